@@ -1,0 +1,49 @@
+# Six words: demo test lint bench docs clean. Each sets itself up; only Python 3.11 or later with venv and pip is needed.
+export GNNPATIENT_DATA ?= $(CURDIR)/../shared/data
+export GNNPATIENT_FAULTS ?= $(CURDIR)/../shared/faults/corpus
+
+PYTHON := .venv/bin/python
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+EDITABLE := $(PIP) --no-build-isolation --editable
+
+.PHONY: demo test lint bench docs clean
+
+demo: .venv/.test
+	.venv/bin/gnnpatient demo
+
+test: .venv/.test
+	$(PYTHON) -m pytest -m "not slow"
+
+lint: .venv/.dev
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m mypy
+
+bench: .venv/.test
+	$(PYTHON) experiments/speed.py
+
+docs: .venv/.test
+	mkdir -p docs
+	$(PYTHON) -m typer gnnpatient.cli utils docs --name gnnpatient --title "The command line" --output docs/cli.md
+	$(PYTHON) -m pytest gnnpatient
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than what it was made from, so a second call installs nothing and needs no network.
+.venv/.test: pyproject.toml constraints.txt
+	@for python in python3.11 python3.12 python3.13 python3; do \
+	  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "setting up .venv with $$($$python --version), which takes a few minutes the first time"; \
+	    exec $$python -m venv .venv; \
+	  fi; \
+	done; \
+	echo "No Python 3.11 or later with venv and pip was found (on Debian: apt install python3 python3-venv)." >&2; exit 1
+	@$(PIP) hatchling editables
+	@$(EDITABLE) '.[test]'
+	@touch $@
+
+.venv/.dev: .venv/.test
+	@$(EDITABLE) '.[dev]'
+	@touch $@

@@ -1,0 +1,70 @@
+"""Patient graphs in time: build cohort graphs, train prognosis models, query one patient's trajectory.
+
+Names load on first use (PEP 562), since torch alone costs two seconds: `import gnnpatient` loads nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gnnpatient.cohort.build import build_graphs
+    from gnnpatient.cohort.cohort import Cohort, open_cohort, read_cohort
+    from gnnpatient.cohort.landmarks import Landmarks, PatientKFold, StratifiedPatientKFold
+    from gnnpatient.cohort.spec import GraphSpec, read_spec
+    from gnnpatient.errors import Refused
+    from gnnpatient.graphs import Graphs
+    from gnnpatient.prognosis.checkpoint import load_predictor
+    from gnnpatient.prognosis.estimator import PrognosisModel
+    from gnnpatient.prognosis.forecast import Forecast, Predictor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cohort",
+    "Forecast",
+    "GraphSpec",
+    "Graphs",
+    "Landmarks",
+    "PatientKFold",
+    "Predictor",
+    "PrognosisModel",
+    "Refused",
+    "StratifiedPatientKFold",
+    "__version__",
+    "build_graphs",
+    "load_predictor",
+    "open_cohort",
+    "read_cohort",
+    "read_spec",
+]
+
+_HOME = {
+    "Cohort": "cohort.cohort",
+    "Forecast": "prognosis.forecast",
+    "GraphSpec": "cohort.spec",
+    "Graphs": "graphs",
+    "Landmarks": "cohort.landmarks",
+    "PatientKFold": "cohort.landmarks",
+    "Predictor": "prognosis.forecast",
+    "PrognosisModel": "prognosis.estimator",
+    "Refused": "errors",
+    "StratifiedPatientKFold": "cohort.landmarks",
+    "build_graphs": "cohort.build",
+    "load_predictor": "prognosis.checkpoint",
+    "open_cohort": "cohort.cohort",
+    "read_cohort": "cohort.cohort",
+    "read_spec": "cohort.spec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

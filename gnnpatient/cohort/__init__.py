@@ -1,0 +1,1 @@
+"""Tables to packed columns, columns to graphs as known at a moment."""

@@ -1,0 +1,376 @@
+"""The cohort: who, what was known when, what came of it. Frozen, memory-mapped, shared, never copied."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import date
+from functools import cached_property, reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.packed import Events, Survival, pack, with_timepoints
+from gnnpatient.cohort.spec import DAY, NEVER, GraphSpec, near, read_spec
+from gnnpatient.cohort.view import Patient
+from gnnpatient.errors import Refused
+from gnnpatient.files import atomic_folder
+
+SCHEMA = 1  # of the folder on disk
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """All patients of a study, packed into columns. Times are int64 seconds after each patient's origin."""
+
+    spec: GraphSpec
+    ids: np.ndarray  # (patient,) str, sorted
+    number: np.ndarray  # (patient, column) float32, nan = missing
+    category: np.ndarray  # (patient, column) int32 into levels, -1 = missing
+    levels: Mapping[str, tuple[str, ...]]
+    entry: np.ndarray  # (patient,) int64: observation starts
+    events: Mapping[str, Events]  # node kinds in the order of the spec, then "timepoint"
+    codes: Mapping[str, tuple[str, ...]]  # of each kind; position 0 is "other"
+    units: Mapping[str, tuple[str, ...]]  # beside codes
+    outcomes: Mapping[str, Survival]
+    origin: np.ndarray | None = None  # (patient,) int64 seconds since 1970 of day 0; None = offsets only
+    group: np.ndarray | None = None  # (patient,) str, "" = own group
+    report: Mapping[str, Any] = field(default_factory=dict)  # accounts of the tables, flags; no patient in it
+    path: Path | None = None  # where it was opened from
+    manifest_hash: str | None = None  # of what was opened there
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{len(e)} {kind}" for kind, e in self.events.items())
+        return f"Cohort({self.spec.cohort}: {len(self)} patients, {rows})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Between processes a cohort on disk travels as its path and the hash of its manifest."""
+        if self.path is not None:
+            return open_cohort, (self.path, self.manifest_hash)
+        return Cohort, tuple(getattr(self, f.name) for f in fields(self))
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """What splits must not part, as numbers: (patient,) int64."""
+        if self.group is None:
+            return np.arange(len(self))
+        own = np.array([f"patient {i}" for i in range(len(self))])
+        return np.unique(
+            np.where(self.group == "", own, np.char.add("group ", self.group)), return_inverse=True
+        )[1]
+
+    def positions(self, patient: Any = None) -> np.ndarray:
+        """Positions of patients given by id (strings) or position (integers); default all: (n,) int64."""
+        if patient is None:
+            return np.arange(len(self))
+        wanted = np.atleast_1d(np.asarray(patient))
+        if wanted.dtype.kind in "iu":
+            if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
+                worst = wanted.min() if wanted.min() < 0 else wanted.max()
+                raise Refused(f"patient position {worst}; the cohort has {len(self)} (an id is a string)")
+            return wanted.astype(np.int64)
+        wanted = wanted.astype(str)
+        found = np.searchsorted(self.ids, wanted).clip(max=len(self) - 1)
+        if (unknown := self.ids[found] != wanted).any():
+            raise Refused(
+                f"{int(unknown.sum())} unknown patient id(s), the first is {str(wanted[unknown][0])!r}"
+            )
+        return found
+
+    def outcome_names(self, name: str | None = None, *, one: bool = False) -> tuple[str, ...]:
+        """The outcomes meant by a name (None = all), or a refusal that says what there is."""
+        if name is None and not (one and len(self.outcomes) > 1):
+            if not self.outcomes:
+                raise Refused(f"cohort {self.spec.cohort!r} has no outcome; add [outcomes.NAME] to its spec")
+            return tuple(self.outcomes)
+        if name is None:
+            raise Refused(f"several outcomes; name one of {', '.join(self.outcomes)}")
+        if name not in self.outcomes:
+            raise Refused(f"unknown outcome {name!r}{near(name, self.outcomes)}")
+        return (name,)
+
+    def at(self, day: Any, patient: Any = None) -> Landmarks:
+        """Ask about patients at `day`: days after the origin or ISO dates (their end); one, or one each.
+
+        >>> from gnnpatient.cohort.datasets import pbc
+        >>> pbc().at([365, 730], patient="2").days
+        array([365., 730.])
+        """
+        who = self.positions(patient)
+        days = np.asarray(day)
+        dated = days.dtype == object and all(isinstance(d, str | date) for d in days.flat)
+        if dated or days.dtype.kind in "UM":
+            at = self._calendar(days, who)
+        else:
+            try:
+                at = days.astype(np.float64) * DAY
+            except (TypeError, ValueError):
+                raise Refused(f"ask at {day!r}; give days after the origin, or ISO 8601 dates") from None
+        if not np.isfinite(at).all() or (np.abs(at) > 2**52).any():
+            raise Refused(f"ask at day {day!r}; give days after the origin")
+        try:
+            who, at = np.broadcast_arrays(who, np.round(at).astype(np.int64))
+        except ValueError:
+            raise Refused(
+                f"{np.size(day)} days for {len(who)} patients; give one day, or one for each"
+            ) from None
+        return Landmarks(self, np.atleast_1d(who), np.atleast_1d(at))
+
+    def _calendar(self, dates: np.ndarray, who: np.ndarray) -> np.ndarray:
+        """ISO 8601 dates in seconds after the origin; one without a clock time is the end of that day."""
+        shown = str(dates.flat[0]) if dates.size else ""
+        if self.origin is None:
+            raise Refused(f"ask at {shown!r}: the cohort's times are offsets without a calendar; give days")
+        length = np.vectorize(lambda moment: len(str(moment)), otypes=[int])(dates)
+        try:
+            moment = dates.astype("datetime64[s]").astype(np.int64)
+        except ValueError:
+            raise Refused(f"ask at {shown!r}: neither days nor an ISO 8601 date") from None
+        if (length < 10).any():
+            raise Refused(f"ask at {shown!r}: write the whole date, as in 2021-03-04")
+        bare = length == 10  # without a clock time
+        return moment + bare * (DAY - 1) - self.origin[who]
+
+    def landmarks(
+        self,
+        patients: Any = None,
+        times: Iterable[float] | None = None,
+        *,
+        n: int | None = None,
+        seed: int = 0,
+    ) -> Landmarks:
+        """Every patient at each of `times` (days); or at `n` times common to all, only those at risk then.
+
+        The n times are drawn one from each n-th of the time from the earliest entry to the day by which half
+        of the patients are no longer observed.
+        """
+        who = self.positions(patients)
+        if (times is None) == (n is None):
+            raise Refused("landmarks needs either times=[...] or n=")
+        if n is None:
+            assert times is not None
+            days = np.asarray(list(times), np.float64)
+            return self.at(np.tile(days, (len(who), 1)).T.ravel(), patient=np.tile(who, len(days)))
+        start, end = float(self.entry[who].min()), float(np.median(self.observed[who]))
+        rng = np.random.default_rng(seed)
+        days = (start + (np.arange(n) + rng.random(n)) / n * max(end - start, 0)) / DAY
+        return self.landmarks(who, days).followed()
+
+    @cached_property
+    def observed(self) -> np.ndarray:
+        """Until when each patient is at risk of every outcome: (patient,) int64 seconds."""
+        return reduce(np.minimum, (self.outcomes[name].time for name in self.outcome_names()))
+
+    def patient(self, patient: str) -> Patient:
+        """One patient's record: .table(), .to_networkx(at=)."""
+        return Patient(self, int(self.positions(patient)[0]))
+
+    def only(self, kinds: Iterable[str]) -> Cohort:
+        """The same patients with the rows of some kinds alone; the other kinds stay, empty."""
+        kinds = set(kinds)
+        if unknown := kinds - set(self.spec.nodes):
+            raise Refused(f"unknown kind {sorted(unknown)[0]!r}{near(sorted(unknown)[0], self.spec.nodes)}")
+        events = {k: self.events[k] if k in kinds else self.events[k].empty() for k in self.spec.nodes}
+        return replace(
+            self, events=with_timepoints(events, self.spec.every, len(self)), path=None, manifest_hash=None
+        )
+
+    def flow(self) -> list[dict[str, Any]]:
+        """Who stays in at each step of eligibility, for each outcome."""
+        steps = []
+        for name, outcome in self.outcomes.items():
+            known = outcome.time != NEVER
+            free = known & (outcome.time > self.entry)
+            counts = {
+                "in the patient table": len(self),
+                "outcome known": known.sum(),
+                "at risk at entry": free.sum(),
+                **{
+                    f"event: {c}": (free & (outcome.event == k)).sum()
+                    for k, c in enumerate(outcome.causes, 1)
+                },
+                "censored": (free & (outcome.event == 0)).sum(),
+            }
+            steps += [{"outcome": name, "step": step, "n": int(n)} for step, n in counts.items()]
+        return steps
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        """Every array by the name of its file."""
+        columns = {"patient.id": self.ids, "patient.number": self.number, "patient.category": self.category}
+        columns["patient.entry"] = self.entry
+        if self.origin is not None:
+            columns["patient.origin"] = self.origin
+        if self.group is not None:
+            columns["patient.group"] = self.group
+        for kind, e in self.events.items():
+            columns |= {f"{kind}.{f.name}": getattr(e, f.name) for f in fields(Events)}
+        for name, o in self.outcomes.items():
+            columns |= {f"outcome.{name}.time": o.time, f"outcome.{name}.event": o.event}
+        return columns
+
+    def save(self, path: str | Path) -> Path:
+        """Write the cohort as a folder, in one step: manifest.json and one array file a column."""
+        with atomic_folder(path) as part:
+            files = {}
+            for name, column in self._columns().items():
+                file = part / f"{name}.npy"
+                np.save(file, np.ascontiguousarray(column), allow_pickle=False)
+                digest = hashlib.sha256(file.read_bytes()).hexdigest()
+                files[file.name] = {"bytes": file.stat().st_size, "sha256": digest}
+            manifest = {
+                "schema": SCHEMA,
+                "spec": json.loads(self.spec.to_json()),
+                "spec_hash": self.spec.hash,
+                "patients": len(self),
+                "rows": {kind: len(e) for kind, e in self.events.items()},
+                "codes": self.codes,
+                "units": self.units,
+                "levels": self.levels,
+                "flow": self.flow(),
+                "report": self.report,
+                "files": files,
+            }
+            (part / "manifest.json").write_text(
+                json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8"
+            )
+        return Path(path)
+
+
+def read_cohort(spec: GraphSpec | str | Path, folder: str | Path) -> Cohort:
+    """Read a cohort's tables, check every row, and pack what is used.
+
+    Refused rows are counted with their reason in `cohort.report`; a table not to be trusted is refused whole.
+    """
+    from gnnpatient.cohort.events import Source, read_patients, read_rows, read_survival
+
+    spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
+    source = Source(Path(folder), spec)
+    patients = read_patients(source)
+    count = len(patients.ids)
+    events = {}
+    codes: dict[str, tuple[str, ...]] = {"timepoint": ("other",)}
+    units: dict[str, tuple[str, ...]] = {"timepoint": ("",)}
+    for kind, node in spec.nodes.items():
+        rows = read_rows(source, kind, node, patients)
+        events[kind], used, collapsed = pack(rows, count)
+        codes[kind], units[kind] = rows.codes, rows.units
+        source.accounts[node.table].used[used] = True
+        source.accounts[node.table].collapsed[collapsed] = True
+    outcomes = {
+        name: Survival(*read_survival(source, name, outcome, patients), outcome.cause_names)
+        for name, outcome in spec.outcomes.items()
+    }
+    return Cohort(
+        spec=spec,
+        ids=patients.ids,
+        number=patients.number,
+        category=patients.category,
+        levels=patients.levels,
+        entry=patients.entry,
+        events=with_timepoints(events, spec.every, count),
+        codes=codes,
+        units=units,
+        outcomes=outcomes,
+        origin=patients.origin,
+        group=patients.group,
+        report={
+            "tables": {name: account.summary() for name, account in source.accounts.items()},
+            "flags": source.flags,
+        },
+    )
+
+
+def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: bool = False) -> Cohort:
+    """Open a cohort that was saved. Columns are memory-mapped: nothing is read before it is asked for.
+
+    `verify` compares every file with its sha256; without it only sizes are compared. `manifest_hash` refuses
+    a folder that has changed since it was named.
+    """
+    path = Path(path).resolve()
+    manifest, digest = read_manifest(path)
+    if manifest_hash not in (None, digest):
+        raise Refused(f"{path}: the cohort has changed since it was named; open it again")
+    spec = GraphSpec.model_validate(manifest["spec"])
+    rows, patients = manifest["rows"], manifest["patients"]
+
+    def column(name: str, length: int) -> np.ndarray:
+        file, entry = path / f"{name}.npy", manifest["files"].get(f"{name}.npy", {})
+        if not file.is_file() or file.stat().st_size != entry.get("bytes"):
+            raise Refused(f"{file}: missing, cut or changed; pack the cohort again")
+        if verify and hashlib.sha256(file.read_bytes()).hexdigest() != entry["sha256"]:
+            raise Refused(f"{file}: its content is not what was packed; pack the cohort again")
+        try:
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+        except ValueError as error:
+            raise Refused(f"{file}: {error}; pack the cohort again") from None
+        if len(array) != length:
+            raise Refused(f"{file}: {len(array)} rows, the manifest says {length}; pack the cohort again")
+        return array
+
+    def optional(name: str) -> np.ndarray | None:
+        return column(name, patients) if f"{name}.npy" in manifest["files"] else None
+
+    def names(key: str) -> dict[str, tuple[str, ...]]:
+        return {k: tuple(v) for k, v in manifest[key].items()}
+
+    return Cohort(
+        spec=spec,
+        ids=column("patient.id", patients),
+        number=column("patient.number", patients),
+        category=column("patient.category", patients),
+        levels=names("levels"),
+        entry=column("patient.entry", patients),
+        events={
+            kind: Events(
+                column(f"{kind}.ptr", patients + 1),
+                *(column(f"{kind}.{f.name}", rows[kind]) for f in fields(Events)[1:]),
+            )
+            for kind in (*spec.nodes, "timepoint")
+        },
+        codes=names("codes"),
+        units=names("units"),
+        outcomes={
+            name: Survival(
+                column(f"outcome.{name}.time", patients),
+                column(f"outcome.{name}.event", patients),
+                outcome.cause_names,
+            )
+            for name, outcome in spec.outcomes.items()
+        },
+        origin=optional("patient.origin"),
+        group=optional("patient.group"),
+        report=manifest["report"],
+        path=path,
+        manifest_hash=digest,
+    )
+
+
+MANIFEST = {"spec", "patients", "rows", "files", "codes", "units", "levels", "report"}
+
+
+def read_manifest(path: Path) -> tuple[dict[str, Any], str]:
+    """The manifest of a saved cohort, and its sha256."""
+    file = path / "manifest.json"
+    if not file.is_file():
+        raise Refused(f"{path}: not a cohort (it holds no manifest.json); make one with gnnpatient pack")
+    raw = file.read_bytes()
+    try:
+        manifest = json.loads(raw)
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or "schema" not in manifest:
+        raise Refused(f"{file}: not a manifest of a cohort; pack it again")
+    if manifest["schema"] != SCHEMA:
+        raise Refused(
+            f"{path}: packed with schema {manifest['schema']}, this version reads {SCHEMA}; pack it again"
+        )
+    if not MANIFEST <= set(manifest):
+        raise Refused(f"{file}: not a manifest of a cohort; pack it again")
+    return manifest, hashlib.sha256(raw).hexdigest()

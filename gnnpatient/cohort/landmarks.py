@@ -1,0 +1,148 @@
+"""Questions put to a model: patient i, as known at time t. scikit-learn may split, shuffle and group them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gnnpatient.cohort.spec import DAY
+from gnnpatient.errors import Refused
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from gnnpatient.cohort.cohort import Cohort
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """Asks. What lies after `at` does not exist for an ask."""
+
+    cohort: Cohort
+    patient: np.ndarray  # (ask,) int64, position in the cohort
+    at: np.ndarray  # (ask,) int64 seconds after the patient's origin
+
+    def __len__(self) -> int:
+        return len(self.patient)
+
+    @property
+    def shape(self) -> tuple[int]:
+        return (len(self.patient),)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The patient's id of each ask: (ask,) str."""
+        return self.cohort.ids[self.patient]
+
+    @property
+    def days(self) -> np.ndarray:
+        """`at` in days after the origin: (ask,) float64."""
+        return self.at / DAY
+
+    def __getitem__(self, rows: Any) -> Landmarks:
+        rows = rows[0] if isinstance(rows, tuple) else rows
+        return Landmarks(self.cohort, np.atleast_1d(self.patient[rows]), np.atleast_1d(self.at[rows]))
+
+    def at_risk(self, outcome: str | None = None) -> np.ndarray:
+        """Entered, not failed, still observed: entry <= at < time, (ask,) bool; without a name, for all."""
+        names = self.cohort.outcome_names(outcome)
+        entered = self.cohort.entry[self.patient] <= self.at
+        return reduce(
+            np.logical_and,
+            (self.cohort.outcomes[name].time[self.patient] > self.at for name in names),
+            entered,
+        )
+
+    def followed(self, outcome: str | None = None) -> Landmarks:
+        """The asks of patients who are still at risk then."""
+        return self[self.at_risk(outcome)]
+
+    def outcome(self, name: str | None = None) -> np.ndarray:
+        """What came of each ask: structured (ask,), event (0 censored, k = k-th cause), time (days)."""
+        (name,) = self.cohort.outcome_names(name, one=True)
+        if not (risk := self.at_risk(name)).all():
+            raise Refused(
+                f"{int((~risk).sum())} of {len(self)} asks come when the patient is not at risk of {name!r}; "
+                f"keep the others with .followed({name!r})"
+            )
+        truth = self.cohort.outcomes[name]
+        out = np.empty(len(self), dtype=[("event", np.int8), ("time", np.float64)])
+        out["event"], out["time"] = truth.event[self.patient], (truth.time[self.patient] - self.at) / DAY
+        return out
+
+    @property
+    def groups(self) -> np.ndarray:
+        """What splits must not part: the patient's group, or the patient: (ask,) int64."""
+        return self.cohort.groups[self.patient]
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row an ask: statics, and of each code the last value, its age in days and a count."""
+        from gnnpatient.cohort.view import frame
+
+        return frame(self)
+
+
+@dataclass(frozen=True)
+class PatientKFold:
+    """K folds by patient (and by group, where the cohort has one): nobody stands on both sides.
+
+    >>> from gnnpatient.cohort.datasets import pbc
+    >>> X = pbc().landmarks(times=[365, 1095])
+    >>> train, test = next(PatientKFold(5).split(X))
+    >>> len(set(X[train].ids) & set(X[test].ids))
+    0
+    """
+
+    n_splits: int = 5
+    seed: int = 0
+
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
+        return self.n_splits
+
+    def split(
+        self, X: Landmarks, y: np.ndarray | None = None, groups: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Positions of the training and the test asks of each fold."""
+        group, member = np.unique(X.groups if groups is None else groups, return_inverse=True)
+        if len(np.unique([X.patient, member], axis=1).T) > len(np.unique(X.patient)):
+            raise Refused("groups part the asks of one patient; give every ask of a patient the same group")
+        if not 2 <= self.n_splits <= len(group):
+            raise Refused(
+                f"n_splits = {self.n_splits} for {len(group)} patients or groups; take 2 to {len(group)}"
+            )
+        fold = self._deal(X, y, group, member)[member]
+        for k in range(self.n_splits):
+            yield np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+
+    def _deal(self, X: Landmarks, y: np.ndarray | None, group: np.ndarray, member: np.ndarray) -> np.ndarray:
+        """The fold of each group."""
+        fold = np.empty(len(group), np.int64)
+        fold[np.random.default_rng(self.seed).permutation(len(group))] = np.arange(len(group)) % self.n_splits
+        return fold
+
+
+@dataclass(frozen=True)
+class StratifiedPatientKFold(PatientKFold):
+    """As PatientKFold, with each event spread evenly over the folds.
+
+    `y`, one entry an ask, says what to spread; without it, the event of `outcome` (default: the first one).
+    """
+
+    outcome: str | None = None
+
+    def _deal(self, X: Landmarks, y: np.ndarray | None, group: np.ndarray, member: np.ndarray) -> np.ndarray:
+        if y is None:
+            name = self.outcome or X.cohort.outcome_names()[0]
+            y = X.cohort.outcomes[name].event[X.patient]
+        elif y.dtype.names:
+            y = y[y.dtype.names[0]]
+        stratum = np.zeros(len(group), np.int64)
+        np.maximum.at(stratum, member, np.unique(y, return_inverse=True)[1])
+        shuffled = np.random.default_rng(self.seed).permutation(len(group))
+        fold = np.empty(len(group), np.int64)
+        fold[shuffled[np.argsort(stratum[shuffled], kind="stable")]] = np.arange(len(group)) % self.n_splits
+        return fold

@@ -1,0 +1,156 @@
+"""Packed columns: a kind's rows back to back, sorted by (patient, known), so that the past is a prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gnnpatient.cohort.events import Rows
+
+FEW = 32  # asks up to which bisecting each patient's own segment beats one search over the whole column
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """All nodes of one kind. Rows of patient p are ptr[p]:ptr[p + 1], in the order they became known."""
+
+    ptr: np.ndarray  # (patient + 1,) int64
+    known: np.ndarray  # (row,) int64 seconds after the origin
+    happened: np.ndarray  # (row,) int64 seconds, <= known
+    code: np.ndarray  # (row,) int32 into Cohort.codes[kind]; 0 = other
+    value: np.ndarray  # (row,) float32, nan = missing
+    timepoint: np.ndarray  # (row,) int32, position among the patient's timepoints
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    @cached_property
+    def patient(self) -> np.ndarray:
+        """The patient of each row: (row,) int64."""
+        return np.repeat(np.arange(len(self.ptr) - 1), np.diff(self.ptr))
+
+    @cached_property
+    def _search(self) -> tuple[np.ndarray, int, int]:
+        """A key that rises over the whole column, (patient, known) in one integer, with its span and low end.
+
+        Times lie within 150 years of the origin, so the key fits 63 bits up to 400 million patients.
+        """
+        low = int(self.known.min())
+        span = int(self.known.max()) - low + 2
+        assert (len(self.ptr) - 1) * span < 2**63
+        return self.patient * span + (self.known - low), span, low
+
+    def visible(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """One past the last row known at or before `at`, for each ask: (ask,) int64."""
+        if len(patient) <= FEW:
+            segments = zip(self.ptr[patient], self.ptr[patient + 1], at, strict=True)
+            ends = [s + np.searchsorted(self.known[s:e], t, "right") for s, e, t in segments]
+            return np.array(ends, dtype=np.int64)
+        if not len(self):
+            return np.zeros(len(patient), np.int64)
+        key, span, low = self._search
+        return np.searchsorted(key, patient * span + np.clip(at - low, -1, span - 2), "right")
+
+    def empty(self) -> Events:
+        """The same patients without a single row."""
+        none = {f.name: getattr(self, f.name)[:0] for f in fields(self)}
+        return Events(**{**none, "ptr": np.zeros_like(self.ptr)})
+
+
+@dataclass(frozen=True, eq=False)
+class Survival:
+    """Time to the first of several causes, one entry a patient."""
+
+    time: np.ndarray  # (patient,) int64 seconds: event or end of observation; NEVER = unknown
+    event: np.ndarray  # (patient,) int8: 0 censored, k = causes[k - 1]
+    causes: tuple[str, ...]
+
+
+def _packed_key(columns: tuple[np.ndarray, ...]) -> np.ndarray | None:
+    """Several integer columns in one int64 that sorts like them, or None where 63 bits are too few."""
+    key, room = np.zeros(len(columns[0]), np.int64), 1
+    for column in columns:
+        low = int(column.min())
+        span = int(column.max()) - low + 1
+        room *= span
+        if room >= 2**63:
+            return None
+        key = key * span + (column.astype(np.int64) - low)
+    return key
+
+
+def sort(*columns: np.ndarray) -> np.ndarray:
+    """Stable order by the columns, the first one leading: (row,) int64."""
+    if not len(columns[0]):
+        return np.zeros(0, np.int64)
+    key = _packed_key(columns)
+    return np.argsort(key, kind="stable") if key is not None else np.lexsort(columns[::-1])
+
+
+def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
+    """Rows sorted by (patient, known, happened, code, value bits), exact repeats collapsed once.
+
+    Returns the events (timepoints not yet set), and the source rows that are used and that are collapsed.
+    Ties are broken by content, so the order of the table does not show.
+    """
+    value = np.where(np.isnan(rows.value), np.float32(np.nan), rows.value) + np.float32(0)  # one nan, one 0
+    bits = value.view(np.int32)
+    columns = (rows.patient, rows.known, rows.happened - rows.known, rows.code, bits)
+    order = sort(*columns)
+    repeat = np.zeros(len(order), bool)
+    if len(order) > 1:
+        repeat[1:] = np.logical_and.reduce([c[order][1:] == c[order][:-1] for c in columns])
+    keep = order[~repeat]
+    ptr = np.concatenate([[0], np.bincount(rows.patient[keep], minlength=patients).cumsum()]).astype(np.int64)
+    events = Events(
+        ptr,
+        rows.known[keep],
+        rows.happened[keep],
+        rows.code[keep],
+        value[keep],
+        np.zeros(len(keep), np.int32),
+    )
+    return events, rows.source[keep], rows.source[order[repeat]]
+
+
+def with_timepoints(kinds: Mapping[str, Events], every: int, patients: int) -> dict[str, Events]:
+    """The kinds with their timepoint column, and the kind "timepoint" itself.
+
+    A timepoint is floor(happened / every), known from the first of its children on: a parent never comes
+    after its child, so every prefix is a closed graph.
+    """
+    events = list(kinds.values())
+    patient = np.concatenate([e.patient for e in events] or [np.zeros(0, np.int64)])
+    slot = np.concatenate([e.happened // every for e in events] or [np.zeros(0, np.int64)])
+    known = np.concatenate([e.known for e in events] or [np.zeros(0, np.int64)])
+    order = sort(patient, slot, known)
+    patient_, slot_, known_ = patient[order], slot[order], known[order]
+    first = np.ones(len(order), bool)
+    first[1:] = (np.diff(patient_) != 0) | (np.diff(slot_) != 0)
+    group = np.empty(len(order), np.int64)  # which (patient, slot) each row of each kind belongs to
+    group[order] = first.cumsum() - 1
+    owner, begin, seen = patient_[first], slot_[first] * every, known_[first]
+    by_known = sort(owner, seen, begin)
+    ptr = np.concatenate([[0], np.bincount(owner, minlength=patients).cumsum()]).astype(np.int64)
+    position = np.empty(len(by_known), np.int64)
+    position[by_known] = np.arange(len(by_known))
+    local = (position - ptr[owner]).astype(np.int32)
+    out, start = {}, 0
+    for kind, e in kinds.items():
+        out[kind] = replace(e, timepoint=local[group[start : start + len(e)]])
+        start += len(e)
+    count = len(by_known)
+    out["timepoint"] = Events(
+        ptr,
+        seen[by_known],
+        begin[by_known],
+        np.zeros(count, np.int32),
+        np.full(count, np.nan, np.float32),
+        (np.arange(count) - ptr[owner[by_known]]).astype(np.int32),
+    )
+    return out

@@ -1,0 +1,1 @@
+"""One file a source format; each gives tidy tables."""

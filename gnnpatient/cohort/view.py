@@ -1,0 +1,165 @@
+"""The same records for people and for other tools: tables, networkx, GraphML, JSON, one row an ask."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.spec import DAY, near
+from gnnpatient.errors import Refused
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import polars as pl
+
+    from gnnpatient.cohort.cohort import Cohort
+
+FORMATS = ("graphml", "json")
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """One patient of a cohort."""
+
+    cohort: Cohort
+    position: int
+
+    @property
+    def id(self) -> str:
+        return str(self.cohort.ids[self.position])
+
+    @property
+    def last_known(self) -> float:
+        """Days after the origin at which the last row became known; the entry where there is none."""
+        ends = [e.known[e.ptr[self.position + 1] - 1] for e in self.cohort.events.values() if self._rows(e)]
+        return max([*ends, self.cohort.entry[self.position]]) / DAY
+
+    def _rows(self, events: object) -> int:
+        ptr = events.ptr  # type: ignore[attr-defined]
+        return int(ptr[self.position + 1] - ptr[self.position])
+
+    def table(self) -> pl.DataFrame:
+        """Every row in the order it became known: kind, day, known (days), code, value, unit."""
+        import polars as pl
+
+        parts = []
+        for kind, e in self.cohort.events.items():
+            rows = slice(e.ptr[self.position], e.ptr[self.position + 1])
+            if kind == "timepoint":
+                continue
+            codes, units = np.array(self.cohort.codes[kind]), np.array(self.cohort.units[kind])
+            value = pl.Series(e.value[rows])
+            parts.append(
+                pl.DataFrame(
+                    {
+                        "kind": np.full(self._rows(e), kind),
+                        "day": e.happened[rows] / DAY,
+                        "known": e.known[rows] / DAY,
+                        "code": codes[e.code[rows]],
+                        "value": value.set(value.is_nan(), None),
+                        "unit": units[e.code[rows]],
+                    },
+                    schema={
+                        "kind": pl.String,
+                        "day": pl.Float64,
+                        "known": pl.Float64,
+                        "code": pl.String,
+                        "value": pl.Float32,
+                        "unit": pl.String,
+                    },
+                )
+            )
+        return (
+            pl.concat(parts).sort("known", "day", "kind", "code", maintain_order=True)
+            if parts
+            else pl.DataFrame()
+        )
+
+    def to_networkx(self, at: float | str | None = None) -> nx.MultiDiGraph:
+        """The graph as known at a day (default: all that was ever known), edges keyed by their rule.
+
+        Nodes are named "kind:position" with kind, day, known, code, value, unit; what is missing is absent.
+        """
+        import networkx as nx
+
+        from gnnpatient.cohort.build import build_graphs
+
+        ask = self.cohort.at(self.last_known if at is None else at, patient=self.id)
+        graphs = build_graphs(ask)
+        graph = nx.MultiDiGraph(cohort=self.cohort.spec.cohort, at=float(ask.days[0]))
+        statics = zip(self.cohort.spec.patient.number, graphs.statics.number[0].tolist(), strict=True)
+        graph.add_node("patient:0")
+        graph.nodes["patient:0"] |= {name: value for name, value in statics if np.isfinite(value)}
+        for column, level in enumerate(graphs.statics.category[0].tolist()):
+            name = self.cohort.spec.patient.category[column]
+            if level >= 0:
+                graph.nodes["patient:0"][name] = self.cohort.levels[name][level]
+        graph.nodes["patient:0"] |= {"kind": "patient", "id": self.id}
+        for kind, nodes in graphs.nodes.items():
+            events = self.cohort.events[kind]
+            begin = int(events.ptr[self.position])
+            for i in range(len(nodes)):
+                row, code = begin + i, int(nodes.code[i])
+                known: dict[str, Any] = {"day": float(events.happened[row]) / DAY}
+                known["known"] = float(events.known[row]) / DAY
+                if kind != "timepoint":
+                    known |= {"code": self.cohort.codes[kind][code]}
+                    known |= {"unit": unit} if (unit := self.cohort.units[kind][code]) else {}
+                    known |= {"value": value} if np.isfinite(value := float(nodes.value[i])) else {}
+                graph.add_node(f"{kind}:{i}", kind=kind, **known)
+        for (source, rule, target), edge in graphs.edges.items():
+            if not rule.startswith("rev_"):
+                pairs = edge.T.tolist()
+                graph.add_edges_from((f"{source}:{i}", f"{target}:{j}", rule) for i, j in pairs)
+        return graph
+
+    def export(self, form: str, at: float | str | None = None) -> str:
+        """The graph as text: GraphML, or networkx's node-link JSON."""
+        import networkx as nx
+
+        if form not in FORMATS:
+            raise Refused(f"export format {form!r}{near(form, FORMATS)}")
+        graph = self.to_networkx(at)
+        if form == "graphml":
+            return "\n".join(nx.generate_graphml(graph)) + "\n"
+        return json.dumps(nx.node_link_data(graph, edges="edges"), indent=1, ensure_ascii=False) + "\n"
+
+
+def frame(landmarks: Landmarks) -> pl.DataFrame:
+    """One row an ask: id, at (days), statics; per kind.code the last value, .age in days, .n rows so far."""
+    import polars as pl
+
+    from gnnpatient.cohort.build import build_graphs
+
+    cohort, graphs = landmarks.cohort, build_graphs(landmarks)
+    columns: dict[str, pl.Series] = {
+        "id": pl.Series(landmarks.ids.astype(str)),
+        "at": pl.Series(landmarks.days),
+    }
+    for i, name in enumerate(cohort.spec.patient.number):
+        columns[name] = _nulls(cohort.number[landmarks.patient, i])
+    for i, name in enumerate(cohort.spec.patient.category):
+        names = np.array([*cohort.levels[name], None], dtype=object)  # -1 is the last: missing
+        columns[name] = pl.Series(names[cohort.category[landmarks.patient, i]], dtype=pl.String)
+    for kind, last in graphs.last.items():
+        nodes, codes = graphs[kind], cohort.codes[kind]
+        slot = (nodes.owner * len(codes) + nodes.code).numpy()
+        count = np.bincount(slot, minlength=len(landmarks) * len(codes)).reshape(len(landmarks), len(codes))
+        for c, code in enumerate(codes):
+            if c == 0 and not count[:, 0].any():
+                continue
+            age = last.age[:, c].numpy()
+            columns[f"{kind}.{code}"] = _nulls(last.value[:, c].numpy())
+            columns[f"{kind}.{code}.age"] = _nulls(np.where(np.isfinite(age), age, np.nan))
+            columns[f"{kind}.{code}.n"] = pl.Series(count[:, c])
+    return pl.DataFrame(columns)
+
+
+def _nulls(values: np.ndarray) -> pl.Series:
+    import polars as pl
+
+    return pl.Series(values).fill_nan(None)

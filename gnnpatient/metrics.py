@@ -1,0 +1,505 @@
+"""Scores of forecasts under censoring and competing risks, and their intervals: pure numpy functions.
+
+One row is one ask. `time` runs from the ask to the event or the end of observation, in any unit that
+`horizon` shares (days in this package). `event` is 0 for censored, k for cause k. `risk` is the forecast
+probability of `cause` by `horizon`; `auc` and `concordance` take any score that rises with it. `weight`
+counts how often a row was drawn, so that a bootstrap needs no copies. An event at the horizon has happened by
+it; rows "beyond" it are followed longer.
+
+Rows censored before the horizon are represented by the others (inverse probability of censoring weights): a
+case or a competing event at T weighs 1/G(T-), a row beyond the horizon h weighs 1/G(h). Where G(h) < .1 or
+fewer than 20 rows are beyond h, every score is nan, and `not_estimable` says why. Elsewhere G(T-) >= G(h) >=
+.1, so no weight exceeds 10 and none is ever capped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Num, Shaped
+
+from gnnpatient.errors import Refused
+
+Rows = Num[np.ndarray, " row"]
+Cause = Int[np.ndarray, " row"]  # 0 = censored
+Fold = Shaped[np.ndarray, " row"]
+Steps = Num[np.ndarray, " step"]
+
+LEAST_UNCENSORED = 0.1
+LEAST_BEYOND = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Censoring:
+    """Kaplan-Meier estimate G of the chance to be still uncensored: a step function."""
+
+    at: Float[np.ndarray, " step"]
+    value: Float[np.ndarray, " step_plus_1"]  # value[0] = 1 before the first step
+
+    def left(self, u: Num[np.ndarray, "*shape"] | float) -> Any:
+        """G(u-), uncensored just before u: what weighs an event at u, since events precede censorings."""
+        return self.value[np.searchsorted(self.at, u, "left")]
+
+    def right(self, u: Num[np.ndarray, "*shape"] | float) -> Any:
+        """G(u), uncensored at u included: what weighs a row that is followed beyond u."""
+        return self.value[np.searchsorted(self.at, u, "right")]
+
+
+def censoring(time: Rows, event: Cause, *, weight: Rows | None = None) -> Censoring:
+    """Kaplan-Meier with the roles of event and censoring exchanged; events precede censorings at ties.
+
+    >>> G = censoring(np.array([1.0, 2.0, 2.0, 3.0]), np.array([1, 1, 0, 1]))
+    >>> float(G.left(2.0)), float(G.right(2.0))     # the failure at 2 leaves two at risk of censoring
+    (1.0, 0.5)
+    """
+    time, event, weight = _rows(time, event, weight)
+    at, at_risk, (left, *failed) = _counts(time, event, weight, causes=int(event.max(initial=0)))
+    staying = 1 - _ratio(left, at_risk - np.sum(failed, axis=0))
+    return Censoring(at, np.concatenate([[1.0], np.cumprod(staying)]))
+
+
+def aalen_johansen(
+    time: Rows,
+    event: Cause,
+    at: Num[np.ndarray, " time"],
+    *,
+    causes: int,
+    weight: Rows | None = None,
+) -> Float[np.ndarray, "1+{causes} time"]:
+    """Cumulative incidence at the times `at` (Aalen & Johansen 1978); slot 0 is event-free, slots sum to one.
+
+    >>> aalen_johansen(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1, 2, 0, 1]), np.array([1.0, 3.0]), causes=2)
+    array([[0.75, 0.5 ],
+           [0.25, 0.25],
+           [0.  , 0.25]])
+    """
+    time, event, weight = _rows(time, event, weight)
+    if event.max(initial=0) > causes:
+        raise Refused(f"event has cause {event.max():g}, but causes={causes}; count every competing cause")
+    steps, at_risk, (_, *failed) = _counts(time, event, weight, causes)
+    hazard = _ratio(np.reshape(failed, (causes, len(steps))), at_risk)  # (cause, step)
+    free = np.cumprod(np.concatenate([[1.0], 1 - hazard.sum(0)]))  # (1 + step,)
+    incidence = np.cumsum(hazard * free[:-1], axis=1)
+    table = np.vstack([free, np.pad(incidence, ((0, 0), (1, 0)))])
+    return table[:, np.searchsorted(steps, at, "right")]
+
+
+def not_estimable(time: Rows, event: Cause, horizon: float, *, weight: Rows | None = None) -> str | None:
+    """Why no score is given at this horizon; None where one is.
+
+    >>> not_estimable(np.arange(30.0), np.ones(30, dtype=int), 25.0)
+    'horizon 25: 4 rows are followed beyond it; 20 are needed'
+    """
+    time, event, weight = _rows(time, event, weight)
+    return _reason(time, weight, horizon, censoring(time, event, weight=weight))
+
+
+def auc(
+    risk: Rows,
+    time: Rows,
+    event: Cause,
+    horizon: float,
+    *,
+    cause: int = 1,
+    fold: Fold | None = None,
+    weight: Rows | None = None,
+    definition: Literal[1, 2] = 2,
+) -> float:
+    """Chance that a case, who has the event by the horizon, got a higher risk than a control; ties count .5.
+
+    Cumulative cases, dynamic controls, weighted for censoring (Uno et al. 2007; Blanche, Dartigues &
+    Jacqmin-Gadda 2013). Controls of definition 2 are event-free at the horizon or gone by a competing event,
+    of definition 1 event-free only. Only rows of one `fold`, scored by the same fitted model, are compared;
+    nan without a pair.
+    """
+    if definition not in (1, 2):
+        raise Refused(f"definition={definition!r}; 2 counts competing events among the controls, 1 does not")
+    at = _at_horizon(risk, time, event, horizon, cause, weight)
+    if at is None:
+        return np.nan
+    rank, group = _dense(risk), _group(fold, len(risk))
+    control = at.beyond | at.gone if definition == 2 else at.beyond
+    won, of = _beaten((group[at.case], rank[at.case]), (group[control], rank[control]), at.share[control])
+    return _quotient(at.share[at.case] @ won, at.share[at.case] @ of)
+
+
+def concordance(
+    risk: Rows,
+    time: Rows,
+    event: Cause,
+    horizon: float,
+    *,
+    cause: int = 1,
+    fold: Fold | None = None,
+    weight: Rows | None = None,
+) -> float:
+    """Chance that of two people the one with the earlier event, by the horizon, was given the higher risk.
+
+    A case at T is compared with all who are followed beyond T, weight 1/G(T-)^2 (Uno et al. 2011), and with
+    all who went by a competing event at U <= T, weight 1/(G(T-) G(U-)) (Wolbers et al. 2014). Tied risks
+    count .5. Only rows of one `fold` are compared; nan without a pair.
+    """
+    at = _at_horizon(risk, time, event, horizon, cause, weight)
+    if at is None:
+        return np.nan
+    rank, group, when = _dense(risk), _group(fold, len(risk)), _dense(time)
+    case, gone = at.case, at.gone
+    later_won, later_of = _beaten_earlier(
+        (-when[case], group[case], rank[case]), (-when, group, rank), at.weight
+    )
+    # Controls must come strictly earlier; 2T < 2T + 1 lets in those gone on the case's own day.
+    gone_won, gone_of = _beaten_earlier(
+        (2 * when[case] + 1, group[case], rank[case]),
+        (2 * when[gone], group[gone], rank[gone]),
+        at.share[gone],
+    )
+    share, inverse = at.share[case], at.inverse[case]
+    return _quotient(share @ (inverse * later_won + gone_won), share @ (inverse * later_of + gone_of))
+
+
+def brier(
+    risk: Rows, time: Rows, event: Cause, horizon: float, *, cause: int = 1, weight: Rows | None = None
+) -> float:
+    """Mean squared distance of the risk from what came by the horizon; 0 is best (Graf et al. 1999).
+
+    A competing event counts as an outcome of 0 (Schoop et al. 2011).
+    """
+    at = _at_horizon(risk, time, event, horizon, cause, weight)
+    return np.nan if at is None else _brier(risk, at)
+
+
+def integrated_brier(
+    risk: Num[np.ndarray, "row time"],
+    times: Num[np.ndarray, " time"],
+    time: Rows,
+    event: Cause,
+    *,
+    cause: int = 1,
+    weight: Rows | None = None,
+) -> tuple[float, float]:
+    """Mean Brier score over (0, tau], and tau, the last of `times` that is estimable; (nan, 0) if none is.
+
+    Trapezoid rule from a score of 0 at time 0, where everything is known.
+    """
+    if np.any(np.diff(times, prepend=0.0) <= 0):
+        raise Refused(f"times {np.array2string(times, threshold=6)}; they must be positive and rise")
+    staying = censoring(time, event, weight=weight)
+    grid, score = [0.0], [0.0]
+    for now, horizon in zip(risk.T, times.tolist(), strict=True):
+        at = _at_horizon(now, time, event, horizon, cause, weight, staying)
+        if at is None:  # and so will be every later one: neither G nor the number at risk rises
+            break
+        grid.append(horizon)
+        score.append(_brier(now, at))
+    tau = grid[-1]
+    return (float(np.trapezoid(score, grid) / tau), tau) if tau else (np.nan, 0.0)
+
+
+def observed_expected(
+    risk: Rows, time: Rows, event: Cause, horizon: float, *, cause: int = 1, weight: Rows | None = None
+) -> float:
+    """Aalen-Johansen incidence over mean risk: above 1 the forecast is too low. nan if none is expected."""
+    at = _at_horizon(risk, time, event, horizon, cause, weight)
+    if at is None:
+        return np.nan
+    causes = max(cause, int(np.max(event)))
+    observed = aalen_johansen(time, event, np.array([horizon]), causes=causes, weight=at.weight)[cause, 0]
+    return _quotient(observed * at.weight.sum(), at.weight @ risk)
+
+
+def calibration_slope(
+    risk: Rows, time: Rows, event: Cause, horizon: float, *, cause: int = 1, weight: Rows | None = None
+) -> float:
+    """Slope of a logistic regression of outcome on logit(risk) (Cox 1958): below 1 the risks are too extreme.
+
+    Risks are read as at least 1e-4 and at most 1 - 1e-4. nan where all risks are equal, or where they part
+    the cases from the others so cleanly that no finite slope is the best one.
+    """
+    at = _at_horizon(risk, time, event, horizon, cause, weight)
+    if at is None:
+        return np.nan
+    x = _logit(risk)
+    used = at.share > 0
+    if np.ptp(x[used]) == 0:
+        return np.nan
+    return float(_logistic(np.c_[np.ones_like(x), x][used], at.case[used], at.share[used])[1])
+
+
+def calibration_curve(
+    risk: Rows,
+    time: Rows,
+    event: Cause,
+    horizon: float,
+    *,
+    cause: int = 1,
+    weight: Rows | None = None,
+    points: int = 101,
+) -> tuple[Float[np.ndarray, " {points}"], Float[np.ndarray, " {points}"]]:
+    """Risks from their 1st to 99th percentile, and at each the smoothed share that had the event (see `ici`).
+
+    All nan where not estimable.
+    """
+    at = _at_horizon(risk, time, event, horizon, cause, weight)
+    if at is None:
+        return np.full(points, np.nan), np.full(points, np.nan)
+    low, high = _quantile(risk, at.weight, np.array([0.01, 0.99]))
+    grid = np.linspace(low, high, points)
+    return grid, _smooth(risk, at, grid)
+
+
+def ici(
+    risk: Rows, time: Rows, event: Cause, horizon: float, *, cause: int = 1, weight: Rows | None = None
+) -> float:
+    """Integrated calibration index (Austin & Steyerberg 2019): mean distance of risk and smoothed outcome.
+
+    The smooth is a logistic regression on a restricted cubic spline of logit(risk), weighted for censoring
+    and with competing events as an outcome of 0; the identity is one of its curves. Chance alone keeps it
+    above 0, the more so the fewer the rows: read it beside a rival's on the same rows.
+    """
+    at = _at_horizon(risk, time, event, horizon, cause, weight)
+    if at is None:
+        return np.nan
+    return _quotient(at.weight @ np.abs(_smooth(risk, at, risk) - risk), at.weight.sum())
+
+
+def bootstrap(
+    statistic: Callable[[Int[np.ndarray, " row"]], Any],
+    patient: Shaped[np.ndarray, " row"],
+    *,
+    n: int = 200,
+    seed: int = 0,
+) -> Float[np.ndarray, "{n} ..."]:
+    """`statistic` of n draws of patients with replacement; it is given how often each row was drawn.
+
+    A patient comes or stays away with all rows and folds. Fitted models are held fixed, so the spread leaves
+    out what another training set would change.
+
+    >>> bootstrap(lambda weight: weight.sum(), np.array(["a", "b", "c"]), n=3)
+    array([3., 3., 3.])
+    """
+    ids, owner = np.unique(patient, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(len(ids), size=len(ids)) for _ in range(n))
+    return np.array(
+        [statistic(np.bincount(drawn, minlength=len(ids))[owner]) for drawn in draws], dtype=float
+    )
+
+
+def interval(draws: Float[np.ndarray, "draw ..."], level: float = 0.95) -> tuple[Any, Any]:
+    """Percentile interval; draws that gave no number (nan) are left out, nan where none gave one."""
+    some = np.isfinite(draws).any(axis=0)
+    low, high = np.nanquantile(np.where(some, draws, 0.0), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return np.where(some, low, np.nan)[()], np.where(some, high, np.nan)[()]
+
+
+# -- what is known at a horizon --
+
+
+@dataclass(frozen=True, eq=False)
+class _AtHorizon:
+    case: Bool[np.ndarray, " row"]
+    gone: Bool[np.ndarray, " row"]  # by a competing event
+    beyond: Bool[np.ndarray, " row"]
+    weight: Float[np.ndarray, " row"]
+    inverse: Float[np.ndarray, " row"]  # 1/G(T-) up to the horizon, 1/G(h) beyond it
+    share: Float[np.ndarray, " row"]  # weight * inverse; 0 if censored before the horizon
+
+
+def _at_horizon(
+    risk: Rows,
+    time: Rows,
+    event: Cause,
+    horizon: float,
+    cause: int,
+    weight: Rows | None,
+    staying: Censoring | None = None,
+) -> _AtHorizon | None:
+    """None where nothing is estimable."""
+    time, event, weight = _rows(time, event, weight)
+    if risk.shape != time.shape or not np.isfinite(risk).all():
+        bad = np.count_nonzero(~np.isfinite(risk))
+        raise Refused(f"risk {risk.shape} for {len(time)} rows, {bad} not finite; give one number a row")
+    if cause < 1:
+        raise Refused(f"cause={cause}; causes count from 1, 0 is censored")
+    staying = staying or censoring(time, event, weight=weight)
+    if _reason(time, weight, horizon, staying):
+        return None
+    beyond = time > horizon
+    inverse = 1 / np.where(beyond, staying.right(horizon), staying.left(np.minimum(time, horizon)))
+    case, gone = ~beyond & (event == cause), ~beyond & (event != cause) & (event != 0)
+    share = np.where(case | gone | beyond, weight * inverse, 0.0)
+    return _AtHorizon(case, gone, beyond, weight, inverse, share)
+
+
+def _brier(risk: Rows, at: _AtHorizon) -> float:
+    return _quotient(at.share @ np.square(at.case - risk.astype(float)), at.weight.sum())
+
+
+def _reason(time: Rows, weight: Rows, horizon: float, staying: Censoring) -> str | None:
+    uncensored, beyond = staying.right(horizon), weight[time > horizon].sum()
+    if uncensored < LEAST_UNCENSORED:
+        return f"horizon {horizon:g}: {uncensored:.3f} stay uncensored; at least {LEAST_UNCENSORED} is needed"
+    if beyond < LEAST_BEYOND:
+        return f"horizon {horizon:g}: {beyond:g} rows are followed beyond it; {LEAST_BEYOND} are needed"
+    return None
+
+
+def _rows(time: Rows, event: Cause, weight: Rows | None) -> tuple[Rows, Cause, Rows]:
+    weight = np.ones(len(time)) if weight is None else np.asarray(weight, dtype=float)
+    if not time.shape == event.shape == weight.shape:
+        raise Refused(f"time {time.shape}, event {event.shape}, weight {weight.shape}; give one number a row")
+    if (
+        not np.isfinite(time).all()
+        or not np.isfinite(weight).all()
+        or np.any(event < 0)
+        or np.any(weight < 0)
+    ):
+        raise Refused("time, event or weight holds nan, infinity or a negative count; leave such rows out")
+    return np.asarray(time, dtype=float), event, weight
+
+
+def _counts(time: Rows, event: Cause, weight: Rows, causes: int) -> tuple[Steps, Steps, list[Steps]]:
+    """The distinct times; at each, how many are at risk; how many are censored, then fail by each cause."""
+    at, step = np.unique(time, return_inverse=True)
+    count = [np.bincount(step, weight * (event == k), len(at)) for k in range(causes + 1)]
+    return at, np.cumsum(np.sum(count, axis=0)[::-1])[::-1], count
+
+
+def _ratio(part: Num[np.ndarray, "*cause step"], whole: Steps) -> Float[np.ndarray, "*cause step"]:
+    """0 where nobody is left."""
+    return np.divide(part, whole, out=np.zeros(part.shape), where=np.broadcast_to(whole > 0, part.shape))
+
+
+def _quotient(part: float, whole: float) -> float:
+    return float(part / whole) if whole > 0 else np.nan
+
+
+# -- comparing pairs in O(n log n) --
+
+
+def _dense(x: Shaped[np.ndarray, " row"]) -> Int[np.ndarray, " row"]:
+    """Ranks from 0; equal values share one."""
+    return np.unique(x, return_inverse=True)[1]
+
+
+def _group(fold: Shaped[np.ndarray, " some"] | None, rows: int) -> Int[np.ndarray, " {rows}"]:
+    if fold is None:
+        return np.zeros(rows, dtype=int)
+    if len(fold) != rows:
+        raise Refused(f"fold has {len(fold)} entries for {rows} rows; give one a row")
+    return _dense(fold)
+
+
+def _beaten(
+    case: tuple[np.ndarray, np.ndarray],
+    control: tuple[np.ndarray, np.ndarray],
+    mass: Float[np.ndarray, " control"],
+) -> tuple[Float[np.ndarray, " case"], Float[np.ndarray, " case"]]:
+    """For each case, the mass of its block's controls with a lower rank plus half of the equal; and of all.
+
+    Both come as (block, rank). Sums are differences of one running sum, in such a way that a block of equal
+    ranks gives exactly half of its all.
+    """
+    ranks = 1 + max(case[1].max(initial=0), control[1].max(initial=0))
+    key = control[0] * ranks + control[1]
+    order = np.argsort(key)
+    key, running = key[order], np.concatenate([[0.0], np.cumsum(mass[order])])
+    first = case[0] * ranks
+    bounds = (first, first + case[1], first + case[1] + 1, first + ranks)
+    start, low, high, end = (running[np.searchsorted(key, bound)] for bound in bounds)
+    return (low - start) + 0.5 * (high - low), end - start
+
+
+def _beaten_earlier(
+    case: tuple[np.ndarray, np.ndarray, np.ndarray],
+    control: tuple[np.ndarray, np.ndarray, np.ndarray],
+    mass: Float[np.ndarray, " control"],
+) -> tuple[Float[np.ndarray, " case"], Float[np.ndarray, " case"]]:
+    """As `_beaten`, among the controls of strictly earlier `when`. Both come as (when, block, rank).
+
+    All are lined up by `when`. "Earlier" splits into runs as in a merge sort: at each width, whoever stands
+    in a right-hand run meets all of the run to its left, once. So log2(n) rounds of `_beaten` count every
+    pair.
+    """
+    cases, size = len(case[0]), len(case[0]) + len(control[0])
+    place = np.empty(size, dtype=int)
+    order = np.argsort(np.concatenate([case[0], control[0]]), kind="stable")  # cases first at ties
+    place[order] = np.arange(size)
+    of_case, of_control = place[:cases], place[cases:]
+    blocks = 1 + max(case[1].max(initial=0), control[1].max(initial=0))
+    won, of = np.zeros(cases), np.zeros(cases)
+    for level in range(max(size - 1, 0).bit_length()):
+        right, left = of_case >> level & 1 == 1, of_control >> level & 1 == 0
+        here = (of_case[right] >> level + 1) * blocks + case[1][right]
+        there = (of_control[left] >> level + 1) * blocks + control[1][left]
+        more, all_of = _beaten((here, case[2][right]), (there, control[2][left]), mass[left])
+        won[right] += more
+        of[right] += all_of
+    return won, of
+
+
+# -- calibration --
+
+
+def _smooth(risk: Rows, at: _AtHorizon, where: Num[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
+    """Share with the event at the risks `where`, by a ridged logistic spline through the rows."""
+    x = _logit(risk)
+    knots = np.unique(_quantile(x, at.weight, np.array([0.1, 0.5, 0.9])))  # Harrell's for three
+    basis = _spline(x, knots)
+    # The ridge is far below one row's worth; it keeps the curve finite where risks part cases from others.
+    coefficient = _logistic(basis, at.case, at.share, ridge=1e-4)
+    return _expit(_spline(_logit(where), knots) @ coefficient)
+
+
+def _spline(x: Float[np.ndarray, " row"], knots: Float[np.ndarray, " knot"]) -> Float[np.ndarray, "row term"]:
+    """Restricted cubic spline, linear beyond its outer knots (Stone & Koo 1985): one bend an inner knot."""
+    *inner, last = knots
+    spread = last - knots[0] if inner else 1.0
+
+    def bend(knot: float) -> Float[np.ndarray, " row"]:
+        return (np.maximum(x - knot, 0) ** 3 - np.maximum(x - last, 0) ** 3) / ((last - knot) * spread)
+
+    terms = [bend(knot) - bend(inner[-1]) for knot in inner[:-1]]
+    return np.stack([np.ones_like(x), x - knots[0], *terms], axis=1)
+
+
+def _logistic(
+    x: Float[np.ndarray, "row term"], y: Num[np.ndarray, " row"], weight: Rows, ridge: float = 0.0
+) -> Float[np.ndarray, " term"]:
+    """Coefficients of a weighted logistic regression, by halved Newton steps; nan if they find no maximum."""
+
+    def likelihood(b: Float[np.ndarray, " term"]) -> float:
+        eta = x @ b
+        return float(weight @ (y * eta - np.logaddexp(0, eta)) - ridge / 2 * b @ b)
+
+    b, height, penalty = np.zeros(x.shape[1]), -np.inf, ridge * np.eye(x.shape[1])
+    for _ in range(30):
+        q = _expit(x @ b)
+        curvature = (x * (weight * q * (1 - q))[:, None]).T @ x + penalty
+        step = np.linalg.lstsq(curvature, x.T @ (weight * (y - q)) - ridge * b)[0]
+        height = likelihood(b)
+        while likelihood(b + step) < height and np.abs(step).max() > 1e-10:
+            step = step / 2
+        b = b + step
+        if np.abs(step).max() <= 1e-8 * (1 + np.abs(b).max()):
+            return b
+    return np.full_like(b, np.nan)
+
+
+def _logit(risk: Num[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
+    p = np.clip(risk.astype(float), 1e-4, 1 - 1e-4)
+    return np.log(p / (1 - p))
+
+
+def _expit(x: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
+    return np.exp(-np.logaddexp(0, -x))
+
+
+def _quantile(x: Rows, weight: Rows, share: Float[np.ndarray, " share"]) -> Float[np.ndarray, " share"]:
+    """The least value with at least that share of the weight up to it."""
+    order = np.argsort(x)
+    reached = np.cumsum(weight[order])
+    return x[order][np.minimum(np.searchsorted(reached, share * reached[-1]), len(x) - 1)]

@@ -1,0 +1,293 @@
+"""What a node says, as channels: names and scales learned from training graphs, values laid on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from gnnpatient.graphs import Graphs
+
+YEAR = 365.25
+LIMIT = 4.0  # standard deviations beyond which a value says no more than "extreme"
+OTHER, MISSING = 0, 1  # rows of a category's embedding before its levels
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where the training values of each code lie: mean and standard deviation, of the log where `log`."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    log: tuple[bool, ...]
+
+    @staticmethod
+    def fit(value: Float[Tensor, " row"], code: Int[Tensor, " row"], size: int, *, log: bool = True) -> Scale:
+        """All codes at once; nan is left out. Without a value: mean 0; without spread: std |mean|, or 1.
+
+        A code goes by its logarithm when its values are all positive and that is the less skewed.
+
+        >>> Scale.fit(torch.tensor([1.0, 3.0, torch.nan]), torch.tensor([0, 0, 1]), 2)
+        Scale(mean=(2.0, 0.0), std=(1.0, 1.0), log=(False, False))
+        """
+        given = value.isfinite()
+        value, code = value[given].double(), code[given]
+        positive = torch.ones(size, dtype=torch.bool, device=value.device)
+        positive[code[value <= 0]] = False
+        plain, logged = _moments(value, code, size), _moments(value.clamp(min=1e-300).log(), code, size)
+        take = positive & (logged[2].abs() < plain[2].abs()) & log
+        mean, std = (torch.where(take, y, x).tolist() for x, y in zip(plain[:2], logged[:2], strict=True))
+        return Scale(tuple(mean), tuple(std), tuple(take.tolist()))
+
+    def table(self) -> Float[Tensor, "3 code"]:
+        """Mean, std and log as one tensor, as `standardise` takes it."""
+        return torch.tensor([self.mean, self.std, [float(flag) for flag in self.log]])
+
+    def apply(self, value: Float[Tensor, " row"], code: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
+        """Standard deviations from the mean, at most four; nan stays nan.
+
+        >>> Scale((2.0,), (1.0,), (False,)).apply(torch.tensor([3.0, 99.0]), torch.tensor([0, 0]))
+        tensor([1., 4.])
+        """
+        return standardise(value, self.table().to(value.device)[:, code])
+
+
+def standardise(value: Float[Tensor, "..."], scale: Float[Tensor, "3 ..."]) -> Float[Tensor, "..."]:
+    """Value by value on its own scale (mean, std, log). Under log, zero and less lie at the lower limit."""
+    mean, std, log = scale
+    logged = value.clamp(min=torch.finfo(value.dtype).tiny).log()
+    return ((torch.where(log > 0, logged, value) - mean) / std).clamp(-LIMIT, LIMIT)
+
+
+def _moments(x: Tensor, code: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, standard deviation and skewness of each code, in two passes."""
+    count = torch.bincount(code, minlength=size).clamp(min=1)
+
+    def mean_of(y: Tensor) -> Tensor:
+        return y.new_zeros(size).index_add_(0, code, y) / count
+
+    mean = mean_of(x)
+    away = x - mean[code]
+    std = mean_of(away**2).sqrt()
+    skew = mean_of(away**3) / std**3  # nan without spread: never the less skewed
+    flat = std <= 1e-6 * mean.abs()
+    return mean, torch.where(flat, torch.where(mean == 0, 1.0, mean.abs()), std), skew
+
+
+def _times(days: Float[Tensor, " row"]) -> Float[Tensor, "row 2"]:
+    """A time span as the network sees it before scaling: log1p(days), and years."""
+    return torch.stack([days.log1p(), days / YEAR], 1)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the training graphs held: the names, in the model's own numbering, and their scales."""
+
+    codes: Mapping[str, tuple[str, ...]]  # per event kind; position 0 is "other"
+    numbers: tuple[str, ...]
+    levels: Mapping[str, tuple[str, ...]]  # per category; embedded after "other" and "missing"
+    values: Mapping[str, Scale]  # per event kind, a scale a code; "patient": a scale a number
+    times: Mapping[str, Scale]  # per event kind, "timepoint" and "patient": log1p(days) and years
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Every node kind of the model: events, then "timepoint" and "patient"."""
+        return (*self.codes, "timepoint", "patient")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Lists, strings and numbers only."""
+
+        def scales(table: Mapping[str, Scale]) -> dict[str, Any]:
+            return {k: {"mean": [*s.mean], "std": [*s.std], "log": [*s.log]} for k, s in table.items()}
+
+        return {
+            "codes": {kind: list(names) for kind, names in self.codes.items()},
+            "numbers": list(self.numbers),
+            "levels": {name: list(levels) for name, levels in self.levels.items()},
+            "values": scales(self.values),
+            "times": scales(self.times),
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Vocabulary:
+        def scales(table: Mapping[str, Any]) -> dict[str, Scale]:
+            return {k: Scale(tuple(s["mean"]), tuple(s["std"]), tuple(s["log"])) for k, s in table.items()}
+
+        return Vocabulary(
+            codes={kind: tuple(names) for kind, names in data["codes"].items()},
+            numbers=tuple(data["numbers"]),
+            levels={name: tuple(levels) for name, levels in data["levels"].items()},
+            values=scales(data["values"]),
+            times=scales(data["times"]),
+        )
+
+
+def fit_vocabulary(graphs: Graphs) -> Vocabulary:
+    """Names that occur in these graphs and the scales of their values; hand it training graphs only."""
+    events = [kind for kind in graphs.nodes if kind != "timepoint"]
+    statics = graphs.statics
+
+    def occurring(names: tuple[str, ...], index: Tensor) -> tuple[str, ...]:
+        count = torch.bincount(index[index >= 0], minlength=len(names)).tolist()
+        return tuple(name for name, n in zip(names, count, strict=True) if n)
+
+    codes, levels, values, times = {}, {}, {}, {}
+    for kind in events:
+        nodes, names = graphs[kind], graphs.codes[kind]
+        codes[kind] = ("other", *occurring(names[1:], nodes.code - 1))
+        own = _positions(names, codes[kind], nodes.code.device)[nodes.code]
+        values[kind] = Scale.fit(nodes.value, own, len(codes[kind]))
+    for column, (name, every) in zip(statics.category.T, graphs.levels.items(), strict=True):
+        levels[name] = occurring(every, column)
+    column = torch.arange(len(graphs.numbers), device=statics.number.device).expand_as(statics.number)
+    values["patient"] = Scale.fit(statics.number.flatten(), column.flatten(), len(graphs.numbers))
+    spans = {kind: graphs[kind].age for kind in (*events, "timepoint")} | {"patient": statics.at}
+    for kind, days in spans.items():
+        column = torch.arange(2, device=days.device).expand(len(days), 2)
+        times[kind] = Scale.fit(_times(days).flatten(), column.flatten(), 2, log=False)
+    return Vocabulary(codes=codes, numbers=graphs.numbers, levels=levels, values=values, times=times)
+
+
+@lru_cache(maxsize=256)
+def _positions(names: tuple[str, ...], known: tuple[str | None, ...], device: torch.device) -> Tensor:
+    """For each of `names`, its position in `known`; 0 where it is unknown."""
+    position = {name: i for i, name in enumerate(known)}
+    return torch.tensor([position.get(name, 0) for name in names], dtype=torch.long, device=device)
+
+
+class Encode(nn.Module):
+    """Every node's own content as channels: code, value, given or not, age; for a patient the statics.
+
+    Names are matched by name. An unseen code is a zero vector with its age, an unseen level likewise. A node
+    kind that these graphs lack has zero rows, one that the model does not know is left out.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, channels: int):
+        super().__init__()
+        self.vocabulary, self.channels = vocabulary, channels
+        # rows that training may never show (other, missing) start at zero, so as to add no noise later
+        self.code = nn.ParameterList(
+            _rows(1, len(names) - 1, channels) for names in vocabulary.codes.values()
+        )
+        self.slope = nn.ParameterList(
+            _rows(0, len(names) - 1, channels) for names in vocabulary.codes.values()
+        )
+        self.missing = nn.Parameter(torch.zeros(len(vocabulary.codes), channels))
+        self.level = nn.ParameterList(_rows(2, len(names), channels) for names in vocabulary.levels.values())
+        self.time = nn.ModuleList(nn.Linear(2, channels) for _ in vocabulary.kinds[:-1])
+        self.static = nn.Linear(2 + 2 * len(vocabulary.numbers), channels)
+        for kind, scale in vocabulary.values.items():
+            self.register_buffer(self._buffer("value", kind), scale.table(), persistent=False)
+        for kind, scale in vocabulary.times.items():
+            self.register_buffer(self._buffer("time", kind), scale.table(), persistent=False)
+
+    def _buffer(self, what: str, kind: str) -> str:
+        return f"_{what}_scale_{self.vocabulary.kinds.index(kind)}"  # a kind's name may hold a dot
+
+    def _scale(self, what: str, kind: str) -> Float[Tensor, "3 code"]:
+        return self.get_buffer(self._buffer(what, kind))
+
+    def forward(self, graphs: Graphs) -> dict[str, Float[Tensor, "_ channel"]]:
+        """{kind: (node, channel)} in the order of `vocabulary.kinds`; "patient" has a row an ask."""
+        x = {kind: self._event(i, kind, graphs) for i, kind in enumerate(self.vocabulary.codes)}
+        x["timepoint"] = self.time[-1](self.times("timepoint", graphs["timepoint"].age))
+        x["patient"] = self._patient(graphs)
+        return x
+
+    def _event(self, i: int, kind: str, graphs: Graphs) -> Float[Tensor, "node channel"]:
+        if kind not in graphs.nodes:
+            return self.missing.new_zeros(0, self.channels)
+        nodes = graphs[kind]
+        code = _positions(graphs.codes[kind], self.vocabulary.codes[kind], nodes.code.device)[nodes.code]
+        z, given = _given(standardise(nodes.value, self._scale("value", kind).index_select(1, code)))
+        feature = torch.cat([self.times(kind, nodes.age), 1 - given[:, None]], 1)
+        time = cast(nn.Linear, self.time[i])
+        weight = torch.cat([time.weight, self.missing[i, :, None]], 1)
+        x = nn.functional.linear(feature, weight, time.bias)
+        slope = nn.functional.pad(self.slope[i], (0, 0, 1, 0))  # the values of unknown codes share no unit
+        return x + _take(self.code[i], code) + z[:, None] * _take(slope, code)
+
+    def _patient(self, graphs: Graphs) -> Float[Tensor, "ask channel"]:
+        time = self.times("patient", graphs.statics.at)
+        x = self.static(torch.cat([time, *_given(self.numbers(graphs))], 1))
+        for table, level in zip(self.level, self.levels(graphs), strict=True):
+            x = x + _take(table, level)
+        return x
+
+    def times(self, kind: str, days: Float[Tensor, " row"]) -> Float[Tensor, "row 2"]:
+        """Standardised log1p(days) and years."""
+        mean, std, _ = self._scale("time", kind)
+        return ((_times(days) - mean) / std).clamp(-LIMIT, LIMIT)
+
+    def numbers(self, graphs: Graphs) -> Float[Tensor, "ask number"]:
+        """Standardised static numbers, by name; nan = missing."""
+        number = _columns(graphs.statics.number, graphs.numbers, self.vocabulary.numbers)
+        return standardise(number, self._scale("value", "patient")[:, None].expand(3, *number.shape))
+
+    def levels(self, graphs: Graphs) -> list[Int[Tensor, " ask"]]:
+        """Rows of the level embeddings, a tensor a category."""
+        column = dict(zip(graphs.levels, graphs.statics.category.T, strict=True))
+        absent = torch.full_like(graphs.statics.at, MISSING, dtype=torch.long)
+        return [
+            self._level(column[name], graphs.levels[name], known) if name in column else absent
+            for name, known in self.vocabulary.levels.items()
+        ]
+
+    def _level(self, index: Tensor, names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
+        position = _positions(("", *names), (None, None, *known), index.device)
+        return torch.where(index < 0, MISSING, position[index + 1])
+
+    def last_observation(self, graphs: Graphs) -> Float[Tensor, "ask feature"]:
+        """The last value of every known code and the statics, for a linear path beside the message passing.
+
+        In order: per kind z and given flag of each code, z and given flag of the static numbers, levels
+        one-hot, the time from the patient's origin to the ask. Missing: z 0, flag 0.
+        """
+        parts: list[Tensor] = []
+        for kind, known in self.vocabulary.codes.items():
+            if kind in graphs.nodes:
+                value = _columns(graphs.last[kind].value, graphs.codes[kind], known[1:])
+            else:
+                value = graphs.statics.at.new_full((len(graphs), len(known) - 1), torch.nan)
+            parts += _given(
+                standardise(value, self._scale("value", kind)[:, None, 1:].expand(3, *value.shape))
+            )
+        parts += _given(self.numbers(graphs))
+        for table, level in zip(self.level, self.levels(graphs), strict=True):
+            parts.append(nn.functional.one_hot(level, len(table)).to(graphs.statics.at.dtype))
+        return torch.cat([*parts, self.times("patient", graphs.statics.at)], 1)
+
+    @property
+    def features(self) -> int:
+        """Columns of `last_observation`."""
+        columns = sum(len(names) - 1 for names in self.vocabulary.codes.values()) + len(
+            self.vocabulary.numbers
+        )
+        return 2 * columns + sum(2 + len(levels) for levels in self.vocabulary.levels.values()) + 2
+
+
+def _rows(zero: int, drawn: int, channels: int) -> nn.Parameter:
+    return nn.Parameter(torch.cat([torch.zeros(zero, channels), torch.randn(drawn, channels)]))
+
+
+def _take(table: Tensor, row: Tensor) -> Tensor:
+    return table.index_select(0, row)  # on a CPU its backward is five times as fast as nn.Embedding's
+
+
+def _given(z: Tensor) -> tuple[Tensor, Tensor]:
+    """The value with 0 where it is missing, and 1 where it is given."""
+    given = z.isfinite()
+    return z.nan_to_num(0.0), given.to(z.dtype)
+
+
+def _columns(table: Tensor, names: tuple[str, ...], wanted: tuple[str, ...]) -> Tensor:
+    """The wanted columns of a table with named columns; nan where it has no such column."""
+    if names == wanted:
+        return table
+    padded = torch.cat([table.new_full((len(table), 1), torch.nan), table], 1)
+    return padded[:, _positions(wanted, ("", *names), table.device)]

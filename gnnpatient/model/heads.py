@@ -1,0 +1,123 @@
+"""Heads: each owns how its outcome is learned (`loss`) and how it is answered (`answer`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from gnnpatient.errors import Refused
+
+
+def incidence(log_hazard: Float[Tensor, "ask slot time"]) -> Float[Tensor, "ask slot time"]:
+    """Cumulative incidence from the logs of discrete-time hazards; slot 0 of the middle axis is event-free.
+
+    F_k(t) = sum over s <= t of h_k(s) S(s-1)   (Kalbfleisch & Prentice 2002, ch. 8)
+
+    >>> h = torch.tensor([[[0.9, 0.5], [0.1, 0.5]]])     # one ask, one cause, two times
+    >>> incidence(h.log())
+    tensor([[[0.9000, 0.4500],
+             [0.1000, 0.5500]]])
+    """
+    free = log_hazard[:, :1].cumsum(-1)
+    before = torch.cat([torch.zeros_like(free[..., :1]), free[..., :-1]], dim=-1)
+    return torch.cat([free.exp(), (log_hazard[:, 1:] + before).exp().cumsum(-1)], dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurvivalConfig:
+    """What a survival head answers: event-free or one of the causes, at the end of each interval."""
+
+    causes: tuple[str, ...]
+    times: tuple[float, ...]  # days after the ask: ends of the intervals, rising; the last is the horizon
+
+    def __post_init__(self) -> None:
+        if not self.causes:
+            raise Refused("a survival outcome without causes; one name or more would do")
+        if not self.times or any(a >= b for a, b in zip((0.0, *self.times), self.times, strict=False)):
+            raise Refused(f"times {list(self.times)}; rising days above 0 would do")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"causes": list(self.causes), "times": list(self.times)}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> SurvivalConfig:
+        return SurvivalConfig(causes=tuple(data["causes"]), times=tuple(data["times"]))
+
+
+class SurvivalHead(nn.Module):
+    """Discrete-time competing hazards: per interval a choice among event-free and the causes.
+
+    Logits come from a hidden layer over the readout, plus (with `features`) one shift a cause, the same for
+    all intervals, that is linear in the last observations. An event-free logit is 0. After `start`, and
+    before any training, every ask is answered by the given hazards.
+    """
+
+    times: Tensor
+
+    def __init__(
+        self, config: SurvivalConfig, channels: int, hidden: int = 32, features: int = 0, dropout: float = 0.0
+    ):
+        super().__init__()
+        self.config = config
+        slots = len(config.causes) * len(config.times)
+        self.hidden = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Dropout(dropout))
+        self.out = nn.Linear(hidden, slots)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        self.linear = nn.Linear(features, len(config.causes), bias=False) if features else None
+        if self.linear is not None:
+            nn.init.zeros_(self.linear.weight)
+        self.register_buffer("times", torch.tensor(config.times, dtype=torch.float64), persistent=False)
+
+    @torch.no_grad()
+    def start(self, hazard: Float[Tensor, "cause time"]) -> None:
+        """Begin with these hazards, such as the training asks' Aalen-Johansen (each at least 1e-5)."""
+        hazard = hazard.clamp(min=1e-5)
+        free = (1 - hazard.sum(0)).clamp(min=1e-5)
+        self.out.bias.copy_((hazard / free).log().flatten())
+
+    def log_hazard(
+        self, z: Float[Tensor, "ask channel"], linear_inputs: Float[Tensor, "ask feature"] | None = None
+    ) -> Float[Tensor, "ask slot time"]:
+        """The log probability, per interval, of staying event-free and of each cause."""
+        logits = self.out(self.hidden(z)).view(len(z), len(self.config.causes), len(self.config.times))
+        if self.linear is not None:
+            logits = logits + self.linear(linear_inputs)[:, :, None]
+        return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).log_softmax(dim=1)
+
+    def forward(
+        self, z: Float[Tensor, "ask channel"], linear_inputs: Float[Tensor, "ask feature"] | None = None
+    ) -> Float[Tensor, "ask slot time"]:
+        return self.log_hazard(z, linear_inputs)
+
+    def loss(
+        self,
+        log_hazard: Float[Tensor, "ask slot time"],
+        event: Int[Tensor, " ask"],
+        time: Float[Tensor, " ask"],
+    ) -> Float[Tensor, " ask"]:
+        """Negative log-likelihood of each ask: `event` 0 censored, k = causes[k-1]; `time` in days after it.
+
+        An interval counts (start, end]: an event on a grid time belongs to the interval that ends there. An
+        interval cut by censoring counts the share of it that was observed, its hazard held constant inside.
+        Whatever comes after the last time was event-free up to it.
+        """
+        time, last = time.double(), len(self.times)
+        start = torch.cat([self.times.new_zeros(1), self.times[:-1]])
+        seen = ((time[:, None] - start) / (self.times - start)).clamp(0, 1)
+        event = torch.where(time <= self.times[-1], event.long(), 0)
+        interval = torch.bucketize(time, self.times).clamp(max=last - 1)
+        ended = (event > 0).to(log_hazard.dtype)
+        own = nn.functional.one_hot(interval, last).to(log_hazard.dtype) * ended[:, None]
+        free = seen.to(log_hazard.dtype) * (1 - own)  # the interval of an event is its cause's alone
+        asks = torch.arange(len(event), device=event.device)
+        return -(log_hazard[:, 0] * free).sum(1) - log_hazard[asks, event, interval] * ended
+
+    def answer(self, log_hazard: Float[Tensor, "ask slot time"]) -> Float[Tensor, "ask slot time"]:
+        """Cumulative incidence at `config.times`; slot 0 event-free."""
+        return incidence(log_hazard)

@@ -1,0 +1,105 @@
+"""The whole network: encode, pass messages, read, answer each outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gnnpatient.errors import Refused
+from gnnpatient.graphs import EdgeType, Graphs
+from gnnpatient.model.encode import Encode, Vocabulary
+from gnnpatient.model.heads import SurvivalConfig, SurvivalHead
+from gnnpatient.model.network import Network, Readout
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The size and the kind of the network."""
+
+    channels: int = 32
+    num_layers: int = 2
+    dropout: float = 0.3
+    conv: str = "sage"  # or "gatv2", "hgt"
+    linear: bool = True  # the linear path from the last observations to each cause
+    node_dropout: float = 0.0  # share of the event nodes whose content is hidden in training
+
+    def __post_init__(self) -> None:
+        for name in ("dropout", "node_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise Refused(f"{name} {getattr(self, name)}; from 0 to below 1 would do")
+
+
+class PatientGNN(nn.Module):
+    """Graphs in, for each outcome the log hazards out; `head(outcome)` turns them into a loss or an answer.
+
+    What `to_dict` says and the tensors of `state_dict` are the whole model; neither holds a patient.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocabulary: Vocabulary,
+        edge_types: Sequence[EdgeType],
+        heads: Mapping[str, SurvivalConfig],
+    ):
+        super().__init__()
+        known = set(vocabulary.kinds)
+        self.config, self.vocabulary, self.outcomes = config, vocabulary, tuple(heads)
+        self.edge_types = tuple(edge for edge in edge_types if {edge[0], edge[2]} <= known)
+        c = config.channels
+        self.encode = Encode(vocabulary, c)
+        self.network = Network(
+            vocabulary.kinds, self.edge_types, c, config.num_layers, config.dropout, config.conv
+        )
+        self.readout = Readout(c)
+        features = self.encode.features if config.linear else 0
+        self.heads = nn.ModuleList(
+            SurvivalHead(h, 3 * c, c, features, config.dropout) for h in heads.values()
+        )
+
+    def forward(self, graphs: Graphs) -> dict[str, Float[Tensor, "ask _ _"]]:
+        """{outcome: (ask, 1 + cause, time)}: the logarithms of the hazards, slot 0 event-free."""
+        x = self.hide(self.encode(graphs))  # {kind: (node, channel)}
+        x = self.network(x, graphs)  # {"timepoint" | "patient": (node, channel)}
+        z = self.readout(x, graphs)  # (ask, 3 channel)
+        last = self.encode.last_observation(graphs) if self.config.linear else None  # (ask, feature)
+        return {name: head(z, last) for name, head in zip(self.outcomes, self.heads, strict=True)}
+
+    def hide(self, x: dict[str, Float[Tensor, "_ channel"]]) -> dict[str, Float[Tensor, "_ channel"]]:
+        """In training, zero the content of a share of the event nodes: occluded graphs stay familiar."""
+        p = self.config.node_dropout
+        if not (self.training and p):
+            return x
+        kept = {
+            kind: torch.rand(len(x[kind]), 1, device=x[kind].device) >= p for kind in self.vocabulary.codes
+        }
+        return x | {kind: x[kind] * keep for kind, keep in kept.items()}
+
+    def head(self, outcome: str) -> SurvivalHead:
+        if outcome not in self.outcomes:
+            raise Refused(f"outcome {outcome!r}; this model has {', '.join(self.outcomes)}")
+        return self.heads[self.outcomes.index(outcome)]  # type: ignore[return-value]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the tensors, as lists, strings and numbers."""
+        return {
+            "config": asdict(self.config),
+            "vocabulary": self.vocabulary.to_dict(),
+            "edge_types": [list(edge) for edge in self.edge_types],
+            "heads": {name: self.head(name).config.to_dict() for name in self.outcomes},
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> PatientGNN:
+        """The same model with fresh tensors; `load_state_dict` brings the trained ones."""
+        return PatientGNN(
+            ModelConfig(**data["config"]),
+            Vocabulary.from_dict(data["vocabulary"]),
+            [(source, name, target) for source, name, target in data["edge_types"]],
+            {name: SurvivalConfig.from_dict(head) for name, head in data["heads"].items()},
+        )

@@ -1,0 +1,1 @@
+"""One patient: the trajectory, the reasons, the page."""

@@ -1,0 +1,1 @@
+"""Fit a model, keep it, ask it: forecasts and the scikit-learn face."""

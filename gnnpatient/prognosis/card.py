@@ -1,0 +1,53 @@
+"""The model card: what it answers, what it was fitted on, what it must not be used for. Counts only, no patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def card(config: Mapping[str, Any]) -> str:
+    """README.md of a saved model, from its config."""
+    about, model = config["about"], config["model"]
+    lines = [
+        f"# A gnnpatient model: {', '.join(model['heads'])}",
+        "",
+        "Research use only. Not a medical device.",
+        "",
+        "## Answers",
+        "",
+    ]
+    for name, head in model["heads"].items():
+        lines.append(
+            f"- `{name}`: cumulative incidence of {', '.join(head['causes'])} up to {head['times'][-1]:g} days after "
+            "the ask; slot 0 is event-free, not alive."
+        )
+    lines += [
+        "",
+        "Bands between members are *model spread*: what refitting changes, not what may happen to a patient.",
+        "A changed input shows how the model reacts, not what a treatment does.",
+        "",
+        "## Fitted on",
+        "",
+        f"Cohort `{about.get('cohort', '?')}` (spec {str(about.get('spec_hash', '?'))[:12]}): "
+        f"{about.get('patients', '?')} patients, {about.get('asks', '?')} asks.",
+    ]
+    for name, counts in about.get("events", {}).items():
+        lines.append(f"- `{name}`: " + ", ".join(f"{n} patients with {cause}" for cause, n in counts.items()))
+    seen = model["vocabulary"]["codes"]
+    lines += ["", "## Sees", ""]
+    shown = {kind: names for kind, names in seen.items() if config["kinds"] is None or kind in config["kinds"]}
+    lines += [f"- {kind}: {len(names) - 1} codes" for kind, names in shown.items()]
+    statics = [*model["vocabulary"]["numbers"], *model["vocabulary"]["levels"]]
+    lines += [f"- patient: {', '.join(statics) or 'nothing but the time since the origin'}"]
+    size = ", ".join(f"{key} {value}" for key, value in model["config"].items())
+    lines += [
+        "",
+        "## Network",
+        "",
+        f"{config['members']} members; {size}.",
+        "",
+        "Load it with `PrognosisModel.from_pretrained(folder)`, or `load_predictor(folder)` without scikit-learn.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,155 @@
+"""Models and the states of a fit on disk: safetensors and JSON, whole or not at all. Nothing here can hold code."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gnnpatient.errors import Refused
+from gnnpatient.files import atomic_file, atomic_folder
+from gnnpatient.model.model import PatientGNN
+from gnnpatient.prognosis.card import card
+from gnnpatient.prognosis.forecast import Predictor
+
+FORMAT = 1
+HEADER_LIMIT = 16 * 2**20  # bytes; a header larger than this is an attack or an accident
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a member's training stands: tensors, and numbers that JSON holds exactly."""
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+
+def write_state(path: Path, state: State) -> None:
+    """One file, in one step: the older one stays until the new one is whole."""
+    with atomic_file(path) as part:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+        save_file(tensors, part, metadata={"facts": json.dumps(state.facts)})
+
+
+def read_state(path: Path) -> State:
+    """Tensors and facts of a safetensors file; refused if it is cut, not finite, or something else."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(8)
+            size = struct.unpack("<Q", raw)[0] if len(raw) == 8 else None
+        if size is None or size > min(HEADER_LIMIT, path.stat().st_size):
+            raise Refused(f"{path}: not a safetensors file, or cut; get it again")
+        with safe_open(path, "pt") as opened:
+            facts = (opened.metadata() or {}).get("facts", "{}")
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise Refused(f"{path}: {str(error).splitlines()[0]}; get it again") from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise Refused(f"{path}: weights not finite ({name}); this model answers nothing")
+    return State(tensors, json.loads(facts))
+
+
+def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[str, Any]) -> None:
+    """Write a model as a folder: config.json, model.safetensors, README.md (its card). No patient is in it."""
+    with atomic_folder(folder) as part:
+        config = {
+            "format": FORMAT,
+            "choices": dict(choices),
+            "kinds": predictor.kinds,
+            "members": len(predictor.modules),
+            "model": predictor.modules[0].to_dict(),
+            "null": {name: table.tolist() for name, table in predictor.null.items()},
+            "about": dict(predictor.about),
+        }
+        (part / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
+        tensors = {
+            f"{i}.{name}": tensor.detach().cpu().contiguous()
+            for i, module in enumerate(predictor.modules)
+            for name, tensor in module.state_dict().items()
+        }
+        save_file(tensors, part / "model.safetensors")
+        (part / "README.md").write_text(card(config), encoding="utf-8")
+
+
+def load_predictor(folder: str | Path) -> Predictor:
+    """Load a model to ask it: the folder of `save_pretrained`, or the run that holds it."""
+    return read_model(folder)[0]
+
+
+def read_config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The folder that holds the model, and its config.json."""
+    path = Path(folder)
+    if (path / "model" / "config.json").is_file():
+        path = path / "model"
+    if path.is_file() or not (path / "config.json").is_file():
+        held = "a file" if path.is_file() else "no folder with a config.json" if path.exists() else "not there"
+        raise Refused(
+            f"{folder}: {held}; a model is a folder of save_pretrained (config.json, model.safetensors), "
+            "and nothing else is loaded"
+        )
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        if config["format"] != FORMAT:
+            raise Refused(f"{path}: format {config['format']}, this version reads {FORMAT}; fit it again")
+        if not {"choices", "kinds", "members", "model", "null", "about"} <= set(config):
+            raise KeyError
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, Refused):
+            raise
+        raise Refused(f"{path / 'config.json'}: not the config of a gnnpatient model; get it again") from None
+    return path, config
+
+
+def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
+    """The predictor and the choices that it was fitted with."""
+    path, config = read_config(folder)
+    tensors = read_state(path / "model.safetensors").tensors
+    try:
+        modules = []
+        for i in range(config["members"]):
+            own = {k.removeprefix(f"{i}."): v for k, v in tensors.items() if k.startswith(f"{i}.")}
+            module = PatientGNN.from_dict(config["model"])
+            module.load_state_dict(own)
+            modules.append(module.eval())
+        if not modules:
+            raise KeyError("members")
+        null = {name: np.array(table, np.float64) for name, table in config["null"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise Refused(f"{path}: config.json and model.safetensors do not fit together ({reason})") from None
+    kinds = None if config["kinds"] is None else tuple(config["kinds"])
+    return Predictor(tuple(modules), kinds, null, config["about"]), config["choices"]
+
+
+def to_states(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def from_states(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Adam's moments and steps, by position of the parameter."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
+
+
+def set_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` took out."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        position, name = key.split(".", 1)
+        state.setdefault(int(position), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

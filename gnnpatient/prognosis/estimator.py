@@ -1,0 +1,291 @@
+"""The scikit-learn and scikit-survival face: choices in, fitted things with a trailing underscore."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from sksurv.functions import StepFunction
+
+from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.spec import near
+from gnnpatient.errors import Refused
+from gnnpatient.metrics import integrated_brier
+from gnnpatient.model.heads import SurvivalConfig
+from gnnpatient.model.model import ModelConfig
+from gnnpatient.prognosis.checkpoint import read_model, save_predictor
+from gnnpatient.prognosis.fit import (
+    FitConfig,
+    Target,
+    Tell,
+    check_targets,
+    fit_modules,
+    last_estimable,
+    null_incidence,
+    time_grid,
+)
+from gnnpatient.prognosis.forecast import Forecast, Predictor, restrict
+
+
+class PrognosisModel(BaseEstimator):
+    """A graph network that forecasts each patient's outcomes from what is known at an ask.
+
+    X is always `Landmarks`. The constructor takes choices, never data; what is saved holds no patient.
+
+    outcomes: names (default: all of the cohort); kinds: node kinds it may see (default: all; () = statics alone);
+    horizon: days up to which it forecasts (default: the last that can be estimated); num_times: intervals of the
+    time grid; members: networks whose mean is the answer, each stopped early on its own inner fold; conv: "sage",
+    "gatv2" or "hgt"; linear: a linear path from the last observations beside the messages.
+
+    >>> from gnnpatient.cohort.datasets import pbc
+    >>> cohort = pbc()
+    >>> model = PrognosisModel(horizon=1826, members=1, epochs=1).fit(cohort.landmarks(times=[0, 365]).followed())
+    >>> model.forecast(cohort.at(365, patient="2"))["death"].risk(cause="death", horizon=730).shape
+    (1,)
+    """
+
+    def __init__(
+        self,
+        *,
+        outcomes: Sequence[str] | None = None,
+        kinds: Sequence[str] | None = None,
+        horizon: float | None = None,
+        num_times: int = 12,
+        members: int = 5,
+        channels: int = 32,
+        num_layers: int = 2,
+        dropout: float = 0.3,
+        node_dropout: float = 0.0,
+        conv: str = "sage",
+        linear: bool = True,
+        epochs: int = 20,
+        patience: int = 6,
+        batch_size: int = 128,
+        lr: float = 4e-3,
+        weight_decay: float = 0.05,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.outcomes = outcomes
+        self.kinds = kinds
+        self.horizon = horizon
+        self.num_times = num_times
+        self.members = members
+        self.channels = channels
+        self.num_layers = num_layers
+        self.dropout = dropout
+        self.node_dropout = node_dropout
+        self.conv = conv
+        self.linear = linear
+        self.epochs = epochs
+        self.patience = patience
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.seed = seed
+        self.device = device
+
+    def fit(
+        self, X: Landmarks, y: np.ndarray | None = None, *, run: str | Path | None = None, tell: Tell | None = None
+    ) -> PrognosisModel:
+        """Train on the asks of X, and on nothing else of its cohort.
+
+        y: None reads X's own outcomes; else, for one outcome, a structured array (ask,) of event and time (days
+        after the ask). run: a folder for checkpoints; a fit that stopped there goes on. tell: called each epoch.
+        """
+        names = self._names(X)
+        targets = self._targets(X, y, names)
+        check_targets(targets, X)
+        seen = restrict(X, self.kinds)
+        heads, null = {}, {}
+        for name, target in targets.items():
+            horizon = last_estimable(target, X.patient, X.at) if self.horizon is None else float(self.horizon)
+            if not horizon > 0:
+                raise Refused(f"horizon {horizon:g} days; it lies after the ask")
+            if not ((target.event > 0) & (target.time <= horizon)).any():
+                raise Refused(f"outcome {name!r}: no events within {horizon:g} days of an ask; nothing to learn")
+            times = time_grid(target, X.at, horizon, self.num_times)
+            heads[name] = SurvivalConfig(causes=target.causes, times=times)
+            null[name] = null_incidence(target, X.at, times)
+        modules = fit_modules(
+            seen,
+            targets,
+            heads,
+            null,
+            ModelConfig(
+                channels=self.channels,
+                num_layers=self.num_layers,
+                dropout=self.dropout,
+                node_dropout=self.node_dropout,
+                conv=self.conv,
+                linear=self.linear,
+            ),
+            FitConfig(
+                members=self.members,
+                epochs=self.epochs,
+                patience=self.patience,
+                batch_size=self.batch_size,
+                lr=self.lr,
+                weight_decay=self.weight_decay,
+                seed=self.seed,
+            ),
+            device=self.device,
+            run=None if run is None else Path(run),
+            tell=tell,
+        )
+        kinds = None if self.kinds is None else tuple(self.kinds)
+        self.predictor_ = Predictor(modules, kinds, null, _about(X, targets))
+        self.train_ids_ = frozenset(X.ids.tolist())  # in memory only: save_pretrained does not write it
+        return self
+
+    def _names(self, X: Landmarks) -> tuple[str, ...]:
+        if isinstance(self.outcomes, str):
+            raise Refused(f"outcomes = {self.outcomes!r}; a list of names would do, as in [{self.outcomes!r}]")
+        if self.outcomes is None:
+            return X.cohort.outcome_names()
+        if not self.outcomes:
+            raise Refused("outcomes = []; name at least one, or leave it out for all")
+        return tuple(n for name in self.outcomes for n in X.cohort.outcome_names(name))
+
+    @staticmethod
+    def _targets(X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]) -> dict[str, Target]:
+        if y is not None:
+            if len(names) != 1 or y.dtype.names is None or len(y.dtype.names) != 2 or len(y) != len(X):
+                raise Refused("y: a structured array of event and time, one entry an ask, for a model of one outcome")
+            event, time = (y[field] for field in y.dtype.names)
+            return {names[0]: Target(X.cohort.outcomes[names[0]].causes, event.astype(np.int64), time.astype(float))}
+        risk = {name: X.at_risk(name) for name in names}
+        if none := int((~np.logical_or.reduce(list(risk.values()))).sum()):
+            raise Refused(f"{none} of {len(X)} asks come when the patient is not at risk; keep the others with .followed()")
+        targets = {}
+        for name, at_risk in risk.items():
+            event, time = np.zeros(len(X), np.int64), np.full(len(X), np.nan)
+            truth = X[at_risk].outcome(name)
+            event[at_risk], time[at_risk] = truth["event"], truth["time"]
+            targets[name] = Target(X.cohort.outcomes[name].causes, event, time)
+        return targets
+
+    def forecast(self, X: Landmarks) -> dict[str, Forecast]:
+        """A Forecast for each outcome. Asks at which a patient is no longer at risk get no curve (nan)."""
+        check_is_fitted(self)
+        return self.predictor_.forecast(X, device=self.device)
+
+    def predict(self, X: Landmarks, *, outcome: str | None = None, cause: str | None = None) -> np.ndarray:
+        """Risk at the last horizon: (ask,). Name outcome and cause where there are several."""
+        return self._one(X, outcome).risk(cause=cause)
+
+    def predict_survival_function(
+        self,
+        X: Landmarks,
+        *,
+        outcome: str | None = None,
+        cause: str | None = None,
+        return_array: bool = False,
+    ) -> np.ndarray:
+        """One minus the risk as scikit-survival's step functions (or an array (ask, time)).
+
+        With several causes a survival function is not defined without more words: name a cause for one minus its
+        cumulative incidence, or cause="any" for being event-free, which is not being alive.
+        """
+        forecast = self._one(X, outcome)
+        if cause == "any":
+            curve = forecast.event_free
+        else:
+            try:
+                curve = 1 - forecast.incidence[:, forecast.slot(cause)]
+            except Refused as refusal:
+                raise Refused(f"{refusal}; or 'any' for event-free") from None
+        return curve if return_array else _steps(forecast.times, curve)
+
+    def predict_cumulative_incidence(
+        self, X: Landmarks, *, outcome: str | None = None, times: Sequence[float] | None = None
+    ) -> np.ndarray:
+        """Event-free and each cause at `times` (default: `unique_times_`): (ask, 1 + cause, time)."""
+        forecast = self._one(X, outcome)
+        if times is None:
+            return forecast.incidence
+        risks = np.stack([forecast.risks(list(times), cause) for cause in forecast.causes], 1)
+        return np.concatenate([1 - risks.sum(1, keepdims=True), risks], 1)
+
+    def score(self, X: Landmarks, y: np.ndarray | None = None) -> float:
+        """1 - IBS / IBS of the training asks' Aalen-Johansen, mean over causes and outcomes. 1 is best, 0 the null."""
+        check_is_fitted(self)
+        overlap = len(self.train_ids_ & set(X.ids.tolist()))
+        if overlap:
+            warnings.warn(f"{overlap} of the scored patients were trained on: the score flatters", stacklevel=2)
+        scores = []
+        targets = self._targets(X, y, self.predictor_.outcomes)
+        for name, forecast in self.forecast(X).items():
+            target = targets[name]
+            known = np.isfinite(target.time)
+            time, event, null = target.time[known], target.event[known], self.predictor_.null[name]
+            for k in range(1, 1 + len(forecast.causes)):
+                own, _ = integrated_brier(forecast.incidence[known, k], forecast.times, time, event, cause=k)
+                base = np.broadcast_to(null[k], (len(time), len(forecast.times)))
+                scores.append(1 - own / integrated_brier(base, forecast.times, time, event, cause=k)[0])
+        return float(np.mean(scores))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json, model.safetensors and a card to a new folder. No patient is in them."""
+        check_is_fitted(self)
+        save_predictor(self.predictor_, folder, self.get_params())
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> PrognosisModel:
+        """Load what `save_pretrained` wrote, or the run of the command line that holds it."""
+        predictor, choices = read_model(folder)
+        if unknown := set(choices) - set(cls().get_params()):
+            name = sorted(unknown)[0]
+            raise Refused(f"{folder}: unknown choice {name!r}{near(name, cls().get_params())}")
+        model = cls(**choices)
+        model.predictor_ = predictor
+        model.train_ids_ = frozenset()
+        return model
+
+    @property
+    def unique_times_(self) -> np.ndarray:
+        """Days after the ask at which the curves are given, for a model of one outcome."""
+        return np.array(self.predictor_.modules[0].head(self._outcome(None)).config.times)
+
+    def _outcome(self, outcome: str | None) -> str:
+        check_is_fitted(self)
+        names = self.predictor_.outcomes
+        if outcome is None and len(names) > 1:
+            raise Refused(f"several outcomes; name one of {', '.join(names)}")
+        if outcome is not None and outcome not in names:
+            raise Refused(f"unknown outcome {outcome!r}{near(outcome, names)}")
+        return outcome or names[0]
+
+    def _one(self, X: Landmarks, outcome: str | None) -> Forecast:
+        name = self._outcome(outcome)
+        return self.forecast(X)[name]
+
+
+def _steps(times: np.ndarray, curves: np.ndarray) -> np.ndarray:
+    start = np.append(0.0, times)
+    out = np.empty(len(curves), dtype=object)
+    out[:] = [StepFunction(start, np.append(1.0, curve)) for curve in curves]
+    return out
+
+
+def _about(X: Landmarks, targets: dict[str, Target]) -> dict[str, Any]:
+    """Counts for the card."""
+    who = lambda rows: len(np.unique(X.patient[rows]))  # noqa: E731
+    return {
+        "cohort": X.cohort.spec.cohort,
+        "spec_hash": X.cohort.spec.hash,
+        "patients": len(np.unique(X.patient)),
+        "asks": len(X),
+        "events": {
+            name: {
+                cause: who((target.event == k) & np.isfinite(target.time))
+                for k, cause in enumerate(target.causes, 1)
+            }
+            for name, target in targets.items()
+        },
+    }

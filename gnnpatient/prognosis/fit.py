@@ -1,0 +1,311 @@
+"""One training loop for every outcome: draw a landmark, then a patient still at risk (METHODS 11)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnpatient.cohort.build import build_graphs
+from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold
+from gnnpatient.errors import Refused
+from gnnpatient.files import atomic_file
+from gnnpatient.graphs import Graphs
+from gnnpatient.metrics import aalen_johansen, censoring
+from gnnpatient.model.encode import fit_vocabulary
+from gnnpatient.model.heads import SurvivalConfig
+from gnnpatient.model.model import ModelConfig, PatientGNN
+from gnnpatient.prognosis.checkpoint import (
+    State,
+    from_states,
+    optimizer_tensors,
+    read_state,
+    set_optimizer,
+    to_states,
+    write_state,
+)
+from gnnpatient.prognosis.forecast import pick_device
+
+VALIDATION = 1024  # asks at which a member is scored after each epoch
+STEPS = 30  # batches an epoch at most
+REMAIN = 20  # patients who must be observed beyond the horizon, and the share that must not be censored by it
+UNCENSORED = 0.1
+
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How a model is trained."""
+
+    members: int = 5
+    epochs: int = 20
+    patience: int = 6  # epochs without a better validation score after which a member stops
+    batch_size: int = 128
+    lr: float = 4e-3
+    weight_decay: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("members", "epochs", "patience", "batch_size"):
+            if getattr(self, name) < 1:
+                raise Refused(f"{name} {getattr(self, name)}; 1 or more would do")
+        if not (self.lr > 0 and self.weight_decay >= 0):
+            raise Refused(f"lr {self.lr}, weight_decay {self.weight_decay}; lr > 0 and weight_decay >= 0 would do")
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What came of each ask, for one outcome."""
+
+    causes: tuple[str, ...]
+    event: np.ndarray  # (ask,) int64: 0 censored, k = causes[k - 1]
+    time: np.ndarray  # (ask,) days after the ask; nan where the ask is not at risk of this outcome
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """Asks by landmark: a time first, then one of the asks at that time."""
+
+    order: np.ndarray  # (ask,) positions sorted by time
+    start: np.ndarray  # (time + 1,) where each time's asks begin
+
+    @classmethod
+    def of(cls, at: np.ndarray, rows: np.ndarray) -> Draw:
+        order = rows[np.argsort(at[rows], kind="stable")]
+        start = np.flatnonzero(np.append(True, np.diff(at[order]) != 0))
+        return cls(order, np.append(start, len(order)))
+
+    def __call__(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        time = rng.integers(len(self.start) - 1, size=size)
+        count = self.start[time + 1] - self.start[time]
+        return self.order[self.start[time] + (rng.random(size) * count).astype(np.int64)]
+
+
+def weights(at: np.ndarray) -> np.ndarray:
+    """How often `Draw` takes each ask, with a mean of one: every time counts the same."""
+    _, time, count = np.unique(at, return_inverse=True, return_counts=True)
+    return len(at) / len(count) / count[time]
+
+
+def last_estimable(target: Target, patient: np.ndarray, at: np.ndarray) -> float:
+    """The longest horizon (days) at which a score can still be estimated from these asks (METHODS 15)."""
+    known = np.isfinite(target.time)
+    time, event = target.time[known], target.event[known]
+    longest = np.zeros(patient.max() + 1)
+    np.maximum.at(longest, patient[known], time)
+    beyond = np.sort(longest[np.unique(patient[known])])[::-1]
+    if len(beyond) <= REMAIN:
+        return float(time.max())  # too few patients to score at any horizon, not too few to forecast
+    g = censoring(time, event, weight=weights(at[known]))
+    grid = np.unique(time)
+    free = grid[g.right(grid) >= UNCENSORED]
+    return float(min(np.nextafter(beyond[REMAIN - 1], 0), free.max(initial=grid[0])))
+
+
+def time_grid(target: Target, at: np.ndarray, horizon: float, size: int) -> tuple[float, ...]:
+    """Ends of at most `size` intervals up to the horizon, with as many events in each as in the next."""
+    seen = np.isfinite(target.time) & (target.event > 0) & (target.time <= horizon)
+    time, weight = target.time[seen], weights(at)[seen]
+    order = np.argsort(time, kind="stable")
+    share = weight[order].cumsum() / weight.sum()
+    cuts = time[order][np.searchsorted(share, np.arange(1, size) / size).clip(max=len(time) - 1)]
+    cuts = np.unique(cuts[(cuts > horizon * 1e-3) & (cuts < horizon * (1 - 1e-3))])
+    return (*cuts.tolist(), horizon)
+
+
+def null_incidence(target: Target, at: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
+    """Aalen-Johansen of the asks, every landmark counting the same: (1 + cause, time)."""
+    known = np.isfinite(target.time)
+    return aalen_johansen(
+        target.time[known],
+        target.event[known],
+        np.array(times),
+        causes=len(target.causes),
+        weight=weights(at)[known],
+    )
+
+
+def check_targets(targets: Mapping[str, Target], landmarks: Landmarks) -> None:
+    """Refuse at once what could only fail after an epoch."""
+    if not len(landmarks):
+        raise Refused("no ask to train on; nobody is at risk at these landmarks")
+    for name, target in targets.items():
+        for k, cause in enumerate(target.causes, 1):
+            happened = (target.event == k) & np.isfinite(target.time)
+            if not happened.any() and len(target.causes) == 1:
+                raise Refused(f"outcome {name!r}: no events of {cause!r} among {len(landmarks)} asks; nothing to learn")
+        if not (target.event > 0).any():
+            raise Refused(f"outcome {name!r}: no events among {len(landmarks)} asks; nothing to learn")
+
+
+def fit_modules(
+    landmarks: Landmarks,
+    targets: Mapping[str, Target],
+    heads: Mapping[str, SurvivalConfig],
+    null: Mapping[str, np.ndarray],
+    model: ModelConfig,
+    config: FitConfig,
+    device: str = "auto",
+    run: Path | None = None,
+    tell: Tell | None = None,
+) -> tuple[PatientGNN, ...]:
+    """Train the members. With `run`, each epoch leaves a checkpoint there, and a fit that stopped goes on from it.
+
+    Scales and vocabularies see the asks of `landmarks` alone; member m is stopped early on the m-th inner fold of
+    its patients. Every epoch draws from its own seed, so a resumed fit ends in the same bits.
+    """
+    where = pick_device(device)
+    ends = np.lexsort((landmarks.at, landmarks.patient))
+    latest = ends[np.append(np.diff(landmarks.patient[ends]) != 0, True)]  # each patient's last ask holds all rows
+    vocabulary = fit_vocabulary(build_graphs(landmarks[latest]))
+    groups = len(np.unique(landmarks.groups))
+    if groups < 2:
+        raise Refused(f"{groups} patient or group to train on; early stopping needs at least two")
+    happened = np.max([t.event * np.isfinite(t.time) for t in targets.values()], axis=0)
+    inner = list(StratifiedPatientKFold(min(5, groups), seed=config.seed).split(landmarks, happened))
+    finished = []
+    for member in range(config.members):
+        train, held = inner[member % len(inner)]
+        with torch.random.fork_rng():
+            torch.manual_seed(_seed(config.seed, member))
+            module = PatientGNN(model, vocabulary, landmarks.cohort.spec.edge_types, heads)
+            for name, table in null.items():
+                free = np.concatenate([[1.0], table[0, :-1]]).clip(1e-6)
+                hazard = np.diff(table[1:], prepend=0.0, axis=1) / free
+                module.head(name).start(torch.from_numpy(hazard).float())
+            member_run = _Member(member, module.to(where), landmarks, targets, config, where, run, tell)
+            finished.append(member_run.train(train, held))
+    return tuple(finished)
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+@dataclass(eq=False)
+class _Member:
+    """One member's training."""
+
+    member: int
+    module: PatientGNN
+    landmarks: Landmarks
+    targets: Mapping[str, Target]
+    config: FitConfig
+    device: torch.device
+    run: Path | None
+    tell: Tell | None
+
+    def train(self, train: np.ndarray, held: np.ndarray) -> PatientGNN:
+        """Train on the asks `train`, stop on the asks `held`, and return the module of the best epoch."""
+        config, at = self.config, self.landmarks.at
+        decay = [p for p in self.module.parameters() if p.ndim > 1]
+        plain = [p for p in self.module.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=config.lr,
+        )
+        draw = Draw.of(at, train)
+        steps = min(STEPS, math.ceil(len(train) / config.batch_size))
+        scored = Draw.of(at, held)(np.random.default_rng(config.seed), min(VALIDATION, 4 * len(held)))
+        validation = build_graphs(self.landmarks[scored]).to(self.device)
+
+        history: list[dict[str, Any]] = []
+        best = copy.deepcopy(self.module.state_dict())
+        if self.run is not None and (path := self._path).is_file():
+            history, best = self._resume(read_state(path), optimizer)
+        while not self._done(history):
+            epoch = len(history)
+            rng = np.random.default_rng([config.seed, self.member, epoch])
+            torch.manual_seed(_seed(config.seed, self.member, epoch))
+            self.module.train()
+            total = 0.0
+            for step in range(steps):
+                self._rate(optimizer, (epoch * steps + step) / (config.epochs * steps))
+                rows = draw(rng, config.batch_size)
+                loss = self._loss(build_graphs(self.landmarks[rows]).to(self.device), rows)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+                optimizer.step()
+                total += float(loss.detach())
+            self.module.eval()
+            with torch.inference_mode():
+                score = float(self._loss(validation, scored))
+            if not math.isfinite(score):
+                raise Refused(f"member {self.member}: the loss is not finite after epoch {epoch}; take a smaller lr")
+            entry = {"member": self.member, "epoch": epoch, "loss": total / steps, "validation": score}
+            if not history or score < min(e["validation"] for e in history):
+                best = copy.deepcopy(self.module.state_dict())
+            history.append(entry)
+            if self.run is not None:
+                self._checkpoint(history, best, optimizer)
+            if self.tell:
+                self.tell(entry)
+        self.module.load_state_dict(best)
+        return self.module.eval()
+
+    def _done(self, history: list[dict[str, Any]]) -> bool:
+        if not history:
+            return False
+        best = int(np.argmin([e["validation"] for e in history]))
+        return len(history) >= self.config.epochs or len(history) - 1 - best >= self.config.patience
+
+    def _rate(self, optimizer: torch.optim.Optimizer, done: float) -> None:
+        """A rise over the first tenth, then half a cosine down to a hundredth: a function of the step alone."""
+        fall = 0.505 + 0.495 * math.cos(math.pi * max(0.0, (done - 0.1) / 0.9))
+        for group in optimizer.param_groups:
+            group["lr"] = self.config.lr * min(1.0, 0.1 + 9 * done) * fall
+
+    def _loss(self, graphs: Graphs, rows: np.ndarray) -> Tensor:
+        """Mean over the asks at risk, summed over outcomes."""
+        answers = self.module(graphs)
+        parts = []
+        for name, target in self.targets.items():
+            time = target.time[rows]
+            known = np.isfinite(time)
+            event = torch.from_numpy(target.event[rows][known]).to(self.device)
+            losses = self.module.head(name).loss(
+                answers[name][torch.from_numpy(known).to(self.device)],
+                event,
+                torch.from_numpy(time[known]).to(self.device),
+            )
+            parts.append(losses.sum() / max(int(known.sum()), 1))
+        return torch.stack(parts).sum()
+
+    @property
+    def _path(self) -> Path:
+        assert self.run is not None
+        return self.run / "checkpoints" / f"member-{self.member}.safetensors"
+
+    def _checkpoint(self, history: list[dict[str, Any]], best: dict[str, Tensor], optimizer: Any) -> None:
+        tensors = to_states("now", self.module.state_dict()) | to_states("best", best)
+        tensors |= to_states("optimizer", optimizer_tensors(optimizer))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_state(self._path, State(tensors, {"history": history, "config": asdict(self.config)}))
+        assert self.run is not None
+        with atomic_file(self.run / "metrics.jsonl") as part:
+            part.write_text("".join(json.dumps(entry) + "\n" for entry in self._log(history)))
+
+    def _log(self, history: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The epochs of all members so far; the checkpoints hold them, so a resumed log is the same log."""
+        for member in range(self.member):
+            yield from read_state(self._path.with_name(f"member-{member}.safetensors")).facts["history"]
+        yield from history
+
+    def _resume(
+        self, state: State, optimizer: torch.optim.Optimizer
+    ) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+        if state.facts.get("config") != asdict(self.config):
+            raise Refused(f"{self._path}: of a fit with other choices; resume with the same, or start a new run")
+        self.module.load_state_dict(from_states("now", state.tensors))
+        set_optimizer(optimizer, from_states("optimizer", state.tensors))
+        return state.facts["history"], from_states("best", state.tensors)

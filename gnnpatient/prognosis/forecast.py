@@ -1,0 +1,202 @@
+"""What a model answers, and the fitted networks that answer it. No scikit-learn, no polars, no torch-geometric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gnnpatient.cohort.build import build_graphs
+from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.errors import Refused
+from gnnpatient.model.model import PatientGNN
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from gnnpatient.cohort.cohort import Cohort
+
+SPREAD = (0.05, 0.95)  # quantiles over members that bound the model spread
+ENOUGH = 5  # members from which a spread is shown
+CHUNK = 1024  # asks answered at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Cumulative incidence after each ask. Slot 0 is event-free, not alive; the slots sum to one.
+
+    An ask at which the patient was no longer at risk has no curve: nan, and `at_risk` is False there.
+    """
+
+    outcome: str
+    causes: tuple[str, ...]
+    times: np.ndarray  # (time,) days after the ask, rising
+    incidence: np.ndarray  # (ask, 1 + cause, time)
+    ids: np.ndarray  # (ask,) str
+    at: np.ndarray  # (ask,) days after the origin
+    at_risk: np.ndarray  # (ask,) bool
+    members: np.ndarray | None = None  # (member, ask, 1 + cause, time)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def event_free(self) -> np.ndarray:
+        """Probability of none of the causes: (ask, time)."""
+        return self.incidence[:, 0]
+
+    def slot(self, cause: str | None) -> int:
+        """Position of a cause on the middle axis; needed by name where there are several."""
+        if cause is None:
+            if len(self.causes) > 1:
+                raise Refused(f"outcome {self.outcome!r} has several causes; name one of {', '.join(self.causes)}")
+            return 1
+        if cause not in self.causes:
+            raise Refused(f"unknown cause {cause!r} of {self.outcome!r}; there are {', '.join(self.causes)}")
+        return self.causes.index(cause) + 1
+
+    def risk(self, cause: str | None = None, horizon: float | None = None) -> np.ndarray:
+        """Probability of `cause` within `horizon` days (default: the last time), linear between times: (ask,)."""
+        return self._at(self.incidence[:, self.slot(cause)], self._horizons(horizon))[..., 0]
+
+    def risks(self, horizons: Sequence[float] | np.ndarray, cause: str | None = None) -> np.ndarray:
+        """The same at several horizons: (ask, horizon)."""
+        return self._at(self.incidence[:, self.slot(cause)], self._horizons(horizons))
+
+    def spread(self, horizon: float | None = None, cause: str | None = None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Model spread of the risk, 5 % and 95 % over members: what refitting changes, not what may happen.
+
+        None with fewer than five members.
+        """
+        if self.members is None or len(self.members) < ENOUGH:
+            return None
+        risk = self._at(self.members[:, :, self.slot(cause)], self._horizons(horizon))[..., 0]
+        low, high = np.quantile(risk, SPREAD, axis=0)
+        return low, high
+
+    def table(self, horizons: Sequence[float] | None = None) -> pl.DataFrame:
+        """id, at, outcome, cause, horizon (days), risk, low, high; default horizons: the times."""
+        import polars as pl
+
+        horizons = self.times.tolist() if horizons is None else list(horizons)
+        parts = []
+        for cause in self.causes:
+            for horizon in horizons:
+                low, high = self.spread(horizon, cause) or (None, None)
+                parts.append(
+                    pl.DataFrame(
+                        {
+                            "id": self.ids.astype(str),
+                            "at": self.at,
+                            "outcome": self.outcome,
+                            "cause": cause,
+                            "horizon": float(horizon),
+                            "risk": self.risk(cause, horizon),
+                            "low": pl.Series(low, dtype=pl.Float64) if low is not None else None,
+                            "high": pl.Series(high, dtype=pl.Float64) if high is not None else None,
+                        },
+                        schema_overrides={"low": pl.Float64, "high": pl.Float64},
+                    ).filter(self.at_risk)
+                )
+        return pl.concat(parts)
+
+    def _horizons(self, horizon: Any) -> np.ndarray:
+        wanted = np.atleast_1d(self.times[-1] if horizon is None else np.asarray(horizon, np.float64))
+        if not ((wanted >= 0) & (wanted <= self.times[-1] * (1 + 1e-9))).all():
+            beyond = wanted[~((wanted >= 0) & (wanted <= self.times[-1]))][0]
+            raise Refused(f"horizon {beyond:g} days; this model was fitted up to {self.times[-1]:g} days")
+        return wanted
+
+    def _at(self, curve: np.ndarray, horizon: np.ndarray) -> np.ndarray:
+        """Curves (..., time) at horizons, linear between times and from 0 at time 0: (..., horizon)."""
+        grid = np.append(0.0, self.times)
+        right = np.searchsorted(grid, horizon).clip(1, len(self.times))
+        share = np.clip((horizon - grid[right - 1]) / (grid[right] - grid[right - 1]), 0, 1)
+        full = np.concatenate([np.zeros_like(curve[..., :1]), curve], -1)
+        return full[..., right - 1] * (1 - share) + full[..., right] * share
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """Fitted networks and what it takes to ask them. Holds no patient."""
+
+    modules: tuple[PatientGNN, ...]
+    kinds: tuple[str, ...] | None  # node kinds it sees; None = all of the cohort's
+    null: Mapping[str, np.ndarray]  # per outcome the training asks' Aalen-Johansen (1 + cause, time)
+    about: Mapping[str, Any] = field(default_factory=dict)  # of the training data, for the card: counts and names
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        return self.modules[0].outcomes
+
+    def forecast(self, landmarks: Landmarks, device: str = "auto") -> dict[str, Forecast]:
+        """A Forecast for each outcome, the mean over members."""
+        where = pick_device(device)
+        seen = self.see(landmarks)
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.outcomes}
+        for module in self.modules:
+            module.to(where).eval()
+        with torch.inference_mode():
+            for begin in range(0, max(len(seen), 1), CHUNK):
+                graphs = build_graphs(seen[begin : begin + CHUNK]).to(where)
+                answers = [module(graphs) for module in self.modules]
+                for name in self.outcomes:
+                    head = self.modules[0].head(name)
+                    parts[name].append(torch.stack([head.answer(a[name].double()) for a in answers]).cpu().numpy())
+        return {name: self._forecast(name, np.concatenate(parts[name], 1), landmarks) for name in self.outcomes}
+
+    def _forecast(self, name: str, members: np.ndarray, landmarks: Landmarks) -> Forecast:
+        head = self.modules[0].head(name).config
+        known = name in landmarks.cohort.outcomes
+        at_risk = landmarks.at_risk(name) if known else np.ones(len(landmarks), bool)
+        members[:, ~at_risk] = np.nan
+        return Forecast(
+            outcome=name,
+            causes=head.causes,
+            times=np.array(head.times),
+            incidence=members.mean(0),
+            ids=landmarks.ids,
+            at=landmarks.days,
+            at_risk=at_risk,
+            members=members if len(members) > 1 else None,
+        )
+
+    def see(self, landmarks: Landmarks) -> Landmarks:
+        """The asks with the node kinds alone that this model sees."""
+        return restrict(landmarks, self.kinds)
+
+    def unknown(self, cohort: Cohort) -> dict[str, list[str]]:
+        """What this cohort has and the model never saw, by kind: codes, or `["*"]` for a whole kind."""
+        codes = self.modules[0].vocabulary.codes
+        found = {}
+        for kind in cohort.spec.nodes:
+            if kind not in codes:
+                if self.kinds is None:
+                    found[kind] = ["*"]
+            elif strange := sorted(set(cohort.codes[kind]) - set(codes[kind])):
+                found[kind] = strange
+        return found
+
+
+def restrict(landmarks: Landmarks, kinds: Sequence[str] | None) -> Landmarks:
+    """The same asks of the same patients, of whom only some node kinds are seen."""
+    if kinds is None:
+        return landmarks
+    cohort = landmarks.cohort.only(kind for kind in kinds if kind in landmarks.cohort.spec.nodes)
+    return Landmarks(cohort, landmarks.patient, landmarks.at)
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is a GPU where there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise Refused(f"device {device!r}; auto, cpu or cuda would do") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise Refused(f"device {device!r}: torch finds no CUDA here; auto or cpu would do")
+    return chosen

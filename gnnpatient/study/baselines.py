@@ -1,0 +1,124 @@
+"""Rivals that a graph network has to beat: simple, strong, fitted on the same asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from sklearn.base import BaseEstimator
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, PowerTransformer
+from sksurv.linear_model import CoxPHSurvivalAnalysis
+from sksurv.util import Surv
+
+from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.errors import Refused
+from gnnpatient.prognosis.forecast import Forecast
+
+POINTS = 60  # times at which a curve is given
+
+
+class StackedCox(BaseEstimator):
+    """Cause-specific ridge Cox models on last observations, stacked over landmarks.
+
+    One row an ask (van Houwelingen 2007): the last value of each code, the statics, the time since the last row
+    and the ask's own day; each cause's model is followed up to the horizon, and the two hazards give cumulative
+    incidences. Missing values take the training median.
+
+    landmarks: how many of X's times are stacked, evenly; alpha: the ridge penalty of each model.
+    """
+
+    def __init__(
+        self,
+        *,
+        outcomes: Sequence[str] | None = None,
+        horizon: float | None = None,
+        landmarks: int = 10,
+        alpha: float = 50.0,
+    ) -> None:
+        self.outcomes = outcomes
+        self.horizon = horizon
+        self.landmarks = landmarks
+        self.alpha = alpha
+
+    def fit(self, X: Landmarks, y: None = None) -> StackedCox:
+        """Fit on the asks of X at `landmarks` of its times."""
+        times = np.unique(X.at)
+        chosen = times[np.unique(np.linspace(0, len(times) - 1, self.landmarks).round().astype(int))]
+        names = X.cohort.outcome_names() if self.outcomes is None else tuple(self.outcomes)
+        self.models_, self.causes_, self.grid_ = {}, {}, {}
+        for name in names:
+            asks = X[np.isin(X.at, chosen)].followed(name)
+            truth = asks.outcome(name)
+            horizon = float(self.horizon or truth["time"].max())
+            time, event = truth["time"].clip(max=horizon), np.where(truth["time"] <= horizon, truth["event"], 0)
+            if not event.any():
+                raise Refused(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
+            self.causes_[name] = X.cohort.outcomes[name].causes
+            self.grid_[name] = np.linspace(0, horizon, POINTS + 1)[1:]
+            self.models_[name] = [
+                self._cox(asks, event == k, time) if (event == k).any() else None
+                for k in range(1, 1 + len(self.causes_[name]))
+            ]
+        return self
+
+    def _cox(self, asks: Landmarks, event: np.ndarray, time: np.ndarray) -> Pipeline:
+        table = features(asks)
+        numbers = [c for c in table.columns if table[c].dtype != pl.String and table[c].n_unique() > 1]
+        names = [c for c in table.columns if table[c].dtype == pl.String]
+        columns = make_column_transformer(
+            (
+                make_pipeline(
+                    SimpleImputer(strategy="median", keep_empty_features=True),
+                    PowerTransformer(),
+                    FunctionTransformer(np.clip, kw_args={"min": -4, "max": 4}),
+                ),
+                numbers,
+            ),
+            (OneHotEncoder(drop="if_binary", handle_unknown="ignore", sparse_output=False), names),
+        )
+        model = make_pipeline(columns, CoxPHSurvivalAnalysis(alpha=self.alpha))
+        return model.fit(table, Surv.from_arrays(event, time))
+
+    def forecast(self, X: Landmarks) -> dict[str, Forecast]:
+        """Cumulative incidences as from PrognosisModel."""
+        return {name: self._forecast(X, name) for name in self.models_}
+
+    def _forecast(self, X: Landmarks, name: str) -> Forecast:
+        at_risk = X.at_risk(name) if name in X.cohort.outcomes else np.ones(len(X), bool)
+        causes, grid, table = self.causes_[name], self.grid_[name], features(X)
+        steps = [
+            model.predict_cumulative_hazard_function(table, return_array=True) if model is not None else None
+            for model in self.models_[name]
+        ]
+        jumps = [None if model is None else model[-1].unique_times_ for model in self.models_[name]]
+        every = np.unique(np.concatenate([[0.0], *(j for j in jumps if j is not None)]))
+        total = np.zeros((len(causes), len(X), len(every)))
+        for k, (hazard, own) in enumerate(zip(steps, jumps, strict=True)):
+            if hazard is not None:
+                position = np.searchsorted(own, every, "right") - 1
+                total[k] = np.where(position >= 0, hazard[:, position.clip(0)], 0.0)
+        step = np.diff(total, prepend=0.0, axis=-1)
+        free = np.exp(-total.sum(0))
+        before = np.concatenate([np.ones_like(free[:, :1]), free[:, :-1]], -1)
+        # each cause takes its share of what leaves in a step, so that the slots sum to one
+        leave = (before - free) / np.maximum(step.sum(0), 1e-300)
+        curve = np.concatenate([free[None], (step * leave).cumsum(-1)])
+        position = np.searchsorted(every, grid, "right") - 1
+        incidence = curve[:, :, position].transpose(1, 0, 2)
+        incidence[~at_risk] = np.nan
+        return Forecast(name, causes, grid, incidence, X.ids, X.days, at_risk)
+
+
+def features(X: Landmarks) -> pl.DataFrame:
+    """The last value of each code, the statics, days since the latest row, and the day of the ask."""
+    table = X.to_frame()
+    ages = [c for c in table.columns if c.endswith(".age")]
+    since = pl.min_horizontal(*ages) if ages else pl.lit(0.0)
+    return table.select(
+        pl.all().exclude("id", *ages, *(c.removesuffix(".age") + ".n" for c in ages)),
+        since.alias("days since the latest row"),
+    )

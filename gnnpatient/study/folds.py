@@ -1,0 +1,54 @@
+"""Fold files: repeat, fold, id. Each fold's model is fitted on the rest of its repeat and scored on the fold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from gnnpatient.cohort.cohort import Cohort
+from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.readers.tables import ids, read_table
+from gnnpatient.errors import Refused
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One split, as positions in the cohort."""
+
+    repeat: int
+    fold: int
+    train: np.ndarray  # (patient,) int64
+    test: np.ndarray  # (patient,) int64
+    dtype: pl.DataType  # of the file's id column
+
+    def ids(self, landmarks: Landmarks) -> pl.Series:
+        """The asks' ids as the fold file has them."""
+        return pl.Series(landmarks.ids.astype(str)).cast(self.dtype)
+
+
+def read_folds(path: str | Path, cohort: Cohort, repeats: int | None = None) -> list[Fold]:
+    """The splits of a file; refused where a patient stands on both sides of one, or is not in the cohort."""
+    path = Path(path)
+    table = read_table(path.parent, path.name)
+    if missing := {"repeat", "fold", "id"} - set(table.columns):
+        raise Refused(f"{path}: no column {sorted(missing)[0]!r}; a fold file has repeat, fold, id")
+    dtype = table["id"].dtype
+    table = table.with_columns(pl.col("repeat", "fold").cast(pl.Int64, strict=False), id=ids(table["id"]))
+    if table.null_count().row(0) != (0,) * table.width:
+        raise Refused(f"{path}: empty cells, or repeat or fold is not a whole number")
+    table = table.unique(["repeat", "fold", "id"], maintain_order=True)
+    both = int(table.select(pl.struct("repeat", "id").is_duplicated()).to_series().sum())
+    if both:
+        people = table.filter(pl.struct("repeat", "id").is_duplicated())["id"].n_unique()
+        raise Refused(f"{path}: {people} patient(s) in more than one fold of a repeat, so in training and in test")
+    folds = []
+    for repeat in sorted(table["repeat"].unique())[:repeats]:
+        part = table.filter(repeat=repeat)
+        position = cohort.positions(part["id"].to_numpy().astype(str))
+        fold = part["fold"].to_numpy()
+        for one in sorted(part["fold"].unique()):
+            folds.append(Fold(repeat, one, np.sort(position[fold != one]), np.sort(position[fold == one]), dtype))
+    return folds

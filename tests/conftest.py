@@ -1,0 +1,53 @@
+"""Fixtures and settings for every test.
+
+Nothing of gnnpatient is imported here: pytest checks its shapes only in what is imported later.
+"""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
+torch.set_num_threads(1)
+
+
+def _folder(variable: str) -> Path:
+    place = os.environ.get(variable, "")
+    if not place:
+        pytest.skip(f"{variable} is not set")
+    if not Path(place).is_dir():
+        pytest.skip(f"{variable}: no folder {place}")
+    return Path(place)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real cohorts, one folder each (GNNPATIENT_DATA)."""
+    return _folder("GNNPATIENT_DATA")
+
+
+@pytest.fixture(scope="session")
+def faults_dir() -> Path:
+    """The corpus of broken files (GNNPATIENT_FAULTS)."""
+    return _folder("GNNPATIENT_FAULTS")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say aloud what was not checked, and why."""
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.getreports("skipped"))
+    if reasons:
+        terminalreporter.section("not checked")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")

@@ -1,0 +1,129 @@
+"""The flow goes one way: who may import whom between folders and inside them, and what a cold start loads."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gnnpatient
+
+ROOT = Path(gnnpatient.__file__).parent
+FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
+
+BASE = {"errors", "files", "graphs", "metrics"}
+MAY_IMPORT = {  # a folder or top file, and the ones it may import
+    "__init__": BASE | {"cohort", "prognosis"},
+    "errors": set(),
+    "files": {"errors"},
+    "graphs": {"errors"},
+    "metrics": {"errors"},
+    "cohort": BASE,
+    "model": {"errors", "graphs"},
+    "prognosis": BASE | {"cohort", "model"},
+    "study": BASE | {"cohort", "prognosis"},
+    "patient": BASE | {"cohort", "prognosis"},
+    "testing": BASE | {"cohort", "model", "prognosis", "study", "patient"},
+    "scale": BASE | {"cohort", "model", "prognosis", "study", "patient", "testing"},
+    "cli": BASE | {"cohort", "model", "prognosis", "study", "patient", "testing", "scale"},
+}
+INSIDE = {  # the files of a folder, each may import those named before it
+    "cohort": "spec readers events imaging embed packed landmarks build view cohort datasets",
+    "model": "encode network heads loss model",
+    "prognosis": "forecast card checkpoint fit estimator run",
+    "study": "folds baselines evaluate fusion subgroups",
+    "patient": "picture trajectory explain similar page serve",
+}
+ONLY_IN = {  # packages that stay where they are
+    "sksurv": ("study/", "prognosis/estimator.py"),
+    "transformers": ("cohort/embed.py",),
+}
+
+
+def imports(file: str) -> Iterator[str]:
+    """Dotted names that a file imports when it runs, in functions too, but not those for annotations only."""
+    todo: list[ast.AST] = [ast.parse((ROOT / file).read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            todo += node.orelse
+            continue
+        todo += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: write imports in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(name: str) -> list[str]:
+    """gnnpatient.cohort.build.Name -> [cohort, build, Name]; lazy names lead to their home."""
+    _, *path = name.split(".")
+    if path and path[0] in gnnpatient._HOME:
+        return [*gnnpatient._HOME[path[0]].split("."), path[0]]
+    return [] if path and path[0].startswith("__") else path
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_imports_only_what_comes_before_it(file):
+    place, *rest = Path(file).with_suffix("").parts
+    assert place in MAY_IMPORT, f"{file} has no place in the order"
+    order = INSIDE.get(place, "").split()
+    if rest:
+        assert rest[0] in [*order, "__init__"], f"{file} has no place in the order of {place}/"
+    for name in imports(file):
+        if name.partition(".")[0] != "gnnpatient" or not (path := ours(name)):
+            continue
+        if path[0] != place:
+            assert path[0] in MAY_IMPORT[place], f"{file} imports {name}"
+        elif rest and path[1:] and path[1] != rest[0]:
+            assert path[1] in order[: order.index(rest[0])], f"{file} imports {name}, which comes after it"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_packages_stay_where_they_are(file):
+    packages = {name.partition(".")[0] for name in imports(file)}
+    for package, places in ONLY_IN.items():
+        assert package not in packages or file.startswith(places), f"{file} imports {package}"
+    if file in ("graphs.py", "metrics.py"):
+        allowed = {"numpy", "torch", "jaxtyping", "gnnpatient", "torch_geometric"}
+        assert packages - set(sys.stdlib_module_names) <= allowed
+
+
+def test_torch_geometric_only_inside_hetero_data():
+    tree = ast.parse((ROOT / "graphs.py").read_text())
+    inside = [node for node in ast.walk(tree) if getattr(node, "name", "") == "hetero_data"]
+    tree_text, inside_text = ast.dump(tree), "".join(map(ast.dump, inside))
+    torch_geometric = "module='torch_geometric.data'"
+    assert inside_text.count(torch_geometric) == 1
+    assert tree_text.count(torch_geometric) == 2  # the other is for annotations
+    assert "torch_geometric" not in "".join(imports("metrics.py"))
+
+
+HEAVY = {"torch", "torch_geometric", "sklearn", "sksurv", "transformers"}
+COLD = {
+    "import gnnpatient": HEAVY | {"numpy", "polars", "pydantic"},
+    "import gnnpatient; gnnpatient.Refused; dir(gnnpatient)": HEAVY,
+    "import sys; sys.argv = ['gnnpatient', '--help']; from gnnpatient.cli import main; main()": HEAVY,
+    "from gnnpatient import read_spec; read_spec('pbc')": HEAVY,
+    "from gnnpatient import load_predictor": HEAVY - {"torch"} | {"polars"},
+}
+
+
+@pytest.mark.parametrize("code", COLD)
+def test_a_cold_start_loads_only_what_it_needs(code):
+    tell = "import atexit, sys\natexit.register(lambda: print('loaded', *sys.modules))\n"
+    run = subprocess.run([sys.executable, "-c", tell + code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    loaded = set(run.stdout.rsplit("loaded", 1)[1].split())
+    assert not loaded & COLD[code]
+
+
+def test_every_public_name_is_there():
+    assert set(gnnpatient.__all__) == {*gnnpatient._HOME, "__version__"}
+    for name in gnnpatient.__all__:
+        assert getattr(gnnpatient, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Chort'"):
+        gnnpatient.Chort  # noqa: B018

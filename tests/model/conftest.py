@@ -1,0 +1,109 @@
+"""Seeded random graphs of every shape that the model must bear, and one ask cut out of many."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from gnnpatient.graphs import EdgeType, Graphs, Nodes, Statics
+
+
+def _ptr(owner: Tensor, asks: int) -> Tensor:
+    return torch.cat([torch.zeros(1, dtype=torch.long), torch.bincount(owner, minlength=asks).cumsum(0)])
+
+
+def _pairs(owner: Tensor, draw: torch.Generator) -> Tensor:
+    """Random directed edges inside each ask."""
+    chosen = (owner[:, None] == owner) & (torch.rand(len(owner), len(owner), generator=draw) < 0.3)
+    return chosen.fill_diagonal_(False).nonzero().T
+
+
+def make_graphs(
+    seed: int, asks: int = 6, empty: tuple[str, ...] = (), nobody: tuple[int, ...] = (1,)
+) -> Graphs:
+    """`empty` kinds have no rows; the asks of `nobody` have neither timepoints nor events."""
+    draw = torch.Generator().manual_seed(seed)
+    size = torch.randint(1, 5, (asks,), generator=draw)
+    size[[a for a in nobody if a < asks]] = 0
+    owner = torch.repeat_interleave(torch.arange(asks), size)
+    codes = {
+        "lab": ("other", "bili", "albumin", "inr"),
+        "image.ct": ("other", "chest"),
+        "drug": ("other", "a"),
+    }
+    nodes, edges = {}, {}
+    for kind, names in codes.items():
+        n = 0 if kind in empty or not len(owner) else int(torch.randint(8, 20, (1,), generator=draw))
+        timepoint = torch.randint(0, max(len(owner), 1), (n,), generator=draw)
+        timepoint = timepoint[owner[timepoint].argsort(stable=True)] if n else timepoint
+        value = torch.exp(torch.randn(n, generator=draw))
+        value[torch.rand(n, generator=draw) < 0.2] = torch.nan
+        own = owner[timepoint]
+        nodes[kind] = Nodes(
+            ptr=_ptr(own, asks),
+            code=torch.randint(0, len(names), (n,), generator=draw),
+            value=value,
+            age=400 * torch.rand(n, generator=draw),
+            owner=own,
+            timepoint=timepoint,
+        )
+        at = torch.stack([torch.arange(n), timepoint])
+        edges |= _both(kind, "at", "timepoint", at)
+        edges |= _both(kind, "next", kind, _pairs(own, draw)) | _both(kind, "same", kind, _pairs(own, draw))
+    index = torch.arange(len(owner))
+    nothing = torch.full((len(owner),), torch.nan)
+    age = 400 * torch.rand(len(owner), generator=draw)
+    nodes["timepoint"] = Nodes(_ptr(owner, asks), torch.zeros_like(index), nothing, age, owner, index)
+    edges |= _both("timepoint", "of", "patient", torch.stack([index, owner]))
+    edges |= _both("timepoint", "next", "timepoint", _pairs(owner, draw))
+    number = 50 + 10 * torch.randn(asks, 2, generator=draw)
+    number[torch.rand(asks, 2, generator=draw) < 0.2] = torch.nan
+    number[0, 0] = torch.nan
+    category = torch.randint(-1, 2, (asks, 1), generator=draw)
+    statics = Statics(number, category, 1000 * torch.rand(asks, generator=draw))
+    return Graphs(nodes, edges, statics, codes, ("age", "weight"), {"sex": ("f", "m")})
+
+
+def _both(source: str, name: str, target: str, edge: Tensor) -> dict[EdgeType, Tensor]:
+    return {(source, name, target): edge, (target, f"rev_{name}", source): edge.flip(0)}
+
+
+def one(graphs: Graphs, ask: int) -> Graphs:
+    """This ask alone."""
+    start = {kind: int(nodes.ptr[ask]) for kind, nodes in graphs.nodes.items()} | {"patient": ask}
+    nodes = {}
+    for kind, all_nodes in graphs.nodes.items():
+        mine = slice(int(all_nodes.ptr[ask]), int(all_nodes.ptr[ask + 1]))
+        nodes[kind] = Nodes(
+            ptr=all_nodes.ptr[ask : ask + 2] - start[kind],
+            code=all_nodes.code[mine],
+            value=all_nodes.value[mine],
+            age=all_nodes.age[mine],
+            owner=all_nodes.owner[mine] - ask,
+            timepoint=all_nodes.timepoint[mine] - start["timepoint"],
+        )
+    edges = {}
+    for (source, name, target), edge in graphs.edges.items():
+        owner = edge[1] if target == "patient" else graphs[target].owner[edge[1]]
+        shift = torch.tensor([[start[source]], [start[target]]])
+        edges[source, name, target] = edge[:, owner == ask] - shift
+    statics = Statics(
+        *(x[ask : ask + 1] for x in (graphs.statics.number, graphs.statics.category, graphs.statics.at))
+    )
+    return replace(graphs, nodes=nodes, edges=edges, statics=statics)
+
+
+@pytest.fixture
+def graphs() -> Graphs:
+    return make_graphs(0)
+
+
+@pytest.fixture(name="make_graphs")
+def _make_graphs():
+    return make_graphs
+
+
+@pytest.fixture(name="one")
+def _one():
+    return one

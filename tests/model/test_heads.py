@@ -1,0 +1,115 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gnnpatient.errors import Refused
+from gnnpatient.model.heads import SurvivalConfig, SurvivalHead, incidence
+
+TIMES = (30.0, 100.0, 365.25)
+CONFIG = SurvivalConfig(causes=("transplant", "death"), times=TIMES)
+
+
+def slow_loss(log_hazard, event, time):
+    total, start = 0.0, 0.0
+    for j, end in enumerate(TIMES):
+        if time >= end and not (event and time == end):
+            total -= log_hazard[0][j]
+        elif event and start < time <= end:
+            return total - log_hazard[event][j]
+        elif time > start:
+            return total - log_hazard[0][j] * (time - start) / (end - start)
+        start = end
+    return total
+
+
+ASK = st.tuples(
+    st.integers(0, 2),
+    st.one_of(st.floats(0.01, 500), st.sampled_from(TIMES)),
+    st.lists(st.floats(-5, 5), min_size=9, max_size=9),
+)
+
+
+@given(st.lists(ASK, min_size=1, max_size=5))
+@settings(deadline=None)
+def test_loss_equals_a_slow_one_and_ignores_a_constant(asks):
+    head = SurvivalHead(CONFIG, 4)
+    logits = torch.tensor([x for _, _, x in asks], dtype=torch.float64).view(-1, 3, 3)
+    event = torch.tensor([e for e, _, _ in asks])
+    time = torch.tensor([t for _, t, _ in asks], dtype=torch.float64)
+    log_hazard = logits.log_softmax(1)
+    loss = head.loss(log_hazard, event, time)
+    slow = [slow_loss(h.tolist(), e, t) for h, (e, t, _) in zip(log_hazard, asks, strict=True)]
+    assert loss.tolist() == pytest.approx(slow, rel=1e-9, abs=1e-9)
+    assert torch.allclose(head.loss((logits + 100).log_softmax(1), event, time), loss)
+
+
+def test_slots_sum_to_one_and_event_free_never_rises():
+    torch.manual_seed(0)
+    log_hazard = (5 * torch.randn(50, 4, 30)).log_softmax(1)
+    f = incidence(log_hazard)
+    assert torch.allclose(f.sum(1), torch.ones(50, 30), atol=1e-5)
+    assert f.min() >= 0 and f.max() <= 1 + 1e-6
+    assert (f[:, 0].diff() <= 0).all() and (f[:, 1:].diff() >= 0).all()
+
+
+def test_untrained_answers_what_it_was_started_with():
+    hazard = torch.tensor([[0.1, 0.0, 0.3], [0.2, 0.5, 0.1]])
+    head = SurvivalHead(CONFIG, 4, features=5)
+    head.start(hazard)
+    answer = head.answer(head(torch.randn(7, 4), torch.randn(7, 5)))
+    free = (1 - hazard.sum(0)).cumprod(0)
+    expected = torch.cat([free[None], (hazard * torch.cat([torch.ones(1), free[:-1]])).cumsum(1)])
+    assert torch.allclose(answer, expected.expand(7, 3, 3), atol=1e-4)
+
+
+def aalen_johansen(event, time, times):
+    """By the textbook: one step an event time."""
+    free, out, total = 1.0, [], torch.zeros(2)
+    distinct = sorted(set(time[event > 0].tolist()))
+    for end in times:
+        while distinct and distinct[0] <= end:
+            t = distinct.pop(0)
+            at_risk = int((time >= t).sum())
+            died = torch.tensor([int(((event == k) & (time == t)).sum()) for k in (1, 2)])
+            total = total + free * died / at_risk
+            free *= 1 - int(died.sum()) / at_risk
+        out.append([free, *total.tolist()])
+    return torch.tensor(out).T
+
+
+def test_the_best_loss_recovers_aalen_johansen():
+    draw = torch.Generator().manual_seed(0)
+    n = 20_000
+    cause = 1 + (torch.rand(n, generator=draw) < 0.7).long()
+    dies = -200 * torch.rand(n, generator=draw, dtype=torch.float64).log()
+    leaves = -400 * torch.rand(n, generator=draw, dtype=torch.float64).log()
+    time, event = torch.minimum(dies, leaves), torch.where(dies <= leaves, cause, 0)
+    # censored inside an interval: the loss is exact in the limit of narrow ones
+    times = tuple(20.0 * (1 + j) for j in range(18))
+    head = SurvivalHead(SurvivalConfig(causes=("transplant", "death"), times=times), 1)
+    z = torch.zeros(1, 1)
+    head.hidden.requires_grad_(False)
+    optimiser = torch.optim.LBFGS([head.out.bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimiser.zero_grad()
+        loss = head.loss(head(z).expand(n, -1, -1), event, time).mean()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    answer = head.answer(head(z)).detach()[0]
+    rounded = (time * 10).ceil() / 10  # fewer distinct times, for the slow one
+    assert torch.allclose(answer, aalen_johansen(event, rounded, times), atol=0.005)
+    assert math.isclose(float(answer[0, -1]), math.exp(-times[-1] / 200), abs_tol=0.02)
+
+
+def test_bad_grids_are_refused():
+    for times in ((), (0.0, 1.0), (5.0, 5.0)):
+        with pytest.raises(Refused, match="rising"):
+            SurvivalConfig(causes=("death",), times=times)
+    with pytest.raises(Refused, match="without causes"):
+        SurvivalConfig(causes=(), times=TIMES)
