@@ -215,17 +215,19 @@ def calibration_slope(
 ) -> float:
     """Slope of a logistic regression of outcome on logit(risk) (Cox 1958): below 1 the risks are too extreme.
 
-    Risks are read as at least 1e-4 and at most 1 - 1e-4. nan where all risks are equal, or where they part
-    the cases from the others so cleanly that no finite slope is the best one.
+    Risks are read as at least 1e-4 and at most 1 - 1e-4. nan where no finite slope is the best one: all risks
+    are equal, or no case overlaps with the others.
     """
     at = _at_horizon(risk, time, event, horizon, cause, weight)
     if at is None:
         return np.nan
-    x = _logit(risk)
-    used = at.share > 0
-    if np.ptp(x[used]) == 0:
+    x, used = _logit(risk), at.share > 0
+    case, other = x[used & at.case], x[used & ~at.case]
+    parted_up = other.max(initial=-np.inf) <= case.min(initial=np.inf)
+    parted_down = case.max(initial=-np.inf) <= other.min(initial=np.inf)
+    if parted_up or parted_down:  # the likelihood has no maximum (Albert & Anderson 1984)
         return np.nan
-    return float(_logistic(np.c_[np.ones_like(x), x][used], at.case[used], at.share[used])[1])
+    return float(_logistic(np.stack([np.ones_like(x), x], axis=1), at.case, at.share)[1])
 
 
 def calibration_curve(
@@ -467,22 +469,14 @@ def _spline(x: Float[np.ndarray, " row"], knots: Float[np.ndarray, " knot"]) -> 
 
 
 def _logistic(
-    x: Float[np.ndarray, "row term"], y: Num[np.ndarray, " row"], weight: Rows, ridge: float = 0.0
+    x: Float[np.ndarray, "row term"], y: Bool[np.ndarray, " row"], weight: Rows, ridge: float = 0.0
 ) -> Float[np.ndarray, " term"]:
-    """Coefficients of a weighted logistic regression, by halved Newton steps; nan if they find no maximum."""
-
-    def likelihood(b: Float[np.ndarray, " term"]) -> float:
-        eta = x @ b
-        return float(weight @ (y * eta - np.logaddexp(0, eta)) - ridge / 2 * b @ b)
-
-    b, height, penalty = np.zeros(x.shape[1]), -np.inf, ridge * np.eye(x.shape[1])
+    """Coefficients of a weighted logistic regression by Newton's method; nan where it finds no maximum."""
+    b, penalty = np.zeros(x.shape[1]), ridge * np.eye(x.shape[1])
     for _ in range(30):
         q = _expit(x @ b)
         curvature = (x * (weight * q * (1 - q))[:, None]).T @ x + penalty
         step = np.linalg.lstsq(curvature, x.T @ (weight * (y - q)) - ridge * b)[0]
-        height = likelihood(b)
-        while likelihood(b + step) < height and np.abs(step).max() > 1e-10:
-            step = step / 2
         b = b + step
         if np.abs(step).max() <= 1e-8 * (1 + np.abs(b).max()):
             return b

@@ -1,4 +1,4 @@
-"""The scores: scikit-survival and slow pairwise sums are the oracles, the rest are laws and sums done by hand."""
+"""The scores. Oracles: scikit-survival, slow sums over pairs, and sums done by hand; the rest are laws."""
 
 from functools import partial
 from typing import NamedTuple
@@ -36,7 +36,7 @@ SCORES = ["auc", "concordance", "brier", "observed_expected", "calibration_slope
 
 @st.composite
 def tied_rows(draw):
-    """Few distinct times, risks and folds, so that everything ties with everything; 22 rows outlive the rest."""
+    """Few distinct times, risks and folds, so that everything ties; 22 rows outlive the rest."""
     n = draw(st.integers(4, 30))
     many = partial(arrays, shape=n + 22)
     time = draw(many(np.int64, elements=st.integers(1, 5)))
@@ -113,9 +113,8 @@ def slow_uncensored(rows, u, *, left):
     """G(u-) or G(u), one factor a time; who fails at a time is no longer there to be censored at it."""
     g = 1.0
     for v in sorted(set(rows.time[(rows.time < u) if left else (rows.time <= u)])):
-        at_risk = sum(
-            w for t, e, w in zip(rows.time, rows.event, rows.weight, strict=True) if (t, e == 0) >= (v, True)
-        )
+        there = (rows.time > v) | ((rows.time == v) & (rows.event == 0))
+        at_risk = rows.weight[there].sum()
         lost = rows.weight[(rows.time == v) & (rows.event == 0)].sum()
         g *= 1 - lost / at_risk if lost else 1.0
     return g
@@ -134,37 +133,30 @@ def slow_pairs(rows, weigh):
 
 
 def slow_auc(rows, definition):
-    g, beyond = [slow_uncensored(rows, t, left=True) for t in rows.time], rows.time > rows.horizon
+    g = [slow_uncensored(rows, t, left=True) for t in rows.time]
     gh = slow_uncensored(rows, rows.horizon, left=False)
-    gone = (rows.event == 2) & (definition == 2)
-    return slow_pairs(
-        rows,
-        lambda i, j: (
-            0
-            if beyond[i] or rows.event[i] != 1
-            else 1 / g[i] / gh
-            if beyond[j]
-            else 1 / g[i] / g[j]
-            if gone[j]
-            else 0
-        ),
-    )
+
+    def weigh(i, j):
+        if rows.time[i] > rows.horizon or rows.event[i] != 1:
+            return 0
+        if rows.time[j] > rows.horizon:
+            return 1 / g[i] / gh
+        return 1 / g[i] / g[j] if rows.event[j] == 2 and definition == 2 else 0
+
+    return slow_pairs(rows, weigh)
 
 
 def slow_concordance(rows):
-    g, time = [slow_uncensored(rows, t, left=True) for t in rows.time], rows.time
-    return slow_pairs(
-        rows,
-        lambda i, j: (
-            0
-            if time[i] > rows.horizon or rows.event[i] != 1
-            else 1 / g[i] ** 2
-            if time[j] > time[i]
-            else 1 / g[i] / g[j]
-            if rows.event[j] == 2
-            else 0
-        ),
-    )
+    g = [slow_uncensored(rows, t, left=True) for t in rows.time]
+
+    def weigh(i, j):
+        if rows.time[i] > rows.horizon or rows.event[i] != 1:
+            return 0
+        if rows.time[j] > rows.time[i]:
+            return 1 / g[i] ** 2
+        return 1 / g[i] / g[j] if rows.event[j] == 2 else 0
+
+    return slow_pairs(rows, weigh)
 
 
 def slow_brier(rows):
@@ -243,7 +235,7 @@ def test_a_tie_with_a_censoring_takes_the_left_limit():
 
 
 def uncensored():
-    """10 cases, 10 gone by the other cause with the highest risks, 30 event-free; all is seen, no weight differs."""
+    """10 cases, 10 with the highest risks gone by the other cause, 30 event-free; none censored early."""
     time = np.r_[np.arange(1.0, 11.0), np.arange(1.5, 11.0), np.full(30, 20.0)]
     event = np.repeat([1, 2, 0], [10, 10, 30])
     return np.repeat([0.5, 0.9, 0.1], [10, 10, 30]), time, event, 15.0
@@ -286,6 +278,13 @@ def test_not_estimable_gives_no_number(kept, reason):
     assert metrics.integrated_brier(curve, np.array([5.0, 6.0]), *rows[1:3]) == pytest.approx(
         (np.nan, 0), nan_ok=True
     )
+
+
+def test_rows_not_drawn_are_not_followed():
+    rows = uncensored()[1:]
+    assert metrics.not_estimable(*rows) is None
+    drawn = np.r_[np.ones(20), np.zeros(11), np.ones(19)]
+    assert metrics.not_estimable(*rows, weight=drawn).startswith("horizon 15: 19 rows")
 
 
 def test_nobody_at_all_gives_no_number():
@@ -338,6 +337,14 @@ def test_calibration_of_two_levels_by_hand():
     np.testing.assert_allclose(observed[[0, -1]], [0.4, 0.5], atol=1e-4)
 
 
+def test_ici_is_a_mean_over_everybody():
+    """30 rows lost before any event teach the smooth nothing, but were given a risk."""
+    risk, time, event, horizon = two_levels()
+    lost = np.full(30, 0.6), np.full(30, 0.5), np.zeros(30, int)
+    rows = (*(np.r_[a, b] for a, b in zip((risk, time, event), lost, strict=True)), horizon)
+    assert metrics.ici(*rows) == pytest.approx((50 * 0.2 + 80 * 0.1) / 130, abs=1e-4)
+
+
 def test_calibration_under_censoring_finds_the_distance_that_was_planted():
     rng = np.random.default_rng(1)
     truth = rng.beta(1.5, 4, 5000)
@@ -354,7 +361,7 @@ def test_calibration_under_censoring_finds_the_distance_that_was_planted():
 
 
 def test_calibration_has_no_slope_where_none_is_best():
-    risk, time, event, horizon = two_levels()
+    _, time, event, horizon = two_levels()
     assert np.isnan(metrics.calibration_slope(np.full(100, 0.3), time, event, horizon))
     assert metrics.ici(np.full(100, 0.3), time, event, horizon) == pytest.approx(0.15, abs=1e-4)
     parted = np.where(event == 1, 0.6, 0.4)
@@ -363,7 +370,7 @@ def test_calibration_has_no_slope_where_none_is_best():
 
 
 def test_slope_of_extreme_uninformative_risks_is_finite():
-    """Plain Newton steps run away to 1e8 here."""
+    """Newton's method from a slope of 1 runs away to 1e8 here."""
     rows = simulated(300)
     noise = np.clip(np.random.default_rng(2).beta(1, 2, 300) * 1.6, 0, 1)
     assert abs(rows._replace(risk=noise).score("calibration_slope")) < 0.3

@@ -9,16 +9,19 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.cohort.packed import Events, Survival, pack, with_timepoints
 from gnnpatient.cohort.spec import DAY, NEVER, GraphSpec, near, read_spec
-from gnnpatient.cohort.view import Patient
+from gnnpatient.cohort.view import Patient, frame
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_folder
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SCHEMA = 1  # of the folder on disk
 
@@ -141,7 +144,7 @@ class Cohort:
     def landmarks(
         self,
         patients: Any = None,
-        times: Iterable[float] | None = None,
+        times: Iterable[Any] | None = None,
         *,
         n: int | None = None,
         seed: int = 0,
@@ -171,6 +174,10 @@ class Cohort:
     def patient(self, patient: str) -> Patient:
         """One patient's record: .table(), .to_networkx(at=)."""
         return Patient(self, int(self.positions(patient)[0]))
+
+    def frame(self, landmarks: Landmarks) -> pl.DataFrame:
+        """What `landmarks.to_frame()` gives."""
+        return frame(landmarks)
 
     def only(self, kinds: Iterable[str]) -> Cohort:
         """The same patients with the rows of some kinds alone; the other kinds stay, empty."""
@@ -297,8 +304,12 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
     manifest, digest = read_manifest(path)
     if manifest_hash not in (None, digest):
         raise Refused(f"{path}: the cohort has changed since it was named; open it again")
-    spec = GraphSpec.model_validate(manifest["spec"])
-    rows, patients = manifest["rows"], manifest["patients"]
+    try:
+        spec = GraphSpec.model_validate(manifest["spec"])
+        rows = {kind: int(manifest["rows"][kind]) for kind in (*spec.nodes, "timepoint")}
+        patients = int(manifest["patients"])
+    except (KeyError, TypeError, ValueError):
+        raise Refused(f"{path / 'manifest.json'}: not a manifest of a cohort; pack it again") from None
 
     def column(name: str, length: int) -> np.ndarray:
         file, entry = path / f"{name}.npy", manifest["files"].get(f"{name}.npy", {})
@@ -332,7 +343,7 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
                 column(f"{kind}.ptr", patients + 1),
                 *(column(f"{kind}.{f.name}", rows[kind]) for f in fields(Events)[1:]),
             )
-            for kind in (*spec.nodes, "timepoint")
+            for kind in rows
         },
         codes=names("codes"),
         units=names("units"),
@@ -371,6 +382,6 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], str]:
         raise Refused(
             f"{path}: packed with schema {manifest['schema']}, this version reads {SCHEMA}; pack it again"
         )
-    if not MANIFEST <= set(manifest):
+    if not manifest.keys() >= MANIFEST:
         raise Refused(f"{file}: not a manifest of a cohort; pack it again")
     return manifest, hashlib.sha256(raw).hexdigest()

@@ -1,4 +1,4 @@
-"""Tables to tidy rows: who, when known, when happened, what, how much. Rows are used, collapsed or refused."""
+"""Tables to tidy rows: who, when known, when happened, what, how much; used, collapsed or refused."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _one_each(table: str, name: str, values: pl.Series, who: np.ndarray, patient
     if differ.any():
         row = rows[differ][0]
         raise Refused(
-            f"{table}: column {name!r} differs between lines {first[who[row]] + 2} and {row + 2} of a patient; "
+            f"{table}: column {name!r} differs between lines {first[who[row]] + 2} and {row + 2}; "
             "statics and outcomes come from columns that are constant in a patient"
         )
     return first
@@ -339,13 +339,13 @@ def _in_units(
         wanted = spec.units.get(codes[number_])
         if wanted is not None:
             how = Conversion() if name == wanted.to else wanted.sources.get(name)
-            change.append((number_, name, how and how.factor, how.offset if how else 0.0))
+            change.append((number_, name, how.factor if how else None, how.offset if how else 0.0))
         elif not units[number_]:
             units[number_] = name
         elif name and name.casefold() != units[number_].casefold():
             raise Refused(
-                f"{kind}: code {codes[number_]!r} comes in {units[number_]!r} and {name!r}; say how to convert, "
-                f'as in [units] "{codes[number_]}" = {{ to = "{units[number_]}", from = {{ "{name}" = 1.0 }} }}'
+                f"{kind}: code {codes[number_]!r} comes in {units[number_]!r} and {name!r}; convert it, "
+                f'as in [units] "{codes[number_]}" = {{ to = "{units[number_]}", from = {{ "{name}" = 1 }} }}'
             )
     if not change:
         return value, tuple(units), {}
@@ -362,9 +362,9 @@ def _in_units(
 def read_survival(
     source: Source, name: str, outcome: OutcomeSpec, patients: Patients
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Time (seconds after the origin, NEVER = unknown) and event (0 censored, k = k-th cause), (patient,) each.
+    """Time (seconds, NEVER = unknown) and event (0 censored, k = k-th cause) of each patient: (patient,).
 
-    The earliest cause counts, of two at one moment the one that the spec names first; an event at the very end
+    The earliest cause counts, of two at one moment the one that the spec names first; an event at the end
     of observation is an event.
     """
     table, count = outcome.table, len(patients.ids)

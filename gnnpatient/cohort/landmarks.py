@@ -81,9 +81,7 @@ class Landmarks:
 
     def to_frame(self) -> pl.DataFrame:
         """One row an ask: statics, and of each code the last value, its age in days and a count."""
-        from gnnpatient.cohort.view import frame
-
-        return frame(self)
+        return self.cohort.frame(self)
 
 
 @dataclass(frozen=True)

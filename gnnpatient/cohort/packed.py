@@ -71,25 +71,32 @@ class Survival:
     causes: tuple[str, ...]
 
 
-def _packed_key(columns: tuple[np.ndarray, ...]) -> np.ndarray | None:
-    """Several integer columns in one int64 that sorts like them, or None where 63 bits are too few."""
-    key, room = np.zeros(len(columns[0]), np.int64), 1
+def _packed_keys(columns: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    """As few int64 columns as 63 bits allow that together sort like the given ones."""
+    keys: list[np.ndarray] = []
+    room = 2**63  # of the last key; more than that starts a new one
     for column in columns:
         low = int(column.min())
         span = int(column.max()) - low + 1
-        room *= span
-        if room >= 2**63:
-            return None
-        key = key * span + (column.astype(np.int64) - low)
-    return key
+        here = column.astype(np.int64) - low
+        if room * span < 2**63:
+            keys[-1], room = keys[-1] * span + here, room * span
+        else:
+            keys, room = [*keys, here], span
+    return keys
 
 
 def sort(*columns: np.ndarray) -> np.ndarray:
     """Stable order by the columns, the first one leading: (row,) int64."""
     if not len(columns[0]):
         return np.zeros(0, np.int64)
-    key = _packed_key(columns)
-    return np.argsort(key, kind="stable") if key is not None else np.lexsort(columns[::-1])
+    keys = _packed_keys(columns)
+    order = np.argsort(keys[0], kind="stable")
+    if len(keys) > 1:  # the other keys matter only where the first one ties, which is seldom
+        tie = np.flatnonzero(np.diff(keys[0][order]) == 0)
+        tied = np.union1d(tie, tie + 1)
+        order[tied] = order[tied][np.lexsort([key[order[tied]] for key in keys[::-1]])]
+    return order
 
 
 def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
@@ -103,8 +110,7 @@ def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
     columns = (rows.patient, rows.known, rows.happened - rows.known, rows.code, bits)
     order = sort(*columns)
     repeat = np.zeros(len(order), bool)
-    if len(order) > 1:
-        repeat[1:] = np.logical_and.reduce([c[order][1:] == c[order][:-1] for c in columns])
+    repeat[1:] = np.logical_and.reduce([np.diff(column[order]) == 0 for column in columns])
     keep = order[~repeat]
     ptr = np.concatenate([[0], np.bincount(rows.patient[keep], minlength=patients).cumsum()]).astype(np.int64)
     events = Events(

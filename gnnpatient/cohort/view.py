@@ -79,7 +79,7 @@ class Patient:
             else pl.DataFrame()
         )
 
-    def to_networkx(self, at: float | str | None = None) -> nx.MultiDiGraph:
+    def to_networkx(self, at: Any = None) -> nx.MultiDiGraph:
         """The graph as known at a day (default: all that was ever known), edges keyed by their rule.
 
         Nodes are named "kind:position" with kind, day, known, code, value, unit; what is missing is absent.
@@ -91,14 +91,13 @@ class Patient:
         ask = self.cohort.at(self.last_known if at is None else at, patient=self.id)
         graphs = build_graphs(ask)
         graph = nx.MultiDiGraph(cohort=self.cohort.spec.cohort, at=float(ask.days[0]))
-        statics = zip(self.cohort.spec.patient.number, graphs.statics.number[0].tolist(), strict=True)
+        spec, held = self.cohort.spec.patient, dict[str, Any]()
+        numbers = zip(spec.number, graphs.statics.number[0].tolist(), strict=True)
+        held |= {name: value for name, value in numbers if np.isfinite(value)}
+        levels = zip(spec.category, graphs.statics.category[0].tolist(), strict=True)
+        held |= {name: self.cohort.levels[name][level] for name, level in levels if level >= 0}
         graph.add_node("patient:0")
-        graph.nodes["patient:0"] |= {name: value for name, value in statics if np.isfinite(value)}
-        for column, level in enumerate(graphs.statics.category[0].tolist()):
-            name = self.cohort.spec.patient.category[column]
-            if level >= 0:
-                graph.nodes["patient:0"][name] = self.cohort.levels[name][level]
-        graph.nodes["patient:0"] |= {"kind": "patient", "id": self.id}
+        graph.nodes["patient:0"].update(held, kind="patient", patient=self.id)
         for kind, nodes in graphs.nodes.items():
             events = self.cohort.events[kind]
             begin = int(events.ptr[self.position])
@@ -117,7 +116,7 @@ class Patient:
                 graph.add_edges_from((f"{source}:{i}", f"{target}:{j}", rule) for i, j in pairs)
         return graph
 
-    def export(self, form: str, at: float | str | None = None) -> str:
+    def export(self, form: str, at: Any = None) -> str:
         """The graph as text: GraphML, or networkx's node-link JSON."""
         import networkx as nx
 

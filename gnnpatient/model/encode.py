@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from gnnpatient.errors import Refused
 from gnnpatient.graphs import Graphs
 
 YEAR = 365.25
@@ -25,6 +26,10 @@ class Scale:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     log: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        if not (len(self.mean) == len(self.std) == len(self.log) and all(std > 0 for std in self.std)):
+            raise Refused("a scale without a mean, a deviation above 0 and a flag for each of its columns")
 
     @staticmethod
     def fit(value: Float[Tensor, " row"], code: Int[Tensor, " row"], size: int, *, log: bool = True) -> Scale:
@@ -93,6 +98,13 @@ class Vocabulary:
     levels: Mapping[str, tuple[str, ...]]  # per category; embedded after "other" and "missing"
     values: Mapping[str, Scale]  # per event kind, a scale a code; "patient": a scale a number
     times: Mapping[str, Scale]  # per event kind, "timepoint" and "patient": log1p(days) and years
+
+    def __post_init__(self) -> None:
+        columns = {kind: len(names) for kind, names in self.codes.items()} | {"patient": len(self.numbers)}
+        spans = dict.fromkeys(self.kinds, 2)
+        for table, size in ((self.values, columns), (self.times, spans)):
+            if {kind: len(scale.mean) for kind, scale in table.items()} != size:
+                raise Refused(f"a vocabulary whose scales are not those of its {', '.join(size)}")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -246,7 +258,7 @@ class Encode(nn.Module):
         """The last value of every known code and the statics, for a linear path beside the message passing.
 
         In order: per kind z and given flag of each code, z and given flag of the static numbers, levels
-        one-hot, the time from the patient's origin to the ask. Missing: z 0, flag 0.
+        one-hot, the time since the latest timepoint and since the patient's origin. Missing: z 0, flag 0.
         """
         parts: list[Tensor] = []
         for kind, known in self.vocabulary.codes.items():
@@ -260,6 +272,10 @@ class Encode(nn.Module):
         parts += _given(self.numbers(graphs))
         for table, level in zip(self.level, self.levels(graphs), strict=True):
             parts.append(nn.functional.one_hot(level, len(table)).to(graphs.statics.at.dtype))
+        points, never = graphs["timepoint"], torch.full_like(graphs.statics.at, torch.inf)
+        since = never.scatter_reduce(0, points.owner, points.age, "amin")
+        seen = since.isfinite()
+        parts.append(self.times("timepoint", since.where(seen, 0.0)) * seen[:, None])
         return torch.cat([*parts, self.times("patient", graphs.statics.at)], 1)
 
     @property
@@ -268,7 +284,7 @@ class Encode(nn.Module):
         columns = sum(len(names) - 1 for names in self.vocabulary.codes.values()) + len(
             self.vocabulary.numbers
         )
-        return 2 * columns + sum(2 + len(levels) for levels in self.vocabulary.levels.values()) + 2
+        return 2 * columns + sum(2 + len(levels) for levels in self.vocabulary.levels.values()) + 4
 
 
 def _rows(zero: int, drawn: int, channels: int) -> nn.Parameter:

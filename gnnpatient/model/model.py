@@ -32,6 +32,8 @@ class ModelConfig:
         for name in ("dropout", "node_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise Refused(f"{name} {getattr(self, name)}; from 0 to below 1 would do")
+        if self.channels < 1:
+            raise Refused(f"channels {self.channels}; 1 or more would do")
 
 
 class PatientGNN(nn.Module):
@@ -79,6 +81,11 @@ class PatientGNN(nn.Module):
             kind: torch.rand(len(x[kind]), 1, device=x[kind].device) >= p for kind in self.vocabulary.codes
         }
         return x | {kind: x[kind] * keep for kind, keep in kept.items()}
+
+    def linear_penalty(self) -> Float[Tensor, ""]:
+        """Sum of the squared coefficients of the linear paths."""
+        paths = [head.linear for head in self.heads if head.linear is not None]
+        return torch.stack([path.weight.square().sum() for path in paths]).sum() if paths else torch.zeros(())
 
     def head(self, outcome: str) -> SurvivalHead:
         if outcome not in self.outcomes:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,6 +24,48 @@ from gnnpatient.prognosis.forecast import Predictor
 
 FORMAT = 1
 HEADER_LIMIT = 16 * 2**20  # bytes; a header larger than this is an attack or an accident
+
+
+class Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ScaleConfig(Closed):
+    mean: list[float]
+    std: list[float]
+    log: list[bool]
+
+
+class VocabularyConfig(Closed):
+    codes: dict[str, list[str]]
+    numbers: list[str]
+    levels: dict[str, list[str]]
+    values: dict[str, ScaleConfig]
+    times: dict[str, ScaleConfig]
+
+
+class HeadConfig(Closed):
+    causes: list[str]
+    times: list[float]
+
+
+class NetworkConfig(Closed):
+    config: dict[str, bool | int | float | str]
+    vocabulary: VocabularyConfig
+    edge_types: list[list[str]]
+    heads: dict[str, HeadConfig] = Field(min_length=1)
+
+
+class Config(Closed):
+    """What config.json holds; read from outside, so every place of it has a type."""
+
+    format: int
+    choices: dict[str, Any]
+    kinds: list[str] | None
+    members: int = Field(ge=1)
+    model: NetworkConfig
+    null: dict[str, list[list[float]]]
+    about: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -49,14 +92,16 @@ def read_state(path: Path) -> State:
         if size is None or size > min(HEADER_LIMIT, path.stat().st_size):
             raise Refused(f"{path}: not a safetensors file, or cut; get it again")
         with safe_open(path, "pt") as opened:
-            facts = (opened.metadata() or {}).get("facts", "{}")
+            facts = json.loads((opened.metadata() or {}).get("facts", "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise Refused(f"{path}: {str(error).splitlines()[0]}; get it again") from None
+    except json.JSONDecodeError:
+        raise Refused(f"{path}: its facts are not JSON; get it again") from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise Refused(f"{path}: weights not finite ({name}); this model answers nothing")
-    return State(tensors, json.loads(facts))
+    return State(tensors, facts)
 
 
 def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[str, Any]) -> None:
@@ -71,7 +116,9 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
             "null": {name: table.tolist() for name, table in predictor.null.items()},
             "about": dict(predictor.about),
         }
-        (part / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
+        # numpy's numbers come in with the choices, from a grid search
+        text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False, default=lambda x: x.tolist())
+        (part / "config.json").write_text(text, encoding="utf-8")
         tensors = {
             f"{i}.{name}": tensor.detach().cpu().contiguous()
             for i, module in enumerate(predictor.modules)
@@ -101,8 +148,7 @@ def read_config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if config["format"] != FORMAT:
             raise Refused(f"{path}: format {config['format']}, this version reads {FORMAT}; fit it again")
-        if not {"choices", "kinds", "members", "model", "null", "about"} <= set(config):
-            raise KeyError
+        Config.model_validate(config)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, Refused):
             raise
@@ -115,20 +161,33 @@ def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
     path, config = read_config(folder)
     tensors = read_state(path / "model.safetensors").tensors
     try:
-        modules = []
-        for i in range(config["members"]):
-            own = {k.removeprefix(f"{i}."): v for k, v in tensors.items() if k.startswith(f"{i}.")}
-            module = PatientGNN.from_dict(config["model"])
-            module.load_state_dict(own)
-            modules.append(module.eval())
-        if not modules:
-            raise KeyError("members")
+        modules = tuple(_module(config["model"], from_states(str(i), tensors)) for i in range(config["members"]))
         null = {name: np.array(table, np.float64) for name, table in config["null"].items()}
+        for name in modules[0].outcomes:
+            head = modules[0].head(name).config
+            if null[name].shape != (1 + len(head.causes), len(head.times)):
+                raise ValueError(f"null of {name!r}")
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise Refused(f"{path}: config.json and model.safetensors do not fit together ({reason})") from None
     kinds = None if config["kinds"] is None else tuple(config["kinds"])
-    return Predictor(tuple(modules), kinds, null, config["about"]), config["choices"]
+    return Predictor(modules, kinds, null, config["about"]), config["choices"]
+
+
+def _module(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PatientGNN:
+    """A member, built only after its sizes are seen to be those of its tensors."""
+    if not config["config"]["num_layers"] <= len(tensors):
+        raise ValueError("num_layers")
+    with torch.device("meta"):
+        shapes = {name: t.shape for name, t in PatientGNN.from_dict(config).state_dict().items()}
+    if shapes != {name: t.shape for name, t in tensors.items()}:
+        raise ValueError("other tensors")
+    with torch.random.fork_rng():
+        module = PatientGNN.from_dict(config)
+    module.load_state_dict(tensors)
+    if not all(buffer.isfinite().all() for buffer in module.buffers()):
+        raise ValueError("numbers not finite")
+    return module.eval()
 
 
 def to_states(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -44,7 +44,7 @@ class PrognosisModel(BaseEstimator):
 
     >>> from gnnpatient.cohort.datasets import pbc
     >>> cohort = pbc()
-    >>> model = PrognosisModel(horizon=1826, members=1, epochs=1).fit(cohort.landmarks(times=[0, 365]).followed())
+    >>> model = PrognosisModel(horizon=5 * 365.25, members=1, epochs=1).fit(cohort.landmarks(times=[0, 365]).followed())
     >>> model.forecast(cohort.at(365, patient="2"))["death"].risk(cause="death", horizon=730).shape
     (1,)
     """
@@ -63,11 +63,12 @@ class PrognosisModel(BaseEstimator):
         node_dropout: float = 0.0,
         conv: str = "sage",
         linear: bool = True,
-        epochs: int = 20,
-        patience: int = 6,
+        epochs: int = 30,
+        patience: int = 10,
         batch_size: int = 128,
         lr: float = 4e-3,
         weight_decay: float = 0.05,
+        ridge: float = 5.0,
         seed: int = 0,
         device: str = "auto",
     ) -> None:
@@ -87,6 +88,7 @@ class PrognosisModel(BaseEstimator):
         self.batch_size = batch_size
         self.lr = lr
         self.weight_decay = weight_decay
+        self.ridge = ridge
         self.seed = seed
         self.device = device
 
@@ -101,7 +103,9 @@ class PrognosisModel(BaseEstimator):
         names = self._names(X)
         targets = self._targets(X, y, names)
         check_targets(targets, X)
-        seen = restrict(X, self.kinds)
+        seen = restrict(X, self._kinds(X))
+        if self.num_times < 1:
+            raise Refused(f"num_times {self.num_times}; 1 or more would do")
         heads, null = {}, {}
         for name, target in targets.items():
             horizon = last_estimable(target, X.patient, X.at) if self.horizon is None else float(self.horizon)
@@ -132,14 +136,14 @@ class PrognosisModel(BaseEstimator):
                 batch_size=self.batch_size,
                 lr=self.lr,
                 weight_decay=self.weight_decay,
+                ridge=self.ridge,
                 seed=self.seed,
             ),
             device=self.device,
             run=None if run is None else Path(run),
             tell=tell,
         )
-        kinds = None if self.kinds is None else tuple(self.kinds)
-        self.predictor_ = Predictor(modules, kinds, null, _about(X, targets))
+        self.predictor_ = Predictor(modules, self._kinds(X), null, _about(X, targets))
         self.train_ids_ = frozenset(X.ids.tolist())  # in memory only: save_pretrained does not write it
         return self
 
@@ -152,13 +156,27 @@ class PrognosisModel(BaseEstimator):
             raise Refused("outcomes = []; name at least one, or leave it out for all")
         return tuple(n for name in self.outcomes for n in X.cohort.outcome_names(name))
 
+    def _kinds(self, X: Landmarks) -> tuple[str, ...] | None:
+        if isinstance(self.kinds, str):
+            raise Refused(f"kinds = {self.kinds!r}; a list of names would do, as in [{self.kinds!r}]")
+        nodes = X.cohort.spec.nodes
+        for kind in self.kinds or ():
+            if kind not in nodes:
+                raise Refused(f"unknown kind {kind!r}{near(kind, nodes)}")
+        return None if self.kinds is None else tuple(self.kinds)
+
     @staticmethod
     def _targets(X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]) -> dict[str, Target]:
         if y is not None:
             if len(names) != 1 or y.dtype.names is None or len(y.dtype.names) != 2 or len(y) != len(X):
                 raise Refused("y: a structured array of event and time, one entry an ask, for a model of one outcome")
             event, time = (y[field] for field in y.dtype.names)
-            return {names[0]: Target(X.cohort.outcomes[names[0]].causes, event.astype(np.int64), time.astype(float))}
+            causes = X.cohort.outcomes[names[0]].causes
+            if event.dtype.kind not in "biu" or not ((event >= 0) & (event <= len(causes))).all():
+                raise Refused(f"y: its first field is the event, 0 for censored, 1 to {len(causes)} for {', '.join(causes)}")
+            if not (np.isfinite(time) & (time > 0)).all():
+                raise Refused("y: its second field is the time, days after the ask, above 0")
+            return {names[0]: Target(causes, event.astype(np.int64), time.astype(float))}
         risk = {name: X.at_risk(name) for name in names}
         if none := int((~np.logical_or.reduce(list(risk.values()))).sum()):
             raise Refused(f"{none} of {len(X)} asks come when the patient is not at risk; keep the others with .followed()")
@@ -226,9 +244,11 @@ class PrognosisModel(BaseEstimator):
             time, event, null = target.time[known], target.event[known], self.predictor_.null[name]
             for k in range(1, 1 + len(forecast.causes)):
                 own, _ = integrated_brier(forecast.incidence[known, k], forecast.times, time, event, cause=k)
-                base = np.broadcast_to(null[k], (len(time), len(forecast.times)))
-                scores.append(1 - own / integrated_brier(base, forecast.times, time, event, cause=k)[0])
-        return float(np.mean(scores))
+                table = np.broadcast_to(null[k], (len(time), len(forecast.times)))
+                base, _ = integrated_brier(table, forecast.times, time, event, cause=k)
+                if base != 0:  # else nobody had this cause here or in training: nothing to explain
+                    scores.append(1 - own / base)
+        return float(np.mean(scores)) if scores else np.nan
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, model.safetensors and a card to a new folder. No patient is in them."""

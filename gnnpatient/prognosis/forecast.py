@@ -145,7 +145,9 @@ class Predictor:
                 answers = [module(graphs) for module in self.modules]
                 for name in self.outcomes:
                     head = self.modules[0].head(name)
-                    parts[name].append(torch.stack([head.answer(a[name].double()) for a in answers]).cpu().numpy())
+                    # normed once more in float64, so that the slots sum to one to its precision
+                    said = [head.answer(a[name].double().log_softmax(1)) for a in answers]
+                    parts[name].append(torch.stack(said).cpu().numpy())
         return {name: self._forecast(name, np.concatenate(parts[name], 1), landmarks) for name in self.outcomes}
 
     def _forecast(self, name: str, members: np.ndarray, landmarks: Landmarks) -> Forecast:
@@ -173,9 +175,10 @@ class Predictor:
         codes = self.modules[0].vocabulary.codes
         found = {}
         for kind in cohort.spec.nodes:
+            if self.kinds is not None and kind not in self.kinds:
+                continue  # left out by choice
             if kind not in codes:
-                if self.kinds is None:
-                    found[kind] = ["*"]
+                found[kind] = ["*"]
             elif strange := sorted(set(cohort.codes[kind]) - set(codes[kind])):
                 found[kind] = strange
         return found

@@ -78,7 +78,7 @@ class StackedCox(BaseEstimator):
                 ),
                 numbers,
             ),
-            (OneHotEncoder(drop="if_binary", handle_unknown="ignore", sparse_output=False), names),
+            (OneHotEncoder(handle_unknown="ignore", sparse_output=False), names),
         )
         model = make_pipeline(columns, CoxPHSurvivalAnalysis(alpha=self.alpha))
         return model.fit(table, Surv.from_arrays(event, time))

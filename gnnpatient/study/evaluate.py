@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,6 +28,7 @@ DIFFERENCES = ("auc", "c", "brier", "ibs", "scaled_ibs")  # compared between mod
 COSTLY = ("ici",)  # printed without an interval
 
 
+@runtime_checkable
 class Model(Protocol):
     """Whatever answers landmarks with forecasts."""
 
@@ -72,6 +73,8 @@ class Scored:
             name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes} for name, causes in risks[0].items()
         }
         cohort = asks[0].cohort
+        if any(X.cohort is not cohort for X in asks):
+            raise Refused("the parts ask different cohorts; score each cohort on its own")
         X = Landmarks(cohort, np.concatenate([a.patient for a in asks]), np.concatenate([a.at for a in asks]))
         return cls(X, np.concatenate(folds), joined, times)
 
@@ -141,6 +144,9 @@ def evaluate(
         raise Refused("nobody left to score; give other landmarks or another cohort")
     truth = asks.outcome(outcome)
     causes = asks.cohort.outcomes[outcome].causes
+    for horizon in horizons:
+        if not np.isclose(scored.times, horizon, rtol=1e-9, atol=0).any():
+            raise Refused(f"horizon {horizon:g} days is not among the times at which the forecasts were taken")
     rows: list[dict[str, Any]] = []
     for group, members in {"": np.ones(len(asks), bool), **_groups(asks, by)}.items():
         part = _Part(scored, truth["event"].astype(np.int64), truth["time"], np.asarray(horizons, float), members)
@@ -158,18 +164,19 @@ def _groups(asks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:
         if name in cohort.spec.patient.category:
             level = cohort.category[asks.patient, cohort.spec.patient.category.index(name)]
             out |= {f"{name}={names}": level == i for i, names in enumerate(cohort.levels[name])}
-            out |= {f"{name}=missing": level < 0} if (level < 0).any() else {}
+            out |= {f"{name}=missing": level < 0}
         elif name in cohort.spec.patient.number:
             value = cohort.number[asks.patient, cohort.spec.patient.number.index(name)]
             cut = float(np.nanmedian(value))
             out |= {f"{name}<{cut:g}": value < cut, f"{name}>={cut:g}": value >= cut}
+            out |= {f"{name}=missing": np.isnan(value)}
         elif name == "group" or (name == cohort.spec.patient.group):
             if cohort.group is None:
                 raise Refused("--by group: the spec has no [patient] group")
             out |= {f"{name}={g}": cohort.group[asks.patient] == g for g in np.unique(cohort.group[asks.patient])}
         else:
             raise Refused(f"--by {name!r}{near(name, known)}")
-    return out
+    return {name: members for name, members in out.items() if members.any()}
 
 
 Key = tuple[str, str, float | None, float | None, str]  # model, cause, landmark, horizon, metric
@@ -262,7 +269,7 @@ class _Part:
         for model, risks in self.scored.risks.items():
             risk = risks[cause][rows]
             for horizon in self.horizons:
-                column = int(np.searchsorted(self.scored.times, horizon - 1e-9))
+                column = int(np.abs(self.scored.times - horizon).argmin())
                 for name, metric in AT_HORIZON.items():
                     if name not in COSTLY:
                         out[model, cause, landmark, float(horizon), name] = metric(
@@ -274,7 +281,7 @@ class _Part:
             ibs, tau = metrics.integrated_brier(risk, self.scored.times, time, event, **how)
             out[model, cause, landmark, None, "ibs"] = ibs
             out[model, cause, landmark, None, "tau"] = tau
-            out[model, cause, landmark, None, "scaled_ibs"] = 1 - ibs / null_ibs
+            out[model, cause, landmark, None, "scaled_ibs"] = 1 - ibs / null_ibs if null_ibs else np.nan
         return out
 
 

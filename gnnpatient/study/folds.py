@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,7 @@ class Fold:
     fold: int
     train: np.ndarray  # (patient,) int64
     test: np.ndarray  # (patient,) int64
-    dtype: pl.DataType  # of the file's id column
+    dtype: Any  # polars dtype of the file's id column
 
     def ids(self, landmarks: Landmarks) -> pl.Series:
         """The asks' ids as the fold file has them."""
@@ -36,7 +37,7 @@ def read_folds(path: str | Path, cohort: Cohort, repeats: int | None = None) -> 
     if missing := {"repeat", "fold", "id"} - set(table.columns):
         raise Refused(f"{path}: no column {sorted(missing)[0]!r}; a fold file has repeat, fold, id")
     dtype = table["id"].dtype
-    table = table.with_columns(pl.col("repeat", "fold").cast(pl.Int64, strict=False), id=ids(table["id"]))
+    table = table.select(pl.col("repeat", "fold").cast(pl.Int64, strict=False), id=ids(table["id"]))
     if table.null_count().row(0) != (0,) * table.width:
         raise Refused(f"{path}: empty cells, or repeat or fold is not a whole number")
     table = table.unique(["repeat", "fold", "id"], maintain_order=True)

@@ -1,0 +1,244 @@
+"""How fast, as ratios against a plain reference in the same run: one thread, interleaved, smallest CPU time.
+
+Claim: packed columns build, cut and batch patient graphs far faster than one HeteroData a patient and PyG's
+DataLoader, and the network trains faster than the same one written with HeteroConv.
+Last seen: see results/speed.md (command, machine, time and figures).
+
+    python experiments/speed.py [--patients 1000,10000] [--out FILE.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from gnnpatient import build_graphs, open_cohort, read_cohort, read_spec
+from gnnpatient.cohort.cohort import Cohort
+from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.graphs import Graphs
+from gnnpatient.model.encode import fit_vocabulary
+from gnnpatient.model.heads import SurvivalConfig
+from gnnpatient.model.model import ModelConfig, PatientGNN
+
+KINDS = {"lab": (60, 64), "medication": (10, 200), "diagnosis": (8, 500)}  # rows a patient, codes
+SPEC = """
+cohort = "workload"
+[patient]
+table = "patients.csv"
+key = "id"
+number = ["age"]
+[outcomes.death]
+kind = "survival"
+table = "patients.csv"
+causes = { death = { time = "end", flag = "died" } }
+"""
+NODE = """
+[nodes.{kind}]
+table = "{kind}.parquet"
+time = "day"
+code = "code"
+value = "value"
+edges = ["at"]
+"""
+
+
+def write_workload(folder: Path, patients: int, seed: int = 0) -> None:
+    """Tables of `patients` patients with about 78 rows and 10 visits each, shuffled."""
+    rng = np.random.default_rng(seed)
+    ids = np.array([f"p{i:07d}" for i in range(patients)])
+    pl.DataFrame(
+        {
+            "id": ids,
+            "age": rng.uniform(20, 90, patients),
+            "end": rng.exponential(900, patients) + 1,
+            "died": rng.integers(0, 2, patients),
+        }
+    ).write_csv(folder / "patients.csv")
+    visits = 1 + rng.poisson(9, patients)
+    for kind, (rows, codes) in KINDS.items():
+        who = np.repeat(np.arange(patients), rng.poisson(rows, patients))
+        visit = (rng.random(len(who)) * visits[who]).astype(int)
+        pl.DataFrame(
+            {
+                "id": ids[who],
+                "day": visit * 60.0 + rng.random(len(who)),
+                "code": rng.integers(0, codes, len(who)),
+                "value": rng.normal(size=len(who)).astype(np.float32),
+            }
+        ).sample(fraction=1.0, shuffle=True, seed=seed).write_parquet(folder / f"{kind}.parquet")
+    (folder / "workload.toml").write_text(SPEC + "".join(NODE.format(kind=kind) for kind in KINDS))
+
+
+def smallest(*tasks: Callable[[], object], rounds: int = 5) -> list[float]:
+    """The smallest CPU time of each task, the tasks taken in turn."""
+    best = [np.inf] * len(tasks)
+    for _ in range(rounds):
+        for i, task in enumerate(tasks):
+            start = time.process_time()
+            task()
+            best[i] = min(best[i], time.process_time() - start)
+    return best
+
+
+def naive_graphs(folder: Path, ids: list[str]) -> list:
+    """The reference builder: one filtered table and one HeteroData a patient, in a Python loop."""
+    from torch_geometric.data import HeteroData
+
+    tables = {kind: pl.read_parquet(folder / f"{kind}.parquet") for kind in KINDS}
+    parts = {kind: {k[0]: t for k, t in table.partition_by("id", as_dict=True).items()} for kind, table in tables.items()}
+    graphs = []
+    for name in ids:
+        data, slots = HeteroData(), {}
+        rows = {kind: parts[kind][name].sort("day") if name in parts[kind] else tables[kind][:0] for kind in KINDS}
+        for kind in KINDS:
+            for slot in np.floor(rows[kind]["day"].to_numpy()).tolist():
+                slots.setdefault(slot, len(slots))
+        data["patient"].num_nodes = 1
+        data["timepoint"].age = torch.tensor(list(slots), dtype=torch.float32)
+        data["timepoint"].num_nodes = len(slots)
+        for kind in KINDS:
+            table = rows[kind]
+            data[kind].num_nodes = len(table)
+            data[kind].code = torch.from_numpy(table["code"].to_numpy(writable=True))
+            data[kind].value = torch.from_numpy(table["value"].to_numpy(writable=True))
+            data[kind].age = torch.from_numpy(table["day"].to_numpy().astype(np.float32))
+            parent = torch.tensor([slots[s] for s in np.floor(table["day"].to_numpy()).tolist()], dtype=torch.long)
+            at = torch.stack([torch.arange(len(table)), parent])
+            data[kind, "at", "timepoint"].edge_index, data["timepoint", "rev_at", kind].edge_index = at, at.flip(0)
+        order = torch.argsort(data["timepoint"].age, stable=True)
+        following = torch.stack([order[:-1], order[1:]])
+        data["timepoint", "next", "timepoint"].edge_index = following
+        data["timepoint", "rev_next", "timepoint"].edge_index = following.flip(0)
+        up = torch.stack([torch.arange(len(slots)), torch.zeros(len(slots), dtype=torch.long)])
+        data["timepoint", "of", "patient"].edge_index, data["patient", "rev_of", "timepoint"].edge_index = up, up.flip(0)
+        graphs.append(data)
+    return graphs
+
+
+def reference_step(model: PatientGNN) -> Callable[[Graphs], torch.Tensor]:
+    """The same encoder, readout and heads around HeteroConv of GraphSAGE."""
+    from torch_geometric.nn import HeteroConv, SAGEConv
+
+    channels = model.config.channels
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # HeteroConv says that the last layer leaves some kinds out, as it should
+        convs = torch.nn.ModuleList(
+            HeteroConv(
+                {e: SAGEConv((channels, channels), channels) for e in model.edge_types if e[2] in targets}, aggr="sum"
+            )
+            for targets in model.network.targets
+        )
+
+    def forward(graphs: Graphs) -> torch.Tensor:
+        x, last = model.encode(graphs), model.encode.last_observation(graphs)
+        norms = iter(model.network.norms)
+        for conv, targets in zip(convs, model.network.targets, strict=True):
+            y = conv(x, graphs.edges)
+            x = x | {kind: x[kind] + next(norms)(y[kind]).relu() for kind in targets}
+        return model.heads[0](model.readout(x, graphs), last)
+
+    return forward
+
+
+def measure(folder: Path, patients: int) -> dict[str, float]:
+    from torch_geometric.loader import DataLoader
+
+    write_workload(folder, patients)
+    spec = read_spec(folder / "workload.toml")
+    some = [f"p{i:07d}" for i in range(min(patients, 500))]
+    cohort = read_cohort(spec, folder)
+    figures: dict[str, float] = {}
+
+    (build,) = smallest(lambda: read_cohort(spec, folder), rounds=3)
+    start = time.process_time()
+    graphs = naive_graphs(folder, some)
+    naive = (time.process_time() - start) / len(some)
+    figures["build, us a patient"] = 1e6 * build / patients
+    figures["build: HeteroData loop / packed"] = naive / (build / patients)
+
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, len(some), 256)
+    whole, cut = cohort.at(10_000, patient=rows), cohort.at(rng.uniform(100, 400, 256), patient=rows)
+    loader = DataLoader([graphs[i] for i in rows], batch_size=256)
+    ours, hetero, theirs = smallest(
+        lambda: build_graphs(whole), lambda: build_graphs(whole).hetero_data(), lambda: next(iter(loader))
+    )
+    figures["batch of 256, ms"] = 1e3 * ours
+    figures["batch of 256: PyG DataLoader / ours as HeteroData"] = theirs / hetero
+    plain = cohort.at(10_000, patient=cut.patient)
+    per_row = [len(build_graphs(x)["lab"]) for x in (cut, plain)]
+    asof, full = smallest(lambda: build_graphs(cut), lambda: build_graphs(plain), rounds=10)
+    figures["as-of batch / plain batch, per row"] = (asof / per_row[0]) / (full / per_row[1])
+
+    figures |= _training(cohort, whole, graphs, rows)
+    ask = Landmarks(cohort, np.zeros(64, np.int64), np.linspace(0, 600, 64).astype(np.int64) * 86_400)
+    together, one = smallest(lambda: build_graphs(ask), lambda: [build_graphs(ask[i : i + 1]) for i in range(64)])
+    figures["64 landmarks: one by one / together"] = one / together
+
+    cohort.save(folder / "packed")
+    start = time.perf_counter()
+    open_cohort(folder / "packed")
+    figures["open, ms"] = 1e3 * (time.perf_counter() - start)
+    return figures
+
+
+def _training(cohort: Cohort, asks: Landmarks, graphs: list, rows: np.ndarray) -> dict[str, float]:
+    from torch_geometric.loader import DataLoader
+
+    batch = build_graphs(asks)
+    torch.manual_seed(0)
+    head = SurvivalConfig(causes=("death",), times=tuple(np.linspace(100, 1800, 12).tolist()))
+    model = PatientGNN(ModelConfig(dropout=0.0), fit_vocabulary(batch), cohort.spec.edge_types, {"death": head})
+    reference = reference_step(model)
+    event, days = torch.ones(len(asks), dtype=torch.long), torch.full((len(asks),), 500.0)
+    listed = [graphs[i] for i in rows]
+
+    def step(forward: Callable[[Graphs], torch.Tensor], collate: Callable[[], object]) -> None:
+        collate()
+        model.heads[0].loss(forward(batch), event, days).mean().backward()
+
+    ours, theirs, forward = smallest(
+        lambda: step(lambda g: model(g)["death"], lambda: build_graphs(asks)),
+        lambda: step(reference, lambda: next(iter(DataLoader(listed, batch_size=256)))),
+        lambda: step(lambda g: model(g)["death"], lambda: None),
+    )
+    return {
+        "training step of 256, ms": 1e3 * ours,
+        "training step: DataLoader + HeteroConv / ours": theirs / ours,
+        "share of a step spent on building the batch": 1 - forward / ours,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patients", default="1000,10000")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=DeprecationWarning)
+    torch.set_num_threads(1)
+    sizes = [int(n) for n in args.patients.split(",")]
+    results = {}
+    for n in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            results[n] = measure(Path(folder), n)
+    table = Table("figure", *(f"{n} patients" for n in sizes))
+    for name in results[sizes[0]]:
+        table.add_row(name, *(f"{results[n][name]:.3g}" for n in sizes))
+    Console().print(table)
+    if args.out:
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

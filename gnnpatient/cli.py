@@ -1,0 +1,861 @@
+"""The command line: one command a job, `--json` for programs, one line and exit code 2 for bad input.
+
+Heavy packages are imported inside the commands, so that --help, info and check start at once.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gnnpatient.errors import Refused
+
+if TYPE_CHECKING:
+    from gnnpatient.cohort.cohort import Cohort
+    from gnnpatient.cohort.landmarks import Landmarks
+    from gnnpatient.prognosis.forecast import Forecast, Predictor
+    from gnnpatient.prognosis.run import Run
+    from gnnpatient.study.evaluate import Evaluation
+
+DAY, YEAR = 86_400, 365.25
+NOTICE = "Research use only. Not a medical device."
+SHOWN = ("auc", "brier", "oe")  # of each horizon; scaled_ibs of each landmark
+
+app = typer.Typer(
+    help="Patient graphs in time: build cohort graphs, train prognosis models, ask about one patient.",
+    epilog="Durations: 36h 30d 6w 6mo 3y; a bare number is days.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+SpecName = Annotated[str, typer.Argument(metavar="SPEC", help="a .toml file, or a shipped name: pbc")]
+CohortPath = Annotated[Path, typer.Argument(metavar="COHORT", help="a folder written by pack")]
+RunPath = Annotated[
+    Path, typer.Argument(metavar="RUN", help="a folder written by fit, or the model/ inside it")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="folder with the tables [default: the folder of SPEC]")
+]
+Json = Annotated[bool, typer.Option("--json", help="answer in JSON")]
+PatientId = Annotated[str, typer.Option("--patient", help="the patient's id")]
+At = Annotated[str | None, typer.Option("--at", help="as known at: 3y after the origin, or 2021-03-04")]
+OutcomeName = Annotated[
+    str | None, typer.Option("--outcome", help="name of the outcome [default: the only one]")
+]
+
+
+# ---- what it prints
+
+
+def clean(text: object) -> str:
+    """Text of the data as one harmless line: no escape reaches the terminal."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
+
+
+def say(line: object = "") -> None:
+    """One line of an answer."""
+    print(clean(line))
+
+
+def note(line: object) -> None:
+    """One line beside the answer."""
+    print(f"gnnpatient: {clean(line)}", file=sys.stderr)
+
+
+def answer(content: Any) -> None:
+    """JSON on standard output."""
+    print(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table for people; `head` entries that begin with < are left-aligned."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out = Table(title=Text(clean(title)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for name in head:
+        out.add_column(Text(name.removeprefix("<")), justify="left" if name.startswith("<") else "right")
+    for row in rows:
+        out.add_row(*(Text(clean(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(out)
+
+
+def days(text: str) -> float:
+    """A duration of the command line in days."""
+    from gnnpatient.cohort.spec import seconds
+
+    return seconds(text) / DAY
+
+
+def durations(text: str) -> list[float]:
+    """Several of them, parted by commas."""
+    return [days(part) for part in text.split(",")]
+
+
+def span(value: float | None) -> str:
+    """Days as people say them; None is the mean over landmarks."""
+    from gnnpatient.patient.picture import duration
+
+    return "mean" if value is None else duration(value)
+
+
+# ---- tables in
+
+
+def tables_of(spec: str, data: Path | None) -> Cohort:
+    """Read the tables of a spec; a shipped one brings its own."""
+    from gnnpatient.cohort.cohort import read_cohort
+    from gnnpatient.cohort.datasets import DATA
+    from gnnpatient.cohort.spec import read_spec, spec_path
+
+    shipped = not Path(spec).is_file() and (DATA / spec).is_dir()
+    return read_cohort(read_spec(spec), data or (DATA / spec if shipped else spec_path(spec).parent))
+
+
+@app.command()
+def check(spec: SpecName, data: Data = None, json: Json = False) -> None:
+    """Read a cohort's tables and say what is used, what is refused and why. Writes nothing."""
+    cohort = tables_of(spec, data)
+    found = {
+        "cohort": cohort.spec.cohort,
+        "tables": cohort.report["tables"],
+        "kinds": {kind: len(cohort.events[kind]) for kind in cohort.spec.nodes},
+        "flow": cohort.flow(),
+        "flags": list(cohort.report["flags"]),
+        "leaks": [],
+    }
+    if json:
+        return answer(found)
+    rows = []
+    for name, counts in found["tables"].items():
+        refused = ", ".join(f"{n} {reason}" for reason, n in counts["refused"].items()) or "0"
+        rows.append((name, counts["rows"], counts["used"], counts["collapsed"], refused))
+    table(f"Cohort {cohort.spec.cohort}", ["<table", "rows", "used", "collapsed", "<refused"], rows)
+    table("", ["<kind of node", "rows"], found["kinds"].items())
+    table("", ["<outcome", "<step", "n"], [tuple(step.values()) for step in found["flow"]])
+    for flag in found["flags"]:
+        say(f"flag: {flag}")
+
+
+@app.command()
+def pack(
+    spec: SpecName,
+    out: Annotated[Path, typer.Option("--out", help="new folder of the cohort")],
+    data: Data = None,
+) -> None:
+    """Read a cohort's tables and write it as a folder that opens in a moment."""
+    cohort = tables_of(spec, data)
+    cohort.save(out)
+    refused = sum(sum(t["refused"].values()) for t in cohort.report["tables"].values())
+    say(f"{out}: {len(cohort)} patients, {sum(len(cohort.events[k]) for k in cohort.spec.nodes)} nodes")
+    if refused or cohort.report["flags"]:
+        note(f"{refused} rows refused, {len(cohort.report['flags'])} flags; gnnpatient check says which")
+
+
+@app.command()
+def info(
+    folder: Annotated[Path, typer.Argument(metavar="COHORT|RUN", help="a folder written by pack or by fit")],
+    json: Json = False,
+) -> None:
+    """Say what a cohort or a run is. Names no patient."""
+    if (folder / "manifest.json").is_file():
+        found = _about_cohort(folder)
+    else:
+        run = folder if (folder / "run.json").is_file() or folder.name != "model" else folder.parent
+        if not any((run / name).is_file() for name in ("run.json", "config.json", "model/config.json")):
+            raise Refused(
+                f"{folder}: neither a cohort nor a run; make one with gnnpatient pack or gnnpatient fit"
+            )
+        found = _about_run(run)
+    if json:
+        return answer(found)
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{k} {_short(v)}" for k, v in value.items()) or "-"
+        say(f"{name.replace('_', ' ') + ':':<14} {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    return (
+        ", ".join(map(_short, value)) or "-"
+        if isinstance(value, list)
+        else "-"
+        if value is None
+        else str(value)
+    )
+
+
+def _load(file: Path, need: Iterable[str]) -> dict[str, Any]:
+    """A JSON object with these keys."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {name: content[name] for name in need} | content
+    except (ValueError, KeyError, TypeError, OSError, RecursionError):
+        raise Refused(f"{file}: cut, or not what its name says; make it again") from None
+
+
+def _about_cohort(folder: Path) -> dict[str, Any]:
+    manifest = _load(
+        folder / "manifest.json", ("spec", "spec_hash", "schema", "patients", "rows", "codes", "flow")
+    )
+    events: dict[str, dict[str, int]] = {}
+    for step in manifest["flow"]:
+        events.setdefault(step["outcome"], {})[step["step"]] = step["n"]
+    return {
+        "what": "cohort",
+        "cohort": manifest["spec"]["cohort"],
+        "schema": manifest["schema"],
+        "spec_hash": manifest["spec_hash"],
+        "patients": manifest["patients"],
+        "rows": manifest["rows"],
+        "codes": {kind: len(names) - 1 for kind, names in manifest["codes"].items() if kind != "timepoint"},
+        "outcomes": {
+            name: {
+                k.removeprefix("event: "): n for k, n in steps.items() if k.startswith(("event", "censored"))
+            }
+            for name, steps in events.items()
+        },
+    }
+
+
+def _about_run(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {"what": "model", "finished": True}
+    if (run / "run.json").is_file():
+        about = _load(run / "run.json", ("cohort", "plan"))
+        split = _load(run / "split.json", ("train", "test"))
+        log = run / "metrics.jsonl"
+        epochs = len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
+        found = {
+            "what": "run",
+            "finished": (run / "model" / "config.json").is_file(),
+            "cohort": about["cohort"],
+            "train": len(split["train"]),
+            "test": len(split["test"]),
+            "epochs": epochs,
+            "plan": about["plan"],
+        }
+    if found["finished"]:
+        place = run / "model" if (run / "model" / "config.json").is_file() else run
+        config = _load(place / "config.json", ("members", "model", "about"))
+        heads = config["model"]["heads"]
+        found |= {
+            "members": config["members"],
+            "outcomes": {
+                name: {"causes": h["causes"], "horizon": h["times"][-1]} for name, h in heads.items()
+            },
+            "fitted_on": config["about"],
+        }
+    return found
+
+
+# ---- fit
+
+
+@app.command()
+def fit(
+    cohort: CohortPath,
+    out: Annotated[Path, typer.Option("--out", help="folder of the run")],
+    outcome: Annotated[
+        list[str] | None, typer.Option(help="name of an outcome; may be repeated [default: all]")
+    ] = None,
+    landmarks: Annotated[str | None, typer.Option(help="random, or 1y,3y,5y [default: random]")] = None,
+    test: Annotated[
+        float | None, typer.Option(help="share of the patients to hold out [default: 0.2]")
+    ] = None,
+    test_by: Annotated[str | None, typer.Option(help="hold out group=VALUE, or after=DATE by day 0")] = None,
+    horizon: Annotated[
+        str | None, typer.Option(help="how far it forecasts [default: as far as can be scored]")
+    ] = None,
+    members: Annotated[int | None, typer.Option(help="networks whose mean answers [default: 5]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="at most, each [default: 20]")] = None,
+    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    config: Annotated[
+        Path | None, typer.Option(help="choices as [train] of a .toml; options here win")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with the fit that stopped in --out")
+    ] = False,
+) -> None:
+    """Train a model on a part of the cohort, in a folder of its own. It can be stopped and resumed."""
+    options = {
+        "outcomes": outcome or None,
+        "landmarks": landmarks,
+        "test": test,
+        "test_by": test_by,
+        "horizon": horizon,
+        "members": members,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    _fit(cohort, out, (read_config(config) if config else {}) | given, device=device, resume=resume)
+
+
+def _fit(
+    cohort: Path, out: Path, given: dict[str, Any], *, device: str = "auto", resume: bool = False
+) -> Run:
+    from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.prognosis.run import Run, fit_run
+
+    opened = open_cohort(cohort)
+    if isinstance(given.get("horizon"), str):
+        given["horizon"] = days(given["horizon"])
+    if given.get("landmarks", "random") != "random":
+        given["landmarks"] = durations(given["landmarks"])
+    was = resume and (out / "model" / "config.json").is_file()
+    with Progress() as progress:
+        run = fit_run(opened, out, given, device=device, resume=resume, tell=progress)
+    done = "was finished already" if was else "finished"
+    say(f"{out}: {done}; fitted on {len(run.train)} patients, {len(run.test)} held out")
+    assert isinstance(run, Run)
+    return run
+
+
+class Progress:
+    """A bar for each member, on standard error."""
+
+    def __enter__(self) -> Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        words = (
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            TextColumn("{task.fields[said]}"),
+            TimeElapsedColumn(),
+        )
+        self.bars = Bars(*words, console=Console(stderr=True, width=None if sys.stderr.isatty() else 100))
+        self.tasks: dict[int, Any] = {}
+        self.bars.start()
+        return self
+
+    def __call__(self, entry: Mapping[str, Any]) -> None:
+        member = entry["member"]
+        for other, task in self.tasks.items():
+            if other != member:  # it has ended, by patience or by its epochs
+                self.bars.stop_task(task)
+                self.bars.update(task, total=self.bars.tasks[task].completed)
+        if member not in self.tasks:
+            self.tasks[member] = self.bars.add_task(f"member {member + 1}", total=None, said="")
+        said = (
+            f"epoch {entry['epoch'] + 1:2d}  loss {entry['loss']:.3f}  validation {entry['validation']:.3f}"
+        )
+        self.bars.update(self.tasks[member], completed=entry["epoch"] + 1, said=said)
+
+    def __exit__(self, *failure: object) -> None:
+        for task in self.tasks.values():
+            self.bars.update(task, total=self.bars.tasks[task].completed)
+        self.bars.stop()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The choices of `[train]`: PrognosisModel's, and landmarks, test, test_by as on the command line."""
+    import tomllib
+    from typing import get_type_hints
+
+    from pydantic import ValidationError, create_model
+
+    from gnnpatient.cohort.spec import Names, Record, explain
+    from gnnpatient.prognosis.estimator import PrognosisModel
+    from gnnpatient.prognosis.run import CHOICES
+
+    if path.suffix != ".toml":
+        raise Refused(f"{path}: only a .toml file is read")
+    hints = get_type_hints(PrognosisModel.__init__)
+    fields: dict[str, Any] = {name: (hints[name], default) for name, default in CHOICES.items()}
+    fields |= {name: (Names | None, None) for name in ("outcomes", "kinds")}
+    fields |= {"horizon": (float | str | None, None), "landmarks": (str, "random")}
+    fields |= {"test": (float, 0.2), "test_by": (str | None, None)}
+    train = create_model("Train", __base__=Record, **fields)
+    whole = create_model("Config", __base__=Record, train=(train, ...))
+    try:
+        content = whole.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise Refused(f"{path}: {explain(error, whole)}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise Refused(f"{path}: {error}") from None
+    found = content.train.model_dump(exclude_unset=True)  # type: ignore[attr-defined]
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
+# ---- evaluate
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    cohort: CohortPath,
+    outcome: OutcomeName = None,
+    landmarks: Annotated[str | None, typer.Option(help="ask at [default: as fitted, or 1y,3y,5y]")] = None,
+    horizons: Annotated[
+        str | None, typer.Option(help="up to [default: 1y,3y,5y as far as the model goes]")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="repeat in groups of: sex,age,site")] = None,
+    json: Json = False,
+) -> None:
+    """Score a model, with intervals, beside stacked Cox and the null, on patients it has not seen."""
+    at = durations(landmarks) if landmarks else None
+    until = durations(horizons) if horizons else None
+    found, words = _evaluate(run, cohort, outcome, at, until, by.split(",") if by else [])
+    for line in words:
+        note(line)
+    answer(found.to_dict()) if json else _show(found)
+
+
+def _evaluate(
+    folder: Path,
+    path: Path,
+    outcome: str | None,
+    at: Sequence[float] | None,
+    horizons: Sequence[float] | None,
+    by: Sequence[str],
+) -> tuple[Evaluation, list[str]]:
+    """The figures, and what has to be said beside them."""
+    import numpy as np
+
+    from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.patient.picture import few_horizons
+    from gnnpatient.prognosis.checkpoint import load_predictor
+    from gnnpatient.prognosis.run import Run
+    from gnnpatient.study import evaluate as study
+    from gnnpatient.study.baselines import StackedCox
+
+    predictor, cohort = load_predictor(folder), open_cohort(path)
+    run = Run.open(folder) if _is_run(folder) else None
+    name = _outcome(predictor, cohort, outcome)
+    head = predictor.modules[0].head(name).config
+    reach = float(head.times[-1])
+    words, left, cox = [], np.arange(len(cohort)), None
+    trained = np.isin(cohort.ids, np.array(run.train, str)) if run else np.zeros(len(cohort), bool)
+    if run and run.is_on(cohort):
+        left = np.flatnonzero(~trained)
+        words.append(f"{trained.sum()} training patients left out, {len(left)} held out")
+        if cohort.manifest_hash == run.cohort["manifest_hash"]:
+            cox = StackedCox(outcomes=[name], horizon=reach)
+        else:
+            words.append(
+                "the cohort was packed again since the fit, so there is no Cox fitted on the same asks"
+            )
+    else:
+        known = run.cohort["name"] if run else predictor.about.get("cohort")
+        words.append(f"external validation: fitted on {known}, scored on {cohort.spec.cohort}; no Cox")
+        if trained.any():
+            words.append(f"warning: {trained.sum()} patient ids here are ids of training patients, too")
+        if run is None:
+            words.append(
+                "the model alone does not know its training patients; give the RUN to leave them out"
+            )
+    if not len(left):
+        raise Refused(f"{path}: nobody left to score; all {len(cohort)} patients were trained on")
+    if at is None:
+        fitted = run.plan["landmarks"] if run else "random"
+        at = few_landmarks(cohort) if fitted == "random" else [float(day) for day in fitted]
+    X = cohort.landmarks(left, at).followed(name)
+    if not len(X):
+        raise Refused(
+            f"nobody left to score: none of {len(left)} patients is at risk at {', '.join(map(span, at))}"
+        )
+    times = sorted(few_horizons(reach) if horizons is None else horizons)
+    if times[-1] > reach * (1 + 1e-9) or times[0] <= 0:
+        bad = times[-1] if times[-1] > reach else times[0]
+        raise Refused(f"horizon {bad:g} days; this model was fitted up to {reach:g} days")
+    models: dict[str, study.Model] = {"gnn": predictor}
+    if cox is not None and run is not None:
+        models["cox"] = cox.fit(run.asks(cohort))
+    causes = cohort.outcomes[name].causes
+    if causes != tuple(head.causes):
+        raise Refused(f"outcome {name!r}: causes {', '.join(causes)}; the model has {', '.join(head.causes)}")
+    models["null"] = study.Null(name, causes, np.array(head.times), predictor.null[name])
+    grid = np.unique(np.concatenate([np.linspace(0, times[-1], 61)[1:], times]))
+    part: tuple[Mapping[str, study.Model], Landmarks] = (models, X)
+    scored = study.Scored.of([part], name, grid)
+    return study.evaluate(
+        scored, outcome=name, horizons=times, by=by, held_out=len(left) if run else 0
+    ), words
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file() or (
+        folder.name == "model" and (folder.parent / "run.json").is_file()
+    )
+
+
+def _outcome(predictor: Predictor, cohort: Cohort, outcome: str | None) -> str:
+    """The outcome meant: one that the model answers and the cohort knows."""
+    from gnnpatient.cohort.spec import near
+
+    if outcome is None and len(predictor.outcomes) > 1:
+        raise Refused(f"several outcomes; name one of {', '.join(predictor.outcomes)} with --outcome")
+    name = predictor.outcomes[0] if outcome is None else outcome
+    if name not in predictor.outcomes:
+        raise Refused(f"the model has no outcome {name!r}{near(name, predictor.outcomes)}")
+    return cohort.outcome_names(name)[0]
+
+
+def few_landmarks(cohort: Cohort) -> list[float]:
+    """1, 3 and 5 years if half of the patients are observed until then, else quarters of that time (days)."""
+    import numpy as np
+
+    end = float(np.median(cohort.observed)) / DAY
+    return (
+        [y * YEAR for y in (1, 3, 5)]
+        if end >= 5 * YEAR
+        else [float(f"{end * q:.2g}") for q in (0.25, 0.5, 0.75)]
+    )
+
+
+def _show(found: Evaluation, metrics: Sequence[str] = SHOWN, means_only: bool = False) -> None:
+    """The figures for people: a row a figure, a column a model."""
+    rows = [r for r in found.rows if r["metric"] in (*metrics, "scaled_ibs")]
+    if means_only:
+        rows = [r for r in rows if r["landmark"] is None]
+    models = list(dict.fromkeys(r["model"] for r in rows))
+    for cause, group in dict.fromkeys((r["cause"], r["group"]) for r in rows):
+        lines: dict[tuple[Any, ...], dict[str, str]] = {}
+        for r in rows:
+            if (r["cause"], r["group"]) == (cause, group):
+                key = r["metric"], span(r["landmark"]), "all" if r["horizon"] is None else span(r["horizon"])
+                lines.setdefault(key, {})[r["model"]] = _figure(r)
+        order = sorted(lines.items(), key=lambda line: (*metrics, "scaled_ibs").index(line[0][0]))
+        title = f"{found.outcome}: {cause}" + (f", {group}" if group else "")
+        shown = [(*key, *(cell.get(m, "") for m in models)) for key, cell in order]
+        table(title, ["<metric", "landmark", "horizon", *(m.replace("-", " - ") for m in models)], shown)
+    counts = ", ".join(f"{n} {cause}" for cause, n in found.events.items())
+    say(f"{found.patients} patients scored ({counts}). - : not estimable. Intervals resample patients, 95 %.")
+    if found.too_small:
+        say(found.too_small)
+
+
+def _figure(row: Mapping[str, Any]) -> str:
+    if row["value"] is None:
+        return "-"
+    around = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+    return f"{row['value']:.3f}{around}"
+
+
+# ---- predict, ask
+
+
+@app.command()
+def predict(
+    run: RunPath,
+    cohort: CohortPath,
+    at: Annotated[str, typer.Option(help="ask everyone at: 1y,3y")],
+    horizons: Annotated[str, typer.Option(help="risk within: 1y,3y,5y")],
+    out: Annotated[Path, typer.Option("--out", help="file to write, .csv or .parquet")],
+) -> None:
+    """Write the risk of every patient of a cohort who is at risk at a landmark.
+
+    Columns: id landmark outcome cause horizon risk low high; landmark and horizon in days; low and high are
+    the model spread, empty with fewer than 5 members. In a .csv, text that begins with = + - @ gets an
+    apostrophe before it, so that no spreadsheet runs it.
+    """
+    import polars as pl
+
+    from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.files import atomic_file
+    from gnnpatient.prognosis.checkpoint import load_predictor
+
+    if out.suffix not in (".csv", ".parquet"):
+        raise Refused(f"{out}: a table is written as .csv or .parquet")
+    wanted, until = durations(at), durations(horizons)
+    predictor, opened = load_predictor(run), open_cohort(cohort)
+    X = opened.landmarks(times=wanted)
+    forecasts = predictor.forecast(X)
+    rows = pl.concat([f.table(until) for f in forecasts.values()]).rename({"at": "landmark"})
+    for name, forecast in forecasts.items():
+        if gone := int((~forecast.at_risk).sum()):
+            note(f"{gone} of {len(X)} asks left out: the patient is not at risk of {name!r} then")
+    for line in _strangers(predictor.unknown(opened)):
+        note(line)
+    with atomic_file(out) as part:
+        if out.suffix == ".parquet":
+            rows.write_parquet(part)
+        else:
+            risky = pl.col(pl.String).str.contains(r"^[=+\-@\t\r]")
+            rows.with_columns(
+                pl.when(risky).then("'" + pl.col(pl.String)).otherwise(pl.col(pl.String)).name.keep()
+            ).write_csv(part)
+    say(f"{out}: {len(rows)} rows")
+
+
+def _strangers(unknown: Mapping[str, Sequence[str]]) -> list[str]:
+    return [
+        f"the model never saw {kind}"
+        if list(codes) == ["*"]
+        else f"the model never saw {kind} {', '.join(codes)}"
+        for kind, codes in unknown.items()
+    ]
+
+
+def _moment(cohort: Cohort, patient: str, at: str | None, outcomes: Sequence[str]) -> Landmarks:
+    """The ask of one patient: at a given moment, or the last known one while at risk."""
+    import numpy as np
+
+    if at is not None:
+        return cohort.at(at if re.match(r"\d{4}-\d", at) else days(at), patient=patient)
+    here = int(cohort.positions(patient)[0])
+    known = [e.known[e.ptr[here] : e.ptr[here + 1]] for e in cohort.events.values()]
+    times = np.unique(np.concatenate([*known, cohort.entry[here : here + 1]]))
+    asks = cohort.at(times / DAY, patient=np.repeat(here, len(times)))
+    names = [name for name in outcomes if name in cohort.outcomes]
+    if names and (risk := np.logical_or.reduce([asks.at_risk(name) for name in names])).any():
+        asks = asks[risk]
+    return asks[-1]
+
+
+@app.command()
+def ask(
+    run: RunPath,
+    cohort: CohortPath,
+    patient: PatientId,
+    at: At = None,
+    outcome: OutcomeName = None,
+    json: Json = False,
+) -> None:
+    """Ask about one patient: what is known on a day, and what the model expects from there."""
+    _, forecasts, found = _ask(run, cohort, patient, at, outcome)
+    if json:
+        return answer(found)
+    _tell(found, forecasts)
+
+
+def _ask(
+    run: Path, path: Path, patient: str, at: str | None, outcome: str | None
+) -> tuple[Landmarks, dict[str, Forecast], dict[str, Any]]:
+    import numpy as np
+
+    from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.cohort.spec import near
+    from gnnpatient.prognosis.checkpoint import load_predictor
+
+    cohort = open_cohort(path)
+    cohort.positions(patient)  # an unknown id is refused before torch is loaded
+    predictor = load_predictor(run)
+    if outcome is not None and outcome not in predictor.outcomes:
+        raise Refused(f"the model has no outcome {outcome!r}{near(outcome, predictor.outcomes)}")
+    names = predictor.outcomes if outcome is None else (outcome,)
+    X = _moment(cohort, patient, at, names)
+    forecasts = {name: f for name, f in predictor.forecast(X).items() if name in names}
+    known, unknown, strange = {}, {}, predictor.unknown(cohort)
+    for kind in cohort.spec.nodes:
+        e = cohort.events[kind]
+        rows = slice(e.ptr[X.patient[0]], e.visible(X.patient, X.at)[0])
+        known[kind] = int(rows.stop - rows.start)
+        codes = [cohort.codes[kind][code] for code in np.unique(e.code[rows])]
+        if (
+            never := ["*"]
+            if strange.get(kind) == ["*"] and codes
+            else [c for c in codes if c in strange.get(kind, ())]
+        ):
+            unknown[kind] = never
+    kinds = predictor.kinds if predictor.kinds is not None else tuple(predictor.modules[0].vocabulary.codes)
+    found = {
+        "patient": str(X.ids[0]),
+        "at": float(X.days[0]),
+        "at_risk": any(bool(f.at_risk[0]) for f in forecasts.values()),
+        "known": known,
+        "missing": [kind for kind in dict.fromkeys((*cohort.spec.nodes, *kinds)) if not known.get(kind)],
+        "unknown": unknown,
+        "outcomes": {name: _curve(f) for name, f in forecasts.items() if f.at_risk[0]},
+    }
+    return X, forecasts, found
+
+
+def _curve(forecast: Forecast) -> dict[str, Any]:
+    """One ask's forecast as lists."""
+    causes = {cause: forecast.risks(forecast.times, cause)[0].tolist() for cause in forecast.causes}
+    bands = {c: [forecast.spread(t, c) for t in forecast.times.tolist()] for c in forecast.causes}
+    spread = all(band is not None for band in bands[forecast.causes[0]])
+    ends = [{c: [float(b[i][0]) for b in band if b] for c, band in bands.items()} for i in (0, 1)]
+    return {
+        "kind": "survival",
+        "times": forecast.times.tolist(),
+        "event_free": forecast.event_free[0].tolist(),
+        "incidence": causes,
+        "low": ends[0] if spread else None,
+        "high": ends[1] if spread else None,
+    }
+
+
+def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Forecast]) -> None:
+    """The answer for people."""
+    from gnnpatient.patient.picture import few_horizons
+
+    years = f" ({found['at'] / YEAR:.1f} years)" if abs(found["at"]) > YEAR else ""
+    say(f"Patient {found['patient']} as of day {found['at']:g}{years}")
+    say("known:    " + (", ".join(f"{n} {kind}" for kind, n in found["known"].items() if n) or "nothing"))
+    if found["missing"]:
+        say("missing:  " + ", ".join(found["missing"]))
+    for line in _strangers(found["unknown"]):
+        say(line)
+    for name, forecast in forecasts.items():
+        if not forecast.at_risk[0]:
+            say(f"{name}: the patient is not at risk on this day, so there is no curve")
+            continue
+        times = few_horizons(float(forecast.times[-1]))
+        rows = []
+        for cause in forecast.causes:
+            cells = []
+            for t in times:
+                band = forecast.spread(t, cause)
+                around = f" [{band[0][0] * 100:.0f} to {band[1][0] * 100:.0f}]" if band else ""
+                cells.append(f"{forecast.risk(cause, t)[0] * 100:.0f} %{around}")
+            rows.append((cause, *cells))
+        free = [1 - sum(float(forecast.risk(c, t)[0]) for c in forecast.causes) for t in times]
+        rows.append(("event-free", *(f"{f * 100:.0f} %" for f in free)))
+        table(f"{name} from this day on [model spread]", ["<within", *map(span, times)], rows)
+    say(NOTICE)
+
+
+@app.command()
+def export(
+    cohort: CohortPath,
+    patient: PatientId,
+    out: Annotated[Path, typer.Option("--out", help="file to write")],
+    form: Annotated[str, typer.Option("--format", help="graphml or json")],
+    at: At = None,
+) -> None:
+    """Write one patient's graph as known at a moment (default: all that was ever known)."""
+    from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.files import atomic_file
+
+    opened = open_cohort(cohort)
+    when = None if at is None else float(_moment(opened, patient, at, ()).days[0])
+    text = opened.patient(patient).export(form, when)
+    with atomic_file(out) as part:
+        part.write_text(text, encoding="utf-8")
+    say(f"{out}: written")
+
+
+# ---- demo
+
+
+@app.command()
+def demo(
+    cohort: Annotated[str, typer.Option(help="shipped cohort: pbc")] = "pbc",
+    out: Annotated[Path, typer.Option("--out", help="folder for what it makes")] = Path("gnnpatient-demo"),
+) -> None:
+    """The whole way on a shipped cohort: read, pack, fit, score, ask one patient, draw a picture.
+
+    What is in the folder already is used as it is; an unfinished fit goes on. Remove it to begin again.
+    """
+    import numpy as np
+
+    from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.cohort.datasets import DATA
+    from gnnpatient.cohort.spec import near
+    from gnnpatient.prognosis.checkpoint import load_predictor
+
+    shipped = sorted(p.name for p in DATA.iterdir() if p.is_dir())
+    if cohort not in shipped:
+        raise Refused(f"no shipped cohort {cohort!r}{near(cohort, shipped)}")
+    packed, run, picture = out / "cohort", out / "run", out / "patient.png"
+    say(f"1  gnnpatient check {cohort}    read the tables, check every row")
+    read = tables_of(cohort, None)
+    rows = sum(t["rows"] for t in read.report["tables"].values())
+    refused = sum(sum(t["refused"].values()) for t in read.report["tables"].values())
+    say(f"   {rows} rows, {refused} refused, {len(read)} patients")
+    say(f"2  gnnpatient pack {cohort} --out {packed}    write them as columns")
+    if packed.exists():
+        if open_cohort(packed).spec.hash != read.spec.hash:
+            raise Refused(f"{packed}: another cohort; give --out a new folder")
+        say("   it is there already and used as it is")
+    else:
+        read.save(packed)
+    say(f"3  gnnpatient fit {packed} --out {run}    train 5 networks, a fifth of the patients held out")
+    fitted = _fit(packed, run, {}, resume=True)
+    say(f"4  gnnpatient evaluate {run} {packed}    score the held-out patients, beside Cox and the null")
+    found, words = _evaluate(run, packed, None, None, None, [])
+    for line in words:
+        say(f"   {line}")
+    _show(found, ("auc",), means_only=True)
+    opened, predictor = open_cohort(packed), load_predictor(run)
+    name = _outcome(predictor, opened, None)
+    held = opened.landmarks(np.array(fitted.test), [3 * YEAR]).followed(name)
+    cause = opened.outcomes[name].causes[-1]
+    risk = predictor.forecast(held)[name].risk(cause)
+    patient = str(held.ids[risk.argsort()[len(risk) * 9 // 10]])
+    say(f"5  gnnpatient ask {run} {packed} --patient {patient} --at 3y    a held-out patient of high risk")
+    X, forecasts, said = _ask(run, packed, patient, "3y", None)
+    _tell(said, forecasts)
+    from gnnpatient.patient.picture import draw
+
+    draw(X, forecasts[name], picture)
+    say(f"6  {picture}    the same on one picture")
+    say()
+    say("Try next:")
+    say(f"   gnnpatient info {run}")
+    say(f"   gnnpatient evaluate {run} {packed} --horizons 2y,5y --by sex")
+    say(f"   gnnpatient predict {run} {packed} --at 1y,3y --horizons 1y,3y,5y --out {out / 'risks.csv'}")
+    say(f"   gnnpatient ask {run} {packed} --patient {patient} --at 5y")
+    graph = out / "patient.graphml"
+    say(f"   gnnpatient export {packed} --patient {patient} --at 3y --format graphml --out {graph}")
+    say(f"   gnnpatient demo --out {out}    shows this again; rm -r {out} first to begin anew")
+
+
+# ---- main
+
+
+def main() -> None:
+    """The `gnnpatient` command."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # batches are small: a second thread waits more than it works
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an id that this terminal cannot spell
+    warnings.showwarning = lambda message, *_, **__: note(f"warning: {message}")
+    sys.exit(run())
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run one command (default: that of the process); its exit code.
+
+    0 well, 2 bad input, 130 interrupted, 1 an error of ours; one line on standard error says which.
+    """
+    try:
+        code = app(args, standalone_mode=False, prog_name="gnnpatient")
+        if code == 130:  # typer makes this of Ctrl-C
+            raise KeyboardInterrupt
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except KeyboardInterrupt:
+        note("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("GNNPATIENT_TRACEBACK"):
+            traceback.print_exc()
+        if isinstance(error, Refused):
+            note(error)
+            return 2
+        if hasattr(error, "format_message"):  # of the command line itself
+            message = " ".join(error.format_message().split())
+            note(f"{message or 'no command'} (gnnpatient --help shows the way)")
+            return 2
+        if isinstance(error, OSError) and error.filename:
+            note(f"{error.filename}: {error.strerror}")
+            return 2
+        first = (str(error).splitlines() or [""])[0]
+        note(f"unforeseen {type(error).__name__}: {first} (GNNPATIENT_TRACEBACK=1 shows where)")
+        return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""A run: one fit with its split, its log and its checkpoints, in a folder that can be killed at any moment.
+
+`model/` holds no patient and may be given away; what lies beside it is private.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnnpatient.cohort.cohort import Cohort, open_cohort
+from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.spec import DAY, near
+from gnnpatient.errors import Refused
+from gnnpatient.files import atomic_file, lock
+from gnnpatient.prognosis.estimator import PrognosisModel
+from gnnpatient.prognosis.fit import Tell
+
+FORMAT = 1
+RANDOM_LANDMARKS = 64  # times that `landmarks = "random"` draws
+CHOICES: Mapping[str, Any] = {
+    name: parameter.default
+    for name, parameter in inspect.signature(PrognosisModel).parameters.items()
+    if name != "device"  # where it is computed is no part of what is computed
+}
+PLAN: Mapping[str, Any] = {**CHOICES, "landmarks": "random", "test": 0.2, "test_by": None}
+"""What decides a run besides its cohort, with the defaults. `landmarks`: "random", or a list of days."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run as it lies on disk."""
+
+    folder: Path
+    cohort: Mapping[str, Any]  # name, path, manifest_hash, spec_hash of the cohort it is fitted on
+    plan: Mapping[str, Any]  # the keys of PLAN
+    train: tuple[str, ...]  # ids
+    test: tuple[str, ...]
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "model" / "config.json").is_file()
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Open RUN, or RUN/model inside it."""
+        path = Path(folder)
+        if not (path / "run.json").is_file() and path.name == "model":
+            path = path.parent
+        try:
+            about = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            split = json.loads((path / "split.json").read_text(encoding="utf-8"))
+            run = cls(path, about["cohort"], about["plan"], tuple(split["train"]), tuple(split["test"]))
+            if about["format"] != FORMAT or set(run.plan) != set(PLAN):
+                raise Refused(f"{path}: a run of another version; fit it again")
+        except FileNotFoundError:
+            raise Refused(
+                f"{folder}: not a run (it holds no run.json and split.json); make one with gnnpatient fit"
+            ) from None
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, Refused):
+                raise
+            raise Refused(f"{path}: run.json or split.json cannot be read; fit it again") from None
+        if both := len(set(run.train) & set(run.test)):
+            raise Refused(f"{path}/split.json: {both} patient(s) in training and in test; fit it again")
+        return run
+
+    def is_on(self, cohort: Cohort) -> bool:
+        """Whether this is the cohort of the run, be it packed again."""
+        return (
+            cohort.manifest_hash == self.cohort["manifest_hash"] or cohort.spec.cohort == self.cohort["name"]
+        )
+
+    def training_cohort(self) -> Cohort:
+        """The very cohort it was fitted on."""
+        return open_cohort(self.cohort["path"], self.cohort["manifest_hash"])
+
+    def asks(self, cohort: Cohort) -> Landmarks:
+        """The training asks."""
+        return draw_asks(cohort, cohort.positions(np.array(self.train, str)), self.plan)
+
+
+def fit_run(
+    cohort: Cohort,
+    folder: str | Path,
+    given: Mapping[str, Any],
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    tell: Tell | None = None,
+) -> Run:
+    """Fit a model in a folder of its own, or go on with a fit that stopped there, to the same bits.
+
+    given: what the caller chose among the keys of PLAN; the rest is what the run has (resume) or the default.
+    """
+    folder = Path(folder)
+    if cohort.path is None:
+        raise Refused("a run needs a cohort on disk; cohort.save(path), then open_cohort(path)")
+    if unknown := sorted(set(given) - set(PLAN)):
+        raise Refused(f"unknown choice {unknown[0]!r}{near(unknown[0], PLAN)}")
+    there = folder.is_dir() and any(entry.name != ".lock" for entry in folder.iterdir())
+    if there and not resume:
+        what = "a run" if (folder / "run.json").is_file() else "something"
+        raise Refused(f"{folder}: holds {what} already; go on with --resume, or give --out a new folder")
+    with lock(folder):
+        fresh = not (folder / "run.json").is_file()
+        try:
+            run = _start(cohort, folder, given) if fresh else _resumed(cohort, folder, given)
+            if run.finished:
+                return run
+            choices = {name: run.plan[name] for name in CHOICES}
+            model = PrognosisModel(**choices, device=device)
+            model.fit(run.asks(cohort), run=folder, tell=tell)
+            model.set_params(device="auto").save_pretrained(folder / "model")
+        except Refused:
+            if fresh and not there and not (folder / "checkpoints").exists():
+                shutil.rmtree(folder)  # refused before the first epoch: leave nothing
+            raise
+        return run
+
+
+def _start(cohort: Cohort, folder: Path, given: Mapping[str, Any]) -> Run:
+    """Decide the split and write it down; run.json comes last and makes the folder a run."""
+    plan = {**PLAN, **given}
+    names = _outcomes(cohort, plan)
+    if plan["test_by"] is not None and "test" in given:
+        raise Refused("test and test_by are two ways to split; give one of them")
+    test = _share(cohort, plan["test"], plan["seed"], names[0])
+    if plan["test_by"] is not None:
+        test = _test_by(cohort, plan["test_by"])
+    about = {
+        "name": cohort.spec.cohort,
+        "path": str(cohort.path),
+        "manifest_hash": cohort.manifest_hash,
+        "spec_hash": cohort.spec.hash,
+    }
+    run = Run(folder, about, plan, tuple(cohort.ids[~test].tolist()), tuple(cohort.ids[test].tolist()))
+    split = {"train": run.train, "test": run.test}
+    _write(folder / "split.json", split)
+    _write(folder / "run.json", {"format": FORMAT, "cohort": about, "plan": plan})
+    return run
+
+
+def _resumed(cohort: Cohort, folder: Path, given: Mapping[str, Any]) -> Run:
+    run = Run.open(folder)
+    if cohort.manifest_hash != run.cohort["manifest_hash"]:
+        raise Refused(f"{folder}: a run on another cohort ({run.cohort['path']}); resume with that one")
+    for name, value in given.items():
+        if (value := _plain(value)) != run.plan[name]:
+            held = json.dumps(run.plan[name])
+            raise Refused(
+                f"{folder}: the run has {name} {held}, not {json.dumps(value)}; resume with the same choices"
+            )
+    return run
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _write(path: Path, content: Any) -> None:
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _outcomes(cohort: Cohort, plan: Mapping[str, Any]) -> tuple[str, ...]:
+    if plan["outcomes"] is None:
+        return cohort.outcome_names()
+    return tuple(n for name in plan["outcomes"] for n in cohort.outcome_names(name))
+
+
+def draw_asks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, Any]) -> Landmarks:
+    """The asks of these patients (positions) that a plan trains on: at risk of one of its outcomes."""
+    if not len(patients):
+        return cohort.at(0.0)[:0]
+    if plan["landmarks"] == "random":
+        asks = cohort.landmarks(patients, n=RANDOM_LANDMARKS, seed=plan["seed"])
+    else:
+        asks = cohort.landmarks(patients, plan["landmarks"])
+    return asks[np.logical_or.reduce([asks.at_risk(name) for name in _outcomes(cohort, plan)])]
+
+
+def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:
+    """A share of the patients, whole groups, with each event spread evenly: (patient,) bool."""
+    if not 0 <= share < 1:
+        raise Refused(f"test {share:g}; a share from 0 to below 1 would do")
+    group, member = np.unique(cohort.groups, return_inverse=True)
+    stratum = np.zeros(len(group), np.int64)
+    np.maximum.at(stratum, member, cohort.outcomes[outcome].event)
+    shuffled = np.random.default_rng(seed).permutation(len(group))
+    order = shuffled[np.argsort(stratum[shuffled], kind="stable")]
+    step = np.floor(
+        np.arange(len(group) + 1) * share + 0.5
+    )  # crosses a whole number at every 1/share-th group
+    chosen = np.zeros(len(group), bool)
+    chosen[order] = np.diff(step) > 0
+    if share and not 0 < chosen.sum() < len(group):
+        raise Refused(
+            f"test {share:g} of {len(group)} patients or groups leaves one side empty; give another share"
+        )
+    return chosen[member]
+
+
+def _test_by(cohort: Cohort, text: str) -> np.ndarray:
+    """`group=VALUE`: that group; `after=DATE`: whose day 0 lies on or after it: (patient,) bool."""
+    key, _, value = text.partition("=")
+    if key == "after":
+        if cohort.origin is None:
+            raise Refused(
+                f"test by {text}: the cohort's times are offsets without a calendar; split by share or group"
+            )
+        try:
+            day = date.fromisoformat(value) if re.fullmatch(r"\d{4}-\d\d-\d\d", value) else None
+        except ValueError:
+            day = None
+        if day is None:
+            raise Refused(f"test by {text}: write a date, as in after=2015-01-01")
+        test = np.asarray(cohort.origin) >= (day - date(1970, 1, 1)).days * DAY
+    elif key in ("group", cohort.spec.patient.group):
+        if cohort.group is None:
+            raise Refused(f"test by {text}: the spec has no [patient] group")
+        test = np.asarray(cohort.group) == value
+        if not test.any():
+            raise Refused(
+                f"test by {text}: no patient there{near(value, np.unique(cohort.group).tolist()[:20])}"
+            )
+    else:
+        raise Refused(f"test by {text!r}; group=VALUE or after=DATE would do")
+    if not 0 < test.sum() < len(test):
+        raise Refused(
+            f"test by {text}: {int(test.sum())} of {len(test)} patients to test on; both sides need some"
+        )
+    return test

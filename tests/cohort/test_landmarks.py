@@ -1,0 +1,201 @@
+"""Asks: which patients, when, who is at risk, and splits that part no patient."""
+
+import datetime
+
+import numpy as np
+import pytest
+
+from gnnpatient.errors import Refused
+
+DAY = 86_400
+
+
+@pytest.fixture(scope="module")
+def dated():
+    from pathlib import Path
+
+    from gnnpatient import read_cohort
+
+    case = Path(__file__).parent.parent / "cases" / "dates"
+    return read_cohort(case / "spec.toml", case)
+
+
+def test_at_takes_days_ids_and_positions(tiny):
+    assert len(tiny.at(3)) == len(tiny) == 80 and tiny.at(3).shape == (80,)
+    assert tiny.at(0.5).at.tolist() == [DAY // 2] * 80
+    X = tiny.at([1, 2], patient=["p007", "p003"])
+    assert X.ids.tolist() == ["p007", "p003"] and X.days.tolist() == [1, 2] and X.patient.tolist() == [7, 3]
+    assert tiny.at(1, patient=[7, 3]).ids.tolist() == ["p007", "p003"]
+    assert len(tiny.at([1, 2, 3], patient="p001")) == 3
+    assert len(tiny.at(1, patient=[])) == 0
+
+
+def test_at_refuses_what_it_does_not_understand(tiny, dated):
+    for day in (float("nan"), float("inf"), 1e30, None, {"a": 1}):
+        with pytest.raises(Refused, match="give days after the origin"):
+            tiny.at(day)
+    with pytest.raises(Refused, match="offsets without a calendar"):
+        tiny.at("2021-03-04")
+    with pytest.raises(Refused, match=r"1 unknown patient id\(s\), the first is 'P007'"):
+        tiny.at(1, patient=["P007", "p003"])
+    with pytest.raises(Refused, match="patient position -1; the cohort has 80"):
+        tiny.at(1, patient=[-1])
+    with pytest.raises(Refused, match="patient position 80"):
+        tiny.at(1, patient=[80])
+    with pytest.raises(Refused, match="2 days for 80 patients"):
+        tiny.at([1, 2])
+    for day in ("soon", "2021-13-01"):
+        with pytest.raises(Refused, match="neither days nor an ISO 8601 date"):
+            dated.at(day)
+    for day in ("2021-03", "2021", "NaT"):
+        with pytest.raises(Refused):
+            dated.at(day)
+
+
+def test_dates_are_the_end_of_their_day(dated):
+    # a was admitted on 2021-03-01 at 10:00, b on the bare date
+    for day in ("2021-03-02", datetime.date(2021, 3, 2), np.datetime64("2021-03-02")):
+        assert dated.at(day).at.tolist() == [DAY + 14 * 3600 - 1, 2 * DAY - 1]
+    assert dated.at("2021-03-02T12:00", patient="b").days.tolist() == [1.5]
+    assert dated.at(["2021-03-02", "2021-03-01T10:00"]).days[1] == pytest.approx(10 / 24)
+
+
+def test_landmarks_at_times_and_drawn(tiny):
+    X = tiny.landmarks(["p001", "p002"], [0, 5])
+    assert X.ids.tolist() == ["p001", "p002"] * 2 and X.days.tolist() == [0, 0, 5, 5]
+    drawn = tiny.landmarks(n=4, seed=1)
+    times = np.unique(drawn.at)
+    assert len(times) == 4 and drawn.at_risk().all()
+    for time in times:
+        everyone = tiny.at(time / DAY).followed()
+        assert drawn.ids[drawn.at == time].tolist() == everyone.ids.tolist()
+    assert (tiny.landmarks(n=4, seed=1).at == drawn.at).all()
+    assert (np.unique(tiny.landmarks(n=4, seed=2).at) != times).any()
+    for wrong in ({}, {"times": [1], "n": 2}):
+        with pytest.raises(Refused, match="either times"):
+            tiny.landmarks(**wrong)
+
+
+def test_followed_and_outcome(tiny):
+    truth = tiny.outcomes["death"]
+    X = tiny.at(4).followed("death")
+    assert set(X.ids) == set(tiny.ids[truth.time > 4 * DAY])
+    y = X.outcome("death")
+    assert y.dtype.names == ("event", "time") and y["event"].dtype == np.int8
+    assert np.allclose(y["time"] + 4, truth.time[X.patient] / DAY) and (y["time"] > 0).all()
+    assert (X.outcome() == y).all()
+    with pytest.raises(Refused, match=r"not at risk of 'death'; keep the others with \.followed"):
+        tiny.at(4).outcome("death")
+    with pytest.raises(Refused, match="unknown outcome 'deth'; did you mean 'death'"):
+        X.outcome("deth")
+    exit = truth.time[0] / DAY
+    assert not tiny.at(exit, patient=[0]).at_risk().any()
+    assert tiny.at(exit - 1 / DAY, patient=[0]).at_risk().all()
+
+
+def test_rows_of_landmarks(tiny):
+    X = tiny.at(2)
+    assert X[3].ids.tolist() == ["p003"] and X[[3, 1]].ids.tolist() == ["p003", "p001"]
+    assert len(X[X.patient < 5]) == 5 and len(X[:7]) == 7 and len(X[[]]) == 0
+    assert [ask.ids[0] for ask in X[:2]] == ["p000", "p001"]
+
+
+@pytest.mark.parametrize("name", ["PatientKFold", "StratifiedPatientKFold"])
+def test_nobody_stands_on_both_sides(tiny, name):
+    import gnnpatient
+
+    X = tiny.landmarks(times=[0, 2, 4]).followed()
+    folds = list(getattr(gnnpatient, name)(4, seed=3).split(X))
+    tested = np.concatenate([test for _, test in folds])
+    assert sorted(tested) == list(range(len(X)))
+    for train, test in folds:
+        assert sorted([*train, *test]) == list(range(len(X)))
+        assert not set(X[train].ids) & set(X[test].ids)
+        sites = [set(tiny.group[X[side].patient]) - {""} for side in (train, test)]
+        assert not sites[0] & sites[1]
+    again = list(getattr(gnnpatient, name)(4, seed=3).split(X))
+    assert all((a[1] == b[1]).all() for a, b in zip(folds, again, strict=True))
+
+
+def test_strata_are_spread_evenly(tiny):
+    from dataclasses import replace
+
+    from gnnpatient import StratifiedPatientKFold
+
+    X = replace(tiny, group=None).at(0).followed()
+    y = X.outcome("death")
+    for labels in (None, y, y["event"]):
+        counts = [
+            np.bincount(y["event"][test], minlength=3)
+            for _, test in StratifiedPatientKFold(4).split(X, labels)
+        ]
+        assert (np.ptp(counts, axis=0) <= 1).all()
+
+
+def test_folds_that_cannot_be(tiny):
+    from gnnpatient import PatientKFold
+
+    X = tiny.landmarks(times=[0, 2])
+    with pytest.raises(Refused, match="n_splits = 500"):
+        list(PatientKFold(500).split(X))
+    with pytest.raises(Refused, match="groups part the asks of one patient"):
+        list(PatientKFold(2).split(X, groups=np.arange(len(X))))
+
+
+def test_scikit_learn_splits_landmarks(tiny):
+    from sklearn.base import BaseEstimator
+    from sklearn.model_selection import GroupKFold, cross_val_score
+
+    from gnnpatient import PatientKFold
+
+    class Counting(BaseEstimator):
+        def fit(self, X, y):
+            self.seen_ = set(X.ids)
+            return self
+
+        def score(self, X, y):
+            assert len(X) == len(y) and (X.outcome("death") == y).all()
+            return len(self.seen_ & set(X.ids))
+
+    X = tiny.landmarks(times=[0, 3]).followed()
+    for cv, groups in ((PatientKFold(3), None), (GroupKFold(3), X.groups)):
+        assert cross_val_score(Counting(), X, X.outcome(), cv=cv, groups=groups).tolist() == [0, 0, 0]
+
+
+def test_the_key_of_a_sort_has_room():
+    """Packed into few integers where 63 bits allow, the order is that of numpy's lexsort."""
+    from gnnpatient.cohort.packed import sort
+
+    rng = np.random.default_rng(0)
+    for high in (3, 2**20, 2**31, 2**61):
+        columns = [rng.integers(-high, high, 500) for _ in range(2)] + [
+            rng.integers(0, 3, 500) for _ in range(3)
+        ]
+        for order in (columns, columns[::-1]):
+            assert (sort(*order) == np.lexsort(order[::-1])).all()
+    assert len(sort(np.zeros(0, np.int64))) == 0
+
+
+def test_only_some_kinds(tiny):
+    from gnnpatient import build_graphs
+
+    graphs = build_graphs(tiny.only(["lab"]).at(5))
+    whole = build_graphs(tiny.at(5))
+    assert len(graphs["vital"]) == len(graphs["drug"]) == 0 and graphs.edges.keys() == whole.edges.keys()
+    assert graphs["lab"].value.numpy().tobytes() == whole["lab"].value.numpy().tobytes()
+    assert 0 < len(graphs["timepoint"]) < len(whole["timepoint"])
+    with pytest.raises(Refused, match="unknown kind 'labs'; did you mean 'lab'"):
+        tiny.only(["labs"])
+
+
+def test_the_tiny_ward_is_what_it_says(tiny):
+    assert tiny.outcomes["death"].causes == ("discharge", "death")
+    assert np.bincount(tiny.outcomes["death"].event, minlength=3).min() >= 5
+    lacking = [float((np.diff(tiny.events[kind].ptr) == 0).mean()) for kind in tiny.spec.nodes]
+    assert all(0.2 < share < 0.45 for share in lacking)
+    assert (np.diff(tiny.events["timepoint"].ptr) == 0).any() and np.isnan(tiny.number).any()
+    assert (tiny.category < 0).any() and len(set(tiny.groups)) < len(tiny)
+    assert (tiny.events["lab"].known > tiny.events["lab"].happened).any()
+    from gnnpatient.testing import tiny_cohort
+
+    assert (tiny_cohort(seed=1).outcomes["death"].time != tiny.outcomes["death"].time).any()

@@ -1,0 +1,237 @@
+"""Models on disk: what comes back is what was saved, and nothing else is loaded."""
+
+import copy
+import json
+import random
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gnnpatient import PrognosisModel, Refused, load_predictor
+from gnnpatient.prognosis.checkpoint import State, read_state, write_state
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+def refused(folder, match):
+    """Both loaders refuse with one line."""
+    for load in (load_predictor, PrognosisModel.from_pretrained):
+        with pytest.raises(Refused, match=match) as refusal:
+            load(folder)
+        assert "\n" not in str(refusal.value) and str(folder) in str(refusal.value)
+
+
+def test_the_same_bits_come_back(model, saved, test, cohort, tmp_path):
+    before = model.forecast(test)["death"]
+    loaded = PrognosisModel.from_pretrained(saved)
+    assert loaded.get_params() == model.get_params() and loaded.train_ids_ == frozenset()
+    for answer in (loaded.forecast(test), load_predictor(saved).forecast(test)):
+        assert np.array_equal(answer["death"].incidence, before.incidence)
+        assert np.array_equal(answer["death"].members, before.members)
+    assert loaded.score(test) == model.score(test)
+    loaded.save_pretrained(tmp_path / "again")
+    for name in ("config.json", "model.safetensors", "README.md"):
+        assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes()
+    shutil.copytree(saved, tmp_path / "run" / "model")
+    assert load_predictor(tmp_path / "run").outcomes == ("death",)
+    with pytest.raises(Refused, match="not empty"):
+        model.save_pretrained(saved)
+
+
+def test_loading_leaves_the_random_state_alone(saved):
+    before = torch.random.get_rng_state()
+    load_predictor(saved)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_choices_of_a_grid_search_can_be_saved(model, tmp_path):
+    """A grid search sets numpy's numbers."""
+    twin = copy.copy(model).set_params(channels=np.int64(4), linear=np.bool_(True), kinds=np.array(["lab"]))
+    twin.save_pretrained(tmp_path / "model")
+    choices = PrognosisModel.from_pretrained(tmp_path / "model").get_params()
+    assert (choices["channels"], choices["linear"], choices["kinds"]) == (4, True, ["lab"])
+
+
+def test_the_card_counts(saved, train):
+    card = (saved / "README.md").read_text()
+    death = train.cohort.outcomes["death"].event[:60]
+    assert f"{len(np.unique(train.patient))} patients, {len(train)} asks" in card
+    assert f"{(death == 2).sum()} patients with death" in card
+    assert f"{(death == 1).sum()} patients with discharge" in card
+    for word in ("Research use only", "event-free, not alive", "10 days", "lab: 3 codes", "age, sex", "2 members"):
+        assert word in card
+
+
+def test_a_fresh_process_loads_little(cohort, model, saved, tmp_path):
+    cohort.save(tmp_path / "cohort")
+    code = f"""
+import sys, numpy as np
+from gnnpatient import load_predictor, open_cohort
+cohort = open_cohort({str(tmp_path / "cohort")!r})
+answer = load_predictor({str(saved)!r}).forecast(cohort.at(3))["death"]
+np.save({str(tmp_path / "answer.npy")!r}, answer.incidence)
+print(*sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert not set(run.stdout.split()) & {"sklearn", "sksurv", "polars", "torch_geometric", "pandas"}
+    here = model.forecast(cohort.at(3))["death"].incidence
+    assert np.allclose(np.load(tmp_path / "answer.npy"), here, atol=1e-6, equal_nan=True)
+
+
+# -- refused --
+
+
+def test_what_is_not_there(tmp_path, saved):
+    refused(tmp_path / "nowhere", "not there; a model is a folder")
+    refused(tmp_path, "no folder with a config.json")
+    refused(saved / "config.json", "a file; a model is a folder")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite(copied, bad):
+    weights = load_file(copied / "model.safetensors")
+    name = next(name for name in weights if name.endswith("readout.query.weight"))
+    weights[name][0, 0] = bad
+    save_file(weights, copied / "model.safetensors")
+    refused(copied, "weights not finite")
+
+
+def test_a_cut_file(copied):
+    whole = (copied / "model.safetensors").read_bytes()
+    for size in (0, 4, 8, 100, len(whole) // 2, len(whole) - 1):
+        (copied / "model.safetensors").write_bytes(whole[:size])
+        refused(copied, "get it again")
+    (copied / "model.safetensors").unlink()
+    refused(copied, "get it again")
+
+
+def test_a_huge_header_costs_nothing(copied):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for size in (2**63, 2**40, 2**30):
+        (copied / "model.safetensors").write_bytes(struct.pack("<Q", size) + b"{" * 1000)
+        refused(copied, "not a safetensors file, or cut")
+    with (copied / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", 2**30))
+        file.truncate(2**31)  # sparse
+    refused(copied, "not a safetensors file, or cut")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
+
+
+class Marker:
+    """Pickled, it leaves a file where it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_nothing_that_can_hold_code_is_loaded(copied, tmp_path):
+    weights = load_file(copied / "model.safetensors")
+    for legacy in (True, False):
+        torch.save(
+            {"weights": weights, "x": Marker(tmp_path / "marker")},
+            tmp_path / "model.pt",
+            _use_new_zipfile_serialization=not legacy,
+        )
+        refused(tmp_path / "model.pt", "nothing else is loaded")
+        shutil.copy(tmp_path / "model.pt", copied / "model.safetensors")
+        refused(copied, "not a safetensors file")
+    assert not (tmp_path / "marker").exists()
+
+
+def test_the_corpus_of_broken_models(faults_dir, copied, tmp_path):
+    corpus = faults_dir / "model"
+    marks = {path for path in tmp_path.parent.glob("*") if "marker" in path.name}
+    for path in sorted(corpus.iterdir()):
+        refused(path, "a model is a folder of save_pretrained|not the config of a gnnpatient model")
+        if path.is_file():
+            shutil.copy(path, copied / "model.safetensors")
+            refused(copied, "get it again|do not fit together")
+    assert {path for path in tmp_path.parent.glob("*") if "marker" in path.name} == marks
+    assert not list(tmp_path.glob("*marker*"))
+
+
+def test_configs_that_are_not_ours(copied):
+    config = copied / "config.json"
+    whole = config.read_text()
+    for text in ("", "{", "[]", "null", "1", "{}", '"x"', '{"format": 1}', "[" * 100_000, "\udc80"):
+        config.write_text(text, errors="surrogateescape")
+        refused(copied, "not the config of a gnnpatient model")
+    config.write_text(whole.replace('"format": 1', '"format": 99'))
+    refused(copied, "format 99, this version reads 1")
+    config.write_text(whole.replace('"channels": 8', '"channels": 9'))
+    refused(copied, "do not fit together")
+    config.write_text(whole.replace('"channels": 8', '"chanels": 8'))
+    refused(copied, "do not fit together|unknown choice")
+
+
+def places(node, path=()):
+    """Every place of a JSON tree."""
+    yield path
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield from places(value, (*path, key))
+
+
+def test_a_tampered_config_is_refused_or_still_answers(copied, test):
+    """Any place of it replaced by something else: refused in one line, or a model that gives finite answers."""
+    config = copied / "config.json"
+    whole = json.loads(config.read_text())
+    draw = random.Random(0)
+    instead = [None, -1, 0, 10**12, 1e308, float("nan"), "x", [], {}, [1], True]
+    every = [path for path in places(whole) if path]
+    short = [path for path in every if len(path) <= 3]
+    for path in [*short, *draw.sample(every, 60)]:
+        tampered = copy.deepcopy(whole)
+        at = tampered
+        for key in path[:-1]:
+            at = at[key]
+        at[path[-1]] = draw.choice(instead)
+        config.write_text(json.dumps(tampered))
+        try:
+            predictor = load_predictor(copied)
+        except Refused as refusal:
+            assert "\n" not in str(refusal) and str(copied) in str(refusal), (path, refusal)
+            continue
+        if path[0] == "model":
+            assert all(np.isfinite(f.incidence).all() for f in predictor.forecast(test).values()), path
+
+
+def test_choices_that_this_version_does_not_know(copied):
+    config = copied / "config.json"
+    whole = json.loads(config.read_text())
+    config.write_text(json.dumps(whole | {"choices": {"epohcs": 3}}))
+    with pytest.raises(Refused, match="unknown choice 'epohcs'; did you mean 'epochs'"):
+        PrognosisModel.from_pretrained(copied)
+    assert load_predictor(copied).outcomes == ("death",), "choices are for fitting again, not for asking"
+
+
+def test_states_come_back_whole(tmp_path):
+    state = State({"a": torch.arange(3.0), "b": torch.tensor(7)}, {"history": [{"loss": 0.1}], "n": 3})
+    write_state(tmp_path / "state.safetensors", state)
+    again = read_state(tmp_path / "state.safetensors")
+    assert again.facts == state.facts
+    assert all(torch.equal(again.tensors[name], tensor) for name, tensor in state.tensors.items())
+    save_file({"a": torch.ones(1)}, tmp_path / "other.safetensors", metadata={"facts": "{"})
+    with pytest.raises(Refused, match="facts are not JSON"):
+        read_state(tmp_path / "other.safetensors")

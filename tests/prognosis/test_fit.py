@@ -1,0 +1,297 @@
+"""Landmark first, then a patient still at risk; from the training asks alone."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sksurv.nonparametric import cumulative_incidence_competing_risks
+
+from gnnpatient import PrognosisModel, Refused
+from gnnpatient.cohort.packed import Survival
+from gnnpatient.cohort.spec import DAY
+from gnnpatient.model.heads import SurvivalConfig, SurvivalHead
+from gnnpatient.prognosis import fit as fitting
+from gnnpatient.prognosis.fit import Draw, Target, last_estimable, null_incidence, time_grid, weights
+
+
+def tensors(model: PrognosisModel) -> list[torch.Tensor]:
+    return [t for module in model.predictor_.modules for t in module.state_dict().values()]
+
+
+def same_bits(one: PrognosisModel, other: PrognosisModel) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(tensors(one), tensors(other), strict=True))
+
+
+# -- drawing --
+
+
+def test_a_time_first_then_one_of_its_asks():
+    at = np.repeat([0, 30, 10], [60, 10, 30])
+    rows = np.flatnonzero(np.arange(100) % 10 < 5)  # 30, 5 and 15 of them
+    drawn = Draw.of(at, rows)(np.random.default_rng(0), 60_000)
+    count = np.bincount(drawn, minlength=100)
+    assert not count[np.setdiff1d(np.arange(100), rows)].any()
+    expected = 60_000 / 3 / np.bincount(np.searchsorted([0, 10, 30], at[rows]))
+    expected = expected[np.searchsorted([0, 10, 30], at[rows])]
+    assert (np.abs(count[rows] - expected) < 5 * np.sqrt(expected)).all()
+    assert weights(at[rows]) == pytest.approx(expected / expected.mean())
+
+
+def test_only_patients_still_at_risk_are_drawn(train, quick, monkeypatch):
+    asked, real = [], fitting.build_graphs
+
+    def build_graphs(landmarks):
+        asked.append(landmarks)
+        return real(landmarks)
+
+    monkeypatch.setattr(fitting, "build_graphs", build_graphs)
+    PrognosisModel(**quick).fit(train)
+    given = set(zip(train.patient.tolist(), train.at.tolist(), strict=True))
+    for landmarks in asked:
+        assert landmarks.at_risk().all()
+        assert set(zip(landmarks.patient.tolist(), landmarks.at.tolist(), strict=True)) <= given
+
+
+def test_the_rest_of_the_cohort_teaches_nothing(cohort, train, model, quick):
+    """The others' values, codes, statics and outcomes are poisoned: the model is the same, bit for bit."""
+    others = np.arange(80) >= 60
+
+    def poison(e):
+        theirs = others[e.patient]
+        return replace(e, value=np.where(theirs, np.float32(1e9), e.value), code=np.where(theirs, 1, e.code))
+
+    death = cohort.outcomes["death"]
+    changed = replace(
+        cohort,
+        number=np.where(others[:, None], np.float32(1e9), cohort.number),
+        category=np.where(others[:, None], 0, cohort.category),
+        events={kind: poison(e) if kind != "timepoint" else e for kind, e in cohort.events.items()},
+        outcomes={"death": replace(death, time=np.where(others, DAY, death.time), event=1 - others * death.event)},
+    )
+    changed.outcomes["death"].event[~others] = death.event[~others]
+    X = changed.landmarks(np.arange(60), times=[0, 2, 4, 7]).followed()
+    assert np.array_equal(X.patient, train.patient)
+    again = PrognosisModel(**quick | {"members": 2, "epochs": 2}).fit(X)
+    assert same_bits(again, model)
+    ours, theirs = model.predictor_.modules[0].to_dict(), again.predictor_.modules[0].to_dict()
+    assert json.dumps(ours) == json.dumps(theirs), "names, scales and the time grid too"
+    assert np.array_equal(model.predictor_.null["death"], again.predictor_.null["death"])
+
+
+def test_names_come_from_the_training_asks(cohort, quick):
+    """A code of the cohort that no training ask held is unknown to the model."""
+    names, drug = cohort.codes["drug"], cohort.events["drug"]
+    insulin, heparin = names.index("insulin"), names.index("heparin")
+    without = replace(drug, code=np.where(drug.code == insulin, heparin, drug.code))
+    changed = replace(cohort, events={**cohort.events, "drug": without})
+    seen = PrognosisModel(**quick).fit(changed.landmarks(times=[0, 3]).followed()).predictor_
+    assert "insulin" not in seen.modules[0].vocabulary.codes["drug"]
+    assert seen.unknown(cohort) == {"drug": ["insulin"]}
+
+
+def test_early_stopping_looks_at_other_patients(cohort, quick, monkeypatch):
+    """Each member trains on some patients and is stopped on others; groups stay together."""
+    sides, real = [], fitting._Member.train
+
+    def train(self, rows, held):
+        sides.append((self.landmarks, rows, held))
+        return real(self, rows, held)
+
+    monkeypatch.setattr(fitting._Member, "train", train)
+    X = cohort.landmarks(times=[0, 2, 5]).followed()
+    PrognosisModel(**quick | {"members": 6}).fit(X)
+    assert len(sides) == 6
+    for landmarks, rows, held in sides:
+        assert not set(landmarks.patient[rows]) & set(landmarks.patient[held])
+        assert not set(landmarks.groups[rows]) & set(landmarks.groups[held])
+        assert sorted([*rows, *held]) == list(range(len(X)))
+    held = [frozenset(h.tolist()) for _, _, h in sides]
+    assert len(set(held)) == 5 and held[0] == held[5]
+    assert set.union(*map(set, held)) == set(range(len(X)))
+
+
+def test_too_few_to_stop_early_is_refused(cohort, quick):
+    with pytest.raises(Refused, match="at least two"):
+        X = cohort.landmarks([int(np.flatnonzero(cohort.outcomes["death"].event)[0])], times=[0])
+        PrognosisModel(**quick).fit(X)
+
+
+# -- what is learned --
+
+
+def exponential(n: int, rates: tuple[float, ...], seed: int = 0) -> Target:
+    """Event times with constant hazards a day, and censoring that is uniform over 0 to 40 days."""
+    rng = np.random.default_rng(seed)
+    ways = np.stack([rng.exponential(1 / rate, n) for rate in rates] + [rng.uniform(0, 40, n)])
+    way = ways.argmin(0)
+    event = np.where(way == len(rates), 0, way + 1)
+    return Target(tuple("ab"[: len(rates)]), event.astype(np.int64), ways.min(0))
+
+
+def test_the_null_is_the_incidence_that_is_known():
+    """F_k(t) = h_k / h (1 - exp(-h t)); counting the competing cause as censored would give 1 - exp(-h_k t)."""
+    target = exponential(20_000, (0.02, 0.08))
+    times = np.array([2.0, 10.0, 20.0])
+    null = null_incidence(target, np.zeros(20_000), tuple(times))
+    gone = 1 - np.exp(-0.1 * times)
+    assert null == pytest.approx(np.stack([1 - gone, 0.2 * gone, 0.8 * gone]), abs=0.01)
+    assert abs(null[1, 2] - (1 - np.exp(-0.02 * 20))) > 0.1
+
+
+def test_every_landmark_counts_the_same_in_the_null():
+    early, late = exponential(4000, (0.02,), 1), exponential(500, (0.2,), 2)
+    target = Target(("a",), np.append(early.event, late.event), np.append(early.time, late.time))
+    null = null_incidence(target, np.repeat([0, DAY], [4000, 500]), (1.0,))
+    apart = [null_incidence(t, np.zeros(len(t.time)), (1.0,))[1, 0] for t in (early, late)]
+    assert null[1, 0] == pytest.approx(np.mean(apart), rel=0.02)
+
+
+def test_an_untrained_model_answers_the_null(cohort, train, quick):
+    """And that null is scikit-survival's Aalen-Johansen where there is one landmark."""
+    X = train[train.at == 0]
+    model = PrognosisModel(**quick | {"lr": 1e-12, "num_times": 5}).fit(X)
+    answer = model.forecast(X)["death"]
+    assert answer.incidence == pytest.approx(
+        np.broadcast_to(model.predictor_.null["death"], answer.incidence.shape), abs=1e-3
+    )
+    truth = X.outcome("death")
+    at, theirs = cumulative_incidence_competing_risks(truth["event"].astype(int), truth["time"])
+    column = np.searchsorted(at, answer.times, "right") - 1
+    assert model.predictor_.null["death"][1:] == pytest.approx(theirs[1:, column])
+    assert model.predictor_.null["death"][0] == pytest.approx(1 - theirs[0, column])
+
+
+def test_competing_events_are_not_censorings(cohort, quick):
+    """Half die and half leave on day 5: each has .5. As censorings the others would give each 1."""
+    half = Survival(np.full(80, 5 * DAY), (1 + np.arange(80) % 2).astype(np.int8), ("a", "b"))
+    X = replace(cohort, outcomes={"gone": half}).landmarks(times=[0]).followed()
+    choices = quick | {"epochs": 3, "lr": 1e-2, "linear": False, "num_times": 3}
+    answer = PrognosisModel(**choices).fit(X).forecast(X)["gone"]
+    assert answer.incidence[:, 1:, -1].mean(0) == pytest.approx([0.5, 0.5], abs=0.12)
+    assert answer.incidence[:, 0, -1].max() < 0.1
+
+
+def test_the_loss_of_an_event_is_its_own_hazard():
+    """The gradient of a competing event pulls the other cause down in its interval; of a censoring, it does not
+    pull beyond what was observed."""
+    head = SurvivalHead(SurvivalConfig(causes=("a", "b"), times=(1.0, 2.0)), 1)
+    logits = torch.zeros(1, 2, 2, requires_grad=True)
+
+    def pull(event: int) -> torch.Tensor:
+        log_hazard = torch.cat([torch.zeros(1, 1, 2), logits], 1).log_softmax(1)
+        loss = head.loss(log_hazard, torch.tensor([event]), torch.tensor([1.5]))
+        return torch.autograd.grad(loss.sum(), logits)[0][0]
+
+    third = 1 / 3
+    assert pull(1)[:, 1].tolist() == pytest.approx([third - 1, third])
+    assert pull(2)[:, 1].tolist() == pytest.approx([third, third - 1])
+    assert pull(0)[:, 1].tolist() == pytest.approx([third / 2, third / 2])
+
+
+@pytest.fixture(scope="module")
+def two(cohort):
+    """Two outcomes; those with an even number are out of the first one from day 1 on."""
+    death = cohort.outcomes["death"]
+    early = replace(death, time=np.where(np.arange(80) % 2 == 0, DAY, death.time))
+    return replace(cohort, outcomes={"early": early, "death": death})
+
+
+def test_asks_at_risk_of_one_outcome_only(two, quick, monkeypatch):
+    """What is not at risk of an outcome moves neither its loss nor its gradient."""
+    X = two.landmarks(times=[0, 2]).followed("death")
+    assert not X.at_risk("early").all()
+    members, real = [], fitting._Member.train
+
+    def train(self, rows, held):
+        members.append(self)
+        return real(self, rows, held)
+
+    monkeypatch.setattr(fitting._Member, "train", train)
+    model = PrognosisModel(**quick).fit(X)
+    (member,) = members
+    rows = np.flatnonzero(~X.at_risk("early"))[:20]
+    member.module.zero_grad()
+    loss = member._loss(fitting.build_graphs(X[rows]), rows)
+    loss.backward()
+    early, death = (list(member.module.head(name).parameters()) for name in ("early", "death"))
+    assert all(p.grad is None or not p.grad.any() for p in early)
+    assert any(p.grad.any() for p in death)
+    member.targets = {"death": member.targets["death"]}
+    with torch.no_grad():
+        alone = member._loss(fitting.build_graphs(X[rows]), rows)
+    assert float(alone) == pytest.approx(float(loss.detach()))
+    answer = model.forecast(X)
+    assert np.isnan(answer["early"].incidence[rows]).all() and np.isfinite(answer["death"].incidence).all()
+
+
+# -- horizon and time grid --
+
+
+def test_the_last_estimable_horizon():
+    target = exponential(2000, (0.01,))
+    last = last_estimable(target, np.arange(2000), np.zeros(2000))
+    assert 30 < last < 36.5  # a tenth of 40 days is left to the censoring
+    assert (target.time > last).sum() >= fitting.REMAIN
+    few = Target(("a",), target.event[:10], target.time[:10])
+    assert last_estimable(few, np.arange(10), np.zeros(10)) == few.time.max()
+    crowd = Target(("a",), np.ones(100, np.int64), np.arange(1.0, 101))
+    assert last_estimable(crowd, np.arange(100), np.zeros(100)) == pytest.approx(81)
+    twice = Target(("a",), np.ones(100, np.int64), np.arange(1.0, 101))  # each patient asked twice
+    assert last_estimable(twice, np.arange(100) // 2, np.zeros(100)) < 64
+
+
+def test_each_interval_holds_as_many_events():
+    target = exponential(5000, (0.05, 0.05))
+    times = time_grid(target, np.zeros(5000), 20.0, 8)
+    assert len(times) == 8 and times[-1] == 20.0
+    inside = target.time[(target.event > 0) & (target.time <= 20)]
+    count = np.histogram(inside, [0, *times])[0]
+    assert count.max() - count.min() <= 2
+    tied = Target(("a",), np.ones(50, np.int64), np.full(50, 3.0))
+    assert time_grid(tied, np.zeros(50), 9.0, 8) == (3.0, 9.0)
+    assert time_grid(tied, np.zeros(50), 3.0, 8) == (3.0,)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"members": 0}, "members 0; 1 or more"),
+        ({"epochs": 0}, "epochs 0; 1 or more"),
+        ({"lr": 0.0}, "lr > 0"),
+        ({"lr": float("nan")}, "lr > 0"),
+        ({"dropout": 1.0}, "dropout 1.0; from 0 to below 1"),
+        ({"conv": "gcn"}, "one of sage, gatv2, hgt"),
+        ({"horizon": -1.0}, "lies after the ask"),
+        ({"horizon": 0.001}, "no events within 0.001 days"),
+        ({"device": "gpu"}, "auto, cpu or cuda"),
+        ({"outcomes": ["deaht"]}, "did you mean 'death'"),
+        ({"outcomes": "death"}, r"as in \['death'\]"),
+        ({"outcomes": []}, "at least one"),
+        ({"kinds": "lab"}, r"as in \['lab'\]"),
+        ({"kinds": ["labs"]}, "did you mean 'lab'"),
+        ({"num_times": 0}, "num_times 0; 1 or more"),
+        ({"num_layers": 0}, "num_layers 0; 1 or more"),
+        ({"channels": 0}, "channels 0; 1 or more"),
+    ],
+)
+def test_choices_are_refused_at_the_door(train, quick, choice, message):
+    with pytest.raises(Refused, match=message) as refusal:
+        PrognosisModel(**quick | choice).fit(train)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_diverging_fit_says_so(train, quick):
+    with pytest.raises(Refused, match="not finite after epoch 0; take a smaller lr"):
+        PrognosisModel(**quick | {"lr": 1e30}).fit(train)
+
+
+def test_a_run_of_other_choices_is_not_resumed(train, quick, tmp_path):
+    PrognosisModel(**quick).fit(train, run=tmp_path)
+    for other in ({"seed": 1}, {"channels": 16}, {"horizon": 9.0}, {"dropout": 0.1}):
+        with pytest.raises(Refused, match="other choices or asks"):
+            PrognosisModel(**quick | other).fit(train, run=tmp_path)
+    with pytest.raises(Refused, match="other choices or asks"):
+        PrognosisModel(**quick).fit(train[1:], run=tmp_path)
+    assert same_bits(PrognosisModel(**quick).fit(train, run=tmp_path), PrognosisModel(**quick).fit(train))

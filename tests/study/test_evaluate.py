@@ -1,0 +1,268 @@
+"""Figures that are known beforehand: of perfect, worthless and foldwise constant forecasts."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gnnpatient import PrognosisModel, Refused, metrics
+from gnnpatient.cohort.spec import DAY, YEAR
+from gnnpatient.study.baselines import StackedCox
+from gnnpatient.study.evaluate import AT_HORIZON, ENOUGH_EVENTS, Null, Scored, evaluate
+
+HORIZONS = [1 * YEAR, 3 * YEAR]
+
+
+def truth(X, k, times):
+    """1 once the k-th cause has come: what an oracle would say."""
+    known = X.cohort.outcomes["death"]
+    after = (known.time[X.patient] - X.at)[:, None] / DAY
+    return ((known.event[X.patient] == k)[:, None] & (after <= times)).astype(float)
+
+
+@pytest.fixture(scope="module")
+def asks(pbc):
+    return pbc.landmarks(times=[YEAR, 3 * YEAR]).followed()
+
+
+@pytest.fixture(scope="module")
+def scored(asks, says, null, times):
+    """Three folds by patient: an oracle, a constant in each fold that is worse than none, noise, and the null."""
+    noise = np.random.default_rng(0).uniform(0.05, 0.4, 312)
+    parts = []
+    for fold in range(3):
+        X = asks[asks.patient % 3 == fold]
+        models = {
+            "gnn": says(lambda X, k: truth(X, k, times)),
+            "cox": says(lambda X, k: noise[X.patient][:, None] / k),
+            "fold": says(lambda X, k, fold=fold: np.array([[0.1 + 0.3 * fold]]) / 2),
+            "null": null,
+        }
+        parts.append((models, X))
+    return Scored.of(parts, "death", times)
+
+
+@pytest.fixture(scope="module")
+def result(scored):
+    return evaluate(scored, outcome="death", horizons=HORIZONS, n=20)
+
+
+def test_one_row_a_figure(result):
+    assert len({(r["model"], r["landmark"], r["horizon"], r["cause"], r["metric"]) for r in result.rows}) == len(
+        result.rows
+    )
+    assert {r["metric"] for r in result.rows} == {*AT_HORIZON, "ibs", "scaled_ibs", "tau"}
+    assert {r["model"] for r in result.rows} == {"gnn", "cox", "fold", "null", "gnn-cox"}
+    assert {r["landmark"] for r in result.rows} == {YEAR, 3 * YEAR, None}
+    assert {r["horizon"] for r in result.rows} == {*HORIZONS, None}
+    assert {r["group"] for r in result.rows} == {None}
+    for row in result.rows:
+        if row["low"] is not None:
+            assert row["low"] <= row["high"]
+    assert result.to_dict()["rows"] is result.rows and result.held_out == 0
+
+
+def test_an_oracle_is_perfect(result):
+    for cause in ("transplant", "death"):
+        for landmark in (YEAR, 3 * YEAR, None):
+            for metric, best in (("auc", 1), ("auc1", 1), ("c", None), ("brier", 0)):
+                row = result.value("gnn", metric, landmark=landmark, horizon=3 * YEAR, cause=cause)
+                if best is not None:
+                    assert row["value"] == pytest.approx(best) and row["low"] == row["high"] == pytest.approx(best)
+                elif row["value"] is not None:
+                    assert row["value"] > 0.9
+            assert result.value("gnn", "ibs", landmark=landmark, cause=cause)["value"] == 0
+            assert result.value("gnn", "scaled_ibs", landmark=landmark, cause=cause)["value"] == 1
+
+
+def test_the_null_has_a_scaled_score_of_nothing(result):
+    for cause in ("transplant", "death"):
+        row = result.value("null", "scaled_ibs", landmark=YEAR, cause=cause)
+        assert row["value"] == 0 and row["low"] == 0 and row["high"] == 0
+        assert result.value("null", "auc", landmark=YEAR, horizon=3 * YEAR, cause=cause)["value"] == 0.5
+
+
+def test_pairs_are_within_folds(result, scored):
+    """A forecast that is constant within each fold discriminates nobody, though the folds differ."""
+    for metric in ("auc", "auc1", "c"):
+        row = result.value("fold", metric, landmark=YEAR, horizon=3 * YEAR, cause="death")
+        assert row["value"] == row["low"] == row["high"] == 0.5
+    pooled = replace(scored, fold=np.zeros_like(scored.fold))
+    row = evaluate(pooled, outcome="death", horizons=HORIZONS, n=2).value(
+        "fold", "auc", landmark=YEAR, horizon=3 * YEAR, cause="death"
+    )
+    assert row["value"] != 0.5
+
+
+def test_values_are_those_of_metrics(result, scored):
+    rows = np.flatnonzero(scored.asks.days == YEAR)
+    X = scored.asks[rows]
+    y = X.outcome("death")
+    event, when, column = y["event"].astype(int), y["time"], 5  # three years
+    risk = scored.risks["cox"]["death"][rows]
+    for name, metric in AT_HORIZON.items():
+        how = {} if name == "ici" else {"fold": scored.fold[rows]}
+        own = metric(risk[:, column], when, event, 3 * YEAR, cause=2, **how)
+        row = result.value("cox", name, landmark=YEAR, horizon=3 * YEAR, cause="death")
+        assert row["value"] == pytest.approx(own, rel=1e-9)
+    own, tau = metrics.integrated_brier(risk, scored.times, when, event, cause=2)
+    assert result.value("cox", "ibs", landmark=YEAR, cause="death")["value"] == pytest.approx(own)
+    assert result.value("cox", "tau", landmark=YEAR, cause="death")["value"] == tau
+    each = [
+        result.value("cox", "auc", landmark=at, horizon=YEAR, cause="death")["value"] for at in (YEAR, 3 * YEAR)
+    ]
+    mean = result.value("cox", "auc", landmark=None, horizon=YEAR, cause="death")["value"]
+    assert mean == pytest.approx(np.mean(each))
+
+
+def test_intervals_are_those_of_a_bootstrap_of_patients(result, scored):
+    rows = np.flatnonzero(scored.asks.days == YEAR)
+    y = scored.asks.outcome("death")
+    event, when = y["event"].astype(int), y["time"]
+    risk, fold = scored.risks["cox"]["death"][:, 5], scored.fold
+
+    def auc(weight):
+        used = rows[weight[rows] > 0]
+        own = {"cause": 2, "fold": fold[used], "weight": weight[used]}
+        return metrics.auc(risk[used], when[used], event[used], 3 * YEAR, **own)
+
+    draws = metrics.bootstrap(auc, scored.asks.patient, n=20, seed=0)
+    low, high = metrics.interval(draws)
+    row = result.value("cox", "auc", landmark=YEAR, horizon=3 * YEAR, cause="death")
+    assert (row["low"], row["high"]) == pytest.approx((low, high))
+
+
+def test_the_bootstrap_keeps_patients_together_and_its_seed(scored, result, monkeypatch):
+    drawn = []
+    real = metrics.bootstrap
+
+    def bootstrap(statistic, patient, **how):
+        def noted(weight):
+            drawn.append((patient, weight))
+            return statistic(weight)
+
+        return real(noted, patient, **how)
+
+    monkeypatch.setattr(metrics, "bootstrap", bootstrap)
+    again = evaluate(scored, outcome="death", horizons=HORIZONS, n=20)
+    assert again.rows == result.rows
+    assert len(drawn) == 20
+    for patient, weight in drawn:
+        for one in np.unique(patient):
+            assert len(set(weight[patient == one].tolist())) == 1
+    other = evaluate(scored, outcome="death", horizons=HORIZONS, n=20, seed=1)
+    assert [r["value"] for r in other.rows] == [r["value"] for r in result.rows]
+    assert [r["low"] for r in other.rows] != [r["low"] for r in result.rows]
+
+
+def test_a_paired_difference_is_the_difference(result):
+    pairs = [row for row in result.rows if row["model"] == "gnn-cox"]
+    assert {row["metric"] for row in pairs} == {"auc", "c", "brier", "ibs", "scaled_ibs"}
+    for row in pairs:
+        where = {key: row[key] for key in ("landmark", "horizon", "cause")}
+        ours, theirs = (result.value(m, row["metric"], **where)["value"] for m in ("gnn", "cox"))
+        if ours is None or theirs is None:
+            assert row["value"] is None
+        else:
+            assert row["value"] == pytest.approx(ours - theirs)
+
+
+def test_groups_are_a_partition(pbc, scored):
+    number = pbc.number.copy()
+    number[:40, 0] = np.nan
+    category = pbc.category.copy()
+    category[40:80, 0] = -1
+    some = replace(pbc, number=number, category=category, group=np.where(np.arange(312) < 150, "here", "there"))
+    asks = replace(scored.asks, cohort=some)
+    for by, names in (
+        ("age", 3),
+        ("sex", 3),
+        ("trt", len(pbc.levels["trt"])),
+        ("group", 2),
+    ):
+        result = evaluate(replace(scored, asks=asks), outcome="death", horizons=[YEAR], by=[by], n=2)
+        groups = {row["group"] for row in result.rows} - {None}
+        assert len(groups) == names and all(group.startswith(by) for group in groups)
+    from gnnpatient.study.evaluate import _groups
+
+    parts = _groups(asks, ["age"])
+    assert np.sum(list(parts.values()), 0).tolist() == [1] * len(asks)
+    with pytest.raises(Refused, match="'sexe'; did you mean 'sex'"):
+        evaluate(scored, outcome="death", horizons=[YEAR], by=["sexe"])
+    with pytest.raises(Refused, match="no .patient. group"):
+        evaluate(scored, outcome="death", horizons=[YEAR], by=["group"])
+
+
+def test_a_group_without_anybody_has_no_rows(scored):
+    women = scored.asks.cohort.category[scored.asks.patient, 0] == 0
+    part = Scored(
+        scored.asks[women],
+        scored.fold[women],
+        {m: {c: r[women] for c, r in risks.items()} for m, risks in scored.risks.items()},
+        scored.times,
+    )
+    result = evaluate(part, outcome="death", horizons=[YEAR], by=["sex"], n=2)
+    assert len({row["group"] for row in result.rows}) == 2
+
+
+def test_what_is_not_estimable_has_no_number(pbc, says, times, null):
+    few = pbc.landmarks(np.arange(60), times=[YEAR]).followed()
+    scored = Scored.of([({"null": null, "gnn": says(lambda X, k: np.full((1, 1), 0.1))}, few)], "death", times)
+    result = evaluate(scored, outcome="death", horizons=[5 * YEAR], n=5)
+    late = [row for row in result.rows if row["horizon"] == 5 * YEAR]
+    assert late
+    reason = metrics.not_estimable(few.outcome("death")["time"], few.outcome("death")["event"].astype(int), 5 * YEAR)
+    assert reason is None or all(row["value"] is row["low"] is row["high"] is None for row in late)
+    tiny = Scored.of([({"null": null}, few[:15])], "death", times)
+    for row in evaluate(tiny, outcome="death", horizons=[YEAR], n=5).rows:
+        assert row["metric"] == "tau" or row["value"] is row["low"] is row["high"] is None
+
+
+def test_too_small_to_judge(result, scored, pbc):
+    who = np.unique(scored.asks.patient)
+    count = {c: int((pbc.outcomes["death"].event[who] == k).sum()) for k, c in ((1, "transplant"), (2, "death"))}
+    assert result.events == count and result.patients == len(who)
+    assert result.too_small == f"too small to judge: {count['transplant']} scored patients with transplant"
+    enough = replace(result, events={"death": ENOUGH_EVENTS})
+    assert enough.too_small is None and enough.to_dict()["too_small"] is None
+
+
+def test_refusals(pbc, scored, null, times, result):
+    with pytest.raises(Refused, match="nobody left to score"):
+        evaluate(Scored.of([({"null": null}, pbc.at(20000).followed())], "death", times), outcome="death", horizons=[YEAR])
+    with pytest.raises(Refused, match="horizon 100 days is not among the times"):
+        evaluate(scored, outcome="death", horizons=[100.0])
+    with pytest.raises(Refused, match="different cohorts"):
+        Scored.of([({"null": null}, c.at(YEAR).followed()) for c in (pbc, replace(pbc))], "death", times)
+    with pytest.raises(Refused, match="rows of gnn auc"):
+        result.value("gnn", "auc")
+    with pytest.raises(Refused, match="not at risk"):
+        evaluate(replace(scored, asks=replace(scored.asks, at=scored.asks.at * 9)), outcome="death", horizons=[YEAR])
+
+
+def test_a_cause_that_the_null_does_not_expect(pbc, scored, times):
+    """Its forecast of nothing leaves nothing to scale by."""
+    death = pbc.outcomes["death"]
+    event = np.where(death.event == 1, 0, death.event)
+    some = replace(pbc, outcomes={"death": replace(death, event=event)})
+    table = np.stack([np.linspace(0.95, 0.6, 10), np.zeros(10), np.linspace(0.05, 0.4, 10)])
+    X = some.landmarks(times=[YEAR]).followed()
+    rare = Scored.of([({"null": Null("death", death.causes, times, table)}, X)], "death", times)
+    result = evaluate(rare, outcome="death", horizons=[YEAR], n=2)
+    assert result.value("null", "scaled_ibs", cause="transplant")["value"] is None
+    assert result.value("null", "ibs", cause="transplant")["value"] == 0
+    assert result.value("null", "scaled_ibs", cause="death")["value"] == 0
+
+
+@pytest.mark.slow
+def test_sixty_patients_are_evaluated_quickly(pbc, times, null):
+    held = np.random.default_rng(0).permutation(312)[:60]
+    train = pbc.landmarks(np.setdiff1d(np.arange(312), held), times=np.arange(7) * YEAR).followed()
+    test = pbc.landmarks(np.sort(held), times=[YEAR, 3 * YEAR, 5 * YEAR]).followed()
+    gnn = PrognosisModel(horizon=5.5 * YEAR, members=1, epochs=1).fit(train)
+    models = {"gnn": gnn, "cox": StackedCox(horizon=5.5 * YEAR).fit(train), "null": null}
+    scored = Scored.of([(models, test)], "death", times)
+    begin = time.perf_counter()
+    evaluate(scored, outcome="death", horizons=[YEAR, 3 * YEAR, 5 * YEAR], n=200)
+    assert time.perf_counter() - begin < 30  # under shape checks; a fifth without
