@@ -54,7 +54,9 @@ def make(model: str, study: Study, seed: int) -> PrognosisModel | StackedCox:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=DATA / "pbc")
     parser.add_argument("--folds", type=Path, required=True)
     parser.add_argument("--models", default=",".join(MODELS))

@@ -341,11 +341,11 @@ class Progress:
         )
         self.bars = Bars(*words, console=Console(stderr=True, width=None if sys.stderr.isatty() else 100))
         self.tasks: dict[int, Any] = {}
-        self.bars.start()
         return self
 
     def __call__(self, entry: Mapping[str, Any]) -> None:
         member = entry["member"]
+        self.bars.start()
         for other, task in self.tasks.items():
             if other != member:  # it has ended, by patience or by its epochs
                 self.bars.stop_task(task)
@@ -360,7 +360,8 @@ class Progress:
     def __exit__(self, *failure: object) -> None:
         for task in self.tasks.values():
             self.bars.update(task, total=self.bars.tasks[task].completed)
-        self.bars.stop()
+        if self.tasks:
+            self.bars.stop()
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -578,11 +579,6 @@ def predict(
     X = opened.landmarks(times=wanted)
     forecasts = predictor.forecast(X)
     rows = pl.concat([f.table(until) for f in forecasts.values()]).rename({"at": "landmark"})
-    for name, forecast in forecasts.items():
-        if gone := int((~forecast.at_risk).sum()):
-            note(f"{gone} of {len(X)} asks left out: the patient is not at risk of {name!r} then")
-    for line in _strangers(predictor.unknown(opened)):
-        note(line)
     with atomic_file(out) as part:
         if out.suffix == ".parquet":
             rows.write_parquet(part)
@@ -591,6 +587,11 @@ def predict(
             rows.with_columns(
                 pl.when(risky).then("'" + pl.col(pl.String)).otherwise(pl.col(pl.String)).name.keep()
             ).write_csv(part)
+    for name, forecast in forecasts.items():
+        if gone := int((~forecast.at_risk).sum()):
+            note(f"{gone} of {len(X)} asks left out: the patient is not at risk of {name!r} then")
+    for line in _strangers(predictor.unknown(opened)):
+        note(line)
     say(f"{out}: {len(rows)} rows")
 
 
@@ -814,7 +815,9 @@ def demo(
 
 def main() -> None:
     """The `gnnpatient` command."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # batches are small: a second thread waits more than it works
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # batches are small: a second thread waits more than it works
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an id that this terminal cannot spell

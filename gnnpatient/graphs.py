@@ -43,10 +43,10 @@ class Statics:
 
 @dataclass(frozen=True, eq=False)
 class Last:
-    """The last observation of each code of one kind: nan and inf age where an ask has none."""
+    """The last observation of each code of one kind."""
 
-    value: Float[Tensor, "ask code"]
-    age: Float[Tensor, "ask code"]  # days
+    value: Float[Tensor, "ask code"]  # of the latest row that has one; nan = none has
+    age: Float[Tensor, "ask code"]  # days since the latest row, with or without a value; inf = none so far
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Graphs:
 
     @cached_property
     def last(self) -> dict[str, Last]:
-        """The latest given value of every code; values that share the latest moment are averaged."""
+        """The latest given value of every code (those of one moment are averaged); the age of the latest row."""
         return {
             kind: _last(nodes, len(self), len(self.codes[kind]))
             for kind, nodes in self.nodes.items()
@@ -121,12 +121,12 @@ def _moved(record: _T, device: torch.device | str) -> _T:
 
 
 def _last(nodes: Nodes, asks: int, codes: int) -> Last:
-    given = nodes.value.isfinite()
-    slot = (nodes.owner * codes + nodes.code)[given]
-    value, age = nodes.value[given], nodes.age[given]
-    latest = age.new_full((asks * codes,), torch.inf).scatter_reduce_(0, slot, age, "amin")
-    final = age == latest[slot]
+    every, given = nodes.owner * codes + nodes.code, nodes.value.isfinite()
+    never = nodes.age.new_full((asks * codes,), torch.inf)
+    slot, value, age = every[given], nodes.value[given], nodes.age[given]
+    final = age == never.scatter_reduce(0, slot, age, "amin")[slot]
     total = value.new_zeros(asks * codes).index_add_(0, slot[final], value[final])
     count = value.new_zeros(asks * codes).index_add_(0, slot[final], torch.ones_like(value[final]))
     mean = torch.where(count > 0, total / count, torch.nan)
+    latest = never.scatter_reduce(0, every, nodes.age, "amin")
     return Last(mean.view(asks, codes), latest.view(asks, codes))

@@ -14,8 +14,9 @@ fewer than 20 rows are beyond h, every score is nan, and `not_estimable` says wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ Steps = Num[np.ndarray, " step"]
 
 LEAST_UNCENSORED = 0.1
 LEAST_BEYOND = 20
+FEW_PAIRS = 2**14  # up to which a table of all pairs is faster than sorting
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,10 @@ def auc(
     """
     if definition not in (1, 2):
         raise Refused(f"definition={definition!r}; 2 counts competing events among the controls, 1 does not")
-    at = _at_horizon(risk, time, event, horizon, cause, weight)
+    return _auc(risk, _at_horizon(risk, time, event, horizon, cause, weight), fold, definition)
+
+
+def _auc(risk: Rows, at: AtHorizon | None, fold: Fold | None, definition: int) -> float:
     if at is None:
         return np.nan
     rank, group = _dense(risk), _group(fold, len(risk))
@@ -142,10 +147,13 @@ def concordance(
     all who went by a competing event at U <= T, weight 1/(G(T-) G(U-)) (Wolbers et al. 2014). Tied risks
     count .5. Only rows of one `fold` are compared; nan without a pair.
     """
-    at = _at_horizon(risk, time, event, horizon, cause, weight)
+    return _concordance(risk, _at_horizon(risk, time, event, horizon, cause, weight), fold)
+
+
+def _concordance(risk: Rows, at: AtHorizon | None, fold: Fold | None) -> float:
     if at is None:
         return np.nan
-    rank, group, when = _dense(risk), _group(fold, len(risk)), _dense(time)
+    rank, group, when = _dense(risk), _group(fold, len(risk)), at.when
     case, gone = at.case, at.gone
     later_won, later_of = _beaten_earlier(
         (-when[case], group[case], rank[case]), (-when, group, rank), at.weight
@@ -167,8 +175,13 @@ def brier(
 
     A competing event counts as an outcome of 0 (Schoop et al. 2011).
     """
-    at = _at_horizon(risk, time, event, horizon, cause, weight)
-    return np.nan if at is None else _brier(risk, at)
+    return _brier(risk, _at_horizon(risk, time, event, horizon, cause, weight))
+
+
+def _brier(risk: Rows, at: AtHorizon | None) -> float:
+    if at is None:
+        return np.nan
+    return _quotient(at.share @ np.square(at.case - risk.astype(float)), at.weight.sum())
 
 
 def integrated_brier(
@@ -187,12 +200,18 @@ def integrated_brier(
     if np.any(np.diff(times, prepend=0.0) <= 0):
         raise Refused(f"times {np.array2string(times, threshold=6)}; they must be positive and rise")
     staying = censoring(time, event, weight=weight)
+    known = [_at_horizon(risk[:, 0], time, event, h, cause, weight, staying) for h in times.tolist()]
+    return integrate(risk, known)
+
+
+def integrate(risk: Num[np.ndarray, "row time"], known: Sequence[AtHorizon | None]) -> tuple[float, float]:
+    """`integrated_brier` by what is known at each of its times."""
     grid, score = [0.0], [0.0]
-    for now, horizon in zip(risk.T, times.tolist(), strict=True):
-        at = _at_horizon(now, time, event, horizon, cause, weight, staying)
+    for now, at in zip(risk.T, known, strict=True):
         if at is None:  # and so will be every later one: neither G nor the number at risk rises
             break
-        grid.append(horizon)
+        _check(now, at.time)
+        grid.append(at.horizon)
         score.append(_brier(now, at))
     tau = grid[-1]
     return (float(np.trapezoid(score, grid) / tau), tau) if tau else (np.nan, 0.0)
@@ -202,12 +221,11 @@ def observed_expected(
     risk: Rows, time: Rows, event: Cause, horizon: float, *, cause: int = 1, weight: Rows | None = None
 ) -> float:
     """Aalen-Johansen incidence over mean risk: above 1 the forecast is too low. nan if none is expected."""
-    at = _at_horizon(risk, time, event, horizon, cause, weight)
-    if at is None:
-        return np.nan
-    causes = max(cause, int(np.max(event)))
-    observed = aalen_johansen(time, event, np.array([horizon]), causes=causes, weight=at.weight)[cause, 0]
-    return _quotient(observed * at.weight.sum(), at.weight @ risk)
+    return _observed_expected(risk, _at_horizon(risk, time, event, horizon, cause, weight))
+
+
+def _observed_expected(risk: Rows, at: AtHorizon | None) -> float:
+    return np.nan if at is None else _quotient(at.observed * at.weight.sum(), at.weight @ risk)
 
 
 def calibration_slope(
@@ -218,7 +236,10 @@ def calibration_slope(
     Risks are read as at least 1e-4 and at most 1 - 1e-4. nan where no finite slope is the best one: all risks
     are equal, or no case overlaps with the others.
     """
-    at = _at_horizon(risk, time, event, horizon, cause, weight)
+    return _slope(risk, _at_horizon(risk, time, event, horizon, cause, weight))
+
+
+def _slope(risk: Rows, at: AtHorizon | None) -> float:
     if at is None:
         return np.nan
     x, used = _logit(risk), at.share > 0
@@ -261,10 +282,25 @@ def ici(
     and with competing events as an outcome of 0; the identity is one of its curves. Chance alone keeps it
     above 0, the more so the fewer the rows: read it beside a rival's on the same rows.
     """
-    at = _at_horizon(risk, time, event, horizon, cause, weight)
+    return _ici(risk, _at_horizon(risk, time, event, horizon, cause, weight))
+
+
+def _ici(risk: Rows, at: AtHorizon | None) -> float:
     if at is None:
         return np.nan
     return _quotient(at.weight @ np.abs(_smooth(risk, at, risk) - risk), at.weight.sum())
+
+
+SCORES: Mapping[str, Callable[[Rows, AtHorizon | None, Fold | None], float]] = {
+    "auc": lambda risk, at, fold: _auc(risk, at, fold, 2),
+    "auc1": lambda risk, at, fold: _auc(risk, at, fold, 1),
+    "c": _concordance,
+    "brier": lambda risk, at, fold: _brier(risk, at),
+    "oe": lambda risk, at, fold: _observed_expected(risk, at),
+    "slope": lambda risk, at, fold: _slope(risk, at),
+    "ici": lambda risk, at, fold: _ici(risk, at),
+}
+"""The scores above by what is known at a horizon, which many of them then share."""
 
 
 def bootstrap(
@@ -301,13 +337,55 @@ def interval(draws: Float[np.ndarray, "draw ..."], level: float = 0.95) -> tuple
 
 
 @dataclass(frozen=True, eq=False)
-class _AtHorizon:
+class AtHorizon:
+    """What came of each row by a horizon, and what it weighs. `at_horizon` makes it."""
+
+    horizon: float
+    cause: int
+    time: Rows
+    event: Cause
     case: Bool[np.ndarray, " row"]
     gone: Bool[np.ndarray, " row"]  # by a competing event
     beyond: Bool[np.ndarray, " row"]
     weight: Float[np.ndarray, " row"]
     inverse: Float[np.ndarray, " row"]  # 1/G(T-) up to the horizon, 1/G(h) beyond it
     share: Float[np.ndarray, " row"]  # weight * inverse; 0 if censored before the horizon
+
+    @cached_property
+    def when(self) -> Int[np.ndarray, " row"]:
+        """Rank of the times."""
+        return _dense(self.time)
+
+    @cached_property
+    def observed(self) -> float:
+        """Aalen-Johansen incidence of the cause at the horizon."""
+        causes, at = max(self.cause, int(np.max(self.event))), np.array([self.horizon])
+        return float(
+            aalen_johansen(self.time, self.event, at, causes=causes, weight=self.weight)[self.cause, 0]
+        )
+
+
+def at_horizon(
+    time: Rows,
+    event: Cause,
+    horizon: float,
+    *,
+    cause: int = 1,
+    weight: Rows | None = None,
+    staying: Censoring | None = None,
+) -> AtHorizon | None:
+    """What is known at a horizon, for SCORES and `integrate`; None where nothing is estimable."""
+    time, event, weight = _rows(time, event, weight)
+    if cause < 1:
+        raise Refused(f"cause={cause}; causes count from 1, 0 is censored")
+    staying = staying or censoring(time, event, weight=weight)
+    if _reason(time, weight, horizon, staying):
+        return None
+    beyond = time > horizon
+    inverse = 1 / np.where(beyond, staying.right(horizon), staying.left(np.minimum(time, horizon)))
+    case, gone = ~beyond & (event == cause), ~beyond & (event != cause) & (event != 0)
+    share = np.where(case | gone | beyond, weight * inverse, 0.0)
+    return AtHorizon(horizon, cause, time, event, case, gone, beyond, weight, inverse, share)
 
 
 def _at_horizon(
@@ -318,26 +396,16 @@ def _at_horizon(
     cause: int,
     weight: Rows | None,
     staying: Censoring | None = None,
-) -> _AtHorizon | None:
-    """None where nothing is estimable."""
-    time, event, weight = _rows(time, event, weight)
+) -> AtHorizon | None:
+    _rows(time, event, weight)
+    _check(risk, time)
+    return at_horizon(time, event, horizon, cause=cause, weight=weight, staying=staying)
+
+
+def _check(risk: Rows, time: Rows) -> None:
     if risk.shape != time.shape or not np.isfinite(risk).all():
         bad = np.count_nonzero(~np.isfinite(risk))
         raise Refused(f"risk {risk.shape} for {len(time)} rows, {bad} not finite; give one number a row")
-    if cause < 1:
-        raise Refused(f"cause={cause}; causes count from 1, 0 is censored")
-    staying = staying or censoring(time, event, weight=weight)
-    if _reason(time, weight, horizon, staying):
-        return None
-    beyond = time > horizon
-    inverse = 1 / np.where(beyond, staying.right(horizon), staying.left(np.minimum(time, horizon)))
-    case, gone = ~beyond & (event == cause), ~beyond & (event != cause) & (event != 0)
-    share = np.where(case | gone | beyond, weight * inverse, 0.0)
-    return _AtHorizon(case, gone, beyond, weight, inverse, share)
-
-
-def _brier(risk: Rows, at: _AtHorizon) -> float:
-    return _quotient(at.share @ np.square(at.case - risk.astype(float)), at.weight.sum())
 
 
 def _reason(time: Rows, weight: Rows, horizon: float, staying: Censoring) -> str | None:
@@ -426,6 +494,10 @@ def _beaten_earlier(
     in a right-hand run meets all of the run to its left, once. So log2(n) rounds of `_beaten` count every
     pair.
     """
+    if len(case[0]) * len(control[0]) <= FEW_PAIRS:
+        earlier = (control[0] < case[0][:, None]) & (control[1] == case[1][:, None])
+        won = 0.5 * (control[2] < case[2][:, None]) + 0.5 * (control[2] <= case[2][:, None])
+        return (earlier * won) @ mass, earlier @ mass
     cases, size = len(case[0]), len(case[0]) + len(control[0])
     place = np.empty(size, dtype=int)
     order = np.argsort(np.concatenate([case[0], control[0]]), kind="stable")  # cases first at ties
@@ -446,7 +518,7 @@ def _beaten_earlier(
 # -- calibration --
 
 
-def _smooth(risk: Rows, at: _AtHorizon, where: Num[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
+def _smooth(risk: Rows, at: AtHorizon, where: Num[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
     """Share with the event at the risks `where`, by a ridged logistic spline through the rows."""
     x = _logit(risk)
     knots = np.unique(_quantile(x, at.weight, np.array([0.1, 0.5, 0.9])))  # Harrell's for three

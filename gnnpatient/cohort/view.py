@@ -129,7 +129,7 @@ class Patient:
 
 
 def frame(landmarks: Landmarks) -> pl.DataFrame:
-    """One row an ask: id, at (days), statics; per kind.code the last value, .age in days, .n rows so far."""
+    """One row an ask: id, at (days), statics; per kind.code the last value, .age of the last row in days, .n rows."""
     import polars as pl
 
     from gnnpatient.cohort.build import build_graphs
@@ -143,7 +143,7 @@ def frame(landmarks: Landmarks) -> pl.DataFrame:
         columns[name] = _nulls(cohort.number[landmarks.patient, i])
     for i, name in enumerate(cohort.spec.patient.category):
         names = np.array([*cohort.levels[name], None], dtype=object)  # -1 is the last: missing
-        columns[name] = pl.Series(names[cohort.category[landmarks.patient, i]], dtype=pl.String)
+        columns[name] = pl.Series(names[cohort.category[landmarks.patient, i]].tolist(), dtype=pl.String)
     for kind, last in graphs.last.items():
         nodes, codes = graphs[kind], cohort.codes[kind]
         slot = (nodes.owner * len(codes) + nodes.code).numpy()

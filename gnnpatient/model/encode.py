@@ -257,18 +257,18 @@ class Encode(nn.Module):
     def last_observation(self, graphs: Graphs) -> Float[Tensor, "ask feature"]:
         """The last value of every known code and the statics, for a linear path beside the message passing.
 
-        In order: per kind z and given flag of each code, z and given flag of the static numbers, levels
+        In order: per kind z of each code and whether it was ever seen, z and given flag of the static numbers, levels
         one-hot, the time since the latest timepoint and since the patient's origin. Missing: z 0, flag 0.
         """
         parts: list[Tensor] = []
         for kind, known in self.vocabulary.codes.items():
             if kind in graphs.nodes:
-                value = _columns(graphs.last[kind].value, graphs.codes[kind], known[1:])
+                last, names = graphs.last[kind], graphs.codes[kind]
+                value, age = _columns(last.value, names, known[1:]), _columns(last.age, names, known[1:])
             else:
-                value = graphs.statics.at.new_full((len(graphs), len(known) - 1), torch.nan)
-            parts += _given(
-                standardise(value, self._scale("value", kind)[:, None, 1:].expand(3, *value.shape))
-            )
+                value = age = graphs.statics.at.new_full((len(graphs), len(known) - 1), torch.nan)
+            z = standardise(value, self._scale("value", kind)[:, None, 1:].expand(3, *value.shape))
+            parts += [_given(z)[0], age.isfinite().to(z.dtype)]
         parts += _given(self.numbers(graphs))
         for table, level in zip(self.level, self.levels(graphs), strict=True):
             parts.append(nn.functional.one_hot(level, len(table)).to(graphs.statics.at.dtype))

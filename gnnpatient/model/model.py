@@ -84,7 +84,8 @@ class PatientGNN(nn.Module):
 
     def linear_penalty(self) -> Float[Tensor, ""]:
         """Sum of the squared coefficients of the linear paths."""
-        paths = [head.linear for head in self.heads if head.linear is not None]
+        heads = [self.head(name) for name in self.outcomes]
+        paths = [head.linear for head in heads if head.linear is not None]
         return torch.stack([path.weight.square().sum() for path in paths]).sum() if paths else torch.zeros(())
 
     def head(self, outcome: str) -> SurvivalHead:

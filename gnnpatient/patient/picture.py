@@ -84,7 +84,7 @@ def draw(ask: Landmarks, forecast: Forecast, path: str | Path) -> Path:
         figure.text(0.03, 0.022, FOOTER, color=INK, weight="bold")
         spread = (
             "Bands and small figures: model spread, 5 % to 95 % of the members"
-            if forecast.spread(0, forecast.causes[0])
+            if forecast.spread(0.0, forecast.causes[0])
             else "No band: fewer than 5 members"
         )
         figure.text(

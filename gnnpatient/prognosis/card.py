@@ -1,4 +1,4 @@
-"""The model card: what it answers, what it was fitted on, what it must not be used for. Counts only, no patient."""
+"""The model card: what it answers, what it was fitted on, what it is not for. Counts only, no patient."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def card(config: Mapping[str, Any]) -> str:
     ]
     for name, head in model["heads"].items():
         lines.append(
-            f"- `{name}`: cumulative incidence of {', '.join(head['causes'])} up to {head['times'][-1]:g} days after "
-            "the ask; slot 0 is event-free, not alive."
+            f"- `{name}`: cumulative incidence of {', '.join(head['causes'])} up to {head['times'][-1]:g} "
+            "days after the ask; slot 0 is event-free, not alive."
         )
     lines += [
         "",
@@ -36,7 +36,9 @@ def card(config: Mapping[str, Any]) -> str:
         lines.append(f"- `{name}`: " + ", ".join(f"{n} patients with {cause}" for cause, n in counts.items()))
     seen = model["vocabulary"]["codes"]
     lines += ["", "## Sees", ""]
-    shown = {kind: names for kind, names in seen.items() if config["kinds"] is None or kind in config["kinds"]}
+    shown = {
+        kind: names for kind, names in seen.items() if config["kinds"] is None or kind in config["kinds"]
+    }
     lines += [f"- {kind}: {len(names) - 1} codes" for kind, names in shown.items()]
     statics = [*model["vocabulary"]["numbers"], *model["vocabulary"]["levels"]]
     lines += [f"- patient: {', '.join(statics) or 'nothing but the time since the origin'}"]
@@ -47,7 +49,7 @@ def card(config: Mapping[str, Any]) -> str:
         "",
         f"{config['members']} members; {size}.",
         "",
-        "Load it with `PrognosisModel.from_pretrained(folder)`, or `load_predictor(folder)` without scikit-learn.",
+        "Load it with `PrognosisModel.from_pretrained(folder)`; `load_predictor(folder)`.",
         "",
     ]
     return "\n".join(lines)

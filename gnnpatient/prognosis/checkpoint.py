@@ -1,4 +1,4 @@
-"""Models and the states of a fit on disk: safetensors and JSON, whole or not at all. Nothing here can hold code."""
+"""Models and the states of a fit on disk: safetensors and JSON, whole or not at all. None can hold code."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def read_state(path: Path) -> State:
 
 
 def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[str, Any]) -> None:
-    """Write a model as a folder: config.json, model.safetensors, README.md (its card). No patient is in it."""
+    """Write a model as a folder: config.json, model.safetensors, README.md (its card), without a patient."""
     with atomic_folder(folder) as part:
         config = {
             "format": FORMAT,
@@ -139,7 +139,9 @@ def read_config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
     if (path / "model" / "config.json").is_file():
         path = path / "model"
     if path.is_file() or not (path / "config.json").is_file():
-        held = "a file" if path.is_file() else "no folder with a config.json" if path.exists() else "not there"
+        held = (
+            "a file" if path.is_file() else "no folder with a config.json" if path.exists() else "not there"
+        )
         raise Refused(
             f"{folder}: {held}; a model is a folder of save_pretrained (config.json, model.safetensors), "
             "and nothing else is loaded"
@@ -161,7 +163,9 @@ def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
     path, config = read_config(folder)
     tensors = read_state(path / "model.safetensors").tensors
     try:
-        modules = tuple(_module(config["model"], from_states(str(i), tensors)) for i in range(config["members"]))
+        modules = tuple(
+            _module(config["model"], from_states(str(i), tensors)) for i in range(config["members"])
+        )
         null = {name: np.array(table, np.float64) for name, table in config["null"].items()}
         for name in modules[0].outcomes:
             head = modules[0].head(name).config

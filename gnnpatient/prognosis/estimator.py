@@ -37,15 +37,17 @@ class PrognosisModel(BaseEstimator):
 
     X is always `Landmarks`. The constructor takes choices, never data; what is saved holds no patient.
 
-    outcomes: names (default: all of the cohort); kinds: node kinds it may see (default: all; () = statics alone);
-    horizon: days up to which it forecasts (default: the last that can be estimated); num_times: intervals of the
-    time grid; members: networks whose mean is the answer, each stopped early on its own inner fold; conv: "sage",
-    "gatv2" or "hgt"; linear: a linear path from the last observations beside the messages.
+    outcomes: names (default: all of the cohort); kinds: node kinds it may see (default: all; () = statics
+    alone); horizon: days up to which it forecasts (default: the last that can be estimated); num_times:
+    intervals of the time grid; members: networks whose mean is the answer, each stopped early on its own
+    inner fold; conv: "sage", "gatv2" or "hgt"; linear: a linear path from the last observations beside the
+    messages.
 
     >>> from gnnpatient.cohort.datasets import pbc
     >>> cohort = pbc()
-    >>> model = PrognosisModel(horizon=5 * 365.25, members=1, epochs=1).fit(cohort.landmarks(times=[0, 365]).followed())
-    >>> model.forecast(cohort.at(365, patient="2"))["death"].risk(cause="death", horizon=730).shape
+    >>> asks = cohort.landmarks(times=[0, 365]).followed()
+    >>> model = PrognosisModel(horizon=5 * 365.25, members=1, epochs=1).fit(asks)
+    >>> model.forecast(cohort.at(365, patient="2"))["death"].risk(cause="death", horizon=2 * 365.25).shape
     (1,)
     """
 
@@ -93,12 +95,18 @@ class PrognosisModel(BaseEstimator):
         self.device = device
 
     def fit(
-        self, X: Landmarks, y: np.ndarray | None = None, *, run: str | Path | None = None, tell: Tell | None = None
+        self,
+        X: Landmarks,
+        y: np.ndarray | None = None,
+        *,
+        run: str | Path | None = None,
+        tell: Tell | None = None,
     ) -> PrognosisModel:
         """Train on the asks of X, and on nothing else of its cohort.
 
-        y: None reads X's own outcomes; else, for one outcome, a structured array (ask,) of event and time (days
-        after the ask). run: a folder for checkpoints; a fit that stopped there goes on. tell: called each epoch.
+        y: None reads X's own outcomes; else, for one outcome, a structured array (ask,) of event and time
+        (days after the ask). run: a folder for checkpoints; a fit that stopped there goes on. tell: called
+        each epoch.
         """
         names = self._names(X)
         targets = self._targets(X, y, names)
@@ -112,7 +120,9 @@ class PrognosisModel(BaseEstimator):
             if not horizon > 0:
                 raise Refused(f"horizon {horizon:g} days; it lies after the ask")
             if not ((target.event > 0) & (target.time <= horizon)).any():
-                raise Refused(f"outcome {name!r}: no events within {horizon:g} days of an ask; nothing to learn")
+                raise Refused(
+                    f"outcome {name!r}: no events within {horizon:g} days of an ask; nothing to learn"
+                )
             times = time_grid(target, X.at, horizon, self.num_times)
             heads[name] = SurvivalConfig(causes=target.causes, times=times)
             null[name] = null_incidence(target, X.at, times)
@@ -149,7 +159,9 @@ class PrognosisModel(BaseEstimator):
 
     def _names(self, X: Landmarks) -> tuple[str, ...]:
         if isinstance(self.outcomes, str):
-            raise Refused(f"outcomes = {self.outcomes!r}; a list of names would do, as in [{self.outcomes!r}]")
+            raise Refused(
+                f"outcomes = {self.outcomes!r}; a list of names would do, as in [{self.outcomes!r}]"
+            )
         if self.outcomes is None:
             return X.cohort.outcome_names()
         if not self.outcomes:
@@ -169,17 +181,23 @@ class PrognosisModel(BaseEstimator):
     def _targets(X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]) -> dict[str, Target]:
         if y is not None:
             if len(names) != 1 or y.dtype.names is None or len(y.dtype.names) != 2 or len(y) != len(X):
-                raise Refused("y: a structured array of event and time, one entry an ask, for a model of one outcome")
+                raise Refused(
+                    "y: a structured array of event and time, one entry an ask, for a model of one outcome"
+                )
             event, time = (y[field] for field in y.dtype.names)
             causes = X.cohort.outcomes[names[0]].causes
             if event.dtype.kind not in "biu" or not ((event >= 0) & (event <= len(causes))).all():
-                raise Refused(f"y: its first field is the event, 0 for censored, 1 to {len(causes)} for {', '.join(causes)}")
+                raise Refused(
+                    f"y: its first field is the event: 0 censored, 1 to {len(causes)} for {', '.join(causes)}"
+                )
             if not (np.isfinite(time) & (time > 0)).all():
                 raise Refused("y: its second field is the time, days after the ask, above 0")
             return {names[0]: Target(causes, event.astype(np.int64), time.astype(float))}
         risk = {name: X.at_risk(name) for name in names}
         if none := int((~np.logical_or.reduce(list(risk.values()))).sum()):
-            raise Refused(f"{none} of {len(X)} asks come when the patient is not at risk; keep the others with .followed()")
+            raise Refused(
+                f"{none} of {len(X)} asks come when the patient is not at risk; keep the rest: .followed()"
+            )
         targets = {}
         for name, at_risk in risk.items():
             event, time = np.zeros(len(X), np.int64), np.full(len(X), np.nan)
@@ -207,8 +225,8 @@ class PrognosisModel(BaseEstimator):
     ) -> np.ndarray:
         """One minus the risk as scikit-survival's step functions (or an array (ask, time)).
 
-        With several causes a survival function is not defined without more words: name a cause for one minus its
-        cumulative incidence, or cause="any" for being event-free, which is not being alive.
+        With several causes a survival function is not defined without more words: name a cause for one minus
+        its cumulative incidence, or cause="any" for being event-free, which is not being alive.
         """
         forecast = self._one(X, outcome)
         if cause == "any":
@@ -231,11 +249,13 @@ class PrognosisModel(BaseEstimator):
         return np.concatenate([1 - risks.sum(1, keepdims=True), risks], 1)
 
     def score(self, X: Landmarks, y: np.ndarray | None = None) -> float:
-        """1 - IBS / IBS of the training asks' Aalen-Johansen, mean over causes and outcomes. 1 is best, 0 the null."""
+        """1 - IBS / IBS of the training asks' Aalen-Johansen, mean over causes and outcomes; null: 0."""
         check_is_fitted(self)
         overlap = len(self.train_ids_ & set(X.ids.tolist()))
         if overlap:
-            warnings.warn(f"{overlap} of the scored patients were trained on: the score flatters", stacklevel=2)
+            warnings.warn(
+                f"{overlap} of the scored patients were trained on: the score flatters", stacklevel=2
+            )
         scores = []
         targets = self._targets(X, y, self.predictor_.outcomes)
         for name, forecast in self.forecast(X).items():

@@ -147,7 +147,9 @@ def check_targets(targets: Mapping[str, Target], landmarks: Landmarks) -> None:
         for k, cause in enumerate(target.causes, 1):
             happened = (target.event == k) & np.isfinite(target.time)
             if not happened.any() and len(target.causes) == 1:
-                raise Refused(f"outcome {name!r}: no events of {cause!r} among {len(landmarks)} asks; nothing to learn")
+                raise Refused(
+                    f"outcome {name!r}: no events of {cause!r} among {len(landmarks)} asks; nothing to learn"
+                )
         if not (target.event > 0).any():
             raise Refused(f"outcome {name!r}: no events among {len(landmarks)} asks; nothing to learn")
 
@@ -163,14 +165,16 @@ def fit_modules(
     run: Path | None = None,
     tell: Tell | None = None,
 ) -> tuple[PatientGNN, ...]:
-    """Train the members. With `run`, each epoch leaves a checkpoint there, and a fit that stopped goes on from it.
+    """Train the members. With `run`, each epoch leaves a checkpoint there; a stopped fit goes on from it.
 
-    Scales and vocabularies see the asks of `landmarks` alone; member m is stopped early on the m-th inner fold of
-    its patients. Every epoch draws from its own seed, so a resumed fit ends in the same bits.
+    Scales and vocabularies see the asks of `landmarks` alone; member m is stopped early on the m-th inner
+    fold of its patients. Every epoch draws from its own seed, so a resumed fit ends in the same bits.
     """
     where = pick_device(device)
     ends = np.lexsort((landmarks.at, landmarks.patient))
-    latest = ends[np.append(np.diff(landmarks.patient[ends]) != 0, True)]  # each patient's last ask holds all rows
+    latest = ends[
+        np.append(np.diff(landmarks.patient[ends]) != 0, True)
+    ]  # each patient's last ask holds all rows
     vocabulary = fit_vocabulary(build_graphs(landmarks[latest]))
     groups = len(np.unique(landmarks.groups))
     if groups < 2:
@@ -212,8 +216,8 @@ class _Member:
     def train(self, train: np.ndarray, held: np.ndarray) -> PatientGNN:
         """Train on the asks `train`, stop on the asks `held`, and return the module of the best epoch.
 
-        What is scored and kept is a running average of the weights (Polyak & Juditsky 1992): in some hundreds of
-        patients it forecasts better than the weights of any single step.
+        What is scored and kept is a running average of the weights (Polyak & Juditsky 1992): in some hundreds
+        of patients it forecasts better than the weights of any single step.
         """
         config, at = self.config, self.landmarks.at
         decay = [p for p in self.module.parameters() if p.ndim > 1]
@@ -245,7 +249,7 @@ class _Member:
                 loss = self._loss(self.module, build_graphs(self.landmarks[rows]).to(self.device), rows)
                 loss = loss + ridge * self.module.linear_penalty()
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
                 optimizer.step()
                 total += float(loss.detach())
@@ -253,7 +257,9 @@ class _Member:
             with torch.inference_mode():
                 score = float(self._loss(average, validation, scored))
             if not math.isfinite(score):
-                raise Refused(f"member {self.member}: the loss is not finite after epoch {epoch}; take a smaller lr")
+                raise Refused(
+                    f"member {self.member}: the loss is not finite after epoch {epoch}; take a smaller lr"
+                )
             entry = {"member": self.member, "epoch": epoch, "loss": total / steps, "validation": score}
             if not history or score < min(e["validation"] for e in history):
                 best = copy.deepcopy(average.state_dict())
@@ -272,7 +278,7 @@ class _Member:
         return len(history) >= self.config.epochs or len(history) - 1 - best >= self.config.patience
 
     def _rate(self, optimizer: torch.optim.Optimizer, done: float) -> None:
-        """A rise over the first tenth, then half a cosine down to a hundredth: a function of the step alone."""
+        """A rise over the first tenth, then half a cosine to a hundredth: a function of the step alone."""
         fall = 0.505 + 0.495 * math.cos(math.pi * max(0.0, (done - 0.1) / 0.9))
         for group in optimizer.param_groups:
             group["lr"] = self.config.lr * min(1.0, 0.1 + 9 * done) * fall
@@ -319,7 +325,9 @@ class _Member:
         tensors |= to_states("optimizer", optimizer_tensors(optimizer))
         self._path.parent.mkdir(parents=True, exist_ok=True)
         assert self.run is not None
-        with atomic_file(self.run / "metrics.jsonl") as part:  # first: an epoch done twice writes the same line
+        with atomic_file(
+            self.run / "metrics.jsonl"
+        ) as part:  # first: an epoch done twice writes the same line
             part.write_text("".join(json.dumps(entry) + "\n" for entry in self._log(history)))
         write_state(self._path, State(tensors, {"history": history, "fit": self._fingerprint}))
 
@@ -344,7 +352,7 @@ class _Member:
 
 @torch.no_grad()
 def _mix(average: PatientGNN, module: PatientGNN, step: int) -> None:
-    """Move the average towards the weights; it starts as a plain mean, so that it soon forgets the first step."""
+    """Move the average towards the weights; at first a plain mean, so that it soon forgets the first step."""
     share = 1 - min(AVERAGE, (1 + step) / (10 + step))
     for mean, now in zip(average.parameters(), module.parameters(), strict=True):
         mean.lerp_(now, share)

@@ -1,4 +1,4 @@
-"""What a model answers, and the fitted networks that answer it. No scikit-learn, no polars, no torch-geometric."""
+"""What a model answers, and the networks that answer it. No scikit-learn, no polars, no torch-geometric."""
 
 from __future__ import annotations
 
@@ -52,21 +52,25 @@ class Forecast:
         """Position of a cause on the middle axis; needed by name where there are several."""
         if cause is None:
             if len(self.causes) > 1:
-                raise Refused(f"outcome {self.outcome!r} has several causes; name one of {', '.join(self.causes)}")
+                raise Refused(
+                    f"outcome {self.outcome!r} has several causes; name one of {', '.join(self.causes)}"
+                )
             return 1
         if cause not in self.causes:
             raise Refused(f"unknown cause {cause!r} of {self.outcome!r}; there are {', '.join(self.causes)}")
         return self.causes.index(cause) + 1
 
     def risk(self, cause: str | None = None, horizon: float | None = None) -> np.ndarray:
-        """Probability of `cause` within `horizon` days (default: the last time), linear between times: (ask,)."""
+        """Probability of `cause` within `horizon` days (default: the last time), linear between times."""
         return self._at(self.incidence[:, self.slot(cause)], self._horizons(horizon))[..., 0]
 
     def risks(self, horizons: Sequence[float] | np.ndarray, cause: str | None = None) -> np.ndarray:
         """The same at several horizons: (ask, horizon)."""
         return self._at(self.incidence[:, self.slot(cause)], self._horizons(horizons))
 
-    def spread(self, horizon: float | None = None, cause: str | None = None) -> tuple[np.ndarray, np.ndarray] | None:
+    def spread(
+        self, horizon: float | None = None, cause: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """Model spread of the risk, 5 % and 95 % over members: what refitting changes, not what may happen.
 
         None with fewer than five members.
@@ -126,7 +130,9 @@ class Predictor:
     modules: tuple[PatientGNN, ...]
     kinds: tuple[str, ...] | None  # node kinds it sees; None = all of the cohort's
     null: Mapping[str, np.ndarray]  # per outcome the training asks' Aalen-Johansen (1 + cause, time)
-    about: Mapping[str, Any] = field(default_factory=dict)  # of the training data, for the card: counts and names
+    about: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of the training data, for the card: counts and names
 
     @property
     def outcomes(self) -> tuple[str, ...]:
@@ -148,7 +154,9 @@ class Predictor:
                     # normed once more in float64, so that the slots sum to one to its precision
                     said = [head.answer(a[name].double().log_softmax(1)) for a in answers]
                     parts[name].append(torch.stack(said).cpu().numpy())
-        return {name: self._forecast(name, np.concatenate(parts[name], 1), landmarks) for name in self.outcomes}
+        return {
+            name: self._forecast(name, np.concatenate(parts[name], 1), landmarks) for name in self.outcomes
+        }
 
     def _forecast(self, name: str, members: np.ndarray, landmarks: Landmarks) -> Forecast:
         head = self.modules[0].head(name).config

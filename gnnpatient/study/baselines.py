@@ -24,9 +24,9 @@ POINTS = 60  # times at which a curve is given
 class StackedCox(BaseEstimator):
     """Cause-specific ridge Cox models on last observations, stacked over landmarks.
 
-    One row an ask (van Houwelingen 2007): the last value of each code, the statics, the time since the last row
-    and the ask's own day; each cause's model is followed up to the horizon, and the two hazards give cumulative
-    incidences. Missing values take the training median.
+    One row an ask (van Houwelingen 2007): the last value of each code, the statics, the time since the last
+    row and the ask's own day; each cause's model is followed up to the horizon, and the two hazards give
+    cumulative incidences. Missing values take the training median.
 
     landmarks: how many of X's times are stacked, evenly; alpha: the ridge penalty of each model.
     """
@@ -54,7 +54,10 @@ class StackedCox(BaseEstimator):
             asks = X[np.isin(X.at, chosen)].followed(name)
             truth = asks.outcome(name)
             horizon = float(self.horizon or truth["time"].max())
-            time, event = truth["time"].clip(max=horizon), np.where(truth["time"] <= horizon, truth["event"], 0)
+            time, event = (
+                truth["time"].clip(max=horizon),
+                np.where(truth["time"] <= horizon, truth["event"], 0),
+            )
             if not event.any():
                 raise Refused(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
             self.causes_[name] = X.cohort.outcomes[name].causes
@@ -98,7 +101,7 @@ class StackedCox(BaseEstimator):
         every = np.unique(np.concatenate([[0.0], *(j for j in jumps if j is not None)]))
         total = np.zeros((len(causes), len(X), len(every)))
         for k, (hazard, own) in enumerate(zip(steps, jumps, strict=True)):
-            if hazard is not None:
+            if hazard is not None and own is not None:
                 position = np.searchsorted(own, every, "right") - 1
                 total[k] = np.where(position >= 0, hazard[:, position.clip(0)], 0.0)
         step = np.diff(total, prepend=0.0, axis=-1)

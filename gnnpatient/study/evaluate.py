@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,15 +15,6 @@ from gnnpatient.errors import Refused
 from gnnpatient.prognosis.forecast import Forecast
 
 ENOUGH_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
-AT_HORIZON: Mapping[str, Callable[..., float]] = {
-    "auc": metrics.auc,
-    "auc1": lambda *row, **how: metrics.auc(*row, definition=1, **how),
-    "c": metrics.concordance,
-    "brier": lambda *row, fold=None, **how: metrics.brier(*row, **how),
-    "oe": lambda *row, fold=None, **how: metrics.observed_expected(*row, **how),
-    "slope": lambda *row, fold=None, **how: metrics.calibration_slope(*row, **how),
-    "ici": lambda *row, fold=None, **how: metrics.ici(*row, **how),
-}
 DIFFERENCES = ("auc", "c", "brier", "ibs", "scaled_ibs")  # compared between models
 COSTLY = ("ici",)  # printed without an interval
 
@@ -52,7 +43,7 @@ class Null:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Asks with what each model said of them: `parts` of several folds, each scored by the model of its fold."""
+    """Asks with what each model said of them; in parts, of several folds, each by the models of its fold."""
 
     asks: Landmarks
     fold: np.ndarray  # (ask,) int64
@@ -70,7 +61,8 @@ class Scored:
             said = {name: model.forecast(X)[outcome] for name, model in models.items()}
             risks.append({n: {c: f.risks(times, c) for c in f.causes} for n, f in said.items()})
         joined = {
-            name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes} for name, causes in risks[0].items()
+            name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes}
+            for name, causes in risks[0].items()
         }
         cohort = asks[0].cohort
         if any(X.cohort is not cohort for X in asks):
@@ -115,10 +107,14 @@ class Evaluation:
         found = [
             row
             for row in self.rows
-            if row["model"] == model and row["metric"] == metric and all(row[k] == v for k, v in where.items())
+            if row["model"] == model
+            and row["metric"] == metric
+            and all(row[k] == v for k, v in where.items())
         ]
         if len(found) != 1:
-            raise Refused(f"{len(found)} rows of {model} {metric} {where}; name landmark, horizon, cause and group")
+            raise Refused(
+                f"{len(found)} rows of {model} {metric} {where}; name landmark, horizon, cause and group"
+            )
         return found[0]
 
 
@@ -135,9 +131,9 @@ def evaluate(
 ) -> Evaluation:
     """Score every model at each landmark and horizon (days), with patient-bootstrap intervals.
 
-    Discrimination compares people of one fold only. The intervals hold the fitted models fixed. `against` adds the
-    paired differences of two models; landmark None is the mean over landmarks. `by` repeats the figures in groups:
-    a static category, a static number (cut at its median), or "group".
+    Discrimination compares people of one fold only. The intervals hold the fitted models fixed. `against`
+    adds the paired differences of two models; landmark None is the mean over landmarks. `by` repeats the
+    figures in groups: a static category, a static number (cut at its median), or "group".
     """
     asks = scored.asks
     if not len(asks):
@@ -146,10 +142,14 @@ def evaluate(
     causes = asks.cohort.outcomes[outcome].causes
     for horizon in horizons:
         if not np.isclose(scored.times, horizon, rtol=1e-9, atol=0).any():
-            raise Refused(f"horizon {horizon:g} days is not among the times at which the forecasts were taken")
+            raise Refused(
+                f"horizon {horizon:g} days is not among the times at which the forecasts were taken"
+            )
     rows: list[dict[str, Any]] = []
     for group, members in {"": np.ones(len(asks), bool), **_groups(asks, by)}.items():
-        part = _Part(scored, truth["event"].astype(np.int64), truth["time"], np.asarray(horizons, float), members)
+        part = _Part(
+            scored, truth["event"].astype(np.int64), truth["time"], np.asarray(horizons, float), members
+        )
         rows += part.rows(causes, against, n, seed, group or None)
     who, first = np.unique(asks.patient, return_index=True)
     events = asks.cohort.outcomes[outcome].event[who]
@@ -158,7 +158,8 @@ def evaluate(
 
 
 def _groups(asks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:
-    cohort, out = asks.cohort, {}
+    cohort = asks.cohort
+    out: dict[str, np.ndarray] = {}
     known = (*cohort.spec.patient.category, *cohort.spec.patient.number, "group")
     for name in by:
         if name in cohort.spec.patient.category:
@@ -173,7 +174,9 @@ def _groups(asks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:
         elif name == "group" or (name == cohort.spec.patient.group):
             if cohort.group is None:
                 raise Refused("--by group: the spec has no [patient] group")
-            out |= {f"{name}={g}": cohort.group[asks.patient] == g for g in np.unique(cohort.group[asks.patient])}
+            out |= {
+                f"{name}={g}": cohort.group[asks.patient] == g for g in np.unique(cohort.group[asks.patient])
+            }
         else:
             raise Refused(f"--by {name!r}{near(name, known)}")
     return {name: members for name, members in out.items() if members.any()}
@@ -214,7 +217,9 @@ class _Part:
         for (model, cause, landmark, horizon, metric), figure in value.items():
             draws = np.array(drawn[model, cause, landmark, horizon, metric])
             shown = np.isfinite(figure)
-            low, high = metrics.interval(draws[:, None]) if shown and np.isfinite(draws).any() else ([None], [None])
+            low, high = (
+                metrics.interval(draws[:, None]) if shown and np.isfinite(draws).any() else ([None], [None])
+            )
             out.append(
                 {
                     "model": model,
@@ -260,25 +265,26 @@ class _Part:
     ) -> dict[Key, float]:
         out: dict[Key, float] = {}
         time, event, fold = self.time[rows], self.event[rows], self.scored.fold[rows]
-        how = {"cause": k, "weight": count}
+        staying = metrics.censoring(time, event, weight=count)
+
+        def known(horizon: float) -> metrics.AtHorizon | None:
+            return metrics.at_horizon(time, event, horizon, cause=k, weight=count, staying=staying)
+
+        each, grid = (
+            {h: known(h) for h in self.horizons.tolist()},
+            [known(t) for t in self.scored.times.tolist()],
+        )
         null_ibs = np.nan
         if "null" in self.scored.risks:
-            null_ibs, _ = metrics.integrated_brier(
-                self.scored.risks["null"][cause][rows], self.scored.times, time, event, **how
-            )
+            null_ibs, _ = metrics.integrate(self.scored.risks["null"][cause][rows], grid)
         for model, risks in self.scored.risks.items():
             risk = risks[cause][rows]
-            for horizon in self.horizons:
+            for horizon, at in each.items():
                 column = int(np.abs(self.scored.times - horizon).argmin())
-                for name, metric in AT_HORIZON.items():
-                    if name not in COSTLY:
-                        out[model, cause, landmark, float(horizon), name] = metric(
-                            risk[:, column], time, event, float(horizon), fold=fold, **how
-                        )
-                    elif costly:
-                        figure = metric(risk[:, column], time, event, float(horizon), **how)
-                        out[model, cause, landmark, float(horizon), name] = figure
-            ibs, tau = metrics.integrated_brier(risk, self.scored.times, time, event, **how)
+                for name, score in metrics.SCORES.items():
+                    if costly or name not in COSTLY:
+                        out[model, cause, landmark, horizon, name] = score(risk[:, column], at, fold)
+            ibs, tau = metrics.integrate(risk, grid)
             out[model, cause, landmark, None, "ibs"] = ibs
             out[model, cause, landmark, None, "tau"] = tau
             out[model, cause, landmark, None, "scaled_ibs"] = 1 - ibs / null_ibs if null_ibs else np.nan

@@ -1,4 +1,4 @@
-"""Fold files: repeat, fold, id. Each fold's model is fitted on the rest of its repeat and scored on the fold."""
+"""Fold files: repeat, fold, id. Each fold's model is fitted on the rest of its repeat, scored on the fold."""
 
 from __future__ import annotations
 
@@ -44,12 +44,16 @@ def read_folds(path: str | Path, cohort: Cohort, repeats: int | None = None) -> 
     both = int(table.select(pl.struct("repeat", "id").is_duplicated()).to_series().sum())
     if both:
         people = table.filter(pl.struct("repeat", "id").is_duplicated())["id"].n_unique()
-        raise Refused(f"{path}: {people} patient(s) in more than one fold of a repeat, so in training and in test")
+        raise Refused(
+            f"{path}: {people} patient(s) in more than one fold of a repeat, so in training and in test"
+        )
     folds = []
     for repeat in sorted(table["repeat"].unique())[:repeats]:
         part = table.filter(repeat=repeat)
         position = cohort.positions(part["id"].to_numpy().astype(str))
         fold = part["fold"].to_numpy()
         for one in sorted(part["fold"].unique()):
-            folds.append(Fold(repeat, one, np.sort(position[fold != one]), np.sort(position[fold == one]), dtype))
+            folds.append(
+                Fold(repeat, one, np.sort(position[fold != one]), np.sort(position[fold == one]), dtype)
+            )
     return folds

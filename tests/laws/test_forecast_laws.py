@@ -1,4 +1,4 @@
-"""Laws of forecasts and fits: the future, the batch, the seed, the interruption, and what a saved model holds."""
+"""Laws of forecasts and fits: the future, the batch, the seed, the interruption, what a saved model holds."""
 
 import os
 import pickle
@@ -173,7 +173,10 @@ for module in PrognosisModel(members=2, **{QUICK}).fit(train).predictor_.modules
 print(digest.hexdigest())
 """
     run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "7"}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
     )
     assert run.stdout.strip() == bits(model), run.stderr
 

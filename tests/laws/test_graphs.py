@@ -375,11 +375,13 @@ def test_last_is_the_mean_of_the_latest_given_values(rows):
                 for row in facts
                 if row[0] == who and row[1] == "lab" and row[2] <= at and row[4] == code and row[5] == row[5]
             ]
+            seen = [r[3] for r in facts if r[0] == who and r[1] == "lab" and r[2] <= at and r[4] == code]
+            age = (at - max(seen)) / DAY if seen else torch.inf
+            assert last.age[i, c].item() == pytest.approx(age)
             if not given:
-                assert last.value[i, c].isnan() and last.age[i, c] == torch.inf
+                assert last.value[i, c].isnan()
                 continue
             latest = max(happened for happened, _ in given)
             values = [value for happened, value in given if happened == latest]
             # one value known at two moments is two rows
             assert last.value[i, c].item() == pytest.approx(sum(values) / len(values), rel=1e-6)
-            assert last.age[i, c].item() == pytest.approx((at - latest) / DAY)

@@ -75,7 +75,14 @@ def test_the_card_counts(saved, train):
     assert f"{len(np.unique(train.patient))} patients, {len(train)} asks" in card
     assert f"{(death == 2).sum()} patients with death" in card
     assert f"{(death == 1).sum()} patients with discharge" in card
-    for word in ("Research use only", "event-free, not alive", "10 days", "lab: 3 codes", "age, sex", "2 members"):
+    for word in (
+        "Research use only",
+        "event-free, not alive",
+        "10 days",
+        "lab: 3 codes",
+        "age, sex",
+        "2 members",
+    ):
         assert word in card
 
 
@@ -194,7 +201,7 @@ def places(node, path=()):
 
 
 def test_a_tampered_config_is_refused_or_still_answers(copied, test):
-    """Any place of it replaced by something else: refused in one line, or a model that gives finite answers."""
+    """Any place of it replaced: refused in one line, or a model that gives finite answers."""
     config = copied / "config.json"
     whole = json.loads(config.read_text())
     draw = random.Random(0)

@@ -97,7 +97,9 @@ def test_risk_is_linear_between_times():
     forecast = Forecast(
         "o", ("a", "b"), np.array([2.0, 4.0, 8.0]), incidence, np.array(["x"]), np.zeros(1), np.ones(1, bool)
     )
-    assert forecast.risks(np.array([0, 1, 2, 3, 4, 6, 8]), "a")[0] == pytest.approx([0, 0.05, 0.1, 0.2, 0.3, 0.3, 0.3])
+    assert forecast.risks(np.array([0, 1, 2, 3, 4, 6, 8]), "a")[0] == pytest.approx(
+        [0, 0.05, 0.1, 0.2, 0.3, 0.3, 0.3]
+    )
     assert forecast.risk("b", 3.0).tolist() == pytest.approx([0.1])
     assert forecast.event_free.tolist() == [[0.9, 0.5, 0.4]] and len(forecast) == 1
     assert forecast.spread(cause="a") is None
@@ -176,7 +178,7 @@ def test_y_may_be_given(single, quick, single_model):
         (y[1:], "one entry an ask"),
         (np.array([*y[:-1], (True, np.nan)], y.dtype), "days after the ask, above 0"),
         (np.array([*y[:-1], (True, 0.0)], y.dtype), "days after the ask, above 0"),
-        (np.array([*own[:-1], (2, 1.0)], own.dtype), "0 for censored, 1 to 1 for gone"),
+        (np.array([*own[:-1], (2, 1.0)], own.dtype), "0 censored, 1 to 1 for gone"),
         (own[["time", "event"]], "its first field is the event"),
     ):
         with pytest.raises(Refused, match=message):
@@ -193,7 +195,7 @@ def test_nobody_with_an_event_is_refused_before_any_epoch(cohort, quick, monkeyp
         censored = Survival(death.time, np.zeros_like(death.event), causes)
         X = replace(cohort, outcomes={"loss": censored}).landmarks(times=[0, 2]).followed()
         for horizon in (None, 10.0):
-            with pytest.raises(Refused, match="outcome 'loss': no events.*nothing to learn"):
+            with pytest.raises(Refused, match=r"outcome 'loss': no events.*nothing to learn"):
                 PrognosisModel(**quick | {"horizon": horizon}).fit(X)
     with pytest.raises(Refused, match="no ask to train on"):
         PrognosisModel(**quick).fit(cohort.at(1000).followed())
@@ -202,8 +204,8 @@ def test_nobody_with_an_event_is_refused_before_any_epoch(cohort, quick, monkeyp
 def test_asks_not_at_risk(cohort, model, quick):
     asks = cohort.landmarks(times=[0, 6])
     at_risk = asks.at_risk()
-    assert 0 < (~at_risk).sum()
-    with pytest.raises(Refused, match=rf"{(~at_risk).sum()} of 160 asks come when .* not at risk.*followed"):
+    assert (~at_risk).sum() > 0
+    with pytest.raises(Refused, match=rf"{(~at_risk).sum()} of 160 asks .* not at risk; .*followed"):
         PrognosisModel(**quick).fit(asks)
     forecast = model.forecast(asks)["death"]
     assert np.array_equal(forecast.at_risk, at_risk)
@@ -218,7 +220,7 @@ def test_asks_not_at_risk(cohort, model, quick):
 
 
 def brier(risk, time, event, horizon, cause):
-    """By hand: (case - risk)^2 over G(T-) for what came, over G(h) for what lies beyond, mean over all rows."""
+    """By hand: (case - risk)^2 over G(T-) for what came, over G(h) for what lies beyond."""
     g = censoring(time, event)
     total = 0.0
     for r, t, e in zip(risk, time, event, strict=True):
@@ -238,7 +240,10 @@ def test_score_is_a_scaled_integrated_brier_score(cohort, model):
     assert len(last) > 3
     for cause in (1, 2):
         integrated = []
-        for risk in (forecast.incidence[:, cause], np.tile(model.predictor_.null["death"][cause], (len(test), 1))):
+        for risk in (
+            forecast.incidence[:, cause],
+            np.tile(model.predictor_.null["death"][cause], (len(test), 1)),
+        ):
             at = [brier(risk[:, i], time, event, h, cause) for i, h in enumerate(last)]
             integrated.append(np.trapezoid([0, *at], [0, *last]) / last[-1])
         scores.append(1 - integrated[0] / integrated[1])
@@ -284,7 +289,9 @@ def test_statics_alone(cohort, train, quick):
     bare = replace(cohort, events={kind: e.empty() for kind, e in cohort.events.items()})
     for other in (bare, scrambled(cohort, ["lab", "vital", "drug"])):
         assert np.array_equal(model.forecast(other.at(3).followed())["death"].incidence, before)
-        again = PrognosisModel(**quick, kinds=()).fit(other.landmarks(np.arange(60), times=[0, 2, 4, 7]).followed())
+        again = PrognosisModel(**quick, kinds=()).fit(
+            other.landmarks(np.arange(60), times=[0, 2, 4, 7]).followed()
+        )
         assert np.array_equal(again.forecast(asks)["death"].incidence, before)
     older = replace(cohort, number=cohort.number + 20)
     assert not np.array_equal(model.forecast(older.at(3).followed())["death"].incidence, before)
@@ -312,7 +319,9 @@ def test_another_cohort_may_lack_and_abound(cohort, model):
     assert np.isfinite(there).all()
     heparin = cohort.codes["drug"].index("heparin")
     assert cohort.codes["drug"][2] == "heparin" == cohort.codes["drug"][heparin]
-    free = np.isin(asks.patient, np.unique(cohort.events["drug"].patient[cohort.events["drug"].code == heparin]))
+    free = np.isin(
+        asks.patient, np.unique(cohort.events["drug"].patient[cohort.events["drug"].code == heparin])
+    )
     assert np.abs(there - model.forecast(asks)["death"].incidence)[~free].max() < 1e-5
 
     nodes = {("scan" if kind == "drug" else kind): node for kind, node in cohort.spec.nodes.items()}

@@ -1,4 +1,4 @@
-"""A run survives: kill -9 at any moment, a full disk, a second writer. Resumed is uninterrupted, bit for bit."""
+"""A run survives kill -9 at any moment, a full disk, a second writer; resumed is uninterrupted to the bit."""
 
 import errno
 import json
@@ -10,7 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-PLAN = {"members": 2, "epochs": 3, "channels": 8, "batch_size": 32, "horizon": 10.0, "landmarks": [0.0, 2.0, 4.0]}
+PLAN = {
+    "members": 2,
+    "epochs": 3,
+    "channels": 8,
+    "batch_size": 32,
+    "horizon": 10.0,
+    "landmarks": [0.0, 2.0, 4.0],
+}
 fork = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
@@ -92,7 +99,11 @@ def test_same_seed_same_bits(packed, tmp_path, whole):
 
 
 def test_what_may_be_given_away_holds_no_patient(whole, packed):
-    for file in [*(whole.folder / "model").iterdir(), whole.folder / "metrics.jsonl", whole.folder / "run.json"]:
+    for file in [
+        *(whole.folder / "model").iterdir(),
+        whole.folder / "metrics.jsonl",
+        whole.folder / "run.json",
+    ]:
         content = file.read_bytes()
         assert not any(f'"{one}"'.encode() in content for one in packed.ids)
 
@@ -177,7 +188,13 @@ def test_two_writers_at_once_are_refused(packed, tmp_path):
 def test_a_fit_that_is_refused_leaves_nothing(packed, tmp_path):
     from gnnpatient import Refused
 
-    for wrong in ({"landmarks": [29.9]}, {"epochs": 0}, {"outcomes": ["deth"]}, {"horizon": 1e-6}, {"test": 1.5}):
+    for wrong in (
+        {"landmarks": [29.9]},
+        {"epochs": 0},
+        {"outcomes": ["deth"]},
+        {"horizon": 1e-6},
+        {"test": 1.5},
+    ):
         with pytest.raises(Refused):
             fit(packed, tmp_path / "run", **wrong)
         assert not (tmp_path / "run").exists()
@@ -214,4 +231,6 @@ def test_interrupted_between_epochs_it_goes_on(packed, tmp_path, whole):
     with pytest.raises(KeyboardInterrupt):
         fit_run(packed, tmp_path / "run", PLAN, tell=tell)
     opens(tmp_path / "run")
-    assert weights(fit_run(packed, tmp_path / "run", {}, resume=True)) == weights(whole)  # choices are remembered
+    assert weights(fit_run(packed, tmp_path / "run", {}, resume=True)) == weights(
+        whole
+    )  # choices are remembered

@@ -62,7 +62,10 @@ def test_the_future_cannot_be_seen(pbc, train, cox):
     poisoned = replace(pbc, events={kind: poison(e) for kind, e in pbc.events.items()})
     before = cox.forecast(pbc.at(day).followed())["death"].incidence
     assert np.array_equal(cox.forecast(poisoned.at(day).followed())["death"].incidence, before)
-    late = replace(pbc, events={k: replace(e, value=e.value + 9 * (e.known > 3 * YEAR * DAY)) for k, e in pbc.events.items()})
+    late = replace(
+        pbc,
+        events={k: replace(e, value=e.value + 9 * (e.known > 3 * YEAR * DAY)) for k, e in pbc.events.items()},
+    )
     again = StackedCox(horizon=5 * YEAR).fit(late.landmarks(np.arange(200), times=AT).followed())
     assert np.array_equal(again.forecast(pbc.at(day).followed())["death"].incidence, before)
 
@@ -93,7 +96,8 @@ def test_columns_that_are_constant_empty_or_strange(pbc, train):
     none = np.full(312, -1)
     lab = pbc.events["lab"]
     dull = replace(
-        lab, value=np.where(lab.code == 1, np.float32(7), np.where(lab.code == 2, np.float32(np.nan), lab.value))
+        lab,
+        value=np.where(lab.code == 1, np.float32(7), np.where(lab.code == 2, np.float32(np.nan), lab.value)),
     )
     strange = replace(
         pbc,

@@ -1,0 +1,517 @@
+"""The command line as a user types it: answers, exit codes, one line for bad input."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CONFIG = """[train]
+members = 5
+epochs = 2
+channels = 8
+batch_size = 32
+horizon = "10d"
+landmarks = "0,2,4,7"
+"""
+
+
+def start(*words, env=(), before=""):
+    """The command in a process of its own."""
+    code = f"{before}\nfrom gnnpatient.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, words)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **dict(env)})
+
+
+@pytest.fixture
+def cli(capsys):
+    """Run a command: exit code, standard output, standard error."""
+
+    def call(*words):
+        from gnnpatient.cli import run
+
+        capsys.readouterr()
+        code = run([str(word) for word in words])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def good(cli):
+    """Run a command that must work; what it said, parsed where it is JSON."""
+
+    def call(*words):
+        code, out, err = cli(*words)
+        assert code == 0, err
+        return json.loads(out) if "--json" in words else out
+
+    return call
+
+
+@pytest.fixture
+def refused(cli):
+    """Run a command that must be refused; its one line."""
+
+    def call(*words):
+        code, out, err = cli(*words)
+        assert code == 2, (out, err)
+        assert err.startswith("gnnpatient: ") and err.count("\n") == 1 and "Traceback" not in err
+        return err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def ward(tmp_path_factory):
+    """Tables, a packed cohort, a configuration and a run, in a folder with a space and an umlaut."""
+    from gnnpatient.cli import run
+    from gnnpatient.testing import write_ward
+
+    folder = tmp_path_factory.mktemp("a wärd")
+    write_ward(folder)
+    (folder / "fit.toml").write_text(CONFIG)
+    config = ("--config", str(folder / "fit.toml"))
+    assert run(["pack", str(folder / "ward.toml"), "--out", str(folder / "cohort")]) == 0
+    assert run(["fit", str(folder / "cohort"), "--out", str(folder / "run"), *config]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def split(ward):
+    return json.loads((ward / "run" / "split.json").read_text())
+
+
+# ---- answers
+
+
+def test_check(good, ward):
+    found = good("check", ward / "ward.toml", "--json")
+    assert list(found) == ["cohort", "tables", "kinds", "flow", "flags", "leaks"]
+    assert set(found["kinds"]) == {"lab", "vital", "drug"} and found["leaks"] == []
+    for counts in found["tables"].values():
+        assert set(counts) == {"rows", "used", "collapsed", "refused"}
+    assert set(found["flow"][0]) == {"outcome", "step", "n"}
+    assert "Cohort tiny" in good("check", ward / "ward.toml")
+
+
+def test_info_of_cohort_run_and_model(good, ward):
+    cohort, run = good("info", ward / "cohort", "--json"), good("info", ward / "run", "--json")
+    assert cohort["patients"] == 80 and cohort["codes"]["drug"] == 3
+    assert run["finished"] and run["train"] + run["test"] == 80 and run["epochs"] == 10
+    assert good("info", ward / "run" / "model", "--json") == run
+    assert "p001" not in good("info", ward / "run") + good("info", ward / "cohort")
+
+
+def test_evaluate_leaves_out_the_training_patients(ward, split):
+    ask = ("evaluate", ward / "run" / "model", ward / "cohort", "--landmarks", "0,2", "--horizons", "6")
+    said = (
+        start(*ask, "--by", "sex"),
+        start(*ask, "--json"),
+    )  # in processes of their own: not slowed by checks
+    (table, err), (answer, _) = (process.communicate(timeout=120) for process in said)
+    assert f"{len(split['train'])} training patients left out" in err
+    assert "too small to judge" in table and "gnn - cox" in table and "sex=female" in table
+    found = json.loads(answer)
+    assert found["outcome"] == "death" and found["held_out"] == len(split["test"])
+    assert 0 < found["patients"] <= len(split["test"])
+    names = {"model", "landmark", "horizon", "metric", "value", "low", "high", "group", "cause"}
+    assert all(set(row) >= names for row in found["rows"])
+    assert {row["model"] for row in found["rows"]} == {"gnn", "cox", "null", "gnn-cox"}
+    assert {row["landmark"] for row in found["rows"]} == {0, 2, None}
+
+
+def test_evaluate_elsewhere_is_external_validation(cli, ward, tmp_path):
+    from gnnpatient.cli import run
+    from gnnpatient.testing import write_ward
+
+    spec = write_ward(tmp_path, 30, seed=1)
+    spec.write_text(spec.read_text().replace('cohort = "tiny"', 'cohort = "elsewhere"'))
+    assert run(["pack", str(spec), "--out", str(tmp_path / "cohort")]) == 0
+    code, out, err = cli(
+        "evaluate", ward / "run", tmp_path / "cohort", "--landmarks", "1", "--horizons", "5", "--json"
+    )
+    assert code == 0 and "external validation" in err and "ids of training patients" in err
+    assert {row["model"] for row in json.loads(out)["rows"]} == {"gnn", "null"}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_predict_writes_the_numbers_of_python(cli, ward, tmp_path, suffix):
+    import polars as pl
+
+    from gnnpatient import PrognosisModel, open_cohort
+
+    file = tmp_path / f"risks.{suffix}"
+    command = ("predict", ward / "run", ward / "cohort", "--at", "1,72h", "--horizons", "4,8d")
+    code, _, err = cli(*command, "--out", file)
+    table = pl.read_csv(file) if suffix == "csv" else pl.read_parquet(file)
+    assert code == 0
+    assert table.columns == ["id", "landmark", "outcome", "cause", "horizon", "risk", "low", "high"]
+    cohort = open_cohort(ward / "cohort")
+    X = cohort.landmarks(times=[1, 3])
+    risk = X.at_risk("death")
+    assert f"{(~risk).sum()} of {len(X)} asks left out" in err
+    assert len(table) == 2 * 2 * risk.sum()
+    forecast = PrognosisModel.from_pretrained(ward / "run").forecast(X[risk])["death"]
+    mine = table.filter(cause="death", horizon=8.0)
+    assert (
+        mine["id"].to_list() == X[risk].ids.tolist() and mine["landmark"].to_list() == X[risk].days.tolist()
+    )
+    low, high = forecast.spread(8.0, "death")
+    for column, value in {"risk": forecast.risk("death", 8.0), "low": low, "high": high}.items():
+        np.testing.assert_allclose(mine[column], value, atol=1e-6)
+
+
+def test_predict_disarms_formulas(good, ward, tmp_path):
+    from gnnpatient import open_cohort
+
+    cohort = open_cohort(ward / "cohort")
+    ids = np.array(["+1", "=1+1", "@x", *cohort.ids[3:]])
+    from dataclasses import replace
+
+    replace(cohort, ids=ids).save(tmp_path / "cohort")
+    good(
+        "predict",
+        ward / "run",
+        tmp_path / "cohort",
+        "--at",
+        "0",
+        "--horizons",
+        "5",
+        "--out",
+        tmp_path / "r.csv",
+    )
+    with open(tmp_path / "r.csv", newline="") as file:
+        written = {row["id"] for row in csv.DictReader(file)}
+    assert {"'+1", "'=1+1", "'@x"} <= written and not any(one[0] in "=+-@" for one in written)
+
+
+def someone(ward, day):
+    """A patient at risk on a day who has rows before and after it."""
+    from gnnpatient import open_cohort
+
+    cohort = open_cohort(ward / "cohort")
+    lab, when = cohort.events["lab"], int(day * 86_400)
+    for i in range(len(cohort)):
+        known = lab.known[lab.ptr[i] : lab.ptr[i + 1]]
+        later = known < cohort.outcomes["death"].time[i]
+        if (
+            (known <= when).any()
+            and ((known > when) & later).any()
+            and cohort.outcomes["death"].time[i] > when
+        ):
+            return cohort, str(cohort.ids[i])
+    raise AssertionError
+
+
+def test_ask(good, ward):
+    _, patient = someone(ward, 3)
+    found = good("ask", ward / "run", ward / "cohort", "--patient", patient, "--at", "3", "--json")
+    assert list(found) == ["patient", "at", "at_risk", "known", "missing", "unknown", "outcomes"]
+    assert found["patient"] == patient and found["at"] == 3 and found["at_risk"]
+    assert set(found["known"]) == {"lab", "vital", "drug"}
+    assert found["missing"] == [kind for kind, n in found["known"].items() if not n]
+    death = found["outcomes"]["death"]
+    assert (
+        set(death) == {"kind", "times", "event_free", "incidence", "low", "high"}
+        and death["kind"] == "survival"
+    )
+    total = np.array(death["event_free"]) + sum(map(np.array, death["incidence"].values()))
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+    for cause in ("discharge", "death"):
+        assert (np.array(death["low"][cause]) <= np.array(death["high"][cause]) + 1e-12).all()
+    said = good("ask", ward / "run", ward / "cohort", "--patient", patient, "--at", "3")
+    assert "as of day 3" in said and "event-free" in said and "Research use only" in said
+
+
+def test_ask_does_not_see_the_future(good, ward, tmp_path):
+    from dataclasses import replace
+
+    cohort, patient = someone(ward, 3)
+    asks = ("--patient", patient, "--at", "3", "--json")
+    before = good("ask", ward / "run", ward / "cohort", *asks)
+    lab = cohort.events["lab"]
+    poisoned = replace(lab, value=np.where(lab.known > 3 * 86_400, np.float32(1e9), lab.value))
+    replace(cohort, events={**cohort.events, "lab": poisoned}).save(tmp_path / "later")
+    assert good("ask", ward / "run", tmp_path / "later", *asks) == before
+    last = good("ask", ward / "run", ward / "cohort", "--patient", patient, "--json")  # the last known moment
+    assert last["at"] > 3 and last["at_risk"] and last["known"]["lab"] > before["known"]["lab"]
+    assert last["at"] * 86_400 < cohort.outcomes["death"].time[cohort.positions(patient)[0]]
+
+
+def test_ask_on_a_day_when_not_at_risk_draws_no_curve(good, ward):
+    found = good("ask", ward / "run", ward / "cohort", "--patient", "p001", "--at", "1y", "--json")
+    assert not found["at_risk"] and found["outcomes"] == {}
+    assert "no curve" in good("ask", ward / "run", ward / "cohort", "--patient", "p001", "--at", "1y")
+
+
+def test_an_unknown_code_a_missing_kind_and_one_patient(good, ward, tmp_path):
+    (tmp_path / "patients.csv").write_text("pid,age,sex,site,left,died,discharged\nnew,70,female,,20,0,0\n")
+    (tmp_path / "labs.csv").write_text("pid,drawn,resulted,analyte,result,unit\nnew,1,1,troponin,3,ng/L\n")
+    (tmp_path / "vitals.csv").write_text("pid,day,pulse,temperature\nnew,1,80,37\n")
+    spec = (ward / "ward.toml").read_text()
+    begin, end = spec.index("[nodes.drug]"), spec.index("[outcomes.death]")
+    (tmp_path / "ward.toml").write_text(spec[:begin] + spec[end:])
+    good("pack", tmp_path / "ward.toml", "--out", tmp_path / "cohort")
+    found = good("ask", ward / "run", tmp_path / "cohort", "--patient", "new", "--json")
+    assert found["unknown"] == {"lab": ["troponin"]} and found["missing"] == ["drug"]
+    assert "never saw lab troponin" in good("ask", ward / "run", tmp_path / "cohort", "--patient", "new")
+    good(
+        "predict",
+        ward / "run",
+        tmp_path / "cohort",
+        "--at",
+        "2",
+        "--horizons",
+        "5",
+        "--out",
+        tmp_path / "r.csv",
+    )
+    assert len((tmp_path / "r.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("form", ["json", "graphml"])
+def test_export(good, ward, tmp_path, form):
+    import networkx as nx
+
+    _, patient = someone(ward, 3)
+    file = tmp_path / "graph"
+    good("export", ward / "cohort", "--patient", patient, "--at", "3", "--format", form, "--out", file)
+    text = file.read_text()
+    graph = (
+        nx.parse_graphml(text) if form == "graphml" else nx.node_link_graph(json.loads(text), edges="edges")
+    )
+    assert all(data.get("known", 0) <= 3 for _, data in graph.nodes(data=True))
+
+
+def test_picture_of_an_ask(ward, tmp_path):
+    from gnnpatient import Refused, load_predictor
+    from gnnpatient.patient.picture import draw
+
+    cohort, patient = someone(ward, 3)
+    predictor = load_predictor(ward / "run")
+    for day in (3, 400):  # at risk, and long gone
+        X = cohort.at(day, patient=patient)
+        file = draw(X, predictor.forecast(X)["death"], tmp_path / f"{day}.png")
+        assert file.read_bytes()[:4] == b"\x89PNG"
+    X = cohort.at(0, patient=str(cohort.ids[-1]))  # without a single row
+    draw(X, predictor.forecast(X)["death"], tmp_path / "none.svg")
+    with pytest.raises(Refused, match="one patient on one day"):
+        draw(cohort.at([1, 2], patient=patient), predictor.forecast(X)["death"], tmp_path / "two.png")
+
+
+# ---- bad input
+
+
+def test_bad_input_is_one_line_and_two(refused, ward, tmp_path):
+    run, cohort = ward / "run", ward / "cohort"
+    out = ("--out", tmp_path / "new")
+    for words, says in {
+        (): "gnnpatient --help",
+        ("chekc",): "No such command",
+        ("check", "pcb"): "neither a file nor a shipped cohort",
+        ("check", "pbc", "--leaks"): "No such option",
+        ("pack", "pbc"): "Missing option '--out'",
+        ("pack", "pbc", "--out", cohort): "not empty",
+        ("info", tmp_path): "neither a cohort nor a run",
+        ("fit", tmp_path, *out): "not a cohort",
+        ("fit", cohort, "--out", run): "go on with --resume",
+        ("fit", cohort, "--out", run, "--resume", "--seed", "3"): "the run has seed 0, not 3",
+        ("fit", cohort, *out, "--landmarks", "3 moons"): "duration '3 moons'",
+        ("fit", cohort, *out, "--test", "2"): "a share from 0 to below 1",
+        ("fit", cohort, *out, "--test-by", "after=2020-01-01"): "without a calendar",
+        ("fit", cohort, *out, "--test-by", "group=north", "--test", "0.2"): "two ways to split",
+        ("fit", cohort, *out, "--outcome", "deth"): "did you mean 'death'",
+        ("fit", cohort, *out, "--device", "gpu"): "auto, cpu or cuda",
+        ("evaluate", run, cohort, "--landmarks", "3y"): "nobody left to score",
+        ("evaluate", run, cohort, "--horizons", "1y"): "this model was fitted up to 10 days",
+        ("evaluate", run, cohort, "--by", "sxe"): "did you mean 'sex'",
+        (
+            "predict",
+            run,
+            cohort,
+            "--at",
+            "1",
+            "--horizons",
+            "5",
+            "--out",
+            tmp_path / "r.xlsx",
+        ): ".csv or .parquet",
+        (
+            "predict",
+            run,
+            cohort,
+            "--at",
+            "1",
+            "--horizons",
+            "5",
+            "--out",
+            tmp_path / "no" / "r.csv",
+        ): "make it first",
+        ("ask", run, cohort, "--patient", "p999"): "unknown patient id",
+        ("ask", run, cohort, "--patient", "p001", "--at", "2021-03-04"): "without a calendar",
+        ("ask", run, cohort, "--patient", "p001", "--outcome", "deth"): "did you mean 'death'",
+        ("export", cohort, "--patient", "p001", "--format", "gexf", "--out", tmp_path / "g"): "graphml, json",
+        ("demo", "--cohort", "pcb"): "did you mean 'pbc'",
+    }.items():
+        assert says in refused(*words), words
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_has_closed_keys_and_right_types(refused, ward, tmp_path, faults_dir):
+    for name, says in {
+        "unknown_key.toml": "did you mean 'epochs'",
+        "bad_types.toml": "train.",
+        "python_tag.yaml": "only a .toml",
+        "alias_bomb.yaml": "only a .toml",
+    }.items():
+        file = faults_dir / "config" / name
+        assert says in refused("fit", ward / "cohort", "--out", tmp_path / "run", "--config", file)
+    for text, says in {
+        "[train]\nlr = -1": "lr -1",
+        "[trian]": "unknown key 'trian'",
+        "[train": "fit.toml",
+        "[train]\ndevice = 'cpu'": "unknown key 'device'",
+    }.items():
+        (tmp_path / "fit.toml").write_text(text)
+        assert says in refused(
+            "fit", ward / "cohort", "--out", tmp_path / "run", "--config", tmp_path / "fit.toml"
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_event_no_epoch(refused, ward, tmp_path):
+    import polars as pl
+
+    for file in ward.glob("*.csv"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    patients = pl.read_csv(ward / "patients.csv").with_columns(died=0, discharged=0)
+    patients.write_csv(tmp_path / "patients.csv")
+    from gnnpatient.cli import run
+
+    assert (
+        run(["pack", str(ward / "ward.toml"), "--data", str(tmp_path), "--out", str(tmp_path / "cohort")])
+        == 0
+    )
+    assert "no events" in refused("fit", tmp_path / "cohort", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_is_never_loaded_from_anything_else(refused, ward, tmp_path, faults_dir):
+    markers = set(Path("/tmp").glob("gnnpatient_marker_*"))
+    config = (ward / "run" / "model" / "config.json").read_bytes()
+    ask = (ward / "cohort", "--patient", "p001")
+    for file in sorted((faults_dir / "model").iterdir()):
+        refused("ask", file, *ask)
+        if file.is_file():  # in the place of the weights
+            folder = tmp_path / file.name
+            folder.mkdir()
+            (folder / "config.json").write_bytes(config)
+            (folder / "model.safetensors").write_bytes(file.read_bytes())
+            refused("ask", folder, *ask)
+            assert {entry.name for entry in folder.iterdir()} == {"config.json", "model.safetensors"}
+    assert set(Path("/tmp").glob("gnnpatient_marker_*")) == markers
+
+
+def test_weights_that_are_not_finite_are_refused(refused, ward, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(ward / "run" / "model" / "model.safetensors")
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel())
+    tensors[name].view(-1)[0] = float("nan")
+    (tmp_path / "config.json").write_bytes((ward / "run" / "model" / "config.json").read_bytes())
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert "not finite" in refused("ask", tmp_path, ward / "cohort", "--patient", "p001")
+
+
+def test_an_escape_in_an_id_does_not_reach_the_terminal(cli, ward):
+    _, _, err = cli("ask", ward / "run", ward / "cohort", "--patient", "\x1b[31mred")
+    assert "\x1b" not in err
+
+
+def test_an_error_of_ours_is_one_line_too(cli, monkeypatch, ward):
+    import gnnpatient.cohort.cohort as home
+
+    monkeypatch.setattr(home, "open_cohort", lambda path: 1 / 0)
+    code, _, err = cli("evaluate", ward / "run", ward / "cohort")
+    assert code == 1 and "GNNPATIENT_TRACEBACK=1" in err and err.count("\n") == 1
+
+
+# ---- the process
+
+
+@pytest.mark.parametrize("words", [("--help",), ("info", "cohort"), ("info", "run"), ("check", "pbc")])
+def test_light_commands_load_no_torch(ward, words):
+    words = [ward / w if w in ("cohort", "run") else w for w in words]
+    tell = "import atexit, sys\natexit.register(lambda: print('loaded', *sys.modules))\n"
+    done = start(*words, before=tell)
+    out, err = done.communicate(timeout=60)
+    assert done.returncode == 0, err
+    heavy = {"torch", "sklearn", "sksurv", "torch_geometric"} | ({"polars"} if words[0] != "check" else set())
+    assert not heavy & set(out.rsplit("loaded", 1)[1].split())
+
+
+def test_ask_loads_little_and_calls_nobody(ward):
+    before = (
+        "import atexit, socket, sys\n"
+        "def no(*a, **k): raise SystemExit('a call out')\n"
+        "socket.socket.connect = socket.socket.connect_ex = socket.create_connection = no\n"
+        "atexit.register(lambda: print('loaded', *sys.modules))\n"
+    )
+    done = start("ask", ward / "run", ward / "cohort", "--patient", "p001", before=before)
+    out, err = done.communicate(timeout=60)
+    assert done.returncode == 0, err
+    heavy = {"sklearn", "sksurv", "polars", "torch_geometric", "pandas", "matplotlib"}
+    assert not heavy & set(out.rsplit("loaded", 1)[1].split())
+
+
+def test_control_c_is_130_and_resumable(good, ward, tmp_path):
+    many = ("--config", ward / "fit.toml", "--epochs", "500", "--members", "1")
+    running = start("fit", ward / "cohort", "--out", tmp_path / "run", *many)
+    begun = time.monotonic()
+    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() - begun < 60:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 130 and "interrupted" in err and "Traceback" not in err
+    assert time.monotonic() - begun < 5
+    assert not good("info", tmp_path / "run", "--json")["finished"]
+    from gnnpatient.prognosis.run import Run
+
+    assert Run.open(tmp_path / "run").plan["epochs"] == 500
+
+
+def test_another_hash_seed_gives_the_same_bits(ward, tmp_path):
+    config = ("--config", ward / "fit.toml")
+    for seed in ("1", "2"):
+        done = start(
+            "fit", ward / "cohort", "--out", tmp_path / seed, *config, env={"PYTHONHASHSEED": seed}.items()
+        )
+        _, err = done.communicate(timeout=120)
+        assert done.returncode == 0, err
+    for name in ("metrics.jsonl", "split.json", "run.json", "model/model.safetensors", "model/config.json"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+
+
+def test_a_finished_run_ends_well_when_resumed(good, ward):
+    before = (ward / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+    assert "was finished already" in good("fit", ward / "cohort", "--out", ward / "run", "--resume")
+    assert (ward / "run" / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_demo_twice(good, tmp_path):
+    first = good("demo", "--out", tmp_path / "demo")
+    assert "too small to judge" in first and (tmp_path / "demo" / "patient.png").is_file()
+    second = good("demo", "--out", tmp_path / "demo")
+    assert "was finished already" in second
+    assert first[first.index("death: transplant") :] == second[second.index("death: transplant") :]
