@@ -280,7 +280,7 @@ def fit(
         str | None, typer.Option(help="how far it forecasts [default: as far as can be scored]")
     ] = None,
     members: Annotated[int | None, typer.Option(help="networks whose mean answers [default: 5]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="at most, each [default: 20]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="at most, each [default: 30]")] = None,
     seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     config: Annotated[

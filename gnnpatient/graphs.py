@@ -71,7 +71,7 @@ class Graphs:
 
     @cached_property
     def last(self) -> dict[str, Last]:
-        """The latest given value of every code (those of one moment are averaged); the age of the latest row."""
+        """The latest given value of every code (those of one moment averaged), and the latest row's age."""
         return {
             kind: _last(nodes, len(self), len(self.codes[kind]))
             for kind, nodes in self.nodes.items()

@@ -129,7 +129,7 @@ class Patient:
 
 
 def frame(landmarks: Landmarks) -> pl.DataFrame:
-    """One row an ask: id, at (days), statics; per kind.code the last value, .age of the last row in days, .n rows."""
+    """One row an ask: id, at (days), statics; per kind.code the last value, the last row's .age, .n rows."""
     import polars as pl
 
     from gnnpatient.cohort.build import build_graphs

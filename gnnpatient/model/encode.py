@@ -257,8 +257,9 @@ class Encode(nn.Module):
     def last_observation(self, graphs: Graphs) -> Float[Tensor, "ask feature"]:
         """The last value of every known code and the statics, for a linear path beside the message passing.
 
-        In order: per kind z of each code and whether it was ever seen, z and given flag of the static numbers, levels
-        one-hot, the time since the latest timepoint and since the patient's origin. Missing: z 0, flag 0.
+        In order: per kind z of each code and whether it was ever seen, z and given flag of the static
+        numbers, levels one-hot, the time since the latest timepoint and since the patient's origin.
+        Missing: z 0, flag 0.
         """
         parts: list[Tensor] = []
         for kind, known in self.vocabulary.codes.items():

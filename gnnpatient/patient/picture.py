@@ -311,7 +311,7 @@ def few_horizons(last: float) -> list[float]:
 def duration(days: float) -> str:
     """Days as people say them.
 
-    >>> duration(1826.25), duration(10)
+    >>> duration(1826.25), duration(10.0)
     ('5 y', '10 d')
     """
     years = days / YEAR

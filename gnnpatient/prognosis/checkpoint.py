@@ -179,13 +179,11 @@ def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
 
 
 def _module(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PatientGNN:
-    """A member, built only after its sizes are seen to be those of its tensors."""
+    """A member. The two numbers that could make it large are first seen to be those of its tensors."""
     if not config["config"]["num_layers"] <= len(tensors):
         raise ValueError("num_layers")
-    with torch.device("meta"):
-        shapes = {name: t.shape for name, t in PatientGNN.from_dict(config).state_dict().items()}
-    if shapes != {name: t.shape for name, t in tensors.items()}:
-        raise ValueError("other tensors")
+    if not any(config["config"]["channels"] in tensor.shape for tensor in tensors.values()):
+        raise ValueError("channels")
     with torch.random.fork_rng():
         module = PatientGNN.from_dict(config)
     module.load_state_dict(tensors)

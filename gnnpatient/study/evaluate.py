@@ -77,7 +77,7 @@ class Evaluation:
 
     outcome: str
     patients: int  # scored
-    held_out: int  # training patients that were left out of the scoring
+    held_out: int  # patients of the cohort that were not trained on
     events: Mapping[str, int]  # scored patients with each cause
     rows: list[dict[str, Any]]
 
