@@ -478,7 +478,7 @@ def _evaluate(
     models: dict[str, study.Model] = {"gnn": predictor}
     if cox is not None and run is not None:
         models["cox"] = cox.fit(run.asks(cohort))
-    causes = cohort.outcomes[name].causes
+    causes = cohort.survival(name).causes
     if causes != tuple(head.causes):
         raise Refused(f"outcome {name!r}: causes {', '.join(causes)}; the model has {', '.join(head.causes)}")
     models["null"] = study.Null(name, causes, np.array(head.times), predictor.null[name])
@@ -789,7 +789,7 @@ def demo(
     opened, predictor = open_cohort(packed), load_predictor(run)
     name = _outcome(predictor, opened, None)
     held = opened.landmarks(np.array(fitted.test), [3 * YEAR]).followed(name)
-    cause = opened.outcomes[name].causes[-1]
+    cause = opened.survival(name).causes[-1]
     risk = predictor.forecast(held)[name].risk(cause)
     patient = str(held.ids[risk.argsort()[len(risk) * 9 // 10]])
     say(f"5  gnnpatient ask {run} {packed} --patient {patient} --at 3y    a held-out patient of high risk")

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Nodes:
     age: Float[Tensor, " node"]  # days from `happened` to the ask, >= 0
     owner: Int[Tensor, " node"]  # which ask
     timepoint: Int[Tensor, " node"]  # which timepoint node of this batch; a timepoint names itself
+    open: Bool[Tensor, " node"]  # an interval (a drug, a stay) that is running at the ask
 
     def __len__(self) -> int:
         return len(self.code)
@@ -90,7 +91,7 @@ class Graphs:
     def hetero_data(self) -> HeteroData:
         """The same as PyG's HeteroData, complete in every node and edge type.
 
-        A node store holds code, value, age, timepoint, batch, ptr; "patient" holds number, category, at.
+        A node store holds code, value, age, timepoint, open, batch, ptr; "patient" holds number, category, at.
         """
         from torch_geometric.data import HeteroData
 
@@ -107,6 +108,7 @@ class Graphs:
             store = data[kind]
             store.code, store.value, store.age = nodes.code, nodes.value, nodes.age
             store.timepoint, store.batch, store.ptr = nodes.timepoint, nodes.owner, nodes.ptr
+            store.open = nodes.open
             store.num_nodes = len(nodes)
         for name, edge in self.edges.items():
             data[name].edge_index = edge

@@ -20,7 +20,7 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
     (2, [208.0, 400.0])
     """
     cohort = landmarks.cohort
-    held = {kind: _Held.of(events, landmarks) for kind, events in cohort.events.items()}
+    held = {kind: _Held(events, landmarks) for kind, events in cohort.events.items()}
     first = held["timepoint"].ptr  # of each ask's timepoints
     nodes = {
         kind: Nodes(
@@ -30,12 +30,16 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
             age=torch.from_numpy(((landmarks.at[h.owner] - h.happened) / DAY).astype(np.float32)),
             owner=torch.from_numpy(h.owner),
             timepoint=torch.from_numpy(h.events.timepoint[h.row] + first[h.owner]),
+            open=torch.from_numpy(h.open(landmarks.at)),
         )
         for kind, h in held.items()
     }
     edges: dict[EdgeType, torch.Tensor] = {}
     for source, rule, target in cohort.spec.edge_types[::2]:
-        both = torch.from_numpy(_edges(held[source], rule, nodes[source], len(cohort.codes[source])))
+        if rule == "is_a":
+            both = torch.from_numpy(_ancestors(cohort.is_a[target], held[source], held[target]))
+        else:
+            both = torch.from_numpy(_edges(held[source], rule, nodes[source], len(cohort.codes[source])))
         edges[source, rule, target] = both[:2]
         edges[target, f"rev_{rule}", source] = both[1:]
     return Graphs(
@@ -55,17 +59,16 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
 class _Held:
     """The visible rows of one kind, all asks back to back."""
 
-    def __init__(self, events: Events, ptr: np.ndarray, owner: np.ndarray, row: np.ndarray) -> None:
-        self.events, self.ptr, self.owner, self.row = events, ptr, owner, row
-        self.happened = events.happened[row]
+    def __init__(self, events: Events, landmarks: Landmarks) -> None:
+        self.events = events
+        self.ptr, self.owner, self.row = events.held(landmarks.patient, landmarks.at)
+        self.happened = events.happened[self.row]
 
-    @classmethod
-    def of(cls, events: Events, landmarks: Landmarks) -> _Held:
-        start = events.ptr[landmarks.patient]
-        count = events.visible(landmarks.patient, landmarks.at) - start
-        ptr = np.concatenate([[0], count.cumsum()])
-        owner = np.repeat(np.arange(len(landmarks)), count)
-        return cls(events, ptr, owner, np.arange(ptr[-1]) + (start - ptr[:-1])[owner])
+    def open(self, at: np.ndarray) -> np.ndarray:
+        """Whether each row's interval is running at the ask; never where the kind has none."""
+        if self.events.until is None:
+            return np.zeros(len(self.row), bool)
+        return self.events.until[self.row] > at[self.owner]
 
 
 def _edges(held: _Held, rule: str, nodes: Nodes, codes: int) -> np.ndarray:
@@ -78,6 +81,22 @@ def _edges(held: _Held, rule: str, nodes: Nodes, codes: int) -> np.ndarray:
         source, target = following(held.owner, held.happened)
     else:
         source, target = following(held.owner * codes + nodes.code.numpy(), held.happened)
+    return np.stack([source, target, source])
+
+
+def _ancestors(is_a: np.ndarray, child: _Held, family: _Held) -> np.ndarray:
+    """(3, edge) each node and the nodes of its ancestors in the same ask, the node again."""
+    order = np.argsort(is_a[0], kind="stable")
+    code, ancestor = is_a[:, order].astype(np.int64)
+    mine = child.events.code[child.row]
+    start, end = np.searchsorted(code, mine), np.searchsorted(code, mine, "right")
+    source = np.repeat(np.arange(len(mine)), end - start)
+    nth = np.arange(len(source)) - np.repeat((end - start).cumsum() - (end - start), end - start)
+    wanted = ancestor[start[source] + nth]
+    span = int(max(ancestor.max(initial=0), family.events.code[family.row].max(initial=0))) + 1
+    key = family.owner * span + family.events.code[family.row]  # an ask has one node of each ancestor
+    by_key = np.argsort(key, kind="stable")
+    target = by_key[np.searchsorted(key[by_key], child.owner[source] * span + wanted)]
     return np.stack([source, target, source])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import date
 from functools import cached_property, reduce
 from pathlib import Path
@@ -14,8 +14,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.cohort.packed import Events, Survival, pack, with_timepoints
-from gnnpatient.cohort.spec import DAY, NEVER, GraphSpec, near, read_spec
+from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, progression
+from gnnpatient.cohort.packed import Events, pack, with_timepoints
+from gnnpatient.cohort.spec import (
+    DAY,
+    NEVER,
+    DiagnosisSpec,
+    GraphSpec,
+    OutcomeSpec,
+    ProgressionSpec,
+    SurvivalSpec,
+    near,
+    read_spec,
+    seconds,
+)
 from gnnpatient.cohort.view import Patient, frame
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_folder
@@ -23,7 +35,10 @@ from gnnpatient.files import atomic_folder
 if TYPE_CHECKING:
     import polars as pl
 
-SCHEMA = 1  # of the folder on disk
+    from gnnpatient.cohort.events import Rows
+    from gnnpatient.cohort.source import Source
+
+SCHEMA = 2  # of the folder on disk
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +54,12 @@ class Cohort:
     events: Mapping[str, Events]  # node kinds in the order of the spec, then "timepoint"
     codes: Mapping[str, tuple[str, ...]]  # of each kind; position 0 is "other"
     units: Mapping[str, tuple[str, ...]]  # beside codes
-    outcomes: Mapping[str, Survival]
+    outcomes: Mapping[str, Outcome]
     origin: np.ndarray | None = None  # (patient,) int64 seconds since 1970 of day 0; None = offsets only
     group: np.ndarray | None = None  # (patient,) str, "" = own group
+    is_a: Mapping[str, np.ndarray] = field(
+        default_factory=dict
+    )  # kind of ancestors -> (2, pair) int32 code, ancestor
     report: Mapping[str, Any] = field(default_factory=dict)  # accounts of the tables, flags; no patient in it
     path: Path | None = None  # where it was opened from
     manifest_hash: str | None = None  # of what was opened there
@@ -87,26 +105,60 @@ class Cohort:
             )
         return found
 
-    def outcome_names(self, name: str | None = None, *, one: bool = False) -> tuple[str, ...]:
-        """The outcomes meant by a name (None = all), or a refusal that says what there is."""
-        if name is None and not (one and len(self.outcomes) > 1):
-            if not self.outcomes:
-                raise Refused(f"cohort {self.spec.cohort!r} has no outcome; add [outcomes.NAME] to its spec")
-            return tuple(self.outcomes)
-        if name is None:
-            raise Refused(f"several outcomes; name one of {', '.join(self.outcomes)}")
+    def named(self, name: str) -> tuple[str]:
+        """That outcome, of whatever kind, or a refusal that says what there is."""
         if name not in self.outcomes:
             raise Refused(f"unknown outcome {name!r}{near(name, self.outcomes)}")
         return (name,)
 
-    def at(self, day: Any, patient: Any = None) -> Landmarks:
+    def outcome_names(self, name: str | None = None, *, one: bool = False) -> tuple[str, ...]:
+        """The outcomes that a model answers: the survival ones, or the one of that name.
+
+        A cohort without any survival outcome gives the others, which have labels and eligibility alone.
+        """
+        if name is not None:
+            return self.named(name)
+        if not self.outcomes:
+            raise Refused(f"cohort {self.spec.cohort!r} has no outcome; add [outcomes.NAME] to its spec")
+        names = tuple(n for n, o in self.outcomes.items() if isinstance(o, Survival)) or tuple(self.outcomes)
+        if one and len(names) > 1:
+            raise Refused(f"several outcomes; name one of {', '.join(names)}")
+        return names
+
+    def survival(self, name: str) -> Survival:
+        """An outcome that is time to an event; refused where it is of another kind."""
+        outcome = self.outcomes[self.named(name)[0]]
+        if not isinstance(outcome, Survival):
+            raise Refused(
+                f"outcome {name!r} is a {outcome.kind}: it has labels and eligibility, no model yet; "
+                f"survival outcomes: {', '.join(n for n, o in self.outcomes.items() if isinstance(o, Survival)) or '-'}"
+            )
+        return outcome
+
+    def at(self, day: Any, patient: Any = None, to: Any = None) -> Landmarks:
         """Ask about patients at `day`: days after the origin or ISO dates (their end); one, or one each.
+
+        to: the day that a value is wanted for, after `day`; one, or one each.
 
         >>> from gnnpatient.cohort.datasets import pbc
         >>> pbc().at([365, 730], patient="2").days
         array([365., 730.])
         """
         who = self.positions(patient)
+        at, until = self._seconds(day, who), None if to is None else self._seconds(to, who)
+        try:
+            who, at, *rest = np.broadcast_arrays(who, at, *([] if until is None else [until]))
+        except ValueError:
+            raise Refused(
+                f"{np.size(day)} days for {len(who)} patients; give one day, or one for each"
+            ) from None
+        ahead = np.atleast_1d(rest[0]) if rest else None
+        if ahead is not None and (ahead <= at).any():
+            raise Refused(f"asked at day {day!r} for day {to!r}; a value is wanted for a later day")
+        return Landmarks(self, np.atleast_1d(who), np.atleast_1d(at), ahead)
+
+    def _seconds(self, day: Any, who: np.ndarray) -> np.ndarray:
+        """Days or dates as int64 seconds after the origin."""
         days = np.asarray(day)
         dated = days.dtype == object and all(isinstance(d, str | date) for d in days.flat)
         if dated or days.dtype.kind in "UM":
@@ -118,13 +170,7 @@ class Cohort:
                 raise Refused(f"ask at {day!r}; give days after the origin, or ISO 8601 dates") from None
         if not np.isfinite(at).all() or (np.abs(at) > 2**52).any():
             raise Refused(f"ask at day {day!r}; give days after the origin")
-        try:
-            who, at = np.broadcast_arrays(who, np.round(at).astype(np.int64))
-        except ValueError:
-            raise Refused(
-                f"{np.size(day)} days for {len(who)} patients; give one day, or one for each"
-            ) from None
-        return Landmarks(self, np.atleast_1d(who), np.atleast_1d(at))
+        return np.asarray(np.round(at), np.int64)
 
     def _calendar(self, dates: np.ndarray, who: np.ndarray) -> np.ndarray:
         """ISO 8601 dates in seconds after the origin; one without a clock time is the end of that day."""
@@ -169,7 +215,7 @@ class Cohort:
     @cached_property
     def observed(self) -> np.ndarray:
         """Until when each patient is at risk of every outcome: (patient,) int64 seconds."""
-        return reduce(np.minimum, (self.outcomes[name].time for name in self.outcome_names()))
+        return reduce(np.minimum, (self.outcomes[name].ends for name in self.outcome_names()))
 
     def patient(self, patient: str) -> Patient:
         """One patient's record: .table(), .to_networkx(at=)."""
@@ -191,22 +237,11 @@ class Cohort:
 
     def flow(self) -> list[dict[str, Any]]:
         """Who stays in at each step of eligibility, for each outcome."""
-        steps = []
-        for name, outcome in self.outcomes.items():
-            known = outcome.time != NEVER
-            free = known & (outcome.time > self.entry)
-            counts = {
-                "in the patient table": len(self),
-                "outcome known": known.sum(),
-                "at risk at entry": free.sum(),
-                **{
-                    f"event: {c}": (free & (outcome.event == k)).sum()
-                    for k, c in enumerate(outcome.causes, 1)
-                },
-                "censored": (free & (outcome.event == 0)).sum(),
-            }
-            steps += [{"outcome": name, "step": step, "n": int(n)} for step, n in counts.items()]
-        return steps
+        return [
+            {"outcome": name, "step": step, "n": int(n)}
+            for name, outcome in self.outcomes.items()
+            for step, n in (*self.report.get("steps", ()), *outcome.flow(self).items())
+        ]
 
     def _columns(self) -> dict[str, np.ndarray]:
         """Every array by the name of its file."""
@@ -217,9 +252,10 @@ class Cohort:
         if self.group is not None:
             columns["patient.group"] = self.group
         for kind, e in self.events.items():
-            columns |= {f"{kind}.{f.name}": getattr(e, f.name) for f in fields(Events)}
+            columns |= {f"{kind}.{name}": column for name, column in e.columns().items()}
+        columns |= {f"{kind}.is_a": pairs for kind, pairs in self.is_a.items()}
         for name, o in self.outcomes.items():
-            columns |= {f"outcome.{name}.time": o.time, f"outcome.{name}.event": o.event}
+            columns |= {f"outcome.{name}.{column}": values for column, values in o.columns().items()}
         return columns
 
     def save(self, path: str | Path) -> Path:
@@ -250,48 +286,105 @@ class Cohort:
         return Path(path)
 
 
-def read_cohort(spec: GraphSpec | str | Path, folder: str | Path) -> Cohort:
+def read_cohort(
+    spec: GraphSpec | str | Path, folder: str | Path, *, quarantine: str | Path | None = None
+) -> Cohort:
     """Read a cohort's tables, check every row, and pack what is used.
 
     Refused rows are counted with their reason in `cohort.report`; a table not to be trusted is refused whole.
+    quarantine: a folder for the refused rows themselves, with line and reason (patients are in it).
     """
-    from gnnpatient.cohort.events import Source, read_patients, read_rows, read_survival
+    from gnnpatient.cohort.events import family, read_rows
+    from gnnpatient.cohort.labels import Record, read_diagnosis, read_survival
+    from gnnpatient.cohort.patients import moment_of, patient_table, read_patients
+    from gnnpatient.cohort.source import Source
 
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
     source = Source(Path(folder), spec)
-    patients = read_patients(source)
-    count = len(patients.ids)
-    events = {}
+    patients, table = read_patients(source), patient_table(source)
+    count, who = len(patients), spec.patient
+    rows = {k: read_rows(source, k, node, patients) for k, node in spec.nodes.items() if node.of is None}
+    entry, end = np.zeros(count, np.int64), None
+    if who.entry is not None:  # on a bare date a patient is there from the first second on
+        given = moment_of(source, who.entry, table, patients, rows, end=0)
+        entry = np.where(given == NEVER, 0, given)
+    if who.exit is not None:
+        end = moment_of(source, who.exit, table, patients, rows)
+    record = Record(source, patients, rows, entry, end)
+    labels: dict[str, Outcome] = {}
+    for name, outcome in spec.outcomes.items():
+        if isinstance(outcome, SurvivalSpec):
+            labels[name] = read_survival(record, name, outcome)
+        elif isinstance(outcome, DiagnosisSpec):
+            labels[name] = read_diagnosis(record, name, outcome)
+    rows = {kind: _hidden(source, kind, of) for kind, of in rows.items()}
+    is_a, events = {}, {}
     codes: dict[str, tuple[str, ...]] = {"timepoint": ("other",)}
     units: dict[str, tuple[str, ...]] = {"timepoint": ("",)}
     for kind, node in spec.nodes.items():
-        rows = read_rows(source, kind, node, patients)
-        events[kind], used, collapsed = pack(rows, count)
-        codes[kind], units[kind] = rows.codes, rows.units
-        source.accounts[node.table].used[used] = True
-        source.accounts[node.table].collapsed[collapsed] = True
-    outcomes = {
-        name: Survival(*read_survival(source, name, outcome, patients), outcome.cause_names)
-        for name, outcome in spec.outcomes.items()
-    }
+        if node.of is not None:
+            of, is_a[kind] = family(source, node, rows[node.of])
+            events[kind], *_ = pack(of, count)
+        else:
+            of = rows[kind]
+            events[kind], used, collapsed = pack(of, count)
+            source.mark(used, "used")
+            source.mark(collapsed, "collapsed")
+        codes[kind], units[kind] = of.codes, of.units
+    whole = with_timepoints(events, spec.every, count)
+    if quarantine is not None:
+        source.quarantine(Path(quarantine))
     return Cohort(
         spec=spec,
         ids=patients.ids,
         number=patients.number,
         category=patients.category,
         levels=patients.levels,
-        entry=patients.entry,
-        events=with_timepoints(events, spec.every, count),
+        entry=entry,
+        events=whole,
         codes=codes,
         units=units,
-        outcomes=outcomes,
+        outcomes=_outcomes(spec.outcomes, labels, whole, codes),
         origin=patients.origin,
         group=patients.group,
+        is_a=is_a,
         report={
             "tables": {name: account.summary() for name, account in source.accounts.items()},
             "flags": source.flags,
+            "steps": source.steps,
         },
     )
+
+
+def _hidden(source: Source, kind: str, rows: Rows) -> Rows:
+    """Without the codes that give a diagnosis away (METHODS 9)."""
+    for name, outcome in source.spec.outcomes.items():
+        if not isinstance(outcome, DiagnosisSpec):
+            continue
+        give_away = rows.fitting((*outcome.hide, *(outcome.codes if outcome.node == kind else ())))
+        source.refuse(rows.source[give_away], f"hidden: gives {name} away")
+        for other, follows in source.spec.outcomes.items():
+            if isinstance(follows, ProgressionSpec) and follows.node == kind:
+                lost = rows.only(give_away).fitting(follows.codes)
+                if lost.any():
+                    raise Refused(
+                        f"outcome {other!r} follows codes that outcome {name!r} hides; take one out"
+                    )
+        rows = rows.only(~give_away)
+    return rows
+
+
+def _outcomes(
+    specs: Mapping[str, OutcomeSpec],
+    labels: Mapping[str, Outcome],
+    events: Mapping[str, Events],
+    codes: Mapping[str, tuple[str, ...]],
+) -> dict[str, Outcome]:
+    """All outcomes in the order of the spec; progression is read from the rows of its kind."""
+    return {
+        name: progression(spec, events, codes, labels) if isinstance(spec, ProgressionSpec) else labels[name]
+        for name, spec in specs.items()
+    }
 
 
 def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: bool = False) -> Cohort:
@@ -311,8 +404,10 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
     except (KeyError, TypeError, ValueError):
         raise Refused(f"{path / 'manifest.json'}: not a manifest of a cohort; pack it again") from None
 
+    files = manifest["files"]
+
     def column(name: str, length: int) -> np.ndarray:
-        file, entry = path / f"{name}.npy", manifest["files"].get(f"{name}.npy", {})
+        file, entry = path / f"{name}.npy", files.get(f"{name}.npy", {})
         if not file.is_file() or file.stat().st_size != entry.get("bytes"):
             raise Refused(f"{file}: missing, cut or changed; pack the cohort again")
         if verify and hashlib.sha256(file.read_bytes()).hexdigest() != entry["sha256"]:
@@ -325,12 +420,42 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
             raise Refused(f"{file}: {len(array)} rows, the manifest says {length}; pack the cohort again")
         return array
 
-    def optional(name: str) -> np.ndarray | None:
-        return column(name, patients) if f"{name}.npy" in manifest["files"] else None
+    def optional(name: str, length: int = patients) -> np.ndarray | None:
+        return column(name, length) if f"{name}.npy" in files else None
 
     def names(key: str) -> dict[str, tuple[str, ...]]:
         return {k: tuple(v) for k, v in manifest[key].items()}
 
+    def events_of(kind: str) -> Events:
+        ptr = column(f"{kind}.ptr", patients + 1)
+        given = [
+            f.name for f in fields(Events)[1:] if f.default is MISSING or f"{kind}.{f.name}.npy" in files
+        ]
+        return Events(ptr, **{name: column(f"{kind}.{name}", rows[kind]) for name in given})
+
+    def outcome_of(name: str, outcome: SurvivalSpec | DiagnosisSpec) -> Survival | Diagnosis:
+        def of(what: str) -> np.ndarray:
+            return column(f"outcome.{name}.{what}", patients)
+
+        if isinstance(outcome, SurvivalSpec):
+            return Survival(of("time"), of("event"), outcome.cause_names)
+        horizon = seconds(outcome.horizon) if outcome.horizon and outcome.node else None
+        return Diagnosis(
+            of("label"),
+            of("known"),
+            of("end"),
+            outcome.class_names,
+            seconds(outcome.gap),
+            horizon,
+            outcome.when == "same",
+        )
+
+    events, codes = {kind: events_of(kind) for kind in rows}, names("codes")
+    labels: dict[str, Outcome] = {
+        name: outcome_of(name, outcome)
+        for name, outcome in spec.outcomes.items()
+        if not isinstance(outcome, ProgressionSpec)
+    }
     return Cohort(
         spec=spec,
         ids=column("patient.id", patients),
@@ -338,25 +463,13 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
         category=column("patient.category", patients),
         levels=names("levels"),
         entry=column("patient.entry", patients),
-        events={
-            kind: Events(
-                column(f"{kind}.ptr", patients + 1),
-                *(column(f"{kind}.{f.name}", rows[kind]) for f in fields(Events)[1:]),
-            )
-            for kind in rows
-        },
-        codes=names("codes"),
+        events=events,
+        codes=codes,
         units=names("units"),
-        outcomes={
-            name: Survival(
-                column(f"outcome.{name}.time", patients),
-                column(f"outcome.{name}.event", patients),
-                outcome.cause_names,
-            )
-            for name, outcome in spec.outcomes.items()
-        },
+        outcomes=_outcomes(spec.outcomes, labels, events, codes),
         origin=optional("patient.origin"),
         group=optional("patient.group"),
+        is_a={kind: column(f"{kind}.is_a", 2) for kind, node in spec.nodes.items() if node.of is not None},
         report=manifest["report"],
         path=path,
         manifest_hash=digest,

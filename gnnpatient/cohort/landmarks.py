@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.spec import DAY
 from gnnpatient.errors import Refused
 
@@ -25,6 +26,7 @@ class Landmarks:
     cohort: Cohort
     patient: np.ndarray  # (ask,) int64, position in the cohort
     at: np.ndarray  # (ask,) int64 seconds after the patient's origin
+    to: np.ndarray | None = None  # (ask,) int64 seconds: the moment that a value is wanted for, after `at`
 
     def __len__(self) -> int:
         return len(self.patient)
@@ -45,34 +47,36 @@ class Landmarks:
 
     def __getitem__(self, rows: Any) -> Landmarks:
         rows = rows[0] if isinstance(rows, tuple) else rows
-        return Landmarks(self.cohort, np.atleast_1d(self.patient[rows]), np.atleast_1d(self.at[rows]))
+        to = None if self.to is None else np.atleast_1d(self.to[rows])
+        return Landmarks(self.cohort, np.atleast_1d(self.patient[rows]), np.atleast_1d(self.at[rows]), to)
 
     def at_risk(self, outcome: str | None = None) -> np.ndarray:
-        """Entered, not failed, still observed: entry <= at < time, (ask,) bool; without a name, for all."""
-        names = self.cohort.outcome_names(outcome)
+        """Entered, not failed, still observed: entry <= at < time, (ask,) bool.
+
+        Of a diagnosis: its label not yet known; of a progression: not gone, and with a value to compare with.
+        Without a name: for every survival outcome, or every outcome where there is none.
+        """
+        names = self.cohort.outcome_names() if outcome is None else self.cohort.named(outcome)
         entered = self.cohort.entry[self.patient] <= self.at
-        return reduce(
-            np.logical_and,
-            (self.cohort.outcomes[name].time[self.patient] > self.at for name in names),
-            entered,
-        )
+        return reduce(np.logical_and, (self.cohort.outcomes[name].at_risk(self) for name in names), entered)
 
     def followed(self, outcome: str | None = None) -> Landmarks:
         """The asks of patients who are still at risk then."""
         return self[self.at_risk(outcome)]
 
     def outcome(self, name: str | None = None) -> np.ndarray:
-        """What came of each ask: structured (ask,), event (0 censored, k = k-th cause), time (days)."""
-        (name,) = self.cohort.outcome_names(name, one=True)
+        """What came of each ask, structured (ask,).
+
+        Survival: event (0 censored, k = k-th cause), time (days). Diagnosis: label (-1 = not looked for), time
+        until it is known. Progression: see `gnnpatient.cohort.outcomes.Progression.truth`.
+        """
+        (name,) = self.cohort.outcome_names(one=True) if name is None else self.cohort.named(name)
         if not (risk := self.at_risk(name)).all():
             raise Refused(
                 f"{int((~risk).sum())} of {len(self)} asks come when the patient is not at risk of {name!r}; "
                 f"keep the others with .followed({name!r})"
             )
-        truth = self.cohort.outcomes[name]
-        out = np.empty(len(self), dtype=[("event", np.int8), ("time", np.float64)])
-        out["event"], out["time"] = truth.event[self.patient], (truth.time[self.patient] - self.at) / DAY
-        return out
+        return self.cohort.outcomes[name].truth(self)
 
     @property
     def groups(self) -> np.ndarray:
@@ -135,7 +139,10 @@ class StratifiedPatientKFold(PatientKFold):
     def _deal(self, X: Landmarks, y: np.ndarray | None, group: np.ndarray, member: np.ndarray) -> np.ndarray:
         if y is None:
             name = self.outcome or X.cohort.outcome_names()[0]
-            y = X.cohort.outcomes[name].event[X.patient]
+            outcome = X.cohort.outcomes[name]
+            if not isinstance(outcome, Survival):
+                raise Refused(f"outcome {name!r} is a {outcome.kind}; give y, one entry an ask, to spread")
+            y = outcome.event[X.patient]
         elif y.dtype.names:
             y = y[y.dtype.names[0]]
         stratum = np.zeros(len(group), np.int64)

@@ -25,6 +25,10 @@ class Events:
     code: np.ndarray  # (row,) int32 into Cohort.codes[kind]; 0 = other
     value: np.ndarray  # (row,) float32, nan = missing
     timepoint: np.ndarray  # (row,) int32, position among the patient's timepoints
+    until: np.ndarray | None = (
+        None  # (row,) int64 seconds: when it ended, FOREVER = not yet; hidden until then
+    )
+    replaced: np.ndarray | None = None  # (row,) int64 seconds: from when on an amendment stands in its place
 
     def __len__(self) -> int:
         return len(self.known)
@@ -56,19 +60,30 @@ class Events:
         key, span, low = self._search
         return np.searchsorted(key, patient * span + np.clip(at - low, -1, span - 2), "right")
 
+    def held(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What each ask sees: (ask + 1,) segment offsets, (node,) ask, (node,) row. A row that an amendment
+        has replaced by then is left out; later rows are never read.
+        """
+        start = self.ptr[patient]
+        count = self.visible(patient, at) - start
+        ptr = np.concatenate([[0], count.cumsum()])
+        owner = np.repeat(np.arange(len(patient)), count)
+        row = np.arange(ptr[-1]) + (start - ptr[:-1])[owner]
+        if self.replaced is not None:
+            stands = self.replaced[row] > at[owner]
+            owner, row = owner[stands], row[stands]
+            ptr = np.concatenate([[0], np.bincount(owner, minlength=len(patient)).cumsum()])
+        return ptr, owner, row
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Its arrays by name; until and replaced only where it has them."""
+        every = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: column for name, column in every.items() if column is not None}
+
     def empty(self) -> Events:
         """The same patients without a single row."""
-        none = {f.name: getattr(self, f.name)[:0] for f in fields(self)}
+        none = {name: column[:0] for name, column in self.columns().items()}
         return Events(**{**none, "ptr": np.zeros_like(self.ptr)})
-
-
-@dataclass(frozen=True, eq=False)
-class Survival:
-    """Time to the first of several causes, one entry a patient."""
-
-    time: np.ndarray  # (patient,) int64 seconds: event or end of observation; NEVER = unknown
-    event: np.ndarray  # (patient,) int8: 0 censored, k = causes[k - 1]
-    causes: tuple[str, ...]
 
 
 def _packed_keys(columns: tuple[np.ndarray, ...]) -> list[np.ndarray]:
@@ -103,7 +118,9 @@ def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
     """Rows sorted by (patient, known, happened, code, value bits), exact repeats collapsed once.
 
     Returns the events (timepoints not yet set), and the source rows that are used and that are collapsed.
-    Ties are broken by content, so the order of the table does not show.
+    Ties are broken by content, so the order of the table does not show. What a row says of the time after it
+    (until, replaced) does not tell it from its repeats, since that may not show before; of repeats the longest
+    counts.
     """
     value = np.where(np.isnan(rows.value), np.float32(np.nan), rows.value) + np.float32(0)  # one nan, one 0
     bits = value.view(np.int32)
@@ -113,6 +130,13 @@ def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
     repeat[1:] = np.logical_and.reduce([np.diff(column[order]) == 0 for column in columns])
     keep = order[~repeat]
     ptr = np.concatenate([[0], np.bincount(rows.patient[keep], minlength=patients).cumsum()]).astype(np.int64)
+    begin = np.flatnonzero(~repeat)
+
+    def longest(column: np.ndarray | None) -> np.ndarray | None:
+        if column is None:
+            return None
+        return np.maximum.reduceat(column[order], begin) if len(begin) else column[:0]
+
     events = Events(
         ptr,
         rows.known[keep],
@@ -120,6 +144,8 @@ def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
         rows.code[keep],
         value[keep],
         np.zeros(len(keep), np.int32),
+        longest(rows.until),
+        longest(rows.replaced),
     )
     return events, rows.source[keep], rows.source[order[repeat]]
 

@@ -13,7 +13,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from gnnpatient.errors import Refused
 
@@ -47,6 +55,29 @@ class Record(BaseModel):
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
+class TimeSpec(Record):
+    """How the times of a table are written, where they are neither days nor ISO 8601."""
+
+    unit: Literal["s", "min", "h", "d", "w", "mo", "y"] = Field(
+        default="d", description="of offsets after the origin; 1 y = 365.25 d, 1 mo = y / 12"
+    )
+    format: str | None = Field(
+        default=None, description='of dates, in the signs of strptime, as in "%d.%m.%Y %H:%M"'
+    )
+    timezone: str | None = Field(
+        default=None, description="of clock times that name none, as in Europe/Berlin; default: UTC"
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, name: str | None) -> str | None:
+        import zoneinfo
+
+        if name is not None and name not in (zones := zoneinfo.available_timezones()):
+            raise Refused(f"timezone = {name!r} is not known here{near(name, zones)}")
+        return name
+
+
 class TableSpec(Record):
     """How one file is read, where the defaults do not fit."""
 
@@ -56,23 +87,72 @@ class TableSpec(Record):
     encoding: str = Field(default="utf-8", description="of a CSV, as in latin1")
     separator: str = Field(default=",", description="of the cells of a CSV", min_length=1, max_length=1)
     decimal: Literal[".", ","] = Field(default=".", description="decimal sign of the numbers of a CSV")
+    time: TimeSpec = Field(default=TimeSpec(), description="unit, format and timezone of its times")
+
+
+Where = Annotated[
+    dict[str, Names],
+    BeforeValidator(
+        lambda raw: (
+            {k: [v] if isinstance(v, str) else v for k, v in raw.items()} if isinstance(raw, dict) else raw
+        )
+    ),
+]
+"""Which rows: {column = pattern or patterns}; * is any text, every column must fit one of its patterns."""
+
+
+class PickSpec(Record):
+    """A moment taken from the first or last of some events."""
+
+    code: Names = Field(description="patterns of codes, as in HOSPITAL_ADMISSION//*")
+    pick: Literal["first", "last"] = Field(default="first", description="which of a patient's events counts")
+    node: str | None = Field(
+        default=None, description="kind of node whose events these are; default: all tables of the format"
+    )
+
+    _one_code = field_validator("code", mode="before")(lambda raw: [raw] if isinstance(raw, str) else raw)
+
+
+Moment = str | PickSpec
 
 
 class PatientSpec(Record):
     """Who the patients are, and what does not change in them."""
 
-    table: str = Field(description="file whose rows name the patients")
-    key: str = Field(description="column with the patient's id; ids are strings, always")
-    number: Names = Field(default=(), description="static columns that hold numbers")
-    category: Names = Field(default=(), description="static columns that hold names")
-    origin: str | None = Field(
-        default=None, description="column with the date that is day 0; without it times are offsets"
+    table: str | None = Field(
+        default=None, description="file whose rows name the patients; a format brings its own"
     )
-    entry: str | None = Field(default=None, description="column: observation starts; default: the origin")
-    exit: str | None = Field(default=None, description="column: observation ends")
+    key: str | None = Field(
+        default=None,
+        description="column with the patient's id; ids are strings, always; a format has its own",
+    )
+    where: Where = Field(default={}, description="only these rows of the table are patients")
+    number: Names = Field(
+        default=(), description="static columns that hold numbers; age: from the birth, at the origin"
+    )
+    category: Names = Field(default=(), description="static columns that hold names")
+    first: Names = Field(
+        default=(), description="static columns of which the earliest row counts where rows differ"
+    )
+    origin: Moment | None = Field(
+        default=None,
+        description="day 0: a column with its date, or { code, pick }; without it times are offsets",
+    )
+    entry: Moment | None = Field(
+        default=None,
+        description="observation starts: a column, a duration after the origin, or { code, pick }; "
+        "default: the origin",
+    )
+    exit: Moment | None = Field(
+        default=None, description="observation ends: a column, a duration, or { code, pick }"
+    )
     group: str | None = Field(
         default=None, description="column: what splits must not part (blank = own group)"
     )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.number, *self.category, *self.first)))
 
 
 class TimepointSpec(Record):
@@ -119,13 +199,43 @@ class UnitSpec(Record):
         return ends
 
 
-class NodeSpec(Record):
-    """One kind of node: a long table (code, value) or a wide one (columns)."""
+PREFIXES = {"ATC": (1, 3, 4, 5, 7), "ICD10": (3, 4, 5, 6, 7), "ICD9": (3, 4, 5)}
 
-    table: str = Field(description="file")
-    time: str = Field(description="column: when it happened")
+
+class HierarchySpec(Record):
+    """Which code is a special case of which: a table of pairs, prefixes of the codes, or the format's own."""
+
+    table: str | None = Field(default=None, description="file with a row for each pair")
+    child: str = Field(default="child", description="its column with the narrower code")
+    parent: str = Field(default="parent", description="its column with the wider code")
+    prefix: Literal["ATC", "ICD10", "ICD9"] | None = Field(
+        default=None, description="ancestors are beginnings of the code"
+    )
+    format: Literal[True] | None = Field(
+        default=None, description="that of the format: concept_ancestor of OMOP, parent_codes of MEDS"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> HierarchySpec:
+        if sum(way is not None for way in (self.table, self.prefix, self.format)) != 1:
+            raise Refused("a hierarchy needs one of table = FILE, prefix = NAME and format = true")
+        return self
+
+
+class NodeSpec(Record):
+    """One kind of node: a long table (code, value), a wide one (columns), or ancestors of another kind."""
+
+    table: str | None = Field(default=None, description="file; default: every table of the format")
+    where: Where = Field(default={}, description='only these rows, as in { code = "LAB//*" }')
+    time: str | None = Field(default=None, description="column: when it happened")
     known: str | None = Field(
         default=None, description="column: when it became known; default: when it happened"
+    )
+    until: str | None = Field(
+        default=None, description="column: when it ended (a drug, a stay); hidden until then, empty = not yet"
+    )
+    untimed: Literal["refuse", "origin"] = Field(
+        default="refuse", description="rows without a time are refused, or known from day 0 on"
     )
     code: str | None = Field(
         default=None, description="long table: column with the name of what was measured"
@@ -136,6 +246,17 @@ class NodeSpec(Record):
     unit: str | None = Field(default=None, description="long table: column with the unit")
     columns: dict[str, str] | None = Field(
         default=None, description="wide table: column = code, text = unit; an empty cell makes no node"
+    )
+    row: str | None = Field(default=None, description="column: the id of this row, for amendments")
+    amends: str | None = Field(
+        default=None, description="column: the id of the row whose place this one takes, once it is known"
+    )
+    hierarchy: str | None = Field(default=None, description="name of [hierarchies.NAME] of its codes")
+    level: int | None = Field(
+        default=None, ge=1, description="codes below this level of the hierarchy become their ancestor there"
+    )
+    of: str | None = Field(
+        default=None, description="instead of a table: the ancestors of that kind's codes, joined by is_a"
     )
     edges: Names = Field(default=("at",), description="edge rules: at, next, same")
 
@@ -150,23 +271,57 @@ class NodeSpec(Record):
         return tuple(rule for rule in ("at", "next", "same") if rule in rules)
 
     @model_validator(mode="after")
-    def _long_or_wide(self) -> NodeSpec:
-        if (self.code is None) == (self.columns is None):
+    def _whole(self) -> NodeSpec:
+        if self.of is not None:
+            mine = {"of", "hierarchy", "edges"}
+            if other := sorted(name for name in self.model_fields_set if name not in mine):
+                raise Refused(f"{other[0]}: nodes made of = {self.of!r} take edges and hierarchy alone")
+            return self
+        if self.columns is not None and self.code is not None:
             raise Refused("a node needs either code = COLUMN (long table) or columns = {...} (wide table)")
         if self.columns is not None and (self.value or self.unit):
             raise Refused("value and unit belong to a long table; in columns = {...} the text is the unit")
         if self.columns == {}:
             raise Refused("columns = {} names no column")
+        if (self.row is None) != (self.amends is None):
+            raise Refused("an amendment needs both: row = COLUMN with a row's id, amends = COLUMN naming one")
+        if self.level is not None and self.hierarchy is None:
+            raise Refused(f"level = {self.level} of what? name the hierarchy")
         return self
 
 
 class CauseSpec(Record):
-    """One cause of a survival outcome."""
+    """One cause of a survival outcome: a column, rows of an event table, or codes of a kind of node."""
 
-    time: str = Field(description="column: when it happened, or when observation for it ended")
+    time: str | None = Field(
+        default=None, description="column: when it happened, or when observation for it ended"
+    )
     flag: str | None = Field(
         default=None, description="column: 1 = happened then, 0 = censored then; default: happened"
     )
+    table: str | None = Field(default=None, description="file; default: the table of the outcome")
+    where: Where = Field(
+        default={}, description="only these rows; of several in a patient the earliest counts"
+    )
+    node: str | None = Field(default=None, description="instead: kind of node")
+    codes: Names = Field(default=(), description="patterns of its codes; the earliest row counts")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> CauseSpec:
+        if (self.node is None) != (not self.codes):
+            raise Refused("node = KIND and codes = [...] belong together")
+        if self.node is not None and (self.time or self.flag or self.table or self.where):
+            raise Refused("a cause is either node and codes, or a column time, not both")
+        if self.where and self.flag:
+            raise Refused("flag and where are two ways to say which rows count; give one of them")
+        return self
+
+
+Causes = Annotated[
+    tuple[CauseSpec, ...],
+    Field(strict=False, min_length=1),
+    BeforeValidator(lambda raw: [raw] if isinstance(raw, dict) else raw),
+]
 
 
 class StatusSpec(Record):
@@ -177,26 +332,34 @@ class StatusSpec(Record):
     states: dict[str, str] = Field(description='what each state means; "censored", else the name of a cause')
 
 
-class OutcomeSpec(Record):
-    """What is asked of the model."""
+class SurvivalSpec(Record):
+    """Time to the first of several causes."""
 
     kind: Literal["survival"] = Field(description="survival: time to the first of several causes")
-    table: str = Field(description="file")
-    causes: dict[str, CauseSpec] | None = Field(
-        default=None, description="cause = { time, flag }; the earliest counts"
+    table: str | None = Field(default=None, description="file; not needed where every cause has its own")
+    causes: dict[str, Causes] | None = Field(
+        default=None,
+        description="cause = { time, flag }, { time, where } or { node, codes }, or a list of them; "
+        "the earliest counts",
     )
     status: StatusSpec | None = Field(
         default=None, description="instead of causes: one column that names the state"
     )
-    exit: str | None = Field(default=None, description="column: observation for this outcome ends")
+    exit: Moment | None = Field(
+        default=None,
+        description="observation for this outcome ends: a column, a duration, or { code, pick }; "
+        "default: that of [patient], else the earliest censoring of its causes",
+    )
     prevalent: Literal["exclude"] = Field(
         default="exclude", description="events at or before entry are left out"
     )
 
     @model_validator(mode="after")
-    def _one_form(self) -> OutcomeSpec:
+    def _one_form(self) -> SurvivalSpec:
         if (self.causes is None) == (self.status is None):
             raise Refused("a survival outcome needs either causes = {...} or status = {...}")
+        if self.status is not None and self.table is None:
+            raise Refused("status = {...} needs table = FILE")
         names = self.cause_names
         if not names:
             raise Refused("a survival outcome needs at least one cause")
@@ -213,21 +376,141 @@ class OutcomeSpec(Record):
         assert self.status is not None
         return tuple(dict.fromkeys(s for s in self.status.states.values() if s != "censored"))
 
+    @property
+    def parts(self) -> tuple[tuple[str, CauseSpec], ...]:
+        """Each cause with each way in which it may show; without `causes`, none."""
+        return tuple((cause, part) for cause, parts in (self.causes or {}).items() for part in parts)
+
+    @property
+    def of_events(self) -> bool:
+        """Whether some cause is looked for among many rows of a patient."""
+        return any(part.where or part.node for _, part in self.parts)
+
+
+class DiagnosisSpec(Record):
+    """Which of some classes a patient belongs to, asked before that is known (METHODS 9)."""
+
+    kind: Literal["diagnosis"] = Field(description="diagnosis: one of some classes")
+    table: str | None = Field(default=None, description="file with the label")
+    column: str | None = Field(default=None, description="its column with the label")
+    known: str | None = Field(
+        default=None, description="column of that table: when the label became known; default: never in time"
+    )
+    classes: dict[str, str] = Field(
+        default={}, description="cell = class; other cells: not looked for; default: 0 = no, 1 = yes"
+    )
+    node: str | None = Field(default=None, description="instead of a table: kind of node")
+    codes: Names = Field(default=(), description="patterns of its codes that mean yes")
+    horizon: str | None = Field(
+        default=None, description="with codes: yes within this time; no needs observation up to it"
+    )
+    gap: str = Field(default="1d", description="an ask must lie this long before the label is known")
+    when: Literal["future", "same"] = Field(
+        default="future", description="same: what is in the inputs now, which hides all other kinds"
+    )
+    inputs: Names = Field(default=(), description="with same: the kinds of node that may be seen")
+    hide: Names = Field(
+        default=(), description="patterns of codes that give the label away; they never become nodes"
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> DiagnosisSpec:
+        if (self.table is None) != (self.column is None) or (self.node is None) != (not self.codes):
+            raise Refused("a diagnosis needs table and column, or node and codes")
+        if (self.table is None) == (self.node is None):
+            raise Refused("a diagnosis needs either table and column, or node and codes")
+        if self.node is not None and self.when == "future" and self.horizon is None:
+            raise Refused("codes that may still come need horizon = DURATION")
+        if self.node is not None and (self.known or self.classes):
+            raise Refused("known and classes belong to table and column; codes mean yes")
+        if (self.when == "same") != bool(self.inputs):
+            raise Refused('when = "same" and inputs = [KINDS] belong together')
+        if seconds(self.gap) < 0 or (self.horizon and seconds(self.horizon) <= 0):
+            raise Refused(f"gap = {self.gap!r}, horizon = {self.horizon!r}; times ahead are positive")
+        if len(set(self.class_names)) < 2:
+            raise Refused(f"classes name {len(set(self.class_names))} class; a diagnosis needs two or more")
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the order of the TOML; label k is the k-th, from 0."""
+        return tuple(dict.fromkeys(self.classes.values())) or ("no", "yes")
+
+
+class WorseSpec(Record):
+    """When a value counts as worse than the one known at the ask."""
+
+    times: float | None = Field(
+        default=None, gt=0, description="that many times as high; below 1: that much lower"
+    )
+    plus: float | None = Field(default=None, description="higher by that much; below 0: lower")
+    reaches: float | None = Field(default=None, description="at or above that, from below it")
+
+    @model_validator(mode="after")
+    def _one(self) -> WorseSpec:
+        given = [v for v in (self.times, self.plus, self.reaches) if v is not None]
+        if len(given) != 1 or self.times == 1 or self.plus == 0:
+            raise Refused("worse needs one of times (not 1), plus (not 0) and reaches")
+        return self
+
+
+class ProgressionSpec(Record):
+    """How a value goes on (METHODS 10)."""
+
+    kind: Literal["progression"] = Field(description="progression: how a value goes on")
+    node: str = Field(description="kind of node")
+    codes: Names = Field(description="its codes whose value is followed", min_length=1)
+    target: Literal["value", "change", "worse"] = Field(
+        default="value", description="the value at the asked time, its change, or the time until it is worse"
+    )
+    worse: WorseSpec | None = Field(default=None, description="what worse means; makes it the target")
+    window: str = Field(
+        default="90d", description="value and change: how far from the asked time a visit counts for it"
+    )
+    horizon: str | None = Field(default=None, description="worse: how far ahead it is followed")
+    gone: str | None = Field(default=None, description="survival outcome that ends it: a competing event")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _implied(cls, raw: Any) -> Any:
+        return {"target": "worse"} | raw if isinstance(raw, dict) and "worse" in raw else raw
+
+    @model_validator(mode="after")
+    def _whole(self) -> ProgressionSpec:
+        if (self.target == "worse") != (self.worse is not None):
+            raise Refused('target = "worse" and worse = { times | plus | reaches } belong together')
+        if (self.target == "worse") != (self.horizon is not None):
+            raise Refused("worse needs horizon = DURATION; value and change take a window instead")
+        for name in ("window", "horizon"):
+            if (text := getattr(self, name)) is not None and seconds(text) <= 0:
+                raise Refused(f"{name} = {text!r}; a time ahead is positive")
+        return self
+
+
+OutcomeSpec = SurvivalSpec | DiagnosisSpec | ProgressionSpec
+FORMATS = ("meds", "omop", "fhir")
+
 
 class GraphSpec(Record):
     """The meaning of one cohort's tables."""
 
     cohort: str = Field(description="name of the cohort")
     source: str = Field(default="", description="where the tables come from, licence, citation")
+    format: Literal["meds", "omop", "fhir"] | None = Field(
+        default=None, description="the whole folder is in a standard format"
+    )
     tables: dict[str, TableSpec] = Field(default={}, description="how single files are read")
-    patient: PatientSpec
-    timepoints: TimepointSpec = TimepointSpec()
+    patient: PatientSpec = Field(default=PatientSpec(), description="who the patients are")
+    timepoints: TimepointSpec = Field(default=TimepointSpec(), description="how rows are held together")
     units: dict[str, UnitSpec] = Field(default={}, description="of single codes")
+    hierarchies: dict[str, HierarchySpec] = Field(default={}, description="of codes")
     nodes: dict[str, NodeSpec] = Field(default={}, description="kinds of node")
-    outcomes: dict[str, OutcomeSpec] = Field(default={}, description="what is asked")
+    outcomes: dict[str, Annotated[OutcomeSpec, Field(discriminator="kind")]] = Field(
+        default={}, description="what is asked"
+    )
 
     @model_validator(mode="after")
-    def _kinds(self) -> GraphSpec:
+    def _names(self) -> GraphSpec:
         for place, names in (("nodes", self.nodes), ("outcomes", self.outcomes)):  # names of files, too
             for name in names:
                 if name in RESERVED or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
@@ -238,12 +521,92 @@ class GraphSpec(Record):
         twice = set(self.patient.number) & set(self.patient.category)
         if twice:
             raise Refused(f"patient: column {sorted(twice)[0]!r} is both number and category")
+        if lost := set(self.patient.first) - set(self.patient.number) - set(self.patient.category):
+            raise Refused(f"patient.first: {sorted(lost)[0]!r} is neither a number nor a category")
+        return self
+
+    @model_validator(mode="after")
+    def _tables_named(self) -> GraphSpec:
+        if self.format is not None:
+            return self
+        if self.patient.table is None:
+            raise Refused("patient.table: this key is needed")
+        if self.patient.key is None:
+            raise Refused("patient.key: this key is needed")
+        for name, node in self.nodes.items():
+            if node.of is not None:
+                continue
+            if node.table is None:
+                raise Refused(f"nodes.{name}.table: this key is needed")
+            if node.time is None and node.untimed == "refuse":
+                raise Refused(
+                    f'nodes.{name}.time: this key is needed; untimed = "origin" does without (day 0)'
+                )
+            if node.code is None and node.columns is None:
+                raise Refused(
+                    f"nodes.{name}: a node needs either code = COLUMN (long table) or columns = {{...}}"
+                )
         for name, outcome in self.outcomes.items():
-            if leak := set(self.patient.number + self.patient.category) & set(_columns(outcome)):
+            if not isinstance(outcome, SurvivalSpec):
+                continue
+            for cause, how in outcome.parts:
+                if how.node is None and (how.time is None or not (how.table or outcome.table)):
+                    raise Refused(f"outcomes.{name}.causes.{cause}: needs table and time, or node and codes")
+        return self
+
+    @model_validator(mode="after")
+    def _references(self) -> GraphSpec:
+        def known(place: str, name: str | None, what: Iterable[str]) -> None:
+            if name is not None and name not in (what := tuple(what)):
+                raise Refused(f"{place}: {name!r} is not there{near(name, what) if what else ''}")
+
+        moments: dict[str, Moment | None] = {
+            f"patient.{n}": getattr(self.patient, n) for n in ("origin", "entry", "exit")
+        }
+        for name, node in self.nodes.items():
+            known(f"nodes.{name}.hierarchy", node.hierarchy, self.hierarchies)
+            if node.of is not None:
+                known(f"nodes.{name}.of", node.of, [n for n, o in self.nodes.items() if o.of is None])
+                if node.hierarchy is None:
+                    raise Refused(f"nodes.{name}.hierarchy: this key is needed")
+        for name, outcome in self.outcomes.items():
+            place = f"outcomes.{name}"
+            if isinstance(outcome, SurvivalSpec):
+                moments[f"{place}.exit"] = outcome.exit
+                for cause, how in outcome.parts:
+                    known(f"{place}.causes.{cause}.node", how.node, self.nodes)
+            else:
+                known(f"{place}.node", outcome.node, self.nodes)
+            if isinstance(outcome, DiagnosisSpec):
+                for kind in outcome.inputs:
+                    known(f"{place}.inputs", kind, self.nodes)
+            if isinstance(outcome, ProgressionSpec):
+                survival = [n for n, o in self.outcomes.items() if isinstance(o, SurvivalSpec)]
+                known(f"{place}.gone", outcome.gone, survival)
+        for place, moment in moments.items():
+            if isinstance(moment, PickSpec):
+                known(f"{place}.node", moment.node, self.nodes)
+                if moment.node is None and self.format is None:
+                    raise Refused(f"{place}: codes of what? add node = KIND")
+        if isinstance(self.patient.origin, PickSpec) and self.patient.origin.node is not None:
+            raise Refused("patient.origin: day 0 comes from a column, or from the codes of a format")
+        return self
+
+    @model_validator(mode="after")
+    def _no_answer_among_the_inputs(self) -> GraphSpec:
+        for name, outcome in self.outcomes.items():
+            answer = set(_columns(outcome, self.patient))
+            if leak := set(self.patient.columns) & answer:
                 raise Refused(
                     f"patient: static column {sorted(leak)[0]!r} is part of outcome {name!r}; "
                     "an input that holds the answer is refused"
                 )
+            for kind, node in self.nodes.items():
+                if node.table in _tables(outcome) and (leak := set(node.columns or ()) & answer):
+                    raise Refused(
+                        f"nodes.{kind}: column {sorted(leak)[0]!r} is part of outcome {name!r}; "
+                        "an input that holds the answer is refused"
+                    )
         return self
 
     @property
@@ -254,6 +617,7 @@ class GraphSpec(Record):
             for kind, node in self.nodes.items()
             for rule in node.edges
         ]
+        pairs += [(node.of, "is_a", kind) for kind, node in self.nodes.items() if node.of is not None]
         pairs += [("timepoint", "of", "patient"), ("timepoint", "next", "timepoint")]
         return tuple(e for s, rule, t in pairs for e in ((s, rule, t), (t, f"rev_{rule}", s)))
 
@@ -277,18 +641,37 @@ class GraphSpec(Record):
     def hash(self) -> str:
         """sha256 over the meaning: comments, order and source of the TOML do not change it."""
         meaning = json.loads(self.to_json()) | {"source": ""}
-        order = {"nodes": list(self.nodes), "causes": {n: o.cause_names for n, o in self.outcomes.items()}}
+        names = {
+            name: o.cause_names
+            if isinstance(o, SurvivalSpec)
+            else o.class_names
+            if isinstance(o, DiagnosisSpec)
+            else ()
+            for name, o in self.outcomes.items()
+        }
+        order = {"nodes": list(self.nodes), "causes": names}
         return hashlib.sha256(json.dumps([meaning, order], sort_keys=True).encode()).hexdigest()
 
 
-def _columns(outcome: OutcomeSpec) -> Iterator[str]:
+def _columns(outcome: OutcomeSpec, patient: PatientSpec) -> Iterator[str]:
     """The columns that hold the answer."""
-    for cause in (outcome.causes or {}).values():
-        yield from (column for column in (cause.time, cause.flag) if column)
+    if isinstance(outcome, DiagnosisSpec):
+        yield from (column for column in (outcome.column, outcome.known) if column)
+    if not isinstance(outcome, SurvivalSpec):
+        return
+    for _, cause in outcome.parts:
+        if not cause.where:  # rows of an event table are told apart by their words
+            yield from (column for column in (cause.time, cause.flag) if column)
     if outcome.status:
         yield from (outcome.status.column, outcome.status.time)
-    if outcome.exit:
-        yield outcome.exit
+    yield from (end for end in (outcome.exit, patient.exit) if isinstance(end, str))
+
+
+def _tables(outcome: OutcomeSpec) -> set[str | None]:
+    if isinstance(outcome, ProgressionSpec):
+        return set()
+    parts = outcome.parts if isinstance(outcome, SurvivalSpec) else ()
+    return {outcome.table, *(part.table for _, part in parts)} - {None}
 
 
 SHIPPED = Path(__file__).parent.parent / "specs"
@@ -338,31 +721,75 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first complaint of pydantic as one line: where, what it shows, what would do."""
     errors = error.errors()
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    *where, last = first["loc"] or ("",)
-    if first["type"] == "extra_forbidden":
-        place = ".".join(map(str, where)) or "top level"
-        return f"{place}: unknown key {str(last)!r}{near(str(last), _known(model, where))}"
-    place = ".".join(map(str, first["loc"])) or "top level"
-    if first["type"] == "missing":
-        return f"{place}: this key is needed"
-    if first["type"] == "value_error":
-        return f"{place}: {first['ctx']['error']}" if first["loc"] else str(first["ctx"]["error"])
+    where = _without_tags(model, first["loc"])
+    place = ".".join(map(str, where)) or "top level"
+    match first["type"]:
+        case "extra_forbidden":
+            above = ".".join(map(str, where[:-1])) or "top level"
+            return f"{above}: unknown key {str(where[-1])!r}{near(str(where[-1]), _known(model, where[:-1]))}"
+        case "missing":
+            return f"{place}: this key is needed"
+        case "union_tag_not_found":
+            return f"{place}.kind: this key is needed"
+        case "union_tag_invalid":
+            kinds = re.findall(r"'(\w+)'", first["ctx"]["expected_tags"])
+            return f"{place}.kind: unknown {first['ctx']['tag']!r}{near(first['ctx']['tag'], kinds)}"
+        case "value_error":
+            return f"{place}: {first['ctx']['error']}" if where else str(first["ctx"]["error"])
     return f"{place}: {first['msg'].replace('valid tuple', 'list')}, not {first['input']!r}"
+
+
+def _without_tags(model: Any, loc: tuple[int | str, ...]) -> list[int | str]:
+    """The way to a key as the TOML has it: without the names by which pydantic tells its forms apart."""
+    way: list[int | str] = []
+    forms = [model]
+    for step in loc:
+        if isinstance(step, int):  # of a list
+            forms = [m for form in forms for m in _members(form)] or forms
+            continue
+        inner = [m for form in forms for m in _step(form, step)]
+        if inner or not any(_is_form(form, step) for form in forms):
+            way.append(step)
+            forms = inner
+        else:
+            forms = [form for form in forms if _is_form(form, step)]
+    return way
+
+
+def _forms(annotation: Any) -> list[Any]:
+    """What may stand there: the members of a union, without None and without annotations."""
+    if typing.get_origin(annotation) is Annotated:
+        return _forms(typing.get_args(annotation)[0])
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return [form for a in typing.get_args(annotation) for form in _forms(a) if form is not type(None)]
+    return [annotation]
+
+
+def _members(form: Any) -> list[Any]:
+    """What a list may hold."""
+    return _forms(typing.get_args(form)[0]) if typing.get_origin(form) is tuple else []
+
+
+def _is_form(form: Any, step: int | str) -> bool:
+    kind = form.model_fields.get("kind") if hasattr(form, "model_fields") else None
+    return step in (getattr(form, "__name__", ""), *typing.get_args(kind.annotation if kind else None))
+
+
+def _step(form: Any, step: int | str) -> list[Any]:
+    """What stands under a key of a form; nothing where it has no such key."""
+    if typing.get_origin(form) is dict:
+        return _forms(typing.get_args(form)[1])
+    if not hasattr(form, "model_fields"):
+        return []
+    fields = {field.alias or name: field for name, field in form.model_fields.items()}
+    return _forms(fields[str(step)].annotation) if str(step) in fields else []
 
 
 def _known(model: Any, where: list[int | str]) -> tuple[str, ...]:
     """The keys allowed at a place of a model."""
+    forms = [model]
     for step in where:
-        if typing.get_origin(model) is dict:
-            model = typing.get_args(model)[1]
-            continue
-        fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        model = _plain(fields[str(step)].annotation)
-    return tuple(field.alias or name for name, field in _plain(model).model_fields.items())
-
-
-def _plain(annotation: Any) -> Any:
-    """Without `| None`."""
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        return next(a for a in typing.get_args(annotation) if a is not type(None))
-    return annotation
+        forms = [inner for form in forms for inner in _step(form, step)]
+        forms = [one for form in forms for one in _members(form) or [form]]
+    fields = (item for form in forms if hasattr(form, "model_fields") for item in form.model_fields.items())
+    return tuple(dict.fromkeys(field.alias or name for name, field in fields))

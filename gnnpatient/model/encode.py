@@ -173,7 +173,7 @@ def _positions(names: tuple[str, ...], known: tuple[str | None, ...], device: to
 
 
 class Encode(nn.Module):
-    """Every node's own content as channels: code, value, given or not, age; for a patient the statics.
+    """Every node's own content as channels: code, value, given or not, age, running or not; a patient's statics.
 
     Names are matched by name. An unseen code is a zero vector with its age, an unseen level likewise. A node
     kind that these graphs lack has zero rows, one that the model does not know is left out.
@@ -190,6 +190,7 @@ class Encode(nn.Module):
             _rows(0, len(names) - 1, channels) for names in vocabulary.codes.values()
         )
         self.missing = nn.Parameter(torch.zeros(len(vocabulary.codes), channels))
+        self.open = nn.Parameter(torch.zeros(len(vocabulary.codes), channels))
         self.level = nn.ParameterList(_rows(2, len(names), channels) for names in vocabulary.levels.values())
         self.time = nn.ModuleList(nn.Linear(2, channels) for _ in vocabulary.kinds[:-1])
         self.static = nn.Linear(2 + 2 * len(vocabulary.numbers), channels)
@@ -220,7 +221,7 @@ class Encode(nn.Module):
         feature = torch.cat([self.times(kind, nodes.age), 1 - given[:, None]], 1)
         time = cast(nn.Linear, self.time[i])
         weight = torch.cat([time.weight, self.missing[i, :, None]], 1)
-        x = nn.functional.linear(feature, weight, time.bias)
+        x = nn.functional.linear(feature, weight, time.bias) + nodes.open[:, None] * self.open[i]
         slope = nn.functional.pad(self.slope[i], (0, 0, 1, 0))  # the values of unknown codes share no unit
         return x + _take(self.code[i], code) + z[:, None] * _take(slope, code)
 

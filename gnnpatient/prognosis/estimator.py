@@ -162,11 +162,12 @@ class PrognosisModel(BaseEstimator):
             raise Refused(
                 f"outcomes = {self.outcomes!r}; a list of names would do, as in [{self.outcomes!r}]"
             )
-        if self.outcomes is None:
-            return X.cohort.outcome_names()
-        if not self.outcomes:
+        if self.outcomes is not None and not self.outcomes:
             raise Refused("outcomes = []; name at least one, or leave it out for all")
-        return tuple(n for name in self.outcomes for n in X.cohort.outcome_names(name))
+        names = X.cohort.outcome_names() if self.outcomes is None else tuple(self.outcomes)
+        for name in names:
+            X.cohort.survival(name)  # refused where it is of a kind that has no head
+        return names
 
     def _kinds(self, X: Landmarks) -> tuple[str, ...] | None:
         if isinstance(self.kinds, str):
@@ -185,7 +186,7 @@ class PrognosisModel(BaseEstimator):
                     "y: a structured array of event and time, one entry an ask, for a model of one outcome"
                 )
             event, time = (y[field] for field in y.dtype.names)
-            causes = X.cohort.outcomes[names[0]].causes
+            causes = X.cohort.survival(names[0]).causes
             if event.dtype.kind not in "biu" or not ((event >= 0) & (event <= len(causes))).all():
                 raise Refused(
                     f"y: its first field is the event: 0 censored, 1 to {len(causes)} for {', '.join(causes)}"
@@ -203,7 +204,7 @@ class PrognosisModel(BaseEstimator):
             event, time = np.zeros(len(X), np.int64), np.full(len(X), np.nan)
             truth = X[at_risk].outcome(name)
             event[at_risk], time[at_risk] = truth["event"], truth["time"]
-            targets[name] = Target(X.cohort.outcomes[name].causes, event, time)
+            targets[name] = Target(X.cohort.survival(name).causes, event, time)
         return targets
 
     def forecast(self, X: Landmarks) -> dict[str, Forecast]:

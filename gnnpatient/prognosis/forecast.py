@@ -197,7 +197,7 @@ def restrict(landmarks: Landmarks, kinds: Sequence[str] | None) -> Landmarks:
     if kinds is None:
         return landmarks
     cohort = landmarks.cohort.only(kind for kind in kinds if kind in landmarks.cohort.spec.nodes)
-    return Landmarks(cohort, landmarks.patient, landmarks.at)
+    return Landmarks(cohort, landmarks.patient, landmarks.at, landmarks.to)
 
 
 def pick_device(device: str) -> torch.device:

@@ -195,7 +195,7 @@ def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:
         raise Refused(f"test {share:g}; a share from 0 to below 1 would do")
     group, member = np.unique(cohort.groups, return_inverse=True)
     stratum = np.zeros(len(group), np.int64)
-    np.maximum.at(stratum, member, cohort.outcomes[outcome].event)
+    np.maximum.at(stratum, member, cohort.survival(outcome).event)
     shuffled = np.random.default_rng(seed).permutation(len(group))
     order = shuffled[np.argsort(stratum[shuffled], kind="stable")]
     step = np.floor(

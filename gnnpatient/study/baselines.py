@@ -60,7 +60,7 @@ class StackedCox(BaseEstimator):
             )
             if not event.any():
                 raise Refused(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
-            self.causes_[name] = X.cohort.outcomes[name].causes
+            self.causes_[name] = X.cohort.survival(name).causes
             self.grid_[name] = np.linspace(0, horizon, POINTS + 1)[1:]
             self.models_[name] = [
                 self._cox(asks, event == k, time) if (event == k).any() else None

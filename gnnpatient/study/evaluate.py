@@ -139,7 +139,7 @@ def evaluate(
     if not len(asks):
         raise Refused("nobody left to score; give other landmarks or another cohort")
     truth = asks.outcome(outcome)
-    causes = asks.cohort.outcomes[outcome].causes
+    causes = asks.cohort.survival(outcome).causes
     for horizon in horizons:
         if not np.isclose(scored.times, horizon, rtol=1e-9, atol=0).any():
             raise Refused(
@@ -152,7 +152,7 @@ def evaluate(
         )
         rows += part.rows(causes, against, n, seed, group or None)
     who, first = np.unique(asks.patient, return_index=True)
-    events = asks.cohort.outcomes[outcome].event[who]
+    events = asks.cohort.survival(outcome).event[who]
     counts = {cause: int((events == k).sum()) for k, cause in enumerate(causes, 1)}
     return Evaluation(outcome, len(first), held_out, counts, rows)
 

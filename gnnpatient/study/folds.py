@@ -33,7 +33,7 @@ class Fold:
 def read_folds(path: str | Path, cohort: Cohort, repeats: int | None = None) -> list[Fold]:
     """The splits of a file; refused where a patient stands on both sides of one, or is not in the cohort."""
     path = Path(path)
-    table = read_table(path.parent, path.name)
+    table = read_table(path.parent, path.name).lazy().collect()
     if missing := {"repeat", "fold", "id"} - set(table.columns):
         raise Refused(f"{path}: no column {sorted(missing)[0]!r}; a fold file has repeat, fold, id")
     dtype = table["id"].dtype

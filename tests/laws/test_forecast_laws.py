@@ -4,7 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -74,7 +74,7 @@ def shortened(cohort: Cohort, day: float) -> Cohort:
     def sooner(e: Events) -> Events:
         seen = e.known <= day * DAY
         ptr = np.concatenate([[0], np.bincount(e.patient[seen], minlength=len(e.ptr) - 1).cumsum()])
-        return Events(ptr, *(getattr(e, f.name)[seen] for f in fields(e)[1:]))
+        return Events(**{name: ptr if name == "ptr" else c[seen] for name, c in e.columns().items()})
 
     return replace(cohort, events={k: sooner(e) for k, e in cohort.events.items()})
 
@@ -116,7 +116,7 @@ def test_alone_or_together(cohort, model):
 
 def _only_first(e: Events, patients: int) -> Events:
     n = e.ptr[patients]
-    return Events(np.minimum(e.ptr, n), *(getattr(e, f.name)[:n] for f in fields(e)[1:]))
+    return Events(**{k: np.minimum(c, n) if k == "ptr" else c[:n] for k, c in e.columns().items()})
 
 
 def test_a_batch_is_cut_where_it_gets_long(cohort, model, monkeypatch):

@@ -30,10 +30,11 @@ MAY_IMPORT = {  # a folder or top file, and the ones it may import
     "cli": BASE | {"cohort", "model", "prognosis", "study", "patient", "testing", "scale"},
 }
 INSIDE = {  # the files of a folder, each may import those named before it
-    "cohort": "spec readers events imaging embed packed landmarks build view cohort datasets",
+    "cohort": "spec readers hierarchy aces source patients events imaging embed packed outcomes labels landmarks "
+    "build view cohort propose datasets",
     "model": "encode network heads loss model",
     "prognosis": "forecast card checkpoint fit estimator run",
-    "study": "folds baselines evaluate fusion subgroups",
+    "study": "describe leaks folds baselines evaluate fusion subgroups",
     "patient": "picture trajectory explain similar page serve",
 }
 ONLY_IN = {  # packages that stay where they are

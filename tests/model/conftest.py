@@ -47,6 +47,7 @@ def make_graphs(
             age=400 * torch.rand(n, generator=draw),
             owner=own,
             timepoint=timepoint,
+            open=torch.arange(n) % 3 == 0,
         )
         at = torch.stack([torch.arange(n), timepoint])
         edges |= _both(kind, "at", "timepoint", at)
@@ -54,7 +55,7 @@ def make_graphs(
     index = torch.arange(len(owner))
     nothing = torch.full((len(owner),), torch.nan)
     age = 400 * torch.rand(len(owner), generator=draw)
-    nodes["timepoint"] = Nodes(_ptr(owner, asks), torch.zeros_like(index), nothing, age, owner, index)
+    nodes["timepoint"] = Nodes(_ptr(owner, asks), torch.zeros_like(index), nothing, age, owner, index, index < 0)
     edges |= _both("timepoint", "of", "patient", torch.stack([index, owner]))
     edges |= _both("timepoint", "next", "timepoint", _pairs(owner, draw))
     number = 50 + 10 * torch.randn(asks, 2, generator=draw)
@@ -82,6 +83,7 @@ def one(graphs: Graphs, ask: int) -> Graphs:
             age=all_nodes.age[mine],
             owner=all_nodes.owner[mine] - ask,
             timepoint=all_nodes.timepoint[mine] - start["timepoint"],
+            open=all_nodes.open[mine],
         )
     edges = {}
     for (source, name, target), edge in graphs.edges.items():

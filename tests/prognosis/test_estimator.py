@@ -14,7 +14,7 @@ from sksurv.functions import StepFunction
 from sksurv.util import Surv
 
 from gnnpatient import PatientKFold, PrognosisModel, Refused, StratifiedPatientKFold
-from gnnpatient.cohort.packed import Survival
+from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.spec import DAY
 from gnnpatient.metrics import censoring
 from gnnpatient.prognosis import fit as fitting

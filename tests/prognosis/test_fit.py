@@ -9,7 +9,7 @@ import torch
 from sksurv.nonparametric import cumulative_incidence_competing_risks
 
 from gnnpatient import PrognosisModel, Refused
-from gnnpatient.cohort.packed import Survival
+from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.spec import DAY
 from gnnpatient.model.heads import SurvivalConfig, SurvivalHead
 from gnnpatient.prognosis import fit as fitting

@@ -7,7 +7,7 @@ import pytest
 from sksurv.util import Surv
 
 from gnnpatient import Refused
-from gnnpatient.cohort.packed import Survival
+from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.spec import DAY, YEAR
 from gnnpatient.study.baselines import StackedCox, features
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import re
+import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TextIO
 
 import polars as pl
 import pyarrow
 import pyarrow.csv
 
-from gnnpatient.cohort.spec import DAY, TableSpec, near
+from gnnpatient.cohort.readers.database import scan
+from gnnpatient.cohort.spec import DAY, UNITS, TableSpec, TimeSpec, Where, near
 from gnnpatient.errors import Refused
+
+CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+ENDINGS = (*CSV, ".parquet", ".sqlite", ".db", ".duckdb")
+LARGEST = 2 << 30  # bytes that a packed CSV may hold: a small file must not fill the memory
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """Words that mean missing in a number, time or category. In an id only the empty cell does."""
@@ -19,38 +29,53 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 LIFETIME = 125 * 366 * DAY  # a time further from the origin than this is a slip, not a time
 
 
-def read_table(folder: Path, name: str, how: TableSpec | None = None) -> pl.DataFrame:
-    """One file as a frame. CSV cells stay text; parquet keeps its types.
+def read_table(folder: Path, name: str, how: TableSpec | None = None) -> pl.DataFrame | pl.LazyFrame:
+    """One table. CSV cells stay text; parquet, a folder of shards and a database keep their types, unread.
 
     Refused: no such file, no rows, a doubled header, a line with a cell too few or too many, a quote that
-    never ends, a file that is not what its name says.
+    never ends, a file that is not what its name says, a name that leads out of the folder.
     """
     path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise Refused(f"{name}: leads out of {folder}; keep the tables of a cohort in one folder")
+    if (table := scan(folder, name)) is not None:
+        return table
     if not path.is_file():
-        there = sorted(p.name for p in folder.glob("*") if p.suffix in (".csv", ".parquet"))
+        there = sorted(p.name for p in folder.glob("*") if p.name.endswith(ENDINGS))
         raise Refused(f"{path}: no such file{near(name, there) if there else ''}")
     try:
         if path.suffix == ".parquet":
-            table = pl.read_parquet(path)
-        elif path.suffix == ".csv":
-            table = _read_csv(path, how or TableSpec())
+            lazy = pl.scan_parquet(path)
+            empty = not lazy.select(pl.len()).collect().item()
+        elif path.name.endswith(CSV):
+            frame = _read_csv(path, how or TableSpec())
+            empty, lazy = not len(frame), None
         else:
-            raise Refused(f"{path}: a table is .csv or .parquet, not {path.suffix or 'without a suffix'!r}")
+            raise Refused(
+                f"{path}: a table is .csv, .parquet, a folder of .parquet, or FILE.sqlite/TABLE or FILE.duckdb/TABLE"
+            )
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise Refused(f"{path}: {str(error).splitlines()[0]}") from None
-    if not len(table):
+        raise Refused(f"{path}: {_first_line(error)}") from None
+    if empty:
         raise Refused(f"{path}: no rows")
-    return table
+    return frame if lazy is None else lazy
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
     """By pyarrow, which counts the cells of every line; polars fills a short one with nulls in silence."""
-    encoding, separator = how.encoding, how.separator
+    encoding, separator = how.encoding, _separator(path, how)
     try:
-        with path.open(encoding=encoding.replace("utf-8", "utf-8-sig"), newline="") as handle:
+        with _open(path, encoding) as handle:
             header = next(csv.reader(handle, delimiter=separator), [])
     except (UnicodeError, LookupError):
         raise Refused(_encoding(path, how)) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise Refused(f"{path}: {_first_line(error)}") from None
+    quotes = _quotes(path)
     if doubled := [name for i, name in enumerate(header) if name in header[:i]]:
         raise Refused(f"{path}: column {doubled[0]!r} stands twice in the header")
     if not header:
@@ -85,11 +110,11 @@ def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
                 if len(header) == 1 and other
                 else ""
             )
-            raise Refused(f"{path}: {uneven[0]}{hint}{_unclosed(path, how)}") from None
+            raise Refused(f"{path}: {uneven[0]}{hint}{_unclosed(path, how, quotes)}") from None
         if isinstance(error, UnicodeError) or "UTF8" in str(error):
             raise Refused(_encoding(path, how)) from None
         raise Refused(f"{path}: {str(error).splitlines()[0]}") from None
-    if lost := _unclosed(path, how):
+    if lost := _unclosed(path, how, quotes):
         raise Refused(f"{path}{lost.replace(';', ':', 1)}")
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
@@ -100,20 +125,69 @@ def _encoding(path: Path, how: TableSpec) -> str:
     return f"{path}: not {how.encoding}; set encoding, as in [tables.{path.name!r}] encoding = 'latin1'"
 
 
-def _unclosed(path: Path, how: TableSpec) -> str:
+def _separator(path: Path, how: TableSpec) -> str:
+    """That of the spec; without one, a tab for what is called .tsv."""
+    named = "separator" in how.model_fields_set
+    return "\t" if not named and ".tsv" in path.name else how.separator
+
+
+def _open(path: Path, encoding: str) -> TextIO:
+    """The text of a CSV, unpacked where it is packed."""
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    return opener(path, "rt", encoding=encoding.replace("utf-8", "utf-8-sig"), newline="")
+
+
+def _quotes(path: Path) -> int:
+    """How many quotes a CSV holds; a packed one that holds too much is refused before it fills the memory."""
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    quotes = size = 0
+    try:
+        with opener(path, "rb") as raw:
+            for chunk in iter(lambda: raw.read(1 << 20), b""):
+                quotes, size = quotes + chunk.count(b'"'), size + len(chunk)
+                if size > LARGEST and path.suffix == ".gz":
+                    raise Refused(f"{path}: unpacks to more than 2 GB; unpack it, or write it as parquet")
+    except (OSError, EOFError, zlib.error) as error:
+        raise Refused(f"{path}: {_first_line(error)}") from None
+    return quotes
+
+
+def _unclosed(path: Path, how: TableSpec, quotes: int) -> str:
     """Where a quote begins that never ends and swallows the rest of the file; "" where there is none."""
-    with path.open("rb") as raw:
-        if not sum(chunk.count(b'"') for chunk in iter(lambda: raw.read(1 << 20), b"")) % 2:
-            return ""
+    if not quotes % 2:
+        return ""
     start = 1
-    with path.open(encoding=how.encoding, newline="") as handle:
-        lines = csv.reader(handle, delimiter=how.separator, strict=True)
+    with _open(path, how.encoding) as handle:
+        lines = csv.reader(handle, delimiter=_separator(path, how), strict=True)
         try:
             for _ in lines:
                 start = lines.line_num + 1
         except csv.Error:
             return f"; a quote on line {start} is never closed"
     return ""
+
+
+def fits(where: Where) -> pl.Expr:
+    """Whether a row fits every column's patterns, in which * stands for any text."""
+    fit = pl.lit(True)
+    for name, patterns in where.items():
+        exact = [p for p in patterns if "*" not in p]
+        cell = pl.col(name).cast(pl.String)
+        test = cell.is_in(exact)
+        for pattern in patterns:
+            if "*" in pattern:
+                test = test | cell.str.contains(glob(pattern))
+        fit = fit & test.fill_null(False)
+    return fit
+
+
+def glob(pattern: str) -> str:
+    """A pattern with * as a regular expression for the whole text.
+
+    >>> glob("LAB//*")
+    '^LAB//.*$'
+    """
+    return "^" + ".*".join(re.escape(part) for part in pattern.split("*")) + "$"
 
 
 def column(table: pl.DataFrame, name: str, file: str) -> pl.Series:
@@ -157,38 +231,97 @@ def number(series: pl.Series) -> tuple[pl.Series, pl.Series]:
     return value.set(bad, None), bad
 
 
-def moment(series: pl.Series, origin: pl.Series | None, where: str) -> tuple[pl.Series, pl.Series, pl.Series]:
+def moment(
+    series: pl.Series,
+    origin: pl.Series | None,
+    where: str,
+    how: TimeSpec | None = None,
+    bare: pl.Series | None = None,
+    line: Callable[[int], int] = lambda row: row + 2,
+) -> tuple[pl.Series, pl.Series, pl.Series]:
     """Seconds after the origin of each row, whether it is a bare date, and where a cell is not a time.
 
-    Numbers are days after the origin; text is ISO 8601 and needs `origin` (seconds since 1970 of each row).
-    A bare date gives the first second of its day.
+    Numbers and durations are time after the origin; dates are ISO 8601 or written as `how.format` says, and need
+    `origin` (seconds since 1970, UTC, of each row). A bare date gives the first second of its day; `bare` says
+    so where the type cannot.
     """
+    how = how or TimeSpec()
     none = pl.Series([False]).new_from_index(0, len(series))
-    if series.dtype.is_temporal():
-        stamp, bare = series.cast(pl.Datetime("us")), none | (series.dtype == pl.Date)
-        days, odd = pl.Series([None], dtype=pl.Float64).new_from_index(0, len(series)), stamp.is_not_null()
+    unset = pl.Series([None], dtype=pl.Float64).new_from_index(0, len(series))
+    if series.dtype == pl.Duration:
+        offset, stamp, odd = series.dt.total_microseconds() / 1e6, _no_stamp(len(series)), none
+        flag = none
+    elif series.dtype.is_temporal():
+        offset, odd = unset, series.is_not_null()
+        flag = none | (series.dtype == pl.Date) if bare is None else bare.fill_null(False)
+        stamp = _utc(series.cast(pl.Datetime("us")) if series.dtype == pl.Date else series, how)
+    elif how.format is not None:
+        offset, cell = unset, series.cast(pl.String).str.strip_chars()
+        cell = cell.set(cell.is_in(MISSING), None)
+        odd, flag = cell.is_not_null(), none | (not re.search(r"%[HIMScrTX]", how.format))
+        stamp = _utc(_written(cell, how.format, where), how)
     else:
-        days, odd = number(series)
+        number_, odd = number(series)
+        offset = number_ * UNITS[how.unit]
         cell = series.cast(pl.String).str.strip_chars().set(~odd, None)
         if (unclear := cell.str.contains(r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}").fill_null(False)).any():
             row = unclear.arg_true()[0]
-            raise Refused(f"{where}, line {row + 2}: {cell[row]!r} is ambiguous; write dates as 2021-03-04")
-        bare = (cell.str.len_chars() == 10).fill_null(False)
+            raise Refused(
+                f"{where}, line {line(row)}: {cell[row]!r} is ambiguous; write dates as 2021-03-04, or set "
+                "time = { format = ... } of that table, as in '%d/%m/%Y'"
+            )
+        flag = (cell.str.len_chars() == 10).fill_null(False)
         date = cell.str.to_datetime("%Y-%m-%d", strict=False, time_unit="us", exact=True)
-        stamp = _clock(cell.str.replace(" ", "T", literal=True)).zip_with(~bare, date)
+        stamp = _clock(cell.str.replace(" ", "T", literal=True), how).zip_with(~flag, _utc(date, how))
     if origin is None and stamp.is_not_null().any():
         raise Refused(f"{where}: holds dates; name the column of day 0 as origin in [patient]")
-    at = (days * DAY).round()
+    at = offset.round()
     if origin is not None:
         at = at.fill_null((stamp.dt.epoch("s") - origin).cast(pl.Float64))
     at = at.set((at.abs() > LIFETIME).fill_null(False), None)
-    bad = at.is_null() & (days.is_not_null() | odd)
-    return at.cast(pl.Int64), bare, bad
+    bad = at.is_null() & (offset.is_not_null() | odd)
+    return at.cast(pl.Int64), flag, bad
 
 
-def _clock(stamp: pl.Series) -> pl.Series:
-    """Dates with a clock time, to the minute, the second or a part of it."""
-    minute = stamp.str.to_datetime("%Y-%m-%dT%H:%M", strict=False, time_unit="us", exact=True)
-    return minute.fill_null(
-        stamp.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us", exact=True)
+def _no_stamp(size: int) -> pl.Series:
+    return pl.Series([None], dtype=pl.Datetime("us")).new_from_index(0, size)
+
+
+def _utc(stamp: pl.Series, how: TimeSpec) -> pl.Series:
+    """Clock times in UTC, without a zone. A moment that a change of the clock leaves out is no time; of one
+    that it doubles, the earlier counts."""
+    dtype = stamp.dtype
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+        return stamp.dt.convert_time_zone("UTC").dt.replace_time_zone(None).cast(pl.Datetime("us"))
+    if how.timezone is None:
+        return stamp.cast(pl.Datetime("us"))
+    local = stamp.dt.replace_time_zone(how.timezone, ambiguous="earliest", non_existent="null")
+    return local.dt.convert_time_zone("UTC").dt.replace_time_zone(None).cast(pl.Datetime("us"))
+
+
+def _written(cell: pl.Series, form: str, where: str) -> pl.Series:
+    try:
+        if re.search(r"%[HIMScrTX]", form):
+            return cell.str.to_datetime(form, strict=False, time_unit="us", exact=True)
+        return cell.str.to_date(form, strict=False, exact=True).cast(pl.Datetime("us"))
+    except pl.exceptions.PolarsError as error:
+        raise Refused(f"{where}: format {form!r}: {_first_line(error)}") from None
+
+
+def _clock(stamp: pl.Series, how: TimeSpec) -> pl.Series:
+    """Dates with a clock time, to the minute, the second or a part of it, with or without an offset to UTC."""
+    zone = stamp.str.extract(r"\d(Z|[+-]\d\d:?\d\d)$", 1)
+    plain = stamp.str.replace(r"(\d)(Z|[+-]\d\d:?\d\d)$", "$1")
+    minute = plain.str.to_datetime("%Y-%m-%dT%H:%M", strict=False, time_unit="us", exact=True)
+    local = minute.fill_null(
+        plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us", exact=True)
+    )
+    if zone.null_count() == len(zone):
+        return _utc(local, how)
+    digits = zone.str.replace_all(r"[^0-9]", "").str.zfill(4)
+    minutes = digits.str.slice(0, 2).cast(pl.Int64, strict=False) * 60
+    minutes = (minutes + digits.str.slice(2, 2).cast(pl.Int64, strict=False)).fill_null(0)
+    ahead = minutes * zone.str.starts_with("-").fill_null(False).cast(pl.Int64).replace({0: -1, 1: 1})
+    return _utc(local, how).zip_with(
+        zone.is_null(), local + pl.Series(ahead * 60_000_000).cast(pl.Duration("us"))
     )

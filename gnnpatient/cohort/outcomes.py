@@ -1,0 +1,281 @@
+"""What is asked of a model, and what came of each patient: survival, diagnosis, progression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from gnnpatient.cohort.spec import DAY, NEVER, ProgressionSpec, seconds
+from gnnpatient.errors import Refused
+
+if TYPE_CHECKING:
+    from gnnpatient.cohort.cohort import Cohort
+    from gnnpatient.cohort.landmarks import Landmarks
+    from gnnpatient.cohort.packed import Events
+
+FOREVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, eq=False)
+class Survival:
+    """Time to the first of several causes, one entry a patient."""
+
+    kind: ClassVar[str] = "survival"
+    time: np.ndarray  # (patient,) int64 seconds: event or end of observation; NEVER = unknown
+    event: np.ndarray  # (patient,) int8: 0 censored, k = causes[k - 1]
+    causes: tuple[str, ...]
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Asks lie before this: (patient,) int64 seconds."""
+        return self.time
+
+    def at_risk(self, asks: Landmarks) -> np.ndarray:
+        """Not failed, still observed: (ask,) bool."""
+        return self.time[asks.patient] > asks.at
+
+    def truth(self, asks: Landmarks) -> np.ndarray:
+        """event (0 censored, k = k-th cause) and time (days after the ask)."""
+        out = np.empty(len(asks), dtype=[("event", np.int8), ("time", np.float64)])
+        out["event"], out["time"] = self.event[asks.patient], (self.time[asks.patient] - asks.at) / DAY
+        return out
+
+    def columns(self) -> dict[str, np.ndarray]:
+        return {"time": self.time, "event": self.event}
+
+    def flow(self, cohort: Cohort) -> dict[str, Any]:
+        """How many patients are left at each step."""
+        known = self.time != NEVER
+        free = known & (self.time > cohort.entry)
+        steps = {"outcome known": known.sum()}
+        if early := int((known & ~free & (self.event > 0)).sum()):
+            steps["event at or before entry (prevalent)"] = early
+        if late := int((known & ~free & (self.event == 0)).sum()):
+            steps["observation ends at or before entry"] = late
+        steps["at risk at entry"] = free.sum()
+        steps |= {f"event: {c}": (free & (self.event == k)).sum() for k, c in enumerate(self.causes, 1)}
+        return {**steps, "censored": (free & (self.event == 0)).sum()}
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """Which class a patient belongs to. Yes, no and *not looked for* are three things."""
+
+    kind: ClassVar[str] = "diagnosis"
+    label: np.ndarray  # (patient,) int16 into classes, -1 = not looked for; with a horizon 1 = ever seen
+    known: np.ndarray  # (patient,) int64 seconds: when the label became known; FOREVER = never
+    end: np.ndarray  # (patient,) int64 seconds: end of observation, FOREVER = not said
+    classes: tuple[str, ...]
+    gap: int  # seconds that an ask must lie before `known`
+    horizon: int | None  # seconds within which the codes must come; None: the label is that of the patient
+    same: bool = False  # about what can be seen now: the label may be known already
+
+    @property
+    def ends(self) -> np.ndarray:
+        if self.same:
+            return self.end
+        first = np.where(self.known == FOREVER, FOREVER, self.known - self.gap + (self.gap > 0))
+        return np.minimum(first, self.end)
+
+    def at_risk(self, asks: Landmarks) -> np.ndarray:
+        """Still observed, the label not known for another `gap`, and (without a horizon) one that is given."""
+        open_ = asks.at < self.ends[asks.patient]
+        return open_ & (self.label[asks.patient] >= 0) if self.horizon is None else open_
+
+    def truth(self, asks: Landmarks) -> np.ndarray:
+        """label (-1 = not looked for, or not observed long enough), time until it is known (days, or nan)."""
+        out = np.empty(len(asks), dtype=[("label", np.int16), ("time", np.float64)])
+        known, end = self.known[asks.patient], self.end[asks.patient]
+        out["time"] = np.where(known == FOREVER, np.nan, (known - asks.at.astype(np.float64)) / DAY)
+        out["label"] = self.label[asks.patient]
+        if self.horizon is not None:
+            until = asks.at + self.horizon
+            out["label"] = np.where(known <= until, 1, np.where(end >= until, 0, -1))
+        return out
+
+    def columns(self) -> dict[str, np.ndarray]:
+        return {"label": self.label, "known": self.known, "end": self.end}
+
+    def flow(self, cohort: Cohort) -> dict[str, Any]:
+        """How many patients are left at each step."""
+        given = self.label >= 0
+        steps = {"looked for": given.sum()}
+        free = given & (cohort.entry < self.ends)
+        steps["not known at entry"] = free.sum()
+        names = ("not seen", "ever seen") if self.horizon is not None else self.classes
+        return steps | {f"label: {c}": (free & (self.label == k)).sum() for k, c in enumerate(names)}
+
+
+@dataclass(frozen=True, eq=False)
+class Progression:
+    """How a value goes on after the ask: its next value, its change, or the time until it is worse."""
+
+    kind: ClassVar[str] = "progression"
+    spec: ProgressionSpec
+    code: np.ndarray  # (code,) bool: which codes of the kind are followed
+    events: Events  # of the kind
+    gone: Survival | None  # what ends it
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """Event 1 is worse, the others end it; of target = "worse"."""
+        return ("worse", *(self.gone.causes if self.gone else ()))
+
+    @property
+    def ends(self) -> np.ndarray:
+        """The end of what ends it, and the last value: afterwards there is nothing to see."""
+        last = np.full(len(self.events.ptr) - 1, NEVER)
+        rows = self._followed
+        np.maximum.at(last, self.events.patient[rows], self.events.happened[rows])
+        return last if self.gone is None else np.minimum(last, self.gone.time)
+
+    @property
+    def _followed(self) -> np.ndarray:
+        return np.flatnonzero(self.code[self.events.code] & np.isfinite(self.events.value))
+
+    def baseline(self, asks: Landmarks) -> np.ndarray:
+        """The last value known at each ask, of one moment the mean; nan = none: (ask,) float64."""
+        owner, row = self._rows(asks)
+        seen = self.events.known[row] <= asks.at[owner]
+        if self.events.replaced is not None:
+            seen &= self.events.replaced[row] > asks.at[owner]
+        owner, row = owner[seen], row[seen]
+        latest = np.full(len(asks), NEVER)
+        np.maximum.at(latest, owner, self.events.happened[row])
+        final = self.events.happened[row] == latest[owner]
+        return _mean(owner[final], self.events.value[row[final]], len(asks))
+
+    def _rows(self, asks: Landmarks) -> tuple[np.ndarray, np.ndarray]:
+        """Every row of the codes of each ask's patient: (pair,) ask, (pair,) row."""
+        rows = self._followed
+        ptr = np.searchsorted(rows, self.events.ptr)  # rows are sorted, patients lie back to back
+        start, count = ptr[asks.patient], ptr[asks.patient + 1] - ptr[asks.patient]
+        owner = np.repeat(np.arange(len(asks)), count)
+        local = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
+        return owner, rows[start[owner] + local]
+
+    def at_risk(self, asks: Landmarks) -> np.ndarray:
+        """Not gone, and with a value to compare with where one is needed, which is not worse already."""
+        free = np.ones(len(asks), bool) if self.gone is None else self.gone.at_risk(asks)
+        if self.spec.target == "value":
+            return free
+        base = self.baseline(asks)
+        free = free & np.isfinite(base)
+        if self.spec.worse is not None and self.spec.worse.reaches is not None:
+            free &= base < self.spec.worse.reaches
+        return free
+
+    def truth(self, asks: Landmarks) -> np.ndarray:
+        """What came of each ask, among visits after it.
+
+        worse: event (0 not by `time`, 1 worse, 1 + k gone by the k-th cause), time (days: of the visit that
+        shows it, of the end, or the last that is known), after (days: the last visit that does not show it).
+        value, change: value (nan = not seen within the window around `to`), to (days), time (days of that
+        visit), baseline, gone (whether the patient was gone by `to`).
+        """
+        return self._worse(asks) if self.spec.worse is not None else self._value(asks)
+
+    def _later(self, asks: Landmarks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows after each ask, the amended form of each: ask, time in seconds after it, value."""
+        owner, row = self._rows(asks)
+        later = self.events.happened[row] > asks.at[owner]
+        if self.events.replaced is not None:
+            later &= self.events.replaced[row] == FOREVER
+        owner, row = owner[later], row[later]
+        return owner, self.events.happened[row] - asks.at[owner], self.events.value[row].astype(np.float64)
+
+    def _worse(self, asks: Landmarks) -> np.ndarray:
+        assert self.spec.worse is not None and self.spec.horizon is not None
+        rule, horizon, size = self.spec.worse, seconds(self.spec.horizon), len(asks)
+        base = self.baseline(asks)
+        owner, after, value = self._later(asks)
+        limit = base[owner]
+        if rule.times is not None:
+            bad = value >= limit * rule.times if rule.times > 1 else value <= limit * rule.times
+        elif rule.plus is not None:
+            bad = value >= limit + rule.plus if rule.plus > 0 else value <= limit + rule.plus
+        else:
+            bad = value >= rule.reaches
+        first = np.full(size, FOREVER)
+        np.minimum.at(first, owner[bad], after[bad])
+        seen = np.zeros(size, np.int64)  # the ask itself: the value known then is not worse
+        np.maximum.at(seen, owner[after < first[owner]], after[after < first[owner]])
+        event, time = np.zeros(size, np.int8), seen.copy()
+        if self.gone is not None:
+            end = self.gone.time[asks.patient] - asks.at
+            event = np.where(self.gone.event[asks.patient] > 0, 1 + self.gone.event[asks.patient], 0)
+            time = np.where(event > 0, end, seen)
+            first = np.where(first <= end, first, FOREVER)
+        event, time = np.where(first < FOREVER, 1, event), np.where(first < FOREVER, first, time)
+        beyond = time > horizon
+        out = np.empty(size, dtype=[("event", np.int8), ("time", np.float64), ("after", np.float64)])
+        out["event"] = np.where(beyond, 0, event)
+        out["time"] = np.minimum(time, horizon) / DAY
+        out["after"] = np.minimum(seen, horizon) / DAY
+        return out
+
+    def _value(self, asks: Landmarks) -> np.ndarray:
+        if asks.to is None:
+            raise Refused(f"a {self.spec.target} at which time? ask with cohort.at(day, to=DAY)")
+        window, size = seconds(self.spec.window), len(asks)
+        owner, after, value = self._later(asks)
+        away = np.abs(after - (asks.to - asks.at)[owner])
+        inside = away <= window
+        owner, after, value, away = owner[inside], after[inside], value[inside], away[inside]
+        nearest = np.full(size, FOREVER)
+        np.minimum.at(nearest, owner, away)
+        of = away == nearest[owner]
+        time = np.full(size, FOREVER)  # of two visits equally near, the earlier
+        np.minimum.at(time, owner[of], after[of])
+        of &= after == time[owner]
+        base, found = self.baseline(asks), _mean(owner[of], value[of], size)
+        names = [(n, np.float64) for n in ("value", "to", "time", "baseline")] + [("gone", np.bool_)]
+        out = np.empty(size, dtype=names)
+        out["value"] = found - base if self.spec.target == "change" else found
+        out["to"], out["baseline"] = (asks.to - asks.at) / DAY, base
+        out["time"] = np.where(time == FOREVER, np.nan, time / DAY)
+        out["gone"] = False
+        if self.gone is not None:
+            out["gone"] = (self.gone.event[asks.patient] > 0) & (self.gone.time[asks.patient] <= asks.to)
+        return out
+
+    def columns(self) -> dict[str, np.ndarray]:
+        return {}  # it is read from the rows of its kind
+
+    def flow(self, cohort: Cohort) -> dict[str, Any]:
+        """How many patients are left at each step."""
+        rows = self._followed
+        patients, count = np.unique(self.events.patient[rows], return_counts=True)
+        steps = {"with a value": len(patients), "with two or more": int((count > 1).sum())}
+        if self.gone is not None:
+            free = self.gone.time[patients] > cohort.entry[patients]
+            steps["of them at risk at entry"] = int((free & (count > 1)).sum())
+        return steps
+
+
+Outcome = Survival | Diagnosis | Progression
+
+
+def _mean(owner: np.ndarray, value: np.ndarray, size: int) -> np.ndarray:
+    count = np.bincount(owner, minlength=size)
+    total = np.bincount(owner, value.astype(np.float64), minlength=size)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def progression(
+    spec: ProgressionSpec,
+    events: Mapping[str, Events],
+    codes: Mapping[str, tuple[str, ...]],
+    outcomes: Mapping[str, Outcome],
+) -> Progression:
+    """A progression outcome on the rows that are packed."""
+    from fnmatch import fnmatchcase
+
+    names = codes[spec.node]
+    of = [any(fnmatchcase(name, pattern) for pattern in spec.codes) for name in names]
+    gone = outcomes[spec.gone] if spec.gone is not None else None
+    assert gone is None or isinstance(gone, Survival)
+    return Progression(spec, np.array(of), events[spec.node], gone)

@@ -1,0 +1,586 @@
+"""OMOP CDM 5.4: a folder with a parquet or CSV file a table, codes named by their concepts."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+import polars as pl
+import pyarrow
+import pyarrow.csv
+
+from gnnpatient.cohort.readers.door import Door
+from gnnpatient.cohort.readers.meds import DOOR, Schema, end_of_day, settle, taken
+from gnnpatient.errors import Refused
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of one CDM table say what."""
+
+    prefix: str
+    start: str  # of the names <start>_date and <start>_datetime
+    end: str = ""
+    concept: tuple[str, ...] = ()  # the first that is not 0 counts
+    source: str = ""  # what stands for a concept that is missing or 0
+    value: str = ""
+    unit: tuple[str, str] = ("", "")  # concept, source value
+    text: tuple[str, ...] = ()  # the first that is not empty counts
+
+
+_VALUE = "value_as_number"
+_UNIT = ("unit_concept_id", "unit_source_value")
+LAYOUTS = {
+    "visit_occurrence": Layout(
+        "VISIT", "visit_start", "visit_end", ("visit_concept_id",), "visit_source_value"
+    ),
+    "condition_occurrence": Layout(
+        "CONDITION", "condition_start", "condition_end", ("condition_concept_id",), "condition_source_value"
+    ),
+    "drug_exposure": Layout(
+        "DRUG",
+        "drug_exposure_start",
+        "drug_exposure_end",
+        ("drug_concept_id",),
+        "drug_source_value",
+        value="quantity",
+        unit=("", "dose_unit_source_value"),
+    ),
+    "measurement": Layout(
+        "MEASUREMENT",
+        "measurement",
+        concept=("measurement_concept_id",),
+        source="measurement_source_value",
+        value=_VALUE,
+        unit=_UNIT,
+        text=("value_as_string", "value_source_value"),
+    ),
+    "observation": Layout(
+        "OBSERVATION",
+        "observation",
+        concept=("observation_concept_id",),
+        source="observation_source_value",
+        value=_VALUE,
+        unit=_UNIT,
+        text=("value_as_string", "value_source_value"),
+    ),
+    "procedure_occurrence": Layout(
+        "PROCEDURE", "procedure", concept=("procedure_concept_id",), source="procedure_source_value"
+    ),
+    "device_exposure": Layout(
+        "DEVICE",
+        "device_exposure_start",
+        "device_exposure_end",
+        ("device_concept_id",),
+        "device_source_value",
+    ),
+    "note": Layout(
+        "NOTE",
+        "note",
+        concept=("note_class_concept_id", "note_type_concept_id"),
+        source="note_title",
+        text=("note_text",),
+    ),
+    "death": Layout("DEATH", "death"),
+}
+
+STAYS = (9201, 262, 8717, 32037, 8971, 8920, 581379, 581382, 581383, 581384)
+"""Visits whose diagnosis codes are given at their end: inpatient (with or without an emergency room before),
+hospital, intensive care, psychiatric and rehabilitation stays, and inpatient units of their own."""
+
+_ANCESTOR = ("ancestor_concept_id", "descendant_concept_id", "min_levels_of_separation")
+_NAMED = frozenset(  # columns of concepts whose names are used
+    [f"{what}_concept_id" for what in ("gender", "race", "ethnicity", "cause", "value_as")]
+    + [name for layout in LAYOUTS.values() for name in (*layout.concept, layout.unit[0]) if name]
+)
+_VISIT, _END, _STAY = "visit of this row", "end of its visit", "is a stay"
+_GIVEN, _ENDS = "has a time", "has an end"
+_BOUNDS = (4171756, 4171754, 4172704, 4171755)  # operators <, <=, >, >=
+_CODED = "value_as_concept_id"
+_SUFFIXES = (".parquet", ".csv", ".csv.gz")
+_NOTHING = pl.lit(None)
+
+
+def read(folder: Path) -> Door:
+    """The clinical tables of a folder, by the CDM's own names; those without a file are not there.
+
+    A file is <table>.parquet, .csv or .csv.gz, in upper or lower case; CSV is separated by commas or tabs and
+    held in memory as text. Column names are lower case; every column of the source stays beside ours.
+
+    code: "PREFIX//<concept_id> <concept_name>", without the name where no concept table gives it; with
+        concept 0 or none "PREFIX//<source value>"; without either the row is `refused`. A death is "DEATH".
+        A note is named by its class, else its type, else its title. A row with no number but a value concept
+        has "//<name or id of that concept>" at the end of its code.
+    time: the datetime, else the date; exactly 00:00:00 is a bare date. `until`: likewise, of visits,
+        conditions, drugs and devices.
+    known: of conditions only. A code of an inpatient stay (`STAYS`) is known at the end of that visit, never
+        before its own time; any other is known at its time. All other tables are known at their time.
+    value: value_as_number, or the quantity of a drug. A number that was reported as < or > is kept as it is,
+        and counted in the flags. unit: the name of the unit's concept, else its source value, else its id.
+    text: of a note; of a value that is neither number nor concept; of a death its cause.
+    refused: "no patient id", "time is not a date", "end is not a date", "no concept and no source value",
+        "inpatient visit without an end" (of a condition: nothing says when its code was known).
+
+    people, by person_id: `birth` (birth_datetime, else year, month and day as a bare date, a missing month
+    being 1 July and a missing day the 15th); `gender`, `race`, `ethnicity`: the name of the concept, else the
+    source value, else the id; `death`, if there is a death table; `observation_start`, `observation_end` over
+    all observation periods; `last`, when the last event of any table that is not refused has passed (a bare
+    date counts at the end of its day). Events of persons who are not in the person table stay in the tables.
+
+    parents, if there is a concept_ancestor: steps of one level, from the codes that occur upwards, in the
+    prefix of the child; a code with a value concept lies below the same code without.
+
+    Refused: no person table, two files for one table, a file that cannot be read, a column that is missing or
+    has a name of ours, a person without an id, two rows for one person that differ, two deaths of one person.
+    """
+    files = _files(folder)
+    flags: list[str] = []
+
+    def opened(name: str, only: tuple[str, ...] = ()) -> Table | None:
+        if name not in files:
+            return None
+        table = _open(files[name], name, only)
+        if table is None:
+            flags.append(f"{files[name].name}: nothing in it, not even a header; taken as no table")
+        return table
+
+    person = opened("person")
+    if person is None:
+        raise Refused(f"{folder}: no table person; OMOP has person.parquet or person.csv here")
+    events = {name: table for name in LAYOUTS if (table := opened(name)) is not None}
+    for name, table in events.items():
+        taken(table.types, table.file, DOOR | {"time", "code"})
+        _needed(table, LAYOUTS[name])
+    periods, concepts = opened("observation_period"), opened("concept", ("concept_id", "concept_name"))
+    ancestors = opened("concept_ancestor", _ANCESTOR)
+
+    with _polars(folder):
+        links = _links(events, ancestors)
+        names = _names([person, *events.values()], concepts, links)
+        tables = {
+            name: _rows(name, table, LAYOUTS[name], names, events.get("visit_occurrence"))
+            for name, table in events.items()
+        }
+        people = _people(person, names, flags)
+        for part in (_deaths(tables, folder), _observed(periods), _last(tables)):
+            if part is not None:
+                people = people.join(part, on="id", how="left")
+        flags += _notices(events)
+        parents = None if links is None else _parents(links, events, tables, names)
+    return Door(people.sort("id"), tables, tuple(flags), parents)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A file to be scanned, and its columns as expressions; a column that is not there is null."""
+
+    file: Path
+    rows: pl.LazyFrame
+    types: Schema
+
+    def word(self, name: str) -> pl.Expr:
+        """As text without blanks around it; empty is null."""
+        if name not in self.types:
+            return _NOTHING.cast(pl.String)
+        cell = pl.col(name)
+        if self.types[name].is_float():  # whole numbers in a column with gaps, as pandas writes them
+            whole = cell.cast(pl.Int64, strict=False)
+            cell = pl.when(whole == cell).then(whole.cast(pl.String)).otherwise(cell.cast(pl.String))
+        cell = cell.cast(pl.String).str.strip_chars()
+        return pl.when(cell != "").then(cell)
+
+    def ident(self, name: str) -> pl.Expr:
+        """Ids of the CDM are whole numbers: 12.0 is 12."""
+        cell = self.word(name)
+        return cell.str.replace(r"^(-?\d+)\.0$", "$1") if self.types.get(name) == pl.String else cell
+
+    def number(self, name: str) -> pl.Expr:
+        """nan and what is not a number are null."""
+        cell = self.word(name) if self.types.get(name) == pl.String else pl.col(name)
+        return (cell if name in self.types else _NOTHING).cast(pl.Float64, strict=False).fill_nan(None)
+
+    def concept(self, name: str) -> pl.Expr:
+        """Ids of concepts; 0, no matching concept, is null."""
+        cell = self.number(name).cast(pl.Int64, strict=False)
+        return pl.when(cell != 0).then(cell)
+
+    def moment(self, stem: str) -> tuple[pl.Expr, pl.Expr]:
+        """<stem>_datetime, else <stem>_date; and where text is given that ought to be one."""
+        names = [name for name in (f"{stem}_datetime", f"{stem}_date") if name in self.types]
+        time = pl.coalesce([self._stamp(name) for name in names])
+        written = [self.word(name).is_not_null() for name in names if not self.types[name].is_temporal()]
+        return time, pl.any_horizontal(pl.lit(False), *written)
+
+    def _stamp(self, name: str) -> pl.Expr:
+        cell, dtype = pl.col(name), self.types[name]
+        if isinstance(dtype, pl.Datetime) and dtype.time_zone:
+            cell = cell.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        if dtype == pl.Null or dtype.is_temporal():
+            return cell.cast(pl.Datetime("us"))
+        text = self.word(name).str.replace(r"( ?UTC|Z|\+00(:?00)?)$", "").str.replace("T", " ", literal=True)
+        size = text.str.len_bytes()
+        digits = [text.str.slice(0, 4), text.str.slice(4, 2), text.str.slice(6, 2)]
+        full = (  # one form to parse: each further one would be tried on every row
+            pl.when(size == 10)  # 2021-03-04
+            .then(text + " 00:00:00")
+            .when(size == 8)  # 20210304
+            .then(pl.concat_str(digits, separator="-") + " 00:00:00")
+            .when(size == 16)  # 2021-03-04 05:06
+            .then(text + ":00")
+            .otherwise(text)
+        )
+        return full.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us")
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    wanted = {*LAYOUTS, "person", "observation_period", "concept", "concept_ancestor"}
+    for file in sorted(folder.glob("*")):
+        name = file.name.lower()
+        for suffix in _SUFFIXES:
+            if name.endswith(suffix) and (table := name.removesuffix(suffix)) in wanted:
+                if table in found:
+                    raise Refused(f"{folder}: both {found[table].name} and {file.name}; keep one of them")
+                found[table] = file
+    return found
+
+
+def _open(file: Path, name: str, only: tuple[str, ...]) -> Table | None:
+    """Column names in lower case; `only` these, all of which are needed. None: an empty file."""
+    if not file.stat().st_size:
+        return None
+    if file.name.lower().endswith(".parquet"):
+        try:
+            rows = pl.scan_parquet(file, glob=False, hive_partitioning=False)
+            header = rows.collect_schema().names()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise Refused(f"{file}: not a whole parquet file ({str(error).splitlines()[0]})") from None
+        columns = _lower(header, file, only)
+        rows = rows.select(pl.col(old).alias(new) for old, new in columns.items())
+    else:
+        frame = _csv(file, name, only)
+        if frame is None:
+            return None
+        rows = frame.lazy()
+    return Table(file, rows, rows.collect_schema())
+
+
+def _lower(header: list[str], file: Path, only: tuple[str, ...]) -> dict[str, str]:
+    lower = [name.strip().lower() for name in header]
+    if twice := [name for i, name in enumerate(lower) if name in lower[:i]]:
+        raise Refused(f"{file}: column {twice[0]!r} stands twice in the header")
+    if missing := [name for name in only if name not in lower]:
+        raise Refused(f"{file}: no column {missing[0]!r}; OMOP has it there")
+    return {old: new for old, new in zip(header, lower, strict=True) if not only or new in only}
+
+
+def _csv(file: Path, name: str, only: tuple[str, ...]) -> pl.DataFrame | None:
+    """All cells as text, empty ones null. By pyarrow, which counts the cells of every line."""
+
+    def opened() -> IO[bytes]:
+        return cast(IO[bytes], (gzip.open if file.name.lower().endswith(".gz") else open)(file, "rb"))
+
+    try:
+        with opened() as raw:
+            first = raw.readline().decode("utf-8-sig")
+    except UnicodeError:
+        raise Refused(f"{file}: not utf-8; write it as utf-8") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise Refused(f"{file}: {error}") from None
+    if not first.strip():
+        return None
+    separator = "\t" if "\t" in first else ","
+    # the vocabularies come separated by tabs, with quotes that are part of a name
+    quote = '"' if separator == "," or name not in ("concept", "concept_ancestor") else ""
+    header = next(csv.reader([first], delimiter=separator))
+    columns = _lower(header, file, only)
+    uneven: list[str] = []
+
+    def skip(line: pyarrow.csv.InvalidRow) -> str:
+        uneven.append(
+            f"line {line.number} has {line.actual_columns} cells, the header {line.expected_columns}"
+        )
+        return "error"
+
+    def parsed(*, threads: bool) -> pyarrow.Table:  # only one thread knows the number of a line
+        with opened() as raw:
+            return pyarrow.csv.read_csv(
+                raw,
+                pyarrow.csv.ReadOptions(use_threads=threads),
+                pyarrow.csv.ParseOptions(
+                    delimiter=separator,
+                    quote_char=quote or False,
+                    newlines_in_values=bool(quote),
+                    invalid_row_handler=None if threads else skip,
+                ),
+                pyarrow.csv.ConvertOptions(
+                    column_types=dict.fromkeys(header, pyarrow.string()),
+                    include_columns=list(columns),
+                    strings_can_be_null=True,
+                    null_values=[""],
+                ),
+            )
+
+    try:
+        table = parsed(threads=True)
+        with opened() as raw:
+            quotes = sum(part.count(b'"') for part in iter(lambda: raw.read(1 << 20), b"")) if quote else 0
+    except (pyarrow.ArrowInvalid, UnicodeError, OSError, EOFError, zlib.error) as error:
+        with suppress(pyarrow.ArrowInvalid, UnicodeError, OSError, EOFError, zlib.error):
+            parsed(threads=False)
+        if uneven:
+            raise Refused(f"{file}: {uneven[0]}; write every cell") from None
+        if isinstance(error, UnicodeError) or "UTF8" in str(error):
+            raise Refused(f"{file}: not utf-8; write it as utf-8") from None
+        raise Refused(f"{file}: {str(error).splitlines()[0]}") from None
+    if quotes % 2:  # it would swallow the rows that follow
+        raise Refused(f"{file}: a quote is never closed; close it, or double quotes inside a cell")
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame.rename(columns)
+
+
+def _needed(table: Table, layout: Layout) -> None:
+    named = (*layout.concept, *([layout.source] if layout.source else []))
+    for either in (("person_id",), (f"{layout.start}_date", f"{layout.start}_datetime"), named):
+        if either and not any(name in table.types for name in either):
+            raise Refused(f"{table.file}: no column {either[0]!r}; OMOP has it there")
+
+
+@contextmanager
+def _polars(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise Refused(f"{folder}: {str(error).splitlines()[0]}") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """Concepts that occur and have a name."""
+
+    concept: pl.Series
+    name: pl.Series
+
+    def of(self, concept: pl.Expr) -> pl.Expr:
+        """The name of a concept, null where it has none."""
+        return concept.replace_strict(self.concept, self.name, default=None, return_dtype=pl.String)
+
+    def label(self, concept: pl.Expr) -> pl.Expr:
+        """The id of a concept, and its name where it has one."""
+        both = self.concept.cast(pl.String) + " " + self.name
+        alone = concept.cast(pl.String)
+        return concept.replace_strict(self.concept, both, default=alone, return_dtype=pl.String)
+
+
+def _names(tables: list[Table], concepts: Table | None, links: pl.DataFrame | None) -> Names:
+    """Of the concepts that occur only: a full vocabulary has millions."""
+    if concepts is None:
+        return Names(pl.Series(dtype=pl.Int64), pl.Series(dtype=pl.String))
+    used = [
+        table.rows.select(table.concept(name).alias("concept")).unique()
+        for table in tables
+        for name in sorted(_NAMED.intersection(table.types))
+    ]
+    used += [] if links is None else [links.lazy().select(pl.col("parent").alias("concept"))]
+    rows = concepts.rows.select(
+        concepts.concept("concept_id").alias("concept"), concepts.word("concept_name").alias("name")
+    )
+    rows = rows.drop_nulls().join(pl.concat(used), on="concept", how="semi")
+    found = rows.group_by("concept").agg(pl.col("name").min()).collect(engine="streaming")
+    return Names(found["concept"], found["name"])
+
+
+def _main(table: Table, layout: Layout) -> pl.Expr:
+    return pl.coalesce([table.concept(name) for name in layout.concept])
+
+
+def _midnight(time: pl.Expr) -> pl.Expr:
+    return (time.dt.time() == pl.time(0)).fill_null(False)
+
+
+def _rows(name: str, table: Table, layout: Layout, names: Names, visits: Table | None) -> pl.LazyFrame:
+    """One table in the columns of a Door, with those of the source beside them."""
+    # times first, in a step of their own: the rest asks for them again and again
+    time, given = table.moment(layout.start)
+    first = {"id": table.ident("person_id"), "time": time, _GIVEN: given}
+    time = pl.col("time")
+    ours = {"id": pl.col("id"), "time": time, "time_bare": _midnight(time)}
+    refused = [
+        pl.when(pl.col("id").is_null()).then(pl.lit("no patient id")),
+        pl.when(pl.col(_GIVEN) & time.is_null()).then(pl.lit("time is not a date")),
+    ]
+    if f"{layout.end}_date" in table.types or f"{layout.end}_datetime" in table.types:
+        first["until"], first[_ENDS] = table.moment(layout.end)
+        until = pl.col("until")
+        ours |= {"until": until, "until_bare": _midnight(until)}
+        refused.append(pl.when(pl.col(_ENDS) & until.is_null()).then(pl.lit("end is not a date")))
+    first[_VISIT] = table.ident("visit_occurrence_id")
+    rows = table.rows.select(**first, **{column: pl.col(column) for column in table.types})
+    if name == "condition_occurrence" and visits is not None:
+        rows = rows.join(_stays(visits), on=_VISIT, how="left", maintain_order="left")
+        end, stay = pl.col(_END), pl.col(_STAY).fill_null(False)
+        later = end_of_day(end, _midnight(end)) > end_of_day(time, _midnight(time))
+        known = pl.when(stay & later).then(end).otherwise(time)
+        ours |= {"known": known, "known_bare": _midnight(known)}
+        refused.append(pl.when(stay & end.is_null()).then(pl.lit("inpatient visit without an end")))
+
+    value = table.number(layout.value)
+    if layout.value in table.types:
+        ours["value"] = value
+    unit, written = layout.unit
+    if unit in table.types or written in table.types:
+        concept = table.concept(unit)
+        ours["unit"] = pl.coalesce(names.of(concept), table.word(written), concept.cast(pl.String))
+    if name == "death":
+        code, cause = pl.lit("DEATH"), table.concept("cause_concept_id")
+        ours["text"] = pl.coalesce(names.of(cause), table.word("cause_source_value"), cause.cast(pl.String))
+    else:
+        what = pl.coalesce(names.label(_main(table, layout)), table.word(layout.source))
+        code = pl.lit(f"{layout.prefix}//") + what
+        refused.append(pl.when(what.is_null()).then(pl.lit("no concept and no source value")))
+    coded = table.concept(_CODED)
+    if _CODED in table.types:
+        meant = pl.coalesce(names.of(coded), coded.cast(pl.String))
+        code = pl.when(value.is_null() & coded.is_not_null()).then(code + "//" + meant).otherwise(code)
+    ours["code"] = code
+    # a number that does not read as one is text
+    texts = [column for column in (layout.value, *layout.text) if table.types.get(column) == pl.String]
+    if layout.text and texts:
+        text = pl.coalesce([table.word(column) for column in texts])
+        ours["text"] = pl.when(value.is_null() & coded.is_null()).then(text)
+    return rows.select(
+        **ours, refused=pl.coalesce(refused), **{column: pl.col(column) for column in table.types}
+    )
+
+
+def _stays(visits: Table) -> pl.LazyFrame:
+    """The inpatient visits and their ends, one row a visit."""
+    has_end = "visit_end_date" in visits.types or "visit_end_datetime" in visits.types
+    end = visits.moment("visit_end")[0] if has_end else _NOTHING.cast(pl.Datetime("us"))
+    rows = visits.rows.filter(visits.concept("visit_concept_id").is_in(STAYS))
+    rows = rows.select(visits.ident("visit_occurrence_id").alias(_VISIT), end.alias(_END)).drop_nulls(_VISIT)
+    return rows.group_by(_VISIT).agg(pl.col(_END).max(), pl.lit(True).alias(_STAY))
+
+
+def _people(person: Table, names: Names, flags: list[str]) -> pl.DataFrame:
+    if "person_id" not in person.types:
+        raise Refused(f"{person.file}: no column 'person_id'; OMOP has it there")
+    who = person.ident("person_id").alias("id")
+    year, month, day = (person.number(f"{part}_of_birth").cast(pl.Int64) for part in ("year", "month", "day"))
+    day = pl.when(month.is_null()).then(1).otherwise(day.fill_null(15))
+    date = pl.format("{}-{}-{}", *(n.cast(pl.String).str.zfill(2) for n in (year, month.fill_null(7), day)))
+    birth = date.str.to_datetime("%Y-%m-%d", strict=False, time_unit="us")
+    given = year.is_not_null()
+    if "birth_datetime" in person.types:
+        birth = pl.coalesce(person.moment("birth")[0], birth)
+        given = given | person.word("birth_datetime").is_not_null()
+    columns = [who, birth.alias("birth"), _midnight(birth).alias("birth_bare"), given.alias("given")]
+    for what in ("gender", "race", "ethnicity"):
+        concept = person.concept(f"{what}_concept_id")
+        word = pl.coalesce(names.of(concept), person.word(f"{what}_source_value"), concept.cast(pl.String))
+        columns.append(word.alias(what))
+    people = person.rows.unique().select(columns).collect()
+    if not len(people):
+        raise Refused(f"{person.file}: no rows")
+    if nobody := people["id"].null_count():
+        raise Refused(f"{person.file}: column 'person_id' holds {nobody} null(s); every person needs an id")
+    if twice := people.filter(pl.len().over("id") > 1)["id"].n_unique():
+        raise Refused(f"{person.file}: {twice} person(s) with two rows that differ; keep one")
+    if odd := len(people.filter("given", pl.col("birth").is_null())):
+        flags.append(f"{person.file.name}: {odd} birth(s) that are no date: taken as missing")
+    return people.drop("given")
+
+
+def _deaths(tables: dict[str, pl.LazyFrame], folder: Path) -> pl.DataFrame | None:
+    if "death" not in tables:
+        return None
+    rows = tables["death"].filter(pl.col("refused").is_null()).select("id", "time", "time_bare").collect()
+    rows = settle(rows.drop_nulls("time"), f"{folder}: table death", "person")
+    return rows.rename({"time": "death", "time_bare": "death_bare"})
+
+
+def _observed(periods: Table | None) -> pl.DataFrame | None:
+    if periods is None:
+        return None
+    ends = []
+    for name, pick in (("start", pl.Expr.min), ("end", pl.Expr.max)):
+        stem = f"observation_period_{name}"
+        if "person_id" not in periods.types or not {f"{stem}_date", f"{stem}_datetime"} & {*periods.types}:
+            raise Refused(f"{periods.file}: no column 'person_id' or no {stem}_date; OMOP has them there")
+        ends.append(pick(periods.moment(stem)[0]).alias(f"observation_{name}"))
+    rows = periods.rows.group_by(periods.ident("person_id").alias("id")).agg(ends).collect()
+    start, end = pl.col("observation_start"), pl.col("observation_end")
+    bare = {"observation_start_bare": _midnight(start), "observation_end_bare": _midnight(end)}
+    return rows.drop_nulls("id").with_columns(**bare)
+
+
+def _last(tables: dict[str, pl.LazyFrame]) -> pl.DataFrame | None:
+    passed = end_of_day(pl.col("time"), pl.col("time_bare")).alias("last")
+    parts = [rows.filter(pl.col("refused").is_null()).select("id", passed) for rows in tables.values()]
+    if not parts:
+        return None
+    return pl.concat(parts).group_by("id").agg(pl.col("last").max()).collect(engine="streaming")
+
+
+def _notices(events: dict[str, Table]) -> list[str]:
+    notices = []
+    table = events.get("measurement")
+    if table is not None and "operator_concept_id" in table.types:
+        bound = table.concept("operator_concept_id").is_in(_BOUNDS) & table.number(_VALUE).is_not_null()
+        if count := table.rows.select(bound.sum()).collect().item():
+            notices.append(f"{table.file.name}: {count} value(s) reported as < or >: kept as that number")
+    if "condition_occurrence" in events and "visit_occurrence" not in events:
+        notices.append(
+            f"{events['condition_occurrence'].file.name}: no table visit_occurrence, so that codes of "
+            "inpatient stays count as known at their start"
+        )
+    return notices
+
+
+def _links(events: dict[str, Table], ancestors: Table | None) -> pl.DataFrame | None:
+    """Steps of one level upwards from the concepts that occur: prefix, child, parent (ids)."""
+    if ancestors is None:
+        return None
+    upper, lower, level = _ANCESTOR
+    child, parent = ancestors.concept(lower).alias("child"), ancestors.concept(upper).alias("parent")
+    single = ancestors.rows.filter(ancestors.number(level) == 1).select(child, parent).drop_nulls()
+    steps = single.filter(pl.col("child") != pl.col("parent")).unique().collect(engine="streaming")
+    front = pl.DataFrame(schema={"prefix": pl.String, "child": pl.Int64})
+    for name, table in events.items():
+        if (layout := LAYOUTS[name]).concept:
+            concepts = table.rows.select(_main(table, layout).alias("child")).unique().drop_nulls().collect()
+            front.vstack(concepts.select(pl.lit(layout.prefix).alias("prefix"), "child"), in_place=True)
+    seen, found = front, []
+    while len(front):  # a level at a time
+        links = front.join(steps, on="child")
+        found.append(links.select("prefix", "child", "parent"))
+        front = links.select("prefix", child="parent").unique().join(seen, on=["prefix", "child"], how="anti")
+        seen = pl.concat([seen, front])
+    return pl.concat(found) if found else None
+
+
+def _parents(
+    links: pl.DataFrame, events: dict[str, Table], tables: dict[str, pl.LazyFrame], names: Names
+) -> pl.DataFrame | None:
+    code = pl.col("prefix") + "//"
+    parts = [
+        links.select(
+            (code + names.label(pl.col("child"))).alias("child"),
+            (code + names.label(pl.col("parent"))).alias("parent"),
+        )
+    ]
+    for name, table in events.items():
+        if _CODED in table.types:
+            main = _main(table, LAYOUTS[name])
+            plain = (pl.lit(f"{LAYOUTS[name].prefix}//") + names.label(main)).alias("parent")
+            rows = tables[name].select(pl.col("code").alias("child"), plain).unique().drop_nulls()
+            parts.append(rows.filter(pl.col("child") != pl.col("parent")).collect(engine="streaming"))
+    pairs = pl.concat(parts).unique().sort("child", "parent")
+    return pairs if len(pairs) else None

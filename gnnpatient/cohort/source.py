@@ -1,0 +1,316 @@
+"""The tables of a cohort, each opened once, and what became of every row: used, collapsed or refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from gnnpatient.cohort.readers.door import Door
+from gnnpatient.cohort.readers.tables import column, fits, ids, moment, number, read_table, text
+from gnnpatient.cohort.spec import GraphSpec, Where, near
+from gnnpatient.errors import Refused
+from gnnpatient.files import atomic_file
+
+PEOPLE = "people"  # the table of persons that a standard format gives
+OWN = {
+    "id",
+    "time",
+    "known",
+    "until",
+    "code",
+    "value",
+    "unit",
+    "text",
+    "refused",
+}  # columns of a format's events
+_COMMA = r"^\s*(-?\d+),(\d+)\s*$"  # a number with a decimal comma
+
+
+@dataclass(eq=False)
+class Account:
+    """What became of each row of one table."""
+
+    start: int  # rows of all tables are numbered one after the other; this is the first one's number
+    used: np.ndarray  # (row,) bool
+    collapsed: np.ndarray  # (row,) bool: an exact repeat of a row that is used
+    why: np.ndarray  # (row,) int8 into reasons: why a row that is neither used nor collapsed was refused
+    reasons: list[str]
+
+    @classmethod
+    def of(cls, rows: int, start: int = 0) -> Account:
+        none = ["nothing in it that the spec asks for"]
+        return cls(start, np.zeros(rows, bool), np.zeros(rows, bool), np.zeros(rows, np.int8), none)
+
+    def refuse(self, where: np.ndarray, reason: str) -> None:
+        """Note a reason at positions of rows; the first one that a row gets stays."""
+        rows = where[self.why[where] == 0]
+        if len(rows):
+            self.reasons += [reason] * (reason not in self.reasons)
+            self.why[rows] = self.reasons.index(reason)
+
+    def claim(self, row: np.ndarray, who: np.ndarray) -> None:
+        """The first row of each patient is used, further ones (the same in what is asked) are collapsed."""
+        patients, first = np.unique(who, return_index=True)
+        self.used[row[first[patients >= 0]]] = True
+        self.collapsed[row[who >= 0]] = True
+
+    @property
+    def refused(self) -> np.ndarray:
+        """Positions of the rows that are neither used nor an exact repeat."""
+        return np.flatnonzero(~(self.used | self.collapsed))
+
+    def summary(self) -> dict[str, Any]:
+        """rows = used + collapsed + refused, for `check`."""
+        collapsed, refused = self.collapsed & ~self.used, self.refused
+        count = np.bincount(self.why[refused], minlength=len(self.reasons)).tolist()
+        return {
+            "rows": len(self.used),
+            "used": int(self.used.sum()),
+            "collapsed": int(collapsed.sum()),
+            "refused": {reason: n for reason, n in zip(self.reasons, count, strict=True) if n},
+        }
+
+
+@dataclass(eq=False)
+class View:
+    """Some rows of one table, with the columns that are asked of them."""
+
+    source: Source
+    table: str
+    frame: pl.DataFrame
+    row: np.ndarray  # (row,) int64, position in the table
+    account: Account
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def line(self, i: Any) -> int:
+        """Where row i of this view stands in the file; the first line of a table is 2, after the header."""
+        return int(self.row[i]) + 2
+
+    def refuse(self, where: np.ndarray, reason: str) -> None:
+        """Note why rows, (row,) bool, are left out."""
+        self.account.refuse(self.row[where], reason)
+
+    def has(self, name: str) -> bool:
+        return name in self.frame.columns
+
+    def column(self, name: str) -> pl.Series:
+        return column(self.frame, name, self.table)
+
+    def number(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers (nan = missing), and where a cell holds something that is not a finite number."""
+        cells = self.column(name)
+        if cells.dtype == pl.String and self.table.endswith(".parquet"):
+            raise Refused(f"{self.table}: column {name!r} holds text; write numbers with a numeric type")
+        value, bad = number(self._points(cells))
+        if bad.any() and cells.dtype == pl.String:
+            comma = bad & cells.str.contains(_COMMA).fill_null(False)
+            if comma.any():
+                row = comma.arg_true()[0]
+                raise Refused(
+                    f"{self.table}: column {name!r}, line {self.line(row)}: {cells[row]!r}; if that is a "
+                    f'decimal comma, set decimal = "," in [tables."{self.table}"]'
+                )
+        return value.fill_null(np.nan).to_numpy(), bad.to_numpy()
+
+    def moment(self, name: str, origin: pl.Series | None) -> tuple[pl.Series, pl.Series, pl.Series]:
+        """Seconds after the origin, whether it is a bare date, where a cell is not a time."""
+        cells, how = self._points(self.column(name)), self.source.spec.table(self.table).time
+        bare = self.frame[f"{name}_bare"] if self.has(f"{name}_bare") else None
+        return moment(cells, origin, f"{self.table}: column {name!r}", how, bare, self.line)
+
+    def _points(self, cells: pl.Series) -> pl.Series:
+        comma = self.source.spec.table(self.table).decimal == "," and cells.dtype == pl.String
+        return cells.str.replace(_COMMA, "$1.$2") if comma else cells
+
+    def who(self, patients: np.ndarray) -> np.ndarray:
+        """Position of each row's patient, -1 where the row belongs to nobody: (row,) int64."""
+        name = self.source.key(self.table)
+        key = ids(self.column(name))
+        if key.null_count() and self.table.endswith(
+            ".parquet"
+        ):  # a join gone wrong rather than an empty cell
+            raise Refused(
+                f"{self.table}: column {name!r} holds {key.null_count()} null(s); every row needs a patient"
+            )
+        index = pl.DataFrame(
+            {"id": patients, "position": np.arange(len(patients))}, schema_overrides={"id": pl.String}
+        )
+        found = pl.DataFrame({"id": key}).join(index, on="id", how="left", maintain_order="left")["position"]
+        self.refuse(key.is_null().to_numpy(), "no patient id")
+        self.refuse(found.is_null().to_numpy(), "patient not in the patient table")
+        return found.fill_null(-1).to_numpy()
+
+
+@dataclass(eq=False)
+class Source:
+    """The tables of a cohort, each opened once, with its account."""
+
+    folder: Path
+    spec: GraphSpec
+    tables: dict[str, pl.DataFrame | pl.LazyFrame] = field(default_factory=dict)
+    schemas: dict[str, Any] = field(default_factory=dict)  # pl.Schema, which the checker of types cannot read
+    accounts: dict[str, Account] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+    steps: list[list[Any]] = field(default_factory=list)  # of eligibility: what, how many patients
+
+    @cached_property
+    def door(self) -> Door | None:
+        """What a standard format gives; None where every table is named."""
+        if self.spec.format is None:
+            return None
+        if not self.folder.is_dir():
+            raise Refused(f"{self.folder}: no such folder")
+        door = import_module(f"gnnpatient.cohort.readers.{self.spec.format}").read(self.folder)
+        assert isinstance(door, Door)
+        self.flags += door.flags
+        return door
+
+    def open(self, table: str) -> Account:
+        """The account of a table; the table itself is opened where this has not been done."""
+        if table not in self.accounts:
+            if self.door is not None and table == PEOPLE:
+                self.tables[table] = self.door.people
+            elif self.door is not None and table in self.door.tables:
+                self.tables[table] = self.door.tables[table]
+            elif self.door is not None and not (self.folder / table).exists():
+                raise Refused(
+                    f"no table {table!r} in {self.folder}{near(table, (PEOPLE, *self.door.tables))}"
+                )
+            else:
+                self.tables[table] = read_table(self.folder, table, self.spec.table(table))
+            frame = self.tables[table]
+            self.schemas[table] = frame.collect_schema()
+            size = len(frame) if isinstance(frame, pl.DataFrame) else frame.select(pl.len()).collect().item()
+            start = max((a.start + len(a.used) for a in self.accounts.values()), default=0)
+            self.accounts[table] = Account.of(size, start)
+            if "refused" in self.schemas[table] and self.is_events(table):
+                given = frame.lazy().select("refused").with_row_index("row").drop_nulls().collect()
+                for reason in given["refused"].unique().sort():
+                    rows = given.filter(pl.col("refused") == reason)["row"].to_numpy().astype(np.int64)
+                    self.accounts[table].refuse(rows, reason)
+        return self.accounts[table]
+
+    def is_events(self, table: str) -> bool:
+        """Whether this table comes from a standard format, in the columns of its events."""
+        return self.door is not None and table in self.door.tables
+
+    def event_tables(self, table: str | None) -> tuple[str, ...]:
+        """One table, or all that the format has."""
+        if table is not None:
+            return (table,)
+        assert self.door is not None
+        return tuple(self.door.tables)
+
+    def key(self, table: str) -> str:
+        """The column with the patient's id."""
+        if table == PEOPLE or self.is_events(table):
+            return "id"
+        name = self.spec.table(table).key or self.spec.patient.key
+        if name is None:
+            raise Refused(f'{table}: which column holds the patient? set key in [tables."{table}"]')
+        return name
+
+    def view(self, table: str, columns: Iterable[str], where: Where | None = None) -> View:
+        """The rows of a table that fit `where`, with these columns; refused by name where one is not there."""
+        account, schema, where = self.open(table), self.schemas[table], where or {}
+        wanted = [self.key(table), *columns, *where]
+        for name in wanted:
+            if name not in schema:
+                raise Refused(f"{table}: no column {name!r}{near(name, schema)}")
+        wanted += [f"{name}_bare" for name in wanted if f"{name}_bare" in schema]
+        lazy = self.tables[table].lazy().with_row_index("gnnpatient row")
+        if self.is_events(table) and "refused" in schema:
+            lazy = lazy.filter(pl.col("refused").is_null())
+        if where:
+            lazy = lazy.filter(fits(where))
+        try:
+            frame = lazy.select("gnnpatient row", *dict.fromkeys(wanted)).collect(engine="streaming")
+        except pl.exceptions.PolarsError as error:
+            raise Refused(f"{table}: {str(error).splitlines()[0]}") from None
+        return View(self, table, frame, frame["gnnpatient row"].to_numpy().astype(np.int64), account)
+
+    def mark(self, rows: np.ndarray, what: str) -> None:
+        """Rows, by their number over all tables, are "used" or "collapsed"."""
+        for account in self.accounts.values():
+            own = rows[(rows >= account.start) & (rows < account.start + len(account.used))]
+            getattr(account, what)[own - account.start] = True
+
+    def refuse(self, rows: np.ndarray, reason: str) -> None:
+        """Rows, by their number over all tables, are left out."""
+        for account in self.accounts.values():
+            own = rows[(rows >= account.start) & (rows < account.start + len(account.used))]
+            account.refuse(own - account.start, reason)
+
+    def holds_nodes(self, table: str) -> bool:
+        return any(node.table == table for node in self.spec.nodes.values())
+
+    def quarantine(self, folder: Path) -> Mapping[str, int]:
+        """Write each table's refused rows as they stand, with line and reason: TABLE.csv. Patients are in it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        written = {}
+        for table, account in self.accounts.items():
+            if not len(rows := account.refused):
+                continue
+            reason = pl.Series("reason", np.array(account.reasons)[account.why[rows]])
+            kept = pl.DataFrame({"line": rows + 2}).with_columns(reason)
+            picked = (
+                self.tables[table]
+                .lazy()
+                .with_row_index("line")
+                .with_columns(pl.col("line").cast(pl.Int64) + 2)
+            )
+            frame = kept.lazy().join(picked, on="line", how="left", maintain_order="left").collect()
+            name = re.sub(r"[^\w.-]", "_", table)
+            with atomic_file(folder / f"{name.removesuffix('.csv')}.csv") as part:
+                disarmed(frame.with_columns(pl.exclude("line").cast(pl.String))).write_csv(part)
+            written[table] = len(rows)
+        return written
+
+
+def disarmed(frame: pl.DataFrame) -> pl.DataFrame:
+    """Text that begins with = + - @ gets an apostrophe before it, so that no spreadsheet runs it."""
+    risky = pl.col(pl.String).str.contains(r"^[=+\-@\t\r]")
+    return frame.with_columns(
+        pl.when(risky).then("'" + pl.col(pl.String)).otherwise(pl.col(pl.String)).name.keep()
+    )
+
+
+def one_each(view: View, name: str, values: pl.Series, who: np.ndarray, patients: int) -> np.ndarray:
+    """The row that holds each patient's value of a column, -1 = none; refused where a patient has two."""
+    rows = np.flatnonzero(values.is_not_null().to_numpy() & (who >= 0))
+    first = np.full(patients, -1)
+    first[who[rows][::-1]] = rows[::-1]
+    cells = values.to_numpy()
+    differ = cells[rows] != cells[first[who[rows]]]
+    if differ.any():
+        row = rows[differ][0]
+        lines = f"{view.line(first[who[row]])} and {view.line(row)}"
+        raise Refused(
+            f"{view.table}: column {name!r} differs between lines {lines}; "
+            "statics and outcomes come from columns that are constant in a patient"
+        )
+    return first
+
+
+def take(values: np.ndarray, rows: np.ndarray, missing: object) -> np.ndarray:
+    """values[rows], with `missing` where a row is -1."""
+    out = np.asarray(values)[rows] if len(values) else np.full(len(rows), missing)
+    out[rows < 0] = missing
+    return out
+
+
+def levels(cells: pl.Series) -> tuple[tuple[str, ...], np.ndarray]:
+    """The words of a column in order, and each row's place among them; -1 = missing."""
+    level = text(cells)
+    names = tuple(level.drop_nulls().unique().sort())
+    return names, level.cast(pl.Enum(names)).to_physical().cast(pl.Int32).fill_null(-1).to_numpy()

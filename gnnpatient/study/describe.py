@@ -1,0 +1,419 @@
+"""What a cohort holds, before anyone models it: values, duplicated people, its size, Table 1."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Iterable, Mapping
+from math import ceil, exp, log, log1p
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from gnnpatient.cohort.cohort import Cohort
+from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.outcomes import Survival
+from gnnpatient.cohort.spec import DAY, NEVER
+from gnnpatient.errors import Refused
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# -- values --
+
+MEASURED = 10  # more different values than that, and it is a measurement rather than a score
+SCALES = (10, 18, 38.67, 88.4, 100, 1000)
+"""Between units that are mixed up: dilutions and prefixes, mmol of glucose, mmol of cholesterol, umol of
+creatinine, all to mg/dL. Fahrenheit and Celsius are looked for as well."""
+
+
+def distributions(cohort: Cohort) -> list[dict[str, Any]]:
+    """One row a code that has rows, in the order of the spec.
+
+    rows, patients; missing: the share of rows without a value; min, q01, median, q99, max: of the values,
+    None where there is none; unit ("" = not said); range: what [units] holds possible, or None; flags: what
+    looks wrong, in words, [] = nothing. Rows that the reader refused are not here but in `cohort.report`.
+
+    A flag is a suspicion, none of it is acted on: one value throughout; one value in more than half of the
+    rows of a measurement; a few negative values among positive ones; a value ten times the 99th percentile;
+    values on two scales, which an almost empty stretch parts and a known factor between units joins.
+    """
+    rows = []
+    for kind, events in cohort.events.items():
+        if kind == "timepoint":
+            continue
+        table = pl.DataFrame({"code": events.code, "patient": events.patient, "value": events.value})
+        value = pl.col("value").fill_nan(None).cast(pl.Float64)
+        known = (
+            table.group_by("code", maintain_order=False)
+            .agg(
+                rows=pl.len(),
+                patients=pl.col("patient").n_unique(),
+                missing=value.is_null().mean(),
+                min=value.min(),
+                q01=value.quantile(0.01, "linear"),
+                median=value.median(),
+                q99=value.quantile(0.99, "linear"),
+                max=value.max(),
+                values=value.drop_nulls().sort(),
+            )
+            .sort("code")
+        )
+        for row in known.iter_rows(named=True):
+            code, values = row.pop("code"), np.asarray(row.pop("values"))
+            name = cohort.codes[kind][code]
+            unit = cohort.spec.units.get(name)
+            row |= {
+                "unit": cohort.units[kind][code],
+                "range": list(unit.range) if unit and unit.range else None,
+            }
+            rows.append({"kind": kind, "code": name, **row, "flags": _flags(values)})
+    return rows
+
+
+def _flags(values: np.ndarray) -> list[str]:
+    """What looks wrong in the sorted values of one code."""
+    if not len(values):
+        return []
+    different, count = np.unique(values, return_counts=True)
+    most = different[count.argmax()]
+    flags = []
+    if len(different) == 1:
+        flags += [f"constant: {most:g} in all {len(values)} rows"] * (len(values) >= MEASURED)
+    elif len(different) > MEASURED and count.max() > len(values) / 2:
+        flags.append(f"one value: {most:g} in {count.max() / len(values):.0%} of the rows")
+    negative = int((values < 0).sum())
+    if 0 < negative <= max(1, len(values) / 20) and len(values) - negative >= 2:
+        flags.append(
+            f"negative: {negative} of {len(values)} values, the lowest {values[0]:g}; the rest is not"
+        )
+    top = float(np.quantile(values, 0.99))
+    if (extreme := int((values > 10 * top).sum())) and top > 0:
+        flags.append(
+            f"extreme: {extreme} values over 10 times the 99th percentile, the highest {values[-1]:g}"
+        )
+    if len(different) > MEASURED and (scales := _two_scales(values)):
+        flags.append(scales)
+    return flags
+
+
+def _two_scales(values: np.ndarray) -> str | None:
+    """Whether sorted values look like one measurement in two units.
+
+    They are parted at the emptiest stretch of their logarithms that leaves 2 % and 10 values on either side,
+    if it is four times as empty as either side's middle half. Then the quartiles of both sides have to agree
+    after conversion, so that neither a long tail nor two sorts of patients pass for two units.
+    """
+    positive = values[values > 0]
+    least = max(10, ceil(0.02 * len(positive)))
+    if len(positive) < 2 * least + 1:
+        return None
+    x = np.log(positive)
+    step = max(1, least // 4)  # a density from single neighbours would be all noise
+    width = x[step:] - x[:-step]
+    inner = slice(least - step, len(x) - least)  # so that the widest stretch leaves `least` on either side
+    at = int(width[inner].argmax()) + inner.start
+    cut = at + int(np.diff(x[at : at + step + 1]).argmax()) + 1
+    low, high = (np.quantile(part, (0.25, 0.5, 0.75)) for part in (positive[:cut], positive[cut:]))
+    for part, size in ((low, cut), (high, len(x) - cut)):
+        if width[at] / step < 4 * (np.log(part[2] / part[0]) / (size / 2)):
+            return None
+    factor = min(SCALES, key=lambda f: abs(np.log(high[1] / low[1] / f)))
+    ratio = np.abs(np.log(high / low / factor))
+    if ratio[1] < log(1.2) and ratio.max() < log(1.35):
+        return f"two scales: {len(x) - cut} of {len(values)} values are about {factor:g} times the others"
+    celsius = (high - 32) / 1.8
+    if (np.abs(celsius - low) < 0.05 * low).all():
+        return f"two scales: {len(x) - cut} of {len(values)} values are Fahrenheit if the others are Celsius"
+    return None
+
+
+# -- people --
+
+LEAST_ROWS = 3  # of a record that may show two people to be one
+BY_CHANCE = 0.05  # pairs of different people expected to share a record: from there on it says nothing
+
+
+def duplicates(cohort: Cohort) -> dict[str, Any]:
+    """Ids that are nearly equal, and people who are there more than once under different ids. Counts only.
+
+    near_ids: ids that equal another but for case, blanks or leading zeros.
+    groups, patients, pairs: of people whose whole record (known, code and value of every row, at least 3) is
+    the same, or whose record, statics and outcomes all are; if it is so rare that fewer than .05 pairs of
+    different people in a cohort of this size would share it. Two healthy people with two normal findings on
+    day 0 are not one.
+    ids: {"near": groups of ids, "people": groups of ids}. The only place with ids; whether to show them is up
+    to the caller.
+    """
+    plain = (
+        pl.Series(cohort.ids.astype(str))
+        .str.replace_all(r"\s", "")
+        .str.to_lowercase()
+        .str.replace(r"^(\D*)0+(\d)", "$1$2")
+    )
+    near = _groups(pl.DataFrame({"key": plain}), np.ones(len(cohort), bool))
+    record, rows, chance = _records(cohort)
+    rest, also = _beside(cohort)
+    pairs = len(cohort) ** 2 / 2
+    same = _groups(record, (rows >= LEAST_ROWS) & (pairs * np.exp(chance) < BY_CHANCE))
+    same += _groups(pl.concat([record, rest], how="horizontal"), pairs * np.exp(chance + also) < BY_CHANCE)
+    people = _joined(same)
+    return {
+        "near_ids": sum(map(len, near)),
+        "groups": len(people),
+        "patients": sum(map(len, people)),
+        "pairs": sum(len(group) * (len(group) - 1) // 2 for group in people),
+        "ids": {"near": _named(cohort, near), "people": _named(cohort, people)},
+    }
+
+
+def _groups(keys: pl.DataFrame, eligible: np.ndarray) -> list[list[int]]:
+    """Positions of eligible patients with equal keys, two or more."""
+    table = keys.with_columns(position=pl.int_range(pl.len())).filter(pl.Series(eligible))
+    equal = table.group_by(keys.columns).agg("position").filter(pl.col("position").list.len() > 1)
+    return [sorted(group) for group in equal["position"].to_list()]
+
+
+def _joined(groups: list[list[int]]) -> list[list[int]]:
+    """Groups that share somebody are one."""
+    home: dict[int, set[int]] = {}
+    for group in groups:
+        union = set(group).union(*(home.get(one, set()) for one in group))
+        home |= dict.fromkeys(union, union)
+    return sorted(sorted(group) for group in {id(group): group for group in home.values()}.values())
+
+
+def _named(cohort: Cohort, groups: Iterable[list[int]]) -> list[list[str]]:
+    return sorted(cohort.ids[group].astype(str).tolist() for group in groups)
+
+
+def _records(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
+    """Of each patient: two hashes of the whole record, its rows, log chance that another one has the same.
+
+    The chance is a product of shares: for each moment, of other patients known to have a row at it; for each
+    value that a code takes, of other patients with that code who have it too. A code that is there, and a
+    value that comes again, count as sure, since codes go together and values stay.
+    """
+    parts = [
+        pl.DataFrame(
+            {"patient": e.patient, "known": e.known, "code": e.code, "bits": _bits(e.value)}
+        ).with_columns(kind=pl.lit(i, pl.Int32))
+        for i, (kind, e) in enumerate(cohort.events.items())
+        if kind != "timepoint"
+    ]
+    blank = pl.DataFrame({"patient": [], "known": [], "code": [], "bits": [], "kind": []}).cast(pl.Int64)
+    table = pl.concat(parts) if parts else blank
+    row, code = pl.struct("kind", "known", "code", "bits"), ["kind", "code"]
+
+    def others(*same: str) -> pl.Expr:
+        return (pl.col("patient").n_unique().over(same) - 1).clip(1)
+
+    moments = table.unique(["patient", "known"]).select(
+        "patient", log=(others("known") / max(len(cohort) - 1, 1)).log()
+    )
+    values = table.unique(["patient", *code, "bits"]).select(
+        "patient", log=(others(*code, "bits") / others(*code)).log()
+    )
+    chance = pl.concat([moments, values]).group_by("patient").agg(pl.col("log").sum())
+    hashes = (
+        table.with_columns(one=row.hash(1), two=row.hash(2))
+        .group_by("patient")
+        .agg(pl.col("one", "two").sum(), rows=pl.len())
+    )
+    patients = pl.DataFrame({"patient": np.arange(len(cohort))}).cast(table.schema["patient"])
+    for part in (hashes, chance):
+        patients = patients.join(part, on="patient", how="left", maintain_order="left")
+    patients = patients.fill_null(0)
+    return patients.select("one", "two"), patients["rows"].to_numpy(), patients["log"].to_numpy()
+
+
+def _bits(value: np.ndarray) -> np.ndarray:
+    """Floats as integers that are equal where they are, nan included: (row,) int32."""
+    return np.where(np.isnan(value), np.float32(np.nan), value.astype(np.float32)).view(np.int32)
+
+
+def _beside(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray]:
+    """Statics, entry and outcomes of each patient as columns, and the log chance that another has them."""
+    columns = {f"number {i}": _bits(cohort.number[:, i]) for i in range(cohort.number.shape[1])}
+    given = [~np.isnan(cohort.number[:, i]) for i in range(cohort.number.shape[1])]
+    columns |= {f"category {i}": cohort.category[:, i] for i in range(cohort.category.shape[1])}
+    given += [cohort.category[:, i] >= 0 for i in range(cohort.category.shape[1])]
+    columns["entry"] = cohort.entry
+    given.append(np.ones(len(cohort), bool))
+    for name, truth in _survival(cohort).items():
+        columns |= {f"time {name}": truth.time, f"event {name}": truth.event}
+        given += [truth.time != NEVER] * 2
+    chance = np.zeros(len(cohort))
+    for column, there in zip(columns.values(), given, strict=True):
+        _, level, count = np.unique(column, return_inverse=True, return_counts=True)
+        share = np.maximum(count[level] - 1, 1) / max(len(cohort) - 1, 1)
+        chance += np.where(there, np.log(share), 0)
+    return pl.DataFrame({name: np.ascontiguousarray(column) for name, column in columns.items()}), chance
+
+
+# -- size --
+
+SHRINKAGE, OPTIMISM, MARGIN = 0.9, 0.05, 0.05  # the three criteria of Riley et al.
+EXPLAINED = 0.15  # of the R2 that could be had at most, where nothing better is known
+
+
+def sample_size(cohort: Cohort) -> list[dict[str, Any]]:
+    """Is the cohort large enough for a new model? One row a survival outcome and cause.
+
+    patients at risk at entry; events; parameters: statics and codes, one each, so at the least;
+    events_per_parameter; follow_up: its mean in days; criteria: patients that each of the three asks for
+    (Riley et al. 2019, Stat Med 38:1276-1296), with an R2 of .15 of the highest possible, as they advise
+    where no earlier model says better; needed: the largest; enough; sentence. Other causes count as censored.
+    None where there is no event.
+
+    The criteria are meant for regression without penalty; a model that shrinks or pools needs less, one that
+    looks for interactions more.
+    """
+    parameters = cohort.number.shape[1] + cohort.category.shape[1]
+    for kind, e in cohort.events.items():
+        parameters += 0 if kind == "timepoint" else len(np.unique(e.code))
+    rows = []
+    for name, truth in _survival(cohort).items():
+        free = (truth.time != NEVER) & (truth.time > cohort.entry)
+        patients, length = int(free.sum()), truth.time[free] - cohort.entry[free]
+        for k, cause in enumerate(truth.causes, start=1):
+            events = int((truth.event[free] == k).sum())
+            row: dict[str, Any] = {
+                "outcome": name,
+                "cause": cause,
+                "patients": patients,
+                "events": events,
+                "parameters": parameters,
+                "events_per_parameter": events / parameters if parameters else None,
+                "follow_up": float(length.mean() / DAY) if patients else None,
+                "criteria": None,
+                "needed": None,
+                "enough": False,
+                "sentence": f"{name}, {cause}: no events, so nothing can be learned of it.",
+            }
+            if events:
+                asked = riley(events / patients, parameters)
+                needed = max(asked.values())
+                row |= {"criteria": asked, "needed": needed, "enough": patients >= needed}
+                row["sentence"] = (
+                    f"{name}, {cause}: {patients} patients with {events} events for {parameters} candidate "
+                    f"parameters are {'enough' if row['enough'] else 'too few'} for a new model; "
+                    f"at least {needed} patients are advised (Riley 2019)."
+                )
+            rows.append(row)
+    return rows
+
+
+def riley(events: float, parameters: int, r2: float | None = None) -> dict[str, int]:
+    """Patients that a new time-to-event model needs by each criterion of Riley et al. 2019.
+
+    events: expected per patient over the mean follow-up (rate times time, so it may exceed 1). r2: Cox-Snell,
+    default .15 of its maximum, which follows from the null log-likelihood a patient, events (log events - 1).
+
+    shrinkage  of the effects by 10 % at most
+    optimism   apparent and adjusted Nagelkerke's R2 differ by .05 at most
+    margin     the overall risk at the mean follow-up is known to +- .05 (95 %, exponential)
+
+    >>> riley(0.065 * 2.07, 25, 0.051)     # recurrent thrombosis, in their section 6
+    {'shrinkage': 4286, 'optimism': 866, 'margin': 168}
+    """
+    highest = 1 - exp(2 * events * (log(events) - 1))
+    r2 = EXPLAINED * highest if r2 is None else r2
+
+    def patients(shrinkage: float) -> int:
+        return ceil(parameters / ((shrinkage - 1) * log1p(-r2 / shrinkage)))
+
+    return {
+        "shrinkage": patients(SHRINKAGE),
+        "optimism": patients(r2 / (r2 + OPTIMISM * highest)),
+        "margin": ceil(events * (1.96 / log1p(MARGIN * exp(events))) ** 2),
+    }
+
+
+def _survival(cohort: Cohort) -> dict[str, Survival]:
+    truths: Mapping[str, object] = cohort.outcomes
+    return {name: truth for name, truth in truths.items() if isinstance(truth, Survival)}
+
+
+# -- Table 1 --
+
+SCORE = 5  # different values of a code, up to which they are shown as levels
+
+
+def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
+    """Table 1 of those at risk at entry: a column for everybody, the event-free and each cause, by tableone.
+
+    Rows are the statics and what was known at entry: numbers as median [quartiles], categories, codes with
+    at most 5 different values and codes without values as n (%); of the codes, those `codes` that most people
+    have. Missing counts the patients without it; a cell is empty where a group has no value at all.
+    The groups are what came of them by the end of follow-up, so no test is made: who was followed longer had
+    more time for an event.
+    """
+    try:
+        maker = importlib.import_module("tableone").TableOne
+    except ModuleNotFoundError:
+        raise Refused("Table 1 needs the package tableone; pip install 'gnnpatient[report]'") from None
+    (name,) = cohort.outcome_names(outcome)
+    if name not in (truths := _survival(cohort)):
+        raise Refused(f"outcome {name!r} has no time of event; Table 1 by outcome needs a survival one")
+    truth = truths[name]
+    who = np.flatnonzero((truth.time != NEVER) & (truth.time > cohort.entry))
+    if not len(who):
+        raise Refused(f"outcome {name!r}: nobody is at risk at entry, so there is no Table 1")
+    groups = ("event_free", *truth.causes)
+    frame, categories = _at_entry(cohort, Landmarks(cohort, who, cohort.entry[who]), codes)
+    if not (columns := frame.columns):
+        raise Refused(f"cohort {cohort.spec.cohort!r}: nothing is known of anybody at entry, so no Table 1")
+    title = f"outcome: {name}"
+    frame = frame.with_columns(pl.Series(title, np.array(groups)[truth.event[who]]))
+    with warnings.catch_warnings():
+        # tableone 0.9.6 sets a row in a way that pandas 3 deprecates, and averages groups without values
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        made = maker(
+            frame.to_pandas(),
+            columns=columns,
+            categorical=categories,
+            continuous=[column for column in columns if column not in categories],
+            nonnormal=[column for column in columns if column not in categories],
+            groupby=title,
+            order={title: [group for group in groups if group in set(frame[title])]},
+            include_null=False,
+            pval=False,
+        )
+    return made.tableone.replace("nan [nan,nan]", "")
+
+
+def _at_entry(cohort: Cohort, asks: Landmarks, codes: int) -> tuple[pl.DataFrame, list[str]]:
+    """What is known at the asks, one column a static and code that anybody has, and which are categories."""
+    seen = asks.to_frame()
+    statics = cohort.spec.patient
+    table = {column: seen[column] for column in (*statics.number, *statics.category)}
+    categories = list(statics.category)
+    found: list[tuple[int, str, pl.Series, bool]] = []
+    for kind, e in cohort.events.items():
+        if kind == "timepoint":
+            continue
+        pairs = np.unique(np.stack([e.code, _bits(e.value)])[:, ~np.isnan(e.value)], axis=1)
+        different = np.bincount(pairs[0], minlength=len(cohort.codes[kind]))  # values of each code
+        for c, code in enumerate(cohort.codes[kind]):
+            if f"{kind}.{code}.n" not in seen.columns:
+                continue
+            value, has, unit = seen[f"{kind}.{code}"], seen[f"{kind}.{code}.n"] > 0, cohort.units[kind][c]
+            label = f"{kind}.{code}" + (f" ({unit})" if unit else "")
+            if not different[c]:
+                value = has.replace_strict({True: "yes", False: "no"})
+            elif different[c] <= SCORE:
+                levels = value.drop_nulls().unique().to_list() or [0.0]
+                value = value.replace_strict(
+                    levels, [f"{v:g}" for v in levels], default=None, return_dtype=pl.String
+                )
+            found.append((int(has.sum()), label, value, bool(different[c] <= SCORE)))
+    most = sorted(range(len(found)), key=lambda i: -found[i][0])[:codes]
+    for i in sorted(most):
+        _, label, column, category = found[i]
+        table[label] = column
+        categories += [label] * category
+    kept = {label: column for label, column in table.items() if column.null_count() < len(column)}
+    return pl.DataFrame(kept), [label for label in categories if label in kept]

@@ -1,0 +1,371 @@
+"""Distributions, duplicates, size and Table 1 of a cohort."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+SPEC = """
+cohort = "clinic"
+[patient]
+table = "patients.csv"
+key = "pid"
+number = ["age"]
+category = ["sex"]
+[nodes.lab]
+table = "labs.csv"
+time = "day"
+code = "code"
+value = "value"
+[outcomes.death]
+kind = "survival"
+table = "patients.csv"
+causes = { death = { time = "end", flag = "died" } }
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    from gnnpatient.testing import tiny_cohort
+
+    return tiny_cohort()
+
+
+@pytest.fixture
+def clinic(tmp_path):
+    """A cohort of patients (rows of statics and outcome) and labs (rows of pid, day, code, value)."""
+
+    def make(labs, patients=None):
+        from gnnpatient.cohort.cohort import read_cohort
+
+        if patients is None:
+            pid = sorted({row[0] for row in labs})
+            patients = [(p, 50 + i / 7, "fm"[i % 2], 100 + i, i % 2) for i, p in enumerate(pid)]
+        named = ["pid", "age", "sex", "end", "died"]
+        pl.DataFrame(patients, named, orient="row").write_csv(tmp_path / "patients.csv")
+        named = ["pid", "day", "code", "value"]
+        pl.DataFrame(labs, named, orient="row", infer_schema_length=None).write_csv(tmp_path / "labs.csv")
+        (tmp_path / "clinic.toml").write_text(SPEC)
+        return read_cohort(tmp_path / "clinic.toml", tmp_path)
+
+    return make
+
+
+def row_of(cohort, code):
+    from gnnpatient.study.describe import distributions
+
+    (row,) = (row for row in distributions(cohort) if row["code"] == code)
+    return row
+
+
+# -- values --
+
+
+def test_figures_equal_those_of_a_plain_count(tiny):
+    from gnnpatient.study.describe import distributions
+
+    seen = set()
+    for row in distributions(tiny):
+        e, code = tiny.events[row["kind"]], tiny.codes[row["kind"]].index(row["code"])
+        here = e.code == code
+        value = e.value[here].astype(float)
+        given = value[~np.isnan(value)]
+        assert row["rows"] == here.sum() and row["patients"] == len(set(e.patient[here]))
+        assert row["missing"] == pytest.approx(np.isnan(value).mean())
+        assert row["unit"] == tiny.units[row["kind"]][code]
+        figures = [row[name] for name in ("min", "q01", "median", "q99", "max")]
+        if len(given):
+            np.testing.assert_allclose(figures, np.quantile(given, [0, 0.01, 0.5, 0.99, 1]), rtol=1e-6)
+        else:
+            assert figures == [None] * 5 and row["flags"] == []
+        seen.add((row["kind"], row["code"]))
+    assert len(seen) == 8 and ("drug", "heparin") in seen
+    assert row_of(tiny, "glucose")["range"] == [1, 2000] and row_of(tiny, "sodium")["range"] is None
+
+
+def test_nothing_looks_wrong_in_pbc(pbc):
+    from gnnpatient.study.describe import distributions
+
+    rows = distributions(pbc)
+    assert len(rows) == 12 and not any(row["flags"] for row in rows)
+    json.dumps(rows)
+
+
+def test_negative_values_among_positive_ones(clinic):
+    rng = np.random.default_rng(0)
+    labs = [(f"p{i:02d}", 1, "crp", v) for i, v in enumerate([-4.0, *rng.lognormal(2, 1, 39)])]
+    labs += [(f"p{i:02d}", 1, "base excess", v) for i, v in enumerate(rng.normal(0, 2, 40))]
+    cohort = clinic(labs)
+    assert row_of(cohort, "crp")["flags"] == ["negative: 1 of 40 values, the lowest -4; the rest is not"]
+    assert row_of(cohort, "base excess")["flags"] == []
+
+
+def test_a_negative_crp_in_the_corpus(faults_dir, tmp_path):
+    from gnnpatient.cohort.cohort import read_cohort
+
+    shutil.copy(faults_dir / "csv" / "nan_inf.csv", tmp_path / "labs.csv")
+    patients = pl.DataFrame({"subject_id": ["P0001", "P0002", "P0003"], "born": ["2021-01-01"] * 3})
+    patients.write_csv(tmp_path / "patients.csv")
+    (tmp_path / "crp.toml").write_text(
+        'cohort = "crp"\n[patient]\ntable = "patients.csv"\nkey = "subject_id"\norigin = "born"\n'
+        '[nodes.lab]\ntable = "labs.csv"\ntime = "time"\ncode = "code"\nvalue = "value"\nunit = "unit"\n'
+    )
+    row = row_of(read_cohort(tmp_path / "crp.toml", tmp_path), "CRP")
+    assert row["min"] == -4 and row["max"] == pytest.approx(20.4) and 0 < row["missing"] < 0.5
+    assert [flag.split(":")[0] for flag in row["flags"]] == ["negative"]
+
+
+def test_a_code_that_never_varies_or_hardly(clinic):
+    rng = np.random.default_rng(0)
+    values = np.where(np.arange(60) < 40, 0.1, rng.lognormal(0, 0.3, 60))
+    labs = [(f"p{i:02d}", 1, "troponin", v) for i, v in enumerate(values)]
+    labs += [(f"p{i:02d}", 1, "beds", 12) for i in range(60)] + [("p01", 2, "seen once", 3)]
+    labs += [(f"p{i:02d}", 1, "ascites", int(i < 5)) for i in range(60)]
+    cohort = clinic(labs)
+    assert row_of(cohort, "troponin")["flags"] == ["one value: 0.1 in 67% of the rows"]
+    assert row_of(cohort, "beds")["flags"] == ["constant: 12 in all 60 rows"]
+    assert row_of(cohort, "seen once")["flags"] == [] and row_of(cohort, "ascites")["flags"] == []
+
+
+def test_a_slip_of_the_decimal_point(clinic):
+    values = [13682.0, *np.random.default_rng(0).normal(130, 15, 499)]
+    cohort = clinic([(f"p{i:03d}", 1, "sbp", v) for i, v in enumerate(values)])
+    assert row_of(cohort, "sbp")["flags"] == [
+        "extreme: 1 values over 10 times the 99th percentile, the highest 13682"
+    ]
+
+
+@pytest.mark.parametrize("factor", [10, 18, 38.67, 88.4, 100, 1000])
+@pytest.mark.parametrize("share", [0.04, 0.5, 0.9])
+def test_two_units_under_one_name(clinic, factor, share):
+    rng = np.random.default_rng(0)
+    other = rng.random(600) < share
+    values = rng.lognormal(1.5, 0.3, 600) * np.where(other, factor, 1)
+    (flag,) = row_of(clinic([(f"p{i:03d}", 1, "mixed", v) for i, v in enumerate(values)]), "mixed")["flags"]
+    assert flag == f"two scales: {other.sum()} of 600 values are about {factor:g} times the others"
+
+
+def test_fahrenheit_among_celsius(clinic):
+    rng = np.random.default_rng(0)
+    celsius, other = rng.normal(37, 0.6, 500), rng.random(500) < 0.2
+    values = np.where(other, celsius * 1.8 + 32, celsius)
+    row = row_of(clinic([(f"p{i:03d}", 1, "t", v) for i, v in enumerate(values)]), "t")
+    want = f"two scales: {other.sum()} of 500 values are Fahrenheit if the others are Celsius"
+    assert row["flags"] == [want]
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_one_scale_is_one_however_skewed(seed):
+    from gnnpatient.study.describe import _two_scales
+
+    rng = np.random.default_rng(seed)
+    n, sd = rng.integers(50, 2000), rng.uniform(0.1, 2)
+    for values in (rng.lognormal(1, sd, n), rng.gamma(rng.uniform(0.3, 5), 1, n), rng.normal(9, sd, n)):
+        assert _two_scales(np.sort(values.round(1))) is None
+
+
+def test_two_sorts_of_patient_seldom_pass_for_two_units():
+    """One in three is some twelve times as high, as another unit would be, but varies more."""
+    from gnnpatient.study.describe import _two_scales
+
+    flagged = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        n = rng.integers(50, 2000)
+        high = np.where(rng.random(n) < 0.3, 12 * rng.lognormal(0, 0.8, n), 1)
+        flagged += _two_scales(np.sort(rng.lognormal(0, 0.2, n) * high)) is not None
+    assert flagged <= 4
+
+
+# -- people --
+
+
+def labs_of(pid, seed, rows=4):
+    rng = np.random.default_rng(seed)
+    return [(pid, float(d), "glucose", float(v)) for d, v in rng.uniform(1, 90, (rows, 2)).round(2)]
+
+
+def test_nobody_is_there_twice(pbc, tiny):
+    from gnnpatient.study.describe import duplicates
+
+    nobody = {"near_ids": 0, "groups": 0, "patients": 0, "pairs": 0, "ids": {"near": [], "people": []}}
+    assert duplicates(pbc) == nobody and duplicates(tiny) == nobody
+
+
+def test_people_under_two_ids(clinic):
+    from gnnpatient.study.describe import duplicates
+
+    labs = [row for i in range(30) for row in labs_of(f"p{i:02d}", i)]
+    labs += labs_of("copy of p03", 3) + labs_of("again p03", 3)[::-1] + labs_of("copy of p07", 7)
+    labs += [
+        (pid, day, code, value + 0.01 * (i == 0)) for i, (pid, day, code, value) in enumerate(labs_of("z", 9))
+    ]
+    found = duplicates(clinic(labs))
+    people = [["again p03", "copy of p03", "p03"], ["copy of p07", "p07"]]
+    assert found["ids"] == {"near": [], "people": people}
+    assert (found["groups"], found["patients"], found["pairs"]) == (2, 5, 4)
+    assert "p03" not in json.dumps({k: v for k, v in found.items() if k != "ids"})
+
+
+def test_short_records_need_equal_statics_and_outcomes_too(clinic):
+    from gnnpatient.study.describe import duplicates
+
+    labs = [row for i in range(40) for row in labs_of(f"p{i:02d}", i)]
+    labs += [(pid, 7.25, "glucose", 81.5) for pid in ("twin a", "twin b", "other")]
+    patients = [(f"p{i:02d}", 50 + i / 7, "f", 100 + i, 0) for i in range(40)]
+    patients += [
+        ("twin a", 41.3, "m", 77.5, 1),
+        ("twin b", 41.3, "m", 77.5, 1),
+        ("other", 60.1, "m", 70.5, 1),
+    ]
+    assert duplicates(clinic(labs, patients))["ids"]["people"] == [["twin a", "twin b"]]
+
+
+def test_what_many_share_makes_nobody_a_duplicate(clinic):
+    """Three normal findings on day 0, the same age in years, followed to the end of the study."""
+    from gnnpatient.study.describe import duplicates
+
+    codes, people = ("ascites", "edema", "spiders"), [f"p{i:03d}" for i in range(300)]
+    labs = [
+        (pid, 0, code, int((i >> c) % 8 == 0)) for i, pid in enumerate(people) for c, code in enumerate(codes)
+    ]
+    patients = [(pid, 50 + i % 20, "fm"[i % 2], 365, 0) for i, pid in enumerate(people)]
+    assert duplicates(clinic(labs, patients))["groups"] == 0
+
+
+def test_ids_that_are_nearly_equal(clinic):
+    from gnnpatient.study.describe import duplicates
+
+    ids = ["7", "007", "P12", "p12", "p 12", "p012", "p120", "70", "x1.05", "x1.5"]
+    found = duplicates(clinic([row for i, pid in enumerate(ids) for row in labs_of(pid, i)]))
+    assert found["near_ids"] == 6
+    assert found["ids"] == {"near": [["007", "7"], ["P12", "p 12", "p012", "p12"]], "people": []}
+
+
+def test_a_cohort_without_rows_or_outcomes(tiny):
+    from gnnpatient.study.describe import distributions, duplicates, sample_size
+
+    bare = replace(tiny.only([]), outcomes={})
+    assert distributions(bare) == [] and sample_size(bare) == []
+    assert duplicates(bare)["groups"] == 0
+
+
+# -- size --
+
+
+@pytest.mark.parametrize(
+    "r2, parameters, rate, want",
+    [  # pmsampsize 1.1 for R, type = "s", meanfup = 2.07: the first two criteria, as its own tests have them
+        (0.051, 25, 0.065, (4286, 866)),
+        (0.065, 25, 0.065, (3335, 859)),
+        (0.051, 50, 0.065, (8572, 1731)),
+        (0.051, 25, 0.1, (4286, 731)),
+    ],
+)
+def test_riley_equals_pmsampsize(r2, parameters, rate, want):
+    from gnnpatient.study.describe import riley
+
+    events = np.ceil(rate * 2.07 * 10_000) / 10_000  # it counts them in 10 000 patients, rounded up
+    got = riley(events, parameters, r2)
+    assert (got["shrinkage"], got["optimism"]) == want
+
+
+@pytest.mark.parametrize("events", [0.02, 0.13, 0.5, 1.4])
+def test_the_margin_is_the_smallest_number_with_narrow_limits(events):
+    from gnnpatient.study.describe import riley
+
+    def widest(n):
+        limits = events + 1.96 * np.sqrt(events / n) * np.array([-1, 1])
+        return np.abs(np.exp(-events) - np.exp(-limits)).max()
+
+    n = riley(events, 10)["margin"]
+    assert widest(n) <= 0.05 + 1e-12 < widest(n - 1)
+
+
+def test_size_of_pbc(pbc):
+    from gnnpatient.study.describe import riley, sample_size
+
+    transplant, death = sample_size(pbc)
+    assert (transplant["cause"], transplant["events"], death["cause"], death["events"]) == (
+        "transplant",
+        29,
+        "death",
+        140,
+    )
+    assert death["patients"] == 312 and death["parameters"] == 3 + 7 + 4 + 1
+    assert death["events_per_parameter"] == pytest.approx(140 / 15)
+    assert death["follow_up"] == pytest.approx(pbc.outcomes["death"].time.mean() / 86400)
+    assert death["criteria"] == riley(140 / 312, 15) and death["needed"] == max(death["criteria"].values())
+    assert not death["enough"] and "312 patients with 140 events" in death["sentence"]
+    assert "too few" in death["sentence"] and "\n" not in death["sentence"]
+
+
+def test_enough_where_there_are_many_and_nothing_without_events(clinic):
+    from gnnpatient.study.describe import sample_size
+
+    patients = [(f"p{i}", 50 + i % 30, "fm"[i % 2], 100 + i % 50, int(i % 3 == 0)) for i in range(2000)]
+    cohort = clinic([("p0", 1, "glucose", 90.0)], patients)
+    (row,) = sample_size(cohort)
+    assert row["enough"] and row["needed"] < 2000 and "are enough for a new model" in row["sentence"]
+    truth = cohort.outcomes["death"]
+    (row,) = sample_size(replace(cohort, outcomes={"death": replace(truth, event=truth.event * 0)}))
+    assert row["needed"] is None and not row["enough"] and "no events" in row["sentence"]
+
+
+# -- Table 1 --
+
+
+def test_table_1_of_pbc(pbc):
+    pytest.importorskip("tableone", reason="tableone is not installed")
+    from gnnpatient.study.describe import table1
+
+    table = table1(pbc, "death")
+    assert [group for _, group in table.columns] == [
+        "Missing",
+        "Overall",
+        "event_free",
+        "transplant",
+        "death",
+    ]
+    counts = table.loc["n"].iloc[0].tolist()[1:]
+    assert counts == [312, 143, 29, 140]
+    (ages,) = table.loc["age, median [Q1,Q3]"].to_numpy().tolist()
+    died = pbc.outcomes["death"].event == 2
+    middle = np.quantile(pbc.number[died, 0], [0.5, 0.25, 0.75])
+    assert ages[-1] == "{:.1f} [{:.1f},{:.1f}]".format(*middle)
+    signs = table.loc[("sign.ascites, n (%)", "1")]
+    first = pbc.at(0).to_frame()["sign.ascites"].to_numpy()
+    assert signs.iloc[1] == f"{int(first.sum())} ({first.mean():.1%})".replace("%", "")
+    assert table.loc["lab.chol (mg/dl), median [Q1,Q3]"].iloc[0, 0] == 28
+    assert ("sign.edema, n (%)", "0.5") in table.index
+
+
+def test_table_1_keeps_the_commonest_codes_and_says_nothing_of_none(tiny):
+    pytest.importorskip("tableone", reason="tableone is not installed")
+    from gnnpatient.study.describe import table1
+
+    rows = set(table1(tiny, "death").index.get_level_values(0))
+    assert {"drug.heparin, n (%)", "lab.lactate (mmol/L), median [Q1,Q3]"} <= rows
+    few = table1(tiny, "death", codes=1)
+    assert len({row for row in few.index.get_level_values(0) if "." in row}) == 1
+    assert "nan" not in table1(tiny, "death").to_string()
+
+
+def test_no_table_1_of_what_has_none(tiny, monkeypatch):
+    from gnnpatient.errors import Refused
+    from gnnpatient.study.describe import table1
+
+    with monkeypatch.context() as patch:
+        patch.setitem(__import__("sys").modules, "tableone", None)
+        with pytest.raises(Refused, match=r"pip install 'gnnpatient\[report\]'"):
+            table1(tiny, "death")
+    pytest.importorskip("tableone", reason="tableone is not installed")
+    with pytest.raises(Refused, match="unknown outcome 'deth'; did you mean 'death'"):
+        table1(tiny, "deth")
+    truth = tiny.outcomes["death"]
+    gone = replace(tiny, outcomes={"death": replace(truth, time=truth.time * 0)})
+    with pytest.raises(Refused, match="nobody is at risk at entry"):
+        table1(gone, "death")

@@ -1,0 +1,339 @@
+"""Planted leaks are named, clean cohorts are silent. Leaks are planted in the tables, not in the arrays."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+
+@dataclass
+class Tables:
+    """A folder of tables with its spec, and what its patients come to."""
+
+    folder: Path
+    spec: Path
+    statics: str  # file with the statics
+    key: str
+    ids: np.ndarray
+    end: np.ndarray  # (patient,) days
+    died: np.ndarray  # (patient,) bool
+    rng: np.random.Generator
+
+    def add(self, kind, who, day, code, value=None, known=None):
+        """A long table of its own: rows of patients (positions) at days."""
+        table = pl.DataFrame({self.key: self.ids[who], "day": day, "code": code})
+        lines = [f"[nodes.{kind}]", f'table = "{kind}.csv"', 'time = "day"', 'code = "code"']
+        if value is not None:
+            table, lines = table.with_columns(value=pl.Series(value)), [*lines, 'value = "value"']
+        if known is not None:
+            table, lines = table.with_columns(known=pl.Series(known)), [*lines, 'known = "known"']
+        table.write_csv(self.folder / f"{kind}.csv")
+        self.spec.write_text(self.spec.read_text() + "\n".join(["", *lines, ""]))
+
+    def static(self, name, values, sort):
+        """One more column of the patients, a number or a category."""
+        path = self.folder / self.statics
+        more = pl.DataFrame({self.key: self.ids, name: values})
+        pl.read_csv(path, infer_schema=False).join(more, on=self.key, how="left").write_csv(path)
+        text = self.spec.read_text()
+        assert f"{sort} = [" in text
+        self.spec.write_text(text.replace(f"{sort} = [", f'{sort} = ["{name}", ', 1))
+
+    def leaks(self, **how):
+        from gnnpatient.cohort.cohort import read_cohort
+        from gnnpatient.study.leaks import leaks
+
+        return leaks(read_cohort(self.spec, self.folder), **how)
+
+
+def pbc_tables(folder):
+    from gnnpatient.cohort.datasets import DATA
+    from gnnpatient.cohort.spec import spec_path
+
+    table = pl.read_csv(DATA / "pbc" / "pbcseq.csv", infer_schema=False)
+    table.write_csv(folder / "pbcseq.csv")
+    (folder / "pbc.toml").write_text(spec_path("pbc").read_text())
+    who = table.unique("id", keep="first", maintain_order=True)
+    end, died = who["futime"].cast(pl.Float64).to_numpy(), (who["status"] == "2").to_numpy()
+    ids = who["id"].to_numpy().astype(str)
+    rng = np.random.default_rng(3)
+    return Tables(folder, folder / "pbc.toml", "pbcseq.csv", "id", ids, end, died, rng)
+
+
+def tiny_tables(folder):
+    from gnnpatient.testing import write_ward
+
+    spec = write_ward(folder, patients=160, seed=3)
+    who = pl.read_csv(folder / "patients.csv")
+    ids = who["pid"].to_numpy().astype(str)
+    left, died = who["left"].to_numpy(), who["died"].to_numpy() == 1
+    return Tables(folder, spec, "patients.csv", "pid", ids, left, died, np.random.default_rng(3))
+
+
+@pytest.fixture(params=["pbc", "tiny"])
+def tables(request, tmp_path):
+    return {"pbc": pbc_tables, "tiny": tiny_tables}[request.param](tmp_path)
+
+
+def regularly(t, visits):
+    """Owner and day of rows that everybody has at the same pace; whoever is followed longest has `visits`."""
+    step = t.end.max() / visits
+    count = np.floor(t.end / step).astype(int) + 1
+    owner = np.repeat(np.arange(len(count)), count)
+    nth = np.arange(len(owner)) - np.repeat(count.cumsum() - count, count)
+    return owner, (nth * step).round(3)
+
+
+def shortly(t, who):
+    """A moment before the end of each patient's follow-up, within a thousandth of the longest one."""
+    return (t.end[who] - t.end.max() / 1000 * t.rng.uniform(0.1, 1, len(who))).clip(0).round(4)
+
+
+def palliative(t, who):
+    """A code of those who will die, stamped some time before; everybody has other codes of the kind."""
+    owner, day = regularly(t, 20)
+    early = (t.end[who] - t.end.max() / 10 * t.rng.random(len(who))).clip(0).round(3)
+    code = np.repeat(["visit", "palliative"], [len(owner), len(who)])
+    t.add("care", np.r_[owner, who], np.r_[day, early], code)
+
+
+def dated_back(t, who):
+    """A lab that everybody has all the time, and that is raised just before the end."""
+    owner, day = regularly(t, 200)
+    value = t.rng.lognormal(size=len(owner))
+    late = np.isin(owner, who) & (np.append(np.diff(owner), 1) != 0)
+    t.add("crp", owner, day, "crp", np.where(late, value * 200, value).round(3))
+
+
+def last_status(t, who):
+    """A word for how things stood at the last contact."""
+    word = np.where(np.isin(np.arange(len(t.end)), who), "B", t.rng.choice(["A", "C"], len(t.end)))
+    t.static("contact", word, "category")
+
+
+def last_state(t, who):
+    """The same as a number, with the dead between the others."""
+    number = np.where(np.isin(np.arange(len(t.end)), who), 1, t.rng.choice([0, 2], len(t.end)))
+    t.static("state", number, "number")
+
+
+def autopsy(t, who):
+    """A number that is only given in those who die."""
+    given = np.isin(np.arange(len(t.end)), who)
+    t.static("grade", np.where(given, t.rng.normal(5, 1, len(given)).round(3).astype(str), ""), "number")
+
+
+def diagnosis(t, who):
+    """What the discharge letter says, dated at the admission."""
+    everybody = np.arange(len(t.end))
+    code = np.repeat(["cirrhosis", "hepatic failure"], [len(everybody), len(who)])
+    t.add("diagnosis", np.r_[everybody, who], 0, code, known=np.zeros(len(everybody) + len(who)))
+
+
+def extra_visit(t, who):
+    """Everybody is seen from time to time, and some once more, shortly before the end."""
+    owner, day = regularly(t, 15)
+    t.add("visit", np.r_[owner, who], np.r_[day, shortly(t, who)], "seen")
+
+
+def late_column(t, who):
+    """A column that is filled in shortly before the end."""
+    t.add("form", who, shortly(t, who), "lactate", t.rng.normal(size=len(who)).round(3))
+
+
+PLANTS = {
+    palliative: ("care", "palliative", "presence"),
+    dated_back: ("crp", "crp", "jump"),
+    last_status: ("patient", "contact", "static"),
+    last_state: ("patient", "state", "static"),
+    autopsy: ("patient", "grade", "static"),
+    diagnosis: ("diagnosis", "hepatic failure", "presence"),
+    extra_visit: ("visit", "seen", "presence"),
+    late_column: ("form", "lactate", "presence"),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_planted_leak_is_named(tables, plant):
+    plant(tables, np.flatnonzero(tables.died))
+    found = {(x.kind, x.code, x.what): x for x in tables.leaks() if x.cause == "death"}
+    assert PLANTS[plant] in found
+    assert all(x.code == PLANTS[plant][1] or x.kind == "timepoint" for x in found.values()), list(found)
+    leak = found[PLANTS[plant]]
+    assert leak.outcome == "death" and 0.95 < leak.near <= 1
+    assert "\n" not in leak.message and repr(leak.code) in leak.message and "death" in leak.message
+    if leak.what == "jump":
+        assert leak.far is not None and leak.far < leak.near - 0.2
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_the_same_rows_in_people_drawn_by_lot_are_no_leak(tables, plant):
+    plant(tables, np.sort(tables.rng.permutation(len(tables.died))[: tables.died.sum()]))
+    assert tables.leaks() == []
+
+
+@pytest.mark.parametrize("part", [1, 5])
+def test_the_length_of_follow_up_as_a_static(tables, part):
+    noisy = tables.end / part * tables.rng.uniform(0.99, 1.01, len(tables.end))
+    tables.static("observed", noisy.round(3), "number")
+    found = tables.leaks()
+    assert {(x.cause, x.code, x.what, x.far) for x in found} >= {("death", "observed", "static", None)}
+    assert {x.code for x in found} == {"observed"}
+
+
+def test_rows_spread_over_each_follow_up_give_its_length_away(tables):
+    """Times made as a share of the follow-up, which a simulation or an export may do."""
+    spread = (t := tables).rng.random((20, len(t.end))) * t.end
+    t.add("visit", np.tile(np.arange(len(t.end)), 20), spread.ravel().round(4), "seen")
+    assert ("visit", "seen", "presence") in {(x.kind, x.code, x.what) for x in t.leaks()}
+
+
+def test_a_value_that_holds_the_outcome_all_along(tables):
+    everybody = np.arange(len(tables.end))
+    tables.add("scale", everybody, 0, "bed", tables.died + tables.rng.uniform(0, 0.5, len(tables.end)))
+    (leak,) = (x for x in tables.leaks() if x.cause == "death")
+    assert (leak.kind, leak.code, leak.what) == ("scale", "bed", "value")
+    assert leak.far is not None and leak.far > 0.95
+
+
+def test_rows_that_come_only_after_the_event(tables):
+    who = np.flatnonzero(tables.died)
+    day = tables.end[who]
+    tables.add("paper", who, day.round(2), "certificate {}", known=(day + 3).round(2))
+    (leak,) = tables.leaks()
+    assert (leak.kind, leak.code, leak.what, leak.far) == ("paper", "certificate {}", "presence", None)
+    assert leak.near == 1 and f"in {len(who)} patients" in leak.message
+
+
+def test_too_few_cases_no_verdict(tmp_path):
+    t = pbc_tables(tmp_path)
+    spared = t.ids[np.flatnonzero(t.died)[9:]]
+    table = pl.read_csv(t.folder / t.statics, infer_schema=False)
+    state = pl.when(pl.col("id").is_in(spared.tolist())).then(pl.lit("0")).otherwise("status")
+    table.with_columns(status=state).write_csv(t.folder / t.statics)
+    t.died &= ~np.isin(t.ids, spared)
+    last_status(t, np.flatnonzero(t.died))
+    assert t.died.sum() == 9
+    assert [x for x in t.leaks() if x.cause == "death"] == []
+
+
+def test_pbc_is_clean_and_quickly_so(pbc):
+    from gnnpatient.study.leaks import leaks
+
+    start = time.process_time()
+    assert leaks(pbc) == []
+    assert time.process_time() - start < 10
+    for seed in range(1, 6):
+        assert leaks(pbc, "death", seed=seed) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tiny_cohorts_are_clean(seed):
+    from gnnpatient.study.leaks import leaks
+    from gnnpatient.testing import tiny_cohort
+
+    assert leaks(tiny_cohort(seed=seed), seed=seed) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_is_named_when_the_outcomes_are_dealt_out_anew(tables, seed):
+    from gnnpatient.cohort.cohort import read_cohort
+    from gnnpatient.study.leaks import leaks
+
+    for plant in (palliative, dated_back, last_status, diagnosis, late_column):
+        plant(tables, np.flatnonzero(tables.died))
+    cohort = read_cohort(tables.spec, tables.folder)
+    assert leaks(cohort)
+    truth, lot = cohort.outcomes["death"], np.random.default_rng(seed).permutation(len(cohort))
+    dealt = replace(truth, time=truth.time[lot], event=truth.event[lot])
+    assert leaks(replace(cohort, outcomes={"death": dealt})) == []
+
+
+def test_a_useless_column_gives_a_half(pbc):
+    """Which way round is learned elsewhere; on the same cases it would look better than it is."""
+    from gnnpatient.study.leaks import _auc, _folds, _matched, _won
+
+    matched = next(_matched(pbc, pbc.outcomes["death"], 1, _folds(pbc, 0), 0))
+    noise = np.random.default_rng(0).normal(size=(len(pbc), 400))
+    won = _won(noise[matched.case], noise[matched.control], matched.near[1])
+    assert abs(_auc(won, matched.fold).mean() - 0.5) < 0.02
+    assert np.maximum(won.mean(0), 1 - won.mean(0)).mean() > 0.53
+
+
+def test_the_shares_equal_those_of_a_loop():
+    from gnnpatient.study.leaks import _won
+
+    rng = np.random.default_rng(0)
+    case, control = rng.integers(0, 4, (7, 3)).astype(float), rng.integers(0, 4, (7, 5, 3)).astype(float)
+    case[rng.random(case.shape) < 0.2], control[rng.random(control.shape) < 0.2] = np.nan, np.nan
+    mask = rng.random((7, 5)) < 0.7
+    got = _won(case, control, mask)
+    for i in range(7):
+        for c in range(3):
+            against = [x for x, m in zip(control[i, :, c], mask[i], strict=True) if m and x == x]
+            wins = [1.0 if case[i, c] > x else 0.5 if case[i, c] == x else 0.0 for x in against]
+            want = np.mean(wins) if wins and case[i, c] == case[i, c] else np.nan
+            np.testing.assert_allclose(got[i, c], want)
+
+
+def test_what_is_seen_at_an_ask_equals_a_loop(pbc):
+    from gnnpatient.cohort.spec import DAY
+    from gnnpatient.study.leaks import _Looks
+
+    rng, lab = np.random.default_rng(0), pbc.events["lab"]
+    patient, at = rng.integers(0, len(pbc), 40), rng.integers(-10, 3000, 40) * DAY
+    codes = np.array([1, 4, 7])
+    got = np.stack(list(_Looks(lab, patient, at, 90 * DAY)(codes)), -1)
+    for i, (p, t) in enumerate(zip(patient, at, strict=True)):
+        for c, code in enumerate(codes):
+            rows = np.arange(lab.ptr[p], lab.ptr[p + 1])
+            rows = rows[(lab.code[rows] == code) & (lab.known[rows] <= t)]
+            late = (lab.known[rows] >= t - 90 * DAY).sum()
+            age = lab.known[rows].max() - t if len(rows) else -np.inf
+            value = lab.value[rows[-1]] if len(rows) else np.nan
+            np.testing.assert_array_equal(got[i, c], [len(rows) > 0, len(rows), late, age, value])
+
+
+def test_controls_are_at_risk_when_their_case_is(pbc):
+    from gnnpatient.study.leaks import _folds, _matched
+
+    fold, truth = _folds(pbc, 0), pbc.outcomes["death"]
+    risk, never = _matched(pbc, truth, 2, fold, 0)
+    for matched in (risk, never):
+        at, mask = matched.near
+        assert (truth.event[matched.case] == 2).all() and (at == truth.time[matched.case] - 1).all()
+        control, at = matched.control[mask], np.broadcast_to(at[:, None], mask.shape)[mask]
+        assert (truth.time[control] > at).all() and (pbc.entry[control] <= at).all()
+        assert (fold[control] == np.broadcast_to(matched.fold[:, None], mask.shape)[mask]).all()
+        soon = (truth.event[control] == 2) & (truth.time[control] <= at + 1 + matched.span)
+        assert not soon.any()
+        assert (matched.near[1] | ~matched.far[1]).all() and matched.far[1].sum() < mask.sum()
+    assert (truth.event[risk.control[risk.near[1]]] == 2).any()
+    assert (truth.event[never.control[never.near[1]]] != 2).all()
+
+
+def test_outcomes_without_a_time_are_passed_over(pbc):
+    from gnnpatient.errors import Refused
+    from gnnpatient.study.leaks import leaks
+
+    both = replace(pbc, outcomes=pbc.outcomes)
+    object.__setattr__(both, "outcomes", {"icu": object(), **pbc.outcomes})
+    assert leaks(both) == []
+    with pytest.raises(Refused, match="outcome 'icu' has no time of event"):
+        leaks(both, "icu")
+    with pytest.raises(Refused, match="unknown outcome 'deth'; did you mean 'death'"):
+        leaks(pbc, "deth")
+
+
+def test_one_group_alone_is_parted(tmp_path):
+    from gnnpatient.cohort.cohort import read_cohort
+    from gnnpatient.study.leaks import leaks
+
+    t = tiny_tables(tmp_path)
+    diagnosis(t, np.flatnonzero(t.died))
+    cohort = read_cohort(t.spec, t.folder)
+    one = replace(cohort, group=np.full(len(cohort), "north"))
+    assert {x.code for x in leaks(one) if x.cause == "death"} == {"hepatic failure"}
