@@ -169,7 +169,8 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
 
 def _kept(spec: GraphSpec, name: pl.Series) -> pl.Series:
     """The unit of each code where the tables say nothing of units: that of [units], else none."""
-    kept = {code: how.to for code, how in spec.units.items()}
+    units = {code: spec.unit(code) for code in name.unique()}
+    kept = {code: how.to for code, how in units.items() if how is not None}
     return name.replace_strict(kept, default="", return_dtype=pl.String) if kept else name.str.slice(0, 0)
 
 
@@ -263,11 +264,12 @@ def _in_units(
     """
     rows = pl.DataFrame({"code": code, "unit": unit})
     pairs = rows.group_by("code", "unit").len().sort("code", "len", "unit", descending=[False, True, False])
-    units = [spec.units[c].to if c in spec.units else "" for c in codes]
+    known = [spec.unit(code) for code in codes]
+    units = [how.to if how else "" for how in known]
     change: list[tuple[int, str, float | None, float]] = []  # code, unit, factor (None = unknown), offset
     mixed: dict[str, tuple[str, str]] = {}
     for number_, name, _ in pairs.iter_rows():
-        wanted = spec.units.get(codes[number_])
+        wanted = known[number_]
         if wanted is not None:
             how = Conversion() if name == wanted.to else wanted.sources.get(name)
             change.append((number_, name, how.factor if how else None, how.offset if how else 0.0))
@@ -289,7 +291,7 @@ def _in_units(
     rows = rows.join(pairs, on=["code", "unit"], how="left", maintain_order="left")
     unknown = (rows["named"].fill_null(False) & rows["factor"].is_null()).to_numpy()
     value = value * rows["factor"].fill_null(1.0).to_numpy() + rows["offset"].fill_null(0.0).to_numpy()
-    ends = np.array([(c in spec.units and spec.units[c].range) or (-np.inf, np.inf) for c in codes])[code]
+    ends = np.array([(how and how.range) or (-np.inf, np.inf) for how in known])[code]
     beyond = ~unknown & ((value < ends[:, 0]) | (value > ends[:, 1]))
     return value, tuple(units), {"unknown unit": unknown, "out of range": beyond}
 

@@ -67,8 +67,16 @@ def read_patients(source: Source) -> Patients:
         has = origin != NEVER
         if not has.any():
             raise Refused(f"origin: no patient has an event that fits {', '.join(spec.origin.code)}")
-        names, origin = names[has], origin[has]
+        lost, names, origin = names[~has], names[has], origin[has]
+        view.refuse(ids(view.column(key)).is_in(lost.tolist()).fill_null(False).to_numpy(), "no day 0")
         source.steps.append(["with an event that gives day 0", len(names)])
+    if isinstance(spec.origin, str) and source.door is not None:  # what a format does not know of someone
+        given = ids(view.column(key)).filter(view.column(spec.origin).is_not_null())
+        names = names[np.isin(names, given.to_numpy().astype(str))]
+        view.refuse(view.column(spec.origin).is_null().to_numpy(), "no day 0")
+        source.steps.append([f"with {spec.origin}, which gives day 0", len(names)])
+        if not len(names):
+            raise Refused(f"{table}: column {spec.origin!r} gives nobody a day 0; name another")
     who, count = view.who(names), len(names)
     if isinstance(spec.origin, str):
         origin = _origin(view, spec.origin, who, count)

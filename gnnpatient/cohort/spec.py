@@ -10,6 +10,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -502,7 +503,9 @@ class GraphSpec(Record):
     tables: dict[str, TableSpec] = Field(default={}, description="how single files are read")
     patient: PatientSpec = Field(default=PatientSpec(), description="who the patients are")
     timepoints: TimepointSpec = Field(default=TimepointSpec(), description="how rows are held together")
-    units: dict[str, UnitSpec] = Field(default={}, description="of single codes")
+    units: dict[str, UnitSpec] = Field(
+        default={}, description="of codes; a name may be a pattern, in which * stands for any text"
+    )
     hierarchies: dict[str, HierarchySpec] = Field(default={}, description="of codes")
     nodes: dict[str, NodeSpec] = Field(default={}, description="kinds of node")
     outcomes: dict[str, Annotated[OutcomeSpec, Field(discriminator="kind")]] = Field(
@@ -625,6 +628,13 @@ class GraphSpec(Record):
     def every(self) -> int:
         """Width of a timepoint in seconds."""
         return seconds(self.timepoints.every)
+
+    def unit(self, code: str) -> UnitSpec | None:
+        """The unit that a code is kept in: by its name, else by the first pattern that it fits."""
+        if code in self.units:
+            return self.units[code]
+        patterns = (pattern for pattern in self.units if "*" in pattern and fnmatchcase(code, pattern))
+        return self.units.get(next(patterns, ""))
 
     def table(self, name: str) -> TableSpec:
         """How a table is read."""

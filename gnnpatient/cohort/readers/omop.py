@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
 
 import polars as pl
 import pyarrow
@@ -99,7 +99,6 @@ _NAMED = frozenset(  # columns of concepts whose names are used
     [f"{what}_concept_id" for what in ("gender", "race", "ethnicity", "cause", "value_as")]
     + [name for layout in LAYOUTS.values() for name in (*layout.concept, layout.unit[0]) if name]
 )
-_VISIT, _END, _STAY = "visit of this row", "end of its visit", "is a stay"
 _GIVEN, _ENDS = "has a time", "has an end"
 _BOUNDS = (4171756, 4171754, 4172704, 4171755)  # operators <, <=, >, >=
 _CODED = "value_as_concept_id"
@@ -163,10 +162,9 @@ def read(folder: Path) -> Door:
     with _polars(folder):
         links = _links(events, ancestors)
         names = _names([person, *events.values()], concepts, links)
-        tables = {
-            name: _rows(name, table, LAYOUTS[name], names, events.get("visit_occurrence"))
-            for name, table in events.items()
-        }
+        visits = events.get("visit_occurrence")
+        stays = None if visits is None else _stays(visits)
+        tables = {name: _rows(name, table, LAYOUTS[name], names, stays) for name, table in events.items()}
         people = _people(person, names, flags)
         for part in (_deaths(tables, folder), _observed(periods), _last(tables)):
             if part is not None:
@@ -283,8 +281,8 @@ def _lower(header: list[str], file: Path, only: tuple[str, ...]) -> dict[str, st
 def _csv(file: Path, name: str, only: tuple[str, ...]) -> pl.DataFrame | None:
     """All cells as text, empty ones null. By pyarrow, which counts the cells of every line."""
 
-    def opened() -> IO[bytes]:
-        return cast(IO[bytes], (gzip.open if file.name.lower().endswith(".gz") else open)(file, "rb"))
+    def opened() -> io.BufferedIOBase:
+        return gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb")
 
     try:
         with opened() as raw:
@@ -405,7 +403,7 @@ def _midnight(time: pl.Expr) -> pl.Expr:
     return (time.dt.time() == pl.time(0)).fill_null(False)
 
 
-def _rows(name: str, table: Table, layout: Layout, names: Names, visits: Table | None) -> pl.LazyFrame:
+def _rows(name: str, table: Table, layout: Layout, names: Names, stays: pl.DataFrame | None) -> pl.LazyFrame:
     """One table in the columns of a Door, with those of the source beside them."""
     # times first, in a step of their own: the rest asks for them again and again
     time, given = table.moment(layout.start)
@@ -421,15 +419,15 @@ def _rows(name: str, table: Table, layout: Layout, names: Names, visits: Table |
         until = pl.col("until")
         ours |= {"until": until, "until_bare": _midnight(until)}
         refused.append(pl.when(pl.col(_ENDS) & until.is_null()).then(pl.lit("end is not a date")))
-    first[_VISIT] = table.ident("visit_occurrence_id")
     rows = table.rows.select(**first, **{column: pl.col(column) for column in table.types})
-    if name == "condition_occurrence" and visits is not None:
-        rows = rows.join(_stays(visits), on=_VISIT, how="left", maintain_order="left")
-        end, stay = pl.col(_END), pl.col(_STAY).fill_null(False)
+    if name == "condition_occurrence" and stays is not None:
+        visit, ends = table.ident("visit_occurrence_id"), stays["end"]
+        end = visit.replace_strict(stays["visit"], ends, default=None, return_dtype=pl.Datetime("us"))
         later = end_of_day(end, _midnight(end)) > end_of_day(time, _midnight(time))
-        known = pl.when(stay & later).then(end).otherwise(time)
+        known = pl.when(later).then(end).otherwise(time)
         ours |= {"known": known, "known_bare": _midnight(known)}
-        refused.append(pl.when(stay & end.is_null()).then(pl.lit("inpatient visit without an end")))
+        endless = visit.is_in(stays.filter(pl.col("end").is_null())["visit"].implode())
+        refused.append(pl.when(endless).then(pl.lit("inpatient visit without an end")))
 
     value = table.number(layout.value)
     if layout.value in table.types:
@@ -460,13 +458,14 @@ def _rows(name: str, table: Table, layout: Layout, names: Names, visits: Table |
     )
 
 
-def _stays(visits: Table) -> pl.LazyFrame:
-    """The inpatient visits and their ends, one row a visit."""
+def _stays(visits: Table) -> pl.DataFrame:
+    """The inpatient visits and their ends, one row a visit: to be looked up, as a join may turn rows over."""
     has_end = "visit_end_date" in visits.types or "visit_end_datetime" in visits.types
     end = visits.moment("visit_end")[0] if has_end else _NOTHING.cast(pl.Datetime("us"))
     rows = visits.rows.filter(visits.concept("visit_concept_id").is_in(STAYS))
-    rows = rows.select(visits.ident("visit_occurrence_id").alias(_VISIT), end.alias(_END)).drop_nulls(_VISIT)
-    return rows.group_by(_VISIT).agg(pl.col(_END).max(), pl.lit(True).alias(_STAY))
+    rows = rows.select(visits.ident("visit_occurrence_id").alias("visit"), end.alias("end"))
+    ends = rows.drop_nulls("visit").group_by("visit").agg(pl.col("end").max())
+    return ends.collect(engine="streaming")
 
 
 def _people(person: Table, names: Names, flags: list[str]) -> pl.DataFrame:
