@@ -25,6 +25,7 @@ bench: .venv/.test
 docs: .venv/.test
 	mkdir -p docs
 	$(PYTHON) -m typer gnnpatient.cli utils docs --name gnnpatient --title "The command line" --output docs/cli.md
+	$(PYTHON) -m gnnpatient.cohort.reference docs
 	$(PYTHON) -m pytest gnnpatient
 
 clean:

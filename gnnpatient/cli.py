@@ -21,6 +21,8 @@ import typer
 from gnnpatient.errors import Refused
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from gnnpatient.cohort.cohort import Cohort
     from gnnpatient.cohort.landmarks import Landmarks
     from gnnpatient.prognosis.forecast import Forecast, Predictor
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 DAY, YEAR = 86_400, 365.25
 NOTICE = "Research use only. Not a medical device."
+CODES_SHOWN = 60  # in `check`
 SHOWN = ("auc", "brier", "oe")  # of each horizon; scaled_ibs of each landmark
 
 app = typer.Typer(
@@ -115,28 +118,79 @@ def span(value: float | None) -> str:
 # ---- tables in
 
 
-def tables_of(spec: str, data: Path | None) -> Cohort:
+def tables_of(spec: str, data: Path | None, quarantine: Path | None = None) -> Cohort:
     """Read the tables of a spec; a shipped one brings its own."""
     from gnnpatient.cohort.cohort import read_cohort
     from gnnpatient.cohort.datasets import DATA
     from gnnpatient.cohort.spec import read_spec, spec_path
 
     shipped = not Path(spec).is_file() and (DATA / spec).is_dir()
-    return read_cohort(read_spec(spec), data or (DATA / spec if shipped else spec_path(spec).parent))
+    folder = data or (DATA / spec if shipped else spec_path(spec).parent)
+    return read_cohort(read_spec(spec), folder, quarantine=quarantine)
 
 
 @app.command()
-def check(spec: SpecName, data: Data = None, json: Json = False) -> None:
-    """Read a cohort's tables and say what is used, what is refused and why. Writes nothing."""
-    cohort = tables_of(spec, data)
-    found = {
+def init(
+    data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="folder with the tables")],
+    out: Annotated[Path, typer.Option("--out", help="the .toml to write")],
+) -> None:
+    """Look at a folder of tables and draft its spec: what it found, why, and what only you can know."""
+    from gnnpatient.cohort.propose import propose
+    from gnnpatient.files import atomic_file
+
+    if out.suffix != ".toml":
+        raise Refused(f"{out}: a spec is a .toml file; give --out such a name")
+    if out.exists():
+        raise Refused(f"{out}: is there already; give --out a new name")
+    draft = propose(data)
+    with atomic_file(out) as part:
+        part.write_text(draft, encoding="utf-8")
+    asks = [line.removeprefix("# ASK:").strip() for line in draft.splitlines() if line.startswith("# ASK:")]
+    say(f"{out}: a draft; read it, then gnnpatient check {out} --data {data}")
+    for question in asks:
+        say(f"to decide: {question}")
+
+
+@app.command()
+def check(
+    spec: SpecName,
+    data: Data = None,
+    leaks: Annotated[bool, typer.Option("--leaks", help="look for columns that know too much")] = False,
+    table1: Annotated[bool, typer.Option("--table1", help="Table 1 by outcome")] = False,
+    quarantine: Annotated[
+        Path | None, typer.Option(help="folder for the refused rows themselves, with line and reason")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Read a cohort's tables and say what is used, what is refused and why, and what looks wrong."""
+    from gnnpatient.study import describe
+    from gnnpatient.study.leaks import leaks as canary
+
+    cohort = tables_of(spec, data, quarantine)
+    alike = describe.duplicates(cohort)
+    flags = list(cohort.report["flags"])
+    if alike["patients"]:
+        flags.append(
+            f"{alike['patients']} patients in {alike['groups']} groups have the same record; one person "
+            "under several ids? give them one group in [patient]"
+        )
+    if alike["near_ids"]:
+        flags.append(f"{alike['near_ids']} id(s) equal another but for case, blanks or leading zeros")
+    spread = describe.distributions(cohort)
+    flags += [f"{row['kind']}.{row['code']}: {flag}" for row in spread for flag in row["flags"]]
+    found: dict[str, Any] = {
         "cohort": cohort.spec.cohort,
         "tables": cohort.report["tables"],
         "kinds": {kind: len(cohort.events[kind]) for kind in cohort.spec.nodes},
         "flow": cohort.flow(),
-        "flags": list(cohort.report["flags"]),
-        "leaks": [],
+        "flags": flags,
+        "leaks": [vars(leak) for leak in canary(cohort)] if leaks else [],
+        "distributions": spread,
+        "sample_size": describe.sample_size(cohort),
     }
+    if table1:
+        names = [name for name, outcome in cohort.outcomes.items() if outcome.kind == "survival"]
+        found["table1"] = {name: _cells(describe.table1(cohort, name)) for name in names}
     if json:
         return answer(found)
     rows = []
@@ -145,9 +199,40 @@ def check(spec: SpecName, data: Data = None, json: Json = False) -> None:
         rows.append((name, counts["rows"], counts["used"], counts["collapsed"], refused))
     table(f"Cohort {cohort.spec.cohort}", ["<table", "rows", "used", "collapsed", "<refused"], rows)
     table("", ["<kind of node", "rows"], found["kinds"].items())
+    head = ["<kind", "<code", "rows", "patients", "missing", "1 %", "median", "99 %", "<unit", "<possible"]
+    table("Values", head, [_spread(row) for row in spread[:CODES_SHOWN]])
+    if len(spread) > CODES_SHOWN:
+        say(f"and {len(spread) - CODES_SHOWN} codes more (--json has all)")
     table("", ["<outcome", "<step", "n"], [tuple(step.values()) for step in found["flow"]])
-    for flag in found["flags"]:
+    for row in found["sample_size"]:
+        say(f"sample size: {row['sentence']}")
+    for name, cells in found.get("table1", {}).items():
+        table(f"Table 1: {name}", [f"<{cell}" for cell in cells[0]], cells[1:])
+    for flag in flags:
         say(f"flag: {flag}")
+    for leak in found["leaks"]:
+        say(f"leak: {leak['message']}")
+    if leaks and not found["leaks"]:
+        say("leaks: none found")
+    if quarantine is not None:
+        say(f"{quarantine}: the refused rows (they hold patients)")
+
+
+def _cells(frame: Any) -> list[list[str]]:
+    """A pandas table as rows of text, its head first."""
+    head = ["", "", *(str(c[-1]) if isinstance(c, tuple) else str(c) for c in frame.columns)]
+    names = [list(i) if isinstance(i, tuple) else [i, ""] for i in frame.index]
+    return [head, *([*map(str, n), *map(str, row)] for n, row in zip(names, frame.to_numpy(), strict=True))]
+
+
+def _spread(row: Mapping[str, Any]) -> tuple[object, ...]:
+    def figure(value: float | None) -> str:
+        return "" if value is None else f"{value:.4g}"
+
+    possible = "" if row["range"] is None else f"{row['range'][0]:g} to {row['range'][1]:g}"
+    values = (figure(row[q]) for q in ("q01", "median", "q99"))
+    share = f"{row['missing']:.0%}"
+    return (row["kind"], row["code"], row["rows"], row["patients"], share, *values, row["unit"], possible)
 
 
 @app.command()
@@ -559,6 +644,9 @@ def predict(
     at: Annotated[str, typer.Option(help="ask everyone at: 1y,3y")],
     horizons: Annotated[str, typer.Option(help="risk within: 1y,3y,5y")],
     out: Annotated[Path, typer.Option("--out", help="file to write, .csv or .parquet")],
+    meds: Annotated[
+        Path | None, typer.Option(help="new folder for the risks as MEDS labels, a file a cause and horizon")
+    ] = None,
 ) -> None:
     """Write the risk of every patient of a cohort who is at risk at a landmark.
 
@@ -569,6 +657,7 @@ def predict(
     import polars as pl
 
     from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.cohort.source import disarmed
     from gnnpatient.files import atomic_file
     from gnnpatient.prognosis.checkpoint import load_predictor
 
@@ -583,16 +672,47 @@ def predict(
         if out.suffix == ".parquet":
             rows.write_parquet(part)
         else:
-            risky = pl.col(pl.String).str.contains(r"^[=+\-@\t\r]")
-            rows.with_columns(
-                pl.when(risky).then("'" + pl.col(pl.String)).otherwise(pl.col(pl.String)).name.keep()
-            ).write_csv(part)
+            disarmed(rows).write_csv(part)
+    if meds is not None:
+        _meds(rows, opened, meds)
     for name, forecast in forecasts.items():
         if gone := int((~forecast.at_risk).sum()):
             note(f"{gone} of {len(X)} asks left out: the patient is not at risk of {name!r} then")
     for line in _strangers(predictor.unknown(opened)):
         note(line)
     say(f"{out}: {len(rows)} rows")
+
+
+def _meds(rows: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
+    """Risks as MEDS 0.4 labels: OUTCOME/CAUSE/DAYSd.parquet with subject_id, prediction_time, float_value."""
+    import numpy as np
+    import polars as pl
+
+    from gnnpatient.files import atomic_folder
+
+    if cohort.origin is None:
+        raise Refused(
+            f"{folder}: MEDS labels need dates, and the cohort's times are offsets; --out has the risks"
+        )
+    numbers = pl.Series(cohort.ids.astype(str)).cast(pl.Int64, strict=False)
+    if numbers.null_count():
+        raise Refused(f"{folder}: MEDS wants whole numbers as ids, {numbers.null_count()} here are not")
+    start = np.asarray(cohort.origin)[cohort.positions(rows["id"].to_numpy())]
+    moment = pl.Series(start * 1_000_000) + (rows["landmark"] * DAY * 1_000_000).round().cast(pl.Int64)
+    labels = rows.select(
+        "outcome",
+        "cause",
+        "horizon",
+        pl.col("id").cast(pl.Int64).alias("subject_id"),
+        moment.cast(pl.Datetime("us")).alias("prediction_time"),
+        pl.col("risk").cast(pl.Float32).alias("float_value"),
+    )
+    with atomic_folder(folder) as part:
+        for (outcome, cause, horizon), table in labels.group_by("outcome", "cause", "horizon"):
+            place = part / str(outcome) / re.sub(r"[^\w.-]", "_", str(cause))
+            place.mkdir(parents=True, exist_ok=True)
+            table = table.select("subject_id", "prediction_time", "float_value")
+            table.sort("subject_id", "prediction_time").write_parquet(place / f"{horizon:g}d.parquet")
 
 
 def _strangers(unknown: Mapping[str, Sequence[str]]) -> list[str]:

@@ -91,7 +91,7 @@ class Graphs:
     def hetero_data(self) -> HeteroData:
         """The same as PyG's HeteroData, complete in every node and edge type.
 
-        A node store holds code, value, age, timepoint, open, batch, ptr; "patient" holds number, category, at.
+        A node store holds code, value, age, timepoint, open, batch, ptr; "patient" number, category, at.
         """
         from torch_geometric.data import HeteroData
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, progression
+from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task, progression
 from gnnpatient.cohort.packed import Events, pack, with_timepoints
 from gnnpatient.cohort.spec import (
     DAY,
@@ -129,9 +129,10 @@ class Cohort:
         """An outcome that is time to an event; refused where it is of another kind."""
         outcome = self.outcomes[self.named(name)[0]]
         if not isinstance(outcome, Survival):
+            others = ", ".join(n for n, o in self.outcomes.items() if isinstance(o, Survival)) or "none"
             raise Refused(
-                f"outcome {name!r} is a {outcome.kind}: it has labels and eligibility, no model yet; "
-                f"survival outcomes: {', '.join(n for n, o in self.outcomes.items() if isinstance(o, Survival)) or '-'}"
+                f"outcome {name!r} is a {outcome.kind}: it has labels and eligibility, but no model; "
+                f"survival outcomes here: {others}"
             )
         return outcome
 
@@ -216,6 +217,13 @@ class Cohort:
     def observed(self) -> np.ndarray:
         """Until when each patient is at risk of every outcome: (patient,) int64 seconds."""
         return reduce(np.minimum, (self.outcomes[name].ends for name in self.outcome_names()))
+
+    def moments(self, outcome: str) -> Landmarks:
+        """The asks of an outcome that is asked at moments of its own (an ACES task)."""
+        task = self.outcomes[self.named(outcome)[0]]
+        if not isinstance(task, Task):
+            raise Refused(f"outcome {outcome!r} has no moments of its own; ask at days, with cohort.at(day)")
+        return Landmarks(self, np.asarray(task.patient), np.asarray(task.at))
 
     def patient(self, patient: str) -> Patient:
         """One patient's record: .table(), .to_networkx(at=)."""
@@ -406,7 +414,7 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
 
     files = manifest["files"]
 
-    def column(name: str, length: int) -> np.ndarray:
+    def column(name: str, length: int | None = None) -> np.ndarray:
         file, entry = path / f"{name}.npy", files.get(f"{name}.npy", {})
         if not file.is_file() or file.stat().st_size != entry.get("bytes"):
             raise Refused(f"{file}: missing, cut or changed; pack the cohort again")
@@ -416,7 +424,7 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
             array = np.load(file, mmap_mode="r", allow_pickle=False)
         except ValueError as error:
             raise Refused(f"{file}: {error}; pack the cohort again") from None
-        if len(array) != length:
+        if length is not None and len(array) != length:
             raise Refused(f"{file}: {len(array)} rows, the manifest says {length}; pack the cohort again")
         return array
 
@@ -433,12 +441,15 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
         ]
         return Events(ptr, **{name: column(f"{kind}.{name}", rows[kind]) for name in given})
 
-    def outcome_of(name: str, outcome: SurvivalSpec | DiagnosisSpec) -> Survival | Diagnosis:
+    def outcome_of(name: str, outcome: SurvivalSpec | DiagnosisSpec) -> Survival | Diagnosis | Task:
         def of(what: str) -> np.ndarray:
             return column(f"outcome.{name}.{what}", patients)
 
         if isinstance(outcome, SurvivalSpec):
             return Survival(of("time"), of("event"), outcome.cause_names)
+        if outcome.task is not None:
+            who, at, label = (column(f"outcome.{name}.{c}") for c in ("patient", "at", "label"))
+            return Task(who, at, label, patients)
         horizon = seconds(outcome.horizon) if outcome.horizon and outcome.node else None
         return Diagnosis(
             of("label"),

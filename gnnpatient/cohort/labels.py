@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.events import FOREVER, Rows
-from gnnpatient.cohort.outcomes import Diagnosis, Survival
+from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.patients import Patients, earliest, first_line, moment_of, patient_time
 from gnnpatient.cohort.readers.tables import text
 from gnnpatient.cohort.source import Source, View, one_each, take
@@ -81,7 +81,7 @@ def read_survival(record: Record, name: str, outcome: SurvivalSpec) -> Survival:
 def _refusal(
     name: str, view: View | None = None, who: np.ndarray | None = None, present: np.ndarray | None = None
 ) -> Callable[[np.ndarray, str], None]:
-    """Refuse the outcome where something is wrong with a patient, (patient,) bool; by line where it has one."""
+    """Refuse the outcome where something is wrong with a patient, (patient,) bool; by line if it has one."""
 
     def refuse_if(wrong: np.ndarray, what: str) -> None:
         wrong = wrong if present is None else wrong & present
@@ -131,7 +131,8 @@ def _cause(
             if not source.holds_nodes(file):
                 view.account.used[view.row[ok]] = True
         return np.where(at == FOREVER, NEVER, at), never
-    assert (own := spec.table or table) is not None and spec.time is not None
+    own = spec.table or table
+    assert own is not None and spec.time is not None
     view, who = record.view(own, [c for c in (spec.time, spec.flag) if c], claim=True)
     when = patient_time(view, spec.time, who, patients)
     happened = when != NEVER
@@ -185,8 +186,43 @@ def _flags(view: View, name: str, cause: str, flag: str, who: np.ndarray, count:
     return take(value.fill_null(-1).to_numpy(), one_each(view, flag, value, who, count), -1)
 
 
-def read_diagnosis(record: Record, name: str, outcome: DiagnosisSpec) -> Diagnosis:
+def read_task(record: Record, outcome: DiagnosisSpec) -> Task:
+    """The moments at which an ACES task is asked, and their labels."""
+    from gnnpatient.cohort import aces
+
+    source, patients = record.source, record.patients
+    assert outcome.task is not None and patients.origin is not None
+    path = (source.folder / outcome.task).resolve()
+    if not path.is_relative_to(source.folder.resolve()):
+        raise Refused(f"{outcome.task}: leads out of {source.folder}; keep the task beside the data")
+    parts = []
+    for table in source.event_tables(None):
+        source.open(table)
+        has = source.schemas[table]
+        number = pl.col("value").cast(pl.Float64) if "value" in has else pl.lit(None, dtype=pl.Float64)
+        lazy = source.tables[table].lazy()
+        lazy = lazy.filter(pl.col("refused").is_null()) if "refused" in has else lazy
+        parts.append(
+            lazy.select(pl.col("id").alias("subject_id"), "time", "code", number.alias("numeric_value"))
+        )
+    events = pl.concat(parts).filter(pl.col("time").is_not_null()).collect(engine="streaming")
+    found = aces.label(aces.read_task(path), events)
+    index = {"id": patients.ids, "patient": np.arange(len(patients)), "origin": patients.origin}
+    rows = found.join(pl.DataFrame(index, schema_overrides={"id": pl.String}), on="id")
+    rows = rows.with_columns(pl.col("at").dt.epoch("s") - pl.col("origin")).sort("patient", "at", "label")
+    rows = rows.unique(["patient", "at"], keep="last", maintain_order=True)
+    return Task(
+        rows["patient"].to_numpy(),
+        rows["at"].to_numpy(),
+        rows["label"].cast(pl.Int16).to_numpy(),
+        len(patients),
+    )
+
+
+def read_diagnosis(record: Record, name: str, outcome: DiagnosisSpec) -> Diagnosis | Task:
     """The label of each patient, and when it became known."""
+    if outcome.task is not None:
+        return read_task(record, outcome)
     count, gap = len(record.patients), seconds(outcome.gap)
     end = record.exit if record.exit is not None else np.full(count, NEVER)
     end = np.where(end == NEVER, FOREVER, end)

@@ -67,7 +67,7 @@ class Landmarks:
     def outcome(self, name: str | None = None) -> np.ndarray:
         """What came of each ask, structured (ask,).
 
-        Survival: event (0 censored, k = k-th cause), time (days). Diagnosis: label (-1 = not looked for), time
+        Survival: event (0 censored, k = k-th cause), time (days). Diagnosis: label (-1 not looked for), time
         until it is known. Progression: see `gnnpatient.cohort.outcomes.Progression.truth`.
         """
         (name,) = self.cohort.outcome_names(one=True) if name is None else self.cohort.named(name)

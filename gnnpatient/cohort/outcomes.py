@@ -81,7 +81,7 @@ class Diagnosis:
         return np.minimum(first, self.end)
 
     def at_risk(self, asks: Landmarks) -> np.ndarray:
-        """Still observed, the label not known for another `gap`, and (without a horizon) one that is given."""
+        """Still observed, the label not known for another `gap`, and (without a horizon) given at all."""
         open_ = asks.at < self.ends[asks.patient]
         return open_ & (self.label[asks.patient] >= 0) if self.horizon is None else open_
 
@@ -107,6 +107,54 @@ class Diagnosis:
         steps["not known at entry"] = free.sum()
         names = ("not seen", "ever seen") if self.horizon is not None else self.classes
         return steps | {f"label: {c}": (free & (self.label == k)).sum() for k, c in enumerate(names)}
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A diagnosis that is asked at moments of its own (an ACES task): a label a moment, several a patient."""
+
+    kind: ClassVar[str] = "diagnosis"
+    patient: np.ndarray  # (moment,) int64, sorted by patient and at
+    at: np.ndarray  # (moment,) int64 seconds: when it is asked
+    label: np.ndarray  # (moment,) int16 into classes
+    patients: int
+    classes: tuple[str, ...] = ("no", "yes")
+
+    @property
+    def ends(self) -> np.ndarray:
+        last = np.full(self.patients, NEVER)
+        np.maximum.at(last, self.patient, self.at + 1)
+        return last
+
+    def _found(self, asks: Landmarks) -> tuple[np.ndarray, np.ndarray]:
+        """Which moment each ask is, and whether it is one."""
+        if not len(self.at):
+            return np.zeros(len(asks), np.int64), np.zeros(len(asks), bool)
+        low = int(min(self.at.min(), asks.at.min(initial=0)))
+        span = int(max(self.at.max(), asks.at.max(initial=0))) - low + 1
+        key, wanted = self.patient * span + self.at - low, asks.patient * span + asks.at - low
+        row = np.searchsorted(key, wanted).clip(max=len(key) - 1)
+        return row, key[row] == wanted
+
+    def at_risk(self, asks: Landmarks) -> np.ndarray:
+        """Whether an ask is one of the task's moments: (ask,) bool."""
+        return self._found(asks)[1]
+
+    def truth(self, asks: Landmarks) -> np.ndarray:
+        """label, and time nan: a task does not say when it becomes known."""
+        out = np.empty(len(asks), dtype=[("label", np.int16), ("time", np.float64)])
+        row, found = self._found(asks)
+        out["time"], out["label"] = np.nan, -1
+        out["label"][found] = self.label[row[found]]
+        return out
+
+    def columns(self) -> dict[str, np.ndarray]:
+        return {"patient": self.patient, "at": self.at, "label": self.label}
+
+    def flow(self, cohort: Cohort) -> dict[str, Any]:
+        """How many moments there are, and of how many patients."""
+        steps = {"patients with a moment of the task": len(np.unique(self.patient)), "moments": len(self.at)}
+        return steps | {f"label: {c}": (self.label == k).sum() for k, c in enumerate(self.classes)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +304,7 @@ class Progression:
         return steps
 
 
-Outcome = Survival | Diagnosis | Progression
+Outcome = Survival | Diagnosis | Task | Progression
 
 
 def _mean(owner: np.ndarray, value: np.ndarray, size: int) -> np.ndarray:

@@ -119,8 +119,8 @@ def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
 
     Returns the events (timepoints not yet set), and the source rows that are used and that are collapsed.
     Ties are broken by content, so the order of the table does not show. What a row says of the time after it
-    (until, replaced) does not tell it from its repeats, since that may not show before; of repeats the longest
-    counts.
+    (until, replaced) does not tell it from its repeats, since that may not show before; of repeats the
+    longest counts.
     """
     value = np.where(np.isnan(rows.value), np.float32(np.nan), rows.value) + np.float32(0)  # one nan, one 0
     bits = value.view(np.int32)

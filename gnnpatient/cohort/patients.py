@@ -83,10 +83,10 @@ def read_patients(source: Source) -> Patients:
     elif source.door is not None and spec.origin is None:
         raise Refused(
             f"a {source.spec.format} folder has dates; name day 0 in [patient], as in "
-            f'origin = {{ code = "...", pick = "first" }} or a column of people: {", ".join(_moments(schema))}'
+            f'origin = {{ code = "...", pick = "first" }}, or a column of people: {", ".join(_dates(schema))}'
         )
 
-    order = _earliest_first(view, clock, origin, who) if spec.first else None
+    at = _row_times(view, clock, origin, who) if spec.first else np.zeros(0, np.int64)
     number_, category = np.zeros((count, 0), np.float32), np.zeros((count, 0), np.int32)
     words: dict[str, tuple[str, ...]] = {}
     for name in spec.number:
@@ -100,14 +100,14 @@ def read_patients(source: Source) -> Patients:
                 "category?"
             )
         cells = pl.Series(amount, nan_to_null=True)
-        rows = _first_given(cells, order, who, count) if name in spec.first else None
-        rows = one_each(view, name, cells, who, count) if rows is None else rows
+        first = name in spec.first
+        rows = _earliest_row(cells, at, who, count) if first else one_each(view, name, cells, who, count)
         number_ = np.c_[number_, take(amount, rows, np.nan)].astype(np.float32)
     for name in spec.category:
         level = text(view.column(name))
         words[name], index = levels(view.column(name))
-        rows = _first_given(level, order, who, count) if name in spec.first else None
-        rows = one_each(view, name, level, who, count) if rows is None else rows
+        first = name in spec.first
+        rows = _earliest_row(level, at, who, count) if first else one_each(view, name, level, who, count)
         category = np.c_[category, take(index, rows, -1)].astype(np.int32)
 
     group = None
@@ -124,7 +124,7 @@ def patient_table(source: Source) -> str:
     return source.spec.patient.table or PEOPLE
 
 
-def _moments(schema: Any) -> list[str]:
+def _dates(schema: Any) -> list[str]:
     return [name for name, dtype in schema.items() if dtype.is_temporal()]
 
 
@@ -136,19 +136,19 @@ def _clock_of(source: Source, table: str) -> str | None:
     return times[0] if times else None
 
 
-def _earliest_first(view: View, clock: str | None, origin: np.ndarray | None, who: np.ndarray) -> np.ndarray:
-    """Rows by time where the table has one, else as they stand in the file."""
+def _row_times(view: View, clock: str | None, origin: np.ndarray | None, who: np.ndarray) -> np.ndarray:
+    """What orders the rows of the patient table: their time where it has one, else their place in it."""
     if clock is None:
-        return np.arange(len(view))
+        return view.row
     start = None if origin is None else pl.Series(take(origin, who, 0))
-    at = view.moment(clock, start)[0].fill_null(np.iinfo(np.int64).max).to_numpy()
-    return np.argsort(at, kind="stable")
+    return view.moment(clock, start)[0].fill_null(np.iinfo(np.int64).max).to_numpy()
 
 
-def _first_given(cells: pl.Series, order: np.ndarray | None, who: np.ndarray, patients: int) -> np.ndarray:
-    """The first row in `order` that gives each patient's value, -1 = none; at one moment the smallest value."""
-    assert order is not None
-    rows = order[(cells.is_not_null().to_numpy() & (who >= 0))[order]]
+def _earliest_row(cells: pl.Series, at: np.ndarray, who: np.ndarray, patients: int) -> np.ndarray:
+    """The earliest row that gives each patient's value, -1 = none; at one moment the smallest value."""
+    rows = np.flatnonzero(cells.is_not_null().to_numpy() & (who >= 0))
+    rank = cells.rank("dense").fill_null(0).to_numpy()
+    rows = rows[np.lexsort((rank[rows], at[rows]))]
     first = np.full(patients, -1)
     first[who[rows][::-1]] = rows[::-1]
     return first
@@ -215,8 +215,8 @@ def moment_of(
 ) -> np.ndarray:
     """One time a patient in seconds after the origin, NEVER = not given: (patient,) int64.
 
-    what: a column of `table`, a duration after the origin, or the first or last of some events. `end` is added
-    to a bare date.
+    what: a column of `table`, a duration after the origin, or the first or last of some events. `end` is
+    added to a bare date.
     """
     if isinstance(what, PickSpec):
         if what.node is None:

@@ -221,7 +221,7 @@ class Source:
         return name
 
     def view(self, table: str, columns: Iterable[str], where: Where | None = None) -> View:
-        """The rows of a table that fit `where`, with these columns; refused by name where one is not there."""
+        """The rows of a table that fit `where`, with these columns; refused where one is not there."""
         account, schema, where = self.open(table), self.schemas[table], where or {}
         wanted = [self.key(table), *columns, *where]
         for name in wanted:
@@ -255,7 +255,7 @@ class Source:
         return any(node.table == table for node in self.spec.nodes.values())
 
     def quarantine(self, folder: Path) -> Mapping[str, int]:
-        """Write each table's refused rows as they stand, with line and reason: TABLE.csv. Patients are in it."""
+        """Write each table's refused rows with line and reason, as TABLE.csv. Patients are in it."""
         folder.mkdir(parents=True, exist_ok=True)
         written = {}
         for table, account in self.accounts.items():

@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -91,8 +92,10 @@ class TableSpec(Record):
     time: TimeSpec = Field(default=TimeSpec(), description="unit, format and timezone of its times")
 
 
+_ONE_OR_MANY = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 Where = Annotated[
     dict[str, Names],
+    WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MANY}),
     BeforeValidator(
         lambda raw: (
             {k: [v] if isinstance(v, str) else v for k, v in raw.items()} if isinstance(raw, dict) else raw
@@ -105,7 +108,9 @@ Where = Annotated[
 class PickSpec(Record):
     """A moment taken from the first or last of some events."""
 
-    code: Names = Field(description="patterns of codes, as in HOSPITAL_ADMISSION//*")
+    code: Annotated[Names, WithJsonSchema(_ONE_OR_MANY)] = Field(
+        description="patterns of codes, as in HOSPITAL_ADMISSION//*"
+    )
     pick: Literal["first", "last"] = Field(default="first", description="which of a patient's events counts")
     node: str | None = Field(
         default=None, description="kind of node whose events these are; default: all tables of the format"
@@ -389,7 +394,7 @@ class SurvivalSpec(Record):
 
 
 class DiagnosisSpec(Record):
-    """Which of some classes a patient belongs to, asked before that is known (METHODS 9)."""
+    """Which of some classes a patient belongs to, asked before that is known."""
 
     kind: Literal["diagnosis"] = Field(description="diagnosis: one of some classes")
     table: str | None = Field(default=None, description="file with the label")
@@ -402,6 +407,10 @@ class DiagnosisSpec(Record):
     )
     node: str | None = Field(default=None, description="instead of a table: kind of node")
     codes: Names = Field(default=(), description="patterns of its codes that mean yes")
+    task: str | None = Field(
+        default=None,
+        description="instead: an ACES task file (.yaml) in the data folder, on a format's events",
+    )
     horizon: str | None = Field(
         default=None, description="with codes: yes within this time; no needs observation up to it"
     )
@@ -418,8 +427,12 @@ class DiagnosisSpec(Record):
     def _one_form(self) -> DiagnosisSpec:
         if (self.table is None) != (self.column is None) or (self.node is None) != (not self.codes):
             raise Refused("a diagnosis needs table and column, or node and codes")
-        if (self.table is None) == (self.node is None):
-            raise Refused("a diagnosis needs either table and column, or node and codes")
+        if [self.table, self.node, self.task].count(None) != 2:
+            raise Refused("a diagnosis needs one of table and column, node and codes, and task")
+        if self.task is not None and (self.known or self.classes or self.horizon or self.inputs):
+            raise Refused(
+                "a task says itself when it is asked and what counts; it takes gap, hide and task alone"
+            )
         if self.node is not None and self.when == "future" and self.horizon is None:
             raise Refused("codes that may still come need horizon = DURATION")
         if self.node is not None and (self.known or self.classes):
@@ -456,7 +469,7 @@ class WorseSpec(Record):
 
 
 class ProgressionSpec(Record):
-    """How a value goes on (METHODS 10)."""
+    """How a value goes on."""
 
     kind: Literal["progression"] = Field(description="progression: how a value goes on")
     node: str = Field(description="kind of node")
@@ -581,6 +594,8 @@ class GraphSpec(Record):
             else:
                 known(f"{place}.node", outcome.node, self.nodes)
             if isinstance(outcome, DiagnosisSpec):
+                if outcome.task is not None and self.format is None:
+                    raise Refused(f"{place}.task: needs the events of a format ({', '.join(FORMATS)})")
                 for kind in outcome.inputs:
                     known(f"{place}.inputs", kind, self.nodes)
             if isinstance(outcome, ProgressionSpec):

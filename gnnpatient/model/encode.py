@@ -173,7 +173,7 @@ def _positions(names: tuple[str, ...], known: tuple[str | None, ...], device: to
 
 
 class Encode(nn.Module):
-    """Every node's own content as channels: code, value, given or not, age, running or not; a patient's statics.
+    """Every node's own content as channels: code, value, given or not, age, running or not; or the statics.
 
     Names are matched by name. An unseen code is a zero vector with its age, an unseen level likewise. A node
     kind that these graphs lack has zero rows, one that the model does not know is left out.

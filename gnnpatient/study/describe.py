@@ -63,7 +63,7 @@ def distributions(cohort: Cohort) -> list[dict[str, Any]]:
         for row in known.iter_rows(named=True):
             code, values = row.pop("code"), np.asarray(row.pop("values"))
             name = cohort.codes[kind][code]
-            unit = cohort.spec.units.get(name)
+            unit = cohort.spec.unit(name)
             row |= {
                 "unit": cohort.units[kind][code],
                 "range": list(unit.range) if unit and unit.range else None,

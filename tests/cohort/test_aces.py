@@ -171,6 +171,26 @@ def test_values_are_compared_and_a_missing_one_is_in_no_range(reads):
     assert who("value_min: null") == [0, 1, 2, 3, 4]
 
 
+def test_a_point_with_neither_side_in_it_holds_nothing(reads):
+    from gnnpatient.cohort.aces import label
+
+    point = """  point:
+    start: trigger
+    end: start
+    start_inclusive: false
+    end_inclusive: SIDE
+    has:
+      admission: (None, 0)
+  input:
+"""
+    events = frame((1, 0, "ADMIT"), (1, 50, "LEAVE"))
+    for side in ("false", "true"):  # half open it is empty too, closed it is the moment itself
+        text = READMISSION.replace("  input:\n", point.replace("SIDE", side))
+        assert hours(label(reads(text), events)) == [(1, 50, False)]
+    both = text.replace("end: start\n    start_inclusive: false", "end: start\n    start_inclusive: true")
+    assert label(reads(both), events).height == 0
+
+
 # Against a slow answer
 
 PREDICATES = {

@@ -129,6 +129,8 @@ def test_names_are_only_names(tmp_path, scan):
 
 
 def test_a_sqlite_file_is_not_changed_and_a_view_is_read(tmp_path, scan):
+    from gnnpatient.cohort.readers import database
+
     path = sqlite(
         tmp_path / "ward.db", LABS, "CREATE VIEW old AS SELECT id, day + 1 AS day FROM labs", rows=ROWS
     )
@@ -136,6 +138,8 @@ def test_a_sqlite_file_is_not_changed_and_a_view_is_read(tmp_path, scan):
     assert scan("ward.db/old").collect()["day"].to_list() == [4, None, 5, 6]
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["ward.db"]
+    with database._open_sqlite(path) as base, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        base.execute("DELETE FROM labs")
 
 
 def test_a_broken_or_locked_sqlite_file_is_refused(tmp_path, scan, monkeypatch):

@@ -101,7 +101,7 @@ def test_a_result_becomes_a_row(door):
 
 def test_every_table_is_there_with_the_same_types(door):
     found = door(patient())
-    shapes = {kind: dict(table.collect_schema()) for kind, table in found.tables.items()}
+    shapes = {kind: dict(table.collect_schema()) for kind, table in found.tables.items() if kind != "Patient"}
     assert len(shapes) == 11 and shapes["Encounter"].pop("class") == pl.String
     for kind, shape in shapes.items():
         shape.pop("category", None)

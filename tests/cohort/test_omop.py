@@ -355,6 +355,32 @@ def test_the_order_of_rows_is_nothing(folder, tmp_path_factory):
         assert two.tables[name].collect().reverse().equals(one.tables[name].collect())
 
 
+def test_columns_without_content_and_categories(folder):
+    """As parquet has them: a column of nothing has no type, a column of few words is a category."""
+    table = pl.read_csv(TABLES["measurement"].encode(), infer_schema=False, null_values=[""])
+    table = table.with_columns(operator_concept_id=None).cast({pl.String: pl.Categorical})
+    was = read(folder).tables["measurement"].collect()
+    (folder / "measurement.csv").unlink()
+    table.write_parquet(folder / "measurement.parquet")
+    door = read(folder)
+    ours = ["id", *sorted(OURS & set(was.columns))]
+    assert door.flags == () and door.tables["measurement"].collect().select(ours).equals(was.select(ours))
+
+
+def test_a_column_alone_is_what_it_is_among_all(folder):
+    for rows in read(folder).tables.values():
+        table = rows.collect()
+        for name in table.columns:
+            assert rows.select(name).collect()[name].equals(table[name])
+
+
+def test_conditions_without_a_visit_column(tmp_path):
+    condition = "person_id,condition_concept_id,condition_start_date\n1,200,2020-01-01\n"
+    write(tmp_path, condition_occurrence=condition)
+    day = datetime(2020, 1, 1)
+    assert shown(tmp_path, "condition_occurrence", "time", "known", "refused") == [(day, day, None)]
+
+
 def test_source_columns_stay_by_their_name(folder):
     (names,) = {tuple(read(folder).tables["drug_exposure"].collect_schema())}
     assert set(names) >= {"drug_concept_id", "quantity", "dose_unit_source_value", "id", "code", "refused"}

@@ -55,7 +55,9 @@ def make_graphs(
     index = torch.arange(len(owner))
     nothing = torch.full((len(owner),), torch.nan)
     age = 400 * torch.rand(len(owner), generator=draw)
-    nodes["timepoint"] = Nodes(_ptr(owner, asks), torch.zeros_like(index), nothing, age, owner, index, index < 0)
+    nodes["timepoint"] = Nodes(
+        _ptr(owner, asks), torch.zeros_like(index), nothing, age, owner, index, index < 0
+    )
     edges |= _both("timepoint", "of", "patient", torch.stack([index, owner]))
     edges |= _both("timepoint", "next", "timepoint", _pairs(owner, draw))
     number = 50 + 10 * torch.randn(asks, 2, generator=draw)

@@ -16,8 +16,9 @@ class Door:
         Datetime("us"); a Datetime column X may have a Boolean beside it, X_bare: a date without a clock time.
         `birth` is the moment of birth where it is known.
     tables: by the format's own name, a row an event: `id` (String), `time` (Datetime, null = untimed),
-        `code` (String), and where the format has them `time_bare`, `known`, `known_bare`, `until`, `until_bare`,
-        `value` (Float64), `unit` (String), `text` (String), and any column of the source by its own name.
+        `code` (String), and where the format has them `time_bare`, `known`, `known_bare`, `until`,
+        `until_bare`, `value` (Float64), `unit` (String), `text` (String), and any column of the source by its
+        own name.
         `refused` (String): why this row cannot be used; null = it can.
     parents: code hierarchies that come with the format: columns `child`, `parent` (codes as in `tables`).
     """

@@ -140,7 +140,8 @@ def read(folder: Path) -> Door:
     Two copies of a Patient: refused where birth or gender differ. Else the newest by meta.lastUpdated counts;
     without it they must agree in what both say. Of two versions of any other resource the newest counts
     likewise; where nothing tells which is newer, all their rows are refused.
-    Every table is there, if need be without rows; `Resource` only for lines that no other table can own.
+    Every table is there, if need be without rows; `Patient` has the deaths, as code DEATH; `Resource` only
+    lines that no other table can own.
 
     Refused: nothing to read, a file that is cut, damaged, no JSON, no FHIR, nested too deep or over 2 GB.
     """
@@ -743,6 +744,10 @@ class _Heap:
             last += [_latest(frame, name) for name in ("time", "known", "until")[: 2 + (kind == "Encounter")]]
             tables[kind] = frame.lazy()
         people = self._people(pl.concat(last))
+        died = people.lazy().filter(pl.col("death").is_not_null())
+        tables["Patient"] = died.select(
+            "id", pl.col("death").alias("time"), pl.col("death_bare").alias("time_bare"), code=pl.lit("DEATH")
+        )
         flags += [f"{n} resource(s) of type {kind} not read" for kind, n in sorted(self.unread.items())]
         flags += [f"{n} {what}" for what, n in sorted(self.count.items()) if n]
         return Door(people, tables, (*self.flags, *flags))

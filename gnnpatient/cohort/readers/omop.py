@@ -200,8 +200,8 @@ class Table:
 
     def number(self, name: str) -> pl.Expr:
         """nan and what is not a number are null."""
-        cell = self.word(name) if self.types.get(name) == pl.String else pl.col(name)
-        return (cell if name in self.types else _NOTHING).cast(pl.Float64, strict=False).fill_nan(None)
+        cell = pl.col(name) if name in self.types and self.types[name].is_numeric() else self.word(name)
+        return cell.cast(pl.Float64, strict=False).fill_nan(None)
 
     def concept(self, name: str) -> pl.Expr:
         """Ids of concepts; 0, no matching concept, is null."""
@@ -448,8 +448,9 @@ def _rows(name: str, table: Table, layout: Layout, names: Names, stays: pl.DataF
         meant = pl.coalesce(names.of(coded), coded.cast(pl.String))
         code = pl.when(value.is_null() & coded.is_not_null()).then(code + "//" + meant).otherwise(code)
     ours["code"] = code
-    # a number that does not read as one is text
-    texts = [column for column in (layout.value, *layout.text) if table.types.get(column) == pl.String]
+    texts = [column for column in layout.text if column in table.types]
+    if layout.value in table.types and not table.types[layout.value].is_numeric():
+        texts.insert(0, layout.value)  # a number that does not read as one is text
     if layout.text and texts:
         text = pl.coalesce([table.word(column) for column in texts])
         ours["text"] = pl.when(value.is_null() & coded.is_null()).then(text)

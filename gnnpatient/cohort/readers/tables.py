@@ -52,7 +52,8 @@ def read_table(folder: Path, name: str, how: TableSpec | None = None) -> pl.Data
             empty, lazy = not len(frame), None
         else:
             raise Refused(
-                f"{path}: a table is .csv, .parquet, a folder of .parquet, or FILE.sqlite/TABLE or FILE.duckdb/TABLE"
+                f"{path}: a table is a .csv, a .parquet, a folder of .parquet, FILE.sqlite/TABLE or "
+                "FILE.duckdb/TABLE"
             )
     except (pl.exceptions.PolarsError, OSError) as error:
         raise Refused(f"{path}: {_first_line(error)}") from None
@@ -241,9 +242,9 @@ def moment(
 ) -> tuple[pl.Series, pl.Series, pl.Series]:
     """Seconds after the origin of each row, whether it is a bare date, and where a cell is not a time.
 
-    Numbers and durations are time after the origin; dates are ISO 8601 or written as `how.format` says, and need
-    `origin` (seconds since 1970, UTC, of each row). A bare date gives the first second of its day; `bare` says
-    so where the type cannot.
+    Numbers and durations are time after the origin; dates are ISO 8601 or written as `how.format` says, and
+    need `origin` (seconds since 1970, UTC, of each row). A bare date gives the first second of its day;
+    `bare` says so where the type cannot.
     """
     how = how or TimeSpec()
     none = pl.Series([False]).new_from_index(0, len(series))
@@ -309,7 +310,7 @@ def _written(cell: pl.Series, form: str, where: str) -> pl.Series:
 
 
 def _clock(stamp: pl.Series, how: TimeSpec) -> pl.Series:
-    """Dates with a clock time, to the minute, the second or a part of it, with or without an offset to UTC."""
+    """Dates with a clock time, to the minute, the second or a part of it, with or without an offset."""
     zone = stamp.str.extract(r"\d(Z|[+-]\d\d:?\d\d)$", 1)
     plain = stamp.str.replace(r"(\d)(Z|[+-]\d\d:?\d\d)$", "$1")
     minute = plain.str.to_datetime("%Y-%m-%dT%H:%M", strict=False, time_unit="us", exact=True)
