@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
@@ -27,7 +28,7 @@ from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, PatientKFold
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.packed import Events
-from gnnpatient.cohort.spec import DAY, NEVER, YEAR
+from gnnpatient.cohort.spec import DAY, NEVER, YEAR, SurvivalSpec
 from gnnpatient.errors import Refused
 
 NEAR = 30.0  # days before the event
@@ -120,7 +121,7 @@ def leaks(cohort: Cohort, outcome: str | None = None, *, seed: int = 0) -> list[
             for one in (
                 *_statics(cohort, sets, cause),
                 *_codes(cohort, sets, cause),
-                *_afterwards(cohort, truth, k),
+                *_afterwards(cohort, name, truth, k),
             ):
                 worst[one[:3]] = max(worst.get(one[:3], one), one, key=lambda f: f[3])
             found += [Leak(name, cause, *one) for one in sorted(worst.values(), key=lambda f: -f[3])]
@@ -324,10 +325,19 @@ def _by_level(level: np.ndarray, matched: _Matched) -> float:
     return float(won.mean())
 
 
-def _afterwards(cohort: Cohort, truth: Survival, k: int) -> Iterator[Found]:
+def _defines(cohort: Cohort, outcome: str, kind: str) -> list[bool]:
+    """Which codes of a kind the outcome itself is made of: of course they are not there before it."""
+    spec = cohort.spec.outcomes[outcome]
+    parts = spec.parts if isinstance(spec, SurvivalSpec) else ()
+    own = [pattern for _, part in parts if part.node == kind for pattern in part.codes]
+    return [any(fnmatchcase(code, pattern) for pattern in own) for code in cohort.codes[kind]]
+
+
+def _afterwards(cohort: Cohort, outcome: str, truth: Survival, k: int) -> Iterator[Found]:
     """Codes whose every row is known at the end of its patient's follow-up or later.
 
-    `near` is the AUC of their presence at that moment: no control has them before its own end.
+    Not those that the outcome is made of. `near` is the AUC of their presence at that moment: no control has
+    them before its own end.
     """
     case = (truth.time != NEVER) & (truth.event == k) & (truth.time > cohort.entry)
     for kind, events in cohort.events.items():
@@ -336,7 +346,8 @@ def _afterwards(cohort: Cohort, truth: Survival, k: int) -> Iterator[Found]:
         of_case = case[events.patient]
         pairs = np.unique(events.patient[of_case] * size + events.code[of_case])
         cases = np.bincount(pairs % size, minlength=size)
-        for code in np.flatnonzero((early == 0) & (cases >= ENOUGH)):
+        own = np.array(_defines(cohort, outcome, kind)) if kind in cohort.spec.nodes else False
+        for code in np.flatnonzero((early == 0) & (cases >= ENOUGH) & ~np.asarray(own)):
             name, near = cohort.codes[kind][code], 0.5 + 0.5 * cases[code] / case.sum()
             message = (
                 f"{kind} {name!r}: known only at {truth.causes[k - 1]} or afterwards, in {cases[code]} "
