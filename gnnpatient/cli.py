@@ -776,8 +776,8 @@ def _ask(
     known, unknown, strange = {}, {}, predictor.unknown(cohort)
     for kind in cohort.spec.nodes:
         e = cohort.events[kind]
-        rows = slice(e.ptr[X.patient[0]], e.visible(X.patient, X.at)[0])
-        known[kind] = int(rows.stop - rows.start)
+        _, _, rows = e.held(X.patient, X.at)
+        known[kind] = len(rows)
         codes = [cohort.codes[kind][code] for code in np.unique(e.code[rows])]
         if (
             never := ["*"]

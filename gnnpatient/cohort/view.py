@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.outcomes import FOREVER
 from gnnpatient.cohort.spec import DAY, near
 from gnnpatient.errors import Refused
 
@@ -43,7 +44,11 @@ class Patient:
         return int(ptr[self.position + 1] - ptr[self.position])
 
     def table(self) -> pl.DataFrame:
-        """Every row in the order it became known: kind, day, known (days), code, value, unit."""
+        """Every row in the order it became known: kind, day, known (days), code, value, unit.
+
+        until: the day its interval ended, null = not that one knows, or no interval; replaced: from which day
+        on an amendment stands in its place, null = it stands.
+        """
         import polars as pl
 
         parts = []
@@ -62,6 +67,8 @@ class Patient:
                         "code": codes[e.code[rows]],
                         "value": value.set(value.is_nan(), None),
                         "unit": units[e.code[rows]],
+                        "until": _days(e.until, rows, self._rows(e)),
+                        "replaced": _days(e.replaced, rows, self._rows(e)),
                     },
                     schema={
                         "kind": pl.String,
@@ -70,6 +77,8 @@ class Patient:
                         "code": pl.String,
                         "value": pl.Float32,
                         "unit": pl.String,
+                        "until": pl.Float64,
+                        "replaced": pl.Float64,
                     },
                 )
             )
@@ -83,6 +92,7 @@ class Patient:
         """The graph as known at a day (default: all that was ever known), edges keyed by their rule.
 
         Nodes are named "kind:position" with kind, day, known, code, value, unit; what is missing is absent.
+        An interval has until where it has ended, else open.
         """
         import networkx as nx
 
@@ -100,15 +110,18 @@ class Patient:
         graph.nodes["patient:0"].update(held, kind="patient", patient=self.id)
         for kind, nodes in graphs.nodes.items():
             events = self.cohort.events[kind]
-            begin = int(events.ptr[self.position])
-            for i in range(len(nodes)):
-                row, code = begin + i, int(nodes.code[i])
+            _, _, rows = events.held(ask.patient, ask.at)
+            for i, row in enumerate(rows.tolist()):
+                code = int(nodes.code[i])
                 known: dict[str, Any] = {"day": float(events.happened[row]) / DAY}
                 known["known"] = float(events.known[row]) / DAY
                 if kind != "timepoint":
                     known |= {"code": self.cohort.codes[kind][code]}
                     known |= {"unit": unit} if (unit := self.cohort.units[kind][code]) else {}
                     known |= {"value": value} if np.isfinite(value := float(nodes.value[i])) else {}
+                    if events.until is not None:  # an end that is still to come is not known
+                        ended = events.until[row] <= ask.at[0]
+                        known |= {"until": float(events.until[row]) / DAY} if ended else {"open": True}
                 graph.add_node(f"{kind}:{i}", kind=kind, **known)
         for (source, rule, target), edge in graphs.edges.items():
             if not rule.startswith("rev_"):
@@ -126,6 +139,15 @@ class Patient:
         if form == "graphml":
             return "\n".join(nx.generate_graphml(graph)) + "\n"
         return json.dumps(nx.node_link_data(graph, edges="edges"), indent=1, ensure_ascii=False) + "\n"
+
+
+def _days(times: np.ndarray | None, rows: slice, count: int) -> pl.Series:
+    """Times in days, null where they never come."""
+    import polars as pl
+
+    if times is None:
+        return pl.Series([None], dtype=pl.Float64).new_from_index(0, count)
+    return pl.Series(np.where(times[rows] == FOREVER, np.nan, times[rows] / DAY)).fill_nan(None)
 
 
 def frame(landmarks: Landmarks) -> pl.DataFrame:

@@ -1,8 +1,12 @@
-"""Laws 1, 2, 3 and 5 for graphs: no future; alone or together; row order is nothing; as a slow oracle."""
+"""Laws 1, 2, 3 and 5 for graphs: no future; alone or together; row order is nothing; as a slow oracle.
+
+The drawn cohorts have two times a row, intervals, amendments, and ancestors by a table and by prefixes.
+"""
 
 import csv
 import itertools
 import random
+from collections import namedtuple
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,10 +31,13 @@ time = "happened"
 known = "known"
 code = "code"
 value = "value"
+row = "row"
+amends = "amends"
 edges = ["at", "next", "same"]
 [nodes.drug]
 table = "drug.csv"
 time = "happened"
+until = "until"
 code = "code"
 edges = ["at", "same"]
 [nodes.sign]
@@ -39,18 +46,37 @@ time = "happened"
 known = "known"
 columns = { x = "", y = "" }
 edges = ["at", "next"]
+[nodes.panel]
+of = "lab"
+hierarchy = "panels"
+edges = ["at", "next", "same"]
+[nodes.class]
+of = "drug"
+hierarchy = "atc"
+[hierarchies.panels]
+table = "panels.csv"
+[hierarchies.atc]
+prefix = "ATC"
 """
 CODES = ("x", "y", "z")
+DRUGS = ("A01AA", "A01AB", "B02")
+PANELS = [("x", "blood"), ("y", "blood"), ("y", "urine"), ("blood", "all"), ("urine", "all")]  # z is in none
+ABOVE = {  # all ancestors, by hand
+    "panel": {"x": ("all", "blood"), "y": ("all", "blood", "urine"), "z": ()},
+    "class": {"A01AA": ("A", "A01", "A01A"), "A01AB": ("A", "A01", "A01A"), "B02": ("B",)},
+}
+FOREVER = 2**63 - 1
 HEADERS = {
-    "lab": ("pid", "happened", "known", "code", "value"),
-    "drug": ("pid", "happened", "code"),
+    "lab": ("pid", "happened", "known", "code", "value", "row", "amends"),
+    "drug": ("pid", "happened", "code", "until"),
     "sign": ("pid", "happened", "known", "x", "y"),
 }
+KNOWN = {"lab": 2, "sign": 2, "drug": 1}  # the column that says when a row became known
 VALUES = ("", "-1.5", "0", "2", "2.5")
 # nobody asks about "anchor", whose rows keep every code in the vocabulary whatever is done to the others
 ANCHOR = {
-    "lab": [("anchor", "0", "0", code, "1") for code in CODES],
-    "drug": [("anchor", "0", code) for code in CODES],
+    "lab": [("anchor", "0", "0", code, "1", "", "") for code in CODES],
+    "drug": [("anchor", "0", code, "") for code in DRUGS],
     "sign": [("anchor", "0", "0", "1", "1")],
 }
 
@@ -58,12 +84,15 @@ patient = st.sampled_from(["a", "b", "c", "d"])
 eighth = st.integers(-4, 16).map(lambda n: n / 4)
 lag = st.sampled_from([0.0, 0.0, 0.25, 1.0, 2.5])
 lab = st.tuples(patient, eighth, lag, st.sampled_from(CODES), st.sampled_from(VALUES))
-drug = st.tuples(patient, eighth, st.sampled_from(CODES))
+drug = st.tuples(patient, eighth, st.sampled_from(DRUGS), st.sampled_from([None, 0.0, 0.25, 1.5]))
+amended = st.sampled_from([None, None, 0, 1, 2, 99])  # which of the patient's other rows; 99: one not there
 sign = st.tuples(patient, eighth, lag, st.sampled_from(VALUES), st.sampled_from(VALUES))
 tables = st.fixed_dictionaries(
     {
-        "lab": st.lists(lab, max_size=14).map(lambda rows: [later(row) for row in rows]),
-        "drug": st.lists(drug, max_size=6).map(lambda rows: [(p, str(t), c) for p, t, c in rows]),
+        "lab": st.lists(st.tuples(lab, amended), max_size=14).map(lambda drawn: named(drawn)),
+        "drug": st.lists(drug, max_size=8).map(
+            lambda rows: [(p, str(t), c, "" if n is None else str(t + n)) for p, t, c, n in rows]
+        ),
         "sign": st.lists(sign, max_size=6).map(lambda rows: [later(row) for row in rows]),
     }
 )
@@ -74,6 +103,16 @@ def later(row: tuple) -> tuple[str, ...]:
     return (patient, str(happened), str(happened + wait), *rest)
 
 
+def named(drawn: list[tuple]) -> list[tuple[str, ...]]:
+    """Lab rows with an id each, some of which take the place of another row of the patient."""
+    rows = [(*later(row), f"r{i}") for i, (row, _) in enumerate(drawn)]
+    out = []
+    for row, (_, nth) in zip(rows, drawn, strict=True):
+        others = [other[5] for other in rows if other[0] == row[0] and other is not row]
+        out.append((*row, "" if nth is None else others[nth] if nth < len(others) else "lost"))
+    return out
+
+
 def read(tables: dict[str, list[tuple[str, ...]]], spec: str = TOML):
     from gnnpatient import read_cohort
 
@@ -81,6 +120,8 @@ def read(tables: dict[str, list[tuple[str, ...]]], spec: str = TOML):
         place = Path(folder)
         (place / "spec.toml").write_text(spec)
         (place / "patients.csv").write_text("pid,age\na,50\nb,\nc,61\nd,7\nanchor,1\n")
+        panels = "\n".join(f"{child},{parent}" for child, parent in tables.get("panels", PANELS))
+        (place / "panels.csv").write_text(f"child,parent\n{panels}\n")
         for kind, header in HEADERS.items():
             with open(place / f"{kind}.csv", "w", newline="") as handle:
                 csv.writer(handle).writerows([header, *ANCHOR[kind], *tables[kind]])
@@ -114,38 +155,61 @@ def same(a, b) -> None:
         assert a[name].numpy().tobytes() == b[name].numpy().tobytes(), name
 
 
-def spoil(row: tuple[str, ...], kind: str, how: str) -> list[tuple[str, ...]]:
+def spoil(row: tuple[str, ...], kind: str, how: str, rng: random.Random) -> list[tuple[str, ...]]:
+    """A row of the future, deleted or changed: also in what it amends, and in when it ends."""
     if how == "delete":
         return []
     if kind == "lab":
-        return [(*row[:3], CODES[CODES.index(row[3]) - 1], "1e9")]
+        other = rng.choice(["", "lost", *(f"r{i}" for i in range(14) if f"r{i}" != row[5])])
+        return [(*row[:3], CODES[CODES.index(row[3]) - 1], "1e9", row[5], other)]
     if kind == "sign":
         return [(*row[:3], "1e9", "-1e9")]
-    return [(*row[:2], CODES[CODES.index(row[2]) - 1])]
+    return [(*row[:2], DRUGS[DRUGS.index(row[2]) - 1], rng.choice(["", "77", "soon"]))]
 
 
-@settings(max_examples=10)
+def poison(rows: dict, day: float, how: str, rng: random.Random) -> dict:
+    """Everything that lies after the day: rows that become known later, and ends that are still to come."""
+    ahead = lambda text: round(float(text) * DAY) > round(day * DAY)  # noqa: E731
+    out = {}
+    for kind, held in rows.items():
+        out[kind] = []
+        for row in held:
+            if ahead(row[KNOWN[kind]]):
+                out[kind] += spoil(row, kind, how, rng)
+            elif kind == "drug" and row[3] and ahead(row[3]):
+                out[kind].append((*row[:3], "" if how == "delete" else rng.choice(["77", "soon"])))
+            else:
+                out[kind].append(row)
+    return out
+
+
+@settings(max_examples=12)
 @given(tables, st.sampled_from(["change", "delete"]), st.randoms(use_true_random=False))
 def test_the_future_cannot_be_seen(rows, how, rng):
     from gnnpatient import build_graphs
 
     cohort = read(rows)
     for day in rng.sample(moments(cohort), min(2, len(moments(cohort)))):
-        known = {"lab": 2, "sign": 2, "drug": 1}
-        poisoned = {
-            kind: [
-                new
-                for row in rows[kind]
-                for new in (
-                    spoil(row, kind, how)
-                    if round(float(row[known[kind]]) * DAY) > round(day * DAY)
-                    else [row]
-                )
-            ]
-            for kind in rows
-        }
         ask = dict(day=day, patient=["a", "b", "c", "d"])
-        same(build_graphs(cohort.at(**ask)), build_graphs(read(poisoned).at(**ask)))
+        poisoned = read(poison(rows, day, how, rng))
+        same(build_graphs(cohort.at(**ask)), build_graphs(poisoned.at(**ask)))
+
+
+def test_poison_reaches_what_it_should():
+    """The law above would hold of a poison that does nothing."""
+    rows = {
+        "lab": [("a", "0", "0", "x", "2", "r0", ""), ("a", "0", "3", "x", "0", "r1", "r0")],
+        "drug": [("a", "0", "B02", "2")],
+        "sign": [("a", "0", "4", "0", "0")],
+    }
+    for how in ("change", "delete"):
+        poisoned = poison(rows, 1, how, random.Random(0))
+        assert all(poisoned[kind] != rows[kind] for kind in rows)
+        from gnnpatient import build_graphs
+
+        one, two = (flat(build_graphs(read(tables).at(5, patient="a"))) for tables in (rows, poisoned))
+        assert not (one["lab.value"].equal(two["lab.value"]) and one["sign.value"].equal(two["sign.value"]))
+        assert not one["drug.open"].equal(two["drug.open"])
 
 
 @settings(max_examples=10)
@@ -159,8 +223,11 @@ def test_what_becomes_known_at_the_ask_is_seen(rows):
         at = cohort.at(events.known / DAY, patient=events.patient)
         for nodes, ask, row in ((build_graphs(at)[kind], i, i) for i in range(min(len(at), 3))):
             seen = nodes.ptr[ask + 1] - nodes.ptr[ask]
-            same_patient = (events.patient == events.patient[row]) & (events.known <= events.known[row])
-            assert seen == same_patient.sum() > 0
+            mine = (events.patient == events.patient[row]) & (events.known <= events.known[row])
+            assert mine[row]
+            if events.replaced is not None:
+                mine &= events.replaced > events.known[row]
+            assert seen == mine.sum()
 
 
 @settings(max_examples=10)
@@ -202,12 +269,15 @@ def test_alone_or_together(rows, rng):
 @settings(max_examples=8)
 @given(tables, st.randoms(use_true_random=False))
 def test_row_order_is_nothing(rows, rng):
-    shuffled = {kind: rng.sample(held, len(held)) for kind, held in rows.items()}
+    shuffled = {kind: rng.sample(held, len(held)) for kind, held in (rows | {"panels": PANELS}).items()}
     one, two = read(rows), read(shuffled)
     for kind, events in one.events.items():
-        for name in ("ptr", "known", "happened", "code", "value", "timepoint"):
-            a, b = getattr(events, name), getattr(two.events[kind], name)
+        assert events.columns().keys() == two.events[kind].columns().keys()
+        for name, a in events.columns().items():
+            b = getattr(two.events[kind], name)
             assert a.dtype == b.dtype and a.tobytes() == b.tobytes(), (kind, name)
+    assert one.is_a.keys() == {"panel", "class"}
+    assert all((one.is_a[kind] == two.is_a[kind]).all() for kind in one.is_a)
     assert one.codes == two.codes and one.report == two.report
 
 
@@ -224,50 +294,92 @@ def test_a_patient_without_any_row_has_a_graph():
 # ---- the slow oracle: filter tidy rows, one HeteroData an ask by plain loops, collate complete ones
 
 
-def tidy(tables) -> list[tuple[str, str, int, int, str, float]]:
-    """(patient, kind, known, happened, code, value) of every row, each once."""
+Fact = namedtuple("Fact", "patient kind known happened code value until replaced")
+NO_END = (FOREVER, FOREVER)
+
+
+def tidy(tables) -> list[Fact]:
+    """Every row once; of repeats the last end and the last moment at which it stands."""
     number = lambda text: float(text) if text else float("nan")  # noqa: E731
-    seconds = lambda text: round(float(text) * DAY)  # noqa: E731
-    out = {}
-    for p, happened, known, code, value in tables["lab"]:
-        out[p, "lab", seconds(known), seconds(happened), code, value] = number(value)
-    for p, happened, code in tables["drug"]:
-        out[p, "drug", seconds(happened), seconds(happened), code, ""] = float("nan")
+    seconds = lambda text: round(float(text) * DAY) if text else FOREVER  # noqa: E731
+    out: dict[tuple, list[int]] = {}
+
+    def add(*key: object, until: int = FOREVER, replaced: int = FOREVER) -> None:
+        held = out.setdefault(key, [until, replaced])
+        held[:] = max(held[0], until), max(held[1], replaced)
+
+    for row in tables["lab"]:
+        p, happened, known, code, value, row_id, _ = row
+        news = [seconds(other[2]) for other in tables["lab"] if other[0] == p and other[6] == row_id]
+        gone = max(min(news), seconds(known)) if news else FOREVER
+        add(p, "lab", seconds(known), seconds(happened), code, value, replaced=gone)
+    for p, happened, code, until in tables["drug"]:
+        add(p, "drug", seconds(happened), seconds(happened), code, "", until=seconds(until))
     for p, happened, known, *cells in tables["sign"]:
         for code, value in zip("xy", cells, strict=True):
             if value:
-                out[p, "sign", seconds(known), seconds(happened), code, value] = number(value)
-    return [(*key[:5], value) for key, value in out.items()]
+                add(p, "sign", seconds(known), seconds(happened), code, value)
+    return [Fact(*key[:5], number(key[5]), *ends) for key, ends in out.items()]
 
 
-def one_graph(cohort, rows, patient: int, at: int):
+def ancestors(visible: list[Fact], kind: str, at: int) -> dict[str, tuple[int, int]]:
+    """Since when each ancestor has been there without a break, and when the row happened that brought it."""
+    child, there = "lab" if kind == "panel" else "drug", {}
+    rows = [row for row in visible if row.kind == child]
+    for moment in sorted({m for row in rows for m in (row.known, row.replaced) if m <= at}):
+        stand = [row for row in rows if row.known <= moment < row.replaced]
+        now = {name for row in stand for name in ABOVE[kind][row.code]}
+        there = {name: there[name] for name in there if name in now}
+        for name in now - there.keys():
+            new = [row.happened for row in stand if row.known == moment and name in ABOVE[kind][row.code]]
+            there[name] = (moment, min(new))
+    return there
+
+
+def one_graph(cohort, rows: list[Fact], patient: int, at: int):
     """PyG's HeteroData of one ask, by loops."""
     from torch_geometric.data import HeteroData
 
     spec, data = cohort.spec, HeteroData()
-    visible = [row for row in rows if row[0] == cohort.ids[patient] and row[2] <= at]
+    visible = [row for row in rows if row.patient == cohort.ids[patient] and row.known <= at]
     first: dict[int, int] = {}  # of each timepoint's beginning, when its first child became known
-    for _, _, known, happened, _, _ in visible:
-        begin = happened // spec.every * spec.every
-        first[begin] = min(known, first.get(begin, known))
+    for row in visible:
+        begin = row.happened // spec.every * spec.every
+        first[begin] = min(row.known, first.get(begin, row.known))
     begins = sorted(first, key=lambda begin: (first[begin], begin))
-    held = {"timepoint": [(begin, 0, float("nan"), begins.index(begin)) for begin in begins]}
-    for kind in spec.nodes:
-        mine = [
-            (known, happened, cohort.codes[kind].index(code), int(np.float32(value).view(np.int32)), value)
-            for _, k, known, happened, code, value in visible
-            if k == kind
-        ]
+    nan = float("nan")
+    held = {"timepoint": [(begin, 0, nan, begins.index(begin), False) for begin in begins]}
+    names: dict[str, list[str]] = {}
+    for kind, node in spec.nodes.items():
+        mine = [row for row in visible if row.kind == kind and row.replaced > at]
+        if node.of is not None:
+            mine = [
+                Fact("", kind, known, happened, name, nan, None, None)
+                for name, (known, happened) in ancestors(visible, kind, at).items()
+            ]
+        codes = cohort.codes[kind].index
+        mine.sort(
+            key=lambda row: (row.known, row.happened, codes(row.code), np.float32(row.value).view("i4"))
+        )
+        names[kind] = [row.code for row in mine]
         held[kind] = [
-            (happened, code, value, begins.index(happened // spec.every * spec.every))
-            for _, happened, code, _, value in sorted(mine, key=lambda row: row[:4])
+            (
+                row.happened,
+                codes(row.code),
+                row.value,
+                begins.index(row.happened // spec.every * spec.every),
+                node.until is not None and row.until > at,
+            )
+            for row in mine
         ]
     for kind in (*spec.nodes, "timepoint"):
-        happened, code, value, timepoint = zip(*held[kind], strict=True) if held[kind] else ((), (), (), ())
+        columns = zip(*held[kind], strict=True) if held[kind] else ((),) * 5
+        happened, code, value, timepoint, open_ = columns
         data[kind].code = torch.tensor(code, dtype=torch.long)
         data[kind].value = torch.tensor(value, dtype=torch.float32)
         data[kind].age = torch.tensor([(at - t) / DAY for t in happened], dtype=torch.float32)
         data[kind].timepoint = torch.tensor(timepoint, dtype=torch.long)
+        data[kind].open = torch.tensor(open_, dtype=torch.bool)
     data["patient"].number = torch.from_numpy(np.array(cohort.number[[patient]]))
     data["patient"].category = torch.from_numpy(np.array(cohort.category[[patient]])).long()
     data["patient"].at = torch.tensor([at / DAY], dtype=torch.float32)
@@ -282,6 +394,11 @@ def one_graph(cohort, rows, patient: int, at: int):
     for source, rule, target in spec.edge_types[::2]:
         nodes = held[source]
         pairs = {
+            "is_a": lambda source=source, target=target: [
+                (i, names[target].index(name))
+                for i, code in enumerate(names[source])
+                for name in ABOVE[target][code]
+            ],
             "at": lambda nodes=nodes: [(i, node[3]) for i, node in enumerate(nodes)],
             "of": lambda nodes=nodes: [(i, 0) for i in range(len(nodes))],
             "next": lambda nodes=nodes: following([(0, node[0]) for node in nodes]),
@@ -305,8 +422,10 @@ def collate(parts) -> dict[str, torch.Tensor]:
         )
     for kind in parts[0].node_types:
         for name in parts[0][kind]:
-            shift = size["timepoint"] if name == "timepoint" else [0] * len(parts)
-            out[kind, name] = torch.cat([part[kind][name] + n for part, n in zip(parts, shift, strict=False)])
+            pieces = [part[kind][name] for part in parts]
+            if name == "timepoint":
+                pieces = [piece + n for piece, n in zip(pieces, size["timepoint"], strict=False)]
+            out[kind, name] = torch.cat(pieces)
     for edge_type in parts[0].edge_types:
         pairs = []
         for i, part in enumerate(parts):
@@ -349,14 +468,14 @@ def test_packed_equals_the_slow_oracle_on_pbc():
         table = list(csv.DictReader(handle))
     cohort = pbc()
     rows = [
-        (row["id"], kind, int(row["day"]) * DAY, int(row["day"]) * DAY, code, float(row[code]))
+        Fact(row["id"], kind, int(row["day"]) * DAY, int(row["day"]) * DAY, code, float(row[code]), *NO_END)
         for kind, node in cohort.spec.nodes.items()
         for row in table
         for code in node.columns
         if row[code]
     ]
     chosen = random.Random(0).sample(list(cohort.ids), 25)
-    mine = [row for row in rows if row[0] in chosen]
+    mine = [row for row in rows if row.patient in chosen]
     check_against_oracle(cohort.landmarks(chosen, [0, 365, 1095.5, 6000]), mine)
 
 
@@ -370,12 +489,10 @@ def test_last_is_the_mean_of_the_latest_given_values(rows):
     last = build_graphs(X).last["lab"]
     for i, (who, at) in enumerate(zip(X.ids, X.at, strict=True)):
         for c, code in enumerate(cohort.codes["lab"]):
-            given = [
-                (row[3], row[5])
-                for row in facts
-                if row[0] == who and row[1] == "lab" and row[2] <= at and row[4] == code and row[5] == row[5]
-            ]
-            seen = [r[3] for r in facts if r[0] == who and r[1] == "lab" and r[2] <= at and r[4] == code]
+            mine = [row for row in facts if row.patient == who and row.kind == "lab" and row.code == code]
+            mine = [row for row in mine if row.known <= at < row.replaced]
+            given = [(row.happened, row.value) for row in mine if row.value == row.value]
+            seen = [row.happened for row in mine]
             age = (at - max(seen)) / DAY if seen else torch.inf
             assert last.age[i, c].item() == pytest.approx(age)
             if not given:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import polars as pl
 import pyarrow
@@ -132,7 +133,7 @@ def _separator(path: Path, how: TableSpec) -> str:
     return "\t" if not named and ".tsv" in path.name else how.separator
 
 
-def _open(path: Path, encoding: str) -> TextIO:
+def _open(path: Path, encoding: str) -> io.TextIOWrapper:
     """The text of a CSV, unpacked where it is packed."""
     opener: Any = gzip.open if path.suffix == ".gz" else open
     return opener(path, "rt", encoding=encoding.replace("utf-8", "utf-8-sig"), newline="")
