@@ -80,16 +80,16 @@ ANCHOR = {
     "sign": [("anchor", "0", "0", "1", "1")],
 }
 
-patient = st.sampled_from(["a", "b", "c", "d"])
+patient = st.sampled_from(["a", "a", "a", "b", "c", "d"])
 eighth = st.integers(-4, 16).map(lambda n: n / 4)
 lag = st.sampled_from([0.0, 0.0, 0.25, 1.0, 2.5])
 lab = st.tuples(patient, eighth, lag, st.sampled_from(CODES), st.sampled_from(VALUES))
 drug = st.tuples(patient, eighth, st.sampled_from(DRUGS), st.sampled_from([None, 0.0, 0.25, 1.5]))
-amended = st.sampled_from([None, None, 0, 1, 2, 99])  # which of the patient's other rows; 99: one not there
+amended = st.sampled_from([None, 0, 1, 2, 3, 99])  # which of the patient's other rows; 99: one not there
 sign = st.tuples(patient, eighth, lag, st.sampled_from(VALUES), st.sampled_from(VALUES))
 tables = st.fixed_dictionaries(
     {
-        "lab": st.lists(st.tuples(lab, amended), max_size=14).map(lambda drawn: named(drawn)),
+        "lab": st.lists(st.tuples(lab, amended), min_size=4, max_size=14).map(lambda drawn: named(drawn)),
         "drug": st.lists(drug, max_size=8).map(
             lambda rows: [(p, str(t), c, "" if n is None else str(t + n)) for p, t, c, n in rows]
         ),

@@ -1,0 +1,109 @@
+"""An ACES task file as an outcome: asked at moments of its own, on the events of a format."""
+
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gnnpatient.errors import Refused
+
+TOML = """
+cohort = "c"
+format = "meds"
+[patient]
+origin = { code = "ADMIT", pick = "first" }
+[nodes.lab]
+where = { code = "LAB//*" }
+[outcomes.mortality]
+kind = "diagnosis"
+task = "mortality.yaml"
+[outcomes.death]
+kind = "survival"
+causes = { death = { where = { code = "MEDS_DEATH" } } }
+exit = { code = "*", pick = "last" }
+"""
+TASK = """
+predicates:
+  admit: { code: ADMIT }
+  leave: { code: LEAVE }
+  death: { code: MEDS_DEATH }
+  leave_or_death: { expr: "or(leave, death)" }
+trigger: admit
+windows:
+  input:
+    start: null
+    end: trigger + 24h
+    start_inclusive: true
+    end_inclusive: true
+    index_timestamp: end
+  target:
+    start: input.end
+    end: start -> leave_or_death
+    start_inclusive: false
+    end_inclusive: true
+    label: death
+"""
+DAY = datetime(2020, 1, 1).toordinal()
+
+
+def event(who: int, day: int, code: str, hour: int = 8) -> dict:
+    at = datetime.fromordinal(DAY + day).replace(hour=hour)
+    return {"subject_id": who, "time": at, "code": code, "numeric_value": 1.0}
+
+
+ROWS = [
+    *(event(1, 0, "ADMIT"), event(1, 1, "LAB//a"), event(1, 3, "MEDS_DEATH", 9)),
+    *(event(2, 0, "ADMIT"), event(2, 2, "LEAVE"), event(2, 40, "ADMIT"), event(2, 44, "MEDS_DEATH", 9)),
+    *(event(3, 5, "ADMIT"), event(3, 9, "LEAVE"), event(3, 30, "LAB//a")),
+    *(event(4, 5, "ADMIT"), event(4, 5, "LEAVE", 20)),  # gone within a day: not asked
+]
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    from gnnpatient import read_cohort
+
+    (tmp_path / "data").mkdir()
+    frame = pl.DataFrame(ROWS).with_columns(pl.col("time").cast(pl.Datetime("us")))
+    frame.cast({"numeric_value": pl.Float32}).write_parquet(tmp_path / "data" / "0.parquet")
+    (tmp_path / "c.toml").write_text(TOML)
+    (tmp_path / "mortality.yaml").write_text(TASK)
+    return read_cohort(tmp_path / "c.toml", tmp_path)
+
+
+def test_it_is_asked_at_its_own_moments(cohort, tmp_path):
+    from gnnpatient import open_cohort
+
+    again = open_cohort(cohort.save(tmp_path / "packed"))
+    for one in (cohort, again):
+        asks = one.moments("mortality")
+        truth = asks.outcome("mortality")
+        found = [(i, d, int(label)) for i, d, label in zip(asks.ids, asks.days, truth["label"], strict=True)]
+        assert found == [("1", 1.0, 1), ("2", 1.0, 0), ("2", 41.0, 1), ("3", 1.0, 0)]
+        assert np.isnan(truth["time"]).all()
+        assert len(one.at(2.5).followed("mortality")) == 0
+        with pytest.raises(Refused, match="4 of 4 asks come when the patient is not at risk"):
+            one.at(2.5).outcome("mortality")
+    steps = {step["step"]: step["n"] for step in cohort.flow() if step["outcome"] == "mortality"}
+    assert steps["patients with a moment of the task"] == 3 and steps["moments"] == 4
+    assert (steps["label: no"], steps["label: yes"]) == (2, 2)
+
+
+def test_what_cannot_be_is_refused(cohort, tmp_path):
+    from gnnpatient import PrognosisModel, read_cohort
+
+    with pytest.raises(Refused, match="has no moments of its own"):
+        cohort.moments("death")
+    with pytest.raises(
+        Refused, match=r"'mortality' is a diagnosis: .* no model; survival outcomes here: death"
+    ):
+        PrognosisModel(outcomes=["mortality"]).fit(cohort.moments("mortality"))
+    for old, new, message in (
+        ('"mortality.yaml"', '"../mortality.yaml"', "leads out of"),
+        ('"mortality.yaml"', '"none.yaml"', r"none\.yaml"),
+        ('task = "mortality.yaml"', 'task = "mortality.yaml"\nhorizon = "1y"', "a task says itself"),
+    ):
+        (tmp_path / "c.toml").write_text(TOML.replace(old, new))
+        with pytest.raises(Refused, match=message):
+            read_cohort(tmp_path / "c.toml", tmp_path)
