@@ -53,14 +53,15 @@ def mask(text: str, terms: Sequence[str]) -> tuple[str, int]:
     >>> mask("Stable on day 2. Intubated on day 7. Died.", ["cut after day 3"])
     ('Stable on day 2. [masked]', 1)
     """
-    patterns, day = _patterns(tuple(terms))
+    phrases, patterns, day = _patterns(tuple(terms))
     spans = [found.span() for pattern in patterns for found in pattern.finditer(text)]
+    spans += [found.span(1) for found in phrases.finditer(text)] if phrases else []
     if day is not None and (start := _later(text, day)) is not None:
         spans.append((start, len(text)))
     parts: list[str] = []
     end = count = 0
-    for first, last in sorted(spans):
-        if end <= first < last:
+    for first, last in sorted(span for span in spans if span[0] < span[1]):
+        if first >= end:
             parts += [text[end:first], MASKED]
             count += 1
         end = max(end, last)
@@ -68,7 +69,9 @@ def mask(text: str, terms: Sequence[str]) -> tuple[str, int]:
 
 
 @lru_cache(maxsize=64)
-def _patterns(terms: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], ...], int | None]:
+def _patterns(
+    terms: tuple[str, ...],
+) -> tuple[re.Pattern[str] | None, tuple[re.Pattern[str], ...], int | None]:
     """Words and phrases as one expression, the user's own each by itself, and the day of the earliest cut."""
     words, own, days = [], [], []
     for term in terms:
@@ -85,10 +88,11 @@ def _patterns(terms: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], ...], int 
                 raise Refused(f"mask {term!r}: fits a text of nothing, so it fits everywhere; ask for more")
         else:
             words.append(r"\s+".join(map(re.escape, unicodedata.normalize("NFC", term).split())))
-    if words:  # the longest first, so that a phrase goes before its first word
-        either = "|".join(sorted(words, key=len, reverse=True))
-        own.append(re.compile(rf"(?<!\w)(?:{either})(?!\w)", re.IGNORECASE))
-    return tuple(own), min(days, default=None)
+    # the longest first, so that a phrase goes before its first word; found by looking ahead, so that two
+    # phrases that share a word are both found
+    either = "|".join(sorted(words, key=len, reverse=True))
+    phrases = re.compile(rf"(?<!\w)(?=((?:{either})(?!\w)))", re.IGNORECASE) if words else None
+    return phrases, tuple(own), min(days, default=None)
 
 
 _NUMBER = {
