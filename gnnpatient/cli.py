@@ -673,8 +673,8 @@ def predict(
             rows.write_parquet(part)
         else:
             disarmed(rows).write_csv(part)
-    if meds is not None:
-        _meds(rows, opened, meds)
+        if meds is not None:  # where that is refused, neither is written
+            _meds(rows, opened, meds)
     for name, forecast in forecasts.items():
         if gone := int((~forecast.at_risk).sum()):
             note(f"{gone} of {len(X)} asks left out: the patient is not at risk of {name!r} then")
@@ -694,9 +694,10 @@ def _meds(rows: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
         raise Refused(
             f"{folder}: MEDS labels need dates, and the cohort's times are offsets; --out has the risks"
         )
-    numbers = pl.Series(cohort.ids.astype(str)).cast(pl.Int64, strict=False)
-    if numbers.null_count():
-        raise Refused(f"{folder}: MEDS wants whole numbers as ids, {numbers.null_count()} here are not")
+    ids = pl.Series(cohort.ids.astype(str))
+    whole = (ids.cast(pl.Int64, strict=False).cast(pl.String) == ids).fill_null(False)  # 01 is not 1
+    if not whole.all():
+        raise Refused(f"{folder}: MEDS wants whole numbers as ids, {int((~whole).sum())} here are not")
     start = np.asarray(cohort.origin)[cohort.positions(rows["id"].to_numpy())]
     moment = pl.Series(start * 1_000_000) + (rows["landmark"] * DAY * 1_000_000).round().cast(pl.Int64)
     labels = rows.select(

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -95,12 +96,200 @@ def split(ward):
 
 def test_check(good, ward):
     found = good("check", ward / "ward.toml", "--json")
-    assert list(found) == ["cohort", "tables", "kinds", "flow", "flags", "leaks"]
-    assert set(found["kinds"]) == {"lab", "vital", "drug"} and found["leaks"] == []
-    for counts in found["tables"].values():
-        assert set(counts) == {"rows", "used", "collapsed", "refused"}
-    assert set(found["flow"][0]) == {"outcome", "step", "n"}
-    assert "Cohort tiny" in good("check", ward / "ward.toml")
+    assert list(found)[:6] == ["cohort", "tables", "kinds", "flow", "flags", "leaks"]
+    assert found["cohort"] == "tiny" and found["leaks"] == []
+    (flag,) = found["flags"]  # 2 + noise is rarely below 0
+    assert flag.startswith("lab.lactate: negative: 2 of 218 values")
+    assert set(found["tables"]) == {"patients.csv", "labs.csv", "vitals.csv", "drugs.csv"}
+    for name, counts in found["tables"].items():
+        assert list(counts) == ["rows", "used", "collapsed", "refused"]
+        assert counts["rows"] == len((ward / name).read_text().splitlines()) - 1
+        assert counts["rows"] == counts["used"] + counts["collapsed"] + sum(counts["refused"].values())
+    assert set(found["kinds"]) == {"lab", "vital", "drug"}
+    for kind in ("lab", "drug"):  # a long table: a row is a node
+        assert found["kinds"][kind] == found["tables"][f"{kind}s.csv"]["used"]
+    assert found["kinds"]["vital"] > found["tables"]["vitals.csv"]["used"]  # a wide one: two a row, at most
+    said = good("check", ward / "ward.toml")
+    assert "Cohort tiny" in said and "sample size: death, death: " in said
+
+
+def test_check_shows_who_stays_in_at_each_step(good, ward):
+    with open(ward / "patients.csv", newline="") as file:
+        patients = list(csv.DictReader(file))
+    died, left = (sum(row[column] == "1" for row in patients) for column in ("died", "discharged"))
+    found = good("check", ward / "ward.toml", "--json")["flow"]
+    assert all(list(step) == ["outcome", "step", "n"] for step in found)
+    assert {step["outcome"] for step in found} == {"death"}
+    steps = {step["step"]: step["n"] for step in found}
+    assert next(iter(steps.items())) == ("in the patient table", len(patients))
+    assert steps["event: death"] == died and steps["event: discharge"] == left
+    assert sum(n for step, n in steps.items() if step.startswith(("event", "censored"))) == len(patients)
+
+
+@pytest.fixture
+def broken(ward, tmp_path):
+    """The ward with a row of each sort that is refused, and its spec."""
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    for file in (*ward.glob("*.csv"), ward / "ward.toml"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    with open(folder / "labs.csv", "a") as file:
+        file.write('p001,1,1,"=1+1",oops,mg/dL\n')  # no number
+        file.write("@nobody,1,1,sodium,140,mEq/L\n")
+        file.write("p001,9,2,sodium,-140,mEq/L\n")  # known before it happened
+        file.write("p001,9,9,glucose,140,furlong\n")
+        file.write("p001,9,9,glucose,9999,mg/dL\n")
+    return folder
+
+
+def test_check_counts_what_it_refuses_and_keeps_the_rows_where_it_is_told(good, broken, tmp_path):
+    lines = len((broken / "labs.csv").read_text().splitlines())
+    why = [
+        "value not a finite number",
+        "patient not in the patient table",
+        "happened after it was known",
+        "unknown unit",
+        "out of range",
+    ]
+    before = {file.name for file in broken.iterdir()}
+    found = good("check", broken / "ward.toml", "--json")["tables"]["labs.csv"]
+    assert found["refused"] == dict.fromkeys(why, 1)
+    assert found["rows"] == lines - 1 == found["used"] + found["collapsed"] + len(why)
+    assert {file.name for file in broken.iterdir()} == before and not (tmp_path / "kept").exists()
+
+    again = good("check", broken / "ward.toml", "--json", "--quarantine", tmp_path / "kept")
+    assert again["tables"]["labs.csv"] == found
+    written = {file.name for file in (tmp_path / "kept").iterdir()}
+    assert written == {name for name, counts in again["tables"].items() if counts["refused"]}
+    assert "drugs.csv" not in written
+    with open(tmp_path / "kept" / "labs.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["reason"] for row in rows] == why
+    assert [int(row["line"]) for row in rows] == list(range(lines - 4, lines + 1))
+    assert rows[0]["analyte"] == "'=1+1" and rows[1]["pid"] == "'@nobody" and rows[2]["result"] == "'-140"
+    assert rows[3]["unit"] == "furlong"
+    said = good("check", broken / "ward.toml", "--quarantine", tmp_path / "kept")
+    assert "1 unknown unit" in said and "they hold patients" in said
+    assert all(who not in said for who in ("nobody", "furlong"))  # not what the rows hold
+
+
+def test_check_finds_a_planted_leak(good, tmp_path):
+    """Two: a drug that only the dying get, hours before; a number that is set at discharge."""
+    from gnnpatient.testing import write_ward
+
+    spec = write_ward(tmp_path, 200)
+    clean = good("check", spec, "--json", "--leaks")
+    assert clean["leaks"] == [] and "leaks: none found" in good("check", spec, "--leaks")
+    with open(tmp_path / "patients.csv", newline="") as file:
+        patients = list(csv.DictReader(file))
+    with open(tmp_path / "drugs.csv", "a") as file:
+        for row in patients:
+            if row["died"] == "1":
+                file.write(f"{row['pid']},{float(row['left']) - 0.005:.3f},comfort\n")
+    found = good("check", spec, "--json", "--leaks")["leaks"]
+    (worst, *_) = [leak for leak in found if leak["code"] == "comfort"]
+    assert (worst["outcome"], worst["cause"], worst["kind"], worst["what"]) == (
+        "death",
+        "death",
+        "drug",
+        "presence",
+    )
+    assert worst["near"] > 0.95 and worst["message"].startswith("drug 'comfort': ")
+    assert f"leak: {worst['message']}" in good("check", spec, "--leaks")
+    assert good("check", spec, "--json")["leaks"] == []  # not looked for
+
+
+def test_check_makes_table_1(good, ward):
+    pytest.importorskip("tableone")
+    found = good("check", ward / "ward.toml", "--json", "--table1")["table1"]
+    head, *rows = found["death"]
+    assert {"event_free", "discharge", "death"} < set(head)
+    assert len({len(row) for row in (head, *rows)}) == 1
+    first = dict(zip(head, rows[0], strict=True))
+    with open(ward / "patients.csv", newline="") as file:
+        died = sum(row["died"] == "1" for row in csv.DictReader(file))
+    assert rows[0][0] == "n" and first["death"] == str(died)
+    assert {"age, median [Q1,Q3]", "sex, n (%)"} <= {row[0] for row in rows}
+    assert "Table 1: death" in good("check", ward / "ward.toml", "--table1")
+
+
+@pytest.fixture
+def dated(ward, tmp_path):
+    """The ward with whole numbers as ids and a calendar, packed: the folder, and day 0 of each id."""
+    from datetime import datetime, timedelta
+
+    folder = tmp_path / "dated"
+    folder.mkdir()
+    for file in ward.glob("*.csv"):
+        (folder / file.name).write_text(re.sub(r"(?m)^p(\d\d\d),", r"1\1,", file.read_text()))
+    head, *rows = (folder / "patients.csv").read_text().splitlines()
+    start = {row[:4]: datetime(2021, 1, 1) + timedelta(days=i, hours=i % 24) for i, row in enumerate(rows)}
+    rows = [f"{row},{start[row[:4]]:%Y-%m-%dT%H:%M}" for row in rows]
+    (folder / "patients.csv").write_text("\n".join((f"{head},start", *rows)) + "\n")
+    spec = (ward / "ward.toml").read_text().replace('key = "pid"', 'key = "pid"\norigin = "start"')
+    (folder / "ward.toml").write_text(spec)
+    return folder, start
+
+
+def test_predict_writes_meds_labels(good, ward, dated, tmp_path):
+    import polars as pl
+
+    folder, start = dated
+    good("pack", folder / "ward.toml", "--out", folder / "cohort")
+    ask = ("predict", ward / "run", folder / "cohort", "--at", "1,36h", "--horizons", "4,7.5")
+    good(*ask, "--out", tmp_path / "r.parquet", "--meds", tmp_path / "meds")
+    names = {str(path.relative_to(tmp_path / "meds")) for path in (tmp_path / "meds").rglob("*.parquet")}
+    causes = ("discharge", "death")
+    assert names == {f"death/{cause}/{days}d.parquet" for cause in causes for days in ("4", "7.5")}
+    risks = pl.read_parquet(tmp_path / "r.parquet")
+    for cause in causes:
+        for days in (4, 7.5):
+            table = pl.read_parquet(tmp_path / "meds" / "death" / cause / f"{days:g}d.parquet")
+            assert dict(table.schema) == {
+                "subject_id": pl.Int64,
+                "prediction_time": pl.Datetime("us"),
+                "float_value": pl.Float32,
+            }
+            assert table.equals(table.sort("subject_id", "prediction_time")) and len(table) > 80
+            rows = risks.filter(cause=cause, horizon=days)
+            expected = {
+                (int(row["id"]), start[row["id"]].timestamp() + row["landmark"] * 86_400): row["risk"]
+                for row in rows.iter_rows(named=True)
+            }
+            found = {(who, at.timestamp()): value for who, at, value in table.iter_rows()}
+            assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_predict_refuses_meds_labels_without_dates_or_whole_numbers(refused, good, ward, dated, tmp_path):
+    folder, _ = dated
+    ask = ("--at", "1", "--horizons", "4", "--out", tmp_path / "r.csv", "--meds", tmp_path / "meds")
+    assert "MEDS labels need dates" in refused("predict", ward / "run", ward / "cohort", *ask)
+    for one in ("patients.csv", "labs.csv"):
+        file = folder / one
+        file.write_text(file.read_text().replace("\n1000,", "\n01000,"))
+    good("pack", folder / "ward.toml", "--out", folder / "cohort")
+    said = refused("predict", ward / "run", folder / "cohort", *ask)
+    assert "MEDS wants whole numbers as ids, 1 here are not" in said
+    assert not (tmp_path / "meds").exists() and not (tmp_path / "r.csv").exists()
+
+
+def test_init_refuses_what_is_there_and_what_is_no_toml(refused, ward, tmp_path):
+    pytest.importorskip("gnnpatient.cohort.propose")
+    before = (ward / "ward.toml").read_bytes()
+    assert "is there already; give --out a new name" in refused("init", ward, "--out", ward / "ward.toml")
+    assert (ward / "ward.toml").read_bytes() == before
+    assert "a spec is a .toml file" in refused("init", ward, "--out", tmp_path / "spec.yaml")
+    assert "Missing option '--out'" in refused("init", ward)
+    refused("init", tmp_path / "nothing", "--out", tmp_path / "spec.toml")
+    refused("init", tmp_path, "--out", tmp_path / "spec.toml")
+    refused("init", ward, "--out", tmp_path / "no" / "spec.toml")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_init_that_works_is_checked_next(good, ward, tmp_path):
+    pytest.importorskip("gnnpatient.cohort.propose")
+    said = good("init", ward, "--out", tmp_path / "spec.toml")
+    assert "a draft; read it, then gnnpatient check" in said and (tmp_path / "spec.toml").is_file()
 
 
 def test_info_of_cohort_run_and_model(good, ward):
@@ -318,7 +507,9 @@ def test_bad_input_is_one_line_and_two(refused, ward, tmp_path):
         (): "gnnpatient --help",
         ("chekc",): "No such command",
         ("check", "pcb"): "neither a file nor a shipped cohort",
-        ("check", "pbc", "--leaks"): "No such option",
+        ("check", "pbc", "--leak"): "No such option",
+        ("check", "pbc", "--data", tmp_path): "no such file",
+        ("check", "pbc", "--quarantine", ward / "ward.toml"): "ward.toml",
         ("pack", "pbc"): "Missing option '--out'",
         ("pack", "pbc", "--out", cohort): "not empty",
         ("info", tmp_path): "neither a cohort nor a run",
@@ -366,15 +557,37 @@ def test_bad_input_is_one_line_and_two(refused, ward, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_config_has_closed_keys_and_right_types(refused, ward, tmp_path, faults_dir):
-    for name, says in {
-        "unknown_key.toml": "did you mean 'epochs'",
-        "bad_types.toml": "train.",
-        "python_tag.yaml": "only a .toml",
-        "alias_bomb.yaml": "only a .toml",
-    }.items():
-        file = faults_dir / "config" / name
-        assert says in refused("fit", ward / "cohort", "--out", tmp_path / "run", "--config", file)
+MARK = Path("/tmp/gnnpatient_marker_built_here")
+CONFIGS = {  # of a file of that name: the message
+    "unknown_key.toml": ("[train]\nepohcs = 5\n", "unknown key 'epohcs'; did you mean 'epochs'"),
+    "bad_types.toml": ('[train]\nepochs = "five"\nlr = -1\nseed = 1.5\n', "train."),
+    "python_tag.yaml": (f"a: !!python/object/apply:builtins.open ['{MARK}', 'w']\n", "only a .toml"),
+    "alias_bomb.yaml": ("a: &a [x, x]\nb: &b [*a, *a]\n", "only a .toml"),
+    "config.json": ("{}", "only a .toml"),
+    "latin1.toml": ("[train]\n# M\udcfc\n", "latin1.toml"),
+    "nul.toml": ("[train]\nlr = 1\0", "nul.toml"),
+    "empty.toml": ("", "train"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_p47_a_config_is_refused(refused, ward, tmp_path, name):
+    text, says = CONFIGS[name]
+    (tmp_path / name).write_text(text, errors="surrogateescape")
+    said = refused("fit", ward / "cohort", "--out", tmp_path / "run", "--config", tmp_path / name)
+    assert says in said and name in said
+    assert not (tmp_path / "run").exists() and not MARK.exists()
+
+
+@pytest.mark.parametrize("name", ["unknown_key.toml", "bad_types.toml", "python_tag.yaml", "alias_bomb.yaml"])
+def test_p47_corpus(refused, ward, tmp_path, faults_dir, name):
+    markers = set(Path("/tmp").glob("gnnpatient_marker_*"))
+    file = faults_dir / "config" / name
+    assert CONFIGS[name][1] in refused("fit", ward / "cohort", "--out", tmp_path / "run", "--config", file)
+    assert set(Path("/tmp").glob("gnnpatient_marker_*")) == markers and not (tmp_path / "run").exists()
+
+
+def test_a_config_has_closed_keys_and_right_types(refused, ward, tmp_path):
     for text, says in {
         "[train]\nlr = -1": "lr -1",
         "[trian]": "unknown key 'trian'",
@@ -448,7 +661,9 @@ def test_an_error_of_ours_is_one_line_too(cli, monkeypatch, ward):
 # ---- the process
 
 
-@pytest.mark.parametrize("words", [("--help",), ("info", "cohort"), ("info", "run"), ("check", "pbc")])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("info", "cohort"), ("info", "run"), ("check", "pbc"), ("check", "pbc", "--leaks")]
+)
 def test_light_commands_load_no_torch(ward, words):
     words = [ward / w if w in ("cohort", "run") else w for w in words]
     tell = "import atexit, sys\natexit.register(lambda: print('loaded', *sys.modules))\n"

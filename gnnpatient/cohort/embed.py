@@ -231,10 +231,7 @@ def _gather(
 ) -> Embedded:
     channels = {matrix.shape[1] for _, matrix, _ in blocks} or {how.channels}
     if len(channels) > 1:
-        raise Refused(
-            f"encoder {how.name}: gave vectors of {' and '.join(map(str, sorted(channels)))} channels; "
-            "give it another name, or another cache"
-        )
+        raise Refused(_unlike(how.name, channels))
     held = {key for names, _, _ in blocks for key in names}
     place = {key: row for row, key in enumerate(key for key in first if key in held)}
     matrix = np.empty((len(place), channels.pop()), np.float32)
@@ -254,6 +251,11 @@ def _gather(
         row = np.where(bad | (row < 0), -1, np.cumsum(good)[row] - 1)
         matrix = matrix[good]
     return Embedded(matrix, row, why_not, how.name)
+
+
+def _unlike(name: str, channels: set[int]) -> str:
+    sizes = " and ".join(map(str, sorted(channels)))
+    return f"encoder {name}: gave vectors of {sizes} channels; give it another name, or another cache"
 
 
 def _device(name: str) -> str:
@@ -351,8 +353,15 @@ class _Store:
     def _write(self, blocks: list[Block], device: str) -> None:
         keys = [key for names, _, _ in blocks for key in names]
         why = {key: note for _, _, notes in blocks for key, note in notes.items()}
+        channels = {vectors.shape[1] for _, vectors, _ in blocks}
         with self._locked():
-            self._add(keys, why, device, (vectors for _, vectors, _ in blocks), blocks[0][1].shape[1])
+            for path in self._shards()[:1]:
+                with suppress(OSError, ValueError):  # a broken one is for `read` to find
+                    shard = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+                    channels |= set(shard.shape[1:])
+            if len(channels) > 1:
+                raise Refused(_unlike(self.encoder, channels))
+            self._add(keys, why, device, (vectors for _, vectors, _ in blocks), channels.pop())
 
     def _add(
         self, keys: list[str], why: dict[str, str], device: str, parts: Iterator[np.ndarray], channels: int
@@ -625,7 +634,8 @@ def _efficientnet() -> Encoder:
                     y = block(y)
                 return torch.nn.functional.adaptive_avg_pool2d(y, 3).flatten(1).float().cpu().numpy()
 
-        return _batched(encode, size)
+        # more than four at once leave a CPU's cache: half as fast at 32 (measured)
+        return _batched(encode, min(size, 4) if device == "cpu" else size)
 
     name = f"efficientnet-lite0@{_LITE[:12]}: stretch 1..99 %, 192 px, block 10, 3 x 3"
     return Encoder(name, load, channels=112 * 9, weights=True)

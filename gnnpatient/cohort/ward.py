@@ -24,7 +24,9 @@ given what some kinds tell is, as mean over ten cohorts of 2 000 patients (seeds
     ward    .831  .667    .648   .641   .590   .683           .536                 .754    .755   .766   .796
     twin    .738  .561    .738   .561   .561   .738           .561                 .738    .561   .738   .738
 
-Where `missing` is .3 no model can reach the first column: what is written down gives .771 (twin .710).
+Where `missing` is .3 no model can reach the first column: what is written down gives .771 (twin .710). With
+nothing missing, boosted trees given growth and product reach .825 of .833, given their parts .810; the
+best kind alone has .673 (n = 4 000, seeds 1 to 3). Counts of visits have .56, the size in the last image .55.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ class Effects(NamedTuple):
 WARD = Effects(base=0.0025, growth=1.1, finding=2.0, drug_if_high=2.8, high=0.0, age=0.2)
 TWIN = Effects(base=0.0070, growth=0.0, finding=0.0, drug_if_high=0.0, high=1.8, age=0.2)
 CALM = 4.0  # days until hazards of death and discharge have risen to their plateau
-DISCHARGE, DISCHARGE_FALLS = 0.045, 0.25  # a day at log hazard ratio 0; power by which the ratio lowers it
+DISCHARGE, DISCHARGE_FALLS = 0.045, 0.25  # a day where death has .01; power by which that lowers it
 TRANSFER, TRANSFER_HIGH, TRANSFER_AGE = 0.004, 0.6, 0.2  # a day; log hazard ratios
 HIGH, FINDING, DRUG = 0.5, 0.3, 0.5  # shares of patients; DRUG of the days, too
 SWITCH = 0.02  # chance that the drug is started, or stopped, at the end of a day

@@ -337,8 +337,11 @@ def test_a_name_and_a_rule_are_part_of_what_is_asked_for(tmp_path):
     embed_texts(["a", "b"], one, cache=tmp_path)
     embed_texts(["a", "b"], two, cache=tmp_path)
     assert one.seen == two.seen == 2
-    with refused("encoder one: gave vectors of 2 and 3 channels; give it another name, or another cache"):
-        embed_texts(["a", "c"], Counts("one", channels=2), cache=tmp_path)
+    for texts in (["a", "c"], ["c"]):  # and nothing of it stays in the cache
+        with refused("encoder one: gave vectors of 2 and 3 channels; give it another name, or another cache"):
+            embed_texts(texts, Counts("one", channels=2), cache=tmp_path)
+    embed_texts(["c"], one, cache=tmp_path)
+    assert one.seen == 3
 
 
 def test_nothing_in_a_cache_is_a_pickle(tmp_path):

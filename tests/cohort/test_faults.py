@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import date, datetime, time, timedelta
@@ -677,6 +678,8 @@ def same_graphs(shard, way, frame):
         prints.add(print_of(build_graphs(cohort.landmarks(times=[0, 30, 60, 90]))))
         columns.append(columns_of(cohort))
     assert len(prints) == 1 and all(one == columns[0] for one in columns)
+    other = shard(way, frame.with_columns(pl.col("numeric_value") + 1))
+    assert print_of(build_graphs(other.landmarks(times=[0, 30, 60, 90]))) not in prints
 
 
 UNSORTED = pl.DataFrame(
@@ -1162,22 +1165,17 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_an_id_with_a_nul_is_not_cut(reads):
+def test_an_id_with_a_nul_is_not_cut(reads, tmp_path):
     """numpy would: "P1" and "P1\\0" would be one patient."""
-    frame = pl.DataFrame({"subject_id": ["P1", "P1\0"], "start": [date(2021, 1, 1)] * 2})
-    with pytest.raises(Refused, match="an id holds a NUL"):
-        reads_patients(reads, frame)
-
-
-def reads_patients(reads, frame):
     from gnnpatient import read_cohort
 
     reads(HEAD + ROW)
-    folder = Path(reads.__closure__[0].cell_contents)
-    frame.write_parquet(folder / "patients.parquet")
-    spec = folder / "c.toml"
+    frame = pl.DataFrame({"subject_id": ["P1", "P1\0"], "start": [date(2021, 1, 1)] * 2})
+    frame.write_parquet(tmp_path / "patients.parquet")
+    spec = tmp_path / "c.toml"
     spec.write_text(spec.read_text().replace("patients.csv", "patients.parquet"))
-    return read_cohort(spec, folder)
+    with pytest.raises(Refused, match="an id holds a NUL"):
+        read_cohort(spec, tmp_path)
 
 
 def test_a_small_file_that_unpacks_to_a_large_one(tmp_path, monkeypatch):
@@ -1258,8 +1256,6 @@ def test_hungry_files_stay_within_bounds(tmp_path):
         ),
     }
     folders = [lay(tmp_path / str(i), name, content) for i, (name, (content, _)) in enumerate(files.items())]
-    import re
-
     for end, (_, says) in zip(bounded(folders), files.values(), strict=True):
         assert re.search(says, end), end
 

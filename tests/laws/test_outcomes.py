@@ -471,6 +471,86 @@ window = "{window}d"
             assert found["gone"] == (cause > 0 and end <= at + ahead)
 
 
+ONE = [(p, "", "9", "9", "0", "") for p in PATIENTS]
+
+
+def lab_rows(*rows: tuple[float, str]) -> dict:
+    """A cohort in which a's k is seen at these days with these values."""
+    held = [("a", str(day), str(day), "k", value, f"r{i}", "") for i, (day, value) in enumerate(rows)]
+    return {"patients": ONE, "dx": [], "lab": held, "visits": [], "labels": []}
+
+
+@pytest.mark.parametrize(
+    ("rule", "before", "after", "event"),
+    [
+        ("reaches = 1.3", "1.1", "1.3", 1),  # as it is written: no float is 1.3
+        ("reaches = 1.3", "1.1", "1.29", 0),
+        ("reaches = 1.3", "1.3", "1.4", None),  # worse already
+        ("times = 1.5", "1.1", "1.65", 1),
+        ("times = 1.5", "1.1", "1.64", 0),
+        ("times = 1.5", "0", "0", None),
+        ("times = 1.5", "-2", "-2", None),
+        ("times = 0.5", "2.6", "1.3", 1),
+        ("times = 0.5", "2.6", "1.31", 0),
+        ("plus = 0.3", "1.1", "1.4", 1),
+        ("plus = 0.3", "-0.3", "0", 1),
+        ("plus = 0.3", "1.1", "1.39", 0),
+        ("plus = -0.2", "1.1", "0.9", 1),
+        ("plus = -0.2", "1.1", "0.91", 0),
+    ],
+)
+def test_worse_as_it_is_written(rule, before, after, event):
+    outcome = f"""
+[outcomes.value]
+kind = "progression"
+node = "lab"
+codes = ["k"]
+worse = {{ {rule} }}
+horizon = "9d"
+"""
+    X = read(lab_rows((0, before), (2, after)), outcome).at(1, patient="a")
+    assert X.at_risk("value").tolist() == [event is not None]
+    if event is not None:
+        assert X.outcome("value").tolist() == [(event, 1, 0 if event else 1)]
+
+
+@pytest.mark.parametrize(
+    ("visits", "value", "time"),
+    [
+        (((3, "1"), (5, "2")), 1, 2),  # of two equally near the earlier
+        (((3.25, "1"), (4.5, "2")), 2, 3.5),
+        (((3, "1"), (3, "2")), 1.5, 2),  # of one moment the mean
+        (((2.5, "1"), (5.5, "2")), 1, 1.5),  # at the edge of the window
+        (((2.25, "1"), (5.75, "2")), nan, nan),
+        (((4, ""), (5, "2")), 2, 4),  # a visit without the value is none for it
+        (((1, "1"), (0.5, "2")), nan, nan),  # at the ask is not after it
+    ],
+)
+def test_the_visit_that_counts_for_a_day(visits, value, time):
+    outcome = """
+[outcomes.value]
+kind = "progression"
+node = "lab"
+codes = ["k"]
+window = "36h"
+"""
+    (found,) = read(lab_rows(*visits), outcome).at(1, patient="a", to=4).outcome("value")
+    assert (found["value"], found["time"]) == pytest.approx((value, time), nan_ok=True)
+    assert found["to"] == 3 and not found["gone"]
+
+
+@pytest.mark.parametrize(("died", "to", "gone"), [("4", 4, True), ("4", 3.99, False), ("", 9, False)])
+def test_gone_by_the_day_that_is_asked_for(died, to, gone):
+    """Who dies on that day is gone by then; whose observation ends is not said to be."""
+    death = (
+        '[outcomes.gone]\nkind = "survival"\ntable = "patients.csv"\ncauses = { death = { time = "tx" } }\n'
+    )
+    value = '[outcomes.value]\nkind = "progression"\nnode = "lab"\ncodes = ["k"]\ngone = "gone"\n'
+    rows = lab_rows((0, "1")) | {"patients": [(p, "", "6", "9", "0", died) for p in PATIENTS]}
+    X = read(rows, death + value, EXITS["column"]).at(1, patient="a", to=to)
+    assert X.outcome("value")["gone"].tolist() == [gone]
+
+
 # ---- who may be asked
 
 
