@@ -22,7 +22,7 @@ from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file
 from gnnpatient.graphs import Graphs
 from gnnpatient.metrics import aalen_johansen, censoring
-from gnnpatient.model.encode import fit_vocabulary
+from gnnpatient.model.encode import fit_bases, fit_vocabulary
 from gnnpatient.model.heads import SurvivalConfig
 from gnnpatient.model.model import ModelConfig, PatientGNN
 from gnnpatient.prognosis.checkpoint import (
@@ -175,7 +175,9 @@ def fit_modules(
     latest = ends[
         np.append(np.diff(landmarks.patient[ends]) != 0, True)
     ]  # each patient's last ask holds all rows
-    vocabulary = fit_vocabulary(build_graphs(landmarks[latest]))
+    whole = build_graphs(landmarks[latest])
+    vocabulary = fit_vocabulary(whole)
+    bases = fit_bases(whole, vocabulary)
     groups = len(np.unique(landmarks.groups))
     if groups < 2:
         raise Refused(f"{groups} patient or group to train on; early stopping needs at least two")
@@ -187,6 +189,7 @@ def fit_modules(
         with torch.random.fork_rng():
             torch.manual_seed(_seed(config.seed, member))
             module = PatientGNN(model, vocabulary, landmarks.cohort.spec.edge_types, heads)
+            module.encode.start(bases)
             for name, table in null.items():
                 free = np.concatenate([[1.0], table[0, :-1]]).clip(1e-6)
                 hazard = np.diff(table[1:], prepend=0.0, axis=1) / free
