@@ -351,8 +351,10 @@ def label(task: Task, events: pl.DataFrame) -> pl.DataFrame:
     in (`has`).
 
     A window whose side is `-> predicate` exists where such an event follows; the moment itself counts if
-    `start_inclusive` (never, where the arrow starts at another window or the trigger). `null` is the first or
-    last moment of the record, likewise. Several triggers with one prediction time give several rows.
+    `start_inclusive` (never, where the arrow starts at another window or the trigger). So ACES documents it;
+    its code (0.7.3) goes by `end_inclusive` there, which tells apart only an event at that very moment.
+    `null` is the first or last moment of the record, likewise. Several triggers with one prediction time
+    give several rows.
     """
     record = _Record(task, events)
     row = np.flatnonzero(record.counts(task.trigger) > 0)

@@ -151,9 +151,9 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
     wanted = [c for c in (time, known, until, code, value, unit, *extra) if c is not None]
     view = source.view(table, [*wanted, *(node.columns or ())], node.where)
     who = view.who(patients.ids)
-    seen, happened, good = _times(view, node, patients, who, time, known)
+    seen, happened, begun, good = _times(view, node, patients, who, time, known)
     good &= who >= 0
-    ended = None if until is None else _ends(source, kind, view, until, patients, who, happened, good)
+    ended = None if until is None else _ends(source, kind, view, until, patients, who, begun, good)
 
     if node.columns is not None:
         cells, odd = map(np.stack, zip(*(view.number(c) for c in node.columns), strict=True))
@@ -198,15 +198,20 @@ def _kept(spec: GraphSpec, name: pl.Series) -> pl.Series:
 
 def _times(
     view: View, node: NodeSpec, patients: Patients, who: np.ndarray, time: str | None, known: str | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Known and happened of each row (METHODS 1-3), and which rows have them."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Known and happened of each row (METHODS 1-3), when it can have begun, and which rows have them.
+
+    A bare date counts from its first second where it is judged by its day.
+    """
     origin = patients.day_zero(who)
     odd = "is not days, ISO 8601 or within 125 years of day 0"
     if view.source.spec.table(view.table).time.format is not None:
         odd = "is not written in the format of its table, or not within 125 years of day 0"
     if time is None:  # untimed = "origin"
-        return np.zeros(len(view), np.int64), np.zeros(len(view), np.int64), np.ones(len(view), bool)
-    at, bare, bad = view.moment(time, origin)
+        bare = pl.repeat(False, len(view), dtype=pl.Boolean, eager=True)
+        at, bad = pl.zeros(len(view), dtype=pl.Int64, eager=True), bare
+    else:
+        at, bare, bad = view.moment(time, origin)
     view.refuse(bad.to_numpy(), f"time {odd}")
     if node.untimed == "origin":
         bare, at = bare & at.is_not_null(), at.fill_null(0).set(bad, None)
@@ -214,7 +219,7 @@ def _times(
     good = at.is_not_null().to_numpy()
     happened, end = at.fill_null(0).to_numpy(), bare.to_numpy() * (DAY - 1)
     if known is None:
-        return happened + end, happened + end, good
+        return happened + end, happened + end, happened, good
     seen, dated, bad = view.moment(known, origin)
     view.refuse(bad.to_numpy(), f"known {odd}")
     if view.source.is_events(
@@ -227,10 +232,9 @@ def _times(
     view.refuse(seen.is_null().to_numpy(), "no known time")
     good &= seen.is_not_null().to_numpy()
     known_ = seen.fill_null(0).to_numpy() + dated.to_numpy() * (DAY - 1)
-    # a bare date is judged by its day: as `happened` it counts from its first second here
     late = good & (happened > known_)
     view.refuse(late, "happened after it was known")
-    return known_, np.minimum(happened + end, known_), good & ~late
+    return known_, np.minimum(happened + end, known_), happened, good & ~late
 
 
 def _ends(
@@ -240,14 +244,14 @@ def _ends(
     until: str,
     patients: Patients,
     who: np.ndarray,
-    happened: np.ndarray,
+    begun: np.ndarray,
     good: np.ndarray,
 ) -> np.ndarray:
     """When each row's interval ended. An end that cannot be is no end: what began stays, and is counted."""
     at, bare, bad = view.moment(until, patients.day_zero(who))
     end = at.fill_null(FOREVER - DAY).to_numpy() + bare.to_numpy() * (DAY - 1)
     end = np.where(at.is_null().to_numpy(), FOREVER, end)
-    wrong = (bad.to_numpy() | (end < happened)) & good
+    wrong = (bad.to_numpy() | (end < begun)) & good
     if n := int(wrong.sum()):
         source.flags.append(f"{kind}: {n} end(s) before the beginning or not a time; taken as not known")
     return np.where(wrong, FOREVER, end)
@@ -373,20 +377,23 @@ def family(source: Source, node: NodeSpec, rows: Rows) -> tuple[Rows, np.ndarray
     """Ancestors of a kind's codes as nodes, and (2, pair) int32: which code is which ancestor's.
 
     An ancestor is known from the first of its descendants in the patient on, so that a child's ancestors are
-    always there.
+    always there; where amendments have replaced all of those, it is gone until the next one.
     """
     assert node.hierarchy is not None
     child, names, ancestor = hierarchy(source, node.hierarchy, rows.codes).ancestors(rows.codes)
     child, ancestor = child[child > 0], ancestor[child > 0]
-    frame = pl.DataFrame(
-        {"patient": rows.patient, "known": rows.known, "happened": rows.happened, "code": rows.code}
-    )
+    gone = np.full(len(rows.known), FOREVER) if rows.replaced is None else rows.replaced
+    frame = pl.DataFrame({name: getattr(rows, name) for name in ("patient", "known", "happened", "code")})
     pairs = pl.DataFrame({"code": child.astype(np.int32), "ancestor": ancestor.astype(np.int32) + 1})
+    each, order = ["patient", "ancestor"], ["known", "happened"]
+    stand = frame.with_columns(pl.Series("gone", gone)).filter(pl.col("known") < pl.col("gone"))
+    stand = stand.join(pairs, on="code").sort(*each, *order)
+    before = pl.col("gone").cum_max().shift(1).over(each)  # when the earlier descendants were all replaced
+    stand = stand.with_columns((pl.col("known") > before).fill_null(True).cum_sum().alias("spell"))
     first = (
-        frame.join(pairs, on="code")
-        .group_by("patient", "ancestor")
-        .agg(pl.col("known").min(), pl.col("happened").sort_by("known", "happened").first())
-        .sort("patient", "ancestor")
+        stand.group_by(*each, "spell")
+        .agg(*(pl.col(name).sort_by(*order).first() for name in order), pl.col("gone").max())
+        .sort("spell")
     )
     of = Rows(
         patient=first["patient"].to_numpy(),
@@ -397,5 +404,6 @@ def family(source: Source, node: NodeSpec, rows: Rows) -> tuple[Rows, np.ndarray
         source=np.zeros(len(first), np.int64),
         codes=("other", *names),
         units=("",) * (1 + len(names)),
+        replaced=None if rows.replaced is None else first["gone"].to_numpy(),
     )
     return of, pairs.select("code", "ancestor").to_numpy().T.astype(np.int32)

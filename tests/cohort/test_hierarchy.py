@@ -19,7 +19,8 @@ def acyclic(draw):
     """Pairs in which a parent always comes later in a shuffled alphabet."""
     order = draw(st.permutations(CODES))
     pair = st.tuples(st.integers(0, 7), st.integers(0, 7)).filter(lambda p: p[0] < p[1])
-    return [(order[i], order[j]) for i, j in draw(st.lists(pair, max_size=14))]
+    fewest = draw(st.sampled_from([0, 7, 14]))
+    return [(order[i], order[j]) for i, j in draw(st.lists(pair, min_size=fewest, max_size=20))]
 
 
 def parents(pairs, code):
@@ -74,6 +75,15 @@ def test_a_cycle_is_refused_by_name(codes, size):
     ring = codes[:size]
     with pytest.raises(Refused, match=f"'[{''.join(ring)}]' is its own ancestor, by a cycle of {size} codes"):
         Hierarchy.from_pairs([*ring, "x"], [*ring[1:], ring[0], ring[0]])
+
+
+def test_an_ancestor_that_two_paths_reach_counts_once():
+    from gnnpatient.cohort.hierarchy import Hierarchy
+
+    held = Hierarchy.from_pairs(["a", "b", "a", "d"], ["b", "c", "c", "c"])  # a is under c by two ways
+    child, names, ancestor = held.ancestors(["a", "d", "a"])
+    assert (child.tolist(), names, ancestor.tolist()) == ([0, 0, 1, 2, 2], ("b", "c"), [0, 1, 1, 0, 1])
+    assert held.level(["a", "d"], 2) == ("b", "d")  # by the longest path a is at depth 3
 
 
 def test_blank_pairs_and_a_code_above_itself_say_nothing():

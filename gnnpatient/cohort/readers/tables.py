@@ -260,7 +260,7 @@ def moment(
     elif how.format is not None:
         offset, cell = unset, series.cast(pl.String).str.strip_chars()
         cell = cell.set(cell.is_in(MISSING), None)
-        odd, flag = cell.is_not_null(), none | (not re.search(r"%[HIMScrTX]", how.format))
+        odd, flag = cell.is_not_null(), none | (not _CLOCK.search(how.format))
         stamp = _utc(_written(cell, how.format, where), how)
     else:
         number_, odd = number(series)
@@ -301,9 +301,15 @@ def _utc(stamp: pl.Series, how: TimeSpec) -> pl.Series:
     return local.dt.convert_time_zone("UTC").dt.replace_time_zone(None).cast(pl.Datetime("us"))
 
 
+_CLOCK = re.compile("%[-_0]?[HIklMSRTrXcs+]")  # signs of strptime that say something of the clock time
+_DAY = re.compile("%[-_0]?[dejDFvxcs+]")  # of the day
+
+
 def _written(cell: pl.Series, form: str, where: str) -> pl.Series:
+    if not _DAY.search(form):
+        raise Refused(f"{where}: format {form!r} names no day, so nobody knows when; write whole dates")
     try:
-        if re.search(r"%[HIMScrTX]", form):
+        if _CLOCK.search(form):
             return cell.str.to_datetime(form, strict=False, time_unit="us", exact=True)
         return cell.str.to_date(form, strict=False, exact=True).cast(pl.Datetime("us"))
     except pl.exceptions.PolarsError as error:

@@ -1,0 +1,1122 @@
+"""One picture file as grey pixels in [0, 1]. A file that cannot be read costs itself, never a cohort.
+
+The content decides the format, not the name: PNG, JPEG, DICOM, NIfTI (.nii, .nii.gz) and .npy. What a header
+declares is checked against the bytes that are there before anything is allocated. Of a header only what the
+pixels need is taken: no name, no identifier, no date and no message of a decoder leaves this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import queue
+import re
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import warnings
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date
+from difflib import get_close_matches
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from gnnpatient.errors import Refused
+
+LARGEST_PIXELS = 100_000_000  # of all frames that a file gives
+LARGEST_BYTES = 512 << 20  # that a file holds, or unpacks to; a plain .nii may be larger, it is read in parts
+HEADER = 16 << 20  # bytes that a packed DICOM file may hold beside its pixels
+
+
+class Unreadable(ValueError):
+    """One file that is left out. Its text is the reason: short, without a path, nothing of a header's text."""
+
+
+class TooLarge(Unreadable):
+    """Left out because decoding it takes more memory than there is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One grey picture; 0 is black, 1 is white.
+
+    flags: what a report should tell. "name does not fit the content", "constant", "one pixel", "bad dates",
+        "rescale slope 0", "no usable window", "transparent parts made black", "16 bit colour read as 8 bit",
+        "first of several frames", "first of several volumes", "orientation unknown"
+    spacing: millimetres from one row to the next and from one column to the next; None where not given
+    modality: a code that DICOM defines (CT, MR, DX, ...); None where not given
+    frame: which frame of a DICOM file, or which slice of a volume; 0 in a still
+    """
+
+    pixels: Float32[np.ndarray, "height width"]
+    flags: tuple[str, ...]
+    spacing: tuple[float, float] | None
+    modality: str | None
+    frame: int
+
+
+class _Read(NamedTuple):
+    """What a decoder gives, before the steps: (frame, height, width) in [0, 1], scaled alike in all frames."""
+
+    stack: np.ndarray
+    flags: tuple[str, ...] = ()
+    spacing: tuple[float, float] | None = None
+    modality: str | None = None
+    frames: Sequence[int] | None = None  # 0, 1, 2, ... where None
+
+
+# -- steps ------------------------------------------------------------------------------------------------
+
+
+def _stretch(stack: np.ndarray) -> np.ndarray:
+    """The 1st to 99th percentile to [0, 1], of all frames of a file together, so that an empty slice stays dark.
+
+    Where the two percentiles are equal (a small bright thing on black) the whole range is stretched instead.
+    """
+    low, high = np.percentile(stack, (1, 99))
+    if high <= low:
+        low, high = float(stack.min()), float(stack.max())
+    return _between(stack, float(low), float(high))
+
+
+def _clahe(stack: np.ndarray) -> np.ndarray:
+    """N-CLAHE: the whole range to [0, 1], then contrast-limited adaptive equalisation of each frame.
+
+    Zuiderveld 1994, as scikit-image has it: tiles of an eighth of the picture, clip limit 0.01. A constant
+    frame stays as it is: there is no contrast to equalise.
+    """
+    with extra():
+        from skimage.exposure import equalize_adapthist
+    whole = _between(stack, float(stack.min()), float(stack.max()))
+    for frame in whole:
+        if frame.min() < frame.max():
+            frame[:] = equalize_adapthist(frame)
+    return whole
+
+
+def _between(stack: np.ndarray, low: float, high: float) -> np.ndarray:
+    """low to 0 and high to 1, clipped; zeros where they are equal."""
+    if not high > low:
+        return np.zeros(stack.shape, np.float32)
+    out = np.subtract(stack, low, dtype=np.float32)
+    out *= np.float32(1 / (high - low))
+    return np.clip(out, 0, 1, out=out)
+
+
+STEPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "none": lambda stack: stack,
+    "stretch": _stretch,
+    "clahe": _clahe,
+}
+"""Preprocessing by name, as provenance records it: (frame, height, width) in [0, 1] to the same."""
+
+
+# -- doors ------------------------------------------------------------------------------------------------
+
+
+def read_pictures(
+    path: Path, steps: Sequence[str] = ("stretch",), *, slices: int = 8, bare: bool = False
+) -> list[Picture]:
+    """The pictures of one file. Unreadable, with the reason, where there is none to be had.
+
+    A still gives one; a DICOM file of several frames all of them, in order. A volume (NIfTI, or a .npy of three
+    axes) gives `slices` slices: the middles of as many equal parts, along the axis of the thickest voxels,
+    axial where they are equal (.npy: along the first axis). Of a series of volumes the first is taken.
+
+    Colours become luminance (ITU-R 601), transparent parts black, an EXIF orientation is applied. 8 and 16 bit
+    pixels are scaled by the range of their type; signed numbers and fractions (.npy, NIfTI) by the least and
+    the greatest of what is taken from the file. DICOM: rescale or modality look-up, then the first window or
+    VOI look-up, without one the least and greatest value; MONOCHROME1 turned; padding is black.
+    bare: read a DICOM file without the 128 bytes and "DICM" that begin one.
+    """
+    checked(steps)
+    if slices < 1:
+        raise Refused(f"slices = {slices}; take at least 1 of a volume")
+    kind = ""
+    try:
+        data = _load(path)
+        packed = data[:2] == b"\x1f\x8b"
+        kind = _kind(_unpack(data, 1 << 10)[0] if packed else data, path, bare)
+        with _quiet():
+            read = _DECODERS[kind](_unpacked(data, kind) if packed else data, slices)
+            flags = _named(path, kind, packed) + read.flags
+            return _pictures(read._replace(flags=flags), steps)
+    except (Unreadable, Refused):
+        raise
+    except MemoryError:
+        raise TooLarge("too large for the memory") from None
+    except OSError:
+        raise Unreadable(f"broken {_WORDS[kind]}" if kind else "no permission to read it") from None
+    except Exception:  # a decoder's own message may repeat what stands in the file
+        raise Unreadable(f"broken {_WORDS.get(kind, 'file')}") from None
+
+
+def checked(steps: Sequence[str]) -> None:
+    """Refused: a step that is not in STEPS."""
+    for step in steps:
+        if step not in STEPS:
+            close = get_close_matches(step, STEPS, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(STEPS)}"
+            raise Refused(f"step {step!r} of the pictures is unknown{hint}")
+
+
+def locate(root: Path, name: str) -> Path:
+    """The file of that name inside root, its links followed. Unreadable: it leads out, or is not there.
+
+    A name that is absolute, begins with ~ or holds .. is turned down before the disk is asked.
+    """
+    parts = re.split(r"[/\\]", name)
+    if name.startswith("~") or ".." in parts or os.path.isabs(name) or re.match(r"\\|[A-Za-z]:[/\\]", name):
+        raise Unreadable("leads out of the folder")
+    try:
+        path, inside = (root / name).resolve(), root.resolve()
+        if not path.is_relative_to(inside):
+            raise Unreadable("leads out of the folder")
+        if not name.strip() or not path.exists():
+            raise Unreadable("no such file")
+    except (OSError, RuntimeError):  # too long a name; links that go in a circle
+        raise Unreadable("no such file") from None
+    except ValueError as error:  # a NUL in the name
+        raise (error if isinstance(error, Unreadable) else Unreadable("no such file")) from None
+    if not path.is_file():
+        raise Unreadable("not a file")
+    return path
+
+
+def fingerprint(path: Path) -> str:
+    """sha256 of the bytes, in hexadecimal."""
+    with _open(path) as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def conflicts(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Pairs of DICOM files with one SOPInstanceUID and different pixels, by their places in `paths`.
+
+    Each file that differs is paired with the first of its identifier; the same pixels in another header or
+    another lossless compression are no conflict. What is not DICOM, or broken, is passed over.
+    """
+    places: dict[str, list[int]] = {}
+    for i, path in enumerate(paths):
+        if uid := _pixels_of(path, digest=False):
+            places.setdefault(uid, []).append(i)
+    found = []
+    for same in places.values():
+        if len(same) > 1:
+            first, *others = (_pixels_of(paths[i], digest=True) for i in same)
+            found += [(same[0], i) for i, other in zip(same[1:], others, strict=True) if other != first]
+    return sorted(found)
+
+
+def _pixels_of(path: Path, *, digest: bool) -> str | None:
+    """The SOPInstanceUID of a DICOM file, or a digest of its stored pixels; None where it is not one."""
+    with suppress(Unreadable, Exception), _quiet():
+        with _open(path) as handle:
+            if (start := handle.read(132))[:2] != b"\x1f\x8b" and start[128:] != b"DICM":
+                return None
+        data = _load(path)
+        if data[:2] == b"\x1f\x8b":
+            data = _unpacked(data, "dicom")
+        header = _dataset(data)
+        if not digest:
+            return str(header.SOPInstanceUID)
+        pixels = np.ascontiguousarray(_stored(header))
+        return hashlib.sha256(repr((pixels.shape, pixels.dtype.str)).encode() + pixels.tobytes()).hexdigest()
+    return None
+
+
+def _open(path: Path) -> BinaryIO:
+    """A plain file, opened; a pipe or a device would wait for ever."""
+    try:
+        handle = open(path, "rb", opener=lambda name, how: os.open(name, how | os.O_NONBLOCK))  # noqa: SIM115
+    except (FileNotFoundError, NotADirectoryError):
+        raise Unreadable("no such file") from None
+    except IsADirectoryError:
+        raise Unreadable("not a file") from None
+    except OSError:
+        raise Unreadable("no permission to read it") from None
+    if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+        handle.close()
+        raise Unreadable("not a file")
+    return handle
+
+
+def _load(path: Path) -> Any:
+    """The bytes of a file; a large plain NIfTI as a map, of which only the slices taken are read."""
+    with _open(path) as handle:
+        size = os.fstat(handle.fileno()).st_size
+        if size <= LARGEST_BYTES:
+            return handle.read()
+        if _nifti_start(handle.read(352)):
+            return np.memmap(path, np.uint8, "r").data
+    raise Unreadable(f"larger than {LARGEST_BYTES >> 20} MB")
+
+
+def _nifti_start(head: bytes) -> bool:
+    return head[344:347] in (b"n+1", b"ni1") or head[4:7] in (b"n+2", b"ni2")
+
+
+_WORDS = {"png": "PNG", "jpeg": "JPEG", "dicom": "DICOM", "nifti": "NIfTI", "npy": "npy"}
+_ENDINGS = {
+    ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".dcm": "dicom", ".dicom": "dicom",
+    ".ima": "dicom", ".nii": "nifti", ".npy": "npy",
+}  # fmt: skip
+_OTHERS = {".gif", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".mha", ".nrrd", ".csv", ".txt", ".pdf", ".json"}
+
+
+def _kind(data: Any, path: Path, bare: bool) -> str:
+    """The format, by how the content begins."""
+    head = bytes(data[:352])
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head[128:132] == b"DICM":
+        return "dicom"
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
+    if _nifti_start(head):
+        return "nifti"
+    if head[:4] in (
+        b"\x02\0\0\0",
+        b"\x02\0\1\0",
+        b"\x02\0\x02\0",
+        b"\x08\0\0\0",
+        b"\x08\0\5\0",
+        b"\x08\0\x08\0",
+    ):
+        if bare:
+            return "dicom"
+        raise Unreadable("not a DICOM file: it lacks the preamble; bare=True reads it")
+    wanted = _WORDS.get(_ENDINGS.get(_ending(path), ""))
+    if not head:
+        raise Unreadable(f"not a {wanted} file: it is empty" if wanted else "empty file")
+    raise Unreadable(f"not a {wanted} file" if wanted else "not a PNG, JPEG, DICOM, NIfTI or npy file")
+
+
+def _ending(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def _named(path: Path, kind: str, packed: bool) -> tuple[str, ...]:
+    """A flag where the name promises something else. No ending, or one unknown, promises nothing."""
+    ending = _ending(path)
+    wrong = ending in _OTHERS or _ENDINGS.get(ending, kind) != kind
+    return ("name does not fit the content",) if wrong or packed != path.name.lower().endswith(".gz") else ()
+
+
+def _unpack(data: Any, most: int) -> tuple[bytes, bool]:
+    """At most that many bytes of a gzip file, and whether this is all. Unreadable: it is cut."""
+    parts, size, engine, rest = [], 0, zlib.decompressobj(31), bytes(data)
+    try:
+        while size < most:
+            part = engine.decompress(rest, min(most - size, 1 << 20))
+            parts.append(part)
+            size += len(part)
+            if engine.eof:
+                rest = engine.unused_data
+                if rest[:2] != b"\x1f\x8b":  # another member may follow, anything else is padding
+                    return b"".join(parts), True
+                engine = zlib.decompressobj(31)
+            elif not part:
+                raise Unreadable("cut short")
+            else:
+                rest = engine.unconsumed_tail
+    except zlib.error:
+        raise Unreadable("broken gzip") from None
+    return b"".join(parts), False
+
+
+def _unpacked(data: Any, kind: str) -> bytes:
+    """A whole gzip file; of a NIfTI no more than it declares."""
+    most = LARGEST_BYTES
+    if kind == "nifti":
+        needed = _nifti_header(_unpack(data, 1 << 10)[0])[-1]
+        if needed > most:
+            raise Unreadable(f"unpacks to more than {most >> 20} MB")
+        return _unpack(data, needed + 1)[0]  # one more, so that the checksum at the end is met
+    whole, all_ = _unpack(data, most + 1)
+    if not all_:
+        raise Unreadable(f"unpacks to more than {most >> 20} MB")
+    return whole
+
+
+def _fits(pixels: int, size: int = 0) -> None:
+    """Before anything is allocated."""
+    if pixels < 1:
+        raise Unreadable("no pixels")
+    if pixels > LARGEST_PIXELS:
+        raise Unreadable(f"declares more than {LARGEST_PIXELS // 1_000_000} million pixels")
+    if size > LARGEST_BYTES:
+        raise Unreadable(f"declares more than {LARGEST_BYTES >> 20} MB")
+
+
+@contextmanager
+def extra() -> Iterator[None]:
+    """Refused, with what to install, where a package for pictures is missing."""
+    try:
+        yield
+    except ImportError as error:
+        missing = error.name or "a package"
+        raise Refused(f"pictures need {missing}; pip install 'gnnpatient[image]'") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warning and no log line: those of decoders repeat what stands in a header."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "nibabel", "nibabel.global", "PIL")]
+    before = [logger.disabled for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, was in zip(loggers, before, strict=True):
+            logger.disabled = was
+
+
+def _pictures(read: _Read, steps: Sequence[str]) -> list[Picture]:
+    """The steps, taken over all frames of the file; flags of single frames by what the file itself holds."""
+    stack = read.stack
+    if not np.isfinite(stack).all():
+        raise Unreadable("numbers that are not finite")
+    constant = stack.min(axis=(1, 2)) == stack.max(axis=(1, 2))
+    for step in steps:
+        stack = STEPS[step](stack)
+    stack = np.ascontiguousarray(stack, dtype=np.float32)
+    single = ("one pixel",) if stack[0].size == 1 else ()
+    return [
+        Picture(
+            pixels=pixels,
+            flags=read.flags + (("constant",) if flat else ()) + single,
+            spacing=read.spacing,
+            modality=read.modality,
+            frame=int(frame),
+        )
+        for pixels, flat, frame in zip(stack, constant, read.frames or range(len(stack)), strict=True)
+    ]
+
+
+# -- stills -----------------------------------------------------------------------------------------------
+
+_TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by the EXIF tag Orientation
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.T,
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].T,
+    8: lambda x: np.rot90(x),
+}
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+_WIDTH = {
+    "1": 1,
+    "L": 1,
+    "P": 1,
+    "LA": 2,
+    "I;16": 2,
+    "I;16B": 2,
+    "RGB": 3,
+    "RGBA": 4,
+    "CMYK": 4,
+}  # bytes a pixel
+
+
+def _still(data: Any, slices: int) -> _Read:
+    """PNG or JPEG, by Pillow."""
+    with extra():
+        from PIL import Image
+    flags = []
+    try:
+        picture: Any = Image.open(BytesIO(data), formats=("PNG", "JPEG"))
+    except Image.DecompressionBombError:
+        raise Unreadable(f"declares more than {LARGEST_PIXELS // 1_000_000} million pixels") from None
+    with picture:
+        pixels = picture.width * picture.height
+        _fits(pixels, pixels * _WIDTH.get(picture.mode, 4))
+        if data[:4] == b"\x89PNG" and _png_whole(data) and picture.mode in ("RGB", "RGBA", "LA"):
+            flags.append("16 bit colour read as 8 bit")
+        if getattr(picture, "n_frames", 1) > 1 and picture.format == "PNG":
+            flags.append("first of several frames")
+        try:
+            picture.load()
+        except OSError:
+            raise Unreadable("cut short or broken") from None
+        clear = picture.info.get("transparency")
+        turn = None
+        with suppress(Exception):  # an orientation that cannot be read is none
+            turn = _TURNED.get(picture.getexif().get(0x0112, 1))
+        if picture.mode.startswith("I"):
+            grey = _between(array := np.asarray(picture), 0, 65535)
+            opaque = None if clear is None else (array != clear)
+        else:
+            if "A" in picture.mode or clear is not None:
+                picture = picture.convert("RGBA")
+                opaque = np.asarray(picture.getchannel("A"), np.float32) / 255
+                picture = picture.convert("RGB")
+            else:
+                opaque = None
+            if picture.mode not in ("1", "L", "RGB"):
+                picture = picture.convert("RGB")
+            array = np.asarray(picture)
+            grey = _grey(array) if array.ndim == 3 else _between(array, 0, 1 if picture.mode == "1" else 255)
+    if opaque is not None and opaque.min() < 1:
+        grey *= opaque
+        flags.append("transparent parts made black")
+    return _Read((turn(grey) if turn else grey)[None], tuple(flags))
+
+
+def _grey(colours: np.ndarray) -> np.ndarray:
+    """Luminance (ITU-R 601) in [0, 1] of unsigned red, green and blue."""
+    grey = np.einsum("...c,c->...", colours, _LUMINANCE, dtype=np.float32, casting="unsafe")
+    grey /= np.iinfo(colours.dtype).max
+    return np.clip(grey, 0, 1, out=grey)
+
+
+def _png_whole(data: bytes) -> bool:
+    """Whether a sample has 16 bits. Unreadable: fewer pixels than declared, which Pillow would make black."""
+    width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
+    depth, colour, interlaced = data[24], data[25], data[28]
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    passes = [(0, 0, 1, 1)]
+    if interlaced:  # the seven passes of Adam7: first column and row, step of both
+        passes = [
+            (0, 0, 8, 8),
+            (4, 0, 8, 8),
+            (0, 4, 4, 8),
+            (2, 0, 4, 4),
+            (0, 2, 2, 4),
+            (1, 0, 2, 2),
+            (0, 1, 1, 2),
+        ]
+    sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes]
+    missing = sum(high * (1 + (wide * bits + 7) // 8) for wide, high in sizes if wide > 0 and high > 0)
+    engine, at = zlib.decompressobj(), 8
+    while missing > 0:
+        size, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if len(name) < 4 or name == b"IEND":
+            raise Unreadable("cut short")
+        rest = data[at + 8 : at + 8 + size] if name == b"IDAT" else b""
+        while rest and missing > 0 and not engine.eof:
+            missing -= len(engine.decompress(rest, 1 << 20))
+            rest = engine.unconsumed_tail
+        at += size + 12
+    return depth == 16
+
+
+# -- arrays -----------------------------------------------------------------------------------------------
+
+
+def _middles(size: int, slices: int) -> list[int]:
+    """The middles of `slices` equal parts.
+
+    >>> _middles(24, 4), _middles(3, 8)
+    ([3, 9, 15, 21], [0, 1, 2])
+    """
+    slices = min(size, slices)
+    return [(2 * i + 1) * size // (2 * slices) for i in range(slices)]
+
+
+def _npy(data: Any, slices: int) -> _Read:
+    """Plain numbers of two axes (a still), three (slices along the first) or with 3 or 4 colours last."""
+    handle = BytesIO(data)
+    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(handle)[0]
+    if version not in read:
+        raise Unreadable("npy of another kind than plain numbers")
+    shape, columns_first, dtype = read[version](handle, max_header_size=10_000)
+    if dtype.hasobject or dtype.kind not in "buif":
+        raise Unreadable("npy of another kind than plain numbers")
+    count = math.prod(shape)
+    _fits(count, count * dtype.itemsize)
+    if len(data) - handle.tell() < count * dtype.itemsize:
+        raise Unreadable("cut short")
+    array = np.ndarray(shape, dtype, data, handle.tell(), order="F" if columns_first else "C")
+    if array.ndim == 3 and array.shape[-1] in (3, 4) and array.dtype in (np.uint8, np.uint16):
+        grey = _grey(array[..., :3])
+        if array.shape[-1] == 3:
+            return _Read(grey[None])
+        opaque = array[..., 3].astype(np.float32) / np.iinfo(array.dtype).max
+        return _Read((grey * opaque)[None], ("transparent parts made black",) if opaque.min() < 1 else ())
+    if array.ndim not in (2, 3):
+        raise Unreadable(f"npy of {array.ndim} axes, not 2 or 3")
+    taken = _middles(len(array), slices) if array.ndim == 3 else [0]
+    stack = array[taken] if array.ndim == 3 else array[None]
+    if dtype.kind == "b" or dtype in (np.uint8, np.uint16):
+        return _Read(_between(stack, 0, 1 if dtype.kind == "b" else np.iinfo(dtype).max), frames=taken)
+    return _Read(_own_range(stack), frames=taken)
+
+
+def _own_range(stack: np.ndarray) -> np.ndarray:
+    low, high = float(stack.min()), float(stack.max())
+    if not math.isfinite(high - low):
+        raise Unreadable("numbers that are not finite")
+    return _between(stack.astype(np.float64) if stack.itemsize > 4 else stack, low, high)
+
+
+def _nifti_header(data: Any) -> tuple[Any, tuple[int, ...], np.dtype, int, int]:
+    """Header, shape of three axes or more, type, where the numbers begin and where they must end."""
+    with extra():
+        from nibabel.nifti1 import Nifti1Header
+        from nibabel.nifti2 import Nifti2Header
+    if bytes(data[344:347]) == b"ni1" or bytes(data[4:7]) == b"ni2":
+        raise Unreadable("NIfTI whose numbers are in another file; save it as one .nii")
+    two = bytes(data[4:7]) == b"n+2"
+    if len(data) < (540 if two else 348):
+        raise Unreadable("cut short")
+    header = (
+        Nifti2Header(bytes(data[:540]), check=False) if two else Nifti1Header(bytes(data[:348]), check=False)
+    )
+    shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
+    shape += (1,) * (3 - len(shape))
+    if dtype.kind not in "uif":
+        raise Unreadable("NIfTI of colours or complex numbers")
+    start = int(header.get_data_offset())
+    if min(shape) < 1 or start < (540 if two else 348):
+        raise Unreadable("no pixels")
+    return header, shape, dtype, start, start + math.prod(shape) * dtype.itemsize
+
+
+def _nifti(data: Any, slices: int) -> _Read:
+    """Slices of the first volume, seen as radiologists do: the patient's right on the left, front or head up."""
+    header, shape, dtype, start, end = _nifti_header(data)
+    if len(data) < end:
+        raise Unreadable("cut short")
+    flags = []
+    volume = np.ndarray(shape, dtype, data, start, order="F")[(..., *[0] * (len(shape) - 3))]
+    if math.prod(shape[3:]) > 1:
+        flags.append("first of several volumes")
+    from nibabel.orientations import apply_orientation, io_orientation
+
+    turn = io_orientation(header.get_best_affine())
+    if not np.isfinite(turn).all():
+        turn = np.array([[0, 1], [1, 1], [2, 1]])
+        flags.append("orientation unknown")
+    volume = apply_orientation(volume, turn)  # a view: axes to the right, to the front, to the head
+    sides = np.zeros(3)
+    sides[turn[:, 0].astype(int)] = np.abs([*header.get_zooms()[:3], 1, 1][:3])
+    thin = np.array(volume.shape) == 1
+    thick = np.where(thin, np.inf, sides) if thin.any() else sides
+    axis = max(range(3), key=lambda i: (thick[i] > 0.999 * thick.max(), i))
+    taken = _middles(volume.shape[axis], slices)
+    down, across = (i for i in (2, 1, 0) if i != axis)
+    _fits(len(taken) * volume.shape[down] * volume.shape[across])
+    stack = np.moveaxis(volume, (axis, down, across), (0, 1, 2))[taken, ::-1, ::-1]
+    slope, shift = header.get_slope_inter()
+    if slope is not None and (slope, shift) != (1, 0):
+        stack = stack * np.float64(slope) + np.float64(shift or 0)
+    unit = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}.get(header.get_xyzt_units()[0], 0.0)
+    return _Read(
+        _own_range(stack), tuple(flags), _spacing((sides[down] * unit, sides[across] * unit)), None, taken
+    )
+
+
+def _spacing(given: Any) -> tuple[float, float] | None:
+    """Two positive numbers, or None."""
+    with suppress(TypeError, ValueError):
+        row, column = (float(x) for x in given)
+        if 0 < row < math.inf and 0 < column < math.inf:
+            return row, column
+    return None
+
+
+# -- DICOM ------------------------------------------------------------------------------------------------
+
+_MODALITIES = frozenset(  # PS3.3 C.7.3.1.1.1, those that pictures have; what is not listed is not passed on
+    [
+        "AR",
+        "BI",
+        "BMD",
+        "CR",
+        "CT",
+        "CFM",
+        "DG",
+        "DX",
+        "EC",
+        "ECG",
+        "ES",
+        "FA",
+        "FS",
+        "GM",
+        "HC",
+        "IO",
+        "IVOCT",
+        "IVUS",
+        "KER",
+        "LEN",
+        "LS",
+        "MG",
+        "MR",
+        "NM",
+        "OAM",
+        "OCT",
+        "OP",
+        "OPM",
+        "OPT",
+        "OPTBSV",
+        "OPTENF",
+        "OPV",
+        "OT",
+        "PA",
+        "PT",
+        "PX",
+        "RF",
+        "RG",
+        "SM",
+        "SRF",
+        "TG",
+        "US",
+        "VA",
+        "XA",
+        "XC",
+        "DS",
+        "DF",
+        "EPS",
+        "MA",
+        "MS",
+        "ST",
+        "SEG",
+        "RTIMAGE",
+        "RTDOSE",
+    ]
+)
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_PLAIN = "1.2.840.10008.1.2.1"
+
+
+def _dataset(data: bytes) -> Any:
+    """A DICOM file, parsed; what is deflated unpacks to little more than it declares."""
+    with extra():
+        import pydicom
+        from pydicom.dataset import FileMetaDataset
+        from pydicom.filereader import read_dataset
+    if data[128:132] != b"DICM":
+        header = pydicom.dcmread(BytesIO(data), force=True)
+        if "TransferSyntaxUID" not in header.file_meta:
+            plain = "1.2.840.10008.1.2" if header.original_encoding[0] else _PLAIN
+            header.file_meta.TransferSyntaxUID = pydicom.uid.UID(plain)
+        return header
+    handle = BytesIO(data)
+    handle.seek(132)
+    meta = read_dataset(handle, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") != _DEFLATED:
+        return pydicom.dcmread(BytesIO(data))
+    engine = zlib.decompressobj(-15)
+    whole = engine.decompress(data[handle.tell() :], HEADER)
+    before = read_dataset(BytesIO(whole), False, True, stop_when=lambda tag, vr, length: tag.group >= 0x7FE0)
+    _, needed = _declared(before, "PixelData")
+    whole += engine.decompress(engine.unconsumed_tail, needed)
+    if not engine.eof and engine.decompress(engine.unconsumed_tail, 1):
+        raise Unreadable("unpacks to more than it declares")
+    if not engine.eof:
+        raise Unreadable("cut short")
+    header = read_dataset(BytesIO(whole), False, True)
+    header.file_meta = FileMetaDataset(meta)
+    header.file_meta.TransferSyntaxUID = pydicom.uid.UID(_PLAIN)
+    return header
+
+
+def _declared(header: Any, name: str) -> tuple[tuple[int, int, int, int], int]:
+    """Frames, rows, columns, samples, and the bytes that they take. Unreadable: none, or too many."""
+    if header.get("Rows") is None or header.get("Columns") is None:
+        raise Unreadable("DICOM without a picture")
+    frames = int(header.get("NumberOfFrames") or 1)
+    rows, columns, samples = int(header.Rows), int(header.Columns), int(header.get("SamplesPerPixel") or 1)
+    bits = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(name) or int(header.BitsAllocated)
+    if min(frames, rows, columns, samples) < 1:
+        raise Unreadable("no pixels")
+    count = frames * rows * columns * samples
+    if header.get("PhotometricInterpretation") == "YBR_FULL_422":
+        count = count // 3 * 2
+    size = (count * bits + 7) // 8
+    _fits(frames * rows * columns, size)
+    return (frames, rows, columns, samples), size
+
+
+def _stored(header: Any) -> np.ndarray:
+    """(frame, row, column) as stored, with a fourth axis for colours. Unreadable: anything short of whole."""
+    from pydicom.encaps import generate_frames
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
+    names = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+    name = next((name for name in names if header.get(name) is not None), "")
+    if not name and header.get("Rows") is not None:
+        raise Unreadable("pixel data missing or cut short")
+    (frames, rows, columns, samples), size = _declared(header, name)
+    syntax = UID(header.file_meta.get("TransferSyntaxUID") or "")
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        syntax = UID(syntax if re.fullmatch(r"[0-9.]{1,64}", syntax) else "not given")
+        known = "pip install 'gnnpatient[image]' reads JPEG, JPEG 2000 and RLE"
+        raise Unreadable(f"transfer syntax {syntax} is unknown; {known}") from None
+    if not decoder.is_available:
+        raise Unreadable(f"transfer syntax {syntax} ({syntax.name}) needs pip install pylibjpeg-libjpeg")
+    if not syntax.is_encapsulated:
+        if len(header[name].value) < size:
+            raise Unreadable("pixel data missing or cut short")
+    else:
+        several = {"number_of_frames": frames}
+        if "ExtendedOffsetTable" in header:
+            table = (header.ExtendedOffsetTable, header.ExtendedOffsetTableLengths)
+            streams = list(generate_frames(header.PixelData, extended_offsets=table))
+        else:
+            streams = list(generate_frames(header.PixelData, **several))
+        if len(streams) < frames:
+            raise Unreadable("pixel data missing or cut short")
+        if any(_stream(stream) not in (None, (rows, columns, samples)) for stream in streams):
+            raise Unreadable("a compressed frame has another size than the header")
+    array = np.asarray(header.pixel_array)
+    if header.get("PhotometricInterpretation") == "PALETTE COLOR":
+        from pydicom.pixels import apply_color_lut
+
+        array = apply_color_lut(array, header)
+    return array.reshape(
+        frames, rows, columns, *([array.shape[-1]] if array.size > frames * rows * columns else [])
+    )
+
+
+def _stream(stream: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns and samples that a JPEG or JPEG 2000 stream declares itself; None for others."""
+    if (at := stream.find(b"\xff\x4f\xff\x51", 0, 1 << 12)) >= 0:
+        right, down, left, up = (int.from_bytes(stream[i : i + 4], "big") for i in range(at + 8, at + 24, 4))
+        return down - up, right - left, int.from_bytes(stream[at + 40 : at + 42], "big")
+    at = 2
+    while stream[:2] == b"\xff\xd8" and at + 10 <= len(stream) and stream[at] == 0xFF:
+        marker, length = stream[at + 1], int.from_bytes(stream[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            rows, columns = (int.from_bytes(stream[i : i + 2], "big") for i in (at + 5, at + 7))
+            return rows, columns, stream[at + 9]
+        at += 1 if marker == 0xFF else 2 + length
+    return None
+
+
+def _dicom(data: Any, slices: int) -> _Read:
+    """Every frame, as it is meant to be shown: rescale, then window, then MONOCHROME1 turned (PS3.3 C.11)."""
+    header = _dataset(bytes(data))
+    stored = _stored(header)
+    flags = ["bad dates"] if _bad_dates(header) else []
+    measures = list(_places(header, 0, "PixelMeasuresSequence"))
+    spacing = next((s for p in measures if (s := _spacing(p.get("PixelSpacing")))), None)
+    spacing = spacing or _spacing(header.get("ImagerPixelSpacing"))
+    modality = str(header.get("Modality") or "")
+    told = (spacing, modality if modality in _MODALITIES else None)
+    if stored.ndim == 4:
+        return _Read(_grey(stored), tuple(flags), *told)
+    padding = _padding(header, stored)
+    stack = np.empty(stored.shape, np.float32)
+    for i, frame in enumerate(stored):
+        stack[i], slope = _rescaled(header, i, frame)
+        if slope == 0 and "rescale slope 0" not in flags:
+            flags.append("rescale slope 0")
+    real = stack if padding is None else stack[~padding]
+    low, high = (float(real.min()), float(real.max())) if real.size else (0.0, 0.0)
+    if not math.isfinite(high - low):
+        raise Unreadable("numbers that are not finite")
+    for i, frame in enumerate(stack):
+        try:
+            shown = _windowed(header, i, frame)
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError):
+            shown = None
+            if "no usable window" not in flags:
+                flags.append("no usable window")
+        stack[i] = _between(frame, low, high) if shown is None else shown
+    if header.get("PhotometricInterpretation") == "MONOCHROME1":
+        np.subtract(1, stack, out=stack)
+    if padding is not None:
+        stack[padding] = 0
+    return _Read(stack, tuple(flags), *told)
+
+
+def _places(header: Any, frame: int, group: str) -> Iterator[Any]:
+    """Where an attribute may stand: in the header, or in a functional group of all frames or of this one."""
+    yield header
+    for name, index in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", frame)):
+        groups = header.get(name) or []
+        if index < len(groups) and (inner := groups[index].get(group)):
+            yield inner[0]
+
+
+def _rescaled(header: Any, frame: int, stored: np.ndarray) -> tuple[np.ndarray, float]:
+    """Modality values of a frame, and the slope."""
+    if header.get("ModalityLUTSequence"):
+        from pydicom.pixels import apply_modality_lut
+
+        return apply_modality_lut(stored, header), 1.0
+    for place in _places(header, frame, "PixelValueTransformationSequence"):
+        if place.get("RescaleSlope") is not None or place.get("RescaleIntercept") is not None:
+            slope, shift = place.get("RescaleSlope"), place.get("RescaleIntercept")
+            slope = 1.0 if slope is None else float(slope)
+            return stored * np.float64(slope) + np.float64(shift or 0), slope
+    return stored, 1.0
+
+
+def _windowed(header: Any, frame: int, values: np.ndarray) -> np.ndarray | None:
+    """[0, 1] by the VOI look-up or the first window; None where there is none. ValueError: one without sense."""
+    if header.get("VOILUTSequence"):
+        from pydicom.pixels import apply_voi
+
+        bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
+        return apply_voi(np.rint(values).astype(np.int32), header) / np.float32(2**bits - 1)
+    for place in _places(header, frame, "FrameVOILUTSequence"):
+        center, width = place.get("WindowCenter"), place.get("WindowWidth")
+        if center is None or width is None:
+            continue
+        center, width = (float(x if np.isscalar(x) else x[0]) for x in (center, width))
+        how = place.get("VOILUTFunction") or "LINEAR"
+        if (
+            not math.isfinite(center)
+            or not (width >= 1 if how == "LINEAR" else width > 0)
+            or width == math.inf
+        ):
+            raise ValueError
+        if how == "SIGMOID":
+            return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -80, 80)))
+        if how == "LINEAR":
+            center, width = center - 0.5, width - 1
+        if width == 0:
+            return (values > center).astype(np.float32)
+        return _between(values, center - width / 2, center + width / 2)
+    return None
+
+
+def _padding(header: Any, stored: np.ndarray) -> np.ndarray | None:
+    """Where a scanner wrote that there is no picture."""
+    with suppress(TypeError, ValueError):
+        one = int(header.get("PixelPaddingValue"))
+        other = int(header.get("PixelPaddingRangeLimit", one))
+        there = (stored >= min(one, other)) & (stored <= max(one, other))
+        return there if there.any() else None
+    return None
+
+
+def _bad_dates(header: Any) -> bool:
+    """Whether a date is none, an age is over 130 years, or a birth comes after the study (without one: today).
+
+    They are looked at for this flag only; no time of a picture comes from here.
+    """
+    days = {}
+    for name in ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "PatientBirthDate"):
+        text = str(header.get(name) or "").strip()
+        if not text:
+            continue
+        try:
+            year, month, day = re.fullmatch(r"(\d{4})\.?(\d\d)\.?(\d\d)", text).groups()  # type: ignore[union-attr]
+            days[name] = date(int(year), int(month), int(day))
+        except (AttributeError, ValueError):
+            return True
+    born, others = days.pop("PatientBirthDate", None), list(days.values())
+    age = re.fullmatch(r"(\d{3})([DWMY])", text := str(header.get("PatientAge") or "").strip())
+    if (text and not age) or (age and age[2] == "Y" and int(age[1]) > 130):
+        return True
+    return min([*others, *([born] if born else []), date(9999, 1, 1)]).year < 1850 or (
+        born is not None and born > (max(others) if others else date.today())
+    )
+
+
+_DECODERS: dict[str, Callable[[Any, int], _Read]] = {
+    "png": _still,
+    "jpeg": _still,
+    "dicom": _dicom,
+    "nifti": _nifti,
+    "npy": _npy,
+}
+
+
+# -- many, guarded ----------------------------------------------------------------------------------------
+
+
+def guarded(
+    paths: Sequence[Path],
+    steps: Sequence[str] = ("stretch",),
+    *,
+    slices: int = 8,
+    bare: bool = False,
+    seconds: float = 20.0,
+    memory: int = 2 << 30,
+    workers: int = 1,
+    tell: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[int, list[Picture] | str]]:
+    """Each file's place and its pictures, or the reason why there are none; in order.
+
+    Decoding runs in `workers` processes of its own, which hold no torch and share nothing with this one. A file
+    that takes longer than `seconds`, more than `memory` bytes, or brings its process down costs that file.
+    Only a few files are decoded ahead of what is asked for. tell: called with how many are done, and of how many.
+    """
+    checked(steps)
+    if workers < 1 or slices < 1:
+        raise Refused(f"workers = {workers}, slices = {slices}; take at least 1 of each")
+    job = {"steps": list(steps), "slices": slices, "bare": bare, "seconds": float(seconds), "memory": memory}
+    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    everyone = [_Worker(job) for _ in range(workers)]
+    for worker in everyone:
+        idle.put(worker)
+
+    def decode(path: Path) -> list[Picture] | str:
+        worker = idle.get()
+        try:
+            return worker.read(path)
+        finally:
+            idle.put(worker)
+
+    pool = ThreadPoolExecutor(workers)
+    ahead: deque[Future[list[Picture] | str]] = deque()
+    todo = iter(paths)
+    try:
+        for i in range(len(paths)):
+            while len(ahead) <= workers and (path := next(todo, None)) is not None:
+                ahead.append(pool.submit(decode, path))
+            found = ahead.popleft().result()
+            if tell:
+                tell(i + 1, len(paths))
+            yield i, found
+    finally:
+        for worker in everyone:
+            worker.stop()
+        pool.shutdown(cancel_futures=True)
+
+
+class _Worker:
+    """A process that decodes one file after the other; started at need, and again after it died."""
+
+    def __init__(self, job: dict[str, Any]):
+        self.job = job
+        self.process: subprocess.Popen[bytes] | None = None
+        self.lock = threading.Lock()  # between the thread that reads and the one that stops it
+        self.stopped = False
+
+    def start(self) -> subprocess.Popen[bytes]:
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}; from gnnpatient.cohort.imaging import _serve; _serve()"
+        )
+        one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **one},
+        )
+
+    def read(self, path: Path) -> list[Picture] | str:
+        with self.lock:
+            if self.stopped:
+                return "stopped"
+            fresh = self.process is None
+            process = self.process = self.process or self.start()
+        assert process.stdin and process.stdout
+        if fresh and process.stdout.readline() != b"ready\n" and not self.stopped:
+            raise Refused(f"the process that decodes pictures does not start; is {sys.executable} a Python?")
+        try:
+            process.stdin.write(json.dumps({**self.job, "path": os.path.abspath(path)}).encode() + b"\n")
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline())
+            pictures = [_receive(process.stdout, **picture) for picture in answer["pictures"]]
+        except (OSError, ValueError, EOFError):
+            self.drop()
+            late = process.returncode == -signal.SIGALRM
+            return f"took over {self.job['seconds']:g} s" if late else "decoder crashed"
+        if "refused" in answer:
+            raise Refused(answer["refused"])
+        if answer.get("full"):
+            self.drop()  # what it holds now is unknown
+            return f"took over {self.job['memory'] / (1 << 30):.3g} GB"
+        return answer.get("reason") or pictures
+
+    def drop(self) -> None:
+        with self.lock:
+            process, self.process = self.process, None
+        if process is not None:
+            with suppress(OSError):
+                process.communicate()  # shuts its door, on which it ends, if it has not died
+
+    def stop(self) -> None:
+        """Nothing is waited for: a decoder at work is killed."""
+        with self.lock:
+            self.stopped = True
+            if self.process is not None:
+                self.process.kill()
+        self.drop()
+
+
+def _receive(
+    pipe: Any, shape: list[int], flags: list[str], spacing: Any, modality: Any, frame: int
+) -> Picture:
+    pixels = np.empty(shape, np.float32)
+    rest = memoryview(pixels).cast("B")
+    while rest:
+        if not (size := pipe.readinto(rest)):
+            raise EOFError
+        rest = rest[size:]
+    return Picture(pixels, tuple(flags), tuple(spacing) if spacing else None, modality, frame)
+
+
+def _serve() -> None:
+    """The life of a worker: a line of JSON in, a line of JSON and the pixels out.
+
+    The clock is the system's own alarm, which ends the process inside any decoder, and also when nobody waits
+    for it any more. Memory counts from what the process holds at its start.
+    """
+    with open(os.dup(1), "wb") as out:
+        out.write(b"ready\n")
+        out.flush()
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 1)  # a decoder written in C may print
+        os.dup2(null, 2)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the dump of a crash would hold a patient's picture
+        limited = False
+        for line in sys.stdin.buffer:
+            job = json.loads(line)
+            if not limited:
+                _limit(job["memory"])
+                limited = True
+            signal.setitimer(signal.ITIMER_REAL, job["seconds"])
+            found: list[Picture] = []
+            answer: dict[str, Any] = {}
+            try:
+                found = read_pictures(Path(job["path"]), job["steps"], slices=job["slices"], bare=job["bare"])
+            except Unreadable as error:
+                answer = {"reason": str(error), "full": isinstance(error, TooLarge)}
+            except Refused as error:
+                answer = {"refused": str(error)}
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            answer["pictures"] = [
+                {
+                    "shape": picture.pixels.shape,
+                    "flags": picture.flags,
+                    "spacing": picture.spacing,
+                    "modality": picture.modality,
+                    "frame": picture.frame,
+                }
+                for picture in found
+            ]
+            out.write(json.dumps(answer).encode() + b"\n")
+            for picture in found:
+                out.write(memoryview(np.ascontiguousarray(picture.pixels)).cast("B"))
+            out.flush()
+
+
+def _limit(memory: int) -> None:
+    base = 0
+    with suppress(OSError, ValueError):  # /proc is Linux's
+        base = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    most = base + memory if hard == resource.RLIM_INFINITY else min(base + memory, hard)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
