@@ -303,6 +303,7 @@ def read_cohort(
     quarantine: str | Path | None = None,
     cache: str | Path | None = None,
     device: str = "auto",
+    embed: bool = True,
     tell: Callable[[str, int, int], None] | None = None,
 ) -> Cohort:
     """Read a cohort's tables, check every row, and pack what is used.
@@ -310,7 +311,8 @@ def read_cohort(
     Refused rows are counted with their reason in `cohort.report`; a table not to be trusted is refused whole.
     quarantine: a folder for the refused rows themselves, with line and reason (patients are in it).
     cache: a folder that keeps embeddings of pictures and texts, so that each is made once, for all cohorts.
-    device: where they are made; tell: called with what is done, how far, and of how many.
+    device: where they are made; embed: False opens and counts them only, so that a check takes no encoder;
+    tell: called with what is done, how far, and of how many.
     """
     from gnnpatient.cohort.events import family, read_rows
     from gnnpatient.cohort.labels import Record, read_diagnosis, read_survival
@@ -318,7 +320,9 @@ def read_cohort(
     from gnnpatient.cohort.source import Source
 
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
-    source = Source(Path(folder), spec, cache=Path(cache) if cache else None, device=device, tell=tell)
+    source = Source(
+        Path(folder), spec, cache=Path(cache) if cache else None, device=device, embed=embed, tell=tell
+    )
     patients, table = read_patients(source), patient_table(source)
     count, who = len(patients), spec.patient
     rows = {k: read_rows(source, k, node, patients) for k, node in spec.nodes.items() if node.of is None}

@@ -279,11 +279,11 @@ def _with_content(source: Source, kind: str, node: NodeSpec, rows: Rows, cells: 
     """The rows that have a picture or a text, one a frame or slice; others are refused with the reason."""
     from gnnpatient.cohort import content
 
-    how = source.cache, source.device, source.tell
+    how = content.How(source.cache, source.device, source.embed, source.tell)
     if node.file is not None:
-        found = content.read_pictures(kind, node, cells, source.folder, *how)
+        found = content.read_pictures(kind, node, cells, source.folder, how)
     else:
-        found = content.read_texts(kind, node, cells, *how)
+        found = content.read_texts(kind, node, cells, how)
     why = np.array(found.why, dtype=object)
     for reason in sorted(set(found.why) - {""}):
         source.refuse(rows.source[why == reason], reason)

@@ -165,6 +165,7 @@ class Source:
     encoders: dict[str, str] = field(default_factory=dict)  # of each kind with pictures or texts
     cache: Path | None = None  # folder of embeddings
     device: str = "auto"
+    embed: bool = True  # False: pictures and texts are opened and counted, not embedded
     tell: Callable[[str, int, int], None] | None = None  # progress: what, done, of how many
     steps: list[list[Any]] = field(default_factory=list)  # of eligibility: what, how many patients
 
