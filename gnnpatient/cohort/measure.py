@@ -1,0 +1,108 @@
+"""What a region of a picture measures: shades, outline, texture. Numbers by name, the same each time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gnnpatient.cohort.imaging import Unreadable, extra
+
+GREYS = 32  # steps of equal width over [0, 1], for entropy and texture
+DISTANCES = (1, 3)  # pixels between the two of a pair, for texture
+
+
+def measure(
+    pixels: np.ndarray, mask: np.ndarray | None = None, spacing: tuple[float, float] | None = None
+) -> dict[str, float]:
+    """Measurements of the pixels (height, width), in [0, 1], where the mask is above 0; else of all of them.
+
+    What is not defined is left out, so every number is finite: no skew without spread, no texture without a
+    pair. The parts of a mask are one region here; who wants them apart measures them one by one.
+
+    Shades: mean, sd (of the region, not of a sample), p10, p25, p50, p75, p90, skew (third central moment
+    over sd cubed), entropy (bits, over 32 equal steps of [0, 1]).
+    Outline, in millimetres by `spacing` (between rows, between columns), without it in pixels: area;
+    perimeter (length of the marching-squares contour, holes included); diameter of the circle of the same
+    area, 2 sqrt(area / pi); eccentricity of the ellipse with the same second moments (0 is a circle);
+    solidity (share of its convex hull that it fills); compactness (4 pi area / perimeter squared, 1 for a
+    circle); parts (that do not touch). Of a whole picture these are those of its frame.
+    Texture (Haralick 1973), of 32 steps, pairs 1 and 3 pixels apart inside the region, mean of the directions
+    0, 45, 90 and 135 degrees: contrast_1, homogeneity_1, energy_1, correlation_1, contrast_3, and so on.
+
+    Unreadable: not two axes, another size of mask, an empty mask, a pixel that is not finite.
+    """
+    if pixels.ndim != 2 or not pixels.size:
+        raise Unreadable("not one grey picture")
+    if mask is not None and mask.shape != pixels.shape:
+        raise Unreadable("the mask has another size than the picture")
+    inside = np.ones(pixels.shape, bool) if mask is None else mask > 0
+    if not inside.any():
+        raise Unreadable("the mask is empty")
+    values = pixels[inside].astype(np.float64)
+    if not np.isfinite(values).all():
+        raise Unreadable("numbers that are not finite")
+    found = {**_shades(values), **_outline(inside, spacing), **_texture(pixels, inside)}
+    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+
+def _steps(values: np.ndarray) -> np.ndarray:
+    """The step of each value, 0 to 31."""
+    return np.clip(values * GREYS, 0, GREYS - 1).astype(np.uint8)
+
+
+def _shades(values: np.ndarray) -> dict[str, float]:
+    mean, sd = values.mean(), values.std()
+    share = np.bincount(_steps(values), minlength=GREYS) / len(values)
+    share = share[share > 0]
+    return {
+        "mean": mean,
+        "sd": sd,
+        **{f"p{q}": np.percentile(values, q) for q in (10, 25, 50, 75, 90)},
+        # below 1e-6 the spread is rounding of float32
+        "skew": ((values - mean) ** 3).mean() / sd**3 if sd > 1e-6 else math.nan,
+        "entropy": abs((share * np.log2(share)).sum()),
+    }
+
+
+def _outline(inside: np.ndarray, spacing: tuple[float, float] | None) -> dict[str, float]:
+    with extra():
+        from skimage.measure import find_contours, label, regionprops
+    step = np.array(spacing or (1.0, 1.0))
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    box = np.pad(
+        inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1
+    )  # a ring of nothing around it
+    outlines = find_contours(box.astype(np.float32), 0.5, fully_connected="high")
+    perimeter = sum(np.hypot(*(np.diff(line, axis=0) * step).T).sum() for line in outlines)
+    (region,) = regionprops(box.astype(np.uint8), spacing=tuple(step))
+    area = inside.sum() * step.prod()
+    return {
+        "area": area,
+        "perimeter": perimeter,
+        "diameter": 2 * math.sqrt(area / math.pi),
+        "eccentricity": region.eccentricity if inside.sum() > 1 else math.nan,
+        # the hull of a single row or column has no area to compare with
+        "solidity": region.solidity if min(len(rows), len(columns)) > 1 else math.nan,
+        "compactness": 4 * math.pi * area / perimeter**2,
+        "parts": label(box, connectivity=2).max(),
+    }
+
+
+def _texture(pixels: np.ndarray, inside: np.ndarray) -> dict[str, float]:
+    with extra():
+        from skimage.feature import graycomatrix, graycoprops
+    grey = np.where(inside, _steps(np.where(inside, pixels, 0)) + 1, 0).astype(np.uint8)  # 0 is outside
+    angles = [i * math.pi / 4 for i in range(4)]
+    found = {}
+    for distance in DISTANCES:
+        pairs = graycomatrix(grey, [distance], angles, levels=GREYS + 1, symmetric=True)[1:, 1:]
+        pairs = pairs[..., pairs.sum(axis=(0, 1, 2)) > 0]  # directions in which the region has a pair
+        if not pairs.size:
+            continue
+        for name in ("contrast", "homogeneity", "energy"):
+            found[f"{name}_{distance}"] = graycoprops(pairs, name).mean()
+        varied = [i for i in range(pairs.shape[-1]) if (pairs[..., i].sum(axis=(1, 2)) > 0).sum() > 1]
+        if varied:  # of one grey, correlation is not defined
+            found[f"correlation_{distance}"] = graycoprops(pairs[..., varied], "correlation").mean()
+    return found
