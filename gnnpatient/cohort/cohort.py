@@ -314,7 +314,7 @@ def read_cohort(
     device: where they are made; embed: False opens and counts them only, so that a check takes no encoder;
     tell: called with what is done, how far, and of how many.
     """
-    from gnnpatient.cohort.events import family, read_rows
+    from gnnpatient.cohort.events import family, fitting, read_rows
     from gnnpatient.cohort.labels import Record, read_diagnosis, read_survival
     from gnnpatient.cohort.patients import moment_of, patient_table, read_patients
     from gnnpatient.cohort.source import Source
@@ -346,7 +346,10 @@ def read_cohort(
     units: dict[str, tuple[str, ...]] = {"timepoint": ("",)}
     for kind, node in spec.nodes.items():
         if node.of is not None:
-            of, is_a[kind] = family(source, node, rows[node.of])
+            of, pairs = family(source, node, rows[node.of])
+            shown = ~np.array(fitting(of.codes, _given_away(spec, kind)), bool)
+            is_a[kind] = pairs[:, shown[pairs[1]]]
+            of = of.only(shown[of.code])
             events[kind], *_ = pack(of, count)
         else:
             of = rows[kind]
@@ -379,6 +382,12 @@ def read_cohort(
             "encoders": source.encoders,
         },
     )
+
+
+def _given_away(spec: GraphSpec, kind: str) -> tuple[str, ...]:
+    """Patterns of the codes of a kind that give some diagnosis away."""
+    of = [outcome for outcome in spec.outcomes.values() if isinstance(outcome, DiagnosisSpec)]
+    return tuple(p for o in of for p in (*o.hide, *(o.codes if o.node == kind else ())))
 
 
 def _hidden(source: Source, kind: str, rows: Rows) -> Rows:

@@ -145,7 +145,7 @@ def _slices(picture: np.ndarray | None) -> tuple[list[np.ndarray], str]:
     return list(picture.astype(np.float32, copy=False).reshape(-1, *picture.shape[-2:])), ""
 
 
-# ---------------------------------------------------------------------------------------------- the one road
+# ------------------------------------------------------------ the one road
 
 
 def _embed(
@@ -267,7 +267,7 @@ def _device(name: str) -> str:
     return "cuda" if name == "auto" else name
 
 
-# ------------------------------------------------------------------------------------------------ the cache
+# ------------------------------------------------------------ the cache
 
 ROWS, SECONDS = 4096, 30.0  # a shard is written once either is reached: so much is lost at most by a kill
 SHARDS = 16  # more than this, and they are joined
@@ -424,7 +424,7 @@ def _digest(path: Path, keys: list[str], why: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-# --------------------------------------------------------------------------------- encoders without weights
+# ------------------------------------------------------------ encoders without weights
 
 
 def _own(encoder: Callable) -> Encoder:
@@ -512,8 +512,12 @@ def _look(pictures: list[np.ndarray]) -> np.ndarray:
             top = blob.max((1, 2))
             strong = blob**2  # so that the middle is that of the blob, not of the noise around it
             total = strong.sum((1, 2)) + 1e-6
-            down, across = strong.sum(2) @ at / total, strong.sum(1) @ at / total
-            far = (strong.sum(2) @ at**2 + strong.sum(1) @ at**2) / total - down**2 - across**2
+            lines, columns = (
+                strong.sum(2),
+                strong.sum(1),
+            )  # no product with `at`: its bits depend on the batch
+            down, across = (lines * at).sum(1) / total, (columns * at).sum(1) / total
+            far = ((lines + columns) * at**2).sum(1) / total - down**2 - across**2
             area = (blob > top[:, None, None] / 2).mean((1, 2))
             whole = np.stack([total, down, across, np.sqrt(np.maximum(far, 0)), area, np.sqrt(area)], 1)
             found += [cells.mean(2), cells.max(2), whole]
@@ -580,7 +584,7 @@ def _hashed() -> Encoder:
     return Encoder(name, lambda device, size: _count, CHANNELS, words=5120, overlap=0, limit=2, ahead=8)
 
 
-# ------------------------------------------------------------------------------------ encoders with weights
+# ------------------------------------------------------------ encoders with weights
 
 _LITE = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -770,6 +774,16 @@ def _vision(path: Path) -> Encoder:
     return Encoder(f"{_called(path)}@{digest[:12]}: stretch 1..99 %, pooled", load, weights=True)
 
 
+_WORDS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
+
 def _called(path: Path) -> str:
     """The kind of model, not the folder's name: a moved folder still finds its vectors."""
     return str(_json(path / "config.json").get("model_type", "model"))
@@ -782,10 +796,20 @@ def _text_model(path: Path, unit: bool = False, called: str = "") -> Encoder:
     def load(device: str, size: int) -> Encode:
         import torch
 
+        if not any(
+            (path / name).is_file() for name in _WORDS
+        ):  # transformers then takes all words for unknown
+            raise Refused(
+                f"{path}: no {_WORDS[0]} or other list of words; save the tokenizer beside the model"
+            )
         token = _pretrained("AutoTokenizer", path)
         if not token.is_fast:
             raise Refused(f"{path}: has no fast tokenizer; save it with a tokenizer.json")
         model, _ = _network(path, device)
+        if len(token) > model.get_input_embeddings().num_embeddings:
+            raise Refused(
+                f"{path}: the tokenizer knows more words than the model; they do not belong together"
+            )
         if model.config.is_encoder_decoder:
             model = model.get_encoder()
         model = getattr(model, "text_model", model)

@@ -46,6 +46,11 @@ class Rows:
         """Which rows have a code that fits one of these patterns: (row,) bool."""
         return np.array(fitting(self.codes, patterns), bool)[self.code]
 
+    @property
+    def standing(self) -> np.ndarray:
+        """Which rows no amendment ever replaces: (row,) bool. What came of a patient is read from these."""
+        return np.ones(len(self.known), bool) if self.replaced is None else self.replaced == FOREVER
+
     def only(self, keep: np.ndarray) -> Rows:
         """Some of the rows, (row,) bool; the codes stay."""
         columns = (
@@ -65,8 +70,8 @@ class Rows:
 
 
 def fitting(codes: Iterable[str], patterns: Iterable[str]) -> list[bool]:
-    """Whether each code fits one of the patterns, in which * stands for any text."""
-    test = re.compile("|".join(map(glob, patterns)), re.DOTALL)
+    """Whether each code fits one of the patterns, in which * stands for any text; without a pattern none."""
+    test = re.compile("|".join(map(glob, patterns)) or r"(?!)", re.DOTALL)
     return [bool(test.match(code)) for code in codes]
 
 
@@ -338,7 +343,7 @@ def _in_units(
         more = f" (and {len(mixed) - 1} more codes in two units)" if len(mixed) > 1 else ""
         raise Refused(
             f"{kind}: code {code_!r} comes in {to!r} and {other!r}; convert it, as in [units] "
-            f'"{code_}" = {{ to = "{to}", from = {{ "{other}" = 1 }} }}{more}'
+            f'"{code_}" = {{ to = "{to}", from = {{ "{other}" = FACTOR }} }}{more}'
         )
     if not change:
         return value, tuple(units), {}

@@ -109,13 +109,14 @@ def _clahe(stack: np.ndarray) -> np.ndarray:
     return whole
 
 
-def _between(stack: np.ndarray, low: float, high: float) -> np.ndarray:
+def _between(stack: np.ndarray, low: float | int, high: float | int) -> np.ndarray:
     """low to 0 and high to 1, clipped; zeros where they are equal."""
     if not high > low:
         return np.zeros(stack.shape, np.float32)
-    out = np.subtract(stack, low, dtype=np.float32)
-    out *= np.float32(1 / (high - low))
-    return np.clip(out, 0, 1, out=out)
+    fine = np.result_type(stack.dtype, np.float32).type  # 32 bit whole numbers need more than float32
+    out = np.subtract(stack, low, dtype=fine)
+    out /= fine(high) - fine(low)
+    return np.clip(out, 0, 1, out=out).astype(np.float32, copy=False)
 
 
 STEPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -162,7 +163,10 @@ def read_pictures(
         raise TooLarge("too large for the memory") from None
     except OSError:
         raise Unreadable(f"broken {_WORDS[kind]}" if kind else "no permission to read it") from None
-    except Exception:  # a decoder's own message may repeat what stands in the file
+    except BaseException as error:  # a decoder's own message may repeat what stands in the file
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        # that of RLE, in Rust, panics outside Exception
         raise Unreadable(f"broken {_WORDS.get(kind, 'file')}") from None
 
 
@@ -544,7 +548,7 @@ def _own_range(stack: np.ndarray) -> np.ndarray:
     low, high = float(stack.min()), float(stack.max())
     if not math.isfinite(high - low):
         raise Unreadable("numbers that are not finite")
-    return _between(stack.astype(np.float64) if stack.itemsize > 4 else stack, low, high)
+    return _between(stack, low, high)
 
 
 def _nifti_header(data: Any) -> tuple[Any, tuple[int, ...], np.dtype, int, int]:
@@ -632,8 +636,9 @@ def _dataset(data: bytes) -> Any:
         import pydicom
         from pydicom.dataset import FileMetaDataset
         from pydicom.filereader import read_dataset
+    header: Any
     if data[128:132] != b"DICM":
-        header: Any = pydicom.dcmread(BytesIO(data), force=True)
+        header = pydicom.dcmread(BytesIO(data), force=True)
         if "TransferSyntaxUID" not in header.file_meta:
             plain = "1.2.840.10008.1.2" if header.original_encoding[0] else _PLAIN
             header.file_meta.TransferSyntaxUID = pydicom.uid.UID(plain)
@@ -642,7 +647,10 @@ def _dataset(data: bytes) -> Any:
     handle.seek(132)
     meta = read_dataset(handle, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     if meta.get("TransferSyntaxUID") != _DEFLATED:
-        return pydicom.dcmread(BytesIO(data))
+        header = pydicom.dcmread(BytesIO(data))
+        if "Rows" not in header and "Rows" in pydicom.dcmread(BytesIO(data), stop_before_pixels=True):
+            raise Unreadable("pixel data missing or cut short")  # of compressed pixels without an end
+        return header
     engine = zlib.decompressobj(-15)
     whole = engine.decompress(data[handle.tell() :], HEADER)
     before = read_dataset(BytesIO(whole), False, True, stop_when=lambda tag, vr, length: tag.group >= 0x7FE0)
@@ -869,7 +877,7 @@ def guarded(
     *,
     slices: int = 8,
     bare: bool = False,
-    seconds: float = 20.0,
+    seconds: float | int = 20,
     memory: int = 2 << 30,
     workers: int = 1,
     tell: Callable[[int, int], None] | None = None,
@@ -877,7 +885,7 @@ def guarded(
     """Each file's place and its pictures, or the reason why there are none; in order.
 
     Decoding runs in `workers` processes of its own, which hold no torch and share nothing with this one. A
-    file that takes longer than `seconds`, more than `memory` bytes, or brings its process down costs that file.
+    file that takes over `seconds`, over `memory` bytes, or brings its process down costs only itself.
     Only a few files are decoded ahead of what is asked for; steps are those that stand in this file, by name.
     tell: called with how many files are done, and of how many.
     """

@@ -233,6 +233,7 @@ def read_diagnosis(record: Record, name: str, outcome: DiagnosisSpec) -> Diagnos
             raise Refused(f"outcome {name!r}: no needs observation up to the horizon; set exit in [patient]")
         known = np.full(count, FOREVER)
         np.minimum.at(known, rows.patient[of], rows.known[of])
+        known[np.bincount(rows.patient[of & rows.standing], minlength=count) == 0] = FOREVER  # all taken back
         label = (known < FOREVER).astype(np.int16)
         horizon = seconds(outcome.horizon) if outcome.horizon else None
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -210,10 +211,12 @@ class Progression:
         free = np.ones(len(asks), bool) if self.gone is None else self.gone.at_risk(asks)
         if self.spec.target == "value":
             return free
-        base = self.baseline(asks)
+        base, rule = self.baseline(asks), self.spec.worse
         free = free & np.isfinite(base)
-        if self.spec.worse is not None and self.spec.worse.reaches is not None:
-            free &= base < self.spec.worse.reaches
+        if rule is not None and rule.times is not None:
+            free &= base > 0  # of nothing, or less, there is no multiple that is worse
+        if rule is not None and rule.reaches is not None:
+            free &= ~_up_to(base, rule.reaches, base)
         return free
 
     def truth(self, asks: Landmarks) -> np.ndarray:
@@ -227,9 +230,14 @@ class Progression:
         return self._worse(asks) if self.spec.worse is not None else self._value(asks)
 
     def _later(self, asks: Landmarks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows after each ask, the amended form of each: ask, time in seconds after it, value."""
+        """Rows after each ask, the amended form of each: ask, time in seconds after it, value.
+
+        Those after the end of what ends it do not count, as anything after the end of observation.
+        """
         owner, row = self._rows(asks)
         later = self.events.happened[row] > asks.at[owner]
+        if self.gone is not None:
+            later &= self.events.happened[row] <= self.gone.time[asks.patient[owner]]
         if self.events.replaced is not None:
             later &= self.events.replaced[row] == FOREVER
         owner, row = owner[later], row[later]
@@ -242,11 +250,13 @@ class Progression:
         owner, after, value = self._later(asks)
         limit = base[owner]
         if rule.times is not None:
-            bad = value >= limit * rule.times if rule.times > 1 else value <= limit * rule.times
+            to, up = limit * rule.times, rule.times > 1
         elif rule.plus is not None:
-            bad = value >= limit + rule.plus if rule.plus > 0 else value <= limit + rule.plus
+            to, up = limit + rule.plus, rule.plus > 0
         else:
-            bad = value >= rule.reaches
+            assert rule.reaches is not None
+            to, up = np.full(len(limit), rule.reaches), True
+        bad = _up_to(value, to, limit) if up else _up_to(-value, -to, limit)
         first = np.full(size, FOREVER)
         np.minimum.at(first, owner[bad], after[bad])
         seen = np.zeros(size, np.int64)  # the ask itself: the value known then is not worse
@@ -256,7 +266,6 @@ class Progression:
             end = self.gone.time[asks.patient] - asks.at
             event = np.where(self.gone.event[asks.patient] > 0, 1 + self.gone.event[asks.patient], 0)
             time = np.where(event > 0, end, seen)
-            first = np.where(first <= end, first, FOREVER)
         event, time = np.where(first < FOREVER, 1, event), np.where(first < FOREVER, first, time)
         beyond = time > horizon
         out = np.empty(size, dtype=[("event", np.int8), ("time", np.float64), ("after", np.float64)])
@@ -307,6 +316,14 @@ class Progression:
 Outcome = Survival | Diagnosis | Task | Progression
 
 
+def _up_to(value: np.ndarray, limit: np.ndarray | float, base: np.ndarray) -> np.ndarray:
+    """Whether a value is at or above a limit, as they are written: 1.3 reaches 1.3, and 1.1 plus 0.2.
+
+    Values are float32, so that decimals differ by less than one in a million.
+    """
+    return value >= limit - 1e-6 * np.maximum(np.abs(value), np.abs(base))
+
+
 def _mean(owner: np.ndarray, value: np.ndarray, size: int) -> np.ndarray:
     count = np.bincount(owner, minlength=size)
     total = np.bincount(owner, value.astype(np.float64), minlength=size)
@@ -320,10 +337,8 @@ def progression(
     outcomes: Mapping[str, Outcome],
 ) -> Progression:
     """A progression outcome on the rows that are packed."""
-    from fnmatch import fnmatchcase
-
-    names = codes[spec.node]
-    of = [any(fnmatchcase(name, pattern) for pattern in spec.codes) for name in names]
+    patterns = [".*".join(map(re.escape, pattern.split("*"))) for pattern in spec.codes]
+    of = [bool(re.fullmatch("|".join(patterns), name, re.DOTALL)) for name in codes[spec.node]]
     gone = outcomes[spec.gone] if spec.gone is not None else None
     assert gone is None or isinstance(gone, Survival)
     return Progression(spec, np.array(of), events[spec.node], gone)

@@ -53,11 +53,17 @@ def read_patients(source: Source) -> Patients:
     if spec.where:
         every = source.view(table, []).row
         source.accounts[table].refuse(np.setdiff1d(every, view.row), "not chosen by where")
-    names = np.sort(ids(view.column(key)).drop_nulls().unique().to_numpy().astype(str))
+    every_id = ids(view.column(key)).drop_nulls().unique()
+    if every_id.str.contains("\0", literal=True).any():  # numpy would take two such ids for one
+        raise Refused(f"{table}: column {key!r}: an id holds a NUL; write ids as plain text")
+    names = np.sort(every_id.to_numpy().astype(str))
     if not len(names):
+        if source.door is not None and not spec.where:
+            raise Refused(f"{source.folder}: names no patient, so its rows are nobody's; add the patients")
         chosen = " and fits where" if spec.where else ""
         raise Refused(f"{table}: no patient has an id in column {key!r}{chosen}")
-    if alike := len(names) - pl.Series(names).str.strip_chars().str.to_lowercase().n_unique():
+    plain = pl.Series(names).str.normalize("NFKC").str.to_lowercase().str.replace_all(r"[\s\p{Cf}]+", "")
+    if alike := len(names) - plain.n_unique():
         source.flags.append(f"{table}: {alike} id(s) differ from another in case or blanks only; kept apart")
     source.steps.append(["in the patient table", len(names)])
 
@@ -250,7 +256,11 @@ def patient_time(
 
 
 def earliest(rows: Rows, these: np.ndarray, patients: int, *, last: bool = False) -> np.ndarray:
-    """When the first (or last) of some rows, (row,) bool, happened in each patient; NEVER = in none."""
+    """When the first (or last) of some rows, (row,) bool, happened in each patient; NEVER = in none.
+
+    A row that an amendment replaces, sooner or later, does not count: what it said was wrong.
+    """
+    these = these & rows.standing
     far = np.iinfo(np.int64).min if last else np.iinfo(np.int64).max
     at = np.full(patients, far)
     (np.maximum if last else np.minimum).at(at, rows.patient[these], rows.happened[these])

@@ -6,6 +6,7 @@ patient is written but codes and states, and words only where at least five pati
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import re
@@ -29,7 +30,7 @@ from gnnpatient.errors import Refused
 ROWS = 200_000  # of a table that are looked at
 FEW = 5  # patients who must share a word before the draft holds it
 WORDS = 20  # most words of a category
-WIDE = 2000  # a table with more columns is not looked at
+WIDE = 1000  # a table with more columns is not looked at
 TELLING = 0.95  # rank AUC for an outcome from which on a column is taken to know it
 WHO = "\0who"  # the patient of a row, beside columns of any name
 
@@ -41,15 +42,17 @@ KEYS = [  # of a patient; the better ones first
 ]
 PERSON = re.compile(r"^(num|fac)?(age|ageyears|agey|sex|gender|race|ethnicity)$")
 GROUP = re.compile(r"^(unique|person|people|famil|household|match|pair|set|case)")
-SITE = re.compile(r"hospital|center|centre|site|clinic|institution|^ward")
+SITE = re.compile(r"(hospital|center|centre|site|clinic|institution|ward)(id|name|code|no|nr)?$")
 NOMINAL = re.compile(r"sex|gender|race|ethnic|center|centre|site|arm$|^trt|treat|group|type$")
 COUNTER = re.compile(r"^(period|visit|visitno|visitnum|visitnumber|exam|wave|seq|enum)$")
 ENTRY = re.compile(r"^entry|entrytime$")
 
-FOLLOWED = re.compile(r"time|offset|tte$|follow|^(days|weeks|months|years)$|survdays")
+FOLLOWED = re.compile(r"time|offset|tte$|follow|^(days|weeks|months|years)$|surv.*(day|week|month|year)")
 BEGINS = re.compile(r"start|diag|onset|admi|birth|entry|^age|random|enrol|baseline|index|surg|intime|inclu")
-TOKENS = re.compile(r"follow(up)?|time(to)?|offset|tte$|dur(ation)?|^fu|(day|week|month|year)s?$|^surv")
-FLAG = re.compile(r"status|stat\d*$|event|flag|indicator|label|outcome|endpoint|cens(or(ed)?)?$")
+TOKENS = re.compile(
+    r"follow(up)?|time(to)?|offset|tte$|dur(ation)?|^fu|(day|week|month|year)s?$|^surv(ival)?"
+)
+FLAG = re.compile(r"status|stat\d*$|event|flag|indicator|label|outcome|endpoint|cens(or(ed|ship|ing)?)?$")
 DEATH = re.compile(r"death|dead|died|dth|mort|expired|deceas|^vital$")
 HAPPENS = re.compile(FLAG.pattern + "|" + DEATH.pattern + r"|recur|relapse|progress|fail|readmi")
 ALIVE = re.compile(r"(?i)^(cens|alive|living|no$|none$|0$|event.?free|withdraw|lost|false$)")
@@ -390,7 +393,7 @@ def _sheet(folder: Path, name: str, readme: str) -> Sheet:
     try:
         if typed:
             shards = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-            raw = pl.scan_parquet(shards).head(ROWS).select(pl.all()).collect()
+            raw = pl.scan_parquet(shards).head(ROWS).collect()
         else:
             how, raw = _csv(path)
     except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeError) as error:
@@ -410,21 +413,23 @@ def _csv(path: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     opener: Any = gzip.open if path.suffix == ".gz" else open
     how: dict[str, Any] = {}
     try:
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as handle:
-            head = handle.readline()
+        with opener(path, "rt", encoding="utf-8", newline="") as handle:
             while handle.read(1 << 20):
                 pass
     except UnicodeError:
         how["encoding"] = "latin1"
-        with opener(path, "rt", encoding="latin1", newline="") as handle:
-            head = handle.readline()
-    separator = max(",;\t|", key=head.count)
+    with opener(path, "rt", encoding=how.get("encoding", "utf-8-sig"), newline="") as handle:
+        separator = max(",;\t|", key=handle.readline().count)
+        handle.seek(0)
+        header = next(csv.reader(handle, delimiter=separator), [])
     if separator != ("\t" if ".tsv" in path.name else ","):
         how["separator"] = separator
+    if doubled := [name for i, name in enumerate(header) if name in header[:i]]:
+        raise OSError(f"column {doubled[0]!r} stands twice in the header")
     encoding = how.get("encoding", "utf8")
     raw = pl.read_csv(path, separator=separator, encoding=encoding, infer_schema=False, n_rows=ROWS)
-    if doubled := next((name for name in raw.columns if "_duplicated_" in name), None):
-        raise OSError(f"column {doubled.partition('_duplicated_')[0]!r} stands twice in the header")
+    raw.columns = header  # polars keeps the quotes of a quoted name doubled
+    raw = raw.filter(~pl.all_horizontal(pl.all().is_null()))  # an empty line is no row
     if separator != ",":
         comma = raw.select(pl.all().str.contains(r"^-?\d+,\d+$").any())
         number_ = raw.select(pl.all().str.contains(r"^\s*(-?\d+(,\d+)?)?\s*$").fill_null(True).all())
@@ -795,6 +800,9 @@ def _alike(time: str, flag: str) -> float:
 def _pair(sheet: Sheet, time: str, flag: str) -> Pair:
     """The pair with a name, and with the meaning of its states: from the README where it has one."""
     told, word = _told_states(sheet, flag), plain(flag)
+    if sheet.binary(flag) and word.startswith("cens"):
+        meaning = {s: "censored" if s.lower() in ("1", "true") else "event" for s in sheet.states(flag)}
+        return Pair(sheet, "event", time, flag, meaning, f"by its name {flag} = 1 is censored; is that so?")
     name = "death" if DEATH.search(word) else _slug(FLAG.sub("", word) or flag, "outcome")
     if sheet.binary(flag):
         if told.get("1", "censored") != "censored":
@@ -803,7 +811,7 @@ def _pair(sheet: Sheet, time: str, flag: str) -> Pair:
         return Pair(
             sheet, name, time, flag, None, f"does {flag} = 1 mean that it happened at {time}, 0 censored?"
         )
-    leaving, meaning = "discharge" in plain(time), {}
+    leaving, meaning = "discharge" in plain(time), dict[str, str]()
     for state in sheet.states(flag):
         if state in told:
             meaning[state] = told[state]
@@ -897,32 +905,39 @@ def _diagnosis(draft: Draft, sheet: Sheet, column: str) -> None:
             "column": column,
             "classes": {} if sheet.binary(column) else {s: _slug(s, name) for s in states},
         },
-        "patients: " + ", ".join(f"{n} {state}" for state, n in states.items()),
+        "patients: " + ", ".join(f"{n} with {state}" for state, n in states.items()),
     )
 
 
 def _onset(draft: Draft, sheets: list[Sheet]) -> None:
     """A label that changes within a patient as the time of its first 1; observed until the last row."""
-    for sheet in sheets:
-        time = _times(sheet)[0]
-        for name in sheet.raw.columns if time else []:
-            kind = next((k for k, b in draft.nodes.items() if b.keys.get("time")), None)
-            if LABEL.search(plain(name)) and name not in sheet.constant and sheet.binary(name) and kind:
-                yes = [
-                    s for s in sheet.raw[name].drop_nulls().cast(pl.String).unique().sort() if s[0] in "1tT"
-                ]
-                keys = {
-                    "kind": "survival",
-                    "causes": {
-                        _slug(name, "label"): {"table": sheet.name, "time": time, "where": {name: yes}}
-                    },
-                    "exit": {"node": kind, "code": "*", "pick": "last"},
-                }
-                ask = (
-                    f"is the first {name} of a patient the event, and the last {kind} the end of observation?"
-                )
-                draft.outcome(_slug(name, "label"), ask, keys)
-                return
+    by_name = {sheet.name: sheet for sheet in sheets}
+    seen: dict[str, int] = {}  # patients with a row, by kind
+    for kind, block in draft.nodes.items():
+        if block.keys.get("time"):
+            sheet = by_name[block.keys["table"]]
+            columns = list(block.keys.get("columns", [sheet.key]))
+            given = sheet.cells.select(pl.any_horizontal(pl.col(columns).is_not_null())).to_series()
+            seen[kind] = sheet.who.filter(given).n_unique()
+    kind = max(seen, key=lambda name: seen[name], default="")
+    labels = [(sheet, c) for sheet in sheets for c in sheet.raw.columns if LABEL.search(plain(c)) and kind]
+    for sheet, name in labels:
+        if (time := _times(sheet)[0]) is None or name in sheet.constant or not sheet.binary(name):
+            continue
+        if lost := max(sheet.who.n_unique() - seen[kind], 0):
+            draft.left.append(f"{sheet.name}: {name}: {lost} patient(s) have no {kind} to be observed by")
+            continue
+        _clock(sheet, time)
+        cells = sheet.raw[name].drop_nulls().cast(pl.String).unique().sort()
+        where = {name: [cell for cell in cells if cell[0] in "1tT"]}
+        ask = f"is the first {name} of a patient the event, and the last {kind} the end of observation?"
+        keys = {
+            "kind": "survival",
+            "causes": {_slug(name, "label"): {"table": sheet.name, "time": time, "where": where}},
+            "exit": {"node": kind, "code": "*", "pick": "last"},
+        }
+        draft.outcome(_slug(name, "label"), ask, keys)
+        return
 
 
 def _codes_as_outcomes(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> None:
@@ -932,6 +947,8 @@ def _codes_as_outcomes(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> 
         sheet = next(sheet for sheet in sheets if sheet.name == block.keys["table"])
         code, time = block.keys.get("code"), block.keys.get("time")
         if end is None or not code or not time or block.keys.get("value") or sheet.kind[time] == "date":
+            continue
+        if not any(re.search(named, plain(code)) for named in CODES):  # signs, not diagnoses
             continue
         frame = pl.DataFrame(
             {"who": sheet.who, "code": text(sheet.raw[code]), "at": sheet.cells[time]}
@@ -1059,21 +1076,26 @@ def _times(sheet: Sheet) -> tuple[str | None, str | None, str | None]:
         level = next((i for i, named in enumerate(WHEN) if re.search(named, plain(name))), len(WHEN))
         return bool(KNOWN.search(plain(name))), level, sheet.raw.columns.index(name)
 
+    if not able and not sheet.told:  # all rows of a patient may have one time
+        able = [c for c in sheet.raw.columns if c in sheet.constant and CLOCK.search(plain(c))]
+        able = [
+            c for c in able if sheet.kind[c] in ("number", "date", "duration") and not _names_rows(sheet, c)
+        ]
     starts = [c for c in able if not UNTIL.search(plain(c))]
     if not starts or sheet.unique:
         return None, None, None
     time = min(starts, key=rank)
 
-    def after(named: re.Pattern[str], least: float) -> str | None:
-        """A column of that name, not before `time` but for slips, and given in this share of the rows."""
+    def after(named: re.Pattern[str], given: float, rightly: float) -> str | None:
+        """A column of that name that is given, and not before `time`, in these shares of the rows."""
         for name in able:
             if name != time and named.search(plain(name)) and sheet.kind[name] == sheet.kind[time]:
                 later = (sheet.cells[name] >= sheet.cells[time]).drop_nulls()
-                if len(later) >= max(least * len(sheet.cells), 1) and float(later.mean()) > 0.99:  # type: ignore[arg-type]
+                if len(later) >= max(given * len(sheet.cells), 1) and later.sum() >= rightly * len(later):
                     return name
         return None
 
-    return time, after(KNOWN, 0.99), after(UNTIL, 0)
+    return time, after(KNOWN, 0.99, 0.98), after(UNTIL, 0.0, 0.9)
 
 
 def _node(
@@ -1102,7 +1124,7 @@ def _node(
     else:
         head["untimed"] = "origin"
     said = [] if time else [f"ASK: nodes: {sheet.name} has no time; is all of it known on day 0?"]
-    said += [f"{known} is not before {time}: a row is seen from then on"] if known else []
+    said += [f"a row is seen from {known} on; one that comes before its {time} is refused"] if known else []
     why = {c: reason for c, reason in ahead.items() if reason != "part of an outcome" and sheet is not people}
     usable = []
     for name in (c for c in sheet.raw.columns if c not in (sheet.key, time, known, until) and c not in ahead):
@@ -1227,7 +1249,7 @@ def _several(draft: Draft, code: str, units: list[str]) -> None:
     ask = f"ASK: units: {code}: rows in {odd} (or none) are refused until `from` says how many {to} that is"
     draft.units[code] = (
         ask if odd else f"{code}: one unit, spelled in two ways",
-        {"to": to, "from": same},
+        {"to": to, **({"from": same} if same else {})},
     )
 
 
@@ -1339,23 +1361,25 @@ def _span(draft: Draft, people: pl.DataFrame, families: set[str]) -> None:
     """Day 0 and the end of observation."""
     keys, said = draft.patient.keys, draft.patient.said
     starts = [f for f in ("HOSPITAL_ADMISSION", "VISIT", "ENCOUNTER") if f in families]
-    given = [c for c in ("observation_start", "first") if c in people and not people[c].null_count()]
+    part = {c: people[c].null_count() / len(people) for c in people.columns}  # without it
+    given = [c for c in ("observation_start", "first") if part.get(c, 1) <= 0.1]
     if given[:1] == ["observation_start"] or (given and not starts):
         keys["origin"] = given[0]
-        said.append(f"ASK: patient.origin: is {given[0]} day 0?")
+        said.append(f"ASK: patient.origin: is {given[0]} day 0? patients without one are left out")
     else:
         code = f"{starts[0]}//*" if starts else "*"
         keys["origin"] = {"code": code, "pick": "first"}
         said.append(f"ASK: patient.origin: is the first {code} day 0? patients without one are left out")
-    keys["exit"] = next(
-        c for c in ("observation_end", "last") if c == "last" or (c in people and not people[c].null_count())
-    )
-    said.append(f"ASK: patient.exit: are patients observed until {keys['exit']}, of their events?")
+    ends = "observation_end" in people.columns and keys["origin"] == "observation_start"
+    keys["exit"] = "observation_end" if ends else {"code": "*", "pick": "last"}
+    until = "observation_end" if ends else "their last event"
+    said.append(f"ASK: patient.exit: are patients observed until {until}?")
 
 
 def _families(draft: Draft, door: Door, codes: pl.DataFrame) -> None:
     """Kinds of node by the first part of the codes; what tells a death is left out of them."""
-    codes = codes.filter(~pl.col("code").str.contains(DEATH_ITSELF), pl.col("timed") > 0)
+    own = pl.col("code").str.contains(DEATH_ITSELF) | pl.col("code").str.starts_with("MEDS_BIRTH")
+    codes = codes.filter(~own, pl.col("timed") > 0)
     kinds: dict[str, list[str]] = {}
     for (family,), rows in codes.group_by("family", maintain_order=True):
         kind = next(k for k, (names, _) in FAMILIES.items() if re.match(names, family))
@@ -1370,7 +1394,7 @@ def _families(draft: Draft, door: Door, codes: pl.DataFrame) -> None:
         else:
             odd = int((lost & ~rows["telling"]).sum())
             why = f"{int(rows['telling'].sum())} code(s) that tell a death, {odd} rare one(s) in two units"
-            draft.left.append(f"{family}: {why}; with them all codes of fewer than {FEW} patients")
+            draft.left.append(f"{family}: {why}; beside them what fewer than {FEW} patients have")
             if odd or not _by_category(draft, door, rows["table"][0], family, kind):
                 kinds.setdefault(kind, []).extend(shown)
     for kind, patterns in sorted(kinds.items(), key=lambda item: list(FAMILIES).index(item[0])):

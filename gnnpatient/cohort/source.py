@@ -31,7 +31,8 @@ OWN = {
     "text",
     "refused",
 }  # columns of a format's events
-_COMMA = r"^\s*(-?\d+),(\d+)\s*$"  # a number with a decimal comma
+_COMMA = r"^\s*([+-]?\d*),(\d+)\s*$"  # a number with a decimal comma
+_POINT = r"^\s*[+-]?\d*\.\d+\s*$"  # where commas are decimal, a point parts thousands: 1.234 is not 1.2
 
 
 @dataclass(eq=False)
@@ -111,6 +112,8 @@ class View:
         cells = self.column(name)
         if cells.dtype == pl.String and self.table.endswith(".parquet"):
             raise Refused(f"{self.table}: column {name!r} holds text; write numbers with a numeric type")
+        if cells.dtype.is_temporal():
+            raise Refused(f"{self.table}: column {name!r} holds {cells.dtype}; a value is a number")
         value, bad = number(self._points(cells))
         if bad.any() and cells.dtype == pl.String:
             comma = bad & cells.str.contains(_COMMA).fill_null(False)
@@ -124,13 +127,27 @@ class View:
 
     def moment(self, name: str, origin: pl.Series | None) -> tuple[pl.Series, pl.Series, pl.Series]:
         """Seconds after the origin, whether it is a bare date, where a cell is not a time."""
-        cells, how = self._points(self.column(name)), self.source.spec.table(self.table).time
-        bare = self.frame[f"{name}_bare"] if self.has(f"{name}_bare") else None
-        return moment(cells, origin, f"{self.table}: column {name!r}", how, bare, self.line)
+        cells, how = self.column(name), self.source.spec.table(self.table).time
+        if cells.dtype in (pl.Time, pl.Boolean):
+            raise Refused(
+                f"{self.table}: column {name!r} holds {cells.dtype}; write days after day 0, or dates"
+            )
+        if how.format is None:
+            cells = self._points(cells)
+        bare = (
+            self.frame[f"{name}_bare"]
+            if self.source.is_ours(self.table) and self.has(f"{name}_bare")
+            else None
+        )
+        where = f"{self.table}: column {name!r}"
+        return moment(cells, origin, where, how, bare, self.line, self.source.doubt)
 
     def _points(self, cells: pl.Series) -> pl.Series:
-        comma = self.source.spec.table(self.table).decimal == "," and cells.dtype == pl.String
-        return cells.str.replace(_COMMA, "$1.$2") if comma else cells
+        """Numbers with a decimal comma as numbers with a point, where the spec says that they have one."""
+        if self.source.spec.table(self.table).decimal != "," or cells.dtype != pl.String:
+            return cells
+        thousands = cells.str.contains(_POINT).fill_null(False)
+        return cells.str.replace(_COMMA, "$1.$2").zip_with(~thousands, cells + "?")
 
     def who(self, patients: np.ndarray) -> np.ndarray:
         """Position of each row's patient, -1 where the row belongs to nobody: (row,) int64."""
@@ -210,6 +227,14 @@ class Source:
         """Whether this table comes from a standard format, in the columns of its events."""
         return self.door is not None and table in self.door.tables
 
+    def is_ours(self, table: str) -> bool:
+        """Whether a standard format gives this table, in the columns that every format has here."""
+        return self.is_events(table) or (self.door is not None and table == PEOPLE)
+
+    def doubt(self, what: str) -> None:
+        """Flag something once."""
+        self.flags += [what] * (what not in self.flags)
+
     def event_tables(self, table: str | None) -> tuple[str, ...]:
         """One table, or all that the format has."""
         if table is not None:
@@ -233,7 +258,10 @@ class Source:
         for name in wanted:
             if name not in schema:
                 raise Refused(f"{table}: no column {name!r}{near(name, schema)}")
-        wanted += [f"{name}_bare" for name in wanted if f"{name}_bare" in schema]
+            if schema[name].is_nested() or schema[name] == pl.Object:
+                raise Refused(f"{table}: column {name!r} holds {schema[name]}; write one plain value a cell")
+        if self.is_ours(table):
+            wanted += [f"{name}_bare" for name in wanted if f"{name}_bare" in schema]
         lazy = self.tables[table].lazy().with_row_index("gnnpatient row")
         if self.is_events(table) and "refused" in schema:
             lazy = lazy.filter(pl.col("refused").is_null())
@@ -243,6 +271,11 @@ class Source:
             frame = lazy.select("gnnpatient row", *dict.fromkeys(wanted)).collect(engine="streaming")
         except pl.exceptions.PolarsError as error:
             raise Refused(f"{table}: {str(error).splitlines()[0]}") from None
+        for name in (name for name, dtype in frame.schema.items() if dtype == pl.Binary):
+            try:  # some writers leave text without its type
+                frame = frame.with_columns(pl.col(name).cast(pl.String))
+            except pl.exceptions.PolarsError:
+                raise Refused(f"{table}: column {name!r} holds bytes; write text or numbers") from None
         return View(self, table, frame, frame["gnnpatient row"].to_numpy().astype(np.int64), account)
 
     def mark(self, rows: np.ndarray, what: str) -> None:
@@ -263,31 +296,41 @@ class Source:
     def quarantine(self, folder: Path) -> Mapping[str, int]:
         """Write each table's refused rows with line and reason, as TABLE.csv. Patients are in it."""
         folder.mkdir(parents=True, exist_ok=True)
-        written = {}
+        written: dict[str, int] = {}
+        names: set[str] = set()
         for table, account in self.accounts.items():
             if not len(rows := account.refused):
                 continue
-            reason = pl.Series("reason", np.array(account.reasons)[account.why[rows]])
-            kept = pl.DataFrame({"line": rows + 2}).with_columns(reason)
-            picked = (
-                self.tables[table]
-                .lazy()
-                .with_row_index("line")
-                .with_columns(pl.col("line").cast(pl.Int64) + 2)
-            )
-            frame = kept.lazy().join(picked, on="line", how="left", maintain_order="left").collect()
-            name = re.sub(r"[^\w.-]", "_", table)
-            with atomic_file(folder / f"{name.removesuffix('.csv')}.csv") as part:
-                disarmed(frame.with_columns(pl.exclude("line").cast(pl.String))).write_csv(part)
+            lazy, schema = self.tables[table].lazy(), self.schemas[table]
+            own = {name: re.sub(r"^(line|reason)$", r"\1 (of the table)", name) for name in schema}
+            cells = [
+                pl.col(name).cast(pl.String, strict=False).alias(own[name])
+                for name, dtype in schema.items()
+                if not dtype.is_nested() and dtype != pl.Duration and dtype != pl.Object
+            ]
+            picked = lazy.select(pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias("line"), *cells)
+            reason = np.array(account.reasons)[account.why[rows]]
+            kept = pl.DataFrame({"line": rows + 2, "reason": reason}).lazy()
+            frame = kept.join(picked, on="line", how="left", maintain_order="left").collect()
+            name = re.sub(r"[^\w.-]", "_", table).removesuffix(".csv")
+            name += "_" * next(n for n in range(len(names) + 1) if f"{name}{'_' * n}" not in names)
+            names.add(name)
+            with atomic_file(folder / f"{name}.csv") as part:
+                disarmed(frame).write_csv(part)
             written[table] = len(rows)
         return written
 
 
 def disarmed(frame: pl.DataFrame) -> pl.DataFrame:
-    """Text that begins with = + - @ gets an apostrophe before it, so that no spreadsheet runs it."""
-    risky = pl.col(pl.String).str.contains(r"^[=+\-@\t\r]")
-    return frame.with_columns(
-        pl.when(risky).then("'" + pl.col(pl.String)).otherwise(pl.col(pl.String)).name.keep()
+    """Text that begins with = + - @ gets an apostrophe before it, so that no spreadsheet runs it.
+
+    So do names of columns.
+    """
+    begins = r"^[=+\-@\t\r]"
+    risky = pl.col(pl.String).str.contains(begins)
+    text_ = pl.when(risky).then("'" + pl.col(pl.String)).otherwise(pl.col(pl.String))
+    return frame.with_columns(text_.name.keep()).rename(
+        {name: f"'{name}" for name in frame.columns if re.match(begins, name)}
     )
 
 
@@ -299,10 +342,10 @@ def one_each(view: View, name: str, values: pl.Series, who: np.ndarray, patients
     cells = values.to_numpy()
     differ = cells[rows] != cells[first[who[rows]]]
     if differ.any():
-        row = rows[differ][0]
+        row, people = rows[differ][0], len(np.unique(who[rows[differ]]))
         lines = f"{view.line(first[who[row]])} and {view.line(row)}"
         raise Refused(
-            f"{view.table}: column {name!r} differs between lines {lines}; "
+            f"{view.table}: column {name!r} differs between lines {lines}, in {people} patient(s); "
             "statics and outcomes come from columns that are constant in a patient"
         )
     return first

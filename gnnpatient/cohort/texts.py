@@ -53,8 +53,9 @@ def mask(text: str, terms: Sequence[str]) -> tuple[str, int]:
     >>> mask("Stable on day 2. Intubated on day 7. Died.", ["cut after day 3"])
     ('Stable on day 2. [masked]', 1)
     """
-    patterns, day = _patterns(tuple(terms))
-    spans = [found.span("all") for pattern in patterns for found in pattern.finditer(text)]
+    phrases, patterns, day = _patterns(tuple(terms))
+    spans = [found.span() for pattern in patterns for found in pattern.finditer(text)]
+    spans += [found.span(1) for found in phrases.finditer(text)] if phrases else []
     if day is not None and (start := _later(text, day)) is not None:
         spans.append((start, len(text)))
     parts: list[str] = []
@@ -68,7 +69,9 @@ def mask(text: str, terms: Sequence[str]) -> tuple[str, int]:
 
 
 @lru_cache(maxsize=64)
-def _patterns(terms: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], ...], int | None]:
+def _patterns(
+    terms: tuple[str, ...],
+) -> tuple[re.Pattern[str] | None, tuple[re.Pattern[str], ...], int | None]:
     """Words and phrases as one expression, the user's own each by itself, and the day of the earliest cut."""
     words, own, days = [], [], []
     for term in terms:
@@ -78,19 +81,18 @@ def _patterns(terms: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], ...], int 
             days.append(int(found[1]))
         elif len(term) > 2 and term[0] == term[-1] == "/":
             try:
-                re.compile(term[1:-1])
-                own.append(re.compile(f"(?P<all>(?i:{term[1:-1]}))"))
+                own.append(re.compile(term[1:-1], re.IGNORECASE))
             except re.error as error:
                 raise Refused(f"mask {term!r}: {error}; mend the expression between the slashes") from None
             if own[-1].search(""):
                 raise Refused(f"mask {term!r}: fits a text of nothing, so it fits everywhere; ask for more")
         else:
             words.append(r"\s+".join(map(re.escape, unicodedata.normalize("NFC", term).split())))
-    if words:  # the longest first, so that a phrase goes before its first word
-        either = "|".join(sorted(words, key=len, reverse=True))
-        # looked for ahead, so that phrases that share a word are both found
-        own.append(re.compile(rf"(?<!\w)(?=(?P<all>(?:{either})(?!\w)))", re.IGNORECASE))
-    return tuple(own), min(days, default=None)
+    # the longest first, so that a phrase goes before its first word; found by looking ahead, so that two
+    # phrases that share a word are both found
+    either = "|".join(sorted(words, key=len, reverse=True))
+    phrases = re.compile(rf"(?<!\w)(?=((?:{either})(?!\w)))", re.IGNORECASE) if words else None
+    return phrases, tuple(own), min(days, default=None)
 
 
 _NUMBER = {

@@ -3,7 +3,7 @@
 Tables as a hospital keeps them, radiograph-like images with a lesion, reports, and every patient's true risk.
 Daily hazards of death are log-linear in four things, each told by another kind of row:
 
-    growth      of the lesion, in standard deviations: two images show it, the size in one says next to nothing
+    growth      of the lesion, in standard deviations: two images show it, one says next to nothing
     drug        metformin, only while it runs and only where lactate is high: neither alone says much
     finding     a pleural effusion: in no image; reports state it, or deny it, or are silent at random
     age         a little
@@ -12,17 +12,25 @@ Discharge alive competes, its hazards fall as those of death rise. The sicker ar
 often, and lack a kind of row a little less often. Transfer to another house ends observation: it depends on
 lactate and age, which are measured, so that censoring is at random given them and not without them.
 
-The twin keeps every marginal of what is written about a patient but has nothing to fuse: there death depends on
-age and one kind alone, high lactate, and the rates of visits and the gaps are another patient's. Effects of
-two kinds, even without a product, would make all kinds together better than the best one.
+The twin keeps every marginal of what is written about a patient but has nothing to fuse: there death depends
+on age and on one kind alone, high lactate, and the rates of visits and the gaps are another patient's.
+Effects of two kinds, even without a product, would make all kinds together better than the best one.
 
-The numbers below were set before any model was fitted, and are frozen.
+The numbers below were set before any model was fitted, and are frozen. With them, asking on day 5 for death
+within 30 days, 24 in 100 die and 63 are discharged in that time (twin: 30 and 55), and C of the true risk
+given what some kinds tell is, as mean over ten cohorts of 2 000 patients (seeds 100 to 109, sd .01):
+
+            all   image   lab    note   drug   lab and drug   age alone   all but: image   lab    note   drug
+    ward    .831  .667    .648   .641   .590   .683           .536                 .754    .755   .766   .796
+    twin    .738  .561    .738   .561   .561   .738           .561                 .738    .561   .738   .738
+
+Where `missing` is .3 no model can reach the first column: what is written down gives .771 (twin .710).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,9 +108,9 @@ class Truth:
     ) -> np.ndarray:
         """True chance of `cause` in (at, at + horizon] for those at risk at `at`: (ask,) float64.
 
-        Position is the patient's place among the ids. What lies behind the kinds in `given` is known as of
-        `at`: drug = on which days it ran so far, lab = whether lactate is high, image = growth, note = finding;
-        age always is. Over the rest, and over starts and stops of the drug that are to come, the chance is
+        Position is the patient's place among the ids. What lies behind the kinds in `given` is known: when
+        the drug ran so far (drug), whether lactate is high (lab), the growth (image), the finding (note); so
+        is age, always. Over the rest, and over starts and stops of the drug that are to come, the chance is
         averaged, weighted by the chance to be still at risk. With all kinds it is the oracle.
         """
         if unknown := set(given) - set(KINDS):
@@ -135,7 +143,9 @@ class Truth:
                 columns = dict(arrays)
             return cls(**{**columns, "twin": bool(columns["twin"])})
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-            raise Refused(f"{path}: not a truth of ward ({error}); write_ward(..., truth=True) makes one") from None
+            raise Refused(
+                f"{path}: not a truth of ward ({error}); write_ward(..., truth=True) makes one"
+            ) from None
 
     def _asks(self, *columns: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         position, at, horizon = np.broadcast_arrays(*(np.atleast_1d(np.asarray(c)) for c in columns))
@@ -151,7 +161,12 @@ class Truth:
         return position, at, horizon
 
     def _risk(
-        self, position: np.ndarray, at: np.ndarray, horizon: np.ndarray, cause: int, known: dict[str, np.ndarray]
+        self,
+        position: np.ndarray,
+        at: np.ndarray,
+        horizon: np.ndarray,
+        cause: int,
+        known: dict[str, np.ndarray],
     ) -> np.ndarray:
         size = 4096  # asks at once, which bounds the memory
         parts = [
@@ -161,7 +176,12 @@ class Truth:
         return np.concatenate([np.zeros(0), *parts])
 
     def _some(
-        self, position: np.ndarray, at: np.ndarray, horizon: np.ndarray, cause: int, known: dict[str, np.ndarray]
+        self,
+        position: np.ndarray,
+        at: np.ndarray,
+        horizon: np.ndarray,
+        cause: int,
+        known: dict[str, np.ndarray],
     ) -> np.ndarray:
         """Carry the chance of every hidden state forward, a day at a time: exact, as hazards last a day."""
         effects, ask = self.effects, len(position)
@@ -177,7 +197,6 @@ class Truth:
         )  # fmt: skip
         ratio = log_ratio(effects, still(age), growth, finding, high, np.array([0.0, 1.0]))
         leave = np.broadcast_to(transfer(still(age), high), state)
-        known_drug = known["drug"]
 
         chance = np.einsum("g,h,f->ghf", p_growth, p_high, p_finding)[None, ..., None] * np.ones(state)
         chance, incidence = chance * np.array([1 - DRUG, DRUG]), np.zeros(ask)
@@ -252,7 +271,9 @@ def log_area(size: Any, growth: Any, day: Any) -> Any:
     has nothing to do with growth, so one image tells little.
     """
     passed = GROWTH_LASTS * (1 - np.exp(-np.asarray(day) / GROWTH_LASTS))
-    return np.clip(size + GROWTH_MEAN * passed + GROWTH * growth * (passed - GROWTH_PIVOT), np.log(20), np.log(900))
+    return np.clip(
+        size + GROWTH_MEAN * passed + GROWTH * growth * (passed - GROWTH_PIVOT), np.log(20), np.log(900)
+    )
 
 
 # -- the cohort --
@@ -268,7 +289,7 @@ def write_ward(
     images: bool = True,
     truth: bool = False,
 ) -> Truth:
-    """Write the tables of n patients, and their images, into a new or empty folder; the same seed, same bytes.
+    """Write the tables and images of n patients into a new or empty folder; the same seed, the same bytes.
 
     Each kind of row is missing for the share `missing` of the patients. `images=False` draws no picture (and
     then needs no pillow); images.csv and all else stay what they are. `truth` writes truth.npz beside them.
@@ -282,8 +303,8 @@ def write_ward(
     >>> bool(0 < low < high < 1)
     True
     """
-    if n < 1:
-        raise Refused(f"n = {n} patients; give 1 or more")
+    if not 1 <= n <= 100_000:
+        raise Refused(f"n = {n} patients; give 1 to 100000, as many as p00000 has digits for")
     if not 0 <= missing <= 1:
         raise Refused(f"missing = {missing:g}; give the share of patients who lack a kind, 0 to 1")
     if seed < 0:
@@ -293,7 +314,7 @@ def write_ward(
     ward = _Ward(n, seed, missing, twin)
     with atomic_folder(folder) as part:
         for name, frame in ward.tables.items():
-            frame.write_csv(part / name, datetime_format="%Y-%m-%dT%H:%M:%S", float_precision=None)
+            frame.write_csv(part / name, datetime_format="%Y-%m-%dT%H:%M:%S")
         if images:
             (part / "images").mkdir()
             ward.draw(part / "images")
@@ -321,7 +342,9 @@ class _Ward:
         rng = stream("patient")
         self.age = np.clip(rng.normal(65, 12, n), 20, 98).round(1)
         self.site = rng.integers(SITES, size=n)
-        self.admitted = np.datetime64("2019-01-01") + rng.integers(3 * 365 * DAY // 60, size=n) * np.timedelta64(60, "s")
+        self.admitted = np.datetime64("2019-01-01") + rng.integers(
+            3 * 365 * DAY // 60, size=n
+        ) * np.timedelta64(60, "s")
         self.growth = rng.standard_normal(n)
         self.high, self.finding = rng.random(n) < HIGH, rng.random(n) < FINDING
         flips = rng.random((n, DAYS)) < np.where(np.arange(DAYS) == 0, DRUG, SWITCH)
@@ -338,7 +361,16 @@ class _Ward:
         }
         told = np.stack([self.told[kind] for kind in TELLING], axis=1)
         self.truth = Truth(
-            twin, self.ids, self.age, self.growth, self.high, self.finding, self.drug, self.end, self.event, told
+            twin,
+            self.ids,
+            self.age,
+            self.growth,
+            self.high,
+            self.finding,
+            self.drug,
+            self.end,
+            self.event,
+            told,
         )
 
     # -- what happens to the patients --
@@ -458,7 +490,9 @@ class _Ward:
                 "resulted": self._clock(owner, result_at),
                 "analyte": np.array(["lactate", "glucose", "sodium", "creatinine", "bilirubin"])[code],
                 "result": pl.Series(np.where(empty, np.nan, value)).fill_nan(None),
-                "unit": np.where(molar, "mmol/L", np.array(["mmol/L", "mg/dL", "mEq/L", "mg/dL", "mg/dL"])[code]),
+                "unit": np.where(
+                    molar, "mmol/L", np.array(["mmol/L", "mg/dL", "mEq/L", "mg/dL", "mg/dL"])[code]
+                ),
             }
         )
         return frame.filter(done)
@@ -477,19 +511,25 @@ class _Ward:
             "pulse": rng.normal(82, 12, size).round(),
             "saturation": np.minimum(rng.normal(95, 2, size), 100).round(),
         }
-        some = {name: np.where(rng.random(size) < 0.8, cell, np.nan) for name, cell in cells.items()}
-        columns = {name: pl.Series(cell).fill_nan(None) for name, cell in some.items()}
+        given = rng.random((len(cells), size)) < 0.8
+        columns = {
+            name: pl.Series(np.where(there, cell, np.nan)).fill_nan(None)
+            for there, (name, cell) in zip(given, cells.items(), strict=True)
+        }
         frame = pl.DataFrame({"pid": self.ids[owner], "day": (second / DAY).round(6), **columns})
-        return frame.filter(self.has["sign"][owner])
+        return frame.filter(self.has["sign"][owner] & given.any(axis=0))
 
     def _drugs(self) -> pl.DataFrame:
-        """Metformin as the truth has it; heparin for everyone, so that no row at all means: not written down."""
+        """Metformin as the truth has it; heparin for everyone, so that no row at all means: nobody wrote."""
         rng, n = self.stream("drugs"), self.n
         on = np.pad(self.drug, ((0, 0), (1, 1))).astype(np.int8)
         owner, start = np.nonzero(np.diff(on, axis=1) == 1)
         _, stop = np.nonzero(np.diff(on, axis=1) == -1)
         drug = [np.repeat("metformin", len(owner)), np.repeat("heparin", n)]
-        first, last = [start * DAY, rng.integers(120, size=n) * 60], [stop * DAY, rng.integers(2, 40, n) * DAY]
+        first, last = (
+            [start * DAY, rng.integers(120, size=n) * 60],
+            [stop * DAY, rng.integers(2, 40, n) * DAY],
+        )
         who = [owner, np.arange(n)]
         for name in ("cefazolin", "furosemide", "pantoprazole"):
             given, begun = rng.random(n) < 0.4, rng.integers(8 * DAY // 60, size=n) * 60
@@ -527,14 +567,17 @@ class _Ward:
         self.area = np.exp(log_area(self.lesion[owner], self.growth[owner], taken / DAY))
         accession = np.array([f"a{i:07d}" for i in 1_000_000 + rng.permutation(size)])
         number = np.arange(size) - np.searchsorted(owner, owner) + 1
-        self.path = np.strings.add(np.strings.add(self.ids[owner], "-"), np.strings.add(number.astype(str), ".png"))
+        self.path = np.strings.add(
+            np.strings.add(self.ids[owner], "-"), np.strings.add(number.astype(str), ".png")
+        )
         seen = taken + rng.integers(10, 240, size) * 60  # and signed by who took it
         written = taken + rng.integers(20, 180, size) * 60
         signed = written + rng.integers(10, 480, size) * 60
         self.drawn = self.has["image"][owner]
-        second = [when[np.lexsort((when, owner))] for when in (seen,)][0]
         again = (number == 2) & self.drawn
-        self.told["image"][owner[again]] = second[again] / DAY
+        self.told["image"][owner[again]] = (
+            seen[np.lexsort((seen, owner))][again] / DAY
+        )  # the second to be seen
         image = pl.DataFrame(
             {
                 "pid": self.ids[owner],
@@ -661,12 +704,15 @@ def radiograph(
     gain: np.ndarray,
     gamma: np.ndarray,
 ) -> np.ndarray:
-    """Draw chests, (image, 96, 96) uint8: lungs, heart and ribs of that body, and a lesion of `radius` pixels.
+    """Draw chests, (image, 96, 96) uint8: lungs, heart, ribs of that body, and a lesion of `radius` pixels.
 
     `side`: -1 left of the picture, 1 right. `zone`: -1 upper, 1 lower. `body`: 6 standard normal numbers.
     """
     half = PIXELS / 2
-    across = lambda a: np.asarray(a, np.float32)[:, None, None]  # noqa: E731
+
+    def across(a: np.ndarray) -> np.ndarray:
+        return a.astype(np.float32)[:, None, None]
+
     shift = rng.normal(0, 1.2 / half, (2, len(radius)))  # nobody stands twice at the same place
     line = ((np.arange(PIXELS) + 0.5) / half - 1).astype(np.float32)
     y, x = line[:, None] - across(shift[0]), line[None, :] - across(shift[1])
@@ -685,4 +731,6 @@ def radiograph(
     lesion = np.clip(across(radius) - np.sqrt(dx * dx + dy * dy) + 0.5, 0, 1)  # its edge is one pixel wide
     picture += 0.42 * lesion * np.clip(1.05 - picture, 0, 1)
     picture += 0.03 * rng.standard_normal(picture.shape, dtype=np.float32)
-    return np.rint(255 * np.clip(across(gain) * np.clip(picture, 0, 1) ** across(gamma), 0, 1)).astype(np.uint8)
+    return np.rint(255 * np.clip(across(gain) * np.clip(picture, 0, 1) ** across(gamma), 0, 1)).astype(
+        np.uint8
+    )

@@ -7,8 +7,9 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ import pyarrow
 import pyarrow.csv
 
 from gnnpatient.cohort.readers.database import scan
-from gnnpatient.cohort.spec import DAY, UNITS, TableSpec, TimeSpec, Where, near
+from gnnpatient.cohort.spec import DAY, UNITS, YEAR, TableSpec, TimeSpec, Where, near
 from gnnpatient.errors import Refused
 
 CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 ENDINGS = (*CSV, ".parquet", ".sqlite", ".db", ".duckdb")
 LARGEST = 2 << 30  # bytes that a packed CSV may hold: a small file must not fill the memory
+BOMB, RATIO = 1 << 28, 200  # from so many bytes on, no honest table unpacks to so many times its size
+CELL = 64 << 20  # bytes of the longest cell
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """Words that mean missing in a number, time or category. In an id only the empty cell does."""
@@ -34,20 +37,28 @@ def read_table(folder: Path, name: str, how: TableSpec | None = None) -> pl.Data
     """One table. CSV cells stay text; parquet, a folder of shards and a database keep their types, unread.
 
     Refused: no such file, no rows, a doubled header, a line with a cell too few or too many, a quote that
-    never ends, a file that is not what its name says, a name that leads out of the folder.
+    never ends or swallows lines, a NUL byte, a file that is not what its name says or unpacks to far too
+    much, a name that leads out of the folder.
     """
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside, here = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a ring, a NUL in it
+        raise Refused(f"{name!r}: cannot be opened ({_first_line(error)}); name another file") from None
+    if not inside:
         raise Refused(f"{name}: leads out of {folder}; keep the tables of a cohort in one folder")
     if (table := scan(folder, name)) is not None:
         return table
-    if not path.is_file():
+    if not here:
         there = sorted(p.name for p in folder.glob("*") if p.name.endswith(ENDINGS))
         raise Refused(f"{path}: no such file{near(name, there) if there else ''}")
     try:
         if path.suffix == ".parquet":
             lazy = pl.scan_parquet(path)
-            empty = not lazy.select(pl.len()).collect().item()
+            rows = lazy.select(pl.len()).collect().item()
+            if rows > BOMB / 10 and rows > RATIO * path.stat().st_size:
+                raise Refused(f"{path}: {rows} rows in so small a file; is it broken, or one row repeated?")
+            empty = not rows
         elif path.name.endswith(CSV):
             frame = _read_csv(path, how or TableSpec())
             empty, lazy = not len(frame), None
@@ -70,17 +81,22 @@ def _first_line(error: Exception) -> str:
 def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
     """By pyarrow, which counts the cells of every line; polars fills a short one with nulls in silence."""
     encoding, separator = how.encoding, _separator(path, how)
+    quotes, lines = _census(path, encoding)
     try:
         with _open(path, encoding) as handle:
             header = next(csv.reader(handle, delimiter=separator), [])
+            blank = not header and bool(handle.read(1 << 16).strip())
     except (UnicodeError, LookupError):
         raise Refused(_encoding(path, how)) from None
+    except csv.Error as error:
+        raise Refused(f"{path}: line 1, the header: {error}; is a quote never closed?") from None
     except (OSError, EOFError, zlib.error) as error:
         raise Refused(f"{path}: {_first_line(error)}") from None
-    quotes = _quotes(path)
-    if doubled := [name for i, name in enumerate(header) if name in header[:i]]:
+    if doubled := sorted(name for name, n in Counter(header).items() if n > 1):
         raise Refused(f"{path}: column {doubled[0]!r} stands twice in the header")
-    if not header:
+    if blank:
+        raise Refused(f"{path}: line 1 is blank; the names of the columns belong there")
+    if not header or not lines:
         raise Refused(f"{path}: no rows")
     uneven: list[str] = []
 
@@ -90,37 +106,56 @@ def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
         )
         return "error"
 
-    def read(*, threads: bool) -> pyarrow.Table:  # only one thread knows the number of a line
-        return pyarrow.csv.read_csv(
+    def read(*, threads: bool, block: int | None = None) -> pyarrow.Table:
+        return pyarrow.csv.read_csv(  # only one thread knows the number of a line
             path,
-            pyarrow.csv.ReadOptions(encoding=encoding, use_threads=threads),
+            pyarrow.csv.ReadOptions(encoding=encoding, use_threads=threads, block_size=block),
             pyarrow.csv.ParseOptions(
                 delimiter=separator, newlines_in_values=True, invalid_row_handler=None if threads else skip
             ),
             pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pyarrow.string())),
         )
 
+    def tried() -> pyarrow.Table:
+        try:
+            return read(threads=True)
+        except pyarrow.ArrowInvalid as error:
+            if "straddles" not in str(error):  # it wants room for the longest line
+                raise
+            return read(threads=True, block=CELL)
+
+    other = next((s for s in ";\t|," if s != separator and s in header[0]), None)
+    hint = f"; set separator = {other!r} in [tables.{path.name!r}]?" if len(header) == 1 and other else ""
     try:
-        table = read(threads=True)
+        table = tried()
     except (pyarrow.ArrowInvalid, UnicodeError) as error:
         with suppress(pyarrow.ArrowInvalid, UnicodeError):
-            read(threads=False)
+            read(threads=False, block=CELL)
         if uneven:
-            other = next((s for s in ";\t|," if s != separator and s in header[0]), None)
-            hint = (
-                f"; set separator = {other!r} in [tables.{path.name!r}]?"
-                if len(header) == 1 and other
-                else ""
-            )
             raise Refused(f"{path}: {uneven[0]}{hint}{_unclosed(path, how, quotes)}") from None
         if isinstance(error, UnicodeError) or "UTF8" in str(error):
             raise Refused(_encoding(path, how)) from None
+        if "straddles" in str(error):
+            lost = _unclosed(path, how, quotes) or f"; a line is longer than {CELL >> 20} MB"
+            raise Refused(f"{path}{lost.replace(';', ':', 1)}") from None
         raise Refused(f"{path}: {str(error).splitlines()[0]}") from None
-    if lost := _unclosed(path, how, quotes):
+    # Fewer rows than lines: a quote may hold lines together that are rows of their own.
+    if (quotes % 2 or (quotes and lines > len(table))) and (lost := _unclosed(path, how, quotes)):
         raise Refused(f"{path}{lost.replace(';', ':', 1)}")
+    if hint:
+        raise Refused(f"{path}: one column, {header[0]!r}{hint}")
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+_OTHER = {  # first bytes of what is sometimes called .csv
+    b"\x1f\x8b": "packed by gzip; call it .csv.gz",
+    b"PK\x03\x04": "a zip or a workbook; unpack it, or save it as CSV",
+    b"PAR1": "parquet; call it .parquet",
+    b"\xff\xfe": "UTF-16; set encoding = 'utf-16'",
+    b"\xfe\xff": "UTF-16; set encoding = 'utf-16'",
+}
 
 
 def _encoding(path: Path, how: TableSpec) -> str:
@@ -129,6 +164,8 @@ def _encoding(path: Path, how: TableSpec) -> str:
 
 def _separator(path: Path, how: TableSpec) -> str:
     """That of the spec; without one, a tab for what is called .tsv."""
+    if how.separator != "\t" and (not how.separator.isascii() or how.separator < " " or how.separator == '"'):
+        raise Refused(f"{path}: separator = {how.separator!r}; give one of , ; | or a tab")
     named = "separator" in how.model_fields_set
     return "\t" if not named and ".tsv" in path.name else how.separator
 
@@ -139,34 +176,66 @@ def _open(path: Path, encoding: str) -> io.TextIOWrapper:
     return opener(path, "rt", encoding=encoding.replace("utf-8", "utf-8-sig"), newline="")
 
 
-def _quotes(path: Path) -> int:
-    """How many quotes a CSV holds; a packed one that holds too much is refused before it fills the memory."""
+def _census(path: Path, encoding: str) -> tuple[int, int]:
+    """How many quotes a CSV holds, and how many lines after the first, at least.
+
+    A packed one that holds too much is refused before it fills the memory, a NUL byte before a text is cut.
+    """
     opener: Any = gzip.open if path.suffix == ".gz" else open
-    quotes = size = 0
+    quotes = size = ends = 0
+    last = b"\n"
+    wide = encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32"))
     try:
+        packed = path.stat().st_size
         with opener(path, "rb") as raw:
             for chunk in iter(lambda: raw.read(1 << 20), b""):
-                quotes, size = quotes + chunk.count(b'"'), size + len(chunk)
-                if size > LARGEST and path.suffix == ".gz":
-                    raise Refused(f"{path}: unpacks to more than 2 GB; unpack it, or write it as parquet")
+                what = [what for mark, what in _OTHER.items() if not size and chunk.startswith(mark)]
+                if what and not wide:
+                    raise Refused(f"{path}: by its first bytes {what[0]}")
+                if not wide and (nul := chunk.find(b"\0")) >= 0:
+                    line = ends + chunk[:nul].count(b"\n") + 1
+                    raise Refused(f"{path}: line {line} holds a NUL byte; is it cut, or encoding = 'utf-16'?")
+                quotes, size, last = quotes + chunk.count(b'"'), size + len(chunk), chunk[-1:]
+                # a lone \r ends a line as well, and \r\n counts once
+                ends += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
+                if path.suffix == ".gz" and (size > LARGEST or (size > BOMB and size > RATIO * packed)):
+                    raise Refused(f"{path}: unpacks to {size >> 20} MB or more; unpack it, or write parquet")
     except (OSError, EOFError, zlib.error) as error:
         raise Refused(f"{path}: {_first_line(error)}") from None
-    return quotes
+    return quotes, ends - (last in (b"\n", b"\r"))
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Python's reader of CSV takes cells of 131072 characters at most, unless it is told otherwise."""
+    before = csv.field_size_limit(CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _unclosed(path: Path, how: TableSpec, quotes: int) -> str:
-    """Where a quote begins that never ends and swallows the rest of the file; "" where there is none."""
-    if not quotes % 2:
+    """Where a quote begins that is not closed where its cell ends and swallows lines; "" where none does.
+
+    What follows a closing quote in its line is sloppy, no more; after several lines it is a row that is lost.
+    """
+    if not quotes:
         return ""
     start = 1
-    with _open(path, how.encoding) as handle:
+    with _long_cells(), _open(path, how.encoding) as handle:
         lines = csv.reader(handle, delimiter=_separator(path, how), strict=True)
-        try:
-            for _ in lines:
-                start = lines.line_num + 1
-        except csv.Error:
-            return f"; a quote on line {start} is never closed"
-    return ""
+        while True:
+            try:
+                next(lines)
+            except StopIteration:
+                return ""
+            except csv.Error as error:
+                if "expected after" not in str(error) or lines.line_num > start:
+                    return f"; a quote on line {start} is never closed"
+                if quotes % 2:
+                    return f"; line {start}: text after a closing quote; write a quote inside a cell twice"
+            start = lines.line_num + 1
 
 
 def fits(where: Where) -> pl.Expr:
@@ -200,8 +269,13 @@ def column(table: pl.DataFrame, name: str, file: str) -> pl.Series:
 
 
 def _plain(series: pl.Series) -> pl.Series:
-    """As strings; whole numbers without the `.0` that pandas gives to a column with gaps."""
+    """As strings; whole numbers without the `.0` that pandas gives to a column with gaps; nan is null."""
+    if series.dtype == pl.Duration:
+        raise Refused(f"column {series.name!r} holds {series.dtype}; write text")
+    if series.dtype.is_decimal():
+        return series.cast(pl.String).str.replace(r"\.0*$", "")
     if series.dtype.is_float():
+        series = series.fill_nan(None)
         whole = series.cast(pl.Int64, strict=False)
         exact = whole.cast(series.dtype) == series
         return series.cast(pl.String).zip_with(~exact.fill_null(False), whole.cast(pl.String))
@@ -240,12 +314,14 @@ def moment(
     how: TimeSpec | None = None,
     bare: pl.Series | None = None,
     line: Callable[[int], int] = lambda row: row + 2,
+    doubt: Callable[[str], None] = lambda what: None,
 ) -> tuple[pl.Series, pl.Series, pl.Series]:
     """Seconds after the origin of each row, whether it is a bare date, and where a cell is not a time.
 
     Numbers and durations are time after the origin; dates are ISO 8601 or written as `how.format` says, and
-    need `origin` (seconds since 1970, UTC, of each row). A bare date gives the first second of its day;
-    `bare` says so where the type cannot.
+    need `origin` (seconds since 1970, UTC, of each row). Of a column with both, only the dates are times.
+    A bare date gives the first second of its day; `bare` says so where the type cannot. `doubt` is told what
+    is read, but looks like a slip.
     """
     how = how or TimeSpec()
     none = pl.Series([False]).new_from_index(0, len(series))
@@ -275,6 +351,10 @@ def moment(
         flag = (cell.str.len_chars() == 10).fill_null(False)
         date = cell.str.to_datetime("%Y-%m-%d", strict=False, time_unit="us", exact=True)
         stamp = _clock(cell.str.replace(" ", "T", literal=True), how).zip_with(~flag, _utc(date, how))
+        if stamp.is_not_null().any():  # a number among dates is a year, or a spreadsheet's day
+            odd, offset = odd | number_.is_not_null(), unset
+        elif origin is not None and "unit" not in how.model_fields_set:
+            _slip(number_, where, doubt)
     if origin is None and stamp.is_not_null().any():
         raise Refused(f"{where}: holds dates; name the column of day 0 as origin in [patient]")
     at = offset.round()
@@ -283,6 +363,17 @@ def moment(
     at = at.set((at.abs() > LIFETIME).fill_null(False), None)
     bad = at.is_null() & (offset.is_not_null() | odd)
     return at.cast(pl.Int64), flag, bad
+
+
+def _slip(days: pl.Series, where: str, doubt: Callable[[str], None]) -> None:
+    """Whether all offsets of a cohort that has dates look like something else."""
+    low, high = days.min(), days.max()
+    if not isinstance(low, float) or not isinstance(high, float):
+        return
+    serial = "days of a spreadsheet" if low > 100 * YEAR and high * DAY < LIFETIME else ""
+    what = "calendar years" if low >= 1900 and high <= 2100 else serial
+    if what and (days.drop_nulls() % 1 == 0).all():
+        doubt(f"{where}: {low:g} to {high:g} look like {what}; they are read as days after day 0")
 
 
 def _no_stamp(size: int) -> pl.Series:
@@ -329,6 +420,7 @@ def _clock(stamp: pl.Series, how: TimeSpec) -> pl.Series:
     digits = zone.str.replace_all(r"[^0-9]", "").str.zfill(4)
     minutes = digits.str.slice(0, 2).cast(pl.Int64, strict=False) * 60
     minutes = (minutes + digits.str.slice(2, 2).cast(pl.Int64, strict=False)).fill_null(0)
+    minutes = minutes.set(minutes > 14 * 60, None)  # no clock on earth
     ahead = minutes * zone.str.starts_with("-").fill_null(False).cast(pl.Int64).replace({0: -1, 1: 1})
     return _utc(local, how).zip_with(
         zone.is_null(), local + pl.Series(ahead * 60_000_000).cast(pl.Duration("us"))

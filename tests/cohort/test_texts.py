@@ -1,0 +1,204 @@
+"""Report texts: what is cleaned, masked and cut, and that no text is too long or too odd for it."""
+
+import re
+import time
+import tracemalloc
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def refused(match):
+    from gnnpatient.errors import Refused
+
+    return pytest.raises(Refused, match=match)
+
+
+ODD = st.text(
+    st.characters() | st.sampled_from("\x00\x1b\x07[31m \n\r\t\u202e\u00ad\ufeffe\u0301"), max_size=40
+)
+
+
+@given(ODD)
+def test_clean_leaves_nothing_that_reaches_a_terminal(text):
+    from gnnpatient.cohort.texts import clean
+
+    found = clean(text)
+    if found is None:
+        assert not re.search(r"\w", text.replace("\x1b", "")) or "\x1b" in text
+        return
+    assert found == found.strip() != ""
+    assert found == unicodedata.normalize("NFC", found) == clean(found)
+    kinds = {unicodedata.category(letter) for letter in found if letter not in "\n\t"}
+    assert "Cc" not in kinds and "Cs" not in kinds
+    assert not set(found) & set("\u202a\u202b\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+
+
+@given(st.lists(st.text(st.characters(categories=["Lu", "Ll", "Nd", "Po"]), min_size=1), min_size=1))
+def test_clean_keeps_every_word(words):
+    from gnnpatient.cohort.texts import clean
+
+    text = unicodedata.normalize("NFC", " ".join(words))
+    assert clean(text) == text
+
+
+def test_clean_by_example():
+    from gnnpatient.cohort.texts import clean
+
+    assert clean(None) is clean("") is clean(" \t\r\n ") is clean("\x00\u200b\x1b[0m") is None
+    assert clean("a\x1b]0;owned\x07b\x1b[2Jc") == "abc"
+    assert clean("one\r\ntwo\rthree\x0cfour") == "one\ntwo\nthree\nfour"
+    assert clean("cafe\u0301 \u202eevil") == "caf\u00e9 evil"
+    assert clean("ok \ud800 ok") == "ok  ok"
+
+
+def test_clean_of_the_corpus(faults_dir):
+    from gnnpatient.cohort.texts import clean
+
+    text = clean((faults_dir / "text/note_nul_control.txt").read_bytes().decode())
+    assert text == "Findings: clear lungs"
+    page = (faults_dir / "text/note_prompt_and_html.txt").read_text()
+    assert clean(page) == page.strip()  # it is text, and stays it
+
+
+def test_mask_takes_whole_words_and_phrases_in_any_case():
+    from gnnpatient.cohort.texts import MASKED, mask
+
+    text = "DIED at home; his brother studied. Was\n  discharged  home. Diedrich."
+    assert mask(text, ["died", "was discharged", "discharged home"]) == (
+        f"{MASKED} at home; his brother studied. {MASKED}. Diedrich.",
+        2,  # the two phrases share a word: one hole
+    )
+    assert mask(text, []) == (text, 0)
+    assert mask("1+1 (sic) c++", ["c++", "(sic)"]) == (f"1+1 {MASKED} {MASKED}", 2)
+
+
+def test_mask_by_an_expression():
+    from gnnpatient.cohort.texts import mask
+
+    assert mask("Extubated, then reintubated.", [r"/\w*tubated/"]) == ("[masked], then [masked].", 2)
+    assert mask("aa bb ab", [r"/(a)\1/", r"/(b)\1/"])[1] == 2  # each has its own groups
+    assert mask("to word", [r"/\b/"]) == ("to word", 0)
+
+
+@pytest.mark.parametrize(
+    ("term", "says"),
+    [
+        ("", "is empty"),
+        (" ", "is empty"),
+        ("//", "is empty"),
+        ("/(/", "mend the expression"),
+        ("/x*/", "fits"),
+    ],
+)
+def test_a_term_that_cannot_be_is_refused(term, says):
+    from gnnpatient.cohort.texts import mask
+
+    with refused(f"mask {re.escape(repr(term))}: .*{says}"):
+        mask("text", ["died", term])
+
+
+@pytest.mark.parametrize(
+    ("text", "left", "count"),
+    [
+        ("Fever. Stable on day 2. Worse on day 7. Died.", "Fever. Stable on day 2. [masked]", 1),
+        ("Admitted. On hospital day #4 she was intubated.", "Admitted. [masked]", 1),
+        ("The seventh hospital day was calm", "[masked]", 1),
+        ("CT at entry;\n12 days later he died", "CT at entry;\n[masked]", 1),
+        ("On day three: nothing. In 3 days after: nothing.", None, 0),
+        ("Monday 7, 400 mg a day, today 9", None, 0),
+    ],
+)
+def test_cut_after_a_day(text, left, count):
+    from gnnpatient.cohort.texts import mask
+
+    assert mask(text, ["cut after day 3", "cut after day 5"]) == (left or text, count)
+
+
+SECRETS = """MRN 555-01-2345|555-01-2345|ID: A12-345|accession no. 998877|123456789|tel 555-0100
++1 (555) 010-9999|020 7946 0958|a.b+c@ward.example.org|01/02/1960|4 March 2021|March 4th, 2021
+2021-03-04|04.03.2021|Mar 2021|Dr. Example|Mrs Anna Example"""
+
+
+@pytest.mark.parametrize("secret", SECRETS.replace("\n", "|").split("|"))
+def test_deidentify_hides(secret):
+    from gnnpatient.cohort.texts import deidentify
+
+    text, count = deidentify(f"Seen ({secret}), stable.")
+    assert count == 1
+    assert re.fullmatch(r"Seen \(\[(id|phone|email|date|name)\]\), stable\.", text)
+
+
+def test_deidentify_keeps_measurements():
+    from gnnpatient.cohort.texts import deidentify
+
+    text = "BP 120/80, 5-10 mm, creatinine 1.234, pO2 92-95 %, may 5 days; dose 100.50 mg, platelets 150000"
+    assert deidentify(text.rpartition(",")[0]) == (text.rpartition(",")[0], 0)
+    assert deidentify(text)[0].endswith(
+        "[id]"
+    )  # six digits in a row are taken for an id: it errs on that side
+
+
+def test_deidentify_of_the_corpus(faults_dir):
+    from gnnpatient.cohort.texts import deidentify
+
+    text, count = deidentify((faults_dir / "text/note_phi.txt").read_text())
+    assert count == 5 and not re.search(r"\d", text)
+    assert "no guarantee" in " ".join((deidentify.__doc__ or "").split()).lower()
+
+
+@given(
+    st.lists(st.sampled_from(["a", "bb", "c-c", "d\n"])),
+    st.integers(1, 7),
+    st.integers(0, 6),
+    st.integers(2, 9),
+)
+def test_pieces_cover_the_text(words, size, overlap, limit):
+    from gnnpatient.cohort.texts import pieces
+
+    if overlap >= size:
+        with refused("cannot be"):
+            pieces(" ".join(words), size, overlap, limit)
+        return
+    flat = " ".join(words).split()
+    found, whole = pieces(" ".join(words), size, overlap, limit)
+    cut = [piece.split() for piece in found]
+    assert len(found) <= limit
+    assert all(0 < len(piece) <= size for piece in cut)
+    assert not flat or cut[0] == flat[:size]
+    assert not flat or cut[-1] == flat[-len(cut[-1]) :]
+    if whole:  # the plain answer: each piece without what it shares with the one before
+        assert [word for i, piece in enumerate(cut) for word in piece[overlap * (i > 0) :]] == flat
+    else:
+        assert len(found) == limit
+
+
+def test_pieces_are_bounded_in_memory_and_time():
+    from gnnpatient.cohort.texts import LIMIT, WORD, WORDS, pieces
+
+    for text in ("finding " * 200_000, "x" * 5_000_000, "\u6ce8" * 1_000_000 + " ", " " * 3_000_000):
+        tracemalloc.start()
+        start = time.monotonic()
+        found, whole = pieces(text)
+        took, peak = time.monotonic() - start, tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert took < 5 and peak < 50 << 20
+        assert len(found) <= LIMIT and max(map(len, found), default=0) <= WORDS * (WORD + 1)
+        assert not whole or not text.strip()
+
+
+def test_the_end_of_a_long_report_is_kept():
+    from gnnpatient.cohort.texts import chunks
+
+    found = chunks("first " + "word " * 100_000 + "last")
+    assert found[0].startswith("first") and found[-1].endswith("last")
+
+
+def test_a_long_text_of_the_corpus(faults_dir):
+    from gnnpatient.cohort.texts import LIMIT, clean, pieces
+
+    text = clean((faults_dir / "text/note_200k_words.txt").read_text())
+    found, whole = pieces(text)
+    assert len(found) == LIMIT and not whole
