@@ -350,7 +350,8 @@ def _in_units(
     schema = {"code": pl.Int32, "unit": pl.String, "factor": pl.Float64, "offset": pl.Float64}
     pairs = pl.DataFrame(change, schema=schema, orient="row").with_columns(named=True)
     rows = rows.join(pairs, on=["code", "unit"], how="left", maintain_order="left")
-    unknown = (rows["named"].fill_null(False) & rows["factor"].is_null()).to_numpy()
+    # where there is no number, the unit is nothing
+    unknown = (rows["named"].fill_null(False) & rows["factor"].is_null()).to_numpy() & ~np.isnan(value)
     value = value * rows["factor"].fill_null(1.0).to_numpy() + rows["offset"].fill_null(0.0).to_numpy()
     ends = np.array([(how and how.range) or (-np.inf, np.inf) for how in known])[code]
     beyond = ~unknown & ((value < ends[:, 0]) | (value > ends[:, 1]))

@@ -472,9 +472,12 @@ def _still(data: Any, slices: int) -> _Read:
 
 def _grey(colours: np.ndarray) -> np.ndarray:
     """Luminance (ITU-R 601) in [0, 1] of unsigned red, green and blue."""
-    grey = np.einsum("...c,c->...", colours, _LUMINANCE, dtype=np.float32, casting="unsafe")
+    flat, size = colours.reshape(-1, 3), 1 << 20
+    grey = np.empty(len(flat), np.float32)
+    for i in range(0, len(flat), size):  # in parts: as float32 the colours would take three times as much
+        np.matmul(flat[i : i + size].astype(np.float32), _LUMINANCE, out=grey[i : i + size])
     grey /= np.iinfo(colours.dtype).max
-    return np.clip(grey, 0, 1, out=grey)
+    return np.clip(grey, 0, 1, out=grey).reshape(colours.shape[:-1])
 
 
 def _png_whole(data: bytes) -> bool:

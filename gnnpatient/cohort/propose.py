@@ -265,7 +265,7 @@ class Draft:
         lines += [f"cohort = {_toml(name)}", *([f"format = {_toml(self.form)}"] if self.form else []), ""]
         for sheet in self.sheets:
             lines += Block(sheet.said, sheet.how).lines(f"[tables.{_key(sheet.name)}]")
-        lines += self.patient.lines("[patient]")
+        lines += ["", *self.patient.lines("[patient]")]
         lines += Block([], {"every": self.every}).lines("[timepoints]")
         lines += ["[units]"] if self.units else []
         for code, (why, keys) in self.units.items():
@@ -381,9 +381,16 @@ def _names(folder: Path, inside: str = "") -> list[str]:
             found.append(name)
         elif path.is_dir() and not inside and not name.startswith("."):
             shards = sorted(path.rglob("*.parquet"))
-            alike = len(shards) > 1 and len({str(pl.read_parquet_schema(s)) for s in shards}) == 1
+            alike = len(shards) > 1 and len(set(map(_schema, shards))) == 1
             found += [name] if alike else _names(folder, f"{name}/")
     return found
+
+
+def _schema(shard: Path) -> str:
+    try:
+        return str(pl.read_parquet_schema(shard))
+    except (pl.exceptions.PolarsError, OSError):
+        return f"broken: {shard}"
 
 
 def _sheet(folder: Path, name: str, readme: str) -> Sheet:
@@ -657,8 +664,8 @@ def _origin(draft: Draft, people: Sheet) -> str | None:
     return best
 
 
-def _clock(sheet: Sheet, time: str) -> None:
-    """[tables.NAME] time: the format of dates, else the unit of offsets, asked where nothing tells it."""
+def _clock(sheet: Sheet, time: str, *others: str) -> None:
+    """[tables.NAME] time: the format of dates, else the unit of offsets, asked where no column tells it."""
     if sheet.clocked or sheet.kind[time] == "duration":
         return
     sheet.clocked, place = True, f"tables.{_key(sheet.name)}.time"
@@ -668,16 +675,18 @@ def _clock(sheet: Sheet, time: str) -> None:
             sheet.said += [f"ASK: {place}: is it {form}, or does the month come first?"] * (
                 time in sheet.unsure
             )
-    elif found := _unit_of_time(sheet, time):
-        unit, why = found
-        sheet.how |= {"time": {"unit": unit}} if unit != "d" else {}
-        sheet.said.append(f"{sheet.name}: {time} is in {unit}: {why}")
-    else:
-        far = float(sheet.cells[time].abs().max() or 0)  # type: ignore[arg-type]
-        sheet.said.append(
-            f"ASK: {place}: {time} is taken as days; it reaches {far:.4g}. Else time = {{ unit = "
-            '"s", "min", "h", "w", "mo" or "y" }'
-        )
+        return
+    for name in (time, *others):
+        if found := _unit_of_time(sheet, name):
+            unit, why = found
+            sheet.how |= {"time": {"unit": unit}} if unit != "d" else {}
+            sheet.said.append(f"{sheet.name}: {name} is in {unit}: {why}")
+            return
+    far = float(sheet.cells[time].abs().max() or 0)  # type: ignore[arg-type]
+    sheet.said.append(
+        f"ASK: {place}: {time} is taken as days; it reaches {far:.4g}. Else time = {{ unit = "
+        '"s", "min", "h", "w", "mo" or "y" }'
+    )
 
 
 def _unit_of_time(sheet: Sheet, name: str) -> tuple[str, str] | None:
@@ -856,7 +865,7 @@ def _usable(draft: Draft, people: Sheet, origin: str | None) -> list[Pair]:
             draft.left.append(f"{place}: {gap.sum()} patient(s) without a state; missing is not censored")
         else:
             kept.append(pair)
-            _clock(sheet, pair.time)
+            _clock(sheet, pair.time, *(other.time for other in sheet.pairs))
             if flag and gap.any():
                 where[flag] = sorted(
                     sheet.raw[flag].filter(sheet.words(flag).is_not_null()).cast(pl.String).unique()
@@ -989,7 +998,9 @@ def _ahead(sheet: Sheet, pairs: list[Pair], labels: list[tuple[Sheet, str]]) -> 
             why[name] = "by its name it looks ahead, or repeats an outcome"
         elif held and numeric and not sheet.unique and FOLLOWED.search(word) and not BEGINS.search(word):
             why[name] = "a time of the whole follow-up"
-        elif (held and HAPPENS.search(word) and few) or (LABEL.search(word) and (few or numeric)):
+        elif (HAPPENS.search(word) and few and (held or numeric)) or (
+            LABEL.search(word) and (few or numeric)
+        ):
             why[name] = "by its name a state or a label, not an input"
         elif told := _tells(sheet, name, outcomes):
             why[name] = told
@@ -1068,6 +1079,7 @@ def _statics(draft: Draft, people: Sheet, ahead: dict[str, str], origin: str | N
 def _times(sheet: Sheet) -> tuple[str | None, str | None, str | None]:
     """The columns that say when a row happened, became known and ended."""
     able = [c for c in sheet.raw.columns if c not in sheet.constant and c != sheet.key]
+    able = [c for c in able if not re.search(r"^fu|follow|tte$", plain(c))]
     able = [c for c in able if sheet.kind[c] in ("number", "date", "duration") and not AHEAD.search(plain(c))]
     able = [c for c in able if sheet.kind[c] != "number" or CLOCK.search(plain(c))]
     able = [c for c in able if not _names_rows(sheet, c)]
@@ -1112,6 +1124,10 @@ def _node(
         draft.left.append(
             f"{sheet.name}: {time} holds dates, but no date in the patient table is everybody's day 0"
         )
+        return []
+    if time and FOLLOWED.search(plain(time)) and not until and (states := _states_of_rows(sheet)):
+        reason = "each row has a state at its time: events, for causes = { NAME = { time, where } }"
+        draft.leave(sheet.name, dict.fromkeys((time, *states), reason))
         return []
     head: dict[str, Any] = {
         "table": sheet.name,
@@ -1159,6 +1175,12 @@ def _node(
     moments = pl.DataFrame({WHO: sheet.who, "at": sheet.cells[time]}).drop_nulls().unique().sort(WHO, "at")
     gap = moments.select(pl.col("at").diff().over(WHO)).to_series().median()
     return [] if gap is None else [float(gap) * unit]  # type: ignore[arg-type]
+
+
+def _states_of_rows(sheet: Sheet) -> list[str]:
+    """Numbers that say whether something happened, other in each row of a patient."""
+    named = [c for c in sheet.raw.columns if HAPPENS.search(plain(c)) and c not in sheet.constant]
+    return [c for c in named if sheet.kind[c] == "number" and 2 <= len(sheet.states(c)) <= 8]
 
 
 def _code(sheet: Sheet, usable: list[str]) -> str | None:
@@ -1221,7 +1243,8 @@ def _long(
         if len(given) > 1:
             _several(draft, word, given)
         elif not unit and analyte and value:
-            _unit(draft, word, analyte, *_unit_of(sheet, word, analyte), {"": 1})
+            unit_, why = _unit_of(sheet, word, analyte)
+            _unit(draft, word, analyte, unit_, f"{why}; no unit is written, and that one is meant", {"": 1})
         elif analyte and given:
             _unit(draft, word, analyte, given[0], f"{unit} says so, and no unit means that one", {"": 1})
     edges = ["at", "same"] if value else ["at"]
@@ -1320,6 +1343,8 @@ def _standard(draft: Draft, form: str) -> None:
     door = import_module(f"gnnpatient.cohort.readers.{form}").read(draft.folder)
     assert isinstance(door, Door)
     draft.form, draft.left = form, list(door.flags)
+    if not len(door.people):
+        raise Refused(f"{draft.folder}: {form}, but no patient in it; are the patients in another folder?")
     people, codes, keys = door.people, _counted(door), draft.patient.keys
     words = {c: people[c].drop_nulls().n_unique() for c, t in people.schema.items() if t == pl.String}
     keys["number"] = ["age"] if people["birth"].drop_nulls().len() else []

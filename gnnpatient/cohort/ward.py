@@ -30,15 +30,14 @@ Where `missing` is .3 no model can reach the first column: what is written down 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike
 
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file, atomic_folder
@@ -50,6 +49,8 @@ TELLING = ("lab", "drug", "image", "note")  # signs and notes of other findings 
 DAY = 86_400  # seconds
 DAYS = 120  # the truth reaches this far
 FOLLOWED = 60.0  # days until observation ends
+
+Numbers = np.ndarray | Sequence[Any] | SupportsFloat
 
 
 class Effects(NamedTuple):
@@ -100,9 +101,9 @@ class Truth:
 
     def risk(
         self,
-        position: ArrayLike,
-        at_days: ArrayLike,
-        horizon_days: ArrayLike,
+        position: Numbers,
+        at_days: Numbers,
+        horizon_days: Numbers,
         cause: str = "death",
         given: Collection[str] = TELLING,
     ) -> np.ndarray:
@@ -120,7 +121,7 @@ class Truth:
         return self._risk(position, at, horizon, _cause(cause), known)
 
     def reachable(
-        self, position: ArrayLike, at_days: ArrayLike, horizon_days: ArrayLike, cause: str = "death"
+        self, position: Numbers, at_days: Numbers, horizon_days: Numbers, cause: str = "death"
     ) -> np.ndarray:
         """The same with what this patient's own rows tell by `at`: the best that any model can do.
 
@@ -147,7 +148,7 @@ class Truth:
                 f"{path}: not a truth of ward ({error}); write_ward(..., truth=True) makes one"
             ) from None
 
-    def _asks(self, *columns: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _asks(self, *columns: Numbers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         position, at, horizon = np.broadcast_arrays(*(np.atleast_1d(np.asarray(c)) for c in columns))
         at, horizon = at.astype(float), horizon.astype(float)
         if bad := position[(position < 0) | (position >= len(self.ids))][:1].tolist():
@@ -229,7 +230,7 @@ def _is(on: np.ndarray) -> np.ndarray:
 
 
 def _spread(
-    value: np.ndarray, known: np.ndarray, nodes: ArrayLike, weights: ArrayLike
+    value: np.ndarray, known: np.ndarray, nodes: Numbers, weights: Numbers
 ) -> tuple[np.ndarray, np.ndarray]:
     """The values a hidden number may have, (ask, node), and their chances: its own where it is known."""
     if known.all():
@@ -252,7 +253,7 @@ def log_ratio(effects: Effects, age: Any, growth: Any, finding: Any, high: Any, 
     )
 
 
-def hazards(day: int | np.ndarray, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def hazards(day: Any, ratio: Any) -> tuple[Any, Any]:
     """Daily hazards of discharge and of death from `day` to the next, by the log hazard of death."""
     rise = 1 - np.exp(-(np.asarray(day) + 1) / CALM)
     middle = np.log(0.01)  # the log hazard of death at which DISCHARGE holds

@@ -1,4 +1,4 @@
-"""Pictures and texts as vectors: each made once, whoever asks; no model folder runs code or invents weights."""
+"""Pictures and texts as vectors: each made once, whoever asks, and a model folder runs no code of its own."""
 
 import hashlib
 import json

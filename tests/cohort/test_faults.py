@@ -27,6 +27,7 @@ FACTORS = """
 GLU = { to = "mg/dL", from = { "mmol/L" = 18.016 } }
 CREA = { to = "mg/dL", from = { "umol/L" = 0.011309 } }
 """
+NAN = float("nan")
 ODD, VALUE = "time is not days, ISO 8601 or within 125 years of day 0", "value not a finite number"
 
 
@@ -187,7 +188,7 @@ def test_p20_a_unit_that_the_table_of_units_does_not_name_is_counted(reads):
 
 
 def test_p20_corpus(reads, corpus):
-    with pytest.raises(Refused, match=r"'CREA' comes in .* and 1 more codes in two units"):
+    with pytest.raises(Refused, match=r"'CREA' comes in .*1 more codes in two units"):
         reads(corpus("csv/units_mixed.csv"), more=UNIT)
     cohort = reads(corpus("csv/units_mixed.csv"), more=UNIT + FACTORS)
     code = [cohort.codes["lab"][c] for c in lab(cohort).code]
@@ -314,7 +315,7 @@ def test_p26_two_tables_of_nearly_one_name_and_columns_of_ours(tmp_path):
 
 
 def test_p27_ids_are_verbatim_and_near_equal_ones_are_flagged(reads):
-    names = ["0001", "1", "01", "P1", "P1 ", "p1", "Ｐ1", "P\u200b1"]
+    names = ["0001", "1", "01", "P1", "P1 ", "p1", "\uff301", "P\u200b1"]  # and a wide P, and a hidden blank
     cohort = reads(
         HEAD + "".join(f"{n},2021-03-04,CRP,{i},mg/L\n" for i, n in enumerate(names)),
         patients="subject_id,start\n" + "".join(f"{n},2021-01-01\n" for n in names),
@@ -330,7 +331,7 @@ def test_p27_ids_are_verbatim_and_near_equal_ones_are_flagged(reads):
 
 def test_p27_a_row_is_given_to_nobody_with_nearly_its_id(reads):
     cohort = reads(
-        HEAD + "".join(f"{n},2021-03-04,CRP,1,x\n" for n in ("P0001 ", " P0001", "p0001", "Р0001"))
+        HEAD + "".join(f"{n},2021-03-04,CRP,1,x\n" for n in ("P0001 ", " P0001", "p0001", "\u04200001"))
     )
     assert refused(cohort) == {"patient not in the patient table": 4}
 
@@ -364,7 +365,7 @@ def test_p27_corpus(alone, corpus, tmp_path, capsys, name, ids, near):
 
 def test_p28_a_format_settles_what_is_ambiguous(reads):
     text = HEAD + "P0001,03/04/2021,CRP,1,x\nP0001,2021-04-03,CRP,2,x\nP0001,25/12/2021,CRP,3,x\n"
-    for form, days in {"%d/%m/%Y": [93, 359], "%m/%d/%Y": [62]}.items():
+    for form, days in {"%d/%m/%Y": [92, 358], "%m/%d/%Y": [62]}.items():
         cohort = reads(text, more=f'[tables."labs.csv"]\ntime = {{ format = "{form}" }}')
         assert (lab(cohort).known // 86_400).tolist() == days
         (why,) = refused(cohort)
@@ -381,7 +382,7 @@ def test_p28_corpus(reads, corpus):
     future = reads(corpus("csv/dates_future.csv"))
     assert refused(future) == {ODD: 2} and not len(lab(future))
     cohort = reads(corpus("csv/dates_mixed.csv"), more='[tables."labs.csv"]\ntime = { format = "%d/%m/%Y" }')
-    assert (lab(cohort).known // 86_400).tolist() == [93, 359]  # 3 April and 25 December
+    assert (lab(cohort).known // 86_400).tolist() == [92, 358]  # 3 April and 25 December
     assert list(refused(cohort).values()) == [2]
 
 
@@ -526,7 +527,7 @@ def late_lab_moves_nothing(alone, text, visible):
         assert graphs["lab"].value.tolist() == visible
         prints.add(print_of(graphs))
         if model is None:
-            model = PrognosisModel(members=1, epochs=1, channels=8, horizon=100).fit(
+            model = PrognosisModel(members=1, epochs=1, channels=8, horizon=400.0).fit(
                 cohort.landmarks(times=[0])
             )
         told.add(model.forecast(asks)["event"].incidence.tobytes())
@@ -731,7 +732,7 @@ def deep(levels: int) -> bytes:
 WORD = without(CRP, "valueQuantity") | {"valueString": "haemolysed"}
 TEXT_UNIT = CRP | {"valueQuantity": {"value": 12.1, "unit": "mg per litre"}}
 SECOND_UNIT = CRP | {"id": "o2", "valueQuantity": {"value": 1.2, "unit": "mg/dL", "code": "mg/dL"}}
-NOBODY = CRP | {"subject": {"reference": "Patient/p9"}}
+NOBODY = CRP | {"id": "o3", "subject": {"reference": "Patient/p9"}}
 LINES = b"\n".join((json.dumps(PERSON).encode(), b"{oops", json.dumps(CRP).encode()))
 
 STOPPED = {  # what is refused: of built files, and of the corpus
@@ -748,8 +749,8 @@ STOPPED = {  # what is refused: of built files, and of the corpus
 }
 COUNTED = {  # what is left out or flagged: values of p1, why rows were refused, a flag
     "p40_no_subject": ("x.json", bundle(PERSON, OTHER, without(CRP, "subject")), [], {"no patient": 1}, ""),
-    "p40_unknown": ("x.json", bundle(PERSON, OTHER, CRP, NOBODY), [12.1], {"patient unknown": 1}, ""),
-    "p41_text_value": ("x.json", bundle(PERSON, WORD), [None], {}, "1 Observation value(s) are text"),
+    "p40_unknown": ("x.json", bundle(PERSON, OTHER, CRP, NOBODY), [12.1], {"patient not in the data": 1}, ""),
+    "p41_text_value": ("x.json", bundle(PERSON, WORD), [NAN], {}, "1 Observation value(s) are text"),
     "p41_unknown_unit": (
         "x.json",
         bundle(PERSON, TEXT_UNIT, SECOND_UNIT),
@@ -759,8 +760,8 @@ COUNTED = {  # what is left out or flagged: values of p1, why rows were refused,
     ),
     "p42_bad_line": ("x.ndjson", LINES, [12.1], {"not JSON": 1}, "x.ndjson: 1 line(s) not JSON: 2"),
     "p40_corpus_no_subject": ("obs_no_subject.json", None, [], {"no patient": 1}, ""),
-    "p40_corpus_unknown": ("obs_unknown_patient.json", None, [], {"patient unknown": 1}, ""),
-    "p41_corpus_text_value": ("obs_value_string.json", None, [None], {}, "1 Observation value(s) are text"),
+    "p40_corpus_unknown": ("obs_unknown_patient.json", None, [], {"patient not in the data": 1}, ""),
+    "p41_corpus_text_value": ("obs_value_string.json", None, [NAN], {}, "1 Observation value(s) are text"),
     "p41_corpus_units": ("obs_unit_text.json", None, [12.0], {"unknown unit": 1}, ""),
     "p42_corpus_bad_line": (
         "ndjson_bad_line.ndjson",
@@ -819,7 +820,7 @@ def test_fhir_that_is_counted(fhir, name, content, values, why, flag):
         (folder / "other.json").write_bytes(bundle(OTHER))
     cohort = read_cohort(fhir.spec, folder)
     assert {str(cohort.ids[i]) for i in lab(cohort).patient} <= {"p1"}
-    assert [None if v != v else v for v in lab(cohort).value.tolist()] == pytest.approx(values)
+    assert lab(cohort).value.tolist() == pytest.approx(values, nan_ok=True)
     code, out, err = fhir.check()
     found = json.loads(out)
     account = found["tables"]["Observation"]
@@ -881,13 +882,13 @@ NUMBERS = {
     "1 000": None,
     "1'000": None,
     "١٢": None,
-    "１２": None,
+    "\uff11\uff12": None,  # wide digits
     "½": None,
     "0x1F": None,
     "5%": None,
     "12mg": None,
     "<0.5": None,
-    "−5": None,  # a typographic minus
+    "\u22125": None,  # a typographic minus
     "--1": None,
     "1.2.3": None,
     "TRUE": None,
@@ -934,8 +935,8 @@ TIMES = {  # a cell of a column of dates: days after 2021-01-01, None = counted
     "1614816000": None,  # seconds since 1970
     "2021/03/04": None,
     "04-Mar-2021": None,
-    "２０２１-03-04": None,
-    "2021–03–04": None,  # with dashes
+    "\uff12021-03-04": None,  # a wide digit
+    "2021\u201303\u201304": None,  # dashes
     "0001-01-01": None,
     "9999-12-31": None,
     "1880-01-01": None,
@@ -984,7 +985,7 @@ FILES = {  # content of labs.csv or another name: the message of the refusal, or
     "a BOM and the header": (b"\xef\xbb\xbf" + HEAD.encode(), "no rows"),
     "UTF-16": ((HEAD + ROW).encode("utf-16"), "UTF-16; set encoding = 'utf-16'"),
     "UTF-16 without a BOM": ((HEAD + ROW).encode("utf-16-le"), "NUL byte; is it cut, or encoding = 'utf-16'"),
-    "random bytes": (bytes(range(255, 0, -1)) * 9, "not utf-8; set encoding"),
+    "random bytes": (bytes(range(254, 0, -1)) * 9, "not utf-8; set encoding"),
     "parquet named csv": (b"PAR1" + b"\x15\0" * 99, "by its first bytes parquet; call it .parquet"),
     "gzip named csv": (PACKED, "by its first bytes packed by gzip; call it .csv.gz"),
     "a workbook named csv": (b"PK\x03\x04" + b"\0" * 99, "by its first bytes a zip or a workbook"),
@@ -1184,7 +1185,7 @@ def test_a_small_file_that_unpacks_to_a_large_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tables, "BOMB", 1 << 20)
     (tmp_path / "labs.csv.gz").write_bytes(gzip.compress((HEAD + ROW * 100_000).encode()))
-    read_or_refused(tmp_path, "labs.csv.gz", "unpacks to 1 MB or more; unpack it")
+    read_or_refused(tmp_path, "labs.csv.gz", "unpacks to 3 MB or more; unpack it")
     pl.DataFrame({"subject_id": pl.repeat(1, 300_000, dtype=pl.Int8, eager=True)}).write_parquet(
         tmp_path / "labs.parquet"
     )
@@ -1244,6 +1245,7 @@ def lay(folder: Path, name: str, content: bytes) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_hungry_files_stay_within_bounds(tmp_path):
     block = gzip.compress(ROW.encode() * 200_000)  # members of one file, of 8 MB each
     files = {
@@ -1251,8 +1253,8 @@ def test_hungry_files_stay_within_bounds(tmp_path):
         "deep.json": (deep(1_000_000), "nested too deep"),
         "lines.csv": ((HEAD + "P0001,1," + "x" * (80 << 20)).encode(), "cells|longer than 64 MB"),
         "wide.csv": (
-            (",".join(f"c{i}" for i in range(200_000)) + "\n" + "1," * 199_999).encode(),
-            "no column",
+            (",".join(f"c{i}" for i in range(200_000)) + "\n" + "1," * 199_999 + "1\n").encode(),
+            "200000 columns; write it long",
         ),
     }
     folders = [lay(tmp_path / str(i), name, content) for i, (name, (content, _)) in enumerate(files.items())]

@@ -318,6 +318,19 @@ def test_a_label_that_changes_is_an_onset(draft, rng):
     assert not any("label" in (node.columns or ()) for node in spec.nodes.values())
 
 
+def test_rows_that_are_events_are_no_visits(draft, rng):
+    people = {k: v for k, v in followed(rng).items() if k not in ("futime", "death")}
+    events = {
+        "pid": np.repeat(people["pid"], 2).tolist(),
+        "etype": [1, 2] * SIZE,
+        "time": rng.integers(1, 3000, 2 * SIZE).tolist(),
+        "status": rng.integers(0, 2, 2 * SIZE).tolist(),
+    }
+    text, spec, _ = draft(people=pl.DataFrame(people), events=pl.DataFrame(events))
+    assert not spec.nodes and not spec.outcomes
+    assert "time, status: each row has a state at its time" in text and "outcomes: none" in asks(text)
+
+
 def test_unrelated_cohorts_are_not_joined(draft, rng):
     def cohort_of(size: int) -> pl.DataFrame:
         return pl.DataFrame({**followed(rng, size), "pid": list(range(1, size + 1))})
@@ -455,6 +468,15 @@ def test_what_cannot_be_drafted_is_refused(tmp_path):
         propose(tmp_path)
     (tmp_path / "a.csv").write_text("x,x\n1,2\n3,4\n")
     with pytest.raises(Refused, match="'x' stands twice"):
+        propose(tmp_path)
+
+
+def test_a_folder_without_patients_is_refused(tmp_path):
+    from gnnpatient.cohort.propose import propose
+
+    row = '{"resourceType": "Observation", "id": "1", "status": "final", "code": {"text": "x"}}'
+    (tmp_path / "a.ndjson").write_text(row)
+    with pytest.raises(Refused, match="no patient in it"):
         propose(tmp_path)
 
 

@@ -24,8 +24,10 @@ from gnnpatient.errors import Refused
 CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 ENDINGS = (*CSV, ".parquet", ".sqlite", ".db", ".duckdb")
 LARGEST = 2 << 30  # bytes that a packed CSV may hold: a small file must not fill the memory
+YEARS_FROM = 1900  # among dates, a number from here on is a year or a day of a spreadsheet, no offset
 BOMB, RATIO = 1 << 28, 200  # from so many bytes on, no honest table unpacks to so many times its size
 CELL = 64 << 20  # bytes of the longest cell
+COLUMNS = 50_000  # of the widest CSV: each takes 11 kB for every part that is read at once
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """Words that mean missing in a number, time or category. In an id only the empty cell does."""
@@ -80,7 +82,7 @@ def _first_line(error: Exception) -> str:
 
 def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
     """By pyarrow, which counts the cells of every line; polars fills a short one with nulls in silence."""
-    encoding, separator = how.encoding, _separator(path, how)
+    encoding, separator = _codec(how), _separator(path, how)
     quotes, lines = _census(path, encoding)
     try:
         with _open(path, encoding) as handle:
@@ -94,6 +96,8 @@ def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
         raise Refused(f"{path}: {_first_line(error)}") from None
     if doubled := sorted(name for name, n in Counter(header).items() if n > 1):
         raise Refused(f"{path}: column {doubled[0]!r} stands twice in the header")
+    if len(header) > COLUMNS:
+        raise Refused(f"{path}: {len(header)} columns; write it long, a row a value, or as parquet")
     if blank:
         raise Refused(f"{path}: line 1 is blank; the names of the columns belong there")
     if not header or not lines:
@@ -170,10 +174,15 @@ def _separator(path: Path, how: TableSpec) -> str:
     return "\t" if not named and ".tsv" in path.name else how.separator
 
 
+def _codec(how: TableSpec) -> str:
+    """The encoding; UTF-8 under one name, with a byte order mark or without."""
+    return "utf-8" if how.encoding.lower() in ("utf-8", "utf8", "utf_8", "utf-8-sig") else how.encoding
+
+
 def _open(path: Path, encoding: str) -> io.TextIOWrapper:
     """The text of a CSV, unpacked where it is packed."""
     opener: Any = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding=encoding.replace("utf-8", "utf-8-sig"), newline="")
+    return opener(path, "rt", encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="")
 
 
 def _census(path: Path, encoding: str) -> tuple[int, int]:
@@ -223,7 +232,7 @@ def _unclosed(path: Path, how: TableSpec, quotes: int) -> str:
     if not quotes:
         return ""
     start = 1
-    with _long_cells(), _open(path, how.encoding) as handle:
+    with _long_cells(), _open(path, _codec(how)) as handle:
         lines = csv.reader(handle, delimiter=_separator(path, how), strict=True)
         while True:
             try:
@@ -319,7 +328,7 @@ def moment(
     """Seconds after the origin of each row, whether it is a bare date, and where a cell is not a time.
 
     Numbers and durations are time after the origin; dates are ISO 8601 or written as `how.format` says, and
-    need `origin` (seconds since 1970, UTC, of each row). Of a column with both, only the dates are times.
+    need `origin` (seconds since 1970, UTC, of each row). Among dates a number from 1900 on is no offset.
     A bare date gives the first second of its day; `bare` says so where the type cannot. `doubt` is told what
     is read, but looks like a slip.
     """
@@ -351,8 +360,9 @@ def moment(
         flag = (cell.str.len_chars() == 10).fill_null(False)
         date = cell.str.to_datetime("%Y-%m-%d", strict=False, time_unit="us", exact=True)
         stamp = _clock(cell.str.replace(" ", "T", literal=True), how).zip_with(~flag, _utc(date, how))
-        if stamp.is_not_null().any():  # a number among dates is a year, or a spreadsheet's day
-            odd, offset = odd | number_.is_not_null(), unset
+        if stamp.is_not_null().any():  # a great number among dates is a year, or a spreadsheet's day
+            slip = (number_.abs() >= YEARS_FROM).fill_null(False)
+            odd, offset = odd | slip, offset.set(slip, None)
         elif origin is not None and "unit" not in how.model_fields_set:
             _slip(number_, where, doubt)
     if origin is None and stamp.is_not_null().any():
