@@ -118,15 +118,47 @@ def span(value: float | None) -> str:
 # ---- tables in
 
 
-def tables_of(spec: str, data: Path | None, quarantine: Path | None = None) -> Cohort:
-    """Read the tables of a spec; a shipped one brings its own."""
+def tables_of(spec: str, data: Path | None, **how: Any) -> Cohort:
+    """Read the tables of a spec; a shipped one brings its own. how: as for `read_cohort`."""
     from gnnpatient.cohort.cohort import read_cohort
     from gnnpatient.cohort.datasets import DATA
     from gnnpatient.cohort.spec import read_spec, spec_path
 
     shipped = not Path(spec).is_file() and (DATA / spec).is_dir()
     folder = data or (DATA / spec if shipped else spec_path(spec).parent)
-    return read_cohort(read_spec(spec), folder, quarantine=quarantine)
+    with Steps() as tell:
+        return read_cohort(read_spec(spec), folder, tell=tell, **how)
+
+
+class Steps:
+    """A bar for each long step, on standard error."""
+
+    def __enter__(self) -> Steps:
+        self.bars: Any = None
+        self.tasks: dict[str, Any] = {}
+        return self
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if self.bars is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bars
+
+            words = (
+                TextColumn("{task.description}"),
+                BarColumn(20),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
+            self.bars = Bars(*words, console=Console(stderr=True, width=None if sys.stderr.isatty() else 100))
+            self.bars.start()
+        if what not in self.tasks:
+            self.tasks[what] = self.bars.add_task(what, total=total)
+        self.bars.update(self.tasks[what], completed=done, total=total)
+
+    def __exit__(self, *failure: object) -> None:
+        if self.bars is not None:
+            self.bars.stop()
 
 
 @app.command()
@@ -166,7 +198,7 @@ def check(
     from gnnpatient.study import describe
     from gnnpatient.study.leaks import leaks as canary
 
-    cohort = tables_of(spec, data, quarantine)
+    cohort = tables_of(spec, data, quarantine=quarantine, embed=False)
     alike = describe.duplicates(cohort)
     flags = list(cohort.report["flags"])
     if alike["patients"]:
@@ -240,9 +272,13 @@ def pack(
     spec: SpecName,
     out: Annotated[Path, typer.Option("--out", help="new folder of the cohort")],
     data: Data = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="folder that keeps embeddings of pictures and texts, for all cohorts")
+    ] = None,
+    device: Annotated[str, typer.Option(help="where they are made: auto, cpu or cuda")] = "auto",
 ) -> None:
     """Read a cohort's tables and write it as a folder that opens in a moment."""
-    cohort = tables_of(spec, data)
+    cohort = tables_of(spec, data, cache=cache, device=device)
     cohort.save(out)
     refused = sum(sum(t["refused"].values()) for t in cohort.report["tables"].values())
     say(f"{out}: {len(cohort)} patients, {sum(len(cohort.events[k]) for k in cohort.spec.nodes)} nodes")

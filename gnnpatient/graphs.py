@@ -28,6 +28,8 @@ class Nodes:
     owner: Int[Tensor, " node"]  # which ask
     timepoint: Int[Tensor, " node"]  # which timepoint node of this batch; a timepoint names itself
     open: Bool[Tensor, " node"]  # an interval (a drug, a stay) that is running at the ask
+    row: Int[Tensor, " node"]  # of the kind's embedding matrix; -1 = none
+    vector: Float[Tensor, "node feature"]  # that row: what a picture or a text says; no column in other kinds
 
     def __len__(self) -> int:
         return len(self.code)
@@ -91,7 +93,8 @@ class Graphs:
     def hetero_data(self) -> HeteroData:
         """The same as PyG's HeteroData, complete in every node and edge type.
 
-        A node store holds code, value, age, timepoint, open, batch, ptr; "patient" number, category, at.
+        A node store holds code, value, age, timepoint, open, row, vector, batch, ptr; "patient" number,
+        category, at.
         """
         from torch_geometric.data import HeteroData
 
@@ -108,7 +111,7 @@ class Graphs:
             store = data[kind]
             store.code, store.value, store.age = nodes.code, nodes.value, nodes.age
             store.timepoint, store.batch, store.ptr = nodes.timepoint, nodes.owner, nodes.ptr
-            store.open = nodes.open
+            store.open, store.row, store.vector = nodes.open, nodes.row, nodes.vector
             store.num_nodes = len(nodes)
         for name, edge in self.edges.items():
             data[name].edge_index = edge

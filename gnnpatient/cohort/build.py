@@ -31,12 +31,16 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
             owner=torch.from_numpy(h.owner),
             timepoint=torch.from_numpy(h.events.timepoint[h.row] + first[h.owner]),
             open=torch.from_numpy(h.open(landmarks.at)),
+            row=torch.from_numpy(h.vector_row()),
+            vector=torch.from_numpy(h.vectors(cohort.vectors.get(kind))),
         )
         for kind, h in held.items()
     }
     edges: dict[EdgeType, torch.Tensor] = {}
     for source, rule, target in cohort.spec.edge_types[::2]:
-        if rule == "is_a":
+        if rule in ("describes", "measures"):
+            both = torch.from_numpy(_same_study(held[source], held[target]))
+        elif rule == "is_a":
             both = torch.from_numpy(_ancestors(cohort.is_a[target], held[source], held[target]))
         else:
             both = torch.from_numpy(_edges(held[source], rule, nodes[source], len(cohort.codes[source])))
@@ -69,6 +73,37 @@ class _Held:
         if self.events.until is None:
             return np.zeros(len(self.row), bool)
         return self.events.until[self.row] > at[self.owner]
+
+    def vector_row(self) -> np.ndarray:
+        """Row of the embedding matrix of each node, -1 = none."""
+        if self.events.vector is None:
+            return np.full(len(self.row), -1)
+        return self.events.vector[self.row].astype(np.int64)
+
+    def vectors(self, matrix: np.ndarray | None) -> np.ndarray:
+        """What each node's picture or text says: (node, channel) float32; no column in other kinds."""
+        if matrix is None or self.events.vector is None:
+            return np.zeros((len(self.row), 0), np.float32)
+        return np.asarray(matrix)[self.events.vector[self.row]].astype(np.float32)
+
+
+def _same_study(one: _Held, other: _Held) -> np.ndarray:
+    """(3, edge) each node and the other kind's nodes of its study in the same ask, the node again."""
+    none = np.zeros(0, np.int64)
+    mine = one.events.study[one.row] if one.events.study is not None else none
+    theirs = other.events.study[other.row] if other.events.study is not None else none
+    if not (len(mine) and len(theirs)):
+        return np.zeros((3, 0), np.int64)
+    span = int(max(mine.max(), theirs.max())) + 2
+    key = other.owner * span + theirs + 1
+    order = np.flatnonzero(theirs >= 0)
+    order = order[np.argsort(key[order], kind="stable")]
+    wanted = np.where(mine >= 0, one.owner * span + mine + 1, -1)
+    start, end = (np.searchsorted(key[order], wanted, side) for side in ("left", "right"))
+    source = np.repeat(np.arange(len(mine)), end - start)
+    nth = np.arange(len(source)) - np.repeat((end - start).cumsum() - (end - start), end - start)
+    target = order[start[source] + nth]
+    return np.stack([source, target, source])
 
 
 def _edges(held: _Held, rule: str, nodes: Nodes, codes: int) -> np.ndarray:

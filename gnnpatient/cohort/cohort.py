@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import date
 from functools import cached_property, reduce
@@ -57,6 +57,7 @@ class Cohort:
     outcomes: Mapping[str, Outcome]
     origin: np.ndarray | None = None  # (patient,) int64 seconds since 1970 of day 0; None = offsets only
     group: np.ndarray | None = None  # (patient,) str, "" = own group
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)  # kind -> (vector, channel) float32
     is_a: Mapping[str, np.ndarray] = field(
         default_factory=dict
     )  # kind of ancestors -> (2, pair) int32 code, ancestor
@@ -262,6 +263,7 @@ class Cohort:
         for kind, e in self.events.items():
             columns |= {f"{kind}.{name}": column for name, column in e.columns().items()}
         columns |= {f"{kind}.is_a": pairs for kind, pairs in self.is_a.items()}
+        columns |= {f"{kind}.vectors": matrix for kind, matrix in self.vectors.items()}
         for name, o in self.outcomes.items():
             columns |= {f"outcome.{name}.{column}": values for column, values in o.columns().items()}
         return columns
@@ -295,12 +297,22 @@ class Cohort:
 
 
 def read_cohort(
-    spec: GraphSpec | str | Path, folder: str | Path, *, quarantine: str | Path | None = None
+    spec: GraphSpec | str | Path,
+    folder: str | Path,
+    *,
+    quarantine: str | Path | None = None,
+    cache: str | Path | None = None,
+    device: str = "auto",
+    embed: bool = True,
+    tell: Callable[[str, int, int], None] | None = None,
 ) -> Cohort:
     """Read a cohort's tables, check every row, and pack what is used.
 
     Refused rows are counted with their reason in `cohort.report`; a table not to be trusted is refused whole.
     quarantine: a folder for the refused rows themselves, with line and reason (patients are in it).
+    cache: a folder that keeps embeddings of pictures and texts, so that each is made once, for all cohorts.
+    device: where they are made; embed: False opens and counts them only, so that a check takes no encoder;
+    tell: called with what is done, how far, and of how many.
     """
     from gnnpatient.cohort.events import family, fitting, read_rows
     from gnnpatient.cohort.labels import Record, read_diagnosis, read_survival
@@ -308,7 +320,9 @@ def read_cohort(
     from gnnpatient.cohort.source import Source
 
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
-    source = Source(Path(folder), spec)
+    source = Source(
+        Path(folder), spec, cache=Path(cache) if cache else None, device=device, embed=embed, tell=tell
+    )
     patients, table = read_patients(source), patient_table(source)
     count, who = len(patients), spec.patient
     rows = {k: read_rows(source, k, node, patients) for k, node in spec.nodes.items() if node.of is None}
@@ -327,6 +341,7 @@ def read_cohort(
             labels[name] = read_diagnosis(record, name, outcome)
     rows = {kind: _hidden(source, kind, of) for kind, of in rows.items()}
     is_a, events = {}, {}
+    vectors = {kind: of.matrix for kind, of in rows.items() if of.matrix is not None}
     codes: dict[str, tuple[str, ...]] = {"timepoint": ("other",)}
     units: dict[str, tuple[str, ...]] = {"timepoint": ("",)}
     for kind, node in spec.nodes.items():
@@ -358,11 +373,13 @@ def read_cohort(
         outcomes=_outcomes(spec.outcomes, labels, whole, codes),
         origin=patients.origin,
         group=patients.group,
+        vectors=vectors,
         is_a=is_a,
         report={
             "tables": {name: account.summary() for name, account in source.accounts.items()},
             "flags": source.flags,
             "steps": source.steps,
+            "encoders": source.encoders,
         },
     )
 
@@ -489,6 +506,7 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
         outcomes=_outcomes(spec.outcomes, labels, events, codes),
         origin=optional("patient.origin"),
         group=optional("patient.group"),
+        vectors={kind: column(f"{kind}.vectors") for kind, node in spec.nodes.items() if node.content},
         is_a={kind: column(f"{kind}.is_a", 2) for kind, node in spec.nodes.items() if node.of is not None},
         report=manifest["report"],
         path=path,

@@ -35,6 +35,9 @@ class Rows:
     codes: tuple[str, ...]  # position 0 is "other"
     units: tuple[str, ...]  # one a code
     until: np.ndarray | None = None  # (row,) int64 seconds: when it ended, FOREVER = not that one knew
+    vector: np.ndarray | None = None  # (row,) int32: row of `matrix`
+    study: np.ndarray | None = None  # (row,) int64: what rows of several kinds share; -1 = none
+    matrix: np.ndarray | None = None  # (vector, channel) float32: what pictures and texts say
     replaced: np.ndarray | None = (
         None  # (row,) int64 seconds: when an amendment took its place, FOREVER = never
     )
@@ -50,7 +53,18 @@ class Rows:
 
     def only(self, keep: np.ndarray) -> Rows:
         """Some of the rows, (row,) bool; the codes stay."""
-        columns = ("patient", "known", "happened", "code", "value", "source", "until", "replaced")
+        columns = (
+            "patient",
+            "known",
+            "happened",
+            "code",
+            "value",
+            "source",
+            "until",
+            "replaced",
+            "vector",
+            "study",
+        )
         held: dict[str, Any] = {name: getattr(self, name) for name in columns}
         return replace(self, **{name: column[keep] for name, column in held.items() if column is not None})
 
@@ -77,6 +91,8 @@ class _Part:
     bad: np.ndarray  # a value that is not a finite number
     row_id: pl.Series | None
     amends: pl.Series | None
+    content: pl.Series | None  # file names or texts
+    study: pl.Series | None
 
 
 def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> Rows:
@@ -114,7 +130,11 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
         codes=codes,
         units=units,
         until=_until(parts),
+        study=_studies(source, parts),
     ).only(keep)
+    if node.content is not None:
+        cells = pl.concat([part.content for part in parts if part.content is not None])
+        rows = _with_content(source, kind, node, rows, cells.filter(pl.Series(keep)))
     if node.amends is None:
         return rows
     return replace(rows, replaced=_replaced(source, kind, rows, parts, keep))
@@ -132,7 +152,8 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
     time, known, until = named("time"), named("known"), named("until")
     code = None if node.columns else named("code")
     value, unit = (None, None) if node.columns else (named("value"), named("unit"))
-    wanted = [c for c in (time, known, until, code, value, unit, node.row, node.amends) if c is not None]
+    extra = (node.row, node.amends, node.content, node.study)
+    wanted = [c for c in (time, known, until, code, value, unit, *extra) if c is not None]
     view = source.view(table, [*wanted, *(node.columns or ())], node.where)
     who = view.who(patients.ids)
     seen, happened, begun, good = _times(view, node, patients, who, time, known)
@@ -147,8 +168,7 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
         words = pl.Series(list(node.columns.values()), dtype=pl.String)[column]
         words = words.zip_with(words != "", _kept(source.spec, name))
     else:
-        assert code is not None
-        every = text(view.column(code))
+        every = text(view.column(code)) if code else pl.Series([kind]).new_from_index(0, len(view))
         view.refuse(every.is_null().to_numpy(), "no code")
         row = np.flatnonzero(good & every.is_not_null().to_numpy())
         name = every[row]
@@ -169,6 +189,8 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
         bad=bad,
         row_id=ids(view.column(node.row))[row] if node.row else None,
         amends=ids(view.column(node.amends))[row] if node.amends else None,
+        content=ids(view.column(node.content))[row].rename("content") if node.content else None,
+        study=ids(view.column(node.study))[row].rename("study") if node.study else None,
     )
 
 
@@ -244,6 +266,36 @@ def _until(parts: list[_Part]) -> np.ndarray | None:
     if all(part.until is None for part in parts):
         return None
     return np.concatenate([np.full(len(p.row), FOREVER) if p.until is None else p.until for p in parts])
+
+
+def _studies(source: Source, parts: list[_Part]) -> np.ndarray | None:
+    """One number a study, the same in every kind; -1 = none."""
+    if parts[0].study is None:
+        return None
+    cells = pl.concat([part.study for part in parts if part.study is not None])
+    for word in cells.drop_nulls().unique().sort():
+        source.studies.setdefault(word, len(source.studies))
+    if not source.studies:
+        return np.full(len(cells), -1)
+    return cells.replace_strict(source.studies, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy()
+
+
+def _with_content(source: Source, kind: str, node: NodeSpec, rows: Rows, cells: pl.Series) -> Rows:
+    """The rows that have a picture or a text, one a frame or slice; others are refused with the reason."""
+    from gnnpatient.cohort import content
+
+    how = content.How(source.cache, source.device, source.embed, source.tell)
+    if node.file is not None:
+        found = content.read_pictures(kind, node, cells, source.folder, how)
+    else:
+        found = content.read_texts(kind, node, cells, how)
+    why = np.array(found.why, dtype=object)
+    for reason in sorted(set(found.why) - {""}):
+        source.refuse(rows.source[why == reason], reason)
+    source.flags += found.flags
+    source.encoders[kind] = found.encoder
+    rows = rows.only(found.item)
+    return replace(rows, vector=found.vector, matrix=found.matrix)
 
 
 def _replaced(source: Source, kind: str, rows: Rows, parts: list[_Part], keep: np.ndarray) -> np.ndarray:

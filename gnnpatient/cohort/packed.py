@@ -29,6 +29,10 @@ class Events:
         None  # (row,) int64 seconds: when it ended, FOREVER = not yet; hidden until then
     )
     replaced: np.ndarray | None = None  # (row,) int64 seconds: from when on an amendment stands in its place
+    vector: np.ndarray | None = (
+        None  # (row,) int32: row of Cohort.vectors[kind], what a picture or a text says
+    )
+    study: np.ndarray | None = None  # (row,) int64: what rows of several kinds share, -1 = none
 
     def __len__(self) -> int:
         return len(self.known)
@@ -124,7 +128,8 @@ def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
     """
     value = np.where(np.isnan(rows.value), np.float32(np.nan), rows.value) + np.float32(0)  # one nan, one 0
     bits = value.view(np.int32)
-    columns = (rows.patient, rows.known, rows.happened - rows.known, rows.code, bits)
+    columns = [rows.patient, rows.known, rows.happened - rows.known, rows.code, bits]
+    columns += [column for column in (rows.vector, rows.study) if column is not None]
     order = sort(*columns)
     repeat = np.zeros(len(order), bool)
     repeat[1:] = np.logical_and.reduce([np.diff(column[order]) == 0 for column in columns])
@@ -146,6 +151,8 @@ def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
         np.zeros(len(keep), np.int32),
         longest(rows.until),
         longest(rows.replaced),
+        None if rows.vector is None else rows.vector[keep],
+        None if rows.study is None else rows.study[keep],
     )
     return events, rows.source[keep], rows.source[order[repeat]]
 

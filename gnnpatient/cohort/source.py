@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -178,6 +178,12 @@ class Source:
     schemas: dict[str, Any] = field(default_factory=dict)  # pl.Schema, which the checker of types cannot read
     accounts: dict[str, Account] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
+    studies: dict[str, int] = field(default_factory=dict)  # study key -> its number, over all kinds
+    encoders: dict[str, str] = field(default_factory=dict)  # of each kind with pictures or texts
+    cache: Path | None = None  # folder of embeddings
+    device: str = "auto"
+    embed: bool = True  # False: pictures and texts are opened and counted, not embedded
+    tell: Callable[[str, int, int], None] | None = None  # progress: what, done, of how many
     steps: list[list[Any]] = field(default_factory=list)  # of eligibility: what, how many patients
 
     @cached_property

@@ -228,8 +228,31 @@ class HierarchySpec(Record):
         return self
 
 
+class LinkSpec(Record):
+    """An edge to the nodes of another kind that have the same study; it exists when both ends are visible."""
+
+    describes: str | None = Field(default=None, description="kind that this one describes, as a report does")
+    measures: str | None = Field(default=None, description="kind that this one measures, as a region does")
+    by: Literal["study"] = Field(default="study", description="what both have in common")
+
+    @model_validator(mode="after")
+    def _one(self) -> LinkSpec:
+        if (self.describes is None) == (self.measures is None):
+            raise Refused("a link names one kind: { describes = KIND } or { measures = KIND }")
+        return self
+
+    @property
+    def rule(self) -> str:
+        return "describes" if self.describes is not None else "measures"
+
+    @property
+    def kind(self) -> str:
+        return self.describes or self.measures or ""
+
+
 class NodeSpec(Record):
-    """One kind of node: a long table (code, value), a wide one (columns), or ancestors of another kind."""
+    """One kind of node: rows of a long table (code, value) or of a wide one (columns), pictures (file), texts
+    (text), or the ancestors of another kind's codes (of)."""
 
     table: str | None = Field(default=None, description="file; default: every table of the format")
     where: Where = Field(default={}, description='only these rows, as in { code = "LAB//*" }')
@@ -253,6 +276,27 @@ class NodeSpec(Record):
     columns: dict[str, str] | None = Field(
         default=None, description="wide table: column = code, text = unit; an empty cell makes no node"
     )
+    file: str | None = Field(default=None, description="pictures: column with the name of the file")
+    root: str = Field(default=".", description="pictures: the folder they lie in; nothing outside is opened")
+    steps: Names = Field(
+        default=("stretch",), description="pictures: what is done before embedding: none, stretch, clahe"
+    )
+    slices: int = Field(default=8, ge=1, description="pictures: how many slices of a volume become nodes")
+    text: str | None = Field(
+        default=None, description="texts: column with the text; a blank one makes no node"
+    )
+    mask: Names = Field(
+        default=(), description="texts: words and phrases that tell the outcome; masked before embedding"
+    )
+    deidentify: bool = Field(
+        default=False, description="texts: mask ids, dates, phone numbers before embedding; no guarantee"
+    )
+    embed: str | None = Field(
+        default=None, description="pictures and texts: the encoder, by name or as a folder"
+    )
+    study: str | None = Field(
+        default=None, description="column: what rows of several kinds have in common, for links"
+    )
     row: str | None = Field(default=None, description="column: the id of this row, for amendments")
     amends: str | None = Field(
         default=None, description="column: the id of the row whose place this one takes, once it is known"
@@ -264,17 +308,35 @@ class NodeSpec(Record):
     of: str | None = Field(
         default=None, description="instead of a table: the ancestors of that kind's codes, joined by is_a"
     )
-    edges: Names = Field(default=("at",), description="edge rules: at, next, same")
+    edges: Annotated[tuple[str | LinkSpec, ...], Field(strict=False)] = Field(
+        default=("at",), description="edge rules: at, next, same, { describes = KIND }, { measures = KIND }"
+    )
 
     @field_validator("edges")
     @classmethod
-    def _rules(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+    def _rules(cls, rules: tuple[str | LinkSpec, ...]) -> tuple[str | LinkSpec, ...]:
         for rule in rules:
-            if rule not in ("at", "next", "same"):
+            if isinstance(rule, str) and rule not in ("at", "next", "same"):
                 raise Refused(f"edges: unknown rule {rule!r}{near(rule, ('at', 'next', 'same'))}")
         if "at" not in rules:
             raise Refused(f"edges = {list(rules)}; without 'at' these nodes would not reach the patient")
-        return tuple(rule for rule in ("at", "next", "same") if rule in rules)
+        plain = tuple(rule for rule in ("at", "next", "same") if rule in rules)
+        return (*plain, *(rule for rule in rules if not isinstance(rule, str)))
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The edge rules that need no other kind: at, next, same."""
+        return tuple(rule for rule in self.edges if isinstance(rule, str))
+
+    @property
+    def links(self) -> tuple[LinkSpec, ...]:
+        """The edges to another kind."""
+        return tuple(rule for rule in self.edges if not isinstance(rule, str))
+
+    @property
+    def content(self) -> str | None:
+        """The column with what is embedded."""
+        return self.file or self.text
 
     @model_validator(mode="after")
     def _whole(self) -> NodeSpec:
@@ -289,6 +351,18 @@ class NodeSpec(Record):
             raise Refused("value and unit belong to a long table; in columns = {...} the text is the unit")
         if self.columns == {}:
             raise Refused("columns = {} names no column")
+        if self.file is not None and self.text is not None:
+            raise Refused("file and text are two kinds of node; give each its own [nodes.KIND]")
+        if (self.content is None) != (self.embed is None):
+            raise Refused("pictures (file) and texts (text) need embed = ENCODER, and nothing else does")
+        if self.content is not None and self.columns is not None:
+            raise Refused("columns = {...} is a wide table of numbers; a picture or a text is no number")
+        if self.text is None and (self.mask or self.deidentify):
+            raise Refused("mask and deidentify belong to text = COLUMN")
+        if self.file is None and self.model_fields_set & {"root", "steps", "slices"}:
+            raise Refused("root, steps and slices belong to file = COLUMN")
+        if self.links and self.study is None:
+            raise Refused("a link by study needs study = COLUMN")
         if (self.row is None) != (self.amends is None):
             raise Refused("an amendment needs both: row = COLUMN with a row's id, amends = COLUMN naming one")
         if self.level is not None and self.hierarchy is None:
@@ -558,7 +632,7 @@ class GraphSpec(Record):
                 raise Refused(
                     f'nodes.{name}.time: this key is needed; untimed = "origin" does without (day 0)'
                 )
-            if node.code is None and node.columns is None:
+            if node.code is None and node.columns is None and node.content is None:
                 raise Refused(
                     f"nodes.{name}: a node needs either code = COLUMN (long table) or columns = {{...}}"
                 )
@@ -581,6 +655,8 @@ class GraphSpec(Record):
         }
         for name, node in self.nodes.items():
             known(f"nodes.{name}.hierarchy", node.hierarchy, self.hierarchies)
+            for link in node.links:
+                known(f"nodes.{name}.edges", link.kind, [n for n, o in self.nodes.items() if o.study])
             if node.of is not None:
                 known(f"nodes.{name}.of", node.of, [n for n, o in self.nodes.items() if o.of is None])
                 if node.hierarchy is None:
@@ -633,8 +709,9 @@ class GraphSpec(Record):
         pairs = [
             (kind, rule, "timepoint" if rule == "at" else kind)
             for kind, node in self.nodes.items()
-            for rule in node.edges
+            for rule in node.rules
         ]
+        pairs += [(kind, link.rule, link.kind) for kind, node in self.nodes.items() for link in node.links]
         pairs += [(node.of, "is_a", kind) for kind, node in self.nodes.items() if node.of is not None]
         pairs += [("timepoint", "of", "patient"), ("timepoint", "next", "timepoint")]
         return tuple(e for s, rule, t in pairs for e in ((s, rule, t), (t, f"rev_{rule}", s)))

@@ -12,9 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.errors import Refused
-from gnnpatient.graphs import Graphs
+from gnnpatient.graphs import Graphs, Nodes
 
 YEAR = 365.25
+ENOUGH = 10  # vectors of a kind to learn from; of fewer a model could hold one patient's picture
+AXES = 64  # principal axes that are kept of a kind's vectors, at most
 LIMIT = 4.0  # standard deviations beyond which a value says no more than "extreme"
 OTHER, MISSING = 0, 1  # rows of a category's embedding before its levels
 
@@ -98,6 +100,7 @@ class Vocabulary:
     levels: Mapping[str, tuple[str, ...]]  # per category; embedded after "other" and "missing"
     values: Mapping[str, Scale]  # per event kind, a scale a code; "patient": a scale a number
     times: Mapping[str, Scale]  # per event kind, "timepoint" and "patient": log1p(days) and years
+    vectors: Mapping[str, tuple[int, int]]  # per kind with pictures or texts: columns, kept axes
 
     def __post_init__(self) -> None:
         columns = {kind: len(names) for kind, names in self.codes.items()} | {"patient": len(self.numbers)}
@@ -123,6 +126,7 @@ class Vocabulary:
             "levels": {name: list(levels) for name, levels in self.levels.items()},
             "values": scales(self.values),
             "times": scales(self.times),
+            "vectors": {kind: list(sizes) for kind, sizes in self.vectors.items()},
         }
 
     @staticmethod
@@ -136,6 +140,7 @@ class Vocabulary:
             levels={name: tuple(levels) for name, levels in data["levels"].items()},
             values=scales(data["values"]),
             times=scales(data["times"]),
+            vectors={kind: (sizes[0], sizes[1]) for kind, sizes in data["vectors"].items()},
         )
 
 
@@ -162,7 +167,43 @@ def fit_vocabulary(graphs: Graphs) -> Vocabulary:
     for kind, days in spans.items():
         column = torch.arange(2, device=days.device).expand(len(days), 2)
         times[kind] = Scale.fit(_times(days).flatten(), column.flatten(), 2, log=False)
-    return Vocabulary(codes=codes, numbers=graphs.numbers, levels=levels, values=values, times=times)
+    seen = {kind: graphs[kind].vector for kind in events}
+    vectors = {k: _axes(vector) for k, vector in seen.items() if vector.shape[1] and len(vector) >= ENOUGH}
+    return Vocabulary(
+        codes=codes, numbers=graphs.numbers, levels=levels, values=values, times=times, vectors=vectors
+    )
+
+
+def _axes(vector: Float[Tensor, "node feature"]) -> tuple[int, int]:
+    """Columns of a vector, and how many principal axes are kept: few vectors bear few."""
+    return vector.shape[1], max(1, min(vector.shape[1], AXES, len(vector) // 4))
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """Where the training vectors of a kind lie: z = (vector - mean) @ axes, of unit variance each."""
+
+    mean: Float[Tensor, " feature"]
+    axes: Float[Tensor, "feature axis"]
+
+    @staticmethod
+    def fit(vector: Float[Tensor, "node feature"], size: int) -> Basis:
+        """The leading principal axes of the standardised columns (Jolliffe 2002), each of variance 1."""
+        x = vector.double()
+        mean, std = x.mean(0), x.std(0, correction=0)
+        x = (x - mean) / std.clamp(min=1e-9 + 1e-6 * mean.abs())
+        _, value, axes = torch.linalg.svd(x, full_matrices=False)
+        spread = value[:size] / len(x) ** 0.5
+        weight = axes[:size].T / spread.clamp(min=1e-3 * float(spread[0]) + 1e-9)
+        found = torch.zeros(vector.shape[1], size, dtype=torch.float64, device=vector.device)
+        found[:, : weight.shape[1]] = weight / std.clamp(min=1e-9 + 1e-6 * mean.abs())[:, None]
+        sign = torch.sign(found.sum(0))  # an axis and its opposite are the same: take the one that sums up
+        return Basis(mean.float(), (found * torch.where(sign == 0, 1.0, sign)).float())
+
+
+def fit_bases(graphs: Graphs, vocabulary: Vocabulary) -> dict[str, Basis]:
+    """The basis of each kind with vectors; hand it training graphs only."""
+    return {kind: Basis.fit(graphs[kind].vector, size) for kind, (_, size) in vocabulary.vectors.items()}
 
 
 @lru_cache(maxsize=256)
@@ -193,6 +234,12 @@ class Encode(nn.Module):
         self.open = nn.Parameter(torch.zeros(len(vocabulary.codes), channels))
         self.level = nn.ParameterList(_rows(2, len(names), channels) for names in vocabulary.levels.values())
         self.time = nn.ModuleList(nn.Linear(2, channels) for _ in vocabulary.kinds[:-1])
+        self.vector = nn.ModuleList(
+            nn.Linear(k, channels, bias=False) for _, k in vocabulary.vectors.values()
+        )
+        for i, (size, k) in enumerate(vocabulary.vectors.values()):
+            self.register_buffer(f"_mean_{i}", torch.zeros(size))
+            self.register_buffer(f"_axes_{i}", torch.zeros(size, k))
         self.static = nn.Linear(2 + 2 * len(vocabulary.numbers), channels)
         for kind, scale in vocabulary.values.items():
             self.register_buffer(self._buffer("value", kind), scale.table(), persistent=False)
@@ -223,7 +270,45 @@ class Encode(nn.Module):
         weight = torch.cat([time.weight, self.missing[i, :, None]], 1)
         x = nn.functional.linear(feature, weight, time.bias) + nodes.open[:, None] * self.open[i]
         slope = nn.functional.pad(self.slope[i], (0, 0, 1, 0))  # the values of unknown codes share no unit
-        return x + _take(self.code[i], code) + z[:, None] * _take(slope, code)
+        x = x + _take(self.code[i], code) + z[:, None] * _take(slope, code)
+        if kind in self.vocabulary.vectors:
+            place = tuple(self.vocabulary.vectors).index(kind)
+            x = x + cast(nn.Linear, self.vector[place])(self.content(kind, nodes))
+        return x
+
+    def start(self, bases: Mapping[str, Basis]) -> None:
+        """Lay the vectors of each kind on the axes of the training vectors."""
+        for i, kind in enumerate(self.vocabulary.vectors):
+            self.get_buffer(f"_mean_{i}").copy_(bases[kind].mean)
+            self.get_buffer(f"_axes_{i}").copy_(bases[kind].axes)
+
+    def content(self, kind: str, nodes: Nodes) -> Float[Tensor, "node axis"]:
+        """What the pictures or texts say, on the training axes; zeros where another encoder made them."""
+        i = tuple(self.vocabulary.vectors).index(kind)
+        mean, axes = self.get_buffer(f"_mean_{i}"), self.get_buffer(f"_axes_{i}")
+        if nodes.vector.shape[1] != len(mean):
+            return axes.new_zeros(len(nodes), axes.shape[1])
+        return ((nodes.vector - mean) @ axes).clamp(-LIMIT, LIMIT)
+
+    def _two_latest(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask two_axes"]:
+        """The latest content of a kind (of one moment the mean), and its change from the one before."""
+        k = self.vocabulary.vectors[kind][1]
+        none = graphs.statics.at.new_zeros(len(graphs), k)
+        if kind not in graphs.nodes or not len(nodes := graphs[kind]):
+            return torch.cat([none, none], 1)
+        z, never = self.content(kind, nodes), torch.full_like(graphs.statics.at, torch.inf)
+
+        def mean_of(rows: Tensor) -> Tensor:
+            owner = nodes.owner[rows]
+            total = none.index_add(0, owner, z[rows])
+            return total / torch.bincount(owner, minlength=len(graphs)).clamp(min=1)[:, None]
+
+        first = never.scatter_reduce(0, nodes.owner, nodes.age, "amin")
+        newest = nodes.age == first[nodes.owner]
+        second = never.scatter_reduce(0, nodes.owner[~newest], nodes.age[~newest], "amin")
+        before = nodes.age == second[nodes.owner]
+        change = (mean_of(newest) - mean_of(before)) * second.isfinite()[:, None]
+        return torch.cat([mean_of(newest), change], 1)
 
     def _patient(self, graphs: Graphs) -> Float[Tensor, "ask channel"]:
         time = self.times("patient", graphs.statics.at)
@@ -258,7 +343,8 @@ class Encode(nn.Module):
     def last_observation(self, graphs: Graphs) -> Float[Tensor, "ask feature"]:
         """The last value of every known code and the statics, for a linear path beside the message passing.
 
-        In order: per kind z of each code and whether it was ever seen, z and given flag of the static
+        In order: per kind z of each code and whether it was ever seen, of each kind with pictures or texts
+        the latest content and its change from the one before, z and given flag of the static
         numbers, levels one-hot, the time since the latest timepoint and since the patient's origin.
         Missing: z 0, flag 0.
         """
@@ -271,6 +357,7 @@ class Encode(nn.Module):
                 value = age = graphs.statics.at.new_full((len(graphs), len(known) - 1), torch.nan)
             z = standardise(value, self._scale("value", kind)[:, None, 1:].expand(3, *value.shape))
             parts += [_given(z)[0], age.isfinite().to(z.dtype)]
+        parts += [self._two_latest(kind, graphs) for kind in self.vocabulary.vectors]
         parts += _given(self.numbers(graphs))
         for table, level in zip(self.level, self.levels(graphs), strict=True):
             parts.append(nn.functional.one_hot(level, len(table)).to(graphs.statics.at.dtype))
@@ -286,6 +373,7 @@ class Encode(nn.Module):
         columns = sum(len(names) - 1 for names in self.vocabulary.codes.values()) + len(
             self.vocabulary.numbers
         )
+        columns += sum(k for _, k in self.vocabulary.vectors.values())
         return 2 * columns + sum(2 + len(levels) for levels in self.vocabulary.levels.values()) + 4
 
 

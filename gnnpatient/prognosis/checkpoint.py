@@ -42,6 +42,7 @@ class VocabularyConfig(Closed):
     levels: dict[str, list[str]]
     values: dict[str, ScaleConfig]
     times: dict[str, ScaleConfig]
+    vectors: dict[str, list[int]]
 
 
 class HeadConfig(Closed):

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from gnnpatient.cohort.build import build_graphs
+from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file
 from gnnpatient.graphs import Graphs
 from gnnpatient.metrics import aalen_johansen, censoring
-from gnnpatient.model.encode import fit_vocabulary
+from gnnpatient.model.encode import fit_bases, fit_vocabulary
 from gnnpatient.model.heads import SurvivalConfig
 from gnnpatient.model.model import ModelConfig, PatientGNN
 from gnnpatient.prognosis.checkpoint import (
@@ -56,12 +57,15 @@ class FitConfig:
     lr: float = 4e-3
     weight_decay: float = 0.05
     ridge: float = 5.0  # penalty on the squared coefficients of the linear path, beside a sum over patients
+    kind_dropout: float = 0.0  # chance of each kind of node to be hidden from a batch: modality dropout
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("members", "epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise Refused(f"{name} {getattr(self, name)}; 1 or more would do")
+        if not 0 <= self.kind_dropout < 1:
+            raise Refused(f"kind_dropout {self.kind_dropout}; from 0 to below 1 would do")
         for name, least in (("lr", 1e-12), ("weight_decay", 0), ("ridge", 0)):
             if not least <= getattr(self, name) < math.inf:
                 raise Refused(f"{name} {getattr(self, name)}; {'above' if least else 'at least'} 0 would do")
@@ -175,7 +179,9 @@ def fit_modules(
     latest = ends[
         np.append(np.diff(landmarks.patient[ends]) != 0, True)
     ]  # each patient's last ask holds all rows
-    vocabulary = fit_vocabulary(build_graphs(landmarks[latest]))
+    whole = build_graphs(landmarks[latest])
+    vocabulary = fit_vocabulary(whole)
+    bases = fit_bases(whole, vocabulary)
     groups = len(np.unique(landmarks.groups))
     if groups < 2:
         raise Refused(f"{groups} patient or group to train on; early stopping needs at least two")
@@ -187,6 +193,7 @@ def fit_modules(
         with torch.random.fork_rng():
             torch.manual_seed(_seed(config.seed, member))
             module = PatientGNN(model, vocabulary, landmarks.cohort.spec.edge_types, heads)
+            module.encode.start(bases)
             for name, table in null.items():
                 free = np.concatenate([[1.0], table[0, :-1]]).clip(1e-6)
                 hazard = np.diff(table[1:], prepend=0.0, axis=1) / free
@@ -212,6 +219,7 @@ class _Member:
     device: torch.device
     run: Path | None
     tell: Tell | None
+    parts: dict[tuple[str, ...], Cohort] = field(default_factory=dict)  # the cohort with some kinds alone
 
     def train(self, train: np.ndarray, held: np.ndarray) -> PatientGNN:
         """Train on the asks `train`, stop on the asks `held`, and return the module of the best epoch.
@@ -246,7 +254,8 @@ class _Member:
             for step in range(steps):
                 self._rate(optimizer, (epoch * steps + step) / (config.epochs * steps))
                 rows = draw(rng, config.batch_size)
-                loss = self._loss(self.module, build_graphs(self.landmarks[rows]).to(self.device), rows)
+                asks = self._some_hidden(self.landmarks[rows], rng)
+                loss = self._loss(self.module, build_graphs(asks).to(self.device), rows)
                 loss = loss + ridge * self.module.linear_penalty()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -270,6 +279,20 @@ class _Member:
                 self.tell(entry)
         self.module.load_state_dict(best)
         return self.module.eval()
+
+    def _some_hidden(self, asks: Landmarks, rng: np.random.Generator) -> Landmarks:
+        """In every second batch, each kind of node is hidden with the chance `kind_dropout`, as from patients
+        who lack it; at least one is left.
+        """
+        if not self.config.kind_dropout or rng.random() < 0.5:
+            return asks
+        kinds = tuple(asks.cohort.spec.nodes)
+        seen = rng.random(len(kinds)) >= self.config.kind_dropout
+        seen[rng.integers(len(kinds))] = True
+        left = tuple(kind for kind, here in zip(kinds, seen, strict=True) if here)
+        if left not in self.parts:
+            self.parts[left] = asks.cohort.only(left)
+        return Landmarks(self.parts[left], asks.patient, asks.at, asks.to)
 
     def _done(self, history: list[dict[str, Any]]) -> bool:
         if not history:

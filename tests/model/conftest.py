@@ -48,6 +48,8 @@ def make_graphs(
             owner=own,
             timepoint=timepoint,
             open=torch.arange(n) % 3 == 0,
+            row=torch.full((n,), -1),
+            vector=torch.zeros(n, 0),
         )
         at = torch.stack([torch.arange(n), timepoint])
         edges |= _both(kind, "at", "timepoint", at)
@@ -55,8 +57,9 @@ def make_graphs(
     index = torch.arange(len(owner))
     nothing = torch.full((len(owner),), torch.nan)
     age = 400 * torch.rand(len(owner), generator=draw)
+    code, shut, plain = torch.zeros_like(index), index < 0, torch.zeros(len(index), 0)
     nodes["timepoint"] = Nodes(
-        _ptr(owner, asks), torch.zeros_like(index), nothing, age, owner, index, index < 0
+        _ptr(owner, asks), code, nothing, age, owner, index, shut, index * 0 - 1, plain
     )
     edges |= _both("timepoint", "of", "patient", torch.stack([index, owner]))
     edges |= _both("timepoint", "next", "timepoint", _pairs(owner, draw))
@@ -86,6 +89,8 @@ def one(graphs: Graphs, ask: int) -> Graphs:
             owner=all_nodes.owner[mine] - ask,
             timepoint=all_nodes.timepoint[mine] - start["timepoint"],
             open=all_nodes.open[mine],
+            row=all_nodes.row[mine],
+            vector=all_nodes.vector[mine],
         )
     edges = {}
     for (source, name, target), edge in graphs.edges.items():

@@ -111,7 +111,17 @@ def test_readout_takes_the_latest_and_shares_ties():
     owner = torch.tensor([0, 0, 0, 2, 2])
     code = torch.zeros(5, dtype=torch.long)
     shut, points = torch.zeros(5, dtype=torch.bool), torch.arange(5)
-    nodes = Nodes(torch.tensor([0, 3, 3, 5]), code, torch.full((5,), torch.nan), age, owner, points, shut)
+    nodes = Nodes(
+        torch.tensor([0, 3, 3, 5]),
+        code,
+        torch.full((5,), torch.nan),
+        age,
+        owner,
+        points,
+        shut,
+        points * 0 - 1,
+        torch.zeros(5, 0),
+    )
     nothing = torch.zeros(3, 0)
     graphs = Graphs({"timepoint": nodes}, {}, Statics(nothing, nothing.long(), torch.zeros(3)), {}, (), {})
     x = {"timepoint": torch.arange(10.0).view(5, 2), "patient": torch.zeros(3, 2)}

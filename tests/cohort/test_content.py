@@ -1,0 +1,225 @@
+"""Pictures and texts as nodes: joined by study, one bad file costs one node, any kind may be missing."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gnnpatient.errors import Refused
+
+pytest.importorskip("PIL")
+
+TOML = """
+cohort = "c"
+[patient]
+table = "patients.csv"
+key = "pid"
+number = ["age"]
+[nodes.image]
+table = "images.csv"
+time = "day"
+known = "known"
+root = "images"
+file = "path"
+study = "acc"
+embed = "handmade"
+edges = ["at", "next"]
+[nodes.note]
+table = "notes.csv"
+time = "day"
+known = "signed"
+text = "text"
+study = "acc"
+embed = "hashed"
+mask = ["died"]
+edges = ["at", { describes = "image", by = "study" }]
+[nodes.lab]
+table = "labs.csv"
+time = "day"
+code = "code"
+value = "value"
+[outcomes.death]
+kind = "survival"
+table = "patients.csv"
+causes = { death = { time = "end", flag = "died" } }
+"""
+
+
+def draw(folder, n: int = 24, shuffle: int | None = None):
+    """Tables of n patients: a third lacks images, a third notes, a third labs; the first one has nothing."""
+    from PIL import Image
+
+    (folder / "images").mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    images, notes, labs = [], [], []
+    for i in range(1, n):
+        for k in range(2):
+            day, acc = 2.0 * k + i / 100, f"p{i}-{k}"
+            if i % 3 != 0:
+                pixels = (rng.random((32, 32)) * 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / "images" / f"{acc}.png")
+                images.append((f"p{i}", day, day + 0.25, f"{acc}.png", acc))
+            if i % 3 != 1:
+                said = "died" if k else "stable"
+                notes.append((f"p{i}", day, day + 0.5, f"Opacity grade {i % 5}, no effusion; {said}.", acc))
+            if i % 3 != 2:
+                labs.append((f"p{i}", day, "crp", round(float(rng.normal(10, 2)), 2)))
+    ends = [(f"p{i}", 40.0 + i, 10.0 + i, i % 2) for i in range(n)]
+    frames = {
+        "patients": pl.DataFrame(ends, schema=["pid", "age", "end", "died"], orient="row"),
+        "images": pl.DataFrame(images, schema=["pid", "day", "known", "path", "acc"], orient="row"),
+        "notes": pl.DataFrame(notes, schema=["pid", "day", "signed", "text", "acc"], orient="row"),
+        "labs": pl.DataFrame(labs, schema=["pid", "day", "code", "value"], orient="row"),
+    }
+    for name, frame in frames.items():
+        if shuffle is not None:
+            frame = frame.sample(fraction=1.0, shuffle=True, seed=shuffle)
+        frame.write_csv(folder / f"{name}.csv")
+    (folder / "c.toml").write_text(TOML)
+    return frames
+
+
+@pytest.fixture
+def reads(tmp_path):
+    from gnnpatient import read_cohort
+
+    def read(**how):
+        return read_cohort(tmp_path / "c.toml", tmp_path, **how)
+
+    return read
+
+
+def test_a_report_describes_its_image_once_both_are_known(reads, tmp_path):
+    from gnnpatient import build_graphs, open_cohort
+
+    draw(tmp_path)
+    cohort = reads()
+    again = open_cohort(cohort.save(tmp_path / "packed"))
+    for day, images, notes, edges in (
+        (0.1, 0, 0, 0),
+        (0.3, 1, 0, 0),
+        (0.6, 1, 1, 1),
+        (2.4, 2, 1, 1),
+        (9, 2, 2, 2),
+    ):
+        for one in (cohort, again):
+            graphs = build_graphs(one.at(day, patient="p2"))
+            assert (len(graphs["image"]), len(graphs["note"])) == (images, notes)
+            edge = graphs.edges["note", "describes", "image"]
+            assert (
+                edge.shape[1] == edges
+                and edge.tolist() == graphs.edges["image", "rev_describes", "note"].flip(0).tolist()
+            )
+    many = build_graphs(cohort.at(9, patient=["p2", "p5", "p8", "p1", "p3"] * 9))
+    source, target = many.edges["note", "describes", "image"]
+    assert len(source) == 9 * 3 * 2 and (many["note"].owner[source] == many["image"].owner[target]).all()
+    assert (many["note"].age[source] == many["image"].age[target]).all()  # of one study, so of one day
+    rows = many["image"].row.numpy()
+    assert (many["image"].vector.numpy() == cohort.vectors["image"][rows]).all()
+
+
+def test_the_order_of_rows_is_nothing(reads, tmp_path):
+    draw(tmp_path)
+    one = reads()
+    draw(tmp_path, shuffle=1)
+    two = reads()
+    for kind in ("image", "note"):
+        for name, column in one.events[kind].columns().items():
+            assert column.tobytes() == two.events[kind].columns()[name].tobytes(), (kind, name)
+        assert one.vectors[kind].tobytes() == two.vectors[kind].tobytes()
+
+
+def test_one_content_is_one_vector(reads, tmp_path):
+    draw(tmp_path)
+    whole = (tmp_path / "images" / "p1-0.png").read_bytes()
+    (tmp_path / "images" / "p1-1.png").write_bytes(whole)
+    cohort = reads()
+    events = cohort.events["image"]
+    mine = slice(*events.ptr[cohort.positions("p1")[0] :][:2])
+    assert len(set(events.vector[mine].tolist())) == 1 and len(events.vector[mine]) == 2
+    assert len(cohort.vectors["note"]) == 10  # five grades, stable or masked
+
+
+def test_one_bad_file_costs_one_node(reads, tmp_path):
+    frames = draw(tmp_path)
+    (tmp_path / "images" / "p2-0.png").write_bytes(b"not a picture")
+    (tmp_path / "images" / "p4-0.png").unlink()
+    outside = [("p5", 1.0, 1.0, name, "x") for name in ("../c.toml", "/etc/hostname", "~/x.png", "")]
+    more = pl.DataFrame(outside, schema=frames["images"].schema, orient="row")
+    pl.concat([frames["images"], more]).write_csv(tmp_path / "images.csv")
+    pl.concat(
+        [
+            frames["notes"],
+            pl.DataFrame([("p5", 1.0, 1.0, "  \t", "x")], schema=frames["notes"].schema, orient="row"),
+        ]
+    ).write_csv(tmp_path / "notes.csv")
+    for how in ({}, {"embed": False}):
+        cohort = reads(**how)
+        account = cohort.report["tables"]["images.csv"]
+        assert account["rows"] == account["used"] + sum(account["refused"].values())
+        assert account["used"] == len(frames["images"]) - 2 == len(cohort.events["image"])
+        assert sum(account["refused"].values()) == 6 and account["refused"]["picture: no such file"] == 1
+        assert account["refused"]["picture: leads out of the folder"] >= 2
+        assert cohort.report["tables"]["notes.csv"]["refused"] == {"blank text": 1}
+        assert any("masked that may tell an outcome" in flag for flag in cohort.report["flags"])
+    assert cohort.vectors["image"].shape[1] == 0
+
+
+def test_any_kind_may_be_missing(reads, tmp_path):
+    from gnnpatient import PrognosisModel, load_predictor
+
+    draw(tmp_path)
+    cohort = reads()
+    asks = cohort.landmarks(times=[0, 3, 6]).followed()
+    model = PrognosisModel(members=1, epochs=2, horizon=20.0, channels=8).fit(asks)
+    model.save_pretrained(tmp_path / "model")
+    answers = load_predictor(tmp_path / "model").forecast(asks)["death"].incidence
+    assert np.allclose(answers, model.forecast(asks)["death"].incidence) and np.isfinite(answers).all()
+    for kinds in ([], ["image"], ["note"], ["lab"], ["image", "lab"]):
+        seen = cohort.only(kinds)
+        asks = seen.at(5).followed()
+        whole = model.forecast(asks)["death"].incidence
+        alone = np.concatenate([model.forecast(asks[i])["death"].incidence for i in range(6)])
+        assert np.abs(alone - whole[:6]).max() < 1e-5 and np.allclose(whole.sum(1), 1)
+    held = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert held["model"]["vocabulary"]["vectors"]["image"][0] == cohort.vectors["image"].shape[1]
+
+
+def test_modality_dropout_hides_whole_kinds(reads, tmp_path):
+    from gnnpatient import PrognosisModel
+
+    draw(tmp_path)
+    asks = reads().landmarks(times=[0, 3, 6]).followed()
+
+    def fit(share):
+        choices = {"members": 1, "epochs": 3, "horizon": 20.0, "channels": 8, "batch_size": 16}
+        return PrognosisModel(**choices, kind_dropout=share).fit(asks).forecast(asks)["death"].incidence
+
+    assert (fit(None) == fit(0.2)).all() and not (fit(0.0) == fit(0.2)).all()
+    with pytest.raises(Refused, match="kind_dropout 1"):
+        fit(1.0)
+
+
+WRONG = [
+    ('embed = "handmade"\n', "", r"need embed = ENCODER"),
+    ('text = "text"\n', 'text = "text"\nfile = "x"\n', "two kinds of node"),
+    ('value = "value"', 'value = "value"\nembed = "hashed"', "nothing else does"),
+    ('value = "value"', 'value = "value"\nmask = ["x"]', "belong to text"),
+    ('value = "value"', 'value = "value"\nroot = "x"', "belong to file"),
+    ('describes = "image"', 'describes = "imag"', "'imag' is not there; did you mean 'image'"),
+    ('describes = "image"', 'describes = "lab"', "'lab' is not there"),
+    ('describes = "image"', 'explains = "image"', "explains"),
+    ('study = "acc"\nembed = "hashed"', 'embed = "hashed"', "needs study = COLUMN"),
+    ('embed = "handmade"', 'embed = "handmaid"', "handmaid"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), WRONG)
+def test_a_wrong_spec_is_refused_in_one_line(reads, tmp_path, old, new, message):
+    draw(tmp_path)
+    assert old in TOML
+    (tmp_path / "c.toml").write_text(TOML.replace(old, new, 1))
+    with pytest.raises(Refused, match=message) as error:
+        reads()
+    assert "\n" not in str(error.value)
