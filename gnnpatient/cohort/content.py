@@ -82,8 +82,8 @@ def read_pictures(kind: str, node: NodeSpec, names: pl.Series, folder: Path, how
     clashes = imaging.conflicts(list(paths.values()))
     flags["pair(s) of files with one SOPInstanceUID and two contents; both kept"] += len(clashes)
     for name, reason in bad.items():
-        for i in np.flatnonzero((names == name).fill_null(False).to_numpy()):
-            why[i] = f"picture: {reason}"
+        for row in np.flatnonzero((names == name).fill_null(False).to_numpy()).tolist():
+            why[row] = f"picture: {reason}"
     return _content(kind, names, frames, made, why, flags, "picture")
 
 

@@ -380,6 +380,8 @@ def one_graph(cohort, rows: list[Fact], patient: int, at: int):
         data[kind].age = torch.tensor([(at - t) / DAY for t in happened], dtype=torch.float32)
         data[kind].timepoint = torch.tensor(timepoint, dtype=torch.long)
         data[kind].open = torch.tensor(open_, dtype=torch.bool)
+        data[kind].row = torch.full((len(happened),), -1)  # no kind here has pictures or texts
+        data[kind].vector = torch.zeros(len(happened), 0)
     data["patient"].number = torch.from_numpy(np.array(cohort.number[[patient]]))
     data["patient"].category = torch.from_numpy(np.array(cohort.category[[patient]])).long()
     data["patient"].at = torch.tensor([at / DAY], dtype=torch.float32)
