@@ -183,7 +183,7 @@ def poison(rows: dict, day: float, how: str, rng: random.Random) -> dict:
     return out
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(tables, st.sampled_from(["change", "delete"]), st.randoms(use_true_random=False))
 def test_the_future_cannot_be_seen(rows, how, rng):
     from gnnpatient import build_graphs

@@ -188,7 +188,7 @@ def survival(tables, who: str, form: str, parts: bool) -> tuple[int, int]:
     return (event, time) if time <= last else (0, last)
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(tables, st.sampled_from(list(EXITS)), st.booleans(), st.booleans())
 def test_survival(rows, form, parts, own):
     """Columns, lists of parts, rows of an event table, codes; every form of exit, of patient or outcome."""
@@ -233,7 +233,7 @@ hide = ["H*"]
 """
 
 
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(tables, st.sampled_from(["0d", "12h", "1d"]), st.sampled_from(["none", "column"]))
 def test_diagnosis_in_a_table(rows, gap, form):
     cohort = read(rows, diagnosis_in_table(gap), EXITS[form])
@@ -265,7 +265,7 @@ hide = ["H*", "na"]
 """
 
 
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(tables, st.sampled_from(["0d", "1d"]), st.sampled_from([1, 2.5]))
 def test_diagnosis_by_codes(rows, gap, horizon):
     """Yes: a code is known within the horizon. No: observed up to it without one. Else not looked for."""
@@ -391,7 +391,7 @@ def followed(rows) -> list[Row]:
     return [row for row in facts(rows["lab"]) if row.code in ("k", "K [1/l]")]
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(tables, st.sampled_from(list(RULES)), st.booleans(), st.sampled_from([1, 3]))
 def test_time_until_worse(rows, name, gone, horizon):
     said, worse = RULES[name]
@@ -433,7 +433,7 @@ horizon = "{horizon}d"
         assert found["after"] <= found["time"]
 
 
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(tables, st.sampled_from(["value", "change"]), st.booleans(), st.sampled_from([0.5, 1.5]))
 def test_value_and_change(rows, target, gone, window):
     outcome = f"""
@@ -554,7 +554,7 @@ def test_gone_by_the_day_that_is_asked_for(died, to, gone):
 # ---- who may be asked
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(tables, st.sampled_from(ASKED), st.randoms(use_true_random=False))
 def test_who_may_be_asked_does_not_depend_on_what_comes_later(rows, day, rng):
     """Later rows decide what came of an ask, never whether it is asked.

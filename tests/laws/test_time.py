@@ -445,12 +445,12 @@ def test_immortal_time_by_a_model_of_other_patients(immortal):
 
     cohort, _, _, _ = immortal
     X = cohort.landmarks(times=DAYS).followed("death")
-    train, test = X[X.patient % 2 == 0], X[X.patient % 2 == 1]
+    train, test = X[X.patient % 4 == 0], X[X.patient % 4 == 1]
     cox = StackedCox(horizon=WINDOW, landmarks=len(DAYS)).fit(train)
     risk = cox.forecast(test)["death"].risk(horizon=WINDOW)
     drug = test.to_frame()["drug.dose"].to_numpy() > 0
     y = test.outcome("death")
     died = (y["time"] <= WINDOW) & (y["event"] == 1)
     for mine in (drug, ~drug):
-        assert died[mine].sum() > 100 and holds_one(died[mine].sum(), risk[mine].sum())
+        assert died[mine].sum() > 50 and holds_one(died[mine].sum(), risk[mine].sum())
     assert abs(np.log(risk[drug].mean() / risk[~drug].mean())) < 0.25
