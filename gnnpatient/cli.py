@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from gnnpatient.cohort.cohort import Cohort
     from gnnpatient.cohort.landmarks import Landmarks
+    from gnnpatient.cohort.ward import Truth
     from gnnpatient.prognosis.forecast import Forecast, Predictor
     from gnnpatient.prognosis.run import Run
     from gnnpatient.study.evaluate import Evaluation
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 DAY, YEAR = 86_400, 365.25
 NOTICE = "Research use only. Not a medical device."
 CODES_SHOWN = 60  # in `check`
+DEMOS = {"pbc": ("3y", "2y,5y"), "ward": ("5d", "10d,20d")}  # when a patient is asked about, how far ahead
+WARD = 600  # patients of the ward that `demo` makes
 SHOWN = ("auc", "brier", "oe")  # of each horizon; scaled_ibs of each landmark
 
 app = typer.Typer(
@@ -546,6 +549,7 @@ def _evaluate(
     at: Sequence[float] | None,
     horizons: Sequence[float] | None,
     by: Sequence[str],
+    truth: Truth | None = None,
 ) -> tuple[Evaluation, list[str]]:
     """The figures, and what has to be said beside them."""
     import numpy as np
@@ -604,6 +608,10 @@ def _evaluate(
         raise Refused(f"outcome {name!r}: causes {', '.join(causes)}; the model has {', '.join(head.causes)}")
     models["null"] = study.Null(name, causes, np.array(head.times), predictor.null[name])
     grid = np.unique(np.concatenate([np.linspace(0, times[-1], 61)[1:], times]))
+    if truth is not None:
+        from gnnpatient.study.oracle import Oracle
+
+        models["oracle"] = Oracle(name, causes, grid, truth.risk)
     part: tuple[Mapping[str, study.Model], Landmarks] = (models, X)
     scored = study.Scored.of([part], name, grid)
     return study.evaluate(
@@ -906,7 +914,7 @@ def export(
 
 @app.command()
 def demo(
-    cohort: Annotated[str, typer.Option(help="shipped cohort: pbc")] = "pbc",
+    cohort: Annotated[str, typer.Option(help="pbc, or ward: made up, with pictures and reports")] = "pbc",
     out: Annotated[Path, typer.Option("--out", help="folder for what it makes")] = Path("gnnpatient-demo"),
 ) -> None:
     """The whole way on a shipped cohort: read, pack, fit, score, ask one patient, draw a picture.
@@ -916,20 +924,21 @@ def demo(
     import numpy as np
 
     from gnnpatient.cohort.cohort import open_cohort
-    from gnnpatient.cohort.datasets import DATA
     from gnnpatient.cohort.spec import near
     from gnnpatient.prognosis.checkpoint import load_predictor
 
-    shipped = sorted(p.name for p in DATA.iterdir() if p.is_dir())
-    if cohort not in shipped:
-        raise Refused(f"no shipped cohort {cohort!r}{near(cohort, shipped)}")
+    if cohort not in DEMOS:
+        raise Refused(f"no shipped cohort {cohort!r}{near(cohort, DEMOS)}")
+    at, horizons = DEMOS[cohort]
     packed, run, picture = out / "cohort", out / "run", out / "patient.png"
-    say(f"1  gnnpatient check {cohort}    read the tables, check every row")
-    read = tables_of(cohort, None)
+    data, truth = (None, None) if cohort != "ward" else _ward(out / "data")
+    where = "" if data is None else f" --data {data}"
+    say(f"1  gnnpatient check {cohort}{where}    read the tables, check every row")
+    read = tables_of(cohort, data, cache=None if data is None else out / "cache")
     rows = sum(t["rows"] for t in read.report["tables"].values())
     refused = sum(sum(t["refused"].values()) for t in read.report["tables"].values())
     say(f"   {rows} rows, {refused} refused, {len(read)} patients")
-    say(f"2  gnnpatient pack {cohort} --out {packed}    write them as columns")
+    say(f"2  gnnpatient pack {cohort}{where} --out {packed}    write them as columns")
     if packed.exists():
         if open_cohort(packed).spec.hash != read.spec.hash:
             raise Refused(f"{packed}: another cohort; give --out a new folder")
@@ -939,18 +948,20 @@ def demo(
     say(f"3  gnnpatient fit {packed} --out {run}    train 5 networks, a fifth of the patients held out")
     fitted = _fit(packed, run, {}, resume=True)
     say(f"4  gnnpatient evaluate {run} {packed}    score the held-out patients, beside Cox and the null")
-    found, words = _evaluate(run, packed, None, None, None, [])
+    found, words = _evaluate(run, packed, None, None, None, [], truth)
     for line in words:
         say(f"   {line}")
     _show(found, ("auc",), means_only=True)
+    if truth is not None:
+        say("oracle: the true risk, from what lies behind all kinds of rows, missing or not")
     opened, predictor = open_cohort(packed), load_predictor(run)
     name = _outcome(predictor, opened, None)
-    held = opened.landmarks(np.array(fitted.test), [3 * YEAR]).followed(name)
+    held = opened.landmarks(np.array(fitted.test), [days(at)]).followed(name)
     cause = opened.survival(name).causes[-1]
     risk = predictor.forecast(held)[name].risk(cause)
     patient = str(held.ids[risk.argsort()[len(risk) * 9 // 10]])
-    say(f"5  gnnpatient ask {run} {packed} --patient {patient} --at 3y    a held-out patient of high risk")
-    X, forecasts, said = _ask(run, packed, patient, "3y", None)
+    say(f"5  gnnpatient ask {run} {packed} --patient {patient} --at {at}    a held-out patient of high risk")
+    X, forecasts, said = _ask(run, packed, patient, at, None)
     _tell(said, forecasts)
     from gnnpatient.patient.picture import draw
 
@@ -959,12 +970,22 @@ def demo(
     say()
     say("Try next:")
     say(f"   gnnpatient info {run}")
-    say(f"   gnnpatient evaluate {run} {packed} --horizons 2y,5y --by sex")
-    say(f"   gnnpatient predict {run} {packed} --at 1y,3y --horizons 1y,3y,5y --out {out / 'risks.csv'}")
-    say(f"   gnnpatient ask {run} {packed} --patient {patient} --at 5y")
+    say(f"   gnnpatient evaluate {run} {packed} --horizons {horizons} --by sex")
+    say(f"   gnnpatient predict {run} {packed} --at {at} --horizons {horizons} --out {out / 'risks.csv'}")
     graph = out / "patient.graphml"
-    say(f"   gnnpatient export {packed} --patient {patient} --at 3y --format graphml --out {graph}")
-    say(f"   gnnpatient demo --out {out}    shows this again; rm -r {out} first to begin anew")
+    say(f"   gnnpatient export {packed} --patient {patient} --at {at} --format graphml --out {graph}")
+    again = f"gnnpatient demo --cohort {cohort} --out {out}"
+    say(f"   {again}    shows this again; rm -r {out} first to begin anew")
+
+
+def _ward(folder: Path) -> tuple[Path, Truth]:
+    """The tables and pictures of a made-up ward, and its truth; written once."""
+    from gnnpatient.cohort.ward import Truth, write_ward
+
+    if not (folder / "truth.npz").is_file():
+        say(f"0  {folder}    a made-up ward: tables, radiographs, reports; the true risks beside them")
+        write_ward(folder, n=WARD, truth=True)
+    return folder, Truth.load(folder / "truth.npz")
 
 
 # ---- main

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_shipped_spec_is_tried_here():
     shipped = {path.stem for path in (ROOT / "graphs").glob("*.toml")}
-    assert shipped == {*FOLDERS, "pbc"}
+    assert shipped == {*FOLDERS, "pbc", "ward"}
 
 
 def test_no_code_of_the_library_names_a_cohort():

@@ -34,7 +34,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "events packed outcomes labels landmarks build view cohort propose ward datasets",
     "model": "encode network heads loss model",
     "prognosis": "forecast card checkpoint fit estimator run",
-    "study": "describe leaks folds baselines evaluate fusion subgroups",
+    "study": "describe leaks folds baselines evaluate oracle fusion subgroups",
     "patient": "picture trajectory explain similar page serve",
 }
 ONLY_IN = {  # packages that stay where they are
