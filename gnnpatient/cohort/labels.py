@@ -40,7 +40,8 @@ def read_survival(record: Record, name: str, outcome: SurvivalSpec) -> Survival:
     """Time (seconds, NEVER = unknown) and event (0 censored, k = k-th cause) of each patient.
 
     The earliest cause counts, of two at one moment the one that the spec names first; an event at the end
-    of observation is an event.
+    of observation is an event. One on a bare date is judged by the day: a death on the day of discharge
+    is one.
     """
     patients, count = record.patients, len(record.patients)
     table, present, refuse_if = outcome.table, np.ones(count, bool), _refusal(name)
@@ -50,6 +51,7 @@ def read_survival(record: Record, name: str, outcome: SurvivalSpec) -> Survival:
         refuse_if = _refusal(name, view, who, present)
 
     event, time = np.zeros(count, np.int8), np.full(count, FOREVER)
+    begun = np.full(count, FOREVER)  # the first second at which the event can have been
     last = np.full(count, FOREVER)  # end of observation
     if outcome.status is not None:
         assert table is not None
@@ -58,12 +60,14 @@ def read_survival(record: Record, name: str, outcome: SurvivalSpec) -> Survival:
         when = patient_time(view, outcome.status.time, who, patients)
         refuse_if((when == NEVER) | (state < 0), "no state or no time; missing is not censored")
         event = state.astype(np.int8)
+        begun = np.where(state > 0, patient_time(view, outcome.status.time, who, patients, end=0), FOREVER)
         time, last = np.where(state > 0, when, time), np.where(state == 0, when, last)
     for cause, spec in outcome.parts:
-        when, censored = _cause(record, name, cause, spec, table, refuse_if)
+        when, begins, censored = _cause(record, name, cause, spec, table, refuse_if)
         last = np.minimum(last, censored)
         first, k = (when != NEVER) & (when < time), 1 + outcome.cause_names.index(cause)
         event, time = np.where(first, k, event).astype(np.int8), np.where(first, when, time)
+        begun = np.where(first, begins, begun)
     end = _exit(record, outcome.exit, outcome.table)
     if end is not None:
         last = np.where(end != NEVER, end, last)
@@ -71,7 +75,7 @@ def read_survival(record: Record, name: str, outcome: SurvivalSpec) -> Survival:
         (event == 0) & (last == FOREVER),
         "neither an event nor an end of observation; set exit = COLUMN, a duration or { code, pick }",
     )
-    event = np.where(present & (time <= last), event, 0).astype(np.int8)
+    event = np.where(present & (begun <= last), event, 0).astype(np.int8)
     time = np.minimum(time, last)
     if not outcome.of_events:
         refuse_if(time < 0, "the time lies before the origin")
@@ -101,15 +105,18 @@ def _cause(
     spec: CauseSpec,
     table: str | None,
     refuse_if: Callable[[np.ndarray, str], None],
-) -> tuple[np.ndarray, np.ndarray]:
-    """When a cause happened in each patient (NEVER = not), and when observation for it ended (FOREVER)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """When a cause happened in each patient (NEVER = not), the first second at which that can have been, and
+    when observation for it ended (FOREVER = not said).
+    """
     source, patients, count = record.source, record.patients, len(record.patients)
     never = np.full(count, FOREVER)
     if spec.node is not None:
         rows = record.rows[spec.node]
-        return earliest(rows, rows.fitting(spec.codes), count), never
+        when = earliest(rows, rows.fitting(spec.codes), count)
+        return when, when, never
     if spec.where:
-        at = np.full(count, FOREVER)
+        at, begun = np.full(count, FOREVER), np.full(count, FOREVER)
         for file in source.event_tables(spec.table or table):
             source.open(file)
             if source.is_events(file) and (missing := set(spec.where) - set(source.schemas[file])):
@@ -128,21 +135,23 @@ def _cause(
             ok = seconds_.is_not_null().to_numpy() & (who >= 0)
             when = seconds_.fill_null(0).to_numpy() + bare.to_numpy() * (DAY - 1)
             np.minimum.at(at, who[ok], when[ok])
+            np.minimum.at(begun, who[ok], seconds_.fill_null(0).to_numpy()[ok])
             if not source.holds_nodes(file):
                 view.account.used[view.row[ok]] = True
-        return np.where(at == FOREVER, NEVER, at), never
+        return np.where(at == FOREVER, NEVER, at), begun, never
     own = spec.table or table
     assert own is not None and spec.time is not None
     view, who = record.view(own, [c for c in (spec.time, spec.flag) if c], claim=True)
     when = patient_time(view, spec.time, who, patients)
+    begun = patient_time(view, spec.time, who, patients, end=0)
     happened = when != NEVER
     if spec.flag is None:
-        return when, never
+        return when, begun, never
     flag = _flags(view, name, cause, spec.flag, who, count)
     refuse_if(flag < 0, f"flag {spec.flag!r} is empty; missing is not censored")
     refuse_if((flag == 1) & ~happened, f"cause {cause!r} happened, but no time")
     censored = np.where(happened & (flag == 0), when, FOREVER)
-    return np.where(happened & (flag == 1), when, NEVER), censored
+    return np.where(happened & (flag == 1), when, NEVER), begun, censored
 
 
 def _exit(record: Record, what: Moment | None, table: str | None) -> np.ndarray | None:

@@ -509,6 +509,10 @@ class DiagnosisSpec(Record):
             )
         if self.node is not None and self.when == "future" and self.horizon is None:
             raise Refused("codes that may still come need horizon = DURATION")
+        if self.table is not None and self.horizon is not None:
+            raise Refused(
+                "horizon belongs to codes that may still come; a column says what came of a patient"
+            )
         if self.node is not None and (self.known or self.classes):
             raise Refused("known and classes belong to table and column; codes mean yes")
         if (self.when == "same") != bool(self.inputs):

@@ -454,3 +454,23 @@ def test_immortal_time_by_a_model_of_other_patients(immortal):
     for mine in (drug, ~drug):
         assert died[mine].sum() > 50 and holds_one(died[mine].sum(), risk[mine].sum())
     assert abs(np.log(risk[drug].mean() / risk[~drug].mean())) < 0.25
+
+
+@pytest.mark.parametrize(
+    "leaves", ["2021-03-04T09:00", "2021-03-04T23:59:59", "2021-03-04", "2021-03-05T01:00"]
+)
+def test_a_death_on_the_day_of_discharge_is_a_death(tmp_path, leaves):
+    """A bare date is known at its last second, but a death on it is not after an end of observation that day."""
+    from gnnpatient import read_cohort
+
+    (tmp_path / "patients.csv").write_text(f"id,start,left,dead\na,2021-03-01,{leaves},2021-03-04\n")
+    (tmp_path / "c.toml").write_text(
+        'cohort = "c"\n[patient]\ntable = "patients.csv"\nkey = "id"\norigin = "start"\nexit = "left"\n'
+        '[outcomes.death]\nkind = "survival"\ntable = "patients.csv"\n'
+        'causes = { death = { time = "dead" } }\n'
+    )
+    death = read_cohort(tmp_path / "c.toml", tmp_path).outcomes["death"]
+    assert death.event.tolist() == [1]
+    assert 3 * 86_400 <= death.time[0] < 4 * 86_400  # on that day, and not after the end of observation
+    (tmp_path / "patients.csv").write_text("id,start,left,dead\na,2021-03-01,2021-03-03T23:00,2021-03-04\n")
+    assert read_cohort(tmp_path / "c.toml", tmp_path).outcomes["death"].event.tolist() == [0]
