@@ -460,7 +460,7 @@ def test_immortal_time_by_a_model_of_other_patients(immortal):
     "leaves", ["2021-03-04T09:00", "2021-03-04T23:59:59", "2021-03-04", "2021-03-05T01:00"]
 )
 def test_a_death_on_the_day_of_discharge_is_a_death(tmp_path, leaves):
-    """A bare date is known at its last second, but a death on it is not after an end of observation that day."""
+    """A bare date is known at its last second, but a death on it is not after an exit on that day."""
     from gnnpatient import read_cohort
 
     (tmp_path / "patients.csv").write_text(f"id,start,left,dead\na,2021-03-01,{leaves},2021-03-04\n")
