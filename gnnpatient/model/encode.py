@@ -16,7 +16,7 @@ from gnnpatient.graphs import Graphs, Nodes
 
 YEAR = 365.25
 ENOUGH = 10  # vectors of a kind to learn from; of fewer a model could hold one patient's picture
-AXES = 64  # principal axes that are kept of a kind's vectors, at most
+AXES = 16  # principal axes that are kept of a kind's vectors, at most
 LIMIT = 4.0  # standard deviations beyond which a value says no more than "extreme"
 OTHER, MISSING = 0, 1  # rows of a category's embedding before its levels
 
