@@ -24,6 +24,7 @@ from gnnpatient.cohort.spec import (
     OutcomeSpec,
     ProgressionSpec,
     SurvivalSpec,
+    fitting,
     near,
     read_spec,
     seconds,
@@ -314,7 +315,7 @@ def read_cohort(
     device: where they are made; embed: False opens and counts them only, so that a check takes no encoder;
     tell: called with what is done, how far, and of how many.
     """
-    from gnnpatient.cohort.events import family, fitting, read_rows
+    from gnnpatient.cohort.events import family, read_rows
     from gnnpatient.cohort.labels import Record, read_diagnosis, read_survival
     from gnnpatient.cohort.patients import moment_of, patient_table, read_patients
     from gnnpatient.cohort.source import Source

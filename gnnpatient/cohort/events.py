@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,18 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.patients import Patients
-from gnnpatient.cohort.readers.tables import glob, ids, text
+from gnnpatient.cohort.readers.tables import ids, text
 from gnnpatient.cohort.source import Source, View
-from gnnpatient.cohort.spec import DAY, PREFIXES, Conversion, GraphSpec, HierarchySpec, NodeSpec, near
+from gnnpatient.cohort.spec import (
+    DAY,
+    PREFIXES,
+    Conversion,
+    GraphSpec,
+    HierarchySpec,
+    NodeSpec,
+    fitting,
+    near,
+)
 from gnnpatient.errors import Refused
 
 if TYPE_CHECKING:
@@ -67,12 +75,6 @@ class Rows:
         )
         held: dict[str, Any] = {name: getattr(self, name) for name in columns}
         return replace(self, **{name: column[keep] for name, column in held.items() if column is not None})
-
-
-def fitting(codes: Iterable[str], patterns: Iterable[str]) -> list[bool]:
-    """Whether each code fits one of the patterns, in which * stands for any text; without a pattern none."""
-    test = re.compile("|".join(map(glob, patterns)) or r"(?!)", re.DOTALL)
-    return [bool(test.match(code)) for code in codes]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from gnnpatient.cohort.spec import DAY, NEVER, ProgressionSpec, seconds
+from gnnpatient.cohort.spec import DAY, NEVER, ProgressionSpec, fitting, seconds
 from gnnpatient.errors import Refused
 
 if TYPE_CHECKING:
@@ -337,8 +336,7 @@ def progression(
     outcomes: Mapping[str, Outcome],
 ) -> Progression:
     """A progression outcome on the rows that are packed."""
-    patterns = [".*".join(map(re.escape, pattern.split("*"))) for pattern in spec.codes]
-    of = [bool(re.fullmatch("|".join(patterns), name, re.DOTALL)) for name in codes[spec.node]]
+    of = fitting(codes[spec.node], spec.codes)
     gone = outcomes[spec.gone] if spec.gone is not None else None
     assert gone is None or isinstance(gone, Survival)
     return Progression(spec, np.array(of), events[spec.node], gone)

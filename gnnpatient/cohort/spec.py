@@ -10,7 +10,6 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,6 +45,25 @@ def seconds(text: str) -> int:
     if not found or (found[2] or "d") not in UNITS:
         raise Refused(f"duration {text!r}; write a number and one of {' '.join(UNITS)}, as in 36h or 3y")
     return round(float(found[1]) * UNITS[found[2] or "d"])
+
+
+def glob(pattern: str) -> str:
+    """A pattern in which * stands for any text, as a regular expression for the whole text.
+
+    >>> glob("LAB//*")
+    '(?s)^LAB//.*$'
+    """
+    return "(?s)^" + ".*".join(map(re.escape, pattern.split("*"))) + "$"
+
+
+def fitting(codes: Iterable[str], patterns: Iterable[str]) -> list[bool]:
+    """Whether each code fits one of the patterns, in which * stands for any text; without a pattern none.
+
+    >>> fitting(["LAB//a", "K [1/l]"], ["LAB//*"])
+    [True, False]
+    """
+    tests = [re.compile(glob(pattern)) for pattern in patterns]
+    return [any(test.fullmatch(code) for test in tests) for code in codes]
 
 
 class Record(BaseModel):
@@ -729,8 +747,8 @@ class GraphSpec(Record):
         """The unit that a code is kept in: by its name, else by the first pattern that it fits."""
         if code in self.units:
             return self.units[code]
-        patterns = (pattern for pattern in self.units if "*" in pattern and fnmatchcase(code, pattern))
-        return self.units.get(next(patterns, ""))
+        fits = (pattern for pattern in self.units if "*" in pattern and fitting([code], [pattern])[0])
+        return self.units.get(next(fits, ""))
 
     def table(self, name: str) -> TableSpec:
         """How a table is read."""

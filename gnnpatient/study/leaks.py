@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
@@ -28,7 +27,7 @@ from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, PatientKFold
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.packed import Events
-from gnnpatient.cohort.spec import DAY, NEVER, YEAR, SurvivalSpec
+from gnnpatient.cohort.spec import DAY, NEVER, YEAR, SurvivalSpec, fitting
 from gnnpatient.errors import Refused
 
 NEAR = 30.0  # days before the event
@@ -330,7 +329,7 @@ def _defines(cohort: Cohort, outcome: str, kind: str) -> list[bool]:
     spec = cohort.spec.outcomes[outcome]
     parts = spec.parts if isinstance(spec, SurvivalSpec) else ()
     own = [pattern for _, part in parts if part.node == kind for pattern in part.codes]
-    return [any(fnmatchcase(code, pattern) for pattern in own) for code in cohort.codes[kind]]
+    return fitting(cohort.codes[kind], own)
 
 
 def _afterwards(cohort: Cohort, outcome: str, truth: Survival, k: int) -> Iterator[Found]:

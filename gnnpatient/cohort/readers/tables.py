@@ -18,7 +18,7 @@ import pyarrow
 import pyarrow.csv
 
 from gnnpatient.cohort.readers.database import scan
-from gnnpatient.cohort.spec import DAY, UNITS, YEAR, TableSpec, TimeSpec, Where, near
+from gnnpatient.cohort.spec import DAY, UNITS, YEAR, TableSpec, TimeSpec, Where, glob, near
 from gnnpatient.errors import Refused
 
 CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -259,15 +259,6 @@ def fits(where: Where) -> pl.Expr:
                 test = test | cell.str.contains(glob(pattern))
         fit = fit & test.fill_null(False)
     return fit
-
-
-def glob(pattern: str) -> str:
-    """A pattern with * as a regular expression for the whole text.
-
-    >>> glob("LAB//*")
-    '^LAB//.*$'
-    """
-    return "^" + ".*".join(re.escape(part) for part in pattern.split("*")) + "$"
 
 
 def column(table: pl.DataFrame, name: str, file: str) -> pl.Series:
