@@ -678,6 +678,45 @@ def _figure(row: Mapping[str, Any]) -> str:
     return f"{row['value']:.3f}{around}"
 
 
+# ---- compare
+
+
+@app.command()
+def compare(
+    cohort: CohortPath,
+    outcome: Annotated[str, typer.Option(help="name of the outcome")],
+    folds: Annotated[
+        Path | None, typer.Option(help="file of folds: repeat, fold, id [default: five folds by patient]")
+    ] = None,
+    members: Annotated[int | None, typer.Option(help="networks of each contestant [default: 3]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="at most, each [default: 30]")] = None,
+    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    json: Json = False,
+) -> None:
+    """Does fusion help? Each kind of node alone, each left out, all together in several ways."""
+    from gnnpatient.study.fusion import run_compare
+
+    with Steps() as tell:
+        given = {"members": members, "epochs": epochs, "seed": seed}
+        budget = {name: value for name, value in given.items() if value is not None}
+        found = run_compare(cohort, outcome, folds, tell, **budget)
+    if json:
+        return answer(found.to_dict())
+    rows = [r for r in found.rows if r["landmark"] is None and r["metric"] in ("c", "auc", "scaled_ibs")]
+    lines: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row["horizon"] is None or row["horizon"] == found.horizons[-1]:
+            lines.setdefault(row["model"], {})[row["metric"]] = _figure(row)
+    metrics = [m for m in ("c", "auc", "scaled_ibs") if any(m in cells for cells in lines.values())]
+    shown = [
+        (name, *(cells.get(m, "") for m in metrics), found.parameters.get(name, ""))
+        for name, cells in lines.items()
+    ]
+    table(f"{outcome}: mean over landmarks", ["<model", *metrics, "parameters"], shown)
+    for sentence in found.sentences:
+        say(sentence)
+
+
 # ---- predict, ask
 
 

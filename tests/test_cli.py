@@ -730,3 +730,35 @@ def test_demo_twice(good, tmp_path):
     second = good("demo", "--out", tmp_path / "demo")
     assert "was finished already" in second
     assert first[first.index("death: transplant") :] == second[second.index("death: transplant") :]
+
+
+@pytest.mark.slow
+def test_compare(good, refused, ward, monkeypatch):
+    from gnnpatient.study import fusion
+
+    words = ["compare", ward / "cohort", "--outcome", "death", "--members", 1, "--epochs", 1]
+    once, made = fusion.run_compare, []
+
+    def kept(*args, **how):  # it is long: the second call shows what the first one found
+        made[:] = made or [once(*args, **how)]
+        return made[0]
+
+    monkeypatch.setattr(fusion, "run_compare", kept)
+    found = good(*words, "--json")
+    assert {"graph", "best single", "clockwork", "null"} <= {row["model"] for row in found["rows"]}
+    said = good(*words)
+    assert found["sentence"] and found["sentence"] in said and "parameters" in said
+    monkeypatch.undo()
+    wrong = ["compare", ward / "cohort", "--outcome", "deth"]
+    assert "unknown outcome 'deth'; did you mean 'death'?" in refused(*wrong)
+
+
+@pytest.mark.slow
+def test_the_ward_as_a_demo(good, tmp_path, monkeypatch):
+    pytest.importorskip("PIL")
+    from gnnpatient import cli
+
+    monkeypatch.setattr(cli, "WARD", 120)
+    said = good("demo", "--cohort", "ward", "--out", tmp_path / "demo")
+    assert "oracle" in said and (tmp_path / "demo" / "patient.png").stat().st_size > 10_000
+    assert "the true risk" in said and "120 patients" in said

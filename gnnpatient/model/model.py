@@ -24,7 +24,7 @@ class ModelConfig:
     channels: int = 32
     num_layers: int = 2
     dropout: float = 0.3
-    conv: str = "sage"  # or "gatv2", "hgt"
+    conv: str = "sage"  # or "gatv2", "hgt", "transformer"
     linear: bool = True  # the linear path from the last observations to each cause
     node_dropout: float = 0.0  # share of the event nodes whose content is hidden in training
 

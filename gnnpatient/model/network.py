@@ -9,14 +9,16 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.errors import Refused
 from gnnpatient.graphs import EdgeType, Graphs
 
-CONVS = ("sage", "gatv2", "hgt")
+CONVS = ("sage", "gatv2", "hgt", "transformer")
 READ = ("timepoint", "patient")  # the readout sees these alone, so the last layer makes no others
+TOKENS = 512  # nodes of an ask that a Transformer reads at most, the latest ones
+PAIRS = 2**21  # pairs of tokens that are attended at a time, padding included: bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,11 +144,103 @@ class Hgt(nn.Module):
         return {kind: y[self.plain[kind]] for kind in self.targets}
 
 
+class Block(nn.Module):
+    """Self-attention and two dense layers, each behind a layer norm (Xiong et al. 2020)."""
+
+    def __init__(self, channels: int, dropout: float, heads: int):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.before, self.between = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.query, self.both = nn.Linear(channels, channels), nn.Linear(channels, 2 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.dense = nn.Sequential(
+            nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels)
+        )
+
+    def forward(
+        self, x: Float[Tensor, "ask token channel"], there: Bool[Tensor, "ask token"], made: int
+    ) -> Float[Tensor, "ask made channel"]:
+        """New states of the first `made` tokens of each ask, which attend to all that are there."""
+        y = self.before(x)
+        x = x[:, :made]
+        query = self._split(self.query(y[:, :made]))
+        key, value = (self._split(part) for part in self.both(y).chunk(2, dim=-1))
+        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=there[:, None, None, :])
+        x = x + self._drop(self.out(heard.transpose(1, 2).flatten(2)))
+        return x + self._drop(self.dense(self.between(x)))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (ask, head, token, channel / heads)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return dropout(x, self.dropout) if self.training and self.dropout else x
+
+
+class Transformer(nn.Module):
+    """The nodes of an ask and its patient as one set of tokens; no edge is used.
+
+    When a node was and what it says is in its encoding already, so there is no position beside it. Of an ask
+    with more than 512 nodes the latest are read (of equal age: in the order of the kinds, then of the rows).
+    Timepoints hold nothing but their age and are returned as they came.
+    """
+
+    def __init__(self, kinds: Sequence[str], channels: int, num_layers: int, dropout: float, heads: int):
+        super().__init__()
+        self.kinds = tuple(kind for kind in kinds if kind not in READ)
+        self.blocks = nn.ModuleList(Block(channels, dropout, heads) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(
+        self, x: dict[str, Float[Tensor, "_ channel"]], graphs: Graphs
+    ) -> dict[str, Float[Tensor, "_ channel"]]:
+        """{kind: (node, channel)} to "timepoint", unchanged, and "patient" after it has read the tokens."""
+        token, rank, size, order = self._tokens(x, graphs)
+        sizes, made, begin, node = size.tolist(), [], 0, 0
+        while begin < len(sizes):  # asks of like size together, the longest first
+            width = 1 + sizes[begin]
+            end = min(len(sizes), begin + max(1, PAIRS // width**2))
+            count = size[begin:end]
+            last = node + sum(sizes[begin:end])
+            state = token.new_zeros(end - begin, width, token.shape[1])
+            state[:, 0] = x["patient"].index_select(0, order[begin:end])
+            row = torch.arange(end - begin, device=token.device).repeat_interleave(count)
+            state[row, 1 + rank[node:last]] = token[node:last]
+            made.append(self._read(state, torch.arange(width, device=token.device) <= count[:, None]))
+            begin, node = end, last
+        patient = torch.cat(made) if made else x["patient"]
+        return {"timepoint": x["timepoint"], "patient": patient[order.argsort()]}
+
+    def _read(
+        self, state: Float[Tensor, "ask token channel"], there: Bool[Tensor, "ask token"]
+    ) -> Float[Tensor, "ask channel"]:
+        for i, block in enumerate(self.blocks, 1):
+            state = block(state, there, 1 if i == len(self.blocks) else state.shape[1])
+        return self.norm(state[:, 0])
+
+    def _tokens(self, x: dict[str, Tensor], graphs: Graphs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens, the longest ask and the latest first; their rank; sizes and order of the asks."""
+        kinds = [kind for kind in self.kinds if kind in graphs.nodes]
+        none = graphs.statics.at.new_zeros(0)
+        token = torch.cat([x[kind] for kind in kinds] or [x["patient"][:0]])
+        owner = torch.cat([graphs[kind].owner for kind in kinds] or [none.long()])
+        age = torch.cat([graphs[kind].age for kind in kinds] or [none])
+        full = torch.bincount(owner, minlength=len(graphs))
+        size = full.clamp(max=TOKENS)
+        order = size.argsort(descending=True, stable=True)
+        by_age = age.argsort(stable=True)
+        place = by_age[order.argsort()[owner[by_age]].argsort(stable=True)]
+        full = full[order]
+        rank = torch.arange(len(place), device=age.device) - (full.cumsum(0) - full).repeat_interleave(full)
+        read = rank < TOKENS
+        return token.index_select(0, place[read]), rank[read], size[order], order
+
+
 class Network(nn.Module):
     """`num_layers` rounds of messages, each x + dropout(relu(norm(conv(x)))), a layer norm a kind.
 
     A kind into which no edge type of the model leads keeps its state. The last round makes "timepoint" and
-    "patient" only, and only those are returned.
+    "patient" only, and only those are returned. conv = "transformer" is a `Transformer` instead, the rival
+    that sees the same nodes and no edge.
     """
 
     def __init__(
@@ -168,7 +262,11 @@ class Network(nn.Module):
             raise Refused(f"{channels} channels for {heads} attention heads; a multiple of {heads} would do")
         self.edge_types, self.dropout, self.fast = tuple(edge_types), dropout, conv == "sage"
         self.targets: list[tuple[str, ...]] = []
+        self.transformer: Transformer | None = None
         convs: list[nn.Module] = []
+        if conv == "transformer":
+            self.transformer = Transformer(kinds, channels, num_layers, dropout, heads)
+            num_layers = 0  # of messages
         for layer in range(num_layers):
             made = READ if layer == num_layers - 1 else kinds
             targets = tuple(kind for kind in kinds if kind in made and any(e[2] == kind for e in edge_types))
@@ -186,6 +284,8 @@ class Network(nn.Module):
         self, x: dict[str, Float[Tensor, "_ channel"]], graphs: Graphs
     ) -> dict[str, Float[Tensor, "_ channel"]]:
         """{kind: (node, channel)} to the same of "timepoint" and "patient"."""
+        if self.transformer is not None:
+            return self.transformer(x, graphs)
         x = dict(x)
         edges = self._links(graphs) if self.fast else self._edges(graphs)
         norms = iter(self.norms)

@@ -24,7 +24,7 @@ def make_model(graphs, **choices):
     return model.eval()
 
 
-@pytest.mark.parametrize("conv", ["sage", "gatv2", "hgt"])
+@pytest.mark.parametrize("conv", ["sage", "gatv2", "hgt", "transformer"])
 def test_alone_or_together(make_graphs, one, conv):
     graphs = make_graphs(5, asks=8, nobody=(2,))
     model = make_model(graphs, conv=conv)
@@ -46,7 +46,7 @@ def test_shapes_and_no_nan_with_missing_values(make_graphs):
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("conv", ["sage", "gatv2", "hgt"])
+@pytest.mark.parametrize("conv", ["sage", "gatv2", "hgt", "transformer"])
 def test_other_cohorts_graphs(make_graphs, conv):
     """A kind of the model that is missing, a kind it never saw, all nodes gone: an answer all the same."""
     graphs = make_graphs(2)

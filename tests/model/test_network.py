@@ -5,7 +5,8 @@ from torch import nn
 
 from gnnpatient.errors import Refused
 from gnnpatient.graphs import Graphs, Nodes, Statics
-from gnnpatient.model.network import Network, Readout, dropout
+from gnnpatient.model import network as module
+from gnnpatient.model.network import Network, Readout, Transformer, dropout
 
 KINDS = ("lab", "image.ct", "drug", "timepoint", "patient")
 C = 8
@@ -79,7 +80,7 @@ def test_equals_pyg_forward_and_gradient(make_graphs, layers, empty):
         close(a, torch.zeros_like(a) if b is None else b)
 
 
-@pytest.mark.parametrize("conv", ["sage", "gatv2", "hgt"])
+@pytest.mark.parametrize("conv", ["sage", "gatv2", "hgt", "transformer"])
 def test_alone_or_together(make_graphs, one, conv):
     graphs = make_graphs(3)
     torch.manual_seed(0)
@@ -97,7 +98,7 @@ def test_alone_or_together(make_graphs, one, conv):
         )
 
 
-@pytest.mark.parametrize("conv", ["sage", "gatv2", "hgt"])
+@pytest.mark.parametrize("conv", ["sage", "gatv2", "hgt", "transformer"])
 def test_asks_without_any_node(make_graphs, conv):
     graphs = make_graphs(0, asks=3, nobody=(0, 1, 2))
     network, readout = Network(KINDS, tuple(graphs.edges), C, 2, conv=conv), Readout(C)
@@ -133,7 +134,7 @@ def test_readout_takes_the_latest_and_shares_ties():
 
 
 def test_unknown_choices_are_refused(graphs):
-    with pytest.raises(Refused, match="sage, gatv2, hgt"):
+    with pytest.raises(Refused, match="sage, gatv2, hgt, transformer"):
         Network(KINDS, tuple(graphs.edges), C, conv="gcn")
     with pytest.raises(Refused, match="num_layers 0"):
         Network(KINDS, tuple(graphs.edges), C, 0)
@@ -149,3 +150,64 @@ def test_dropout_is_unbiased_and_seeded():
     assert float(x.mean()) == pytest.approx(1, abs=5e-3)
     torch.manual_seed(0)
     assert torch.equal(x, dropout(torch.ones(400, 1001), 0.3))
+
+
+def plain(transformer, x, graphs, ask):
+    """One ask's patient by torch's own attention, token by token in any order, and nobody else beside it."""
+    tokens = [x["patient"][ask : ask + 1]]
+    nodes = [(x[k][i], graphs[k].age[i]) for k in KINDS[:3] for i in (graphs[k].owner == ask).nonzero()[:, 0]]
+    nodes = sorted(nodes, key=lambda node: float(node[1]))[: module.TOKENS]
+    state = torch.cat([*tokens, *(node[0][None] for node in reversed(nodes))])[None]
+    for block in transformer.blocks:
+        attention = nn.MultiheadAttention(C, block.heads, batch_first=True)
+        both = block.both
+        attention.in_proj_weight.data = torch.cat([block.query.weight, both.weight]).detach()
+        attention.in_proj_bias.data = torch.cat([block.query.bias, both.bias]).detach()
+        attention.out_proj.load_state_dict(block.out.state_dict())
+        y = block.before(state)
+        state = state + attention(y, y, y, need_weights=False)[0]
+        state = state + block.dense(block.between(state))
+    return transformer.norm(state[0, 0])
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize(("tokens", "pairs"), [(512, 2**21), (512, 1), (3, 60)])
+def test_a_transformer_is_attention_over_the_latest_nodes(make_graphs, monkeypatch, layers, tokens, pairs):
+    """In one piece or in many, the longest asks cut to their latest nodes: what plain attention says."""
+    monkeypatch.setattr(module, "TOKENS", tokens)
+    monkeypatch.setattr(module, "PAIRS", pairs)
+    graphs = make_graphs(4, asks=7, empty=("drug",) if layers == 2 else (), nobody=(0, 3, 6))
+    sizes = sum(torch.bincount(graphs[k].owner, minlength=7) for k in KINDS[:3])
+    assert sizes.max() > 3 and (sizes == 0).sum() >= 3
+    torch.manual_seed(0)
+    transformer = Transformer(KINDS, C, layers, 0.0, 4)
+    x = states(graphs)
+    y = transformer(x, graphs)
+    assert y["timepoint"] is x["timepoint"]
+    for ask in range(7):
+        expected = plain(transformer, x, graphs, ask)
+        torch.testing.assert_close(y["patient"][ask], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_transformer_needs_no_edge_and_uses_every_weight(make_graphs):
+    graphs = make_graphs(3)
+    torch.manual_seed(0)
+    network = Network(KINDS, (), C, 2, conv="transformer")
+    x = states(graphs, grad=True)
+    network(x, graphs)["patient"].cos().sum().backward()
+    assert all(
+        p.grad is not None and p.grad.any() for n, p in network.named_parameters() if "both.bias" not in n
+    )
+    assert all(x[kind].grad.abs().sum(1).all() for kind in KINDS[:3] if len(x[kind]))
+    per_block = 12 * C * C + 13 * C  # attention 4, dense layers 8 squares; biases and two norms
+    assert sum(p.numel() for p in network.parameters()) == 2 * per_block + 2 * C
+
+
+def test_a_transformer_forgets_some_of_what_it_reads_in_training(graphs):
+    network = Network(KINDS, (), C, 2, dropout=0.5, conv="transformer")
+    x = states(graphs)
+    torch.manual_seed(0)
+    first, second = network(x, graphs)["patient"], network(x, graphs)["patient"]
+    assert not torch.equal(first, second)
+    network.eval()
+    assert torch.equal(network(x, graphs)["patient"], network(x, graphs)["patient"])

@@ -1,0 +1,601 @@
+"""What each contestant may see, what the figures are, what may be said of cohorts whose truth is known."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+TOML = """
+cohort = "made"
+[patient]
+table = "patients.csv"
+key = "pid"
+number = ["age"]
+[nodes.lab]
+table = "labs.csv"
+time = "day"
+code = "code"
+value = "value"
+[nodes.vital]
+table = "vitals.csv"
+time = "day"
+columns = { pulse = "1/min" }
+[outcomes.death]
+kind = "survival"
+table = "patients.csv"
+causes = { death = { time = "end", flag = "died" } }
+"""
+QUICK = {"folds": 2, "inner": 2, "members": 1, "channels": 8}
+FEW = {"num_times": 4, "batch_size": 256, "lr": 0.03}
+
+
+def made(folder, lab=0.0, vital=0.0, unseen=0.0, shuffled=False, n=300, seed=0):
+    """Patients with one row of each kind on day 0, whose log hazard is lab * its value + vital * its value.
+
+    unseen: the log hazard ratio of lacking the vital, as half of the patients do then.
+    """
+    from gnnpatient import read_cohort
+
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(2, n))
+    lacks = rng.random(n) < (0.5 if unseen else 0.0)
+    death, end = rng.exponential(8 * np.exp(-lab * x - vital * y - unseen * lacks)), rng.uniform(6, 30, n)
+    label = np.stack([np.minimum(death, end) + 0.01, death <= end], 1)
+    label = rng.permutation(label) if shuffled else label
+    pid = np.array([f"p{i:03d}" for i in range(n)])
+    patients = {"pid": pid, "age": rng.normal(60, 9, n), "end": label[:, 0], "died": label[:, 1].astype(int)}
+    pl.DataFrame(patients).write_csv(folder / "patients.csv")
+    seen = x + rng.normal(0, 0.2, n)
+    pl.DataFrame({"pid": pid, "day": 0.0, "code": "crp", "value": seen}).write_csv(folder / "labs.csv")
+    vitals = {"pid": pid[~lacks], "day": 0.0, "pulse": (y + rng.normal(0, 0.2, n))[~lacks]}
+    pl.DataFrame(vitals).write_csv(folder / "vitals.csv")
+    (folder / "made.toml").write_text(TOML)
+    return read_cohort(folder / "made.toml", folder)
+
+
+def judged(cohort, models=(), **how):
+    """All kinds against the singles, asked on day 0.1."""
+    from gnnpatient.study.fusion import compare
+
+    plan = {**QUICK, "epochs": 3, "landmarks": [0.1], "horizons": [4.0, 8.0], "n": 40, "choices": FEW}
+    return compare(cohort, "death", models=models, **{**plan, **how})
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    from gnnpatient.testing import tiny_cohort
+
+    return tiny_cohort(240)
+
+
+@pytest.fixture(scope="module")
+def told():
+    return []
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, told):
+    """Every contestant on the tiny ward: three kinds, two causes, groups; two landmarks."""
+    from gnnpatient.study.fusion import compare
+
+    how = {**QUICK, "epochs": 1, "landmarks": [2.0, 4.0], "horizons": [3.0, 6.0], "n": 25}
+    how["choices"] = {**FEW, "batch_size": 1024}
+    return compare(tiny, "death", tell=lambda *step: told.append(step), **how)
+
+
+def asked(cohort, days=(1.0, 4.0, 9.0)):
+    return cohort.landmarks(times=days)
+
+
+# ---- what is seen
+
+
+def test_clockwork_is_everything_but_what_the_rows_say(tiny):
+    from gnnpatient import build_graphs
+    from gnnpatient.study.fusion import clockwork
+
+    silent = build_graphs(asked(clockwork(tiny)))
+    full = build_graphs(asked(tiny))
+    for kind in full.nodes:
+        for part in ("ptr", "code", "age", "timepoint", "open"):
+            assert (getattr(silent[kind], part) == getattr(full[kind], part)).all()
+        assert silent[kind].value.isnan().all()
+    assert all((silent.edges[edge] == full.edges[edge]).all() for edge in full.edges)
+    lab = tiny.events["lab"]
+    other = replace(tiny, events={**tiny.events, "lab": replace(lab, value=lab.value * 2 + 1)})
+    assert (
+        clockwork(other).events["lab"].value.view(int) == clockwork(tiny).events["lab"].value.view(int)
+    ).all()
+    assert np.isfinite(lab.value).any()  # and the cohort itself is as it was
+
+
+def test_values_are_the_latest_rows_without_time_and_number(tiny):
+    """Beside a slow answer: of each code the rows of its latest moment, as known at the ask."""
+    from gnnpatient import build_graphs
+    from gnnpatient.study.fusion import contents
+
+    X = asked(tiny)
+    view = contents(tiny)
+    graphs, seen = build_graphs(asked(view)), 0
+    for kind in tiny.spec.nodes:
+        e, got = tiny.events[kind], graphs[kind]
+        for i, (patient, at) in enumerate(zip(X.patient, X.at, strict=True)):
+            rows = [r for r in range(e.ptr[patient], e.ptr[patient + 1]) if e.known[r] <= at]
+            last = {code: max(e.known[r] for r in rows if e.code[r] == code) for code in e.code[rows]}
+            expected = sorted(
+                (int(e.code[r]), float(e.value[r])) for r in rows if e.known[r] == last[e.code[r]]
+            )
+            mine = slice(int(got.ptr[i]), int(got.ptr[i + 1]))
+            found = sorted(zip(got.code[mine].tolist(), got.value[mine].tolist(), strict=True))
+            assert str(found) == str(expected)  # nan is nan
+            seen += len(rows) - len(expected)
+            assert len(set(got.age[mine].tolist())) <= 1
+        for rule in ("next", "same"):
+            assert graphs.edges.get((kind, rule, kind), np.zeros((2, 0))).shape[1] == 0
+    assert seen > 100
+    ages = [graphs[kind].age[graphs[kind].owner < len(tiny)].unique() for kind in graphs.nodes]
+    assert len(set(np.concatenate(ages).tolist())) == 1  # of all asks on one day
+    assert (np.diff(graphs["timepoint"].ptr) <= 1).all()
+
+
+def test_amended_rows_stay_replaced(tiny):
+    from gnnpatient.study.fusion import FOREVER, contents
+
+    lab = tiny.events["lab"]
+    gone = replace(lab, replaced=np.where(np.arange(len(lab)) % 2, FOREVER, lab.known))
+    view = contents(replace(tiny, events={**tiny.events, "lab": gone})).events["lab"]
+    assert (view.replaced <= gone.replaced).all()
+    plain = contents(tiny).events["lab"].replaced
+    assert (view.replaced == np.minimum(plain, gone.replaced)).all() and (plain > lab.known).all()
+
+
+def test_presence_is_one_node_a_kind(tiny):
+    from gnnpatient import build_graphs
+    from gnnpatient.study.fusion import presence
+
+    graphs, X = build_graphs(asked(presence(tiny))), asked(tiny)
+    for kind in tiny.spec.nodes:
+        count = np.diff(tiny.events[kind].held(X.patient, X.at)[0])
+        assert (np.diff(graphs[kind].ptr) == (count > 0)).all() and (count > 1).any() and (count == 0).any()
+        assert (graphs[kind].code == 1).all() and graphs.codes[kind] == ("other", "seen")
+        assert graphs[kind].value.isnan().all()
+        today = graphs[kind].age[graphs[kind].owner < len(tiny)]
+        assert len(today.unique()) == 1
+
+
+def test_what_is_taken_is_gone_in_those_patients_alone(tiny):
+    from gnnpatient import build_graphs
+    from gnnpatient.study.fusion import taken
+
+    who = np.arange(len(tiny)) % 3 == 0
+    some, none = taken(tiny, ["lab"], who), taken(tiny, ["lab", "drug"], np.ones(len(tiny), bool))
+    lost, full = build_graphs(asked(some)), build_graphs(asked(tiny))
+    kept = ~who[asked(tiny).patient[full["lab"].owner]]
+    assert 0 < kept.sum() < len(kept) and (lost["lab"].owner == full["lab"].owner[kept]).all()
+    assert (lost["lab"].age == full["lab"].age[kept]).all()
+    for kind in ("vital", "drug"):
+        assert (lost[kind].age == full[kind].age).all()
+    only = tiny.only(["vital"])
+    for kind, e in none.events.items():
+        for name, column in e.columns().items():
+            assert column.tobytes() == only.events[kind].columns()[name].tobytes(), (kind, name)
+
+
+def test_contents_of_texts(tmp_path):
+    """Vectors go with the clockwork's rows, and stay with the latest one."""
+    from gnnpatient import build_graphs, read_cohort
+    from gnnpatient.study.fusion import clockwork, contents, contestants, modalities_of, presence
+
+    made(tmp_path, n=30)
+    notes = [(f"p{i:03d}", day, f"grade {i % 4} then {day}") for i in range(30) for day in (0.0, 0.5)]
+    pl.DataFrame(notes, schema=["pid", "day", "text"], orient="row").write_csv(tmp_path / "notes.csv")
+    note = '[nodes.note]\ntable = "notes.csv"\ntime = "day"\ntext = "text"\nembed = "hashed"\n'
+    toml = TOML.replace("[outcomes", note + "[outcomes")
+    (tmp_path / "made.toml").write_text(toml)
+    cohort = read_cohort(tmp_path / "made.toml", tmp_path)
+    late = build_graphs(contents(cohort).at(1.0))["note"]
+    assert len(late) == 30 and (late.vector == build_graphs(cohort.at(1.0))["note"].vector[1::2]).all()
+    assert late.vector.any() and not build_graphs(clockwork(cohort).at(1.0))["note"].vector.numel()
+    assert not build_graphs(presence(cohort).at(1.0))["note"].vector.numel()
+    every = contestants(cohort, modalities_of(cohort))
+    assert [name for name in every if name.startswith("values")] == ["values", "values note"]
+    assert every["values note"].kinds == ("note",) and every["graph"].kinds == ("lab", "vital", "note")
+    assert every["without lab"].kinds == ("vital", "note") and every["statics"].kinds == ()
+
+
+def test_kinds_made_from_another_one_go_with_it(tmp_path):
+    from gnnpatient import read_cohort
+    from gnnpatient.study.fusion import contestants, modalities_of
+
+    made(tmp_path, n=30)
+    more = '[hierarchies.chem]\ntable = "chem.csv"\n[nodes.group]\nof = "lab"\nhierarchy = "chem"\n[outcomes'
+    toml = TOML.replace("[outcomes", more)
+    (tmp_path / "made.toml").write_text(toml)
+    pl.DataFrame({"child": ["crp"], "parent": ["protein"]}).write_csv(tmp_path / "chem.csv")
+    cohort = read_cohort(tmp_path / "made.toml", tmp_path)
+    assert modalities_of(cohort) == {"lab": ("lab", "group"), "vital": ("vital",)}
+    every = contestants(cohort, modalities_of(cohort))
+    assert every["only vital"].kinds == ("vital",) and "without lab" not in every
+    for one in every.values():  # each can be asked
+        from gnnpatient import build_graphs
+
+        graphs = build_graphs(one.asks(cohort.at(0.5)))
+        assert {kind for kind in cohort.spec.nodes if len(graphs[kind])} == set(one.kinds)
+
+
+def test_edges_of_early_and_intermediate(tiny):
+    from gnnpatient.study.fusion import contestants, modalities_of
+
+    every = contestants(tiny, modalities_of(tiny))
+    always = {("timepoint", "of", "patient"), ("timepoint", "next", "timepoint")}
+    kinds = ("lab", "vital", "drug")
+    edges = {name: set(one.sees.spec.edge_types[::2]) for name, one in every.items()}
+    assert edges["early"] == always
+    assert edges["intermediate"] == always | {(kind, "at", "timepoint") for kind in kinds}
+    assert edges["graph"] > edges["intermediate"] and edges["transformer"] == edges["graph"]
+
+
+# ---- the figures
+
+
+def test_figures_and_intervals_are_those_of_evaluate(whole):
+    from gnnpatient.study.evaluate import evaluate
+
+    known = evaluate(
+        whole.scored, outcome="death", horizons=whole.horizons, against=("graph", "best single"), n=25, seed=0
+    )
+    compared = 0
+    for row in whole.rows:
+        difference = row["model"] == "graph-best single"
+        if ("-" in row["model"] and not difference) or (
+            row["metric"] in ("c", "auc") and row["horizon"] is None
+        ):
+            continue
+        where = {key: row[key] for key in ("landmark", "horizon", "cause")}
+        other = known.value(row["model"], row["metric"], **where)
+        for key in ("value", "low", "high"):
+            assert (row[key] is None) == (other[key] is None)
+            if row[key] is not None:
+                assert row[key] == pytest.approx(other[key], abs=1e-9)
+                compared += 1
+    assert compared > 500 and whole.cause == "death"
+
+
+def test_means_over_horizons_are_means(whole):
+    for model in ("graph", "graph-best single"):
+        for metric in ("c", "auc"):
+            each = [whole.value(model, metric, horizon=h)["value"] for h in whole.horizons]
+            assert whole.value(model, metric)["value"] == pytest.approx(np.mean(each))
+
+
+def test_what_is_not_estimable_is_left_out_of_the_means(whole):
+    from gnnpatient.study.fusion import _Board, _mean
+
+    x = np.array([[1.0, np.nan], [3.0, 5.0]])
+    assert _mean(x, np.array([True, False]), -1).tolist() == [1, 3]
+    assert np.isnan(_mean(x, np.array([True, True]), -1)).tolist() == [True, False]
+    board = _Board(whole.scored, "death", "death", (1.0, 2.0))
+    raw = np.arange(24.0).reshape(2, 2, 6)  # model, landmark, c c auc auc ibs scaled
+    shown = np.ones((2, 6), bool)
+    shown[1, [1, 3]] = False  # the second horizon at the second landmark
+    table = board._means(np.where(shown, raw, np.nan), shown)
+    assert table.shape == (2, 3, len(board.columns))
+    assert table[0, :, 0].tolist() == [0, 6, 3] and table[0, :, 1].tolist()[2] == 1
+    assert table[0, :, 2].tolist() == [0.5, 6, 3.25] and table[1, 2, 7] == np.mean([17, 23])
+
+
+def test_holm_is_the_step_down_rule():
+    from gnnpatient.study.fusion import holm
+
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        p = rng.random(5) ** 3
+        adjusted = np.array(holm(p.tolist()))
+        for level in (0.01, 0.05, 0.3):
+            rejected, left = set(), list(np.argsort(p))
+            while left and p[left[0]] * len(left) < level:
+                rejected.add(int(left.pop(0)))
+            assert set(np.flatnonzero(adjusted < level).tolist()) == rejected
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("c", "ibs", "p", "verdict"),
+    [
+        ((0.1, 0.2), (0.1, 0.2), 0.01, "helps"),
+        ((0.1, 0.2), (0.1, 0.2), 0.2, "no evidence"),  # Holm says so
+        ((-0.1, 0.2), (0.1, 0.2), 0.01, "no evidence"),  # an interval contains 0
+        ((0.1, 0.2), (0.0, 0.2), 0.01, "no evidence"),
+        ((-0.2, -0.1), (0.1, 0.2), 0.01, "no evidence"),
+        ((-0.2, -0.1), (-0.2, -0.1), 0.01, "hurts"),
+        ((None, None), (0.1, 0.2), 0.01, "not estimable"),
+    ],
+)
+def test_verdicts(c, ibs, p, verdict):
+    from gnnpatient.study.fusion import _verdict
+
+    found = {"c": dict(zip(("low", "high"), c, strict=True)), "holm": p}
+    assert _verdict({**found, "scaled_ibs": dict(zip(("low", "high"), ibs, strict=True))}) == verdict
+
+
+# ---- the comparison
+
+
+def test_every_contestant_is_there_with_the_same_budget(whole, tiny, told):
+    from gnnpatient.study.fusion import contestants, modalities_of
+
+    every = contestants(tiny, modalities_of(tiny))
+    names = [*every, "late", "best single", "null"]
+    assert list(whole.scored.risks) == names and len(whole.parts) == 2
+    assert set(whole.parameters) == {*every, "late"}
+    for name in every:
+        models = [fitted[name].model for fitted, _ in whole.parts]
+        assert {(m.members, m.epochs, m.seed, m.horizon) for m in models} == {(1, 1, 0, 6.0)}
+        assert {m.channels for m in models} == {whole.channels[name]}
+    singles = [name for name in every if name.startswith("only ")]
+    assert whole.parameters["late"] == sum(whole.parameters[name] for name in singles)
+    assert whole.parts[0][0]["transformer"].model.conv == "transformer"
+    assert [done for _, done, _ in told] == list(range(1, 1 + 2 * (len(every) + 3 * 2)))
+    assert told[-1][1] == told[-1][2]
+
+
+def test_no_width_is_nearer_to_the_parameters_of_the_graph(whole, tiny):
+    from gnnpatient.study.fusion import _parameters, contestants, modalities_of
+
+    assert whole.channels["graph"] == 8
+    wanted = whole.parameters["graph"]
+    for name, one in contestants(tiny, modalities_of(tiny)).items():
+        if name == "graph":
+            continue
+        module, width = whole.parts[0][0][name].model.predictor_.modules[0], whole.channels[name]
+        assert _parameters(module, one.kinds, width) == whole.parameters[name]
+        step = 4 if name == "transformer" else 1  # its width is a multiple of its heads
+        for other in (width - step, width + step):
+            away = abs(_parameters(module, one.kinds, other) - wanted)
+            assert away >= abs(whole.parameters[name] - wanted) < 0.25 * wanted
+
+
+def test_parameters_are_those_that_a_cohort_of_these_kinds_alone_would_take(whole, tiny):
+    from gnnpatient import PrognosisModel
+    from gnnpatient.cohort.packed import with_timepoints
+
+    graph = whole.parts[0][0]["graph"].model.predictor_.modules[0]
+    assert whole.parameters["graph"] == sum(p.numel() for p in graph.parameters())
+    fitted = whole.parts[0][0]["only drug"].model
+    train = np.flatnonzero(np.isin(tiny.ids, list(fitted.train_ids_)))
+    events = with_timepoints({"drug": tiny.events["drug"]}, tiny.spec.every, len(tiny))
+    spec = tiny.spec.model_copy(update={"nodes": {"drug": tiny.spec.nodes["drug"]}})
+    small = replace(tiny, spec=spec, events=events)
+    choices = {**FEW, "channels": fitted.channels, "members": 1, "epochs": 1, "horizon": 6.0}
+    alone = PrognosisModel(outcomes=["death"], **choices).fit(
+        small.landmarks(train, [0.0, 2.0, 4.0]).followed("death")
+    )
+    count = sum(p.numel() for p in alone.predictor_.modules[0].parameters())
+    assert whole.parameters["only drug"] == count
+
+
+def test_nobody_is_trained_and_scored(whole, tiny):
+    for fitted, X in whole.parts:
+        for name in ("graph", "only lab", "transformer", "statics"):
+            assert not fitted[name].model.train_ids_ & set(X.ids.tolist())
+        trained = np.isin(tiny.ids, list(fitted["graph"].model.train_ids_))
+        assert not set(tiny.groups[trained]) & set(tiny.groups[X.patient])
+    assert whole.patients == len(np.unique(whole.scored.asks.patient))
+
+
+def test_late_is_the_mean_and_the_best_single_is_one_of_them(whole):
+    risks, fold = whole.scored.risks, whole.scored.fold
+    singles = [risks[f"only {name}"]["death"] for name in whole.modalities]
+    np.testing.assert_allclose(risks["late"]["death"], np.mean(singles, 0), atol=1e-6)
+    for i, name in enumerate(whole.chosen):
+        mine = fold == i
+        assert (risks["best single"]["death"][mine] == risks[f"only {name}"]["death"][mine]).all()
+
+
+def test_a_comparison_as_json_says_all(whole):
+    said = json.loads(json.dumps(whole.to_dict()))
+    assert said["sentence"] == whole.sentence == said["sentences"][0]
+    assert {row["model"] for row in said["rows"]} >= {"graph", "late", "graph-best single", "graph-late"}
+    assert [found["kind"] for found in said["left_out"]] == ["lab", "vital", "drug"]
+    assert said["too_small"].startswith("too small to judge: ") and said["sentences"][-1] == said["too_small"]
+    assert all(0 <= found["p"] <= found["holm"] <= 1 for found in said["left_out"])
+    spoken = {f["second"] for f in said["others"] if f["first"] == "graph"}
+    assert spoken == {"early", "late", "intermediate", "transformer", "values", "clockwork", "statics"}
+    assert "\n" not in "".join(whole.sentences)
+
+
+def test_no_share_of_a_skill_that_is_not_there(whole):
+    from gnnpatient.study.fusion import DECIDING, pattern_only
+
+    for row, metric in zip(pattern_only(whole), DECIDING, strict=True):
+        gain = whole.value("graph-statics", metric)
+        assert row["gain"]["value"] == pytest.approx(row["presence"] - row["statics"])
+        if gain["low"] > 0:
+            assert row["share"] == pytest.approx(row["gain"]["value"] / gain["value"])
+        else:
+            assert row["share"] is None
+
+
+def test_words_for_the_best_kind(whole):
+    one = replace(whole, chosen=("lab", "lab"))
+    assert one.best == "lab" and "adding vital and drug to lab" in one.sentence
+    two = replace(whole, chosen=("vital", "lab", "lab"))
+    assert two.best == "the best single kind (lab in 2 of 3 folds, vital in 1 of 3 folds)"
+    assert "adding the other kinds to the best single kind" in two.sentence
+
+
+def test_missing_curve_runs_from_all_rows_to_none(whole, tiny):
+    from gnnpatient.study.fusion import missing_curve
+
+    rows = missing_curve(whole, "lab", (0.0, 0.5, 1.0), n=10)
+    assert len(rows) == 3 * 8 and {row["model"] for row in rows} == {"graph"}
+    for row in rows:
+        if row["share"] == 0:
+            known = whole.value("graph", row["metric"], horizon=row["horizon"])["value"]
+            assert row["value"] == pytest.approx(known, abs=1e-9)
+    lacking = {row["share"]: row["lacking"] for row in rows}
+    X = whole.scored.asks
+    count = np.diff(tiny.events["lab"].held(X.patient, X.at)[0])
+    assert lacking[0.0] == np.mean(count == 0) < lacking[0.5] < lacking[1.0] == 1
+    none = [
+        fitted["graph"].model.forecast(tiny.only(["vital", "drug"]).landmarks(X.patient, [4.0]))
+        for fitted, X in whole.parts[:1]
+    ]
+    assert np.isfinite(none[0]["death"].incidence[none[0]["death"].at_risk]).all()
+    again = missing_curve(whole, "lab", (0.0, 0.5, 1.0), n=10)
+    assert again == rows and missing_curve(whole, "lab", (0.5,), n=2, seed=1)[0]["value"] != rows[8]["value"]
+
+
+def test_refusals(whole, tiny, tmp_path):
+    from gnnpatient import Refused
+    from gnnpatient.study.folds import Fold
+    from gnnpatient.study.fusion import compare, missing_curve
+
+    def refused(match, cohort=tiny, outcome="death", **how):
+        with pytest.raises(Refused, match=match) as error:
+            compare(cohort, outcome, **{**QUICK, "epochs": 1, **how})
+        assert "\n" not in str(error.value)
+
+    refused("'deth'; did you mean 'death'", outcome="deth")
+    refused("unknown cause 'deaths'", cause="deaths")
+    refused("1 kind of node with rows", cohort=tiny.only(["lab"]))
+    refused("'tranformer'; did you mean 'transformer'", models=["tranformer"])
+    refused("no landmark, or no horizon above 0", horizons=[0.0])
+    refused("no landmark, or no horizon above 0", landmarks=[])
+    refused("no fold to compare on", folds=[])
+    everybody, group = np.arange(len(tiny)), tiny.groups
+    large = np.flatnonzero(group == np.bincount(group).argmax())
+    parted = Fold(0, 0, np.setdiff1d(everybody, large[:1]), large[:1], pl.String)
+    refused("1 group", folds=[parted])
+    refused("one side is empty", folds=[Fold(0, 0, everybody, everybody[:0], pl.String)])
+    with pytest.raises(Refused, match="'labs'; did you mean 'lab'"):
+        missing_curve(whole, "labs")
+    with pytest.raises(Refused, match=r"share 1\.5; from 0 to 1"):
+        missing_curve(whole, "lab", [1.5])
+    with pytest.raises(Refused, match="no fitted contestant 'late'"):
+        missing_curve(whole, "lab", model="late")
+    with pytest.raises(Refused, match="no contestant 'grap'; did you mean 'graph'"):
+        whole.value("grap", "c")
+    with pytest.raises(Refused, match="no brier of graph"):
+        whole.value("graph", "brier")
+
+
+def test_run_compare_takes_a_packed_cohort_and_a_fold_file(whole, tiny, tmp_path, monkeypatch):
+    from gnnpatient import Refused
+    from gnnpatient.study import fusion
+
+    tiny.save(tmp_path / "packed")
+    where = {"id": tiny.ids, "repeat": 0, "fold": tiny.groups % 3}
+    pl.DataFrame(where).write_csv(tmp_path / "folds.csv")
+    asked = []
+
+    def compare(cohort, outcome, **how):
+        asked.append((cohort, outcome, how))
+        return whole
+
+    monkeypatch.setattr(fusion, "compare", compare)
+    tell = lambda what, done, of: None  # noqa: E731
+    assert fusion.run_compare(tmp_path / "packed", "death", tmp_path / "folds.csv", tell) is whole
+    fusion.run_compare(tmp_path / "packed", "death")
+    (one, name, how), (_, _, plain) = asked
+    assert (one.ids == tiny.ids).all() and name == "death" and how["tell"] is tell
+    assert [len(fold.test) for fold in how["folds"]] == np.bincount(tiny.groups % 3).tolist()
+    assert plain == {"folds": 5, "tell": None}
+    with pytest.raises(Refused, match="'deaths'; did you mean 'death'"):
+        fusion.run_compare(tmp_path / "packed", "deaths")
+
+
+# ---- what may be said where the truth is known
+
+
+def test_a_strong_second_kind_is_found(tmp_path):
+    found = judged(made(tmp_path, lab=1.3, vital=1.3))
+    assert found.primary["verdict"] == "helps" and " helps to forecast death: C +0." in found.sentence
+    assert not found.sentence.startswith("no evidence")
+    for one in found.left_out:
+        assert one["verdict"] == "helps" and one["holm"] < 0.05
+    assert found.primary["c"]["value"] > 0.05 and found.primary["scaled_ibs"]["low"] > 0
+
+
+def test_where_one_kind_tells_all_there_is_no_evidence(tmp_path):
+    found = judged(made(tmp_path, lab=1.5))
+    assert found.chosen == ("lab", "lab")
+    assert found.sentence.startswith("no evidence that adding vital to lab helps to forecast death: C ") or (
+        found.primary["verdict"] == "hurts"
+        and found.sentence.startswith("no evidence that adding vital to lab")
+    )
+    lab, vital = found.left_out
+    assert (lab["kind"], lab["verdict"]) == ("lab", "helps") and vital["verdict"] != "helps"
+    assert found.value("graph", "c")["value"] > 0.7
+
+
+def test_of_shuffled_labels_nothing_is_said(tmp_path):
+    found = judged(made(tmp_path, lab=1.3, vital=1.3, shuffled=True))
+    assert found.sentence.startswith("no evidence that ")
+    assert all(one["verdict"] != "helps" for one in (*found.left_out, *found.others))
+
+
+@pytest.mark.slow
+def test_nothing_to_fuse_is_said_so_in_twenty_seeds(tmp_path):
+    """One kind tells all: that fusion helps may be said at most once."""
+    helps = [judged(made(tmp_path, lab=1.3, seed=seed), seed=seed).primary["verdict"] for seed in range(20)]
+    assert helps.count("helps") <= 1
+
+
+@pytest.mark.slow
+def test_what_lies_in_the_pattern_of_missing_kinds_is_told_apart(tmp_path):
+    """Half of the patients lack the vital and die sooner; the values say nothing."""
+    from gnnpatient.study.fusion import pattern_only
+
+    models = ["presence", "clockwork", "values", "statics"]
+    found = judged(made(tmp_path, unseen=1.5), models, epochs=8)
+    for row in pattern_only(found):
+        assert row["gain"]["low"] > 0 and row["presence"] > row["statics"] and row["share"] > 0.6
+    verdicts = {(one["first"], one["second"]): one["verdict"] for one in found.others}
+    assert verdicts["presence", "statics"] == verdicts["clockwork", "statics"] == "helps"
+    assert verdicts["graph", "clockwork"] != "helps"
+
+
+@pytest.mark.slow
+def test_same_seed_same_figures(tmp_path):
+    cohort = made(tmp_path, lab=1.0, n=160)
+    one, two = (judged(cohort, ["late", "transformer"], epochs=1, n=5).to_dict() for _ in range(2))
+    assert one == two and one != judged(cohort, ["late", "transformer"], epochs=1, n=5, seed=1).to_dict()
+
+
+@pytest.mark.slow
+def test_the_experiment_writes_forecasts_and_figures(tmp_path):
+    import gnnpatient
+
+    script = Path(gnnpatient.__file__).parent.parent / "experiments" / "fusion.py"
+    cohort = made(tmp_path, lab=1.0, n=160)
+    numbered = {"repeat": 0, "fold": np.arange(160) % 2, "id": cohort.ids}
+    pl.DataFrame(numbered).write_parquet(tmp_path / "folds.parquet")
+    how = "--members 1 --epochs 1 --draws 5 --models late --landmarks 0.1 --horizons 4,8 --missing vital"
+    for data in (tmp_path / "made.toml", cohort.save(tmp_path / "packed")):
+        out = tmp_path / "out.parquet"
+        call = [
+            "--data",
+            str(data),
+            "--folds",
+            str(tmp_path / "folds.parquet"),
+            "--out",
+            str(out),
+            *how.split(),
+        ]
+        done = subprocess.run([sys.executable, "-P", str(script), *call], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        table, said = pl.read_parquet(out), json.loads(out.with_suffix(".json").read_text())
+        assert table.columns[:5] == ["model", "repeat", "fold", "landmark", "id"]
+        assert {"risk_4", "risk_8"} <= set(table.columns) and table["id"].dtype == pl.String
+        assert {"graph", "only lab", "only vital", "late", "best single", "null"} == set(table["model"])
+        assert table.group_by("model").len()["len"].to_list() == [said["patients"]] * 6
+        assert said["sentence"] in done.stderr and {row["kind"] for row in said["missing"]} == {"vital"}
+    call[-1] = "vitl"
+    done = subprocess.run([sys.executable, "-P", str(script), *call], capture_output=True, text=True)
+    assert done.returncode == 2 and "did you mean 'vital'" in done.stderr
