@@ -41,8 +41,8 @@ class PrognosisModel(BaseEstimator):
     alone); horizon: days up to which it forecasts (default: the last that can be estimated); num_times:
     intervals of the time grid; members: networks whose mean is the answer, each stopped early on its own
     inner fold; conv: "sage", "gatv2", "hgt" or "transformer"; linear: a linear path from the last
-    observations beside the messages; kind_dropout: chance of a kind of node to be hidden from a training batch, so that any may be
-    missing later (default: .2 where there are pictures or texts, else 0).
+    observations beside the messages; kind_dropout: chance of a kind of node to be hidden from a training
+    batch, so that any may be missing later (default: .2 where there are pictures or texts, else 0).
 
     >>> from gnnpatient.cohort.datasets import pbc
     >>> cohort = pbc()
