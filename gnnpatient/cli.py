@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 DAY, YEAR = 86_400, 365.25
 NOTICE = "Research use only. Not a medical device."
 CODES_SHOWN = 60  # in `check`
+NAMED = 5  # codes that a line names
 DEMOS = {"pbc": ("3y", "2y,5y"), "ward": ("5d", "10d,20d")}  # when a patient is asked about, how far ahead
 WARD = 600  # patients of the ward that `demo` makes
 SHOWN = ("auc", "brier", "oe")  # of each horizon; scaled_ibs of each landmark
@@ -800,12 +801,13 @@ def _meds(rows: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
 
 
 def _strangers(unknown: Mapping[str, Sequence[str]]) -> list[str]:
-    return [
-        f"the model never saw {kind}"
-        if list(codes) == ["*"]
-        else f"the model never saw {kind} {', '.join(codes)}"
-        for kind, codes in unknown.items()
-    ]
+    """What the model never saw, by kind; the first few names of many."""
+    lines = []
+    for kind, codes in unknown.items():
+        shown, more = ", ".join(codes[:NAMED]), len(codes) - NAMED
+        rest = f" and {more} more" if more > 0 else ""
+        lines.append(f"the model never saw {kind}" + ("" if list(codes) == ["*"] else f" {shown}{rest}"))
+    return lines
 
 
 def _moment(cohort: Cohort, patient: str, at: str | None, outcomes: Sequence[str]) -> Landmarks:
