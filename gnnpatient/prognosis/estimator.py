@@ -333,6 +333,7 @@ def _about(X: Landmarks, targets: dict[str, Target]) -> dict[str, Any]:
         "spec_hash": X.cohort.spec.hash,
         "patients": len(np.unique(X.patient)),
         "asks": len(X),
+        "encoders": dict(X.cohort.report.get("encoders", {})),
         "events": {
             name: {
                 cause: who((target.event == k) & np.isfinite(target.time))

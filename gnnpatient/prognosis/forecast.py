@@ -175,8 +175,18 @@ class Predictor:
         )
 
     def see(self, landmarks: Landmarks) -> Landmarks:
-        """The asks with the node kinds alone that this model sees."""
-        return restrict(landmarks, self.kinds)
+        """The asks with the node kinds alone that this model sees.
+
+        Refused: pictures or texts embedded by another encoder than those it was fitted on.
+        """
+        seen = restrict(landmarks, self.kinds)
+        theirs = seen.cohort.report.get("encoders", {})
+        for kind, own in self.about.get("encoders", {}).items():
+            if (other := theirs.get(kind, own)) != own and len(seen.cohort.events[kind]):
+                raise Refused(
+                    f"{kind}: embedded by {other!r}, the model by {own!r}; pack it with the same embed"
+                )
+        return seen
 
     def unknown(self, cohort: Cohort) -> dict[str, list[str]]:
         """What this cohort has and the model never saw, by kind: codes, or `["*"]` for a whole kind."""

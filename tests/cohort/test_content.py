@@ -223,3 +223,20 @@ def test_a_wrong_spec_is_refused_in_one_line(reads, tmp_path, old, new, message)
     with pytest.raises(Refused, match=message) as error:
         reads()
     assert "\n" not in str(error.value)
+
+
+def test_vectors_of_another_encoder_are_refused(reads, tmp_path):
+    from gnnpatient import PrognosisModel, load_predictor
+
+    draw(tmp_path)
+    choices = {"members": 1, "epochs": 1, "horizon": 20.0, "channels": 8}
+    model = PrognosisModel(**choices).fit(reads().landmarks(times=[0, 3]).followed())
+    model.save_pretrained(tmp_path / "model")
+    predictor = load_predictor(tmp_path / "model")
+    steps = TOML.replace('embed = "handmade"', 'embed = "hashed"').replace('file = "path"', 'text = "path"')
+    (tmp_path / "c.toml").write_text(steps.replace('root = "images"\n', ""))
+    other = reads()
+    with pytest.raises(Refused, match=r"image: embedded by 'hashed@1.*', the model by 'handmade@1"):
+        predictor.forecast(other.at(3).followed())
+    without = other.only(["note", "lab"]).at(3).followed()  # nothing of that kind, nothing to mistake
+    assert np.isfinite(predictor.forecast(without)["death"].incidence).all()
