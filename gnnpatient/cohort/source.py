@@ -20,17 +20,6 @@ from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file
 
 PEOPLE = "people"  # the table of persons that a standard format gives
-OWN = {
-    "id",
-    "time",
-    "known",
-    "until",
-    "code",
-    "value",
-    "unit",
-    "text",
-    "refused",
-}  # columns of a format's events
 _COMMA = r"^\s*([+-]?\d*),(\d+)\s*$"  # a number with a decimal comma
 _POINT = r"^\s*[+-]?\d*\.\d+\s*$"  # where commas are decimal, a point parts thousands: 1.234 is not 1.2
 

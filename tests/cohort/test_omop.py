@@ -424,6 +424,9 @@ BAD = [  # tables that differ, and the message
     ({"drug_exposure": DRUG + "1,300\n"}, "drug_exposure.csv: line 2 has 2 cells, the header 3"),
     ({"drug_exposure": DRUG + '1,"300,2020-01-01\n'}, "drug_exposure.csv: "),
     ({"drug_exposure": DRUG + '1,300,"2020-01-01\n1,300,2020-01-01\n'}, "a quote is never closed"),
+    # two that are never closed are an even number
+    ({"drug_exposure": DRUG + '1,"300,2020-01-01\n1,"300,2020-01-02\n'}, "drug_exposure.csv: "),
+    ({"drug_exposure": DRUG + "1,30\0,2020-01-01\n"}, "drug_exposure.csv: line 2 holds a NUL byte"),
     ({"concept": "concept_id\n1\n"}, "concept.csv: no column 'concept_name'"),
     ({"observation_period": "person_id\n1\n"}, "no observation_period_start_date"),
 ]

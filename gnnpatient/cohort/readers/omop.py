@@ -17,6 +17,8 @@ import pyarrow.csv
 
 from gnnpatient.cohort.readers.door import Door
 from gnnpatient.cohort.readers.meds import DOOR, Schema, end_of_day, settle, taken
+from gnnpatient.cohort.readers.tables import census, unclosed
+from gnnpatient.cohort.spec import TableSpec
 from gnnpatient.errors import Refused
 
 
@@ -298,6 +300,7 @@ def _csv(file: Path, name: str, only: tuple[str, ...]) -> pl.DataFrame | None:
     quote = '"' if separator == "," or name not in ("concept", "concept_ancestor") else ""
     header = next(csv.reader([first], delimiter=separator))
     columns = _lower(header, file, only)
+    quotes, lines = census(file, "utf-8")
     uneven: list[str] = []
 
     def skip(line: pyarrow.csv.InvalidRow) -> str:
@@ -327,8 +330,6 @@ def _csv(file: Path, name: str, only: tuple[str, ...]) -> pl.DataFrame | None:
 
     try:
         table = parsed(threads=True)
-        with opened() as raw:
-            quotes = sum(part.count(b'"') for part in iter(lambda: raw.read(1 << 20), b"")) if quote else 0
     except (pyarrow.ArrowInvalid, UnicodeError, OSError, EOFError, zlib.error) as error:
         with suppress(pyarrow.ArrowInvalid, UnicodeError, OSError, EOFError, zlib.error):
             parsed(threads=False)
@@ -337,7 +338,10 @@ def _csv(file: Path, name: str, only: tuple[str, ...]) -> pl.DataFrame | None:
         if isinstance(error, UnicodeError) or "UTF8" in str(error):
             raise Refused(f"{file}: not utf-8; write it as utf-8") from None
         raise Refused(f"{file}: {str(error).splitlines()[0]}") from None
-    if quotes % 2:  # it would swallow the rows that follow
+    # it would swallow the rows that follow; two of them make an even number, and fewer rows than lines
+    odd = bool(quote) and quotes % 2 == 1
+    held = bool(quote) and quotes > 0 and lines > len(table)
+    if odd or (held and unclosed(file, TableSpec(separator=separator), quotes)):
         raise Refused(f"{file}: a quote is never closed; close it, or double quotes inside a cell")
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)

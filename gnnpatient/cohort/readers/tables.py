@@ -83,7 +83,7 @@ def _first_line(error: Exception) -> str:
 def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
     """By pyarrow, which counts the cells of every line; polars fills a short one with nulls in silence."""
     encoding, separator = _codec(how), _separator(path, how)
-    quotes, lines = _census(path, encoding)
+    quotes, lines = census(path, encoding)
     try:
         with _open(path, encoding) as handle:
             header = next(csv.reader(handle, delimiter=separator), [])
@@ -136,15 +136,15 @@ def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
         with suppress(pyarrow.ArrowInvalid, UnicodeError):
             read(threads=False, block=CELL)
         if uneven:
-            raise Refused(f"{path}: {uneven[0]}{hint}{_unclosed(path, how, quotes)}") from None
+            raise Refused(f"{path}: {uneven[0]}{hint}{unclosed(path, how, quotes)}") from None
         if isinstance(error, UnicodeError) or "UTF8" in str(error):
             raise Refused(_encoding(path, how)) from None
         if "straddles" in str(error):
-            lost = _unclosed(path, how, quotes) or f"; a line is longer than {CELL >> 20} MB"
+            lost = unclosed(path, how, quotes) or f"; a line is longer than {CELL >> 20} MB"
             raise Refused(f"{path}{lost.replace(';', ':', 1)}") from None
         raise Refused(f"{path}: {str(error).splitlines()[0]}") from None
     # Fewer rows than lines: a quote may hold lines together that are rows of their own.
-    if (quotes % 2 or (quotes and lines > len(table))) and (lost := _unclosed(path, how, quotes)):
+    if (quotes % 2 or (quotes and lines > len(table))) and (lost := unclosed(path, how, quotes)):
         raise Refused(f"{path}{lost.replace(';', ':', 1)}")
     if hint:
         raise Refused(f"{path}: one column, {header[0]!r}{hint}")
@@ -185,7 +185,7 @@ def _open(path: Path, encoding: str) -> io.TextIOWrapper:
     return opener(path, "rt", encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="")
 
 
-def _census(path: Path, encoding: str) -> tuple[int, int]:
+def census(path: Path, encoding: str) -> tuple[int, int]:
     """How many quotes a CSV holds, and how many lines after the first, at least.
 
     A packed one that holds too much is refused before it fills the memory, a NUL byte before a text is cut.
@@ -224,7 +224,7 @@ def _long_cells() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _unclosed(path: Path, how: TableSpec, quotes: int) -> str:
+def unclosed(path: Path, how: TableSpec, quotes: int) -> str:
     """Where a quote begins that is not closed where its cell ends and swallows lines; "" where none does.
 
     What follows a closing quote in its line is sloppy, no more; after several lines it is a row that is lost.
