@@ -5,20 +5,28 @@ chosen on inner folds; on its twin, which has nothing to fuse, this is said at m
 other cohorts nothing is claimed: the sentences say what it is, by the rules in gnnpatient.study.fusion.
 Last seen: PBC (the default data), seed 0, --members 1, five folds made here: no evidence that adding sign and
 stage to lab helps, C +.003 (-.026 to .029), scaled IBS +.011 (-.032 to .057); 13 minutes on one shared core.
+TCGA LUAD, 428 genes of two families (graphs/tcga.prepare.py): results/fusion-tcga-luad.md.
 
     python experiments/fusion.py --data packed/ward --outcome death --missing image,note --out ward.parquet
     python experiments/fusion.py --data mine/spec.toml --outcome death --folds folds.csv --out mine.parquet
+    python experiments/fusion.py --data tcga-luad-families --models statics,early --landmarks 0,365.25 \\
+        --members 2 --epochs 12 --out tcga.parquet --table fusion-tcga-luad.md
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from rich.console import Console
 
@@ -59,7 +67,7 @@ def forecasts(found: Comparison, folds: Sequence[Fold], unit: float) -> pl.DataF
     return pl.concat(parts)
 
 
-def show(found: Comparison, console: Console) -> None:
+def table(found: Comparison) -> str:
     """Means over landmarks and horizons, a line a contestant and a line a difference; then the sentences."""
     lines: dict[str, dict[str, str]] = {row["model"]: {} for row in found.rows}
     for row in found.rows:
@@ -68,12 +76,27 @@ def show(found: Comparison, console: Console) -> None:
             if row["low"] is not None:
                 text += f" [{row['low']:.4f}, {row['high']:.4f}]"
             lines[row["model"]][row["metric"]] = text
-    console.print(f"| contestant | parameters | {' | '.join(SHOWN)} |\n|{'---|' * (2 + len(SHOWN))}")
+    said = [f"| contestant | parameters | {' | '.join(SHOWN)} |", "|---|" + "---:|" * (1 + len(SHOWN))]
     for name, cells in lines.items():
         size = found.parameters.get(name, "")
-        console.print(f"| {name} | {size} | {' | '.join(cells.get(metric, '') for metric in SHOWN)} |")
-    for sentence in found.sentences:
-        console.print(sentence)
+        said.append(f"| {name} | {size} | {' | '.join(cells.get(metric, '') for metric in SHOWN)} |")
+    return "\n".join([*said, "", *(f"- {sentence}" for sentence in found.sentences)])
+
+
+def page(found: Comparison, cohort: Cohort, folds: int, cpu: float) -> str:
+    """The table as a file of results/: with the command, on what it ran, and how the figures came about."""
+    import torch
+
+    at = ", ".join(f"{day:g}" for day in np.unique(found.scored.asks.days))
+    until = ", ".join(f"{day:g}" for day in found.horizons)
+    about = (
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}; "
+        f"{cpu / 60:.0f} CPU minutes. {found.patients} patients scored, {found.events} with {found.cause}; "
+        f"{folds} folds, groups whole. Means over landmarks (days: {at}) and horizons (days: {until}); "
+        "brackets: 95 % over draws of patients, the fitted models held fixed."
+    )
+    command = shlex.join(["python", "experiments/fusion.py", *sys.argv[1:]])
+    return f"# fusion: {cohort.spec.cohort}\n\n    {command}\n\n{about}\n\n{table(found)}\n"
 
 
 def main() -> None:
@@ -99,6 +122,7 @@ def main() -> None:
         "--years", action="store_true", help="write landmarks and times in years, not in days"
     )
     parser.add_argument("--out", type=Path, required=True, help="parquet; figures go beside it as .json")
+    parser.add_argument("--table", type=Path, help="Markdown: the command, the figures and the sentences")
     args = parser.parse_args()
     console, began = Console(stderr=True, highlight=False, soft_wrap=True), time.perf_counter()
 
@@ -138,7 +162,10 @@ def main() -> None:
         part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     with atomic_file(args.out) as part:
         forecasts(found, folds, YEAR if args.years else 1.0).write_parquet(part)
-    show(found, console)
+    if args.table:
+        with atomic_file(args.table) as part:
+            part.write_text(page(found, cohort, len(folds), time.process_time()), encoding="utf-8")
+    console.print(table(found), markup=False)
 
 
 if __name__ == "__main__":

@@ -244,8 +244,10 @@ def check(
         say(f"sample size: {row['sentence']}")
     for name, cells in found.get("table1", {}).items():
         table(f"Table 1: {name}", [f"<{cell}" for cell in cells[0]], cells[1:])
-    for flag in flags:
+    for flag in flags[:CODES_SHOWN]:
         say(f"flag: {flag}")
+    if len(flags) > CODES_SHOWN:
+        say(f"and {len(flags) - CODES_SHOWN} flags more (--json has all)")
     for leak in found["leaks"]:
         say(f"leak: {leak['message']}")
     if leaks and not found["leaks"]:

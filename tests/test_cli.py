@@ -94,6 +94,25 @@ def split(ward):
 # ---- answers
 
 
+def test_check_of_thousands_of_columns_stays_readable(good, tmp_path):
+    spec = """
+cohort = "wide"
+[patient]
+table = "wide.csv"
+key = "pid"
+[nodes.gene]
+table = "wide.csv"
+untimed = "origin"
+columns = { "g*" = "" }
+"""
+    (tmp_path / "wide.toml").write_text(spec)
+    lines = [["pid", *(f"g{i}" for i in range(70))], *([f"p{n}", *("5" * 70)] for n in range(20))]
+    (tmp_path / "wide.csv").write_text("\n".join(map(",".join, lines)) + "\n")
+    assert len(good("check", tmp_path / "wide.toml", "--json")["flags"]) >= 70  # each column is constant
+    said = good("check", tmp_path / "wide.toml")
+    assert said.count("flag: ") == 60 and re.search(r"and \d+ flags more", said)
+
+
 def test_check(good, ward):
     found = good("check", ward / "ward.toml", "--json")
     assert list(found)[:6] == ["cohort", "tables", "kinds", "flow", "flags", "leaks"]

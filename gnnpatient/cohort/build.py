@@ -39,7 +39,10 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
     edges: dict[EdgeType, torch.Tensor] = {}
     for source, rule, target in cohort.spec.edge_types[::2]:
         if rule in ("describes", "measures"):
-            both = torch.from_numpy(_same_study(held[source], held[target]))
+            one, other = held[source], held[target]
+            own = cohort.spec.nodes[source].measures is not None
+            common = _pictures(one, other) if own else (one.study(), other.study())
+            both = torch.from_numpy(_joined(one, other, *common))
         elif rule == "is_a":
             both = torch.from_numpy(_ancestors(cohort.is_a[target], held[source], held[target]))
         else:
@@ -80,6 +83,12 @@ class _Held:
             return np.full(len(self.row), -1)
         return self.events.vector[self.row].astype(np.int64)
 
+    def study(self) -> np.ndarray:
+        """What each node shares with those of other kinds, -1 = nothing."""
+        if self.events.study is None:
+            return np.full(len(self.row), -1)
+        return self.events.study[self.row]
+
     def vectors(self, matrix: np.ndarray | None) -> np.ndarray:
         """What each node's picture or text says: (node, channel) float32; no column in other kinds."""
         if matrix is None or self.events.vector is None:
@@ -87,11 +96,22 @@ class _Held:
         return np.asarray(matrix)[self.events.vector[self.row]].astype(np.float32)
 
 
-def _same_study(one: _Held, other: _Held) -> np.ndarray:
-    """(3, edge) each node and the other kind's nodes of its study in the same ask, the node again."""
-    none = np.zeros(0, np.int64)
-    mine = one.events.study[one.row] if one.events.study is not None else none
-    theirs = other.events.study[other.row] if other.events.study is not None else none
+def _pictures(one: _Held, other: _Held) -> tuple[np.ndarray, np.ndarray]:
+    """A number for the picture that each measurement is of, and for each picture: the same where content and
+    moment are; -1 = none."""
+    vector = np.concatenate([one.vector_row(), other.vector_row()])
+    happened = np.concatenate([one.happened, other.happened])
+    if not len(vector):
+        return vector, vector
+    span = int(vector.max()) + 2  # times lie within 150 years, so the product fits 63 bits
+    _, number = np.unique((happened - happened.min()) * span + vector + 1, return_inverse=True)
+    number = np.where(vector < 0, -1, number)
+    return number[: len(one.row)], number[len(one.row) :]
+
+
+def _joined(one: _Held, other: _Held, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """(3, edge) each node and the other kind's nodes of its number in the same ask, the node again; -1 joins
+    nothing."""
     if not (len(mine) and len(theirs)):
         return np.zeros((3, 0), np.int64)
     span = int(max(mine.max(), theirs.max())) + 2

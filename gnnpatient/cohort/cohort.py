@@ -315,7 +315,7 @@ def read_cohort(
     device: where they are made; embed: False opens and counts them only, so that a check takes no encoder;
     tell: called with what is done, how far, and of how many.
     """
-    from gnnpatient.cohort.events import family, read_rows
+    from gnnpatient.cohort.events import family, measurements, read_rows
     from gnnpatient.cohort.labels import Record, read_diagnosis, read_survival
     from gnnpatient.cohort.patients import moment_of, patient_table, read_patients
     from gnnpatient.cohort.source import Source
@@ -326,7 +326,10 @@ def read_cohort(
     )
     patients, table = read_patients(source), patient_table(source)
     count, who = len(patients), spec.patient
-    rows = {k: read_rows(source, k, node, patients) for k, node in spec.nodes.items() if node.of is None}
+    rows = {k: read_rows(source, k, node, patients) for k, node in spec.nodes.items() if not node.made}
+    for kind, node in spec.nodes.items():
+        if node.measures is not None:
+            rows[kind] = measurements(source, kind, node, rows[node.measures])
     entry, end = np.zeros(count, np.int64), None
     if who.entry is not None:  # on a bare date a patient is there from the first second on
         given = moment_of(source, who.entry, table, patients, rows, end=0)

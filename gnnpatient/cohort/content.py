@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort import imaging, texts
-from gnnpatient.cohort.embed import Embedded, embed_pictures, embed_texts
+from gnnpatient.cohort.embed import Embedded, embed_pictures, embed_texts, measure_regions
+from gnnpatient.cohort.measure import UNITS
 from gnnpatient.cohort.spec import NodeSpec
 
 CHUNK = 256  # files that are open at a time
 Tell = Callable[[str, int, int], None]  # what, done, of how many
+Pair = tuple[str, ...]  # the file of a picture, and that of its mask where one is wanted; "" = none named
+Region = tuple[np.ndarray, np.ndarray | None, tuple[float, float] | None]  # pixels, mask, spacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,16 @@ class Content:
     why: list[str]  # per row of the table: why it gives no node; "" = it does
     flags: list[str]
     encoder: str  # with the versions of weights and preprocessing
+    keys: list[str]  # (vector,) what each row of the matrix was made of
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What the pictures of some nodes measure."""
+
+    value: np.ndarray  # (node, measurement) float32 in the order of UNITS, nan = not defined, or not measured
+    why: list[str]  # (node,) why a picture was not measured; "" = it was
+    encoder: str
 
 
 def read_pictures(kind: str, node: NodeSpec, names: pl.Series, folder: Path, how: How) -> Content:
@@ -69,10 +83,9 @@ def read_pictures(kind: str, node: NodeSpec, names: pl.Series, folder: Path, how
             if isinstance(found, str):
                 bad[some[at]] = found
                 continue
-            print_ = imaging.fingerprint(paths[some[at]])
-            for picture in found:
+            for picture, key in zip(found, _keys(paths[some[at]], found, node), strict=True):
                 flags.update(picture.flags)
-                keys.append(f"{print_}/{picture.frame}")
+                keys.append(key)
                 seen.append((some[at], keys[-1]))
                 pictures.append(picture.pixels)
         made.add(keys, pictures, embed_pictures, node, how)
@@ -85,6 +98,89 @@ def read_pictures(kind: str, node: NodeSpec, names: pl.Series, folder: Path, how
         for row in np.flatnonzero((names == name).fill_null(False).to_numpy()).tolist():
             why[row] = f"picture: {reason}"
     return _content(kind, names, frames, made, why, flags, "picture")
+
+
+def _keys(path: Path, found: Sequence[imaging.Picture], node: NodeSpec) -> list[str]:
+    """What each picture of a file holds: its bytes, its place in it, and what was done to it. The steps look
+    at all slices that are taken."""
+    done = f"{'+'.join(node.steps)}/{node.slices}"
+    print_ = imaging.fingerprint(path)
+    return [f"{print_}/{picture.frame}/{done}" for picture in found]
+
+
+def read_regions(
+    kind: str, node: NodeSpec, pairs: Sequence[Pair], keys: Sequence[str], folder: Path, how: How
+) -> Measured:
+    """Measure pictures of the kind `node`, of which each has its pair of files and its key among the vectors.
+
+    A bad mask costs the measurements of its picture alone.
+    """
+    order, encoder = list(dict.fromkeys(pairs)), ""
+    rows, why = dict[tuple[Pair, str], np.ndarray](), dict[Pair | tuple[Pair, str], str]()
+    for start in range(0, len(order), CHUNK):
+        found = list(_regions(order[start : start + CHUNK], node, folder, why))
+        made = [f"{key}/{mask}" for (_, key), mask, _ in found]
+        step = how.step(f"{kind}: regions", start, len(order))
+        numbers = measure_regions([region for *_, region in found], made, cache=how.cache, tell=step)
+        encoder = numbers.encoder
+        for (one, *_), row, reason in zip(found, numbers.row.tolist(), numbers.why, strict=True):
+            if row < 0:
+                why[one] = reason
+            else:
+                value, given = np.split(numbers.matrix[row], 2)
+                rows[one] = np.where(given > 0, value, np.float32(np.nan))
+    each = list(zip(pairs, keys, strict=True))
+    none = np.full(len(UNITS), np.nan, np.float32)
+    return Measured(
+        value=np.stack([rows.get(one, none) for one in each]) if each else none[None, :][:0],
+        why=[
+            "" if one in rows else why.get(one[0]) or why.get(one) or "the picture changed while it was read"
+            for one in each
+        ],
+        encoder=encoder,
+    )
+
+
+def _regions(
+    pairs: Sequence[Pair], node: NodeSpec, folder: Path, why: dict[Pair | tuple[Pair, str], str]
+) -> Iterator[tuple[tuple[Pair, str], str, Region]]:
+    """Pair and key of each picture, what its mask holds, and the region; pairs of no use go to `why`."""
+    files = dict[Pair, list[Path]]()
+    for pair in pairs:
+        try:
+            files[pair] = [imaging.locate(folder / node.root, name) for name in pair]
+        except imaging.Unreadable as error:
+            why[pair] = f"mask: {error}"
+    pictures = imaging.guarded([paths[0] for paths in files.values()], node.steps, slices=node.slices)
+    masks = imaging.guarded([paths[-1] for paths in files.values()], slices=node.slices, mask=True)
+    drawn = masks if all(len(pair) == 2 for pair in files) else itertools.repeat((0, None))
+    for (pair, paths), (_, found), (_, mask) in zip(files.items(), pictures, drawn, strict=False):
+        try:
+            fits = _fitting(found, mask)
+        except imaging.Unreadable as error:
+            why[pair] = str(error)
+            continue
+        outline = imaging.fingerprint(paths[1]) if len(paths) == 2 else "whole"
+        for (picture, inside), key in zip(fits, _keys(paths[0], [p for p, _ in fits], node), strict=True):
+            yield (pair, key), outline, (picture.pixels, inside, picture.spacing)
+
+
+def _fitting(
+    found: list[imaging.Picture] | str, drawn: list[imaging.Picture] | str | None
+) -> list[tuple[imaging.Picture, np.ndarray | None]]:
+    """Each picture and its mask. Unreadable: one of the files, or they do not belong together."""
+    if isinstance(found, str):
+        raise imaging.Unreadable(f"picture: {found}")
+    if drawn is None:
+        return [(picture, None) for picture in found]
+    if isinstance(drawn, str):
+        raise imaging.Unreadable(f"mask: {drawn}")
+    if [picture.frame for picture in found] != [mask.frame for mask in drawn]:
+        raise imaging.Unreadable("the mask has other slices than the picture")
+    for picture, mask in zip(found, drawn, strict=True):
+        if picture.spacing and mask.spacing and not np.allclose(picture.spacing, mask.spacing, rtol=0.01):
+            raise imaging.Unreadable("the mask has another spacing than the picture")
+    return [(picture, mask.pixels) for picture, mask in zip(found, drawn, strict=True)]
 
 
 def read_texts(kind: str, node: NodeSpec, column: pl.Series, how: How) -> Content:
@@ -169,4 +265,5 @@ def _content(
         why=why,
         flags=[f"{kind}: {n} {flag}" for flag, n in sorted(flags.items()) if n],
         encoder=made.encoder,
+        keys=keys,
     )

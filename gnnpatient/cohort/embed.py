@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.cohort import texts as reports
+from gnnpatient.cohort.imaging import Unreadable
+from gnnpatient.cohort.measure import UNITS, VERSION, measure
 from gnnpatient.cohort.spec import near
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file, lock
@@ -132,6 +134,31 @@ def embed_texts(
     # surrogates cannot be here: `clean` takes them out
     keys = [None if text is None else hashlib.sha256(text.encode()).hexdigest() for text in cleaned]
     return _embed(read, keys, how, cache, device, batch_size, tell)
+
+
+def measure_regions(
+    regions: Sequence[tuple[np.ndarray, np.ndarray | None, tuple[float, float] | None]],
+    keys: Sequence[str],
+    *,
+    cache: Path | None = None,
+    tell: Tell | None = None,
+) -> Embedded:
+    """What each region measures, in the order of `measure.UNITS`: the numbers, 0 where one is not defined,
+    then 1 where it is. What cannot be measured gets row -1 and the reason.
+
+    regions: pixels, mask and spacing, as `measure` takes them. keys: as for pictures, of picture and mask.
+    """
+
+    def read(i: int) -> tuple[list[np.ndarray], str]:
+        try:
+            found = measure(*regions[i])
+        except Unreadable as error:
+            return [], str(error)
+        return [np.array([*(found.get(name, 0.0) for name in UNITS), *(name in found for name in UNITS)])], ""
+
+    name = f"measure@{VERSION}: shades, outline, texture"
+    how = Encoder(name, lambda device, size: np.stack, channels=2 * len(UNITS))
+    return _embed(read, list(keys), how, cache, "cpu", 32, tell)
 
 
 def _slices(picture: np.ndarray | None) -> tuple[list[np.ndarray], str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ class Rows:
     codes: tuple[str, ...]  # position 0 is "other"
     units: tuple[str, ...]  # one a code
     until: np.ndarray | None = None  # (row,) int64 seconds: when it ended, FOREVER = not that one knew
-    vector: np.ndarray | None = None  # (row,) int32: row of `matrix`
+    vector: np.ndarray | None = None  # (row,) int32: row of `matrix`; of a measurement, of its pictures'
     study: np.ndarray | None = None  # (row,) int64: what rows of several kinds share; -1 = none
     matrix: np.ndarray | None = None  # (vector, channel) float32: what pictures and texts say
     replaced: np.ndarray | None = (
@@ -87,6 +88,7 @@ class _Part:
     known: np.ndarray
     happened: np.ndarray
     until: np.ndarray | None
+    codes: tuple[str, ...]  # of all columns of a wide table; of a long one none
     name: pl.Series  # code of each row
     unit: pl.Series
     value: np.ndarray  # float64
@@ -106,7 +108,8 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
         distinct = tuple(name.unique().sort())
         rolled = hierarchy(source, node.hierarchy, distinct).level(distinct, node.level)
         name = name.replace_strict(distinct, rolled, return_dtype=pl.String) if distinct else name
-    codes = tuple(node.columns or sorted(c for c in name.unique() if c != "other"))
+    wide = tuple(dict.fromkeys(code for part in parts for code in part.codes))
+    codes = wide or tuple(sorted(c for c in name.unique() if c != "other"))
     codes = ("other", *(c for c in codes if c != "other"))
     code = name.cast(pl.Enum(codes)).to_physical().cast(pl.Int32).to_numpy()
     unit = pl.concat([part.unit for part in parts])
@@ -156,18 +159,19 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
     value, unit = (None, None) if node.columns else (named("value"), named("unit"))
     extra = (node.row, node.amends, node.content, node.study)
     wanted = [c for c in (time, known, until, code, value, unit, *extra) if c is not None]
-    view = source.view(table, [*wanted, *(node.columns or ())], node.where)
+    wide = _wide(source, table, node.columns or {})
+    view = source.view(table, [*wanted, *wide], node.where)
     who = view.who(patients.ids)
     seen, happened, begun, good = _times(view, node, patients, who, time, known)
     good &= who >= 0
     ended = None if until is None else _ends(source, kind, view, until, patients, who, begun, good)
 
     if node.columns is not None:
-        cells, odd = map(np.stack, zip(*(view.number(c) for c in node.columns), strict=True))
+        cells, odd = map(np.stack, zip(*(view.number(c) for c in wide), strict=True))
         column, row = np.nonzero((~np.isnan(cells) | odd) & good)
         amount, bad = cells[column, row], odd[column, row]
-        name = pl.Series(list(node.columns), dtype=pl.String)[column]
-        words = pl.Series(list(node.columns.values()), dtype=pl.String)[column]
+        name = pl.Series([code for code, _ in wide.values()], dtype=pl.String)[column]
+        words = pl.Series([unit for _, unit in wide.values()], dtype=pl.String)[column]
         words = words.zip_with(words != "", _kept(source.spec, name))
     else:
         every = text(view.column(code)) if code else pl.Series([kind]).new_from_index(0, len(view))
@@ -185,6 +189,7 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
         known=seen[row],
         happened=happened[row],
         until=None if ended is None else ended[row],
+        codes=tuple(code for code, _ in wide.values()),
         name=name.rename("code"),
         unit=words.rename("unit"),
         value=amount,
@@ -194,6 +199,30 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
         content=ids(view.column(node.content))[row].rename("content") if node.content else None,
         study=ids(view.column(node.study))[row].rename("study") if node.study else None,
     )
+
+
+def _wide(source: Source, table: str, columns: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Code and unit of each column of a wide table. Columns that fit a pattern come by name, so that their
+    order in the file is nothing."""
+    schema, meant = source.schemas[table], source.spec.meant(table)
+    found: dict[str, tuple[str, str]] = {}
+    for name, unit in columns.items():
+        if name in schema or name.count("*") != 1:
+            found[name] = (name, unit)
+            continue
+        start, end = name.split("*")
+        fit = [c for c in sorted(schema) if c.startswith(start) and c.endswith(end) and len(c) >= len(name)]
+        free = [c for c in fit if c not in meant and c not in columns]
+        if not free:
+            why = f"{fit[0]!r} fits {name!r}, but means something else" if fit else f"no column fits {name!r}"
+            raise Refused(f"{table}: {why}; take the pattern out of columns = {{...}}, or write another one")
+        for column in free:
+            found.setdefault(column, (column[len(start) : len(column) - len(end)], unit))
+    seen: dict[str, str] = {}
+    for column, (code, _) in found.items():
+        if seen.setdefault(code, column) != column:
+            raise Refused(f"{table}: columns {seen[code]!r} and {column!r} both have the code {code!r}")
+    return found
 
 
 def _kept(spec: GraphSpec, name: pl.Series) -> pl.Series:
@@ -296,8 +325,55 @@ def _with_content(source: Source, kind: str, node: NodeSpec, rows: Rows, cells: 
         source.refuse(rows.source[why == reason], reason)
     source.flags += found.flags
     source.encoders[kind] = found.encoder
+    source.pictures[kind] = found.keys
     rows = rows.only(found.item)
     return replace(rows, vector=found.vector, matrix=found.matrix)
+
+
+def measurements(source: Source, kind: str, node: NodeSpec, rows: Rows) -> Rows:
+    """What the pictures `rows` measure, as nodes that are known and happened when their picture is."""
+    from gnnpatient.cohort import content
+    from gnnpatient.cohort.measure import UNITS
+
+    assert node.measures is not None and rows.vector is not None
+    of = source.spec.nodes[node.measures]
+    assert of.table is not None and of.file is not None
+    columns = [name for name in (of.file, node.region) if name is not None]
+    view = source.view(of.table, columns)
+    line = rows.source - view.account.start
+    pairs = list(zip(*(ids(view.column(name))[line].fill_null("") for name in columns), strict=True))
+    keys = [source.pictures[node.measures][i] for i in rows.vector]
+    how = content.How(source.cache, source.device, source.embed, source.tell)
+    found = content.read_regions(kind, of, pairs, keys, source.folder, how)
+    source.encoders[kind] = found.encoder
+    for reason, n in sorted(Counter(found.why).items()):
+        if reason:
+            source.flags.append(f"{kind}: {n} of {len(pairs)} {node.measures} node(s) not measured: {reason}")
+    item, column = np.nonzero(~np.isnan(found.value))
+    names = pl.Series(list(UNITS), dtype=pl.String)[column]
+    codes = ("other", *sorted(names.unique()))
+    code = names.cast(pl.Enum(codes)).to_physical().cast(pl.Int32).to_numpy()
+    unit = pl.Series(list(UNITS.values()), dtype=pl.String)[column]
+    value, units, why = _in_units(
+        source.spec, kind, codes, code, unit, found.value[item, column].astype(float)
+    )
+    for reason, cell in why.items():
+        if cell.any():
+            source.flags.append(f"{kind}: {cell.sum()} measurement(s) left out: {reason}")
+    keep = ~np.logical_or.reduce([np.zeros(len(item), bool), *why.values()])
+    return Rows(
+        patient=rows.patient[item],
+        known=rows.known[item],
+        happened=rows.happened[item],
+        code=code,
+        value=value.astype(np.float32),
+        source=rows.source[item],
+        codes=codes,
+        units=units,
+        vector=rows.vector[item],
+        study=None if rows.study is None else rows.study[item],
+        replaced=None if rows.replaced is None else rows.replaced[item],
+    ).only(keep)
 
 
 def _replaced(source: Source, kind: str, rows: Rows, parts: list[_Part], keep: np.ndarray) -> np.ndarray:

@@ -131,7 +131,12 @@ STEPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def read_pictures(
-    path: Path, steps: Sequence[str] = ("stretch",), *, slices: int = 8, bare: bool = False
+    path: Path,
+    steps: Sequence[str] = ("stretch",),
+    *,
+    slices: int = 8,
+    bare: bool = False,
+    mask: bool = False,
 ) -> list[Picture]:
     """The pictures of one file. Unreadable, with the reason, where there is none to be had.
 
@@ -144,6 +149,8 @@ def read_pictures(
     and the greatest of what is taken from the file. DICOM: rescale or modality look-up, then the first window
     or VOI look-up, without one the least and greatest value; MONOCHROME1 turned; padding is black.
     bare: read a DICOM file without the 128 bytes and "DICM" that begin one.
+    mask: 1 where what is stored is above 0, else 0, without steps; of the formats that keep an edge as it is
+    drawn: PNG, NIfTI and npy.
     """
     checked(steps)
     if slices < 1:
@@ -154,8 +161,12 @@ def read_pictures(
         packed = data[:2] == b"\x1f\x8b"
         kind = _kind(_unpack(data, 1 << 10)[0] if packed else data, path, bare)
         with _quiet():
-            read = _DECODERS[kind](_unpacked(data, kind) if packed else data, slices)
+            if mask and kind in ("jpeg", "dicom"):
+                raise Unreadable(f"a {_WORDS[kind]} is no mask; PNG, NIfTI or npy would do")
+            read = _DECODERS[kind](_unpacked(data, kind) if packed else data, slices, mask)
             flags = _named(path, kind, packed) + read.flags
+            if mask:
+                read, steps = read._replace(stack=(read.stack > 0).astype(np.float32)), ()
             return _pictures(read._replace(flags=flags), steps)
     except (Unreadable, Refused):
         raise
@@ -426,7 +437,7 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _WIDTH = {"1": 1, "L": 1, "P": 1, "LA": 2, "I;16": 2, "I;16B": 2, "RGB": 3}  # bytes a pixel, 4 in others
 
 
-def _still(data: Any, slices: int) -> _Read:
+def _still(data: Any, slices: int, mask: bool) -> _Read:
     """PNG or JPEG, by Pillow."""
     with extra():
         from PIL import Image
@@ -517,7 +528,7 @@ def _middles(size: int, slices: int) -> list[int]:
     return [(2 * i + 1) * size // (2 * slices) for i in range(slices)]
 
 
-def _npy(data: Any, slices: int) -> _Read:
+def _npy(data: Any, slices: int, mask: bool) -> _Read:
     """Plain numbers of two axes (a still), three (slices along the first) or with 3 or 4 colours last."""
     handle = BytesIO(data)
     read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
@@ -544,14 +555,15 @@ def _npy(data: Any, slices: int) -> _Read:
     stack = array[taken] if array.ndim == 3 else array[None]
     if dtype.kind == "b" or dtype in (np.uint8, np.uint16):
         return _Read(_between(stack, 0, 1 if dtype.kind == "b" else np.iinfo(dtype).max), frames=taken)
-    return _Read(_own_range(stack), frames=taken)
+    return _Read(_own_range(stack, mask), frames=taken)
 
 
-def _own_range(stack: np.ndarray) -> np.ndarray:
+def _own_range(stack: np.ndarray, mask: bool) -> np.ndarray:
+    """The least number to 0, the greatest to 1; of a mask, whose only number may be 1, all above 0 to 1."""
     low, high = float(stack.min()), float(stack.max())
     if not math.isfinite(high - low):
         raise Unreadable("numbers that are not finite")
-    return _between(stack, low, high)
+    return (stack > 0).astype(np.float32) if mask else _between(stack, low, high)
 
 
 def _nifti_header(data: Any) -> tuple[Any, tuple[int, ...], np.dtype, int, int]:
@@ -576,7 +588,7 @@ def _nifti_header(data: Any) -> tuple[Any, tuple[int, ...], np.dtype, int, int]:
     return header, shape, dtype, start, start + math.prod(shape) * dtype.itemsize
 
 
-def _nifti(data: Any, slices: int) -> _Read:
+def _nifti(data: Any, slices: int, mask: bool) -> _Read:
     """Slices of the first volume, seen as radiologists do: the patient's right is left, front or head up."""
     header, shape, dtype, start, end = _nifti_header(data)
     if len(data) < end:
@@ -608,7 +620,11 @@ def _nifti(data: Any, slices: int) -> _Read:
         stack = stack * np.float64(slope) + np.float64(shift or 0)
     unit = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}.get(header.get_xyzt_units()[0], 0.0)
     return _Read(
-        _own_range(stack), tuple(flags), _spacing((sides[down] * unit, sides[across] * unit)), None, taken
+        _own_range(stack, mask),
+        tuple(flags),
+        _spacing((sides[down] * unit, sides[across] * unit)),
+        None,
+        taken,
     )
 
 
@@ -743,7 +759,7 @@ def _stream(stream: bytes) -> tuple[int, int, int] | None:
     return None
 
 
-def _dicom(data: Any, slices: int) -> _Read:
+def _dicom(data: Any, slices: int, mask: bool) -> _Read:
     """Every frame, as it is meant to be shown: rescale, then window, then MONOCHROME1 turned (PS3.3 C.11)."""
     header = _dataset(bytes(data))
     stored = _stored(header)
@@ -862,7 +878,7 @@ def _bad_dates(header: Any) -> bool:
     )
 
 
-_DECODERS: dict[str, Callable[[Any, int], _Read]] = {
+_DECODERS: dict[str, Callable[[Any, int, bool], _Read]] = {
     "png": _still,
     "jpeg": _still,
     "dicom": _dicom,
@@ -880,6 +896,7 @@ def guarded(
     *,
     slices: int = 8,
     bare: bool = False,
+    mask: bool = False,
     seconds: float | int = 20,
     memory: int = 2 << 30,
     workers: int = 1,
@@ -895,7 +912,8 @@ def guarded(
     checked(steps)
     if workers < 1 or slices < 1:
         raise Refused(f"workers = {workers}, slices = {slices}; take at least 1 of each")
-    job = {"steps": list(steps), "slices": slices, "bare": bare, "seconds": float(seconds), "memory": memory}
+    job = {"steps": list(steps), "slices": slices, "bare": bare, "mask": mask}
+    job |= {"seconds": float(seconds), "memory": memory}
     idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     everyone = [_Worker(job) for _ in range(workers)]
     for worker in everyone:
@@ -1025,7 +1043,8 @@ def _serve() -> None:
             found: list[Picture] = []
             answer: dict[str, Any] = {}
             try:
-                found = read_pictures(Path(job["path"]), job["steps"], slices=job["slices"], bare=job["bare"])
+                how = {name: job[name] for name in ("slices", "bare", "mask")}
+                found = read_pictures(Path(job["path"]), job["steps"], **how)
             except Unreadable as error:
                 answer = {"reason": str(error), "full": isinstance(error, TooLarge)}
             except Refused as error:

@@ -10,6 +10,19 @@ from gnnpatient.cohort.imaging import Unreadable, extra
 
 GREYS = 32  # steps of equal width over [0, 1], for entropy and texture
 DISTANCES = (1, 3)  # pixels between the two of a pair, for texture
+VERSION = 1  # of the numbers: another one is measured again, and a model of another one is refused
+UNITS = {  # of every measurement, by its name
+    **dict.fromkeys(("mean", "sd", "p10", "p25", "p50", "p75", "p90", "skew"), ""),
+    "entropy": "bit",
+    **{"area": "mm2", "perimeter": "mm", "diameter": "mm"},
+    **{"area_px": "px2", "perimeter_px": "px", "diameter_px": "px"},
+    **dict.fromkeys(("eccentricity", "solidity", "compactness", "parts"), ""),
+    **{
+        f"{name}_{distance}": ""
+        for distance in DISTANCES
+        for name in ("contrast", "homogeneity", "energy", "correlation")
+    },
+}
 
 
 def measure(
@@ -22,9 +35,10 @@ def measure(
 
     Shades: mean, sd (of the region, not of a sample), p10, p25, p50, p75, p90, skew (third central moment
     over sd cubed), entropy (bits, over 32 equal steps of [0, 1]).
-    Outline, in millimetres by `spacing` (between rows, between columns), without it in pixels: area;
-    perimeter (length of the marching-squares contour, holes included); diameter of the circle of the same
-    area, 2 sqrt(area / pi); eccentricity of the ellipse with the same second moments (0 is a circle);
+    Outline, in millimetres by `spacing` (between rows, between columns): area; perimeter (length of the
+    marching-squares contour, holes included); diameter of the circle of the same area, 2 sqrt(area / pi);
+    without spacing in pixels, by other names, so that the two never mix: area_px, perimeter_px, diameter_px;
+    then eccentricity of the ellipse with the same second moments (0 is a circle);
     solidity (share of its convex hull that it fills); compactness (4 pi area / perimeter squared, 1 for a
     circle); parts (that do not touch). Of a whole picture these are those of its frame.
     Texture (Haralick 1973), of 32 steps, pairs 1 and 3 pixels apart inside the region, mean of the directions
@@ -39,6 +53,9 @@ def measure(
     inside = np.ones(pixels.shape, bool) if mask is None else mask > 0
     if not inside.any():
         raise Unreadable("the mask is empty")
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    pixels, inside = pixels[box], inside[box]  # a small region costs little, however large the picture
     values = pixels[inside].astype(np.float64)
     if not np.isfinite(values).all():
         raise Unreadable("numbers that are not finite")
@@ -69,21 +86,19 @@ def _outline(inside: np.ndarray, spacing: tuple[float, float] | None) -> dict[st
     with extra():
         from skimage.measure import find_contours, label, regionprops
     step = np.array(spacing or (1.0, 1.0))
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    box = np.pad(
-        inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1
-    )  # a ring of nothing around it
+    box = np.pad(inside, 1)  # a ring of nothing around it
     outlines = find_contours(box.astype(np.float32), 0.5, fully_connected="high")
     perimeter = sum(np.hypot(*(np.diff(line, axis=0) * step).T).sum() for line in outlines)
     (region,) = regionprops(box.astype(np.uint8), spacing=tuple(step))
     area = inside.sum() * step.prod()
+    unit = "_px" if spacing is None else ""
     return {
-        "area": area,
-        "perimeter": perimeter,
-        "diameter": 2 * math.sqrt(area / math.pi),
+        f"area{unit}": area,
+        f"perimeter{unit}": perimeter,
+        f"diameter{unit}": 2 * math.sqrt(area / math.pi),
         "eccentricity": region.eccentricity if inside.sum() > 1 else math.nan,
         # the hull of a single row or column has no area to compare with
-        "solidity": region.solidity if min(len(rows), len(columns)) > 1 else math.nan,
+        "solidity": region.solidity if min(inside.any(1).sum(), inside.any(0).sum()) > 1 else math.nan,
         "compactness": 4 * math.pi * area / perimeter**2,
         "parts": label(box, connectivity=2).max(),
     }

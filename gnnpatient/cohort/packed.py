@@ -29,9 +29,9 @@ class Events:
         None  # (row,) int64 seconds: when it ended, FOREVER = not yet; hidden until then
     )
     replaced: np.ndarray | None = None  # (row,) int64 seconds: from when on an amendment stands in its place
-    vector: np.ndarray | None = (
-        None  # (row,) int32: row of Cohort.vectors[kind], what a picture or a text says
-    )
+    # (row,) int32: row of Cohort.vectors[kind], what a picture or a text says; a measurement has that of its
+    # picture, in the vectors of the kind that it measures
+    vector: np.ndarray | None = None
     study: np.ndarray | None = None  # (row,) int64: what rows of several kinds share, -1 = none
 
     def __len__(self) -> int:

@@ -169,6 +169,7 @@ class Source:
     flags: list[str] = field(default_factory=list)
     studies: dict[str, int] = field(default_factory=dict)  # study key -> its number, over all kinds
     encoders: dict[str, str] = field(default_factory=dict)  # of each kind with pictures or texts
+    pictures: dict[str, list[str]] = field(default_factory=dict)  # of each kind, what its vectors are made of
     cache: Path | None = None  # folder of embeddings
     device: str = "auto"
     embed: bool = True  # False: pictures and texts are opened and counted, not embedded

@@ -270,7 +270,7 @@ class LinkSpec(Record):
 
 class NodeSpec(Record):
     """One kind of node: rows of a long table (code, value) or of a wide one (columns), pictures (file), texts
-    (text), or the ancestors of another kind's codes (of)."""
+    (text), the ancestors of another kind's codes (of), or what another kind's pictures measure (measures)."""
 
     table: str | None = Field(default=None, description="file; default: every table of the format")
     where: Where = Field(default={}, description='only these rows, as in { code = "LAB//*" }')
@@ -292,7 +292,9 @@ class NodeSpec(Record):
     )
     unit: str | None = Field(default=None, description="long table: column with the unit")
     columns: dict[str, str] | None = Field(
-        default=None, description="wide table: column = code, text = unit; an empty cell makes no node"
+        default=None,
+        description="wide table: column = code, text = unit; an empty cell makes no node; a name with one * "
+        "stands for every column that fits and has no other meaning here, its code is what * stands for",
     )
     file: str | None = Field(default=None, description="pictures: column with the name of the file")
     root: str = Field(default=".", description="pictures: the folder they lie in; nothing outside is opened")
@@ -326,6 +328,16 @@ class NodeSpec(Record):
     of: str | None = Field(
         default=None, description="instead of a table: the ancestors of that kind's codes, joined by is_a"
     )
+    measures: str | None = Field(
+        default=None,
+        description="instead of a table: named measurements of that kind's pictures, as its steps leave them "
+        "(shades, outline, texture); known and happened when the picture is, joined to it by measures",
+    )
+    region: str | None = Field(
+        default=None,
+        description="measures: column of the pictures' table with the file of a mask, in their root; what is "
+        "above 0 is measured; default: the whole picture",
+    )
     edges: Annotated[tuple[str | LinkSpec, ...], Field(strict=False)] = Field(
         default=("at",), description="edge rules: at, next, same, { describes = KIND }, { measures = KIND }"
     )
@@ -352,6 +364,11 @@ class NodeSpec(Record):
         return tuple(rule for rule in self.edges if not isinstance(rule, str))
 
     @property
+    def made(self) -> bool:
+        """Whether the nodes come from those of another kind, not from a table."""
+        return self.of is not None or self.measures is not None
+
+    @property
     def content(self) -> str | None:
         """The column with what is embedded."""
         return self.file or self.text
@@ -363,6 +380,17 @@ class NodeSpec(Record):
             if other := sorted(name for name in self.model_fields_set if name not in mine):
                 raise Refused(f"{other[0]}: nodes made of = {self.of!r} take edges and hierarchy alone")
             return self
+        if self.measures is not None:
+            mine = {"measures", "region", "edges"}
+            if other := sorted(name for name in self.model_fields_set if name not in mine):
+                raise Refused(f"{other[0]}: nodes that measure {self.measures!r} take region and edges alone")
+            if self.links:
+                raise Refused(
+                    f"edges: measures = {self.measures!r} joins them already; at, next and same are left"
+                )
+            return self
+        if self.region is not None:
+            raise Refused("region = COLUMN says where to measure; it belongs to measures = KIND")
         if self.columns is not None and self.code is not None:
             raise Refused("a node needs either code = COLUMN (long table) or columns = {...} (wide table)")
         if self.columns is not None and (self.value or self.unit):
@@ -646,7 +674,7 @@ class GraphSpec(Record):
         if self.patient.key is None:
             raise Refused("patient.key: this key is needed")
         for name, node in self.nodes.items():
-            if node.of is not None:
+            if node.made:
                 continue
             if node.table is None:
                 raise Refused(f"nodes.{name}.table: this key is needed")
@@ -677,10 +705,12 @@ class GraphSpec(Record):
         }
         for name, node in self.nodes.items():
             known(f"nodes.{name}.hierarchy", node.hierarchy, self.hierarchies)
+            pictures = [n for n, o in self.nodes.items() if o.file is not None and o.table is not None]
+            known(f"nodes.{name}.measures", node.measures, pictures)
             for link in node.links:
                 known(f"nodes.{name}.edges", link.kind, [n for n, o in self.nodes.items() if o.study])
             if node.of is not None:
-                known(f"nodes.{name}.of", node.of, [n for n, o in self.nodes.items() if o.of is None])
+                known(f"nodes.{name}.of", node.of, [n for n, o in self.nodes.items() if not o.made])
                 if node.hierarchy is None:
                     raise Refused(f"nodes.{name}.hierarchy: this key is needed")
         for name, outcome in self.outcomes.items():
@@ -734,6 +764,7 @@ class GraphSpec(Record):
             for rule in node.rules
         ]
         pairs += [(kind, link.rule, link.kind) for kind, node in self.nodes.items() for link in node.links]
+        pairs += [(kind, "measures", node.measures) for kind, node in self.nodes.items() if node.measures]
         pairs += [(node.of, "is_a", kind) for kind, node in self.nodes.items() if node.of is not None]
         pairs += [("timepoint", "of", "patient"), ("timepoint", "next", "timepoint")]
         return tuple(e for s, rule, t in pairs for e in ((s, rule, t), (t, f"rev_{rule}", s)))
@@ -749,6 +780,26 @@ class GraphSpec(Record):
             return self.units[code]
         fits = (pattern for pattern in self.units if "*" in pattern and fitting([code], [pattern])[0])
         return self.units.get(next(fits, ""))
+
+    def meant(self, table: str) -> set[str]:
+        """The columns of a table that mean something else than a number of a wide row: ids, times, statics,
+        answers. A pattern of columns does not fit them."""
+        who = self.patient
+        found: list[Any] = [self.table(table).key or who.key]
+        if who.table == table:
+            found += [*who.columns, *who.where, who.group, who.origin, who.entry, who.exit]
+        for node in self.nodes.values():
+            if node.table == table:
+                found += [node.time, node.known, node.until, node.code, node.value, node.unit, node.file]
+                found += [node.text, node.study, node.row, node.amends, *node.where]
+            if node.measures is not None and self.nodes[node.measures].table == table:
+                found.append(node.region)
+        for outcome in self.outcomes.values():
+            if table in _tables(outcome):
+                found += _columns(outcome, who)
+                parts = outcome.parts if isinstance(outcome, SurvivalSpec) else ()
+                found += [name for _, part in parts for name in (part.time, *part.where)]
+        return {name for name in found if isinstance(name, str)}
 
     def table(self, name: str) -> TableSpec:
         """How a table is read."""

@@ -85,7 +85,8 @@ def _kinds(cohort: Cohort) -> dict[str, Events]:
 def _joined(cohort: Cohort, rules: tuple[str, ...]) -> Cohort:
     """The same nodes, joined by these rules alone; () leaves them without an edge."""
     nodes = {
-        kind: node.model_copy(update={"edges": rules, "of": None}) for kind, node in cohort.spec.nodes.items()
+        kind: node.model_copy(update={"edges": rules, "of": None, "measures": None})
+        for kind, node in cohort.spec.nodes.items()
     }
     return replace(
         cohort, spec=cohort.spec.model_copy(update={"nodes": nodes}), path=None, manifest_hash=None
@@ -165,8 +166,8 @@ def modalities_of(cohort: Cohort) -> dict[str, tuple[str, ...]]:
     nodes = cohort.spec.nodes
     home: dict[str, str] = {}
     for kind, node in nodes.items():
-        measured = [link.kind for link in node.links if link.rule == "measures"]
-        home[kind] = node.of or (measured[0] if measured else kind)
+        measured = [node.measures, *(link.measures for link in node.links)]
+        home[kind] = node.of or next((of for of in measured if of is not None), kind)
     parts: dict[str, tuple[str, ...]] = {}
     for kind in nodes:
         top = kind

@@ -897,7 +897,9 @@ def test_a_file_that_takes_too_long_costs_itself(imaging, large):
 
 
 def test_a_decoder_that_dies_costs_one_file(imaging, folder):
-    worker = imaging._Worker({"steps": [], "slices": 2, "bare": False, "seconds": 20.0, "memory": 2 << 30})
+    worker = imaging._Worker(
+        {"steps": [], "slices": 2, "bare": False, "mask": False, "seconds": 20.0, "memory": 2 << 30}
+    )
     assert len(worker.read(folder[0])) == 1
     os.kill(worker.process.pid, signal.SIGSEGV)
     assert worker.read(folder[0]) == "decoder crashed"
@@ -932,7 +934,7 @@ def test_no_process_is_left(imaging, folder):
 def test_a_worker_ends_with_its_parent(imaging, folder):
     code = (
         f"import os, signal, sys; from pathlib import Path; from gnnpatient.cohort.imaging import _Worker\n"
-        f"w = _Worker(dict(steps=[], slices=1, bare=False, seconds=20.0, memory=2 << 30))\n"
+        f"w = _Worker(dict(steps=[], slices=1, bare=False, mask=False, seconds=20.0, memory=2 << 30))\n"
         f"w.read(Path({str(folder[0])!r})); print(w.process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

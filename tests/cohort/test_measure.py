@@ -75,9 +75,9 @@ def test_what_lies_outside_the_mask_changes_nothing(measure):
 
 def test_a_disc(measure):
     got = measure(np.zeros(DISC.shape, np.float32), DISC)
-    assert got["area"] == DISC.sum() == pytest.approx(math.pi * 40**2, rel=0.01)
-    assert got["diameter"] == pytest.approx(80, rel=0.01)
-    assert got["perimeter"] == pytest.approx(2 * math.pi * 40, rel=0.07)
+    assert got["area_px"] == DISC.sum() == pytest.approx(math.pi * 40**2, rel=0.01)
+    assert got["diameter_px"] == pytest.approx(80, rel=0.01)
+    assert got["perimeter_px"] == pytest.approx(2 * math.pi * 40, rel=0.07)
     assert got["eccentricity"] < 0.02 and got["solidity"] > 0.97 and got["parts"] == 1
     assert 0.85 < got["compactness"] < 1.05
 
@@ -89,12 +89,13 @@ def test_millimetres(measure):
         measure(empty, DISC, (0.5, 0.5)),
         measure(empty, DISC, (2.0, 1.0)),
     )
-    assert equal["area"] == pytest.approx(pixel["area"] / 4)
-    assert equal["perimeter"] == pytest.approx(pixel["perimeter"] / 2)
-    assert equal["diameter"] == pytest.approx(pixel["diameter"] / 2)
+    assert equal["area"] == pytest.approx(pixel["area_px"] / 4)
+    assert equal["perimeter"] == pytest.approx(pixel["perimeter_px"] / 2)
+    assert equal["diameter"] == pytest.approx(pixel["diameter_px"] / 2)
+    assert not {"area", "perimeter", "diameter"} & set(pixel) and "area_px" not in equal
     for name in ("eccentricity", "solidity", "compactness", "parts", "mean", "contrast_1"):
         assert equal[name] == pytest.approx(pixel[name], abs=1e-9)
-    assert oblong["area"] == pytest.approx(2 * pixel["area"])
+    assert oblong["area"] == pytest.approx(2 * pixel["area_px"])
     assert oblong["eccentricity"] == pytest.approx(math.sqrt(3) / 2, abs=0.01)  # axes 2 to 1
     # Ramanujan's perimeter of an ellipse of half axes 80 and 40
     assert oblong["perimeter"] == pytest.approx(math.pi * (360 - math.sqrt(280 * 200)), rel=0.08)
@@ -108,14 +109,14 @@ def test_holes_and_parts(measure):
     ring[5:8, 5:8] = False
     two = full.copy()
     two[15:18, 15:18] = True
-    assert measure(empty, ring)["perimeter"] > measure(empty, full)["perimeter"] + 8
+    assert measure(empty, ring)["perimeter_px"] > measure(empty, full)["perimeter_px"] + 8
     assert measure(empty, full)["solidity"] == 1 and measure(empty, ring)["solidity"] == pytest.approx(0.91)
-    assert measure(empty, two)["parts"] == 2 and measure(empty, two)["area"] == 109
+    assert measure(empty, two)["parts"] == 2 and measure(empty, two)["area_px"] == 109
 
 
 def test_the_whole_picture_is_a_region_like_any_other(measure):
     assert measure(NOISE) == measure(NOISE, np.ones(NOISE.shape, bool))
-    assert measure(NOISE)["area"] == NOISE.size
+    assert measure(NOISE)["area_px"] == NOISE.size
 
 
 def test_what_is_not_defined_is_left_out(measure):
@@ -127,10 +128,13 @@ def test_what_is_not_defined_is_left_out(measure):
         and flat["entropy"] == 0
     )
     one = measure(np.zeros((1, 1), np.float32))
-    assert not {"eccentricity", "solidity", "contrast_1", "energy_3"} & set(one) and one["area"] == 1
+    assert not {"eccentricity", "solidity", "contrast_1", "energy_3"} & set(one) and one["area_px"] == 1
     line = measure(NOISE, np.eye(*NOISE.shape) > 0)
     assert line["eccentricity"] == pytest.approx(1, abs=0.01)
+    from gnnpatient.cohort.measure import UNITS
+
     for got in (flat, one, line, measure(NOISE[:1]), measure(NOISE[:, :2])):
+        assert set(got) <= set(UNITS)
         assert all(math.isfinite(value) and type(value) is float for value in got.values())
 
 
@@ -153,4 +157,4 @@ def test_faults(measure, pixels, mask, said):
 def test_a_lesion_that_grows_in_a_radiograph_is_measured(measure):
     small = measure(np.zeros(DISC.shape, np.float32), (ROWS - 50) ** 2 + (COLUMNS - 50) ** 2 <= 100)
     large = measure(np.zeros(DISC.shape, np.float32), DISC)
-    assert large["diameter"] / small["diameter"] == pytest.approx(4, rel=0.02)
+    assert large["diameter_px"] / small["diameter_px"] == pytest.approx(4, rel=0.02)

@@ -1,9 +1,12 @@
 """Every shipped spec on its real cohort, where it is at hand: rows accounted for, asks answered."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 FOLDERS = {
@@ -17,6 +20,8 @@ FOLDERS = {
     "mimic-iv-demo-meds": "mimic-iv-demo-meds",
     "omop-synthea-1k": "omop-synthea-1k",
     "fhir-synthea-r4": "fhir-synthea-r4/bundles",
+    "tcga": "tcga-survival-omics/luad",
+    "tcga-ucec": "tcga-survival-omics/ucec",
 }
 # patients, and patients with each event, counted from the tables by hand or by the README of the data
 KNOWN = {
@@ -28,6 +33,8 @@ KNOWN = {
     "eicu-demo": (174, {"leaving": {"death": 5, "discharge": 169}}),
     "mimic-iv-demo-meds": (100, {"death": {"death": 31}}),
     "fhir-synthea-r4": (102, {"death": {"death": 39}}),
+    "tcga": (453, {"death": {"death": 158}}),
+    "tcga-ucec": (480, {"death": {"death": 75}}),
 }
 ROOT = Path(__file__).parents[2]
 
@@ -70,6 +77,35 @@ def test_every_row_is_used_collapsed_or_refused(name, data_dir):
     ages = [nodes.age for nodes in graphs.nodes.values()]
     assert all((age >= 0).all() for age in ages)
     json.dumps(cohort.flow())
+
+
+def test_families_of_genes(tmp_path):
+    from gnnpatient import read_cohort
+
+    data = tmp_path / "data"
+    data.mkdir()
+    slides = "case_id,slide_id,age,site,survival_months,censorship,is_female,oncotree_code,train\n"
+    (data / "slides.csv").write_text(
+        slides + "a,a-1,60,S,12.5,0,1,X,1\na,a-2,60,S,12.5,0,1,X,1\nb,b-1,,T,3,1,0,X,0\n"
+    )
+    omics = {"case_id": ["a", "b"], "P_rnaseq": [0.5, -1.0], "Q_rnaseq": [1.0, 2.0], "P_cnv": [-2.0, 0.0]}
+    pl.DataFrame({**omics, "Q_mut": [1.0, 0.0], "R_mut": [0.0, 1.0]}).write_parquet(data / "omics.parquet")
+    (tmp_path / "families.csv").write_text("One,Two,Three\nP,Q,R\nZ,,\n")
+    script = ROOT / "graphs" / "tcga.prepare.py"
+    words = [script, data, tmp_path / "families.csv"]
+
+    def run(*more):
+        return subprocess.run([sys.executable, *words, *more], capture_output=True, text=True)
+
+    assert run("One", "Two", "--out", tmp_path / "kept").returncode == 0
+    cohort = read_cohort("tcga", tmp_path / "kept")
+    codes = {kind: cohort.codes[kind][1:] for kind in cohort.spec.nodes}
+    assert codes == {"expression": ("P", "Q"), "copies": ("P",), "mutation": ("Q",)}
+    truth = cohort.outcomes["death"]
+    assert truth.event.tolist() == [1, 0]
+    assert np.allclose(truth.time / (86_400 * 365.25 / 12), [12.5, 3.0], atol=1e-6)
+    wrong = run("Four", "--out", tmp_path / "none")
+    assert wrong.returncode == 2 and "no family 'Four'; there are One, Two, Three" in wrong.stderr
 
 
 @pytest.mark.slow
