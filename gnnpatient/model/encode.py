@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.errors import Refused
@@ -17,6 +17,8 @@ from gnnpatient.graphs import Graphs, Nodes
 YEAR = 365.25
 ENOUGH = 10  # vectors of a kind to learn from; of fewer a model could hold one patient's picture
 AXES = 16  # principal axes that are kept of a kind's vectors, at most
+LASTING = DRIFTING = 8  # of them, turned: those along which patients last longest, and drift furthest
+PAIRS = 8  # successive vectors of one patient, for each axis, that bear turning the axes
 LIMIT = 4.0  # standard deviations beyond which a value says no more than "extreme"
 OTHER, MISSING = 0, 1  # rows of a category's embedding before its levels
 
@@ -92,6 +94,16 @@ def _times(days: Float[Tensor, " row"]) -> Float[Tensor, "row 2"]:
 
 
 @dataclass(frozen=True)
+class Axes:
+    """How the vectors of a kind are laid out."""
+
+    columns: int
+    kept: int  # principal axes
+    lasting: int  # of them, turned, those that the linear path sees as a level
+    drifting: int  # and those that it sees as a change
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """What the training graphs held: the names, in the model's own numbering, and their scales."""
 
@@ -100,7 +112,8 @@ class Vocabulary:
     levels: Mapping[str, tuple[str, ...]]  # per category; embedded after "other" and "missing"
     values: Mapping[str, Scale]  # per event kind, a scale a code; "patient": a scale a number
     times: Mapping[str, Scale]  # per event kind, "timepoint" and "patient": log1p(days) and years
-    vectors: Mapping[str, tuple[int, int]]  # per kind with pictures or texts: columns, kept axes
+    vectors: Mapping[str, Axes]  # per kind with pictures or texts
+    running: tuple[str, ...]  # kinds of which some interval was running
 
     def __post_init__(self) -> None:
         columns = {kind: len(names) for kind, names in self.codes.items()} | {"patient": len(self.numbers)}
@@ -126,7 +139,8 @@ class Vocabulary:
             "levels": {name: list(levels) for name, levels in self.levels.items()},
             "values": scales(self.values),
             "times": scales(self.times),
-            "vectors": {kind: list(sizes) for kind, sizes in self.vectors.items()},
+            "vectors": {kind: asdict(axes) for kind, axes in self.vectors.items()},
+            "running": list(self.running),
         }
 
     @staticmethod
@@ -140,7 +154,8 @@ class Vocabulary:
             levels={name: tuple(levels) for name, levels in data["levels"].items()},
             values=scales(data["values"]),
             times=scales(data["times"]),
-            vectors={kind: (sizes[0], sizes[1]) for kind, sizes in data["vectors"].items()},
+            vectors={kind: Axes(**sizes) for kind, sizes in data["vectors"].items()},
+            running=tuple(data["running"]),
         )
 
 
@@ -167,43 +182,106 @@ def fit_vocabulary(graphs: Graphs) -> Vocabulary:
     for kind, days in spans.items():
         column = torch.arange(2, device=days.device).expand(len(days), 2)
         times[kind] = Scale.fit(_times(days).flatten(), column.flatten(), 2, log=False)
-    seen = {kind: graphs[kind].vector for kind in events}
-    vectors = {k: _axes(vector) for k, vector in seen.items() if vector.shape[1] and len(vector) >= ENOUGH}
+    vectors = {kind: _axes(graphs[kind]) for kind in events if len(graphs[kind]) >= ENOUGH}
     return Vocabulary(
-        codes=codes, numbers=graphs.numbers, levels=levels, values=values, times=times, vectors=vectors
+        codes=codes,
+        numbers=graphs.numbers,
+        levels=levels,
+        values=values,
+        times=times,
+        vectors={kind: axes for kind, axes in vectors.items() if axes.columns},
+        running=tuple(kind for kind in events if bool(graphs[kind].open.any())),
     )
 
 
-def _axes(vector: Float[Tensor, "node feature"]) -> tuple[int, int]:
-    """Columns of a vector, and how many principal axes are kept: few vectors bear few."""
-    return vector.shape[1], max(1, min(vector.shape[1], AXES, len(vector) // 4))
+def _axes(nodes: Nodes) -> Axes:
+    """How many axes these vectors bear; without enough patients who have several, each one is a level."""
+    columns = nodes.vector.shape[1]
+    kept = max(1, min(columns, AXES, len(nodes) // 4))
+    if len(_successive(nodes)[0]) < PAIRS * kept:
+        return Axes(columns, kept, kept, 0)
+    return Axes(columns, kept, min(kept, LASTING), min(kept, DRIFTING))
+
+
+def _successive(nodes: Nodes) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
+    """Nodes that follow each other in one ask, by when they happened: the earlier, the later."""
+    order = torch.argsort(nodes.age, descending=True, stable=True)
+    order = order[torch.argsort(nodes.owner[order], stable=True)]
+    earlier, later = order[:-1], order[1:]
+    same = (nodes.owner[earlier] == nodes.owner[later]) & (nodes.age[earlier] > nodes.age[later])
+    return earlier[same], later[same]
 
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """Where the training vectors of a kind lie: z = (vector - mean) @ axes, of unit variance each."""
+    """Where the training vectors of a kind lie: z = (vector - mean) @ axes, of unit variance each.
+
+    Which axes matter nobody says, and outcomes are too few to tell. Time tells something: what is of the
+    patient lasts from one report to the next, and a disease drifts, while noise does neither. So the axes
+    are turned to come in the order of how well they last, and `drift` turns them once more for changes.
+    """
 
     mean: Float[Tensor, " feature"]
     axes: Float[Tensor, "feature axis"]
+    drift: Float[Tensor, "axis drifting"]
 
     @staticmethod
-    def fit(vector: Float[Tensor, "node feature"], size: int) -> Basis:
-        """The leading principal axes of the standardised columns (Jolliffe 2002), each of variance 1."""
-        x = vector.double()
-        mean, std = x.mean(0), x.std(0, correction=0)
-        x = (x - mean) / std.clamp(min=1e-9 + 1e-6 * mean.abs())
-        _, value, axes = torch.linalg.svd(x, full_matrices=False)
-        spread = value[:size] / len(x) ** 0.5
-        weight = axes[:size].T / spread.clamp(min=1e-3 * float(spread[0]) + 1e-9)
-        found = torch.zeros(vector.shape[1], size, dtype=torch.float64, device=vector.device)
-        found[:, : weight.shape[1]] = weight / std.clamp(min=1e-9 + 1e-6 * mean.abs())[:, None]
-        sign = torch.sign(found.sum(0))  # an axis and its opposite are the same: take the one that sums up
-        return Basis(mean.float(), (found * torch.where(sign == 0, 1.0, sign)).float())
+    def fit(nodes: Nodes, axes: Axes) -> Basis:
+        """Principal axes of the standardised columns (Jolliffe 2002), turned by the patients' own series."""
+        mean, leading = _principal(nodes.vector, axes.kept)
+        earlier, later = _successive(nodes)
+        z = (nodes.vector.double() - mean) @ leading
+        if not axes.drifting:
+            return Basis(mean.float(), leading.float(), z.new_zeros(axes.kept, 0).float())
+        lasting = _lasting(z[earlier], z[later])
+        gap = (nodes.age[earlier] - nodes.age[later]).double()
+        drift = _drifting((z[later] - z[earlier]) @ lasting, gap)[:, : axes.drifting]
+        return Basis(mean.float(), (leading @ lasting).float(), drift.float())
+
+
+def _lasting(earlier: Float[Tensor, "pair axis"], later: Float[Tensor, "pair axis"]) -> Tensor:
+    """Turns white axes so that they fall in correlation between successive values (Switzer & Green 1984)."""
+    together = earlier.T @ later / len(earlier)
+    return _turned(torch.linalg.eigh((together + together.T) / 2)[1].flip(1))
+
+
+def _drifting(change: Float[Tensor, "pair axis"], gap: Float[Tensor, " pair"]) -> Tensor:
+    """Directions in which changes grow most with the time between: noise is as large at once as later.
+
+    Generalised eigenvectors: slope of the squared change on the rank of the gap, against the mean square.
+    """
+    rank = torch.unique(gap, return_inverse=True)[1].double()
+    rank = rank - rank.mean()
+    square = change.T @ change / len(change)
+    slope = (change * rank[:, None]).T @ change / rank.square().sum().clamp(min=1e-9)
+    floor = 1e-6 * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype, device=square.device)
+    lower = torch.linalg.cholesky(square + floor)
+    white = torch.linalg.solve_triangular(lower, torch.eye(len(square)).to(square), upper=False)
+    return _turned(white.T @ torch.linalg.eigh(white @ slope @ white.T)[1].flip(1))
+
+
+def _turned(axes: Float[Tensor, "feature axis"]) -> Float[Tensor, "feature axis"]:
+    """An axis and its opposite are the same: take the one that sums up."""
+    sign = torch.sign(axes.sum(0))
+    return axes * torch.where(sign == 0, 1.0, sign)
+
+
+def _principal(vector: Float[Tensor, "node feature"], size: int) -> tuple[Tensor, Tensor]:
+    """Mean, and the leading principal axes, (feature, size), along each of which the variance is 1."""
+    x = vector.double()
+    mean, std = x.mean(0), x.std(0, correction=0)
+    x = (x - mean) / std.clamp(min=1e-9 + 1e-6 * mean.abs())
+    _, value, axes = torch.linalg.svd(x, full_matrices=False)
+    spread = value[:size] / len(x) ** 0.5
+    weight = axes[:size].T / spread.clamp(min=1e-3 * float(spread[0]) + 1e-9)
+    found = torch.zeros(vector.shape[1], size, dtype=torch.float64, device=vector.device)
+    found[:, : weight.shape[1]] = weight / std.clamp(min=1e-9 + 1e-6 * mean.abs())[:, None]
+    return mean, _turned(found)
 
 
 def fit_bases(graphs: Graphs, vocabulary: Vocabulary) -> dict[str, Basis]:
     """The basis of each kind with vectors; hand it training graphs only."""
-    return {kind: Basis.fit(graphs[kind].vector, size) for kind, (_, size) in vocabulary.vectors.items()}
+    return {kind: Basis.fit(graphs[kind], axes) for kind, axes in vocabulary.vectors.items()}
 
 
 @lru_cache(maxsize=256)
@@ -235,11 +313,12 @@ class Encode(nn.Module):
         self.level = nn.ParameterList(_rows(2, len(names), channels) for names in vocabulary.levels.values())
         self.time = nn.ModuleList(nn.Linear(2, channels) for _ in vocabulary.kinds[:-1])
         self.vector = nn.ModuleList(
-            nn.Linear(k, channels, bias=False) for _, k in vocabulary.vectors.values()
+            nn.Linear(axes.kept, channels, bias=False) for axes in vocabulary.vectors.values()
         )
-        for i, (size, k) in enumerate(vocabulary.vectors.values()):
-            self.register_buffer(f"_mean_{i}", torch.zeros(size))
-            self.register_buffer(f"_axes_{i}", torch.zeros(size, k))
+        for i, axes in enumerate(vocabulary.vectors.values()):
+            self.register_buffer(f"_mean_{i}", torch.zeros(axes.columns))
+            self.register_buffer(f"_axes_{i}", torch.zeros(axes.columns, axes.kept))
+            self.register_buffer(f"_drift_{i}", torch.zeros(axes.kept, axes.drifting))
         self.static = nn.Linear(2 + 2 * len(vocabulary.numbers), channels)
         for kind, scale in vocabulary.values.items():
             self.register_buffer(self._buffer("value", kind), scale.table(), persistent=False)
@@ -281,6 +360,7 @@ class Encode(nn.Module):
         for i, kind in enumerate(self.vocabulary.vectors):
             self.get_buffer(f"_mean_{i}").copy_(bases[kind].mean)
             self.get_buffer(f"_axes_{i}").copy_(bases[kind].axes)
+            self.get_buffer(f"_drift_{i}").copy_(bases[kind].drift)
 
     def content(self, kind: str, nodes: Nodes) -> Float[Tensor, "node axis"]:
         """What the pictures or texts say, on the training axes; zeros where another encoder made them."""
@@ -290,25 +370,34 @@ class Encode(nn.Module):
             return axes.new_zeros(len(nodes), axes.shape[1])
         return ((nodes.vector - mean) @ axes).clamp(-LIMIT, LIMIT)
 
-    def _two_latest(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask two_axes"]:
-        """The latest content of a kind (of one moment the mean), and its change from the one before."""
-        k = self.vocabulary.vectors[kind][1]
-        none = graphs.statics.at.new_zeros(len(graphs), k)
+    def _level_and_change(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask feature"]:
+        """Mean content on the axes that last, and its change from first to last on those that drift."""
+        axes, place = self.vocabulary.vectors[kind], tuple(self.vocabulary.vectors).index(kind)
+        none = graphs.statics.at.new_zeros(len(graphs), axes.kept)
         if kind not in graphs.nodes or not len(nodes := graphs[kind]):
-            return torch.cat([none, none], 1)
-        z, never = self.content(kind, nodes), torch.full_like(graphs.statics.at, torch.inf)
+            return none[:, :1].expand(-1, axes.lasting + axes.drifting)
+        z, age = self.content(kind, nodes), graphs.statics.at.new_zeros(len(graphs))
+        oldest = age.scatter_reduce(0, nodes.owner, nodes.age, "amax", include_self=False)[nodes.owner]
+        newest = age.scatter_reduce(0, nodes.owner, nodes.age, "amin", include_self=False)[nodes.owner]
 
-        def mean_of(rows: Tensor) -> Tensor:
+        def mean_of(rows: Bool[Tensor, " node"]) -> Tensor:
             owner = nodes.owner[rows]
             total = none.index_add(0, owner, z[rows])
             return total / torch.bincount(owner, minlength=len(graphs)).clamp(min=1)[:, None]
 
-        first = never.scatter_reduce(0, nodes.owner, nodes.age, "amin")
-        newest = nodes.age == first[nodes.owner]
-        second = never.scatter_reduce(0, nodes.owner[~newest], nodes.age[~newest], "amin")
-        before = nodes.age == second[nodes.owner]
-        change = (mean_of(newest) - mean_of(before)) * second.isfinite()[:, None]
-        return torch.cat([mean_of(newest), change], 1)
+        change = mean_of(nodes.age == newest) - mean_of(nodes.age == oldest)
+        level = mean_of(torch.ones_like(nodes.age, dtype=torch.bool))[:, : axes.lasting]
+        return torch.cat([level, (change @ self.get_buffer(f"_drift_{place}")).clamp(-LIMIT, LIMIT)], 1)
+
+    def _running(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask code"]:
+        """1 where an interval of a known code is running."""
+        known = self.vocabulary.codes[kind]
+        running = graphs.statics.at.new_zeros(len(graphs), len(known))
+        if kind in graphs.nodes:
+            nodes = graphs[kind]
+            code = _positions(graphs.codes[kind], known, nodes.code.device)[nodes.code]
+            running[nodes.owner[nodes.open], code[nodes.open]] = 1.0
+        return running[:, 1:]
 
     def _patient(self, graphs: Graphs) -> Float[Tensor, "ask channel"]:
         time = self.times("patient", graphs.statics.at)
@@ -343,10 +432,9 @@ class Encode(nn.Module):
     def last_observation(self, graphs: Graphs) -> Float[Tensor, "ask feature"]:
         """The last value of every known code and the statics, for a linear path beside the message passing.
 
-        In order: per kind z of each code and whether it was ever seen, of each kind with pictures or texts
-        the latest content and its change from the one before, z and given flag of the static
-        numbers, levels one-hot, the time since the latest timepoint and since the patient's origin.
-        Missing: z 0, flag 0.
+        In order: per kind z of each code and whether it was ever seen, with intervals whether one is running,
+        with pictures or texts the mean content and its change; then z and given flag of the static numbers,
+        levels one-hot, the time since the latest timepoint and since the origin. Missing: z 0, flag 0.
         """
         parts: list[Tensor] = []
         for kind, known in self.vocabulary.codes.items():
@@ -357,7 +445,10 @@ class Encode(nn.Module):
                 value = age = graphs.statics.at.new_full((len(graphs), len(known) - 1), torch.nan)
             z = standardise(value, self._scale("value", kind)[:, None, 1:].expand(3, *value.shape))
             parts += [_given(z)[0], age.isfinite().to(z.dtype)]
-        parts += [self._two_latest(kind, graphs) for kind in self.vocabulary.vectors]
+            if kind in self.vocabulary.running:
+                parts.append(self._running(kind, graphs))
+            if kind in self.vocabulary.vectors:
+                parts.append(self._level_and_change(kind, graphs))
         parts += _given(self.numbers(graphs))
         for table, level in zip(self.level, self.levels(graphs), strict=True):
             parts.append(nn.functional.one_hot(level, len(table)).to(graphs.statics.at.dtype))
@@ -368,13 +459,16 @@ class Encode(nn.Module):
         return torch.cat([*parts, self.times("patient", graphs.statics.at)], 1)
 
     @property
-    def features(self) -> int:
-        """Columns of `last_observation`."""
-        columns = sum(len(names) - 1 for names in self.vocabulary.codes.values()) + len(
-            self.vocabulary.numbers
-        )
-        columns += sum(k for _, k in self.vocabulary.vectors.values())
-        return 2 * columns + sum(2 + len(levels) for levels in self.vocabulary.levels.values()) + 4
+    def groups(self) -> tuple[int, ...]:
+        """Columns of `last_observation` that are of each event kind, and of the patient."""
+        sizes = {kind: 2 * (len(names) - 1) for kind, names in self.vocabulary.codes.items()}
+        for kind in self.vocabulary.running:
+            sizes[kind] += len(self.vocabulary.codes[kind]) - 1
+        for kind, axes in self.vocabulary.vectors.items():
+            sizes[kind] += axes.lasting + axes.drifting
+        patient = 2 * len(self.vocabulary.numbers) + 4
+        patient += sum(2 + len(levels) for levels in self.vocabulary.levels.values())
+        return (*sizes.values(), patient)
 
 
 def _rows(zero: int, drawn: int, channels: int) -> nn.Parameter:

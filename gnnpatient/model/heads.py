@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,18 +49,53 @@ class SurvivalConfig:
         return SurvivalConfig(causes=tuple(data["causes"]), times=tuple(data["times"]))
 
 
+class Shift(nn.Module):
+    """Shifts of the logits by the last observations: a linear score for each group of columns, and products.
+
+    A group is what one kind of node says. Where the effect of one kind depends on another (a drug that harms
+    where a lab is high), the product of their scores tells it, at the price of a coefficient a pair.
+    """
+
+    _first: Tensor
+    _second: Tensor
+
+    def __init__(self, groups: Sequence[int], shifts: int):
+        super().__init__()
+        self.groups = tuple(groups)
+        first, second = torch.triu_indices(len(groups), len(groups), 1)
+        self.register_buffer("_first", first, persistent=False)
+        self.register_buffer("_second", second, persistent=False)
+        self.weight = nn.Parameter(torch.zeros(shifts, sum(groups)))
+        self.product = nn.Parameter(torch.zeros(shifts, len(first)))
+
+    def forward(self, x: Float[Tensor, "ask feature"]) -> Float[Tensor, "ask shift"]:
+        parts = zip(x.split(self.groups, 1), self.weight.split(self.groups, 1), strict=True)
+        score = torch.stack([part @ weight.T for part, weight in parts], 2)  # (ask, shift, group)
+        pairs = score.index_select(2, self._first) * score.index_select(2, self._second)
+        return score.sum(2) + (pairs * self.product).sum(2)
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """Sum of the squared coefficients."""
+        return self.weight.square().sum() + self.product.square().sum()
+
+
 class SurvivalHead(nn.Module):
     """Discrete-time competing hazards: per interval a choice among event-free and the causes.
 
-    Logits come from a hidden layer over the readout, plus (with `features`) one shift a cause, the same for
-    all intervals, that is linear in the last observations. An event-free logit is 0. After `start`, and
+    Logits come from a hidden layer over the readout, plus (with `groups`) one shift a cause, the same for all
+    intervals, by the last observations. An event-free logit is 0. After `start`, and
     before any training, every ask is answered by the given hazards.
     """
 
     times: Tensor
 
     def __init__(
-        self, config: SurvivalConfig, channels: int, hidden: int = 32, features: int = 0, dropout: float = 0.0
+        self,
+        config: SurvivalConfig,
+        channels: int,
+        hidden: int = 32,
+        groups: Sequence[int] = (),
+        dropout: float = 0.0,
     ):
         super().__init__()
         self.config = config
@@ -69,9 +104,7 @@ class SurvivalHead(nn.Module):
         self.out = nn.Linear(hidden, slots)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
-        self.linear = nn.Linear(features, len(config.causes), bias=False) if features else None
-        if self.linear is not None:
-            nn.init.zeros_(self.linear.weight)
+        self.shift = Shift(groups, len(config.causes)) if groups else None
         self.register_buffer("times", torch.tensor(config.times, dtype=torch.float64), persistent=False)
 
     @torch.no_grad()
@@ -82,18 +115,18 @@ class SurvivalHead(nn.Module):
         self.out.bias.copy_((hazard / free).log().flatten())
 
     def log_hazard(
-        self, z: Float[Tensor, "ask channel"], linear_inputs: Float[Tensor, "ask feature"] | None = None
+        self, z: Float[Tensor, "ask channel"], last: Float[Tensor, "ask feature"] | None = None
     ) -> Float[Tensor, "ask slot time"]:
         """The log probability, per interval, of staying event-free and of each cause."""
         logits = self.out(self.hidden(z)).view(len(z), len(self.config.causes), len(self.config.times))
-        if self.linear is not None:
-            logits = logits + self.linear(linear_inputs)[:, :, None]
+        if self.shift is not None:
+            logits = logits + self.shift(last)[:, :, None]
         return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).log_softmax(dim=1)
 
     def forward(
-        self, z: Float[Tensor, "ask channel"], linear_inputs: Float[Tensor, "ask feature"] | None = None
+        self, z: Float[Tensor, "ask channel"], last: Float[Tensor, "ask feature"] | None = None
     ) -> Float[Tensor, "ask slot time"]:
-        return self.log_hazard(z, linear_inputs)
+        return self.log_hazard(z, last)
 
     def loss(
         self,

@@ -59,10 +59,8 @@ class PatientGNN(nn.Module):
             vocabulary.kinds, self.edge_types, c, config.num_layers, config.dropout, config.conv
         )
         self.readout = Readout(c)
-        features = self.encode.features if config.linear else 0
-        self.heads = nn.ModuleList(
-            SurvivalHead(h, 3 * c, c, features, config.dropout) for h in heads.values()
-        )
+        groups = self.encode.groups if config.linear else ()
+        self.heads = nn.ModuleList(SurvivalHead(h, 3 * c, c, groups, config.dropout) for h in heads.values())
 
     def forward(self, graphs: Graphs) -> dict[str, Float[Tensor, "ask _ _"]]:
         """{outcome: (ask, 1 + cause, time)}: the logarithms of the hazards, slot 0 event-free."""
@@ -84,9 +82,8 @@ class PatientGNN(nn.Module):
 
     def linear_penalty(self) -> Float[Tensor, ""]:
         """Sum of the squared coefficients of the linear paths."""
-        heads = [self.head(name) for name in self.outcomes]
-        paths = [head.linear for head in heads if head.linear is not None]
-        return torch.stack([path.weight.square().sum() for path in paths]).sum() if paths else torch.zeros(())
+        shifts = [head.shift for head in map(self.head, self.outcomes) if head.shift is not None]
+        return torch.stack([shift.penalty() for shift in shifts]).sum() if shifts else torch.zeros(())
 
     def head(self, outcome: str) -> SurvivalHead:
         if outcome not in self.outcomes:
