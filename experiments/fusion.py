@@ -38,7 +38,7 @@ from gnnpatient.files import atomic_file
 from gnnpatient.study.folds import Fold, read_folds
 from gnnpatient.study.fusion import Comparison, compare, make_folds, missing_curve, pattern_only
 
-SHOWN = ("c", "auc", "scaled_ibs", "ibs")
+SHOWN = ("c", "auc", "scaled_ibs", "ibs", "scaled_brier", "brier")
 
 
 def load(data: Path, spec: str | None, cache: Path | None) -> Cohort:
@@ -51,7 +51,10 @@ def load(data: Path, spec: str | None, cache: Path | None) -> Cohort:
 
 
 def forecasts(found: Comparison, folds: Sequence[Fold], unit: float) -> pl.DataFrame:
-    """A row an ask and contestant: model, repeat, fold, landmark, id, the risk of the cause by each time."""
+    """A row an ask and contestant: model, repeat, fold, landmark, id, the risk of the cause by each time.
+
+    Of a diagnosis: the probability of the class, as `risk`.
+    """
     parts = []
     for i, fold in enumerate(folds):
         mine = found.scored.fold == i
@@ -60,10 +63,8 @@ def forecasts(found: Comparison, folds: Sequence[Fold], unit: float) -> pl.DataF
             risk = risks[found.cause][mine]
             about = {"model": name, "repeat": fold.repeat, "fold": fold.fold, "landmark": X.days / unit}
             frame = pl.DataFrame({**about, "id": fold.ids(X)})
-            times = (found.scored.times / unit).tolist()
-            parts.append(
-                frame.with_columns(**{f"risk_{t:g}": pl.Series(risk[:, j]) for j, t in enumerate(times)})
-            )
+            names = [f"risk_{t:g}" for t in (found.scored.times / unit).tolist()] or ["risk"]
+            parts.append(frame.with_columns(**{n: pl.Series(risk[:, j]) for j, n in enumerate(names)}))
     return pl.concat(parts)
 
 
@@ -76,10 +77,11 @@ def table(found: Comparison) -> str:
             if row["low"] is not None:
                 text += f" [{row['low']:.4f}, {row['high']:.4f}]"
             lines[row["model"]][row["metric"]] = text
-    said = [f"| contestant | parameters | {' | '.join(SHOWN)} |", "|---|" + "---:|" * (1 + len(SHOWN))]
+    shown = [metric for metric in SHOWN if any(metric in cells for cells in lines.values())]
+    said = [f"| contestant | parameters | {' | '.join(shown)} |", "|---|" + "---:|" * (1 + len(shown))]
     for name, cells in lines.items():
         size = found.parameters.get(name, "")
-        said.append(f"| {name} | {size} | {' | '.join(cells.get(metric, '') for metric in SHOWN)} |")
+        said.append(f"| {name} | {size} | {' | '.join(cells.get(metric, '') for metric in shown)} |")
     return "\n".join([*said, "", *(f"- {sentence}" for sentence in found.sentences)])
 
 

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from gnnpatient.graphs import Graphs
     from gnnpatient.prognosis.checkpoint import load_predictor
     from gnnpatient.prognosis.estimator import PrognosisModel
-    from gnnpatient.prognosis.forecast import Forecast, Predictor
+    from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, Predictor
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Cohort",
+    "DiagnosisForecast",
     "Forecast",
     "GraphSpec",
     "Graphs",
@@ -42,6 +43,7 @@ __all__ = [
 
 _HOME = {
     "Cohort": "cohort.cohort",
+    "DiagnosisForecast": "prognosis.forecast",
     "Forecast": "prognosis.forecast",
     "GraphSpec": "cohort.spec",
     "Graphs": "graphs",

@@ -21,12 +21,13 @@ import typer
 from gnnpatient.errors import Refused
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
     from gnnpatient.cohort.cohort import Cohort
     from gnnpatient.cohort.landmarks import Landmarks
     from gnnpatient.cohort.ward import Truth
-    from gnnpatient.prognosis.forecast import Forecast, Predictor
+    from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor
     from gnnpatient.prognosis.run import Run
     from gnnpatient.study.evaluate import Evaluation
 
@@ -35,8 +36,10 @@ NOTICE = "Research use only. Not a medical device."
 CODES_SHOWN = 60  # in `check`
 NAMED = 5  # codes that a line names
 DEMOS = {"pbc": ("3y", "2y,5y"), "ward": ("5d", "10d,20d")}  # when a patient is asked about, how far ahead
+DEMO_OUTCOME = "death"
 WARD = 600  # patients of the ward that `demo` makes
-SHOWN = ("auc", "brier", "oe")  # of each horizon; scaled_ibs of each landmark
+FIGURES = ("c", "auc", "scaled_ibs", "scaled_brier")  # of `compare`
+SHOWN = ("auc", "brier", "oe")  # of each horizon or class; scaled_ibs, scaled_brier of each landmark
 
 app = typer.Typer(
     help="Patient graphs in time: build cohort graphs, train prognosis models, ask about one patient.",
@@ -381,7 +384,10 @@ def _about_run(run: Path) -> dict[str, Any]:
         found |= {
             "members": config["members"],
             "outcomes": {
-                name: {"causes": h["causes"], "horizon": h["times"][-1]} for name, h in heads.items()
+                name: {"classes": h["classes"]}
+                if "classes" in h
+                else {"causes": h["causes"], "horizon": h["times"][-1]}
+                for name, h in heads.items()
             },
             "fitted_on": config["about"],
         }
@@ -396,7 +402,8 @@ def fit(
     cohort: CohortPath,
     out: Annotated[Path, typer.Option("--out", help="folder of the run")],
     outcome: Annotated[
-        list[str] | None, typer.Option(help="name of an outcome; may be repeated [default: all]")
+        list[str] | None,
+        typer.Option(help="name of an outcome; may be repeated [default: all of survival and diagnosis]"),
     ] = None,
     landmarks: Annotated[str | None, typer.Option(help="random, or 1y,3y,5y [default: random]")] = None,
     test: Annotated[
@@ -444,6 +451,9 @@ def _fit(
     if given.get("landmarks", "random") != "random":
         given["landmarks"] = durations(given["landmarks"])
     was = resume and (out / "model" / "config.json").is_file()
+    if given.get("outcomes") is None and not (out / "run.json").is_file():
+        for name in sorted(set(opened.outcomes) - set(opened.answered())):
+            note(f"outcome {name!r} left out: a {opened.outcomes[name].kind} has no model")
     with Progress() as progress:
         run = fit_run(opened, out, given, device=device, resume=resume, tell=progress)
     done = "was finished already" if was else "finished"
@@ -536,7 +546,10 @@ def evaluate(
     by: Annotated[str | None, typer.Option(help="repeat in groups of: sex,age,site")] = None,
     json: Json = False,
 ) -> None:
-    """Score a model, with intervals, beside stacked Cox and the null, on patients it has not seen."""
+    """Score a model, with intervals, beside a plain rival and the null, on patients it has not seen.
+
+    The rival is a stacked Cox model, of a diagnosis a stacked logistic one.
+    """
     at = durations(landmarks) if landmarks else None
     until = durations(horizons) if horizons else None
     found, words = _evaluate(run, cohort, outcome, at, until, by.split(",") if by else [])
@@ -558,31 +571,38 @@ def _evaluate(
     import numpy as np
 
     from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.cohort.outcomes import Survival
+    from gnnpatient.model.heads import SurvivalConfig
     from gnnpatient.patient.picture import few_horizons
     from gnnpatient.prognosis.checkpoint import load_predictor
-    from gnnpatient.prognosis.run import Run
+    from gnnpatient.prognosis.run import Run, scored_asks
     from gnnpatient.study import evaluate as study
-    from gnnpatient.study.baselines import StackedCox
+    from gnnpatient.study.baselines import StackedCox, StackedLogistic
 
     predictor, cohort = load_predictor(folder), open_cohort(path)
     run = Run.open(folder) if _is_run(folder) else None
     name = _outcome(predictor, cohort, outcome)
     head = predictor.modules[0].head(name).config
-    reach = float(head.times[-1])
-    words, left, cox = [], np.arange(len(cohort)), None
+    curves = isinstance(head, SurvivalConfig)
+    if curves != isinstance(cohort.outcomes[name], Survival):
+        raise Refused(f"outcome {name!r}: a {cohort.outcomes[name].kind} here, of another kind in the model")
+    reach = float(head.times[-1]) if isinstance(head, SurvivalConfig) else None
+    if horizons is not None and reach is None:
+        raise Refused(f"outcome {name!r} is a diagnosis, which has no horizon to choose; leave it out")
+    rival = "cox" if curves else "logistic"
+    words, left, fitted_too = [], np.arange(len(cohort)), False
     trained = np.isin(cohort.ids, np.array(run.train, str)) if run else np.zeros(len(cohort), bool)
     if run and run.is_on(cohort):
         left = np.flatnonzero(~trained)
         words.append(f"{trained.sum()} training patients left out, {len(left)} held out")
-        if cohort.manifest_hash == run.cohort["manifest_hash"]:
-            cox = StackedCox(outcomes=[name], horizon=reach)
-        else:
+        fitted_too = cohort.manifest_hash == run.cohort["manifest_hash"]
+        if not fitted_too:
             words.append(
-                "the cohort was packed again since the fit, so there is no Cox fitted on the same asks"
+                f"the cohort was packed again since the fit, so there is no {rival} fitted on the same asks"
             )
     else:
         known = run.cohort["name"] if run else predictor.about.get("cohort")
-        words.append(f"external validation: fitted on {known}, scored on {cohort.spec.cohort}; no Cox")
+        words.append(f"external validation: fitted on {known}, scored on {cohort.spec.cohort}; no {rival}")
         if trained.any():
             words.append(f"warning: {trained.sum()} patient ids here are ids of training patients, too")
         if run is None:
@@ -593,32 +613,43 @@ def _evaluate(
         raise Refused(f"{path}: nobody left to score; all {len(cohort)} patients were trained on")
     if at is None:
         fitted = run.plan["landmarks"] if run else "random"
-        at = few_landmarks(cohort) if fitted == "random" else [float(day) for day in fitted]
-    X = cohort.landmarks(left, at).followed(name)
+        ends = cohort.observed if curves else cohort.until(name)
+        at = few_landmarks(ends) if fitted == "random" else [float(day) for day in fitted]
+    X = scored_asks(cohort, left, name, at)
     if not len(X):
         raise Refused(
             f"nobody left to score: none of {len(left)} patients is at risk at {', '.join(map(span, at))}"
         )
-    times = sorted(few_horizons(reach) if horizons is None else horizons)
-    if times[-1] > reach * (1 + 1e-9) or times[0] <= 0:
-        bad = times[-1] if times[-1] > reach else times[0]
-        raise Refused(f"horizon {bad:g} days; this model was fitted up to {reach:g} days")
+    times, grid = [], np.zeros(0)
+    if reach is not None:
+        times = sorted(few_horizons(reach) if horizons is None else horizons)
+        if times[-1] > reach * (1 + 1e-9) or times[0] <= 0:
+            bad = times[-1] if times[-1] > reach else times[0]
+            raise Refused(f"horizon {bad:g} days; this model was fitted up to {reach:g} days")
+        grid = np.unique(np.concatenate([np.linspace(0, times[-1], 61)[1:], times]))
     models: dict[str, study.Model] = {"gnn": predictor}
-    if cox is not None and run is not None:
-        models["cox"] = cox.fit(run.asks(cohort))
-    causes = cohort.survival(name).causes
-    if causes != tuple(head.causes):
-        raise Refused(f"outcome {name!r}: causes {', '.join(causes)}; the model has {', '.join(head.causes)}")
-    models["null"] = study.Null(name, causes, np.array(head.times), predictor.null[name])
-    grid = np.unique(np.concatenate([np.linspace(0, times[-1], 61)[1:], times]))
+    if fitted_too and run is not None:
+        own = (
+            StackedLogistic(outcomes=[name]) if reach is None else StackedCox(outcomes=[name], horizon=reach)
+        )
+        models[rival] = own.fit(run.asks(cohort))
+    here, there = (
+        study.names_of(cohort, name),
+        head.causes if isinstance(head, SurvivalConfig) else head.classes,
+    )
+    if here != there:
+        word = "causes" if curves else "classes"
+        raise Refused(f"outcome {name!r}: {word} {', '.join(here)}; the model has {', '.join(there)}")
+    models["null"] = study.null_of(predictor, name)
     if truth is not None:
         from gnnpatient.study.oracle import Oracle
 
-        models["oracle"] = Oracle(name, causes, grid, truth.risk)
+        models["oracle"] = Oracle(name, here, grid, truth.risk)
     part: tuple[Mapping[str, study.Model], Landmarks] = (models, X)
     scored = study.Scored.of([part], name, grid)
+    held_out = len(left) if run else 0
     return study.evaluate(
-        scored, outcome=name, horizons=times, by=by, held_out=len(left) if run else 0
+        scored, outcome=name, horizons=times, by=by, against=("gnn", rival), held_out=held_out
     ), words
 
 
@@ -640,11 +671,11 @@ def _outcome(predictor: Predictor, cohort: Cohort, outcome: str | None) -> str:
     return cohort.outcome_names(name)[0]
 
 
-def few_landmarks(cohort: Cohort) -> list[float]:
-    """1, 3 and 5 years if half of the patients are observed until then, else quarters of that time (days)."""
+def few_landmarks(ends: np.ndarray) -> list[float]:
+    """1, 3 and 5 years if half of the patients can be asked until then, else quarters of that time (days)."""
     import numpy as np
 
-    end = float(np.median(cohort.observed)) / DAY
+    end = float(np.median(ends)) / DAY
     return (
         [y * YEAR for y in (1, 3, 5)]
         if end >= 5 * YEAR
@@ -654,7 +685,8 @@ def few_landmarks(cohort: Cohort) -> list[float]:
 
 def _show(found: Evaluation, metrics: Sequence[str] = SHOWN, means_only: bool = False) -> None:
     """The figures for people: a row a figure, a column a model."""
-    rows = [r for r in found.rows if r["metric"] in (*metrics, "scaled_ibs")]
+    metrics = (*metrics, "scaled_ibs", "scaled_brier")
+    rows = [r for r in found.rows if r["metric"] in metrics]
     if means_only:
         rows = [r for r in rows if r["landmark"] is None]
     models = list(dict.fromkeys(r["model"] for r in rows))
@@ -662,9 +694,9 @@ def _show(found: Evaluation, metrics: Sequence[str] = SHOWN, means_only: bool = 
         lines: dict[tuple[Any, ...], dict[str, str]] = {}
         for r in rows:
             if (r["cause"], r["group"]) == (cause, group):
-                key = r["metric"], span(r["landmark"]), "all" if r["horizon"] is None else span(r["horizon"])
+                key = r["metric"], span(r["landmark"]), _until(r)
                 lines.setdefault(key, {})[r["model"]] = _figure(r)
-        order = sorted(lines.items(), key=lambda line: (*metrics, "scaled_ibs").index(line[0][0]))
+        order = sorted(lines.items(), key=lambda line: metrics.index(line[0][0]))
         title = f"{found.outcome}: {cause}" + (f", {group}" if group else "")
         shown = [(*key, *(cell.get(m, "") for m in models)) for key, cell in order]
         table(title, ["<metric", "landmark", "horizon", *(m.replace("-", " - ") for m in models)], shown)
@@ -672,6 +704,13 @@ def _show(found: Evaluation, metrics: Sequence[str] = SHOWN, means_only: bool = 
     say(f"{found.patients} patients scored ({counts}). - : not estimable. Intervals resample patients, 95 %.")
     if found.too_small:
         say(found.too_small)
+
+
+def _until(row: Mapping[str, Any]) -> str:
+    """A horizon in words; a label has none."""
+    if row["horizon"] is not None:
+        return span(row["horizon"])
+    return "all" if row["metric"] == "scaled_ibs" else ""
 
 
 def _figure(row: Mapping[str, Any]) -> str:
@@ -705,12 +744,12 @@ def compare(
         found = run_compare(cohort, outcome, folds, tell, **budget)
     if json:
         return answer(found.to_dict())
-    rows = [r for r in found.rows if r["landmark"] is None and r["metric"] in ("c", "auc", "scaled_ibs")]
+    rows = [r for r in found.rows if r["landmark"] is None and r["metric"] in FIGURES]
     lines: dict[str, dict[str, str]] = {}
     for row in rows:
-        if row["horizon"] is None or row["horizon"] == found.horizons[-1]:
+        if row["horizon"] in (None, *found.horizons[-1:]):
             lines.setdefault(row["model"], {})[row["metric"]] = _figure(row)
-    metrics = [m for m in ("c", "auc", "scaled_ibs") if any(m in cells for cells in lines.values())]
+    metrics = [m for m in FIGURES if any(m in cells for cells in lines.values())]
     shown = [
         (name, *(cells.get(m, "") for m in metrics), found.parameters.get(name, ""))
         for name, cells in lines.items()
@@ -728,16 +767,19 @@ def predict(
     run: RunPath,
     cohort: CohortPath,
     at: Annotated[str, typer.Option(help="ask everyone at: 1y,3y")],
-    horizons: Annotated[str, typer.Option(help="risk within: 1y,3y,5y")],
     out: Annotated[Path, typer.Option("--out", help="file to write, .csv or .parquet")],
+    horizons: Annotated[
+        str | None, typer.Option(help="risk within: 1y,3y,5y; a diagnosis needs none")
+    ] = None,
     meds: Annotated[
         Path | None, typer.Option(help="new folder for the risks as MEDS labels, a file a cause and horizon")
     ] = None,
 ) -> None:
     """Write the risk of every patient of a cohort who is at risk at a landmark.
 
-    Columns: id landmark outcome cause horizon risk low high; landmark and horizon in days; low and high are
-    the model spread, empty with fewer than 5 members. In a .csv, text that begins with = + - @ gets an
+    Columns: id landmark outcome cause horizon risk low high; landmark and horizon in days; of a diagnosis the
+    cause is the class and the horizon empty; low and high are the model spread, empty with fewer than 5
+    members. In a .csv, text that begins with = + - @ gets an
     apostrophe before it, so that no spreadsheet runs it.
     """
     import polars as pl
@@ -746,14 +788,19 @@ def predict(
     from gnnpatient.cohort.source import disarmed
     from gnnpatient.files import atomic_file
     from gnnpatient.prognosis.checkpoint import load_predictor
+    from gnnpatient.prognosis.forecast import Forecast
 
     if out.suffix not in (".csv", ".parquet"):
         raise Refused(f"{out}: a table is written as .csv or .parquet")
-    wanted, until = durations(at), durations(horizons)
+    wanted, until = durations(at), durations(horizons) if horizons else []
     predictor, opened = load_predictor(run), open_cohort(cohort)
     X = opened.landmarks(times=wanted)
     forecasts = predictor.forecast(X)
-    rows = pl.concat([f.table(until) for f in forecasts.values()]).rename({"at": "landmark"})
+    curves = [name for name, f in forecasts.items() if isinstance(f, Forecast)]
+    if curves and not until:
+        raise Refused(f"risk of {curves[0]} within what time? give --horizons, as in 1y,3y,5y")
+    tables = [f.table(until) if isinstance(f, Forecast) else f.table() for f in forecasts.values()]
+    rows = pl.concat(tables).rename({"at": "landmark"})
     with atomic_file(out) as part:
         if out.suffix == ".parquet":
             rows.write_parquet(part)
@@ -763,14 +810,18 @@ def predict(
             _meds(rows, opened, meds)
     for name, forecast in forecasts.items():
         if gone := int((~forecast.at_risk).sum()):
-            note(f"{gone} of {len(X)} asks left out: the patient is not at risk of {name!r} then")
+            why = f"is not at risk of {name!r}" if name in curves else f"has a label of {name!r}, or is gone,"
+            note(f"{gone} of {len(X)} asks left out: the patient {why} then")
     for line in _strangers(predictor.unknown(opened)):
         note(line)
     say(f"{out}: {len(rows)} rows")
 
 
 def _meds(rows: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
-    """Risks as MEDS 0.4 labels: OUTCOME/CAUSE/DAYSd.parquet with subject_id, prediction_time, float_value."""
+    """Risks as MEDS 0.4 labels: OUTCOME/CAUSE/DAYSd.parquet with subject_id, prediction_time, float_value.
+
+    Of a diagnosis: OUTCOME/CLASS/label.parquet.
+    """
     import numpy as np
     import polars as pl
 
@@ -799,7 +850,8 @@ def _meds(rows: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
             place = part / str(outcome) / re.sub(r"[^\w.-]", "_", str(cause))
             place.mkdir(parents=True, exist_ok=True)
             table = table.select("subject_id", "prediction_time", "float_value")
-            table.sort("subject_id", "prediction_time").write_parquet(place / f"{horizon:g}d.parquet")
+            file = "label.parquet" if horizon is None else f"{horizon:g}d.parquet"
+            table.sort("subject_id", "prediction_time").write_parquet(place / file)
 
 
 def _strangers(unknown: Mapping[str, Sequence[str]]) -> list[str]:
@@ -816,14 +868,19 @@ def _moment(cohort: Cohort, patient: str, at: str | None, outcomes: Sequence[str
     """The ask of one patient: at a given moment, or the last known one while at risk."""
     import numpy as np
 
+    from gnnpatient.cohort.outcomes import Task
+    from gnnpatient.prognosis.forecast import answerable
+
     if at is not None:
         return cohort.at(at if re.match(r"\d{4}-\d", at) else days(at), patient=patient)
     here = int(cohort.positions(patient)[0])
     known = [e.known[e.ptr[here] : e.ptr[here + 1]] for e in cohort.events.values()]
+    tasks = (cohort.outcomes[name] for name in outcomes if name in cohort.outcomes)
+    known += [task.at[task.patient == here] for task in tasks if isinstance(task, Task)]
     times = np.unique(np.concatenate([*known, cohort.entry[here : here + 1]]))
     asks = cohort.at(times / DAY, patient=np.repeat(here, len(times)))
     names = [name for name in outcomes if name in cohort.outcomes]
-    if names and (risk := np.logical_or.reduce([asks.at_risk(name) for name in names])).any():
+    if names and (risk := np.logical_or.reduce([answerable(asks, n) for n in names])).any():
         asks = asks[risk]
     return asks[-1]
 
@@ -846,7 +903,7 @@ def ask(
 
 def _ask(
     run: Path, path: Path, patient: str, at: str | None, outcome: str | None
-) -> tuple[Landmarks, dict[str, Forecast], dict[str, Any]]:
+) -> tuple[Landmarks, dict[str, Answer], dict[str, Any]]:
     import numpy as np
 
     from gnnpatient.cohort.cohort import open_cohort
@@ -881,13 +938,28 @@ def _ask(
         "known": known,
         "missing": [kind for kind in dict.fromkeys((*cohort.spec.nodes, *kinds)) if not known.get(kind)],
         "unknown": unknown,
-        "outcomes": {name: _curve(f) for name, f in forecasts.items() if f.at_risk[0]},
+        "outcomes": {name: _plain(f) for name, f in forecasts.items() if f.at_risk[0]},
     }
     return X, forecasts, found
 
 
+def _plain(forecast: Answer) -> dict[str, Any]:
+    """One ask's forecast as lists and numbers."""
+    from gnnpatient.prognosis.forecast import DiagnosisForecast
+
+    return _classes(forecast) if isinstance(forecast, DiagnosisForecast) else _curve(forecast)
+
+
+def _classes(forecast: DiagnosisForecast) -> dict[str, Any]:
+    said = {c: float(forecast.risk(c)[0]) for c in forecast.classes}
+    found: dict[str, Any] = {"kind": "diagnosis", "probability": said}
+    for i, end in enumerate(("low", "high")):
+        bands = {c: forecast.spread(c) for c in forecast.classes}
+        found[end] = {c: float(band[i][0]) for c, band in bands.items() if band} or None
+    return found
+
+
 def _curve(forecast: Forecast) -> dict[str, Any]:
-    """One ask's forecast as lists."""
     causes = {cause: forecast.risks(forecast.times, cause)[0].tolist() for cause in forecast.causes}
     bands = {c: [forecast.spread(t, c) for t in forecast.times.tolist()] for c in forecast.causes}
     spread = all(band is not None for band in bands[forecast.causes[0]])
@@ -902,9 +974,10 @@ def _curve(forecast: Forecast) -> dict[str, Any]:
     }
 
 
-def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Forecast]) -> None:
+def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
     """The answer for people."""
     from gnnpatient.patient.picture import few_horizons
+    from gnnpatient.prognosis.forecast import DiagnosisForecast
 
     years = f" ({found['at'] / YEAR:.1f} years)" if abs(found["at"]) > YEAR else ""
     say(f"Patient {found['patient']} as of day {found['at']:g}{years}")
@@ -914,22 +987,32 @@ def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Forecast]) -> None:
     for line in _strangers(found["unknown"]):
         say(line)
     for name, forecast in forecasts.items():
+        if isinstance(forecast, DiagnosisForecast):
+            if not forecast.at_risk[0]:
+                say(f"{name}: known by this day, or nobody is observed any more, so there is no probability")
+                continue
+            each = [(c, _percent(forecast.risk(c), forecast.spread(c))) for c in forecast.classes]
+            table(f"{name} [model spread]", ["<class", "probability"], each)
+            continue
         if not forecast.at_risk[0]:
             say(f"{name}: the patient is not at risk on this day, so there is no curve")
             continue
         times = few_horizons(float(forecast.times[-1]))
         rows = []
         for cause in forecast.causes:
-            cells = []
-            for t in times:
-                band = forecast.spread(t, cause)
-                around = f" [{band[0][0] * 100:.0f} to {band[1][0] * 100:.0f}]" if band else ""
-                cells.append(f"{forecast.risk(cause, t)[0] * 100:.0f} %{around}")
-            rows.append((cause, *cells))
+            rows.append(
+                (cause, *(_percent(forecast.risk(cause, t), forecast.spread(t, cause)) for t in times))
+            )
         free = [1 - sum(float(forecast.risk(c, t)[0]) for c in forecast.causes) for t in times]
         rows.append(("event-free", *(f"{f * 100:.0f} %" for f in free)))
         table(f"{name} from this day on [model spread]", ["<within", *map(span, times)], rows)
     say(NOTICE)
+
+
+def _percent(risk: np.ndarray, band: tuple[np.ndarray, np.ndarray] | None) -> str:
+    """The one ask's risk, and its spread."""
+    around = f" [{band[0][0] * 100:.0f} to {band[1][0] * 100:.0f}]" if band else ""
+    return f"{risk[0] * 100:.0f} %{around}"
 
 
 @app.command()
@@ -969,6 +1052,7 @@ def demo(
     from gnnpatient.cohort.cohort import open_cohort
     from gnnpatient.cohort.spec import near
     from gnnpatient.prognosis.checkpoint import load_predictor
+    from gnnpatient.prognosis.forecast import Forecast
 
     if cohort not in DEMOS:
         raise Refused(f"no shipped cohort {cohort!r}{near(cohort, DEMOS)}")
@@ -988,8 +1072,10 @@ def demo(
         say("   it is there already and used as it is")
     else:
         read.save(packed)
-    say(f"3  gnnpatient fit {packed} --out {run}    train 5 networks, a fifth of the patients held out")
-    fitted = _fit(packed, run, {}, resume=True)
+    chosen = "" if data is None else f" --outcome {DEMO_OUTCOME}"  # pbc has no other
+    step = f"gnnpatient fit {packed} --out {run}{chosen}"
+    say(f"3  {step}    train 5 networks, a fifth of the patients held out")
+    fitted = _fit(packed, run, {} if data is None else {"outcomes": [DEMO_OUTCOME]}, resume=True)
     say(f"4  gnnpatient evaluate {run} {packed}    score the held-out patients, beside Cox and the null")
     found, words = _evaluate(run, packed, None, None, None, [], truth)
     for line in words:
@@ -998,17 +1084,19 @@ def demo(
     if truth is not None:
         say("oracle: the true risk, from what lies behind all kinds of rows, missing or not")
     opened, predictor = open_cohort(packed), load_predictor(run)
-    name = _outcome(predictor, opened, None)
+    name = DEMO_OUTCOME
     held = opened.landmarks(np.array(fitted.test), [days(at)]).followed(name)
     cause = opened.survival(name).causes[-1]
-    risk = predictor.forecast(held)[name].risk(cause)
+    risk = predictor.forecast(held)[name].risk(cause=cause)
     patient = str(held.ids[risk.argsort()[len(risk) * 9 // 10]])
     say(f"5  gnnpatient ask {run} {packed} --patient {patient} --at {at}    a held-out patient of high risk")
     X, forecasts, said = _ask(run, packed, patient, at, None)
     _tell(said, forecasts)
     from gnnpatient.patient.picture import draw
 
-    draw(X, forecasts[name], picture)
+    forecast = forecasts[name]
+    assert isinstance(forecast, Forecast)
+    draw(X, forecast, picture)
     say(f"6  {picture}    the same on one picture")
     say()
     say("Try next:")

@@ -388,6 +388,17 @@ def at_horizon(
     return AtHorizon(horizon, cause, time, event, case, gone, beyond, weight, inverse, share)
 
 
+def labelled(case: Bool[np.ndarray, " row"], *, weight: Rows | None = None) -> AtHorizon:
+    """What is known of a label that no censoring hides, for SCORES: cases have it, controls do not.
+
+    >>> SCORES["auc"](np.array([0.1, 0.4, 0.3]), labelled(np.array([False, True, True])), None)
+    1.0
+    """
+    weight = np.ones(len(case)) if weight is None else np.asarray(weight, dtype=float)
+    none, zero = np.zeros(len(case), bool), np.zeros(len(case))
+    return AtHorizon(0.0, 1, zero, case.astype(int), case, none, ~case, weight, np.ones(len(case)), weight)
+
+
 def _at_horizon(
     risk: Rows,
     time: Rows,

@@ -516,6 +516,135 @@ def test_picture_of_an_ask(ward, tmp_path):
         draw(cohort.at([1, 2], patient=patient), predictor.forecast(X)["death"], tmp_path / "two.png")
 
 
+# ---- a diagnosis beside survival
+
+
+ICU = """
+[outcomes.icu]
+kind = "diagnosis"
+table = "patients.csv"
+column = "icu"
+classes = { N = "no", Y = "yes" }
+
+[outcomes.lactate]
+kind = "progression"
+node = "lab"
+codes = ["lactate"]
+"""
+
+
+@pytest.fixture(scope="session")
+def sick(tmp_path_factory):
+    """The ward with a diagnosis (who dies goes to intensive care first; one in ten is not looked for) and a
+    progression, packed and fitted; what the fit said."""
+    import contextlib
+    import io
+
+    from gnnpatient.cli import run
+    from gnnpatient.testing import write_ward
+
+    folder = tmp_path_factory.mktemp("sick")
+    write_ward(folder)
+    with open(folder / "patients.csv", newline="") as file:
+        patients = list(csv.DictReader(file))
+    for i, row in enumerate(patients):
+        row["icu"] = "" if i % 10 == 9 else "NY"[int(row["died"])]
+    with open(folder / "patients.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, patients[0])
+        table.writeheader()
+        table.writerows(patients)
+    (folder / "ward.toml").write_text((folder / "ward.toml").read_text() + ICU)
+    (folder / "fit.toml").write_text(CONFIG)
+    assert run(["pack", str(folder / "ward.toml"), "--out", str(folder / "cohort")]) == 0
+    words = [
+        "fit",
+        str(folder / "cohort"),
+        "--out",
+        str(folder / "run"),
+        "--config",
+        str(folder / "fit.toml"),
+    ]
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        assert run(words) == 0
+    return folder, err.getvalue()
+
+
+def test_fit_takes_survival_and_diagnosis_and_says_what_it_leaves(sick, good, refused, tmp_path):
+    folder, said = sick
+    assert "outcome 'lactate' left out: a progression has no model" in said
+    found = good("info", folder / "run", "--json")
+    assert found["outcomes"]["icu"] == {"classes": ["no", "yes"]} and set(found["outcomes"]) == {
+        "death",
+        "icu",
+    }
+    assert found["fitted_on"]["events"]["icu"].keys() == {"no", "yes"}
+    assert "icu" in good("info", folder / "run")
+    line = refused("fit", folder / "cohort", "--out", tmp_path / "new", "--outcome", "lactate")
+    assert "'lactate' is a progression" in line and "death, icu" in line
+    assert not (tmp_path / "new").exists()
+
+
+def test_evaluate_a_diagnosis(sick, good, refused):
+    folder, _ = sick
+    ask = ("evaluate", folder / "run", folder / "cohort", "--landmarks", "0,2")
+    assert "name one of death, icu" in refused(*ask)
+    assert "has no horizon to choose" in refused(*ask, "--outcome", "icu", "--horizons", "5")
+    found = good(*ask, "--outcome", "icu", "--json")
+    assert {row["model"] for row in found["rows"]} == {"gnn", "logistic", "null", "gnn-logistic"}
+    assert {row["metric"] for row in found["rows"]} == {"auc", "brier", "oe", "slope", "ici", "scaled_brier"}
+    assert {(row["horizon"], row["cause"]) for row in found["rows"]} == {(None, "yes")}
+    split = json.loads((folder / "run" / "split.json").read_text())
+    assert found["held_out"] == len(split["test"]) and sum(found["events"].values()) == found["patients"]
+    assert not any(who.endswith("9") for who in split["test"]) or found["patients"] < found["held_out"]
+    table = good(*ask, "--outcome", "icu")
+    assert "icu: yes" in table and "gnn - logistic" in table and "scaled_brier" in table
+
+
+def test_predict_and_ask_a_diagnosis(sick, good, refused, tmp_path):
+    import polars as pl
+
+    from gnnpatient import load_predictor, open_cohort
+
+    folder, _ = sick
+    words = ("predict", folder / "run", folder / "cohort", "--at", "1", "--out", tmp_path / "r.parquet")
+    assert "give --horizons" in refused(*words)
+    good(*words, "--horizons", "5")
+    rows = pl.read_parquet(tmp_path / "r.parquet")
+    assert rows.columns == ["id", "landmark", "outcome", "cause", "horizon", "risk", "low", "high"]
+    icu = rows.filter(outcome="icu")
+    assert icu["horizon"].is_null().all() and set(icu["cause"]) == {"no", "yes"}
+    said = load_predictor(folder / "run").forecast(open_cohort(folder / "cohort").at(1.0))["icu"]
+    yes = icu.filter(cause="yes")
+    assert yes["id"].to_list() == said.ids[said.at_risk].tolist()
+    np.testing.assert_allclose(yes["risk"], said.risk()[said.at_risk], atol=1e-6)
+    np.testing.assert_allclose(yes["low"], said.spread()[0][said.at_risk], atol=1e-6)
+    who = yes["id"][0]
+    ask = ("ask", folder / "run", folder / "cohort", "--patient", who, "--at", "1")
+    found = good(*ask, "--json")["outcomes"]
+    assert found["death"]["kind"] == "survival" and found["icu"]["kind"] == "diagnosis"
+    assert sum(found["icu"]["probability"].values()) == pytest.approx(1)
+    assert found["icu"]["probability"]["yes"] == pytest.approx(yes["risk"][0], abs=1e-6)
+    for name, p in found["icu"]["probability"].items():
+        assert found["icu"]["low"][name] <= p <= found["icu"]["high"][name]
+    assert good(*ask, "--outcome", "icu", "--json")["outcomes"].keys() == {"icu"}
+    text = good(*ask, "--outcome", "icu")
+    assert "icu [model spread]" in text and f"{found['icu']['probability']['yes'] * 100:.0f} %" in text
+
+
+def test_a_model_of_a_diagnosis_alone(sick, good, tmp_path):
+    folder, _ = sick
+    run = tmp_path / "run"
+    few = ("--outcome", "icu", "--members", "1", "--epochs", "1")
+    good("fit", folder / "cohort", "--out", run, "--config", folder / "fit.toml", *few)
+    good("predict", run, folder / "cohort", "--at", "1", "--out", tmp_path / "r.csv")
+    with open(tmp_path / "r.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["horizon"] for row in rows} == {row["low"] for row in rows} == {""}
+    found = good("ask", run, folder / "cohort", "--patient", rows[0]["id"], "--json")["outcomes"]["icu"]
+    assert found["low"] is found["high"] is None
+    assert {row["model"] for row in good("evaluate", run, folder / "cohort", "--json")["rows"]} > {"logistic"}
+
+
 # ---- bad input
 
 
@@ -770,6 +899,29 @@ def test_compare(good, refused, ward, monkeypatch):
     monkeypatch.undo()
     wrong = ["compare", ward / "cohort", "--outcome", "deth"]
     assert "unknown outcome 'deth'; did you mean 'death'?" in refused(*wrong)
+
+
+def test_compare_for_a_diagnosis(sick, good, monkeypatch):
+    from functools import partial
+
+    from gnnpatient.study import fusion
+
+    folder, _ = sick
+    some = partial(fusion.compare, models=["early", "late"], inner=2, n=10, landmarks=[1.0])
+    once, made = fusion.run_compare, []
+
+    def kept(*args, **how):  # the second call shows what the first one found
+        made[:] = made or [once(*args, **how)]
+        return made[0]
+
+    monkeypatch.setattr(fusion, "compare", some)
+    monkeypatch.setattr(fusion, "run_compare", kept)
+    words = ["compare", folder / "cohort", "--outcome", "icu", "--members", 1, "--epochs", 1]
+    found = good(*words, "--json")
+    assert {row["metric"] for row in found["rows"]} == {"auc", "brier", "scaled_brier"}
+    assert found["cause"] == "yes" and "yes (icu): AUC " in found["sentence"]
+    said = good(*words)
+    assert found["sentence"] in said and "scaled_brier" in said and "parameters" in said
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import date
 from functools import cached_property, reduce
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task, progression
+from gnnpatient.cohort.outcomes import FOREVER, Diagnosis, Outcome, Progression, Survival, Task, progression
 from gnnpatient.cohort.packed import Events, pack, with_timepoints
 from gnnpatient.cohort.spec import (
     DAY,
@@ -114,9 +114,9 @@ class Cohort:
         return (name,)
 
     def outcome_names(self, name: str | None = None, *, one: bool = False) -> tuple[str, ...]:
-        """The outcomes that a model answers: the survival ones, or the one of that name.
+        """The outcomes that asks are about unless they are named: the survival ones, or the one of that name.
 
-        A cohort without any survival outcome gives the others, which have labels and eligibility alone.
+        A cohort without any survival outcome gives the others.
         """
         if name is not None:
             return self.named(name)
@@ -133,10 +133,46 @@ class Cohort:
         if not isinstance(outcome, Survival):
             others = ", ".join(n for n, o in self.outcomes.items() if isinstance(o, Survival)) or "none"
             raise Refused(
-                f"outcome {name!r} is a {outcome.kind}: it has labels and eligibility, but no model; "
-                f"survival outcomes here: {others}"
+                f"outcome {name!r} is a {outcome.kind} and has no time to an event; survival outcomes here: "
+                f"{others}"
             )
         return outcome
+
+    def answered(self, names: Iterable[str] | None = None) -> dict[str, Survival | Diagnosis | Task]:
+        """The outcomes of these names that a model answers; default: all of survival and diagnosis.
+
+        Refused: a progression that is named, or nothing to answer.
+        """
+        if names is not None and not (names := tuple(names)):
+            raise Refused("outcomes = []; name at least one, or leave it out for all")
+        with_model = {n: o for n, o in self.outcomes.items() if not isinstance(o, Progression)}
+        if names is None:
+            names = tuple(with_model) or self.outcome_names()
+        chosen = [self.named(name)[0] for name in names]
+        if strange := [name for name in chosen if name not in with_model]:
+            raise Refused(
+                f"outcome {strange[0]!r} is a progression: it has labels and eligibility, but no model; "
+                f"outcomes with one here: {', '.join(with_model) or 'none'}"
+            )
+        return {name: with_model[name] for name in chosen}
+
+    def inputs(self, names: Iterable[str]) -> tuple[str, ...] | None:
+        """Kinds of node that these outcomes may be read from (`when = "same"`); None: all.
+
+        Refused where they differ: what one may see would give the other away.
+        """
+        specs = {name: self.spec.outcomes.get(name) for name in names}
+        kinds = {n: frozenset(s.inputs) if isinstance(s, DiagnosisSpec) else None for n, s in specs.items()}
+        kinds = {n: k or None for n, k in kinds.items()}
+        if len(set(kinds.values())) > 1:
+            same = next(n for n, k in kinds.items() if k)
+            other = next(n for n, k in kinds.items() if k != kinds[same])
+            raise Refused(
+                f"outcome {same!r} is read from {', '.join(sorted(kinds[same] or ()))} alone (when = same), "
+                f"{other!r} is not; fit each by itself, as in outcomes = [{same!r}]"
+            )
+        held = next(iter(kinds.values()), None)
+        return None if held is None else tuple(kind for kind in self.spec.nodes if kind in held)
 
     def at(self, day: Any, patient: Any = None, to: Any = None) -> Landmarks:
         """Ask about patients at `day`: days after the origin or ISO dates (their end); one, or one each.
@@ -197,11 +233,13 @@ class Cohort:
         *,
         n: int | None = None,
         seed: int = 0,
+        outcomes: Sequence[str] | None = None,
     ) -> Landmarks:
         """Every patient at each of `times` (days); or at `n` times common to all, only those at risk then.
 
         The n times are drawn one from each n-th of the time from the earliest entry to the day by which half
-        of the patients are no longer observed.
+        of the patients are no longer observed. At risk: of every outcome of `outcome_names`, or of any of
+        `outcomes`.
         """
         who = self.positions(patients)
         if (times is None) == (n is None):
@@ -210,15 +248,33 @@ class Cohort:
             assert times is not None
             days = np.asarray(list(times), np.float64)
             return self.at(np.tile(days, (len(who), 1)).T.ravel(), patient=np.tile(who, len(days)))
-        start, end = float(self.entry[who].min()), float(np.median(self.observed[who]))
+        ends = self.observed if outcomes is None else reduce(np.maximum, map(self.until, outcomes))
+        start, end = float(self.entry[who].min()), float(np.median(ends[who]))
         rng = np.random.default_rng(seed)
         days = (start + (np.arange(n) + rng.random(n)) / n * max(end - start, 0)) / DAY
-        return self.landmarks(who, days).followed()
+        asks = self.landmarks(who, days)
+        if outcomes is None:
+            return asks.followed()
+        return asks[np.logical_or.reduce([asks.at_risk(name) for name in outcomes])]
 
     @cached_property
     def observed(self) -> np.ndarray:
         """Until when each patient is at risk of every outcome: (patient,) int64 seconds."""
-        return reduce(np.minimum, (self.outcomes[name].ends for name in self.outcome_names()))
+        return self.until(*self.outcome_names())
+
+    def until(self, *names: str) -> np.ndarray:
+        """Until when each patient can be asked about these outcomes: (patient,) int64 seconds.
+
+        Where no outcome says so: until the last row is known.
+        """
+        ends = reduce(np.minimum, (self.outcomes[name].ends for name in names))
+        if not (ends == FOREVER).any():
+            return ends
+        last = self.entry.copy()
+        for e in self.events.values():
+            some = np.diff(e.ptr) > 0
+            last[some] = np.maximum(last[some], e.known[e.ptr[1:][some] - 1])
+        return np.where(ends == FOREVER, last + 1, ends)
 
     def moments(self, outcome: str) -> Landmarks:
         """The asks of an outcome that is asked at moments of its own (an ACES task)."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.outcomes import Survival
+from gnnpatient.cohort.outcomes import Progression
 from gnnpatient.cohort.spec import DAY
 from gnnpatient.errors import Refused
 
@@ -129,9 +129,9 @@ class PatientKFold:
 
 @dataclass(frozen=True)
 class StratifiedPatientKFold(PatientKFold):
-    """As PatientKFold, with each event spread evenly over the folds.
+    """As PatientKFold, with each event or label spread evenly over the folds.
 
-    `y`, one entry an ask, says what to spread; without it, the event of `outcome` (default: the first one).
+    `y`, one entry an ask, says what to spread; without it, that of `outcome` (default: the first one).
     """
 
     outcome: str | None = None
@@ -140,9 +140,9 @@ class StratifiedPatientKFold(PatientKFold):
         if y is None:
             name = self.outcome or X.cohort.outcome_names()[0]
             outcome = X.cohort.outcomes[name]
-            if not isinstance(outcome, Survival):
+            if isinstance(outcome, Progression):
                 raise Refused(f"outcome {name!r} is a {outcome.kind}; give y, one entry an ask, to spread")
-            y = outcome.event[X.patient]
+            y = outcome.strata[X.patient]
         elif y.dtype.names:
             y = y[y.dtype.names[0]]
         stratum = np.zeros(len(group), np.int64)

@@ -33,6 +33,11 @@ class Survival:
         """Asks lie before this: (patient,) int64 seconds."""
         return self.time
 
+    @property
+    def strata(self) -> np.ndarray:
+        """What a split spreads evenly: (patient,) int64."""
+        return self.event.astype(np.int64)
+
     def at_risk(self, asks: Landmarks) -> np.ndarray:
         """Not failed, still observed: (ask,) bool."""
         return self.time[asks.patient] > asks.at
@@ -80,10 +85,18 @@ class Diagnosis:
         first = np.where(self.known == FOREVER, FOREVER, self.known - self.gap + (self.gap > 0))
         return np.minimum(first, self.end)
 
+    @property
+    def strata(self) -> np.ndarray:
+        """What a split spreads evenly: (patient,) int64."""
+        return self.label.astype(np.int64) + 1
+
+    def open(self, asks: Landmarks) -> np.ndarray:
+        """Still observed, the label not known for another `gap`: (ask,) bool. It may never be looked for."""
+        return asks.at < self.ends[asks.patient]
+
     def at_risk(self, asks: Landmarks) -> np.ndarray:
-        """Still observed, the label not known for another `gap`, and (without a horizon) given at all."""
-        open_ = asks.at < self.ends[asks.patient]
-        return open_ & (self.label[asks.patient] >= 0) if self.horizon is None else open_
+        """Open, and (without a horizon) the label given at all."""
+        return self.open(asks) & (self.label[asks.patient] >= 0) if self.horizon is None else self.open(asks)
 
     def truth(self, asks: Landmarks) -> np.ndarray:
         """label (-1 = not looked for, or not observed long enough), time until it is known (days, or nan)."""
@@ -119,12 +132,20 @@ class Task:
     label: np.ndarray  # (moment,) int16 into classes
     patients: int
     classes: tuple[str, ...] = ("no", "yes")
+    horizon: ClassVar[None] = None
 
     @property
     def ends(self) -> np.ndarray:
         last = np.full(self.patients, NEVER)
         np.maximum.at(last, self.patient, self.at + 1)
         return last
+
+    @property
+    def strata(self) -> np.ndarray:
+        """What a split spreads evenly, the highest label of a patient: (patient,) int64."""
+        highest = np.zeros(self.patients, np.int64)
+        np.maximum.at(highest, self.patient, self.label.astype(np.int64) + 1)
+        return highest
 
     def _found(self, asks: Landmarks) -> tuple[np.ndarray, np.ndarray]:
         """Which moment each ask is, and whether it is one."""
@@ -136,9 +157,11 @@ class Task:
         row = np.searchsorted(key, wanted).clip(max=len(key) - 1)
         return row, key[row] == wanted
 
-    def at_risk(self, asks: Landmarks) -> np.ndarray:
+    def open(self, asks: Landmarks) -> np.ndarray:
         """Whether an ask is one of the task's moments: (ask,) bool."""
         return self._found(asks)[1]
+
+    at_risk = open
 
     def truth(self, asks: Landmarks) -> np.ndarray:
         """label, and time nan: a task does not say when it becomes known."""

@@ -523,7 +523,9 @@ class DiagnosisSpec(Record):
         default=None, description="column of that table: when the label became known; default: never in time"
     )
     classes: dict[str, str] = Field(
-        default={}, description="cell = class; other cells: not looked for; default: 0 = no, 1 = yes"
+        default={},
+        description="cell = class; other cells: not looked for; figures are about the last of two; default: "
+        "0 = no, 1 = yes",
     )
     node: str | None = Field(default=None, description="instead of a table: kind of node")
     codes: Names = Field(default=(), description="patterns of its codes that mean yes")

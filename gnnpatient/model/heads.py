@@ -41,12 +41,42 @@ class SurvivalConfig:
         if not self.times or any(a >= b for a, b in zip((0.0, *self.times), self.times, strict=False)):
             raise Refused(f"times {list(self.times)}; rising days above 0 would do")
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"causes": list(self.causes), "times": list(self.times)}
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the answer to one ask: (1 + cause, time)."""
+        return 1 + len(self.causes), len(self.times)
 
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> SurvivalConfig:
-        return SurvivalConfig(causes=tuple(data["causes"]), times=tuple(data["times"]))
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "survival", "causes": list(self.causes), "times": list(self.times)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosisConfig:
+    """What a diagnosis head answers: one of some classes."""
+
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) < 2 or len(set(self.classes)) < len(self.classes):
+            raise Refused(f"classes {list(self.classes)}; two different names or more would do")
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Of the answer to one ask: (class,)."""
+        return (len(self.classes),)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "diagnosis", "classes": list(self.classes)}
+
+
+HeadConfig = SurvivalConfig | DiagnosisConfig
+
+
+def head_config(data: Mapping[str, Any]) -> HeadConfig:
+    """What `to_dict` wrote. Models of before there was a diagnosis do not say their kind: survival."""
+    if data.get("kind", "survival") == "diagnosis":
+        return DiagnosisConfig(classes=tuple(data["classes"]))
+    return SurvivalConfig(causes=tuple(data["causes"]), times=tuple(data["times"]))
 
 
 class Shift(nn.Module):
@@ -79,7 +109,30 @@ class Shift(nn.Module):
         return self.weight.square().sum() + self.product.square().sum()
 
 
-class SurvivalHead(nn.Module):
+class Head(nn.Module):
+    """What the heads have in common: a hidden layer over the readout, and shifts by the last observations.
+
+    Logits and shifts start at nothing, so that before any training every ask is answered alike.
+    """
+
+    def __init__(
+        self,
+        logits: int,
+        shifts: int,
+        channels: int,
+        hidden: int = 32,
+        groups: Sequence[int] = (),
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Dropout(dropout))
+        self.out = nn.Linear(hidden, logits)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        self.shift = Shift(groups, shifts) if groups else None
+
+
+class SurvivalHead(Head):
     """Discrete-time competing hazards: per interval a choice among event-free and the causes.
 
     Logits come from a hidden layer over the readout, plus (with `groups`) one shift a cause, the same for all
@@ -97,14 +150,9 @@ class SurvivalHead(nn.Module):
         groups: Sequence[int] = (),
         dropout: float = 0.0,
     ):
-        super().__init__()
+        causes = len(config.causes)
+        super().__init__(causes * len(config.times), causes, channels, hidden, groups, dropout)
         self.config = config
-        slots = len(config.causes) * len(config.times)
-        self.hidden = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Dropout(dropout))
-        self.out = nn.Linear(hidden, slots)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-        self.shift = Shift(groups, len(config.causes)) if groups else None
         self.register_buffer("times", torch.tensor(config.times, dtype=torch.float64), persistent=False)
 
     @torch.no_grad()
@@ -154,3 +202,55 @@ class SurvivalHead(nn.Module):
     def answer(self, log_hazard: Float[Tensor, "ask slot time"]) -> Float[Tensor, "ask slot time"]:
         """Cumulative incidence at `config.times`; slot 0 event-free."""
         return incidence(log_hazard)
+
+
+class DiagnosisHead(Head):
+    """Which class: logits from a hidden layer over the readout, plus shifts by the last observations.
+
+    After `start`, and before any training, every ask is answered by the given shares.
+    """
+
+    def __init__(
+        self,
+        config: DiagnosisConfig,
+        channels: int,
+        hidden: int = 32,
+        groups: Sequence[int] = (),
+        dropout: float = 0.0,
+    ):
+        classes = len(config.classes)
+        super().__init__(classes, classes, channels, hidden, groups, dropout)
+        self.config = config
+
+    @torch.no_grad()
+    def start(self, share: Float[Tensor, " class"]) -> None:
+        """Begin with these shares, such as those of the training asks (each at least 1e-5)."""
+        self.out.bias.copy_(share.clamp(min=1e-5).log())
+
+    def forward(
+        self, z: Float[Tensor, "ask channel"], last: Float[Tensor, "ask feature"] | None = None
+    ) -> Float[Tensor, "ask class"]:
+        """The log probability of each class."""
+        logits = self.out(self.hidden(z))
+        if self.shift is not None:
+            logits = logits + self.shift(last)
+        return logits.log_softmax(dim=1)
+
+    def loss(
+        self, log_probability: Float[Tensor, "ask class"], label: Int[Tensor, " ask"]
+    ) -> Float[Tensor, " ask"]:
+        """Cross-entropy of each ask: `label` is a position in `config.classes`."""
+        return -log_probability.gather(1, label.long()[:, None])[:, 0]
+
+    def answer(self, log_probability: Float[Tensor, "ask class"]) -> Float[Tensor, "ask class"]:
+        """The probability of each class."""
+        return log_probability.exp()
+
+
+def make_head(
+    config: HeadConfig, channels: int, hidden: int, groups: Sequence[int], dropout: float
+) -> SurvivalHead | DiagnosisHead:
+    """The head that answers what a config says."""
+    if isinstance(config, DiagnosisConfig):
+        return DiagnosisHead(config, channels, hidden, groups, dropout)
+    return SurvivalHead(config, channels, hidden, groups, dropout)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gnnpatient.errors import Refused
 from gnnpatient.graphs import EdgeType, Graphs
 from gnnpatient.model.encode import Encode, Vocabulary
-from gnnpatient.model.heads import SurvivalConfig, SurvivalHead
+from gnnpatient.model.heads import DiagnosisHead, HeadConfig, SurvivalHead, head_config, make_head
 from gnnpatient.model.network import Network, Readout
 
 
@@ -37,7 +37,8 @@ class ModelConfig:
 
 
 class PatientGNN(nn.Module):
-    """Graphs in, for each outcome the log hazards out; `head(outcome)` turns them into a loss or an answer.
+    """Graphs in, logarithms out: of hazards for survival, of probabilities for a diagnosis; `head(outcome)`
+    turns them into a loss or an answer.
 
     What `to_dict` says and the tensors of `state_dict` are the whole model; neither holds a patient.
     """
@@ -47,7 +48,7 @@ class PatientGNN(nn.Module):
         config: ModelConfig,
         vocabulary: Vocabulary,
         edge_types: Sequence[EdgeType],
-        heads: Mapping[str, SurvivalConfig],
+        heads: Mapping[str, HeadConfig],
     ):
         super().__init__()
         known = set(vocabulary.kinds)
@@ -60,10 +61,10 @@ class PatientGNN(nn.Module):
         )
         self.readout = Readout(c)
         groups = self.encode.groups if config.linear else ()
-        self.heads = nn.ModuleList(SurvivalHead(h, 3 * c, c, groups, config.dropout) for h in heads.values())
+        self.heads = nn.ModuleList(make_head(h, 3 * c, c, groups, config.dropout) for h in heads.values())
 
-    def forward(self, graphs: Graphs) -> dict[str, Float[Tensor, "ask _ _"]]:
-        """{outcome: (ask, 1 + cause, time)}: the logarithms of the hazards, slot 0 event-free."""
+    def forward(self, graphs: Graphs) -> dict[str, Float[Tensor, "ask _ ..."]]:
+        """{outcome: (ask, 1 + cause, time)}, log hazards, slot 0 event-free; of a diagnosis (ask, class)."""
         x = self.hide(self.encode(graphs))  # {kind: (node, channel)}
         x = self.network(x, graphs)  # {"timepoint" | "patient": (node, channel)}
         z = self.readout(x, graphs)  # (ask, 3 channel)
@@ -85,7 +86,7 @@ class PatientGNN(nn.Module):
         shifts = [head.shift for head in map(self.head, self.outcomes) if head.shift is not None]
         return torch.stack([shift.penalty() for shift in shifts]).sum() if shifts else torch.zeros(())
 
-    def head(self, outcome: str) -> SurvivalHead:
+    def head(self, outcome: str) -> SurvivalHead | DiagnosisHead:
         if outcome not in self.outcomes:
             raise Refused(f"outcome {outcome!r}; this model has {', '.join(self.outcomes)}")
         return self.heads[self.outcomes.index(outcome)]  # type: ignore[return-value]
@@ -106,5 +107,5 @@ class PatientGNN(nn.Module):
             ModelConfig(**data["config"]),
             Vocabulary.from_dict(data["vocabulary"]),
             [(source, name, target) for source, name, target in data["edge_types"]],
-            {name: SurvivalConfig.from_dict(head) for name, head in data["heads"].items()},
+            {name: head_config(head) for name, head in data["heads"].items()},
         )

@@ -18,10 +18,7 @@ def card(config: Mapping[str, Any]) -> str:
         "",
     ]
     for name, head in model["heads"].items():
-        lines.append(
-            f"- `{name}`: cumulative incidence of {', '.join(head['causes'])} up to {head['times'][-1]:g} "
-            "days after the ask; slot 0 is event-free, not alive."
-        )
+        lines.append(f"- `{name}`: {_answer(head)}")
     lines += [
         "",
         "Bands between members are *model spread*: what refitting changes, not what may happen to a patient.",
@@ -33,7 +30,8 @@ def card(config: Mapping[str, Any]) -> str:
         f"{about.get('patients', '?')} patients, {about.get('asks', '?')} asks.",
     ]
     for name, counts in about.get("events", {}).items():
-        lines.append(f"- `{name}`: " + ", ".join(f"{n} patients with {cause}" for cause, n in counts.items()))
+        of = "of class" if model["heads"].get(name, {}).get("kind") == "diagnosis" else "with"
+        lines.append(f"- `{name}`: " + ", ".join(f"{n} patients {of} {cause}" for cause, n in counts.items()))
     seen = model["vocabulary"]["codes"]
     lines += ["", "## Sees", ""]
     shown = {
@@ -53,3 +51,12 @@ def card(config: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _answer(head: Mapping[str, Any]) -> str:
+    if head.get("kind") == "diagnosis":
+        return f"the probability of each of {', '.join(head['classes'])} at the ask; they sum to one."
+    return (
+        f"cumulative incidence of {', '.join(head['causes'])} up to {head['times'][-1]:g} "
+        "days after the ask; slot 0 is event-free, not alive."
+    )

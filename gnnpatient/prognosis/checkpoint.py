@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,16 +45,22 @@ class VocabularyConfig(Closed):
     vectors: dict[str, list[int]]
 
 
-class HeadConfig(Closed):
+class SurvivalHeadConfig(Closed):
+    kind: Literal["survival"] = "survival"  # not said by a model of before there were others
     causes: list[str]
     times: list[float]
+
+
+class DiagnosisHeadConfig(Closed):
+    kind: Literal["diagnosis"]
+    classes: list[str]
 
 
 class NetworkConfig(Closed):
     config: dict[str, bool | int | float | str]
     vocabulary: VocabularyConfig
     edge_types: list[list[str]]
-    heads: dict[str, HeadConfig] = Field(min_length=1)
+    heads: dict[str, SurvivalHeadConfig | DiagnosisHeadConfig] = Field(min_length=1)
 
 
 class Config(Closed):
@@ -65,7 +71,7 @@ class Config(Closed):
     kinds: list[str] | None
     members: int = Field(ge=1)
     model: NetworkConfig
-    null: dict[str, list[list[float]]]
+    null: dict[str, list[list[float]] | list[float]]
     about: dict[str, Any]
 
 
@@ -169,8 +175,7 @@ def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
         )
         null = {name: np.array(table, np.float64) for name, table in config["null"].items()}
         for name in modules[0].outcomes:
-            head = modules[0].head(name).config
-            if null[name].shape != (1 + len(head.causes), len(head.times)):
+            if null[name].shape != modules[0].head(name).config.shape:
                 raise ValueError(f"null of {name!r}")
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

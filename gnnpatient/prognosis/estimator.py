@@ -13,23 +13,26 @@ from sklearn.utils.validation import check_is_fitted
 from sksurv.functions import StepFunction
 
 from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
 from gnnpatient.cohort.spec import near
 from gnnpatient.errors import Refused
 from gnnpatient.metrics import integrated_brier
-from gnnpatient.model.heads import SurvivalConfig
+from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
 from gnnpatient.prognosis.fit import (
     FitConfig,
+    LabelTarget,
     Target,
     Tell,
     check_targets,
     fit_modules,
     last_estimable,
     null_incidence,
+    null_shares,
     time_grid,
 )
-from gnnpatient.prognosis.forecast import Forecast, Predictor, restrict
+from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor, restrict
 
 
 class PrognosisModel(BaseEstimator):
@@ -37,12 +40,13 @@ class PrognosisModel(BaseEstimator):
 
     X is always `Landmarks`. The constructor takes choices, never data; what is saved holds no patient.
 
-    outcomes: names (default: all of the cohort); kinds: node kinds it may see (default: all; () = statics
-    alone); horizon: days up to which it forecasts (default: the last that can be estimated); num_times:
-    intervals of the time grid; members: networks whose mean is the answer, each stopped early on its own
-    inner fold; conv: "sage", "gatv2", "hgt" or "transformer"; linear: a linear path from the last
-    observations beside the messages; kind_dropout: chance of a kind of node to be hidden from a training
-    batch, so that any may be missing later (default: .2 where there are pictures or texts, else 0).
+    outcomes: names (default: all of survival and diagnosis); kinds: node kinds it may see (default: all, or
+    the inputs of a diagnosis with `when = "same"`; () = statics alone); horizon: days up to which survival is
+    forecast (default: the last that can be estimated); num_times: intervals of that time grid; members:
+    networks whose mean is the answer, each stopped early on its own inner fold; conv: "sage", "gatv2", "hgt"
+    or "transformer"; linear: a linear path from the last observations beside the messages; kind_dropout:
+    chance of a kind of node to be hidden from a training batch, so that any may be missing later (default: .2
+    where there are pictures or texts, else 0).
 
     >>> from gnnpatient.cohort.datasets import pbc
     >>> cohort = pbc()
@@ -108,17 +112,27 @@ class PrognosisModel(BaseEstimator):
         """Train on the asks of X, and on nothing else of its cohort.
 
         y: None reads X's own outcomes; else, for one outcome, a structured array (ask,) of event and time
-        (days after the ask). run: a folder for checkpoints; a fit that stopped there goes on. tell: called
-        each epoch.
+        (days after the ask), or of a diagnosis the class positions (ask,) int, -1 = not looked for. Asks of
+        which nothing is known teach nothing, not even a scale. run: a folder for checkpoints; a fit that
+        stopped there goes on. tell: called each epoch.
         """
         names = self._names(X)
         targets = self._targets(X, y, names)
+        known = np.logical_or.reduce([target.known for target in targets.values()])
+        if not known.all():
+            X, targets = X[known], {name: target[known] for name, target in targets.items()}
         check_targets(targets, X)
-        seen = restrict(X, self._kinds(X))
+        kinds = self._kinds(X, names)
+        seen = restrict(X, kinds)
         if self.num_times < 1:
             raise Refused(f"num_times {self.num_times}; 1 or more would do")
-        heads, null = {}, {}
+        heads: dict[str, HeadConfig] = {}
+        null: dict[str, np.ndarray] = {}
         for name, target in targets.items():
+            if isinstance(target, LabelTarget):
+                heads[name] = DiagnosisConfig(classes=target.classes)
+                null[name] = null_shares(target, X.at)
+                continue
             horizon = last_estimable(target, X.patient, X.at) if self.horizon is None else float(self.horizon)
             if not horizon > 0:
                 raise Refused(f"horizon {horizon:g} days; it lies after the ask")
@@ -157,7 +171,7 @@ class PrognosisModel(BaseEstimator):
             run=None if run is None else Path(run),
             tell=tell,
         )
-        self.predictor_ = Predictor(modules, self._kinds(X), null, _about(X, targets))
+        self.predictor_ = Predictor(modules, kinds, null, _about(X, targets))
         self.train_ids_ = frozenset(X.ids.tolist())  # in memory only: save_pretrained does not write it
         return self
 
@@ -173,59 +187,65 @@ class PrognosisModel(BaseEstimator):
             raise Refused(
                 f"outcomes = {self.outcomes!r}; a list of names would do, as in [{self.outcomes!r}]"
             )
-        if self.outcomes is not None and not self.outcomes:
-            raise Refused("outcomes = []; name at least one, or leave it out for all")
-        names = X.cohort.outcome_names() if self.outcomes is None else tuple(self.outcomes)
-        for name in names:
-            X.cohort.survival(name)  # refused where it is of a kind that has no head
-        return names
+        return tuple(X.cohort.answered(self.outcomes))
 
-    def _kinds(self, X: Landmarks) -> tuple[str, ...] | None:
+    def _kinds(self, X: Landmarks, names: tuple[str, ...]) -> tuple[str, ...] | None:
         if isinstance(self.kinds, str):
             raise Refused(f"kinds = {self.kinds!r}; a list of names would do, as in [{self.kinds!r}]")
         nodes = X.cohort.spec.nodes
         for kind in self.kinds or ():
             if kind not in nodes:
                 raise Refused(f"unknown kind {kind!r}{near(kind, nodes)}")
-        return None if self.kinds is None else tuple(self.kinds)
+        inputs = X.cohort.inputs(names)
+        if hidden := sorted(set(self.kinds or ()) - set(inputs)) if inputs is not None else None:
+            raise Refused(
+                f"kind {hidden[0]!r}: outcome {names[0]!r} is read from {', '.join(inputs or ())} alone "
+                "(when = same)"
+            )
+        return inputs if self.kinds is None else tuple(self.kinds)
 
     @staticmethod
-    def _targets(X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]) -> dict[str, Target]:
+    def _targets(
+        X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]
+    ) -> dict[str, Target | LabelTarget]:
+        outcomes = X.cohort.answered(names)
         if y is not None:
-            if len(names) != 1 or y.dtype.names is None or len(y.dtype.names) != 2 or len(y) != len(X):
-                raise Refused(
-                    "y: a structured array of event and time, one entry an ask, for a model of one outcome"
-                )
-            event, time = (y[field] for field in y.dtype.names)
-            causes = X.cohort.survival(names[0]).causes
-            if event.dtype.kind not in "biu" or not ((event >= 0) & (event <= len(causes))).all():
-                raise Refused(
-                    f"y: its first field is the event: 0 censored, 1 to {len(causes)} for {', '.join(causes)}"
-                )
-            if not (np.isfinite(time) & (time > 0)).all():
-                raise Refused("y: its second field is the time, days after the ask, above 0")
-            return {names[0]: Target(causes, event.astype(np.int64), time.astype(float))}
+            if len(names) != 1:
+                raise Refused(f"y is for a model of one outcome; this one has {', '.join(names)}")
+            return {names[0]: _given(X.cohort.outcomes[names[0]], y, len(X))}
         risk = {name: X.at_risk(name) for name in names}
         if none := int((~np.logical_or.reduce(list(risk.values()))).sum()):
             raise Refused(
                 f"{none} of {len(X)} asks come when the patient is not at risk; keep the rest: .followed()"
             )
-        targets = {}
+        targets: dict[str, Target | LabelTarget] = {}
         for name, at_risk in risk.items():
-            event, time = np.zeros(len(X), np.int64), np.full(len(X), np.nan)
-            truth = X[at_risk].outcome(name)
-            event[at_risk], time[at_risk] = truth["event"], truth["time"]
-            targets[name] = Target(X.cohort.survival(name).causes, event, time)
+            outcome, truth = outcomes[name], X[at_risk].outcome(name)
+            if isinstance(outcome, Survival):
+                event, time = np.zeros(len(X), np.int64), np.full(len(X), np.nan)
+                event[at_risk], time[at_risk] = truth["event"], truth["time"]
+                targets[name] = Target(outcome.causes, event, time)
+            else:
+                label = np.full(len(X), -1, np.int64)
+                label[at_risk] = truth["label"]
+                targets[name] = LabelTarget(outcome.classes, label)
         return targets
 
-    def forecast(self, X: Landmarks) -> dict[str, Forecast]:
-        """A Forecast for each outcome. Asks at which a patient is no longer at risk get no curve (nan)."""
+    def forecast(self, X: Landmarks) -> dict[str, Answer]:
+        """The forecast of each outcome: incidence curves, or probabilities of classes.
+
+        Asks at which a patient is no longer at risk, or the label is known already, have none (nan).
+        """
         check_is_fitted(self)
         return self.predictor_.forecast(X, device=self.device)
 
     def predict(self, X: Landmarks, *, outcome: str | None = None, cause: str | None = None) -> np.ndarray:
-        """Risk at the last horizon: (ask,). Name outcome and cause where there are several."""
-        return self._one(X, outcome).risk(cause=cause)
+        """Risk at the last horizon, or probability of a class (default: the last of two): (ask,).
+
+        Name the outcome where there are several, and the cause or class.
+        """
+        name = self._outcome(outcome)
+        return self.forecast(X)[name].risk(cause=cause)
 
     def predict_survival_function(
         self,
@@ -240,7 +260,7 @@ class PrognosisModel(BaseEstimator):
         With several causes a survival function is not defined without more words: name a cause for one minus
         its cumulative incidence, or cause="any" for being event-free, which is not being alive.
         """
-        forecast = self._one(X, outcome)
+        forecast = self._curves(X, outcome)
         if cause == "any":
             curve = forecast.event_free
         else:
@@ -254,14 +274,18 @@ class PrognosisModel(BaseEstimator):
         self, X: Landmarks, *, outcome: str | None = None, times: Sequence[float] | None = None
     ) -> np.ndarray:
         """Event-free and each cause at `times` (default: `unique_times_`): (ask, 1 + cause, time)."""
-        forecast = self._one(X, outcome)
+        forecast = self._curves(X, outcome)
         if times is None:
             return forecast.incidence
         risks = np.stack([forecast.risks(list(times), cause) for cause in forecast.causes], 1)
         return np.concatenate([1 - risks.sum(1, keepdims=True), risks], 1)
 
     def score(self, X: Landmarks, y: np.ndarray | None = None) -> float:
-        """1 - IBS / IBS of the training asks' Aalen-Johansen, mean over causes and outcomes; null: 0."""
+        """One minus the share of the null's error that is left: mean over causes and outcomes; null: 0.
+
+        Of a cause: IBS, beside that of the training asks' Aalen-Johansen. Of a diagnosis: the Brier score
+        over all classes (Brier 1950), beside that of the training asks' shares.
+        """
         check_is_fitted(self)
         overlap = len(self.train_ids_ & set(X.ids.tolist()))
         if overlap:
@@ -271,9 +295,17 @@ class PrognosisModel(BaseEstimator):
         scores = []
         targets = self._targets(X, y, self.predictor_.outcomes)
         for name, forecast in self.forecast(X).items():
-            target = targets[name]
-            known = np.isfinite(target.time)
-            time, event, null = target.time[known], target.event[known], self.predictor_.null[name]
+            target, null = targets[name], self.predictor_.null[name]
+            known = target.known
+            if isinstance(target, LabelTarget):
+                assert isinstance(forecast, DiagnosisForecast)
+                truth = np.eye(len(target.classes))[target.label[known]]
+                error, other = (np.square(p - truth).sum() for p in (forecast.probability[known], null))
+                if other:
+                    scores.append(1 - float(error / other))
+                continue
+            assert isinstance(forecast, Forecast)
+            time, event = target.time[known], target.event[known]
             for k in range(1, 1 + len(forecast.causes)):
                 own, _ = integrated_brier(forecast.incidence[known, k], forecast.times, time, event, cause=k)
                 table = np.broadcast_to(null[k], (len(time), len(forecast.times)))
@@ -302,7 +334,15 @@ class PrognosisModel(BaseEstimator):
     @property
     def unique_times_(self) -> np.ndarray:
         """Days after the ask at which the curves are given, for a model of one outcome."""
-        return np.array(self.predictor_.modules[0].head(self._outcome(None)).config.times)
+        return np.array(self._survival(self._outcome(None)).times)
+
+    def _survival(self, name: str) -> SurvivalConfig:
+        head = self.predictor_.modules[0].head(name).config
+        if not isinstance(head, SurvivalConfig):
+            raise Refused(
+                f"outcome {name!r} is a diagnosis: probabilities, no curve; .predict or .forecast gives them"
+            )
+        return head
 
     def _outcome(self, outcome: str | None) -> str:
         check_is_fitted(self)
@@ -313,9 +353,36 @@ class PrognosisModel(BaseEstimator):
             raise Refused(f"unknown outcome {outcome!r}{near(outcome, names)}")
         return outcome or names[0]
 
-    def _one(self, X: Landmarks, outcome: str | None) -> Forecast:
+    def _curves(self, X: Landmarks, outcome: str | None) -> Forecast:
         name = self._outcome(outcome)
-        return self.forecast(X)[name]
+        self._survival(name)
+        forecast = self.forecast(X)[name]
+        assert isinstance(forecast, Forecast)
+        return forecast
+
+
+def _given(outcome: Outcome, y: np.ndarray, size: int) -> Target | LabelTarget:
+    """What y says of one outcome."""
+    if isinstance(outcome, Diagnosis | Task):
+        last = len(outcome.classes) - 1
+        if y.shape != (size,) or y.dtype.kind not in "iu" or not ((y >= -1) & (y <= last)).all():
+            raise Refused(
+                f"y: an int array, one entry an ask: 0 to {last} for {', '.join(outcome.classes)}, -1 = not "
+                "looked for"
+            )
+        return LabelTarget(outcome.classes, y.astype(np.int64))
+    assert isinstance(outcome, Survival)
+    if y.dtype.names is None or len(y.dtype.names) != 2 or len(y) != size:
+        raise Refused("y: a structured array of event and time, one entry an ask, for a model of one outcome")
+    event, time = (y[field] for field in y.dtype.names)
+    causes = outcome.causes
+    if event.dtype.kind not in "biu" or not ((event >= 0) & (event <= len(causes))).all():
+        raise Refused(
+            f"y: its first field is the event: 0 censored, 1 to {len(causes)} for {', '.join(causes)}"
+        )
+    if not (np.isfinite(time) & (time > 0)).all():
+        raise Refused("y: its second field is the time, days after the ask, above 0")
+    return Target(causes, event.astype(np.int64), time.astype(float))
 
 
 def _steps(times: np.ndarray, curves: np.ndarray) -> np.ndarray:
@@ -325,7 +392,7 @@ def _steps(times: np.ndarray, curves: np.ndarray) -> np.ndarray:
     return out
 
 
-def _about(X: Landmarks, targets: dict[str, Target]) -> dict[str, Any]:
+def _about(X: Landmarks, targets: dict[str, Target | LabelTarget]) -> dict[str, Any]:
     """Counts for the card."""
     who = lambda rows: len(np.unique(X.patient[rows]))  # noqa: E731
     return {
@@ -335,10 +402,7 @@ def _about(X: Landmarks, targets: dict[str, Target]) -> dict[str, Any]:
         "asks": len(X),
         "encoders": dict(X.cohort.report.get("encoders", {})),
         "events": {
-            name: {
-                cause: who((target.event == k) & np.isfinite(target.time))
-                for k, cause in enumerate(target.causes, 1)
-            }
+            name: {what: who(asks) for what, asks in target.counted.items()}
             for name, target in targets.items()
         },
     }

@@ -24,7 +24,7 @@ from gnnpatient.files import atomic_file
 from gnnpatient.graphs import Graphs
 from gnnpatient.metrics import aalen_johansen, censoring
 from gnnpatient.model.encode import fit_bases, fit_vocabulary
-from gnnpatient.model.heads import SurvivalConfig
+from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.model import ModelConfig, PatientGNN
 from gnnpatient.prognosis.checkpoint import (
     State,
@@ -73,11 +73,95 @@ class FitConfig:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What came of each ask, for one outcome."""
+    """What came of each ask, for one survival outcome."""
 
     causes: tuple[str, ...]
     event: np.ndarray  # (ask,) int64: 0 censored, k = causes[k - 1]
     time: np.ndarray  # (ask,) days after the ask; nan where the ask is not at risk of this outcome
+
+    @property
+    def known(self) -> np.ndarray:
+        """Which asks teach something: (ask,) bool."""
+        return np.isfinite(self.time)
+
+    @property
+    def strata(self) -> np.ndarray:
+        """What inner folds spread evenly: (ask,) int64."""
+        return self.event * self.known
+
+    @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """What the head's loss takes beside the answers, each (ask,)."""
+        return self.event, self.time
+
+    @property
+    def counted(self) -> dict[str, np.ndarray]:
+        """The asks of each cause: (ask,) bool."""
+        return {cause: self.known & (self.event == k) for k, cause in enumerate(self.causes, 1)}
+
+    def __getitem__(self, rows: np.ndarray) -> Target:
+        return Target(self.causes, self.event[rows], self.time[rows])
+
+    def check(self, name: str) -> None:
+        """Refuse what cannot be learned."""
+        for cause, happened in self.counted.items():
+            if not happened.any() and len(self.causes) == 1:
+                raise Refused(
+                    f"outcome {name!r}: no events of {cause!r} among {len(self.event)} asks; nothing to learn"
+                )
+        if not (self.event > 0).any():
+            raise Refused(f"outcome {name!r}: no events among {len(self.event)} asks; nothing to learn")
+
+    @staticmethod
+    def start(null: np.ndarray) -> np.ndarray:
+        """Hazards (cause, time) that a head starts with, from the incidence of all asks."""
+        free = np.concatenate([[1.0], null[0, :-1]]).clip(1e-6)
+        return np.diff(null[1:], prepend=0.0, axis=1) / free
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTarget:
+    """Which class each ask turned out to be of, for one diagnosis."""
+
+    classes: tuple[str, ...]
+    label: np.ndarray  # (ask,) int64 into classes; -1 = not looked for, or not at risk
+
+    @property
+    def known(self) -> np.ndarray:
+        """Which asks teach something: (ask,) bool."""
+        return self.label >= 0
+
+    @property
+    def strata(self) -> np.ndarray:
+        """What inner folds spread evenly: (ask,) int64."""
+        return self.label.clip(min=0)
+
+    @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """What the head's loss takes beside the answers, each (ask,)."""
+        return (self.label,)
+
+    @property
+    def counted(self) -> dict[str, np.ndarray]:
+        """The asks of each class: (ask,) bool."""
+        return {name: self.label == k for k, name in enumerate(self.classes)}
+
+    def __getitem__(self, rows: np.ndarray) -> LabelTarget:
+        return LabelTarget(self.classes, self.label[rows])
+
+    def check(self, name: str) -> None:
+        """Refuse what cannot be learned."""
+        there = [one for one, asks in self.counted.items() if asks.any()]
+        if len(there) < 2:
+            raise Refused(
+                f"outcome {name!r}: {'all labels are ' + repr(there[0]) if there else 'no label'} among "
+                f"{len(self.label)} asks; nothing to learn"
+            )
+
+    @staticmethod
+    def start(null: np.ndarray) -> np.ndarray:
+        """Shares (class,) that a head starts with."""
+        return null
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,25 +227,25 @@ def null_incidence(target: Target, at: np.ndarray, times: tuple[float, ...]) -> 
     )
 
 
-def check_targets(targets: Mapping[str, Target], landmarks: Landmarks) -> None:
+def null_shares(target: LabelTarget, at: np.ndarray) -> np.ndarray:
+    """Share of each class among the labelled asks, every landmark counting the same: (class,)."""
+    known = target.known
+    share = np.bincount(target.label[known], weights(at[known]), minlength=len(target.classes))
+    return share / share.sum()
+
+
+def check_targets(targets: Mapping[str, Target | LabelTarget], landmarks: Landmarks) -> None:
     """Refuse at once what could only fail after an epoch."""
     if not len(landmarks):
         raise Refused("no ask to train on; nobody is at risk at these landmarks")
     for name, target in targets.items():
-        for k, cause in enumerate(target.causes, 1):
-            happened = (target.event == k) & np.isfinite(target.time)
-            if not happened.any() and len(target.causes) == 1:
-                raise Refused(
-                    f"outcome {name!r}: no events of {cause!r} among {len(landmarks)} asks; nothing to learn"
-                )
-        if not (target.event > 0).any():
-            raise Refused(f"outcome {name!r}: no events among {len(landmarks)} asks; nothing to learn")
+        target.check(name)
 
 
 def fit_modules(
     landmarks: Landmarks,
-    targets: Mapping[str, Target],
-    heads: Mapping[str, SurvivalConfig],
+    targets: Mapping[str, Target | LabelTarget],
+    heads: Mapping[str, HeadConfig],
     null: Mapping[str, np.ndarray],
     model: ModelConfig,
     config: FitConfig,
@@ -185,7 +269,7 @@ def fit_modules(
     groups = len(np.unique(landmarks.groups))
     if groups < 2:
         raise Refused(f"{groups} patient or group to train on; early stopping needs at least two")
-    happened = np.max([t.event * np.isfinite(t.time) for t in targets.values()], axis=0)
+    happened = np.max([target.strata for target in targets.values()], axis=0)
     inner = list(StratifiedPatientKFold(min(5, groups), seed=config.seed).split(landmarks, happened))
     finished = []
     for member in range(config.members):
@@ -195,9 +279,7 @@ def fit_modules(
             module = PatientGNN(model, vocabulary, landmarks.cohort.spec.edge_types, heads)
             module.encode.start(bases)
             for name, table in null.items():
-                free = np.concatenate([[1.0], table[0, :-1]]).clip(1e-6)
-                hazard = np.diff(table[1:], prepend=0.0, axis=1) / free
-                module.head(name).start(torch.from_numpy(hazard).float())
+                module.head(name).start(torch.from_numpy(targets[name].start(table)).float())
             member_run = _Member(member, module.to(where), landmarks, targets, config, where, run, tell)
             finished.append(member_run.train(train, held))
     return tuple(finished)
@@ -214,7 +296,7 @@ class _Member:
     member: int
     module: PatientGNN
     landmarks: Landmarks
-    targets: Mapping[str, Target]
+    targets: Mapping[str, Target | LabelTarget]
     config: FitConfig
     device: torch.device
     run: Path | None
@@ -307,17 +389,14 @@ class _Member:
             group["lr"] = self.config.lr * min(1.0, 0.1 + 9 * done) * fall
 
     def _loss(self, module: PatientGNN, graphs: Graphs, rows: np.ndarray) -> Tensor:
-        """Mean over the asks at risk, summed over outcomes."""
+        """Mean over the asks of which the outcome is known, summed over outcomes."""
         answers = module(graphs)
         parts = []
         for name, target in self.targets.items():
-            time = target.time[rows]
-            known = np.isfinite(time)
-            event = torch.from_numpy(target.event[rows][known]).to(self.device)
+            known = target.known[rows]
             losses = module.head(name).loss(
                 answers[name][torch.from_numpy(known).to(self.device)],
-                event,
-                torch.from_numpy(time[known]).to(self.device),
+                *(torch.from_numpy(column[rows][known]).to(self.device) for column in target.columns),
             )
             parts.append(losses.sum() / max(int(known.sum()), 1))
         return torch.stack(parts).sum()
@@ -328,7 +407,7 @@ class _Member:
         digest = hashlib.sha256(json.dumps([asdict(self.config), self.module.to_dict()]).encode())
         digest.update(self.landmarks.patient.tobytes() + self.landmarks.at.tobytes())
         for target in self.targets.values():
-            digest.update(target.event.tobytes() + target.time.tobytes())
+            digest.update(b"".join(column.tobytes() for column in target.columns))
         return digest.hexdigest()
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,9 @@ import torch
 
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.outcomes import Diagnosis, Task
 from gnnpatient.errors import Refused
+from gnnpatient.model.heads import DiagnosisConfig
 from gnnpatient.model.model import PatientGNN
 
 if TYPE_CHECKING:
@@ -77,35 +79,19 @@ class Forecast:
         """
         if self.members is None or len(self.members) < ENOUGH:
             return None
-        risk = self._at(self.members[:, :, self.slot(cause)], self._horizons(horizon))[..., 0]
-        low, high = np.quantile(risk, SPREAD, axis=0)
-        return low, high
+        return _spread(self._at(self.members[:, :, self.slot(cause)], self._horizons(horizon))[..., 0])
 
     def table(self, horizons: Sequence[float] | None = None) -> pl.DataFrame:
         """id, at, outcome, cause, horizon (days), risk, low, high; default horizons: the times."""
-        import polars as pl
-
         horizons = self.times.tolist() if horizons is None else list(horizons)
-        parts = []
-        for cause in self.causes:
-            for horizon in horizons:
-                low, high = self.spread(horizon, cause) or (None, None)
-                parts.append(
-                    pl.DataFrame(
-                        {
-                            "id": self.ids.astype(str),
-                            "at": self.at,
-                            "outcome": self.outcome,
-                            "cause": cause,
-                            "horizon": float(horizon),
-                            "risk": self.risk(cause, horizon),
-                            "low": pl.Series(low, dtype=pl.Float64) if low is not None else None,
-                            "high": pl.Series(high, dtype=pl.Float64) if high is not None else None,
-                        },
-                        schema_overrides={"low": pl.Float64, "high": pl.Float64},
-                    ).filter(self.at_risk)
-                )
-        return pl.concat(parts)
+        return _table(
+            self,
+            (
+                (cause, float(horizon), self.risk(cause, horizon), self.spread(horizon, cause))
+                for cause in self.causes
+                for horizon in horizons
+            ),
+        )
 
     def _horizons(self, horizon: Any) -> np.ndarray:
         wanted = np.atleast_1d(self.times[-1] if horizon is None else np.asarray(horizon, np.float64))
@@ -124,12 +110,99 @@ class Forecast:
 
 
 @dataclass(frozen=True, eq=False)
+class DiagnosisForecast:
+    """The probability of each class at each ask; classes sum to one.
+
+    An ask at which the label was known already, or nobody was observed any more, has none: nan, and `at_risk`
+    is False there. One that was never looked for has an answer all the same.
+    """
+
+    outcome: str
+    classes: tuple[str, ...]
+    probability: np.ndarray  # (ask, class)
+    ids: np.ndarray  # (ask,) str
+    at: np.ndarray  # (ask,) days after the origin
+    at_risk: np.ndarray  # (ask,) bool
+    members: np.ndarray | None = None  # (member, ask, class)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def slot(self, cause: str | None) -> int:
+        """Position of a class; the last one of two if not named."""
+        if cause is None:
+            if len(self.classes) > 2:
+                raise Refused(
+                    f"outcome {self.outcome!r} has several classes; name one of {', '.join(self.classes)}"
+                )
+            return 1
+        if cause not in self.classes:
+            raise Refused(f"unknown class {cause!r} of {self.outcome!r}; there are {', '.join(self.classes)}")
+        return self.classes.index(cause)
+
+    def risk(self, cause: str | None = None) -> np.ndarray:
+        """Probability of a class (default: the last of two): (ask,)."""
+        return self.probability[:, self.slot(cause)]
+
+    def spread(self, cause: str | None = None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Model spread of that probability, as `Forecast.spread`; None with fewer than five members."""
+        if self.members is None or len(self.members) < ENOUGH:
+            return None
+        return _spread(self.members[:, :, self.slot(cause)])
+
+    def table(self) -> pl.DataFrame:
+        """id, at, outcome, cause (the class), horizon (null), risk, low, high."""
+        return _table(self, ((name, None, self.risk(name), self.spread(name)) for name in self.classes))
+
+
+Answer = Forecast | DiagnosisForecast
+
+
+def judged(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes of a diagnosis that figures are about: the last of two, else each against the rest."""
+    return classes[1:] if len(classes) == 2 else classes
+
+
+def _spread(risk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    low, high = np.quantile(risk, SPREAD, axis=0)
+    return low, high
+
+
+def _table(
+    forecast: Answer,
+    rows: Iterable[tuple[str, float | None, np.ndarray, tuple[np.ndarray, np.ndarray] | None]],
+) -> pl.DataFrame:
+    """One row an ask at risk, for each cause and horizon."""
+    import polars as pl
+
+    parts = []
+    for cause, horizon, risk, spread in rows:
+        low, high = spread or (None, None)
+        parts.append(
+            pl.DataFrame(
+                {
+                    "id": forecast.ids.astype(str),
+                    "at": forecast.at,
+                    "outcome": forecast.outcome,
+                    "cause": cause,
+                    "horizon": horizon,
+                    "risk": risk,
+                    "low": pl.Series(low, dtype=pl.Float64) if low is not None else None,
+                    "high": pl.Series(high, dtype=pl.Float64) if high is not None else None,
+                },
+                schema_overrides={"horizon": pl.Float64, "low": pl.Float64, "high": pl.Float64},
+            ).filter(forecast.at_risk)
+        )
+    return pl.concat(parts)
+
+
+@dataclass(frozen=True, eq=False)
 class Predictor:
     """Fitted networks and what it takes to ask them. Holds no patient."""
 
     modules: tuple[PatientGNN, ...]
     kinds: tuple[str, ...] | None  # node kinds it sees; None = all of the cohort's
-    null: Mapping[str, np.ndarray]  # per outcome the training asks' Aalen-Johansen (1 + cause, time)
+    null: Mapping[str, np.ndarray]  # the training asks' Aalen-Johansen (1 + cause, time), or shares (class,)
     about: Mapping[str, Any] = field(
         default_factory=dict
     )  # of the training data, for the card: counts and names
@@ -138,8 +211,8 @@ class Predictor:
     def outcomes(self) -> tuple[str, ...]:
         return self.modules[0].outcomes
 
-    def forecast(self, landmarks: Landmarks, device: str = "auto") -> dict[str, Forecast]:
-        """A Forecast for each outcome, the mean over members."""
+    def forecast(self, landmarks: Landmarks, device: str = "auto") -> dict[str, Answer]:
+        """The forecast of each outcome, the mean over members."""
         where = pick_device(device)
         seen = self.see(landmarks)
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.outcomes}
@@ -158,21 +231,14 @@ class Predictor:
             name: self._forecast(name, np.concatenate(parts[name], 1), landmarks) for name in self.outcomes
         }
 
-    def _forecast(self, name: str, members: np.ndarray, landmarks: Landmarks) -> Forecast:
+    def _forecast(self, name: str, members: np.ndarray, landmarks: Landmarks) -> Answer:
         head = self.modules[0].head(name).config
-        known = name in landmarks.cohort.outcomes
-        at_risk = landmarks.at_risk(name) if known else np.ones(len(landmarks), bool)
+        at_risk = answerable(landmarks, name)
         members[:, ~at_risk] = np.nan
-        return Forecast(
-            outcome=name,
-            causes=head.causes,
-            times=np.array(head.times),
-            incidence=members.mean(0),
-            ids=landmarks.ids,
-            at=landmarks.days,
-            at_risk=at_risk,
-            members=members if len(members) > 1 else None,
-        )
+        who = landmarks.ids, landmarks.days, at_risk, members if len(members) > 1 else None
+        if isinstance(head, DiagnosisConfig):
+            return DiagnosisForecast(name, head.classes, members.mean(0), *who)
+        return Forecast(name, head.causes, np.array(head.times), members.mean(0), *who)
 
     def see(self, landmarks: Landmarks) -> Landmarks:
         """The asks with the node kinds alone that this model sees.
@@ -200,6 +266,16 @@ class Predictor:
             elif strange := sorted(set(cohort.codes[kind]) - set(codes[kind])):
                 found[kind] = strange
         return found
+
+
+def answerable(landmarks: Landmarks, outcome: str) -> np.ndarray:
+    """Which asks get a forecast: those at risk, of a diagnosis those whose label is open: (ask,) bool."""
+    truth = landmarks.cohort.outcomes.get(outcome)
+    if truth is None:  # the cohort does not say who is out
+        return np.ones(len(landmarks), bool)
+    if isinstance(truth, Diagnosis | Task):
+        return (landmarks.cohort.entry[landmarks.patient] <= landmarks.at) & truth.open(landmarks)
+    return landmarks.at_risk(outcome)
 
 
 def restrict(landmarks: Landmarks, kinds: Sequence[str] | None) -> Landmarks:

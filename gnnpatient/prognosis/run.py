@@ -9,7 +9,7 @@ import inspect
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort, open_cohort
 from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.outcomes import Survival, Task
 from gnnpatient.cohort.spec import DAY, near
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file, lock
@@ -173,29 +174,55 @@ def _write(path: Path, content: Any) -> None:
 
 
 def _outcomes(cohort: Cohort, plan: Mapping[str, Any]) -> tuple[str, ...]:
-    if plan["outcomes"] is None:
-        return cohort.outcome_names()
-    return tuple(n for name in plan["outcomes"] for n in cohort.outcome_names(name))
+    return tuple(cohort.answered(plan["outcomes"]))
 
 
 def draw_asks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, Any]) -> Landmarks:
-    """The asks of these patients (positions) that a plan trains on: at risk of one of its outcomes."""
+    """The asks of these patients (positions) that a plan trains on: at risk of one of its outcomes.
+
+    An outcome that is asked at moments of its own adds those.
+    """
     if not len(patients):
         return cohort.at(0.0)[:0]
-    if plan["landmarks"] == "random":
-        asks = cohort.landmarks(patients, n=RANDOM_LANDMARKS, seed=plan["seed"])
+    names = _outcomes(cohort, plan)
+    on_days = [name for name in names if not isinstance(cohort.outcomes[name], Task)]
+    parts = [cohort.moments(name) for name in names if name not in on_days]
+    if not on_days:
+        asks = cohort.at(0.0)[:0]
+    elif plan["landmarks"] == "random":
+        survival = all(isinstance(cohort.outcomes[name], Survival) for name in on_days)
+        whose = None if survival else on_days  # survival: as long as the cohort's every survival lasts
+        asks = cohort.landmarks(patients, n=RANDOM_LANDMARKS, seed=plan["seed"], outcomes=whose)
     else:
         asks = cohort.landmarks(patients, plan["landmarks"])
-    return asks[np.logical_or.reduce([asks.at_risk(name) for name in _outcomes(cohort, plan)])]
+    if parts:
+        pairs = [np.stack([X.patient, X.at], 1)[np.isin(X.patient, patients)] for X in (asks, *parts)]
+        who, at = np.unique(np.concatenate(pairs), axis=0).T
+        asks = Landmarks(cohort, who, at)
+    return asks[np.logical_or.reduce([asks.at_risk(name) for name in names])]
+
+
+def scored_asks(cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequence[float]) -> Landmarks:
+    """The asks at which these patients (positions) are scored: at risk on these days, with a known label.
+
+    Of an outcome that is asked at moments of its own, those, whatever the days.
+    """
+    truth = cohort.outcomes[outcome]
+    if isinstance(truth, Task):
+        asks = cohort.moments(outcome)
+        asks = asks[np.isin(asks.patient, patients)].followed(outcome)
+    else:
+        asks = cohort.landmarks(patients, days).followed(outcome)
+    return asks if isinstance(truth, Survival) else asks[asks.outcome(outcome)["label"] >= 0]
 
 
 def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:
-    """A share of the patients, whole groups, with each event spread evenly: (patient,) bool."""
+    """A share of the patients, whole groups, with each event or label spread evenly: (patient,) bool."""
     if not 0 <= share < 1:
         raise Refused(f"test {share:g}; a share from 0 to below 1 would do")
     group, member = np.unique(cohort.groups, return_inverse=True)
     stratum = np.zeros(len(group), np.int64)
-    np.maximum.at(stratum, member, cohort.survival(outcome).event)
+    np.maximum.at(stratum, member, cohort.answered([outcome])[outcome].strata)
     shuffled = np.random.default_rng(seed).permutation(len(group))
     order = shuffled[np.argsort(stratum[shuffled], kind="stable")]
     step = np.floor(

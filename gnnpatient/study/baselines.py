@@ -7,16 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 from sklearn.base import BaseEstimator
-from sklearn.compose import make_column_transformer
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, PowerTransformer
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
 from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.outcomes import Survival, Task
 from gnnpatient.errors import Refused
-from gnnpatient.prognosis.forecast import Forecast
+from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable, restrict
 
 POINTS = 60  # times at which a curve is given
 
@@ -46,12 +48,11 @@ class StackedCox(BaseEstimator):
 
     def fit(self, X: Landmarks, y: None = None) -> StackedCox:
         """Fit on the asks of X at `landmarks` of its times."""
-        times = np.unique(X.at)
-        chosen = times[np.unique(np.linspace(0, len(times) - 1, self.landmarks).round().astype(int))]
+        chosen = _few(X, self.landmarks)
         names = X.cohort.outcome_names() if self.outcomes is None else tuple(self.outcomes)
         self.models_, self.causes_, self.grid_ = {}, {}, {}
         for name in names:
-            asks = X[np.isin(X.at, chosen)].followed(name)
+            asks = chosen.followed(name)
             truth = asks.outcome(name)
             horizon = float(self.horizon or truth["time"].max())
             time, event = (
@@ -70,20 +71,7 @@ class StackedCox(BaseEstimator):
 
     def _cox(self, asks: Landmarks, event: np.ndarray, time: np.ndarray) -> Pipeline:
         table = features(asks)
-        numbers = [c for c in table.columns if table[c].dtype != pl.String and table[c].n_unique() > 1]
-        names = [c for c in table.columns if table[c].dtype == pl.String]
-        columns = make_column_transformer(
-            (
-                make_pipeline(
-                    SimpleImputer(strategy="median", keep_empty_features=True),
-                    PowerTransformer(),
-                    FunctionTransformer(np.clip, kw_args={"min": -4, "max": 4}),
-                ),
-                numbers,
-            ),
-            (OneHotEncoder(handle_unknown="ignore", sparse_output=False), names),
-        )
-        model = make_pipeline(columns, CoxPHSurvivalAnalysis(alpha=self.alpha))
+        model = make_pipeline(_columns(table), CoxPHSurvivalAnalysis(alpha=self.alpha))
         return model.fit(table, Surv.from_arrays(event, time))
 
     def forecast(self, X: Landmarks) -> dict[str, Forecast]:
@@ -114,6 +102,82 @@ class StackedCox(BaseEstimator):
         incidence = curve[:, :, position].transpose(1, 0, 2)
         incidence[~at_risk] = np.nan
         return Forecast(name, causes, grid, incidence, X.ids, X.days, at_risk)
+
+
+class StackedLogistic(BaseEstimator):
+    """Ridge logistic regression (of several classes: multinomial) on last observations, for a diagnosis.
+
+    Rows, features and their scales are those of StackedCox; a diagnosis with `when = "same"` is read from its
+    inputs alone. Asks without a label are left out.
+
+    landmarks: how many of X's times are stacked, evenly (moments of its own: all); ridge: the penalty on half
+    the squared coefficients, beside a sum over patients.
+    """
+
+    def __init__(
+        self, *, outcomes: Sequence[str] | None = None, landmarks: int = 10, ridge: float = 5.0
+    ) -> None:
+        self.outcomes = outcomes
+        self.landmarks = landmarks
+        self.ridge = ridge
+
+    def fit(self, X: Landmarks, y: None = None) -> StackedLogistic:
+        """Fit on the asks of X at `landmarks` of its times."""
+        self.models_, self.classes_, self.kinds_ = {}, {}, {}
+        for name, outcome in X.cohort.answered(self.outcomes).items():
+            if isinstance(outcome, Survival):
+                if self.outcomes is not None:
+                    raise Refused(f"outcome {name!r} is survival; StackedCox would do")
+                continue
+            asks = (X if isinstance(outcome, Task) else _few(X, self.landmarks)).followed(name)
+            label = asks.outcome(name)["label"]
+            asks, label = asks[label >= 0], label[label >= 0]
+            if len(np.unique(label)) < 2:
+                raise Refused(f"outcome {name!r}: fewer than two classes among {len(asks)} asks")
+            self.kinds_[name] = X.cohort.inputs([name])
+            self.classes_[name] = outcome.classes
+            table = features(restrict(asks, self.kinds_[name]))
+            share = len(np.unique(asks.patient)) / len(asks)
+            model = LogisticRegression(C=share / self.ridge, max_iter=10_000)
+            self.models_[name] = make_pipeline(_columns(table), model).fit(table, label)
+        return self
+
+    def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
+        """Probabilities of classes as from PrognosisModel."""
+        found = {}
+        for name, model in self.models_.items():
+            at_risk, classes = answerable(X, name), self.classes_[name]
+            probability = np.zeros((len(X), len(classes)))
+            if len(X):
+                said = model.predict_proba(features(restrict(X, self.kinds_[name])))
+                probability[:, model.classes_] = said  # a class that was not there to be learned has 0
+            probability[~at_risk] = np.nan
+            found[name] = DiagnosisForecast(name, classes, probability, X.ids, X.days, at_risk)
+        return found
+
+
+def _few(X: Landmarks, count: int) -> Landmarks:
+    """The asks at `count` of its times, evenly."""
+    times = np.unique(X.at)
+    chosen = times[np.unique(np.linspace(0, len(times) - 1, count).round().astype(int))]
+    return X[np.isin(X.at, chosen)]
+
+
+def _columns(table: pl.DataFrame) -> ColumnTransformer:
+    """Imputes, scales and clips numbers, spreads names; what it learns comes from this table's rows alone."""
+    numbers = [c for c in table.columns if table[c].dtype != pl.String and table[c].n_unique() > 1]
+    names = [c for c in table.columns if table[c].dtype == pl.String]
+    return make_column_transformer(
+        (
+            make_pipeline(
+                SimpleImputer(strategy="median", keep_empty_features=True),
+                PowerTransformer(),
+                FunctionTransformer(np.clip, kw_args={"min": -4, "max": 4}),
+            ),
+            numbers,
+        ),
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), names),
+    )
 
 
 def features(X: Landmarks) -> pl.DataFrame:

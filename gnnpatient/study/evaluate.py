@@ -9,13 +9,23 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from gnnpatient import metrics
+from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.cohort.spec import near
+from gnnpatient.cohort.outcomes import Survival, Task
+from gnnpatient.cohort.spec import DAY, near
 from gnnpatient.errors import Refused
-from gnnpatient.prognosis.forecast import Forecast
+from gnnpatient.prognosis.forecast import (
+    Answer,
+    DiagnosisForecast,
+    Forecast,
+    Predictor,
+    answerable,
+    judged,
+)
 
 ENOUGH_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
-DIFFERENCES = ("auc", "c", "brier", "ibs", "scaled_ibs")  # compared between models
+DIFFERENCES = ("auc", "c", "brier", "ibs", "scaled_ibs", "scaled_brier")  # compared between models
+LABEL = ("auc", "brier", "oe", "slope", "ici")  # of a diagnosis, beside scaled_brier
 COSTLY = ("ici",)  # printed without an interval
 
 
@@ -23,7 +33,7 @@ COSTLY = ("ici",)  # printed without an interval
 class Model(Protocol):
     """Whatever answers landmarks with forecasts."""
 
-    def forecast(self, X: Landmarks) -> dict[str, Forecast]: ...
+    def forecast(self, X: Landmarks) -> Mapping[str, Answer]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +52,45 @@ class Null:
 
 
 @dataclass(frozen=True, eq=False)
+class Shares:
+    """The training asks' share of each class for everybody."""
+
+    outcome: str
+    classes: tuple[str, ...]
+    share: np.ndarray  # (class,)
+
+    def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
+        table, at_risk = np.repeat(self.share[None], len(X), 0), answerable(X, self.outcome)
+        return {self.outcome: DiagnosisForecast(self.outcome, self.classes, table, X.ids, X.days, at_risk)}
+
+
+def null_of(predictor: Predictor, outcome: str) -> Null | Shares:
+    """What a model is to beat: the same for everybody, from its training asks."""
+    head, table = predictor.modules[0].head(outcome).config.to_dict(), predictor.null[outcome]
+    if head["kind"] == "diagnosis":
+        return Shares(outcome, tuple(head["classes"]), table)
+    return Null(outcome, tuple(head["causes"]), np.array(head["times"]), table)
+
+
+def names_of(cohort: Cohort, outcome: str) -> tuple[str, ...]:
+    """The causes of a survival outcome, the classes of a diagnosis."""
+    truth = cohort.answered([outcome])[outcome]
+    return truth.causes if isinstance(truth, Survival) else truth.classes
+
+
+@dataclass(frozen=True, eq=False)
 class Scored:
     """Asks with what each model said of them; in parts, of several folds, each by the models of its fold."""
 
     asks: Landmarks
     fold: np.ndarray  # (ask,) int64
-    risks: Mapping[str, Mapping[str, np.ndarray]]  # model -> cause -> (ask, time)
-    times: np.ndarray  # (time,) days: the grid of IBS, horizons included
+    risks: Mapping[str, Mapping[str, np.ndarray]]  # model -> cause -> (ask, time); -> class -> (ask, 1)
+    times: np.ndarray  # (time,) days: the grid of IBS, horizons included; none of a diagnosis
 
     @classmethod
-    def of(cls, parts: Iterable[tuple[Mapping[str, Model], Landmarks]], outcome: str, times: Any) -> Scored:
+    def of(
+        cls, parts: Iterable[tuple[Mapping[str, Model], Landmarks]], outcome: str, times: Any = ()
+    ) -> Scored:
         """Forecasts of every part's models at its own asks."""
         times = np.asarray(times, np.float64)
         asks, folds, risks = [], [], []
@@ -59,7 +98,7 @@ class Scored:
             asks.append(X)
             folds.append(np.full(len(X), i))
             said = {name: model.forecast(X)[outcome] for name, model in models.items()}
-            risks.append({n: {c: f.risks(times, c) for c in f.causes} for n, f in said.items()})
+            risks.append({n: _risks(f, times) for n, f in said.items()})
         joined = {
             name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes}
             for name, causes in risks[0].items()
@@ -71,6 +110,13 @@ class Scored:
         return cls(X, np.concatenate(folds), joined, times)
 
 
+def _risks(said: Answer, times: np.ndarray) -> dict[str, np.ndarray]:
+    """Of each cause (ask, time), of each class that is judged (ask, 1)."""
+    if isinstance(said, DiagnosisForecast):
+        return {name: said.risk(name)[:, None] for name in judged(said.classes)}
+    return {cause: said.risks(times, cause) for cause in said.causes}
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """The answer of `evaluate`."""
@@ -78,7 +124,7 @@ class Evaluation:
     outcome: str
     patients: int  # scored
     held_out: int  # patients of the cohort that were not trained on
-    events: Mapping[str, int]  # scored patients with each cause
+    events: Mapping[str, int]  # scored patients with each cause, or of each class
     rows: list[dict[str, Any]]
 
     @property
@@ -134,12 +180,16 @@ def evaluate(
     Discrimination compares people of one fold only. The intervals hold the fitted models fixed. `against`
     adds the paired differences of two models; landmark None is the mean over landmarks. `by` repeats the
     figures in groups: a static category, a static number (cut at its median), or "group".
+
+    Of a diagnosis the rows' cause is a class, against the rest: the last of two, else each; an ask without a
+    label is not scored. One that is asked at moments of its own has one figure of them all, landmark None.
     """
     asks = scored.asks
     if not len(asks):
         raise Refused("nobody left to score; give other landmarks or another cohort")
-    truth = asks.outcome(outcome)
-    causes = asks.cohort.survival(outcome).causes
+    known, truth = asks.cohort.answered([outcome])[outcome], truth_of(asks, outcome)
+    if not (there := truth.code >= 0).any():
+        raise Refused(f"nobody left to score; no ask has a label of {outcome!r}")
     for horizon in horizons:
         if not np.isclose(scored.times, horizon, rtol=1e-9, atol=0).any():
             raise Refused(
@@ -147,14 +197,38 @@ def evaluate(
             )
     rows: list[dict[str, Any]] = []
     for group, members in {"": np.ones(len(asks), bool), **_groups(asks, by)}.items():
-        part = _Part(
-            scored, truth["event"].astype(np.int64), truth["time"], np.asarray(horizons, float), members
-        )
-        rows += part.rows(causes, against, n, seed, group or None)
-    who, first = np.unique(asks.patient, return_index=True)
-    events = asks.cohort.survival(outcome).event[who]
-    counts = {cause: int((events == k).sum()) for k, cause in enumerate(causes, 1)}
-    return Evaluation(outcome, len(first), held_out, counts, rows)
+        if (members & there).any():
+            part = _Part(scored, truth, np.asarray(horizons, float), members & there)
+            rows += part.rows(against, n, seed, group or None)
+    if isinstance(known, Survival):
+        events = known.event[np.unique(asks.patient)]
+        counts = {cause: int((events == k).sum()) for k, cause in enumerate(known.causes, 1)}
+    else:
+        each = enumerate(known.classes)
+        counts = {name: len(np.unique(asks.patient[truth.code == k])) for k, name in each}
+    return Evaluation(outcome, len(np.unique(asks.patient[there])), held_out, counts, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What came of each ask."""
+
+    code: np.ndarray  # (ask,) int64: the event, 0 censored; of a diagnosis the class, -1 = not looked for
+    time: np.ndarray | None  # (ask,) days; None: a label, which no censoring hides
+    judged: Mapping[str, int]  # name of a cause or class -> its code
+    horizon: float | None = None  # days within which a label is looked for
+    at_moments: bool = False  # each ask has a time of its own, so that all are one figure
+
+
+def truth_of(asks: Landmarks, outcome: str) -> Truth:
+    """What came of each ask; refused where one is not at risk."""
+    known, truth = asks.cohort.answered([outcome])[outcome], asks.outcome(outcome)
+    if isinstance(known, Survival):
+        causes = {cause: k for k, cause in enumerate(known.causes, 1)}
+        return Truth(truth["event"].astype(np.int64), truth["time"], causes)
+    codes = {name: known.classes.index(name) for name in judged(known.classes)}
+    horizon = None if known.horizon is None else known.horizon / DAY
+    return Truth(truth["label"].astype(np.int64), None, codes, horizon, isinstance(known, Task))
 
 
 def _groups(asks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:
@@ -190,25 +264,19 @@ class _Part:
     """The figures of one group of asks."""
 
     scored: Scored
-    event: np.ndarray
-    time: np.ndarray
+    truth: Truth
     horizons: np.ndarray
     members: np.ndarray  # (ask,) bool
 
     def rows(
-        self,
-        causes: Sequence[str],
-        against: tuple[str, str] | None,
-        n: int,
-        seed: int,
-        group: str | None,
+        self, against: tuple[str, str] | None, n: int, seed: int, group: str | None
     ) -> list[dict[str, Any]]:
         rows = np.flatnonzero(self.members)
-        value = self.figures(causes, against, np.ones(len(rows), np.int64), costly=True)
+        value = self.figures(against, np.ones(len(rows), np.int64), costly=True)
         drawn: dict[Key, list[float]] = {key: [] for key in value}
 
         def once(weight: np.ndarray) -> float:
-            for key, figure in self.figures(causes, against, weight, costly=False).items():
+            for key, figure in self.figures(against, weight, costly=False).items():
                 drawn[key].append(figure)
             return 0.0
 
@@ -235,21 +303,24 @@ class _Part:
             )
         return out
 
-    def figures(
-        self, causes: Sequence[str], against: tuple[str, str] | None, weight: np.ndarray, costly: bool
-    ) -> dict[Key, float]:
+    def figures(self, against: tuple[str, str] | None, weight: np.ndarray, costly: bool) -> dict[Key, float]:
         """Every figure of every model, with rows counted `weight` times."""
         out: dict[Key, float] = {}
         asks, members = self.scored.asks, np.flatnonzero(self.members)
-        landmarks = np.unique(asks.at)
-        for k, cause in enumerate(causes, 1):
+        landmarks = [None] if self.truth.at_moments else np.unique(asks.at).tolist()
+        for cause, k in self.truth.judged.items():
             for at in landmarks:
-                inside = asks.at[members] == at
+                inside = np.ones(len(members), bool) if at is None else asks.at[members] == at
                 rows, count = members[inside], weight[inside]
                 drawn = count > 0
                 rows, count = rows[drawn], count[drawn]
-                if len(rows):
-                    out |= self._landmark(cause, k, float(at) / 86_400, rows, count, costly)
+                day = None if at is None else at / DAY
+                if not len(rows):
+                    continue
+                if self.truth.time is None:
+                    out |= self._labels(cause, k, day, rows, count, costly)
+                else:
+                    out |= self._landmark(cause, k, day, rows, count, costly)
         if len(landmarks) > 1:
             out |= _means(out)
         if against and set(against) <= set(self.scored.risks):
@@ -260,11 +331,28 @@ class _Part:
                     out[f"{ours}-{theirs}", cause, landmark, horizon, metric] = figure - other
         return out
 
-    def _landmark(
-        self, cause: str, k: int, landmark: float, rows: np.ndarray, count: np.ndarray, costly: bool
+    def _labels(
+        self, cause: str, k: int, landmark: float | None, rows: np.ndarray, count: np.ndarray, costly: bool
     ) -> dict[Key, float]:
         out: dict[Key, float] = {}
-        time, event, fold = self.time[rows], self.event[rows], self.scored.fold[rows]
+        known, fold = metrics.labelled(self.truth.code[rows] == k, weight=count), self.scored.fold[rows]
+        null = np.nan
+        if "null" in self.scored.risks:
+            null = metrics.SCORES["brier"](self.scored.risks["null"][cause][rows, 0], known, fold)
+        for model, risks in self.scored.risks.items():
+            risk, where = risks[cause][rows, 0], (model, cause, landmark, self.truth.horizon)
+            for name in LABEL:
+                if costly or name not in COSTLY:
+                    out[*where, name] = metrics.SCORES[name](risk, known, fold)
+            out[*where, "scaled_brier"] = 1 - out[*where, "brier"] / null if null else np.nan
+        return out
+
+    def _landmark(
+        self, cause: str, k: int, landmark: float | None, rows: np.ndarray, count: np.ndarray, costly: bool
+    ) -> dict[Key, float]:
+        out: dict[Key, float] = {}
+        assert self.truth.time is not None
+        time, event, fold = self.truth.time[rows], self.truth.code[rows], self.scored.fold[rows]
         staying = metrics.censoring(time, event, weight=count)
 
         def known(horizon: float) -> metrics.AtHorizon | None:

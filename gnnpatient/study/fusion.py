@@ -18,7 +18,9 @@ singles together.
     values X        the same of one kind of pictures or texts
     presence        whether a patient has rows of a kind by now, and nothing else
     statics         no row at all
-    null            the training asks' Aalen-Johansen
+    null            the training asks' Aalen-Johansen, or their shares of each class
+
+Survival is judged by C and scaled IBS, a diagnosis by AUC and scaled Brier score.
 """
 
 from __future__ import annotations
@@ -37,19 +39,30 @@ import polars as pl
 from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Cohort, open_cohort
 from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold
+from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.cohort.spec import DAY, YEAR, near
 from gnnpatient.errors import Refused
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.fit import Target, last_estimable
-from gnnpatient.prognosis.forecast import Forecast
-from gnnpatient.prognosis.run import draw_asks
-from gnnpatient.study.evaluate import ENOUGH_EVENTS, Model, Null, Scored
+from gnnpatient.prognosis.forecast import Answer, Forecast, judged
+from gnnpatient.prognosis.run import draw_asks, scored_asks
+from gnnpatient.study.evaluate import (
+    ENOUGH_EVENTS,
+    Model,
+    Null,
+    Scored,
+    Shares,
+    Truth,
+    names_of,
+    null_of,
+    truth_of,
+)
 from gnnpatient.study.folds import Fold, read_folds
 
 POINTS = 20  # times at which a curve is scored for the integrated Brier score
 LEVEL = 0.05
-DECIDING = ("c", "scaled_ibs")  # fusion helps where both are better
+WORDS = {"c": "C", "auc": "AUC", "scaled_ibs": "scaled IBS", "scaled_brier": "scaled Brier"}
 WIDEST = 4  # times the width of the graph that a contestant may take to have as many parameters
 FOREVER = np.iinfo(np.int64).max
 RIVALS = {  # of the graph, on the same rows
@@ -68,6 +81,20 @@ SAYS = {  # what a contrast of two contestants is about
 }
 
 Tell = Callable[[str, int, int], None]  # what is done, how far, of how many
+
+
+@dataclass(frozen=True)
+class Score:
+    """Which figures judge an outcome of a kind."""
+
+    curved: tuple[str, ...]  # with one figure a horizon
+    whole: tuple[str, ...]  # with one figure in all
+    deciding: tuple[str, str]  # fusion helps where both are better
+    error: str  # chooses the best single kind: the lower the better
+
+
+SURVIVAL = Score(("c", "auc"), ("ibs", "scaled_ibs"), ("c", "scaled_ibs"), "ibs")
+LABEL = Score((), ("auc", "brier", "scaled_brier"), ("auc", "scaled_brier"), "brier")
 
 
 # ---- what a contestant sees
@@ -232,7 +259,7 @@ class Seen:
     model: Model
     cohort: Cohort
 
-    def forecast(self, X: Landmarks) -> dict[str, Forecast]:
+    def forecast(self, X: Landmarks) -> Mapping[str, Answer]:
         return self.model.forecast(Landmarks(self.cohort, X.patient, X.at, X.to))
 
 
@@ -242,12 +269,13 @@ class Late:
 
     models: tuple[Model, ...]
 
-    def forecast(self, X: Landmarks) -> dict[str, Forecast]:
+    def forecast(self, X: Landmarks) -> dict[str, Answer]:
         first, *rest = (model.forecast(X) for model in self.models)
-        out = {}
+        out: dict[str, Answer] = {}
         for name, one in first.items():
-            mean = np.mean([one.incidence, *(other[name].incidence for other in rest)], axis=0)
-            out[name] = replace(one, incidence=mean, members=None)
+            slots = "incidence" if isinstance(one, Forecast) else "probability"
+            every = [getattr(said[name], slots) for said in (first, *rest)]
+            out[name] = replace(one, **{slots: np.mean(every, axis=0), "members": None})
         return out
 
 
@@ -256,7 +284,7 @@ class _Fits:
     """Fits every contestant with the same budget."""
 
     outcome: str
-    horizon: float
+    horizon: float | None  # None: a diagnosis
     budget: Mapping[str, Any]  # choices of PrognosisModel, the same for all
     tell: Tell | None
     of: int
@@ -315,7 +343,10 @@ def _parameters(module: Any, kinds: Sequence[str], channels: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Board:
-    """C and AUC at each horizon, IBS and scaled IBS of every model, at each landmark and on average."""
+    """C and AUC at each horizon, IBS and scaled IBS of every model, at each landmark and on average.
+
+    Of a diagnosis: AUC, Brier and scaled Brier score of a class against the rest.
+    """
 
     scored: Scored
     outcome: str
@@ -329,12 +360,22 @@ class _Board:
     @cached_property
     def columns(self) -> tuple[tuple[str, float | None], ...]:
         """Metric and horizon; a horizon of None is the mean over horizons."""
-        each = [(metric, horizon) for metric in ("c", "auc") for horizon in (*self.horizons, None)]
-        return (*each, ("ibs", None), ("scaled_ibs", None))
+        each = [(metric, horizon) for metric in self.score.curved for horizon in (*self.horizons, None)]
+        return (*each, *((metric, None) for metric in self.score.whole))
+
+    @cached_property
+    def truth(self) -> Truth:
+        return truth_of(self.scored.asks, self.outcome)
+
+    @property
+    def score(self) -> Score:
+        return SURVIVAL if self.truth.time is not None else LABEL
 
     @cached_property
     def landmarks(self) -> tuple[float | None, ...]:
-        """Days; the last, None, is the mean over landmarks."""
+        """Days; the last, None, is the mean over landmarks, or all moments of an outcome that has its own."""
+        if self.truth.at_moments:
+            return (None,)
         return (*(np.unique(self.scored.asks.at) / DAY).tolist(), None)
 
     @cached_property
@@ -352,41 +393,51 @@ class _Board:
 
     def _means(self, raw: np.ndarray, shown: np.ndarray) -> np.ndarray:
         """With means over horizons, then over landmarks, of what all rows together let estimate."""
-        h = len(self.horizons)
-        parts = [raw[..., :h], raw[..., h : 2 * h], raw[..., 2 * h :]]
-        seen = [shown[:, :h], shown[:, h : 2 * h], shown[:, 2 * h :]]
-        wide = [
-            np.concatenate([x, _mean(x, s, -1)[..., None]], -1)
-            for x, s in zip(parts[:2], seen[:2], strict=True)
-        ]
-        table = np.concatenate([*wide, parts[2]], -1)
-        there = [np.concatenate([s, s.any(-1, keepdims=True)], -1) for s in seen[:2]]
-        every = np.concatenate([*there, seen[2]], -1)
-        return np.concatenate([table, _mean(table, every, 1)[:, None]], 1)
+        cuts = len(self.horizons) * np.arange(1, 1 + len(self.score.curved))
+        *parts, last = np.split(raw, cuts, axis=-1)
+        *seen, there = np.split(shown, cuts, axis=-1)
+        wide = [np.concatenate([x, _mean(x, s, -1)[..., None]], -1) for x, s in zip(parts, seen, strict=True)]
+        table = np.concatenate([*wide, last], -1)
+        some = [np.concatenate([s, s.any(-1, keepdims=True)], -1) for s in seen]
+        every = np.concatenate([*some, there], -1)
+        return np.concatenate([table, _mean(table, every, 1)[:, None]], 1)[:, -len(self.landmarks) :]
 
     @cached_property
     def _risk(self) -> np.ndarray:
         return np.stack([risks[self.cause] for risks in self.scored.risks.values()])  # (model, ask, time)
 
     @cached_property
-    def _truth(self) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-        """Time and event of each ask, and the asks of each landmark."""
-        truth, at = self.scored.asks.outcome(self.outcome), self.scored.asks.at
-        rows = [np.flatnonzero(at == one) for one in np.unique(at)]
-        return truth["time"], truth["event"].astype(np.int64), rows
+    def _asked(self) -> list[np.ndarray]:
+        """The asks of each landmark that have an answer."""
+        known, at = self.truth.code >= 0, self.scored.asks.at
+        if self.truth.at_moments:
+            return [np.flatnonzero(known)]
+        return [np.flatnonzero(known & (at == one)) for one in np.unique(at)]
 
     def _raw(self, weight: np.ndarray) -> np.ndarray:
-        return np.stack([self._landmark(rows, weight[rows]) for rows in self._truth[2]], 1)
+        of = self._labels if self.truth.time is None else self._landmark
+        width = len(self.score.curved) * len(self.horizons) + len(self.score.whole)
+        parts = []
+        for rows in self._asked:
+            drawn = rows[weight[rows] > 0]
+            nothing = np.full((len(self.names), width), np.nan)
+            parts.append(of(drawn, weight[drawn]) if len(drawn) else nothing)
+        return np.stack(parts, 1)
+
+    def _labels(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """(model, 3)"""
+        known = metrics.labelled(self.truth.code[rows] == self.truth.judged[self.cause], weight=weight)
+        risk, fold = self._risk[:, rows, 0], self.scored.fold[rows]
+        auc, brier = ([metrics.SCORES[name](one, known, fold) for one in risk] for name in ("auc", "brier"))
+        null = brier[self.names.index("null")] if "null" in self.names else np.nan
+        return np.stack([auc, brier, 1 - np.array(brier) / (null or np.nan)], 1)
 
     def _landmark(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """(model, 2 horizons + 2)"""
-        rows, weight = rows[weight > 0], weight[weight > 0]
+        assert self.truth.time is not None
         out = np.full((len(self.names), 2 * len(self.horizons) + 2), np.nan)
-        if not len(rows):
-            return out
-        time, event, fold = self._truth[0][rows], self._truth[1][rows], self.scored.fold[rows]
-        causes = self.scored.asks.cohort.survival(self.outcome).causes
-        k, staying = 1 + causes.index(self.cause), metrics.censoring(time, event, weight=weight)
+        time, event, fold = self.truth.time[rows], self.truth.code[rows], self.scored.fold[rows]
+        k, staying = self.truth.judged[self.cause], metrics.censoring(time, event, weight=weight)
         risk = self._risk[:, rows]
 
         def known(horizon: float) -> metrics.AtHorizon | None:
@@ -471,7 +522,7 @@ def _contrast(
     value, drawn = _difference(board, draws, one, other)
     found: dict[str, Any] = {"first": one, "second": other, "kind": kind}
     p, signs = 0.0, set()
-    for metric in DECIDING:
+    for metric in board.score.deciding:
         c = board.columns.index((metric, None))
         found[metric] = _figure(value[c], drawn[:, c])
         if found[metric]["low"] is None:
@@ -486,7 +537,7 @@ def _contrast(
 
 
 def _verdict(found: Mapping[str, Any]) -> str:
-    figures = [found[metric] for metric in DECIDING]
+    figures = [found[metric] for metric in WORDS if metric in found]
     if any(figure["low"] is None for figure in figures):
         return "not estimable"
     if found["holm"] < LEVEL and all(figure["low"] > 0 for figure in figures):
@@ -525,7 +576,7 @@ class Comparison:
     budget: Mapping[str, Any]
     horizons: tuple[float, ...]  # days
     patients: int  # scored
-    events: int  # scored patients with the cause
+    events: int  # scored patients with the cause, or of the class
     rows: list[dict[str, Any]]
     primary: Mapping[str, Any]
     left_out: tuple[Mapping[str, Any], ...]
@@ -536,8 +587,16 @@ class Comparison:
     @property
     def too_small(self) -> str | None:
         """Why these figures cannot decide; None where they might."""
-        few = self.events < ENOUGH_EVENTS
-        return f"too small to judge: {self.events} scored patients with {self.cause}" if few else None
+        fewest, what = self.events, f"with {self.cause}"
+        if self.score is LABEL and self.patients - self.events < fewest:
+            fewest, what = self.patients - self.events, f"without {self.cause}"
+        few = fewest < ENOUGH_EVENTS
+        return f"too small to judge: {fewest} scored patients {what}" if few else None
+
+    @property
+    def score(self) -> Score:
+        """What it is judged by."""
+        return SURVIVAL if len(self.horizons) else LABEL
 
     @property
     def best(self) -> str:
@@ -578,7 +637,7 @@ class Comparison:
 
     def _said(self, found: Mapping[str, Any], what: str) -> str:
         aim = self.cause if self.cause == self.outcome else f"{self.cause} ({self.outcome})"
-        figures = f"C {_signed(found['c'])}, scaled IBS {_signed(found['scaled_ibs'])}"
+        figures = ", ".join(f"{WORDS[metric]} {_signed(found[metric])}" for metric in self.score.deciding)
         if found["kind"] is not None:
             figures += f", Holm p {found['holm']:.2g}"
         if found["verdict"] == "helps":
@@ -603,8 +662,9 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """For `--json`; what is not estimable is None.
 
-        A contrast: first, second, kind (left out), c and scaled_ibs (value, low, high of the difference of
-        the means over landmarks and horizons), p, holm, verdict (helps, hurts, no evidence, not estimable).
+        A contrast: first, second, kind (left out), c and scaled_ibs, or auc and scaled_brier of a diagnosis
+        (value, low, high of the difference of the means over landmarks and horizons), p, holm, verdict
+        (helps, hurts, no evidence, not estimable).
         """
         return {
             "outcome": self.outcome,
@@ -660,19 +720,26 @@ def compare(
 ) -> Comparison:
     """Fit every contestant on each fold's training patients and score all on its test patients.
 
-    cause: which one is judged (default: the one named like the outcome, else the first); folds: splits by
-    patient and group, or how many to make; modalities: name -> kinds (default: `modalities_of`); models:
-    names of contestants besides the graph and the singles (default: all); landmarks, horizons: days at which
-    is asked and up to which is scored (default: 1, 3 and 5 years where follow-up is that long, else quarters
-    and thirds of it); choices: of PrognosisModel, the same for all; inner: folds of a training part on which
-    its best single modality is chosen, by IBS; n: draws of patients for the intervals; tell: called after
-    each fit.
+    cause: which one is judged (default: the one named like the outcome, else the first), or which class (the
+    last); folds: splits by patient and group, or how many to make; modalities: name -> kinds (default:
+    `modalities_of`); models: names of contestants besides the graph and the singles (default: all);
+    landmarks, horizons: days at which is asked and up to which is scored (default: 1, 3 and 5 years where
+    follow-up is that long, else quarters and thirds of it; a diagnosis has no horizon to choose); choices: of
+    PrognosisModel, the same for all; inner: folds of a training part on which its best single modality is
+    chosen, by IBS or Brier score; n: draws of patients for the intervals; tell: called after each fit.
     """
-    causes = cohort.survival(outcome).causes
+    causes = names_of(cohort, outcome)
+    curves = isinstance(cohort.outcomes[outcome], Survival)
     if cause is None:
-        cause = outcome if outcome in causes else causes[0]
-    if cause not in causes:
-        raise Refused(f"unknown cause {cause!r} of {outcome!r}{near(cause, causes)}")
+        cause = outcome if outcome in causes else causes[0 if curves else -1]
+    if cause not in (known := causes if curves else judged(causes)):
+        raise Refused(
+            f"unknown {'cause' if curves else 'class'} {cause!r} of {outcome!r}{near(cause, known)}"
+        )
+    if horizons is not None and not curves:
+        raise Refused(f"outcome {outcome!r} is a diagnosis, which has no horizon to choose; leave it out")
+    if (inputs := cohort.inputs([outcome])) is not None:
+        cohort = cohort.only(inputs)
     parts = {m: tuple(kinds) for m, kinds in (modalities or modalities_of(cohort)).items()}
     if len(parts) < 2:
         raise Refused(
@@ -684,19 +751,22 @@ def compare(
     plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
     asks = [draw_asks(cohort, fold.train, plan) for fold in splits]
     at = [float(day) for day in landmarks] if landmarks is not None else _few_landmarks(cohort, outcome)
-    if horizons is None:
+    if horizons is None and curves:
         horizons = _few_horizons(min(_reach(X, outcome, causes) for X in asks))
-    until = tuple(sorted(float(horizon) for horizon in horizons))
-    if not (at and until and until[0] > 0):
+    until = tuple(sorted(float(horizon) for horizon in horizons or ()))
+    if not at or (curves and not (until and until[0] > 0)):
         raise Refused("no landmark, or no horizon above 0 days; give both or leave them out")
     budget = {"members": members, "epochs": epochs, "channels": channels, "seed": seed, "device": device}
     budget |= {"kind_dropout": _kind_dropout(cohort, parts)} | dict(choices or {})
     singles = [f"only {name}" for name in parts]
-    fits = _Fits(outcome, until[-1], budget, tell, len(splits) * (len(field_) + len(parts) * inner))
-    times = np.unique(np.concatenate([np.linspace(0, until[-1], POINTS + 1)[1:], until]))
+    last = until[-1] if curves else None
+    fits = _Fits(outcome, last, budget, tell, len(splits) * (len(field_) + len(parts) * inner))
+    times = np.zeros(0)
+    if last is not None:
+        times = np.unique(np.concatenate([np.linspace(0, last, POINTS + 1)[1:], until]))
     scored, chosen = [], []
     for i, (fold, X) in enumerate(zip(splits, asks, strict=True), 1):
-        test = cohort.landmarks(fold.test, at).followed(outcome)
+        test = scored_asks(cohort, fold.test, outcome, at)
         if not len(test):
             raise Refused(f"fold {fold.fold} of repeat {fold.repeat}: nobody at risk at the landmarks")
         fitted: dict[str, Model] = {
@@ -742,7 +812,7 @@ def compare(
         budget={key: value for key, value in budget.items() if key != "device"},
         horizons=until,
         patients=len(who),
-        events=int((cohort.survival(outcome).event[who] == 1 + causes.index(cause)).sum()),
+        events=_count(board, cause),
         rows=_rows(board, draws, every),
         primary=primary,
         left_out=tuple(family),
@@ -750,6 +820,14 @@ def compare(
         scored=board.scored,
         parts=tuple(scored),
     )
+
+
+def _count(board: _Board, cause: str) -> int:
+    """How many of the scored patients have the cause at all, or the class at an ask."""
+    asks, k = board.scored.asks, board.truth.judged[cause]
+    if board.truth.time is None:
+        return len(np.unique(asks.patient[board.truth.code == k]))
+    return int((asks.cohort.survival(board.outcome).event[np.unique(asks.patient)] == k).sum())
 
 
 def _chosen(every: dict[str, Contestant], models: Sequence[str] | None) -> dict[str, Contestant]:
@@ -765,7 +843,7 @@ def _chosen(every: dict[str, Contestant], models: Sequence[str] | None) -> dict[
 
 
 def make_folds(cohort: Cohort, outcome: str, count: int, seed: int = 0) -> list[Fold]:
-    """Splits of all patients, whole groups together, with each event spread evenly."""
+    """Splits of all patients, whole groups together, with each event or label spread evenly."""
     everybody = Landmarks(cohort, np.arange(len(cohort)), np.asarray(cohort.entry))
     split = StratifiedPatientKFold(count, seed=seed, outcome=outcome).split(everybody)
     return [Fold(0, i, train, test, pl.String) for i, (train, test) in enumerate(split)]
@@ -797,8 +875,8 @@ def _reach(X: Landmarks, outcome: str, causes: tuple[str, ...]) -> float:
 
 
 def _few_landmarks(cohort: Cohort, outcome: str) -> list[float]:
-    """1, 3 and 5 years if half of the patients are observed until then, else quarters of that time (days)."""
-    ends = np.asarray(cohort.survival(outcome).ends)
+    """1, 3 and 5 years if half of the patients can be asked until then, else quarters of that time (days)."""
+    ends = cohort.until(outcome)
     end = float(np.median(ends[ends > cohort.entry])) / DAY
     if end >= 5 * YEAR:
         return [y * YEAR for y in (1, 3, 5)]
@@ -817,10 +895,9 @@ def _kind_dropout(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> fl
     return 0.2 if any(nodes[kind].content for kinds in modalities.values() for kind in kinds) else 0.0
 
 
-def _null(graph: Model, outcome: str) -> Null:
+def _null(graph: Model, outcome: str) -> Null | Shares:
     assert isinstance(graph, Seen) and isinstance(graph.model, PrognosisModel)
-    predictor, head = graph.model.predictor_, graph.model.predictor_.modules[0].head(outcome).config
-    return Null(outcome, tuple(head.causes), np.array(head.times), predictor.null[outcome])
+    return null_of(graph.model.predictor_, outcome)
 
 
 def _best(
@@ -835,22 +912,22 @@ def _best(
     times: np.ndarray,
     fold: int,
 ) -> int:
-    """Which single modality has the lowest IBS over inner folds of the training asks X."""
+    """Which single modality has the lowest IBS, or Brier score, over inner folds of the training asks X."""
     parts: list[tuple[Mapping[str, Model], Landmarks]] = []
     for train, held in StratifiedPatientKFold(inner, seed=seed, outcome=outcome).split(X):
         models: dict[str, Model] = {
             one.name: fits(one, X[train], f"fold {fold}, inner fold {len(parts) + 1} of {inner}")
             for one in singles
         }
-        parts.append((models, X.cohort.landmarks(np.unique(X.patient[held]), at).followed(outcome)))
-    board = _Board(Scored.of(parts, outcome, times), outcome, cause, (float(times[-1]),))
-    ibs = board.value[:, -1, board.columns.index(("ibs", None))]
-    if not np.isfinite(ibs).all():
+        parts.append((models, scored_asks(X.cohort, np.unique(X.patient[held]), outcome, at)))
+    board = _Board(Scored.of(parts, outcome, times), outcome, cause, tuple(times[-1:].tolist()))
+    error = board.value[:, -1, board.columns.index((board.score.error, None))]
+    if not np.isfinite(error).all():
         raise Refused(
             f"fold {fold}: too few training patients to choose the best single kind by inner folds; "
             f"give fewer folds, earlier landmarks or shorter horizons"
         )
-    return int(np.argmin(ibs))
+    return int(np.argmin(error))
 
 
 # ---- what is missing
@@ -904,13 +981,13 @@ def missing_curve(
 
 
 def pattern_only(compared: Comparison) -> list[dict[str, Any]]:
-    """How much of the graph's skill the pattern of missingness has by itself: a row for C and for scaled IBS.
+    """How much of the graph's skill the pattern of missingness has by itself: a row a deciding figure.
 
     presence, statics, graph: their means over landmarks; gain: presence over statics, with its interval;
     share: that gain over the graph's own gain, None where the graph has none for sure.
     """
     rows = []
-    for metric in DECIDING:
+    for metric in compared.score.deciding:
         known = {name: compared.value(name, metric)["value"] for name in ("presence", "statics", "graph")}
         gain = {key: compared.value("presence-statics", metric)[key] for key in ("value", "low", "high")}
         whole = compared.value("graph-statics", metric)
@@ -928,6 +1005,6 @@ def run_compare(
     budget: members, epochs, seed, the same for every contestant; default those of `compare`.
     """
     cohort = open_cohort(path)
-    cohort.survival(outcome)
+    cohort.answered([outcome])
     splits = 5 if folds is None else read_folds(folds, cohort)
     return compare(cohort, outcome, folds=splits, tell=tell, **budget)  # type: ignore[arg-type]

@@ -95,10 +95,10 @@ def test_what_cannot_be_is_refused(cohort, tmp_path):
 
     with pytest.raises(Refused, match="has no moments of its own"):
         cohort.moments("death")
-    with pytest.raises(
-        Refused, match=r"'mortality' is a diagnosis: .* no model; survival outcomes here: death"
-    ):
-        PrognosisModel(outcomes=["mortality"]).fit(cohort.moments("mortality"))
+    with pytest.raises(Refused, match=r"'mortality' is a diagnosis and has no time to an event; .*: death"):
+        cohort.survival("mortality")
+    with pytest.raises(Refused, match="4 of 4 asks come when the patient is not at risk"):
+        PrognosisModel(outcomes=["mortality"]).fit(cohort.at(2.5))
     for old, new, message in (
         ('"mortality.yaml"', '"../mortality.yaml"', "leads out of"),
         ('"mortality.yaml"', '"none.yaml"', r"none\.yaml"),
@@ -107,3 +107,26 @@ def test_what_cannot_be_is_refused(cohort, tmp_path):
         (tmp_path / "c.toml").write_text(TOML.replace(old, new))
         with pytest.raises(Refused, match=message):
             read_cohort(tmp_path / "c.toml", tmp_path)
+
+
+def test_it_is_trained_and_answered_at_its_own_moments(cohort):
+    from gnnpatient import PrognosisModel
+    from gnnpatient.prognosis.run import draw_asks, scored_asks
+
+    plan = {"outcomes": ["mortality"], "landmarks": [0.0, 2.5], "seed": 0}
+    asks = draw_asks(cohort, np.array([0, 1]), plan)
+    assert list(zip(asks.ids, asks.days, strict=True)) == [("1", 1.0), ("2", 1.0), ("2", 41.0)]
+    both = draw_asks(cohort, np.array([0, 1]), plan | {"outcomes": ["mortality", "death"]})
+    assert set(asks.days) < set(both.days) and {0.0, 2.5} < set(both.days)
+    assert scored_asks(cohort, np.array([1, 2]), "mortality", [7.0]).days.tolist() == [1.0, 41.0, 1.0]
+    model = PrognosisModel(outcomes=["mortality"], members=1, epochs=1).fit(asks)
+    said = model.forecast(cohort.at([1.0, 2.0, 41.0], patient=["2", "2", "2"]))["mortality"]
+    assert said.at_risk.tolist() == [True, False, True] and np.isfinite(said.risk()[said.at_risk]).all()
+
+
+def test_a_split_spreads_the_patients_labels(cohort):
+    from gnnpatient import StratifiedPatientKFold
+
+    assert cohort.outcomes["mortality"].strata.tolist() == [2, 2, 1, 0]
+    parts = StratifiedPatientKFold(2, outcome="mortality").split(cohort.at(0.0))
+    assert all((cohort.outcomes["mortality"].strata[test] == 2).sum() == 1 for _, test in parts)

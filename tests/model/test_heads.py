@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnpatient.errors import Refused
-from gnnpatient.model.heads import SurvivalConfig, SurvivalHead, incidence
+from gnnpatient.model.heads import (
+    DiagnosisConfig,
+    DiagnosisHead,
+    SurvivalConfig,
+    SurvivalHead,
+    head_config,
+    incidence,
+)
 
 TIMES = (30.0, 100.0, 365.25)
 CONFIG = SurvivalConfig(causes=("transplant", "death"), times=TIMES)
@@ -113,3 +120,50 @@ def test_bad_grids_are_refused():
             SurvivalConfig(causes=("death",), times=times)
     with pytest.raises(Refused, match="without causes"):
         SurvivalConfig(causes=(), times=TIMES)
+
+
+# -- diagnosis --
+
+CLASSES = DiagnosisConfig(classes=("low", "middle", "high"))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.lists(st.floats(-9, 9), min_size=3, max_size=3)), min_size=1))
+@settings(deadline=None)
+def test_cross_entropy_equals_a_slow_one_and_ignores_a_constant(asks):
+    head = DiagnosisHead(CLASSES, 4)
+    logits = torch.tensor([x for _, x in asks], dtype=torch.float64)
+    label = torch.tensor([k for k, _ in asks])
+    slow = [math.log(sum(math.exp(v) for v in x)) - x[k] for k, x in asks]
+    assert head.loss(logits.log_softmax(1), label).tolist() == pytest.approx(slow, abs=1e-9)
+    moved = head.loss((logits + 100).log_softmax(1), label)
+    assert torch.allclose(moved, head.loss(logits.log_softmax(1), label))
+
+
+def test_an_untrained_diagnosis_is_the_shares_it_was_started_with():
+    head = DiagnosisHead(CLASSES, 4, features=5)
+    share = torch.tensor([0.2, 0.0, 0.8])
+    head.start(share)
+    answer = head.answer(head(torch.randn(7, 4), torch.randn(7, 5)))
+    assert torch.allclose(answer, share.expand(7, 3), atol=2e-5) and (answer > 0).all()
+    assert torch.allclose(answer.sum(1), torch.ones(7))
+
+
+def test_the_linear_path_and_the_readout_both_tell():
+    torch.manual_seed(0)
+    head, z, last = DiagnosisHead(CLASSES, 4, features=5), torch.randn(3, 4), torch.randn(3, 5)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    before = head(z, last)
+    assert not torch.allclose(head(z + 1, last), before) and not torch.allclose(head(z, last + 1), before)
+
+
+def test_configs_say_their_kind():
+    for config in (CONFIG, CLASSES):
+        assert head_config(config.to_dict()) == config
+    assert (CONFIG.shape, CLASSES.shape) == ((3, 3), (3,))
+    old = {key: value for key, value in CONFIG.to_dict().items() if key != "kind"}
+    assert head_config(old) == CONFIG
+    for classes in ((), ("a",), ("a", "a"), ("a", "b", "a")):
+        with pytest.raises(Refused, match="two different names or more"):
+            DiagnosisConfig(classes=classes)

@@ -55,6 +55,30 @@ def test_the_same_bits_come_back(model, saved, test, cohort, tmp_path):
         model.save_pretrained(saved)
 
 
+def test_a_model_of_before_there_was_a_diagnosis_is_survival(copied, model, test):
+    config = json.loads((copied / "config.json").read_text())
+    assert config["model"]["heads"]["death"].pop("kind") == "survival"
+    (copied / "config.json").write_text(json.dumps(config))
+    for loaded in (load_predictor(copied), PrognosisModel.from_pretrained(copied)):
+        assert np.array_equal(loaded.forecast(test)["death"].members, model.forecast(test)["death"].members)
+
+
+def test_a_head_of_another_kind_is_refused(copied):
+    config = json.loads((copied / "config.json").read_text())
+    for head in (
+        {"kind": "diagnosis", "causes": ["a"], "times": [1.0]},
+        {"kind": "survival", "classes": ["a", "b"]},
+        {"kind": "guess", "classes": ["a", "b"]},
+        {"classes": ["a", "b"]},
+    ):
+        config["model"]["heads"]["death"] = head
+        (copied / "config.json").write_text(json.dumps(config))
+        refused(copied, "not the config of a gnnpatient model")
+    config["model"]["heads"]["death"] = {"kind": "diagnosis", "classes": ["a", "b"]}
+    (copied / "config.json").write_text(json.dumps(config))
+    refused(copied, "do not fit together")
+
+
 def test_loading_leaves_the_random_state_alone(saved):
     before = torch.random.get_rng_state()
     load_predictor(saved)
