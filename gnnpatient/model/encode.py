@@ -17,8 +17,9 @@ from gnnpatient.graphs import Graphs, Nodes
 YEAR = 365.25
 ENOUGH = 10  # vectors of a kind to learn from; of fewer a model could hold one patient's picture
 AXES = 16  # principal axes that are kept of a kind's vectors, at most
-LASTING = DRIFTING = 8  # of them, turned: those along which patients last longest, and drift furthest
+LASTING, DRIFTING = 4, 8  # of them, turned: those along which patients last longest, and drift furthest
 PAIRS = 8  # successive vectors of one patient, for each axis, that bear turning the axes
+SHARP = 2.0  # slope of a level before its tanh
 LIMIT = 4.0  # standard deviations beyond which a value says no more than "extreme"
 OTHER, MISSING = 0, 1  # rows of a category's embedding before its levels
 
@@ -371,7 +372,10 @@ class Encode(nn.Module):
         return ((nodes.vector - mean) @ axes).clamp(-LIMIT, LIMIT)
 
     def _level_and_change(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask feature"]:
-        """Mean content on the axes that last, and its change from first to last on those that drift."""
+        """Mean content on the axes that last, and its change from first to last on those that drift.
+
+        A level goes through tanh: what a report states or denies falls into two heaps.
+        """
         axes, place = self.vocabulary.vectors[kind], tuple(self.vocabulary.vectors).index(kind)
         none = graphs.statics.at.new_zeros(len(graphs), axes.kept)
         if kind not in graphs.nodes or not len(nodes := graphs[kind]):
@@ -387,7 +391,9 @@ class Encode(nn.Module):
 
         change = mean_of(nodes.age == newest) - mean_of(nodes.age == oldest)
         level = mean_of(torch.ones_like(nodes.age, dtype=torch.bool))[:, : axes.lasting]
-        return torch.cat([level, (change @ self.get_buffer(f"_drift_{place}")).clamp(-LIMIT, LIMIT)], 1)
+        return torch.cat(
+            [(SHARP * level).tanh(), (change @ self.get_buffer(f"_drift_{place}")).clamp(-LIMIT, LIMIT)], 1
+        )
 
     def _running(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask code"]:
         """1 where an interval of a known code is running."""

@@ -80,12 +80,16 @@ def head_config(data: Mapping[str, Any]) -> HeadConfig:
 
 
 class Shift(nn.Module):
-    """Shifts of the logits by the last observations: a linear score for each group of columns, and products.
+    """Shifts of the logits by the last observations: a score for each group of columns, and products of them.
 
-    A group is what one kind of node says. Where the effect of one kind depends on another (a drug that harms
-    where a lab is high), the product of their scores tells it, at the price of a coefficient a pair.
+    A group is what one kind of node says. Its score is linear in the columns up to a limit of its own,
+    a tanh(s / a), so that a yes or no can be read off columns that say it with noise. Where the effect of one
+    kind depends on another (a drug that harms where a lab is high), the product of two scores tells it, for
+    one coefficient. Weights are u v, the u of a column shared by all logits: a ridge on both is a group lasso
+    (Hoff 2017), so columns that say nothing are left out.
     """
 
+    scale: Tensor
     _first: Tensor
     _second: Tensor
 
@@ -95,18 +99,35 @@ class Shift(nn.Module):
         first, second = torch.triu_indices(len(groups), len(groups), 1)
         self.register_buffer("_first", first, persistent=False)
         self.register_buffer("_second", second, persistent=False)
+        self.register_buffer("scale", torch.ones(sum(groups)))
+        self.column = nn.Parameter(torch.full((sum(groups),), 0.3))
         self.weight = nn.Parameter(torch.zeros(shifts, sum(groups)))
+        self.limit = nn.Parameter(torch.ones(shifts, len(groups)))  # log a
+        self.middle = nn.Parameter(torch.zeros(shifts, len(groups)))
         self.product = nn.Parameter(torch.zeros(shifts, len(first)))
 
+    @torch.no_grad()
+    def start(self, x: Float[Tensor, "ask feature"]) -> None:
+        """Give each column a deviation of one over these asks, so that a penalty weighs all alike.
+
+        A column that is rarely anything but one value grows fourfold at most, one that never is gets zero.
+        """
+        spread = x.std(0, correction=0)
+        self.scale.copy_((1 / spread.clamp(min=0.25)).where(spread > 1e-6, 0.0))
+
     def forward(self, x: Float[Tensor, "ask feature"]) -> Float[Tensor, "ask shift"]:
-        parts = zip(x.split(self.groups, 1), self.weight.split(self.groups, 1), strict=True)
-        score = torch.stack([part @ weight.T for part, weight in parts], 2)  # (ask, shift, group)
+        weight = self.weight * (self.column * self.scale)
+        parts = zip(x.split(self.groups, 1), weight.split(self.groups, 1), strict=True)
+        score = torch.stack([part @ of.T for part, of in parts], 2)  # (ask, shift, group)
+        limit = self.limit.exp()
+        score = limit * ((score + self.middle) / limit).tanh()
         pairs = score.index_select(2, self._first) * score.index_select(2, self._second)
         return score.sum(2) + (pairs * self.product).sum(2)
 
     def penalty(self) -> Float[Tensor, ""]:
-        """Sum of the squared coefficients."""
-        return self.weight.square().sum() + self.product.square().sum()
+        """Sum of the squares of all that moves an answer, from where it started."""
+        moved = (self.column, self.weight, self.limit - 1, self.middle, self.product)
+        return torch.stack([part.square().sum() for part in moved]).sum()
 
 
 class Head(nn.Module):

@@ -42,6 +42,8 @@ STEPS = 15  # batches an epoch at most
 AVERAGE = 0.98  # share that the running average of the weights keeps in a step
 REMAIN = 20  # patients who must be observed beyond the horizon, and the share that must not be censored by it
 UNCENSORED = 0.1
+FIRST_STEPS, FIRST_LR = 300, 0.015  # of the shifts by the last observations, before the network learns
+FIRST_CELLS = 2**24  # of their inputs: bounds the memory
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -271,7 +273,7 @@ def fit_modules(
         raise Refused(f"{groups} patient or group to train on; early stopping needs at least two")
     happened = np.max([target.strata for target in targets.values()], axis=0)
     inner = list(StratifiedPatientKFold(min(5, groups), seed=config.seed).split(landmarks, happened))
-    finished = []
+    finished, begun = [], None
     for member in range(config.members):
         train, held = inner[member % len(inner)]
         with torch.random.fork_rng():
@@ -280,9 +282,58 @@ def fit_modules(
             module.encode.start(bases)
             for name, table in null.items():
                 module.head(name).start(torch.from_numpy(targets[name].start(table)).float())
+            if begun is None:
+                begun = first_heads(module.to(where), landmarks, targets, config)
+            module.heads.load_state_dict(begun, strict=False)
             member_run = _Member(member, module.to(where), landmarks, targets, config, where, run, tell)
             finished.append(member_run.train(train, held))
     return tuple(finished)
+
+
+def first_heads(
+    module: PatientGNN,
+    landmarks: Landmarks,
+    targets: Mapping[str, Target | LabelTarget],
+    config: FitConfig,
+) -> dict[str, Tensor]:
+    """Fit the shifts by the last observations before any message is passed, and the bias beside them.
+
+    They are cheap and regularised, so they take all asks at once; what the messages add is learned on top. In
+    small batches, and stopped early together with the network, they would stay far from what they can say.
+    """
+    heads, channels = [module.head(name) for name in targets], 3 * module.config.channels
+    own = {name: tensor for name, tensor in module.heads.named_parameters() if ".shift." in name}
+    if not own:
+        return {}
+    biases = {name: tensor for name, tensor in module.heads.named_parameters() if name.endswith("out.bias")}
+    device, at = next(module.parameters()).device, landmarks.at
+    columns = sum(module.encode.groups)
+    rows = np.random.default_rng(config.seed).permutation(len(landmarks))[: max(1024, FIRST_CELLS // columns)]
+    with torch.no_grad():
+        chunks = (build_graphs(landmarks[rows[i : i + 512]]) for i in range(0, len(rows), 512))
+        last = torch.cat([module.encode.last_observation(chunk.to(device)) for chunk in chunks])
+    for head in heads:
+        if head.shift is not None:
+            head.shift.start(last)
+    z = last.new_zeros(1, channels)  # says nothing yet: the output layer starts at zero
+    weight = torch.from_numpy(weights(at[rows])).to(last)
+    optimizer = torch.optim.Adam([*own.values(), *biases.values()])
+    ridge = config.ridge / len(np.unique(landmarks.patient[rows]))
+    for step in range(FIRST_STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = FIRST_LR * (0.5 + 0.5 * math.cos(math.pi * step / FIRST_STEPS))
+        loss = ridge * module.linear_penalty()
+        for head, target in zip(heads, targets.values(), strict=True):
+            known = target.known[rows]
+            there = torch.from_numpy(np.flatnonzero(known)).to(device)
+            truth = (torch.from_numpy(column[rows][known]).to(device) for column in target.columns)
+            losses = head.loss(head(z.expand(len(there), -1), last[there]), *truth)
+            loss = loss + (losses * weight[there]).sum() / weight[there].sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    scales = {name: tensor for name, tensor in module.heads.named_buffers() if name.endswith("shift.scale")}
+    return {name: tensor.detach().clone() for name, tensor in (own | biases | scales).items()}
 
 
 def _seed(*parts: int) -> int:
