@@ -118,8 +118,8 @@ def page(found: pl.DataFrame, minutes: float) -> str:
         "",
         f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}; "
         f"{minutes:.0f} minutes.",
-        "C of death within 30 days, asked on day 5. The way is that from the best single kind to the truth: of",
-        "the fitted ones that with the highest C on the scored patients, or the one that tells most for certain.",
+        "C of death within 30 days, asked on day 5. The way is that from the best single kind to the truth:",
+        "of the fitted ones that with the highest C on the scored patients, or the one that tells most.",
         "",
         "| contestant | mean C | least | most | way from best fitted single | way from best told single |",
         "|---|---:|---:|---:|---:|---:|",
