@@ -571,7 +571,7 @@ def _evaluate(
     import numpy as np
 
     from gnnpatient.cohort.cohort import open_cohort
-    from gnnpatient.cohort.outcomes import Survival
+    from gnnpatient.cohort.outcomes import Survival, Task
     from gnnpatient.model.heads import SurvivalConfig
     from gnnpatient.patient.picture import few_horizons
     from gnnpatient.prognosis.checkpoint import load_predictor
@@ -589,6 +589,8 @@ def _evaluate(
     reach = float(head.times[-1]) if isinstance(head, SurvivalConfig) else None
     if horizons is not None and reach is None:
         raise Refused(f"outcome {name!r} is a diagnosis, which has no horizon to choose; leave it out")
+    if at is not None and isinstance(cohort.outcomes[name], Task):
+        raise Refused(f"outcome {name!r} is asked at its own moments; leave out --landmarks")
     rival = "cox" if curves else "logistic"
     words, left, fitted_too = [], np.arange(len(cohort)), False
     trained = np.isin(cohort.ids, np.array(run.train, str)) if run else np.zeros(len(cohort), bool)
@@ -766,8 +768,10 @@ def compare(
 def predict(
     run: RunPath,
     cohort: CohortPath,
-    at: Annotated[str, typer.Option(help="ask everyone at: 1y,3y")],
     out: Annotated[Path, typer.Option("--out", help="file to write, .csv or .parquet")],
+    at: Annotated[
+        str | None, typer.Option(help="ask everyone at: 1y,3y; a task is asked at its own moments")
+    ] = None,
     horizons: Annotated[
         str | None, typer.Option(help="risk within: 1y,3y,5y; a diagnosis needs none")
     ] = None,
@@ -779,12 +783,13 @@ def predict(
 
     Columns: id landmark outcome cause horizon risk low high; landmark and horizon in days; of a diagnosis the
     cause is the class and the horizon empty; low and high are the model spread, empty with fewer than 5
-    members. In a .csv, text that begins with = + - @ gets an
-    apostrophe before it, so that no spreadsheet runs it.
+    members. In a .csv, text that begins with = + - @ gets an apostrophe before it, so that no spreadsheet
+    runs it.
     """
     import polars as pl
 
     from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.cohort.outcomes import Task
     from gnnpatient.cohort.source import disarmed
     from gnnpatient.files import atomic_file
     from gnnpatient.prognosis.checkpoint import load_predictor
@@ -792,10 +797,17 @@ def predict(
 
     if out.suffix not in (".csv", ".parquet"):
         raise Refused(f"{out}: a table is written as .csv or .parquet")
-    wanted, until = durations(at), durations(horizons) if horizons else []
+    wanted, until = durations(at) if at else None, durations(horizons) if horizons else []
     predictor, opened = load_predictor(run), open_cohort(cohort)
-    X = opened.landmarks(times=wanted)
-    forecasts = predictor.forecast(X)
+    tasks = [name for name in predictor.outcomes if isinstance(opened.outcomes.get(name), Task)]
+    forecasts = {name: predictor.forecast(opened.moments(name))[name] for name in tasks}
+    if others := [name for name in predictor.outcomes if name not in tasks]:
+        if wanted is None:
+            raise Refused(f"risk of {others[0]} as of when? give --at, as in 1y,3y")
+        said = predictor.forecast(opened.landmarks(times=wanted))
+        forecasts |= {name: said[name] for name in others}
+    elif wanted is not None:
+        raise Refused(f"outcome {tasks[0]!r} is asked at its own moments; leave out --at")
     curves = [name for name, f in forecasts.items() if isinstance(f, Forecast)]
     if curves and not until:
         raise Refused(f"risk of {curves[0]} within what time? give --horizons, as in 1y,3y,5y")
@@ -811,7 +823,7 @@ def predict(
     for name, forecast in forecasts.items():
         if gone := int((~forecast.at_risk).sum()):
             why = f"is not at risk of {name!r}" if name in curves else f"has a label of {name!r}, or is gone,"
-            note(f"{gone} of {len(X)} asks left out: the patient {why} then")
+            note(f"{gone} of {len(forecast)} asks left out: the patient {why} then")
     for line in _strangers(predictor.unknown(opened)):
         note(line)
     say(f"{out}: {len(rows)} rows")
@@ -850,8 +862,10 @@ def _meds(rows: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
             place = part / str(outcome) / re.sub(r"[^\w.-]", "_", str(cause))
             place.mkdir(parents=True, exist_ok=True)
             table = table.select("subject_id", "prediction_time", "float_value")
-            file = "label.parquet" if horizon is None else f"{horizon:g}d.parquet"
-            table.sort("subject_id", "prediction_time").write_parquet(place / file)
+            file = place / ("label.parquet" if horizon is None else f"{horizon:g}d.parquet")
+            if file.exists():
+                raise Refused(f"{folder}: {cause!r} of {outcome!r} and another one make the same file name")
+            table.sort("subject_id", "prediction_time").write_parquet(file)
 
 
 def _strangers(unknown: Mapping[str, Sequence[str]]) -> list[str]:
@@ -989,7 +1003,8 @@ def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
     for name, forecast in forecasts.items():
         if isinstance(forecast, DiagnosisForecast):
             if not forecast.at_risk[0]:
-                say(f"{name}: known by this day, or nobody is observed any more, so there is no probability")
+                why = "known by this day, or nobody is observed any more, or no moment of the task"
+                say(f"{name}: {why}, so there is no probability")
                 continue
             each = [(c, _percent(forecast.risk(c), forecast.spread(c))) for c in forecast.classes]
             table(f"{name} [model spread]", ["<class", "probability"], each)

@@ -232,22 +232,45 @@ def test_check_makes_table_1(good, ward):
     assert "Table 1: death" in good("check", ward / "ward.toml", "--table1")
 
 
-@pytest.fixture
-def dated(ward, tmp_path):
-    """The ward with whole numbers as ids and a calendar, packed: the folder, and day 0 of each id."""
+def with_dates(source, folder):
+    """The same tables and spec with whole numbers as ids and a calendar; day 0 of each id."""
     from datetime import datetime, timedelta
 
-    folder = tmp_path / "dated"
     folder.mkdir()
-    for file in ward.glob("*.csv"):
+    for file in source.glob("*.csv"):
         (folder / file.name).write_text(re.sub(r"(?m)^p(\d\d\d),", r"1\1,", file.read_text()))
     head, *rows = (folder / "patients.csv").read_text().splitlines()
     start = {row[:4]: datetime(2021, 1, 1) + timedelta(days=i, hours=i % 24) for i, row in enumerate(rows)}
     rows = [f"{row},{start[row[:4]]:%Y-%m-%dT%H:%M}" for row in rows]
     (folder / "patients.csv").write_text("\n".join((f"{head},start", *rows)) + "\n")
-    spec = (ward / "ward.toml").read_text().replace('key = "pid"', 'key = "pid"\norigin = "start"')
+    spec = (source / "ward.toml").read_text().replace('key = "pid"', 'key = "pid"\norigin = "start"')
     (folder / "ward.toml").write_text(spec)
-    return folder, start
+    return start
+
+
+def meds_labels(folder):
+    """Every table of MEDS labels below a folder: {name: {(subject, seconds): value}}."""
+    import polars as pl
+
+    found = {}
+    for path in folder.rglob("*.parquet"):
+        table = pl.read_parquet(path)
+        assert dict(table.schema) == {
+            "subject_id": pl.Int64,
+            "prediction_time": pl.Datetime("us"),
+            "float_value": pl.Float32,
+        }
+        assert table.equals(table.sort("subject_id", "prediction_time"))
+        rows = {(who, at.timestamp()): value for who, at, value in table.iter_rows()}
+        assert len(rows) == len(table)
+        found[str(path.relative_to(folder))] = rows
+    return found
+
+
+@pytest.fixture
+def dated(ward, tmp_path):
+    """The ward with a calendar: the folder, and day 0 of each id."""
+    return tmp_path / "dated", with_dates(ward, tmp_path / "dated")
 
 
 def test_predict_writes_meds_labels(good, ward, dated, tmp_path):
@@ -257,26 +280,18 @@ def test_predict_writes_meds_labels(good, ward, dated, tmp_path):
     good("pack", folder / "ward.toml", "--out", folder / "cohort")
     ask = ("predict", ward / "run", folder / "cohort", "--at", "1,36h", "--horizons", "4,7.5")
     good(*ask, "--out", tmp_path / "r.parquet", "--meds", tmp_path / "meds")
-    names = {str(path.relative_to(tmp_path / "meds")) for path in (tmp_path / "meds").rglob("*.parquet")}
-    causes = ("discharge", "death")
-    assert names == {f"death/{cause}/{days}d.parquet" for cause in causes for days in ("4", "7.5")}
+    labels, causes = meds_labels(tmp_path / "meds"), ("discharge", "death")
+    assert set(labels) == {f"death/{cause}/{days}d.parquet" for cause in causes for days in ("4", "7.5")}
     risks = pl.read_parquet(tmp_path / "r.parquet")
     for cause in causes:
         for days in (4, 7.5):
-            table = pl.read_parquet(tmp_path / "meds" / "death" / cause / f"{days:g}d.parquet")
-            assert dict(table.schema) == {
-                "subject_id": pl.Int64,
-                "prediction_time": pl.Datetime("us"),
-                "float_value": pl.Float32,
-            }
-            assert table.equals(table.sort("subject_id", "prediction_time")) and len(table) > 80
+            found = labels[f"death/{cause}/{days:g}d.parquet"]
             rows = risks.filter(cause=cause, horizon=days)
             expected = {
                 (int(row["id"]), start[row["id"]].timestamp() + row["landmark"] * 86_400): row["risk"]
                 for row in rows.iter_rows(named=True)
             }
-            found = {(who, at.timestamp()): value for who, at, value in table.iter_rows()}
-            assert found == pytest.approx(expected, abs=1e-6)
+            assert len(found) > 80 and found == pytest.approx(expected, abs=1e-6)
 
 
 def test_predict_refuses_meds_labels_without_dates_or_whole_numbers(refused, good, ward, dated, tmp_path):
@@ -631,6 +646,34 @@ def test_predict_and_ask_a_diagnosis(sick, good, refused, tmp_path):
     assert "icu [model spread]" in text and f"{found['icu']['probability']['yes'] * 100:.0f} %" in text
 
 
+def test_predict_writes_meds_labels_of_a_diagnosis(sick, good, refused, tmp_path):
+    """A file a class; who has a label by then, or is gone, is in none."""
+    import polars as pl
+
+    from gnnpatient.cli import _meds
+    from gnnpatient.cohort.cohort import open_cohort
+
+    source, folder = sick[0], tmp_path / "dated"
+    start = with_dates(source, folder)
+    good("pack", folder / "ward.toml", "--out", folder / "cohort")
+    ask = ("predict", source / "run", folder / "cohort", "--at", "1", "--horizons", "5")
+    good(*ask, "--out", tmp_path / "r.parquet", "--meds", tmp_path / "meds")
+    labels, rows = meds_labels(tmp_path / "meds"), pl.read_parquet(tmp_path / "r.parquet")
+    curves = {f"death/{cause}/5d.parquet" for cause in ("discharge", "death")}
+    assert set(labels) == curves | {"icu/no/label.parquet", "icu/yes/label.parquet"}
+    for name in ("no", "yes"):
+        wanted = rows.filter(outcome="icu", cause=name)
+        key = [(int(who), start[who].timestamp() + 86_400) for who in wanted["id"]]
+        expected = dict(zip(key, wanted["risk"], strict=True))
+        assert len(key) > 40 and labels[f"icu/{name}/label.parquet"] == pytest.approx(expected, abs=1e-6)
+    from gnnpatient import Refused
+
+    two = rows.filter(outcome="icu").with_columns(pl.col("cause").replace({"no": "a/b", "yes": "a b"}))
+    with pytest.raises(Refused, match="make the same file name"):
+        _meds(two, open_cohort(folder / "cohort"), tmp_path / "two")
+    assert not (tmp_path / "two").exists()
+
+
 def test_a_model_of_a_diagnosis_alone(sick, good, tmp_path):
     folder, _ = sick
     run = tmp_path / "run"
@@ -643,6 +686,173 @@ def test_a_model_of_a_diagnosis_alone(sick, good, tmp_path):
     found = good("ask", run, folder / "cohort", "--patient", rows[0]["id"], "--json")["outcomes"]["icu"]
     assert found["low"] is found["high"] is None
     assert {row["model"] for row in good("evaluate", run, folder / "cohort", "--json")["rows"]} > {"logistic"}
+
+
+# ---- a task, asked at moments of its own
+
+
+TASK = """
+predicates:
+  admit: { code: ADMIT }
+  leave: { code: LEAVE }
+  death: { code: MEDS_DEATH }
+  leave_or_death: { expr: "or(leave, death)" }
+trigger: admit
+windows:
+  input:
+    start: null
+    end: trigger + 24h
+    start_inclusive: true
+    end_inclusive: true
+    index_timestamp: end
+  target:
+    start: input.end
+    end: start -> leave_or_death
+    start_inclusive: false
+    end_inclusive: true
+    label: death
+"""
+YES = {"no": False, "yes": True}
+STAYS = """
+cohort = "stays"
+format = "meds"
+[patient]
+origin = { code = "ADMIT", pick = "first" }
+[nodes.lab]
+where = { code = "LAB//*" }
+[nodes.drug]
+where = { code = "DRUG//*" }
+[outcomes.mortality]
+kind = "diagnosis"
+task = "mortality.yaml"
+[outcomes.death]
+kind = "survival"
+causes = { death = { where = { code = "MEDS_DEATH" } } }
+exit = { code = "*", pick = "last" }
+"""
+
+
+@pytest.fixture(scope="session")
+def stays(tmp_path_factory):
+    """Sixty patients with a stay or two, packed and fitted on the task alone; when each is asked."""
+    from datetime import datetime, timedelta
+
+    import polars as pl
+
+    from gnnpatient.cli import run
+
+    folder, rng, rows, moments = tmp_path_factory.mktemp("stays"), np.random.default_rng(0), [], []
+    for who in range(1, 61):
+        at = datetime(2020, 1, 1, 8) + timedelta(days=who)
+        for stay in range(1 + who % 2):
+            dies = stay == who % 2 and who % 3 == 0
+            rows.append((who, at, "ADMIT", None))
+            for hours, code in ((3, "LAB//crp"), (20, "LAB//crp"), (30, "LAB//crp"), (5, "DRUG//a")):
+                rows.append((who, at + timedelta(hours=hours), code, 2.0 * dies + rng.normal()))
+            moments.append((who, at + timedelta(hours=24), dies))
+            rows.append((who, at + timedelta(days=4), "MEDS_DEATH" if dies else "LEAVE", None))
+            at += timedelta(days=30)
+    (folder / "data").mkdir()
+    schema = {
+        "subject_id": pl.Int64,
+        "time": pl.Datetime("us"),
+        "code": pl.String,
+        "numeric_value": pl.Float32,
+    }
+    pl.DataFrame(rows, schema, orient="row").write_parquet(folder / "data" / "0.parquet")
+    (folder / "mortality.yaml").write_text(TASK)
+    (folder / "stays.toml").write_text(STAYS)
+    (folder / "fit.toml").write_text(CONFIG)
+    words = [str(folder / name) for name in ("stays.toml", "cohort", "run", "fit.toml")]
+    assert run(["pack", words[0], "--out", words[1]]) == 0
+    assert run(["fit", words[1], "--out", words[2], "--config", words[3], "--outcome", "mortality"]) == 0
+    return folder, moments
+
+
+def test_check_and_info_count_the_moments_of_a_task(stays, good):
+    folder, moments = stays
+    flow = good("check", folder / "stays.toml", "--json")["flow"]
+    steps = {step["step"]: step["n"] for step in flow if step["outcome"] == "mortality"}
+    assert steps["moments"] == len(moments) == 90 and steps["patients with a moment of the task"] == 60
+    assert steps["label: yes"] == sum(dies for *_, dies in moments) == 20
+    found = good("info", folder / "run", "--json")
+    assert found["outcomes"]["mortality"] == {"classes": ["no", "yes"]}
+    split = json.loads((folder / "run" / "split.json").read_text())
+    train = [(who, dies) for who, _, dies in moments if str(who) in split["train"]]
+    patients = {name: len({who for who, dies in train if dies == is_yes}) for name, is_yes in YES.items()}
+    assert found["fitted_on"]["events"]["mortality"] == patients and found["fitted_on"]["asks"] == len(train)
+
+
+def test_evaluate_scores_a_task_at_its_moments(stays, good, refused):
+    folder, moments = stays
+    ask = ("evaluate", folder / "run", folder / "cohort")
+    found = good(*ask, "--json")
+    split = json.loads((folder / "run" / "split.json").read_text())
+    held = {who: dies for who, _, dies in moments if str(who) in split["test"]}
+    assert found["held_out"] == found["patients"] == len(held) == 12
+    assert {row["landmark"] for row in found["rows"]} == {row["horizon"] for row in found["rows"]} == {None}
+    assert {row["model"] for row in found["rows"]} == {"gnn", "logistic", "null", "gnn-logistic"}
+    assert "mortality: yes" in good(*ask)
+    assert "asked at its own moments; leave out --landmarks" in refused(*ask, "--landmarks", "1")
+
+
+def test_predict_answers_a_task_at_its_moments(stays, good, refused, tmp_path):
+    import polars as pl
+
+    from gnnpatient import load_predictor, open_cohort
+
+    folder, moments = stays
+    ask = ("predict", folder / "run", folder / "cohort", "--out", tmp_path / "r.parquet")
+    assert "asked at its own moments; leave out --at" in refused(*ask, "--at", "1")
+    good(*ask, "--meds", tmp_path / "meds")
+    labels, rows = meds_labels(tmp_path / "meds"), pl.read_parquet(tmp_path / "r.parquet")
+    assert set(labels) == {"mortality/no/label.parquet", "mortality/yes/label.parquet"}
+    for name in ("no", "yes"):
+        assert set(labels[f"mortality/{name}/label.parquet"]) == {
+            (who, at.timestamp()) for who, at, _ in moments
+        }
+    yes = rows.filter(cause="yes")
+    said = load_predictor(folder / "run").forecast(open_cohort(folder / "cohort").moments("mortality"))
+    np.testing.assert_allclose(yes["risk"], said["mortality"].risk(), atol=1e-6)
+    assert set(yes["landmark"]) == {1.0, 31.0} and len(rows) == 2 * len(moments)
+
+
+def test_ask_a_task(stays, good):
+    folder, _ = stays
+    words = ("ask", folder / "run", folder / "cohort", "--patient", "1")
+    found = good(*words, "--json")  # the last of its moments
+    assert found["at"] == 31 and found["at_risk"] and found["known"] == {"lab": 5, "drug": 2}
+    assert sum(found["outcomes"]["mortality"]["probability"].values()) == pytest.approx(1)
+    other = good(*words, "--at", "2", "--json")
+    assert not other["at_risk"] and other["outcomes"] == {}
+    assert "no moment of the task" in good(*words, "--at", "2")
+
+
+def test_a_task_beside_survival(stays, good, refused, tmp_path):
+    """Each is asked where it can be: the task at its moments, survival on the days that are named."""
+    folder, moments = stays
+    few = ("--config", folder / "fit.toml", "--members", "1", "--epochs", "1", "--landmarks", "0,2")
+    good("fit", folder / "cohort", "--out", tmp_path / "run", *few)
+    words = ("predict", tmp_path / "run", folder / "cohort", "--horizons", "3", "--out", tmp_path / "r.csv")
+    assert "risk of death as of when? give --at" in refused(*words)
+    good(*words, "--at", "2")
+    with open(tmp_path / "r.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    task = [row for row in rows if row["outcome"] == "mortality"]
+    assert len(task) == 2 * len(moments) and {float(row["landmark"]) for row in task} == {1, 31}
+    death = [row for row in rows if row["outcome"] == "death"]
+    assert len(death) == 60 and {float(row["landmark"]) for row in death} == {2}
+
+
+def test_compare_for_a_task(stays, good, monkeypatch):
+    from gnnpatient.study import fusion
+
+    compare, few = fusion.compare, {"models": ["early"], "folds": 2, "inner": 2, "channels": 8, "n": 10}
+    monkeypatch.setattr(fusion, "compare", lambda *given, **how: compare(*given, **{**how, **few}))
+    words = ("compare", stays[0] / "cohort", "--outcome", "mortality", "--members", 1, "--epochs", 1)
+    found = good(*words, "--json")
+    assert set(found["modalities"]) == {"lab", "drug"} and found["patients"] == 60
+    assert {row["landmark"] for row in found["rows"]} == {None}
 
 
 # ---- bad input

@@ -255,10 +255,9 @@ def _drifting(change: Float[Tensor, "pair axis"], gap: Float[Tensor, " pair"]) -
     rank = rank - rank.mean()
     square = change.T @ change / len(change)
     slope = (change * rank[:, None]).T @ change / rank.square().sum().clamp(min=1e-9)
-    floor = 1e-6 * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype, device=square.device)
-    lower = torch.linalg.cholesky(square + floor)
-    white = torch.linalg.solve_triangular(lower, torch.eye(len(square)).to(square), upper=False)
-    return _turned(white.T @ torch.linalg.eigh(white @ slope @ white.T)[1].flip(1))
+    value, axes = torch.linalg.eigh(square)
+    white = axes * torch.where(value > 1e-4 * value.max(), value.clamp(min=1e-30).rsqrt(), 0.0)
+    return _turned(white @ torch.linalg.eigh(white.T @ slope @ white)[1].flip(1))
 
 
 def _turned(axes: Float[Tensor, "feature axis"]) -> Float[Tensor, "feature axis"]:
@@ -273,8 +272,8 @@ def _principal(vector: Float[Tensor, "node feature"], size: int) -> tuple[Tensor
     mean, std = x.mean(0), x.std(0, correction=0)
     x = (x - mean) / std.clamp(min=1e-9 + 1e-6 * mean.abs())
     _, value, axes = torch.linalg.svd(x, full_matrices=False)
-    spread = value[:size] / len(x) ** 0.5
-    weight = axes[:size].T / spread.clamp(min=1e-3 * float(spread[0]) + 1e-9)
+    spread = value[:size] / len(x) ** 0.5  # along an axis of which no training vector says anything, nothing
+    weight = axes[:size].T * torch.where(spread > 1e-3 * spread[0] + 1e-9, 1 / spread.clamp(min=1e-9), 0.0)
     found = torch.zeros(vector.shape[1], size, dtype=torch.float64, device=vector.device)
     found[:, : weight.shape[1]] = weight / std.clamp(min=1e-9 + 1e-6 * mean.abs())[:, None]
     return mean, _turned(found)

@@ -73,8 +73,8 @@ HeadConfig = SurvivalConfig | DiagnosisConfig
 
 
 def head_config(data: Mapping[str, Any]) -> HeadConfig:
-    """What `to_dict` wrote. Models of before there was a diagnosis do not say their kind: survival."""
-    if data.get("kind", "survival") == "diagnosis":
+    """What `to_dict` wrote."""
+    if data["kind"] == "diagnosis":
         return DiagnosisConfig(classes=tuple(data["classes"]))
     return SurvivalConfig(causes=tuple(data["causes"]), times=tuple(data["times"]))
 

@@ -22,7 +22,7 @@ from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.card import card
 from gnnpatient.prognosis.forecast import Predictor
 
-FORMAT = 1
+FORMAT = 2
 HEADER_LIMIT = 16 * 2**20  # bytes; a header larger than this is an attack or an accident
 
 
@@ -36,17 +36,25 @@ class ScaleConfig(Closed):
     log: list[bool]
 
 
+class AxesConfig(Closed):
+    columns: int = Field(ge=1)
+    kept: int = Field(ge=1)
+    lasting: int = Field(ge=0)
+    drifting: int = Field(ge=0)
+
+
 class VocabularyConfig(Closed):
     codes: dict[str, list[str]]
     numbers: list[str]
     levels: dict[str, list[str]]
     values: dict[str, ScaleConfig]
     times: dict[str, ScaleConfig]
-    vectors: dict[str, list[int]]
+    vectors: dict[str, AxesConfig]
+    running: list[str]
 
 
 class SurvivalHeadConfig(Closed):
-    kind: Literal["survival"] = "survival"  # not said by a model of before there were others
+    kind: Literal["survival"]
     causes: list[str]
     times: list[float]
 
@@ -185,11 +193,17 @@ def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
 
 
 def _module(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PatientGNN:
-    """A member. The two numbers that could make it large are first seen to be those of its tensors."""
+    """A member. The numbers that could make it large are first seen to be those of its tensors."""
     if not config["config"]["num_layers"] <= len(tensors):
         raise ValueError("num_layers")
-    if not any(config["config"]["channels"] in tensor.shape for tensor in tensors.values()):
+    sizes = {size for tensor in tensors.values() for size in tensor.shape}
+    if config["config"]["channels"] not in sizes:
         raise ValueError("channels")
+    for kind, axes in config["vocabulary"]["vectors"].items():
+        if not (
+            {axes["columns"], axes["kept"], axes["drifting"]} <= sizes and axes["lasting"] <= axes["kept"]
+        ):
+            raise ValueError(f"vectors of {kind!r}")
     with torch.random.fork_rng():
         module = PatientGNN.from_dict(config)
     module.load_state_dict(tensors)

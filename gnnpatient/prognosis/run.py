@@ -205,14 +205,15 @@ def draw_asks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, Any]) -> 
 def scored_asks(cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequence[float]) -> Landmarks:
     """The asks at which these patients (positions) are scored: at risk on these days, with a known label.
 
-    Of an outcome that is asked at moments of its own, those, whatever the days.
+    Days that fall on one second count once. Of an outcome with moments of its own, those, whatever the days.
     """
     truth = cohort.outcomes[outcome]
     if isinstance(truth, Task):
         asks = cohort.moments(outcome)
         asks = asks[np.isin(asks.patient, patients)].followed(outcome)
     else:
-        asks = cohort.landmarks(patients, days).followed(outcome)
+        moments = np.unique(np.round(np.asarray(days, np.float64) * DAY)) / DAY
+        asks = cohort.landmarks(patients, moments).followed(outcome)
     return asks if isinstance(truth, Survival) else asks[asks.outcome(outcome)["label"] >= 0]
 
 

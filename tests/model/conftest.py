@@ -20,9 +20,12 @@ def _pairs(owner: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def make_graphs(
-    seed: int, asks: int = 6, empty: tuple[str, ...] = (), nobody: tuple[int, ...] = (1,)
+    seed: int, asks: int = 6, empty: tuple[str, ...] = (), nobody: tuple[int, ...] = (1,), pictures: int = 0
 ) -> Graphs:
-    """`empty` kinds have no rows; the asks of `nobody` have neither timepoints nor events."""
+    """`empty` kinds have no rows; the asks of `nobody` have neither timepoints nor events.
+
+    pictures: columns of the vectors of "image.ct"; with any, its days are multiples of 100, so as to tie.
+    """
     draw = torch.Generator().manual_seed(seed)
     size = torch.randint(1, 5, (asks,), generator=draw)
     size[[a for a in nobody if a < asks]] = 0
@@ -40,16 +43,18 @@ def make_graphs(
         value = torch.exp(torch.randn(n, generator=draw))
         value[torch.rand(n, generator=draw) < 0.2] = torch.nan
         own = owner[timepoint]
+        age = 400 * torch.rand(n, generator=draw)
+        columns = pictures if kind == "image.ct" else 0
         nodes[kind] = Nodes(
             ptr=_ptr(own, asks),
             code=torch.randint(0, len(names), (n,), generator=draw),
             value=value,
-            age=400 * torch.rand(n, generator=draw),
+            age=100 * (age / 100).floor() if columns else age,
             owner=own,
             timepoint=timepoint,
             open=torch.arange(n) % 3 == 0,
             row=torch.full((n,), -1),
-            vector=torch.zeros(n, 0),
+            vector=torch.randn(n, columns, generator=draw),
         )
         at = torch.stack([torch.arange(n), timepoint])
         edges |= _both(kind, "at", "timepoint", at)

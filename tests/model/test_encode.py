@@ -98,10 +98,37 @@ def test_kinds_may_lack_or_abound(graphs):
         statics=replace(graphs.statics, number=graphs.statics.number[:, :0]),
     )
     assert encode(fewer)["lab"].shape == (0, 8)
-    assert encode.last_observation(fewer).shape == (len(graphs), encode.features)
+    assert encode.last_observation(fewer).shape == (len(graphs), sum(encode.groups))
     small = Encode(fit_vocabulary(fewer), 8)
     assert list(small(graphs)) == ["image.ct", "drug", "timepoint", "patient"]
-    assert small.last_observation(graphs).shape == (len(graphs), small.features)
+    assert small.last_observation(graphs).shape == (len(graphs), sum(small.groups))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_running_equals_a_slow_answer(make_graphs, seed):
+    """Of codes that the model knows, in its own order; of another cohort's graphs too."""
+    graphs = make_graphs(seed)
+    encode = Encode(fit_vocabulary(graphs), 8)
+    assert encode.vocabulary.running == tuple(k for k in graphs.codes if graphs[k].open.any()) != ()
+    renamed = replace(graphs, codes={**graphs.codes, "lab": ("other", "inr", "new", "bili")})
+    for one in (graphs, renamed):
+        parts = encode.last_observation(one).split(encode.groups, 1)
+        for kind, part in zip(encode.vocabulary.codes, parts, strict=False):
+            known, nodes = encode.vocabulary.codes[kind][1:], one[kind]
+            expected = torch.zeros(len(one), len(known))
+            for owner, code, running in zip(nodes.owner, nodes.code, nodes.open, strict=True):
+                if running and (name := one.codes[kind][code]) in known:
+                    expected[owner, known.index(name)] = 1
+            assert torch.equal(part[:, 2 * len(known) :], expected), kind
+
+
+def test_of_kinds_without_intervals_nothing_is_said_to_run(graphs):
+    lab = replace(graphs["lab"], open=torch.zeros(len(graphs["lab"]), dtype=torch.bool))
+    shut = replace(graphs, nodes={**graphs.nodes, "lab": lab})
+    encode, other = Encode(fit_vocabulary(shut), 8), Encode(fit_vocabulary(graphs), 8)
+    assert "lab" in other.vocabulary.running and "lab" not in encode.vocabulary.running
+    assert other.groups[0] == encode.groups[0] + 3 and other.groups[1:] == encode.groups[1:]
+    assert torch.equal(encode.last_observation(graphs), encode.last_observation(shut))
 
 
 def test_missing_is_not_zero(graphs):

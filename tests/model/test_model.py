@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gnnpatient.errors import Refused
-from gnnpatient.model.encode import fit_vocabulary
+from gnnpatient.model.encode import fit_bases, fit_vocabulary
 from gnnpatient.model.heads import SurvivalConfig
 from gnnpatient.model.model import ModelConfig, PatientGNN
 
@@ -17,7 +17,9 @@ HEADS = {
 
 def make_model(graphs, **choices):
     torch.manual_seed(0)
-    model = PatientGNN(ModelConfig(channels=8, **choices), fit_vocabulary(graphs), tuple(graphs.edges), HEADS)
+    vocabulary = fit_vocabulary(graphs)
+    model = PatientGNN(ModelConfig(channels=8, **choices), vocabulary, tuple(graphs.edges), HEADS)
+    model.encode.start(fit_bases(graphs, vocabulary))
     with torch.no_grad():  # as if trained: nothing at its neutral start
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -26,8 +28,9 @@ def make_model(graphs, **choices):
 
 @pytest.mark.parametrize("conv", ["sage", "gatv2", "hgt", "transformer"])
 def test_alone_or_together(make_graphs, one, conv):
-    graphs = make_graphs(5, asks=8, nobody=(2,))
+    graphs = make_graphs(5, asks=8, nobody=(2,), pictures=5)
     model = make_model(graphs, conv=conv)
+    assert set(model.vocabulary.vectors) == {"image.ct"} and model.vocabulary.running
     together = model(graphs)
     for ask in range(len(graphs)):
         for name, log_hazard in model(one(graphs, ask)).items():
@@ -104,7 +107,7 @@ def test_start_is_the_answer_before_training(graphs):
 
 def test_without_the_linear_path(graphs):
     model = make_model(graphs, linear=False)
-    assert model.head("death").linear is None
+    assert model.head("death").shift is None
     assert model(graphs)["death"].isfinite().all()
 
 

@@ -55,14 +55,6 @@ def test_the_same_bits_come_back(model, saved, test, cohort, tmp_path):
         model.save_pretrained(saved)
 
 
-def test_a_model_of_before_there_was_a_diagnosis_is_survival(copied, model, test):
-    config = json.loads((copied / "config.json").read_text())
-    assert config["model"]["heads"]["death"].pop("kind") == "survival"
-    (copied / "config.json").write_text(json.dumps(config))
-    for loaded in (load_predictor(copied), PrognosisModel.from_pretrained(copied)):
-        assert np.array_equal(loaded.forecast(test)["death"].members, model.forecast(test)["death"].members)
-
-
 def test_a_head_of_another_kind_is_refused(copied):
     config = json.loads((copied / "config.json").read_text())
     for head in (
@@ -70,6 +62,7 @@ def test_a_head_of_another_kind_is_refused(copied):
         {"kind": "survival", "classes": ["a", "b"]},
         {"kind": "guess", "classes": ["a", "b"]},
         {"classes": ["a", "b"]},
+        {"causes": ["a"], "times": [1.0]},
     ):
         config["model"]["heads"]["death"] = head
         (copied / "config.json").write_text(json.dumps(config))
@@ -205,11 +198,11 @@ def test_the_corpus_of_broken_models(faults_dir, copied, tmp_path):
 def test_configs_that_are_not_ours(copied):
     config = copied / "config.json"
     whole = config.read_text()
-    for text in ("", "{", "[]", "null", "1", "{}", '"x"', '{"format": 1}', "[" * 100_000, "\udc80"):
+    for text in ("", "{", "[]", "null", "1", "{}", '"x"', '{"format": 2}', "[" * 100_000, "\udc80"):
         config.write_text(text, errors="surrogateescape")
         refused(copied, "not the config of a gnnpatient model")
-    config.write_text(whole.replace('"format": 1', '"format": 99'))
-    refused(copied, "format 99, this version reads 1")
+    config.write_text(whole.replace('"format": 2', '"format": 99'))
+    refused(copied, "format 99, this version reads 2")
     config.write_text(whole.replace('"channels": 8', '"channels": 9'))
     refused(copied, "do not fit together")
     config.write_text(whole.replace('"channels": 8', '"chanels": 8'))

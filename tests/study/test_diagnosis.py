@@ -396,6 +396,45 @@ def test_missing_curve_and_pattern_of_a_diagnosis(helped):
     assert [row["metric"] for row in pattern_only(helped)] == ["auc", "scaled_brier"]
 
 
+READ = """
+[nodes.report]
+table = "reports.csv"
+time = "day"
+code = "code"
+value = "value"
+[outcomes.read]
+kind = "diagnosis"
+table = "patients.csv"
+column = "icu"
+classes = { N = "no", Y = "yes" }
+when = "same"
+inputs = ["lab", "vital"]
+"""
+
+
+def test_what_is_read_now_is_compared_on_its_inputs_alone(tmp_path):
+    """A report says the label itself, and is no input: no contestant sees it."""
+    from gnnpatient import read_cohort
+
+    made(tmp_path, lab=1.3, vital=1.3)
+    patients = pl.read_csv(tmp_path / "patients.csv")
+    said = (patients["icu"] == "Y").cast(int)
+    reports = patients.select("pid", day=pl.lit(0.0), code=pl.lit("icu"), value=said)
+    reports.write_csv(tmp_path / "reports.csv")
+    (tmp_path / "made.toml").write_text(TOML + READ)
+    cohort = read_cohort(tmp_path / "made.toml", tmp_path)
+    found = judged(cohort, "read", models=["clockwork"], landmarks=None)
+    assert found.modalities == {"lab": ("lab",), "vital": ("vital",)}
+    assert {"graph", "only lab", "only vital", "clockwork"} < set(found.scored.risks)
+    for fitted, X in found.parts:
+        seen = [one.cohort for one in fitted.values() if hasattr(one, "cohort")]
+        assert len(seen) == 5 and all(not len(one.events["report"]) for one in seen)
+        assert len(np.unique(np.stack([X.patient, X.at]), axis=1).T) == len(X), "every ask once"
+    assert found.patients == (cohort.outcomes["read"].label >= 0).sum()
+    assert found.primary["verdict"] == "helps" and found.value("graph", "auc")["value"] < 0.99
+    assert abs(found.value("clockwork", "auc")["value"] - 0.5) < 0.15
+
+
 def test_refusals(cohort):
     from gnnpatient import Refused
 
