@@ -204,6 +204,7 @@ def check(
     """Read a cohort's tables and say what is used, what is refused and why, and what looks wrong."""
     from gnnpatient.study import describe
     from gnnpatient.study.leaks import leaks as canary
+    from gnnpatient.study.leaks import looked
 
     cohort = tables_of(spec, data, quarantine=quarantine, embed=False)
     alike = describe.duplicates(cohort)
@@ -224,12 +225,12 @@ def check(
         "flow": cohort.flow(),
         "flags": flags,
         "leaks": [vars(leak) for leak in canary(cohort)] if leaks else [],
+        "looked": [vars(look) for look in looked(cohort)] if leaks else [],
         "distributions": spread,
         "sample_size": describe.sample_size(cohort),
     }
     if table1:
-        names = [name for name, outcome in cohort.outcomes.items() if outcome.kind == "survival"]
-        found["table1"] = {name: _cells(describe.table1(cohort, name)) for name in names}
+        found["table1"] = {name: _cells(describe.table1(cohort, name)) for name in describe.grouped(cohort)}
     if json:
         return answer(found)
     rows = []
@@ -255,6 +256,9 @@ def check(
         say(f"leak: {leak['message']}")
     if leaks and not found["leaks"]:
         say("leaks: none found")
+    for look in found["looked"]:
+        what = f"{look['outcome']}, {look['cause']}" if look["cause"] else look["outcome"]
+        say(f"leaks: {'' if look['done'] else 'not '}looked at {what}: {look['how']}")
     if quarantine is not None:
         say(f"{quarantine}: the refused rows (they hold patients)")
 
@@ -319,13 +323,11 @@ def info(
 
 
 def _short(value: Any) -> str:
-    return (
-        ", ".join(map(_short, value)) or "-"
-        if isinstance(value, list)
-        else "-"
-        if value is None
-        else str(value)
-    )
+    if isinstance(value, Mapping):
+        return "(" + ", ".join(f"{name} {_short(one)}" for name, one in value.items()) + ")"
+    if isinstance(value, list):
+        return ", ".join(map(_short, value)) or "-"
+    return "-" if value is None else str(value)
 
 
 def _load(file: Path, need: Iterable[str]) -> dict[str, Any]:
@@ -342,6 +344,7 @@ def _about_cohort(folder: Path) -> dict[str, Any]:
         folder / "manifest.json", ("spec", "spec_hash", "schema", "patients", "rows", "codes", "flow")
     )
     events: dict[str, dict[str, int]] = {}
+    came = ("event", "censored", "label", "with ")  # steps that say what came of patients
     for step in manifest["flow"]:
         events.setdefault(step["outcome"], {})[step["step"]] = step["n"]
     return {
@@ -353,9 +356,7 @@ def _about_cohort(folder: Path) -> dict[str, Any]:
         "rows": manifest["rows"],
         "codes": {kind: len(names) - 1 for kind, names in manifest["codes"].items() if kind != "timepoint"},
         "outcomes": {
-            name: {
-                k.removeprefix("event: "): n for k, n in steps.items() if k.startswith(("event", "censored"))
-            }
+            name: {k.partition(": ")[2] or k: n for k, n in steps.items() if k.startswith(came)}
             for name, steps in events.items()
         },
     }

@@ -232,6 +232,12 @@ def test_check_makes_table_1(good, ward):
     assert "Table 1: death" in good("check", ward / "ward.toml", "--table1")
 
 
+def test_check_makes_table_1_of_a_diagnosis(good, sick):
+    pytest.importorskip("tableone")
+    found = good("check", sick[0] / "ward.toml", "--json", "--table1")["table1"]
+    assert found.keys() == {"death", "icu"} and found["icu"][0][-2:] == ["no", "yes"]
+
+
 def with_dates(source, folder):
     """The same tables and spec with whole numbers as ids and a calendar; day 0 of each id."""
     from datetime import datetime, timedelta
@@ -597,6 +603,29 @@ def test_fit_takes_survival_and_diagnosis_and_says_what_it_leaves(sick, good, re
     line = refused("fit", folder / "cohort", "--out", tmp_path / "new", "--outcome", "lactate")
     assert "'lactate' is a progression" in line and "death, icu" in line
     assert not (tmp_path / "new").exists()
+
+
+def test_a_diagnosis_is_looked_at_before_it_is_fitted(sick, good):
+    folder, _ = sick
+    with open(folder / "patients.csv", newline="") as file:
+        label = [row["icu"] for row in csv.DictReader(file)]
+    counts = {"no": label.count("N"), "yes": label.count("Y")}
+    found = good("info", folder / "cohort", "--json")["outcomes"]
+    assert found["icu"] == counts and found["death"]["death"] >= counts["yes"]
+    assert found["lactate"].keys() == {"with a value", "with two or more"}
+    assert f"icu (no {counts['no']}, yes {counts['yes']})" in good("info", folder / "cohort")
+    found = good("check", folder / "ward.toml", "--json", "--leaks")
+    assert found["leaks"] == []
+    assert [(look["outcome"], look["cause"], look["done"]) for look in found["looked"]] == [
+        ("death", "discharge", True),
+        ("death", "death", True),
+        ("icu", "yes", True),
+        ("lactate", "", False),
+    ]
+    said = good("check", folder / "ward.toml", "--leaks")
+    assert "leaks: none found\n" in said and "sample size: icu, yes: " in said
+    assert "leaks: looked at icu, yes: at entry, at the last moment\n" in said
+    assert "leaks: not looked at lactate: neither an event nor classes\n" in said
 
 
 def test_evaluate_a_diagnosis(sick, good, refused):
@@ -1092,8 +1121,14 @@ def test_demo_twice(good, tmp_path):
 
 @pytest.mark.slow
 def test_compare(good, refused, ward, monkeypatch):
+    from functools import partial
+
     from gnnpatient.study import fusion
 
+    few = partial(
+        fusion.compare, models=["clockwork"], inner=2
+    )  # all contestants: tests/study/test_fusion.py
+    monkeypatch.setattr(fusion, "compare", few)
     words = ["compare", ward / "cohort", "--outcome", "death", "--members", 1, "--epochs", 1]
     once, made = fusion.run_compare, []
 

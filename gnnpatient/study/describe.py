@@ -13,7 +13,7 @@ import polars as pl
 
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.cohort.outcomes import Survival
+from gnnpatient.cohort.outcomes import Diagnosis, Survival
 from gnnpatient.cohort.spec import DAY, NEVER
 from gnnpatient.errors import Refused
 
@@ -241,9 +241,10 @@ def _beside(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray]:
     given += [cohort.category[:, i] >= 0 for i in range(cohort.category.shape[1])]
     columns["entry"] = cohort.entry
     given.append(np.ones(len(cohort), bool))
-    for name, truth in _survival(cohort).items():
-        columns |= {f"time {name}": truth.time, f"event {name}": truth.event}
-        given += [truth.time != NEVER] * 2
+    for name, truth in grouped(cohort).items():
+        if isinstance(truth, Survival):
+            columns |= {f"time {name}": truth.time, f"event {name}": truth.event}
+            given += [truth.time != NEVER] * 2
     chance = np.zeros(len(cohort))
     for column, there in zip(columns.values(), given, strict=True):
         _, level, count = np.unique(column, return_inverse=True, return_counts=True)
@@ -259,13 +260,14 @@ EXPLAINED = 0.15  # of the R2 that could be had at most, where nothing better is
 
 
 def sample_size(cohort: Cohort) -> list[dict[str, Any]]:
-    """Is the cohort large enough for a new model? One row a survival outcome and cause.
+    """Is the cohort large enough for a new model? One row a survival outcome and cause, or a diagnosis.
 
-    patients at risk at entry; events; parameters: statics and codes, one each, so at the least;
-    events_per_parameter; follow_up: its mean in days; criteria: patients that each of the three asks for
-    (Riley et al. 2019, Stat Med 38:1276-1296), with an R2 of .15 of the highest possible, as they advise
-    where no earlier model says better; needed: the largest; enough; sentence. Other causes count as censored.
-    None where there is no event.
+    patients at risk at entry, of a diagnosis those whose label is known; events, or those who have it;
+    parameters: statics and codes, one each, so at the least; events_per_parameter; follow_up: its mean in
+    days; criteria: patients that each of the three asks for (Riley et al. 2019, Stat Med 38:1276-1296), with
+    an R2 of .15 of the highest possible, as they advise where no earlier model says better; needed: the
+    largest; enough; sentence. Other causes count as censored. None where there is no event, and of follow_up
+    where a label is at stake. No row of a diagnosis with more classes, or one asked at moments of its own.
 
     The criteria are meant for regression without penalty; a model that shrinks or pools needs less, one that
     looks for interactions more.
@@ -274,11 +276,15 @@ def sample_size(cohort: Cohort) -> list[dict[str, Any]]:
     for kind, e in cohort.events.items():
         parameters += 0 if kind == "timepoint" else len(np.unique(e.code))
     rows = []
-    for name, truth in _survival(cohort).items():
-        free = (truth.time != NEVER) & (truth.time > cohort.entry)
-        patients, length = int(free.sum()), truth.time[free] - cohort.entry[free]
-        for k, cause in enumerate(truth.causes, start=1):
-            events = int((truth.event[free] == k).sum())
+    for name, truth in grouped(cohort).items():
+        who, group, groups = _at_risk(cohort, truth)
+        if isinstance(truth, Diagnosis) and len(groups) > 2:
+            continue
+        follow_up = None
+        if isinstance(truth, Survival) and len(who):
+            follow_up = float((truth.time[who] - cohort.entry[who]).mean() / DAY)
+        for k, cause in enumerate(groups[1:], start=1):
+            events, patients = int((group == k).sum()), len(who)
             row: dict[str, Any] = {
                 "outcome": name,
                 "cause": cause,
@@ -286,14 +292,17 @@ def sample_size(cohort: Cohort) -> list[dict[str, Any]]:
                 "events": events,
                 "parameters": parameters,
                 "events_per_parameter": events / parameters if parameters else None,
-                "follow_up": float(length.mean() / DAY) if patients else None,
+                "follow_up": follow_up,
                 "criteria": None,
                 "needed": None,
                 "enough": False,
                 "sentence": f"{name}, {cause}: no events, so nothing can be learned of it.",
             }
-            if events:
-                asked = riley(events / patients, parameters)
+            if isinstance(truth, Diagnosis) and events == patients > 0:
+                row["sentence"] = f"{name}, {cause}: all have it, so nothing can be learned of it."
+            elif events:
+                needs = riley if isinstance(truth, Survival) else riley_binary
+                asked = needs(events / patients, parameters)
                 needed = max(asked.values())
                 row |= {"criteria": asked, "needed": needed, "enough": patients >= needed}
                 row["sentence"] = (
@@ -318,22 +327,49 @@ def riley(events: float, parameters: int, r2: float | None = None) -> dict[str, 
     >>> riley(0.065 * 2.07, 25, 0.051)     # recurrent thrombosis, in their section 6
     {'shrinkage': 4286, 'optimism': 866, 'margin': 168}
     """
-    highest = 1 - exp(2 * events * (log(events) - 1))
+    margin = ceil(events * (1.96 / log1p(MARGIN * exp(events))) ** 2)
+    return _overfit(events * (log(events) - 1), parameters, r2) | {"margin": margin}
+
+
+def riley_binary(share: float, parameters: int, r2: float | None = None) -> dict[str, int]:
+    """The same of a label that is yes or no; share: of those who have it, above 0 and below 1.
+
+    The null log-likelihood a patient is share log share + (1 - share) log (1 - share); `margin`: the overall
+    share is known to +- .05.
+
+    >>> riley_binary(0.174, 24, 0.288)
+    {'shrinkage': 623, 'optimism': 662, 'margin': 221}
+    """
+    null = share * log(share) + (1 - share) * log1p(-share)
+    return _overfit(null, parameters, r2) | {"margin": ceil((1.96 / MARGIN) ** 2 * share * (1 - share))}
+
+
+def _overfit(null: float, parameters: int, r2: float | None) -> dict[str, int]:
+    """The first two criteria, from the null log-likelihood a patient."""
+    highest = 1 - exp(2 * null)
     r2 = EXPLAINED * highest if r2 is None else r2
 
     def patients(shrinkage: float) -> int:
         return ceil(parameters / ((shrinkage - 1) * log1p(-r2 / shrinkage)))
 
-    return {
-        "shrinkage": patients(SHRINKAGE),
-        "optimism": patients(r2 / (r2 + OPTIMISM * highest)),
-        "margin": ceil(events * (1.96 / log1p(MARGIN * exp(events))) ** 2),
-    }
+    return {"shrinkage": patients(SHRINKAGE), "optimism": patients(r2 / (r2 + OPTIMISM * highest))}
 
 
-def _survival(cohort: Cohort) -> dict[str, Survival]:
+def grouped(cohort: Cohort) -> dict[str, Survival | Diagnosis]:
+    """The outcomes that part the patients at entry in groups: survival, and a diagnosis but for a task."""
     truths: Mapping[str, object] = cohort.outcomes
-    return {name: truth for name, truth in truths.items() if isinstance(truth, Survival)}
+    return {name: truth for name, truth in truths.items() if isinstance(truth, Survival | Diagnosis)}
+
+
+def _at_risk(cohort: Cohort, truth: Survival | Diagnosis) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Who is at risk at entry with a known outcome: positions, the group of each, and their names."""
+    asks = Landmarks(cohort, np.arange(len(cohort)), cohort.entry)
+    if isinstance(truth, Survival):
+        who = np.flatnonzero((truth.time != NEVER) & truth.at_risk(asks))
+        return who, truth.event[who], ("event_free", *truth.causes)
+    label = truth.truth(asks)["label"]
+    who = np.flatnonzero((label >= 0) & truth.open(asks))
+    return who, label[who], truth.classes
 
 
 # -- Table 1 --
@@ -344,29 +380,29 @@ SCORE = 5  # different values of a code, up to which they are shown as levels
 def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
     """Table 1 of those at risk at entry: a column for everybody, the event-free and each cause, by tableone.
 
+    Of a diagnosis: of those who have a label and do not know it at entry, a column a class.
+
     Rows are the statics and what was known at entry: numbers as median [quartiles], categories, codes with
     at most 5 different values and codes without values as n (%); of the codes, those `codes` that most people
     have. Missing counts the patients without it; a cell is empty where a group has no value at all.
     The groups are what came of them by the end of follow-up, so no test is made: who was followed longer had
-    more time for an event.
+    more time for an event. With a horizon a diagnosis has the label that an ask at entry has.
     """
     try:
         maker = importlib.import_module("tableone").TableOne
     except ModuleNotFoundError:
         raise Refused("Table 1 needs the package tableone; pip install 'gnnpatient[report]'") from None
     (name,) = cohort.outcome_names(outcome)
-    if name not in (truths := _survival(cohort)):
-        raise Refused(f"outcome {name!r} has no time of event; Table 1 by outcome needs a survival one")
-    truth = truths[name]
-    who = np.flatnonzero((truth.time != NEVER) & (truth.time > cohort.entry))
+    if name not in (truths := grouped(cohort)):
+        raise Refused(f"outcome {name!r} is no survival and no label of a patient; Table 1 needs one of them")
+    who, group, groups = _at_risk(cohort, truths[name])
     if not len(who):
         raise Refused(f"outcome {name!r}: nobody is at risk at entry, so there is no Table 1")
-    groups = ("event_free", *truth.causes)
     frame, categories = _at_entry(cohort, Landmarks(cohort, who, cohort.entry[who]), codes)
     if not (columns := frame.columns):
         raise Refused(f"cohort {cohort.spec.cohort!r}: nothing is known of anybody at entry, so no Table 1")
     title = f"outcome: {name}"
-    frame = frame.with_columns(pl.Series(title, np.array(groups)[truth.event[who]]))
+    frame = frame.with_columns(pl.Series(title, np.array(groups)[group]))
     with warnings.catch_warnings():
         # tableone 0.9.6 sets a row in a way that pandas 3 deprecates, and averages groups without values
         warnings.simplefilter("ignore", DeprecationWarning)

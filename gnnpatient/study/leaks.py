@@ -1,10 +1,10 @@
-"""The leak canary (METHODS 7): does a single column tell who will have the event, better than it can?
+"""The leak canary (METHODS 7): does a single column tell what comes of a patient, better than it can?
 
-Each case of a cause is asked about one second before its event, and again far from it. Its controls are
-patients of the same fold who are at risk at that very moment after their own origin, so that nobody is told
-apart by the length of follow-up. A column's AUC is the share of (case, control) pairs that it puts in the
-right order, each case weighing the same; which way round is learned on the cases of the other folds, so a
-useless column gets about .5, not above.
+**An event**: survival, or a diagnosis by codes that may still come. Each case of a cause is asked about one
+second before its event, and again far from it. Its controls are patients of the same fold who are at risk at
+that very moment after their own origin, so that nobody is told apart by the length of follow-up. A column's
+AUC is the share of (case, control) pairs that it puts in the right order, each case weighing the same; which
+way round is learned on the cases of the other folds, so a useless column gets about .5, not above.
 
 Near and far: the 30 days before the event, and one year before it, if at least 10 cases were followed for
 more than a year. In shorter cohorts near is a tenth of the longest follow-up of a case (at most 30 days), far
@@ -13,19 +13,29 @@ the middle of each case's own follow-up.
 Controls are drawn twice. `risk` has whoever does not have the event within the near span; `never` only those
 in whom it is not seen at all. A column that says who dies *some day* is told by the second alone, since the
 first also holds later cases.
+
+**A class.** Cases have it, controls have another; of two classes only the last is asked about, and those who
+were not looked for take no part. All are asked at their own entry. Where the label has no known time, or is
+about what can be seen now, they are also asked at their own last moment, and a task at its moments alone.
+Presence is yes or no there: how many rows there are by then says how long the record is.
+
+Where the label has a known time, near and far are counted from the last ask before it, and controls are drawn
+twice here too: asked near and far from their own label, and at the same moment as the case, as for an event.
+The lower AUC of the two counts. The first alone would name whatever grows with time, the second whatever
+comes shortly before any answer, as a biopsy does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, PatientKFold
-from gnnpatient.cohort.outcomes import Survival
+from gnnpatient.cohort.outcomes import FOREVER, Diagnosis, Survival, Task
 from gnnpatient.cohort.packed import Events
 from gnnpatient.cohort.spec import DAY, NEVER, YEAR, SurvivalSpec, fitting
 from gnnpatient.errors import Refused
@@ -47,84 +57,188 @@ class Leak:
     """One column that knows too much. No patient in it."""
 
     outcome: str
-    cause: str
+    cause: str  # or class
     kind: str  # of node; "patient" for a static, "timepoint" for visits as such
     code: str  # or the name of the static column
     what: Literal["presence", "value", "jump", "static"]
-    near: float  # AUC just before the event, out of fold
-    far: float | None  # AUC far from it; None = fewer than 10 cases to judge by, or a static
+    near: float  # AUC just before the event, or when asked; out of fold
+    far: float | None  # AUC far from it; None = fewer than 10 cases to judge by, one moment only, or a static
     message: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the canary has looked at, or why it could not."""
+
+    outcome: str
+    cause: str  # or class; "" = the outcome has neither
+    done: bool
+    how: str  # when it looked; or why it could not
+
+
+class _Asked(NamedTuple):
+    """When cases and their controls are asked."""
+
+    case: np.ndarray  # (case,) int64 seconds
+    control: np.ndarray  # (case, control) int64 seconds
+    mask: np.ndarray  # (case, control) bool: both have entered, and the control is at risk
+
+    def of(self, keep: np.ndarray) -> _Asked:
+        """Some of the cases."""
+        return _Asked(self.case[keep], self.control[keep], self.mask[keep])
 
 
 @dataclass(frozen=True, eq=False)
 class _Matched:
-    """Cases and their controls, asked twice. What is not masked in stands for nobody."""
+    """Cases and their controls, asked twice, or once. What is not masked in stands for nobody."""
 
     case: np.ndarray  # (case,) int64, position in the cohort
     control: np.ndarray  # (case, control) int64
     fold: np.ndarray  # (case,) int64; the controls are of the same one
-    near: tuple[np.ndarray, np.ndarray]  # when each case and its controls are asked, (case,) int64 seconds;
-    far: tuple[np.ndarray, np.ndarray]  # and who of them has entered and is at risk, (case, control) bool
-    span: int  # seconds that count as near
+    near: _Asked
+    far: _Asked | None = None
+    span: int | None = None  # seconds that count as near; None: asked once, with nothing to be near to
+    when: str = "just before it"  # where an AUC of `near` belongs, in words
 
     def __len__(self) -> int:
         return len(self.case)
 
     @property
     def enough(self) -> bool:
-        return len(self) >= ENOUGH and len(np.unique(self.control[self.near[1]])) >= ENOUGH
+        there = self.case, self.control[self.near.mask]
+        return all(len(np.unique(patient)) >= ENOUGH for patient in there)
 
     def some(self) -> _Matched:
         """Without the cases that nobody can be compared with."""
-        keep = self.near[1].any(1)
-        near, far = ((at[keep], mask[keep]) for at, mask in (self.near, self.far))
-        return _Matched(self.case[keep], self.control[keep], self.fold[keep], near, far, self.span)
+        keep = np.flatnonzero(self.near.mask.any(1))
+        kept = replace(self, case=self.case[keep], control=self.control[keep], fold=self.fold[keep])
+        return replace(kept, near=self.near.of(keep), far=self.far and self.far.of(keep))
 
     def split(self, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A column over all asks, the cases and then the controls row by row, in its two parts."""
         return column[: len(self)], column[len(self) :].reshape(*self.control.shape, *column.shape[1:])
 
 
+View = tuple[_Matched, ...]
+"""One comparison, or several of the same cases: then the lowest AUC counts."""
+
 Found = tuple[str, str, Literal["presence", "value", "jump", "static"], float, float | None, str]
 """kind, code, what, near, far, message."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """What a column must not tell."""
+
+    look: Look
+    cohort: Cohort  # with the kinds that may be seen
+    tells: str  # what a leak does, in words
+    views: tuple[View, ...] = ()
+    event: tuple[Survival, int] | None = None  # of a survival outcome: its truth, and which cause
+
+
 def leaks(cohort: Cohort, outcome: str | None = None, *, seed: int = 0) -> list[Leak]:
-    """The columns that know an outcome before it happens, the worst of each cause first.
+    """The columns that know an outcome before it happens, the worst of each cause or class first.
 
     presence  a code's presence (ever, how often, how often of late, how recently) has an AUC > .95 near the
               event, or all its rows are known at the end of follow-up or later
     jump      the AUC of a code's last value is > .95 near the event, and .2 above that far from it
-    value     the AUC of a code's last value is > .95 near the event and far from it
+    value     the AUC of a code's last value is > .95 near the event and far from it; of a class also at
+              entry, at the last moment or at those of a task
     static    the AUC of a static, or of whether it is given, is > .95
 
-    `outcome` default: every survival outcome; other kinds of outcome have no moment to be near to. A cause
-    with fewer than 10 cases, or a column that fewer than 10 cases have, gets no verdict: silence is no proof.
+    `outcome` default: every survival and every diagnosis; a progression has neither event nor class. Codes in
+    `hide` are not there to be named, and with `inputs` no other kind is judged. A cause or class with fewer
+    than 10 cases, or a column that fewer than 10 cases have, gets no verdict: silence is no proof, and
+    `looked` says of what.
 
     >>> from gnnpatient.cohort.datasets import pbc
     >>> leaks(pbc())
     []
     """
-    truths: Mapping[str, object] = cohort.outcomes
     found: list[Leak] = []
-    fold = _folds(cohort, seed)
-    for name in cohort.outcome_names(outcome):
-        truth = truths[name]
-        if not isinstance(truth, Survival):
-            if outcome is not None:
-                raise Refused(f"outcome {name!r} has no time of event; the leak canary needs a survival one")
-            continue
-        for k, cause in enumerate(truth.causes, start=1):
-            sets = [drawn for drawn in _matched(cohort, truth, k, fold, seed) if drawn.enough]
-            worst: dict[tuple[str, ...], Found] = {}
-            for one in (
-                *_statics(cohort, sets, cause),
-                *_codes(cohort, sets, cause),
-                *_afterwards(cohort, name, truth, k),
-            ):
-                worst[one[:3]] = max(worst.get(one[:3], one), one, key=lambda f: f[3])
-            found += [Leak(name, cause, *one) for one in sorted(worst.values(), key=lambda f: -f[3])]
+    for q in _questions(cohort, outcome, seed):
+        worst: dict[tuple[str, ...], Found] = {}
+        for one in (*_statics(q), *_codes(q), *_afterwards(q)):
+            worst[one[:3]] = max(worst.get(one[:3], one), one, key=lambda f: f[3])
+        found += [Leak(q.look.outcome, q.look.cause, *f) for f in sorted(worst.values(), key=lambda f: -f[3])]
     return found
+
+
+def looked(cohort: Cohort, outcome: str | None = None, *, seed: int = 0) -> list[Look]:
+    """Of which causes and classes `leaks` has a verdict, and why not of the others.
+
+    >>> from gnnpatient.cohort.datasets import pbc
+    >>> [(look.cause, look.done) for look in looked(pbc())]
+    [('transplant', True), ('death', True)]
+    """
+    return [q.look for q in _questions(cohort, outcome, seed)]
+
+
+def _questions(cohort: Cohort, outcome: str | None, seed: int) -> Iterator[_Question]:
+    cohort.outcome_names(outcome)  # refused where there is none
+    truths: Mapping[str, object] = cohort.outcomes
+    fold = _folds(cohort, seed)
+    for name in truths if outcome is None else (outcome,):
+        truth = truths[name]
+        if isinstance(truth, Survival):
+            for k, cause in enumerate(truth.causes, start=1):
+                near = [(drawn,) for drawn in _matched(cohort, truth, k, fold, seed)]
+                question = _question(name, cause, f"tells who will have {cause}", cohort, near)
+                yield replace(question, event=(truth, k))
+        elif isinstance(truth, Diagnosis | Task):
+            kinds = cohort.inputs([name])
+            yield from _classes(cohort if kinds is None else cohort.only(kinds), name, truth, fold, seed)
+        elif outcome is not None:
+            raise Refused(f"outcome {name!r} has neither an event nor classes; the leak canary needs them")
+        else:
+            yield _Question(Look(name, "", False, "neither an event nor classes"), cohort, "")
+
+
+def _question(
+    name: str, cause: str, tells: str, cohort: Cohort, near: Sequence[View], once: Sequence[View] = ()
+) -> _Question:
+    """With the views that have enough cases and controls."""
+    near, once = ([view for view in some if all(m.enough for m in view)] for some in (near, once))
+    how = [*["near and far"] * bool(near), *(matched.when for (matched,) in once)]
+    why = f"fewer than {ENOUGH} cases, or others to compare them with"
+    return _Question(Look(name, cause, bool(how), ", ".join(how) or why), cohort, tells, (*near, *once))
+
+
+def _classes(
+    cohort: Cohort, name: str, truth: Diagnosis | Task, fold: np.ndarray, seed: int
+) -> Iterator[_Question]:
+    """One question a class, of two about the last; or one about the event, where codes may still come."""
+    if isinstance(truth, Diagnosis) and truth.horizon is not None and not truth.same:
+        seen = (truth.known < FOREVER) & (truth.known - truth.gap <= truth.end)
+        event = Survival(truth.ends, seen.astype(np.int8), truth.classes[1:])
+        views = [(drawn,) for drawn in _matched(cohort, event, 1, fold, seed)]
+        yield _question(name, truth.classes[1], f"tells who will have {name}", cohort, views)
+        return
+    timed: Survival | None = None
+    if isinstance(truth, Task):
+        patient, label, asked = truth.patient, truth.label, {"at its moments": truth.at}
+    else:
+        patient, ends = np.arange(len(cohort)), cohort.until(name)
+        label = np.where(cohort.entry < ends, truth.label, -1)
+        asked = {"at entry": cohort.entry}
+        if truth.same or (truth.known == FOREVER).all():
+            asked["at the last moment"] = ends - 1
+        else:
+            timed = Survival(np.where(label >= 0, ends, NEVER), (label + 1).astype(np.int8), truth.classes)
+    for k in range(1 if len(truth.classes) == 2 else 0, len(truth.classes)):
+        case, others = np.flatnonzero(label == k), np.flatnonzero((label >= 0) & (label != k))
+        near: list[View] = []
+        if timed is not None and len(case) >= ENOUGH:
+            moments = _moments(timed.time, cohort.entry, case)
+            own = _apart(cohort, patient, case, others, fold, seed, *moments, "just before it is known")
+            _, same = _matched(cohort, timed, k + 1, fold, seed)  # the controls that never have it
+            near = [(own, same)]
+        once = [
+            (_apart(cohort, patient, case, others, fold, seed, at, when=when),) for when, at in asked.items()
+        ]
+        cause = truth.classes[k]
+        yield _question(name, cause, f"tells who has {name} = {cause}", cohort, near, once)
 
 
 def _folds(cohort: Cohort, seed: int) -> np.ndarray:
@@ -139,34 +253,99 @@ def _folds(cohort: Cohort, seed: int) -> np.ndarray:
     return fold
 
 
+def _moments(end: np.ndarray, entry: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Near and far from the end of each patient, (patient,) int64 seconds, and the seconds that are near."""
+    length = end - entry
+    long = bool((length[case] > YEAR * DAY).sum() >= ENOUGH)
+    longest = length[case].max()
+    span = int(min(NEAR * DAY, longest if long else longest / 10))
+    return end - 1, end - (int(YEAR * DAY) + 1 if long else length - length // 2), span
+
+
 def _matched(cohort: Cohort, truth: Survival, k: int, fold: np.ndarray, seed: int) -> Iterator[_Matched]:
-    """The cases of cause k with controls of both sorts."""
+    """The cases of cause k with controls of both sorts, at the same moment."""
     rng, entry = np.random.default_rng(seed), cohort.entry
     known = (truth.time != NEVER) & (truth.time > entry)
     case = np.flatnonzero(known & (truth.event == k))
     if len(case) < ENOUGH:
         return
-    length = truth.time[case] - entry[case]
-    long = bool((length > YEAR * DAY).sum() >= ENOUGH)
-    span = int(min(NEAR * DAY, length.max() if long else length.max() / 10))
-    chosen = np.sort(rng.permutation(len(case))[:CASES])
-    case, length = case[chosen], length[chosen]
-    near = truth.time[case] - 1
-    far = truth.time[case] - (int(YEAR * DAY) + 1 if long else length - length // 2)
+    late, early, span = _moments(truth.time, entry, case)
+    case = np.sort(rng.permutation(case)[:CASES])
+    near, far = late[case], early[case]
     for never in (False, True):
-        control = np.zeros((len(case), CONTROLS), np.int64)
-        mask = np.zeros((len(case), CONTROLS), bool)
-        for f in np.unique(fold[case]):
-            rows, pool = np.flatnonzero(fold[case] == f), np.flatnonzero(known & (fold == f))
-            has = truth.event[pool] == k
-            fit = (entry[pool] <= near[rows, None]) & (truth.time[pool] > near[rows, None])
-            fit &= ~has if never else ~(has & (truth.time[pool] <= near[rows, None] + 1 + span))
+
+        def fits(rows: np.ndarray, pool: np.ndarray, never: bool = never) -> np.ndarray:
+            has, at = truth.event[pool] == k, near[rows, None]
+            fit = (entry[pool] <= at) & (truth.time[pool] > at)
+            return fit & (~has if never else ~(has & (truth.time[pool] <= at + 1 + span)))
+
+        control, mask = _drawn(case, np.flatnonzero(known), fold, fits, rng)
+        before = mask & (entry[case] <= far)[:, None] & (entry[control] <= far[:, None])
+        near_, far_ = (np.broadcast_to(at[:, None], mask.shape) for at in (near, far))
+        asked = _Asked(near, near_, mask), _Asked(far, far_, before)
+        yield _Matched(case, control, fold[case], *asked, span).some()
+
+
+def _apart(
+    cohort: Cohort,
+    patient: np.ndarray,
+    case: np.ndarray,
+    others: np.ndarray,
+    fold: np.ndarray,
+    seed: int,
+    near: np.ndarray,
+    far: np.ndarray | None = None,
+    span: int | None = None,
+    when: str = "",
+) -> _Matched:
+    """The cases with controls of the other classes, each asked at a moment of its own.
+
+    patient, near, far: whose each ask is and when, (ask,); case, others: positions among them.
+    """
+    rng = np.random.default_rng(seed)
+    case = np.sort(rng.permutation(case)[:CASES])
+
+    def fits(rows: np.ndarray, pool: np.ndarray) -> np.ndarray:
+        return patient[pool] != patient[case[rows], None]
+
+    control, mask = _drawn(case, others, fold[patient], fits, rng)
+    drawn = _Matched(
+        patient[case],
+        patient[control],
+        fold[patient[case]],
+        _Asked(near[case], near[control], mask),
+        span=span,
+        when=when,
+    )
+    if far is not None:
+        entered = cohort.entry[patient] <= far
+        before = mask & entered[case, None] & entered[control]
+        drawn = replace(drawn, far=_Asked(far[case], far[control], before))
+    return drawn.some()
+
+
+def _drawn(
+    case: np.ndarray,
+    others: np.ndarray,
+    fold: np.ndarray,
+    fits: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Controls of each case among others of its fold, and which of them are there: (case, control) each.
+
+    fits(rows, pool): which of the pool can be controls of these rows of `case`, (row, pool) bool.
+    """
+    control = np.zeros((len(case), CONTROLS), np.int64)
+    mask = np.zeros((len(case), CONTROLS), bool)
+    for f in np.unique(fold[case]):
+        rows, pool = np.flatnonzero(fold[case] == f), others[fold[others] == f]
+        if len(pool):
+            fit = fits(rows, pool)
             lot = rng.random(fit.shape) + ~fit  # who fits comes first
             order = np.argpartition(lot, min(CONTROLS, len(pool)) - 1, axis=1)[:, :CONTROLS]
             control[rows, : order.shape[1]] = pool[order]
             mask[rows, : order.shape[1]] = np.take_along_axis(fit, order, 1)
-        before = mask & (entry[case] <= far)[:, None] & (entry[control] <= far[:, None])
-        yield _Matched(case, control, fold[case], (near, mask), (far, before), span).some()
+    return control, mask
 
 
 def _won(case: np.ndarray, control: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -192,55 +371,75 @@ def _auc(won: np.ndarray, fold: np.ndarray) -> np.ndarray:
     return np.where(number >= ENOUGH, 0.5 + (facing * margin).sum(0) / np.maximum(number, 1), np.nan)
 
 
-def _codes(cohort: Cohort, sets: list[_Matched], cause: str) -> Iterator[Found]:
+def _fair(matched: _Matched, asked: _Asked, case: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """AUC of each column; nan where fewer than ENOUGH cases, or different controls, have it."""
+    auc = _auc(_won(case, control, asked.mask), matched.fold)
+    row, nth, column = np.nonzero(asked.mask[..., None] & ~np.isnan(control))
+    has = np.zeros((int(matched.control.max(initial=0)) + 1, len(auc)), bool)
+    has[matched.control[row, nth], column] = True
+    return np.where(has.sum(0) >= ENOUGH, auc, np.nan)
+
+
+def _codes(q: _Question) -> Iterator[Found]:
     """Codes whose presence or value is too good."""
-    for kind, events in cohort.events.items():
-        size = len(cohort.codes[kind])
+    for kind, events in q.cohort.events.items():
+        size = len(q.cohort.codes[kind])
         pairs = np.unique(events.patient * size + events.code)
         common = np.flatnonzero(np.bincount(pairs % size, minlength=size) >= ENOUGH)  # in that many patients
-        for matched in sets:
-            near, far = (_aucs(events, common, matched, *when) for when in (matched.near, matched.far))
+        for view in q.views:
+            near = np.minimum.reduce([_aucs(events, common, m, m.near) for m in view])
+            far = np.minimum.reduce([_aucs(events, common, m, m.far) for m in view])
             for c, code in enumerate(common):
-                yield from _judge(kind, cohort.codes[kind][code], near[:, c], far[:, c], matched.span, cause)
+                yield from _judge(kind, q.cohort.codes[kind][code], near[:, c], far[:, c], view[0], q.tells)
 
 
-def _judge(kind: str, code: str, near: np.ndarray, far: np.ndarray, span: int, cause: str) -> Iterator[Found]:
+def _judge(
+    kind: str, code: str, near: np.ndarray, far: np.ndarray, matched: _Matched, tells: str
+) -> Iterator[Found]:
     """What the figures of one code amount to: those of SCORES, then that of the value."""
     label = "any row at all" if kind == "timepoint" else f"{kind} {code!r}"
     best = int(np.nan_to_num(near[:-1]).argmax())
     if near[best] > CERTAIN:
         before = None if np.isnan(far[best]) else float(far[best])
         message = (
-            f"{label}: {SCORES[best]} tells who will have {cause} (AUC {near[best]:.2f} just before it); "
-            "is its known time right, or does it follow from the event?"
+            f"{label}: {SCORES[best]} {tells} (AUC {near[best]:.2f} {matched.when}); "
+            "is its known time right, or does it follow from the outcome?"
         )
         yield kind, code, "presence", float(near[best]), before, message
     value, before = float(near[-1]), float(far[-1])
-    if value > CERTAIN and value - before > JUMP:
+    if value <= CERTAIN or np.isnan(value):
+        return
+    if matched.span is None:
+        message = f"{label}: its value {tells} (AUC {value:.2f} {matched.when}); does it hold the outcome?"
+        yield kind, code, "value", value, None, message
+    elif value - before > JUMP:
         message = (
-            f"{label}: its value jumps before {cause} (AUC {value:.2f} in the last {span / DAY:.3g} days, "
-            f"{before:.2f} long before); was it written afterwards and dated back?"
+            f"{label}: its value {tells}, but late (AUC {value:.2f} in the last {matched.span / DAY:.3g} "
+            f"days, {before:.2f} long before); was it written afterwards and dated back?"
         )
         yield kind, code, "jump", value, before, message
-    elif value > CERTAIN and before > CERTAIN:
+    elif before > CERTAIN:
         message = (
-            f"{label}: its value tells who will have {cause}, early and late (AUC {before:.2f}, {value:.2f}"
-            "); does it hold the outcome?"
+            f"{label}: its value {tells}, early and late (AUC {before:.2f}, {value:.2f}); "
+            "does it hold the outcome?"
         )
         yield kind, code, "value", value, before, message
 
 
-def _aucs(
-    events: Events, codes: np.ndarray, matched: _Matched, at: np.ndarray, mask: np.ndarray
-) -> np.ndarray:
-    """AUC of each of SCORES, then of the last value: (5, code)."""
+def _aucs(events: Events, codes: np.ndarray, matched: _Matched, asked: _Asked | None) -> np.ndarray:
+    """AUC of each of SCORES, then of the last value: (5, code); nan where there is none."""
+    out = np.full((len(SCORES) + 1, len(codes)), np.nan)
+    if asked is None:
+        return out
     patient = np.concatenate([matched.case, matched.control.ravel()])
-    looks = _Looks(events, patient, np.concatenate([at, np.repeat(at, mask.shape[1])]), matched.span)
-    parts = [codes[i : i + AT_ONCE] for i in range(0, len(codes), AT_ONCE)]
-    aucs = [
-        np.stack([_auc(_won(*matched.split(c), mask), matched.fold) for c in looks(part)]) for part in parts
-    ]
-    return np.concatenate([np.empty((len(SCORES) + 1, 0)), *aucs], axis=1)
+    looks = _Looks(events, patient, np.concatenate([asked.case, asked.control.ravel()]), matched.span or 0)
+    for i in range(0, len(codes), AT_ONCE):
+        part = slice(i, i + AT_ONCE)
+        columns = (matched.split(column) for column in looks(codes[part]))
+        out[:, part] = [_fair(matched, asked, *both) for both in columns]
+    if matched.span is None:
+        out[1 : len(SCORES)] = np.nan
+    return out
 
 
 class _Looks:
@@ -285,8 +484,9 @@ class _Looks:
         yield np.where(end > start, value[end - 1], np.nan).astype(np.float64)
 
 
-def _statics(cohort: Cohort, sets: list[_Matched], cause: str) -> Iterator[Found]:
+def _statics(q: _Question) -> Iterator[Found]:
     """Statics that are too good: by size, as names, or by whether they are given."""
+    cohort = q.cohort
     columns: list[tuple[str, np.ndarray, np.ndarray | None]] = []  # name, number (nan = missing), level
     for i, name in enumerate(cohort.spec.patient.number):
         values, level = np.unique(cohort.number[:, i], return_inverse=True)  # the nan count as one value
@@ -294,24 +494,27 @@ def _statics(cohort: Cohort, sets: list[_Matched], cause: str) -> Iterator[Found
         columns.append((name, cohort.number[:, i], levels))
     for i, name in enumerate(cohort.spec.patient.category):
         columns.append((name, np.full(len(cohort), np.nan), cohort.category[:, i] + 1))
-    for matched in sets:
-        mask = matched.near[1]
+    for view in q.views:
         for name, number, levels in columns:
-            scores = np.stack([number, ~np.isnan(number)], -1).astype(np.float64)
-            auc = _auc(_won(scores[matched.case], scores[matched.control], mask), matched.fold)
-            if levels is not None:
-                auc = np.append(auc, _by_level(levels, matched))
+            auc = np.minimum.reduce([_static(number, levels, matched) for matched in view])
             if (best := float(np.nan_to_num(auc).max())) > CERTAIN:
                 message = (
-                    f"static {name!r}: tells who will have {cause} (AUC {best:.2f}); leave it out of "
+                    f"static {name!r}: {q.tells} (AUC {best:.2f}); leave it out of "
                     "[patient] if it was not known at the origin"
                 )
                 yield "patient", name, "static", best, None, message
 
 
+def _static(number: np.ndarray, levels: np.ndarray | None, matched: _Matched) -> np.ndarray:
+    """AUC of a static's size, of whether it is given, and of its level: (3,); nan where there is none."""
+    scores = np.stack([number, ~np.isnan(number)], -1).astype(np.float64)
+    auc = _fair(matched, matched.near, scores[matched.case], scores[matched.control])
+    return np.append(auc, np.nan if levels is None else _by_level(levels, matched))
+
+
 def _by_level(level: np.ndarray, matched: _Matched) -> float:
     """AUC of the share of cases among those with the same level, learned on the other folds."""
-    mask, fold = matched.near[1], matched.fold
+    mask, fold = matched.near.mask, matched.fold
     weight = mask / mask.sum(1, keepdims=True)  # the controls of a case weigh as much as it does
     case, control = level[matched.case], level[matched.control]
     size, won = int(level.max()) + 1, np.zeros(len(matched))
@@ -332,12 +535,15 @@ def _defines(cohort: Cohort, outcome: str, kind: str) -> list[bool]:
     return fitting(cohort.codes[kind], own)
 
 
-def _afterwards(cohort: Cohort, outcome: str, truth: Survival, k: int) -> Iterator[Found]:
+def _afterwards(q: _Question) -> Iterator[Found]:
     """Codes whose every row is known at the end of its patient's follow-up or later.
 
-    Not those that the outcome is made of. `near` is the AUC of their presence at that moment: no control has
-    them before its own end.
+    Not those that the outcome is made of; and not after a diagnosis, which is followed by its treatment.
+    `near` is the AUC of their presence at that moment: no control has them before its own end.
     """
+    if q.event is None:
+        return
+    cohort, (truth, k) = q.cohort, q.event
     case = (truth.time != NEVER) & (truth.event == k) & (truth.time > cohort.entry)
     for kind, events in cohort.events.items():
         size, end = len(cohort.codes[kind]), truth.time[events.patient]
@@ -345,7 +551,7 @@ def _afterwards(cohort: Cohort, outcome: str, truth: Survival, k: int) -> Iterat
         of_case = case[events.patient]
         pairs = np.unique(events.patient[of_case] * size + events.code[of_case])
         cases = np.bincount(pairs % size, minlength=size)
-        own = np.array(_defines(cohort, outcome, kind)) if kind in cohort.spec.nodes else False
+        own = np.array(_defines(cohort, q.look.outcome, kind)) if kind in cohort.spec.nodes else False
         for code in np.flatnonzero((early == 0) & (cases >= ENOUGH) & ~np.asarray(own)):
             name, near = cohort.codes[kind][code], 0.5 + 0.5 * cases[code] / case.sum()
             message = (

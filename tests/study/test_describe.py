@@ -315,7 +315,93 @@ def test_enough_where_there_are_many_and_nothing_without_events(clinic):
     assert row["needed"] is None and not row["enough"] and "no events" in row["sentence"]
 
 
+DIAGNOSIS = """
+[outcomes.flu]
+kind = "diagnosis"
+table = "patients.csv"
+column = "died"
+classes = { 0 = "no", 1 = "yes" }
+known = "end"
+[outcomes.site]
+kind = "diagnosis"
+table = "patients.csv"
+column = "sex"
+classes = { f = "skin", m = "lung", x = "bone" }
+"""
+
+
+@pytest.fixture
+def labelled(clinic, tmp_path):
+    """Of 40 with a label, 15 have it; of 2 of them it is known at entry, and 5 were not looked for."""
+    from gnnpatient.cohort.cohort import read_cohort
+
+    patients = [(f"p{i:02d}", 50 + i, "fmx"[i % 3], 0.5 if i < 2 else 100, int(i < 15)) for i in range(45)]
+    clinic([(f"p{i:02d}", 0, "glucose", 90.0 + i) for i in range(45)], patients)
+    text = (tmp_path / "patients.csv").read_text()
+    lines = [line[:-1] + "?" if i > 40 else line for i, line in enumerate(text.splitlines())]
+    (tmp_path / "patients.csv").write_text("\n".join(lines) + "\n")
+    spec = SPEC.replace('category = ["sex"]\n', "")
+    (tmp_path / "clinic.toml").write_text(spec[: spec.index("[outcomes.death]")] + DIAGNOSIS)
+    return read_cohort(tmp_path / "clinic.toml", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "share, parameters, r2, want",
+    [  # pmsampsize 1.1 for R and Python, type = "b", as its own tests have it
+        (0.174, 24, 0.288, {"shrinkage": 623, "optimism": 662, "margin": 221}),
+    ],
+)
+def test_riley_of_a_label_equals_pmsampsize(share, parameters, r2, want):
+    from gnnpatient.study.describe import riley_binary
+
+    assert riley_binary(share, parameters, r2) == want
+    assert riley_binary(1 - share, parameters, r2) == want
+
+
+def test_size_of_a_diagnosis(labelled):
+    from gnnpatient.study.describe import riley_binary, sample_size
+
+    (row,) = sample_size(labelled)  # none of the three sites
+    assert (row["outcome"], row["cause"], row["patients"], row["events"]) == ("flu", "yes", 38, 13)
+    assert row["parameters"] == 2 and row["follow_up"] is None
+    assert row["criteria"] == riley_binary(13 / 38, 2) and row["needed"] == max(row["criteria"].values())
+    assert not row["enough"] and "flu, yes: 38 patients with 13 events" in row["sentence"]
+    truth = labelled.outcomes["flu"]
+    for label, why in ((0, "no events"), (1, "all have it")):
+        same = replace(truth, label=np.where(truth.label < 0, -1, label))
+        (row,) = sample_size(replace(labelled, outcomes={"flu": same}))
+        assert row["needed"] is None and not row["enough"] and why in row["sentence"]
+
+
 # -- Table 1 --
+
+
+def test_table_1_of_a_diagnosis(labelled):
+    pytest.importorskip("tableone", reason="tableone is not installed")
+    from gnnpatient.study.describe import table1
+
+    table = table1(labelled, "flu")
+    assert [group for _, group in table.columns] == ["Missing", "Overall", "no", "yes"]
+    assert table.loc["n"].iloc[0].tolist()[1:] == [38, 25, 13]
+    (ages,) = table.loc["age, median [Q1,Q3]"].to_numpy().tolist()
+    assert ages[-1] == "58.0 [55.0,61.0]"
+    three = table1(labelled, "site")
+    assert three.loc["n"].iloc[0].tolist()[1:] == [45, 15, 15, 15]
+    assert [group for _, group in three.columns][2:] == ["skin", "lung", "bone"]
+
+
+def test_with_a_horizon_the_label_is_that_of_an_ask_at_entry(labelled):
+    """Seen within it, not seen, or not observed long enough."""
+    from gnnpatient.study.describe import sample_size
+
+    day, truth = 86_400, labelled.outcomes["flu"]
+    known, end = np.full(45, np.iinfo(np.int64).max), np.full(45, 50 * day)
+    known[:10], known[10:14], end[14:20] = 20 * day, 40 * day, 29 * day
+    coming = replace(
+        truth, known=known, end=end, label=(known < known.max()).astype(np.int16), horizon=30 * day
+    )
+    (row,) = sample_size(replace(labelled, outcomes={"flu": coming}))
+    assert (row["patients"], row["events"]) == (39, 10)
 
 
 def test_table_1_of_pbc(pbc):
@@ -365,6 +451,11 @@ def test_no_table_1_of_what_has_none(tiny, monkeypatch):
     pytest.importorskip("tableone", reason="tableone is not installed")
     with pytest.raises(Refused, match="unknown outcome 'deth'; did you mean 'death'"):
         table1(tiny, "deth")
+    from gnnpatient.cohort.outcomes import Task
+
+    none = Task(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int16), len(tiny))
+    with pytest.raises(Refused, match="outcome 'task' is no survival and no label of a patient"):
+        table1(replace(tiny, outcomes={"task": none}), "task")
     truth = tiny.outcomes["death"]
     gone = replace(tiny, outcomes={"death": replace(truth, time=truth.time * 0)})
     with pytest.raises(Refused, match="nobody is at risk at entry"):

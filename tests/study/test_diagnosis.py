@@ -330,7 +330,7 @@ def judged(cohort, outcome="icu", models=(), **how):
 @pytest.fixture(scope="module")
 def helped(tmp_path_factory):
     """Both kinds tell, and every contestant is asked twice."""
-    cohort = made(tmp_path_factory.mktemp("both"), lab=1.3, vital=1.3)
+    cohort = made(tmp_path_factory.mktemp("both"), lab=1.3, vital=1.3, n=200)
     return judged(cohort, models=None, landmarks=[0.1, 0.6], epochs=3)
 
 
@@ -374,14 +374,14 @@ def test_a_strong_second_kind_is_found(helped):
 
 
 def test_of_shuffled_labels_nothing_is_said(tmp_path):
-    found = judged(made(tmp_path, lab=1.3, vital=1.3, shuffled=True))
+    found = judged(made(tmp_path, lab=1.3, vital=1.3, shuffled=True, n=160))
     assert found.sentence.startswith("no evidence that ")
     assert all(one["verdict"] != "helps" for one in found.left_out)
     assert found.too_small is None or "scored patients with" in found.too_small
 
 
 def test_where_one_kind_tells_all_there_is_no_evidence(tmp_path):
-    found = judged(made(tmp_path, lab=2.0))
+    found = judged(made(tmp_path, lab=2.0, n=200))
     assert set(found.chosen) == {"lab"} and found.primary["verdict"] != "helps"
     assert {one["kind"]: one["verdict"] for one in found.left_out}["lab"] == "helps"
 

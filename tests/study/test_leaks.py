@@ -48,6 +48,12 @@ class Tables:
 
         return leaks(read_cohort(self.spec, self.folder), **how)
 
+    def looked(self):
+        from gnnpatient.cohort.cohort import read_cohort
+        from gnnpatient.study.leaks import looked
+
+        return {(x.outcome, x.cause): (x.done, x.how) for x in looked(read_cohort(self.spec, self.folder))}
+
 
 def pbc_tables(folder):
     from gnnpatient.cohort.datasets import DATA
@@ -258,7 +264,7 @@ def test_a_useless_column_gives_a_half(pbc):
 
     matched = next(_matched(pbc, pbc.outcomes["death"], 1, _folds(pbc, 0), 0))
     noise = np.random.default_rng(0).normal(size=(len(pbc), 400))
-    won = _won(noise[matched.case], noise[matched.control], matched.near[1])
+    won = _won(noise[matched.case], noise[matched.control], matched.near.mask)
     assert abs(_auc(won, matched.fold).mean() - 0.5) < 0.02
     assert np.maximum(won.mean(0), 1 - won.mean(0)).mean() > 0.53
 
@@ -303,29 +309,41 @@ def test_controls_are_at_risk_when_their_case_is(pbc):
     fold, truth = _folds(pbc, 0), pbc.outcomes["death"]
     risk, never = _matched(pbc, truth, 2, fold, 0)
     for matched in (risk, never):
-        at, mask = matched.near
+        at, _, mask = matched.near
         assert (truth.event[matched.case] == 2).all() and (at == truth.time[matched.case] - 1).all()
         control, at = matched.control[mask], np.broadcast_to(at[:, None], mask.shape)[mask]
         assert (truth.time[control] > at).all() and (pbc.entry[control] <= at).all()
         assert (fold[control] == np.broadcast_to(matched.fold[:, None], mask.shape)[mask]).all()
         soon = (truth.event[control] == 2) & (truth.time[control] <= at + 1 + matched.span)
         assert not soon.any()
-        assert (matched.near[1] | ~matched.far[1]).all() and matched.far[1].sum() < mask.sum()
-    assert (truth.event[risk.control[risk.near[1]]] == 2).any()
-    assert (truth.event[never.control[never.near[1]]] != 2).all()
+        assert (matched.near.mask | ~matched.far.mask).all() and matched.far.mask.sum() < mask.sum()
+    assert (truth.event[risk.control[risk.near.mask]] == 2).any()
+    assert (truth.event[never.control[never.near.mask]] != 2).all()
 
 
-def test_outcomes_without_a_time_are_passed_over(pbc):
+def test_what_cannot_be_looked_at_is_said(tmp_path):
+    from gnnpatient.cohort.cohort import read_cohort
     from gnnpatient.errors import Refused
-    from gnnpatient.study.leaks import leaks
+    from gnnpatient.study.leaks import leaks, looked
 
-    both = replace(pbc, outcomes=pbc.outcomes)
-    object.__setattr__(both, "outcomes", {"icu": object(), **pbc.outcomes})
-    assert leaks(both) == []
-    with pytest.raises(Refused, match="outcome 'icu' has no time of event"):
-        leaks(both, "icu")
+    t = sick_tables(tmp_path, also=LACTATE)
+    cohort = read_cohort(t.spec, t.folder)
+    assert leaks(cohort) == []
+    near = "near and far"
+    assert t.looked() == {
+        ("death", "discharge"): (True, near),
+        ("death", "death"): (True, near),
+        ("icu", "yes"): (True, f"{near}, at entry"),
+        ("lactate", ""): (False, "neither an event nor classes"),
+    }
+    with pytest.raises(Refused, match="outcome 'lactate' has neither an event nor classes"):
+        leaks(cohort, "lactate")
     with pytest.raises(Refused, match="unknown outcome 'deth'; did you mean 'death'"):
-        leaks(pbc, "deth")
+        leaks(cohort, "deth")
+    few = cohort.outcomes["icu"]
+    label = np.where((few.label == 1) & ((few.label == 1).cumsum() > 9), -1, few.label)
+    (look,) = looked(replace(cohort, outcomes={"icu": replace(few, label=label)}))
+    assert not look.done and look.how == "fewer than 10 cases, or others to compare them with"
 
 
 def test_one_group_alone_is_parted(tmp_path):
@@ -337,3 +355,220 @@ def test_one_group_alone_is_parted(tmp_path):
     cohort = read_cohort(t.spec, t.folder)
     one = replace(cohort, group=np.full(len(cohort), "north"))
     assert {x.code for x in leaks(one) if x.cause == "death"} == {"hepatic failure"}
+
+
+# -- a diagnosis --
+
+ICU = """
+[outcomes.icu]
+kind = "diagnosis"
+table = "sick.csv"
+column = "icu"
+classes = { N = "no", Y = "yes" }
+"""
+SEEN = """
+[nodes.seen]
+table = "seen.csv"
+time = "day"
+code = "code"
+[outcomes.icu]
+kind = "diagnosis"
+node = "seen"
+codes = ["Y"]
+hide = ["N"]
+horizon = "10d"
+"""
+GRADE = """
+[outcomes.grade]
+kind = "diagnosis"
+table = "grades.csv"
+column = "grade"
+classes = { a = "low", b = "middle", c = "high" }
+"""
+LACTATE = """
+[outcomes.lactate]
+kind = "progression"
+node = "lab"
+codes = ["lactate"]
+"""
+
+
+def sick_tables(folder, form="timed", also=""):
+    """The tiny ward with a label by lot, or not looked for; `died` says who has it, `end` is the last ask."""
+    t = tiny_tables(folder)
+    n = len(t.ids)
+    t.end = (t.end * t.rng.uniform(0.3, 0.9, n)).round(3)
+    looked_for = t.rng.random(n) < 0.95
+    t.died = (t.rng.random(n) < 0.4) & looked_for
+    word, day = np.where(looked_for, np.where(t.died, "Y", "N"), "?"), (t.end + 1).round(3)
+    pl.DataFrame({"pid": t.ids, "icu": word, "icu_day": day}).write_csv(folder / "sick.csv")
+    text = t.spec.read_text()
+    if form == "coming":
+        pl.DataFrame({"pid": t.ids, "day": day, "code": word}).write_csv(folder / "seen.csv")
+        patients = pl.read_csv(folder / "patients.csv", infer_schema=False)
+        stop = np.where(t.died, day + 1, t.end).round(3)
+        patients.with_columns(stop=pl.Series(stop)).write_csv(folder / "patients.csv")
+        text = text.replace('group = "site"', 'group = "site"\nexit = "stop"')
+    t.spec.write_text(text + FORMS[form] + also)
+    return t
+
+
+FORMS = {
+    "timed": ICU + 'known = "icu_day"\n',
+    "untimed": ICU,
+    "same": ICU + 'when = "same"\ninputs = ["lab", "vital", "drug"]\n',
+    "coming": SEEN,
+}
+WITHOUT_A_TIME = {**PLANTS, dated_back: ("crp", "crp", "value")}
+del WITHOUT_A_TIME[extra_visit]  # one more of what everybody has is told by its time alone
+
+
+def visible(t, plant):
+    """Let an outcome that is about now be read from what is planted."""
+    t.spec.write_text(t.spec.read_text().replace("inputs = [", f'inputs = ["{PLANTS[plant][0]}", '))
+
+
+@pytest.mark.parametrize("form, plant", [(form, plant) for form in FORMS for plant in PLANTS])
+def test_a_leak_of_a_diagnosis_is_named(tmp_path, form, plant):
+    t = sick_tables(tmp_path, form)
+    plant(t, np.flatnonzero(t.died))
+    if form == "same" and PLANTS[plant][0] != "patient":
+        visible(t, plant)
+    found = {(x.kind, x.code, x.what): x for x in t.leaks(outcome="icu")}
+    timed = form in ("timed", "coming")
+    if (wanted := (PLANTS if timed else WITHOUT_A_TIME).get(plant)) is None:
+        assert found == {}
+        return
+    assert wanted in found, list(found)
+    assert all(x.code == wanted[1] or x.kind == "timepoint" for x in found.values()), list(found)
+    leak = found[wanted]
+    assert (leak.outcome, leak.cause) == ("icu", "yes") and 0.95 < leak.near <= 1
+    assert "\n" not in leak.message and repr(leak.code) in leak.message and "icu" in leak.message
+    assert leak.far is None or timed
+    if leak.what == "jump":
+        assert leak.far < leak.near - 0.2
+
+
+@pytest.mark.parametrize("form, plant", [(form, plant) for form in FORMS for plant in PLANTS])
+def test_the_same_rows_by_lot_tell_no_diagnosis(tmp_path, form, plant):
+    t = sick_tables(tmp_path, form)
+    plant(t, np.sort(t.rng.permutation(len(t.died))[: t.died.sum()]))
+    if form == "same" and PLANTS[plant][0] != "patient":
+        visible(t, plant)
+    assert t.leaks(outcome="icu") == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_diagnosis_is_told_when_its_labels_are_dealt_out_anew(tmp_path, form):
+    from gnnpatient.cohort.cohort import read_cohort
+    from gnnpatient.study.leaks import leaks
+
+    t = sick_tables(tmp_path, form)
+    for plant in (palliative, dated_back, last_status, diagnosis, late_column):
+        plant(t, np.flatnonzero(t.died))
+        if form == "same" and PLANTS[plant][0] != "patient":
+            visible(t, plant)
+    cohort = read_cohort(t.spec, t.folder)
+    truth = cohort.outcomes["icu"]
+    assert len({x.code for x in leaks(cohort, "icu")}) >= 5
+    for seed in range(5):
+        lot = np.random.default_rng(seed).permutation(len(cohort))
+        dealt = replace(truth, label=truth.label[lot], known=truth.known[lot], end=truth.end[lot])
+        assert leaks(replace(cohort, outcomes={"icu": dealt})) == []
+
+
+def test_what_comes_before_any_answer_is_no_leak(tmp_path):
+    """A biopsy, shortly before its result, whatever that is."""
+    t = sick_tables(tmp_path)
+    everybody = np.arange(len(t.end))
+    t.add("biopsy", everybody, shortly(t, everybody), "biopsy")
+    assert t.leaks(outcome="icu") == []
+
+
+@pytest.mark.parametrize("form", ["timed", "untimed"])
+def test_how_long_an_answer_takes_is_no_leak(tmp_path, form):
+    """Those who have it are told in half the time, so that they have fewer visits by then."""
+    t = sick_tables(tmp_path, form)
+    t.end = np.where(t.died, 6, 12) + t.rng.uniform(-1, 1, len(t.end)).round(3)
+    sick = pl.read_csv(t.folder / "sick.csv", infer_schema=False)
+    sick.with_columns(icu_day=pl.Series(t.end + 1)).write_csv(t.folder / "sick.csv")
+    owner, day = regularly(t, 40)
+    t.add("visit", owner, day, "seen")
+    assert t.leaks(outcome="icu") == []
+
+
+@pytest.mark.parametrize("others, named", [(9, set()), (10, {"rare"})])
+def test_too_few_others_with_a_value_no_verdict(tmp_path, others, named):
+    t = sick_tables(tmp_path, "untimed")
+    sick, well = (np.flatnonzero(t.died == has) for has in (True, False))
+    looked_for = pl.read_csv(tmp_path / "sick.csv")["icu"].to_numpy() == "N"
+    who = np.r_[sick, well[looked_for[well]][:others]]
+    t.add(
+        "test",
+        np.r_[who, well, sick],
+        0,
+        np.repeat(["rare", "common"], [len(who), len(t.end)]),
+        np.r_[t.died[who].astype(float), np.zeros(len(t.end))],
+    )
+    assert {x.code for x in t.leaks(outcome="icu") if x.what == "value"} == named
+
+
+def test_who_was_not_looked_for_takes_no_part(tmp_path):
+    from gnnpatient.cohort.cohort import read_cohort
+    from gnnpatient.study.leaks import leaks
+
+    t = sick_tables(tmp_path, "untimed")
+    unknown = ~t.died & (np.arange(len(t.end)) % 2 == 0)
+    last_status(t, np.flatnonzero(t.died | unknown))
+    cohort = read_cohort(t.spec, t.folder)
+    truth = cohort.outcomes["icu"]
+    hidden = replace(truth, label=np.where(unknown, -1, truth.label))
+    assert {x.code for x in leaks(replace(cohort, outcomes={"icu": hidden}))} == {"contact"}
+    assert leaks(cohort, "icu") == []
+
+
+def test_a_class_of_three_has_its_own_leak(tmp_path):
+    t = sick_tables(tmp_path)
+    grade = t.rng.integers(0, 3, len(t.end))
+    pl.DataFrame({"pid": t.ids, "grade": np.array(list("abc"))[grade]}).write_csv(tmp_path / "grades.csv")
+    t.spec.write_text(t.spec.read_text() + GRADE)
+    last_status(t, np.flatnonzero(grade == 1))
+    assert {(x.cause, x.code) for x in t.leaks(outcome="grade")} == {("middle", "contact")}
+    once = (True, "at entry, at the last moment")
+    assert {k: v for k, v in t.looked().items() if k[0] == "grade"} == {
+        ("grade", cause): once for cause in ("low", "middle", "high")
+    }
+
+
+def test_a_hidden_code_and_a_kind_that_is_not_read_are_no_leaks(tmp_path):
+    t = sick_tables(tmp_path, "same")
+    diagnosis(t, np.flatnonzero(t.died))
+    assert t.leaks(outcome="icu") == []  # of a kind that is not among the inputs
+    visible(t, diagnosis)
+    assert {x.code for x in t.leaks(outcome="icu")} == {"hepatic failure"}
+    t.spec.write_text(t.spec.read_text().replace('when = "same"', 'when = "same"\nhide = ["hepatic*"]'))
+    assert t.leaks(outcome="icu") == []
+
+
+def test_a_task_is_asked_at_its_moments(tmp_path):
+    from gnnpatient.cohort.cohort import read_cohort
+    from gnnpatient.cohort.outcomes import Task
+    from gnnpatient.cohort.spec import DAY
+    from gnnpatient.study.leaks import leaks, looked
+
+    t = sick_tables(tmp_path)
+    who = np.flatnonzero(t.died)
+    t.add("note", who, 2, "written")
+    cohort = read_cohort(t.spec, t.folder)
+
+    def asked(day):
+        at = np.full(len(cohort), int(day * DAY))
+        return replace(
+            cohort, outcomes={"task": Task(np.arange(len(at)), at, t.died.astype(np.int16), len(at))}
+        )
+
+    assert leaks(asked(1)) == []
+    assert {(x.outcome, x.cause, x.kind, x.what) for x in leaks(asked(3))} == {
+        ("task", "yes", "note", "presence")
+    }
+    assert [look.how for look in looked(asked(3))] == ["at its moments"]
