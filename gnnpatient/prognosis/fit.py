@@ -328,7 +328,7 @@ def first_heads(
             there = torch.from_numpy(np.flatnonzero(known)).to(device)
             truth = (torch.from_numpy(column[rows][known]).to(device) for column in target.columns)
             losses = head.loss(head(z.expand(len(there), -1), last[there]), *truth)
-            loss = loss + (losses * weight[there]).sum() / weight[there].sum()
+            loss = loss + (losses * weight[there]).sum() / weight[there].sum().clamp(min=1.0)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

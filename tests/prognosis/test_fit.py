@@ -165,6 +165,19 @@ def test_an_untrained_model_answers_the_null(cohort, train, quick):
     assert model.predictor_.null["death"][0] == pytest.approx(1 - theirs[0, column])
 
 
+def test_the_first_answer_is_what_the_last_observations_say(cohort, quick):
+    """Before a message is learned: who has a lab by day 4 dies early, the others late."""
+    lab = cohort.events["lab"]
+    some = np.bincount(lab.patient[lab.known <= 4 * DAY], minlength=80) > 0
+    assert 15 < some.sum() < 65
+    when = np.where(some, 5, 50) * DAY + np.arange(80)
+    own = {"death": Survival(when.astype(np.int64), np.ones(80, np.int8), ("death",))}
+    X = replace(cohort, outcomes=own).landmarks(times=[4]).followed()
+    choices = quick | {"lr": 1e-12, "num_times": 5, "horizon": 30.0}
+    risk = PrognosisModel(**choices).fit(X).predict(X)
+    assert risk[some].min() > risk[~some].max() and np.ptp(risk) > 0.5
+
+
 def test_competing_events_are_not_censorings(cohort, quick):
     """Half die and half leave on day 5: each has .5. As censorings the others would give each 1."""
     half = Survival(np.full(80, 5 * DAY), (1 + np.arange(80) % 2).astype(np.int8), ("a", "b"))
