@@ -373,7 +373,7 @@ class Encode(nn.Module):
     def _level_and_change(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask feature"]:
         """Mean content on the axes that last, and its change from first to last on those that drift.
 
-        A level goes through tanh: what a report states or denies falls into two heaps.
+        On an axis that lasts a level goes through tanh: what reports state or deny falls into two heaps.
         """
         axes, place = self.vocabulary.vectors[kind], tuple(self.vocabulary.vectors).index(kind)
         none = graphs.statics.at.new_zeros(len(graphs), axes.kept)
@@ -390,9 +390,10 @@ class Encode(nn.Module):
 
         change = mean_of(nodes.age == newest) - mean_of(nodes.age == oldest)
         level = mean_of(torch.ones_like(nodes.age, dtype=torch.bool))[:, : axes.lasting]
-        return torch.cat(
-            [(SHARP * level).tanh(), (change @ self.get_buffer(f"_drift_{place}")).clamp(-LIMIT, LIMIT)], 1
-        )
+        if not axes.drifting:  # of plain principal axes none says one thing alone
+            return level
+        change = change @ self.get_buffer(f"_drift_{place}")
+        return torch.cat([(SHARP * level).tanh(), change.clamp(-LIMIT, LIMIT)], 1)
 
     def _running(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask code"]:
         """1 where an interval of a known code is running."""

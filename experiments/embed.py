@@ -1,0 +1,99 @@
+"""How fast pictures and texts become vectors: a bare loop over the encoder, an empty cache, a full one.
+
+Claim: keeping each vector costs little beside making it, and reading it again is nearly free; the vectors are
+those of the bare loop.
+Last seen: see results/embed.md (command, machine and figures).
+
+    python experiments/embed.py --pictures COVID_DIR/images --texts OPENI_DIR/reports.csv --table embed.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from gnnpatient.cohort import texts
+from gnnpatient.cohort.embed import _PICTURES, _TEXTS, Embedded, Encoder, embed_pictures, embed_texts
+from gnnpatient.cohort.imaging import Unreadable, fingerprint, read_pictures
+from gnnpatient.files import atomic_file
+
+BATCH = 32
+RUNS = 2  # the fastest counts
+
+
+def stills(folder: Path, n: int) -> dict[str, np.ndarray]:
+    """The first n different pictures of a folder that can be read, by fingerprint."""
+    found: dict[str, np.ndarray] = {}
+    for path in sorted(folder.iterdir()):
+        if len(found) == n:
+            break
+        try:
+            found[fingerprint(path)] = read_pictures(path)[0].pixels
+        except Unreadable:
+            continue
+    return found
+
+
+def bare(how: Encoder, items: list[Any]) -> np.ndarray:
+    """What one would write without the library: load the encoder, give it batches, stack what it gives."""
+    encode = how.load("cpu", BATCH)
+    return np.concatenate([encode(items[i : i + BATCH]) for i in range(0, len(items), BATCH)])
+
+
+def cost(call: Callable[..., Any], *args: Any, **named: Any) -> tuple[float, Any]:
+    """CPU seconds of a call, and what it gave."""
+    began = time.process_time()
+    found = call(*args, **named)
+    return time.process_time() - began, found
+
+
+def line(name: str, how: Encoder, items: list[Any], embed: Callable[..., Embedded]) -> str:
+    """Items a CPU second: bare, cold, cached."""
+    bare(how, items[:BATCH])  # imports
+    times = []
+    for _ in range(RUNS):
+        with tempfile.TemporaryDirectory() as folder:
+            loop, vectors = cost(bare, how, items)
+            cold, made = cost(embed, cache=Path(folder))
+            cached, again = cost(embed, cache=Path(folder))
+        assert np.allclose(made.matrix[made.row], vectors, atol=1e-4)
+        assert np.array_equal(made.matrix[made.row], again.matrix[again.row])
+        times.append((loop, cold, cached))
+    loop, cold, cached = np.min(times, axis=0)
+    rates = " | ".join(f"{len(items) / seconds:.0f}" for seconds in (loop, cold, cached))
+    return f"| {name} | {len(items)} | {vectors.shape[1]} | {rates} | {cold / loop:.2f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pictures", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("--texts", type=Path, required=True, help="CSV with the column findings")
+    parser.add_argument("--n", type=int, default=400, help="of each")
+    parser.add_argument("--table", type=Path, required=True, help="Markdown")
+    args = parser.parse_args()
+    pictures = stills(args.pictures, args.n)
+    written = pl.read_csv(args.texts)["findings"].drop_nulls().to_list()
+    notes = list(dict.fromkeys(text for text in map(texts.clean, written) if text))[: args.n]
+    keys, pixels = list(pictures), list(pictures.values())
+    said = ["| encoder | items | channels | bare loop | empty cache | full cache | empty / bare, time |"]
+    said += ["|---|" + "---:|" * 6]
+    for name, make in _PICTURES.items():
+        said.append(line(name, make(), pixels, partial(embed_pictures, pixels, keys, name)))
+    for name, make in _TEXTS.items():
+        said.append(line(name, make(), notes, partial(embed_texts, notes, name)))
+    with atomic_file(args.table) as part:
+        part.write_text("\n".join(said) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
