@@ -1,10 +1,12 @@
 """How fast, as ratios against a plain reference in the same run: one thread, interleaved, smallest CPU time.
 
+With `--device cuda` the training step of both runs there, and of the step alone the wall clock counts.
+
 Claim: packed columns build, cut and batch patient graphs far faster than one HeteroData a patient and PyG's
 DataLoader, and the network trains faster than the same one written with HeteroConv.
 Last seen: see results/speed.md (command, machine, time and figures).
 
-    python experiments/speed.py [--patients 1000,10000] [--out FILE.json]
+    python experiments/speed.py [--patients 1000,10000] [--batch 256] [--device cuda] [--out FILE.json]
 """
 
 from __future__ import annotations
@@ -80,14 +82,22 @@ def write_workload(folder: Path, patients: int, seed: int = 0) -> None:
     (folder / "workload.toml").write_text(SPEC + "".join(NODE.format(kind=kind) for kind in KINDS))
 
 
-def smallest(*tasks: Callable[[], object], rounds: int = 5) -> list[float]:
-    """The smallest CPU time of each task, the tasks taken in turn."""
+def waited() -> float:
+    """Wall clock once the GPU has done all it was given."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def smallest(
+    *tasks: Callable[[], object], rounds: int = 5, clock: Callable[[], float] = time.process_time
+) -> list[float]:
+    """The smallest time of each task, the tasks taken in turn."""
     best = [np.inf] * len(tasks)
     for _ in range(rounds):
         for i, task in enumerate(tasks):
-            start = time.process_time()
+            start = clock()
             task()
-            best[i] = min(best[i], time.process_time() - start)
+            best[i] = min(best[i], clock() - start)
     return best
 
 
@@ -139,7 +149,7 @@ def reference_step(model: PatientGNN) -> Callable[[Graphs], torch.Tensor]:
                 aggr="sum",
             )
             for targets in model.network.targets
-        )
+        ).to(next(model.parameters()).device)
 
     def forward(graphs: Graphs) -> torch.Tensor:
         x, last = model.encode(graphs), model.encode.last_observation(graphs)
@@ -152,7 +162,7 @@ def reference_step(model: PatientGNN) -> Callable[[Graphs], torch.Tensor]:
     return forward
 
 
-def measure(folder: Path, patients: int) -> dict[str, float]:
+def measure(folder: Path, patients: int, size: int, device: str) -> dict[str, float]:
     from torch_geometric.loader import DataLoader
 
     write_workload(folder, patients)
@@ -184,7 +194,8 @@ def measure(folder: Path, patients: int) -> dict[str, float]:
     asof, full = smallest(lambda: build_graphs(cut), lambda: build_graphs(plain), rounds=10)
     figures["as-of batch / plain batch, per row"] = (asof / per_row[0]) / (full / per_row[1])
 
-    figures |= _training(cohort, whole, graphs, rows)
+    rows = rng.integers(0, len(some), size)
+    figures |= _training(cohort, cohort.at(10_000, patient=rows), [graphs[i] for i in rows], device)
     ask = Landmarks(cohort, np.zeros(64, np.int64), np.linspace(0, 600, 64).astype(np.int64) * 86_400)
     together, one = smallest(
         lambda: build_graphs(ask), lambda: [build_graphs(ask[i : i + 1]) for i in range(64)]
@@ -198,32 +209,42 @@ def measure(folder: Path, patients: int) -> dict[str, float]:
     return figures
 
 
-def _training(cohort: Cohort, asks: Landmarks, graphs: list, rows: np.ndarray) -> dict[str, float]:
+def _training(cohort: Cohort, asks: Landmarks, graphs: list, device: str) -> dict[str, float]:
+    """A step of both from the packed columns, or the list of graphs, to the gradient."""
     from torch_geometric.loader import DataLoader
 
-    batch = build_graphs(asks)
+    batch, size = build_graphs(asks), len(asks)
     torch.manual_seed(0)
     head = SurvivalConfig(causes=("death",), times=tuple(np.linspace(100, 1800, 12).tolist()))
     model = PatientGNN(
         ModelConfig(dropout=0.0), fit_vocabulary(batch), cohort.spec.edge_types, {"death": head}
-    )
-    reference = reference_step(model)
-    event, days = torch.ones(len(asks), dtype=torch.long), torch.full((len(asks),), 500.0)
-    listed = [graphs[i] for i in rows]
+    ).to(device)
+    reference, batch = reference_step(model), batch.to(device)
+    event = torch.ones(size, dtype=torch.long, device=device)
+    days = torch.full((size,), 500.0, device=device)
 
-    def step(forward: Callable[[Graphs], torch.Tensor], collate: Callable[[], object]) -> None:
-        collate()
-        model.heads[0].loss(forward(batch), event, days).mean().backward()
+    def step(forward: Callable[[Graphs], torch.Tensor], given: Graphs) -> None:
+        model.heads[0].loss(forward(given), event, days).mean().backward()
 
-    ours, theirs, forward = smallest(
-        lambda: step(lambda g: model(g)["death"], lambda: build_graphs(asks)),
-        lambda: step(reference, lambda: next(iter(DataLoader(listed, batch_size=256)))),
-        lambda: step(lambda g: model(g)["death"], lambda: None),
+    def ours(given: Graphs) -> None:
+        step(lambda graphs: model(graphs)["death"], given)
+
+    def theirs() -> None:
+        next(iter(DataLoader(graphs, batch_size=size))).to(device)
+        step(reference, batch)
+
+    whole, other, forward = smallest(
+        lambda: ours(build_graphs(asks).to(device)),
+        theirs,
+        lambda: ours(batch),
+        rounds=5 if device == "cpu" else 20,
+        clock=time.process_time if device == "cpu" else waited,
     )
     return {
-        "training step of 256, ms": 1e3 * ours,
-        "training step: DataLoader + HeteroConv / ours": theirs / ours,
-        "share of a step spent on building the batch": 1 - forward / ours,
+        f"training step of {size}, ms": 1e3 * whole,
+        "training step, patients a second": size / whole,
+        "training step: DataLoader + HeteroConv / ours": other / whole,
+        "share of a step spent on building the batch": 1 - forward / whole,
     }
 
 
@@ -232,6 +253,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--patients", default="1000,10000")
+    parser.add_argument("--batch", type=int, default=256, help="asks of a training step")
+    parser.add_argument("--device", default="cpu", help="of the training step: cpu or cuda")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=DeprecationWarning)
@@ -240,7 +263,7 @@ def main() -> None:
     results = {}
     for n in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            results[n] = measure(Path(folder), n)
+            results[n] = measure(Path(folder), n, args.batch, args.device)
     table = Table("figure", *(f"{n} patients" for n in sizes))
     for name in results[sizes[0]]:
         table.add_row(name, *(f"{results[n][name]:.3g}" for n in sizes))

@@ -932,7 +932,8 @@ def _ask(
         raise Refused(f"the model has no outcome {outcome!r}{near(outcome, predictor.outcomes)}")
     names = predictor.outcomes if outcome is None else (outcome,)
     X = _moment(cohort, patient, at, names)
-    forecasts = {name: f for name, f in predictor.forecast(X).items() if name in names}
+    said = predictor.forecast(X, device="cpu")  # one ask: done before a GPU has woken up
+    forecasts = {name: f for name, f in said.items() if name in names}
     known, unknown, strange = {}, {}, predictor.unknown(cohort)
     for kind in cohort.spec.nodes:
         e = cohort.events[kind]

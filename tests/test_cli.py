@@ -461,6 +461,26 @@ def test_ask(good, ward):
     assert "as of day 3" in said and "event-free" in said and "Research use only" in said
 
 
+@pytest.mark.gpu
+def test_fit_on_a_gpu_and_predict_on_either(good, ward, tmp_path, split, monkeypatch):
+    import polars as pl
+    import torch
+
+    run = tmp_path / "run"
+    good("fit", ward / "cohort", "--out", run, "--config", ward / "fit.toml", "--device", "cuda")
+    ask = ("ask", run, ward / "cohort", "--patient", split["test"][0], "--at", "2", "--json")
+    predict = ("predict", run, ward / "cohort", "--at", "1,3", "--horizons", "4,8", "--out")
+    said = [good(*ask)]
+    good(*predict, tmp_path / "gpu.csv")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said.append(good(*ask))
+    good(*predict, tmp_path / "cpu.csv")
+    assert said[0] == said[1], "one ask is answered on the CPU anyway"
+    gpu, cpu = (pl.read_csv(tmp_path / name)["risk"].to_numpy() for name in ("gpu.csv", "cpu.csv"))
+    assert len(cpu) > 100 and cpu.max() > 0.1 and not np.array_equal(gpu, cpu)
+    assert np.allclose(gpu, cpu, rtol=0, atol=1e-4)
+
+
 def test_ask_does_not_see_the_future(good, ward, tmp_path):
     from dataclasses import replace
 

@@ -87,7 +87,7 @@ def embed_pictures(
     `allow_network`, or a callable list[(h, w)] -> (n, channel), known by its attribute `name`, else by where
     it is defined: give it another name when it gives other vectors.
     cache: a folder, made if need be. A vector in it serves every device.
-    device: auto, cpu or cuda; cuda computes in bfloat16.
+    device: auto, cpu or cuda; cuda computes in bfloat16, efficientnet-lite0 in float16.
     """
     walk = iter(()) if callable(pictures) else enumerate(pictures)
     end = object()
@@ -654,7 +654,8 @@ def _efficientnet() -> Encoder:
 
         def encode(pictures: list[np.ndarray]) -> np.ndarray:
             x = np.stack([_resize(_stretch(picture), 192) for picture in pictures])[:, None]
-            with _computing(device):
+            # its activations are bounded, so it takes the half with more bits: bfloat16 would cost it 7 %
+            with _computing(device, "float16"):
                 y = torch.from_numpy((x * 255 - 127) / 128).to(device).expand(-1, 3, -1, -1)
                 y = model._swish(model._bn0(model._conv_stem(y)))
                 for block in model._blocks[:11]:
@@ -669,10 +670,12 @@ def _efficientnet() -> Encoder:
 
 
 @contextmanager
-def _computing(device: str) -> Iterator[None]:
+def _computing(device: str, half: str = "bfloat16") -> Iterator[None]:
+    """Without gradients; on a GPU in `half`, by default the one in which no model overflows."""
     import torch
 
-    with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=device.startswith("cuda")):
+    on_gpu = torch.autocast("cuda", getattr(torch, half), enabled=device.startswith("cuda"))
+    with torch.inference_mode(), on_gpu:
         yield
 
 

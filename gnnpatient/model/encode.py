@@ -235,9 +235,13 @@ class Basis:
         if not axes.drifting:
             return Basis(mean.float(), leading.float(), z.new_zeros(axes.kept, 0).float())
         lasting = _lasting(z[earlier], z[later])
-        gap = (nodes.age[earlier] - nodes.age[later]).double()
-        drift = _drifting((z[later] - z[earlier]) @ lasting, gap)[:, : axes.drifting]
-        return Basis(mean.float(), (leading @ lasting).float(), drift.float())
+        z, gap = z @ lasting, (nodes.age[earlier] - nodes.age[later]).double()
+        change, follows = z[later] - z[earlier], torch.nonzero(later[:-1] == earlier[1:])[:, 0]
+        if len(follows) >= PAIRS * axes.kept:
+            drift = _steady(change[follows], change[follows + 1])
+        else:
+            drift = _growing(change, gap)
+        return Basis(mean.float(), (leading @ lasting).float(), drift[:, : axes.drifting].float())
 
 
 def _lasting(earlier: Float[Tensor, "pair axis"], later: Float[Tensor, "pair axis"]) -> Tensor:
@@ -246,18 +250,30 @@ def _lasting(earlier: Float[Tensor, "pair axis"], later: Float[Tensor, "pair axi
     return _turned(torch.linalg.eigh((together + together.T) / 2)[1].flip(1))
 
 
-def _drifting(change: Float[Tensor, "pair axis"], gap: Float[Tensor, " pair"]) -> Tensor:
+def _steady(change: Float[Tensor, "pair axis"], after: Float[Tensor, "pair axis"]) -> Tensor:
+    """Directions in which one change is most like the next: noise goes back by half, a drift goes on."""
+    together = change.T @ after / len(change)
+    return _most((together + together.T) / 2, (change.T @ change + after.T @ after) / (2 * len(change)))
+
+
+def _growing(change: Float[Tensor, "pair axis"], gap: Float[Tensor, " pair"]) -> Tensor:
     """Directions in which changes grow most with the time between: noise is as large at once as later.
 
-    Generalised eigenvectors: slope of the squared change on the rank of the gap, against the mean square.
+    By the slope of the squared change on the rank of the gap.
     """
     rank = torch.unique(gap, return_inverse=True)[1].double()
     rank = rank - rank.mean()
-    square = change.T @ change / len(change)
     slope = (change * rank[:, None]).T @ change / rank.square().sum().clamp(min=1e-9)
-    value, axes = torch.linalg.eigh(square)
+    return _most(slope, change.T @ change / len(change))
+
+
+def _most(
+    signal: Float[Tensor, "axis axis"], total: Float[Tensor, "axis axis"]
+) -> Float[Tensor, "axis axis"]:
+    """Generalised eigenvectors: directions by their share of signal in the total, the most first."""
+    value, axes = torch.linalg.eigh(total)
     white = axes * torch.where(value > 1e-4 * value.max(), value.clamp(min=1e-30).rsqrt(), 0.0)
-    return _turned(white @ torch.linalg.eigh(white.T @ slope @ white)[1].flip(1))
+    return _turned(white @ torch.linalg.eigh(white.T @ signal @ white)[1].flip(1))
 
 
 def _turned(axes: Float[Tensor, "feature axis"]) -> Float[Tensor, "feature axis"]:

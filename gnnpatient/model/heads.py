@@ -152,6 +152,15 @@ class Head(nn.Module):
         nn.init.zeros_(self.out.bias)
         self.shift = Shift(groups, shifts) if groups else None
 
+    def read(
+        self, z: Float[Tensor, "ask channel"] | None, last: Float[Tensor, "ask feature"] | None
+    ) -> Float[Tensor, "ask logit"]:
+        """Logits without the shifts; without z as before any message, the output layer being zero."""
+        if z is not None:
+            return self.out(self.hidden(z))
+        assert last is not None
+        return self.out.bias.expand(len(last), -1)
+
 
 class SurvivalHead(Head):
     """Discrete-time competing hazards: per interval a choice among event-free and the causes.
@@ -184,16 +193,16 @@ class SurvivalHead(Head):
         self.out.bias.copy_((hazard / free).log().flatten())
 
     def log_hazard(
-        self, z: Float[Tensor, "ask channel"], last: Float[Tensor, "ask feature"] | None = None
+        self, z: Float[Tensor, "ask channel"] | None, last: Float[Tensor, "ask feature"] | None = None
     ) -> Float[Tensor, "ask slot time"]:
         """The log probability, per interval, of staying event-free and of each cause."""
-        logits = self.out(self.hidden(z)).view(len(z), len(self.config.causes), len(self.config.times))
+        logits = self.read(z, last).unflatten(1, (len(self.config.causes), len(self.config.times)))
         if self.shift is not None:
             logits = logits + self.shift(last)[:, :, None]
         return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).log_softmax(dim=1)
 
     def forward(
-        self, z: Float[Tensor, "ask channel"], last: Float[Tensor, "ask feature"] | None = None
+        self, z: Float[Tensor, "ask channel"] | None, last: Float[Tensor, "ask feature"] | None = None
     ) -> Float[Tensor, "ask slot time"]:
         return self.log_hazard(z, last)
 
@@ -249,10 +258,10 @@ class DiagnosisHead(Head):
         self.out.bias.copy_(share.clamp(min=1e-5).log())
 
     def forward(
-        self, z: Float[Tensor, "ask channel"], last: Float[Tensor, "ask feature"] | None = None
+        self, z: Float[Tensor, "ask channel"] | None, last: Float[Tensor, "ask feature"] | None = None
     ) -> Float[Tensor, "ask class"]:
         """The log probability of each class."""
-        logits = self.out(self.hidden(z))
+        logits = self.read(z, last)
         if self.shift is not None:
             logits = logits + self.shift(last)
         return logits.log_softmax(dim=1)

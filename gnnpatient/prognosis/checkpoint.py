@@ -204,7 +204,7 @@ def _module(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Patient
             {axes["columns"], axes["kept"], axes["drifting"]} <= sizes and axes["lasting"] <= axes["kept"]
         ):
             raise ValueError(f"vectors of {kind!r}")
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):  # made on the CPU
         module = PatientGNN.from_dict(config)
     module.load_state_dict(tensors)
     if not all(buffer.isfinite().all() for buffer in module.buffers()):

@@ -20,19 +20,17 @@ from gnnpatient.metrics import integrated_brier
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
-from gnnpatient.prognosis.fit import (
-    FitConfig,
+from gnnpatient.prognosis.fit import FitConfig, Tell, fit_modules
+from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor, restrict
+from gnnpatient.prognosis.targets import (
     LabelTarget,
     Target,
-    Tell,
     check_targets,
-    fit_modules,
     last_estimable,
     null_incidence,
     null_shares,
     time_grid,
 )
-from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor, restrict
 
 
 class PrognosisModel(BaseEstimator):
@@ -44,9 +42,12 @@ class PrognosisModel(BaseEstimator):
     the inputs of a diagnosis with `when = "same"`; () = statics alone); horizon: days up to which survival is
     forecast (default: the last that can be estimated); num_times: intervals of that time grid; members:
     networks whose mean is the answer, each stopped early on its own inner fold; conv: "sage", "gatv2", "hgt"
-    or "transformer"; linear: a linear path from the last observations beside the messages; kind_dropout:
-    chance of a kind of node to be hidden from a training batch, so that any may be missing later (default: .2
-    where there are pictures or texts, else 0).
+    or "transformer"; linear: a linear path from the last observations beside the messages; ridge: the
+    penalty on its squared coefficients, beside a sum over patients (default: chosen on inner folds);
+    kind_dropout: chance of a kind of node to be hidden from a training batch, so that any may be missing
+    later (default: .2 where there are pictures or texts, else 0); device: "auto" is a GPU where there is
+    one, which pays for large batches or many channels; there too the same seed gives the same bits, other
+    ones than on a CPU.
 
     >>> from gnnpatient.cohort.datasets import pbc
     >>> cohort = pbc()
@@ -75,7 +76,7 @@ class PrognosisModel(BaseEstimator):
         batch_size: int = 128,
         lr: float = 4e-3,
         weight_decay: float = 0.05,
-        ridge: float = 5.0,
+        ridge: float | None = None,
         kind_dropout: float | None = None,
         seed: int = 0,
         device: str = "auto",
@@ -315,9 +316,12 @@ class PrognosisModel(BaseEstimator):
         return float(np.mean(scores)) if scores else np.nan
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json, model.safetensors and a card to a new folder. No patient is in them."""
+        """Write config.json, model.safetensors and a card to a new folder. No patient is in them.
+
+        Nor is the device: what a GPU fitted is asked wherever it is loaded.
+        """
         check_is_fitted(self)
-        save_predictor(self.predictor_, folder, self.get_params())
+        save_predictor(self.predictor_, folder, self.get_params() | {"device": "auto"})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> PrognosisModel:

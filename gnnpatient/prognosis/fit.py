@@ -22,7 +22,6 @@ from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file
 from gnnpatient.graphs import Graphs
-from gnnpatient.metrics import aalen_johansen, censoring
 from gnnpatient.model.encode import fit_bases, fit_vocabulary
 from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.model import ModelConfig, PatientGNN
@@ -35,15 +34,13 @@ from gnnpatient.prognosis.checkpoint import (
     to_states,
     write_state,
 )
-from gnnpatient.prognosis.forecast import pick_device
+from gnnpatient.prognosis.first import first_heads
+from gnnpatient.prognosis.forecast import pick_device, steady
+from gnnpatient.prognosis.targets import LabelTarget, Target
 
 VALIDATION = 1024  # asks at which a member is scored after each epoch
 STEPS = 15  # batches an epoch at most
 AVERAGE = 0.98  # share that the running average of the weights keeps in a step
-REMAIN = 20  # patients who must be observed beyond the horizon, and the share that must not be censored by it
-UNCENSORED = 0.1
-FIRST_STEPS, FIRST_LR = 300, 0.015  # of the shifts by the last observations, before the network learns
-FIRST_CELLS = 2**24  # of their inputs: bounds the memory
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -58,7 +55,8 @@ class FitConfig:
     batch_size: int = 128
     lr: float = 4e-3
     weight_decay: float = 0.05
-    ridge: float = 5.0  # penalty on the squared coefficients of the linear path, beside a sum over patients
+    ridge: float | None = None  # penalty on the squared coefficients of the linear path, beside a sum over
+    # patients; chosen on inner folds where none is given
     kind_dropout: float = 0.0  # chance of each kind of node to be hidden from a batch: modality dropout
     seed: int = 0
 
@@ -69,101 +67,9 @@ class FitConfig:
         if not 0 <= self.kind_dropout < 1:
             raise Refused(f"kind_dropout {self.kind_dropout}; from 0 to below 1 would do")
         for name, least in (("lr", 1e-12), ("weight_decay", 0), ("ridge", 0)):
-            if not least <= getattr(self, name) < math.inf:
-                raise Refused(f"{name} {getattr(self, name)}; {'above' if least else 'at least'} 0 would do")
-
-
-@dataclass(frozen=True, eq=False)
-class Target:
-    """What came of each ask, for one survival outcome."""
-
-    causes: tuple[str, ...]
-    event: np.ndarray  # (ask,) int64: 0 censored, k = causes[k - 1]
-    time: np.ndarray  # (ask,) days after the ask; nan where the ask is not at risk of this outcome
-
-    @property
-    def known(self) -> np.ndarray:
-        """Which asks teach something: (ask,) bool."""
-        return np.isfinite(self.time)
-
-    @property
-    def strata(self) -> np.ndarray:
-        """What inner folds spread evenly: (ask,) int64."""
-        return self.event * self.known
-
-    @property
-    def columns(self) -> tuple[np.ndarray, ...]:
-        """What the head's loss takes beside the answers, each (ask,)."""
-        return self.event, self.time
-
-    @property
-    def counted(self) -> dict[str, np.ndarray]:
-        """The asks of each cause: (ask,) bool."""
-        return {cause: self.known & (self.event == k) for k, cause in enumerate(self.causes, 1)}
-
-    def __getitem__(self, rows: np.ndarray) -> Target:
-        return Target(self.causes, self.event[rows], self.time[rows])
-
-    def check(self, name: str) -> None:
-        """Refuse what cannot be learned."""
-        for cause, happened in self.counted.items():
-            if not happened.any() and len(self.causes) == 1:
-                raise Refused(
-                    f"outcome {name!r}: no events of {cause!r} among {len(self.event)} asks; nothing to learn"
-                )
-        if not (self.event > 0).any():
-            raise Refused(f"outcome {name!r}: no events among {len(self.event)} asks; nothing to learn")
-
-    @staticmethod
-    def start(null: np.ndarray) -> np.ndarray:
-        """Hazards (cause, time) that a head starts with, from the incidence of all asks."""
-        free = np.concatenate([[1.0], null[0, :-1]]).clip(1e-6)
-        return np.diff(null[1:], prepend=0.0, axis=1) / free
-
-
-@dataclass(frozen=True, eq=False)
-class LabelTarget:
-    """Which class each ask turned out to be of, for one diagnosis."""
-
-    classes: tuple[str, ...]
-    label: np.ndarray  # (ask,) int64 into classes; -1 = not looked for, or not at risk
-
-    @property
-    def known(self) -> np.ndarray:
-        """Which asks teach something: (ask,) bool."""
-        return self.label >= 0
-
-    @property
-    def strata(self) -> np.ndarray:
-        """What inner folds spread evenly: (ask,) int64."""
-        return self.label.clip(min=0)
-
-    @property
-    def columns(self) -> tuple[np.ndarray, ...]:
-        """What the head's loss takes beside the answers, each (ask,)."""
-        return (self.label,)
-
-    @property
-    def counted(self) -> dict[str, np.ndarray]:
-        """The asks of each class: (ask,) bool."""
-        return {name: self.label == k for k, name in enumerate(self.classes)}
-
-    def __getitem__(self, rows: np.ndarray) -> LabelTarget:
-        return LabelTarget(self.classes, self.label[rows])
-
-    def check(self, name: str) -> None:
-        """Refuse what cannot be learned."""
-        there = [one for one, asks in self.counted.items() if asks.any()]
-        if len(there) < 2:
-            raise Refused(
-                f"outcome {name!r}: {'all labels are ' + repr(there[0]) if there else 'no label'} among "
-                f"{len(self.label)} asks; nothing to learn"
-            )
-
-    @staticmethod
-    def start(null: np.ndarray) -> np.ndarray:
-        """Shares (class,) that a head starts with."""
-        return null
+            value = getattr(self, name)
+            if value is not None and not least <= value < math.inf:
+                raise Refused(f"{name} {value}; {'above' if least else 'at least'} 0 would do")
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,65 +91,6 @@ class Draw:
         return self.order[self.start[time] + (rng.random(size) * count).astype(np.int64)]
 
 
-def weights(at: np.ndarray) -> np.ndarray:
-    """How often `Draw` takes each ask, with a mean of one: every time counts the same."""
-    _, time, count = np.unique(at, return_inverse=True, return_counts=True)
-    return len(at) / len(count) / count[time]
-
-
-def last_estimable(target: Target, patient: np.ndarray, at: np.ndarray) -> float:
-    """The longest horizon (days) at which a score can still be estimated from these asks (METHODS 15)."""
-    known = np.isfinite(target.time)
-    time, event = target.time[known], target.event[known]
-    longest = np.zeros(patient.max() + 1)
-    np.maximum.at(longest, patient[known], time)
-    beyond = np.sort(longest[np.unique(patient[known])])[::-1]
-    if len(beyond) <= REMAIN:
-        return float(time.max())  # too few patients to score at any horizon, not too few to forecast
-    g = censoring(time, event, weight=weights(at[known]))
-    grid = np.unique(time)
-    free = grid[g.right(grid) >= UNCENSORED]
-    return float(min(np.nextafter(beyond[REMAIN - 1], 0), free.max(initial=grid[0])))
-
-
-def time_grid(target: Target, at: np.ndarray, horizon: float, size: int) -> tuple[float, ...]:
-    """Ends of at most `size` intervals up to the horizon, with as many events in each as in the next."""
-    seen = np.isfinite(target.time) & (target.event > 0) & (target.time <= horizon)
-    time, weight = target.time[seen], weights(at)[seen]
-    order = np.argsort(time, kind="stable")
-    share = weight[order].cumsum() / weight.sum()
-    cuts = time[order][np.searchsorted(share, np.arange(1, size) / size).clip(max=len(time) - 1)]
-    cuts = np.unique(cuts[(cuts > horizon * 1e-3) & (cuts < horizon * (1 - 1e-3))])
-    return (*cuts.tolist(), horizon)
-
-
-def null_incidence(target: Target, at: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
-    """Aalen-Johansen of the asks, every landmark counting the same: (1 + cause, time)."""
-    known = np.isfinite(target.time)
-    return aalen_johansen(
-        target.time[known],
-        target.event[known],
-        np.array(times),
-        causes=len(target.causes),
-        weight=weights(at)[known],
-    )
-
-
-def null_shares(target: LabelTarget, at: np.ndarray) -> np.ndarray:
-    """Share of each class among the labelled asks, every landmark counting the same: (class,)."""
-    known = target.known
-    share = np.bincount(target.label[known], weights(at[known]), minlength=len(target.classes))
-    return share / share.sum()
-
-
-def check_targets(targets: Mapping[str, Target | LabelTarget], landmarks: Landmarks) -> None:
-    """Refuse at once what could only fail after an epoch."""
-    if not len(landmarks):
-        raise Refused("no ask to train on; nobody is at risk at these landmarks")
-    for name, target in targets.items():
-        target.check(name)
-
-
 def fit_modules(
     landmarks: Landmarks,
     targets: Mapping[str, Target | LabelTarget],
@@ -258,7 +105,8 @@ def fit_modules(
     """Train the members. With `run`, each epoch leaves a checkpoint there; a stopped fit goes on from it.
 
     Scales and vocabularies see the asks of `landmarks` alone; member m is stopped early on the m-th inner
-    fold of its patients. Every epoch draws from its own seed, so a resumed fit ends in the same bits.
+    fold of its patients. Every epoch draws from its own seed, so a fit that goes on where it began, on a CPU
+    or a GPU, ends in the same bits.
     """
     where = pick_device(device)
     ends = np.lexsort((landmarks.at, landmarks.patient))
@@ -273,67 +121,25 @@ def fit_modules(
         raise Refused(f"{groups} patient or group to train on; early stopping needs at least two")
     happened = np.max([target.strata for target in targets.values()], axis=0)
     inner = list(StratifiedPatientKFold(min(5, groups), seed=config.seed).split(landmarks, happened))
-    finished, begun = [], None
+    finished, begun, ridge = [], None, 0.0
     for member in range(config.members):
         train, held = inner[member % len(inner)]
-        with torch.random.fork_rng():
+        with steady(where), torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.manual_seed(_seed(config.seed, member))
             module = PatientGNN(model, vocabulary, landmarks.cohort.spec.edge_types, heads)
             module.encode.start(bases)
             for name, table in null.items():
                 module.head(name).start(torch.from_numpy(targets[name].start(table)).float())
             if begun is None:
-                begun = first_heads(module.to(where), landmarks, targets, config)
+                begun, ridge = first_heads(
+                    module.to(where), landmarks, targets, inner, config.ridge, config.seed
+                )
             module.heads.load_state_dict(begun, strict=False)
-            member_run = _Member(member, module.to(where), landmarks, targets, config, where, run, tell)
+            member_run = _Member(
+                member, module.to(where), landmarks, targets, config, ridge, where, run, tell
+            )
             finished.append(member_run.train(train, held))
     return tuple(finished)
-
-
-def first_heads(
-    module: PatientGNN,
-    landmarks: Landmarks,
-    targets: Mapping[str, Target | LabelTarget],
-    config: FitConfig,
-) -> dict[str, Tensor]:
-    """Fit the shifts by the last observations before any message is passed, and the bias beside them.
-
-    They are cheap and regularised, so they take all asks at once; what the messages add is learned on top. In
-    small batches, and stopped early together with the network, they would stay far from what they can say.
-    """
-    heads, channels = [module.head(name) for name in targets], 3 * module.config.channels
-    own = {name: tensor for name, tensor in module.heads.named_parameters() if ".shift." in name}
-    if not own:
-        return {}
-    biases = {name: tensor for name, tensor in module.heads.named_parameters() if name.endswith("out.bias")}
-    device, at = next(module.parameters()).device, landmarks.at
-    columns = sum(module.encode.groups)
-    rows = np.random.default_rng(config.seed).permutation(len(landmarks))[: max(1024, FIRST_CELLS // columns)]
-    with torch.no_grad():
-        chunks = (build_graphs(landmarks[rows[i : i + 512]]) for i in range(0, len(rows), 512))
-        last = torch.cat([module.encode.last_observation(chunk.to(device)) for chunk in chunks])
-    for head in heads:
-        if head.shift is not None:
-            head.shift.start(last)
-    z = last.new_zeros(1, channels)  # says nothing yet: the output layer starts at zero
-    weight = torch.from_numpy(weights(at[rows])).to(last)
-    optimizer = torch.optim.Adam([*own.values(), *biases.values()])
-    ridge = config.ridge / len(np.unique(landmarks.patient[rows]))
-    for step in range(FIRST_STEPS):
-        for group in optimizer.param_groups:
-            group["lr"] = FIRST_LR * (0.5 + 0.5 * math.cos(math.pi * step / FIRST_STEPS))
-        loss = ridge * module.linear_penalty()
-        for head, target in zip(heads, targets.values(), strict=True):
-            known = target.known[rows]
-            there = torch.from_numpy(np.flatnonzero(known)).to(device)
-            truth = (torch.from_numpy(column[rows][known]).to(device) for column in target.columns)
-            losses = head.loss(head(z.expand(len(there), -1), last[there]), *truth)
-            loss = loss + (losses * weight[there]).sum() / weight[there].sum().clamp(min=1.0)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    scales = {name: tensor for name, tensor in module.heads.named_buffers() if name.endswith("shift.scale")}
-    return {name: tensor.detach().clone() for name, tensor in (own | biases | scales).items()}
 
 
 def _seed(*parts: int) -> int:
@@ -349,6 +155,7 @@ class _Member:
     landmarks: Landmarks
     targets: Mapping[str, Target | LabelTarget]
     config: FitConfig
+    ridge: float
     device: torch.device
     run: Path | None
     tell: Tell | None
@@ -372,7 +179,7 @@ class _Member:
         scored = Draw.of(at, held)(np.random.default_rng(config.seed), min(VALIDATION, 4 * len(held)))
         validation = build_graphs(self.landmarks[scored]).to(self.device)
 
-        ridge = config.ridge / len(np.unique(self.landmarks.patient[train]))
+        ridge = self.ridge / len(np.unique(self.landmarks.patient[train]))
         average = copy.deepcopy(self.module).eval()
         history: list[dict[str, Any]] = []
         best = copy.deepcopy(average.state_dict())
@@ -383,7 +190,7 @@ class _Member:
             rng = np.random.default_rng([config.seed, self.member, epoch])
             torch.manual_seed(_seed(config.seed, self.member, epoch))
             self.module.train()
-            total = 0.0
+            losses = []
             for step in range(steps):
                 self._rate(optimizer, (epoch * steps + step) / (config.epochs * steps))
                 rows = draw(rng, config.batch_size)
@@ -394,7 +201,7 @@ class _Member:
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
                 optimizer.step()
-                total += float(loss.detach())
+                losses.append(loss.detach())  # read once an epoch: a GPU is not waited for at each step
                 _mix(average, self.module, epoch * steps + step + 1)
             with torch.inference_mode():
                 score = float(self._loss(average, validation, scored))
@@ -402,7 +209,12 @@ class _Member:
                 raise Refused(
                     f"member {self.member}: the loss is not finite after epoch {epoch}; take a smaller lr"
                 )
-            entry = {"member": self.member, "epoch": epoch, "loss": total / steps, "validation": score}
+            entry = {
+                "member": self.member,
+                "epoch": epoch,
+                "loss": float(torch.stack(losses).double().mean()),
+                "validation": score,
+            }
             if not history or score < min(e["validation"] for e in history):
                 best = copy.deepcopy(average.state_dict())
             history.append(entry)

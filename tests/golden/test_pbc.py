@@ -12,7 +12,7 @@ import pytest
 from gnnpatient.cohort.datasets import DATA, pbc
 from gnnpatient.cohort.spec import YEAR
 from gnnpatient.metrics import aalen_johansen
-from gnnpatient.prognosis.fit import Target, null_incidence
+from gnnpatient.prognosis.targets import Target, null_incidence
 
 HERE = Path(__file__).parent
 GOLDEN = json.loads((HERE / "pbc.json").read_text())

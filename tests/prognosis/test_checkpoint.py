@@ -55,6 +55,14 @@ def test_the_same_bits_come_back(model, saved, test, cohort, tmp_path):
         model.save_pretrained(saved)
 
 
+def test_where_it_was_fitted_is_not_saved(model, tmp_path):
+    """Else what a GPU fitted could not be asked where there is none."""
+    there = copy.copy(model)
+    there.device = "cuda"
+    there.save_pretrained(tmp_path / "model")
+    assert PrognosisModel.from_pretrained(tmp_path / "model").device == "auto"
+
+
 def test_a_head_of_another_kind_is_refused(copied):
     config = json.loads((copied / "config.json").read_text())
     for head in (

@@ -111,7 +111,7 @@ def test_tables_and_the_spread_of_members(icu, asks):
 
 
 def test_every_landmark_counts_the_same_in_the_shares(sick, label):
-    from gnnpatient.prognosis.fit import LabelTarget, null_shares
+    from gnnpatient.prognosis.targets import LabelTarget, null_shares
 
     at = np.repeat([0, 1], [30, 10])
     share = null_shares(LabelTarget(("no", "yes"), np.r_[label[:30], label[:10]].astype(int)), at)

@@ -13,7 +13,8 @@ from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.spec import DAY
 from gnnpatient.model.heads import SurvivalConfig, SurvivalHead
 from gnnpatient.prognosis import fit as fitting
-from gnnpatient.prognosis.fit import Draw, Target, last_estimable, null_incidence, time_grid, weights
+from gnnpatient.prognosis.fit import Draw
+from gnnpatient.prognosis.targets import REMAIN, Target, last_estimable, null_incidence, time_grid, weights
 
 
 def tensors(model: PrognosisModel) -> list[torch.Tensor]:
@@ -247,7 +248,7 @@ def test_the_last_estimable_horizon():
     target = exponential(2000, (0.01,))
     last = last_estimable(target, np.arange(2000), np.zeros(2000))
     assert 30 < last < 36.5  # a tenth of 40 days is left to the censoring
-    assert (target.time > last).sum() >= fitting.REMAIN
+    assert (target.time > last).sum() >= REMAIN
     few = Target(("a",), target.event[:10], target.time[:10])
     assert last_estimable(few, np.arange(10), np.zeros(10)) == few.time.max()
     crowd = Target(("a",), np.ones(100, np.int64), np.arange(1.0, 101))
