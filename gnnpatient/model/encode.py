@@ -17,9 +17,13 @@ from gnnpatient.graphs import Graphs, Nodes
 YEAR = 365.25
 ENOUGH = 10  # vectors of a kind to learn from; of fewer a model could hold one patient's picture
 AXES = 16  # principal axes that are kept of a kind's vectors, at most
-LASTING, DRIFTING = 4, 8  # of them, turned: those along which patients last longest, and drift furthest
-PAIRS = 8  # successive vectors of one patient, for each axis, that bear turning the axes
-SHARP = 2.0  # slope of a level before its tanh
+LASTING = 4  # of them, turned: those along which patients last longest
+CHANGES, DRIFTING = (
+    32,
+    8,
+)  # principal axes of changes, and those of them that are kept, turned: of steady drift
+PAIRS = 8  # successive vectors of one patient, or successive changes, for each axis that they turn
+SHARP = 4.0  # slope of a level before its tanh
 LIMIT = 4.0  # standard deviations beyond which a value says no more than "extreme"
 OTHER, MISSING = 0, 1  # rows of a category's embedding before its levels
 
@@ -101,7 +105,7 @@ class Axes:
     columns: int
     kept: int  # principal axes
     lasting: int  # of them, turned, those that the linear path sees as a level
-    drifting: int  # and those that it sees as a change
+    drifting: int  # axes of change that it sees
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,12 @@ class Vocabulary:
         )
 
 
-def fit_vocabulary(graphs: Graphs) -> Vocabulary:
-    """Names that occur in these graphs and the scales of their values; hand it training graphs only."""
+def fit_vocabulary(graphs: Graphs, bases: Mapping[str, Basis] | None = None) -> Vocabulary:
+    """Names that occur in these graphs and the scales of their values; hand it training graphs only.
+
+    bases: what `fit_bases` found in them, if it has been asked already.
+    """
+    bases = fit_bases(graphs) if bases is None else bases
     events = [kind for kind in graphs.nodes if kind != "timepoint"]
     statics = graphs.statics
 
@@ -183,25 +191,15 @@ def fit_vocabulary(graphs: Graphs) -> Vocabulary:
     for kind, days in spans.items():
         column = torch.arange(2, device=days.device).expand(len(days), 2)
         times[kind] = Scale.fit(_times(days).flatten(), column.flatten(), 2, log=False)
-    vectors = {kind: _axes(graphs[kind]) for kind in events if len(graphs[kind]) >= ENOUGH}
     return Vocabulary(
         codes=codes,
         numbers=graphs.numbers,
         levels=levels,
         values=values,
         times=times,
-        vectors={kind: axes for kind, axes in vectors.items() if axes.columns},
+        vectors={kind: basis.sizes for kind, basis in bases.items()},
         running=tuple(kind for kind in events if bool(graphs[kind].open.any())),
     )
-
-
-def _axes(nodes: Nodes) -> Axes:
-    """How many axes these vectors bear; without enough patients who have several, each one is a level."""
-    columns = nodes.vector.shape[1]
-    kept = max(1, min(columns, AXES, len(nodes) // 4))
-    if len(_successive(nodes)[0]) < PAIRS * kept:
-        return Axes(columns, kept, kept, 0)
-    return Axes(columns, kept, min(kept, LASTING), min(kept, DRIFTING))
 
 
 def _successive(nodes: Nodes) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
@@ -219,29 +217,36 @@ class Basis:
 
     Which axes matter nobody says, and outcomes are too few to tell. Time tells something: what is of the
     patient lasts from one report to the next, and a disease drifts, while noise does neither. So the axes
-    are turned to come in the order of how well they last, and `drift` turns them once more for changes.
+    are turned to come in the order of how well they last. Changes have axes of their own, in which a step
+    from one vector to the next has unit variance.
     """
 
     mean: Float[Tensor, " feature"]
     axes: Float[Tensor, "feature axis"]
-    drift: Float[Tensor, "axis drifting"]
+    lasting: int  # leading axes that are seen as a level
+    drift: Float[Tensor, "feature drifting"]
 
     @staticmethod
-    def fit(nodes: Nodes, axes: Axes) -> Basis:
-        """Principal axes of the standardised columns (Jolliffe 2002), turned by the patients' own series."""
-        mean, leading = _principal(nodes.vector, axes.kept)
-        earlier, later = _successive(nodes)
-        z = (nodes.vector.double() - mean) @ leading
-        if not axes.drifting:
-            return Basis(mean.float(), leading.float(), z.new_zeros(axes.kept, 0).float())
-        lasting = _lasting(z[earlier], z[later])
-        z, gap = z @ lasting, (nodes.age[earlier] - nodes.age[later]).double()
-        change, follows = z[later] - z[earlier], torch.nonzero(later[:-1] == earlier[1:])[:, 0]
-        if len(follows) >= PAIRS * axes.kept:
-            drift = _steady(change[follows], change[follows + 1])
-        else:
-            drift = _growing(change, gap)
-        return Basis(mean.float(), (leading @ lasting).float(), drift[:, : axes.drifting].float())
+    def fit(nodes: Nodes) -> Basis:
+        """Principal axes of the standardised columns (Jolliffe 2002), turned by the patients' own series.
+
+        Without enough patients who have several vectors each axis is a level, and nothing drifts.
+        """
+        vector = nodes.vector.double()
+        mean, axes = _principal(vector, max(1, min(vector.shape[1], AXES, len(vector) // 4)))
+        kept, drift = axes.shape[1], vector[:0].T
+        lasting, (earlier, later) = kept, _successive(nodes)
+        if len(earlier) >= PAIRS * kept:
+            z = (vector - mean) @ axes
+            axes, lasting = axes @ _lasting(z[earlier], z[later]), min(kept, LASTING)
+            drift = _drifting(vector, earlier, later)
+        return Basis(mean.float(), axes.float(), lasting, drift.float())
+
+    @property
+    def sizes(self) -> Axes:
+        """How many of each."""
+        columns, kept = self.axes.shape
+        return Axes(columns, kept, self.lasting, self.drift.shape[1])
 
 
 def _lasting(earlier: Float[Tensor, "pair axis"], later: Float[Tensor, "pair axis"]) -> Tensor:
@@ -250,30 +255,28 @@ def _lasting(earlier: Float[Tensor, "pair axis"], later: Float[Tensor, "pair axi
     return _turned(torch.linalg.eigh((together + together.T) / 2)[1].flip(1))
 
 
-def _steady(change: Float[Tensor, "pair axis"], after: Float[Tensor, "pair axis"]) -> Tensor:
-    """Directions in which one change is most like the next: noise goes back by half, a drift goes on."""
-    together = change.T @ after / len(change)
-    return _most((together + together.T) / 2, (change.T @ change + after.T @ after) / (2 * len(change)))
+def _drifting(
+    vector: Float[Tensor, "node feature"], earlier: Int[Tensor, " pair"], later: Int[Tensor, " pair"]
+) -> Float[Tensor, "feature drifting"]:
+    """Axes along which patients change, most first; each column counts by its own changes.
 
-
-def _growing(change: Float[Tensor, "pair axis"], gap: Float[Tensor, " pair"]) -> Tensor:
-    """Directions in which changes grow most with the time between: noise is as large at once as later.
-
-    By the slope of the squared change on the rank of the gap.
+    With enough patients who have three vectors or more, those along which one change is like the next: noise
+    goes back by half of what it came, a drift goes on.
     """
-    rank = torch.unique(gap, return_inverse=True)[1].double()
-    rank = rank - rank.mean()
-    slope = (change * rank[:, None]).T @ change / rank.square().sum().clamp(min=1e-9)
-    return _most(slope, change.T @ change / len(change))
-
-
-def _most(
-    signal: Float[Tensor, "axis axis"], total: Float[Tensor, "axis axis"]
-) -> Float[Tensor, "axis axis"]:
-    """Generalised eigenvectors: directions by their share of signal in the total, the most first."""
-    value, axes = torch.linalg.eigh(total)
-    white = axes * torch.where(value > 1e-4 * value.max(), value.clamp(min=1e-30).rsqrt(), 0.0)
-    return _turned(white @ torch.linalg.eigh(white.T @ signal @ white)[1].flip(1))
+    change = vector[later] - vector[earlier]
+    spread, whole = change.std(0, correction=0), vector.std(0, correction=0)
+    column = torch.where(spread > 1e-6 * whole.max(), 1 / spread.clamp(min=1e-30), 0.0)
+    change = change * column
+    value, axes = torch.linalg.eigh(change.T @ change / len(change))
+    value, axes = value.flip(0)[:CHANGES], axes.flip(1)[:, :CHANGES]
+    follows = torch.nonzero(later[:-1] == earlier[1:])[:, 0]
+    if len(follows) >= PAIRS * axes.shape[1]:
+        together = (change[follows] @ axes).T @ (change[follows + 1] @ axes) / len(follows)
+        value, turn = torch.linalg.eigh((together + together.T) / 2)
+        value, axes = value.flip(0), axes @ turn.flip(1)
+    axes = axes[:, value > 1e-9][:, :DRIFTING]
+    step = (change @ axes).square().mean(0).sqrt()
+    return _turned(column[:, None] * axes / step.clamp(min=1e-9))
 
 
 def _turned(axes: Float[Tensor, "feature axis"]) -> Float[Tensor, "feature axis"]:
@@ -282,22 +285,26 @@ def _turned(axes: Float[Tensor, "feature axis"]) -> Float[Tensor, "feature axis"
     return axes * torch.where(sign == 0, 1.0, sign)
 
 
-def _principal(vector: Float[Tensor, "node feature"], size: int) -> tuple[Tensor, Tensor]:
+def _principal(x: Float[Tensor, "node feature"], size: int) -> tuple[Tensor, Tensor]:
     """Mean, and the leading principal axes, (feature, size), along each of which the variance is 1."""
-    x = vector.double()
     mean, std = x.mean(0), x.std(0, correction=0)
     x = (x - mean) / std.clamp(min=1e-9 + 1e-6 * mean.abs())
     _, value, axes = torch.linalg.svd(x, full_matrices=False)
     spread = value[:size] / len(x) ** 0.5  # along an axis of which no training vector says anything, nothing
     weight = axes[:size].T * torch.where(spread > 1e-3 * spread[0] + 1e-9, 1 / spread.clamp(min=1e-9), 0.0)
-    found = torch.zeros(vector.shape[1], size, dtype=torch.float64, device=vector.device)
+    found = x.new_zeros(x.shape[1], size)
     found[:, : weight.shape[1]] = weight / std.clamp(min=1e-9 + 1e-6 * mean.abs())[:, None]
     return mean, _turned(found)
 
 
-def fit_bases(graphs: Graphs, vocabulary: Vocabulary) -> dict[str, Basis]:
-    """The basis of each kind with vectors; hand it training graphs only."""
-    return {kind: Basis.fit(graphs[kind], axes) for kind, axes in vocabulary.vectors.items()}
+def fit_bases(graphs: Graphs) -> dict[str, Basis]:
+    """The basis of each kind with vectors enough to learn from; hand it training graphs only."""
+    events = [kind for kind in graphs.nodes if kind != "timepoint"]
+    return {
+        kind: Basis.fit(graphs[kind])
+        for kind in events
+        if len(graphs[kind]) >= ENOUGH and graphs[kind].vector.shape[1]
+    }
 
 
 @lru_cache(maxsize=256)
@@ -334,7 +341,7 @@ class Encode(nn.Module):
         for i, axes in enumerate(vocabulary.vectors.values()):
             self.register_buffer(f"_mean_{i}", torch.zeros(axes.columns))
             self.register_buffer(f"_axes_{i}", torch.zeros(axes.columns, axes.kept))
-            self.register_buffer(f"_drift_{i}", torch.zeros(axes.kept, axes.drifting))
+            self.register_buffer(f"_drift_{i}", torch.zeros(axes.columns, axes.drifting))
         self.static = nn.Linear(2 + 2 * len(vocabulary.numbers), channels)
         for kind, scale in vocabulary.values.items():
             self.register_buffer(self._buffer("value", kind), scale.table(), persistent=False)
@@ -387,28 +394,30 @@ class Encode(nn.Module):
         return ((nodes.vector - mean) @ axes).clamp(-LIMIT, LIMIT)
 
     def _level_and_change(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask feature"]:
-        """Mean content on the axes that last, and its change from first to last on those that drift.
+        """Mean content on the axes that last, and the change from first to last on those that drift.
 
         On an axis that lasts a level goes through tanh: what reports state or deny falls into two heaps.
         """
         axes, place = self.vocabulary.vectors[kind], tuple(self.vocabulary.vectors).index(kind)
-        none = graphs.statics.at.new_zeros(len(graphs), axes.kept)
-        if kind not in graphs.nodes or not len(nodes := graphs[kind]):
-            return none[:, :1].expand(-1, axes.lasting + axes.drifting)
-        z, age = self.content(kind, nodes), graphs.statics.at.new_zeros(len(graphs))
-        oldest = age.scatter_reduce(0, nodes.owner, nodes.age, "amax", include_self=False)[nodes.owner]
-        newest = age.scatter_reduce(0, nodes.owner, nodes.age, "amin", include_self=False)[nodes.owner]
+        asks = graphs.statics.at
+        nodes = graphs.nodes.get(kind)
+        if nodes is None or nodes.vector.shape[1] != axes.columns or not len(nodes):
+            return asks.new_zeros(len(asks), axes.lasting + axes.drifting)
 
-        def mean_of(rows: Bool[Tensor, " node"]) -> Tensor:
+        def mean_of(z: Float[Tensor, "node axis"], rows: Bool[Tensor, " node"]) -> Tensor:
             owner = nodes.owner[rows]
-            total = none.index_add(0, owner, z[rows])
-            return total / torch.bincount(owner, minlength=len(graphs)).clamp(min=1)[:, None]
+            total = z.new_zeros(len(asks), z.shape[1]).index_add(0, owner, z[rows])
+            return total / torch.bincount(owner, minlength=len(asks)).clamp(min=1)[:, None]
 
-        change = mean_of(nodes.age == newest) - mean_of(nodes.age == oldest)
-        level = mean_of(torch.ones_like(nodes.age, dtype=torch.bool))[:, : axes.lasting]
-        if not axes.drifting:  # of plain principal axes none says one thing alone
+        level = mean_of(
+            self.content(kind, nodes)[:, : axes.lasting], torch.ones_like(nodes.owner, dtype=torch.bool)
+        )
+        if axes.lasting == axes.kept and not axes.drifting:  # of principal axes none says one thing alone
             return level
-        change = change @ self.get_buffer(f"_drift_{place}")
+        z, none = nodes.vector @ self.get_buffer(f"_drift_{place}"), asks.new_zeros(len(asks))
+        oldest = none.scatter_reduce(0, nodes.owner, nodes.age, "amax", include_self=False)[nodes.owner]
+        newest = none.scatter_reduce(0, nodes.owner, nodes.age, "amin", include_self=False)[nodes.owner]
+        change = mean_of(z, nodes.age == newest) - mean_of(z, nodes.age == oldest)
         return torch.cat([(SHARP * level).tanh(), change.clamp(-LIMIT, LIMIT)], 1)
 
     def _running(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask code"]:

@@ -55,8 +55,7 @@ class FitConfig:
     batch_size: int = 128
     lr: float = 4e-3
     weight_decay: float = 0.05
-    ridge: float | None = None  # penalty on the squared coefficients of the linear path, beside a sum over
-    # patients; chosen on inner folds where none is given
+    ridge: float = 3.0  # penalty on the squared coefficients of the linear path, beside a sum over patients
     kind_dropout: float = 0.0  # chance of each kind of node to be hidden from a batch: modality dropout
     seed: int = 0
 
@@ -67,9 +66,8 @@ class FitConfig:
         if not 0 <= self.kind_dropout < 1:
             raise Refused(f"kind_dropout {self.kind_dropout}; from 0 to below 1 would do")
         for name, least in (("lr", 1e-12), ("weight_decay", 0), ("ridge", 0)):
-            value = getattr(self, name)
-            if value is not None and not least <= value < math.inf:
-                raise Refused(f"{name} {value}; {'above' if least else 'at least'} 0 would do")
+            if not least <= getattr(self, name) < math.inf:
+                raise Refused(f"{name} {getattr(self, name)}; {'above' if least else 'at least'} 0 would do")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,14 +112,14 @@ def fit_modules(
         np.append(np.diff(landmarks.patient[ends]) != 0, True)
     ]  # each patient's last ask holds all rows
     whole = build_graphs(landmarks[latest])
-    vocabulary = fit_vocabulary(whole)
-    bases = fit_bases(whole, vocabulary)
+    bases = fit_bases(whole)
+    vocabulary = fit_vocabulary(whole, bases)
     groups = len(np.unique(landmarks.groups))
     if groups < 2:
         raise Refused(f"{groups} patient or group to train on; early stopping needs at least two")
     happened = np.max([target.strata for target in targets.values()], axis=0)
     inner = list(StratifiedPatientKFold(min(5, groups), seed=config.seed).split(landmarks, happened))
-    finished, begun, ridge = [], None, 0.0
+    finished, begun = [], None
     for member in range(config.members):
         train, held = inner[member % len(inner)]
         with steady(where), torch.random.fork_rng(range(torch.cuda.device_count())):
@@ -131,13 +129,9 @@ def fit_modules(
             for name, table in null.items():
                 module.head(name).start(torch.from_numpy(targets[name].start(table)).float())
             if begun is None:
-                begun, ridge = first_heads(
-                    module.to(where), landmarks, targets, inner, config.ridge, config.seed
-                )
+                begun = first_heads(module.to(where), landmarks, targets, config.ridge, config.seed)
             module.heads.load_state_dict(begun, strict=False)
-            member_run = _Member(
-                member, module.to(where), landmarks, targets, config, ridge, where, run, tell
-            )
+            member_run = _Member(member, module.to(where), landmarks, targets, config, where, run, tell)
             finished.append(member_run.train(train, held))
     return tuple(finished)
 
@@ -155,7 +149,6 @@ class _Member:
     landmarks: Landmarks
     targets: Mapping[str, Target | LabelTarget]
     config: FitConfig
-    ridge: float
     device: torch.device
     run: Path | None
     tell: Tell | None
@@ -179,7 +172,7 @@ class _Member:
         scored = Draw.of(at, held)(np.random.default_rng(config.seed), min(VALIDATION, 4 * len(held)))
         validation = build_graphs(self.landmarks[scored]).to(self.device)
 
-        ridge = self.ridge / len(np.unique(self.landmarks.patient[train]))
+        ridge = config.ridge / len(np.unique(self.landmarks.patient[train]))
         average = copy.deepcopy(self.module).eval()
         history: list[dict[str, Any]] = []
         best = copy.deepcopy(average.state_dict())

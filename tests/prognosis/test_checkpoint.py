@@ -206,11 +206,11 @@ def test_the_corpus_of_broken_models(faults_dir, copied, tmp_path):
 def test_configs_that_are_not_ours(copied):
     config = copied / "config.json"
     whole = config.read_text()
-    for text in ("", "{", "[]", "null", "1", "{}", '"x"', '{"format": 2}', "[" * 100_000, "\udc80"):
+    for text in ("", "{", "[]", "null", "1", "{}", '"x"', '{"format": 3}', "[" * 100_000, "\udc80"):
         config.write_text(text, errors="surrogateescape")
         refused(copied, "not the config of a gnnpatient model")
-    config.write_text(whole.replace('"format": 2', '"format": 99'))
-    refused(copied, "format 99, this version reads 2")
+    config.write_text(whole.replace('"format": 3', '"format": 99'))
+    refused(copied, "format 99, this version reads 3")
     config.write_text(whole.replace('"channels": 8', '"channels": 9'))
     refused(copied, "do not fit together")
     config.write_text(whole.replace('"channels": 8', '"chanels": 8'))
