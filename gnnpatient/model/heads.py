@@ -102,7 +102,7 @@ class Shift(nn.Module):
         self.register_buffer("scale", torch.ones(sum(groups)))
         self.column = nn.Parameter(torch.full((sum(groups),), 0.3))
         self.weight = nn.Parameter(torch.zeros(shifts, sum(groups)))
-        self.limit = nn.Parameter(torch.ones(shifts, len(groups)))  # log a
+        self.limit = nn.Parameter(torch.zeros(shifts, len(groups)))  # log a
         self.middle = nn.Parameter(torch.zeros(shifts, len(groups)))
         self.product = nn.Parameter(torch.zeros(shifts, len(first)))
 
@@ -125,8 +125,8 @@ class Shift(nn.Module):
         return score.sum(2) + (pairs * self.product).sum(2)
 
     def penalty(self) -> Float[Tensor, ""]:
-        """Sum of the squares of all that moves an answer, from where it started."""
-        moved = (self.column, self.weight, self.limit - 1, self.middle, self.product)
+        """Sum of the squares of all that moves an answer."""
+        moved = (self.column, self.weight, self.limit, self.middle, self.product)
         return torch.stack([part.square().sum() for part in moved]).sum()
 
 
