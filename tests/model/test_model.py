@@ -19,7 +19,7 @@ def make_model(graphs, **choices):
     torch.manual_seed(0)
     vocabulary = fit_vocabulary(graphs)
     model = PatientGNN(ModelConfig(channels=8, **choices), vocabulary, tuple(graphs.edges), HEADS)
-    model.encode.start(fit_bases(graphs, vocabulary))
+    model.encode.start(fit_bases(graphs))
     with torch.no_grad():  # as if trained: nothing at its neutral start
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
