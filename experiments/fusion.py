@@ -24,7 +24,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,7 @@ def table(found: Comparison) -> str:
     lines: dict[str, dict[str, str]] = {row["model"]: {} for row in found.rows}
     for row in found.rows:
         if row["landmark"] is None and row["horizon"] is None and row["metric"] in SHOWN:
-            text = "-" if row["value"] is None else f"{row['value']:.4f}"
-            if row["low"] is not None:
-                text += f" [{row['low']:.4f}, {row['high']:.4f}]"
-            lines[row["model"]][row["metric"]] = text
+            lines[row["model"]][row["metric"]] = value(row)
     shown = [metric for metric in SHOWN if any(metric in cells for cells in lines.values())]
     said = [f"| contestant | parameters | {' | '.join(shown)} |", "|---|" + "---:|" * (1 + len(shown))]
     for name, cells in lines.items():
@@ -87,20 +84,71 @@ def table(found: Comparison) -> str:
     return "\n".join([*said, "", *(f"- {sentence}" for sentence in found.sentences)])
 
 
-def page(found: Comparison, cohort: Cohort, folds: int, cpu: float) -> str:
-    """The table as a file of results/: with the command, on what it ran, and how the figures came about."""
+def value(figure: Mapping[str, Any]) -> str:
+    """A figure and its interval, as in the tables."""
+    if figure["value"] is None:
+        return "-"
+    limits = "" if figure["low"] is None else f" [{figure['low']:.4f}, {figure['high']:.4f}]"
+    return f"{figure['value']:.4f}{limits}"
+
+
+def curve(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The missing-modality curve, a line a kind and share."""
+    rows = [row for row in rows if row["horizon"] is None and row["metric"] in SHOWN[:3] + SHOWN[4:5]]
+    shown = list(dict.fromkeys(row["metric"] for row in rows))
+    lines: dict[tuple[str, float, float], dict[str, str]] = {}
+    for row in rows:
+        cells = lines.setdefault((row["kind"], row["share"], row["lacking"]), {})
+        cells[row["metric"]] = value(row)
+    said = [
+        "## Missing-modality curve",
+        "",
+        "The graph as fitted, asked again when a kind is taken from a share of the scored patients, drawn once.",
+        "Brackets are each figure's own, not of a difference.",
+        "",
+        f"| taken | share of patients | asks without a row of it | {' | '.join(shown)} |",
+        "|---|---:|---:|" + "---:|" * len(shown),
+    ]
+    for (kind, share, lacking), cells in lines.items():
+        said.append(f"| {kind} | {share:g} | {lacking:.3f} | {' | '.join(cells[m] for m in shown)} |")
+    return "\n".join(said)
+
+
+def pattern(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the pattern of missing kinds has by itself, a line a deciding figure."""
+    said = [
+        "## What the pattern of missing kinds has by itself",
+        "",
+        "A share is given where the graph's gain over the statics is sure.",
+        "",
+        "| figure | statics | presence | graph | presence - statics | share of the graph's gain |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        known = " | ".join(f"{row[name]:.4f}" for name in ("statics", "presence", "graph"))
+        share = "-" if row["share"] is None else f"{row['share']:.0%}"
+        said.append(f"| {row['metric']} | {known} | {value(row['gain'])} | {share} |")
+    return "\n".join(said)
+
+
+def page(found: Comparison, about: Mapping[str, Any], cohort: Cohort, folds: int, cpu: float) -> str:
+    """The tables as a file of results/: with the command, on what it ran, and how the figures came about."""
     import torch
 
-    at = ", ".join(f"{day:g}" for day in np.unique(found.scored.asks.days))
-    until = ", ".join(f"{day:g}" for day in found.horizons)
-    about = (
+    over = f"landmarks (days: {', '.join(f'{day:g}' for day in np.unique(found.scored.asks.days))})"
+    if found.horizons:
+        over += f" and horizons (days: {', '.join(f'{day:g}' for day in found.horizons)})"
+    said = (
         f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}; "
         f"{cpu / 60:.0f} CPU minutes. {found.patients} patients scored, {found.events} with {found.cause}; "
-        f"{folds} folds, groups whole. Means over landmarks (days: {at}) and horizons (days: {until}); "
+        f"{folds} folds, groups whole. Means over {over}; "
         "brackets: 95 % over draws of patients, the fitted models held fixed."
     )
     command = shlex.join(["python", "experiments/fusion.py", *sys.argv[1:]])
-    return f"# fusion: {cohort.spec.cohort}\n\n    {command}\n\n{about}\n\n{table(found)}\n"
+    parts = [f"# fusion: {cohort.spec.cohort}", f"    {command}", said, table(found)]
+    parts += [curve(about["missing"])] if about["missing"] else []
+    parts += [pattern(about["pattern"])] if "pattern" in about else []
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
@@ -168,7 +216,7 @@ def main() -> None:
         forecasts(found, folds, YEAR if args.years else 1.0).write_parquet(part)
     if args.table:
         with atomic_file(args.table) as part:
-            part.write_text(page(found, cohort, len(folds), time.process_time()), encoding="utf-8")
+            part.write_text(page(found, about, cohort, len(folds), time.process_time()), encoding="utf-8")
     console.print(table(found), markup=False)
 
 
