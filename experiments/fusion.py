@@ -103,8 +103,8 @@ def curve(rows: Sequence[Mapping[str, Any]]) -> str:
     said = [
         "## Missing-modality curve",
         "",
-        "The graph as fitted, asked again when a kind is taken from a share of the scored patients, drawn once.",
-        "Brackets are each figure's own, not of a difference.",
+        "The graph as fitted, asked again when a kind is taken from a share of the scored patients, drawn",
+        "once. Brackets are each figure's own, not of a difference.",
         "",
         f"| taken | share of patients | asks without a row of it | {' | '.join(shown)} |",
         "|---|---:|---:|" + "---:|" * len(shown),
