@@ -228,14 +228,14 @@ def test_asks_at_risk_of_one_outcome_only(two, quick, monkeypatch):
     (member,) = members
     rows = np.flatnonzero(~X.at_risk("early"))[:20]
     member.module.zero_grad()
-    loss = member._loss(member.module, fitting.build_graphs(X[rows]), rows)
+    loss = member._loss(member.module, fitting.build_graphs(X[rows]).to(member.device), rows)
     loss.backward()
     early, death = (list(member.module.head(name).parameters()) for name in ("early", "death"))
     assert all(p.grad is None or not p.grad.any() for p in early)
     assert any(p.grad.any() for p in death)
     member.targets = {"death": member.targets["death"]}
     with torch.no_grad():
-        alone = member._loss(member.module, fitting.build_graphs(X[rows]), rows)
+        alone = member._loss(member.module, fitting.build_graphs(X[rows]).to(member.device), rows)
     assert float(alone) == pytest.approx(float(loss.detach()))
     answer = model.forecast(X)
     assert np.isnan(answer["early"].incidence[rows]).all() and np.isfinite(answer["death"].incidence).all()
