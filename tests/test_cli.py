@@ -31,6 +31,14 @@ def start(*words, env=(), before=""):
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **dict(env)})
 
 
+def by_itself(*words, before=""):
+    """What a command that must work says, in a process of its own: not slowed by checks of shapes."""
+    process = start(*words, before=before)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    return out
+
+
 @pytest.fixture
 def cli(capsys):
     """Run a command: exit code, standard output, standard error."""
@@ -893,11 +901,8 @@ def test_a_task_beside_survival(stays, good, refused, tmp_path):
     assert len(death) == 60 and {float(row["landmark"]) for row in death} == {2}
 
 
-def test_compare_for_a_task(stays, good, monkeypatch):
-    from gnnpatient.study import fusion
-
-    compare, few = fusion.compare, {"models": ["early"], "folds": 2, "inner": 2, "channels": 8, "n": 10}
-    monkeypatch.setattr(fusion, "compare", lambda *given, **how: compare(*given, **{**how, **few}))
+def test_compare_for_a_task(stays, good, compare_few):
+    compare_few(models=["early"])
     words = ("compare", stays[0] / "cohort", "--outcome", "mortality", "--members", 1, "--epochs", 1)
     found = good(*words, "--json")
     assert set(found["modalities"]) == {"lab", "drug"} and found["patients"] == 60
@@ -1130,33 +1135,37 @@ def test_a_finished_run_ends_well_when_resumed(good, ward):
     assert (ward / "run" / "model" / "model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.fixture
+def compare_few(monkeypatch):
+    """Let `compare` fit few contestants (tests/study fits all), and a second call find what the first did."""
+    from gnnpatient.study import fusion
+
+    compare, once, made = fusion.compare, fusion.run_compare, []
+
+    def call(**few):
+        few = {"folds": 2, "inner": 2, "channels": 8, "n": 10, "choices": {"ridge": 3.0}, **few}
+        monkeypatch.setattr(fusion, "compare", lambda *given, **how: compare(*given, **{**how, **few}))
+
+    def kept(*given, **how):
+        made[:] = made or [once(*given, **how)]
+        return made[0]
+
+    monkeypatch.setattr(fusion, "run_compare", kept)
+    return call
+
+
 @pytest.mark.slow
-def test_demo_twice(good, tmp_path):
-    first = good("demo", "--out", tmp_path / "demo")
+def test_demo_twice(tmp_path):
+    first = by_itself("demo", "--out", tmp_path / "demo")
     assert "too small to judge" in first and (tmp_path / "demo" / "patient.png").is_file()
-    second = good("demo", "--out", tmp_path / "demo")
+    second = by_itself("demo", "--out", tmp_path / "demo")
     assert "was finished already" in second
     assert first[first.index("death: transplant") :] == second[second.index("death: transplant") :]
 
 
-@pytest.mark.slow
-def test_compare(good, refused, ward, monkeypatch):
-    from functools import partial
-
-    from gnnpatient.study import fusion
-
-    few = partial(
-        fusion.compare, models=["clockwork"], inner=2
-    )  # all contestants: tests/study/test_fusion.py
-    monkeypatch.setattr(fusion, "compare", few)
+def test_compare(good, refused, ward, compare_few, monkeypatch):
+    compare_few(models=["clockwork"])
     words = ["compare", ward / "cohort", "--outcome", "death", "--members", 1, "--epochs", 1]
-    once, made = fusion.run_compare, []
-
-    def kept(*args, **how):  # it is long: the second call shows what the first one found
-        made[:] = made or [once(*args, **how)]
-        return made[0]
-
-    monkeypatch.setattr(fusion, "run_compare", kept)
     found = good(*words, "--json")
     assert {"graph", "best single", "clockwork", "null"} <= {row["model"] for row in found["rows"]}
     said = good(*words)
@@ -1166,21 +1175,9 @@ def test_compare(good, refused, ward, monkeypatch):
     assert "unknown outcome 'deth'; did you mean 'death'?" in refused(*wrong)
 
 
-def test_compare_for_a_diagnosis(sick, good, monkeypatch):
-    from functools import partial
-
-    from gnnpatient.study import fusion
-
+def test_compare_for_a_diagnosis(sick, good, compare_few):
     folder, _ = sick
-    some = partial(fusion.compare, models=["early", "late"], inner=2, n=10, landmarks=[1.0])
-    once, made = fusion.run_compare, []
-
-    def kept(*args, **how):  # the second call shows what the first one found
-        made[:] = made or [once(*args, **how)]
-        return made[0]
-
-    monkeypatch.setattr(fusion, "compare", some)
-    monkeypatch.setattr(fusion, "run_compare", kept)
+    compare_few(models=["early", "late"], landmarks=[1.0])
     words = ["compare", folder / "cohort", "--outcome", "icu", "--members", 1, "--epochs", 1]
     found = good(*words, "--json")
     assert {row["metric"] for row in found["rows"]} == {"auc", "brier", "scaled_brier"}
@@ -1190,11 +1187,9 @@ def test_compare_for_a_diagnosis(sick, good, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_ward_as_a_demo(good, tmp_path, monkeypatch):
+def test_the_ward_as_a_demo(tmp_path):
     pytest.importorskip("PIL")
-    from gnnpatient import cli
-
-    monkeypatch.setattr(cli, "WARD", 120)
-    said = good("demo", "--cohort", "ward", "--out", tmp_path / "demo")
-    assert "oracle" in said and (tmp_path / "demo" / "patient.png").stat().st_size > 10_000
-    assert "the true risk" in said and "120 patients" in said
+    small = "from gnnpatient import cli; cli.WARD = 120"
+    text = by_itself("demo", "--cohort", "ward", "--out", tmp_path / "demo", before=small)
+    assert "oracle" in text and (tmp_path / "demo" / "patient.png").stat().st_size > 10_000
+    assert "the true risk" in text and "120 patients" in text

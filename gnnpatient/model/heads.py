@@ -118,11 +118,11 @@ class Shift(nn.Module):
     def forward(self, x: Float[Tensor, "ask feature"]) -> Float[Tensor, "ask shift"]:
         weight = self.weight * (self.column * self.scale)
         parts = zip(x.split(self.groups, 1), weight.split(self.groups, 1), strict=True)
-        score = torch.stack([part @ of.T for part, of in parts], 2)  # (ask, shift, group)
-        limit = self.limit.exp()
-        score = limit * ((score + self.middle) / limit).tanh()
-        pairs = score.index_select(2, self._first) * score.index_select(2, self._second)
-        return score.sum(2) + (pairs * self.product).sum(2)
+        score = torch.stack([of @ part.T for part, of in parts])  # (group, shift, ask): asks last is fastest
+        limit, middle = self.limit.exp().T[:, :, None], self.middle.T[:, :, None]
+        score = limit * ((score + middle) / limit).tanh()
+        pairs = score.index_select(0, self._first) * score.index_select(0, self._second)
+        return (score.sum(0) + (pairs * self.product.T[:, :, None]).sum(0)).T
 
     def penalty(self) -> Float[Tensor, ""]:
         """Sum of the squares of all that moves an answer."""

@@ -310,13 +310,16 @@ class _Fits:
     def _size(self, one: Contestant, X: Landmarks) -> None:
         """The width at which it has about as many parameters as the graph, which comes first.
 
-        An epoch tells which codes it sees and which weights it has.
+        An epoch tells which codes it sees and which weights it has; the linear path, which costs the most,
+        is left out of it and counted.
         """
         width = int(self.budget["channels"])
-        module = self.model(one, members=1, epochs=1).fit(one.asks(X)).predictor_.modules[0]
+        model = self.model(one, members=1, epochs=1)
+        linear = model.linear
+        module = model.set_params(linear=False).fit(one.asks(X)).predictor_.modules[0]
 
         def count(channels: int) -> int:
-            return _parameters(module, one.kinds, channels)
+            return _parameters(module, one.kinds, channels=channels, linear=linear)
 
         if self.parameters:
             step = 1 if module.config.conv == "sage" else 4  # attention heads, a quarter of the channels each
@@ -326,14 +329,14 @@ class _Fits:
         self.channels[one.name], self.parameters[one.name] = width, count(width)
 
 
-def _parameters(module: Any, kinds: Sequence[str], channels: int) -> int:
-    """Parameters of the same model at another width, those of kinds without a row not counted."""
+def _parameters(module: Any, kinds: Sequence[str], **config: Any) -> int:
+    """Parameters of the same model with another `config`, those of kinds without a row not counted."""
     data = module.to_dict()
     words = data["vocabulary"]
     for part in ("codes", "values", "times", "vectors"):
         keep = (*kinds, "patient", "timepoint")
         words[part] = {kind: entry for kind, entry in words[part].items() if kind in keep}
-    data["config"] = {**data["config"], "channels": channels}
+    data["config"] |= config
     data["edge_types"] = data["edge_types"] if kinds else []  # without a row there is no timepoint either
     return sum(p.numel() for p in type(module).from_dict(data).parameters())
 

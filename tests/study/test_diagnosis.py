@@ -317,21 +317,22 @@ def test_the_rival_of_three_classes_and_of_one_that_is_not_there(cohort):
 
 # ---- does fusion help?
 
-FEW = {"batch_size": 256, "lr": 0.03}
+FEW = {"batch_size": 256, "lr": 0.03, "ridge": 3.0}
 
 
 def judged(cohort, outcome="icu", models=(), **how):
     from gnnpatient.study.fusion import compare
 
     plan = {"folds": 2, "inner": 2, "members": 1, "channels": 8, "epochs": 4, "landmarks": [0.1], "n": 40}
-    return compare(cohort, outcome, models=models, choices=FEW, **{**plan, **how})
+    return compare(cohort, outcome, models=models, **{**plan, "choices": FEW, **how})
 
 
 @pytest.fixture(scope="module")
 def helped(tmp_path_factory):
     """Both kinds tell, and every contestant is asked twice."""
     cohort = made(tmp_path_factory.mktemp("both"), lab=1.3, vital=1.3, n=200)
-    return judged(cohort, models=None, landmarks=[0.1, 0.6], epochs=3)
+    large = {**FEW, "batch_size": 1024}
+    return judged(cohort, models=None, landmarks=[0.1, 0.6], epochs=3, choices=large)
 
 
 def test_every_contestant_answers_a_diagnosis(helped):
@@ -373,6 +374,7 @@ def test_a_strong_second_kind_is_found(helped):
     assert helped.too_small is None or helped.too_small in helped.sentences
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_of_shuffled_labels_nothing_is_said(tmp_path):
     found = judged(made(tmp_path, lab=1.3, vital=1.3, shuffled=True, n=160))
     assert found.sentence.startswith("no evidence that ")
@@ -380,6 +382,7 @@ def test_of_shuffled_labels_nothing_is_said(tmp_path):
     assert found.too_small is None or "scored patients with" in found.too_small
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_where_one_kind_tells_all_there_is_no_evidence(tmp_path):
     found = judged(made(tmp_path, lab=2.0, n=200))
     assert set(found.chosen) == {"lab"} and found.primary["verdict"] != "helps"
@@ -412,6 +415,7 @@ inputs = ["lab", "vital"]
 """
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_read_now_is_compared_on_its_inputs_alone(tmp_path):
     """A report says the label itself, and is no input: no contestant sees it."""
     from gnnpatient import read_cohort

@@ -31,7 +31,7 @@ table = "patients.csv"
 causes = { death = { time = "end", flag = "died" } }
 """
 QUICK = {"folds": 2, "inner": 2, "members": 1, "channels": 8}
-FEW = {"num_times": 4, "batch_size": 256, "lr": 0.03}
+FEW = {"num_times": 4, "batch_size": 256, "lr": 0.03, "ridge": 3.0}
 
 
 def made(folder, lab=0.0, vital=0.0, unseen=0.0, shuffled=False, n=300, seed=0):
@@ -353,10 +353,10 @@ def test_no_width_is_nearer_to_the_parameters_of_the_graph(whole, tiny):
         if name == "graph":
             continue
         module, width = whole.parts[0][0][name].model.predictor_.modules[0], whole.channels[name]
-        assert _parameters(module, one.kinds, width) == whole.parameters[name]
+        assert _parameters(module, one.kinds, channels=width) == whole.parameters[name]
         step = 4 if name == "transformer" else 1  # its width is a multiple of its heads
         for other in (width - step, width + step):
-            away = abs(_parameters(module, one.kinds, other) - wanted)
+            away = abs(_parameters(module, one.kinds, channels=other) - wanted)
             assert away >= abs(whole.parameters[name] - wanted) < 0.25 * wanted
 
 
@@ -513,6 +513,7 @@ def test_run_compare_takes_a_packed_cohort_and_a_fold_file(whole, tiny, tmp_path
 # ---- what may be said where the truth is known
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_strong_second_kind_is_found(tmp_path):
     found = judged(made(tmp_path, lab=1.3, vital=1.3, n=200))
     assert found.primary["verdict"] == "helps" and " helps to forecast death: C +0." in found.sentence
@@ -522,6 +523,7 @@ def test_a_strong_second_kind_is_found(tmp_path):
     assert found.primary["c"]["value"] > 0.05 and found.primary["scaled_ibs"]["low"] > 0
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_where_one_kind_tells_all_there_is_no_evidence(tmp_path):
     found = judged(made(tmp_path, lab=1.5, n=160))
     assert found.chosen == ("lab", "lab")
@@ -534,6 +536,7 @@ def test_where_one_kind_tells_all_there_is_no_evidence(tmp_path):
     assert found.value("graph", "c")["value"] > 0.7
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_of_shuffled_labels_nothing_is_said(tmp_path):
     found = judged(made(tmp_path, lab=1.3, vital=1.3, shuffled=True, n=160))
     assert found.sentence.startswith("no evidence that ")
@@ -541,6 +544,7 @@ def test_of_shuffled_labels_nothing_is_said(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
 def test_nothing_to_fuse_is_said_so_in_twenty_seeds(tmp_path):
     """One kind tells all: a judge who sees that says at most once that fusion helps."""
     found = [judged(made(tmp_path, lab=1.3, n=120, seed=seed), seed=seed) for seed in range(20)]
@@ -550,6 +554,7 @@ def test_nothing_to_fuse_is_said_so_in_twenty_seeds(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
 def test_what_lies_in_the_pattern_of_missing_kinds_is_told_apart(tmp_path):
     """Half of the patients lack the vital and die sooner; the values say nothing."""
     from gnnpatient.study.fusion import pattern_only
@@ -564,6 +569,7 @@ def test_what_lies_in_the_pattern_of_missing_kinds_is_told_apart(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
 def test_same_seed_same_figures(tmp_path):
     cohort = made(tmp_path, lab=1.0, n=160)
     one, two = (judged(cohort, ["late", "transformer"], epochs=1, n=5).to_dict() for _ in range(2))
