@@ -572,9 +572,9 @@ def _evaluate(
     import numpy as np
 
     from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.cohort.landmarks import few_horizons, few_landmarks
     from gnnpatient.cohort.outcomes import Survival, Task
     from gnnpatient.model.heads import SurvivalConfig
-    from gnnpatient.patient.picture import few_horizons
     from gnnpatient.prognosis.checkpoint import load_predictor
     from gnnpatient.prognosis.run import Run, scored_asks
     from gnnpatient.study import evaluate as study
@@ -672,18 +672,6 @@ def _outcome(predictor: Predictor, cohort: Cohort, outcome: str | None) -> str:
     if name not in predictor.outcomes:
         raise Refused(f"the model has no outcome {name!r}{near(name, predictor.outcomes)}")
     return cohort.outcome_names(name)[0]
-
-
-def few_landmarks(ends: np.ndarray) -> list[float]:
-    """1, 3 and 5 years if half of the patients can be asked until then, else quarters of that time (days)."""
-    import numpy as np
-
-    end = float(np.median(ends)) / DAY
-    return (
-        [y * YEAR for y in (1, 3, 5)]
-        if end >= 5 * YEAR
-        else [float(f"{end * q:.2g}") for q in (0.25, 0.5, 0.75)]
-    )
 
 
 def _show(found: Evaluation, metrics: Sequence[str] = SHOWN, means_only: bool = False) -> None:
@@ -992,7 +980,7 @@ def _curve(forecast: Forecast) -> dict[str, Any]:
 
 def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
     """The answer for people."""
-    from gnnpatient.patient.picture import few_horizons
+    from gnnpatient.cohort.landmarks import few_horizons
     from gnnpatient.prognosis.forecast import DiagnosisForecast
 
     years = f" ({found['at'] / YEAR:.1f} years)" if abs(found["at"]) > YEAR else ""

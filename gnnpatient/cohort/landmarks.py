@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.outcomes import Progression
-from gnnpatient.cohort.spec import DAY
+from gnnpatient.cohort.spec import DAY, YEAR
 from gnnpatient.errors import Refused
 
 if TYPE_CHECKING:
@@ -151,3 +151,20 @@ class StratifiedPatientKFold(PatientKFold):
         fold = np.empty(len(group), np.int64)
         fold[shuffled[np.argsort(stratum[shuffled], kind="stable")]] = np.arange(len(group)) % self.n_splits
         return fold
+
+
+def few_landmarks(ends: np.ndarray) -> list[float]:
+    """1, 3 and 5 years if half of the patients can be asked until then, else quarters of that time (days).
+
+    ends: (patient,) seconds until which each can be asked.
+    """
+    end = float(np.median(ends)) / DAY
+    if end >= 5 * YEAR:
+        return [y * YEAR for y in (1, 3, 5)]
+    return [float(f"{end * q:.2g}") for q in (0.25, 0.5, 0.75)]
+
+
+def few_horizons(last: float) -> list[float]:
+    """1, 3 and 5 years where a forecast of `last` days reaches them, else thirds of it (days)."""
+    years = [y * YEAR for y in (1, 3, 5) if y * YEAR <= last * (1 + 1e-9)]
+    return years if len(years) > 1 else [last / 3, 2 * last / 3, last]

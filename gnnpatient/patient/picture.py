@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.landmarks import Landmarks, few_horizons
 from gnnpatient.cohort.spec import DAY, YEAR
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file
@@ -300,12 +300,6 @@ def _numbers(axes: Axes, forecast: Forecast) -> None:
     for i, cause in enumerate(forecast.causes):
         axes.text(0, heights[1 + i], _clean(cause, 16), color=CAUSES[i % len(CAUSES)], weight="bold")
     axes.text(0, heights[-1], "event-free", color=MUTED, weight="bold")
-
-
-def few_horizons(last: float) -> list[float]:
-    """1, 3 and 5 years where the curve reaches them, else thirds of it (days)."""
-    years = [y * YEAR for y in (1, 3, 5) if y * YEAR <= last * (1 + 1e-9)]
-    return years if len(years) > 1 else [last / 3, 2 * last / 3, last]
 
 
 def duration(days: float) -> str:

@@ -38,10 +38,10 @@ import polars as pl
 
 from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Cohort, open_cohort
-from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold
+from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold, few_horizons, few_landmarks
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.packed import Events, with_timepoints
-from gnnpatient.cohort.spec import DAY, YEAR, near
+from gnnpatient.cohort.spec import DAY, near
 from gnnpatient.errors import Refused
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import Answer, Forecast, judged
@@ -753,9 +753,11 @@ def compare(
     _check(cohort, splits)
     plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
     asks = [draw_asks(cohort, fold.train, plan) for fold in splits]
-    at = [float(day) for day in landmarks] if landmarks is not None else _few_landmarks(cohort, outcome)
+    ends = cohort.until(outcome)
+    ends = ends[ends > cohort.entry]
+    at = few_landmarks(ends) if landmarks is None else [float(day) for day in landmarks]
     if horizons is None and curves:
-        horizons = _few_horizons(min(_reach(X, outcome, causes) for X in asks))
+        horizons = few_horizons(min(_reach(X, outcome, causes) for X in asks))
     until = tuple(sorted(float(horizon) for horizon in horizons or ()))
     if not at or (curves and not (until and until[0] > 0)):
         raise Refused("no landmark, or no horizon above 0 days; give both or leave them out")
@@ -875,21 +877,6 @@ def _reach(X: Landmarks, outcome: str, causes: tuple[str, ...]) -> float:
     truth = X.outcome(outcome)
     target = Target(causes, truth["event"].astype(np.int64), truth["time"].astype(float))
     return last_estimable(target, X.patient, X.at)
-
-
-def _few_landmarks(cohort: Cohort, outcome: str) -> list[float]:
-    """1, 3 and 5 years if half of the patients can be asked until then, else quarters of that time (days)."""
-    ends = cohort.until(outcome)
-    end = float(np.median(ends[ends > cohort.entry])) / DAY
-    if end >= 5 * YEAR:
-        return [y * YEAR for y in (1, 3, 5)]
-    return [float(f"{end * q:.2g}") for q in (0.25, 0.5, 0.75)]
-
-
-def _few_horizons(last: float) -> list[float]:
-    """1, 3 and 5 years where they can be estimated, else thirds of what can (days)."""
-    years = [y * YEAR for y in (1, 3, 5) if y * YEAR <= last]
-    return years if len(years) > 1 else [last / 3, 2 * last / 3, last]
 
 
 def _kind_dropout(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> float:
