@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from gnnpatient.graphs import Graphs, Nodes
 
 YEAR = 365.25
 ENOUGH = 10  # vectors of a kind to learn from; of fewer a model could hold one patient's picture
+MOST = 2**15  # vectors that axes are learned from, about: of every k-th ask, where there are more
 AXES = 16  # principal axes that are kept of a kind's vectors, at most
 LASTING = 4  # of them, turned: those along which patients last longest
 CHANGES, DRIFTING = (
@@ -202,12 +204,14 @@ def fit_vocabulary(graphs: Graphs, bases: Mapping[str, Basis] | None = None) -> 
     )
 
 
-def _successive(nodes: Nodes) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
+def _successive(
+    owner: Int[Tensor, " node"], age: Float[Tensor, " node"]
+) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
     """Nodes that follow each other in one ask, by when they happened: the earlier, the later."""
-    order = torch.argsort(nodes.age, descending=True, stable=True)
-    order = order[torch.argsort(nodes.owner[order], stable=True)]
+    order = torch.argsort(age, descending=True, stable=True)
+    order = order[torch.argsort(owner[order], stable=True)]
     earlier, later = order[:-1], order[1:]
-    same = (nodes.owner[earlier] == nodes.owner[later]) & (nodes.age[earlier] > nodes.age[later])
+    same = (owner[earlier] == owner[later]) & (age[earlier] > age[later])
     return earlier[same], later[same]
 
 
@@ -232,10 +236,11 @@ class Basis:
 
         Without enough patients who have several vectors each axis is a level, and nothing drifts.
         """
-        vector = nodes.vector.double()
+        some = nodes.owner % max(1, math.ceil(len(nodes) / MOST)) == 0
+        vector = nodes.vector[some].double()
         mean, axes = _principal(vector, max(1, min(vector.shape[1], AXES, len(vector) // 4)))
         kept, drift = axes.shape[1], vector[:0].T
-        lasting, (earlier, later) = kept, _successive(nodes)
+        lasting, (earlier, later) = kept, _successive(nodes.owner[some], nodes.age[some])
         if len(earlier) >= PAIRS * kept:
             z = (vector - mean) @ axes
             axes, lasting = axes @ _lasting(z[earlier], z[later]), min(kept, LASTING)

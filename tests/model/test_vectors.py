@@ -183,6 +183,18 @@ def test_the_order_of_patients_and_rows_is_nothing(drawn):
         torch.testing.assert_close(getattr(again, part), getattr(basis, part), rtol=1e-3, atol=1e-4)
 
 
+def test_of_many_vectors_those_of_every_third_patient_are_learned_from(drawn, monkeypatch):
+    nodes, *_ = drifting_away(drawn, 100)
+    third = nodes.owner % 3 == 0
+    alone = series(nodes.owner[third] // 3, -nodes.age[third], nodes.vector[third])
+    wanted = Basis.fit(alone)
+    monkeypatch.setattr("gnnpatient.model.encode.MOST", len(nodes) // 3 + 1)
+    found = Basis.fit(nodes)
+    assert wanted.sizes == found.sizes and not torch.equal(found.mean, nodes.vector.mean(0))
+    for part in ("mean", "axes", "drift"):
+        torch.testing.assert_close(getattr(found, part), getattr(wanted, part))
+
+
 ALIKE = {
     "columns twice": lambda patient, vector: vector[:, [0, 1, 2, 0, 1, 2]],
     "one column": lambda patient, vector: vector[:, :1].expand(-1, 6),
