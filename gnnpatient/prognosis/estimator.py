@@ -43,10 +43,11 @@ class PrognosisModel(BaseEstimator):
     forecast (default: the last that can be estimated); num_times: intervals of that time grid; members:
     networks whose mean is the answer, each stopped early on its own inner fold; conv: "sage", "gatv2", "hgt"
     or "transformer"; linear: a linear path from the last observations beside the messages; ridge: the
-    penalty on its squared coefficients, beside a sum over patients; kind_dropout: chance of a kind of node to
-    be hidden from a training batch, so that any may be missing later (default: .2 where there are pictures or
-    texts, else 0); device: "auto" is a GPU where there is one, which pays for large batches or many channels;
-    there too the same seed gives the same bits, other ones than on a CPU.
+    penalty on its squared coefficients, beside a sum over patients (default: chosen on inner folds);
+    kind_dropout: chance of a kind of node to be hidden from a training batch, so that any may be missing
+    later (default: .2 where there are pictures or texts, else 0); device: "auto" is a GPU where there is
+    one, which pays for large batches or many channels; there too the same seed gives the same bits, other
+    ones than on a CPU.
 
     >>> from gnnpatient.cohort.datasets import pbc
     >>> cohort = pbc()
@@ -75,7 +76,7 @@ class PrognosisModel(BaseEstimator):
         batch_size: int = 128,
         lr: float = 4e-3,
         weight_decay: float = 0.05,
-        ridge: float = 3.0,
+        ridge: float | None = None,
         kind_dropout: float | None = None,
         seed: int = 0,
         device: str = "auto",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,25 +16,29 @@ from gnnpatient.errors import Refused
 from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.targets import LabelTarget, Target, weights
 
+RIDGES = (3.0, 12.0, 50.0, 200.0)  # the first is taken unless a stronger one is clearly better
+FOLDS = 3  # inner folds that say so
 CELLS = 2**24  # of the inputs: bounds the memory
-STEPS = 200  # at most
+STEPS, TRIAL_STEPS = 200, 40  # at most, in the end and to choose
 
 
 def first_heads(
     module: PatientGNN,
     landmarks: Landmarks,
     targets: Mapping[str, Target | LabelTarget],
-    ridge: float,
+    inner: Sequence[tuple[np.ndarray, np.ndarray]],
+    ridge: float | None,
     seed: int,
-) -> dict[str, Tensor]:
-    """Fit the shifts by the last observations, and the biases beside them, by L-BFGS (Liu & Nocedal 1989).
+) -> tuple[dict[str, Tensor], float]:
+    """Fit the shifts by the last observations, and the biases beside them; also returns the ridge.
 
     They are cheap and regularised, so they take all asks at once; what the messages add is learned on top. In
     small batches, and stopped early together with the network, they would stay far from what they can say.
+    Where no ridge is given the first of the `inner` folds of the asks choose one.
     """
     shifts = {name: tensor for name, tensor in module.heads.named_parameters() if ".shift." in name}
     if not shifts:
-        return {}
+        return {}, 0.0
     biases = {name: tensor for name, tensor in module.heads.named_parameters() if name.endswith("out.bias")}
     size = max(1024, CELLS // sum(module.encode.groups))
     rows = np.random.default_rng(seed).permutation(len(landmarks))[:size]
@@ -41,34 +46,96 @@ def first_heads(
     with torch.no_grad():
         chunks = (build_graphs(landmarks[rows[i : i + 512]]) for i in range(0, len(rows), 512))
         last = torch.cat([module.encode.last_observation(chunk.to(where)) for chunk in chunks])
-    weight, parts = torch.from_numpy(weights(landmarks.at[rows])).to(last), []
-    for name, target in targets.items():
-        head, known = module.head(name), np.flatnonzero(target.known[rows])
-        if head.shift is not None:
-            head.shift.start(last)
-        there = torch.from_numpy(known).to(where)
-        truth = tuple(torch.from_numpy(column[rows[known]]).to(where) for column in target.columns)
-        parts.append((head, last[there], truth, weight[there] / weight[there].sum().clamp(min=1.0)))
-    share = ridge / len(np.unique(landmarks.patient[rows]))
-    optimizer = torch.optim.LBFGS(
-        [*shifts.values(), *biases.values()],
-        max_iter=STEPS,
-        history_size=20,
-        tolerance_grad=1e-5,
-        tolerance_change=1e-7,
-        line_search_fn="strong_wolfe",
-    )
-
-    def again() -> Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        losses = [(head.loss(head(None, x), *truth) * w).sum() for head, x, truth, w in parts]
-        loss = torch.stack(losses).sum() + share * module.linear_penalty()
-        loss.backward()
-        return loss
-
-    optimizer.step(again)
-    if not math.isfinite(float(again().detach())):
-        raise Refused("the first forecast has no finite loss; take a larger ridge")
-    optimizer.zero_grad(set_to_none=True)
+    for name in targets:
+        if (shift := module.head(name).shift) is not None:
+            shift.start(last)
+    asks = _Asks(module, targets, rows, last, landmarks, [*shifts.values(), *biases.values()])
+    if ridge is None:
+        ridge = asks.choose([np.isin(rows, train) for train, _ in inner[:FOLDS]])
+    asks.descend(np.ones(len(rows), bool), ridge, STEPS)
     scales = {name: tensor for name, tensor in module.heads.named_buffers() if name.endswith("shift.scale")}
-    return {name: tensor.detach().clone() for name, tensor in (shifts | biases | scales).items()}
+    return {name: tensor.detach().clone() for name, tensor in (shifts | biases | scales).items()}, ridge
+
+
+@dataclass(frozen=True, eq=False)
+class _Asks:
+    """What the shifts are fitted on, a row an ask."""
+
+    module: PatientGNN
+    targets: Mapping[str, Target | LabelTarget]
+    rows: np.ndarray  # which asks of the targets
+    last: Tensor  # (row, feature)
+    landmarks: Landmarks
+    parameters: Sequence[torch.nn.Parameter]
+
+    def choose(self, train: Sequence[np.ndarray]) -> float:
+        """The ridge after which no stronger one is better, by more than two standard errors, on rows that
+        were not trained on; paired by patient. `train` is a (row,) bool a fold.
+        """
+        start = [parameter.detach().clone() for parameter in self.parameters]
+        kept = [start] * len(train)  # a fit goes on from that of the weaker ridge: weights at zero stay there
+
+        def held(ridge: float) -> np.ndarray:
+            loss = np.zeros(self.landmarks.patient.max() + 1)
+            for fold, mask in enumerate(train):
+                self._set(kept[fold])
+                self.descend(mask, ridge, TRIAL_STEPS)
+                kept[fold] = [parameter.detach().clone() for parameter in self.parameters]
+                for known, losses in self._losses(~mask):
+                    with torch.no_grad():
+                        np.add.at(loss, self.landmarks.patient[self.rows[known]], losses().cpu().numpy())
+            return loss
+
+        ridge, loss = RIDGES[0], held(RIDGES[0])
+        for stronger in RIDGES[1:]:
+            other = held(stronger)
+            gain = loss - other
+            if gain.sum() <= 2 * np.sqrt((gain**2).sum()):
+                break
+            ridge, loss = stronger, other
+        self._set(start)
+        return ridge
+
+    def descend(self, mask: np.ndarray, ridge: float, steps: int) -> None:
+        """Least penalised loss on the rows of `mask`, by L-BFGS (Liu & Nocedal 1989)."""
+        share = ridge / max(1, len(np.unique(self.landmarks.patient[self.rows[mask]])))
+        losses = [loss for _, loss in self._losses(mask)]
+        optimizer = torch.optim.LBFGS(
+            self.parameters,
+            max_iter=steps,
+            history_size=20,
+            tolerance_grad=1e-5,
+            tolerance_change=1e-7,
+            line_search_fn="strong_wolfe",
+        )
+
+        def again() -> Tensor:
+            optimizer.zero_grad(set_to_none=True)
+            loss = torch.stack([loss().sum() for loss in losses]).sum() + share * self.module.linear_penalty()
+            loss.backward()
+            return loss
+
+        optimizer.step(again)
+        if not math.isfinite(float(again().detach())):
+            raise Refused("the first forecast has no finite loss; take a larger ridge")
+        optimizer.zero_grad(set_to_none=True)
+
+    def _losses(self, mask: np.ndarray) -> list[tuple[np.ndarray, Callable[[], Tensor]]]:
+        """Of each outcome its known rows of `mask`, and what each adds to the weighted mean loss just now."""
+        weight = weights(self.landmarks.at[self.rows])
+        return [self._loss(name, mask, weight) for name in self.targets]
+
+    def _loss(
+        self, name: str, mask: np.ndarray, weight: np.ndarray
+    ) -> tuple[np.ndarray, Callable[[], Tensor]]:
+        head, target, device = self.module.head(name), self.targets[name], self.last.device
+        known = np.flatnonzero(target.known[self.rows] & mask)
+        x = self.last[torch.from_numpy(known).to(device)]
+        share = torch.from_numpy(weight[known] / max(weight[known].sum(), 1.0)).to(x)
+        truth = tuple(torch.from_numpy(column[self.rows[known]]).to(device) for column in target.columns)
+        return known, lambda: head.loss(head(None, x), *truth) * share
+
+    @torch.no_grad()
+    def _set(self, values: Sequence[Tensor]) -> None:
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.copy_(value)

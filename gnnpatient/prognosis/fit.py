@@ -55,7 +55,8 @@ class FitConfig:
     batch_size: int = 128
     lr: float = 4e-3
     weight_decay: float = 0.05
-    ridge: float = 3.0  # penalty on the squared coefficients of the linear path, beside a sum over patients
+    ridge: float | None = None  # penalty on the squared coefficients of the linear path, beside a sum over
+    # patients; None: chosen on inner folds
     kind_dropout: float = 0.0  # chance of each kind of node to be hidden from a batch: modality dropout
     seed: int = 0
 
@@ -66,8 +67,9 @@ class FitConfig:
         if not 0 <= self.kind_dropout < 1:
             raise Refused(f"kind_dropout {self.kind_dropout}; from 0 to below 1 would do")
         for name, least in (("lr", 1e-12), ("weight_decay", 0), ("ridge", 0)):
-            if not least <= getattr(self, name) < math.inf:
-                raise Refused(f"{name} {getattr(self, name)}; {'above' if least else 'at least'} 0 would do")
+            value = getattr(self, name)
+            if value is not None and not least <= value < math.inf:
+                raise Refused(f"{name} {value}; {'above' if least else 'at least'} 0 would do")
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +121,7 @@ def fit_modules(
         raise Refused(f"{groups} patient or group to train on; early stopping needs at least two")
     happened = np.max([target.strata for target in targets.values()], axis=0)
     inner = list(StratifiedPatientKFold(min(5, groups), seed=config.seed).split(landmarks, happened))
-    finished, begun = [], None
+    finished, begun, ridge = [], None, 0.0
     for member in range(config.members):
         train, held = inner[member % len(inner)]
         with steady(where), torch.random.fork_rng(range(torch.cuda.device_count())):
@@ -129,9 +131,13 @@ def fit_modules(
             for name, table in null.items():
                 module.head(name).start(torch.from_numpy(targets[name].start(table)).float())
             if begun is None:
-                begun = first_heads(module.to(where), landmarks, targets, config.ridge, config.seed)
+                begun, ridge = first_heads(
+                    module.to(where), landmarks, targets, inner, config.ridge, config.seed
+                )
             module.heads.load_state_dict(begun, strict=False)
-            member_run = _Member(member, module.to(where), landmarks, targets, config, where, run, tell)
+            member_run = _Member(
+                member, module.to(where), landmarks, targets, config, ridge, where, run, tell
+            )
             finished.append(member_run.train(train, held))
     return tuple(finished)
 
@@ -149,6 +155,7 @@ class _Member:
     landmarks: Landmarks
     targets: Mapping[str, Target | LabelTarget]
     config: FitConfig
+    ridge: float
     device: torch.device
     run: Path | None
     tell: Tell | None
@@ -172,7 +179,7 @@ class _Member:
         scored = Draw.of(at, held)(np.random.default_rng(config.seed), min(VALIDATION, 4 * len(held)))
         validation = build_graphs(self.landmarks[scored]).to(self.device)
 
-        ridge = config.ridge / len(np.unique(self.landmarks.patient[train]))
+        ridge = self.ridge / len(np.unique(self.landmarks.patient[train]))
         average = copy.deepcopy(self.module).eval()
         history: list[dict[str, Any]] = []
         best = copy.deepcopy(average.state_dict())
