@@ -41,6 +41,7 @@ from gnnpatient.study.folds import Fold, read_folds
 from gnnpatient.study.fusion import Comparison, compare, make_folds, missing_curve, pattern_only
 
 SHOWN = ("c", "auc", "scaled_ibs", "ibs", "scaled_brier", "brier")
+CURVED = ("c", "auc", "scaled_ibs", "scaled_brier")  # of the missing-modality curve
 
 
 def load(data: Path, spec: str | None, cache: Path | None) -> Cohort:
@@ -94,7 +95,7 @@ def value(figure: Mapping[str, Any]) -> str:
 
 def curve(rows: Sequence[Mapping[str, Any]]) -> str:
     """The missing-modality curve, a line a kind and share."""
-    rows = [row for row in rows if row["horizon"] is None and row["metric"] in SHOWN[:3] + SHOWN[4:5]]
+    rows = [row for row in rows if row["horizon"] is None and row["metric"] in CURVED]
     shown = list(dict.fromkeys(row["metric"] for row in rows))
     lines: dict[tuple[str, float, float], dict[str, str]] = {}
     for row in rows:

@@ -20,10 +20,8 @@ ENOUGH = 10  # vectors of a kind to learn from; of fewer a model could hold one 
 MOST = 2**15  # vectors that axes are learned from, about: of every k-th ask, where there are more
 AXES = 16  # principal axes that are kept of a kind's vectors, at most
 LASTING = 4  # of them, turned: those along which patients last longest
-CHANGES, DRIFTING = (
-    32,
-    8,
-)  # principal axes of changes, and those of them that are kept, turned: of steady drift
+CHANGES = 32  # principal axes of changes
+DRIFTING = 8  # of them, turned: those of steady drift that are kept
 PAIRS = 8  # successive vectors of one patient, or successive changes, for each axis that they turn
 SHARP = 4.0  # slope of a level before its tanh
 LIMIT = 4.0  # standard deviations beyond which a value says no more than "extreme"

@@ -49,7 +49,8 @@ def first_heads(
     for name in targets:
         if (shift := module.head(name).shift) is not None:
             shift.start(last)
-    asks = _Asks(module, targets, rows, last, landmarks, [*shifts.values(), *biases.values()])
+    weight = weights(landmarks.at[rows])
+    asks = _Asks(module, targets, rows, last, weight, landmarks, [*shifts.values(), *biases.values()])
     if ridge is None:
         ridge = asks.choose([np.isin(rows, train) for train, _ in inner[:FOLDS]])
     asks.descend(np.ones(len(rows), bool), ridge, STEPS)
@@ -65,6 +66,7 @@ class _Asks:
     targets: Mapping[str, Target | LabelTarget]
     rows: np.ndarray  # which asks of the targets
     last: Tensor  # (row, feature)
+    weight: np.ndarray  # (row,) every landmark counts the same
     landmarks: Landmarks
     parameters: Sequence[torch.nn.Parameter]
 
@@ -122,16 +124,14 @@ class _Asks:
 
     def _losses(self, mask: np.ndarray) -> list[tuple[np.ndarray, Callable[[], Tensor]]]:
         """Of each outcome its known rows of `mask`, and what each adds to the weighted mean loss just now."""
-        weight = weights(self.landmarks.at[self.rows])
-        return [self._loss(name, mask, weight) for name in self.targets]
+        return [self._loss(name, mask) for name in self.targets]
 
-    def _loss(
-        self, name: str, mask: np.ndarray, weight: np.ndarray
-    ) -> tuple[np.ndarray, Callable[[], Tensor]]:
+    def _loss(self, name: str, mask: np.ndarray) -> tuple[np.ndarray, Callable[[], Tensor]]:
         head, target, device = self.module.head(name), self.targets[name], self.last.device
         known = np.flatnonzero(target.known[self.rows] & mask)
         x = self.last[torch.from_numpy(known).to(device)]
-        share = torch.from_numpy(weight[known] / max(weight[known].sum(), 1.0)).to(x)
+        weight = self.weight[known]
+        share = torch.from_numpy(weight / max(weight.sum(), 1.0)).to(x)
         truth = tuple(torch.from_numpy(column[self.rows[known]]).to(device) for column in target.columns)
         return known, lambda: head.loss(head(None, x), *truth) * share
 
