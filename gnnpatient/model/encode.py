@@ -23,31 +23,39 @@ LASTING = 4  # of them, turned: those along which patients last longest
 CHANGES = 32  # principal axes of changes
 DRIFTING = 8  # of them, turned: those of steady drift that are kept
 PAIRS = 8  # successive vectors of one patient, or successive changes, for each axis that they turn
-SHARP = 4.0  # slope of a level before its tanh
+SHARP = 4.0  # slope of a level, or of a value in two heaps, before its tanh
+HEAPS = 1.5  # kurtosis below which the values of a code fall into two heaps; a uniform's is 1.8
+SURE = 100  # values of a code that tell so
 LIMIT = 4.0  # standard deviations beyond which a value says no more than "extreme"
 OTHER, MISSING = 0, 1  # rows of a category's embedding before its levels
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Where the training values of each code lie: mean and standard deviation, of the log where `log`."""
+    """Where the training values of each code lie: mean and standard deviation, of the log where `log`.
+
+    `heaps` are codes whose values fall into two heaps, on either side of the mean.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     log: tuple[bool, ...]
+    heaps: tuple[bool, ...]
 
     def __post_init__(self) -> None:
-        if not (len(self.mean) == len(self.std) == len(self.log) and all(std > 0 for std in self.std)):
-            raise Refused("a scale without a mean, a deviation above 0 and a flag for each of its columns")
+        sizes = {len(self.mean), len(self.std), len(self.log), len(self.heaps)}
+        if len(sizes) > 1 or not all(std > 0 for std in self.std):
+            raise Refused("a scale without a mean, a deviation above 0 and two flags for each of its columns")
 
     @staticmethod
     def fit(value: Float[Tensor, " row"], code: Int[Tensor, " row"], size: int, *, log: bool = True) -> Scale:
         """All codes at once; nan is left out. Without a value: mean 0; without spread: std |mean|, or 1.
 
-        A code goes by its logarithm when its values are all positive and that is the less skewed.
+        A code goes by its logarithm when its values are all positive and that is the less skewed. Two heaps
+        are told by a low kurtosis (Darlington 1970).
 
         >>> Scale.fit(torch.tensor([1.0, 3.0, torch.nan]), torch.tensor([0, 0, 1]), 2)
-        Scale(mean=(2.0, 0.0), std=(1.0, 1.0), log=(False, False))
+        Scale(mean=(2.0, 0.0), std=(1.0, 1.0), log=(False, False), heaps=(False, False))
         """
         given = value.isfinite()
         value, code = value[given].double(), code[given]
@@ -55,8 +63,9 @@ class Scale:
         positive[code[value <= 0]] = False
         plain, logged = _moments(value, code, size), _moments(value.clamp(min=1e-300).log(), code, size)
         take = positive & (logged[2].abs() < plain[2].abs()) & log
-        mean, std = (torch.where(take, y, x).tolist() for x, y in zip(plain[:2], logged[:2], strict=True))
-        return Scale(tuple(mean), tuple(std), tuple(take.tolist()))
+        mean, std, _, kurtosis = (torch.where(take, y, x) for x, y in zip(plain, logged, strict=True))
+        heaps = (kurtosis < HEAPS) & (torch.bincount(code, minlength=size) >= SURE)
+        return Scale(*(tuple(column.tolist()) for column in (mean, std, take, heaps)))
 
     def table(self) -> Float[Tensor, "3 code"]:
         """Mean, std and log as one tensor, as `standardise` takes it."""
@@ -65,7 +74,7 @@ class Scale:
     def apply(self, value: Float[Tensor, " row"], code: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
         """Standard deviations from the mean, at most four; nan stays nan.
 
-        >>> Scale((2.0,), (1.0,), (False,)).apply(torch.tensor([3.0, 99.0]), torch.tensor([0, 0]))
+        >>> Scale((2.0,), (1.0,), (False,), (False,)).apply(torch.tensor([3.0, 99.0]), torch.tensor([0, 0]))
         tensor([1., 4.])
         """
         return standardise(value, self.table().to(value.device)[:, code])
@@ -78,8 +87,8 @@ def standardise(value: Float[Tensor, "..."], scale: Float[Tensor, "3 ..."]) -> F
     return ((torch.where(log > 0, logged, value) - mean) / std).clamp(-LIMIT, LIMIT)
 
 
-def _moments(x: Tensor, code: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, standard deviation and skewness of each code, in two passes."""
+def _moments(x: Tensor, code: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean, standard deviation, skewness and kurtosis of each code, in two passes."""
     count = torch.bincount(code, minlength=size).clamp(min=1)
 
     def mean_of(y: Tensor) -> Tensor:
@@ -88,9 +97,9 @@ def _moments(x: Tensor, code: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor
     mean = mean_of(x)
     away = x - mean[code]
     std = mean_of(away**2).sqrt()
-    skew = mean_of(away**3) / std**3  # nan without spread: never the less skewed
+    skew, kurtosis = (mean_of(away**k) / std**k for k in (3, 4))  # nan without spread: below nothing
     flat = std <= 1e-6 * mean.abs()
-    return mean, torch.where(flat, torch.where(mean == 0, 1.0, mean.abs()), std), skew
+    return mean, torch.where(flat, torch.where(mean == 0, 1.0, mean.abs()), std), skew, kurtosis
 
 
 def _times(days: Float[Tensor, " row"]) -> Float[Tensor, "row 2"]:
@@ -136,7 +145,7 @@ class Vocabulary:
         """Lists, strings and numbers only."""
 
         def scales(table: Mapping[str, Scale]) -> dict[str, Any]:
-            return {k: {"mean": [*s.mean], "std": [*s.std], "log": [*s.log]} for k, s in table.items()}
+            return {k: {name: [*column] for name, column in vars(s).items()} for k, s in table.items()}
 
         return {
             "codes": {kind: list(names) for kind, names in self.codes.items()},
@@ -151,7 +160,7 @@ class Vocabulary:
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Vocabulary:
         def scales(table: Mapping[str, Any]) -> dict[str, Scale]:
-            return {k: Scale(tuple(s["mean"]), tuple(s["std"]), tuple(s["log"])) for k, s in table.items()}
+            return {k: Scale(**{name: tuple(s) for name, s in scale.items()}) for k, scale in table.items()}
 
         return Vocabulary(
             codes={kind: tuple(names) for kind, names in data["codes"].items()},
@@ -348,11 +357,14 @@ class Encode(nn.Module):
         self.static = nn.Linear(2 + 2 * len(vocabulary.numbers), channels)
         for kind, scale in vocabulary.values.items():
             self.register_buffer(self._buffer("value", kind), scale.table(), persistent=False)
+            self.register_buffer(
+                self._buffer("heaps", kind), torch.tensor(scale.heaps, dtype=torch.bool), persistent=False
+            )
         for kind, scale in vocabulary.times.items():
             self.register_buffer(self._buffer("time", kind), scale.table(), persistent=False)
 
     def _buffer(self, what: str, kind: str) -> str:
-        return f"_{what}_scale_{self.vocabulary.kinds.index(kind)}"  # a kind's name may hold a dot
+        return f"_{what}_{self.vocabulary.kinds.index(kind)}"  # a kind's name may hold a dot
 
     def _scale(self, what: str, kind: str) -> Float[Tensor, "3 code"]:
         return self.get_buffer(self._buffer(what, kind))
@@ -466,9 +478,10 @@ class Encode(nn.Module):
     def last_observation(self, graphs: Graphs) -> Float[Tensor, "ask feature"]:
         """The last value of every known code and the statics, for a linear path beside the message passing.
 
-        In order: per kind z of each code and whether it was ever seen, with intervals whether one is running,
-        with pictures or texts the mean content and its change; then z and given flag of the static numbers,
-        levels one-hot, the time since the latest timepoint and since the origin. Missing: z 0, flag 0.
+        In order: per kind z of each code (where there are two heaps: which one) and whether it was ever seen,
+        with intervals whether one is running, with pictures or texts the mean content and its change; then
+        the same z and given flag of the static numbers, levels one-hot, the time since the latest timepoint
+        and since the origin. Missing: z 0, flag 0.
         """
         parts: list[Tensor] = []
         for kind, known in self.vocabulary.codes.items():
@@ -478,12 +491,13 @@ class Encode(nn.Module):
             else:
                 value = age = graphs.statics.at.new_full((len(graphs), len(known) - 1), torch.nan)
             z = standardise(value, self._scale("value", kind)[:, None, 1:].expand(3, *value.shape))
+            z = _parted(z, self.get_buffer(self._buffer("heaps", kind))[1:])
             parts += [_given(z)[0], age.isfinite().to(z.dtype)]
             if kind in self.vocabulary.running:
                 parts.append(self._running(kind, graphs))
             if kind in self.vocabulary.vectors:
                 parts.append(self._level_and_change(kind, graphs))
-        parts += _given(self.numbers(graphs))
+        parts += _given(_parted(self.numbers(graphs), self.get_buffer(self._buffer("heaps", "patient"))))
         for table, level in zip(self.level, self.levels(graphs), strict=True):
             parts.append(nn.functional.one_hot(level, len(table)).to(graphs.statics.at.dtype))
         points, never = graphs["timepoint"], torch.full_like(graphs.statics.at, torch.inf)
@@ -511,6 +525,11 @@ def _rows(zero: int, drawn: int, channels: int) -> nn.Parameter:
 
 def _take(table: Tensor, row: Tensor) -> Tensor:
     return table.index_select(0, row)  # on a CPU its backward is five times as fast as nn.Embedding's
+
+
+def _parted(z: Float[Tensor, "ask column"], heaps: Bool[Tensor, " column"]) -> Float[Tensor, "ask column"]:
+    """Columns of two heaps by the heap a value is in, and little by where in it."""
+    return torch.where(heaps, (SHARP * z).tanh(), z)
 
 
 def _given(z: Tensor) -> tuple[Tensor, Tensor]:

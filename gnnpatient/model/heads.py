@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,15 +152,6 @@ class Head(nn.Module):
         nn.init.zeros_(self.out.bias)
         self.shift = Shift(groups, shifts) if groups else None
 
-    def read(
-        self, z: Float[Tensor, "ask channel"] | None, last: Float[Tensor, "ask feature"] | None
-    ) -> Float[Tensor, "ask logit"]:
-        """Logits without the shifts; without z as before any message, the output layer being zero."""
-        if z is not None:
-            return self.out(self.hidden(z))
-        assert last is not None
-        return self.out.bias.expand(len(last), -1)
-
 
 class SurvivalHead(Head):
     """Discrete-time competing hazards: per interval a choice among event-free and the causes.
@@ -193,16 +184,16 @@ class SurvivalHead(Head):
         self.out.bias.copy_((hazard / free).log().flatten())
 
     def log_hazard(
-        self, z: Float[Tensor, "ask channel"] | None, last: Float[Tensor, "ask feature"] | None = None
+        self, z: Float[Tensor, "ask channel"], last: Float[Tensor, "ask feature"] | None = None
     ) -> Float[Tensor, "ask slot time"]:
         """The log probability, per interval, of staying event-free and of each cause."""
-        logits = self.read(z, last).unflatten(1, (len(self.config.causes), len(self.config.times)))
+        logits = self.out(self.hidden(z)).unflatten(1, (len(self.config.causes), len(self.config.times)))
         if self.shift is not None:
             logits = logits + self.shift(last)[:, :, None]
         return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).log_softmax(dim=1)
 
     def forward(
-        self, z: Float[Tensor, "ask channel"] | None, last: Float[Tensor, "ask feature"] | None = None
+        self, z: Float[Tensor, "ask channel"], last: Float[Tensor, "ask feature"] | None = None
     ) -> Float[Tensor, "ask slot time"]:
         return self.log_hazard(z, last)
 
@@ -218,16 +209,46 @@ class SurvivalHead(Head):
         interval cut by censoring counts the share of it that was observed, its hazard held constant inside.
         Whatever comes after the last time was event-free up to it.
         """
+        event, interval, free = self._observed(event, time)
+        asks, free = torch.arange(len(event), device=event.device), free.to(log_hazard.dtype)
+        return -(log_hazard[:, 0] * free).sum(1) - log_hazard[asks, event, interval] * (event > 0)
+
+    def first_loss(
+        self, last: Float[Tensor, "ask feature"], event: Int[Tensor, " ask"], time: Float[Tensor, " ask"]
+    ) -> Callable[[], Float[Tensor, " ask"]]:
+        """`loss` before any message, as a function of the biases and shifts there are when it is called.
+
+        A shift is the same for all intervals, so log(1 + sum_k exp(bias_kt + shift_k)) is a product of
+        matrices instead of a softmax an interval.
+        """
+        shifts = self.shift
+        assert shifts is not None
+        event, interval, free = self._observed(event, time)
+        ended, cause = event > 0, (event - 1).clamp(min=0)
+        asks = torch.arange(len(event), device=event.device)
+        at_risk = free.T.to(last.dtype).contiguous()  # (time, ask)
+        at_risk[interval, asks] += ended
+
+        def loss() -> Tensor:
+            shift, bias = shifts(last).T, self.out.bias.unflatten(0, (-1, len(self.times)))
+            top = shift.detach().amax(0).clamp(min=0)  # no overflow
+            total = (-top).exp() + bias.exp().T @ (shift - top).exp()
+            logit = shift[cause, asks] + bias[cause, interval]
+            return ((total.log() + top) * at_risk).sum(0) - logit * ended
+
+        return loss
+
+    def _observed(self, event: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each ask the event up to the last time, the interval it fell in, and what was event-free of each
+        interval: (ask, time) from 0 to 1.
+        """
         time, last = time.double(), len(self.times)
         start = torch.cat([self.times.new_zeros(1), self.times[:-1]])
-        seen = ((time[:, None] - start) / (self.times - start)).clamp(0, 1)
+        free = ((time[:, None] - start) / (self.times - start)).clamp(0, 1)
         event = torch.where(time <= self.times[-1], event.long(), 0)
         interval = torch.bucketize(time, self.times).clamp(max=last - 1)
-        ended = (event > 0).to(log_hazard.dtype)
-        own = nn.functional.one_hot(interval, last).to(log_hazard.dtype) * ended[:, None]
-        free = seen.to(log_hazard.dtype) * (1 - own)  # the interval of an event is its cause's alone
-        asks = torch.arange(len(event), device=event.device)
-        return -(log_hazard[:, 0] * free).sum(1) - log_hazard[asks, event, interval] * ended
+        own = nn.functional.one_hot(interval, last).bool() & (event > 0)[:, None]
+        return event, interval, free.masked_fill(own, 0.0)  # the interval of an event is its cause's alone
 
     def answer(self, log_hazard: Float[Tensor, "ask slot time"]) -> Float[Tensor, "ask slot time"]:
         """Cumulative incidence at `config.times`; slot 0 event-free."""
@@ -258,10 +279,10 @@ class DiagnosisHead(Head):
         self.out.bias.copy_(share.clamp(min=1e-5).log())
 
     def forward(
-        self, z: Float[Tensor, "ask channel"] | None, last: Float[Tensor, "ask feature"] | None = None
+        self, z: Float[Tensor, "ask channel"], last: Float[Tensor, "ask feature"] | None = None
     ) -> Float[Tensor, "ask class"]:
         """The log probability of each class."""
-        logits = self.read(z, last)
+        logits = self.out(self.hidden(z))
         if self.shift is not None:
             logits = logits + self.shift(last)
         return logits.log_softmax(dim=1)
@@ -271,6 +292,14 @@ class DiagnosisHead(Head):
     ) -> Float[Tensor, " ask"]:
         """Cross-entropy of each ask: `label` is a position in `config.classes`."""
         return -log_probability.gather(1, label.long()[:, None])[:, 0]
+
+    def first_loss(
+        self, last: Float[Tensor, "ask feature"], label: Int[Tensor, " ask"]
+    ) -> Callable[[], Float[Tensor, " ask"]]:
+        """`loss` before any message, as a function of the biases and shifts there are when it is called."""
+        shifts = self.shift
+        assert shifts is not None
+        return lambda: self.loss((self.out.bias + shifts(last)).log_softmax(dim=1), label)
 
     def answer(self, log_probability: Float[Tensor, "ask class"]) -> Float[Tensor, "ask class"]:
         """The probability of each class."""

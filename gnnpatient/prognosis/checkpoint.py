@@ -22,7 +22,7 @@ from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.card import card
 from gnnpatient.prognosis.forecast import Predictor
 
-FORMAT = 3
+FORMAT = 4
 HEADER_LIMIT = 16 * 2**20  # bytes; a header larger than this is an attack or an accident
 
 
@@ -34,6 +34,7 @@ class ScaleConfig(Closed):
     mean: list[float]
     std: list[float]
     log: list[bool]
+    heaps: list[bool]
 
 
 class AxesConfig(Closed):

@@ -133,7 +133,8 @@ class _Asks:
         weight = self.weight[known]
         share = torch.from_numpy(weight / max(weight.sum(), 1.0)).to(x)
         truth = tuple(torch.from_numpy(column[self.rows[known]]).to(device) for column in target.columns)
-        return known, lambda: head.loss(head(None, x), *truth) * share
+        loss = head.first_loss(x, *truth)
+        return known, lambda: loss() * share
 
     @torch.no_grad()
     def _set(self, values: Sequence[Tensor]) -> None:

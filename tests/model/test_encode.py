@@ -45,6 +45,49 @@ def test_values_are_clipped_and_nan_stays():
     assert z[3].isnan() and z[4].abs() < 1e-5
 
 
+DRAW = np.random.default_rng(0)
+HIGH = DRAW.random(400) < 0.5
+
+
+@pytest.mark.parametrize(
+    "values, heaps",
+    [
+        (np.exp(np.where(HIGH, 1.3, 0.1) + 0.2 * DRAW.standard_normal(400)), True),  # in logarithms
+        (np.where(HIGH, -3.0, 5.0) + DRAW.standard_normal(400), True),
+        (HIGH.astype(float), True),
+        (np.where(HIGH, -3.0, 5.0)[:99], False),  # too few to tell
+        (np.where(DRAW.random(400) < 0.1, 9.0, 0.0) + DRAW.standard_normal(400), False),  # one, and a few
+        (np.where(HIGH, -1.5, 1.5) + DRAW.standard_normal(400), False),  # they run into each other
+        (DRAW.random(400), False),
+        (DRAW.standard_normal(400), False),
+        (np.full(400, 7.0), False),
+    ],
+)
+def test_two_heaps_of_values_are_told_from_one(values, heaps):
+    value = torch.tensor([*values, 1.0, 2.0], dtype=torch.float32)
+    code = torch.tensor([1] * len(values) + [0, 2])
+    assert Scale.fit(value, code, 3).heaps == (False, heaps, False)
+
+
+def test_the_linear_path_sees_the_heap_and_the_messages_the_value(graphs):
+    plain = fit_vocabulary(graphs)
+    heaps = {
+        kind: replace(plain.values[kind], heaps=(True,) * len(plain.values[kind].mean))
+        for kind in plain.values
+    }
+    torch.manual_seed(0)
+    one = Encode(plain, 8)
+    other = Encode(replace(plain, values=heaps), 8)
+    other.load_state_dict(one.state_dict())
+    for kind, x in one(graphs).items():
+        assert torch.equal(x, other(graphs)[kind])
+    before, after = one.last_observation(graphs), other.last_observation(graphs)
+    moved = (before != after).any(0)
+    assert torch.allclose(after[:, moved], (4 * before[:, moved]).tanh()) and 2 <= moved.sum() < len(moved)
+    names = sum(len(names) - 1 for names in plain.codes.values()) + len(plain.numbers)
+    assert moved.sum() <= names  # neither flags nor times
+
+
 def test_only_names_of_the_training_graphs_are_kept(graphs):
     lab = graphs["lab"]
     kept = replace(lab, code=torch.where(lab.code == 2, 0, lab.code))

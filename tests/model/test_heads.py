@@ -14,6 +14,7 @@ from gnnpatient.model.heads import (
     SurvivalHead,
     head_config,
     incidence,
+    make_head,
 )
 
 TIMES = (30.0, 100.0, 365.25)
@@ -227,6 +228,30 @@ def test_the_linear_path_and_the_readout_both_tell():
             parameter.add_(torch.randn_like(parameter))
     before = head(z, last)
     assert not torch.allclose(head(z + 1, last), before) and not torch.allclose(head(z, last + 1), before)
+
+
+@pytest.mark.parametrize("spread", [0.3, 300.0])
+@pytest.mark.parametrize("config", [CONFIG, CLASSES])
+def test_the_first_loss_is_the_loss_of_answers_without_a_message(config, spread):
+    """And so are its slopes; of shifts, too, whose exponential is no number."""
+    draw = torch.Generator().manual_seed(0)
+    head = make_head(config, 4, 4, (3, 2), 0.0)
+    last, z = torch.randn(60, 5, generator=draw), torch.randn(60, 4, generator=draw)
+    kind = torch.arange(60) % 3
+    truth = (kind, torch.rand(60, generator=draw) * 500) if config is CONFIG else (kind,)
+    first = head.first_loss(last, *truth)
+    moved = [head.out.bias, *head.shift.parameters()]
+    with torch.no_grad():
+        for parameter in moved:
+            parameter.add_(torch.randn(parameter.shape, generator=draw))
+        head.shift.product.mul_(spread)
+    assert (head.shift(last).abs().max() > 100) == (spread > 1)
+    losses = [first(), head.loss(head(z, last), *truth)]  # the output layer starts at zero
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)
+    slopes = [torch.autograd.grad(loss.mean(), moved) for loss in losses]
+    for one, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        assert one.abs().max() > 0
 
 
 def test_configs_say_their_kind():

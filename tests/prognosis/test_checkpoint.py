@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gnnpatient import PrognosisModel, Refused, load_predictor
-from gnnpatient.prognosis.checkpoint import State, read_state, write_state
+from gnnpatient.prognosis.checkpoint import FORMAT, State, read_state, write_state
 
 
 @pytest.fixture(scope="module")
@@ -206,11 +206,22 @@ def test_the_corpus_of_broken_models(faults_dir, copied, tmp_path):
 def test_configs_that_are_not_ours(copied):
     config = copied / "config.json"
     whole = config.read_text()
-    for text in ("", "{", "[]", "null", "1", "{}", '"x"', '{"format": 3}', "[" * 100_000, "\udc80"):
+    for text in (
+        "",
+        "{",
+        "[]",
+        "null",
+        "1",
+        "{}",
+        '"x"',
+        json.dumps({"format": FORMAT}),
+        "[" * 100_000,
+        "\udc80",
+    ):
         config.write_text(text, errors="surrogateescape")
         refused(copied, "not the config of a gnnpatient model")
-    config.write_text(whole.replace('"format": 3', '"format": 99'))
-    refused(copied, "format 99, this version reads 3")
+    config.write_text(whole.replace(f'"format": {FORMAT}', '"format": 99'))
+    refused(copied, f"format 99, this version reads {FORMAT}")
     config.write_text(whole.replace('"channels": 8', '"channels": 9'))
     refused(copied, "do not fit together")
     config.write_text(whole.replace('"channels": 8', '"chanels": 8'))
