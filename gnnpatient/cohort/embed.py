@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -85,7 +86,8 @@ def embed_pictures(
     keys: one fingerprint of the content each; equal ones are embedded once.
     encoder: "handmade", "efficientnet-lite0", a folder with a transformers vision model, its hub name with
     `allow_network`, or a callable list[(h, w)] -> (n, channel), known by its attribute `name`, else by where
-    it is defined: give it another name when it gives other vectors.
+    it is defined, which for the cache must be a function of a module: give it another name when it gives
+    other vectors.
     cache: a folder, made if need be. A vector in it serves every device.
     device: auto, cpu or cuda; cuda computes in bfloat16, efficientnet-lite0 in float16.
     """
@@ -103,7 +105,7 @@ def embed_pictures(
             raise Refused(f"{len(keys)} keys, but fewer pictures; give one key a picture")
         return _slices(picture)
 
-    how = _encoder(encoder, _PICTURES, _vision, allow_network)
+    how = _encoder(encoder, _PICTURES, _vision, allow_network, cache is not None)
     return _embed(read, list(keys), how, cache, device, batch_size, tell)
 
 
@@ -124,7 +126,7 @@ def embed_texts(
     for pictures.
     """
     cleaned = [reports.clean(text) for text in texts]
-    how = _encoder(encoder, _TEXTS, _text_model, allow_network)
+    how = _encoder(encoder, _TEXTS, _text_model, allow_network, cache is not None)
 
     def read(i: int) -> tuple[list[str], str]:
         found, whole = reports.pieces(cleaned[i] or "", how.words, how.overlap, how.limit)
@@ -280,6 +282,13 @@ def _gather(
     return Embedded(matrix, row, why_not, how.name)
 
 
+def _finite(block: Block) -> Block:
+    names, vectors, why = block
+    good = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+    kept = [names[i] for i in good]
+    return kept, vectors[good], {name: why[name] for name in kept if name in why}
+
+
 def _unlike(name: str, channels: set[int]) -> str:
     sizes = " and ".join(map(str, sorted(channels)))
     return f"encoder {name}: gave vectors of {sizes} channels; give it another name, or another cache"
@@ -378,6 +387,8 @@ class _Store:
             path.with_suffix(".npy").unlink()
 
     def _write(self, blocks: list[Block], device: str) -> None:
+        """What is finite; the rest is made again the next time, when the encoder may be mended."""
+        blocks = [_finite(block) for block in blocks]
         keys = [key for names, _, _ in blocks for key in names]
         why = {key: note for _, _, notes in blocks for key, note in notes.items()}
         channels = {vectors.shape[1] for _, vectors, _ in blocks}
@@ -463,13 +474,19 @@ def _digest(path: Path, keys: list[str], why: dict[str, str]) -> str:
 # ------------------------------------------------------------ encoders without weights
 
 
-def _own(encoder: Callable) -> Encoder:
-    """A user's callable, known by its name."""
-    name = getattr(encoder, "name", None) or getattr(encoder, "__qualname__", "<lambda>")
-    if not isinstance(name, str) or "<lambda>" in name:
-        raise Refused(f"encoder {encoder!r}: has no name; give it an attribute `name`, the cache goes by it")
-    if not isinstance(getattr(encoder, "name", None), str):
-        name = f"{encoder.__module__}.{name}"
+def _own(encoder: Callable, kept: bool) -> Encoder:
+    """A user's callable, known by its attribute `name`, or by where it is defined.
+
+    A method, or a function made in another one, shares that with all of its kind, whatever they were made
+    with, so without a name their vectors are not kept.
+    """
+    name = getattr(encoder, "name", None)
+    if not isinstance(name, str):
+        name = f"{encoder.__module__}.{getattr(encoder, '__qualname__', type(encoder).__qualname__)}"
+        if kept and ("<" in name or not inspect.isfunction(encoder)):
+            raise Refused(
+                f"encoder {name}: has no name of its own; give it an attribute `name`, the cache goes by it"
+            )
     return Encoder(name, lambda device, size: _batched(encoder, size))
 
 
@@ -917,9 +934,10 @@ def _encoder(
     known: dict[str, Callable[[], Encoder]],
     model: Callable[[Path], Encoder],
     allow_network: bool,
+    kept: bool,
 ) -> Encoder:
     if not isinstance(named, str):
-        return _own(named)
+        return _own(named, kept)
     if named in known:
         return known[named]()
     if Path(named).is_dir():

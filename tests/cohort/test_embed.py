@@ -118,11 +118,19 @@ def test_a_vector_that_is_not_finite_costs_one_item(tmp_path):
         calls.extend(texts)
         return np.array([[1.0, np.inf if text == "bad" else 2.0] for text in texts])
 
-    for _ in range(2):  # the second time from the cache, bad ones too
+    encode.name = "odd"
+    for _ in range(2):  # the second time from the cache, and what was bad once more
         out = embed_texts(["a", "bad", "b", "bad"], encode, cache=tmp_path)
         assert out.row.tolist() == [0, -1, 1, -1] and out.matrix.tolist() == [[1, 2], [1, 2]]
         assert out.why[1] == out.why[3] == "the encoder gave numbers that are not finite" and out.why[0] == ""
-    assert sorted(calls) == ["a", "b", "bad"]
+    assert sorted(calls) == ["a", "b", "bad", "bad"]
+
+    def mended(texts):
+        return np.full((len(texts), 2), 3.0)
+
+    mended.name = "odd"
+    out = embed_texts(["a", "bad", "b", "bad"], mended, cache=tmp_path)
+    assert out.row.tolist() == [0, 1, 2, 1] and out.matrix.tolist() == [[1, 2], [3, 3], [1, 2]]
 
 
 def test_slices_of_a_volume_are_averaged():
@@ -188,7 +196,6 @@ def test_progress_is_told():
     [
         ({"encoder": "hashd"}, r"encoder 'hashd': no such name and no such folder; did you mean 'hashed'\?"),
         ({"encoder": "some/model"}, "encoder 'some/model': no such folder; .*allow the network"),
-        ({"encoder": lambda texts: texts}, "has no name; give it an attribute `name`"),
         ({"encoder": "hashed", "device": "gpu"}, "device 'gpu': choose auto, cpu or cuda"),
         ({"encoder": "hashed", "batch_size": 0}, "batch_size 0"),
         ({"encoder": len}, "encoder builtins.len: gave an array .* for 1 pieces; give .n, channel."),
@@ -342,6 +349,30 @@ def test_a_name_and_a_rule_are_part_of_what_is_asked_for(tmp_path):
             embed_texts(texts, Counts("one", channels=2), cache=tmp_path)
     embed_texts(["c"], one, cache=tmp_path)
     assert one.seen == 3
+
+
+def scaled(by):
+    class Scaled:
+        def encode(self, texts):
+            return np.full((len(texts), 2), by, np.float32)
+
+    def encode(texts):
+        return Scaled().encode(texts)
+
+    return {"method": Scaled().encode, "nested": encode, "lambda": lambda texts: encode(texts)}
+
+
+@pytest.mark.parametrize("kind", ["method", "nested", "lambda"])
+def test_an_encoder_that_shares_its_name_is_not_kept(kind, tmp_path):
+    """Else a second one, made with other numbers, would be given the vectors of the first."""
+    from gnnpatient.cohort.embed import embed_texts
+
+    for by in (1.0, 5.0):
+        own = scaled(by)[kind]
+        assert embed_texts(["a"], own).matrix.tolist() == [[by, by]]
+        with refused(r"encoder \S+: has no name of its own; give it an attribute `name`"):
+            embed_texts(["a"], own, cache=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_in_a_cache_is_a_pickle(tmp_path):
