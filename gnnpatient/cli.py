@@ -289,9 +289,12 @@ def pack(
         Path | None, typer.Option(help="folder that keeps embeddings of pictures and texts, for all cohorts")
     ] = None,
     device: Annotated[str, typer.Option(help="where they are made: auto, cpu or cuda")] = "auto",
+    allow_network: Annotated[
+        bool, typer.Option("--allow-network", help="fetch an encoder from the hub")
+    ] = False,
 ) -> None:
     """Read a cohort's tables and write it as a folder that opens in a moment."""
-    cohort = tables_of(spec, data, cache=cache, device=device)
+    cohort = tables_of(spec, data, cache=cache, device=device, allow_network=allow_network)
     cohort.save(out)
     refused = sum(sum(t["refused"].values()) for t in cohort.report["tables"].values())
     say(f"{out}: {len(cohort)} patients, {sum(len(cohort.events[k]) for k in cohort.spec.nodes)} nodes")

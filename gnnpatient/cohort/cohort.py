@@ -360,6 +360,7 @@ def read_cohort(
     quarantine: str | Path | None = None,
     cache: str | Path | None = None,
     device: str = "auto",
+    allow_network: bool = False,
     embed: bool = True,
     tell: Callable[[str, int, int], None] | None = None,
 ) -> Cohort:
@@ -368,8 +369,9 @@ def read_cohort(
     Refused rows are counted with their reason in `cohort.report`; a table not to be trusted is refused whole.
     quarantine: a folder for the refused rows themselves, with line and reason (patients are in it).
     cache: a folder that keeps embeddings of pictures and texts, so that each is made once, for all cohorts.
-    device: where they are made; embed: False opens and counts them only, so that a check takes no encoder;
-    tell: called with what is done, how far, and of how many.
+    device: where they are made; allow_network: an encoder may be fetched from the hub; embed: False opens and
+    counts them only, so that a check loads no encoder; tell: called with what is done, how far, and of how
+    many.
     """
     from gnnpatient.cohort.events import family, measurements, read_rows
     from gnnpatient.cohort.labels import Record, read_diagnosis, read_survival
@@ -378,7 +380,13 @@ def read_cohort(
 
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
     source = Source(
-        Path(folder), spec, cache=Path(cache) if cache else None, device=device, embed=embed, tell=tell
+        Path(folder),
+        spec,
+        cache=Path(cache) if cache else None,
+        device=device,
+        allow_network=allow_network,
+        embed=embed,
+        tell=tell,
     )
     patients, table = read_patients(source), patient_table(source)
     count, who = len(patients), spec.patient

@@ -30,6 +30,7 @@ class How:
     cache: Path | None  # folder that keeps them
     device: str
     embed: bool  # False: opened and counted only
+    allow_network: bool
     tell: Tell | None
 
     def step(self, what: str, start: int, total: int) -> Callable[[int, int], None] | None:
@@ -228,7 +229,8 @@ class _Vectors:
             self.rows |= dict.fromkeys(keys, np.zeros(0, np.float32))
             return
         what = (items, keys) if embed is embed_pictures else (items,)
-        found = embed(*what, node.embed, cache=how.cache, device=how.device, tell=tell)
+        where = {"cache": how.cache, "device": how.device, "allow_network": how.allow_network}
+        found = embed(*what, node.embed, tell=tell, **where)
         self.encoder = found.encoder
         for key, row, why in zip(keys, found.row.tolist(), found.why, strict=True):
             if row >= 0:

@@ -70,7 +70,7 @@ class Encoder:
 def embed_pictures(
     pictures: Callable[[int], np.ndarray | None] | Iterable[np.ndarray | None],
     keys: Sequence[str],
-    encoder: str | Callable,
+    encoder: str | Path | Callable,
     *,
     cache: Path | None = None,
     device: str = "auto",
@@ -105,13 +105,13 @@ def embed_pictures(
             raise Refused(f"{len(keys)} keys, but fewer pictures; give one key a picture")
         return _slices(picture)
 
-    how = _encoder(encoder, _PICTURES, _vision, allow_network, cache is not None)
+    how = _encoder(encoder, True, allow_network, cache is not None)
     return _embed(read, list(keys), how, cache, device, batch_size, tell)
 
 
 def embed_texts(
     texts: Sequence[str | None],
-    encoder: str | Callable,
+    encoder: str | Path | Callable,
     *,
     cache: Path | None = None,
     device: str = "auto",
@@ -126,7 +126,7 @@ def embed_texts(
     for pictures.
     """
     cleaned = [reports.clean(text) for text in texts]
-    how = _encoder(encoder, _TEXTS, _text_model, allow_network, cache is not None)
+    how = _encoder(encoder, False, allow_network, cache is not None)
 
     def read(i: int) -> tuple[list[str], str]:
         found, whole = reports.pieces(cleaned[i] or "", how.words, how.overlap, how.limit)
@@ -390,6 +390,8 @@ class _Store:
         """What is finite; the rest is made again the next time, when the encoder may be mended."""
         blocks = [_finite(block) for block in blocks]
         keys = [key for names, _, _ in blocks for key in names]
+        if not keys:
+            return
         why = {key: note for _, _, notes in blocks for key, note in notes.items()}
         channels = {vectors.shape[1] for _, vectors, _ in blocks}
         with self._locked():
@@ -929,27 +931,36 @@ _PICTURES: dict[str, Callable[[], Encoder]] = {"handmade": _handmade, "efficient
 _TEXTS: dict[str, Callable[[], Encoder]] = {"hashed": _hashed, "minilm": _minilm}
 
 
-def _encoder(
-    named: str | Callable,
-    known: dict[str, Callable[[], Encoder]],
-    model: Callable[[Path], Encoder],
-    allow_network: bool,
-    kept: bool,
-) -> Encoder:
-    if not isinstance(named, str):
-        return _own(named, kept)
+def find_encoder(
+    named: str, folder: Path, *, pictures: bool = True, allow_network: bool = False
+) -> str | Path:
+    """What `named` means, before anything is opened: an encoder's name, a folder with a transformers model
+    (in `folder`, or else from the working directory), or a name on the hub where the network is allowed.
+    """
+    known = _PICTURES if pictures else _TEXTS
     if named in known:
-        return known[named]()
-    if Path(named).is_dir():
-        return model(Path(named))
+        return named
+    for path in (folder / named, Path(named)):
+        if path.is_dir():
+            return path
     if re.fullmatch(r"[\w.-]+/[\w.-]+", named):
-        if not allow_network:
-            raise Refused(
-                f"encoder {named!r}: no such folder; if it is a name on the hub, allow the network, or fetch "
-                "the folder first"
-            )
-        return model(_fetch(named))
+        if allow_network:
+            return named
+        raise Refused(
+            f"encoder {named!r}: no such folder; if it is a name on the hub, allow the network "
+            "(--allow-network), or fetch the folder first"
+        )
     raise Refused(f"encoder {named!r}: no such name and no such folder{near(named, known)}")
+
+
+def _encoder(named: str | Path | Callable, pictures: bool, allow_network: bool, kept: bool) -> Encoder:
+    if not isinstance(named, str | Path):
+        return _own(named, kept)
+    found = find_encoder(str(named), Path(), pictures=pictures, allow_network=allow_network)
+    known, model = (_PICTURES, _vision) if pictures else (_TEXTS, _text_model)
+    if found in known:
+        return known[str(found)]()
+    return model(found if isinstance(found, Path) else _fetch(found))
 
 
 def _fetch(name: str) -> Path:

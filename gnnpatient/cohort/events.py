@@ -26,6 +26,7 @@ from gnnpatient.cohort.spec import (
 from gnnpatient.errors import Refused
 
 if TYPE_CHECKING:
+    from gnnpatient.cohort.content import How
     from gnnpatient.cohort.hierarchy import Hierarchy
 
 FOREVER = np.iinfo(np.int64).max
@@ -314,8 +315,14 @@ def _studies(source: Source, parts: list[_Part]) -> np.ndarray | None:
 def _with_content(source: Source, kind: str, node: NodeSpec, rows: Rows, cells: pl.Series) -> Rows:
     """The rows that have a picture or a text, one a frame or slice; others are refused with the reason."""
     from gnnpatient.cohort import content
+    from gnnpatient.cohort.embed import find_encoder
 
-    how = content.How(source.cache, source.device, source.embed, source.tell)
+    assert node.embed is not None
+    encoder = find_encoder(
+        node.embed, source.folder, pictures=node.file is not None, allow_network=source.allow_network
+    )
+    node = node.model_copy(update={"embed": str(encoder)})
+    how = _how(source)
     if node.file is not None:
         found = content.read_pictures(kind, node, cells, source.folder, how)
     else:
@@ -324,10 +331,17 @@ def _with_content(source: Source, kind: str, node: NodeSpec, rows: Rows, cells: 
     for reason in sorted(set(found.why) - {""}):
         source.refuse(rows.source[why == reason], reason)
     source.flags += found.flags
-    source.encoders[kind] = found.encoder
+    if len(found.vector) and found.encoder:
+        source.encoders[kind] = f"{found.encoder}; {node.prepared}"
     source.pictures[kind] = found.keys
     rows = rows.only(found.item)
     return replace(rows, vector=found.vector, matrix=found.matrix)
+
+
+def _how(source: Source) -> How:
+    from gnnpatient.cohort.content import How
+
+    return How(source.cache, source.device, source.embed, source.allow_network, source.tell)
 
 
 def measurements(source: Source, kind: str, node: NodeSpec, rows: Rows) -> Rows:
@@ -343,9 +357,9 @@ def measurements(source: Source, kind: str, node: NodeSpec, rows: Rows) -> Rows:
     line = rows.source - view.account.start
     pairs = list(zip(*(ids(view.column(name))[line].fill_null("") for name in columns), strict=True))
     keys = [source.pictures[node.measures][i] for i in rows.vector]
-    how = content.How(source.cache, source.device, source.embed, source.tell)
-    found = content.read_regions(kind, of, pairs, keys, source.folder, how)
-    source.encoders[kind] = found.encoder
+    found = content.read_regions(kind, of, pairs, keys, source.folder, _how(source))
+    if len(found.value) and found.encoder:
+        source.encoders[kind] = f"{found.encoder}; {of.prepared}"
     for reason, n in sorted(Counter(found.why).items()):
         if reason:
             source.flags.append(f"{kind}: {n} of {len(pairs)} {node.measures} node(s) not measured: {reason}")

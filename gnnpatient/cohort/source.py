@@ -172,6 +172,7 @@ class Source:
     pictures: dict[str, list[str]] = field(default_factory=dict)  # of each kind, what its vectors are made of
     cache: Path | None = None  # folder of embeddings
     device: str = "auto"
+    allow_network: bool = False  # to fetch an encoder
     embed: bool = True  # False: pictures and texts are opened and counted, not embedded
     tell: Callable[[str, int, int], None] | None = None  # progress: what, done, of how many
     steps: list[list[Any]] = field(default_factory=list)  # of eligibility: what, how many patients

@@ -312,7 +312,9 @@ class NodeSpec(Record):
         default=False, description="texts: mask ids, dates, phone numbers before embedding; no guarantee"
     )
     embed: str | None = Field(
-        default=None, description="pictures and texts: the encoder, by name or as a folder"
+        default=None,
+        description="pictures and texts: the encoder, by name, or a folder with a transformers model, beside "
+        "the data or from the working directory",
     )
     study: str | None = Field(
         default=None, description="column: what rows of several kinds have in common, for links"
@@ -372,6 +374,15 @@ class NodeSpec(Record):
     def content(self) -> str | None:
         """The column with what is embedded."""
         return self.file or self.text
+
+    @property
+    def prepared(self) -> str:
+        """What is done to pictures or texts before they are embedded; terms that are masked by their hash."""
+        if self.file is not None:
+            return f"{'+'.join(self.steps)}, {self.slices} slices"
+        terms = hashlib.sha256(json.dumps(sorted(set(self.mask))).encode()).hexdigest()[:8]
+        done = [f"masked by {terms}"] * bool(self.mask) + ["de-identified"] * self.deidentify
+        return ", ".join(done) or "as they are"
 
     @model_validator(mode="after")
     def _whole(self) -> NodeSpec:

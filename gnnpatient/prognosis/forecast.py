@@ -245,14 +245,15 @@ class Predictor:
     def see(self, landmarks: Landmarks) -> Landmarks:
         """The asks with the node kinds alone that this model sees.
 
-        Refused: pictures or texts embedded by another encoder than those it was fitted on.
+        Refused: pictures or texts embedded by another encoder than those it was fitted on, or after other
+        steps.
         """
         seen = restrict(landmarks, self.kinds)
         theirs = seen.cohort.report.get("encoders", {})
         for kind, own in self.about.get("encoders", {}).items():
             if (other := theirs.get(kind, own)) != own and len(seen.cohort.events[kind]):
                 raise Refused(
-                    f"{kind}: embedded by {other!r}, the model by {own!r}; pack it with the same embed"
+                    f"{kind}: embedded by {other!r}, the model by {own!r}; pack it with the same choices"
                 )
         return seen
 

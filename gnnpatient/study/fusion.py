@@ -744,6 +744,9 @@ def compare(
     if (inputs := cohort.inputs([outcome])) is not None:
         cohort = cohort.only(inputs)
     parts = {m: tuple(kinds) for m, kinds in (modalities or modalities_of(cohort)).items()}
+    often = Counter(kind for kinds in parts.values() for kind in set(kinds))
+    if twice := [kind for kind, n in often.items() if n > 1]:
+        raise Refused(f"kind {twice[0]!r} is in two modalities; without one it would still be in the other")
     if len(parts) < 2:
         raise Refused(
             f"{len(parts)} kind of node with rows ({', '.join(parts) or 'none'}); fusion takes two or more"

@@ -249,3 +249,75 @@ def test_vectors_of_another_encoder_are_refused(reads, tmp_path):
         predictor.forecast(other.at(3).followed())
     without = other.only(["note", "lab"]).at(3).followed()  # nothing of that kind, nothing to mistake
     assert np.isfinite(predictor.forecast(without)["death"].incidence).all()
+
+
+OTHERWISE = [
+    ('embed = "handmade"', 'embed = "handmade"\nsteps = ["clahe"]', r"image: .*; clahe, 8 slices'"),
+    ('embed = "handmade"', 'embed = "handmade"\nslices = 3', r"image: .*; stretch, 3 slices'"),
+    ('mask = ["died"]\n', "", r"note: .*; as they are', the model .*; masked by \w{8}'"),
+    ('mask = ["died"]', 'mask = ["died"]\ndeidentify = true', r"note: .*; masked by \w{8}, de-identified'"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), OTHERWISE)
+def test_what_is_prepared_otherwise_is_refused(reads, tmp_path, old, new, message):
+    from gnnpatient import PrognosisModel
+
+    draw(tmp_path)
+    choices = {"members": 1, "epochs": 1, "horizon": 20.0, "channels": 8}
+    model = PrognosisModel(**choices).fit(reads().landmarks(times=[0, 3]).followed())
+    assert old in TOML
+    (tmp_path / "c.toml").write_text(TOML.replace(old, new, 1))
+    with pytest.raises(Refused, match=message):
+        model.forecast(reads().at(3).followed())
+
+
+def test_the_terms_of_a_mask_are_in_no_model(reads, tmp_path):
+    from gnnpatient import PrognosisModel
+
+    draw(tmp_path)
+    (tmp_path / "c.toml").write_text(TOML.replace('mask = ["died"]', 'mask = ["zebra"]'))
+    choices = {"members": 1, "epochs": 1, "horizon": 20.0, "channels": 8}
+    PrognosisModel(**choices).fit(reads().at(3).followed()).save_pretrained(tmp_path / "model")
+    assert not [f for f in (tmp_path / "model").iterdir() if b"zebra" in f.read_bytes()]
+
+
+def test_a_model_of_no_picture_sees_a_cohort_with_pictures(reads, tmp_path):
+    """It never saw one: they are unknown to it, and no other encoder's."""
+    from gnnpatient import PrognosisModel
+
+    draw(tmp_path)
+    whole = reads()
+    for path in (tmp_path / "images").iterdir():
+        path.write_bytes(b"none")
+    bare = reads()
+    assert not len(bare.events["image"]) and "image" not in bare.report["encoders"]
+    choices = {"members": 1, "epochs": 1, "horizon": 20.0, "channels": 8}
+    model = PrognosisModel(**choices).fit(bare.at(3).followed())
+    assert np.isfinite(model.forecast(whole.at(3).followed())["death"].incidence).all()
+    assert "image" in model.predictor_.unknown(whole)
+
+
+def test_an_encoder_is_looked_for_before_a_picture_is_opened(reads, tmp_path, monkeypatch):
+    """Beside the data first; a check that loads none finds that it is not there, too."""
+    from gnnpatient.cohort import content
+
+    draw(tmp_path)
+    (tmp_path / "c.toml").write_text(TOML.replace('embed = "handmade"', 'embed = "models/vit"', 1))
+    monkeypatch.setattr(content, "read_pictures", lambda *asked: pytest.fail("opened"))
+    for embed in (True, False):
+        with pytest.raises(Refused, match=r"encoder 'models/vit': no such folder; .*--allow-network"):
+            reads(embed=embed)
+    seen = []
+
+    def read(kind, node, *rest):
+        seen.append(node.embed)
+        raise Refused("enough")
+
+    monkeypatch.setattr(content, "read_pictures", read)
+    with pytest.raises(Refused, match="enough"):
+        reads(allow_network=True)
+    (tmp_path / "models" / "vit").mkdir(parents=True)
+    with pytest.raises(Refused, match="enough"):
+        reads()
+    assert seen == ["models/vit", str(tmp_path / "models" / "vit")]

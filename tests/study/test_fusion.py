@@ -485,6 +485,15 @@ def test_refusals(whole, tiny, tmp_path):
         whole.value("graph", "brier")
 
 
+def test_a_kind_in_two_modalities_is_refused(tiny):
+    from gnnpatient import Refused
+    from gnnpatient.study.fusion import compare
+
+    kinds = list(tiny.spec.nodes)
+    with pytest.raises(Refused, match=f"kind '{kinds[0]}' is in two modalities"):
+        compare(tiny, "death", modalities={"a": kinds[:1], "b": kinds})
+
+
 def test_run_compare_takes_a_packed_cohort_and_a_fold_file(whole, tiny, tmp_path, monkeypatch):
     from gnnpatient import Refused
     from gnnpatient.study import fusion
