@@ -38,12 +38,12 @@ from gnnpatient.study.folds import Fold, read_folds
 OUTCOMES = {
     "covid_vs_other": ("covid", "covid"),
     "death": ("death", "died"),
-    "went_icu": ("icu", "yes"),
-    "intubated": ("intubated", "yes"),
+    "went_icu": ("icu_contaminated", "yes"),
+    "intubated": ("intubated_contaminated", "yes"),
     "severe": ("severe", "yes"),
 }
 """Name of the question, as in the fold files: outcome of the spec, the class whose probability is scored."""
-SEEN = {"went_icu", "intubated"}  # which a picture may show already
+SEEN = {"went_icu", "intubated"}  # which a picture may show already; the asks are told apart here
 AXES = 16  # of the pictures' vectors, for the rivals; the network takes as many
 ENOUGH = 20  # patients; a figure of fewer is none
 MODELS = ("baseline", "picture", "logistic", "gnn")

@@ -34,6 +34,7 @@ UNIT = {code: "10^3/uL" for code in NUMBERS if code.endswith("count")}
 UNIT |= {"temperature": "C", "SpO2": "%", "pO2": "mmHg"}
 OF_PATIENT = ("age", "sex", "survival", "went_icu", "intubated")
 OF_IMAGE = ("in_icu", "intubation_present")
+UNSEEN = ("went_icu", "intubated")  # of which a picture may show that they are so
 NEEDED = ("patientid", "offset", "finding", "view", "modality", "folder", "filename", "doi", "url")
 SCORES = ("filename", "geographic_mean", "opacity_mean")
 NO_FINDING = ("No Finding", "todo")
@@ -157,11 +158,34 @@ class Prepared:
         covid = covid.with_columns(covid=pl.when("covid").then(pl.lit("Y")).otherwise(pl.lit("N")))
         frame = frame.join(covid, on="patientid", how="left", maintain_order="left")
         self._count("patients without a finding on day 0", frame["covid"].null_count())
-        return frame
+        return self._unseen(frame, rows)
+
+    def _unseen(self, frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+        """went_icu and intubated once more, where the pictures of day 0 say that neither is so yet; told: the
+        first day on which a picture says that one is, else the day after the last picture.
+        """
+        said = [pl.col(column) for column in OF_IMAGE]
+        pictures = rows.filter(pl.col("day").is_not_null() & ~_volumes(rows)).with_columns(
+            free=pl.all_horizontal(one.eq_missing("N") for one in said),
+            there=pl.any_horizontal(one.eq_missing("Y") for one in said),
+        )
+        first = pl.col("day") == 0
+        pictures = pictures.group_by("patientid").agg(
+            free=pl.col("free").filter(first).all() & first.any(),
+            told=pl.coalesce(pl.col("day").filter("there").min(), pl.col("day").max() + 1),
+        )
+        frame = frame.join(pictures, on="patientid", how="left", maintain_order="left")
+        frame = frame.with_columns(
+            pl.when("free").then(pl.col(column)).alias(f"{column}_unseen") for column in UNSEEN
+        )
+        for column in UNSEEN:
+            lost = frame[column].count() - frame[f"{column}_unseen"].count()
+            self._count(f"patients whose {column} the first pictures may show", lost)
+        return frame.drop("free")
 
     def _images(self, rows: pl.DataFrame) -> pl.DataFrame:
         """A row a picture; where its view is not given, the modality stands for it."""
-        volume = rows["folder"].eq_missing("volumes")
+        volume = _volumes(rows)
         self._count("rows that name a CT volume, which is no picture", volume.sum())
         rows = rows.filter(~volume)
         self._count("pictures without a view", rows["view"].null_count())
@@ -198,6 +222,10 @@ class Prepared:
         )
         severe = pl.when(pl.col("geographic_mean") > SEVERE).then(pl.lit("Y")).otherwise(pl.lit("N"))
         return scored.select("patientid", "day", *SCORES, severe=severe)
+
+
+def _volumes(rows: pl.DataFrame) -> pl.Series:
+    return rows["folder"].eq_missing("volumes")
 
 
 def _prints(folder: Path, names: pl.Series) -> pl.Series:

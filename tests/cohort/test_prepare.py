@@ -11,8 +11,10 @@ import polars as pl
 import pytest
 
 GRAPHS = Path(__file__).parents[2] / "graphs"
+REAL = {"death": [67, 15], "icu": [13, 10], "intubated": [14, 8]}
+REAL |= {"icu_contaminated": [35, 54], "intubated_contaminated": [29, 36]}
 KNOWN = {  # patients, rows of each kind, patients of each class; by the READMEs and labels of the data
-    "covid-cxr": (284, {"image": 446, "lab": 183}, {"death": [67, 15], "icu": [35, 54]}),
+    "covid-cxr": (284, {"image": 446, "lab": 183}, REAL),
     "openi-reports": (2967, {"findings": 2555, "impression": 2942}, {"normal": [1919, 1048]}),
     "dicom-nifti-samples": (7, {"image": 34 + 3 * 3}, {}),
 }
@@ -89,9 +91,36 @@ def test_words_for_unknown_and_slips_are_missing_and_counted(collection):
     assert done["pictures without a view"] == 1
     read = cohort("covid-cxr", out)
     assert read.outcomes["death"].label.tolist() == [-1, -1, -1]
-    assert read.outcomes["icu"].label.tolist() == [-1, 1, -1]
+    assert read.outcomes["icu_contaminated"].label.tolist() == [-1, 1, -1]
     assert set(read.codes["image"]) == {"other", "PA", "X-ray"}
     assert len(read.events["lab"]) == 2
+
+
+def test_who_comes_into_intensive_care_is_asked_of_those_who_are_not_there(collection):
+    """A picture that says so, or does not say that it is not so, is no ask; nor is any after one says so."""
+    free, yes = {"in_icu": "N", "intubation_present": "N"}, {"went_icu": "Y", "intubated": "N"}
+    rows = [
+        {"patientid": "1", **free, **yes},
+        {"patientid": "2", "in_icu": "Y", "intubation_present": "N", **yes},
+        {"patientid": "3", "in_icu": "N", "intubation_present": "Y", **yes},
+        {"patientid": "4", "in_icu": "N", **yes},  # of a tube nothing is said
+        {"patientid": "5", **free, **yes},
+        {"patientid": "5", **free, **yes, "in_icu": "?"},  # of the same day
+        {"patientid": "6", **free, **yes},
+        {"patientid": "6", "offset": "3", **free, **yes, "intubation_present": "Y"},
+        {"patientid": "7", "in_icu": "Y", **yes, "folder": "volumes"},  # no picture
+        {"patientid": "7", **free, **yes},
+    ]
+    folder, out = collection(rows)
+    done = prepare("covid-cxr", folder, out)
+    read = cohort("covid-cxr", out)
+    assert read.ids.tolist() == [*"1234567"]
+    for name, label in (("icu", 1), ("intubated", 0)):
+        assert read.at(0.0).followed(name).ids.tolist() == ["1", "6", "7"]
+        assert set(read.at(0.0).followed(name).outcome(name)["label"]) == {label}
+        assert len(read.at(0.0).followed(f"{name}_contaminated")) == 7
+        assert "6" not in read.at(2.5).followed(name).ids  # a day before it is told
+    assert done["patients whose went_icu the first pictures may show"] == 4
 
 
 def test_units_are_told_from_the_numbers_and_impossible_ones_are_refused(collection):
@@ -370,7 +399,9 @@ def test_on_the_real_folder(name, data_dir, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "outcome"), [("covid-cxr", "icu"), ("openi-reports", "normal")])
+@pytest.mark.parametrize(
+    ("name", "outcome"), [("covid-cxr", "icu_contaminated"), ("openi-reports", "normal")]
+)
 def test_from_the_folder_to_an_ask(name, outcome, data_dir, tmp_path, capsys):
     from gnnpatient.cli import run
 
