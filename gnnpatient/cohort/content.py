@@ -74,7 +74,8 @@ def read_pictures(kind: str, node: NodeSpec, names: pl.Series, folder: Path, how
                 paths[name] = imaging.locate(folder / node.root, name)
         except imaging.Unreadable as error:
             why[i] = f"picture: {error}"
-    bad, seen, made = dict[str, str](), list[tuple[str, str]](), _Vectors()
+    bad, frames, made = dict[str, str](), dict[str, list[str]](), _Vectors()
+    instances = list[tuple[str, str] | None]()
     order = list(paths)
     for start in range(0, len(order), CHUNK):  # pictures are dropped as soon as they are embedded
         some = order[start : start + CHUNK]
@@ -84,16 +85,13 @@ def read_pictures(kind: str, node: NodeSpec, names: pl.Series, folder: Path, how
             if isinstance(found, str):
                 bad[some[at]] = found
                 continue
-            for picture, key in zip(found, _keys(paths[some[at]], found, node), strict=True):
-                flags.update(picture.flags)
-                keys.append(key)
-                seen.append((some[at], keys[-1]))
-                pictures.append(picture.pixels)
+            flags.update({f"file(s) flagged: {flag}" for picture in found for flag in picture.flags})
+            instances.append(found[0].instance)
+            frames[some[at]] = _keys(paths[some[at]], found, node)
+            keys += frames[some[at]]
+            pictures += [picture.pixels for picture in found]
         made.add(keys, pictures, embed_pictures, node, how)
-    frames: dict[str, list[str]] = {}
-    for name, key in seen:
-        frames.setdefault(name, []).append(key)
-    clashes = imaging.conflicts(list(paths.values()))
+    clashes = imaging.conflicts(instances)
     flags["pair(s) of files with one SOPInstanceUID and two contents; both kept"] += len(clashes)
     for name, reason in bad.items():
         for row in np.flatnonzero((names == name).fill_null(False).to_numpy()).tolist():
@@ -169,18 +167,30 @@ def _regions(
 def _fitting(
     found: list[imaging.Picture] | str, drawn: list[imaging.Picture] | str | None
 ) -> list[tuple[imaging.Picture, np.ndarray | None]]:
-    """Each picture and its mask. Unreadable: one of the files, or they do not belong together."""
+    """Each picture and its mask. Unreadable: one of the files, or they do not belong together.
+
+    A mask has the slices, rows, columns and spacing of its picture and, where both files tell their place,
+    lies there: no pixel of it is off by more than half the side of one.
+    """
     if isinstance(found, str):
         raise imaging.Unreadable(f"picture: {found}")
     if drawn is None:
         return [(picture, None) for picture in found]
     if isinstance(drawn, str):
         raise imaging.Unreadable(f"mask: {drawn}")
-    if [picture.frame for picture in found] != [mask.frame for mask in drawn]:
+    if [(picture.frame, picture.depth) for picture in found] != [(mask.frame, mask.depth) for mask in drawn]:
         raise imaging.Unreadable("the mask has other slices than the picture")
     for picture, mask in zip(found, drawn, strict=True):
+        if picture.pixels.shape != mask.pixels.shape:
+            raise imaging.Unreadable("the mask has another size than the picture")
         if picture.spacing and mask.spacing and not np.allclose(picture.spacing, mask.spacing, rtol=0.01):
             raise imaging.Unreadable("the mask has another spacing than the picture")
+        if picture.place is not None and mask.place is not None:
+            rows, columns = picture.pixels.shape
+            corners = np.array([(1, down, across) for down in (0, rows - 1) for across in (0, columns - 1)])
+            apart = np.linalg.norm(corners @ (picture.place - mask.place), axis=1).max()
+            if apart > np.linalg.norm(picture.place[1:], axis=1).min() / 2:
+                raise imaging.Unreadable("the mask lies elsewhere than the picture")
     return [(picture, mask.pixels) for picture, mask in zip(found, drawn, strict=True)]
 
 

@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import queue
 import re
 import resource
 import signal
@@ -30,11 +29,12 @@ from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
 from io import BufferedReader, BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from gnnpatient.errors import Refused
 
@@ -59,15 +59,20 @@ class Picture:
         "rescale slope 0", "no usable window", "transparent parts made black", "16 bit colour read as 8 bit",
         "first of several frames", "first of several volumes", "orientation unknown"
     spacing: millimetres from one row to the next and from one column to the next; None where not given
-    modality: a code that DICOM defines (CT, MR, DX, ...); None where not given
     frame: which frame of a DICOM file, or which slice of a volume; 0 in a still
+    depth: how many frames or slices the file holds
+    place: in millimetres to the patient's right, front and head: the centre of the first pixel, the step to
+        the next row, the step to the next column; None where the file does not tell
+    instance: digests of the SOPInstanceUID of a DICOM file and of its stored pixels; None in other files
     """
 
     pixels: Float32[np.ndarray, "height width"]
     flags: tuple[str, ...]
     spacing: tuple[float, float] | None
-    modality: str | None
     frame: int
+    depth: int
+    place: Float64[np.ndarray, "3 3"] | None
+    instance: tuple[str, str] | None
 
 
 class _Read(NamedTuple):
@@ -76,8 +81,10 @@ class _Read(NamedTuple):
     stack: np.ndarray
     flags: tuple[str, ...] = ()
     spacing: tuple[float, float] | None = None
-    modality: str | None = None
     frames: Sequence[int] | None = None  # 0, 1, 2, ... where None
+    depth: int | None = None  # as many as there are frames where None
+    place: np.ndarray | None = None  # (frame, 3, 3)
+    instance: tuple[str, str] | None = None
 
 
 # -- steps ------------------------------------------------------------------------------------------------
@@ -218,41 +225,20 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def conflicts(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """Pairs of DICOM files with one SOPInstanceUID and different pixels, by their places in `paths`.
+def conflicts(instances: Sequence[tuple[str, str] | None]) -> list[tuple[int, int]]:
+    """Pairs of files with one SOPInstanceUID and different pixels, by their places; given is each `instance`.
 
     Each file that differs is paired with the first of its identifier; the same pixels in another header or
-    another lossless compression are no conflict. What is not DICOM, or broken, is passed over.
+    another lossless compression are no conflict. What is not DICOM is passed over.
     """
-    places: dict[str, list[int]] = {}
-    for i, path in enumerate(paths):
-        if uid := _pixels_of(path, digest=False):
-            places.setdefault(uid, []).append(i)
-    found = []
-    for same in places.values():
-        if len(same) > 1:
-            whole = [(i, content) for i in same if (content := _pixels_of(paths[i], digest=True))]
-            found += [(whole[0][0], i) for i, content in whole if content != whole[0][1]]
-    return sorted(found)
-
-
-def _pixels_of(path: Path, *, digest: bool) -> str | None:
-    """The SOPInstanceUID of a DICOM file, or a digest of its stored pixels; None where it is not one."""
-    try:
-        with _open(path) as handle:
-            if (start := handle.read(132))[:2] != b"\x1f\x8b" and start[128:] != b"DICM":
-                return None
-        data = _load(path)
-        with _quiet():
-            header = _dataset(_unpacked(data, "dicom") if data[:2] == b"\x1f\x8b" else data)
-            if not digest:
-                return str(header.SOPInstanceUID)
-            pixels = np.ascontiguousarray(_stored(header))
-    except Refused:
-        raise
-    except Exception:  # broken: counted when it is read
-        return None
-    return hashlib.sha256(repr((pixels.shape, pixels.dtype.str)).encode() + pixels.tobytes()).hexdigest()
+    first, found = dict[str, tuple[int, str]](), []
+    for i, instance in enumerate(instances):
+        if instance is None:
+            continue
+        place, pixels = first.setdefault(instance[0], (i, instance[1]))
+        if pixels != instance[1]:
+            found.append((place, i))
+    return found
 
 
 def _open(path: Path) -> BufferedReader:
@@ -415,10 +401,14 @@ def _pictures(read: _Read, steps: Sequence[str]) -> list[Picture]:
             pixels=pixels,
             flags=read.flags + (("constant",) if flat else ()) + single,
             spacing=read.spacing,
-            modality=read.modality,
             frame=int(frame),
+            depth=read.depth or len(stack),
+            place=None if read.place is None else read.place[i],
+            instance=read.instance,
         )
-        for pixels, flat, frame in zip(stack, constant, read.frames or range(len(stack)), strict=True)
+        for i, (pixels, flat, frame) in enumerate(
+            zip(stack, constant, read.frames or range(len(stack)), strict=True)
+        )
     ]
 
 
@@ -529,7 +519,11 @@ def _middles(size: int, slices: int) -> list[int]:
 
 
 def _npy(data: Any, slices: int, mask: bool) -> _Read:
-    """Plain numbers of two axes (a still), three (slices along the first) or with 3 or 4 colours last."""
+    """Plain numbers of two axes (a still), three (slices along the first) or with 3 or 4 colours last.
+
+    Colours are uint8 or uint16, whose range is known. Other numbers with a last axis of 3 or 4 may be colours
+    or slices: they are refused.
+    """
     handle = BytesIO(data)
     read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(handle)[0]
@@ -543,7 +537,9 @@ def _npy(data: Any, slices: int, mask: bool) -> _Read:
     if len(data) - handle.tell() < count * dtype.itemsize:
         raise Unreadable("cut short")
     array = np.ndarray(shape, dtype, data, handle.tell(), order="F" if columns_first else "C")
-    if array.ndim == 3 and array.shape[-1] in (3, 4) and array.dtype in (np.uint8, np.uint16):
+    if array.ndim == 3 and array.shape[-1] in (3, 4):
+        if dtype not in (np.uint8, np.uint16):
+            raise Unreadable("npy with a last axis of 3 or 4; save colours as uint8 or uint16, slices first")
         grey = _grey(array[..., :3])
         if array.shape[-1] == 3:
             return _Read(grey[None])
@@ -554,8 +550,10 @@ def _npy(data: Any, slices: int, mask: bool) -> _Read:
     taken = _middles(len(array), slices) if array.ndim == 3 else [0]
     stack = array[taken] if array.ndim == 3 else array[None]
     if dtype.kind == "b" or dtype in (np.uint8, np.uint16):
-        return _Read(_between(stack, 0, 1 if dtype.kind == "b" else np.iinfo(dtype).max), frames=taken)
-    return _Read(_own_range(stack, mask), frames=taken)
+        grey = _between(stack, 0, 1 if dtype.kind == "b" else np.iinfo(dtype).max)
+    else:
+        grey = _own_range(stack, mask)
+    return _Read(grey, frames=taken, depth=len(array) if array.ndim == 3 else 1)
 
 
 def _own_range(stack: np.ndarray, mask: bool) -> np.ndarray:
@@ -599,12 +597,14 @@ def _nifti(data: Any, slices: int, mask: bool) -> _Read:
         volume = volume[..., 0]
     if math.prod(shape[3:]) > 1:
         flags.append("first of several volumes")
-    from nibabel.orientations import apply_orientation, io_orientation
+    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
-    turn = io_orientation(header.get_best_affine())
+    affine = header.get_best_affine()
+    turn = io_orientation(affine)
     if not np.isfinite(turn).all():
         turn = np.array([[0, 1], [1, 1], [2, 1]])
         flags.append("orientation unknown")
+    affine = affine @ inv_ornt_aff(turn, volume.shape)
     volume = apply_orientation(volume, turn)  # a view: axes to the right, to the front, to the head
     sides = np.zeros(3)
     sides[turn[:, 0].astype(int)] = np.abs([*header.get_zooms()[:3], 1, 1][:3])
@@ -619,12 +619,16 @@ def _nifti(data: Any, slices: int, mask: bool) -> _Read:
     if slope is not None and (slope, shift) != (1, 0):
         stack = stack * np.float64(slope) + np.float64(shift or 0)
     unit = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}.get(header.get_xyzt_units()[0], 0.0)
+    origin, step = affine[:3, 3], affine[:3, :3].T
+    first = origin + (volume.shape[down] - 1) * step[down] + (volume.shape[across] - 1) * step[across]
+    place = np.array([[first + i * step[axis], -step[down], -step[across]] for i in taken])
     return _Read(
         _own_range(stack, mask),
         tuple(flags),
         _spacing((sides[down] * unit, sides[across] * unit)),
-        None,
         taken,
+        volume.shape[axis],
+        place * (unit or 1),  # of no unit is mostly millimetres: enough to compare, not to measure
     )
 
 
@@ -639,12 +643,6 @@ def _spacing(given: Any) -> tuple[float, float] | None:
 
 # -- DICOM ------------------------------------------------------------------------------------------------
 
-# PS3.3 C.7.3.1.1.1, those that pictures have; what is not listed is not passed on
-_CODES = (
-    "AR BI BMD CR CT CFM DG DX EC ECG ES FA FS GM HC IO IVOCT IVUS KER LEN LS MG MR NM OAM OCT OP OPM OPT "
-    "OPTBSV OPTENF OPV OT PA PT PX RF RG SM SRF TG US VA XA XC DS DF EPS MA MS ST SEG RTIMAGE RTDOSE"
-)
-_MODALITIES = frozenset(_CODES.split(" "))
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _PLAIN = "1.2.840.10008.1.2.1"
 
@@ -767,10 +765,13 @@ def _dicom(data: Any, slices: int, mask: bool) -> _Read:
     measures = list(_places(header, 0, "PixelMeasuresSequence"))
     spacing = next((s for p in measures if (s := _spacing(p.get("PixelSpacing")))), None)
     spacing = spacing or _spacing(header.get("ImagerPixelSpacing"))
-    modality = str(header.get("Modality") or "")
-    told = (spacing, modality if modality in _MODALITIES else None)
+    told: dict[str, Any] = {
+        "spacing": spacing,
+        "place": _lies(header, len(stored)),
+        "instance": _instance(header, stored),
+    }
     if stored.ndim == 4:
-        return _Read(_grey(stored), tuple(flags), *told)
+        return _Read(_grey(stored), tuple(flags), **told)
     padding = _padding(header, stored)
     stack = np.empty(stored.shape, np.float32)
     for i, frame in enumerate(stored):
@@ -793,7 +794,36 @@ def _dicom(data: Any, slices: int, mask: bool) -> _Read:
         np.subtract(1, stack, out=stack)
     if padding is not None:
         stack[padding] = 0
-    return _Read(stack, tuple(flags), *told)
+    return _Read(stack, tuple(flags), **told)
+
+
+def _instance(header: Any, stored: np.ndarray) -> tuple[str, str] | None:
+    """Digests of the SOPInstanceUID and of the pixels as stored, in either order of bytes; None without an
+    identifier."""
+    uid = str(header.get("SOPInstanceUID") or "")
+    pixels = np.ascontiguousarray(stored, dtype=stored.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(repr((pixels.shape, pixels.dtype.str)).encode())
+    digest.update(pixels.view(np.uint8).data)
+    return (hashlib.sha256(uid.encode()).hexdigest(), digest.hexdigest()) if uid else None
+
+
+def _lies(header: Any, frames: int) -> np.ndarray | None:
+    """(frame, 3, 3) as `Picture.place`; None where not told of each frame (PS3.3 C.7.6.2.1.1)."""
+
+    def numbers(frame: int, group: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        given = next((found for place in _places(header, frame, group) if (found := place.get(name))), None)
+        return np.array(given, float).reshape(shape)
+
+    with suppress(TypeError, ValueError, IndexError, KeyError, AttributeError):
+        place = []
+        for i in range(frames):
+            first = numbers(i, "PlanePositionSequence", "ImagePositionPatient", (3,))
+            across, down = numbers(i, "PlaneOrientationSequence", "ImageOrientationPatient", (2, 3))
+            sides = numbers(i, "PixelMeasuresSequence", "PixelSpacing", (2,))
+            place.append([first, down * sides[0], across * sides[1]])
+        whole = np.array(place) * (-1, -1, 1)  # DICOM counts to the left and to the back
+        return whole if np.isfinite(whole).all() else None
+    return None
 
 
 def _places(header: Any, frame: int, group: str) -> Iterator[Any]:
@@ -895,51 +925,34 @@ def guarded(
     steps: Sequence[str] = ("stretch",),
     *,
     slices: int = 8,
-    bare: bool = False,
     mask: bool = False,
     seconds: float | int = 20,
     memory: int = 2 << 30,
-    workers: int = 1,
     tell: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, list[Picture] | str]]:
     """Each file's place and its pictures, or the reason why there are none; in order.
 
-    Decoding runs in `workers` processes of its own, which hold no torch and share nothing with this one. A
-    file that takes over `seconds`, over `memory` bytes, or brings its process down costs only itself.
-    Only a few files are decoded ahead of what is asked for; steps are those that stand in this file, by name.
+    Decoding runs in a process of its own, which holds no torch and shares nothing with this one. A file that
+    takes over `seconds`, over `memory` bytes, or brings its process down costs only itself. While one file is
+    looked at the next is decoded, no more; steps are those that stand in this file, by name.
     tell: called with how many files are done, and of how many.
     """
     checked(steps)
-    if workers < 1 or slices < 1:
-        raise Refused(f"workers = {workers}, slices = {slices}; take at least 1 of each")
-    job = {"steps": list(steps), "slices": slices, "bare": bare, "mask": mask}
-    job |= {"seconds": float(seconds), "memory": memory}
-    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-    everyone = [_Worker(job) for _ in range(workers)]
-    for worker in everyone:
-        idle.put(worker)
-
-    def decode(path: Path) -> list[Picture] | str:
-        worker = idle.get()
-        try:
-            return worker.read(path)
-        finally:
-            idle.put(worker)
-
-    pool = ThreadPoolExecutor(workers)
+    worker = _Worker(
+        {"steps": list(steps), "slices": slices, "mask": mask, "seconds": seconds, "memory": memory}
+    )
+    pool = ThreadPoolExecutor(1)
     ahead: deque[Future[list[Picture] | str]] = deque()
     todo = iter(paths)
     try:
         for i in range(len(paths)):
-            while len(ahead) <= workers and (path := next(todo, None)) is not None:
-                ahead.append(pool.submit(decode, path))
+            ahead.extend(pool.submit(worker.read, path) for path in islice(todo, 2 - len(ahead)))
             found = ahead.popleft().result()
             if tell:
                 tell(i + 1, len(paths))
             yield i, found
     finally:
-        for worker in everyone:
-            worker.stop()
+        worker.stop()
         pool.shutdown(cancel_futures=True)
 
 
@@ -975,7 +988,7 @@ class _Worker:
             process.stdin.write(json.dumps({**self.job, "path": os.path.abspath(path)}).encode() + b"\n")
             process.stdin.flush()
             answer = json.loads(process.stdout.readline())
-            pictures = [_receive(process.stdout, **picture) for picture in answer["pictures"]]
+            pictures = [_receive(process.stdout, told) for told in answer["pictures"]]
         except (OSError, ValueError, EOFError):
             self.drop()
             late = process.returncode == -signal.SIGALRM
@@ -1003,21 +1016,37 @@ class _Worker:
         self.drop()
 
 
-def _receive(
-    pipe: Any,
-    shape: list[int],
-    flags: list[str],
-    spacing: list[float] | None,
-    modality: str | None,
-    frame: int,
-) -> Picture:
-    pixels = np.empty(shape, np.float32)
+def _send(pipe: Any, answer: dict[str, Any], found: Sequence[Picture]) -> None:
+    """A line of JSON, then the pixels."""
+    answer["pictures"] = [
+        {
+            **vars(picture),
+            "pixels": picture.pixels.shape,
+            "place": None if picture.place is None else picture.place.tolist(),
+        }
+        for picture in found
+    ]
+    pipe.write(json.dumps(answer).encode() + b"\n")
+    for picture in found:
+        pipe.write(np.ascontiguousarray(picture.pixels).data.cast("B"))
+    pipe.flush()
+
+
+def _receive(pipe: Any, told: dict[str, Any]) -> Picture:
+    pixels = np.empty(told["pixels"], np.float32)
     rest = pixels.data.cast("B")
     while rest:
         if not (size := pipe.readinto(rest)):
             raise EOFError
         rest = rest[size:]
-    return Picture(pixels, tuple(flags), _spacing(spacing), modality, frame)
+    place, instance = told["place"], told["instance"]
+    lists = {  # which JSON knows alone
+        "flags": tuple(told["flags"]),
+        "spacing": _spacing(told["spacing"]),
+        "place": None if place is None else np.array(place, np.float64),
+        "instance": None if instance is None else tuple(instance),
+    }
+    return Picture(**told | lists | {"pixels": pixels})
 
 
 def _serve() -> None:
@@ -1039,31 +1068,22 @@ def _serve() -> None:
             if not limited:
                 _limit(job["memory"])
                 limited = True
-            signal.setitimer(signal.ITIMER_REAL, job["seconds"])
-            found: list[Picture] = []
-            answer: dict[str, Any] = {}
-            try:
-                how = {name: job[name] for name in ("slices", "bare", "mask")}
-                found = read_pictures(Path(job["path"]), job["steps"], **how)
-            except Unreadable as error:
-                answer = {"reason": str(error), "full": isinstance(error, TooLarge)}
-            except Refused as error:
-                answer = {"refused": str(error)}
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            answer["pictures"] = [
-                {
-                    "shape": picture.pixels.shape,
-                    "flags": picture.flags,
-                    "spacing": picture.spacing,
-                    "modality": picture.modality,
-                    "frame": picture.frame,
-                }
-                for picture in found
-            ]
-            out.write(json.dumps(answer).encode() + b"\n")
-            for picture in found:
-                out.write(np.ascontiguousarray(picture.pixels).data.cast("B"))
-            out.flush()
+            _answer(job, out)  # and forget: what is held of one file would count for the next
+
+
+def _answer(job: dict[str, Any], out: Any) -> None:
+    """One file, within its time."""
+    found: list[Picture] = []
+    answer: dict[str, Any] = {}
+    signal.setitimer(signal.ITIMER_REAL, job["seconds"])
+    try:
+        found = read_pictures(Path(job["path"]), job["steps"], slices=job["slices"], mask=job["mask"])
+    except Unreadable as error:
+        answer = {"reason": str(error), "full": isinstance(error, TooLarge)}
+    except Refused as error:
+        answer = {"refused": str(error)}
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    _send(out, answer, found)
 
 
 def _limit(memory: int) -> None:

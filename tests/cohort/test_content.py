@@ -166,6 +166,68 @@ def test_one_bad_file_costs_one_node(reads, tmp_path):
     assert cohort.vectors["image"].shape[1] == 0
 
 
+def test_flags_count_files(reads, tmp_path):
+    frames = draw(tmp_path)
+    for i in range(2):
+        volume = np.random.default_rng(i).random((3, 8, 8))
+        volume[:2] = 0
+        np.save(tmp_path / "images" / f"dark{i}.npy", volume)
+    rows = [("p1", day, day, f"dark{i}.npy", "x") for i in range(2) for day in (9.0, 10.0)]
+    more = pl.DataFrame(rows, schema=frames["images"].schema, orient="row")
+    pl.concat([frames["images"], more]).write_csv(tmp_path / "images.csv")
+    cohort = reads()
+    assert len(cohort.events["image"]) > len(frames["images"]) + len(more)  # of each file several frames
+    assert [f for f in cohort.report["flags"] if f.startswith("image: ")] == [
+        "image: 2 file(s) flagged: constant"
+    ]
+
+
+def test_nothing_is_decoded_outside_the_guard(reads, tmp_path, monkeypatch):
+    """Decoders panic, hang and take memory, those of two files of one identifier too; here any call does."""
+    pytest.importorskip("pydicom")
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    from gnnpatient.cohort import imaging
+
+    def dicom(name: str, seed: int, cut: int = 0) -> tuple[str, float, float, str, str]:
+        header = Dataset()
+        header.file_meta = FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3.4"
+        header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+        header.Rows = header.Columns = header.BitsAllocated = header.BitsStored = 8
+        header.HighBit, header.PixelRepresentation = 7, 0
+        pixels = np.random.default_rng(seed).integers(0, 256, 64, dtype=np.uint8).tobytes()
+        header.add_new("PixelData", "OB", pixels)
+        header.save_as(tmp_path / "images" / name, enforce_file_format=True)
+        if cut:
+            whole = (tmp_path / "images" / name).read_bytes()
+            (tmp_path / "images" / name).write_bytes(whole[:-cut])
+        return "p1", 9.0, 9.0 + len(name), name, "x"
+
+    class PanicError(BaseException):
+        """As that of a decoder in Rust: no Exception."""
+
+    def panic(*what):
+        raise PanicError
+
+    frames = draw(tmp_path)
+    good = [dicom("a.dcm", 0), dicom("same.dcm", 0)]
+    broken = dicom("broken.dcm", 1, cut=8)
+    for name in ("_load", "_dataset", "_stored", "read_pictures"):
+        monkeypatch.setattr(imaging, name, panic)
+    for rows, clashes in (([*good, broken], 0), ([*good, broken, dicom("b.dcm", 2)], 1)):
+        more = pl.DataFrame(rows, schema=frames["images"].schema, orient="row")
+        pl.concat([frames["images"], more]).write_csv(tmp_path / "images.csv")
+        cohort = reads()
+        account = cohort.report["tables"]["images.csv"]
+        assert account["refused"] == {"picture: pixel data missing or cut short": 1}
+        assert account["used"] == account["rows"] - 1
+        said = f"image: {clashes} pair(s) of files with one SOPInstanceUID and two contents; both kept"
+        assert [f for f in cohort.report["flags"] if "SOPInstanceUID" in f] == [said] * (clashes > 0)
+
+
 def test_any_kind_may_be_missing(reads, tmp_path):
     from gnnpatient import PrognosisModel, load_predictor
 

@@ -276,7 +276,9 @@ def test_a_known_syntax_without_its_package_is_named_too(reason):
 def test_p09_bad_dates_are_a_flag_and_nothing_else(imaging, plain, tags, bad):
     (picture,) = plain(dicom(**tags))
     assert picture.flags == (("bad dates",) if bad else ())
-    assert set(picture.__dataclass_fields__) == {"pixels", "flags", "spacing", "modality", "frame"}
+    assert set(picture.__dataclass_fields__) == {
+        "pixels", "flags", "spacing", "frame", "depth", "place", "instance",
+    }  # fmt: skip
 
 
 def test_p10_one_identifier_with_two_contents(imaging, tmp_path):
@@ -284,6 +286,8 @@ def test_p10_one_identifier_with_two_contents(imaging, tmp_path):
     other[3, 3] += 1
     packed = dataset()
     packed.compress("1.2.840.10008.1.2.5", generate_instance_uid=False)
+    swapped = dataset(RAMP.astype(">u2"))
+    swapped.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.2"
     files = {
         "a.dcm": dicom(),
         "new_header": dicom(PatientName="X", StudyDate="20200101"),
@@ -296,11 +300,18 @@ def test_p10_one_identifier_with_two_contents(imaging, tmp_path):
             dicom(2 * RAMP)
         ),  # the same picture once it is scaled, not the same content
         "e.dcm": deflated(body(dataset())),
+        "swapped.dcm": written(swapped),
+        "nameless.dcm": dicom(other, SOPInstanceUID=None),
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    places = [tmp_path / name for name in [*files, "missing.dcm"]]
-    assert imaging.conflicts(places) == [(0, 2), (0, 7)]
+    found = [got for _, got in imaging.guarded([tmp_path / name for name in files])]
+    instances = [None if isinstance(got, str) else got[0].instance for got in found]
+    assert [name for name, one in zip(files, instances, strict=True) if not one] == [
+        "broken.dcm", "c.png", "nameless.dcm",
+    ]  # fmt: skip
+    assert "1.2.3" not in repr(instances)  # an identifier leaves as a digest
+    assert imaging.conflicts(instances) == [(0, 2), (0, 7)]
     assert imaging.conflicts([]) == []
 
 
@@ -336,8 +347,6 @@ def test_p13_nothing_of_a_header_leaves(imaging, plain, tmp_path, caplog, recwar
     text += [str(w.message) for w in recwarn] + [caplog.text, *capfd.readouterr()]
     for word in ("DOE", "JANE", "4711", "Elm", "ELM"):
         assert word not in "".join(text)
-    (tmp_path / "y.dcm").write_bytes(whole)
-    assert imaging.read_pictures(tmp_path / "y.dcm")[0].modality is None
 
 
 def test_p15_truncated_and_misnamed(plain, reason):
@@ -398,6 +407,24 @@ def test_p18_npy_holds_plain_finite_numbers(reason, tmp_path):
     assert reason(npy(np.zeros((0, 3)))) == "no pixels"
 
 
+@pytest.mark.parametrize("colours", [3, 4])
+def test_npy_colours_stand_last_and_are_never_taken_for_slices(plain, reason, colours):
+    array = np.random.default_rng(2).integers(0, 200, (9, 7, colours))
+    array[..., 3:] = 255
+    for dtype, most in ((np.uint8, 255), (np.uint16, 65535)):
+        high = array * (most // 255)
+        (picture,) = plain(npy(high.astype(dtype)))
+        assert np.abs(picture.pixels - high[..., :3] @ [0.299, 0.587, 0.114] / most).max() < 1e-6
+        assert picture.depth == 1
+    said = "npy with a last axis of 3 or 4; save colours as uint8 or uint16, slices first"
+    for dtype in (np.float32, np.float64, np.int16, np.uint32, bool):
+        assert reason(npy(array.astype(dtype))) == reason(npy(array.astype(dtype)), mask=True) == said
+        slices = plain(npy(np.moveaxis(array, -1, 0).astype(dtype)), slices=2)
+        assert [(p.frame, p.depth, p.pixels.shape) for p in slices] == [
+            (frame, colours, (9, 7)) for frame in ([0, 2] if colours == 3 else [1, 3])
+        ]
+
+
 CORPUS = {
     "dicom/pixeldata_short.dcm": "pixel data missing or cut short",
     "dicom/cut_mid_file.dcm": "pixel data missing or cut short",
@@ -440,7 +467,7 @@ def test_the_corpus_twins_frames_and_conflict(imaging, faults_dir):
     assert np.abs(right.pixels - other.pixels).max() < 1e-6
     assert [p.frame for p in imaging.read_pictures(where / "multiframe3.dcm")] == [0, 1, 2]
     twins = [where / "ok_mono2.dcm", where / "dup_uid_a.dcm", where / "dup_uid_b_other_pixels.dcm"]
-    assert imaging.conflicts(twins) == [(1, 2)]
+    assert imaging.conflicts([got[0].instance for _, got in imaging.guarded(twins)]) == [(1, 2)]
     grey = imaging.read_pictures(faults_dir / "png/gray16.png", ("none",))[0].pixels
     assert len(np.unique(grey)) > 256
     assert imaging.read_pictures(where / "no_preamble.dcm", bare=True)
@@ -528,11 +555,45 @@ def test_padding_is_black_and_does_not_stretch_the_range(plain):
         assert np.abs(picture.pixels[5:] - (1 - right if photo == "MONOCHROME1" else right)).max() < 1e-6
 
 
-def test_spacing_and_modality(plain):
+def test_spacing(plain):
     assert plain(dicom(PixelSpacing=[0.5, 0.7]))[0].spacing == (0.5, 0.7)
     assert plain(dicom(ImagerPixelSpacing=[0.1, 0.1]))[0].spacing == (0.1, 0.1)
     assert plain(dicom(PixelSpacing=[0, 0.7]))[0].spacing is None
-    assert plain(dicom())[0].modality == "DX"
+
+
+def test_a_dicom_slice_lies_where_its_nifti_does(plain):
+    told = {"ImagePositionPatient": [-80, -120, 37.5], "PixelSpacing": [0.5, 0.7]}
+    axial = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}  # rows run to the left, columns to the back
+    (picture,) = plain(dicom(**told, **axial))
+    affine = np.array([[-0.7, 0, 0, 80], [0, -0.5, 0, 120], [0, 0, 3, 37.5], [0, 0, 0, 1]])
+    (same,) = plain(nifti(RAMP.T[:, :, None].copy(), affine))
+    assert np.abs(picture.pixels - same.pixels).max() < 1e-6
+    assert np.abs(picture.place - same.place).max() < 1e-4
+    turned = plain(dicom(**told, ImageOrientationPatient=[0, 1, 0, 0, 0, -1]))[0].place
+    assert np.abs(turned - [[80, 120, 37.5], [0, 0, -0.5], [0, -0.7, 0]]).max() < 1e-6
+    for tags in (told, axial, {**axial, **told, "ImagePositionPatient": [1, 2]}, {}):
+        assert plain(dicom(**tags))[0].place is None
+
+
+def test_frames_lie_where_their_own_groups_say(plain):
+    from pydicom.dataset import Dataset
+
+    def group(name, **tags):
+        inner, outer = Dataset(), Dataset()
+        for tag, value in tags.items():
+            setattr(inner, tag, value)
+        setattr(outer, name, [inner])
+        return outer
+
+    shared = group("PlaneOrientationSequence", ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    shared.update(group("PixelMeasuresSequence", PixelSpacing=[0.5, 0.25]))
+    each = [group("PlanePositionSequence", ImagePositionPatient=[1, 2, z]) for z in (3, 8, 10)]
+    header = {"SharedFunctionalGroupsSequence": [shared], "PerFrameFunctionalGroupsSequence": each}
+    frames = np.stack([RAMP] * 3)
+    for picture, z in zip(plain(dicom(frames, **header)), (3, 8, 10), strict=True):
+        assert picture.place.tolist() == [[-1, -2, z], [0, -0.5, 0], [-0.25, 0, 0]] and picture.depth == 3
+    del each[1].PlanePositionSequence
+    assert {picture.place for picture in plain(dicom(frames, **header))} == {None}
 
 
 @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90"])
@@ -644,11 +705,19 @@ def test_a_volume_gives_the_same_slices_however_it_is_stored(plain, two, axes, f
     affine[3, 3] = 1
     for i, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
         affine[axis, i] = size[axis] * flip
+    affine[:3, 3] = 5, -7, 11
     got = plain(nifti(np.ascontiguousarray(stored), affine, two=two), slices=3)
     assert [p.frame for p in got] == [2, 6, 10]
     right = scaled(BODY[:, :, [2, 6, 10]])[::-1, ::-1].transpose(2, 1, 0)  # front up, the right on the left
     assert np.abs(np.stack([p.pixels for p in got]) - right).max() < 1e-6
-    assert got[0].spacing == (0.75, 0.5) and got[0].modality is None
+    assert got[0].spacing == (0.75, 0.5) and {p.depth for p in got} == {12}
+    for picture in got:  # what lies where a pixel says it lies is what it shows
+        pixel = np.stack([np.ones(picture.pixels.shape), *np.indices(picture.pixels.shape)], axis=-1)
+        voxel = (pixel @ picture.place - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+        there = stored[tuple(np.moveaxis(np.rint(voxel).astype(int), -1, 0))]
+        low, high = BODY[:, :, [2, 6, 10]].min(), BODY[:, :, [2, 6, 10]].max()
+        assert np.abs(voxel - np.rint(voxel)).max() < 1e-4
+        assert np.abs((there - low) / (high - low) - picture.pixels).max() < 1e-6
 
 
 def test_slices_lie_along_the_thickest_voxels(plain):
@@ -666,6 +735,8 @@ def test_nifti_scale_unit_series_and_faults(plain, reason):
     assert plain(whole)[0].spacing == (1, 1)
     assert plain(nifti(BODY, unit="unknown"))[0].spacing is None
     assert plain(nifti(BODY, unit="micron"))[0].spacing == (0.001, 0.001)
+    for unit, side in (("micron", 0.001), ("mm", 1), ("unknown", 1), ("meter", 1000)):
+        assert np.allclose(plain(nifti(BODY, unit=unit))[0].place[1:], [[0, -side, 0], [-side, 0, 0]])
     series = np.stack([BODY, BODY * 0, BODY], axis=-1)
     got = plain(nifti(series), slices=1)
     assert got[0].flags == ("first of several volumes",)
@@ -848,12 +919,9 @@ def folder(tmp_path):
     return [*(tmp_path / name for name in files), tmp_path / "4.none"]
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_guarded_gives_what_reading_gives_in_order(imaging, folder, workers):
+def test_guarded_gives_what_reading_gives_in_order(imaging, folder):
     told = []
-    got = list(
-        imaging.guarded(folder, ("stretch",), slices=2, workers=workers, tell=lambda *n: told.append(n))
-    )
+    got = list(imaging.guarded(folder, ("stretch",), slices=2, tell=lambda *n: told.append(n)))
     assert [i for i, _ in got] == [0, 1, 2, 3, 4]
     assert told == [(i, 5) for i in range(1, 6)]
     for path, (_, answer) in zip(folder, got, strict=True):
@@ -864,8 +932,9 @@ def test_guarded_gives_what_reading_gives_in_order(imaging, folder, workers):
         else:
             for one, other in zip(right, answer, strict=True):
                 assert np.array_equal(one.pixels, other.pixels) and other.pixels.flags.writeable
-                assert [one.flags, one.spacing, one.modality, one.frame] == [
-                    other.flags, other.spacing, other.modality, other.frame,
+                assert np.array_equal(one.place, other.place)
+                assert [one.flags, one.spacing, one.frame, one.depth, one.instance] == [
+                    other.flags, other.spacing, other.frame, other.depth, other.instance,
                 ]  # fmt: skip
     assert list(imaging.guarded([])) == []
 
@@ -884,6 +953,17 @@ def test_a_file_that_takes_too_much_memory_costs_itself(imaging, large):
     assert len(first) == 1 and len(last) == 2
 
 
+def test_what_one_file_took_does_not_count_for_the_next(imaging, tmp_path):
+    """Pixels of 100 MB as they are handed over; with those of the file before, decoding would take 270 MB."""
+    for name in "abc":
+        np.save(tmp_path / f"{name}.npy", np.arange(25_000_000, dtype=np.uint16).reshape(5000, 5000))
+    files = [tmp_path / f"{name}.npy" for name in "abc"]
+    kept = [
+        got if isinstance(got, str) else len(got) for _, got in imaging.guarded(files, (), memory=220 << 20)
+    ]
+    assert kept == [1, 1, 1]
+
+
 @pytest.mark.slow
 def test_a_file_that_takes_too_long_costs_itself(imaging, large):
     """Equalising takes half a minute; the limit leaves a busy machine time for the other two."""
@@ -897,9 +977,7 @@ def test_a_file_that_takes_too_long_costs_itself(imaging, large):
 
 
 def test_a_decoder_that_dies_costs_one_file(imaging, folder):
-    worker = imaging._Worker(
-        {"steps": [], "slices": 2, "bare": False, "mask": False, "seconds": 20.0, "memory": 2 << 30}
-    )
+    worker = imaging._Worker({"steps": [], "slices": 2, "mask": False, "seconds": 20.0, "memory": 2 << 30})
     assert len(worker.read(folder[0])) == 1
     os.kill(worker.process.pid, signal.SIGSEGV)
     assert worker.read(folder[0]) == "decoder crashed"
@@ -922,7 +1000,7 @@ def _stat(path: Path) -> str:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_no_process_is_left(imaging, folder):
     before = children()
-    some = imaging.guarded(folder * 50, workers=2)
+    some = imaging.guarded(folder * 50)
     next(some)
     assert len(children() - before) >= 1
     start = time.monotonic()
@@ -934,7 +1012,7 @@ def test_no_process_is_left(imaging, folder):
 def test_a_worker_ends_with_its_parent(imaging, folder):
     code = (
         f"import os, signal, sys; from pathlib import Path; from gnnpatient.cohort.imaging import _Worker\n"
-        f"w = _Worker(dict(steps=[], slices=1, bare=False, mask=False, seconds=20.0, memory=2 << 30))\n"
+        f"w = _Worker(dict(steps=[], slices=1, mask=False, seconds=20.0, memory=2 << 30))\n"
         f"w.read(Path({str(folder[0])!r})); print(w.process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -959,9 +1037,7 @@ def test_real_samples(imaging, data_dir):
     assert not [name for name, answer in got.items() if isinstance(answer, str)]
     assert np.array_equal(got["MR_small.dcm"][0].pixels, got["MR_small_RLE.dcm"][0].pixels)
     assert len(got["philips_mprage.dcm.gz"]) == 176
-    assert {got["CT_small.dcm"][0].modality, got["MR_small.dcm"][0].modality, got["6154"][0].modality} == {
-        "CT", "MR", "CR",
-    }  # fmt: skip
+    assert got["CT_small.dcm"][0].place is not None and got["6154"][0].place is None  # a radiograph
 
 
 @pytest.mark.slow

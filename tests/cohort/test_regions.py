@@ -273,6 +273,72 @@ def test_a_bad_mask_costs_its_measurements_and_is_counted(reads, tmp_path):
     assert sum(int(flag.split()[1]) for flag in flags) == len(bad)
 
 
+@pytest.mark.parametrize("slices", [1, 2, 3])
+def test_a_mask_of_another_volume_is_never_taken(reads, tmp_path, slices):
+    """Slices of another depth, and pixels of another place, may look the same and be numbered the same."""
+    volume = np.random.default_rng(0).random((20, 24, 24)).astype(np.float32)
+    seen = np.zeros(volume.shape, np.uint8)
+    seen[5:12, 4:10] = 1
+    affine = np.diag([1.0, 1.0, 3.0, 1.0])
+
+    def save(name: str, numbers: np.ndarray, shift=(0, 0, 0), affine=affine) -> None:
+        affine = affine.copy()
+        affine[:3, 3] += shift
+        image = nibabel.Nifti1Image(numbers, affine)
+        image.header.set_xyzt_units("mm")
+        nibabel.save(image, tmp_path / name)
+
+    save("v.nii", volume)
+    save("same.nii", seen)
+    save("near.nii", seen, (0.3, 0, 0))
+    save(
+        "turned.nii",
+        seen[::-1].transpose(2, 0, 1).copy(),
+        (19, 0, 0),
+        affine[:, [2, 0, 1, 3]] * [1, -1, 1, 1],
+    )
+    shown = seen.transpose(2, 1, 0)[:, ::-1, ::-1]  # as it is seen, without a place
+    np.save(tmp_path / "seen.npy", shown)
+    save("far.nii", seen, (500, 500, 500))
+    save("next.nii", seen, (0, 0, 3))
+    save("deep.nii", np.pad(seen, ((0, 0), (0, 0), (0, 1))))
+    save("wide.nii", np.pad(seen, ((0, 1), (0, 0), (0, 0))))
+    save("sheared.nii", seen, affine=affine + np.eye(4, k=1) * [[0.1], [0], [0], [0]])
+    untold = nibabel.Nifti1Image(seen, None)  # readers guess a direction, here the mirrored one
+    untold.header.set_zooms((1, 1, 3))
+    nibabel.save(untold, tmp_path / "untold.nii")
+    np.save(tmp_path / "deep.npy", np.pad(shown, ((0, 1), (0, 0), (0, 0))))
+    bad = {
+        "far.nii": "the mask lies elsewhere than the picture",
+        "next.nii": "the mask lies elsewhere than the picture",
+        "sheared.nii": "the mask lies elsewhere than the picture",
+        "untold.nii": "the mask lies elsewhere than the picture",
+        "deep.nii": "the mask has other slices than the picture",
+        "deep.npy": "the mask has other slices than the picture",
+        "wide.nii": "the mask has another size than the picture",
+    }
+    good = ("same.nii", "near.nii", "turned.nii", "seen.npy")
+    more = [("c", float(i), float(i), "v.nii", name, "") for i, name in enumerate((*good, *bad))]
+    draw(tmp_path, more, toml=TOML.replace('file = "path"', f'file = "path"\nslices = {slices}'))
+    from gnnpatient import build_graphs
+
+    cohort = reads()
+    nodes = build_graphs(cohort.at(10, patient="c"))["lesion"]
+    names = np.array(cohort.codes["lesion"])[nodes.code.numpy()]
+    found = {}
+    for name, age, value in zip(names, nodes.age.tolist(), nodes.value.tolist(), strict=True):
+        found.setdefault(10 - age, []).append((str(name), value))
+    assert found.keys() == set(range(len(good)))  # days
+    assert all(sorted(found[day]) == sorted(found[0]) for day in found)
+    assert [value for name, value in found[0] if name == "area"] == [7 * 6] * slices
+    flags = [flag for flag in cohort.report["flags"] if flag.startswith("lesion: ")]
+    total = len(cohort.events["image"])
+    counts = {reason: slices * list(bad.values()).count(reason) for reason in bad.values()}
+    assert sorted(flags) == sorted(
+        f"lesion: {n} of {total} image node(s) not measured: {reason}" for reason, n in counts.items()
+    )
+
+
 def test_a_mask_is_what_lies_above_zero_whatever_the_numbers(reads, tmp_path):
     """Readers stretch numbers to their range; of a mask that would lose the lowest label, or all of it."""
     masks = {
