@@ -299,7 +299,7 @@ def pack(
     refused = sum(sum(t["refused"].values()) for t in cohort.report["tables"].values())
     say(f"{out}: {len(cohort)} patients, {sum(len(cohort.events[k]) for k in cohort.spec.nodes)} nodes")
     if refused or cohort.report["flags"]:
-        note(f"{refused} rows refused, {len(cohort.report['flags'])} flags; gnnpatient check says which")
+        note(f"{refused} rows refused, {len(cohort.report['flags'])} flags; {out}/manifest.json says which")
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,26 +195,28 @@ def _fitting(
 
 
 def read_texts(kind: str, node: NodeSpec, column: pl.Series, how: How) -> Content:
-    """Clean, mask and embed the texts of a column; a blank one gives no node."""
-    why, flags = [""] * len(column), Counter[str]()
-    frames: dict[str, list[str]] = {}
+    """Clean, mask and embed the texts of a column; a blank one gives no node.
+
+    The flags count the rows in which each term of the mask was found, 0 too, and those de-identified.
+    """
+    masked = {term: f"row(s) with {term!r} masked that may tell an outcome" for term in node.mask}
+    told = ["row(s) de-identified, without guarantee"] * node.deidentify
+    why, rows = [""] * len(column), Counter[str](dict.fromkeys([*masked.values(), *told], 0))
+    frames, hidden = dict[str, list[str]](), dict[str, list[str]]()
     for i, raw in enumerate(column):
         cleaned = None if raw is None else texts.clean(raw)
         if cleaned is None:
             why[i] = "blank text"
             continue
-        if raw in frames:
-            continue
-        if node.deidentify:
-            cleaned, n = texts.deidentify(cleaned)
-            flags["piece(s) de-identified, without guarantee"] += n
-        if node.mask:
-            cleaned, n = texts.mask(cleaned, node.mask)
-            flags["word(s) masked that may tell an outcome"] += n
-        frames[raw] = [cleaned]
+        if raw not in frames:
+            left, found, pieces = texts.hide(cleaned, node.mask, node.deidentify)
+            frames[raw] = [left]
+            hidden[raw] = [masked[term] for term in +found] + told * (pieces > 0)
+        rows.update(hidden[raw])
     made, distinct = _Vectors(), list(dict.fromkeys(one for (one,) in frames.values()))
     made.add(distinct, distinct, embed_texts, node, how, how.step(f"{kind}: texts", 0, len(distinct)))
-    return _content(kind, column, frames, made, why, flags, "text")
+    content = _content(kind, column, frames, made, why, Counter(), "text")
+    return replace(content, flags=[*(f"{kind}: {n} {what}" for what, n in rows.items()), *content.flags])
 
 
 class _Vectors:
@@ -222,7 +224,7 @@ class _Vectors:
 
     def __init__(self) -> None:
         self.rows: dict[str, np.ndarray] = {}
-        self.why: dict[str, str] = {}
+        self.why: dict[str, str] = {}  # why there is none, or what it leaves out
         self.encoder = ""
 
     def add(
@@ -245,7 +247,7 @@ class _Vectors:
         for key, row, why in zip(keys, found.row.tolist(), found.why, strict=True):
             if row >= 0:
                 self.rows[key] = found.matrix[row]
-            else:
+            if why:
                 self.why[key] = why
 
 
@@ -268,6 +270,8 @@ def _content(
         good = [rank[key] for key in frames[cell] if key in rank]
         if not good:
             why[i] = f"{what}: {next((made.why[key] for key in frames[cell]), 'no embedding')}"
+        partly = {made.why[key] for key in frames[cell] if key in rank and key in made.why}
+        flags.update(f"row(s) embedded in part: {left_out}" for left_out in partly)
         item += [i] * len(good)
         vector += good
     return Content(

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from gnnpatient.cohort.texts import finder
 from gnnpatient.errors import Refused
 
 EdgeType = tuple[str, str, str]
@@ -306,10 +307,13 @@ class NodeSpec(Record):
         default=None, description="texts: column with the text; a blank one makes no node"
     )
     mask: Names = Field(
-        default=(), description="texts: words and phrases that tell the outcome; masked before embedding"
+        default=(),
+        description="texts: what tells the outcome, masked before embedding: words, phrases, /expressions/, "
+        '"cut after day 3"; the flags count the rows of each',
     )
     deidentify: bool = Field(
-        default=False, description="texts: mask ids, dates, phone numbers before embedding; no guarantee"
+        default=False,
+        description="texts: ids, dates, phones, titled names are taken out before embedding; no guarantee",
     )
     embed: str | None = Field(
         default=None,
@@ -354,6 +358,13 @@ class NodeSpec(Record):
             raise Refused(f"edges = {list(rules)}; without 'at' these nodes would not reach the patient")
         plain = tuple(rule for rule in ("at", "next", "same") if rule in rules)
         return (*plain, *(rule for rule in rules if not isinstance(rule, str)))
+
+    @field_validator("mask")
+    @classmethod
+    def _findable(cls, terms: tuple[str, ...]) -> tuple[str, ...]:
+        for term in terms:
+            finder(term)
+        return terms
 
     @property
     def rules(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Report texts before they are embedded: cleaned, masked, de-identified, cut into pieces of bounded length.
+"""Report texts before they are embedded: cleaned, hidden in part, cut into pieces of bounded length.
 
 In that order. Every function takes one text and gives what became of it, and how much that was.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 from gnnpatient.errors import Refused
 
@@ -40,83 +41,119 @@ def clean(text: str | None) -> str | None:
     return unicodedata.normalize("NFC", text).strip() or None
 
 
-def mask(text: str, terms: Sequence[str]) -> tuple[str, int]:
-    """The text with every term as "[masked]", and how many were.
+def hide(text: str, terms: Sequence[str] = (), deidentify: bool = False) -> tuple[str, Counter[str], int]:
+    """The text with holes, how often each term was found, and how many pieces that tell who the patient is.
 
-    A term is a whole word or phrase, in any case, over line breaks too; /.../ is a regular expression of
-    Python's, in any case; "cut after day 3" takes away all from the first sentence on that names a later day
-    ("day 7", "7th day", "7 days later"; in digits, or in words up to twelve). Terms that overlap count once.
-    Refused: an empty term, a broken expression, one that fits a text of nothing.
+    A term, which leaves "[masked]", is a whole word or phrase, in any case, over line breaks too; /.../ is a
+    regular expression of Python's, in any case; "cut after day 3" takes away all from the first sentence on
+    that names a later day: "day 7", "days 2 to 7", "POD 7", "HD#7", "7th day", "7 days later", "a week
+    after", "at week 2" (7 days each; a month is 30), in digits, or in words up to thirty-nine. It errs on the
+    side of taking more. It does not find "D7", "after 7 days", "the next day", "a few days later", "second
+    week", years, dates, weekdays, a range with blanks around its dash ("day 2 - 7"), or another language.
 
-    >>> mask("He died on day 7; his brother studied.", ["died"])
-    ('He [masked] on day 7; his brother studied.', 1)
-    >>> mask("Stable on day 2. Intubated on day 7. Died.", ["cut after day 3"])
-    ('Stable on day 2. [masked]', 1)
+    With `deidentify`, what looks like an e-mail, date, id, phone or titled name leaves a word for it. No
+    guarantee: names without a title, places, ages and rare findings stay, and so does what is misspelt. It
+    is a second lock beside an agreement on the data, never in place of one. Measurements such as 120/80 stay.
+
+    Both look at the text as it came, so that neither takes away what the other goes by; what overlaps is one
+    hole. Refused: an empty term, a broken expression, one that fits a text of nothing, a cut of another form.
+
+    >>> hide("He died on day 7; his brother studied.", ["died"])
+    ('He [masked] on day 7; his brother studied.', Counter({'died': 1}), 0)
+    >>> hide("Stable on day 2. Intubated on day 7. Died.", ["cut after day 3"])[0]
+    'Stable on day 2. [masked]'
+    >>> hide("Jane Doe, MRN 555-01-2345, seen by Dr. Example on 4 March 2021.", deidentify=True)[0]
+    'Jane Doe, [id], seen by [name] on [date].'
     """
-    phrases, patterns, day = _patterns(tuple(terms))
-    spans = [found.span() for pattern in patterns for found in pattern.finditer(text)]
-    spans += [found.span(1) for found in phrases.finditer(text)] if phrases else []
-    if day is not None and (start := _later(text, day)) is not None:
-        spans.append((start, len(text)))
-    parts: list[str] = []
-    end = count = 0
-    for first, last in sorted(span for span in spans if span[0] < span[1]):
-        if first >= end:
-            parts += [text[end:first], MASKED]
-            count += 1
-        end = max(end, last)
-    return "".join([*parts, text[end:]]), count
-
-
-@lru_cache(maxsize=64)
-def _patterns(
-    terms: tuple[str, ...],
-) -> tuple[re.Pattern[str] | None, tuple[re.Pattern[str], ...], int | None]:
-    """Words and phrases as one expression, the user's own each by itself, and the day of the earliest cut."""
-    words, own, days = [], [], []
-    for term in terms:
-        if not term.strip() or term == "//":
-            raise Refused(f"mask {term!r}: is empty; write a word, a phrase or /an expression/")
-        if found := re.fullmatch(r"\s*cut after day (\d+)\s*", term, re.IGNORECASE):
-            days.append(int(found[1]))
-        elif len(term) > 2 and term[0] == term[-1] == "/":
-            try:
-                own.append(re.compile(term[1:-1], re.IGNORECASE))
-            except re.error as error:
-                raise Refused(f"mask {term!r}: {error}; mend the expression between the slashes") from None
-            if own[-1].search(""):
-                raise Refused(f"mask {term!r}: fits a text of nothing, so it fits everywhere; ask for more")
+    places = {term: finder(term)(text) for term in terms}
+    told = _telling(text) if deidentify else []
+    holes: list[tuple[int, int, str]] = []
+    for first, last, word in sorted([*((*at, MASKED) for found in places.values() for at in found), *told]):
+        if holes and first < holes[-1][1]:  # what tells who does not overlap, so one of the two is a term's
+            begun, ended, _ = holes.pop()
+            holes.append((begun, max(ended, last), MASKED))
         else:
-            words.append(r"\s+".join(map(re.escape, unicodedata.normalize("NFC", term).split())))
-    # the longest first, so that a phrase goes before its first word; found by looking ahead, so that two
-    # phrases that share a word are both found
-    either = "|".join(sorted(words, key=len, reverse=True))
-    phrases = re.compile(rf"(?<!\w)(?=((?:{either})(?!\w)))", re.IGNORECASE) if words else None
-    return phrases, tuple(own), min(days, default=None)
+            holes.append((first, last, word))
+    parts, end = list[str](), 0
+    for first, last, word in holes:
+        parts += [text[end:first], word]
+        end = last
+    count = Counter({term: len(found) for term, found in places.items()})
+    return "".join([*parts, text[end:]]), count, len(told)
 
 
-_NUMBER = {
-    **{"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9},
-    **{"ten": 10, "eleven": 11, "twelve": 12, "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5},
-    **{"sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12},
-}
-_SAID = "|".join(_NUMBER)
-_DAY = re.compile(
-    rf"\bdays?[\s#-]+(?P<a>\d{{1,4}}|{_SAID})\b"
-    rf"|\b(?:(?P<b>\d{{1,4}})(?:st|nd|rd|th)|(?P<c>{_SAID}))[\s-]+(?:\w+\s+)?day\b"
-    rf"|\b(?P<d>\d{{1,4}}|{_SAID})\s+days?\s+(?:later|after|post|into|from)\b",
-    re.IGNORECASE,
-)
+@cache
+def finder(term: str) -> Callable[[str], list[tuple[int, int]]]:
+    """What finds a term of `hide`: the places in a text where it begins and ends."""
+    words = unicodedata.normalize("NFC", term).split()
+    said = " ".join(words)
+    if said in ("", "//"):
+        raise Refused(f"mask {term!r}: is empty; write a word, a phrase or /an expression/")
+    if cut := re.fullmatch(r"cut after day (\d+)", said, re.IGNORECASE):
+        return partial(_later, day=int(cut[1]))
+    if re.match(r"cut\W*after\b", said, re.IGNORECASE):
+        raise Refused(
+            f"mask {term!r}: is no day to cut after; write 'cut after day 3' with the day in digits, or "
+            "/an expression/ where those words are to be masked"
+        )
+    if len(said) > 2 and said[0] == said[-1] == "/":
+        try:
+            own = re.compile(term.strip()[1:-1], re.IGNORECASE)
+        except re.error as error:
+            raise Refused(f"mask {term!r}: {error}; mend the expression between the slashes") from None
+        if own.search(""):
+            raise Refused(f"mask {term!r}: fits a text of nothing, so it fits everywhere; ask for more")
+        return lambda text: [found.span() for found in own.finditer(text) if found[0]]
+    # by looking ahead, so that a phrase that begins within itself ("no, no") is found each time
+    either = r"\s+".join(map(re.escape, words))
+    phrase = re.compile(rf"(?<!\w)(?=({either})(?!\w))", re.IGNORECASE)
+    return lambda text: [found.span(1) for found in phrase.finditer(text)]
 
 
-def _later(text: str, day: int) -> int | None:
-    """Where the first sentence begins that names a day after `day`."""
-    for found in _DAY.finditer(text):
-        said = next(group for group in found.groups() if group).lower()
-        if (int(said) if said.isdigit() else _NUMBER[said]) > day:
-            ends = [end.end() for end in re.finditer(r"[.!?;]\s+|\n", text[: found.start()])]
-            return ends[-1] if ends else 0
-    return None
+_CARDINAL = """one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+    sixteen seventeen eighteen nineteen twenty"""
+_ORDINAL = """first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth
+    fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth"""
+_NUMBER = {word: i for words in (_CARDINAL, _ORDINAL) for i, word in enumerate(words.split(), 1)}
+_NUMBER |= {"thirty": 30, "thirtieth": 30}
+_WORD = rf"(?:(?a:twenty|thirty)[\s-]+)?(?a:{'|'.join(_NUMBER)})"  # the two add up; no other script's s or i
+_NUMBER |= {"a": 1, "an": 1}
+_N = rf"(?:\d{{1,4}}(?:\.\d+)?|{_WORD})\b"
+_NUMBERS = re.compile(rf"{_N}|\ban?\b", re.IGNORECASE)
+_NO = r"(?:\s*(?:no|nr|number)\b\.?)?[\s#:+-]*"
+_TO = r"(?:\s+(?:to|through)\s+|[-\u2013])"
+_AND = r"(?:\s*[,&/\u2013-]|\s+(?:to|through|and|or)\b){1,2}\s*"
+_SIZE = {"d": 1, "w": 7, "m": 30}  # days, by the first letter of the unit
+_NAMED = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"\b(?:day|POD|HD\s?(?=#)){_NO}(?P<n>{_N}(?:{_TO}{_N})*)",  # a comma may end it: "day 2, 40 mg"
+        rf"\bdays{_NO}(?P<n>{_N}(?:{_AND}{_N})*)",
+        rf"\b(?:at|by|during|in|on|since|until)\s+(?P<unit>week|month){_NO}(?P<n>{_N}(?:{_TO}{_N})*)",
+        rf"\b(?P<n>\d{{1,4}}(?=st|nd|rd|th)|{_WORD})(?:st|nd|rd|th)?[\s-]+(?:\w[\w-]*\s+)?day\b",
+        rf"\b(?P<n>{_N}|an?)[\s-]+(?P<unit>d(?:ays?)?|w(?:ee)?ks?|mo(?:nth)?s?)"
+        r"\s+(?:later|after(?:wards?)?|post\w*|into|from)\b",
+    )
+]
+
+
+def _later(text: str, day: int) -> list[tuple[int, int]]:
+    """From the first sentence that names a day after `day`, of several the last, to the end."""
+    starts = [found.start() for pattern in _NAMED for found in pattern.finditer(text) if _days(found) > day]
+    if not starts:
+        return []
+    ends = [end.end() for end in re.finditer(r"[.!?;]\s+|\n", text[: min(starts)])]
+    return [(ends[-1] if ends else 0, len(text))]
+
+
+def _days(found: re.Match[str]) -> float:
+    """The last day that is named: the greatest of the numbers, times the days of its unit."""
+    said = {name: (word or "").lower() for name, word in found.groupdict().items()}
+    numbers = [
+        float(one if one[0].isdigit() else sum(_NUMBER[word] for word in re.split(r"[\s-]+", one)))
+        for one in _NUMBERS.findall(said["n"])
+    ]
+    return max(numbers) * _SIZE[said.get("unit", "day")[0]]
 
 
 _MONTH = (
@@ -139,20 +176,13 @@ _TELLING = {  # in this order: an e-mail may hold what looks like a date, an id 
 _TELLING_RE = {word: re.compile(pattern) for word, pattern in _TELLING.items()}
 
 
-def deidentify(text: str) -> tuple[str, int]:
-    """The text with what looks like an e-mail, date, id, phone or titled name replaced, and how many were.
-
-    No guarantee: names without a title, places, ages and rare findings stay, and so does what is misspelt. It
-    is a second lock beside an agreement on the data, never in place of one. Measurements such as 120/80 stay.
-
-    >>> deidentify("Jane Doe, MRN 555-01-2345, tel 555-0100, seen by Dr. Example on 4 March 2021.")
-    ('Jane Doe, [id], [phone], seen by [name] on [date].', 4)
-    """
-    count = 0
+def _telling(text: str) -> list[tuple[int, int, str]]:
+    """Where each piece that tells who the patient is begins and ends, and the word for it."""
+    found: list[tuple[int, int, str]] = []
     for word, pattern in _TELLING_RE.items():
-        text, more = pattern.subn(word, text)
-        count += more
-    return text, count
+        found += [(*piece.span(), word) for piece in pattern.finditer(text)]
+        text = pattern.sub(lambda piece: "]" * len(piece[0]), text)  # no piece again; all places stay
+    return found
 
 
 def pieces(
@@ -163,6 +193,9 @@ def pieces(
     A text of more than `limit` pieces gives its first and its last `limit / 2`: what was found stands at the
     beginning of a report, what it means at its end. Time and memory are bounded by `limit`, not by the text.
     A blank text gives none.
+
+    >>> pieces("one two three four five", words=3, overlap=1)
+    (['one two three', 'three four five'], True)
     """
     if not 0 <= overlap < words or limit < 2:
         raise Refused(
@@ -181,12 +214,3 @@ def pieces(
     ends = [min(start + words, len(spans)) for start in starts]
     found = [text[spans[a][0] : spans[b - 1][1]] for a, b in zip(starts, ends, strict=True)]
     return found, whole
-
-
-def chunks(text: str, words: int = WORDS, overlap: int = OVERLAP, limit: int = LIMIT) -> list[str]:
-    """The pieces alone.
-
-    >>> chunks("one two three four five", words=3, overlap=1)
-    ['one two three', 'three four five']
-    """
-    return pieces(text, words, overlap, limit)[0]

@@ -1,6 +1,7 @@
 """Pictures and texts as nodes: joined by study, one bad file costs one node, any kind may be missing."""
 
 import json
+import re
 
 import numpy as np
 import polars as pl
@@ -228,6 +229,41 @@ def test_nothing_is_decoded_outside_the_guard(reads, tmp_path, monkeypatch):
         assert [f for f in cohort.report["flags"] if "SOPInstanceUID" in f] == [said] * (clashes > 0)
 
 
+def test_flags_count_rows_of_text(reads, tmp_path):
+    draw(tmp_path)
+    rows = ["The patient died.", "The patient died.", "Died and died, said Dr. Example.", "Stable.", "  "]
+    long = "word " * 400_000
+    notes = [(f"p{i}", 1.0, 1.0, text, "x") for i, text in enumerate([*rows, long, long])]
+    pl.DataFrame(notes, schema=["pid", "day", "signed", "text", "acc"], orient="row").write_csv(
+        tmp_path / "notes.csv"
+    )
+    hidden = 'mask = ["died", "dischraged"]\ndeidentify = true'
+    (tmp_path / "c.toml").write_text(TOML.replace('mask = ["died"]', hidden))
+    said = [
+        "note: 3 row(s) with 'died' masked that may tell an outcome",
+        "note: 0 row(s) with 'dischraged' masked that may tell an outcome",
+        "note: 1 row(s) de-identified, without guarantee",
+    ]
+    cut = "note: 2 row(s) embedded in part: long text: its first and last 1 pieces of 5120 words count"
+    assert [flag for flag in reads(embed=False).report["flags"] if flag.startswith("note")] == said
+    for _ in range(2):  # embedded, then from the cache
+        flags = reads(cache=tmp_path / "cache").report["flags"]
+        assert [flag for flag in flags if flag.startswith("note")] == [*said, cut]
+
+
+def test_a_masked_note_is_the_same_whoever_it_names(reads, tmp_path):
+    """What is embedded under a cut does not depend on what stands after it, de-identified or not."""
+    draw(tmp_path)
+    ends = ["Patient day-10 died on the ICU.", "Case 12th day intubated.", "Well on day 9."]
+    notes = [(f"p{i}", 1.0, 1.0, f"Fever. {end}", "x") for i, end in enumerate(ends)]
+    pl.DataFrame(notes, schema=["pid", "day", "signed", "text", "acc"], orient="row").write_csv(
+        tmp_path / "notes.csv"
+    )
+    for more in ("", "\ndeidentify = true"):
+        (tmp_path / "c.toml").write_text(TOML.replace('mask = ["died"]', f'mask = ["cut after day 3"]{more}'))
+        assert len(reads().vectors["note"]) == 1
+
+
 def test_any_kind_may_be_missing(reads, tmp_path):
     from gnnpatient import PrognosisModel, load_predictor
 
@@ -294,6 +330,18 @@ def test_a_wrong_spec_is_refused_in_one_line(reads, tmp_path, old, new, message)
     with pytest.raises(Refused, match=message) as error:
         reads()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [("cut after 3 days", "is no day to cut after"), ("/(/", "mend the expression"), ("", "is empty")],
+)
+def test_a_term_that_cannot_be_is_refused_before_any_text(tmp_path, term, message):
+    from gnnpatient import read_spec
+
+    (tmp_path / "c.toml").write_text(TOML.replace('mask = ["died"]', f'mask = ["died", "{term}"]'))
+    with pytest.raises(Refused, match=rf"nodes\.note\.mask: mask '{re.escape(term)}': .*{message}"):
+        read_spec(tmp_path / "c.toml")
 
 
 def test_vectors_of_another_encoder_are_refused(reads, tmp_path):
