@@ -727,17 +727,24 @@ def compare(
     members: Annotated[int | None, typer.Option(help="networks of each contestant [default: 3]")] = None,
     epochs: Annotated[int | None, typer.Option(help="at most, each [default: 30]")] = None,
     seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    missing: Annotated[
+        str, typer.Option(help="kinds to take from more and more patients: image,note; how the score falls")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Does fusion help? Each kind of node alone, each left out, all together in several ways."""
-    from gnnpatient.study.fusion import run_compare
+    from gnnpatient.study.fusion import missing_curve, pattern_only, run_compare
 
+    kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
     with Steps() as tell:
         given = {"members": members, "epochs": epochs, "seed": seed}
         budget = {name: value for name, value in given.items() if value is not None}
-        found = run_compare(cohort, outcome, folds, tell, **budget)
+        found = run_compare(cohort, outcome, folds, tell, kinds, **budget)
+    curve = [row for kind in kinds for row in missing_curve(found, kind)]
+    compared = {row["model"] for row in found.rows}
+    pattern = pattern_only(found) if {"graph-statics", "presence-statics"} <= compared else []
     if json:
-        return answer(found.to_dict())
+        return answer({**found.to_dict(), "missing": curve, "pattern": pattern})
     rows = [r for r in found.rows if r["landmark"] is None and r["metric"] in FIGURES]
     lines: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -749,8 +756,26 @@ def compare(
         for name, cells in lines.items()
     ]
     table(f"{outcome}: mean over landmarks", ["<model", *metrics, "parameters"], shown)
+    if curve:
+        taken: dict[tuple[str, float, float], dict[str, str]] = {}
+        for row in curve:
+            if row["horizon"] in (None, *found.horizons[-1:]):
+                cells = taken.setdefault((row["kind"], row["share"], row["lacking"]), {})
+                cells[row["metric"]] = _figure(row)
+        head = ["<taken", "from patients", "asks without", *metrics]
+        lost = [
+            (kind, f"{share:.0%}", f"{lacking:.0%}", *(cells[m] for m in metrics))
+            for (kind, share, lacking), cells in taken.items()
+        ]
+        table("graph, asked with a kind taken away", head, lost)
     for sentence in found.sentences:
         say(sentence)
+    for row in pattern:
+        share = "" if row["share"] is None else f", {row['share']:.0%} of what the graph gains"
+        say(
+            f"the pattern of missing kinds by itself: {row['metric']} {_figure(row['gain'])} over the "
+            f"statics{share}"
+        )
 
 
 # ---- predict, ask

@@ -1164,13 +1164,20 @@ def test_demo_twice(tmp_path):
 
 
 def test_compare(good, refused, ward, compare_few, monkeypatch):
-    compare_few(models=["clockwork"])
+    compare_few(models=["clockwork", "presence", "statics"])
     words = ["compare", ward / "cohort", "--outcome", "death", "--members", 1, "--epochs", 1]
+    words += ["--missing", "lab"]
     found = good(*words, "--json")
     assert {"graph", "best single", "clockwork", "null"} <= {row["model"] for row in found["rows"]}
+    assert {row["kind"] for row in found["missing"]} == {"lab"} and len(found["pattern"]) == 2
+    assert {row["share"] for row in found["missing"]} == {0.0, 0.25, 0.5, 0.75, 1.0}
     said = good(*words)
     assert found["sentence"] and found["sentence"] in said and "parameters" in said
+    assert said.count("the pattern of missing kinds by itself: ") == 2
+    assert re.search(r"lab +100% +100% +0\.\d{3}", said) and "graph, asked with a kind taken away" in said
     monkeypatch.undo()
+    wrong = ["compare", ward / "cohort", "--outcome", "death", "--missing", "lab,labs"]
+    assert "unknown kind 'labs'; did you mean 'lab'?" in refused(*wrong)
     wrong = ["compare", ward / "cohort", "--outcome", "deth"]
     assert "unknown outcome 'deth'; did you mean 'death'?" in refused(*wrong)
 

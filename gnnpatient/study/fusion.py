@@ -992,13 +992,22 @@ def pattern_only(compared: Comparison) -> list[dict[str, Any]]:
 
 
 def run_compare(
-    path: Path, outcome: str, folds: Path | None = None, tell: Tell | None = None, **budget: int
+    path: Path,
+    outcome: str,
+    folds: Path | None = None,
+    tell: Tell | None = None,
+    missing: Sequence[str] = (),
+    **budget: int,
 ) -> Comparison:
     """`gnnpatient compare`: a packed cohort, on the splits of a file or on five made here.
 
+    missing: kinds that will be asked for in `missing_curve`, so that a wrong name is refused before the fits;
     budget: members, epochs, seed, the same for every contestant; default those of `compare`.
     """
     cohort = open_cohort(path)
     cohort.answered([outcome])
+    for kind in missing:
+        if kind not in (known := modalities_of(cohort)):
+            raise Refused(f"unknown kind {kind!r}{near(kind, known)}")
     splits = 5 if folds is None else read_folds(folds, cohort)
     return compare(cohort, outcome, folds=splits, tell=tell, **budget)  # type: ignore[arg-type]
