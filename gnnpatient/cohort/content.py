@@ -85,10 +85,15 @@ def read_pictures(kind: str, node: NodeSpec, names: pl.Series, folder: Path, how
             if isinstance(found, str):
                 bad[some[at]] = found
                 continue
+            try:
+                made_of = _keys(paths[some[at]], found, node)
+            except imaging.Unreadable as error:  # taken away since it was decoded
+                bad[some[at]] = str(error)
+                continue
             flags.update({f"file(s) flagged: {flag}" for picture in found for flag in picture.flags})
             instances.append(found[0].instance)
-            frames[some[at]] = _keys(paths[some[at]], found, node)
-            keys += frames[some[at]]
+            frames[some[at]] = made_of
+            keys += made_of
             pictures += [picture.pixels for picture in found]
         made.add(keys, pictures, embed_pictures, node, how)
     clashes = imaging.conflicts(instances)

@@ -229,6 +229,26 @@ def test_nothing_is_decoded_outside_the_guard(reads, tmp_path, monkeypatch):
         assert [f for f in cohort.report["flags"] if "SOPInstanceUID" in f] == [said] * (clashes > 0)
 
 
+def test_a_picture_taken_away_while_it_is_read_costs_its_node_alone(reads, tmp_path, monkeypatch):
+    from gnnpatient.cohort import imaging
+
+    draw(tmp_path)
+    whole = len(reads(embed=False).events["image"])
+    gone = sorted((tmp_path / "images").iterdir())[0]
+    known = imaging.fingerprint
+
+    def fingerprint(path):
+        if path.name == gone.name:
+            gone.unlink(missing_ok=True)
+        return known(path)
+
+    monkeypatch.setattr(imaging, "fingerprint", fingerprint)
+    cohort = reads(embed=False)
+    assert len(cohort.events["image"]) == whole - 1
+    (reason,) = cohort.report["tables"]["images.csv"]["refused"]
+    assert reason.startswith("picture: ")
+
+
 def test_flags_count_rows_of_text(reads, tmp_path):
     draw(tmp_path)
     rows = ["The patient died.", "The patient died.", "Died and died, said Dr. Example.", "Stable.", "  "]
