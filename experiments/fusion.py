@@ -148,7 +148,7 @@ def page(found: Comparison, about: Mapping[str, Any], cohort: Cohort, folds: int
     command = shlex.join(["python", "experiments/fusion.py", *sys.argv[1:]])
     parts = [f"# fusion: {cohort.spec.cohort}", f"    {command}", said, table(found)]
     parts += [curve(about["missing"])] if about["missing"] else []
-    parts += [pattern(about["pattern"])] if "pattern" in about else []
+    parts += [pattern(about["pattern"])] if about["pattern"] else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -208,9 +208,8 @@ def main() -> None:
         curves = [row for kind in args.missing.split(",") if kind for row in missing_curve(found, kind)]
     except Refused as refusal:
         parser.error(str(refusal))
-    about: dict[str, Any] = {**found.to_dict(), "missing": curves, "seconds": time.perf_counter() - began}
-    if {"graph-statics", "presence-statics"} <= {row["model"] for row in found.rows}:
-        about["pattern"] = pattern_only(found)
+    about: dict[str, Any] = {**found.to_dict(), "missing": curves, "pattern": pattern_only(found)}
+    about["seconds"] = time.perf_counter() - began
     with atomic_file(args.out.with_suffix(".json")) as part:
         part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     with atomic_file(args.out) as part:

@@ -741,31 +741,21 @@ def compare(
         budget = {name: value for name, value in given.items() if value is not None}
         found = run_compare(cohort, outcome, folds, tell, kinds, **budget)
     curve = [row for kind in kinds for row in missing_curve(found, kind)]
-    compared = {row["model"] for row in found.rows}
-    pattern = pattern_only(found) if {"graph-statics", "presence-statics"} <= compared else []
+    pattern = pattern_only(found)
     if json:
         return answer({**found.to_dict(), "missing": curve, "pattern": pattern})
-    rows = [r for r in found.rows if r["landmark"] is None and r["metric"] in FIGURES]
-    lines: dict[str, dict[str, str]] = {}
-    for row in rows:
-        if row["horizon"] in (None, *found.horizons[-1:]):
-            lines.setdefault(row["model"], {})[row["metric"]] = _figure(row)
+    lines = _means(found.rows, "model")
     metrics = [m for m in FIGURES if any(m in cells for cells in lines.values())]
     shown = [
         (name, *(cells.get(m, "") for m in metrics), found.parameters.get(name, ""))
-        for name, cells in lines.items()
+        for (name,), cells in lines.items()
     ]
     table(f"{outcome}: mean over landmarks", ["<model", *metrics, "parameters"], shown)
     if curve:
-        taken: dict[tuple[str, float, float], dict[str, str]] = {}
-        for row in curve:
-            if row["horizon"] in (None, *found.horizons[-1:]):
-                cells = taken.setdefault((row["kind"], row["share"], row["lacking"]), {})
-                cells[row["metric"]] = _figure(row)
         head = ["<taken", "from patients", "asks without", *metrics]
         lost = [
             (kind, f"{share:.0%}", f"{lacking:.0%}", *(cells[m] for m in metrics))
-            for (kind, share, lacking), cells in taken.items()
+            for (kind, share, lacking), cells in _means(curve, "kind", "share", "lacking").items()
         ]
         table("graph, asked with a kind taken away", head, lost)
     for sentence in found.sentences:
@@ -776,6 +766,15 @@ def compare(
             f"the pattern of missing kinds by itself: {row['metric']} {_figure(row['gain'])} over the "
             f"statics{share}"
         )
+
+
+def _means(rows: Iterable[Mapping[str, Any]], *keys: str) -> dict[tuple[Any, ...], dict[str, str]]:
+    """The figures of each `keys`, by metric: means over landmarks and horizons."""
+    found: dict[tuple[Any, ...], dict[str, str]] = {}
+    for row in rows:
+        if row["landmark"] is None and row["horizon"] is None and row["metric"] in FIGURES:
+            found.setdefault(tuple(row[key] for key in keys), {})[row["metric"]] = _figure(row)
+    return found
 
 
 # ---- predict, ask

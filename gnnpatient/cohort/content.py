@@ -98,9 +98,9 @@ def read_pictures(kind: str, node: NodeSpec, names: pl.Series, folder: Path, how
         made.add(keys, pictures, embed_pictures, node, how)
     clashes = imaging.conflicts(instances)
     flags["pair(s) of files with one SOPInstanceUID and two contents; both kept"] += len(clashes)
-    for name, reason in bad.items():
-        for row in np.flatnonzero((names == name).fill_null(False).to_numpy()).tolist():
-            why[row] = f"picture: {reason}"
+    for i, name in enumerate(names):
+        if name in bad:
+            why[i] = f"picture: {bad[name]}"
     return _content(kind, names, frames, made, why, flags, "picture")
 
 

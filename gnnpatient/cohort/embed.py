@@ -105,7 +105,7 @@ def embed_pictures(
             raise Refused(f"{len(keys)} keys, but fewer pictures; give one key a picture")
         return _slices(picture)
 
-    how = _encoder(encoder, True, allow_network, cache is not None)
+    how = _encoder(encoder, pictures=True, allow_network=allow_network, kept=cache is not None)
     return _embed(read, list(keys), how, cache, device, batch_size, tell)
 
 
@@ -126,7 +126,7 @@ def embed_texts(
     for pictures.
     """
     cleaned = [reports.clean(text) for text in texts]
-    how = _encoder(encoder, False, allow_network, cache is not None)
+    how = _encoder(encoder, pictures=False, allow_network=allow_network, kept=cache is not None)
 
     def read(i: int) -> tuple[list[str], str]:
         found, whole = reports.pieces(cleaned[i] or "", how.words, how.overlap, how.limit)
@@ -931,9 +931,7 @@ _PICTURES: dict[str, Callable[[], Encoder]] = {"handmade": _handmade, "efficient
 _TEXTS: dict[str, Callable[[], Encoder]] = {"hashed": _hashed, "minilm": _minilm}
 
 
-def find_encoder(
-    named: str, folder: Path, *, pictures: bool = True, allow_network: bool = False
-) -> str | Path:
+def find_encoder(named: str, folder: Path, *, pictures: bool, allow_network: bool) -> str | Path:
     """What `named` means, before anything is opened: an encoder's name, a folder with a transformers model
     (in `folder`, or else from the working directory), or a name on the hub where the network is allowed.
     """
@@ -953,7 +951,7 @@ def find_encoder(
     raise Refused(f"encoder {named!r}: no such name and no such folder{near(named, known)}")
 
 
-def _encoder(named: str | Path | Callable, pictures: bool, allow_network: bool, kept: bool) -> Encoder:
+def _encoder(named: str | Path | Callable, *, pictures: bool, allow_network: bool, kept: bool) -> Encoder:
     if not isinstance(named, str | Path):
         return _own(named, kept)
     found = find_encoder(str(named), Path(), pictures=pictures, allow_network=allow_network)

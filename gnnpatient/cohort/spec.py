@@ -24,7 +24,6 @@ from pydantic import (
     model_validator,
 )
 
-from gnnpatient.cohort.texts import finder
 from gnnpatient.errors import Refused
 
 EdgeType = tuple[str, str, str]
@@ -362,8 +361,11 @@ class NodeSpec(Record):
     @field_validator("mask")
     @classmethod
     def _findable(cls, terms: tuple[str, ...]) -> tuple[str, ...]:
-        for term in terms:
-            finder(term)
+        if terms:
+            from gnnpatient.cohort.texts import finder
+
+            for term in terms:
+                finder(term)
         return terms
 
     @property

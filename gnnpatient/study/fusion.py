@@ -742,8 +742,7 @@ def compare(
         )
     if horizons is not None and not curves:
         raise Refused(f"outcome {outcome!r} is a diagnosis, which has no horizon to choose; leave it out")
-    if (inputs := cohort.inputs([outcome])) is not None:
-        cohort = cohort.only(inputs)
+    cohort = _seen_for(cohort, outcome)
     parts = {m: tuple(kinds) for m, kinds in (modalities or modalities_of(cohort)).items()}
     often = Counter(kind for kinds in parts.values() for kind in set(kinds))
     if twice := [kind for kind, n in often.items() if n > 1]:
@@ -829,6 +828,12 @@ def compare(
         scored=board.scored,
         parts=tuple(scored),
     )
+
+
+def _seen_for(cohort: Cohort, outcome: str) -> Cohort:
+    """With the kinds alone that the outcome is asked with."""
+    inputs = cohort.inputs([outcome])
+    return cohort if inputs is None else cohort.only(inputs)
 
 
 def _count(board: _Board, cause: str) -> int:
@@ -978,8 +983,11 @@ def pattern_only(compared: Comparison) -> list[dict[str, Any]]:
     """How much of the graph's skill the pattern of missingness has by itself: a row a deciding figure.
 
     presence, statics, graph: their means over landmarks; gain: presence over statics, with its interval;
-    share: that gain over the graph's own gain, None where the graph has none for sure.
+    share: that gain over the graph's own gain, None where the graph has none for sure. Nothing where presence
+    or the statics were not compared.
     """
+    if not {"presence-statics", "graph-statics"} <= {row["model"] for row in compared.rows}:
+        return []
     rows = []
     for metric in compared.score.deciding:
         known = {name: compared.value(name, metric)["value"] for name in ("presence", "statics", "graph")}
@@ -1006,8 +1014,8 @@ def run_compare(
     """
     cohort = open_cohort(path)
     cohort.answered([outcome])
-    for kind in missing:
-        if kind not in (known := modalities_of(cohort)):
-            raise Refused(f"unknown kind {kind!r}{near(kind, known)}")
+    known = modalities_of(_seen_for(cohort, outcome))
+    if unknown := [kind for kind in missing if kind not in known]:
+        raise Refused(f"unknown kind {unknown[0]!r}{near(unknown[0], known)}")
     splits = 5 if folds is None else read_folds(folds, cohort)
     return compare(cohort, outcome, folds=splits, tell=tell, **budget)  # type: ignore[arg-type]

@@ -520,16 +520,18 @@ def test_look_up_tables(plain):
     assert np.abs(picture.pixels - np.array([[0, 0.125, 0.5, 1]])).max() < 1e-6
 
 
-def test_functional_groups_of_all_frames_and_of_one(plain):
+def group(name, **tags):
+    """A functional group of frames: a sequence of one item with these tags."""
     from pydicom.dataset import Dataset
 
-    def group(name, **tags):
-        inner, outer = Dataset(), Dataset()
-        for tag, value in tags.items():
-            setattr(inner, tag, value)
-        setattr(outer, name, [inner])
-        return outer
+    inner, outer = Dataset(), Dataset()
+    for tag, value in tags.items():
+        setattr(inner, tag, value)
+    setattr(outer, name, [inner])
+    return outer
 
+
+def test_functional_groups_of_all_frames_and_of_one(plain):
     shared = group("PixelMeasuresSequence", PixelSpacing=[0.5, 0.25])
     each = [group("PixelValueTransformationSequence", RescaleSlope=s, RescaleIntercept=0) for s in (1, 2)]
     for one, width in zip(each, (1001, 2001), strict=True):
@@ -576,15 +578,6 @@ def test_a_dicom_slice_lies_where_its_nifti_does(plain):
 
 
 def test_frames_lie_where_their_own_groups_say(plain):
-    from pydicom.dataset import Dataset
-
-    def group(name, **tags):
-        inner, outer = Dataset(), Dataset()
-        for tag, value in tags.items():
-            setattr(inner, tag, value)
-        setattr(outer, name, [inner])
-        return outer
-
     shared = group("PlaneOrientationSequence", ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
     shared.update(group("PixelMeasuresSequence", PixelSpacing=[0.5, 0.25]))
     each = [group("PlanePositionSequence", ImagePositionPatient=[1, 2, z]) for z in (3, 8, 10)]

@@ -418,7 +418,8 @@ inputs = ["lab", "vital"]
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_read_now_is_compared_on_its_inputs_alone(tmp_path):
     """A report says the label itself, and is no input: no contestant sees it."""
-    from gnnpatient import read_cohort
+    from gnnpatient import Refused, read_cohort
+    from gnnpatient.study.fusion import run_compare
 
     made(tmp_path, lab=1.3, vital=1.3)
     patients = pl.read_csv(tmp_path / "patients.csv")
@@ -437,6 +438,10 @@ def test_what_is_read_now_is_compared_on_its_inputs_alone(tmp_path):
     assert found.patients == (cohort.outcomes["read"].label >= 0).sum()
     assert found.primary["verdict"] == "helps" and found.value("graph", "auc")["value"] < 0.99
     assert abs(found.value("clockwork", "auc")["value"] - 0.5) < 0.15
+    with pytest.raises(
+        Refused, match="unknown kind 'report'; known: lab, vital"
+    ):  # before anything is fitted
+        run_compare(cohort.save(tmp_path / "packed"), "read", missing=["lab", "report"])
 
 
 def test_refusals(cohort):
