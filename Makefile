@@ -1,6 +1,7 @@
 # Six words: demo test lint bench docs clean. Each sets itself up; only Python 3.11 or later with venv and pip is needed.
 export GNNPATIENT_DATA ?= $(CURDIR)/../shared/data
 export GNNPATIENT_FAULTS ?= $(CURDIR)/../shared/faults/corpus
+export GNNPATIENT_FIELD ?= $(CURDIR)/../shared/faults/field
 
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt

@@ -300,6 +300,13 @@ def pack(
     say(f"{out}: {len(cohort)} patients, {sum(len(cohort.events[k]) for k in cohort.spec.nodes)} nodes")
     if refused or cohort.report["flags"]:
         note(f"{refused} rows refused, {len(cohort.report['flags'])} flags; {out}/manifest.json says which")
+    _decisive(cohort)
+
+
+def _decisive(cohort: Cohort) -> None:
+    """Tell the flags that may decide a result."""
+    for flag in cohort.report.get("decisive", ())[:CODES_SHOWN]:
+        note(f"flag: {flag}")
 
 
 @app.command()
@@ -458,6 +465,7 @@ def _fit(
     if given.get("outcomes") is None and not (out / "run.json").is_file():
         for name in sorted(set(opened.outcomes) - set(opened.answered())):
             note(f"outcome {name!r} left out: a {opened.outcomes[name].kind} has no model")
+    _decisive(opened)
     with Progress() as progress:
         run = fit_run(opened, out, given, device=device, resume=resume, tell=progress)
     done = "was finished already" if was else "finished"

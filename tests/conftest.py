@@ -37,6 +37,12 @@ def faults_dir() -> Path:
     return _folder("GNNPATIENT_FAULTS")
 
 
+@pytest.fixture(scope="session")
+def field_dir() -> Path:
+    """Faults that people reported of other systems, one folder each (GNNPATIENT_FIELD)."""
+    return _folder("GNNPATIENT_FIELD")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gnnpatient.cohort.events import Rows
     from gnnpatient.cohort.source import Source
 
-SCHEMA = 2  # of the folder on disk
+SCHEMA = 3  # of the folder on disk
 
 
 @dataclass(frozen=True, eq=False)
@@ -446,6 +446,7 @@ def read_cohort(
         report={
             "tables": {name: account.summary() for name, account in source.accounts.items()},
             "flags": source.flags,
+            "decisive": source.decisive,
             "steps": source.steps,
             "encoders": source.encoders,
         },

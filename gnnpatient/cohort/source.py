@@ -167,6 +167,7 @@ class Source:
     schemas: dict[str, Any] = field(default_factory=dict)  # pl.Schema, which the checker of types cannot read
     accounts: dict[str, Account] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
+    decisive: list[str] = field(default_factory=list)  # those that may decide a result: fit tells them
     studies: dict[str, int] = field(default_factory=dict)  # study key -> its number, over all kinds
     encoders: dict[str, str] = field(default_factory=dict)  # of each kind with pictures or texts
     pictures: dict[str, list[str]] = field(default_factory=dict)  # of each kind, what its vectors are made of
@@ -222,9 +223,11 @@ class Source:
         """Whether a standard format gives this table, in the columns that every format has here."""
         return self.is_events(table) or (self.door is not None and table == PEOPLE)
 
-    def doubt(self, what: str) -> None:
-        """Flag something once."""
+    def doubt(self, what: str, *, decides: bool = False) -> None:
+        """Flag something once; decides: it may decide a result, so `pack` and `fit` tell it, too."""
         self.flags += [what] * (what not in self.flags)
+        if decides:
+            self.decisive += [what] * (what not in self.decisive)
 
     def event_tables(self, table: str | None) -> tuple[str, ...]:
         """One table, or all that the format has."""

@@ -22,7 +22,7 @@ from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.card import card
 from gnnpatient.prognosis.forecast import Predictor
 
-FORMAT = 4
+FORMAT = 5
 HEADER_LIMIT = 16 * 2**20  # bytes; a header larger than this is an attack or an accident
 
 

@@ -26,7 +26,7 @@ from gnnpatient.files import atomic_file, lock
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.fit import Tell
 
-FORMAT = 1
+FORMAT = 2
 RANDOM_LANDMARKS = 64  # times that `landmarks = "random"` draws
 CHOICES: Mapping[str, Any] = {
     name: parameter.default

@@ -87,7 +87,7 @@ def test_a_pickle_in_an_array_file_is_refused(stored):
 MANIFESTS = [
     ("", "not a manifest"),
     ("[]", "not a manifest"),
-    ('{"schema": 2}', "not a manifest"),
+    ('{"schema": 3}', "not a manifest"),
     ('{"schema": 99}', "packed with schema 99, this version reads"),
 ]
 
