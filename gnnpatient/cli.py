@@ -115,11 +115,18 @@ def durations(text: str) -> list[float]:
     return [days(part) for part in text.split(",")]
 
 
-def span(value: float | None) -> str:
-    """Days as people say them; None is the mean over landmarks."""
+def moments(text: str) -> list[float | str]:
+    """Landmarks of the command line: durations after the origin in days, and "entry"."""
+    return ["entry" if part.strip() == "entry" else days(part) for part in text.split(",")]
+
+
+def span(value: float | str | None, entry: float | None = None) -> str:
+    """Days as people say them; None is the mean over landmarks, `entry` the day that stands for entry."""
     from gnnpatient.patient.picture import duration
 
-    return "mean" if value is None else duration(value)
+    if value is None or isinstance(value, str):
+        return value or "mean"
+    return "entry" if value == entry else duration(value)
 
 
 # ---- tables in
@@ -416,7 +423,13 @@ def fit(
         list[str] | None,
         typer.Option(help="name of an outcome; may be repeated [default: all of survival and diagnosis]"),
     ] = None,
-    landmarks: Annotated[str | None, typer.Option(help="random, or 1y,3y,5y [default: random]")] = None,
+    landmarks: Annotated[
+        str | None,
+        typer.Option(
+            help="random, or entry,1y,3y [default: random: entry and many times after it; entry alone where "
+            "nothing becomes known after it]"
+        ),
+    ] = None,
     test: Annotated[
         float | None, typer.Option(help="share of the patients to hold out [default: 0.2]")
     ] = None,
@@ -460,12 +473,14 @@ def _fit(
     if isinstance(given.get("horizon"), str):
         given["horizon"] = days(given["horizon"])
     if given.get("landmarks", "random") != "random":
-        given["landmarks"] = durations(given["landmarks"])
+        given["landmarks"] = moments(given["landmarks"])
     was = resume and (out / "model" / "config.json").is_file()
     if given.get("outcomes") is None and not (out / "run.json").is_file():
         for name in sorted(set(opened.outcomes) - set(opened.answered())):
             note(f"outcome {name!r} left out: a {opened.outcomes[name].kind} has no model")
     _decisive(opened)
+    if not opened.timed:
+        note("nothing becomes known after entry, so every patient is asked then, once")
     with Progress() as progress:
         run = fit_run(opened, out, given, device=device, resume=resume, tell=progress)
     done = "was finished already" if was else "finished"
@@ -551,7 +566,9 @@ def evaluate(
     run: RunPath,
     cohort: CohortPath,
     outcome: OutcomeName = None,
-    landmarks: Annotated[str | None, typer.Option(help="ask at [default: as fitted, or 1y,3y,5y]")] = None,
+    landmarks: Annotated[
+        str | None, typer.Option(help="ask at [default: as fitted, or entry,1y,3y,5y]")
+    ] = None,
     horizons: Annotated[
         str | None, typer.Option(help="up to [default: 1y,3y,5y as far as the model goes]")
     ] = None,
@@ -562,7 +579,7 @@ def evaluate(
 
     The rival is a stacked Cox model, of a diagnosis a stacked logistic one.
     """
-    at = durations(landmarks) if landmarks else None
+    at = moments(landmarks) if landmarks else None
     until = durations(horizons) if horizons else None
     found, words = _evaluate(run, cohort, outcome, at, until, by.split(",") if by else [])
     for line in words:
@@ -574,7 +591,7 @@ def _evaluate(
     folder: Path,
     path: Path,
     outcome: str | None,
-    at: Sequence[float] | None,
+    at: Sequence[float | str] | None,
     horizons: Sequence[float] | None,
     by: Sequence[str],
     truth: Truth | None = None,
@@ -583,11 +600,11 @@ def _evaluate(
     import numpy as np
 
     from gnnpatient.cohort.cohort import open_cohort
-    from gnnpatient.cohort.landmarks import few_horizons, few_landmarks
+    from gnnpatient.cohort.landmarks import few_horizons
     from gnnpatient.cohort.outcomes import Survival, Task
     from gnnpatient.model.heads import SurvivalConfig
     from gnnpatient.prognosis.checkpoint import load_predictor
-    from gnnpatient.prognosis.run import Run, scored_asks
+    from gnnpatient.prognosis.run import Run, scored_asks, usual_landmarks
     from gnnpatient.study import evaluate as study
     from gnnpatient.study.baselines import StackedCox, StackedLogistic
 
@@ -627,13 +644,13 @@ def _evaluate(
         raise Refused(f"{path}: nobody left to score; all {len(cohort)} patients were trained on")
     if at is None:
         fitted = run.plan["landmarks"] if run else "random"
-        ends = cohort.observed if curves else cohort.until(name)
-        at = few_landmarks(ends) if fitted == "random" else [float(day) for day in fitted]
+        at = usual_landmarks(cohort, name) if fitted == "random" else list(fitted)
     X = scored_asks(cohort, left, name, at)
     if not len(X):
         raise Refused(
             f"nobody left to score: none of {len(left)} patients is at risk at {', '.join(map(span, at))}"
         )
+    words += _out_of_time(predictor, X)
     times, grid = [], np.zeros(0)
     if reach is not None:
         times = sorted(few_horizons(reach) if horizons is None else horizons)
@@ -667,6 +684,21 @@ def _evaluate(
     ), words
 
 
+def _out_of_time(predictor: Predictor, X: Landmarks) -> list[str]:
+    """What to say of asks outside the days that a model was fitted at, or too early on that of entry."""
+    words = []
+    if outside := int(predictor.outside(X).sum()):
+        first, last = map(span, predictor.about["landmarks"])
+        when = f"at {first} alone" if first == last else f"from {first} to {last}"
+        words.append(f"{outside} of {len(X)} asks lie outside the fitted days ({when}): the model guesses")
+    if early := int(X.early.sum()):
+        words.append(
+            f"{early} of {len(X)} asks come before the end of the day of entry, so nothing that was measured "
+            "on it is known; ask at entry, or a day later"
+        )
+    return words
+
+
 def _is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() or (
         folder.name == "model" and (folder.parent / "run.json").is_file()
@@ -696,7 +728,7 @@ def _show(found: Evaluation, metrics: Sequence[str] = SHOWN, means_only: bool = 
         lines: dict[tuple[Any, ...], dict[str, str]] = {}
         for r in rows:
             if (r["cause"], r["group"]) == (cause, group):
-                key = r["metric"], span(r["landmark"]), _until(r)
+                key = r["metric"], span(r["landmark"], found.entry), _until(r)
                 lines.setdefault(key, {})[r["model"]] = _figure(r)
         order = sorted(lines.items(), key=lambda line: metrics.index(line[0][0]))
         title = f"{found.outcome}: {cause}" + (f", {group}" if group else "")
@@ -794,7 +826,7 @@ def predict(
     cohort: CohortPath,
     out: Annotated[Path, typer.Option("--out", help="file to write, .csv or .parquet")],
     at: Annotated[
-        str | None, typer.Option(help="ask everyone at: 1y,3y; a task is asked at its own moments")
+        str | None, typer.Option(help="ask everyone at: entry,1y,3y; a task is asked at its own moments")
     ] = None,
     horizons: Annotated[
         str | None, typer.Option(help="risk within: 1y,3y,5y; a diagnosis needs none")
@@ -821,15 +853,18 @@ def predict(
 
     if out.suffix not in (".csv", ".parquet"):
         raise Refused(f"{out}: a table is written as .csv or .parquet")
-    wanted, until = durations(at) if at else None, durations(horizons) if horizons else []
+    wanted, until = moments(at) if at else None, durations(horizons) if horizons else []
     predictor, opened = load_predictor(run), open_cohort(cohort)
     tasks = [name for name in predictor.outcomes if isinstance(opened.outcomes.get(name), Task)]
     forecasts = {name: predictor.forecast(opened.moments(name))[name] for name in tasks}
     if others := [name for name in predictor.outcomes if name not in tasks]:
         if wanted is None:
             raise Refused(f"risk of {others[0]} as of when? give --at, as in 1y,3y")
-        said = predictor.forecast(opened.landmarks(times=wanted))
+        asked = opened.landmarks(times=wanted)
+        said = predictor.forecast(asked)
         forecasts |= {name: said[name] for name in others}
+        for line in _out_of_time(predictor, asked):
+            note(line)
     elif wanted is not None:
         raise Refused(f"outcome {tasks[0]!r} is asked at its own moments; leave out --at")
     curves = [name for name, f in forecasts.items() if isinstance(f, Forecast)]
@@ -915,7 +950,7 @@ def _moment(cohort: Cohort, patient: str, at: str | None, outcomes: Sequence[str
     known = [e.known[e.ptr[here] : e.ptr[here + 1]] for e in cohort.events.values()]
     tasks = (cohort.outcomes[name] for name in outcomes if name in cohort.outcomes)
     known += [task.at[task.patient == here] for task in tasks if isinstance(task, Task)]
-    times = np.unique(np.concatenate([*known, cohort.entry[here : here + 1]]))
+    times = np.unique(np.concatenate([*known, cohort.at_entry[here : here + 1]]))
     asks = cohort.at(times / DAY, patient=np.repeat(here, len(times)))
     names = [name for name in outcomes if name in cohort.outcomes]
     if names and (risk := np.logical_or.reduce([answerable(asks, n) for n in names])).any():
@@ -977,6 +1012,7 @@ def _ask(
         "known": known,
         "missing": [kind for kind in dict.fromkeys((*cohort.spec.nodes, *kinds)) if not known.get(kind)],
         "unknown": unknown,
+        "notes": _out_of_time(predictor, X),
         "outcomes": {name: _plain(f) for name, f in forecasts.items() if f.at_risk[0]},
     }
     return X, forecasts, found
@@ -1023,7 +1059,7 @@ def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
     say("known:    " + (", ".join(f"{n} {kind}" for kind, n in found["known"].items() if n) or "nothing"))
     if found["missing"]:
         say("missing:  " + ", ".join(found["missing"]))
-    for line in _strangers(found["unknown"]):
+    for line in (*_strangers(found["unknown"]), *found["notes"]):
         say(line)
     for name, forecast in forecasts.items():
         if isinstance(forecast, DiagnosisForecast):

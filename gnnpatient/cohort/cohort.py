@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.landmarks import Landmarks, together
 from gnnpatient.cohort.outcomes import FOREVER, Diagnosis, Outcome, Progression, Survival, Task, progression
 from gnnpatient.cohort.packed import Events, pack, with_timepoints
 from gnnpatient.cohort.spec import (
@@ -58,6 +58,9 @@ class Cohort:
     outcomes: Mapping[str, Outcome]
     origin: np.ndarray | None = None  # (patient,) int64 seconds since 1970 of day 0; None = offsets only
     group: np.ndarray | None = None  # (patient,) str, "" = own group
+    entered: np.ndarray | None = (
+        None  # (patient,) int64: the end of the day of entry where that is a bare date
+    )
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict)  # kind -> (vector, channel) float32
     is_a: Mapping[str, np.ndarray] = field(
         default_factory=dict
@@ -226,6 +229,31 @@ class Cohort:
         bare = length == 10  # without a clock time
         return moment + bare * (DAY - 1) - self.origin[who]
 
+    @property
+    def at_entry(self) -> np.ndarray:
+        """When each patient is asked at entry: (patient,) int64 seconds. What was measured at entry is known
+        then, so of a bare date it is the end of that day (METHODS 3, 27)."""
+        return self.entry if self.entered is None else self.entered
+
+    @cached_property
+    def timed(self) -> bool:
+        """Whether anything becomes known after entry; without, entry is the one moment to ask at."""
+        for e in self.events.values():
+            some = np.diff(e.ptr) > 0
+            if (e.known[e.ptr[1:][some] - 1] > self.at_entry[some]).any():
+                return True
+        return False
+
+    def entries(self, patients: Any = None) -> Landmarks:
+        """Every patient at entry, as known then (see `at_entry`).
+
+        >>> from gnnpatient.cohort.datasets import pbc
+        >>> np.unique(pbc().entries().days)
+        array([0.])
+        """
+        who = self.positions(patients)
+        return Landmarks(self, who, np.asarray(self.at_entry)[who])
+
     def landmarks(
         self,
         patients: Any = None,
@@ -235,24 +263,30 @@ class Cohort:
         seed: int = 0,
         outcomes: Sequence[str] | None = None,
     ) -> Landmarks:
-        """Every patient at each of `times` (days); or at `n` times common to all, only those at risk then.
+        """Every patient at each of `times` (days, or "entry"); or at `n` landmarks, only those at risk then.
 
-        The n times are drawn one from each n-th of the time from the earliest entry to the day by which half
-        of the patients are no longer observed. At risk: of every outcome of `outcome_names`, or of any of
-        `outcomes`.
+        The first of the n is each patient's entry, the one landmark of a cohort that is not `timed`; the
+        others are times common to all, drawn one from each part of the time from the earliest entry to the
+        day by which half of the patients are no longer observed. At risk: of every outcome of
+        `outcome_names`, or of any of `outcomes`.
         """
         who = self.positions(patients)
         if (times is None) == (n is None):
             raise Refused("landmarks needs either times=[...] or n=")
         if n is None:
             assert times is not None
-            days = np.asarray(list(times), np.float64)
-            return self.at(np.tile(days, (len(who), 1)).T.ravel(), patient=np.tile(who, len(days)))
+            moments = list(times)
+            days = np.asarray([t for t in moments if not isinstance(t, str) or t != "entry"], np.float64)
+            asks = self.at(np.tile(days, (len(who), 1)).T.ravel(), patient=np.tile(who, len(days)))
+            return together(self.entries(who), asks) if len(days) < len(moments) else asks
         ends = self.observed if outcomes is None else reduce(np.maximum, map(self.until, outcomes))
         start, end = float(self.entry[who].min()), float(np.median(ends[who]))
         rng = np.random.default_rng(seed)
-        days = (start + (np.arange(n) + rng.random(n)) / n * max(end - start, 0)) / DAY
-        asks = self.landmarks(who, days)
+        if (drawn := n - 1 if self.timed else 0) > 0:
+            days = (start + (np.arange(drawn) + rng.random(drawn)) / drawn * max(end - start, 0)) / DAY
+            asks = self.landmarks(who, ["entry", *days.tolist()])
+        else:
+            asks = self.entries(who)
         if outcomes is None:
             return asks.followed()
         return asks[np.logical_or.reduce([asks.at_risk(name) for name in outcomes])]
@@ -317,6 +351,8 @@ class Cohort:
             columns["patient.origin"] = self.origin
         if self.group is not None:
             columns["patient.group"] = self.group
+        if self.entered is not None:
+            columns["patient.entered"] = self.entered
         for kind, e in self.events.items():
             columns |= {f"{kind}.{name}": column for name, column in e.columns().items()}
         columns |= {f"{kind}.is_a": pairs for kind, pairs in self.is_a.items()}
@@ -375,7 +411,7 @@ def read_cohort(
     """
     from gnnpatient.cohort.events import family, measurements, read_rows
     from gnnpatient.cohort.labels import Record, read_diagnosis, read_survival
-    from gnnpatient.cohort.patients import moment_of, patient_table, read_patients
+    from gnnpatient.cohort.patients import given_in_days, moment_of, patient_table, read_patients
     from gnnpatient.cohort.source import Source
 
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
@@ -394,10 +430,13 @@ def read_cohort(
     for kind, node in spec.nodes.items():
         if node.measures is not None:
             rows[kind] = measurements(source, kind, node, rows[node.measures])
-    entry, end = np.zeros(count, np.int64), None
+    entry, entered, end = np.zeros(count, np.int64), patients.first_day, None
     if who.entry is not None:  # on a bare date a patient is there from the first second on
         given = moment_of(source, who.entry, table, patients, rows, end=0)
-        entry = np.where(given == NEVER, 0, given)
+        ends = moment_of(source, who.entry, table, patients, rows)
+        if given_in_days(who.entry):  # after a bare date: the end of that day
+            ends = given + patients.first_day
+        entry, entered = np.where(given == NEVER, 0, given), np.where(given == NEVER, entered, ends)
     if who.exit is not None:
         end = moment_of(source, who.exit, table, patients, rows)
     record = Record(source, patients, rows, entry, end)
@@ -441,6 +480,7 @@ def read_cohort(
         outcomes=_outcomes(spec.outcomes, labels, whole, codes),
         origin=patients.origin,
         group=patients.group,
+        entered=None if (entered == entry).all() else entered,
         vectors=vectors,
         is_a=is_a,
         report={
@@ -575,6 +615,7 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
         outcomes=_outcomes(spec.outcomes, labels, events, codes),
         origin=optional("patient.origin"),
         group=optional("patient.group"),
+        entered=optional("patient.entered"),
         vectors={kind: column(f"{kind}.vectors") for kind, node in spec.nodes.items() if node.content},
         is_a={kind: column(f"{kind}.is_a", 2) for kind, node in spec.nodes.items() if node.of is not None},
         report=manifest["report"],

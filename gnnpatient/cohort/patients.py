@@ -31,6 +31,9 @@ class Patients:
     levels: dict[str, tuple[str, ...]]
     origin: np.ndarray | None  # (patient,) int64 seconds since 1970, UTC
     group: np.ndarray | None  # (patient,) str, "" = own group
+    first_day: (
+        np.ndarray
+    )  # (patient,) int64 seconds after the origin: the end of day 0 where it is a bare date
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,10 +70,11 @@ def read_patients(source: Source) -> Patients:
         source.flags.append(f"{table}: {alike} id(s) differ from another in case or blanks only; kept apart")
     source.steps.append(["in the patient table", len(names)])
 
-    origin = None
+    origin = first_day = None
     if isinstance(spec.origin, PickSpec):
         origin = picked(source, spec.origin, names)
         has = origin != NEVER
+        first_day = (picked(source, spec.origin, names, end=DAY - 1) - origin)[has]
         if not has.any():
             raise Refused(f"origin: no patient has an event that fits {', '.join(spec.origin.code)}")
         lost, names, origin = names[~has], names[has], origin[has]
@@ -85,7 +89,7 @@ def read_patients(source: Source) -> Patients:
             raise Refused(f"{table}: column {spec.origin!r} gives nobody a day 0; name another")
     who, count = view.who(names), len(names)
     if isinstance(spec.origin, str):
-        origin = _origin(view, spec.origin, who, count)
+        origin, first_day = _origin(view, spec.origin, who, count)
     elif source.door is not None and spec.origin is None:
         raise Refused(
             f"a {source.spec.format} folder has dates; name day 0 in [patient], as in "
@@ -123,7 +127,8 @@ def read_patients(source: Source) -> Patients:
         group = take(site.fill_null("").to_numpy().astype(str), rows, "")
     if not source.holds_nodes(table):
         view.account.claim(view.row, who)
-    return Patients(names, number_, category, words, origin, group)
+    first_day = np.zeros(count, np.int64) if first_day is None else first_day
+    return Patients(names, number_, category, words, origin, group, first_day)
 
 
 def patient_table(source: Source) -> str:
@@ -160,17 +165,18 @@ def _earliest_row(cells: pl.Series, at: np.ndarray, who: np.ndarray, patients: i
     return first
 
 
-def _origin(view: View, name: str, who: np.ndarray, patients: int) -> np.ndarray:
-    """Day 0 of each patient in seconds since 1970; a bare date is its first second."""
+def _origin(view: View, name: str, who: np.ndarray, patients: int) -> tuple[np.ndarray, np.ndarray]:
+    """Day 0 of each patient in seconds since 1970, of a bare date its first second; and how many seconds
+    later that day ends, 0 where it is no bare date."""
     cells = view.column(name)
-    stamp, _, bad = view.moment(name, pl.zeros(len(who), eager=True, dtype=pl.Int64))
+    stamp, bare, bad = view.moment(name, pl.zeros(len(who), eager=True, dtype=pl.Int64))
     if not cells.dtype.is_temporal() and view.source.spec.table(view.table).time.format is None:
         bad |= number(cells)[0].is_not_null()  # days after what?
     rows = one_each(view, name, stamp, who, patients)
     if bad.any() or (rows < 0).any():
         line = view.line(bad.arg_true()[0]) if bad.any() else first_line(view, who, rows < 0)
         raise Refused(f"{view.table}: column {name!r}, line {line}: not a date; every patient needs a day 0")
-    return stamp.fill_null(NEVER).to_numpy()[rows]
+    return stamp.fill_null(NEVER).to_numpy()[rows], bare.to_numpy()[rows] * (DAY - 1)
 
 
 def first_line(view: View, who: np.ndarray, patients: np.ndarray) -> int:
@@ -238,6 +244,12 @@ def moment_of(
             raise Refused(f"{what!r}: a column of which table? a duration such as 1y would do, too")
     view = source.view(table, [what])
     return patient_time(view, what, view.who(patients.ids), patients, end)
+
+
+def given_in_days(what: Moment) -> bool:
+    """Whether a moment is a duration of whole days, which on a bare date ends with the day."""
+    found = re.fullmatch(_DURATION, what.strip()) if isinstance(what, str) else None
+    return found is not None and found[2] in ("d", "w") and seconds(found[0]) % DAY == 0
 
 
 def patient_time(

@@ -32,6 +32,8 @@ from gnnpatient.prognosis.targets import (
     time_grid,
 )
 
+ENOUGH = 10  # patients of a landmark that is told as one
+
 
 class PrognosisModel(BaseEstimator):
     """A graph network that forecasts each patient's outcomes from what is known at an ask.
@@ -132,18 +134,20 @@ class PrognosisModel(BaseEstimator):
         for name, target in targets.items():
             if isinstance(target, LabelTarget):
                 heads[name] = DiagnosisConfig(classes=target.classes)
-                null[name] = null_shares(target, X.at)
+                null[name] = null_shares(target, X.moments)
                 continue
-            horizon = last_estimable(target, X.patient, X.at) if self.horizon is None else float(self.horizon)
+            horizon = (
+                last_estimable(target, X.patient, X.moments) if self.horizon is None else float(self.horizon)
+            )
             if not horizon > 0:
                 raise Refused(f"horizon {horizon:g} days; it lies after the ask")
             if not ((target.event > 0) & (target.time <= horizon)).any():
                 raise Refused(
                     f"outcome {name!r}: no events within {horizon:g} days of an ask; nothing to learn"
                 )
-            times = time_grid(target, X.at, horizon, self.num_times)
+            times = time_grid(target, X.moments, horizon, self.num_times)
             heads[name] = SurvivalConfig(causes=target.causes, times=times)
-            null[name] = null_incidence(target, X.at, times)
+            null[name] = null_incidence(target, X.moments, times)
         modules = fit_modules(
             seen,
             targets,
@@ -404,9 +408,22 @@ def _about(X: Landmarks, targets: dict[str, Target | LabelTarget]) -> dict[str, 
         "spec_hash": X.cohort.spec.hash,
         "patients": len(np.unique(X.patient)),
         "asks": len(X),
+        "landmarks": _span(X),
         "encoders": dict(X.cohort.report.get("encoders", {})),
         "events": {
             name: {what: who(asks) for what, asks in target.counted.items()}
             for name, target in targets.items()
         },
     }
+
+
+def _span(X: Landmarks) -> list[float]:
+    """The first and the last day at which patients are asked, to three digits.
+
+    A landmark of fewer patients than ENOUGH does not stretch it, and where every patient has a moment of its
+    own a twentieth on either side stays out: nobody's own day is told.
+    """
+    wide = [days for days in (X.days[rows] for rows in X.by_landmark.values()) if len(days) >= ENOUGH]
+    ends = [np.quantile(days, [0.05, 0.95], method="nearest") for days in wide or [X.days]]
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    return [float(f"{low:.3g}"), float(f"{high:.3g}")]

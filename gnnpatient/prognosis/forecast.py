@@ -257,6 +257,13 @@ class Predictor:
                 )
         return seen
 
+    def outside(self, landmarks: Landmarks) -> np.ndarray:
+        """Which asks lie before or after the days at which patients were asked in training: (ask,) bool."""
+        if (span := self.about.get("landmarks")) is None:
+            return np.zeros(len(landmarks), bool)
+        slack = 0.005 * max(abs(span[0]), abs(span[1])) + 1  # the span is rounded, and a day may be its end
+        return (landmarks.days < span[0] - slack) | (landmarks.days > span[1] + slack)
+
     def unknown(self, cohort: Cohort) -> dict[str, list[str]]:
         """What this cohort has and the model never saw, by kind: codes, or `["*"]` for a whole kind."""
         codes = self.modules[0].vocabulary.codes

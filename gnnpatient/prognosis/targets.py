@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.landmarks import Landmarks, landmark_weights
 from gnnpatient.errors import Refused
 from gnnpatient.metrics import aalen_johansen, censoring
 
@@ -108,13 +108,7 @@ class LabelTarget:
         return null
 
 
-def weights(at: np.ndarray) -> np.ndarray:
-    """How often `Draw` takes each ask, with a mean of one: every time counts the same."""
-    _, time, count = np.unique(at, return_inverse=True, return_counts=True)
-    return len(at) / len(count) / count[time]
-
-
-def last_estimable(target: Target, patient: np.ndarray, at: np.ndarray) -> float:
+def last_estimable(target: Target, patient: np.ndarray, moments: np.ndarray) -> float:
     """The longest horizon (days) at which a score can still be estimated from these asks (METHODS 15)."""
     known = np.isfinite(target.time)
     time, event = target.time[known], target.event[known]
@@ -123,16 +117,16 @@ def last_estimable(target: Target, patient: np.ndarray, at: np.ndarray) -> float
     beyond = np.sort(longest[np.unique(patient[known])])[::-1]
     if len(beyond) <= REMAIN:
         return float(time.max())  # too few patients to score at any horizon, not too few to forecast
-    g = censoring(time, event, weight=weights(at[known]))
+    g = censoring(time, event, weight=landmark_weights(moments[known]))
     grid = np.unique(time)
     free = grid[g.right(grid) >= UNCENSORED]
     return float(min(np.nextafter(beyond[REMAIN - 1], 0), free.max(initial=grid[0])))
 
 
-def time_grid(target: Target, at: np.ndarray, horizon: float, size: int) -> tuple[float, ...]:
+def time_grid(target: Target, moments: np.ndarray, horizon: float, size: int) -> tuple[float, ...]:
     """Ends of at most `size` intervals up to the horizon, with as many events in each as in the next."""
     seen = np.isfinite(target.time) & (target.event > 0) & (target.time <= horizon)
-    time, weight = target.time[seen], weights(at)[seen]
+    time, weight = target.time[seen], landmark_weights(moments)[seen]
     order = np.argsort(time, kind="stable")
     share = weight[order].cumsum() / weight.sum()
     cuts = time[order][np.searchsorted(share, np.arange(1, size) / size).clip(max=len(time) - 1)]
@@ -140,7 +134,7 @@ def time_grid(target: Target, at: np.ndarray, horizon: float, size: int) -> tupl
     return (*cuts.tolist(), horizon)
 
 
-def null_incidence(target: Target, at: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
+def null_incidence(target: Target, moments: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
     """Aalen-Johansen of the asks, every landmark counting the same: (1 + cause, time)."""
     known = np.isfinite(target.time)
     return aalen_johansen(
@@ -148,14 +142,14 @@ def null_incidence(target: Target, at: np.ndarray, times: tuple[float, ...]) -> 
         target.event[known],
         np.array(times),
         causes=len(target.causes),
-        weight=weights(at)[known],
+        weight=landmark_weights(moments)[known],
     )
 
 
-def null_shares(target: LabelTarget, at: np.ndarray) -> np.ndarray:
+def null_shares(target: LabelTarget, moments: np.ndarray) -> np.ndarray:
     """Share of each class among the labelled asks, every landmark counting the same: (class,)."""
     known = target.known
-    share = np.bincount(target.label[known], weights(at[known]), minlength=len(target.classes))
+    share = np.bincount(target.label[known], landmark_weights(moments[known]), minlength=len(target.classes))
     return share / share.sum()
 
 

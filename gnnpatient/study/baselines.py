@@ -157,10 +157,11 @@ class StackedLogistic(BaseEstimator):
 
 
 def _few(X: Landmarks, count: int) -> Landmarks:
-    """The asks at `count` of its times, evenly."""
-    times = np.unique(X.at)
-    chosen = times[np.unique(np.linspace(0, len(times) - 1, count).round().astype(int))]
-    return X[np.isin(X.at, chosen)]
+    """The asks at `count` of its landmarks, evenly: entry, where it is one, and the last among them."""
+    moments = X.moments
+    every = np.unique(moments)
+    chosen = every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
+    return X[np.isin(moments, chosen)]
 
 
 def _columns(table: pl.DataFrame) -> ColumnTransformer:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.landmarks import Landmarks, together
 from gnnpatient.cohort.outcomes import Survival, Task
 from gnnpatient.cohort.spec import DAY, near
 from gnnpatient.errors import Refused
@@ -103,11 +104,7 @@ class Scored:
             name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes}
             for name, causes in risks[0].items()
         }
-        cohort = asks[0].cohort
-        if any(X.cohort is not cohort for X in asks):
-            raise Refused("the parts ask different cohorts; score each cohort on its own")
-        X = Landmarks(cohort, np.concatenate([a.patient for a in asks]), np.concatenate([a.at for a in asks]))
-        return cls(X, np.concatenate(folds), joined, times)
+        return cls(together(*asks), np.concatenate(folds), joined, times)
 
 
 def _risks(said: Answer, times: np.ndarray) -> dict[str, np.ndarray]:
@@ -126,6 +123,7 @@ class Evaluation:
     held_out: int  # patients of the cohort that were not trained on
     events: Mapping[str, int]  # scored patients with each cause, or of each class
     rows: list[dict[str, Any]]
+    entry: float | None = None  # the landmark, in days, that stands for each patient's entry
 
     @property
     def too_small(self) -> str | None:
@@ -206,7 +204,8 @@ def evaluate(
     else:
         each = enumerate(known.classes)
         counts = {name: len(np.unique(asks.patient[truth.code == k])) for k, name in each}
-    return Evaluation(outcome, len(np.unique(asks.patient[there])), held_out, counts, rows)
+    entry = None if truth.at_moments else asks.entry_day
+    return Evaluation(outcome, len(np.unique(asks.patient[there])), held_out, counts, rows, entry)
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,6 +267,15 @@ class _Part:
     horizons: np.ndarray
     members: np.ndarray  # (ask,) bool
 
+    @cached_property
+    def landmarks(self) -> dict[float | None, np.ndarray]:
+        """Which asks belong to each landmark, by its day: (ask,) bool; None: all moments are one figure."""
+        asks = self.scored.asks
+        if self.truth.at_moments:
+            return {None: np.ones(len(asks), bool)}
+        every = np.arange(len(asks))
+        return {day: np.isin(every, rows) for day, rows in asks.by_landmark.items()}
+
     def rows(
         self, against: tuple[str, str] | None, n: int, seed: int, group: str | None
     ) -> list[dict[str, Any]]:
@@ -306,22 +314,20 @@ class _Part:
     def figures(self, against: tuple[str, str] | None, weight: np.ndarray, costly: bool) -> dict[Key, float]:
         """Every figure of every model, with rows counted `weight` times."""
         out: dict[Key, float] = {}
-        asks, members = self.scored.asks, np.flatnonzero(self.members)
-        landmarks = [None] if self.truth.at_moments else np.unique(asks.at).tolist()
+        members = np.flatnonzero(self.members)
         for cause, k in self.truth.judged.items():
-            for at in landmarks:
-                inside = np.ones(len(members), bool) if at is None else asks.at[members] == at
+            for day, asked in self.landmarks.items():
+                inside = asked[members]
                 rows, count = members[inside], weight[inside]
                 drawn = count > 0
                 rows, count = rows[drawn], count[drawn]
-                day = None if at is None else at / DAY
                 if not len(rows):
                     continue
                 if self.truth.time is None:
                     out |= self._labels(cause, k, day, rows, count, costly)
                 else:
                     out |= self._landmark(cause, k, day, rows, count, costly)
-        if len(landmarks) > 1:
+        if len(self.landmarks) > 1:
             out |= _means(out)
         if against and set(against) <= set(self.scored.risks):
             ours, theirs = against
