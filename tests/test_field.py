@@ -104,6 +104,20 @@ def checked(folder: Path) -> dict:
 # -- 50-dense-same-moment
 
 
+@case("50-dense-same-moment")
+def dense_same_moment(folder: Path, tmp: Path) -> None:
+    """Edges between simultaneous groups are bounded: cost is linear in rows, so that it trains in seconds."""
+    from gnnpatient import build_graphs, open_cohort
+
+    run("pack", folder / "spec.toml", "--out", tmp / "cohort")
+    cohort = open_cohort(tmp / "cohort")
+    graphs = build_graphs(cohort.at(1000))
+    rows = len(graphs["lab"])
+    assert rows > 12_000
+    assert all(pairs.shape[1] <= 4 * rows for pairs in graphs.edges.values())
+    run("fit", tmp / "cohort", "--out", tmp / "run", "--epochs", "1", "--members", "1", "--test", "0.25")
+
+
 # -- 51-external-units-train
 
 

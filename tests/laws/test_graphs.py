@@ -390,7 +390,12 @@ def one_graph(cohort, rows: list[Fact], patient: int, at: int):
         pairs = []
         for i, (code, happened) in enumerate(series):
             after = [t for c, t in series if c == code and t > happened]
-            pairs += [(i, j) for j, (c, t) in enumerate(series) if after and c == code and t == min(after)]
+            now = [j for j, (c, t) in enumerate(series) if c == code and t == happened]
+            later = [j for j, (c, t) in enumerate(series) if after and c == code and t == min(after)]
+            if min(len(now), len(later)) <= 4:
+                pairs += [(i, j) for j in later]
+            else:
+                pairs += [(i, j) for rank, j in enumerate(later) if now[rank % len(now)] == i]
         return pairs
 
     for source, rule, target in spec.edge_types[::2]:
@@ -504,3 +509,19 @@ def test_last_is_the_mean_of_the_latest_given_values(rows):
             values = [value for happened, value in given if happened == latest]
             # one value known at two moments is two rows
             assert last.value[i, c].item() == pytest.approx(sum(values) / len(values), rel=1e-6)
+
+
+def test_edges_of_simultaneous_rows_grow_with_the_rows():
+    """Groups of 1, 4, 5 and 300 rows, as of a table with dates alone: at most four edges a row, by rank
+    beyond; a group of up to four is joined completely."""
+    from gnnpatient.cohort.build import following
+
+    for a, b in itertools.product([1, 4, 5, 7, 300], repeat=2):
+        happened = np.repeat([10, 20], [a, b])
+        source, target = following(np.zeros(a + b, np.int64), happened)
+        found = sorted(zip(source.tolist(), target.tolist(), strict=True))
+        if min(a, b) <= 4:
+            assert found == [(i, a + j) for i in range(a) for j in range(b)]
+        else:
+            assert found == sorted((j % a, a + j) for j in range(b))
+        assert len(found) <= 4 * max(a, b)
