@@ -650,7 +650,7 @@ def _evaluate(
         raise Refused(
             f"nobody left to score: none of {len(left)} patients is at risk at {', '.join(map(span, at))}"
         )
-    words += _out_of_time(predictor, X)
+    words += _unlike(predictor, X)
     times, grid = [], np.zeros(0)
     if reach is not None:
         times = sorted(few_horizons(reach) if horizons is None else horizons)
@@ -684,8 +684,9 @@ def _evaluate(
     ), words
 
 
-def _out_of_time(predictor: Predictor, X: Landmarks) -> list[str]:
-    """What to say of asks outside the days that a model was fitted at, or too early on that of entry."""
+def _unlike(predictor: Predictor, X: Landmarks) -> list[str]:
+    """What to say of asks outside the days that a model was fitted at, too early on that of entry, or about
+    other units, scales and levels than it knows."""
     words = []
     if outside := int(predictor.outside(X).sum()):
         first, last = map(span, predictor.about["landmarks"])
@@ -696,7 +697,7 @@ def _out_of_time(predictor: Predictor, X: Landmarks) -> list[str]:
             f"{early} of {len(X)} asks come before the end of the day of entry, so nothing that was measured "
             "on it is known; ask at entry, or a day later"
         )
-    return words
+    return words + predictor.differences(X)
 
 
 def _is_run(folder: Path) -> bool:
@@ -863,7 +864,7 @@ def predict(
         asked = opened.landmarks(times=wanted)
         said = predictor.forecast(asked)
         forecasts |= {name: said[name] for name in others}
-        for line in _out_of_time(predictor, asked):
+        for line in _unlike(predictor, asked):
             note(line)
     elif wanted is not None:
         raise Refused(f"outcome {tasks[0]!r} is asked at its own moments; leave out --at")
@@ -1012,7 +1013,7 @@ def _ask(
         "known": known,
         "missing": [kind for kind in dict.fromkeys((*cohort.spec.nodes, *kinds)) if not known.get(kind)],
         "unknown": unknown,
-        "notes": _out_of_time(predictor, X),
+        "notes": _unlike(predictor, X),
         "outcomes": {name: _plain(f) for name, f in forecasts.items() if f.at_risk[0]},
     }
     return X, forecasts, found

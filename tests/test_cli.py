@@ -452,7 +452,8 @@ def someone(ward, day):
 def test_ask(good, ward):
     _, patient = someone(ward, 3)
     found = good("ask", ward / "run", ward / "cohort", "--patient", patient, "--at", "3", "--json")
-    assert list(found) == ["patient", "at", "at_risk", "known", "missing", "unknown", "outcomes"]
+    keys = ["patient", "at", "at_risk", "known", "missing", "unknown", "notes", "outcomes"]
+    assert list(found) == keys and found["notes"] == []
     assert found["patient"] == patient and found["at"] == 3 and found["at_risk"]
     assert set(found["known"]) == {"lab", "vital", "drug"}
     assert found["missing"] == [kind for kind, n in found["known"].items() if not n]

@@ -5,6 +5,7 @@ and why. All goes through the command line or public names.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+FIELD = Path(os.environ.get("GNNPATIENT_FIELD", "."))
 CASES: dict[str, Callable[[Path, Path], None]] = {}
 
 
@@ -121,13 +123,84 @@ def dense_same_moment(folder: Path, tmp: Path) -> None:
 # -- 51-external-units-train
 
 
+def external(folder: Path, tmp: Path) -> subprocess.CompletedProcess[str]:
+    """Score a model of the training cohort of case 51 on another one."""
+    train = FIELD / "51-external-units-train"
+    run("pack", train / "spec.toml", "--out", tmp / "train")
+    run("fit", tmp / "train", "--out", tmp / "run", "--epochs", "15", "--members", "1")
+    run("pack", folder / "spec.toml", "--out", tmp / "there")
+    words = ("evaluate", tmp / "run", tmp / "there", "--horizons", "1y,2y", "--landmarks", "0d", "--json")
+    return subprocess.run(
+        [sys.executable, "-m", "gnnpatient.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@case("51-external-units-train")
+def external_units_train(folder: Path, tmp: Path) -> None:
+    """What the model knows of its inputs lies in it."""
+    run("pack", folder / "spec.toml", "--out", tmp / "train")
+    run("fit", tmp / "train", "--out", tmp / "run", "--epochs", "1", "--members", "1")
+    config = json.loads((tmp / "run" / "model" / "config.json").read_text())
+    assert config["about"]["inputs"]["codes"]["lab"]["creatinine"]["unit"] == "mg/dL"
+
+
 # -- 51b-external-units-test
+
+
+@case("51b-external-units-test")
+def external_units_test(folder: Path, tmp: Path) -> None:
+    """Neither spec says how the units convert, so it is refused, by code and both units."""
+    done = external(folder, tmp)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "'creatinine' is in 'umol/L' here, the model knows it in 'mg/dL'" in done.stderr
+    spec = folder / "spec.toml"
+    spec.write_text(
+        spec.read_text() + '[units]\ncreatinine = { to = "umol/L", from = { "mg/dL" = 88.42 } }\n'
+    )
+    shutil.rmtree(tmp / "there")
+    run("pack", spec, "--out", tmp / "there")
+    again = run("evaluate", tmp / "run", tmp / "there", "--horizons", "2y", "--landmarks", "0d", "--json")
+    assert "lab 'creatinine': converted from 'umol/L' to the model's 'mg/dL'" in again.stderr
+    assert auc_of(again) > 0.8
+
+
+def auc_of(done: subprocess.CompletedProcess[str]) -> float:
+    rows = json.loads(done.stdout)["rows"]
+    (row,) = (r for r in rows if (r["model"], r["metric"], r["horizon"]) == ("gnn", "auc", 730.5))
+    return row["value"]
 
 
 # -- 51c-external-units-twin
 
 
+@case("51c-external-units-twin")
+def external_units_twin(folder: Path, tmp: Path) -> None:
+    """The same units: nothing is said of them, and the model discriminates."""
+    done = external(folder, tmp)
+    assert done.returncode == 0 and "creatinine" not in done.stderr
+    assert auc_of(done) > 0.8
+
+
 # -- 51h-no-unit
+
+
+@case("51h-no-unit")
+def no_unit(folder: Path, tmp: Path) -> None:
+    """The model never heard of the static sex, so it is refused, and what else differs is said; without sex
+    it is answered, and said that the unit is missing and the values lie elsewhere."""
+    done = external(folder, tmp)
+    assert done.returncode == 2 and "the model knows no static 'sex' (it has age)" in done.stderr
+    assert "lab 'creatinine': unit 'none' here, 'mg/dL' in training" in done.stderr
+    spec = folder / "spec.toml"
+    spec.write_text(spec.read_text().replace('category = ["sex"]', ""))
+    shutil.rmtree(tmp / "there")
+    run("pack", spec, "--out", tmp / "there")
+    said = run("evaluate", tmp / "run", tmp / "there", "--horizons", "2y", "--landmarks", "0d").stderr
+    assert "lab 'creatinine': unit 'none' here, 'mg/dL' in training" in said
+    assert "of 320 values lie far outside the training range" in said
 
 
 # -- 52c-meds-label-text

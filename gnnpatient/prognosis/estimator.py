@@ -22,6 +22,7 @@ from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
 from gnnpatient.prognosis.fit import FitConfig, Tell, fit_modules
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor, restrict
+from gnnpatient.prognosis.inputs import learned
 from gnnpatient.prognosis.targets import (
     LabelTarget,
     Target,
@@ -176,7 +177,7 @@ class PrognosisModel(BaseEstimator):
             run=None if run is None else Path(run),
             tell=tell,
         )
-        self.predictor_ = Predictor(modules, kinds, null, _about(X, targets))
+        self.predictor_ = Predictor(modules, kinds, null, _about(seen, targets))
         self.train_ids_ = frozenset(X.ids.tolist())  # in memory only: save_pretrained does not write it
         return self
 
@@ -409,6 +410,7 @@ def _about(X: Landmarks, targets: dict[str, Target | LabelTarget]) -> dict[str, 
         "patients": len(np.unique(X.patient)),
         "asks": len(X),
         "landmarks": _span(X),
+        "inputs": learned(X, ENOUGH),
         "encoders": dict(X.cohort.report.get("encoders", {})),
         "events": {
             name: {what: who(asks) for what, asks in target.counted.items()}

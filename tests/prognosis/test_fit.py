@@ -9,7 +9,7 @@ import torch
 from sksurv.nonparametric import cumulative_incidence_competing_risks
 
 from gnnpatient import PrognosisModel, Refused
-from gnnpatient.cohort.landmarks import landmark_weights
+from gnnpatient.cohort.landmarks import ENTRY, landmark_weights
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.spec import DAY
 from gnnpatient.model.heads import SurvivalConfig, SurvivalHead
@@ -39,6 +39,17 @@ def test_a_time_first_then_one_of_its_asks():
     expected = expected[np.searchsorted([0, 10, 30], at[rows])]
     assert (np.abs(count[rows] - expected) < 5 * np.sqrt(expected)).all()
     assert landmark_weights(at[rows]) == pytest.approx(expected / expected.mean())
+
+
+def test_entry_is_a_fifth_of_all_draws():
+    """Whenever each patient's entry was; it is one landmark among others where they are fewer than five."""
+    moments = np.concatenate([np.full(10, ENTRY), np.repeat(np.arange(1, 17) * DAY, 50)])
+    drawn = Draw.of(moments, np.arange(len(moments)))(np.random.default_rng(0), 100_000)
+    assert (drawn < 10).mean() == pytest.approx(0.2, abs=0.006)
+    weight = landmark_weights(moments)
+    assert weight.mean() == pytest.approx(1) and weight[:10].sum() == pytest.approx(0.2 * len(moments))
+    few = np.repeat([ENTRY, DAY, 2 * DAY], 7)
+    assert landmark_weights(few) == pytest.approx(np.ones(21))
 
 
 def test_only_patients_still_at_risk_are_drawn(train, quick, monkeypatch):
