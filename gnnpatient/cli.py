@@ -47,7 +47,27 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would take [default: 5] and [train] for markup
 )
+
+
+def _version(wanted: bool | None) -> None:
+    if wanted:
+        from gnnpatient import __version__
+
+        say(f"gnnpatient {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool | None,
+        typer.Option("--version", help="say which version this is", is_eager=True, callback=_version),
+    ] = None,
+) -> None:
+    """Patient graphs in time: build cohort graphs, train prognosis models, ask about one patient."""
+
 
 SpecName = Annotated[str, typer.Argument(metavar="SPEC", help="a .toml file, or a shipped name: pbc")]
 CohortPath = Annotated[Path, typer.Argument(metavar="COHORT", help="a folder written by pack")]
@@ -467,13 +487,15 @@ def _fit(
     cohort: Path, out: Path, given: dict[str, Any], *, device: str = "auto", resume: bool = False
 ) -> Run:
     from gnnpatient.cohort.cohort import open_cohort
-    from gnnpatient.prognosis.run import Run, fit_run
 
     opened = open_cohort(cohort)
     if isinstance(given.get("horizon"), str):
         given["horizon"] = days(given["horizon"])
     if given.get("landmarks", "random") != "random":
         given["landmarks"] = moments(given["landmarks"])
+    opened.answered(given.get("outcomes"))  # what is not there is refused before torch is loaded
+    from gnnpatient.prognosis.run import Run, fit_run
+
     was = resume and (out / "model" / "config.json").is_file()
     if given.get("outcomes") is None and not (out / "run.json").is_file():
         for name in sorted(set(opened.outcomes) - set(opened.answered())):
@@ -774,6 +796,9 @@ def compare(
     json: Json = False,
 ) -> None:
     """Does fusion help? Each kind of node alone, each left out, all together in several ways."""
+    from gnnpatient.cohort.cohort import open_cohort
+
+    open_cohort(cohort).named(outcome)  # what is not there is refused before torch is loaded
     from gnnpatient.study.fusion import missing_curve, pattern_only, run_compare
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
@@ -1011,12 +1036,21 @@ def _ask(
         "at": float(X.days[0]),
         "at_risk": any(bool(f.at_risk[0]) for f in forecasts.values()),
         "known": known,
+        "statics": _statics(X),
         "missing": [kind for kind in dict.fromkeys((*cohort.spec.nodes, *kinds)) if not known.get(kind)],
         "unknown": unknown,
         "notes": _unlike(predictor, X),
         "outcomes": {name: _plain(f) for name, f in forecasts.items() if f.at_risk[0]},
     }
     return X, forecasts, found
+
+
+def _statics(X: Landmarks) -> int:
+    """How many static columns are known of the one patient that is asked about."""
+    import numpy as np
+
+    number, category = X.cohort.number[X.patient], X.cohort.category[X.patient]
+    return int(np.isfinite(number).sum() + (category >= 0).sum())
 
 
 def _plain(forecast: Answer) -> dict[str, Any]:
@@ -1057,7 +1091,8 @@ def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
 
     years = f" ({found['at'] / YEAR:.1f} years)" if abs(found["at"]) > YEAR else ""
     say(f"Patient {found['patient']} as of day {found['at']:g}{years}")
-    say("known:    " + (", ".join(f"{n} {kind}" for kind, n in found["known"].items() if n) or "nothing"))
+    known = [*found["known"].items(), ("statics", found["statics"])]
+    say("known:    " + (", ".join(f"{n} {what}" for what, n in known if n) or "nothing"))
     if found["missing"]:
         say("missing:  " + ", ".join(found["missing"]))
     for line in (*_strangers(found["unknown"]), *found["notes"]):
@@ -1081,15 +1116,20 @@ def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
                 (cause, *(_percent(forecast.risk(cause, t), forecast.spread(t, cause)) for t in times))
             )
         free = [1 - sum(float(forecast.risk(c, t)[0]) for c in forecast.causes) for t in times]
-        rows.append(("event-free", *(f"{f * 100:.0f} %" for f in free)))
+        rows.append(("event-free", *(f"{_whole(f)} %" for f in free)))
         table(f"{name} from this day on [model spread]", ["<within", *map(span, times)], rows)
     say(NOTICE)
 
 
 def _percent(risk: np.ndarray, band: tuple[np.ndarray, np.ndarray] | None) -> str:
-    """The one ask's risk, and its spread."""
-    around = f" [{band[0][0] * 100:.0f} to {band[1][0] * 100:.0f}]" if band else ""
-    return f"{risk[0] * 100:.0f} %{around}"
+    """The one ask's risk, and its spread. Nothing is told as impossible, or as certain."""
+    around = f" [{_whole(band[0][0])} to {_whole(band[1][0])}]" if band else ""
+    return f"{_whole(risk[0])} %{around}"
+
+
+def _whole(risk: float) -> str:
+    """A probability as a whole percentage; of one that rounds to 0 or 100 on which side of it it lies."""
+    return "<1" if 0 <= risk < 0.005 else ">99" if risk > 0.995 else f"{risk * 100:.0f}"
 
 
 @app.command()

@@ -153,7 +153,10 @@ def _ancestors(is_a: np.ndarray, child: _Held, family: _Held) -> np.ndarray:
     span = int(max(ancestor.max(initial=0), family.events.code[family.row].max(initial=0))) + 1
     key = family.owner * span + family.events.code[family.row]  # an ask has one node of each ancestor
     by_key = np.argsort(key, kind="stable")
-    target = by_key[np.searchsorted(key[by_key], child.owner[source] * span + wanted)]
+    looked_for = child.owner[source] * span + wanted
+    place = np.searchsorted(key[by_key], looked_for).clip(max=max(0, len(key) - 1))
+    there = key[by_key][place] == looked_for if len(key) else np.zeros(len(place), bool)  # left out by choice
+    source, target = source[there], by_key[place[there]]
     return np.stack([source, target, source])
 
 

@@ -525,3 +525,14 @@ def test_edges_of_simultaneous_rows_grow_with_the_rows():
         else:
             assert found == sorted((j % a, a + j) for j in range(b))
         assert len(found) <= 4 * max(a, b)
+
+
+def test_a_kind_may_be_seen_without_its_ancestors():
+    """As where a model is given some kinds alone: the rows stay, the edges to what is left out go."""
+    from gnnpatient import build_graphs
+
+    rows = {kind: [] for kind in HEADERS} | {"drug": [("a", "1", "A01AA", ""), ("b", "2", "B02", "")]}
+    cohort = read(rows)
+    whole, part = (build_graphs(one.at(5)) for one in (cohort, cohort.only(["drug"])))
+    assert whole.edges["drug", "is_a", "class"].shape[1] > 0
+    assert part.edges["drug", "is_a", "class"].shape[1] == 0 and len(part["drug"]) == len(whole["drug"])
