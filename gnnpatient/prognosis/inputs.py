@@ -14,7 +14,7 @@ from gnnpatient.errors import Refused
 if TYPE_CHECKING:
     from gnnpatient.cohort.cohort import Cohort
 
-ENDS = (0.01, 0.99)  # quantiles that are the training range
+END = 0.01  # of the patients that have a value beyond either end of a training range
 FAR = 0.05  # share of values far outside it from which on it is said
 DIGITS = 2  # that a range keeps, so that no patient's own value stands in a model
 
@@ -47,7 +47,7 @@ class Seen:
 def learned(landmarks: Landmarks, least: int) -> dict[str, Any]:
     """Unit, conversions and range of every code, range of every static number: of training asks.
 
-    A range is of the values of at least `least` patients, else it is not told; nor is a code of fewer.
+    A range is told of codes that at least `least` patients have, and as many have a value beyond either end.
     """
     cohort = landmarks.cohort
     codes: dict[str, dict[str, Any]] = {}
@@ -58,19 +58,25 @@ def learned(landmarks: Landmarks, least: int) -> dict[str, Any]:
                 name = cohort.codes[kind][c]
                 how = cohort.spec.unit(name)
                 ways = {} if how is None else {u: [w.factor, w.offset] for u, w in how.sources.items()}
-                unit = {"unit": cohort.units[kind][c], "from": ways, "range": _range(value)}
+                unit = {"unit": cohort.units[kind][c], "from": ways, "range": _range(value, patient, least)}
                 codes[kind][name] = unit
     numbers, who = {}, np.unique(landmarks.patient)
     for i, name in enumerate(cohort.spec.patient.number):
         value = cohort.number[who, i].astype(np.float64)
-        value = value[np.isfinite(value)]
-        if len(value) >= least:
-            numbers[name] = _range(value)
+        given = np.isfinite(value)
+        if given.sum() >= least:
+            numbers[name] = _range(value[given], who[given], least)
     return {"codes": codes, "numbers": numbers}
 
 
-def _range(value: np.ndarray) -> list[float]:
-    low, high = np.quantile(value, ENDS)
+def _range(value: np.ndarray, patient: np.ndarray, least: int) -> list[float]:
+    """From where on a hundredth of the patients, and `least` of them, have a value below; and above."""
+    order = np.argsort(patient, kind="stable")
+    start = np.unique(patient[order], return_index=True)[1]
+    rank = max(least, int(np.ceil(END * len(start)))) - 1
+    low = np.sort(np.minimum.reduceat(value[order], start))[rank]
+    high = np.sort(np.maximum.reduceat(value[order], start))[::-1][rank]
+    low, high = min(low, high), max(low, high)  # of few patients they may cross
     return [float(f"{low:.{DIGITS}g}"), float(f"{high:.{DIGITS}g}")]
 
 

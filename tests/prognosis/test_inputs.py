@@ -78,6 +78,17 @@ def test_a_column_that_the_model_never_heard_of_is_refused(cohort, model):
         model.forecast(other.at(3).followed())
 
 
+def test_a_range_has_ten_patients_beyond_either_end():
+    """One with very many low values does not make it, nor one with a single high one."""
+    from gnnpatient.prognosis.inputs import _range
+
+    patient = np.concatenate([np.arange(100), np.zeros(500, int)])
+    value = np.concatenate([np.arange(100.0), np.full(500, -1e6)])
+    value[99] = 1e6
+    assert _range(value, patient, 10) == [9, 90]
+    assert _range(np.arange(12.0), np.arange(12), 10) == [2, 9]
+
+
 def test_a_range_is_no_patients_own_value(cohort, train, model):
     """Two digits, of codes and statics that ten patients have."""
     inputs = model.about["inputs"]
