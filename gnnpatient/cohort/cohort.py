@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import date
@@ -180,6 +181,7 @@ class Cohort:
     def at(self, day: Any, patient: Any = None, to: Any = None) -> Landmarks:
         """Ask about patients at `day`: days after the origin or ISO dates (their end); one, or one each.
 
+        A date is a day of the time zone that the tables name (of several, the patient table's), else of UTC.
         to: the day that a value is wanted for, after `day`; one, or one each.
 
         >>> from gnnpatient.cohort.datasets import pbc
@@ -216,18 +218,28 @@ class Cohort:
 
     def _calendar(self, dates: np.ndarray, who: np.ndarray) -> np.ndarray:
         """ISO 8601 dates in seconds after the origin; one without a clock time is the end of that day."""
-        shown = str(dates.flat[0]) if dates.size else ""
         if self.origin is None:
+            shown = str(dates.flat[0]) if dates.size else ""
             raise Refused(f"ask at {shown!r}: the cohort's times are offsets without a calendar; give days")
-        length = np.vectorize(lambda moment: len(str(moment)), otypes=[int])(dates)
-        try:
-            moment = dates.astype("datetime64[s]").astype(np.int64)
-        except ValueError:
-            raise Refused(f"ask at {shown!r}: neither days nor an ISO 8601 date") from None
-        if (length < 10).any():
-            raise Refused(f"ask at {shown!r}: write the whole date, as in 2021-03-04")
-        bare = length == 10  # without a clock time
-        return moment + bare * (DAY - 1) - self.origin[who]
+        return self.calendar(dates)[1] - self.origin[who]
+
+    def calendar(self, dates: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The first and the last second of ISO 8601 dates, since 1970 in UTC; a clock time is both."""
+        import polars as pl
+
+        from gnnpatient.cohort.readers.tables import calendar, last_second
+
+        given = np.asarray(dates)
+        words = [d.isoformat() if isinstance(d, date) else str(d).strip() for d in given.flat]
+        begun, bare = calendar(pl.Series(words, dtype=pl.String), self.spec.zone)
+        if (lost := begun.is_null()).any():
+            shown = words[lost.arg_true()[0]]
+            if re.fullmatch(r"\d{4}(-\d\d)?", shown):
+                raise Refused(f"ask at {shown!r}: write the whole date, as in 2021-03-04")
+            raise Refused(f"ask at {shown!r}: neither days nor an ISO 8601 date")
+        first = begun.dt.epoch("s")
+        last = last_second(begun, self.spec.zone).dt.epoch("s").zip_with(bare, first)
+        return first.to_numpy().reshape(given.shape), last.to_numpy().reshape(given.shape)
 
     @property
     def at_entry(self) -> np.ndarray:
@@ -411,6 +423,7 @@ def read_cohort(
     """
     from gnnpatient.cohort.events import family, measurements, read_rows
     from gnnpatient.cohort.labels import Record, read_diagnosis, read_survival
+    from gnnpatient.cohort.lost import lost_kind, lost_tables
     from gnnpatient.cohort.patients import given_in_days, moment_of, patient_table, read_patients
     from gnnpatient.cohort.source import Source
 
@@ -426,13 +439,17 @@ def read_cohort(
     )
     patients, table = read_patients(source), patient_table(source)
     count, who = len(patients), spec.patient
-    rows = {k: read_rows(source, k, node, patients) for k, node in spec.nodes.items() if not node.made}
+    rows = {}
+    for kind, node in spec.nodes.items():
+        if not node.made:
+            rows[kind] = read_rows(source, kind, node, patients)
+            lost_kind(source, kind, rows[kind].source)
     for kind, node in spec.nodes.items():
         if node.measures is not None:
             rows[kind] = measurements(source, kind, node, rows[node.measures])
     entry, entered, end = np.zeros(count, np.int64), patients.first_day, None
     if who.entry is not None:  # on a bare date a patient is there from the first second on
-        given = moment_of(source, who.entry, table, patients, rows, end=0)
+        given = moment_of(source, who.entry, table, patients, rows, end=False)
         ends = moment_of(source, who.entry, table, patients, rows)
         if given_in_days(who.entry):  # after a bare date: the end of that day
             ends = given + patients.first_day
@@ -465,6 +482,7 @@ def read_cohort(
             source.mark(collapsed, "collapsed")
         codes[kind], units[kind] = of.codes, of.units
     whole = with_timepoints(events, spec.every, count)
+    lost_tables(source)
     if quarantine is not None:
         source.quarantine(Path(quarantine))
     return Cohort(

@@ -11,10 +11,9 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.patients import Patients
-from gnnpatient.cohort.readers.tables import ids, text
+from gnnpatient.cohort.readers.tables import FRACTIONS, fractions, ids, text
 from gnnpatient.cohort.source import Source, View
 from gnnpatient.cohort.spec import (
-    DAY,
     PREFIXES,
     Conversion,
     GraphSpec,
@@ -103,6 +102,7 @@ class _Part:
 def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> Rows:
     """The tidy rows of one node kind."""
     parts = [_part(source, kind, table, node, patients) for table in source.event_tables(node.table)]
+    source.asked[kind] = [part.view for part in parts]
     name = pl.concat([part.name for part in parts])
     if node.level is not None:
         assert node.hierarchy is not None
@@ -176,6 +176,9 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
         words = words.zip_with(words != "", _kept(source.spec, name))
     else:
         every = text(view.column(code)) if code else pl.Series([kind]).new_from_index(0, len(view))
+        if code and fractions(dtype := view.column(code).dtype):
+            count = every.drop_nulls().n_unique()
+            source.doubt(f"{table}: column {code!r} holds {dtype}, {count} codes: {FRACTIONS}")
         view.refuse(every.is_null().to_numpy(), "no code")
         row = np.flatnonzero(good & every.is_not_null().to_numpy())
         name = every[row]
@@ -245,33 +248,31 @@ def _times(
     if view.source.spec.table(view.table).time.format is not None:
         odd = "is not written in the format of its table, or not within 125 years of day 0"
     if time is None:  # untimed = "origin"
-        bare = pl.repeat(False, len(view), dtype=pl.Boolean, eager=True)
-        at, bad = pl.zeros(len(view), dtype=pl.Int64, eager=True), bare
+        at = end = pl.zeros(len(view), dtype=pl.Int64, eager=True)
     else:
-        at, bare, bad = view.moment(time, origin)
-    view.refuse(bad.to_numpy(), f"time {odd}")
-    if node.untimed == "origin":
-        bare, at = bare & at.is_not_null(), at.fill_null(0).set(bad, None)
+        when = view.moment(time, origin)
+        at, end = when.at, when.end
+        view.refuse(when.bad.to_numpy(), f"time {odd}")
+        if node.untimed == "origin":
+            at, end = (each.fill_null(0).set(when.bad, None) for each in (at, end))
     view.refuse(at.is_null().to_numpy(), "no time")
     good = at.is_not_null().to_numpy()
-    happened, end = at.fill_null(0).to_numpy(), bare.to_numpy() * (DAY - 1)
+    happened, last = at.fill_null(0).to_numpy(), end.fill_null(0).to_numpy()
     if known is None:
-        return happened + end, happened + end, happened, good
-    seen, dated, bad = view.moment(known, origin)
-    view.refuse(bad.to_numpy(), f"known {odd}")
+        return last, last, happened, good
+    found = view.moment(known, origin)
+    view.refuse(found.bad.to_numpy(), f"known {odd}")
+    seen = found.end
     if view.source.is_events(
         view.table
     ):  # a format says when something became known only where that is later
-        dated, seen = (
-            dated.zip_with(seen.is_not_null() | bad, bare),
-            seen.zip_with(seen.is_not_null() | bad, at),
-        )
+        seen = seen.zip_with(seen.is_not_null() | found.bad, end)
     view.refuse(seen.is_null().to_numpy(), "no known time")
     good &= seen.is_not_null().to_numpy()
-    known_ = seen.fill_null(0).to_numpy() + dated.to_numpy() * (DAY - 1)
+    known_ = seen.fill_null(0).to_numpy()
     late = good & (happened > known_)
     view.refuse(late, "happened after it was known")
-    return known_, np.minimum(happened + end, known_), happened, good & ~late
+    return known_, np.minimum(last, known_), happened, good & ~late
 
 
 def _ends(
@@ -285,10 +286,9 @@ def _ends(
     good: np.ndarray,
 ) -> np.ndarray:
     """When each row's interval ended. An end that cannot be is no end: what began stays, and is counted."""
-    at, bare, bad = view.moment(until, patients.day_zero(who))
-    end = at.fill_null(FOREVER - DAY).to_numpy() + bare.to_numpy() * (DAY - 1)
-    end = np.where(at.is_null().to_numpy(), FOREVER, end)
-    wrong = (bad.to_numpy() | (end < begun)) & good
+    when = view.moment(until, patients.day_zero(who))
+    end = when.end.fill_null(FOREVER).to_numpy()
+    wrong = (when.bad.to_numpy() | (end < begun)) & good
     if n := int(wrong.sum()):
         source.flags.append(f"{kind}: {n} end(s) before the beginning or not a time; taken as not known")
     return np.where(wrong, FOREVER, end)

@@ -13,7 +13,7 @@ from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.patients import Patients, earliest, first_line, moment_of, patient_time
 from gnnpatient.cohort.readers.tables import text
 from gnnpatient.cohort.source import Source, View, one_each, take
-from gnnpatient.cohort.spec import DAY, NEVER, CauseSpec, DiagnosisSpec, Moment, SurvivalSpec, near, seconds
+from gnnpatient.cohort.spec import NEVER, CauseSpec, DiagnosisSpec, Moment, SurvivalSpec, near, seconds
 from gnnpatient.errors import Refused
 
 
@@ -60,7 +60,9 @@ def read_survival(record: Record, name: str, outcome: SurvivalSpec) -> Survival:
         when = patient_time(view, outcome.status.time, who, patients)
         refuse_if((when == NEVER) | (state < 0), "no state or no time; missing is not censored")
         event = state.astype(np.int8)
-        begun = np.where(state > 0, patient_time(view, outcome.status.time, who, patients, end=0), FOREVER)
+        begun = np.where(
+            state > 0, patient_time(view, outcome.status.time, who, patients, end=False), FOREVER
+        )
         time, last = np.where(state > 0, when, time), np.where(state == 0, when, last)
     for cause, spec in outcome.parts:
         when, begins, censored = _cause(record, name, cause, spec, table, refuse_if)
@@ -128,14 +130,13 @@ def _cause(
             time = spec.time or "time"
             view = source.view(file, [time], spec.where)
             who = view.who(patients.ids)
-            seconds_, bare, bad = view.moment(time, patients.day_zero(who))
-            if bad.any():
-                line = view.line(bad.arg_true()[0])
-                raise Refused(f"{file}: outcome {name!r}, cause {cause!r}, line {line}: not a time")
-            ok = seconds_.is_not_null().to_numpy() & (who >= 0)
-            when = seconds_.fill_null(0).to_numpy() + bare.to_numpy() * (DAY - 1)
-            np.minimum.at(at, who[ok], when[ok])
-            np.minimum.at(begun, who[ok], seconds_.fill_null(0).to_numpy()[ok])
+            found = view.moment(time, patients.day_zero(who))
+            if found.bad.any():
+                place = f"{file}: outcome {name!r}, cause {cause!r}"
+                raise Refused(f"{place}, {view.shown(time, found.bad)} is not a time")
+            ok = found.at.is_not_null().to_numpy() & (who >= 0)
+            np.minimum.at(at, who[ok], found.end.fill_null(0).to_numpy()[ok])
+            np.minimum.at(begun, who[ok], found.at.fill_null(0).to_numpy()[ok])
             if not source.holds_nodes(file):
                 view.account.used[view.row[ok]] = True
         return np.where(at == FOREVER, NEVER, at), begun, never
@@ -143,7 +144,7 @@ def _cause(
     assert own is not None and spec.time is not None
     view, who = record.view(own, [c for c in (spec.time, spec.flag) if c], claim=True)
     when = patient_time(view, spec.time, who, patients)
-    begun = patient_time(view, spec.time, who, patients, end=0)
+    begun = patient_time(view, spec.time, who, patients, end=False)
     happened = when != NEVER
     if spec.flag is None:
         return when, begun, never
@@ -212,9 +213,14 @@ def read_task(record: Record, outcome: DiagnosisSpec) -> Task:
         lazy = source.tables[table].lazy()
         lazy = lazy.filter(pl.col("refused").is_null()) if "refused" in has else lazy
         parts.append(
-            lazy.select(pl.col("id").alias("subject_id"), "time", "code", number.alias("numeric_value"))
+            lazy.filter(pl.col("time").is_not_null()).select(
+                pl.col("id").alias("subject_id"),
+                source.moments(table).alias("time"),
+                "code",
+                number.alias("numeric_value"),
+            )
         )
-    events = pl.concat(parts).filter(pl.col("time").is_not_null()).collect(engine="streaming")
+    events = pl.concat(parts).collect(engine="streaming")
     found = aces.label(aces.read_task(path), events)
     index = {"id": patients.ids, "patient": np.arange(len(patients)), "origin": patients.origin}
     rows = found.join(pl.DataFrame(index, schema_overrides={"id": pl.String}), on="id")

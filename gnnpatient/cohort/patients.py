@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort.readers.tables import fits, ids, number, text
+from gnnpatient.cohort.readers.tables import example, fits, ids, text
 from gnnpatient.cohort.source import PEOPLE, Source, View, levels, one_each, take
 from gnnpatient.cohort.spec import DAY, NEVER, YEAR, Moment, PickSpec, seconds
 from gnnpatient.errors import Refused
@@ -74,7 +74,7 @@ def read_patients(source: Source) -> Patients:
     if isinstance(spec.origin, PickSpec):
         origin = picked(source, spec.origin, names)
         has = origin != NEVER
-        first_day = (picked(source, spec.origin, names, end=DAY - 1) - origin)[has]
+        first_day = (picked(source, spec.origin, names, end=True) - origin)[has]
         if not has.any():
             raise Refused(f"origin: no patient has an event that fits {', '.join(spec.origin.code)}")
         lost, names, origin = names[~has], names[has], origin[has]
@@ -152,7 +152,7 @@ def _row_times(view: View, clock: str | None, origin: np.ndarray | None, who: np
     if clock is None:
         return view.row
     start = None if origin is None else pl.Series(take(origin, who, 0))
-    return view.moment(clock, start)[0].fill_null(np.iinfo(np.int64).max).to_numpy()
+    return view.moment(clock, start).at.fill_null(np.iinfo(np.int64).max).to_numpy()
 
 
 def _earliest_row(cells: pl.Series, at: np.ndarray, who: np.ndarray, patients: int) -> np.ndarray:
@@ -168,15 +168,17 @@ def _earliest_row(cells: pl.Series, at: np.ndarray, who: np.ndarray, patients: i
 def _origin(view: View, name: str, who: np.ndarray, patients: int) -> tuple[np.ndarray, np.ndarray]:
     """Day 0 of each patient in seconds since 1970, of a bare date its first second; and how many seconds
     later that day ends, 0 where it is no bare date."""
-    cells = view.column(name)
-    stamp, bare, bad = view.moment(name, pl.zeros(len(who), eager=True, dtype=pl.Int64))
-    if not cells.dtype.is_temporal() and view.source.spec.table(view.table).time.format is None:
-        bad |= number(cells)[0].is_not_null()  # days after what?
-    rows = one_each(view, name, stamp, who, patients)
+    when = view.moment(name, pl.zeros(len(who), eager=True, dtype=pl.Int64), limit=None)
+    bad = when.bad | (when.at.is_not_null() & ~when.dated)  # days after what?
+    rows = one_each(view, name, when.at, who, patients)
     if bad.any() or (rows < 0).any():
-        line = view.line(bad.arg_true()[0]) if bad.any() else first_line(view, who, rows < 0)
-        raise Refused(f"{view.table}: column {name!r}, line {line}: not a date; every patient needs a day 0")
-    return stamp.fill_null(NEVER).to_numpy()[rows], bare.to_numpy()[rows] * (DAY - 1)
+        bad = bad if bad.any() else pl.Series(who == (rows < 0).argmax())
+        raise Refused(
+            f"{view.table}: column {name!r}, {view.shown(name, bad)} is not a date; every patient needs a "
+            f"day 0, written as in {example(view.source.spec.table(view.table).time)}"
+        )
+    length = (when.end - when.at).fill_null(0).to_numpy()
+    return when.at.fill_null(NEVER).to_numpy()[rows], length[rows]
 
 
 def first_line(view: View, who: np.ndarray, patients: np.ndarray) -> int:
@@ -187,16 +189,16 @@ def first_line(view: View, who: np.ndarray, patients: np.ndarray) -> int:
 def _age(view: View, who: np.ndarray, patients: int, origin: np.ndarray | None) -> np.ndarray:
     """Years from birth to day 0; nan where either is unknown."""
     assert origin is not None
-    born, _, _ = view.moment("birth", pl.zeros(len(who), eager=True, dtype=pl.Int64))
+    born = view.moment("birth", pl.zeros(len(who), eager=True, dtype=pl.Int64), limit=None).at
     rows = one_each(view, "birth", born, who, patients)
     given = take(born.fill_null(NEVER).to_numpy(), rows, NEVER)
     return np.where(given == NEVER, np.nan, (origin - given.astype(np.float64)) / DAY / YEAR)
 
 
-def picked(source: Source, pick: PickSpec, patients: np.ndarray, *, end: int = 0) -> np.ndarray:
+def picked(source: Source, pick: PickSpec, patients: np.ndarray, *, end: bool = False) -> np.ndarray:
     """The first or last event of a format that fits, in seconds since 1970, NEVER = none: (patient,) int64.
 
-    A bare date counts from its first second; `end` is added to it.
+    A bare date counts from its first second, or from its last (`end`).
     """
     assert source.door is not None
     parts = []
@@ -205,8 +207,7 @@ def picked(source: Source, pick: PickSpec, patients: np.ndarray, *, end: int = 0
         schema = source.schemas[table]
         lazy = source.tables[table].lazy()
         lazy = lazy.filter(pl.col("refused").is_null()) if "refused" in schema else lazy
-        bare = pl.col("time_bare").fill_null(False) if "time_bare" in schema else pl.lit(False)
-        at = pl.col("time").dt.epoch("s") + bare.cast(pl.Int64) * end
+        at = source.moments(table, end=end).dt.epoch("s")
         lazy = lazy.filter(pl.col("time").is_not_null() & fits({"code": pick.code}))
         best = at.min() if pick.pick == "first" else at.max()
         parts.append(lazy.group_by("id").agg(best.alias("at")).collect(engine="streaming"))
@@ -223,12 +224,12 @@ def moment_of(
     patients: Patients,
     rows: Mapping[str, Rows],
     *,
-    end: int = DAY - 1,
+    end: bool = True,
 ) -> np.ndarray:
     """One time a patient in seconds after the origin, NEVER = not given: (patient,) int64.
 
-    what: a column of `table`, a duration after the origin, or the first or last of some events. `end` is
-    added to a bare date.
+    what: a column of `table`, a duration after the origin, or the first or last of some events. A bare date
+    counts from its last second (`end`), or from its first.
     """
     if isinstance(what, PickSpec):
         if what.node is None:
@@ -252,17 +253,16 @@ def given_in_days(what: Moment) -> bool:
     return found is not None and found[2] in ("d", "w") and seconds(found[0]) % DAY == 0
 
 
-def patient_time(
-    view: View, name: str, who: np.ndarray, patients: Patients, end: int = DAY - 1
-) -> np.ndarray:
+def patient_time(view: View, name: str, who: np.ndarray, patients: Patients, end: bool = True) -> np.ndarray:
     """The time that a column gives each patient; refused where a patient has two."""
-    at, bare, bad = view.moment(name, patients.day_zero(who))
-    if bad.any():
+    when = view.moment(name, patients.day_zero(who))
+    if when.bad.any():
+        how = view.source.spec.table(view.table).time
         raise Refused(
-            f"{view.table}: column {name!r}, line {view.line(bad.arg_true()[0])}: not a time; write days "
-            "after day 0 or a date within 125 years of it"
+            f"{view.table}: column {name!r}, {view.shown(name, when.bad)} is not a time; write days after "
+            f"day 0 or a date within 125 years of it, as in {example(how)}"
         )
-    at = at + bare.cast(pl.Int64) * end
+    at = when.end if end else when.at
     rows = one_each(view, name, at, who, len(patients))
     return take(at.fill_null(NEVER).to_numpy(), rows, NEVER)
 

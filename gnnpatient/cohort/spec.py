@@ -85,7 +85,8 @@ class TimeSpec(Record):
         default=None, description='of dates, in the signs of strptime, as in "%d.%m.%Y %H:%M"'
     )
     timezone: str | None = Field(
-        default=None, description="of clock times that name none, as in Europe/Berlin; default: UTC"
+        default=None,
+        description="of days, and of clock times that name none, as in Europe/Berlin; default: UTC",
     )
 
     @field_validator("timezone")
@@ -826,6 +827,15 @@ class GraphSpec(Record):
                 parts = outcome.parts if isinstance(outcome, SurvivalSpec) else ()
                 found += [name for _, part in parts for name in (part.time, *part.where)]
         return {name for name in found if isinstance(name, str)}
+
+    @property
+    def zone(self) -> str | None:
+        """Of the days that an ask names: the time zone of the tables; of several, the patient table's.
+
+        None: UTC.
+        """
+        zones = {how.time.timezone for how in self.tables.values()} - {None}
+        return zones.pop() if len(zones) == 1 else self.table(self.patient.table or "people").time.timezone
 
     def table(self, name: str) -> TableSpec:
         """How a table is read."""

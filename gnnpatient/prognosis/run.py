@@ -265,7 +265,7 @@ def _test_by(cohort: Cohort, text: str) -> np.ndarray:
             day = None
         if day is None:
             raise Refused(f"test by {text}: write a date, as in after=2015-01-01")
-        test = np.asarray(cohort.origin) >= (day - date(1970, 1, 1)).days * DAY
+        test = np.asarray(cohort.origin) >= cohort.calendar(value)[0]
     elif key in ("group", cohort.spec.patient.group):
         if cohort.group is None:
             raise Refused(f"test by {text}: the spec has no [patient] group")

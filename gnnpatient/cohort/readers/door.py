@@ -21,9 +21,12 @@ class Door:
         own name.
         `refused` (String): why this row cannot be used; null = it can.
     parents: code hierarchies that come with the format: columns `child`, `parent` (codes as in `tables`).
+    utc: whether clock times are in UTC; else they are in the time zone that the spec gives to their table, as
+        bare dates are in every format.
     """
 
     people: pl.DataFrame
     tables: Mapping[str, pl.LazyFrame]
     flags: tuple[str, ...] = ()
     parents: pl.DataFrame | None = None
+    utc: bool = False

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 import polars as pl
 
 from gnnpatient.cohort.readers.door import Door
+from gnnpatient.cohort.readers.tables import end_of_day
 from gnnpatient.errors import Refused
 
 LIMIT = 2 << 30  # bytes of one JSON document; a line of a bulk export is one
@@ -750,7 +751,7 @@ class _Heap:
         )
         flags += [f"{n} resource(s) of type {kind} not read" for kind, n in sorted(self.unread.items())]
         flags += [f"{n} {what}" for what, n in sorted(self.count.items()) if n]
-        return Door(people, tables, (*self.flags, *flags))
+        return Door(people, tables, (*self.flags, *flags), utc=True)
 
     def _resolve(self, raw: str) -> tuple[str | None, str | None]:
         """Id of the patient behind a reference, or why there is none."""
@@ -894,7 +895,7 @@ def _column(name: str, cells: list[Any], dtype: Any = pl.String) -> pl.Series:
 
 def _end(name: str) -> pl.Expr:
     """The last second of a bare date, any other time as it is."""
-    return pl.col(name) + pl.duration(seconds=pl.col(f"{name}_bare").cast(pl.Int64) * 86399)
+    return end_of_day(pl.col(name), pl.col(f"{name}_bare"))
 
 
 def _take_until(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:

@@ -16,8 +16,8 @@ import pyarrow
 import pyarrow.csv
 
 from gnnpatient.cohort.readers.door import Door
-from gnnpatient.cohort.readers.meds import DOOR, Schema, end_of_day, settle, taken
-from gnnpatient.cohort.readers.tables import census, unclosed
+from gnnpatient.cohort.readers.meds import DOOR, Schema, settle, taken
+from gnnpatient.cohort.readers.tables import FRACTIONS, census, end_of_day, fractions, unclosed
 from gnnpatient.cohort.spec import TableSpec
 from gnnpatient.errors import Refused
 
@@ -534,7 +534,11 @@ def _last(tables: dict[str, pl.LazyFrame]) -> pl.DataFrame | None:
 
 
 def _notices(events: dict[str, Table]) -> list[str]:
-    notices = []
+    notices = [
+        f"{table.file.name}: column {source!r} holds {kind}: {FRACTIONS}"
+        for name, table in events.items()
+        if (source := LAYOUTS[name].source) and (kind := table.types.get(source)) and fractions(kind)
+    ]
     table = events.get("measurement")
     if table is not None and "operator_concept_id" in table.types:
         bound = table.concept("operator_concept_id").is_in(_BOUNDS) & table.number(_VALUE).is_not_null()
