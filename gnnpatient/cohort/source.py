@@ -177,6 +177,7 @@ class Source:
     embed: bool = True  # False: pictures and texts are opened and counted, not embedded
     tell: Callable[[str, int, int], None] | None = None  # progress: what, done, of how many
     steps: list[list[Any]] = field(default_factory=list)  # of eligibility: what, how many patients
+    outcome_steps: dict[str, list[list[Any]]] = field(default_factory=dict)  # likewise, of each outcome
 
     @cached_property
     def door(self) -> Door | None:
@@ -188,6 +189,7 @@ class Source:
         door = import_module(f"gnnpatient.cohort.readers.{self.spec.format}").read(self.folder)
         assert isinstance(door, Door)
         self.flags += door.flags
+        self.decisive += door.decides
         return door
 
     def open(self, table: str) -> Account:

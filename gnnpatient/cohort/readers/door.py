@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import polars as pl
+
+DECADES = timedelta(days=7305)  # an end so long after everything else is a filler for "still open"
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +24,26 @@ class Door:
         own name.
         `refused` (String): why this row cannot be used; null = it can.
     parents: code hierarchies that come with the format: columns `child`, `parent` (codes as in `tables`).
+    periods: when a person is observed, a row a period: `id`, `start`, `end` (midnight is a bare date).
+    decides: those of the flags that may decide a result.
     """
 
     people: pl.DataFrame
     tables: Mapping[str, pl.LazyFrame]
     flags: tuple[str, ...] = ()
     parents: pl.DataFrame | None = None
+    periods: pl.DataFrame | None = None
+    decides: tuple[str, ...] = ()
+
+
+def latest_ordinary(times: pl.Series) -> datetime | None:
+    """The moment after which no end can be meant: 20 years after the bulk of what happened; None = no times.
+
+    Of the latest hundredth, what lies decades after the others is no part of that bulk.
+    """
+    times = times.drop_nulls().sort()
+    if not len(times):
+        return None
+    most: datetime = times[int(0.99 * (len(times) - 1))]
+    last: datetime = times.filter(times <= most + DECADES)[-1]
+    return last + DECADES
