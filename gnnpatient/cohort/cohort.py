@@ -386,7 +386,14 @@ def read_cohort(
     counts them only, so that a check loads no encoder; tell: called with what is done, how far, and of how
     many.
     """
-    from gnnpatient.cohort.ends import closed, late_entries, open_intervals, ordinary, read_periods
+    from gnnpatient.cohort.ends import (
+        closed,
+        is_last_row,
+        late_entries,
+        open_intervals,
+        ordinary,
+        read_periods,
+    )
     from gnnpatient.cohort.events import family, measurements, read_rows
     from gnnpatient.cohort.labels import (
         Record,
@@ -429,7 +436,7 @@ def read_cohort(
     if who.exit is not None:
         end = moment_of(source, who.exit, table, patients, rows, beyond=True)
         cut = is_duration(source, who.exit, table)
-        end = dates.reach(end) if cut else closed(source, dates, end, "exit")
+        end = dates.reach(end) if cut else closed(source, dates, end, "exit", own=is_last_row(who.exit))
         record = replace(record, exit=end, cut=cut)
     record = replace(record, rows=rows, entry=entry, ordinary=dates, periods=read_periods(source, patients))
     labels: dict[str, Outcome] = {}
@@ -438,7 +445,7 @@ def read_cohort(
             labels[name] = read_survival(record, drafts[name])
         elif isinstance(outcome, DiagnosisSpec):
             labels[name] = read_diagnosis(record, name, outcome)
-    tell_ends_that_are_events(source, drafts, {n: o for n, o in labels.items() if isinstance(o, Survival)})
+    tell_ends_that_are_events(record, drafts, {n: o for n, o in labels.items() if isinstance(o, Survival)})
     rows = {kind: _hidden(source, kind, of) for kind, of in rows.items()}
     is_a, events = {}, {}
     vectors = {kind: of.matrix for kind, of in rows.items() if of.matrix is not None}

@@ -16,7 +16,7 @@ from gnnpatient.cohort.events import FOREVER, Rows
 from gnnpatient.cohort.outcomes import Spells
 from gnnpatient.cohort.patients import Patients, patient_table
 from gnnpatient.cohort.source import PEOPLE, Source
-from gnnpatient.cohort.spec import DAY, NEVER, YEAR
+from gnnpatient.cohort.spec import DAY, NEVER, YEAR, Moment, PickSpec
 
 DECADES = round(20 * YEAR * DAY)
 """A date so far from all others is none. Only dates are judged so; among offsets the gap must be twice it."""
@@ -107,32 +107,51 @@ def _today() -> int:
     return int(clock.time()) + DAY
 
 
-def far_rows(rows: Mapping[str, Rows], patients: int) -> dict[str, np.ndarray]:
-    """Which rows of each kind lie decades from day 0 and all other rows of their patient: (row,) bool."""
-    lone = {kind: np.abs(of.happened) > DECADES for kind, of in rows.items()}
-    who = np.zeros(patients, bool)
-    for kind, of in rows.items():
-        who[of.patient[lone[kind]]] = True
-    if not who.any():
-        return lone
-    mine = {kind: np.flatnonzero(who[of.patient]) for kind, of in rows.items()}
-    people = np.flatnonzero(who)
-    patient = np.concatenate([people, *(rows[kind].patient[at] for kind, at in mine.items())])
-    when = np.concatenate([np.zeros(len(people)), *(rows[kind].happened[at] for kind, at in mine.items())])
-    order = np.lexsort((when, patient))
-    step = np.diff(when[order], prepend=0.0) > DECADES
-    step[1:] &= np.diff(patient[order]) == 0
-    part = np.zeros(len(order), np.int64)
-    part[order] = step.cumsum()  # rows between two great gaps have one number
-    home = np.zeros(patients, np.int64)
-    home[people] = part[: len(people)]
-    away, start = part != home[patient], len(people)
+def far_rows(
+    rows: Mapping[str, Rows], origin: np.ndarray, born: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Which rows of each kind, and whose day 0, are of no time of the patient's, as 1900-01-01 is.
+
+    They lie more than 20 years from day 0 and from the bulk of the patient's rows, and several patients have
+    the same day, or it is one or two days and no birth says that they can be. A history of years is none.
+    """
+    none = {kind: np.zeros(len(of.patient), bool) for kind, of in rows.items()}
+    some = np.zeros(len(origin), bool)
+    for of in rows.values():
+        some[of.patient[np.abs(of.happened) > DECADES]] = True
+    lost = np.zeros(len(origin), bool)
+    if not some.any():
+        return none, lost
+    mine = {kind: np.flatnonzero(some[of.patient]) for kind, of in rows.items()}
+    who, when = np.flatnonzero(some), np.zeros(some.sum(), np.int64)
+    patient = np.concatenate([who, *(rows[kind].patient[at] for kind, at in mine.items())])
+    when = np.concatenate([when, *(rows[kind].happened[at] for kind, at in mine.items())])
+    frame = pl.DataFrame({"patient": patient, "when": when, "day": (when + origin[patient]) // DAY})
+    frame = frame.with_row_index("row").with_columns(
+        zero=pl.col("row") < len(who), known=born[patient] != NEVER
+    )
+    frame = frame.sort("patient", "when").with_columns(
+        part=((pl.col("when").diff() > DECADES) | (pl.col("patient").diff() != 0)).fill_null(True).cum_sum()
+    )
+    parts = frame.group_by("patient", "part").agg(
+        pl.col("day").n_unique().alias("days"), pl.col("zero").any()
+    )
+    home = parts.sort("patient", "days", "zero").group_by("patient", maintain_order=True).last()["part"]
+    parts = parts.filter(~pl.col("part").is_in(home.implode()))
+    away = frame.join(parts.select("part", "days", pl.col("zero").alias("start")), on="part")
+    same = away.group_by("day").agg(pl.col("patient").n_unique().alias("people"), pl.len().alias("rows"))
+    filler = same.filter((pl.col("people") > 1) & (5 * pl.col("rows") >= len(away)))["day"]
+    few = (pl.col("days") <= 2) & ~pl.col("known") & ~pl.col("start")
+    found = np.zeros(len(frame), bool)
+    found[away.filter(pl.col("day").is_in(filler.implode()) | few)["row"].to_numpy()] = True
+    start = len(who)
+    lost[who[found[:start]]] = True
     for kind, at in mine.items():
-        lone[kind] = np.zeros(len(rows[kind].patient), bool)
-        lone[kind][at] = away[start : start + len(at)]
+        none[kind][at] = found[start : start + len(at)]
         start += len(at)
-    many = 2 * sum(of.sum() for of in lone.values()) > sum(map(len, lone.values()))
-    return {kind: of & ~many for kind, of in lone.items()}  # what most rows are is not far from the others
+    many = 2 * sum(of.sum() for of in none.values()) > sum(map(len, none.values()))
+    # what most rows are is not far from the others
+    return {kind: of & ~many for kind, of in none.items()}, lost
 
 
 def ordinary(
@@ -142,10 +161,17 @@ def ordinary(
     count, calendar = len(patients), patients.origin is not None
     origin = np.zeros(count, np.int64) if patients.origin is None else patients.origin
     first, last = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    lone, born = far_rows(rows, count), _born(source, patients)
+    born = _born(source, patients)
+    lone, lost = far_rows(rows if calendar else {}, origin, born)
+    for these, what in (
+        (lost, "lies decades from all their rows, a filler?"),
+        (born > 0, "lies before the birth"),
+    ):
+        if these.any():
+            source.doubt(f"origin: day 0 of {int(these.sum())} patient(s) {what}", decides=True)
     ahead = total = 0
     for kind, of in rows.items():
-        near = ~lone[kind]
+        near = ~lone.setdefault(kind, np.zeros(len(of.patient), bool))
         np.minimum.at(first, of.patient[near], of.happened[near])
         np.maximum.at(last, of.patient[near], of.happened[near])
         if calendar:
@@ -185,14 +211,15 @@ def _tell(source: Source, rows: Mapping[str, Rows], of: Ordinary, lone: Mapping[
         axis, unborn = held.happened + of.origin[held.patient], of.born[held.patient]
         early = (unborn != NEVER) & (held.happened < unborn)
         _flag(source, kind, held, early, "lie before the birth")
-        away = lone[kind] & ~early if of.calendar else np.zeros(len(early), bool)
+        away = lone[kind] & ~early
         _, day = np.unique(axis[away] // DAY, return_counts=True)
         same = int(day.max(initial=0))
         more = f"; {same} of them on one day, a filler?" if same > 1 else ""
-        what = "lie more than 20 years from day 0 and from all other rows of the patient"
+        what = "lie more than 20 years from day 0 and from the other rows of the patient"
         _flag(source, kind, held, away, what, more)
-        if of.calendar and not of.shifted:
-            _flag(source, kind, held, ~away & (axis > _today()), "lie after today")
+        ahead = ~away & (axis > _today())
+        if of.calendar and not of.shifted and 2 * ahead.sum() <= len(ahead):
+            _flag(source, kind, held, ahead, "lie after today")
         late = (held.known + of.origin[held.patient] > of.end + of.gap) & ~lone[kind]
         late &= held.known > of.last[held.patient] + of.gap
         _flag(source, kind, held, late, "become known decades after all other dates: never seen")
@@ -223,24 +250,31 @@ def open_intervals(source: Source, rows: Mapping[str, Rows], of: Ordinary) -> di
     return out
 
 
-def closed(source: Source, of: Ordinary, ends: np.ndarray, what: str) -> np.ndarray:
+def closed(source: Source, of: Ordinary, ends: np.ndarray, what: str, *, own: bool = False) -> np.ndarray:
     """Ends of observation, of which those that are still open lie where the data end: counted, flagged.
 
-    That is the latest day of anything else; without a calendar each patient's own last row.
+    That is the latest day of anything else; without a calendar, or where the end is a row (`own`), each
+    patient's own last row.
     """
     late = of.open(ends)
     if not late.any():
         return ends
     others = given(ends) & ~late
     day = max(of.end, int((ends + of.origin)[others].max(initial=of.end)))
-    stop = np.maximum(day - of.origin, 0) if of.calendar else of.last
-    where = "the last day of the data" if of.calendar else "the patient's last row"
+    own |= not of.calendar
+    stop = of.last if own else np.maximum(day - of.origin, 0)
+    where = "the patient's last row" if own else "the last day of the data"
     source.doubt(
         f"{what}: {int(late.sum())} of {int(given(ends).sum())} end(s) lie decades after all other dates or "
         f"after today, so they are not known; observed to {where} instead",
         decides=True,
     )
     return np.where(late, stop, ends)
+
+
+def is_last_row(what: Moment | None) -> bool:
+    """Whether an end of observation is the patient's last row."""
+    return what == "last" or (isinstance(what, PickSpec) and what.pick == "last")
 
 
 def late_entries(source: Source, of: Ordinary, entry: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from gnnpatient.cohort.spec import (
     NEVER,
     CauseSpec,
     DiagnosisSpec,
+    Moment,
     PickSpec,
     SurvivalSpec,
     Where,
@@ -134,19 +135,22 @@ def read_survival(record: Record, draft: Draft) -> Survival:
     end = np.minimum(last, cut)
     after = draft.present & (event > 0) & (begun > end)
     lost = draft.present & (draft.undated | wrong) & ((event == 0) | after)
+    observed, periods = np.zeros(len(end), bool), record.periods
+    if periods is not None and not _registry(source, outcome):
+        observed[periods.patient] = True
     draft.refuse_if(
-        (event == 0) & (end == FOREVER) & ~lost,
+        (event == 0) & (end == FOREVER) & ~lost & ~observed,
         "neither an event nor an end of observation; set exit = COLUMN, a duration or { code, pick }",
     )
     _tell_lost(source, draft, lost & draft.undated, lost & ~draft.undated)
     _tell_after(source, name, after & ~lost, after & ~lost & (begun > last))
     event = np.where(draft.present & ~after, event, 0).astype(np.int8)
     until, spells = _askable(record, event, time, begun), None
-    if record.periods is None or _registry(source, outcome):
+    if periods is None or _registry(source, outcome):
         time, until = np.minimum(time, end), np.minimum(until, end)
     else:
         washout = any(rows for *_, rows in parts)
-        spells = ends.spells(record.periods, record.entry, time, begun, event, end, until, washout)
+        spells = ends.spells(periods, record.entry, time, begun, event, end, until, washout)
         spells = spells.only(draft.present & ~lost)
         missed = (event > 0) & (time > record.entry) & ~spells.counted(len(event)) & draft.present & ~lost
         _step(source, name, "event outside the periods of observation, not counted", missed)
@@ -176,7 +180,8 @@ def _last(record: Record, draft: Draft) -> tuple[np.ndarray, np.ndarray]:
             given = of.reach(given)
             cut = given if cut is None else np.minimum(cut, given)
         else:
-            given = ends.closed(source, of, given, f"outcome {draft.name!r}: exit")
+            own_row = ends.is_last_row(exit_)
+            given = ends.closed(source, of, given, f"outcome {draft.name!r}: exit", own=own_row)
             column = given if column is None else np.where(given == NEVER, column, given)
     never = np.full(len(own), FOREVER)
     return (
@@ -256,7 +261,7 @@ def _tell_followed(record: Record, draft: Draft, time: np.ndarray, event: np.nda
             decides=True,
         )
     end = source.spec.patient.exit if spec.exit is None else spec.exit
-    if not ((isinstance(end, PickSpec) and end.pick == "last") or end == "last"):
+    if not ends.is_last_row(end):
         return
     lag = time - record.last_row
     usual = max(MONTH, int(np.quantile(lag[free], 0.95)))
@@ -269,16 +274,30 @@ def _tell_followed(record: Record, draft: Draft, time: np.ndarray, event: np.nda
 
 
 def tell_ends_that_are_events(
-    source: Source, drafts: Mapping[str, Draft], labels: Mapping[str, Survival]
+    record: Record, drafts: Mapping[str, Draft], labels: Mapping[str, Survival]
 ) -> None:
-    """Flag an outcome whose observation ends with an event of another: that end is an event (METHODS 28)."""
+    """Flag an outcome whose observation ends with an event of another, or with the death that a format knows:
+    that end is an event (METHODS 28).
+    """
+    source = record.source
     for name, held in labels.items():
         free = (held.event == 0) & (held.time != NEVER)
+        spec = drafts[name].spec
+        exit_, table = (spec.exit, spec.table) if spec.exit else (source.spec.patient.exit, None)
+        if source.door is not None and exit_ is not None and _is_death(exit_):
+            end = moment_of(source, exit_, table or PEOPLE, record.patients, record.rows)
+            if n := int((free & (held.time == end)).sum()):
+                source.doubt(
+                    f"outcome {name!r}: the observation of {n} patient(s) ends with their death; an end "
+                    "that is an event is no censoring: add the death to its causes",
+                    decides=True,
+                )
         for other, draft in drafts.items():
             event, time, begun = draft.first
             causes = np.array([False, *(c not in held.causes for c in draft.spec.cause_names)])
-            met = free & causes[event] & (begun <= held.time) & (held.time <= time)
-            if other != name and met.any():
+            has = free & causes[event]
+            met = has & (begun <= held.time) & (held.time <= time)
+            if other != name and met.any() and 2 * met.sum() >= has.sum():  # else it is by chance
                 what = next(c for k, c in enumerate(draft.spec.cause_names, 1) if (event[met] == k).any())
                 source.doubt(
                     f"outcome {name!r}: the observation of {int(met.sum())} of {int(free.sum())} patient(s) "
@@ -363,6 +382,11 @@ def _cause(
 
 
 _UNTIMED = ("time is not a date", "not a time")  # why the reader of a format refused a row that has no time
+
+
+def _is_death(what: Moment | None) -> bool:
+    """Whether a moment of a format is the death."""
+    return what == "death" or (isinstance(what, PickSpec) and set(what.code) <= {*DEATHS, "MEDS_DEATH*"})
 
 
 def _undated(record: Record, table: str, time: str, where: Where) -> np.ndarray:
@@ -516,6 +540,11 @@ def read_diagnosis(record: Record, name: str, outcome: DiagnosisSpec) -> Diagnos
             _refusal(name, view, who)(lost, f"a label, but {outcome.known!r} does not say when it was known")
             known = np.where(known == NEVER, FOREVER, known)
             label, known = _known(record, name, outcome, label, known)
+            if gap < DAY and outcome.when == "future":  # a longer gap has closed the whole day
+                begun = patient_time(view, outcome.known, who, record.patients, end=0, beyond=True)
+                begun = np.where(known == FOREVER, FOREVER, begun)
+                asked = _askable(record, (label >= 0).astype(np.int8), known, begun)
+                end = np.where(asked < known, np.minimum(end, asked), end)
     return Diagnosis(label, known, end, outcome.class_names, gap, horizon, outcome.when == "same")
 
 

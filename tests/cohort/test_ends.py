@@ -133,6 +133,29 @@ def test_an_end_that_is_an_event_is_that_event(read):
     assert flag in cohort.report["decisive"]
 
 
+@pytest.mark.parametrize("exit_", ['"death"', '{ code = "DEATH", pick = "first" }'])
+def test_a_death_that_ends_observation_of_a_format_is_flagged(tmp_path, exit_):
+    """The outcome asks for a high value alone, and who dies is censored at it: that is no censoring."""
+    from gnnpatient import read_cohort
+
+    spec = omop(
+        tmp_path,
+        "1,2020-06-01,0\n2,2020-07-01,0\n3,2020-07-01,0\n",
+        condition_occurrence="condition_occurrence_id,person_id,condition_concept_id,condition_start_date\n"
+        "1,1,312327,2020-02-02\n",
+    )
+    spec += f'exit = {exit_}\n[nodes.condition]\ntable = "condition_occurrence"\n[outcomes.mi]\n'
+    spec += 'kind = "survival"\ncauses = { mi = { node = "condition", codes = ["*312327*"] }%s }\n'
+    (tmp_path / "spec.toml").write_text(spec % "")
+    cohort = read_cohort(tmp_path / "spec.toml", tmp_path)
+    assert cohort.outcomes["mi"].event.tolist() == [1, 0, 0]
+    assert flagged(cohort, "observation of 2 patient(s) ends with their death") in cohort.report["decisive"]
+    (tmp_path / "spec.toml").write_text(spec % ', death = { where = { code = "DEATH" } }')
+    cohort = read_cohort(tmp_path / "spec.toml", tmp_path)
+    assert cohort.outcomes["mi"].event.tolist() == [1, 2, 2]
+    assert not [flag for flag in cohort.report["flags"] if "ends with" in flag]
+
+
 @pytest.mark.parametrize(
     ("starts", "cut"),
     [
@@ -198,6 +221,16 @@ def test_nobody_is_at_risk_after_a_row_of_the_day_of_death(read, tmp_path, row, 
         assert held.at("2021-03-04").at_risk("death").tolist() == [False, False, True]
     y = cohort.at("2021-03-04T00:00", patient="a").outcome("death")
     assert y["event"].tolist() == [1] and 0 < y["time"][0] < 1
+
+
+@pytest.mark.parametrize(("gap", "there"), [("0d", [True, True, False]), ("1d", [False, False, False])])
+def test_nobody_is_asked_after_a_row_of_the_day_of_diagnosis(read, gap, there):
+    people = "pid,start,label,seen\na,2021-03-01,1,2021-03-04\nb,2021-03-01,0,2021-03-30\n"
+    spec = HEAD + 'origin = "start"\nexit = "60d"\n' + LAB + '[outcomes.sick]\nkind = "diagnosis"\n'
+    spec += f'table = "patients.csv"\ncolumn = "label"\nknown = "seen"\ngap = "{gap}"\n'
+    cohort = read(spec, patients=people, labs="pid,day,code\na,2021-03-04T10:00,biopsy\n")
+    asked = [cohort.at(f"2021-03-04T{at}").at_risk("sick").tolist() for at in ("00:00", "09:59", "23:54")]
+    assert asked == [[risk, True] for risk in there]
 
 
 # ---- dead without a date
@@ -478,6 +511,22 @@ def test_rows_far_from_their_patients_others_are_flagged(read, filler, years):
     assert not read(spec, patients=shift(people, years), labs=shift(labs, years)).report["flags"]
 
 
+def test_a_day_zero_far_from_all_rows_is_flagged(read, tmp_path):
+    from gnnpatient import read_cohort
+
+    ids, starts = [f"p{i}" for i in range(6)], ["1900-01-01"] * 2 + ["2021-03-01"] * 4
+    spec = HEAD + 'origin = "start"\nexit = "365d"\n' + LAB + DEATH + 'table = "patients.csv"\n'
+    labs = table("pid,day,code", ids * 2, ["2021-03-02"] * 6 + ["2021-03-05"] * 6, ["k"] * 12)
+    people = table("pid,start,dead", ids, starts, [""] * 6)
+    cohort = read(spec + 'causes = { death = { time = "dead" } }\n', patients=people, labs=labs)
+    assert flagged(cohort, "origin: day 0 of 2 patient(s) lies decades") in cohort.report["decisive"]
+    spec = fhir(tmp_path, [{"birthDate": "2020-02-02"}, {}]) + 'exit = "last"\n' + DIED % "DEATH"
+    (tmp_path / "spec.toml").write_text(spec + '[nodes.lab]\ntable = "Observation"\n')
+    cohort = read_cohort(tmp_path / "spec.toml", tmp_path)
+    assert flagged(cohort, "origin: day 0 of 1 patient(s) lies before the birth")
+    assert flagged(cohort, "lab: 1 row(s) of 1 patient(s) lie before the birth")
+
+
 @pytest.mark.parametrize(
     ("died", "left_out"),
     [
@@ -561,6 +610,39 @@ def test_nobody_is_at_risk_in_a_gap(tmp_path):
     assert steps(cohort)["event outside the periods of observation, not counted"] == 1
     assert steps(cohort)["event after a gap: death"] == 1
     assert flagged(cohort, "2 of 3 person(s) have a gap") in cohort.report["decisive"]
+
+
+def test_a_period_is_an_end_of_its_own(tmp_path):
+    """Without an exit; and beside the last row as exit. A registry that is named holds outside of periods."""
+    from gnnpatient import read_cohort
+
+    for exit_, own, expected in (
+        ("", "", [89, 366]),
+        ('exit = "last"\n', "", [60, 60]),
+        ('exit = "observation_end"\n', 'exit = "registry"\n', [700, 700]),
+    ):
+        spec = omop(
+            tmp_path,
+            "3,2020-01-20,0\n",
+            person="person_id,gender_concept_id,year_of_birth,registry\n1,8507,1951,2021-12-02\n"
+            "2,8507,1952,2021-12-02\n3,8507,1953,2021-12-02\n",
+            observation_period=periods(
+                (1, "2020-01-01", "2020-03-31"),
+                (2, "2020-01-01", "2021-01-02"),
+                (3, "2020-01-01", "2021-01-02"),
+            ),
+            registry="person_id,registry\n1,2021-12-02\n2,2021-12-02\n3,2021-12-02\n",
+        )
+        died = '[outcomes.death]\nkind = "survival"\ntable = "registry.csv"\n' if own else DEATH
+        died += 'causes = { death = { table = "death", where = { code = "DEATH" } } }\n' + own
+        spec = '[tables."registry.csv"]\nkey = "person_id"\n' * bool(own) + died if own else died
+        (tmp_path / "spec.toml").write_text(
+            'cohort = "c"\nformat = "omop"\n[patient]\norigin = { code = "MEASUREMENT//*", pick = "first" }\n'
+            + exit_
+            + spec
+        )
+        death = read_cohort(tmp_path / "spec.toml", tmp_path).outcomes["death"]
+        assert days(death)[:2] == expected and death.event.tolist() == [0, 0, 1]
 
 
 def test_observed_over_expected_is_one_with_gaps(tmp_path):
