@@ -436,7 +436,9 @@ def read_cohort(
     if who.exit is not None:
         end = moment_of(source, who.exit, table, patients, rows, beyond=True)
         cut = is_duration(source, who.exit, table)
-        end = dates.reach(end) if cut else closed(source, dates, end, "exit", own=is_last_row(who.exit))
+        end = (
+            dates.reach(end) if cut else closed(source, dates, end, "exit", own=is_last_row(source, who.exit))
+        )
         record = replace(record, exit=end, cut=cut)
     record = replace(record, rows=rows, entry=entry, ordinary=dates, periods=read_periods(source, patients))
     labels: dict[str, Outcome] = {}

@@ -272,9 +272,11 @@ def closed(source: Source, of: Ordinary, ends: np.ndarray, what: str, *, own: bo
     return np.where(late, stop, ends)
 
 
-def is_last_row(what: Moment | None) -> bool:
-    """Whether an end of observation is the patient's last row."""
-    return what == "last" or (isinstance(what, PickSpec) and what.pick == "last")
+def is_last_row(source: Source, what: Moment | None) -> bool:
+    """Whether an end of observation is the patient's last row; `last` is that of a format."""
+    return (source.door is not None and what == "last") or (
+        isinstance(what, PickSpec) and what.pick == "last"
+    )
 
 
 def late_entries(source: Source, of: Ordinary, entry: np.ndarray) -> np.ndarray:

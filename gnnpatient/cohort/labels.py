@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,15 @@ import polars as pl
 from gnnpatient.cohort import ends
 from gnnpatient.cohort.events import FOREVER, Rows
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
-from gnnpatient.cohort.patients import Patients, earliest, first_line, is_duration, moment_of, patient_time
+from gnnpatient.cohort.patients import (
+    Patients,
+    earliest,
+    first_line,
+    is_duration,
+    moment_of,
+    patient_table,
+    patient_time,
+)
 from gnnpatient.cohort.readers.tables import fits, ids, text
 from gnnpatient.cohort.source import PEOPLE, Source, View, one_each, take
 from gnnpatient.cohort.spec import (
@@ -180,7 +189,7 @@ def _last(record: Record, draft: Draft) -> tuple[np.ndarray, np.ndarray]:
             given = of.reach(given)
             cut = given if cut is None else np.minimum(cut, given)
         else:
-            own_row = ends.is_last_row(exit_)
+            own_row = ends.is_last_row(source, exit_)
             given = ends.closed(source, of, given, f"outcome {draft.name!r}: exit", own=own_row)
             column = given if column is None else np.where(given == NEVER, column, given)
     never = np.full(len(own), FOREVER)
@@ -261,7 +270,7 @@ def _tell_followed(record: Record, draft: Draft, time: np.ndarray, event: np.nda
             decides=True,
         )
     end = source.spec.patient.exit if spec.exit is None else spec.exit
-    if not ends.is_last_row(end):
+    if not ends.is_last_row(source, end):
         return
     lag = time - record.last_row
     usual = max(MONTH, int(np.quantile(lag[free], 0.95)))
@@ -276,20 +285,22 @@ def _tell_followed(record: Record, draft: Draft, time: np.ndarray, event: np.nda
 def tell_ends_that_are_events(
     record: Record, drafts: Mapping[str, Draft], labels: Mapping[str, Survival]
 ) -> None:
-    """Flag an outcome whose observation ends with an event of another, or with the death that a format knows:
-    that end is an event (METHODS 28).
+    """Flag an outcome whose observation ends with an event of another, or with one by the name of its exit.
+
+    An end that is an event is no censoring (METHODS 28).
     """
-    source = record.source
+    source, people = record.source, patient_table(record.source)
     for name, held in labels.items():
         free = (held.event == 0) & (held.time != NEVER)
         spec = drafts[name].spec
-        exit_, table = (spec.exit, spec.table) if spec.exit else (source.spec.patient.exit, None)
-        if source.door is not None and exit_ is not None and _is_death(exit_):
-            end = moment_of(source, exit_, table or PEOPLE, record.patients, record.rows)
+        exit_, table = (spec.exit, spec.table) if spec.exit else (source.spec.patient.exit, people)
+        if exit_ is not None and (word := _EVENT.search(_words(exit_))):
+            end = moment_of(source, exit_, table, record.patients, record.rows, beyond=True)
             if n := int((free & (held.time == end)).sum()):
                 source.doubt(
-                    f"outcome {name!r}: the observation of {n} patient(s) ends with their death; an end "
-                    "that is an event is no censoring: add the death to its causes",
+                    f"outcome {name!r}: the observation of {n} of {int(free.sum())} patient(s) without an "
+                    f"event ends with what exit calls {word[0]!r}; if that is an event it is no censoring: "
+                    "add it to the causes",
                     decides=True,
                 )
         for other, draft in drafts.items():
@@ -384,9 +395,12 @@ def _cause(
 _UNTIMED = ("time is not a date", "not a time")  # why the reader of a format refused a row that has no time
 
 
-def _is_death(what: Moment | None) -> bool:
-    """Whether a moment of a format is the death."""
-    return what == "death" or (isinstance(what, PickSpec) and set(what.code) <= {*DEATHS, "MEDS_DEATH*"})
+_EVENT = re.compile(r"death|dead|died|deceased|discharge|transplant", re.IGNORECASE)
+
+
+def _words(what: Moment) -> str:
+    """What a moment of the spec is called: a column or codes."""
+    return " ".join(what.code) if isinstance(what, PickSpec) else what
 
 
 def _undated(record: Record, table: str, time: str, where: Where) -> np.ndarray:

@@ -149,11 +149,23 @@ def test_a_death_that_ends_observation_of_a_format_is_flagged(tmp_path, exit_):
     (tmp_path / "spec.toml").write_text(spec % "")
     cohort = read_cohort(tmp_path / "spec.toml", tmp_path)
     assert cohort.outcomes["mi"].event.tolist() == [1, 0, 0]
-    assert flagged(cohort, "observation of 2 patient(s) ends with their death") in cohort.report["decisive"]
+    assert flagged(cohort, "observation of 2 of 2", "ends with what exit calls") in cohort.report["decisive"]
     (tmp_path / "spec.toml").write_text(spec % ', death = { where = { code = "DEATH" } }')
     cohort = read_cohort(tmp_path / "spec.toml", tmp_path)
     assert cohort.outcomes["mi"].event.tolist() == [1, 2, 2]
     assert not [flag for flag in cohort.report["flags"] if "ends with" in flag]
+
+
+def test_a_discharge_that_ends_observation_is_flagged(read):
+    """In-hospital death with the discharge as a censoring: the risk would be that of those who stay."""
+    people = "pid,discharge_day,dead\na,5,\nb,7,\nc,9,9\n"
+    spec = HEAD + 'exit = "discharge_day"\n' + DEATH + 'table = "patients.csv"\ncauses = { %s }\n'
+    cohort = read(spec % 'death = { time = "dead" }', patients=people)
+    assert cohort.outcomes["death"].event.tolist() == [0, 0, 1]
+    assert flagged(cohort, "2 of 2", "ends with what exit calls 'discharge'") in cohort.report["decisive"]
+    both = 'death = { time = "dead" }, discharge = { time = "discharge_day" }'
+    cohort = read(spec % both, patients=people)
+    assert cohort.outcomes["death"].event.tolist() == [2, 2, 1] and not cohort.report["flags"]
 
 
 @pytest.mark.parametrize(
@@ -610,6 +622,26 @@ def test_nobody_is_at_risk_in_a_gap(tmp_path):
     assert steps(cohort)["event outside the periods of observation, not counted"] == 1
     assert steps(cohort)["event after a gap: death"] == 1
     assert flagged(cohort, "2 of 3 person(s) have a gap") in cohort.report["decisive"]
+
+
+def test_a_diagnosis_is_not_looked_for_beyond_a_gap(tmp_path):
+    """No needs observation up to the horizon, and a gap ends it."""
+    from gnnpatient import read_cohort
+
+    first, later = ("2020-01-01", "2020-06-30"), ("2022-01-01", "2022-12-31")
+    spec = omop(
+        tmp_path,
+        "",
+        observation_period=periods((1, *first), (1, *later), (2, first[0], later[1]), (3, *first)),
+        condition_occurrence="condition_occurrence_id,person_id,condition_concept_id,condition_start_date\n"
+        "3,3,312327,2020-03-01\n",
+    )
+    spec += 'exit = "observation_end"\n[nodes.condition]\ntable = "condition_occurrence"\n[outcomes.mi]\n'
+    spec += 'kind = "diagnosis"\nnode = "condition"\ncodes = ["*312327*"]\nhorizon = "200d"\n'
+    (tmp_path / "spec.toml").write_text(spec)
+    cohort = read_cohort(tmp_path / "spec.toml", tmp_path)
+    assert cohort.at("2020-02-01").outcome("mi")["label"].tolist() == [-1, 0, 1]
+    assert cohort.at("2022-02-01").at_risk("mi").tolist() == [False, True, False]
 
 
 def test_a_period_is_an_end_of_its_own(tmp_path):

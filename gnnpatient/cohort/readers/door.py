@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import polars as pl
 
-DECADES = timedelta(days=7305)  # an end so long after everything else is a filler for "still open"
+DECADES = 20  # years: an end so long after everything else is a filler for "still open"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +36,23 @@ class Door:
     decides: tuple[str, ...] = ()
 
 
-def latest_ordinary(times: pl.Series) -> datetime | None:
-    """The moment after which no end can be meant: 20 years after the bulk of what happened; None = no times.
+def latest_ordinary(times: Sequence[pl.LazyFrame]) -> datetime | None:
+    """The moment after which no end can be meant: 20 years after the year in which the data end.
 
-    Of the latest hundredth, what lies decades after the others is no part of that bulk.
+    None: there are no data. times: of each table what happened when, a column `time`. Of the latest
+    hundredth, what lies decades after the others is no part of the data.
     """
-    times = times.drop_nulls().sort()
-    if not len(times):
+    years = [
+        rows.select(pl.col("time").dt.year().alias("year")).drop_nulls().group_by("year").len()
+        for rows in times
+    ]
+    if not years:
         return None
-    most: datetime = times[int(0.99 * (len(times) - 1))]
-    last: datetime = times.filter(times <= most + DECADES)[-1]
-    return last + DECADES
+    count = (
+        pl.concat(years).group_by("year").agg(pl.col("len").sum()).sort("year").collect(engine="streaming")
+    )
+    if not len(count):
+        return None
+    most = count.filter(pl.col("len").cum_sum() >= 0.99 * pl.col("len").sum())["year"][0]
+    last = count.filter(pl.col("year") <= most + DECADES)["year"][-1]
+    return datetime(last + DECADES + 1, 1, 1)

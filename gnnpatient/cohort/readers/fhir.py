@@ -760,8 +760,7 @@ class _Heap:
 
     def _closed(self, frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
         """Ends decades after all that happened, as in 2099-12-31, are not known, nor what was known then."""
-        begun = [frame.filter(pl.col("refused").is_null())["time"] for frame in frames.values()]
-        limit = latest_ordinary(pl.concat(begun))
+        limit = latest_ordinary([f.lazy().filter(pl.col("refused").is_null()) for f in frames.values()])
         for kind, frame in frames.items() if limit is not None else ():
             late = {name: (pl.col(name) > limit).fill_null(False) for name in ("until", "known")}
             odd = frame.select(late["until"].sum().alias("until"), late["known"].sum().alias("known")).row(0)

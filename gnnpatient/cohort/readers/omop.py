@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow
 import pyarrow.csv
 
-from gnnpatient.cohort.readers.door import DECADES, Door, latest_ordinary
+from gnnpatient.cohort.readers.door import Door, latest_ordinary
 from gnnpatient.cohort.readers.meds import DOOR, Schema, end_of_day, settle, taken
 from gnnpatient.cohort.readers.tables import census, unclosed
 from gnnpatient.cohort.spec import TableSpec
@@ -165,7 +165,7 @@ def read(folder: Path) -> Door:
     with _polars(folder):
         links = _links(events, ancestors)
         names = _names([person, *events.values()], concepts, links)
-        limit = _limit(events)
+        limit = latest_ordinary(_begun(events))
         flags += (decides := _open_ends(events, periods, limit))
         visits = events.get("visit_occurrence")
         stays = None if visits is None else _stays(visits, limit)
@@ -173,7 +173,7 @@ def read(folder: Path) -> Door:
             name: _rows(name, table, LAYOUTS[name], names, stays, limit) for name, table in events.items()
         }
         people = _people(person, names, flags)
-        observed = _periods(periods, limit)
+        observed = _periods(periods, events, limit)
         for part in (_deaths(tables, folder), _observed(observed), _last(tables)):
             if part is not None:
                 people = people.join(part, on="id", how="left")
@@ -413,14 +413,10 @@ def _midnight(time: pl.Expr) -> pl.Expr:
     return (time.dt.time() == pl.time(0)).fill_null(False)
 
 
-def _limit(events: dict[str, Table]) -> datetime | None:
-    """The moment after which no end of a visit, a drug or a period can be meant."""
-    begun = [
-        table.rows.select(table.moment(LAYOUTS[name].start)[0].alias("time")).drop_nulls().collect()["time"]
-        for name, table in events.items()
-        if name != "death"
-    ]
-    return latest_ordinary(pl.concat(begun)) if begun else None
+def _begun(events: dict[str, Table]) -> list[pl.LazyFrame]:
+    """When what is in the tables began, without deaths."""
+    tables = [(LAYOUTS[name], table) for name, table in events.items() if name != "death"]
+    return [table.rows.select(table.moment(layout.start)[0].alias("time")) for layout, table in tables]
 
 
 def _within(time: pl.Expr, limit: datetime | None) -> pl.Expr:
@@ -552,7 +548,7 @@ def _deaths(tables: dict[str, pl.LazyFrame], folder: Path) -> pl.DataFrame | Non
     return rows.rename({"time": "death", "time_bare": "death_bare"})
 
 
-def _periods(periods: Table | None, limit: datetime | None) -> pl.DataFrame | None:
+def _periods(periods: Table | None, events: dict[str, Table], limit: datetime | None) -> pl.DataFrame | None:
     """Id, start and end of every observation period; one that is still open ends with the data."""
     if periods is None:
         return None
@@ -564,7 +560,8 @@ def _periods(periods: Table | None, limit: datetime | None) -> pl.DataFrame | No
         times.append(periods.moment(stem)[0].alias(name))
     rows = periods.rows.select(periods.ident("person_id").alias("id"), *times).drop_nulls("id").collect()
     if limit is not None and (rows["end"] > limit).any():
-        last = max(rows.filter(pl.col("end") <= limit)["end"].max() or limit - DECADES, limit - DECADES)
+        ends = [rows.lazy().select(time="end"), *_begun(events)]
+        last = pl.concat([one.filter(pl.col("time") <= limit).max() for one in ends]).max().collect().item()
         rows = rows.with_columns(pl.when(pl.col("end") > limit).then(last).otherwise("end").alias("end"))
     return rows
 
