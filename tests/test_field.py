@@ -58,6 +58,15 @@ def checked(folder: Path) -> dict:
 # -- 03-sentinel-1900
 
 
+@case("03-sentinel-1900")
+def _(folder, tmp):
+    """Counted and flagged, as by the case's words; the rows stay, as a history may be long ago."""
+    report = checked(folder)
+    (flag,) = [flag for flag in report["flags"] if "more than 20 years from day 0" in flag]
+    assert flag.startswith("lab: 3 row(s) of 3 patient(s)") and "3 of them on one day" in flag
+    assert report["kinds"]["lab"] == 12
+
+
 # -- 04-ids-float-from-pandas
 
 
@@ -73,19 +82,87 @@ def checked(folder: Path) -> dict:
 # -- 20-fhir-deceased-boolean
 
 
+@case("20-fhir-deceased-boolean")
+def _(folder, tmp):
+    """Left out of the outcome with a count and a flag that `pack` tells, too; the fourth died in time."""
+    report = checked(folder)
+    flow = {step["step"]: step["n"] for step in report["flow"]}
+    assert flow["death at an unknown time, left out"] == 3 and flow["outcome known"] == 5
+    assert (flow["event: death"], flow["censored"]) == (1, 4)
+    assert [flag for flag in report["flags"] if "3 patient(s) with death, nobody knows when" in flag]
+    done = run("pack", folder / "spec.toml", "--out", tmp / "cohort")
+    assert "nobody knows when" in " ".join((done.stdout + done.stderr).split())
+
+
 # -- 21-fhir-intent-proposal
 
 
 # -- 23-fhir-open-encounter-9999
 
 
+@case("23-fhir-open-encounter-9999")
+def _(folder, tmp):
+    """The open stays have no end, so `last` is the last thing that happened: 59 days for all."""
+    from gnnpatient import read_cohort
+
+    assert [flag for flag in checked(folder)["flags"] if flag.startswith("Encounter: 3 end(s) lie decades")]
+    death = read_cohort(folder / "spec.toml", folder).outcomes["death"]
+    assert (death.time // 86_400).tolist() == [59] * 6 and not death.event.any()
+
+
 # -- 25-fhir-death-before-birth-and-after
+
+
+@case("25-fhir-death-before-birth-and-after")
+def _(folder, tmp):
+    """Neither is an event, nor are they alive: both are left out, with their count."""
+    report = checked(folder)
+    flow = {step["step"]: step["n"] for step in report["flow"]}
+    assert flow["death at a time that cannot be, left out"] == 2 and flow["event: death"] == 0
+    assert flow["outcome known"] == flow["censored"] == 4
+    assert [
+        flag for flag in report["flags"] if "2 patient(s) with death before the birth, after today" in flag
+    ]
 
 
 # -- 32b-csv-exit-2099
 
 
+@case("32b-csv-exit-2099")
+def _(folder, tmp):
+    """The end is not known: observed until the data end, the last day of anything else, and flagged.
+
+    Not left out: those without a known end are all alive, so that without them the risk would be too high.
+    """
+    from gnnpatient import read_cohort
+
+    report = checked(folder)
+    assert [flag for flag in report["flags"] if flag.startswith("exit: 4 of 12 end(s) lie decades after")]
+    death = read_cohort(folder / "spec.toml", folder).outcomes["death"]
+    assert sorted(set((death.time // 86_400).tolist())) == [244, 546] and death.event.sum() == 1
+
+
 # -- 34b-omop-period-gap-death
+
+
+@case("34b-omop-period-gap-death")
+def _(folder, tmp):
+    """At risk inside the periods, each with its own end: the death in the gap is not counted, that of
+    February 2025 ends the second period. Who has a gap is counted in a flag.
+    """
+    from gnnpatient import read_cohort
+
+    report = checked(folder)
+    assert [flag for flag in report["flags"] if "5 of 8 person(s) have a gap" in flag]
+    flow = {step["step"]: step["n"] for step in report["flow"]}
+    assert flow["event outside the periods of observation, not counted"] == 1
+    assert (flow["event: death"], flow["censored"], flow["event after a gap: death"]) == (0, 8, 1)
+    cohort = read_cohort(folder / "spec.toml", folder)
+    assert (cohort.outcomes["death"].time // 86_400).tolist() == [181] * 8
+    assert not cohort.at("2022-01-01").at_risk("death").any()
+    later = cohort.at("2025-01-01").followed("death")
+    assert later.ids.tolist() == ["1", "3", "4", "5"]
+    assert later.outcome("death")["event"].tolist() == [0, 1, 0, 0]
 
 
 # -- 35-omop-condition-no-visit

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks, together
-from gnnpatient.cohort.outcomes import FOREVER, Diagnosis, Outcome, Progression, Survival, Task, progression
+from gnnpatient.cohort.outcomes import (
+    FOREVER,
+    Diagnosis,
+    Outcome,
+    Progression,
+    Spells,
+    Survival,
+    Task,
+    progression,
+)
 from gnnpatient.cohort.packed import Events, pack, with_timepoints
 from gnnpatient.cohort.spec import (
     DAY,
@@ -352,7 +361,11 @@ class Cohort:
         return [
             {"outcome": name, "step": step, "n": int(n)}
             for name, outcome in self.outcomes.items()
-            for step, n in (*self.report.get("steps", ()), *outcome.flow(self).items())
+            for step, n in (
+                *self.report.get("steps", ()),
+                *self.report.get("outcome_steps", {}).get(name, ()),
+                *outcome.flow(self).items(),
+            )
         ]
 
     def _columns(self) -> dict[str, np.ndarray]:
@@ -421,10 +434,30 @@ def read_cohort(
     counts them only, so that a check loads no encoder; tell: called with what is done, how far, and of how
     many.
     """
+    from gnnpatient.cohort.ends import (
+        closed,
+        is_last_row,
+        late_entries,
+        open_intervals,
+        ordinary,
+        read_periods,
+    )
     from gnnpatient.cohort.events import family, measurements, read_rows
-    from gnnpatient.cohort.labels import Record, read_diagnosis, read_survival
+    from gnnpatient.cohort.labels import (
+        Record,
+        draft_survival,
+        read_diagnosis,
+        read_survival,
+        tell_ends_that_are_events,
+    )
     from gnnpatient.cohort.lost import lost_kind, lost_tables
-    from gnnpatient.cohort.patients import given_in_days, moment_of, patient_table, read_patients
+    from gnnpatient.cohort.patients import (
+        given_in_days,
+        is_duration,
+        moment_of,
+        patient_table,
+        read_patients,
+    )
     from gnnpatient.cohort.source import Source
 
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
@@ -448,21 +481,36 @@ def read_cohort(
         if node.measures is not None:
             rows[kind] = measurements(source, kind, node, rows[node.measures])
     entry, entered, end = np.zeros(count, np.int64), patients.first_day, None
+    record = Record(source, patients, rows, entry, end)
+    drafts = {
+        name: draft_survival(record, name, outcome)
+        for name, outcome in spec.outcomes.items()
+        if isinstance(outcome, SurvivalSpec)
+    }
+    dates = ordinary(source, patients, rows, [time for d in drafts.values() for _, time, *_ in d.parts])
+    rows = open_intervals(source, rows, dates)
     if who.entry is not None:  # on a bare date a patient is there from the first second on
-        given = moment_of(source, who.entry, table, patients, rows, end=False)
-        ends = moment_of(source, who.entry, table, patients, rows)
+        given = moment_of(source, who.entry, table, patients, rows, end=False, beyond=True)
+        ends = moment_of(source, who.entry, table, patients, rows, beyond=True)
         if given_in_days(who.entry):  # after a bare date: the end of that day
             ends = given + patients.first_day
-        entry, entered = np.where(given == NEVER, 0, given), np.where(given == NEVER, entered, ends)
+        entry = late_entries(source, dates, np.where(given == NEVER, 0, given))
+        entered = np.where(given == NEVER, entered, np.where(entry == given, ends, entry))
     if who.exit is not None:
-        end = moment_of(source, who.exit, table, patients, rows)
-    record = Record(source, patients, rows, entry, end)
+        end = moment_of(source, who.exit, table, patients, rows, beyond=True)
+        cut = is_duration(source, who.exit, table)
+        end = (
+            dates.reach(end) if cut else closed(source, dates, end, "exit", own=is_last_row(source, who.exit))
+        )
+        record = replace(record, exit=end, cut=cut)
+    record = replace(record, rows=rows, entry=entry, ordinary=dates, periods=read_periods(source, patients))
     labels: dict[str, Outcome] = {}
     for name, outcome in spec.outcomes.items():
-        if isinstance(outcome, SurvivalSpec):
-            labels[name] = read_survival(record, name, outcome)
+        if name in drafts:
+            labels[name] = read_survival(record, drafts[name])
         elif isinstance(outcome, DiagnosisSpec):
             labels[name] = read_diagnosis(record, name, outcome)
+    tell_ends_that_are_events(record, drafts, {n: o for n, o in labels.items() if isinstance(o, Survival)})
     rows = {kind: _hidden(source, kind, of) for kind, of in rows.items()}
     is_a, events = {}, {}
     vectors = {kind: of.matrix for kind, of in rows.items() if of.matrix is not None}
@@ -506,6 +554,7 @@ def read_cohort(
             "flags": source.flags,
             "decisive": source.decisive,
             "steps": source.steps,
+            "outcome_steps": source.outcome_steps,
             "encoders": source.encoders,
         },
     )
@@ -599,7 +648,12 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
             return column(f"outcome.{name}.{what}", patients)
 
         if isinstance(outcome, SurvivalSpec):
-            return Survival(of("time"), of("event"), outcome.cause_names)
+            until = optional(f"outcome.{name}.until")
+            there = f"outcome.{name}.spell.patient.npy" in files
+            each = (column(f"outcome.{name}.spell.{f.name}") for f in fields(Spells)) if there else None
+            return Survival(
+                of("time"), of("event"), outcome.cause_names, until, None if each is None else Spells(*each)
+            )
         if outcome.task is not None:
             who, at, label = (column(f"outcome.{name}.{c}") for c in ("patient", "at", "label"))
             return Task(who, at, label, patients)

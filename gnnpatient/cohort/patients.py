@@ -18,6 +18,7 @@ from gnnpatient.errors import Refused
 if TYPE_CHECKING:
     from gnnpatient.cohort.events import Rows
 
+BEYOND = round(400 * YEAR * DAY)  # seconds after the origin: what stands for "never" or "still open"
 _DURATION = r"-?\d+(\.\d+)?\s*(s|min|h|d|w|mo|y)"
 
 
@@ -225,11 +226,12 @@ def moment_of(
     rows: Mapping[str, Rows],
     *,
     end: bool = True,
+    beyond: bool = False,
 ) -> np.ndarray:
     """One time a patient in seconds after the origin, NEVER = not given: (patient,) int64.
 
     what: a column of `table`, a duration after the origin, or the first or last of some events. A bare date
-    counts from its last second (`end`), or from its first.
+    counts from its last second (`end`), or from its first. `beyond`: see `patient_time`.
     """
     if isinstance(what, PickSpec):
         if what.node is None:
@@ -238,13 +240,19 @@ def moment_of(
             return np.where(at == NEVER, NEVER, at - patients.origin)
         of = rows[what.node]
         return earliest(of, of.fitting(what.code), len(patients), last=what.pick == "last")
-    if table is None or what not in source.schemas.get(table, {}):
-        if re.fullmatch(_DURATION, what.strip()):
-            return np.full(len(patients), seconds(what), np.int64)
-        if table is None:
-            raise Refused(f"{what!r}: a column of which table? a duration such as 1y would do, too")
+    if is_duration(source, what, table):
+        return np.full(len(patients), seconds(what), np.int64)
+    if table is None:
+        raise Refused(f"{what!r}: a column of which table? a duration such as 1y would do, too")
     view = source.view(table, [what])
-    return patient_time(view, what, view.who(patients.ids), patients, end)
+    return patient_time(view, what, view.who(patients.ids), patients, end, beyond=beyond)
+
+
+def is_duration(source: Source, what: Moment | None, table: str | None) -> bool:
+    """Whether a moment of the spec is a duration after the origin; a column of that name comes first."""
+    if not isinstance(what, str) or (table is not None and what in source.schemas.get(table, {})):
+        return False
+    return re.fullmatch(_DURATION, what.strip()) is not None
 
 
 def given_in_days(what: Moment) -> bool:
@@ -253,16 +261,27 @@ def given_in_days(what: Moment) -> bool:
     return found is not None and found[2] in ("d", "w") and seconds(found[0]) % DAY == 0
 
 
-def patient_time(view: View, name: str, who: np.ndarray, patients: Patients, end: bool = True) -> np.ndarray:
-    """The time that a column gives each patient; refused where a patient has two."""
+def patient_time(
+    view: View, name: str, who: np.ndarray, patients: Patients, end: bool = True, *, beyond: bool = False
+) -> np.ndarray:
+    """The time that a column gives each patient; refused where a patient has two.
+
+    beyond: a year far ahead, as in 9999-12-31, is a time, BEYOND; else it is refused as any slip.
+    """
     when = view.moment(name, patients.day_zero(who))
-    if when.bad.any():
+    at, bad = when.end if end else when.at, when.bad
+    if beyond and bad.any() and patients.origin is not None:
+        cells = view.column(name)
+        year = cells.cast(pl.String).str.extract(r"(\d{4,})").cast(pl.Int64, strict=False).fill_null(0)
+        start = pl.Series(take(patients.origin, who, 0)) / DAY / YEAR + 1970
+        far = bad & (year > start + 100) & (year <= 9999)
+        at, bad = at.set(far, BEYOND), bad & ~far
+    if bad.any():
         how = view.source.spec.table(view.table).time
         raise Refused(
-            f"{view.table}: column {name!r}, {view.shown(name, when.bad)} is not a time; write days after "
+            f"{view.table}: column {name!r}, {view.shown(name, bad)} is not a time; write days after "
             f"day 0 or a date within 125 years of it, as in {example(how)}"
         )
-    at = when.end if end else when.at
     rows = one_each(view, name, at, who, len(patients))
     return take(at.fill_null(NEVER).to_numpy(), rows, NEVER)
 

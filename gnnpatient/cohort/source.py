@@ -205,6 +205,7 @@ class Source:
     tell: Callable[[str, int, int], None] | None = None  # progress: what, done, of how many
     asked: dict[str, list[View]] = field(default_factory=dict)  # of each kind, the rows that it is read from
     steps: list[list[Any]] = field(default_factory=list)  # of eligibility: what, how many patients
+    outcome_steps: dict[str, list[list[Any]]] = field(default_factory=dict)  # likewise, of each outcome
 
     @cached_property
     def door(self) -> Door | None:
@@ -216,6 +217,7 @@ class Source:
         door = import_module(f"gnnpatient.cohort.readers.{self.spec.format}").read(self.folder)
         assert isinstance(door, Door)
         self.flags += door.flags
+        self.decisive += door.decides
         return door
 
     def open(self, table: str) -> Account:

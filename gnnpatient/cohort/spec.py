@@ -169,7 +169,9 @@ class PatientSpec(Record):
         "default: the origin",
     )
     exit: Moment | None = Field(
-        default=None, description="observation ends: a column, a duration, or { code, pick }"
+        default=None,
+        description="observation ends: a column, a duration, or { code, pick }; of several ends the earliest "
+        "counts, and an event at it is an event",
     )
     group: str | None = Field(
         default=None, description="column: what splits must not part (blank = own group)"
@@ -498,8 +500,9 @@ class SurvivalSpec(Record):
     )
     exit: Moment | None = Field(
         default=None,
-        description="observation for this outcome ends: a column, a duration, or { code, pick }; "
-        "default: that of [patient], else the earliest censoring of its causes",
+        description="observation for this outcome ends: a column, a duration, or { code, pick }; a column or "
+        "a pick stands in the place of that of [patient], a duration cuts; with the ends of its causes and "
+        "periods of observation the earliest counts",
     )
     prevalent: Literal["exclude"] = Field(
         default="exclude", description="events at or before entry are left out"

@@ -199,7 +199,7 @@ def evaluate(
             part = _Part(scored, truth, np.asarray(horizons, float), members & there)
             rows += part.rows(against, n, seed, group or None)
     if isinstance(known, Survival):
-        events = known.event[np.unique(asks.patient)]
+        events = known.strata[np.unique(asks.patient)]
         counts = {cause: int((events == k).sum()) for k, cause in enumerate(known.causes, 1)}
     else:
         each = enumerate(known.classes)

@@ -840,7 +840,7 @@ def _count(board: _Board, cause: str) -> int:
     asks, k = board.scored.asks, board.truth.judged[cause]
     if board.truth.time is None:
         return len(np.unique(asks.patient[board.truth.code == k]))
-    return int((asks.cohort.survival(board.outcome).event[np.unique(asks.patient)] == k).sum())
+    return int((asks.cohort.survival(board.outcome).strata[np.unique(asks.patient)] == k).sum())
 
 
 def _chosen(every: dict[str, Contestant], models: Sequence[str] | None) -> dict[str, Contestant]:

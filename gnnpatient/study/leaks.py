@@ -546,7 +546,7 @@ def _afterwards(q: _Question) -> Iterator[Found]:
     cohort, (truth, k) = q.cohort, q.event
     case = (truth.time != NEVER) & (truth.event == k) & (truth.time > cohort.entry)
     for kind, events in cohort.events.items():
-        size, end = len(cohort.codes[kind]), truth.time[events.patient]
+        size, end = len(cohort.codes[kind]), truth.ends[events.patient]
         early = np.bincount(events.code[(end == NEVER) | (events.known < end)], minlength=size)
         of_case = case[events.patient]
         pairs = np.unique(events.patient[of_case] * size + events.code[of_case])

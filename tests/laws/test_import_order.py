@@ -31,7 +31,7 @@ MAY_IMPORT = {  # a folder or top file, and the ones it may import
 }
 INSIDE = {  # the files of a folder, each may import those named before it
     "cohort": "texts spec reference readers hierarchy aces source patients imaging measure embed content "
-    "events lost packed outcomes labels landmarks build view cohort propose ward datasets",
+    "events lost packed outcomes ends labels landmarks build view cohort propose ward datasets",
     "model": "encode network heads loss model",
     "prognosis": "inputs forecast card checkpoint targets first fit estimator run",
     "study": "describe leaks folds baselines evaluate oracle fusion subgroups",

@@ -184,7 +184,7 @@ def survival(tables, who: str, form: str, parts: bool) -> tuple[int, int]:
     found = [(min(times), k) for k, times in enumerate(causes, 1) if times]  # of a tie the first named
     time, event = min(found, default=(inf, 0))
     out = end_of_observation(tables, who, form)
-    last = out if out is not None else seconds(end) if died == "0" else inf
+    last = min(inf if out is None else out, seconds(end) if died == "0" else inf)  # of two ends the earlier
     return (event, time) if time <= last else (0, last)
 
 

@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 import polars as pl
 
-from gnnpatient.cohort.readers.door import Door
+from gnnpatient.cohort.readers.door import Door, latest_ordinary
 from gnnpatient.cohort.readers.tables import end_of_day
 from gnnpatient.errors import Refused
 
@@ -108,6 +108,7 @@ NEVER_HAPPENED = {
     "draft": "draft",
 }
 
+NEVER_KNOWN = "known decades after all other dates"
 FIELDS = ("birth", "moment", "gender", "race", "ethnicity", "marital", "death", "deceased")
 COLUMNS = {  # of a row as it is read; the times still as text
     "who": pl.UInt32,
@@ -141,8 +142,8 @@ def read(folder: Path) -> Door:
     Two copies of a Patient: refused where birth or gender differ. Else the newest by meta.lastUpdated counts;
     without it they must agree in what both say. Of two versions of any other resource the newest counts
     likewise; where nothing tells which is newer, all their rows are refused.
-    Every table is there, if need be without rows; `Patient` has the deaths, as code DEATH; `Resource` only
-    lines that no other table can own.
+    Every table is there, if need be without rows; `Patient` has the deaths, as code DEATH, without a time
+    where only `deceasedBoolean` says so; `Resource` only lines that no other table can own.
 
     Refused: nothing to read, a file that is cut, damaged, no JSON, no FHIR, nested too deep or over 2 GB.
     """
@@ -405,6 +406,7 @@ class _Heap:
     unread: Counter[str] = field(default_factory=Counter)
     count: Counter[str] = field(default_factory=Counter)
     flags: list[str] = field(default_factory=list)
+    decides: list[str] = field(default_factory=list)
 
     # One file
 
@@ -736,22 +738,46 @@ class _Heap:
         found = [self._resolve(raw) for raw in self.subjects]
         who = _column("id", [id for id, _ in found])
         stray = _column("stray", [why for _, why in found])
-        tables = {}
-        last = []
+        frames = {}
         for kind in [*KINDS, *((self.rows.keys() | self.parts.keys()) - KINDS.keys())]:
             if self.rows.get(kind) or kind not in self.parts:
                 self._flush(kind)
-            frame = self._table(kind, pl.concat(self.parts.pop(kind)), names, who, stray)
-            last += [_latest(frame, name) for name in ("time", "known", "until")[: 2 + (kind == "Encounter")]]
-            tables[kind] = frame.lazy()
+            frames[kind] = self._table(kind, pl.concat(self.parts.pop(kind)), names, who, stray)
+        frames = self._closed(frames)
+        tables = {kind: frame.lazy() for kind, frame in frames.items()}
+        last = [
+            _latest(frame, name)
+            for kind, frame in frames.items()
+            for name in ("time", "known", "until")[: 2 + (kind == "Encounter")]
+        ]
         people = self._people(pl.concat(last))
-        died = people.lazy().filter(pl.col("death").is_not_null())
+        died = people.lazy().filter(pl.col("death").is_not_null() | (pl.col("deceased") == "yes"))
         tables["Patient"] = died.select(
             "id", pl.col("death").alias("time"), pl.col("death_bare").alias("time_bare"), code=pl.lit("DEATH")
         )
         flags += [f"{n} resource(s) of type {kind} not read" for kind, n in sorted(self.unread.items())]
         flags += [f"{n} {what}" for what, n in sorted(self.count.items()) if n]
-        return Door(people, tables, (*self.flags, *flags), utc=True)
+        return Door(people, tables, (*self.flags, *flags), utc=True, decides=tuple(self.decides))
+
+    def _closed(self, frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+        """Ends decades after all that happened, as in 2099-12-31, are not known, nor what was known then."""
+        limit = latest_ordinary([f.lazy().filter(pl.col("refused").is_null()) for f in frames.values()])
+        for kind, frame in frames.items() if limit is not None else ():
+            late = {name: (pl.col(name) > limit).fill_null(False) for name in ("until", "known")}
+            odd = frame.select(late["until"].sum().alias("until"), late["known"].sum().alias("known")).row(0)
+            if not any(odd):
+                continue
+            what = [f"{kind}: {odd[0]} end(s)"] * (odd[0] > 0) + [f"{kind}: {odd[1]} known time(s)"] * (
+                odd[1] > 0
+            )
+            told = [f"{one} lie decades after all other dates; taken as not known" for one in what]
+            self.flags, self.decides = [*self.flags, *told], [*self.decides, *told]
+            frames[kind] = frame.with_columns(
+                pl.when(late["known"]).then(pl.lit(NEVER_KNOWN)).otherwise("refused").alias("refused"),
+                pl.when(~late["until"]).then("until").alias("until"),
+                pl.when(~late["until"]).then("until_bare").alias("until_bare"),
+            )
+        return frames
 
     def _resolve(self, raw: str) -> tuple[str | None, str | None]:
         """Id of the patient behind a reference, or why there is none."""

@@ -9,13 +9,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 import pyarrow
 import pyarrow.csv
 
-from gnnpatient.cohort.readers.door import Door
+from gnnpatient.cohort.readers.door import Door, latest_ordinary
 from gnnpatient.cohort.readers.meds import DOOR, Schema, settle, taken
 from gnnpatient.cohort.readers.tables import FRACTIONS, census, end_of_day, fractions, unclosed
 from gnnpatient.cohort.spec import TableSpec
@@ -164,16 +165,21 @@ def read(folder: Path) -> Door:
     with _polars(folder):
         links = _links(events, ancestors)
         names = _names([person, *events.values()], concepts, links)
+        limit = latest_ordinary(_begun(events))
+        flags += (decides := _open_ends(events, periods, limit))
         visits = events.get("visit_occurrence")
-        stays = None if visits is None else _stays(visits)
-        tables = {name: _rows(name, table, LAYOUTS[name], names, stays) for name, table in events.items()}
+        stays = None if visits is None else _stays(visits, limit)
+        tables = {
+            name: _rows(name, table, LAYOUTS[name], names, stays, limit) for name, table in events.items()
+        }
         people = _people(person, names, flags)
-        for part in (_deaths(tables, folder), _observed(periods), _last(tables)):
+        observed = _periods(periods, events, limit)
+        for part in (_deaths(tables, folder), _observed(observed), _last(tables)):
             if part is not None:
                 people = people.join(part, on="id", how="left")
         flags += _notices(events)
         parents = None if links is None else _parents(links, events, tables, names)
-    return Door(people.sort("id"), tables, tuple(flags), parents)
+    return Door(people.sort("id"), tables, tuple(flags), parents, periods=observed, decides=tuple(decides))
 
 
 @dataclass(frozen=True, eq=False)
@@ -407,7 +413,39 @@ def _midnight(time: pl.Expr) -> pl.Expr:
     return (time.dt.time() == pl.time(0)).fill_null(False)
 
 
-def _rows(name: str, table: Table, layout: Layout, names: Names, stays: pl.DataFrame | None) -> pl.LazyFrame:
+def _begun(events: dict[str, Table]) -> list[pl.LazyFrame]:
+    """When what is in the tables began, without deaths."""
+    tables = [(LAYOUTS[name], table) for name, table in events.items() if name != "death"]
+    return [table.rows.select(table.moment(layout.start)[0].alias("time")) for layout, table in tables]
+
+
+def _within(time: pl.Expr, limit: datetime | None) -> pl.Expr:
+    """An end, null where it is a filler for "still open"."""
+    return time if limit is None else pl.when(time <= limit).then(time)
+
+
+def _open_ends(events: dict[str, Table], periods: Table | None, limit: datetime | None) -> list[str]:
+    """Flags for the ends that are fillers."""
+    ends = [(table, LAYOUTS[name].end) for name, table in events.items() if LAYOUTS[name].end]
+    ends += [] if periods is None else [(periods, "observation_period_end")]
+    flags = []
+    for table, stem in ends:
+        if limit is None or not {f"{stem}_date", f"{stem}_datetime"} & {*table.types}:
+            continue
+        if odd := table.rows.select((table.moment(stem)[0] > limit).sum()).collect().item():
+            what = "observed to the last day of the data" if table is periods else "taken as not known"
+            flags.append(f"{table.file.name}: {odd} end(s) lie decades after all other dates; {what}")
+    return flags
+
+
+def _rows(
+    name: str,
+    table: Table,
+    layout: Layout,
+    names: Names,
+    stays: pl.DataFrame | None,
+    limit: datetime | None,
+) -> pl.LazyFrame:
     """One table in the columns of a Door, with those of the source beside them."""
     # times first, in a step of their own: the rest asks for them again and again
     time, given = table.moment(layout.start)
@@ -420,9 +458,9 @@ def _rows(name: str, table: Table, layout: Layout, names: Names, stays: pl.DataF
     ]
     if f"{layout.end}_date" in table.types or f"{layout.end}_datetime" in table.types:
         first["until"], first[_ENDS] = table.moment(layout.end)
-        until = pl.col("until")
+        until = _within(pl.col("until"), limit)
         ours |= {"until": until, "until_bare": _midnight(until)}
-        refused.append(pl.when(pl.col(_ENDS) & until.is_null()).then(pl.lit("end is not a date")))
+        refused.append(pl.when(pl.col(_ENDS) & pl.col("until").is_null()).then(pl.lit("end is not a date")))
     rows = table.rows.select(**first, **{column: pl.col(column) for column in table.types})
     if name == "condition_occurrence" and stays is not None:
         visit, ends = table.ident("visit_occurrence_id"), stays["end"]
@@ -463,10 +501,10 @@ def _rows(name: str, table: Table, layout: Layout, names: Names, stays: pl.DataF
     )
 
 
-def _stays(visits: Table) -> pl.DataFrame:
+def _stays(visits: Table, limit: datetime | None) -> pl.DataFrame:
     """The inpatient visits and their ends, one row a visit: to be looked up, as a join may turn rows over."""
     has_end = "visit_end_date" in visits.types or "visit_end_datetime" in visits.types
-    end = visits.moment("visit_end")[0] if has_end else _NOTHING.cast(pl.Datetime("us"))
+    end = _within(visits.moment("visit_end")[0], limit) if has_end else _NOTHING.cast(pl.Datetime("us"))
     rows = visits.rows.filter(visits.concept("visit_concept_id").is_in(STAYS))
     rows = rows.select(visits.ident("visit_occurrence_id").alias("visit"), end.alias("end"))
     ends = rows.drop_nulls("visit").group_by("visit").agg(pl.col("end").max())
@@ -510,19 +548,32 @@ def _deaths(tables: dict[str, pl.LazyFrame], folder: Path) -> pl.DataFrame | Non
     return rows.rename({"time": "death", "time_bare": "death_bare"})
 
 
-def _observed(periods: Table | None) -> pl.DataFrame | None:
+def _periods(periods: Table | None, events: dict[str, Table], limit: datetime | None) -> pl.DataFrame | None:
+    """Id, start and end of every observation period; one that is still open ends with the data."""
     if periods is None:
         return None
-    ends = []
-    for name, pick in (("start", pl.Expr.min), ("end", pl.Expr.max)):
+    times = []
+    for name in ("start", "end"):
         stem = f"observation_period_{name}"
         if "person_id" not in periods.types or not {f"{stem}_date", f"{stem}_datetime"} & {*periods.types}:
             raise Refused(f"{periods.file}: no column 'person_id' or no {stem}_date; OMOP has them there")
-        ends.append(pick(periods.moment(stem)[0]).alias(f"observation_{name}"))
-    rows = periods.rows.group_by(periods.ident("person_id").alias("id")).agg(ends).collect()
+        times.append(periods.moment(stem)[0].alias(name))
+    rows = periods.rows.select(periods.ident("person_id").alias("id"), *times).drop_nulls("id").collect()
+    if limit is not None and (rows["end"] > limit).any():
+        ends = [rows.lazy().select(time="end"), *_begun(events)]
+        last = pl.concat([one.filter(pl.col("time") <= limit).max() for one in ends]).max().collect().item()
+        rows = rows.with_columns(pl.when(pl.col("end") > limit).then(last).otherwise("end").alias("end"))
+    return rows
+
+
+def _observed(periods: pl.DataFrame | None) -> pl.DataFrame | None:
+    if periods is None:
+        return None
+    rows = periods.group_by("id").agg(
+        pl.col("start").min().alias("observation_start"), pl.col("end").max().alias("observation_end")
+    )
     start, end = pl.col("observation_start"), pl.col("observation_end")
-    bare = {"observation_start_bare": _midnight(start), "observation_end_bare": _midnight(end)}
-    return rows.drop_nulls("id").with_columns(**bare)
+    return rows.with_columns(observation_start_bare=_midnight(start), observation_end_bare=_midnight(end))
 
 
 def _last(tables: dict[str, pl.LazyFrame]) -> pl.DataFrame | None:
