@@ -374,7 +374,7 @@ def read_cohort(
     many.
     """
     from gnnpatient.cohort.events import family, measurements, read_rows
-    from gnnpatient.cohort.labels import Record, read_diagnosis, read_survival
+    from gnnpatient.cohort.labels import Record, as_known, read_diagnosis, read_survival
     from gnnpatient.cohort.patients import moment_of, patient_table, read_patients
     from gnnpatient.cohort.source import Source
 
@@ -407,6 +407,7 @@ def read_cohort(
             labels[name] = read_survival(record, name, outcome)
         elif isinstance(outcome, DiagnosisSpec):
             labels[name] = read_diagnosis(record, name, outcome)
+    labels = as_known(record, labels)
     rows = {kind: _hidden(source, kind, of) for kind, of in rows.items()}
     is_a, events = {}, {}
     vectors = {kind: of.matrix for kind, of in rows.items() if of.matrix is not None}
@@ -537,11 +538,13 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
         return Events(ptr, **{name: column(f"{kind}.{name}", rows[kind]) for name in given})
 
     def outcome_of(name: str, outcome: SurvivalSpec | DiagnosisSpec) -> Survival | Diagnosis | Task:
+        stood = column(name_) if (name_ := f"outcome.{name}.stood") + ".npy" in files else None
+
         def of(what: str) -> np.ndarray:
             return column(f"outcome.{name}.{what}", patients)
 
         if isinstance(outcome, SurvivalSpec):
-            return Survival(of("time"), of("event"), outcome.cause_names)
+            return Survival(of("time"), of("event"), outcome.cause_names, stood)
         if outcome.task is not None:
             who, at, label = (column(f"outcome.{name}.{c}") for c in ("patient", "at", "label"))
             return Task(who, at, label, patients)
@@ -554,6 +557,7 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
             seconds(outcome.gap),
             horizon,
             outcome.when == "same",
+            stood=stood,
         )
 
     events, codes = {kind: events_of(kind) for kind in rows}, names("codes")

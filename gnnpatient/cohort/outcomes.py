@@ -27,6 +27,7 @@ class Survival:
     time: np.ndarray  # (patient,) int64 seconds: event or end of observation; NEVER = unknown
     event: np.ndarray  # (patient,) int8: 0 censored, k = causes[k - 1]
     causes: tuple[str, ...]
+    stood: np.ndarray | None = None  # (spell, 3) int64: an event that was taken back later, see `standing`
 
     @property
     def ends(self) -> np.ndarray:
@@ -39,8 +40,8 @@ class Survival:
         return self.event.astype(np.int64)
 
     def at_risk(self, asks: Landmarks) -> np.ndarray:
-        """Not failed, still observed: (ask,) bool."""
-        return self.time[asks.patient] > asks.at
+        """Not failed, still observed, and not held for failed then: (ask,) bool."""
+        return (self.time[asks.patient] > asks.at) & ~standing(self.stood, asks)
 
     def truth(self, asks: Landmarks) -> np.ndarray:
         """event (0 censored, k = k-th cause) and time (days after the ask)."""
@@ -49,7 +50,7 @@ class Survival:
         return out
 
     def columns(self) -> dict[str, np.ndarray]:
-        return {"time": self.time, "event": self.event}
+        return {"time": self.time, "event": self.event} | _given(stood=self.stood)
 
     def flow(self, cohort: Cohort) -> dict[str, Any]:
         """How many patients are left at each step."""
@@ -77,6 +78,7 @@ class Diagnosis:
     gap: int  # seconds that an ask must lie before `known`
     horizon: int | None  # seconds within which the codes must come; None: the label is that of the patient
     same: bool = False  # about what can be seen now: the label may be known already
+    stood: np.ndarray | None = None  # (spell, 3) int64: a label that was taken back later, see `standing`
 
     @property
     def ends(self) -> np.ndarray:
@@ -91,8 +93,11 @@ class Diagnosis:
         return self.label.astype(np.int64) + 1
 
     def open(self, asks: Landmarks) -> np.ndarray:
-        """Still observed, the label not known for another `gap`: (ask,) bool. It may never be looked for."""
-        return asks.at < self.ends[asks.patient]
+        """Still observed, the label not known for another `gap`: (ask,) bool. It may never be looked for.
+
+        Not open either while a label stood that was taken back later: at that time it was known.
+        """
+        return (asks.at < self.ends[asks.patient]) & (self.same | ~standing(self.stood, asks))
 
     def at_risk(self, asks: Landmarks) -> np.ndarray:
         """Open, and (without a horizon) the label given at all."""
@@ -110,7 +115,7 @@ class Diagnosis:
         return out
 
     def columns(self) -> dict[str, np.ndarray]:
-        return {"label": self.label, "known": self.known, "end": self.end}
+        return {"label": self.label, "known": self.known, "end": self.end} | _given(stood=self.stood)
 
     def flow(self, cohort: Cohort) -> dict[str, Any]:
         """How many patients are left at each step."""
@@ -336,6 +341,25 @@ class Progression:
 
 
 Outcome = Survival | Diagnosis | Task | Progression
+
+
+def standing(stood: np.ndarray | None, asks: Landmarks) -> np.ndarray:
+    """Whether what an amendment took back later stood at each ask: (ask,) bool.
+
+    stood: (spell, 3) patient, from, until in seconds, sorted, no two overlapping.
+    """
+    if stood is None or not len(stood):
+        return np.zeros(len(asks), bool)
+    patient, begin, end = stood.T
+    low = int(min(begin.min(), asks.at.min(initial=0)))
+    span = int(max(begin.max(), asks.at.max(initial=0))) - low + 1
+    spell = np.searchsorted(patient * span + begin - low, asks.patient * span + asks.at - low, "right") - 1
+    return (spell >= 0) & (patient[spell] == asks.patient) & (asks.at < end[spell])
+
+
+def _given(**columns: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Those that are there."""
+    return {name: column for name, column in columns.items() if column is not None}
 
 
 def _up_to(value: np.ndarray, limit: np.ndarray | float, base: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -81,6 +81,10 @@ class View:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def some(self, keep: pl.Series) -> View:
+        """Some of its rows."""
+        return replace(self, frame=self.frame.filter(keep), row=self.row[keep.to_numpy()])
 
     def line(self, i: Any) -> int:
         """Where row i of this view stands in the file; the first line of a table is 2, after the header."""
