@@ -63,6 +63,8 @@ class Cohort:
         default_factory=dict
     )  # kind of ancestors -> (2, pair) int32 code, ancestor
     report: Mapping[str, Any] = field(default_factory=dict)  # accounts of the tables, flags; no patient in it
+    number_known: np.ndarray | None = None  # (patient, column) int64 seconds: since when each static is
+    category_known: np.ndarray | None = None  # known; None: all of them as of the origin
     path: Path | None = None  # where it was opened from
     manifest_hash: str | None = None  # of what was opened there
 
@@ -301,6 +303,18 @@ class Cohort:
             self, events=with_timepoints(events, self.spec.every, len(self)), path=None, manifest_hash=None
         )
 
+    def statics(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers and categories of patients as known at moments, seconds: (ask, column) each.
+
+        A static that becomes known later is missing (nan, -1), as it was then. Inputs come from here.
+        """
+        number, category = self.number[patient], self.category[patient]
+        if self.number_known is not None:
+            number = np.where(self.number_known[patient] <= at[:, None], number, np.float32(np.nan))
+        if self.category_known is not None:
+            category = np.where(self.category_known[patient] <= at[:, None], category, np.int32(-1))
+        return number, category
+
     def flow(self) -> list[dict[str, Any]]:
         """Who stays in at each step of eligibility, for each outcome."""
         return [
@@ -317,6 +331,9 @@ class Cohort:
             columns["patient.origin"] = self.origin
         if self.group is not None:
             columns["patient.group"] = self.group
+        for name in ("number_known", "category_known"):
+            if (known := getattr(self, name)) is not None:
+                columns[f"patient.{name}"] = known
         for kind, e in self.events.items():
             columns |= {f"{kind}.{name}": column for name, column in e.columns().items()}
         columns |= {f"{kind}.is_a": pairs for kind, pairs in self.is_a.items()}
@@ -444,6 +461,8 @@ def read_cohort(
         group=patients.group,
         vectors=vectors,
         is_a=is_a,
+        number_known=patients.number_known,
+        category_known=patients.category_known,
         report={
             "tables": {name: account.summary() for name, account in source.accounts.items()},
             "flags": source.flags,
@@ -579,6 +598,8 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
         outcomes=_outcomes(spec.outcomes, labels, events, codes),
         origin=optional("patient.origin"),
         group=optional("patient.group"),
+        number_known=optional("patient.number_known"),
+        category_known=optional("patient.category_known"),
         vectors={kind: column(f"{kind}.vectors") for kind, node in spec.nodes.items() if node.content},
         is_a={kind: column(f"{kind}.is_a", 2) for kind, node in spec.nodes.items() if node.of is not None},
         report=manifest["report"],

@@ -454,30 +454,33 @@ def _amended(source: Source, kind: str, rows: Rows, parts: list[_Part]) -> Rows:
     if masked := int(frame["lost"].fill_null(False).sum()):
         source.doubt(f"{kind}: {masked} row(s) are amended by a row that is not used; hidden from then on")
     source.refuse(rows.source[unknown], "amended by a row without a known time")
-    ring = frame["row"].is_in(_rings(every).implode()).to_numpy()
-    if ring.any():
-        source.doubt(f"{kind}: {int(ring.sum())} row(s) amend each other; none counts once all are known")
-    never = ring & (replaced <= rows.known)
-    source.refuse(rows.source[never], "amends a row that amends it")
-    return replace(rows, replaced=replaced).only(~(unknown | never))
+    frame = frame.join(_rings(every), on="row", how="left", maintain_order="left")
+    if ring := len(frame) - frame["closed"].null_count():
+        source.doubt(f"{kind}: {ring} row(s) amend each other; none counts once all are known")
+    # one that was known before stays, so that its day is not taken back by what came later
+    never = (pl.col("known") >= pl.col("closed")).fill_null(False) & (pl.Series(replaced) <= pl.col("known"))
+    refused = frame.select(never).to_series().to_numpy()
+    source.refuse(rows.source[refused], "amends a row that amends it")
+    return replace(rows, replaced=replaced).only(~(unknown | refused))
 
 
-def _rings(news: pl.DataFrame) -> pl.Series:
-    """The numbers of the rows that amend each other, in a ring of any length."""
+def _rings(news: pl.DataFrame) -> pl.DataFrame:
+    """The rows that amend each other, in a ring of any length: row, closed (seconds: when all were known)."""
     news = news.drop_nulls(["id", "amends"])
-    on = {"left_on": ["patient", "amends"], "right_on": ["patient", "id"], "how": "semi"}
-    linked = news.join(news, **on)  # most amend a row that amends nothing
-    if not len(linked):
-        return linked["row"]
+    ends = news.select("patient", pl.col("amends").alias("id"))
+    linked = len(ends.join(news, on=["patient", "id"], how="semi"))  # most amend a row that amends nothing
+    if not linked:
+        return news.select("row", pl.col("since").alias("closed")).clear()
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    ends = [news.select("patient", pl.col(name).alias("id")) for name in ("id", "amends")]
-    number = pl.concat(ends).select(pl.struct("patient", "id").rank("dense").cast(pl.Int64) - 1).to_series()
-    start, end, size = number[: len(news)], number[len(news) :], int(number.max()) + 1  # type: ignore[arg-type]
-    links = coo_array((np.ones(len(news)), (start.to_numpy(), end.to_numpy())), shape=(size, size))
+    both = pl.concat([news.select("patient", "id"), ends])
+    number = both.select(pl.struct("patient", "id").rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
+    start, end, size = number[: len(news)], number[len(news) :], int(number.max()) + 1
+    links = coo_array((np.ones(len(news)), (start, end)), shape=(size, size))
     _, part = connected_components(links, directed=True, connection="strong")
-    return news.filter(pl.Series(part[start.to_numpy()] == part[end.to_numpy()]))["row"]
+    frame = news.with_columns(pl.Series("part", part[start])).filter(pl.Series(part[start] == part[end]))
+    return frame.select("row", pl.col("since").max().over("part").alias("closed"))
 
 
 def _in_units(

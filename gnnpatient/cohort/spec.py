@@ -158,6 +158,11 @@ class PatientSpec(Record):
     first: Names = Field(
         default=(), description="static columns of which the earliest row counts where rows differ"
     )
+    known: str | None = Field(
+        default=None,
+        description="since when the statics of a row are known: a column, or a duration after the origin "
+        "(0d: as of day 0); default: the time of the nodes that are read from the same table, else 0d",
+    )
     origin: Moment | None = Field(
         default=None,
         description="day 0: a column with its date, or { code, pick }; without it times are offsets",
@@ -813,7 +818,7 @@ class GraphSpec(Record):
         who = self.patient
         found: list[Any] = [self.table(table).key or who.key]
         if who.table == table:
-            found += [*who.columns, *who.where, who.group, who.origin, who.entry, who.exit]
+            found += [*who.columns, *who.where, who.group, who.known, who.origin, who.entry, who.exit]
         for node in self.nodes.values():
             if node.table == table:
                 found += [node.time, node.known, node.until, node.code, node.value, node.unit, node.file]

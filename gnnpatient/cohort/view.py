@@ -161,11 +161,12 @@ def frame(landmarks: Landmarks) -> pl.DataFrame:
         "id": pl.Series(landmarks.ids.astype(str)),
         "at": pl.Series(landmarks.days),
     }
+    number, category = cohort.statics(landmarks.patient, landmarks.at)
     for i, name in enumerate(cohort.spec.patient.number):
-        columns[name] = _nulls(cohort.number[landmarks.patient, i])
+        columns[name] = _nulls(number[:, i])
     for i, name in enumerate(cohort.spec.patient.category):
         names = np.array([*cohort.levels[name], None], dtype=object)  # -1 is the last: missing
-        columns[name] = pl.Series(names[cohort.category[landmarks.patient, i]].tolist(), dtype=pl.String)
+        columns[name] = pl.Series(names[category[:, i]].tolist(), dtype=pl.String)
     for kind, last in graphs.last.items():
         nodes, codes = graphs[kind], cohort.codes[kind]
         slot = (nodes.owner * len(codes) + nodes.code).numpy()

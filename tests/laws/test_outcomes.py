@@ -111,10 +111,20 @@ def facts(rows: list[tuple[str, ...]]) -> list[Row]:
         who, happened, known, code, *value, row_id, _ = row
         news = [seconds(other[2]) for other in rows if other[0] == who and other[-1] == row_id]
         gone = max(min(news), seconds(known)) if news else inf
+        if gone <= seconds(known) and seconds(known) >= ring(rows, row):
+            continue  # refused
         key = (who, seconds(happened), seconds(known), code, *value)
         out[key] = max(gone, out.get(key, 0))
     number = lambda key: float(key[4]) if len(key) > 4 and key[4] else nan  # noqa: E731
     return [Row(*key[:4], number(key), gone) for key, gone in out.items()]
+
+
+def ring(rows: list[tuple[str, ...]], row: tuple[str, ...]) -> float:
+    """When the ring of rows that amend each other was closed, inf = the row is in none."""
+    by_id, on = {other[-2]: other for other in rows if other[0] == row[0]}, [row]
+    while (after := by_id.get(on[-1][-1])) is not None and after not in on:
+        on.append(after)
+    return max(seconds(other[2]) for other in on) if after == row else inf
 
 
 def spells(rows: list[tuple[str, ...]], who: str, starts: str) -> list[tuple[int, float]]:
