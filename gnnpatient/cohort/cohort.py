@@ -392,7 +392,7 @@ def read_cohort(
     """
     from gnnpatient.cohort.events import family, measurements, read_rows
     from gnnpatient.cohort.labels import Record, as_known, read_diagnosis, read_survival
-    from gnnpatient.cohort.patients import moment_of, patient_table, read_patients
+    from gnnpatient.cohort.patients import entered, moment_of, patient_table, read_patients
     from gnnpatient.cohort.source import Source
 
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
@@ -413,7 +413,7 @@ def read_cohort(
             rows[kind] = measurements(source, kind, node, rows[node.measures])
     entry, end = np.zeros(count, np.int64), None
     if who.entry is not None:  # on a bare date a patient is there from the first second on
-        given = moment_of(source, who.entry, table, patients, rows, end=0)
+        given = entered(source, who.entry, table, patients, rows)
         entry = np.where(given == NEVER, 0, given)
     if who.exit is not None:
         end = moment_of(source, who.exit, table, patients, rows)

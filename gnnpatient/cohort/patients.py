@@ -81,6 +81,12 @@ def read_patients(source: Source) -> Patients:
         has = origin != NEVER
         if not has.any():
             raise Refused(f"origin: no patient has an event that fits {', '.join(spec.origin.code)}")
+        if spec.origin.pick == "last":
+            source.doubt(
+                'origin: pick = "last" is a day 0 of which only later days tell that it was it; who comes '
+                "again is not asked about before, so risks hold for the others (first has no such choice)",
+                decides=True,
+            )
         lost, names, origin = names[~has], names[has], origin[has]
         view.refuse(ids(view.column(key)).is_in(lost.tolist()).fill_null(False).to_numpy(), "no day 0")
         source.steps.append(["with an event that gives day 0", len(names)])
@@ -298,10 +304,12 @@ def _age(view: View, who: np.ndarray, patients: int, origin: np.ndarray | None) 
     return np.where(given == NEVER, np.nan, (origin - given.astype(np.float64)) / DAY / YEAR)
 
 
-def picked(source: Source, pick: PickSpec, patients: np.ndarray, *, end: int = 0) -> np.ndarray:
+def picked(
+    source: Source, pick: PickSpec, patients: np.ndarray, *, end: int = 0, seen: bool = False
+) -> np.ndarray:
     """The first or last event of a format that fits, in seconds since 1970, NEVER = none: (patient,) int64.
 
-    A bare date counts from its first second; `end` is added to it.
+    A bare date counts from its first second; `end` is added to it. seen: when it became known.
     """
     assert source.door is not None
     parts = []
@@ -312,6 +320,10 @@ def picked(source: Source, pick: PickSpec, patients: np.ndarray, *, end: int = 0
         lazy = lazy.filter(pl.col("refused").is_null()) if "refused" in schema else lazy
         bare = pl.col("time_bare").fill_null(False) if "time_bare" in schema else pl.lit(False)
         at = pl.col("time").dt.epoch("s") + bare.cast(pl.Int64) * end
+        if seen and "known" in schema:  # said where it is later; a bare date is known at its end
+            late = pl.col("known_bare").fill_null(False).cast(pl.Int64) * (DAY - 1)
+            known = pl.when(pl.col("known") > pl.col("time")).then(pl.col("known").dt.epoch("s") + late)
+            at = pl.max_horizontal(at, known)
         lazy = lazy.filter(pl.col("time").is_not_null() & fits({"code": pick.code}))
         best = at.min() if pick.pick == "first" else at.max()
         parts.append(lazy.group_by("id").agg(best.alias("at")).collect(engine="streaming"))
@@ -349,6 +361,28 @@ def moment_of(
             raise Refused(f"{what!r}: a column of which table? a duration such as 1y would do, too")
     view = source.view(table, [what])
     return patient_time(view, what, view.who(patients.ids), patients, end)
+
+
+def entered(
+    source: Source, what: Moment, table: str | None, patients: Patients, rows: Mapping[str, Rows]
+) -> np.ndarray:
+    """When observation starts, in seconds after the origin, NEVER = not given: (patient,) int64.
+
+    An event starts it when it is known, and does so whatever an amendment says of it later: eligibility uses
+    nothing later than the ask (METHODS 5). On a bare date a patient is there from the first second on.
+    """
+    if not isinstance(what, PickSpec):
+        return moment_of(source, what, table, patients, rows, end=0)
+    if what.node is None:
+        assert patients.origin is not None
+        at = picked(source, what, patients.ids, seen=True)
+        return np.where(at == NEVER, NEVER, at - patients.origin)
+    of, first = rows[what.node], np.full(len(patients), FOREVER)
+    these = of.fitting(what.code)
+    if of.replaced is not None:
+        these &= of.known < of.replaced
+    np.minimum.at(first, of.patient[these], of.known[these])
+    return np.where(first == FOREVER, NEVER, first)
 
 
 def patient_time(

@@ -192,6 +192,8 @@ class Source:
         door = import_module(f"gnnpatient.cohort.readers.{self.spec.format}").read(self.folder)
         assert isinstance(door, Door)
         self.flags += door.flags
+        for what in door.doubts:
+            self.doubt(what, decides=True)
         return door
 
     def open(self, table: str) -> Account:
@@ -262,7 +264,8 @@ class Source:
             wanted += [f"{name}_bare" for name in wanted if f"{name}_bare" in schema]
         lazy = self.tables[table].lazy().with_row_index("gnnpatient row")
         if self.is_events(table) and "refused" in schema:
-            lazy = lazy.filter(pl.col("refused").is_null())
+            fact = pl.col("refused").is_null()
+            lazy = lazy.filter(fact | pl.col("choice").is_in([*where]) if "choice" in schema else fact)
         if where:
             lazy = lazy.filter(fits(where))
         try:

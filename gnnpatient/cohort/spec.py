@@ -169,8 +169,8 @@ class PatientSpec(Record):
     )
     entry: Moment | None = Field(
         default=None,
-        description="observation starts: a column, a duration after the origin, or { code, pick }; "
-        "default: the origin",
+        description="observation starts: a column, a duration after the origin, or { code }: when the first "
+        "such event is known; default: the origin",
     )
     exit: Moment | None = Field(
         default=None, description="observation ends: a column, a duration, or { code, pick }"
@@ -765,6 +765,12 @@ class GraphSpec(Record):
                 known(f"{place}.node", moment.node, self.nodes)
                 if moment.node is None and self.format is None:
                     raise Refused(f"{place}: codes of what? add node = KIND")
+        entry = self.patient.entry
+        if isinstance(entry, PickSpec) and entry.pick == "last":
+            raise Refused(
+                'patient.entry: pick = "last" lets a later event take a patient out of an earlier ask; '
+                'pick = "first" would do'
+            )
         if isinstance(self.patient.origin, PickSpec) and self.patient.origin.node is not None:
             raise Refused("patient.origin: day 0 comes from a column, or from the codes of a format")
         return self

@@ -19,7 +19,8 @@ class Door:
         `code` (String), and where the format has them `time_bare`, `known`, `known_bare`, `until`,
         `until_bare`, `value` (Float64), `unit` (String), `text` (String), and any column of the source by its
         own name.
-        `refused` (String): why this row cannot be used; null = it can.
+        `refused` (String): why this row cannot be used; null = it can. `choice` (String): the column that a
+        spec may choose a refused row by, in `where`; null = it cannot be used at all.
     parents: code hierarchies that come with the format: columns `child`, `parent` (codes as in `tables`).
     """
 
@@ -27,3 +28,4 @@ class Door:
     tables: Mapping[str, pl.LazyFrame]
     flags: tuple[str, ...] = ()
     parents: pl.DataFrame | None = None
+    doubts: tuple[str, ...] = ()  # flags that may decide a result

@@ -7,6 +7,12 @@ in `FIELDS` leave this file and nothing else: no name, address, telecom, identif
 Beside the columns of every format a table has `category` (of an Encounter its `class`), `encounter` and
 `resource` (ids without their type). The status that a resource had when it was exported is no column: it says
 what became of an order or a diagnosis later. It only refuses.
+
+A table also has, if any row says it, `intent`, `verification` and `focus` (the type of what a statement is
+about where that is not the patient). What is no fact about the patient is refused: a proposal, plan, option;
+a provisional or differential diagnosis; a focus on somebody else, a fetus or a donor (not one on a body
+structure or a device). But it is used where `where` names that column, as in
+verification = ["confirmed", "provisional"].
 """
 
 from __future__ import annotations
@@ -105,7 +111,25 @@ NEVER_HAPPENED = {
     "preparation": "in preparation",
     "intended": "intended",
     "draft": "draft",
+    "proposed": "proposed",
 }
+
+NO_FACT = {  # by column, what makes a statement none about the patient, or none of a fact
+    "intent": {
+        "proposal": "a proposal, not an order",
+        "plan": "a plan, not an order",
+        "option": "an option, not an order",
+    },
+    "verification": {
+        "provisional": "a provisional diagnosis",
+        "differential": "a differential diagnosis",
+    },
+    "focus": dict.fromkeys(
+        ("Patient", "RelatedPerson", "Person", "Group", "Practitioner", "other"),
+        "about somebody else (focus)",
+    ),
+}
+DENIED = ("notDone", "notGiven", "notPerformed", "wasNotGiven", "wasNotTaken")  # of earlier versions of FHIR
 
 FIELDS = ("birth", "moment", "gender", "race", "ethnicity", "marital", "death", "deceased")
 COLUMNS = {  # of a row as it is read; the times still as text
@@ -122,6 +146,10 @@ COLUMNS = {  # of a row as it is read; the times still as text
     "category": pl.String,
     "encounter": pl.String,
     "resource": pl.String,
+    "intent": pl.String,
+    "verification": pl.String,
+    "focus": pl.String,
+    "choice": pl.String,  # the column that chooses a row which is refused otherwise
     "refused": pl.String,
 }
 _REFERENCE = re.compile(r"(?:(.*)/)?([A-Z][A-Za-z]+)/([^/?#|]+)(?:/_history/[^/]*)?")
@@ -533,10 +561,21 @@ class _Heap:
     def _event(self, kind: str, resource: Thing, near: Mapping[str, str], id: str) -> None:
         how = KINDS[kind]
         self.resources += 1
-        verified = _token(resource.get("verificationStatus")) or ""
-        refused = NEVER_HAPPENED.get(_token(resource.get("status")) or "") or NEVER_HAPPENED.get(verified)
+        said = {
+            "intent": _token(resource.get("intent")),
+            "verification": _token(resource.get("verificationStatus")),
+            "focus": self._focus(resource, how.who, near),
+        }
+        refused = NEVER_HAPPENED.get(_token(resource.get("status")) or "")
+        refused = refused or NEVER_HAPPENED.get(said["verification"] or "")
         if resource.get("doNotPerform") is True:
             refused = refused or "not to be done"
+        if any(resource.get(name) is True for name in DENIED):
+            refused = refused or "not done"
+        choice = None
+        if refused is None:
+            choice = next((name for name, why in NO_FACT.items() if said[name] in why), None)
+            refused = None if choice is None else NO_FACT[choice][said[choice] or ""]
         encounter = _reference(resource.get("encounter") or resource.get("context"), near)
         head = (
             self._subject(resource, how.who, near),
@@ -550,6 +589,8 @@ class _Heap:
             _token(_first(resource.get(how.category))),
             id if kind == "Encounter" else _tail(encounter) if encounter else None,
             id or None,
+            *said.values(),
+            choice,
             refused,
         )
         for concept, (answer, value, unit, text) in self._nodes(kind, how, resource, near):
@@ -571,6 +612,21 @@ class _Heap:
             ]
             raw = _NOWHERE if inside in ([], ["Patient"]) else "Group/contained"
         return self.subjects.setdefault(raw, len(self.subjects))
+
+    def _focus(self, resource: Thing, who: str, near: Mapping[str, str]) -> str | None:
+        """The type of what a statement is about, where that is not the patient in whose record it stands."""
+        given = resource.get("focus")
+        for one in _dicts(given if isinstance(given, list) else [given]):
+            raw = _reference(one, near) or ""
+            if raw.startswith("#"):
+                inside = (c for c in _dicts(resource.get("contained")) if c.get("id") == raw[1:])
+                return _word(next(inside, {}).get("resourceType")) or "other"
+            match, own = (_REFERENCE.fullmatch(r or "") for r in (raw, _reference(resource.get(who), near)))
+            if match is None:
+                return _word(one.get("type")) or "other"
+            if own is None or match.group(2, 3) != own.group(2, 3):
+                return match[2]
+        return None
 
     def _nodes(
         self, kind: str, how: _Kind, resource: Thing, near: Mapping[str, str]
@@ -777,16 +833,20 @@ class _Heap:
             stray.gather(frame["who"]).alias("stray"),
         ).with_columns(
             pl.coalesce(
-                "refused",
+                pl.when(pl.col("choice").is_null()).then("refused"),
                 "stray",
                 pl.when(pl.col("id").is_null()).then(pl.lit("no patient")),
                 pl.when(pl.col("code").is_null()).then(pl.lit("no code")),
                 "no time",
+                "refused",
             ).alias("refused")
         )
         frame = self._once(frame)
+        chosen = pl.col("refused").is_in({why for reasons in NO_FACT.values() for why in reasons.values()})
+        frame = frame.with_columns(pl.when(chosen).then("choice").alias("choice"))  # nothing else is wrong
         times = [name + bare for name in ("time", "known", "until") for bare in ("", "_bare")]
         given = ("code", "value", "unit", "text", "category", "encounter", "resource", "refused")
+        given = (*given, *(name for name in (*NO_FACT, "choice") if frame[name].null_count() < len(frame)))
         frame = frame.select("id", *times, *given)
         return frame.rename({"category": "class"}) if kind == "Encounter" else frame
 
