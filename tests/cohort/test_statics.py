@@ -194,3 +194,94 @@ def test_pickles_and_parts_keep_the_known_times(read):
 
     cohort = pickle.loads(pickle.dumps(read(*VISITS)))
     assert shown(cohort.only([]), "a", 0, 800) == [(None, None), ("M1", 7)]
+
+
+# ---- who is asked about, by nothing later than the ask
+
+ENTRY = """
+cohort = "c"
+[patient]
+table = "patients.csv"
+key = "pid"
+{entry}
+[nodes.dx]
+table = "dx.csv"
+time = "time"
+known = "known"
+code = "code"
+row = "row"
+amends = "amends"
+[outcomes.death]
+kind = "survival"
+table = "patients.csv"
+exit = "end"
+causes = {{ death = {{ time = "died" }} }}
+"""
+
+
+@pytest.fixture
+def enters(tmp_path):
+    def reads(*lines: str, entry: str = 'entry = { node = "dx", code = "MI*" }'):
+        from gnnpatient import read_cohort
+
+        (tmp_path / "patients.csv").write_text("pid,end,died\na,99,\nb,99,\n")
+        (tmp_path / "dx.csv").write_text("\n".join(["pid,time,known,code,row,amends", *lines]) + "\n")
+        (tmp_path / "c.toml").write_text(ENTRY.format(entry=entry))
+        return read_cohort(tmp_path / "c.toml", tmp_path)
+
+    return reads
+
+
+def at_risk(cohort, *days: float) -> list[bool]:
+    return cohort.at(list(days), patient="a").at_risk("death").tolist()
+
+
+def test_an_entry_by_the_last_event_is_refused(enters):
+    """Which event is the last is known only when there is no later one."""
+    from gnnpatient.errors import Refused
+
+    said = r'patient.entry: pick = "last" lets a later event .*; pick = "first" would do'
+    with pytest.raises(Refused, match=said):
+        enters("a,1,1,MI,r1,", entry='entry = { node = "dx", code = "MI*", pick = "last" }')
+
+
+def test_an_entry_by_an_event_is_when_it_is_known(enters):
+    cohort = enters("a,3,10,MI,r1,", "a,5,20,MI,r2,", "b,0,0,x,r3,")
+    assert at_risk(cohort, 3, 9.99, 10, 30) == [False, False, True, True]
+    assert cohort.entry.tolist() == [10 * DAY, 0]
+
+
+@pytest.mark.parametrize("amended", ["a,3,30,no,r2,r1", "a,40,30,MI,r2,r1", "a,3,30,,r2,r1"])
+def test_an_amendment_does_not_change_who_has_entered_before(enters, amended):
+    """Asked on day 10, the event stood; what is said on day 30 takes nobody out of that."""
+    cohort = enters("a,3,5,MI,r1,", amended, "b,0,0,x,r3,", "a,50,50,MI,r4,")
+    assert at_risk(cohort, 4.99, 5, 10, 29, 60) == [False, True, True, True, True]
+
+
+def test_later_rows_never_change_who_is_asked_about(enters):
+    early = ["a,3,5,MI,r1,", "b,0,0,x,r3,"]
+    later = ["a,6,7,MI,r4,", "a,8,9,no,r5,r1", "a,1,20,MI,r6,", "b,9,9,MI,r7,"]
+    want = at_risk(enters(*early), 0, 4, 5, 6)
+    for n in range(1, len(later) + 1):
+        assert at_risk(enters(*early, *later[:n]), 0, 4, 5, 6) == want
+
+
+def test_a_day_0_that_is_the_last_event_is_flagged(tmp_path):
+    from datetime import datetime
+
+    import polars as pl
+
+    from gnnpatient import read_cohort
+
+    times = [datetime(2020, 1, d) for d in (1, 5, 9)]
+    frame = pl.DataFrame({"subject_id": [1, 1, 1], "time": times, "code": ["ADMIT", "ADMIT", "LAB"]})
+    (tmp_path / "data").mkdir()
+    frame.write_parquet(tmp_path / "data" / "0.parquet")
+    for pick, told in (("first", 0), ("last", 1)):
+        spec = f'cohort = "c"\nformat = "meds"\n[patient]\norigin = {{ code = "ADMIT", pick = "{pick}" }}\n'
+        (tmp_path / "c.toml").write_text(spec)
+        cohort = read_cohort(tmp_path / "c.toml", tmp_path)
+        assert (
+            len([f for f in cohort.report["decisive"] if f.startswith('origin: pick = "last" is a day 0')])
+            == told
+        )
