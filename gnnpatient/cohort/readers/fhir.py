@@ -845,8 +845,8 @@ class _Heap:
         chosen = pl.col("refused").is_in({why for reasons in NO_FACT.values() for why in reasons.values()})
         frame = frame.with_columns(pl.when(chosen).then("choice").alias("choice"))  # nothing else is wrong
         times = [name + bare for name in ("time", "known", "until") for bare in ("", "_bare")]
-        given = ("code", "value", "unit", "text", "category", "encounter", "resource", "refused")
-        given = (*given, *(name for name in (*NO_FACT, "choice") if frame[name].null_count() < len(frame)))
+        said = [name for name in (*NO_FACT, "choice") if frame[name].null_count() < len(frame)]
+        given = ("code", "value", "unit", "text", "category", "encounter", "resource", "refused", *said)
         frame = frame.select("id", *times, *given)
         return frame.rename({"category": "class"}) if kind == "Encounter" else frame
 
