@@ -287,6 +287,48 @@ def test_what_is_no_fact_about_the_patient_is_refused_and_may_be_chosen(tmp_path
 OTHERS = {"nothing in it that the spec asks for": 1}
 
 
+IN_STAY = datetime(2021, 3, 9, 10)
+DISCHARGED = [  # encounter, onset, recordedDate, when it is known (None: at its onset)
+    ("Encounter/in", "2021-03-05", None, IN_STAY),
+    ("Encounter/out", "2021-03-05", None, None),  # seen as an outpatient
+    (None, "2021-03-05", None, IN_STAY),  # by its day
+    ("Encounter/lost", "2021-03-01", None, IN_STAY),  # leads nowhere
+    ("Encounter/other", "2021-03-08", None, IN_STAY),  # one of somebody else
+    (None, "2021-03-10", None, None),  # in no stay
+    ("Encounter/in", "2021-03-05", "2021-03-06", datetime(2021, 3, 6)),  # said when
+    ("Encounter/in", "2021-03-05", "2021-03-05", None),
+    ("Encounter/in", "2021-03-20", None, None),  # after it
+]
+
+
+@pytest.mark.parametrize(("encounter", "onset", "recorded", "known"), DISCHARGED)
+def test_a_diagnosis_of_a_stay_is_known_at_its_end_where_nothing_says_when(
+    door, encounter, onset, recorded, known
+):
+    def visit(id: str, kind: str, who: str = "p1") -> dict:
+        period = {"start": "2021-03-01T08:00:00Z", "end": "2021-03-09T10:00:00Z"}
+        who = {"reference": f"Patient/{who}"}
+        return event("Encounter", id=id, period=period, subject=who, type=[coded("9")]) | {
+            "class": {"code": kind}
+        }
+
+    visits = visit("in", "IMP"), visit("out", "AMB"), visit("other", "IMP", "p2")
+    given = {"onsetDateTime": onset, "recordedDate": recorded}
+    given["encounter"] = None if encounter is None else {"reference": encounter}
+    found = door(patient(), patient("p2"), *visits, event("Condition", **given))
+    row = only(found, "Condition")
+    assert (row["known"], row["refused"]) == (known, None)
+    told = [flag for flag in found.flags if "without recordedDate" in flag]
+    assert len(told) == (recorded is None and onset != "2021-03-20" and encounter != "Encounter/out")
+
+
+def test_a_diagnosis_of_a_stay_that_has_not_ended_is_refused(door):
+    stay = event("Encounter", id="in", period={"start": "2021-03-01T08:00:00Z"}, type=[coded("9")])
+    given = {"onsetDateTime": "2021-03-05", "encounter": {"reference": "Encounter/in"}}
+    found = door(patient(), stay | {"class": {"code": "IMP"}}, event("Condition", **given))
+    assert only(found, "Condition")["refused"] == "inpatient stay without an end"
+
+
 @pytest.mark.parametrize("name", ["notDone", "notGiven", "wasNotGiven", "wasNotTaken", "notPerformed"])
 def test_what_was_not_done_by_earlier_versions_is_refused(door, name):
     assert only(door(patient(), event(**{name: True})))["refused"] == "not done"

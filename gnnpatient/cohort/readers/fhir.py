@@ -114,6 +114,8 @@ NEVER_HAPPENED = {
     "proposed": "proposed",
 }
 
+STAYS = ("IMP", "ACUTE", "NONAC")  # classes of encounters whose diagnoses are given at their end
+
 NO_FACT = {  # by column, what makes a statement none about the patient, or none of a fact
     "intent": {
         "proposal": "a proposal, not an order",
@@ -163,7 +165,9 @@ _NOTHING: Value = (None, None, None, None)
 def read(folder: Path) -> Door:
     """All *.json (a Bundle or one resource), *.ndjson and *.jsonl (a resource a line) or .gz of these.
 
-    Times are UTC. A year or a month stands for its last day, so that nothing is known too early. A value
+    Times are UTC. A year or a month stands for its last day, so that nothing is known too early. A Condition
+    of an inpatient encounter (by its reference, else by its day) is known at the end of that stay, unless
+    recordedDate says when it was recorded. A value
     that is a code goes into the row's code, other text into `text`; both leave the value missing.
     Two copies of a Patient: refused where birth or gender differ. Else the newest by meta.lastUpdated counts;
     without it they must agree in what both say. Of two versions of any other resource the newest counts
@@ -432,6 +436,7 @@ class _Heap:
     unread: Counter[str] = field(default_factory=Counter)
     count: Counter[str] = field(default_factory=Counter)
     flags: list[str] = field(default_factory=list)
+    visits: pl.DataFrame = field(default_factory=pl.DataFrame)  # encounters, once they are a table
 
     # One file
 
@@ -745,6 +750,7 @@ class _Heap:
             lost |= frame[name].is_not_null() & stamp.is_null()
             frame = frame.with_columns(stamp, bare.alias(f"{name}_bare"))
         frame = frame.with_columns(pl.when(lost).then(pl.lit("not a time")).alias("no time"))
+        frame = frame.with_columns(recorded=pl.col("known").is_not_null())
         how = KINDS.get(kind)
         if how and how.known == "issued":  # what was measured over a period is not known before its end
             frame = _take_until(frame, (_end("until") > _end("known")) | pl.col("known").is_null())
@@ -842,6 +848,18 @@ class _Heap:
             ).alias("refused")
         )
         frame = self._once(frame)
+        if kind == "Encounter":
+            visits = frame.filter(pl.col("refused").is_null() & pl.col("encounter").is_not_null())
+            self.visits = visits.unique(["id", "encounter"], maintain_order=True).select(
+                "id",
+                "encounter",
+                pl.col("time").alias("start"),
+                pl.col("until").alias("end"),
+                pl.col("until_bare").alias("end_bare"),
+                pl.col("category").is_in(STAYS).fill_null(False).alias("stay"),
+            )
+        elif kind == "Condition":
+            frame = self._discharged(frame)
         chosen = pl.col("refused").is_in({why for reasons in NO_FACT.values() for why in reasons.values()})
         frame = frame.with_columns(pl.when(chosen).then("choice").alias("choice"))  # nothing else is wrong
         times = [name + bare for name in ("time", "known", "until") for bare in ("", "_bare")]
@@ -849,6 +867,40 @@ class _Heap:
         given = ("code", "value", "unit", "text", "category", "encounter", "resource", "refused", *said)
         frame = frame.select("id", *times, *given)
         return frame.rename({"category": "class"}) if kind == "Encounter" else frame
+
+    def _discharged(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Diagnoses of an inpatient stay of which nothing says when they were recorded, known at its end.
+
+        A diagnosis without an encounter, or with one that is not there, belongs to the stay that its day lies
+        in, of several to the one that ends last.
+        """
+        free = ~pl.col("recorded") & pl.col("refused").is_null() & pl.col("time").is_not_null()
+        rows = frame.with_row_index("nth").filter(free).select("nth", "id", "encounter", "time")
+        named = rows.join(self.visits, on=["id", "encounter"])
+        lone = rows.join(self.visits, on=["id", "encounter"], how="anti")
+        dated = lone.join(self.visits.drop("encounter").drop_nulls("end"), on="id").filter(
+            pl.col("time").dt.date().is_between(pl.col("start").dt.date(), pl.col("end").dt.date())
+        )
+        kept = ["nth", "end", "end_bare", "stay"]
+        ends = pl.concat([named.select(kept), dated.select(kept)]).filter("stay")
+        ends = ends.group_by("nth").agg(pl.col("end", "end_bare").get(_end("end").arg_max()))
+        frame = frame.with_row_index("nth").join(ends, on="nth", how="left", maintain_order="left")
+        later = (_end("end") > _end("time")).fill_null(False)
+        alone = len(lone) - dated.filter("stay")["nth"].n_unique()
+        self.count["Condition(s) without recordedDate, of no encounter and in no stay: known at onset"] += (
+            alone
+        )
+        moved = int(frame.select(later).to_series().sum())
+        self.count["Condition(s) without recordedDate, in an inpatient stay: known at its end"] += moved
+        endless = pl.col("nth").is_in(ends.filter(pl.col("end").is_null())["nth"].implode())
+        return frame.with_columns(
+            pl.when(later).then("end").otherwise("known").alias("known"),
+            pl.when(later).then("end_bare").otherwise("known_bare").alias("known_bare"),
+            pl.when(endless)
+            .then(pl.lit("inpatient stay without an end"))
+            .otherwise("refused")
+            .alias("refused"),
+        ).drop("nth", "end", "end_bare")
 
     def _once(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Each resource once: why the rows of its other copies are not used."""
