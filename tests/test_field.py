@@ -97,6 +97,26 @@ def _(folder, tmp):
 # -- 21-fhir-intent-proposal
 
 
+@case("21-fhir-intent-proposal")
+def proposals_are_no_orders(folder: Path, tmp: Path) -> None:
+    """Both of what the case offers: a proposal, plan or option is refused as a draft is, by its reason, since
+    nobody was given anything; where the spec names `intent` in `where`, it chooses itself."""
+    found = checked(folder)
+    refused = found["tables"]["MedicationRequest"]["refused"]
+    assert found["kinds"]["drug"] == 3 and sum(refused.values()) == 3
+    assert refused == {
+        "a proposal, not an order": 1,
+        "a plan, not an order": 1,
+        "an option, not an order": 1,
+    }
+    place = tmp / "chosen"
+    shutil.copytree(folder, place)
+    spec = (place / "spec.toml").read_text()
+    chosen = 'table = "MedicationRequest"\nwhere = { intent = ["order", "plan"] }'
+    (place / "spec.toml").write_text(spec.replace('table = "MedicationRequest"', chosen))
+    assert checked(place)["kinds"]["drug"] == 4
+
+
 # -- 23-fhir-open-encounter-9999
 
 
@@ -166,6 +186,26 @@ def _(folder, tmp):
 
 
 # -- 35-omop-condition-no-visit
+
+
+@case("35-omop-condition-no-visit")
+def a_discharge_code_is_known_at_discharge(folder: Path, tmp: Path) -> None:
+    """Linked by its day to the stay that it lies in, as the report asks, and the count is told all the same:
+    where the link is wrong, the code would be late, never early."""
+    from gnnpatient import read_cohort
+
+    flag = "lie in an inpatient stay by their day; known at its end"
+    told = [line for line in checked(folder)["flags"] if flag in line]
+    rows = len((folder / "condition_occurrence.csv").read_text().splitlines()) - 1
+    assert [line.split()[1] for line in told] == [str(rows)]
+    cohort = read_cohort(folder / "spec.toml", folder)
+    for patient in cohort.ids:
+        table = cohort.patient(patient).table()
+        known = table.filter(table["kind"] == "condition")["known"].to_list()
+        assert known and all(4 < day < 5 for day in known)  # the end of 2020-01-05, day 0 being 2020-01-01
+    assert (
+        len(cohort.at(1).to_frame().filter(cohort.at(1).to_frame()["condition.CONDITION//312327.n"] > 0)) == 0
+    )
 
 
 # -- 36b-csv-unit-blank

@@ -51,12 +51,13 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
             both = torch.from_numpy(_edges(held[source], rule, nodes[source], len(cohort.codes[source])))
         edges[source, rule, target] = both[:2]
         edges[target, f"rev_{rule}", source] = both[1:]
+    number, category = cohort.statics(landmarks.patient, landmarks.at)
     return Graphs(
         nodes=nodes,
         edges=edges,
         statics=Statics(
-            number=torch.from_numpy(cohort.number[landmarks.patient]),
-            category=torch.from_numpy(cohort.category[landmarks.patient].astype(np.int64)),
+            number=torch.from_numpy(number),
+            category=torch.from_numpy(category.astype(np.int64)),
             at=torch.from_numpy(landmarks.days.astype(np.float32)),
         ),
         codes=cohort.codes,

@@ -76,6 +76,8 @@ class Cohort:
         default_factory=dict
     )  # kind of ancestors -> (2, pair) int32 code, ancestor
     report: Mapping[str, Any] = field(default_factory=dict)  # accounts of the tables, flags; no patient in it
+    number_known: np.ndarray | None = None  # (patient, column) int64 seconds: since when each static is
+    category_known: np.ndarray | None = None  # known; None: all of them as of the origin
     path: Path | None = None  # where it was opened from
     manifest_hash: str | None = None  # of what was opened there
 
@@ -356,6 +358,18 @@ class Cohort:
             self, events=with_timepoints(events, self.spec.every, len(self)), path=None, manifest_hash=None
         )
 
+    def statics(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers and categories of patients as known at moments, seconds: (ask, column) each.
+
+        A static that becomes known later is missing (nan, -1), as it was then. Inputs come from here.
+        """
+        number, category = self.number[patient], self.category[patient]
+        if self.number_known is not None:
+            number = np.where(self.number_known[patient] <= at[:, None], number, np.float32(np.nan))
+        if self.category_known is not None:
+            category = np.where(self.category_known[patient] <= at[:, None], category, np.int32(-1))
+        return number, category
+
     def flow(self) -> list[dict[str, Any]]:
         """Who stays in at each step of eligibility, for each outcome."""
         return [
@@ -378,6 +392,9 @@ class Cohort:
             columns["patient.group"] = self.group
         if self.entered is not None:
             columns["patient.entered"] = self.entered
+        for name in ("number_known", "category_known"):
+            if (known := getattr(self, name)) is not None:
+                columns[f"patient.{name}"] = known
         for kind, e in self.events.items():
             columns |= {f"{kind}.{name}": column for name, column in e.columns().items()}
         columns |= {f"{kind}.is_a": pairs for kind, pairs in self.is_a.items()}
@@ -445,6 +462,7 @@ def read_cohort(
     from gnnpatient.cohort.events import family, measurements, read_rows
     from gnnpatient.cohort.labels import (
         Record,
+        as_known,
         draft_survival,
         read_diagnosis,
         read_survival,
@@ -452,6 +470,7 @@ def read_cohort(
     )
     from gnnpatient.cohort.lost import lost_kind, lost_tables
     from gnnpatient.cohort.patients import (
+        entered,
         given_in_days,
         is_duration,
         moment_of,
@@ -480,7 +499,7 @@ def read_cohort(
     for kind, node in spec.nodes.items():
         if node.measures is not None:
             rows[kind] = measurements(source, kind, node, rows[node.measures])
-    entry, entered, end = np.zeros(count, np.int64), patients.first_day, None
+    entry, first_day, end = np.zeros(count, np.int64), patients.first_day, None
     record = Record(source, patients, rows, entry, end)
     drafts = {
         name: draft_survival(record, name, outcome)
@@ -490,12 +509,11 @@ def read_cohort(
     dates = ordinary(source, patients, rows, [time for d in drafts.values() for _, time, *_ in d.parts])
     rows = open_intervals(source, rows, dates)
     if who.entry is not None:  # on a bare date a patient is there from the first second on
-        given = moment_of(source, who.entry, table, patients, rows, end=False, beyond=True)
-        ends = moment_of(source, who.entry, table, patients, rows, beyond=True)
+        given, ends = (entered(source, who.entry, table, patients, rows, end=end) for end in (False, True))
         if given_in_days(who.entry):  # after a bare date: the end of that day
             ends = given + patients.first_day
         entry = late_entries(source, dates, np.where(given == NEVER, 0, given))
-        entered = np.where(given == NEVER, entered, np.where(entry == given, ends, entry))
+        first_day = np.where(given == NEVER, first_day, np.where(entry == given, ends, entry))
     if who.exit is not None:
         end = moment_of(source, who.exit, table, patients, rows, beyond=True)
         cut = is_duration(source, who.exit, table)
@@ -510,6 +528,7 @@ def read_cohort(
             labels[name] = read_survival(record, drafts[name])
         elif isinstance(outcome, DiagnosisSpec):
             labels[name] = read_diagnosis(record, name, outcome)
+    labels = as_known(record, labels)
     tell_ends_that_are_events(record, drafts, {n: o for n, o in labels.items() if isinstance(o, Survival)})
     rows = {kind: _hidden(source, kind, of) for kind, of in rows.items()}
     is_a, events = {}, {}
@@ -546,9 +565,11 @@ def read_cohort(
         outcomes=_outcomes(spec.outcomes, labels, whole, codes),
         origin=patients.origin,
         group=patients.group,
-        entered=None if (entered == entry).all() else entered,
+        entered=None if (first_day == entry).all() else first_day,
         vectors=vectors,
         is_a=is_a,
+        number_known=patients.number_known,
+        category_known=patients.category_known,
         report={
             "tables": {name: account.summary() for name, account in source.accounts.items()},
             "flags": source.flags,
@@ -644,6 +665,8 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
         return Events(ptr, **{name: column(f"{kind}.{name}", rows[kind]) for name in given})
 
     def outcome_of(name: str, outcome: SurvivalSpec | DiagnosisSpec) -> Survival | Diagnosis | Task:
+        stood = column(name_) if (name_ := f"outcome.{name}.stood") + ".npy" in files else None
+
         def of(what: str) -> np.ndarray:
             return column(f"outcome.{name}.{what}", patients)
 
@@ -652,7 +675,12 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
             there = f"outcome.{name}.spell.patient.npy" in files
             each = (column(f"outcome.{name}.spell.{f.name}") for f in fields(Spells)) if there else None
             return Survival(
-                of("time"), of("event"), outcome.cause_names, until, None if each is None else Spells(*each)
+                of("time"),
+                of("event"),
+                outcome.cause_names,
+                until,
+                None if each is None else Spells(*each),
+                stood,
             )
         if outcome.task is not None:
             who, at, label = (column(f"outcome.{name}.{c}") for c in ("patient", "at", "label"))
@@ -666,6 +694,7 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
             seconds(outcome.gap),
             horizon,
             outcome.when == "same",
+            stood=stood,
         )
 
     events, codes = {kind: events_of(kind) for kind in rows}, names("codes")
@@ -688,6 +717,8 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
         origin=optional("patient.origin"),
         group=optional("patient.group"),
         entered=optional("patient.entered"),
+        number_known=optional("patient.number_known"),
+        category_known=optional("patient.category_known"),
         vectors={kind: column(f"{kind}.vectors") for kind, node in spec.nodes.items() if node.content},
         is_a={kind: column(f"{kind}.is_a", 2) for kind, node in spec.nodes.items() if node.of is not None},
         report=manifest["report"],

@@ -11,7 +11,7 @@ import polars as pl
 
 from gnnpatient.cohort import ends
 from gnnpatient.cohort.events import FOREVER, Rows
-from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
+from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
 from gnnpatient.cohort.patients import (
     Patients,
     earliest,
@@ -542,9 +542,8 @@ def read_diagnosis(record: Record, name: str, outcome: DiagnosisSpec) -> Diagnos
         of = rows.fitting(outcome.codes)
         if record.exit is None and outcome.horizon is not None:
             raise Refused(f"outcome {name!r}: no needs observation up to the horizon; set exit in [patient]")
-        known = np.full(count, FOREVER)
-        np.minimum.at(known, rows.patient[of], rows.known[of])
-        known[np.bincount(rows.patient[of & rows.standing], minlength=count) == 0] = FOREVER  # all taken back
+        lasting, known = _lasting(rows, of), np.full(count, FOREVER)
+        np.minimum.at(known, rows.patient[lasting], rows.known[lasting])
         label = (known < FOREVER).astype(np.int16)
         horizon = seconds(outcome.horizon) if outcome.horizon else None
     else:
@@ -583,6 +582,71 @@ def _known(
         decides=True,
     )
     return np.where(late & (label > 0), -1, label), np.where(late, FOREVER, known)
+
+
+def _lasting(rows: Rows, of: np.ndarray) -> np.ndarray:
+    """Those of some rows, (row,) bool, that stand for good, or in whose place such a row came: (row,) bool.
+
+    A diagnosis that is amended in some detail is known from its first form on; one that is taken back was
+    never there, though it was held for true for a while.
+    """
+    lasting = of & rows.standing
+    if rows.replaced is None:
+        return lasting
+    frame = pl.DataFrame({"patient": rows.patient, "known": rows.known, "gone": rows.replaced})
+    frame = frame.with_row_index("row").filter(
+        pl.Series(of & ~rows.standing) & (pl.col("known") < pl.col("gone"))
+    )
+    new = np.flatnonzero(lasting)
+    while len(new) and len(frame):  # a step back in the chains of amendments each time
+        heads = pl.DataFrame({"patient": rows.patient[new], "gone": rows.known[new]})
+        found = frame.join(heads, on=["patient", "gone"], how="semi")["row"]
+        new = found.to_numpy()
+        lasting[new] = True
+        frame = frame.filter(~pl.col("row").is_in(found.implode()))
+    return lasting
+
+
+def as_known(record: Record, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """The outcomes that come from codes, with the spells in which one stood that was taken back later.
+
+    Whoever is asked then is not at risk, as anybody would have said then: eligibility by the later amendment
+    would be eligibility by the future (METHODS 5).
+    """
+    out, specs = dict(outcomes), record.source.spec.outcomes
+    for name, outcome in outcomes.items():
+        spec = specs[name]
+        codes: list[tuple[str, tuple[str, ...]]] = []
+        if isinstance(spec, SurvivalSpec):
+            codes = [(part.node, part.codes) for _, part in spec.parts if part.node is not None]
+        elif isinstance(spec, DiagnosisSpec) and spec.node is not None:
+            codes = [(spec.node, spec.codes)]
+        stood = [_stood(record.rows[kind], record.rows[kind].fitting(of)) for kind, of in codes]
+        if (spells := np.concatenate([np.zeros((0, 3), np.int64), *stood])).size:
+            assert isinstance(outcome, Survival | Diagnosis)
+            out[name] = replace(outcome, stood=_merged(spells))
+            record.source.doubt(
+                f"outcome {name!r}: {len(np.unique(spells[:, 0]))} patient(s) have a row of it that was "
+                "amended or taken back later; not at risk while it stood"
+            )
+    return out
+
+
+def _stood(rows: Rows, of: np.ndarray) -> np.ndarray:
+    """Patient, known and replaced of those of some rows that did not stand for good: (row, 3) int64."""
+    if rows.replaced is None:
+        return np.zeros((0, 3), np.int64)
+    of = of & ~rows.standing & (rows.known < rows.replaced)
+    return np.stack([rows.patient[of], rows.known[of], rows.replaced[of]], 1).astype(np.int64)
+
+
+def _merged(spells: np.ndarray) -> np.ndarray:
+    """Spells (spell, 3) of patient, from, until, sorted; those of a patient that overlap are one."""
+    frame = pl.DataFrame(spells, schema=["patient", "since", "until"]).sort("patient", "since")
+    before = pl.col("until").cum_max().shift(1).over("patient")
+    frame = frame.with_columns((pl.col("since") > before).fill_null(True).cum_sum().alias("spell"))
+    each = frame.group_by("patient", "spell").agg(pl.col("since").min(), pl.col("until").max())
+    return each.sort("patient", "since").select("patient", "since", "until").to_numpy()
 
 
 def _classes(view: View, name: str, outcome: DiagnosisSpec, who: np.ndarray, count: int) -> np.ndarray:

@@ -61,6 +61,7 @@ class Survival:
     causes: tuple[str, ...]
     until: np.ndarray | None = None  # (patient,) int64: asks lie before this; None: before `time`
     spells: Spells | None = None  # where somebody is observed with gaps: every spell of everybody
+    stood: np.ndarray | None = None  # (spell, 3) int64: an event that was taken back later, see `standing`
 
     @property
     def ends(self) -> np.ndarray:
@@ -89,8 +90,8 @@ class Survival:
         return event, time
 
     def at_risk(self, asks: Landmarks) -> np.ndarray:
-        """Not failed, still observed: (ask,) bool."""
-        return self.risk(asks.patient, asks.at)
+        """Not failed, still observed, and not held for failed then: (ask,) bool."""
+        return self.risk(asks.patient, asks.at) & ~standing(self.stood, asks)
 
     def risk(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Whether these patients are at risk at these seconds: (ask,) bool."""
@@ -110,7 +111,8 @@ class Survival:
         columns = {"time": self.time, "event": self.event}
         columns |= {} if self.until is None else {"until": self.until}
         spells = {} if self.spells is None else vars(self.spells)
-        return columns | {f"spell.{name}": array for name, array in spells.items()}
+        columns |= {f"spell.{name}": array for name, array in spells.items()}
+        return columns | _given(stood=self.stood)
 
     def flow(self, cohort: Cohort) -> dict[str, Any]:
         """How many patients are left at each step."""
@@ -149,6 +151,7 @@ class Diagnosis:
     gap: int  # seconds that an ask must lie before `known`
     horizon: int | None  # seconds within which the codes must come; None: the label is that of the patient
     same: bool = False  # about what can be seen now: the label may be known already
+    stood: np.ndarray | None = None  # (spell, 3) int64: a label that was taken back later, see `standing`
 
     @property
     def ends(self) -> np.ndarray:
@@ -163,8 +166,11 @@ class Diagnosis:
         return self.label.astype(np.int64) + 1
 
     def open(self, asks: Landmarks) -> np.ndarray:
-        """Still observed, the label not known for another `gap`: (ask,) bool. It may never be looked for."""
-        return asks.at < self.ends[asks.patient]
+        """Still observed, the label not known for another `gap`: (ask,) bool. It may never be looked for.
+
+        Not open either while a label stood that was taken back later: at that time it was known.
+        """
+        return (asks.at < self.ends[asks.patient]) & (self.same | ~standing(self.stood, asks))
 
     def at_risk(self, asks: Landmarks) -> np.ndarray:
         """Open, and (without a horizon) the label given at all."""
@@ -182,7 +188,7 @@ class Diagnosis:
         return out
 
     def columns(self) -> dict[str, np.ndarray]:
-        return {"label": self.label, "known": self.known, "end": self.end}
+        return {"label": self.label, "known": self.known, "end": self.end} | _given(stood=self.stood)
 
     def flow(self, cohort: Cohort) -> dict[str, Any]:
         """How many patients are left at each step."""
@@ -409,6 +415,25 @@ class Progression:
 
 
 Outcome = Survival | Diagnosis | Task | Progression
+
+
+def standing(stood: np.ndarray | None, asks: Landmarks) -> np.ndarray:
+    """Whether what an amendment took back later stood at each ask: (ask,) bool.
+
+    stood: (spell, 3) patient, from, until in seconds, sorted, no two overlapping.
+    """
+    if stood is None or not len(stood):
+        return np.zeros(len(asks), bool)
+    patient, begin, end = stood.T
+    low = int(min(begin.min(), asks.at.min(initial=0)))
+    span = int(max(begin.max(), asks.at.max(initial=0))) - low + 1
+    spell = np.searchsorted(patient * span + begin - low, asks.patient * span + asks.at - low, "right") - 1
+    return (spell >= 0) & (patient[spell] == asks.patient) & (asks.at < end[spell])
+
+
+def _given(**columns: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Those that are there."""
+    return {name: column for name, column in columns.items() if column is not None}
 
 
 def _up_to(value: np.ndarray, limit: np.ndarray | float, base: np.ndarray) -> np.ndarray:

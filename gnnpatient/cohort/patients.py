@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from gnnpatient.cohort.events import Rows
 
 BEYOND = round(400 * YEAR * DAY)  # seconds after the origin: what stands for "never" or "still open"
+ALWAYS = np.iinfo(np.int64).min  # since when a static is known that is as of the origin
+FOREVER = np.iinfo(np.int64).max
+MOST = 0.9  # share of the rows in which a column is given that says when each row became known
 _DURATION = r"-?\d+(\.\d+)?\s*(s|min|h|d|w|mo|y)"
 
 
@@ -35,6 +38,10 @@ class Patients:
     first_day: (
         np.ndarray
     )  # (patient,) int64 seconds after the origin: the end of day 0 where it is a bare date
+    number_known: np.ndarray | None = (
+        None  # beside number, int64 seconds: since when; None = as of the origin
+    )
+    category_known: np.ndarray | None = None  # beside category
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,8 +59,9 @@ def read_patients(source: Source) -> Patients:
     born = "age" in spec.number and "age" not in schema and source.door is not None
     read = [name for name in spec.columns if not (born and name == "age")]
     read += [c for c in (spec.origin, spec.group) if isinstance(c, str)] + ["birth"] * born
-    clock = _clock_of(source, table) if spec.first else None
-    view = source.view(table, [*read, *([clock] if clock else [])], spec.where)
+    clocks = _clocks(source, table)
+    timed = [name for time, known, _ in clocks for name in (time, known) if name is not None]
+    view = source.view(table, [*read, *timed], spec.where)
     if spec.where:
         every = source.view(table, []).row
         source.accounts[table].refuse(np.setdiff1d(every, view.row), "not chosen by where")
@@ -78,6 +86,12 @@ def read_patients(source: Source) -> Patients:
         first_day = (picked(source, spec.origin, names, end=True) - origin)[has]
         if not has.any():
             raise Refused(f"origin: no patient has an event that fits {', '.join(spec.origin.code)}")
+        if spec.origin.pick == "last":
+            source.doubt(
+                'origin: pick = "last" is a day 0 of which only later days tell that it was it; who comes '
+                "again is not asked about before, so risks hold for the others (first has no such choice)",
+                decides=True,
+            )
         lost, names, origin = names[~has], names[has], origin[has]
         view.refuse(ids(view.column(key)).is_in(lost.tolist()).fill_null(False).to_numpy(), "no day 0")
         source.steps.append(["with an event that gives day 0", len(names)])
@@ -97,12 +111,14 @@ def read_patients(source: Source) -> Patients:
             f'origin = {{ code = "...", pick = "first" }}, or a column of people: {", ".join(_dates(schema))}'
         )
 
-    at = _row_times(view, clock, origin, who) if spec.first else np.zeros(0, np.int64)
+    since = _row_known(view, clocks, origin, who)  # None: every row is as of the origin
+    seen: dict[str, np.ndarray] = {}
     number_, category = np.zeros((count, 0), np.float32), np.zeros((count, 0), np.int32)
     words: dict[str, tuple[str, ...]] = {}
     for name in spec.number:
         if born and name == "age":
             number_ = np.c_[number_, _age(view, who, count, origin)].astype(np.float32)
+            seen[name] = np.full(count, ALWAYS)
             continue
         amount, odd = view.number(name)
         if odd.any():
@@ -111,14 +127,12 @@ def read_patients(source: Source) -> Patients:
                 "category?"
             )
         cells = pl.Series(amount, nan_to_null=True)
-        first = name in spec.first
-        rows = _earliest_row(cells, at, who, count) if first else one_each(view, name, cells, who, count)
+        rows, seen[name] = _static(view, name, cells, since, who, count)
         number_ = np.c_[number_, take(amount, rows, np.nan)].astype(np.float32)
     for name in spec.category:
         level = text(view.column(name))
         words[name], index = levels(view.column(name))
-        first = name in spec.first
-        rows = _earliest_row(level, at, who, count) if first else one_each(view, name, level, who, count)
+        rows, seen[name] = _static(view, name, level, since, who, count)
         category = np.c_[category, take(index, rows, -1)].astype(np.int32)
 
     group = None
@@ -128,8 +142,16 @@ def read_patients(source: Source) -> Patients:
         group = take(site.fill_null("").to_numpy().astype(str), rows, "")
     if not source.holds_nodes(table):
         view.account.claim(view.row, who)
+    beside = [None if since is None else _stacked(seen, some, count) for some in (spec.number, spec.category)]
+    if since is not None and any((late := {n: int((at > 0).sum()) for n, at in seen.items()}).values()):
+        of = ", ".join(f"{name} of {n}" for name, n in late.items() if n)
+        source.doubt(
+            f"{table}: statics are known from the time of their row on ({_time_of(source, clocks)}): {of} "
+            'patient(s) only after day 0; where that is not so, set known = "0d" or a column in [patient]',
+            decides=True,
+        )
     first_day = np.zeros(count, np.int64) if first_day is None else first_day
-    return Patients(names, number_, category, words, origin, group, first_day)
+    return Patients(names, number_, category, words, origin, group, first_day, *beside)
 
 
 def patient_table(source: Source) -> str:
@@ -140,20 +162,115 @@ def _dates(schema: Any) -> list[str]:
     return [name for name, dtype in schema.items() if dtype.is_temporal()]
 
 
-def _clock_of(source: Source, table: str) -> str | None:
-    """The column that orders the rows of the patient table: the time of nodes that are read from it."""
-    times = [
-        n.time for n in source.spec.nodes.values() if n.table == table and n.time in source.schemas[table]
-    ]
-    return times[0] if times else None
+Clock = tuple[str, str | None, bool]
+"""Columns: when a row of the patient table happened, became known; whether one without a time is of day 0."""
 
 
-def _row_times(view: View, clock: str | None, origin: np.ndarray | None, who: np.ndarray) -> np.ndarray:
-    """What orders the rows of the patient table: their time where it has one, else their place in it."""
-    if clock is None:
-        return view.row
+def _clocks(source: Source, table: str) -> list[Clock]:
+    """What may say when a row of the patient table became known: [patient] known, else the times of the nodes
+    that are read from it."""
+    spec, schema = source.spec.patient, source.schemas[table]
+    if spec.known is not None:
+        fixed = spec.known not in schema and re.fullmatch(_DURATION, spec.known.strip())
+        return [] if fixed else [(spec.known, None, False)]
+    found: dict[Clock, None] = {}
+    for node in source.spec.nodes.values():
+        time, known = node.time, node.known
+        if spec.columns and node.table == table and time is not None and time in schema:
+            known = known if known in schema else None
+            found[time, known, node.untimed == "origin"] = None
+    return list(found)
+
+
+def _time_of(source: Source, clocks: list[Clock]) -> str:
+    """The columns that time the rows of the patient table, in words."""
+    return " and ".join(dict.fromkeys(known or time for time, known, _ in clocks)) or str(
+        source.spec.patient.known
+    )
+
+
+def _row_known(
+    view: View, clocks: list[Clock], origin: np.ndarray | None, who: np.ndarray
+) -> np.ndarray | None:
+    """When each row of the patient table became known: (row,) int64 seconds, FOREVER = nothing says so.
+
+    None: all of it is as of the origin. Where nodes of several times are read from the table, a row is known
+    at the last of those that most rows have. A time that fewer have is that of an event and not of the row,
+    unless it is the only one that tells the rows of a patient apart.
+    """
+    source, spec = view.source, view.source.spec.patient
+    if not clocks:
+        late = seconds(spec.known) if spec.known is not None else 0
+        return np.full(len(view), late) if late > 0 else None
+    at, ours = np.stack([_since(view, clock, origin, who) for clock in clocks]), who >= 0
+    share = (at[:, ours] < FOREVER).mean(1) if ours.any() else np.zeros(len(at))
+    use = (share >= MOST) | (spec.known is not None)
+    if not use.any():
+        if np.bincount(who[ours]).max(initial=0) < 2:
+            source.doubt(
+                f"{view.table}: statics count as known on day 0, whatever {_time_of(source, clocks)} says, "
+                "which few rows have; [patient] known names the column that times a row"
+            )
+            return None
+        use[share.argmax()] = True
+    at = np.where(at[use] < FOREVER, at[use], ALWAYS).max(0)
+    return np.where(at == ALWAYS, FOREVER, at)
+
+
+def _since(view: View, clock: Clock, origin: np.ndarray | None, who: np.ndarray) -> np.ndarray:
+    """When each row became known by one clock; a bare date at its end, that of the origin at the origin."""
     start = None if origin is None else pl.Series(take(origin, who, 0))
-    return view.moment(clock, start).at.fill_null(np.iinfo(np.int64).max).to_numpy()
+    time, known, day_zero = clock
+    at = np.full(len(view), ALWAYS)
+    for name in (time, known):
+        if name is None:
+            continue
+        when = view.moment(name, start)
+        begin, end = when.at.fill_null(0).to_numpy(), when.end.fill_null(0).to_numpy()
+        given = (when.at.is_not_null() & ~when.bad).to_numpy()
+        moment = np.where((begin < end) & (begin <= 0) & (end >= 0), 0, end)
+        empty = (when.at.is_null() & ~when.bad).to_numpy() & day_zero & (name == time)
+        at = np.maximum(at, np.where(given, moment, np.where(empty, 0, FOREVER)))
+    return at
+
+
+def _static(
+    view: View, name: str, cells: pl.Series, since: np.ndarray | None, who: np.ndarray, patients: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The row that gives each patient's value of a static, -1 = none, and since when it is known (METHODS 6).
+
+    A value of which nothing says when it became known is left out where the other rows say it.
+    """
+    source, spec = view.source, view.source.spec.patient
+    order = view.row if since is None else since
+    first = name in spec.first
+    rows = _earliest_row(cells, order, who, patients) if first else one_each(view, name, cells, who, patients)
+    if since is None:
+        place = np.full(patients + 1, -1)  # the first row of each; the last entry is for rows of nobody
+        place[who[::-1]] = np.arange(len(who))[::-1]
+        later = 0 if spec.known is not None else int(((rows >= 0) & (rows != place[:-1])).sum())
+        if later:
+            source.doubt(
+                f"{view.table}: {name!r} of {later} patient(s) stands in a later row and counts as known on "
+                "day 0; [patient] known names the column that times a row",
+                decides=True,
+            )
+        return rows, np.full(patients, ALWAYS)
+    known = np.full(patients, FOREVER)
+    given = np.flatnonzero(cells.is_not_null().to_numpy() & (who >= 0))
+    np.minimum.at(known, who[given], since[given])
+    lost = (rows >= 0) & (known == FOREVER)
+    if lost.any():
+        source.doubt(
+            f"{view.table}: {name!r} of {int(lost.sum())} patient(s) stands in rows without a time; left out",
+            decides=True,
+        )
+    return np.where(lost, -1, rows), np.where((rows < 0) | lost, ALWAYS, known)
+
+
+def _stacked(columns: Mapping[str, np.ndarray], names: tuple[str, ...], patients: int) -> np.ndarray:
+    """Some columns side by side: (patient, column) int64."""
+    return np.stack([columns[name] for name in names], 1) if names else np.zeros((patients, 0), np.int64)
 
 
 def _earliest_row(cells: pl.Series, at: np.ndarray, who: np.ndarray, patients: int) -> np.ndarray:
@@ -196,10 +313,12 @@ def _age(view: View, who: np.ndarray, patients: int, origin: np.ndarray | None) 
     return np.where(given == NEVER, np.nan, (origin - given.astype(np.float64)) / DAY / YEAR)
 
 
-def picked(source: Source, pick: PickSpec, patients: np.ndarray, *, end: bool = False) -> np.ndarray:
+def picked(
+    source: Source, pick: PickSpec, patients: np.ndarray, *, end: bool = False, seen: bool = False
+) -> np.ndarray:
     """The first or last event of a format that fits, in seconds since 1970, NEVER = none: (patient,) int64.
 
-    A bare date counts from its first second, or from its last (`end`).
+    A bare date counts from its first second, or from its last (`end`). seen: when it became known.
     """
     assert source.door is not None
     parts = []
@@ -209,6 +328,9 @@ def picked(source: Source, pick: PickSpec, patients: np.ndarray, *, end: bool = 
         lazy = source.tables[table].lazy()
         lazy = lazy.filter(pl.col("refused").is_null()) if "refused" in schema else lazy
         at = source.moments(table, end=end).dt.epoch("s")
+        if seen and "known" in schema:  # said where it is later; a bare date is known at its end
+            late = source.moments(table, "known", end=True).dt.epoch("s")
+            at = pl.max_horizontal(at, pl.when(pl.col("known") > pl.col("time")).then(late))
         lazy = lazy.filter(pl.col("time").is_not_null() & fits({"code": pick.code}))
         best = at.min() if pick.pick == "first" else at.max()
         parts.append(lazy.group_by("id").agg(best.alias("at")).collect(engine="streaming"))
@@ -259,6 +381,34 @@ def given_in_days(what: Moment) -> bool:
     """Whether a moment is a duration of whole days, which on a bare date ends with the day."""
     found = re.fullmatch(_DURATION, what.strip()) if isinstance(what, str) else None
     return found is not None and found[2] in ("d", "w") and seconds(found[0]) % DAY == 0
+
+
+def entered(
+    source: Source,
+    what: Moment,
+    table: str | None,
+    patients: Patients,
+    rows: Mapping[str, Rows],
+    *,
+    end: bool,
+) -> np.ndarray:
+    """When observation starts, in seconds after the origin, NEVER = not given: (patient,) int64.
+
+    An event starts it when it is known, and does so whatever an amendment says of it later: eligibility uses
+    nothing later than the ask (METHODS 5). A bare date counts from its first second, or its last (`end`).
+    """
+    if not isinstance(what, PickSpec):
+        return moment_of(source, what, table, patients, rows, end=end, beyond=True)
+    if what.node is None:
+        assert patients.origin is not None
+        at = picked(source, what, patients.ids, end=end, seen=True)
+        return np.where(at == NEVER, NEVER, at - patients.origin)
+    of, first = rows[what.node], np.full(len(patients), FOREVER)
+    these = of.fitting(what.code)
+    if of.replaced is not None:
+        these &= of.known < of.replaced
+    np.minimum.at(first, of.patient[these], of.known[these])
+    return np.where(first == FOREVER, NEVER, first)
 
 
 def patient_time(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -103,6 +103,10 @@ class View:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def some(self, keep: pl.Series) -> View:
+        """Some of its rows."""
+        return replace(self, frame=self.frame.filter(keep), row=self.row[keep.to_numpy()])
 
     def line(self, i: Any) -> int:
         """Where row i of this view stands in the file; the first line of a table is 2, after the header."""
@@ -217,7 +221,8 @@ class Source:
         door = import_module(f"gnnpatient.cohort.readers.{self.spec.format}").read(self.folder)
         assert isinstance(door, Door)
         self.flags += door.flags
-        self.decisive += door.decides
+        for what in door.decides:
+            self.doubt(what, decides=True)
         return door
 
     def open(self, table: str) -> Account:
@@ -262,21 +267,22 @@ class Source:
             return zones.pop() if len(zones) == 1 else None
         return named
 
-    def moments(self, table: str, *, end: bool = False) -> pl.Expr:
+    def moments(self, table: str, column: str = "time", *, end: bool = False) -> pl.Expr:
         """The times of a format's events in UTC, of a bare date the first second, or the last (`end`)."""
-        bare = pl.col("time_bare").fill_null(False) if "time_bare" in self.schemas[table] else pl.lit(False)
+        flag = f"{column}_bare"
+        bare = pl.col(flag).fill_null(False) if flag in self.schemas[table] else pl.lit(False)
         day = self.zone(table)
         if day is None:
-            at = pl.col("time").cast(pl.Datetime("us"))
+            at = pl.col(column).cast(pl.Datetime("us"))
             return end_of_day(at, bare) if end else at
         zone = None if self.door is not None and self.door.utc else day
 
         def utc(rows: pl.Series) -> pl.Series:
-            given, flag = rows.struct.field("time"), rows.struct.field("bare")
-            at = stamped(given.cast(pl.Datetime("us")), flag, zone, day)
-            return at.zip_with(~flag, last_second(at, day)) if end else at
+            given, dated = rows.struct.field("time"), rows.struct.field("bare")
+            at = stamped(given.cast(pl.Datetime("us")), dated, zone, day)
+            return at.zip_with(~dated, last_second(at, day)) if end else at
 
-        both = pl.struct(pl.col("time"), bare.alias("bare"))
+        both = pl.struct(pl.col(column).alias("time"), bare.alias("bare"))
         return both.map_batches(utc, return_dtype=pl.Datetime("us"), is_elementwise=True).alias("time")
 
     def doubt(self, what: str, *, decides: bool = False) -> None:
@@ -314,7 +320,8 @@ class Source:
             wanted += [f"{name}_bare" for name in wanted if f"{name}_bare" in schema]
         lazy = self.tables[table].lazy().with_row_index("gnnpatient row")
         if self.is_events(table) and "refused" in schema:
-            lazy = lazy.filter(pl.col("refused").is_null())
+            fact = pl.col("refused").is_null()
+            lazy = lazy.filter(fact | pl.col("choice").is_in([*where]) if "choice" in schema else fact)
         if where:
             lazy = lazy.filter(fits(where, [name for name in where if schema[name].is_float()]))
         try:

@@ -159,14 +159,19 @@ class PatientSpec(Record):
     first: Names = Field(
         default=(), description="static columns of which the earliest row counts where rows differ"
     )
+    known: str | None = Field(
+        default=None,
+        description="since when the statics of a row are known: a column, or a duration after the origin "
+        "(0d: as of day 0); default: the time of the nodes that are read from the same table, else 0d",
+    )
     origin: Moment | None = Field(
         default=None,
         description="day 0: a column with its date, or { code, pick }; without it times are offsets",
     )
     entry: Moment | None = Field(
         default=None,
-        description="observation starts: a column, a duration after the origin, or { code, pick }; "
-        "default: the origin",
+        description="observation starts: a column, a duration after the origin, or { code }: when the first "
+        "such event is known; default: the origin",
     )
     exit: Moment | None = Field(
         default=None,
@@ -764,6 +769,12 @@ class GraphSpec(Record):
                 known(f"{place}.node", moment.node, self.nodes)
                 if moment.node is None and self.format is None:
                     raise Refused(f"{place}: codes of what? add node = KIND")
+        entry = self.patient.entry
+        if isinstance(entry, PickSpec) and entry.pick == "last":
+            raise Refused(
+                'patient.entry: pick = "last" lets a later event take a patient out of an earlier ask; '
+                'pick = "first" would do'
+            )
         if isinstance(self.patient.origin, PickSpec) and self.patient.origin.node is not None:
             raise Refused("patient.origin: day 0 comes from a column, or from the codes of a format")
         return self
@@ -817,7 +828,7 @@ class GraphSpec(Record):
         who = self.patient
         found: list[Any] = [self.table(table).key or who.key]
         if who.table == table:
-            found += [*who.columns, *who.where, who.group, who.origin, who.entry, who.exit]
+            found += [*who.columns, *who.where, who.group, who.known, who.origin, who.entry, who.exit]
         for node in self.nodes.values():
             if node.table == table:
                 found += [node.time, node.known, node.until, node.code, node.value, node.unit, node.file]

@@ -123,11 +123,12 @@ class _Seen:
 
     def statics(self) -> str:
         cohort, parts = self.cohort, []
+        numbers, levels = cohort.statics(self.ask.patient, self.ask.at)
         for i, name in enumerate(cohort.spec.patient.number):
-            value = float(cohort.number[self.position, i])
+            value = float(numbers[0, i])
             parts.append(f"{name} {value:.3g}" if math.isfinite(value) else f"{name} missing")
         for i, name in enumerate(cohort.spec.patient.category):
-            level = int(cohort.category[self.position, i])
+            level = int(levels[0, i])
             parts.append(f"{name} {cohort.levels[name][level]}" if level >= 0 else f"{name} missing")
         return ",  ".join(parts)
 

@@ -148,8 +148,8 @@ def test_a_day_zero_that_is_no_date(read, start):
     said = refused(read, "1,x", start=start)
     cell = repr(start) if start else "an empty cell"
     assert said == (
-        f"patients.csv: column 'start', line 2: {cell} is not a date; every patient needs a day 0, written as "
-        "in 2021-03-04, 2021-03-04 08:30 or 2021-03-04T08:30:00+01:00"
+        f"patients.csv: column 'start', line 2: {cell} is not a date; every patient needs a day 0, written "
+        "as in 2021-03-04, 2021-03-04 08:30 or 2021-03-04T08:30:00+01:00"
     )
 
 

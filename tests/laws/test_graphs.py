@@ -298,6 +298,14 @@ Fact = namedtuple("Fact", "patient kind known happened code value until replaced
 NO_END = (FOREVER, FOREVER)
 
 
+def ring(rows: list[tuple[str, ...]], row: tuple[str, ...]) -> float:
+    """When the ring of rows that amend each other was closed, inf = the row is in none."""
+    by_id, on = {other[5]: other for other in rows if other[0] == row[0]}, [row]
+    while (after := by_id.get(on[-1][6])) is not None and after not in on:
+        on.append(after)
+    return max(round(float(other[2]) * DAY) for other in on) if after == row else float("inf")
+
+
 def tidy(tables) -> list[Fact]:
     """Every row once; of repeats the last end and the last moment at which it stands."""
     number = lambda text: float(text) if text else float("nan")  # noqa: E731
@@ -312,6 +320,8 @@ def tidy(tables) -> list[Fact]:
         p, happened, known, code, value, row_id, _ = row
         news = [seconds(other[2]) for other in tables["lab"] if other[0] == p and other[6] == row_id]
         gone = max(min(news), seconds(known)) if news else FOREVER
+        if gone <= seconds(known) and seconds(known) >= ring(tables["lab"], row):
+            continue  # refused
         add(p, "lab", seconds(known), seconds(happened), code, value, replaced=gone)
     for p, happened, code, until in tables["drug"]:
         add(p, "drug", seconds(happened), seconds(happened), code, "", until=seconds(until))

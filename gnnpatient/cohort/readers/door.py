@@ -22,7 +22,8 @@ class Door:
         `code` (String), and where the format has them `time_bare`, `known`, `known_bare`, `until`,
         `until_bare`, `value` (Float64), `unit` (String), `text` (String), and any column of the source by its
         own name.
-        `refused` (String): why this row cannot be used; null = it can.
+        `refused` (String): why this row cannot be used; null = it can. `choice` (String): the column that a
+        spec may choose a refused row by, in `where`; null = it cannot be used at all.
     parents: code hierarchies that come with the format: columns `child`, `parent` (codes as in `tables`).
     utc: whether clock times are in UTC; else they are in the time zone that the spec gives to their table, as
         bare dates are in every format.
