@@ -17,7 +17,7 @@ import pyarrow.csv
 
 from gnnpatient.cohort.readers.door import Door
 from gnnpatient.cohort.readers.meds import DOOR, Schema, settle, taken
-from gnnpatient.cohort.readers.tables import FRACTIONS, census, end_of_day, fractions, unclosed
+from gnnpatient.cohort.readers.tables import FRACTIONS, calendar, census, end_of_day, fractions, unclosed
 from gnnpatient.cohort.spec import TableSpec
 from gnnpatient.errors import Refused
 
@@ -223,19 +223,9 @@ class Table:
             cell = cell.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         if dtype == pl.Null or dtype.is_temporal():
             return cell.cast(pl.Datetime("us"))
-        text = self.word(name).str.replace(r"( ?UTC|Z|\+00(:?00)?)$", "").str.replace("T", " ", literal=True)
-        size = text.str.len_bytes()
-        digits = [text.str.slice(0, 4), text.str.slice(4, 2), text.str.slice(6, 2)]
-        full = (  # one form to parse: each further one would be tried on every row
-            pl.when(size == 10)  # 2021-03-04
-            .then(text + " 00:00:00")
-            .when(size == 8)  # 20210304
-            .then(pl.concat_str(digits, separator="-") + " 00:00:00")
-            .when(size == 16)  # 2021-03-04 05:06
-            .then(text + ":00")
-            .otherwise(text)
+        return self.word(name).map_batches(
+            lambda cells: calendar(cells, None)[0], return_dtype=pl.Datetime("us"), is_elementwise=True
         )
-        return full.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us")
 
 
 def _files(folder: Path) -> dict[str, Path]:
