@@ -52,7 +52,41 @@ def checked(folder: Path) -> dict:
 # -- 02-postgres-plus00
 
 
+@case("02-postgres-plus00")
+def postgres(folder: Path, tmp: Path) -> None:
+    """Read, not refused: `+00` is ISO 8601. The offset column `days` beside the dates is read as well."""
+    found = checked(folder)
+    assert found["kinds"] == {"lab": 18} and found["flags"] == []
+    assert not any(table["refused"] for table in found["tables"].values())
+    run("pack", folder / "spec.toml", "--out", tmp / "packed")
+    from gnnpatient import open_cohort
+
+    cohort = open_cohort(tmp / "packed")
+    assert cohort.patient("p0").table()["day"].to_list() == [n + 22.5 / 24 for n in (0, 1, 2)]
+    assert (cohort.outcomes["death"].time / 86_400).tolist() == [400, 401, 402, 403, 404, 405]
+
+
 # -- 02b-bigquery-utc
+
+
+@case("02b-bigquery-utc")
+def bigquery(folder: Path, tmp: Path) -> None:
+    """Read, not refused; in a form that is not read (`03/2021`) check and pack stop with the way out."""
+    assert checked(folder)["kinds"] == {"lab": 18}
+    run("pack", folder / "spec.toml", "--out", tmp / "packed")
+    labs = folder / "labs.csv"
+    labs.write_text(labs.read_text().replace("06:30:00 UTC", "at dawn"))
+    for command in (["check"], ["check", "--leaks"], ["pack", "--out", tmp / "none"]):
+        said = run(command[0], folder / "spec.toml", *command[1:], code=2).stderr
+        assert said.startswith(
+            "gnnpatient: labs.csv (lab): none of 18 rows is used: 18 time is not days, ISO"
+        )
+        assert (
+            "'2021-03-02 at dawn' is not read, 2021-03-04, 2021-03-04 08:30 or 2021-03-04T08:30:00+01:00"
+            in said
+        )
+        assert said.count("\n") == 1
+    assert not (tmp / "none").exists()
 
 
 # -- 03-sentinel-1900
@@ -68,6 +102,18 @@ def _(folder, tmp):
 
 
 # -- 04-ids-float-from-pandas
+
+
+@case("04-ids-float-from-pandas")
+def float_ids(folder: Path, tmp: Path) -> None:
+    """Refused, not matched: ids stand as they are written, and 1.0 beside 1 may be two people elsewhere."""
+    for command in (["check"], ["pack", "--out", tmp / "none"]):
+        said = run(command[0], folder / "spec.toml", *command[1:], code=2).stderr
+        assert (
+            "labs.csv (lab): none of 18 rows is used: 18 patient not in the patient table; ids look like "
+            in said
+        )
+        assert "'1.0', the patients have '1'" in said and said.count("\n") == 1
 
 
 # -- 09-age-300
@@ -324,6 +370,17 @@ def no_unit(folder: Path, tmp: Path) -> None:
 
 
 # -- 54-float-codes-parquet
+
+
+@case("54-float-codes-parquet")
+def float_codes(folder: Path, tmp: Path) -> None:
+    """Flagged, not refused: whole codes lose their point, decimals keep their digits."""
+    found = checked(folder)
+    (flag,) = found["flags"]
+    assert flag.startswith(
+        "labs.parquet: column 'analyte' holds Float64, 3 codes: 250.0 and 250.00, 42 and 042"
+    )
+    assert sorted(row["code"] for row in found["distributions"]) == ["250", "250.01", "42"]
 
 
 # -- all

@@ -366,8 +366,9 @@ def _cause(
             who = view.who(patients.ids)
             found = view.moment(time, patients.day_zero(who))
             if found.bad.any():
-                place = f"{file}: outcome {name!r}, cause {cause!r}"
-                raise Refused(f"{place}, {view.shown(time, found.bad)} is not a time")
+                row = found.bad.arg_true()[0]
+                place = f"{file}: outcome {name!r}, cause {cause!r}, line {view.line(row)}"
+                raise Refused(f"{place}: not a time{view.shown(time, row)}")
             ok = found.at.is_not_null().to_numpy() & (who >= 0)
             np.minimum.at(at, who[ok], found.end.fill_null(0).to_numpy()[ok])
             np.minimum.at(begun, who[ok], found.at.fill_null(0).to_numpy()[ok])

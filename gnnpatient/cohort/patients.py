@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort.readers.tables import example, fits, ids, text
+from gnnpatient.cohort.readers.tables import fits, ids, text
 from gnnpatient.cohort.source import PEOPLE, Source, View, levels, one_each, take
 from gnnpatient.cohort.spec import DAY, NEVER, YEAR, Moment, PickSpec, seconds
 from gnnpatient.errors import Refused
@@ -291,9 +291,10 @@ def _origin(view: View, name: str, who: np.ndarray, patients: int) -> tuple[np.n
     rows = one_each(view, name, when.at, who, patients)
     if bad.any() or (rows < 0).any():
         bad = bad if bad.any() else pl.Series(who == (rows < 0).argmax())
+        row = bad.arg_true()[0]
         raise Refused(
-            f"{view.table}: column {name!r}, {view.shown(name, bad)} is not a date; every patient needs a "
-            f"day 0, written as in {example(view.source.spec.table(view.table).time)}"
+            f"{view.table}: column {name!r}, line {view.line(row)}: not a date; every patient needs a day 0"
+            f"{view.shown(name, row)}"
         )
     length = (when.end - when.at).fill_null(0).to_numpy()
     return when.at.fill_null(NEVER).to_numpy()[rows], length[rows]
@@ -427,10 +428,10 @@ def patient_time(
         far = bad & (year > start + 100) & (year <= 9999)
         at, bad = at.set(far, BEYOND), bad & ~far
     if bad.any():
-        how = view.source.spec.table(view.table).time
+        row = bad.arg_true()[0]
         raise Refused(
-            f"{view.table}: column {name!r}, {view.shown(name, bad)} is not a time; write days after "
-            f"day 0 or a date within 125 years of it, as in {example(how)}"
+            f"{view.table}: column {name!r}, line {view.line(row)}: not a time; write days after day 0 or a "
+            f"date within 125 years of it{view.shown(name, row)}"
         )
     rows = one_each(view, name, at, who, len(patients))
     return take(at.fill_null(NEVER).to_numpy(), rows, NEVER)

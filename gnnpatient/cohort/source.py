@@ -19,6 +19,7 @@ from gnnpatient.cohort.readers.tables import (
     Moments,
     column,
     end_of_day,
+    example,
     fits,
     ids,
     last_second,
@@ -116,10 +117,10 @@ class View:
         """Note why rows, (row,) bool, are left out."""
         self.account.refuse(self.row[where], reason)
 
-    def shown(self, name: str, where: pl.Series) -> str:
-        """The line and the cell of a column in the first of some rows."""
-        row = int(where.arg_true()[0])
-        return f"line {self.line(row)}: {quoted(self.column(name)[row])}"
+    def shown(self, name: str, row: int) -> str:
+        """For a message: a cell that is no time, beside one that is."""
+        would = example(self.source.spec.table(self.table).time)
+        return f"; {quoted(self.column(name)[row])} is none, {would} would be"
 
     def has(self, name: str) -> bool:
         return name in self.frame.columns

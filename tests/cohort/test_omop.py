@@ -422,7 +422,7 @@ def test_a_code_without_a_visit_is_known_at_the_end_of_the_stay_that_it_lies_in(
     if known.date().isoformat() != day or why or day == "2020-01-05":
         lies = "in an inpatient stay by their day; known at its end"
     said = f"condition_occurrence.csv: 1 code(s) without a visit of that person lie {lies}"
-    assert read(tmp_path).doubts == ((said,) if told else ())
+    assert read(tmp_path).decides == ((said,) if told else ())
 
 
 def test_a_code_in_a_stay_is_known_at_its_end_whatever_the_clock_says(tmp_path):

@@ -264,7 +264,7 @@ def _form(sheet: Sheet, name: str, words: pl.Series) -> str | None:
     first = words[0].strip() if len(words) else ""
     if re.fullmatch(r"\d{1,2}-[A-Za-z]{3}-\d{4}", first):
         return "%d-%b-%Y"
-    if "dat" in plain(name) and words.str.contains(r"^(19|20)\d\d[01]\d[0-3]\d$").all() and first:
+    if "dat" in plain(name) and words.str.contains(r"^[12]\d{3}[01]\d[0-3]\d$").all() and first:
         return "%Y%m%d"
     shape = r"\d{1,2}(?P<sign>[./-])\d{1,2}[./-]\d{4}(?P<clock> \d{1,2}:\d{2}(?P<second>:\d{2})?)?"
     if not (found := re.fullmatch(shape, first)):

@@ -34,7 +34,7 @@ from typing import Any, NoReturn
 import polars as pl
 
 from gnnpatient.cohort.readers.door import Door, latest_ordinary
-from gnnpatient.cohort.readers.tables import end_of_day
+from gnnpatient.cohort.readers.tables import end_of_day, iso
 from gnnpatient.errors import Refused
 
 LIMIT = 2 << 30  # bytes of one JSON document; a line of a bulk export is one
@@ -766,15 +766,9 @@ class _Heap:
 
     def _times(self, cells: pl.Series) -> tuple[pl.Series, pl.Series]:
         """FHIR dateTimes as UTC, and whether they are dates without a clock; null = missing or not a time."""
-        size = cells.str.len_chars().fill_null(0)
-        clock = cells.set(size <= 10, None).str.replace("Z$", "+00:00")
-        zoned = clock.str.contains(r"[+-]\d\d:\d\d$")
-        clock = clock.zip_with(zoned.fill_null(True), clock + "+00:00")
-        stamp = clock.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us")
-        if stamp.null_count() > clock.null_count():
-            minute = clock.str.to_datetime("%Y-%m-%dT%H:%M%:z", strict=False, time_unit="us")
-            stamp = stamp.fill_null(minute)
-        stamp = stamp.dt.replace_time_zone(None)
+        local, ahead, bare = iso(cells)
+        moved = (local - (ahead * 60_000_000).cast(pl.Duration("us"))).fill_null(local)
+        stamp = moved.set(bare, None)
         date = cells.set(~cells.str.contains(r"^\d{4}(-\d\d){0,2}$").fill_null(False), None)
         part = (date.str.len_chars() < 10).fill_null(False)
         if part.any():  # a year ends with its December
@@ -783,8 +777,8 @@ class _Heap:
             self.count["date(s) without day or month stand for their last day"] += int(
                 (part & date.is_not_null()).sum()
             )
-        day = date.str.to_datetime("%Y-%m-%d", strict=False, time_unit="us")
-        self.count["time(s) without a zone read as UTC"] += int((~zoned & stamp.is_not_null()).sum())
+        day = date.str.to_datetime("%Y-%m-%d", strict=False, time_unit="us").fill_null(local.set(~bare, None))
+        self.count["time(s) without a zone read as UTC"] += int((ahead.is_null() & stamp.is_not_null()).sum())
         stamp = stamp.fill_null(day)
         return stamp, day.is_not_null().set(stamp.is_null(), None)
 

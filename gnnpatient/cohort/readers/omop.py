@@ -18,7 +18,7 @@ import pyarrow.csv
 
 from gnnpatient.cohort.readers.door import Door, latest_ordinary
 from gnnpatient.cohort.readers.meds import DOOR, Schema, settle, taken
-from gnnpatient.cohort.readers.tables import FRACTIONS, census, end_of_day, fractions, unclosed
+from gnnpatient.cohort.readers.tables import FRACTIONS, calendar, census, end_of_day, fractions, unclosed
 from gnnpatient.cohort.spec import TableSpec
 from gnnpatient.errors import Refused
 
@@ -124,7 +124,7 @@ def read(folder: Path) -> Door:
     known: of conditions only. A code of an inpatient stay (`STAYS`) is known at the end of that visit, never
         before its own time; any other is known at its time. A code without a visit of that person (none is
         named, or one that is not there) belongs to the inpatient stay of the person that its day lies in, of
-        several the one that ends last; a stay without an end reaches to the next one. The doubts count those,
+        several the one that ends last; a stay without an end reaches to the next one. Flags that decide count those,
         and those that lie in none: they are known at their time. All other tables are known at their time.
     value: value_as_number, or the quantity of a drug. A number that was reported as < or > is kept as it is,
         and counted in the flags. unit: the name of the unit's concept, else its source value, else its id.
@@ -233,19 +233,9 @@ class Table:
             cell = cell.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         if dtype == pl.Null or dtype.is_temporal():
             return cell.cast(pl.Datetime("us"))
-        text = self.word(name).str.replace(r"( ?UTC|Z|\+00(:?00)?)$", "").str.replace("T", " ", literal=True)
-        size = text.str.len_bytes()
-        digits = [text.str.slice(0, 4), text.str.slice(4, 2), text.str.slice(6, 2)]
-        full = (  # one form to parse: each further one would be tried on every row
-            pl.when(size == 10)  # 2021-03-04
-            .then(text + " 00:00:00")
-            .when(size == 8)  # 20210304
-            .then(pl.concat_str(digits, separator="-") + " 00:00:00")
-            .when(size == 16)  # 2021-03-04 05:06
-            .then(text + ":00")
-            .otherwise(text)
+        return self.word(name).map_batches(
+            lambda cells: calendar(cells, None)[0], return_dtype=pl.Datetime("us"), is_elementwise=True
         )
-        return full.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us")
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -506,7 +506,7 @@ def example(how: TimeSpec) -> str:
 
 _ISO = (
     r"^(?P<date>\d{4}-\d\d-\d\d|\d{8})"
-    r"(?:[Tt]|\s+)(?P<hour>\d\d)(?::?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<part>\d+))?)?)?"
+    r"(?:[Tt]|\s+)(?P<minute>\d\d:?\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<part>\d+))?)?"
     r"\s*(?P<zone>[Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)?(?:\[[\w/+-]+\])?$"
 )
 _ZONE = r"(:\d\d|:\d\d\.\d+)(Z|[+-]\d\d:?\d\d)$"  # the commonest, behind a clock time
@@ -516,8 +516,8 @@ def iso(cells: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
     """Dates and clock times as they are written (null = neither), minutes ahead of UTC (null = not said), and
     which are bare dates.
 
-    2021-03-04 or 20210304; behind it T or a blank and a clock time to the hour, the minute, the second or a
-    part of it, with a point or a comma; behind that Z, UTC, GMT, +01, +0100 or +01:00, with a blank or not.
+    2021-03-04 or 20210304; behind it T or a blank and a clock time to the minute, the second or a part of
+    it, with a point or a comma; behind that Z, UTC, GMT, +01, +0100 or +01:00, with a blank or not.
     """
     bare = (cells.str.len_chars() == 10).fill_null(False)
     date = cells.set(~bare, None).str.to_datetime("%Y-%m-%d", strict=False, time_unit="us", exact=True)
@@ -545,13 +545,8 @@ def _forms(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
     """`iso` of clock times in every form."""
     parts = cells.str.extract_groups(_ISO).struct
     day = parts.field("date").str.replace_all("-", "", literal=True)
-    hour, minute, second = (parts.field(name) for name in ("hour", "minute", "second"))
-    clock = (hour + minute.fill_null("00")) + second.fill_null("00")
-    midnight = (clock == "240000").fill_null(False)  # the end of a day, which ISO 8601 may write so
-    local = (day + " " + clock.set(midnight, "000000")).str.to_datetime(
-        "%Y%m%d %H%M%S", strict=False, time_unit="us", exact=True
-    )
-    local = local.dt.offset_by("1d").zip_with(midnight, local)
+    clock = parts.field("minute").str.replace(":", "", literal=True) + parts.field("second").fill_null("00")
+    local = (day + " " + clock).str.to_datetime("%Y%m%d %H%M%S", strict=False, time_unit="us", exact=True)
     part = (parts.field("part").fill_null("") + "000000").str.slice(0, 6).cast(pl.Int64)
     zone = parts.field("zone")
     ahead = _ahead(zone)
