@@ -586,9 +586,8 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
             until = optional(f"outcome.{name}.until")
             there = f"outcome.{name}.spell.patient.npy" in files
             each = (column(f"outcome.{name}.spell.{f.name}") for f in fields(Spells)) if there else None
-            return Survival(
-                of("time"), of("event"), outcome.cause_names, until, None if each is None else Spells(*each)
-            )
+            spells = None if each is None else Spells(*each)
+            return Survival(of("time"), of("event"), outcome.cause_names, until=until, spells=spells)
         if outcome.task is not None:
             who, at, label = (column(f"outcome.{name}.{c}") for c in ("patient", "at", "label"))
             return Task(who, at, label, patients)
