@@ -92,7 +92,7 @@ class Ordinary:
         return there & wrong
 
     def filler(self, times: np.ndarray) -> np.ndarray:
-        """Which times decades ahead mean "has not happened": of the year 9999, or on a day that several have."""
+        """Which times decades ahead mean "has not happened": in 9999, or on a day that several have."""
         late = self.far(times)
         _, place, people = np.unique(
             (times[late] + self.origin[late]) // DAY, return_inverse=True, return_counts=True
