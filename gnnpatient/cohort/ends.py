@@ -14,7 +14,7 @@ import polars as pl
 
 from gnnpatient.cohort.events import FOREVER, Rows
 from gnnpatient.cohort.outcomes import Spells
-from gnnpatient.cohort.patients import Patients, patient_table
+from gnnpatient.cohort.patients import BEYOND, Patients, patient_table
 from gnnpatient.cohort.source import PEOPLE, Source
 from gnnpatient.cohort.spec import DAY, NEVER, YEAR, Moment, PickSpec
 
@@ -90,6 +90,15 @@ class Ordinary:
             wrong |= old & (at < self.first - DECADES)
             wrong |= (not self.shifted) & (at + self.origin > _today())
         return there & wrong
+
+    def filler(self, times: np.ndarray) -> np.ndarray:
+        """Which times decades ahead mean "has not happened": in 9999, or on a day that several have."""
+        late = self.far(times)
+        _, place, people = np.unique(
+            (times[late] + self.origin[late]) // DAY, return_inverse=True, return_counts=True
+        )
+        late[late] = (people[place] > 1) | (times[late] >= BEYOND)
+        return late
 
     def reach(self, ends: np.ndarray) -> np.ndarray:
         """Ends of a cut after the origin, none after the data's last day.

@@ -137,7 +137,13 @@ def read_survival(record: Record, draft: Draft) -> Survival:
     for k, when, begins, rows in draft.parts:
         cannot = of.impossible(when, old=not rows)
         cannot &= outcome.of_events | (when >= 0)  # before day 0 a column is refused, with its line
-        wrong |= cannot
+        if (never := cannot & of.filler(when)).any():
+            source.doubt(
+                f"outcome {name!r}: {int(never.sum())} time(s) of {outcome.cause_names[k - 1]!r} are a "
+                "filler decades after all other dates; taken as not happened",
+                decides=True,
+            )
+        wrong |= cannot & ~never
         parts.append((k, np.where(cannot, NEVER, when), begins, rows))
     event, time, begun = replace(draft, parts=parts).first
     last, cut = _last(record, draft)
@@ -170,7 +176,8 @@ def read_survival(record: Record, draft: Draft) -> Survival:
     time, until = np.where(known, time, NEVER), np.where(known, until, NEVER)
     event = np.where(known, event, 0).astype(np.int8)
     _tell_followed(record, draft, time, event)
-    return Survival(time, event, outcome.cause_names, until if (until < time).any() else None, spells)
+    sooner = until if (until < time).any() else None
+    return Survival(time, event, outcome.cause_names, until=sooner, spells=spells)
 
 
 def _last(record: Record, draft: Draft) -> tuple[np.ndarray, np.ndarray]:
@@ -379,9 +386,8 @@ def _cause(
     own = spec.table or table
     assert own is not None and spec.time is not None
     view, who = record.view(own, [c for c in (spec.time, spec.flag) if c], claim=True)
-    ahead = spec.flag is not None  # a censoring may be open
-    when = patient_time(view, spec.time, who, patients, beyond=ahead)
-    begun = patient_time(view, spec.time, who, patients, end=False, beyond=ahead)
+    when = patient_time(view, spec.time, who, patients, beyond=True)
+    begun = patient_time(view, spec.time, who, patients, end=False, beyond=True)
     happened = when != NEVER
     if spec.flag is None:
         return when, begun, never, _undated_deaths(record, own, spec.time, table, who)

@@ -436,6 +436,19 @@ def test_an_open_censoring_is_not_known(read):
         assert flagged(cohort, "outcome 'death': 3 of 8 end(s)") in cohort.report["decisive"]
 
 
+@pytest.mark.parametrize("filler", ["2099-12-31", "9999-12-31"])
+def test_a_filler_for_no_death_is_no_death(read, filler):
+    """The living have it, so without them all would be dead."""
+    dead = [filler if i % 3 else f"2020-0{i + 1}-01" for i in range(9)]
+    ids, starts = [f"p{i}" for i in range(9)], ["2020-01-01"] * 9
+    people = table("pid,start,out,dead", ids, starts, ["2021-06-30"] * 9, dead)
+    spec = HEAD + 'origin = "start"\nexit = "out"\n' + DEATH + 'table = "patients.csv"\n'
+    cohort = read(spec + 'causes = { death = { time = "dead" } }\n', patients=people)
+    assert cohort.outcomes["death"].event.tolist() == [int(i % 3 == 0) for i in range(9)]
+    assert steps(cohort)["censored"] == 6
+    assert flagged(cohort, "6 time(s) of 'death' are a filler") in cohort.report["decisive"]
+
+
 def test_a_long_follow_up_is_no_filler(read):
     """Everybody followed for 25 to 35 years; and day 0 may be the birth."""
     rng = np.random.default_rng(3)

@@ -124,8 +124,8 @@ def read(folder: Path) -> Door:
     known: of conditions only. A code of an inpatient stay (`STAYS`) is known at the end of that visit, never
         before its own time; any other is known at its time. A code without a visit of that person (none is
         named, or one that is not there) belongs to the inpatient stay of the person that its day lies in, of
-        several the one that ends last; a stay without an end reaches to the next one. Flags that decide count those,
-        and those that lie in none: they are known at their time. All other tables are known at their time.
+        several the one that ends last; a stay without an end reaches to the next one. Flags count those, and
+        those that lie in none: they are known at their time. All other tables are known at their time.
     value: value_as_number, or the quantity of a drug. A number that was reported as < or > is kept as it is,
         and counted in the flags. unit: the name of the unit's concept, else its source value, else its id.
     text: of a note; of a value that is neither number nor concept; of a death its cause.
