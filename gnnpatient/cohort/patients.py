@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BEYOND = round(400 * YEAR * DAY)  # seconds after the origin: what stands for "never" or "still open"
 ALWAYS = np.iinfo(np.int64).min  # since when a static is known that is as of the origin
 FOREVER = np.iinfo(np.int64).max
+EXPORTED = ("marital", "deceased")  # of people of a format: as of the export, which is after day 0
 MOST = 0.9  # share of the rows in which a column is given that says when each row became known
 _DURATION = r"-?\d+(\.\d+)?\s*(s|min|h|d|w|mo|y)"
 
@@ -59,6 +60,8 @@ def read_patients(source: Source) -> Patients:
     born = "age" in spec.number and "age" not in schema and source.door is not None
     read = [name for name in spec.columns if not (born and name == "age")]
     read += [c for c in (spec.origin, spec.group) if isinstance(c, str)] + ["birth"] * born
+    if source.is_ours(table):
+        _as_of_the_export(source, table)
     clocks = _clocks(source, table)
     timed = [name for time, known, _ in clocks for name in (time, known) if name is not None]
     view = source.view(table, [*read, *timed], spec.where)
@@ -160,6 +163,22 @@ def patient_table(source: Source) -> str:
 
 def _dates(schema: Any) -> list[str]:
     return [name for name, dtype in schema.items() if dtype.is_temporal()]
+
+
+def _as_of_the_export(source: Source, table: str) -> None:
+    """Statics of a format's people that are not of day 0: a date is refused, what may change is flagged."""
+    spec, schema = source.spec.patient, source.schemas[table]
+    for name in spec.columns:
+        if name in schema and schema[name].is_temporal():
+            raise Refused(
+                f"{table}: column {name!r} is a date, of which day 0 need not know; name a number or a word"
+            )
+        if name in EXPORTED and name in schema and spec.known is None:
+            source.doubt(
+                f"{table}: {name!r} is as of the export, not of day 0; leave it out, or say since when it is "
+                "known in [patient] known",
+                decides=True,
+            )
 
 
 Clock = tuple[str, str | None, bool]

@@ -196,6 +196,47 @@ def test_pickles_and_parts_keep_the_known_times(read):
     assert shown(cohort.only([]), "a", 0, 800) == [(None, None), ("M1", 7)]
 
 
+# ---- people of a format
+
+
+def people(tmp_path, category: str, more: str = ""):
+    import json
+
+    from gnnpatient import read_cohort
+
+    who = {"resourceType": "Patient", "id": "p", "gender": "male", "birthDate": "1950-01-01"}
+    who |= {"deceasedDateTime": "2021-05-05", "maritalStatus": {"text": "widowed"}}
+    stay = {
+        "resourceType": "Encounter",
+        "id": "e",
+        "type": [{"text": "x"}],
+        "subject": {"reference": "Patient/p"},
+    }
+    stay |= {"period": {"start": "2021-01-01T00:00:00Z"}}
+    (tmp_path / "all.ndjson").write_text(f"{json.dumps(who)}\n{json.dumps(stay)}\n")
+    patient = f'origin = {{ code = "ENCOUNTER//*" }}\ncategory = ["{category}"]\n{more}'
+    (tmp_path / "c.toml").write_text(f'cohort = "c"\nformat = "fhir"\n[patient]\n{patient}\n')
+    return read_cohort(tmp_path / "c.toml", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["death", "last", "birth"])
+def test_a_date_of_a_person_is_no_static(tmp_path, name):
+    from gnnpatient.errors import Refused
+
+    with pytest.raises(Refused, match=f"people: column '{name}' is a date, of which day 0 need not know"):
+        people(tmp_path, name)
+
+
+def test_what_a_person_was_at_the_export_is_flagged(tmp_path):
+    said = people(tmp_path, "marital").report["decisive"]
+    assert [line.partition(";")[0] for line in said] == [
+        "people: 'marital' is as of the export, not of day 0"
+    ]
+    assert people(tmp_path, "gender").report["decisive"] == []
+    late = people(tmp_path, "marital", 'known = "30d"')
+    assert [int(late.statics(np.zeros(1, int), np.array([d * DAY]))[1][0, 0]) for d in (29, 30)] == [-1, 0]
+
+
 # ---- who is asked about, by nothing later than the ask
 
 ENTRY = """
