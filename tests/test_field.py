@@ -47,6 +47,19 @@ def checked(folder: Path) -> dict:
 # -- 01-sodium-na
 
 
+@case("01-sodium-na")
+def sodium(folder: Path, tmp: Path) -> None:
+    """NA is a code where the column is `code`, as any word is; a flag says so, and how to have it missing."""
+    found = checked(folder)
+    labs = found["tables"]["labs.csv"]
+    assert (labs["rows"], labs["used"], labs["refused"]) == (24, 24, {})
+    told = [flag for flag in found["flags"] if "'NA'" in flag]
+    assert len(told) == 1 and "12 cell(s) say 'NA', taken as a word: 'analyte' 12" in told[0]
+    run("pack", folder / "spec.toml", "--out", tmp / "cohort")
+    manifest = json.loads((tmp / "cohort" / "manifest.json").read_text())
+    assert manifest["codes"]["lab"] == ["other", "CL", "K", "NA"]
+
+
 # -- 02-postgres-plus00
 
 

@@ -426,6 +426,7 @@ def read_cohort(
             source.mark(collapsed, "collapsed")
         codes[kind], units[kind] = of.codes, of.units
     whole = with_timepoints(events, spec.every, count)
+    source.flags += source.told_words()
     if quarantine is not None:
         source.quarantine(Path(quarantine))
     return Cohort(

@@ -175,11 +175,11 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
         words = pl.Series([unit for _, unit in wide.values()], dtype=pl.String)[column]
         words = words.zip_with(words != "", _kept(source.spec, name))
     else:
-        every = text(view.column(code)) if code else pl.Series([kind]).new_from_index(0, len(view))
+        every = view.text(code) if code else pl.Series([kind]).new_from_index(0, len(view))
         view.refuse(every.is_null().to_numpy(), "no code")
         row = np.flatnonzero(good & every.is_not_null().to_numpy())
         name = every[row]
-        words = text(view.column(unit))[row].fill_null("") if unit else _kept(source.spec, name)
+        words = view.plain(unit)[row].fill_null("") if unit else _kept(source.spec, name)
         amount, bad = np.full(len(row), np.nan), np.zeros(len(row), bool)
         if value:
             amount, bad = (cells[row] for cells in view.number(value))
@@ -464,7 +464,8 @@ def hierarchy(source: Source, name: str, codes: tuple[str, ...]) -> Hierarchy:
                 raise Refused(f"{how.table}: no column {column!r}{near(column, schema)}")
         pairs = source.tables[how.table].lazy().select(how.child, how.parent).collect()
         source.accounts[how.table].used[:] = True
-        return Hierarchy.from_pairs(text(pairs[how.child]), text(pairs[how.parent]))
+        missing = source.spec.table(how.table).missing
+        return Hierarchy.from_pairs(text(pairs[how.child], missing), text(pairs[how.parent], missing))
     parents = source.door.parents if source.door is not None else None
     if parents is None or not len(parents):
         raise Refused(f"hierarchies.{name}: the folder brings no hierarchy; name a table or a prefix")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -14,12 +14,24 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.readers.door import Door
-from gnnpatient.cohort.readers.tables import column, fits, ids, moment, number, read_table, text
+from gnnpatient.cohort.readers.tables import (
+    MISSING,
+    column,
+    fits,
+    ids,
+    moment,
+    number,
+    read_table,
+    taken_for_missing,
+    text,
+    without,
+)
 from gnnpatient.cohort.spec import GraphSpec, Where, near
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file
 
 PEOPLE = "people"  # the table of persons that a standard format gives
+AS_MISSING, AS_IT_STANDS = "taken as missing", "taken as a word"
 _COMMA = r"^\s*([+-]?\d*),(\d+)\s*$"  # a number with a decimal comma
 _POINT = r"^\s*[+-]?\d*\.\d+\s*$"  # where commas are decimal, a point parts thousands: 1.234 is not 1.2
 
@@ -96,9 +108,34 @@ class View:
     def column(self, name: str) -> pl.Series:
         return column(self.frame, name, self.table)
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The words that the spec says are missing in this table."""
+        return self.source.spec.table(self.table).missing
+
+    def text(self, name: str, named: Collection[str] = ()) -> pl.Series:
+        """Words as they stand, of codes, levels, labels and groups. Only an empty cell is missing, and a word
+        that the spec calls so; not one that it names here. One that looks missing is counted."""
+        cells = text(self.column(name), [word for word in self.missing if word not in named])
+        self.source.note(self, name, cells, [word for word in MISSING[1:] if word not in named], AS_IT_STANDS)
+        return cells
+
+    def plain(self, name: str) -> pl.Series:
+        """Words that are short for numbers, or name a unit: those that mean missing in a number do here."""
+        cells = text(self.column(name), self.missing)
+        self.source.note(self, name, cells, MISSING[1:], AS_MISSING)
+        return text(cells, MISSING)
+
+    def _given(self, name: str) -> pl.Series:
+        """The cells of a column of numbers or times, without the words that the spec says are missing; other
+        words that are taken for missing are counted."""
+        cells = without(self.column(name), self.missing)
+        self.source.note(self, name, taken_for_missing(cells), MISSING[1:], AS_MISSING)
+        return cells
+
     def number(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Numbers (nan = missing), and where a cell holds something that is not a finite number."""
-        cells = self.column(name)
+        cells = self._given(name)
         if cells.dtype == pl.String and self.table.endswith(".parquet"):
             raise Refused(f"{self.table}: column {name!r} holds text; write numbers with a numeric type")
         if cells.dtype.is_temporal():
@@ -116,7 +153,7 @@ class View:
 
     def moment(self, name: str, origin: pl.Series | None) -> tuple[pl.Series, pl.Series, pl.Series]:
         """Seconds after the origin, whether it is a bare date, where a cell is not a time."""
-        cells, how = self.column(name), self.source.spec.table(self.table).time
+        cells, how = self._given(name), self.source.spec.table(self.table).time
         if cells.dtype in (pl.Time, pl.Boolean):
             raise Refused(
                 f"{self.table}: column {name!r} holds {cells.dtype}; write days after day 0, or dates"
@@ -177,6 +214,8 @@ class Source:
     embed: bool = True  # False: pictures and texts are opened and counted, not embedded
     tell: Callable[[str, int, int], None] | None = None  # progress: what, done, of how many
     steps: list[list[Any]] = field(default_factory=list)  # of eligibility: what, how many patients
+    words: dict[tuple[str, str, str], dict[str, list[np.ndarray]]] = field(default_factory=dict)
+    # of each table, word that looks missing, and what became of it: in which rows of which column
 
     @cached_property
     def door(self) -> Door | None:
@@ -228,6 +267,26 @@ class Source:
         self.flags += [what] * (what not in self.flags)
         if decides:
             self.decisive += [what] * (what not in self.decisive)
+
+    def note(self, view: View, name: str, cells: pl.Series, words: Collection[str], how: str) -> None:
+        """Remember in which rows a column holds words that look missing, and what became of them."""
+        if cells.dtype != pl.String or not (found := cells.is_in(list(words)).fill_null(False)).any():
+            return
+        for word in cells.filter(found).unique().sort():
+            rows = view.row[(cells == word).fill_null(False).to_numpy()]
+            self.words.setdefault((view.table, word, how), {}).setdefault(name, []).append(rows)
+
+    def told_words(self) -> list[str]:
+        """Flags of the words that look missing: how many cells of which columns, and the way out."""
+        flags = []
+        for (table, word, how), columns in sorted(self.words.items()):
+            counts = {name: len(np.unique(np.concatenate(rows))) for name, rows in columns.items()}
+            most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+            listed = ", ".join(f"{name!r} {n}" for name, n in most[:4])
+            more = f" and {len(most) - 4} more column(s)" if len(most) > 4 else ""
+            out = f'; missing = [{word!r}] in [tables."{table}"] makes it missing' * (how == AS_IT_STANDS)
+            flags.append(f"{table}: {sum(counts.values())} cell(s) say {word!r}, {how}: {listed}{more}{out}")
+        return flags
 
     def event_tables(self, table: str | None) -> tuple[str, ...]:
         """One table, or all that the format has."""

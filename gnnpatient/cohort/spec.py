@@ -107,6 +107,12 @@ class TableSpec(Record):
     encoding: str = Field(default="utf-8", description="of a CSV, as in latin1")
     separator: str = Field(default=",", description="of the cells of a CSV", min_length=1, max_length=1)
     decimal: Literal[".", ","] = Field(default=".", description="decimal sign of the numbers of a CSV")
+    missing: Names = Field(
+        default=(),
+        description="words that mean missing in every column but ids, as in NA or -9; default: in codes, "
+        "levels, labels and groups only the empty cell does, in numbers and times NA, NaN, null and None do, "
+        "too, and the flags count them",
+    )
     time: TimeSpec = Field(default=TimeSpec(), description="unit, format and timezone of its times")
 
 

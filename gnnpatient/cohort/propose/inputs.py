@@ -12,7 +12,7 @@ from gnnpatient.cohort.propose import names
 from gnnpatient.cohort.propose.names import ANALYTE, FEW, PART, RANGES, WHO, WORDS
 from gnnpatient.cohort.propose.parts import Draft, plain, slug
 from gnnpatient.cohort.propose.sheets import Sheet
-from gnnpatient.cohort.readers.tables import text
+from gnnpatient.cohort.readers.tables import MISSING, text
 from gnnpatient.cohort.spec import DAY, UNITS
 
 
@@ -196,6 +196,8 @@ def _long(
     unit = next((c for c in words if names.UNIT.search(plain(c))), "")
     codes = pl.DataFrame({"who": sheet.who, "code": text(sheet.raw[code])}).drop_nulls().unique()
     count = codes.group_by("code").len().sort("code")
+    if missing := sheet.block.keys.get("missing"):  # in this column NA is sodium
+        sheet.block.keys["missing"] = [word for word in missing if word not in count["code"]]
     common = count.filter(pl.col("len") >= FEW)["code"].to_list()
     of = plain(sheet.name) + plain(code)
     kind = next((kind for kind, named in names.MEANS.items() if re.search(named, of)), code)
@@ -223,7 +225,7 @@ def _long(
 
 def _units_of_codes(sheet: Sheet, code: str, unit: str) -> dict[str, list[str]]:
     """The units in which each code comes, the most frequent first."""
-    frame = pl.DataFrame({"code": text(sheet.raw[code]), "unit": text(sheet.raw[unit])}).drop_nulls()
+    frame = pl.DataFrame({"code": text(sheet.raw[code]), "unit": text(sheet.raw[unit], MISSING)}).drop_nulls()
     count = frame.group_by("code", "unit").len()
     count = count.sort(["code", "len", "unit"], descending=[False, True, False])
     return dict(count.group_by("code", maintain_order=True).agg("unit").iter_rows())

@@ -8,7 +8,7 @@ import io
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ CELL = 64 << 20  # bytes of the longest cell
 COLUMNS = 50_000  # of the widest CSV: each takes 11 kB for every part that is read at once
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
-"""Words that mean missing in a number, time or category. In an id only the empty cell does."""
+"""Words that mean missing in a number or a time. In codes, levels, labels, groups and ids only the empty cell
+does: NA is sodium."""
 
 LIFETIME = 125 * 366 * DAY  # a time further from the origin than this is a slip, not a time
 
@@ -56,7 +57,7 @@ def read_table(folder: Path, name: str, how: TableSpec | None = None) -> pl.Data
         raise Refused(f"{path}: no such file{near(name, there) if there else ''}")
     try:
         if path.suffix == ".parquet":
-            lazy = pl.scan_parquet(path)
+            lazy = pl.scan_parquet(path, glob=False)  # its name is no pattern, whatever signs are in it
             rows = lazy.select(pl.len()).collect().item()
             if rows > BOMB / 10 and rows > RATIO * path.stat().st_size:
                 raise Refused(f"{path}: {rows} rows in so small a file; is it broken, or one row repeated?")
@@ -282,10 +283,30 @@ def _plain(series: pl.Series) -> pl.Series:
     return series.cast(pl.String)
 
 
-def text(series: pl.Series) -> pl.Series:
-    """As strings; words for missing become null."""
+def text(series: pl.Series, missing: Iterable[str] = ()) -> pl.Series:
+    """As strings; the empty cell and these words become null, any other stays as it stands."""
     series = _plain(series)
-    return series.set(series.is_in(MISSING), None)
+    return series.set(series.is_in(["", *missing]), None)
+
+
+def without(series: pl.Series, missing: Collection[str]) -> pl.Series:
+    """Numbers or times without these words: -9 as text or as a number."""
+    if not missing:
+        return series
+    if series.dtype.is_numeric():
+        words = [float(word) for word in missing if re.fullmatch(r"[+-]?\d+(\.\d*)?", word)]
+        return series.set(series.cast(pl.Float64).is_in(words).fill_null(False), None)
+    if series.dtype != pl.String:
+        return series
+    return series.set(series.str.strip_chars().is_in(list(missing)).fill_null(False), None)
+
+
+def taken_for_missing(series: pl.Series) -> pl.Series:
+    """The words of a column of numbers or times that are taken for missing; null in all other cells."""
+    if series.dtype != pl.String:
+        return pl.Series([None], dtype=pl.String).new_from_index(0, len(series))
+    cell = series.str.strip_chars()
+    return cell.set(~cell.is_in(MISSING[1:]).fill_null(False), None)
 
 
 def ids(series: pl.Series) -> pl.Series:
@@ -299,7 +320,7 @@ def number(series: pl.Series) -> tuple[pl.Series, pl.Series]:
     if series.dtype.is_numeric() or series.dtype == pl.Boolean:
         value, odd = series.cast(pl.Float64), pl.Series([False]).new_from_index(0, len(series))
     else:
-        cell = text(series.cast(pl.String).str.strip_chars())
+        cell = text(series.cast(pl.String).str.strip_chars(), MISSING)
         value = cell.cast(pl.Float64, strict=False)
         odd = cell.is_not_null() & value.is_null()
     value = value.set(value.is_nan(), None)

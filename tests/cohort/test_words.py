@@ -1,0 +1,181 @@
+"""Words that look missing, names that look like patterns: what a table or the spec says is what it says."""
+
+import sqlite3
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gnnpatient import read_cohort
+from gnnpatient.errors import Refused
+
+MISSING = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+SPEC = """
+cohort = "c"
+[patient]
+table = "people.csv"
+key = "id"
+number = ["age"]
+category = ["level"]
+group = "site"
+[nodes.lab]
+table = "labs.csv"
+time = "day"
+code = "code"
+value = "value"
+unit = "unit"
+[outcomes.left]
+kind = "survival"
+table = "people.csv"
+status = { column = "state", states = { WORD = "gone", stays = "censored" }, time = "end" }
+[outcomes.ill]
+kind = "diagnosis"
+table = "people.csv"
+column = "label"
+classes = { WORD = "no", y = "yes" }
+"""
+
+
+def told(cohort, *words: str) -> list[str]:
+    """The flags that hold all these words."""
+    return [flag for flag in cohort.report["flags"] if all(word in flag for word in words)]
+
+
+@pytest.fixture
+def read(tmp_path):
+    """A cohort of these tables, texts as CSV and frames as parquet."""
+
+    def make(spec: str, **tables):
+        for name, rows in tables.items():
+            if isinstance(rows, str):
+                (tmp_path / f"{name}.csv").write_text(rows, encoding="utf-8")
+            else:
+                rows.write_parquet(tmp_path / f"{name}.parquet")
+        (tmp_path / "c.toml").write_text(spec, encoding="utf-8")
+        return read_cohort(tmp_path / "c.toml", tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize("word", MISSING)
+def test_a_code_a_level_a_group_a_label_and_a_state_may_be_called_like_a_missing_word(read, word):
+    people = f"id,age,level,site,state,end,label\na,1,{word},{word},{word},9,{word}\n"
+    people += f"b,2,,{word},stays,9,y\nc,3,x,,stays,9,\n"
+    labs = f"id,day,code,value,unit\na,0,{word},138,mmol/L\na,1,K,4,mmol/L\nb,1,,4,mmol/L\n"
+    cohort = read(SPEC.replace("WORD", f'"{word}"'), people=people, labs=labs)
+    assert cohort.codes["lab"] == ("other", *sorted(["K", word])) and len(cohort.events["lab"]) == 2
+    assert cohort.report["tables"]["labs.csv"]["refused"] == {"no code": 1}
+    assert cohort.levels["level"] == tuple(sorted([word, "x"]))
+    assert cohort.category[:, 0].tolist() == [cohort.levels["level"].index(w) for w in (word,)] + [
+        -1,
+        cohort.levels["level"].index("x"),
+    ]
+    assert cohort.group.tolist() == [word, word, ""] and cohort.groups[0] == cohort.groups[1]
+    assert cohort.outcomes["left"].event.tolist() == [1, 0, 0]
+    assert cohort.outcomes["ill"].label.tolist() == [0, 1, -1]
+    assert told(cohort, "people.csv", f"3 cell(s) say {word!r}, taken as a word: 'site' 2, 'level' 1")
+    assert told(cohort, "labs.csv", f"1 cell(s) say {word!r}, taken as a word: 'code' 1")
+
+
+def test_the_spec_says_which_words_are_missing(read):
+    people = (
+        "id,age,level,site,state,end,label\na,-9,NA,NA,None,9,None\nb,2,-9,s,stays,9,y\nc,NA,x,s,stays,9,NA\n"
+    )
+    labs = "id,day,code,value,unit\na,0,NA,1,u\na,1,K,-9,u\na,2,K,4,u\na,NA,K,5,u\n"
+    keys = '[tables."people.csv"]\nmissing = ["NA", "-9", "None"]\n[tables."labs.csv"]\nmissing = ["-9"]\n'
+    cohort = read(SPEC.replace("WORD", '"None"') + keys, people=people, labs=labs)
+    assert np.isnan(cohort.number[:, 0]).tolist() == [True, False, True]
+    assert cohort.levels["level"] == ("x",) and cohort.group.tolist() == ["", "s", "s"]
+    # what the states and classes name is no missing word
+    assert cohort.outcomes["left"].event.tolist() == [1, 0, 0]
+    assert cohort.outcomes["ill"].label.tolist() == [0, 1, -1]
+    lab = cohort.events["lab"]
+    assert cohort.codes["lab"] == ("other", "K", "NA") and np.isnan(lab.value).sum() == 1
+    assert not told(cohort, "people.csv") and told(
+        cohort, "labs.csv", "1 cell(s) say 'NA', taken as missing: 'day' 1"
+    )
+
+
+def test_words_taken_for_missing_are_counted_once_each(read):
+    spec = """
+cohort = "c"
+[patient]
+table = "people.csv"
+key = "id"
+number = ["age"]
+[nodes.low]
+table = "labs.csv"
+where = { code = "a*" }
+time = "day"
+code = "code"
+value = "value"
+[nodes.every]
+table = "labs.csv"
+time = "day"
+code = "code"
+value = "value"
+unit = "unit"
+[outcomes.death]
+kind = "survival"
+table = "people.csv"
+causes = { death = { time = "end", flag = "died" } }
+"""
+    labs = "id,day,code,value,unit\nx,1,a1,NA,NA\nx,2,a2,NULL,\nx,3,b,NA,mg\nx,NaN,b,1,mg\n"
+    cohort = read(spec, people="id,age,end,died\nx,NA,9,1\n", labs=labs)
+    assert told(cohort, "labs.csv: 3 cell(s) say 'NA', taken as missing: 'value' 2, 'unit' 1")
+    assert told(cohort, "labs.csv: 1 cell(s) say 'NULL', taken as missing: 'value' 1")
+    assert told(cohort, "labs.csv: 1 cell(s) say 'NaN', taken as missing: 'day' 1")
+    assert told(cohort, "people.csv: 1 cell(s) say 'NA', taken as missing: 'age' 1")
+    assert cohort.report["tables"]["labs.csv"]["refused"] == {"no time": 1}
+
+
+def test_nulls_of_parquet_and_sql_stay_missing(read, tmp_path):
+    frame = pl.DataFrame(
+        {"id": ["x", "x", "x"], "day": [1, 2, 3], "code": ["NA", None, "K"], "value": [1.0, 2, None]}
+    )
+    spec = (
+        SPEC.partition("[nodes")[0]
+        + """
+[nodes.lab]
+table = "PLACE"
+time = "day"
+code = "code"
+value = "value"
+"""
+    )
+    people = "id,age,level,site\nx,1,,\n"
+    cohort = read(spec.replace("PLACE", "labs.parquet"), people=people, labs=frame)
+    assert cohort.codes["lab"] == ("other", "K", "NA")
+    assert cohort.report["tables"]["labs.parquet"]["refused"] == {"no code": 1}
+    with sqlite3.connect(tmp_path / "w.db") as base:
+        base.execute("CREATE TABLE labs (id TEXT, day INT, code TEXT, value REAL)")
+        base.executemany("INSERT INTO labs VALUES (?, ?, ?, ?)", frame.rows())
+    again = read(spec.replace("PLACE", "w.db/labs"), people=people)
+    assert again.codes["lab"] == ("other", "K", "NA")
+    assert again.report["tables"]["w.db/labs"]["refused"] == {"no code": 1}
+
+
+def test_groups_are_compared_without_blanks_and_near_ones_are_told(read):
+    people = "id,age,level,site,state,end,label\na,1,,North,stays,1,y\nb,1,, North ,stays,1,Y\n"
+    people += "c,1,,north,stays,1,y \nd,1,,Cafe\u0301,stays,1,no\ne,1,,Caf\u00e9,stays,1,\nf,1,, ,stays,1,\n"
+    cohort = read(SPEC.replace("WORD", '"n"'), people=people, labs="id,day,code,value,unit\na,1,K,1,u\n")
+    assert cohort.group.tolist() == ["North", "North", "north", "Caf\u00e9", "Caf\u00e9", ""]
+    assert len(np.unique(cohort.groups)) == 4
+    assert told(cohort, "people.csv: 1 group(s) differ from another in case or blanks only; kept apart")
+    assert cohort.outcomes["ill"].label.tolist() == [1, -1, -1, -1, -1, -1]
+    assert told(cohort, "outcome 'ill': 2 cell(s) differ in case or blanks only from a word of classes")
+
+
+def test_yes_and_no_that_are_not_given_are_counted(read):
+    people = "id,age,level,site,label\na,1,,,1\nb,1,,,0\nc,1,,,NA\nd,1,,,\n"
+    spec = SPEC.partition("[outcomes")[0]
+    spec += '[outcomes.ill]\nkind = "diagnosis"\ntable = "people.csv"\ncolumn = "label"\n'
+    cohort = read(spec, people=people, labs="id,day,code,value,unit\na,1,K,1,u\n")
+    assert cohort.outcomes["ill"].label.tolist() == [1, 0, -1, -1]
+    assert told(cohort, "people.csv: 1 cell(s) say 'NA', taken as missing: 'label' 1")
+
+
+def test_a_state_that_the_spec_does_not_name_is_refused_whatever_it_looks_like(read):
+    people = "id,age,level,site,state,end,label\na,1,,,NA,9,y\n"
+    with pytest.raises(Refused, match="state 'NA' is not in states"):
+        read(SPEC.replace("WORD", '"n"'), people=people, labs="id,day,code,value,unit\na,1,K,1,u\n")
