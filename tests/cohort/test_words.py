@@ -1,6 +1,9 @@
 """Words that look missing, names that look like patterns: what a table or the spec says is what it says."""
 
+import json
+import shutil
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -179,3 +182,123 @@ def test_a_state_that_the_spec_does_not_name_is_refused_whatever_it_looks_like(r
     people = "id,age,level,site,state,end,label\na,1,,,NA,9,y\n"
     with pytest.raises(Refused, match="state 'NA' is not in states"):
         read(SPEC.replace("WORD", '"n"'), people=people, labs="id,day,code,value,unit\na,1,K,1,u\n")
+
+
+LONG = """
+cohort = "c"
+[patient]
+table = "people.csv"
+key = "id"
+[nodes.lab]
+table = {place}
+time = "day"
+code = "code"
+value = "value"
+"""
+NAMES = (
+    "labs[1]",
+    "l*s",
+    "lab?",
+    "{labs1,labs}",
+    "~labs",
+    "labs%31",
+    "labs 1",
+    "la'bs",
+    'la"bs',
+    "md:labs",
+    "labs#1",
+)
+
+
+def plant(folder, name: str, ending: str, frame: pl.DataFrame) -> str:
+    """A table in a file of that name; the name of the table."""
+    path = folder / f"{name}{ending}"
+    if ending in (".csv", ".csv.gz"):
+        import gzip
+
+        raw = frame.write_csv().encode()
+        path.write_bytes(gzip.compress(raw) if ending == ".csv.gz" else raw)
+    elif ending == ".parquet":
+        with path.open("wb") as handle:
+            frame.write_parquet(handle)
+    elif ending == "":
+        path.mkdir()
+        for half in (0, 1):
+            with (path / f"{name}{half}.parquet").open("wb") as handle:
+                frame[half::2].write_parquet(handle)
+    elif ending == ".db":
+        with sqlite3.connect(path) as base:
+            base.execute("CREATE TABLE labs (id TEXT, day INT, code TEXT, value REAL)")
+            base.executemany("INSERT INTO labs VALUES (?, ?, ?, ?)", frame.rows())
+    else:
+        duckdb = pytest.importorskip("duckdb")
+        with duckdb.connect(str(folder / "made.duckdb")) as base:
+            base.register("frame", frame.to_arrow())
+            base.execute("CREATE TABLE labs AS SELECT * FROM frame")
+        (folder / "made.duckdb").rename(path)
+    return f"{path.name}/labs" if ending in (".db", ".duckdb") else path.name
+
+
+@pytest.mark.parametrize("ending", ["", ".csv", ".csv.gz", ".parquet", ".db", ".duckdb"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_no_pattern(tmp_path, monkeypatch, name, ending):
+    """Beside the file that is named lie those that its name would fit as a pattern, one of them a link out."""
+    cohort_folder, outside, home = tmp_path / "cohort", tmp_path / "outside", tmp_path / "home"
+    for folder in (cohort_folder, outside, home):
+        folder.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    right = pl.DataFrame({"id": ["x", "x"], "day": [1, 2], "code": ["K", "K"], "value": [4.0, 5.0]})
+    wrong = right.with_columns(code=pl.lit("WRONG"))
+    named = plant(cohort_folder, name, ending, right)
+    plant(cohort_folder, "labs1", ending, wrong)
+    plant(outside, "labs", ending, wrong)
+    (cohort_folder / f"labs{ending}").symlink_to(outside / f"labs{ending}")
+    (cohort_folder / "people.csv").write_text("id\nx\n")
+    (cohort_folder / "c.toml").write_text(LONG.format(place=json.dumps(named)))
+    monkeypatch.chdir(cohort_folder)
+    for folder in (cohort_folder, Path()):
+        try:
+            cohort = read_cohort(cohort_folder / "c.toml", folder)
+        except Refused as error:  # DuckDB keeps what follows a ? for itself
+            assert (name, ending) == ("lab?", ".duckdb") and "\n" not in str(error)
+            continue
+        assert cohort.codes["lab"] == ("other", "K") and cohort.events["lab"].value.tolist() == [4, 5]
+    # without the file itself, the name finds nothing
+    whole = cohort_folder / f"{name}{ending}"
+    shutil.rmtree(whole) if whole.is_dir() else whole.unlink()
+    with pytest.raises(Refused, match="no such file"):
+        read_cohort(cohort_folder / "c.toml", cohort_folder)
+    # and a name that is a link out is refused
+    (cohort_folder / f"{name}{ending}").symlink_to(outside / f"labs{ending}")
+    with pytest.raises(Refused, match="leads out of"):
+        read_cohort(cohort_folder / "c.toml", cohort_folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_name_of_a_picture_is_no_pattern(tmp_path, name):
+    imaging = pytest.importorskip("gnnpatient.cohort.imaging")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "labs1.png").write_bytes(b"other")
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (tmp_path / "images" / "labs.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(imaging.Unreadable):
+        imaging.locate(tmp_path / "images", f"{name}.png")
+    if name[0] != "~":
+        (tmp_path / "images" / f"{name}.png").write_bytes(b"mine")
+        assert imaging.locate(tmp_path / "images", f"{name}.png").read_bytes() == b"mine"
+    with pytest.raises(imaging.Unreadable, match="leads out"):
+        imaging.locate(tmp_path / "images", "labs.png")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_draft_reads_the_files_that_are_there(tmp_path, monkeypatch, name):
+    from gnnpatient.cohort.propose.sheets import read as sheet
+
+    monkeypatch.chdir(tmp_path)
+    frame = pl.DataFrame({"id": ["x"], "code": ["K"]})
+    for ending in ("", ".csv", ".parquet"):
+        named = plant(tmp_path, name, ending, frame)
+        if ending:
+            plant(tmp_path, "labs1", ending, pl.DataFrame({"id": ["y"], "code": ["WRONG"]}))
+        for folder in (tmp_path, Path()):
+            assert sheet(folder, named, "").raw["code"].to_list() == ["K"]

@@ -180,7 +180,7 @@ def _shards(folder: Path) -> bool:
 
 def read(folder: Path, name: str, readme: str) -> Sheet:
     """Refused, with the reason, where the file cannot be read."""
-    path, how = folder / name, dict[str, Any]()
+    path, how = (folder / name).absolute(), dict[str, Any]()
     typed = not name.endswith(CSV)
     try:
         if typed:

@@ -57,7 +57,8 @@ def read_table(folder: Path, name: str, how: TableSpec | None = None) -> pl.Data
         raise Refused(f"{path}: no such file{near(name, there) if there else ''}")
     try:
         if path.suffix == ".parquet":
-            lazy = pl.scan_parquet(path, glob=False)  # its name is no pattern, whatever signs are in it
+            # its name is no pattern and no home folder, whatever signs are in it
+            lazy = pl.scan_parquet(path.absolute(), glob=False)
             rows = lazy.select(pl.len()).collect().item()
             if rows > BOMB / 10 and rows > RATIO * path.stat().st_size:
                 raise Refused(f"{path}: {rows} rows in so small a file; is it broken, or one row repeated?")
@@ -113,7 +114,7 @@ def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
 
     def read(*, threads: bool, block: int | None = None) -> pyarrow.Table:
         return pyarrow.csv.read_csv(  # only one thread knows the number of a line
-            path,
+            path.absolute(),  # a first ~ is a sign like any other
             pyarrow.csv.ReadOptions(encoding=encoding, use_threads=threads, block_size=block),
             pyarrow.csv.ParseOptions(
                 delimiter=separator, newlines_in_values=True, invalid_row_handler=None if threads else skip
