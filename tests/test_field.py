@@ -105,6 +105,24 @@ def sodium(folder: Path, tmp: Path) -> None:
 # -- 36b-csv-unit-blank
 
 
+@case("36b-csv-unit-blank")
+def blank_unit(folder: Path, tmp: Path) -> None:
+    """Refused and counted by code, since the values beside the empty cells tell another unit; a key says what
+    an empty unit means: `blank = "same"` of the kind, or `from = { "" = FACTOR }` of the code."""
+    found = checked(folder)
+    labs = found["tables"]["labs.csv"]
+    assert labs["used"] == 120 and labs["refused"] == {"no unit beside rows with one": 120}
+    assert any("120 of 'K' (others in 'mmol/L'); refused" in flag for flag in found["flags"])
+    packed = run("pack", folder / "spec.toml", "--out", tmp / "cohort")
+    assert "120 of 'K'" in " ".join((packed.stdout + packed.stderr).split())
+    for name in ("labs.csv", "patients.csv"):
+        shutil.copy(folder / name, tmp)
+    spec = (folder / "spec.toml").read_text()
+    units = '\n[units]\nK = { to = "mmol/L", from = { "" = 0.2558 } }\n'
+    (tmp / "spec.toml").write_text(spec + units)
+    assert checked(tmp)["tables"]["labs.csv"]["used"] == 240
+
+
 # -- 40-dicom-padding-signed
 
 

@@ -20,9 +20,11 @@ from gnnpatient.cohort.spec import (
     GraphSpec,
     HierarchySpec,
     NodeSpec,
+    UnitSpec,
     fitting,
     near,
 )
+from gnnpatient.cohort.units import plain_unit
 from gnnpatient.errors import Refused
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
     unit = pl.concat([part.unit for part in parts])
     value = np.concatenate([part.value for part in parts])
     bad = np.concatenate([part.bad for part in parts])
-    value, units, why = _in_units(source.spec, kind, codes, code, unit, value)
+    value, units, why = _in_units(source, kind, codes, code, unit, value, blank=node.blank)
     with np.errstate(over="ignore"):
         value = value.astype(np.float32)
     why["value not a finite number"] = bad | np.isinf(value)
@@ -368,9 +370,7 @@ def measurements(source: Source, kind: str, node: NodeSpec, rows: Rows) -> Rows:
     codes = ("other", *sorted(names.unique()))
     code = names.cast(pl.Enum(codes)).to_physical().cast(pl.Int32).to_numpy()
     unit = pl.Series(list(UNITS.values()), dtype=pl.String)[column]
-    value, units, why = _in_units(
-        source.spec, kind, codes, code, unit, found.value[item, column].astype(float)
-    )
+    value, units, why = _in_units(source, kind, codes, code, unit, found.value[item, column].astype(float))
     for reason, cell in why.items():
         if cell.any():
             source.flags.append(f"{kind}: {cell.sum()} measurement(s) left out: {reason}")
@@ -409,36 +409,55 @@ def _replaced(source: Source, kind: str, rows: Rows, parts: list[_Part], keep: n
 
 
 def _in_units(
-    spec: GraphSpec, kind: str, codes: tuple[str, ...], code: np.ndarray, unit: pl.Series, value: np.ndarray
+    source: Source,
+    kind: str,
+    codes: tuple[str, ...],
+    code: np.ndarray,
+    unit: pl.Series,
+    value: np.ndarray,
+    *,
+    blank: str = "refuse",
 ) -> tuple[np.ndarray, tuple[str, ...], dict[str, np.ndarray]]:
     """Values in the unit that [units] wants, the unit of each code, and which rows to refuse for what reason.
 
-    A code that [units] does not name must come in one unit: numbers of two units are never mixed.
+    A code that [units] does not name must come in one unit: numbers of two units are never mixed, and a
+    number without a unit is not of the others' unit unless the spec says so.
     """
-    rows = pl.DataFrame({"code": code, "unit": unit})
-    pairs = rows.group_by("code", "unit").len().sort("code", "len", "unit", descending=[False, True, False])
-    known = [spec.unit(code) for code in codes]
+    rows = pl.DataFrame({"code": code, "unit": unit, "given": ~np.isnan(value)})
+    pairs = rows.group_by("code", "unit").agg(pl.len(), pl.col("given").sum())
+    pairs = pairs.sort("code", "len", "unit", descending=[False, True, False])
+    known = [source.spec.unit(code) for code in codes]
     units = [how.to if how else "" for how in known]
     change: list[tuple[int, str, float | None, float]] = []  # code, unit, factor (None = unknown), offset
     mixed: dict[str, tuple[str, str]] = {}
-    for number_, name, _ in pairs.iter_rows():
+    unknown_, blanks = Counter[tuple[int, str]](), Counter[int]()  # values by code and unit, and without one
+    for number_, name, _, given in pairs.iter_rows():
         wanted = known[number_]
         if wanted is not None:
-            how = Conversion() if name == wanted.to else wanted.sources.get(name)
+            how = _conversion(wanted, name)
             change.append((number_, name, how.factor if how else None, how.offset if how else 0.0))
+            unknown_[number_, name] += given * (how is None)
+        elif not name:
+            blanks[number_] += given
         elif not units[number_]:
             units[number_] = name
-        elif name and name.casefold() != units[number_].casefold():
+        elif plain_unit(name) != plain_unit(units[number_]):
             mixed.setdefault(codes[number_], (units[number_], name))
     if mixed:
         code_, (to, other) = next(iter(mixed.items()))
         more = f" (and {len(mixed) - 1} more codes in two units)" if len(mixed) > 1 else ""
+        case = "; case counts, write 1 if they are one" if to.casefold() == other.casefold() else ""
         raise Refused(
             f"{kind}: code {code_!r} comes in {to!r} and {other!r}; convert it, as in [units] "
-            f'"{code_}" = {{ to = "{to}", from = {{ "{other}" = FACTOR }} }}{more}'
+            f'"{code_}" = {{ to = "{to}", from = {{ "{other}" = FACTOR }} }}{case}{more}'
         )
+    beside = {number_: n for number_, n in blanks.items() if n and units[number_]}
+    _tell_units(source, kind, codes, units, unknown_, beside, blank)
+    none = np.zeros(len(code), bool)
+    if beside and blank == "refuse":
+        none = np.isin(code, list(beside)) & (unit == "").to_numpy() & ~np.isnan(value)
     if not change:
-        return value, tuple(units), {}
+        return value, tuple(units), {"no unit beside rows with one": none}
     schema = {"code": pl.Int32, "unit": pl.String, "factor": pl.Float64, "offset": pl.Float64}
     pairs = pl.DataFrame(change, schema=schema, orient="row").with_columns(named=True)
     rows = rows.join(pairs, on=["code", "unit"], how="left", maintain_order="left")
@@ -447,7 +466,57 @@ def _in_units(
     value = value * rows["factor"].fill_null(1.0).to_numpy() + rows["offset"].fill_null(0.0).to_numpy()
     ends = np.array([(how and how.range) or (-np.inf, np.inf) for how in known])[code]
     beyond = ~unknown & ((value < ends[:, 0]) | (value > ends[:, 1]))
-    return value, tuple(units), {"unknown unit": unknown, "out of range": beyond}
+    why = {"unknown unit": unknown, "out of range": beyond, "no unit beside rows with one": none}
+    return value, tuple(units), why
+
+
+def _conversion(wanted: UnitSpec, name: str) -> Conversion | None:
+    """From a unit to the wanted one, by its name, else by another spelling of it; None = not known."""
+    if name == wanted.to:
+        return Conversion()
+    if name in wanted.sources or not name:
+        return wanted.sources.get(name)
+    if plain_unit(name) == plain_unit(wanted.to):
+        return Conversion()
+    alike = (how for other, how in wanted.sources.items() if plain_unit(other) == plain_unit(name))
+    return next(alike, None)
+
+
+def _tell_units(
+    source: Source,
+    kind: str,
+    codes: tuple[str, ...],
+    units: list[str],
+    unknown: Counter[tuple[int, str]],
+    blanks: Mapping[int, int],
+    blank: str,
+) -> None:
+    """Flag values in a unit that [units] does not know, and those without a unit beside others, by code."""
+    listed = []
+    for (code, name), n in (+unknown).most_common(5):
+        wanted = source.spec.unit(codes[code])
+        known = [wanted.to, *filter(None, wanted.sources)] if wanted else []
+        listed.append(
+            f"{n} of {codes[code]!r} in {name!r}{near(name, known)}"
+            if name
+            else f"{n} of {codes[code]!r} without a unit"
+        )
+    if listed:
+        more = f" and {len(+unknown) - 5} more" if len(+unknown) > 5 else ""
+        source.doubt(f"{kind}: values refused, unknown unit: {', '.join(listed)}{more}", decides=True)
+    most = sorted(blanks.items(), key=lambda item: (-item[1], codes[item[0]]))
+    if most:
+        listed = [f"{n} of {codes[code]!r} (others in {units[code]!r})" for code, n in most[:5]]
+        more = f" and {len(most) - 5} more codes" if len(most) > 5 else ""
+        done = (
+            'taken as the same unit, as blank = "same" says'
+            if blank == "same"
+            else (
+                f'refused; blank = "same" in [nodes.{kind}] takes them as the same unit, '
+                'from = { "" = FACTOR } in [units] converts those of a code'
+            )
+        )
+        source.doubt(f"{kind}: values without a unit: {', '.join(listed)}{more}; {done}", decides=True)
 
 
 def hierarchy(source: Source, name: str, codes: tuple[str, ...]) -> Hierarchy:

@@ -211,11 +211,15 @@ class Conversion(Record):
 
 
 class UnitSpec(Record):
-    """The unit that a code is kept in; rows in another one, or out of range, are refused and counted."""
+    """The unit that a code is kept in; rows in another one, or out of range, are refused and counted.
+
+    Case counts, as in UCUM: mU is not MU. Common spellings of one unit (mg/dl, mg/dL) are one."""
 
     to: str = Field(description="the unit that is kept")
     sources: dict[str, Conversion] = Field(
-        default={}, alias="from", description="unit = factor, or {factor, offset}"
+        default={},
+        alias="from",
+        description='unit = factor, or {factor, offset}; "" is the empty unit, which is refused otherwise',
     )
     range: Annotated[tuple[float, float] | None, Field(strict=False)] = Field(
         default=None, description="lowest and highest possible value, in the unit that is kept"
@@ -297,6 +301,11 @@ class NodeSpec(Record):
         default=None, description="long table: column with the number; empty makes a nan node"
     )
     unit: str | None = Field(default=None, description="long table: column with the unit")
+    blank: Literal["refuse", "same"] = Field(
+        default="refuse",
+        description="an empty unit beside others of its code, where [units] does not name the code: refused "
+        'and counted by code, or the same unit as those; of a code, [units] says it: from = { "" = FACTOR }',
+    )
     columns: dict[str, str] | None = Field(
         default=None,
         description="wide table: column = code, text = unit; an empty cell makes no node; a name with one * "

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -242,7 +243,7 @@ def plant(folder, name: str, ending: str, frame: pl.DataFrame) -> str:
 @pytest.mark.parametrize("ending", ["", ".csv", ".csv.gz", ".parquet", ".db", ".duckdb"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_no_pattern(tmp_path, monkeypatch, name, ending):
-    """Beside the file that is named lie those that its name would fit as a pattern, one of them a link out."""
+    """Beside the file that is named lie those that its name would fit as a pattern, one of them a link."""
     cohort_folder, outside, home = tmp_path / "cohort", tmp_path / "outside", tmp_path / "home"
     for folder in (cohort_folder, outside, home):
         folder.mkdir()
@@ -302,3 +303,97 @@ def test_a_draft_reads_the_files_that_are_there(tmp_path, monkeypatch, name):
             plant(tmp_path, "labs1", ending, pl.DataFrame({"id": ["y"], "code": ["WRONG"]}))
         for folder in (tmp_path, Path()):
             assert sheet(folder, named, "").raw["code"].to_list() == ["K"]
+
+
+def labs_in(read, units: list[tuple[str, str, str]], more: str = "", node: str = ""):
+    """A cohort of one patient with these values: code, number, unit."""
+    rows = "".join(f"x,{i},{code},{value},{unit}\n" for i, (code, value, unit) in enumerate(units))
+    head = more + LONG.format(place='"labs.csv"') + f'unit = "unit"\n{node}'
+    if more:  # keys of the top come first
+        head = LONG.format(place='"labs.csv"') + f'unit = "unit"\n{node}\n{more}'
+    return read(head, people="id\nx\n", labs="id,day,code,value,unit\n" + rows)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("mU/L", "MU/L"), ("mg", "Mg"), ("mmol/L", "Mmol/L"), ("pg", "Pg")]
+)
+def test_case_counts_in_units(read, one, other):
+    rows = [("TSH", "1", one), ("TSH", "2", one), ("TSH", "3", other)]
+    with pytest.raises(Refused, match=f"'TSH' comes in '{one}' and '{other}'; .*case counts"):
+        labs_in(read, rows)
+    to = f'[units]\nTSH = {{ to = "{one}" }}\n'
+    cohort = labs_in(read, rows, to)
+    assert cohort.events["lab"].value.tolist() == [1, 2]
+    assert cohort.report["tables"]["labs.csv"]["refused"] == {"unknown unit": 1}
+    assert told(cohort, f"1 of 'TSH' in '{other}'", one) and cohort.report["decisive"]
+    factor = f'[units]\nTSH = {{ to = "{one}", from = {{ "{other}" = 1e9 }} }}\n'
+    assert labs_in(read, rows, factor).events["lab"].value.tolist() == [1, 2, 3e9]
+
+
+SAME = [
+    ("mg/dl", "mg/dL"),
+    ("mmol/l", "mmol / L"),
+    ("U/l", "U/L"),
+    ("\u00b5mol/L", "\u03bcmol/l"),
+    ("mcg/mL", "ug/ml"),
+    ("mIU/L", "m[IU]/L"),
+    ("mEq/L", "meq/l"),
+    ("10^9/L", "x10*9/l"),
+    ("kg/m\u00b2", "kg/m2"),
+    ("mm Hg", "mmHg"),
+    ("\u00b0C", "Cel"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_spellings_of_one_unit_are_one(read, one, other):
+    rows = [("K", "1", one), ("K", "2", one), ("K", "3", other)]
+    cohort = labs_in(read, rows)
+    assert cohort.events["lab"].value.tolist() == [1, 2, 3] and cohort.units["lab"] == ("", one)
+    wanted = labs_in(read, rows, f'[units]\nK = {{ to = "Z", from = {{ "{other}" = 2 }} }}\n')
+    assert wanted.events["lab"].value.tolist() == [2, 4, 6] and not wanted.report["flags"]
+
+
+def test_a_spelling_that_nobody_knows_is_another_unit(read):
+    rows = [("glucose", "90", "mg/dL"), ("glucose", "91", "mgdL"), ("glucose", "5", "")]
+    cohort = labs_in(read, rows, '[units]\nglucose = { to = "mg/dL" }\n')
+    assert cohort.report["tables"]["labs.csv"]["refused"] == {"unknown unit": 2}
+    assert told(cohort, "1 of 'glucose' in 'mgdL'; did you mean 'mg/dL'?", "1 of 'glucose' without a unit")
+    with pytest.raises(Refused, match="comes in 'mg/dL' and 'mgdL'"):
+        labs_in(read, rows[:2])
+
+
+def test_a_number_without_a_unit_is_not_of_the_others_unit(read):
+    rows = [("K", "4.1", "mmol/L"), ("K", "15.6", ""), ("K", "", ""), ("K", "16.0", "NA"), ("pH", "7.4", "")]
+    cohort = labs_in(read, rows)
+    assert sorted(cohort.events["lab"].value[:3].tolist())[:1] == [np.float32(4.1)]
+    assert cohort.report["tables"]["labs.csv"]["refused"] == {"no unit beside rows with one": 2}
+    assert told(cohort, "2 of 'K' (others in 'mmol/L'); refused") == cohort.report["decisive"]
+    assert not told(cohort, "'pH'")  # a code that never has a unit
+    same = labs_in(read, rows, node='blank = "same"')
+    assert len(same.events["lab"]) == 5 and told(
+        same, "2 of 'K' (others in 'mmol/L'); taken as the same unit"
+    )
+    converted = labs_in(read, rows, '[units]\nK = { to = "mmol/L", from = { "" = 0.2558 } }\n')
+    assert converted.events["lab"].value[1] == pytest.approx(15.6 * 0.2558)
+    assert not converted.report["decisive"] and "refused" not in str(converted.report["flags"])
+
+
+def test_units_that_standard_formats_leave_out_are_counted(tmp_path):
+    (tmp_path / "data").mkdir()
+    times = [datetime(2020, 1, day) for day in range(1, 6)]
+    frame = pl.DataFrame(
+        {
+            "subject_id": [1] * 5,
+            "time": times,
+            "code": ["ADMIT", "LAB//K", "LAB//K", "LAB//K", "LAB//Na"],
+            "numeric_value": [None, 4.0, 15.6, 16.1, 140.0],
+            "units": [None, "mmol/L", None, "", None],
+        }
+    )
+    frame.write_parquet(tmp_path / "data" / "0.parquet")
+    spec = 'cohort = "c"\nformat = "meds"\n[patient]\norigin = { code = "ADMIT" }\n[nodes.lab]\n'
+    (tmp_path / "c.toml").write_text(spec + 'where = { code = "LAB//*" }\nunit = "units"\n')
+    cohort = read_cohort(tmp_path / "c.toml", tmp_path)
+    assert cohort.report["tables"]["data"]["refused"].get("no unit beside rows with one") == 2
+    assert told(cohort, "2 of 'LAB//K' (others in 'mmol/L')") and len(cohort.events["lab"]) == 2

@@ -14,6 +14,7 @@ from gnnpatient.cohort.propose.parts import Draft, plain, slug
 from gnnpatient.cohort.propose.sheets import Sheet
 from gnnpatient.cohort.readers.tables import MISSING, text
 from gnnpatient.cohort.spec import DAY, UNITS
+from gnnpatient.cohort.units import plain_unit
 
 
 def statics(draft: Draft, people: Sheet, ahead: dict[str, str], origin: str | None) -> None:
@@ -204,7 +205,7 @@ def _long(
     if value and (any(plain(word) in ANALYTE for word in common) or "lab" in plain(code + sheet.name)):
         kind = "lab"
     units = _units_of_codes(sheet, code, unit) if unit else {}
-    mixed = {word for word, given in units.items() if len({u.casefold() for u in given}) > 1}
+    mixed = {word for word, given in units.items() if len({plain_unit(u) for u in given}) > 1}
     if mixed - set(common):  # their names would have to be written into [units]
         draft.left.append(f"{sheet.name}: {unit}: a code of fewer than {FEW} patients comes in two units")
         unit, units = "", {}
@@ -232,9 +233,9 @@ def _units_of_codes(sheet: Sheet, code: str, unit: str) -> dict[str, list[str]]:
 
 
 def several_units(draft: Draft, code: str, units: list[str]) -> None:
-    """[units] of a code that comes in several: only spellings that differ in case are taken as one."""
+    """[units] of a code that comes in several: only spellings of one unit are taken as one."""
     to, *others = units
-    same = {u: 1 for u in others if u.casefold() == to.casefold()}
+    same = {u: 1 for u in others if plain_unit(u) == plain_unit(to)}
     odd = ", ".join(u for u in others if u not in same)
     ask = f"ASK: units: {code}: rows in {odd} (or none) are refused until `from` says how many {to} that is"
     said = ask if odd else f"{code}: one unit, spelled in two ways"
