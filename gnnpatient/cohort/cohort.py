@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -407,7 +408,7 @@ def read_cohort(
             labels[name] = read_survival(record, name, outcome)
         elif isinstance(outcome, DiagnosisSpec):
             labels[name] = read_diagnosis(record, name, outcome)
-    rows = {kind: _hidden(source, kind, of) for kind, of in rows.items()}
+    rows = _hidden(source, rows)
     is_a, events = {}, {}
     vectors = {kind: of.matrix for kind, of in rows.items() if of.matrix is not None}
     codes: dict[str, tuple[str, ...]] = {"timepoint": ("other",)}
@@ -460,12 +461,43 @@ def _given_away(spec: GraphSpec, kind: str) -> tuple[str, ...]:
     return tuple(p for o in of for p in (*o.hide, *(o.codes if o.node == kind else ())))
 
 
-def _hidden(source: Source, kind: str, rows: Rows) -> Rows:
-    """Without the codes that give a diagnosis away (METHODS 9)."""
-    for name, outcome in source.spec.outcomes.items():
-        if not isinstance(outcome, DiagnosisSpec):
-            continue
+def _hidden(source: Source, every: Mapping[str, Rows]) -> dict[str, Rows]:
+    """Without the codes that give a diagnosis away (METHODS 9), as they are in the tables: what `level` makes
+    of them and what lies above them does not show them either.
+
+    Refused: a pattern that fits no code, and so hides nothing.
+    """
+    specs = {n: o for n, o in source.spec.outcomes.items() if isinstance(o, DiagnosisSpec)}
+    patterns = tuple(dict.fromkeys(pattern for outcome in specs.values() for pattern in outcome.hide))
+    if patterns:
+        from gnnpatient.cohort.events import below
+
+        codes = {c for of in every.values() for c in (*of.codes[1:], *of.narrow_codes)}
+        codes |= {c for kind, of in every.items() for c in below(source, kind, of, ())[1]}
+        lost = [p for p in patterns if not any(fitting(codes, [p]))]
+        if lost:
+            name = next(name for name, outcome in specs.items() if lost[0] in outcome.hide)
+            close = difflib.get_close_matches(
+                lost[0].replace("*", ""), sorted(codes)[:100_000], n=3, cutoff=0.5
+            )
+            known = close or sorted(codes)[:5]
+            hint = (
+                f"did you mean {' or '.join(map(repr, known))}?" if close else f"codes are {', '.join(known)}"
+            )
+            raise Refused(
+                f"outcomes.{name}.hide: {lost[0]!r} fits no code of any kind and hides nothing; {hint}"
+            )
+    return {kind: _shown(source, kind, of, specs) for kind, of in every.items()}
+
+
+def _shown(source: Source, kind: str, rows: Rows, specs: Mapping[str, DiagnosisSpec]) -> Rows:
+    """The rows of a kind that give no diagnosis away."""
+    from gnnpatient.cohort.events import below
+
+    for name, outcome in specs.items():
         give_away = rows.fitting((*outcome.hide, *(outcome.codes if outcome.node == kind else ())))
+        if outcome.hide:
+            give_away |= below(source, kind, rows, outcome.hide)[0]
         source.refuse(rows.source[give_away], f"hidden: gives {name} away")
         for other, follows in source.spec.outcomes.items():
             if isinstance(follows, ProgressionSpec) and follows.node == kind:

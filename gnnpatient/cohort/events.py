@@ -53,10 +53,16 @@ class Rows:
     replaced: np.ndarray | None = (
         None  # (row,) int64 seconds: when an amendment took its place, FOREVER = never
     )
+    narrow: np.ndarray | None = None  # (row,) int32 into narrow_codes: the code that `level` has rolled up
+    narrow_codes: tuple[str, ...] = ()
 
     def fitting(self, patterns: Iterable[str]) -> np.ndarray:
-        """Which rows have a code that fits one of these patterns: (row,) bool."""
-        return np.array(fitting(self.codes, patterns), bool)[self.code]
+        """Which rows have a code that fits one of these patterns, as it is or as it was: (row,) bool."""
+        patterns = tuple(patterns)
+        fit = np.array(fitting(self.codes, patterns), bool)[self.code]
+        if self.narrow is None:
+            return fit
+        return fit | np.array(fitting(self.narrow_codes, patterns), bool)[self.narrow]
 
     @property
     def standing(self) -> np.ndarray:
@@ -76,6 +82,7 @@ class Rows:
             "replaced",
             "vector",
             "study",
+            "narrow",
         )
         held: dict[str, Any] = {name: getattr(self, name) for name in columns}
         return replace(self, **{name: column[keep] for name, column in held.items() if column is not None})
@@ -106,9 +113,11 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
     """The tidy rows of one node kind."""
     parts = [_part(source, kind, table, node, patients) for table in source.event_tables(node.table)]
     name = pl.concat([part.name for part in parts])
+    distinct, narrow = (), None
     if node.level is not None:
         assert node.hierarchy is not None
         distinct = tuple(name.unique().sort())
+        narrow = name.cast(pl.Enum(distinct)).to_physical().cast(pl.Int32).to_numpy()
         rolled = hierarchy(source, node.hierarchy, distinct).level(distinct, node.level)
         name = name.replace_strict(distinct, rolled, return_dtype=pl.String) if distinct else name
     wide = tuple(dict.fromkeys(code for part in parts for code in part.codes))
@@ -139,6 +148,8 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
         units=units,
         until=_until(parts),
         study=_studies(source, parts),
+        narrow=narrow,
+        narrow_codes=distinct,
     ).only(keep)
     if node.content is not None:
         cells = pl.concat([part.content for part in parts if part.content is not None])
@@ -517,6 +528,19 @@ def _tell_units(
             )
         )
         source.doubt(f"{kind}: values without a unit: {', '.join(listed)}{more}; {done}", decides=True)
+
+
+def below(source: Source, kind: str, rows: Rows, patterns: tuple[str, ...]) -> tuple[np.ndarray, set[str]]:
+    """Which rows have an ancestor that fits one of these patterns, (row,) bool; and all ancestors' names."""
+    codes, code = (rows.codes, rows.code) if rows.narrow is None else (rows.narrow_codes, rows.narrow)
+    found, every = np.zeros(len(codes), bool), set[str]()
+    nodes = source.spec.nodes
+    for name in {nodes[k].hierarchy for k in nodes if k == kind or nodes[k].of == kind} - {None}:
+        assert name is not None
+        child, names, place = hierarchy(source, name, codes).ancestors(codes)
+        found[child[np.array(fitting(names, patterns), bool)[place]]] = True
+        every |= set(names)
+    return found[code], every
 
 
 def hierarchy(source: Source, name: str, codes: tuple[str, ...]) -> Hierarchy:

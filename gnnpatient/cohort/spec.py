@@ -404,6 +404,11 @@ class NodeSpec(Record):
         return self.file or self.text
 
     @property
+    def read(self) -> set[str]:
+        """The columns whose content becomes nodes."""
+        return {*(self.columns or ()), *filter(None, (self.code, self.value, self.text))}
+
+    @property
     def prepared(self) -> str:
         """What is done to pictures or texts before they are embedded; terms that are masked by their hash."""
         if self.file is not None:
@@ -781,15 +786,30 @@ class GraphSpec(Record):
 
     @model_validator(mode="after")
     def _no_answer_among_the_inputs(self) -> GraphSpec:
+        told = {f"{name}{bare}" for name in _TOLD_LATER.get(self.format or "", ()) for bare in ("", "_bare")}
+        if self.patient.table in (None, "people") and (leak := set(self.patient.columns) & told):
+            raise Refused(
+                f"patient: static column {sorted(leak)[0]!r} says what came of a person later; an input that "
+                "holds the answer is refused"
+            )
+        for kind, node in self.nodes.items():
+            if node.table == "people" and (leak := node.read & told):
+                raise Refused(
+                    f"nodes.{kind}: column {sorted(leak)[0]!r} says what came of a person later; an input "
+                    "that holds the answer is refused"
+                )
         for name, outcome in self.outcomes.items():
             answer = set(_columns(outcome, self.patient))
-            if leak := set(self.patient.columns) & answer:
+            parts = outcome.parts if isinstance(outcome, SurvivalSpec) else ()
+            own = [p for _, p in parts if p.where and (p.table or outcome.table) == self.patient.table]
+            told = {name for part in own for name in (part.time, *part.where)}
+            if leak := set(self.patient.columns) & (answer | told):
                 raise Refused(
                     f"patient: static column {sorted(leak)[0]!r} is part of outcome {name!r}; "
                     "an input that holds the answer is refused"
                 )
             for kind, node in self.nodes.items():
-                if node.table in _tables(outcome) and (leak := set(node.columns or ()) & answer):
+                if node.table in _tables(outcome) and (leak := node.read & answer):
                     raise Refused(
                         f"nodes.{kind}: column {sorted(leak)[0]!r} is part of outcome {name!r}; "
                         "an input that holds the answer is refused"
@@ -873,6 +893,7 @@ def _columns(outcome: OutcomeSpec, patient: PatientSpec) -> Iterator[str]:
     """The columns that hold the answer."""
     if isinstance(outcome, DiagnosisSpec):
         yield from (column for column in (outcome.column, outcome.known) if column)
+        yield from (end for end in (patient.exit,) if isinstance(end, str))
     if not isinstance(outcome, SurvivalSpec):
         return
     for _, cause in outcome.parts:
@@ -881,6 +902,13 @@ def _columns(outcome: OutcomeSpec, patient: PatientSpec) -> Iterator[str]:
     if outcome.status:
         yield from (outcome.status.column, outcome.status.time)
     yield from (end for end in (outcome.exit, patient.exit) if isinstance(end, str))
+
+
+_TOLD_LATER = {  # columns of `people` that tell of the time after day 0
+    "fhir": ("death", "deceased", "last"),
+    "meds": ("death", "last"),
+    "omop": ("death", "observation_end", "last"),
+}
 
 
 def _tables(outcome: OutcomeSpec) -> set[str | None]:

@@ -397,3 +397,134 @@ def test_units_that_standard_formats_leave_out_are_counted(tmp_path):
     cohort = read_cohort(tmp_path / "c.toml", tmp_path)
     assert cohort.report["tables"]["data"]["refused"].get("no unit beside rows with one") == 2
     assert told(cohort, "2 of 'LAB//K' (others in 'mmol/L')") and len(cohort.events["lab"]) == 2
+
+
+SICK = """
+cohort = "c"
+[patient]
+table = "people.csv"
+key = "id"
+exit = "end"
+[nodes.dx]
+table = "dx.csv"
+time = "day"
+code = "code"
+{node}
+[hierarchies.icd]
+prefix = "ICD10"
+{more}
+[outcomes.sick]
+kind = "diagnosis"
+node = "dx"
+codes = ["E11.9"]
+horizon = "30d"
+hide = {hide}
+"""
+PEOPLE = "id,end\nx,100\ny,100\n"
+CODES = "id,day,code\nx,1,I25.10\nx,2,I21.4\nx,3,E11.9\ny,1,I25.11\ny,1,E11.65\ny,2,Z00\n"
+FAMILY = '[nodes.family]\nof = "dx"\nhierarchy = "icd"\n'
+
+
+def sick(read, hide: list[str], node: str = "", more: str = ""):
+    spec = SICK.format(hide=json.dumps(hide), node=node, more=more)
+    return read(spec, people=PEOPLE, dx=CODES)
+
+
+def shown(cohort, kind: str) -> list[tuple[int, str]]:
+    """Patient and code of each row of a kind."""
+    events = cohort.events[kind]
+    return sorted(
+        zip(events.patient.tolist(), np.array(cohort.codes[kind])[events.code].tolist(), strict=True)
+    )
+
+
+def test_what_is_hidden_is_hidden_by_the_code_of_the_table(read):
+    """`level` rolls codes up, but I25.10 is hidden all the same; the other code below I25 stays."""
+    cohort = sick(read, ["I25.10"], 'hierarchy = "icd"\nlevel = 1', FAMILY)
+    assert shown(cohort, "dx") == [(0, "I21"), (1, "E11"), (1, "I25"), (1, "Z00")]
+    assert cohort.report["tables"]["dx.csv"]["refused"] == {"hidden: gives sick away": 2}
+    assert cohort.outcomes["sick"].label.tolist() == [1, 0]  # by the code of the table as well
+    plain = sick(read, ["I25.10"], "", FAMILY)
+    assert shown(plain, "dx") == [(0, "I21.4"), (1, "E11.65"), (1, "I25.11"), (1, "Z00")]
+    assert (0, "I25") not in shown(plain, "family") and (0, "I25.1") not in shown(plain, "family")
+    assert {(1, "I25"), (1, "I25.1"), (0, "I21")} <= set(shown(plain, "family"))
+
+
+@pytest.mark.parametrize(
+    "node", ['hierarchy = "icd"', 'hierarchy = "icd"\nlevel = 1', 'hierarchy = "icd"\nlevel = 2']
+)
+@pytest.mark.parametrize("hide", ["I25", "I25.1", "I25.1*"])
+def test_what_is_hidden_hides_what_lies_below_it(read, node, hide):
+    cohort = sick(read, [hide], node, FAMILY)
+    assert not [
+        code for kind in ("dx", "family") for _, code in shown(cohort, kind) if code.startswith("I25")
+    ]
+    assert [code for _, code in shown(cohort, "dx")] and (0, "I21") in set(
+        shown(cohort, "family") + [(p, c[:3]) for p, c in shown(cohort, "dx")]
+    )
+
+
+@pytest.mark.parametrize(
+    ("hide", "more", "near"),
+    [
+        (["I25.9"], "", "did you mean 'I25.10'|did you mean 'I25.11'"),
+        (["I25.10", "i21.4"], "", "'i21.4' fits no code"),
+        (["I25"], "", "did you mean"),  # above the codes, and nothing tells what lies below it
+        (["I25.10", "Nothing*"], FAMILY, "'Nothing\\*' fits no code of any kind and hides nothing"),
+    ],
+)
+def test_a_pattern_that_hides_nothing_is_refused(read, hide, more, near):
+    with pytest.raises(Refused, match=rf"outcomes\.sick\.hide: .*({near})"):
+        sick(read, hide, "", more)
+
+
+@pytest.mark.parametrize("outcome", ["people", "events"])
+@pytest.mark.parametrize(
+    ("form", "column"),
+    [
+        *(("fhir", name) for name in ("deceased", "death", "last", "death_bare")),
+        *(("omop", name) for name in ("death", "observation_end", "last")),
+        *(("meds", name) for name in ("death", "last")),
+    ],
+)
+def test_what_came_of_a_person_is_no_static(tmp_path, form, column, outcome):
+    from gnnpatient import read_spec
+
+    cause = (
+        '{ table = "people", time = "death" }' if outcome == "people" else '{ where = { code = "*DEATH" } }'
+    )
+    spec = f'cohort = "c"\nformat = "{form}"\n[patient]\nPLACE\norigin = {{ code = "A" }}\n'
+    end = f'[outcomes.death]\nkind = "survival"\ncauses = {{ death = {cause} }}\nexit = "1y"\n'
+    nodes = f'[nodes.told]\ntable = "people"\nuntimed = "origin"\ncolumns = {{ {column} = "" }}\n'
+    for place, node in ((f'category = ["{column}"]', ""), (f'number = ["{column}"]', ""), ("", nodes)):
+        (tmp_path / "c.toml").write_text(spec.replace("PLACE", place) + node + end)
+        with pytest.raises(Refused, match=f"column '{column}' says what came of a person later"):
+            read_spec(tmp_path / "c.toml")
+    (tmp_path / "c.toml").write_text(spec.replace("PLACE", 'category = ["gender"]') + end)
+    assert read_spec(tmp_path / "c.toml").patient.category == ("gender",)
+
+
+LABEL = 'kind = "diagnosis"\ntable = "t.csv"\ncolumn = "label"'
+DIED = 'kind = "survival"\ntable = "t.csv"\nexit = "1y"\n'
+ROWS = DIED + 'causes = { d = { time = "day", where = { what = "died" } } }'
+FLAG = DIED + 'causes = { d = { time = "end", flag = "died" } }'
+
+
+@pytest.mark.parametrize(
+    ("static", "node", "outcome"),
+    [
+        ('category = ["label"]', "", LABEL),
+        ('number = ["end"]\nexit = "end"', "", LABEL),
+        ('category = ["what"]', "", ROWS),
+        ("", 'code = "label"', LABEL),
+        ("", 'code = "x"\nvalue = "died"', FLAG),
+    ],
+)
+def test_an_answer_is_no_input_by_another_way(tmp_path, static, node, outcome):
+    from gnnpatient import read_spec
+
+    spec = f'cohort = "c"\n[patient]\ntable = "t.csv"\nkey = "id"\n{static}\n'
+    spec += f'[nodes.k]\ntable = "t.csv"\ntime = "day"\n{node}\n' * bool(node)
+    (tmp_path / "c.toml").write_text(f"{spec}[outcomes.o]\n{outcome}\n")
+    with pytest.raises(Refused, match="an input that holds the answer is refused"):
+        read_spec(tmp_path / "c.toml")
