@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.patients import Patients
-from gnnpatient.cohort.readers.tables import ids, text
+from gnnpatient.cohort.readers.tables import bounded, ids, number, text
 from gnnpatient.cohort.source import Source, View
 from gnnpatient.cohort.spec import (
     DAY,
@@ -55,6 +55,7 @@ class Rows:
     )
     narrow: np.ndarray | None = None  # (row,) int32 into narrow_codes: the code that `level` has rolled up
     narrow_codes: tuple[str, ...] = ()
+    bound: np.ndarray | None = None  # (row,) int8: -1 the truth lies below the value, 1 above; None = nowhere
 
     def fitting(self, patterns: Iterable[str]) -> np.ndarray:
         """Which rows have a code that fits one of these patterns, as it is or as it was: (row,) bool."""
@@ -83,6 +84,7 @@ class Rows:
             "vector",
             "study",
             "narrow",
+            "bound",
         )
         held: dict[str, Any] = {name: getattr(self, name) for name in columns}
         return replace(self, **{name: column[keep] for name, column in held.items() if column is not None})
@@ -103,6 +105,7 @@ class _Part:
     unit: pl.Series
     value: np.ndarray  # float64
     bad: np.ndarray  # a value that is not a finite number
+    bound: np.ndarray  # int8: -1 the truth lies below it, 1 above, 0 it is the value
     row_id: pl.Series | None
     amends: pl.Series | None
     content: pl.Series | None  # file names or texts
@@ -131,6 +134,9 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
     with np.errstate(over="ignore"):
         value = value.astype(np.float32)
     why["value not a finite number"] = bad | np.isinf(value)
+    bound = np.concatenate([part.bound for part in parts])
+    if node.bounds == "refuse":
+        why["value is a bound (< or >)"] = bound != 0
     keep = ~np.logical_or.reduce(list(why.values()))
     number = np.concatenate([part.view.account.start + part.view.row[part.row] for part in parts])
     for reason, cell in why.items():
@@ -150,7 +156,15 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
         study=_studies(source, parts),
         narrow=narrow,
         narrow_codes=distinct,
+        bound=bound if (bound[keep] != 0).any() else None,
     ).only(keep)
+    if rows.bound is not None:
+        each = Counter(rows.code[rows.bound != 0].tolist())
+        most = ", ".join(f"{n} of {codes[i]!r}" for i, n in each.most_common(5))
+        more = f" and {len(each) - 5} more codes" if len(each) > 5 else ""
+        source.doubt(
+            f"{kind}: {each.total()} value(s) are bounds (< or >), the number taken and marked: {most}{more}"
+        )
     if node.content is not None:
         cells = pl.concat([part.content for part in parts if part.content is not None])
         rows = _with_content(source, kind, node, rows, cells.filter(pl.Series(keep)))
@@ -171,7 +185,8 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
     time, known, until = named("time"), named("known"), named("until")
     code = None if node.columns else named("code")
     value, unit = (None, None) if node.columns else (named("value"), named("unit"))
-    extra = (node.row, node.amends, node.content, node.study)
+    words = "text" if value == "value" and "text" in own and node.text is None else None
+    extra = (node.row, node.amends, node.content, node.study, words)
     wanted = [c for c in (time, known, until, code, value, unit, *extra) if c is not None]
     wide = _wide(source, table, node.columns or {})
     view = source.view(table, [*wanted, *wide], node.where)
@@ -181,21 +196,26 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
     ended = None if until is None else _ends(source, kind, view, until, patients, who, begun, good)
 
     if node.columns is not None:
-        cells, odd = map(np.stack, zip(*(view.number(c) for c in wide), strict=True))
+        text_too = "bounds" in node.model_fields_set
+        read = (view.amount(c, words=text_too) for c in wide)
+        cells, odd, side = map(np.stack, zip(*read, strict=True))
         column, row = np.nonzero((~np.isnan(cells) | odd) & good)
-        amount, bad = cells[column, row], odd[column, row]
+        amount, bad, bound = cells[column, row], odd[column, row], side[column, row]
         name = pl.Series([code for code, _ in wide.values()], dtype=pl.String)[column]
-        words = pl.Series([unit for _, unit in wide.values()], dtype=pl.String)[column]
-        words = words.zip_with(words != "", _kept(source.spec, name))
+        units = pl.Series([unit for _, unit in wide.values()], dtype=pl.String)[column]
+        units = units.zip_with(units != "", _kept(source.spec, name))
     else:
         every = view.text(code) if code else pl.Series([kind]).new_from_index(0, len(view))
         view.refuse(every.is_null().to_numpy(), "no code")
         row = np.flatnonzero(good & every.is_not_null().to_numpy())
         name = every[row]
-        words = view.plain(unit)[row].fill_null("") if unit else _kept(source.spec, name)
-        amount, bad = np.full(len(row), np.nan), np.zeros(len(row), bool)
+        units = view.plain(unit)[row].fill_null("") if unit else _kept(source.spec, name)
+        amount, bad, bound = np.full(len(row), np.nan), np.zeros(len(row), bool), np.zeros(len(row), np.int8)
         if value:
-            amount, bad = (cells[row] for cells in view.number(value))
+            text_too = "bounds" in node.model_fields_set
+            amount, bad, bound = (cells[row] for cells in view.amount(value, words=text_too))
+        if words:
+            amount, bound = _in_words(view.column(words)[row], amount, bound)
     return _Part(
         view=view,
         row=row,
@@ -205,14 +225,25 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
         until=None if ended is None else ended[row],
         codes=tuple(code for code, _ in wide.values()),
         name=name.rename("code"),
-        unit=words.rename("unit"),
+        unit=units.rename("unit"),
         value=amount,
         bad=bad,
+        bound=bound,
         row_id=ids(view.column(node.row))[row] if node.row else None,
         amends=ids(view.column(node.amends))[row] if node.amends else None,
         content=ids(view.column(node.content))[row].rename("content") if node.content else None,
         study=ids(view.column(node.study))[row].rename("study") if node.study else None,
     )
+
+
+def _in_words(words: pl.Series, amount: np.ndarray, bound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values and bounds of a format, with those that it holds in words: a bound, with its number or alone."""
+    words = words.cast(pl.String)
+    bare, side = bounded(words)
+    said, none = number(bare.set(side == 0, None))
+    found, side_ = said.fill_null(np.nan).to_numpy(), side.to_numpy()
+    take = ~np.isnan(found) & ~none.to_numpy() & (np.isnan(amount) | (amount == found))
+    return np.where(take, found, amount), np.where(take, side_, bound).astype(np.int8)
 
 
 def _wide(source: Source, table: str, columns: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -16,6 +16,7 @@ import polars as pl
 from gnnpatient.cohort.readers.door import Door
 from gnnpatient.cohort.readers.tables import (
     MISSING,
+    bounded,
     column,
     fits,
     ids,
@@ -138,6 +139,23 @@ class View:
         cells = self._given(name)
         if cells.dtype == pl.String and self.table.endswith(".parquet"):
             raise Refused(f"{self.table}: column {name!r} holds text; write numbers with a numeric type")
+        return self._numbers(name, cells)
+
+    def amount(self, name: str, *, words: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same for values; and which are a bound: -1 where the truth lies below it, 1 above, else 0.
+
+        words: parquet may hold text, too.
+        """
+        cells = self._given(name)
+        if cells.dtype != pl.String or (self.table.endswith(".parquet") and not words):
+            return *self.number(name), np.zeros(len(self), np.int8)
+        bare, bound = bounded(cells)
+        value, bad = self._numbers(name, bare)
+        side = bound.to_numpy()
+        bad = bad | ((side != 0) & np.isnan(value))  # "<" and no number behind it
+        return value, bad, np.where(bad, 0, side).astype(np.int8)
+
+    def _numbers(self, name: str, cells: pl.Series) -> tuple[np.ndarray, np.ndarray]:
         if cells.dtype.is_temporal():
             raise Refused(f"{self.table}: column {name!r} holds {cells.dtype}; a value is a number")
         value, bad = number(self._points(cells))

@@ -300,6 +300,11 @@ class NodeSpec(Record):
     value: str | None = Field(
         default=None, description="long table: column with the number; empty makes a nan node"
     )
+    bounds: Literal["value", "refuse"] = Field(
+        default="value",
+        description="<5, >100 and the like, in every format: the number, with a mark on the node that says "
+        "on which side of it the truth lies, or refused and counted; named, it reads text of parquet, too",
+    )
     unit: str | None = Field(default=None, description="long table: column with the unit")
     blank: Literal["refuse", "same"] = Field(
         default="refuse",
@@ -800,10 +805,11 @@ class GraphSpec(Record):
                 )
         for name, outcome in self.outcomes.items():
             answer = set(_columns(outcome, self.patient))
-            parts = outcome.parts if isinstance(outcome, SurvivalSpec) else ()
-            own = [p for _, p in parts if p.where and (p.table or outcome.table) == self.patient.table]
-            told = {name for part in own for name in (part.time, *part.where)}
-            if leak := set(self.patient.columns) & (answer | told):
+            apart = set[str]()
+            if isinstance(outcome, SurvivalSpec):
+                own = [p for _, p in outcome.parts if (p.table or outcome.table) == self.patient.table]
+                apart = {name for part in own if part.where for name in (part.time or "", *part.where)}
+            if leak := set(self.patient.columns) & (answer | apart):
                 raise Refused(
                     f"patient: static column {sorted(leak)[0]!r} is part of outcome {name!r}; "
                     "an input that holds the answer is refused"

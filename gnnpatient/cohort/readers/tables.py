@@ -329,6 +329,16 @@ def number(series: pl.Series) -> tuple[pl.Series, pl.Series]:
     return value.set(bad, None), bad
 
 
+BOUND = r"^\s*(<=?|>=?|≤|≥)\s*(\S+)\s*$"  # a number that is known from one side only, as in <5
+
+
+def bounded(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Cells without the sign of a bound before them; and -1 where the truth lies below, 1 above, else 0."""
+    sign = cells.str.extract(BOUND, 1).str.slice(0, 1)
+    side = sign.replace_strict(["<", "≤", ">", "≥"], [-1, -1, 1, 1], default=0, return_dtype=pl.Int8)
+    return cells.str.extract(BOUND, 2).fill_null(cells), side.fill_null(0)
+
+
 def moment(
     series: pl.Series,
     origin: pl.Series | None,
