@@ -468,36 +468,29 @@ def _hidden(source: Source, every: Mapping[str, Rows]) -> dict[str, Rows]:
     Refused: a pattern that fits no code, and so hides nothing.
     """
     specs = {n: o for n, o in source.spec.outcomes.items() if isinstance(o, DiagnosisSpec)}
-    patterns = tuple(dict.fromkeys(pattern for outcome in specs.values() for pattern in outcome.hide))
-    if patterns:
-        from gnnpatient.cohort.events import below
+    if any(outcome.hide for outcome in specs.values()):
+        from gnnpatient.cohort.events import hierarchy
 
-        codes = {c for of in every.values() for c in (*of.codes[1:], *of.narrow_codes)}
-        codes |= {c for kind, of in every.items() for c in below(source, kind, of, ())[1]}
-        lost = [p for p in patterns if not any(fitting(codes, [p]))]
-        if lost:
-            name = next(name for name, outcome in specs.items() if lost[0] in outcome.hide)
-            close = difflib.get_close_matches(
-                lost[0].replace("*", ""), sorted(codes)[:100_000], n=3, cutoff=0.5
-            )
-            known = close or sorted(codes)[:5]
-            hint = (
-                f"did you mean {' or '.join(map(repr, known))}?" if close else f"codes are {', '.join(known)}"
-            )
-            raise Refused(
-                f"outcomes.{name}.hide: {lost[0]!r} fits no code of any kind and hides nothing; {hint}"
-            )
+        codes = {code for of in every.values() for code in (*of.codes[1:], *of.narrow_codes)}
+        for node in source.spec.nodes.values():
+            if node.of is not None and node.hierarchy is not None:
+                below = every[node.of].codes
+                codes |= set(hierarchy(source, node.hierarchy, below).ancestors(below)[1])
+        for name, pattern in ((name, p) for name, outcome in specs.items() for p in outcome.hide):
+            if not any(fitting(codes, [pattern])):
+                alike = difflib.get_close_matches(pattern.replace("*", ""), sorted(codes)[:100_000], n=3)
+                hint = f"did you mean {' or '.join(map(repr, alike))}?" if alike else "codes there: "
+                hint += ", ".join(sorted(codes)[:5]) * (not alike)
+                raise Refused(
+                    f"outcomes.{name}.hide: {pattern!r} fits no code of any kind and hides nothing; {hint}"
+                )
     return {kind: _shown(source, kind, of, specs) for kind, of in every.items()}
 
 
 def _shown(source: Source, kind: str, rows: Rows, specs: Mapping[str, DiagnosisSpec]) -> Rows:
     """The rows of a kind that give no diagnosis away."""
-    from gnnpatient.cohort.events import below
-
     for name, outcome in specs.items():
         give_away = rows.fitting((*outcome.hide, *(outcome.codes if outcome.node == kind else ())))
-        if outcome.hide:
-            give_away |= below(source, kind, rows, outcome.hide)[0]
         source.refuse(rows.source[give_away], f"hidden: gives {name} away")
         for other, follows in source.spec.outcomes.items():
             if isinstance(follows, ProgressionSpec) and follows.node == kind:

@@ -561,19 +561,6 @@ def _tell_units(
         source.doubt(f"{kind}: values without a unit: {', '.join(listed)}{more}; {done}", decides=True)
 
 
-def below(source: Source, kind: str, rows: Rows, patterns: tuple[str, ...]) -> tuple[np.ndarray, set[str]]:
-    """Which rows have an ancestor that fits one of these patterns, (row,) bool; and all ancestors' names."""
-    codes, code = (rows.codes, rows.code) if rows.narrow is None else (rows.narrow_codes, rows.narrow)
-    found, every = np.zeros(len(codes), bool), set[str]()
-    nodes = source.spec.nodes
-    for name in {nodes[k].hierarchy for k in nodes if k == kind or nodes[k].of == kind} - {None}:
-        assert name is not None
-        child, names, place = hierarchy(source, name, codes).ancestors(codes)
-        found[child[np.array(fitting(names, patterns), bool)[place]]] = True
-        every |= set(names)
-    return found[code], every
-
-
 def hierarchy(source: Source, name: str, codes: tuple[str, ...]) -> Hierarchy:
     """The hierarchy of that name, for these codes."""
     from gnnpatient.cohort.hierarchy import Hierarchy
