@@ -150,6 +150,17 @@ def blank_unit(folder: Path, tmp: Path) -> None:
 # -- 52c-meds-label-text
 
 
+@case("52c-meds-label-text")
+def text_value(folder: Path, tmp: Path) -> None:
+    """Words are counted as FHIR's are; <5 is the number with a mark, by the one rule of all formats."""
+    found = checked(folder)
+    assert "8 value(s) are text, no number" in found["flags"]
+    assert any("8 value(s) are bounds (< or >)" in flag for flag in found["flags"])
+    run("pack", folder / "spec.toml", "--out", tmp / "cohort")
+    names = {path.name for path in (tmp / "cohort").iterdir()}
+    assert "lab.bound.npy" in names
+
+
 # -- 54-float-codes-parquet
 
 
