@@ -552,7 +552,7 @@ def _notices(events: dict[str, Table], tables: dict[str, pl.LazyFrame]) -> list[
     if table is not None and "operator_concept_id" in table.types:
         bound = table.concept("operator_concept_id").is_in(list(_BOUNDS)) & table.number(_VALUE).is_not_null()
         if count := table.rows.select(bound.sum()).collect().item():
-            notices.append(f"{table.file.name}: {count} value(s) reported as < or >")
+            notices.append(f"{table.file.name}: {count} value(s) reported as < or >: kept as that number")
     if "condition_occurrence" in events and "visit_occurrence" not in events:
         notices.append(
             f"{events['condition_occurrence'].file.name}: no table visit_occurrence, so that codes of "
