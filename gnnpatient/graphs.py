@@ -30,6 +30,7 @@ class Nodes:
     open: Bool[Tensor, " node"]  # an interval (a drug, a stay) that is running at the ask
     row: Int[Tensor, " node"]  # of the kind's embedding matrix; -1 = none
     vector: Float[Tensor, "node feature"]  # that row: what a picture or a text says; no column in other kinds
+    bound: Int[Tensor, " node"] | None = None  # -1 the truth lies below the value, 1 above; None = nowhere
 
     def __len__(self) -> int:
         return len(self.code)
@@ -93,8 +94,8 @@ class Graphs:
     def hetero_data(self) -> HeteroData:
         """The same as PyG's HeteroData, complete in every node and edge type.
 
-        A node store holds code, value, age, timepoint, open, row, vector, batch, ptr; "patient" number,
-        category, at.
+        A node store holds code, value, bound, age, timepoint, open, row, vector, batch, ptr; "patient"
+        number, category, at.
         """
         from torch_geometric.data import HeteroData
 
@@ -112,6 +113,7 @@ class Graphs:
             store.code, store.value, store.age = nodes.code, nodes.value, nodes.age
             store.timepoint, store.batch, store.ptr = nodes.timepoint, nodes.owner, nodes.ptr
             store.open, store.row, store.vector = nodes.open, nodes.row, nodes.vector
+            store.bound = torch.zeros_like(nodes.code) if nodes.bound is None else nodes.bound.long()
             store.num_nodes = len(nodes)
         for name, edge in self.edges.items():
             data[name].edge_index = edge
@@ -122,7 +124,8 @@ _T = TypeVar("_T", Nodes, Statics)
 
 
 def _moved(record: _T, device: torch.device | str) -> _T:
-    return replace(record, **{f.name: getattr(record, f.name).to(device) for f in fields(record)})
+    held = {f.name: getattr(record, f.name) for f in fields(record)}
+    return replace(record, **{name: column.to(device) for name, column in held.items() if column is not None})
 
 
 def _last(nodes: Nodes, asks: int, codes: int) -> Last:

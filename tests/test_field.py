@@ -49,6 +49,19 @@ def checked(folder: Path) -> dict:
 # -- 01-sodium-na
 
 
+@case("01-sodium-na")
+def sodium(folder: Path, tmp: Path) -> None:
+    """NA is a code where the column is `code`, as any word is; a flag says so, and how to have it missing."""
+    found = checked(folder)
+    labs = found["tables"]["labs.csv"]
+    assert (labs["rows"], labs["used"], labs["refused"]) == (24, 24, {})
+    told = [flag for flag in found["flags"] if "'NA'" in flag]
+    assert len(told) == 1 and "12 cell(s) say 'NA', taken as a word: 'analyte' 12" in told[0]
+    run("pack", folder / "spec.toml", "--out", tmp / "cohort")
+    manifest = json.loads((tmp / "cohort" / "manifest.json").read_text())
+    assert manifest["codes"]["lab"] == ["other", "CL", "K", "NA"]
+
+
 # -- 02-postgres-plus00
 
 
@@ -257,6 +270,24 @@ def a_discharge_code_is_known_at_discharge(folder: Path, tmp: Path) -> None:
 # -- 36b-csv-unit-blank
 
 
+@case("36b-csv-unit-blank")
+def blank_unit(folder: Path, tmp: Path) -> None:
+    """Refused and counted by code, since the values beside the empty cells tell another unit; a key says what
+    an empty unit means: `blank = "same"` of the kind, or `from = { "" = FACTOR }` of the code."""
+    found = checked(folder)
+    labs = found["tables"]["labs.csv"]
+    assert labs["used"] == 120 and labs["refused"] == {"no unit beside rows with one": 120}
+    assert any("120 of 'K' (others in 'mmol/L'); refused" in flag for flag in found["flags"])
+    packed = run("pack", folder / "spec.toml", "--out", tmp / "cohort")
+    assert "120 of 'K'" in " ".join((packed.stdout + packed.stderr).split())
+    for name in ("labs.csv", "patients.csv"):
+        shutil.copy(folder / name, tmp)
+    spec = (folder / "spec.toml").read_text()
+    units = '\n[units]\nK = { to = "mmol/L", from = { "" = 0.2558 } }\n'
+    (tmp / "spec.toml").write_text(spec + units)
+    assert checked(tmp)["tables"]["labs.csv"]["used"] == 240
+
+
 # -- 40-dicom-padding-signed
 
 
@@ -367,6 +398,17 @@ def no_unit(folder: Path, tmp: Path) -> None:
 
 
 # -- 52c-meds-label-text
+
+
+@case("52c-meds-label-text")
+def text_value(folder: Path, tmp: Path) -> None:
+    """Words are counted as FHIR's are; <5 is the number with a mark, by the one rule of all formats."""
+    found = checked(folder)
+    assert "8 value(s) are text, no number" in found["flags"]
+    assert any("8 value(s) are bounds (< or >)" in flag for flag in found["flags"])
+    run("pack", folder / "spec.toml", "--out", tmp / "cohort")
+    names = {path.name for path in (tmp / "cohort").iterdir()}
+    assert "lab.bound.npy" in names
 
 
 # -- 54-float-codes-parquet

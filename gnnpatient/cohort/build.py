@@ -35,6 +35,7 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
             open=torch.from_numpy(h.open(landmarks.at)),
             row=torch.from_numpy(h.vector_row()),
             vector=torch.from_numpy(h.vectors(cohort.vectors.get(kind))),
+            bound=None if h.events.bound is None else torch.from_numpy(h.events.bound[h.row]),
         )
         for kind, h in held.items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -530,7 +531,7 @@ def read_cohort(
             labels[name] = read_diagnosis(record, name, outcome)
     labels = as_known(record, labels)
     tell_ends_that_are_events(record, drafts, {n: o for n, o in labels.items() if isinstance(o, Survival)})
-    rows = {kind: _hidden(source, kind, of) for kind, of in rows.items()}
+    rows = _hidden(source, rows)
     is_a, events = {}, {}
     vectors = {kind: of.matrix for kind, of in rows.items() if of.matrix is not None}
     codes: dict[str, tuple[str, ...]] = {"timepoint": ("other",)}
@@ -550,6 +551,7 @@ def read_cohort(
         codes[kind], units[kind] = of.codes, of.units
     whole = with_timepoints(events, spec.every, count)
     lost_tables(source)
+    source.flags += source.told_words()
     if quarantine is not None:
         source.quarantine(Path(quarantine))
     return Cohort(
@@ -587,11 +589,35 @@ def _given_away(spec: GraphSpec, kind: str) -> tuple[str, ...]:
     return tuple(p for o in of for p in (*o.hide, *(o.codes if o.node == kind else ())))
 
 
-def _hidden(source: Source, kind: str, rows: Rows) -> Rows:
-    """Without the codes that give a diagnosis away (METHODS 9)."""
-    for name, outcome in source.spec.outcomes.items():
-        if not isinstance(outcome, DiagnosisSpec):
-            continue
+def _hidden(source: Source, every: Mapping[str, Rows]) -> dict[str, Rows]:
+    """Without the codes that give a diagnosis away (METHODS 9), as they are in the tables: what `level` makes
+    of them and what lies above them does not show them either.
+
+    Refused: a pattern that fits no code, and so hides nothing.
+    """
+    specs = {n: o for n, o in source.spec.outcomes.items() if isinstance(o, DiagnosisSpec)}
+    if any(outcome.hide for outcome in specs.values()):
+        from gnnpatient.cohort.events import hierarchy
+
+        codes = {code for of in every.values() for code in (*of.codes[1:], *of.narrow_codes)}
+        for node in source.spec.nodes.values():
+            if node.of is not None and node.hierarchy is not None:
+                below = every[node.of].codes
+                codes |= set(hierarchy(source, node.hierarchy, below).ancestors(below)[1])
+        for name, pattern in ((name, p) for name, outcome in specs.items() for p in outcome.hide):
+            if not any(fitting(codes, [pattern])):
+                alike = difflib.get_close_matches(pattern.replace("*", ""), sorted(codes)[:100_000], n=3)
+                hint = f"did you mean {' or '.join(map(repr, alike))}?" if alike else "codes there: "
+                hint += ", ".join(sorted(codes)[:5]) * (not alike)
+                raise Refused(
+                    f"outcomes.{name}.hide: {pattern!r} fits no code of any kind and hides nothing; {hint}"
+                )
+    return {kind: _shown(source, kind, of, specs) for kind, of in every.items()}
+
+
+def _shown(source: Source, kind: str, rows: Rows, specs: Mapping[str, DiagnosisSpec]) -> Rows:
+    """The rows of a kind that give no diagnosis away."""
+    for name, outcome in specs.items():
         give_away = rows.fitting((*outcome.hide, *(outcome.codes if outcome.node == kind else ())))
         source.refuse(rows.source[give_away], f"hidden: gives {name} away")
         for other, follows in source.spec.outcomes.items():

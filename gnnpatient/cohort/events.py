@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.patients import Patients
-from gnnpatient.cohort.readers.tables import FRACTIONS, fractions, ids, text
+from gnnpatient.cohort.readers.tables import FRACTIONS, bounded, fractions, ids, number, text
 from gnnpatient.cohort.source import Source, View
 from gnnpatient.cohort.spec import (
     PREFIXES,
@@ -19,9 +19,11 @@ from gnnpatient.cohort.spec import (
     GraphSpec,
     HierarchySpec,
     NodeSpec,
+    UnitSpec,
     fitting,
     near,
 )
+from gnnpatient.cohort.units import plain_unit
 from gnnpatient.errors import Refused
 
 if TYPE_CHECKING:
@@ -50,10 +52,17 @@ class Rows:
     replaced: np.ndarray | None = (
         None  # (row,) int64 seconds: when an amendment took its place, FOREVER = never
     )
+    narrow: np.ndarray | None = None  # (row,) int32 into narrow_codes: the code that `level` has rolled up
+    narrow_codes: tuple[str, ...] = ()
+    bound: np.ndarray | None = None  # (row,) int8: -1 the truth lies below the value, 1 above; None = nowhere
 
     def fitting(self, patterns: Iterable[str]) -> np.ndarray:
-        """Which rows have a code that fits one of these patterns: (row,) bool."""
-        return np.array(fitting(self.codes, patterns), bool)[self.code]
+        """Which rows have a code that fits one of these patterns, as it is or as it was: (row,) bool."""
+        patterns = tuple(patterns)
+        fit = np.array(fitting(self.codes, patterns), bool)[self.code]
+        if self.narrow is None:
+            return fit
+        return fit | np.array(fitting(self.narrow_codes, patterns), bool)[self.narrow]
 
     @property
     def standing(self) -> np.ndarray:
@@ -73,6 +82,8 @@ class Rows:
             "replaced",
             "vector",
             "study",
+            "narrow",
+            "bound",
         )
         held: dict[str, Any] = {name: getattr(self, name) for name in columns}
         return replace(self, **{name: column[keep] for name, column in held.items() if column is not None})
@@ -94,6 +105,7 @@ class _Part:
     value: np.ndarray  # float64
     bad: np.ndarray  # a value that is not a finite number
     news: pl.DataFrame | None  # every amendment of the table, see `_news`
+    bound: np.ndarray  # int8: -1 the truth lies below it, 1 above, 0 it is the value
     content: pl.Series | None  # file names or texts
     study: pl.Series | None
 
@@ -103,9 +115,11 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
     parts = [_part(source, kind, table, node, patients) for table in source.event_tables(node.table)]
     source.asked[kind] = [part.view for part in parts]
     name = pl.concat([part.name for part in parts])
+    distinct, narrow = (), None
     if node.level is not None:
         assert node.hierarchy is not None
         distinct = tuple(name.unique().sort())
+        narrow = name.cast(pl.Enum(distinct)).to_physical().cast(pl.Int32).to_numpy()
         rolled = hierarchy(source, node.hierarchy, distinct).level(distinct, node.level)
         name = name.replace_strict(distinct, rolled, return_dtype=pl.String) if distinct else name
     wide = tuple(dict.fromkeys(code for part in parts for code in part.codes))
@@ -115,10 +129,13 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
     unit = pl.concat([part.unit for part in parts])
     value = np.concatenate([part.value for part in parts])
     bad = np.concatenate([part.bad for part in parts])
-    value, units, why = _in_units(source.spec, kind, codes, code, unit, value)
+    value, units, why = _in_units(source, kind, codes, code, unit, value, blank=node.blank)
     with np.errstate(over="ignore"):
         value = value.astype(np.float32)
     why["value not a finite number"] = bad | np.isinf(value)
+    bound = np.concatenate([part.bound for part in parts])
+    if node.bounds == "refuse":
+        why["value is a bound (< or >)"] = bound != 0
     keep = ~np.logical_or.reduce(list(why.values()))
     number = np.concatenate([part.view.account.start + part.view.row[part.row] for part in parts])
     for reason, cell in why.items():
@@ -136,7 +153,17 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
         units=units,
         until=_until(parts),
         study=_studies(source, parts),
+        narrow=narrow,
+        narrow_codes=distinct,
+        bound=bound if (bound[keep] != 0).any() else None,
     ).only(keep)
+    if rows.bound is not None:
+        each = Counter(rows.code[rows.bound != 0].tolist())
+        most = ", ".join(f"{n} of {codes[i]!r}" for i, n in each.most_common(5))
+        more = f" and {len(each) - 5} more codes" if len(each) > 5 else ""
+        source.doubt(
+            f"{kind}: {each.total()} value(s) are bounds (< or >), the number taken and marked: {most}{more}"
+        )
     if node.content is not None:
         cells = pl.concat([part.content for part in parts if part.content is not None])
         rows = _with_content(source, kind, node, rows, cells.filter(pl.Series(keep)))
@@ -155,7 +182,8 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
     time, known, until = named("time"), named("known"), named("until")
     code = None if node.columns else named("code")
     value, unit = (None, None) if node.columns else (named("value"), named("unit"))
-    extra = (node.row, node.amends, node.content, node.study)
+    words = "text" if value == "value" and "text" in own and node.text is None else None
+    extra = (node.row, node.amends, node.content, node.study, words)
     wanted = [c for c in (time, known, until, code, value, unit, *extra) if c is not None]
     wide = _wide(source, table, node.columns or {})
     view = source.view(table, [*wanted, *wide], node.where)
@@ -165,24 +193,29 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
     ended = None if until is None else _ends(source, kind, view, until, patients, who, begun, good)
 
     if node.columns is not None:
-        cells, odd = map(np.stack, zip(*(view.number(c) for c in wide), strict=True))
+        text_too = "bounds" in node.model_fields_set
+        read = (view.amount(c, words=text_too) for c in wide)
+        cells, odd, side = map(np.stack, zip(*read, strict=True))
         column, row = np.nonzero((~np.isnan(cells) | odd) & good)
-        amount, bad = cells[column, row], odd[column, row]
+        amount, bad, bound = cells[column, row], odd[column, row], side[column, row]
         name = pl.Series([code for code, _ in wide.values()], dtype=pl.String)[column]
-        words = pl.Series([unit for _, unit in wide.values()], dtype=pl.String)[column]
-        words = words.zip_with(words != "", _kept(source.spec, name))
+        units = pl.Series([unit for _, unit in wide.values()], dtype=pl.String)[column]
+        units = units.zip_with(units != "", _kept(source.spec, name))
     else:
-        every = text(view.column(code)) if code else pl.Series([kind]).new_from_index(0, len(view))
+        every = view.text(code) if code else pl.Series([kind]).new_from_index(0, len(view))
         if code and fractions(dtype := view.column(code).dtype):
             count = every.drop_nulls().n_unique()
             source.doubt(f"{table}: column {code!r} holds {dtype}, {count} codes: {FRACTIONS}")
         view.refuse(every.is_null().to_numpy(), "no code")
         row = np.flatnonzero(good & every.is_not_null().to_numpy())
         name = every[row]
-        words = text(view.column(unit))[row].fill_null("") if unit else _kept(source.spec, name)
-        amount, bad = np.full(len(row), np.nan), np.zeros(len(row), bool)
+        units = view.plain(unit)[row].fill_null("") if unit else _kept(source.spec, name)
+        amount, bad, bound = np.full(len(row), np.nan), np.zeros(len(row), bool), np.zeros(len(row), np.int8)
         if value:
-            amount, bad = (cells[row] for cells in view.number(value))
+            text_too = "bounds" in node.model_fields_set
+            amount, bad, bound = (cells[row] for cells in view.amount(value, words=text_too))
+        if words:
+            amount, bound = _in_words(view.column(words)[row], amount, bound)
     return _Part(
         view=view,
         row=row,
@@ -192,13 +225,24 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
         until=None if ended is None else ended[row],
         codes=tuple(code for code, _ in wide.values()),
         name=name.rename("code"),
-        unit=words.rename("unit"),
+        unit=units.rename("unit"),
         value=amount,
         bad=bad,
         news=_news(source, table, node, patients, time, known) if node.amends else None,
+        bound=bound,
         content=ids(view.column(node.content))[row].rename("content") if node.content else None,
         study=ids(view.column(node.study))[row].rename("study") if node.study else None,
     )
+
+
+def _in_words(words: pl.Series, amount: np.ndarray, bound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values and bounds of a format, with those that it holds in words: a bound, with its number or alone."""
+    words = words.cast(pl.String)
+    bare, side = bounded(words)
+    said, none = number(bare.set(side == 0, None))
+    found, side_ = said.fill_null(np.nan).to_numpy(), side.to_numpy()
+    take = ~np.isnan(found) & ~none.to_numpy() & (np.isnan(amount) | (amount == found))
+    return np.where(take, found, amount), np.where(take, side_, bound).astype(np.int8)
 
 
 def _wide(source: Source, table: str, columns: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -364,9 +408,7 @@ def measurements(source: Source, kind: str, node: NodeSpec, rows: Rows) -> Rows:
     codes = ("other", *sorted(names.unique()))
     code = names.cast(pl.Enum(codes)).to_physical().cast(pl.Int32).to_numpy()
     unit = pl.Series(list(UNITS.values()), dtype=pl.String)[column]
-    value, units, why = _in_units(
-        source.spec, kind, codes, code, unit, found.value[item, column].astype(float)
-    )
+    value, units, why = _in_units(source, kind, codes, code, unit, found.value[item, column].astype(float))
     for reason, cell in why.items():
         if cell.any():
             source.flags.append(f"{kind}: {cell.sum()} measurement(s) left out: {reason}")
@@ -484,36 +526,55 @@ def _rings(news: pl.DataFrame) -> pl.DataFrame:
 
 
 def _in_units(
-    spec: GraphSpec, kind: str, codes: tuple[str, ...], code: np.ndarray, unit: pl.Series, value: np.ndarray
+    source: Source,
+    kind: str,
+    codes: tuple[str, ...],
+    code: np.ndarray,
+    unit: pl.Series,
+    value: np.ndarray,
+    *,
+    blank: str = "refuse",
 ) -> tuple[np.ndarray, tuple[str, ...], dict[str, np.ndarray]]:
     """Values in the unit that [units] wants, the unit of each code, and which rows to refuse for what reason.
 
-    A code that [units] does not name must come in one unit: numbers of two units are never mixed.
+    A code that [units] does not name must come in one unit: numbers of two units are never mixed, and a
+    number without a unit is not of the others' unit unless the spec says so.
     """
-    rows = pl.DataFrame({"code": code, "unit": unit})
-    pairs = rows.group_by("code", "unit").len().sort("code", "len", "unit", descending=[False, True, False])
-    known = [spec.unit(code) for code in codes]
+    rows = pl.DataFrame({"code": code, "unit": unit, "given": ~np.isnan(value)})
+    pairs = rows.group_by("code", "unit").agg(pl.len(), pl.col("given").sum())
+    pairs = pairs.sort("code", "len", "unit", descending=[False, True, False])
+    known = [source.spec.unit(code) for code in codes]
     units = [how.to if how else "" for how in known]
     change: list[tuple[int, str, float | None, float]] = []  # code, unit, factor (None = unknown), offset
     mixed: dict[str, tuple[str, str]] = {}
-    for number_, name, _ in pairs.iter_rows():
+    unknown_, blanks = Counter[tuple[int, str]](), Counter[int]()  # values by code and unit, and without one
+    for number_, name, _, given in pairs.iter_rows():
         wanted = known[number_]
         if wanted is not None:
-            how = Conversion() if name == wanted.to else wanted.sources.get(name)
+            how = _conversion(wanted, name)
             change.append((number_, name, how.factor if how else None, how.offset if how else 0.0))
+            unknown_[number_, name] += given * (how is None)
+        elif not name:
+            blanks[number_] += given
         elif not units[number_]:
             units[number_] = name
-        elif name and name.casefold() != units[number_].casefold():
+        elif plain_unit(name) != plain_unit(units[number_]):
             mixed.setdefault(codes[number_], (units[number_], name))
     if mixed:
         code_, (to, other) = next(iter(mixed.items()))
         more = f" (and {len(mixed) - 1} more codes in two units)" if len(mixed) > 1 else ""
+        case = "; case counts, write 1 if they are one" if to.casefold() == other.casefold() else ""
         raise Refused(
             f"{kind}: code {code_!r} comes in {to!r} and {other!r}; convert it, as in [units] "
-            f'"{code_}" = {{ to = "{to}", from = {{ "{other}" = FACTOR }} }}{more}'
+            f'"{code_}" = {{ to = "{to}", from = {{ "{other}" = FACTOR }} }}{case}{more}'
         )
+    beside = {number_: n for number_, n in blanks.items() if n and units[number_]}
+    _tell_units(source, kind, codes, units, unknown_, beside, blank)
+    none = np.zeros(len(code), bool)
+    if beside and blank == "refuse":
+        none = np.isin(code, list(beside)) & (unit == "").to_numpy() & ~np.isnan(value)
     if not change:
-        return value, tuple(units), {}
+        return value, tuple(units), {"no unit beside rows with one": none}
     schema = {"code": pl.Int32, "unit": pl.String, "factor": pl.Float64, "offset": pl.Float64}
     pairs = pl.DataFrame(change, schema=schema, orient="row").with_columns(named=True)
     rows = rows.join(pairs, on=["code", "unit"], how="left", maintain_order="left")
@@ -522,7 +583,57 @@ def _in_units(
     value = value * rows["factor"].fill_null(1.0).to_numpy() + rows["offset"].fill_null(0.0).to_numpy()
     ends = np.array([(how and how.range) or (-np.inf, np.inf) for how in known])[code]
     beyond = ~unknown & ((value < ends[:, 0]) | (value > ends[:, 1]))
-    return value, tuple(units), {"unknown unit": unknown, "out of range": beyond}
+    why = {"unknown unit": unknown, "out of range": beyond, "no unit beside rows with one": none}
+    return value, tuple(units), why
+
+
+def _conversion(wanted: UnitSpec, name: str) -> Conversion | None:
+    """From a unit to the wanted one, by its name, else by another spelling of it; None = not known."""
+    if name == wanted.to:
+        return Conversion()
+    if name in wanted.sources or not name:
+        return wanted.sources.get(name)
+    if plain_unit(name) == plain_unit(wanted.to):
+        return Conversion()
+    alike = (how for other, how in wanted.sources.items() if plain_unit(other) == plain_unit(name))
+    return next(alike, None)
+
+
+def _tell_units(
+    source: Source,
+    kind: str,
+    codes: tuple[str, ...],
+    units: list[str],
+    unknown: Counter[tuple[int, str]],
+    blanks: Mapping[int, int],
+    blank: str,
+) -> None:
+    """Flag values in a unit that [units] does not know, and those without a unit beside others, by code."""
+    listed = []
+    for (code, name), n in (+unknown).most_common(5):
+        wanted = source.spec.unit(codes[code])
+        known = [wanted.to, *filter(None, wanted.sources)] if wanted else []
+        listed.append(
+            f"{n} of {codes[code]!r} in {name!r}{near(name, known)}"
+            if name
+            else f"{n} of {codes[code]!r} without a unit"
+        )
+    if listed:
+        more = f" and {len(+unknown) - 5} more" if len(+unknown) > 5 else ""
+        source.doubt(f"{kind}: values refused, unknown unit: {', '.join(listed)}{more}", decides=True)
+    most = sorted(blanks.items(), key=lambda item: (-item[1], codes[item[0]]))
+    if most:
+        listed = [f"{n} of {codes[code]!r} (others in {units[code]!r})" for code, n in most[:5]]
+        more = f" and {len(most) - 5} more codes" if len(most) > 5 else ""
+        done = (
+            'taken as the same unit, as blank = "same" says'
+            if blank == "same"
+            else (
+                f'refused; blank = "same" in [nodes.{kind}] takes them as the same unit, '
+                'from = { "" = FACTOR } in [units] converts those of a code'
+            )
+        )
+        source.doubt(f"{kind}: values without a unit: {', '.join(listed)}{more}; {done}", decides=True)
 
 
 def hierarchy(source: Source, name: str, codes: tuple[str, ...]) -> Hierarchy:
@@ -539,7 +650,8 @@ def hierarchy(source: Source, name: str, codes: tuple[str, ...]) -> Hierarchy:
                 raise Refused(f"{how.table}: no column {column!r}{near(column, schema)}")
         pairs = source.tables[how.table].lazy().select(how.child, how.parent).collect()
         source.accounts[how.table].used[:] = True
-        return Hierarchy.from_pairs(text(pairs[how.child]), text(pairs[how.parent]))
+        missing = source.spec.table(how.table).missing
+        return Hierarchy.from_pairs(text(pairs[how.child], missing), text(pairs[how.parent], missing))
     parents = source.door.parents if source.door is not None else None
     if parents is None or not len(parents):
         raise Refused(f"hierarchies.{name}: the folder brings no hierarchy; name a table or a prefix")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -469,7 +469,7 @@ def _states(view: View, name: str, outcome: SurvivalSpec, who: np.ndarray, count
     status = outcome.status
     numbers = ("censored", *outcome.cause_names)
     meaning = {state: numbers.index(word) for state, word in status.states.items()}
-    cells = text(view.column(status.column)).str.replace(r"^(-?\d+)\.0+$", "$1")
+    cells = _named(view.text(status.column, meaning), meaning)
     if (strange := cells.is_not_null() & ~cells.is_in(list(meaning))).any():
         row = strange.arg_true()[0]
         raise Refused(
@@ -481,12 +481,18 @@ def _states(view: View, name: str, outcome: SurvivalSpec, who: np.ndarray, count
     return take(code.fill_null(-1).to_numpy(), rows, -1)
 
 
+def _named(cells: pl.Series, words: Collection[str]) -> pl.Series:
+    """Cells as the spec names them; a whole number that it does not name goes without its .0."""
+    named = cells.is_in(list(words)).fill_null(False)
+    return cells.zip_with(named, cells.str.replace(r"^(-?\d+)\.0+$", "$1"))
+
+
 _YES_NO = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0}
 
 
 def _flags(view: View, name: str, cause: str, flag: str, who: np.ndarray, count: int) -> np.ndarray:
     """1 = happened, 0 = censored, -1 = not given."""
-    cells = text(view.column(flag)).str.to_lowercase()
+    cells = view.plain(flag).str.to_lowercase()
     if (strange := cells.is_not_null() & ~cells.is_in(list(_YES_NO))).any():
         row = strange.arg_true()[0]
         raise Refused(
@@ -659,11 +665,19 @@ def _merged(spells: np.ndarray) -> np.ndarray:
 def _classes(view: View, name: str, outcome: DiagnosisSpec, who: np.ndarray, count: int) -> np.ndarray:
     """The class of each patient, -1 = not looked for."""
     assert outcome.column is not None
-    cells = text(view.column(outcome.column)).str.replace(r"^(-?\d+)\.0+$", "$1")
     if outcome.classes:
         meaning = {cell: outcome.class_names.index(word) for cell, word in outcome.classes.items()}
+        cells = _named(view.text(outcome.column, meaning), meaning)
+        other = cells.set(cells.is_in(list(meaning)).fill_null(False), None)
+        alike = other.str.strip_chars().str.to_lowercase().is_in([w.strip().lower() for w in meaning])
+        if n := int(alike.sum()):
+            view.source.doubt(
+                f"{view.table}: outcome {name!r}: {n} cell(s) differ in case or blanks only from a word of "
+                "classes; not looked for, as the spec does not name them",
+                decides=True,
+            )
     else:
-        meaning, cells = _YES_NO, cells.str.to_lowercase()
+        meaning, cells = _YES_NO, view.plain(outcome.column).str.to_lowercase()
         if (strange := cells.is_not_null() & ~cells.is_in(list(meaning))).any():
             row = strange.arg_true()[0]
             raise Refused(

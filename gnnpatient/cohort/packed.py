@@ -33,6 +33,7 @@ class Events:
     # picture, in the vectors of the kind that it measures
     vector: np.ndarray | None = None
     study: np.ndarray | None = None  # (row,) int64: what rows of several kinds share, -1 = none
+    bound: np.ndarray | None = None  # (row,) int8: -1 the truth lies below the value, 1 above, 0 it is that
 
     def __len__(self) -> int:
         return len(self.known)
@@ -129,7 +130,7 @@ def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
     value = np.where(np.isnan(rows.value), np.float32(np.nan), rows.value) + np.float32(0)  # one nan, one 0
     bits = value.view(np.int32)
     columns = [rows.patient, rows.known, rows.happened - rows.known, rows.code, bits]
-    columns += [column for column in (rows.vector, rows.study) if column is not None]
+    columns += [column for column in (rows.bound, rows.vector, rows.study) if column is not None]
     order = sort(*columns)
     repeat = np.zeros(len(order), bool)
     repeat[1:] = np.logical_and.reduce([np.diff(column[order]) == 0 for column in columns])
@@ -153,6 +154,7 @@ def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
         longest(rows.replaced),
         None if rows.vector is None else rows.vector[keep],
         None if rows.study is None else rows.study[keep],
+        None if rows.bound is None else rows.bound[keep],
     )
     return events, rows.source[keep], rows.source[order[repeat]]
 

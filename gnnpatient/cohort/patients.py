@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort.readers.tables import fits, ids, text
+from gnnpatient.cohort.readers.tables import fits, ids
 from gnnpatient.cohort.source import PEOPLE, Source, View, levels, one_each, take
 from gnnpatient.cohort.spec import DAY, NEVER, YEAR, Moment, PickSpec, seconds
 from gnnpatient.errors import Refused
@@ -133,14 +133,14 @@ def read_patients(source: Source) -> Patients:
         rows, seen[name] = _static(view, name, cells, since, who, count)
         number_ = np.c_[number_, take(amount, rows, np.nan)].astype(np.float32)
     for name in spec.category:
-        level = text(view.column(name))
-        words[name], index = levels(view.column(name))
+        level = view.text(name)
+        words[name], index = levels(level)
         rows, seen[name] = _static(view, name, level, since, who, count)
         category = np.c_[category, take(index, rows, -1)].astype(np.int32)
 
     group = None
     if spec.group:
-        site = text(view.column(spec.group))
+        site = _groups(source, view, spec.group)
         rows = one_each(view, spec.group, site, who, count)
         group = take(site.fill_null("").to_numpy().astype(str), rows, "")
     if not source.holds_nodes(table):
@@ -155,6 +155,17 @@ def read_patients(source: Source) -> Patients:
         )
     first_day = np.zeros(count, np.int64) if first_day is None else first_day
     return Patients(names, number_, category, words, origin, group, first_day, *beside)
+
+
+def _groups(source: Source, view: View, name: str) -> pl.Series:
+    """The group of each row, without blanks around it and in one Unicode form; an empty one is null."""
+    site = view.text(name).str.strip_chars().str.normalize("NFC")
+    site = site.set(site == "", None)
+    names = site.drop_nulls().unique()
+    plain = names.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"[\s\p{Cf}]+", "")
+    if alike := len(names) - plain.n_unique():
+        source.doubt(f"{view.table}: {alike} group(s) differ from another in case or blanks only; kept apart")
+    return site
 
 
 def patient_table(source: Source) -> str:

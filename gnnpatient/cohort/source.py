@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
@@ -16,7 +16,9 @@ import polars as pl
 from gnnpatient.cohort.readers.door import Door
 from gnnpatient.cohort.readers.tables import (
     LIFETIME,
+    MISSING,
     Moments,
+    bounded,
     column,
     end_of_day,
     example,
@@ -28,13 +30,16 @@ from gnnpatient.cohort.readers.tables import (
     offsets,
     read_table,
     stamped,
+    taken_for_missing,
     text,
+    without,
 )
 from gnnpatient.cohort.spec import GraphSpec, Where, near
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file
 
 PEOPLE = "people"  # the table of persons that a standard format gives
+AS_MISSING, AS_IT_STANDS = "taken as missing", "taken as a word"
 _COMMA = r"^\s*([+-]?\d*),(\d+)\s*$"  # a number with a decimal comma
 _POINT = r"^\s*[+-]?\d*\.\d+\s*$"  # where commas are decimal, a point parts thousands: 1.234 is not 1.2
 
@@ -128,11 +133,53 @@ class View:
     def column(self, name: str) -> pl.Series:
         return column(self.frame, name, self.table)
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The words that the spec says are missing in this table."""
+        return self.source.spec.table(self.table).missing
+
+    def text(self, name: str, named: Collection[str] = ()) -> pl.Series:
+        """Words as they stand, of codes, levels, labels and groups. Only an empty cell is missing, and a word
+        that the spec calls so; not one that it names here. One that looks missing is counted."""
+        cells = text(self.column(name), [word for word in self.missing if word not in named])
+        self.source.note(self, name, cells, [word for word in MISSING[1:] if word not in named], AS_IT_STANDS)
+        return cells
+
+    def plain(self, name: str) -> pl.Series:
+        """Words that are short for numbers, or name a unit: those that mean missing in a number do here."""
+        cells = text(self.column(name), self.missing)
+        self.source.note(self, name, cells, MISSING[1:], AS_MISSING)
+        return text(cells, MISSING)
+
+    def _given(self, name: str) -> pl.Series:
+        """The cells of a column of numbers or times, without the words that the spec says are missing; other
+        words that are taken for missing are counted."""
+        cells = without(self.column(name), self.missing)
+        self.source.note(self, name, taken_for_missing(cells), MISSING[1:], AS_MISSING)
+        return cells
+
     def number(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Numbers (nan = missing), and where a cell holds something that is not a finite number."""
-        cells = self.column(name)
+        cells = self._given(name)
         if cells.dtype == pl.String and self.table.endswith(".parquet"):
             raise Refused(f"{self.table}: column {name!r} holds text; write numbers with a numeric type")
+        return self._numbers(name, cells)
+
+    def amount(self, name: str, *, words: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same for values; and which are a bound: -1 where the truth lies below it, 1 above, else 0.
+
+        words: parquet may hold text, too.
+        """
+        cells = self._given(name)
+        if cells.dtype != pl.String or (self.table.endswith(".parquet") and not words):
+            return *self.number(name), np.zeros(len(self), np.int8)
+        bare, bound = bounded(cells)
+        value, bad = self._numbers(name, bare)
+        side = bound.to_numpy()
+        bad = bad | ((side != 0) & np.isnan(value))  # "<" and no number behind it
+        return value, bad, np.where(bad, 0, side).astype(np.int8)
+
+    def _numbers(self, name: str, cells: pl.Series) -> tuple[np.ndarray, np.ndarray]:
         if cells.dtype.is_temporal():
             raise Refused(f"{self.table}: column {name!r} holds {cells.dtype}; a value is a number")
         value, bad = number(self._points(cells))
@@ -148,7 +195,7 @@ class View:
 
     def moment(self, name: str, origin: pl.Series | None, limit: int | None = LIFETIME) -> Moments:
         """When each row was, in seconds after the origin, and where a cell is not a time."""
-        cells, how = self.column(name), self.source.spec.table(self.table).time
+        cells, how = self._given(name), self.source.spec.table(self.table).time
         if cells.dtype in (pl.Time, pl.Boolean):
             raise Refused(
                 f"{self.table}: column {name!r} holds {cells.dtype}; write days after day 0, or dates"
@@ -211,6 +258,8 @@ class Source:
     asked: dict[str, list[View]] = field(default_factory=dict)  # of each kind, the rows that it is read from
     steps: list[list[Any]] = field(default_factory=list)  # of eligibility: what, how many patients
     outcome_steps: dict[str, list[list[Any]]] = field(default_factory=dict)  # likewise, of each outcome
+    words: dict[tuple[str, str, str], dict[str, list[np.ndarray]]] = field(default_factory=dict)
+    # of each table, word that looks missing, and what became of it: in which rows of which column
 
     @cached_property
     def door(self) -> Door | None:
@@ -291,6 +340,26 @@ class Source:
         self.flags += [what] * (what not in self.flags)
         if decides:
             self.decisive += [what] * (what not in self.decisive)
+
+    def note(self, view: View, name: str, cells: pl.Series, words: Collection[str], how: str) -> None:
+        """Remember in which rows a column holds words that look missing, and what became of them."""
+        if cells.dtype != pl.String or not (found := cells.is_in(list(words)).fill_null(False)).any():
+            return
+        for word in cells.filter(found).unique().sort():
+            rows = view.row[(cells == word).fill_null(False).to_numpy()]
+            self.words.setdefault((view.table, word, how), {}).setdefault(name, []).append(rows)
+
+    def told_words(self) -> list[str]:
+        """Flags of the words that look missing: how many cells of which columns, and the way out."""
+        flags = []
+        for (table, word, how), columns in sorted(self.words.items()):
+            counts = {name: len(np.unique(np.concatenate(rows))) for name, rows in columns.items()}
+            most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+            listed = ", ".join(f"{name!r} {n}" for name, n in most[:4])
+            more = f" and {len(most) - 4} more column(s)" if len(most) > 4 else ""
+            out = f'; missing = [{word!r}] in [tables."{table}"] makes it missing' * (how == AS_IT_STANDS)
+            flags.append(f"{table}: {sum(counts.values())} cell(s) say {word!r}, {how}: {listed}{more}{out}")
+        return flags
 
     def event_tables(self, table: str | None) -> tuple[str, ...]:
         """One table, or all that the format has."""

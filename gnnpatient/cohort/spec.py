@@ -108,6 +108,12 @@ class TableSpec(Record):
     encoding: str = Field(default="utf-8", description="of a CSV, as in latin1")
     separator: str = Field(default=",", description="of the cells of a CSV", min_length=1, max_length=1)
     decimal: Literal[".", ","] = Field(default=".", description="decimal sign of the numbers of a CSV")
+    missing: Names = Field(
+        default=(),
+        description="words that mean missing in every column but ids, as in NA or -9; default: in codes, "
+        "levels, labels and groups only the empty cell does, in numbers and times NA, NaN, null and None do, "
+        "too, and the flags count them",
+    )
     time: TimeSpec = Field(default=TimeSpec(), description="unit, format and timezone of its times")
 
 
@@ -213,11 +219,15 @@ class Conversion(Record):
 
 
 class UnitSpec(Record):
-    """The unit that a code is kept in; rows in another one, or out of range, are refused and counted."""
+    """The unit that a code is kept in; rows in another one, or out of range, are refused and counted.
+
+    Case counts, as in UCUM: mU is not MU. Common spellings of one unit (mg/dl, mg/dL) are one."""
 
     to: str = Field(description="the unit that is kept")
     sources: dict[str, Conversion] = Field(
-        default={}, alias="from", description="unit = factor, or {factor, offset}"
+        default={},
+        alias="from",
+        description='unit = factor, or {factor, offset}; "" is the empty unit, which is refused otherwise',
     )
     range: Annotated[tuple[float, float] | None, Field(strict=False)] = Field(
         default=None, description="lowest and highest possible value, in the unit that is kept"
@@ -298,7 +308,17 @@ class NodeSpec(Record):
     value: str | None = Field(
         default=None, description="long table: column with the number; empty makes a nan node"
     )
+    bounds: Literal["value", "refuse"] = Field(
+        default="value",
+        description="<5, >100 and the like, in every format: the number, with a mark on the node that says "
+        "on which side of it the truth lies, or refused and counted; named, it reads text of parquet, too",
+    )
     unit: str | None = Field(default=None, description="long table: column with the unit")
+    blank: Literal["refuse", "same"] = Field(
+        default="refuse",
+        description="an empty unit beside others of its code, where [units] does not name the code: refused "
+        'and counted by code, or the same unit as those; of a code, [units] says it: from = { "" = FACTOR }',
+    )
     columns: dict[str, str] | None = Field(
         default=None,
         description="wide table: column = code, text = unit; an empty cell makes no node; a name with one * "
@@ -395,6 +415,11 @@ class NodeSpec(Record):
     def content(self) -> str | None:
         """The column with what is embedded."""
         return self.file or self.text
+
+    @property
+    def read(self) -> set[str]:
+        """The columns whose content becomes nodes."""
+        return {*(self.columns or ()), *filter(None, (self.code, self.value, self.text))}
 
     @property
     def prepared(self) -> str:
@@ -781,15 +806,31 @@ class GraphSpec(Record):
 
     @model_validator(mode="after")
     def _no_answer_among_the_inputs(self) -> GraphSpec:
+        told = {f"{name}{bare}" for name in _TOLD_LATER.get(self.format or "", ()) for bare in ("", "_bare")}
+        if self.patient.table in (None, "people") and (leak := set(self.patient.columns) & told):
+            raise Refused(
+                f"patient: static column {sorted(leak)[0]!r} says what came of a person later; an input that "
+                "holds the answer is refused"
+            )
+        for kind, node in self.nodes.items():
+            if node.table == "people" and (leak := node.read & told):
+                raise Refused(
+                    f"nodes.{kind}: column {sorted(leak)[0]!r} says what came of a person later; an input "
+                    "that holds the answer is refused"
+                )
         for name, outcome in self.outcomes.items():
             answer = set(_columns(outcome, self.patient))
-            if leak := set(self.patient.columns) & answer:
+            apart = set[str]()
+            if isinstance(outcome, SurvivalSpec):
+                own = [p for _, p in outcome.parts if (p.table or outcome.table) == self.patient.table]
+                apart = {name for part in own if part.where for name in (part.time or "", *part.where)}
+            if leak := set(self.patient.columns) & (answer | apart):
                 raise Refused(
                     f"patient: static column {sorted(leak)[0]!r} is part of outcome {name!r}; "
                     "an input that holds the answer is refused"
                 )
             for kind, node in self.nodes.items():
-                if node.table in _tables(outcome) and (leak := set(node.columns or ()) & answer):
+                if node.table in _tables(outcome) and (leak := node.read & answer):
                     raise Refused(
                         f"nodes.{kind}: column {sorted(leak)[0]!r} is part of outcome {name!r}; "
                         "an input that holds the answer is refused"
@@ -882,6 +923,7 @@ def _columns(outcome: OutcomeSpec, patient: PatientSpec) -> Iterator[str]:
     """The columns that hold the answer."""
     if isinstance(outcome, DiagnosisSpec):
         yield from (column for column in (outcome.column, outcome.known) if column)
+        yield from (end for end in (patient.exit,) if isinstance(end, str))
     if not isinstance(outcome, SurvivalSpec):
         return
     for _, cause in outcome.parts:
@@ -890,6 +932,13 @@ def _columns(outcome: OutcomeSpec, patient: PatientSpec) -> Iterator[str]:
     if outcome.status:
         yield from (outcome.status.column, outcome.status.time)
     yield from (end for end in (outcome.exit, patient.exit) if isinstance(end, str))
+
+
+_TOLD_LATER = {  # columns of `people` that tell of the time after day 0
+    "fhir": ("death", "deceased", "last"),
+    "meds": ("death", "last"),
+    "omop": ("death", "observation_end", "last"),
+}
 
 
 def _tables(outcome: OutcomeSpec) -> set[str | None]:

@@ -69,6 +69,7 @@ class Patient:
                         "code": codes[e.code[rows]],
                         "value": value.set(value.is_nan(), None),
                         "unit": units[e.code[rows]],
+                        "bound": _sides(e.bound, rows, self._rows(e)),
                         "until": _days(e.until, rows, self._rows(e)),
                         "replaced": _days(e.replaced, rows, self._rows(e)),
                     },
@@ -79,6 +80,7 @@ class Patient:
                         "code": pl.String,
                         "value": pl.Float32,
                         "unit": pl.String,
+                        "bound": pl.String,
                         "until": pl.Float64,
                         "replaced": pl.Float64,
                     },
@@ -121,6 +123,8 @@ class Patient:
                     known |= {"code": self.cohort.codes[kind][code]}
                     known |= {"unit": unit} if (unit := self.cohort.units[kind][code]) else {}
                     known |= {"value": value} if np.isfinite(value := float(nodes.value[i])) else {}
+                    if nodes.bound is not None and nodes.bound[i]:
+                        known |= {"bound": "<" if nodes.bound[i] < 0 else ">"}
                     if events.until is not None:  # an end that is still to come is not known
                         ended = events.until[row] <= ask.at[0]
                         known |= {"until": float(events.until[row]) / DAY} if ended else {"open": True}
@@ -141,6 +145,15 @@ class Patient:
         if form == "graphml":
             return "\n".join(nx.generate_graphml(graph)) + "\n"
         return json.dumps(nx.node_link_data(graph, edges="edges"), indent=1, ensure_ascii=False) + "\n"
+
+
+def _sides(bound: np.ndarray | None, rows: slice, count: int) -> pl.Series:
+    """On which side of the value the truth lies; null where it is the value."""
+    import polars as pl
+
+    side = np.zeros(count, np.int8) if bound is None else np.asarray(bound[rows])
+    words = ["<", None, ">"]
+    return pl.Series([words[i + 1] for i in side.tolist()], dtype=pl.String)
 
 
 def _days(times: np.ndarray | None, rows: slice, count: int) -> pl.Series:

@@ -128,6 +128,7 @@ class Vocabulary:
     times: Mapping[str, Scale]  # per event kind, "timepoint" and "patient": log1p(days) and years
     vectors: Mapping[str, Axes]  # per kind with pictures or texts
     running: tuple[str, ...]  # kinds of which some interval was running
+    bounded: tuple[str, ...] = ()  # kinds of which some value was a bound (<5)
 
     def __post_init__(self) -> None:
         columns = {kind: len(names) for kind, names in self.codes.items()} | {"patient": len(self.numbers)}
@@ -155,6 +156,7 @@ class Vocabulary:
             "times": scales(self.times),
             "vectors": {kind: asdict(axes) for kind, axes in self.vectors.items()},
             "running": list(self.running),
+            **({"bounded": list(self.bounded)} if self.bounded else {}),
         }
 
     @staticmethod
@@ -170,6 +172,7 @@ class Vocabulary:
             times=scales(data["times"]),
             vectors={kind: Axes(**sizes) for kind, sizes in data["vectors"].items()},
             running=tuple(data["running"]),
+            bounded=tuple(data.get("bounded", ())),
         )
 
 
@@ -208,7 +211,12 @@ def fit_vocabulary(graphs: Graphs, bases: Mapping[str, Basis] | None = None) -> 
         times=times,
         vectors={kind: basis.sizes for kind, basis in bases.items()},
         running=tuple(kind for kind in events if bool(graphs[kind].open.any())),
+        bounded=tuple(kind for kind in events if _any(graphs[kind].bound)),
     )
+
+
+def _any(bound: Tensor | None) -> bool:
+    return bound is not None and bool(bound.any())
 
 
 def _successive(
@@ -345,6 +353,9 @@ class Encode(nn.Module):
         )
         self.missing = nn.Parameter(torch.zeros(len(vocabulary.codes), channels))
         self.open = nn.Parameter(torch.zeros(len(vocabulary.codes), channels))
+        # only where a kind has bounds: without any, a model is what it was
+        bound = nn.Parameter(torch.zeros(len(vocabulary.bounded), channels)) if vocabulary.bounded else None
+        self.register_parameter("bound", bound)
         self.level = nn.ParameterList(_rows(2, len(names), channels) for names in vocabulary.levels.values())
         self.time = nn.ModuleList(nn.Linear(2, channels) for _ in vocabulary.kinds[:-1])
         self.vector = nn.ModuleList(
@@ -388,6 +399,9 @@ class Encode(nn.Module):
         x = nn.functional.linear(feature, weight, time.bias) + nodes.open[:, None] * self.open[i]
         slope = nn.functional.pad(self.slope[i], (0, 0, 1, 0))  # the values of unknown codes share no unit
         x = x + _take(self.code[i], code) + z[:, None] * _take(slope, code)
+        if kind in self.vocabulary.bounded and nodes.bound is not None:
+            place = self.vocabulary.bounded.index(kind)
+            x = x + nodes.bound[:, None].to(x.dtype) * self.get_parameter("bound")[place]
         if kind in self.vocabulary.vectors:
             place = tuple(self.vocabulary.vectors).index(kind)
             x = x + cast(nn.Linear, self.vector[place])(self.content(kind, nodes))
@@ -445,6 +459,22 @@ class Encode(nn.Module):
             running[nodes.owner[nodes.open], code[nodes.open]] = 1.0
         return running[:, 1:]
 
+    def _bounds(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask code"]:
+        """Whether the last value of a known code is a bound: -1 the truth lies below, 1 above, 0 it is that.
+
+        Values of one moment are averaged."""
+        known, nodes = self.vocabulary.codes[kind], graphs.nodes.get(kind)
+        side = graphs.statics.at.new_zeros(len(graphs) * len(known))
+        if nodes is None or nodes.bound is None:
+            return side.view(len(graphs), len(known))[:, 1:]
+        given = nodes.value.isfinite()
+        code = _positions(graphs.codes[kind], known, nodes.code.device)[nodes.code]
+        slot, age, bound = (nodes.owner * len(known) + code)[given], nodes.age[given], nodes.bound[given]
+        final = age == torch.full_like(side, torch.inf).scatter_reduce(0, slot, age, "amin")[slot]
+        count = torch.zeros_like(side).index_add_(0, slot[final], torch.ones_like(age[final]))
+        side = side.index_add_(0, slot[final], bound[final].to(side.dtype)) / count.clamp(min=1)
+        return side.view(len(graphs), len(known))[:, 1:]
+
     def _patient(self, graphs: Graphs) -> Float[Tensor, "ask channel"]:
         time = self.times("patient", graphs.statics.at)
         x = self.static(torch.cat([time, *_given(self.numbers(graphs))], 1))
@@ -479,9 +509,9 @@ class Encode(nn.Module):
         """The last value of every known code and the statics, for a linear path beside the message passing.
 
         In order: per kind z of each code (where there are two heaps: which one) and whether it was ever seen,
-        with intervals whether one is running, with pictures or texts the mean content and its change; then
-        the same z and given flag of the static numbers, levels one-hot, the time since the latest timepoint
-        and since the origin. Missing: z 0, flag 0.
+        with intervals whether one is running, with bounds on which side the truth lies, with pictures or
+        texts the mean content and its change; then the same z and given flag of the static numbers, levels
+        one-hot, the time since the latest timepoint and since the origin. Missing: z 0, flag 0.
         """
         parts: list[Tensor] = []
         for kind, known in self.vocabulary.codes.items():
@@ -495,6 +525,8 @@ class Encode(nn.Module):
             parts += [_given(z)[0], age.isfinite().to(z.dtype)]
             if kind in self.vocabulary.running:
                 parts.append(self._running(kind, graphs))
+            if kind in self.vocabulary.bounded:
+                parts.append(self._bounds(kind, graphs))
             if kind in self.vocabulary.vectors:
                 parts.append(self._level_and_change(kind, graphs))
         parts += _given(_parted(self.numbers(graphs), self.get_buffer(self._buffer("heaps", "patient"))))
@@ -511,6 +543,8 @@ class Encode(nn.Module):
         """Columns of `last_observation` that are of each event kind, and of the patient."""
         sizes = {kind: 2 * (len(names) - 1) for kind, names in self.vocabulary.codes.items()}
         for kind in self.vocabulary.running:
+            sizes[kind] += len(self.vocabulary.codes[kind]) - 1
+        for kind in self.vocabulary.bounded:
             sizes[kind] += len(self.vocabulary.codes[kind]) - 1
         for kind, axes in self.vocabulary.vectors.items():
             sizes[kind] += axes.lasting + axes.drifting

@@ -149,9 +149,10 @@ def test_the_corpus_of_tables_is_refused(reads, corpus, name, message):
 def test_p19_missing_infinite_and_unreadable_values(reads):
     cells = ["1", "nan", "", "inf", "<5", "-4", "1e39"]
     cohort = reads(HEAD + "".join(f"P0001,2021-03-{i:02d},CRP,{c},mg/L\n" for i, c in enumerate(cells, 1)))
-    assert refused(cohort) == {VALUE: 3}  # inf, <5, and what no float32 holds
+    assert refused(cohort) == {VALUE: 2}  # inf, and what no float32 holds; <5 is a bound
     assert lab(cohort).value.dtype == "float32"
-    assert [None if v != v else v for v in lab(cohort).value.tolist()] == [1, None, None, -4]
+    assert [None if v != v else v for v in lab(cohort).value.tolist()] == [1, None, None, 5, -4]
+    assert lab(cohort).bound.tolist() == [0, 0, 0, -1, 0]
 
 
 def test_p19_a_negative_among_positive_is_flagged(reads):
@@ -892,7 +893,7 @@ NUMBERS = {
     "0x1F": None,
     "5%": None,
     "12mg": None,
-    "<0.5": None,
+    "<0.5": 0.5,  # a bound
     "\u22125": None,  # a typographic minus
     "--1": None,
     "1.2.3": None,

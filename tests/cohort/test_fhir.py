@@ -400,7 +400,7 @@ VALUES = [  # of an Observation; code after the name, value, unit, text, flag
         "",
         3.0,
         "mg",
-        None,
+        "<3.0",  # the kind of node decides what becomes of a bound
         "with a comparator",
     ),
     ({"valueQuantity": {"value": 3, "code": "mg per litre"}}, "", 3.0, "mg per litre", None, "in words"),

@@ -215,7 +215,7 @@ def test_measurements(folder):
     crp = "MEASUREMENT//400 CRP"
     assert shown(folder, "measurement", "id", "code", "value", "unit", "text") == [
         ("1", crp, 12.5, "milligram per deciliter", None),
-        ("1", crp, 5.0, "mg/l", None),  # reported as below 5
+        ("1", crp, 5.0, "mg/l", "<5.0"),  # reported as below 5
         ("2", crp, 6.0, "8999", None),
         ("2", "MEASUREMENT//401//Positive", None, None, None),
         ("2", "MEASUREMENT//402", None, None, "turbid"),

@@ -30,8 +30,8 @@ MAY_IMPORT = {  # a folder or top file, and the ones it may import
     "cli": BASE | {"cohort", "model", "prognosis", "study", "patient", "testing", "scale"},
 }
 INSIDE = {  # the files of a folder, each may import those named before it
-    "cohort": "texts spec reference readers hierarchy aces source patients imaging measure embed content "
-    "events lost packed outcomes ends labels landmarks build view cohort propose ward datasets",
+    "cohort": "texts units spec reference readers hierarchy aces source patients imaging measure embed "
+    "content events lost packed outcomes ends labels landmarks build view cohort propose ward datasets",
     "model": "encode network heads loss model",
     "prognosis": "inputs forecast card checkpoint targets first fit estimator run",
     "study": "describe leaks folds baselines evaluate oracle fusion subgroups",

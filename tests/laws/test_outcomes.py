@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gnnpatient.errors import Refused
+
 DAY = 86_400
 PATIENTS = ("a", "b", "c", "d")
 ASKED = (-0.25, 0.0, 0.5, 1.0, 2.0, 3.25, 5.0)  # days
@@ -86,6 +88,12 @@ def amendments(drawn: list[tuple]) -> list[tuple[str, ...]]:
         amends = "" if nth is None else others[nth] if nth < len(others) else "lost"
         out.append((who, str(happened), str(happened + wait), *rest, f"r{i}", amends))
     return out
+
+
+def hiding(rows: dict) -> dict:
+    """The same with a row of each code that is hidden: a `hide` that fits nothing is refused."""
+    dx = [*rows["dx"], ("a", "0", "0", "H9", "sure", "")]
+    return {**rows, "dx": dx, "lab": [*rows["lab"], ("a", "0", "0", "na", "", "sure", "")]}
 
 
 def read(tables: dict, outcomes: str, exit: str = ""):
@@ -271,6 +279,7 @@ hide = ["H*"]
 @settings(max_examples=10)
 @given(tables, st.sampled_from(["0d", "12h", "1d"]), st.sampled_from(["none", "column"]))
 def test_diagnosis_in_a_table(rows, gap, form):
+    rows = hiding(rows)
     cohort = read(rows, diagnosis_in_table(gap), EXITS[form])
     X = asks(cohort)
     risk, ahead = X.at_risk("sick"), {"0d": 0, "12h": DAY // 2, "1d": DAY}[gap]
@@ -304,6 +313,7 @@ hide = ["H*", "na"]
 @given(tables, st.sampled_from(["0d", "1d"]), st.sampled_from([1, 2.5]))
 def test_diagnosis_by_codes(rows, gap, horizon):
     """Yes: a code is known within the horizon. No: observed up to it without one. Else not looked for."""
+    rows = hiding(rows)
     cohort = read(rows, diagnosis_by_codes(gap, f"{horizon}d"), EXITS["column"])
     X, ahead, asked = asks(cohort), int(gap[0]) * DAY, set()
     risk = X.at_risk("sick")
@@ -380,7 +390,6 @@ known = "seen"
 hide = ["{hidden}"]
 """
     for hidden, codes, groups, joined in (
-        ("nothing", {"C341", "I210", "I251"}, {"C34", "I21", "I25"}, 3),
         ("I21*", {"C341", "I251"}, {"C34", "I25"}, 2),
         ("I21", {"C341", "I210", "I251"}, {"C34", "I25"}, 2),  # the ancestor alone
         ("*", set(), set(), 0),
@@ -390,6 +399,8 @@ hide = ["{hidden}"]
         assert {cohort.codes["dx"][code] for code in graphs["dx"].code} == codes
         assert {cohort.codes["group"][code] for code in graphs["group"].code} == groups
         assert graphs.edges["dx", "is_a", "group"].shape[1] == joined
+    with pytest.raises(Refused, match="'nothing' fits no code of any kind and hides nothing"):
+        read(rows, spec.format(hidden="nothing"))
 
 
 # ---- progression
@@ -614,7 +625,7 @@ gone = "gone"
         (who, str(float(when) + rng.choice([0, 5])) if when and float(when) > day else when, what)
         for who, when, what in rows["visits"]
     ]
-    one, two = (read(r, spec, EXITS["column"]).at(day) for r in (rows, poisoned))
+    one, two = (read(hiding(r), spec, EXITS["column"]).at(day) for r in (rows, poisoned))
     for name in one.cohort.outcomes:
         assert (one.at_risk(name) == two.at_risk(name)).all(), name
 

@@ -30,7 +30,9 @@ def standard(folder: Path) -> str:
         return "omop"
     shards = sorted((folder / "data").rglob("*.parquet")) or [p for p in files if p.suffix == ".parquet"]
     with suppress(pl.exceptions.PolarsError, OSError):
-        if shards and {"subject_id", "time", "code"} <= pl.read_parquet_schema(shards[0]).keys():
+        if shards and {"subject_id", "time", "code"} <= set(
+            pl.scan_parquet(shards[0], glob=False).collect_schema()
+        ):
             return "meds"
     for path in files:
         if re.search(r"\.(json|ndjson)(\.gz)?$", path.name):

@@ -12,8 +12,9 @@ from gnnpatient.cohort.propose import names
 from gnnpatient.cohort.propose.names import ANALYTE, FEW, PART, RANGES, WHO, WORDS
 from gnnpatient.cohort.propose.parts import Draft, plain, slug
 from gnnpatient.cohort.propose.sheets import Sheet
-from gnnpatient.cohort.readers.tables import text
+from gnnpatient.cohort.readers.tables import MISSING, text
 from gnnpatient.cohort.spec import DAY, UNITS
+from gnnpatient.cohort.units import plain_unit
 
 
 def statics(draft: Draft, people: Sheet, ahead: dict[str, str], origin: str | None) -> None:
@@ -196,13 +197,15 @@ def _long(
     unit = next((c for c in words if names.UNIT.search(plain(c))), "")
     codes = pl.DataFrame({"who": sheet.who, "code": text(sheet.raw[code])}).drop_nulls().unique()
     count = codes.group_by("code").len().sort("code")
+    if missing := sheet.block.keys.get("missing"):  # in this column NA is sodium
+        sheet.block.keys["missing"] = [word for word in missing if word not in count["code"]]
     common = count.filter(pl.col("len") >= FEW)["code"].to_list()
     of = plain(sheet.name) + plain(code)
     kind = next((kind for kind, named in names.MEANS.items() if re.search(named, of)), code)
     if value and (any(plain(word) in ANALYTE for word in common) or "lab" in plain(code + sheet.name)):
         kind = "lab"
     units = _units_of_codes(sheet, code, unit) if unit else {}
-    mixed = {word for word, given in units.items() if len({u.casefold() for u in given}) > 1}
+    mixed = {word for word, given in units.items() if len({plain_unit(u) for u in given}) > 1}
     if mixed - set(common):  # their names would have to be written into [units]
         draft.left.append(f"{sheet.name}: {unit}: a code of fewer than {FEW} patients comes in two units")
         unit, units = "", {}
@@ -223,16 +226,16 @@ def _long(
 
 def _units_of_codes(sheet: Sheet, code: str, unit: str) -> dict[str, list[str]]:
     """The units in which each code comes, the most frequent first."""
-    frame = pl.DataFrame({"code": text(sheet.raw[code]), "unit": text(sheet.raw[unit])}).drop_nulls()
+    frame = pl.DataFrame({"code": text(sheet.raw[code]), "unit": text(sheet.raw[unit], MISSING)}).drop_nulls()
     count = frame.group_by("code", "unit").len()
     count = count.sort(["code", "len", "unit"], descending=[False, True, False])
     return dict(count.group_by("code", maintain_order=True).agg("unit").iter_rows())
 
 
 def several_units(draft: Draft, code: str, units: list[str]) -> None:
-    """[units] of a code that comes in several: only spellings that differ in case are taken as one."""
+    """[units] of a code that comes in several: only spellings of one unit are taken as one."""
     to, *others = units
-    same = {u: 1 for u in others if u.casefold() == to.casefold()}
+    same = {u: 1 for u in others if plain_unit(u) == plain_unit(to)}
     odd = ", ".join(u for u in others if u not in same)
     ask = f"ASK: units: {code}: rows in {odd} (or none) are refused until `from` says how many {to} that is"
     said = ask if odd else f"{code}: one unit, spelled in two ways"

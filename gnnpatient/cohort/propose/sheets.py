@@ -14,7 +14,7 @@ import polars as pl
 
 from gnnpatient.cohort.propose.names import KEYS, PERSON, ROW, ROWS, SPELLED, WHO, WIDE, WORDS
 from gnnpatient.cohort.propose.parts import Block, bare, plain
-from gnnpatient.cohort.readers.tables import CSV, ids, moment, number, text
+from gnnpatient.cohort.readers.tables import CSV, MISSING, ids, moment, number, text
 from gnnpatient.cohort.spec import DAY, TimeSpec
 from gnnpatient.errors import Refused
 
@@ -73,7 +73,7 @@ class Sheet:
 
     def words(self, name: str) -> pl.Series:
         """Cells as the states of an outcome are compared: 1.0 is 1."""
-        return text(self.raw[name]).str.replace(r"^(-?\d+)\.0+$", "$1")
+        return text(self.raw[name], MISSING).str.replace(r"^(-?\d+)\.0+$", "$1")
 
     def states(self, name: str) -> dict[str, int]:
         """How many patients have each word of a column; nothing where it has many, or holds times."""
@@ -172,19 +172,20 @@ def _shards(folder: Path) -> bool:
     """Whether several files, and all with the same columns."""
     shards = sorted(folder.rglob("*.parquet"))
     try:
-        return len(shards) > 1 and len({str(pl.read_parquet_schema(shard)) for shard in shards}) == 1
+        schemas = {str(pl.scan_parquet(shard, glob=False).collect_schema()) for shard in shards}
+        return len(shards) > 1 and len(schemas) == 1
     except (pl.exceptions.PolarsError, OSError):
         return False
 
 
 def read(folder: Path, name: str, readme: str) -> Sheet:
     """Refused, with the reason, where the file cannot be read."""
-    path, how = folder / name, dict[str, Any]()
+    path, how = (folder / name).absolute(), dict[str, Any]()
     typed = not name.endswith(CSV)
     try:
         if typed:
             shards = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-            raw = pl.scan_parquet(shards).head(ROWS).collect()
+            raw = pl.scan_parquet(shards, glob=False).head(ROWS).collect()
         else:
             how, raw = _csv(path)
     except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeError) as error:
@@ -196,6 +197,11 @@ def read(folder: Path, name: str, readme: str) -> Sheet:
     if how.get("decimal") == ",":
         raw = raw.with_columns(pl.col(pl.String).str.replace(r"^\s*(-?\d+),(\d+)\s*$", "$1.$2"))
     sheet.cells = pl.DataFrame({column: _cells(sheet, raw[column], typed) for column in raw.columns})
+    texts = [raw[column].str.strip_chars() for column in raw.columns if raw[column].dtype == pl.String]
+    if held := [word for word in MISSING[1:] if any((cells == word).any() for cells in texts)]:
+        said = f"{name}: {', '.join(held)} is taken as missing; a code that is called so would be lost"
+        sheet.block.said.append(said)
+        sheet.block.keys["missing"] = held
     return sheet
 
 
@@ -218,7 +224,9 @@ def _csv(path: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     if doubled := [name for i, name in enumerate(header) if name in header[:i]]:
         raise OSError(f"column {doubled[0]!r} stands twice in the header")
     encoding = how.get("encoding", "utf8")
-    raw = pl.read_csv(path, separator=separator, encoding=encoding, infer_schema=False, n_rows=ROWS)
+    raw = pl.read_csv(
+        path, separator=separator, encoding=encoding, infer_schema=False, n_rows=ROWS, glob=False
+    )
     raw.columns = header  # polars keeps the quotes of a quoted name doubled
     raw = raw.filter(~pl.all_horizontal(pl.all().is_null()))  # an empty line is no row
     if separator != ",":
@@ -239,7 +247,7 @@ def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:
     if cells.dtype.is_numeric() or cells.dtype == pl.Boolean:
         sheet.kind[name] = "number"
         return number(cells)[0]
-    words = text(cells.cast(pl.String, strict=False))
+    words = text(cells.cast(pl.String, strict=False), MISSING)
     given = len(words) - words.null_count()
     value, odd = number(words)
     form = None if typed else _form(sheet, name, words.drop_nulls())

@@ -180,7 +180,7 @@ def _open_duckdb(path: Path) -> closing[Any]:
         "enable_external_access": False,
         "python_enable_replacements": False,
     }
-    return closing(duckdb.connect(str(path), read_only=True, config=shut))
+    return closing(duckdb.connect(str(path.absolute()), read_only=True, config=shut))  # md: is no service
 
 
 def _duckdb(path: Path, table: str) -> pl.LazyFrame:
@@ -239,6 +239,7 @@ def _duckdb_cells(table: Any) -> dict[str, str]:
 
 def _shards(folder: Path, place: Path) -> pl.LazyFrame:
     """All *.parquet below a folder, as one table; hidden files (`._0.parquet` of some systems) are none."""
+    place = place.absolute()
     shards = sorted(p for p in place.rglob("*.parquet") if p.is_file() and not p.name.startswith("."))
     if not shards:
         raise Refused(f"{place}: no .parquet file below this folder")
@@ -246,7 +247,7 @@ def _shards(folder: Path, place: Path) -> pl.LazyFrame:
     for shard in shards:
         _inside(folder, shard, ())
         try:
-            schema = pl.read_parquet_schema(shard)
+            schema = pl.scan_parquet(shard, glob=False, hive_partitioning=False).collect_schema()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise Refused(f"{shard}: {_line(error)}") from None
         first = first or schema

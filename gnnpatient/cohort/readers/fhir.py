@@ -34,7 +34,7 @@ from typing import Any, NoReturn
 import polars as pl
 
 from gnnpatient.cohort.readers.door import Door, latest_ordinary
-from gnnpatient.cohort.readers.tables import end_of_day, iso
+from gnnpatient.cohort.readers.tables import BOUND, end_of_day, iso
 from gnnpatient.errors import Refused
 
 LIMIT = 2 << 30  # bytes of one JSON document; a line of a bulk export is one
@@ -170,7 +170,8 @@ def read(folder: Path) -> Door:
     Times are UTC. A year or a month stands for its last day, so that nothing is known too early. A Condition
     of an inpatient encounter (by its reference, else by its day) is known at the end of that stay, unless
     recordedDate says when it was recorded. A value
-    that is a code goes into the row's code, other text into `text`; both leave the value missing.
+    that is a code goes into the row's code, other text into `text`; both leave the value missing. With a
+    comparator there are both value and text, as in <5.
     Two copies of a Patient: refused where birth or gender differ. Else the newest by meta.lastUpdated counts;
     without it they must agree in what both say. Of two versions of any other resource the newest counts
     likewise; where nothing tells which is newer, all their rows are refused.
@@ -726,18 +727,21 @@ class _Heap:
         value = _number(given)
         if value is None:
             return self._text(given)
-        if quantity.get("comparator"):
-            self.count["value(s) with a comparator (<, >) kept as the bound"] += 1
+        said = None
+        if comparator := _word(quantity.get("comparator")):
+            self.count["value(s) with a comparator (<, >)"] += 1
+            said = f"{comparator}{value!r}"
         unit = _word(quantity.get("code")) or _word(quantity.get("unit"))
         if unit and re.search(r"\s", re.sub(r"\{.*?\}", "", unit)):
             self.count["value(s) have a unit in words, not in UCUM"] += 1
-        return None, value, unit, None
+        return None, value, unit, said
 
     def _text(self, given: object) -> Value:
         text = given if isinstance(given, str) else json.dumps(given, sort_keys=True, ensure_ascii=False)
         if not text.strip():
             return _NOTHING
-        self.count["Observation value(s) are text"] += 1
+        bound = re.fullmatch(BOUND, text) is not None
+        self.count["value(s) with a comparator (<, >)" if bound else "Observation value(s) are text"] += 1
         return None, None, None, text
 
     # Rows to tables

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from gnnpatient.cohort.readers.door import Door
-from gnnpatient.cohort.readers.tables import end_of_day
+from gnnpatient.cohort.readers.tables import BOUND, end_of_day
 from gnnpatient.errors import Refused
 
 Schema = Mapping[str, Any]  # names and types; beartype cannot check the types of polars
@@ -61,6 +61,7 @@ def read(folder: Path) -> Door:
                     moment.min().alias("first"),
                     moment.max().alias("last"),
                     codeless.sum().alias("codeless"),
+                    _in_text(extra).sum().alias("texts"),
                 ),
                 events.filter(born | _is(DEATH)).select(
                     "subject_id", "time", "time_bare", born.alias("born")
@@ -81,6 +82,8 @@ def read(folder: Path) -> Door:
     people, flags = span.select("subject_id", "first", "last"), []
     if lost := marks["time"].null_count():
         flags.append(f"{lost} {BIRTH} or {DEATH} without a time: no birth or death is taken from them")
+    if texts := int(span["texts"].sum()):
+        flags.append(f"{texts} value(s) are text, no number")
     marks = marks.filter(time.is_not_null())
     for name, rows in (("birth", marks.filter("born")), ("death", marks.filter(~pl.col("born")))):
         if name == "birth" or len(rows):
@@ -124,6 +127,17 @@ def settle(rows: pl.DataFrame, what: str, whom: str) -> pl.DataFrame:
 
 def _is(code: str) -> pl.Expr:
     return ((pl.col("code") == code) | pl.col("code").str.starts_with(f"{code}//")).fill_null(False)
+
+
+def _in_text(extra: list[str]) -> pl.Expr:
+    """Rows in time whose value is in words, and no bound such as <5."""
+    if "text" not in extra:
+        return pl.lit(False)
+    words = pl.col("text")
+    said = words.is_not_null() & (words.str.strip_chars() != "") & ~words.str.contains(BOUND)
+    if "value" in extra:
+        said = said & pl.col("value").is_null()
+    return said & pl.col("time").is_not_null()
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -18,7 +18,15 @@ import pyarrow.csv
 
 from gnnpatient.cohort.readers.door import Door, latest_ordinary
 from gnnpatient.cohort.readers.meds import DOOR, Schema, settle, taken
-from gnnpatient.cohort.readers.tables import FRACTIONS, calendar, census, end_of_day, fractions, unclosed
+from gnnpatient.cohort.readers.tables import (
+    BOUND,
+    FRACTIONS,
+    calendar,
+    census,
+    end_of_day,
+    fractions,
+    unclosed,
+)
 from gnnpatient.cohort.spec import TableSpec
 from gnnpatient.errors import Refused
 
@@ -103,7 +111,7 @@ _NAMED = frozenset(  # columns of concepts whose names are used
     + [name for layout in LAYOUTS.values() for name in (*layout.concept, layout.unit[0]) if name]
 )
 _GIVEN, _ENDS = "has a time", "has an end"
-_BOUNDS = (4171756, 4171754, 4172704, 4171755)  # operators <, <=, >, >=
+_BOUNDS = {4171756: "<", 4171754: "<=", 4172704: ">", 4171755: ">="}  # operators
 _CODED = "value_as_concept_id"
 _SUFFIXES = (".parquet", ".csv", ".csv.gz")
 _NOTHING = pl.lit(None)
@@ -181,7 +189,7 @@ def read(folder: Path) -> Door:
         for part in (_deaths(tables, folder), _observed(observed), _last(tables)):
             if part is not None:
                 people = people.join(part, on="id", how="left")
-        flags += _notices(events)
+        flags += _notices(events, tables)
         parents = None if links is None else _parents(links, events, tables, names)
     return Door(people.sort("id"), tables, tuple(flags), parents, periods=observed, decides=tuple(decides))
 
@@ -488,6 +496,12 @@ def _rows(
     if layout.text and texts:
         text = pl.coalesce([table.word(column) for column in texts])
         ours["text"] = pl.when(value.is_null() & coded.is_null()).then(text)
+    if layout.value in table.types and "operator_concept_id" in table.types:  # then with its sign, as in <5
+        sign = table.concept("operator_concept_id").replace_strict(
+            list(_BOUNDS), list(_BOUNDS.values()), default=None, return_dtype=pl.String
+        )
+        said = pl.concat_str(sign, value.cast(pl.String))  # null where either is
+        ours["text"] = pl.coalesce(said, ours["text"]) if "text" in ours else said
     return rows.select(
         **ours, refused=pl.coalesce(refused), **{column: pl.col(column) for column in table.types}
     )
@@ -640,15 +654,22 @@ def _last(tables: dict[str, pl.LazyFrame]) -> pl.DataFrame | None:
     return pl.concat(parts).group_by("id").agg(pl.col("last").max()).collect(engine="streaming")
 
 
-def _notices(events: dict[str, Table]) -> list[str]:
+def _notices(events: dict[str, Table], tables: dict[str, pl.LazyFrame]) -> list[str]:
     notices = [
         f"{table.file.name}: column {source!r} holds {kind}: {FRACTIONS}"
         for name, table in events.items()
         if (source := LAYOUTS[name].source) and (kind := table.types.get(source)) and fractions(kind)
     ]
+    for name in ("measurement", "observation"):
+        if name in tables and "text" in (has := tables[name].collect_schema()):
+            words = pl.col("text")
+            said = words.is_not_null() & ~words.str.contains(BOUND) & pl.col("refused").is_null()
+            said = said & pl.col("value").is_null() if "value" in has else said
+            if count := tables[name].select(said.sum()).collect(engine="streaming").item():
+                notices.append(f"{events[name].file.name}: {count} value(s) are text, no number")
     table = events.get("measurement")
     if table is not None and "operator_concept_id" in table.types:
-        bound = table.concept("operator_concept_id").is_in(_BOUNDS) & table.number(_VALUE).is_not_null()
+        bound = table.concept("operator_concept_id").is_in(list(_BOUNDS)) & table.number(_VALUE).is_not_null()
         if count := table.rows.select(bound.sum()).collect().item():
             notices.append(f"{table.file.name}: {count} value(s) reported as < or >: kept as that number")
     if "condition_occurrence" in events and "visit_occurrence" not in events:

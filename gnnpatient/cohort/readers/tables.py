@@ -8,7 +8,7 @@ import io
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,7 +32,8 @@ CELL = 64 << 20  # bytes of the longest cell
 COLUMNS = 50_000  # of the widest CSV: each takes 11 kB for every part that is read at once
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
-"""Words that mean missing in a number, time or category. In an id only the empty cell does."""
+"""Words that mean missing in a number or a time. In codes, levels, labels, groups and ids only the empty cell
+does: NA is sodium."""
 
 LIFETIME = 125 * 366 * DAY  # a time further from the origin than this is a slip, not a time
 
@@ -58,7 +59,8 @@ def read_table(folder: Path, name: str, how: TableSpec | None = None) -> pl.Data
         raise Refused(f"{path}: no such file{near(name, there) if there else ''}")
     try:
         if path.suffix == ".parquet":
-            lazy = pl.scan_parquet(path)
+            # its name is no pattern and no home folder, whatever signs are in it
+            lazy = pl.scan_parquet(path.absolute(), glob=False)
             rows = lazy.select(pl.len()).collect().item()
             if rows > BOMB / 10 and rows > RATIO * path.stat().st_size:
                 raise Refused(f"{path}: {rows} rows in so small a file; is it broken, or one row repeated?")
@@ -114,7 +116,7 @@ def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
 
     def read(*, threads: bool, block: int | None = None) -> pyarrow.Table:
         return pyarrow.csv.read_csv(  # only one thread knows the number of a line
-            path,
+            path.absolute(),  # a first ~ is a sign like any other
             pyarrow.csv.ReadOptions(encoding=encoding, use_threads=threads, block_size=block),
             pyarrow.csv.ParseOptions(
                 delimiter=separator, newlines_in_values=True, invalid_row_handler=None if threads else skip
@@ -297,10 +299,30 @@ def fractions(dtype: Any) -> bool:
     return bool(dtype.is_float() or (dtype.is_decimal() and dtype.scale))
 
 
-def text(series: pl.Series) -> pl.Series:
-    """As strings; words for missing become null."""
+def text(series: pl.Series, missing: Iterable[str] = ()) -> pl.Series:
+    """As strings; the empty cell and these words become null, any other stays as it stands."""
     series = _plain(series)
-    return series.set(series.is_in(MISSING), None)
+    return series.set(series.is_in(["", *missing]), None)
+
+
+def without(series: pl.Series, missing: Collection[str]) -> pl.Series:
+    """Numbers or times without these words: -9 as text or as a number."""
+    if not missing:
+        return series
+    if series.dtype.is_numeric():
+        words = [float(word) for word in missing if re.fullmatch(r"[+-]?\d+(\.\d*)?", word)]
+        return series.set(series.cast(pl.Float64).is_in(words).fill_null(False), None)
+    if series.dtype != pl.String:
+        return series
+    return series.set(series.str.strip_chars().is_in(list(missing)).fill_null(False), None)
+
+
+def taken_for_missing(series: pl.Series) -> pl.Series:
+    """The words of a column of numbers or times that are taken for missing; null in all other cells."""
+    if series.dtype != pl.String:
+        return pl.Series([None], dtype=pl.String).new_from_index(0, len(series))
+    cell = series.str.strip_chars()
+    return cell.set(~cell.is_in(MISSING[1:]).fill_null(False), None)
 
 
 def ids(series: pl.Series) -> pl.Series:
@@ -314,7 +336,7 @@ def number(series: pl.Series) -> tuple[pl.Series, pl.Series]:
     if series.dtype.is_numeric() or series.dtype == pl.Boolean:
         value, odd = series.cast(pl.Float64), pl.Series([False]).new_from_index(0, len(series))
     else:
-        cell = text(series.cast(pl.String).str.strip_chars())
+        cell = text(series.cast(pl.String).str.strip_chars(), MISSING)
         value = cell.cast(pl.Float64, strict=False)
         odd = cell.is_not_null() & value.is_null()
     value = value.set(value.is_nan(), None)
@@ -336,6 +358,16 @@ class Moments:
     def bare(self) -> pl.Series:
         """Whether it is a date without a clock time."""
         return (self.end > self.at).fill_null(False)
+
+
+BOUND = r"^\s*(<=?|>=?|≤|≥)\s*(\S+)\s*$"  # a number that is known from one side only, as in <5
+
+
+def bounded(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Cells without the sign of a bound before them; and -1 where the truth lies below, 1 above, else 0."""
+    sign = cells.str.extract(BOUND, 1).str.slice(0, 1)
+    side = sign.replace_strict(["<", "≤", ">", "≥"], [-1, -1, 1, 1], default=0, return_dtype=pl.Int8)
+    return cells.str.extract(BOUND, 2).fill_null(cells), side.fill_null(0)
 
 
 def moment(
