@@ -30,7 +30,12 @@ class Nodes:
     open: Bool[Tensor, " node"]  # an interval (a drug, a stay) that is running at the ask
     row: Int[Tensor, " node"]  # of the kind's embedding matrix; -1 = none
     vector: Float[Tensor, "node feature"]  # that row: what a picture or a text says; no column in other kinds
-    bound: Int[Tensor, " node"] | None = None  # -1 the truth lies below the value, 1 above; None = nowhere
+    bound: Int[Tensor, " node"] | None = None  # -1 the truth lies below the value, 1 above; default: 0
+
+    def __post_init__(self) -> None:
+        if self.bound is None:
+            none = torch.zeros(len(self.code), dtype=torch.int8, device=self.code.device)
+            object.__setattr__(self, "bound", none)
 
     def __len__(self) -> int:
         return len(self.code)
@@ -113,7 +118,7 @@ class Graphs:
             store.code, store.value, store.age = nodes.code, nodes.value, nodes.age
             store.timepoint, store.batch, store.ptr = nodes.timepoint, nodes.owner, nodes.ptr
             store.open, store.row, store.vector = nodes.open, nodes.row, nodes.vector
-            store.bound = torch.zeros_like(nodes.code) if nodes.bound is None else nodes.bound.long()
+            store.bound = nodes.bound
             store.num_nodes = len(nodes)
         for name, edge in self.edges.items():
             data[name].edge_index = edge
@@ -124,8 +129,7 @@ _T = TypeVar("_T", Nodes, Statics)
 
 
 def _moved(record: _T, device: torch.device | str) -> _T:
-    held = {f.name: getattr(record, f.name) for f in fields(record)}
-    return replace(record, **{name: column.to(device) for name, column in held.items() if column is not None})
+    return replace(record, **{f.name: getattr(record, f.name).to(device) for f in fields(record)})
 
 
 def _last(nodes: Nodes, asks: int, codes: int) -> Last:

@@ -213,7 +213,7 @@ def test_no_column_where_nothing_is_a_bound(tmp_path):
     cohort = read_cohort(tmp_path / "c.toml", tmp_path)
     graphs = build_graphs(cohort.at(9))
     vocabulary = fit_vocabulary(graphs)
-    assert cohort.events["lab"].bound is None and graphs["lab"].bound is None
+    assert cohort.events["lab"].bound is None and graphs["lab"].bound.tolist() == [0]
     assert "lab.bound" not in cohort._columns() and "bounded" not in vocabulary.to_dict()
     assert "bound" not in Encode(vocabulary, 4).state_dict()
 

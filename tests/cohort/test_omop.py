@@ -229,7 +229,11 @@ def test_measurements(folder):
         (datetime(2020, 1, 2, 7, 30), False),
         (None, False),  # untimed: the caller decides
     ]
-    assert read(folder).flags == ("measurement.csv: 1 value(s) reported as < or >: kept as that number",)
+    assert read(folder).flags == (
+        "measurement.csv: 1 value(s) are text, no number",
+        "observation.csv: 1 value(s) are text, no number",
+        "measurement.csv: 1 value(s) reported as < or >: kept as that number",
+    )
 
 
 def test_a_number_that_is_none_is_text(tmp_path):
