@@ -374,7 +374,7 @@ def read_cohort(
     many.
     """
     from gnnpatient.cohort.events import family, measurements, read_rows
-    from gnnpatient.cohort.labels import Record, read_diagnosis, read_survival
+    from gnnpatient.cohort.labels import Record, end_by_events, read_diagnosis, read_survival
     from gnnpatient.cohort.patients import moment_of, patient_table, read_patients
     from gnnpatient.cohort.source import Source
 
@@ -407,6 +407,7 @@ def read_cohort(
             labels[name] = read_survival(record, name, outcome)
         elif isinstance(outcome, DiagnosisSpec):
             labels[name] = read_diagnosis(record, name, outcome)
+    labels = end_by_events(record, labels)
     rows = {kind: _hidden(source, kind, of) for kind, of in rows.items()}
     is_a, events = {}, {}
     vectors = {kind: of.matrix for kind, of in rows.items() if of.matrix is not None}
@@ -554,6 +555,7 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
             seconds(outcome.gap),
             horizon,
             outcome.when == "same",
+            optional(f"outcome.{name}.gone"),
         )
 
     events, codes = {kind: events_of(kind) for kind in rows}, names("codes")

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.events import FOREVER, Rows
-from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
+from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
 from gnnpatient.cohort.patients import Patients, earliest, first_line, moment_of, patient_time
 from gnnpatient.cohort.readers.tables import text
 from gnnpatient.cohort.source import Source, View, one_each, take
-from gnnpatient.cohort.spec import DAY, NEVER, CauseSpec, DiagnosisSpec, Moment, SurvivalSpec, near, seconds
+from gnnpatient.cohort.spec import (
+    DAY,
+    NEVER,
+    NOBODY,
+    CauseSpec,
+    DiagnosisSpec,
+    Moment,
+    SurvivalSpec,
+    near,
+    seconds,
+)
 from gnnpatient.errors import Refused
+
+GO_ON = 0.05  # share of those with an event who may have rows after it, of an event that ends all
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,6 +268,64 @@ def read_diagnosis(record: Record, name: str, outcome: DiagnosisSpec) -> Diagnos
             _refusal(name, view, who)(lost, f"a label, but {outcome.known!r} does not say when it was known")
             known = np.where(known == NEVER, FOREVER, known)
     return Diagnosis(label, known, end, outcome.class_names, gap, horizon, outcome.when == "same")
+
+
+def end_by_events(record: Record, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """The outcomes, with diagnoses that may still come told who died or went for good, and who was lost.
+
+    Who died without the diagnosis was followed to the end, which is no censoring (METHODS 9, 28). Where the
+    spec names no outcome for it, an event of any survival outcome ends the diagnosis, if rows hardly ever go
+    on after events of its cause, or if it stands at the patient's own end.
+    """
+    specs = record.source.spec.outcomes
+    return {
+        name: _ended(record, name, specs[name], found, outcomes)
+        if isinstance(found, Diagnosis) and found.horizon is not None
+        else found
+        for name, found in outcomes.items()
+    }
+
+
+def _ended(
+    record: Record, name: str, spec: object, found: Diagnosis, outcomes: Mapping[str, Outcome]
+) -> Diagnosis:
+    assert isinstance(spec, DiagnosisSpec)
+    say, specs = record.source.doubt, record.source.spec.outcomes
+    chosen = spec.gone in outcomes
+    if chosen or spec.gone == NOBODY:
+        outcomes = {n: o for n, o in outcomes.items() if n == spec.gone}
+    known = {n: o for n, o in outcomes.items() if isinstance(o, Survival)}
+    if not known and spec.gone is None:
+        say(
+            f"outcome {name!r}: no survival outcome says who died, so that every end of observation is taken "
+            'for censoring (gone = "OUTCOME")'
+        )
+    last = np.full(len(record.patients), NEVER)
+    for rows in record.rows.values():
+        np.maximum.at(last, rows.patient, rows.happened)
+    gone, end = np.full(len(last), FOREVER), found.end
+    for other, truth in known.items():
+        ends = np.zeros(len(last), bool)
+        for k, cause in enumerate(truth.causes, 1):
+            mine = (truth.event == k) & (truth.time != NEVER)
+            on = int((mine & (last > truth.time + DAY)).sum())
+            final = chosen or on <= GO_ON * mine.sum()
+            if not final:
+                say(
+                    f"outcome {name!r}: {cause!r} does not end it, as rows go on after {on} of "
+                    f'{int(mine.sum())} (gone = "{other}" would say that it does)',
+                    decides=True,
+                )
+            ends |= mine & (final | (truth.time >= found.end))
+        gone = np.where(ends, np.minimum(gone, truth.time), gone)
+        if (
+            len(known) == 1 and getattr(specs[other], "exit", None) is None
+        ):  # lost to all, not to a cut of its own
+            lost = (truth.event == 0) & (truth.time != NEVER)
+            end = np.where(lost, np.minimum(end, truth.time), end)
+    if late := int(((found.known < FOREVER) & (found.known > end)).sum()):
+        say(f"outcome {name!r}: {late} diagnosed after the end of observation; not counted")
+    return replace(found, gone=gone, end=end)
 
 
 def _classes(view: View, name: str, outcome: DiagnosisSpec, who: np.ndarray, count: int) -> np.ndarray:

@@ -26,6 +26,7 @@ from gnnpatient.prognosis.targets import (
     LabelTarget,
     Target,
     check_targets,
+    label_target,
     last_estimable,
     null_incidence,
     null_shares,
@@ -221,15 +222,14 @@ class PrognosisModel(BaseEstimator):
             )
         targets: dict[str, Target | LabelTarget] = {}
         for name, at_risk in risk.items():
-            outcome, truth = outcomes[name], X[at_risk].outcome(name)
+            outcome = outcomes[name]
             if isinstance(outcome, Survival):
+                truth = X[at_risk].outcome(name)
                 event, time = np.zeros(len(X), np.int64), np.full(len(X), np.nan)
                 event[at_risk], time[at_risk] = truth["event"], truth["time"]
                 targets[name] = Target(outcome.causes, event, time)
             else:
-                label = np.full(len(X), -1, np.int64)
-                label[at_risk] = truth["label"]
-                targets[name] = LabelTarget(outcome.classes, label)
+                targets[name] = label_target(outcome, X, at_risk)
         return targets
 
     def forecast(self, X: Landmarks) -> dict[str, Answer]:
@@ -301,7 +301,10 @@ class PrognosisModel(BaseEstimator):
             if isinstance(target, LabelTarget):
                 assert isinstance(forecast, DiagnosisForecast)
                 truth = np.eye(len(target.classes))[target.label[known]]
-                error, other = (np.square(p - truth).sum() for p in (forecast.probability[known], null))
+                share = target.share[known, None]
+                error, other = (
+                    (share * np.square(p - truth)).sum() for p in (forecast.probability[known], null)
+                )
                 if other:
                     scores.append(1 - float(error / other))
                 continue

@@ -19,7 +19,7 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort, open_cohort
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.cohort.outcomes import Survival, Task
+from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.spec import DAY, near
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file, lock
@@ -214,7 +214,9 @@ def scored_asks(cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequen
     else:
         moments = np.unique(np.round(np.asarray(days, np.float64) * DAY)) / DAY
         asks = cohort.landmarks(patients, moments).followed(outcome)
-    return asks if isinstance(truth, Survival) else asks[asks.outcome(outcome)["label"] >= 0]
+    if isinstance(truth, Survival) or (isinstance(truth, Diagnosis) and truth.horizon is not None):
+        return asks  # with a horizon too, who was lost tells of the censoring
+    return asks[asks.outcome(outcome)["label"] >= 0]
 
 
 def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.outcomes import Diagnosis, Task
+from gnnpatient.cohort.spec import DAY
 from gnnpatient.errors import Refused
 from gnnpatient.metrics import aalen_johansen, censoring
 
@@ -68,12 +70,20 @@ class LabelTarget:
     """Which class each ask turned out to be of, for one diagnosis."""
 
     classes: tuple[str, ...]
-    label: np.ndarray  # (ask,) int64 into classes; -1 = not looked for, or not at risk
+    label: (
+        np.ndarray
+    )  # (ask,) int64 into classes; -1 = not looked for, not at risk, or lost before the horizon
+    weight: np.ndarray | None = None  # (ask,) for how many each known label stands; None: for itself
 
     @property
     def known(self) -> np.ndarray:
         """Which asks teach something: (ask,) bool."""
         return self.label >= 0
+
+    @property
+    def share(self) -> np.ndarray:
+        """What each ask weighs, 1 where no censoring hides a label: (ask,) float64."""
+        return np.ones(len(self.label)) if self.weight is None else self.weight
 
     @property
     def strata(self) -> np.ndarray:
@@ -91,7 +101,7 @@ class LabelTarget:
         return {name: self.label == k for k, name in enumerate(self.classes)}
 
     def __getitem__(self, rows: np.ndarray) -> LabelTarget:
-        return LabelTarget(self.classes, self.label[rows])
+        return LabelTarget(self.classes, self.label[rows], None if self.weight is None else self.weight[rows])
 
     def check(self, name: str) -> None:
         """Refuse what cannot be learned."""
@@ -155,8 +165,58 @@ def null_incidence(target: Target, at: np.ndarray, times: tuple[float, ...]) -> 
 def null_shares(target: LabelTarget, at: np.ndarray) -> np.ndarray:
     """Share of each class among the labelled asks, every landmark counting the same: (class,)."""
     known = target.known
-    share = np.bincount(target.label[known], weights(at[known]), minlength=len(target.classes))
+    counts = weights(at[known]) * target.share[known]
+    share = np.bincount(target.label[known], counts, minlength=len(target.classes))
     return share / share.sum()
+
+
+def label_target(outcome: Diagnosis | Task, asks: Landmarks, at_risk: np.ndarray) -> LabelTarget:
+    """What came of each ask; those that are not `at_risk`, (ask,) bool, have no label.
+
+    Of a diagnosis within a horizon, who was lost before it is represented by the others: what came at T
+    weighs 1/G(T-), who is free of it beyond the horizon h 1/G(h), with G of the asks at risk of the same
+    landmark (METHODS 9). The weights of a landmark have a mean of one. Where G(h) < .1 nothing is learned.
+    """
+    label = np.full(len(asks), -1, np.int64)
+    if not isinstance(outcome, Diagnosis) or outcome.horizon is None:
+        label[at_risk] = outcome.truth(asks[at_risk])["label"]
+        return LabelTarget(outcome.classes, label)
+    event, time = outcome.course(asks[at_risk])
+    code, share = followed_labels(event, time, landmark_of(asks.at[at_risk]), outcome.horizon / DAY)
+    label[at_risk], weight = code, np.zeros(len(asks))
+    weight[at_risk] = share
+    return LabelTarget(outcome.classes, label, weight)
+
+
+def followed_labels(
+    event: np.ndarray, time: np.ndarray, landmark: np.ndarray, horizon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Label (-1 = lost before the horizon) and weight of each row: `event` 1 is yes, any other end no.
+
+    >>> followed_labels(np.array([1, 2, 0, 0]), np.array([1.0, 2.0, 3.0, 9.0]), np.zeros(4), 5.0)
+    (array([ 1,  0, -1,  0]), array([0.75, 0.75, 0.  , 1.5 ]))
+    """
+    label, weight = np.full(len(event), -1, np.int64), np.zeros(len(event))
+    for one in np.unique(landmark):
+        rows = np.flatnonzero(landmark == one)
+        when, what = time[rows], event[rows]
+        g = censoring(when, what)
+        if g.right(horizon) < UNCENSORED:
+            continue
+        beyond = when > horizon
+        seen = beyond | (what > 0)
+        inverse = 1 / np.where(beyond, g.right(horizon), g.left(np.minimum(when, horizon)))
+        label[rows] = np.where(seen, ~beyond & (what == 1), -1)
+        weight[rows] = np.where(seen, inverse * seen.sum() / (inverse @ seen), 0.0)
+    return label, weight
+
+
+def landmark_of(at: np.ndarray) -> np.ndarray:
+    """A number for each landmark: (ask,) int64. Times of few asks, as of visits, go with their neighbours."""
+    _, time, count = np.unique(at, return_inverse=True, return_counts=True)
+    few = count < REMAIN
+    pooled = np.where(few, count, 0).cumsum() // (2 * REMAIN)
+    return np.where(few, -1 - pooled, np.arange(len(count)))[time]
 
 
 def check_targets(targets: Mapping[str, Target | LabelTarget], landmarks: Landmarks) -> None:

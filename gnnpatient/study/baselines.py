@@ -19,6 +19,7 @@ from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.cohort.outcomes import Survival, Task
 from gnnpatient.errors import Refused
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable, restrict
+from gnnpatient.prognosis.targets import label_target
 
 POINTS = 60  # times at which a curve is given
 
@@ -130,8 +131,9 @@ class StackedLogistic(BaseEstimator):
                     raise Refused(f"outcome {name!r} is survival; StackedCox would do")
                 continue
             asks = (X if isinstance(outcome, Task) else _few(X, self.landmarks)).followed(name)
-            label = asks.outcome(name)["label"]
-            asks, label = asks[label >= 0], label[label >= 0]
+            target = label_target(outcome, asks, np.ones(len(asks), bool))
+            asks, target = asks[target.known], target[target.known]
+            label = target.label
             if len(np.unique(label)) < 2:
                 raise Refused(f"outcome {name!r}: fewer than two classes among {len(asks)} asks")
             self.kinds_[name] = X.cohort.inputs([name])
@@ -139,7 +141,9 @@ class StackedLogistic(BaseEstimator):
             table = features(restrict(asks, self.kinds_[name]))
             share = len(np.unique(asks.patient)) / len(asks)
             model = LogisticRegression(C=share / self.ridge, max_iter=10_000)
-            self.models_[name] = make_pipeline(_columns(table), model).fit(table, label)
+            self.models_[name] = make_pipeline(_columns(table), model).fit(
+                table, label, logisticregression__sample_weight=target.weight
+            )
         return self
 
     def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:

@@ -11,7 +11,7 @@ import numpy as np
 from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.cohort.outcomes import Survival, Task
+from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.spec import DAY, near
 from gnnpatient.errors import Refused
 from gnnpatient.prognosis.forecast import (
@@ -188,7 +188,7 @@ def evaluate(
     if not len(asks):
         raise Refused("nobody left to score; give other landmarks or another cohort")
     known, truth = asks.cohort.answered([outcome])[outcome], truth_of(asks, outcome)
-    if not (there := truth.code >= 0).any():
+    if not (there := truth.label >= 0).any():
         raise Refused(f"nobody left to score; no ask has a label of {outcome!r}")
     for horizon in horizons:
         if not np.isclose(scored.times, horizon, rtol=1e-9, atol=0).any():
@@ -198,14 +198,14 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     for group, members in {"": np.ones(len(asks), bool), **_groups(asks, by)}.items():
         if (members & there).any():
-            part = _Part(scored, truth, np.asarray(horizons, float), members & there)
+            part = _Part(scored, truth, np.asarray(horizons, float), members & (truth.code >= 0))
             rows += part.rows(against, n, seed, group or None)
     if isinstance(known, Survival):
         events = known.event[np.unique(asks.patient)]
         counts = {cause: int((events == k).sum()) for k, cause in enumerate(known.causes, 1)}
     else:
         each = enumerate(known.classes)
-        counts = {name: len(np.unique(asks.patient[truth.code == k])) for k, name in each}
+        counts = {name: len(np.unique(asks.patient[truth.label == k])) for k, name in each}
     return Evaluation(outcome, len(np.unique(asks.patient[there])), held_out, counts, rows)
 
 
@@ -219,6 +219,25 @@ class Truth:
     horizon: float | None = None  # days within which a label is looked for
     at_moments: bool = False  # each ask has a time of its own, so that all are one figure
 
+    @property
+    def curves(self) -> bool:
+        """Whether forecasts are curves, of survival; else probabilities of classes."""
+        return self.time is not None and self.horizon is None
+
+    @property
+    def label(self) -> np.ndarray:
+        """As `code`, but -1 where a label within a horizon is hidden by censoring: (ask,) int64."""
+        if self.time is None or self.horizon is None:
+            return self.code
+        within = self.time <= self.horizon
+        return np.where(within, np.array([-1, 1, 0])[self.code], 0)
+
+    def labelled(self, k: int, rows: np.ndarray, weight: np.ndarray) -> metrics.AtHorizon | None:
+        """What is known of class k in these rows, counted `weight` times."""
+        if self.time is None or self.horizon is None:
+            return metrics.labelled(self.code[rows] == k, weight=weight)
+        return metrics.at_horizon(self.time[rows], self.code[rows], self.horizon, cause=k, weight=weight)
+
 
 def truth_of(asks: Landmarks, outcome: str) -> Truth:
     """What came of each ask; refused where one is not at risk."""
@@ -228,6 +247,9 @@ def truth_of(asks: Landmarks, outcome: str) -> Truth:
         return Truth(truth["event"].astype(np.int64), truth["time"], causes)
     codes = {name: known.classes.index(name) for name in judged(known.classes)}
     horizon = None if known.horizon is None else known.horizon / DAY
+    if isinstance(known, Diagnosis) and horizon is not None:
+        event, time = known.course(asks)
+        return Truth(event.astype(np.int64), time, codes, horizon)
     return Truth(truth["label"].astype(np.int64), None, codes, horizon, isinstance(known, Task))
 
 
@@ -317,10 +339,8 @@ class _Part:
                 day = None if at is None else at / DAY
                 if not len(rows):
                     continue
-                if self.truth.time is None:
-                    out |= self._labels(cause, k, day, rows, count, costly)
-                else:
-                    out |= self._landmark(cause, k, day, rows, count, costly)
+                of = self._landmark if self.truth.curves else self._labels
+                out |= of(cause, k, day, rows, count, costly)
         if len(landmarks) > 1:
             out |= _means(out)
         if against and set(against) <= set(self.scored.risks):
@@ -335,7 +355,7 @@ class _Part:
         self, cause: str, k: int, landmark: float | None, rows: np.ndarray, count: np.ndarray, costly: bool
     ) -> dict[Key, float]:
         out: dict[Key, float] = {}
-        known, fold = metrics.labelled(self.truth.code[rows] == k, weight=count), self.scored.fold[rows]
+        known, fold = self.truth.labelled(k, rows, count), self.scored.fold[rows]
         null = np.nan
         if "null" in self.scored.risks:
             null = metrics.SCORES["brier"](self.scored.risks["null"][cause][rows, 0], known, fold)

@@ -373,7 +373,7 @@ class _Board:
 
     @property
     def score(self) -> Score:
-        return SURVIVAL if self.truth.time is not None else LABEL
+        return SURVIVAL if self.truth.curves else LABEL
 
     @cached_property
     def landmarks(self) -> tuple[float | None, ...]:
@@ -419,7 +419,7 @@ class _Board:
         return [np.flatnonzero(known & (at == one)) for one in np.unique(at)]
 
     def _raw(self, weight: np.ndarray) -> np.ndarray:
-        of = self._labels if self.truth.time is None else self._landmark
+        of = self._landmark if self.truth.curves else self._labels
         width = len(self.score.curved) * len(self.horizons) + len(self.score.whole)
         parts = []
         for rows in self._asked:
@@ -430,7 +430,7 @@ class _Board:
 
     def _labels(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """(model, 3)"""
-        known = metrics.labelled(self.truth.code[rows] == self.truth.judged[self.cause], weight=weight)
+        known = self.truth.labelled(self.truth.judged[self.cause], rows, weight)
         risk, fold = self._risk[:, rows, 0], self.scored.fold[rows]
         auc, brier = ([metrics.SCORES[name](one, known, fold) for one in risk] for name in ("auc", "brier"))
         null = brier[self.names.index("null")] if "null" in self.names else np.nan
@@ -839,8 +839,8 @@ def _seen_for(cohort: Cohort, outcome: str) -> Cohort:
 def _count(board: _Board, cause: str) -> int:
     """How many of the scored patients have the cause at all, or the class at an ask."""
     asks, k = board.scored.asks, board.truth.judged[cause]
-    if board.truth.time is None:
-        return len(np.unique(asks.patient[board.truth.code == k]))
+    if not board.truth.curves:
+        return len(np.unique(asks.patient[board.truth.label == k]))
     return int((asks.cohort.survival(board.outcome).event[np.unique(asks.patient)] == k).sum())
 
 
