@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.cohort.outcomes import Diagnosis, Task
+from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.spec import DAY
 from gnnpatient.errors import Refused
 from gnnpatient.metrics import aalen_johansen, censoring
 
 REMAIN = 20  # patients who must be observed beyond the horizon, and the share that must not be censored by it
 UNCENSORED = 0.1
+FEW_EVENTS = 5  # patients with an event, below which a fit warns
+NULLS = 8  # landmarks, at most, of which the forecast without inputs is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +173,47 @@ def null_shares(target: LabelTarget, at: np.ndarray) -> np.ndarray:
     return share / share.sum()
 
 
+def null_table(target: Target | LabelTarget, at: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
+    """Aalen-Johansen (1 + cause, time), or shares (class,)."""
+    if isinstance(target, LabelTarget):
+        return null_shares(target, at)
+    return null_incidence(target, at, times)
+
+
+def landmark_nulls(
+    target: Target | LabelTarget, patient: np.ndarray, at: np.ndarray, times: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The forecast without inputs at some landmarks: (landmark,) days, (landmark, ...) tables; None: no two.
+
+    Neighbouring landmarks share a table where there are many, so that each is of 20 patients or more; it is
+    rounded, as no number of few people is to be read off it.
+    """
+    time, position = np.unique(at, return_inverse=True)
+    mass = np.bincount(position, weights(at))
+    group = (NULLS * (mass.cumsum() - mass / 2) / mass.sum()).astype(int)
+    group = (np.arange(len(time)) if len(time) <= NULLS else group)[position]
+    days, tables = [], []
+    for one in np.unique(group):
+        rows = group == one
+        if len(np.unique(patient[rows & target.known])) >= REMAIN:
+            days.append(float(f"{np.average(at[rows], weights=weights(at[rows])) / DAY:.4g}"))
+            table = null_table(target[rows], at[rows], times).round(4)
+            table[0] = 1 - table[1:].sum(0)
+            tables.append(table)
+    return (np.array(days), np.stack(tables)) if len(days) > 1 else None
+
+
+def target_of(asks: Landmarks, name: str) -> Target | LabelTarget:
+    """What came of each ask, of one outcome; an ask that is not at risk teaches nothing."""
+    outcome, at_risk = asks.cohort.answered([name])[name], asks.at_risk(name)
+    if not isinstance(outcome, Survival):
+        return label_target(outcome, asks, at_risk)
+    truth = asks[at_risk].outcome(name)
+    event, time = np.zeros(len(asks), np.int64), np.full(len(asks), np.nan)
+    event[at_risk], time[at_risk] = truth["event"], truth["time"]
+    return Target(outcome.causes, event, time)
+
+
 def label_target(outcome: Diagnosis | Task, asks: Landmarks, at_risk: np.ndarray) -> LabelTarget:
     """What came of each ask; those that are not `at_risk`, (ask,) bool, have no label.
 
@@ -225,3 +269,13 @@ def check_targets(targets: Mapping[str, Target | LabelTarget], landmarks: Landma
         raise Refused("no ask to train on; nobody is at risk at these landmarks")
     for name, target in targets.items():
         target.check(name)
+        parts = [set(landmarks.patient[asks].tolist()) for asks in target.counted.values()]
+        if isinstance(target, LabelTarget):  # those who are not of the commonest class
+            parts.remove(max(parts, key=len))
+        if (few := len(set().union(*parts))) < FEW_EVENTS:
+            what = "outside the commonest class" if isinstance(target, LabelTarget) else "with an event"
+            warnings.warn(
+                f"outcome {name!r}: {few} of {len(np.unique(landmarks.patient))} patients {what}; what is "
+                "learned of so few is chance",
+                stacklevel=3,
+            )

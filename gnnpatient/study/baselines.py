@@ -21,6 +21,8 @@ from gnnpatient.errors import Refused
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable, restrict
 from gnnpatient.prognosis.targets import label_target
 
+LEAST_LOST = 10  # asks that ended by censoring, for a model of it
+LOST_RIDGE = 5.0
 POINTS = 60  # times at which a curve is given
 
 
@@ -158,6 +160,25 @@ class StackedLogistic(BaseEstimator):
             probability[~at_risk] = np.nan
             found[name] = DiagnosisForecast(name, classes, probability, X.ids, X.days, at_risk)
         return found
+
+
+def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    """Relative hazard of being lost, around one, by a ridge Cox model on last observations: (ask,).
+
+    time: days of each ask's follow-up; lost: whether that ended by censoring, which comes after an event of
+    the same time. All alike where fewer than 10 were lost.
+    """
+    if lost.sum() < LEAST_LOST:
+        return np.ones(len(X))
+    table = features(X)
+    columns = _columns(table)
+    x = columns.fit_transform(table)
+    if not x.shape[1]:
+        return np.ones(len(X))
+    when = np.where(lost, time, np.nextafter(time, 0))
+    model = CoxPHSurvivalAnalysis(alpha=LOST_RIDGE).fit(x, Surv.from_arrays(lost, when))
+    log = model.predict(x)
+    return np.exp(np.clip(log - log.mean(), -4, 4))
 
 
 def _few(X: Landmarks, count: int) -> Landmarks:
