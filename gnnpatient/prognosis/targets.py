@@ -272,7 +272,8 @@ def check_targets(targets: Mapping[str, Target | LabelTarget], landmarks: Landma
         parts = [set(landmarks.patient[asks].tolist()) for asks in target.counted.values()]
         if isinstance(target, LabelTarget):  # those who are not of the commonest class
             parts.remove(max(parts, key=len))
-        if (few := len(set().union(*parts))) < FEW_EVENTS:
+        few = len(set().union(*parts))
+        if few < FEW_EVENTS and len(np.unique(landmarks.groups)) > 1:  # one alone is refused soon
             what = "outside the commonest class" if isinstance(target, LabelTarget) else "with an event"
             warnings.warn(
                 f"outcome {name!r}: {few} of {len(np.unique(landmarks.patient))} patients {what}; what is "

@@ -509,8 +509,8 @@ class _Part:
         return out
 
     def lacking(self) -> list[str]:
-        """Where too few patients are cases, or others, to rank them: a line each."""
-        out = []
+        """Where too few patients are cases, or others, to rank them: a line a cause."""
+        found: dict[str, list[str]] = {}
         for cause, k, day, rows, count in self._landmarks(np.ones(int(self.members.sum()), np.int64)):
             whose = repeated(self.scored.asks.patient[rows])
             if self.truth.curves:
@@ -524,13 +524,14 @@ class _Part:
                 each = [(self.truth.horizon, self.truth.labelled(k, rows, count, whose))]
             for horizon, at in each:
                 if at is not None and at.fewest < LEAST_CASES:
-                    where = "" if day is None else f" at {day:g} d"
+                    where = "" if day is None else f"at {day:g} d"
                     until = "" if horizon is None else f" to {horizon:g} d"
-                    out.append(
-                        f"{cause}{where}{until}: {at.fewest:g} patients among the cases or the others, no "
-                        f"{', '.join(RANKED[:1] + RANKED[2:])}; {LEAST_CASES} are needed"
-                    )
-        return out
+                    found.setdefault(cause, []).append(f"{where}{until} ({at.fewest:g})".strip())
+        return [
+            f"{cause}: no auc, c, slope, ici {', '.join(places)}: fewer than {LEAST_CASES} patients among "
+            "the cases or the others"
+            for cause, places in found.items()
+        ]
 
     def _landmarks(
         self, weight: np.ndarray

@@ -151,8 +151,9 @@ def test_one_case_gives_no_ranking_and_says_so(tmp_path):
             if metric != "ici":
                 assert row["draws"] is None if cases == 1 else 0 < row["draws"] < 100
         assert found.value("gnn", "brier", landmark=0.0, horizon=100.0)["value"] is not None
-        said = "death at 0 d to 100 d: 1 patients among the cases or the others, no auc, c, slope, ici; "
-        assert list(found.warnings) == ([said + "5 are needed"] if cases == 1 else [])
+        said = "death: no auc, c, slope, ici at 0 d to 100 d (1): fewer than 5 patients among the "
+        said += "cases or the others"
+        assert list(found.warnings) == ([said] if cases == 1 else [])
         assert found.to_dict()["warnings"] == list(found.warnings)
 
 
