@@ -47,7 +47,27 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would take [default: 5] and [train] for markup
 )
+
+
+def _version(wanted: bool | None) -> None:
+    if wanted:
+        from gnnpatient import __version__
+
+        say(f"gnnpatient {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool | None,
+        typer.Option("--version", help="say which version this is", is_eager=True, callback=_version),
+    ] = None,
+) -> None:
+    """Patient graphs in time: build cohort graphs, train prognosis models, ask about one patient."""
+
 
 SpecName = Annotated[str, typer.Argument(metavar="SPEC", help="a .toml file, or a shipped name: pbc")]
 CohortPath = Annotated[Path, typer.Argument(metavar="COHORT", help="a folder written by pack")]
@@ -115,11 +135,18 @@ def durations(text: str) -> list[float]:
     return [days(part) for part in text.split(",")]
 
 
-def span(value: float | None) -> str:
-    """Days as people say them; None is the mean over landmarks."""
+def moments(text: str) -> list[float | str]:
+    """Landmarks of the command line: durations after the origin in days, and "entry"."""
+    return ["entry" if part.strip() == "entry" else days(part) for part in text.split(",")]
+
+
+def span(value: float | str | None, entry: float | None = None) -> str:
+    """Days as people say them; None is the mean over landmarks, `entry` the day that stands for entry."""
     from gnnpatient.patient.picture import duration
 
-    return "mean" if value is None else duration(value)
+    if value is None or isinstance(value, str):
+        return value or "mean"
+    return "entry" if value == entry else duration(value)
 
 
 # ---- tables in
@@ -416,7 +443,13 @@ def fit(
         list[str] | None,
         typer.Option(help="name of an outcome; may be repeated [default: all of survival and diagnosis]"),
     ] = None,
-    landmarks: Annotated[str | None, typer.Option(help="random, or 1y,3y,5y [default: random]")] = None,
+    landmarks: Annotated[
+        str | None,
+        typer.Option(
+            help="random, or entry,1y,3y [default: random: entry and many times after it; entry alone where "
+            "nothing becomes known after it]"
+        ),
+    ] = None,
     test: Annotated[
         float | None, typer.Option(help="share of the patients to hold out [default: 0.2]")
     ] = None,
@@ -454,18 +487,22 @@ def _fit(
     cohort: Path, out: Path, given: dict[str, Any], *, device: str = "auto", resume: bool = False
 ) -> Run:
     from gnnpatient.cohort.cohort import open_cohort
-    from gnnpatient.prognosis.run import Run, fit_run
 
     opened = open_cohort(cohort)
     if isinstance(given.get("horizon"), str):
         given["horizon"] = days(given["horizon"])
     if given.get("landmarks", "random") != "random":
-        given["landmarks"] = durations(given["landmarks"])
+        given["landmarks"] = moments(given["landmarks"])
+    opened.answered(given.get("outcomes"))  # what is not there is refused before torch is loaded
+    from gnnpatient.prognosis.run import Run, fit_run
+
     was = resume and (out / "model" / "config.json").is_file()
     if given.get("outcomes") is None and not (out / "run.json").is_file():
         for name in sorted(set(opened.outcomes) - set(opened.answered())):
             note(f"outcome {name!r} left out: a {opened.outcomes[name].kind} has no model")
     _decisive(opened)
+    if not opened.timed:
+        note("nothing becomes known after entry, so every patient is asked then, once")
     with Progress() as progress:
         run = fit_run(opened, out, given, device=device, resume=resume, tell=progress)
     done = "was finished already" if was else "finished"
@@ -551,7 +588,9 @@ def evaluate(
     run: RunPath,
     cohort: CohortPath,
     outcome: OutcomeName = None,
-    landmarks: Annotated[str | None, typer.Option(help="ask at [default: as fitted, or 1y,3y,5y]")] = None,
+    landmarks: Annotated[
+        str | None, typer.Option(help="ask at [default: as fitted, or entry,1y,3y,5y]")
+    ] = None,
     horizons: Annotated[
         str | None, typer.Option(help="up to [default: 1y,3y,5y as far as the model goes]")
     ] = None,
@@ -565,7 +604,7 @@ def evaluate(
 
     The rival is a stacked Cox model, of a diagnosis a stacked logistic one.
     """
-    at = durations(landmarks) if landmarks else None
+    at = moments(landmarks) if landmarks else None
     until = durations(horizons) if horizons else None
     groups = by.split(",") if by else []
     found, words = _evaluate(run, cohort, outcome, at, until, groups, censoring=censoring)
@@ -580,7 +619,7 @@ def _evaluate(
     folder: Path,
     path: Path,
     outcome: str | None,
-    at: Sequence[float] | None,
+    at: Sequence[float | str] | None,
     horizons: Sequence[float] | None,
     by: Sequence[str],
     truth: Truth | None = None,
@@ -592,11 +631,11 @@ def _evaluate(
     import numpy as np
 
     from gnnpatient.cohort.cohort import open_cohort
-    from gnnpatient.cohort.landmarks import few_horizons, few_landmarks
+    from gnnpatient.cohort.landmarks import few_horizons
     from gnnpatient.cohort.outcomes import Survival, Task
     from gnnpatient.model.heads import SurvivalConfig
     from gnnpatient.prognosis.checkpoint import load_predictor
-    from gnnpatient.prognosis.run import Run, scored_asks
+    from gnnpatient.prognosis.run import Run, scored_asks, usual_landmarks
     from gnnpatient.study import evaluate as study
     from gnnpatient.study.baselines import StackedCox, StackedLogistic
 
@@ -636,13 +675,13 @@ def _evaluate(
         raise Refused(f"{path}: nobody left to score; all {len(cohort)} patients were trained on")
     if at is None:
         fitted = run.plan["landmarks"] if run else "random"
-        ends = cohort.observed if curves else cohort.until(name)
-        at = few_landmarks(ends) if fitted == "random" else [float(day) for day in fitted]
+        at = usual_landmarks(cohort, name) if fitted == "random" else list(fitted)
     X = scored_asks(cohort, left, name, at)
     if not len(X):
         raise Refused(
             f"nobody left to score: none of {len(left)} patients is at risk at {', '.join(map(span, at))}"
         )
+    words += _unlike(predictor, X)
     times, grid = [], np.zeros(0)
     if reach is not None:
         times = sorted(few_horizons(reach) if horizons is None else horizons)
@@ -666,7 +705,7 @@ def _evaluate(
     fitted_on = np.flatnonzero(trained) if run and run.is_on(cohort) else np.zeros(0, np.int64)
     train = None  # whom the null is of: the training patients at the landmarks that are scored
     if len(fitted_on) and not isinstance(cohort.outcomes[name], Task):
-        train = cohort.landmarks(fitted_on, np.unique(X.days)).followed(name)
+        train = scored_asks(cohort, fitted_on, name, at)
     models["null"] = study.null_of(predictor, name, train)
     if truth is not None:
         from gnnpatient.study.oracle import Oracle
@@ -684,6 +723,22 @@ def _evaluate(
         held_out=held_out,
         censoring=censoring,
     ), words
+
+
+def _unlike(predictor: Predictor, X: Landmarks) -> list[str]:
+    """What to say of asks outside the days that a model was fitted at, too early on that of entry, or about
+    other units, scales and levels than it knows."""
+    words = []
+    if outside := int(predictor.outside(X).sum()):
+        first, last = map(span, predictor.about["landmarks"])
+        when = f"at {first} alone" if first == last else f"from {first} to {last}"
+        words.append(f"{outside} of {len(X)} asks lie outside the fitted days ({when}): the model guesses")
+    if early := int(X.early.sum()):
+        words.append(
+            f"{early} of {len(X)} asks come before the end of the day of entry, so nothing that was measured "
+            "on it is known; ask at entry, or a day later"
+        )
+    return words + predictor.differences(X)
 
 
 def _is_run(folder: Path) -> bool:
@@ -715,7 +770,7 @@ def _show(found: Evaluation, metrics: Sequence[str] = SHOWN, means_only: bool = 
         lines: dict[tuple[Any, ...], dict[str, str]] = {}
         for r in rows:
             if (r["cause"], r["group"], r["censoring"]) == (cause, group, weights):
-                key = r["metric"], span(r["landmark"]), _until(r)
+                key = r["metric"], span(r["landmark"], found.entry), _until(r)
                 lines.setdefault(key, {})[r["model"]] = _figure(r)
         order = sorted(lines.items(), key=lambda line: metrics.index(line[0][0]))
         title = f"{found.outcome}: {cause}" + (f", {group}" if group else "")
@@ -769,6 +824,9 @@ def compare(
     json: Json = False,
 ) -> None:
     """Does fusion help? Each kind of node alone, each left out, all together in several ways."""
+    from gnnpatient.cohort.cohort import open_cohort
+
+    open_cohort(cohort).named(outcome)  # what is not there is refused before torch is loaded
     from gnnpatient.study.fusion import missing_curve, pattern_only, run_compare
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
@@ -822,7 +880,7 @@ def predict(
     cohort: CohortPath,
     out: Annotated[Path, typer.Option("--out", help="file to write, .csv or .parquet")],
     at: Annotated[
-        str | None, typer.Option(help="ask everyone at: 1y,3y; a task is asked at its own moments")
+        str | None, typer.Option(help="ask everyone at: entry,1y,3y; a task is asked at its own moments")
     ] = None,
     horizons: Annotated[
         str | None, typer.Option(help="risk within: 1y,3y,5y; a diagnosis needs none")
@@ -849,15 +907,18 @@ def predict(
 
     if out.suffix not in (".csv", ".parquet"):
         raise Refused(f"{out}: a table is written as .csv or .parquet")
-    wanted, until = durations(at) if at else None, durations(horizons) if horizons else []
+    wanted, until = moments(at) if at else None, durations(horizons) if horizons else []
     predictor, opened = load_predictor(run), open_cohort(cohort)
     tasks = [name for name in predictor.outcomes if isinstance(opened.outcomes.get(name), Task)]
     forecasts = {name: predictor.forecast(opened.moments(name))[name] for name in tasks}
     if others := [name for name in predictor.outcomes if name not in tasks]:
         if wanted is None:
             raise Refused(f"risk of {others[0]} as of when? give --at, as in 1y,3y")
-        said = predictor.forecast(opened.landmarks(times=wanted))
+        asked = opened.landmarks(times=wanted)
+        said = predictor.forecast(asked)
         forecasts |= {name: said[name] for name in others}
+        for line in _unlike(predictor, asked):
+            note(line)
     elif wanted is not None:
         raise Refused(f"outcome {tasks[0]!r} is asked at its own moments; leave out --at")
     curves = [name for name, f in forecasts.items() if isinstance(f, Forecast)]
@@ -943,7 +1004,7 @@ def _moment(cohort: Cohort, patient: str, at: str | None, outcomes: Sequence[str
     known = [e.known[e.ptr[here] : e.ptr[here + 1]] for e in cohort.events.values()]
     tasks = (cohort.outcomes[name] for name in outcomes if name in cohort.outcomes)
     known += [task.at[task.patient == here] for task in tasks if isinstance(task, Task)]
-    times = np.unique(np.concatenate([*known, cohort.entry[here : here + 1]]))
+    times = np.unique(np.concatenate([*known, cohort.at_entry[here : here + 1]]))
     asks = cohort.at(times / DAY, patient=np.repeat(here, len(times)))
     names = [name for name in outcomes if name in cohort.outcomes]
     if names and (risk := np.logical_or.reduce([answerable(asks, n) for n in names])).any():
@@ -1003,11 +1064,21 @@ def _ask(
         "at": float(X.days[0]),
         "at_risk": any(bool(f.at_risk[0]) for f in forecasts.values()),
         "known": known,
+        "statics": _statics(X),
         "missing": [kind for kind in dict.fromkeys((*cohort.spec.nodes, *kinds)) if not known.get(kind)],
         "unknown": unknown,
+        "notes": _unlike(predictor, X),
         "outcomes": {name: _plain(f) for name, f in forecasts.items() if f.at_risk[0]},
     }
     return X, forecasts, found
+
+
+def _statics(X: Landmarks) -> int:
+    """How many static columns are known of the one patient that is asked about."""
+    import numpy as np
+
+    number, category = X.cohort.number[X.patient], X.cohort.category[X.patient]
+    return int(np.isfinite(number).sum() + (category >= 0).sum())
 
 
 def _plain(forecast: Answer) -> dict[str, Any]:
@@ -1048,10 +1119,11 @@ def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
 
     years = f" ({found['at'] / YEAR:.1f} years)" if abs(found["at"]) > YEAR else ""
     say(f"Patient {found['patient']} as of day {found['at']:g}{years}")
-    say("known:    " + (", ".join(f"{n} {kind}" for kind, n in found["known"].items() if n) or "nothing"))
+    known = [*found["known"].items(), ("statics", found["statics"])]
+    say("known:    " + (", ".join(f"{n} {what}" for what, n in known if n) or "nothing"))
     if found["missing"]:
         say("missing:  " + ", ".join(found["missing"]))
-    for line in _strangers(found["unknown"]):
+    for line in (*_strangers(found["unknown"]), *found["notes"]):
         say(line)
     for name, forecast in forecasts.items():
         if isinstance(forecast, DiagnosisForecast):
@@ -1072,15 +1144,20 @@ def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
                 (cause, *(_percent(forecast.risk(cause, t), forecast.spread(t, cause)) for t in times))
             )
         free = [1 - sum(float(forecast.risk(c, t)[0]) for c in forecast.causes) for t in times]
-        rows.append(("event-free", *(f"{f * 100:.0f} %" for f in free)))
+        rows.append(("event-free", *(f"{_whole(f)} %" for f in free)))
         table(f"{name} from this day on [model spread]", ["<within", *map(span, times)], rows)
     say(NOTICE)
 
 
 def _percent(risk: np.ndarray, band: tuple[np.ndarray, np.ndarray] | None) -> str:
-    """The one ask's risk, and its spread."""
-    around = f" [{band[0][0] * 100:.0f} to {band[1][0] * 100:.0f}]" if band else ""
-    return f"{risk[0] * 100:.0f} %{around}"
+    """The one ask's risk, and its spread. Nothing is told as impossible, or as certain."""
+    around = f" [{_whole(band[0][0])} to {_whole(band[1][0])}]" if band else ""
+    return f"{_whole(risk[0])} %{around}"
+
+
+def _whole(risk: float) -> str:
+    """A probability as a whole percentage; of one that rounds to 0 or 100 on which side of it it lies."""
+    return "<1" if 0 <= risk < 0.005 else ">99" if risk > 0.995 else f"{risk * 100:.0f}"
 
 
 @app.command()

@@ -466,7 +466,8 @@ def someone(ward, day):
 def test_ask(good, ward):
     _, patient = someone(ward, 3)
     found = good("ask", ward / "run", ward / "cohort", "--patient", patient, "--at", "3", "--json")
-    assert list(found) == ["patient", "at", "at_risk", "known", "missing", "unknown", "outcomes"]
+    keys = ["patient", "at", "at_risk", "known", "statics", "missing", "unknown", "notes", "outcomes"]
+    assert list(found) == keys and found["notes"] == []
     assert found["patient"] == patient and found["at"] == 3 and found["at_risk"]
     assert set(found["known"]) == {"lab", "vital", "drug"}
     assert found["missing"] == [kind for kind, n in found["known"].items() if not n]
@@ -481,6 +482,45 @@ def test_ask(good, ward):
         assert (np.array(death["low"][cause]) <= np.array(death["high"][cause]) + 1e-12).all()
     said = good("ask", ward / "run", ward / "cohort", "--patient", patient, "--at", "3")
     assert "as of day 3" in said and "event-free" in said and "Research use only" in said
+    assert f"{found['statics']} statics" in said and 0 < found["statics"] <= 2
+
+
+def test_what_is_said_of_small_and_large_risks():
+    from gnnpatient.cli import _percent
+
+    one = np.array([0.001])
+    assert _percent(one, (one, np.array([0.02]))) == "<1 % [<1 to 2]"
+    assert _percent(np.array([0.9991]), None) == ">99 %" and _percent(np.array([0.424]), None) == "42 %"
+
+
+def test_version_and_help(good):
+    import gnnpatient
+
+    assert good("--version") == f"gnnpatient {gnnpatient.__version__}\n"
+    text = " ".join(good("fit", "--help").split())
+    assert "choices as [train] of a .toml" in text and "[default: 0.2]" in text
+
+
+def test_an_unknown_outcome_is_refused_before_torch_is_loaded(ward):
+    """In a process of its own, where torch cannot be loaded at all."""
+    for words in (("fit", ward / "cohort", "--out", ward / "none"), ("compare", ward / "cohort")):
+        process = start(*words, "--outcome", "deth", before="import sys; sys.modules['torch'] = None")
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 2 and "unknown outcome 'deth'; did you mean 'death'" in err, err
+
+
+def test_asks_outside_the_fitted_days_are_told(cli, ward, tmp_path):
+    """Fitted at days 0 to 7: day 3 is inside, 20 is not; in ask, predict and evaluate."""
+    _, patient = someone(ward, 3)
+    for day, told in (("3", False), ("20", True)):
+        where = ("--at", day)
+        code, out, err = cli("ask", ward / "run", ward / "cohort", "--patient", patient, *where)
+        assert code == 0 and ("outside the fitted days (from 0 d to 7 d)" in out) == told
+        file = tmp_path / f"{day}.csv"
+        code, _, err = cli("predict", ward / "run", ward / "cohort", *where, "--horizons", "5", "--out", file)
+        assert code == 0 and ("asks lie outside the fitted days" in err) == told
+    code, _, err = cli("evaluate", ward / "run", ward / "cohort", "--landmarks", "9", "--horizons", "5")
+    assert code == 0 and "outside the fitted days" in err
 
 
 @pytest.mark.gpu

@@ -10,6 +10,8 @@ from gnnpatient.cohort.packed import Events, sort
 from gnnpatient.cohort.spec import DAY
 from gnnpatient.graphs import EdgeType, Graphs, Nodes, Statics
 
+WIDE = 4  # rows of a moment that are joined to every row of the next one
+
 
 def build_graphs(landmarks: Landmarks) -> Graphs:
     """The graphs of all asks in one disjoint union, of what was known at each. Later rows are never read.
@@ -49,12 +51,13 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
             both = torch.from_numpy(_edges(held[source], rule, nodes[source], len(cohort.codes[source])))
         edges[source, rule, target] = both[:2]
         edges[target, f"rev_{rule}", source] = both[1:]
+    number, category = cohort.statics(landmarks.patient, landmarks.at)
     return Graphs(
         nodes=nodes,
         edges=edges,
         statics=Statics(
-            number=torch.from_numpy(cohort.number[landmarks.patient]),
-            category=torch.from_numpy(cohort.category[landmarks.patient].astype(np.int64)),
+            number=torch.from_numpy(number),
+            category=torch.from_numpy(category.astype(np.int64)),
             at=torch.from_numpy(landmarks.days.astype(np.float32)),
         ),
         codes=cohort.codes,
@@ -151,14 +154,19 @@ def _ancestors(is_a: np.ndarray, child: _Held, family: _Held) -> np.ndarray:
     span = int(max(ancestor.max(initial=0), family.events.code[family.row].max(initial=0))) + 1
     key = family.owner * span + family.events.code[family.row]  # an ask has one node of each ancestor
     by_key = np.argsort(key, kind="stable")
-    target = by_key[np.searchsorted(key[by_key], child.owner[source] * span + wanted)]
+    looked_for = child.owner[source] * span + wanted
+    place = np.searchsorted(key[by_key], looked_for).clip(max=max(0, len(key) - 1))
+    there = key[by_key][place] == looked_for if len(key) else np.zeros(len(place), bool)  # left out by choice
+    source, target = source[there], by_key[place[there]]
     return np.stack([source, target, source])
 
 
 def following(series: np.ndarray, happened: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges from every row to the rows of the next later moment of its series.
+    """Edges from every row to the rows of the next later moment of its series: at most four for each row.
 
-    Rows of one moment are one group: joined completely to the next group, not among themselves.
+    Rows of one moment are one group, not joined among themselves. Two groups are joined completely while one
+    of them has at most WIDE rows; beyond it each row of the later group is joined to the row of its rank in
+    the earlier one, counted round, so that the cost grows with the rows and not with their square.
     """
     order = sort(series, happened)
     s, t = series[order], happened[order]
@@ -167,8 +175,10 @@ def following(series: np.ndarray, happened: np.ndarray) -> tuple[np.ndarray, np.
     start = np.flatnonzero(new)  # of each group
     size = np.diff(np.append(start, len(order)))
     here = np.flatnonzero(s[start[1:]] == s[start[:-1]])  # groups that have a next one
-    wide = size[here + 1]
-    count = size[here] * wide
+    before, wide = size[here], size[here + 1]
+    by_rank = np.minimum(before, wide) > WIDE
+    count = np.where(by_rank, wide, before * wide)
     pair = np.repeat(np.arange(len(here)), count)
     nth = np.arange(len(pair)) - np.repeat(count.cumsum() - count, count)
-    return order[start[here][pair] + nth // wide[pair]], order[start[here + 1][pair] + nth % wide[pair]]
+    earlier = np.where(by_rank[pair], nth % before[pair], nth // wide[pair])
+    return order[start[here][pair] + earlier], order[start[here + 1][pair] + nth % wide[pair]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import date
@@ -13,8 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.cohort.outcomes import FOREVER, Diagnosis, Outcome, Progression, Survival, Task, progression
+from gnnpatient.cohort.landmarks import Landmarks, together
+from gnnpatient.cohort.outcomes import (
+    FOREVER,
+    Diagnosis,
+    Outcome,
+    Progression,
+    Spells,
+    Survival,
+    Task,
+    progression,
+)
 from gnnpatient.cohort.packed import Events, pack, with_timepoints
 from gnnpatient.cohort.spec import (
     DAY,
@@ -58,11 +68,16 @@ class Cohort:
     outcomes: Mapping[str, Outcome]
     origin: np.ndarray | None = None  # (patient,) int64 seconds since 1970 of day 0; None = offsets only
     group: np.ndarray | None = None  # (patient,) str, "" = own group
+    entered: np.ndarray | None = (
+        None  # (patient,) int64: the end of the day of entry where that is a bare date
+    )
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict)  # kind -> (vector, channel) float32
     is_a: Mapping[str, np.ndarray] = field(
         default_factory=dict
     )  # kind of ancestors -> (2, pair) int32 code, ancestor
     report: Mapping[str, Any] = field(default_factory=dict)  # accounts of the tables, flags; no patient in it
+    number_known: np.ndarray | None = None  # (patient, column) int64 seconds: since when each static is
+    category_known: np.ndarray | None = None  # known; None: all of them as of the origin
     path: Path | None = None  # where it was opened from
     manifest_hash: str | None = None  # of what was opened there
 
@@ -177,6 +192,7 @@ class Cohort:
     def at(self, day: Any, patient: Any = None, to: Any = None) -> Landmarks:
         """Ask about patients at `day`: days after the origin or ISO dates (their end); one, or one each.
 
+        A date is a day of the time zone that the tables name (of several, the patient table's), else of UTC.
         to: the day that a value is wanted for, after `day`; one, or one each.
 
         >>> from gnnpatient.cohort.datasets import pbc
@@ -213,18 +229,53 @@ class Cohort:
 
     def _calendar(self, dates: np.ndarray, who: np.ndarray) -> np.ndarray:
         """ISO 8601 dates in seconds after the origin; one without a clock time is the end of that day."""
-        shown = str(dates.flat[0]) if dates.size else ""
         if self.origin is None:
+            shown = str(dates.flat[0]) if dates.size else ""
             raise Refused(f"ask at {shown!r}: the cohort's times are offsets without a calendar; give days")
-        length = np.vectorize(lambda moment: len(str(moment)), otypes=[int])(dates)
-        try:
-            moment = dates.astype("datetime64[s]").astype(np.int64)
-        except ValueError:
-            raise Refused(f"ask at {shown!r}: neither days nor an ISO 8601 date") from None
-        if (length < 10).any():
-            raise Refused(f"ask at {shown!r}: write the whole date, as in 2021-03-04")
-        bare = length == 10  # without a clock time
-        return moment + bare * (DAY - 1) - self.origin[who]
+        return self.calendar(dates)[1] - self.origin[who]
+
+    def calendar(self, dates: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The first and the last second of ISO 8601 dates, since 1970 in UTC; a clock time is both."""
+        import polars as pl
+
+        from gnnpatient.cohort.readers.tables import calendar, last_second
+
+        given = np.asarray(dates)
+        words = [d.isoformat() if isinstance(d, date) else str(d).strip() for d in given.flat]
+        begun, bare = calendar(pl.Series(words, dtype=pl.String), self.spec.zone)
+        if (lost := begun.is_null()).any():
+            shown = words[lost.arg_true()[0]]
+            if re.fullmatch(r"\d{4}(-\d\d)?", shown):
+                raise Refused(f"ask at {shown!r}: write the whole date, as in 2021-03-04")
+            raise Refused(f"ask at {shown!r}: neither days nor an ISO 8601 date")
+        first = begun.dt.epoch("s")
+        last = last_second(begun, self.spec.zone).dt.epoch("s").zip_with(bare, first)
+        return first.to_numpy().reshape(given.shape), last.to_numpy().reshape(given.shape)
+
+    @property
+    def at_entry(self) -> np.ndarray:
+        """When each patient is asked at entry: (patient,) int64 seconds. What was measured at entry is known
+        then, so of a bare date it is the end of that day (METHODS 3, 27)."""
+        return self.entry if self.entered is None else self.entered
+
+    @cached_property
+    def timed(self) -> bool:
+        """Whether anything becomes known after entry; without, entry is the one moment to ask at."""
+        for e in self.events.values():
+            some = np.diff(e.ptr) > 0
+            if (e.known[e.ptr[1:][some] - 1] > self.at_entry[some]).any():
+                return True
+        return False
+
+    def entries(self, patients: Any = None) -> Landmarks:
+        """Every patient at entry, as known then (see `at_entry`).
+
+        >>> from gnnpatient.cohort.datasets import pbc
+        >>> np.unique(pbc().entries().days)
+        array([0.])
+        """
+        who = self.positions(patients)
+        return Landmarks(self, who, np.asarray(self.at_entry)[who])
 
     def landmarks(
         self,
@@ -235,24 +286,30 @@ class Cohort:
         seed: int = 0,
         outcomes: Sequence[str] | None = None,
     ) -> Landmarks:
-        """Every patient at each of `times` (days); or at `n` times common to all, only those at risk then.
+        """Every patient at each of `times` (days, or "entry"); or at `n` landmarks, only those at risk then.
 
-        The n times are drawn one from each n-th of the time from the earliest entry to the day by which half
-        of the patients are no longer observed. At risk: of every outcome of `outcome_names`, or of any of
-        `outcomes`.
+        The first of the n is each patient's entry, the one landmark of a cohort that is not `timed`; the
+        others are times common to all, drawn one from each part of the time from the earliest entry to the
+        day by which half of the patients are no longer observed. At risk: of every outcome of
+        `outcome_names`, or of any of `outcomes`.
         """
         who = self.positions(patients)
         if (times is None) == (n is None):
             raise Refused("landmarks needs either times=[...] or n=")
         if n is None:
             assert times is not None
-            days = np.asarray(list(times), np.float64)
-            return self.at(np.tile(days, (len(who), 1)).T.ravel(), patient=np.tile(who, len(days)))
+            moments = list(times)
+            days = np.asarray([t for t in moments if not isinstance(t, str) or t != "entry"], np.float64)
+            asks = self.at(np.tile(days, (len(who), 1)).T.ravel(), patient=np.tile(who, len(days)))
+            return together(self.entries(who), asks) if len(days) < len(moments) else asks
         ends = self.observed if outcomes is None else reduce(np.maximum, map(self.until, outcomes))
         start, end = float(self.entry[who].min()), float(np.median(ends[who]))
         rng = np.random.default_rng(seed)
-        days = (start + (np.arange(n) + rng.random(n)) / n * max(end - start, 0)) / DAY
-        asks = self.landmarks(who, days)
+        if (drawn := n - 1 if self.timed else 0) > 0:
+            days = (start + (np.arange(drawn) + rng.random(drawn)) / drawn * max(end - start, 0)) / DAY
+            asks = self.landmarks(who, ["entry", *days.tolist()])
+        else:
+            asks = self.entries(who)
         if outcomes is None:
             return asks.followed()
         return asks[np.logical_or.reduce([asks.at_risk(name) for name in outcomes])]
@@ -301,12 +358,28 @@ class Cohort:
             self, events=with_timepoints(events, self.spec.every, len(self)), path=None, manifest_hash=None
         )
 
+    def statics(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers and categories of patients as known at moments, seconds: (ask, column) each.
+
+        A static that becomes known later is missing (nan, -1), as it was then. Inputs come from here.
+        """
+        number, category = self.number[patient], self.category[patient]
+        if self.number_known is not None:
+            number = np.where(self.number_known[patient] <= at[:, None], number, np.float32(np.nan))
+        if self.category_known is not None:
+            category = np.where(self.category_known[patient] <= at[:, None], category, np.int32(-1))
+        return number, category
+
     def flow(self) -> list[dict[str, Any]]:
         """Who stays in at each step of eligibility, for each outcome."""
         return [
             {"outcome": name, "step": step, "n": int(n)}
             for name, outcome in self.outcomes.items()
-            for step, n in (*self.report.get("steps", ()), *outcome.flow(self).items())
+            for step, n in (
+                *self.report.get("steps", ()),
+                *self.report.get("outcome_steps", {}).get(name, ()),
+                *outcome.flow(self).items(),
+            )
         ]
 
     def _columns(self) -> dict[str, np.ndarray]:
@@ -317,6 +390,11 @@ class Cohort:
             columns["patient.origin"] = self.origin
         if self.group is not None:
             columns["patient.group"] = self.group
+        if self.entered is not None:
+            columns["patient.entered"] = self.entered
+        for name in ("number_known", "category_known"):
+            if (known := getattr(self, name)) is not None:
+                columns[f"patient.{name}"] = known
         for kind, e in self.events.items():
             columns |= {f"{kind}.{name}": column for name, column in e.columns().items()}
         columns |= {f"{kind}.is_a": pairs for kind, pairs in self.is_a.items()}
@@ -373,9 +451,33 @@ def read_cohort(
     counts them only, so that a check loads no encoder; tell: called with what is done, how far, and of how
     many.
     """
+    from gnnpatient.cohort.ends import (
+        closed,
+        is_last_row,
+        late_entries,
+        open_intervals,
+        ordinary,
+        read_periods,
+    )
     from gnnpatient.cohort.events import family, measurements, read_rows
-    from gnnpatient.cohort.labels import Record, end_by_events, read_diagnosis, read_survival
-    from gnnpatient.cohort.patients import moment_of, patient_table, read_patients
+    from gnnpatient.cohort.labels import (
+        Record,
+        as_known,
+        draft_survival,
+        end_by_events,
+        read_diagnosis,
+        read_survival,
+        tell_ends_that_are_events,
+    )
+    from gnnpatient.cohort.lost import lost_kind, lost_tables
+    from gnnpatient.cohort.patients import (
+        entered,
+        given_in_days,
+        is_duration,
+        moment_of,
+        patient_table,
+        read_patients,
+    )
     from gnnpatient.cohort.source import Source
 
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
@@ -390,24 +492,45 @@ def read_cohort(
     )
     patients, table = read_patients(source), patient_table(source)
     count, who = len(patients), spec.patient
-    rows = {k: read_rows(source, k, node, patients) for k, node in spec.nodes.items() if not node.made}
+    rows = {}
+    for kind, node in spec.nodes.items():
+        if not node.made:
+            rows[kind] = read_rows(source, kind, node, patients)
+            lost_kind(source, kind, rows[kind].source)
     for kind, node in spec.nodes.items():
         if node.measures is not None:
             rows[kind] = measurements(source, kind, node, rows[node.measures])
-    entry, end = np.zeros(count, np.int64), None
-    if who.entry is not None:  # on a bare date a patient is there from the first second on
-        given = moment_of(source, who.entry, table, patients, rows, end=0)
-        entry = np.where(given == NEVER, 0, given)
-    if who.exit is not None:
-        end = moment_of(source, who.exit, table, patients, rows)
+    entry, first_day, end = np.zeros(count, np.int64), patients.first_day, None
     record = Record(source, patients, rows, entry, end)
+    drafts = {
+        name: draft_survival(record, name, outcome)
+        for name, outcome in spec.outcomes.items()
+        if isinstance(outcome, SurvivalSpec)
+    }
+    dates = ordinary(source, patients, rows, [time for d in drafts.values() for _, time, *_ in d.parts])
+    rows = open_intervals(source, rows, dates)
+    if who.entry is not None:  # on a bare date a patient is there from the first second on
+        given, ends = (entered(source, who.entry, table, patients, rows, end=end) for end in (False, True))
+        if given_in_days(who.entry):  # after a bare date: the end of that day
+            ends = given + patients.first_day
+        entry = late_entries(source, dates, np.where(given == NEVER, 0, given))
+        first_day = np.where(given == NEVER, first_day, np.where(entry == given, ends, entry))
+    if who.exit is not None:
+        end = moment_of(source, who.exit, table, patients, rows, beyond=True)
+        cut = is_duration(source, who.exit, table)
+        end = (
+            dates.reach(end) if cut else closed(source, dates, end, "exit", own=is_last_row(source, who.exit))
+        )
+        record = replace(record, exit=end, cut=cut)
+    record = replace(record, rows=rows, entry=entry, ordinary=dates, periods=read_periods(source, patients))
     labels: dict[str, Outcome] = {}
     for name, outcome in spec.outcomes.items():
-        if isinstance(outcome, SurvivalSpec):
-            labels[name] = read_survival(record, name, outcome)
+        if name in drafts:
+            labels[name] = read_survival(record, drafts[name])
         elif isinstance(outcome, DiagnosisSpec):
             labels[name] = read_diagnosis(record, name, outcome)
-    labels = end_by_events(record, labels)
+    labels = end_by_events(record, as_known(record, labels))
+    tell_ends_that_are_events(record, drafts, {n: o for n, o in labels.items() if isinstance(o, Survival)})
     rows = {kind: _hidden(source, kind, of) for kind, of in rows.items()}
     is_a, events = {}, {}
     vectors = {kind: of.matrix for kind, of in rows.items() if of.matrix is not None}
@@ -427,6 +550,7 @@ def read_cohort(
             source.mark(collapsed, "collapsed")
         codes[kind], units[kind] = of.codes, of.units
     whole = with_timepoints(events, spec.every, count)
+    lost_tables(source)
     if quarantine is not None:
         source.quarantine(Path(quarantine))
     return Cohort(
@@ -442,13 +566,17 @@ def read_cohort(
         outcomes=_outcomes(spec.outcomes, labels, whole, codes),
         origin=patients.origin,
         group=patients.group,
+        entered=None if (first_day == entry).all() else first_day,
         vectors=vectors,
         is_a=is_a,
+        number_known=patients.number_known,
+        category_known=patients.category_known,
         report={
             "tables": {name: account.summary() for name, account in source.accounts.items()},
             "flags": source.flags,
             "decisive": source.decisive,
             "steps": source.steps,
+            "outcome_steps": source.outcome_steps,
             "encoders": source.encoders,
         },
     )
@@ -538,11 +666,23 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
         return Events(ptr, **{name: column(f"{kind}.{name}", rows[kind]) for name in given})
 
     def outcome_of(name: str, outcome: SurvivalSpec | DiagnosisSpec) -> Survival | Diagnosis | Task:
+        stood = column(name_) if (name_ := f"outcome.{name}.stood") + ".npy" in files else None
+
         def of(what: str) -> np.ndarray:
             return column(f"outcome.{name}.{what}", patients)
 
         if isinstance(outcome, SurvivalSpec):
-            return Survival(of("time"), of("event"), outcome.cause_names)
+            until = optional(f"outcome.{name}.until")
+            there = f"outcome.{name}.spell.patient.npy" in files
+            each = (column(f"outcome.{name}.spell.{f.name}") for f in fields(Spells)) if there else None
+            return Survival(
+                of("time"),
+                of("event"),
+                outcome.cause_names,
+                until,
+                None if each is None else Spells(*each),
+                stood,
+            )
         if outcome.task is not None:
             who, at, label = (column(f"outcome.{name}.{c}") for c in ("patient", "at", "label"))
             return Task(who, at, label, patients)
@@ -555,7 +695,8 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
             seconds(outcome.gap),
             horizon,
             outcome.when == "same",
-            optional(f"outcome.{name}.gone"),
+            gone=optional(f"outcome.{name}.gone"),
+            stood=stood,
         )
 
     events, codes = {kind: events_of(kind) for kind in rows}, names("codes")
@@ -577,6 +718,9 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
         outcomes=_outcomes(spec.outcomes, labels, events, codes),
         origin=optional("patient.origin"),
         group=optional("patient.group"),
+        entered=optional("patient.entered"),
+        number_known=optional("patient.number_known"),
+        category_known=optional("patient.category_known"),
         vectors={kind: column(f"{kind}.vectors") for kind, node in spec.nodes.items() if node.content},
         is_a={kind: column(f"{kind}.is_a", 2) for kind, node in spec.nodes.items() if node.of is not None},
         report=manifest["report"],

@@ -11,10 +11,9 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.patients import Patients
-from gnnpatient.cohort.readers.tables import ids, text
+from gnnpatient.cohort.readers.tables import FRACTIONS, fractions, ids, text
 from gnnpatient.cohort.source import Source, View
 from gnnpatient.cohort.spec import (
-    DAY,
     PREFIXES,
     Conversion,
     GraphSpec,
@@ -94,8 +93,7 @@ class _Part:
     unit: pl.Series
     value: np.ndarray  # float64
     bad: np.ndarray  # a value that is not a finite number
-    row_id: pl.Series | None
-    amends: pl.Series | None
+    news: pl.DataFrame | None  # every amendment of the table, see `_news`
     content: pl.Series | None  # file names or texts
     study: pl.Series | None
 
@@ -103,6 +101,7 @@ class _Part:
 def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> Rows:
     """The tidy rows of one node kind."""
     parts = [_part(source, kind, table, node, patients) for table in source.event_tables(node.table)]
+    source.asked[kind] = [part.view for part in parts]
     name = pl.concat([part.name for part in parts])
     if node.level is not None:
         assert node.hierarchy is not None
@@ -141,9 +140,7 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
     if node.content is not None:
         cells = pl.concat([part.content for part in parts if part.content is not None])
         rows = _with_content(source, kind, node, rows, cells.filter(pl.Series(keep)))
-    if node.amends is None:
-        return rows
-    return replace(rows, replaced=_replaced(source, kind, rows, parts, keep))
+    return rows if node.amends is None else _amended(source, kind, rows, parts)
 
 
 def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patients) -> _Part:
@@ -176,6 +173,9 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
         words = words.zip_with(words != "", _kept(source.spec, name))
     else:
         every = text(view.column(code)) if code else pl.Series([kind]).new_from_index(0, len(view))
+        if code and fractions(dtype := view.column(code).dtype):
+            count = every.drop_nulls().n_unique()
+            source.doubt(f"{table}: column {code!r} holds {dtype}, {count} codes: {FRACTIONS}")
         view.refuse(every.is_null().to_numpy(), "no code")
         row = np.flatnonzero(good & every.is_not_null().to_numpy())
         name = every[row]
@@ -195,8 +195,7 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
         unit=words.rename("unit"),
         value=amount,
         bad=bad,
-        row_id=ids(view.column(node.row))[row] if node.row else None,
-        amends=ids(view.column(node.amends))[row] if node.amends else None,
+        news=_news(source, table, node, patients, time, known) if node.amends else None,
         content=ids(view.column(node.content))[row].rename("content") if node.content else None,
         study=ids(view.column(node.study))[row].rename("study") if node.study else None,
     )
@@ -245,33 +244,31 @@ def _times(
     if view.source.spec.table(view.table).time.format is not None:
         odd = "is not written in the format of its table, or not within 125 years of day 0"
     if time is None:  # untimed = "origin"
-        bare = pl.repeat(False, len(view), dtype=pl.Boolean, eager=True)
-        at, bad = pl.zeros(len(view), dtype=pl.Int64, eager=True), bare
+        at = end = pl.zeros(len(view), dtype=pl.Int64, eager=True)
     else:
-        at, bare, bad = view.moment(time, origin)
-    view.refuse(bad.to_numpy(), f"time {odd}")
-    if node.untimed == "origin":
-        bare, at = bare & at.is_not_null(), at.fill_null(0).set(bad, None)
+        when = view.moment(time, origin)
+        at, end = when.at, when.end
+        view.refuse(when.bad.to_numpy(), f"time {odd}")
+        if node.untimed == "origin":
+            at, end = (each.fill_null(0).set(when.bad, None) for each in (at, end))
     view.refuse(at.is_null().to_numpy(), "no time")
     good = at.is_not_null().to_numpy()
-    happened, end = at.fill_null(0).to_numpy(), bare.to_numpy() * (DAY - 1)
+    happened, last = at.fill_null(0).to_numpy(), end.fill_null(0).to_numpy()
     if known is None:
-        return happened + end, happened + end, happened, good
-    seen, dated, bad = view.moment(known, origin)
-    view.refuse(bad.to_numpy(), f"known {odd}")
+        return last, last, happened, good
+    found = view.moment(known, origin)
+    view.refuse(found.bad.to_numpy(), f"known {odd}")
+    seen = found.end
     if view.source.is_events(
         view.table
     ):  # a format says when something became known only where that is later
-        dated, seen = (
-            dated.zip_with(seen.is_not_null() | bad, bare),
-            seen.zip_with(seen.is_not_null() | bad, at),
-        )
+        seen = seen.zip_with(seen.is_not_null() | found.bad, end)
     view.refuse(seen.is_null().to_numpy(), "no known time")
     good &= seen.is_not_null().to_numpy()
-    known_ = seen.fill_null(0).to_numpy() + dated.to_numpy() * (DAY - 1)
+    known_ = seen.fill_null(0).to_numpy()
     late = good & (happened > known_)
     view.refuse(late, "happened after it was known")
-    return known_, np.minimum(happened + end, known_), happened, good & ~late
+    return known_, np.minimum(last, known_), happened, good & ~late
 
 
 def _ends(
@@ -285,10 +282,9 @@ def _ends(
     good: np.ndarray,
 ) -> np.ndarray:
     """When each row's interval ended. An end that cannot be is no end: what began stays, and is counted."""
-    at, bare, bad = view.moment(until, patients.day_zero(who))
-    end = at.fill_null(FOREVER - DAY).to_numpy() + bare.to_numpy() * (DAY - 1)
-    end = np.where(at.is_null().to_numpy(), FOREVER, end)
-    wrong = (bad.to_numpy() | (end < begun)) & good
+    when = view.moment(until, patients.day_zero(who))
+    end = when.end.fill_null(FOREVER).to_numpy()
+    wrong = (when.bad.to_numpy() | (end < begun)) & good
     if n := int(wrong.sum()):
         source.flags.append(f"{kind}: {n} end(s) before the beginning or not a time; taken as not known")
     return np.where(wrong, FOREVER, end)
@@ -390,22 +386,101 @@ def measurements(source: Source, kind: str, node: NodeSpec, rows: Rows) -> Rows:
     ).only(keep)
 
 
-def _replaced(source: Source, kind: str, rows: Rows, parts: list[_Part], keep: np.ndarray) -> np.ndarray:
-    """When another row that names a row took its place: once both are known (METHODS 1)."""
-    row_id = pl.concat([p.row_id for p in parts if p.row_id is not None]).filter(pl.Series(keep))
-    amends = pl.concat([p.amends for p in parts if p.amends is not None]).filter(pl.Series(keep))
-    frame = pl.DataFrame({"patient": rows.patient, "known": rows.known, "id": row_id, "amends": amends})
-    news = frame.filter(pl.col("amends").is_not_null()).select(
-        "patient", pl.col("amends").alias("id"), pl.col("known").alias("since")
+def _news(
+    source: Source, table: str, node: NodeSpec, patients: Patients, time: str | None, known: str | None
+) -> pl.DataFrame:
+    """The rows of a table that have an id or amend another: row (its number), patient, id, amends, since.
+
+    Whatever else becomes of them: a row that is refused, or that `where` leaves out, still says that the one
+    it amends is wrong. since: seconds from which on it is known to say so; null = nothing tells.
+    """
+    assert node.row is not None and node.amends is not None
+    view = source.view(table, [c for c in (time, known, node.row, node.amends) if c])
+    view = view.some(ids(view.column(node.row)).is_not_null() | view.column(node.amends).is_not_null())
+    who = view.who(patients.ids)
+    origin, since = patients.day_zero(who), pl.repeat(None, len(view), dtype=pl.Int64, eager=True)
+    for name in (known, time):
+        if name is None or (name == time and known is not None and not source.is_events(table)):
+            continue
+        when = view.moment(name, origin)
+        at, bad = when.end, when.bad
+        if node.untimed == "origin" and name == time:
+            at = at.fill_null(0)
+        since = since.fill_null(at.set(bad, None))
+    if time is None and known is None:
+        since = since.fill_null(0)
+    frame = pl.DataFrame(
+        {
+            "row": view.account.start + view.row,
+            "patient": who,
+            "id": ids(view.column(node.row)),
+            "amends": ids(view.column(node.amends)),
+            "since": since,
+        }
     )
-    if strange := len(news.join(frame, on=["patient", "id"], how="anti")):
-        source.flags.append(f"{kind}: {strange} amendment(s) of a row that the patient does not have; kept")
-    if itself := frame.filter(pl.col("id") == pl.col("amends")).height:
+    return frame.filter(pl.col("patient") >= 0)
+
+
+def _amended(source: Source, kind: str, rows: Rows, parts: list[_Part]) -> Rows:
+    """The rows, each with when another that names it took its place: once both are known (METHODS 1).
+
+    So it is, too, where that other one cannot be used itself; where nothing says when it came, the row is
+    refused. Of rows that amend each other none stands any more once all are known.
+    """
+    every = pl.concat([part.news for part in parts if part.news is not None])
+    if itself := every.filter(pl.col("id") == pl.col("amends")).height:
         raise Refused(f"{kind}: {itself} row(s) amend themselves; amends names the row that is replaced")
-    since = news.group_by("patient", "id").agg(pl.col("since").min())
-    found = frame.join(since, on=["patient", "id"], how="left", maintain_order="left")
+    frame = pl.DataFrame({"row": rows.source, "patient": rows.patient, "known": rows.known})
+    frame = frame.join(every.select("row", "id", "amends"), on="row", how="left", maintain_order="left")
+    strange = frame.filter(pl.col("amends").is_not_null()).join(
+        frame, left_on=["patient", "amends"], right_on=["patient", "id"], how="anti"
+    )
+    if len(strange):
+        source.flags.append(
+            f"{kind}: {len(strange)} amendment(s) of a row that the patient does not have; kept"
+        )
+    lost = ~pl.col("row").is_in(pl.Series(rows.source).unique().implode())  # amendments that are no node
+    since = (
+        every.drop_nulls("amends")
+        .group_by("patient", pl.col("amends").alias("id"))
+        .agg(
+            pl.col("since").min(), pl.col("since").is_null().any().alias("unknown"), lost.any().alias("lost")
+        )
+    )
+    frame = frame.join(since, on=["patient", "id"], how="left", maintain_order="left")
     gone = pl.when(pl.col("since").is_null()).then(FOREVER).otherwise(pl.max_horizontal("known", "since"))
-    return found.select(gone).to_series().to_numpy()
+    replaced = frame.select(gone).to_series().to_numpy()
+    unknown = frame["unknown"].fill_null(False).to_numpy()
+    if masked := int(frame["lost"].fill_null(False).sum()):
+        source.doubt(f"{kind}: {masked} row(s) are amended by a row that is not used; hidden from then on")
+    source.refuse(rows.source[unknown], "amended by a row without a known time")
+    frame = frame.join(_rings(every), on="row", how="left", maintain_order="left")
+    if ring := len(frame) - frame["closed"].null_count():
+        source.doubt(f"{kind}: {ring} row(s) amend each other; none counts once all are known")
+    # one that was known before stays, so that its day is not taken back by what came later
+    never = (pl.col("known") >= pl.col("closed")).fill_null(False) & (pl.Series(replaced) <= pl.col("known"))
+    refused = frame.select(never).to_series().to_numpy()
+    source.refuse(rows.source[refused], "amends a row that amends it")
+    return replace(rows, replaced=replaced).only(~(unknown | refused))
+
+
+def _rings(news: pl.DataFrame) -> pl.DataFrame:
+    """The rows that amend each other, in a ring of any length: row, closed (seconds: when all were known)."""
+    news = news.drop_nulls(["id", "amends"])
+    ends = news.select("patient", pl.col("amends").alias("id"))
+    linked = len(ends.join(news, on=["patient", "id"], how="semi"))  # most amend a row that amends nothing
+    if not linked:
+        return news.select("row", pl.col("since").alias("closed")).clear()
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    both = pl.concat([news.select("patient", "id"), ends])
+    number = both.select(pl.struct("patient", "id").rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
+    start, end, size = number[: len(news)], number[len(news) :], int(number.max()) + 1
+    links = coo_array((np.ones(len(news)), (start, end)), shape=(size, size))
+    _, part = connected_components(links, directed=True, connection="strong")
+    frame = news.with_columns(pl.Series("part", part[start])).filter(pl.Series(part[start] == part[end]))
+    return frame.select("row", pl.col("since").max().over("part").alias("closed"))
 
 
 def _in_units(

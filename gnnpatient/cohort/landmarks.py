@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.outcomes import Progression
-from gnnpatient.cohort.spec import DAY, YEAR
+from gnnpatient.cohort.spec import DAY, NEVER, YEAR
 from gnnpatient.errors import Refused
 
 if TYPE_CHECKING:
     import polars as pl
 
     from gnnpatient.cohort.cohort import Cohort
+
+ENTRY = NEVER  # the landmark that is each patient's own entry
+ENTRY_SHARE = 0.2  # of all draws of a landmark; more where it is one of fewer than five
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,34 @@ class Landmarks:
     def days(self) -> np.ndarray:
         """`at` in days after the origin: (ask,) float64."""
         return self.at / DAY
+
+    @property
+    def moments(self) -> np.ndarray:
+        """Which landmark each ask belongs to: its time, or ENTRY at its patient's entry, whenever that was:
+        (ask,) int64."""
+        return np.where(self.at == self.cohort.at_entry[self.patient], ENTRY, self.at)
+
+    @property
+    def by_landmark(self) -> dict[float, np.ndarray]:
+        """Positions of the asks of each landmark, by its day; the day of entry is the median of theirs."""
+        at, which = np.unique(self.moments, return_inverse=True)
+        days = at / DAY
+        if len(at) and at[0] == ENTRY:
+            days[0] = np.median(self.days[which == 0])
+            if days[0] in days[1:]:  # of other patients, who entered at another time
+                days[0] = np.nextafter(days[0], np.inf)
+        return {day: np.flatnonzero(which == i) for i, day in enumerate(days.tolist())}
+
+    @property
+    def entry_day(self) -> float | None:
+        """The day by which `by_landmark` calls entry; None where it is no landmark."""
+        return next(iter(self.by_landmark)) if (self.moments == ENTRY).any() else None
+
+    @property
+    def early(self) -> np.ndarray:
+        """Which asks come on the day of entry, before what was measured on it is known: (ask,) bool."""
+        day = self.cohort.entry[self.patient] <= self.at
+        return day & (self.at < self.cohort.at_entry[self.patient])
 
     def __getitem__(self, rows: Any) -> Landmarks:
         rows = rows[0] if isinstance(rows, tuple) else rows
@@ -86,6 +117,16 @@ class Landmarks:
     def to_frame(self) -> pl.DataFrame:
         """One row an ask: statics, and of each code the last value, its age in days and a count."""
         return self.cohort.frame(self)
+
+
+def together(*parts: Landmarks) -> Landmarks:
+    """Asks of one cohort, one part after the other; none wants a value for a later moment."""
+    cohort = parts[0].cohort
+    if any(part.cohort is not cohort for part in parts):
+        raise Refused("the parts ask different cohorts; score each cohort on its own")
+    return Landmarks(
+        cohort, np.concatenate([part.patient for part in parts]), np.concatenate([part.at for part in parts])
+    )
 
 
 @dataclass(frozen=True)
@@ -151,6 +192,27 @@ class StratifiedPatientKFold(PatientKFold):
         fold = np.empty(len(group), np.int64)
         fold[shuffled[np.argsort(stratum[shuffled], kind="stable")]] = np.arange(len(group)) % self.n_splits
         return fold
+
+
+def landmark_weights(moments: np.ndarray) -> np.ndarray:
+    """How often a draw takes each ask, with a mean of one, where `moments` are their landmarks: first a
+    landmark, then an ask. Every landmark counts the same, but entry at least a fifth of all: there everybody
+    is asked once.
+    """
+    at, which, count = np.unique(moments, return_inverse=True, return_counts=True)
+    return (len(moments) * landmark_shares(at) / count)[which]
+
+
+def landmark_shares(at: np.ndarray) -> np.ndarray:
+    """How often each of some landmarks is drawn, summing to one: (landmark,).
+
+    >>> landmark_shares(np.array([ENTRY, 10, 20, 30, 40, 50, 60, 70, 80])).tolist()
+    [0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]
+    """
+    share = np.full(len(at), 1 / max(1, len(at)))
+    if len(at) > 1 / ENTRY_SHARE and (entry := at == ENTRY).any():
+        share = np.where(entry, ENTRY_SHARE, (1 - ENTRY_SHARE) / (len(at) - 1))
+    return share
 
 
 def few_landmarks(ends: np.ndarray) -> list[float]:

@@ -20,49 +20,123 @@ FOREVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)
+class Spells:
+    """Stretches of observation with gaps between them, sorted by patient and begin; each ends by itself."""
+
+    patient: np.ndarray  # (spell,) int64
+    begin: np.ndarray  # (spell,) int64 seconds: the first moment at risk
+    until: np.ndarray  # (spell,) int64 seconds: asks lie before this
+    time: np.ndarray  # (spell,) int64 seconds: event or end of observation
+    event: np.ndarray  # (spell,) int8: 0 censored, k = causes[k - 1]
+
+    def only(self, patients: np.ndarray) -> Spells:
+        """Those of some patients, (patient,) bool."""
+        keep = patients[self.patient]
+        return Spells(**{name: column[keep] for name, column in vars(self).items()})
+
+    def counted(self, patients: int) -> np.ndarray:
+        """Who has an event in one of them: (patient,) bool."""
+        return np.bincount(self.patient[self.event > 0], minlength=patients) > 0
+
+    def find(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The last spell that has begun at each ask, (ask,) int64, and whether the ask lies in it."""
+        if not len(self.patient):
+            return np.zeros(len(at), np.int64), np.zeros(len(at), bool)
+        place = np.arange(len(self.patient) + len(at))  # a spell lies before an ask of its own moment
+        order = np.lexsort((place, np.r_[self.begin, at], np.r_[self.patient, patient]))
+        begun = np.maximum.accumulate(np.where(order < len(self.patient), order, -1))
+        spell = np.empty(len(at), np.int64)
+        asks = order >= len(self.patient)
+        spell[order[asks] - len(self.patient)] = begun[asks].clip(min=0)
+        return spell, (self.patient[spell] == patient) & (self.begin[spell] <= at) & (at < self.until[spell])
+
+
+@dataclass(frozen=True, eq=False)
 class Survival:
-    """Time to the first of several causes, one entry a patient."""
+    """Time to the first of several causes, one entry a patient; of the first spell where there are gaps."""
 
     kind: ClassVar[str] = "survival"
     time: np.ndarray  # (patient,) int64 seconds: event or end of observation; NEVER = unknown
     event: np.ndarray  # (patient,) int8: 0 censored, k = causes[k - 1]
     causes: tuple[str, ...]
+    until: np.ndarray | None = None  # (patient,) int64: asks lie before this; None: before `time`
+    spells: Spells | None = None  # where somebody is observed with gaps: every spell of everybody
+    stood: np.ndarray | None = None  # (spell, 3) int64: an event that was taken back later, see `standing`
 
     @property
     def ends(self) -> np.ndarray:
         """Asks lie before this: (patient,) int64 seconds."""
-        return self.time
+        last = self.time if self.until is None else self.until
+        if self.spells is not None:
+            last = last.copy()
+            np.maximum.at(last, self.spells.patient, self.spells.until)
+        return last
 
     @property
     def strata(self) -> np.ndarray:
-        """What a split spreads evenly: (patient,) int64."""
-        return self.event.astype(np.int64)
+        """What a split spreads evenly, the event in whichever spell: (patient,) int64."""
+        event = self.event.astype(np.int64)
+        if self.spells is not None:
+            np.maximum.at(event, self.spells.patient, self.spells.event.astype(np.int64))
+        return event
+
+    def came(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Event and second at which each ask's observation ends: (ask,) int8, int64."""
+        if self.spells is None:
+            return self.event[patient], self.time[patient]
+        spell, inside = self.spells.find(patient, at)
+        event, time = self.event[patient].copy(), self.time[patient].copy()
+        event[inside], time[inside] = self.spells.event[spell[inside]], self.spells.time[spell[inside]]
+        return event, time
 
     def at_risk(self, asks: Landmarks) -> np.ndarray:
-        """Not failed, still observed: (ask,) bool."""
-        return self.time[asks.patient] > asks.at
+        """Not failed, still observed, and not held for failed then: (ask,) bool."""
+        return self.risk(asks.patient, asks.at) & ~standing(self.stood, asks)
+
+    def risk(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Whether these patients are at risk at these seconds: (ask,) bool."""
+        if self.spells is not None:
+            return self.spells.find(patient, at)[1]
+        return (self.time if self.until is None else self.until)[patient] > at
 
     def truth(self, asks: Landmarks) -> np.ndarray:
         """event (0 censored, k = k-th cause) and time (days after the ask)."""
         out = np.empty(len(asks), dtype=[("event", np.int8), ("time", np.float64)])
-        out["event"], out["time"] = self.event[asks.patient], (self.time[asks.patient] - asks.at) / DAY
+        event, time = self.came(asks.patient, asks.at)
+        out["event"], out["time"] = event, (time - asks.at) / DAY
         return out
 
     def columns(self) -> dict[str, np.ndarray]:
-        return {"time": self.time, "event": self.event}
+        """Every array by name; `until` and the spells only where they say more than `time`."""
+        columns = {"time": self.time, "event": self.event}
+        columns |= {} if self.until is None else {"until": self.until}
+        spells = {} if self.spells is None else vars(self.spells)
+        columns |= {f"spell.{name}": array for name, array in spells.items()}
+        return columns | _given(stood=self.stood)
 
     def flow(self, cohort: Cohort) -> dict[str, Any]:
         """How many patients are left at each step."""
         known = self.time != NEVER
-        free = known & (self.time > cohort.entry)
+        free = known & ((self.time if self.until is None else self.until) > cohort.entry)
         steps = {"outcome known": known.sum()}
         if early := int((known & ~free & (self.event > 0)).sum()):
             steps["event at or before entry (prevalent)"] = early
         if late := int((known & ~free & (self.event == 0)).sum()):
             steps["observation ends at or before entry"] = late
+        if self.spells is not None:
+            start = self.risk(np.arange(len(known)), np.asarray(cohort.entry))
+            if n := int((free & ~start).sum()):
+                steps["observed only from a day after entry on"] = n
+            free &= start
         steps["at risk at entry"] = free.sum()
         steps |= {f"event: {c}": (free & (self.event == k)).sum() for k, c in enumerate(self.causes, 1)}
-        return {**steps, "censored": (free & (self.event == 0)).sum()}
+        steps["censored"] = (free & (self.event == 0)).sum()
+        if self.spells is not None:
+            again = self.spells.begin > cohort.entry[self.spells.patient]
+            steps["at risk again after a gap"] = len(np.unique(self.spells.patient[again]))
+            for k, c in enumerate(self.causes, 1):
+                steps[f"event after a gap: {c}"] = (again & (self.spells.event == k)).sum()
+        return steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +153,7 @@ class Diagnosis:
     same: bool = False  # about what can be seen now: the label may be known already
     gone: np.ndarray | None = None  # (patient,) int64 seconds: dead or gone for good, FOREVER = not that one
     # knows; of a diagnosis with a horizon
+    stood: np.ndarray | None = None  # (spell, 3) int64: a label that was taken back later, see `standing`
 
     @property
     def ends(self) -> np.ndarray:
@@ -94,8 +169,11 @@ class Diagnosis:
         return self.label.astype(np.int64) + 1
 
     def open(self, asks: Landmarks) -> np.ndarray:
-        """Still observed, the label not known for another `gap`: (ask,) bool. It may never be looked for."""
-        return asks.at < self.ends[asks.patient]
+        """Still observed, the label not known for another `gap`: (ask,) bool. It may never be looked for.
+
+        Not open either while a label stood that was taken back later: at that time it was known.
+        """
+        return (asks.at < self.ends[asks.patient]) & (self.same | ~standing(self.stood, asks))
 
     def at_risk(self, asks: Landmarks) -> np.ndarray:
         """Open, and (without a horizon) the label given at all."""
@@ -132,7 +210,7 @@ class Diagnosis:
 
     def columns(self) -> dict[str, np.ndarray]:
         whole = {"label": self.label, "known": self.known, "end": self.end}
-        return whole if self.gone is None else {**whole, "gone": self.gone}
+        return whole | _given(gone=self.gone, stood=self.stood)
 
     def flow(self, cohort: Cohort) -> dict[str, Any]:
         """How many patients are left at each step."""
@@ -223,7 +301,7 @@ class Progression:
         last = np.full(len(self.events.ptr) - 1, NEVER)
         rows = self._followed
         np.maximum.at(last, self.events.patient[rows], self.events.happened[rows])
-        return last if self.gone is None else np.minimum(last, self.gone.time)
+        return last if self.gone is None else np.minimum(last, self.gone.ends)
 
     @property
     def _followed(self) -> np.ndarray:
@@ -281,7 +359,7 @@ class Progression:
         owner, row = self._rows(asks)
         later = self.events.happened[row] > asks.at[owner]
         if self.gone is not None:
-            later &= self.events.happened[row] <= self.gone.time[asks.patient[owner]]
+            later &= self.events.happened[row] <= self.gone.came(asks.patient, asks.at)[1][owner]
         if self.events.replaced is not None:
             later &= self.events.replaced[row] == FOREVER
         owner, row = owner[later], row[later]
@@ -307,9 +385,9 @@ class Progression:
         np.maximum.at(seen, owner[after < first[owner]], after[after < first[owner]])
         event, time = np.zeros(size, np.int8), seen.copy()
         if self.gone is not None:
-            end = self.gone.time[asks.patient] - asks.at
-            event = np.where(self.gone.event[asks.patient] > 0, 1 + self.gone.event[asks.patient], 0)
-            time = np.where(event > 0, end, seen)
+            event, end = self.gone.came(asks.patient, asks.at)
+            event = np.where(event > 0, 1 + event, 0)
+            time = np.where(event > 0, end - asks.at, seen)
         event, time = np.where(first < FOREVER, 1, event), np.where(first < FOREVER, first, time)
         beyond = time > horizon
         out = np.empty(size, dtype=[("event", np.int8), ("time", np.float64), ("after", np.float64)])
@@ -340,7 +418,8 @@ class Progression:
         out["time"] = np.where(time == FOREVER, np.nan, time / DAY)
         out["gone"] = False
         if self.gone is not None:
-            out["gone"] = (self.gone.event[asks.patient] > 0) & (self.gone.time[asks.patient] <= asks.to)
+            event, end = self.gone.came(asks.patient, asks.at)
+            out["gone"] = (event > 0) & (end <= asks.to)
         return out
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -352,12 +431,31 @@ class Progression:
         patients, count = np.unique(self.events.patient[rows], return_counts=True)
         steps = {"with a value": len(patients), "with two or more": int((count > 1).sum())}
         if self.gone is not None:
-            free = self.gone.time[patients] > cohort.entry[patients]
+            free = self.gone.risk(patients, np.asarray(cohort.entry)[patients])
             steps["of them at risk at entry"] = int((free & (count > 1)).sum())
         return steps
 
 
 Outcome = Survival | Diagnosis | Task | Progression
+
+
+def standing(stood: np.ndarray | None, asks: Landmarks) -> np.ndarray:
+    """Whether what an amendment took back later stood at each ask: (ask,) bool.
+
+    stood: (spell, 3) patient, from, until in seconds, sorted, no two overlapping.
+    """
+    if stood is None or not len(stood):
+        return np.zeros(len(asks), bool)
+    patient, begin, end = stood.T
+    low = int(min(begin.min(), asks.at.min(initial=0)))
+    span = int(max(begin.max(), asks.at.max(initial=0))) - low + 1
+    spell = np.searchsorted(patient * span + begin - low, asks.patient * span + asks.at - low, "right") - 1
+    return (spell >= 0) & (patient[spell] == asks.patient) & (asks.at < end[spell])
+
+
+def _given(**columns: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Those that are there."""
+    return {name: column for name, column in columns.items() if column is not None}
 
 
 def _up_to(value: np.ndarray, limit: np.ndarray | float, base: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort.readers.tables import fits, ids, number, text
+from gnnpatient.cohort.readers.tables import example, fits, ids, text
 from gnnpatient.cohort.source import PEOPLE, Source, View, levels, one_each, take
 from gnnpatient.cohort.spec import DAY, NEVER, YEAR, Moment, PickSpec, seconds
 from gnnpatient.errors import Refused
@@ -18,6 +18,10 @@ from gnnpatient.errors import Refused
 if TYPE_CHECKING:
     from gnnpatient.cohort.events import Rows
 
+BEYOND = round(400 * YEAR * DAY)  # seconds after the origin: what stands for "never" or "still open"
+ALWAYS = np.iinfo(np.int64).min  # since when a static is known that is as of the origin
+FOREVER = np.iinfo(np.int64).max
+MOST = 0.9  # share of the rows in which a column is given that says when each row became known
 _DURATION = r"-?\d+(\.\d+)?\s*(s|min|h|d|w|mo|y)"
 
 
@@ -31,6 +35,13 @@ class Patients:
     levels: dict[str, tuple[str, ...]]
     origin: np.ndarray | None  # (patient,) int64 seconds since 1970, UTC
     group: np.ndarray | None  # (patient,) str, "" = own group
+    first_day: (
+        np.ndarray
+    )  # (patient,) int64 seconds after the origin: the end of day 0 where it is a bare date
+    number_known: np.ndarray | None = (
+        None  # beside number, int64 seconds: since when; None = as of the origin
+    )
+    category_known: np.ndarray | None = None  # beside category
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,8 +59,9 @@ def read_patients(source: Source) -> Patients:
     born = "age" in spec.number and "age" not in schema and source.door is not None
     read = [name for name in spec.columns if not (born and name == "age")]
     read += [c for c in (spec.origin, spec.group) if isinstance(c, str)] + ["birth"] * born
-    clock = _clock_of(source, table) if spec.first else None
-    view = source.view(table, [*read, *([clock] if clock else [])], spec.where)
+    clocks = _clocks(source, table)
+    timed = [name for time, known, _ in clocks for name in (time, known) if name is not None]
+    view = source.view(table, [*read, *timed], spec.where)
     if spec.where:
         every = source.view(table, []).row
         source.accounts[table].refuse(np.setdiff1d(every, view.row), "not chosen by where")
@@ -67,12 +79,19 @@ def read_patients(source: Source) -> Patients:
         source.flags.append(f"{table}: {alike} id(s) differ from another in case or blanks only; kept apart")
     source.steps.append(["in the patient table", len(names)])
 
-    origin = None
+    origin = first_day = None
     if isinstance(spec.origin, PickSpec):
         origin = picked(source, spec.origin, names)
         has = origin != NEVER
+        first_day = (picked(source, spec.origin, names, end=True) - origin)[has]
         if not has.any():
             raise Refused(f"origin: no patient has an event that fits {', '.join(spec.origin.code)}")
+        if spec.origin.pick == "last":
+            source.doubt(
+                'origin: pick = "last" is a day 0 of which only later days tell that it was it; who comes '
+                "again is not asked about before, so risks hold for the others (first has no such choice)",
+                decides=True,
+            )
         lost, names, origin = names[~has], names[has], origin[has]
         view.refuse(ids(view.column(key)).is_in(lost.tolist()).fill_null(False).to_numpy(), "no day 0")
         source.steps.append(["with an event that gives day 0", len(names)])
@@ -85,19 +104,21 @@ def read_patients(source: Source) -> Patients:
             raise Refused(f"{table}: column {spec.origin!r} gives nobody a day 0; name another")
     who, count = view.who(names), len(names)
     if isinstance(spec.origin, str):
-        origin = _origin(view, spec.origin, who, count)
+        origin, first_day = _origin(view, spec.origin, who, count)
     elif source.door is not None and spec.origin is None:
         raise Refused(
             f"a {source.spec.format} folder has dates; name day 0 in [patient], as in "
             f'origin = {{ code = "...", pick = "first" }}, or a column of people: {", ".join(_dates(schema))}'
         )
 
-    at = _row_times(view, clock, origin, who) if spec.first else np.zeros(0, np.int64)
+    since = _row_known(view, clocks, origin, who)  # None: every row is as of the origin
+    seen: dict[str, np.ndarray] = {}
     number_, category = np.zeros((count, 0), np.float32), np.zeros((count, 0), np.int32)
     words: dict[str, tuple[str, ...]] = {}
     for name in spec.number:
         if born and name == "age":
             number_ = np.c_[number_, _age(view, who, count, origin)].astype(np.float32)
+            seen[name] = np.full(count, ALWAYS)
             continue
         amount, odd = view.number(name)
         if odd.any():
@@ -106,14 +127,12 @@ def read_patients(source: Source) -> Patients:
                 "category?"
             )
         cells = pl.Series(amount, nan_to_null=True)
-        first = name in spec.first
-        rows = _earliest_row(cells, at, who, count) if first else one_each(view, name, cells, who, count)
+        rows, seen[name] = _static(view, name, cells, since, who, count)
         number_ = np.c_[number_, take(amount, rows, np.nan)].astype(np.float32)
     for name in spec.category:
         level = text(view.column(name))
         words[name], index = levels(view.column(name))
-        first = name in spec.first
-        rows = _earliest_row(level, at, who, count) if first else one_each(view, name, level, who, count)
+        rows, seen[name] = _static(view, name, level, since, who, count)
         category = np.c_[category, take(index, rows, -1)].astype(np.int32)
 
     group = None
@@ -123,7 +142,16 @@ def read_patients(source: Source) -> Patients:
         group = take(site.fill_null("").to_numpy().astype(str), rows, "")
     if not source.holds_nodes(table):
         view.account.claim(view.row, who)
-    return Patients(names, number_, category, words, origin, group)
+    beside = [None if since is None else _stacked(seen, some, count) for some in (spec.number, spec.category)]
+    if since is not None and any((late := {n: int((at > 0).sum()) for n, at in seen.items()}).values()):
+        of = ", ".join(f"{name} of {n}" for name, n in late.items() if n)
+        source.doubt(
+            f"{table}: statics are known from the time of their row on ({_time_of(source, clocks)}): {of} "
+            'patient(s) only after day 0; where that is not so, set known = "0d" or a column in [patient]',
+            decides=True,
+        )
+    first_day = np.zeros(count, np.int64) if first_day is None else first_day
+    return Patients(names, number_, category, words, origin, group, first_day, *beside)
 
 
 def patient_table(source: Source) -> str:
@@ -134,20 +162,115 @@ def _dates(schema: Any) -> list[str]:
     return [name for name, dtype in schema.items() if dtype.is_temporal()]
 
 
-def _clock_of(source: Source, table: str) -> str | None:
-    """The column that orders the rows of the patient table: the time of nodes that are read from it."""
-    times = [
-        n.time for n in source.spec.nodes.values() if n.table == table and n.time in source.schemas[table]
-    ]
-    return times[0] if times else None
+Clock = tuple[str, str | None, bool]
+"""Columns: when a row of the patient table happened, became known; whether one without a time is of day 0."""
 
 
-def _row_times(view: View, clock: str | None, origin: np.ndarray | None, who: np.ndarray) -> np.ndarray:
-    """What orders the rows of the patient table: their time where it has one, else their place in it."""
-    if clock is None:
-        return view.row
+def _clocks(source: Source, table: str) -> list[Clock]:
+    """What may say when a row of the patient table became known: [patient] known, else the times of the nodes
+    that are read from it."""
+    spec, schema = source.spec.patient, source.schemas[table]
+    if spec.known is not None:
+        fixed = spec.known not in schema and re.fullmatch(_DURATION, spec.known.strip())
+        return [] if fixed else [(spec.known, None, False)]
+    found: dict[Clock, None] = {}
+    for node in source.spec.nodes.values():
+        time, known = node.time, node.known
+        if spec.columns and node.table == table and time is not None and time in schema:
+            known = known if known in schema else None
+            found[time, known, node.untimed == "origin"] = None
+    return list(found)
+
+
+def _time_of(source: Source, clocks: list[Clock]) -> str:
+    """The columns that time the rows of the patient table, in words."""
+    return " and ".join(dict.fromkeys(known or time for time, known, _ in clocks)) or str(
+        source.spec.patient.known
+    )
+
+
+def _row_known(
+    view: View, clocks: list[Clock], origin: np.ndarray | None, who: np.ndarray
+) -> np.ndarray | None:
+    """When each row of the patient table became known: (row,) int64 seconds, FOREVER = nothing says so.
+
+    None: all of it is as of the origin. Where nodes of several times are read from the table, a row is known
+    at the last of those that most rows have. A time that fewer have is that of an event and not of the row,
+    unless it is the only one that tells the rows of a patient apart.
+    """
+    source, spec = view.source, view.source.spec.patient
+    if not clocks:
+        late = seconds(spec.known) if spec.known is not None else 0
+        return np.full(len(view), late) if late > 0 else None
+    at, ours = np.stack([_since(view, clock, origin, who) for clock in clocks]), who >= 0
+    share = (at[:, ours] < FOREVER).mean(1) if ours.any() else np.zeros(len(at))
+    use = (share >= MOST) | (spec.known is not None)
+    if not use.any():
+        if np.bincount(who[ours]).max(initial=0) < 2:
+            source.doubt(
+                f"{view.table}: statics count as known on day 0, whatever {_time_of(source, clocks)} says, "
+                "which few rows have; [patient] known names the column that times a row"
+            )
+            return None
+        use[share.argmax()] = True
+    at = np.where(at[use] < FOREVER, at[use], ALWAYS).max(0)
+    return np.where(at == ALWAYS, FOREVER, at)
+
+
+def _since(view: View, clock: Clock, origin: np.ndarray | None, who: np.ndarray) -> np.ndarray:
+    """When each row became known by one clock; a bare date at its end, that of the origin at the origin."""
     start = None if origin is None else pl.Series(take(origin, who, 0))
-    return view.moment(clock, start)[0].fill_null(np.iinfo(np.int64).max).to_numpy()
+    time, known, day_zero = clock
+    at = np.full(len(view), ALWAYS)
+    for name in (time, known):
+        if name is None:
+            continue
+        when = view.moment(name, start)
+        begin, end = when.at.fill_null(0).to_numpy(), when.end.fill_null(0).to_numpy()
+        given = (when.at.is_not_null() & ~when.bad).to_numpy()
+        moment = np.where((begin < end) & (begin <= 0) & (end >= 0), 0, end)
+        empty = (when.at.is_null() & ~when.bad).to_numpy() & day_zero & (name == time)
+        at = np.maximum(at, np.where(given, moment, np.where(empty, 0, FOREVER)))
+    return at
+
+
+def _static(
+    view: View, name: str, cells: pl.Series, since: np.ndarray | None, who: np.ndarray, patients: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The row that gives each patient's value of a static, -1 = none, and since when it is known (METHODS 6).
+
+    A value of which nothing says when it became known is left out where the other rows say it.
+    """
+    source, spec = view.source, view.source.spec.patient
+    order = view.row if since is None else since
+    first = name in spec.first
+    rows = _earliest_row(cells, order, who, patients) if first else one_each(view, name, cells, who, patients)
+    if since is None:
+        place = np.full(patients + 1, -1)  # the first row of each; the last entry is for rows of nobody
+        place[who[::-1]] = np.arange(len(who))[::-1]
+        later = 0 if spec.known is not None else int(((rows >= 0) & (rows != place[:-1])).sum())
+        if later:
+            source.doubt(
+                f"{view.table}: {name!r} of {later} patient(s) stands in a later row and counts as known on "
+                "day 0; [patient] known names the column that times a row",
+                decides=True,
+            )
+        return rows, np.full(patients, ALWAYS)
+    known = np.full(patients, FOREVER)
+    given = np.flatnonzero(cells.is_not_null().to_numpy() & (who >= 0))
+    np.minimum.at(known, who[given], since[given])
+    lost = (rows >= 0) & (known == FOREVER)
+    if lost.any():
+        source.doubt(
+            f"{view.table}: {name!r} of {int(lost.sum())} patient(s) stands in rows without a time; left out",
+            decides=True,
+        )
+    return np.where(lost, -1, rows), np.where((rows < 0) | lost, ALWAYS, known)
+
+
+def _stacked(columns: Mapping[str, np.ndarray], names: tuple[str, ...], patients: int) -> np.ndarray:
+    """Some columns side by side: (patient, column) int64."""
+    return np.stack([columns[name] for name in names], 1) if names else np.zeros((patients, 0), np.int64)
 
 
 def _earliest_row(cells: pl.Series, at: np.ndarray, who: np.ndarray, patients: int) -> np.ndarray:
@@ -160,17 +283,20 @@ def _earliest_row(cells: pl.Series, at: np.ndarray, who: np.ndarray, patients: i
     return first
 
 
-def _origin(view: View, name: str, who: np.ndarray, patients: int) -> np.ndarray:
-    """Day 0 of each patient in seconds since 1970; a bare date is its first second."""
-    cells = view.column(name)
-    stamp, _, bad = view.moment(name, pl.zeros(len(who), eager=True, dtype=pl.Int64))
-    if not cells.dtype.is_temporal() and view.source.spec.table(view.table).time.format is None:
-        bad |= number(cells)[0].is_not_null()  # days after what?
-    rows = one_each(view, name, stamp, who, patients)
+def _origin(view: View, name: str, who: np.ndarray, patients: int) -> tuple[np.ndarray, np.ndarray]:
+    """Day 0 of each patient in seconds since 1970, of a bare date its first second; and how many seconds
+    later that day ends, 0 where it is no bare date."""
+    when = view.moment(name, pl.zeros(len(who), eager=True, dtype=pl.Int64), limit=None)
+    bad = when.bad | (when.at.is_not_null() & ~when.dated)  # days after what?
+    rows = one_each(view, name, when.at, who, patients)
     if bad.any() or (rows < 0).any():
-        line = view.line(bad.arg_true()[0]) if bad.any() else first_line(view, who, rows < 0)
-        raise Refused(f"{view.table}: column {name!r}, line {line}: not a date; every patient needs a day 0")
-    return stamp.fill_null(NEVER).to_numpy()[rows]
+        bad = bad if bad.any() else pl.Series(who == (rows < 0).argmax())
+        raise Refused(
+            f"{view.table}: column {name!r}, {view.shown(name, bad)} is not a date; every patient needs a "
+            f"day 0, written as in {example(view.source.spec.table(view.table).time)}"
+        )
+    length = (when.end - when.at).fill_null(0).to_numpy()
+    return when.at.fill_null(NEVER).to_numpy()[rows], length[rows]
 
 
 def first_line(view: View, who: np.ndarray, patients: np.ndarray) -> int:
@@ -181,16 +307,18 @@ def first_line(view: View, who: np.ndarray, patients: np.ndarray) -> int:
 def _age(view: View, who: np.ndarray, patients: int, origin: np.ndarray | None) -> np.ndarray:
     """Years from birth to day 0; nan where either is unknown."""
     assert origin is not None
-    born, _, _ = view.moment("birth", pl.zeros(len(who), eager=True, dtype=pl.Int64))
+    born = view.moment("birth", pl.zeros(len(who), eager=True, dtype=pl.Int64), limit=None).at
     rows = one_each(view, "birth", born, who, patients)
     given = take(born.fill_null(NEVER).to_numpy(), rows, NEVER)
     return np.where(given == NEVER, np.nan, (origin - given.astype(np.float64)) / DAY / YEAR)
 
 
-def picked(source: Source, pick: PickSpec, patients: np.ndarray, *, end: int = 0) -> np.ndarray:
+def picked(
+    source: Source, pick: PickSpec, patients: np.ndarray, *, end: bool = False, seen: bool = False
+) -> np.ndarray:
     """The first or last event of a format that fits, in seconds since 1970, NEVER = none: (patient,) int64.
 
-    A bare date counts from its first second; `end` is added to it.
+    A bare date counts from its first second, or from its last (`end`). seen: when it became known.
     """
     assert source.door is not None
     parts = []
@@ -199,8 +327,10 @@ def picked(source: Source, pick: PickSpec, patients: np.ndarray, *, end: int = 0
         schema = source.schemas[table]
         lazy = source.tables[table].lazy()
         lazy = lazy.filter(pl.col("refused").is_null()) if "refused" in schema else lazy
-        bare = pl.col("time_bare").fill_null(False) if "time_bare" in schema else pl.lit(False)
-        at = pl.col("time").dt.epoch("s") + bare.cast(pl.Int64) * end
+        at = source.moments(table, end=end).dt.epoch("s")
+        if seen and "known" in schema:  # said where it is later; a bare date is known at its end
+            late = source.moments(table, "known", end=True).dt.epoch("s")
+            at = pl.max_horizontal(at, pl.when(pl.col("known") > pl.col("time")).then(late))
         lazy = lazy.filter(pl.col("time").is_not_null() & fits({"code": pick.code}))
         best = at.min() if pick.pick == "first" else at.max()
         parts.append(lazy.group_by("id").agg(best.alias("at")).collect(engine="streaming"))
@@ -217,12 +347,13 @@ def moment_of(
     patients: Patients,
     rows: Mapping[str, Rows],
     *,
-    end: int = DAY - 1,
+    end: bool = True,
+    beyond: bool = False,
 ) -> np.ndarray:
     """One time a patient in seconds after the origin, NEVER = not given: (patient,) int64.
 
-    what: a column of `table`, a duration after the origin, or the first or last of some events. `end` is
-    added to a bare date.
+    what: a column of `table`, a duration after the origin, or the first or last of some events. A bare date
+    counts from its last second (`end`), or from its first. `beyond`: see `patient_time`.
     """
     if isinstance(what, PickSpec):
         if what.node is None:
@@ -231,26 +362,76 @@ def moment_of(
             return np.where(at == NEVER, NEVER, at - patients.origin)
         of = rows[what.node]
         return earliest(of, of.fitting(what.code), len(patients), last=what.pick == "last")
-    if table is None or what not in source.schemas.get(table, {}):
-        if re.fullmatch(_DURATION, what.strip()):
-            return np.full(len(patients), seconds(what), np.int64)
-        if table is None:
-            raise Refused(f"{what!r}: a column of which table? a duration such as 1y would do, too")
+    if is_duration(source, what, table):
+        return np.full(len(patients), seconds(what), np.int64)
+    if table is None:
+        raise Refused(f"{what!r}: a column of which table? a duration such as 1y would do, too")
     view = source.view(table, [what])
-    return patient_time(view, what, view.who(patients.ids), patients, end)
+    return patient_time(view, what, view.who(patients.ids), patients, end, beyond=beyond)
+
+
+def is_duration(source: Source, what: Moment | None, table: str | None) -> bool:
+    """Whether a moment of the spec is a duration after the origin; a column of that name comes first."""
+    if not isinstance(what, str) or (table is not None and what in source.schemas.get(table, {})):
+        return False
+    return re.fullmatch(_DURATION, what.strip()) is not None
+
+
+def given_in_days(what: Moment) -> bool:
+    """Whether a moment is a duration of whole days, which on a bare date ends with the day."""
+    found = re.fullmatch(_DURATION, what.strip()) if isinstance(what, str) else None
+    return found is not None and found[2] in ("d", "w") and seconds(found[0]) % DAY == 0
+
+
+def entered(
+    source: Source,
+    what: Moment,
+    table: str | None,
+    patients: Patients,
+    rows: Mapping[str, Rows],
+    *,
+    end: bool,
+) -> np.ndarray:
+    """When observation starts, in seconds after the origin, NEVER = not given: (patient,) int64.
+
+    An event starts it when it is known, and does so whatever an amendment says of it later: eligibility uses
+    nothing later than the ask (METHODS 5). A bare date counts from its first second, or its last (`end`).
+    """
+    if not isinstance(what, PickSpec):
+        return moment_of(source, what, table, patients, rows, end=end, beyond=True)
+    if what.node is None:
+        assert patients.origin is not None
+        at = picked(source, what, patients.ids, end=end, seen=True)
+        return np.where(at == NEVER, NEVER, at - patients.origin)
+    of, first = rows[what.node], np.full(len(patients), FOREVER)
+    these = of.fitting(what.code)
+    if of.replaced is not None:
+        these &= of.known < of.replaced
+    np.minimum.at(first, of.patient[these], of.known[these])
+    return np.where(first == FOREVER, NEVER, first)
 
 
 def patient_time(
-    view: View, name: str, who: np.ndarray, patients: Patients, end: int = DAY - 1
+    view: View, name: str, who: np.ndarray, patients: Patients, end: bool = True, *, beyond: bool = False
 ) -> np.ndarray:
-    """The time that a column gives each patient; refused where a patient has two."""
-    at, bare, bad = view.moment(name, patients.day_zero(who))
+    """The time that a column gives each patient; refused where a patient has two.
+
+    beyond: a year far ahead, as in 9999-12-31, is a time, BEYOND; else it is refused as any slip.
+    """
+    when = view.moment(name, patients.day_zero(who))
+    at, bad = when.end if end else when.at, when.bad
+    if beyond and bad.any() and patients.origin is not None:
+        cells = view.column(name)
+        year = cells.cast(pl.String).str.extract(r"(\d{4,})").cast(pl.Int64, strict=False).fill_null(0)
+        start = pl.Series(take(patients.origin, who, 0)) / DAY / YEAR + 1970
+        far = bad & (year > start + 100) & (year <= 9999)
+        at, bad = at.set(far, BEYOND), bad & ~far
     if bad.any():
+        how = view.source.spec.table(view.table).time
         raise Refused(
-            f"{view.table}: column {name!r}, line {view.line(bad.arg_true()[0])}: not a time; write days "
-            "after day 0 or a date within 125 years of it"
+            f"{view.table}: column {name!r}, {view.shown(name, bad)} is not a time; write days after "
+            f"day 0 or a date within 125 years of it, as in {example(how)}"
         )
-    at = at + bare.cast(pl.Int64) * end
     rows = one_each(view, name, at, who, len(patients))
     return take(at.fill_null(NEVER).to_numpy(), rows, NEVER)
 

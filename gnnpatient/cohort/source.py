@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,21 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.readers.door import Door
-from gnnpatient.cohort.readers.tables import column, fits, ids, moment, number, read_table, text
+from gnnpatient.cohort.readers.tables import (
+    LIFETIME,
+    Moments,
+    column,
+    end_of_day,
+    fits,
+    ids,
+    last_second,
+    moment,
+    number,
+    offsets,
+    read_table,
+    stamped,
+    text,
+)
 from gnnpatient.cohort.spec import GraphSpec, Where, near
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file
@@ -69,6 +83,14 @@ class Account:
         }
 
 
+def quoted(cell: object) -> str:
+    """A cell for a message, short."""
+    word = str(cell)
+    return (
+        "an empty cell" if cell is None or not word else repr(word if len(word) < 41 else f"{word[:40]}...")
+    )
+
+
 @dataclass(eq=False)
 class View:
     """Some rows of one table, with the columns that are asked of them."""
@@ -82,6 +104,10 @@ class View:
     def __len__(self) -> int:
         return len(self.row)
 
+    def some(self, keep: pl.Series) -> View:
+        """Some of its rows."""
+        return replace(self, frame=self.frame.filter(keep), row=self.row[keep.to_numpy()])
+
     def line(self, i: Any) -> int:
         """Where row i of this view stands in the file; the first line of a table is 2, after the header."""
         return int(self.row[i]) + 2
@@ -89,6 +115,11 @@ class View:
     def refuse(self, where: np.ndarray, reason: str) -> None:
         """Note why rows, (row,) bool, are left out."""
         self.account.refuse(self.row[where], reason)
+
+    def shown(self, name: str, where: pl.Series) -> str:
+        """The line and the cell of a column in the first of some rows."""
+        row = int(where.arg_true()[0])
+        return f"line {self.line(row)}: {quoted(self.column(name)[row])}"
 
     def has(self, name: str) -> bool:
         return name in self.frame.columns
@@ -114,22 +145,22 @@ class View:
                 )
         return value.fill_null(np.nan).to_numpy(), bad.to_numpy()
 
-    def moment(self, name: str, origin: pl.Series | None) -> tuple[pl.Series, pl.Series, pl.Series]:
-        """Seconds after the origin, whether it is a bare date, where a cell is not a time."""
+    def moment(self, name: str, origin: pl.Series | None, limit: int | None = LIFETIME) -> Moments:
+        """When each row was, in seconds after the origin, and where a cell is not a time."""
         cells, how = self.column(name), self.source.spec.table(self.table).time
         if cells.dtype in (pl.Time, pl.Boolean):
             raise Refused(
                 f"{self.table}: column {name!r} holds {cells.dtype}; write days after day 0, or dates"
             )
+        where, ours = f"{self.table}: column {name!r}", self.source.is_ours(self.table)
+        how = how.model_copy(update={"timezone": self.source.zone(self.table)})
         if how.format is None:
             cells = self._points(cells)
-        bare = (
-            self.frame[f"{name}_bare"]
-            if self.source.is_ours(self.table) and self.has(f"{name}_bare")
-            else None
-        )
-        where = f"{self.table}: column {name!r}"
-        return moment(cells, origin, where, how, bare, self.line, self.source.doubt)
+        elif not cells.dtype.is_temporal() and offsets(self._points(cells), how.format, where):
+            cells, how = self._points(cells), how.model_copy(update={"format": None})
+        bare = self.frame[f"{name}_bare"] if ours and self.has(f"{name}_bare") else None
+        utc = ours and self.source.door is not None and self.source.door.utc
+        return moment(cells, origin, where, how, bare, self.line, self.source.doubt, limit, utc)
 
     def _points(self, cells: pl.Series) -> pl.Series:
         """Numbers with a decimal comma as numbers with a point, where the spec says that they have one."""
@@ -176,7 +207,9 @@ class Source:
     allow_network: bool = False  # to fetch an encoder
     embed: bool = True  # False: pictures and texts are opened and counted, not embedded
     tell: Callable[[str, int, int], None] | None = None  # progress: what, done, of how many
+    asked: dict[str, list[View]] = field(default_factory=dict)  # of each kind, the rows that it is read from
     steps: list[list[Any]] = field(default_factory=list)  # of eligibility: what, how many patients
+    outcome_steps: dict[str, list[list[Any]]] = field(default_factory=dict)  # likewise, of each outcome
 
     @cached_property
     def door(self) -> Door | None:
@@ -188,6 +221,8 @@ class Source:
         door = import_module(f"gnnpatient.cohort.readers.{self.spec.format}").read(self.folder)
         assert isinstance(door, Door)
         self.flags += door.flags
+        for what in door.decides:
+            self.doubt(what, decides=True)
         return door
 
     def open(self, table: str) -> Account:
@@ -222,6 +257,33 @@ class Source:
     def is_ours(self, table: str) -> bool:
         """Whether a standard format gives this table, in the columns that every format has here."""
         return self.is_events(table) or (self.door is not None and table == PEOPLE)
+
+    def zone(self, table: str) -> str | None:
+        """The time zone of the clock times and days of a table; that of people, where it has none, is that of
+        the tables of the format where these have one."""
+        named = self.spec.table(table).time.timezone
+        if named is None and self.door is not None and table == PEOPLE:
+            zones = {self.spec.table(name).time.timezone for name in self.door.tables} - {None}
+            return zones.pop() if len(zones) == 1 else None
+        return named
+
+    def moments(self, table: str, column: str = "time", *, end: bool = False) -> pl.Expr:
+        """The times of a format's events in UTC, of a bare date the first second, or the last (`end`)."""
+        flag = f"{column}_bare"
+        bare = pl.col(flag).fill_null(False) if flag in self.schemas[table] else pl.lit(False)
+        day = self.zone(table)
+        if day is None:
+            at = pl.col(column).cast(pl.Datetime("us"))
+            return end_of_day(at, bare) if end else at
+        zone = None if self.door is not None and self.door.utc else day
+
+        def utc(rows: pl.Series) -> pl.Series:
+            given, dated = rows.struct.field("time"), rows.struct.field("bare")
+            at = stamped(given.cast(pl.Datetime("us")), dated, zone, day)
+            return at.zip_with(~dated, last_second(at, day)) if end else at
+
+        both = pl.struct(pl.col(column).alias("time"), bare.alias("bare"))
+        return both.map_batches(utc, return_dtype=pl.Datetime("us"), is_elementwise=True).alias("time")
 
     def doubt(self, what: str, *, decides: bool = False) -> None:
         """Flag something once; decides: it may decide a result, so `pack` and `fit` tell it, too."""
@@ -258,9 +320,10 @@ class Source:
             wanted += [f"{name}_bare" for name in wanted if f"{name}_bare" in schema]
         lazy = self.tables[table].lazy().with_row_index("gnnpatient row")
         if self.is_events(table) and "refused" in schema:
-            lazy = lazy.filter(pl.col("refused").is_null())
+            fact = pl.col("refused").is_null()
+            lazy = lazy.filter(fact | pl.col("choice").is_in([*where]) if "choice" in schema else fact)
         if where:
-            lazy = lazy.filter(fits(where))
+            lazy = lazy.filter(fits(where, [name for name in where if schema[name].is_float()]))
         try:
             frame = lazy.select("gnnpatient row", *dict.fromkeys(wanted)).collect(engine="streaming")
         except pl.exceptions.PolarsError as error:

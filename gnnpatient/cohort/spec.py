@@ -85,7 +85,8 @@ class TimeSpec(Record):
         default=None, description='of dates, in the signs of strptime, as in "%d.%m.%Y %H:%M"'
     )
     timezone: str | None = Field(
-        default=None, description="of clock times that name none, as in Europe/Berlin; default: UTC"
+        default=None,
+        description="of days, and of clock times that name none, as in Europe/Berlin; default: UTC",
     )
 
     @field_validator("timezone")
@@ -158,17 +159,24 @@ class PatientSpec(Record):
     first: Names = Field(
         default=(), description="static columns of which the earliest row counts where rows differ"
     )
+    known: str | None = Field(
+        default=None,
+        description="since when the statics of a row are known: a column, or a duration after the origin "
+        "(0d: as of day 0); default: the time of the nodes that are read from the same table, else 0d",
+    )
     origin: Moment | None = Field(
         default=None,
         description="day 0: a column with its date, or { code, pick }; without it times are offsets",
     )
     entry: Moment | None = Field(
         default=None,
-        description="observation starts: a column, a duration after the origin, or { code, pick }; "
-        "default: the origin",
+        description="observation starts: a column, a duration after the origin, or { code }: when the first "
+        "such event is known; default: the origin",
     )
     exit: Moment | None = Field(
-        default=None, description="observation ends: a column, a duration, or { code, pick }"
+        default=None,
+        description="observation ends: a column, a duration, or { code, pick }; of several ends the earliest "
+        "counts, and an event at it is an event",
     )
     group: str | None = Field(
         default=None, description="column: what splits must not part (blank = own group)"
@@ -497,8 +505,9 @@ class SurvivalSpec(Record):
     )
     exit: Moment | None = Field(
         default=None,
-        description="observation for this outcome ends: a column, a duration, or { code, pick }; "
-        "default: that of [patient], else the earliest censoring of its causes",
+        description="observation for this outcome ends: a column, a duration, or { code, pick }; a column or "
+        "a pick stands in the place of that of [patient], a duration cuts; with the ends of its causes and "
+        "periods of observation the earliest counts",
     )
     prevalent: Literal["exclude"] = Field(
         default="exclude", description="events at or before entry are left out"
@@ -772,6 +781,12 @@ class GraphSpec(Record):
                 known(f"{place}.node", moment.node, self.nodes)
                 if moment.node is None and self.format is None:
                     raise Refused(f"{place}: codes of what? add node = KIND")
+        entry = self.patient.entry
+        if isinstance(entry, PickSpec) and entry.pick == "last":
+            raise Refused(
+                'patient.entry: pick = "last" lets a later event take a patient out of an earlier ask; '
+                'pick = "first" would do'
+            )
         if isinstance(self.patient.origin, PickSpec) and self.patient.origin.node is not None:
             raise Refused("patient.origin: day 0 comes from a column, or from the codes of a format")
         return self
@@ -825,7 +840,7 @@ class GraphSpec(Record):
         who = self.patient
         found: list[Any] = [self.table(table).key or who.key]
         if who.table == table:
-            found += [*who.columns, *who.where, who.group, who.origin, who.entry, who.exit]
+            found += [*who.columns, *who.where, who.group, who.known, who.origin, who.entry, who.exit]
         for node in self.nodes.values():
             if node.table == table:
                 found += [node.time, node.known, node.until, node.code, node.value, node.unit, node.file]
@@ -838,6 +853,15 @@ class GraphSpec(Record):
                 parts = outcome.parts if isinstance(outcome, SurvivalSpec) else ()
                 found += [name for _, part in parts for name in (part.time, *part.where)]
         return {name for name in found if isinstance(name, str)}
+
+    @property
+    def zone(self) -> str | None:
+        """Of the days that an ask names: the time zone of the tables; of several, the patient table's.
+
+        None: UTC.
+        """
+        zones = {how.time.timezone for how in self.tables.values()} - {None}
+        return zones.pop() if len(zones) == 1 else self.table(self.patient.table or "people").time.timezone
 
     def table(self, name: str) -> TableSpec:
         """How a table is read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gnnpatient.cohort.cohort import Cohort
+    from gnnpatient.graphs import Graphs
 
 FORMATS = ("graphml", "json")
 
@@ -151,33 +153,67 @@ def _days(times: np.ndarray | None, rows: slice, count: int) -> pl.Series:
 
 
 def frame(landmarks: Landmarks) -> pl.DataFrame:
-    """One row an ask: id, at (days), statics; per kind.code the last value, the last row's .age, .n rows."""
+    """One row an ask: id, at (days), statics; per kind.code the last value, the last row's .age, .n rows.
+
+    A name that is taken already, as where a code is called like another one's age, gets a prime.
+    """
     import polars as pl
+
+    columns: dict[str, pl.Series] = {}
+
+    def add(name: str, values: pl.Series) -> None:
+        while name in columns:
+            name += "'"
+        columns[name] = values
 
     from gnnpatient.cohort.build import build_graphs
 
-    cohort, graphs = landmarks.cohort, build_graphs(landmarks)
-    columns: dict[str, pl.Series] = {
-        "id": pl.Series(landmarks.ids.astype(str)),
-        "at": pl.Series(landmarks.days),
-    }
-    for i, name in enumerate(cohort.spec.patient.number):
-        columns[name] = _nulls(cohort.number[landmarks.patient, i])
-    for i, name in enumerate(cohort.spec.patient.category):
-        names = np.array([*cohort.levels[name], None], dtype=object)  # -1 is the last: missing
-        columns[name] = pl.Series(names[cohort.category[landmarks.patient, i]].tolist(), dtype=pl.String)
-    for kind, last in graphs.last.items():
-        nodes, codes = graphs[kind], cohort.codes[kind]
-        slot = (nodes.owner * len(codes) + nodes.code).numpy()
-        count = np.bincount(slot, minlength=len(landmarks) * len(codes)).reshape(len(landmarks), len(codes))
-        for c, code in enumerate(codes):
-            if c == 0 and not count[:, 0].any():
-                continue
-            age = last.age[:, c].numpy()
-            columns[f"{kind}.{code}"] = _nulls(last.value[:, c].numpy())
-            columns[f"{kind}.{code}.age"] = _nulls(np.where(np.isfinite(age), age, np.nan))
-            columns[f"{kind}.{code}.n"] = pl.Series(count[:, c])
+    graphs = build_graphs(landmarks)
+    add("id", pl.Series(landmarks.ids.astype(str)))
+    add("at", pl.Series(landmarks.days))
+    for name, values in statics(graphs):
+        add(name, values)
+    for last in last_rows(graphs):
+        add(f"{last.kind}.{last.code}", _nulls(last.value))
+        add(f"{last.kind}.{last.code}.age", _nulls(last.age))
+        add(f"{last.kind}.{last.code}.n", pl.Series(last.count))
     return pl.DataFrame(columns)
+
+
+@dataclass(frozen=True, eq=False)
+class LastRow:
+    """What is known of one code at each ask."""
+
+    kind: str
+    code: str
+    value: np.ndarray  # (ask,) float32: the last one given; nan = none
+    age: np.ndarray  # (ask,) float32 days since the latest row, with or without a value; nan = no row
+    count: np.ndarray  # (ask,) int64 rows
+
+
+def last_rows(graphs: Graphs) -> Iterator[LastRow]:
+    """Every code of every kind, `other` only where there is any."""
+    size = len(graphs)
+    for kind, last in graphs.last.items():
+        nodes, codes = graphs[kind], graphs.codes[kind]
+        slot = (nodes.owner * len(codes) + nodes.code).numpy()
+        count = np.bincount(slot, minlength=size * len(codes)).reshape(size, len(codes))
+        value, age = last.value.numpy(), last.age.numpy()
+        for c, code in enumerate(codes):
+            if c or count[:, 0].any():
+                since = np.where(np.isfinite(age[:, c]), age[:, c], np.nan)
+                yield LastRow(kind, code, value[:, c], since, count[:, c])
+
+
+def statics(graphs: Graphs) -> Iterator[tuple[str, pl.Series]]:
+    """The static columns of each ask's patient, by name: numbers, then categories; null = missing."""
+    import polars as pl
+
+    for i, name in enumerate(graphs.numbers):
+        yield name, _nulls(graphs.statics.number[:, i].numpy())
+    for i, (name, levels) in enumerate(graphs.levels.items()):
+        names = np.array([*levels, None], dtype=object)  # -1 is the last: missing
+        yield name, pl.Series(names[graphs.statics.category[:, i].numpy()].tolist(), dtype=pl.String)
 
 
 def _nulls(values: np.ndarray) -> pl.Series:

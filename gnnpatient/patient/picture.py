@@ -123,11 +123,12 @@ class _Seen:
 
     def statics(self) -> str:
         cohort, parts = self.cohort, []
+        numbers, levels = cohort.statics(self.ask.patient, self.ask.at)
         for i, name in enumerate(cohort.spec.patient.number):
-            value = float(cohort.number[self.position, i])
+            value = float(numbers[0, i])
             parts.append(f"{name} {value:.3g}" if math.isfinite(value) else f"{name} missing")
         for i, name in enumerate(cohort.spec.patient.category):
-            level = int(cohort.category[self.position, i])
+            level = int(levels[0, i])
             parts.append(f"{name} {cohort.levels[name][level]}" if level >= 0 else f"{name} missing")
         return ",  ".join(parts)
 
@@ -305,8 +306,13 @@ def _numbers(axes: Axes, forecast: Forecast) -> None:
 def duration(days: float) -> str:
     """Days as people say them.
 
-    >>> duration(1826.25), duration(10.0)
-    ('5 y', '10 d')
+    >>> duration(1826.25), duration(10.0), duration(0.25), duration(1 / 86400)
+    ('5 y', '10 d', '6 h', '1 s')
     """
     years = days / YEAR
-    return f"{years:g} y" if abs(years - round(years)) < 1e-6 and round(years) else f"{days:.4g} d"
+    if abs(years - round(years)) < 1e-6 and round(years):
+        return f"{years:g} y"
+    for unit, length in (("h", 1 / 24), ("min", 1 / 1440), ("s", 1 / 86_400)):
+        if 0 < abs(days) < 1 and (abs(days) >= length or unit == "s"):
+            return f"{days / length:.4g} {unit}"
+    return f"{days:.4g} d"

@@ -22,6 +22,7 @@ from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
 from gnnpatient.prognosis.fit import FitConfig, Tell, fit_modules
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor, restrict
+from gnnpatient.prognosis.inputs import learned
 from gnnpatient.prognosis.targets import (
     LabelTarget,
     Target,
@@ -33,6 +34,8 @@ from gnnpatient.prognosis.targets import (
     target_of,
     time_grid,
 )
+
+ENOUGH = 10  # patients of a landmark that is told as one
 
 
 class PrognosisModel(BaseEstimator):
@@ -134,18 +137,20 @@ class PrognosisModel(BaseEstimator):
         for name, target in targets.items():
             if isinstance(target, LabelTarget):
                 heads[name] = DiagnosisConfig(classes=target.classes)
-                null[name] = null_shares(target, X.at)
+                null[name] = null_shares(target, X.moments)
                 continue
-            horizon = last_estimable(target, X.patient, X.at) if self.horizon is None else float(self.horizon)
+            horizon = (
+                last_estimable(target, X.patient, X.moments) if self.horizon is None else float(self.horizon)
+            )
             if not horizon > 0:
                 raise Refused(f"horizon {horizon:g} days; it lies after the ask")
             if not ((target.event > 0) & (target.time <= horizon)).any():
                 raise Refused(
                     f"outcome {name!r}: no events within {horizon:g} days of an ask; nothing to learn"
                 )
-            times = time_grid(target, X.at, horizon, self.num_times)
+            times = time_grid(target, X.moments, horizon, self.num_times)
             heads[name] = SurvivalConfig(causes=target.causes, times=times)
-            null[name] = null_incidence(target, X.at, times)
+            null[name] = null_incidence(target, X.moments, times)
         modules = fit_modules(
             seen,
             targets,
@@ -175,11 +180,10 @@ class PrognosisModel(BaseEstimator):
             tell=tell,
         )
         each = {
-            n: landmark_nulls(t, X.patient, X.at, tuple(heads[n].to_dict().get("times", ())))
-            for n, t in targets.items()
+            n: landmark_nulls(t, X, tuple(heads[n].to_dict().get("times", ()))) for n, t in targets.items()
         }
         nulls = {name: tables for name, tables in each.items() if tables is not None}
-        self.predictor_ = Predictor(modules, kinds, null, _about(X, targets), nulls)
+        self.predictor_ = Predictor(modules, kinds, null, _about(seen, targets), nulls)
         self.train_ids_ = frozenset(X.ids.tolist())  # in memory only: save_pretrained does not write it
         return self
 
@@ -402,9 +406,23 @@ def _about(X: Landmarks, targets: dict[str, Target | LabelTarget]) -> dict[str, 
         "spec_hash": X.cohort.spec.hash,
         "patients": len(np.unique(X.patient)),
         "asks": len(X),
+        "landmarks": _span(X),
+        "inputs": learned(X, ENOUGH),
         "encoders": dict(X.cohort.report.get("encoders", {})),
         "events": {
             name: {what: who(asks) for what, asks in target.counted.items()}
             for name, target in targets.items()
         },
     }
+
+
+def _span(X: Landmarks) -> list[float]:
+    """The first and the last day at which patients are asked, to three digits.
+
+    A landmark of fewer patients than ENOUGH does not stretch it, and where every patient has a moment of its
+    own a twentieth on either side stays out: nobody's own day is told.
+    """
+    wide = [days for days in (X.days[rows] for rows in X.by_landmark.values()) if len(days) >= ENOUGH]
+    ends = [np.quantile(days, [0.05, 0.95], method="nearest") for days in wide or [X.days]]
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    return [float(f"{low:.3g}"), float(f"{high:.3g}")]

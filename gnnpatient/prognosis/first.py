@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from gnnpatient.cohort.build import build_graphs
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.landmarks import Landmarks, landmark_weights
 from gnnpatient.errors import Refused
 from gnnpatient.model.model import PatientGNN
-from gnnpatient.prognosis.targets import LabelTarget, Target, weights
+from gnnpatient.prognosis.targets import LabelTarget, Target
 
 RIDGES = (3.0, 12.0, 50.0, 200.0)  # the first is taken unless a stronger one is clearly better
 FOLDS = 3  # inner folds that say so
@@ -49,7 +49,7 @@ def first_heads(
     for name in targets:
         if (shift := module.head(name).shift) is not None:
             shift.start(last)
-    weight = weights(landmarks.at[rows])
+    weight = landmark_weights(landmarks.moments[rows])
     asks = _Asks(module, targets, rows, last, weight, landmarks, [*shifts.values(), *biases.values()])
     if ridge is None:
         ridge = asks.choose([np.isin(rows, train) for train, _ in inner[:FOLDS]])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold
+from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold, landmark_shares
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file
 from gnnpatient.graphs import Graphs
@@ -74,21 +74,23 @@ class FitConfig:
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """Asks by landmark: a time first, then one of the asks at that time."""
+    """Asks by landmark: a landmark first, then one of its asks."""
 
-    order: np.ndarray  # (ask,) positions sorted by time
-    start: np.ndarray  # (time + 1,) where each time's asks begin
+    order: np.ndarray  # (ask,) positions sorted by landmark
+    start: np.ndarray  # (landmark + 1,) where each one's asks begin
+    upto: np.ndarray  # (landmark,) share of the draws that goes to it and those before it
 
     @classmethod
-    def of(cls, at: np.ndarray, rows: np.ndarray) -> Draw:
-        order = rows[np.argsort(at[rows], kind="stable")]
-        start = np.flatnonzero(np.append(True, np.diff(at[order]) != 0))
-        return cls(order, np.append(start, len(order)))
+    def of(cls, moments: np.ndarray, rows: np.ndarray) -> Draw:
+        order = rows[np.argsort(moments[rows], kind="stable")]
+        start = np.flatnonzero(np.append(True, np.diff(moments[order]) != 0))
+        upto = landmark_shares(moments[order[start]]).cumsum()
+        return cls(order, np.append(start, len(order)), upto)
 
     def __call__(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        time = rng.integers(len(self.start) - 1, size=size)
-        count = self.start[time + 1] - self.start[time]
-        return self.order[self.start[time] + (rng.random(size) * count).astype(np.int64)]
+        which = np.searchsorted(self.upto[:-1], rng.random(size), "right")
+        count = self.start[which + 1] - self.start[which]
+        return self.order[self.start[which] + (rng.random(size) * count).astype(np.int64)]
 
 
 def fit_modules(
@@ -167,16 +169,16 @@ class _Member:
         What is scored and kept is a running average of the weights (Polyak & Juditsky 1992): in some hundreds
         of patients it forecasts better than the weights of any single step.
         """
-        config, at = self.config, self.landmarks.at
+        config, moments = self.config, self.landmarks.moments
         decay = [p for p in self.module.parameters() if p.ndim > 1]
         plain = [p for p in self.module.parameters() if p.ndim <= 1]
         optimizer = torch.optim.AdamW(
             [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=config.lr,
         )
-        draw = Draw.of(at, train)
+        draw = Draw.of(moments, train)
         steps = min(STEPS, math.ceil(len(train) / config.batch_size))
-        scored = Draw.of(at, held)(np.random.default_rng(config.seed), min(VALIDATION, 4 * len(held)))
+        scored = Draw.of(moments, held)(np.random.default_rng(config.seed), min(VALIDATION, 4 * len(held)))
         validation = build_graphs(self.landmarks[scored]).to(self.device)
 
         ridge = self.ridge / len(np.unique(self.landmarks.patient[train]))

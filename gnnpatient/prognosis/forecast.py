@@ -17,6 +17,7 @@ from gnnpatient.cohort.outcomes import Diagnosis, Task
 from gnnpatient.errors import Refused
 from gnnpatient.model.heads import DiagnosisConfig
 from gnnpatient.model.model import PatientGNN
+from gnnpatient.prognosis.inputs import differences, in_known_units, refuse_strangers
 
 if TYPE_CHECKING:
     import polars as pl
@@ -253,10 +254,10 @@ class Predictor:
         return Forecast(name, head.causes, np.array(head.times), members.mean(0), *who)
 
     def see(self, landmarks: Landmarks) -> Landmarks:
-        """The asks with the node kinds alone that this model sees.
+        """The asks with the node kinds alone that this model sees, each code in the unit that it knows.
 
-        Refused: pictures or texts embedded by another encoder than those it was fitted on, or after other
-        steps.
+        Refused: a kind, a static column or a unit of which the model knows nothing; pictures or texts
+        embedded by another encoder than those it was fitted on, or after other steps.
         """
         seen = restrict(landmarks, self.kinds)
         theirs = seen.cohort.report.get("encoders", {})
@@ -265,7 +266,24 @@ class Predictor:
                 raise Refused(
                     f"{kind}: embedded by {other!r}, the model by {own!r}; pack it with the same choices"
                 )
-        return seen
+        if (known := self.about.get("inputs")) is None:
+            return seen
+        vocabulary = self.modules[0].vocabulary
+        refuse_strangers(known, vocabulary.codes, vocabulary.numbers, vocabulary.levels, seen)
+        cohort = in_known_units(known, seen.cohort)
+        return Landmarks(cohort, seen.patient, seen.at, seen.to)
+
+    def differences(self, landmarks: Landmarks) -> list[str]:
+        """How these asks differ from those of training: units, ranges, levels, as sentences with shares."""
+        seen = restrict(landmarks, self.kinds)
+        return differences(self.about.get("inputs", {}), self.modules[0].vocabulary.levels, seen)
+
+    def outside(self, landmarks: Landmarks) -> np.ndarray:
+        """Which asks lie before or after the days at which patients were asked in training: (ask,) bool."""
+        if (span := self.about.get("landmarks")) is None:
+            return np.zeros(len(landmarks), bool)
+        slack = 0.005 * max(abs(span[0]), abs(span[1])) + 1  # the span is rounded, and a day may be its end
+        return (landmarks.days < span[0] - slack) | (landmarks.days > span[1] + slack)
 
     def unknown(self, cohort: Cohort) -> dict[str, list[str]]:
         """What this cohort has and the model never saw, by kind: codes, or `["*"]` for a whole kind."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort, open_cohort
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.landmarks import Landmarks, few_landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.spec import DAY, near
 from gnnpatient.errors import Refused
@@ -34,7 +34,7 @@ CHOICES: Mapping[str, Any] = {
     if name != "device"  # where it is computed is no part of what is computed
 }
 PLAN: Mapping[str, Any] = {**CHOICES, "landmarks": "random", "test": 0.2, "test_by": None}
-"""What decides a run besides its cohort, with the defaults. `landmarks`: "random", or a list of days."""
+"""What decides a run besides its cohort, with the defaults. `landmarks`: "random", or days and "entry"."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,18 +202,31 @@ def draw_asks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, Any]) -> 
     return asks[np.logical_or.reduce([asks.at_risk(name) for name in names])]
 
 
-def scored_asks(cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequence[float]) -> Landmarks:
+def usual_landmarks(cohort: Cohort, outcome: str) -> list[float | str]:
+    """Where users ask: at entry, and where anything becomes known after it a few days later (days)."""
+    if not cohort.timed:
+        return ["entry"]
+    ends = cohort.observed if isinstance(cohort.outcomes[outcome], Survival) else cohort.until(outcome)
+    return ["entry", *few_landmarks(ends[ends > cohort.entry])]
+
+
+def scored_asks(cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequence[float | str]) -> Landmarks:
     """The asks at which these patients (positions) are scored: at risk on these days, with a known label.
 
-    Days that fall on one second count once. Of an outcome with moments of its own, those, whatever the days.
+    Days that fall on one second count once, "entry" is each patient's own. Of an outcome with moments of its
+    own, those, whatever the days.
     """
     truth = cohort.outcomes[outcome]
     if isinstance(truth, Task):
         asks = cohort.moments(outcome)
         asks = asks[np.isin(asks.patient, patients)].followed(outcome)
     else:
-        moments = np.unique(np.round(np.asarray(days, np.float64) * DAY)) / DAY
-        asks = cohort.landmarks(patients, moments).followed(outcome)
+        named = [day for day in days if isinstance(day, str)]
+        numbers = np.asarray([day for day in days if not isinstance(day, str)], np.float64)
+        moments = np.unique(np.round(numbers * DAY)) / DAY
+        asks = cohort.landmarks(patients, [*named, *moments.tolist()]).followed(outcome)
+        once = np.unique(np.stack([asks.patient, asks.at]), axis=1, return_index=True)[1]
+        asks = asks[np.sort(once)]
     if isinstance(truth, Survival) or (isinstance(truth, Diagnosis) and truth.horizon is not None):
         return asks  # with a horizon too, who was lost tells of the censoring
     return asks[asks.outcome(outcome)["label"] >= 0]
@@ -254,7 +267,7 @@ def _test_by(cohort: Cohort, text: str) -> np.ndarray:
             day = None
         if day is None:
             raise Refused(f"test by {text}: write a date, as in after=2015-01-01")
-        test = np.asarray(cohort.origin) >= (day - date(1970, 1, 1)).days * DAY
+        test = np.asarray(cohort.origin) >= cohort.calendar(value)[0]
     elif key in ("group", cohort.spec.patient.group):
         if cohort.group is None:
             raise Refused(f"test by {text}: the spec has no [patient] group")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.landmarks import Landmarks, landmark_weights
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.spec import DAY
 from gnnpatient.errors import Refused
@@ -121,13 +121,7 @@ class LabelTarget:
         return null
 
 
-def weights(at: np.ndarray) -> np.ndarray:
-    """How often `Draw` takes each ask, with a mean of one: every time counts the same."""
-    _, time, count = np.unique(at, return_inverse=True, return_counts=True)
-    return len(at) / len(count) / count[time]
-
-
-def last_estimable(target: Target, patient: np.ndarray, at: np.ndarray) -> float:
+def last_estimable(target: Target, patient: np.ndarray, moments: np.ndarray) -> float:
     """The longest horizon (days) at which a score can still be estimated from these asks (METHODS 15)."""
     known = np.isfinite(target.time)
     time, event = target.time[known], target.event[known]
@@ -136,16 +130,16 @@ def last_estimable(target: Target, patient: np.ndarray, at: np.ndarray) -> float
     beyond = np.sort(longest[np.unique(patient[known])])[::-1]
     if len(beyond) <= REMAIN:
         return float(time.max())  # too few patients to score at any horizon, not too few to forecast
-    g = censoring(time, event, weight=weights(at[known]))
+    g = censoring(time, event, weight=landmark_weights(moments[known]))
     grid = np.unique(time)
     free = grid[g.right(grid) >= UNCENSORED]
     return float(min(np.nextafter(beyond[REMAIN - 1], 0), free.max(initial=grid[0])))
 
 
-def time_grid(target: Target, at: np.ndarray, horizon: float, size: int) -> tuple[float, ...]:
+def time_grid(target: Target, moments: np.ndarray, horizon: float, size: int) -> tuple[float, ...]:
     """Ends of at most `size` intervals up to the horizon, with as many events in each as in the next."""
     seen = np.isfinite(target.time) & (target.event > 0) & (target.time <= horizon)
-    time, weight = target.time[seen], weights(at)[seen]
+    time, weight = target.time[seen], landmark_weights(moments)[seen]
     order = np.argsort(time, kind="stable")
     share = weight[order].cumsum() / weight.sum()
     cuts = time[order][np.searchsorted(share, np.arange(1, size) / size).clip(max=len(time) - 1)]
@@ -153,7 +147,7 @@ def time_grid(target: Target, at: np.ndarray, horizon: float, size: int) -> tupl
     return (*cuts.tolist(), horizon)
 
 
-def null_incidence(target: Target, at: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
+def null_incidence(target: Target, moments: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
     """Aalen-Johansen of the asks, every landmark counting the same: (1 + cause, time)."""
     known = np.isfinite(target.time)
     return aalen_johansen(
@@ -161,43 +155,44 @@ def null_incidence(target: Target, at: np.ndarray, times: tuple[float, ...]) -> 
         target.event[known],
         np.array(times),
         causes=len(target.causes),
-        weight=weights(at)[known],
+        weight=landmark_weights(moments)[known],
     )
 
 
-def null_shares(target: LabelTarget, at: np.ndarray) -> np.ndarray:
+def null_shares(target: LabelTarget, moments: np.ndarray) -> np.ndarray:
     """Share of each class among the labelled asks, every landmark counting the same: (class,)."""
     known = target.known
-    counts = weights(at[known]) * target.share[known]
+    counts = landmark_weights(moments[known]) * target.share[known]
     share = np.bincount(target.label[known], counts, minlength=len(target.classes))
     return share / share.sum()
 
 
-def null_table(target: Target | LabelTarget, at: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
+def null_table(target: Target | LabelTarget, moments: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
     """Aalen-Johansen (1 + cause, time), or shares (class,)."""
     if isinstance(target, LabelTarget):
-        return null_shares(target, at)
-    return null_incidence(target, at, times)
+        return null_shares(target, moments)
+    return null_incidence(target, moments, times)
 
 
 def landmark_nulls(
-    target: Target | LabelTarget, patient: np.ndarray, at: np.ndarray, times: tuple[float, ...]
+    target: Target | LabelTarget, asks: Landmarks, times: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """The forecast without inputs at some landmarks: (landmark,) days, (landmark, ...) tables; None: no two.
 
     Neighbouring landmarks share a table where there are many, so that each is of 20 patients or more; it is
     rounded, as no number of few people is to be read off it.
     """
-    time, position = np.unique(at, return_inverse=True)
-    mass = np.bincount(position, weights(at))
+    time, position = np.unique(asks.moments, return_inverse=True)
+    weight = landmark_weights(asks.moments)
+    mass = np.bincount(position, weight)
     group = (NULLS * (mass.cumsum() - mass / 2) / mass.sum()).astype(int)
     group = (np.arange(len(time)) if len(time) <= NULLS else group)[position]
     days, tables = [], []
     for one in np.unique(group):
         rows = group == one
-        if len(np.unique(patient[rows & target.known])) >= REMAIN:
-            days.append(float(f"{np.average(at[rows], weights=weights(at[rows])) / DAY:.4g}"))
-            table = null_table(target[rows], at[rows], times).round(4)
+        if len(np.unique(asks.patient[rows & target.known])) >= REMAIN:
+            days.append(float(f"{np.average(asks.days[rows], weights=weight[rows]):.4g}"))
+            table = null_table(target[rows], asks.moments[rows], times).round(4)
             table[0] = 1 - table[1:].sum(0)
             tables.append(table)
     return (np.array(days), np.stack(tables)) if len(days) > 1 else None
@@ -226,7 +221,7 @@ def label_target(outcome: Diagnosis | Task, asks: Landmarks, at_risk: np.ndarray
         label[at_risk] = outcome.truth(asks[at_risk])["label"]
         return LabelTarget(outcome.classes, label)
     event, time = outcome.course(asks[at_risk])
-    code, share = followed_labels(event, time, landmark_of(asks.at[at_risk]), outcome.horizon / DAY)
+    code, share = followed_labels(event, time, landmark_of(asks.moments[at_risk]), outcome.horizon / DAY)
     label[at_risk], weight = code, np.zeros(len(asks))
     weight[at_risk] = share
     return LabelTarget(outcome.classes, label, weight)

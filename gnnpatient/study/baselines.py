@@ -15,8 +15,10 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, PowerTrans
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
+from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.cohort.outcomes import Survival, Task
+from gnnpatient.cohort.view import last_rows, statics
 from gnnpatient.errors import Refused
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable, restrict
 from gnnpatient.prognosis.targets import label_target
@@ -29,8 +31,9 @@ POINTS = 60  # times at which a curve is given
 class StackedCox(BaseEstimator):
     """Cause-specific ridge Cox models on last observations, stacked over landmarks.
 
-    One row an ask (van Houwelingen 2007): the last value of each code, the statics, the time since the last
-    row and the ask's own day; each cause's model is followed up to the horizon, and the two hazards give
+    One row an ask (van Houwelingen 2007), of the same rows that a network sees: the last value of each code,
+    or of one without values whether, how often and how long ago it was seen; the statics, the time since the
+    last row and the ask's own day. Each cause's model is followed up to the horizon, and the two hazards give
     cumulative incidences. Missing values take the training median.
 
     landmarks: how many of X's times are stacked, evenly; alpha: the ridge penalty of each model.
@@ -53,7 +56,7 @@ class StackedCox(BaseEstimator):
         """Fit on the asks of X at `landmarks` of its times."""
         chosen = _few(X, self.landmarks)
         names = X.cohort.outcome_names() if self.outcomes is None else tuple(self.outcomes)
-        self.models_, self.causes_, self.grid_ = {}, {}, {}
+        self.models_, self.causes_, self.grid_, self.columns_ = {}, {}, {}, {}
         for name in names:
             asks = chosen.followed(name)
             truth = asks.outcome(name)
@@ -66,14 +69,15 @@ class StackedCox(BaseEstimator):
                 raise Refused(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
             self.causes_[name] = X.cohort.survival(name).causes
             self.grid_[name] = np.linspace(0, horizon, POINTS + 1)[1:]
+            table = features(asks)
+            self.columns_[name] = table.columns
             self.models_[name] = [
-                self._cox(asks, event == k, time) if (event == k).any() else None
+                self._cox(table, event == k, time) if (event == k).any() else None
                 for k in range(1, 1 + len(self.causes_[name]))
             ]
         return self
 
-    def _cox(self, asks: Landmarks, event: np.ndarray, time: np.ndarray) -> Pipeline:
-        table = features(asks)
+    def _cox(self, table: pl.DataFrame, event: np.ndarray, time: np.ndarray) -> Pipeline:
         model = make_pipeline(_columns(table), CoxPHSurvivalAnalysis(alpha=self.alpha))
         return model.fit(table, Surv.from_arrays(event, time))
 
@@ -83,7 +87,7 @@ class StackedCox(BaseEstimator):
 
     def _forecast(self, X: Landmarks, name: str) -> Forecast:
         at_risk = X.at_risk(name) if name in X.cohort.outcomes else np.ones(len(X), bool)
-        causes, grid, table = self.causes_[name], self.grid_[name], features(X)
+        causes, grid, table = self.causes_[name], self.grid_[name], features(X, self.columns_[name])
         steps = [
             model.predict_cumulative_hazard_function(table, return_array=True) if model is not None else None
             for model in self.models_[name]
@@ -126,7 +130,7 @@ class StackedLogistic(BaseEstimator):
 
     def fit(self, X: Landmarks, y: None = None) -> StackedLogistic:
         """Fit on the asks of X at `landmarks` of its times."""
-        self.models_, self.classes_, self.kinds_ = {}, {}, {}
+        self.models_, self.classes_, self.kinds_, self.columns_ = {}, {}, {}, {}
         for name, outcome in X.cohort.answered(self.outcomes).items():
             if isinstance(outcome, Survival):
                 if self.outcomes is not None:
@@ -141,6 +145,7 @@ class StackedLogistic(BaseEstimator):
             self.kinds_[name] = X.cohort.inputs([name])
             self.classes_[name] = outcome.classes
             table = features(restrict(asks, self.kinds_[name]))
+            self.columns_[name] = table.columns
             share = len(np.unique(asks.patient)) / len(asks)
             model = LogisticRegression(C=share / self.ridge, max_iter=10_000)
             self.models_[name] = make_pipeline(_columns(table), model).fit(
@@ -155,7 +160,7 @@ class StackedLogistic(BaseEstimator):
             at_risk, classes = answerable(X, name), self.classes_[name]
             probability = np.zeros((len(X), len(classes)))
             if len(X):
-                said = model.predict_proba(features(restrict(X, self.kinds_[name])))
+                said = model.predict_proba(features(restrict(X, self.kinds_[name]), self.columns_[name]))
                 probability[:, model.classes_] = said  # a class that was not there to be learned has 0
             probability[~at_risk] = np.nan
             found[name] = DiagnosisForecast(name, classes, probability, X.ids, X.days, at_risk)
@@ -182,10 +187,11 @@ def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.nda
 
 
 def _few(X: Landmarks, count: int) -> Landmarks:
-    """The asks at `count` of its times, evenly."""
-    times = np.unique(X.at)
-    chosen = times[np.unique(np.linspace(0, len(times) - 1, count).round().astype(int))]
-    return X[np.isin(X.at, chosen)]
+    """The asks at `count` of its landmarks, evenly: entry, where it is one, and the last among them."""
+    moments = X.moments
+    every = np.unique(moments)
+    chosen = every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
+    return X[np.isin(moments, chosen)]
 
 
 def _columns(table: pl.DataFrame) -> ColumnTransformer:
@@ -205,12 +211,42 @@ def _columns(table: pl.DataFrame) -> ColumnTransformer:
     )
 
 
-def features(X: Landmarks) -> pl.DataFrame:
-    """The last value of each code, the statics, days since the latest row, and the day of the ask."""
-    table = X.to_frame()
-    ages = [c for c in table.columns if c.endswith(".age")]
-    since = pl.min_horizontal(*ages) if ages else pl.lit(0.0)
-    return table.select(
-        pl.all().exclude("id", *ages, *(c.removesuffix(".age") + ".n" for c in ages)),
-        since.alias("days since the latest row"),
-    )
+def features(X: Landmarks, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """What is known at each ask, a row an ask: the statics, its day, days since the latest row; of each code
+    the last value, or where none was ever given (a diagnosis, a drug) whether there is a row, how many there
+    are and the age of the latest.
+
+    columns: of the table that a model was fitted on (default: those of this one); one of a code that is not
+    here is null.
+    """
+    graphs = build_graphs(X)
+    wanted = None if columns is None else set(columns)
+    found: dict[str, pl.Series] = {"day of the ask": pl.Series(X.days)}
+    found |= {_name("static", name): values for name, values in statics(graphs)}
+    since = np.full(len(X), np.nan)
+    for last in last_rows(graphs):
+        since = np.fmin(since, last.age)
+        of = {
+            "value": last.value,
+            "seen": (last.count > 0).astype(np.float64),
+            "count": last.count.astype(np.float64),
+            "age": last.age,
+        }
+        names = {what: _name(what, last.kind, last.code) for what in of}
+        chosen: tuple[str, ...]
+        if wanted is None:
+            chosen = ("value",) if np.isfinite(last.value).any() else ("seen", "count", "age")
+        else:
+            chosen = tuple(what for what, name in names.items() if name in wanted)
+        found |= {names[what]: pl.Series(of[what]).fill_nan(None) for what in chosen}
+    if graphs.codes.keys() - {"timepoint"}:
+        found["days since the latest row"] = pl.Series(since).fill_nan(None)
+    if columns is None:
+        return pl.DataFrame(found)
+    empty = pl.Series([None], dtype=pl.Float64).new_from_index(0, len(X))
+    return pl.DataFrame({name: found.get(name, empty) for name in columns})
+
+
+def _name(*parts: str) -> str:
+    """A name that no other parts have, whatever codes are called."""
+    return "\t".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.stats import t as student
 
 from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.landmarks import Landmarks, together
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.spec import DAY, near
 from gnnpatient.errors import Refused
@@ -47,7 +48,7 @@ class Model(Protocol):
     def forecast(self, X: Landmarks) -> Mapping[str, Answer]: ...
 
 
-Tables = Mapping[int, np.ndarray]  # of a landmark in seconds, what the null says there
+Tables = Mapping[int, np.ndarray]  # of a landmark (of `moments`), what the null says there
 NearTables = tuple[np.ndarray, np.ndarray]  # days of some landmarks, and what the null says there
 
 
@@ -87,7 +88,7 @@ def _of_landmark(X: Landmarks, other: np.ndarray, tables: Tables, near: NearTabl
     """Of each ask the table of its landmark, else of the nearest one, else the other: (ask, ...)."""
     out = np.repeat(other[None], len(X), 0) if near is None else nearest(X.days, *near)
     for at, table in tables.items():
-        out[X.at == at] = table
+        out[X.moments == at] = table
     return out
 
 
@@ -100,11 +101,11 @@ def null_of(predictor: Predictor, outcome: str, train: Landmarks | None = None) 
     """
     head = predictor.modules[0].head(outcome).config.to_dict()
     tables: dict[int, np.ndarray] = {}
-    asks = [] if train is None else [train[train.at == at] for at in np.unique(train.at)]
+    asks = [] if train is None else [train[rows] for rows in train.by_landmark.values()]
     for X in asks:
         target = target_of(X, outcome)
         if len(np.unique(X.patient[target.known])) >= REMAIN:
-            tables[int(X.at[0])] = null_table(target, X.at, tuple(head.get("times", ())))
+            tables[int(X.moments[0])] = null_table(target, X.moments, tuple(head.get("times", ())))
     whole, near = predictor.null[outcome], predictor.nulls.get(outcome)
     if head["kind"] == "diagnosis":
         return Shares(outcome, tuple(head["classes"]), whole, tables, near)
@@ -142,11 +143,7 @@ class Scored:
             name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes}
             for name, causes in risks[0].items()
         }
-        cohort = asks[0].cohort
-        if any(X.cohort is not cohort for X in asks):
-            raise Refused("the parts ask different cohorts; score each cohort on its own")
-        X = Landmarks(cohort, np.concatenate([a.patient for a in asks]), np.concatenate([a.at for a in asks]))
-        return cls(X, np.concatenate(folds), joined, times)
+        return cls(together(*asks), np.concatenate(folds), joined, times)
 
 
 def _risks(said: Answer, times: np.ndarray) -> dict[str, np.ndarray]:
@@ -167,6 +164,7 @@ class Evaluation:
     rows: list[dict[str, Any]]
     warnings: Sequence[str] = ()  # why figures are missing, and which ones the model of censoring moves
     units: str = "patients"  # what the intervals resample
+    entry: float | None = None  # the landmark, in days, that stands for each patient's entry
 
     @property
     def too_small(self) -> str | None:
@@ -265,13 +263,14 @@ def evaluate(
                 words += _moved(rows[-len(others) :], others, group)
                 rows += others
     if isinstance(known, Survival):
-        events = known.event[np.unique(asks.patient)]
+        events = known.strata[np.unique(asks.patient)]
         counts = {cause: int((events == k).sum()) for k, cause in enumerate(known.causes, 1)}
     else:
         each = enumerate(known.classes)
         counts = {name: len(np.unique(asks.patient[truth.label == k])) for k, name in each}
     scored_patients = len(np.unique(asks.patient[there]))
-    return Evaluation(outcome, scored_patients, held_out, counts, rows, tuple(words), units_of(asks)[1])
+    entry, units = None if truth.at_moments else asks.entry_day, units_of(asks)[1]
+    return Evaluation(outcome, scored_patients, held_out, counts, rows, tuple(words), units, entry)
 
 
 def units_of(asks: Landmarks) -> tuple[np.ndarray, str]:
@@ -316,8 +315,10 @@ def _hazards(asks: Landmarks, truth: Truth, members: np.ndarray) -> np.ndarray:
     """The relative hazard of being lost of each member, by a model of each landmark: (ask,)."""
     assert truth.time is not None
     out = np.ones(len(asks))
-    for at in np.unique(asks.at[members]):
-        rows = np.flatnonzero(members & (asks.at == at))
+    for there in asks.by_landmark.values():
+        rows = there[members[there]]
+        if not len(rows):
+            continue
         last = np.inf if truth.horizon is None else truth.horizon
         lost = (truth.code[rows] == 0) & (truth.time[rows] <= last)  # to be seen to the end is not to be lost
         out[rows] = censoring_hazard(asks[rows], truth.time[rows], lost)
@@ -469,6 +470,15 @@ class _Part:
         """What has no interval."""
         return COSTLY if self.hazard is None else (*COSTLY, "c")
 
+    @cached_property
+    def landmarks(self) -> dict[float | None, np.ndarray]:
+        """Which asks belong to each landmark, by its day: (ask,) bool; None: all moments are one figure."""
+        asks = self.scored.asks
+        if self.truth.at_moments:
+            return {None: np.ones(len(asks), bool)}
+        every = np.arange(len(asks))
+        return {day: np.isin(every, rows) for day, rows in asks.by_landmark.items()}
+
     def rows(
         self, against: tuple[str, str] | None, n: int, seed: int, group: str | None
     ) -> list[dict[str, Any]]:
@@ -537,13 +547,12 @@ class _Part:
         self, weight: np.ndarray
     ) -> Iterator[tuple[str, int, float | None, np.ndarray, np.ndarray]]:
         """Of each cause and landmark its code, the day, the rows that were drawn and how often."""
-        asks, members = self.scored.asks, np.flatnonzero(self.members)
-        landmarks = [None] if self.truth.at_moments else np.unique(asks.at).tolist()
+        members = np.flatnonzero(self.members)
         for cause, k in self.truth.judged.items():
-            for at in landmarks:
-                inside = (weight > 0) & (True if at is None else asks.at[members] == at)
+            for day, asked in self.landmarks.items():
+                inside = (weight > 0) & asked[members]
                 if inside.any():
-                    yield cause, k, None if at is None else at / DAY, members[inside], weight[inside]
+                    yield cause, k, day, members[inside], weight[inside]
 
     def figures(self, against: tuple[str, str] | None, weight: np.ndarray, costly: bool) -> dict[Key, float]:
         """Every figure of every model, with rows counted `weight` times."""
@@ -551,8 +560,7 @@ class _Part:
         for cause, k, day, rows, count in self._landmarks(weight):
             of = self._landmark if self.truth.curves else self._labels
             out |= of(cause, k, day, rows, count, costly)
-        landmarks = () if self.truth.at_moments else np.unique(self.scored.asks.at)
-        if len(landmarks) > 1:
+        if len(self.landmarks) > 1:
             out |= _means(out)
         if against and set(against) <= set(self.scored.risks):
             ours, theirs = against

@@ -38,14 +38,14 @@ import polars as pl
 
 from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Cohort, open_cohort
-from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold, few_horizons, few_landmarks
+from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold, few_horizons
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.packed import Events, with_timepoints
-from gnnpatient.cohort.spec import DAY, near
+from gnnpatient.cohort.spec import near
 from gnnpatient.errors import Refused
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import Answer, Forecast, judged
-from gnnpatient.prognosis.run import draw_asks, scored_asks
+from gnnpatient.prognosis.run import draw_asks, scored_asks, usual_landmarks
 from gnnpatient.prognosis.targets import Target, last_estimable
 from gnnpatient.study.evaluate import (
     ENOUGH_EVENTS,
@@ -384,7 +384,7 @@ class _Board:
         """Days; the last, None, is the mean over landmarks, or all moments of an outcome that has its own."""
         if self.truth.at_moments:
             return (None,)
-        return (*(np.unique(self.scored.asks.at) / DAY).tolist(), None)
+        return (*self.scored.asks.by_landmark, None)
 
     @cached_property
     def value(self) -> np.ndarray:
@@ -416,10 +416,10 @@ class _Board:
     @cached_property
     def _asked(self) -> list[np.ndarray]:
         """The asks of each landmark that have an answer."""
-        known, at = self.truth.code >= 0, self.scored.asks.at
+        known = self.truth.code >= 0
         if self.truth.at_moments:
             return [np.flatnonzero(known)]
-        return [np.flatnonzero(known & (at == one)) for one in np.unique(at)]
+        return [rows[known[rows]] for rows in self.scored.asks.by_landmark.values()]
 
     def _raw(self, weight: np.ndarray) -> np.ndarray:
         of = self._landmark if self.truth.curves else self._labels
@@ -714,7 +714,7 @@ def compare(
     folds: Sequence[Fold] | int = 5,
     modalities: Mapping[str, Sequence[str]] | None = None,
     models: Sequence[str] | None = None,
-    landmarks: Sequence[float] | None = None,
+    landmarks: Sequence[float | str] | None = None,
     horizons: Sequence[float] | None = None,
     members: int = 3,
     epochs: int = 30,
@@ -731,10 +731,11 @@ def compare(
     cause: which one is judged (default: the one named like the outcome, else the first), or which class (the
     last); folds: splits by patient and group, or how many to make; modalities: name -> kinds (default:
     `modalities_of`); models: names of contestants besides the graph and the singles (default: all);
-    landmarks, horizons: days at which is asked and up to which is scored (default: 1, 3 and 5 years where
-    follow-up is that long, else quarters and thirds of it; a diagnosis has no horizon to choose); choices: of
-    PrognosisModel, the same for all; inner: folds of a training part on which its best single modality is
-    chosen, by IBS or Brier score; n: draws of patients for the intervals; tell: called after each fit.
+    landmarks, horizons: days (or "entry") at which is asked and up to which is scored (default: entry, and
+    where anything becomes known after it 1, 3 and 5 years, or quarters of a shorter follow-up; up to the same
+    years, or thirds; a diagnosis has no horizon to choose); choices: of PrognosisModel, the same for all;
+    inner: folds of a training part on which its best single modality is chosen, by IBS or Brier score; n:
+    draws of patients for the intervals; tell: called after each fit.
     """
     causes = names_of(cohort, outcome)
     curves = isinstance(cohort.outcomes[outcome], Survival)
@@ -760,9 +761,7 @@ def compare(
     _check(cohort, splits)
     plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
     asks = [draw_asks(cohort, fold.train, plan) for fold in splits]
-    ends = cohort.until(outcome)
-    ends = ends[ends > cohort.entry]
-    at = few_landmarks(ends) if landmarks is None else [float(day) for day in landmarks]
+    at = usual_landmarks(cohort, outcome) if landmarks is None else list(landmarks)
     if horizons is None and curves:
         horizons = few_horizons(min(_reach(X, outcome, causes) for X in asks))
     until = tuple(sorted(float(horizon) for horizon in horizons or ()))
@@ -845,7 +844,7 @@ def _count(board: _Board, cause: str) -> int:
     asks, k = board.scored.asks, board.truth.judged[cause]
     if not board.truth.curves:
         return len(np.unique(asks.patient[board.truth.label == k]))
-    return int((asks.cohort.survival(board.outcome).event[np.unique(asks.patient)] == k).sum())
+    return int((asks.cohort.survival(board.outcome).strata[np.unique(asks.patient)] == k).sum())
 
 
 def _chosen(every: dict[str, Contestant], models: Sequence[str] | None) -> dict[str, Contestant]:
@@ -889,7 +888,7 @@ def _reach(X: Landmarks, outcome: str, causes: tuple[str, ...]) -> float:
         raise Refused(f"outcome {outcome!r}: nobody at risk to train on; give other folds")
     truth = X.outcome(outcome)
     target = Target(causes, truth["event"].astype(np.int64), truth["time"].astype(float))
-    return last_estimable(target, X.patient, X.at)
+    return last_estimable(target, X.patient, X.moments)
 
 
 def _kind_dropout(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> float:
@@ -907,7 +906,7 @@ def _best(
     fits: _Fits,
     singles: Sequence[Contestant],
     X: Landmarks,
-    at: Sequence[float],
+    at: Sequence[float | str],
     outcome: str,
     cause: str,
     inner: int,

@@ -62,7 +62,9 @@ class Leak:
     code: str  # or the name of the static column
     what: Literal["presence", "value", "jump", "static"]
     near: float  # AUC just before the event, or when asked; out of fold
-    far: float | None  # AUC far from it; None = fewer than 10 cases to judge by, one moment only, or a static
+    far: (
+        float | None
+    )  # AUC far from it; None = fewer than 10 cases to judge by, one moment only, or a static of day 0
     message: str
 
 
@@ -145,7 +147,8 @@ def leaks(cohort: Cohort, outcome: str | None = None, *, seed: int = 0) -> list[
     jump      the AUC of a code's last value is > .95 near the event, and .2 above that far from it
     value     the AUC of a code's last value is > .95 near the event and far from it; of a class also at
               entry, at the last moment or at those of a task
-    static    the AUC of a static, or of whether it is given, is > .95
+    static    the AUC of a static, or of whether it is given by then, is > .95; or all that is known of it is
+              known at the end of follow-up or later
 
     `outcome` default: every survival and every diagnosis; a progression has neither event nor class. Codes in
     `hide` are not there to be named, and with `inputs` no other kind is judged. A cause or class with fewer
@@ -484,47 +487,92 @@ class _Looks:
         yield np.where(end > start, value[end - 1], np.nan).astype(np.float64)
 
 
-def _statics(q: _Question) -> Iterator[Found]:
-    """Statics that are too good: by size, as names, or by whether they are given."""
-    cohort = q.cohort
-    columns: list[tuple[str, np.ndarray, np.ndarray | None]] = []  # name, number (nan = missing), level
+class _Static(NamedTuple):
+    """One static of all patients, of which an ask sees what is known by then."""
+
+    name: str
+    number: np.ndarray  # (patient,) nan = missing, or a name
+    level: np.ndarray | None  # (patient,) int64, 0 = missing; None: too many to be names
+    known: np.ndarray | None  # (patient,) int64 seconds: since when it is known; None: as of the origin
+
+    def at(self, asked: _Asked, matched: _Matched) -> tuple[_Static, _Static]:
+        """What the cases and the controls, row by row, show when they are asked."""
+        case, control = (self._of(*x) for x in ((matched.case, asked.case), (matched.control, asked.control)))
+        return case, control
+
+    def _of(self, patient: np.ndarray, at: np.ndarray) -> _Static:
+        number, level = self.number[patient], None if self.level is None else self.level[patient]
+        if self.known is not None:
+            seen = self.known[patient] <= at
+            number, level = (
+                np.where(seen, number, np.nan),
+                None if level is None else np.where(seen, level, 0),
+            )
+        return _Static(self.name, number, level, None)
+
+
+def _columns(cohort: Cohort) -> list[_Static]:
+    """Every static; numbers of few values are names, too."""
+    columns = []
     for i, name in enumerate(cohort.spec.patient.number):
-        values, level = np.unique(cohort.number[:, i], return_inverse=True)  # the nan count as one value
-        levels: np.ndarray | None = level if len(values) <= FEW_LEVELS else None
-        columns.append((name, cohort.number[:, i], levels))
+        number = cohort.number[:, i]
+        values, place = np.unique(number, return_inverse=True)  # the nan count as one value, the last
+        level = np.where(np.isnan(number), 0, place + 1) if len(values) <= FEW_LEVELS else None
+        known = None if cohort.number_known is None else cohort.number_known[:, i]
+        columns.append(_Static(name, number, level, known))
     for i, name in enumerate(cohort.spec.patient.category):
-        columns.append((name, np.full(len(cohort), np.nan), cohort.category[:, i] + 1))
+        known = None if cohort.category_known is None else cohort.category_known[:, i]
+        level = np.asarray(cohort.category[:, i], np.int64) + 1
+        columns.append(_Static(name, np.full(len(cohort), np.nan), level, known))
+    return columns
+
+
+def _statics(q: _Question) -> Iterator[Found]:
+    """Statics that are too good: by size, as names, or by whether they are given when asked."""
+    columns = _columns(q.cohort)
     for view in q.views:
-        for name, number, levels in columns:
-            auc = np.minimum.reduce([_static(number, levels, matched) for matched in view])
+        for static in columns:
+            auc = np.minimum.reduce([_static(static, matched, matched.near) for matched in view])
             if (best := float(np.nan_to_num(auc).max())) > CERTAIN:
+                far, when, why = None, "", "was not known at the origin"
+                if static.known is not None:
+                    why = "follows from the outcome"
+                    early = [
+                        _static(static, m, m.far)[int(np.nan_to_num(auc).argmax())] for m in view if m.far
+                    ]
+                    if len(early) == len(view) and not np.isnan(early).any():
+                        far = float(min(early))
+                        when = f" {view[0].when}, {far:.2f} long before"
                 message = (
-                    f"static {name!r}: {q.tells} (AUC {best:.2f}); leave it out of "
-                    "[patient] if it was not known at the origin"
+                    f"static {static.name!r}: {q.tells} (AUC {best:.2f}{when}); leave it out of "
+                    f"[patient] if it {why}"
                 )
-                yield "patient", name, "static", best, None, message
+                yield "patient", static.name, "static", best, far, message
 
 
-def _static(number: np.ndarray, levels: np.ndarray | None, matched: _Matched) -> np.ndarray:
+def _static(static: _Static, matched: _Matched, asked: _Asked) -> np.ndarray:
     """AUC of a static's size, of whether it is given, and of its level: (3,); nan where there is none."""
-    scores = np.stack([number, ~np.isnan(number)], -1).astype(np.float64)
-    auc = _fair(matched, matched.near, scores[matched.case], scores[matched.control])
-    return np.append(auc, np.nan if levels is None else _by_level(levels, matched))
+    case, control = static.at(asked, matched)
+    scores = [np.stack([of.number, ~np.isnan(of.number)], -1).astype(np.float64) for of in (case, control)]
+    auc = _fair(matched, asked, *scores)
+    if case.level is None or control.level is None:
+        return np.append(auc, np.nan)
+    return np.append(auc, _by_level(case.level, control.level, matched, asked))
 
 
-def _by_level(level: np.ndarray, matched: _Matched) -> float:
+def _by_level(case: np.ndarray, control: np.ndarray, matched: _Matched, asked: _Asked) -> float:
     """AUC of the share of cases among those with the same level, learned on the other folds."""
-    mask, fold = matched.near.mask, matched.fold
-    weight = mask / mask.sum(1, keepdims=True)  # the controls of a case weigh as much as it does
-    case, control = level[matched.case], level[matched.control]
-    size, won = int(level.max()) + 1, np.zeros(len(matched))
+    mask, fold = asked.mask, matched.fold
+    weight = mask / np.maximum(mask.sum(1, keepdims=True), 1)  # controls of a case weigh as much as it does
+    size, won = int(max(case.max(initial=0), control.max(initial=0))) + 1, np.full(len(matched), np.nan)
     for f in np.unique(fold):
         here, rest = fold == f, fold != f
         cases = np.bincount(case[rest], minlength=size)
         controls = np.bincount(control[rest].ravel(), weight[rest].ravel(), minlength=size)
         share = np.round((cases + 0.5) / (cases + controls + 1), 9)  # a level not seen there gets .5
         won[here] = _won(share[case[here], None], share[control[here], None], mask[here])[:, 0]
-    return float(won.mean())
+    good = ~np.isnan(won)
+    return float(won[good].mean()) if good.sum() >= ENOUGH else np.nan
 
 
 def _defines(cohort: Cohort, outcome: str, kind: str) -> list[bool]:
@@ -536,7 +584,7 @@ def _defines(cohort: Cohort, outcome: str, kind: str) -> list[bool]:
 
 
 def _afterwards(q: _Question) -> Iterator[Found]:
-    """Codes whose every row is known at the end of its patient's follow-up or later.
+    """Codes, and statics, of which all is known at the end of the patient's follow-up or later.
 
     Not those that the outcome is made of; and not after a diagnosis, which is followed by its treatment.
     `near` is the AUC of their presence at that moment: no control has them before its own end.
@@ -546,7 +594,7 @@ def _afterwards(q: _Question) -> Iterator[Found]:
     cohort, (truth, k) = q.cohort, q.event
     case = (truth.time != NEVER) & (truth.event == k) & (truth.time > cohort.entry)
     for kind, events in cohort.events.items():
-        size, end = len(cohort.codes[kind]), truth.time[events.patient]
+        size, end = len(cohort.codes[kind]), truth.ends[events.patient]
         early = np.bincount(events.code[(end == NEVER) | (events.known < end)], minlength=size)
         of_case = case[events.patient]
         pairs = np.unique(events.patient[of_case] * size + events.code[of_case])
@@ -559,3 +607,13 @@ def _afterwards(q: _Question) -> Iterator[Found]:
                 "patients, so no ask sees it; leave it out, unless its known time is too late"
             )
             yield kind, name, "presence", float(near), None, message
+    for static in _columns(cohort):
+        given = ~np.isnan(static.number) if static.level is None else static.level > 0
+        if static.known is None or (given & ((truth.time == NEVER) | (static.known < truth.time))).any():
+            continue
+        if (number := int((given & case).sum())) >= ENOUGH:
+            message = (
+                f"static {static.name!r}: known only at {truth.causes[k - 1]} or afterwards, in {number} "
+                "patients, so no ask sees it; leave it out, unless its known time is too late"
+            )
+            yield "patient", static.name, "static", float(0.5 + 0.5 * number / case.sum()), None, message

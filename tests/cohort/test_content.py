@@ -413,7 +413,7 @@ def test_the_terms_of_a_mask_are_in_no_model(reads, tmp_path):
 
 
 def test_a_model_of_no_picture_sees_a_cohort_with_pictures(reads, tmp_path):
-    """It never saw one: they are unknown to it, and no other encoder's."""
+    """It knows the kind of node and never saw one: they are unknown to it, and no other encoder's."""
     from gnnpatient import PrognosisModel
 
     draw(tmp_path)

@@ -234,6 +234,107 @@ def test_what_never_happened_is_refused(door, kind, more, why):
     assert only(door(patient(), event(kind, **more)), kind)["refused"] == why
 
 
+DRUG = {"medicationCodeableConcept": coded("1")}
+NO_FACT = [
+    ("MedicationRequest", {"intent": "proposal", **DRUG}, "intent", "a proposal, not an order"),
+    ("MedicationRequest", {"intent": "plan", **DRUG}, "intent", "a plan, not an order"),
+    ("MedicationRequest", {"intent": "option", **DRUG}, "intent", "an option, not an order"),
+    ("MedicationRequest", {"intent": "order", **DRUG}, "intent", None),
+    ("MedicationRequest", {"intent": "reflex-order", **DRUG}, "intent", None),
+    ("Condition", {"verificationStatus": coded("provisional")}, "verification", "a provisional diagnosis"),
+    ("Condition", {"verificationStatus": coded("differential")}, "verification", "a differential diagnosis"),
+    ("Condition", {"verificationStatus": coded("unconfirmed")}, "verification", None),
+    ("Observation", {"focus": [{"reference": "RelatedPerson/f"}]}, "focus", "about somebody else (focus)"),
+    ("Observation", {"focus": [{"reference": "Patient/fetus"}]}, "focus", "about somebody else (focus)"),
+    ("Observation", {"focus": [{"display": "fetus"}]}, "focus", "about somebody else (focus)"),
+    ("Observation", {"focus": [{"reference": "#f"}]}, "focus", "about somebody else (focus)"),
+    ("Observation", {"focus": [{"reference": "Patient/p1"}]}, "focus", None),
+    ("Observation", {"focus": [{"reference": "BodyStructure/tumour"}]}, "focus", None),
+    ("Procedure", {"focus": {"reference": "Group/donors"}}, "focus", "about somebody else (focus)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "more", "column", "why"), NO_FACT)
+def test_what_is_no_fact_about_the_patient_is_refused_and_may_be_chosen(tmp_path, kind, more, column, why):
+    """Counted by its reason; used where the spec names the column that tells it apart."""
+    from gnnpatient import read_cohort
+
+    times = {"Condition": "recordedDate", "MedicationRequest": "authoredOn", "Procedure": "performedDateTime"}
+    time = {times[kind]: NOON} if kind in times else {}
+    inside = [{"resourceType": "RelatedPerson", "id": "f"}]
+    here = event(kind, **more, **time, contained=inside)
+    marker = event(
+        kind, id="e2", code=coded("2", "X"), **DRUG | {"medicationCodeableConcept": coded("2")}, **time
+    )
+    stay = event("Encounter", id="v1", type=[coded("9")], period={"start": "2021-03-01T00:00:00Z"})
+    lines = map(json.dumps, (patient(), here, marker, stay))
+    (tmp_path / "all.ndjson").write_text("\n".join(lines))
+    origin = 'origin = { code = "ENCOUNTER//*" }'
+    spec = f'cohort = "c"\nformat = "fhir"\n[patient]\n{origin}\n[nodes.x]\ntable = "{kind}"\n'
+
+    def read_(where: str):
+        (tmp_path / "c.toml").write_text(spec + where)
+        cohort = read_cohort(tmp_path / "c.toml", tmp_path)
+        return len(cohort.events["x"]), cohort.report["tables"][kind]["refused"]
+
+    assert read_("") == (1 + (why is None), {} if why is None else {why: 1})
+    if why is not None:
+        assert read_(f'where = {{ {column} = "*" }}')[0] == 1
+        (tmp_path / "again.ndjson").write_text(json.dumps(here))  # chosen, a repeat is still a repeat
+        assert read_(f'where = {{ {column} = "*" }}') == (1, {"repeat of a resource": 1} | OTHERS)
+
+
+OTHERS = {"nothing in it that the spec asks for": 1}
+
+
+IN_STAY = datetime(2021, 3, 9, 10)
+DISCHARGED = [  # encounter, onset, recordedDate, when it is known (None: at its onset)
+    ("Encounter/in", "2021-03-05", None, IN_STAY),
+    ("Encounter/out", "2021-03-05", None, None),  # seen as an outpatient
+    (None, "2021-03-05", None, IN_STAY),  # by its day
+    ("Encounter/lost", "2021-03-01", None, IN_STAY),  # leads nowhere
+    ("Encounter/other", "2021-03-08", None, IN_STAY),  # one of somebody else
+    (None, "2021-03-10", None, None),  # in no stay
+    ("Encounter/in", "2021-03-05", "2021-03-06", datetime(2021, 3, 6)),  # said when
+    ("Encounter/in", "2021-03-05", "2021-03-05", None),
+    ("Encounter/in", "2021-03-20", None, None),  # after it
+]
+
+
+@pytest.mark.parametrize(("encounter", "onset", "recorded", "known"), DISCHARGED)
+def test_a_diagnosis_of_a_stay_is_known_at_its_end_where_nothing_says_when(
+    door, encounter, onset, recorded, known
+):
+    def visit(id: str, kind: str, who: str = "p1") -> dict:
+        period = {"start": "2021-03-01T08:00:00Z", "end": "2021-03-09T10:00:00Z"}
+        who = {"reference": f"Patient/{who}"}
+        return event("Encounter", id=id, period=period, subject=who, type=[coded("9")]) | {
+            "class": {"code": kind}
+        }
+
+    visits = visit("in", "IMP"), visit("out", "AMB"), visit("other", "IMP", "p2")
+    given = {"onsetDateTime": onset, "recordedDate": recorded}
+    given["encounter"] = None if encounter is None else {"reference": encounter}
+    found = door(patient(), patient("p2"), *visits, event("Condition", **given))
+    row = only(found, "Condition")
+    assert (row["known"], row["refused"]) == (known, None)
+    told = [flag for flag in found.flags if "without recordedDate" in flag]
+    assert len(told) == (recorded is None and onset != "2021-03-20" and encounter != "Encounter/out")
+
+
+def test_a_diagnosis_of_a_stay_that_has_not_ended_is_refused(door):
+    stay = event("Encounter", id="in", period={"start": "2021-03-01T08:00:00Z"}, type=[coded("9")])
+    given = {"onsetDateTime": "2021-03-05", "encounter": {"reference": "Encounter/in"}}
+    found = door(patient(), stay | {"class": {"code": "IMP"}}, event("Condition", **given))
+    assert only(found, "Condition")["refused"] == "inpatient stay without an end"
+
+
+@pytest.mark.parametrize("name", ["notDone", "notGiven", "wasNotGiven", "wasNotTaken", "notPerformed"])
+def test_what_was_not_done_by_earlier_versions_is_refused(door, name):
+    assert only(door(patient(), event(**{name: True})))["refused"] == "not done"
+    assert only(door(patient(), event(**{name: False})))["refused"] is None
+
+
 # What it is
 
 

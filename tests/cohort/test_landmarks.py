@@ -76,6 +76,75 @@ def test_landmarks_at_times_and_drawn(tiny):
             tiny.landmarks(**wrong)
 
 
+def test_entry_is_always_among_the_landmarks(tiny):
+    """One landmark, whenever it is; it alone where nothing becomes known after it."""
+    from dataclasses import replace
+
+    from gnnpatient.cohort.landmarks import ENTRY
+
+    late = replace(tiny, entry=np.arange(80) % 3 * DAY // 2)
+    drawn = late.landmarks(n=5, seed=1)
+    at_entry = drawn.moments == ENTRY
+    assert tiny.timed and len(np.unique(drawn.moments)) == 5
+    assert drawn.patient[at_entry].tolist() == late.entries().followed().patient.tolist()
+    assert (drawn.at[at_entry] == late.entry[drawn.patient[at_entry]]).all()
+    assert sum(map(len, drawn.by_landmark.values())) == len(drawn) and drawn.entry_day in drawn.by_landmark
+    first = replace(tiny, events={kind: e.empty() for kind, e in tiny.events.items()})
+    assert not first.timed
+    only = first.landmarks(n=64)
+    assert (only.moments == ENTRY).all() and len(only) == len(first.entries().followed())
+    named = tiny.landmarks(["p001", "p002"], ["entry", 5])
+    assert named.days.tolist() == [0, 0, 5, 5]
+
+
+def test_entry_on_a_bare_date_is_the_end_of_that_day(tmp_path):
+    """What was measured on the day of entry is known then, and an event on that day is not foretold; a clock
+    time, and a duration of hours, are exact."""
+    from gnnpatient import build_graphs, open_cohort, read_cohort
+
+    people = (
+        "pid,start,in,end,died\na,2050-03-01,2050-03-04,2050-03-20,1\nb,2050-03-01,2050-03-05,2050-03-05,1\n"
+    )
+    people += "c,2050-03-01T08:00,2050-03-04T09:00,2050-03-20,0\n"
+    (tmp_path / "patients.csv").write_text(people)
+    labs = "".join(f"a,2050-03-0{day},x,{value}\n" for day, value in ((1, 1), (4, 2), (5, 3)))
+    (tmp_path / "labs.csv").write_text(f"pid,day,code,value\n{labs}")
+
+    def read(entry):
+        (tmp_path / "spec.toml").write_text(
+            f"""cohort = "c"
+[patient]
+table = "patients.csv"
+key = "pid"
+origin = "start"
+{entry}
+[nodes.lab]
+table = "labs.csv"
+time = "day"
+code = "code"
+value = "value"
+[outcomes.death]
+kind = "survival"
+table = "patients.csv"
+causes = {{ death = {{ time = "end", flag = "died" }} }}
+"""
+        )
+        return read_cohort(tmp_path / "spec.toml", tmp_path)
+
+    whole = read("")
+    assert whole.at_entry.tolist() == [DAY - 1, DAY - 1, 0] and whole.entry.tolist() == [0, 0, 0]
+    assert build_graphs(whole.entries(["a"]))["lab"].value.tolist() == [1]
+    later = read('entry = "in"')
+    assert later.at_entry.tolist() == [4 * DAY - 1, 5 * DAY - 1, 3 * DAY + 3600]
+    assert build_graphs(later.entries(["a"]))["lab"].value.tolist() == [1, 2]
+    assert later.entries().at_risk("death").tolist() == [True, False, True]
+    assert read('entry = "3d"').at_entry.tolist() == [4 * DAY - 1, 4 * DAY - 1, 3 * DAY]
+    assert read('entry = "72h"').at_entry.tolist() == [3 * DAY] * 3
+    again = open_cohort(later.save(tmp_path / "cohort"))
+    assert again.at_entry.tolist() == later.at_entry.tolist()
+    assert later.landmarks(["a"], [3]).early.tolist() == [True] and not later.entries().early.any()
+
+
 def test_followed_and_outcome(tiny):
     truth = tiny.outcomes["death"]
     X = tiny.at(4).followed("death")

@@ -375,10 +375,63 @@ def test_a_column_alone_is_what_it_is_among_all(folder):
 
 
 def test_conditions_without_a_visit_column(tmp_path):
-    condition = "person_id,condition_concept_id,condition_start_date\n1,200,2020-01-01\n"
+    condition = "person_id,condition_concept_id,condition_start_date\n1,200,2020-01-01\n1,200,2020-02-20\n"
     write(tmp_path, condition_occurrence=condition)
-    day = datetime(2020, 1, 1)
-    assert shown(tmp_path, "condition_occurrence", "time", "known", "refused") == [(day, day, None)]
+    known = [(datetime(2020, 1, 5, 10, 30), None), (datetime(2020, 2, 20), None)]
+    assert shown(tmp_path, "condition_occurrence", "known", "refused") == known
+
+
+VISITS = """visit_occurrence_id,person_id,visit_concept_id,visit_start_date,visit_end_date
+1,1,9201,2020-01-01,2020-01-05
+2,1,32037,2020-01-02,2020-01-03
+3,1,9202,2020-01-01,2020-01-31
+4,2,9201,2020-01-01,2020-01-31
+5,1,9201,2020-03-01,
+6,1,9201,2020-04-01,2020-04-02
+7,1,9201,2020-04-02,2020-04-09
+8,1,0,2020-06-01,2020-06-09
+"""
+DISCHARGED = [  # visit, day of the condition, when it is known, why it is refused
+    ("1", "2020-01-02", datetime(2020, 1, 5), None),
+    ("2", "2020-01-02", datetime(2020, 1, 3), None),  # its own visit, where there is one
+    ("3", "2020-01-02", datetime(2020, 1, 2), None),  # seen as an outpatient
+    ("", "2020-01-02", datetime(2020, 1, 5), None),  # of two stays the one that ends last
+    ("99", "2020-01-02", datetime(2020, 1, 5), None),  # leads nowhere
+    ("99.0", "2020-01-05", datetime(2020, 1, 5), None),
+    ("4", "2020-01-02", datetime(2020, 1, 5), None),  # a visit of somebody else is none of this person
+    ("", "2020-01-01", datetime(2020, 1, 5), None),
+    ("", "2020-01-06", datetime(2020, 1, 6), None),  # in no stay
+    ("", "2019-12-31", datetime(2019, 12, 31), None),
+    ("", "2020-03-15", datetime(2020, 3, 15), "inpatient visit without an end"),
+    ("5", "2020-03-15", datetime(2020, 3, 15), "inpatient visit without an end"),
+    ("", "2020-04-02", datetime(2020, 4, 9), None),  # moved on that day
+    ("", "2020-05-15", datetime(2020, 5, 15), None),  # not in the stay without an end: others came since
+    ("8", "2020-06-02", datetime(2020, 6, 2), None),
+]
+
+
+@pytest.mark.parametrize(("visit", "day", "known", "why"), DISCHARGED)
+def test_a_code_without_a_visit_is_known_at_the_end_of_the_stay_that_it_lies_in(
+    tmp_path, visit, day, known, why
+):
+    header = "person_id,condition_concept_id,condition_start_date,visit_occurrence_id"
+    write(tmp_path, visit_occurrence=VISITS, condition_occurrence=f"{header}\n1,200,{day},{visit}\n")
+    assert shown(tmp_path, "condition_occurrence", "known", "refused") == [(known, why)]
+    told = visit not in ("1", "2", "3", "5", "8")
+    lies = "in no inpatient stay; known at their time"
+    if known.date().isoformat() != day or why or day == "2020-01-05":
+        lies = "in an inpatient stay by their day; known at its end"
+    said = f"condition_occurrence.csv: 1 code(s) without a visit of that person lie {lies}"
+    assert read(tmp_path).doubts == ((said,) if told else ())
+
+
+def test_a_code_in_a_stay_is_known_at_its_end_whatever_the_clock_says(tmp_path):
+    """Judged by the day: a code of the afternoon of the day of discharge is known when it was given."""
+    header = "person_id,condition_concept_id,condition_start_date,condition_start_datetime"
+    condition = f"{header}\n1,200,2020-01-01,2020-01-01 07:00:00\n1,200,2020-01-05,2020-01-05 15:00:00\n"
+    write(tmp_path, condition_occurrence=condition)
+    end = datetime(2020, 1, 5, 10, 30)
+    assert shown(tmp_path, "condition_occurrence", "known") == [(end,), (datetime(2020, 1, 5, 15),)]
 
 
 def test_source_columns_stay_by_their_name(folder):

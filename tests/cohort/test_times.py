@@ -146,7 +146,11 @@ def test_dates_without_a_day_zero(read):
 @pytest.mark.parametrize("start", ["", "5", "soon", "2021-02-30"])
 def test_a_day_zero_that_is_no_date(read, start):
     said = refused(read, "1,x", start=start)
-    assert said == "patients.csv: column 'start', line 2: not a date; every patient needs a day 0"
+    cell = repr(start) if start else "an empty cell"
+    assert said == (
+        f"patients.csv: column 'start', line 2: {cell} is not a date; every patient needs a day 0, written "
+        "as in 2021-03-04, 2021-03-04 08:30 or 2021-03-04T08:30:00+01:00"
+    )
 
 
 def test_a_day_zero_by_a_format_and_a_zone(read):
@@ -156,7 +160,8 @@ def test_a_day_zero_by_a_format_and_a_zone(read):
     cohort = read("2021-03-01T00:00,x", patient_time='format = "%d/%m/%Y"', start="01/03/2021")
     assert cohort.events["lab"].known.tolist() == [0]
     said = refused(read, "1,x", patient_time='format = "%d/%m/%Y"')
-    assert said == "patients.csv: column 'start', line 2: not a date; every patient needs a day 0"
+    assert said.startswith("patients.csv: column 'start', line 2: '2021-03-01' is not a date; every patient")
+    assert said.endswith("written as in 04/03/2021")
 
 
 def test_an_entry_that_is_no_time(read):

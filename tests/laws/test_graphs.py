@@ -298,6 +298,14 @@ Fact = namedtuple("Fact", "patient kind known happened code value until replaced
 NO_END = (FOREVER, FOREVER)
 
 
+def ring(rows: list[tuple[str, ...]], row: tuple[str, ...]) -> float:
+    """When the ring of rows that amend each other was closed, inf = the row is in none."""
+    by_id, on = {other[5]: other for other in rows if other[0] == row[0]}, [row]
+    while (after := by_id.get(on[-1][6])) is not None and after not in on:
+        on.append(after)
+    return max(round(float(other[2]) * DAY) for other in on) if after == row else float("inf")
+
+
 def tidy(tables) -> list[Fact]:
     """Every row once; of repeats the last end and the last moment at which it stands."""
     number = lambda text: float(text) if text else float("nan")  # noqa: E731
@@ -312,6 +320,8 @@ def tidy(tables) -> list[Fact]:
         p, happened, known, code, value, row_id, _ = row
         news = [seconds(other[2]) for other in tables["lab"] if other[0] == p and other[6] == row_id]
         gone = max(min(news), seconds(known)) if news else FOREVER
+        if gone <= seconds(known) and seconds(known) >= ring(tables["lab"], row):
+            continue  # refused
         add(p, "lab", seconds(known), seconds(happened), code, value, replaced=gone)
     for p, happened, code, until in tables["drug"]:
         add(p, "drug", seconds(happened), seconds(happened), code, "", until=seconds(until))
@@ -390,7 +400,12 @@ def one_graph(cohort, rows: list[Fact], patient: int, at: int):
         pairs = []
         for i, (code, happened) in enumerate(series):
             after = [t for c, t in series if c == code and t > happened]
-            pairs += [(i, j) for j, (c, t) in enumerate(series) if after and c == code and t == min(after)]
+            now = [j for j, (c, t) in enumerate(series) if c == code and t == happened]
+            later = [j for j, (c, t) in enumerate(series) if after and c == code and t == min(after)]
+            if min(len(now), len(later)) <= 4:
+                pairs += [(i, j) for j in later]
+            else:
+                pairs += [(i, j) for rank, j in enumerate(later) if now[rank % len(now)] == i]
         return pairs
 
     for source, rule, target in spec.edge_types[::2]:
@@ -504,3 +519,30 @@ def test_last_is_the_mean_of_the_latest_given_values(rows):
             values = [value for happened, value in given if happened == latest]
             # one value known at two moments is two rows
             assert last.value[i, c].item() == pytest.approx(sum(values) / len(values), rel=1e-6)
+
+
+def test_edges_of_simultaneous_rows_grow_with_the_rows():
+    """Groups of 1, 4, 5 and 300 rows, as of a table with dates alone: at most four edges a row, by rank
+    beyond; a group of up to four is joined completely."""
+    from gnnpatient.cohort.build import following
+
+    for a, b in itertools.product([1, 4, 5, 7, 300], repeat=2):
+        happened = np.repeat([10, 20], [a, b])
+        source, target = following(np.zeros(a + b, np.int64), happened)
+        found = sorted(zip(source.tolist(), target.tolist(), strict=True))
+        if min(a, b) <= 4:
+            assert found == [(i, a + j) for i in range(a) for j in range(b)]
+        else:
+            assert found == sorted((j % a, a + j) for j in range(b))
+        assert len(found) <= 4 * max(a, b)
+
+
+def test_a_kind_may_be_seen_without_its_ancestors():
+    """As where a model is given some kinds alone: the rows stay, the edges to what is left out go."""
+    from gnnpatient import build_graphs
+
+    rows = {kind: [] for kind in HEADERS} | {"drug": [("a", "1", "A01AA", ""), ("b", "2", "B02", "")]}
+    cohort = read(rows)
+    whole, part = (build_graphs(one.at(5)) for one in (cohort, cohort.only(["drug"])))
+    assert whole.edges["drug", "is_a", "class"].shape[1] > 0
+    assert part.edges["drug", "is_a", "class"].shape[1] == 0 and len(part["drug"]) == len(whole["drug"])

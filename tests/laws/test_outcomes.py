@@ -111,10 +111,44 @@ def facts(rows: list[tuple[str, ...]]) -> list[Row]:
         who, happened, known, code, *value, row_id, _ = row
         news = [seconds(other[2]) for other in rows if other[0] == who and other[-1] == row_id]
         gone = max(min(news), seconds(known)) if news else inf
+        if gone <= seconds(known) and seconds(known) >= ring(rows, row):
+            continue  # refused
         key = (who, seconds(happened), seconds(known), code, *value)
         out[key] = max(gone, out.get(key, 0))
     number = lambda key: float(key[4]) if len(key) > 4 and key[4] else nan  # noqa: E731
     return [Row(*key[:4], number(key), gone) for key, gone in out.items()]
+
+
+def ring(rows: list[tuple[str, ...]], row: tuple[str, ...]) -> float:
+    """When the ring of rows that amend each other was closed, inf = the row is in none."""
+    by_id, on = {other[-2]: other for other in rows if other[0] == row[0]}, [row]
+    while (after := by_id.get(on[-1][-1])) is not None and after not in on:
+        on.append(after)
+    return max(seconds(other[2]) for other in on) if after == row else inf
+
+
+def spells(rows: list[tuple[str, ...]], who: str, starts: str) -> list[tuple[int, float]]:
+    """From when to when each row of dx with such a code stood, for this patient; inf = for good."""
+    out = []
+    for patient, _, known, code, row_id, _ in rows:
+        news = [seconds(other[2]) for other in rows if other[0] == who and other[-1] == row_id]
+        gone = max(min(news), seconds(known)) if news else inf
+        if patient == who and code[0] in starts and seconds(known) < gone:
+            out.append((seconds(known), gone))
+    return out
+
+
+def lasting(spans: list[tuple[int, float]]) -> float:
+    """Since when one is known that stands for good, or that such a one took the place of; inf = never."""
+    good = {known for known, gone in spans if gone == inf}
+    while more := {known for known, gone in spans if gone in good} - good:
+        good |= more
+    return min(good, default=inf)
+
+
+def stood(spans: list[tuple[int, float]], at: int) -> bool:
+    """Whether one stood then that was amended or taken back later."""
+    return any(known <= at < gone < inf for known, gone in spans)
 
 
 def entry(tables, who: str) -> int:
@@ -184,7 +218,7 @@ def survival(tables, who: str, form: str, parts: bool) -> tuple[int, int]:
     found = [(min(times), k) for k, times in enumerate(causes, 1) if times]  # of a tie the first named
     time, event = min(found, default=(inf, 0))
     out = end_of_observation(tables, who, form)
-    last = out if out is not None else seconds(end) if died == "0" else inf
+    last = min(inf if out is None else out, seconds(end) if died == "0" else inf)  # of two ends the earlier
     return (event, time) if time <= last else (0, last)
 
 
@@ -203,7 +237,8 @@ def test_survival(rows, form, parts, own):
     risk = X.at_risk("event")
     for i, (who, at) in enumerate(zip(X.ids, X.at.tolist(), strict=True)):
         event, time = truth[PATIENTS.index(who)]
-        assert risk[i] == (entry(rows, who) <= at < time)
+        held_for_failed = parts and stood(spells(rows["dx"], who, "R"), at)
+        assert risk[i] == (entry(rows, who) <= at < time and not held_for_failed)
         if risk[i]:
             (found,) = X[i].outcome("event")
             assert found["event"] == event and found["time"] == pytest.approx((time - at) / DAY)
@@ -273,13 +308,12 @@ def test_diagnosis_by_codes(rows, gap, horizon):
     X, ahead, asked = asks(cohort), int(gap[0]) * DAY, set()
     risk = X.at_risk("sick")
     for i, (who, at) in enumerate(zip(X.ids, X.at.tolist(), strict=True)):
-        mine = [row for row in facts(rows["dx"]) if row.patient == who and row.code[0] == "R"]
-        ever = any(row.replaced == inf for row in mine)  # one that was taken back for good was never there
-        known = min((row.known for row in mine), default=inf) if ever else inf
+        spans = spells(rows["dx"], who, "R")
+        known = lasting(spans)  # one that was taken back for good was never there
         end = end_of_observation(rows, who, "column")
         end = inf if end is None else end
         early = known > at if ahead == 0 else known - at >= ahead
-        assert risk[i] == (entry(rows, who) <= at < end and early)
+        assert risk[i] == (entry(rows, who) <= at < end and early and not stood(spans, at))
         if risk[i]:
             (found,) = X[i].outcome("sick")
             until = at + seconds(horizon)

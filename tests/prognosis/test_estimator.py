@@ -332,7 +332,8 @@ def test_another_cohort_may_lack_and_abound(cohort, model):
     other = replace(cohort, spec=cohort.spec.model_copy(update={"nodes": nodes}), **renamed)
     assert model.predictor_.unknown(other) == {"scan": ["*"]}
     lacking = replace(cohort, events={**cohort.events, "drug": cohort.events["drug"].empty()})
-    assert np.isfinite(model.forecast(other.at(2).followed())["death"].incidence).all()
+    with pytest.raises(Refused, match="the model knows no kind of node 'scan'"):
+        model.forecast(other.at(2).followed())
     assert np.isfinite(model.forecast(lacking.at(2).followed())["death"].incidence).all()
     alone = cohort.at(1, patient="p004")
     assert model.forecast(alone)["death"].incidence.shape == (1, 3, len(model.unique_times_))

@@ -9,12 +9,13 @@ import torch
 from sksurv.nonparametric import cumulative_incidence_competing_risks
 
 from gnnpatient import PrognosisModel, Refused
+from gnnpatient.cohort.landmarks import ENTRY, landmark_weights
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.spec import DAY
 from gnnpatient.model.heads import SurvivalConfig, SurvivalHead
 from gnnpatient.prognosis import fit as fitting
 from gnnpatient.prognosis.fit import Draw
-from gnnpatient.prognosis.targets import REMAIN, Target, last_estimable, null_incidence, time_grid, weights
+from gnnpatient.prognosis.targets import REMAIN, Target, last_estimable, null_incidence, time_grid
 
 
 def tensors(model: PrognosisModel) -> list[torch.Tensor]:
@@ -37,7 +38,18 @@ def test_a_time_first_then_one_of_its_asks():
     expected = 60_000 / 3 / np.bincount(np.searchsorted([0, 10, 30], at[rows]))
     expected = expected[np.searchsorted([0, 10, 30], at[rows])]
     assert (np.abs(count[rows] - expected) < 5 * np.sqrt(expected)).all()
-    assert weights(at[rows]) == pytest.approx(expected / expected.mean())
+    assert landmark_weights(at[rows]) == pytest.approx(expected / expected.mean())
+
+
+def test_entry_is_a_fifth_of_all_draws():
+    """Whenever each patient's entry was; it is one landmark among others where they are fewer than five."""
+    moments = np.concatenate([np.full(10, ENTRY), np.repeat(np.arange(1, 17) * DAY, 50)])
+    drawn = Draw.of(moments, np.arange(len(moments)))(np.random.default_rng(0), 100_000)
+    assert (drawn < 10).mean() == pytest.approx(0.2, abs=0.006)
+    weight = landmark_weights(moments)
+    assert weight.mean() == pytest.approx(1) and weight[:10].sum() == pytest.approx(0.2 * len(moments))
+    few = np.repeat([ENTRY, DAY, 2 * DAY], 7)
+    assert landmark_weights(few) == pytest.approx(np.ones(21))
 
 
 def test_only_patients_still_at_risk_are_drawn(train, quick, monkeypatch):

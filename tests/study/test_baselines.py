@@ -123,3 +123,68 @@ def test_times_are_stacked_evenly(pbc):
     again = StackedCox(horizon=5 * YEAR).fit(some)
     asks = pbc.at(500).followed()
     assert np.array_equal(*(m.forecast(asks)["death"].incidence for m in (seen, again)))
+
+
+def test_a_code_is_no_column_by_its_name(pbc, train, cox):
+    """Codes called like a column that the table makes of others, or like a static, lose nothing."""
+    lab = dict.fromkeys(pbc.codes["lab"])
+    names = ["other", "age", "x.age", "x", "x.n", "id", "at", "sex", "bili\tage"]
+    odd = (*names[: len(lab)], *list(lab)[len(names) :])
+    renamed = replace(pbc, codes={**pbc.codes, "lab": odd})
+    again = StackedCox(horizon=5 * YEAR).fit(renamed.landmarks(np.arange(200), times=AT).followed())
+    day = np.arange(200, 312)
+    before = cox.forecast(pbc.landmarks(day, times=[700]).followed())["death"].incidence
+    after = again.forecast(renamed.landmarks(day, times=[700]).followed())["death"].incidence
+    assert after == pytest.approx(before, abs=1e-9)
+    frame = renamed.at(700).to_frame()
+    assert len(frame.columns) == len(pbc.at(700).to_frame().columns), "no column hides another"
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory):
+    """600 patients; those with the diagnosis x die eight times as fast, drug y says nothing."""
+    from gnnpatient import read_cohort
+
+    folder, rng = tmp_path_factory.mktemp("coded"), np.random.default_rng(0)
+    ill = rng.random(600) < 0.4
+    death, end = rng.exponential(np.where(ill, 100, 800)), rng.uniform(100, 600, 600)
+    rows = [f"{i},{np.minimum(death, end)[i]:.2f},{int(death[i] <= end[i])}" for i in range(600)]
+    (folder / "patients.csv").write_text("pid,time,died\n" + "\n".join(rows))
+    codes = [f"{i},-5,x" for i in np.flatnonzero(ill)] + [f"{i},-9,y" for i in range(0, 600, 3)]
+    (folder / "codes.csv").write_text("pid,day,code\n" + "\n".join(codes))
+    (folder / "spec.toml").write_text(
+        """cohort = "coded"
+[patient]
+table = "patients.csv"
+key = "pid"
+[nodes.dx]
+table = "codes.csv"
+time = "day"
+code = "code"
+[outcomes.death]
+kind = "survival"
+table = "patients.csv"
+causes = { death = { time = "time", flag = "died" } }
+[outcomes.x]
+kind = "diagnosis"
+table = "patients.csv"
+column = "died"
+"""
+    )
+    return read_cohort(folder / "spec.toml", folder)
+
+
+def test_rivals_see_codes_without_a_value(coded):
+    """Cox and logistic regression know whether, how often and how long ago a diagnosis was made."""
+    from gnnpatient.metrics import auc
+    from gnnpatient.study.baselines import StackedLogistic
+
+    asks = coded.entries().followed()
+    train, test = asks[np.arange(0, len(asks), 2)], asks[np.arange(1, len(asks), 2)]
+    risk = StackedCox(horizon=200.0).fit(train).forecast(test)["death"].risks([90.0], "death")[:, 0]
+    truth = test.outcome("death")
+    ill = np.array(["seen\tdx\tx" in features(test).columns])
+    assert ill.all() and auc(risk, truth["time"], truth["event"].astype(int), 90.0) > 0.68
+    logistic = StackedLogistic(outcomes=["x"]).fit(train).forecast(test)["x"].risk("yes")
+    seen = features(test)["seen\tdx\tx"].to_numpy() > 0
+    assert logistic[seen].min() > logistic[~seen].max()

@@ -572,3 +572,78 @@ def test_a_task_is_asked_at_its_moments(tmp_path):
         ("task", "yes", "note", "presence")
     }
     assert [look.how for look in looked(asked(3))] == ["at its moments"]
+
+
+# ---- statics that become known late
+
+LATE = """
+cohort = "late"
+[patient]
+table = "visits.csv"
+key = "pid"
+category = ["stage"]
+{known}
+[nodes.lab]
+table = "visits.csv"
+time = "day"
+columns = {{ crp = "" }}
+[outcomes.death]
+kind = "survival"
+table = "ends.csv"
+causes = {{ death = {{ time = "end", flag = "died" }} }}
+"""
+
+
+@pytest.fixture
+def late(tmp_path):
+    """160 patients of two years, half of whom die; given(died, end, rng): on which day their stage is."""
+
+    def reads(given, known: str = ""):
+        from gnnpatient import read_cohort
+
+        rng = np.random.default_rng(3)
+        visits, ends = ["pid,day,stage,crp"], ["pid,end,died"]
+        for i in range(160):
+            died, end = i % 2, int(rng.integers(500, 730))
+            ends.append(f"p{i:03},{end},{died}")
+            visits += [f"p{i:03},{day},,{rng.normal():.3f}" for day in (0, 200, 400)]
+            if (day := given(died, end, rng)) is not None:
+                visits.append(f"p{i:03},{day},{'IV' if died else rng.choice(['I', 'II'])},1")
+        (tmp_path / "visits.csv").write_text("\n".join(visits) + "\n")
+        (tmp_path / "ends.csv").write_text("\n".join(ends) + "\n")
+        (tmp_path / "spec.toml").write_text(LATE.format(known=known))
+        return read_cohort(tmp_path / "spec.toml", tmp_path)
+
+    return reads
+
+
+def named_statics(cohort) -> list:
+    from gnnpatient.study.leaks import leaks
+
+    return [leak for leak in leaks(cohort) if leak.kind == "patient"]
+
+
+def test_a_static_that_is_given_shortly_before_the_event_is_named(late):
+    """Near the death it is there in the dying alone, long before in nobody."""
+    (leak,) = named_statics(late(lambda died, end, rng: end - 2 if died else None))
+    assert (leak.code, leak.what) == ("stage", "static") and leak.near > 0.99 and leak.far == 0.5
+    assert leak.message == (
+        "static 'stage': tells who will have death (AUC 1.00 just before it, 0.50 long before); leave it out "
+        "of [patient] if it follows from the outcome"
+    )
+
+
+def test_a_static_that_is_known_only_at_the_event_is_named(late):
+    (leak,) = named_statics(late(lambda died, end, rng: end if died else None))
+    assert (leak.code, leak.what, leak.near) == ("stage", "static", 1.0)
+    assert leak.message.startswith("static 'stage': known only at death or afterwards, in 80 patients")
+
+
+def test_a_static_is_judged_as_it_was_known(late):
+    """Late for everybody, at random: only who takes it as of day 0 is told who will die."""
+    given = lambda died, end, rng: int(rng.integers(0, 3000))  # noqa: E731
+    assert named_statics(late(given)) == []
+    (leak,) = named_statics(late(given, 'known = "0d"'))
+    assert (
+        leak.near > 0.99 and leak.far is None and leak.message.endswith("if it was not known at the origin")
+    )

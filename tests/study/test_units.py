@@ -256,12 +256,12 @@ def score_of(predictor, X):
 
 def test_no_landmark_of_the_null_is_of_few_patients(falling):
     """Sixty landmarks: at most eight tables, none of fewer than twenty; of visits of their own none."""
-    X = falling.landmarks(np.arange(400), n=60, seed=0).followed()
-    days, tables = landmark_nulls(target_of(X, "death"), X.patient, X.at, (50.0, 100.0))
+    X = falling.landmarks(np.arange(400), times=np.linspace(0, 300, 60)).followed()
+    days, tables = landmark_nulls(target_of(X, "death"), X, (50.0, 100.0))
     assert 2 <= len(days) <= 8 and (np.diff(days) > 0).all() and tables.shape == (len(days), 2, 2)
     own = X[:30]
     own = replace(own, at=own.at % 1000 + np.arange(30))
-    assert landmark_nulls(target_of(own, "death"), own.patient, own.at, (50.0,)) is None
+    assert landmark_nulls(target_of(own, "death"), own, (50.0,)) is None
 
 
 # -- who was lost

@@ -235,7 +235,7 @@ def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:
     if cells.dtype.is_temporal() and cells.dtype != pl.Time:
         span = cells.dtype == pl.Duration
         sheet.kind[name], sheet.form[name] = "duration" if span else "date", ""
-        return moment(cells, None if span else epoch, name)[0] / DAY
+        return moment(cells, None if span else epoch, name, limit=None).at / DAY
     if cells.dtype.is_numeric() or cells.dtype == pl.Boolean:
         sheet.kind[name] = "number"
         return number(cells)[0]
@@ -250,7 +250,7 @@ def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:
         sheet.kind[name], sheet.form[name] = "date", form or ""
         if form is None:
             words = words.set(~words.str.contains(r"^\d{4}-").fill_null(True), None)
-        return moment(words, epoch, name, TimeSpec(format=form))[0] / DAY
+        return moment(words, epoch, name, TimeSpec(format=form), limit=None).at / DAY
     elif not typed and odd.sum() <= 0.1 * given:
         sheet.kind[name] = "mixed" if odd.any() else "number"
         return value

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import polars as pl
+
+DECADES = 20  # years: an end so long after everything else is a filler for "still open"
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +22,41 @@ class Door:
         `code` (String), and where the format has them `time_bare`, `known`, `known_bare`, `until`,
         `until_bare`, `value` (Float64), `unit` (String), `text` (String), and any column of the source by its
         own name.
-        `refused` (String): why this row cannot be used; null = it can.
+        `refused` (String): why this row cannot be used; null = it can. `choice` (String): the column that a
+        spec may choose a refused row by, in `where`; null = it cannot be used at all.
     parents: code hierarchies that come with the format: columns `child`, `parent` (codes as in `tables`).
+    utc: whether clock times are in UTC; else they are in the time zone that the spec gives to their table, as
+        bare dates are in every format.
+    periods: when a person is observed, a row a period: `id`, `start`, `end` (midnight is a bare date).
+    decides: those of the flags that may decide a result.
     """
 
     people: pl.DataFrame
     tables: Mapping[str, pl.LazyFrame]
     flags: tuple[str, ...] = ()
     parents: pl.DataFrame | None = None
+    utc: bool = False
+    periods: pl.DataFrame | None = None
+    decides: tuple[str, ...] = ()
+
+
+def latest_ordinary(times: Sequence[pl.LazyFrame]) -> datetime | None:
+    """The moment after which no end can be meant: 20 years after the year in which the data end.
+
+    None: there are no data. times: of each table what happened when, a column `time`. Of the latest
+    hundredth, what lies decades after the others is no part of the data.
+    """
+    years = [
+        rows.select(pl.col("time").dt.year().alias("year")).drop_nulls().group_by("year").len()
+        for rows in times
+    ]
+    if not years:
+        return None
+    count = (
+        pl.concat(years).group_by("year").agg(pl.col("len").sum()).sort("year").collect(engine="streaming")
+    )
+    if not len(count):
+        return None
+    most = count.filter(pl.col("len").cum_sum() >= 0.99 * pl.col("len").sum())["year"][0]
+    last = count.filter(pl.col("year") <= most + DECADES)["year"][-1]
+    return datetime(last + DECADES + 1, 1, 1)

@@ -7,6 +7,12 @@ in `FIELDS` leave this file and nothing else: no name, address, telecom, identif
 Beside the columns of every format a table has `category` (of an Encounter its `class`), `encounter` and
 `resource` (ids without their type). The status that a resource had when it was exported is no column: it says
 what became of an order or a diagnosis later. It only refuses.
+
+A table also has, if any row says it, `intent`, `verification` and `focus` (the type of what a statement is
+about where that is not the patient). What is no fact about the patient is refused: a proposal, plan, option;
+a provisional or differential diagnosis; a focus on somebody else, a fetus or a donor (not one on a body
+structure or a device). But it is used where `where` names that column, as in
+verification = ["confirmed", "provisional"].
 """
 
 from __future__ import annotations
@@ -27,7 +33,8 @@ from typing import Any, NoReturn
 
 import polars as pl
 
-from gnnpatient.cohort.readers.door import Door
+from gnnpatient.cohort.readers.door import Door, latest_ordinary
+from gnnpatient.cohort.readers.tables import end_of_day
 from gnnpatient.errors import Refused
 
 LIMIT = 2 << 30  # bytes of one JSON document; a line of a bulk export is one
@@ -105,7 +112,28 @@ NEVER_HAPPENED = {
     "preparation": "in preparation",
     "intended": "intended",
     "draft": "draft",
+    "proposed": "proposed",
 }
+
+NEVER_KNOWN = "known decades after all other dates"
+STAYS = ("IMP", "ACUTE", "NONAC")  # classes of encounters whose diagnoses are given at their end
+
+NO_FACT = {  # by column, what makes a statement none about the patient, or none of a fact
+    "intent": {
+        "proposal": "a proposal, not an order",
+        "plan": "a plan, not an order",
+        "option": "an option, not an order",
+    },
+    "verification": {
+        "provisional": "a provisional diagnosis",
+        "differential": "a differential diagnosis",
+    },
+    "focus": dict.fromkeys(
+        ("Patient", "RelatedPerson", "Person", "Group", "Practitioner", "other"),
+        "about somebody else (focus)",
+    ),
+}
+DENIED = ("notDone", "notGiven", "notPerformed", "wasNotGiven", "wasNotTaken")  # of earlier versions of FHIR
 
 FIELDS = ("birth", "moment", "gender", "race", "ethnicity", "marital", "death", "deceased")
 COLUMNS = {  # of a row as it is read; the times still as text
@@ -122,6 +150,10 @@ COLUMNS = {  # of a row as it is read; the times still as text
     "category": pl.String,
     "encounter": pl.String,
     "resource": pl.String,
+    "intent": pl.String,
+    "verification": pl.String,
+    "focus": pl.String,
+    "choice": pl.String,  # the column that chooses a row which is refused otherwise
     "refused": pl.String,
 }
 _REFERENCE = re.compile(r"(?:(.*)/)?([A-Z][A-Za-z]+)/([^/?#|]+)(?:/_history/[^/]*)?")
@@ -135,13 +167,15 @@ _NOTHING: Value = (None, None, None, None)
 def read(folder: Path) -> Door:
     """All *.json (a Bundle or one resource), *.ndjson and *.jsonl (a resource a line) or .gz of these.
 
-    Times are UTC. A year or a month stands for its last day, so that nothing is known too early. A value
+    Times are UTC. A year or a month stands for its last day, so that nothing is known too early. A Condition
+    of an inpatient encounter (by its reference, else by its day) is known at the end of that stay, unless
+    recordedDate says when it was recorded. A value
     that is a code goes into the row's code, other text into `text`; both leave the value missing.
     Two copies of a Patient: refused where birth or gender differ. Else the newest by meta.lastUpdated counts;
     without it they must agree in what both say. Of two versions of any other resource the newest counts
     likewise; where nothing tells which is newer, all their rows are refused.
-    Every table is there, if need be without rows; `Patient` has the deaths, as code DEATH; `Resource` only
-    lines that no other table can own.
+    Every table is there, if need be without rows; `Patient` has the deaths, as code DEATH, without a time
+    where only `deceasedBoolean` says so; `Resource` only lines that no other table can own.
 
     Refused: nothing to read, a file that is cut, damaged, no JSON, no FHIR, nested too deep or over 2 GB.
     """
@@ -404,6 +438,8 @@ class _Heap:
     unread: Counter[str] = field(default_factory=Counter)
     count: Counter[str] = field(default_factory=Counter)
     flags: list[str] = field(default_factory=list)
+    decides: list[str] = field(default_factory=list)
+    visits: pl.DataFrame = field(default_factory=pl.DataFrame)  # encounters, once they are a table
 
     # One file
 
@@ -533,10 +569,21 @@ class _Heap:
     def _event(self, kind: str, resource: Thing, near: Mapping[str, str], id: str) -> None:
         how = KINDS[kind]
         self.resources += 1
-        verified = _token(resource.get("verificationStatus")) or ""
-        refused = NEVER_HAPPENED.get(_token(resource.get("status")) or "") or NEVER_HAPPENED.get(verified)
+        said = {
+            "intent": _token(resource.get("intent")),
+            "verification": _token(resource.get("verificationStatus")),
+            "focus": self._focus(resource, how.who, near),
+        }
+        refused = NEVER_HAPPENED.get(_token(resource.get("status")) or "")
+        refused = refused or NEVER_HAPPENED.get(said["verification"] or "")
         if resource.get("doNotPerform") is True:
             refused = refused or "not to be done"
+        if any(resource.get(name) is True for name in DENIED):
+            refused = refused or "not done"
+        choice = None
+        if refused is None:
+            choice = next((name for name, why in NO_FACT.items() if said[name] in why), None)
+            refused = None if choice is None else NO_FACT[choice][said[choice] or ""]
         encounter = _reference(resource.get("encounter") or resource.get("context"), near)
         head = (
             self._subject(resource, how.who, near),
@@ -550,6 +597,8 @@ class _Heap:
             _token(_first(resource.get(how.category))),
             id if kind == "Encounter" else _tail(encounter) if encounter else None,
             id or None,
+            *said.values(),
+            choice,
             refused,
         )
         for concept, (answer, value, unit, text) in self._nodes(kind, how, resource, near):
@@ -571,6 +620,21 @@ class _Heap:
             ]
             raw = _NOWHERE if inside in ([], ["Patient"]) else "Group/contained"
         return self.subjects.setdefault(raw, len(self.subjects))
+
+    def _focus(self, resource: Thing, who: str, near: Mapping[str, str]) -> str | None:
+        """The type of what a statement is about, where that is not the patient in whose record it stands."""
+        given = resource.get("focus")
+        for one in _dicts(given if isinstance(given, list) else [given]):
+            raw = _reference(one, near) or ""
+            if raw.startswith("#"):
+                inside = (c for c in _dicts(resource.get("contained")) if c.get("id") == raw[1:])
+                return _word(next(inside, {}).get("resourceType")) or "other"
+            match, own = (_REFERENCE.fullmatch(r or "") for r in (raw, _reference(resource.get(who), near)))
+            if match is None:
+                return _word(one.get("type")) or "other"
+            if own is None or match.group(2, 3) != own.group(2, 3):
+                return match[2]
+        return None
 
     def _nodes(
         self, kind: str, how: _Kind, resource: Thing, near: Mapping[str, str]
@@ -689,6 +753,7 @@ class _Heap:
             lost |= frame[name].is_not_null() & stamp.is_null()
             frame = frame.with_columns(stamp, bare.alias(f"{name}_bare"))
         frame = frame.with_columns(pl.when(lost).then(pl.lit("not a time")).alias("no time"))
+        frame = frame.with_columns(recorded=pl.col("known").is_not_null())
         how = KINDS.get(kind)
         if how and how.known == "issued":  # what was measured over a period is not known before its end
             frame = _take_until(frame, (_end("until") > _end("known")) | pl.col("known").is_null())
@@ -735,22 +800,46 @@ class _Heap:
         found = [self._resolve(raw) for raw in self.subjects]
         who = _column("id", [id for id, _ in found])
         stray = _column("stray", [why for _, why in found])
-        tables = {}
-        last = []
+        frames = {}
         for kind in [*KINDS, *((self.rows.keys() | self.parts.keys()) - KINDS.keys())]:
             if self.rows.get(kind) or kind not in self.parts:
                 self._flush(kind)
-            frame = self._table(kind, pl.concat(self.parts.pop(kind)), names, who, stray)
-            last += [_latest(frame, name) for name in ("time", "known", "until")[: 2 + (kind == "Encounter")]]
-            tables[kind] = frame.lazy()
+            frames[kind] = self._table(kind, pl.concat(self.parts.pop(kind)), names, who, stray)
+        frames = self._closed(frames)
+        tables = {kind: frame.lazy() for kind, frame in frames.items()}
+        last = [
+            _latest(frame, name)
+            for kind, frame in frames.items()
+            for name in ("time", "known", "until")[: 2 + (kind == "Encounter")]
+        ]
         people = self._people(pl.concat(last))
-        died = people.lazy().filter(pl.col("death").is_not_null())
+        died = people.lazy().filter(pl.col("death").is_not_null() | (pl.col("deceased") == "yes"))
         tables["Patient"] = died.select(
             "id", pl.col("death").alias("time"), pl.col("death_bare").alias("time_bare"), code=pl.lit("DEATH")
         )
         flags += [f"{n} resource(s) of type {kind} not read" for kind, n in sorted(self.unread.items())]
         flags += [f"{n} {what}" for what, n in sorted(self.count.items()) if n]
-        return Door(people, tables, (*self.flags, *flags))
+        return Door(people, tables, (*self.flags, *flags), utc=True, decides=tuple(self.decides))
+
+    def _closed(self, frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+        """Ends decades after all that happened, as in 2099-12-31, are not known, nor what was known then."""
+        limit = latest_ordinary([f.lazy().filter(pl.col("refused").is_null()) for f in frames.values()])
+        for kind, frame in frames.items() if limit is not None else ():
+            late = {name: (pl.col(name) > limit).fill_null(False) for name in ("until", "known")}
+            odd = frame.select(late["until"].sum().alias("until"), late["known"].sum().alias("known")).row(0)
+            if not any(odd):
+                continue
+            what = [f"{kind}: {odd[0]} end(s)"] * (odd[0] > 0) + [f"{kind}: {odd[1]} known time(s)"] * (
+                odd[1] > 0
+            )
+            told = [f"{one} lie decades after all other dates; taken as not known" for one in what]
+            self.flags, self.decides = [*self.flags, *told], [*self.decides, *told]
+            frames[kind] = frame.with_columns(
+                pl.when(late["known"]).then(pl.lit(NEVER_KNOWN)).otherwise("refused").alias("refused"),
+                pl.when(~late["until"]).then("until").alias("until"),
+                pl.when(~late["until"]).then("until_bare").alias("until_bare"),
+            )
+        return frames
 
     def _resolve(self, raw: str) -> tuple[str | None, str | None]:
         """Id of the patient behind a reference, or why there is none."""
@@ -777,18 +866,68 @@ class _Heap:
             stray.gather(frame["who"]).alias("stray"),
         ).with_columns(
             pl.coalesce(
-                "refused",
+                pl.when(pl.col("choice").is_null()).then("refused"),
                 "stray",
                 pl.when(pl.col("id").is_null()).then(pl.lit("no patient")),
                 pl.when(pl.col("code").is_null()).then(pl.lit("no code")),
                 "no time",
+                "refused",
             ).alias("refused")
         )
         frame = self._once(frame)
+        if kind == "Encounter":
+            visits = frame.filter(pl.col("refused").is_null() & pl.col("encounter").is_not_null())
+            self.visits = visits.unique(["id", "encounter"], maintain_order=True).select(
+                "id",
+                "encounter",
+                pl.col("time").alias("start"),
+                pl.col("until").alias("end"),
+                pl.col("until_bare").alias("end_bare"),
+                pl.col("category").is_in(STAYS).fill_null(False).alias("stay"),
+            )
+        elif kind == "Condition":
+            frame = self._discharged(frame)
+        chosen = pl.col("refused").is_in({why for reasons in NO_FACT.values() for why in reasons.values()})
+        frame = frame.with_columns(pl.when(chosen).then("choice").alias("choice"))  # nothing else is wrong
         times = [name + bare for name in ("time", "known", "until") for bare in ("", "_bare")]
-        given = ("code", "value", "unit", "text", "category", "encounter", "resource", "refused")
+        said = [name for name in (*NO_FACT, "choice") if frame[name].null_count() < len(frame)]
+        given = ("code", "value", "unit", "text", "category", "encounter", "resource", "refused", *said)
         frame = frame.select("id", *times, *given)
         return frame.rename({"category": "class"}) if kind == "Encounter" else frame
+
+    def _discharged(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Diagnoses of an inpatient stay of which nothing says when they were recorded, known at its end.
+
+        A diagnosis without an encounter, or with one that is not there, belongs to the stay that its day lies
+        in, of several to the one that ends last.
+        """
+        free = ~pl.col("recorded") & pl.col("refused").is_null() & pl.col("time").is_not_null()
+        rows = frame.with_row_index("nth").filter(free).select("nth", "id", "encounter", "time")
+        named = rows.join(self.visits, on=["id", "encounter"])
+        lone = rows.join(self.visits, on=["id", "encounter"], how="anti")
+        dated = lone.join(self.visits.drop("encounter").drop_nulls("end"), on="id").filter(
+            pl.col("time").dt.date().is_between(pl.col("start").dt.date(), pl.col("end").dt.date())
+        )
+        kept = ["nth", "end", "end_bare", "stay"]
+        ends = pl.concat([named.select(kept), dated.select(kept)]).filter("stay")
+        ends = ends.group_by("nth").agg(pl.col("end", "end_bare").get(_end("end").arg_max()))
+        frame = frame.with_row_index("nth").join(ends, on="nth", how="left", maintain_order="left")
+        later = (_end("end") > _end("time")).fill_null(False)
+        alone = len(lone) - dated.filter("stay")["nth"].n_unique()
+        self.count["Condition(s) without recordedDate, of no encounter and in no stay: known at onset"] += (
+            alone
+        )
+        moved = int(frame.select(later).to_series().sum())
+        self.count["Condition(s) without recordedDate, in an inpatient stay: known at its end"] += moved
+        endless = pl.col("nth").is_in(ends.filter(pl.col("end").is_null())["nth"].implode())
+        return frame.with_columns(
+            pl.when(later).then("end").otherwise("known").alias("known"),
+            pl.when(later).then("end_bare").otherwise("known_bare").alias("known_bare"),
+            pl.when(endless)
+            .then(pl.lit("inpatient stay without an end"))
+            .otherwise("refused")
+            .alias("refused"),
+        ).drop("nth", "end", "end_bare")
 
     def _once(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Each resource once: why the rows of its other copies are not used."""
@@ -894,7 +1033,7 @@ def _column(name: str, cells: list[Any], dtype: Any = pl.String) -> pl.Series:
 
 def _end(name: str) -> pl.Expr:
     """The last second of a bare date, any other time as it is."""
-    return pl.col(name) + pl.duration(seconds=pl.col(f"{name}_bare").cast(pl.Int64) * 86399)
+    return end_of_day(pl.col(name), pl.col(f"{name}_bare"))
 
 
 def _take_until(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from gnnpatient.cohort.readers.door import Door
+from gnnpatient.cohort.readers.tables import end_of_day
 from gnnpatient.errors import Refused
 
 Schema = Mapping[str, Any]  # names and types; beartype cannot check the types of polars
@@ -106,11 +107,6 @@ def taken(names: Iterable[str], where: Path, ours: frozenset[str] = DOOR) -> Non
     """Refuse a source with a column of its own that is named as one that every format gets here."""
     if both := ours.intersection(names):
         raise Refused(f"{where}: column {min(both)!r} has a name that is used here; rename it in the source")
-
-
-def end_of_day(time: pl.Expr, bare: pl.Expr) -> pl.Expr:
-    """When a moment has surely passed: a bare date at the last second of its day."""
-    return pl.when(bare).then(time + pl.duration(days=1, seconds=-1)).otherwise(time)
 
 
 def settle(rows: pl.DataFrame, what: str, whom: str) -> pl.DataFrame:

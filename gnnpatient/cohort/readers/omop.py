@@ -9,15 +9,16 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 import pyarrow
 import pyarrow.csv
 
-from gnnpatient.cohort.readers.door import Door
-from gnnpatient.cohort.readers.meds import DOOR, Schema, end_of_day, settle, taken
-from gnnpatient.cohort.readers.tables import census, unclosed
+from gnnpatient.cohort.readers.door import Door, latest_ordinary
+from gnnpatient.cohort.readers.meds import DOOR, Schema, settle, taken
+from gnnpatient.cohort.readers.tables import FRACTIONS, census, end_of_day, fractions, unclosed
 from gnnpatient.cohort.spec import TableSpec
 from gnnpatient.errors import Refused
 
@@ -121,7 +122,10 @@ def read(folder: Path) -> Door:
     time: the datetime, else the date; exactly 00:00:00 is a bare date. `until`: likewise, of visits,
         conditions, drugs and devices.
     known: of conditions only. A code of an inpatient stay (`STAYS`) is known at the end of that visit, never
-        before its own time; any other is known at its time. All other tables are known at their time.
+        before its own time; any other is known at its time. A code without a visit of that person (none is
+        named, or one that is not there) belongs to the inpatient stay of the person that its day lies in, of
+        several the one that ends last; a stay without an end reaches to the next one. The doubts count those,
+        and those that lie in none: they are known at their time. All other tables are known at their time.
     value: value_as_number, or the quantity of a drug. A number that was reported as < or > is kept as it is,
         and counted in the flags. unit: the name of the unit's concept, else its source value, else its id.
     text: of a note; of a value that is neither number nor concept; of a death its cause.
@@ -164,16 +168,22 @@ def read(folder: Path) -> Door:
     with _polars(folder):
         links = _links(events, ancestors)
         names = _names([person, *events.values()], concepts, links)
+        limit = latest_ordinary(_begun(events))
+        decides = _open_ends(events, periods, limit)
         visits = events.get("visit_occurrence")
-        stays = None if visits is None else _stays(visits)
-        tables = {name: _rows(name, table, LAYOUTS[name], names, stays) for name, table in events.items()}
+        conditions = events.get("condition_occurrence")
+        stays = None if visits is None else _stays(visits, conditions, limit, decides)
+        tables = {
+            name: _rows(name, table, LAYOUTS[name], names, stays, limit) for name, table in events.items()
+        }
         people = _people(person, names, flags)
-        for part in (_deaths(tables, folder), _observed(periods), _last(tables)):
+        observed = _periods(periods, events, limit)
+        for part in (_deaths(tables, folder), _observed(observed), _last(tables)):
             if part is not None:
                 people = people.join(part, on="id", how="left")
         flags += _notices(events)
         parents = None if links is None else _parents(links, events, tables, names)
-    return Door(people.sort("id"), tables, tuple(flags), parents)
+    return Door(people.sort("id"), tables, tuple(flags), parents, periods=observed, decides=tuple(decides))
 
 
 @dataclass(frozen=True, eq=False)
@@ -407,7 +417,39 @@ def _midnight(time: pl.Expr) -> pl.Expr:
     return (time.dt.time() == pl.time(0)).fill_null(False)
 
 
-def _rows(name: str, table: Table, layout: Layout, names: Names, stays: pl.DataFrame | None) -> pl.LazyFrame:
+def _begun(events: dict[str, Table]) -> list[pl.LazyFrame]:
+    """When what is in the tables began, without deaths."""
+    tables = [(LAYOUTS[name], table) for name, table in events.items() if name != "death"]
+    return [table.rows.select(table.moment(layout.start)[0].alias("time")) for layout, table in tables]
+
+
+def _within(time: pl.Expr, limit: datetime | None) -> pl.Expr:
+    """An end, null where it is a filler for "still open"."""
+    return time if limit is None else pl.when(time <= limit).then(time)
+
+
+def _open_ends(events: dict[str, Table], periods: Table | None, limit: datetime | None) -> list[str]:
+    """Flags for the ends that are fillers."""
+    ends = [(table, LAYOUTS[name].end) for name, table in events.items() if LAYOUTS[name].end]
+    ends += [] if periods is None else [(periods, "observation_period_end")]
+    flags = []
+    for table, stem in ends:
+        if limit is None or not {f"{stem}_date", f"{stem}_datetime"} & {*table.types}:
+            continue
+        if odd := table.rows.select((table.moment(stem)[0] > limit).sum()).collect().item():
+            what = "observed to the last day of the data" if table is periods else "taken as not known"
+            flags.append(f"{table.file.name}: {odd} end(s) lie decades after all other dates; {what}")
+    return flags
+
+
+def _rows(
+    name: str,
+    table: Table,
+    layout: Layout,
+    names: Names,
+    stays: Stays | None,
+    limit: datetime | None,
+) -> pl.LazyFrame:
     """One table in the columns of a Door, with those of the source beside them."""
     # times first, in a step of their own: the rest asks for them again and again
     time, given = table.moment(layout.start)
@@ -420,17 +462,15 @@ def _rows(name: str, table: Table, layout: Layout, names: Names, stays: pl.DataF
     ]
     if f"{layout.end}_date" in table.types or f"{layout.end}_datetime" in table.types:
         first["until"], first[_ENDS] = table.moment(layout.end)
-        until = pl.col("until")
+        until = _within(pl.col("until"), limit)
         ours |= {"until": until, "until_bare": _midnight(until)}
-        refused.append(pl.when(pl.col(_ENDS) & until.is_null()).then(pl.lit("end is not a date")))
+        refused.append(pl.when(pl.col(_ENDS) & pl.col("until").is_null()).then(pl.lit("end is not a date")))
     rows = table.rows.select(**first, **{column: pl.col(column) for column in table.types})
     if name == "condition_occurrence" and stays is not None:
-        visit, ends = table.ident("visit_occurrence_id"), stays["end"]
-        end = visit.replace_strict(stays["visit"], ends, default=None, return_dtype=pl.Datetime("us"))
+        end, endless = stays.end(table)
         later = end_of_day(end, _midnight(end)) > end_of_day(time, _midnight(time))
         known = pl.when(later).then(end).otherwise(time)
         ours |= {"known": known, "known_bare": _midnight(known)}
-        endless = visit.is_in(stays.filter(pl.col("end").is_null())["visit"].implode())
         refused.append(pl.when(endless).then(pl.lit("inpatient visit without an end")))
 
     value = table.number(layout.value)
@@ -463,14 +503,78 @@ def _rows(name: str, table: Table, layout: Layout, names: Names, stays: pl.DataF
     )
 
 
-def _stays(visits: Table) -> pl.DataFrame:
-    """The inpatient visits and their ends, one row a visit: to be looked up, as a join may turn rows over."""
-    has_end = "visit_end_date" in visits.types or "visit_end_datetime" in visits.types
-    end = visits.moment("visit_end")[0] if has_end else _NOTHING.cast(pl.Datetime("us"))
-    rows = visits.rows.filter(visits.concept("visit_concept_id").is_in(STAYS))
-    rows = rows.select(visits.ident("visit_occurrence_id").alias("visit"), end.alias("end"))
-    ends = rows.drop_nulls("visit").group_by("visit").agg(pl.col("end").max())
-    return ends.collect(engine="streaming")
+@dataclass(frozen=True, eq=False)
+class Stays:
+    """Where the ends of inpatient stays are looked up, as a join may turn rows over."""
+
+    named: pl.DataFrame  # every visit: key (person and visit), stay, end
+    dated: pl.DataFrame  # of conditions without a visit, those in a stay: key (person and day), end
+
+    def end(self, table: Table) -> tuple[pl.Expr, pl.Expr]:
+        """Of each condition the end of its stay, null = it is of none; and whether that stay has no end."""
+        ends: list[pl.Expr] = []
+        endless: list[pl.Expr] = []
+        named, dated = _by_visit(table), _by_day(table)
+        given = named.is_in(self.named["key"].implode()).fill_null(False)
+        for key, where, found in (
+            (named, given, self.named.filter("stay")),
+            (dated, ~given, self.dated),
+        ):
+            end = key.replace_strict(found["key"], found["end"], default=None, return_dtype=pl.Datetime("us"))
+            ends.append(pl.when(where).then(end))
+            open_ = found.filter(pl.col("end").is_null())["key"]
+            endless.append(where & key.is_in(open_.implode()).fill_null(False))
+        return pl.coalesce(ends), pl.any_horizontal(endless)
+
+
+def _by_visit(table: Table) -> pl.Expr:
+    return pl.concat_str([table.ident("person_id"), table.ident("visit_occurrence_id")], separator=" ")
+
+
+def _by_day(table: Table) -> pl.Expr:
+    day = table.moment("condition_start")[0].dt.to_string("%Y-%m-%d")
+    return pl.concat_str([table.ident("person_id"), day], separator=" ")
+
+
+def _stays(visits: Table, conditions: Table | None, limit: datetime | None, decides: list[str]) -> Stays:
+    """The visits by person and id, and the inpatient stays that conditions without a visit lie in."""
+    moments = {}
+    for name in ("start", "end"):
+        there = {f"visit_{name}_date", f"visit_{name}_datetime"} & set(visits.types)
+        moments[name] = visits.moment(f"visit_{name}")[0] if there else _NOTHING.cast(pl.Datetime("us"))
+    moments["end"] = _within(moments["end"], limit)
+    every = visits.rows.select(
+        visits.ident("person_id").alias("id"),
+        _by_visit(visits).alias("key"),
+        visits.concept("visit_concept_id").is_in(STAYS).fill_null(False).alias("stay"),
+        **moments,
+    ).collect(engine="streaming")
+    named = (
+        every.drop_nulls("key").group_by("key").agg(pl.col("stay").any(), pl.col("end").filter("stay").max())
+    )
+    none = Stays(named, pl.DataFrame(schema={"key": pl.String, "end": pl.Datetime("us")}))
+    if conditions is None:
+        return none
+    lost = ~_by_visit(conditions).is_in(named["key"].implode()).fill_null(False)
+    day = conditions.moment("condition_start")[0].dt.date()
+    wanted = conditions.rows.filter(lost).select(
+        conditions.ident("person_id").alias("id"), _by_day(conditions).alias("key"), day.alias("day")
+    )
+    rows = wanted.drop_nulls().collect(engine="streaming")
+    first, last = pl.col("start").dt.date(), pl.col("end").dt.date()
+    stays = every.filter("stay").drop_nulls(["id", "start"]).sort("id", "start").select("id", "start", "end")
+    until = pl.coalesce(last, first.shift(-1).over("id") - pl.duration(days=1), pl.date(9999, 12, 31))
+    stays = stays.with_columns(first.alias("first"), until.alias("last"))
+    dated = rows.unique().join(stays, on="id").filter(pl.col("day").is_between("first", "last"))
+    dated = dated.group_by("key").agg(pl.col("end").max())
+    inside = rows["key"].is_in(dated["key"].implode()).sum()
+    for n, what in (
+        (inside, "lie in an inpatient stay by their day; known at its end"),
+        (len(rows) - inside, "lie in no inpatient stay; known at their time"),
+    ):
+        if n:
+            decides.append(f"{conditions.file.name}: {n} code(s) without a visit of that person {what}")
+    return Stays(named, dated)
 
 
 def _people(person: Table, names: Names, flags: list[str]) -> pl.DataFrame:
@@ -510,19 +614,32 @@ def _deaths(tables: dict[str, pl.LazyFrame], folder: Path) -> pl.DataFrame | Non
     return rows.rename({"time": "death", "time_bare": "death_bare"})
 
 
-def _observed(periods: Table | None) -> pl.DataFrame | None:
+def _periods(periods: Table | None, events: dict[str, Table], limit: datetime | None) -> pl.DataFrame | None:
+    """Id, start and end of every observation period; one that is still open ends with the data."""
     if periods is None:
         return None
-    ends = []
-    for name, pick in (("start", pl.Expr.min), ("end", pl.Expr.max)):
+    times = []
+    for name in ("start", "end"):
         stem = f"observation_period_{name}"
         if "person_id" not in periods.types or not {f"{stem}_date", f"{stem}_datetime"} & {*periods.types}:
             raise Refused(f"{periods.file}: no column 'person_id' or no {stem}_date; OMOP has them there")
-        ends.append(pick(periods.moment(stem)[0]).alias(f"observation_{name}"))
-    rows = periods.rows.group_by(periods.ident("person_id").alias("id")).agg(ends).collect()
+        times.append(periods.moment(stem)[0].alias(name))
+    rows = periods.rows.select(periods.ident("person_id").alias("id"), *times).drop_nulls("id").collect()
+    if limit is not None and (rows["end"] > limit).any():
+        ends = [rows.lazy().select(time="end"), *_begun(events)]
+        last = pl.concat([one.filter(pl.col("time") <= limit).max() for one in ends]).max().collect().item()
+        rows = rows.with_columns(pl.when(pl.col("end") > limit).then(last).otherwise("end").alias("end"))
+    return rows
+
+
+def _observed(periods: pl.DataFrame | None) -> pl.DataFrame | None:
+    if periods is None:
+        return None
+    rows = periods.group_by("id").agg(
+        pl.col("start").min().alias("observation_start"), pl.col("end").max().alias("observation_end")
+    )
     start, end = pl.col("observation_start"), pl.col("observation_end")
-    bare = {"observation_start_bare": _midnight(start), "observation_end_bare": _midnight(end)}
-    return rows.drop_nulls("id").with_columns(**bare)
+    return rows.with_columns(observation_start_bare=_midnight(start), observation_end_bare=_midnight(end))
 
 
 def _last(tables: dict[str, pl.LazyFrame]) -> pl.DataFrame | None:
@@ -534,7 +651,11 @@ def _last(tables: dict[str, pl.LazyFrame]) -> pl.DataFrame | None:
 
 
 def _notices(events: dict[str, Table]) -> list[str]:
-    notices = []
+    notices = [
+        f"{table.file.name}: column {source!r} holds {kind}: {FRACTIONS}"
+        for name, table in events.items()
+        if (source := LAYOUTS[name].source) and (kind := table.types.get(source)) and fractions(kind)
+    ]
     table = events.get("measurement")
     if table is not None and "operator_concept_id" in table.types:
         bound = table.concept("operator_concept_id").is_in(_BOUNDS) & table.number(_VALUE).is_not_null()

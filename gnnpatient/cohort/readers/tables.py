@@ -8,10 +8,12 @@ import io
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pyarrow
@@ -247,13 +249,18 @@ def unclosed(path: Path, how: TableSpec, quotes: int) -> str:
             start = lines.line_num + 1
 
 
-def fits(where: Where) -> pl.Expr:
-    """Whether a row fits every column's patterns, in which * stands for any text."""
+def fits(where: Where, floats: Iterable[str] = ()) -> pl.Expr:
+    """Whether a row fits every column's patterns, in which * stands for any text.
+
+    floats: columns of numbers with fractions, of which the whole ones are text without a point, as codes are.
+    """
     fit = pl.lit(True)
     for name, patterns in where.items():
         exact = [p for p in patterns if "*" not in p]
         cell = pl.col(name).cast(pl.String)
         test = cell.is_in(exact)
+        if name in floats:
+            test = test | cell.str.replace(r"\.0$", "").is_in(exact)
         for pattern in patterns:
             if "*" in pattern:
                 test = test | cell.str.contains(glob(pattern))
@@ -282,6 +289,14 @@ def _plain(series: pl.Series) -> pl.Series:
     return series.cast(pl.String)
 
 
+FRACTIONS = "250.0 and 250.00, 42 and 042 cannot be told apart; write codes as text"
+
+
+def fractions(dtype: Any) -> bool:
+    """Whether a column of that type holds numbers with fractions, of which codes lose zeros."""
+    return bool(dtype.is_float() or (dtype.is_decimal() and dtype.scale))
+
+
 def text(series: pl.Series) -> pl.Series:
     """As strings; words for missing become null."""
     series = _plain(series)
@@ -307,6 +322,22 @@ def number(series: pl.Series) -> tuple[pl.Series, pl.Series]:
     return value.set(bad, None), bad
 
 
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """When each row was, (row,) Int64 seconds after its origin; null = missing, or not a time."""
+
+    at: pl.Series  # of a bare date the first second of its day
+    end: pl.Series  # of a bare date the last second of its day, else as `at`
+    bad: pl.Series  # Boolean: a cell that is not a time, or too far from the origin
+    far: pl.Series  # Boolean, those of `bad` that are a time, but too far from the origin
+    dated: pl.Series  # Boolean: a date, not an offset
+
+    @property
+    def bare(self) -> pl.Series:
+        """Whether it is a date without a clock time."""
+        return (self.end > self.at).fill_null(False)
+
+
 def moment(
     series: pl.Series,
     origin: pl.Series | None,
@@ -315,29 +346,34 @@ def moment(
     bare: pl.Series | None = None,
     line: Callable[[int], int] = lambda row: row + 2,
     doubt: Callable[[str], None] = lambda what: None,
-) -> tuple[pl.Series, pl.Series, pl.Series]:
-    """Seconds after the origin of each row, whether it is a bare date, and where a cell is not a time.
+    limit: int | None = LIFETIME,
+    utc: bool = False,
+) -> Moments:
+    """Seconds after the origin of each row.
 
     Numbers and durations are time after the origin; dates are ISO 8601 or written as `how.format` says, and
     need `origin` (seconds since 1970, UTC, of each row). Among dates a number from 1900 on is no offset.
-    A bare date gives the first second of its day; `bare` says so where the type cannot. `doubt` is told what
-    is read, but looks like a slip.
+    A bare date is a day of the time zone; `bare` says so where the type cannot. `doubt` is told what is read,
+    but looks like a slip. `limit`: seconds from the origin beyond which nothing is a time; None where the
+    dates give the origin itself, which may be any. `utc`: clock times are in UTC, whatever the time zone.
     """
     how = how or TimeSpec()
     none = pl.Series([False]).new_from_index(0, len(series))
-    unset = pl.Series([None], dtype=pl.Float64).new_from_index(0, len(series))
+    offset = pl.Series([None], dtype=pl.Float64).new_from_index(0, len(series))
+    stamp, flag, odd = _no_stamp(len(series)), none, none
     if series.dtype == pl.Duration:
-        offset, stamp, odd = series.dt.total_microseconds() / 1e6, _no_stamp(len(series)), none
-        flag = none
+        offset = series.dt.total_microseconds() / 1e6
     elif series.dtype.is_temporal():
-        offset, odd = unset, series.is_not_null()
+        odd = series.is_not_null()
         flag = none | (series.dtype == pl.Date) if bare is None else bare.fill_null(False)
-        stamp = _utc(series.cast(pl.Datetime("us")) if series.dtype == pl.Date else series, how)
+        given = series.cast(pl.Datetime("us")) if series.dtype == pl.Date else series
+        stamp = stamped(given, flag, None if utc else how.timezone, how.timezone)
     elif how.format is not None:
-        offset, cell = unset, series.cast(pl.String).str.strip_chars()
+        cell = series.cast(pl.String).str.strip_chars()
         cell = cell.set(cell.is_in(MISSING), None)
         odd, flag = cell.is_not_null(), none | (not _CLOCK.search(how.format))
-        stamp = _utc(_written(cell, how.format, where), how)
+        stamp = _written(cell, how.format, where)
+        stamp = first_second(stamp, how.timezone) if flag.any() else localized(stamp, how.timezone)
     else:
         number_, odd = number(series)
         offset = number_ * UNITS[how.unit]
@@ -348,9 +384,10 @@ def moment(
                 f"{where}, line {line(row)}: {cell[row]!r} is ambiguous; write dates as 2021-03-04, or set "
                 "time = { format = ... } of that table, as in '%d/%m/%Y'"
             )
-        flag = (cell.str.len_chars() == 10).fill_null(False)
-        date = cell.str.to_datetime("%Y-%m-%d", strict=False, time_unit="us", exact=True)
-        stamp = _clock(cell.str.replace(" ", "T", literal=True), how).zip_with(~flag, _utc(date, how))
+        if (digits := _digits(number_, how)) is not None:
+            cell, offset = cell.fill_null(digits), offset.set(digits.is_not_null(), None)
+            number_, odd = number_.set(digits.is_not_null(), None), odd | digits.is_not_null()
+        stamp, flag = calendar(cell, how.timezone)
         if stamp.is_not_null().any():  # a great number among dates is a year, or a spreadsheet's day
             slip = (number_.abs() >= YEARS_FROM).fill_null(False)
             odd, offset = odd | slip, offset.set(slip, None)
@@ -359,11 +396,188 @@ def moment(
     if origin is None and stamp.is_not_null().any():
         raise Refused(f"{where}: holds dates; name the column of day 0 as origin in [patient]")
     at = offset.round()
+    dated = stamp.is_not_null()
     if origin is not None:
         at = at.fill_null((stamp.dt.epoch("s") - origin).cast(pl.Float64))
-    at = at.set((at.abs() > LIFETIME).fill_null(False), None)
+    far = (at.abs() > (limit or 2**52)).fill_null(False)
+    at = at.set(far, None)
     bad = at.is_null() & (offset.is_not_null() | odd)
-    return at.cast(pl.Int64), flag, bad
+    at = at.cast(pl.Int64)
+    end = at
+    if flag.any():
+        length = last_second(stamp, how.timezone).dt.epoch("s") - stamp.dt.epoch("s")
+        end = (at + length.set(~(flag & dated), 0)).fill_null(at)
+    return Moments(at, end, bad, far, dated)
+
+
+def offsets(series: pl.Series, form: str, where: str) -> bool:
+    """Whether a column of a table with a format holds numbers after day 0 and not one date in that format."""
+    if series.null_count() == len(series) or number(series)[1].any():
+        return False
+    return not _written(_plain(series).str.strip_chars(), form, where).is_not_null().any()
+
+
+def calendar(cells: pl.Series, zone: str | None) -> tuple[pl.Series, pl.Series]:
+    """Dates as text: their first moment in UTC (null = no date), and which are bare."""
+    local, ahead, bare = iso(cells)
+    stamp = stamped(local, bare, zone, zone)
+    moved = local - (ahead * 60_000_000).cast(pl.Duration("us"))
+    return (stamp if ahead.null_count() == len(ahead) else moved.fill_null(stamp)), bare
+
+
+# Days and time zones
+
+
+def stamped(given: pl.Series, bare: pl.Series, zone: str | None, day: str | None) -> pl.Series:
+    """The first moment of clock times of a `zone` and of bare dates of the zone `day`, in UTC."""
+    stamp = localized(given, zone)
+    if day is None or not bare.any():
+        return stamp
+    return stamp.zip_with(~bare, first_second(given.dt.replace_time_zone(None).cast(pl.Datetime("us")), day))
+
+
+def localized(stamp: pl.Series, zone: str | None) -> pl.Series:
+    """Clock times of a time zone in UTC (METHODS 3). A moment that a change of the clock leaves out is no
+    time; of one that it doubles, the earlier counts."""
+    return _plain_utc(stamp) if zone is None or _zoned(stamp) else _in_utc(stamp, zone, "earliest")
+
+
+def first_second(day: pl.Series, zone: str | None) -> pl.Series:
+    """The first second of local days, given as midnights without a zone, in UTC.
+
+    Null for a day that a time zone left out, as that of 30 December 2011 in Samoa.
+    """
+    if zone is None:
+        return day
+    begun = _in_utc(day, zone, "earliest")
+    if begun.null_count() > day.null_count():  # the clock was put forward at midnight
+        eve = _in_utc(day.dt.offset_by("-1s"), zone, "latest")
+        begun = begun.fill_null(eve.dt.offset_by("1s"))
+        begun = begun.set((_local(begun, zone).dt.date() != day.dt.date()).fill_null(False), None)
+    return begun
+
+
+def end_of_day(time: pl.Expr, bare: pl.Expr) -> pl.Expr:
+    """When a moment without a zone has surely passed: a bare date at the last second of its day."""
+    return pl.when(bare).then(time + pl.duration(days=1, seconds=-1)).otherwise(time)
+
+
+def last_second(begun: pl.Series, zone: str | None) -> pl.Series:
+    """The end of the local days that begin at these moments (UTC): the last second before the next midnight.
+
+    A day lasts 23 or 25 hours where the clock is changed.
+    """
+    if zone is None:
+        return begun.dt.offset_by(f"{DAY - 1}s")
+    late = _local(begun, zone).dt.truncate("1d").dt.offset_by(f"{DAY - 1}s")
+    return _in_utc(late, zone, "latest").fill_null(begun.dt.offset_by(f"{DAY - 1}s"))
+
+
+def _zoned(stamp: pl.Series) -> bool:
+    return isinstance(stamp.dtype, pl.Datetime) and stamp.dtype.time_zone is not None
+
+
+def _plain_utc(stamp: pl.Series) -> pl.Series:
+    """Without a zone: what has one in UTC, what has none as it stands."""
+    stamp = stamp.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if _zoned(stamp) else stamp
+    return stamp.cast(pl.Datetime("us"))
+
+
+def _in_utc(local: pl.Series, zone: str, twice: Literal["earliest", "latest"]) -> pl.Series:
+    stamp = local.dt.replace_time_zone(zone, ambiguous=twice, non_existent="null")
+    return _plain_utc(stamp)
+
+
+def _local(stamp: pl.Series, zone: str) -> pl.Series:
+    return stamp.dt.replace_time_zone("UTC").dt.convert_time_zone(zone).dt.replace_time_zone(None)
+
+
+def example(how: TimeSpec) -> str:
+    """How a time of a table is written so that it is read."""
+    if how.format is None:
+        return "2021-03-04, 2021-03-04 08:30 or 2021-03-04T08:30:00+01:00"
+    try:
+        return pl.Series([datetime(2021, 3, 4, 8, 30)]).dt.strftime(how.format)[0]
+    except pl.exceptions.PolarsError:  # it names a time zone
+        return f"the format {how.format!r} says"
+
+
+# ISO 8601 and what databases make of it
+
+_ISO = (
+    r"^(?P<date>\d{4}-\d\d-\d\d|\d{8})"
+    r"(?:[Tt]|\s+)(?P<hour>\d\d)(?::?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<part>\d+))?)?)?"
+    r"\s*(?P<zone>[Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)?(?:\[[\w/+-]+\])?$"
+)
+_ZONE = r"(:\d\d|:\d\d\.\d+)(Z|[+-]\d\d:?\d\d)$"  # the commonest, behind a clock time
+
+
+def iso(cells: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """Dates and clock times as they are written (null = neither), minutes ahead of UTC (null = not said), and
+    which are bare dates.
+
+    2021-03-04 or 20210304; behind it T or a blank and a clock time to the hour, the minute, the second or a
+    part of it, with a point or a comma; behind that Z, UTC, GMT, +01, +0100 or +01:00, with a blank or not.
+    """
+    bare = (cells.str.len_chars() == 10).fill_null(False)
+    date = cells.set(~bare, None).str.to_datetime("%Y-%m-%d", strict=False, time_unit="us", exact=True)
+    short = cells.str.contains(r"^\d{8}$").fill_null(False)
+    if short.any():
+        bare = bare | short
+        days = cells.set(~short, None).str.to_datetime("%Y%m%d", strict=False, time_unit="us", exact=True)
+        date = date.fill_null(days)
+    clock = cells.set(bare, None)
+    zone = clock.str.extract(_ZONE, 2)
+    plain = clock.str.replace(_ZONE, "$1").str.replace(" ", "T", literal=True)
+    local = plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us", exact=True)
+    if local.null_count() > clock.null_count():
+        local = local.fill_null(plain.str.to_datetime("%Y-%m-%dT%H:%M", strict=False, time_unit="us"))
+    ahead = _ahead(zone)
+    local = local.set(zone.is_not_null() & ahead.is_null(), None)
+    other = (clock.is_not_null() & local.is_null()).arg_true()
+    if len(other):
+        slow, further = _forms(clock.gather(other))
+        local, ahead = local.scatter(other, slow), ahead.scatter(other, further)
+    return date.fill_null(local), ahead, bare
+
+
+def _forms(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """`iso` of clock times in every form."""
+    parts = cells.str.extract_groups(_ISO).struct
+    day = parts.field("date").str.replace_all("-", "", literal=True)
+    hour, minute, second = (parts.field(name) for name in ("hour", "minute", "second"))
+    clock = (hour + minute.fill_null("00")) + second.fill_null("00")
+    midnight = (clock == "240000").fill_null(False)  # the end of a day, which ISO 8601 may write so
+    local = (day + " " + clock.set(midnight, "000000")).str.to_datetime(
+        "%Y%m%d %H%M%S", strict=False, time_unit="us", exact=True
+    )
+    local = local.dt.offset_by("1d").zip_with(midnight, local)
+    part = (parts.field("part").fill_null("") + "000000").str.slice(0, 6).cast(pl.Int64)
+    zone = parts.field("zone")
+    ahead = _ahead(zone)
+    local = (local + part.cast(pl.Duration("us"))).set(zone.is_not_null() & ahead.is_null(), None)
+    return local, ahead
+
+
+def _ahead(zone: pl.Series) -> pl.Series:
+    """Minutes ahead of UTC; null where there is no zone, or one that no clock on earth has."""
+    if zone.null_count() == len(zone):
+        return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(zone))
+    digits = zone.str.replace_all(r"[^0-9]", "").str.pad_end(4, "0")
+    minutes = digits.str.slice(0, 2).cast(pl.Int64, strict=False) * 60
+    minutes = minutes + digits.str.slice(2, 2).cast(pl.Int64, strict=False)
+    minutes = minutes.set((minutes > 14 * 60).fill_null(False), None)
+    return minutes * zone.str.starts_with("-").fill_null(False).cast(pl.Int64).replace({0: 1, 1: -1})
+
+
+def _digits(number_: pl.Series, how: TimeSpec) -> pl.Series | None:
+    """Numbers such as 20210304 as text, where most of that size are dates: no offset in days is so long."""
+    if "unit" in how.model_fields_set or not (long := (number_ >= 10_000_101).fill_null(False)).any():
+        return None
+    whole = number_.set(~long | (number_ > 99_991_231).fill_null(False), None)
+    words = whole.cast(pl.Int64).cast(pl.String).set((whole % 1 != 0).fill_null(False), None)
+    dates = words.str.to_datetime("%Y%m%d", strict=False, time_unit="us", exact=True)
+    return words if 2 * (len(dates) - dates.null_count()) > int(long.sum()) else None
 
 
 def _slip(days: pl.Series, where: str, doubt: Callable[[str], None]) -> None:
@@ -381,18 +595,6 @@ def _no_stamp(size: int) -> pl.Series:
     return pl.Series([None], dtype=pl.Datetime("us")).new_from_index(0, size)
 
 
-def _utc(stamp: pl.Series, how: TimeSpec) -> pl.Series:
-    """Clock times in UTC, without a zone. A moment that a change of the clock leaves out is no time; of one
-    that it doubles, the earlier counts."""
-    dtype = stamp.dtype
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-        return stamp.dt.convert_time_zone("UTC").dt.replace_time_zone(None).cast(pl.Datetime("us"))
-    if how.timezone is None:
-        return stamp.cast(pl.Datetime("us"))
-    local = stamp.dt.replace_time_zone(how.timezone, ambiguous="earliest", non_existent="null")
-    return local.dt.convert_time_zone("UTC").dt.replace_time_zone(None).cast(pl.Datetime("us"))
-
-
 _CLOCK = re.compile("%[-_0]?[HIklMSRTrXcs+]")  # signs of strptime that say something of the clock time
 _DAY = re.compile("%[-_0]?[dejDFvxcs+]")  # of the day
 
@@ -406,23 +608,3 @@ def _written(cell: pl.Series, form: str, where: str) -> pl.Series:
         return cell.str.to_date(form, strict=False, exact=True).cast(pl.Datetime("us"))
     except pl.exceptions.PolarsError as error:
         raise Refused(f"{where}: format {form!r}: {_first_line(error)}") from None
-
-
-def _clock(stamp: pl.Series, how: TimeSpec) -> pl.Series:
-    """Dates with a clock time, to the minute, the second or a part of it, with or without an offset."""
-    zone = stamp.str.extract(r"\d(Z|[+-]\d\d:?\d\d)$", 1)
-    plain = stamp.str.replace(r"(\d)(Z|[+-]\d\d:?\d\d)$", "$1")
-    minute = plain.str.to_datetime("%Y-%m-%dT%H:%M", strict=False, time_unit="us", exact=True)
-    local = minute.fill_null(
-        plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us", exact=True)
-    )
-    if zone.null_count() == len(zone):
-        return _utc(local, how)
-    digits = zone.str.replace_all(r"[^0-9]", "").str.zfill(4)
-    minutes = digits.str.slice(0, 2).cast(pl.Int64, strict=False) * 60
-    minutes = (minutes + digits.str.slice(2, 2).cast(pl.Int64, strict=False)).fill_null(0)
-    minutes = minutes.set(minutes > 14 * 60, None)  # no clock on earth
-    ahead = minutes * zone.str.starts_with("-").fill_null(False).cast(pl.Int64).replace({0: -1, 1: 1})
-    return _utc(local, how).zip_with(
-        zone.is_null(), local + pl.Series(ahead * 60_000_000).cast(pl.Duration("us"))
-    )

@@ -1,0 +1,208 @@
+"""What a model knows of its inputs, and how a cohort that it is asked about differs (METHODS 33)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.errors import Refused
+
+if TYPE_CHECKING:
+    from gnnpatient.cohort.cohort import Cohort
+
+END = 0.01  # of the patients that have a value beyond either end of a training range
+FAR = 0.05  # share of values far outside it from which on it is said
+DIGITS = 2  # that a range keeps, so that no patient's own value stands in a model
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The rows of one kind that some asks see, each once, sorted by code."""
+
+    patient: np.ndarray  # (row,) int64
+    code: np.ndarray  # (row,) int64 into the cohort's codes
+    value: np.ndarray  # (row,) float32, nan = missing
+
+    @classmethod
+    def of(cls, landmarks: Landmarks, kind: str) -> Seen:
+        events = landmarks.cohort.events[kind]
+        _, _, row = events.held(landmarks.patient, landmarks.at)
+        row = np.unique(row)
+        row = row[np.argsort(events.code[row], kind="stable")]
+        return cls(events.patient[row], events.code[row].astype(np.int64), events.value[row])
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Of each code that is there: its position, the values given and their patients."""
+        code, start = np.unique(self.code, return_index=True)
+        end = np.append(start, len(self.code))[1:]
+        for c, first, last in zip(code.tolist(), start, end, strict=True):
+            given = np.isfinite(self.value[first:last])
+            yield c, self.value[first:last][given].astype(np.float64), self.patient[first:last][given]
+
+
+def learned(landmarks: Landmarks, least: int) -> dict[str, Any]:
+    """Unit, conversions and range of every code, range of every static number: of training asks.
+
+    A range is told of codes that at least `least` patients have, and as many have a value beyond either end.
+    """
+    cohort = landmarks.cohort
+    codes: dict[str, dict[str, Any]] = {}
+    for kind in cohort.spec.nodes:
+        codes[kind] = {}
+        for c, value, patient in Seen.of(landmarks, kind):
+            if c and len(np.unique(patient)) >= least:
+                name = cohort.codes[kind][c]
+                how = cohort.spec.unit(name)
+                ways = {} if how is None else {u: [w.factor, w.offset] for u, w in how.sources.items()}
+                unit = {"unit": cohort.units[kind][c], "from": ways, "range": _range(value, patient, least)}
+                codes[kind][name] = unit
+    numbers, who = {}, np.unique(landmarks.patient)
+    for i, name in enumerate(cohort.spec.patient.number):
+        value = cohort.number[who, i].astype(np.float64)
+        given = np.isfinite(value)
+        if given.sum() >= least:
+            numbers[name] = _range(value[given], who[given], least)
+    return {"codes": codes, "numbers": numbers}
+
+
+def _range(value: np.ndarray, patient: np.ndarray, least: int) -> list[float]:
+    """From where on a hundredth of the patients, and `least` of them, have a value below; and above."""
+    order = np.argsort(patient, kind="stable")
+    start = np.unique(patient[order], return_index=True)[1]
+    rank = max(least, int(np.ceil(END * len(start)))) - 1
+    low = np.sort(np.minimum.reduceat(value[order], start))[rank]
+    high = np.sort(np.maximum.reduceat(value[order], start))[::-1][rank]
+    low, high = min(low, high), max(low, high)  # of few patients they may cross
+    return [float(f"{low:.{DIGITS}g}"), float(f"{high:.{DIGITS}g}")]
+
+
+def _far(value: np.ndarray, ends: list[float]) -> np.ndarray:
+    """Which values lie farther outside a range than it is wide."""
+    low, high = ends
+    width = max(high - low, 0.1 * max(abs(low), abs(high))) if high > low else max(abs(high), 1.0)
+    return (value < low - width) | (value > high + width)
+
+
+def in_known_units(inputs: Mapping[str, Any], cohort: Cohort) -> Cohort:
+    """The cohort with every code in the unit that the model knows it in.
+
+    Converted where the model's spec, or this cohort's, says how; refused where neither does. A code without a
+    unit on one side is left as it is, see `differences`.
+    """
+    events, units = dict(cohort.events), dict(cohort.units)
+    for kind, known in inputs.get("codes", {}).items():
+        if kind not in cohort.codes:
+            continue
+        factor, offset = np.ones(len(cohort.codes[kind])), np.zeros(len(cohort.codes[kind]))
+        own = list(units[kind])
+        for c, name in enumerate(cohort.codes[kind]):
+            theirs = known.get(name, {}).get("unit", "")
+            if theirs and own[c] and theirs != own[c] and len(events[kind]):
+                factor[c], offset[c] = _conversion(cohort, kind, name, own[c], known[name])
+                own[c] = theirs
+        if own != list(units[kind]):
+            e = events[kind]
+            value = (e.value * factor[e.code] + offset[e.code]).astype(np.float32)
+            events[kind], units[kind] = replace(e, value=value), tuple(own)
+    if units == cohort.units:
+        return cohort
+    return replace(cohort, events=events, units=units, path=None, manifest_hash=None)
+
+
+def _conversion(
+    cohort: Cohort, kind: str, name: str, unit: str, known: Mapping[str, Any]
+) -> tuple[float, float]:
+    """Factor and offset from the unit here to the model's."""
+    if (way := known["from"].get(unit)) is not None:
+        return way[0], way[1]
+    here = cohort.spec.unit(name)
+    back = None if here is None else here.sources.get(known["unit"])
+    if back is not None:  # here = factor * theirs + offset
+        return 1 / back.factor, -back.offset / back.factor
+    raise Refused(
+        f"{kind} {name!r} is in {unit!r} here, the model knows it in {known['unit']!r}; say how they convert "
+        f'in the spec: [units] {name!r} = {{ to = "{known["unit"]}", from = {{ "{unit}" = FACTOR }} }}, and '
+        "pack again"
+    )
+
+
+def differences(inputs: Mapping[str, Any], levels: Mapping[str, Any], landmarks: Landmarks) -> list[str]:
+    """What differs between training and these asks, as sentences with names and shares: codes without a unit
+    where the model has one or the other way round, values far outside the training range, levels that the
+    model does not know, static columns that are not here.
+
+    levels: static category -> the levels that the model knows.
+    """
+    cohort, found = in_known_units(inputs, landmarks.cohort), []
+    for kind, known in inputs.get("codes", {}).items():
+        if kind not in cohort.codes:
+            continue
+        for c, value, _ in Seen.of(Landmarks(cohort, landmarks.patient, landmarks.at), kind):
+            name = cohort.codes[kind][c]
+            if (of := known.get(name)) is None or not len(value):
+                continue
+            before, here, theirs = landmarks.cohort.units[kind][c], cohort.units[kind][c], of["unit"]
+            if before != here:
+                found.append(f"{kind} {name!r}: converted from {before!r} to the model's {theirs!r}")
+            elif here != theirs:
+                found.append(
+                    f"{kind} {name!r}: unit {here or 'none'!r} here, {theirs or 'none'!r} in training"
+                )
+            found += _said(f"{kind} {name!r}", value, of["range"])
+    who = np.unique(landmarks.patient)
+    numbers = cohort.spec.patient.number
+    for name, ends in inputs.get("numbers", {}).items():
+        if name not in numbers:
+            found.append(f"static {name!r} is not here; every patient counts as one without it")
+            continue
+        value = cohort.number[who, numbers.index(name)].astype(np.float64)
+        found += _said(f"static {name!r}", value[np.isfinite(value)], ends)
+    for name, known in levels.items():
+        if name not in cohort.levels:
+            found.append(f"static {name!r} is not here; every patient counts as one without it")
+            continue
+        level = cohort.category[who, cohort.spec.patient.category.index(name)]
+        strange = np.array([one not in known for one in cohort.levels[name]], bool)
+        share = float(strange[level[level >= 0]].mean()) if (level >= 0).any() else 0.0
+        if share:
+            found.append(
+                f"static {name!r}: {share:.0%} of the patients have a level rare or unknown in training"
+            )
+    return found
+
+
+def _said(what: str, value: np.ndarray, ends: list[float]) -> list[str]:
+    share = float(_far(value, ends).mean()) if len(value) else 0.0
+    if share < FAR:
+        return []
+    low, high = ends
+    return [
+        f"{what}: {share:.0%} of {len(value)} values lie far outside the training range {low:g} to {high:g}"
+    ]
+
+
+def refuse_strangers(
+    inputs: Mapping[str, Any],
+    codes: Mapping[str, Any],
+    numbers: tuple[str, ...],
+    levels: Mapping[str, Any],
+    landmarks: Landmarks,
+) -> None:
+    """Refused: a kind with rows, or a static column, of which the model knows nothing."""
+    cohort = landmarks.cohort
+    statics = (*cohort.spec.patient.number, *cohort.spec.patient.category)
+    kinds = [kind for kind in cohort.spec.nodes if kind not in codes and len(cohort.events[kind])]
+    columns = [name for name in statics if name not in numbers and name not in levels]
+    if not kinds and not columns:
+        return
+    what = f"kind of node {kinds[0]!r}" if kinds else f"static {columns[0]!r}"
+    every = ", ".join(codes if kinds else (*numbers, *levels)) or "none"
+    others = "".join(f"; {one}" for one in differences(inputs, levels, landmarks))
+    raise Refused(
+        f"the model knows no {what} (it has {every}); name it as in training, or take it out of the spec"
+        + others
+    )
