@@ -595,6 +595,9 @@ def evaluate(
         str | None, typer.Option(help="up to [default: 1y,3y,5y as far as the model goes]")
     ] = None,
     by: Annotated[str | None, typer.Option(help="repeat in groups of: sex,age,site")] = None,
+    censoring: Annotated[
+        str, typer.Option(help="km: alike for all; cox: beside it by last observations, both are shown")
+    ] = "km",
     json: Json = False,
 ) -> None:
     """Score a model, with intervals, beside a plain rival and the null, on patients it has not seen.
@@ -603,9 +606,12 @@ def evaluate(
     """
     at = moments(landmarks) if landmarks else None
     until = durations(horizons) if horizons else None
-    found, words = _evaluate(run, cohort, outcome, at, until, by.split(",") if by else [])
+    groups = by.split(",") if by else []
+    found, words = _evaluate(run, cohort, outcome, at, until, groups, censoring=censoring)
     for line in words:
         note(line)
+    for line in found.warnings:
+        note(f"warning: {line}")
     answer(found.to_dict()) if json else _show(found)
 
 
@@ -617,8 +623,11 @@ def _evaluate(
     horizons: Sequence[float] | None,
     by: Sequence[str],
     truth: Truth | None = None,
+    censoring: str = "km",
 ) -> tuple[Evaluation, list[str]]:
     """The figures, and what has to be said beside them."""
+    if censoring not in ("km", "cox"):
+        raise Refused(f"--censoring {censoring!r}; km or cox would do")
     import numpy as np
 
     from gnnpatient.cohort.cohort import open_cohort
@@ -693,7 +702,11 @@ def _evaluate(
     if here != there:
         word = "causes" if curves else "classes"
         raise Refused(f"outcome {name!r}: {word} {', '.join(here)}; the model has {', '.join(there)}")
-    models["null"] = study.null_of(predictor, name)
+    fitted_on = np.flatnonzero(trained) if run and run.is_on(cohort) else np.zeros(0, np.int64)
+    train = None  # whom the null is of: the training patients at the landmarks that are scored
+    if len(fitted_on) and not isinstance(cohort.outcomes[name], Task):
+        train = scored_asks(cohort, fitted_on, name, at)
+    models["null"] = study.null_of(predictor, name, train)
     if truth is not None:
         from gnnpatient.study.oracle import Oracle
 
@@ -702,7 +715,13 @@ def _evaluate(
     scored = study.Scored.of([part], name, grid)
     held_out = len(left) if run else 0
     return study.evaluate(
-        scored, outcome=name, horizons=times, by=by, against=("gnn", rival), held_out=held_out
+        scored,
+        outcome=name,
+        horizons=times,
+        by=by,
+        against=("gnn", rival),
+        held_out=held_out,
+        censoring=censoring,
     ), words
 
 
@@ -747,18 +766,27 @@ def _show(found: Evaluation, metrics: Sequence[str] = SHOWN, means_only: bool = 
     if means_only:
         rows = [r for r in rows if r["landmark"] is None]
     models = list(dict.fromkeys(r["model"] for r in rows))
-    for cause, group in dict.fromkeys((r["cause"], r["group"]) for r in rows):
+    for cause, group, weights in dict.fromkeys((r["cause"], r["group"], r["censoring"]) for r in rows):
         lines: dict[tuple[Any, ...], dict[str, str]] = {}
         for r in rows:
-            if (r["cause"], r["group"]) == (cause, group):
+            if (r["cause"], r["group"], r["censoring"]) == (cause, group, weights):
                 key = r["metric"], span(r["landmark"], found.entry), _until(r)
                 lines.setdefault(key, {})[r["model"]] = _figure(r)
         order = sorted(lines.items(), key=lambda line: metrics.index(line[0][0]))
         title = f"{found.outcome}: {cause}" + (f", {group}" if group else "")
+        title += ", censoring by last observations (cox)" if weights == "cox" else ""
         shown = [(*key, *(cell.get(m, "") for m in models)) for key, cell in order]
         table(title, ["<metric", "landmark", "horizon", *(m.replace("-", " - ") for m in models)], shown)
     counts = ", ".join(f"{n} {cause}" for cause, n in found.events.items())
-    say(f"{found.patients} patients scored ({counts}). - : not estimable. Intervals resample patients, 95 %.")
+    most = max((r["draws"] or 0 for r in rows), default=0)
+    say(f"{found.patients} patients scored ({counts}). - : not estimable.")
+    say(f"Intervals resample {found.units}, 95 %.")
+    if lost := [r["draws"] for r in rows if r["draws"] is not None and r["draws"] < most]:
+        say(f"In {len(lost)} figures some draws gave no number; at the least {min(lost)} of {most} did.")
+    if any(r["interval"] == "groups, t" for r in rows):
+        say("Fewer than 30 groups: intervals by t with one degree of freedom less.")
+    elif found.units == "groups" and all(r["interval"] is None for r in rows):
+        say("Fewer than 5 groups: no intervals.")
     if found.too_small:
         say(found.too_small)
 

@@ -8,8 +8,9 @@ it; rows "beyond" it are followed longer.
 
 Rows censored before the horizon are represented by the others (inverse probability of censoring weights): a
 case or a competing event at T weighs 1/G(T-), a row beyond the horizon h weighs 1/G(h). Where G(h) < .1 or
-fewer than 20 rows are beyond h, every score is nan, and `not_estimable` says why. Elsewhere G(T-) >= G(h) >=
-.1, so no weight exceeds 10 and none is ever capped.
+fewer than 20 rows (patients, where `patient` says whose each row is) are beyond h, every score is nan, and
+`not_estimable` says why. Elsewhere G(T-) >= G(h) >= .1, so no weight exceeds 10 and none is ever capped, but
+where each row has a G of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ Fold = Shaped[np.ndarray, " row"]
 Steps = Num[np.ndarray, " step"]
 
 LEAST_UNCENSORED = 0.1
-LEAST_BEYOND = 20
+LEAST_BEYOND = 20  # patients
+LEAST_OF_ONE = 0.05  # of a row's own chance to be uncensored; below, its weight is capped at 20, and counted
+MANY_PAIRS = 2**28
 FEW_PAIRS = 2**14  # up to which a table of all pairs is faster than sorting
 
 
@@ -48,6 +51,53 @@ class Censoring:
     def right(self, u: Num[np.ndarray, "*shape"] | float) -> Any:
         """G(u), uncensored at u included: what weighs a row that is followed beyond u."""
         return self.value[np.searchsorted(self.at, u, "right")]
+
+
+@dataclass(frozen=True, eq=False)
+class CoxCensoring:
+    """A chance G to be still uncensored for each row of its own, where censoring depends on what is known.
+
+    G of the row is the common one to the power of its relative hazard, so that where all hazards are alike it
+    is the Kaplan-Meier estimate. Below .05 it is read as .05.
+    """
+
+    at: Float[np.ndarray, " step"]
+    value: Float[np.ndarray, " step_plus_1"]  # of a relative hazard of one; value[0] = 1
+    relative: Float[np.ndarray, " row"]
+
+    def left(self, u: Num[np.ndarray, " row"] | float) -> Any:
+        """G(u-) of each row."""
+        return self._at(np.searchsorted(self.at, u, "left"))
+
+    def right(self, u: Num[np.ndarray, " row"] | float) -> Any:
+        """G(u) of each row."""
+        return self._at(np.searchsorted(self.at, u, "right"))
+
+    def _at(self, step: Any) -> Any:
+        return np.maximum(self.value[step] ** self.relative, LEAST_OF_ONE)
+
+    def __getitem__(self, rows: np.ndarray) -> CoxCensoring:
+        return CoxCensoring(self.at, self.value, self.relative[rows])
+
+
+def cox_censoring(time: Rows, event: Cause, relative: Rows, *, weight: Rows | None = None) -> CoxCensoring:
+    """The common G by the relative hazards of being censored (Breslow 1974, as a product); events precede
+    censorings at ties.
+
+    >>> G = cox_censoring(np.array([1.0, 2.0, 2.0, 3.0]), np.array([1, 1, 0, 1]), np.ones(4))
+    >>> G.right(2.0)
+    array([0.5, 0.5, 0.5, 0.5])
+    """
+    time, event, weight = _rows(time, event, weight)
+    at, step = np.unique(time, return_inverse=True)
+    mass = weight * relative
+    there = np.cumsum(np.bincount(step, mass, len(at))[::-1])[::-1]
+    there = there - np.bincount(
+        step, mass * (event > 0), len(at)
+    )  # who fails at a time is not censored at it
+    hazard = _ratio(np.bincount(step, weight * (event == 0), len(at)), there)
+    value = np.concatenate([[1.0], np.cumprod(1 - np.minimum(hazard, 1))])
+    return CoxCensoring(at, value, np.asarray(relative, dtype=float))
 
 
 def censoring(time: Rows, event: Cause, *, weight: Rows | None = None) -> Censoring:
@@ -89,14 +139,21 @@ def aalen_johansen(
     return table[:, np.searchsorted(steps, at, "right")]
 
 
-def not_estimable(time: Rows, event: Cause, horizon: float, *, weight: Rows | None = None) -> str | None:
-    """Why no score is given at this horizon; None where one is.
+def not_estimable(
+    time: Rows,
+    event: Cause,
+    horizon: float,
+    *,
+    weight: Rows | None = None,
+    patient: Shaped[np.ndarray, " row"] | None = None,
+) -> str | None:
+    """Why no score is given at this horizon; None where one is. Many rows of one `patient` count as one.
 
     >>> not_estimable(np.arange(30.0), np.ones(30, dtype=int), 25.0)
     'horizon 25: 4 rows are followed beyond it; 20 are needed'
     """
     time, event, weight = _rows(time, event, weight)
-    return _reason(time, weight, horizon, censoring(time, event, weight=weight))
+    return _reason(time, weight, horizon, censoring(time, event, weight=weight), patient)
 
 
 def auc(
@@ -155,6 +212,8 @@ def _concordance(risk: Rows, at: AtHorizon | None, fold: Fold | None) -> float:
         return np.nan
     rank, group, when = _dense(risk), _group(fold, len(risk)), at.when
     case, gone = at.case, at.gone
+    if isinstance(at.staying, CoxCensoring):
+        return _concordance_each(rank, group, at, at.staying)
     later_won, later_of = _beaten_earlier(
         (-when[case], group[case], rank[case]), (-when, group, rank), at.weight
     )
@@ -166,6 +225,27 @@ def _concordance(risk: Rows, at: AtHorizon | None, fold: Fold | None) -> float:
     )
     share, inverse = at.share[case], at.inverse[case]
     return _quotient(share @ (inverse * later_won + gone_won), share @ (inverse * later_of + gone_of))
+
+
+def _concordance_each(rank: np.ndarray, group: np.ndarray, at: AtHorizon, staying: CoxCensoring) -> float:
+    """The same where each row has a G of its own: pair by pair, later rows weigh 1/G at the case's time.
+
+    Of very many pairs every n-th case is taken.
+    """
+    won = of = 0.0
+    with np.errstate(divide="ignore"):
+        log = np.log(staying.value)  # 0 where all are censored, which the floor holds up
+    gone = np.flatnonzero(at.gone)
+    cases = np.flatnonzero(at.case & (at.weight > 0))
+    for i in cases[:: 1 + len(cases) * len(rank) // MANY_PAIRS]:
+        step = np.searchsorted(staying.at, at.time[i], "left")
+        inverse = np.exp(np.minimum(-log[step] * staying.relative, -np.log(LEAST_OF_ONE)))
+        mass = np.where(at.time > at.time[i], at.weight * inverse, 0.0)
+        mass[gone] += np.where(at.time[gone] <= at.time[i], at.share[gone], 0.0)
+        mass = np.where(group == group[i], mass, 0.0) * at.share[i]
+        won += mass @ (0.5 * (rank < rank[i]) + 0.5 * (rank <= rank[i]))
+        of += mass.sum()
+    return _quotient(won, of)
 
 
 def brier(
@@ -312,7 +392,8 @@ def bootstrap(
 ) -> Float[np.ndarray, "{n} ..."]:
     """`statistic` of n draws of patients with replacement; it is given how often each row was drawn.
 
-    A patient comes or stays away with all rows and folds. Fitted models are held fixed, so the spread leaves
+    A patient comes or stays away with all rows and folds; so does a group where its numbers are given as
+    `patient`: what is drawn is what splits do not part. Fitted models are held fixed, so the spread leaves
     out what another training set would change.
 
     >>> bootstrap(lambda weight: weight.sum(), np.array(["a", "b", "c"]), n=3)
@@ -327,8 +408,8 @@ def bootstrap(
 
 
 def interval(draws: Float[np.ndarray, "draw ..."], level: float = 0.95) -> tuple[Any, Any]:
-    """Percentile interval; draws that gave no number (nan) are left out, nan where none gave one."""
-    some = np.isfinite(draws).any(axis=0)
+    """Percentile interval of the draws that gave a number (not nan); nan where fewer than half did."""
+    some = np.isfinite(draws).sum(axis=0) * 2 >= max(len(draws), 1)
     low, high = np.nanquantile(np.where(some, draws, 0.0), [(1 - level) / 2, (1 + level) / 2], axis=0)
     return np.where(some, low, np.nan)[()], np.where(some, high, np.nan)[()]
 
@@ -350,6 +431,20 @@ class AtHorizon:
     weight: Float[np.ndarray, " row"]
     inverse: Float[np.ndarray, " row"]  # 1/G(T-) up to the horizon, 1/G(h) beyond it
     share: Float[np.ndarray, " row"]  # weight * inverse; 0 if censored before the horizon
+    patient: Shaped[np.ndarray, " row"] | None = None  # whose each row is; None: each of another
+    staying: Censoring | CoxCensoring | None = None
+
+    @property
+    def fewest(self) -> float:
+        """Patients among the cases, or among those who are known to be none, whichever are fewer."""
+        other = (self.gone | self.beyond) & ~self.case
+        return min(_patients(self.weight, part, self.patient) for part in (self.case, other))
+
+    @property
+    def capped(self) -> int:
+        """Rows whose own chance to be uncensored was too small, so that their weight was capped."""
+        used = (self.share > 0) & (self.inverse >= 1 / LEAST_OF_ONE)
+        return int(used.sum()) if isinstance(self.staying, CoxCensoring) else 0
 
     @cached_property
     def when(self) -> Int[np.ndarray, " row"]:
@@ -358,7 +453,9 @@ class AtHorizon:
 
     @cached_property
     def observed(self) -> float:
-        """Aalen-Johansen incidence of the cause at the horizon."""
+        """Aalen-Johansen incidence of the cause at the horizon; the weighted share where G is a row's own."""
+        if isinstance(self.staying, CoxCensoring):
+            return _quotient(self.share @ self.case, self.share.sum())
         causes, at = max(self.cause, int(np.max(self.event))), np.array([self.horizon])
         return float(
             aalen_johansen(self.time, self.event, at, causes=causes, weight=self.weight)[self.cause, 0]
@@ -372,23 +469,35 @@ def at_horizon(
     *,
     cause: int = 1,
     weight: Rows | None = None,
-    staying: Censoring | None = None,
+    staying: Censoring | CoxCensoring | None = None,
+    patient: Shaped[np.ndarray, " row"] | None = None,
 ) -> AtHorizon | None:
-    """What is known at a horizon, for SCORES and `integrate`; None where nothing is estimable."""
+    """What is known at a horizon, for SCORES and `integrate`; None where nothing is estimable.
+
+    staying: the chance to be still uncensored (default: the Kaplan-Meier estimate of these rows); patient:
+    whose each row is, where some have several.
+    """
     time, event, weight = _rows(time, event, weight)
     if cause < 1:
         raise Refused(f"cause={cause}; causes count from 1, 0 is censored")
     staying = staying or censoring(time, event, weight=weight)
-    if _reason(time, weight, horizon, staying):
+    if _reason(time, weight, horizon, staying, patient):
         return None
     beyond = time > horizon
     inverse = 1 / np.where(beyond, staying.right(horizon), staying.left(np.minimum(time, horizon)))
     case, gone = ~beyond & (event == cause), ~beyond & (event != cause) & (event != 0)
     share = np.where(case | gone | beyond, weight * inverse, 0.0)
-    return AtHorizon(horizon, cause, time, event, case, gone, beyond, weight, inverse, share)
+    return AtHorizon(
+        horizon, cause, time, event, case, gone, beyond, weight, inverse, share, patient, staying
+    )
 
 
-def labelled(case: Bool[np.ndarray, " row"], *, weight: Rows | None = None) -> AtHorizon:
+def labelled(
+    case: Bool[np.ndarray, " row"],
+    *,
+    weight: Rows | None = None,
+    patient: Shaped[np.ndarray, " row"] | None = None,
+) -> AtHorizon:
     """What is known of a label that no censoring hides, for SCORES: cases have it, controls do not.
 
     >>> SCORES["auc"](np.array([0.1, 0.4, 0.3]), labelled(np.array([False, True, True])), None)
@@ -396,7 +505,8 @@ def labelled(case: Bool[np.ndarray, " row"], *, weight: Rows | None = None) -> A
     """
     weight = np.ones(len(case)) if weight is None else np.asarray(weight, dtype=float)
     none, zero = np.zeros(len(case), bool), np.zeros(len(case))
-    return AtHorizon(0.0, 1, zero, case.astype(int), case, none, ~case, weight, np.ones(len(case)), weight)
+    one = np.ones(len(case))
+    return AtHorizon(0.0, 1, zero, case.astype(int), case, none, ~case, weight, one, weight, patient)
 
 
 def _at_horizon(
@@ -419,13 +529,35 @@ def _check(risk: Rows, time: Rows) -> None:
         raise Refused(f"risk {risk.shape} for {len(time)} rows, {bad} not finite; give one number a row")
 
 
-def _reason(time: Rows, weight: Rows, horizon: float, staying: Censoring) -> str | None:
-    uncensored, beyond = staying.right(horizon), weight[time > horizon].sum()
+def _reason(
+    time: Rows,
+    weight: Rows,
+    horizon: float,
+    staying: Censoring | CoxCensoring,
+    patient: Shaped[np.ndarray, " row"] | None,
+) -> str | None:
+    uncensored = float(_uncensored(staying, horizon))
     if uncensored < LEAST_UNCENSORED:
         return f"horizon {horizon:g}: {uncensored:.3f} stay uncensored; at least {LEAST_UNCENSORED} is needed"
+    beyond, who = _patients(weight, time > horizon, patient), "rows" if patient is None else "patients"
     if beyond < LEAST_BEYOND:
-        return f"horizon {horizon:g}: {beyond:g} rows are followed beyond it; {LEAST_BEYOND} are needed"
+        return f"horizon {horizon:g}: {beyond:g} {who} are followed beyond it; {LEAST_BEYOND} are needed"
     return None
+
+
+def _uncensored(staying: Censoring | CoxCensoring, horizon: float) -> Any:
+    """G at a horizon; of rows that each have their own, that of a relative hazard of one."""
+    if isinstance(staying, CoxCensoring):
+        return staying.value[np.searchsorted(staying.at, horizon, "right")]
+    return staying.right(horizon)
+
+
+def _patients(weight: Rows, rows: Bool[np.ndarray, " row"], patient: np.ndarray | None) -> float:
+    """How many patients these rows are of, each as often as it was drawn."""
+    if patient is None:
+        return float(weight[rows].sum())
+    _, first = np.unique(patient[rows], return_index=True)
+    return float(weight[rows][first].sum())
 
 
 def _rows(time: Rows, event: Cause, weight: Rows | None) -> tuple[Rows, Cause, Rows]:

@@ -366,6 +366,20 @@ def test_evaluate_leaves_out_the_training_patients(ward, split):
     assert {row["landmark"] for row in found["rows"]} == {0, 2, None}
 
 
+def test_evaluate_by_a_model_of_censoring_shows_both(ward):
+    ask = ("evaluate", ward / "run", ward / "cohort", "--landmarks", "0", "--horizons", "4")
+    said = [start(*ask, "--censoring", how, *more) for how, *more in (("cox", "--json"), ("cox",), ("me",))]
+    (answer, _), (table, err), (_, refused) = (process.communicate(timeout=300) for process in said)
+    found = json.loads(answer)
+    for one in ("km", "cox"):
+        rows = [row for row in found["rows"] if row["censoring"] == one and row["value"] is not None]
+        assert {"gnn", "null"} <= {row["model"] for row in rows}
+    assert len({row["metric"] for row in rows}) > 4 and {"draws", "interval", "moved"} <= set(rows[0])
+    assert "censoring by last observations (cox)" in table and "Intervals resample patients" in table
+    assert [f"warning: {line}" in err for line in found["warnings"]] == [True] * len(found["warnings"])
+    assert said[2].returncode == 2 and "--censoring 'me'; km or cox would do" in refused
+
+
 def test_evaluate_elsewhere_is_external_validation(cli, ward, tmp_path):
     from gnnpatient.cli import run
     from gnnpatient.testing import write_ward

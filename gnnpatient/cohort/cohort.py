@@ -465,6 +465,7 @@ def read_cohort(
         Record,
         as_known,
         draft_survival,
+        end_by_events,
         read_diagnosis,
         read_survival,
         tell_ends_that_are_events,
@@ -529,7 +530,7 @@ def read_cohort(
             labels[name] = read_survival(record, drafts[name])
         elif isinstance(outcome, DiagnosisSpec):
             labels[name] = read_diagnosis(record, name, outcome)
-    labels = as_known(record, labels)
+    labels = end_by_events(record, as_known(record, labels))
     tell_ends_that_are_events(record, drafts, {n: o for n, o in labels.items() if isinstance(o, Survival)})
     rows = _hidden(source, rows)
     is_a, events = {}, {}
@@ -720,6 +721,7 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
             seconds(outcome.gap),
             horizon,
             outcome.when == "same",
+            gone=optional(f"outcome.{name}.gone"),
             stood=stood,
         )
 

@@ -26,6 +26,7 @@ from gnnpatient.cohort.source import PEOPLE, Source, View, one_each, take
 from gnnpatient.cohort.spec import (
     DAY,
     NEVER,
+    NOBODY,
     CauseSpec,
     DiagnosisSpec,
     Moment,
@@ -37,6 +38,7 @@ from gnnpatient.cohort.spec import (
 )
 from gnnpatient.errors import Refused
 
+GO_ON = 0.05  # share of those with an event who may have rows after it, of an event that ends all
 MONTH = 30 * DAY
 
 
@@ -576,6 +578,75 @@ def read_diagnosis(record: Record, name: str, outcome: DiagnosisSpec) -> Diagnos
                 asked = _askable(record, (label >= 0).astype(np.int8), known, begun)
                 end = np.where(asked < known, np.minimum(end, asked), end)
     return Diagnosis(label, known, end, outcome.class_names, gap, horizon, outcome.when == "same")
+
+
+def end_by_events(record: Record, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """The outcomes, with diagnoses that may still come told who died or went for good, and who was lost.
+
+    Who died without the diagnosis was followed to the end, which is no censoring (METHODS 9, 28). Where the
+    spec names no outcome for it, an event of any survival outcome ends the diagnosis, if rows hardly ever go
+    on after events of its cause, or if it stands at the patient's own end.
+    """
+    specs = record.source.spec.outcomes
+    return {
+        name: _ended(record, name, specs[name], found, outcomes)
+        if isinstance(found, Diagnosis) and found.horizon is not None
+        else found
+        for name, found in outcomes.items()
+    }
+
+
+def _in_any_spell(truth: Survival) -> tuple[np.ndarray, np.ndarray]:
+    """Event and time of each patient; where there are gaps, of the spell that ended by an event."""
+    if truth.spells is None:
+        return truth.event, truth.time
+    event, time = np.array(truth.event), np.array(truth.time)
+    ended = truth.spells.event > 0
+    event[truth.spells.patient[ended]] = truth.spells.event[ended]
+    time[truth.spells.patient[ended]] = truth.spells.time[ended]
+    return event, time
+
+
+def _ended(
+    record: Record, name: str, spec: object, found: Diagnosis, outcomes: Mapping[str, Outcome]
+) -> Diagnosis:
+    assert isinstance(spec, DiagnosisSpec)
+    say, specs = record.source.doubt, record.source.spec.outcomes
+    chosen = spec.gone in outcomes
+    if chosen or spec.gone == NOBODY:
+        outcomes = {n: o for n, o in outcomes.items() if n == spec.gone}
+    known = {n: o for n, o in outcomes.items() if isinstance(o, Survival)}
+    if not known and spec.gone is None:
+        say(
+            f"outcome {name!r}: no survival outcome says who died, so that every end of observation is taken "
+            'for censoring (gone = "OUTCOME")'
+        )
+    last = np.full(len(record.patients), NEVER)
+    for rows in record.rows.values():
+        np.maximum.at(last, rows.patient, rows.happened)
+    gone, end = np.full(len(last), FOREVER), found.end
+    for other, truth in known.items():
+        ends = np.zeros(len(last), bool)
+        event, time = _in_any_spell(truth)
+        for k, cause in enumerate(truth.causes, 1):
+            mine = (event == k) & (time != NEVER)
+            on = int((mine & (last > time + DAY)).sum())
+            final = chosen or on <= GO_ON * mine.sum()
+            if not final:
+                say(
+                    f"outcome {name!r}: {cause!r} does not end it, as rows go on after {on} of "
+                    f'{int(mine.sum())} (gone = "{other}" would say that it does)',
+                    decides=True,
+                )
+            ends |= mine & (final | (time >= found.end))
+        gone = np.where(ends, np.minimum(gone, time), gone)
+        own = getattr(specs[other], "exit", None) is not None  # a cut of that outcome alone
+        if len(known) == 1 and not own and truth.spells is None:  # lost to one, lost to all
+            lost = (event == 0) & (time != NEVER)
+            end = np.where(lost, np.minimum(end, time), end)
+    if late := int(((found.known < FOREVER) & (found.known > end)).sum()):
+        say(f"outcome {name!r}: {late} diagnosed after the end of observation; not counted")
+    return replace(found, gone=gone, end=end)
 
 
 def _known(

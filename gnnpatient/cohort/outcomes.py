@@ -151,14 +151,17 @@ class Diagnosis:
     gap: int  # seconds that an ask must lie before `known`
     horizon: int | None  # seconds within which the codes must come; None: the label is that of the patient
     same: bool = False  # about what can be seen now: the label may be known already
+    gone: np.ndarray | None = None  # (patient,) int64 seconds: dead or gone for good, FOREVER = not that one
+    # knows; of a diagnosis with a horizon
     stood: np.ndarray | None = None  # (spell, 3) int64: a label that was taken back later, see `standing`
 
     @property
     def ends(self) -> np.ndarray:
+        last = self.end if self.gone is None else np.minimum(self.end, self.gone)
         if self.same:
-            return self.end
+            return last
         first = np.where(self.known == FOREVER, FOREVER, self.known - self.gap + (self.gap > 0))
-        return np.minimum(first, self.end)
+        return np.minimum(first, last)
 
     @property
     def strata(self) -> np.ndarray:
@@ -179,16 +182,35 @@ class Diagnosis:
     def truth(self, asks: Landmarks) -> np.ndarray:
         """label (-1 = not looked for, or not observed long enough), time until it is known (days, or nan)."""
         out = np.empty(len(asks), dtype=[("label", np.int16), ("time", np.float64)])
-        known, end = self.known[asks.patient], self.end[asks.patient]
+        known = self.known[asks.patient]
         out["time"] = np.where(known == FOREVER, np.nan, (known - asks.at.astype(np.float64)) / DAY)
         out["label"] = self.label[asks.patient]
         if self.horizon is not None:
-            until = asks.at + self.horizon
-            out["label"] = np.where(known <= until, 1, np.where(end >= until, 0, -1))
+            event, time = self.course(asks)
+            within = time <= self.horizon / DAY
+            out["label"] = np.where(within, np.array([-1, 1, 0])[event], 0)
         return out
 
+    def course(self, asks: Landmarks) -> tuple[np.ndarray, np.ndarray]:
+        """How each ask went on, up to the horizon: event (0 lost or free, 1 diagnosed, 2 dead or gone without
+        it), time (days after the ask of that, or of the end of observation).
+
+        What is known after the end of observation is not counted. Who is observed up to the horizon is free
+        at it, so that his time lies beyond it.
+        """
+        assert self.horizon is not None
+        known, end = self.known[asks.patient], self.end[asks.patient]
+        gone = np.full(len(asks), FOREVER) if self.gone is None else self.gone[asks.patient]
+        gone = np.where(gone <= end, gone, FOREVER)
+        event = np.where((known <= end) & (known <= gone) & (known < FOREVER), 1, 2 * (gone < FOREVER))
+        moment, until = np.choose(event, [end, known, gone]), asks.at + self.horizon
+        beyond = (moment > until) | ((event == 0) & (moment == until))
+        time = np.where(beyond, self.horizon + 1, np.minimum(moment, until) - asks.at)
+        return np.where(beyond, 0, event), time / DAY
+
     def columns(self) -> dict[str, np.ndarray]:
-        return {"label": self.label, "known": self.known, "end": self.end} | _given(stood=self.stood)
+        whole = {"label": self.label, "known": self.known, "end": self.end}
+        return whole | _given(gone=self.gone, stood=self.stood)
 
     def flow(self, cohort: Cohort) -> dict[str, Any]:
         """How many patients are left at each step."""

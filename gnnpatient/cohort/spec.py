@@ -571,6 +571,9 @@ class SurvivalSpec(Record):
         return any(part.where or part.node for _, part in self.parts)
 
 
+NOBODY = "none"  # of `gone`: nothing but the end of observation
+
+
 class DiagnosisSpec(Record):
     """Which of some classes a patient belongs to, asked before that is known."""
 
@@ -592,7 +595,13 @@ class DiagnosisSpec(Record):
         description="instead: an ACES task file (.yaml) in the data folder, on a format's events",
     )
     horizon: str | None = Field(
-        default=None, description="with codes: yes within this time; no needs observation up to it"
+        default=None,
+        description="with codes: yes within this time; no: free of it for as long, or gone without it",
+    )
+    gone: str | None = Field(
+        default=None,
+        description="with horizon: survival outcome whose events end it, which is no censoring; none = no "
+        "outcome does; default: every cause after which the rows end",
     )
     gap: str = Field(default="1d", description="an ask must lie this long before the label is known")
     when: Literal["future", "same"] = Field(
@@ -619,6 +628,8 @@ class DiagnosisSpec(Record):
             raise Refused(
                 "horizon belongs to codes that may still come; a column says what came of a patient"
             )
+        if self.gone is not None and (self.node is None or self.horizon is None):
+            raise Refused("gone belongs to codes that may still come, with horizon = DURATION")
         if self.node is not None and (self.known or self.classes):
             raise Refused("known and classes belong to table and column; codes mean yes")
         if (self.when == "same") != bool(self.inputs):
@@ -786,9 +797,10 @@ class GraphSpec(Record):
                     raise Refused(f"{place}.task: needs the events of a format ({', '.join(FORMATS)})")
                 for kind in outcome.inputs:
                     known(f"{place}.inputs", kind, self.nodes)
-            if isinstance(outcome, ProgressionSpec):
+            if isinstance(outcome, DiagnosisSpec | ProgressionSpec):
                 survival = [n for n, o in self.outcomes.items() if isinstance(o, SurvivalSpec)]
-                known(f"{place}.gone", outcome.gone, survival)
+                none = (NOBODY,) if isinstance(outcome, DiagnosisSpec) else ()
+                known(f"{place}.gone", outcome.gone, (*survival, *none))
         for place, moment in moments.items():
             if isinstance(moment, PickSpec):
                 known(f"{place}.node", moment.node, self.nodes)

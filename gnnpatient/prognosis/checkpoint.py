@@ -72,6 +72,11 @@ class NetworkConfig(Closed):
     heads: dict[str, SurvivalHeadConfig | DiagnosisHeadConfig] = Field(min_length=1)
 
 
+class NullsConfig(Closed):
+    days: list[float]
+    tables: list[list[list[float]] | list[float]]
+
+
 class Config(Closed):
     """What config.json holds; read from outside, so every place of it has a type."""
 
@@ -82,6 +87,7 @@ class Config(Closed):
     model: NetworkConfig
     null: dict[str, list[list[float]] | list[float]]
     about: dict[str, Any]
+    nulls: dict[str, NullsConfig] = {}
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,10 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
             "model": predictor.modules[0].to_dict(),
             "null": {name: table.tolist() for name, table in predictor.null.items()},
             "about": dict(predictor.about),
+            "nulls": {
+                name: {"days": days.tolist(), "tables": tables.tolist()}
+                for name, (days, tables) in predictor.nulls.items()
+            },
         }
         # numpy's numbers come in with the choices, from a grid search
         text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False, default=lambda x: x.tolist())
@@ -186,11 +196,16 @@ def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
         for name in modules[0].outcomes:
             if null[name].shape != modules[0].head(name).config.shape:
                 raise ValueError(f"null of {name!r}")
+        found = config.get("nulls", {})
+        nulls = {n: (np.array(of["days"]), np.array(of["tables"])) for n, of in found.items()}
+        for name, (days, tables) in nulls.items():
+            if not len(days) or tables.shape != (len(days), *null[name].shape):
+                raise ValueError(f"nulls of {name!r}")
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise Refused(f"{path}: config.json and model.safetensors do not fit together ({reason})") from None
     kinds = None if config["kinds"] is None else tuple(config["kinds"])
-    return Predictor(modules, kinds, null, config["about"]), config["choices"]
+    return Predictor(modules, kinds, null, config["about"], nulls), config["choices"]
 
 
 def _module(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PatientGNN:

@@ -27,9 +27,11 @@ from gnnpatient.prognosis.targets import (
     LabelTarget,
     Target,
     check_targets,
+    landmark_nulls,
     last_estimable,
     null_incidence,
     null_shares,
+    target_of,
     time_grid,
 )
 
@@ -177,7 +179,11 @@ class PrognosisModel(BaseEstimator):
             run=None if run is None else Path(run),
             tell=tell,
         )
-        self.predictor_ = Predictor(modules, kinds, null, _about(seen, targets))
+        each = {
+            n: landmark_nulls(t, X, tuple(heads[n].to_dict().get("times", ()))) for n, t in targets.items()
+        }
+        nulls = {name: tables for name, tables in each.items() if tables is not None}
+        self.predictor_ = Predictor(modules, kinds, null, _about(seen, targets), nulls)
         self.train_ids_ = frozenset(X.ids.tolist())  # in memory only: save_pretrained does not write it
         return self
 
@@ -214,7 +220,7 @@ class PrognosisModel(BaseEstimator):
     def _targets(
         X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]
     ) -> dict[str, Target | LabelTarget]:
-        outcomes = X.cohort.answered(names)
+        X.cohort.answered(names)
         if y is not None:
             if len(names) != 1:
                 raise Refused(f"y is for a model of one outcome; this one has {', '.join(names)}")
@@ -224,18 +230,7 @@ class PrognosisModel(BaseEstimator):
             raise Refused(
                 f"{none} of {len(X)} asks come when the patient is not at risk; keep the rest: .followed()"
             )
-        targets: dict[str, Target | LabelTarget] = {}
-        for name, at_risk in risk.items():
-            outcome, truth = outcomes[name], X[at_risk].outcome(name)
-            if isinstance(outcome, Survival):
-                event, time = np.zeros(len(X), np.int64), np.full(len(X), np.nan)
-                event[at_risk], time[at_risk] = truth["event"], truth["time"]
-                targets[name] = Target(outcome.causes, event, time)
-            else:
-                label = np.full(len(X), -1, np.int64)
-                label[at_risk] = truth["label"]
-                targets[name] = LabelTarget(outcome.classes, label)
-        return targets
+        return {name: target_of(X, name) for name in names}
 
     def forecast(self, X: Landmarks) -> dict[str, Answer]:
         """The forecast of each outcome: incidence curves, or probabilities of classes.
@@ -301,12 +296,15 @@ class PrognosisModel(BaseEstimator):
         scores = []
         targets = self._targets(X, y, self.predictor_.outcomes)
         for name, forecast in self.forecast(X).items():
-            target, null = targets[name], self.predictor_.null[name]
-            known = target.known
+            target, known = targets[name], targets[name].known
+            null = self.predictor_.null_at(name, X.days[known])
             if isinstance(target, LabelTarget):
                 assert isinstance(forecast, DiagnosisForecast)
                 truth = np.eye(len(target.classes))[target.label[known]]
-                error, other = (np.square(p - truth).sum() for p in (forecast.probability[known], null))
+                share = target.share[known, None]
+                error, other = (
+                    (share * np.square(p - truth)).sum() for p in (forecast.probability[known], null)
+                )
                 if other:
                     scores.append(1 - float(error / other))
                 continue
@@ -314,8 +312,7 @@ class PrognosisModel(BaseEstimator):
             time, event = target.time[known], target.event[known]
             for k in range(1, 1 + len(forecast.causes)):
                 own, _ = integrated_brier(forecast.incidence[known, k], forecast.times, time, event, cause=k)
-                table = np.broadcast_to(null[k], (len(time), len(forecast.times)))
-                base, _ = integrated_brier(table, forecast.times, time, event, cause=k)
+                base, _ = integrated_brier(null[:, k], forecast.times, time, event, cause=k)
                 if base != 0:  # else nobody had this cause here or in training: nothing to explain
                     scores.append(1 - own / base)
         return float(np.mean(scores)) if scores else np.nan

@@ -131,6 +131,8 @@ class _Asks:
         known = np.flatnonzero(target.known[self.rows] & mask)
         x = self.last[torch.from_numpy(known).to(device)]
         weight = self.weight[known]
+        if isinstance(target, LabelTarget):
+            weight = weight * target.share[self.rows[known]]
         share = torch.from_numpy(weight / max(weight.sum(), 1.0)).to(x)
         truth = tuple(torch.from_numpy(column[self.rows[known]]).to(device) for column in target.columns)
         loss = head.first_loss(x, *truth)

@@ -263,6 +263,8 @@ class _Member:
                 answers[name][torch.from_numpy(known).to(self.device)],
                 *(torch.from_numpy(column[rows][known]).to(self.device) for column in target.columns),
             )
+            if isinstance(target, LabelTarget) and target.weight is not None:
+                losses = losses * torch.from_numpy(target.weight[rows][known]).to(losses)
             parts.append(losses.sum() / max(int(known.sum()), 1))
         return torch.stack(parts).sum()
 
@@ -273,6 +275,8 @@ class _Member:
         digest.update(self.landmarks.patient.tobytes() + self.landmarks.at.tobytes())
         for target in self.targets.values():
             digest.update(b"".join(column.tobytes() for column in target.columns))
+            if isinstance(target, LabelTarget) and target.weight is not None:
+                digest.update(target.weight.tobytes())
         return digest.hexdigest()
 
     @property

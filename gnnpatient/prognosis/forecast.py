@@ -210,9 +210,19 @@ class Predictor:
         default_factory=dict
     )  # of the training data, for the card: counts and names
 
+    nulls: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(
+        default_factory=dict
+    )  # the same at some landmarks: (landmark,) days, (landmark, ...) tables
+
     @property
     def outcomes(self) -> tuple[str, ...]:
         return self.modules[0].outcomes
+
+    def null_at(self, outcome: str, days: np.ndarray) -> np.ndarray:
+        """What is said without any input at asks on these days: (ask, ...)."""
+        if outcome in self.nulls:
+            return nearest(days, *self.nulls[outcome])
+        return np.repeat(self.null[outcome][None], len(days), 0)
 
     def forecast(self, landmarks: Landmarks, device: str = "auto") -> dict[str, Answer]:
         """The forecast of each outcome, the mean over members."""
@@ -287,6 +297,11 @@ class Predictor:
             elif strange := sorted(set(cohort.codes[kind]) - set(codes[kind])):
                 found[kind] = strange
         return found
+
+
+def nearest(days: np.ndarray, landmarks: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    """Of each day the table of the nearest landmark: (day, ...)."""
+    return tables[np.abs(np.asarray(days)[:, None] - landmarks).argmin(1)]
 
 
 def answerable(landmarks: Landmarks, outcome: str) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort, open_cohort
 from gnnpatient.cohort.landmarks import Landmarks, few_landmarks
-from gnnpatient.cohort.outcomes import Survival, Task
+from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.spec import DAY, near
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file, lock
@@ -227,7 +227,9 @@ def scored_asks(cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequen
         asks = cohort.landmarks(patients, [*named, *moments.tolist()]).followed(outcome)
         once = np.unique(np.stack([asks.patient, asks.at]), axis=1, return_index=True)[1]
         asks = asks[np.sort(once)]
-    return asks if isinstance(truth, Survival) else asks[asks.outcome(outcome)["label"] >= 0]
+    if isinstance(truth, Survival) or (isinstance(truth, Diagnosis) and truth.horizon is not None):
+        return asks  # with a horizon too, who was lost tells of the censoring
+    return asks[asks.outcome(outcome)["label"] >= 0]
 
 
 def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:

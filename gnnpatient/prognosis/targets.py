@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks, landmark_weights
+from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
+from gnnpatient.cohort.spec import DAY
 from gnnpatient.errors import Refused
 from gnnpatient.metrics import aalen_johansen, censoring
 
 REMAIN = 20  # patients who must be observed beyond the horizon, and the share that must not be censored by it
 UNCENSORED = 0.1
+FEW_EVENTS = 5  # patients with an event, below which a fit warns
+NULLS = 8  # landmarks, at most, of which the forecast without inputs is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +73,20 @@ class LabelTarget:
     """Which class each ask turned out to be of, for one diagnosis."""
 
     classes: tuple[str, ...]
-    label: np.ndarray  # (ask,) int64 into classes; -1 = not looked for, or not at risk
+    label: (
+        np.ndarray
+    )  # (ask,) int64 into classes; -1 = not looked for, not at risk, or lost before the horizon
+    weight: np.ndarray | None = None  # (ask,) for how many each known label stands; None: for itself
 
     @property
     def known(self) -> np.ndarray:
         """Which asks teach something: (ask,) bool."""
         return self.label >= 0
+
+    @property
+    def share(self) -> np.ndarray:
+        """What each ask weighs, 1 where no censoring hides a label: (ask,) float64."""
+        return np.ones(len(self.label)) if self.weight is None else self.weight
 
     @property
     def strata(self) -> np.ndarray:
@@ -91,7 +104,7 @@ class LabelTarget:
         return {name: self.label == k for k, name in enumerate(self.classes)}
 
     def __getitem__(self, rows: np.ndarray) -> LabelTarget:
-        return LabelTarget(self.classes, self.label[rows])
+        return LabelTarget(self.classes, self.label[rows], None if self.weight is None else self.weight[rows])
 
     def check(self, name: str) -> None:
         """Refuse what cannot be learned."""
@@ -149,8 +162,100 @@ def null_incidence(target: Target, moments: np.ndarray, times: tuple[float, ...]
 def null_shares(target: LabelTarget, moments: np.ndarray) -> np.ndarray:
     """Share of each class among the labelled asks, every landmark counting the same: (class,)."""
     known = target.known
-    share = np.bincount(target.label[known], landmark_weights(moments[known]), minlength=len(target.classes))
+    counts = landmark_weights(moments[known]) * target.share[known]
+    share = np.bincount(target.label[known], counts, minlength=len(target.classes))
     return share / share.sum()
+
+
+def null_table(target: Target | LabelTarget, moments: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
+    """Aalen-Johansen (1 + cause, time), or shares (class,)."""
+    if isinstance(target, LabelTarget):
+        return null_shares(target, moments)
+    return null_incidence(target, moments, times)
+
+
+def landmark_nulls(
+    target: Target | LabelTarget, asks: Landmarks, times: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The forecast without inputs at some landmarks: (landmark,) days, (landmark, ...) tables; None: no two.
+
+    Neighbouring landmarks share a table where there are many, so that each is of 20 patients or more; it is
+    rounded, as no number of few people is to be read off it.
+    """
+    time, position = np.unique(asks.moments, return_inverse=True)
+    weight = landmark_weights(asks.moments)
+    mass = np.bincount(position, weight)
+    group = (NULLS * (mass.cumsum() - mass / 2) / mass.sum()).astype(int)
+    group = (np.arange(len(time)) if len(time) <= NULLS else group)[position]
+    days, tables = [], []
+    for one in np.unique(group):
+        rows = group == one
+        if len(np.unique(asks.patient[rows & target.known])) >= REMAIN:
+            days.append(float(f"{np.average(asks.days[rows], weights=weight[rows]):.4g}"))
+            table = null_table(target[rows], asks.moments[rows], times).round(4)
+            table[0] = 1 - table[1:].sum(0)
+            tables.append(table)
+    return (np.array(days), np.stack(tables)) if len(days) > 1 else None
+
+
+def target_of(asks: Landmarks, name: str) -> Target | LabelTarget:
+    """What came of each ask, of one outcome; an ask that is not at risk teaches nothing."""
+    outcome, at_risk = asks.cohort.answered([name])[name], asks.at_risk(name)
+    if not isinstance(outcome, Survival):
+        return label_target(outcome, asks, at_risk)
+    truth = asks[at_risk].outcome(name)
+    event, time = np.zeros(len(asks), np.int64), np.full(len(asks), np.nan)
+    event[at_risk], time[at_risk] = truth["event"], truth["time"]
+    return Target(outcome.causes, event, time)
+
+
+def label_target(outcome: Diagnosis | Task, asks: Landmarks, at_risk: np.ndarray) -> LabelTarget:
+    """What came of each ask; those that are not `at_risk`, (ask,) bool, have no label.
+
+    Of a diagnosis within a horizon, who was lost before it is represented by the others: what came at T
+    weighs 1/G(T-), who is free of it beyond the horizon h 1/G(h), with G of the asks at risk of the same
+    landmark (METHODS 9). The weights of a landmark have a mean of one. Where G(h) < .1 nothing is learned.
+    """
+    label = np.full(len(asks), -1, np.int64)
+    if not isinstance(outcome, Diagnosis) or outcome.horizon is None:
+        label[at_risk] = outcome.truth(asks[at_risk])["label"]
+        return LabelTarget(outcome.classes, label)
+    event, time = outcome.course(asks[at_risk])
+    code, share = followed_labels(event, time, landmark_of(asks.moments[at_risk]), outcome.horizon / DAY)
+    label[at_risk], weight = code, np.zeros(len(asks))
+    weight[at_risk] = share
+    return LabelTarget(outcome.classes, label, weight)
+
+
+def followed_labels(
+    event: np.ndarray, time: np.ndarray, landmark: np.ndarray, horizon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Label (-1 = lost before the horizon) and weight of each row: `event` 1 is yes, any other end no.
+
+    >>> followed_labels(np.array([1, 2, 0, 0]), np.array([1.0, 2.0, 3.0, 9.0]), np.zeros(4), 5.0)
+    (array([ 1,  0, -1,  0]), array([0.75, 0.75, 0.  , 1.5 ]))
+    """
+    label, weight = np.full(len(event), -1, np.int64), np.zeros(len(event))
+    for one in np.unique(landmark):
+        rows = np.flatnonzero(landmark == one)
+        when, what = time[rows], event[rows]
+        g = censoring(when, what)
+        if g.right(horizon) < UNCENSORED:
+            continue
+        beyond = when > horizon
+        seen = beyond | (what > 0)
+        inverse = 1 / np.where(beyond, g.right(horizon), g.left(np.minimum(when, horizon)))
+        label[rows] = np.where(seen, ~beyond & (what == 1), -1)
+        weight[rows] = np.where(seen, inverse * seen.sum() / (inverse @ seen), 0.0)
+    return label, weight
+
+
+def landmark_of(at: np.ndarray) -> np.ndarray:
+    """A number for each landmark: (ask,) int64. Times of few asks, as of visits, go with their neighbours."""
+    _, time, count = np.unique(at, return_inverse=True, return_counts=True)
+    few = count < REMAIN
+    pooled = np.where(few, count, 0).cumsum() // (2 * REMAIN)
+    return np.where(few, -1 - pooled, np.arange(len(count)))[time]
 
 
 def check_targets(targets: Mapping[str, Target | LabelTarget], landmarks: Landmarks) -> None:
@@ -159,3 +264,14 @@ def check_targets(targets: Mapping[str, Target | LabelTarget], landmarks: Landma
         raise Refused("no ask to train on; nobody is at risk at these landmarks")
     for name, target in targets.items():
         target.check(name)
+        parts = [set(landmarks.patient[asks].tolist()) for asks in target.counted.values()]
+        if isinstance(target, LabelTarget):  # those who are not of the commonest class
+            parts.remove(max(parts, key=len))
+        few = len(set().union(*parts))
+        if few < FEW_EVENTS and len(np.unique(landmarks.groups)) > 1:  # one alone is refused soon
+            what = "outside the commonest class" if isinstance(target, LabelTarget) else "with an event"
+            warnings.warn(
+                f"outcome {name!r}: {few} of {len(np.unique(landmarks.patient))} patients {what}; what is "
+                "learned of so few is chance",
+                stacklevel=3,
+            )

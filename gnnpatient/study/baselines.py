@@ -21,7 +21,10 @@ from gnnpatient.cohort.outcomes import Survival, Task
 from gnnpatient.cohort.view import last_rows, statics
 from gnnpatient.errors import Refused
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable, restrict
+from gnnpatient.prognosis.targets import label_target
 
+LEAST_LOST = 10  # asks that ended by censoring, for a model of it
+LOST_RIDGE = 5.0
 POINTS = 60  # times at which a curve is given
 
 
@@ -134,8 +137,9 @@ class StackedLogistic(BaseEstimator):
                     raise Refused(f"outcome {name!r} is survival; StackedCox would do")
                 continue
             asks = (X if isinstance(outcome, Task) else _few(X, self.landmarks)).followed(name)
-            label = asks.outcome(name)["label"]
-            asks, label = asks[label >= 0], label[label >= 0]
+            target = label_target(outcome, asks, np.ones(len(asks), bool))
+            asks, target = asks[target.known], target[target.known]
+            label = target.label
             if len(np.unique(label)) < 2:
                 raise Refused(f"outcome {name!r}: fewer than two classes among {len(asks)} asks")
             self.kinds_[name] = X.cohort.inputs([name])
@@ -144,7 +148,9 @@ class StackedLogistic(BaseEstimator):
             self.columns_[name] = table.columns
             share = len(np.unique(asks.patient)) / len(asks)
             model = LogisticRegression(C=share / self.ridge, max_iter=10_000)
-            self.models_[name] = make_pipeline(_columns(table), model).fit(table, label)
+            self.models_[name] = make_pipeline(_columns(table), model).fit(
+                table, label, logisticregression__sample_weight=target.weight
+            )
         return self
 
     def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
@@ -159,6 +165,25 @@ class StackedLogistic(BaseEstimator):
             probability[~at_risk] = np.nan
             found[name] = DiagnosisForecast(name, classes, probability, X.ids, X.days, at_risk)
         return found
+
+
+def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    """Relative hazard of being lost, around one, by a ridge Cox model on last observations: (ask,).
+
+    time: days of each ask's follow-up; lost: whether that ended by censoring, which comes after an event of
+    the same time. All alike where fewer than 10 were lost.
+    """
+    if lost.sum() < LEAST_LOST:
+        return np.ones(len(X))
+    table = features(X)
+    columns = _columns(table)
+    x = columns.fit_transform(table)
+    if not x.shape[1]:
+        return np.ones(len(X))
+    when = np.where(lost, time, np.nextafter(time, 0))
+    model = CoxPHSurvivalAnalysis(alpha=LOST_RIDGE).fit(x, Surv.from_arrays(lost, when))
+    log = model.predict(x)
+    return np.exp(np.clip(log - log.mean(), -4, 4))
 
 
 def _few(X: Landmarks, count: int) -> Landmarks:

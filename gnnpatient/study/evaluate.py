@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from scipy.stats import t as student
 
 from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, together
-from gnnpatient.cohort.outcomes import Survival, Task
+from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.spec import DAY, near
 from gnnpatient.errors import Refused
 from gnnpatient.prognosis.forecast import (
@@ -22,12 +24,21 @@ from gnnpatient.prognosis.forecast import (
     Predictor,
     answerable,
     judged,
+    nearest,
 )
+from gnnpatient.prognosis.targets import REMAIN, null_table, target_of
+from gnnpatient.study.baselines import censoring_hazard
 
 ENOUGH_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
 DIFFERENCES = ("auc", "c", "brier", "ibs", "scaled_ibs", "scaled_brier")  # compared between models
 LABEL = ("auc", "brier", "oe", "slope", "ici")  # of a diagnosis, beside scaled_brier
 COSTLY = ("ici",)  # printed without an interval
+RANKED = ("auc", "auc1", "c", "slope", "ici")  # say nothing of a handful of cases
+LEAST_CASES = 5  # patients, among the cases and among the others, for a figure that ranks or fits them
+FEW_UNITS = 30  # groups below which intervals are by t
+LEAST_UNITS = 5  # groups below which there is none
+NAMED = 3  # figures that are named in a warning
+SHIFT = 0.02  # a figure that the model of censoring moves by more is flagged
 
 
 @runtime_checkable
@@ -37,40 +48,68 @@ class Model(Protocol):
     def forecast(self, X: Landmarks) -> Mapping[str, Answer]: ...
 
 
+Tables = Mapping[int, np.ndarray]  # of a landmark (of `moments`), what the null says there
+NearTables = tuple[np.ndarray, np.ndarray]  # days of some landmarks, and what the null says there
+
+
 @dataclass(frozen=True, eq=False)
 class Null:
-    """The training asks' Aalen-Johansen for everybody."""
+    """The training asks' Aalen-Johansen for everybody, of the landmark where it has one."""
 
     outcome: str
     causes: tuple[str, ...]
     times: np.ndarray
     incidence: np.ndarray  # (1 + cause, time)
+    tables: Tables = field(default_factory=dict)
+    near: NearTables | None = None
 
     def forecast(self, X: Landmarks) -> dict[str, Forecast]:
-        table = np.repeat(self.incidence[None], len(X), 0)
+        table = _of_landmark(X, self.incidence, self.tables, self.near)
         at_risk = X.at_risk(self.outcome)
         return {self.outcome: Forecast(self.outcome, self.causes, self.times, table, X.ids, X.days, at_risk)}
 
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    """The training asks' share of each class for everybody."""
+    """The training asks' share of each class for everybody, of the landmark where it has them."""
 
     outcome: str
     classes: tuple[str, ...]
     share: np.ndarray  # (class,)
+    tables: Tables = field(default_factory=dict)
+    near: NearTables | None = None
 
     def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
-        table, at_risk = np.repeat(self.share[None], len(X), 0), answerable(X, self.outcome)
+        table, at_risk = _of_landmark(X, self.share, self.tables, self.near), answerable(X, self.outcome)
         return {self.outcome: DiagnosisForecast(self.outcome, self.classes, table, X.ids, X.days, at_risk)}
 
 
-def null_of(predictor: Predictor, outcome: str) -> Null | Shares:
-    """What a model is to beat: the same for everybody, from its training asks."""
-    head, table = predictor.modules[0].head(outcome).config.to_dict(), predictor.null[outcome]
+def _of_landmark(X: Landmarks, other: np.ndarray, tables: Tables, near: NearTables | None) -> np.ndarray:
+    """Of each ask the table of its landmark, else of the nearest one, else the other: (ask, ...)."""
+    out = np.repeat(other[None], len(X), 0) if near is None else nearest(X.days, *near)
+    for at, table in tables.items():
+        out[X.moments == at] = table
+    return out
+
+
+def null_of(predictor: Predictor, outcome: str, train: Landmarks | None = None) -> Null | Shares:
+    """What a model is to beat: at each landmark the same for everybody, from those it was trained on.
+
+    train: the training patients at the landmarks that are scored, at risk then. A landmark with fewer than 20
+    of them, or all where they are not at hand, has what the model folder holds: the curve of the training
+    asks nearest to that landmark.
+    """
+    head = predictor.modules[0].head(outcome).config.to_dict()
+    tables: dict[int, np.ndarray] = {}
+    asks = [] if train is None else [train[rows] for rows in train.by_landmark.values()]
+    for X in asks:
+        target = target_of(X, outcome)
+        if len(np.unique(X.patient[target.known])) >= REMAIN:
+            tables[int(X.moments[0])] = null_table(target, X.moments, tuple(head.get("times", ())))
+    whole, near = predictor.null[outcome], predictor.nulls.get(outcome)
     if head["kind"] == "diagnosis":
-        return Shares(outcome, tuple(head["classes"]), table)
-    return Null(outcome, tuple(head["causes"]), np.array(head["times"]), table)
+        return Shares(outcome, tuple(head["classes"]), whole, tables, near)
+    return Null(outcome, tuple(head["causes"]), np.array(head["times"]), whole, tables, near)
 
 
 def names_of(cohort: Cohort, outcome: str) -> tuple[str, ...]:
@@ -123,6 +162,8 @@ class Evaluation:
     held_out: int  # patients of the cohort that were not trained on
     events: Mapping[str, int]  # scored patients with each cause, or of each class
     rows: list[dict[str, Any]]
+    warnings: Sequence[str] = ()  # why figures are missing, and which ones the model of censoring moves
+    units: str = "patients"  # what the intervals resample
     entry: float | None = None  # the landmark, in days, that stands for each patient's entry
 
     @property
@@ -140,14 +181,17 @@ class Evaluation:
             "held_out": self.held_out,
             "events": dict(self.events),
             "too_small": self.too_small,
+            "warnings": list(self.warnings),
+            "units": self.units,
             "rows": self.rows,
         }
 
     def value(self, model: str, metric: str, **where: Any) -> dict[str, Any]:
         """The one row of a model and a metric, at a landmark, horizon, cause or group.
 
-        Landmark None is the mean over landmarks.
+        Landmark None is the mean over landmarks; censoring: "km" unless "cox" is asked for.
         """
+        where = {"censoring": "km", **where}
         found = [
             row
             for row in self.rows
@@ -170,14 +214,23 @@ def evaluate(
     by: Sequence[str] = (),
     against: tuple[str, str] | None = ("gnn", "cox"),
     held_out: int = 0,
+    censoring: str = "km",
     n: int = 200,
     seed: int = 0,
 ) -> Evaluation:
-    """Score every model at each landmark and horizon (days), with patient-bootstrap intervals.
+    """Score every model at each landmark and horizon (days), with bootstrap intervals.
 
-    Discrimination compares people of one fold only. The intervals hold the fitted models fixed. `against`
-    adds the paired differences of two models; landmark None is the mean over landmarks. `by` repeats the
-    figures in groups: a static category, a static number (cut at its median), or "group".
+    Discrimination compares people of one fold only. The intervals resample the unit that splits do not part:
+    the groups of the cohort where it has them, else patients (a row's `interval` says which, `draws` how many
+    of the n gave a number; fewer than half: no interval). Of fewer than 30 groups they are by t with one
+    degree of freedom less than groups, of fewer than 5 there is none. They hold the fitted models fixed.
+    `against` adds the paired differences of two models; landmark None is the mean over landmarks. `by`
+    repeats the figures in groups: a static category, a static number (cut at its median), or "group".
+
+    A figure that ranks people, or fits a line through them, needs 5 patients among the cases and 5 among the
+    others. `censoring` "cox" adds each figure with weights by a ridge Cox model of being lost, on last
+    observations, fitted on the people scored at each landmark and held fixed in the intervals; C has none
+    there, as ICI. What moves by more than .02 is flagged.
 
     Of a diagnosis the rows' cause is a class, against the rest: the last of two, else each; an ask without a
     label is not scored. One that is asked at moments of its own has one figure of them all, landmark None.
@@ -186,26 +239,114 @@ def evaluate(
     if not len(asks):
         raise Refused("nobody left to score; give other landmarks or another cohort")
     known, truth = asks.cohort.answered([outcome])[outcome], truth_of(asks, outcome)
-    if not (there := truth.code >= 0).any():
+    if not (there := truth.label >= 0).any():
         raise Refused(f"nobody left to score; no ask has a label of {outcome!r}")
     for horizon in horizons:
         if not np.isclose(scored.times, horizon, rtol=1e-9, atol=0).any():
             raise Refused(
                 f"horizon {horizon:g} days is not among the times at which the forecasts were taken"
             )
+    if censoring not in ("km", "cox"):
+        raise Refused(f"censoring {censoring!r}; km or cox would do")
+    if censoring == "cox" and truth.time is None:
+        raise Refused(f"outcome {outcome!r}: no censoring hides its labels; leave out censoring = cox")
     rows: list[dict[str, Any]] = []
+    words: list[str] = []
     for group, members in {"": np.ones(len(asks), bool), **_groups(asks, by)}.items():
         if (members & there).any():
-            part = _Part(scored, truth, np.asarray(horizons, float), members & there)
+            part = _Part(scored, truth, np.asarray(horizons, float), members & (truth.code >= 0))
             rows += part.rows(against, n, seed, group or None)
+            words += [f"{group}: {why}" if group else why for why in part.lacking()]
+            if censoring == "cox":
+                moved = replace(part, hazard=_hazards(asks, truth, part.members))
+                others = moved.rows(against, n, seed, group or None)
+                words += _moved(rows[-len(others) :], others, group)
+                rows += others
     if isinstance(known, Survival):
         events = known.strata[np.unique(asks.patient)]
         counts = {cause: int((events == k).sum()) for k, cause in enumerate(known.causes, 1)}
     else:
         each = enumerate(known.classes)
-        counts = {name: len(np.unique(asks.patient[truth.code == k])) for k, name in each}
-    entry = None if truth.at_moments else asks.entry_day
-    return Evaluation(outcome, len(np.unique(asks.patient[there])), held_out, counts, rows, entry)
+        counts = {name: len(np.unique(asks.patient[truth.label == k])) for k, name in each}
+    scored_patients = len(np.unique(asks.patient[there]))
+    entry, units = None if truth.at_moments else asks.entry_day, units_of(asks)[1]
+    return Evaluation(outcome, scored_patients, held_out, counts, rows, tuple(words), units, entry)
+
+
+def units_of(asks: Landmarks) -> tuple[np.ndarray, str]:
+    """What the intervals resample: the number of each ask's unit, and "patients" or "groups"."""
+    return asks.groups, "patients" if asks.cohort.group is None else "groups"
+
+
+def spread(value: float, draws: np.ndarray, units: np.ndarray, kind: str) -> dict[str, Any]:
+    """An interval of a figure: low, high, draws (that gave a number), interval (of what, and how)."""
+    nothing: dict[str, Any] = {"low": None, "high": None, "draws": None, "interval": None}
+    if not np.isfinite(value) or not len(draws):
+        return nothing
+    done, count = int(np.isfinite(draws).sum()), len(np.unique(units))
+    nothing["draws"] = done
+    if done * 2 < len(draws) or (kind == "groups" and count < LEAST_UNITS):
+        return nothing
+    if kind == "groups" and count < FEW_UNITS:  # a bootstrap of few is too narrow by the root of (n - 1) / n
+        error = float(np.nanstd(draws, ddof=1)) * np.sqrt(count / (count - 1))
+        wide = float(student.ppf(0.975, count - 1)) * error
+        return {
+            "low": float(value - wide),
+            "high": float(value + wide),
+            "draws": done,
+            "interval": "groups, t",
+        }
+    low, high = metrics.interval(draws[:, None])
+    return {"low": float(low[0]), "high": float(high[0]), "draws": done, "interval": kind}
+
+
+def chance(value: float, draws: np.ndarray, units: np.ndarray, kind: str) -> float:
+    """The two-sided p value of a difference, by a normal of its bootstrap's spread; of few groups by a t."""
+    error, count = float(np.nanstd(draws, ddof=1)), len(np.unique(units))
+    if not error:
+        return float(value == 0)
+    if kind == "groups" and count < FEW_UNITS:
+        error *= np.sqrt(count / (count - 1))
+        return float(2 * student.sf(abs(value) / error, count - 1))
+    return math.erfc(abs(value) / error / math.sqrt(2))
+
+
+def _hazards(asks: Landmarks, truth: Truth, members: np.ndarray) -> np.ndarray:
+    """The relative hazard of being lost of each member, by a model of each landmark: (ask,)."""
+    assert truth.time is not None
+    out = np.ones(len(asks))
+    for there in asks.by_landmark.values():
+        rows = there[members[there]]
+        if not len(rows):
+            continue
+        last = np.inf if truth.horizon is None else truth.horizon
+        lost = (truth.code[rows] == 0) & (truth.time[rows] <= last)  # to be seen to the end is not to be lost
+        out[rows] = censoring_hazard(asks[rows], truth.time[rows], lost)
+    return out
+
+
+def _moved(plain: list[dict[str, Any]], others: list[dict[str, Any]], group: str) -> list[str]:
+    """Which figures the model of censoring moves, in one line; the rows of the other one say so, too."""
+    names = []
+    for one, other in zip(plain, others, strict=True):
+        values = one["value"], other["value"]
+        far = one["metric"] != "tau" and None not in values and abs(values[0] - values[1]) > SHIFT
+        one["moved"] = other["moved"] = far
+        if far:
+            where = "" if one["landmark"] is None else f" at {one['landmark']:g} d"
+            until = "" if one["horizon"] is None else f" to {one['horizon']:g} d"
+            names.append(
+                f"{one['model']} {one['metric']} of {one['cause']}{where}{until} "
+                f"{values[0]:.3f}, cox {values[1]:.3f}"
+            )
+    if not names:
+        return []
+    more = f"; and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    start = f"{group}: " if group else ""
+    return [
+        f"{start}{len(names)} figures move by more than {SHIFT:g} where censoring may depend on what is "
+        f"known: {'; '.join(names[:NAMED])}{more}"
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +359,59 @@ class Truth:
     horizon: float | None = None  # days within which a label is looked for
     at_moments: bool = False  # each ask has a time of its own, so that all are one figure
 
+    @property
+    def curves(self) -> bool:
+        """Whether forecasts are curves, of survival; else probabilities of classes."""
+        return self.time is not None and self.horizon is None
+
+    @property
+    def label(self) -> np.ndarray:
+        """As `code`, but -1 where a label within a horizon is hidden by censoring: (ask,) int64."""
+        if self.time is None or self.horizon is None:
+            return self.code
+        within = self.time <= self.horizon
+        return np.where(within, np.array([-1, 1, 0])[self.code], 0)
+
+    def labelled(
+        self,
+        k: int,
+        rows: np.ndarray,
+        weight: np.ndarray,
+        patient: np.ndarray | None = None,
+        hazard: np.ndarray | None = None,
+    ) -> metrics.AtHorizon | None:
+        """What is known of class k in these rows, counted `weight` times; whose they are, where some are of
+        one patient; hazard: that of being lost, where it differs.
+        """
+        if self.time is None or self.horizon is None:
+            return metrics.labelled(self.code[rows] == k, weight=weight, patient=patient)
+        time, event = self.time[rows], self.code[rows]
+        staying = staying_of(time, event, weight, hazard)
+        return metrics.at_horizon(
+            time, event, self.horizon, cause=k, weight=weight, staying=staying, patient=patient
+        )
+
+
+def staying_of(
+    time: np.ndarray, event: np.ndarray, weight: np.ndarray, hazard: np.ndarray | None
+) -> metrics.Censoring | metrics.CoxCensoring:
+    """The chance to be still uncensored: for all alike, or by each row's hazard of being lost."""
+    if hazard is None:
+        return metrics.censoring(time, event, weight=weight)
+    return metrics.cox_censoring(time, event, hazard, weight=weight)
+
+
+def repeated(patient: np.ndarray) -> np.ndarray | None:
+    """The patients of some rows where one has several, so that counts are of patients."""
+    return patient if len(np.unique(patient)) < len(patient) else None
+
+
+def score(name: str, risk: np.ndarray, at: metrics.AtHorizon | None, fold: np.ndarray) -> float:
+    """A figure; none of those that rank where fewer than 5 patients are cases, or others."""
+    if at is None or (name in RANKED and at.fewest < LEAST_CASES):
+        return np.nan
+    return metrics.SCORES[name](risk, at, fold)
+
 
 def truth_of(asks: Landmarks, outcome: str) -> Truth:
     """What came of each ask; refused where one is not at risk."""
@@ -227,6 +421,9 @@ def truth_of(asks: Landmarks, outcome: str) -> Truth:
         return Truth(truth["event"].astype(np.int64), truth["time"], causes)
     codes = {name: known.classes.index(name) for name in judged(known.classes)}
     horizon = None if known.horizon is None else known.horizon / DAY
+    if isinstance(known, Diagnosis) and horizon is not None:
+        event, time = known.course(asks)
+        return Truth(event.astype(np.int64), time, codes, horizon)
     return Truth(truth["label"].astype(np.int64), None, codes, horizon, isinstance(known, Task))
 
 
@@ -266,6 +463,12 @@ class _Part:
     truth: Truth
     horizons: np.ndarray
     members: np.ndarray  # (ask,) bool
+    hazard: np.ndarray | None = None  # (ask,) relative hazard of being lost; None: all alike
+
+    @property
+    def costly(self) -> tuple[str, ...]:
+        """What has no interval."""
+        return COSTLY if self.hazard is None else (*COSTLY, "c")
 
     @cached_property
     def landmarks(self) -> dict[float | None, np.ndarray]:
@@ -288,14 +491,15 @@ class _Part:
                 drawn[key].append(figure)
             return 0.0
 
-        metrics.bootstrap(once, self.scored.asks.patient[rows], n=n, seed=seed)
+        units, kind = units_of(self.scored.asks[rows])
+        metrics.bootstrap(once, units, n=n, seed=seed)
         out = []
         for (model, cause, landmark, horizon, metric), figure in value.items():
-            draws = np.array(drawn[model, cause, landmark, horizon, metric])
-            shown = np.isfinite(figure)
-            low, high = (
-                metrics.interval(draws[:, None]) if shown and np.isfinite(draws).any() else ([None], [None])
-            )
+            draws = np.full(n, np.nan)  # a draw without anybody at a landmark has no figure there
+            some = drawn[model, cause, landmark, horizon, metric]
+            draws[: len(some)] = some
+            costly = metric in self.costly
+            around = spread(figure, draws[:0] if costly else draws, units, kind)
             out.append(
                 {
                     "model": model,
@@ -303,30 +507,59 @@ class _Part:
                     "horizon": horizon,
                     "cause": cause,
                     "metric": metric,
-                    "value": float(figure) if shown else None,
-                    "low": None if low[0] is None else float(low[0]),
-                    "high": None if high[0] is None else float(high[0]),
+                    "value": float(figure) if np.isfinite(figure) else None,
+                    "low": around["low"],
+                    "high": around["high"],
                     "group": group,
+                    "draws": around["draws"],
+                    "interval": around["interval"],
+                    "censoring": "km" if self.hazard is None else "cox",
                 }
             )
         return out
 
-    def figures(self, against: tuple[str, str] | None, weight: np.ndarray, costly: bool) -> dict[Key, float]:
-        """Every figure of every model, with rows counted `weight` times."""
-        out: dict[Key, float] = {}
+    def lacking(self) -> list[str]:
+        """Where too few patients are cases, or others, to rank them: a line a cause."""
+        found: dict[str, list[str]] = {}
+        for cause, k, day, rows, count in self._landmarks(np.ones(int(self.members.sum()), np.int64)):
+            whose = repeated(self.scored.asks.patient[rows])
+            if self.truth.curves:
+                assert self.truth.time is not None
+                time, event = self.truth.time[rows], self.truth.code[rows]
+                each: list[tuple[float | None, metrics.AtHorizon | None]] = [
+                    (h, metrics.at_horizon(time, event, h, cause=k, weight=count, patient=whose))
+                    for h in self.horizons.tolist()
+                ]
+            else:
+                each = [(self.truth.horizon, self.truth.labelled(k, rows, count, whose))]
+            for horizon, at in each:
+                if at is not None and at.fewest < LEAST_CASES:
+                    where = "" if day is None else f"at {day:g} d"
+                    until = "" if horizon is None else f" to {horizon:g} d"
+                    found.setdefault(cause, []).append(f"{where}{until} ({at.fewest:g})".strip())
+        return [
+            f"{cause}: no auc, c, slope, ici {', '.join(places)}: fewer than {LEAST_CASES} patients among "
+            "the cases or the others"
+            for cause, places in found.items()
+        ]
+
+    def _landmarks(
+        self, weight: np.ndarray
+    ) -> Iterator[tuple[str, int, float | None, np.ndarray, np.ndarray]]:
+        """Of each cause and landmark its code, the day, the rows that were drawn and how often."""
         members = np.flatnonzero(self.members)
         for cause, k in self.truth.judged.items():
             for day, asked in self.landmarks.items():
-                inside = asked[members]
-                rows, count = members[inside], weight[inside]
-                drawn = count > 0
-                rows, count = rows[drawn], count[drawn]
-                if not len(rows):
-                    continue
-                if self.truth.time is None:
-                    out |= self._labels(cause, k, day, rows, count, costly)
-                else:
-                    out |= self._landmark(cause, k, day, rows, count, costly)
+                inside = (weight > 0) & asked[members]
+                if inside.any():
+                    yield cause, k, day, members[inside], weight[inside]
+
+    def figures(self, against: tuple[str, str] | None, weight: np.ndarray, costly: bool) -> dict[Key, float]:
+        """Every figure of every model, with rows counted `weight` times."""
+        out: dict[Key, float] = {}
+        for cause, k, day, rows, count in self._landmarks(weight):
+            of = self._landmark if self.truth.curves else self._labels
+            out |= of(cause, k, day, rows, count, costly)
         if len(self.landmarks) > 1:
             out |= _means(out)
         if against and set(against) <= set(self.scored.risks):
@@ -341,15 +574,17 @@ class _Part:
         self, cause: str, k: int, landmark: float | None, rows: np.ndarray, count: np.ndarray, costly: bool
     ) -> dict[Key, float]:
         out: dict[Key, float] = {}
-        known, fold = metrics.labelled(self.truth.code[rows] == k, weight=count), self.scored.fold[rows]
+        whose, hazard = repeated(self.scored.asks.patient[rows]), self.hazard
+        lost = None if hazard is None else hazard[rows]
+        known, fold = self.truth.labelled(k, rows, count, whose, lost), self.scored.fold[rows]
         null = np.nan
         if "null" in self.scored.risks:
-            null = metrics.SCORES["brier"](self.scored.risks["null"][cause][rows, 0], known, fold)
+            null = score("brier", self.scored.risks["null"][cause][rows, 0], known, fold)
         for model, risks in self.scored.risks.items():
             risk, where = risks[cause][rows, 0], (model, cause, landmark, self.truth.horizon)
             for name in LABEL:
-                if costly or name not in COSTLY:
-                    out[*where, name] = metrics.SCORES[name](risk, known, fold)
+                if costly or name not in self.costly:
+                    out[*where, name] = score(name, risk, known, fold)
             out[*where, "scaled_brier"] = 1 - out[*where, "brier"] / null if null else np.nan
         return out
 
@@ -359,10 +594,13 @@ class _Part:
         out: dict[Key, float] = {}
         assert self.truth.time is not None
         time, event, fold = self.truth.time[rows], self.truth.code[rows], self.scored.fold[rows]
-        staying = metrics.censoring(time, event, weight=count)
+        whose = repeated(self.scored.asks.patient[rows])
+        staying = staying_of(time, event, count, None if self.hazard is None else self.hazard[rows])
 
         def known(horizon: float) -> metrics.AtHorizon | None:
-            return metrics.at_horizon(time, event, horizon, cause=k, weight=count, staying=staying)
+            return metrics.at_horizon(
+                time, event, horizon, cause=k, weight=count, staying=staying, patient=whose
+            )
 
         each, grid = (
             {h: known(h) for h in self.horizons.tolist()},
@@ -375,9 +613,9 @@ class _Part:
             risk = risks[cause][rows]
             for horizon, at in each.items():
                 column = int(np.abs(self.scored.times - horizon).argmin())
-                for name, score in metrics.SCORES.items():
-                    if costly or name not in COSTLY:
-                        out[model, cause, landmark, horizon, name] = score(risk[:, column], at, fold)
+                for name in metrics.SCORES:
+                    if costly or name not in self.costly:
+                        out[model, cause, landmark, horizon, name] = score(name, risk[:, column], at, fold)
             ibs, tau = metrics.integrate(risk, grid)
             out[model, cause, landmark, None, "ibs"] = ibs
             out[model, cause, landmark, None, "tau"] = tau

@@ -26,7 +26,6 @@ Survival is judged by C and scaled IBS, a diagnosis by AUC and scaled Brier scor
 from __future__ import annotations
 
 import bisect
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -55,9 +54,14 @@ from gnnpatient.study.evaluate import (
     Scored,
     Shares,
     Truth,
+    chance,
     names_of,
     null_of,
+    repeated,
+    score,
+    spread,
     truth_of,
+    units_of,
 )
 from gnnpatient.study.folds import Fold, read_folds
 
@@ -373,7 +377,7 @@ class _Board:
 
     @property
     def score(self) -> Score:
-        return SURVIVAL if self.truth.time is not None else LABEL
+        return SURVIVAL if self.truth.curves else LABEL
 
     @cached_property
     def landmarks(self) -> tuple[float | None, ...]:
@@ -391,9 +395,8 @@ class _Board:
     def draws(self, n: int, seed: int) -> np.ndarray:
         """The same of n draws of patients: (draw, model, landmark, column). Fitted models are held fixed."""
         shown = np.isfinite(self._raw(np.ones(len(self.scored.asks), np.int64))).all(0)
-        return metrics.bootstrap(
-            lambda weight: self._means(self._raw(weight), shown), self.scored.asks.patient, n=n, seed=seed
-        )
+        units, _ = units_of(self.scored.asks)
+        return metrics.bootstrap(lambda weight: self._means(self._raw(weight), shown), units, n=n, seed=seed)
 
     def _means(self, raw: np.ndarray, shown: np.ndarray) -> np.ndarray:
         """With means over horizons, then over landmarks, of what all rows together let estimate."""
@@ -419,7 +422,7 @@ class _Board:
         return [rows[known[rows]] for rows in self.scored.asks.by_landmark.values()]
 
     def _raw(self, weight: np.ndarray) -> np.ndarray:
-        of = self._labels if self.truth.time is None else self._landmark
+        of = self._landmark if self.truth.curves else self._labels
         width = len(self.score.curved) * len(self.horizons) + len(self.score.whole)
         parts = []
         for rows in self._asked:
@@ -430,9 +433,10 @@ class _Board:
 
     def _labels(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """(model, 3)"""
-        known = metrics.labelled(self.truth.code[rows] == self.truth.judged[self.cause], weight=weight)
+        whose = repeated(self.scored.asks.patient[rows])
+        known = self.truth.labelled(self.truth.judged[self.cause], rows, weight, whose)
         risk, fold = self._risk[:, rows, 0], self.scored.fold[rows]
-        auc, brier = ([metrics.SCORES[name](one, known, fold) for one in risk] for name in ("auc", "brier"))
+        auc, brier = ([score(name, one, known, fold) for one in risk] for name in ("auc", "brier"))
         null = brier[self.names.index("null")] if "null" in self.names else np.nan
         return np.stack([auc, brier, 1 - np.array(brier) / (null or np.nan)], 1)
 
@@ -444,14 +448,17 @@ class _Board:
         k, staying = self.truth.judged[self.cause], metrics.censoring(time, event, weight=weight)
         risk = self._risk[:, rows]
 
+        whose = repeated(self.scored.asks.patient[rows])
+
         def known(horizon: float) -> metrics.AtHorizon | None:
-            return metrics.at_horizon(time, event, horizon, cause=k, weight=weight, staying=staying)
+            return metrics.at_horizon(
+                time, event, horizon, cause=k, weight=weight, staying=staying, patient=whose
+            )
 
         for i, horizon in enumerate(self.horizons):
             at, column = known(horizon), int(np.abs(self.scored.times - horizon).argmin())
             for j, metric in enumerate(("c", "auc")):
-                score = metrics.SCORES[metric]
-                out[:, j * len(self.horizons) + i] = [score(one[:, column], at, fold) for one in risk]
+                out[:, j * len(self.horizons) + i] = [score(metric, one[:, column], at, fold) for one in risk]
         ibs = _integrated(risk, [known(t) for t in self.scored.times.tolist()])
         null = ibs[self.names.index("null")] if "null" in self.names else np.nan
         out[:, -2], out[:, -1] = ibs, 1 - ibs / null if null else np.nan
@@ -485,12 +492,10 @@ def _row(
     return {**where, **figure, "group": None}
 
 
-def _figure(value: float, draws: np.ndarray) -> dict[str, float | None]:
+def _figure(board: _Board, value: float, draws: np.ndarray) -> dict[str, Any]:
     """A figure and its interval; None where not estimable."""
-    if not np.isfinite(value) or not np.isfinite(draws).any():
-        return {"value": None if not np.isfinite(value) else float(value), "low": None, "high": None}
-    low, high = metrics.interval(draws[:, None])
-    return {"value": float(value), "low": float(low[0]), "high": float(high[0])}
+    around = spread(float(value), draws, *units_of(board.scored.asks))
+    return {"value": float(value) if np.isfinite(value) else None, **around}
 
 
 def _rows(board: _Board, draws: np.ndarray, pairs: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -499,12 +504,12 @@ def _rows(board: _Board, draws: np.ndarray, pairs: Iterable[tuple[str, str]]) ->
     for m, name in enumerate(board.names):
         for a, landmark in enumerate(board.landmarks):
             for c, (metric, horizon) in enumerate(board.columns):
-                figure = _figure(board.value[m, a, c], draws[:, m, a, c])
+                figure = _figure(board, board.value[m, a, c], draws[:, m, a, c])
                 rows.append(_row(name, landmark, horizon, board.cause, metric, figure))
     for one, other in pairs:
         value, drawn = _difference(board, draws, one, other)
         for c, (metric, horizon) in enumerate(board.columns):
-            figure = _figure(value[c], drawn[:, c])
+            figure = _figure(board, value[c], drawn[:, c])
             rows.append(_row(f"{one}-{other}", None, horizon, board.cause, metric, figure))
     return rows
 
@@ -520,20 +525,19 @@ def _contrast(
 ) -> dict[str, Any]:
     """A paired difference in the deciding figures, a p value for both of them together, and a verdict.
 
-    p is the larger of the two-sided ones of a normal of the bootstrap's spread; 1 where the two figures do
-    not point the same way. "helps" and "hurts" need both intervals on one side of 0.
+    p is the larger of the two-sided ones of a normal of the bootstrap's spread (of few groups: a t); 1 where
+    the two figures do not point the same way. "helps" and "hurts" need both intervals on one side of 0.
     """
     value, drawn = _difference(board, draws, one, other)
     found: dict[str, Any] = {"first": one, "second": other, "kind": kind}
     p, signs = 0.0, set()
     for metric in board.score.deciding:
         c = board.columns.index((metric, None))
-        found[metric] = _figure(value[c], drawn[:, c])
+        found[metric] = _figure(board, value[c], drawn[:, c])
         if found[metric]["low"] is None:
             p = 1.0
             continue
-        spread = float(np.nanstd(drawn[:, c], ddof=1))
-        p = max(p, math.erfc(abs(value[c]) / spread / math.sqrt(2)) if spread else float(value[c] == 0))
+        p = max(p, chance(float(value[c]), drawn[:, c], *units_of(board.scored.asks)))
         signs.add(value[c] > 0)
     found["p"] = found["holm"] = p if len(signs) == 1 else 1.0
     found["verdict"] = _verdict(found)
@@ -838,8 +842,8 @@ def _seen_for(cohort: Cohort, outcome: str) -> Cohort:
 def _count(board: _Board, cause: str) -> int:
     """How many of the scored patients have the cause at all, or the class at an ask."""
     asks, k = board.scored.asks, board.truth.judged[cause]
-    if board.truth.time is None:
-        return len(np.unique(asks.patient[board.truth.code == k]))
+    if not board.truth.curves:
+        return len(np.unique(asks.patient[board.truth.label == k]))
     return int((asks.cohort.survival(board.outcome).strata[np.unique(asks.patient)] == k).sum())
 
 
@@ -972,7 +976,7 @@ def missing_curve(
         nodes = sum(np.diff(left.events[kind].held(asks.patient, asks.at)[0]) for kind in kinds)
         m = board.names.index(f"{share:g}")
         for c, (metric, horizon) in enumerate(board.columns):
-            figure = _figure(board.value[m, -1, c], draws[:, m, -1, c])
+            figure = _figure(board, board.value[m, -1, c], draws[:, m, -1, c])
             row = _row(model, None, horizon, board.cause, metric, figure)
             rows.append({**row, "kind": modality, "share": share, "lacking": float(np.mean(nodes == 0))})
     return rows

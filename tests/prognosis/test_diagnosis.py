@@ -173,7 +173,10 @@ def test_who_is_held_out_has_labels_too(sick, label):
 
 
 def test_the_label_of_a_horizon_needs_observation_up_to_it(cohort):
-    """Yes within it, no if seen that long, else none; the last are at risk, and neither train nor score."""
+    """Yes within it, no if seen that long, else none; the last are at risk and train nothing.
+
+    Asks to score hold them, too: they tell of the censoring (METHODS 9).
+    """
     from gnnpatient import PrognosisModel
     from gnnpatient.prognosis.run import scored_asks
 
@@ -184,7 +187,7 @@ def test_the_label_of_a_horizon_needs_observation_up_to_it(cohort):
     some = replace(cohort, outcomes={"icu": coming})
     X = some.at(1).followed("icu")
     assert X.outcome("icu")["label"].tolist() == [(1, 0, -1)[i % 3] for i in range(80)]
-    assert set(scored_asks(some, who, "icu", [1.0]).patient % 3) == {0, 1}
+    assert set(scored_asks(some, who, "icu", [1.0]).patient % 3) == {0, 1, 2}
     model = PrognosisModel(**FEW).fit(X)
     assert model.predictor_.about["events"]["icu"] == {"no": 27, "yes": 27}
     assert model.predictor_.about["asks"] == 54 and len(model.train_ids_) == 54
