@@ -46,6 +46,8 @@ class AxesConfig(Closed):
 
 class VocabularyConfig(Closed):
     codes: dict[str, list[str]]
+    above: dict[str, list[str]]
+    rare: list[str]
     numbers: list[str]
     levels: dict[str, list[str]]
     values: dict[str, ScaleConfig]

@@ -20,6 +20,7 @@ from gnnpatient.metrics import integrated_brier
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
+from gnnpatient.prognosis.few import coarse_incidence, coarse_shares, counted
 from gnnpatient.prognosis.fit import FitConfig, Tell, fit_modules
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor, restrict
 from gnnpatient.prognosis.targets import (
@@ -45,9 +46,11 @@ class PrognosisModel(BaseEstimator):
     or "transformer"; linear: a linear path from the last observations beside the messages; ridge: the
     penalty on its squared coefficients, beside a sum over patients (default: chosen on inner folds);
     kind_dropout: chance of a kind of node to be hidden from a training batch, so that any may be missing
-    later (default: .2 where there are pictures or texts, else 0); device: "auto" is a GPU where there is
-    one, which pays for large batches or many channels; there too the same seed gives the same bits, other
-    ones than on a CPU.
+    later (default: .2 where there are pictures or texts, else 0); min_patients: training patients of whom
+    whatever is named, counted or scaled is learned, rarer codes going to their ancestor or to one for all
+    that are rare or unknown (1: nothing is hidden, and the model is no safer than the data); device: "auto"
+    is a GPU where there is one, which pays for large batches or many channels; there too the same seed gives
+    the same bits, other ones than on a CPU.
 
     >>> from gnnpatient.cohort.datasets import pbc
     >>> cohort = pbc()
@@ -78,6 +81,7 @@ class PrognosisModel(BaseEstimator):
         weight_decay: float = 0.05,
         ridge: float | None = None,
         kind_dropout: float | None = None,
+        min_patients: int = 10,
         seed: int = 0,
         device: str = "auto",
     ) -> None:
@@ -99,6 +103,7 @@ class PrognosisModel(BaseEstimator):
         self.weight_decay = weight_decay
         self.ridge = ridge
         self.kind_dropout = kind_dropout
+        self.min_patients = min_patients
         self.seed = seed
         self.device = device
 
@@ -127,12 +132,15 @@ class PrognosisModel(BaseEstimator):
         seen = restrict(X, kinds)
         if self.num_times < 1:
             raise Refused(f"num_times {self.num_times}; 1 or more would do")
+        least = self.min_patients
+        if least < 1:
+            raise Refused(f"min_patients {least}; 1 or more would do")
         heads: dict[str, HeadConfig] = {}
         null: dict[str, np.ndarray] = {}
         for name, target in targets.items():
             if isinstance(target, LabelTarget):
                 heads[name] = DiagnosisConfig(classes=target.classes)
-                null[name] = null_shares(target, X.at)
+                null[name] = coarse_shares(null_shares(target, X.at), target, X.patient, least)
                 continue
             horizon = last_estimable(target, X.patient, X.at) if self.horizon is None else float(self.horizon)
             if not horizon > 0:
@@ -141,9 +149,10 @@ class PrognosisModel(BaseEstimator):
                 raise Refused(
                     f"outcome {name!r}: no events within {horizon:g} days of an ask; nothing to learn"
                 )
-            times = time_grid(target, X.at, horizon, self.num_times)
+            times = time_grid(target, X.at, horizon, self.num_times, X.patient, least)
             heads[name] = SurvivalConfig(causes=target.causes, times=times)
-            null[name] = null_incidence(target, X.at, times)
+            curves = null_incidence(target, X.at, times)
+            null[name] = coarse_incidence(curves, target, X.patient, times, least)
         modules = fit_modules(
             seen,
             targets,
@@ -166,13 +175,14 @@ class PrognosisModel(BaseEstimator):
                 weight_decay=self.weight_decay,
                 ridge=self.ridge,
                 kind_dropout=self._kind_dropout(seen),
+                min_patients=least,
                 seed=self.seed,
             ),
             device=self.device,
             run=None if run is None else Path(run),
             tell=tell,
         )
-        self.predictor_ = Predictor(modules, kinds, null, _about(X, targets))
+        self.predictor_ = Predictor(modules, kinds, null, _about(X, targets, least))
         self.train_ids_ = frozenset(X.ids.tolist())  # in memory only: save_pretrained does not write it
         return self
 
@@ -396,17 +406,18 @@ def _steps(times: np.ndarray, curves: np.ndarray) -> np.ndarray:
     return out
 
 
-def _about(X: Landmarks, targets: dict[str, Target | LabelTarget]) -> dict[str, Any]:
-    """Counts for the card."""
+def _about(X: Landmarks, targets: dict[str, Target | LabelTarget], least: int) -> dict[str, Any]:
+    """Counts for the card, rounded so that no difference tells of few."""
     who = lambda rows: len(np.unique(X.patient[rows]))  # noqa: E731
     return {
         "cohort": X.cohort.spec.cohort,
         "spec_hash": X.cohort.spec.hash,
-        "patients": len(np.unique(X.patient)),
-        "asks": len(X),
+        "patients": counted(len(np.unique(X.patient)), least),
+        "asks": counted(len(X), least),
+        "min_patients": least,
         "encoders": dict(X.cohort.report.get("encoders", {})),
         "events": {
-            name: {what: who(asks) for what, asks in target.counted.items()}
+            name: {what: counted(who(asks), least) for what, asks in target.counted.items()}
             for name, target in targets.items()
         },
     }

@@ -29,12 +29,14 @@ def first_heads(
     inner: Sequence[tuple[np.ndarray, np.ndarray]],
     ridge: float | None,
     seed: int,
+    least: int = 1,
 ) -> tuple[dict[str, Tensor], float]:
     """Fit the shifts by the last observations, and the biases beside them; also returns the ridge.
 
     They are cheap and regularised, so they take all asks at once; what the messages add is learned on top. In
     small batches, and stopped early together with the network, they would stay far from what they can say.
-    Where no ridge is given the first of the `inner` folds of the asks choose one.
+    Where no ridge is given the first of the `inner` folds of the asks choose one. A column that moves in
+    fewer than `least` patients is left out.
     """
     shifts = {name: tensor for name, tensor in module.heads.named_parameters() if ".shift." in name}
     if not shifts:
@@ -46,9 +48,10 @@ def first_heads(
     with torch.no_grad():
         chunks = (build_graphs(landmarks[rows[i : i + 512]]) for i in range(0, len(rows), 512))
         last = torch.cat([module.encode.last_observation(chunk.to(where)) for chunk in chunks])
+    told = _moved(last, torch.from_numpy(landmarks.patient[rows]).to(where)) >= least
     for name in targets:
         if (shift := module.head(name).shift) is not None:
-            shift.start(last)
+            shift.start(last, told)
     weight = weights(landmarks.at[rows])
     asks = _Asks(module, targets, rows, last, weight, landmarks, [*shifts.values(), *biases.values()])
     if ridge is None:
@@ -56,6 +59,13 @@ def first_heads(
     asks.descend(np.ones(len(rows), bool), ridge, STEPS)
     scales = {name: tensor for name, tensor in module.heads.named_buffers() if name.endswith("shift.scale")}
     return {name: tensor.detach().clone() for name, tensor in (shifts | biases | scales).items()}, ridge
+
+
+def _moved(last: Tensor, patient: Tensor) -> Tensor:
+    """Patients in whom each column is ever anything but its median: (column,)."""
+    who, place = patient.unique(return_inverse=True)
+    away = (last != last.median(0).values).to(last.dtype)
+    return (last.new_zeros(len(who), last.shape[1]).index_add_(0, place, away) > 0).sum(0)
 
 
 @dataclass(frozen=True, eq=False)
