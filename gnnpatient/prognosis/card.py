@@ -29,7 +29,7 @@ def card(config: Mapping[str, Any]) -> str:
         f"Cohort `{about.get('cohort', '?')}` (spec {str(about.get('spec_hash', '?'))[:12]}): "
         f"{about.get('patients', '?')} patients, {about.get('asks', '?')} asks.",
     ]
-    if (least := about.get("min_patients", 1)) > 1:
+    if (least := config["choices"].get("min_patients", 1)) > 1:
         lines += [
             f"Counts are rounded to multiples of {least}; no name, scale, time or count in this folder is of",
             f"fewer than {least} patients, and rarer codes and levels share one name. The weights are not",

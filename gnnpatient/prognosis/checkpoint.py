@@ -20,6 +20,7 @@ from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file, atomic_folder
 from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.card import card
+from gnnpatient.prognosis.few import told
 from gnnpatient.prognosis.forecast import Predictor
 
 FORMAT = 5
@@ -132,7 +133,7 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
             "members": len(predictor.modules),
             "model": predictor.modules[0].to_dict(),
             "null": {name: table.tolist() for name, table in predictor.null.items()},
-            "about": dict(predictor.about),
+            "about": told(predictor.about, int(choices.get("min_patients", 1))),
         }
         # numpy's numbers come in with the choices, from a grid search
         text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False, default=lambda x: x.tolist())

@@ -20,7 +20,7 @@ from gnnpatient.metrics import integrated_brier
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
-from gnnpatient.prognosis.few import coarse_incidence, coarse_shares, counted
+from gnnpatient.prognosis.few import coarse_incidence, coarse_shares, round_time
 from gnnpatient.prognosis.fit import FitConfig, Tell, fit_modules
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor, restrict
 from gnnpatient.prognosis.targets import (
@@ -143,6 +143,8 @@ class PrognosisModel(BaseEstimator):
                 null[name] = coarse_shares(null_shares(target, X.at), target, X.patient, least)
                 continue
             horizon = last_estimable(target, X.patient, X.at) if self.horizon is None else float(self.horizon)
+            if self.horizon is None and least > 1:
+                horizon = round_time(horizon, target.time[target.event > 0])
             if not horizon > 0:
                 raise Refused(f"horizon {horizon:g} days; it lies after the ask")
             if not ((target.event > 0) & (target.time <= horizon)).any():
@@ -182,7 +184,7 @@ class PrognosisModel(BaseEstimator):
             run=None if run is None else Path(run),
             tell=tell,
         )
-        self.predictor_ = Predictor(modules, kinds, null, _about(X, targets, least))
+        self.predictor_ = Predictor(modules, kinds, null, _about(X, targets))
         self.train_ids_ = frozenset(X.ids.tolist())  # in memory only: save_pretrained does not write it
         return self
 
@@ -406,18 +408,17 @@ def _steps(times: np.ndarray, curves: np.ndarray) -> np.ndarray:
     return out
 
 
-def _about(X: Landmarks, targets: dict[str, Target | LabelTarget], least: int) -> dict[str, Any]:
-    """Counts for the card, rounded so that no difference tells of few."""
+def _about(X: Landmarks, targets: dict[str, Target | LabelTarget]) -> dict[str, Any]:
+    """Counts for the card."""
     who = lambda rows: len(np.unique(X.patient[rows]))  # noqa: E731
     return {
         "cohort": X.cohort.spec.cohort,
         "spec_hash": X.cohort.spec.hash,
-        "patients": counted(len(np.unique(X.patient)), least),
-        "asks": counted(len(X), least),
-        "min_patients": least,
+        "patients": len(np.unique(X.patient)),
+        "asks": len(X),
         "encoders": dict(X.cohort.report.get("encoders", {})),
         "events": {
-            name: {what: counted(who(asks), least) for what, asks in target.counted.items()}
+            name: {what: who(asks) for what, asks in target.counted.items()}
             for name, target in targets.items()
         },
     }

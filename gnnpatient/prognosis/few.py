@@ -7,7 +7,9 @@ points. What this leaves is what many patients have in common; it is no proof th
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,35 +19,49 @@ if TYPE_CHECKING:
 STEPS = 50  # of a horizon: times are written down in these
 
 
-def counted(n: int, least: int) -> int | str:
+def told(about: Mapping[str, Any], least: int) -> dict[str, Any]:
+    """The counts of a model's training data, and the names beside them, as they are written down."""
+    events = about.get("events", {})
+    return {
+        **{name: counted(n, least) if name in ("patients", "asks") else n for name, n in about.items()},
+        "events": {name: {k: counted(n, least) for k, n in of.items()} for name, of in events.items()},
+    }
+
+
+def counted(n: int | str, least: int) -> int | str:
     """A count as it is written down: 0, fewer than `least`, or rounded to a multiple of it.
 
     >>> [counted(n, 10) for n in (0, 9, 10, 196, 201)], counted(9, 1)
     ([0, '< 10', 10, 200, 200], 9)
     """
+    if isinstance(n, str):
+        return n  # of a model that was loaded
     if 0 < n < least:
         return f"< {least}"
     return least * math.floor(n / least + 0.5)
 
 
-def round_time(days: float) -> float:
-    """Rounded down by at most a 50th, to a number that many times share: a 1, 2 or 5 with zeros.
+def round_time(days: float, events: np.ndarray) -> float:
+    """A horizon that is no patient's time: rounded down by at most a 50th, to a multiple of 1, 2 or 5 with
+    zeros; up where no event would be left.
 
-    >>> round_time(4191.5), round_time(36.31), round_time(0.977)
-    (4150.0, 36.0, 0.97)
+    >>> some = np.array([0.5])
+    >>> round_time(4191.5, some), round_time(36.31, some), round_time(0.977, some), round_time(0.507, some)
+    (4150.0, 36.0, 0.97, 0.5)
     """
     most = days / STEPS
-    ten = 10.0 ** math.floor(math.log10(most))
-    per = round(1 / ten) if ten < 1 else 1 / ten  # a day is 10 tenths: exact, 0.1 is not
-    per = per / next(one for one in (5, 2, 1) if one * ten <= most * (1 + 1e-9))
-    return math.floor(days * per * (1 + 1e-12)) / per
+    ten = math.floor(math.log10(most))
+    step = Fraction(10) ** ten
+    step *= next(one for one in (5, 2, 1) if one * step <= most)
+    down = math.floor(Fraction(days) / step) * step
+    return float(down if (events <= float(down)).any() else down + step)
 
 
 def pooled(interval: np.ndarray, patient: np.ndarray, size: int, least: int) -> list[int]:
     """Which of `size` successive intervals to end at, so that from one end to the next there are at least so
     many patients, or nobody; the last one always. A row is one event.
 
-    >>> pooled(np.array([0, 0, 1, 3]), np.array([7, 8, 9, 9]), 4, 2)
+    >>> pooled(np.array([0, 0, 1, 3]), np.array([7, 8, 9, 5]), 4, 2)
     [0, 3]
     """
     ends: list[int] = []

@@ -10,7 +10,7 @@ import numpy as np
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.errors import Refused
 from gnnpatient.metrics import aalen_johansen, censoring
-from gnnpatient.prognosis.few import STEPS, pooled, round_time
+from gnnpatient.prognosis.few import STEPS, pooled
 
 REMAIN = 20  # patients who must be observed beyond the horizon, and the share that must not be censored by it
 UNCENSORED = 0.1
@@ -116,28 +116,18 @@ def weights(at: np.ndarray) -> np.ndarray:
 
 
 def last_estimable(target: Target, patient: np.ndarray, at: np.ndarray) -> float:
-    """The longest horizon (days) at which a score can still be estimated from these asks (METHODS 15).
-
-    It is rounded down, since it would be a patient's own time.
-    """
+    """The longest horizon (days) at which a score can still be estimated from these asks (METHODS 15)."""
     known = np.isfinite(target.time)
     time, event = target.time[known], target.event[known]
     longest = np.zeros(patient.max() + 1)
     np.maximum.at(longest, patient[known], time)
     beyond = np.sort(longest[np.unique(patient[known])])[::-1]
     if len(beyond) <= REMAIN:
-        return _rounded_up(
-            float(time.max())
-        )  # too few patients to score at any horizon, not too few to forecast
+        return float(time.max())  # too few patients to score at any horizon, not too few to forecast
     g = censoring(time, event, weight=weights(at[known]))
     grid = np.unique(time)
     free = grid[g.right(grid) >= UNCENSORED]
-    return round_time(float(min(np.nextafter(beyond[REMAIN - 1], 0), free.max(initial=grid[0]))))
-
-
-def _rounded_up(days: float) -> float:
-    down = round_time(days)
-    return down if down == days else round_time(down + days / STEPS)
+    return float(min(np.nextafter(beyond[REMAIN - 1], 0), free.max(initial=grid[0])))
 
 
 def time_grid(
@@ -148,16 +138,19 @@ def time_grid(
     patient: np.ndarray | None = None,
     least: int = 1,
 ) -> tuple[float, ...]:
-    """Ends of at most `size` intervals up to the horizon, with about as many events in each as in the next:
-    of at least so many patients (or of nobody). Ends are whole 50ths of the horizon, and nobody's time.
+    """Ends of at most `size` intervals up to the horizon, with as many events in each as in the next.
 
-    patient: (ask,) whose ask each is; None: each is another one's.
+    least: above 1 no end is a patient's time, but a whole 50th of the horizon, and each interval has events
+    of at least so many patients, or none. patient: (ask,) whose ask each is; None: each is another one's.
     """
     seen = np.isfinite(target.time) & (target.event > 0) & (target.time <= horizon)
     time, weight = target.time[seen], weights(at)[seen]
     order = np.argsort(time, kind="stable")
     share = weight[order].cumsum() / weight.sum()
     cuts = time[order][np.searchsorted(share, np.arange(1, size) / size).clip(max=len(time) - 1)]
+    if least <= 1:
+        cuts = np.unique(cuts[(cuts > horizon * 1e-3) & (cuts < horizon * (1 - 1e-3))])
+        return (*cuts.tolist(), horizon)
     cuts = np.unique(np.round(cuts[cuts < horizon * (1 - 1e-3)] / horizon * STEPS).clip(1, STEPS - 1))
     ends = np.append(cuts * horizon / STEPS, horizon)
     who = (np.arange(len(target.time)) if patient is None else patient)[seen]
