@@ -1,11 +1,11 @@
-"""Names, scales and axes of few patients are not learned; what they are of goes to an ancestor or one token."""
+"""Names, scales and axes of few patients are not learned; what they name goes to an ancestor or one token."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from gnnpatient.graphs import RARE, Graphs, Names, Nodes, Statics, frequent, merge_codes
+from gnnpatient.graphs import RARE, Graphs, Nodes, Statics, frequent, merge_codes
 from gnnpatient.model.encode import Basis, Encode, Scale, fit_bases, fit_vocabulary
 
 DX = ("other", "a.1", "a.2", "b.1", "b.2", "c")
@@ -193,7 +193,3 @@ def test_axes_are_of_enough_patients_and_none_is_of_one():
     z = (far - safe.mean) @ safe.axes
     share = z.square() / z.square().sum(0).clamp(min=1e-9)
     assert share.max() < 0.5
-
-
-def test_names_are_a_value():
-    assert Names({"a": ("other",)}, {}, {}) == Names({"a": ("other",)}, {}, {})
