@@ -262,6 +262,16 @@ def patients_of(index: Int[Tensor, " row"], owner: Int[Tensor, " row"], size: in
     return torch.bincount(torch.unique(index * span + owner) // span, minlength=size)
 
 
+def moving(
+    x: Float[Tensor, "row column"], owner: Int[Tensor, " row"]
+) -> tuple[Int[Tensor, " column"], Float[Tensor, " column"]]:
+    """How many owners have ever anything else than the median in each column, and that median."""
+    who, place = owner.unique(return_inverse=True)
+    median = x.median(0).values
+    away = x.new_zeros(len(who), x.shape[1]).index_add_(0, place, (x != median).to(x.dtype))
+    return (away > 0).sum(0), median
+
+
 @lru_cache(maxsize=512)
 def positions(
     names: tuple[str | None, ...], known: tuple[str | None, ...], device: torch.device

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.errors import Refused
-from gnnpatient.graphs import Graphs, Nodes, frequent, merge_codes, patients_of, positions
+from gnnpatient.graphs import Graphs, Nodes, frequent, merge_codes, moving, patients_of, positions
 
 YEAR = 365.25
 ENOUGH = 10  # vectors of a kind to learn from; of fewer a model could hold one patient's picture
@@ -302,10 +302,14 @@ class Basis:
         """Principal axes of the standardised columns (Jolliffe 2002), turned by the patients' own series.
 
         Without enough patients who have several vectors each axis is a level, and nothing drifts. Where names
-        need several patients (`least`), so do axes: one of which half is a single patient's says nothing.
+        need several patients (`least`), so do columns, each of which must differ in as many, and axes: one of
+        which half is a single patient's says nothing.
         """
         some = nodes.owner % max(1, math.ceil(len(nodes) / MOST)) == 0
         vector, owner = nodes.vector[some].double(), nodes.owner[some]
+        if least > 1:
+            count, median = moving(vector, owner)
+            vector = vector.where(count >= least, median)
         mean, axes = _principal(vector, max(1, min(vector.shape[1], AXES, len(vector) // 4)))
         if least > 1:
             axes = axes * _shared((vector - mean) @ axes, owner)

@@ -13,6 +13,7 @@ from torch import Tensor
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.errors import Refused
+from gnnpatient.graphs import moving
 from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.targets import LabelTarget, Target, weights
 
@@ -48,7 +49,9 @@ def first_heads(
     with torch.no_grad():
         chunks = (build_graphs(landmarks[rows[i : i + 512]]) for i in range(0, len(rows), 512))
         last = torch.cat([module.encode.last_observation(chunk.to(where)) for chunk in chunks])
-    told = _moved(last, torch.from_numpy(landmarks.patient[rows]).to(where)) >= least
+    told = (
+        moving(last, torch.from_numpy(landmarks.patient[rows]).to(where))[0] >= least if least > 1 else None
+    )
     for name in targets:
         if (shift := module.head(name).shift) is not None:
             shift.start(last, told)
@@ -59,13 +62,6 @@ def first_heads(
     asks.descend(np.ones(len(rows), bool), ridge, STEPS)
     scales = {name: tensor for name, tensor in module.heads.named_buffers() if name.endswith("shift.scale")}
     return {name: tensor.detach().clone() for name, tensor in (shifts | biases | scales).items()}, ridge
-
-
-def _moved(last: Tensor, patient: Tensor) -> Tensor:
-    """Patients in whom each column is ever anything but its median: (column,)."""
-    who, place = patient.unique(return_inverse=True)
-    away = (last != last.median(0).values).to(last.dtype)
-    return (last.new_zeros(len(who), last.shape[1]).index_add_(0, place, away) > 0).sum(0)
 
 
 @dataclass(frozen=True, eq=False)

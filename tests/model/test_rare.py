@@ -190,6 +190,11 @@ def test_axes_are_of_enough_patients_and_none_is_of_one():
         return float((direction @ axes).abs().max())
 
     assert along(plain) > 0.9 and along(safe) < 0.9
+    word = torch.cat([cloud, torch.zeros(40, 2)], 1)
+    word[:, 6], word[5, 7] = (torch.arange(40) < 12).float(), 3.5  # a word of twelve patients, and of one
+    basis = Basis.fit(vectors(list(range(40)), word)["dx"], 10)
+    assert basis.mean[7] == 0 and not basis.axes[7].any() and basis.mean[6] == pytest.approx(0.3)
+    assert Basis.fit(vectors(list(range(40)), word)["dx"]).mean[7] == pytest.approx(3.5 / 40)
     z = (far - safe.mean) @ safe.axes
     share = z.square() / z.square().sum(0).clamp(min=1e-9)
     assert share.max() < 0.5
