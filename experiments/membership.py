@@ -138,9 +138,9 @@ def page(found: pl.DataFrame, args: argparse.Namespace, minutes: float) -> str:
 
 
 CONCLUSION = """
-What is found here is what these attacks find with as many models of this size. Where an interval holds the
-value of a coin, no attack was found; that is no proof that there is none, and no model is private by it. The
-weights of a model that is given away say something of the patients who shaped them, of outliers most.
+This is what these attacks find with as many models of this size. Where an interval lies above the value of a
+coin the model tells of its training patients; where it holds that value no attack was found, which is no
+proof that there is none, and makes no model private.
 """
 
 

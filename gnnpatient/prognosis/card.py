@@ -36,6 +36,8 @@ def card(config: Mapping[str, Any]) -> str:
             "proven to tell nobody: whether they tell training patients from others is to be measured.",
             "",
         ]
+        if isinstance(about.get("patients"), str):
+            lines += ["These are too few: no code, level or value of theirs was learned.", ""]
     for name, counts in about.get("events", {}).items():
         of = "of class" if model["heads"].get(name, {}).get("kind") == "diagnosis" else "with"
         lines.append(f"- `{name}`: " + ", ".join(f"{n} patients {of} {cause}" for cause, n in counts.items()))

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
-from gnnpatient import PrognosisModel, build_graphs, read_cohort
+from gnnpatient import PrognosisModel, Refused, build_graphs, read_cohort
 from gnnpatient.prognosis.few import coarse_incidence, coarse_shares, counted, pooled, round_time, told
 from gnnpatient.prognosis.forecast import kept_names
 from gnnpatient.prognosis.targets import LabelTarget, Target, null_incidence, time_grid
@@ -306,6 +306,18 @@ def test_what_is_loaded_answers_and_is_saved_the_same(folders, models, asks, tmp
     loaded.save_pretrained(tmp_path / "again")
     for name in ("config.json", "model.safetensors", "README.md"):
         assert (tmp_path / "again" / name).read_bytes() == (folders[10] / name).read_bytes()
+
+
+def test_fewer_patients_than_that_teach_nothing_and_it_is_said(cohort, tmp_path):
+    few = cohort.landmarks(np.arange(9), times=[2.0]).followed()
+    model = PrognosisModel(**CHOICES).fit(few)
+    model.save_pretrained(tmp_path / "model")
+    assert "no code, level or value of theirs was learned" in (tmp_path / "model" / "README.md").read_text()
+    words = model.predictor_.modules[0].vocabulary
+    assert {names for names in words.codes.values()} == {("other",)} and words.levels == {"sex": ()}
+    assert np.isfinite(model.forecast(few)["death"].incidence).all()
+    with pytest.raises(Refused, match="min_patients 0; 1 or more would do"):
+        PrognosisModel(**CHOICES, min_patients=0).fit(few)
 
 
 # -- times and curves --
