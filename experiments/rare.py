@@ -2,7 +2,7 @@
 
 Claim: with min_patients = 10, the default, forecasts are as good as with 1, where every code, level, value
 and time of a single patient may be written down: no difference in AUC of .01 or more.
-Last seen: see results/rare.md (command, machine, time and figures).
+Last seen: see results/rare.md and rare-icu.md (command, machine, time and figures).
 
     python experiments/rare.py --data DATA --out rare.parquet --table results/rare.md
 
