@@ -982,12 +982,13 @@ def _meds(rows: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
 
 
 def _strangers(unknown: Mapping[str, Sequence[str]]) -> list[str]:
-    """What the model never saw, by kind; the first few names of many."""
+    """What was rare or unknown in training, by kind; the first few names of many."""
     lines = []
     for kind, codes in unknown.items():
         shown, more = ", ".join(codes[:NAMED]), len(codes) - NAMED
         rest = f" and {more} more" if more > 0 else ""
-        lines.append(f"the model never saw {kind}" + ("" if list(codes) == ["*"] else f" {shown}{rest}"))
+        which = "" if list(codes) == ["*"] else f" {shown}{rest} by name: rare or unknown in training"
+        lines.append(f"the model never saw {kind}{which}")
     return lines
 
 

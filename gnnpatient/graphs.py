@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 EdgeType = tuple[str, str, str]
+RARE = "rare or unknown"  # the name of a level, beside those that are kept, for all that are not
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,3 +143,146 @@ def _last(nodes: Nodes, asks: int, codes: int) -> Last:
     mean = torch.where(count > 0, total / count, torch.nan)
     latest = never.scatter_reduce(0, every, nodes.age, "amin")
     return Last(mean.view(asks, codes), latest.view(asks, codes))
+
+
+@dataclass(frozen=True)
+class Names:
+    """Which codes and levels keep their name: those of enough patients (METHODS 34).
+
+    A rarer or unknown code goes to the nearest ancestor in `above`, else to position 0 of its kind: a row
+    without a value there, and never dropped. A rarer or unknown level goes to one level for all of them.
+    """
+
+    codes: Mapping[str, tuple[str, ...]]  # per event kind; position 0 is "other": rare or unknown
+    above: Mapping[str, tuple[str, ...]]  # per kind the codes that stand for rarer ones below, nearest first
+    levels: Mapping[str, tuple[str, ...]]  # per category
+
+    def merge(self, graphs: Graphs) -> Graphs:
+        """The same graphs by these names; in a category RARE comes first. Kinds without names stay."""
+        graphs, levels = merge_codes(graphs, self.codes, self.above), dict(graphs.levels)
+        hidden = {
+            kind: replace(nodes, value=nodes.value.masked_fill(nodes.code == 0, torch.nan))
+            for kind, nodes in graphs.nodes.items()
+        }
+        columns = []
+        for column, (name, every) in zip(graphs.statics.category.T, graphs.levels.items(), strict=True):
+            levels[name] = (RARE, *self.levels.get(name, ()))
+            place = positions((None, *every), (None, *self.levels.get(name, ())), column.device)
+            columns.append(torch.where(column < 0, -1, place[column + 1]))
+        category = torch.stack(columns, 1) if columns else graphs.statics.category
+        statics = replace(graphs.statics, category=category)
+        return replace(graphs, nodes=hidden, statics=statics, levels=levels)
+
+
+def frequent(graphs: Graphs, least: int) -> Names:
+    """The names of at least so many patients. Hand it training graphs alone, an ask a patient."""
+    codes, above = {}, {}
+    for kind in graphs.nodes:
+        if kind == "timepoint":
+            continue
+        nodes, names = graphs[kind], graphs.codes[kind]
+        kept = patients_of(nodes.code, nodes.owner, len(names)) >= max(least, 1)
+        kept[0] = False
+        own = tuple(name for name, keep in zip(names, kept.tolist(), strict=True) if keep)
+        over = _over(graphs, kind, ~kept[nodes.code], own, least)
+        codes[kind] = (names[0], *own, *(name for name in over if name not in own))
+        if over:
+            above[kind] = over
+    levels = {}
+    for column, (name, every) in zip(graphs.statics.category.T, graphs.levels.items(), strict=True):
+        given = column >= 0
+        who = torch.arange(len(column), device=column.device)[given]
+        count = patients_of(column[given], who, len(every)).tolist()
+        levels[name] = tuple(level for level, n in zip(every, count, strict=True) if n >= max(least, 1))
+    return Names(codes, above, levels)
+
+
+def _over(
+    graphs: Graphs, kind: str, rare: Bool[Tensor, " node"], own: tuple[str, ...], least: int
+) -> tuple[str, ...]:
+    """Ancestors of this kind's codes that rare rows go to, nearest first: those with a name of their own, and
+    those to which the rows of enough patients come that no nearer one has taken.
+
+    Of two ancestors of a code the nearer one is that of fewer patients.
+    """
+    found: list[str] = []
+    owner, rare, named = graphs[kind].owner, rare.clone(), set(own)
+    for child, family in _families(graphs, kind):
+        nodes, names = graphs[family], graphs.codes[family]
+        start, end = graphs.edges[child, "is_a", family]
+        size = patients_of(nodes.code, nodes.owner, len(names)).tolist()
+        start, code = start[rare[start]], nodes.code[end[rare[start]]]
+        order = code.argsort(stable=True)
+        rows = dict(enumerate(start[order].split(torch.bincount(code, minlength=len(names)).tolist())))
+        for i in sorted(range(1, len(names)), key=lambda i: (size[i], names[i])):
+            taken = rows[i][rare[rows[i]]]
+            if names[i] in named or (least > 1 and len(owner[taken].unique()) >= least):
+                found.append(names[i])
+                rare[taken] = False
+    return tuple(dict.fromkeys(found))
+
+
+def merge_codes(
+    graphs: Graphs, codes: Mapping[str, tuple[str, ...]], above: Mapping[str, tuple[str, ...]]
+) -> Graphs:
+    """The same graphs with these codes: a row of another code goes to the nearest of its ancestors that is in
+    `above`, where its value is hidden, since it shares no unit with the others, else to position 0.
+    """
+    nodes, names = dict(graphs.nodes), dict(graphs.codes)
+    for kind, known in codes.items():
+        if kind not in nodes or names[kind] is known:
+            continue
+        one = nodes[kind]
+        place = positions((None, *names[kind][1:]), (None, *known[1:]), one.code.device)[one.code]
+        if above.get(kind):
+            up = _nearest(graphs, kind, known, above[kind]).masked_fill(place > 0, 0)
+            one = replace(one, value=one.value.masked_fill(up > 0, torch.nan))
+            place = place + up
+        nodes[kind] = replace(one, code=place)
+        names[kind] = known
+    return replace(graphs, nodes=nodes, codes=names)
+
+
+def _nearest(
+    graphs: Graphs, kind: str, known: tuple[str, ...], above: tuple[str, ...]
+) -> Int[Tensor, " node"]:
+    """Of each node the position in `known` of the first of `above` among its ancestors; 0 = none is."""
+    device = graphs[kind].code.device
+    rank = torch.full_like(graphs[kind].code, len(above))
+    for child, family in _families(graphs, kind):
+        start, end = graphs.edges[child, "is_a", family]
+        code = positions((None, *graphs.codes[family][1:]), (None, *above), device)[graphs[family].code[end]]
+        rank = rank.scatter_reduce(0, start[code > 0], code[code > 0] - 1, "amin")
+    return torch.cat([positions(above, (None, *known[1:]), device), rank.new_zeros(1)])[rank]
+
+
+def _families(graphs: Graphs, kind: str) -> list[tuple[str, str]]:
+    """The kind, and each kind of its ancestors."""
+    return [(source, target) for source, rule, target in graphs.edges if rule == "is_a" and source == kind]
+
+
+def patients_of(index: Int[Tensor, " row"], owner: Int[Tensor, " row"], size: int) -> Int[Tensor, " index"]:
+    """How many owners each of `size` numbers has."""
+    if not len(index):
+        return torch.zeros(size, dtype=torch.long, device=index.device)
+    span = int(owner.max()) + 1
+    return torch.bincount(torch.unique(index * span + owner) // span, minlength=size)
+
+
+def moving(
+    x: Float[Tensor, "row column"], owner: Int[Tensor, " row"]
+) -> tuple[Int[Tensor, " column"], Float[Tensor, " column"]]:
+    """How many owners have ever anything else than the median in each column, and that median."""
+    who, place = owner.unique(return_inverse=True)
+    median = x.median(0).values
+    away = x.new_zeros(len(who), x.shape[1]).index_add_(0, place, (x != median).to(x.dtype))
+    return (away > 0).sum(0), median
+
+
+@lru_cache(maxsize=512)
+def positions(
+    names: tuple[str | None, ...], known: tuple[str | None, ...], device: torch.device
+) -> Int[Tensor, " name"]:
+    """For each of `names`, its position in `known`; 0 where it is unknown."""
+    position = {name: i for i, name in enumerate(known)}
+    return torch.tensor([position.get(name, 0) for name in names], dtype=torch.long, device=device)

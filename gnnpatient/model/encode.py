@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -13,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.errors import Refused
-from gnnpatient.graphs import Graphs, Nodes
+from gnnpatient.graphs import Graphs, Nodes, frequent, merge_codes, moving, patients_of, positions
 
 YEAR = 365.25
 ENOUGH = 10  # vectors of a kind to learn from; of fewer a model could hold one patient's picture
@@ -48,17 +47,38 @@ class Scale:
             raise Refused("a scale without a mean, a deviation above 0 and two flags for each of its columns")
 
     @staticmethod
-    def fit(value: Float[Tensor, " row"], code: Int[Tensor, " row"], size: int, *, log: bool = True) -> Scale:
+    def fit(
+        value: Float[Tensor, " row"],
+        code: Int[Tensor, " row"],
+        size: int,
+        *,
+        log: bool = True,
+        owner: Int[Tensor, " row"] | None = None,
+        least: int = 1,
+    ) -> Scale:
         """All codes at once; nan is left out. Without a value: mean 0; without spread: std |mean|, or 1.
 
         A code goes by its logarithm when its values are all positive and that is the less skewed. Two heaps
-        are told by a low kurtosis (Darlington 1970).
+        are told by a low kurtosis (Darlington 1970). One with values of fewer than `least` owners gets the
+        scale of the others together, among which its own values are not, so that nothing tells them.
 
         >>> Scale.fit(torch.tensor([1.0, 3.0, torch.nan]), torch.tensor([0, 0, 1]), 2)
         Scale(mean=(2.0, 0.0), std=(1.0, 1.0), log=(False, False), heaps=(False, False))
         """
         given = value.isfinite()
         value, code = value[given].double(), code[given]
+        if owner is not None and least > 1:
+            few = patients_of(code, owner[given], size) < least
+            own = vars(Scale.fit(value[~few[code]], code[~few[code]], size, log=log))
+            rest = vars(Scale._shared(value, code, few, owner[given], least, log))
+            return Scale(
+                **{
+                    name: tuple(
+                        rest[name][0] if rare else one for one, rare in zip(column, few.tolist(), strict=True)
+                    )
+                    for name, column in own.items()
+                }
+            )
         positive = torch.ones(size, dtype=torch.bool, device=value.device)
         positive[code[value <= 0]] = False
         plain, logged = _moments(value, code, size), _moments(value.clamp(min=1e-300).log(), code, size)
@@ -66,6 +86,21 @@ class Scale:
         mean, std, _, kurtosis = (torch.where(take, y, x) for x, y in zip(plain, logged, strict=True))
         heaps = (kurtosis < HEAPS) & (torch.bincount(code, minlength=size) >= SURE)
         return Scale(*(tuple(column.tolist()) for column in (mean, std, take, heaps)))
+
+    @staticmethod
+    def _shared(
+        value: Float[Tensor, " row"],
+        code: Int[Tensor, " row"],
+        few: Bool[Tensor, " code"],
+        owner: Int[Tensor, " row"],
+        least: int,
+        log: bool,
+    ) -> Scale:
+        """One scale: of the codes that are not of few; where all are, of all together; mean 0 and deviation 1
+        where those are too few as well.
+        """
+        some = ~few[code] if not few.all() else torch.full_like(code, len(owner.unique()) >= least) > 0
+        return Scale.fit(value[some], torch.zeros_like(code[some]), 1, log=log)
 
     def table(self) -> Float[Tensor, "3 code"]:
         """Mean, std and log as one tensor, as `standardise` takes it."""
@@ -121,7 +156,11 @@ class Axes:
 class Vocabulary:
     """What the training graphs held: the names, in the model's own numbering, and their scales."""
 
-    codes: Mapping[str, tuple[str, ...]]  # per event kind; position 0 is "other"
+    codes: Mapping[str, tuple[str, ...]]  # per event kind; position 0 is "other": rare or unknown
+    above: Mapping[str, tuple[str, ...]]  # per kind the codes that stand for rarer ones below, nearest first
+    rare: tuple[
+        str, ...
+    ]  # kinds in which enough patients had a code at position 0, beside others with a name
     numbers: tuple[str, ...]
     levels: Mapping[str, tuple[str, ...]]  # per category; embedded after "other" and "missing"
     values: Mapping[str, Scale]  # per event kind, a scale a code; "patient": a scale a number
@@ -136,6 +175,10 @@ class Vocabulary:
         for table, size in ((self.values, columns), (self.times, spans)):
             if {kind: len(scale.mean) for kind, scale in table.items()} != size:
                 raise Refused(f"a vocabulary whose scales are not those of its {', '.join(size)}")
+        if not set(self.rare) <= set(self.codes) or not all(
+            set(names) <= set(self.codes[kind][1:]) for kind, names in self.above.items()
+        ):
+            raise Refused("a vocabulary that names codes or kinds which it does not have")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -150,6 +193,8 @@ class Vocabulary:
 
         return {
             "codes": {kind: list(names) for kind, names in self.codes.items()},
+            "above": {kind: list(names) for kind, names in self.above.items()},
+            "rare": list(self.rare),
             "numbers": list(self.numbers),
             "levels": {name: list(levels) for name, levels in self.levels.items()},
             "values": scales(self.values),
@@ -166,6 +211,8 @@ class Vocabulary:
 
         return Vocabulary(
             codes={kind: tuple(names) for kind, names in data["codes"].items()},
+            above={kind: tuple(names) for kind, names in data["above"].items()},
+            rare=tuple(data["rare"]),
             numbers=tuple(data["numbers"]),
             levels={name: tuple(levels) for name, levels in data["levels"].items()},
             values=scales(data["values"]),
@@ -176,47 +223,61 @@ class Vocabulary:
         )
 
 
-def fit_vocabulary(graphs: Graphs, bases: Mapping[str, Basis] | None = None) -> Vocabulary:
+def fit_vocabulary(graphs: Graphs, bases: Mapping[str, Basis] | None = None, least: int = 1) -> Vocabulary:
     """Names that occur in these graphs and the scales of their values; hand it training graphs only.
 
-    bases: what `fit_bases` found in them, if it has been asked already.
+    least: patients that a name, a scale or a fact needs to be kept; each patient has one ask here. bases:
+    what `fit_bases` found in them, if it has been asked already.
     """
-    bases = fit_bases(graphs) if bases is None else bases
+    bases = fit_bases(graphs, least) if bases is None else bases
     events = [kind for kind in graphs.nodes if kind != "timepoint"]
-    statics = graphs.statics
-
-    def occurring(names: tuple[str, ...], index: Tensor) -> tuple[str, ...]:
-        count = torch.bincount(index[index >= 0], minlength=len(names)).tolist()
-        return tuple(name for name, n in zip(names, count, strict=True) if n)
-
-    codes, levels, values, times = {}, {}, {}, {}
+    names, statics = frequent(graphs, least), graphs.statics
+    several = [kind for kind in events if len(graphs.codes[kind]) > 1 and least > 1]  # else none is rare
+    graphs = names.merge(graphs)
+    values, times = {}, {}
     for kind in events:
-        nodes, names = graphs[kind], graphs.codes[kind]
-        codes[kind] = ("other", *occurring(names[1:], nodes.code - 1))
-        own = _positions(names, codes[kind], nodes.code.device)[nodes.code]
-        values[kind] = Scale.fit(nodes.value, own, len(codes[kind]))
-    for column, (name, every) in zip(statics.category.T, graphs.levels.items(), strict=True):
-        levels[name] = occurring(every, column)
+        nodes = graphs[kind]
+        size = len(names.codes[kind])
+        values[kind] = Scale.fit(nodes.value, nodes.code, size, owner=nodes.owner, least=least)
     column = torch.arange(len(graphs.numbers), device=statics.number.device).expand_as(statics.number)
-    values["patient"] = Scale.fit(statics.number.flatten(), column.flatten(), len(graphs.numbers))
-    spans = {kind: graphs[kind].age for kind in (*events, "timepoint")} | {"patient": statics.at}
-    for kind, days in spans.items():
+    who = torch.arange(len(graphs), device=statics.number.device)
+    values["patient"] = Scale.fit(
+        statics.number.flatten(),
+        column.flatten(),
+        len(graphs.numbers),
+        owner=who[:, None].expand_as(statics.number).flatten(),
+        least=least,
+    )
+    spans = {kind: (graphs[kind].age, graphs[kind].owner) for kind in (*events, "timepoint")}
+    for kind, (days, owner) in (spans | {"patient": (statics.at, who)}).items():
+        if len(owner.unique()) < least:  # too few to say when: as all rows together
+            days, owner = spans["timepoint"]
         column = torch.arange(2, device=days.device).expand(len(days), 2)
-        times[kind] = Scale.fit(_times(days).flatten(), column.flatten(), 2, log=False)
+        owner = owner[:, None].expand(len(days), 2).flatten()
+        times[kind] = Scale.fit(
+            _times(days).flatten(), column.flatten(), 2, log=False, owner=owner, least=least
+        )
+
+    def enough(kind: str, rows: Bool[Tensor, " node"]) -> bool:
+        return len(graphs[kind].owner[rows].unique()) >= max(least, 1)
+
     return Vocabulary(
-        codes=codes,
+        codes=names.codes,
+        above=names.above,
+        rare=tuple(kind for kind in several if enough(kind, graphs[kind].code == 0)),
         numbers=graphs.numbers,
-        levels=levels,
+        levels=names.levels,
         values=values,
         times=times,
         vectors={kind: basis.sizes for kind, basis in bases.items()},
-        running=tuple(kind for kind in events if bool(graphs[kind].open.any())),
-        bounded=tuple(kind for kind in events if _any(graphs[kind].bound)),
+        running=tuple(kind for kind in events if enough(kind, graphs[kind].open)),
+        bounded=tuple(kind for kind in events if enough(kind, _side(graphs[kind]) != 0)),
     )
 
 
-def _any(bound: Tensor | None) -> bool:
-    return bound is not None and bool(bound.any())
+def _side(nodes: Nodes) -> Int[Tensor, " node"]:
+    """On which side of each value the truth lies; 0 where the value is it."""
+    return torch.zeros_like(nodes.code) if nodes.bound is None else nodes.bound.long()
 
 
 def _successive(
@@ -246,20 +307,29 @@ class Basis:
     drift: Float[Tensor, "feature drifting"]
 
     @staticmethod
-    def fit(nodes: Nodes) -> Basis:
+    def fit(nodes: Nodes, least: int = 1) -> Basis:
         """Principal axes of the standardised columns (Jolliffe 2002), turned by the patients' own series.
 
-        Without enough patients who have several vectors each axis is a level, and nothing drifts.
+        Without enough patients who have several vectors each axis is a level, and nothing drifts. Where names
+        need several patients (`least`), so do columns, each of which must differ in as many, and axes: one of
+        which half is a single patient's says nothing.
         """
         some = nodes.owner % max(1, math.ceil(len(nodes) / MOST)) == 0
-        vector = nodes.vector[some].double()
+        vector, owner = nodes.vector[some].double(), nodes.owner[some]
+        if least > 1:
+            count, median = moving(vector, owner)
+            vector = vector.where(count >= least, median)
         mean, axes = _principal(vector, max(1, min(vector.shape[1], AXES, len(vector) // 4)))
+        if least > 1:
+            axes = axes * _shared((vector - mean) @ axes, owner)
         kept, drift = axes.shape[1], vector[:0].T
-        lasting, (earlier, later) = kept, _successive(nodes.owner[some], nodes.age[some])
-        if len(earlier) >= PAIRS * kept:
+        lasting, (earlier, later) = kept, _successive(owner, nodes.age[some])
+        if len(earlier) >= PAIRS * kept and len(owner[earlier].unique()) >= least:
             z = (vector - mean) @ axes
             axes, lasting = axes @ _lasting(z[earlier], z[later]), min(kept, LASTING)
-            drift = _drifting(vector, earlier, later)
+            if least > 1:
+                axes = axes * _shared((vector - mean) @ axes, owner)
+            drift = _drifting(vector, owner, earlier, later, least)
         return Basis(mean.float(), axes.float(), lasting, drift.float())
 
     @property
@@ -275,8 +345,19 @@ def _lasting(earlier: Float[Tensor, "pair axis"], later: Float[Tensor, "pair axi
     return _turned(torch.linalg.eigh((together + together.T) / 2)[1].flip(1))
 
 
+def _shared(z: Float[Tensor, "row axis"], owner: Int[Tensor, " row"]) -> Float[Tensor, " axis"]:
+    """1 for each axis of which no owner has half of the variance, else 0."""
+    who, place = owner.unique(return_inverse=True)
+    each = z.new_zeros(len(who), z.shape[1]).index_add_(0, place, z.square())
+    return (2 * each.amax(0) < each.sum(0)).to(z.dtype)
+
+
 def _drifting(
-    vector: Float[Tensor, "node feature"], earlier: Int[Tensor, " pair"], later: Int[Tensor, " pair"]
+    vector: Float[Tensor, "node feature"],
+    owner: Int[Tensor, " node"],
+    earlier: Int[Tensor, " pair"],
+    later: Int[Tensor, " pair"],
+    least: int,
 ) -> Float[Tensor, "feature drifting"]:
     """Axes along which patients change, most first; each column counts by its own changes.
 
@@ -290,11 +371,13 @@ def _drifting(
     value, axes = torch.linalg.eigh(change.T @ change / len(change))
     value, axes = value.flip(0)[:CHANGES], axes.flip(1)[:, :CHANGES]
     follows = torch.nonzero(later[:-1] == earlier[1:])[:, 0]
-    if len(follows) >= PAIRS * axes.shape[1]:
+    if len(follows) >= PAIRS * axes.shape[1] and len(owner[earlier[follows]].unique()) >= least:
         together = (change[follows] @ axes).T @ (change[follows + 1] @ axes) / len(follows)
         value, turn = torch.linalg.eigh((together + together.T) / 2)
         value, axes = value.flip(0), axes @ turn.flip(1)
     axes = axes[:, value > 1e-9][:, :DRIFTING]
+    if least > 1:
+        axes = axes[:, _shared(change @ axes, owner[earlier]) > 0]
     step = (change @ axes).square().mean(0).sqrt()
     return _turned(column[:, None] * axes / step.clamp(min=1e-9))
 
@@ -317,27 +400,25 @@ def _principal(x: Float[Tensor, "node feature"], size: int) -> tuple[Tensor, Ten
     return mean, _turned(found)
 
 
-def fit_bases(graphs: Graphs) -> dict[str, Basis]:
-    """The basis of each kind with vectors enough to learn from; hand it training graphs only."""
+def fit_bases(graphs: Graphs, least: int = 1) -> dict[str, Basis]:
+    """The basis of each kind with vectors enough to learn from, of at least so many patients; hand it
+    training graphs only, with an ask a patient.
+    """
     events = [kind for kind in graphs.nodes if kind != "timepoint"]
     return {
-        kind: Basis.fit(graphs[kind])
+        kind: Basis.fit(graphs[kind], least)
         for kind in events
-        if len(graphs[kind]) >= ENOUGH and graphs[kind].vector.shape[1]
+        if graphs[kind].vector.shape[1]
+        and len(graphs[kind]) >= ENOUGH
+        and len(graphs[kind].owner.unique()) >= least
     }
-
-
-@lru_cache(maxsize=256)
-def _positions(names: tuple[str, ...], known: tuple[str | None, ...], device: torch.device) -> Tensor:
-    """For each of `names`, its position in `known`; 0 where it is unknown."""
-    position = {name: i for i, name in enumerate(known)}
-    return torch.tensor([position.get(name, 0) for name in names], dtype=torch.long, device=device)
 
 
 class Encode(nn.Module):
     """Every node's own content as channels: code, value, given or not, age, running or not; or the statics.
 
-    Names are matched by name. An unseen code is a zero vector with its age, an unseen level likewise. A node
+    Names are matched by name. A rare or unknown code is that of its nearest known ancestor, else one code for
+    all of them, and its value says nothing either way; a rare or unknown level is one level for all. A node
     kind that these graphs lack has zero rows, one that the model does not know is left out.
     """
 
@@ -382,22 +463,27 @@ class Encode(nn.Module):
 
     def forward(self, graphs: Graphs) -> dict[str, Float[Tensor, "_ channel"]]:
         """{kind: (node, channel)} in the order of `vocabulary.kinds`; "patient" has a row an ask."""
+        graphs = self.merged(graphs)
         x = {kind: self._event(i, kind, graphs) for i, kind in enumerate(self.vocabulary.codes)}
         x["timepoint"] = self.time[-1](self.times("timepoint", graphs["timepoint"].age))
         x["patient"] = self._patient(graphs)
         return x
 
+    def merged(self, graphs: Graphs) -> Graphs:
+        """The same graphs by the codes of this vocabulary."""
+        return merge_codes(graphs, self.vocabulary.codes, self.vocabulary.above)
+
     def _event(self, i: int, kind: str, graphs: Graphs) -> Float[Tensor, "node channel"]:
         if kind not in graphs.nodes:
             return self.missing.new_zeros(0, self.channels)
         nodes = graphs[kind]
-        code = _positions(graphs.codes[kind], self.vocabulary.codes[kind], nodes.code.device)[nodes.code]
+        code = nodes.code
         z, given = _given(standardise(nodes.value, self._scale("value", kind).index_select(1, code)))
         feature = torch.cat([self.times(kind, nodes.age), 1 - given[:, None]], 1)
         time = cast(nn.Linear, self.time[i])
         weight = torch.cat([time.weight, self.missing[i, :, None]], 1)
         x = nn.functional.linear(feature, weight, time.bias) + nodes.open[:, None] * self.open[i]
-        slope = nn.functional.pad(self.slope[i], (0, 0, 1, 0))  # the values of unknown codes share no unit
+        slope = nn.functional.pad(self.slope[i], (0, 0, 1, 0))  # the values of rare codes share no unit
         x = x + _take(self.code[i], code) + z[:, None] * _take(slope, code)
         if kind in self.vocabulary.bounded and nodes.bound is not None:
             place = self.vocabulary.bounded.index(kind)
@@ -449,15 +535,22 @@ class Encode(nn.Module):
         change = mean_of(z, nodes.age == newest) - mean_of(z, nodes.age == oldest)
         return torch.cat([(SHARP * level).tanh(), change.clamp(-LIMIT, LIMIT)], 1)
 
+    def _rare(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask 2"]:
+        """Of the rare or unknown codes: the logarithm of 1 + their rows, and whether there is any."""
+        count = torch.zeros_like(graphs.statics.at)
+        if kind in graphs.nodes:
+            owner = graphs[kind].owner[graphs[kind].code == 0]
+            count = torch.bincount(owner, minlength=len(graphs)).to(count.dtype)
+        return torch.stack([count.log1p(), (count > 0).to(count.dtype)], 1)
+
     def _running(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask code"]:
-        """1 where an interval of a known code is running."""
+        """1 where an interval of a known code is running; first, in kinds that have them, of a rare code."""
         known = self.vocabulary.codes[kind]
         running = graphs.statics.at.new_zeros(len(graphs), len(known))
         if kind in graphs.nodes:
             nodes = graphs[kind]
-            code = _positions(graphs.codes[kind], known, nodes.code.device)[nodes.code]
-            running[nodes.owner[nodes.open], code[nodes.open]] = 1.0
-        return running[:, 1:]
+            running[nodes.owner[nodes.open], nodes.code[nodes.open]] = 1.0
+        return running if kind in self.vocabulary.rare else running[:, 1:]
 
     def _bounds(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask code"]:
         """Whether the last value of a known code is a bound: -1 the truth lies below, 1 above, 0 it is that.
@@ -468,8 +561,11 @@ class Encode(nn.Module):
         if nodes is None or nodes.bound is None:
             return side.view(len(graphs), len(known))[:, 1:]
         given = nodes.value.isfinite()
-        code = _positions(graphs.codes[kind], known, nodes.code.device)[nodes.code]
-        slot, age, bound = (nodes.owner * len(known) + code)[given], nodes.age[given], nodes.bound[given]
+        slot, age, bound = (
+            (nodes.owner * len(known) + nodes.code)[given],
+            nodes.age[given],
+            nodes.bound[given],
+        )
         final = age == torch.full_like(side, torch.inf).scatter_reduce(0, slot, age, "amin")[slot]
         count = torch.zeros_like(side).index_add_(0, slot[final], torch.ones_like(age[final]))
         side = side.index_add_(0, slot[final], bound[final].to(side.dtype)) / count.clamp(min=1)
@@ -502,27 +598,29 @@ class Encode(nn.Module):
         ]
 
     def _level(self, index: Tensor, names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
-        position = _positions(("", *names), (None, None, *known), index.device)
+        position = positions((None, *names), (None, None, *known), index.device)
         return torch.where(index < 0, MISSING, position[index + 1])
 
     def last_observation(self, graphs: Graphs) -> Float[Tensor, "ask feature"]:
         """The last value of every known code and the statics, for a linear path beside the message passing.
 
         In order: per kind z of each code (where there are two heaps: which one) and whether it was ever seen,
-        with intervals whether one is running, with bounds on which side the truth lies, with pictures or
-        texts the mean content and its change; then the same z and given flag of the static numbers, levels
-        one-hot, the time since the latest timepoint and since the origin. Missing: z 0, flag 0.
+        with rare codes how many rows (log) and whether any, with intervals whether one is running, with
+        bounds on which side the truth lies, with pictures or texts the mean content and its change; then the
+        same z and given flag of the static numbers, levels one-hot, the time since the latest timepoint and
+        since the origin. Missing: z 0, flag 0.
         """
-        parts: list[Tensor] = []
+        graphs, parts = self.merged(graphs), list[Tensor]()
         for kind, known in self.vocabulary.codes.items():
             if kind in graphs.nodes:
-                last, names = graphs.last[kind], graphs.codes[kind]
-                value, age = _columns(last.value, names, known[1:]), _columns(last.age, names, known[1:])
+                value, age = graphs.last[kind].value[:, 1:], graphs.last[kind].age[:, 1:]
             else:
                 value = age = graphs.statics.at.new_full((len(graphs), len(known) - 1), torch.nan)
             z = standardise(value, self._scale("value", kind)[:, None, 1:].expand(3, *value.shape))
             z = _parted(z, self.get_buffer(self._buffer("heaps", kind))[1:])
             parts += [_given(z)[0], age.isfinite().to(z.dtype)]
+            if kind in self.vocabulary.rare:
+                parts.append(self._rare(kind, graphs))
             if kind in self.vocabulary.running:
                 parts.append(self._running(kind, graphs))
             if kind in self.vocabulary.bounded:
@@ -542,8 +640,10 @@ class Encode(nn.Module):
     def groups(self) -> tuple[int, ...]:
         """Columns of `last_observation` that are of each event kind, and of the patient."""
         sizes = {kind: 2 * (len(names) - 1) for kind, names in self.vocabulary.codes.items()}
+        for kind in self.vocabulary.rare:
+            sizes[kind] += 2
         for kind in self.vocabulary.running:
-            sizes[kind] += len(self.vocabulary.codes[kind]) - 1
+            sizes[kind] += len(self.vocabulary.codes[kind]) - (kind not in self.vocabulary.rare)
         for kind in self.vocabulary.bounded:
             sizes[kind] += len(self.vocabulary.codes[kind]) - 1
         for kind, axes in self.vocabulary.vectors.items():
@@ -577,4 +677,4 @@ def _columns(table: Tensor, names: tuple[str, ...], wanted: tuple[str, ...]) -> 
     if names == wanted:
         return table
     padded = torch.cat([table.new_full((len(table), 1), torch.nan), table], 1)
-    return padded[:, _positions(wanted, ("", *names), table.device)]
+    return padded[:, positions(wanted, (None, *names), table.device)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.errors import Refused
@@ -107,13 +107,18 @@ class Shift(nn.Module):
         self.product = nn.Parameter(torch.zeros(shifts, len(first)))
 
     @torch.no_grad()
-    def start(self, x: Float[Tensor, "ask feature"]) -> None:
+    def start(self, x: Float[Tensor, "ask feature"], told: Bool[Tensor, " feature"] | None = None) -> None:
         """Give each column a deviation of one over these asks, so that a penalty weighs all alike.
 
         A column that is rarely anything but one value grows fourfold at most, one that never is gets zero.
+        told: columns that may be used; then deviations are rounded to steps of a tenth, as those of flags
+        are counts.
         """
         spread = x.std(0, correction=0)
-        self.scale.copy_((1 / spread.clamp(min=0.25)).where(spread > 1e-6, 0.0))
+        scale = (1 / spread.clamp(min=0.25)).where(spread > 1e-6, 0.0)
+        if told is not None:
+            scale = (scale.log() * 10).round().div(10).exp().where(told, 0.0)
+        self.scale.copy_(scale)
 
     def forward(self, x: Float[Tensor, "ask feature"]) -> Float[Tensor, "ask shift"]:
         weight = self.weight * (self.column * self.scale)

@@ -29,6 +29,15 @@ def card(config: Mapping[str, Any]) -> str:
         f"Cohort `{about.get('cohort', '?')}` (spec {str(about.get('spec_hash', '?'))[:12]}): "
         f"{about.get('patients', '?')} patients, {about.get('asks', '?')} asks.",
     ]
+    if (least := config["choices"].get("min_patients", 1)) > 1:
+        lines += [
+            f"Counts are rounded to multiples of {least}; no name, scale, time or count in this folder is of",
+            f"fewer than {least} patients, and rarer codes and levels share one name. The weights are not",
+            "proven to tell nobody: whether they tell training patients from others is to be measured.",
+            "",
+        ]
+        if isinstance(about.get("patients"), str):
+            lines += ["These are too few: no code, level or value of theirs was learned.", ""]
     for name, counts in about.get("events", {}).items():
         of = "of class" if model["heads"].get(name, {}).get("kind") == "diagnosis" else "with"
         lines.append(f"- `{name}`: " + ", ".join(f"{n} patients {of} {cause}" for cause, n in counts.items()))

@@ -20,6 +20,7 @@ from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file, atomic_folder
 from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.card import card
+from gnnpatient.prognosis.few import told
 from gnnpatient.prognosis.forecast import Predictor
 
 FORMAT = 5
@@ -46,6 +47,8 @@ class AxesConfig(Closed):
 
 class VocabularyConfig(Closed):
     codes: dict[str, list[str]]
+    above: dict[str, list[str]]
+    rare: list[str]
     numbers: list[str]
     levels: dict[str, list[str]]
     values: dict[str, ScaleConfig]
@@ -136,7 +139,7 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
             "members": len(predictor.modules),
             "model": predictor.modules[0].to_dict(),
             "null": {name: table.tolist() for name, table in predictor.null.items()},
-            "about": dict(predictor.about),
+            "about": told(predictor.about, int(choices.get("min_patients", 1))),
             "nulls": {
                 name: {"days": days.tolist(), "tables": tables.tolist()}
                 for name, (days, tables) in predictor.nulls.items()

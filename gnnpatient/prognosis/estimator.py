@@ -20,6 +20,7 @@ from gnnpatient.metrics import integrated_brier
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
+from gnnpatient.prognosis.few import coarse_incidence, coarse_shares, round_time
 from gnnpatient.prognosis.fit import FitConfig, Tell, fit_modules
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor, restrict
 from gnnpatient.prognosis.inputs import learned
@@ -50,9 +51,11 @@ class PrognosisModel(BaseEstimator):
     or "transformer"; linear: a linear path from the last observations beside the messages; ridge: the
     penalty on its squared coefficients, beside a sum over patients (default: chosen on inner folds);
     kind_dropout: chance of a kind of node to be hidden from a training batch, so that any may be missing
-    later (default: .2 where there are pictures or texts, else 0); device: "auto" is a GPU where there is
-    one, which pays for large batches or many channels; there too the same seed gives the same bits, other
-    ones than on a CPU.
+    later (default: .2 where there are pictures or texts, else 0); min_patients: training patients of whom
+    whatever is named, counted or scaled is learned, rarer codes going to their ancestor or to one for all
+    that are rare or unknown (1: nothing is hidden, and the model is no safer than the data); device: "auto"
+    is a GPU where there is one, which pays for large batches or many channels; there too the same seed gives
+    the same bits, other ones than on a CPU.
 
     >>> from gnnpatient.cohort.datasets import pbc
     >>> cohort = pbc()
@@ -83,6 +86,7 @@ class PrognosisModel(BaseEstimator):
         weight_decay: float = 0.05,
         ridge: float | None = None,
         kind_dropout: float | None = None,
+        min_patients: int = 10,
         seed: int = 0,
         device: str = "auto",
     ) -> None:
@@ -104,6 +108,7 @@ class PrognosisModel(BaseEstimator):
         self.weight_decay = weight_decay
         self.ridge = ridge
         self.kind_dropout = kind_dropout
+        self.min_patients = min_patients
         self.seed = seed
         self.device = device
 
@@ -132,25 +137,31 @@ class PrognosisModel(BaseEstimator):
         seen = restrict(X, kinds)
         if self.num_times < 1:
             raise Refused(f"num_times {self.num_times}; 1 or more would do")
+        least = self.min_patients
+        if least < 1:
+            raise Refused(f"min_patients {least}; 1 or more would do")
         heads: dict[str, HeadConfig] = {}
         null: dict[str, np.ndarray] = {}
         for name, target in targets.items():
             if isinstance(target, LabelTarget):
                 heads[name] = DiagnosisConfig(classes=target.classes)
-                null[name] = null_shares(target, X.moments)
+                null[name] = coarse_shares(null_shares(target, X.moments), target, X.patient, least)
                 continue
             horizon = (
                 last_estimable(target, X.patient, X.moments) if self.horizon is None else float(self.horizon)
             )
+            if self.horizon is None and least > 1:
+                horizon = round_time(horizon, target.time[target.event > 0])
             if not horizon > 0:
                 raise Refused(f"horizon {horizon:g} days; it lies after the ask")
             if not ((target.event > 0) & (target.time <= horizon)).any():
                 raise Refused(
                     f"outcome {name!r}: no events within {horizon:g} days of an ask; nothing to learn"
                 )
-            times = time_grid(target, X.moments, horizon, self.num_times)
+            times = time_grid(target, X.moments, horizon, self.num_times, X.patient, least)
             heads[name] = SurvivalConfig(causes=target.causes, times=times)
-            null[name] = null_incidence(target, X.moments, times)
+            curves = null_incidence(target, X.moments, times)
+            null[name] = coarse_incidence(curves, target, X.patient, times, least)
         modules = fit_modules(
             seen,
             targets,
@@ -173,6 +184,7 @@ class PrognosisModel(BaseEstimator):
                 weight_decay=self.weight_decay,
                 ridge=self.ridge,
                 kind_dropout=self._kind_dropout(seen),
+                min_patients=least,
                 seed=self.seed,
             ),
             device=self.device,
@@ -180,10 +192,11 @@ class PrognosisModel(BaseEstimator):
             tell=tell,
         )
         each = {
-            n: landmark_nulls(t, X, tuple(heads[n].to_dict().get("times", ()))) for n, t in targets.items()
+            n: landmark_nulls(t, X, tuple(heads[n].to_dict().get("times", ())), least)
+            for n, t in targets.items()
         }
         nulls = {name: tables for name, tables in each.items() if tables is not None}
-        self.predictor_ = Predictor(modules, kinds, null, _about(seen, targets), nulls)
+        self.predictor_ = Predictor(modules, kinds, null, _about(seen, targets, least), nulls)
         self.train_ids_ = frozenset(X.ids.tolist())  # in memory only: save_pretrained does not write it
         return self
 
@@ -398,8 +411,8 @@ def _steps(times: np.ndarray, curves: np.ndarray) -> np.ndarray:
     return out
 
 
-def _about(X: Landmarks, targets: dict[str, Target | LabelTarget]) -> dict[str, Any]:
-    """Counts for the card."""
+def _about(X: Landmarks, targets: dict[str, Target | LabelTarget], least: int) -> dict[str, Any]:
+    """Counts for the card, and what is known of the inputs."""
     who = lambda rows: len(np.unique(X.patient[rows]))  # noqa: E731
     return {
         "cohort": X.cohort.spec.cohort,
@@ -407,7 +420,7 @@ def _about(X: Landmarks, targets: dict[str, Target | LabelTarget]) -> dict[str, 
         "patients": len(np.unique(X.patient)),
         "asks": len(X),
         "landmarks": _span(X),
-        "inputs": learned(X, ENOUGH),
+        "inputs": learned(X, least),
         "encoders": dict(X.cohort.report.get("encoders", {})),
         "events": {
             name: {what: who(asks) for what, asks in target.counted.items()}

@@ -13,6 +13,7 @@ from torch import Tensor
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.landmarks import Landmarks, landmark_weights
 from gnnpatient.errors import Refused
+from gnnpatient.graphs import moving
 from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.targets import LabelTarget, Target
 
@@ -29,12 +30,14 @@ def first_heads(
     inner: Sequence[tuple[np.ndarray, np.ndarray]],
     ridge: float | None,
     seed: int,
+    least: int = 1,
 ) -> tuple[dict[str, Tensor], float]:
     """Fit the shifts by the last observations, and the biases beside them; also returns the ridge.
 
     They are cheap and regularised, so they take all asks at once; what the messages add is learned on top. In
     small batches, and stopped early together with the network, they would stay far from what they can say.
-    Where no ridge is given the first of the `inner` folds of the asks choose one.
+    Where no ridge is given the first of the `inner` folds of the asks choose one. A column that moves in
+    fewer than `least` patients is left out.
     """
     shifts = {name: tensor for name, tensor in module.heads.named_parameters() if ".shift." in name}
     if not shifts:
@@ -46,9 +49,12 @@ def first_heads(
     with torch.no_grad():
         chunks = (build_graphs(landmarks[rows[i : i + 512]]) for i in range(0, len(rows), 512))
         last = torch.cat([module.encode.last_observation(chunk.to(where)) for chunk in chunks])
+    told = (
+        moving(last, torch.from_numpy(landmarks.patient[rows]).to(where))[0] >= least if least > 1 else None
+    )
     for name in targets:
         if (shift := module.head(name).shift) is not None:
-            shift.start(last)
+            shift.start(last, told)
     weight = landmark_weights(landmarks.moments[rows])
     asks = _Asks(module, targets, rows, last, weight, landmarks, [*shifts.values(), *biases.values()])
     if ridge is None:

@@ -35,7 +35,7 @@ from gnnpatient.prognosis.checkpoint import (
     write_state,
 )
 from gnnpatient.prognosis.first import first_heads
-from gnnpatient.prognosis.forecast import pick_device, steady
+from gnnpatient.prognosis.forecast import last_asks, pick_device, steady
 from gnnpatient.prognosis.targets import LabelTarget, Target
 
 VALIDATION = 1024  # asks at which a member is scored after each epoch
@@ -58,6 +58,7 @@ class FitConfig:
     ridge: float | None = None  # penalty on the squared coefficients of the linear path, beside a sum over
     # patients; None: chosen on inner folds
     kind_dropout: float = 0.0  # chance of each kind of node to be hidden from a batch: modality dropout
+    min_patients: int = 10  # of whom whatever a model names, counts or scales is learned (METHODS 34)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -110,14 +111,10 @@ def fit_modules(
     fold of its patients. Every epoch draws from its own seed, so a fit that goes on where it began, on a CPU
     or a GPU, ends in the same bits.
     """
-    where = pick_device(device)
-    ends = np.lexsort((landmarks.at, landmarks.patient))
-    latest = ends[
-        np.append(np.diff(landmarks.patient[ends]) != 0, True)
-    ]  # each patient's last ask holds all rows
-    whole = build_graphs(landmarks[latest])
-    bases = fit_bases(whole)
-    vocabulary = fit_vocabulary(whole, bases)
+    where, least = pick_device(device), config.min_patients
+    whole = build_graphs(last_asks(landmarks))
+    bases = fit_bases(whole, least)
+    vocabulary = fit_vocabulary(whole, bases, least)
     groups = len(np.unique(landmarks.groups))
     if groups < 2:
         raise Refused(f"{groups} patient or group to train on; early stopping needs at least two")
@@ -134,7 +131,7 @@ def fit_modules(
                 module.head(name).start(torch.from_numpy(targets[name].start(table)).float())
             if begun is None:
                 begun, ridge = first_heads(
-                    module.to(where), landmarks, targets, inner, config.ridge, config.seed
+                    module.to(where), landmarks, targets, inner, config.ridge, config.seed, least
                 )
             module.heads.load_state_dict(begun, strict=False)
             member_run = _Member(

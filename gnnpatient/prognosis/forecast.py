@@ -15,6 +15,7 @@ from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Task
 from gnnpatient.errors import Refused
+from gnnpatient.graphs import Names, frequent
 from gnnpatient.model.heads import DiagnosisConfig
 from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.inputs import differences, in_known_units, refuse_strangers
@@ -286,7 +287,9 @@ class Predictor:
         return (landmarks.days < span[0] - slack) | (landmarks.days > span[1] + slack)
 
     def unknown(self, cohort: Cohort) -> dict[str, list[str]]:
-        """What this cohort has and the model never saw, by kind: codes, or `["*"]` for a whole kind."""
+        """What this cohort has and the model has no name for: by kind the codes that were rare or unknown in
+        training, or `["*"]` for a whole kind.
+        """
         codes = self.modules[0].vocabulary.codes
         found = {}
         for kind in cohort.spec.nodes:
@@ -320,6 +323,19 @@ def restrict(landmarks: Landmarks, kinds: Sequence[str] | None) -> Landmarks:
         return landmarks
     cohort = landmarks.cohort.only(kind for kind in kinds if kind in landmarks.cohort.spec.nodes)
     return Landmarks(cohort, landmarks.patient, landmarks.at, landmarks.to)
+
+
+def last_asks(landmarks: Landmarks) -> Landmarks:
+    """Of each patient the last ask, which holds all rows of the earlier ones."""
+    order = np.lexsort((landmarks.at, landmarks.patient))
+    return landmarks[order[np.append(np.diff(landmarks.patient[order]) != 0, True)]]
+
+
+def kept_names(landmarks: Landmarks, min_patients: int = 10) -> Names:
+    """Which codes and levels of these training asks keep their name (METHODS 34), for whatever is fitted on
+    them: `kept_names(X).merge(build_graphs(other))` are the graphs of any asks by those names.
+    """
+    return frequent(build_graphs(last_asks(landmarks)), min_patients)
 
 
 def pick_device(device: str) -> torch.device:

@@ -13,6 +13,7 @@ from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.spec import DAY
 from gnnpatient.errors import Refused
 from gnnpatient.metrics import aalen_johansen, censoring
+from gnnpatient.prognosis.few import STEPS, coarse_incidence, coarse_shares, pooled
 
 REMAIN = 20  # patients who must be observed beyond the horizon, and the share that must not be censored by it
 UNCENSORED = 0.1
@@ -136,15 +137,31 @@ def last_estimable(target: Target, patient: np.ndarray, moments: np.ndarray) -> 
     return float(min(np.nextafter(beyond[REMAIN - 1], 0), free.max(initial=grid[0])))
 
 
-def time_grid(target: Target, moments: np.ndarray, horizon: float, size: int) -> tuple[float, ...]:
-    """Ends of at most `size` intervals up to the horizon, with as many events in each as in the next."""
+def time_grid(
+    target: Target,
+    moments: np.ndarray,
+    horizon: float,
+    size: int,
+    patient: np.ndarray | None = None,
+    least: int = 1,
+) -> tuple[float, ...]:
+    """Ends of at most `size` intervals up to the horizon, with as many events in each as in the next.
+
+    least: above 1 no end is a patient's time, but a whole 50th of the horizon, and each interval has events
+    of at least so many patients, or none. patient: (ask,) whose ask each is; None: each is another one's.
+    """
     seen = np.isfinite(target.time) & (target.event > 0) & (target.time <= horizon)
     time, weight = target.time[seen], landmark_weights(moments)[seen]
     order = np.argsort(time, kind="stable")
     share = weight[order].cumsum() / weight.sum()
     cuts = time[order][np.searchsorted(share, np.arange(1, size) / size).clip(max=len(time) - 1)]
-    cuts = np.unique(cuts[(cuts > horizon * 1e-3) & (cuts < horizon * (1 - 1e-3))])
-    return (*cuts.tolist(), horizon)
+    if least <= 1:
+        cuts = np.unique(cuts[(cuts > horizon * 1e-3) & (cuts < horizon * (1 - 1e-3))])
+        return (*cuts.tolist(), horizon)
+    cuts = np.unique(np.round(cuts[cuts < horizon * (1 - 1e-3)] / horizon * STEPS).clip(1, STEPS - 1))
+    ends = np.append(cuts * horizon / STEPS, horizon)
+    who = (np.arange(len(target.time)) if patient is None else patient)[seen]
+    return tuple(ends[pooled(np.searchsorted(ends, time), who, len(ends), least)].tolist())
 
 
 def null_incidence(target: Target, moments: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
@@ -174,13 +191,26 @@ def null_table(target: Target | LabelTarget, moments: np.ndarray, times: tuple[f
     return null_incidence(target, moments, times)
 
 
+def coarse(
+    table: np.ndarray,
+    target: Target | LabelTarget,
+    patient: np.ndarray,
+    times: tuple[float, ...],
+    least: int,
+) -> np.ndarray:
+    """A `null_table` as it is written down, without what it tells of fewer than `least` patients."""
+    if isinstance(target, LabelTarget):
+        return coarse_shares(table, target, patient, least)
+    return coarse_incidence(table, target, patient, times, least)
+
+
 def landmark_nulls(
-    target: Target | LabelTarget, asks: Landmarks, times: tuple[float, ...]
+    target: Target | LabelTarget, asks: Landmarks, times: tuple[float, ...], least: int = 1
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """The forecast without inputs at some landmarks: (landmark,) days, (landmark, ...) tables; None: no two.
 
-    Neighbouring landmarks share a table where there are many, so that each is of 20 patients or more; it is
-    rounded, as no number of few people is to be read off it.
+    Neighbouring landmarks share a table where there are many, so that each is of 20 patients or more; it
+    tells nothing of fewer than `least` patients (METHODS 34).
     """
     time, position = np.unique(asks.moments, return_inverse=True)
     weight = landmark_weights(asks.moments)
@@ -192,9 +222,9 @@ def landmark_nulls(
         rows = group == one
         if len(np.unique(asks.patient[rows & target.known])) >= REMAIN:
             days.append(float(f"{np.average(asks.days[rows], weights=weight[rows]):.4g}"))
-            table = null_table(target[rows], asks.moments[rows], times).round(4)
-            table[0] = 1 - table[1:].sum(0)
-            tables.append(table)
+            table = null_table(target[rows], asks.moments[rows], times)
+            tables.append(coarse(table, target[rows], asks.patient[rows], times, least).round(4))
+            tables[-1][0] = 1 - tables[-1][1:].sum(0)
     return (np.array(days), np.stack(tables)) if len(days) > 1 else None
 
 

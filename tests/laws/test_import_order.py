@@ -33,7 +33,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "cohort": "texts units spec reference readers hierarchy aces source patients imaging measure embed "
     "content events lost packed outcomes ends labels landmarks build view cohort propose ward datasets",
     "model": "encode network heads loss model",
-    "prognosis": "inputs forecast card checkpoint targets first fit estimator run",
+    "prognosis": "few inputs forecast card checkpoint targets first fit estimator run",
     "study": "describe leaks folds baselines evaluate oracle fusion subgroups",
     "patient": "picture trajectory explain similar page serve",
 }

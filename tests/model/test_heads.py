@@ -261,3 +261,17 @@ def test_configs_say_their_kind():
     for classes in ((), ("a",), ("a", "a"), ("a", "b", "a")):
         with pytest.raises(Refused, match="two different names or more"):
             DiagnosisConfig(classes=classes)
+
+
+def test_a_column_that_is_not_told_is_left_out_and_the_others_tell_no_count():
+    from gnnpatient.model.heads import Shift
+
+    x = torch.zeros(200, 3)
+    x[:120, 0], x[:5, 1], x[:60, 2] = 1.0, 1.0, 1.0
+    shift = Shift((3,), 1)
+    shift.start(x, torch.tensor([True, False, True]))
+    more = Shift((3,), 1)
+    x[:121, 0], x[:6, 1], x[:61, 2] = 1.0, 1.0, 1.0
+    more.start(x, torch.tensor([True, False, True]))
+    assert torch.equal(shift.scale, more.scale) and shift.scale[1] == 0
+    assert torch.allclose(shift.scale[[0, 2]], 1 / x.std(0, correction=0)[[0, 2]], rtol=0.06)

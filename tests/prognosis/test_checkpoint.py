@@ -97,9 +97,10 @@ def test_choices_of_a_grid_search_can_be_saved(model, tmp_path):
 def test_the_card_counts(saved, train):
     card = (saved / "README.md").read_text()
     death = train.cohort.outcomes["death"].event[:60]
-    assert f"{len(np.unique(train.patient))} patients, {len(train)} asks" in card
-    assert f"{(death == 2).sum()} patients with death" in card
-    assert f"{(death == 1).sum()} patients with discharge" in card
+    tens = lambda n: 10 * int(n / 10 + 0.5)  # noqa: E731
+    assert f"{tens(len(np.unique(train.patient)))} patients, {tens(len(train))} asks" in card
+    assert f"{tens((death == 2).sum())} patients with death" in card
+    assert f"{tens((death == 1).sum())} patients with discharge" in card
     for word in (
         "Research use only",
         "event-free, not alive",

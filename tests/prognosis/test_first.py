@@ -59,7 +59,9 @@ def ridges(monkeypatch):
 def fitted(asks, ridge=None):
     from gnnpatient import PrognosisModel
 
-    model = PrognosisModel(horizon=200.0, members=1, epochs=1, num_times=4, channels=8, ridge=ridge)
+    model = PrognosisModel(
+        horizon=200.0, members=1, epochs=1, num_times=4, channels=8, ridge=ridge, min_patients=1
+    )
     return model.fit(asks)
 
 

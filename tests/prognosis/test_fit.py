@@ -166,7 +166,7 @@ def test_every_landmark_counts_the_same_in_the_null():
 def test_an_untrained_model_answers_the_null(cohort, train, quick):
     """And that null is scikit-survival's Aalen-Johansen where there is one landmark."""
     X = train[train.at == 0]
-    model = PrognosisModel(**quick | {"lr": 1e-12, "num_times": 5, "linear": False}).fit(X)
+    model = PrognosisModel(**quick | {"lr": 1e-12, "num_times": 5, "linear": False, "min_patients": 1}).fit(X)
     answer = model.forecast(X)["death"]
     assert answer.incidence == pytest.approx(
         np.broadcast_to(model.predictor_.null["death"], answer.incidence.shape), abs=1e-3

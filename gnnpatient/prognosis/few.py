@@ -1,0 +1,131 @@
+"""Figures that a model writes down, so that none tells of fewer patients than `least` (METHODS 34).
+
+Nor does a difference of two: counts are rounded, and a curve is given where enough patients lie between its
+points. What this leaves is what many patients have in common; it is no proof that nothing can be guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gnnpatient.prognosis.targets import LabelTarget, Target
+
+STEPS = 50  # of a horizon: times are written down in these
+
+
+def told(about: Mapping[str, Any], least: int) -> dict[str, Any]:
+    """The counts of a model's training data, and the names beside them, as they are written down."""
+    events = about.get("events", {})
+    return {
+        **{name: counted(n, least) if name in ("patients", "asks") else n for name, n in about.items()},
+        "events": {name: {k: counted(n, least) for k, n in of.items()} for name, of in events.items()},
+    }
+
+
+def counted(n: int | str, least: int) -> int | str:
+    """A count as it is written down: 0, fewer than `least`, or rounded to a multiple of it.
+
+    >>> [counted(n, 10) for n in (0, 9, 10, 196, 201)], counted(9, 1)
+    ([0, '< 10', 10, 200, 200], 9)
+    """
+    if isinstance(n, str):
+        return n  # of a model that was loaded
+    if 0 < n < least:
+        return f"< {least}"
+    return least * math.floor(n / least + 0.5)
+
+
+def round_time(days: float, events: np.ndarray) -> float:
+    """A horizon that is no patient's time: rounded down by at most a 50th, to a multiple of 1, 2 or 5 with
+    zeros; up where no event would be left.
+
+    >>> some = np.array([0.5])
+    >>> round_time(4191.5, some), round_time(36.31, some), round_time(0.977, some), round_time(0.507, some)
+    (4150.0, 36.0, 0.97, 0.5)
+    """
+    most = days / STEPS
+    ten = math.floor(math.log10(most))
+    step = Fraction(10) ** ten
+    step *= next(one for one in (5, 2, 1) if one * step <= most)
+    down = math.floor(Fraction(days) / step) * step
+    return float(down if (events <= float(down)).any() else down + step)
+
+
+def pooled(interval: np.ndarray, patient: np.ndarray, size: int, least: int) -> list[int]:
+    """Which of `size` successive intervals to end at, so that from one end to the next there are at least so
+    many patients, or nobody; the last one always. A row is one event.
+
+    >>> pooled(np.array([0, 0, 1, 3]), np.array([7, 8, 9, 5]), 4, 2)
+    [0, 3]
+    """
+    ends: list[int] = []
+    since: set[int] = set()
+    for i in range(size):
+        since |= set(patient[interval == i].tolist())
+        if not since or len(since) >= least:
+            ends.append(i)
+            since = set()
+    while since and ends:  # too few in the end: with those before
+        ends.pop()
+        start = ends[-1] if ends else -1
+        since = set(patient[(interval > start) & (interval < size)].tolist())
+        if len(since) >= least:
+            break
+    return ends if ends and ends[-1] == size - 1 else [*ends, size - 1]
+
+
+def coarse_incidence(
+    curves: np.ndarray, target: Target, patient: np.ndarray, times: tuple[float, ...], least: int
+) -> np.ndarray:
+    """The incidence (1 + cause, time) of these asks without what it tells of few patients.
+
+    The curve of a cause stands where at least so many patients had it since the point before, and is straight
+    between. A cause, or being free of all, of fewer patients ends at what half as many would have.
+    """
+    if least <= 1:
+        return curves
+    known = target.known & (target.time <= times[-1]) & (target.event > 0)
+    interval = np.searchsorted(times, target.time[known])
+    event, who = target.event[known], patient[known]
+    everybody = len(np.unique(patient[target.known]))
+    little = _little(everybody, least)
+    grid, table = np.append(0.0, times), curves.copy()
+    for k in range(1, len(curves)):
+        mine = event == k
+        n = len(np.unique(who[mine]))
+        if 0 < n < least:
+            table[k] = little * grid[1:] / grid[-1]
+        elif n:
+            ends = np.array(pooled(interval[mine], who[mine], len(times), least))
+            table[k] = np.interp(grid[1:], [0.0, *grid[1 + ends]], [0.0, *curves[k, ends]])
+    free = everybody - len(np.unique(who))
+    most = 1 - little if 0 < free < least else 1.0
+    whole = table[1:, -1].sum()
+    if whole > most or most < 1:
+        table[1:] *= most / whole
+    table[0] = 1 - table[1:].sum(0)
+    return table
+
+
+def coarse_shares(share: np.ndarray, target: LabelTarget, patient: np.ndarray, least: int) -> np.ndarray:
+    """The shares (class,) of these asks; a class of fewer patients has what half as many would have."""
+    count = np.array([len(np.unique(patient[asks])) for asks in target.counted.values()])
+    few = (count > 0) & (count < least)
+    if least <= 1 or not few.any():
+        return share
+    little = np.where(few, _little(len(np.unique(patient[target.known])), least), 0.0)
+    rest = np.where(few, 0.0, share)
+    if not rest.any():
+        return little / little.sum()
+    return little + rest / rest.sum() * (1 - little.sum())
+
+
+def _little(everybody: int, least: int) -> float:
+    """The share of half of `least` among so many, of whom no more than a rounded count is told."""
+    return least / 2 / max(least * math.floor(everybody / least + 0.5), least)
