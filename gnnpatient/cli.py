@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gnnpatient.cohort.landmarks import Landmarks
     from gnnpatient.cohort.ward import Truth
     from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor
+    from gnnpatient.prognosis.people import Told
     from gnnpatient.prognosis.run import Run
     from gnnpatient.study.evaluate import Evaluation
 
@@ -377,9 +378,15 @@ def _load(file: Path, need: Iterable[str]) -> dict[str, Any]:
 
 
 def _about_cohort(folder: Path) -> dict[str, Any]:
+    from gnnpatient.files import is_sealed
+
     manifest = _load(
         folder / "manifest.json", ("spec", "spec_hash", "schema", "patients", "rows", "codes", "flow")
     )
+    if not is_sealed((folder / "manifest.json").read_bytes()):
+        raise Refused(
+            f"{folder / 'manifest.json'}: not as pack wrote it, its digest does not fit; pack it again"
+        )
     events: dict[str, dict[str, int]] = {}
     came = ("event", "censored", "label", "with ")  # steps that say what came of patients
     for step in manifest["flow"]:
@@ -400,6 +407,8 @@ def _about_cohort(folder: Path) -> dict[str, Any]:
 
 
 def _about_run(run: Path) -> dict[str, Any]:
+    from gnnpatient.files import is_sealed
+
     found: dict[str, Any] = {"what": "model", "finished": True}
     if (run / "run.json").is_file():
         about = _load(run / "run.json", ("cohort", "plan"))
@@ -418,6 +427,8 @@ def _about_run(run: Path) -> dict[str, Any]:
     if found["finished"]:
         place = run / "model" if (run / "model" / "config.json").is_file() else run
         config = _load(place / "config.json", ("members", "model", "about"))
+        if not is_sealed((place / "config.json").read_bytes()):
+            raise Refused(f"{place / 'config.json'}: not as it was written; get the model again")
         heads = config["model"]["heads"]
         found |= {
             "members": config["members"],
@@ -639,7 +650,7 @@ def _evaluate(
     from gnnpatient.study import evaluate as study
     from gnnpatient.study.baselines import StackedCox, StackedLogistic
 
-    predictor, cohort = load_predictor(folder), open_cohort(path)
+    predictor, cohort = load_predictor(folder), open_cohort(path, verify=True)
     run = Run.open(folder) if _is_run(folder) else None
     name = _outcome(predictor, cohort, outcome)
     head = predictor.modules[0].head(name).config
@@ -653,20 +664,20 @@ def _evaluate(
         raise Refused(f"outcome {name!r} is asked at its own moments; leave out --landmarks")
     rival = "cox" if curves else "logistic"
     words, left, fitted_too = [], np.arange(len(cohort)), False
-    trained = np.isin(cohort.ids, np.array(run.train, str)) if run else np.zeros(len(cohort), bool)
-    if run and run.is_on(cohort):
-        left = np.flatnonzero(~trained)
-        words.append(f"{trained.sum()} training patients left out, {len(left)} held out")
-        fitted_too = cohort.manifest_hash == run.cohort["manifest_hash"]
+    told = run.tell(cohort) if run else None
+    if told and run:
+        left, fitted_too = np.flatnonzero(told.side != "train"), told.exact
+    if told and (told.exact or told.known):
+        words += _people(told)
         if not fitted_too:
             words.append(
-                f"the cohort was packed again since the fit, so there is no {rival} fitted on the same asks"
+                f"the cohort is not the very one of the fit, so there is no {rival} fitted on the same asks"
             )
     else:
         known = run.cohort["name"] if run else predictor.about.get("cohort")
         words.append(f"external validation: fitted on {known}, scored on {cohort.spec.cohort}; no {rival}")
-        if trained.any():
-            words.append(f"warning: {trained.sum()} patient ids here are ids of training patients, too")
+        if told:
+            words += _people(told)
         if run is None:
             words.append(
                 "the model alone does not know its training patients; give the RUN to leave them out"
@@ -702,7 +713,7 @@ def _evaluate(
     if here != there:
         word = "causes" if curves else "classes"
         raise Refused(f"outcome {name!r}: {word} {', '.join(here)}; the model has {', '.join(there)}")
-    fitted_on = np.flatnonzero(trained) if run and run.is_on(cohort) else np.zeros(0, np.int64)
+    fitted_on = np.flatnonzero(told.side == "train") if told else np.zeros(0, np.int64)
     train = None  # whom the null is of: the training patients at the landmarks that are scored
     if len(fitted_on) and not isinstance(cohort.outcomes[name], Task):
         train = scored_asks(cohort, fitted_on, name, at)
@@ -739,6 +750,32 @@ def _unlike(predictor: Predictor, X: Landmarks) -> list[str]:
             "on it is known; ask at entry, or a day later"
         )
     return words + predictor.differences(X)
+
+
+def _people(told: Told) -> list[str]:
+    """Who of the scored was trained on, and how that is known."""
+    trained, held, unknown = (told.count(side) for side in ("train", "test", None))
+    words = []
+    if trained or told.exact:
+        words.append(f"{trained} training patients left out, {held + unknown} held out")
+    if not told.exact and told.known and unknown:
+        words.append(f"{unknown} of those that are scored are not known to the run")
+    if told.by_record:
+        words.append(
+            f"{told.by_record} patients have another id than at the fit and the same record: each may be the "
+            "same person, and is taken for it"
+        )
+    if told.by_id:
+        words.append(
+            f"{told.by_id} patients are taken for training patients by their id alone, with other "
+            "records; where they are other people, give the cohort another name"
+        )
+    if told.strangers:
+        words.append(
+            f"warning: {told.strangers} patient ids here are ids of training patients, too, with other "
+            "records: scored as other people"
+        )
+    return words
 
 
 def _is_run(folder: Path) -> bool:
@@ -891,10 +928,10 @@ def predict(
 ) -> None:
     """Write the risk of every patient of a cohort who is at risk at a landmark.
 
-    Columns: id landmark outcome cause horizon risk low high; landmark and horizon in days; of a diagnosis the
-    cause is the class and the horizon empty; low and high are the model spread, empty with fewer than 5
-    members. In a .csv, text that begins with = + - @ gets an apostrophe before it, so that no spreadsheet
-    runs it.
+    Columns: id landmark outcome cause horizon risk low high split; landmark and horizon in days; of a
+    diagnosis the cause is the class and the horizon empty; low and high are the model spread, empty with
+    fewer than 5 members; split is train or test as the RUN knows the patient, empty where it does not. In a
+    .csv, text that begins with = + - @ gets an apostrophe before it, so that no spreadsheet runs it.
     """
     import polars as pl
 
@@ -908,7 +945,7 @@ def predict(
     if out.suffix not in (".csv", ".parquet"):
         raise Refused(f"{out}: a table is written as .csv or .parquet")
     wanted, until = moments(at) if at else None, durations(horizons) if horizons else []
-    predictor, opened = load_predictor(run), open_cohort(cohort)
+    predictor, opened = load_predictor(run), open_cohort(cohort, verify=True)
     tasks = [name for name in predictor.outcomes if isinstance(opened.outcomes.get(name), Task)]
     forecasts = {name: predictor.forecast(opened.moments(name))[name] for name in tasks}
     if others := [name for name in predictor.outcomes if name not in tasks]:
@@ -926,6 +963,8 @@ def predict(
         raise Refused(f"risk of {curves[0]} within what time? give --horizons, as in 1y,3y,5y")
     tables = [f.table(until) if isinstance(f, Forecast) else f.table() for f in forecasts.values()]
     rows = pl.concat(tables).rename({"at": "landmark"})
+    split = pl.Series(_split(run, opened), dtype=pl.String)
+    rows = rows.with_columns(split=split[opened.positions(rows["id"].to_numpy())])
     with atomic_file(out) as part:
         if out.suffix == ".parquet":
             rows.write_parquet(part)
@@ -942,6 +981,16 @@ def predict(
     say(f"{out}: {len(rows)} rows")
 
 
+def _split(run: Path, cohort: Cohort, patients: Sequence[int] | None = None) -> list[str | None]:
+    """Of each patient of a cohort, or of some of them: train, test, None where it is not known."""
+    from gnnpatient.prognosis.people import tell
+
+    if not _is_run(run):
+        return [None] * (len(cohort) if patients is None else len(patients))
+    found: list[str | None] = tell(run, cohort, patients).side.tolist()
+    return found
+
+
 def _meds(rows: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
     """Risks as MEDS 0.4 labels: OUTCOME/CAUSE/DAYSd.parquet with subject_id, prediction_time, float_value.
 
@@ -950,7 +999,7 @@ def _meds(rows: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
     import numpy as np
     import polars as pl
 
-    from gnnpatient.files import atomic_folder
+    from gnnpatient.files import atomic_folder, file_name, inside
 
     if cohort.origin is None:
         raise Refused(
@@ -970,14 +1019,16 @@ def _meds(rows: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
         moment.cast(pl.Datetime("us")).alias("prediction_time"),
         pl.col("risk").cast(pl.Float32).alias("float_value"),
     )
+    taken = set[str]()  # some disks do not tell case
     with atomic_folder(folder) as part:
         for (outcome, cause, horizon), table in labels.group_by("outcome", "cause", "horizon"):
-            place = part / str(outcome) / re.sub(r"[^\w.-]", "_", str(cause))
-            place.mkdir(parents=True, exist_ok=True)
+            name = "label.parquet" if horizon is None else f"{horizon:g}d.parquet"
+            file = inside(part, file_name(str(outcome)), file_name(str(cause)), name)
+            file.parent.mkdir(parents=True, exist_ok=True)
             table = table.select("subject_id", "prediction_time", "float_value")
-            file = place / ("label.parquet" if horizon is None else f"{horizon:g}d.parquet")
-            if file.exists():
+            if (key := str(file).casefold()) in taken:
                 raise Refused(f"{folder}: {cause!r} of {outcome!r} and another one make the same file name")
+            taken.add(key)
             table.sort("subject_id", "prediction_time").write_parquet(file)
 
 
@@ -1039,7 +1090,8 @@ def _ask(
     from gnnpatient.prognosis.checkpoint import load_predictor
 
     cohort = open_cohort(path)
-    cohort.positions(patient)  # an unknown id is refused before torch is loaded
+    here = cohort.positions(patient)  # an unknown id is refused before torch is loaded
+    cohort.verify(here)
     predictor = load_predictor(run)
     if outcome is not None and outcome not in predictor.outcomes:
         raise Refused(f"the model has no outcome {outcome!r}{near(outcome, predictor.outcomes)}")
@@ -1063,6 +1115,7 @@ def _ask(
     found = {
         "patient": str(X.ids[0]),
         "at": float(X.days[0]),
+        "split": _split(run, cohort, here.tolist())[0],
         "at_risk": any(bool(f.at_risk[0]) for f in forecasts.values()),
         "known": known,
         "statics": _statics(X),
@@ -1122,6 +1175,8 @@ def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
     say(f"Patient {found['patient']} as of day {found['at']:g}{years}")
     known = [*found["known"].items(), ("statics", found["statics"])]
     say("known:    " + (", ".join(f"{n} {what}" for what, n in known if n) or "nothing"))
+    if found["split"] == "train":
+        say("trained on: the model was fitted on this patient, so its answer may be surer than it should be")
     if found["missing"]:
         say("missing:  " + ", ".join(found["missing"]))
     for line in (*_strangers(found["unknown"]), *found["notes"]):
@@ -1174,6 +1229,7 @@ def export(
     from gnnpatient.files import atomic_file
 
     opened = open_cohort(cohort)
+    opened.verify(opened.positions(patient))
     when = None if at is None else float(_moment(opened, patient, at, ()).days[0])
     text = opened.patient(patient).export(form, when)
     with atomic_file(out) as part:

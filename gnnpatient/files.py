@@ -1,20 +1,23 @@
-"""Whole or not at all: files and folders that appear in one step, and one writer a folder."""
+"""Whole or not at all: files and folders that appear in one step, one writer a folder; names made safe; JSON
+that tells when it was changed."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
+import json
 import os
 import re
 import secrets
 import shutil
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from gnnpatient.errors import Refused
 
@@ -37,10 +40,11 @@ _WAY_OUT = {
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
     """Write to the path that is given; when the block ends well, the file takes its place in one step.
 
-    After an exception, a kill or a power cut, `path` is what it was before. The folder must exist.
+    After an exception, a kill or a power cut, `path` is what it was before. The folder must exist. private:
+    nobody but its owner may read it.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -53,6 +57,8 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     part = path.absolute().with_name(f"{_PART}{secrets.token_hex(4)}{path.suffix}")
     try:
         with _refusing(path, part):
+            if private:
+                part.touch(0o600)
             yield part
             _flush(part)
             part.replace(path)
@@ -121,6 +127,84 @@ def _take(handle: TextIO, folder: Path) -> None:
     handle.truncate(0)
     handle.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}")
     handle.flush()
+
+
+# ---- names
+
+
+NAME_LIMIT = 100  # bytes of a name that is made of a text; with what is added to it, any disk takes it
+_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # no file has such a name on Windows
+_NO_NAME = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def is_device(name: str) -> bool:
+    """Whether Windows keeps a name for a device, whatever its suffix.
+
+    >>> is_device("aux.value.npy"), is_device("auxiliary")
+    (True, False)
+    """
+    return _DEVICE.fullmatch(name) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether a text that was read can be a name: one line, no step of a path in it.
+
+    >>> [is_name(text) for text in ("liver transplant", "../../out", "..", "a\\x00b", "")]
+    [True, False, False, False, False]
+    """
+    return not (_NO_NAME.search(text) or text.strip() in ("", ".", ".."))
+
+
+def file_name(text: str) -> str:
+    """A name for a file, made of any text: one step of a path, on any system. Two texts may give the same.
+
+    >>> file_name("liver transplant"), file_name("../../out"), file_name("con.csv")
+    ('liver_transplant', '_____out', '_con.csv')
+    """
+    name = re.sub(r"^\.+|\.+$", lambda dots: "_" * len(dots[0]), re.sub(r"[^\w.-]", "_", text)) or "_"
+    name = f"_{name}" if is_device(name) else name
+    if len(raw := name.encode("utf-8", "replace")) > NAME_LIMIT:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        name = f"{raw[: NAME_LIMIT - 13].decode('utf-8', 'ignore')}-{digest}"
+    return name
+
+
+def inside(folder: Path, *names: str) -> Path:
+    """A path below a folder, one step a name; refused where a name would lead elsewhere."""
+    for name in names:
+        if not is_name(name) or is_device(name):
+            raise Refused(f"{folder}: {name!r} is no name of a file; nothing outside that folder is touched")
+    return folder.joinpath(*names)
+
+
+# ---- JSON with a digest
+
+
+_DIGEST = re.compile(rb',\n "digest": "([0-9a-f]{64})"\n}\s*$')
+
+
+def sealed(content: Mapping[str, Any], **how: Any) -> str:
+    """A JSON object as text that ends in the sha256 of what stands before it; how: as for `json.dumps`.
+
+    It shows what an accident or an edit did, not what an attacker did, who can compute it anew.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, **how)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f'{text[:-2]},\n "digest": "{digest}"\n}}\n'
+
+
+def is_sealed(raw: bytes) -> bool:
+    """Whether a text is as `sealed` wrote it."""
+    found = _DIGEST.search(raw)
+    return (
+        found is not None and hashlib.sha256(raw[: found.start()] + b"\n}").hexdigest().encode() == found[1]
+    )
+
+
+def file_hash(path: Path) -> str:
+    """The sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -394,6 +394,161 @@ def test_evaluate_elsewhere_is_external_validation(cli, ward, tmp_path):
     assert {row["model"] for row in json.loads(out)["rows"]} == {"gnn", "null"}
 
 
+@pytest.fixture(scope="session")
+def dealt(ward, tmp_path_factory):
+    """The ward with its ids dealt anew, under the same name; whose id each new one was."""
+    from gnnpatient.cli import run
+
+    folder = tmp_path_factory.mktemp("dealt")
+    ids = [f"p{i:03d}" for i in range(80)]
+    was = dict(zip(ids, np.random.default_rng(3).permutation(ids).tolist(), strict=True))
+    now = {old: new for new, old in was.items()}
+    for file in ward.glob("*.csv"):
+        text = re.sub(r"(?m)^p\d\d\d(?=,)", lambda found: now[found[0]], file.read_text())
+        (folder / file.name).write_text(text)
+    (folder / "ward.toml").write_text((ward / "ward.toml").read_text())
+    assert run(["pack", str(folder / "ward.toml"), "--out", str(folder / "cohort")]) == 0
+    return folder, was
+
+
+def few_rows(folder):
+    """Ids of patients whose record is too small to tell them."""
+    from gnnpatient import open_cohort
+    from gnnpatient.prognosis.people import fingerprints
+
+    cohort = open_cohort(folder / "cohort")
+    return set(cohort.ids[~fingerprints(cohort, np.arange(len(cohort)))[1]].tolist())
+
+
+def test_ids_dealt_anew_are_still_the_same_people(ward, dealt, split, good, tmp_path):
+    """Whoever was trained on is left out under whatever id, in evaluate, predict and ask."""
+    folder, was = dealt
+    side = {one: "train" if one in split["train"] else "test" for one in was}
+    few = few_rows(folder)
+    assert sum(side[new] != side[old] for new, old in was.items() if new not in few) > 10
+    trained = {new for new, old in was.items() if side[old] == "train"}
+    ask = ("evaluate", ward / "run", folder / "cohort", "--landmarks", "0,2", "--horizons", "6", "--json")
+    out, err = start(*ask).communicate(timeout=300)
+    found = json.loads(out)
+    assert re.search(r"\d+ patients have another id than at the fit and the same record: each may be", err)
+    assert "training patients left out" in err and "the very one of the fit" in err
+    held = {new for new, old in was.items() if side[old] == "test"} - few
+    assert len(held) <= found["held_out"] <= len(held) + len(few)
+    good(
+        *("predict", ward / "run", folder / "cohort", "--at", "0", "--horizons", "5"),
+        *("--out", tmp_path / "r.csv"),
+    )
+    with open(tmp_path / "r.csv", newline="") as file:
+        said = {row["id"]: row["split"] for row in csv.DictReader(file)}
+    assert len(said.keys() - few) > 60
+    for new, one in said.items():
+        assert one == side[was[new]] or (new in few and one != "test"), new
+    new = next(new for new in sorted(trained - few) if side[new] == "test" and new in said)
+    ask = ("ask", ward / "run", folder / "cohort", "--patient", new, "--at", "0")
+    assert good(*ask, "--json")["split"] == "train"
+    assert "the model was fitted on this patient" in good(*ask)
+
+
+def test_who_was_trained_on_is_said_and_unknown_without_the_run(ward, split, good, cli, tmp_path):
+    import shutil
+
+    shutil.copytree(ward / "run" / "model", tmp_path / "given" / "model")
+    words = ("--at", "0", "--horizons", "5", "--out", tmp_path / "r.csv")
+    for run, known in ((ward / "run", True), (ward / "run" / "model", True), (tmp_path / "given", False)):
+        good("predict", run, ward / "cohort", *words)
+        with open(tmp_path / "r.csv", newline="") as file:
+            said = {row["id"]: row["split"] for row in csv.DictReader(file)}
+        assert len(said) > 60
+        for one, side in said.items():
+            assert side == (("train" if one in split["train"] else "test") if known else "")
+        for side in ("train", "test"):
+            ask = ("ask", run, ward / "cohort", "--patient", split[side][0], "--json")
+            assert good(*ask)["split"] == (side if known else None)
+
+
+def test_a_changed_cohort_or_model_is_refused_by_every_command(ward, refused, tmp_path):
+    """One flipped bit; another array; names exchanged in the config: one line each, the file, the way out."""
+    import shutil
+
+    for name in ("cohort", "run"):
+        shutil.copytree(ward / name, tmp_path / name)
+    run, cohort = tmp_path / "run", tmp_path / "cohort"
+    uses = [
+        ("evaluate", run, cohort),
+        ("predict", run, cohort, "--at", "1", "--horizons", "5", "--out", tmp_path / "r.csv"),
+        ("ask", run, cohort, "--patient", "p001", "--at", "1"),
+    ]
+    on_cohort = [
+        ("fit", cohort, "--out", tmp_path / "new", "--config", ward / "fit.toml"),
+        ("fit", cohort, "--out", run, "--resume"),
+        ("export", cohort, "--patient", "p001", "--format", "json", "--out", tmp_path / "g.json"),
+    ]
+    for file in (cohort / "lab.value.npy", cohort / "outcome.death.time.npy", cohort / "patient.id.npy"):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+        for use in uses + on_cohort:
+            line = refused(*use)
+            assert file.name in line and line.endswith("; pack the cohort again\n"), (use, line)
+        file.write_bytes(whole)
+    assert not (tmp_path / "new").exists() and not (tmp_path / "r.csv").exists()
+    manifest = cohort / "manifest.json"
+    whole = manifest.read_text()
+    manifest.write_text(
+        whole.replace('"lactate"', '"?"').replace('"sodium"', '"lactate"').replace('"?"', '"sodium"')
+    )
+    for use in [*uses, *on_cohort, ("info", cohort)]:
+        assert "manifest.json: not as pack wrote it" in refused(*use)
+    manifest.write_text(whole)
+    config = run / "model" / "config.json"
+    whole = config.read_text()
+    config.write_text(
+        whole.replace('"lactate"', '"?"').replace('"sodium"', '"lactate"').replace('"?"', '"sodium"')
+    )
+    for use in [*uses, ("info", run)]:
+        assert "config.json: not as it was written" in refused(*use)
+
+
+def test_no_name_leads_out_of_the_folder_of_meds(sick, good, refused, tmp_path):
+    """A head named ../../pwn is refused where it is read, and would stay inside where its path is made."""
+    import shutil
+
+    import polars as pl
+
+    from gnnpatient.cli import _meds
+    from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.files import sealed
+
+    source, folder = sick[0], tmp_path / "dated"
+    with_dates(source, folder)
+    good("pack", folder / "ward.toml", "--out", folder / "cohort")
+    shutil.copytree(source / "run" / "model", tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    del config["digest"]
+    for part in (config["model"]["heads"], config["null"]):
+        part["../../pwn"] = part.pop("icu")
+    (tmp_path / "model" / "config.json").write_text(sealed(config))
+    inner = tmp_path / "in" / "meds"
+    words = ("--at", "1", "--horizons", "5", "--out", tmp_path / "r.csv", "--meds", inner)
+    assert "not the config" in refused("predict", tmp_path / "model", folder / "cohort", *words)
+    cohort = open_cohort(folder / "cohort")
+    names = ["../../pwn", "/pwn", "..", ".", "a/b", "nul", "con.txt", "x" * 500, "a\0b", "death"]
+    rows = pl.DataFrame({"outcome": names, "cause": names[::-1]}).with_columns(
+        id=pl.lit(str(cohort.ids[0])), landmark=1.0, horizon=5.0, risk=0.5
+    )
+    before = {path for path in tmp_path.rglob("*")}
+    _meds(rows, cohort, inner)
+    new = {path for path in tmp_path.rglob("*")} - before
+    files = [path for path in new if path.is_file()]
+    assert len(files) == len(names) and all(path.parent.parent.parent == inner for path in files)
+    assert all(path == inner.parent or path.is_relative_to(inner) for path in new)
+    from gnnpatient import Refused
+
+    case = rows.with_columns(outcome=pl.lit("death"), cause=pl.lit("Death")).head(1)
+    case = pl.concat([case, case.with_columns(cause=pl.lit("death"))])
+    with pytest.raises(Refused, match="make the same file name"):
+        _meds(case, cohort, tmp_path / "case")
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_predict_writes_the_numbers_of_python(cli, ward, tmp_path, suffix):
     import polars as pl
@@ -405,7 +560,7 @@ def test_predict_writes_the_numbers_of_python(cli, ward, tmp_path, suffix):
     code, _, err = cli(*command, "--out", file)
     table = pl.read_csv(file) if suffix == "csv" else pl.read_parquet(file)
     assert code == 0
-    assert table.columns == ["id", "landmark", "outcome", "cause", "horizon", "risk", "low", "high"]
+    assert table.columns == ["id", "landmark", "outcome", "cause", "horizon", "risk", "low", "high", "split"]
     cohort = open_cohort(ward / "cohort")
     X = cohort.landmarks(times=[1, 3])
     risk = X.at_risk("death")
@@ -466,7 +621,8 @@ def someone(ward, day):
 def test_ask(good, ward):
     _, patient = someone(ward, 3)
     found = good("ask", ward / "run", ward / "cohort", "--patient", patient, "--at", "3", "--json")
-    keys = ["patient", "at", "at_risk", "known", "statics", "missing", "unknown", "notes", "outcomes"]
+    keys = ["patient", "at", "split", "at_risk", "known", "statics", "missing", "unknown", "notes"]
+    keys += ["outcomes"]
     assert list(found) == keys and found["notes"] == []
     assert found["patient"] == patient and found["at"] == 3 and found["at_risk"]
     assert set(found["known"]) == {"lab", "vital", "drug"}
@@ -736,7 +892,7 @@ def test_predict_and_ask_a_diagnosis(sick, good, refused, tmp_path):
     assert "give --horizons" in refused(*words)
     good(*words, "--horizons", "5")
     rows = pl.read_parquet(tmp_path / "r.parquet")
-    assert rows.columns == ["id", "landmark", "outcome", "cause", "horizon", "risk", "low", "high"]
+    assert rows.columns == ["id", "landmark", "outcome", "cause", "horizon", "risk", "low", "high", "split"]
     icu = rows.filter(outcome="icu")
     assert icu["horizon"].is_null().all() and set(icu["cause"]) == {"no", "yes"}
     said = load_predictor(folder / "run").forecast(open_cohort(folder / "cohort").at(1.0))["icu"]

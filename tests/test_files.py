@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gnnpatient.errors import Refused
-from gnnpatient.files import atomic_file, atomic_folder, lock
+from gnnpatient.files import atomic_file, atomic_folder, file_name, inside, is_name, is_sealed, lock, sealed
 
 ODD = "Größe und 患者 's folder"
 
@@ -246,3 +246,54 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
     killed(process)
     with lock(tmp_path):
         pass
+
+
+# -- names --
+
+
+@given(st.text(max_size=300))
+def test_any_text_makes_a_name_of_one_step(text):
+    name = file_name(text)
+    assert name and len(name.encode()) <= 100 and is_name(name) and name == Path(name).name
+    assert name.strip(". ") and not name.endswith((".", " ")) and not set(name) & set('/\\\0:*?"<>|')
+    assert inside(Path("folder"), name).parent == Path("folder")
+    assert file_name(name) == name or name.startswith("_")
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "", " ", "../x", "/x", "a/b", "a\\b", "a\0", "a\nb", "NUL", "com1.npy", "a\x85b"]
+)
+def test_a_name_that_is_no_step_is_refused(name):
+    with pytest.raises(Refused, match="is no name of a file; nothing outside that folder is touched"):
+        inside(Path("folder"), "fine", name)
+    assert inside(Path("folder"), file_name(name)).parent == Path("folder")
+
+
+def test_long_names_stay_different_and_plain_ones_as_they_are():
+    assert file_name("liver transplant") == "liver_transplant" and file_name("Größe.csv") == "Größe.csv"
+    assert file_name("ä" * 500 + "1") != file_name("ä" * 500 + "2")
+    assert file_name("aux") == "_aux" and file_name("..") == "__" and file_name("auxiliary") == "auxiliary"
+
+
+def test_a_private_file_is_its_owners_alone(tmp_path):
+    for _ in range(2):
+        with atomic_file(tmp_path / "ours", private=True) as part:
+            part.write_text("secret")
+        assert (tmp_path / "ours").stat().st_mode & 0o777 == 0o600
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.floats(allow_nan=False)), st.data())
+def test_any_change_of_sealed_json_shows(content, data):
+    import json
+
+    content = {"first": 1} | content
+    content.pop("digest", None)
+    raw = sealed(content).encode("utf-8", "surrogatepass")
+    assert is_sealed(raw)
+    held = json.loads(raw)
+    assert held.pop("digest") and held == content
+    at = data.draw(st.integers(0, len(raw) - 2))  # the last byte is the end of the line
+    other = raw[:at] + bytes([raw[at] ^ data.draw(st.integers(1, 255))]) + raw[at + 1 :]
+    assert not is_sealed(other)
+    assert not is_sealed(raw[:at]) and not is_sealed(b"{}") and not is_sealed(b"")

@@ -22,6 +22,7 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
     (2, [208.0, 400.0])
     """
     cohort = landmarks.cohort
+    cohort.verify(landmarks.patient)
     held = {kind: _Held(events, landmarks) for kind, events in cohort.events.items()}
     first = held["timepoint"].ptr  # of each ask's timepoints
     nodes = {

@@ -40,9 +40,10 @@ from gnnpatient.cohort.spec import (
     read_spec,
     seconds,
 )
+from gnnpatient.cohort.stored import Stored, written
 from gnnpatient.cohort.view import Patient, frame
 from gnnpatient.errors import Refused
-from gnnpatient.files import atomic_folder
+from gnnpatient.files import atomic_folder, inside, is_sealed, sealed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -81,6 +82,7 @@ class Cohort:
     category_known: np.ndarray | None = None  # known; None: all of them as of the origin
     path: Path | None = None  # where it was opened from
     manifest_hash: str | None = None  # of what was opened there
+    stored: Stored | None = None  # the arrays of that folder and their hashes
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,7 +95,16 @@ class Cohort:
         """Between processes a cohort on disk travels as its path and the hash of its manifest."""
         if self.path is not None:
             return open_cohort, (self.path, self.manifest_hash)
-        return Cohort, tuple(getattr(self, f.name) for f in fields(self))
+        self.verify()
+        return Cohort, tuple(getattr(self, f.name) for f in fields(self) if f.name != "stored")
+
+    def verify(self, patients: Any = None) -> None:
+        """Refuse what on disk is not as it was packed: in what is read about some patients (positions), by
+        default in everything. What was compared once is not compared again; graphs are built of nothing else.
+        """
+        if self.stored is not None:
+            here = self.path is not None and len(self) == self.stored.manifest["patients"]
+            self.stored.verify(patients if here else None)  # else a position may be another patient's there
 
     @cached_property
     def groups(self) -> np.ndarray:
@@ -118,6 +129,8 @@ class Cohort:
         wanted = wanted.astype(str)
         found = np.searchsorted(self.ids, wanted).clip(max=len(self) - 1)
         if (unknown := self.ids[found] != wanted).any():
+            if self.stored is not None:
+                self.stored.compare("patient.id")  # else an id that is there may not be found
             raise Refused(
                 f"{int(unknown.sum())} unknown patient id(s), the first is {str(wanted[unknown][0])!r}"
             )
@@ -343,7 +356,9 @@ class Cohort:
 
     def patient(self, patient: str) -> Patient:
         """One patient's record: .table(), .to_networkx(at=)."""
-        return Patient(self, int(self.positions(patient)[0]))
+        here = self.positions(patient)[:1]
+        self.verify(here)
+        return Patient(self, int(here[0]))
 
     def frame(self, landmarks: Landmarks) -> pl.DataFrame:
         """What `landmarks.to_frame()` gives."""
@@ -354,6 +369,7 @@ class Cohort:
         kinds = set(kinds)
         if unknown := kinds - set(self.spec.nodes):
             raise Refused(f"unknown kind {sorted(unknown)[0]!r}{near(sorted(unknown)[0], self.spec.nodes)}")
+        self.verify()  # timepoints are made anew, of every row
         events = {k: self.events[k] if k in kinds else self.events[k].empty() for k in self.spec.nodes}
         return replace(
             self, events=with_timepoints(events, self.spec.every, len(self)), path=None, manifest_hash=None
@@ -406,13 +422,8 @@ class Cohort:
 
     def save(self, path: str | Path) -> Path:
         """Write the cohort as a folder, in one step: manifest.json and one array file a column."""
+        self.verify()
         with atomic_folder(path) as part:
-            files = {}
-            for name, column in self._columns().items():
-                file = part / f"{name}.npy"
-                np.save(file, np.ascontiguousarray(column), allow_pickle=False)
-                digest = hashlib.sha256(file.read_bytes()).hexdigest()
-                files[file.name] = {"bytes": file.stat().st_size, "sha256": digest}
             manifest = {
                 "schema": SCHEMA,
                 "spec": json.loads(self.spec.to_json()),
@@ -424,11 +435,9 @@ class Cohort:
                 "levels": self.levels,
                 "flow": self.flow(),
                 "report": self.report,
-                "files": files,
+                "files": written(part, self._columns()),
             }
-            (part / "manifest.json").write_text(
-                json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8"
-            )
+            (part / "manifest.json").write_text(sealed(manifest), encoding="utf-8")
         return Path(path)
 
 
@@ -648,35 +657,20 @@ def _outcomes(
 def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: bool = False) -> Cohort:
     """Open a cohort that was saved. Columns are memory-mapped: nothing is read before it is asked for.
 
-    `verify` compares every file with its sha256; without it only sizes are compared. `manifest_hash` refuses
-    a folder that has changed since it was named.
+    `verify` compares every array with its hashes at once; without it, what is read about a patient is
+    compared before a graph is built of it. `manifest_hash` refuses a folder that has changed since it was
+    named.
     """
     path = Path(path).resolve()
-    manifest, digest = read_manifest(path)
-    if manifest_hash not in (None, digest):
-        raise Refused(f"{path}: the cohort has changed since it was named; open it again")
+    manifest, digest = read_manifest(path, manifest_hash)
     try:
         spec = GraphSpec.model_validate(manifest["spec"])
         rows = {kind: int(manifest["rows"][kind]) for kind in (*spec.nodes, "timepoint")}
         patients = int(manifest["patients"])
+        stored = Stored(path, manifest)
     except (KeyError, TypeError, ValueError):
         raise Refused(f"{path / 'manifest.json'}: not a manifest of a cohort; pack it again") from None
-
-    files = manifest["files"]
-
-    def column(name: str, length: int | None = None) -> np.ndarray:
-        file, entry = path / f"{name}.npy", files.get(f"{name}.npy", {})
-        if not file.is_file() or file.stat().st_size != entry.get("bytes"):
-            raise Refused(f"{file}: missing, cut or changed; pack the cohort again")
-        if verify and hashlib.sha256(file.read_bytes()).hexdigest() != entry["sha256"]:
-            raise Refused(f"{file}: its content is not what was packed; pack the cohort again")
-        try:
-            array = np.load(file, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
-            raise Refused(f"{file}: {error}; pack the cohort again") from None
-        if length is not None and len(array) != length:
-            raise Refused(f"{file}: {len(array)} rows, the manifest says {length}; pack the cohort again")
-        return array
+    files, column = stored.files, stored.array
 
     def optional(name: str, length: int = patients) -> np.ndarray | None:
         return column(name, length) if f"{name}.npy" in files else None
@@ -731,7 +725,7 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
         for name, outcome in spec.outcomes.items()
         if not isinstance(outcome, ProgressionSpec)
     }
-    return Cohort(
+    cohort = Cohort(
         spec=spec,
         ids=column("patient.id", patients),
         number=column("patient.number", patients),
@@ -752,14 +746,21 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
         report=manifest["report"],
         path=path,
         manifest_hash=digest,
+        stored=stored,
     )
+    if verify:
+        cohort.verify()
+    return cohort
 
 
 MANIFEST = {"spec", "patients", "rows", "files", "codes", "units", "levels", "report"}
 
 
-def read_manifest(path: Path) -> tuple[dict[str, Any], str]:
-    """The manifest of a saved cohort, and its sha256."""
+def read_manifest(path: Path, expected: str | None = None) -> tuple[dict[str, Any], str]:
+    """The manifest of a saved cohort, and its sha256; refused where it was changed, or is not that expected.
+
+    Its digest is no signature: who changes it on purpose can compute it anew.
+    """
     file = path / "manifest.json"
     if not file.is_file():
         raise Refused(f"{path}: not a cohort (it holds no manifest.json); make one with gnnpatient pack")
@@ -776,4 +777,14 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], str]:
         )
     if not manifest.keys() >= MANIFEST:
         raise Refused(f"{file}: not a manifest of a cohort; pack it again")
-    return manifest, hashlib.sha256(raw).hexdigest()
+    digest = hashlib.sha256(raw).hexdigest()
+    if expected not in (None, digest):
+        raise Refused(f"{path}: the cohort has changed since it was named; open it again")
+    if not is_sealed(raw):
+        raise Refused(f"{file}: not as pack wrote it, its digest does not fit; pack the cohort again")
+    try:
+        for name in manifest["files"]:
+            inside(path, name)
+    except TypeError:
+        raise Refused(f"{file}: not a manifest of a cohort; pack it again") from None
+    return manifest, digest

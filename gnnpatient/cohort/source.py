@@ -36,7 +36,7 @@ from gnnpatient.cohort.readers.tables import (
 )
 from gnnpatient.cohort.spec import GraphSpec, Where, near
 from gnnpatient.errors import Refused
-from gnnpatient.files import atomic_file
+from gnnpatient.files import atomic_file, file_name, inside
 
 PEOPLE = "people"  # the table of persons that a standard format gives
 AS_MISSING, AS_IT_STANDS = "taken as missing", "taken as a word"
@@ -439,10 +439,10 @@ class Source:
             reason = np.array(account.reasons)[account.why[rows]]
             kept = pl.DataFrame({"line": rows + 2, "reason": reason}).lazy()
             frame = kept.join(picked, on="line", how="left", maintain_order="left").collect()
-            name = re.sub(r"[^\w.-]", "_", table).removesuffix(".csv")
-            name += "_" * next(n for n in range(len(names) + 1) if f"{name}{'_' * n}" not in names)
-            names.add(name)
-            with atomic_file(folder / f"{name}.csv") as part:
+            name = file_name(table).removesuffix(".csv")
+            name += "_" * next(n for n in range(len(names) + 1) if f"{name}{'_' * n}".casefold() not in names)
+            names.add(name.casefold())
+            with atomic_file(inside(folder, f"{name}.csv")) as part:
                 disarmed(frame).write_csv(part)
             written[table] = len(rows)
         return written

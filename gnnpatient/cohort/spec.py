@@ -25,9 +25,11 @@ from pydantic import (
 )
 
 from gnnpatient.errors import Refused
+from gnnpatient.files import is_device, is_name
 
 EdgeType = tuple[str, str, str]
 RESERVED = ("patient", "timepoint")
+LONGEST, LONGEST_TEXT = 64, 200  # letters of the name of a kind or an outcome; of a cause or a class
 DAY = 86_400  # seconds
 YEAR = 365.25  # days
 NEVER = -(2**63)  # the stored time of what is not known to have a time
@@ -723,11 +725,30 @@ class GraphSpec(Record):
     @model_validator(mode="after")
     def _names(self) -> GraphSpec:
         for place, names in (("nodes", self.nodes), ("outcomes", self.outcomes)):  # names of files, too
+            alike: dict[str, str] = {}
             for name in names:
+                if len(name) > LONGEST or is_device(name):
+                    raise Refused(
+                        f"{place}.{name[:LONGEST]}: files are named by it; at most {LONGEST} letters, and no "
+                        "name that Windows keeps for a device"
+                    )
+                if (other := alike.setdefault(name.casefold(), name)) != name:
+                    raise Refused(
+                        f"{place}.{name}: equal to {other!r} but for case; some disks cannot tell their files"
+                    )
                 if name in RESERVED or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
                     reserved = " or ".join(RESERVED)
+                    shown = name if name.isprintable() else repr(name)[1:-1]
                     raise Refused(
-                        f"{place}.{name}: call it otherwise; letters, digits, _ and -, not {reserved}"
+                        f"{place}.{shown}: call it otherwise; letters, digits, _ and -, not {reserved}"
+                    )
+        for name, outcome in self.outcomes.items():
+            word = "causes" if isinstance(outcome, SurvivalSpec) else "classes"
+            for text in () if isinstance(outcome, ProgressionSpec) else _answers(outcome):
+                if not is_name(text) or len(text) > LONGEST_TEXT:
+                    raise Refused(
+                        f"outcomes.{name}.{word}: {text[:LONGEST]!r} is no name; one line without / and \\ "
+                        f"would do, of at most {LONGEST_TEXT} letters"
                     )
         twice = set(self.patient.number) & set(self.patient.category)
         if twice:
@@ -929,6 +950,11 @@ class GraphSpec(Record):
         }
         order = {"nodes": list(self.nodes), "causes": names}
         return hashlib.sha256(json.dumps([meaning, order], sort_keys=True).encode()).hexdigest()
+
+
+def _answers(outcome: SurvivalSpec | DiagnosisSpec) -> tuple[str, ...]:
+    """The names of the causes, or the classes."""
+    return outcome.cause_names if isinstance(outcome, SurvivalSpec) else outcome.class_names
 
 
 def _columns(outcome: OutcomeSpec, patient: PatientSpec) -> Iterator[str]:

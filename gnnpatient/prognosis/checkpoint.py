@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from gnnpatient.errors import Refused
-from gnnpatient.files import atomic_file, atomic_folder
+from gnnpatient.files import atomic_file, atomic_folder, file_hash, is_name, is_sealed, sealed
 from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.card import card
 from gnnpatient.prognosis.few import told
@@ -29,6 +30,15 @@ HEADER_LIMIT = 16 * 2**20  # bytes; a header larger than this is an attack or an
 
 class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _named(text: str) -> str:
+    if not is_name(text):
+        raise ValueError("not a name")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_named)]  # of which a path may be made
 
 
 class ScaleConfig(Closed):
@@ -59,20 +69,20 @@ class VocabularyConfig(Closed):
 
 class SurvivalHeadConfig(Closed):
     kind: Literal["survival"]
-    causes: list[str]
+    causes: list[Name]
     times: list[float]
 
 
 class DiagnosisHeadConfig(Closed):
     kind: Literal["diagnosis"]
-    classes: list[str]
+    classes: list[Name]
 
 
 class NetworkConfig(Closed):
     config: dict[str, bool | int | float | str]
     vocabulary: VocabularyConfig
     edge_types: list[list[str]]
-    heads: dict[str, SurvivalHeadConfig | DiagnosisHeadConfig] = Field(min_length=1)
+    heads: dict[Name, SurvivalHeadConfig | DiagnosisHeadConfig] = Field(min_length=1)
 
 
 class NullsConfig(Closed):
@@ -91,6 +101,8 @@ class Config(Closed):
     null: dict[str, list[list[float]] | list[float]]
     about: dict[str, Any]
     nulls: dict[str, NullsConfig] = {}
+    weights: str  # sha256 of model.safetensors
+    digest: str  # of all that stands above it
 
 
 @dataclass(frozen=True)
@@ -105,11 +117,23 @@ def write_state(path: Path, state: State) -> None:
     """One file, in one step: the older one stays until the new one is whole."""
     with atomic_file(path) as part:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
-        save_file(tensors, part, metadata={"facts": json.dumps(state.facts)})
+        facts = json.dumps(state.facts)
+        save_file(tensors, part, metadata={"facts": facts, "digest": _digest(tensors, facts)})
 
 
-def read_state(path: Path) -> State:
-    """Tensors and facts of a safetensors file; refused if it is cut, not finite, or something else."""
+def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
+    digest = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_state(path: Path, sha256: str | None = None) -> State:
+    """Tensors and facts of a safetensors file; refused if it is cut, changed, not finite, or something else.
+
+    sha256: of the file as it should be; without it, what `write_state` put into the file counts.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(8)
@@ -117,7 +141,8 @@ def read_state(path: Path) -> State:
         if size is None or size > min(HEADER_LIMIT, path.stat().st_size):
             raise Refused(f"{path}: not a safetensors file, or cut; get it again")
         with safe_open(path, "pt") as opened:
-            facts = json.loads((opened.metadata() or {}).get("facts", "{}"))
+            about = opened.metadata() or {}
+            facts = json.loads(about.get("facts", "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise Refused(f"{path}: {str(error).splitlines()[0]}; get it again") from None
@@ -126,6 +151,10 @@ def read_state(path: Path) -> State:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise Refused(f"{path}: weights not finite ({name}); this model answers nothing")
+    if sha256 is None and about.get("digest") != _digest(tensors, about.get("facts", "")):
+        raise Refused(f"{path}: its content is not what was written; get it again, or begin a new run")
+    if sha256 is not None and file_hash(path) != sha256:
+        raise Refused(f"{path}: not the weights that its config.json was written with; get it again")
     return State(tensors, facts)
 
 
@@ -145,15 +174,16 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
                 for name, (days, tables) in predictor.nulls.items()
             },
         }
-        # numpy's numbers come in with the choices, from a grid search
-        text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False, default=lambda x: x.tolist())
-        (part / "config.json").write_text(text, encoding="utf-8")
         tensors = {
             f"{i}.{name}": tensor.detach().cpu().contiguous()
             for i, module in enumerate(predictor.modules)
             for name, tensor in module.state_dict().items()
         }
         save_file(tensors, part / "model.safetensors")
+        config["weights"] = file_hash(part / "model.safetensors")
+        # numpy's numbers come in with the choices, from a grid search
+        text = sealed(config, allow_nan=False, default=lambda x: x.tolist())
+        (part / "config.json").write_text(text, encoding="utf-8")
         (part / "README.md").write_text(card(config), encoding="utf-8")
 
 
@@ -163,7 +193,10 @@ def load_predictor(folder: str | Path) -> Predictor:
 
 
 def read_config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
-    """The folder that holds the model, and its config.json."""
+    """The folder that holds the model, and its config.json; refused where an accident or an edit changed it.
+
+    The digest is no signature: who changes the file on purpose can compute it anew.
+    """
     path = Path(folder)
     if (path / "model" / "config.json").is_file():
         path = path / "model"
@@ -176,7 +209,8 @@ def read_config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
             "and nothing else is loaded"
         )
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        raw = (path / "config.json").read_bytes()
+        config = json.loads(raw.decode("utf-8"))
         if config["format"] != FORMAT:
             raise Refused(f"{path}: format {config['format']}, this version reads {FORMAT}; fit it again")
         Config.model_validate(config)
@@ -184,13 +218,17 @@ def read_config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
         if isinstance(error, Refused):
             raise
         raise Refused(f"{path / 'config.json'}: not the config of a gnnpatient model; get it again") from None
+    if not is_sealed(raw):
+        raise Refused(
+            f"{path / 'config.json'}: not as it was written, its digest does not fit; get the model again"
+        )
     return path, config
 
 
 def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
     """The predictor and the choices that it was fitted with."""
     path, config = read_config(folder)
-    tensors = read_state(path / "model.safetensors").tensors
+    tensors = read_state(path / "model.safetensors", config["weights"]).tensors
     try:
         modules = tuple(
             _module(config["model"], from_states(str(i), tensors)) for i in range(config["members"])

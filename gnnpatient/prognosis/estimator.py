@@ -127,6 +127,7 @@ class PrognosisModel(BaseEstimator):
         which nothing is known teach nothing, not even a scale. run: a folder for checkpoints; a fit that
         stopped there goes on. tell: called each epoch.
         """
+        X.cohort.verify()
         names = self._names(X)
         targets = self._targets(X, y, names)
         known = np.logical_or.reduce([target.known for target in targets.values()])

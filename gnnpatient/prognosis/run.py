@@ -22,11 +22,12 @@ from gnnpatient.cohort.landmarks import Landmarks, few_landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.spec import DAY, near
 from gnnpatient.errors import Refused
-from gnnpatient.files import atomic_file, lock
+from gnnpatient.files import atomic_file, file_hash, lock, sealed
+from gnnpatient.prognosis.checkpoint import read_config
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.fit import Tell
+from gnnpatient.prognosis.people import FORMAT, PEOPLE, People, Told, read_run, tell
 
-FORMAT = 2
 RANDOM_LANDMARKS = 64  # times that `landmarks = "random"` draws
 CHOICES: Mapping[str, Any] = {
     name: parameter.default
@@ -54,32 +55,18 @@ class Run:
     @classmethod
     def open(cls, folder: str | Path) -> Run:
         """Open RUN, or RUN/model inside it."""
-        path = Path(folder)
-        if not (path / "run.json").is_file() and path.name == "model":
-            path = path.parent
+        path, about, split = read_run(folder)
         try:
-            about = json.loads((path / "run.json").read_text(encoding="utf-8"))
-            split = json.loads((path / "split.json").read_text(encoding="utf-8"))
             run = cls(path, about["cohort"], about["plan"], tuple(split["train"]), tuple(split["test"]))
-            if about["format"] != FORMAT or set(run.plan) != set(PLAN):
+            if set(run.plan) != set(PLAN):
                 raise Refused(f"{path}: a run of another version; fit it again")
-        except FileNotFoundError:
-            raise Refused(
-                f"{folder}: not a run (it holds no run.json and split.json); make one with gnnpatient fit"
-            ) from None
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, Refused):
-                raise
+        except (KeyError, TypeError):
             raise Refused(f"{path}: run.json or split.json cannot be read; fit it again") from None
-        if both := len(set(run.train) & set(run.test)):
-            raise Refused(f"{path}/split.json: {both} patient(s) in training and in test; fit it again")
         return run
 
-    def is_on(self, cohort: Cohort) -> bool:
-        """Whether this is the cohort of the run, be it packed again."""
-        return (
-            cohort.manifest_hash == self.cohort["manifest_hash"] or cohort.spec.cohort == self.cohort["name"]
-        )
+    def tell(self, cohort: Cohort) -> Told:
+        """Which patients of a cohort were trained on, which held out, as far as that is known."""
+        return tell(self.folder, cohort)
 
     def training_cohort(self) -> Cohort:
         """The very cohort it was fitted on."""
@@ -112,6 +99,7 @@ def fit_run(
     if there and not resume:
         what = "a run" if (folder / "run.json").is_file() else "something"
         raise Refused(f"{folder}: holds {what} already; go on with --resume, or give --out a new folder")
+    cohort.verify()
     with lock(folder):
         fresh = not (folder / "run.json").is_file()
         try:
@@ -122,6 +110,9 @@ def fit_run(
             model = PrognosisModel(**choices, device=device)
             model.fit(run.asks(cohort), run=folder, tell=tell)
             model.save_pretrained(folder / "model")
+            if (folder / PEOPLE).is_file():
+                digest = read_config(folder)[1]["digest"]
+                People.read(folder / PEOPLE).of_model(digest).write(folder / PEOPLE)
         except Refused:
             if fresh and not there and not (folder / "checkpoints").exists():
                 shutil.rmtree(folder)  # refused before the first epoch: leave nothing
@@ -145,9 +136,11 @@ def _start(cohort: Cohort, folder: Path, given: Mapping[str, Any]) -> Run:
         "spec_hash": cohort.spec.hash,
     }
     run = Run(folder, about, plan, tuple(cohort.ids[~test].tolist()), tuple(cohort.ids[test].tolist()))
-    split = {"train": run.train, "test": run.test}
-    _write(folder / "split.json", split)
-    _write(folder / "run.json", {"format": FORMAT, "cohort": about, "plan": plan})
+    People.of(cohort, test).write(folder / PEOPLE)
+    split = folder / "split.json"
+    _write(split, json.dumps({"train": run.train, "test": run.test}, indent=1, ensure_ascii=False) + "\n")
+    content = {"format": FORMAT, "cohort": about, "plan": plan, "split": file_hash(split)}
+    _write(folder / "run.json", sealed(content), private=False)
     return run
 
 
@@ -168,9 +161,9 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _write(path: Path, content: Any) -> None:
-    with atomic_file(path) as part:
-        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def _write(path: Path, text: str, *, private: bool = True) -> None:
+    with atomic_file(path, private=private) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _outcomes(cohort: Cohort, plan: Mapping[str, Any]) -> tuple[str, ...]:

@@ -286,6 +286,7 @@ def test_a_masked_note_is_the_same_whoever_it_names(reads, tmp_path):
 
 def test_any_kind_may_be_missing(reads, tmp_path):
     from gnnpatient import PrognosisModel, load_predictor
+    from gnnpatient.files import sealed
 
     draw(tmp_path)
     cohort = reads()
@@ -301,14 +302,15 @@ def test_any_kind_may_be_missing(reads, tmp_path):
         alone = np.concatenate([model.forecast(asks[i])["death"].incidence for i in range(6)])
         assert np.abs(alone - whole[:6]).max() < 1e-5 and np.allclose(whole.sum(1), 1)
     held = json.loads((tmp_path / "model" / "config.json").read_text())
+    del held["digest"]
     words = held["model"]["vocabulary"]
     assert words["vectors"]["image"]["columns"] == cohort.vectors["image"].shape[1]
     for part in ("columns", "kept", "lasting", "drifting"):  # no size of a tensor is taken on trust
         for wrong in (-1, 10**12):
             axes = words["vectors"]["image"] | {part: wrong}
             other = words | {"vectors": words["vectors"] | {"image": axes}}
-            text = json.dumps(held | {"model": held["model"] | {"vocabulary": other}})
-            (tmp_path / "model" / "config.json").write_text(text)
+            tampered = held | {"model": held["model"] | {"vocabulary": other}}
+            (tmp_path / "model" / "config.json").write_text(sealed(tampered))
             with pytest.raises(Refused, match=r"do not fit together|not the config"):
                 load_predictor(tmp_path / "model")
 

@@ -132,3 +132,48 @@ def test_edge_types_are_complete_and_in_order(reads):
         ("timepoint", "next", "timepoint"),
         ("timepoint", "rev_next", "timepoint"),
     )
+
+
+LONG = "x" * 65
+NAMES = [
+    ("[nodes.sign]", "[nodes.LAB]", "equal to 'lab' but for case"),
+    ("[nodes.sign]", "[nodes.Aux]", "Windows keeps for a device"),
+    ("[outcomes.death]", "[outcomes.com1]", "Windows keeps for a device"),
+    ("[nodes.sign]", f"[nodes.{LONG}]", "at most 64 letters"),
+    ("[outcomes.death]", f"[outcomes.{LONG}]", "at most 64 letters"),
+    ("[nodes.sign]", '[nodes."../../out"]', "call it otherwise"),
+    ("[outcomes.death]", '[outcomes."../../out"]', "call it otherwise"),
+    ("[outcomes.death]", '[outcomes."death\\u0000"]', "call it otherwise"),
+    ("{ death = {", '{ "../../out" = {', r"outcomes\.death\.causes: '\.\./\.\./out' is no name"),
+    ("{ death = {", '{ ".." = {', "is no name"),
+    ("{ death = {", '{ "a\\\\b" = {', "is no name"),
+    ("{ death = {", '{ "a\\u0000b" = {', "is no name"),
+    ("{ death = {", '{ "a\\nb" = {', "is no name"),
+    ("{ death = {", '{ "\\u001b[31mred" = {', "is no name"),
+    ("{ death = {", '{ "" = {', "is no name"),
+    ("{ death = {", f'{{ "{"y" * 201}" = {{', "at most 200 letters"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "says"), NAMES)
+def test_a_name_of_which_no_file_can_be_made_is_refused(reads, old, new, says):
+    assert old in BASE
+    with pytest.raises(Refused, match=says) as refusal:
+        reads(BASE.replace(old, new))
+    assert str(refusal.value).isprintable()
+
+
+def test_a_class_is_a_name_too_and_free_words_are(reads):
+    label = """
+[outcomes.icu]
+kind = "diagnosis"
+table = "p.csv"
+column = "icu"
+classes = { N = "no", Y = "WORD" }
+"""
+    with pytest.raises(Refused, match=r"outcomes\.icu\.classes: 'a/b' is no name"):
+        reads(BASE + label.replace("WORD", "a/b"))
+    words = BASE.replace("{ death = {", '{ "liver transplant (first), Größe 3.5%" = {')
+    spec = reads(words + label.replace("WORD", "yes: by X-ray"))
+    assert spec.outcomes["death"].cause_names == ("liver transplant (first), Größe 3.5%",)
+    assert spec.outcomes["icu"].class_names == ("no", "yes: by X-ray")

@@ -14,11 +14,18 @@ import numpy as np
 import pytest
 
 from gnnpatient.errors import Refused
+from gnnpatient.files import sealed
 
 
 @pytest.fixture
 def stored(tiny, tmp_path):
     return tiny.save(tmp_path / "cohort")
+
+
+def write(folder, manifest):
+    """A manifest with a digest that fits, as an attacker would give it."""
+    text = sealed({key: value for key, value in manifest.items() if key != "digest"})
+    (folder / "manifest.json").write_text(text)
 
 
 def columns(cohort) -> dict[str, bytes]:
@@ -65,8 +72,8 @@ def test_missing_cut_and_flipped_files_are_refused(stored):
     with pytest.raises(Refused, match=r"lab\.value\.npy: missing, cut or changed"):
         open_cohort(stored)
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    open_cohort(stored)  # sizes only
-    with pytest.raises(Refused, match="not what was packed"):
+    assert open_cohort(stored)  # sizes only
+    with pytest.raises(Refused, match=r"lab\.value\.npy: its content is not what was packed"):
         open_cohort(stored, verify=True)
     file.unlink()
     with pytest.raises(Refused, match="missing"):
@@ -79,7 +86,7 @@ def test_a_pickle_in_an_array_file_is_refused(stored):
     file, manifest = stored / "patient.id.npy", json.loads((stored / "manifest.json").read_text())
     np.save(file, np.array([{"a": 1}] * 80, dtype=object), allow_pickle=True)
     manifest["files"][file.name]["bytes"] = file.stat().st_size
-    (stored / "manifest.json").write_text(json.dumps(manifest))
+    write(stored, manifest)
     with pytest.raises(Refused, match=r"patient\.id\.npy: .*pack the cohort again"):
         open_cohort(stored)
 
@@ -106,9 +113,12 @@ def test_a_spec_or_a_count_that_was_tampered_with(stored):
 
     manifest = json.loads((stored / "manifest.json").read_text())
     for change in ({"spec": {"cohort": "x"}}, {"rows": {}}, {"patients": 7}, {"files": {}}):
-        (stored / "manifest.json").write_text(json.dumps(manifest | change))
-        with pytest.raises(Refused):
-            open_cohort(stored)
+        for text in (json.dumps(manifest | change), None):
+            write(stored, manifest | change)
+            if text is not None:
+                (stored / "manifest.json").write_text(text)
+            with pytest.raises(Refused):
+                open_cohort(stored)
     with pytest.raises(Refused, match=r"holds no manifest\.json"):
         open_cohort(stored.parent)
 
@@ -143,6 +153,220 @@ def test_a_kill_midway_leaves_nothing(tmp_path):
     run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert run.returncode == -signal.SIGKILL
     assert not (tmp_path / "cohort").exists()
+
+
+# -- hashes --
+
+
+def flipped(folder):
+    file = folder / "lab.value.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+
+def edited(name, change):
+    """One array, changed in its place: the same size, type and shape."""
+
+    def corrupt(folder):
+        array = np.load(folder / f"{name}.npy")
+        np.save(folder / f"{name}.npy", np.ascontiguousarray(change(array.copy())), allow_pickle=False)
+
+    return corrupt
+
+
+def put(value):
+    def change(array):
+        array[len(array) // 2] = value
+        return array
+
+    return change
+
+
+def swapped(one, other):
+    """Two arrays of one size exchanged."""
+
+    def corrupt(folder):
+        a, b = folder / f"{one}.npy", folder / f"{other}.npy"
+        whole = a.read_bytes()
+        assert len(whole) == b.stat().st_size and whole != b.read_bytes()
+        a.write_bytes(b.read_bytes())
+        b.write_bytes(whole)
+
+    return corrupt
+
+
+CORRUPT = {
+    "one flipped bit": (flipped, "lab.value.npy: its content"),
+    "a code of -1": (edited("lab.code", put(-1)), "lab.code.npy: its content"),
+    "a code of 1e9": (edited("drug.code", put(10**9)), "drug.code.npy: its content"),
+    "reversed ids": (edited("patient.id", lambda ids: ids[::-1]), "patient.id.npy: its content"),
+    "two patients' rows": (edited("vital.value", lambda v: v[::-1]), "vital.value.npy: its content"),
+    "a ptr": (edited("lab.ptr", put(5)), "lab.ptr.npy: its content"),
+    "an outcome": (edited("outcome.death.event", put(2)), "outcome.death.event.npy: its content"),
+    "a static": (edited("patient.number", put(50)), "patient.number.npy: its content"),
+    "known and happened": (swapped("lab.known", "lab.happened"), "lab.known.npy: its content"),
+    "another type": (edited("lab.code", lambda c: c.view(np.float32)), "lab.code.npy: its head"),
+    "columns for rows": (
+        lambda folder: np.save(folder / "patient.category.npy", np.load(folder / "patient.category.npy").T),
+        "patient.category.npy: its head",
+    ),
+    "the hashes": (
+        lambda folder: (folder / "pieces.sha256").write_bytes(
+            b"0" * (folder / "pieces.sha256").stat().st_size
+        ),
+        "pieces.sha256: not the hashes",
+    ),
+    "no hashes": (lambda folder: (folder / "pieces.sha256").unlink(), "pieces.sha256: missing"),
+}
+
+
+@pytest.mark.parametrize("what", CORRUPT)
+def test_what_is_not_as_it_was_packed_is_refused(stored, what, tmp_path):
+    """By a look at everything, by a graph, by a fit, by a copy of it: one line, the file and the way out."""
+    from gnnpatient import PrognosisModel, build_graphs, open_cohort
+
+    corrupt, message = CORRUPT[what]
+    corrupt(stored)
+    uses = (
+        lambda: open_cohort(stored, verify=True),
+        lambda: build_graphs(open_cohort(stored).at(3)),
+        lambda: PrognosisModel(epochs=1, members=1).fit(open_cohort(stored).at(3)),
+        lambda: open_cohort(stored).save(tmp_path / "again"),
+        lambda: pickle.dumps(open_cohort(stored).only(["lab"])),
+    )
+    for use in uses:
+        with pytest.raises(Refused, match=message.replace(".", r"\.")) as refusal:
+            use()
+        assert "\n" not in str(refusal.value) and str(refusal.value).endswith("; pack the cohort again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_one_patient_is_compared_alone(tiny, tmp_path, monkeypatch):
+    """What lies near a patient's rows is compared, what lies far away is not; and nothing is read twice."""
+    from gnnpatient import build_graphs, open_cohort
+    from gnnpatient.cohort import stored as home
+
+    monkeypatch.setattr(home, "PIECE", 64)
+    monkeypatch.setattr(home, "BLOCK", 256)
+    folder = tiny.save(tmp_path / "cohort")
+    first, last = (
+        "p000",
+        next(str(i) for i, n in zip(tiny.ids[::-1], np.diff(tiny.events["lab"].ptr)[::-1], strict=True) if n),
+    )
+    flipped(folder)  # in the last row of the labs
+    cohort = open_cohort(folder)
+    one, same = build_graphs(cohort.at(3, first)), build_graphs(tiny.at(3, first))
+    assert one["lab"].value.numpy().tobytes() == same["lab"].value.numpy().tobytes()
+    with pytest.raises(Refused, match=r"lab\.value\.npy"):
+        build_graphs(cohort.at(30, last))
+    with pytest.raises(Refused, match=r"lab\.value\.npy"):
+        cohort.patient(last)
+    read = os.pread
+    monkeypatch.setattr(os, "pread", lambda *_: pytest.fail("read again"))
+    build_graphs(cohort.at([1, 2, 3], first))
+    monkeypatch.setattr(os, "pread", read)
+    with pytest.raises(Refused, match=r"lab\.value\.npy"):
+        cohort.verify()
+
+
+def test_reversed_ids_are_no_unknown_patient(stored):
+    from gnnpatient import open_cohort
+
+    edited("patient.id", lambda ids: ids[::-1])(stored)
+    with pytest.raises(Refused, match=r"patient\.id\.npy: its content is not what was packed"):
+        open_cohort(stored).positions("p003")
+    with pytest.raises(Refused, match=r"patient\.id\.npy: its content is not what was packed"):
+        open_cohort(stored).verify([3])
+
+
+def test_every_block_of_every_array_has_a_hash(stored):
+    import hashlib
+
+    manifest = json.loads((stored / "manifest.json").read_text())
+    arrays = {file.name for file in stored.glob("*.npy")}
+    assert set(manifest["files"]) == arrays and len(arrays) > 20
+    for entry in manifest["files"].values():
+        assert len(entry["blocks"]) == -(-entry["bytes"] // 2**20)
+    raw = (stored / "manifest.json").read_bytes()
+    before = raw[: raw.rindex(b',\n "digest"')] + b"\n}"
+    assert manifest["digest"] == hashlib.sha256(before).hexdigest()
+
+
+EDITS = {
+    "two codes": lambda m: m["codes"]["lab"].reverse(),
+    "a unit": lambda m: m["units"]["lab"].__setitem__(1, "furlong"),
+    "two levels": lambda m: m["levels"]["sex"].reverse(),
+    "a gap in the spec": lambda m: m["spec"].__setitem__("cohort", "other"),
+    "a count": lambda m: m["flow"][0].__setitem__("n", 1),
+    "hashes": lambda m: m["files"].__setitem__("lab.code.npy", m["files"]["drug.code.npy"]),
+    "a flag": lambda m: m["report"].__setitem__("flags", ["nothing to see"]),
+}
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_an_edited_manifest_is_refused(stored, what):
+    from gnnpatient import open_cohort
+
+    file = stored / "manifest.json"
+    manifest = json.loads(file.read_text())
+    EDITS[what](manifest)
+    file.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    with pytest.raises(Refused, match=r"manifest\.json: not as pack wrote it.*pack the cohort again"):
+        open_cohort(stored)
+
+
+def test_arrays_that_do_not_fit_each_other_are_refused(tiny, tmp_path):
+    """Packed so, with hashes that fit: whoever wrote it."""
+    from dataclasses import replace
+
+    from gnnpatient import build_graphs, open_cohort
+
+    lab = tiny.events["lab"]
+    falling, ptr, code = lab.known.copy(), lab.ptr.copy(), lab.code.copy()
+    start = int(np.flatnonzero(np.diff(lab.ptr) > 2)[0])
+    row = int(lab.ptr[start])
+    falling[row : row + 2] = falling[row] + 100, falling[row]
+    ptr[start + 1] = len(lab) + 7
+    code[row] = 99
+    category = tiny.category.copy()
+    category[3, 0] = 5
+    wrong = {
+        r"lab\.known": {"events": {**tiny.events, "lab": replace(lab, known=falling)}},
+        r"lab\.ptr": {"events": {**tiny.events, "lab": replace(lab, ptr=ptr)}},
+        r"lab\.code": {"events": {**tiny.events, "lab": replace(lab, code=code)}},
+        r"patient\.id": {"ids": tiny.ids[::-1]},
+        r"patient\.category": {"category": category},
+    }
+    for i, (name, change) in enumerate(wrong.items()):
+        folder = replace(tiny, **change).save(tmp_path / str(i))
+        with pytest.raises(Refused, match=rf"{name}\.npy: .*; pack the cohort again"):
+            open_cohort(folder, verify=True)
+        if name in (r"lab\.ptr", r"lab\.code"):  # seen about one patient, too
+            with pytest.raises(Refused, match=rf"{name}\.npy"):
+                build_graphs(open_cohort(folder).at(3, [start]))
+
+
+@pytest.mark.parametrize("name", ["../out.npy", "/tmp/out.npy", "a/b.npy", "..", "a\0.npy", "aux.value.npy"])
+def test_a_manifest_names_no_file_outside(stored, name):
+    from gnnpatient import open_cohort
+
+    manifest = json.loads((stored / "manifest.json").read_text())
+    manifest["files"][name] = manifest["files"]["lab.code.npy"]
+    write(stored, manifest)
+    with pytest.raises(Refused, match="is no name of a file; nothing outside"):
+        open_cohort(stored)
+
+
+def test_kinds_that_a_disk_cannot_tell_apart_are_not_saved(tiny, tmp_path):
+    from dataclasses import replace
+
+    events = {**tiny.events, "LAB": tiny.events["lab"]}
+    with pytest.raises(Refused, match="but for case"):
+        replace(tiny, events=events).save(tmp_path / "cohort")
+    for bad in ("../lab", "a/b", "nul"):
+        with pytest.raises(Refused, match="no name of a file"):
+            replace(tiny, events={bad: tiny.events["lab"], **tiny.events}).save(tmp_path / "cohort")
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_pickle_in_the_package():

@@ -31,9 +31,10 @@ MAY_IMPORT = {  # a folder or top file, and the ones it may import
 }
 INSIDE = {  # the files of a folder, each may import those named before it
     "cohort": "texts units spec reference readers hierarchy aces source patients imaging measure embed "
-    "content events lost packed outcomes ends labels landmarks build view cohort propose ward datasets",
+    "content events lost packed stored outcomes ends labels landmarks build view cohort propose ward "
+    "datasets",
     "model": "encode network heads loss model",
-    "prognosis": "few inputs forecast card checkpoint targets first fit estimator run",
+    "prognosis": "few inputs forecast card checkpoint targets first fit estimator people run",
     "study": "describe leaks folds baselines evaluate oracle fusion subgroups",
     "patient": "picture trajectory explain similar page serve",
 }

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gnnpatient import PrognosisModel, Refused, load_predictor
+from gnnpatient.files import file_hash, sealed
 from gnnpatient.prognosis.checkpoint import FORMAT, State, read_state, write_state
 
 
@@ -28,6 +29,12 @@ def saved(model, tmp_path_factory):
 @pytest.fixture
 def copied(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / "model")
+
+
+def write(folder, config):
+    """A config with the digest that an attacker would give it: what lies behind the digest is tried, too."""
+    text = sealed({key: value for key, value in config.items() if key != "digest"})
+    (folder / "config.json").write_text(text, errors="surrogateescape")
 
 
 def refused(folder, match):
@@ -73,10 +80,10 @@ def test_a_head_of_another_kind_is_refused(copied):
         {"causes": ["a"], "times": [1.0]},
     ):
         config["model"]["heads"]["death"] = head
-        (copied / "config.json").write_text(json.dumps(config))
+        write(copied, config)
         refused(copied, "not the config of a gnnpatient model")
     config["model"]["heads"]["death"] = {"kind": "diagnosis", "classes": ["a", "b"]}
-    (copied / "config.json").write_text(json.dumps(config))
+    write(copied, config)
     refused(copied, "do not fit together")
 
 
@@ -223,9 +230,9 @@ def test_configs_that_are_not_ours(copied):
         refused(copied, "not the config of a gnnpatient model")
     config.write_text(whole.replace(f'"format": {FORMAT}', '"format": 99'))
     refused(copied, f"format 99, this version reads {FORMAT}")
-    config.write_text(whole.replace('"channels": 8', '"channels": 9'))
+    write(copied, json.loads(whole.replace('"channels": 8', '"channels": 9')))
     refused(copied, "do not fit together")
-    config.write_text(whole.replace('"channels": 8', '"chanels": 8'))
+    write(copied, json.loads(whole.replace('"channels": 8', '"chanels": 8')))
     refused(copied, "do not fit together|unknown choice")
 
 
@@ -251,7 +258,7 @@ def test_a_tampered_config_is_refused_or_still_answers(copied, test):
         for key in path[:-1]:
             at = at[key]
         at[path[-1]] = draw.choice(instead)
-        config.write_text(json.dumps(tampered))
+        write(copied, tampered)
         try:
             predictor = load_predictor(copied)
         except Refused as refusal:
@@ -263,8 +270,7 @@ def test_a_tampered_config_is_refused_or_still_answers(copied, test):
 
 def test_choices_that_this_version_does_not_know(copied):
     config = copied / "config.json"
-    whole = json.loads(config.read_text())
-    config.write_text(json.dumps(whole | {"choices": {"epohcs": 3}}))
+    write(copied, json.loads(config.read_text()) | {"choices": {"epohcs": 3}})
     with pytest.raises(Refused, match="unknown choice 'epohcs'; did you mean 'epochs'"):
         PrognosisModel.from_pretrained(copied)
     assert load_predictor(copied).outcomes == ("death",), "choices are for fitting again, not for asking"
@@ -279,3 +285,89 @@ def test_states_come_back_whole(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "other.safetensors", metadata={"facts": "{"})
     with pytest.raises(Refused, match="facts are not JSON"):
         read_state(tmp_path / "other.safetensors")
+
+
+# -- hashes --
+
+
+def swapped(text, one, other):
+    return text.replace(f'"{one}"', '"?"').replace(f'"{other}"', f'"{one}"').replace('"?"', f'"{other}"')
+
+
+def test_a_config_that_was_edited_is_refused(copied):
+    """Two names exchanged, another null, another cause first: each still fits the weights."""
+    config = copied / "config.json"
+    whole = config.read_text()
+    held = json.loads(whole)
+    one, other = held["model"]["vocabulary"]["codes"]["lab"][1:3]
+    null = json.loads(whole)["null"]
+    null["death"][1][0] += 0.1
+    edits = {
+        "codes": swapped(whole, one, other),
+        "causes": whole.replace('"discharge"', '"discharged"'),
+        "null": json.dumps(held | {"null": null}, indent=1),
+        "weights": whole.replace(held["weights"], "0" * 64),
+        "digest": whole.replace(held["digest"], "0" * 64),
+        "none": json.dumps({key: value for key, value in held.items() if key != "digest"}),
+        "one letter": whole.replace('"seed": 0', '"seed": 1'),
+    }
+    for what, text in edits.items():
+        assert text != whole, what
+        config.write_text(text)
+        refused(copied, r"config\.json: not (as it was written|the config of)")
+    config.write_text(whole)
+    assert load_predictor(copied).outcomes == ("death",)
+
+
+def test_weights_of_another_model_and_flipped_bits_are_refused(copied, model):
+    """The same shapes, other numbers: only the hash can tell."""
+    file = copied / "model.safetensors"
+    whole = file.read_bytes()
+    assert json.loads((copied / "config.json").read_text())["weights"] == file_hash(file)
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    refused(
+        copied, r"model\.safetensors: not the weights that its config\.json was written with; get it again"
+    )
+    tensors = load_file(file)
+    save_file(
+        {name: tensor * 2 if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}, file
+    )
+    refused(copied, "not the weights")
+    members = {
+        name.replace("0.", "?", 1).replace("1.", "0.", 1).replace("?", "1.", 1): t
+        for name, t in tensors.items()
+    }
+    save_file(members, file)  # the two members exchanged
+    refused(copied, "not the weights")
+    file.write_bytes(whole)
+    load_predictor(copied)
+
+
+def test_a_checkpoint_that_was_changed_is_refused(tmp_path):
+    path = tmp_path / "state.safetensors"
+    write_state(path, State({"a": torch.arange(3.0), "b": torch.ones(3)}, {"history": [{"loss": 0.125}]}))
+    whole = path.read_bytes()
+    assert b"0.125" in whole
+    for other in (
+        whole[:-1] + bytes([whole[-1] ^ 1]),
+        whole.replace(b"0.125", b"0.126"),
+        whole.replace(b'"a"', b'"?"').replace(b'"b"', b'"a"').replace(b'"?"', b'"b"'),
+    ):
+        assert other != whole
+        path.write_bytes(other)
+        with pytest.raises(Refused, match=r"state\.safetensors: its content is not what was written"):
+            read_state(path)
+
+
+@pytest.mark.parametrize("name", ["../../pwn", "/pwn", "a\\b", "..", "", "a\0b", "a\nb"])
+def test_a_name_in_a_config_that_leads_out_is_refused(copied, name):
+    """With a digest that fits: an attacker can compute it."""
+    config = json.loads((copied / "config.json").read_text())
+    head, null = config["model"]["heads"]["death"], config["null"]["death"]
+    outcome = copy.deepcopy(config) | {"null": {name: null}}
+    outcome["model"]["heads"] = {name: head}
+    cause = copy.deepcopy(config)
+    cause["model"]["heads"]["death"]["causes"][0] = name
+    for tampered in (outcome, cause):
+        write(copied, tampered)
+        refused(copied, "not the config of a gnnpatient model")

@@ -271,3 +271,132 @@ causes = { death = { time = "time", flag = "died" } }
     truth = 1 - np.exp(-((30 / 100) ** 0.5) * np.exp(x[asks.ids.astype(int)]))
     assert truth.mean() / risk.mean() == pytest.approx(1, abs=0.12)
     assert np.corrcoef(risk, truth)[0, 1] > 0.95
+
+
+# -- who it was fitted on, and what was changed since --
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    import shutil
+
+    return shutil.copytree(whole.folder, tmp_path / "run")
+
+
+def test_what_is_private_is_its_owners_alone(whole):
+    for name in ("split.json", "people.json"):
+        assert (whole.folder / name).stat().st_mode & 0o777 == 0o600, name
+    assert {file.name for file in (whole.folder / "model").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+    }
+
+
+def test_hashes_of_people_are_under_a_key_of_the_run(whole, packed, tmp_path):
+    from gnnpatient.prognosis.people import People
+
+    people, other = People.read(whole.folder / "people.json"), fit(packed, tmp_path / "run")
+    again = People.read(other.folder / "people.json")
+    assert sum(people.train) == len(whole.train) and len(people.ids) == len(packed)
+    assert people.key != again.key and not set(people.ids) & set(again.ids)
+    assert not set(people.records) & set(again.records)
+    raw = b"".join(file.read_bytes() for file in (whole.folder / "model").iterdir())
+    assert not any(one.encode() in raw for one in (*people.ids, *people.records, people.key.hex()))
+
+
+def test_the_very_cohort_is_told_by_ids_and_another_by_people(whole, packed, cohort, tmp_path):
+    from gnnpatient import open_cohort
+
+    right = ["train" if one in whole.train else "test" for one in packed.ids.tolist()]
+    told = whole.tell(packed)
+    assert told.exact and told.side.tolist() == right
+    again = open_cohort(replace(cohort, report={"flags": []}).save(tmp_path / "again"))
+    told = whole.tell(again)
+    assert not told.exact and told.side.tolist() == right and not told.by_id
+    elsewhere = replace(cohort, spec=cohort.spec.model_copy(update={"cohort": "elsewhere"}))
+    assert whole.tell(elsewhere).side.tolist() == right  # another name, the same people
+
+
+def test_without_the_file_of_people_nobody_is_held_out(whole, copied, cohort, packed):
+    from gnnpatient.prognosis.run import Run
+
+    (copied / "people.json").unlink()
+    run = Run.open(copied)
+    assert run.tell(packed).exact  # the split itself is there
+    told = run.tell(replace(cohort, report={}))
+    assert told.side.tolist() == ["train" if one in whole.train else None for one in cohort.ids.tolist()]
+    elsewhere = replace(cohort, spec=cohort.spec.model_copy(update={"cohort": "elsewhere"}))
+    assert run.tell(elsewhere).side.tolist() == [None] * len(cohort)
+    assert run.tell(elsewhere).strangers == len(whole.train)
+
+
+def test_an_edited_run_is_refused(whole, copied, packed):
+    from gnnpatient import Refused
+    from gnnpatient.prognosis.run import Run
+
+    held = json.loads((copied / "split.json").read_text())
+    moved = {"train": held["train"][1:], "test": [*held["test"], held["train"][0]]}
+    edits = {
+        "split.json": json.dumps(moved, indent=1, ensure_ascii=False) + "\n",
+        "run.json": (copied / "run.json").read_text().replace('"epochs": 3', '"epochs": 4'),
+    }
+    for name, text in edits.items():
+        before = (copied / name).read_text()
+        assert text != before
+        (copied / name).write_text(text)
+        for use in (lambda: Run.open(copied), lambda: fit(packed, copied, resume=True)):
+            with pytest.raises(
+                Refused, match=r"run\.json and split\.json are not as fit wrote them; fit it again"
+            ):
+                use()
+        (copied / name).write_text(before)
+    assert Run.open(copied).train == whole.train
+
+
+def test_the_model_of_another_run_is_refused(copied, cohort, packed, tmp_path):
+    """It would be scored on patients that it was trained on."""
+    import shutil
+
+    from gnnpatient import Refused
+    from gnnpatient.prognosis.run import Run
+
+    other = fit(packed, tmp_path / "other", seed=1)
+    shutil.rmtree(copied / "model")
+    shutil.copytree(other.folder / "model", copied / "model")
+    for asked in (packed, replace(cohort, report={})):
+        with pytest.raises(Refused, match="not the model that was fitted in this run"):
+            Run.open(copied).tell(asked)
+
+
+def test_a_cohort_that_was_changed_is_not_fitted_or_resumed(packed, copied, tmp_path):
+    import shutil
+
+    from gnnpatient import Refused, open_cohort
+
+    folder = shutil.copytree(packed.path, tmp_path / "cohort")
+    file = folder / "lab.value.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    for place, resume in ((tmp_path / "new", False), (copied, True)):
+        with pytest.raises(Refused, match=r"lab\.value\.npy: its content is not what was packed"):
+            fit(open_cohort(folder), place, resume=resume)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_checkpoint_that_was_changed_is_not_resumed(packed, tmp_path):
+    from gnnpatient import Refused
+
+    def tell(entry):
+        if entry["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    from gnnpatient.prognosis.run import fit_run
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_run(packed, tmp_path / "run", PLAN, tell=tell)
+    (file,) = (tmp_path / "run" / "checkpoints").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(Refused, match=r"member-0\.safetensors: its content is not what was written"):
+        fit(packed, tmp_path / "run", resume=True)
