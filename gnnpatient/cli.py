@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 DAY, YEAR = 86_400, 365.25
 NOTICE = "Research use only. Not a medical device."
 CODES_SHOWN = 60  # in `check`
+NO_MEMORY = ("can't allocate memory", "out of memory", "std::bad_alloc")  # as torch, CUDA and others say it
 NAMED = 5  # codes that a line names
 DEMOS = {"pbc": ("3y", "2y,5y"), "ward": ("5d", "10d,20d")}  # when a patient is asked about, how far ahead
 DEMO_OUTCOME = "death"
@@ -244,8 +245,9 @@ def check(
         )
     if alike["near_ids"]:
         flags.append(f"{alike['near_ids']} id(s) equal another but for case, blanks or leading zeros")
-    spread = describe.distributions(cohort)
+    spread = describe.statics(cohort) + describe.distributions(cohort)
     flags += [f"{row['kind']}.{row['code']}: {flag}" for row in spread for flag in row["flags"]]
+    flags += describe.durations(cohort)
     found: dict[str, Any] = {
         "cohort": cohort.spec.cohort,
         "tables": cohort.report["tables"],
@@ -1131,7 +1133,7 @@ def _statics(X: Landmarks) -> int:
     """How many static columns are known of the one patient that is asked about."""
     import numpy as np
 
-    number, category = X.cohort.number[X.patient], X.cohort.category[X.patient]
+    number, category = X.cohort.statics(X.patient, X.at)
     return int(np.isfinite(number).sum() + (category >= 0).sum())
 
 
@@ -1362,6 +1364,12 @@ def run(args: Sequence[str] | None = None) -> int:
         if hasattr(error, "format_message"):  # of the command line itself
             message = " ".join(error.format_message().split())
             note(f"{message or 'no command'} (gnnpatient --help shows the way)")
+            return 2
+        if isinstance(error, MemoryError) or any(word in str(error) for word in NO_MEMORY):
+            note("the memory is full; take fewer patients, rows or columns at a time, or a larger machine")
+            return 2
+        if isinstance(error, RecursionError):
+            note("what is read lies inside one another far too deep; write it flat")
             return 2
         if isinstance(error, OSError) and error.filename:
             note(f"{error.filename}: {error.strerror}")

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import secrets
 import shutil
 import socket
@@ -111,6 +112,36 @@ def lock(folder: str | os.PathLike[str]) -> Iterator[Path]:
             yield folder
         finally:
             handle.truncate(0)
+
+
+SMALL = 64 << 20  # bytes that nobody asks the system for
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still take: of the machine, of its container, of its own limit; None where
+    the system does not say."""
+    found = []
+    with suppress(OSError, ValueError):  # /proc is Linux's
+        given = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        found += [int(given[1]) << 10] if given else []
+    with suppress(OSError, ValueError):
+        held, most = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("current", "max"))
+        found.append(most - held)  # "max" in words is no limit
+    with suppress(OSError, ValueError):
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if soft != resource.RLIM_INFINITY:
+            mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            found.append(soft - mapped)
+    return max(0, min(found)) if found else None
+
+
+def room_for(size: int, what: str) -> None:
+    """Refused, with both sizes, where what is about to be allocated is more than the memory that is free."""
+    if size > SMALL and (free := free_memory()) is not None and size > free:
+        raise Refused(
+            f"{what}: takes about {size / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} GB are free; take "
+            "fewer rows or columns, or a larger machine"
+        )
 
 
 def _take(handle: TextIO, folder: Path) -> None:

@@ -279,7 +279,8 @@ class Cohort:
             some = np.diff(e.ptr) > 0
             if (e.known[e.ptr[1:][some] - 1] > self.at_entry[some]).any():
                 return True
-        return False
+        late = [known for known in (self.number_known, self.category_known) if known is not None]
+        return any((known > self.at_entry[:, None]).any() for known in late)
 
     def entries(self, patients: Any = None) -> Landmarks:
         """Every patient at entry, as known then (see `at_entry`).
@@ -541,6 +542,8 @@ def read_cohort(
             labels[name] = read_diagnosis(record, name, outcome)
     labels = end_by_events(record, as_known(record, labels))
     tell_ends_that_are_events(record, drafts, {n: o for n, o in labels.items() if isinstance(o, Survival)})
+    for kind, (patient, known) in source.deaths.items():
+        _tells_early(source, kind, patient, known, labels)
     rows = _hidden(source, rows)
     is_a, events = {}, {}
     vectors = {kind: of.matrix for kind, of in rows.items() if of.matrix is not None}
@@ -591,6 +594,33 @@ def read_cohort(
             "encoders": source.encoders,
         },
     )
+
+
+_FATAL = re.compile(r"(?i)death|dead|died|mort|decea|expire|exitus|surviv|tod|décès|muerte")
+
+
+def _tells_early(
+    source: Source, kind: str, patient: np.ndarray, known: np.ndarray, labels: Mapping[str, Outcome]
+) -> None:
+    """Flag texts that tell a death and are known before the death that an outcome has (METHODS 6)."""
+    for name, truth in labels.items():
+        if isinstance(truth, Survival):
+            fatal = [k for k, cause in enumerate(truth.causes, 1) if _FATAL.search(cause)]
+            fatal = fatal or [k for k in range(1, 1 + len(truth.causes)) if _FATAL.search(name)]
+            dies = np.isin(truth.event, fatal) & (truth.time != NEVER)
+            when = truth.time
+        elif isinstance(truth, Diagnosis) and _FATAL.search(name) and "yes" in truth.classes:
+            dies, when = truth.label == truth.classes.index("yes"), truth.known
+        else:
+            continue
+        early = dies[patient] & (known < when[patient])
+        if early.any():
+            source.doubt(
+                f"{kind}: {early.sum()} text(s) of {len(np.unique(patient[early]))} patient(s) tell of a "
+                f"death, as died, expired, deceased, and are known before it (outcome {name}); when were "
+                "they signed? mask such words",
+                decides=True,
+            )
 
 
 def _given_away(spec: GraphSpec, kind: str) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +18,7 @@ from gnnpatient.cohort import imaging, texts
 from gnnpatient.cohort.embed import Embedded, embed_pictures, embed_texts, measure_regions
 from gnnpatient.cohort.measure import UNITS
 from gnnpatient.cohort.spec import NodeSpec
+from gnnpatient.files import room_for
 
 CHUNK = 256  # files that are open at a time
 Tell = Callable[[str, int, int], None]  # what, done, of how many
@@ -52,6 +55,7 @@ class Content:
     flags: list[str]
     encoder: str  # with the versions of weights and preprocessing
     keys: list[str]  # (vector,) what each row of the matrix was made of
+    tells: np.ndarray | None = None  # (text,) int64: rows of the table whose text tells a death
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +67,19 @@ class Measured:
     encoder: str
 
 
-def read_pictures(kind: str, node: NodeSpec, names: pl.Series, folder: Path, how: How) -> Content:
-    """Open and embed the pictures that a column names; a bad file costs its node alone."""
+def read_pictures(
+    kind: str,
+    node: NodeSpec,
+    names: pl.Series,
+    folder: Path,
+    how: How,
+    who: np.ndarray | None = None,
+    ids: np.ndarray | None = None,
+) -> Content:
+    """Open and embed the pictures that a column names; a bad file costs its node alone.
+
+    who: the patient of each row, a position in `ids`, so that a picture under another patient can be flagged.
+    """
     why, flags, paths = [""] * len(names), Counter[str](), dict[str, Path]()
     for i, name in enumerate(names):
         try:
@@ -75,7 +90,8 @@ def read_pictures(kind: str, node: NodeSpec, names: pl.Series, folder: Path, how
         except imaging.Unreadable as error:
             why[i] = f"picture: {error}"
     bad, frames, made = dict[str, str](), dict[str, list[str]](), _Vectors()
-    instances = list[tuple[str, str] | None]()
+    instances = list[tuple[str, ...] | None]()
+    persons, contents = dict[str, str](), dict[str, str]()  # of each file: PatientID, pixels
     order = list(paths)
     for start in range(0, len(order), CHUNK):  # pictures are dropped as soon as they are embedded
         some = order[start : start + CHUNK]
@@ -92,16 +108,59 @@ def read_pictures(kind: str, node: NodeSpec, names: pl.Series, folder: Path, how
                 continue
             flags.update({f"file(s) flagged: {flag}" for picture in found for flag in picture.flags})
             instances.append(found[0].instance)
+            _, stored, persons[some[at]] = found[0].instance or ("", "", "")
+            if not all("constant" in picture.flags for picture in found):
+                contents[some[at]] = stored or _pixels(found)
             frames[some[at]] = made_of
             keys += made_of
             pictures += [picture.pixels for picture in found]
         made.add(keys, pictures, embed_pictures, node, how)
     clashes = imaging.conflicts(instances)
     flags["pair(s) of files with one SOPInstanceUID and two contents; both kept"] += len(clashes)
+    if who is not None and ids is not None:
+        flags.update(_misplaced(names, who, ids, persons, contents))
     for i, name in enumerate(names):
         if name in bad:
             why[i] = f"picture: {bad[name]}"
     return _content(kind, names, frames, made, why, flags, "picture")
+
+
+def _pixels(found: Sequence[imaging.Picture]) -> str:
+    """What all pictures of a file show, whatever else it holds."""
+    print_ = hashlib.sha256()
+    for picture in found:
+        print_.update(repr(picture.pixels.shape).encode())
+        print_.update(np.ascontiguousarray(picture.pixels).data.cast("B"))
+    return print_.hexdigest()
+
+
+def _misplaced(
+    names: pl.Series, who: np.ndarray, ids: np.ndarray, persons: dict[str, str], contents: dict[str, str]
+) -> Counter[str]:
+    """Flags of pictures that seem to be another patient's, with their number."""
+    rows = pl.DataFrame({"file": names, "who": who}).drop_nulls().unique()
+    rows = rows.with_columns(
+        person=rows["file"].replace_strict(persons, default="", return_dtype=pl.String),
+        pixels=rows["file"].replace_strict(contents, default="", return_dtype=pl.String),
+    )
+    own = {imaging.digest(str(one)): i for i, one in enumerate(ids)} if any(persons.values()) else {}
+    told = rows.filter(pl.col("person") != "")
+    theirs = told["person"].replace_strict(own, default=None, return_dtype=pl.Int64)
+
+    def several(key: str, of: str) -> int:
+        """How many of a key have more than one of the other."""
+        some = rows.filter(pl.col("person" if key == "who" else key) != "") if key != "file" else rows
+        return some.group_by(key).agg(pl.col(of).n_unique()).filter(pl.col(of) > 1).height
+
+    return Counter(
+        {
+            "file(s) whose DICOM PatientID is the id of another patient": int((theirs != told["who"]).sum()),
+            "DICOM PatientID(s) in files of more than one patient": several("person", "who"),
+            "patient(s) with files of more than one DICOM PatientID": several("who", "person"),
+            "file(s) named for more than one patient": several("file", "who"),
+            "picture(s) with the same pixels under more than one patient": several("pixels", "who"),
+        }
+    )
 
 
 def _keys(path: Path, found: Sequence[imaging.Picture], node: NodeSpec) -> list[str]:
@@ -208,6 +267,7 @@ def read_texts(kind: str, node: NodeSpec, column: pl.Series, how: How) -> Conten
     told = ["row(s) de-identified, without guarantee"] * node.deidentify
     why, rows = [""] * len(column), Counter[str](dict.fromkeys([*masked.values(), *told], 0))
     frames, hidden = dict[str, list[str]](), dict[str, list[str]]()
+    tells = list[int]()
     for i, raw in enumerate(column):
         cleaned = None if raw is None else texts.clean(raw)
         if cleaned is None:
@@ -218,10 +278,37 @@ def read_texts(kind: str, node: NodeSpec, column: pl.Series, how: How) -> Conten
             frames[raw] = [left]
             hidden[raw] = [masked[term] for term in +found] + told * (pieces > 0)
         rows.update(hidden[raw])
+        if _DEATH.search(frames[raw][0]) and tells_death(frames[raw][0]):
+            tells.append(i)
     made, distinct = _Vectors(), list(dict.fromkeys(one for (one,) in frames.values()))
     made.add(distinct, distinct, embed_texts, node, how, how.step(f"{kind}: texts", 0, len(distinct)))
     content = _content(kind, column, frames, made, why, Counter(), "text")
-    return replace(content, flags=[*(f"{kind}: {n} {what}" for what, n in rows.items()), *content.flags])
+    told_ = [f"{kind}: {n} {what}" for what, n in rows.items()]
+    return replace(content, flags=[*told_, *content.flags], tells=np.array(tells, np.int64))
+
+
+_DEATH = re.compile(
+    r"(?i)\b(expired|deceased|died|dead|passed away|demised?|exitus|autopsy|post-?mortem|time of death|"
+    r"verstorben|gestorben|décédée?|deceduta?|fallecid[oa]|falleció|overleden)\b"
+)
+_NOT_THIS_DEATH = re.compile(  # of kin, of tissue, of what was left out; of what else expires
+    r"(?i)\b(father|mother|brother|sister|wife|husband|son|daughter|parents?|family|uncle|aunt|cousin|sibling|"
+    r"grand\w+|spouse|partner|friend|child|twin|relatives?|donor|vater|mutter|bruder|schwester|padre|madre|"
+    r"dead[\s-]+(space|end|tissue|skin|bowel)|(medication|prescription|consent|order|insurance|licen[cs]e|dose|"
+    r"drug|air|gas|breath|volume|tidal|co2)s?\b.{0,30}\bexpired|expired[\s-]+(air|gas|breath|volume|tidal|co2|"
+    r"medication|prescription|consent|order|drug)|(not|never|no|nearly|almost|if|would have|risk of|fear)\b"
+    r"[^.;]{0,25}\b(died|dead|expired|deceased))"
+)
+
+
+def tells_death(text: str) -> bool:
+    """Whether a sentence of a text says that somebody died who is not kin and whose death is not denied.
+
+    >>> tells_death("Found unresponsive. Patient expired at 4 am."), tells_death("Her father died of cancer.")
+    (True, False)
+    """
+    parts = re.split(r"(?<=[.;!?])\s|\n", text)
+    return any(_DEATH.search(part) and not _NOT_THIS_DEATH.search(part) for part in parts)
 
 
 class _Vectors:
@@ -279,6 +366,7 @@ def _content(
         flags.update(f"row(s) embedded in part: {left_out}" for left_out in partly)
         item += [i] * len(good)
         vector += good
+    room_for(sum(made.rows[key].nbytes for key in keys), f"{kind}: {len(keys)} vectors of {what}s")
     return Content(
         matrix=np.stack([made.rows[key] for key in keys]) if keys else np.zeros((0, 0), np.float32),
         item=np.array(item, np.int64),

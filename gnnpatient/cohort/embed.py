@@ -29,10 +29,10 @@ import numpy as np
 
 from gnnpatient.cohort import texts as reports
 from gnnpatient.cohort.imaging import Unreadable
-from gnnpatient.cohort.measure import UNITS, VERSION, measure
+from gnnpatient.cohort.measure import UNITS, VERSION, measure, measuring
 from gnnpatient.cohort.spec import near
 from gnnpatient.errors import Refused
-from gnnpatient.files import atomic_file, lock
+from gnnpatient.files import atomic_file, lock, room_for
 
 Encode = Callable[[list[Any]], np.ndarray]  # pieces -> (piece, channel)
 Tell = Callable[[int, int], object]  # done, total: of the different contents that the cache does not hold
@@ -153,14 +153,15 @@ def measure_regions(
 
     def read(i: int) -> tuple[list[np.ndarray], str]:
         try:
-            found = measure(*regions[i])
+            found = measured(*regions[i])
         except Unreadable as error:
             return [], str(error)
         return [np.array([*(found.get(name, 0.0) for name in UNITS), *(name in found for name in UNITS)])], ""
 
     name = f"measure@{VERSION}: shades, outline, texture"
     how = Encoder(name, lambda device, size: np.stack, channels=2 * len(UNITS))
-    return _embed(read, list(keys), how, cache, "cpu", 32, tell)
+    with measuring(measure) as measured:
+        return _embed(read, list(keys), how, cache, "cpu", 32, tell)
 
 
 def _slices(picture: np.ndarray | None) -> tuple[list[np.ndarray], str]:
@@ -263,7 +264,9 @@ def _gather(
         raise Refused(_unlike(how.name, channels))
     held = {key for names, _, _ in blocks for key in names}
     place = {key: row for row, key in enumerate(key for key in first if key in held)}
-    matrix = np.empty((len(place), channels.pop()), np.float32)
+    width = channels.pop()
+    room_for(4 * width * len(place), f"{how.name}: {len(place)} vectors of {width} channels")
+    matrix = np.empty((len(place), width), np.float32)
     notes = dict(lost)
     while blocks:  # each is let go once it is copied
         names, vectors, why = blocks.pop()

@@ -12,7 +12,7 @@ import polars as pl
 
 from gnnpatient.cohort.patients import Patients
 from gnnpatient.cohort.readers.tables import FRACTIONS, bounded, fractions, ids, number, text
-from gnnpatient.cohort.source import Source, View
+from gnnpatient.cohort.source import Source, View, scripts
 from gnnpatient.cohort.spec import (
     PREFIXES,
     Conversion,
@@ -125,6 +125,8 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
     wide = tuple(dict.fromkeys(code for part in parts for code in part.codes))
     codes = wide or tuple(sorted(c for c in name.unique() if c != "other"))
     codes = ("other", *(c for c in codes if c != "other"))
+    for flag in scripts(pl.Series(codes[1:], dtype=pl.String), "code(s)", letters=False):
+        source.doubt(f"{kind}: {flag}")
     code = name.cast(pl.Enum(codes)).to_physical().cast(pl.Int32).to_numpy()
     unit = pl.concat([part.unit for part in parts])
     value = np.concatenate([part.value for part in parts])
@@ -166,7 +168,7 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
         )
     if node.content is not None:
         cells = pl.concat([part.content for part in parts if part.content is not None])
-        rows = _with_content(source, kind, node, rows, cells.filter(pl.Series(keep)))
+        rows = _with_content(source, kind, node, rows, cells.filter(pl.Series(keep)), patients)
     return rows if node.amends is None else _amended(source, kind, rows, parts)
 
 
@@ -193,9 +195,7 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
     ended = None if until is None else _ends(source, kind, view, until, patients, who, begun, good)
 
     if node.columns is not None:
-        text_too = "bounds" in node.model_fields_set
-        read = (view.amount(c, words=text_too) for c in wide)
-        cells, odd, side = map(np.stack, zip(*read, strict=True))
+        cells, odd, side = view.amounts(list(wide), words="bounds" in node.model_fields_set)
         column, row = np.nonzero((~np.isnan(cells) | odd) & good)
         amount, bad, bound = cells[column, row], odd[column, row], side[column, row]
         name = pl.Series([code for code, _ in wide.values()], dtype=pl.String)[column]
@@ -352,7 +352,9 @@ def _studies(source: Source, parts: list[_Part]) -> np.ndarray | None:
     return cells.replace_strict(source.studies, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy()
 
 
-def _with_content(source: Source, kind: str, node: NodeSpec, rows: Rows, cells: pl.Series) -> Rows:
+def _with_content(
+    source: Source, kind: str, node: NodeSpec, rows: Rows, cells: pl.Series, patients: Patients
+) -> Rows:
     """The rows that have a picture or a text, one a frame or slice; others are refused with the reason."""
     from gnnpatient.cohort import content
     from gnnpatient.cohort.embed import find_encoder
@@ -364,7 +366,7 @@ def _with_content(source: Source, kind: str, node: NodeSpec, rows: Rows, cells: 
     node = node.model_copy(update={"embed": str(encoder)})
     how = _how(source)
     if node.file is not None:
-        found = content.read_pictures(kind, node, cells, source.folder, how)
+        found = content.read_pictures(kind, node, cells, source.folder, how, rows.patient, patients.ids)
     else:
         found = content.read_texts(kind, node, cells, how)
     why = np.array(found.why, dtype=object)
@@ -374,6 +376,8 @@ def _with_content(source: Source, kind: str, node: NodeSpec, rows: Rows, cells: 
     if len(found.vector) and found.encoder:
         source.encoders[kind] = f"{found.encoder}; {node.prepared}"
     source.pictures[kind] = found.keys
+    if found.tells is not None:
+        source.deaths[kind] = rows.patient[found.tells], rows.known[found.tells]
     rows = rows.only(found.item)
     return replace(rows, vector=found.vector, matrix=found.matrix)
 

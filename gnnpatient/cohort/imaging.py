@@ -28,6 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
+from functools import partial
 from io import BufferedReader, BytesIO
 from itertools import islice
 from pathlib import Path
@@ -56,14 +57,17 @@ class Picture:
     """One grey picture; 0 is black, 1 is white.
 
     flags: what a report should tell. "name does not fit the content", "constant", "one pixel", "bad dates",
-        "rescale slope 0", "no usable window", "transparent parts made black", "16 bit colour read as 8 bit",
+        "dates disagree", "text burned into the picture", "recognisable features of a person",
+        "rescale slope 0", "no usable window", "no usable spacing", "NAME is no number" (of an attribute),
+        "transparent parts made black", "16 bit colour read as 8 bit",
         "first of several frames", "first of several volumes", "orientation unknown"
     spacing: millimetres from one row to the next and from one column to the next; None where not given
     frame: which frame of a DICOM file, or which slice of a volume; 0 in a still
     depth: how many frames or slices the file holds
     place: in millimetres to the patient's right, front and head: the centre of the first pixel, the step to
         the next row, the step to the next column; None where the file does not tell
-    instance: digests of the SOPInstanceUID of a DICOM file and of its stored pixels; None in other files
+    instance: digests of the SOPInstanceUID of a DICOM file, of its stored pixels and of its PatientID ("" =
+        it says nobody); None in other files
     """
 
     pixels: Float32[np.ndarray, "height width"]
@@ -72,7 +76,7 @@ class Picture:
     frame: int
     depth: int
     place: Float64[np.ndarray, "3 3"] | None
-    instance: tuple[str, str] | None
+    instance: tuple[str, str, str] | None
 
 
 class _Read(NamedTuple):
@@ -84,7 +88,7 @@ class _Read(NamedTuple):
     frames: Sequence[int] | None = None  # 0, 1, 2, ... where None
     depth: int | None = None  # as many as there are frames where None
     place: np.ndarray | None = None  # (frame, 3, 3)
-    instance: tuple[str, str] | None = None
+    instance: tuple[str, str, str] | None = None
 
 
 # -- steps ------------------------------------------------------------------------------------------------
@@ -225,7 +229,7 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def conflicts(instances: Sequence[tuple[str, str] | None]) -> list[tuple[int, int]]:
+def conflicts(instances: Sequence[tuple[str, ...] | None]) -> list[tuple[int, int]]:
     """Pairs of files with one SOPInstanceUID and different pixels, by their places; given is each `instance`.
 
     Each file that differs is paired with the first of its identifier; the same pixels in another header or
@@ -604,6 +608,8 @@ def _nifti(data: Any, slices: int, mask: bool) -> _Read:
     if not np.isfinite(turn).all():
         turn = np.array([[0, 1], [1, 1], [2, 1]])
         flags.append("orientation unknown")
+    elif int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
+        flags.append("orientation unknown")  # a guess by convention: right and left may be exchanged
     affine = affine @ inv_ornt_aff(turn, volume.shape)
     volume = apply_orientation(volume, turn)  # a view: axes to the right, to the front, to the head
     sides = np.zeros(3)
@@ -687,7 +693,10 @@ def _declared(header: Any, name: str) -> tuple[tuple[int, int, int, int], int]:
     """Frames, rows, columns, samples, and the bytes that they take. Unreadable: none, or too many."""
     if header.get("Rows") is None or header.get("Columns") is None:
         raise Unreadable("DICOM without a picture")
-    frames = int(header.get("NumberOfFrames") or 1)
+    frames = _whole(header, "NumberOfFrames")
+    if frames is not None:
+        header.NumberOfFrames = frames  # the decoder reads it again
+    frames = 1 if frames is None else frames or 1
     rows, columns, samples = int(header.Rows), int(header.Columns), int(header.get("SamplesPerPixel") or 1)
     bits = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(name) or int(header.BitsAllocated)
     if min(frames, rows, columns, samples) < 1:
@@ -698,6 +707,52 @@ def _declared(header: Any, name: str) -> tuple[tuple[int, int, int, int], int]:
     size = (count * bits + 7) // 8
     _fits(frames * rows * columns, size)
     return (frames, rows, columns, samples), size
+
+
+_DECIMAL = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?\s*")
+
+
+def _numbers(place: Any, name: str) -> list[float]:
+    """The numbers that an attribute holds as text (DS, IS), [] where it is not there or empty.
+
+    A comma is a point: nothing else can be meant, since thousands are never parted (PS3.5 6.2). Unreadable,
+    with the name of the attribute and never what it holds: anything else.
+    """
+    try:
+        given = place.get(name)
+        parts = [given] if given is None or isinstance(given, str | int | float) else list(given)
+        if parts in ([None], [""]):
+            return []
+        if not all(_DECIMAL.fullmatch(str(part)) for part in parts):
+            raise ValueError
+        numbers = [float(str(part).replace(",", ".")) for part in parts]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise Unreadable(f"{name} is no number") from None
+    return numbers
+
+
+def _number(place: Any, name: str) -> float | None:
+    """The first of them; None where there is none."""
+    return next(iter(_numbers(place, name)), None)
+
+
+def _whole(place: Any, name: str) -> int | None:
+    """The same of a whole number."""
+    number = _number(place, name)
+    if number is not None and number != int(number):
+        raise Unreadable(f"{name} is no whole number")
+    return None if number is None else int(number)
+
+
+def _kept(read: Callable[[], Any], flags: list[str]) -> Any:
+    """What can be done without: None, and a flag, where it cannot be read."""
+    try:
+        return read()
+    except Unreadable as error:
+        flags += [str(error)] * (str(error) not in flags)
+        return None
 
 
 def _stored(header: Any) -> np.ndarray:
@@ -762,17 +817,16 @@ def _dicom(data: Any, slices: int, mask: bool) -> _Read:
     header = _dataset(bytes(data))
     stored = _stored(header)
     flags = ["bad dates"] if _bad_dates(header) else []
-    measures = list(_places(header, 0, "PixelMeasuresSequence"))
-    spacing = next((s for p in measures if (s := _spacing(p.get("PixelSpacing")))), None)
-    spacing = spacing or _spacing(header.get("ImagerPixelSpacing"))
+    flags += ["dates disagree"] * _dates_disagree(header)
+    flags += [flag for name, flag in _TELLING.items() if str(header.get(name) or "").strip().upper() == "YES"]
     told: dict[str, Any] = {
-        "spacing": spacing,
-        "place": _lies(header, len(stored)),
+        "spacing": _sides(header, flags),
+        "place": _kept(lambda: _lies(header, len(stored)), flags),
         "instance": _instance(header, stored),
     }
     if stored.ndim == 4:
         return _Read(_grey(stored), tuple(flags), **told)
-    padding = _padding(header, stored)
+    padding = _kept(lambda: _padding(header, stored), flags)
     stack = np.empty(stored.shape, np.float32)
     for i, frame in enumerate(stored):
         stack[i], slope = _rescaled(header, i, frame)
@@ -785,10 +839,10 @@ def _dicom(data: Any, slices: int, mask: bool) -> _Read:
     for i, frame in enumerate(stack):
         try:
             shown = _windowed(header, i, frame)
-        except (TypeError, ValueError, IndexError, KeyError, AttributeError):
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
             shown = None
-            if "no usable window" not in flags:
-                flags.append("no usable window")
+            why = ["no usable window", *([str(error)] if isinstance(error, Unreadable) else [])]
+            flags += [flag for flag in why if flag not in flags]
         stack[i] = _between(frame, low, high) if shown is None else shown
     if header.get("PhotometricInterpretation") == "MONOCHROME1":
         np.subtract(1, stack, out=stack)
@@ -797,33 +851,69 @@ def _dicom(data: Any, slices: int, mask: bool) -> _Read:
     return _Read(stack, tuple(flags), **told)
 
 
-def _instance(header: Any, stored: np.ndarray) -> tuple[str, str] | None:
-    """Digests of the SOPInstanceUID and of the pixels as stored, in either order of bytes; None without an
-    identifier."""
+_TELLING = {
+    "BurnedInAnnotation": "text burned into the picture",
+    "RecognizableVisualFeatures": "recognisable features of a person",
+}
+"""Attributes that say YES where the pixels themselves may tell who it is."""
+
+
+def _sides(header: Any, flags: list[str]) -> tuple[float, float] | None:
+    """Millimetres between rows and between columns; a flag where they are given and of no use."""
+    places = [(place, "PixelSpacing") for place in _places(header, 0, "PixelMeasuresSequence")]
+    given = False
+    for place, name in [*places, (header, "ImagerPixelSpacing")]:
+        numbers = _kept(partial(_numbers, place, name), flags)
+        if spacing := _spacing(numbers):
+            return spacing
+        given |= bool(numbers)
+    flags += ["no usable spacing"] * given
+    return None
+
+
+def digest(identifier: str) -> str:
+    """What an identifier leaves this module as."""
+    return hashlib.sha256(identifier.encode(errors="replace")).hexdigest()
+
+
+NOBODY = re.compile(
+    r"(?i)[\W_x0]*|(anonym|anon|de-?ident|pseudonym|unknown|none|not.?given|n/?a|test|phantom).*"
+)
+"""What stands for a PatientID that was taken out."""
+
+
+def _instance(header: Any, stored: np.ndarray) -> tuple[str, str, str] | None:
+    """Digests of the SOPInstanceUID, of the pixels as stored, in either order of bytes, and of the PatientID;
+    None without the first."""
     uid = str(header.get("SOPInstanceUID") or "")
+    person = str(header.get("PatientID") or "").strip()
     pixels = np.ascontiguousarray(stored, dtype=stored.dtype.newbyteorder("<"))
-    digest = hashlib.sha256(repr((pixels.shape, pixels.dtype.str)).encode())
-    digest.update(pixels.view(np.uint8).data)
-    return (hashlib.sha256(uid.encode()).hexdigest(), digest.hexdigest()) if uid else None
+    content = hashlib.sha256(repr((pixels.shape, pixels.dtype.str)).encode())
+    content.update(pixels.view(np.uint8).data)
+    who = "" if NOBODY.fullmatch(person) else digest(person)
+    return (digest(uid), content.hexdigest(), who) if uid else None
 
 
 def _lies(header: Any, frames: int) -> np.ndarray | None:
     """(frame, 3, 3) as `Picture.place`; None where not told of each frame (PS3.3 C.7.6.2.1.1)."""
 
     def numbers(frame: int, group: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        given = next((found for place in _places(header, frame, group) if (found := place.get(name))), None)
+        places = _places(header, frame, group)
+        given = next((found for place in places if (found := _numbers(place, name))), None)
         return np.array(given, float).reshape(shape)
 
-    with suppress(TypeError, ValueError, IndexError, KeyError, AttributeError):
+    try:
         place = []
         for i in range(frames):
             first = numbers(i, "PlanePositionSequence", "ImagePositionPatient", (3,))
             across, down = numbers(i, "PlaneOrientationSequence", "ImageOrientationPatient", (2, 3))
             sides = numbers(i, "PixelMeasuresSequence", "PixelSpacing", (2,))
             place.append([first, down * sides[0], across * sides[1]])
-        whole = np.array(place) * (-1, -1, 1)  # DICOM counts to the left and to the back
-        return whole if np.isfinite(whole).all() else None
-    return None
+    except Unreadable:  # given, but no numbers: to be told
+        raise
+    except (TypeError, ValueError, IndexError, KeyError, AttributeError):
+        return None
+    return np.array(place) * (-1, -1, 1)  # DICOM counts to the left and to the back
 
 
 def _places(header: Any, frame: int, group: str) -> Iterator[Any]:
@@ -840,11 +930,12 @@ def _rescaled(header: Any, frame: int, stored: np.ndarray) -> tuple[np.ndarray, 
     if header.get("ModalityLUTSequence"):
         from pydicom.pixels import apply_modality_lut
 
+        _signed_first(header.ModalityLUTSequence[0], bool(header.get("PixelRepresentation")))
         return apply_modality_lut(stored, header), 1.0
     for place in _places(header, frame, "PixelValueTransformationSequence"):
-        if place.get("RescaleSlope") is not None or place.get("RescaleIntercept") is not None:
-            slope, shift = place.get("RescaleSlope"), place.get("RescaleIntercept")
-            slope = 1.0 if slope is None else float(slope)
+        slope, shift = _number(place, "RescaleSlope"), _number(place, "RescaleIntercept")
+        if slope is not None or shift is not None:
+            slope = 1.0 if slope is None else slope
             return stored * np.float64(slope) + np.float64(shift or 0), slope
     return stored, 1.0
 
@@ -854,15 +945,15 @@ def _windowed(header: Any, frame: int, values: np.ndarray) -> np.ndarray | None:
     if header.get("VOILUTSequence"):
         from pydicom.pixels import apply_voi
 
+        _signed_first(header.VOILUTSequence[0], bool(values.size) and float(values.min()) < 0)
         bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
         return apply_voi(np.rint(values).astype(np.int32), header) / np.float32(2**bits - 1)
     for place in _places(header, frame, "FrameVOILUTSequence"):
-        center, width = place.get("WindowCenter"), place.get("WindowWidth")
+        center, width = _number(place, "WindowCenter"), _number(place, "WindowWidth")
         if center is None or width is None:
             continue
-        center, width = (float(x if isinstance(x, float | int | str) else x[0]) for x in (center, width))
         how = place.get("VOILUTFunction") or "LINEAR"
-        if not math.isfinite(center) or not (1 if how == "LINEAR" else 1e-9) <= width < math.inf:
+        if width < (1 if how == "LINEAR" else 1e-9):
             raise ValueError
         if how == "SIGMOID":
             return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -80, 80)))
@@ -876,36 +967,85 @@ def _windowed(header: Any, frame: int, values: np.ndarray) -> np.ndarray | None:
 
 def _padding(header: Any, stored: np.ndarray) -> np.ndarray | None:
     """Where a scanner wrote that there is no picture."""
-    with suppress(TypeError, ValueError):
-        one = int(header.get("PixelPaddingValue"))
-        other = int(header.get("PixelPaddingRangeLimit", one))
-        there = (stored >= min(one, other)) & (stored <= max(one, other))
-        return there if there.any() else None
-    return None
+    kind = {"f4": "Float", "f8": "DoubleFloat"}.get(stored.dtype.str[1:], "")
+    ends = []
+    for name in (f"{kind}PixelPaddingValue", f"{kind}PixelPaddingRangeLimit"):
+        given = header.get(name)
+        if given is None or given == "":
+            break
+        try:
+            if isinstance(given, bytes):  # of a VR that the file does not tell
+                given = int.from_bytes(given[:2], "little" if header.original_encoding[1] else "big")
+            ends.append(float(given) if kind else _as_stored(int(given), header))
+        except (TypeError, ValueError, OverflowError):
+            raise Unreadable(f"{name} is no number") from None
+    if not ends:
+        return None
+    there = (stored >= min(ends)) & (stored <= max(ends))
+    return there if there.any() else None
+
+
+def _as_stored(value: int, header: Any) -> int:
+    """A number of 16 bits as the pixels have it, whatever VR it was written with.
+
+    PixelRepresentation says whether it has a sign (PS3.3 C.7.5.1.1.2); one of fewer bits may lack those above
+    its own.
+    """
+    if not header.get("PixelRepresentation"):
+        return value % (1 << 16)
+    value = (value + (1 << 15)) % (1 << 16) - (1 << 15)
+    bits = int(header.get("BitsStored") or 16)
+    return value - (1 << bits) if 1 << (bits - 1) <= value < 1 << bits else value
+
+
+def _signed_first(item: Any, signed: bool) -> None:
+    """The first value that a look-up table maps, mended in place, where it was written without its sign."""
+    size, first, bits = (int(x) for x in item.LUTDescriptor)
+    if signed and first >= 1 << 15:
+        item.LUTDescriptor = [size, first - (1 << 16), bits]
+
+
+_DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "PatientBirthDate")
+
+
+def _days(header: Any) -> dict[str, date | None]:
+    """The dates of a header by their names, None for one that is none. They are looked at for flags only; no
+    time of a picture comes from here."""
+    given = {name: str(header.get(name) or "").strip() for name in _DATES}
+    given["AcquisitionDateTime"] = str(header.get("AcquisitionDateTime") or "").strip()[:8]
+    days = dict[str, date | None]()
+    for name, text in given.items():
+        if text:
+            days[name] = None
+            with suppress(AttributeError, ValueError):
+                year, month, day = re.fullmatch(r"(\d{4})\.?(\d\d)\.?(\d\d)", text).groups()  # type: ignore[union-attr]
+                days[name] = date(int(year), int(month), int(day))
+    return days
 
 
 def _bad_dates(header: Any) -> bool:
-    """Whether a date is none, an age is over 130 years, or a birth comes after the study (else after today).
-
-    They are looked at for this flag only; no time of a picture comes from here.
-    """
-    days = {}
-    for name in ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "PatientBirthDate"):
-        text = str(header.get(name) or "").strip()
-        if not text:
-            continue
-        try:
-            year, month, day = re.fullmatch(r"(\d{4})\.?(\d\d)\.?(\d\d)", text).groups()  # type: ignore[union-attr]
-            days[name] = date(int(year), int(month), int(day))
-        except (AttributeError, ValueError):
-            return True
-    born, others = days.pop("PatientBirthDate", None), list(days.values())
+    """Whether a date is none, an age over 130 years, or a birth comes after the study (else after today)."""
+    days = _days(header)
+    if None in days.values():
+        return True
+    known = {name: day for name, day in days.items() if day is not None}
+    born, others = known.pop("PatientBirthDate", None), list(known.values())
     age = re.fullmatch(r"(\d{3})([DWMY])", text := str(header.get("PatientAge") or "").strip())
     if (text and not age) or (age and age[2] == "Y" and int(age[1]) > 130):
         return True
     return min([*others, *([born] if born else []), date(9999, 1, 1)]).year < 1850 or (
         born is not None and born > (max(others) if others else date.today())
     )
+
+
+def _dates_disagree(header: Any) -> bool:
+    """Whether study, series, acquisition and content are more than a day apart (a night lies between), or a
+    birth comes after the first of them; after all of them it is a bad date."""
+    known = {name: day for name, day in _days(header).items() if day is not None}
+    born, others = known.pop("PatientBirthDate", None), list(known.values())
+    if not others:
+        return False
+    return (max(others) - min(others)).days > 1 or (born is not None and min(others) < born <= max(others))
 
 
 _DECODERS: dict[str, Callable[[Any, int, bool], _Read]] = {
@@ -959,14 +1099,15 @@ def guarded(
 class _Worker:
     """A process that decodes one file after the other; started at need, and again after it died."""
 
-    def __init__(self, job: dict[str, Any]):
-        self.job = job
+    def __init__(self, job: dict[str, Any], module: str = __name__):
+        """job: what every file has in common, with `seconds` and `memory`; module: whose _serve() works."""
+        self.job, self.module = job, module
         self.process: subprocess.Popen[bytes] | None = None
         self.lock = threading.Lock()  # between the thread that reads and the one that stops it
         self.stopped = False
 
     def start(self) -> subprocess.Popen[bytes]:
-        code = f"import sys; sys.path[:] = {sys.path!r}; import gnnpatient.cohort.imaging as i; i._serve()"
+        code = f"import sys; sys.path[:] = {sys.path!r}; import {self.module} as i; i._serve()"
         one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         return subprocess.Popen(
             [sys.executable, "-c", code],
@@ -976,6 +1117,12 @@ class _Worker:
         )
 
     def read(self, path: Path) -> list[Picture] | str:
+        """The pictures of a file, or why there are none."""
+        found = self.ask({"path": os.path.abspath(path)})
+        return found if isinstance(found, str) else found[0].get("reason") or found[1]
+
+    def ask(self, job: dict[str, Any], *arrays: np.ndarray) -> tuple[dict[str, Any], list[Picture]] | str:
+        """What the process answers to a job and to the arrays that go with it; or why it does not."""
         with self.lock:
             if self.stopped:
                 return "stopped"
@@ -985,7 +1132,9 @@ class _Worker:
         if fresh and process.stdout.readline() != b"ready\n" and not self.stopped:
             raise Refused(f"the process that decodes pictures does not start; is {sys.executable} a Python?")
         try:
-            process.stdin.write(json.dumps({**self.job, "path": os.path.abspath(path)}).encode() + b"\n")
+            process.stdin.write(json.dumps({**self.job, **job}).encode() + b"\n")
+            for array in arrays:
+                process.stdin.write(np.ascontiguousarray(array).data.cast("B"))
             process.stdin.flush()
             answer = json.loads(process.stdout.readline())
             pictures = [_receive(process.stdout, told) for told in answer["pictures"]]
@@ -998,7 +1147,7 @@ class _Worker:
         if answer.get("full"):
             self.drop()  # what it holds now is unknown
             return f"took over {self.job['memory'] / (1 << 30):.3g} GB"
-        return answer.get("reason") or pictures
+        return answer, pictures
 
     def drop(self) -> None:
         with self.lock:
@@ -1049,8 +1198,8 @@ def _receive(pipe: Any, told: dict[str, Any]) -> Picture:
     return Picture(**told | lists | {"pixels": pixels})
 
 
-def _serve() -> None:
-    """The life of a worker: a line of JSON in, a line of JSON and the pixels out.
+def _serve(answer: Callable[[dict[str, Any], Any], None] | None = None) -> None:
+    """The life of a worker: a line of JSON in, a line of JSON and the pixels out, by default those of a file.
 
     The clock is the system's own alarm, which ends the process inside any decoder, and also when nobody waits
     for it any more. Memory counts from what the process holds at its start.
@@ -1068,7 +1217,7 @@ def _serve() -> None:
             if not limited:
                 _limit(job["memory"])
                 limited = True
-            _answer(job, out)  # and forget: what is held of one file would count for the next
+            (answer or _answer)(job, out)  # and forget: what is held of one file would count for the next
 
 
 def _answer(job: dict[str, Any], out: Any) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-from gnnpatient.cohort.imaging import Unreadable, extra
+from gnnpatient.cohort.imaging import Unreadable, _send, _Worker, extra
+from gnnpatient.cohort.imaging import _serve as _serve_by
 
 GREYS = 32  # steps of equal width over [0, 1], for entropy and texture
 DISTANCES = (1, 3)  # pixels between the two of a pair, for texture
@@ -61,6 +67,74 @@ def measure(
         raise Unreadable("numbers that are not finite")
     found = {**_shades(values), **_outline(inside, spacing), **_texture(pixels, inside)}
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+
+# -- guarded ----------------------------------------------------------------------------------------------
+
+SMALL = 1 << 18  # pixels of a picture whose outline takes 3 s however it is drawn
+
+
+@contextmanager
+def measuring(
+    small: Callable[..., dict[str, float]], seconds: float | int = 20, memory: int = 2 << 30
+) -> Iterator[Callable[..., dict[str, float]]]:
+    """What measures as `measure` does, with a limit: a region that takes over `seconds` or `memory` bytes, as
+    a mask of noise does, costs itself. What is larger than `SMALL` is measured in a process of its own, the
+    rest here, by `small`.
+    """
+    worker = _Worker({"seconds": seconds, "memory": memory}, __name__)
+
+    def guarded(
+        pixels: np.ndarray, mask: np.ndarray | None = None, spacing: tuple[float, float] | None = None
+    ) -> dict[str, float]:
+        if pixels.size <= SMALL or pixels.ndim != 2 or (mask is not None and mask.shape != pixels.shape):
+            return small(pixels, mask, spacing)
+        job = {"shape": pixels.shape, "mask": mask is not None, "spacing": spacing}
+        arrays: list[np.ndarray] = [
+            pixels.astype(np.float32),
+            *([] if mask is None else [(mask > 0).astype(np.uint8)]),
+        ]
+        found = worker.ask(job, *arrays)
+        if isinstance(found, str):
+            raise Unreadable(f"to measure it {found}" if found.startswith("took") else "measuring it crashed")
+        if "reason" in found[0]:
+            raise Unreadable(found[0]["reason"])
+        return found[0]["numbers"]
+
+    try:
+        yield guarded
+    finally:
+        worker.stop()
+
+
+def _serve() -> None:
+    """The life of the process that measures."""
+    with extra():  # before any clock runs
+        import skimage.feature
+        import skimage.measure  # noqa: F401
+    _serve_by(_answer)
+
+
+def _answer(job: dict[str, Any], out: Any) -> None:
+    """One region, within its time."""
+    count = math.prod(job["shape"])
+    pixels = np.frombuffer(sys.stdin.buffer.read(4 * count), np.float32).reshape(job["shape"])
+    mask = None
+    if job["mask"]:
+        mask = np.frombuffer(sys.stdin.buffer.read(count), np.uint8).reshape(job["shape"])
+    answer: dict[str, Any] = {}
+    signal.setitimer(signal.ITIMER_REAL, job["seconds"])
+    try:
+        answer["numbers"] = measure(pixels, mask, tuple(job["spacing"]) if job["spacing"] else None)
+    except MemoryError:
+        answer = {"full": True}
+    except Unreadable as error:
+        answer = {"reason": str(error)}
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    _send(out, answer, [])
+
+
+# -- what is measured -------------------------------------------------------------------------------------
 
 
 def _steps(values: np.ndarray) -> np.ndarray:

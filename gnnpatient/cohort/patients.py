@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.readers.tables import fits, ids
-from gnnpatient.cohort.source import PEOPLE, Source, View, levels, one_each, take
+from gnnpatient.cohort.source import PEOPLE, Source, View, levels, one_each, scripts, take
 from gnnpatient.cohort.spec import DAY, NEVER, YEAR, Moment, PickSpec, seconds
 from gnnpatient.errors import Refused
 
@@ -80,6 +80,8 @@ def read_patients(source: Source) -> Patients:
     plain = pl.Series(names).str.normalize("NFKC").str.to_lowercase().str.replace_all(r"[\s\p{Cf}]+", "")
     if alike := len(names) - plain.n_unique():
         source.flags.append(f"{table}: {alike} id(s) differ from another in case or blanks only; kept apart")
+    for flag in scripts(every_id, "id(s)"):
+        source.doubt(f"{table}: {flag}")
     source.steps.append(["in the patient table", len(names)])
 
     origin = first_day = None

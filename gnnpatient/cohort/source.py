@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
@@ -36,12 +37,55 @@ from gnnpatient.cohort.readers.tables import (
 )
 from gnnpatient.cohort.spec import GraphSpec, Where, near
 from gnnpatient.errors import Refused
-from gnnpatient.files import atomic_file, file_name, inside
+from gnnpatient.files import atomic_file, file_name, inside, room_for
 
 PEOPLE = "people"  # the table of persons that a standard format gives
 AS_MISSING, AS_IT_STANDS = "taken as missing", "taken as a word"
 _COMMA = r"^\s*([+-]?\d*),(\d+)\s*$"  # a number with a decimal comma
 _POINT = r"^\s*[+-]?\d*\.\d+\s*$"  # where commas are decimal, a point parts thousands: 1.234 is not 1.2
+
+
+_LOOKS = str.maketrans(  # letters of Cyrillic and Greek that look like Latin ones
+    "АВЕЅZІЈКМНОРСТУХаеіјорсухѕԁһԛԝѵΑΒΕΖΗΙΚΜΝΟΡΤΥΧοανικρυχ‐‑‒–—−",  # noqa: RUF001
+    "ABESZIJKMHOPCTYXaeijopcyxsdhqwvABEZHIKMNOPTYXoavikpux------",
+)
+_LATIN, _OTHERS = r"\p{Latin}", r"[\p{L}&&[^\p{Latin}]]"
+
+
+def plainly(words: pl.Series) -> pl.Series:
+    """Words as they look: letters of other scripts that look like Latin ones, and digits of any, as those."""
+    far = words.filter(words.str.len_bytes() != words.str.len_chars()).unique()
+    seen = {word: _plainly(word) for word in far.drop_nulls()}
+    return words.replace(seen) if seen else words
+
+
+def _plainly(word: str) -> str:
+    letters = unicodedata.normalize("NFKC", word).translate(_LOOKS)
+    return "".join(str(unicodedata.decimal(c, c)) for c in letters if unicodedata.category(c) != "Cf")
+
+
+def scripts(words: pl.Series, what: str, *, letters: bool = True) -> list[str]:
+    """Flags where two words look the same; with `letters` also where letters of two scripts stand in one
+    word, or in some words beside the others. Counted, of different words."""
+    words = words.drop_nulls().unique()
+    latin, other = (words.str.contains(letters) for letters in (_LATIN, _OTHERS))
+    mixed = int((latin & other).sum())
+    alone = min(int((latin & ~other).sum()), int((other & ~latin).sum()))
+    bare = words.str.normalize("NFKC").str.replace_all(
+        r"\p{Cf}", ""
+    )  # wide and hidden ones are told elsewhere
+    alike = bare.n_unique() - plainly(bare).n_unique()
+    flags = []
+    if mixed and letters:
+        flags.append(f"{mixed} {what} mix letters of two scripts, as Latin and Cyrillic")
+    if alone and letters:
+        flags.append(f"{alone} {what} are written in another script than the others")
+    if alike:
+        flags.append(f"{alike} {what} look like another one and are written with other letters or digits")
+    return flags
+
+
+BLOCK = 500  # columns that are read at once: polars takes time by the square of their number
 
 
 @dataclass(eq=False)
@@ -128,7 +172,7 @@ class View:
         return f"; {quoted(self.column(name)[row])} is none, {would} would be"
 
     def has(self, name: str) -> bool:
-        return name in self.frame.columns
+        return name in self.frame.schema
 
     def column(self, name: str) -> pl.Series:
         return column(self.frame, name, self.table)
@@ -193,6 +237,35 @@ class View:
                 )
         return value.fill_null(np.nan).to_numpy(), bad.to_numpy()
 
+    def amounts(
+        self, names: Sequence[str], *, words: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same of many columns, (column, row) each. What holds plain numbers and empty cells alone is
+        read at once: one by one, 20 000 columns take minutes."""
+        size = len(names), len(self)
+        room_for(len(names) * len(self) * 27, f"{self.table}: {size[0]} columns of {size[1]} rows")
+        value, bad, side = np.full(size, np.nan), np.zeros(size, bool), np.zeros(size, np.int8)
+        kinds, text_ = self.frame.schema, self.source.spec.table(self.table).decimal != ","
+        texts = text_ and not self.table.endswith(".parquet")
+        for start in range(0, len(names), BLOCK):
+            some = names[start : start + BLOCK]
+            plain = [
+                n for n in some if n in kinds and (kinds[n].is_numeric() or (texts and kinds[n] == pl.String))
+            ]
+            cells = self.frame.select(plain)
+            read = cells.cast(pl.Float64, strict=False)
+            for i, name in enumerate(some, start):
+                if name in plain:
+                    found, cell = read.get_column(name).to_numpy(), cells.get_column(name)
+                    given = len(cell) - cell.null_count()
+                    if cell.dtype == pl.String:
+                        given -= int((cell == "").sum())
+                    if int(np.isfinite(found).sum()) == given:
+                        value[i] = found
+                        continue
+                value[i], bad[i], side[i] = self.amount(name, words=words)
+        return value, bad, side
+
     def moment(self, name: str, origin: pl.Series | None, limit: int | None = LIFETIME) -> Moments:
         """When each row was, in seconds after the origin, and where a cell is not a time."""
         cells, how = self._given(name), self.source.spec.table(self.table).time
@@ -217,6 +290,17 @@ class View:
         thousands = cells.str.contains(_POINT).fill_null(False)
         return cells.str.replace(_COMMA, "$1.$2").zip_with(~thousands, cells + "?")
 
+    def _strangers(self, key: pl.Series, found: pl.Series, patients: np.ndarray) -> None:
+        """Flag ids of nobody that differ from a patient's in look-alike letters alone."""
+        odd, known = key.filter(found.is_null() & key.is_not_null()), pl.Series(patients, dtype=pl.String)
+        if odd.is_empty() or all((s.str.len_bytes() == s.str.len_chars()).all() for s in (odd, known)):
+            return
+        if n := int(plainly(odd).is_in(plainly(known).to_list()).sum()):
+            self.source.doubt(
+                f"{self.table}: {n} row(s) of nobody hold an id that looks like a patient's and is written "
+                "with other letters or digits; write ids in one script"
+            )
+
     def who(self, patients: np.ndarray) -> np.ndarray:
         """Position of each row's patient, -1 where the row belongs to nobody: (row,) int64."""
         name = self.source.key(self.table)
@@ -231,6 +315,7 @@ class View:
             {"id": patients, "position": np.arange(len(patients))}, schema_overrides={"id": pl.String}
         )
         found = pl.DataFrame({"id": key}).join(index, on="id", how="left", maintain_order="left")["position"]
+        self._strangers(key, found, patients)
         self.refuse(key.is_null().to_numpy(), "no patient id")
         self.refuse(found.is_null().to_numpy(), "patient not in the patient table")
         return found.fill_null(-1).to_numpy()
@@ -260,6 +345,8 @@ class Source:
     outcome_steps: dict[str, list[list[Any]]] = field(default_factory=dict)  # likewise, of each outcome
     words: dict[tuple[str, str, str], dict[str, list[np.ndarray]]] = field(default_factory=dict)
     # of each table, word that looks missing, and what became of it: in which rows of which column
+    deaths: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    """Of each kind with texts, patient and known of the rows whose text tells a death."""
 
     @cached_property
     def door(self) -> Door | None:
@@ -388,6 +475,10 @@ class Source:
                 raise Refused(f"{table}: column {name!r} holds {schema[name]}; write one plain value a cell")
         if self.is_ours(table):
             wanted += [f"{name}_bare" for name in wanted if f"{name}_bare" in schema]
+        columns_ = len(set(wanted))
+        room_for(
+            8 * columns_ * len(account.used), f"{table}: {columns_} column(s) of {len(account.used)} rows"
+        )
         lazy = self.tables[table].lazy().with_row_index("gnnpatient row")
         if self.is_events(table) and "refused" in schema:
             fact = pl.col("refused").is_null()

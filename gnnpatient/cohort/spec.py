@@ -37,6 +37,12 @@ UNITS = {"s": 1, "min": 60, "h": 3600, "d": DAY, "w": 7 * DAY, "mo": YEAR / 12 *
 """Seconds in each time unit of the command line and the TOML: 1 y = 365.25 d, 1 mo = y / 12."""
 
 
+LARGEST = 4 << 20  # bytes of a TOML
+DOTS = 200  # in one name, which takes time by their square
+_PARTED = re.compile(r"[=,#{}\[\]]")
+DEEPEST = 12  # lists and tables inside one another; a spec takes 5
+
+
 def seconds(text: str) -> int:
     """A duration such as `36h`, `1d` or `6mo` in whole seconds; a bare number is days.
 
@@ -1014,12 +1020,31 @@ def read_spec(name: str | Path) -> GraphSpec:
     if path.suffix != ".toml":
         raise Refused(f"{path}: a spec is a .toml file; no other format is read")
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST:
+            raise Refused(f"{path}: {path.stat().st_size >> 20} MB; a spec is a page of text")
+        text = path.read_text(encoding="utf-8")
+        if any(part.count(".") > DOTS for line in text.splitlines() for part in _PARTED.split(line)):
+            raise Refused(f"{path}: a name of more than {DOTS} names with dots between")  # read for minutes
+        raw = tomllib.loads(text)
+        if _depth(raw) > DEEPEST:
+            raise Refused(f"{path}: lists or tables inside one another, more than {DEEPEST} deep")
         return GraphSpec.model_validate(raw)
+    except RecursionError:
+        raise Refused(f"{path}: lists or tables inside one another, far too deep") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise Refused(f"{path}: {error}") from None
     except ValidationError as error:
         raise Refused(f"{path}: {explain(error, GraphSpec)}") from None
+
+
+def _depth(raw: Any) -> int:
+    """How deep the lists and tables of a TOML lie inside one another; one beyond `DEEPEST` is enough."""
+    level, depth = [raw], 0
+    while level and depth <= DEEPEST:
+        inner = [list(part.values()) if isinstance(part, dict) else part for part in level]
+        level = [one for part in inner for one in part if isinstance(one, dict | list)]
+        depth += 1
+    return depth
 
 
 def near(word: str, known: Iterable[str]) -> str:

@@ -60,13 +60,19 @@ def learned(landmarks: Landmarks, least: int) -> dict[str, Any]:
                 ways = {} if how is None else {u: [w.factor, w.offset] for u, w in how.sources.items()}
                 unit = {"unit": cohort.units[kind][c], "from": ways, "range": _range(value, patient, least)}
                 codes[kind][name] = unit
-    numbers, who = {}, np.unique(landmarks.patient)
-    for i, name in enumerate(cohort.spec.patient.number):
-        value = cohort.number[who, i].astype(np.float64)
+    numbers, last = {}, _last(landmarks)
+    statics, _ = cohort.statics(last.patient, last.at)
+    for name, value in zip(cohort.spec.patient.number, statics.T.astype(np.float64), strict=True):
         given = np.isfinite(value)
         if given.sum() >= least:
-            numbers[name] = _range(value[given], who[given], least)
+            numbers[name] = _range(value[given], last.patient[given], least)
     return {"codes": codes, "numbers": numbers}
+
+
+def _last(landmarks: Landmarks) -> Landmarks:
+    """Each patient's last ask."""
+    order = np.lexsort((landmarks.at, landmarks.patient))
+    return landmarks[order[np.append(np.diff(landmarks.patient[order]) != 0, True)[: len(order)]]]
 
 
 def _range(value: np.ndarray, patient: np.ndarray, least: int) -> list[float]:
@@ -153,19 +159,19 @@ def differences(inputs: Mapping[str, Any], levels: Mapping[str, Any], landmarks:
                     f"{kind} {name!r}: unit {here or 'none'!r} here, {theirs or 'none'!r} in training"
                 )
             found += _said(f"{kind} {name!r}", value, of["range"])
-    who = np.unique(landmarks.patient)
-    numbers = cohort.spec.patient.number
+    last, numbers = _last(landmarks), cohort.spec.patient.number
+    number, category = cohort.statics(last.patient, last.at)
     for name, ends in inputs.get("numbers", {}).items():
         if name not in numbers:
             found.append(f"static {name!r} is not here; every patient counts as one without it")
             continue
-        value = cohort.number[who, numbers.index(name)].astype(np.float64)
+        value = number[:, numbers.index(name)].astype(np.float64)
         found += _said(f"static {name!r}", value[np.isfinite(value)], ends)
     for name, known in levels.items():
         if name not in cohort.levels:
             found.append(f"static {name!r} is not here; every patient counts as one without it")
             continue
-        level = cohort.category[who, cohort.spec.patient.category.index(name)]
+        level = category[:, cohort.spec.patient.category.index(name)]
         strange = np.array([one not in known for one in cohort.levels[name]], bool)
         share = float(strange[level[level >= 0]].mean()) if (level >= 0).any() else 0.0
         if share:

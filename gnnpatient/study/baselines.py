@@ -20,7 +20,8 @@ from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.cohort.outcomes import Survival, Task
 from gnnpatient.cohort.view import last_rows, statics
 from gnnpatient.errors import Refused
-from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable, restrict
+from gnnpatient.graphs import Names
+from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable, kept_names, restrict
 from gnnpatient.prognosis.targets import label_target
 
 LEAST_LOST = 10  # asks that ended by censoring, for a model of it
@@ -36,7 +37,8 @@ class StackedCox(BaseEstimator):
     last row and the ask's own day. Each cause's model is followed up to the horizon, and the two hazards give
     cumulative incidences. Missing values take the training median.
 
-    landmarks: how many of X's times are stacked, evenly; alpha: the ridge penalty of each model.
+    landmarks: how many of X's times are stacked, evenly; alpha: the ridge penalty of each model;
+    min_patients: codes and levels of fewer training patients count as one, as in PrognosisModel.
     """
 
     def __init__(
@@ -46,17 +48,20 @@ class StackedCox(BaseEstimator):
         horizon: float | None = None,
         landmarks: int = 10,
         alpha: float = 50.0,
+        min_patients: int = 10,
     ) -> None:
         self.outcomes = outcomes
         self.horizon = horizon
         self.landmarks = landmarks
         self.alpha = alpha
+        self.min_patients = min_patients
 
     def fit(self, X: Landmarks, y: None = None) -> StackedCox:
         """Fit on the asks of X at `landmarks` of its times."""
         chosen = _few(X, self.landmarks)
         names = X.cohort.outcome_names() if self.outcomes is None else tuple(self.outcomes)
         self.models_, self.causes_, self.grid_, self.columns_ = {}, {}, {}, {}
+        self.names_ = kept_names(chosen, self.min_patients)
         for name in names:
             asks = chosen.followed(name)
             truth = asks.outcome(name)
@@ -69,7 +74,7 @@ class StackedCox(BaseEstimator):
                 raise Refused(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
             self.causes_[name] = X.cohort.survival(name).causes
             self.grid_[name] = np.linspace(0, horizon, POINTS + 1)[1:]
-            table = features(asks)
+            table = features(asks, self.names_)
             self.columns_[name] = table.columns
             self.models_[name] = [
                 self._cox(table, event == k, time) if (event == k).any() else None
@@ -87,7 +92,8 @@ class StackedCox(BaseEstimator):
 
     def _forecast(self, X: Landmarks, name: str) -> Forecast:
         at_risk = X.at_risk(name) if name in X.cohort.outcomes else np.ones(len(X), bool)
-        causes, grid, table = self.causes_[name], self.grid_[name], features(X, self.columns_[name])
+        causes, grid = self.causes_[name], self.grid_[name]
+        table = features(X, self.names_, self.columns_[name])
         steps = [
             model.predict_cumulative_hazard_function(table, return_array=True) if model is not None else None
             for model in self.models_[name]
@@ -118,19 +124,25 @@ class StackedLogistic(BaseEstimator):
     inputs alone. Asks without a label are left out.
 
     landmarks: how many of X's times are stacked, evenly (moments of its own: all); ridge: the penalty on half
-    the squared coefficients, beside a sum over patients.
+    the squared coefficients, beside a sum over patients; min_patients: as of StackedCox.
     """
 
     def __init__(
-        self, *, outcomes: Sequence[str] | None = None, landmarks: int = 10, ridge: float = 5.0
+        self,
+        *,
+        outcomes: Sequence[str] | None = None,
+        landmarks: int = 10,
+        ridge: float = 5.0,
+        min_patients: int = 10,
     ) -> None:
         self.outcomes = outcomes
         self.landmarks = landmarks
         self.ridge = ridge
+        self.min_patients = min_patients
 
     def fit(self, X: Landmarks, y: None = None) -> StackedLogistic:
         """Fit on the asks of X at `landmarks` of its times."""
-        self.models_, self.classes_, self.kinds_, self.columns_ = {}, {}, {}, {}
+        self.models_, self.classes_, self.kinds_, self.columns_, self.names_ = {}, {}, {}, {}, {}
         for name, outcome in X.cohort.answered(self.outcomes).items():
             if isinstance(outcome, Survival):
                 if self.outcomes is not None:
@@ -144,7 +156,9 @@ class StackedLogistic(BaseEstimator):
                 raise Refused(f"outcome {name!r}: fewer than two classes among {len(asks)} asks")
             self.kinds_[name] = X.cohort.inputs([name])
             self.classes_[name] = outcome.classes
-            table = features(restrict(asks, self.kinds_[name]))
+            seen = restrict(asks, self.kinds_[name])
+            self.names_[name] = kept_names(seen, self.min_patients)
+            table = features(seen, self.names_[name])
             self.columns_[name] = table.columns
             share = len(np.unique(asks.patient)) / len(asks)
             model = LogisticRegression(C=share / self.ridge, max_iter=10_000)
@@ -160,7 +174,8 @@ class StackedLogistic(BaseEstimator):
             at_risk, classes = answerable(X, name), self.classes_[name]
             probability = np.zeros((len(X), len(classes)))
             if len(X):
-                said = model.predict_proba(features(restrict(X, self.kinds_[name]), self.columns_[name]))
+                seen = restrict(X, self.kinds_[name])
+                said = model.predict_proba(features(seen, self.names_[name], self.columns_[name]))
                 probability[:, model.classes_] = said  # a class that was not there to be learned has 0
             probability[~at_risk] = np.nan
             found[name] = DiagnosisForecast(name, classes, probability, X.ids, X.days, at_risk)
@@ -211,15 +226,16 @@ def _columns(table: pl.DataFrame) -> ColumnTransformer:
     )
 
 
-def features(X: Landmarks, columns: Sequence[str] | None = None) -> pl.DataFrame:
+def features(X: Landmarks, names: Names | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """What is known at each ask, a row an ask: the statics, its day, days since the latest row; of each code
     the last value, or where none was ever given (a diagnosis, a drug) whether there is a row, how many there
     are and the age of the latest.
 
-    columns: of the table that a model was fitted on (default: those of this one); one of a code that is not
+    names: the codes and levels that keep theirs (default: all); columns: of the table that a model was fitted
+    on (default: those of this one); one of a code that is not
     here is null.
     """
-    graphs = build_graphs(X)
+    graphs = build_graphs(X) if names is None else names.merge(build_graphs(X))
     wanted = None if columns is None else set(columns)
     found: dict[str, pl.Series] = {"day of the ask": pl.Series(X.days)}
     found |= {_name("static", name): values for name, values in statics(graphs)}
@@ -232,19 +248,20 @@ def features(X: Landmarks, columns: Sequence[str] | None = None) -> pl.DataFrame
             "count": last.count.astype(np.float64),
             "age": last.age,
         }
-        names = {what: _name(what, last.kind, last.code) for what in of}
+        called = {what: _name(what, last.kind, last.code) for what in of}
         chosen: tuple[str, ...]
         if wanted is None:
             chosen = ("value",) if np.isfinite(last.value).any() else ("seen", "count", "age")
         else:
-            chosen = tuple(what for what, name in names.items() if name in wanted)
-        found |= {names[what]: pl.Series(of[what]).fill_nan(None) for what in chosen}
+            chosen = tuple(what for what, name in called.items() if name in wanted)
+        found |= {called[what]: pl.Series(of[what]).fill_nan(None) for what in chosen}
     if graphs.codes.keys() - {"timepoint"}:
         found["days since the latest row"] = pl.Series(since).fill_nan(None)
     if columns is None:
         return pl.DataFrame(found)
-    empty = pl.Series([None], dtype=pl.Float64).new_from_index(0, len(X))
-    return pl.DataFrame({name: found.get(name, empty) for name in columns})
+    empty, none = (pl.Series([v], dtype=pl.Float64).new_from_index(0, len(X)) for v in (None, 0.0))
+    absent = {name: none if name.startswith(("seen\t", "count\t")) else empty for name in columns}
+    return pl.DataFrame({name: found.get(name, absent[name]) for name in columns})
 
 
 def _name(*parts: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, exp, log, log1p
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,14 @@ MEASURED = 10  # more different values than that, and it is a measurement rather
 SCALES = (10, 18, 38.67, 88.4, 100, 1000)
 """Between units that are mixed up: dilutions and prefixes, mmol of glucose, mmol of cholesterol, umol of
 creatinine, all to mg/dL. Fahrenheit and Celsius are looked for as well."""
+TIMES = (24, 30.44, 60, 365.25, 1440, 3600, 8766, 86400)
+"""Between units of time that are mixed up: hours, months, minutes and years to days, and to one another."""
+AGES = (0.0, 125.0)  # nobody is older
+_AGE = re.compile(r"(?i)(^|[^a-z])(age|alter|leeftijd|edad|eta|alder)([^a-z]|$)")
+_IN_YEARS = re.compile(r"(?i)^(|y|yr|yrs|a|years?)$")
+_WORDS = re.compile(r"-9{1,6}|9{3,7}")  # fillers among words
+FILLERS = np.array([9.96921e36, 3.4028235e38, 1e15, 1e20, 1e30, 2**31 - 1, 2**31, 2**32 - 1, 2**15, 65535])
+"""What software writes where it has nothing: netCDF, the ends of the types. Runs of 9, 8 or 7 are others."""
 
 
 def distributions(cohort: Cohort) -> list[dict[str, Any]]:
@@ -36,8 +45,10 @@ def distributions(cohort: Cohort) -> list[dict[str, Any]]:
     looks wrong, in words, [] = nothing. Rows that the reader refused are not here but in `cohort.report`.
 
     A flag is a suspicion, none of it is acted on: one value throughout; one value in more than half of the
-    rows of a measurement; a few negative values among positive ones; a value ten times the 99th percentile;
-    values on two scales, which an almost empty stretch parts and a known factor between units joins.
+    rows of a measurement; a filler, a value that comes again and again far from all others; a few negative
+    values among positive ones; a value ten times the 99th percentile, or as far from all others; values on
+    two scales, which an almost empty stretch parts and a known factor between units joins, or a clean gap; an
+    age that nobody has.
     """
     rows = []
     for kind, events in cohort.events.items():
@@ -72,8 +83,57 @@ def distributions(cohort: Cohort) -> list[dict[str, Any]]:
     return rows
 
 
-def _flags(values: np.ndarray) -> list[str]:
-    """What looks wrong in the sorted values of one code."""
+def statics(cohort: Cohort) -> list[dict[str, Any]]:
+    """One row a static, of kind "patient", in the columns of `distributions` and with its flags.
+
+    Its rows are the patients; of a category there are no figures. The range of an age that [units] does not
+    give is 0 to 125 years.
+    """
+    rows = []
+    none = dict.fromkeys(("min", "q01", "median", "q99", "max"))
+    of = cohort.spec.patient
+    for i, name in enumerate(of.number):
+        column = np.asarray(cohort.number[:, i], np.float64)
+        values, unit = np.sort(column[~np.isnan(column)]), cohort.spec.unit(name)
+        figures = none
+        if len(values):
+            figures = dict(zip(none, np.quantile(values, (0, 0.01, 0.5, 0.99, 1)).tolist(), strict=True))
+        row = {"missing": float(np.isnan(column).mean()), **figures}
+        row |= {"unit": unit.to if unit else "", "range": list(unit.range) if unit and unit.range else None}
+        flags = _flags(values, zeros=True)
+        if _AGE.search(name) and row["range"] is None and _IN_YEARS.match(unit.to if unit else ""):
+            row["range"] = list(AGES)
+            flags += _impossible(values)
+        rows.append({"code": name, **row, "flags": flags})
+    for i, name in enumerate(of.category):
+        level, names = np.asarray(cohort.category[:, i]), cohort.levels[name]
+        given = level[level >= 0]
+        flags = [
+            f"filler? the level {word!r} in {n} of {len(level)} patients; leave a missing value empty"
+            for word, n in zip(names, np.bincount(given, minlength=len(names)).tolist(), strict=True)
+            if n and _WORDS.fullmatch(word)
+        ]
+        if len(given) >= MEASURED and given.min() == given.max():
+            flags.append(f"constant: one level in all {len(given)} patients")
+        row = {"missing": float((level < 0).mean()), **none, "unit": "", "range": None}
+        rows.append({"code": name, **row, "flags": flags})
+    size = {"rows": len(cohort), "patients": len(cohort)}
+    return [{"kind": "patient", "code": row.pop("code"), **size, **row} for row in rows]
+
+
+def _impossible(values: np.ndarray) -> list[str]:
+    """Whether some of these are ages of nobody."""
+    odd = int(((values < AGES[0]) | (values > AGES[1])).sum())
+    if not odd:
+        return []
+    ends = f"from {values[0]:g} to {values[-1]:g}"
+    return [
+        f"impossible: {odd} of {len(values)} ages, {ends}, are not within {AGES[0]:g} to {AGES[1]:g} years"
+    ]
+
+
+def _flags(values: np.ndarray, zeros: bool = False) -> list[str]:
+    """What looks wrong in the sorted values of one code; zeros: 0 may be in most rows, as of a score."""
     if not len(values):
         return []
     different, count = np.unique(values, return_counts=True)
@@ -81,8 +141,18 @@ def _flags(values: np.ndarray) -> list[str]:
     flags = []
     if len(different) == 1:
         flags += [f"constant: {most:g} in all {len(values)} rows"] * (len(values) >= MEASURED)
-    elif len(different) > MEASURED and count.max() > len(values) / 2:
+    elif len(different) > MEASURED and count.max() > len(values) / 2 and not (zeros and most == 0):
         flags.append(f"one value: {most:g} in {count.max() / len(values):.0%} of the rows")
+    filler = _fillers(different, count)
+    if filler.any():
+        rest = different[~filler]
+        for value, n in zip(different[filler], count[filler], strict=True):
+            flags.append(
+                f"filler? {value:g} in {n} of {len(values)} values, the others are {rest[0]:g} to "
+                f"{rest[-1]:g}; leave a missing value empty"
+            )
+        values = values[~np.isin(values, different[filler])]
+        different, count = rest, count[~filler]
     negative = int((values < 0).sum())
     if 0 < negative <= max(1, len(values) / 20) and len(values) - negative >= 2:
         flags.append(
@@ -93,12 +163,93 @@ def _flags(values: np.ndarray) -> list[str]:
         flags.append(
             f"extreme: {extreme} values over 10 times the 99th percentile, the highest {values[-1]:g}"
         )
+    elif (few := _alone(different)) and count[-few:].sum() <= max(1, len(values) / 100):
+        flags.append(
+            f"extreme: {count[-few:].sum()} values up to {values[-1]:g}, the others end at "
+            f"{different[-few - 1]:g}"
+        )
     if len(different) > MEASURED and (scales := _two_scales(values)):
         flags.append(scales)
+    elif len(different) >= 8 and (factor := _clean_gap(values)):
+        flags.append(
+            f"two scales: {factor[1]} of {len(values)} values are about {factor[0]:.3g} times the others, "
+            "and none lies between"
+        )
     return flags
 
 
-def _two_scales(values: np.ndarray) -> str | None:
+def _is_filler(value: float) -> bool:
+    """Whether a number is one that people and software write for nothing: -9, 99, 999.9, 8888, 1e20."""
+    if value in (-1.0, -7.0, -8.0, -9.0) or np.isclose(abs(value), FILLERS, rtol=1e-5).any():
+        return True
+    digits = (f"{abs(value):.7g}" if abs(value) < 1e6 else f"{abs(value):.0f}").replace(".", "").lstrip("0")
+    return len(digits) >= 2 and digits in tuple(len(digits) * d for d in "987")
+
+
+def _fillers(different: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Which of the different values, sorted, stand for nothing, however many rows have them: (value,) bool.
+
+    They come again, at most three of them at one end, with a gap to all others that is ten times as wide as
+    the others' own range; of a number that is known as a filler five times as wide, or once where the others
+    are many. Where nothing else is
+    negative, such a number below 0 is one without a gap, and so is a 0 far from what is above it.
+    """
+    filler = np.zeros(len(different), bool)
+    for end in (1, -1):
+        order = np.arange(len(different))[::end]
+        x, n = end * different[order], count[order]
+        for few in range(1, 4):
+            if len(x) - few < 2 or (n[-few:] < 2).any():
+                break
+            gap, span = x[-few] - x[-few - 1], x[-few - 1] - x[0]
+            known = all(map(_is_filler, different[order[-few:]]))
+            wide = (1 if len(x) - few >= 5 else 5) if known else 10
+            if (known or len(x) - few >= MEASURED) and gap >= wide * span > 0:
+                filler[order[-few:]] = True
+                break
+    below, above = np.flatnonzero(different < 0), different[different > 0]
+    if 0 < len(below) <= 3 and len(above) >= MEASURED and (count[below] > 1).all():
+        filler[below] |= all(map(_is_filler, different[below]))
+    zero = np.flatnonzero(different == 0)
+    if len(zero) and not len(below) and len(above) >= MEASURED and count[zero[0]] > 1:
+        low, high = np.quantile(above, (0.25, 0.75))
+        filler[zero] |= above[0] >= 3 * (high - low)
+    return filler
+
+
+def _alone(different: np.ndarray) -> int:
+    """How many of the highest different values, three at most, lie ten times further off than the others'
+    own range; 0 = none."""
+    for few in range(1, 4):
+        low, high = different[:-few], different[-few:]
+        known = all(map(_is_filler, high))
+        if len(low) >= (MEASURED if known else 20) and high[0] - low[-1] >= 10 * (low[-1] - low[0]):
+            return few
+    return 0
+
+
+def _clean_gap(values: np.ndarray) -> tuple[float, int] | None:
+    """The factor between the two halves of sorted values, and how many are in the upper one, where nothing
+    lies between them.
+
+    The gap between the logarithms is at least half as wide again as either side (twice, of fewer than 40
+    values) and a factor of 2; either side has three different values, and 4 or 2 % of all.
+    """
+    x = np.log(values[values > 0])
+    least = max(4, ceil(0.02 * len(x)))
+    if len(x) < max(MEASURED, 2 * least):
+        return None
+    cut = int(np.diff(x)[least - 1 : len(x) - least].argmax()) + least
+    low, high = x[:cut], x[cut:]
+    gap, wide = high[0] - low[-1], max(low[-1] - low[0], high[-1] - high[0])
+    if min(len(np.unique(low)), len(np.unique(high))) < 3 or gap < log(2):
+        return None
+    if gap < (1.5 if len(x) >= 40 else 2) * wide:
+        return None
+    return exp(float(np.median(high) - np.median(low))), len(high)
+
+
+def _two_scales(values: np.ndarray, scales: Sequence[float | int] = SCALES) -> str | None:
     """Whether sorted values look like one measurement in two units.
 
     They are parted at the emptiest stretch of their logarithms that leaves 2 % and 10 values on either side,
@@ -119,13 +270,54 @@ def _two_scales(values: np.ndarray) -> str | None:
     for part, size in ((low, cut), (high, len(x) - cut)):
         if width[at] / step < 4 * (np.log(part[2] / part[0]) / (size / 2)):
             return None
-    factor = min(SCALES, key=lambda f: abs(np.log(high[1] / low[1] / f)))
+    factor = min(scales, key=lambda f: abs(np.log(high[1] / low[1] / f)))
     ratio = np.abs(np.log(high / low / factor))
     if ratio[1] < log(1.2) and ratio.max() < log(1.35):
         return f"two scales: {len(x) - cut} of {len(values)} values are about {factor:g} times the others"
     celsius = (high - 32) / 1.8
-    if (np.abs(celsius - low) < 0.05 * low).all():
+    if scales is SCALES and (np.abs(celsius - low) < 0.05 * low).all():
         return f"two scales: {len(x) - cut} of {len(values)} values are Fahrenheit if the others are Celsius"
+    return None
+
+
+def durations(cohort: Cohort) -> list[str]:
+    """What looks wrong in times after day 0: years among days, as 2 beside 730. Counted, each in words.
+
+    Of the rows of a kind, and of the times of a survival outcome with and without an event: two scales, as
+    `distributions` finds them in values; of an outcome also many at a whole number of years, in days, and
+    many at that number itself.
+    """
+    flags = []
+    for kind, events in cohort.events.items():
+        days = np.sort(events.happened[events.happened > 0] / DAY)
+        if kind != "timepoint" and (flag := _two_scales(days, TIMES)):
+            flags.append(f"{kind}: times: {flag.replace('values', 'times')}")
+    for name, truth in grouped(cohort).items():
+        if not isinstance(truth, Survival):
+            continue
+        time = np.asarray(truth.time)
+        for what, group in (("with an event", truth.event > 0), ("without an event", truth.event == 0)):
+            here = group & (time != NEVER) & (time > 0)
+            days = np.sort(time[here] / DAY)
+            if flag := _two_scales(days, TIMES) or _years_beside_days(days):
+                flags.append(f"outcome {name}: times {what}: {flag.replace('values', 'times')}")
+    return flags
+
+
+def _years_beside_days(days: np.ndarray) -> str | None:
+    """Whether a number of years, in days, and the number itself both come again and again: 2 beside 730.
+
+    Not one year, since a first day has a crowd of its own. Either is in 5 % and 3 of all, and the number of
+    years is three times as frequent as the days around it.
+    """
+    whole, count = np.unique(days, return_counts=True)
+    least = max(3, 0.05 * len(days))
+    for year in whole[(count >= least) & (whole >= 2) & (whole <= 50)]:
+        small = int(count[whole == year].sum())
+        large = int(count[np.abs(whole - year * 365.25) <= max(1, year / 4 + 0.75)].sum())
+        around = count[(np.abs(whole - year) <= 3) & (whole != year)].sum() / 6
+        if year % 1 == 0 and large >= least and small > 3 * around:
+            return f"{small} of {len(days)} are {year:g} and {large} are {year:g} years of days: two scales?"
     return None
 
 

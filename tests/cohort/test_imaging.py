@@ -281,6 +281,25 @@ def test_p09_bad_dates_are_a_flag_and_nothing_else(imaging, plain, tags, bad):
     }  # fmt: skip
 
 
+def test_dates_that_disagree_and_pixels_that_tell_are_flagged(plain):
+    def flags(**tags):
+        return plain(dicom(**tags))[0].flags
+
+    assert flags(AcquisitionDate="20210305", ContentDate="20210304") == ()  # over a night
+    for tags in (
+        {"AcquisitionDate": "20210306"},
+        {"SeriesDate": "20200304"},
+        {"ContentDate": "20220304"},
+        {"AcquisitionDateTime": "20191231120000.000000+0100"},
+        {"ContentDate": "20210305", "PatientBirthDate": "20210305"},
+    ):
+        assert flags(**tags) == ("dates disagree",)
+    assert flags(PatientBirthDate="20210401") == ("bad dates",)
+    assert flags(BurnedInAnnotation="YES") == ("text burned into the picture",)
+    assert flags(RecognizableVisualFeatures="YES") == ("recognisable features of a person",)
+    assert flags(BurnedInAnnotation="NO", RecognizableVisualFeatures="NO") == ()
+
+
 def test_p10_one_identifier_with_two_contents(imaging, tmp_path):
     other = RAMP.copy()
     other[3, 3] += 1
@@ -557,6 +576,100 @@ def test_padding_is_black_and_does_not_stretch_the_range(plain):
         assert np.abs(picture.pixels[5:] - (1 - right if photo == "MONOCHROME1" else right)).max() < 1e-6
 
 
+@pytest.mark.parametrize("bits", [16, 12])
+@pytest.mark.parametrize("photo", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_has_the_sign_of_the_pixels_whatever_its_vr(plain, bits, photo):
+    """PS3.3 C.7.5.1.1.2; a range likewise, and the unsigned number of a signed VR."""
+    signed = (RAMP % 2000).astype(np.int16)
+    signed[:5], signed[5:9] = -2000, -1990
+    unsigned = RAMP.copy()
+    unsigned[:5], unsigned[5:9] = 63536, 63546
+    about = {"PhotometricInterpretation": photo, "BitsStored": bits, "HighBit": bits - 1}
+
+    def read(pixels, vr, value, limit, **tags):
+        header = dataset(pixels, **about | tags)
+        header.add_new("PixelPaddingValue", vr, value)
+        header.add_new("PixelPaddingRangeLimit", vr, limit)
+        return plain(written(header))[0]
+
+    right = read(signed, "SS", -2000, -1990)
+    assert not right.pixels[:9].any() and right.flags == ()
+    assert np.array_equal(read(signed, "US", 63536, 63546).pixels, right.pixels)
+    if bits == 12:  # without the bits above its sign
+        assert np.array_equal(read(signed, "US", 2096, 2106).pixels, right.pixels)
+    whole = {"BitsStored": 16, "HighBit": 15}
+    right = read(unsigned, "US", 63536, 63546, **whole)
+    assert not right.pixels[:9].any()
+    assert np.array_equal(read(unsigned, "SS", -2000, -1990, **whole).pixels, right.pixels)
+
+
+def test_a_look_up_table_begins_with_the_sign_of_what_it_maps(plain):
+    from pydicom.dataset import Dataset
+
+    def read(first, signed):
+        table = Dataset()
+        table.add_new("LUTDescriptor", "SS" if signed else "US", [4, first, 8])
+        table.add_new("LUTData", "US", [0, 51, 102, 255])
+        values = np.int16([[-3000, -1024, -1023], [-1022, -1021, 3000]])
+        return plain(dicom(values, VOILUTSequence=[table]))[0].pixels
+
+    assert np.array_equal(read(-1024, True), read(64512, False))
+    assert np.abs(read(64512, False) - np.array([[0, 0, 0.2], [0.4, 1, 1]])).max() < 1e-6
+
+
+def raw(**tags):
+    """A DICOM file with decimal strings as they stand, of any sense."""
+    header = dataset()
+    for name, text in tags.items():
+        header.add_new(name, "LO", text)
+    data = written(header)
+    for name, text in tags.items():
+        at = data.index(struct.pack("<HH2s", *divmod(header[name].tag, 1 << 16), b"LO"))
+        assert text
+        data = data[: at + 4] + (b"IS" if name == "NumberOfFrames" else b"DS") + data[at + 6 :]
+    return data
+
+
+def test_a_comma_in_a_decimal_string_is_a_point(plain):
+    lies = {"PixelSpacing": "{}\\{}", "ImagePositionPatient": "{}\\-1{}\\7"}
+    for tags in (
+        {"RescaleSlope": "1{}", "RescaleIntercept": "-10{}"},
+        {"WindowCenter": "800{}\\3", "WindowWidth": "400{}\\4"},
+        lies | {"ImageOrientationPatient": "1{}\\0\\0\\0\\1\\0"},
+        {"ImagerPixelSpacing": "{}\\0{}"},
+        {"NumberOfFrames": "1{}"},
+    ):
+        end = {"NumberOfFrames": ("", ",0"), "ImageOrientationPatient": (".0", ",0")}
+        point, comma = (
+            plain(
+                raw(
+                    **{
+                        name: text.replace("{}", end.get(name, (".5", ",5"))[i])
+                        for name, text in tags.items()
+                    }
+                )
+            )
+            for i in range(2)
+        )
+        assert point[0].flags == comma[0].flags == () and np.array_equal(point[0].pixels, comma[0].pixels)
+        assert point[0].spacing == comma[0].spacing and np.array_equal(point[0].place, comma[0].place)
+    assert point[0].spacing is None
+
+
+@pytest.mark.parametrize("text", ["-1O", "1,2,3", "one", "1e999", "nan", "1 000"])
+def test_what_is_no_number_is_told_by_its_attribute(plain, reason, text):
+    assert reason(raw(RescaleIntercept=text)) == "RescaleIntercept is no number"
+    assert reason(raw(RescaleSlope=text)) == "RescaleSlope is no number"
+    assert reason(raw(NumberOfFrames=text)) == "NumberOfFrames is no number"
+    (picture,) = plain(raw(WindowCenter="40", WindowWidth=text))
+    assert picture.flags == ("no usable window", "WindowWidth is no number")
+    (picture,) = plain(raw(PixelSpacing=f"0.5\\{text}"))
+    assert picture.flags == ("PixelSpacing is no number",) and picture.spacing is None
+    whole = {"ImageOrientationPatient": "1\\0\\0\\0\\1\\0", "PixelSpacing": "1\\1"}
+    (picture,) = plain(raw(ImagePositionPatient=f"1\\{text}\\2", **whole))
+    assert picture.flags == ("ImagePositionPatient is no number",) and picture.place is None
+
+
 def test_spacing(plain):
     assert plain(dicom(PixelSpacing=[0.5, 0.7]))[0].spacing == (0.5, 0.7)
     assert plain(dicom(ImagerPixelSpacing=[0.1, 0.1]))[0].spacing == (0.1, 0.1)
@@ -743,6 +856,10 @@ def test_nifti_scale_unit_series_and_faults(plain, reason):
         reason(nifti(np.where(BODY > 900, np.nan, BODY).astype(np.float32))) == "numbers that are not finite"
     )
     assert reason(whole[:344] + b"ni1\0" + whole[348:]).startswith("NIfTI whose numbers are in another file")
+    untold = whole[:252] + struct.pack("<hh", 0, 0) + whole[256:]
+    assert plain(untold)[0].flags == ("orientation unknown",)
+    for code in ((1, 0), (0, 1)):
+        assert plain(whole[:252] + struct.pack("<hh", *code) + whole[256:])[0].flags == ()
     turned = np.abs(plain(nifti(BODY, slope=(-2, 5)), slices=1)[0].pixels + got[0].pixels - 1)
     assert turned.max() < 1e-6
 

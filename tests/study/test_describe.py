@@ -87,11 +87,14 @@ def test_figures_equal_those_of_a_plain_count(tiny):
 
 
 def test_nothing_looks_wrong_in_pbc(pbc):
-    from gnnpatient.study.describe import distributions
+    from gnnpatient.study.describe import distributions, durations, statics
 
     rows = distributions(pbc)
     assert len(rows) == 12 and not any(row["flags"] for row in rows)
-    json.dumps(rows)
+    of = statics(pbc)
+    assert [row["code"] for row in of] == ["age", "sex", "trt"] and not any(row["flags"] for row in of)
+    assert durations(pbc) == []
+    json.dumps(rows + of)
 
 
 def test_negative_values_among_positive_ones(clinic):
@@ -180,6 +183,109 @@ def test_two_sorts_of_patient_seldom_pass_for_two_units():
     assert flagged <= 4
 
 
+FILLER = "filler? {:g} in {} of {} values, the others are {:g} to {:g}; leave a missing value empty"
+
+
+@pytest.mark.parametrize("value", [999999, 9.96921e36, 99.99, -999, -1, 1e20, 75000])
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.6])
+def test_a_filler_is_flagged_whatever_its_share(value, share):
+    from gnnpatient.study.describe import _flags
+
+    values = np.random.default_rng(0).normal(4, 0.6, 400).round(2).clip(2.5, 5.5)
+    values[: int(share * 400)] = value
+    low, high = np.delete(np.unique(values), np.searchsorted(np.unique(values), value))[[0, -1]]
+    flags = _flags(np.sort(values))
+    assert FILLER.format(value, int(share * 400), 400, low, high) in flags
+    assert len(flags) == 1 + (share > 0.5)  # and one value in most rows
+
+
+def test_two_fillers_a_zero_and_one_in_a_binary_sign():
+    from gnnpatient.study.describe import _flags
+
+    rng = np.random.default_rng(1)
+    rate = rng.normal(80, 5, 300).round()
+    rate[:9], rate[9:20] = 999, 998
+    assert [flag[:11] for flag in _flags(np.sort(rate))] == ["filler? 998", "filler? 999"]
+    rate[:20] = 0
+    assert [flag.split(",")[0] for flag in _flags(np.sort(rate))] == ["filler? 0 in 20 of 300 values"]
+    sign = np.repeat([0.0, 1, 99], [50, 40, 3])
+    assert [flag.split(",")[0] for flag in _flags(sign)] == ["filler? 99 in 3 of 93 values"]
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_what_is_skewed_or_capped_holds_no_filler(seed):
+    """Tails, floors, ceilings, scores and counts: repeated ends of what is really there."""
+    from gnnpatient.study.describe import _flags
+
+    rng = np.random.default_rng(seed)
+    n = rng.integers(30, 2000)
+    tail = rng.lognormal(1, rng.uniform(0.1, 1.2), n).round(1)
+    low, high = np.quantile(tail, (0.1, 0.9))
+    for values in (tail, tail.clip(low, high), rng.poisson(3, n), rng.integers(0, 5, n), rng.normal(0, 3, n)):
+        said = _flags(np.sort(values.astype(float)))
+        assert not [flag for flag in said if flag.startswith(("filler", "two scales"))], said
+
+
+def test_one_slip_in_few_rows():
+    from gnnpatient.study.describe import _flags
+
+    values = np.r_[np.arange(3, 5.5, 0.1), 999999]
+    assert _flags(values) == ["extreme: 1 values up to 999999, the others end at 5.4"]
+
+
+def test_two_scales_of_few_patients_and_an_unknown_factor():
+    from gnnpatient.study.describe import _flags
+
+    rng = np.random.default_rng(0)
+    few = rng.normal(1, 0.1, 12)
+    (flag,) = _flags(np.sort(few * np.where(np.arange(12) % 2, 88.4, 1)))
+    assert flag.startswith("two scales: 6 of 12 values are about ") and flag.endswith("none lies between")
+    many = rng.normal(9, 0.8, 200)
+    (flag,) = _flags(np.sort(many * np.where(np.arange(200) % 4, 1, 6.45)))
+    assert flag.startswith("two scales: 50 of 200 values are about 6.")
+
+
+def test_statics_are_described_and_checked(clinic):
+    from gnnpatient.study.describe import statics
+
+    labs = [(f"p{i:02d}", 1, "na", 140 + i % 7) for i in range(30)]
+    people = [(f"p{i:02d}", 50 + i / 7, "fm"[i % 2] if i > 4 else "999", 100 + i, i % 2) for i in range(30)]
+    cohort = clinic(labs, people)
+    age, sex = statics(cohort)
+    assert age["kind"] == sex["kind"] == "patient"
+    assert (age["code"], age["rows"], age["patients"], age["missing"]) == ("age", 30, 30, 0)
+    assert age["range"] == [0, 125] and age["median"] == pytest.approx(50 + 14.5 / 7) and age["flags"] == []
+    assert sex["median"] is None and sex["range"] is None
+    assert sex["flags"] == ["filler? the level '999' in 5 of 30 patients; leave a missing value empty"]
+    for odd, ends in ((300, "52 to 300"), (-3, "-3 to 54.1429")):
+        people[:3] = [(f"p{i:02d}", odd, "f", 100, 0) for i in range(3)]
+        row, _ = statics(clinic(labs, people))
+        want = f"impossible: 3 of 30 ages, from {ends}, are not within 0 to 125 years"
+        assert want in [flag.replace("50.4286 to 300", "52 to 300") for flag in row["flags"]]
+
+
+@pytest.mark.parametrize("died", [0, 1])
+def test_years_beside_days(clinic, died):
+    """2 beside 730, whether it is a date of an event or an end of observation."""
+    from gnnpatient.study.describe import durations
+
+    rng = np.random.default_rng(0)
+    labs = [(f"p{i:03d}", 0, "na", 140) for i in range(200)]
+    own = rng.integers(10, 720, 200)
+
+    def said(ends):
+        return durations(clinic(labs, [(f"p{i:03d}", 50, "f", e, died) for i, e in enumerate(ends)]))
+
+    what = "with an event" if died else "without an event"
+    assert said(own) == said(np.where(np.arange(200) < 90, 730, own)) == []
+    (flag,) = said(np.r_[[730] * 100, [2] * 40, own[:60]])
+    assert flag == f"outcome death: times {what}: 40 of 200 are 2 and 100 are 2 years of days: two scales?"
+    (flag,) = said(np.where(np.arange(200) < 90, (own + 300) / 365.25, own + 300))
+    assert flag.startswith(
+        f"outcome death: times {what}: two scales: 110 of 200 times are about 365.25 times"
+    )
+
+
 # -- people --
 
 
@@ -246,9 +352,11 @@ def test_ids_that_are_nearly_equal(clinic):
 
 
 def test_a_cohort_without_rows_or_outcomes(tiny):
-    from gnnpatient.study.describe import distributions, duplicates, sample_size
+    from gnnpatient.study.describe import distributions, duplicates, durations, sample_size, statics
 
     bare = replace(tiny.only([]), outcomes={})
+    (age, *_) = statics(replace(bare, number=bare.number * np.float32(np.nan)))
+    assert (age["missing"], age["median"], age["flags"]) == (1, None, []) and durations(bare) == []
     assert distributions(bare) == [] and sample_size(bare) == []
     assert duplicates(bare)["groups"] == 0
 

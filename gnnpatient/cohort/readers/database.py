@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ from gnnpatient.errors import Refused
 ENDINGS = (".sqlite", ".sqlite3", ".db", ".duckdb")
 BATCH = 50_000  # rows in memory as Python objects at a time
 WAIT = 1.0  # seconds until a locked SQLite file is refused
+SECONDS = 20.0  # that a view may take before its first row and in all, and a second more for each
+RATE = 10 << 20  # bytes of its file: a small file may hold a view that never ends
+CELL = 64 << 20  # bytes of the longest cell, which a view can make of nothing
 
 Reads = Callable[[list[str], int | None], Iterator[pl.DataFrame]]
 
@@ -83,6 +89,49 @@ def _known(path: Path, table: str, known: list[str]) -> None:
         raise Refused(f"{path}: no table {table!r}{near(table, known)}")
 
 
+class _Clock:
+    """The time that the queries of one view take, that of whoever uses their rows not counted. Of a table,
+    which ends where its file does, there is no limit."""
+
+    def __init__(self, path: Path, table: str, *, view: bool):
+        self.limit = SECONDS + path.stat().st_size / RATE if view else None
+        self.name = f"{path}/{table}"
+        self.spent, self.late = 0.0, False
+
+    @contextmanager
+    def running(self, stop: Callable[[], None]) -> Iterator[None]:
+        """Refused where what is inside is still at work when the time is over, and so was stopped."""
+        limit = self.limit
+        if limit is None:
+            yield
+            return
+        over, start = threading.Event(), time.monotonic()
+
+        def watch() -> None:
+            while not over.wait(max(0.0, limit - self.spent - (time.monotonic() - start))):
+                self.late = True
+                stop()
+                if over.wait(0.1):  # it may have been between two steps: again
+                    return
+
+        watching = threading.Thread(target=watch, daemon=True)
+        watching.start()
+        try:
+            yield
+        except Exception:
+            if not self.late:
+                raise
+        finally:
+            over.set()
+            watching.join()
+            self.spent += time.monotonic() - start
+        if self.late:
+            raise Refused(
+                f"{self.name}: a view that took over {limit:.0f} s; does it end? write it as a table, "
+                "as in CREATE TABLE ... AS SELECT * FROM ..."
+            ) from None
+
+
 def _lazy(reads: Reads, schema: Mapping[str, Any]) -> pl.LazyFrame:
     """Reads only the columns and rows that a query asks for."""
 
@@ -106,16 +155,23 @@ def _open_sqlite(path: Path) -> closing[sqlite3.Connection]:
     base.execute(
         "PRAGMA trusted_schema = OFF"
     )  # a view of the file calls no function that touches other files
+    base.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, CELL)
     return closing(base)
 
 
 def _sqlite(path: Path, table: str) -> pl.LazyFrame:
     try:
         with _open_sqlite(path) as base:
-            listing = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
-            names = [name for (name,) in base.execute(listing)]
-            _known(path, table, [name for name in names if not name.startswith("sqlite_")])
-            schema = _sqlite_types(base, path, table)
+            listing = (
+                "SELECT name, type, sql FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
+            )
+            made = {name: (kind, sql) for name, kind, sql in base.execute(listing)}
+            _known(path, table, [name for name in made if not name.startswith("sqlite_")])
+            kind, sql = made[table]
+            stored = kind == "table" and not re.match(r"(?i)\s*create\s+virtual", sql or "")
+            clock = _Clock(path, table, view=not stored)
+            with clock.running(base.interrupt):
+                schema = _sqlite_types(base, path, table)
     except (sqlite3.Error, UnicodeError) as error:
         raise Refused(f"{path}/{table}: {_line(error)}") from None
 
@@ -128,8 +184,15 @@ def _sqlite(path: Path, table: str) -> pl.LazyFrame:
         limit = -1 if rows is None else rows
         try:
             with _open_sqlite(path) as base:
-                cursor = base.execute(f"SELECT {cells or 'NULL'} FROM {_quoted(table)} LIMIT ?", (limit,))
-                while lines := cursor.fetchmany(BATCH):
+                query = f"SELECT {cells or 'NULL'} FROM {_quoted(table)} LIMIT ?"
+                clock = _Clock(path, table, view=not stored)
+                with clock.running(base.interrupt):
+                    cursor = base.execute(query, (limit,))
+                while True:
+                    with clock.running(base.interrupt):
+                        lines = cursor.fetchmany(BATCH)
+                    if not lines:
+                        break
                     if asked:
                         yield pl.DataFrame(lines, schema=asked, orient="row")
                     else:
@@ -195,14 +258,17 @@ def _duckdb(path: Path, table: str) -> pl.LazyFrame:
 
     try:
         with _open_duckdb(path) as base:
-            listing = "SELECT table_schema, table_name FROM information_schema.tables ORDER BY ALL"
-            places = {
-                name if place == "main" else f"{place}.{name}": f"{_quoted(place)}.{_quoted(name)}"
-                for place, name in base.execute(listing).fetchall()
-            }
+            listing = (
+                "SELECT table_schema, table_name, table_type FROM information_schema.tables ORDER BY ALL"
+            )
+            places, views = dict[str, str](), dict[str, bool]()
+            for place, name, kind in base.execute(listing).fetchall():
+                full = name if place == "main" else f"{place}.{name}"
+                places[full], views[full] = f"{_quoted(place)}.{_quoted(name)}", "VIEW" in kind
             _known(path, table, list(places))
-            cell = _duckdb_cells(asked(base, "*", " LIMIT 0"))
-            first = pl.DataFrame(asked(base, ", ".join(cell.values()), " LIMIT 1").to_arrow_table())
+            with _Clock(path, table, view=views[table]).running(base.interrupt):
+                cell = _duckdb_cells(asked(base, "*", " LIMIT 0"))
+                first = pl.DataFrame(asked(base, ", ".join(cell.values()), " LIMIT 1").to_arrow_table())
     except wrong as error:
         raise Refused(f"{path}/{table}: {_line(error)}") from None
     if not len(first):
@@ -212,9 +278,18 @@ def _duckdb(path: Path, table: str) -> pl.LazyFrame:
         limit = "" if rows is None else f" LIMIT {rows:d}"
         try:
             with _open_duckdb(path) as base:
-                query = asked(base, ", ".join(cell[name] for name in columns), limit)
-                stream = getattr(query, "to_arrow_reader", None) or query.fetch_arrow_reader  # duckdb 2 or 1
-                for batch in stream(BATCH):
+                clock = _Clock(path, table, view=views[table])
+                with clock.running(base.interrupt):
+                    query = asked(base, ", ".join(cell[name] for name in columns), limit)
+                    stream = (
+                        getattr(query, "to_arrow_reader", None) or query.fetch_arrow_reader
+                    )  # duckdb 2 or 1
+                    batches = stream(BATCH)
+                while True:
+                    with clock.running(base.interrupt):
+                        batch = next(batches, None)
+                    if batch is None:
+                        break
                     yield pl.DataFrame(batch) if columns else pl.DataFrame(height=batch.num_rows)
         except wrong as error:
             raise Refused(f"{path}/{table}: {_line(error)}") from None

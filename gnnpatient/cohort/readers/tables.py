@@ -22,6 +22,7 @@ import pyarrow.csv
 from gnnpatient.cohort.readers.database import scan
 from gnnpatient.cohort.spec import DAY, UNITS, YEAR, TableSpec, TimeSpec, Where, glob, near
 from gnnpatient.errors import Refused
+from gnnpatient.files import room_for
 
 CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 ENDINGS = (*CSV, ".parquet", ".sqlite", ".db", ".duckdb")
@@ -87,6 +88,7 @@ def _first_line(error: Exception) -> str:
 def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
     """By pyarrow, which counts the cells of every line; polars fills a short one with nulls in silence."""
     encoding, separator = _codec(how), _separator(path, how)
+    room_for(2 * path.stat().st_size, str(path))
     quotes, lines = census(path, encoding)
     try:
         with _open(path, encoding) as handle:
@@ -272,9 +274,10 @@ def fits(where: Where, floats: Iterable[str] = ()) -> pl.Expr:
 
 def column(table: pl.DataFrame, name: str, file: str) -> pl.Series:
     """A column by name, or a refusal that names the near one."""
-    if name not in table.columns:
-        raise Refused(f"{file}: no column {name!r}{near(name, table.columns)}")
-    return table[name]
+    try:
+        return table.get_column(name)  # a list of all names, for each of 20 000 columns, would take minutes
+    except pl.exceptions.ColumnNotFoundError:
+        raise Refused(f"{file}: no column {name!r}{near(name, table.columns)}") from None
 
 
 def _plain(series: pl.Series) -> pl.Series:
@@ -420,6 +423,7 @@ def moment(
             cell, offset = cell.fill_null(digits), offset.set(digits.is_not_null(), None)
             number_, odd = number_.set(digits.is_not_null(), None), odd | digits.is_not_null()
         stamp, flag = calendar(cell, how.timezone)
+        _zones(cell.filter(~flag & stamp.is_not_null()), where, how, doubt)
         if stamp.is_not_null().any():  # a great number among dates is a year, or a spreadsheet's day
             slip = (number_.abs() >= YEARS_FROM).fill_null(False)
             odd, offset = odd | slip, offset.set(slip, None)
@@ -605,6 +609,14 @@ def _digits(number_: pl.Series, how: TimeSpec) -> pl.Series | None:
     words = whole.cast(pl.Int64).cast(pl.String).set((whole % 1 != 0).fill_null(False), None)
     dates = words.str.to_datetime("%Y%m%d", strict=False, time_unit="us", exact=True)
     return words if 2 * (len(dates) - dates.null_count()) > int(long.sum()) else None
+
+
+def _zones(clocks: pl.Series, where: str, how: TimeSpec, doubt: Callable[[str], None]) -> None:
+    """Whether some clock times of a column say their zone and others do not."""
+    plain = int((~clocks.str.contains(r"(?i)(Z|UTC|GMT|[+-]\d\d:?(\d\d)?)$")).sum())
+    if 0 < plain < len(clocks):
+        read = f"as of {how.timezone}" if how.timezone else "as UTC; or set timezone in its time = { ... }"
+        doubt(f"{where}: {plain} of {len(clocks)} clock times have no zone, the others have; read {read}")
 
 
 def _slip(days: pl.Series, where: str, doubt: Callable[[str], None]) -> None:
