@@ -82,7 +82,12 @@ def _not_left_out(source: Source, view: View, rows: np.ndarray) -> np.ndarray:
     strangers = _reason(view.account, view.row[rows]) == _STRANGER
     if 2 * len(rows) <= len(view) or not strangers.any():
         return rows
-    known = ids(view.column(source.key(view.table))).is_in(_everybody(source)).fill_null(False).to_numpy()
+    known = (
+        ids(view.column(source.key(view.table)))
+        .is_in(_everybody(source).implode())
+        .fill_null(False)
+        .to_numpy()
+    )
     return rows[~(strangers & known[rows])]
 
 

@@ -83,7 +83,7 @@ def test_people(tmp_path):
     assert seventy["birth"] is None and seventy["death"] is None and seventy["SMOKER"] is None
     assert seventy["GENDER"] == "M" and seventy["RELIGION"] == "none"
     assert door.people.schema["HEIGHT//cm"] == pl.Float64 and door.people.schema["GENDER"] == pl.String
-    assert door.flags == () and door.parents is None
+    assert door.flags == ("1 value(s) are text, no number",) and door.parents is None
 
 
 def test_the_table_keeps_every_row_in_the_names_of_a_door(tmp_path):
@@ -161,7 +161,10 @@ def test_splits_and_parents(tmp_path):
     codes.write_parquet(meta / "codes.parquet")
     door = read(tmp_path)
     assert door.people["split"].to_list() == ["train", "tuning"]
-    assert door.flags == ("1 subject(s) of subject_splits.parquet without an event: left out",)
+    assert door.flags == (
+        "1 value(s) are text, no number",
+        "1 subject(s) of subject_splits.parquet without an event: left out",
+    )
     assert door.parents.rows() == [("A", "X"), ("A", "Y"), ("C", "X")]
     for empty in (pl.Series([None] * 3), pl.Series([[], [], []], dtype=pl.List(pl.String))):
         codes.with_columns(parent_codes=empty).write_parquet(meta / "codes.parquet")
