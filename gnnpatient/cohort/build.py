@@ -8,9 +8,11 @@ import torch
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.cohort.packed import Events, sort
 from gnnpatient.cohort.spec import DAY
+from gnnpatient.files import room_for
 from gnnpatient.graphs import EdgeType, Graphs, Nodes, Statics
 
 WIDE = 4  # rows of a moment that are joined to every row of the next one
+NODE, EDGES = 64, 64  # bytes that a node takes, and its part of each relation at four edges of it
 
 
 def build_graphs(landmarks: Landmarks) -> Graphs:
@@ -23,6 +25,7 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
     """
     cohort = landmarks.cohort
     cohort.verify(landmarks.patient)
+    _room(landmarks)
     held = {kind: _Held(events, landmarks) for kind, events in cohort.events.items()}
     first = held["timepoint"].ptr  # of each ask's timepoints
     nodes = {
@@ -66,6 +69,17 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
         numbers=cohort.spec.patient.number,
         levels=cohort.levels,
     )
+
+
+def _room(landmarks: Landmarks) -> None:
+    """Refused, where the graphs of these asks would take more memory than there is, before any is taken."""
+    cohort, size, rows = landmarks.cohort, 0, 0
+    for kind, events in cohort.events.items():
+        count = int((events.visible(landmarks.patient, landmarks.at) - events.ptr[landmarks.patient]).sum())
+        relations = sum(kind in (source, target) for source, _, target in cohort.spec.edge_types)
+        width = cohort.vectors[kind].shape[1] if kind in cohort.vectors else 0
+        rows, size = rows + count, size + count * (NODE + 4 * width + relations * EDGES)
+    room_for(size, f"graphs of {len(landmarks)} asks with {rows} rows")
 
 
 class _Held:

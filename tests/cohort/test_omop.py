@@ -370,7 +370,8 @@ def test_columns_without_content_and_categories(folder):
     ours = ["id", *sorted(OURS & set(was.columns))]
     words = ("measurement.parquet", "observation.csv")
     assert door.flags == tuple(f"{file}: 1 value(s) are text, no number" for file in words)
-    assert door.tables["measurement"].collect().select(ours).equals(was.select(ours))
+    bound = pl.col("text").replace("<5.0", None)  # the operator, of which nothing is left
+    assert door.tables["measurement"].collect().select(ours).equals(was.select(ours).with_columns(bound))
 
 
 def test_a_column_alone_is_what_it_is_among_all(folder):

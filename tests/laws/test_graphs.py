@@ -546,3 +546,16 @@ def test_a_kind_may_be_seen_without_its_ancestors():
     whole, part = (build_graphs(one.at(5)) for one in (cohort, cohort.only(["drug"])))
     assert whole.edges["drug", "is_a", "class"].shape[1] > 0
     assert part.edges["drug", "is_a", "class"].shape[1] == 0 and len(part["drug"]) == len(whole["drug"])
+
+
+def test_a_batch_is_estimated_before_it_is_allocated(monkeypatch):
+    """Where less memory is free than it would take, it is refused with both sizes."""
+    from gnnpatient import Refused, build_graphs, files
+    from gnnpatient.cohort.datasets import pbc
+
+    X = pbc().landmarks(times=[3000] * 40)
+    assert len(build_graphs(X)["lab"]) > 0
+    monkeypatch.setattr(files, "free_memory", lambda: 10_000_000)
+    with pytest.raises(Refused, match=r"graphs of 12480 asks with \d+ rows: takes about .* GB .* are free"):
+        build_graphs(X)
+    build_graphs(X[:100])
