@@ -629,6 +629,8 @@ def _ended(
         ends = np.zeros(len(last), bool)
         event, time = _in_any_spell(truth)
         for k, cause in enumerate(truth.causes, 1):
+            if _is_itself(record, spec, specs[other], cause):
+                continue
             mine = (event == k) & (time != NEVER)
             on = int((mine & (last > time + DAY)).sum())
             final = chosen or on <= GO_ON * mine.sum()
@@ -647,6 +649,16 @@ def _ended(
     if late := int(((found.known < FOREVER) & (found.known > end)).sum()):
         say(f"outcome {name!r}: {late} diagnosed after the end of observation; not counted")
     return replace(found, gone=gone, end=end)
+
+
+def _is_itself(record: Record, spec: DiagnosisSpec, other: object, cause: str) -> bool:
+    """Whether a cause of a survival outcome is read from codes of the diagnosis: it does not end it."""
+    parts = [part for name, part in other.parts if name == cause] if isinstance(other, SurvivalSpec) else []
+    if spec.node is None:
+        return False
+    of = record.rows[spec.node]
+    own = of.fitting(spec.codes)
+    return any(part.node == spec.node and bool((own & of.fitting(part.codes)).any()) for part in parts)
 
 
 def _known(

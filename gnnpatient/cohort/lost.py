@@ -13,7 +13,12 @@ from gnnpatient.cohort.spec import NodeSpec
 from gnnpatient.errors import Refused
 
 _STRANGER = "patient not in the patient table"
-_CHOSEN = ("nothing in it that the spec asks for", "not chosen by where", "no day 0")  # nothing went wrong
+_CHOSEN = (  # nothing went wrong
+    "nothing in it that the spec asks for",
+    "not chosen by where",
+    "no day 0",
+    "blank text",
+)
 UNREAD = (  # why a reader of a format could not read a row; other reasons say that nothing happened
     "no patient id",
     "no patient",
