@@ -702,7 +702,8 @@ class _Heap:
 
     def _times(self, cells: pl.Series) -> tuple[pl.Series, pl.Series]:
         """FHIR dateTimes as UTC, and whether they are dates without a clock; null = missing or not a time."""
-        local, ahead, bare = iso(cells)
+        blank = cells.str.contains(" ", literal=True).fill_null(False)  # FHIR has a T there
+        local, ahead, bare = iso(cells.set(blank, None))
         moved = (local - (ahead * 60_000_000).cast(pl.Duration("us"))).fill_null(local)
         stamp = moved.set(bare, None)
         date = cells.set(~cells.str.contains(r"^\d{4}(-\d\d){0,2}$").fill_null(False), None)
