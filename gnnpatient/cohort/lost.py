@@ -34,7 +34,7 @@ UNREAD = (  # why a reader of a format could not read a row; other reasons say t
 def lost_kind(source: Source, kind: str, used: np.ndarray) -> None:
     """Refuse a kind of which rows are asked and none is used; flag one of which over half is refused.
 
-    A kind of a single row is flagged as well: one row is a slip rather than a form.
+    One of a single row, or whose pictures cannot be opened, is flagged as well.
     used: the numbers of its rows over all tables.
     """
     node, lost, views = source.spec.nodes[kind], list[tuple[View, np.ndarray]](), source.asked.pop(kind)
@@ -133,9 +133,11 @@ def _say(
     why = ", ".join(f"{many[i]} {reasons[i]}" for i in order[:3])
     main = str(reasons[order[0]])
     row = int(rows[int((_reason(view.account, view.row[rows]) == main).argmax())])
-    hint = _hint(source, view, row, main, node, ids_shown=none and count[1] > 1)
+    # one row is a slip rather than a form, and broken pictures are no fault of the table
+    none = none and count[1] > 1 and not main.startswith("picture: ")
+    hint = _hint(source, view, row, main, node, ids_shown=none)
     of = f"{view.table}{of}"
-    if none and count[1] > 1:
+    if none:
         raise Refused(f"{of}: none of {count[1]} rows is used: {why}{hint}")
     source.doubt(f"{of}: {count[0]} of {count[1]} rows refused: {why}{hint}", decides=True)
 

@@ -474,6 +474,7 @@ where = { code = "MEASUREMENT//c*" }
             "valueQuantity": {"value": 1},
         }
 
+    forms = [(cell, second) for cell, second in forms if " " not in cell]  # FHIR has a T there
     lines = [{"resourceType": "Patient", "id": "1"}, seen(99, "2021-03-01T00:00:00Z")]
     lines += [seen(i, cell) for i, (cell, _) in enumerate(forms)]
     (fhir / "all.ndjson").write_text("\n".join(map(json.dumps, lines)))
