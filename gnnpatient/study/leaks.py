@@ -512,18 +512,20 @@ class _Static(NamedTuple):
 
 
 def _columns(cohort: Cohort) -> list[_Static]:
-    """Every static; numbers of few values are names, too."""
+    """Every static; numbers of few values are names, too. What all have by day 0 is as of the origin."""
     columns = []
+
+    def since(known: np.ndarray | None, i: int) -> np.ndarray | None:
+        return None if known is None or (known[:, i] <= 0).all() else known[:, i]
+
     for i, name in enumerate(cohort.spec.patient.number):
         number = cohort.number[:, i]
         values, place = np.unique(number, return_inverse=True)  # the nan count as one value, the last
         level = np.where(np.isnan(number), 0, place + 1) if len(values) <= FEW_LEVELS else None
-        known = None if cohort.number_known is None else cohort.number_known[:, i]
-        columns.append(_Static(name, number, level, known))
+        columns.append(_Static(name, number, level, since(cohort.number_known, i)))
     for i, name in enumerate(cohort.spec.patient.category):
-        known = None if cohort.category_known is None else cohort.category_known[:, i]
         level = np.asarray(cohort.category[:, i], np.int64) + 1
-        columns.append(_Static(name, np.full(len(cohort), np.nan), level, known))
+        columns.append(_Static(name, np.full(len(cohort), np.nan), level, since(cohort.category_known, i)))
     return columns
 
 
