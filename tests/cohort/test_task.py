@@ -109,6 +109,7 @@ def test_what_cannot_be_is_refused(cohort, tmp_path):
             read_cohort(tmp_path / "c.toml", tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:.*learned of so few:UserWarning")
 def test_it_is_trained_and_answered_at_its_own_moments(cohort):
     from gnnpatient import PrognosisModel
     from gnnpatient.prognosis.run import draw_asks, scored_asks
