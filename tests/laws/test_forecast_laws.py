@@ -240,7 +240,7 @@ def test_a_saved_model_holds_no_patient_and_no_row(cohort, tmp_path, monkeypatch
     lab = cohort.events["lab"]
     named = replace(
         cohort,
-        ids=np.char.replace(cohort.ids, "p0", "PATIENT-ÄÖ-7f3"),
+        ids=np.char.replace(cohort.ids, "p0", "PATIENT-ÄÖ-7q3"),
         group=np.where(cohort.group == "", "", np.char.add("SITE-ÄÖ-", cohort.group)),
         number=number,
         events={**cohort.events, "lab": replace(lab, value=np.where(lab.patient == 5, value, lab.value))},
@@ -249,7 +249,7 @@ def test_a_saved_model_holds_no_patient_and_no_row(cohort, tmp_path, monkeypatch
     model.save_pretrained(tmp_path / "model")
     files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
     assert {path.name for path in files} == {"config.json", "model.safetensors", "README.md"}
-    words = ["PATIENT-", "SITE-", "ÄÖ", "7f3", "north", "p000", "1234.56", str(float(value)), *named.ids]
+    words = ["PATIENT-", "SITE-", "ÄÖ", "7q3", "north", "p000", "1234.56", str(float(value)), *named.ids]
     secrets = [word.encode(code) for word in words for code in ("utf-8", "utf-16-le")]
     secrets += [word.encode("unicode_escape") for word in words]
     secrets += [value.tobytes(), np.float64(value).tobytes()]
