@@ -694,7 +694,7 @@ def _evaluate(
         raise Refused(
             f"nobody left to score: none of {len(left)} patients is at risk at {', '.join(map(span, at))}"
         )
-    words += _unlike(predictor, X)
+    words += [*_strangers(predictor.unknown(cohort)), *_unlike(predictor, X)]
     times, grid = [], np.zeros(0)
     if reach is not None:
         times = sorted(few_horizons(reach) if horizons is None else horizons)
@@ -704,8 +704,11 @@ def _evaluate(
         grid = np.unique(np.concatenate([np.linspace(0, times[-1], 61)[1:], times]))
     models: dict[str, study.Model] = {"gnn": predictor}
     if fitted_too and run is not None:
+        least = int(run.plan["min_patients"])  # the same mapping of rare codes as the model's
         own = (
-            StackedLogistic(outcomes=[name]) if reach is None else StackedCox(outcomes=[name], horizon=reach)
+            StackedLogistic(outcomes=[name], min_patients=least)
+            if reach is None
+            else StackedCox(outcomes=[name], horizon=reach, min_patients=least)
         )
         models[rival] = own.fit(run.asks(cohort))
     here, there = (
@@ -726,7 +729,7 @@ def _evaluate(
         models["oracle"] = Oracle(name, here, grid, truth.risk)
     part: tuple[Mapping[str, study.Model], Landmarks] = (models, X)
     scored = study.Scored.of([part], name, grid)
-    held_out = len(left) if run else 0
+    held_out = (told.count("test") if told.exact or told.known else len(left)) if told else 0
     return study.evaluate(
         scored,
         outcome=name,
@@ -759,9 +762,12 @@ def _people(told: Told) -> list[str]:
     trained, held, unknown = (told.count(side) for side in ("train", "test", None))
     words = []
     if trained or told.exact:
-        words.append(f"{trained} training patients left out, {held + unknown} held out")
+        words.append(f"{trained} training patients left out, {held} held out")
     if not told.exact and told.known and unknown:
-        words.append(f"{unknown} of those that are scored are not known to the run")
+        words.append(
+            f"warning: {unknown} of those that are scored are not known to the run: nobody can say that they "
+            "were held out"
+        )
     if told.by_record:
         words.append(
             f"{told.by_record} patients have another id than at the fit and the same record: each may be the "
@@ -935,6 +941,7 @@ def predict(
     fewer than 5 members; split is train or test as the RUN knows the patient, empty where it does not. In a
     .csv, text that begins with = + - @ gets an apostrophe before it, so that no spreadsheet runs it.
     """
+    import numpy as np
     import polars as pl
 
     from gnnpatient.cohort.cohort import open_cohort
@@ -949,18 +956,24 @@ def predict(
     wanted, until = moments(at) if at else None, durations(horizons) if horizons else []
     predictor, opened = load_predictor(run), open_cohort(cohort, verify=True)
     tasks = [name for name in predictor.outcomes if isinstance(opened.outcomes.get(name), Task)]
-    forecasts = {name: predictor.forecast(opened.moments(name))[name] for name in tasks}
+    forecasts, asked = {}, list[Landmarks]()
+    for name in tasks:
+        asked.append(opened.moments(name))
+        forecasts[name] = predictor.forecast(asked[-1])[name]
     if others := [name for name in predictor.outcomes if name not in tasks]:
         if wanted is None:
             raise Refused(f"risk of {others[0]} as of when? give --at, as in 1y,3y")
-        asked = opened.landmarks(times=wanted)
-        said = predictor.forecast(asked)
+        X = opened.landmarks(times=wanted)
+        said = predictor.forecast(X)
         forecasts |= {name: said[name] for name in others}
-        for line in _unlike(predictor, asked):
-            note(line)
+        asked.append(X[np.logical_or.reduce([said[name].at_risk for name in others])])
     elif wanted is not None:
         raise Refused(f"outcome {tasks[0]!r} is asked at its own moments; leave out --at")
+    for line in dict.fromkeys(line for X in asked for line in _unlike(predictor, X)):
+        note(line)
     curves = [name for name, f in forecasts.items() if isinstance(f, Forecast)]
+    if until and min(until) <= 0:
+        raise Refused(f"horizon {min(until):g} days; it lies after the landmark")
     if curves and not until:
         raise Refused(f"risk of {curves[0]} within what time? give --horizons, as in 1y,3y,5y")
     tables = [f.table(until) if isinstance(f, Forecast) else f.table() for f in forecasts.values()]
@@ -1058,6 +1071,8 @@ def _moment(cohort: Cohort, patient: str, at: str | None, outcomes: Sequence[str
     known = [e.known[e.ptr[here] : e.ptr[here + 1]] for e in cohort.events.values()]
     tasks = (cohort.outcomes[name] for name in outcomes if name in cohort.outcomes)
     known += [task.at[task.patient == here] for task in tasks if isinstance(task, Task)]
+    late = (cohort.number_known, cohort.category_known)
+    known += [since[here][since[here] > 0] for since in late if since is not None]
     times = np.unique(np.concatenate([*known, cohort.at_entry[here : here + 1]]))
     asks = cohort.at(times / DAY, patient=np.repeat(here, len(times)))
     names = [name for name in outcomes if name in cohort.outcomes]
@@ -1089,10 +1104,11 @@ def _ask(
 
     from gnnpatient.cohort.cohort import open_cohort
     from gnnpatient.cohort.spec import near
-    from gnnpatient.prognosis.checkpoint import load_predictor
 
     cohort = open_cohort(path)
     here = cohort.positions(patient)  # an unknown id is refused before torch is loaded
+    from gnnpatient.prognosis.checkpoint import load_predictor
+
     cohort.verify(here)
     predictor = load_predictor(run)
     if outcome is not None and outcome not in predictor.outcomes:

@@ -65,6 +65,7 @@ class VocabularyConfig(Closed):
     times: dict[str, ScaleConfig]
     vectors: dict[str, AxesConfig]
     running: list[str]
+    bounded: list[str] = []
 
 
 class SurvivalHeadConfig(Closed):
@@ -86,7 +87,7 @@ class NetworkConfig(Closed):
 
 
 class NullsConfig(Closed):
-    days: list[float]
+    days: list[float | None]  # None: entry, whenever that is
     tables: list[list[list[float]] | list[float]]
 
 
@@ -170,7 +171,7 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
             "null": {name: table.tolist() for name, table in predictor.null.items()},
             "about": told(predictor.about, int(choices.get("min_patients", 1))),
             "nulls": {
-                name: {"days": days.tolist(), "tables": tables.tolist()}
+                name: {"days": [None if d != d else d for d in days.tolist()], "tables": tables.tolist()}
                 for name, (days, tables) in predictor.nulls.items()
             },
         }
@@ -183,6 +184,7 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
         config["weights"] = file_hash(part / "model.safetensors")
         # numpy's numbers come in with the choices, from a grid search
         text = sealed(config, allow_nan=False, default=lambda x: x.tolist())
+        Config.model_validate(json.loads(text))  # what could not be read again is our mistake, found here
         (part / "config.json").write_text(text, encoding="utf-8")
         (part / "README.md").write_text(card(config), encoding="utf-8")
 
@@ -238,7 +240,7 @@ def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
             if null[name].shape != modules[0].head(name).config.shape:
                 raise ValueError(f"null of {name!r}")
         found = config.get("nulls", {})
-        nulls = {n: (np.array(of["days"]), np.array(of["tables"])) for n, of in found.items()}
+        nulls = {n: (np.array(of["days"], float), np.array(of["tables"])) for n, of in found.items()}
         for name, (days, tables) in nulls.items():
             if not len(days) or tables.shape != (len(days), *null[name].shape):
                 raise ValueError(f"nulls of {name!r}")

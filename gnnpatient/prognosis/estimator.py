@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from sksurv.functions import StepFunction
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.landmarks import ENTRY, Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
 from gnnpatient.cohort.spec import near
 from gnnpatient.errors import Refused
@@ -35,8 +35,6 @@ from gnnpatient.prognosis.targets import (
     target_of,
     time_grid,
 )
-
-ENOUGH = 10  # patients of a landmark that is told as one
 
 
 class PrognosisModel(BaseEstimator):
@@ -311,7 +309,7 @@ class PrognosisModel(BaseEstimator):
         targets = self._targets(X, y, self.predictor_.outcomes)
         for name, forecast in self.forecast(X).items():
             target, known = targets[name], targets[name].known
-            null = self.predictor_.null_at(name, X.days[known])
+            null = self.predictor_.null_at(name, X[known])
             if isinstance(target, LabelTarget):
                 assert isinstance(forecast, DiagnosisForecast)
                 truth = np.eye(len(target.classes))[target.label[known]]
@@ -420,7 +418,8 @@ def _about(X: Landmarks, targets: dict[str, Target | LabelTarget], least: int) -
         "spec_hash": X.cohort.spec.hash,
         "patients": len(np.unique(X.patient)),
         "asks": len(X),
-        "landmarks": _span(X),
+        "landmarks": _span(X, least),
+        "at_entry": bool((X.moments == ENTRY).any()),
         "inputs": learned(X, least),
         "encoders": dict(X.cohort.report.get("encoders", {})),
         "events": {
@@ -430,13 +429,23 @@ def _about(X: Landmarks, targets: dict[str, Target | LabelTarget], least: int) -
     }
 
 
-def _span(X: Landmarks) -> list[float]:
-    """The first and the last day at which patients are asked, to three digits.
+def _span(X: Landmarks, least: int) -> list[float]:
+    """The first and the last day at which patients are asked, of landmarks with at least so many patients.
 
-    A landmark of fewer patients than ENOUGH does not stretch it, and where every patient has a moment of its
-    own a twentieth on either side stays out: nobody's own day is told.
+    Where the days of a landmark are each patient's own, as at entry, as many patients lie beyond either end,
+    which is rounded: nobody's own day is told.
     """
-    wide = [days for days in (X.days[rows] for rows in X.by_landmark.values()) if len(days) >= ENOUGH]
-    ends = [np.quantile(days, [0.05, 0.95], method="nearest") for days in wide or [X.days]]
-    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-    return [float(f"{low:.3g}"), float(f"{high:.3g}")]
+    ends: list[float] = []
+    for rows in X.by_landmark.values() if len(X) else ():
+        days = np.sort(X.days[rows])
+        if len(np.unique(X.patient[rows])) >= least:
+            ends += [days[0]] if days[0] == days[-1] else _beyond(days, least - 1)
+    if not ends:  # moments of their own, each of few
+        ends = _beyond(np.sort(X.days), least - 1)
+    return [float(min(ends)), float(max(ends))]
+
+
+def _beyond(days: np.ndarray, some: int) -> list[float]:
+    """The days, sorted, between which all but so many on either side lie, to two digits."""
+    own = min(some, (len(days) - 1) // 2)
+    return [float(f"{day:.2g}") for day in (days[own], days[-1 - own])]

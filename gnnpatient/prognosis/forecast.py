@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gnnpatient.cohort.build import build_graphs
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.landmarks import ENTRY, Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Task
 from gnnpatient.errors import Refused
 from gnnpatient.graphs import Names, frequent
@@ -213,17 +213,17 @@ class Predictor:
 
     nulls: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(
         default_factory=dict
-    )  # the same at some landmarks: (landmark,) days, (landmark, ...) tables
+    )  # the same at some landmarks: (landmark,) days, nan = entry, and (landmark, ...) tables
 
     @property
     def outcomes(self) -> tuple[str, ...]:
         return self.modules[0].outcomes
 
-    def null_at(self, outcome: str, days: np.ndarray) -> np.ndarray:
-        """What is said without any input at asks on these days: (ask, ...)."""
+    def null_at(self, outcome: str, landmarks: Landmarks) -> np.ndarray:
+        """What is said without any input at these asks: (ask, ...)."""
         if outcome in self.nulls:
-            return nearest(days, *self.nulls[outcome])
-        return np.repeat(self.null[outcome][None], len(days), 0)
+            return nearest(landmarks, *self.nulls[outcome])
+        return np.repeat(self.null[outcome][None], len(landmarks), 0)
 
     def forecast(self, landmarks: Landmarks, device: str = "auto") -> dict[str, Answer]:
         """The forecast of each outcome, the mean over members."""
@@ -283,8 +283,9 @@ class Predictor:
         """Which asks lie before or after the days at which patients were asked in training: (ask,) bool."""
         if (span := self.about.get("landmarks")) is None:
             return np.zeros(len(landmarks), bool)
-        slack = 0.005 * max(abs(span[0]), abs(span[1])) + 1  # the span is rounded, and a day may be its end
-        return (landmarks.days < span[0] - slack) | (landmarks.days > span[1] + slack)
+        slack = 0.05 * max(abs(span[0]), abs(span[1])) + 0.01  # the span is rounded
+        outside = (landmarks.days < span[0] - slack) | (landmarks.days > span[1] + slack)
+        return outside & ~(self.about.get("at_entry", False) & (landmarks.moments == ENTRY))
 
     def unknown(self, cohort: Cohort) -> dict[str, list[str]]:
         """What this cohort has and the model has no name for: by kind the codes that were rare or unknown in
@@ -302,9 +303,11 @@ class Predictor:
         return found
 
 
-def nearest(days: np.ndarray, landmarks: np.ndarray, tables: np.ndarray) -> np.ndarray:
-    """Of each day the table of the nearest landmark: (day, ...)."""
-    return tables[np.abs(np.asarray(days)[:, None] - landmarks).argmin(1)]
+def nearest(landmarks: Landmarks, days: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    """Of each ask the table of its landmark: at entry that of entry (day nan), else of the nearest day."""
+    away = np.abs(landmarks.days[:, None] - days)
+    at_entry = (landmarks.moments == ENTRY)[:, None]
+    return tables[np.where(np.isnan(days), np.where(at_entry, -1.0, np.inf), away).argmin(1)]
 
 
 def answerable(landmarks: Landmarks, outcome: str) -> np.ndarray:

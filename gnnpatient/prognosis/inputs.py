@@ -58,8 +58,10 @@ def learned(landmarks: Landmarks, least: int) -> dict[str, Any]:
                 name = cohort.codes[kind][c]
                 how = cohort.spec.unit(name)
                 ways = {} if how is None else {u: [w.factor, w.offset] for u, w in how.sources.items()}
-                unit = {"unit": cohort.units[kind][c], "from": ways, "range": _range(value, patient, least)}
-                codes[kind][name] = unit
+                # where a blank may be any unit, that of the others may be one patient's word
+                sure = how is not None or cohort.spec.nodes[kind].blank != "same"
+                unit = cohort.units[kind][c] if sure else ""
+                codes[kind][name] = {"unit": unit, "from": ways, "range": _range(value, patient, least)}
     numbers, last = {}, _last(landmarks)
     statics, _ = cohort.statics(last.patient, last.at)
     for name, value in zip(cohort.spec.patient.number, statics.T.astype(np.float64), strict=True):

@@ -28,6 +28,7 @@ from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.fit import Tell
 from gnnpatient.prognosis.people import FORMAT, PEOPLE, People, Told, read_run, tell
 
+FEWEST = 20  # patients at risk on a day at which is scored unless days are named
 RANDOM_LANDMARKS = 64  # times that `landmarks = "random"` draws
 CHOICES: Mapping[str, Any] = {
     name: parameter.default
@@ -200,7 +201,8 @@ def usual_landmarks(cohort: Cohort, outcome: str) -> list[float | str]:
     if not cohort.timed:
         return ["entry"]
     ends = cohort.observed if isinstance(cohort.outcomes[outcome], Survival) else cohort.until(outcome)
-    return ["entry", *few_landmarks(ends[ends > cohort.entry])]
+    days = few_landmarks(ends[ends > cohort.entry])
+    return ["entry", *(day for day in days if cohort.at(day).at_risk(outcome).sum() >= FEWEST)]
 
 
 def scored_asks(cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequence[float | str]) -> Landmarks:

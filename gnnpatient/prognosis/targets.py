@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks, landmark_weights
+from gnnpatient.cohort.landmarks import ENTRY, Landmarks, landmark_weights
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.spec import DAY
 from gnnpatient.errors import Refused
@@ -19,6 +19,7 @@ REMAIN = 20  # patients who must be observed beyond the horizon, and the share t
 UNCENSORED = 0.1
 FEW_EVENTS = 5  # patients with an event, below which a fit warns
 NULLS = 8  # landmarks, at most, of which the forecast without inputs is kept
+TOLD = 5  # times `min_patients` that a landmark needs for a table of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,21 +208,23 @@ def coarse(
 def landmark_nulls(
     target: Target | LabelTarget, asks: Landmarks, times: tuple[float, ...], least: int = 1
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The forecast without inputs at some landmarks: (landmark,) days, (landmark, ...) tables; None: no two.
+    """The forecast without inputs at some landmarks: (landmark,) days, nan = entry, whenever it is, and
+    (landmark, ...) tables; None: no two.
 
-    Neighbouring landmarks share a table where there are many, so that each is of 20 patients or more; it
-    tells nothing of fewer than `least` patients (METHODS 34).
+    Neighbouring landmarks share a table where there are many. One of fewer than TOLD times `least` patients
+    has none: what is told of no fewer than `least` (METHODS 34) would be far from its own.
     """
     time, position = np.unique(asks.moments, return_inverse=True)
     weight = landmark_weights(asks.moments)
     mass = np.bincount(position, weight)
     group = (NULLS * (mass.cumsum() - mass / 2) / mass.sum()).astype(int)
-    group = (np.arange(len(time)) if len(time) <= NULLS else group)[position]
+    group = np.where(time == ENTRY, -1, np.arange(len(time)) if len(time) <= NULLS else group)[position]
     days, tables = [], []
     for one in np.unique(group):
         rows = group == one
-        if len(np.unique(asks.patient[rows & target.known])) >= REMAIN:
-            days.append(float(f"{np.average(asks.days[rows], weights=weight[rows]):.4g}"))
+        if len(np.unique(asks.patient[rows & target.known])) >= max(REMAIN, TOLD * least):
+            day = np.nan if one < 0 else float(f"{np.average(asks.days[rows], weights=weight[rows]):.4g}")
+            days.append(day)
             table = null_table(target[rows], asks.moments[rows], times)
             tables.append(coarse(table, target[rows], asks.patient[rows], times, least).round(4))
             tables[-1][0] = 1 - tables[-1][1:].sum(0)

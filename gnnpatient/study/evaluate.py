@@ -86,7 +86,7 @@ class Shares:
 
 def _of_landmark(X: Landmarks, other: np.ndarray, tables: Tables, near: NearTables | None) -> np.ndarray:
     """Of each ask the table of its landmark, else of the nearest one, else the other: (ask, ...)."""
-    out = np.repeat(other[None], len(X), 0) if near is None else nearest(X.days, *near)
+    out = np.repeat(other[None], len(X), 0) if near is None else nearest(X, *near)
     for at, table in tables.items():
         out[X.moments == at] = table
     return out
@@ -183,6 +183,7 @@ class Evaluation:
             "too_small": self.too_small,
             "warnings": list(self.warnings),
             "units": self.units,
+            "entry": self.entry,
             "rows": self.rows,
         }
 
@@ -431,13 +432,14 @@ def _groups(asks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:
     cohort = asks.cohort
     out: dict[str, np.ndarray] = {}
     known = (*cohort.spec.patient.category, *cohort.spec.patient.number, "group")
+    number, category = cohort.statics(asks.patient, asks.at)  # as known at the ask
     for name in by:
         if name in cohort.spec.patient.category:
-            level = cohort.category[asks.patient, cohort.spec.patient.category.index(name)]
+            level = category[:, cohort.spec.patient.category.index(name)]
             out |= {f"{name}={names}": level == i for i, names in enumerate(cohort.levels[name])}
             out |= {f"{name}=missing": level < 0}
         elif name in cohort.spec.patient.number:
-            value = cohort.number[asks.patient, cohort.spec.patient.number.index(name)]
+            value = number[:, cohort.spec.patient.number.index(name)]
             cut = float(np.nanmedian(value))
             out |= {f"{name}<{cut:g}": value < cut, f"{name}>={cut:g}": value >= cut}
             out |= {f"{name}=missing": np.isnan(value)}

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -371,3 +372,19 @@ def test_a_name_in_a_config_that_leads_out_is_refused(copied, name):
     for tampered in (outcome, cause):
         write(copied, tampered)
         refused(copied, "not the config of a gnnpatient model")
+
+
+def test_a_model_that_has_seen_bounds_is_saved_and_opened(cohort, train, tmp_path):
+    """And what was written was read back once, so that no fit ends in a folder that cannot be opened."""
+    from gnnpatient import PrognosisModel, load_predictor
+    from gnnpatient.cohort.landmarks import Landmarks
+
+    lab = cohort.events["lab"]
+    bound = np.where(np.arange(len(lab.value)) % 3 == 0, -1, 0).astype(np.int8)
+    bounded = replace(cohort, events={**cohort.events, "lab": replace(lab, bound=bound)})
+    X = Landmarks(bounded, train.patient, train.at)
+    model = PrognosisModel(members=1, epochs=1, channels=8, horizon=10.0).fit(X)
+    assert model.predictor_.modules[0].vocabulary.bounded == ("lab",)
+    model.save_pretrained(tmp_path / "model")
+    said = load_predictor(tmp_path / "model").forecast(bounded.at(3))["death"].incidence
+    assert np.array_equal(said, model.forecast(bounded.at(3))["death"].incidence, equal_nan=True)

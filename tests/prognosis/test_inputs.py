@@ -103,3 +103,24 @@ def test_a_range_is_no_patients_own_value(cohort, train, model):
         rows = (lab.code == c) & np.isin(lab.patient, asks.patient)
         if len(np.unique(lab.patient[rows])) < 10:
             assert name not in codes["lab"]
+
+
+def test_a_day_and_a_unit_of_few_patients_stand_in_no_model(cohort):
+    """Entry days are each patient's own: ten lie beyond either end of what is told, which is rounded. Where a
+    blank may be any unit, that of the others may be one patient's word."""
+    entry = (np.arange(80) * 37 % 80 * 0.031 * 86_400).astype(np.int64)
+    late = replace(cohort, entry=entry)
+    X = late.entries().followed()
+    low, high = (
+        PrognosisModel(members=1, epochs=1, channels=8, horizon=9.0).fit(X).predictor_.about["landmarks"]
+    )
+    assert (X.days <= low + 0.05).sum() >= 10 and (X.days >= high - 0.05).sum() >= 10
+    assert not set(X.days.tolist()) & {low, high}
+    nodes = {
+        k: n.model_copy(update={"blank": "same"}) if k == "lab" else n for k, n in cohort.spec.nodes.items()
+    }
+    spec = cohort.spec.model_copy(update={"nodes": nodes})
+    same = replace(cohort, spec=spec).landmarks(times=[0, 4]).followed()
+    model = PrognosisModel(members=1, epochs=1, channels=8, horizon=9.0).fit(same)
+    units = {name: of["unit"] for name, of in model.predictor_.about["inputs"]["codes"]["lab"].items()}
+    assert units == {"lactate": "", "glucose": "mg/dL", "sodium": ""}  # glucose is in [units]

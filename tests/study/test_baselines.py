@@ -188,3 +188,12 @@ def test_rivals_see_codes_without_a_value(coded):
     logistic = StackedLogistic(outcomes=["x"]).fit(train).forecast(test)["x"].risk("yes")
     seen = features(test)["seen\tdx\tx"].to_numpy() > 0
     assert logistic[seen].min() > logistic[~seen].max()
+
+
+def test_rare_codes_are_one_as_in_the_model(coded):
+    """With more patients asked for than a code has, what is left is whether there is any."""
+    asks = coded.entries().followed()
+    fitted = StackedCox(horizon=200.0, min_patients=300).fit(asks)
+    of = [name for name in fitted.columns_["death"] if "dx" in name]
+    assert of == ["seen\tdx\tother", "count\tdx\tother", "age\tdx\tother"]
+    assert np.isfinite(fitted.forecast(asks)["death"].incidence).all()

@@ -241,7 +241,7 @@ def test_a_model_alone_has_the_curve_of_the_nearest_landmark(falling, fitted, tm
     null = null_of(loaded.predictor_, "death")
     said = null.forecast(test)["death"].incidence
     days, tables = loaded.predictor_.nulls["death"]
-    assert days.tolist() == [0, 100, 150] and np.allclose(tables.sum(1), 1)
+    assert np.isnan(days[0]) and days[1:].tolist() == [100, 150] and np.allclose(tables.sum(1), 1)
     assert (said[test.days == 140] == tables[2]).all() and (said[test.days == 0] == tables[0]).all()
     assert loaded.score(test) == fitted.score(test)
     flat = replace(fitted.predictor_, nulls={})
@@ -255,13 +255,44 @@ def score_of(predictor, X):
 
 
 def test_no_landmark_of_the_null_is_of_few_patients(falling):
-    """Sixty landmarks: at most eight tables, none of fewer than twenty; of visits of their own none."""
+    """Sixty landmarks: entry and at most eight tables, none of few; of visits of their own none."""
     X = falling.landmarks(np.arange(400), times=np.linspace(0, 300, 60)).followed()
     days, tables = landmark_nulls(target_of(X, "death"), X, (50.0, 100.0))
-    assert 2 <= len(days) <= 8 and (np.diff(days) > 0).all() and tables.shape == (len(days), 2, 2)
+    assert 2 <= len(days) <= 9 and np.isnan(days[0]) and (np.diff(days[1:]) > 0).all()
+    assert tables.shape == (len(days), 2, 2)
     own = X[:30]
     own = replace(own, at=own.at % 1000 + np.arange(30))
     assert landmark_nulls(target_of(own, "death"), own, (50.0,)) is None
+
+
+def test_entry_has_its_curve_whenever_it_is(falling, tmp_path):
+    """Entry on days 0 to 400, deaths soon after it: the saved curve of entry is that of all entries, not that
+    of the day which they have in the mean."""
+    truth, start = falling.outcomes["death"], np.arange(len(falling)) % 5 * 100 * DAY
+    moved = replace(falling, entry=start, outcomes={"death": replace(truth, time=truth.time + start)})
+    X = moved.landmarks(np.arange(400), ["entry", 300, 500]).followed()
+    model = PrognosisModel(members=1, epochs=1, channels=8, horizon=100.0).fit(X)
+    model.save_pretrained(tmp_path / "model")
+    loaded = PrognosisModel.from_pretrained(tmp_path / "model").predictor_
+    asks = moved.entries(np.arange(400)).followed()
+    came = asks.outcome("death")
+    own = metrics.aalen_johansen(came["time"], came["event"].astype(int), np.array([100.0]), causes=1)[1, 0]
+    for null in (null_of(loaded, "death"), null_of(model.predictor_, "death", train=asks)):
+        risk = null.forecast(asks)["death"].risk(horizon=100.0)
+        assert risk == pytest.approx(np.full(len(asks), own), abs=0.02)
+    assert loaded.null_at("death", asks)[:, 1, -1] == pytest.approx(np.full(len(asks), own), abs=0.02)
+
+
+def test_groups_are_of_what_is_known_at_the_ask(falling):
+    """A static known from day 100 on is missing before."""
+    from gnnpatient.study.evaluate import _groups
+
+    name = falling.spec.patient.number[0]
+    late = replace(falling, number_known=np.full(falling.number.shape, 100 * DAY))
+    X = late.landmarks(np.arange(50), [0, 100])
+    early = X.days < 100
+    groups = _groups(X, [name])
+    assert (groups[f"{name}=missing"] == early).all() and len(groups) == 3
 
 
 # -- who was lost
