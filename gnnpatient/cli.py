@@ -956,7 +956,8 @@ def predict(
     wanted, until = moments(at) if at else None, durations(horizons) if horizons else []
     predictor, opened = load_predictor(run), open_cohort(cohort, verify=True)
     tasks = [name for name in predictor.outcomes if isinstance(opened.outcomes.get(name), Task)]
-    forecasts, asked = {}, list[Landmarks]()
+    forecasts: dict[str, Answer] = {}
+    asked: list[Landmarks] = []
     for name in tasks:
         asked.append(opened.moments(name))
         forecasts[name] = predictor.forecast(asked[-1])[name]
