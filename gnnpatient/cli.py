@@ -1058,7 +1058,9 @@ def _moment(cohort: Cohort, patient: str, at: str | None, outcomes: Sequence[str
     known = [e.known[e.ptr[here] : e.ptr[here + 1]] for e in cohort.events.values()]
     tasks = (cohort.outcomes[name] for name in outcomes if name in cohort.outcomes)
     known += [task.at[task.patient == here] for task in tasks if isinstance(task, Task)]
-    times = np.unique(np.concatenate([*known, cohort.at_entry[here : here + 1]]))
+    times = np.unique(
+        np.concatenate([*known, cohort.at_entry[here : here + 1] if cohort.enters[here] else [0]])
+    )
     asks = cohort.at(times / DAY, patient=np.repeat(here, len(times)))
     names = [name for name in outcomes if name in cohort.outcomes]
     if names and (risk := np.logical_or.reduce([answerable(asks, n) for n in names])).any():
