@@ -366,12 +366,12 @@ def _cause(
         when = begins = earliest(rows, these, count)
         if rows.begun is not None:
             begins = earliest(replace(rows, happened=rows.begun), these, count)
-        codes = (*rows.codes[1:], *rows.narrow_codes)
-        _tell_strange(source, f"outcome {name!r}, cause {cause!r}", spec.codes, codes, f"of {spec.node}")
+        if not these.any():
+            codes = (*rows.codes[1:], *rows.narrow_codes)
+            _tell_strange(source, f"outcome {name!r}, cause {cause!r}", spec.codes, codes, f"of {spec.node}")
         return when, begins, never, _undated_nodes(record, spec)
     if spec.where:
         at, begun, undated = np.full(count, FOREVER), np.full(count, FOREVER), none
-        _tell_strange_cells(source, f"outcome {name!r}, cause {cause!r}", spec, table)
         for file in source.event_tables(spec.table or table):
             source.open(file)
             if source.is_events(file) and (missing := set(spec.where) - set(source.schemas[file])):
@@ -398,6 +398,8 @@ def _cause(
             undated[who[lost.to_numpy()]] = True
             if not source.holds_nodes(file):
                 view.account.used[view.row[ok]] = True
+        if (at == FOREVER).all() and not undated.any():
+            _tell_strange_cells(source, f"outcome {name!r}, cause {cause!r}", spec, table)
         return np.where(at == FOREVER, NEVER, at), begun, never, undated
     own = spec.table or table
     assert own is not None and spec.time is not None
@@ -612,17 +614,26 @@ def read_diagnosis(record: Record, name: str, outcome: DiagnosisSpec) -> Diagnos
     end = np.where(end == NEVER, FOREVER, end)
     if record.periods is not None:  # before the first gap; of a later period nobody is asked
         end = np.minimum(end, record.periods.first_end(record.entry))
+    stood = None
     if outcome.node is not None:
         rows = record.rows[outcome.node]
         of = rows.fitting(outcome.codes)
         if record.exit is None and outcome.horizon is not None:
             raise Refused(f"outcome {name!r}: no needs observation up to the horizon; set exit in [patient]")
-        codes = (*rows.codes[1:], *rows.narrow_codes)
-        _tell_strange(record.source, f"outcome {name!r}", outcome.codes, codes, f"of {outcome.node}")
+        if not of.any():
+            codes = (*rows.codes[1:], *rows.narrow_codes)
+            _tell_strange(record.source, f"outcome {name!r}", outcome.codes, codes, f"of {outcome.node}")
         lasting, known = _lasting(rows, of), np.full(count, FOREVER)
         np.minimum.at(known, rows.patient[lasting], rows.known[lasting])
         label = (known < FOREVER).astype(np.int16)
         horizon = seconds(outcome.horizon) if outcome.horizon else None
+        if gap < DAY and outcome.when == "future" and rows.begun is not None:
+            begun, first = known.copy(), np.where(rows.known == rows.happened, rows.begun, rows.known)
+            np.minimum.at(begun, rows.patient[lasting], first[lasting])
+            asked = _askable(record, label, known, begun)
+            doubtful = np.flatnonzero(asked < known)  # of that day, on which it can have been known already
+            if len(doubtful):
+                stood = np.stack([doubtful, asked[doubtful], known[doubtful]], 1)
     else:
         assert outcome.table is not None and outcome.column is not None
         view, who = record.view(outcome.table, [c for c in (outcome.column, outcome.known) if c], claim=True)
@@ -639,7 +650,9 @@ def read_diagnosis(record: Record, name: str, outcome: DiagnosisSpec) -> Diagnos
                 begun = np.where(known == FOREVER, FOREVER, begun)
                 asked = _askable(record, (label >= 0).astype(np.int8), known, begun)
                 end = np.where(asked < known, np.minimum(end, asked), end)
-    return Diagnosis(label, known, end, outcome.class_names, gap, horizon, outcome.when == "same")
+    return Diagnosis(
+        label, known, end, outcome.class_names, gap, horizon, outcome.when == "same", stood=stood
+    )
 
 
 def end_by_events(
@@ -807,7 +820,8 @@ def as_known(record: Record, outcomes: Mapping[str, Outcome]) -> dict[str, Outco
         stood = [_stood(record.rows[kind], record.rows[kind].fitting(of)) for kind, of in codes]
         if (spells := np.concatenate([np.zeros((0, 3), np.int64), *stood])).size:
             assert isinstance(outcome, Survival | Diagnosis)
-            out[name] = replace(outcome, stood=_merged(spells))
+            more = [spells] if outcome.stood is None else [outcome.stood, spells]
+            out[name] = replace(outcome, stood=_merged(np.concatenate(more)))
             record.source.doubt(
                 f"outcome {name!r}: {len(np.unique(spells[:, 0]))} patient(s) have a row of it that was "
                 "amended or taken back later; not at risk while it stood"

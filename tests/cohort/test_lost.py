@@ -294,3 +294,16 @@ def test_nobody_is_at_risk_of_a_coded_event_after_a_row_of_its_day(read):
         assert asks == [[True, True], [False, True]], how
         found.append(cohort.outcomes["mi"].time.tolist())
     assert found[0] == found[1] and np.isin(cohort.outcomes["mi"].event, 1).all()
+
+
+def test_nobody_is_asked_of_a_coded_diagnosis_after_a_row_of_its_day(read):
+    """Without a gap it could have been known that day already; what came of the asks before stays."""
+    people = "id,start\n1,2020-01-01\n2,2020-01-01\n3,2020-01-01\n"
+    labs = "id,t,c\n" + "".join(f"{i},2020-01-02,K\n" for i in (1, 2, 3))
+    labs += "1,2020-02-01T08:00,K\n1,2020-02-01,DX\n2,2020-02-01T08:00,K\n2,2020-02-01T20:00,DX\n"
+    spec = PATIENT + 'origin = "start"\nexit = "60d"\n' + LAB + DX + 'gap = "0d"\n'
+    cohort = read(spec, people=people, lab=labs)
+    asks = [cohort.at(t).at_risk("dx").tolist() for t in (31, 31 + 8 / 24, 31 + 9 / 24)]
+    assert asks == [[True] * 3, [True] * 3, [False, True, True]]
+    event, time = cohort.outcomes["dx"].course(cohort.at(31))
+    assert event.tolist() == [1, 1, 0] and time[:2].round(1).tolist() == [1.0, 0.8]
