@@ -255,6 +255,13 @@ def test_the_last_of_a_fhir_patient_includes_the_death(fhir):
     assert death.event.tolist() == [1, 0] and (death.time // DAY).tolist() == [58, 20]
 
 
+def test_a_fhir_death_in_9999_has_not_happened(fhir):
+    people = [{"id": "p1", "deceasedDateTime": "9999-12-31"}, {"id": "p2"}, {"id": "p3"}]
+    cohort = fhir([*people, {"id": "p4", "deceasedDateTime": "2021-05-01T12:00:00Z"}], exit="last")
+    death = cohort.outcomes["death"]
+    assert death.event.tolist() == [0, 0, 0, 1] and (death.time // DAY).tolist() == [20, 20, 20, 58]
+
+
 # -- codes that nobody has --
 
 
