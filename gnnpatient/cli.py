@@ -1074,7 +1074,9 @@ def _moment(cohort: Cohort, patient: str, at: str | None, outcomes: Sequence[str
     known += [task.at[task.patient == here] for task in tasks if isinstance(task, Task)]
     late = (cohort.number_known, cohort.category_known)
     known += [since[here][since[here] > 0] for since in late if since is not None]
-    times = np.unique(np.concatenate([*known, cohort.at_entry[here : here + 1]]))
+    times = np.unique(
+        np.concatenate([*known, cohort.at_entry[here : here + 1] if cohort.enters[here] else [0]])
+    )
     asks = cohort.at(times / DAY, patient=np.repeat(here, len(times)))
     names = [name for name in outcomes if name in cohort.outcomes]
     if names and (risk := np.logical_or.reduce([answerable(asks, n) for n in names])).any():

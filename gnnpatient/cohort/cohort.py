@@ -63,7 +63,7 @@ class Cohort:
     number: np.ndarray  # (patient, column) float32, nan = missing
     category: np.ndarray  # (patient, column) int32 into levels, -1 = missing
     levels: Mapping[str, tuple[str, ...]]
-    entry: np.ndarray  # (patient,) int64: observation starts
+    entry: np.ndarray  # (patient,) int64: observation starts; FOREVER = without the entry event, so never
     events: Mapping[str, Events]  # node kinds in the order of the spec, then "timepoint"
     codes: Mapping[str, tuple[str, ...]]  # of each kind; position 0 is "other"
     units: Mapping[str, tuple[str, ...]]  # beside codes
@@ -272,6 +272,11 @@ class Cohort:
         then, so of a bare date it is the end of that day (METHODS 3, 27)."""
         return self.entry if self.entered is None else self.entered
 
+    @property
+    def enters(self) -> np.ndarray:
+        """Who enters at all; whoever never has the entry event is at risk of nothing: (patient,) bool."""
+        return np.asarray(self.entry) != FOREVER
+
     @cached_property
     def timed(self) -> bool:
         """Whether anything becomes known after entry; without, entry is the one moment to ask at."""
@@ -283,13 +288,14 @@ class Cohort:
         return any((known > self.at_entry[:, None]).any() for known in late)
 
     def entries(self, patients: Any = None) -> Landmarks:
-        """Every patient at entry, as known then (see `at_entry`).
+        """Every patient who enters, at entry, as known then (see `at_entry`).
 
         >>> from gnnpatient.cohort.datasets import pbc
         >>> np.unique(pbc().entries().days)
         array([0.])
         """
         who = self.positions(patients)
+        who = who[self.enters[who]]
         return Landmarks(self, who, np.asarray(self.at_entry)[who])
 
     def landmarks(
@@ -317,6 +323,8 @@ class Cohort:
             days = np.asarray([t for t in moments if not isinstance(t, str) or t != "entry"], np.float64)
             asks = self.at(np.tile(days, (len(who), 1)).T.ravel(), patient=np.tile(who, len(days)))
             return together(self.entries(who), asks) if len(days) < len(moments) else asks
+        if not len(who := who[self.enters[who]]):
+            return self.entries(who)
         ends = self.observed if outcomes is None else reduce(np.maximum, map(self.until, outcomes))
         start, end = float(self.entry[who].min()), float(np.median(ends[who]))
         rng = np.random.default_rng(seed)
@@ -342,7 +350,7 @@ class Cohort:
         ends = reduce(np.minimum, (self.outcomes[name].ends for name in names))
         if not (ends == FOREVER).any():
             return ends
-        last = self.entry.copy()
+        last = np.where(self.enters, self.entry, 0)
         for e in self.events.values():
             some = np.diff(e.ptr) > 0
             last[some] = np.maximum(last[some], e.known[e.ptr[1:][some] - 1])
@@ -465,9 +473,9 @@ def read_cohort(
     from gnnpatient.cohort.ends import (
         closed,
         is_last_row,
-        late_entries,
         open_intervals,
         ordinary,
+        read_entry,
         read_periods,
     )
     from gnnpatient.cohort.events import family, measurements, read_rows
@@ -482,8 +490,6 @@ def read_cohort(
     )
     from gnnpatient.cohort.lost import lost_kind, lost_tables
     from gnnpatient.cohort.patients import (
-        entered,
-        given_in_days,
         is_duration,
         moment_of,
         patient_table,
@@ -521,11 +527,7 @@ def read_cohort(
     dates = ordinary(source, patients, rows, [time for d in drafts.values() for _, time, *_ in d.parts])
     rows = open_intervals(source, rows, dates)
     if who.entry is not None:  # on a bare date a patient is there from the first second on
-        given, ends = (entered(source, who.entry, table, patients, rows, end=end) for end in (False, True))
-        if given_in_days(who.entry):  # after a bare date: the end of that day
-            ends = given + patients.first_day
-        entry = late_entries(source, dates, np.where(given == NEVER, 0, given))
-        first_day = np.where(given == NEVER, first_day, np.where(entry == given, ends, entry))
+        entry, first_day = read_entry(source, dates, patients, rows)
     if who.exit is not None:
         end = moment_of(source, who.exit, table, patients, rows, beyond=True)
         cut = is_duration(source, who.exit, table)
@@ -540,7 +542,7 @@ def read_cohort(
             labels[name] = read_survival(record, drafts[name])
         elif isinstance(outcome, DiagnosisSpec):
             labels[name] = read_diagnosis(record, name, outcome)
-    labels = end_by_events(record, as_known(record, labels))
+    labels = end_by_events(record, as_known(record, labels), drafts)
     tell_ends_that_are_events(record, drafts, {n: o for n, o in labels.items() if isinstance(o, Survival)})
     for kind, (patient, known) in source.deaths.items():
         _tells_early(source, kind, patient, known, labels)

@@ -14,9 +14,10 @@ import polars as pl
 
 from gnnpatient.cohort.events import FOREVER, Rows
 from gnnpatient.cohort.outcomes import Spells
-from gnnpatient.cohort.patients import BEYOND, Patients, patient_table
+from gnnpatient.cohort.patients import BEYOND, Patients, entered, given_in_days, patient_table
 from gnnpatient.cohort.source import PEOPLE, Source
 from gnnpatient.cohort.spec import DAY, NEVER, YEAR, Moment, PickSpec
+from gnnpatient.errors import Refused
 
 DECADES = round(20 * YEAR * DAY)
 """A date so far from all others is none. Only dates are judged so; among offsets the gap must be twice it."""
@@ -79,6 +80,12 @@ class Ordinary:
             ahead = there & ~late & (np.where(there, ends, 0) + self.origin > _today())
             late |= ahead & (2 * ahead.sum() <= there.sum())
         return late
+
+    def astray(self, times: np.ndarray) -> np.ndarray:
+        """Which times lie decades before or after all other dates: (patient,) bool. Day 0 does not."""
+        return self.open(np.where(times == 0, NEVER, times)) | (
+            given(times) & (times < self.first - self.gap)
+        )
 
     def impossible(self, times: np.ndarray, *, old: bool = True) -> np.ndarray:
         """Which events cannot be: (patient,) bool. `old`: those decades before all of a patient are none."""
@@ -288,15 +295,40 @@ def is_last_row(source: Source, what: Moment | None) -> bool:
     )
 
 
-def late_entries(source: Source, of: Ordinary, entry: np.ndarray) -> np.ndarray:
-    """Entries, of which those that lie decades before or after all other dates are not known: day 0."""
-    wrong = of.open(np.where(entry == 0, NEVER, entry)) | (entry < of.first - of.gap)
+def read_entry(
+    source: Source, of: Ordinary, patients: Patients, rows: Mapping[str, Rows]
+) -> tuple[np.ndarray, np.ndarray]:
+    """When each patient enters, FOREVER = never, and the end of that day where it is a bare date.
+
+    On a bare date a patient is there from the first second on. A time decades before or after all other dates
+    is none: a column then says nothing, so day 0; of events the next one counts, and whoever has none never
+    enters, as who enters because of what comes later would be chosen by the future (METHODS 5).
+    """
+    what, table = source.spec.patient.entry, patient_table(source)
+    assert what is not None
+
+    def read(since: np.ndarray | None = None) -> list[np.ndarray]:
+        return [entered(source, what, table, patients, rows, end=end, since=since) for end in (False, True)]
+
+    begin, end = read()
+    wrong = of.astray(begin)
+    told = f"entry: {int(wrong.sum())} lie decades from all other dates; taken as not given"
+    if not isinstance(what, PickSpec):
+        if wrong.any():
+            source.doubt(f"{told}, so day 0", decides=True)
+        if given_in_days(what):  # after a bare date: the end of that day
+            end = begin + patients.first_day
+        entry = np.where(wrong | (begin == NEVER), 0, begin)
+        return entry, np.where(begin == NEVER, patients.first_day, np.where(wrong, 0, end))
     if wrong.any():
-        source.doubt(
-            f"entry: {int(wrong.sum())} lie decades from all other dates; taken as not given, so day 0",
-            decides=True,
-        )
-    return np.where(wrong, 0, entry)
+        source.doubt(f"{told}, the next such event counts", decides=True)
+        begin, end = read(np.where(wrong, of.first - of.gap, NEVER))
+    enters = given(begin) & ~of.astray(begin)
+    if not enters.any():
+        raise Refused(f"entry: no patient has an event that fits {', '.join(what.code)}")
+    if not enters.all():
+        source.steps.append(["with the entry event", int(enters.sum())])
+    return np.where(enters, begin, FOREVER), np.where(enters, end, FOREVER)
 
 
 # Gaps

@@ -54,6 +54,8 @@ class Rows:
     )
     narrow: np.ndarray | None = None  # (row,) int32 into narrow_codes: the code that `level` has rolled up
     narrow_codes: tuple[str, ...] = ()
+    begun: np.ndarray | None = None  # (row,) int64 seconds: of a bare date its first second, else happened;
+    # None = no row is on a bare date
     bound: np.ndarray | None = None  # (row,) int8: -1 the truth lies below the value, 1 above; None = nowhere
 
     def fitting(self, patterns: Iterable[str]) -> np.ndarray:
@@ -83,6 +85,7 @@ class Rows:
             "vector",
             "study",
             "narrow",
+            "begun",
             "bound",
         )
         held: dict[str, Any] = {name: getattr(self, name) for name in columns}
@@ -98,6 +101,7 @@ class _Part:
     who: np.ndarray
     known: np.ndarray
     happened: np.ndarray
+    begun: np.ndarray  # the first second at which it can have happened
     until: np.ndarray | None
     codes: tuple[str, ...]  # of all columns of a wide table; of a long one none
     name: pl.Series  # code of each row
@@ -144,10 +148,12 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
         source.refuse(number[cell], reason)
         if n := int(np.isin(number[cell], number[keep]).sum()):
             source.flags.append(f"{kind}: {n} cells left out of rows that are used: {reason}")
+    begun = np.concatenate([part.begun for part in parts])
+    happened = np.concatenate([part.happened for part in parts])
     rows = Rows(
         patient=np.concatenate([part.who for part in parts]),
         known=np.concatenate([part.known for part in parts]),
-        happened=np.concatenate([part.happened for part in parts]),
+        happened=happened,
         code=code,
         value=value,
         source=number,
@@ -157,6 +163,7 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
         study=_studies(source, parts),
         narrow=narrow,
         narrow_codes=distinct,
+        begun=begun if (begun < happened).any() else None,
         bound=bound if (bound[keep] != 0).any() else None,
     ).only(keep)
     if rows.bound is not None:
@@ -222,6 +229,7 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
         who=who[row],
         known=seen[row],
         happened=happened[row],
+        begun=begun[row],
         until=None if ended is None else ended[row],
         codes=tuple(code for code, _ in wide.values()),
         name=name.rename("code"),

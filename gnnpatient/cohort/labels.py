@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,9 @@ from gnnpatient.cohort import ends
 from gnnpatient.cohort.events import FOREVER, Rows
 from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
 from gnnpatient.cohort.patients import (
+    BEYOND,
     Patients,
+    ahead,
     earliest,
     first_line,
     is_duration,
@@ -33,6 +36,7 @@ from gnnpatient.cohort.spec import (
     PickSpec,
     SurvivalSpec,
     Where,
+    fitting,
     near,
     seconds,
 )
@@ -358,8 +362,14 @@ def _cause(
     never, none = np.full(count, FOREVER), np.zeros(count, bool)
     if spec.node is not None:
         rows = record.rows[spec.node]
-        when = earliest(rows, rows.fitting(spec.codes), count)
-        return when, when, never, _undated_nodes(record, spec)
+        these = rows.fitting(spec.codes)
+        when = begins = earliest(rows, these, count)
+        if rows.begun is not None:
+            begins = earliest(replace(rows, happened=rows.begun), these, count)
+        if not these.any():
+            codes = (*rows.codes[1:], *rows.narrow_codes)
+            _tell_strange(source, f"outcome {name!r}, cause {cause!r}", spec.codes, codes, f"of {spec.node}")
+        return when, begins, never, _undated_nodes(record, spec)
     if spec.where:
         at, begun, undated = np.full(count, FOREVER), np.full(count, FOREVER), none
         for file in source.event_tables(spec.table or table):
@@ -374,16 +384,22 @@ def _cause(
             view = source.view(file, [time], spec.where)
             who = view.who(patients.ids)
             found = view.moment(time, patients.day_zero(who))
-            if found.bad.any():
-                row = found.bad.arg_true()[0]
+            late = ahead(view, time, found.bad, who, patients)  # judged with all dates, as of a column
+            lost = found.far & ~late & pl.Series(who >= 0)  # it happened, nobody knows when
+            if (bad := found.bad & ~late & ~found.far).any():
+                row = bad.arg_true()[0]
                 place = f"{file}: outcome {name!r}, cause {cause!r}, line {view.line(row)}"
                 raise Refused(f"{place}: not a time{view.shown(time, row)}")
-            ok = found.at.is_not_null().to_numpy() & (who >= 0)
-            np.minimum.at(at, who[ok], found.end.fill_null(0).to_numpy()[ok])
-            np.minimum.at(begun, who[ok], found.at.fill_null(0).to_numpy()[ok])
+            begin, end = (each.set(late, BEYOND) for each in (found.at, found.end))
+            ok = begin.is_not_null().to_numpy() & ~lost.to_numpy() & (who >= 0)
+            np.minimum.at(at, who[ok], end.fill_null(0).to_numpy()[ok])
+            np.minimum.at(begun, who[ok], begin.fill_null(0).to_numpy()[ok])
             undated = undated | _undated(record, file, time, spec.where)
+            undated[who[lost.to_numpy()]] = True
             if not source.holds_nodes(file):
                 view.account.used[view.row[ok]] = True
+        if (at == FOREVER).all() and not undated.any():
+            _tell_strange_cells(source, f"outcome {name!r}, cause {cause!r}", spec, table)
         return np.where(at == FOREVER, NEVER, at), begun, never, undated
     own = spec.table or table
     assert own is not None and spec.time is not None
@@ -398,6 +414,52 @@ def _cause(
     refuse_if((flag == 1) & ~happened, f"cause {cause!r} happened, but no time")
     censored = np.where(happened & (flag == 0), when, FOREVER)
     return np.where(happened & (flag == 1), when, NEVER), begun, censored, none
+
+
+def _tell_strange(
+    source: Source,
+    place: str,
+    patterns: Collection[str],
+    known: Collection[str],
+    of: str,
+    *,
+    show: bool = True,
+) -> None:
+    """Flag patterns none of which fits anything that there is: then nobody can have it.
+
+    show: where none is near, some of what is there.
+    """
+    if any(fitting(known, patterns)):
+        return
+    sought = [pattern.replace("*", "") for pattern in tuple(patterns)[:20]]
+    some = sorted(set(known))[:100_000]
+    alike = dict.fromkeys(c for word in sought for c in difflib.get_close_matches(word, some, n=2))
+    hint = f"; did you mean {' or '.join(map(repr, list(alike)[:3]))}?" if alike else ""
+    if not alike and show:
+        hint = f"; there are {', '.join(map(repr, some[:5])) or 'none'}"
+    named = ", ".join(map(repr, tuple(patterns)[:3])) + ", ..." * (len(patterns) > 3)
+    source.doubt(f"{place}: {named} fits nothing {of}, so nobody has it{hint}", decides=True)
+
+
+def _tell_strange_cells(source: Source, place: str, spec: CauseSpec, table: str | None) -> None:
+    """Flag patterns of `where` that fit no cell of their column in any table that has it."""
+    files = source.event_tables(spec.table or table)
+    for file in files:
+        source.open(file)
+    for column, patterns in spec.where.items():
+        having = [f for f in files if column in source.schemas[f]]
+        cells = [pl.col(column).cast(pl.String).alias("cell").unique()]
+        if any(
+            source.tables[f]
+            .lazy()
+            .select(fits({column: patterns}, [column] * source.schemas[f][column].is_float()).any())
+            .collect(engine="streaming")
+            .item()
+            for f in having
+        ):
+            continue
+        known = {c for f in having for c in source.tables[f].lazy().select(cells).collect()["cell"]} - {None}
+        _tell_strange(source, place, patterns, known, f"in column {column!r}", show=False)
 
 
 _UNTIMED = ("time is not a date", "not a time")  # why the reader of a format refused a row that has no time
@@ -552,15 +614,26 @@ def read_diagnosis(record: Record, name: str, outcome: DiagnosisSpec) -> Diagnos
     end = np.where(end == NEVER, FOREVER, end)
     if record.periods is not None:  # before the first gap; of a later period nobody is asked
         end = np.minimum(end, record.periods.first_end(record.entry))
+    stood = None
     if outcome.node is not None:
         rows = record.rows[outcome.node]
         of = rows.fitting(outcome.codes)
         if record.exit is None and outcome.horizon is not None:
             raise Refused(f"outcome {name!r}: no needs observation up to the horizon; set exit in [patient]")
+        if not of.any():
+            codes = (*rows.codes[1:], *rows.narrow_codes)
+            _tell_strange(record.source, f"outcome {name!r}", outcome.codes, codes, f"of {outcome.node}")
         lasting, known = _lasting(rows, of), np.full(count, FOREVER)
         np.minimum.at(known, rows.patient[lasting], rows.known[lasting])
         label = (known < FOREVER).astype(np.int16)
         horizon = seconds(outcome.horizon) if outcome.horizon else None
+        if gap < DAY and outcome.when == "future" and rows.begun is not None:
+            begun, first = known.copy(), np.where(rows.known == rows.happened, rows.begun, rows.known)
+            np.minimum.at(begun, rows.patient[lasting], first[lasting])
+            asked = _askable(record, label, known, begun)
+            doubtful = np.flatnonzero(asked < known)  # of that day, on which it can have been known already
+            if len(doubtful):
+                stood = np.stack([doubtful, asked[doubtful], known[doubtful]], 1)
     else:
         assert outcome.table is not None and outcome.column is not None
         view, who = record.view(outcome.table, [c for c in (outcome.column, outcome.known) if c], claim=True)
@@ -577,23 +650,48 @@ def read_diagnosis(record: Record, name: str, outcome: DiagnosisSpec) -> Diagnos
                 begun = np.where(known == FOREVER, FOREVER, begun)
                 asked = _askable(record, (label >= 0).astype(np.int8), known, begun)
                 end = np.where(asked < known, np.minimum(end, asked), end)
-    return Diagnosis(label, known, end, outcome.class_names, gap, horizon, outcome.when == "same")
+    return Diagnosis(
+        label, known, end, outcome.class_names, gap, horizon, outcome.when == "same", stood=stood
+    )
 
 
-def end_by_events(record: Record, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+def end_by_events(
+    record: Record, outcomes: Mapping[str, Outcome], drafts: Mapping[str, Draft]
+) -> dict[str, Outcome]:
     """The outcomes, with diagnoses that may still come told who died or went for good, and who was lost.
 
     Who died without the diagnosis was followed to the end, which is no censoring (METHODS 9, 28). Where the
     spec names no outcome for it, an event of any survival outcome ends the diagnosis, if rows hardly ever go
     on after events of its cause, or if it stands at the patient's own end.
     """
-    specs = record.source.spec.outcomes
+    specs, lost = record.source.spec.outcomes, _lost(record, outcomes, drafts)
     return {
-        name: _ended(record, name, specs[name], found, outcomes)
+        name: _ended(record, name, specs[name], found, outcomes, lost)
         if isinstance(found, Diagnosis) and found.horizon is not None
         else found
         for name, found in outcomes.items()
     }
+
+
+def _lost(record: Record, outcomes: Mapping[str, Outcome], drafts: Mapping[str, Draft]) -> np.ndarray:
+    """When each patient was lost to follow-up, as the patient's own censoring says, FOREVER = not that one
+    knows: (patient,) int64.
+
+    Lost to one, lost to all. Where several outcomes say it the patient was still seen up to the last of what
+    they say, an event too. The end that a spec cuts an outcome at says nothing of the others.
+    """
+    assert record.ordinary is not None
+    lost, seen = np.zeros(len(record.patients), bool), np.full(len(record.patients), NEVER)
+    for name, draft in drafts.items():
+        truth = outcomes[name]
+        assert isinstance(truth, Survival)
+        own = ends.closed(record.source, record.ordinary, draft.own, f"outcome {name!r}")
+        event, time = _in_any_spell(truth)
+        happened = (event > 0) & (time != NEVER)
+        censored = (own != FOREVER) & (time != NEVER) & ~happened
+        lost |= censored
+        seen = np.where(happened, np.maximum(seen, time), np.where(censored, np.maximum(seen, own), seen))
+    return np.where(lost, seen, FOREVER)
 
 
 def _in_any_spell(truth: Survival) -> tuple[np.ndarray, np.ndarray]:
@@ -608,7 +706,12 @@ def _in_any_spell(truth: Survival) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ended(
-    record: Record, name: str, spec: object, found: Diagnosis, outcomes: Mapping[str, Outcome]
+    record: Record,
+    name: str,
+    spec: object,
+    found: Diagnosis,
+    outcomes: Mapping[str, Outcome],
+    lost: np.ndarray,
 ) -> Diagnosis:
     assert isinstance(spec, DiagnosisSpec)
     say, specs = record.source.doubt, record.source.spec.outcomes
@@ -624,9 +727,9 @@ def _ended(
     last = np.full(len(record.patients), NEVER)
     for rows in record.rows.values():
         np.maximum.at(last, rows.patient, rows.happened)
-    gone, end = np.full(len(last), FOREVER), found.end
+    gone = np.full(len(last), FOREVER)
     for other, truth in known.items():
-        ends = np.zeros(len(last), bool)
+        stop = np.zeros(len(last), bool)
         event, time = _in_any_spell(truth)
         for k, cause in enumerate(truth.causes, 1):
             if _is_itself(record, spec, specs[other], cause):
@@ -640,12 +743,9 @@ def _ended(
                     f'{int(mine.sum())} (gone = "{other}" would say that it does)',
                     decides=True,
                 )
-            ends |= mine & (final | (time >= found.end))
-        gone = np.where(ends, np.minimum(gone, time), gone)
-        own = getattr(specs[other], "exit", None) is not None  # a cut of that outcome alone
-        if len(known) == 1 and not own and truth.spells is None:  # lost to one, lost to all
-            lost = (event == 0) & (time != NEVER)
-            end = np.where(lost, np.minimum(end, time), end)
+            stop |= mine & (final | (time >= found.end))
+        gone = np.where(stop, np.minimum(gone, time), gone)
+    end = np.minimum(found.end, lost)
     if late := int(((found.known < FOREVER) & (found.known > end)).sum()):
         say(f"outcome {name!r}: {late} diagnosed after the end of observation; not counted")
     return replace(found, gone=gone, end=end)
@@ -720,7 +820,8 @@ def as_known(record: Record, outcomes: Mapping[str, Outcome]) -> dict[str, Outco
         stood = [_stood(record.rows[kind], record.rows[kind].fitting(of)) for kind, of in codes]
         if (spells := np.concatenate([np.zeros((0, 3), np.int64), *stood])).size:
             assert isinstance(outcome, Survival | Diagnosis)
-            out[name] = replace(outcome, stood=_merged(spells))
+            more = [spells] if outcome.stood is None else [outcome.stood, spells]
+            out[name] = replace(outcome, stood=_merged(np.concatenate(more)))
             record.source.doubt(
                 f"outcome {name!r}: {len(np.unique(spells[:, 0]))} patient(s) have a row of it that was "
                 "amended or taken back later; not at risk while it stood"

@@ -116,15 +116,16 @@ class Survival:
 
     def flow(self, cohort: Cohort) -> dict[str, Any]:
         """How many patients are left at each step."""
-        known = self.time != NEVER
-        free = known & ((self.time if self.until is None else self.until) > cohort.entry)
+        entry = np.asarray(cohort.at_entry)
+        known = (self.time != NEVER) & cohort.enters
+        free = known & ((self.time if self.until is None else self.until) > entry)
         steps = {"outcome known": known.sum()}
         if early := int((known & ~free & (self.event > 0)).sum()):
             steps["event at or before entry (prevalent)"] = early
         if late := int((known & ~free & (self.event == 0)).sum()):
             steps["observation ends at or before entry"] = late
         if self.spells is not None:
-            start = self.risk(np.arange(len(known)), np.asarray(cohort.entry))
+            start = self.risk(np.arange(len(known)), entry)
             if n := int((free & ~start).sum()):
                 steps["observed only from a day after entry on"] = n
             free &= start
@@ -132,7 +133,7 @@ class Survival:
         steps |= {f"event: {c}": (free & (self.event == k)).sum() for k, c in enumerate(self.causes, 1)}
         steps["censored"] = (free & (self.event == 0)).sum()
         if self.spells is not None:
-            again = self.spells.begin > cohort.entry[self.spells.patient]
+            again = self.spells.begin > entry[self.spells.patient]
             steps["at risk again after a gap"] = len(np.unique(self.spells.patient[again]))
             for k, c in enumerate(self.causes, 1):
                 steps[f"event after a gap: {c}"] = (again & (self.spells.event == k)).sum()
@@ -214,9 +215,9 @@ class Diagnosis:
 
     def flow(self, cohort: Cohort) -> dict[str, Any]:
         """How many patients are left at each step."""
-        given = self.label >= 0
+        given = (self.label >= 0) & cohort.enters
         steps = {"looked for": given.sum()}
-        free = given & (cohort.entry < self.ends)
+        free = given & (cohort.at_entry < self.ends)
         steps["not known at entry"] = free.sum()
         names = ("not seen", "ever seen") if self.horizon is not None else self.classes
         return steps | {f"label: {c}": (free & (self.label == k)).sum() for k, c in enumerate(names)}
@@ -429,9 +430,10 @@ class Progression:
         """How many patients are left at each step."""
         rows = self._followed
         patients, count = np.unique(self.events.patient[rows], return_counts=True)
+        patients, count = patients[cohort.enters[patients]], count[cohort.enters[patients]]
         steps = {"with a value": len(patients), "with two or more": int((count > 1).sum())}
         if self.gone is not None:
-            free = self.gone.risk(patients, np.asarray(cohort.entry)[patients])
+            free = self.gone.risk(patients, np.asarray(cohort.at_entry)[patients])
             steps["of them at risk at entry"] = int((free & (count > 1)).sum())
         return steps
 

@@ -347,11 +347,18 @@ def _age(view: View, who: np.ndarray, patients: int, origin: np.ndarray | None) 
 
 
 def picked(
-    source: Source, pick: PickSpec, patients: np.ndarray, *, end: bool = False, seen: bool = False
+    source: Source,
+    pick: PickSpec,
+    patients: np.ndarray,
+    *,
+    end: bool = False,
+    seen: bool = False,
+    since: np.ndarray | None = None,
 ) -> np.ndarray:
     """The first or last event of a format that fits, in seconds since 1970, NEVER = none: (patient,) int64.
 
     A bare date counts from its first second, or from its last (`end`). seen: when it became known.
+    since: (patient,) int64 seconds since 1970 before which none of a patient's events counts.
     """
     assert source.door is not None
     parts = []
@@ -365,6 +372,9 @@ def picked(
             late = source.moments(table, "known", end=True).dt.epoch("s")
             at = pl.max_horizontal(at, pl.when(pl.col("known") > pl.col("time")).then(late))
         lazy = lazy.filter(pl.col("time").is_not_null() & fits({"code": pick.code}))
+        if since is not None:
+            from_ = pl.DataFrame({"id": patients, "since": since}, schema_overrides={"id": pl.String})
+            lazy = lazy.join(from_.lazy(), on="id").filter(at >= pl.col("since"))
         best = at.min() if pick.pick == "first" else at.max()
         parts.append(lazy.group_by("id").agg(best.alias("at")).collect(engine="streaming"))
     found = pl.concat(parts, how="vertical_relaxed").group_by("id")
@@ -424,22 +434,27 @@ def entered(
     rows: Mapping[str, Rows],
     *,
     end: bool,
+    since: np.ndarray | None = None,
 ) -> np.ndarray:
     """When observation starts, in seconds after the origin, NEVER = not given: (patient,) int64.
 
     An event starts it when it is known, and does so whatever an amendment says of it later: eligibility uses
     nothing later than the ask (METHODS 5). A bare date counts from its first second, or its last (`end`).
+    since: (patient,) int64 seconds after the origin before which no event counts.
     """
     if not isinstance(what, PickSpec):
         return moment_of(source, what, table, patients, rows, end=end, beyond=True)
     if what.node is None:
         assert patients.origin is not None
-        at = picked(source, what, patients.ids, end=end, seen=True)
+        first = None if since is None else np.where(since == NEVER, NEVER, since + patients.origin)
+        at = picked(source, what, patients.ids, end=end, seen=True, since=first)
         return np.where(at == NEVER, NEVER, at - patients.origin)
     of, first = rows[what.node], np.full(len(patients), FOREVER)
     these = of.fitting(what.code)
     if of.replaced is not None:
         these &= of.known < of.replaced
+    if since is not None:
+        these &= of.known >= since[of.patient]
     np.minimum.at(first, of.patient[these], of.known[these])
     return np.where(first == FOREVER, NEVER, first)
 
@@ -453,11 +468,7 @@ def patient_time(
     """
     when = view.moment(name, patients.day_zero(who))
     at, bad = when.end if end else when.at, when.bad
-    if beyond and bad.any() and patients.origin is not None:
-        cells = view.column(name)
-        year = cells.cast(pl.String).str.extract(r"(\d{4,})").cast(pl.Int64, strict=False).fill_null(0)
-        start = pl.Series(take(patients.origin, who, 0)) / DAY / YEAR + 1970
-        far = bad & (year > start + 100) & (year <= 9999)
+    if beyond and (far := ahead(view, name, bad, who, patients)).any():
         at, bad = at.set(far, BEYOND), bad & ~far
     if bad.any():
         row = bad.arg_true()[0]
@@ -467,6 +478,17 @@ def patient_time(
         )
     rows = one_each(view, name, at, who, len(patients))
     return take(at.fill_null(NEVER).to_numpy(), rows, NEVER)
+
+
+def ahead(view: View, name: str, bad: pl.Series, who: np.ndarray, patients: Patients) -> pl.Series:
+    """Which of the cells that are no time lie in a year far ahead, as 9999-12-31 does: (row,) Boolean."""
+    if not bad.any() or patients.origin is None:
+        return bad & False
+    year = (
+        view.column(name).cast(pl.String).str.extract(r"(\d{4,})").cast(pl.Int64, strict=False).fill_null(0)
+    )
+    start = pl.Series(take(patients.origin, who, 0)) / DAY / YEAR + 1970
+    return bad & (year > start + 100) & (year <= 9999)
 
 
 def earliest(rows: Rows, these: np.ndarray, patients: int, *, last: bool = False) -> np.ndarray:

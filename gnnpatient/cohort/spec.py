@@ -185,7 +185,7 @@ class PatientSpec(Record):
     entry: Moment | None = Field(
         default=None,
         description="observation starts: a column, a duration after the origin, or { code }: when the first "
-        "such event is known; default: the origin",
+        "such event is known, and whoever has none never enters; default: the origin",
     )
     exit: Moment | None = Field(
         default=None,

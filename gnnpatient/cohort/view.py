@@ -39,7 +39,9 @@ class Patient:
     def last_known(self) -> float:
         """Days after the origin at which the last row became known; the entry where there is none."""
         ends = [e.known[e.ptr[self.position + 1] - 1] for e in self.cohort.events.values() if self._rows(e)]
-        return max([*ends, self.cohort.entry[self.position]]) / DAY
+        if self.cohort.enters[self.position] or not ends:
+            ends.append(self.cohort.entry[self.position] if self.cohort.enters[self.position] else 0)
+        return max(ends) / DAY
 
     def _rows(self, events: object) -> int:
         ptr = events.ptr  # type: ignore[attr-defined]

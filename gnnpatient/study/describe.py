@@ -555,13 +555,13 @@ def grouped(cohort: Cohort) -> dict[str, Survival | Diagnosis]:
 
 def _at_risk(cohort: Cohort, truth: Survival | Diagnosis) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Who is at risk at entry with a known outcome: positions, the group of each, and their names."""
-    asks = Landmarks(cohort, np.arange(len(cohort)), cohort.entry)
+    asks = cohort.entries()
     if isinstance(truth, Survival):
-        who = np.flatnonzero((truth.time != NEVER) & truth.at_risk(asks))
+        who = asks.patient[(truth.time[asks.patient] != NEVER) & truth.at_risk(asks)]
         return who, truth.event[who], ("event_free", *truth.causes)
     label = truth.truth(asks)["label"]
-    who = np.flatnonzero((label >= 0) & truth.open(asks))
-    return who, label[who], truth.classes
+    free = (label >= 0) & truth.open(asks)
+    return asks.patient[free], label[free], truth.classes
 
 
 # -- Table 1 --
@@ -590,7 +590,7 @@ def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
     who, group, groups = _at_risk(cohort, truths[name])
     if not len(who):
         raise Refused(f"outcome {name!r}: nobody is at risk at entry, so there is no Table 1")
-    frame, categories = _at_entry(cohort, Landmarks(cohort, who, cohort.entry[who]), codes)
+    frame, categories = _at_entry(cohort, cohort.entries(who), codes)
     if not (columns := frame.columns):
         raise Refused(f"cohort {cohort.spec.cohort!r}: nothing is known of anybody at entry, so no Table 1")
     title = f"outcome: {name}"

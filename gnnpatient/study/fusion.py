@@ -861,7 +861,7 @@ def _chosen(every: dict[str, Contestant], models: Sequence[str] | None) -> dict[
 
 def make_folds(cohort: Cohort, outcome: str, count: int, seed: int = 0) -> list[Fold]:
     """Splits of all patients, whole groups together, with each event or label spread evenly."""
-    everybody = Landmarks(cohort, np.arange(len(cohort)), np.asarray(cohort.entry))
+    everybody = Landmarks(cohort, np.arange(len(cohort)), np.where(cohort.enters, cohort.entry, 0))
     split = StratifiedPatientKFold(count, seed=seed, outcome=outcome).split(everybody)
     return [Fold(0, i, train, test, pl.String) for i, (train, test) in enumerate(split)]
 

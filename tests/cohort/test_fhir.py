@@ -644,7 +644,7 @@ def test_people(door):
         datetime(2021, 3, 4, 12),
         False,
         "yes",
-        None,
+        datetime(2021, 3, 4, 12),  # the death, as he has no row
     )
     assert (b["birth"], b["birth_bare"], b["death"], b["deceased"]) == (
         datetime(1960, 1, 1),

@@ -294,7 +294,7 @@ def test_an_entry_by_the_last_event_is_refused(enters):
 def test_an_entry_by_an_event_is_when_it_is_known(enters):
     cohort = enters("a,3,10,MI,r1,", "a,5,20,MI,r2,", "b,0,0,x,r3,")
     assert at_risk(cohort, 3, 9.99, 10, 30) == [False, False, True, True]
-    assert cohort.entry.tolist() == [10 * DAY, 0]
+    assert cohort.entry.tolist() == [10 * DAY, 2**63 - 1]  # b has no such event and never enters
 
 
 @pytest.mark.parametrize("amended", ["a,3,30,no,r2,r1", "a,40,30,MI,r2,r1", "a,3,30,,r2,r1"])

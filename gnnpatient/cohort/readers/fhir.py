@@ -524,7 +524,7 @@ class _Heap:
         if patient.get("link"):
             self.count["Patient(s) linked to another; each stays a person of its own"] += 1
         moments = _dicts(_dict(patient.get("_birthDate")).get("extension"))
-        death, deceased = _word(patient.get("deceasedDateTime")), patient.get("deceasedBoolean")
+        death = _word(patient.get("deceasedDateTime"))
         said = {
             "birth": _word(patient.get("birthDate")),
             "moment": next(
@@ -535,7 +535,7 @@ class _Heap:
             "ethnicity": _us_core(patient, "ethnicity"),
             "marital": _label(patient.get("maritalStatus")),
             "death": death,
-            "deceased": "yes" if death or deceased is True else "no" if deceased is False else None,
+            "deceased": "yes" if death else _deceased(patient),
         }
         new = _Person(
             tuple(said[name] for name in FIELDS), _word(_dict(patient.get("meta")).get("lastUpdated")), set()
@@ -989,11 +989,29 @@ class _Heap:
             if lost := people[name].count() - stamp.count():
                 self.count[f"Patient(s) with a {name} that is not a date"] += lost
             people = people.with_columns(stamp, bare.alias(f"{name}_bare"))
+        died = people.select("id", last="death", last_bare="death_bare").drop_nulls("last")
+        last = pl.concat([last, died], how="vertical_relaxed")  # whoever died was observed until then
         last = last.group_by("id").agg(_of_latest("last"), _of_latest("last_bare"))
         order = ["id", "birth", "birth_bare", "gender", "race", "ethnicity", "marital", "death", "death_bare"]
         return (
             people.join(last, on="id", how="left").select(*order, "deceased", "last", "last_bare").sort("id")
         )
+
+
+def _deceased(patient: Thing) -> str | None:
+    """Whether a Patient without a date of death is dead: "yes", "no", or None where nothing says so.
+
+    A flag may be written as text or number. A date that is there and cannot be had, as of the reason
+    "unknown", is that of somebody who died; "not-applicable" is that of somebody who did not.
+    """
+    flag = patient.get("deceasedBoolean")
+    said = None if flag is None else str(flag).strip().lower()
+    if patient.get("deceasedDateTime") or said in ("true", "1", "1.0"):
+        return "yes"
+    reasons = _dicts(_dict(patient.get("_deceasedDateTime")).get("extension"))
+    if reasons and not any(_word(reason.get("valueCode")) == "not-applicable" for reason in reasons):
+        return "yes"
+    return "no" if said in ("false", "0", "0.0") else None
 
 
 def _reference(given: object, near: Mapping[str, str]) -> str | None:
