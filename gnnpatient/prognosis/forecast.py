@@ -277,7 +277,8 @@ class Predictor:
     def differences(self, landmarks: Landmarks) -> list[str]:
         """How these asks differ from those of training: units, ranges, levels, as sentences with shares."""
         seen = restrict(landmarks, self.kinds)
-        return differences(self.about.get("inputs", {}), self.modules[0].vocabulary.levels, seen)
+        vocabulary = self.modules[0].vocabulary
+        return differences(self.about.get("inputs", {}), vocabulary.levels, seen, vocabulary.bounded)
 
     def outside(self, landmarks: Landmarks) -> np.ndarray:
         """Which asks lie before or after the days at which patients were asked in training: (ask,) bool."""

@@ -103,3 +103,13 @@ def test_a_range_is_no_patients_own_value(cohort, train, model):
         rows = (lab.code == c) & np.isin(lab.patient, asks.patient)
         if len(np.unique(lab.patient[rows])) < 10:
             assert name not in codes["lab"]
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.0, False), (0.02, False), (0.5, True)])
+def test_a_model_without_bounds_says_that_a_cohort_is_full_of_them(cohort, model, share, told):
+    lab = cohort.events["lab"]
+    bound = (np.arange(len(lab.value)) < share * len(lab.value)).astype(np.int8)
+    full = replace(cohort, events={**cohort.events, "lab": replace(lab, bound=bound[::-1].copy())})
+    asks = full.at(3).followed()
+    said = [line for line in model.differences(asks) if "are bounds (< or >)" in line]
+    assert len(said) == told and all(line.startswith("lab: ") for line in said)
