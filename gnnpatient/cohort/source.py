@@ -288,7 +288,7 @@ class View:
         return moment(cells, origin, where, how, bare, self.line, self.source.doubt, limit, utc)
 
     def _tell_midnights(self, name: str, how: TimeSpec) -> None:
-        """Flag a whole column of clock times that are all midnight: dates that a program gave a clock time."""
+        """Flag a whole column of clock times that are all midnight: dates, given one by a program."""
         if not midnights(self.column(name), how):
             return
         every = self if len(self) == len(self.account.used) else self.source.view(self.table, [name])

@@ -376,7 +376,8 @@ class Moments:
 
 _SIGN, _POWER = r"^\s*(<=?|>=?|≤|≥)\s*", r"(?:[eE][+-]?[0-9]{1,2})?"
 _SIDED = rf"{_SIGN}([+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+){_POWER})\s*$"
-BOUND = rf"{_SIGN}([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+|0,[0-9]+|[0-9]+,(?:[0-9]{{1,2}}|[0-9]{{4,}})){_POWER})\s*$"
+_CLEAR = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+|0,[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})"
+BOUND = rf"{_SIGN}([+-]?(?:{_CLEAR}){_POWER})\s*$"
 """A number in words that is known from one side only, as in <5. A comma is decimal in <0,5; in <1,000 nobody
 knows what it is, and <LOD holds no number."""
 
@@ -579,7 +580,10 @@ _ISO = (
     r"\s*(?P<zone>[Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)?(?:\[[\w/+-]+\])?$"
 )
 _STAMP = r"^\s*\d{4}-?\d\d-?\d\d(?:[Tt]|\s+)\d"  # a day and a clock time, of whatever form
-_MIDNIGHT = r"^\s*\S{8,10}?(?:[Tt]|\s+)00:?00(?::?00(?:[.,]0+)?)?(?:\s*(?:[A-Za-z]+|[+-]\d\d(?::?\d\d)?))?(?:\[.*\])?\s*$"
+_MIDNIGHT = (
+    r"^\s*\S{8,10}?(?:[Tt]|\s+)00:?00(?::?00(?:[.,]0+)?)?"
+    r"(?:\s*(?:[A-Za-z]+|[+-]\d\d(?::?\d\d)?))?(?:\[.*\])?\s*$"
+)
 _ZONE = r"(:\d\d|:\d\d\.\d+)(Z|[+-]\d\d:?\d\d)$"  # the commonest, behind a clock time
 
 
