@@ -287,18 +287,23 @@ class Predictor:
         slack = 0.005 * max(abs(span[0]), abs(span[1])) + 1  # the span is rounded, and a day may be its end
         return (landmarks.days < span[0] - slack) | (landmarks.days > span[1] + slack)
 
-    def unknown(self, cohort: Cohort) -> dict[str, list[str]]:
-        """What this cohort has and the model has no name for: by kind the codes that were rare or unknown in
-        training, or `["*"]` for a whole kind.
+    def unknown(self, asked: Cohort | Landmarks) -> dict[str, list[str]]:
+        """What this cohort has, or the rows that these asks see, and the model has no name for: by kind the
+        codes that were rare or unknown in training, or `["*"]` for a whole kind.
         """
         codes = self.modules[0].vocabulary.codes
         found = {}
+        cohort = asked.cohort if isinstance(asked, Landmarks) else asked
         for kind in cohort.spec.nodes:
             if self.kinds is not None and kind not in self.kinds:
                 continue  # left out by choice
-            if kind not in codes:
-                found[kind] = ["*"]
-            elif strange := sorted(set(cohort.codes[kind]) - set(codes[kind])):
+            here = cohort.codes[kind]
+            strange = sorted(set(here) - set(codes[kind])) if kind in codes else ["*"]
+            if strange and isinstance(asked, Landmarks):
+                events = cohort.events[kind]
+                seen = {here[c] for c in np.unique(events.code[events.held(asked.patient, asked.at)[2]])}
+                strange = [c for c in strange if c in seen or (c == "*" and seen and kind not in codes)]
+            if strange:
                 found[kind] = strange
         return found
 
