@@ -81,7 +81,9 @@ Data = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="answer in JSON")]
 PatientId = Annotated[str, typer.Option("--patient", help="the patient's id")]
-At = Annotated[str | None, typer.Option("--at", help="as known at: 3y after the origin, or 2021-03-04")]
+At = Annotated[
+    str | None, typer.Option("--at", help="as known at: entry, 3y after the origin, or 2021-03-04")
+]
 OutcomeName = Annotated[
     str | None, typer.Option("--outcome", help="name of the outcome [default: the only one]")
 ]
@@ -125,6 +127,9 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(out)
 
 
+_DATED = re.compile(r"\d{4}-\d")  # how a date begins
+
+
 def days(text: str) -> float:
     """A duration of the command line in days."""
     from gnnpatient.cohort.spec import seconds
@@ -137,9 +142,23 @@ def durations(text: str) -> list[float]:
     return [days(part) for part in text.split(",")]
 
 
-def moments(text: str) -> list[float | str]:
-    """Landmarks of the command line: durations after the origin in days, and "entry"."""
-    return ["entry" if part.strip() == "entry" else days(part) for part in text.split(",")]
+def moments(text: str, *, dates: bool = False) -> list[float | str]:
+    """Landmarks of the command line: durations after the origin in days, "entry", and dates if they may be.
+
+    A date is another day of each patient, so that it is no landmark to fit or to score at.
+    """
+    from gnnpatient.cohort.spec import near
+
+    found = list[float | str]()
+    for part in map(str.strip, text.split(",")):
+        if _DATED.match(part) and not dates:
+            raise Refused(f"landmark {part!r}: a date is another day of each patient; give entry,1y,3y")
+        if part.isalpha() and part != "entry":
+            raise Refused(
+                f"landmark {part!r}; write entry, or durations as in 36h or 3y{near(part, ['entry'])}"
+            )
+        found.append(part if part == "entry" or _DATED.match(part) else days(part))
+    return found
 
 
 def span(value: float | str | None, entry: float | None = None) -> str:
@@ -694,7 +713,7 @@ def _evaluate(
         raise Refused(
             f"nobody left to score: none of {len(left)} patients is at risk at {', '.join(map(span, at))}"
         )
-    words += [*_strangers(predictor.unknown(cohort)), *_unlike(predictor, X)]
+    words += [*_strangers(predictor.unknown(X)), *_unlike(predictor, X)]
     times, grid = [], np.zeros(0)
     if reach is not None:
         times = sorted(few_horizons(reach) if horizons is None else horizons)
@@ -925,7 +944,8 @@ def predict(
     cohort: CohortPath,
     out: Annotated[Path, typer.Option("--out", help="file to write, .csv or .parquet")],
     at: Annotated[
-        str | None, typer.Option(help="ask everyone at: entry,1y,3y; a task is asked at its own moments")
+        str | None,
+        typer.Option(help="ask everyone at: entry,1y,3y or 2021-03-04; a task is asked at its own moments"),
     ] = None,
     horizons: Annotated[
         str | None, typer.Option(help="risk within: 1y,3y,5y; a diagnosis needs none")
@@ -945,6 +965,7 @@ def predict(
     import polars as pl
 
     from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.cohort.landmarks import together
     from gnnpatient.cohort.outcomes import Task
     from gnnpatient.cohort.source import disarmed
     from gnnpatient.files import atomic_file
@@ -953,7 +974,7 @@ def predict(
 
     if out.suffix not in (".csv", ".parquet"):
         raise Refused(f"{out}: a table is written as .csv or .parquet")
-    wanted, until = moments(at) if at else None, durations(horizons) if horizons else []
+    wanted, until = moments(at, dates=True) if at else None, durations(horizons) if horizons else []
     predictor, opened = load_predictor(run), open_cohort(cohort, verify=True)
     tasks = [name for name in predictor.outcomes if isinstance(opened.outcomes.get(name), Task)]
     forecasts: dict[str, Answer] = {}
@@ -992,7 +1013,7 @@ def predict(
         if gone := int((~forecast.at_risk).sum()):
             why = f"is not at risk of {name!r}" if name in curves else f"has a label of {name!r}, or is gone,"
             note(f"{gone} of {len(forecast)} asks left out: the patient {why} then")
-    for line in _strangers(predictor.unknown(opened)):
+    for line in _strangers(predictor.unknown(together(*asked))):
         note(line)
     say(f"{out}: {len(rows)} rows")
 
@@ -1067,7 +1088,10 @@ def _moment(cohort: Cohort, patient: str, at: str | None, outcomes: Sequence[str
     from gnnpatient.prognosis.forecast import answerable
 
     if at is not None:
-        return cohort.at(at if re.match(r"\d{4}-\d", at) else days(at), patient=patient)
+        (wanted, *more) = moments(at, dates=True)
+        if more:
+            raise Refused(f"--at {at!r}: one patient is asked at one moment; give one of them")
+        return cohort.landmarks(patient, [wanted])
     here = int(cohort.positions(patient)[0])
     known = [e.known[e.ptr[here] : e.ptr[here + 1]] for e in cohort.events.values()]
     tasks = (cohort.outcomes[name] for name in outcomes if name in cohort.outcomes)
@@ -1103,8 +1127,6 @@ def ask(
 def _ask(
     run: Path, path: Path, patient: str, at: str | None, outcome: str | None
 ) -> tuple[Landmarks, dict[str, Answer], dict[str, Any]]:
-    import numpy as np
-
     from gnnpatient.cohort.cohort import open_cohort
     from gnnpatient.cohort.spec import near
 
@@ -1120,18 +1142,7 @@ def _ask(
     X = _moment(cohort, patient, at, names)
     said = predictor.forecast(X, device="cpu")  # one ask: done before a GPU has woken up
     forecasts = {name: f for name, f in said.items() if name in names}
-    known, unknown, strange = {}, {}, predictor.unknown(cohort)
-    for kind in cohort.spec.nodes:
-        e = cohort.events[kind]
-        _, _, rows = e.held(X.patient, X.at)
-        known[kind] = len(rows)
-        codes = [cohort.codes[kind][code] for code in np.unique(e.code[rows])]
-        if (
-            never := ["*"]
-            if strange.get(kind) == ["*"] and codes
-            else [c for c in codes if c in strange.get(kind, ())]
-        ):
-            unknown[kind] = never
+    known = {kind: len(cohort.events[kind].held(X.patient, X.at)[2]) for kind in cohort.spec.nodes}
     kinds = predictor.kinds if predictor.kinds is not None else tuple(predictor.modules[0].vocabulary.codes)
     found = {
         "patient": str(X.ids[0]),
@@ -1141,7 +1152,7 @@ def _ask(
         "known": known,
         "statics": _statics(X),
         "missing": [kind for kind in dict.fromkeys((*cohort.spec.nodes, *kinds)) if not known.get(kind)],
-        "unknown": unknown,
+        "unknown": predictor.unknown(X),
         "notes": _unlike(predictor, X),
         "outcomes": {name: _plain(f) for name, f in forecasts.items() if f.at_risk[0]},
     }

@@ -1410,3 +1410,45 @@ def test_the_ward_as_a_demo(tmp_path):
     text = by_itself("demo", "--cohort", "ward", "--out", tmp_path / "demo", before=small)
     assert "oracle: the true risk" in text and (tmp_path / "demo" / "patient.png").stat().st_size > 10_000
     assert "120 patients" in text
+
+
+def test_predict_names_only_codes_that_its_asks_see(cli, ward, tmp_path):
+    """A code without a row, or of rows after all asks, is nothing that the model met here."""
+    from dataclasses import replace
+
+    from gnnpatient import open_cohort
+
+    cohort = open_cohort(ward / "cohort")
+    drug = cohort.events["drug"]
+    codes = {**cohort.codes, "drug": (*cohort.codes["drug"], "unseen", "late")}
+    late = drug.known > 5 * 86_400
+    code = np.where(late, len(codes["drug"]) - 1, drug.code).astype(drug.code.dtype)
+    assert late.any()
+    changed = replace(cohort, codes=codes, events={**cohort.events, "drug": replace(drug, code=code)})
+    units = {**cohort.units, "drug": (*cohort.units["drug"], "", "")}
+    replace(changed, units=units).save(tmp_path / "cohort")
+    for day, told in (("1", False), ("7", True)):
+        ask = ("--at", day, "--horizons", "4", "--out", tmp_path / f"{day}.csv")
+        done, _, err = cli("predict", ward / "run", tmp_path / "cohort", *ask)
+        assert done == 0 and ("never saw drug late" in err) == told and "unseen" not in err
+
+
+def test_moments_of_the_command_line(good, refused, ward, dated, tmp_path):
+    import polars as pl
+
+    from gnnpatient import open_cohort
+
+    folder, _ = dated
+    good("pack", folder / "ward.toml", "--out", folder / "cohort")
+    cohort = open_cohort(folder / "cohort")
+    patient = str(cohort.ids[0])
+    found = good("ask", ward / "run", folder / "cohort", "--patient", patient, "--at", "entry", "--json")
+    assert found["at"] == float(cohort.entries(patient).days[0])
+    day = str(np.datetime64("1970-01-01") + np.timedelta64(int(cohort.origin[0]) // 86_400 + 2, "D"))
+    ask = ("predict", ward / "run", folder / "cohort", "--horizons", "4", "--out", tmp_path / "r.parquet")
+    good(*ask, "--at", day)
+    rows = pl.read_parquet(tmp_path / "r.parquet").filter(id=patient)
+    assert set(rows["landmark"]) <= {float(cohort.at(day, patient=patient).days[0])}
+    assert "did you mean 'entry'" in refused(*ask, "--at", "Entry")
+    said = refused("evaluate", ward / "run", ward / "cohort", "--landmarks", "2021-03-04")
+    assert "a date is another day of each patient" in said

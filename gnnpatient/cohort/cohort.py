@@ -54,6 +54,26 @@ if TYPE_CHECKING:
 SCHEMA = 3  # of the folder on disk
 
 
+def _parted(times: Iterable[Any]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Moments to ask at: the days, the dates, and whether entry is one of them."""
+    days, dates, entry = list[float](), list[str](), False
+    for one in times:
+        if isinstance(one, str) and one == "entry":
+            entry = True
+        elif isinstance(one, date | np.datetime64) or (
+            isinstance(one, str) and re.match(r"\s*\d{4}-?\d\d-?\d\d", one)
+        ):
+            dates.append(one.isoformat() if isinstance(one, date) else str(one))
+        else:
+            try:
+                days.append(float(one))
+            except (TypeError, ValueError):
+                would = 'days after the origin, ISO 8601 dates, or "entry"'
+                hint = near(one, ["entry"]) if isinstance(one, str) else ""
+                raise Refused(f"ask at {one!r}; give {would}{hint if 'mean' in hint else ''}") from None
+    return np.asarray(days, np.float64), np.asarray(dates, np.str_), entry
+
+
 @dataclass(frozen=True, eq=False)
 class Cohort:
     """All patients of a study, packed into columns. Times are int64 seconds after each patient's origin."""
@@ -307,7 +327,7 @@ class Cohort:
         seed: int = 0,
         outcomes: Sequence[str] | None = None,
     ) -> Landmarks:
-        """Every patient at each of `times` (days, or "entry"); or at `n` landmarks, only those at risk then.
+        """Every patient at each of `times` (days, dates, "entry"); or at `n` landmarks, only those at risk.
 
         The first of the n is each patient's entry, the one landmark of a cohort that is not `timed`; the
         others are times common to all, drawn one from each part of the time from the earliest entry to the
@@ -319,10 +339,12 @@ class Cohort:
             raise Refused("landmarks needs either times=[...] or n=")
         if n is None:
             assert times is not None
-            moments = list(times)
-            days = np.asarray([t for t in moments if not isinstance(t, str) or t != "entry"], np.float64)
-            asks = self.at(np.tile(days, (len(who), 1)).T.ravel(), patient=np.tile(who, len(days)))
-            return together(self.entries(who), asks) if len(days) < len(moments) else asks
+            days, dates, entry = _parted(times)
+            parts = [self.entries(who)] if entry else []
+            for some in (days, dates):
+                if len(some) or (some is days and not (entry or len(dates))):
+                    parts.append(self.at(np.repeat(some, len(who)), patient=np.tile(who, len(some))))
+            return together(*parts) if len(parts) > 1 else parts[0]
         if not len(who := who[self.enters[who]]):
             return self.entries(who)
         ends = self.observed if outcomes is None else reduce(np.maximum, map(self.until, outcomes))

@@ -170,6 +170,25 @@ def far_rows(
     return {kind: of & ~many for kind, of in none.items()}, lost
 
 
+def far_zeros(low: np.ndarray, high: np.ndarray, same: np.ndarray, born: np.ndarray) -> np.ndarray:
+    """Whose day 0 is no time of theirs: (patient,) bool.
+
+    It lies decades further from all their dates, first to last (low, high), than anybody's dates lie from a
+    day 0 that is nearer; or several have the `same` far one. Few are so, and a birth that is day 0 never is.
+    """
+    there = np.flatnonzero(low <= high)
+    near = np.maximum(low[there], -high[there])  # below 0 where it lies amid them
+    reach = np.maximum(np.abs(low[there]), np.abs(high[there]))
+    order = np.argsort(near, kind="stable")
+    nearer = np.maximum.accumulate(reach[order])[:-1]
+    parted = 1 + np.flatnonzero(near[order][1:] > nearer + DECADES)
+    parted = parted[2 * (len(there) - parted) <= len(there)]
+    far = same & bool(2 * (near > DECADES).sum() <= len(there) or 2 * same.sum() > len(there))
+    if len(parted):
+        far[there[order[parted[0] :]]] = True
+    return far & ~((born <= 0) & (born > -367 * DAY))
+
+
 def ordinary(
     source: Source, patients: Patients, rows: Mapping[str, Rows], times: Iterable[np.ndarray]
 ) -> Ordinary:
@@ -179,17 +198,14 @@ def ordinary(
     first, last = np.zeros(count, np.int64), np.zeros(count, np.int64)
     born = _born(source, patients)
     lone, lost = far_rows(rows if calendar else {}, origin, born)
-    for these, what in (
-        (lost, "lies decades from all their rows, a filler?"),
-        (born > 0, "lies before the birth"),
-    ):
-        if these.any():
-            source.doubt(f"origin: day 0 of {int(these.sum())} patient(s) {what}", decides=True)
+    low, high = np.full(count, FOREVER), np.full(count, NEVER)  # of the patient's own dates
     ahead = total = 0
     for kind, of in rows.items():
         near = ~lone.setdefault(kind, np.zeros(len(of.patient), bool))
         np.minimum.at(first, of.patient[near], of.happened[near])
         np.maximum.at(last, of.patient[near], of.happened[near])
+        np.minimum.at(low, of.patient[near], of.happened[near])
+        np.maximum.at(high, of.patient[near], of.happened[near])
         if calendar:
             ahead += int((of.happened + origin[of.patient] > _today()).sum())
             total += len(of.happened)
@@ -200,6 +216,14 @@ def ordinary(
         more = np.where(held.impossible(more, old=False), NEVER, more)
         there = given(more)
         np.maximum.at(last, np.flatnonzero(there), more[there])
+        low, high = np.where(there, np.minimum(low, more), low), np.where(there, np.maximum(high, more), high)
+    lost = far_zeros(low, high, lost, born) if calendar else lost
+    for these, what in (
+        (lost, "lies decades from all their rows, a filler?"),
+        (born > 0, "lies before the birth"),
+    ):
+        if these.any():
+            source.doubt(f"origin: day 0 of {int(these.sum())} patient(s) {what}", decides=True)
     held = replace(held, end=int((last + origin).max(initial=0)))
     _tell(source, rows, held, lone)
     return held

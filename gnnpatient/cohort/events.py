@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.patients import Patients
-from gnnpatient.cohort.readers.tables import FRACTIONS, bounded, fractions, ids, number, text
+from gnnpatient.cohort.readers.tables import BOUND, FRACTIONS, bounded, fractions, ids, number, text
 from gnnpatient.cohort.source import Source, View, scripts
 from gnnpatient.cohort.spec import (
     PREFIXES,
@@ -135,11 +135,11 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
     unit = pl.concat([part.unit for part in parts])
     value = np.concatenate([part.value for part in parts])
     bad = np.concatenate([part.bad for part in parts])
-    value, units, why = _in_units(source, kind, codes, code, unit, value, blank=node.blank)
+    bound = np.concatenate([part.bound for part in parts])
+    value, units, why = _in_units(source, kind, codes, code, unit, value, blank=node.blank, bound=bound)
     with np.errstate(over="ignore"):
         value = value.astype(np.float32)
     why["value not a finite number"] = bad | np.isinf(value)
-    bound = np.concatenate([part.bound for part in parts])
     if node.bounds == "refuse":
         why["value is a bound (< or >)"] = bound != 0
     keep = ~np.logical_or.reduce(list(why.values()))
@@ -246,8 +246,9 @@ def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patie
 def _in_words(words: pl.Series, amount: np.ndarray, bound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values and bounds of a format, with those that it holds in words: a bound, with its number or alone."""
     words = words.cast(pl.String)
+    words = words.set(~words.str.contains(BOUND).fill_null(False), None)
     bare, side = bounded(words)
-    said, none = number(bare.set(side == 0, None))
+    said, none = number(bare.str.replace(",", ".", literal=True))
     found, side_ = said.fill_null(np.nan).to_numpy(), side.to_numpy()
     take = ~np.isnan(found) & ~none.to_numpy() & (np.isnan(amount) | (amount == found))
     return np.where(take, found, amount), np.where(take, side_, bound).astype(np.int8)
@@ -546,11 +547,13 @@ def _in_units(
     value: np.ndarray,
     *,
     blank: str = "refuse",
+    bound: np.ndarray | None = None,
 ) -> tuple[np.ndarray, tuple[str, ...], dict[str, np.ndarray]]:
     """Values in the unit that [units] wants, the unit of each code, and which rows to refuse for what reason.
 
     A code that [units] does not name must come in one unit: numbers of two units are never mixed, and a
-    number without a unit is not of the others' unit unless the spec says so.
+    number without a unit is not of the others' unit unless the spec says so. `bound`: sides of the values, of
+    which a factor below 0 turns those here.
     """
     rows = pl.DataFrame({"code": code, "unit": unit, "given": ~np.isnan(value)})
     pairs = rows.group_by("code", "unit").agg(pl.len(), pl.col("given").sum())
@@ -592,7 +595,10 @@ def _in_units(
     rows = rows.join(pairs, on=["code", "unit"], how="left", maintain_order="left")
     # where there is no number, the unit is nothing
     unknown = (rows["named"].fill_null(False) & rows["factor"].is_null()).to_numpy() & ~np.isnan(value)
-    value = value * rows["factor"].fill_null(1.0).to_numpy() + rows["offset"].fill_null(0.0).to_numpy()
+    factor = rows["factor"].fill_null(1.0).to_numpy()
+    if bound is not None:
+        bound[factor < 0] *= -1
+    value = value * factor + rows["offset"].fill_null(0.0).to_numpy()
     ends = np.array([(how and how.range) or (-np.inf, np.inf) for how in known])[code]
     beyond = ~unknown & ((value < ends[:, 0]) | (value > ends[:, 1]))
     why = {"unknown unit": unknown, "out of range": beyond, "no unit beside rows with one": none}

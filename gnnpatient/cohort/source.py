@@ -26,6 +26,7 @@ from gnnpatient.cohort.readers.tables import (
     fits,
     ids,
     last_second,
+    midnights,
     moment,
     number,
     offsets,
@@ -35,7 +36,7 @@ from gnnpatient.cohort.readers.tables import (
     text,
     without,
 )
-from gnnpatient.cohort.spec import GraphSpec, Where, near
+from gnnpatient.cohort.spec import GraphSpec, TimeSpec, Where, near
 from gnnpatient.errors import Refused
 from gnnpatient.files import atomic_file, file_name, inside, room_for
 
@@ -85,6 +86,7 @@ def scripts(words: pl.Series, what: str, *, letters: bool = True) -> list[str]:
     return flags
 
 
+DATES = 5  # from so many clock times on it is no accident that all are midnight
 BLOCK = 500  # columns that are read at once: polars takes time by the square of their number
 
 
@@ -198,7 +200,7 @@ class View:
     def _given(self, name: str) -> pl.Series:
         """The cells of a column of numbers or times, without the words that the spec says are missing; other
         words that are taken for missing are counted."""
-        cells = without(self.column(name), self.missing)
+        cells = without(self.column(name), self.missing, self._points)
         self.source.note(self, name, taken_for_missing(cells), MISSING[1:], AS_MISSING)
         return cells
 
@@ -281,7 +283,20 @@ class View:
             cells, how = self._points(cells), how.model_copy(update={"format": None})
         bare = self.frame[f"{name}_bare"] if ours and self.has(f"{name}_bare") else None
         utc = ours and self.source.door is not None and self.source.door.utc
+        if not ours and limit is not None:  # of day 0 a date and its midnight are one
+            self._tell_midnights(name, how)
         return moment(cells, origin, where, how, bare, self.line, self.source.doubt, limit, utc)
+
+    def _tell_midnights(self, name: str, how: TimeSpec) -> None:
+        """Flag a whole column of clock times that are all midnight: dates, given one by a program."""
+        if not midnights(self.column(name), how):
+            return
+        every = self if len(self) == len(self.account.used) else self.source.view(self.table, [name])
+        if (count := midnights(every.column(name), how)) >= DATES:
+            self.source.doubt(
+                f"{self.table}: column {name!r}: all {count} clock times are midnight: dates? write them as "
+                "dates, so that they are known at the end of their day"
+            )
 
     def _points(self, cells: pl.Series) -> pl.Series:
         """Numbers with a decimal comma as numbers with a point, where the spec says that they have one."""

@@ -851,6 +851,11 @@ class GraphSpec(Record):
                 f"patient: static column {sorted(leak)[0]!r} says what came of a person later; an input that "
                 "holds the answer is refused"
             )
+        if self.patient.table in (None, "people") and (leak := set(self.patient.where) & told):
+            raise Refused(
+                f"patient: where chooses by column {sorted(leak)[0]!r}; it says what came of a person later; "
+                "who is a patient must not depend on it"
+            )
         for kind, node in self.nodes.items():
             if node.table == "people" and (leak := node.read & told):
                 raise Refused(
@@ -863,6 +868,13 @@ class GraphSpec(Record):
             if isinstance(outcome, SurvivalSpec):
                 own = [p for _, p in outcome.parts if (p.table or outcome.table) == self.patient.table]
                 apart = {name for part in own if part.where for name in (part.time or "", *part.where)}
+            for column, forms in _all_answers(outcome, self.patient).items():
+                fit = self.patient.where.get(column)
+                if fit and not any(all(fitting(words, fit)) for words in forms):
+                    raise Refused(
+                        f"patient: where chooses by column {column!r}, a part of outcome {name!r}; who is a "
+                        "patient must not depend on what came of them"
+                    )
             if leak := set(self.patient.columns) & (answer | apart):
                 raise Refused(
                     f"patient: static column {sorted(leak)[0]!r} is part of outcome {name!r}; "
@@ -976,6 +988,28 @@ def _columns(outcome: OutcomeSpec, patient: PatientSpec) -> Iterator[str]:
     if outcome.status:
         yield from (outcome.status.column, outcome.status.time)
     yield from (end for end in (outcome.exit, patient.exit) if isinstance(end, str))
+
+
+_WHICHEVER = (("0", "1"), ("0.0", "1.0"), ("false", "true"), ("False", "True"))  # no and yes, as written
+_ANY = (("of any day",),)  # fits * alone
+
+
+def _all_answers(outcome: OutcomeSpec, patient: PatientSpec) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Of each column of the patient table that holds an answer the words that must fit, in one of some forms,
+    where it chooses patients; without a form it may not choose, as who has that date has the event."""
+    found: dict[str, tuple[tuple[str, ...], ...]] = {}
+    if isinstance(outcome, SurvivalSpec):
+        for _, part in outcome.parts:
+            if (part.table or outcome.table) == patient.table and part.time and not part.where:
+                found |= {part.time: _ANY if part.flag else ()} | (
+                    {part.flag: _WHICHEVER} if part.flag else {}
+                )
+        if outcome.status and outcome.table == patient.table:
+            found |= {outcome.status.time: _ANY, outcome.status.column: (tuple(outcome.status.states),)}
+    elif isinstance(outcome, DiagnosisSpec) and outcome.column and outcome.table == patient.table:
+        found |= {outcome.known: _ANY} if outcome.known else {}
+        found |= {outcome.column: (tuple(outcome.classes),) if outcome.classes else _WHICHEVER}
+    return found
 
 
 _TOLD_LATER = {  # columns of `people` that tell of the time after day 0

@@ -277,7 +277,8 @@ class Predictor:
     def differences(self, landmarks: Landmarks) -> list[str]:
         """How these asks differ from those of training: units, ranges, levels, as sentences with shares."""
         seen = restrict(landmarks, self.kinds)
-        return differences(self.about.get("inputs", {}), self.modules[0].vocabulary.levels, seen)
+        vocabulary = self.modules[0].vocabulary
+        return differences(self.about.get("inputs", {}), vocabulary.levels, seen, vocabulary.bounded)
 
     def outside(self, landmarks: Landmarks) -> np.ndarray:
         """Which asks lie before or after the days at which patients were asked in training: (ask,) bool."""
@@ -287,18 +288,23 @@ class Predictor:
         outside = (landmarks.days < span[0] - slack) | (landmarks.days > span[1] + slack)
         return outside & ~(self.about.get("at_entry", False) & (landmarks.moments == ENTRY))
 
-    def unknown(self, cohort: Cohort) -> dict[str, list[str]]:
-        """What this cohort has and the model has no name for: by kind the codes that were rare or unknown in
-        training, or `["*"]` for a whole kind.
+    def unknown(self, asked: Cohort | Landmarks) -> dict[str, list[str]]:
+        """What this cohort has, or the rows that these asks see, and the model has no name for: by kind the
+        codes that were rare or unknown in training, or `["*"]` for a whole kind.
         """
         codes = self.modules[0].vocabulary.codes
         found = {}
+        cohort = asked.cohort if isinstance(asked, Landmarks) else asked
         for kind in cohort.spec.nodes:
             if self.kinds is not None and kind not in self.kinds:
                 continue  # left out by choice
-            if kind not in codes:
-                found[kind] = ["*"]
-            elif strange := sorted(set(cohort.codes[kind]) - set(codes[kind])):
+            here = cohort.codes[kind]
+            strange = sorted(set(here) - set(codes[kind])) if kind in codes else ["*"]
+            if strange and isinstance(asked, Landmarks):
+                events = cohort.events[kind]
+                seen = {here[c] for c in np.unique(events.code[events.held(asked.patient, asked.at)[2]])}
+                strange = [c for c in strange if c in seen or (c == "*" and seen and kind not in codes)]
+            if strange:
                 found[kind] = strange
         return found
 

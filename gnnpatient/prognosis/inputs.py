@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ class Seen:
     patient: np.ndarray  # (row,) int64
     code: np.ndarray  # (row,) int64 into the cohort's codes
     value: np.ndarray  # (row,) float32, nan = missing
+    bounds: int  # of how many of the values the truth lies below or above
 
     @classmethod
     def of(cls, landmarks: Landmarks, kind: str) -> Seen:
@@ -33,7 +34,8 @@ class Seen:
         _, _, row = events.held(landmarks.patient, landmarks.at)
         row = np.unique(row)
         row = row[np.argsort(events.code[row], kind="stable")]
-        return cls(events.patient[row], events.code[row].astype(np.int64), events.value[row])
+        bounds = 0 if events.bound is None else int((events.bound[row] != 0).sum())
+        return cls(events.patient[row], events.code[row].astype(np.int64), events.value[row], bounds)
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Of each code that is there: its position, the values given and their patients."""
@@ -115,7 +117,10 @@ def in_known_units(inputs: Mapping[str, Any], cohort: Cohort) -> Cohort:
         if own != list(units[kind]):
             e = events[kind]
             value = (e.value * factor[e.code] + offset[e.code]).astype(np.float32)
-            events[kind], units[kind] = replace(e, value=value), tuple(own)
+            bound = e.bound  # a factor below 0 turns its side
+            if bound is not None and (factor < 0).any():
+                bound = np.where(factor[e.code] < 0, -bound, bound).astype(np.int8)
+            events[kind], units[kind] = replace(e, value=value, bound=bound), tuple(own)
     if units == cohort.units:
         return cohort
     return replace(cohort, events=events, units=units, path=None, manifest_hash=None)
@@ -138,18 +143,31 @@ def _conversion(
     )
 
 
-def differences(inputs: Mapping[str, Any], levels: Mapping[str, Any], landmarks: Landmarks) -> list[str]:
+def differences(
+    inputs: Mapping[str, Any],
+    levels: Mapping[str, Any],
+    landmarks: Landmarks,
+    bounded: Collection[str] | None = None,
+) -> list[str]:
     """What differs between training and these asks, as sentences with names and shares: codes without a unit
-    where the model has one or the other way round, values far outside the training range, levels that the
-    model does not know, static columns that are not here.
+    where the model has one or the other way round, values far outside the training range, bounds of kinds
+    that had none, levels that the model does not know, static columns that are not here.
 
-    levels: static category -> the levels that the model knows.
+    levels: static category -> the levels that the model knows; bounded: the kinds of which it knows bounds,
+    None = not said.
     """
     cohort, found = in_known_units(inputs, landmarks.cohort), []
     for kind, known in inputs.get("codes", {}).items():
         if kind not in cohort.codes:
             continue
-        for c, value, _ in Seen.of(Landmarks(cohort, landmarks.patient, landmarks.at), kind):
+        seen = Seen.of(Landmarks(cohort, landmarks.patient, landmarks.at), kind)
+        given = int(np.isfinite(seen.value).sum())
+        if bounded is not None and kind not in bounded and seen.bounds > FAR * given:
+            found.append(
+                f"{kind}: {seen.bounds / given:.0%} of {given} values are bounds (< or >), which the "
+                "model takes for the number: there were none, or few, in training"
+            )
+        for c, value, _ in seen:
             name = cohort.codes[kind][c]
             if (of := known.get(name)) is None or not len(value):
                 continue

@@ -56,7 +56,7 @@ def long_table(folder, ending: str):
     return SPEC.replace("PLACE", f"labs{ending}" + "/labs" * (ending in (".db", ".duckdb")))
 
 
-def meds(folder):
+def meds(folder, word="A+"):
     (folder / "data").mkdir()
     frame = pl.DataFrame(
         {
@@ -64,28 +64,28 @@ def meds(folder):
             "time": STAMPS,
             "code": ["ADMIT", *["LAB//crp"] * 7],
             "numeric_value": pl.Series([None, None, 7.0, 100.0, None, None, None, None], dtype=pl.Float64),
-            "text_value": [None, "<5", None, "> 100", "<=0.5", "≥20", "A+", None],
+            "text_value": [None, "<5", None, "> 100", "<=0.5", "≥20", word, None],
         }
     )
     frame.write_parquet(folder / "data" / "0.parquet")
     return FORM.replace("FORM", "meds") + 'where = { code = "LAB//*" }\n'
 
 
-def omop(folder):
+def omop(folder, word="A+"):
     (folder / "person.csv").write_text("person_id,year_of_birth\n1,1950\n")
     (folder / "visit_occurrence.csv").write_text(
         "person_id,visit_start_date,visit_end_date,visit_concept_id,visit_source_value\n"
         "1,2020-01-01,2020-01-01,0,x\n"
     )
     rows = [("5", "4171756", ""), ("7", "4172703", ""), ("100", "4172704", ""), ("", "", "<=0.5")]
-    rows += [("", "", "≥20"), ("", "", "A+"), ("", "", "")]
+    rows += [("", "", "≥20"), ("", "", f'"{word}"'), ("", "", "")]
     lines = "".join(f"1,2020-01-0{2 + i},crp,{n},{op},{word}\n" for i, (n, op, word) in enumerate(rows))
     head = "person_id,measurement_date,measurement_source_value,value_as_number,operator_concept_id"
     (folder / "measurement.csv").write_text(f"{head},value_as_string\n{lines}")
     return FORM.replace("FORM", "omop").replace("ADMIT*", "VISIT//*") + 'table = "measurement"\n'
 
 
-def fhir(folder):
+def fhir(folder, word="A+"):
     people = [{"resourceType": "Patient", "id": "1"}]
     visit = {
         "resourceType": "Encounter",
@@ -96,7 +96,7 @@ def fhir(folder):
     visit |= {"type": [{"text": "ADMIT"}], "period": {"start": "2020-01-01T00:00:00Z"}}
     given = [{"valueQuantity": {"value": 5, "comparator": "<"}}, {"valueQuantity": {"value": 7}}]
     given += [{"valueQuantity": {"value": 100, "comparator": ">"}}, {"valueString": "<=0.5"}]
-    given += [{"valueString": "≥20"}, {"valueString": "A+"}, {}]
+    given += [{"valueString": "≥20"}, {"valueString": word}, {}]
     rows = [
         {"resourceType": "Observation", "id": f"o{i}", "status": "final", "code": {"text": "crp"}, **value}
         | {"subject": {"reference": "Patient/1"}, "effectiveDateTime": f"2020-01-0{2 + i}T00:00:00Z"}
@@ -156,6 +156,34 @@ def test_a_bound_is_refused_where_the_spec_says_so(tmp_path, place):
     assert table["refused"]["value is a bound (< or >)"] == 4
     value = cohort.events["lab"].value
     assert value[~np.isnan(value)].tolist() == [7] and cohort.events["lab"].bound is None
+
+
+@pytest.mark.parametrize("place", FORMATS)
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [(word, None) for word in ("<LOD", ">1,000", "<1.000,5", "<5 mg", "5")]
+    + [("<0,5", 0.5), ("> 10,25", 10.25), ("<0,125", 0.125), ("<=1e3", 1000)],
+)
+def test_a_word_is_a_bound_or_text_and_never_lost(tmp_path, place, word, value):
+    (tmp_path / "c.toml").write_text(FORMATS[place](tmp_path, word))
+    cohort = read_cohort(tmp_path / "c.toml", tmp_path)
+    found, bounds = cohort.events["lab"].value.tolist(), 4 if value is None else 5
+    assert (value in found) == (value is not None) and np.isfinite(found).sum() == bounds + 1
+    told = [flag.replace("Observation ", "") for flag in cohort.report["flags"]]
+    assert any("1 value(s) are text" in flag for flag in told) == (value is None)
+    assert any(f"{bounds} value(s) are bounds (< or >)" in flag for flag in told)
+
+
+@pytest.mark.parametrize(("factor", "side"), [(2, -1), (-1, 1)])
+def test_a_factor_below_zero_turns_the_side(tmp_path, factor, side):
+    (tmp_path / "people.csv").write_text("id\nx\n")
+    (tmp_path / "labs.csv").write_text("id,day,code,value,u\nx,1,be,<4,b\nx,2,be,<3,a\n")
+    unit = (
+        f'unit = "u"\n[units]\nbe = {{ to = "a", from = {{ b = {{ factor = {factor}, offset = 10 }} }} }}\n'
+    )
+    (tmp_path / "c.toml").write_text(SPEC.replace("PLACE", "labs.csv") + unit)
+    lab = read_cohort(tmp_path / "c.toml", tmp_path).events["lab"]
+    assert lab.value.tolist() == [10 + 4 * factor, 3] and lab.bound.tolist() == [side, -1]
 
 
 def test_text_in_parquet_is_refused_unless_the_spec_speaks_of_bounds(tmp_path):

@@ -687,3 +687,40 @@ def test_a_code_column_of_fractions_is_flagged_and_keeps_its_digits(read, codes,
     if flagged:
         assert len(read(frame, node='where = { code = "250" }').events["lab"]) == 1
         assert len(read(frame, node='where = { code = "250.01" }').events["lab"]) == 1
+
+
+CLOCKS = [f"2021-03-{day:02d} 00:00:00" for day in range(2, 8)]
+
+
+@pytest.mark.parametrize("form", ["csv", "T", "zone", "parquet", "format"])
+@pytest.mark.parametrize("hours", [0, 8])
+def test_a_column_of_midnights_alone_is_told(read, form, hours):
+    cells = [*CLOCKS[:-1], CLOCKS[-1].replace("00:00:00", f"{hours:02d}:00:00")]
+    how = ""
+    if form == "parquet":
+        stamps = [datetime.fromisoformat(cell) for cell in cells]
+        labs = pl.DataFrame({"pid": "a", "time": stamps, "code": "x"})
+    elif form == "format":
+        labs = [datetime.fromisoformat(cell).strftime("%d/%m/%Y %H:%M") for cell in cells]
+        how = '[tables."labs.csv"]\ntime = { format = "%d/%m/%Y %H:%M" }\n'
+    else:
+        labs = [c.replace(" ", "T") if form == "T" else c + "+00:00" * (form == "zone") for c in cells]
+    flags = [flag for flag in read(labs, tables=how).report["flags"] if "midnight" in flag]
+    assert len(flags) == (hours == 0)
+    if flags:
+        assert "column 'time': all 6 clock times are midnight: dates?" in flags[0]
+
+
+def test_dates_offsets_and_a_few_midnights_are_no_midnights(read):
+    for cells in ([c[:10] for c in CLOCKS], CLOCKS[:4], ["1.000000000000"] * 6, ["20210302"] * 6):
+        assert not [flag for flag in read(cells).report["flags"] if "midnight" in flag]
+
+
+def test_of_some_rows_of_a_table_the_whole_column_decides(read):
+    node = 'where = { code = "x" }'
+    stamps = [datetime.fromisoformat(cell) for cell in CLOCKS]
+    for hours, told in ((8, 0), (0, 1)):
+        times = [*stamps, datetime(2021, 3, 9, hours)]
+        labs = pl.DataFrame({"pid": "a", "time": times, "code": ["x"] * 6 + ["y"]})
+        flags = [flag for flag in read(labs, node=node).report["flags"] if "midnight" in flag]
+        assert len(flags) == told and all("all 7 clock times" in flag for flag in flags)

@@ -748,3 +748,64 @@ def test_a_diagnosis_just_after_a_gap_was_there_before(tmp_path):
     assert cohort.at("2022-02-15").at_risk("mi").tolist() == [False, True, True]
     assert cohort.at("2022-02-15").followed("mi").outcome("mi")["event"].tolist() == [1, 0]
     assert cohort.outcomes["mi"].ends.tolist()[0] < 200 * DAY
+
+
+# ---- day 0
+
+ZERO = HEAD + 'origin = "zero"\n' + LAB + DEATH + 'table = "patients.csv"\n'
+ZERO += 'causes = { death = { time = "end", flag = "died" } }\n'
+
+
+def zeros(read, origins, first="2020-02-01", end="2021-03-01"):
+    """The flags of day 0 of patients with three rows and an end each, by their day 0."""
+    who, died = range(len(origins)), [int(i > 5) for i in range(len(origins))]
+    firsts = first if isinstance(first, list) else [first] * len(origins)
+    ends = end if isinstance(end, list) else [end] * len(origins)
+    patients = table("pid,zero,end,died", who, origins, ends, died)
+    rows = [(i, date.fromisoformat(firsts[i]) + timedelta(20 * k), "K") for i in who for k in range(3)]
+    cohort = read(ZERO, patients=patients, labs=table("pid,day,code", *zip(*rows, strict=True)))
+    return [flag for flag in cohort.report["flags"] if flag.startswith("origin: ")]
+
+
+@pytest.mark.parametrize(
+    "far",
+    [
+        ["1970-01-01"],
+        ["1900-01-01"],
+        ["1965-05-05"],
+        ["1970-01-01", "1980-02-02"],
+        ["1970-01-01"] * 2,
+        ["1900-01-01"] * 5,
+    ],
+)
+def test_a_day_0_decades_from_all_own_dates_is_flagged(read, far):
+    near = [f"2020-01-0{i + 1}" for i in range(8 - len(far))]
+    (flag,) = zeros(read, [*far, *near])
+    assert f"day 0 of {len(far)} patient(s) lies decades from all their rows" in flag
+
+
+def test_a_day_0_that_is_the_birth_or_a_long_life_is_not_flagged(read):
+    births = [f"19{year}-05-05" for year in (20, 34, 34, 51, 62, 77, 85, 99)]
+    assert zeros(read, births) == [] and zeros(read, ["1990-05-05"] * 2 + births[2:]) == []
+    children = [f"{year}-05-05" for year in (2019, 2015, 2010, 2005, 2001, 1999, 1990, 1975)]
+    assert zeros(read, children) == []
+    # followed for thirty years, one of them first seen late
+    origins = ["1990-01-01"] * 8
+    first = ["1990-02-01"] * 7 + ["2020-02-01"]
+    assert zeros(read, origins, first, "2021-03-01") == []
+
+
+def test_a_common_birthday_in_a_format_is_not_flagged(tmp_path):
+    from gnnpatient import read_cohort
+
+    (tmp_path / "data").mkdir()
+    rows = []
+    for i in range(1, 7):
+        birth = datetime(1970, 1, 1) if i < 4 else datetime(2017 + i % 3, 5, 5)
+        rows += [(i, birth, "MEDS_BIRTH"), (i, datetime(2020, 1, i), "K"), (i, datetime(2021, 1, i), "K")]
+    frame = pl.DataFrame(rows, schema=["subject_id", "time", "code"], orient="row")
+    frame.with_columns(numeric_value=pl.lit(None, pl.Float64)).write_parquet(tmp_path / "data" / "0.parquet")
+    spec = 'cohort = "c"\nformat = "meds"\n[patient]\norigin = "birth"\n[nodes.lab]\nwhere = { code = "K" }\n'
+    (tmp_path / "c.toml").write_text(spec)
+    flags = read_cohort(tmp_path / "c.toml", tmp_path).report["flags"]
+    assert not [flag for flag in flags if flag.startswith("origin: ")]

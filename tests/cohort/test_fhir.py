@@ -1023,3 +1023,31 @@ def test_synthea_gives_what_a_plain_count_gives(data_dir):
     assert len(found.people) == count["Patient"] == 102
     assert found.people["death"].count() == deceased == 39
     assert found.people["birth"].null_count() == found.people["last"].null_count() == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "why"),
+    [
+        ("Observation", {"status": "registered"}, "registered, not yet there"),
+        ("Observation", {"status": "Cancelled"}, "cancelled"),
+        ("MedicationRequest", {"intent": "Proposal"}, "a proposal, not an order"),
+        ("Condition", {"verificationStatus": coded("DIFFERENTIAL")}, "a differential diagnosis"),
+        ("Condition", {"verificationStatus": coded("Refuted")}, "refuted"),
+        ("Condition", {"verificationStatus": coded("Confirmed")}, None),
+    ],
+)
+def test_a_code_of_fhir_is_one_in_capitals_too(door, kind, more, why):
+    times = {"Observation": "effectiveDateTime", "MedicationRequest": "authoredOn"}
+    drug = {"medicationCodeableConcept": coded("7", system=RXNORM)} if kind == "MedicationRequest" else {}
+    found = only(
+        door(patient(), event(kind, **{times.get(kind, "recordedDate"): NOON}, **drug, **more)), kind
+    )
+    assert found["refused"] == why
+
+
+@pytest.mark.parametrize(("code", "day"), [("inpatient", 9), ("imp", 9), ("Acute", 9), ("outpatient", 4)])
+def test_a_stay_is_one_however_its_class_is_written(door, code, day):
+    stay = event("Encounter", "v1", period={"start": NOON, "end": "2021-03-09T12:00:00Z"}, code=None)
+    ill = event("Condition", onsetDateTime=NOON, encounter={"reference": "Encounter/v1"})
+    found = only(door(patient(), stay | {"class": {"code": code}}, ill), "Condition")
+    assert (found["known"] or found["time"]).day == day

@@ -268,3 +268,24 @@ def test_the_tiny_ward_is_what_it_says(tiny):
     from gnnpatient.testing import tiny_cohort
 
     assert (tiny_cohort(seed=1).outcomes["death"].time != tiny.outcomes["death"].time).any()
+
+
+def test_landmarks_take_dates_beside_days_and_entry(dated):
+    X = dated.landmarks(times=["entry", "2021-10-31", 5, datetime.date(2021, 11, 1)])
+    n = len(dated)
+    assert np.array_equal(X.at[:n], dated.at_entry) and (X.days[n : 2 * n] == 5).all()
+    assert np.array_equal(X.at[2 * n : 3 * n], dated.at("2021-10-31").at)
+    assert np.array_equal(X.at[3 * n :], dated.at("2021-11-01").at)
+    assert np.array_equal(dated.landmarks(times=["2021-10-31"]).at, dated.at("2021-10-31").at)
+    assert np.array_equal(dated.landmarks(times=["3", 4]).days, [3.0] * n + [4.0] * n)
+    assert len(dated.landmarks(times=[])) == 0
+
+
+def test_landmarks_refuse_other_words(tiny, dated):
+    for word, said in (("Entry", "did you mean 'entry'"), ("soon", 'ISO 8601 dates, or "entry"')):
+        with pytest.raises(Refused, match=said):
+            tiny.landmarks(times=[0, word])
+    with pytest.raises(Refused, match="offsets without a calendar"):
+        tiny.landmarks(times=["2021-10-31"])
+    with pytest.raises(Refused, match="ISO 8601"):
+        dated.landmarks(times=[None])

@@ -177,3 +177,61 @@ classes = { N = "no", Y = "WORD" }
     spec = reads(words + label.replace("WORD", "yes: by X-ray"))
     assert spec.outcomes["death"].cause_names == ("liver transplant (first), Größe 3.5%",)
     assert spec.outcomes["icu"].class_names == ("no", "yes: by X-ray")
+
+
+FLAG = 'causes = { death = { time = "end", flag = "d" } }'
+STATUS = 'status = { column = "s", time = "end", states = { a = "censored", b = "death" } }'
+
+
+@pytest.mark.parametrize(
+    ("outcome", "where", "column"),
+    [
+        (FLAG, '{ d = "1" }', "d"),
+        (FLAG, '{ end = "1*" }', "end"),
+        (FLAG, '{ d = ["0", "1"] }', None),
+        (FLAG, '{ d = "*", end = "*" }', None),
+        (FLAG, '{ sex = "f" }', None),
+        ('causes = { death = { time = "end" } }', '{ end = "*" }', "end"),
+        ('causes = { death = { time = "end", where = { kind = "death" } } }', '{ kind = "birth" }', None),
+        (STATUS, '{ s = "b" }', "s"),
+        (STATUS, '{ s = ["a", "b"] }', None),
+    ],
+)
+def test_who_is_a_patient_does_not_hang_on_the_answer(tmp_path, outcome, where, column):
+    from gnnpatient.cohort.spec import read_spec
+
+    text = f'cohort = "c"\n[patient]\ntable = "p.csv"\nkey = "id"\nwhere = {where}\n'
+    text += f'[outcomes.death]\nkind = "survival"\ntable = "p.csv"\n{outcome}\n'
+    (tmp_path / "c.toml").write_text(text)
+    if column is None:
+        assert read_spec(tmp_path / "c.toml").patient.where
+    else:
+        with pytest.raises(Refused, match=f"chooses by column '{column}', a part of outcome 'death'"):
+            read_spec(tmp_path / "c.toml")
+
+
+@pytest.mark.parametrize(
+    ("where", "right"),
+    [('{ ill = "yes" }', False), ('{ ill = ["yes", "no"] }', True), ('{ ill = "*" }', True)],
+)
+def test_nor_on_a_diagnosis(tmp_path, where, right):
+    from gnnpatient.cohort.spec import read_spec
+
+    text = f'cohort = "c"\n[patient]\ntable = "p.csv"\nkey = "id"\nwhere = {where}\n'
+    text += '[outcomes.dx]\nkind = "diagnosis"\ntable = "p.csv"\ncolumn = "ill"\n'
+    (tmp_path / "c.toml").write_text(text + 'classes = { yes = "yes", no = "no" }\n')
+    if right:
+        read_spec(tmp_path / "c.toml")
+    else:
+        with pytest.raises(Refused, match="chooses by column 'ill'"):
+            read_spec(tmp_path / "c.toml")
+
+
+def test_nor_on_the_death_that_a_format_tells(tmp_path):
+    from gnnpatient.cohort.spec import read_spec
+
+    (tmp_path / "c.toml").write_text(
+        'cohort = "c"\nformat = "fhir"\n[patient]\nwhere = { deceased = "true" }\n'
+    )
+    with pytest.raises(Refused, match="column 'deceased'; it says what came of a person later"):
+        read_spec(tmp_path / "c.toml")

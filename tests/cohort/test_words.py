@@ -523,3 +523,36 @@ def test_an_answer_is_no_input_by_another_way(tmp_path, static, node, outcome):
     (tmp_path / "c.toml").write_text(f"{spec}[outcomes.o]\n{outcome}\n")
     with pytest.raises(Refused, match="an input that holds the answer is refused"):
         read_spec(tmp_path / "c.toml")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "db"])
+def test_a_missing_number_is_missing_however_it_is_written(tmp_path, ending):
+    """-9 in the spec is the -9.0 that pandas writes, in every format."""
+    cells = ["-9.0", "-9", "-9.00", "5.0", "-90"]
+    (tmp_path / "people.csv").write_text("id\nx\n")
+    place = "labs.db/labs" if ending == "db" else f"labs.{ending}"
+    if ending == "csv":
+        lines = "".join(f"x,{i},k,{cell}\n" for i, cell in enumerate(cells))
+        (tmp_path / place).write_text(f"id,day,code,value\n{lines}")
+    elif ending == "db":
+        with sqlite3.connect(tmp_path / "labs.db") as base:
+            base.execute("CREATE TABLE labs (id TEXT, day INT, code TEXT, value TEXT)")
+            base.executemany("INSERT INTO labs VALUES ('x', ?, 'k', ?)", enumerate(cells))
+    else:
+        values = [float(cell) for cell in cells]
+        pl.DataFrame({"id": "x", "day": range(5), "code": "k", "value": values}).write_parquet(
+            tmp_path / place
+        )
+    node = f'[nodes.lab]\ntable = "{place}"\ntime = "day"\ncode = "code"\nvalue = "value"\n'
+    spec = 'cohort = "c"\n[patient]\ntable = "people.csv"\nkey = "id"\n' + node
+    (tmp_path / "c.toml").write_text(spec + f'[tables."{place}"]\nmissing = ["-9"]\n')
+    value = read_cohort(tmp_path / "c.toml", tmp_path).events["lab"].value
+    assert value[~np.isnan(value)].tolist() == [5, -90] and np.isnan(value).sum() == 3
+
+
+def test_a_missing_number_with_a_decimal_comma(read):
+    node = '[nodes.lab]\ntable = "labs.csv"\ntime = "day"\ncode = "code"\nvalue = "value"\n'
+    spec = 'cohort = "c"\n[patient]\ntable = "people.csv"\nkey = "id"\n' + node
+    spec += '[tables."labs.csv"]\nmissing = ["-9"]\nseparator = ";"\ndecimal = ","\n'
+    cohort = read(spec, people="id\nx\n", labs="id;day;code;value\nx;1;k;-9,0\nx;2;k;4,5\n")
+    assert np.isnan(cohort.events["lab"].value[0]) and cohort.events["lab"].value[1] == 4.5

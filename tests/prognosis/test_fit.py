@@ -104,6 +104,12 @@ def test_names_come_from_the_training_asks(cohort, quick):
     seen = PrognosisModel(**quick).fit(changed.landmarks(times=[0, 3]).followed()).predictor_
     assert "insulin" not in seen.modules[0].vocabulary.codes["drug"]
     assert seen.unknown(cohort) == {"drug": ["insulin"]}
+    # of asks only what their rows hold
+    asks = cohort.at(3)
+    first = drug.known[drug.code == insulin].min() / 86_400
+    assert seen.unknown(asks) == ({"drug": ["insulin"]} if first <= 3 else {})
+    assert seen.unknown(cohort.at(first)) == {"drug": ["insulin"]}
+    assert seen.unknown(cohort.at(first - 0.01)) == {} == seen.unknown(asks[:0])
 
 
 def test_early_stopping_looks_at_other_patients(cohort, quick, monkeypatch):

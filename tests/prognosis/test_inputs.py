@@ -8,6 +8,7 @@ import pytest
 from gnnpatient import PrognosisModel, Refused
 from gnnpatient.cohort.spec import Conversion, UnitSpec
 from gnnpatient.prognosis.checkpoint import load_predictor
+from gnnpatient.prognosis.inputs import in_known_units
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +125,24 @@ def test_a_day_and_a_unit_of_few_patients_stand_in_no_model(cohort):
     model = PrognosisModel(members=1, epochs=1, channels=8, horizon=9.0).fit(same)
     units = {name: of["unit"] for name, of in model.predictor_.about["inputs"]["codes"]["lab"].items()}
     assert units == {"lactate": "", "glucose": "mg/dL", "sodium": ""}  # glucose is in [units]
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.0, False), (0.02, False), (0.5, True)])
+def test_a_model_without_bounds_says_that_a_cohort_is_full_of_them(cohort, model, share, told):
+    lab = cohort.events["lab"]
+    bound = (np.arange(len(lab.value)) < share * len(lab.value)).astype(np.int8)
+    full = replace(cohort, events={**cohort.events, "lab": replace(lab, bound=bound[::-1].copy())})
+    asks = full.at(3).followed()
+    said = [line for line in model.differences(asks) if "are bounds (< or >)" in line]
+    assert len(said) == told and all(line.startswith("lab: ") for line in said)
+
+
+def test_a_factor_below_zero_turns_the_side_in_the_models_unit(cohort, model):
+    lab = cohort.events["lab"]
+    sided = replace(cohort, events={**cohort.events, "lab": replace(lab, bound=np.ones(len(lab), np.int8))})
+    known = {
+        "codes": {"lab": {"lactate": {"unit": "mmol/L", "from": {"x": [-1.0, 0.0]}, "range": [0.0, 9.0]}}}
+    }
+    there = in_known_units(known, in_units(sided, "x", -1.0)).events["lab"]
+    mine = lab.code == cohort.codes["lab"].index("lactate")
+    assert mine.any() and (there.bound[mine] == -1).all() and (there.bound[~mine] == 1).all()

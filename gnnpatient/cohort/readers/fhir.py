@@ -113,10 +113,11 @@ NEVER_HAPPENED = {
     "intended": "intended",
     "draft": "draft",
     "proposed": "proposed",
+    "registered": "registered, not yet there",
 }
 
 NEVER_KNOWN = "known decades after all other dates"
-STAYS = ("IMP", "ACUTE", "NONAC")  # classes of encounters whose diagnoses are given at their end
+STAYS = ("IMP", "ACUTE", "NONAC", "INPATIENT")  # classes of encounters whose diagnoses are given at their end
 
 NO_FACT = {  # by column, what makes a statement none about the patient, or none of a fact
     "intent": {
@@ -315,6 +316,12 @@ def _token(concept: object) -> str | None:
     return _word(concept.get("code")) or next(
         (word for coding in _dicts(concept.get("coding")) if (word := _word(coding.get("code")))), None
     )
+
+
+def _small(concept: object) -> str | None:
+    """The same of a code of FHIR's own, which is in small letters however it is written."""
+    word = _token(concept)
+    return None if word is None else word.lower()
 
 
 def _label(concept: object) -> str | None:
@@ -571,11 +578,11 @@ class _Heap:
         how = KINDS[kind]
         self.resources += 1
         said = {
-            "intent": _token(resource.get("intent")),
-            "verification": _token(resource.get("verificationStatus")),
+            "intent": _small(resource.get("intent")),
+            "verification": _small(resource.get("verificationStatus")),
             "focus": self._focus(resource, how.who, near),
         }
-        refused = NEVER_HAPPENED.get(_token(resource.get("status")) or "")
+        refused = NEVER_HAPPENED.get(_small(resource.get("status")) or "")
         refused = refused or NEVER_HAPPENED.get(said["verification"] or "")
         if resource.get("doNotPerform") is True:
             refused = refused or "not to be done"
@@ -882,7 +889,7 @@ class _Heap:
                 pl.col("time").alias("start"),
                 pl.col("until").alias("end"),
                 pl.col("until_bare").alias("end_bare"),
-                pl.col("category").is_in(STAYS).fill_null(False).alias("stay"),
+                pl.col("category").str.to_uppercase().is_in(STAYS).fill_null(False).alias("stay"),
             )
         elif kind == "Condition":
             frame = self._discharged(frame)

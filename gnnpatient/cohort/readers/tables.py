@@ -308,16 +308,27 @@ def text(series: pl.Series, missing: Iterable[str] = ()) -> pl.Series:
     return series.set(series.is_in(["", *missing]), None)
 
 
-def without(series: pl.Series, missing: Collection[str]) -> pl.Series:
-    """Numbers or times without these words: -9 as text or as a number."""
+def without(
+    series: pl.Series,
+    missing: Collection[str],
+    points: Callable[[pl.Series], pl.Series] = lambda cells: cells,
+) -> pl.Series:
+    """Numbers or times without these words: -9 as a number or as text, where -9.0 is -9, too.
+
+    points: gives the text of numbers a decimal point.
+    """
     if not missing:
         return series
+    words = [float(word) for word in missing if re.fullmatch(r"[+-]?\d+(\.\d*)?", word)]
     if series.dtype.is_numeric():
-        words = [float(word) for word in missing if re.fullmatch(r"[+-]?\d+(\.\d*)?", word)]
         return series.set(series.cast(pl.Float64).is_in(words).fill_null(False), None)
     if series.dtype != pl.String:
         return series
-    return series.set(series.str.strip_chars().is_in(list(missing)).fill_null(False), None)
+    cell = series.str.strip_chars()
+    gone = cell.is_in(list(missing))
+    if words:
+        gone = gone | points(cell).cast(pl.Float64, strict=False).is_in(words).fill_null(False)
+    return series.set(gone.fill_null(False), None)
 
 
 def taken_for_missing(series: pl.Series) -> pl.Series:
@@ -363,14 +374,19 @@ class Moments:
         return (self.end > self.at).fill_null(False)
 
 
-BOUND = r"^\s*(<=?|>=?|≤|≥)\s*(\S+)\s*$"  # a number that is known from one side only, as in <5
+_SIGN, _POWER = r"^\s*(<=?|>=?|≤|≥)\s*", r"(?:[eE][+-]?[0-9]{1,2})?"
+_SIDED = rf"{_SIGN}([+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+){_POWER})\s*$"
+_CLEAR = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+|0,[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})"
+BOUND = rf"{_SIGN}([+-]?(?:{_CLEAR}){_POWER})\s*$"
+"""A number in words that is known from one side only, as in <5. A comma is decimal in <0,5; in <1,000 nobody
+knows what it is, and <LOD holds no number."""
 
 
 def bounded(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Cells without the sign of a bound before them; and -1 where the truth lies below, 1 above, else 0."""
-    sign = cells.str.extract(BOUND, 1).str.slice(0, 1)
+    sign = cells.str.extract(_SIDED, 1).str.slice(0, 1)
     side = sign.replace_strict(["<", "≤", ">", "≥"], [-1, -1, 1, 1], default=0, return_dtype=pl.Int8)
-    return cells.str.extract(BOUND, 2).fill_null(cells), side.fill_null(0)
+    return cells.str.extract(_SIDED, 2).fill_null(cells), side.fill_null(0)
 
 
 def moment(
@@ -444,6 +460,24 @@ def moment(
         length = last_second(stamp, how.timezone).dt.epoch("s") - stamp.dt.epoch("s")
         end = (at + length.set(~(flag & dated), 0)).fill_null(at)
     return Moments(at, end, bad, far, dated)
+
+
+def midnights(series: pl.Series, how: TimeSpec) -> int:
+    """How many clock times a column holds where each of them is midnight, as it is written; else 0."""
+    if series.dtype.is_temporal():
+        local = series.drop_nulls() if isinstance(series.dtype, pl.Datetime) else series.clear()
+    elif how.format is not None:
+        clock = _CLOCK.search(how.format) is not None
+        cell = series.cast(pl.String).str.strip_chars()
+        local = _written(cell, how.format, series.name).drop_nulls() if clock else series.clear()
+    elif series.dtype == pl.String:
+        clocks = series.filter(series.str.contains(_STAMP).fill_null(False))
+        if len(clocks) and not clocks[:100].str.contains(_MIDNIGHT).all():  # most columns are told at once
+            return 0
+        return len(clocks) if clocks.str.contains(_MIDNIGHT).all() else 0
+    else:
+        return 0
+    return len(local) if not len(local) or (local.dt.truncate("1d") == local).all() else 0
 
 
 def offsets(series: pl.Series, form: str, where: str) -> bool:
@@ -544,6 +578,11 @@ _ISO = (
     r"^(?P<date>\d{4}-\d\d-\d\d|\d{8})"
     r"(?:[Tt]|\s+)(?P<minute>\d\d:?\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<part>\d+))?)?"
     r"\s*(?P<zone>[Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)?(?:\[[\w/+-]+\])?$"
+)
+_STAMP = r"^\s*\d{4}-?\d\d-?\d\d(?:[Tt]|\s+)\d"  # a day and a clock time, of whatever form
+_MIDNIGHT = (
+    r"^\s*\S{8,10}?(?:[Tt]|\s+)00:?00(?::?00(?:[.,]0+)?)?"
+    r"(?:\s*(?:[A-Za-z]+|[+-]\d\d(?::?\d\d)?))?(?:\[.*\])?\s*$"
 )
 _ZONE = r"(:\d\d|:\d\d\.\d+)(Z|[+-]\d\d:?\d\d)$"  # the commonest, behind a clock time
 
