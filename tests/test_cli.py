@@ -197,7 +197,8 @@ def test_check_counts_what_it_refuses_and_keeps_the_rows_where_it_is_told(good, 
     assert rows[3]["unit"] == "furlong"
     said = good("check", broken / "ward.toml", "--quarantine", tmp_path / "kept")
     assert "1 unknown unit" in said and "they hold patients" in said
-    assert all(who not in said for who in ("nobody", "furlong"))  # not what the rows hold
+    assert "nobody" not in said  # not what the rows hold of a patient
+    assert "furlong" in said  # a unit is no patient's
 
 
 def test_check_finds_a_planted_leak(good, tmp_path):
@@ -372,10 +373,11 @@ def test_evaluate_by_a_model_of_censoring_shows_both(ward):
     (answer, _), (table, err), (_, refused) = (process.communicate(timeout=300) for process in said)
     found = json.loads(answer)
     for one in ("km", "cox"):
-        rows = [row for row in found["rows"] if row["censoring"] == one and row["value"] is not None]
+        rows = [row for row in found["rows"] if row["censoring"] == one]
         assert {"gnn", "null"} <= {row["model"] for row in rows}
-    assert len({row["metric"] for row in rows}) > 4 and {"draws", "interval", "moved"} <= set(rows[0])
-    assert "censoring by last observations (cox)" in table and "Intervals resample patients" in table
+        assert len({row["metric"] for row in rows}) > 4 and {"draws", "interval", "moved"} <= set(rows[0])
+    text = " ".join(table.split())
+    assert "censoring by last observations (cox)" in text and "Intervals resample patients" in text
     assert [f"warning: {line}" in err for line in found["warnings"]] == [True] * len(found["warnings"])
     assert said[2].returncode == 2 and "--censoring 'me'; km or cox would do" in refused
 
@@ -623,7 +625,7 @@ def test_ask(good, ward):
     found = good("ask", ward / "run", ward / "cohort", "--patient", patient, "--at", "3", "--json")
     keys = ["patient", "at", "split", "at_risk", "known", "statics", "missing", "unknown", "notes"]
     keys += ["outcomes"]
-    assert list(found) == keys and found["notes"] == []
+    assert list(found) == keys and all("far outside the training range" in line for line in found["notes"])
     assert found["patient"] == patient and found["at"] == 3 and found["at_risk"]
     assert set(found["known"]) == {"lab", "vital", "drug"}
     assert found["missing"] == [kind for kind, n in found["known"].items() if not n]
@@ -1047,7 +1049,9 @@ def test_check_and_info_count_the_moments_of_a_task(stays, good):
     split = json.loads((folder / "run" / "split.json").read_text())
     train = [(who, dies) for who, _, dies in moments if str(who) in split["train"]]
     patients = {name: len({who for who, dies in train if dies == is_yes}) for name, is_yes in YES.items()}
-    assert found["fitted_on"]["events"]["mortality"] == patients and found["fitted_on"]["asks"] == len(train)
+    rounded = {name: round(n, -1) for name, n in patients.items()}  # no count of fewer than ten
+    assert found["fitted_on"]["events"]["mortality"] == rounded
+    assert found["fitted_on"]["asks"] == round(len(train), -1)
 
 
 def test_evaluate_scores_a_task_at_its_moments(stays, good, refused):
@@ -1392,6 +1396,7 @@ def test_compare(good, refused, ward, compare_few, monkeypatch):
     assert "unknown outcome 'deth'; did you mean 'death'?" in refused(*wrong)
 
 
+@pytest.mark.filterwarnings("ignore:.*learned of so few:UserWarning")
 def test_compare_for_a_diagnosis(sick, good, compare_few):
     folder, _ = sick
     compare_few(models=["early", "late"], landmarks=[1.0])

@@ -206,6 +206,8 @@ def _said(what: str, value: np.ndarray, ends: list[float]) -> list[str]:
     if share < FAR:
         return []
     low, high = ends
+    if len(value) == 1:
+        return [f"{what}: its value lies far outside the training range {low:g} to {high:g}"]
     return [
         f"{what}: {share:.0%} of {len(value)} values lie far outside the training range {low:g} to {high:g}"
     ]
