@@ -849,7 +849,7 @@ def _show(found: Evaluation, metrics: Sequence[str] = SHOWN, means_only: bool = 
         say(f"In {len(lost)} figures some draws gave no number; at the least {min(lost)} of {most} did.")
     if any(r["interval"] == "groups, t" for r in rows):
         say("Fewer than 30 groups: intervals by t with one degree of freedom less.")
-    elif found.units == "groups" and all(r["interval"] is None for r in rows):
+    elif found.units == "groups" and {r["interval"] for r in rows if r["value"] is not None} == {None}:
         say("Fewer than 5 groups: no intervals.")
     if found.too_small:
         say(found.too_small)

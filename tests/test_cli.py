@@ -377,7 +377,7 @@ def test_evaluate_by_a_model_of_censoring_shows_both(ward):
         assert {"gnn", "null"} <= {row["model"] for row in rows}
         assert len({row["metric"] for row in rows}) > 4 and {"draws", "interval", "moved"} <= set(rows[0])
     text = " ".join(table.split())
-    assert "censoring by last observations (cox)" in text and "Intervals resample patients" in text
+    assert "censoring by last observations (cox)" in text and "Intervals resample groups" in text
     assert [f"warning: {line}" in err for line in found["warnings"]] == [True] * len(found["warnings"])
     assert said[2].returncode == 2 and "--censoring 'me'; km or cox would do" in refused
 

@@ -283,9 +283,10 @@ class View:
             cells, how = self._points(cells), how.model_copy(update={"format": None})
         bare = self.frame[f"{name}_bare"] if ours and self.has(f"{name}_bare") else None
         utc = ours and self.source.door is not None and self.source.door.utc
+        found = moment(cells, origin, where, how, bare, self.line, self.source.doubt, limit, utc)
         if not ours and limit is not None:  # of day 0 a date and its midnight are one
             self._tell_midnights(name, how)
-        return moment(cells, origin, where, how, bare, self.line, self.source.doubt, limit, utc)
+        return found
 
     def _tell_midnights(self, name: str, how: TimeSpec) -> None:
         """Flag a whole column of clock times that are all midnight: dates, given one by a program."""
