@@ -190,7 +190,7 @@ def file_name(text: str) -> str:
     """A name for a file, made of any text: one step of a path, on any system. Two texts may give the same.
 
     >>> file_name("liver transplant"), file_name("../../out"), file_name("con.csv")
-    ('liver_transplant', '_____out', '_con.csv')
+    ('liver_transplant', '___.._out', '_con.csv')
     """
     name = re.sub(r"^\.+|\.+$", lambda dots: "_" * len(dots[0]), re.sub(r"[^\w.-]", "_", text)) or "_"
     name = f"_{name}" if is_device(name) else name
