@@ -823,12 +823,14 @@ def _outcome(predictor: Predictor, cohort: Cohort, outcome: str | None) -> str:
     return cohort.outcome_names(name)[0]
 
 
-def _show(found: Evaluation, metrics: Sequence[str] = SHOWN, means_only: bool = False) -> None:
-    """The figures for people: a row a figure, a column a model."""
+def _show(found: Evaluation, metrics: Sequence[str] = SHOWN, estimable: bool = False) -> None:
+    """The figures for people: a row a figure, a column a model; all, or those that some model has."""
     metrics = (*metrics, "scaled_ibs", "scaled_brier")
     rows = [r for r in found.rows if r["metric"] in metrics]
-    if means_only:
-        rows = [r for r in rows if r["landmark"] is None]
+    if estimable:
+        place = ("cause", "group", "censoring", "metric", "landmark", "horizon")
+        there = {tuple(r[name] for name in place) for r in rows if r["value"] is not None}
+        rows = [r for r in rows if tuple(r[name] for name in place) in there]
     models = list(dict.fromkeys(r["model"] for r in rows))
     for cause, group, weights in dict.fromkeys((r["cause"], r["group"], r["censoring"]) for r in rows):
         lines: dict[tuple[Any, ...], dict[str, str]] = {}
@@ -1314,7 +1316,7 @@ def demo(
     found, words = _evaluate(run, packed, None, None, None, [], truth)
     for line in words:
         say(f"   {line}")
-    _show(found, ("auc",), means_only=True)
+    _show(found, ("auc",), estimable=True)
     if truth is not None:
         say("oracle: the true risk, from what lies behind all kinds of rows, missing or not")
     opened, predictor = open_cohort(packed), load_predictor(run)

@@ -242,7 +242,7 @@ def test_score_is_a_scaled_integrated_brier_score(cohort, model):
         integrated = []
         for risk in (
             forecast.incidence[:, cause],
-            model.predictor_.null_at("death", test.days)[:, cause],  # a curve for each landmark
+            model.predictor_.null_at("death", test)[:, cause],  # a curve for each landmark
         ):
             at = [brier(risk[:, i], time, event, h, cause) for i, h in enumerate(last)]
             integrated.append(np.trapezoid([0, *at], [0, *last]) / last[-1])
