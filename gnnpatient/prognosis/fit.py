@@ -35,7 +35,8 @@ from gnnpatient.prognosis.checkpoint import (
     write_state,
 )
 from gnnpatient.prognosis.first import first_heads
-from gnnpatient.prognosis.forecast import last_asks, pick_device, steady
+from gnnpatient.prognosis.forecast import pick_device, steady
+from gnnpatient.prognosis.inputs import last_asks
 from gnnpatient.prognosis.targets import LabelTarget, Target
 
 VALIDATION = 1024  # asks at which a member is scored after each epoch

@@ -18,7 +18,7 @@ from gnnpatient.errors import Refused
 from gnnpatient.graphs import Names, frequent
 from gnnpatient.model.heads import DiagnosisConfig
 from gnnpatient.model.model import PatientGNN
-from gnnpatient.prognosis.inputs import differences, in_known_units, refuse_strangers
+from gnnpatient.prognosis.inputs import differences, in_known_units, last_asks, refuse_strangers
 
 if TYPE_CHECKING:
     import polars as pl
@@ -332,12 +332,6 @@ def restrict(landmarks: Landmarks, kinds: Sequence[str] | None) -> Landmarks:
         return landmarks
     cohort = landmarks.cohort.only(kind for kind in kinds if kind in landmarks.cohort.spec.nodes)
     return Landmarks(cohort, landmarks.patient, landmarks.at, landmarks.to)
-
-
-def last_asks(landmarks: Landmarks) -> Landmarks:
-    """Of each patient the last ask, which holds all rows of the earlier ones."""
-    order = np.lexsort((landmarks.at, landmarks.patient))
-    return landmarks[order[np.append(np.diff(landmarks.patient[order]) != 0, True)]]
 
 
 def kept_names(landmarks: Landmarks, min_patients: int = 10) -> Names:

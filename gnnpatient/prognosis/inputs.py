@@ -64,7 +64,7 @@ def learned(landmarks: Landmarks, least: int) -> dict[str, Any]:
                 sure = how is not None or cohort.spec.nodes[kind].blank != "same"
                 unit = cohort.units[kind][c] if sure else ""
                 codes[kind][name] = {"unit": unit, "from": ways, "range": _range(value, patient, least)}
-    numbers, last = {}, _last(landmarks)
+    numbers, last = {}, last_asks(landmarks)
     statics, _ = cohort.statics(last.patient, last.at)
     for name, value in zip(cohort.spec.patient.number, statics.T.astype(np.float64), strict=True):
         given = np.isfinite(value)
@@ -73,8 +73,8 @@ def learned(landmarks: Landmarks, least: int) -> dict[str, Any]:
     return {"codes": codes, "numbers": numbers}
 
 
-def _last(landmarks: Landmarks) -> Landmarks:
-    """Each patient's last ask."""
+def last_asks(landmarks: Landmarks) -> Landmarks:
+    """Of each patient the last ask, which holds all rows of the earlier ones."""
     order = np.lexsort((landmarks.at, landmarks.patient))
     return landmarks[order[np.append(np.diff(landmarks.patient[order]) != 0, True)[: len(order)]]]
 
@@ -179,7 +179,7 @@ def differences(
                     f"{kind} {name!r}: unit {here or 'none'!r} here, {theirs or 'none'!r} in training"
                 )
             found += _said(f"{kind} {name!r}", value, of["range"])
-    last, numbers = _last(landmarks), cohort.spec.patient.number
+    last, numbers = last_asks(landmarks), cohort.spec.patient.number
     number, category = cohort.statics(last.patient, last.at)
     for name, ends in inputs.get("numbers", {}).items():
         if name not in numbers:
