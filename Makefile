@@ -25,8 +25,8 @@ bench: .venv/.test
 
 docs: .venv/.test
 	mkdir -p docs
-	$(PYTHON) -m typer gnnpatient.cli utils docs --name gnnpatient --title "The command line" --output docs/cli.md
-	$(PYTHON) -m gnnpatient.cohort.reference docs
+	$(PYTHON) -m typer gnnpatient.cli.main utils docs --name gnnpatient --title "The command line" --output docs/cli.md
+	$(PYTHON) -m gnnpatient.spec.reference docs
 	$(PYTHON) -m pytest gnnpatient
 
 clean:

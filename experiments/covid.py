@@ -30,10 +30,10 @@ from sklearn.preprocessing import StandardScaler
 from gnnpatient import PrognosisModel, Refused, build_graphs, read_cohort, read_spec
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold
-from gnnpatient.cohort.outcomes import FOREVER
 from gnnpatient.files import atomic_file
 from gnnpatient.metrics import SCORES, bootstrap, interval, labelled
 from gnnpatient.study.folds import Fold, read_folds
+from gnnpatient.times import FOREVER
 
 OUTCOMES = {
     "covid_vs_other": ("covid", "covid"),

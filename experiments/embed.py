@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort import texts
-from gnnpatient.cohort.embed import _PICTURES, _TEXTS, Embedded, Encoder, embed_pictures, embed_texts
-from gnnpatient.cohort.imaging import Unreadable, fingerprint, read_pictures
+from gnnpatient.content import texts
+from gnnpatient.content.embed import _PICTURES, _TEXTS, Embedded, Encoder, embed_pictures, embed_texts
+from gnnpatient.content.imaging import Unreadable, fingerprint, read_pictures
 from gnnpatient.files import atomic_file
 
 BATCH = 32

@@ -34,11 +34,11 @@ from rich.console import Console
 
 from gnnpatient import Refused, open_cohort, read_cohort, read_spec
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.datasets import DATA
-from gnnpatient.cohort.spec import YEAR
+from gnnpatient.datasets.shipped import DATA
 from gnnpatient.files import atomic_file
 from gnnpatient.study.folds import Fold, read_folds
 from gnnpatient.study.fusion import Comparison, compare, make_folds, missing_curve, pattern_only
+from gnnpatient.times import YEAR
 
 SHOWN = ("c", "auc", "scaled_ibs", "ibs", "scaled_brier", "brier")
 CURVED = ("c", "auc", "scaled_ibs", "scaled_brier")  # of the missing-modality curve

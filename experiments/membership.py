@@ -30,11 +30,11 @@ from rich.console import Console
 
 from gnnpatient import PrognosisModel, metrics
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.datasets import pbc
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.cohort.outcomes import Survival
-from gnnpatient.cohort.spec import DAY
+from gnnpatient.datasets.shipped import pbc
 from gnnpatient.files import atomic_file
+from gnnpatient.times import DAY
 
 YEAR = 365.25
 HORIZON = 5 * YEAR

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from gnnpatient import PrognosisModel, Refused, read_cohort, read_spec
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.datasets import DATA
 from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.datasets.shipped import DATA
 from gnnpatient.study.baselines import StackedCox
 from gnnpatient.study.folds import read_folds
 

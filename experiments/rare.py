@@ -29,7 +29,7 @@ from rich.console import Console
 
 from gnnpatient import PatientKFold, PrognosisModel, metrics, read_cohort, read_spec
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.datasets import DATA
+from gnnpatient.datasets.shipped import DATA
 from gnnpatient.files import atomic_file
 from gnnpatient.prognosis.forecast import kept_names
 

@@ -25,7 +25,7 @@ import polars as pl
 from rich.console import Console
 
 from gnnpatient import read_cohort, read_spec
-from gnnpatient.cohort.ward import write_ward
+from gnnpatient.datasets.ward import write_ward
 from gnnpatient.files import atomic_file
 from gnnpatient.study.fusion import Comparison, compare
 

@@ -26,7 +26,7 @@ import polars as pl
 from rich.console import Console
 
 from gnnpatient import Cohort, Landmarks, PatientKFold, PrognosisModel, read_cohort, read_spec
-from gnnpatient.cohort.ward import TELLING, Truth, write_ward
+from gnnpatient.datasets.ward import TELLING, Truth, write_ward
 from gnnpatient.files import atomic_file
 from gnnpatient.metrics import at_horizon, concordance
 from gnnpatient.study.fusion import Contestant, Late, Seen, contestants, modalities_of

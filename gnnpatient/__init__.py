@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gnnpatient.cohort.build import build_graphs
-    from gnnpatient.cohort.cohort import Cohort, open_cohort, read_cohort
+    from gnnpatient.cohort.cohort import Cohort, open_cohort
     from gnnpatient.cohort.landmarks import Landmarks, PatientKFold, StratifiedPatientKFold
-    from gnnpatient.cohort.spec import GraphSpec, read_spec
     from gnnpatient.errors import Refused
     from gnnpatient.graphs import Graphs
+    from gnnpatient.ingest.read import read_cohort
     from gnnpatient.prognosis.checkpoint import load_predictor
     from gnnpatient.prognosis.estimator import PrognosisModel
     from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, Predictor
+    from gnnpatient.spec.graph import GraphSpec, read_spec
 
 __version__ = "0.1.0"
 
@@ -45,7 +46,7 @@ _HOME = {
     "Cohort": "cohort.cohort",
     "DiagnosisForecast": "prognosis.forecast",
     "Forecast": "prognosis.forecast",
-    "GraphSpec": "cohort.spec",
+    "GraphSpec": "spec.graph",
     "Graphs": "graphs",
     "Landmarks": "cohort.landmarks",
     "PatientKFold": "cohort.landmarks",
@@ -56,8 +57,8 @@ _HOME = {
     "build_graphs": "cohort.build",
     "load_predictor": "prognosis.checkpoint",
     "open_cohort": "cohort.cohort",
-    "read_cohort": "cohort.cohort",
-    "read_spec": "cohort.spec",
+    "read_cohort": "ingest.read",
+    "read_spec": "spec.graph",
 }
 
 

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from gnnpatient.cohort.cohort import Cohort, read_cohort
+from gnnpatient.cohort.cohort import Cohort
+from gnnpatient.ingest.read import read_cohort
 
 TINY = """
 cohort = "tiny"

@@ -22,11 +22,11 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from gnnpatient.cohort.imaging import Unreadable, fingerprint, locate
-from gnnpatient.cohort.readers.tables import read_table
-from gnnpatient.cohort.spec import near, spec_path
-from gnnpatient.errors import Refused
+from gnnpatient.content.imaging import Unreadable, fingerprint, locate
+from gnnpatient.errors import Refused, near
 from gnnpatient.files import atomic_folder
+from gnnpatient.readers.tables import read_table
+from gnnpatient.spec.graph import spec_path
 
 NOT_SAID = ("?", "Not visible", "Would have been stated")
 NUMBERS = ("temperature", "pO2_saturation", "leukocyte_count", "neutrophil_count", "lymphocyte_count")

@@ -318,7 +318,7 @@ def blank_unit(folder: Path, tmp: Path) -> None:
 
 @case("40-dicom-padding-signed")
 def _(folder: Path, tmp: Path) -> None:
-    from gnnpatient.cohort.imaging import read_pictures
+    from gnnpatient.content.imaging import read_pictures
 
     one, *others = (read_pictures(path, ("none",))[0] for path in sorted(folder.glob("*.dcm")))
     assert len(others) == 2 and abs(one.pixels.mean() - 0.303) < 0.001 and one.flags == ()
@@ -331,7 +331,7 @@ def _(folder: Path, tmp: Path) -> None:
 @case("41-dicom-decimal-comma")
 def _(folder: Path, tmp: Path) -> None:
     """A comma is read as a point; what is no number either way costs the picture, by the attribute's name."""
-    from gnnpatient.cohort.imaging import Unreadable, read_pictures
+    from gnnpatient.content.imaging import Unreadable, read_pictures
 
     def read(name):
         (picture,) = read_pictures(folder / f"{name}.dcm", ("none",))
@@ -351,7 +351,7 @@ def _(folder: Path, tmp: Path) -> None:
 @case("45-nifti")
 def _(folder: Path, tmp: Path) -> None:
     """Of a file without a form the pixels stay as they are read: its sides are a guess, and flagged so."""
-    from gnnpatient.cohort.imaging import read_pictures
+    from gnnpatient.content.imaging import read_pictures
 
     found = {path.stem: read_pictures(path, ("none",)) for path in sorted(folder.glob("*.nii"))}
     assert {stem: one[0].flags for stem, one in found.items()} == {

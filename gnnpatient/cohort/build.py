@@ -7,9 +7,9 @@ import torch
 
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.cohort.packed import Events, sort
-from gnnpatient.cohort.spec import DAY
 from gnnpatient.files import room_for
 from gnnpatient.graphs import EdgeType, Graphs, Nodes, Statics
+from gnnpatient.times import DAY
 
 WIDE = 4  # rows of a moment that are joined to every row of the next one
 NODE, EDGES = 64, 64  # bytes that a node takes, and its part of each relation at four edges of it
@@ -18,7 +18,7 @@ NODE, EDGES = 64, 64  # bytes that a node takes, and its part of each relation a
 def build_graphs(landmarks: Landmarks) -> Graphs:
     """The graphs of all asks in one disjoint union, of what was known at each. Later rows are never read.
 
-    >>> from gnnpatient.cohort.datasets import pbc
+    >>> from gnnpatient.datasets.shipped import pbc
     >>> graphs = build_graphs(pbc().at(400, patient="1"))
     >>> len(graphs["timepoint"]), graphs["sign"].age.unique().tolist()
     (2, [208.0, 400.0])

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.outcomes import Progression
-from gnnpatient.cohort.spec import DAY, NEVER, YEAR
 from gnnpatient.errors import Refused
+from gnnpatient.times import DAY, NEVER, YEAR
 
 if TYPE_CHECKING:
     import polars as pl
@@ -133,7 +133,7 @@ def together(*parts: Landmarks) -> Landmarks:
 class PatientKFold:
     """K folds by patient (and by group, where the cohort has one): nobody stands on both sides.
 
-    >>> from gnnpatient.cohort.datasets import pbc
+    >>> from gnnpatient.datasets.shipped import pbc
     >>> X = pbc().landmarks(times=[365, 1095])
     >>> train, test = next(PatientKFold(5).split(X))
     >>> len(set(X[train].ids) & set(X[test].ids))

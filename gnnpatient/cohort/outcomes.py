@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from gnnpatient.cohort.spec import DAY, NEVER, ProgressionSpec, fitting, seconds
 from gnnpatient.errors import Refused
+from gnnpatient.spec.graph import ProgressionSpec
+from gnnpatient.spec.patterns import fitting
+from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 
 if TYPE_CHECKING:
     from gnnpatient.cohort.cohort import Cohort
     from gnnpatient.cohort.landmarks import Landmarks
     from gnnpatient.cohort.packed import Events
-
-FOREVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)

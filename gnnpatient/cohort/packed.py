@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from gnnpatient.cohort.events import Rows
+    from gnnpatient.ingest.events import Rows
 
 FEW = 32  # asks up to which bisecting each patient's own segment beats one search over the whole column
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.cohort.outcomes import FOREVER
-from gnnpatient.cohort.spec import DAY, near
-from gnnpatient.errors import Refused
+from gnnpatient.errors import Refused, near
+from gnnpatient.times import DAY, FOREVER
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -14,8 +14,7 @@ from sksurv.functions import StepFunction
 
 from gnnpatient.cohort.landmarks import ENTRY, Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
-from gnnpatient.cohort.spec import near
-from gnnpatient.errors import Refused
+from gnnpatient.errors import Refused, near
 from gnnpatient.metrics import integrated_brier
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
 from gnnpatient.model.model import ModelConfig
@@ -55,7 +54,7 @@ class PrognosisModel(BaseEstimator):
     is a GPU where there is one, which pays for large batches or many channels; there too the same seed gives
     the same bits, other ones than on a CPU.
 
-    >>> from gnnpatient.cohort.datasets import pbc
+    >>> from gnnpatient.datasets.shipped import pbc
     >>> cohort = pbc()
     >>> asks = cohort.landmarks(times=[0, 365]).followed()
     >>> model = PrognosisModel(horizon=5 * 365.25, members=1, epochs=1).fit(asks)

@@ -20,13 +20,13 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort, open_cohort
 from gnnpatient.cohort.landmarks import Landmarks, few_landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
-from gnnpatient.cohort.spec import DAY, near
-from gnnpatient.errors import Refused
+from gnnpatient.errors import Refused, near
 from gnnpatient.files import atomic_file, file_hash, lock, sealed
 from gnnpatient.prognosis.checkpoint import read_config
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.fit import Tell
 from gnnpatient.prognosis.people import FORMAT, PEOPLE, People, Told, read_run, tell
+from gnnpatient.times import DAY
 
 FEWEST = 20  # patients at risk on a day at which is scored unless days are named
 RANDOM_LANDMARKS = 64  # times that `landmarks = "random"` draws

@@ -10,10 +10,10 @@ import numpy as np
 
 from gnnpatient.cohort.landmarks import ENTRY, Landmarks, landmark_weights
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
-from gnnpatient.cohort.spec import DAY
 from gnnpatient.errors import Refused
 from gnnpatient.metrics import aalen_johansen, censoring
 from gnnpatient.prognosis.few import STEPS, coarse_incidence, coarse_shares, pooled
+from gnnpatient.times import DAY
 
 REMAIN = 20  # patients who must be observed beyond the horizon, and the share that must not be censored by it
 UNCENSORED = 0.1

@@ -15,8 +15,8 @@ import polars as pl
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival
-from gnnpatient.cohort.spec import DAY, NEVER
 from gnnpatient.errors import Refused
+from gnnpatient.times import DAY, NEVER
 
 if TYPE_CHECKING:
     import pandas as pd

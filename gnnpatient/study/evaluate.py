@@ -15,8 +15,7 @@ from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, together
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
-from gnnpatient.cohort.spec import DAY, near
-from gnnpatient.errors import Refused
+from gnnpatient.errors import Refused, near
 from gnnpatient.prognosis.forecast import (
     Answer,
     DiagnosisForecast,
@@ -28,6 +27,7 @@ from gnnpatient.prognosis.forecast import (
 )
 from gnnpatient.prognosis.targets import REMAIN, null_table, target_of
 from gnnpatient.study.baselines import censoring_hazard
+from gnnpatient.times import DAY
 
 ENOUGH_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
 DIFFERENCES = ("auc", "c", "brier", "ibs", "scaled_ibs", "scaled_brier")  # compared between models

@@ -11,8 +11,8 @@ import polars as pl
 
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.cohort.readers.tables import ids, read_table
 from gnnpatient.errors import Refused
+from gnnpatient.readers.tables import ids, read_table
 
 
 @dataclass(frozen=True, eq=False)

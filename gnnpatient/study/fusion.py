@@ -41,8 +41,7 @@ from gnnpatient.cohort.cohort import Cohort, open_cohort
 from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold, few_horizons
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.packed import Events, with_timepoints
-from gnnpatient.cohort.spec import near
-from gnnpatient.errors import Refused
+from gnnpatient.errors import Refused, near
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import Answer, Forecast, judged
 from gnnpatient.prognosis.run import draw_asks, scored_asks, usual_landmarks
@@ -64,12 +63,12 @@ from gnnpatient.study.evaluate import (
     units_of,
 )
 from gnnpatient.study.folds import Fold, read_folds
+from gnnpatient.times import FOREVER
 
 POINTS = 20  # times at which a curve is scored for the integrated Brier score
 LEVEL = 0.05
 WORDS = {"c": "C", "auc": "AUC", "scaled_ibs": "scaled IBS", "scaled_brier": "scaled Brier"}
 WIDEST = 4  # times the width of the graph that a contestant may take to have as many parameters
-FOREVER = np.iinfo(np.int64).max
 RIVALS = {  # of the graph, on the same rows
     "early": "reading the last observations of all kinds at once",
     "late": "averaging the forecasts from single kinds",

@@ -35,10 +35,12 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, PatientKFold
-from gnnpatient.cohort.outcomes import FOREVER, Diagnosis, Survival, Task
+from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.packed import Events
-from gnnpatient.cohort.spec import DAY, NEVER, YEAR, SurvivalSpec, fitting
 from gnnpatient.errors import Refused
+from gnnpatient.spec.graph import SurvivalSpec
+from gnnpatient.spec.patterns import fitting
+from gnnpatient.times import DAY, FOREVER, NEVER, YEAR
 
 NEAR = 30.0  # days before the event
 CERTAIN = 0.95  # an AUC above it is too good
@@ -155,7 +157,7 @@ def leaks(cohort: Cohort, outcome: str | None = None, *, seed: int = 0) -> list[
     than 10 cases, or a column that fewer than 10 cases have, gets no verdict: silence is no proof, and
     `looked` says of what.
 
-    >>> from gnnpatient.cohort.datasets import pbc
+    >>> from gnnpatient.datasets.shipped import pbc
     >>> leaks(pbc())
     []
     """
@@ -171,7 +173,7 @@ def leaks(cohort: Cohort, outcome: str | None = None, *, seed: int = 0) -> list[
 def looked(cohort: Cohort, outcome: str | None = None, *, seed: int = 0) -> list[Look]:
     """Of which causes and classes `leaks` has a verdict, and why not of the others.
 
-    >>> from gnnpatient.cohort.datasets import pbc
+    >>> from gnnpatient.datasets.shipped import pbc
     >>> [(look.cause, look.done) for look in looked(pbc())]
     [('transplant', True), ('death', True)]
     """

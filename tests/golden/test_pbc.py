@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnnpatient.cohort.datasets import DATA, pbc
-from gnnpatient.cohort.spec import YEAR
+from gnnpatient.datasets.shipped import DATA, pbc
 from gnnpatient.metrics import aalen_johansen
 from gnnpatient.prognosis.targets import Target, null_incidence
+from gnnpatient.times import YEAR
 
 HERE = Path(__file__).parent
 GOLDEN = json.loads((HERE / "pbc.json").read_text())

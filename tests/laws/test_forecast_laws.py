@@ -14,9 +14,9 @@ import torch
 from gnnpatient import PrognosisModel, load_predictor
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.packed import Events
-from gnnpatient.cohort.spec import DAY
 from gnnpatient.prognosis import fit as fitting
 from gnnpatient.testing import tiny_cohort
+from gnnpatient.times import DAY
 
 QUICK = {"epochs": 2, "channels": 8, "batch_size": 64, "num_layers": 1, "horizon": 10.0}
 

@@ -478,7 +478,7 @@ def test_packed_equals_the_slow_oracle(rows, rng):
 
 def test_packed_equals_the_slow_oracle_on_pbc():
     import gnnpatient
-    from gnnpatient.cohort.datasets import pbc
+    from gnnpatient.datasets.shipped import pbc
 
     file = Path(gnnpatient.__file__).parent / "data" / "pbc" / "pbcseq.csv"
     with open(file, newline="") as handle:
@@ -551,7 +551,7 @@ def test_a_kind_may_be_seen_without_its_ancestors():
 def test_a_batch_is_estimated_before_it_is_allocated(monkeypatch):
     """Where less memory is free than it would take, it is refused with both sizes."""
     from gnnpatient import Refused, build_graphs, files
-    from gnnpatient.cohort.datasets import pbc
+    from gnnpatient.datasets.shipped import pbc
 
     X = pbc().landmarks(times=[3000] * 40)
     assert len(build_graphs(X)["lab"]) > 0

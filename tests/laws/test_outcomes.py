@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnpatient.cohort.spec import NEVER
 from gnnpatient.errors import Refused
+from gnnpatient.times import NEVER
 
 DAY = 86_400
 PATIENTS = ("a", "b", "c", "d")

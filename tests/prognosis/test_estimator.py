@@ -15,10 +15,10 @@ from sksurv.util import Surv
 
 from gnnpatient import PatientKFold, PrognosisModel, Refused, StratifiedPatientKFold
 from gnnpatient.cohort.outcomes import Survival
-from gnnpatient.cohort.spec import DAY
 from gnnpatient.metrics import censoring
 from gnnpatient.prognosis import fit as fitting
 from gnnpatient.prognosis.forecast import Forecast
+from gnnpatient.times import DAY
 
 # -- scikit-learn --
 

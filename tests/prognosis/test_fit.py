@@ -11,11 +11,11 @@ from sksurv.nonparametric import cumulative_incidence_competing_risks
 from gnnpatient import PrognosisModel, Refused
 from gnnpatient.cohort.landmarks import ENTRY, landmark_weights
 from gnnpatient.cohort.outcomes import Survival
-from gnnpatient.cohort.spec import DAY
 from gnnpatient.model.heads import SurvivalConfig, SurvivalHead
 from gnnpatient.prognosis import fit as fitting
 from gnnpatient.prognosis.fit import Draw
 from gnnpatient.prognosis.targets import REMAIN, Target, last_estimable, null_incidence, time_grid
+from gnnpatient.times import DAY
 
 
 def tensors(model: PrognosisModel) -> list[torch.Tensor]:

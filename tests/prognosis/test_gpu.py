@@ -13,7 +13,7 @@ CHOICES = {"members": 2, "epochs": 3, "channels": 8, "batch_size": 64, "horizon"
 def ward(tmp_path_factory):
     """Labs, signs, drugs, pictures and reports; death beside discharge, and a diagnosis."""
     from gnnpatient import read_cohort, read_spec
-    from gnnpatient.cohort.ward import write_ward
+    from gnnpatient.datasets.ward import write_ward
 
     folder = tmp_path_factory.mktemp("ward") / "tables"
     write_ward(folder, 120, seed=3)

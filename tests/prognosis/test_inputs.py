@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gnnpatient import PrognosisModel, Refused
-from gnnpatient.cohort.spec import Conversion, UnitSpec
 from gnnpatient.prognosis.checkpoint import load_predictor
 from gnnpatient.prognosis.inputs import in_known_units
+from gnnpatient.spec.graph import Conversion, UnitSpec
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ def unchecked():
 
 @pytest.fixture(scope="session")
 def pbc():
-    from gnnpatient.cohort.datasets import pbc
+    from gnnpatient.datasets.shipped import pbc
 
     return pbc()
 

@@ -8,8 +8,8 @@ from sksurv.util import Surv
 
 from gnnpatient import Refused
 from gnnpatient.cohort.outcomes import Survival
-from gnnpatient.cohort.spec import DAY, YEAR
 from gnnpatient.study.baselines import StackedCox, features
+from gnnpatient.times import DAY, YEAR
 
 AT = [0.0, 1 * YEAR, 3 * YEAR]
 

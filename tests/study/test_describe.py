@@ -39,7 +39,7 @@ def clinic(tmp_path):
     """A cohort of patients (rows of statics and outcome) and labs (rows of pid, day, code, value)."""
 
     def make(labs, patients=None):
-        from gnnpatient.cohort.cohort import read_cohort
+        from gnnpatient.ingest.read import read_cohort
 
         if patients is None:
             pid = sorted({row[0] for row in labs})
@@ -107,7 +107,7 @@ def test_negative_values_among_positive_ones(clinic):
 
 
 def test_a_negative_crp_in_the_corpus(faults_dir, tmp_path):
-    from gnnpatient.cohort.cohort import read_cohort
+    from gnnpatient.ingest.read import read_cohort
 
     shutil.copy(faults_dir / "csv" / "nan_inf.csv", tmp_path / "labs.csv")
     patients = pl.DataFrame({"subject_id": ["P0001", "P0002", "P0003"], "born": ["2021-01-01"] * 3})
@@ -441,7 +441,7 @@ classes = { f = "skin", m = "lung", x = "bone" }
 @pytest.fixture
 def labelled(clinic, tmp_path):
     """Of 40 with a label, 15 have it; of 2 of them it is known at entry, and 5 were not looked for."""
-    from gnnpatient.cohort.cohort import read_cohort
+    from gnnpatient.ingest.read import read_cohort
 
     patients = [(f"p{i:02d}", 50 + i, "fmx"[i % 3], 0.5 if i < 2 else 100, int(i < 15)) for i in range(45)]
     clinic([(f"p{i:02d}", 0, "glucose", 90.0 + i) for i in range(45)], patients)

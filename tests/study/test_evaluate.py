@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from gnnpatient import PrognosisModel, Refused, metrics
-from gnnpatient.cohort.spec import DAY, YEAR
 from gnnpatient.study.baselines import StackedCox
 from gnnpatient.study.evaluate import ENOUGH_EVENTS, Null, Scored, evaluate
+from gnnpatient.times import DAY, YEAR
 
 HORIZONS = [1 * YEAR, 3 * YEAR]
 PUBLIC = {

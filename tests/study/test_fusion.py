@@ -144,7 +144,8 @@ def test_values_are_the_latest_rows_without_time_and_number(tiny):
 
 
 def test_amended_rows_stay_replaced(tiny):
-    from gnnpatient.study.fusion import FOREVER, contents
+    from gnnpatient.study.fusion import contents
+    from gnnpatient.times import FOREVER
 
     lab = tiny.events["lab"]
     gone = replace(lab, replaced=np.where(np.arange(len(lab)) % 2, FOREVER, lab.known))

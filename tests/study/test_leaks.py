@@ -43,21 +43,21 @@ class Tables:
         self.spec.write_text(text.replace(f"{sort} = [", f'{sort} = ["{name}", ', 1))
 
     def leaks(self, **how):
-        from gnnpatient.cohort.cohort import read_cohort
+        from gnnpatient.ingest.read import read_cohort
         from gnnpatient.study.leaks import leaks
 
         return leaks(read_cohort(self.spec, self.folder), **how)
 
     def looked(self):
-        from gnnpatient.cohort.cohort import read_cohort
+        from gnnpatient.ingest.read import read_cohort
         from gnnpatient.study.leaks import looked
 
         return {(x.outcome, x.cause): (x.done, x.how) for x in looked(read_cohort(self.spec, self.folder))}
 
 
 def pbc_tables(folder):
-    from gnnpatient.cohort.datasets import DATA
-    from gnnpatient.cohort.spec import spec_path
+    from gnnpatient.datasets.shipped import DATA
+    from gnnpatient.spec.graph import spec_path
 
     table = pl.read_csv(DATA / "pbc" / "pbcseq.csv", infer_schema=False)
     table.write_csv(folder / "pbcseq.csv")
@@ -246,7 +246,7 @@ def test_tiny_cohorts_are_clean(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_nothing_is_named_when_the_outcomes_are_dealt_out_anew(tables, seed):
-    from gnnpatient.cohort.cohort import read_cohort
+    from gnnpatient.ingest.read import read_cohort
     from gnnpatient.study.leaks import leaks
 
     for plant in (palliative, dated_back, last_status, diagnosis, late_column):
@@ -286,8 +286,8 @@ def test_the_shares_equal_those_of_a_loop():
 
 
 def test_what_is_seen_at_an_ask_equals_a_loop(pbc):
-    from gnnpatient.cohort.spec import DAY
     from gnnpatient.study.leaks import _Looks
+    from gnnpatient.times import DAY
 
     rng, lab = np.random.default_rng(0), pbc.events["lab"]
     patient, at = rng.integers(0, len(pbc), 40), rng.integers(-10, 3000, 40) * DAY
@@ -322,8 +322,8 @@ def test_controls_are_at_risk_when_their_case_is(pbc):
 
 
 def test_what_cannot_be_looked_at_is_said(tmp_path):
-    from gnnpatient.cohort.cohort import read_cohort
     from gnnpatient.errors import Refused
+    from gnnpatient.ingest.read import read_cohort
     from gnnpatient.study.leaks import leaks, looked
 
     t = sick_tables(tmp_path, also=LACTATE)
@@ -347,7 +347,7 @@ def test_what_cannot_be_looked_at_is_said(tmp_path):
 
 
 def test_one_group_alone_is_parted(tmp_path):
-    from gnnpatient.cohort.cohort import read_cohort
+    from gnnpatient.ingest.read import read_cohort
     from gnnpatient.study.leaks import leaks
 
     t = tiny_tables(tmp_path)
@@ -460,7 +460,7 @@ def test_the_same_rows_by_lot_tell_no_diagnosis(tmp_path, form, plant):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_no_diagnosis_is_told_when_its_labels_are_dealt_out_anew(tmp_path, form):
-    from gnnpatient.cohort.cohort import read_cohort
+    from gnnpatient.ingest.read import read_cohort
     from gnnpatient.study.leaks import leaks
 
     t = sick_tables(tmp_path, form)
@@ -514,7 +514,7 @@ def test_too_few_others_with_a_value_no_verdict(tmp_path, others, named):
 
 
 def test_who_was_not_looked_for_takes_no_part(tmp_path):
-    from gnnpatient.cohort.cohort import read_cohort
+    from gnnpatient.ingest.read import read_cohort
     from gnnpatient.study.leaks import leaks
 
     t = sick_tables(tmp_path, "untimed")
@@ -551,10 +551,10 @@ def test_a_hidden_code_and_a_kind_that_is_not_read_are_no_leaks(tmp_path):
 
 
 def test_a_task_is_asked_at_its_moments(tmp_path):
-    from gnnpatient.cohort.cohort import read_cohort
     from gnnpatient.cohort.outcomes import Task
-    from gnnpatient.cohort.spec import DAY
+    from gnnpatient.ingest.read import read_cohort
     from gnnpatient.study.leaks import leaks, looked
+    from gnnpatient.times import DAY
 
     t = sick_tables(tmp_path)
     who = np.flatnonzero(t.died)

@@ -10,7 +10,7 @@ pytest.importorskip("PIL")
 def ward(tmp_path_factory):
     """A cohort read from the tables and pictures of a ward, and its truth."""
     from gnnpatient import read_cohort, read_spec
-    from gnnpatient.cohort.ward import write_ward
+    from gnnpatient.datasets.ward import write_ward
 
     folder = tmp_path_factory.mktemp("ward") / "data"
     truth = write_ward(folder, n=150, seed=3)
@@ -64,7 +64,7 @@ def test_nobody_does_better_than_the_oracle(ward):
 
 
 def test_the_ward_of_datasets_is_the_same_road():
-    from gnnpatient.cohort.datasets import ward
+    from gnnpatient.datasets.shipped import ward
 
     cohort = ward(30, seed=1, missing=0.0)
     assert len(cohort) == 30 and len(cohort.vectors["image"]) >= 30

@@ -1,0 +1,5 @@
+"""The command line: `gnnpatient --help`."""
+
+from gnnpatient.cli.main import main, run
+
+__all__ = ["main", "run"]

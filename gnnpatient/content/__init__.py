@@ -1,0 +1,1 @@
+"""Images and texts: files to vectors."""

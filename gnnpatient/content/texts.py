@@ -1,0 +1,142 @@
+"""Report texts before they are embedded: cleaned, hidden in part, cut into pieces of bounded length.
+
+In that order. Every function takes one text and gives what became of it, and how much that was.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+from gnnpatient.errors import Refused
+from gnnpatient.spec.masks import finder
+
+MASKED = "[masked]"
+WORDS, OVERLAP, LIMIT = 200, 40, 64  # words a piece, words that two neighbours share, pieces a text
+WORD = 100  # characters; what is longer (a blob, a language without spaces) counts as several words
+LETTERS = 16  # characters a word on average; a longer text loses its middle before its words are counted
+
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")  # of a terminal
+_BREAK = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_UNSEEN = re.compile(  # control characters but tab and newline, invisible ones, those that turn the direction
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+
+
+def clean(text: str | None) -> str | None:
+    """The text without control characters and terminal escapes, in NFC, trimmed. None where nothing is left.
+
+    Line breaks become \\n. Tags, scripts and the like stay: they are text, and whoever shows it escapes it.
+
+    >>> clean("Findings:\\0\\x07\\x1b[31m clear lungs \\r\\n")
+    'Findings: clear lungs'
+    >>> clean("  \\x00 ") is None
+    True
+    """
+    if text is None:
+        return None
+    text = _UNSEEN.sub("", _BREAK.sub("\n", _ESCAPE.sub("", text)))
+    return unicodedata.normalize("NFC", text).strip() or None
+
+
+def hide(text: str, terms: Sequence[str] = (), deidentify: bool = False) -> tuple[str, Counter[str], int]:
+    """The text with holes, how often each term was found, and how many pieces that tell who the patient is.
+
+    A term, which leaves "[masked]", is a whole word or phrase, in any case, over line breaks too; /.../ is a
+    regular expression of Python's, in any case; "cut after day 3" takes away all from the first sentence on
+    that names a later day: "day 7", "days 2 to 7", "POD 7", "HD#7", "7th day", "7 days later", "a week
+    after", "at week 2" (7 days each; a month is 30), in digits, or in words up to thirty-nine. It errs on the
+    side of taking more. It does not find "D7", "after 7 days", "the next day", "a few days later", "second
+    week", years, dates, weekdays, a range with blanks around its dash ("day 2 - 7"), or another language.
+
+    With `deidentify`, what looks like an e-mail, date, id, phone or titled name leaves a word for it. No
+    guarantee: names without a title, places, ages and rare findings stay, and so does what is misspelt. It
+    is a second lock beside an agreement on the data, never in place of one. Measurements such as 120/80 stay.
+
+    Both look at the text as it came, so that neither takes away what the other goes by; what overlaps is one
+    hole. Refused: an empty term, a broken expression, one that fits a text of nothing, a cut of another form.
+
+    >>> hide("He died on day 7; his brother studied.", ["died"])
+    ('He [masked] on day 7; his brother studied.', Counter({'died': 1}), 0)
+    >>> hide("Stable on day 2. Intubated on day 7. Died.", ["cut after day 3"])[0]
+    'Stable on day 2. [masked]'
+    >>> hide("Jane Doe, MRN 555-01-2345, seen by Dr. Example on 4 March 2021.", deidentify=True)[0]
+    'Jane Doe, [id], seen by [name] on [date].'
+    """
+    places = {term: finder(term)(text) for term in terms}
+    told = _telling(text) if deidentify else []
+    holes: list[tuple[int, int, str]] = []
+    for first, last, word in sorted([*((*at, MASKED) for found in places.values() for at in found), *told]):
+        if holes and first < holes[-1][1]:  # what tells who does not overlap, so one of the two is a term's
+            begun, ended, _ = holes.pop()
+            holes.append((begun, max(ended, last), MASKED))
+        else:
+            holes.append((first, last, word))
+    parts, end = list[str](), 0
+    for first, last, word in holes:
+        parts += [text[end:first], word]
+        end = last
+    count = Counter({term: len(found) for term, found in places.items()})
+    return "".join([*parts, text[end:]]), count, len(told)
+
+
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|(?-i:May|MAY)|june?|july?|aug(?:ust)?|sept?(?:ember)?"
+    r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
+)
+_TELLING = {  # in this order: an e-mail may hold what looks like a date, an id what looks like a phone
+    "[email]": r"(?i:\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5})",
+    "[date]": rf"(?i:\b(?:\d{{1,2}}(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH}(?:,?\s+\d{{4}})?"
+    rf"|{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+\d{{4}})?|{_MONTH},?\s+(?:19|20)\d\d"
+    r"|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d\d))(?![\w])(?!-\d))",
+    "[id]": r"(?i:\b(?:mrn|ssn|nhs|dni|id|accession|record|chart|case|account|patient)\b"
+    r"(?:\s*(?:no|number|nr|id)\b\.?)?[\s:#]*(?=[\w-]*\d)[\w-]{3,40}\b"
+    r"|\b\d{3}-\d{2}-\d{4}\b|\b[a-z]{0,4}\d{6,}\b)",
+    "[phone]": r"(?i:(?:\b(?:tel|phone|fax|mobile|pager)\b[\s.:]*)?(?:\+\d{1,3}[\s.-]?)?"
+    r"(?:(?:\(\d{2,4}\)|\b\d{2,4})[\s.-]\d{3,4}[\s.-]\d{3,4}|\b\d{3}-\d{4})\b"
+    r"|\b(?:tel|phone|fax|mobile|pager)\b[\s.:]*\+?\d[\d\s().-]{4,18}\d\b)",
+    "[name]": r"\b(?:Dr|Mr|Mrs|Ms|Prof|Professor|Doctor|Nurse)\.?\s+[A-Z][\w'-]+(?:\s+[A-Z][\w'-]+)?",
+}
+_TELLING_RE = {word: re.compile(pattern) for word, pattern in _TELLING.items()}
+
+
+def _telling(text: str) -> list[tuple[int, int, str]]:
+    """Where each piece that tells who the patient is begins and ends, and the word for it."""
+    found: list[tuple[int, int, str]] = []
+    for word, pattern in _TELLING_RE.items():
+        found += [(*piece.span(), word) for piece in pattern.finditer(text)]
+        text = pattern.sub(lambda piece: "]" * len(piece[0]), text)  # no piece again; all places stay
+    return found
+
+
+def pieces(
+    text: str, words: int = WORDS, overlap: int = OVERLAP, limit: int = LIMIT
+) -> tuple[list[str], bool]:
+    """Overlapping pieces of a text, each as it stands in it, and whether they cover the whole of it.
+
+    A text of more than `limit` pieces gives its first and its last `limit / 2`: what was found stands at the
+    beginning of a report, what it means at its end. Time and memory are bounded by `limit`, not by the text.
+    A blank text gives none.
+
+    >>> pieces("one two three four five", words=3, overlap=1)
+    (['one two three', 'three four five'], True)
+    """
+    if not 0 <= overlap < words or limit < 2:
+        raise Refused(
+            f"pieces of {words} words, {overlap} shared, at most {limit}: cannot be; share fewer words than "
+            "a piece has, and allow two pieces"
+        )
+    half, whole = limit * words * LETTERS // 2, True
+    if len(text) > 2 * half:
+        text, whole = f"{text[:half]}\n\n{text[-half:]}", False
+    spans = [found.span() for found in re.finditer(rf"\S{{1,{WORD}}}", text)]
+    if not spans:
+        return [], True
+    starts = list(range(0, max(len(spans) - overlap, 1), words - overlap))
+    if len(starts) > limit:
+        starts, whole = starts[: (limit + 1) // 2] + starts[-(limit // 2) :], False
+    ends = [min(start + words, len(spans)) for start in starts]
+    found = [text[spans[a][0] : spans[b - 1][1]] for a, b in zip(starts, ends, strict=True)]
+    return found, whole

@@ -1,0 +1,1 @@
+"""Cohorts that ship with the package, and simulated ones with a known truth."""

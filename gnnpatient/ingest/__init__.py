@@ -1,0 +1,1 @@
+"""From tables to a cohort: every row used, collapsed or refused."""

@@ -1,0 +1,318 @@
+"""One patient as of one day, on one picture: what is known, what is expected from here, how sure."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gnnpatient.cohort.landmarks import Landmarks, few_horizons
+from gnnpatient.errors import Refused
+from gnnpatient.files import atomic_file
+from gnnpatient.prognosis.forecast import Forecast
+from gnnpatient.times import DAY, YEAR
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FOOTER = "Research use only. Not a medical device."
+INK, MUTED, GRID, NOW = "#1f2733", "#667282", "#e3e7ec", "#1b5fa8"
+KINDS = ("#7b8794", "#1f8a5b", "#8a4fb0", "#b9860b", "#c4471b", "#2f6fbb")
+CAUSES = ("#c4471b", "#2f6fbb", "#8a4fb0", "#b9860b")
+SERIES = 8  # codes with a panel of their own
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,  # 13 px at 100 dpi; the smallest text below is 8.5, 12 px
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "text.parse_math": False,  # a $ in a code is a $
+}
+
+
+def draw(ask: Landmarks, forecast: Forecast, path: str | Path) -> Path:
+    """Draw the one ask and its forecast to a .png, .svg or .pdf. Nothing after the ask is read.
+
+    The shaded band of a panel is the middle half of the other patients' values, which keeps its axis in place
+    from day to day.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if len(ask) != 1:
+        raise Refused(f"{len(ask)} asks; a picture shows one patient on one day")
+    path = Path(path)
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise Refused(f"{path}: a picture is .png, .svg or .pdf")
+    seen = _Seen(ask)
+    series = seen.series()
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(14.4, 8.6), facecolor="white")
+        FigureCanvasAgg(figure)
+        left = figure.add_gridspec(
+            1 + max(1, math.ceil(len(series) / 2)),
+            2,
+            left=0.075,
+            right=0.545,
+            top=0.855,
+            bottom=0.105,
+            hspace=0.62,
+            wspace=0.2,
+            height_ratios=[0.55 + 0.2 * len(seen.kinds), *[1] * max(1, math.ceil(len(series) / 2))],
+        )
+        right = figure.add_gridspec(
+            2, 1, left=0.615, right=0.93, top=0.855, bottom=0.105, hspace=0.26, height_ratios=[3.2, 1]
+        )
+        _header(figure, seen)
+        _timeline(figure.add_subplot(left[0, :]), seen)
+        for i, one in enumerate(series):
+            _panel(figure.add_subplot(left[1 + i // 2, i % 2]), seen, *one, last=i >= len(series) - 2)
+        _curves(figure.add_subplot(right[0]), forecast)
+        _numbers(figure.add_subplot(right[1]), forecast)
+        figure.text(0.03, 0.022, FOOTER, color=INK, weight="bold")
+        spread = (
+            "Bands and small figures: model spread, 5 % to 95 % of the members"
+            if forecast.spread(0.0, forecast.causes[0])
+            else "No band: fewer than 5 members"
+        )
+        figure.text(
+            0.30,
+            0.022,
+            f"Shaded: the middle half of the other patients' values.  {spread}, not what may happen.",
+            color=MUTED,
+            size=8.5,
+        )
+        with atomic_file(path) as part:
+            figure.savefig(part, dpi=100, metadata={"Software": None} if path.suffix == ".png" else None)
+    return path
+
+
+class _Seen:
+    """The rows of one ask."""
+
+    def __init__(self, ask: Landmarks) -> None:
+        self.ask, self.cohort = ask, ask.cohort
+        self.at, self.position = float(ask.days[0]), int(ask.patient[0])
+        self.kinds = tuple(self.cohort.spec.nodes)
+        self.rows = {
+            kind: slice(int(e.ptr[self.position]), int(e.visible(ask.patient, ask.at)[0]))
+            for kind, e in self.cohort.events.items()
+        }
+        self.start = min([0.0, *(self.days(kind).min(initial=0.0) for kind in self.rows)])
+
+    def days(self, kind: str) -> np.ndarray:
+        """When the visible rows happened, in days."""
+        return self.cohort.events[kind].happened[self.rows[kind]] / DAY
+
+    @property
+    def unit(self) -> tuple[float, str]:
+        """Days in a unit of the time axis, and its name."""
+        return (YEAR, "years") if self.at - self.start > 2 * YEAR else (1.0, "days")
+
+    def statics(self) -> str:
+        cohort, parts = self.cohort, []
+        numbers, levels = cohort.statics(self.ask.patient, self.ask.at)
+        for i, name in enumerate(cohort.spec.patient.number):
+            value = float(numbers[0, i])
+            parts.append(f"{name} {value:.3g}" if math.isfinite(value) else f"{name} missing")
+        for i, name in enumerate(cohort.spec.patient.category):
+            level = int(levels[0, i])
+            parts.append(f"{name} {cohort.levels[name][level]}" if level >= 0 else f"{name} missing")
+        return ",  ".join(parts)
+
+    def series(self) -> list[tuple[str, int]]:
+        """Kind and code of the numbers with a unit that most patients have, in the order of the spec."""
+        found = []
+        for kind in self.kinds:
+            e, units = self.cohort.events[kind], self.cohort.units[kind]
+            given = np.isfinite(e.value)
+            given[e.ptr[self.position] : e.ptr[self.position + 1]] = (
+                False  # not even a count of the own future
+            )
+            count = np.bincount(e.code[given], minlength=len(units))
+            found += [(int(n), kind, code) for code, n in enumerate(count) if code and n and units[code]]
+        best = sorted(found, key=lambda one: -one[0])[:SERIES]
+        return [(kind, code) for _, kind, code in found if (_, kind, code) in best]
+
+    def others(self, kind: str, code: int) -> np.ndarray:
+        """The values of a code in all other patients."""
+        e = self.cohort.events[kind]
+        same = (e.code == code) & np.isfinite(e.value)
+        same[e.ptr[self.position] : e.ptr[self.position + 1]] = False
+        return e.value[same].astype(np.float64)
+
+
+def _clean(text: str, width: int = 28) -> str:
+    """Without control characters, and short enough for its place."""
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _header(figure: Any, seen: _Seen) -> None:
+    name, day = _clean(str(seen.ask.ids[0]), 40), f"{seen.at:g}"
+    years = f" ({seen.at / YEAR:.1f} years)" if abs(seen.at) > YEAR else ""
+    figure.text(0.03, 0.945, f"Patient {name}", size=16, weight="bold")
+    figure.text(
+        0.03, 0.912, _clean(f"{seen.cohort.spec.cohort} cohort    {seen.statics()}", 120), color=MUTED
+    )
+    figure.text(0.93, 0.945, f"as of day {day}{years}", size=13, weight="bold", color=NOW, ha="right")
+    none = [kind for kind in seen.kinds if seen.rows[kind].start >= seen.rows[kind].stop]
+    held = "nothing of: " + ", ".join(none) if none else "every kind of record is present"
+    figure.text(0.93, 0.912, _clean(held, 60), color=MUTED, ha="right")
+
+
+def _time_axis(axes: Axes, seen: _Seen, label: bool) -> None:
+    width, name = seen.unit
+    low, high = seen.start / width, seen.at / width
+    room = max(high - low, 1 / width)
+    axes.set_xlim(low - 0.03 * room, high + 0.06 * room)
+    axes.axvline(high, color=NOW, lw=1.2, ls=(0, (4, 3)))
+    axes.grid(axis="x", color=GRID, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    if label:
+        axes.set_xlabel(f"{name} after the origin", size=8.5)
+    else:
+        axes.set_xticklabels([])
+
+
+def _timeline(axes: Axes, seen: _Seen) -> None:
+    rows = ["timepoint", *seen.kinds]
+    for i, kind in enumerate(rows):
+        days = np.unique(seen.days(kind)) / seen.unit[0]
+        axes.plot(days, np.full(len(days), -i), "o", ms=6, color=KINDS[i % len(KINDS)], mec="white", mew=0.6)
+    axes.set_yticks(range(0, -len(rows), -1), ["timepoints", *(_clean(k, 14) for k in seen.kinds)])
+    axes.set_ylim(-len(rows) + 0.4, 0.6)
+    axes.spines["left"].set_visible(False)
+    axes.set_title("What is known", weight="bold")
+    _time_axis(axes, seen, label=False)
+    axes.text(
+        seen.at / seen.unit[0],
+        1.03,
+        "as of ",
+        transform=axes.get_xaxis_transform(),
+        color=NOW,
+        ha="right",
+        size=8.5,
+    )
+
+
+def _panel(axes: Axes, seen: _Seen, kind: str, code: int, last: bool) -> None:
+    e, rows = seen.cohort.events[kind], seen.rows[kind]
+    own = (e.code[rows] == code) & np.isfinite(e.value[rows])
+    days, value = e.happened[rows][own] / DAY / seen.unit[0], e.value[rows][own].astype(np.float64)
+    order = np.argsort(days, kind="stable")
+    others = seen.others(kind, code)
+    if len(others):
+        quarter, three = np.quantile(others, [0.25, 0.75])
+        axes.axhspan(quarter, three, color="#1f8a5b", alpha=0.10, lw=0)
+    color = KINDS[(1 + seen.kinds.index(kind)) % len(KINDS)]
+    axes.plot(days[order], value[order], "-o", color=color, ms=4.5, mfc="white", mew=1.3, lw=1.3)
+    ends = np.concatenate([value, np.quantile(others, [0.02, 0.98]) if len(others) else value])
+    if len(ends):
+        margin = 0.08 * (ends.max() - ends.min() or 1.0)
+        axes.set_ylim(ends.min() - margin, ends.max() + margin)
+    axes.locator_params(axis="y", nbins=3)
+    unit = seen.cohort.units[kind][code]
+    axes.set_title(_clean(f"{seen.cohort.codes[kind][code]} ({unit})"), size=9.5, pad=4)
+    if len(value):
+        final = f"{value[order][-1]:.4g}"
+        axes.set_title(final, size=9.5, pad=4, loc="right", color=color, weight="bold")
+    else:
+        axes.set_title("not measured", size=8.5, pad=4, loc="right", color=MUTED)
+    _time_axis(axes, seen, label=last)
+
+
+def _curves(axes: Axes, forecast: Forecast) -> None:
+    width, name = (YEAR, "years") if forecast.times[-1] > 2 * YEAR else (1.0, "days")
+    axes.set_title("What the model expects from this day on", weight="bold")
+    end = forecast.times[-1] / width
+    axes.set_xlim(0, end)
+    axes.set_ylim(0, 1)
+    axes.set_yticks(np.linspace(0, 1, 6), [f"{p} %" for p in range(0, 101, 20)])
+    axes.grid(color=GRID, lw=0.8)
+    axes.tick_params(length=0)
+    axes.set_xlabel(f"{name} after the as-of day", size=8.5)
+    if not forecast.at_risk[0]:
+        axes.text(
+            0.5, 0.5, "not at risk on this day: no curve", transform=axes.transAxes, ha="center", color=MUTED
+        )
+        return
+    grid = np.linspace(0, forecast.times[-1], 121)
+    ends = []
+    free = forecast.event_free[0]
+    axes.plot(np.append(0, forecast.times) / width, np.append(1, free), color=MUTED, lw=1.3, ls=(0, (5, 2)))
+    ends.append((float(free[-1]), "event-free", MUTED))
+    for i, cause in enumerate(forecast.causes):
+        color = CAUSES[i % len(CAUSES)]
+        bands = [forecast.spread(t, cause) for t in grid]
+        if all(band is not None for band in bands):
+            low, high = np.array([[b[0][0], b[1][0]] for b in bands if b is not None]).T
+            axes.fill_between(grid / width, low, high, color=color, alpha=0.15, lw=0)
+        curve = forecast.risks(grid, cause)[0]
+        axes.plot(grid / width, curve, color=color, lw=2)
+        ends.append((float(curve[-1]), cause, color))
+    for height, (_, text, color) in zip(_apart([e[0] for e in ends], 0.05), ends, strict=True):
+        axes.text(end * 1.012, height, _clean(text, 14), color=color, va="center", clip_on=False)
+
+
+def _apart(heights: list[float], gap: float) -> list[float]:
+    """Heights moved up as little as keeps labels from touching."""
+    order, out = np.argsort(heights), list(heights)
+    for below, above in pairwise(order):
+        out[above] = max(out[above], out[below] + gap)
+    return out
+
+
+def _numbers(axes: Axes, forecast: Forecast) -> None:
+    """The same as figures at a few horizons, with the spread beside."""
+    axes.axis("off")
+    if not forecast.at_risk[0]:
+        return
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    horizons = few_horizons(float(forecast.times[-1]))
+    columns = np.linspace(0.42, 0.9, len(horizons))
+    rows = 2 + len(forecast.causes)
+    heights = 0.95 - np.arange(rows) / rows * min(1.0, 0.2 * rows)
+    for x, horizon in zip(columns, horizons, strict=True):
+        axes.text(x, heights[0], f"within {duration(horizon)}", ha="right", color=MUTED)
+        free = 1.0
+        for i, cause in enumerate(forecast.causes):
+            risk, spread = float(forecast.risk(cause, horizon)[0]), forecast.spread(horizon, cause)
+            free -= risk
+            axes.text(x, heights[1 + i], f"{risk * 100:.0f} %", ha="right", weight="bold")
+            if spread is not None:
+                around = f" {spread[0][0] * 100:.0f}-{spread[1][0] * 100:.0f}"
+                axes.text(x, heights[1 + i], around, ha="left", color=MUTED, size=8.5)
+        axes.text(x, heights[-1], f"{free * 100:.0f} %", ha="right")
+    for i, cause in enumerate(forecast.causes):
+        axes.text(0, heights[1 + i], _clean(cause, 16), color=CAUSES[i % len(CAUSES)], weight="bold")
+    axes.text(0, heights[-1], "event-free", color=MUTED, weight="bold")
+
+
+def duration(days: float) -> str:
+    """Days as people say them.
+
+    >>> duration(1826.25), duration(10.0), duration(0.25), duration(1 / 86400)
+    ('5 y', '10 d', '6 h', '1 s')
+    """
+    years = days / YEAR
+    if abs(years - round(years)) < 1e-6 and round(years):
+        return f"{years:g} y"
+    for unit, length in (("h", 1 / 24), ("min", 1 / 1440), ("s", 1 / 86_400)):
+        if 0 < abs(days) < 1 and (abs(days) >= length or unit == "s"):
+            return f"{days / length:.4g} {unit}"
+    return f"{days:.4g} d"

@@ -1,0 +1,117 @@
+"""The draft of a folder: its parts found one after the other, and written as TOML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnnpatient.errors import Refused
+from gnnpatient.propose import inputs, outcomes, patients
+from gnnpatient.propose.formats import of_format, standard
+from gnnpatient.propose.names import ROWS
+from gnnpatient.propose.parts import Block, Draft, bare, quoted
+from gnnpatient.propose.sheets import Sheet, read, tables
+
+
+def propose(folder: Path) -> str:
+    """The text of a TOML that `read_spec` takes, with its reasons and its questions (`# ASK:`) as comments.
+
+    Of a table the first 200 000 rows are looked at. The same folder gives the same text.
+
+    Refused: no folder, no table in it, no column that could be a patient's id.
+    """
+    if not folder.is_dir():
+        raise Refused(f"{folder}: no such folder; name the one with the tables")
+    draft = Draft(folder)
+    if form := standard(folder):
+        of_format(draft, form)
+    else:
+        _of_tables(draft)
+    return _text(draft)
+
+
+def _of_tables(draft: Draft) -> None:
+    """Tables without a standard format."""
+    sheets: list[Sheet] = []
+    for name in tables(draft.folder):
+        try:
+            sheets.append(read(draft.folder, name, draft.readme))
+        except Refused as error:
+            draft.left.append(str(error))
+    sheets = [sheet for sheet in sheets if len(sheet.raw)]
+    if not sheets:
+        why = f" ({draft.left[0]})" if draft.left else ""
+        raise Refused(f"{draft.folder}: no table that can be read{why}; put .csv, .tsv or .parquet there")
+    sheets = patients.keyed(draft, sheets)
+    found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
+    for sheet in sheets:
+        sheet.followed = bool(found[sheet.name])
+    sheets = patients.together(draft, sheets)
+    draft.tables = {sheet.name: sheet.block for sheet in sheets}
+    people = patients.patient_table(draft, sheets)
+    origin = patients.origin(draft, people)
+    known = [pair for sheet in sheets for pair in found[sheet.name]]
+    ends = outcomes.readable(draft, known, people, origin)
+    labels = [] if ends else outcomes.labels_of(sheets)
+    for pair in ends:
+        outcomes.survival(draft, pair, ends)
+    for sheet, column in labels:
+        outcomes.diagnosis(draft, sheet, column)
+    ahead = {sheet.name: outcomes.ahead(sheet, ends, labels) for sheet in sheets}
+    inputs.statics(draft, people, ahead[people.name], origin)
+    gaps = [gap for s in sheets for gap in inputs.nodes(draft, s, people, ahead[s.name], origin)]
+    if not draft.nodes and people.unique:
+        inputs.analytes(draft, people)
+    if not draft.outcomes:
+        outcomes.onset(draft, sheets)
+    outcomes.onset_of_codes(draft, sheets, ends)
+    gap = float(np.median(gaps)) if gaps else 1.0  # days between two moments of a patient
+    draft.every = "1h" if gap < 0.2 else "1d" if gap <= 45 else "30d"
+    for sheet in sheets:
+        if len(sheet.raw) == ROWS:
+            said = f"{sheet.name}: the first {ROWS} rows were looked at; later ones may differ"
+            sheet.block.said.append(said)
+
+
+def _text(draft: Draft) -> str:
+    name = draft.folder.resolve().name or "cohort"
+    lines = ["# A draft by gnnpatient init. Read every line; those that begin with ASK are yours to answer."]
+    lines += [f"# {line}" for line in draft.said]
+    lines += ["# ASK: source: where do the tables come from, under which licence?"]
+    lines += [f"cohort = {_toml(name)}", *([f"format = {_toml(draft.form)}"] if draft.form else []), ""]
+    for table, block in draft.tables.items():
+        lines += _lines(f"[tables.{bare(table)}]", block)
+    lines += ["", *_lines("[patient]", draft.patient)]
+    lines += _lines("[timepoints]", Block([], {"every": draft.every}))
+    lines += ["[units]"] if draft.units else []
+    for code, (why, keys) in draft.units.items():
+        lines += [f"# {why}", *([f"{bare(code)} = {_toml(keys)}"] if keys else [])]
+    lines += [""] if draft.units else []
+    for place, blocks in (("nodes", draft.nodes), ("outcomes", draft.outcomes)):
+        for name, block in blocks.items():
+            lines += _lines(f"[{place}.{name}]", block)
+    if not draft.outcomes:
+        lines.append("# ASK: outcomes: none was recognised; what is to be predicted? add [outcomes.NAME]")
+    lines += ["", "# Left out", *(f"# {line}" for line in dict.fromkeys(draft.left))] if draft.left else []
+    shown = ("".join(c if c.isprintable() else " " for c in line) for line in lines)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(shown)).strip() + "\n"
+
+
+def _lines(head: str, block: Block) -> list[str]:
+    keys = [f"{bare(k)} = {_toml(v)}" for k, v in block.keys.items() if v not in ("", [], {})]
+    return [f"# {line}" for line in block.said] + ([head, *keys, ""] if keys else [])
+
+
+def _toml(value: Any) -> str:
+    """A string, a number, a list or an inline table as TOML."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{bare(k)} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, str):
+        return quoted(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

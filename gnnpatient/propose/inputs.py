@@ -1,0 +1,275 @@
+"""What is known of the patients, and what happens in time: statics, kinds of node, units."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from typing import Any
+
+import polars as pl
+
+from gnnpatient.propose import names
+from gnnpatient.propose.names import ANALYTE, FEW, PART, RANGES, WHO, WORDS
+from gnnpatient.propose.parts import Draft, plain, slug
+from gnnpatient.propose.sheets import Sheet
+from gnnpatient.readers.tables import MISSING, text
+from gnnpatient.spec.units import plain_unit
+from gnnpatient.times import DAY, UNITS
+
+
+def statics(draft: Draft, people: Sheet, ahead: dict[str, str], origin: str | None) -> None:
+    """Columns that are constant in a patient: a category with two values or few words, else a number.
+
+    ahead: columns that must not be an input, and why.
+    """
+    keys, said = draft.patient.keys, draft.patient.said
+    keys |= {"number": [], "category": [], "first": []}
+    why = {c: reason for c, reason in ahead.items() if reason != PART}
+    for name in (c for c in people.raw.columns if c not in ahead and c not in (people.key, origin)):
+        word, kind, distinct = plain(name), people.kind[name], people.distinct(name)
+        nominal = distinct == 2 or (bool(names.NOMINAL.search(word)) and distinct <= WORDS)
+        if name not in people.constant:
+            if names.PERSON.match(word) and "age" in word and kind == "number":
+                keys["number"].append(name)
+                keys["first"].append(name)
+        elif names.GROUP.search(word) and 10 < distinct < 0.98 * len(people.people):
+            said.append(f"ASK: patient.group: patients share {name}; are they to stay together in splits?")
+            keys.setdefault("group", name)
+        elif kind == "number" and names.ENTRY.search(word) and not people.people[name].null_count():
+            said.append(f"ASK: patient.entry: does observation start at {name}?")
+            keys.setdefault("entry", name)
+        elif people.names_rows(name) or (kind == "text" and distinct > WORDS):
+            why[name] = "ids, or more words than a category has"
+            if names.SITE.search(word):
+                said.append(f"ASK: patient.group: are splits to keep each {name} together?")
+        elif distinct < 2:
+            why[name] = "constant or empty"
+        elif kind in ("text", "number"):
+            keys["category" if kind == "text" or nominal else "number"].append(name)
+        else:
+            why[name] = "numbers and some words" if kind == "mixed" else f"a {kind}, which is no static"
+    draft.leave(people.name, why)
+
+
+def moments(sheet: Sheet) -> tuple[str | None, str | None, str | None]:
+    """The columns that say when a row happened, became known and ended."""
+    kinds, columns = ("number", "date", "duration"), sheet.raw.columns
+    able = [c for c in columns if sheet.kind[c] in kinds and c != sheet.key and not sheet.names_rows(c)]
+    clocks = [c for c in able if names.CLOCK.search(plain(c))]
+    able = [c for c in able if sheet.kind[c] != "number" or c in clocks]
+    able = [c for c in able if c not in sheet.constant and not names.AHEAD.search(plain(c))]
+    able = [c for c in able if not re.search(r"^fu|follow|tte$", plain(c))]
+    if not able and not sheet.told:  # all rows of a patient may have one time
+        able = [c for c in clocks if c in sheet.constant]
+    starts = [c for c in able if not names.UNTIL.search(plain(c))]
+    if not starts or sheet.unique:
+        return None, None, None
+
+    def rank(name: str) -> tuple[bool, int]:
+        word, worst = plain(name), len(names.WHEN)
+        level = next((i for i, named in enumerate(names.WHEN) if re.search(named, word)), worst)
+        return bool(names.KNOWN.search(word)), level
+
+    time = min(starts, key=rank)
+
+    def after(named: re.Pattern[str], given: float, rightly: float) -> str | None:
+        """A column of that name that is given, and not before `time`, in these shares of the rows."""
+        for name in able:
+            if name != time and named.search(plain(name)) and sheet.kind[name] == sheet.kind[time]:
+                later = (sheet.cells[name] >= sheet.cells[time]).drop_nulls()
+                if len(later) >= max(given * len(sheet.cells), 1) and later.sum() >= rightly * len(later):
+                    return name
+        return None
+
+    return time, after(names.KNOWN, 0.99, 0.98), after(names.UNTIL, 0.0, 0.9)
+
+
+def nodes(
+    draft: Draft, sheet: Sheet, people: Sheet, ahead: dict[str, str], origin: str | None
+) -> list[float]:
+    """The kinds of node of a table; gives the days between the moments of a patient, where it has some."""
+    if sheet is people and sheet.unique:
+        return []
+    time, known, until = moments(sheet)
+    lost: dict[str, str] = {}
+    if time is None and not sheet.unique:
+        lost[""] = "several rows a patient, but no column that could be their time"
+    elif time and sheet.kind[time] == "date" and origin is None:
+        lost[""] = f"{time} holds dates, but no date in the patient table is everybody's day 0"
+    elif time and not until and names.FOLLOWED.search(plain(time)) and (states := _states_of_rows(sheet)):
+        reason = "each row has a state at its time: events, for causes = { NAME = { time, where } }"
+        lost = dict.fromkeys((time, *states), reason)
+    if lost:
+        draft.leave(sheet.name, lost)
+        return []
+    head: dict[str, Any] = {"table": sheet.name, "time": time or ""}
+    head |= {"known": known or "", "until": until or "", "untimed": "" if time else "origin"}
+    said = [] if time else [f"ASK: nodes: {sheet.name} has no time; is all of it known on day 0?"]
+    said += [f"a row is seen from {known} on; one that comes before its {time} is refused"] if known else []
+    usable, why = _usable(sheet, sheet is people, (time, known, until), ahead)
+    code = _code(sheet, usable) if time else None
+    if code is not None:
+        taken = _long(draft, head, said, sheet, code, usable)
+        why |= {c: "not needed beside the code" for c in usable if c not in taken}
+    else:
+        numbers = [c for c in usable if sheet.kind[c] == "number"]
+        words = [c for c in usable if time and sheet.kind[c] == "text" and sheet.distinct(c) <= WORDS][:8]
+        _wide(draft, head, said, sheet, numbers)
+        for name in words:
+            draft.node(slug(name, "word"), {**head, "code": name, "edges": ["at"]}, *said)
+        why |= {c: "words, or numbers and words" for c in usable if c not in (*numbers, *words)}
+    draft.leave(sheet.name, why)
+    if time is None:
+        return []
+    sheet.clock(time)
+    unit = sheet.block.keys.get("time", {}).get("unit", "d") if sheet.kind[time] == "number" else "d"
+    rows = pl.DataFrame({WHO: sheet.who, "at": sheet.cells[time]}).drop_nulls().unique().sort(WHO, "at")
+    gap = rows.select(pl.col("at").diff().over(WHO)).to_series().median()
+    return [] if gap is None else [float(gap) * (UNITS[unit] / DAY)]  # type: ignore[arg-type]
+
+
+def _states_of_rows(sheet: Sheet) -> list[str]:
+    """Numbers that say whether something happened, other in each row of a patient."""
+    named = [c for c in sheet.raw.columns if names.HAPPENS.search(plain(c)) and c not in sheet.constant]
+    return [c for c in named if sheet.kind[c] == "number" and 2 <= len(sheet.states(c)) <= 8]
+
+
+def _usable(
+    sheet: Sheet, ours: bool, taken: tuple[str | None, ...], ahead: dict[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """Columns of measurements, and why others are none; ours: the patient table, which has statics."""
+    usable: list[str] = []
+    why = {} if ours else {name: reason for name, reason in ahead.items() if reason != PART}
+    for name in (c for c in sheet.raw.columns if c != sheet.key and c not in taken and c not in ahead):
+        if taken[0] and name in sheet.constant:
+            why[name] = "does not change in a patient; a static has to be in the patient table" * (not ours)
+        elif names.COUNTER.match(plain(name)) or sheet.names_rows(name):
+            why[name] = "counts or names rows"
+        elif names.PERSON.match(plain(name)):
+            why[name] = "a matter of the patient table" * (not ours)
+        elif sheet.kind[name] not in ("number", "text", "mixed") or sheet.distinct(name) < 2:
+            why[name] = "constant, or a time that no key takes"
+        else:
+            usable.append(name)
+    return usable, {name: reason for name, reason in why.items() if reason}
+
+
+def _code(sheet: Sheet, usable: list[str]) -> str | None:
+    """The column that names what was measured, of a long table."""
+    for named, name in product(names.CODES, usable):
+        numbered = re.search("code|item", plain(name)) and sheet.whole(name)
+        fits = re.search(named, plain(name)) and (numbered or sheet.kind[name] == "text")
+        if fits and sheet.distinct(name) <= 0.7 * len(sheet.raw):
+            return name
+    return None
+
+
+def _wide(draft: Draft, head: dict[str, Any], said: list[str], sheet: Sheet, columns: list[str]) -> None:
+    """Columns of numbers as kinds: known laboratory values, vital signs, signs with few values, the rest."""
+    kinds: dict[str, dict[str, str]] = {}
+    for name in columns:
+        analyte = ANALYTE.get(plain(name), "")
+        kind = "vital" if analyte in names.VITAL else "lab" if analyte else "measure"
+        kind = "sign" if not analyte and sheet.distinct(name) <= 4 else kind
+        unit, why = _told_unit(sheet, name, analyte)
+        kinds.setdefault(kind, {})[name] = unit
+        _range(draft, name, analyte, unit, why)
+    for kind, units in kinds.items():
+        edges = ["at"] if kind == "sign" or head["untimed"] else ["at", "same"]
+        draft.node(kind, {**head, "columns": units, "edges": edges}, *said)
+
+
+def analytes(draft: Draft, people: Sheet) -> None:
+    """Laboratory values and vital signs where a row is a patient: nodes of day 0 instead of statics."""
+    found = [c for c in draft.patient.keys["number"] if plain(c) in ANALYTE]
+    draft.patient.keys["number"] = [c for c in draft.patient.keys["number"] if c not in found]
+    said = [f"ASK: nodes: were the values in {people.name} known on day 0?"]
+    _wide(draft, {"table": people.name, "untimed": "origin"}, said, people, found)
+
+
+def _long(
+    draft: Draft, head: dict[str, Any], said: list[str], sheet: Sheet, code: str, usable: list[str]
+) -> tuple[str, ...]:
+    """A table of codes: measurements where it has a value, else what its names say; the columns taken."""
+    numeric = [c for c in usable if sheet.kind[c] in ("number", "mixed") and c != code]
+    value = next((c for c in numeric if names.VALUE.search(plain(c))), "")
+    words = [c for c in usable if sheet.kind[c] == "text" and value]
+    unit = next((c for c in words if names.UNIT.search(plain(c))), "")
+    codes = pl.DataFrame({"who": sheet.who, "code": text(sheet.raw[code])}).drop_nulls().unique()
+    count = codes.group_by("code").len().sort("code")
+    if missing := sheet.block.keys.get("missing"):  # in this column NA is sodium
+        sheet.block.keys["missing"] = [word for word in missing if word not in count["code"]]
+    common = count.filter(pl.col("len") >= FEW)["code"].to_list()
+    of = plain(sheet.name) + plain(code)
+    kind = next((kind for kind, named in names.MEANS.items() if re.search(named, of)), code)
+    if value and (any(plain(word) in ANALYTE for word in common) or "lab" in plain(code + sheet.name)):
+        kind = "lab"
+    units = _units_of_codes(sheet, code, unit) if unit else {}
+    mixed = {word for word, given in units.items() if len({plain_unit(u) for u in given}) > 1}
+    if mixed - set(common):  # their names would have to be written into [units]
+        draft.left.append(f"{sheet.name}: {unit}: a code of fewer than {FEW} patients comes in two units")
+        unit, units = "", {}
+    for word in common:
+        analyte, given = ANALYTE.get(plain(word), ""), units.get(word, [])
+        if len(given) > 1:
+            several_units(draft, word, given)
+        elif not unit and analyte and value:
+            told, why = _told_unit(sheet, word, analyte)
+            _range(draft, word, analyte, told, f"{why}; no unit is written, and that one is meant", {"": 1})
+        elif analyte and given:
+            _range(draft, word, analyte, given[0], f"{unit} says so, and no unit means that one", {"": 1})
+    said = [f"{len(count)} codes, {len(common)} of them in {FEW} patients or more", *said]
+    keys = {**head, "code": code, "value": value, "unit": unit, "edges": ["at", "same"] if value else ["at"]}
+    draft.node(slug(kind, "code"), keys, *said)
+    return code, value, unit
+
+
+def _units_of_codes(sheet: Sheet, code: str, unit: str) -> dict[str, list[str]]:
+    """The units in which each code comes, the most frequent first."""
+    frame = pl.DataFrame({"code": text(sheet.raw[code]), "unit": text(sheet.raw[unit], MISSING)}).drop_nulls()
+    count = frame.group_by("code", "unit").len()
+    count = count.sort(["code", "len", "unit"], descending=[False, True, False])
+    return dict(count.group_by("code", maintain_order=True).agg("unit").iter_rows())
+
+
+def several_units(draft: Draft, code: str, units: list[str]) -> None:
+    """[units] of a code that comes in several: only spellings of one unit are taken as one."""
+    to, *others = units
+    same = {u: 1 for u in others if plain_unit(u) == plain_unit(to)}
+    odd = ", ".join(u for u in others if u not in same)
+    ask = f"ASK: units: {code}: rows in {odd} (or none) are refused until `from` says how many {to} that is"
+    said = ask if odd else f"{code}: one unit, spelled in two ways"
+    draft.units[code] = said, {"to": to, **({"from": same} if same else {})}
+
+
+def _told_unit(sheet: Sheet, name: str, analyte: str) -> tuple[str, str]:
+    """The unit of a column or code where its name or the README says it, and which of them; else "", ""."""
+    if found := names.IN_NAME.search(name.replace("/", "_")):
+        spelled = re.sub(r"^(mg|g|mmol|umol)_?(dl|l)$", r"\1/\2", found[1].lower()).replace("kg_m2", "kg/m2")
+        return "mmHg" if spelled in ("mmhg", "mm_hg") else spelled, "its name says so"
+    before = rf"(?<![\w.]){re.escape(name)}(?![\w.])(?P<others>(\s*[,/]\s*[\w.]+){{0,6}})$"
+    for line in sheet.lines():
+        for found in names.IN_TEXT.finditer(line):
+            place = re.search(before, line[: found.start()].rstrip(" ("))
+            # behind a list of names a unit is the last one's; it is another's only where it can be
+            if place and (not place["others"] or _compared(found[1]) in RANGES.get(analyte, {})):
+                return found[1], "the README says so"
+    return "", ""
+
+
+def _range(
+    draft: Draft, code: str, analyte: str, unit: str, why: str, sources: dict[str, int] | None = None
+) -> None:
+    """[units] of a code with its range, where the unit is told; a question where it is not."""
+    allowed = RANGES.get(analyte, {})
+    if ends := allowed.get(_compared(unit)):
+        keys = {"to": unit, **({"from": sources} if sources else {}), "range": list(ends)}
+        said = f"{code} is in {unit}: {why}. Beyond the range lies what cannot be"
+        draft.units.setdefault(code, (said, keys))
+    elif allowed and not unit:
+        said = f"ASK: units: {code}: in {' or '.join(sorted(allowed))}? nothing says it; no value is refused"
+        draft.units.setdefault(code, (said, {}))
+
+
+def _compared(unit: str) -> str:
+    return unit.lower().replace(" ", "")

@@ -1,0 +1,288 @@
+"""Tables as they are found: their first rows, what each column holds, and the unit of their times."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from gnnpatient.errors import Refused
+from gnnpatient.propose.names import KEYS, PERSON, ROW, ROWS, SPELLED, WHO, WIDE, WORDS
+from gnnpatient.propose.parts import Block, bare, plain
+from gnnpatient.readers.tables import CSV, MISSING, ids, moment, number, text
+from gnnpatient.spec.graph import TimeSpec
+from gnnpatient.times import DAY
+
+
+@dataclass
+class Sheet:
+    """The first rows of a table: as they stand, and as numbers where they are numbers."""
+
+    name: str
+    raw: pl.DataFrame
+    readme: str
+    block: Block = field(default_factory=Block)  # [tables.NAME]
+    cells: pl.DataFrame = field(default_factory=pl.DataFrame)  # Float64 (dates: days), String; null = missing
+    kind: dict[str, str] = field(default_factory=dict)  # number date duration text empty, mixed: a few words
+    form: dict[str, str] = field(default_factory=dict)  # how dates are written; "" = ISO 8601
+    unsure: set[str] = field(default_factory=set)  # columns of dates whose day could be the month
+    clocked: bool = False  # whether the unit or format of its times is decided
+    key: str = ""  # the column with the patient's id
+    followed: bool = False  # whether it has an outcome with a time
+
+    @cached_property
+    def who(self) -> pl.Series:
+        return ids(self.raw[self.key]).alias(WHO)
+
+    @cached_property
+    def keyed(self) -> pl.DataFrame:
+        return self.cells.with_columns(self.who).filter(pl.col(WHO).is_not_null())
+
+    @cached_property
+    def people(self) -> pl.DataFrame:
+        """A row a patient: WHO, and the first value of each column."""
+        return self.keyed.group_by(WHO, maintain_order=True).agg(pl.all().drop_nulls().first())
+
+    @cached_property
+    def constant(self) -> set[str]:
+        """Columns that do not change within a patient, and are not given in some rows only."""
+        patients, every = self.keyed.group_by(WHO, maintain_order=True), pl.exclude(WHO)
+        alike = patients.agg((pl.all().min() == pl.all().max()).fill_null(True)).select(every.all())
+        given = patients.agg(pl.all().is_not_null().mean()).select(every.replace(0.0, None).mean())
+        return {c for c in alike.columns if alike[c][0] and (given[c][0] or 0) >= 0.9} - {self.key}
+
+    @cached_property
+    def unique(self) -> bool:
+        """Whether a row is a patient."""
+        return self.who.n_unique() == len(self.who)
+
+    @cached_property
+    def persons(self) -> list[str]:
+        """Columns that say who somebody is, as age and sex."""
+        return [c for c in self.raw.columns if c in self.constant and PERSON.match(plain(c))]
+
+    @property
+    def told(self) -> bool:
+        """Whether it could be a cohort of its own."""
+        return bool(self.persons) or self.followed
+
+    def words(self, name: str) -> pl.Series:
+        """Cells as the states of an outcome are compared: 1.0 is 1."""
+        return text(self.raw[name], MISSING).str.replace(r"^(-?\d+)\.0+$", "$1")
+
+    def states(self, name: str) -> dict[str, int]:
+        """How many patients have each word of a column; nothing where it has many, or holds times."""
+        if self.kind[name] in ("date", "duration"):
+            return {}
+        frame = pl.DataFrame({"who": self.who, "word": self.words(name)}).drop_nulls().unique()
+        count = frame.group_by("word").len().sort("word")
+        return dict(count.iter_rows()) if len(count) <= WORDS else {}
+
+    def binary(self, name: str) -> bool:
+        return {state.lower() for state in self.states(name)} in ({"0", "1"}, {"true", "false"})
+
+    def distinct(self, name: str) -> int:
+        return self.cells[name].drop_nulls().n_unique()
+
+    def whole(self, name: str) -> bool:
+        """Whether all are whole numbers."""
+        cells = self.cells[name]
+        return self.kind[name] == "number" and bool((cells.round() == cells).fill_null(True).all())
+
+    def names_rows(self, name: str) -> bool:
+        """Named as an id, or as a row's own number."""
+        word = plain(name)
+        if not ROW.search(word) or not (self.kind[name] == "text" or self.whole(name)):
+            return False
+        return self.raw[name].n_unique() > WORDS or word in KEYS
+
+    def lines(self) -> list[str]:
+        """The README, those lines first that name this table."""
+        return sorted(self.readme.splitlines(), key=lambda line: Path(self.name).stem not in line)
+
+    def clock(self, time: str, *others: str) -> None:
+        """[tables.NAME] time: the format of dates, else the unit of offsets, asked where no column tells."""
+        if self.clocked or self.kind[time] == "duration":
+            return
+        self.clocked, place, said = True, f"tables.{bare(self.name)}.time", self.block.said
+        if self.kind[time] == "date":
+            if form := self.form[time]:
+                self.block.keys["time"] = {"format": form}
+                if time in self.unsure:
+                    said.append(f"ASK: {place}: is it {form}, or does the month come first?")
+            return
+        for name in (time, *others):
+            unit, why = _unit(self, name)
+            if unit:
+                self.block.keys |= {"time": {"unit": unit}} if unit != "d" else {}
+                said.append(f"{self.name}: {name} is in {unit}: {why}")
+                return
+        said.append(
+            f"ASK: {place}: {time} is taken as days; it reaches {self.reach(time):.4g}. Else time = "
+            '{ unit = "s", "min", "h", "w", "mo" or "y" }'
+        )
+
+    def reach(self, name: str) -> float:
+        """The largest number, whatever its sign; 0 where there is none."""
+        return float(self.cells[name].abs().max() or 0)  # type: ignore[arg-type]
+
+
+def share(flags: pl.Series) -> float:
+    """The part that is true, of those that are known; 0 where none is."""
+    return float(flags.mean() or 0)  # type: ignore[arg-type]
+
+
+def _unit(sheet: Sheet, name: str) -> tuple[str, str]:
+    """The unit of a column of offsets, and what tells it: its name, the README, its size; else "", ""."""
+    parts = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
+    for unit, spelled in SPELLED.items():
+        if any(re.fullmatch(spelled, part) for part in parts):
+            return unit, "its name says so"
+    units = "|".join(f"(?P<{unit}>{spelled})" for unit, spelled in SPELLED.items())
+    near = rf"(?i)(?<![\w.]){re.escape(name)}(?![\w.])[^.;|]{{0,40}}?(?<![\w-])(?:{units})(?!\w)"
+    for line in sheet.lines():
+        if found := re.search(near, line):
+            return str(found.lastgroup), "the README says so"
+    if name.lower().endswith("offset"):
+        if found := re.search(rf"(?i)offset[^.;|]{{0,40}}?\b(?:{units})\b", sheet.readme):
+            return str(found.lastgroup), "the README says so of offsets"
+        if sheet.reach(name) > 5000:
+            return "min", "an offset with large numbers; check that"
+    return "", ""
+
+
+def tables(folder: Path, inside: str = "") -> list[str]:
+    """The tables of a folder and of the folders in it; a folder of alike shards is one table."""
+    found: list[str] = []
+    for path in sorted((folder / inside).iterdir()):
+        name = f"{inside}{path.name}"
+        if path.is_file() and name.endswith((*CSV, ".parquet")) and not path.name.startswith("."):
+            found.append(name)
+        elif path.is_dir() and not inside and not name.startswith("."):
+            found += [name] if _shards(path) else tables(folder, f"{name}/")
+    return found
+
+
+def _shards(folder: Path) -> bool:
+    """Whether several files, and all with the same columns."""
+    shards = sorted(folder.rglob("*.parquet"))
+    try:
+        schemas = {str(pl.scan_parquet(shard, glob=False).collect_schema()) for shard in shards}
+        return len(shards) > 1 and len(schemas) == 1
+    except (pl.exceptions.PolarsError, OSError):
+        return False
+
+
+def read(folder: Path, name: str, readme: str) -> Sheet:
+    """Refused, with the reason, where the file cannot be read."""
+    path, how = (folder / name).absolute(), dict[str, Any]()
+    typed = not name.endswith(CSV)
+    try:
+        if typed:
+            shards = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+            raw = pl.scan_parquet(shards, glob=False).head(ROWS).collect()
+        else:
+            how, raw = _csv(path)
+    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Refused(f"{name}: not read: {line}") from None
+    if len(raw.columns) > WIDE:
+        raise Refused(f"{name}: not read: {len(raw.columns)} columns; choose some, or summarise them first")
+    sheet = Sheet(name, raw, readme, Block([], how))
+    if how.get("decimal") == ",":
+        raw = raw.with_columns(pl.col(pl.String).str.replace(r"^\s*(-?\d+),(\d+)\s*$", "$1.$2"))
+    sheet.cells = pl.DataFrame({column: _cells(sheet, raw[column], typed) for column in raw.columns})
+    texts = [raw[column].str.strip_chars() for column in raw.columns if raw[column].dtype == pl.String]
+    if held := [word for word in MISSING[1:] if any((cells == word).any() for cells in texts)]:
+        said = f"{name}: {', '.join(held)} is taken as missing; a code that is called so would be lost"
+        sheet.block.said.append(said)
+        sheet.block.keys["missing"] = held
+    return sheet
+
+
+def _csv(path: Path) -> tuple[dict[str, Any], pl.DataFrame]:
+    """How a CSV is written, where the defaults do not fit, and its first rows."""
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    how: dict[str, Any] = {}
+    try:
+        with opener(path, "rt", encoding="utf-8", newline="") as handle:
+            while handle.read(1 << 20):
+                pass
+    except UnicodeError:
+        how["encoding"] = "latin1"
+    with opener(path, "rt", encoding=how.get("encoding", "utf-8-sig"), newline="") as handle:
+        separator = max(",;\t|", key=handle.readline().count)
+        handle.seek(0)
+        header = next(csv.reader(handle, delimiter=separator), [])
+    if separator != ("\t" if ".tsv" in path.name else ","):
+        how["separator"] = separator
+    if doubled := [name for i, name in enumerate(header) if name in header[:i]]:
+        raise OSError(f"column {doubled[0]!r} stands twice in the header")
+    encoding = how.get("encoding", "utf8")
+    raw = pl.read_csv(
+        path, separator=separator, encoding=encoding, infer_schema=False, n_rows=ROWS, glob=False
+    )
+    raw.columns = header  # polars keeps the quotes of a quoted name doubled
+    raw = raw.filter(~pl.all_horizontal(pl.all().is_null()))  # an empty line is no row
+    if separator != ",":
+        comma = pl.all().str.contains(r"^-?\d+,\d+$").any()
+        numbers = pl.all().str.contains(r"^\s*(-?\d+(,\d+)?)?\s*$").fill_null(True).all()
+        if any(raw.select(comma & numbers).row(0)):
+            how["decimal"] = ","
+    return how, raw
+
+
+def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:
+    """A column as numbers, days or words; what it is goes into sheet.kind. Typed cells are not parsed."""
+    name, epoch = cells.name, pl.zeros(len(cells), dtype=pl.Int64, eager=True)
+    if cells.dtype.is_temporal() and cells.dtype != pl.Time:
+        span = cells.dtype == pl.Duration
+        sheet.kind[name], sheet.form[name] = "duration" if span else "date", ""
+        return moment(cells, None if span else epoch, name, limit=None).at / DAY
+    if cells.dtype.is_numeric() or cells.dtype == pl.Boolean:
+        sheet.kind[name] = "number"
+        return number(cells)[0]
+    words = text(cells.cast(pl.String, strict=False), MISSING)
+    given = len(words) - words.null_count()
+    value, odd = number(words)
+    form = None if typed else _form(sheet, name, words.drop_nulls())
+    iso = words.str.contains(r"^\d{4}-\d\d-\d\d([T ]|$)").sum()
+    if not given:
+        sheet.kind[name] = "empty"
+    elif form is not None or iso >= 0.9 * given:
+        sheet.kind[name], sheet.form[name] = "date", form or ""
+        if form is None:
+            words = words.set(~words.str.contains(r"^\d{4}-").fill_null(True), None)
+        return moment(words, epoch, name, TimeSpec(format=form), limit=None).at / DAY
+    elif not typed and odd.sum() <= 0.1 * given:
+        sheet.kind[name] = "mixed" if odd.any() else "number"
+        return value
+    else:
+        sheet.kind[name] = "text"
+    return words
+
+
+def _form(sheet: Sheet, name: str, words: pl.Series) -> str | None:
+    """The strptime format of dates that are not ISO 8601; day first where nothing tells, which is asked."""
+    first = words[0].strip() if len(words) else ""
+    if re.fullmatch(r"\d{1,2}-[A-Za-z]{3}-\d{4}", first):
+        return "%d-%b-%Y"
+    if "dat" in plain(name) and words.str.contains(r"^[12]\d{3}[01]\d[0-3]\d$").all() and first:
+        return "%Y%m%d"
+    shape = r"\d{1,2}(?P<sign>[./-])\d{1,2}[./-]\d{4}(?P<clock> \d{1,2}:\d{2}(?P<second>:\d{2})?)?"
+    if not (found := re.fullmatch(shape, first)):
+        return None
+    parts = words.str.extract_groups(r"^(\d{1,2})[./-](\d{1,2})").struct
+    left, right = (bool((parts.field(i).cast(pl.Int64, strict=False) > 12).any()) for i in ("1", "2"))
+    if left and right:
+        return None
+    if not left and not right:
+        sheet.unsure.add(name)
+    clock = (" %H:%M" if found["clock"] else "") + (":%S" if found["second"] else "")
+    return found["sign"].join(("%m", "%d", "%Y") if right else ("%d", "%m", "%Y")) + clock

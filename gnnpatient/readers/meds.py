@@ -1,0 +1,286 @@
+"""MEDS 0.4, the Medical Event Data Standard: a folder of parquet shards, a row an event."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from gnnpatient.errors import Refused
+from gnnpatient.readers.standard import Door
+from gnnpatient.readers.tables import BOUND, end_of_day
+
+Schema = Mapping[str, Any]  # names and types; beartype cannot check the types of polars
+
+BIRTH, DEATH = "MEDS_BIRTH", "MEDS_DEATH"
+
+_WANTED = {  # column: what MEDS has there, in words
+    "subject_id": "whole numbers (int64)",
+    "time": "timestamps without a time zone",
+    "code": "text",
+    "numeric_value": "numbers",
+    "text_value": "text",
+}
+_NEEDED = ("subject_id", "time", "code")
+_PEOPLE = frozenset({"id", "birth", "birth_bare", "death", "death_bare", "first", "last", "split"})
+DOOR = frozenset(  # what a Door calls its own, beside time and code
+    {"id", "time_bare", "known", "known_bare", "until", "until_bare", "value", "unit", "text", "refused"}
+)
+
+
+def read(folder: Path) -> Door:
+    """The shards below `folder`/data (else those in `folder` itself) as one table, "data".
+
+    subject_id becomes `id`, numeric_value `value` (nan = missing), text_value `text`; every other column
+    keeps its name. A row without a time stays, with time null. A birth or death at 00:00:00 is a bare date;
+    any other event at midnight is taken at its word. A row without a code is `refused`.
+
+    people, by subject_id: `birth`; `death`, where anybody died; `first` and `last`, the moments of the first
+    and the last event that is not the birth (a bare date counts at the end of its day; null = nothing but a
+    birth); `split`, of subject_splits.parquet. And what has no time: code "A//b" as column A with the word b,
+    a code without "//" as a column of its own name with its text_value, else "yes"; a code that comes with a
+    number for anybody is a Float64 column of its whole name.
+
+    Refused: no shard or no row; a file that is not parquet; a column that is missing, is not of the type that
+    MEDS says, has the name of a column of ours, or changes its type between shards; a row without subject_id;
+    a subject with two births, two deaths, two splits or two values of one untimed code.
+    """
+    shards = _shards(folder)
+    events = _events({shard: _schema(shard) for shard in shards})
+    code, time, born = pl.col("code"), pl.col("time"), _is(BIRTH)
+    codeless = code.is_null() | (code == "")
+    moment = end_of_day(time, pl.col("time_bare")).filter(~born)
+    extra = [name for name in ("value", "text") if name in events.collect_schema()]
+    try:
+        span, marks, untimed = pl.collect_all(
+            [
+                events.group_by("subject_id").agg(
+                    moment.min().alias("first"),
+                    moment.max().alias("last"),
+                    codeless.sum().alias("codeless"),
+                    _in_text(extra).sum().alias("texts"),
+                ),
+                events.filter(born | _is(DEATH)).select(
+                    "subject_id", "time", "time_bare", born.alias("born")
+                ),
+                events.filter(time.is_null(), ~codeless, ~born, ~_is(DEATH)).select(
+                    "subject_id", "code", *extra
+                ),
+            ],
+            engine="streaming",
+        )
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise Refused(f"{folder}: {str(error).splitlines()[0]}") from None
+    if not len(span):
+        raise Refused(f"{folder}: {len(shards)} shard(s) and no row; nothing to read")
+    if span["subject_id"].null_count():
+        raise Refused(_nobody(shards))
+
+    people, flags = span.select("subject_id", "first", "last"), []
+    if lost := marks["time"].null_count():
+        flags.append(f"{lost} {BIRTH} or {DEATH} without a time: no birth or death is taken from them")
+    if texts := int(span["texts"].sum()):
+        flags.append(f"{texts} value(s) are text, no number")
+    marks = marks.filter(time.is_not_null())
+    for name, rows in (("birth", marks.filter("born")), ("death", marks.filter(~pl.col("born")))):
+        if name == "birth" or len(rows):
+            rows = settle(rows.drop("born"), f"{folder}: MEDS_{name.upper()}", "subject")
+            rows = rows.rename({"time": name, "time_bare": f"{name}_bare"})
+            people = people.join(rows, on="subject_id", how="left")
+    for wide in _statics(untimed, folder):
+        people = people.join(wide, on="subject_id", how="left")
+    if (file := folder / "metadata" / "subject_splits.parquet").is_file():
+        split = _splits(file)
+        if absent := len(split.join(people, on="subject_id", how="anti")):
+            flags.append(f"{absent} subject(s) of {file.name} without an event: left out")
+        people = people.join(split, on="subject_id", how="left")
+
+    as_door = (pl.col("subject_id").cast(pl.String).alias("id"), pl.exclude("subject_id"))
+    table = events.select(*as_door)
+    if span["codeless"].sum():
+        table = table.with_columns(pl.when(codeless).then(pl.lit("no code")).alias("refused"))
+    people = people.sort("subject_id").select(*as_door)
+    return Door(people, {"data": table}, tuple(flags), _parents(folder / "metadata" / "codes.parquet"))
+
+
+def taken(names: Iterable[str], where: Path, ours: frozenset[str] = DOOR) -> None:
+    """Refuse a source with a column of its own that is named as one that every format gets here."""
+    if both := ours.intersection(names):
+        raise Refused(f"{where}: column {min(both)!r} has a name that is used here; rename it in the source")
+
+
+def settle(rows: pl.DataFrame, what: str, whom: str) -> pl.DataFrame:
+    """One moment a person, of rows (person, time, time_bare) with no time null.
+
+    A bare date gives way to a clock time on its day. Two that do not agree: Refused, with the count.
+    """
+    who, bare = rows.columns[0], pl.col("time_bare")
+    clock = (~bare).any().over(who, pl.col("time").dt.date())
+    rows = rows.unique().filter(~bare | ~clock)
+    if twice := rows.filter(pl.len().over(who) > 1)[who].n_unique():
+        raise Refused(f"{what}: {twice} {whom}(s) with two different times; keep one")
+    return rows
+
+
+def _is(code: str) -> pl.Expr:
+    return ((pl.col("code") == code) | pl.col("code").str.starts_with(f"{code}//")).fill_null(False)
+
+
+def _in_text(extra: list[str]) -> pl.Expr:
+    """Rows in time whose value is in words, and no bound such as <5."""
+    if "text" not in extra:
+        return pl.lit(False)
+    words = pl.col("text")
+    said = words.is_not_null() & (words.str.strip_chars() != "") & ~words.str.contains(BOUND)
+    if "value" in extra:
+        said = said & pl.col("value").is_null()
+    return said & pl.col("time").is_not_null()
+
+
+def _shards(folder: Path) -> list[Path]:
+    for places in ((folder / "data").rglob("*.parquet"), folder.glob("*.parquet")):
+        if shards := sorted(path for path in places if not path.name.startswith(".")):
+            return shards
+    raise Refused(f"{folder}: no shard; MEDS has data/**/*.parquet here")
+
+
+def _broken(file: Path, error: Exception) -> Refused:
+    return Refused(f"{file}: not a whole parquet file ({str(error).splitlines()[0]})")
+
+
+def _schema(file: Path) -> Schema:
+    try:
+        return dict(pl.scan_parquet(file, glob=False, hive_partitioning=False).collect_schema())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _broken(file, error) from None
+
+
+def _fits(name: str, schema: Schema) -> bool:
+    dtype = schema[name]
+    match name:
+        case "subject_id":  # a float would have lost digits of long ids already
+            return dtype.is_integer()
+        case "time":  # Null: a shard of nothing but untimed rows
+            return dtype == pl.Null or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None)
+        case "code":
+            return dtype in (pl.String, pl.Categorical, pl.Enum)
+        case "numeric_value":
+            return dtype == pl.Null or dtype.is_numeric()
+        case _:
+            return dtype in (pl.Null, pl.String, pl.Categorical, pl.Enum)
+
+
+def _events(schemas: dict[Path, Schema]) -> pl.LazyFrame:
+    """All shards in the names of a Door, but for subject_id; shards of one schema are scanned together."""
+    alike: dict[tuple[tuple[str, Any], ...], list[Path]] = defaultdict(list)
+    seen: dict[str, tuple[Any, Path]] = {}
+    for shard, schema in schemas.items():
+        for name in _NEEDED:
+            if name not in schema:
+                raise Refused(f"{shard}: no column {name!r}; MEDS needs subject_id, time and code")
+        for name, dtype in schema.items():
+            if name in _WANTED and not _fits(name, schema):
+                raise Refused(f"{shard}: column {name!r} is {dtype}; MEDS has {_WANTED[name]} there")
+            other, where = seen.setdefault(name, (dtype, shard))
+            joined = pl.Null in (dtype, other) or (dtype.is_numeric() and other.is_numeric())
+            if name not in _WANTED and dtype != other and not joined:
+                raise Refused(f"{shard}: column {name!r} is {dtype}, but {other} in {where}; make them one")
+        taken(schema, shard)
+        alike[tuple(schema.items())].append(shard)
+    midnight = (pl.col("time").dt.time() == pl.time(0)).fill_null(False)
+    parts = []
+    for schema_, files in alike.items():
+        names = [name for name, _ in schema_]
+        columns = [
+            pl.col("subject_id").cast(pl.Int64),
+            pl.col("time").cast(pl.Datetime("us")),
+            pl.col("code").cast(pl.String),
+        ]
+        if "numeric_value" in names:
+            columns.append(pl.col("numeric_value").cast(pl.Float64).fill_nan(None).alias("value"))
+        if "text_value" in names:
+            columns.append(pl.col("text_value").cast(pl.String).alias("text"))
+        rows = pl.scan_parquet(files, glob=False, hive_partitioning=False)
+        rows = rows.select(*columns, *(name for name in names if name not in _WANTED))
+        parts.append(rows.with_columns(((_is(BIRTH) | _is(DEATH)) & midnight).alias("time_bare")))
+    return pl.concat(parts, how="diagonal_relaxed") if len(parts) > 1 else parts[0]
+
+
+def _nobody(shards: list[Path]) -> str:
+    """The first shard with rows that have no subject; looked for only when there is one."""
+    null = pl.col("subject_id").null_count()
+    counts = {shard: pl.scan_parquet(shard, glob=False).select(null).collect().item() for shard in shards}
+    shard = next(shard for shard, count in counts.items() if count)
+    return f"{shard}: column 'subject_id' holds {counts[shard]} null(s); every event needs a subject"
+
+
+def _statics(rows: pl.DataFrame, folder: Path) -> list[pl.DataFrame]:
+    """What is known of a subject without a time: a frame of words and one of numbers, by subject_id."""
+    code, value = pl.col("code"), pl.col("value")
+    name = pl.coalesce(code.str.extract(r"^(.+?)//.+$", 1), code).alias("name")
+    word = [code.str.extract(r"^.+?//(.+)$", 1), pl.lit("yes")]
+    if "text" in rows.columns:
+        word.insert(1, pl.col("text"))
+    words, numbers = rows, None
+    if "value" in rows.columns:  # a code is one or the other for everybody
+        counted = value.is_not_null().any().over("code")
+        words, numbers = rows.filter(~counted), rows.filter(value.is_not_null())
+    tall = [words.select("subject_id", name, pl.coalesce(word).alias("value"))]
+    if numbers is not None:
+        tall.append(numbers.select("subject_id", code.alias("name"), "value"))
+    used, wide = set(_PEOPLE), []
+    for part in tall:
+        part = part.unique().sort("name", "subject_id")
+        if both := used.intersection(part["name"]):
+            raise Refused(f"{folder}: untimed code {min(both)!r} has the name of another column; rename it")
+        used.update(part["name"])
+        twice = part.filter(pl.len().over("name", "subject_id") > 1)
+        if len(twice):
+            which = twice["name"][0]
+            count = twice.filter(pl.col("name") == which)["subject_id"].n_unique()
+            raise Refused(f"{folder}: untimed code {which!r}: {count} subject(s) with two values; keep one")
+        if len(part):
+            wide.append(part.pivot(on="name", index="subject_id", values="value"))
+    return wide
+
+
+def _metadata(file: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(file, glob=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _broken(file, error) from None
+
+
+def _splits(file: Path) -> pl.DataFrame:
+    table = _metadata(file)
+    for name in ("subject_id", "split"):
+        if name not in table.columns:
+            raise Refused(f"{file}: no column {name!r}; MEDS has subject_id and split there")
+    if not table["subject_id"].dtype.is_integer():
+        raise Refused(f"{file}: column 'subject_id' is {table['subject_id'].dtype}; MEDS has int64 there")
+    table = table.select(pl.col("subject_id").cast(pl.Int64), pl.col("split").cast(pl.String)).unique()
+    table = table.drop_nulls("subject_id")
+    if twice := table.filter(pl.len().over("subject_id") > 1)["subject_id"].n_unique():
+        raise Refused(f"{file}: column 'split': {twice} subject(s) in two splits; keep one")
+    return table
+
+
+def _parents(file: Path) -> pl.DataFrame | None:
+    """Codes and their parents, as codes.parquet lists them; None where it lists none."""
+    if not file.is_file():
+        return None
+    table = _metadata(file)
+    if "parent_codes" not in table.columns or table["parent_codes"].is_null().all():
+        return None
+    if "code" not in table.columns:
+        raise Refused(f"{file}: no column 'code'; MEDS has it beside parent_codes")
+    if table["parent_codes"].dtype not in (pl.List(pl.String), pl.List(pl.Null)):
+        raise Refused(
+            f"{file}: column 'parent_codes' is {table['parent_codes'].dtype}; MEDS has lists of text"
+        )
+    pairs = table.select(pl.col("code").cast(pl.String).alias("child"), parent="parent_codes")
+    pairs = pairs.explode("parent").drop_nulls().unique().sort("child", "parent")
+    return pairs if len(pairs) else None

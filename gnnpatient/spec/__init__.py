@@ -1,0 +1,1 @@
+"""What a cohort's tables mean: the TOML, nothing else."""

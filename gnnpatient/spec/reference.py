@@ -1,0 +1,122 @@
+"""The grammar of a spec for people and for editors: docs/spec.md and spec.schema.json, made from the code.
+
+python -m gnnpatient.spec.reference docs/
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from gnnpatient.files import atomic_file
+from gnnpatient.spec.graph import (
+    CauseSpec,
+    Conversion,
+    DiagnosisSpec,
+    GraphSpec,
+    HierarchySpec,
+    LinkSpec,
+    NodeSpec,
+    PatientSpec,
+    PickSpec,
+    ProgressionSpec,
+    Record,
+    StatusSpec,
+    SurvivalSpec,
+    TableSpec,
+    TimepointSpec,
+    TimeSpec,
+    UnitSpec,
+    WorseSpec,
+)
+
+PLACES: dict[str, type[Record]] = {
+    "top level": GraphSpec,
+    '[tables."FILE"]': TableSpec,
+    '[tables."FILE"] time = { ... }': TimeSpec,
+    "[patient]": PatientSpec,
+    "[patient] origin, entry or exit = { ... }": PickSpec,
+    "[timepoints]": TimepointSpec,
+    "[units] CODE = { ... }": UnitSpec,
+    "[units] CODE = { from = { UNIT = ... } }": Conversion,
+    "[hierarchies.NAME]": HierarchySpec,
+    "[nodes.KIND]": NodeSpec,
+    "edges = [{ ... }]": LinkSpec,
+    '[outcomes.NAME] kind = "survival"': SurvivalSpec,
+    "causes = { CAUSE = { ... } }": CauseSpec,
+    "status = { ... }": StatusSpec,
+    '[outcomes.NAME] kind = "diagnosis"': DiagnosisSpec,
+    '[outcomes.NAME] kind = "progression"': ProgressionSpec,
+    "worse = { ... }": WorseSpec,
+}
+HEAD = """# The spec of a cohort
+
+Made from the code by `make docs`; `spec.schema.json` beside it says the same to an editor. A spec is one TOML
+file. Its keys are closed: an unknown one is refused with the nearest known name.
+
+Numbers in a time column are days after the origin, text is ISO 8601; a date without a clock time is known at
+the end of that day. Ids are strings, always. Every table holds the patient's id under the name of
+`[patient] key`, else `[tables."FILE"] key` says which. A table is a `.csv`, `.tsv` (or `.gz` of these),
+a `.parquet`, a folder of `.parquet`, `FILE.sqlite/TABLE` or `FILE.duckdb/TABLE`.
+
+With `format` the whole folder is MEDS, OMOP or FHIR: `[patient]` then needs no table (persons are the table
+`people`), a node no table, time, code or value, and picks its rows by `where`.
+
+The shipped specs (`graphs/*.toml`) are examples of all of this.
+"""
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a spec."""
+    found = GraphSpec.model_json_schema(by_alias=True)
+    conversion, causes = (
+        found["$defs"]["UnitSpec"]["properties"]["from"],
+        found["$defs"]["SurvivalSpec"]["properties"]["causes"]["anyOf"][0],
+    )
+    conversion["additionalProperties"] = {"anyOf": [conversion["additionalProperties"], {"type": "number"}]}
+    many = causes["additionalProperties"]
+    causes["additionalProperties"] = {"anyOf": [many, many["items"]]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+
+
+def reference() -> str:
+    """Every key of every place, as Markdown."""
+    parts = [HEAD]
+    for place, record in PLACES.items():
+        doc = " ".join((record.__doc__ or "").split())
+        parts.append(f"## `{place}`\n\n{doc}\n\n| key | default | meaning |\n|---|---|---|")
+        for name, field in record.model_fields.items():
+            parts.append(
+                f"| `{field.alias or name}` | {_default(field)} | {_cell(field.description or '')} |"
+            )
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _default(field: Any) -> str:
+    if field.is_required():
+        return "needed"
+    value = field.default
+    if value is None or isinstance(value, Record) or value in ((), {}):
+        return ""
+    return f"`{_cell(json.dumps(value))}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main(folder: Path) -> None:
+    """Write both files into a folder."""
+    for name, text in (
+        ("spec.md", reference()),
+        ("spec.schema.json", json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"),
+    ):
+        with atomic_file(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs"))

@@ -1,0 +1,535 @@
+"""A draft of a spec: it reads as it stands, says why, asks what it cannot know, takes no answer as input."""
+
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gnnpatient.errors import Refused
+
+SIZE = 120
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def draft(tmp_path):
+    """Write tables, draft, read the draft and the cohort: the text, the spec, the cohort."""
+
+    def of(readme: str = "", **tables: pl.DataFrame):
+        folder = tmp_path / "ward"
+        folder.mkdir(exist_ok=True)
+        for name, table in tables.items():
+            table.write_csv(folder / f"{name}.csv")
+        if readme:
+            (folder / "README.md").write_text(readme)
+        return drafted(folder, tmp_path / "draft.toml")
+
+    return of
+
+
+def drafted(folder: Path, place: Path):
+    from gnnpatient import read_cohort, read_spec
+    from gnnpatient.propose import propose
+
+    text = propose(folder)
+    assert text == propose(folder)
+    place.write_text(text, encoding="utf-8")
+    spec = read_spec(place)
+    return text, spec, read_cohort(spec, folder)
+
+
+def asks(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if line.startswith("# ASK:"))
+
+
+def followed(rng, size: int = SIZE) -> dict[str, list]:
+    """Statics and a survival outcome of which nothing else knows."""
+    return {
+        "pid": [f"P{i:03}" for i in range(size)],
+        "age": rng.integers(30, 90, size).tolist(),
+        "sex": rng.choice(["f", "m"], size).tolist(),
+        "futime": rng.integers(10, 3000, size).tolist(),
+        "death": rng.integers(0, 2, size).tolist(),
+    }
+
+
+def visits(people: dict[str, list], rng, times: int = 4) -> dict[str, list]:
+    """The same patients at days 0, 90, 180, ..., every static and outcome repeated."""
+    size = len(people["pid"])
+    rows = {name: np.repeat(cells, times).tolist() for name, cells in people.items()}
+    rows["day"] = (np.tile(np.arange(times) * 90, size)).tolist()
+    rows["sbp"] = rng.normal(130, 15, size * times).round().tolist()
+    rows["crea"] = rng.normal(1, 0.2, size * times).round(2).tolist()
+    rows["oedema"] = rng.choice(["none", "some"], size * times).tolist()
+    return rows
+
+
+def test_a_table_with_many_rows_a_patient(draft, rng):
+    people = followed(rng)
+    text, spec, cohort = draft(visits=pl.DataFrame(visits(people, rng)))
+    assert (spec.patient.table, spec.patient.key) == ("visits.csv", "pid")
+    assert spec.patient.number == ("age",) and spec.patient.category == ("sex",)
+    assert spec.nodes["vital"].time == "day" and spec.nodes["vital"].columns == {"sbp": ""}
+    assert spec.nodes["lab"].columns == {"crea": ""} and spec.nodes["lab"].edges == ("at", "same")
+    assert spec.nodes["oedema"].code == "oedema"
+    assert spec.timepoints.every == "30d"
+    cause = spec.outcomes["death"].causes["death"]
+    assert [(c.time, c.flag) for c in cause] == [("futime", "death")]
+    assert (cohort.outcomes["death"].event == people["death"]).all()
+    assert len(cohort) == SIZE and len(cohort.events["lab"]) == 4 * SIZE
+    assert "crea: in mg/dl or umol/l?" in asks(text) and "death = 1 mean" in asks(text)
+    assert f"{sum(people['death'])} of {SIZE} patients have the event" in text
+
+
+def test_a_value_that_comes_once_and_late_is_no_static(draft, rng):
+    rows = visits(followed(rng), rng)
+    rows["ldl"] = [100.0 + i % 7 if i % 4 == 3 else None for i in range(4 * SIZE)]  # at the last visit alone
+    _, spec, _ = draft(visits=pl.DataFrame(rows))
+    assert "ldl" not in spec.patient.columns and "ldl" in spec.nodes["lab"].columns
+
+
+def test_age_that_grows_is_taken_once(draft, rng):
+    rows = visits(followed(rng), rng)
+    rows["age"] = [age + day // 90 for age, day in zip(rows["age"], rows["day"], strict=True)]
+    rows["visit"] = [1 + day // 90 for day in rows["day"]]
+    text, spec, _ = draft(visits=pl.DataFrame(rows))
+    assert spec.patient.first == ("age",)
+    assert not any({"age", "visit"} & set(node.columns or ()) for node in spec.nodes.values())
+    assert "visit: counts or names rows" in text
+
+
+def test_a_long_table_another_key_and_diagnoses(draft, rng):
+    people = followed(rng)
+    names = rng.choice(people["pid"], 900)
+    labs = {
+        "patient": names.tolist(),
+        "days": rng.integers(-200, 900, 900).tolist(),
+        "test": rng.choice(["hdl", "sbp", "x1"], 900).tolist(),
+        "value": rng.normal(60, 9, 900).round(1).tolist(),
+    }
+    stroke = {"pid": people["pid"][:60], "days": list(range(-10, 50)), "event": ["stroke"] * 60}
+    flu = {"pid": people["pid"][3:90], "days": [-5] * 87, "event": ["flu"] * 87}
+    events = pl.concat([pl.DataFrame(stroke), pl.DataFrame(flu)])
+    readme = "labs.csv: patient, days, test (hdl mg/dl, sbp mmHg, x1 score), value"
+    text, spec, cohort = draft(readme, people=pl.DataFrame(people), labs=pl.DataFrame(labs), events=events)
+    assert spec.patient.table == "people.csv" and spec.tables["labs.csv"].key == "patient"
+    lab = spec.nodes["lab"]
+    assert (lab.code, lab.value, lab.time, lab.edges) == ("test", "value", "days", ("at", "same"))
+    assert spec.units["hdl"].to == "mg/dl" and spec.units["sbp"].range is not None and "x1" not in spec.units
+    assert spec.nodes["event"].code == "event" and spec.nodes["event"].value is None
+    assert set(spec.outcomes) == {"death", "stroke"}, "flu never comes after day 0"
+    assert spec.outcomes["stroke"].cause_names == ("stroke", "death")
+    assert "49 patients first have it after day 0; 11 had it before" in text
+    assert cohort.flow() and (cohort.outcomes["stroke"].event == 1).sum() <= 60
+
+
+def test_units_of_a_column_are_kept_and_never_mixed_in_silence(draft, rng):
+    people = followed(rng)
+    rows = {
+        "pid": np.repeat(people["pid"], 4).tolist(),
+        "time": list(range(4 * SIZE)),
+        "labname": ["glucose", "glucose", "sodium", "odd"] * SIZE,
+        "labresult": rng.normal(100, 3, 4 * SIZE).round(1).tolist(),
+        "units": ["mg/dL", "mg/dl", "mmol/L", "U/L"] * SIZE,
+    }
+    rows["units"][1], rows["units"][5] = "mmol/L", "mmol/L"
+    text, spec, cohort = draft(people=pl.DataFrame(people), labs=pl.DataFrame(rows))
+    assert spec.nodes["lab"].unit == "units"
+    glucose = spec.units["glucose"]
+    assert glucose.to == "mg/dL" and set(glucose.sources) == {"mg/dl"}
+    assert spec.units["sodium"].range == (80, 210)
+    assert "rows in mmol/L" in asks(text)
+    assert cohort.report["tables"]["labs.csv"]["refused"] == {"unknown unit": 2}
+
+
+def test_known_and_until(draft, rng):
+    people = followed(rng)
+    start = rng.integers(0, 50_000, 400)
+    drugs = {
+        "pid": rng.choice(people["pid"], 400).tolist(),
+        "drugname": rng.choice(["a", "b", "c"], 400).tolist(),
+        "startoffset": start.tolist(),
+        "stopoffset": (start + rng.integers(0, 900, 400)).tolist(),
+        "reportoffset": (start + rng.integers(0, 60, 400)).tolist(),
+    }
+    text, spec, cohort = draft(people=pl.DataFrame(people), drugs=pl.DataFrame(drugs))
+    drug = spec.nodes["drug"]
+    assert (drug.time, drug.known, drug.until) == ("startoffset", "reportoffset", "stopoffset")
+    assert spec.tables["drugs.csv"].time.unit == "min"
+    assert (cohort.events["drug"].known >= cohort.events["drug"].happened).all()
+    assert "startoffset is in min" in text and "futime is taken as days" in asks(text)
+
+
+@pytest.mark.parametrize(
+    ("form", "needs"),
+    [("%Y-%m-%d", None), ("%d.%m.%Y", "%d.%m.%Y"), ("%m/%d/%Y", "%m/%d/%Y"), ("%Y-%m-%dT%H:%M:%S", None)],
+)
+def test_dates_need_a_day_0_and_their_format(draft, rng, form, needs):
+    admitted = [datetime(2020, 1, 3) + timedelta(days=int(d)) for d in rng.integers(0, 300, SIZE)]
+    people = {k: v for k, v in followed(rng).items() if k not in ("futime", "death")}
+    people["admitted"] = [day.strftime(form) for day in admitted]
+    who = rng.integers(0, SIZE, 500)
+    labs = {
+        "pid": [people["pid"][i] for i in who],
+        "drawn_date": [
+            (admitted[i] + timedelta(days=int(d), hours=5)).strftime(form)
+            for i, d in zip(who, rng.integers(0, 60, 500), strict=True)
+        ],
+        "hdl": rng.normal(50, 9, 500).round().tolist(),
+    }
+    text, spec, cohort = draft(people=pl.DataFrame(people), labs=pl.DataFrame(labs))
+    assert spec.patient.origin == "admitted" and "is admitted day 0?" in asks(text)
+    assert spec.tables["labs.csv"].time.format == needs if needs else "labs.csv" not in spec.tables
+    assert len(cohort.events["lab"]) and (cohort.events["lab"].happened >= 0).all()
+
+
+def test_a_date_that_could_be_either_is_asked(draft, rng):
+    people = {"pid": [f"P{i}" for i in range(60)], "admitted": ["03/04/2021"] * 60, "age": list(range(60))}
+    text, spec, _ = draft(people=pl.DataFrame(people))
+    assert spec.tables["people.csv"].time.format == "%d/%m/%Y"
+    assert "is it %d/%m/%Y, or does the month come first?" in asks(text)
+
+
+def test_dates_without_a_day_0_are_left_out_with_the_reason(draft, rng):
+    rows = {
+        "pid": ["a", "a", "b", "b"] * 20,
+        "date": ["2021-03-04", "2021-03-05"] * 40,
+        "hdl": list(range(80)),
+    }
+    text, spec, _ = draft(labs=pl.DataFrame(rows))
+    assert not spec.nodes and "date holds dates, but no date" in text
+
+
+def test_what_tells_the_outcome_is_left_out_and_named(draft, rng):
+    people = followed(rng)
+    people["score"] = [d + x for d, x in zip(people["death"], rng.uniform(0, 0.5, SIZE), strict=True)]
+    people["ward"] = ["hospice" if d else "home" for d in people["death"]]
+    people["stay"] = [t * 2 + 1 for t in people["futime"]]
+    people["hospdead"] = rng.integers(0, 2, SIZE).tolist()
+    people["PREVMI"] = rng.integers(0, 2, SIZE).tolist()
+    people["prognosis"] = rng.normal(0, 1, SIZE).tolist()
+    people["honest"] = rng.normal(0, 1, SIZE).tolist()
+    readme = (
+        "A cohort.\nQuirks: prognosis is the output of another model: leakage for survival. honest is not."
+    )
+    text, spec, cohort = draft(readme, people=pl.DataFrame(people))
+    assert set(spec.patient.columns) == {"age", "sex", "honest"}
+    for name, why in (
+        ("score, ward", "tells death nearly by itself (rank AUC 1.00)"),
+        ("stay", "goes with the time of death"),
+        ("hospdead, PREVMI", "by its name"),
+        ("prognosis", "the README says"),
+    ):
+        assert f"{name}: {why}" in text
+    assert "ward" not in spec.patient.columns and len(cohort) == SIZE
+
+
+def test_no_draft_feeds_the_answer(draft, rng):
+    rows = visits(followed(rng), rng)
+    rows |= {"status2": rows["death"], "timemi": rows["futime"], "diedinhospital": rows["death"]}
+    _, spec, _ = draft(visits=pl.DataFrame(rows))
+    inputs = {*spec.patient.columns, *(c for node in spec.nodes.values() for c in node.columns or ())}
+    assert not inputs & {"status2", "timemi", "diedinhospital", "futime", "death"}
+    assert inputs >= {"age", "sex", "sbp", "crea"}
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_a_status_with_more_states(draft, rng, words):
+    people = followed(rng)
+    del people["death"]
+    state = rng.integers(0, 3, SIZE)
+    people["status"] = [["alive", "transplanted", "dead"][s] if words else int(s) for s in state]
+    readme = (
+        "" if words else "people.csv: status 0 censored (12 patients), 1 transplant (9), 2 death; age years"
+    )
+    _text, spec, cohort = draft(readme, people=pl.DataFrame(people))
+    (name,) = spec.outcomes
+    assert name == "death"
+    meaning = spec.outcomes[name].status.states
+    assert set(meaning.values()) == {"censored", "death", "transplanted" if words else "transplant"}
+    kind = [meaning[str(s)] for s in people["status"]]
+    found = cohort.outcomes[name]
+    assert [("censored", *found.causes)[e] for e in found.event] == kind
+
+
+def test_censored_is_not_an_event(draft, rng):
+    people = followed(rng)
+    people["censored"] = [1 - d for d in people["death"]]
+    people["survival_months"] = [round(t / 30, 1) for t in people.pop("futime")]
+    event = people.pop("death")
+    text, spec, cohort = draft(people=pl.DataFrame(people))
+    assert spec.tables["people.csv"].time.unit == "mo"
+    assert (cohort.outcomes["event"].event == event).all() and "1 is censored; is that so?" in asks(text)
+
+
+def test_a_missing_state_is_left_out_and_asked_and_leaving_alive_competes(draft, rng):
+    people = followed(rng)
+    del people["futime"], people["death"]
+    people["discharge_offset"] = rng.integers(1, 90_000, SIZE).tolist()
+    people["discharge_status"] = [None if i < 3 else ("Expired" if i % 4 else "Alive") for i in range(SIZE)]
+    text, spec, cohort = draft(people=pl.DataFrame(people))
+    assert spec.patient.where == {"discharge_status": ("Alive", "Expired")}
+    assert len(cohort) == SIZE - 3 and "missing is not censored" in asks(text)
+    assert set(spec.outcomes["leaving"].cause_names) == {"death", "discharge"}
+
+
+def test_times_side_by_side_are_told_apart_by_what_they_hold(draft, rng):
+    people = followed(rng)
+    end = np.array(people.pop("futime"))
+    people["timedth"] = end.tolist()
+    for time, flag in (("timeap", "angina"), ("timestrk", "stroke"), ("timehyp", "hyperten")):
+        came = rng.integers(0, 2, SIZE)
+        people[time] = np.where(came == 1, end // 2, end).tolist()
+        people[flag] = came.tolist()
+    _text, spec, _cohort = draft(people=pl.DataFrame(people))
+    pairs = {name: next((c.time, c.flag) for c in o.causes[name]) for name, o in spec.outcomes.items()}
+    assert pairs == {
+        "death": ("timedth", "death"),
+        "angina": ("timeap", "angina"),
+        "stroke": ("timestrk", "stroke"),
+        "hyperten": ("timehyp", "hyperten"),
+    }
+    assert spec.outcomes["angina"].cause_names == ("angina", "death")
+
+
+def test_a_class_without_a_time_is_a_diagnosis(draft, rng):
+    people = followed(rng)
+    del people["futime"], people["death"]
+    label = pl.DataFrame({"pid": people["pid"], "label": rng.integers(0, 2, SIZE).tolist()})
+    text, spec, cohort = draft(people=pl.DataFrame(people), outcome=label)
+    assert spec.outcomes["label"].table == "outcome.csv" and not spec.nodes
+    assert (cohort.outcomes["label"].label == label["label"].to_numpy()).all()
+    assert "since when was it known?" in asks(text)
+
+
+def test_a_label_that_changes_is_an_onset(draft, rng):
+    rows = visits(followed(rng), rng)
+    del rows["futime"], rows["death"]
+    rows["label"] = [int(day >= 180 and i // 4 % 2) for i, day in enumerate(rows["day"])]
+    _, spec, cohort = draft(visits=pl.DataFrame(rows))
+    assert spec.outcomes["label"].cause_names == ("label",)
+    assert (cohort.outcomes["label"].event == np.arange(SIZE) % 2).all()
+    assert not any("label" in (node.columns or ()) for node in spec.nodes.values())
+
+
+def test_rows_that_are_events_are_no_visits(draft, rng):
+    people = {k: v for k, v in followed(rng).items() if k not in ("futime", "death")}
+    events = {
+        "pid": np.repeat(people["pid"], 2).tolist(),
+        "etype": [1, 2] * SIZE,
+        "time": rng.integers(1, 3000, 2 * SIZE).tolist(),
+        "status": rng.integers(0, 2, 2 * SIZE).tolist(),
+    }
+    text, spec, _ = draft(people=pl.DataFrame(people), events=pl.DataFrame(events))
+    assert not spec.nodes and not spec.outcomes
+    assert "time, status: each row has a state at its time" in text and "outcomes: none" in asks(text)
+
+
+def test_unrelated_cohorts_are_not_joined(draft, rng):
+    def cohort_of(size: int) -> pl.DataFrame:
+        return pl.DataFrame({**followed(rng, size), "pid": list(range(1, size + 1))})
+
+    text, spec, cohort = draft(a=cohort_of(90), b=cohort_of(140), c=cohort_of(110))
+    assert spec.patient.table == "b.csv" and len(cohort) == 140
+    assert "which do you want?" in asks(text)
+    assert text.count("other people") == 2
+
+
+def test_the_same_people_twice_are_told_once(draft, rng):
+    people = pl.DataFrame(followed(rng))
+    text, spec, _ = draft(full=people.with_columns(x=pl.int_range(pl.len()) * 1.5), short=people)
+    assert spec.patient.table == "full.csv"
+    assert "short.csv: not taken with full.csv: age agrees: the same people a second time" in text
+
+
+def test_rare_words_are_not_written(draft, rng):
+    people = followed(rng)
+    people["cause"] = ["secret disease" if i == 5 else None for i in range(SIZE)]
+    people["job"] = ["astronaut" if i == 3 else "clerk" for i in range(SIZE)]
+    people["endpoint"] = ["astral" if i == 9 else "alive" if i % 2 else "dead" for i in range(SIZE)]
+    people["endpoint_time"] = people["futime"]
+    rows = {
+        "pid": np.repeat(people["pid"], 2).tolist(),
+        "day": [0, 9] * SIZE,
+        "test": ["hdl", "sodium"] * SIZE,
+        "value": rng.normal(90, 2, 2 * SIZE).tolist(),
+        "unit": ["mg/dl", "mmol/l"] * SIZE,
+    }
+    rows["test"][:3], rows["unit"][:3] = ["unique test"] * 3, ["g", "kg", "g"]
+    text, spec, _ = draft(people=pl.DataFrame(people), labs=pl.DataFrame(rows))
+    for word in ("secret", "astronaut", "astral", "unique test", "P005"):
+        assert word not in text
+    assert "job" in spec.patient.category and "a state of fewer than 5 patients" in text
+    assert spec.nodes["lab"].unit is None and "fewer than 5 patients comes in two units" in text
+
+
+def test_names_of_any_kind_are_quoted(draft, rng):
+    people = followed(rng)
+    people['größe "cm".x'] = rng.normal(170, 9, SIZE).round().tolist()
+    people["Älter\tals"] = rng.integers(0, 2, SIZE).tolist()
+    rows = visits(followed(rng), rng)
+    rows["alk.phos"] = rng.normal(90, 9, 4 * SIZE).round().tolist()
+    rows = {k: v for k, v in rows.items() if k in ("pid", "day", "alk.phos", "oedema")}
+    _, spec, _ = draft(people=pl.DataFrame(people), rows=pl.DataFrame(rows))
+    assert 'größe "cm".x' in spec.patient.number and "Älter\tals" in spec.patient.category
+    assert spec.nodes["lab"].columns == {"alk.phos": ""}
+
+
+def test_how_a_csv_is_written(tmp_path, rng):
+    folder = tmp_path / "ward"
+    folder.mkdir()
+    people = followed(rng)
+    size = [f"{x:.1f}".replace(".", ",") for x in rng.normal(170, 9, SIZE)]
+    lines = ["pid;age;sex;größe;futime;death\r\n"]
+    columns = (people["pid"], people["age"], people["sex"], size, people["futime"], people["death"])
+    lines += [";".join(map(str, row)) + "\r\n" for row in zip(*columns, strict=True)]
+    (folder / "people.csv").write_bytes("".join(lines).encode("latin1"))
+    _, spec, cohort = drafted(folder, tmp_path / "draft.toml")
+    how = spec.tables["people.csv"]
+    assert (how.encoding, how.separator, how.decimal) == ("latin1", ";", ",")
+    assert np.allclose(cohort.number[:, 1], [float(x.replace(",", ".")) for x in size])
+
+
+def test_shards_packed_text_and_folders(tmp_path, rng):
+    folder = tmp_path / "ward"
+    (folder / "labs").mkdir(parents=True)
+    (folder / "more").mkdir()
+    people = pl.DataFrame(followed(rng))
+    people.write_csv(folder / "people.csv.gz", compression="gzip")
+    rows = pl.DataFrame(visits(followed(rng), rng))
+    for i in range(2):
+        rows[i::2].select("pid", "day", "crea").write_parquet(folder / "labs" / f"{i}.parquet")
+    rows.select("pid", "day", "oedema").write_csv(folder / "more" / "signs.tsv", separator="\t")
+    _, spec, cohort = drafted(folder, tmp_path / "draft.toml")
+    assert spec.patient.table == "people.csv.gz"
+    assert {node.table for node in spec.nodes.values()} == {"labs", "more/signs.tsv"}
+    assert len(cohort.events["lab"]) == len(cohort.events["oedema"]) == 4 * SIZE
+
+
+def test_baseline_values_become_nodes_of_day_0(draft, rng):
+    people = followed(rng)
+    people["crea"] = rng.normal(1, 0.2, SIZE).round(2).tolist()
+    text, spec, cohort = draft("people.csv: crea mg/dl", people=pl.DataFrame(people))
+    assert spec.nodes["lab"].untimed == "origin" and spec.nodes["lab"].columns == {"crea": "mg/dl"}
+    assert "crea" not in spec.patient.number and len(cohort.events["lab"]) == SIZE
+    assert "were the values in people.csv known on day 0?" in asks(text)
+
+
+def test_meds(tmp_path):
+    start = datetime(2020, 1, 1)
+    rows = []
+    for i in range(30):
+        rows += [
+            (i, datetime(1950, 1, 1), "MEDS_BIRTH", None),
+            (i, None, f"GENDER//{'FM'[i % 2]}", None),
+            (i, start + timedelta(days=i), "HOSPITAL_ADMISSION//EMERGENCY", None),
+            (i, start + timedelta(days=i + 1), "LAB//CRP", 3.0 + i),
+            (i, start + timedelta(days=i + 1), "DIAGNOSIS//ICD10//I21", None),
+            (i, start + timedelta(days=i + 2), f"HOSPITAL_DISCHARGE//{'HOME' if i % 3 else 'DIED'}", None),
+        ]
+        rows += [(i, start + timedelta(days=i + 2, hours=3), "MEDS_DEATH", None)] * (i % 3 == 0)
+    schema = {
+        "subject_id": pl.Int64,
+        "time": pl.Datetime("us"),
+        "code": pl.String,
+        "numeric_value": pl.Float32,
+    }
+    (tmp_path / "ward" / "data").mkdir(parents=True)
+    pl.DataFrame(rows, schema=schema, orient="row").write_parquet(tmp_path / "ward" / "data" / "0.parquet")
+    text, spec, cohort = drafted(tmp_path / "ward", tmp_path / "draft.toml")
+    assert spec.format == "meds" and spec.patient.category == ("GENDER",)
+    assert spec.patient.origin.code == ("HOSPITAL_ADMISSION//*",)
+    assert spec.nodes["lab"].where == {"code": ("LAB//*",)} and set(spec.nodes) == {
+        "lab",
+        "diagnosis",
+        "stay",
+    }
+    codes = {code for kind in spec.nodes for code in cohort.codes[kind]}
+    assert not any(word in code for code in codes for word in ("DIED", "DEATH", "BIRTH"))
+    assert (cohort.outcomes["death"].event == 1).sum() == 10
+    assert "HOSPITAL_DISCHARGE: 1 code(s) that tell a death" in text
+
+
+def test_its_files_import_one_way():
+    import gnnpatient.propose as package
+
+    order = ["names", "parts", "sheets", "patients", "inputs", "outcomes", "formats", "draft", "__init__"]
+    files = {path.stem: path.read_text() for path in Path(package.__file__).parent.glob("*.py")}
+    assert sorted(files) == sorted(order)
+    for name, text in files.items():
+        here = re.findall(r"^from gnnpatient\.cohort\.propose\.(\w+) import", text, flags=re.MULTILINE)
+        for line in re.findall(r"^from gnnpatient\.cohort\.propose import (.+)", text, flags=re.MULTILINE):
+            here += line.split(", ")
+        assert all(order.index(other) < order.index(name) for other in here), name
+        assert here or name in ("names", "parts")
+
+
+def test_what_cannot_be_drafted_is_refused(tmp_path):
+    from gnnpatient.propose import propose
+
+    with pytest.raises(Refused, match="no such folder"):
+        propose(tmp_path / "nowhere")
+    with pytest.raises(Refused, match="no table that can be read"):
+        propose(tmp_path)
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n3,4\n")
+    with pytest.raises(Refused, match="no column could be the patient's id; call one patient_id"):
+        propose(tmp_path)
+    (tmp_path / "a.csv").write_text("x,x\n1,2\n3,4\n")
+    with pytest.raises(Refused, match="'x' stands twice"):
+        propose(tmp_path)
+
+
+def test_a_folder_without_patients_is_refused(tmp_path):
+    from gnnpatient.propose import propose
+
+    row = '{"resourceType": "Observation", "id": "1", "status": "final", "code": {"text": "x"}}'
+    (tmp_path / "a.ndjson").write_text(row)
+    with pytest.raises(Refused, match="no patient in it"):
+        propose(tmp_path)
+
+
+def test_a_broken_table_does_not_hide_the_others(draft, tmp_path, rng):
+    (tmp_path / "ward").mkdir()
+    (tmp_path / "ward" / "broken.parquet").write_bytes(b"PAR1 but not really")
+    text, spec, _ = draft(people=pl.DataFrame(followed(rng)))
+    assert "broken.parquet: not read:" in text and spec.patient.table == "people.csv"
+
+
+REAL = {  # folder: patients, an outcome that must be there, and patients by what came of them
+    "framingham": (3326, "stroke", {"stroke": 325}),
+    "nafld": (13147, "death", {"death": 1000}),
+    "pbc": (312, "death", {"death": 140, "transplanted": 29}),
+    "survival-tables": (2982, "recur", {"recur": 1518}),
+    "support2": (9105, "death", {"death": 6201}),
+    "oasis": (150, "group", {"demented": 64, "converted": 14}),
+    "icu-timeseries/mortality24": (1367, "label", {"yes": 70}),
+    "eicu-demo": (171, "leaving", {"discharge": 162, "death": 9}),
+    "mimic-iv-demo-meds": (100, "death", {"death": 31}),
+    "omop-synthea-1k": (1126, "viral_sinusitis", {}),
+    "fhir-synthea-r4/bundles": (102, "death", {"death": 39}),
+}
+LONG = ("omop-synthea-1k", "fhir-synthea-r4/bundles")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in REAL])
+def test_real_folders_can_be_read_as_drafted(name, data_dir, tmp_path):
+    text, spec, cohort = drafted(data_dir / name, tmp_path / "draft.toml")
+    patients, outcome, known = REAL[name]
+    assert len(cohort) == patients and asks(text)
+    found = cohort.outcomes[outcome]
+    if found.kind == "survival":
+        counts = {cause: int((found.event == k).sum()) for k, cause in enumerate(found.causes, 1)}
+    else:
+        counts = {word: int((found.label == k).sum()) for k, word in enumerate(found.classes)}
+    assert counts | known == counts
+    for kind in spec.nodes:
+        assert len(cohort.events[kind]), kind
+    for table, account in cohort.report["tables"].items() if spec.format is None else ():
+        assert account["used"] + account["collapsed"] >= 0.6 * account["rows"], table

@@ -1,0 +1,41 @@
+"""docs/spec.md and the JSON schema are what the code says, and say it of every key."""
+
+import json
+import tomllib
+import typing
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SPECS = sorted((ROOT / "graphs").glob("*.toml"))
+
+
+def test_the_files_are_up_to_date():
+    from gnnpatient.spec.reference import reference, schema
+
+    assert (ROOT / "docs/spec.md").read_text() == reference(), "make docs writes it anew"
+    assert json.loads((ROOT / "docs/spec.schema.json").read_text()) == schema(), "make docs writes it anew"
+
+
+def test_every_key_of_every_record_is_described():
+    from gnnpatient.spec import graph as spec
+    from gnnpatient.spec.reference import PLACES
+
+    records = {r for r in vars(spec).values() if isinstance(r, type) and issubclass(r, spec.Record)}
+    assert records - {spec.Record} == set(PLACES.values())
+    for record in PLACES.values():
+        for name, field in record.model_fields.items():
+            assert field.description or typing.get_origin(field.annotation) is dict, (record.__name__, name)
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_a_shipped_spec_is_valid_and_fits_the_schema(path):
+    from gnnpatient import read_spec
+    from gnnpatient.spec.reference import schema
+
+    assert read_spec(path).cohort == path.stem
+    validator = pytest.importorskip("jsonschema").Draft202012Validator(schema())
+    raw = tomllib.loads(path.read_text())
+    validator.validate(raw)
+    assert not validator.is_valid(raw | {"suorce": "x"}) and not validator.is_valid(raw | {"patient": 3})
