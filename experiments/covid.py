@@ -27,7 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gnnpatient import PrognosisModel, Refused, build_graphs, read_cohort, read_spec
+from gnnpatient import InputError, PrognosisModel, build_graphs, read_cohort, read_spec
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold
 from gnnpatient.files import atomic_file
@@ -231,7 +231,7 @@ def main() -> None:
         folds = (
             read_folds(args.folds, cohort, args.repeats) if args.folds else deal(cohort, outcome, args.seed)
         )
-    except Refused as refusal:
+    except InputError as refusal:
         parser.error(str(refusal))
     parted = sum(len(np.intersect1d(cohort.groups[f.train], cohort.groups[f.test])) for f in folds)
     console.print(f"groups of patients that the folds part, over all folds: {parted}")

@@ -23,8 +23,8 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.content import texts
-from gnnpatient.content.embed import _PICTURES, _TEXTS, Embedded, Encoder, embed_pictures, embed_texts
-from gnnpatient.content.imaging import Unreadable, fingerprint, read_pictures
+from gnnpatient.content.embed import _PICTURES, _TEXTS, Embedded, Encoder, embed_images, embed_texts
+from gnnpatient.content.imaging import UnreadableImageError, fingerprint, read_images
 from gnnpatient.files import atomic_file
 
 BATCH = 32
@@ -38,8 +38,8 @@ def stills(folder: Path, n: int) -> dict[str, np.ndarray]:
         if len(found) == n:
             break
         try:
-            found[fingerprint(path)] = read_pictures(path)[0].pixels
-        except Unreadable:
+            found[fingerprint(path)] = read_images(path)[0].pixels
+        except UnreadableImageError:
             continue
     return found
 
@@ -92,7 +92,7 @@ def main() -> None:
     said = ["| encoder | items | channels | bare loop | empty cache | full cache | empty / bare, time |"]
     said += ["|---|" + "---:|" * 6]
     for name, make in _PICTURES.items():
-        said.append(line(name, make(), pixels, partial(embed_pictures, pixels, keys, name), args.device))
+        said.append(line(name, make(), pixels, partial(embed_images, pixels, keys, name), args.device))
     for name, make in _TEXTS.items():
         said.append(line(name, make(), notes, partial(embed_texts, notes, name), args.device))
     with atomic_file(args.table) as part:

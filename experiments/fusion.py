@@ -32,7 +32,7 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
-from gnnpatient import Refused, open_cohort, read_cohort, read_spec
+from gnnpatient import InputError, open_cohort, read_cohort, read_spec
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.datasets.shipped import DATA
 from gnnpatient.files import atomic_file
@@ -206,7 +206,7 @@ def main() -> None:
             tell=tell,
         )
         curves = [row for kind in args.missing.split(",") if kind for row in missing_curve(found, kind)]
-    except Refused as refusal:
+    except InputError as refusal:
         parser.error(str(refusal))
     about: dict[str, Any] = {**found.to_dict(), "missing": curves, "pattern": pattern_only(found)}
     about["seconds"] = time.perf_counter() - began

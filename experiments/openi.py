@@ -20,7 +20,7 @@ import polars as pl
 from rich.console import Console
 from sklearn.linear_model import LogisticRegression
 
-from gnnpatient import PatientKFold, PrognosisModel, Refused, build_graphs, read_cohort, read_spec
+from gnnpatient import InputError, PatientKFold, PrognosisModel, build_graphs, read_cohort, read_spec
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.files import atomic_file
 from gnnpatient.metrics import SCORES, bootstrap, interval, labelled
@@ -75,7 +75,7 @@ def main() -> None:
         parser.error(f"unknown model {sorted(unknown)[0]!r}; there are {', '.join(MODELS)}")
     try:
         cohort = read_cohort(read_spec("openi-reports"), args.data, cache=args.cache)
-    except Refused as refusal:
+    except InputError as refusal:
         parser.error(str(refusal))
     asks = cohort.at(0.0).followed("normal")
     found = []

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
-from gnnpatient import PrognosisModel, Refused, read_cohort, read_spec
+from gnnpatient import InputError, PrognosisModel, read_cohort, read_spec
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.datasets.shipped import DATA
@@ -71,7 +71,7 @@ def main() -> None:
     try:
         cohort = read_cohort(read_spec("pbc"), args.data)
         folds = read_folds(args.folds, cohort, repeats=args.repeats)
-    except Refused as refusal:
+    except InputError as refusal:
         parser.error(str(refusal))
     rows = []
     for fold in folds:

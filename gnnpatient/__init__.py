@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gnnpatient.cohort.build import build_graphs
     from gnnpatient.cohort.cohort import Cohort, open_cohort
     from gnnpatient.cohort.landmarks import Landmarks, PatientKFold, StratifiedPatientKFold
-    from gnnpatient.errors import Refused
+    from gnnpatient.errors import InputError, Refused
     from gnnpatient.graphs import Graphs
     from gnnpatient.ingest.read import read_cohort
     from gnnpatient.prognosis.checkpoint import load_predictor
@@ -28,6 +28,7 @@ __all__ = [
     "Forecast",
     "GraphSpec",
     "Graphs",
+    "InputError",
     "Landmarks",
     "PatientKFold",
     "Predictor",
@@ -48,6 +49,7 @@ _HOME = {
     "Forecast": "prognosis.forecast",
     "GraphSpec": "spec.graph",
     "Graphs": "graphs",
+    "InputError": "errors",
     "Landmarks": "cohort.landmarks",
     "PatientKFold": "cohort.landmarks",
     "Predictor": "prognosis.forecast",

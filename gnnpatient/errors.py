@@ -6,11 +6,14 @@ import difflib
 from collections.abc import Iterable
 
 
-class Refused(ValueError):
+class InputError(ValueError):
     """Bad input, refused at the door. The message is one line: the thing, what it holds, what would do.
 
     The command line prints it and exits with 2.
     """
+
+
+Refused = InputError  # its name until 0.1; the same class, so that either catches it
 
 
 def near(word: str, known: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 _PART = ".part-"  # beginning of the name of what is being written; readers never look at these
 
@@ -138,7 +138,7 @@ def free_memory() -> int | None:
 def room_for(size: int, what: str) -> None:
     """Refused, with both sizes, where what is about to be allocated is more than the memory that is free."""
     if size > SMALL and (free := free_memory()) is not None and size > free:
-        raise Refused(
+        raise InputError(
             f"{what}: takes about {size / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} GB are free; take "
             "fewer rows or columns, or a larger machine"
         )
@@ -150,7 +150,7 @@ def _take(handle: TextIO, folder: Path) -> None:
     except BlockingIOError:
         handle.seek(0)
         holder = handle.read() or "it has not said its name yet"
-        raise Refused(
+        raise InputError(
             f"{folder}: another process is writing here ({holder}); wait for it, or write elsewhere"
         ) from None
     except OSError as error:  # a file system without locks
@@ -204,7 +204,9 @@ def inside(folder: Path, *names: str) -> Path:
     """A path below a folder, one step a name; refused where a name would lead elsewhere."""
     for name in names:
         if not is_name(name) or is_device(name):
-            raise Refused(f"{folder}: {name!r} is no name of a file; nothing outside that folder is touched")
+            raise InputError(
+                f"{folder}: {name!r} is no name of a file; nothing outside that folder is touched"
+            )
     return folder.joinpath(*names)
 
 
@@ -247,7 +249,7 @@ def _refusing(path: Path, part: Path) -> Iterator[None]:
         number = _errno(error, (path, part))
         if number not in _WAY_OUT:
             raise
-        raise Refused(f"cannot write {path}: {_WAY_OUT[number]}") from error
+        raise InputError(f"cannot write {path}: {_WAY_OUT[number]}") from error
 
 
 def _errno(error: Exception, ours: tuple[Path, ...]) -> int | None:

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num, Shaped
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 Rows = Num[np.ndarray, " row"]
 Cause = Int[np.ndarray, " row"]  # 0 = censored
@@ -130,7 +130,7 @@ def aalen_johansen(
     """
     time, event, weight = _rows(time, event, weight)
     if event.max(initial=0) > causes:
-        raise Refused(f"event has cause {event.max():g}, but causes={causes}; count every competing cause")
+        raise InputError(f"event has cause {event.max():g}, but causes={causes}; count every competing cause")
     steps, at_risk, (_, *failed) = _counts(time, event, weight, causes)
     hazard = _ratio(np.reshape(failed, (causes, len(steps))), at_risk)  # (cause, step)
     free = np.cumprod(np.concatenate([[1.0], 1 - hazard.sum(0)]))  # (1 + step,)
@@ -175,7 +175,9 @@ def auc(
     nan without a pair.
     """
     if definition not in (1, 2):
-        raise Refused(f"definition={definition!r}; 2 counts competing events among the controls, 1 does not")
+        raise InputError(
+            f"definition={definition!r}; 2 counts competing events among the controls, 1 does not"
+        )
     return _auc(risk, _at_horizon(risk, time, event, horizon, cause, weight), fold, definition)
 
 
@@ -278,7 +280,7 @@ def integrated_brier(
     Trapezoid rule from a score of 0 at time 0, where everything is known.
     """
     if np.any(np.diff(times, prepend=0.0) <= 0):
-        raise Refused(f"times {np.array2string(times, threshold=6)}; they must be positive and rise")
+        raise InputError(f"times {np.array2string(times, threshold=6)}; they must be positive and rise")
     staying = censoring(time, event, weight=weight)
     known = [_at_horizon(risk[:, 0], time, event, h, cause, weight, staying) for h in times.tolist()]
     return integrate(risk, known)
@@ -479,7 +481,7 @@ def at_horizon(
     """
     time, event, weight = _rows(time, event, weight)
     if cause < 1:
-        raise Refused(f"cause={cause}; causes count from 1, 0 is censored")
+        raise InputError(f"cause={cause}; causes count from 1, 0 is censored")
     staying = staying or censoring(time, event, weight=weight)
     if _reason(time, weight, horizon, staying, patient):
         return None
@@ -526,7 +528,7 @@ def _at_horizon(
 def _check(risk: Rows, time: Rows) -> None:
     if risk.shape != time.shape or not np.isfinite(risk).all():
         bad = np.count_nonzero(~np.isfinite(risk))
-        raise Refused(f"risk {risk.shape} for {len(time)} rows, {bad} not finite; give one number a row")
+        raise InputError(f"risk {risk.shape} for {len(time)} rows, {bad} not finite; give one number a row")
 
 
 def _reason(
@@ -563,14 +565,16 @@ def _patients(weight: Rows, rows: Bool[np.ndarray, " row"], patient: np.ndarray 
 def _rows(time: Rows, event: Cause, weight: Rows | None) -> tuple[Rows, Cause, Rows]:
     weight = np.ones(len(time)) if weight is None else np.asarray(weight, dtype=float)
     if not time.shape == event.shape == weight.shape:
-        raise Refused(f"time {time.shape}, event {event.shape}, weight {weight.shape}; give one number a row")
+        raise InputError(
+            f"time {time.shape}, event {event.shape}, weight {weight.shape}; give one number a row"
+        )
     if (
         not np.isfinite(time).all()
         or not np.isfinite(weight).all()
         or np.any(event < 0)
         or np.any(weight < 0)
     ):
-        raise Refused("time, event or weight holds nan, infinity or a negative count; leave such rows out")
+        raise InputError("time, event or weight holds nan, infinity or a negative count; leave such rows out")
     return np.asarray(time, dtype=float), event, weight
 
 
@@ -602,7 +606,7 @@ def _group(fold: Shaped[np.ndarray, " some"] | None, rows: int) -> Int[np.ndarra
     if fold is None:
         return np.zeros(rows, dtype=int)
     if len(fold) != rows:
-        raise Refused(f"fold has {len(fold)} entries for {rows} rows; give one a row")
+        raise InputError(f"fold has {len(fold)} entries for {rows} rows; give one a row")
     return _dense(fold)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 DAY = 86_400  # seconds
 YEAR = 365.25  # days
@@ -22,5 +22,5 @@ def seconds(text: str) -> int:
     """
     found = re.fullmatch(r"\s*(-?\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
     if not found or (found[2] or "d") not in UNITS:
-        raise Refused(f"duration {text!r}; write a number and one of {' '.join(UNITS)}, as in 36h or 3y")
+        raise InputError(f"duration {text!r}; write a number and one of {' '.join(UNITS)}, as in 36h or 3y")
     return round(float(found[1]) * UNITS[found[2] or "d"])

@@ -22,8 +22,8 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from gnnpatient.content.imaging import Unreadable, fingerprint, locate
-from gnnpatient.errors import Refused, near
+from gnnpatient.content.imaging import UnreadableImageError, fingerprint, locate
+from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_folder
 from gnnpatient.readers.tables import read_table
 from gnnpatient.spec.graph import spec_path
@@ -74,7 +74,7 @@ class Prepared:
         frame = read_table(folder, name).lazy().collect()
         for column in columns:
             if column not in frame.columns:
-                raise Refused(f"{folder / name}: no column {column!r}{near(column, frame.columns)}")
+                raise InputError(f"{folder / name}: no column {column!r}{near(column, frame.columns)}")
         self._count(f"rows of {name}", len(frame))
         return frame
 
@@ -85,7 +85,7 @@ class Prepared:
         """Cells trimmed; a word for "not known" becomes empty, as does what is no number among numbers."""
         rows = rows.with_columns(pl.col(pl.String).str.strip_chars().replace("", None))
         if (lost := rows["patientid"].null_count()) > 0:
-            raise Refused(f"metadata.csv: {lost} row(s) without patientid; whose are they?")
+            raise InputError(f"metadata.csv: {lost} row(s) without patientid; whose are they?")
         for column in (*OF_PATIENT, *OF_IMAGE, "view"):
             self._count(f"{column}: not said in words, now empty", rows[column].is_in(NOT_SAID).sum())
         rows = rows.with_columns(pl.col(*OF_PATIENT, *OF_IMAGE, "view").replace(NOT_SAID, None))
@@ -234,7 +234,7 @@ def _prints(folder: Path, names: pl.Series) -> pl.Series:
     for name in names.drop_nulls().unique():
         try:
             found[name] = fingerprint(locate(folder, name))
-        except Unreadable:
+        except UnreadableImageError:
             found[name] = None
     return names.replace_strict(found, default=None, return_dtype=pl.String)
 
@@ -265,7 +265,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         done = prepare(args.data, args.out, args.notes)
-    except Refused as refusal:
+    except InputError as refusal:
         parser.error(str(refusal))
     table = Table("what", "how many", box=None)
     for what, n in done:

@@ -21,7 +21,7 @@ import pydicom
 from rich.console import Console
 from rich.table import Table
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_folder
 
 DAY = 86_400  # seconds
@@ -79,7 +79,7 @@ def read(folder: Path) -> tuple[pl.DataFrame, list[tuple[str, int]]]:
         else:
             others += 1
     if not rows:
-        raise Refused(f"{folder}: neither a DICOM nor a NIfTI file; name the folder that holds them")
+        raise InputError(f"{folder}: neither a DICOM nor a NIfTI file; name the folder that holds them")
     types = {name: pl.String for name in COLUMNS} | {"taken": pl.Float64}
     frame = pl.DataFrame(rows, schema=types)
     undated = frame["taken"].null_count() - volumes
@@ -112,7 +112,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         done = prepare(args.data, args.out)
-    except Refused as refusal:
+    except InputError as refusal:
         parser.error(str(refusal))
     table = Table("what", "how many", box=None)
     for what, n in done:

@@ -23,7 +23,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_folder
 
 PARTS = ("comparison", "indication", "findings", "impression")
@@ -41,7 +41,7 @@ def members(path: Path) -> Iterator[tuple[str, bytes | None]]:
         with tarfile.open(path, "r:gz") as archive:
             for n, member in enumerate(archive):
                 if member.size > LARGEST or n >= MOST:
-                    raise Refused(
+                    raise InputError(
                         f"{path}: member {n + 1} has {member.size} bytes; {MOST} of up to {LARGEST} are read"
                     )
                 stream = (
@@ -49,7 +49,7 @@ def members(path: Path) -> Iterator[tuple[str, bytes | None]]:
                 )
                 yield member.name, None if stream is None else stream.read()
     except (OSError, EOFError, tarfile.TarError) as error:
-        raise Refused(f"{path}: {error}; bring the archive whole") from None
+        raise InputError(f"{path}: {error}; bring the archive whole") from None
 
 
 def parse(raw: bytes) -> ElementTree.Element:
@@ -57,7 +57,7 @@ def parse(raw: bytes) -> ElementTree.Element:
     builder, parser = ElementTree.TreeBuilder(), expat.ParserCreate()
 
     def turn_down(*_: object) -> None:
-        raise Refused("a document type")
+        raise InputError("a document type")
 
     parser.StartDoctypeDeclHandler = turn_down
     parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
@@ -89,7 +89,7 @@ def read(path: Path) -> tuple[pl.DataFrame, list[tuple[str, int]]]:
             continue
         try:
             root = parse(raw)
-        except Refused:
+        except InputError:
             declared += 1
         except expat.ExpatError:
             broken += 1
@@ -97,7 +97,7 @@ def read(path: Path) -> tuple[pl.DataFrame, list[tuple[str, int]]]:
             rows.append({"study": NAME.fullmatch(name)[1], **study(root)})  # type: ignore[index]
     frame = pl.DataFrame(rows, schema={name: pl.String for name in ("study", *PARTS, "normal")})
     if twice := len(frame) - frame["study"].n_unique():
-        raise Refused(f"{path}: {twice} report(s) of a study that has one already")
+        raise InputError(f"{path}: {twice} report(s) of a study that has one already")
     done = [("reports", len(frame)), ("members that are no report: left out", others)]
     done += [
         ("reports that are no XML: left out", broken),
@@ -132,7 +132,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         done = prepare(args.data, args.out)
-    except Refused as refusal:
+    except InputError as refusal:
         parser.error(str(refusal))
     table = Table("what", "how many", box=None)
     for what, n in done:

@@ -543,11 +543,11 @@ def test_no_name_leads_out_of_the_folder_of_meds(sick, good, refused, tmp_path):
     files = [path for path in new if path.is_file()]
     assert len(files) == len(names) and all(path.parent.parent.parent == inner for path in files)
     assert all(path == inner.parent or path.is_relative_to(inner) for path in new)
-    from gnnpatient import Refused
+    from gnnpatient import InputError
 
     case = rows.with_columns(outcome=pl.lit("death"), cause=pl.lit("Death")).head(1)
     case = pl.concat([case, case.with_columns(cause=pl.lit("death"))])
-    with pytest.raises(Refused, match="make the same file name"):
+    with pytest.raises(InputError, match="make the same file name"):
         _meds(case, cohort, tmp_path / "case")
 
 
@@ -762,7 +762,7 @@ def test_export(good, ward, tmp_path, form):
 
 
 def test_picture_of_an_ask(ward, tmp_path):
-    from gnnpatient import Refused, load_predictor
+    from gnnpatient import InputError, load_predictor
     from gnnpatient.patient.figure import draw
 
     cohort, patient = someone(ward, 3)
@@ -773,7 +773,7 @@ def test_picture_of_an_ask(ward, tmp_path):
         assert file.read_bytes()[:4] == b"\x89PNG"
     X = cohort.at(0, patient=str(cohort.ids[-1]))  # without a single row
     draw(X, predictor.forecast(X)["death"], tmp_path / "none.svg")
-    with pytest.raises(Refused, match="one patient on one day"):
+    with pytest.raises(InputError, match="one patient on one day"):
         draw(cohort.at([1, 2], patient=patient), predictor.forecast(X)["death"], tmp_path / "two.png")
 
 
@@ -935,10 +935,10 @@ def test_predict_writes_meds_labels_of_a_diagnosis(sick, good, refused, tmp_path
         key = [(int(who), start[who].timestamp() + 86_400) for who in wanted["id"]]
         expected = dict(zip(key, wanted["risk"], strict=True))
         assert len(key) > 40 and labels[f"icu/{name}/label.parquet"] == pytest.approx(expected, abs=1e-6)
-    from gnnpatient import Refused
+    from gnnpatient import InputError
 
     two = rows.filter(outcome="icu").with_columns(pl.col("cause").replace({"no": "a/b", "yes": "a b"}))
-    with pytest.raises(Refused, match="make the same file name"):
+    with pytest.raises(InputError, match="make the same file name"):
         _meds(two, open_cohort(folder / "cohort"), tmp_path / "two")
     assert not (tmp_path / "two").exists()
 

@@ -318,9 +318,9 @@ def blank_unit(folder: Path, tmp: Path) -> None:
 
 @case("40-dicom-padding-signed")
 def _(folder: Path, tmp: Path) -> None:
-    from gnnpatient.content.imaging import read_pictures
+    from gnnpatient.content.imaging import read_images
 
-    one, *others = (read_pictures(path, ("none",))[0] for path in sorted(folder.glob("*.dcm")))
+    one, *others = (read_images(path, ("none",))[0] for path in sorted(folder.glob("*.dcm")))
     assert len(others) == 2 and abs(one.pixels.mean() - 0.303) < 0.001 and one.flags == ()
     assert all((other.pixels == one.pixels).all() and other.flags == () for other in others)
 
@@ -331,17 +331,17 @@ def _(folder: Path, tmp: Path) -> None:
 @case("41-dicom-decimal-comma")
 def _(folder: Path, tmp: Path) -> None:
     """A comma is read as a point; what is no number either way costs the picture, by the attribute's name."""
-    from gnnpatient.content.imaging import Unreadable, read_pictures
+    from gnnpatient.content.imaging import UnreadableImageError, read_images
 
     def read(name):
-        (picture,) = read_pictures(folder / f"{name}.dcm", ("none",))
+        (picture,) = read_images(folder / f"{name}.dcm", ("none",))
         assert picture.flags == () and picture.spacing == (0.14, 0.14)
         return picture.pixels
 
     ok = read("ok")
     assert (read("slope_comma") == ok).all() and (read("spacing_comma") == ok).all()
     assert abs(read("window_comma").mean() - 0.96875) < 1e-6  # 15 and 30 among values up to 3000
-    with pytest.raises(Unreadable, match=r"^RescaleIntercept is no number$"):
+    with pytest.raises(UnreadableImageError, match=r"^RescaleIntercept is no number$"):
         read("intercept_text")
 
 
@@ -351,9 +351,9 @@ def _(folder: Path, tmp: Path) -> None:
 @case("45-nifti")
 def _(folder: Path, tmp: Path) -> None:
     """Of a file without a form the pixels stay as they are read: its sides are a guess, and flagged so."""
-    from gnnpatient.content.imaging import read_pictures
+    from gnnpatient.content.imaging import read_images
 
-    found = {path.stem: read_pictures(path, ("none",)) for path in sorted(folder.glob("*.nii"))}
+    found = {path.stem: read_images(path, ("none",)) for path in sorted(folder.glob("*.nii"))}
     assert {stem: one[0].flags for stem, one in found.items()} == {
         "lps_twin": (),
         "no_form": ("orientation unknown",),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file, atomic_folder, file_name, inside, is_name, is_sealed, lock, sealed
 
 ODD = "Größe und 患者 's folder"
@@ -111,7 +111,7 @@ FULL = [
 @pytest.mark.parametrize("error", FULL, ids=["python", "numpy", "safetensors"])
 def test_a_full_disk_is_refused_in_one_line(tmp_path, write, error):
     message = r"^cannot write .*target: no space left on the disk; free some, or write elsewhere$"
-    with pytest.raises(Refused, match=message), write(tmp_path / "target"):
+    with pytest.raises(InputError, match=message), write(tmp_path / "target"):
         raise error
     assert list(tmp_path.iterdir()) == []
 
@@ -122,14 +122,14 @@ def test_a_disk_that_fills_up_only_when_flushed(tmp_path, monkeypatch):
 
     (tmp_path / "target").write_text("old")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(Refused, match="no space left"), atomic_file(tmp_path / "target") as part:
+    with pytest.raises(InputError, match="no space left"), atomic_file(tmp_path / "target") as part:
         part.write_text("new")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("target", "old")]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_disk_that_really_is_full(tmp_path):
-    with pytest.raises(Refused, match="no space left"), atomic_file(tmp_path / "target.npy") as part:
+    with pytest.raises(InputError, match="no space left"), atomic_file(tmp_path / "target.npy") as part:
         part.symlink_to("/dev/full")
         np.save(part, np.zeros(100_000))
     assert list(tmp_path.iterdir()) == []
@@ -142,7 +142,7 @@ def test_a_read_only_disk_is_refused(tmp_path, monkeypatch, write, number):
         raise OSError(number, os.strerror(number), str(path))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(Refused, match=r"cannot write .*target"), write(tmp_path / "target") as part:
+    with pytest.raises(InputError, match=r"cannot write .*target"), write(tmp_path / "target") as part:
         refuse(part / "inside")
     assert list(tmp_path.iterdir()) == []
 
@@ -151,7 +151,7 @@ def test_a_read_only_disk_is_refused(tmp_path, monkeypatch, write, number):
 @pytest.mark.parametrize("write", [atomic_file, atomic_folder, lock])
 def test_a_read_only_folder_is_refused(tmp_path, write):
     tmp_path.chmod(0o500)
-    with pytest.raises(Refused, match="no permission"), write(tmp_path / "target") as part:
+    with pytest.raises(InputError, match="no permission"), write(tmp_path / "target") as part:
         part.write_text("never")
 
 
@@ -169,7 +169,7 @@ def test_what_is_wrong_with_the_path_is_said(tmp_path):
         "folder": "is a folder",
         "x" * 256: "name is too long",
     }.items():
-        with pytest.raises(Refused, match=message):
+        with pytest.raises(InputError, match=message):
             write(path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
@@ -200,7 +200,7 @@ def test_a_folder_that_holds_something_is_refused_and_kept(tmp_path):
     (tmp_path / "full" / "kept").write_text("old")
     (tmp_path / "file").write_text("old")
     for name, message in {"full": "not empty", "file": "already"}.items():
-        with pytest.raises(Refused, match=message), atomic_folder(tmp_path / name):
+        with pytest.raises(InputError, match=message), atomic_folder(tmp_path / name):
             raise AssertionError("refused before the work, not after it")
     assert (tmp_path / "full" / "kept").read_text() == (tmp_path / "file").read_text() == "old"
 
@@ -209,13 +209,13 @@ def test_a_folder_that_holds_something_is_refused_and_kept(tmp_path):
 def test_the_folder_one_stands_in_is_refused(tmp_path, monkeypatch, write):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(Refused, match="cannot write "), write(".") as part:
+    with pytest.raises(InputError, match="cannot write "), write(".") as part:
         (part / "x" if part.is_dir() else part).touch()
     assert [p.name for p in tmp_path.rglob("*")] == ["here"]
 
 
 def test_a_folder_that_fills_meanwhile_is_kept(tmp_path):
-    with pytest.raises(Refused, match="not empty"), atomic_folder(tmp_path / "target") as part:
+    with pytest.raises(InputError, match="not empty"), atomic_folder(tmp_path / "target") as part:
         (part / "ours").touch()
         (tmp_path / "target").mkdir()
         (tmp_path / "target" / "theirs").touch()
@@ -225,7 +225,7 @@ def test_a_folder_that_fills_meanwhile_is_kept(tmp_path):
 def test_a_second_writer_is_refused_with_the_name_of_the_first(tmp_path):
     with lock(tmp_path / ODD) as folder:
         message = rf"another process is writing here \(process {os.getpid()} on"
-        with pytest.raises(Refused, match=message), lock(folder):
+        with pytest.raises(InputError, match=message), lock(folder):
             raise AssertionError
         (folder / "still writable").touch()
     with lock(tmp_path / ODD):
@@ -241,7 +241,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
         """,
         tmp_path,
     )
-    with pytest.raises(Refused, match=f"process {process.pid}"), lock(tmp_path):
+    with pytest.raises(InputError, match=f"process {process.pid}"), lock(tmp_path):
         pass
     killed(process)
     with lock(tmp_path):
@@ -264,7 +264,7 @@ def test_any_text_makes_a_name_of_one_step(text):
     "name", ["..", ".", "", " ", "../x", "/x", "a/b", "a\\b", "a\0", "a\nb", "NUL", "com1.npy", "a\x85b"]
 )
 def test_a_name_that_is_no_step_is_refused(name):
-    with pytest.raises(Refused, match="is no name of a file; nothing outside that folder is touched"):
+    with pytest.raises(InputError, match="is no name of a file; nothing outside that folder is touched"):
         inside(Path("folder"), "fine", name)
     assert inside(Path("folder"), file_name(name)).parent == Path("folder")
 

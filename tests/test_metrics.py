@@ -13,7 +13,7 @@ from sksurv.metrics import brier_score, concordance_index_ipcw, cumulative_dynam
 from sksurv.nonparametric import cumulative_incidence_competing_risks
 
 from gnnpatient import metrics
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 
 class Rows(NamedTuple):
@@ -427,11 +427,11 @@ def test_bad_input_is_refused():
         (rows._replace(time=np.r_[np.inf, rows.time[1:]]), "infinity"),
         (rows._replace(event=np.r_[-1, rows.event[1:]]), "negative"),
     ]:
-        with pytest.raises(Refused, match=message):
+        with pytest.raises(InputError, match=message):
             bad.score("brier")
-    with pytest.raises(Refused, match="cause=0"):
+    with pytest.raises(InputError, match="cause=0"):
         rows.score("brier", cause=0)
-    with pytest.raises(Refused, match="count every competing cause"):
+    with pytest.raises(InputError, match="count every competing cause"):
         metrics.aalen_johansen(rows.time, rows.event, np.array([1.0]), causes=1)
-    with pytest.raises(Refused, match="positive and rise"):
+    with pytest.raises(InputError, match="positive and rise"):
         metrics.integrated_brier(rows.risk[:, None] * [1, 1], np.array([2.0, 1.0]), rows.time, rows.event)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,9 +152,9 @@ def moments(text: str, *, dates: bool = False) -> list[float | str]:
     found = list[float | str]()
     for part in map(str.strip, text.split(",")):
         if _DATED.match(part) and not dates:
-            raise Refused(f"landmark {part!r}: a date is another day of each patient; give entry,1y,3y")
+            raise InputError(f"landmark {part!r}: a date is another day of each patient; give entry,1y,3y")
         if part.isalpha() and part != "entry":
-            raise Refused(
+            raise InputError(
                 f"landmark {part!r}; write entry, or durations as in 36h or 3y{near(part, ['entry'])}"
             )
         found.append(part if part == "entry" or _DATED.match(part) else days(part))
@@ -226,9 +226,9 @@ def init(
     from gnnpatient.propose import propose
 
     if out.suffix != ".toml":
-        raise Refused(f"{out}: a spec is a .toml file; give --out such a name")
+        raise InputError(f"{out}: a spec is a .toml file; give --out such a name")
     if out.exists():
-        raise Refused(f"{out}: is there already; give --out a new name")
+        raise InputError(f"{out}: is there already; give --out a new name")
     draft = propose(data)
     with atomic_file(out) as part:
         part.write_text(draft, encoding="utf-8")
@@ -369,7 +369,7 @@ def info(
     else:
         run = folder if (folder / "run.json").is_file() or folder.name != "model" else folder.parent
         if not any((run / name).is_file() for name in ("run.json", "config.json", "model/config.json")):
-            raise Refused(
+            raise InputError(
                 f"{folder}: neither a cohort nor a run; make one with gnnpatient pack or gnnpatient fit"
             )
         found = _about_run(run)
@@ -395,7 +395,7 @@ def _load(file: Path, need: Iterable[str]) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
         return {name: content[name] for name in need} | content
     except (ValueError, KeyError, TypeError, OSError, RecursionError):
-        raise Refused(f"{file}: cut, or not what its name says; make it again") from None
+        raise InputError(f"{file}: cut, or not what its name says; make it again") from None
 
 
 def _about_cohort(folder: Path) -> dict[str, Any]:
@@ -405,7 +405,7 @@ def _about_cohort(folder: Path) -> dict[str, Any]:
         folder / "manifest.json", ("spec", "spec_hash", "schema", "patients", "rows", "codes", "flow")
     )
     if not is_sealed((folder / "manifest.json").read_bytes()):
-        raise Refused(
+        raise InputError(
             f"{folder / 'manifest.json'}: not as pack wrote it, its digest does not fit; pack it again"
         )
     events: dict[str, dict[str, int]] = {}
@@ -449,7 +449,7 @@ def _about_run(run: Path) -> dict[str, Any]:
         place = run / "model" if (run / "model" / "config.json").is_file() else run
         config = _load(place / "config.json", ("members", "model", "about"))
         if not is_sealed((place / "config.json").read_bytes()):
-            raise Refused(f"{place / 'config.json'}: not as it was written; get the model again")
+            raise InputError(f"{place / 'config.json'}: not as it was written; get the model again")
         heads = config["model"]["heads"]
         found |= {
             "members": config["members"],
@@ -594,7 +594,7 @@ def read_config(path: Path) -> dict[str, Any]:
     from gnnpatient.spec.graph import Names, Record, explain
 
     if path.suffix != ".toml":
-        raise Refused(f"{path}: only a .toml file is read")
+        raise InputError(f"{path}: only a .toml file is read")
     hints = get_type_hints(PrognosisModel.__init__)
     fields: dict[str, Any] = {name: (hints[name], default) for name, default in CHOICES.items()}
     fields |= {name: (Names | None, None) for name in ("outcomes", "kinds")}
@@ -605,9 +605,9 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         content = whole.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        raise Refused(f"{path}: {explain(error, whole)}") from None
+        raise InputError(f"{path}: {explain(error, whole)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise Refused(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
     found = content.train.model_dump(exclude_unset=True)  # type: ignore[attr-defined]
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
@@ -659,7 +659,7 @@ def _evaluate(
 ) -> tuple[Evaluation, list[str]]:
     """The figures, and what has to be said beside them."""
     if censoring not in ("km", "cox"):
-        raise Refused(f"--censoring {censoring!r}; km or cox would do")
+        raise InputError(f"--censoring {censoring!r}; km or cox would do")
     import numpy as np
 
     from gnnpatient.cohort.cohort import open_cohort
@@ -677,12 +677,14 @@ def _evaluate(
     head = predictor.modules[0].head(name).config
     curves = isinstance(head, SurvivalConfig)
     if curves != isinstance(cohort.outcomes[name], Survival):
-        raise Refused(f"outcome {name!r}: a {cohort.outcomes[name].kind} here, of another kind in the model")
+        raise InputError(
+            f"outcome {name!r}: a {cohort.outcomes[name].kind} here, of another kind in the model"
+        )
     reach = float(head.times[-1]) if isinstance(head, SurvivalConfig) else None
     if horizons is not None and reach is None:
-        raise Refused(f"outcome {name!r} is a diagnosis, which has no horizon to choose; leave it out")
+        raise InputError(f"outcome {name!r} is a diagnosis, which has no horizon to choose; leave it out")
     if at is not None and isinstance(cohort.outcomes[name], Task):
-        raise Refused(f"outcome {name!r} is asked at its own moments; leave out --landmarks")
+        raise InputError(f"outcome {name!r} is asked at its own moments; leave out --landmarks")
     rival = "cox" if curves else "logistic"
     words, left, fitted_too = [], np.arange(len(cohort)), False
     told = run.tell(cohort) if run else None
@@ -704,13 +706,13 @@ def _evaluate(
                 "the model alone does not know its training patients; give the RUN to leave them out"
             )
     if not len(left):
-        raise Refused(f"{path}: nobody left to score; all {len(cohort)} patients were trained on")
+        raise InputError(f"{path}: nobody left to score; all {len(cohort)} patients were trained on")
     if at is None:
         fitted = run.plan["landmarks"] if run else "random"
         at = usual_landmarks(cohort, name) if fitted == "random" else list(fitted)
     X = scored_asks(cohort, left, name, at)
     if not len(X):
-        raise Refused(
+        raise InputError(
             f"nobody left to score: none of {len(left)} patients is at risk at {', '.join(map(span, at))}"
         )
     words += [*_strangers(predictor.unknown(X)), *_unlike(predictor, X)]
@@ -719,7 +721,7 @@ def _evaluate(
         times = sorted(few_horizons(reach) if horizons is None else horizons)
         if times[-1] > reach * (1 + 1e-9) or times[0] <= 0:
             bad = times[-1] if times[-1] > reach else times[0]
-            raise Refused(f"horizon {bad:g} days; this model was fitted up to {reach:g} days")
+            raise InputError(f"horizon {bad:g} days; this model was fitted up to {reach:g} days")
         grid = np.unique(np.concatenate([np.linspace(0, times[-1], 61)[1:], times]))
     models: dict[str, study.Model] = {"gnn": predictor}
     if fitted_too and run is not None:
@@ -736,7 +738,7 @@ def _evaluate(
     )
     if here != there:
         word = "causes" if curves else "classes"
-        raise Refused(f"outcome {name!r}: {word} {', '.join(here)}; the model has {', '.join(there)}")
+        raise InputError(f"outcome {name!r}: {word} {', '.join(here)}; the model has {', '.join(there)}")
     fitted_on = np.flatnonzero(told.side == "train") if told else np.zeros(0, np.int64)
     train = None  # whom the null is of: the training patients at the landmarks that are scored
     if len(fitted_on) and not isinstance(cohort.outcomes[name], Task):
@@ -816,10 +818,10 @@ def _outcome(predictor: Predictor, cohort: Cohort, outcome: str | None) -> str:
     from gnnpatient.errors import near
 
     if outcome is None and len(predictor.outcomes) > 1:
-        raise Refused(f"several outcomes; name one of {', '.join(predictor.outcomes)} with --outcome")
+        raise InputError(f"several outcomes; name one of {', '.join(predictor.outcomes)} with --outcome")
     name = predictor.outcomes[0] if outcome is None else outcome
     if name not in predictor.outcomes:
-        raise Refused(f"the model has no outcome {name!r}{near(name, predictor.outcomes)}")
+        raise InputError(f"the model has no outcome {name!r}{near(name, predictor.outcomes)}")
     return cohort.outcome_names(name)[0]
 
 
@@ -975,7 +977,7 @@ def predict(
     from gnnpatient.prognosis.forecast import Forecast
 
     if out.suffix not in (".csv", ".parquet"):
-        raise Refused(f"{out}: a table is written as .csv or .parquet")
+        raise InputError(f"{out}: a table is written as .csv or .parquet")
     wanted, until = moments(at, dates=True) if at else None, durations(horizons) if horizons else []
     predictor, opened = load_predictor(run), open_cohort(cohort, verify=True)
     tasks = [name for name in predictor.outcomes if isinstance(opened.outcomes.get(name), Task)]
@@ -986,20 +988,20 @@ def predict(
         forecasts[name] = predictor.forecast(asked[-1])[name]
     if others := [name for name in predictor.outcomes if name not in tasks]:
         if wanted is None:
-            raise Refused(f"risk of {others[0]} as of when? give --at, as in 1y,3y")
+            raise InputError(f"risk of {others[0]} as of when? give --at, as in 1y,3y")
         X = opened.landmarks(times=wanted)
         said = predictor.forecast(X)
         forecasts |= {name: said[name] for name in others}
         asked.append(X[np.logical_or.reduce([said[name].at_risk for name in others])])
     elif wanted is not None:
-        raise Refused(f"outcome {tasks[0]!r} is asked at its own moments; leave out --at")
+        raise InputError(f"outcome {tasks[0]!r} is asked at its own moments; leave out --at")
     for line in dict.fromkeys(line for X in asked for line in _unlike(predictor, X)):
         note(line)
     curves = [name for name, f in forecasts.items() if isinstance(f, Forecast)]
     if until and min(until) <= 0:
-        raise Refused(f"horizon {min(until):g} days; it lies after the landmark")
+        raise InputError(f"horizon {min(until):g} days; it lies after the landmark")
     if curves and not until:
-        raise Refused(f"risk of {curves[0]} within what time? give --horizons, as in 1y,3y,5y")
+        raise InputError(f"risk of {curves[0]} within what time? give --horizons, as in 1y,3y,5y")
     tables = [f.table(until) if isinstance(f, Forecast) else f.table() for f in forecasts.values()]
     rows = pl.concat(tables).rename({"at": "landmark"})
     split = pl.Series(_split(run, opened), dtype=pl.String)
@@ -1041,13 +1043,13 @@ def _meds(rows: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
     from gnnpatient.files import atomic_folder, file_name, inside
 
     if cohort.origin is None:
-        raise Refused(
+        raise InputError(
             f"{folder}: MEDS labels need dates, and the cohort's times are offsets; --out has the risks"
         )
     ids = pl.Series(cohort.ids.astype(str))
     whole = (ids.cast(pl.Int64, strict=False).cast(pl.String) == ids).fill_null(False)  # 01 is not 1
     if not whole.all():
-        raise Refused(f"{folder}: MEDS wants whole numbers as ids, {int((~whole).sum())} here are not")
+        raise InputError(f"{folder}: MEDS wants whole numbers as ids, {int((~whole).sum())} here are not")
     start = np.asarray(cohort.origin)[cohort.positions(rows["id"].to_numpy())]
     moment = pl.Series(start * 1_000_000) + (rows["landmark"] * DAY * 1_000_000).round().cast(pl.Int64)
     labels = rows.select(
@@ -1066,7 +1068,9 @@ def _meds(rows: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             table = table.select("subject_id", "prediction_time", "float_value")
             if (key := str(file).casefold()) in taken:
-                raise Refused(f"{folder}: {cause!r} of {outcome!r} and another one make the same file name")
+                raise InputError(
+                    f"{folder}: {cause!r} of {outcome!r} and another one make the same file name"
+                )
             taken.add(key)
             table.sort("subject_id", "prediction_time").write_parquet(file)
 
@@ -1092,7 +1096,7 @@ def _moment(cohort: Cohort, patient: str, at: str | None, outcomes: Sequence[str
     if at is not None:
         (wanted, *more) = moments(at, dates=True)
         if more:
-            raise Refused(f"--at {at!r}: one patient is asked at one moment; give one of them")
+            raise InputError(f"--at {at!r}: one patient is asked at one moment; give one of them")
         return cohort.landmarks(patient, [wanted])
     here = int(cohort.positions(patient)[0])
     known = [e.known[e.ptr[here] : e.ptr[here + 1]] for e in cohort.events.values()]
@@ -1139,7 +1143,7 @@ def _ask(
     cohort.verify(here)
     predictor = load_predictor(run)
     if outcome is not None and outcome not in predictor.outcomes:
-        raise Refused(f"the model has no outcome {outcome!r}{near(outcome, predictor.outcomes)}")
+        raise InputError(f"the model has no outcome {outcome!r}{near(outcome, predictor.outcomes)}")
     names = predictor.outcomes if outcome is None else (outcome,)
     X = _moment(cohort, patient, at, names)
     said = predictor.forecast(X, device="cpu")  # one ask: done before a GPU has woken up
@@ -1291,7 +1295,7 @@ def demo(
     from gnnpatient.prognosis.forecast import Forecast
 
     if cohort not in DEMOS:
-        raise Refused(f"no shipped cohort {cohort!r}{near(cohort, DEMOS)}")
+        raise InputError(f"no shipped cohort {cohort!r}{near(cohort, DEMOS)}")
     at, horizons = DEMOS[cohort]
     packed, run, picture = out / "cohort", out / "run", out / "patient.png"
     data, truth = (None, None) if cohort != "ward" else _ward(out / "data")
@@ -1304,7 +1308,7 @@ def demo(
     say(f"2  gnnpatient pack {cohort}{where} --out {packed}    write them as columns")
     if packed.exists():
         if open_cohort(packed).spec.hash != read.spec.hash:
-            raise Refused(f"{packed}: another cohort; give --out a new folder")
+            raise InputError(f"{packed}: another cohort; give --out a new folder")
         say("   it is there already and used as it is")
     else:
         read.save(packed)
@@ -1390,7 +1394,7 @@ def run(args: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("GNNPATIENT_TRACEBACK"):
             traceback.print_exc()
-        if isinstance(error, Refused):
+        if isinstance(error, InputError):
             note(error)
             return 2
         if hasattr(error, "format_message"):  # of the command line itself

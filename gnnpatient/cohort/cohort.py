@@ -19,7 +19,7 @@ from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Progression, Spells, 
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.cohort.store import Stored, written
 from gnnpatient.cohort.view import Patient, frame
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_folder, inside, is_sealed, sealed
 from gnnpatient.spec.graph import DiagnosisSpec, GraphSpec, OutcomeSpec, ProgressionSpec, SurvivalSpec
 from gnnpatient.times import DAY, FOREVER, seconds
@@ -47,7 +47,7 @@ def _parted(times: Iterable[Any]) -> tuple[np.ndarray, np.ndarray, bool]:
             except (TypeError, ValueError):
                 would = 'days after the origin, ISO 8601 dates, or "entry"'
                 hint = near(one, ["entry"]) if isinstance(one, str) else ""
-                raise Refused(f"ask at {one!r}; give {would}{hint if 'mean' in hint else ''}") from None
+                raise InputError(f"ask at {one!r}; give {would}{hint if 'mean' in hint else ''}") from None
     return np.asarray(days, np.float64), np.asarray(dates, np.str_), entry
 
 
@@ -121,14 +121,14 @@ class Cohort:
         if wanted.dtype.kind in "iu":
             if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
                 worst = wanted.min() if wanted.min() < 0 else wanted.max()
-                raise Refused(f"patient position {worst}; the cohort has {len(self)} (an id is a string)")
+                raise InputError(f"patient position {worst}; the cohort has {len(self)} (an id is a string)")
             return wanted.astype(np.int64)
         wanted = wanted.astype(str)
         found = np.searchsorted(self.ids, wanted).clip(max=len(self) - 1)
         if (unknown := self.ids[found] != wanted).any():
             if self.stored is not None:
                 self.stored.compare("patient.id")  # else an id that is there may not be found
-            raise Refused(
+            raise InputError(
                 f"{int(unknown.sum())} unknown patient id(s), the first is {str(wanted[unknown][0])!r}"
             )
         return found
@@ -136,7 +136,7 @@ class Cohort:
     def named(self, name: str) -> tuple[str]:
         """That outcome, of whatever kind, or a refusal that says what there is."""
         if name not in self.outcomes:
-            raise Refused(f"unknown outcome {name!r}{near(name, self.outcomes)}")
+            raise InputError(f"unknown outcome {name!r}{near(name, self.outcomes)}")
         return (name,)
 
     def outcome_names(self, name: str | None = None, *, one: bool = False) -> tuple[str, ...]:
@@ -147,10 +147,10 @@ class Cohort:
         if name is not None:
             return self.named(name)
         if not self.outcomes:
-            raise Refused(f"cohort {self.spec.cohort!r} has no outcome; add [outcomes.NAME] to its spec")
+            raise InputError(f"cohort {self.spec.cohort!r} has no outcome; add [outcomes.NAME] to its spec")
         names = tuple(n for n, o in self.outcomes.items() if isinstance(o, Survival)) or tuple(self.outcomes)
         if one and len(names) > 1:
-            raise Refused(f"several outcomes; name one of {', '.join(names)}")
+            raise InputError(f"several outcomes; name one of {', '.join(names)}")
         return names
 
     def survival(self, name: str) -> Survival:
@@ -158,7 +158,7 @@ class Cohort:
         outcome = self.outcomes[self.named(name)[0]]
         if not isinstance(outcome, Survival):
             others = ", ".join(n for n, o in self.outcomes.items() if isinstance(o, Survival)) or "none"
-            raise Refused(
+            raise InputError(
                 f"outcome {name!r} is a {outcome.kind} and has no time to an event; survival outcomes here: "
                 f"{others}"
             )
@@ -170,13 +170,13 @@ class Cohort:
         Refused: a progression that is named, or nothing to answer.
         """
         if names is not None and not (names := tuple(names)):
-            raise Refused("outcomes = []; name at least one, or leave it out for all")
+            raise InputError("outcomes = []; name at least one, or leave it out for all")
         with_model = {n: o for n, o in self.outcomes.items() if not isinstance(o, Progression)}
         if names is None:
             names = tuple(with_model) or self.outcome_names()
         chosen = [self.named(name)[0] for name in names]
         if strange := [name for name in chosen if name not in with_model]:
-            raise Refused(
+            raise InputError(
                 f"outcome {strange[0]!r} is a progression: it has labels and eligibility, but no model; "
                 f"outcomes with one here: {', '.join(with_model) or 'none'}"
             )
@@ -193,7 +193,7 @@ class Cohort:
         if len(set(kinds.values())) > 1:
             same = next(n for n, k in kinds.items() if k)
             other = next(n for n, k in kinds.items() if k != kinds[same])
-            raise Refused(
+            raise InputError(
                 f"outcome {same!r} is read from {', '.join(sorted(kinds[same] or ()))} alone (when = same), "
                 f"{other!r} is not; fit each by itself, as in outcomes = [{same!r}]"
             )
@@ -215,12 +215,12 @@ class Cohort:
         try:
             who, at, *rest = np.broadcast_arrays(who, at, *([] if until is None else [until]))
         except ValueError:
-            raise Refused(
+            raise InputError(
                 f"{np.size(day)} days for {len(who)} patients; give one day, or one for each"
             ) from None
         ahead = np.atleast_1d(rest[0]) if rest else None
         if ahead is not None and (ahead <= at).any():
-            raise Refused(f"asked at day {day!r} for day {to!r}; a value is wanted for a later day")
+            raise InputError(f"asked at day {day!r} for day {to!r}; a value is wanted for a later day")
         return Landmarks(self, np.atleast_1d(who), np.atleast_1d(at), ahead)
 
     def _seconds(self, day: Any, who: np.ndarray) -> np.ndarray:
@@ -233,16 +233,18 @@ class Cohort:
             try:
                 at = days.astype(np.float64) * DAY
             except (TypeError, ValueError):
-                raise Refused(f"ask at {day!r}; give days after the origin, or ISO 8601 dates") from None
+                raise InputError(f"ask at {day!r}; give days after the origin, or ISO 8601 dates") from None
         if not np.isfinite(at).all() or (np.abs(at) > 2**52).any():
-            raise Refused(f"ask at day {day!r}; give days after the origin")
+            raise InputError(f"ask at day {day!r}; give days after the origin")
         return np.asarray(np.round(at), np.int64)
 
     def _calendar(self, dates: np.ndarray, who: np.ndarray) -> np.ndarray:
         """ISO 8601 dates in seconds after the origin; one without a clock time is the end of that day."""
         if self.origin is None:
             shown = str(dates.flat[0]) if dates.size else ""
-            raise Refused(f"ask at {shown!r}: the cohort's times are offsets without a calendar; give days")
+            raise InputError(
+                f"ask at {shown!r}: the cohort's times are offsets without a calendar; give days"
+            )
         return self.calendar(dates)[1] - self.origin[who]
 
     def calendar(self, dates: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -257,8 +259,8 @@ class Cohort:
         if (lost := begun.is_null()).any():
             shown = words[lost.arg_true()[0]]
             if re.fullmatch(r"\d{4}(-\d\d)?", shown):
-                raise Refused(f"ask at {shown!r}: write the whole date, as in 2021-03-04")
-            raise Refused(f"ask at {shown!r}: neither days nor an ISO 8601 date")
+                raise InputError(f"ask at {shown!r}: write the whole date, as in 2021-03-04")
+            raise InputError(f"ask at {shown!r}: neither days nor an ISO 8601 date")
         first = begun.dt.epoch("s")
         last = last_second(begun, self.spec.zone).dt.epoch("s").zip_with(bare, first)
         return first.to_numpy().reshape(given.shape), last.to_numpy().reshape(given.shape)
@@ -313,7 +315,7 @@ class Cohort:
         """
         who = self.positions(patients)
         if (times is None) == (n is None):
-            raise Refused("landmarks needs either times=[...] or n=")
+            raise InputError("landmarks needs either times=[...] or n=")
         if n is None:
             assert times is not None
             days, dates, entry = _parted(times)
@@ -359,7 +361,9 @@ class Cohort:
         """The asks of an outcome that is asked at moments of its own (an ACES task)."""
         task = self.outcomes[self.named(outcome)[0]]
         if not isinstance(task, Task):
-            raise Refused(f"outcome {outcome!r} has no moments of its own; ask at days, with cohort.at(day)")
+            raise InputError(
+                f"outcome {outcome!r} has no moments of its own; ask at days, with cohort.at(day)"
+            )
         return Landmarks(self, np.asarray(task.patient), np.asarray(task.at))
 
     def patient(self, patient: str) -> Patient:
@@ -376,7 +380,9 @@ class Cohort:
         """The same patients with the rows of some kinds alone; the other kinds stay, empty."""
         kinds = set(kinds)
         if unknown := kinds - set(self.spec.nodes):
-            raise Refused(f"unknown kind {sorted(unknown)[0]!r}{near(sorted(unknown)[0], self.spec.nodes)}")
+            raise InputError(
+                f"unknown kind {sorted(unknown)[0]!r}{near(sorted(unknown)[0], self.spec.nodes)}"
+            )
         self.verify()  # timepoints are made anew, of every row
         events = {k: self.events[k] if k in kinds else self.events[k].empty() for k in self.spec.nodes}
         return replace(
@@ -477,7 +483,7 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
         patients = int(manifest["patients"])
         stored = Stored(path, manifest)
     except (KeyError, TypeError, ValueError):
-        raise Refused(f"{path / 'manifest.json'}: not a manifest of a cohort; pack it again") from None
+        raise InputError(f"{path / 'manifest.json'}: not a manifest of a cohort; pack it again") from None
     files, column = stored.files, stored.array
 
     def optional(name: str, length: int = patients) -> np.ndarray | None:
@@ -571,28 +577,28 @@ def read_manifest(path: Path, expected: str | None = None) -> tuple[dict[str, An
     """
     file = path / "manifest.json"
     if not file.is_file():
-        raise Refused(f"{path}: not a cohort (it holds no manifest.json); make one with gnnpatient pack")
+        raise InputError(f"{path}: not a cohort (it holds no manifest.json); make one with gnnpatient pack")
     raw = file.read_bytes()
     try:
         manifest = json.loads(raw)
     except ValueError:
         manifest = None
     if not isinstance(manifest, dict) or "schema" not in manifest:
-        raise Refused(f"{file}: not a manifest of a cohort; pack it again")
+        raise InputError(f"{file}: not a manifest of a cohort; pack it again")
     if manifest["schema"] != SCHEMA:
-        raise Refused(
+        raise InputError(
             f"{path}: packed with schema {manifest['schema']}, this version reads {SCHEMA}; pack it again"
         )
     if not manifest.keys() >= MANIFEST:
-        raise Refused(f"{file}: not a manifest of a cohort; pack it again")
+        raise InputError(f"{file}: not a manifest of a cohort; pack it again")
     digest = hashlib.sha256(raw).hexdigest()
     if expected not in (None, digest):
-        raise Refused(f"{path}: the cohort has changed since it was named; open it again")
+        raise InputError(f"{path}: the cohort has changed since it was named; open it again")
     if not is_sealed(raw):
-        raise Refused(f"{file}: not as pack wrote it, its digest does not fit; pack the cohort again")
+        raise InputError(f"{file}: not as pack wrote it, its digest does not fit; pack the cohort again")
     try:
         for name in manifest["files"]:
             inside(path, name)
     except TypeError:
-        raise Refused(f"{file}: not a manifest of a cohort; pack it again") from None
+        raise InputError(f"{file}: not a manifest of a cohort; pack it again") from None
     return manifest, digest

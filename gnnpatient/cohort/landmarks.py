@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.outcomes import Progression
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.times import DAY, NEVER, YEAR
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Landmarks:
         """
         (name,) = self.cohort.outcome_names(one=True) if name is None else self.cohort.named(name)
         if not (risk := self.at_risk(name)).all():
-            raise Refused(
+            raise InputError(
                 f"{int((~risk).sum())} of {len(self)} asks come when the patient is not at risk of {name!r}; "
                 f"keep the others with .followed({name!r})"
             )
@@ -123,7 +123,7 @@ def together(*parts: Landmarks) -> Landmarks:
     """Asks of one cohort, one part after the other; none wants a value for a later moment."""
     cohort = parts[0].cohort
     if any(part.cohort is not cohort for part in parts):
-        raise Refused("the parts ask different cohorts; score each cohort on its own")
+        raise InputError("the parts ask different cohorts; score each cohort on its own")
     return Landmarks(
         cohort, np.concatenate([part.patient for part in parts]), np.concatenate([part.at for part in parts])
     )
@@ -152,9 +152,11 @@ class PatientKFold:
         """Positions of the training and the test asks of each fold."""
         group, member = np.unique(X.groups if groups is None else groups, return_inverse=True)
         if len(np.unique([X.patient, member], axis=1).T) > len(np.unique(X.patient)):
-            raise Refused("groups part the asks of one patient; give every ask of a patient the same group")
+            raise InputError(
+                "groups part the asks of one patient; give every ask of a patient the same group"
+            )
         if not 2 <= self.n_splits <= len(group):
-            raise Refused(
+            raise InputError(
                 f"n_splits = {self.n_splits} for {len(group)} patients or groups; take 2 to {len(group)}"
             )
         fold = self._deal(X, y, group, member)[member]
@@ -182,7 +184,7 @@ class StratifiedPatientKFold(PatientKFold):
             name = self.outcome or X.cohort.outcome_names()[0]
             outcome = X.cohort.outcomes[name]
             if isinstance(outcome, Progression):
-                raise Refused(f"outcome {name!r} is a {outcome.kind}; give y, one entry an ask, to spread")
+                raise InputError(f"outcome {name!r} is a {outcome.kind}; give y, one entry an ask, to spread")
             y = outcome.strata[X.patient]
         elif y.dtype.names:
             y = y[y.dtype.names[0]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.spec.graph import ProgressionSpec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
@@ -399,7 +399,7 @@ class Progression:
 
     def _value(self, asks: Landmarks) -> np.ndarray:
         if asks.to is None:
-            raise Refused(f"a {self.spec.target} at which time? ask with cohort.at(day, to=DAY)")
+            raise InputError(f"a {self.spec.target} at which time? ask with cohort.at(day, to=DAY)")
         window, size = seconds(self.spec.window), len(asks)
         owner, after, value = self._later(asks)
         away = np.abs(after - (asks.to - asks.at)[owner])

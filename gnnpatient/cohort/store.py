@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.files import inside
 
 BLOCK = 2**20  # bytes with a hash in the manifest
@@ -30,7 +30,7 @@ def written(folder: Path, columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
     entries, pieces, seen = {}, bytearray(), set[str]()
     for name, column in columns.items():
         if name.casefold() in seen:  # one file on a disk that does not tell case
-            raise Refused(f"{name}: another kind or outcome has that name but for case; call it otherwise")
+            raise InputError(f"{name}: another kind or outcome has that name but for case; call it otherwise")
         seen.add(name.casefold())
         file = inside(folder, f"{name}.npy")
         array = np.ascontiguousarray(column)
@@ -73,16 +73,16 @@ class Stored:
         """One array, memory-mapped: nothing of it is read, only its size and its kind are compared."""
         file, entry = inside(self.folder, f"{name}.npy"), self.files.get(f"{name}.npy", {})
         if not file.is_file() or file.stat().st_size != entry.get("bytes"):
-            raise Refused(f"{file}: missing, cut or changed; {AGAIN}")
+            raise InputError(f"{file}: missing, cut or changed; {AGAIN}")
         try:
             array = np.load(file, mmap_mode="r", allow_pickle=False)
         except ValueError as error:
-            raise Refused(f"{file}: {error}; {AGAIN}") from None
+            raise InputError(f"{file}: {error}; {AGAIN}") from None
         kind = [array.dtype.str, list(array.shape), array.flags.c_contiguous, array.offset + array.nbytes]
         if kind != [entry["dtype"], list(entry["shape"]), True, entry["bytes"]]:
-            raise Refused(f"{file}: its head is not what was packed; {AGAIN}")
+            raise InputError(f"{file}: its head is not what was packed; {AGAIN}")
         if length is not None and len(array) != length:
-            raise Refused(f"{file}: {len(array)} rows, the manifest says {length}; {AGAIN}")
+            raise InputError(f"{file}: {len(array)} rows, the manifest says {length}; {AGAIN}")
         self.arrays[name] = array
         return array
 
@@ -100,7 +100,7 @@ class Stored:
         for name in self.arrays:
             self.compare(name)
         for name, fault in self._faults():
-            raise Refused(f"{self.folder / name}.npy: {fault}; {AGAIN}")
+            raise InputError(f"{self.folder / name}.npy: {fault}; {AGAIN}")
         self.whole = True
 
     def compare(self, name: str, start: Any = 0, stop: Any = None) -> None:
@@ -127,7 +127,7 @@ class Stored:
                 for piece in todo[todo // each == block].tolist():
                     own = hashes[32 * (piece % each) : 32 * (piece % each) + 32]
                     if hashlib.sha256(os.pread(handle, PIECE, piece * PIECE)).digest() != own:
-                        raise Refused(f"{file}: its content is not what was packed; {AGAIN}")
+                        raise InputError(f"{file}: its content is not what was packed; {AGAIN}")
         finally:
             os.close(handle)
         done[todo] = True
@@ -140,7 +140,7 @@ class Stored:
         raw = self._raw[begin : begin + 32 * count].tobytes()
         entry = self.files[f"{name}.npy"]
         if hashlib.sha256(raw).hexdigest() != entry["blocks"][block]:
-            raise Refused(f"{self.folder / PIECES}: not the hashes that the manifest has; {AGAIN}")
+            raise InputError(f"{self.folder / PIECES}: not the hashes that the manifest has; {AGAIN}")
         return raw
 
     @cached_property
@@ -159,7 +159,7 @@ class Stored:
         """The hashes of all pieces, memory-mapped."""
         file = self.folder / PIECES
         if not file.is_file() or file.stat().st_size != 32 * sum(self._sizes.values()):
-            raise Refused(f"{file}: missing, cut or changed; {AGAIN}")
+            raise InputError(f"{file}: missing, cut or changed; {AGAIN}")
         return np.memmap(file, np.uint8, "r")
 
     def _verify_one(self, patient: int) -> None:
@@ -177,7 +177,7 @@ class Stored:
         for kind in self.manifest["rows"]:
             start, end = (int(i) for i in self.arrays[f"{kind}.ptr"][patient : patient + 2])
             if not 0 <= start <= end <= self.manifest["rows"][kind]:
-                raise Refused(f"{self.folder / kind}.ptr.npy: rows that are not there; {AGAIN}")
+                raise InputError(f"{self.folder / kind}.ptr.npy: rows that are not there; {AGAIN}")
             if start == end:
                 continue
             for name in self.arrays:
@@ -185,11 +185,11 @@ class Stored:
                 if owner == kind and column not in ("ptr", "is_a", "vectors"):
                     self.compare(name, start, end)
             if fault := _out_of(self.arrays[f"{kind}.code"][start:end], 0, len(self.manifest["codes"][kind])):
-                raise Refused(f"{self.folder / kind}.code.npy: {fault}; {AGAIN}")
+                raise InputError(f"{self.folder / kind}.code.npy: {fault}; {AGAIN}")
             if f"{kind}.vectors" in self.arrays and f"{kind}.vector" in self.arrays:
                 rows = np.unique(self.arrays[f"{kind}.vector"][start:end])
                 if fault := _out_of(rows, 0, len(self.arrays[f"{kind}.vectors"])):
-                    raise Refused(f"{self.folder / kind}.vector.npy: {fault}; {AGAIN}")
+                    raise InputError(f"{self.folder / kind}.vector.npy: {fault}; {AGAIN}")
                 self.compare(f"{kind}.vectors", rows, rows + 1)
 
     def _faults(self) -> Iterator[tuple[str, str]]:

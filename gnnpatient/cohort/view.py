@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 from gnnpatient.times import DAY, FOREVER
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Patient:
         import networkx as nx
 
         if form not in FORMATS:
-            raise Refused(f"export format {form!r}{near(form, FORMATS)}")
+            raise InputError(f"export format {form!r}{near(form, FORMATS)}")
         graph = self.to_networkx(at)
         if form == "graphml":
             return "\n".join(nx.generate_graphml(graph)) + "\n"

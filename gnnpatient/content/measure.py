@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.content.imaging import Unreadable, _send, _Worker, extra
+from gnnpatient.content.imaging import UnreadableImageError, _send, _Worker, extra
 from gnnpatient.content.imaging import _serve as _serve_by
 
 GREYS = 32  # steps of equal width over [0, 1], for entropy and texture
@@ -53,18 +53,18 @@ def measure(
     Unreadable: not two axes, another size of mask, an empty mask, a pixel that is not finite.
     """
     if pixels.ndim != 2 or not pixels.size:
-        raise Unreadable("not one grey picture")
+        raise UnreadableImageError("not one grey picture")
     if mask is not None and mask.shape != pixels.shape:
-        raise Unreadable("the mask has another size than the picture")
+        raise UnreadableImageError("the mask has another size than the picture")
     inside = np.ones(pixels.shape, bool) if mask is None else mask > 0
     if not inside.any():
-        raise Unreadable("the mask is empty")
+        raise UnreadableImageError("the mask is empty")
     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     pixels, inside = pixels[box], inside[box]  # a small region costs little, however large the picture
     values = pixels[inside].astype(np.float64)
     if not np.isfinite(values).all():
-        raise Unreadable("numbers that are not finite")
+        raise UnreadableImageError("numbers that are not finite")
     found = {**_shades(values), **_outline(inside, spacing), **_texture(pixels, inside)}
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
@@ -96,9 +96,11 @@ def measuring(
         ]
         found = worker.ask(job, *arrays)
         if isinstance(found, str):
-            raise Unreadable(f"to measure it {found}" if found.startswith("took") else "measuring it crashed")
+            raise UnreadableImageError(
+                f"to measure it {found}" if found.startswith("took") else "measuring it crashed"
+            )
         if "reason" in found[0]:
-            raise Unreadable(found[0]["reason"])
+            raise UnreadableImageError(found[0]["reason"])
         return found[0]["numbers"]
 
     try:
@@ -128,7 +130,7 @@ def _answer(job: dict[str, Any], out: Any) -> None:
         answer["numbers"] = measure(pixels, mask, tuple(job["spacing"]) if job["spacing"] else None)
     except MemoryError:
         answer = {"full": True}
-    except Unreadable as error:
+    except UnreadableImageError as error:
         answer = {"reason": str(error)}
     signal.setitimer(signal.ITIMER_REAL, 0)
     _send(out, answer, [])

@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.spec.masks import finder
 
 MASKED = "[masked]"
@@ -124,7 +124,7 @@ def pieces(
     (['one two three', 'three four five'], True)
     """
     if not 0 <= overlap < words or limit < 2:
-        raise Refused(
+        raise InputError(
             f"pieces of {words} words, {overlap} shared, at most {limit}: cannot be; share fewer words than "
             "a piece has, and allow two pieces"
         )

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.content import imaging, texts
-from gnnpatient.content.embed import Embedded, embed_pictures, embed_texts, measure_regions
+from gnnpatient.content.embed import Embedded, embed_images, embed_texts, measure_regions
 from gnnpatient.content.measure import UNITS
 from gnnpatient.files import room_for
 from gnnpatient.spec.graph import NodeSpec
@@ -67,7 +67,7 @@ class Measured:
     encoder: str
 
 
-def read_pictures(
+def read_images(
     kind: str,
     node: NodeSpec,
     names: pl.Series,
@@ -84,10 +84,10 @@ def read_pictures(
     for i, name in enumerate(names):
         try:
             if name is None:
-                raise imaging.Unreadable("no file named")
+                raise imaging.UnreadableImageError("no file named")
             if name not in paths:
                 paths[name] = imaging.locate(folder / node.root, name)
-        except imaging.Unreadable as error:
+        except imaging.UnreadableImageError as error:
             why[i] = f"picture: {error}"
     bad, frames, made = dict[str, str](), dict[str, list[str]](), _Vectors()
     instances = list[tuple[str, ...] | None]()
@@ -103,7 +103,7 @@ def read_pictures(
                 continue
             try:
                 made_of = _keys(paths[some[at]], found, node)
-            except imaging.Unreadable as error:  # taken away since it was decoded
+            except imaging.UnreadableImageError as error:  # taken away since it was decoded
                 bad[some[at]] = str(error)
                 continue
             flags.update({f"file(s) flagged: {flag}" for picture in found for flag in picture.flags})
@@ -114,7 +114,7 @@ def read_pictures(
             frames[some[at]] = made_of
             keys += made_of
             pictures += [picture.pixels for picture in found]
-        made.add(keys, pictures, embed_pictures, node, how)
+        made.add(keys, pictures, embed_images, node, how)
     clashes = imaging.conflicts(instances)
     flags["pair(s) of files with one SOPInstanceUID and two contents; both kept"] += len(clashes)
     if who is not None and ids is not None:
@@ -212,7 +212,7 @@ def _regions(
     for pair in pairs:
         try:
             files[pair] = [imaging.locate(folder / node.root, name) for name in pair]
-        except imaging.Unreadable as error:
+        except imaging.UnreadableImageError as error:
             why[pair] = f"mask: {error}"
     pictures = imaging.guarded([paths[0] for paths in files.values()], node.steps, slices=node.slices)
     masks = imaging.guarded([paths[-1] for paths in files.values()], slices=node.slices, mask=True)
@@ -220,7 +220,7 @@ def _regions(
     for (pair, paths), (_, found), (_, mask) in zip(files.items(), pictures, drawn, strict=False):
         try:
             fits = _fitting(found, mask)
-        except imaging.Unreadable as error:
+        except imaging.UnreadableImageError as error:
             why[pair] = str(error)
             continue
         outline = imaging.fingerprint(paths[1]) if len(paths) == 2 else "whole"
@@ -237,24 +237,24 @@ def _fitting(
     lies there: no pixel of it is off by more than half the side of one.
     """
     if isinstance(found, str):
-        raise imaging.Unreadable(f"picture: {found}")
+        raise imaging.UnreadableImageError(f"picture: {found}")
     if drawn is None:
         return [(picture, None) for picture in found]
     if isinstance(drawn, str):
-        raise imaging.Unreadable(f"mask: {drawn}")
+        raise imaging.UnreadableImageError(f"mask: {drawn}")
     if [(picture.frame, picture.depth) for picture in found] != [(mask.frame, mask.depth) for mask in drawn]:
-        raise imaging.Unreadable("the mask has other slices than the picture")
+        raise imaging.UnreadableImageError("the mask has other slices than the picture")
     for picture, mask in zip(found, drawn, strict=True):
         if picture.pixels.shape != mask.pixels.shape:
-            raise imaging.Unreadable("the mask has another size than the picture")
+            raise imaging.UnreadableImageError("the mask has another size than the picture")
         if picture.spacing and mask.spacing and not np.allclose(picture.spacing, mask.spacing, rtol=0.01):
-            raise imaging.Unreadable("the mask has another spacing than the picture")
+            raise imaging.UnreadableImageError("the mask has another spacing than the picture")
         if picture.place is not None and mask.place is not None:
             rows, columns = picture.pixels.shape
             corners = np.array([(1, down, across) for down in (0, rows - 1) for across in (0, columns - 1)])
             apart = np.linalg.norm(corners @ (picture.place - mask.place), axis=1).max()
             if apart > np.linalg.norm(picture.place[1:], axis=1).min() / 2:
-                raise imaging.Unreadable("the mask lies elsewhere than the picture")
+                raise imaging.UnreadableImageError("the mask lies elsewhere than the picture")
     return [(picture, mask.pixels) for picture, mask in zip(found, drawn, strict=True)]
 
 
@@ -332,7 +332,7 @@ class _Vectors:
         if not how.embed:
             self.rows |= dict.fromkeys(keys, np.zeros(0, np.float32))
             return
-        what = (items, keys) if embed is embed_pictures else (items,)
+        what = (items, keys) if embed is embed_images else (items,)
         where = {"cache": how.cache, "device": how.device, "allow_network": how.allow_network}
         found = embed(*what, node.embed, tell=tell, **where)
         self.encoder = found.encoder

@@ -41,7 +41,7 @@ from typing import Any, NamedTuple, SupportsFloat
 import numpy as np
 import polars as pl
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file, atomic_folder
 
 CAUSES = ("discharge", "death")
@@ -117,7 +117,7 @@ class Truth:
         averaged, weighted by the chance to be still at risk. With all kinds it is the oracle.
         """
         if unknown := set(given) - set(KINDS):
-            raise Refused(f"given: kind {sorted(unknown)[0]!r}; there are {', '.join(KINDS)}")
+            raise InputError(f"given: kind {sorted(unknown)[0]!r}; there are {', '.join(KINDS)}")
         position, at, horizon = self._asks(position, at_days, horizon_days)
         known = {kind: np.full(len(position), kind in given) for kind in TELLING}
         return self._risk(position, at, horizon, _cause(cause), known)
@@ -146,7 +146,7 @@ class Truth:
                 columns = dict(arrays)
             return cls(**{**columns, "twin": bool(columns["twin"])})
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-            raise Refused(
+            raise InputError(
                 f"{path}: not a truth of ward ({error}); write_ward(..., truth=True) makes one"
             ) from None
 
@@ -154,13 +154,13 @@ class Truth:
         position, at, horizon = np.broadcast_arrays(*(np.atleast_1d(np.asarray(c)) for c in columns))
         at, horizon = at.astype(float), horizon.astype(float)
         if bad := position[(position < 0) | (position >= len(self.ids))][:1].tolist():
-            raise Refused(f"position {bad[0]}; this truth has {len(self.ids)} patients, from 0")
+            raise InputError(f"position {bad[0]}; this truth has {len(self.ids)} patients, from 0")
         if bad := at[~(at >= 0)][:1].tolist():
-            raise Refused(f"at {bad[0]:g} days; ask at or after admission, day 0")
+            raise InputError(f"at {bad[0]:g} days; ask at or after admission, day 0")
         if bad := horizon[~(horizon >= 0)][:1].tolist():
-            raise Refused(f"horizon {bad[0]:g} days; give 0 or more")
+            raise InputError(f"horizon {bad[0]:g} days; give 0 or more")
         if bad := (at + horizon)[~(at + horizon <= DAYS)][:1].tolist():
-            raise Refused(f"at + horizon is day {bad[0]:g}; the truth reaches to day {DAYS}")
+            raise InputError(f"at + horizon is day {bad[0]:g}; the truth reaches to day {DAYS}")
         return position, at, horizon
 
     def _risk(
@@ -222,7 +222,7 @@ class Truth:
 
 def _cause(cause: str) -> int:
     if cause not in CAUSES:
-        raise Refused(f"cause {cause!r}; ward has {' and '.join(CAUSES)}")
+        raise InputError(f"cause {cause!r}; ward has {' and '.join(CAUSES)}")
     return CAUSES.index(cause) + 1
 
 
@@ -307,11 +307,11 @@ def write_ward(
     True
     """
     if not 1 <= n <= 100_000:
-        raise Refused(f"n = {n} patients; give 1 to 100000, as many as p00000 has digits for")
+        raise InputError(f"n = {n} patients; give 1 to 100000, as many as p00000 has digits for")
     if not 0 <= missing <= 1:
-        raise Refused(f"missing = {missing:g}; give the share of patients who lack a kind, 0 to 1")
+        raise InputError(f"missing = {missing:g}; give the share of patients who lack a kind, 0 to 1")
     if seed < 0:
-        raise Refused(f"seed = {seed}; give 0 or more")
+        raise InputError(f"seed = {seed}; give 0 or more")
     if images:
         _pillow()
     ward = _Ward(n, seed, missing, twin)
@@ -330,7 +330,7 @@ def _pillow() -> Any:
     try:
         from PIL import Image
     except ImportError:
-        raise Refused("images need pillow; pip install 'gnnpatient[image]', or images=False") from None
+        raise InputError("images need pillow; pip install 'gnnpatient[image]', or images=False") from None
     return Image
 
 

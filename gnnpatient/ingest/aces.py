@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 
 LARGEST = 1_000_000  # bytes of a task file
 DEEPEST = 10  # levels of a task file; a real one has 5
@@ -96,8 +96,8 @@ def read_task(path: Path) -> Task:
     """
     try:
         return _task(_yaml(path))
-    except Refused as error:
-        raise Refused(f"{path}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _yaml(path: Path) -> Any:
@@ -110,7 +110,7 @@ def _yaml(path: Path) -> Any:
             seen = set()
             for key, _ in node.value:
                 if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                    raise Refused(f"line {key.start_mark.line + 1}: key {key.value!r} stands twice")
+                    raise InputError(f"line {key.start_mark.line + 1}: key {key.value!r} stands twice")
                 seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
             return super().construct_mapping(node, deep=deep)
 
@@ -118,43 +118,43 @@ def _yaml(path: Path) -> Any:
         with path.open("rb") as handle:
             raw = handle.read(LARGEST + 1)
         if len(raw) > LARGEST:
-            raise Refused(f"larger than {LARGEST:,} bytes; is this a task file?")
+            raise InputError(f"larger than {LARGEST:,} bytes; is this a task file?")
         text = raw.decode("utf-8")
         depth = 0
         for event in yaml.parse(text, Loader=base):  # before anything is built, and so expanded
             line = f"line {event.start_mark.line + 1}"
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise Refused(f"{line}: anchors (&) and aliases (*) are not read; write it out")
+                raise InputError(f"{line}: anchors (&) and aliases (*) are not read; write it out")
             if getattr(event, "tag", None):
-                raise Refused(f"{line}: tag {event.tag!r} is not read; write a plain value")
+                raise InputError(f"{line}: tag {event.tag!r} is not read; write a plain value")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
-                raise Refused(f"{line}: more than {DEEPEST} levels deep")
+                raise InputError(f"{line}: more than {DEEPEST} levels deep")
         return yaml.load(text, Loader=Loader)
     except OSError as error:
-        raise Refused(error.strerror or "cannot be read") from None
+        raise InputError(error.strerror or "cannot be read") from None
     except UnicodeDecodeError:
-        raise Refused("not UTF-8") from None
+        raise InputError("not UTF-8") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2021-99-99
-        if isinstance(error, Refused):
+        if isinstance(error, InputError):
             raise
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise Refused(f"not YAML: {what}" + (f", line {mark.line + 1}" if mark else "")) from None
+        raise InputError(f"not YAML: {what}" + (f", line {mark.line + 1}" if mark else "")) from None
 
 
 def _table(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
-        raise Refused(f"{where}: {value!r}; give names and what they are")
+        raise InputError(f"{where}: {value!r}; give names and what they are")
     if odd := [key for key in value if not isinstance(key, str)]:
-        raise Refused(f"{where}: the name {odd[0]!r} is not text; put it in quotes")
+        raise InputError(f"{where}: the name {odd[0]!r} is not text; put it in quotes")
     return value
 
 
 def _keys(value: dict[str, Any], where: str, known: Iterable[str]) -> None:
     known = tuple(known)
     if odd := [key for key in value if key not in known]:
-        raise Refused(f"{where}: key {odd[0]!r} is not read{near(odd[0], known)}")
+        raise InputError(f"{where}: key {odd[0]!r} is not read{near(odd[0], known)}")
 
 
 def _task(file: Any) -> Task:
@@ -162,13 +162,13 @@ def _task(file: Any) -> Task:
     _keys(top, "task", ("predicates", "trigger", "windows", "description", "metadata"))
     for key in ("predicates", "trigger", "windows"):
         if key not in top:
-            raise Refused(f"{key}: this key is needed")
+            raise InputError(f"{key}: this key is needed")
     predicates = {
         name: _predicate(f"predicates.{name}", p)
         for name, p in _table(top["predicates"], "predicates").items()
     }
     if odd := [name for name in predicates if name in SPECIAL]:
-        raise Refused(f"predicates.{odd[0]}: this name is taken; choose another")
+        raise InputError(f"predicates.{odd[0]}: this name is taken; choose another")
     known = dict.fromkeys((*predicates, *SPECIAL))
     for name, predicate in predicates.items():
         for part in (*predicate.any_of, *predicate.all_of):
@@ -192,13 +192,13 @@ def _task(file: Any) -> Task:
     for key, use in (("label", "the target window"), ("index_timestamp", "the input window: its end")):
         having = [name for name, window in windows.items() if getattr(window, key) is not None]
         if len(having) != 1:
-            raise Refused(f"windows: {len(having)} of them have {key}; give it to one, {use}")
+            raise InputError(f"windows: {len(having)} of them have {key}; give it to one, {use}")
     return Task(predicates, top["trigger"], {name: windows[name] for name in _ordered(hangs, "windows")})
 
 
 def _held(name: Any, known: Mapping[str, Any], where: str) -> None:
     if not isinstance(name, str) or name not in known:
-        raise Refused(f"{where}: nothing is called {name!r}{near(str(name), known)}")
+        raise InputError(f"{where}: nothing is called {name!r}{near(str(name), known)}")
 
 
 def _ordered(hangs: Mapping[str, Iterable[str]], where: str) -> list[str]:
@@ -207,7 +207,7 @@ def _ordered(hangs: Mapping[str, Iterable[str]], where: str) -> list[str]:
         return list(TopologicalSorter(hangs).static_order())
     except CycleError as error:
         stuck = min(error.args[1])
-        raise Refused(
+        raise InputError(
             f"{where}.{stuck}: hangs on itself, through other {where} or not; break the circle"
         ) from None
 
@@ -219,7 +219,7 @@ def _predicate(where: str, value: Any) -> Predicate:
         found = re.fullmatch(r"\s*(and|or)\(([^()]*)\)\s*", str(fields["expr"]))
         parts = tuple(part.strip() for part in found[2].split(",")) if found else ()
         if not found or len(parts) < 2 or not all(parts):
-            raise Refused(
+            raise InputError(
                 f"{where}.expr: {fields['expr']!r}; read are or(a, b, ...) and and(a, b, ...), not nested"
             )
         return Predicate(any_of=parts) if found[1] == "or" else Predicate(all_of=parts)
@@ -234,20 +234,22 @@ def _predicate(where: str, value: Any) -> Predicate:
         except pl.exceptions.PolarsError:
             ok = False
         if not ok:
-            raise Refused(
+            raise InputError(
                 f"{where}.code.regex: {regex!r} is not a regular expression (look-around is not read)"
             )
     else:
         many = code["any"] if isinstance(code, dict) and list(code) == ["any"] else [code]
         if not isinstance(many, list) or not many or not all(isinstance(one, str) and one for one in many):
-            raise Refused(f"{where}.code: {code!r}; give a code in quotes, {{regex: ...}} or {{any: [...]}}")
+            raise InputError(
+                f"{where}.code: {code!r}; give a code in quotes, {{regex: ...}} or {{any: [...]}}"
+            )
         codes = tuple(many)
     for key in limits:
         number = fields.get(key)
         if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
-            raise Refused(f"{where}.{key}: {number!r} is not a number")
+            raise InputError(f"{where}.{key}: {number!r} is not a number")
         if number is not None and not math.isfinite(number):
-            raise Refused(f"{where}.{key}: {number!r}; leave it out where there is no limit")
+            raise InputError(f"{where}.{key}: {number!r}; leave it out where there is no limit")
     for key in sides:
         if fields.get(key) is not None:
             _truth(fields[key], f"{where}.{key}")
@@ -258,7 +260,7 @@ def _predicate(where: str, value: Any) -> Predicate:
 
 def _truth(value: Any, where: str) -> bool:
     if not isinstance(value, bool):
-        raise Refused(f"{where}: {value!r}; write true or false")
+        raise InputError(f"{where}: {value!r}; write true or false")
     return value
 
 
@@ -268,23 +270,25 @@ def _window(where: str, value: Any) -> Window:
     _keys(fields, where, ("start", "end", *sides, "has", "label", "index_timestamp"))
     for key in sides:
         if key not in fields:
-            raise Refused(f"{where}.{key}: this key is needed; write true or false")
+            raise InputError(f"{where}.{key}: this key is needed; write true or false")
     if fields.get("start") is None and fields.get("end") is None:
-        raise Refused(f"{where}: neither start nor end is given; at most one of them may be null")
+        raise InputError(f"{where}: neither start nor end is given; at most one of them may be null")
     start = _bound(fields.get("start"), f"{where}.start", Bound("end", predicate=START, back=True))
     end = _bound(fields.get("end"), f"{where}.end", Bound("start", predicate=END))
     if (start.of == "end") == (end.of == "start") or start.of == "start" or end.of == "end":
-        raise Refused(
+        raise InputError(
             f"{where}: one side must hang on the trigger or another window, the other side on this one"
         )
     inner, ahead = (start, False) if start.of == "end" else (end, True)
     backward = inner.back if inner.predicate else inner.shift < 0
     if (inner.predicate or inner.shift) and backward == ahead:
-        raise Refused(f"{where}: ends before it starts; write end: start + 24h, or start: end - 24h")
+        raise InputError(f"{where}: ends before it starts; write end: start + 24h, or start: end - 24h")
     for key, known in (("label", None), ("index_timestamp", ("start", "end"))):
         word = fields.get(key)
         if word is not None and (not isinstance(word, str) or (known and word not in known)):
-            raise Refused(f"{where}.{key}: {word!r}; give {' or '.join(known) if known else 'a predicate'}")
+            raise InputError(
+                f"{where}.{key}: {word!r}; give {' or '.join(known) if known else 'a predicate'}"
+            )
     has = fields.get("has") or {}
     return Window(
         start=start,
@@ -304,7 +308,7 @@ def _bound(value: Any, where: str, absent: Bound) -> Bound:
         return absent
     found = re.fullmatch(r"\s*([\w.]+)\s*(?:(->|<-)\s*(\S.*?)|([+-])\s*(\S.*?))?\s*", str(value))
     if not isinstance(value, str) or not found:
-        raise Refused(
+        raise InputError(
             f"{where}: {value!r}; read are trigger, input.end, start + 24h, start -> discharge, and null"
         )
     of, arrow, predicate, sign, span = found.groups()
@@ -322,7 +326,7 @@ def _seconds(span: str, where: str) -> float:
         most = (
             f"at most {LONGEST.days // 366} years" if not rest else "weeks, days, hours, minutes and seconds"
         )
-        raise Refused(f"{where}: {span!r}; read are {most}, as in 30 days or 1d 12h")
+        raise InputError(f"{where}: {span!r}; read are {most}, as in 30 days or 1d 12h")
     return total
 
 
@@ -333,7 +337,7 @@ def _limits(value: Any, where: str) -> tuple[int | None, int | None]:
     ok = len(parts) == 2 and all(p in none or re.fullmatch(r"\d{1,9}", str(p)) for p in parts)
     least, most = (None if p in none else int(p) for p in parts) if ok else (1, 0)
     if least is not None and most is not None and least > most:
-        raise Refused(f"{where}: {value!r}; give (least, most), None for no limit, as in (1, None)")
+        raise InputError(f"{where}: {value!r}; give (least, most), None for no limit, as in (1, None)")
     return least, most
 
 
@@ -394,10 +398,10 @@ class _Record:
         limited = any(p.value_min is not None or p.value_max is not None for p in plain.values())
         for name in ("subject_id", "time", "code", *(["numeric_value"] if limited else [])):
             if name not in events.columns:
-                raise Refused(f"events: no column {name!r}{near(name, events.columns)}")
+                raise InputError(f"events: no column {name!r}{near(name, events.columns)}")
         kind = events.schema["time"]
         if not isinstance(kind, pl.Datetime):
-            raise Refused(f"events: column 'time' is {kind}; give Datetime")
+            raise InputError(f"events: column 'time' is {kind}; give Datetime")
         self.kind = pl.Datetime("us", kind.time_zone)
         moments = (
             events.lazy()

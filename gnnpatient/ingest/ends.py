@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.outcomes import Spells
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.ingest.events import Rows
 from gnnpatient.ingest.patients import BEYOND, Patients, entered, given_in_days, patient_table
-from gnnpatient.ingest.source import PEOPLE, Source
+from gnnpatient.ingest.source import PEOPLE, SourceTables
 from gnnpatient.spec.graph import Moment, PickSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, YEAR
 
@@ -191,7 +191,7 @@ def far_zeros(low: np.ndarray, high: np.ndarray, same: np.ndarray, born: np.ndar
 
 
 def ordinary(
-    source: Source, patients: Patients, rows: Mapping[str, Rows], times: Iterable[np.ndarray]
+    source: SourceTables, patients: Patients, rows: Mapping[str, Rows], times: Iterable[np.ndarray]
 ) -> Ordinary:
     """The bulk of the dates: rows, day 0, and other times, each (patient,). Rows far from it are flagged."""
     count, calendar = len(patients), patients.origin is not None
@@ -230,7 +230,7 @@ def ordinary(
     return held
 
 
-def _born(source: Source, patients: Patients) -> np.ndarray:
+def _born(source: SourceTables, patients: Patients) -> np.ndarray:
     """The earliest that each birth can have been; a year before it where the date looks like a year alone."""
     never = np.full(len(patients), NEVER)
     if source.door is None or patient_table(source) != PEOPLE or patients.origin is None:
@@ -246,7 +246,9 @@ def _born(source: Source, patients: Patients) -> np.ndarray:
     return never
 
 
-def _tell(source: Source, rows: Mapping[str, Rows], of: Ordinary, lone: Mapping[str, np.ndarray]) -> None:
+def _tell(
+    source: SourceTables, rows: Mapping[str, Rows], of: Ordinary, lone: Mapping[str, np.ndarray]
+) -> None:
     """Flag rows that cannot be, or hardly: before the birth, decades away, after today, never known."""
     for kind, held in rows.items():
         axis, unborn = held.happened + of.origin[held.patient], of.born[held.patient]
@@ -266,13 +268,13 @@ def _tell(source: Source, rows: Mapping[str, Rows], of: Ordinary, lone: Mapping[
         _flag(source, kind, held, late, "become known decades after all other dates: never seen")
 
 
-def _flag(source: Source, kind: str, rows: Rows, these: np.ndarray, what: str, more: str = "") -> None:
+def _flag(source: SourceTables, kind: str, rows: Rows, these: np.ndarray, what: str, more: str = "") -> None:
     if these.any():
         patients = len(np.unique(rows.patient[these]))
         source.doubt(f"{kind}: {int(these.sum())} row(s) of {patients} patient(s) {what}{more}")
 
 
-def open_intervals(source: Source, rows: Mapping[str, Rows], of: Ordinary) -> dict[str, Rows]:
+def open_intervals(source: SourceTables, rows: Mapping[str, Rows], of: Ordinary) -> dict[str, Rows]:
     """The rows, those whose interval ends decades after everything with an end that is not known."""
     out = dict(rows)
     for kind, held in rows.items():
@@ -291,7 +293,9 @@ def open_intervals(source: Source, rows: Mapping[str, Rows], of: Ordinary) -> di
     return out
 
 
-def closed(source: Source, of: Ordinary, ends: np.ndarray, what: str, *, own: bool = False) -> np.ndarray:
+def closed(
+    source: SourceTables, of: Ordinary, ends: np.ndarray, what: str, *, own: bool = False
+) -> np.ndarray:
     """Ends of observation, of which those that are still open lie where the data end: counted, flagged.
 
     That is the latest day of anything else; without a calendar, or where the end is a row (`own`), each
@@ -313,7 +317,7 @@ def closed(source: Source, of: Ordinary, ends: np.ndarray, what: str, *, own: bo
     return np.where(late, stop, ends)
 
 
-def is_last_row(source: Source, what: Moment | None) -> bool:
+def is_last_row(source: SourceTables, what: Moment | None) -> bool:
     """Whether an end of observation is the patient's last row; `last` is that of a format."""
     return (source.door is not None and what == "last") or (
         isinstance(what, PickSpec) and what.pick == "last"
@@ -321,7 +325,7 @@ def is_last_row(source: Source, what: Moment | None) -> bool:
 
 
 def read_entry(
-    source: Source, of: Ordinary, patients: Patients, rows: Mapping[str, Rows]
+    source: SourceTables, of: Ordinary, patients: Patients, rows: Mapping[str, Rows]
 ) -> tuple[np.ndarray, np.ndarray]:
     """When each patient enters, FOREVER = never, and the end of that day where it is a bare date.
 
@@ -350,7 +354,7 @@ def read_entry(
         begin, end = read(np.where(wrong, of.first - of.gap, NEVER))
     enters = given(begin) & ~of.astray(begin)
     if not enters.any():
-        raise Refused(f"entry: no patient has an event that fits {', '.join(what.code)}")
+        raise InputError(f"entry: no patient has an event that fits {', '.join(what.code)}")
     if not enters.all():
         source.steps.append(["with the entry event", int(enters.sum())])
     return np.where(enters, begin, FOREVER), np.where(enters, end, FOREVER)
@@ -376,7 +380,7 @@ class Periods:
         return np.where((end == FOREVER) & (last != NEVER), last, end)
 
 
-def read_periods(source: Source, patients: Patients) -> Periods | None:
+def read_periods(source: SourceTables, patients: Patients) -> Periods | None:
     """The periods of observation that a format names; None = it names none."""
     table = None if source.door is None else source.door.periods
     if table is None or patients.origin is None:

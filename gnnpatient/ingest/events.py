@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 from gnnpatient.ingest.patients import Patients
-from gnnpatient.ingest.source import Source, View, scripts
+from gnnpatient.ingest.source import SourceTables, TableView, scripts
 from gnnpatient.readers.tables import BOUND, FRACTIONS, bounded, fractions, ids, number, text
 from gnnpatient.spec.graph import PREFIXES, Conversion, GraphSpec, HierarchySpec, NodeSpec, UnitSpec
 from gnnpatient.spec.patterns import fitting
@@ -87,7 +87,7 @@ class Rows:
 class _Part:
     """What one table gives to a kind of node."""
 
-    view: View
+    view: TableView
     row: np.ndarray  # position in the view
     who: np.ndarray
     known: np.ndarray
@@ -105,7 +105,7 @@ class _Part:
     study: pl.Series | None
 
 
-def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> Rows:
+def read_rows(source: SourceTables, kind: str, node: NodeSpec, patients: Patients) -> Rows:
     """The tidy rows of one node kind."""
     parts = [_part(source, kind, table, node, patients) for table in source.event_tables(node.table)]
     source.asked[kind] = [part.view for part in parts]
@@ -170,7 +170,7 @@ def read_rows(source: Source, kind: str, node: NodeSpec, patients: Patients) -> 
     return rows if node.amends is None else _amended(source, kind, rows, parts)
 
 
-def _part(source: Source, kind: str, table: str, node: NodeSpec, patients: Patients) -> _Part:
+def _part(source: SourceTables, kind: str, table: str, node: NodeSpec, patients: Patients) -> _Part:
     """The rows that one table gives, each with its times, code, unit and value; refused ones are left out."""
     source.open(table)
     own = set(source.schemas[table]) if source.is_events(table) else set()
@@ -245,7 +245,7 @@ def _in_words(words: pl.Series, amount: np.ndarray, bound: np.ndarray) -> tuple[
     return np.where(take, found, amount), np.where(take, side_, bound).astype(np.int8)
 
 
-def _wide(source: Source, table: str, columns: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def _wide(source: SourceTables, table: str, columns: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Code and unit of each column of a wide table. Columns that fit a pattern come by name, so that their
     order in the file is nothing."""
     schema, meant = source.schemas[table], source.spec.meant(table)
@@ -259,13 +259,15 @@ def _wide(source: Source, table: str, columns: Mapping[str, str]) -> dict[str, t
         free = [c for c in fit if c not in meant and c not in columns]
         if not free:
             why = f"{fit[0]!r} fits {name!r}, but means something else" if fit else f"no column fits {name!r}"
-            raise Refused(f"{table}: {why}; take the pattern out of columns = {{...}}, or write another one")
+            raise InputError(
+                f"{table}: {why}; take the pattern out of columns = {{...}}, or write another one"
+            )
         for column in free:
             found.setdefault(column, (column[len(start) : len(column) - len(end)], unit))
     seen: dict[str, str] = {}
     for column, (code, _) in found.items():
         if seen.setdefault(code, column) != column:
-            raise Refused(f"{table}: columns {seen[code]!r} and {column!r} both have the code {code!r}")
+            raise InputError(f"{table}: columns {seen[code]!r} and {column!r} both have the code {code!r}")
     return found
 
 
@@ -277,7 +279,7 @@ def _kept(spec: GraphSpec, name: pl.Series) -> pl.Series:
 
 
 def _times(
-    view: View, node: NodeSpec, patients: Patients, who: np.ndarray, time: str | None, known: str | None
+    view: TableView, node: NodeSpec, patients: Patients, who: np.ndarray, time: str | None, known: str | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Known and happened of each row (METHODS 1-3), when it can have begun, and which rows have them.
 
@@ -316,9 +318,9 @@ def _times(
 
 
 def _ends(
-    source: Source,
+    source: SourceTables,
     kind: str,
-    view: View,
+    view: TableView,
     until: str,
     patients: Patients,
     who: np.ndarray,
@@ -340,7 +342,7 @@ def _until(parts: list[_Part]) -> np.ndarray | None:
     return np.concatenate([np.full(len(p.row), FOREVER) if p.until is None else p.until for p in parts])
 
 
-def _studies(source: Source, parts: list[_Part]) -> np.ndarray | None:
+def _studies(source: SourceTables, parts: list[_Part]) -> np.ndarray | None:
     """One number a study, the same in every kind; -1 = none."""
     if parts[0].study is None:
         return None
@@ -353,7 +355,7 @@ def _studies(source: Source, parts: list[_Part]) -> np.ndarray | None:
 
 
 def _with_content(
-    source: Source, kind: str, node: NodeSpec, rows: Rows, cells: pl.Series, patients: Patients
+    source: SourceTables, kind: str, node: NodeSpec, rows: Rows, cells: pl.Series, patients: Patients
 ) -> Rows:
     """The rows that have a picture or a text, one a frame or slice; others are refused with the reason."""
     from gnnpatient.content import vectors as content
@@ -366,7 +368,7 @@ def _with_content(
     node = node.model_copy(update={"embed": str(encoder)})
     how = _how(source)
     if node.file is not None:
-        found = content.read_pictures(kind, node, cells, source.folder, how, rows.patient, patients.ids)
+        found = content.read_images(kind, node, cells, source.folder, how, rows.patient, patients.ids)
     else:
         found = content.read_texts(kind, node, cells, how)
     why = np.array(found.why, dtype=object)
@@ -382,13 +384,13 @@ def _with_content(
     return replace(rows, vector=found.vector, matrix=found.matrix)
 
 
-def _how(source: Source) -> How:
+def _how(source: SourceTables) -> How:
     from gnnpatient.content.vectors import How
 
     return How(source.cache, source.device, source.embed, source.allow_network, source.tell)
 
 
-def measurements(source: Source, kind: str, node: NodeSpec, rows: Rows) -> Rows:
+def measurements(source: SourceTables, kind: str, node: NodeSpec, rows: Rows) -> Rows:
     """What the pictures `rows` measure, as nodes that are known and happened when their picture is."""
     from gnnpatient.content import vectors as content
     from gnnpatient.content.measure import UNITS
@@ -433,7 +435,7 @@ def measurements(source: Source, kind: str, node: NodeSpec, rows: Rows) -> Rows:
 
 
 def _news(
-    source: Source, table: str, node: NodeSpec, patients: Patients, time: str | None, known: str | None
+    source: SourceTables, table: str, node: NodeSpec, patients: Patients, time: str | None, known: str | None
 ) -> pl.DataFrame:
     """The rows of a table that have an id or amend another: row (its number), patient, id, amends, since.
 
@@ -467,7 +469,7 @@ def _news(
     return frame.filter(pl.col("patient") >= 0)
 
 
-def _amended(source: Source, kind: str, rows: Rows, parts: list[_Part]) -> Rows:
+def _amended(source: SourceTables, kind: str, rows: Rows, parts: list[_Part]) -> Rows:
     """The rows, each with when another that names it took its place: once both are known (METHODS 1).
 
     So it is, too, where that other one cannot be used itself; where nothing says when it came, the row is
@@ -475,7 +477,7 @@ def _amended(source: Source, kind: str, rows: Rows, parts: list[_Part]) -> Rows:
     """
     every = pl.concat([part.news for part in parts if part.news is not None])
     if itself := every.filter(pl.col("id") == pl.col("amends")).height:
-        raise Refused(f"{kind}: {itself} row(s) amend themselves; amends names the row that is replaced")
+        raise InputError(f"{kind}: {itself} row(s) amend themselves; amends names the row that is replaced")
     frame = pl.DataFrame({"row": rows.source, "patient": rows.patient, "known": rows.known})
     frame = frame.join(every.select("row", "id", "amends"), on="row", how="left", maintain_order="left")
     strange = frame.filter(pl.col("amends").is_not_null()).join(
@@ -530,7 +532,7 @@ def _rings(news: pl.DataFrame) -> pl.DataFrame:
 
 
 def _in_units(
-    source: Source,
+    source: SourceTables,
     kind: str,
     codes: tuple[str, ...],
     code: np.ndarray,
@@ -570,7 +572,7 @@ def _in_units(
         code_, (to, other) = next(iter(mixed.items()))
         more = f" (and {len(mixed) - 1} more codes in two units)" if len(mixed) > 1 else ""
         case = "; case counts, write 1 if they are one" if to.casefold() == other.casefold() else ""
-        raise Refused(
+        raise InputError(
             f"{kind}: code {code_!r} comes in {to!r} and {other!r}; convert it, as in [units] "
             f'"{code_}" = {{ to = "{to}", from = {{ "{other}" = FACTOR }} }}{case}{more}'
         )
@@ -609,7 +611,7 @@ def _conversion(wanted: UnitSpec, name: str) -> Conversion | None:
 
 
 def _tell_units(
-    source: Source,
+    source: SourceTables,
     kind: str,
     codes: tuple[str, ...],
     units: list[str],
@@ -645,7 +647,7 @@ def _tell_units(
         source.doubt(f"{kind}: values without a unit: {', '.join(listed)}{more}; {done}", decides=True)
 
 
-def hierarchy(source: Source, name: str, codes: tuple[str, ...]) -> Hierarchy:
+def hierarchy(source: SourceTables, name: str, codes: tuple[str, ...]) -> Hierarchy:
     """The hierarchy of that name, for these codes."""
     from gnnpatient.ingest.hierarchy import Hierarchy
 
@@ -656,18 +658,18 @@ def hierarchy(source: Source, name: str, codes: tuple[str, ...]) -> Hierarchy:
         source.open(how.table)
         for column in (how.child, how.parent):
             if column not in (schema := source.schemas[how.table]):
-                raise Refused(f"{how.table}: no column {column!r}{near(column, schema)}")
+                raise InputError(f"{how.table}: no column {column!r}{near(column, schema)}")
         pairs = source.tables[how.table].lazy().select(how.child, how.parent).collect()
         source.accounts[how.table].used[:] = True
         missing = source.spec.table(how.table).missing
         return Hierarchy.from_pairs(text(pairs[how.child], missing), text(pairs[how.parent], missing))
     parents = source.door.parents if source.door is not None else None
     if parents is None or not len(parents):
-        raise Refused(f"hierarchies.{name}: the folder brings no hierarchy; name a table or a prefix")
+        raise InputError(f"hierarchies.{name}: the folder brings no hierarchy; name a table or a prefix")
     return Hierarchy.from_pairs(parents["child"], parents["parent"])
 
 
-def family(source: Source, node: NodeSpec, rows: Rows) -> tuple[Rows, np.ndarray]:
+def family(source: SourceTables, node: NodeSpec, rows: Rows) -> tuple[Rows, np.ndarray]:
     """Ancestors of a kind's codes as nodes, and (2, pair) int32: which code is which ancestor's.
 
     An ancestor is known from the first of its descendants in the patient on, so that a child's ancestors are

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -45,7 +45,7 @@ class Hierarchy:
                 raise TypeError(f"a column of {wrong[0]}")
         except (pl.exceptions.PolarsError, TypeError) as error:
             what = str(error).splitlines()[0]
-            raise Refused(f"code hierarchy: {what}; give two text columns, child and parent") from None
+            raise InputError(f"code hierarchy: {what}; give two text columns, child and parent") from None
         pairs = pairs.cast(pl.String)
         blank = pl.any_horizontal(pl.all().fill_null("").str.strip_chars() == "")
         return cls._of(pairs.filter(~blank, pl.col("child") != pl.col("parent")), ())
@@ -60,7 +60,9 @@ class Hierarchy:
         """
         steps = sorted(set(lengths))
         if not steps or steps[0] < 1:
-            raise Refused(f"lengths {tuple(lengths)}; give numbers of characters from 1 on, as in (3, 4, 5)")
+            raise InputError(
+                f"lengths {tuple(lengths)}; give numbers of characters from 1 on, as in (3, 4, 5)"
+            )
         code = pl.col("code")
         names = (
             pl.DataFrame({"code": codes}, schema={"code": pl.String}).drop_nulls().unique(maintain_order=True)
@@ -88,7 +90,7 @@ class Hierarchy:
         graph.add_edges_from(pairs.unique(maintain_order=True).iter_rows())
         if not nx.is_directed_acyclic_graph(graph):
             cycle = [child for child, _ in nx.find_cycle(graph)]
-            raise Refused(
+            raise InputError(
                 f"code hierarchy: {min(cycle)!r} is its own ancestor, by a cycle of {len(cycle)} codes; "
                 "take out one of the pairs"
             )
@@ -122,7 +124,7 @@ class Hierarchy:
         one that the hierarchy does not hold, stay as they are.
         """
         if level < 1:
-            raise Refused(f"level {level}; the codes without a parent are level 1")
+            raise InputError(f"level {level}; the codes without a parent are level 1")
         at = self._above(codes).join(self._depth.filter(pl.col("depth") == level), on="name")
         place = at.group_by("code").agg(pl.col("name").min())
         deep = self._depth.filter(pl.col("depth") > level).select(code="name").join(place, on="code")

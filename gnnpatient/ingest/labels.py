@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 from gnnpatient.ingest import ends
 from gnnpatient.ingest.events import Rows
 from gnnpatient.ingest.patients import (
@@ -25,7 +25,7 @@ from gnnpatient.ingest.patients import (
     patient_table,
     patient_time,
 )
-from gnnpatient.ingest.source import PEOPLE, Source, View, one_each, take
+from gnnpatient.ingest.source import PEOPLE, SourceTables, TableView, one_each, take
 from gnnpatient.readers.tables import fits, ids, text
 from gnnpatient.spec.graph import NOBODY, CauseSpec, DiagnosisSpec, Moment, PickSpec, SurvivalSpec, Where
 from gnnpatient.spec.patterns import fitting
@@ -39,7 +39,7 @@ MONTH = 30 * DAY
 class Record:
     """All that has been read of the patients."""
 
-    source: Source
+    source: SourceTables
     patients: Patients
     rows: Mapping[str, Rows]  # of each kind, before anything is hidden
     entry: np.ndarray  # (patient,) int64 seconds
@@ -56,7 +56,7 @@ class Record:
             np.maximum.at(last, rows.patient, rows.happened)
         return last
 
-    def view(self, table: str, columns: list[str], *, claim: bool = False) -> tuple[View, np.ndarray]:
+    def view(self, table: str, columns: list[str], *, claim: bool = False) -> tuple[TableView, np.ndarray]:
         """Some columns of a table and the patient of each row; its rows are used where it holds no nodes."""
         view = self.source.view(table, columns)
         who = view.who(self.patients.ids)
@@ -201,7 +201,7 @@ def _last(record: Record, draft: Draft) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _registry(source: Source, outcome: SurvivalSpec) -> bool:
+def _registry(source: SourceTables, outcome: SurvivalSpec) -> bool:
     """Whether the outcome has an end of its own that holds outside the periods of observation, too."""
     own = outcome.exit
     return own is not None and not is_duration(source, own, outcome.table) and own != "observation_end"
@@ -222,13 +222,13 @@ def _askable(record: Record, event: np.ndarray, time: np.ndarray, begun: np.ndar
     return until
 
 
-def _step(source: Source, name: str, what: str, who: np.ndarray) -> None:
+def _step(source: SourceTables, name: str, what: str, who: np.ndarray) -> None:
     """A step of the outcome's flow, where it concerns anybody."""
     if who.any():
         source.outcome_steps.setdefault(name, []).append([what, int(who.sum())])
 
 
-def _tell_lost(source: Source, draft: Draft, undated: np.ndarray, wrong: np.ndarray) -> None:
+def _tell_lost(source: SourceTables, draft: Draft, undated: np.ndarray, wrong: np.ndarray) -> None:
     what = " or ".join(draft.spec.cause_names)
     _step(source, draft.name, f"{what} at an unknown time, left out", undated)
     _step(source, draft.name, f"{what} at a time that cannot be, left out", wrong)
@@ -246,7 +246,7 @@ def _tell_lost(source: Source, draft: Draft, undated: np.ndarray, wrong: np.ndar
         )
 
 
-def _tell_after(source: Source, name: str, after: np.ndarray, lost: np.ndarray) -> None:
+def _tell_after(source: SourceTables, name: str, after: np.ndarray, lost: np.ndarray) -> None:
     _step(source, name, "event after the end of observation, not counted", after)
     if lost.any():
         source.doubt(
@@ -321,7 +321,7 @@ def tell_ends_that_are_events(
 
 
 def _refusal(
-    name: str, view: View | None = None, who: np.ndarray | None = None, present: np.ndarray | None = None
+    name: str, view: TableView | None = None, who: np.ndarray | None = None, present: np.ndarray | None = None
 ) -> Callable[[np.ndarray, str], None]:
     """Refuse the outcome where something is wrong with a patient, (patient,) bool; by line if it has one."""
 
@@ -330,8 +330,8 @@ def _refusal(
         if not wrong.any():
             return
         if view is None or who is None:
-            raise Refused(f"outcome {name!r}: {int(wrong.sum())} patient(s): {what}")
-        raise Refused(f"{view.table}: outcome {name!r}, line {first_line(view, who, wrong)}: {what}")
+            raise InputError(f"outcome {name!r}: {int(wrong.sum())} patient(s): {what}")
+        raise InputError(f"{view.table}: outcome {name!r}, line {first_line(view, who, wrong)}: {what}")
 
     return refuse_if
 
@@ -365,7 +365,7 @@ def _cause(
             source.open(file)
             if source.is_events(file) and (missing := set(spec.where) - set(source.schemas[file])):
                 if spec.table:
-                    raise Refused(
+                    raise InputError(
                         f"{file}: no column {min(missing)!r}{near(min(missing), source.schemas[file])}"
                     )
                 continue
@@ -378,7 +378,7 @@ def _cause(
             if (bad := found.bad & ~late & ~found.far).any():
                 row = bad.arg_true()[0]
                 place = f"{file}: outcome {name!r}, cause {cause!r}, line {view.line(row)}"
-                raise Refused(f"{place}: not a time{view.shown(time, row)}")
+                raise InputError(f"{place}: not a time{view.shown(time, row)}")
             begin, end = (each.set(late, BEYOND) for each in (found.at, found.end))
             ok = begin.is_not_null().to_numpy() & ~lost.to_numpy() & (who >= 0)
             np.minimum.at(at, who[ok], end.fill_null(0).to_numpy()[ok])
@@ -406,7 +406,7 @@ def _cause(
 
 
 def _tell_strange(
-    source: Source,
+    source: SourceTables,
     place: str,
     patterns: Collection[str],
     known: Collection[str],
@@ -430,7 +430,7 @@ def _tell_strange(
     source.doubt(f"{place}: {named} fits nothing {of}, so nobody has it{hint}", decides=True)
 
 
-def _tell_strange_cells(source: Source, place: str, spec: CauseSpec, table: str | None) -> None:
+def _tell_strange_cells(source: SourceTables, place: str, spec: CauseSpec, table: str | None) -> None:
     """Flag patterns of `where` that fit no cell of their column in any table that has it."""
     files = source.event_tables(spec.table or table)
     for file in files:
@@ -516,7 +516,7 @@ def _undated_deaths(
 DEATHS = ("DEATH", "MEDS_DEATH", "MEDS_DEATH//*")  # codes of a death in the formats
 
 
-def _states(view: View, name: str, outcome: SurvivalSpec, who: np.ndarray, count: int) -> np.ndarray:
+def _states(view: TableView, name: str, outcome: SurvivalSpec, who: np.ndarray, count: int) -> np.ndarray:
     """What the status column means for each patient: 0 censored, k the k-th cause, -1 not given."""
     assert outcome.status is not None
     status = outcome.status
@@ -525,7 +525,7 @@ def _states(view: View, name: str, outcome: SurvivalSpec, who: np.ndarray, count
     cells = _named(view.text(status.column, meaning), meaning)
     if (strange := cells.is_not_null() & ~cells.is_in(list(meaning))).any():
         row = strange.arg_true()[0]
-        raise Refused(
+        raise InputError(
             f"{view.table}: outcome {name!r}, line {view.line(row)}: state {cells[row]!r} is not in states"
             f"{near(cells[row], meaning)}"
         )
@@ -543,12 +543,12 @@ def _named(cells: pl.Series, words: Collection[str]) -> pl.Series:
 _YES_NO = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0}
 
 
-def _flags(view: View, name: str, cause: str, flag: str, who: np.ndarray, count: int) -> np.ndarray:
+def _flags(view: TableView, name: str, cause: str, flag: str, who: np.ndarray, count: int) -> np.ndarray:
     """1 = happened, 0 = censored, -1 = not given."""
     cells = view.plain(flag).str.to_lowercase()
     if (strange := cells.is_not_null() & ~cells.is_in(list(_YES_NO))).any():
         row = strange.arg_true()[0]
-        raise Refused(
+        raise InputError(
             f"{view.table}: outcome {name!r}, cause {cause!r}, line {view.line(row)}: flag {cells[row]!r} is "
             "not 0 or 1; give the words a meaning with status = { states = {...} }"
         )
@@ -564,7 +564,7 @@ def read_task(record: Record, outcome: DiagnosisSpec) -> Task:
     assert outcome.task is not None and patients.origin is not None
     path = (source.folder / outcome.task).resolve()
     if not path.is_relative_to(source.folder.resolve()):
-        raise Refused(f"{outcome.task}: leads out of {source.folder}; keep the task beside the data")
+        raise InputError(f"{outcome.task}: leads out of {source.folder}; keep the task beside the data")
     parts = []
     for table in source.event_tables(None):
         source.open(table)
@@ -608,7 +608,9 @@ def read_diagnosis(record: Record, name: str, outcome: DiagnosisSpec) -> Diagnos
         rows = record.rows[outcome.node]
         of = rows.fitting(outcome.codes)
         if record.exit is None and outcome.horizon is not None:
-            raise Refused(f"outcome {name!r}: no needs observation up to the horizon; set exit in [patient]")
+            raise InputError(
+                f"outcome {name!r}: no needs observation up to the horizon; set exit in [patient]"
+            )
         if not of.any():
             codes = (*rows.codes[1:], *rows.narrow_codes)
             _tell_strange(record.source, f"outcome {name!r}", outcome.codes, codes, f"of {outcome.node}")
@@ -835,7 +837,7 @@ def _merged(spells: np.ndarray) -> np.ndarray:
     return each.sort("patient", "since").select("patient", "since", "until").to_numpy()
 
 
-def _classes(view: View, name: str, outcome: DiagnosisSpec, who: np.ndarray, count: int) -> np.ndarray:
+def _classes(view: TableView, name: str, outcome: DiagnosisSpec, who: np.ndarray, count: int) -> np.ndarray:
     """The class of each patient, -1 = not looked for."""
     assert outcome.column is not None
     if outcome.classes:
@@ -853,7 +855,7 @@ def _classes(view: View, name: str, outcome: DiagnosisSpec, who: np.ndarray, cou
         meaning, cells = _YES_NO, view.plain(outcome.column).str.to_lowercase()
         if (strange := cells.is_not_null() & ~cells.is_in(list(meaning))).any():
             row = strange.arg_true()[0]
-            raise Refused(
+            raise InputError(
                 f"{view.table}: outcome {name!r}, line {view.line(row)}: {cells[row]!r} is not 0 or 1; give "
                 "the words a meaning with classes = { ... }; cells that it does not name are not looked for"
             )

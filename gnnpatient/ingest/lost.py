@@ -7,8 +7,8 @@ import re
 import numpy as np
 import polars as pl
 
-from gnnpatient.errors import Refused
-from gnnpatient.ingest.source import PEOPLE, Account, Source, View, quoted
+from gnnpatient.errors import InputError
+from gnnpatient.ingest.source import PEOPLE, RowAudit, SourceTables, TableView, quoted
 from gnnpatient.readers.tables import example, fits, ids
 from gnnpatient.spec.graph import NodeSpec
 
@@ -31,13 +31,13 @@ UNREAD = (  # why a reader of a format could not read a row; other reasons say t
 )
 
 
-def lost_kind(source: Source, kind: str, used: np.ndarray) -> None:
+def lost_kind(source: SourceTables, kind: str, used: np.ndarray) -> None:
     """Refuse a kind of which rows are asked and none is used; flag one of which over half is refused.
 
     One of a single row, or whose pictures cannot be opened, is flagged as well.
     used: the numbers of its rows over all tables.
     """
-    node, lost, views = source.spec.nodes[kind], list[tuple[View, np.ndarray]](), source.asked.pop(kind)
+    node, lost, views = source.spec.nodes[kind], list[tuple[TableView, np.ndarray]](), source.asked.pop(kind)
     for view in views:
         mine = np.zeros(len(view.account.used), bool)
         here = used - view.account.start
@@ -54,7 +54,7 @@ def lost_kind(source: Source, kind: str, used: np.ndarray) -> None:
         _say(source, view, rows, (count, total), node, f" ({kind})", none=not len(used))
 
 
-def lost_tables(source: Source) -> None:
+def lost_tables(source: SourceTables) -> None:
     """The same of tables without nodes, once all is read, and of what a format's reader could not read."""
     for table, account in source.accounts.items():
         if table == PEOPLE or source.holds_nodes(table):
@@ -67,7 +67,7 @@ def lost_tables(source: Source) -> None:
         if len(rows) <= known:
             continue
         if source.is_events(table):
-            view = View(source, table, pl.DataFrame(), rows, account)
+            view = TableView(source, table, pl.DataFrame(), rows, account)
             rows = np.arange(len(rows))
         else:
             view = source.view(table, [])
@@ -76,13 +76,13 @@ def lost_tables(source: Source) -> None:
             _say(source, view, rows, (len(rows), len(rows) + known), None, "", none=none)
 
 
-def _wrong(account: Account) -> np.ndarray:
+def _wrong(account: RowAudit) -> np.ndarray:
     """Rows that were to be read and could not be: (row,) bool."""
     wrong = [reason not in _CHOSEN and not reason.startswith("hidden: ") for reason in account.reasons]
     return np.array(wrong)[account.why]
 
 
-def _not_left_out(source: Source, view: View, rows: np.ndarray) -> np.ndarray:
+def _not_left_out(source: SourceTables, view: TableView, rows: np.ndarray) -> np.ndarray:
     """Rows of a view without those of patients who are in the patient table, but not in the cohort."""
     strangers = _reason(view.account, view.row[rows]) == _STRANGER
     if 2 * len(rows) <= len(view) or not strangers.any():
@@ -96,17 +96,17 @@ def _not_left_out(source: Source, view: View, rows: np.ndarray) -> np.ndarray:
     return rows[~(strangers & known[rows])]
 
 
-def _everybody(source: Source) -> pl.Series:
+def _everybody(source: SourceTables) -> pl.Series:
     """All ids of the patient table, whoever is chosen."""
     table = source.spec.patient.table or PEOPLE
     return ids(source.view(table, []).column(source.key(table))).drop_nulls().unique(maintain_order=True)
 
 
-def _reason(account: Account, rows: np.ndarray) -> np.ndarray:
+def _reason(account: RowAudit, rows: np.ndarray) -> np.ndarray:
     return np.array(account.reasons, dtype=object)[account.why[rows]]
 
 
-def _unread(source: Source, view: View, node: NodeSpec) -> View | None:
+def _unread(source: SourceTables, view: TableView, node: NodeSpec) -> TableView | None:
     """The rows that a kind asks of a format's table, but that the reader of the format could not read."""
     table, schema = view.table, source.schemas[view.table]
     if not source.is_events(table) or "refused" not in schema or {*(node.where or {})} - {*schema}:
@@ -114,12 +114,12 @@ def _unread(source: Source, view: View, node: NodeSpec) -> View | None:
     rows = source.tables[table].lazy().with_row_index("gnnpatient row")
     rows = rows.filter(pl.col("refused").is_in(UNREAD) & fits(node.where or {}))
     found = rows.select("gnnpatient row").collect(engine="streaming").to_series().to_numpy()
-    return View(source, table, pl.DataFrame(), found.astype(np.int64), view.account)
+    return TableView(source, table, pl.DataFrame(), found.astype(np.int64), view.account)
 
 
 def _say(
-    source: Source,
-    view: View,
+    source: SourceTables,
+    view: TableView,
     rows: np.ndarray,
     count: tuple[int, int],
     node: NodeSpec | None,
@@ -138,12 +138,12 @@ def _say(
     hint = _hint(source, view, row, main, node, ids_shown=none)
     of = f"{view.table}{of}"
     if none:
-        raise Refused(f"{of}: none of {count[1]} rows is used: {why}{hint}")
+        raise InputError(f"{of}: none of {count[1]} rows is used: {why}{hint}")
     source.doubt(f"{of}: {count[0]} of {count[1]} rows refused: {why}{hint}", decides=True)
 
 
 def _hint(
-    source: Source, view: View, row: int, reason: str, node: NodeSpec | None, *, ids_shown: bool
+    source: SourceTables, view: TableView, row: int, reason: str, node: NodeSpec | None, *, ids_shown: bool
 ) -> str:
     """A cell that was refused, beside one that would do; no id of a patient in a flag."""
     table, how = view.table, source.spec.table(view.table)
@@ -181,7 +181,7 @@ def _hint(
     return ""
 
 
-def _alike(source: Source, view: View) -> str:
+def _alike(source: SourceTables, view: TableView) -> str:
     """An id of the table beside one of the patients that may be meant."""
 
     def bared(name: str) -> pl.Expr:

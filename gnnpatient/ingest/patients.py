@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.errors import Refused
-from gnnpatient.ingest.source import PEOPLE, Source, View, levels, one_each, scripts, take
+from gnnpatient.errors import InputError
+from gnnpatient.ingest.source import PEOPLE, SourceTables, TableView, levels, one_each, scripts, take
 from gnnpatient.readers.tables import fits, ids
 from gnnpatient.spec.graph import Moment, PickSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, YEAR, seconds
@@ -52,7 +52,7 @@ class Patients:
         return None if self.origin is None else pl.Series(take(self.origin, who, 0))
 
 
-def read_patients(source: Source) -> Patients:
+def read_patients(source: SourceTables) -> Patients:
     """Ids, statics, day 0 and group of the patients."""
     spec, table = source.spec.patient, patient_table(source)
     source.open(table)
@@ -70,13 +70,13 @@ def read_patients(source: Source) -> Patients:
         source.accounts[table].refuse(np.setdiff1d(every, view.row), "not chosen by where")
     every_id = ids(view.column(key)).drop_nulls().unique()
     if every_id.str.contains("\0", literal=True).any():  # numpy would take two such ids for one
-        raise Refused(f"{table}: column {key!r}: an id holds a NUL; write ids as plain text")
+        raise InputError(f"{table}: column {key!r}: an id holds a NUL; write ids as plain text")
     names = np.sort(every_id.to_numpy().astype(str))
     if not len(names):
         if source.door is not None and not spec.where:
-            raise Refused(f"{source.folder}: names no patient, so its rows are nobody's; add the patients")
+            raise InputError(f"{source.folder}: names no patient, so its rows are nobody's; add the patients")
         chosen = " and fits where" if spec.where else ""
-        raise Refused(f"{table}: no patient has an id in column {key!r}{chosen}")
+        raise InputError(f"{table}: no patient has an id in column {key!r}{chosen}")
     plain = pl.Series(names).str.normalize("NFKC").str.to_lowercase().str.replace_all(r"[\s\p{Cf}]+", "")
     if alike := len(names) - plain.n_unique():
         source.flags.append(f"{table}: {alike} id(s) differ from another in case or blanks only; kept apart")
@@ -90,7 +90,7 @@ def read_patients(source: Source) -> Patients:
         has = origin != NEVER
         first_day = (picked(source, spec.origin, names, end=True) - origin)[has]
         if not has.any():
-            raise Refused(f"origin: no patient has an event that fits {', '.join(spec.origin.code)}")
+            raise InputError(f"origin: no patient has an event that fits {', '.join(spec.origin.code)}")
         if spec.origin.pick == "last":
             source.doubt(
                 'origin: pick = "last" is a day 0 of which only later days tell that it was it; who comes '
@@ -106,12 +106,12 @@ def read_patients(source: Source) -> Patients:
         view.refuse(view.column(spec.origin).is_null().to_numpy(), "no day 0")
         source.steps.append([f"with {spec.origin}, which gives day 0", len(names)])
         if not len(names):
-            raise Refused(f"{table}: column {spec.origin!r} gives nobody a day 0; name another")
+            raise InputError(f"{table}: column {spec.origin!r} gives nobody a day 0; name another")
     who, count = view.who(names), len(names)
     if isinstance(spec.origin, str):
         origin, first_day = _origin(view, spec.origin, who, count)
     elif source.door is not None and spec.origin is None:
-        raise Refused(
+        raise InputError(
             f"a {source.spec.format} folder has dates; name day 0 in [patient], as in "
             f'origin = {{ code = "...", pick = "first" }}, or a column of people: {", ".join(_dates(schema))}'
         )
@@ -127,7 +127,7 @@ def read_patients(source: Source) -> Patients:
             continue
         amount, odd = view.number(name)
         if odd.any():
-            raise Refused(
+            raise InputError(
                 f"{table}: column {name!r}, line {view.line(int(odd.argmax()))}: not a number; name it a "
                 "category?"
             )
@@ -159,7 +159,7 @@ def read_patients(source: Source) -> Patients:
     return Patients(names, number_, category, words, origin, group, first_day, *beside)
 
 
-def _groups(source: Source, view: View, name: str) -> pl.Series:
+def _groups(source: SourceTables, view: TableView, name: str) -> pl.Series:
     """The group of each row, without blanks around it and in one Unicode form; an empty one is null."""
     site = view.text(name).str.strip_chars().str.normalize("NFC")
     site = site.set(site == "", None)
@@ -170,7 +170,7 @@ def _groups(source: Source, view: View, name: str) -> pl.Series:
     return site
 
 
-def patient_table(source: Source) -> str:
+def patient_table(source: SourceTables) -> str:
     return source.spec.patient.table or PEOPLE
 
 
@@ -178,12 +178,12 @@ def _dates(schema: Any) -> list[str]:
     return [name for name, dtype in schema.items() if dtype.is_temporal()]
 
 
-def _as_of_the_export(source: Source, table: str) -> None:
+def _as_of_the_export(source: SourceTables, table: str) -> None:
     """Statics of a format's people that are not of day 0: a date is refused, what may change is flagged."""
     spec, schema = source.spec.patient, source.schemas[table]
     for name in spec.columns:
         if name in schema and schema[name].is_temporal():
-            raise Refused(
+            raise InputError(
                 f"{table}: column {name!r} is a date, of which day 0 need not know; name a number or a word"
             )
         if name in EXPORTED and name in schema and spec.known is None:
@@ -198,7 +198,7 @@ Clock = tuple[str, str | None, bool]
 """Columns: when a row of the patient table happened, became known; whether one without a time is of day 0."""
 
 
-def _clocks(source: Source, table: str) -> list[Clock]:
+def _clocks(source: SourceTables, table: str) -> list[Clock]:
     """What may say when a row of the patient table became known: [patient] known, else the times of the nodes
     that are read from it."""
     spec, schema = source.spec.patient, source.schemas[table]
@@ -214,7 +214,7 @@ def _clocks(source: Source, table: str) -> list[Clock]:
     return list(found)
 
 
-def _time_of(source: Source, clocks: list[Clock]) -> str:
+def _time_of(source: SourceTables, clocks: list[Clock]) -> str:
     """The columns that time the rows of the patient table, in words."""
     return " and ".join(dict.fromkeys(known or time for time, known, _ in clocks)) or str(
         source.spec.patient.known
@@ -222,7 +222,7 @@ def _time_of(source: Source, clocks: list[Clock]) -> str:
 
 
 def _row_known(
-    view: View, clocks: list[Clock], origin: np.ndarray | None, who: np.ndarray
+    view: TableView, clocks: list[Clock], origin: np.ndarray | None, who: np.ndarray
 ) -> np.ndarray | None:
     """When each row of the patient table became known: (row,) int64 seconds, FOREVER = nothing says so.
 
@@ -249,7 +249,7 @@ def _row_known(
     return np.where(at == ALWAYS, FOREVER, at)
 
 
-def _since(view: View, clock: Clock, origin: np.ndarray | None, who: np.ndarray) -> np.ndarray:
+def _since(view: TableView, clock: Clock, origin: np.ndarray | None, who: np.ndarray) -> np.ndarray:
     """When each row became known by one clock; a bare date at its end, that of the origin at the origin."""
     start = None if origin is None else pl.Series(take(origin, who, 0))
     time, known, day_zero = clock
@@ -267,7 +267,7 @@ def _since(view: View, clock: Clock, origin: np.ndarray | None, who: np.ndarray)
 
 
 def _static(
-    view: View, name: str, cells: pl.Series, since: np.ndarray | None, who: np.ndarray, patients: int
+    view: TableView, name: str, cells: pl.Series, since: np.ndarray | None, who: np.ndarray, patients: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The row that gives each patient's value of a static, -1 = none, and since when it is known (METHODS 6).
 
@@ -315,7 +315,7 @@ def _earliest_row(cells: pl.Series, at: np.ndarray, who: np.ndarray, patients: i
     return first
 
 
-def _origin(view: View, name: str, who: np.ndarray, patients: int) -> tuple[np.ndarray, np.ndarray]:
+def _origin(view: TableView, name: str, who: np.ndarray, patients: int) -> tuple[np.ndarray, np.ndarray]:
     """Day 0 of each patient in seconds since 1970, of a bare date its first second; and how many seconds
     later that day ends, 0 where it is no bare date."""
     when = view.moment(name, pl.zeros(len(who), eager=True, dtype=pl.Int64), limit=None)
@@ -324,7 +324,7 @@ def _origin(view: View, name: str, who: np.ndarray, patients: int) -> tuple[np.n
     if bad.any() or (rows < 0).any():
         bad = bad if bad.any() else pl.Series(who == (rows < 0).argmax())
         row = bad.arg_true()[0]
-        raise Refused(
+        raise InputError(
             f"{view.table}: column {name!r}, line {view.line(row)}: not a date; every patient needs a day 0"
             f"{view.shown(name, row)}"
         )
@@ -332,12 +332,12 @@ def _origin(view: View, name: str, who: np.ndarray, patients: int) -> tuple[np.n
     return when.at.fill_null(NEVER).to_numpy()[rows], length[rows]
 
 
-def first_line(view: View, who: np.ndarray, patients: np.ndarray) -> int:
+def first_line(view: TableView, who: np.ndarray, patients: np.ndarray) -> int:
     """The line in which the first of some patients, (patient,) bool, stands first."""
     return view.line(int(np.flatnonzero(who == patients.argmax())[0]))
 
 
-def _age(view: View, who: np.ndarray, patients: int, origin: np.ndarray | None) -> np.ndarray:
+def _age(view: TableView, who: np.ndarray, patients: int, origin: np.ndarray | None) -> np.ndarray:
     """Years from birth to day 0; nan where either is unknown."""
     assert origin is not None
     born = view.moment("birth", pl.zeros(len(who), eager=True, dtype=pl.Int64), limit=None).at
@@ -347,7 +347,7 @@ def _age(view: View, who: np.ndarray, patients: int, origin: np.ndarray | None) 
 
 
 def picked(
-    source: Source,
+    source: SourceTables,
     pick: PickSpec,
     patients: np.ndarray,
     *,
@@ -384,7 +384,7 @@ def picked(
 
 
 def moment_of(
-    source: Source,
+    source: SourceTables,
     what: Moment,
     table: str | None,
     patients: Patients,
@@ -408,12 +408,12 @@ def moment_of(
     if is_duration(source, what, table):
         return np.full(len(patients), seconds(what), np.int64)
     if table is None:
-        raise Refused(f"{what!r}: a column of which table? a duration such as 1y would do, too")
+        raise InputError(f"{what!r}: a column of which table? a duration such as 1y would do, too")
     view = source.view(table, [what])
     return patient_time(view, what, view.who(patients.ids), patients, end, beyond=beyond)
 
 
-def is_duration(source: Source, what: Moment | None, table: str | None) -> bool:
+def is_duration(source: SourceTables, what: Moment | None, table: str | None) -> bool:
     """Whether a moment of the spec is a duration after the origin; a column of that name comes first."""
     if not isinstance(what, str) or (table is not None and what in source.schemas.get(table, {})):
         return False
@@ -427,7 +427,7 @@ def given_in_days(what: Moment) -> bool:
 
 
 def entered(
-    source: Source,
+    source: SourceTables,
     what: Moment,
     table: str | None,
     patients: Patients,
@@ -460,7 +460,7 @@ def entered(
 
 
 def patient_time(
-    view: View, name: str, who: np.ndarray, patients: Patients, end: bool = True, *, beyond: bool = False
+    view: TableView, name: str, who: np.ndarray, patients: Patients, end: bool = True, *, beyond: bool = False
 ) -> np.ndarray:
     """The time that a column gives each patient; refused where a patient has two.
 
@@ -472,7 +472,7 @@ def patient_time(
         at, bad = at.set(far, BEYOND), bad & ~far
     if bad.any():
         row = bad.arg_true()[0]
-        raise Refused(
+        raise InputError(
             f"{view.table}: column {name!r}, line {view.line(row)}: not a time; write days after day 0 or a "
             f"date within 125 years of it{view.shown(name, row)}"
         )
@@ -480,7 +480,7 @@ def patient_time(
     return take(at.fill_null(NEVER).to_numpy(), rows, NEVER)
 
 
-def ahead(view: View, name: str, bad: pl.Series, who: np.ndarray, patients: Patients) -> pl.Series:
+def ahead(view: TableView, name: str, bad: pl.Series, who: np.ndarray, patients: Patients) -> pl.Series:
     """Which of the cells that are no time lie in a year far ahead, as 9999-12-31 does: (row,) Boolean."""
     if not bad.any() or patients.origin is None:
         return bad & False

@@ -13,7 +13,7 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort, all_outcomes
 from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival
 from gnnpatient.cohort.packed import pack, with_timepoints
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.ingest.ends import (
     closed,
     is_last_row,
@@ -39,7 +39,7 @@ from gnnpatient.ingest.patients import (
     patient_table,
     read_patients,
 )
-from gnnpatient.ingest.source import Source
+from gnnpatient.ingest.source import SourceTables
 from gnnpatient.spec.graph import DiagnosisSpec, GraphSpec, ProgressionSpec, SurvivalSpec, read_spec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.times import NEVER
@@ -66,7 +66,7 @@ def read_cohort(
     many.
     """
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
-    source = Source(
+    source = SourceTables(
         Path(folder),
         spec,
         cache=Path(cache) if cache else None,
@@ -170,7 +170,7 @@ _FATAL = re.compile(r"(?i)death|dead|died|mort|decea|expire|exitus|surviv|tod|dÃ
 
 
 def _tells_early(
-    source: Source, kind: str, patient: np.ndarray, known: np.ndarray, labels: Mapping[str, Outcome]
+    source: SourceTables, kind: str, patient: np.ndarray, known: np.ndarray, labels: Mapping[str, Outcome]
 ) -> None:
     """Flag texts that tell a death and are known before the death that an outcome has (METHODS 6)."""
     for name, truth in labels.items():
@@ -199,7 +199,7 @@ def _given_away(spec: GraphSpec, kind: str) -> tuple[str, ...]:
     return tuple(p for o in of for p in (*o.hide, *(o.codes if o.node == kind else ())))
 
 
-def _hidden(source: Source, every: Mapping[str, Rows]) -> dict[str, Rows]:
+def _hidden(source: SourceTables, every: Mapping[str, Rows]) -> dict[str, Rows]:
     """Without the codes that give a diagnosis away (METHODS 9), as they are in the tables: what `level` makes
     of them and what lies above them does not show them either.
 
@@ -217,13 +217,13 @@ def _hidden(source: Source, every: Mapping[str, Rows]) -> dict[str, Rows]:
                 alike = difflib.get_close_matches(pattern.replace("*", ""), sorted(codes)[:100_000], n=3)
                 hint = f"did you mean {' or '.join(map(repr, alike))}?" if alike else "codes there: "
                 hint += ", ".join(sorted(codes)[:5]) * (not alike)
-                raise Refused(
+                raise InputError(
                     f"outcomes.{name}.hide: {pattern!r} fits no code of any kind and hides nothing; {hint}"
                 )
     return {kind: _shown(source, kind, of, specs) for kind, of in every.items()}
 
 
-def _shown(source: Source, kind: str, rows: Rows, specs: Mapping[str, DiagnosisSpec]) -> Rows:
+def _shown(source: SourceTables, kind: str, rows: Rows, specs: Mapping[str, DiagnosisSpec]) -> Rows:
     """The rows of a kind that give no diagnosis away."""
     for name, outcome in specs.items():
         give_away = rows.fitting((*outcome.hide, *(outcome.codes if outcome.node == kind else ())))
@@ -232,7 +232,7 @@ def _shown(source: Source, kind: str, rows: Rows, specs: Mapping[str, DiagnosisS
             if isinstance(follows, ProgressionSpec) and follows.node == kind:
                 lost = rows.only(give_away).fitting(follows.codes)
                 if lost.any():
-                    raise Refused(
+                    raise InputError(
                         f"outcome {other!r} follows codes that outcome {name!r} hides; take one out"
                     )
         rows = rows.only(~give_away)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, file_name, inside, room_for
-from gnnpatient.readers.standard import Door
+from gnnpatient.readers.standard import StandardTables
 from gnnpatient.readers.tables import (
     LIFETIME,
     MISSING,
@@ -91,7 +91,7 @@ BLOCK = 500  # columns that are read at once: polars takes time by the square of
 
 
 @dataclass(eq=False)
-class Account:
+class RowAudit:
     """What became of each row of one table."""
 
     start: int  # rows of all tables are numbered one after the other; this is the first one's number
@@ -101,7 +101,7 @@ class Account:
     reasons: list[str]
 
     @classmethod
-    def of(cls, rows: int, start: int = 0) -> Account:
+    def of(cls, rows: int, start: int = 0) -> RowAudit:
         none = ["nothing in it that the spec asks for"]
         return cls(start, np.zeros(rows, bool), np.zeros(rows, bool), np.zeros(rows, np.int8), none)
 
@@ -144,19 +144,19 @@ def quoted(cell: object) -> str:
 
 
 @dataclass(eq=False)
-class View:
+class TableView:
     """Some rows of one table, with the columns that are asked of them."""
 
-    source: Source
+    source: SourceTables
     table: str
     frame: pl.DataFrame
     row: np.ndarray  # (row,) int64, position in the table
-    account: Account
+    account: RowAudit
 
     def __len__(self) -> int:
         return len(self.row)
 
-    def some(self, keep: pl.Series) -> View:
+    def some(self, keep: pl.Series) -> TableView:
         """Some of its rows."""
         return replace(self, frame=self.frame.filter(keep), row=self.row[keep.to_numpy()])
 
@@ -208,7 +208,7 @@ class View:
         """Numbers (nan = missing), and where a cell holds something that is not a finite number."""
         cells = self._given(name)
         if cells.dtype == pl.String and self.table.endswith(".parquet"):
-            raise Refused(f"{self.table}: column {name!r} holds text; write numbers with a numeric type")
+            raise InputError(f"{self.table}: column {name!r} holds text; write numbers with a numeric type")
         return self._numbers(name, cells)
 
     def amount(self, name: str, *, words: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -227,13 +227,13 @@ class View:
 
     def _numbers(self, name: str, cells: pl.Series) -> tuple[np.ndarray, np.ndarray]:
         if cells.dtype.is_temporal():
-            raise Refused(f"{self.table}: column {name!r} holds {cells.dtype}; a value is a number")
+            raise InputError(f"{self.table}: column {name!r} holds {cells.dtype}; a value is a number")
         value, bad = number(self._points(cells))
         if bad.any() and cells.dtype == pl.String:
             comma = bad & cells.str.contains(_COMMA).fill_null(False)
             if comma.any():
                 row = comma.arg_true()[0]
-                raise Refused(
+                raise InputError(
                     f"{self.table}: column {name!r}, line {self.line(row)}: {cells[row]!r}; if that is a "
                     f'decimal comma, set decimal = "," in [tables."{self.table}"]'
                 )
@@ -272,7 +272,7 @@ class View:
         """When each row was, in seconds after the origin, and where a cell is not a time."""
         cells, how = self._given(name), self.source.spec.table(self.table).time
         if cells.dtype in (pl.Time, pl.Boolean):
-            raise Refused(
+            raise InputError(
                 f"{self.table}: column {name!r} holds {cells.dtype}; write days after day 0, or dates"
             )
         where, ours = f"{self.table}: column {name!r}", self.source.is_ours(self.table)
@@ -324,7 +324,7 @@ class View:
         if key.null_count() and self.table.endswith(
             ".parquet"
         ):  # a join gone wrong rather than an empty cell
-            raise Refused(
+            raise InputError(
                 f"{self.table}: column {name!r} holds {key.null_count()} null(s); every row needs a patient"
             )
         index = pl.DataFrame(
@@ -338,14 +338,14 @@ class View:
 
 
 @dataclass(eq=False)
-class Source:
+class SourceTables:
     """The tables of a cohort, each opened once, with its account."""
 
     folder: Path
     spec: GraphSpec
     tables: dict[str, pl.DataFrame | pl.LazyFrame] = field(default_factory=dict)
     schemas: dict[str, Any] = field(default_factory=dict)  # pl.Schema, which the checker of types cannot read
-    accounts: dict[str, Account] = field(default_factory=dict)
+    accounts: dict[str, RowAudit] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
     decisive: list[str] = field(default_factory=list)  # those that may decide a result: fit tells them
     studies: dict[str, int] = field(default_factory=dict)  # study key -> its number, over all kinds
@@ -356,7 +356,9 @@ class Source:
     allow_network: bool = False  # to fetch an encoder
     embed: bool = True  # False: pictures and texts are opened and counted, not embedded
     tell: Callable[[str, int, int], None] | None = None  # progress: what, done, of how many
-    asked: dict[str, list[View]] = field(default_factory=dict)  # of each kind, the rows that it is read from
+    asked: dict[str, list[TableView]] = field(
+        default_factory=dict
+    )  # of each kind, the rows that it is read from
     steps: list[list[Any]] = field(default_factory=list)  # of eligibility: what, how many patients
     outcome_steps: dict[str, list[list[Any]]] = field(default_factory=dict)  # likewise, of each outcome
     words: dict[tuple[str, str, str], dict[str, list[np.ndarray]]] = field(default_factory=dict)
@@ -365,20 +367,20 @@ class Source:
     """Of each kind with texts, patient and known of the rows whose text tells a death."""
 
     @cached_property
-    def door(self) -> Door | None:
+    def door(self) -> StandardTables | None:
         """What a standard format gives; None where every table is named."""
         if self.spec.format is None:
             return None
         if not self.folder.is_dir():
-            raise Refused(f"{self.folder}: no such folder")
+            raise InputError(f"{self.folder}: no such folder")
         door = import_module(f"gnnpatient.readers.{self.spec.format}").read(self.folder)
-        assert isinstance(door, Door)
+        assert isinstance(door, StandardTables)
         self.flags += door.flags
         for what in door.decides:
             self.doubt(what, decides=True)
         return door
 
-    def open(self, table: str) -> Account:
+    def open(self, table: str) -> RowAudit:
         """The account of a table; the table itself is opened where this has not been done."""
         if table not in self.accounts:
             if self.door is not None and table == PEOPLE:
@@ -386,7 +388,7 @@ class Source:
             elif self.door is not None and table in self.door.tables:
                 self.tables[table] = self.door.tables[table]
             elif self.door is not None and not (self.folder / table).exists():
-                raise Refused(
+                raise InputError(
                     f"no table {table!r} in {self.folder}{near(table, (PEOPLE, *self.door.tables))}"
                 )
             else:
@@ -395,7 +397,7 @@ class Source:
             self.schemas[table] = frame.collect_schema()
             size = len(frame) if isinstance(frame, pl.DataFrame) else frame.select(pl.len()).collect().item()
             start = max((a.start + len(a.used) for a in self.accounts.values()), default=0)
-            self.accounts[table] = Account.of(size, start)
+            self.accounts[table] = RowAudit.of(size, start)
             if "refused" in self.schemas[table] and self.is_events(table):
                 given = frame.lazy().select("refused").with_row_index("row").drop_nulls().collect()
                 for reason in given["refused"].unique().sort():
@@ -444,7 +446,7 @@ class Source:
         if decides:
             self.decisive += [what] * (what not in self.decisive)
 
-    def note(self, view: View, name: str, cells: pl.Series, words: Collection[str], how: str) -> None:
+    def note(self, view: TableView, name: str, cells: pl.Series, words: Collection[str], how: str) -> None:
         """Remember in which rows a column holds words that look missing, and what became of them."""
         if cells.dtype != pl.String or not (found := cells.is_in(list(words)).fill_null(False)).any():
             return
@@ -477,18 +479,20 @@ class Source:
             return "id"
         name = self.spec.table(table).key or self.spec.patient.key
         if name is None:
-            raise Refused(f'{table}: which column holds the patient? set key in [tables."{table}"]')
+            raise InputError(f'{table}: which column holds the patient? set key in [tables."{table}"]')
         return name
 
-    def view(self, table: str, columns: Iterable[str], where: Where | None = None) -> View:
+    def view(self, table: str, columns: Iterable[str], where: Where | None = None) -> TableView:
         """The rows of a table that fit `where`, with these columns; refused where one is not there."""
         account, schema, where = self.open(table), self.schemas[table], where or {}
         wanted = [self.key(table), *columns, *where]
         for name in wanted:
             if name not in schema:
-                raise Refused(f"{table}: no column {name!r}{near(name, schema)}")
+                raise InputError(f"{table}: no column {name!r}{near(name, schema)}")
             if schema[name].is_nested() or schema[name] == pl.Object:
-                raise Refused(f"{table}: column {name!r} holds {schema[name]}; write one plain value a cell")
+                raise InputError(
+                    f"{table}: column {name!r} holds {schema[name]}; write one plain value a cell"
+                )
         if self.is_ours(table):
             wanted += [f"{name}_bare" for name in wanted if f"{name}_bare" in schema]
         columns_ = len(set(wanted))
@@ -504,13 +508,13 @@ class Source:
         try:
             frame = lazy.select("gnnpatient row", *dict.fromkeys(wanted)).collect(engine="streaming")
         except pl.exceptions.PolarsError as error:
-            raise Refused(f"{table}: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{table}: {str(error).splitlines()[0]}") from None
         for name in (name for name, dtype in frame.schema.items() if dtype == pl.Binary):
             try:  # some writers leave text without its type
                 frame = frame.with_columns(pl.col(name).cast(pl.String))
             except pl.exceptions.PolarsError:
-                raise Refused(f"{table}: column {name!r} holds bytes; write text or numbers") from None
-        return View(self, table, frame, frame["gnnpatient row"].to_numpy().astype(np.int64), account)
+                raise InputError(f"{table}: column {name!r} holds bytes; write text or numbers") from None
+        return TableView(self, table, frame, frame["gnnpatient row"].to_numpy().astype(np.int64), account)
 
     def mark(self, rows: np.ndarray, what: str) -> None:
         """Rows, by their number over all tables, are "used" or "collapsed"."""
@@ -568,7 +572,7 @@ def disarmed(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def one_each(view: View, name: str, values: pl.Series, who: np.ndarray, patients: int) -> np.ndarray:
+def one_each(view: TableView, name: str, values: pl.Series, who: np.ndarray, patients: int) -> np.ndarray:
     """The row that holds each patient's value of a column, -1 = none; refused where a patient has two."""
     rows = np.flatnonzero(values.is_not_null().to_numpy() & (who >= 0))
     first = np.full(patients, -1)
@@ -578,7 +582,7 @@ def one_each(view: View, name: str, values: pl.Series, who: np.ndarray, patients
     if differ.any():
         row, people = rows[differ][0], len(np.unique(who[rows[differ]]))
         lines = f"{view.line(first[who[row]])} and {view.line(row)}"
-        raise Refused(
+        raise InputError(
             f"{view.table}: column {name!r} differs between lines {lines}, in {people} patient(s); "
             "statics and outcomes come from columns that are constant in a patient"
         )

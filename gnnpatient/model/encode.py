@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs, Nodes, frequent, merge_codes, moving, patients_of, positions
 
 YEAR = 365.25
@@ -44,7 +44,9 @@ class Scale:
     def __post_init__(self) -> None:
         sizes = {len(self.mean), len(self.std), len(self.log), len(self.heaps)}
         if len(sizes) > 1 or not all(std > 0 for std in self.std):
-            raise Refused("a scale without a mean, a deviation above 0 and two flags for each of its columns")
+            raise InputError(
+                "a scale without a mean, a deviation above 0 and two flags for each of its columns"
+            )
 
     @staticmethod
     def fit(
@@ -174,11 +176,11 @@ class Vocabulary:
         spans = dict.fromkeys(self.kinds, 2)
         for table, size in ((self.values, columns), (self.times, spans)):
             if {kind: len(scale.mean) for kind, scale in table.items()} != size:
-                raise Refused(f"a vocabulary whose scales are not those of its {', '.join(size)}")
+                raise InputError(f"a vocabulary whose scales are not those of its {', '.join(size)}")
         if not set(self.rare) <= set(self.codes) or not all(
             set(names) <= set(self.codes[kind][1:]) for kind, names in self.above.items()
         ):
-            raise Refused("a vocabulary that names codes or kinds which it does not have")
+            raise InputError("a vocabulary that names codes or kinds which it does not have")
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 
 def incidence(log_hazard: Float[Tensor, "ask slot time"]) -> Float[Tensor, "ask slot time"]:
@@ -37,9 +37,9 @@ class SurvivalConfig:
 
     def __post_init__(self) -> None:
         if not self.causes:
-            raise Refused("a survival outcome without causes; one name or more would do")
+            raise InputError("a survival outcome without causes; one name or more would do")
         if not self.times or any(a >= b for a, b in zip((0.0, *self.times), self.times, strict=False)):
-            raise Refused(f"times {list(self.times)}; rising days above 0 would do")
+            raise InputError(f"times {list(self.times)}; rising days above 0 would do")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -58,7 +58,7 @@ class DiagnosisConfig:
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) < 2 or len(set(self.classes)) < len(self.classes):
-            raise Refused(f"classes {list(self.classes)}; two different names or more would do")
+            raise InputError(f"classes {list(self.classes)}; two different names or more would do")
 
     @property
     def shape(self) -> tuple[int]:

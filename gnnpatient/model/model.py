@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.graphs import EdgeType, Graphs
 from gnnpatient.model.encode import Encode, Vocabulary
 from gnnpatient.model.heads import DiagnosisHead, HeadConfig, SurvivalHead, head_config, make_head
@@ -31,9 +31,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("dropout", "node_dropout"):
             if not 0 <= getattr(self, name) < 1:
-                raise Refused(f"{name} {getattr(self, name)}; from 0 to below 1 would do")
+                raise InputError(f"{name} {getattr(self, name)}; from 0 to below 1 would do")
         if self.channels < 1:
-            raise Refused(f"channels {self.channels}; 1 or more would do")
+            raise InputError(f"channels {self.channels}; 1 or more would do")
 
 
 class PatientGNN(nn.Module):
@@ -88,7 +88,7 @@ class PatientGNN(nn.Module):
 
     def head(self, outcome: str) -> SurvivalHead | DiagnosisHead:
         if outcome not in self.outcomes:
-            raise Refused(f"outcome {outcome!r}; this model has {', '.join(self.outcomes)}")
+            raise InputError(f"outcome {outcome!r}; this model has {', '.join(self.outcomes)}")
         return self.heads[self.outcomes.index(outcome)]  # type: ignore[return-value]
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.graphs import EdgeType, Graphs
 
 CONVS = ("sage", "gatv2", "hgt", "transformer")
@@ -255,11 +255,13 @@ class Network(nn.Module):
     ):
         super().__init__()
         if conv not in CONVS:
-            raise Refused(f"conv {conv!r}; one of {', '.join(CONVS)} would do")
+            raise InputError(f"conv {conv!r}; one of {', '.join(CONVS)} would do")
         if num_layers < 1:
-            raise Refused(f"num_layers {num_layers}; 1 or more would do")
+            raise InputError(f"num_layers {num_layers}; 1 or more would do")
         if conv != "sage" and channels % heads:
-            raise Refused(f"{channels} channels for {heads} attention heads; a multiple of {heads} would do")
+            raise InputError(
+                f"{channels} channels for {heads} attention heads; a multiple of {heads} would do"
+            )
         self.edge_types, self.dropout, self.fast = tuple(edge_types), dropout, conv == "sage"
         self.targets: list[tuple[str, ...]] = []
         self.transformer: Transformer | None = None

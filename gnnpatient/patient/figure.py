@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks, few_horizons
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.prognosis.forecast import Forecast
 from gnnpatient.times import DAY, YEAR
@@ -52,10 +52,10 @@ def draw(ask: Landmarks, forecast: Forecast, path: str | Path) -> Path:
     from matplotlib.figure import Figure
 
     if len(ask) != 1:
-        raise Refused(f"{len(ask)} asks; a picture shows one patient on one day")
+        raise InputError(f"{len(ask)} asks; a picture shows one patient on one day")
     path = Path(path)
     if path.suffix not in (".png", ".svg", ".pdf"):
-        raise Refused(f"{path}: a picture is .png, .svg or .pdf")
+        raise InputError(f"{path}: a picture is .png, .svg or .pdf")
     seen = _Seen(ask)
     series = seen.series()
     with mpl.rc_context(STYLE):

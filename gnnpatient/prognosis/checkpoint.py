@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file, atomic_folder, file_hash, is_name, is_sealed, sealed
 from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.card import card
@@ -140,22 +140,22 @@ def read_state(path: Path, sha256: str | None = None) -> State:
             raw = file.read(8)
             size = struct.unpack("<Q", raw)[0] if len(raw) == 8 else None
         if size is None or size > min(HEADER_LIMIT, path.stat().st_size):
-            raise Refused(f"{path}: not a safetensors file, or cut; get it again")
+            raise InputError(f"{path}: not a safetensors file, or cut; get it again")
         with safe_open(path, "pt") as opened:
             about = opened.metadata() or {}
             facts = json.loads(about.get("facts", "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise Refused(f"{path}: {str(error).splitlines()[0]}; get it again") from None
+        raise InputError(f"{path}: {str(error).splitlines()[0]}; get it again") from None
     except json.JSONDecodeError:
-        raise Refused(f"{path}: its facts are not JSON; get it again") from None
+        raise InputError(f"{path}: its facts are not JSON; get it again") from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise Refused(f"{path}: weights not finite ({name}); this model answers nothing")
+            raise InputError(f"{path}: weights not finite ({name}); this model answers nothing")
     if sha256 is None and about.get("digest") != _digest(tensors, about.get("facts", "")):
-        raise Refused(f"{path}: its content is not what was written; get it again, or begin a new run")
+        raise InputError(f"{path}: its content is not what was written; get it again, or begin a new run")
     if sha256 is not None and file_hash(path) != sha256:
-        raise Refused(f"{path}: not the weights that its config.json was written with; get it again")
+        raise InputError(f"{path}: not the weights that its config.json was written with; get it again")
     return State(tensors, facts)
 
 
@@ -206,7 +206,7 @@ def read_config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
         held = (
             "a file" if path.is_file() else "no folder with a config.json" if path.exists() else "not there"
         )
-        raise Refused(
+        raise InputError(
             f"{folder}: {held}; a model is a folder of save_pretrained (config.json, model.safetensors), "
             "and nothing else is loaded"
         )
@@ -214,14 +214,16 @@ def read_config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
         raw = (path / "config.json").read_bytes()
         config = json.loads(raw.decode("utf-8"))
         if config["format"] != FORMAT:
-            raise Refused(f"{path}: format {config['format']}, this version reads {FORMAT}; fit it again")
+            raise InputError(f"{path}: format {config['format']}, this version reads {FORMAT}; fit it again")
         Config.model_validate(config)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        if isinstance(error, Refused):
+        if isinstance(error, InputError):
             raise
-        raise Refused(f"{path / 'config.json'}: not the config of a gnnpatient model; get it again") from None
+        raise InputError(
+            f"{path / 'config.json'}: not the config of a gnnpatient model; get it again"
+        ) from None
     if not is_sealed(raw):
-        raise Refused(
+        raise InputError(
             f"{path / 'config.json'}: not as it was written, its digest does not fit; get the model again"
         )
     return path, config
@@ -246,7 +248,9 @@ def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
                 raise ValueError(f"nulls of {name!r}")
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise Refused(f"{path}: config.json and model.safetensors do not fit together ({reason})") from None
+        raise InputError(
+            f"{path}: config.json and model.safetensors do not fit together ({reason})"
+        ) from None
     kinds = None if config["kinds"] is None else tuple(config["kinds"])
     return Predictor(modules, kinds, null, config["about"], nulls), config["choices"]
 

@@ -14,7 +14,7 @@ from sksurv.functions import StepFunction
 
 from gnnpatient.cohort.landmarks import ENTRY, Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 from gnnpatient.metrics import integrated_brier
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
 from gnnpatient.model.model import ModelConfig
@@ -134,10 +134,10 @@ class PrognosisModel(BaseEstimator):
         kinds = self._kinds(X, names)
         seen = restrict(X, kinds)
         if self.num_times < 1:
-            raise Refused(f"num_times {self.num_times}; 1 or more would do")
+            raise InputError(f"num_times {self.num_times}; 1 or more would do")
         least = self.min_patients
         if least < 1:
-            raise Refused(f"min_patients {least}; 1 or more would do")
+            raise InputError(f"min_patients {least}; 1 or more would do")
         heads: dict[str, HeadConfig] = {}
         null: dict[str, np.ndarray] = {}
         for name, target in targets.items():
@@ -151,9 +151,9 @@ class PrognosisModel(BaseEstimator):
             if self.horizon is None and least > 1:
                 horizon = round_time(horizon, target.time[target.event > 0])
             if not horizon > 0:
-                raise Refused(f"horizon {horizon:g} days; it lies after the ask")
+                raise InputError(f"horizon {horizon:g} days; it lies after the ask")
             if not ((target.event > 0) & (target.time <= horizon)).any():
-                raise Refused(
+                raise InputError(
                     f"outcome {name!r}: no events within {horizon:g} days of an ask; nothing to learn"
                 )
             times = time_grid(target, X.moments, horizon, self.num_times, X.patient, least)
@@ -207,21 +207,21 @@ class PrognosisModel(BaseEstimator):
 
     def _names(self, X: Landmarks) -> tuple[str, ...]:
         if isinstance(self.outcomes, str):
-            raise Refused(
+            raise InputError(
                 f"outcomes = {self.outcomes!r}; a list of names would do, as in [{self.outcomes!r}]"
             )
         return tuple(X.cohort.answered(self.outcomes))
 
     def _kinds(self, X: Landmarks, names: tuple[str, ...]) -> tuple[str, ...] | None:
         if isinstance(self.kinds, str):
-            raise Refused(f"kinds = {self.kinds!r}; a list of names would do, as in [{self.kinds!r}]")
+            raise InputError(f"kinds = {self.kinds!r}; a list of names would do, as in [{self.kinds!r}]")
         nodes = X.cohort.spec.nodes
         for kind in self.kinds or ():
             if kind not in nodes:
-                raise Refused(f"unknown kind {kind!r}{near(kind, nodes)}")
+                raise InputError(f"unknown kind {kind!r}{near(kind, nodes)}")
         inputs = X.cohort.inputs(names)
         if hidden := sorted(set(self.kinds or ()) - set(inputs)) if inputs is not None else None:
-            raise Refused(
+            raise InputError(
                 f"kind {hidden[0]!r}: outcome {names[0]!r} is read from {', '.join(inputs or ())} alone "
                 "(when = same)"
             )
@@ -234,11 +234,11 @@ class PrognosisModel(BaseEstimator):
         X.cohort.answered(names)
         if y is not None:
             if len(names) != 1:
-                raise Refused(f"y is for a model of one outcome; this one has {', '.join(names)}")
+                raise InputError(f"y is for a model of one outcome; this one has {', '.join(names)}")
             return {names[0]: _given(X.cohort.outcomes[names[0]], y, len(X))}
         risk = {name: X.at_risk(name) for name in names}
         if none := int((~np.logical_or.reduce(list(risk.values()))).sum()):
-            raise Refused(
+            raise InputError(
                 f"{none} of {len(X)} asks come when the patient is not at risk; keep the rest: .followed()"
             )
         return {name: target_of(X, name) for name in names}
@@ -278,8 +278,8 @@ class PrognosisModel(BaseEstimator):
         else:
             try:
                 curve = 1 - forecast.incidence[:, forecast.slot(cause)]
-            except Refused as refusal:
-                raise Refused(f"{refusal}; or 'any' for event-free") from None
+            except InputError as refusal:
+                raise InputError(f"{refusal}; or 'any' for event-free") from None
         return curve if return_array else _steps(forecast.times, curve)
 
     def predict_cumulative_incidence(
@@ -342,7 +342,7 @@ class PrognosisModel(BaseEstimator):
         predictor, choices = read_model(folder)
         if unknown := set(choices) - set(cls().get_params()):
             name = sorted(unknown)[0]
-            raise Refused(f"{folder}: unknown choice {name!r}{near(name, cls().get_params())}")
+            raise InputError(f"{folder}: unknown choice {name!r}{near(name, cls().get_params())}")
         model = cls(**choices)
         model.predictor_ = predictor
         model.train_ids_ = frozenset()
@@ -356,7 +356,7 @@ class PrognosisModel(BaseEstimator):
     def _survival(self, name: str) -> SurvivalConfig:
         head = self.predictor_.modules[0].head(name).config
         if not isinstance(head, SurvivalConfig):
-            raise Refused(
+            raise InputError(
                 f"outcome {name!r} is a diagnosis: probabilities, no curve; .predict or .forecast gives them"
             )
         return head
@@ -365,9 +365,9 @@ class PrognosisModel(BaseEstimator):
         check_is_fitted(self)
         names = self.predictor_.outcomes
         if outcome is None and len(names) > 1:
-            raise Refused(f"several outcomes; name one of {', '.join(names)}")
+            raise InputError(f"several outcomes; name one of {', '.join(names)}")
         if outcome is not None and outcome not in names:
-            raise Refused(f"unknown outcome {outcome!r}{near(outcome, names)}")
+            raise InputError(f"unknown outcome {outcome!r}{near(outcome, names)}")
         return outcome or names[0]
 
     def _curves(self, X: Landmarks, outcome: str | None) -> Forecast:
@@ -383,22 +383,24 @@ def _given(outcome: Outcome, y: np.ndarray, size: int) -> Target | LabelTarget:
     if isinstance(outcome, Diagnosis | Task):
         last = len(outcome.classes) - 1
         if y.shape != (size,) or y.dtype.kind not in "iu" or not ((y >= -1) & (y <= last)).all():
-            raise Refused(
+            raise InputError(
                 f"y: an int array, one entry an ask: 0 to {last} for {', '.join(outcome.classes)}, -1 = not "
                 "looked for"
             )
         return LabelTarget(outcome.classes, y.astype(np.int64))
     assert isinstance(outcome, Survival)
     if y.dtype.names is None or len(y.dtype.names) != 2 or len(y) != size:
-        raise Refused("y: a structured array of event and time, one entry an ask, for a model of one outcome")
+        raise InputError(
+            "y: a structured array of event and time, one entry an ask, for a model of one outcome"
+        )
     event, time = (y[field] for field in y.dtype.names)
     causes = outcome.causes
     if event.dtype.kind not in "biu" or not ((event >= 0) & (event <= len(causes))).all():
-        raise Refused(
+        raise InputError(
             f"y: its first field is the event: 0 censored, 1 to {len(causes)} for {', '.join(causes)}"
         )
     if not (np.isfinite(time) & (time > 0)).all():
-        raise Refused("y: its second field is the time, days after the ask, above 0")
+        raise InputError("y: its second field is the time, days after the ask, above 0")
     return Target(causes, event.astype(np.int64), time.astype(float))
 
 

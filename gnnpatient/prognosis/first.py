@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.landmarks import Landmarks, landmark_weights
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.graphs import moving
 from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.targets import LabelTarget, Target
@@ -125,7 +125,7 @@ class _Asks:
 
         optimizer.step(again)
         if not math.isfinite(float(again().detach())):
-            raise Refused("the first forecast has no finite loss; take a larger ridge")
+            raise InputError("the first forecast has no finite loss; take a larger ridge")
         optimizer.zero_grad(set_to_none=True)
 
     def _losses(self, mask: np.ndarray) -> list[tuple[np.ndarray, Callable[[], Tensor]]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold, landmark_shares
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.graphs import Graphs
 from gnnpatient.model.encode import fit_bases, fit_vocabulary
@@ -35,7 +35,7 @@ from gnnpatient.prognosis.checkpoint import (
     write_state,
 )
 from gnnpatient.prognosis.first import first_heads
-from gnnpatient.prognosis.forecast import pick_device, steady
+from gnnpatient.prognosis.forecast import deterministic, resolve_device
 from gnnpatient.prognosis.inputs import last_asks
 from gnnpatient.prognosis.targets import LabelTarget, Target
 
@@ -65,13 +65,13 @@ class FitConfig:
     def __post_init__(self) -> None:
         for name in ("members", "epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
-                raise Refused(f"{name} {getattr(self, name)}; 1 or more would do")
+                raise InputError(f"{name} {getattr(self, name)}; 1 or more would do")
         if not 0 <= self.kind_dropout < 1:
-            raise Refused(f"kind_dropout {self.kind_dropout}; from 0 to below 1 would do")
+            raise InputError(f"kind_dropout {self.kind_dropout}; from 0 to below 1 would do")
         for name, least in (("lr", 1e-12), ("weight_decay", 0), ("ridge", 0)):
             value = getattr(self, name)
             if value is not None and not least <= value < math.inf:
-                raise Refused(f"{name} {value}; {'above' if least else 'at least'} 0 would do")
+                raise InputError(f"{name} {value}; {'above' if least else 'at least'} 0 would do")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,19 +112,19 @@ def fit_modules(
     fold of its patients. Every epoch draws from its own seed, so a fit that goes on where it began, on a CPU
     or a GPU, ends in the same bits.
     """
-    where, least = pick_device(device), config.min_patients
+    where, least = resolve_device(device), config.min_patients
     whole = build_graphs(last_asks(landmarks))
     bases = fit_bases(whole, least)
     vocabulary = fit_vocabulary(whole, bases, least)
     groups = len(np.unique(landmarks.groups))
     if groups < 2:
-        raise Refused(f"{groups} patient or group to train on; early stopping needs at least two")
+        raise InputError(f"{groups} patient or group to train on; early stopping needs at least two")
     happened = np.max([target.strata for target in targets.values()], axis=0)
     inner = list(StratifiedPatientKFold(min(5, groups), seed=config.seed).split(landmarks, happened))
     finished, begun, ridge = [], None, 0.0
     for member in range(config.members):
         train, held = inner[member % len(inner)]
-        with steady(where), torch.random.fork_rng(range(torch.cuda.device_count())):
+        with deterministic(where), torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.manual_seed(_seed(config.seed, member))
             module = PatientGNN(model, vocabulary, landmarks.cohort.spec.edge_types, heads)
             module.encode.start(bases)
@@ -206,7 +206,7 @@ class _Member:
             with torch.inference_mode():
                 score = float(self._loss(average, validation, scored))
             if not math.isfinite(score):
-                raise Refused(
+                raise InputError(
                     f"member {self.member}: the loss is not finite after epoch {epoch}; take a smaller lr"
                 )
             entry = {
@@ -310,7 +310,7 @@ class _Member:
         self, state: State, average: PatientGNN, optimizer: torch.optim.Optimizer
     ) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
         if state.facts.get("fit") != self._fingerprint:
-            raise Refused(
+            raise InputError(
                 f"{self._path}: of a fit with other choices or asks; resume with the same, or start a new run"
             )
         self.module.load_state_dict(from_states("now", state.tensors))

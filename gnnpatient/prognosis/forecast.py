@@ -14,7 +14,7 @@ import torch
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.landmarks import ENTRY, Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Task
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names, frequent
 from gnnpatient.model.heads import DiagnosisConfig
 from gnnpatient.model.model import PatientGNN
@@ -58,12 +58,14 @@ class Forecast:
         """Position of a cause on the middle axis; needed by name where there are several."""
         if cause is None:
             if len(self.causes) > 1:
-                raise Refused(
+                raise InputError(
                     f"outcome {self.outcome!r} has several causes; name one of {', '.join(self.causes)}"
                 )
             return 1
         if cause not in self.causes:
-            raise Refused(f"unknown cause {cause!r} of {self.outcome!r}; there are {', '.join(self.causes)}")
+            raise InputError(
+                f"unknown cause {cause!r} of {self.outcome!r}; there are {', '.join(self.causes)}"
+            )
         return self.causes.index(cause) + 1
 
     def risk(self, cause: str | None = None, horizon: float | None = None) -> np.ndarray:
@@ -101,7 +103,7 @@ class Forecast:
         wanted = np.atleast_1d(self.times[-1] if horizon is None else np.asarray(horizon, np.float64))
         if not ((wanted >= 0) & (wanted <= self.times[-1] * (1 + 1e-9))).all():
             beyond = wanted[~((wanted >= 0) & (wanted <= self.times[-1]))][0]
-            raise Refused(f"horizon {beyond:g} days; this model was fitted up to {self.times[-1]:g} days")
+            raise InputError(f"horizon {beyond:g} days; this model was fitted up to {self.times[-1]:g} days")
         return wanted
 
     def _at(self, curve: np.ndarray, horizon: np.ndarray) -> np.ndarray:
@@ -136,12 +138,14 @@ class DiagnosisForecast:
         """Position of a class; the last one of two if not named."""
         if cause is None:
             if len(self.classes) > 2:
-                raise Refused(
+                raise InputError(
                     f"outcome {self.outcome!r} has several classes; name one of {', '.join(self.classes)}"
                 )
             return 1
         if cause not in self.classes:
-            raise Refused(f"unknown class {cause!r} of {self.outcome!r}; there are {', '.join(self.classes)}")
+            raise InputError(
+                f"unknown class {cause!r} of {self.outcome!r}; there are {', '.join(self.classes)}"
+            )
         return self.classes.index(cause)
 
     def risk(self, cause: str | None = None) -> np.ndarray:
@@ -227,12 +231,12 @@ class Predictor:
 
     def forecast(self, landmarks: Landmarks, device: str = "auto") -> dict[str, Answer]:
         """The forecast of each outcome, the mean over members."""
-        where = pick_device(device)
+        where = resolve_device(device)
         seen = self.see(landmarks)
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.outcomes}
         for module in self.modules:
             module.to(where).eval()
-        with steady(where), torch.inference_mode():
+        with deterministic(where), torch.inference_mode():
             for begin in range(0, max(len(seen), 1), CHUNK):
                 graphs = build_graphs(seen[begin : begin + CHUNK]).to(where)
                 answers = [module(graphs) for module in self.modules]
@@ -264,7 +268,7 @@ class Predictor:
         theirs = seen.cohort.report.get("encoders", {})
         for kind, own in self.about.get("encoders", {}).items():
             if (other := theirs.get(kind, own)) != own and len(seen.cohort.events[kind]):
-                raise Refused(
+                raise InputError(
                     f"{kind}: embedded by {other!r}, the model by {own!r}; pack it with the same choices"
                 )
         if (known := self.about.get("inputs")) is None:
@@ -341,21 +345,21 @@ def kept_names(landmarks: Landmarks, min_patients: int = 10) -> Names:
     return frequent(build_graphs(last_asks(landmarks)), min_patients)
 
 
-def pick_device(device: str) -> torch.device:
+def resolve_device(device: str) -> torch.device:
     """`auto` is a GPU where there is one."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise Refused(f"device {device!r}; auto, cpu or cuda would do") from None
+        raise InputError(f"device {device!r}; auto, cpu or cuda would do") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise Refused(f"device {device!r}: torch finds no CUDA here; auto or cpu would do")
+        raise InputError(f"device {device!r}: torch finds no CUDA here; auto or cpu would do")
     return chosen
 
 
 @contextmanager
-def steady(device: torch.device) -> Iterator[None]:
+def deterministic(device: torch.device) -> Iterator[None]:
     """The same bits each time on a GPU too: there, sums of many rows into one come in any order unless torch
     is told otherwise.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 if TYPE_CHECKING:
     from gnnpatient.cohort.cohort import Cohort
@@ -136,7 +136,7 @@ def _conversion(
     back = None if here is None else here.sources.get(known["unit"])
     if back is not None:  # here = factor * theirs + offset
         return 1 / back.factor, -back.offset / back.factor
-    raise Refused(
+    raise InputError(
         f"{kind} {name!r} is in {unit!r} here, the model knows it in {known['unit']!r}; say how they convert "
         f'in the spec: [units] {name!r} = {{ to = "{known["unit"]}", from = {{ "{unit}" = FACTOR }} }}, and '
         "pack again"
@@ -230,7 +230,7 @@ def refuse_strangers(
     what = f"kind of node {kinds[0]!r}" if kinds else f"static {columns[0]!r}"
     every = ", ".join(codes if kinds else (*numbers, *levels)) or "none"
     others = "".join(f"; {one}" for one in differences(inputs, levels, landmarks))
-    raise Refused(
+    raise InputError(
         f"the model knows no {what} (it has {every}); name it as in training, or take it out of the spec"
         + others
     )

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file, file_hash, is_sealed, sealed
 from gnnpatient.prognosis.checkpoint import read_config
 
@@ -84,7 +84,7 @@ class People:
             ids, records, train = (tuple(content[name]) for name in ("ids", "records", "train"))
             return cls(bytes.fromhex(content["key"]), ids, records, train, content["model"])
         except (ValueError, KeyError, TypeError):
-            raise Refused(
+            raise InputError(
                 f"{path}: not as fit wrote it; fit again, or take it away: then nobody is known by it"
             ) from None
 
@@ -129,20 +129,20 @@ def read_run(folder: str | Path) -> tuple[Path, dict[str, Any], dict[str, list[s
         raw = (path / "run.json").read_bytes()
         about, split = json.loads(raw), json.loads((path / "split.json").read_bytes())
         if about["format"] != FORMAT:
-            raise Refused(f"{path}: a run of another version; fit it again")
+            raise InputError(f"{path}: a run of another version; fit it again")
         both = len(set(split["train"]) & set(split["test"]))
     except FileNotFoundError:
-        raise Refused(
+        raise InputError(
             f"{folder}: not a run (it holds no run.json and split.json); make one with gnnpatient fit"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, Refused):
+        if isinstance(error, InputError):
             raise
-        raise Refused(f"{path}: run.json or split.json cannot be read; fit it again") from None
+        raise InputError(f"{path}: run.json or split.json cannot be read; fit it again") from None
     if both:
-        raise Refused(f"{path}/split.json: {both} patient(s) in training and in test; fit it again")
+        raise InputError(f"{path}/split.json: {both} patient(s) in training and in test; fit it again")
     if not is_sealed(raw) or file_hash(path / "split.json") != about.get("split"):
-        raise Refused(f"{path}: run.json and split.json are not as fit wrote them; fit it again")
+        raise InputError(f"{path}: run.json and split.json are not as fit wrote them; fit it again")
     return path, about, split
 
 
@@ -157,7 +157,7 @@ def tell(folder: str | Path, cohort: Cohort, patients: Sequence[int] | None = No
     trained = np.isin(ids, np.array(split["train"], str))
     people = People.read(path / PEOPLE) if (path / PEOPLE).is_file() else None
     if people and people.model is not None and people.model != read_config(path)[1]["digest"]:
-        raise Refused(f"{path / 'model'}: not the model that was fitted in this run; get it again")
+        raise InputError(f"{path / 'model'}: not the model that was fitted in this run; get it again")
     if cohort.manifest_hash == about["cohort"]["manifest_hash"]:
         return Told(np.where(trained, TRAIN, TEST).astype(object), True)
     same_name = cohort.spec.cohort == about["cohort"]["name"]

@@ -20,7 +20,7 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort, open_cohort
 from gnnpatient.cohort.landmarks import Landmarks, few_landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, file_hash, lock, sealed
 from gnnpatient.prognosis.checkpoint import read_config
 from gnnpatient.prognosis.estimator import PrognosisModel
@@ -60,9 +60,9 @@ class Run:
         try:
             run = cls(path, about["cohort"], about["plan"], tuple(split["train"]), tuple(split["test"]))
             if set(run.plan) != set(PLAN):
-                raise Refused(f"{path}: a run of another version; fit it again")
+                raise InputError(f"{path}: a run of another version; fit it again")
         except (KeyError, TypeError):
-            raise Refused(f"{path}: run.json or split.json cannot be read; fit it again") from None
+            raise InputError(f"{path}: run.json or split.json cannot be read; fit it again") from None
         return run
 
     def tell(self, cohort: Cohort) -> Told:
@@ -93,13 +93,13 @@ def fit_run(
     """
     folder = Path(folder)
     if cohort.path is None:
-        raise Refused("a run needs a cohort on disk; cohort.save(path), then open_cohort(path)")
+        raise InputError("a run needs a cohort on disk; cohort.save(path), then open_cohort(path)")
     if unknown := sorted(set(given) - set(PLAN)):
-        raise Refused(f"unknown choice {unknown[0]!r}{near(unknown[0], PLAN)}")
+        raise InputError(f"unknown choice {unknown[0]!r}{near(unknown[0], PLAN)}")
     there = folder.is_dir() and any(entry.name != ".lock" for entry in folder.iterdir())
     if there and not resume:
         what = "a run" if (folder / "run.json").is_file() else "something"
-        raise Refused(f"{folder}: holds {what} already; go on with --resume, or give --out a new folder")
+        raise InputError(f"{folder}: holds {what} already; go on with --resume, or give --out a new folder")
     cohort.verify()
     with lock(folder):
         fresh = not (folder / "run.json").is_file()
@@ -114,7 +114,7 @@ def fit_run(
             if (folder / PEOPLE).is_file():
                 digest = read_config(folder)[1]["digest"]
                 People.read(folder / PEOPLE).of_model(digest).write(folder / PEOPLE)
-        except Refused:
+        except InputError:
             if fresh and not there and not (folder / "checkpoints").exists():
                 shutil.rmtree(folder)  # refused before the first epoch: leave nothing
             raise
@@ -126,7 +126,7 @@ def _start(cohort: Cohort, folder: Path, given: Mapping[str, Any]) -> Run:
     plan = {**PLAN, **given}
     names = _outcomes(cohort, plan)
     if plan["test_by"] is not None and "test" in given:
-        raise Refused("test and test_by are two ways to split; give one of them")
+        raise InputError("test and test_by are two ways to split; give one of them")
     test = _share(cohort, plan["test"], plan["seed"], names[0])
     if plan["test_by"] is not None:
         test = _test_by(cohort, plan["test_by"])
@@ -148,11 +148,11 @@ def _start(cohort: Cohort, folder: Path, given: Mapping[str, Any]) -> Run:
 def _resumed(cohort: Cohort, folder: Path, given: Mapping[str, Any]) -> Run:
     run = Run.open(folder)
     if cohort.manifest_hash != run.cohort["manifest_hash"]:
-        raise Refused(f"{folder}: a run on another cohort ({run.cohort['path']}); resume with that one")
+        raise InputError(f"{folder}: a run on another cohort ({run.cohort['path']}); resume with that one")
     for name, value in given.items():
         if (value := _plain(value)) != run.plan[name]:
             held = json.dumps(run.plan[name])
-            raise Refused(
+            raise InputError(
                 f"{folder}: the run has {name} {held}, not {json.dumps(value)}; resume with the same choices"
             )
     return run
@@ -230,7 +230,7 @@ def scored_asks(cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequen
 def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:
     """A share of the patients, whole groups, with each event or label spread evenly: (patient,) bool."""
     if not 0 <= share < 1:
-        raise Refused(f"test {share:g}; a share from 0 to below 1 would do")
+        raise InputError(f"test {share:g}; a share from 0 to below 1 would do")
     group, member = np.unique(cohort.groups, return_inverse=True)
     stratum = np.zeros(len(group), np.int64)
     np.maximum.at(stratum, member, cohort.answered([outcome])[outcome].strata)
@@ -242,7 +242,7 @@ def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:
     chosen = np.zeros(len(group), bool)
     chosen[order] = np.diff(step) > 0
     if share and not 0 < chosen.sum() < len(group):
-        raise Refused(
+        raise InputError(
             f"test {share:g} of {len(group)} patients or groups leaves one side empty; give another share"
         )
     return chosen[member]
@@ -253,7 +253,7 @@ def _test_by(cohort: Cohort, text: str) -> np.ndarray:
     key, _, value = text.partition("=")
     if key == "after":
         if cohort.origin is None:
-            raise Refused(
+            raise InputError(
                 f"test by {text}: the cohort's times are offsets without a calendar; split by share or group"
             )
         try:
@@ -261,20 +261,20 @@ def _test_by(cohort: Cohort, text: str) -> np.ndarray:
         except ValueError:
             day = None
         if day is None:
-            raise Refused(f"test by {text}: write a date, as in after=2015-01-01")
+            raise InputError(f"test by {text}: write a date, as in after=2015-01-01")
         test = np.asarray(cohort.origin) >= cohort.calendar(value)[0]
     elif key in ("group", cohort.spec.patient.group):
         if cohort.group is None:
-            raise Refused(f"test by {text}: the spec has no [patient] group")
+            raise InputError(f"test by {text}: the spec has no [patient] group")
         test = np.asarray(cohort.group) == value
         if not test.any():
-            raise Refused(
+            raise InputError(
                 f"test by {text}: no patient there{near(value, np.unique(cohort.group).tolist()[:20])}"
             )
     else:
-        raise Refused(f"test by {text!r}; group=VALUE or after=DATE would do")
+        raise InputError(f"test by {text!r}; group=VALUE or after=DATE would do")
     if not 0 < test.sum() < len(test):
-        raise Refused(
+        raise InputError(
             f"test by {text}: {int(test.sum())} of {len(test)} patients to test on; both sides need some"
         )
     return test

@@ -10,7 +10,7 @@ import numpy as np
 
 from gnnpatient.cohort.landmarks import ENTRY, Landmarks, landmark_weights
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.metrics import aalen_johansen, censoring
 from gnnpatient.prognosis.few import STEPS, coarse_incidence, coarse_shares, pooled
 from gnnpatient.times import DAY
@@ -57,11 +57,11 @@ class Target:
         """Refuse what cannot be learned."""
         for cause, happened in self.counted.items():
             if not happened.any() and len(self.causes) == 1:
-                raise Refused(
+                raise InputError(
                     f"outcome {name!r}: no events of {cause!r} among {len(self.event)} asks; nothing to learn"
                 )
         if not (self.event > 0).any():
-            raise Refused(f"outcome {name!r}: no events among {len(self.event)} asks; nothing to learn")
+            raise InputError(f"outcome {name!r}: no events among {len(self.event)} asks; nothing to learn")
 
     @staticmethod
     def start(null: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ class LabelTarget:
         """Refuse what cannot be learned."""
         there = [one for one, asks in self.counted.items() if asks.any()]
         if len(there) < 2:
-            raise Refused(
+            raise InputError(
                 f"outcome {name!r}: {'all labels are ' + repr(there[0]) if there else 'no label'} among "
                 f"{len(self.label)} asks; nothing to learn"
             )
@@ -294,7 +294,7 @@ def landmark_of(at: np.ndarray) -> np.ndarray:
 def check_targets(targets: Mapping[str, Target | LabelTarget], landmarks: Landmarks) -> None:
     """Refuse at once what could only fail after an epoch."""
     if not len(landmarks):
-        raise Refused("no ask to train on; nobody is at risk at these landmarks")
+        raise InputError("no ask to train on; nobody is at risk at these landmarks")
     for name, target in targets.items():
         target.check(name)
         parts = [set(landmarks.patient[asks].tolist()) for asks in target.counted.values()]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.propose import inputs, outcomes, patients
 from gnnpatient.propose.formats import of_format, standard
 from gnnpatient.propose.names import ROWS
@@ -25,7 +25,7 @@ def propose(folder: Path) -> str:
     Refused: no folder, no table in it, no column that could be a patient's id.
     """
     if not folder.is_dir():
-        raise Refused(f"{folder}: no such folder; name the one with the tables")
+        raise InputError(f"{folder}: no such folder; name the one with the tables")
     draft = Draft(folder)
     if form := standard(folder):
         of_format(draft, form)
@@ -40,12 +40,12 @@ def _of_tables(draft: Draft) -> None:
     for name in tables(draft.folder):
         try:
             sheets.append(read(draft.folder, name, draft.readme))
-        except Refused as error:
+        except InputError as error:
             draft.left.append(str(error))
     sheets = [sheet for sheet in sheets if len(sheet.raw)]
     if not sheets:
         why = f" ({draft.left[0]})" if draft.left else ""
-        raise Refused(f"{draft.folder}: no table that can be read{why}; put .csv, .tsv or .parquet there")
+        raise InputError(f"{draft.folder}: no table that can be read{why}; put .csv, .tsv or .parquet there")
     sheets = patients.keyed(draft, sheets)
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
     for sheet in sheets:

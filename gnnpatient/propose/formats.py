@@ -12,11 +12,11 @@ from typing import Any
 
 import polars as pl
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.propose.inputs import several_units
 from gnnpatient.propose.names import DEATH_ITSELF, FAMILIES, FEW, TELLS_DEATH, WORDS
 from gnnpatient.propose.parts import Draft, slug
-from gnnpatient.readers.standard import Door
+from gnnpatient.readers.standard import StandardTables
 from gnnpatient.readers.tables import CSV
 
 OMOP = {"condition_occurrence", "visit_occurrence", "measurement", "drug_exposure"}
@@ -46,11 +46,11 @@ def standard(folder: Path) -> str:
 def of_format(draft: Draft, form: str) -> None:
     """Kinds by the families of the codes; day 0 and death by what the format has."""
     door = import_module(f"gnnpatient.readers.{form}").read(draft.folder)
-    assert isinstance(door, Door)
+    assert isinstance(door, StandardTables)
     draft.form, draft.left = form, list(door.flags)
     people, keys = door.people, draft.patient.keys
     if not len(people):
-        raise Refused(f"{draft.folder}: {form}, but no patient in it; are the patients in another folder?")
+        raise InputError(f"{draft.folder}: {form}, but no patient in it; are the patients in another folder?")
     codes = _codes(door)
     words = {c: people[c].drop_nulls().n_unique() for c, t in people.schema.items() if t == pl.String}
     keys["number"] = ["age"] if people["birth"].count() else []
@@ -62,7 +62,7 @@ def of_format(draft: Draft, form: str) -> None:
     _death(draft, codes)
 
 
-def _codes(door: Door) -> pl.DataFrame:
+def _codes(door: StandardTables) -> pl.DataFrame:
     """By table and code: family, patients, timed (those with a time), units by frequency, mixed, telling."""
     parts = []
     for name, table in door.tables.items():
@@ -106,7 +106,7 @@ def _span(draft: Draft, people: pl.DataFrame, families: Iterable[str]) -> None:
     said.append(f"ASK: patient.exit: are patients observed until {until}?")
 
 
-def _families(draft: Draft, door: Door, codes: pl.DataFrame) -> None:
+def _families(draft: Draft, door: StandardTables, codes: pl.DataFrame) -> None:
     """Kinds of node by the first part of the codes; what tells a death is left out of them."""
     own = pl.col("code").str.contains(DEATH_ITSELF) | pl.col("code").str.starts_with("MEDS_BIRTH")
     codes = codes.filter(~own, pl.col("timed") > 0)
@@ -135,7 +135,7 @@ def _families(draft: Draft, door: Door, codes: pl.DataFrame) -> None:
             several_units(draft, code, units)
 
 
-def _by_category(draft: Draft, door: Door, table: str, family: str, kind: str) -> bool:
+def _by_category(draft: Draft, door: StandardTables, table: str, family: str, kind: str) -> bool:
     """The rows of a family by their category, where that keeps apart what tells a death."""
     if "category" not in door.tables[table].collect_schema():
         return False

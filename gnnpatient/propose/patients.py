@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.propose.names import BEGINS, KEYS, WHO
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
@@ -25,7 +25,7 @@ def keyed(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
         if not sheet.key:
             draft.left.append(f"{sheet.name}: no column could be the patient's id")
     if not any(sheet.key for sheet in sheets):
-        raise Refused(
+        raise InputError(
             f"{draft.folder}: no column could be the patient's id; call one patient_id (the number of the "
             "row would do where a row is a patient)"
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.propose.names import KEYS, PERSON, ROW, ROWS, SPELLED, WHO, WIDE, WORDS
 from gnnpatient.propose.parts import Block, bare, plain
 from gnnpatient.readers.tables import CSV, MISSING, ids, moment, number, text
@@ -191,9 +191,11 @@ def read(folder: Path, name: str, readme: str) -> Sheet:
             how, raw = _csv(path)
     except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Refused(f"{name}: not read: {line}") from None
+        raise InputError(f"{name}: not read: {line}") from None
     if len(raw.columns) > WIDE:
-        raise Refused(f"{name}: not read: {len(raw.columns)} columns; choose some, or summarise them first")
+        raise InputError(
+            f"{name}: not read: {len(raw.columns)} columns; choose some, or summarise them first"
+        )
     sheet = Sheet(name, raw, readme, Block([], how))
     if how.get("decimal") == ",":
         raw = raw.with_columns(pl.col(pl.String).str.replace(r"^\s*(-?\d+),(\d+)\s*$", "$1.$2"))

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 
 ENDINGS = (".sqlite", ".sqlite3", ".db", ".duckdb")
 BATCH = 50_000  # rows in memory as Python objects at a time
@@ -49,25 +49,25 @@ def scan(folder: Path, name: str) -> pl.LazyFrame | None:
     _inside(folder, path, parts[:file])
     if not path.is_file():
         there = sorted(p.name for p in path.parent.glob("*") if p.name.endswith(ENDINGS))
-        raise Refused(f"{path}: no such file{near(path.name, there) if there else ''}")
+        raise InputError(f"{path}: no such file{near(path.name, there) if there else ''}")
     try:
         with path.open("rb") as handle:
             head = handle.read(16)
     except OSError as error:
-        raise Refused(f"{path}: {_line(error)}") from None
+        raise InputError(f"{path}: {_line(error)}") from None
     table = "/".join(parts[file:])
     if head[8:12] == b"DUCK":
         return _duckdb(path, table)
     if head == b"SQLite format 3\0":
         return _sqlite(path, table)
     kind = "DuckDB" if path.suffix == ".duckdb" else "SQLite"
-    raise Refused(f"{path}: not a {kind} database, by its first bytes; is it whole, and not packed?")
+    raise InputError(f"{path}: not a {kind} database, by its first bytes; is it whole, and not packed?")
 
 
 def _inside(folder: Path, path: Path, parts: tuple[str, ...]) -> None:
     out = Path(*parts).is_absolute() or ".." in parts
     if out or not path.resolve().is_relative_to(folder.resolve()):
-        raise Refused(f"{path}: leads out of {folder}; keep the tables of a cohort in one folder")
+        raise InputError(f"{path}: leads out of {folder}; keep the tables of a cohort in one folder")
 
 
 def _line(error: Exception) -> str:
@@ -81,11 +81,13 @@ def _quoted(name: str) -> str:
 
 def _known(path: Path, table: str, known: list[str]) -> None:
     if not known:
-        raise Refused(f"{path}: holds no table")
+        raise InputError(f"{path}: holds no table")
     if not table:
-        raise Refused(f"{path}: name a table of it, as in {path.name}/{known[0]}; known: {', '.join(known)}")
+        raise InputError(
+            f"{path}: name a table of it, as in {path.name}/{known[0]}; known: {', '.join(known)}"
+        )
     if table not in known:
-        raise Refused(f"{path}: no table {table!r}{near(table, known)}")
+        raise InputError(f"{path}: no table {table!r}{near(table, known)}")
 
 
 class _Clock:
@@ -125,7 +127,7 @@ class _Clock:
             watching.join()
             self.spent += time.monotonic() - start
         if self.late:
-            raise Refused(
+            raise InputError(
                 f"{self.name}: a view that took over {limit:.0f} s; does it end? write it as a table, "
                 "as in CREATE TABLE ... AS SELECT * FROM ..."
             ) from None
@@ -172,7 +174,7 @@ def _sqlite(path: Path, table: str) -> pl.LazyFrame:
             with clock.running(base.interrupt):
                 schema = _sqlite_types(base, path, table)
     except (sqlite3.Error, UnicodeError) as error:
-        raise Refused(f"{path}/{table}: {_line(error)}") from None
+        raise InputError(f"{path}/{table}: {_line(error)}") from None
 
     def reads(columns: list[str], rows: int | None) -> Iterator[pl.DataFrame]:
         asked = {name: schema[name] for name in columns}
@@ -197,9 +199,9 @@ def _sqlite(path: Path, table: str) -> pl.LazyFrame:
                     else:
                         yield pl.DataFrame(height=len(lines))
         except (sqlite3.Error, UnicodeError) as error:
-            raise Refused(f"{path}/{table}: {_line(error)}") from None
+            raise InputError(f"{path}/{table}: {_line(error)}") from None
         except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
-            raise Refused(f"{path}/{table}: changed while it was read: {_line(error)}") from None
+            raise InputError(f"{path}/{table}: changed while it was read: {_line(error)}") from None
 
     return _lazy(reads, schema)
 
@@ -211,12 +213,12 @@ def _sqlite_types(base: sqlite3.Connection, path: Path, table: str) -> dict[str,
     seen = ", ".join(f"group_concat(DISTINCT typeof({_quoted(name)}))" for name in declared)
     rows, *kinds = base.execute(f"SELECT count(*), {seen} FROM {_quoted(table)}").fetchone()
     if not rows:
-        raise Refused(f"{path}/{table}: no rows")
+        raise InputError(f"{path}/{table}: no rows")
     schema: dict[str, Any] = {}
     for (name, word), kind in zip(declared.items(), kinds, strict=True):
         found = set(kind.split(",")) - {"null"}
         if "blob" in found and len(found) > 1:
-            raise Refused(
+            raise InputError(
                 f"{path}/{table}: column {name!r} mixes bytes with {min(found - {'blob'})}; store one kind"
             )
         if not found:
@@ -249,7 +251,7 @@ def _duckdb(path: Path, table: str) -> pl.LazyFrame:
     try:
         import duckdb
     except ImportError:
-        raise Refused(f"{path}: needs duckdb; pip install 'gnnpatient[database]'") from None
+        raise InputError(f"{path}: needs duckdb; pip install 'gnnpatient[database]'") from None
     wrong = (duckdb.Error, pl.exceptions.PolarsError)
 
     def asked(base: Any, cells: str, limit: str) -> Any:
@@ -269,9 +271,9 @@ def _duckdb(path: Path, table: str) -> pl.LazyFrame:
                 cell = _duckdb_cells(asked(base, "*", " LIMIT 0"))
                 first = pl.DataFrame(asked(base, ", ".join(cell.values()), " LIMIT 1").to_arrow_table())
     except wrong as error:
-        raise Refused(f"{path}/{table}: {_line(error)}") from None
+        raise InputError(f"{path}/{table}: {_line(error)}") from None
     if not len(first):
-        raise Refused(f"{path}/{table}: no rows")
+        raise InputError(f"{path}/{table}: no rows")
 
     def reads(columns: list[str], rows: int | None) -> Iterator[pl.DataFrame]:
         limit = "" if rows is None else f" LIMIT {rows:d}"
@@ -291,7 +293,7 @@ def _duckdb(path: Path, table: str) -> pl.LazyFrame:
                         break
                     yield pl.DataFrame(batch) if columns else pl.DataFrame(height=batch.num_rows)
         except wrong as error:
-            raise Refused(f"{path}/{table}: {_line(error)}") from None
+            raise InputError(f"{path}/{table}: {_line(error)}") from None
 
     return _lazy(reads, first.schema)
 
@@ -316,19 +318,19 @@ def _shards(folder: Path, place: Path) -> pl.LazyFrame:
     place = place.absolute()
     shards = sorted(p for p in place.rglob("*.parquet") if p.is_file() and not p.name.startswith("."))
     if not shards:
-        raise Refused(f"{place}: no .parquet file below this folder")
+        raise InputError(f"{place}: no .parquet file below this folder")
     first: Mapping[str, Any] = {}
     for shard in shards:
         _inside(folder, shard, ())
         try:
             schema = pl.scan_parquet(shard, glob=False, hive_partitioning=False).collect_schema()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise Refused(f"{shard}: {_line(error)}") from None
+            raise InputError(f"{shard}: {_line(error)}") from None
         first = first or schema
         for name in [*first, *schema]:
             one, other = first.get(name), schema.get(name)
             if one != other:
-                raise Refused(
+                raise InputError(
                     f"{shard}: column {name!r} is {_type(other)}, in {shards[0].name} {_type(one)}; "
                     "write all shards with one schema"
                 )
@@ -336,9 +338,9 @@ def _shards(folder: Path, place: Path) -> pl.LazyFrame:
     try:
         rows = frame.select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise Refused(f"{place}: {_line(error)}") from None
+        raise InputError(f"{place}: {_line(error)}") from None
     if not rows:
-        raise Refused(f"{place}: no rows")
+        raise InputError(f"{place}: no rows")
     return frame
 
 

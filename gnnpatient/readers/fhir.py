@@ -33,8 +33,8 @@ from typing import Any, NoReturn
 
 import polars as pl
 
-from gnnpatient.errors import Refused
-from gnnpatient.readers.standard import Door, latest_ordinary
+from gnnpatient.errors import InputError
+from gnnpatient.readers.standard import StandardTables, latest_ordinary
 from gnnpatient.readers.tables import BOUND, end_of_day, iso
 
 LIMIT = 2 << 30  # bytes of one JSON document; a line of a bulk export is one
@@ -165,7 +165,7 @@ Value = tuple[int | None, float | None, str | None, str | None]  # answer, value
 _NOTHING: Value = (None, None, None, None)
 
 
-def read(folder: Path) -> Door:
+def read(folder: Path) -> StandardTables:
     """All *.json (a Bundle or one resource), *.ndjson and *.jsonl (a resource a line) or .gz of these.
 
     Times are UTC. A year or a month stands for its last day, so that nothing is known too early. A Condition
@@ -182,14 +182,14 @@ def read(folder: Path) -> Door:
     Refused: nothing to read, a file that is cut, damaged, no JSON, no FHIR, nested too deep or over 2 GB.
     """
     if not folder.is_dir():
-        raise Refused(f"{folder}: no such folder")
+        raise InputError(f"{folder}: no such folder")
     files = sorted(
         path
         for path in folder.rglob("*")
         if _form(path) and path.is_file() and not any(p[0] == "." for p in path.relative_to(folder).parts)
     )
     if not files:
-        raise Refused(f"{folder}: no FHIR in it; it takes *.json or *.ndjson files, also as .gz")
+        raise InputError(f"{folder}: no FHIR in it; it takes *.json or *.ndjson files, also as .gz")
     heap = _Heap()
     for path in files:
         with _sound(path):
@@ -217,11 +217,11 @@ def _sound(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
-        raise Refused(f"{path}: cannot be read ({str(error).splitlines()[0]}); copy it again") from None
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}); copy it again") from None
     except RecursionError:
-        raise Refused(f"{path}: nested too deep for FHIR") from None
+        raise InputError(f"{path}: nested too deep for FHIR") from None
     except _NotJson as error:
-        raise Refused(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
 
 
 def _open(path: Path) -> io.BufferedIOBase:
@@ -265,10 +265,10 @@ def _document(path: Path) -> Thing:
             chunks.append(chunk)
             size = max(size, len(chunks) << 20)  # what a .gz unfolds to
     if size > LIMIT:
-        raise Refused(f"{path}: over {LIMIT >> 30} GB; split the Bundle, or export it as .ndjson")
+        raise InputError(f"{path}: over {LIMIT >> 30} GB; split the Bundle, or export it as .ndjson")
     found = _parsed(b"".join(chunks))
     if not isinstance(found, dict) or not isinstance(found.get("resourceType"), str):
-        raise Refused(f"{path}: not a FHIR resource, there is no resourceType; move it elsewhere")
+        raise InputError(f"{path}: not a FHIR resource, there is no resourceType; move it elsewhere")
     return found
 
 
@@ -461,7 +461,9 @@ class _Heap:
             while line := handle.readline(LINE + 1):
                 number += 1
                 if len(line) > LINE:
-                    raise Refused(f"{path}: line {number} is over {LINE >> 20} MB; split the file by lines")
+                    raise InputError(
+                        f"{path}: line {number} is over {LINE >> 20} MB; split the file by lines"
+                    )
                 if not line.strip():
                     continue
                 try:
@@ -556,7 +558,7 @@ class _Heap:
         differ = [n for n, a, b in zip(FIELDS, old.said, new.said, strict=True) if a and b and a != b]
         for name in ("birth", "gender"):
             if name in differ:
-                raise Refused(
+                raise InputError(
                     f"{path}: a Patient stands twice in the folder under one id, with two values of {name}; "
                     "keep the right one"
                 )
@@ -565,7 +567,7 @@ class _Heap:
         if was is not None and now is not None and was != now:
             return new if now > was else old
         if differ:
-            raise Refused(
+            raise InputError(
                 f"{path}: a Patient stands twice in the folder under one id, with two values of {differ[0]} "
                 "and no meta.lastUpdated that tells which is newer; keep the right one"
             )
@@ -794,7 +796,7 @@ class _Heap:
         stamp = stamp.fill_null(day)
         return stamp, day.is_not_null().set(stamp.is_null(), None)
 
-    def door(self) -> Door:
+    def door(self) -> StandardTables:
         names, flags = self.concepts.names()
         for url, name in self.urns.items():
             base = url.removesuffix(name)
@@ -825,7 +827,7 @@ class _Heap:
         )
         flags += [f"{n} resource(s) of type {kind} not read" for kind, n in sorted(self.unread.items())]
         flags += [f"{n} {what}" for what, n in sorted(self.count.items()) if n]
-        return Door(people, tables, (*self.flags, *flags), utc=True, decides=tuple(self.decides))
+        return StandardTables(people, tables, (*self.flags, *flags), utc=True, decides=tuple(self.decides))
 
     def _closed(self, frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
         """Ends decades after all that happened, as in 2099-12-31, are not known, nor what was known then."""

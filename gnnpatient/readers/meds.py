@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from gnnpatient.errors import Refused
-from gnnpatient.readers.standard import Door
+from gnnpatient.errors import InputError
+from gnnpatient.readers.standard import StandardTables
 from gnnpatient.readers.tables import BOUND, end_of_day
 
 Schema = Mapping[str, Any]  # names and types; beartype cannot check the types of polars
@@ -31,7 +31,7 @@ DOOR = frozenset(  # what a Door calls its own, beside time and code
 )
 
 
-def read(folder: Path) -> Door:
+def read(folder: Path) -> StandardTables:
     """The shards below `folder`/data (else those in `folder` itself) as one table, "data".
 
     subject_id becomes `id`, numeric_value `value` (nan = missing), text_value `text`; every other column
@@ -73,11 +73,11 @@ def read(folder: Path) -> Door:
             engine="streaming",
         )
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise Refused(f"{folder}: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{folder}: {str(error).splitlines()[0]}") from None
     if not len(span):
-        raise Refused(f"{folder}: {len(shards)} shard(s) and no row; nothing to read")
+        raise InputError(f"{folder}: {len(shards)} shard(s) and no row; nothing to read")
     if span["subject_id"].null_count():
-        raise Refused(_nobody(shards))
+        raise InputError(_nobody(shards))
 
     people, flags = span.select("subject_id", "first", "last"), []
     if lost := marks["time"].null_count():
@@ -103,13 +103,17 @@ def read(folder: Path) -> Door:
     if span["codeless"].sum():
         table = table.with_columns(pl.when(codeless).then(pl.lit("no code")).alias("refused"))
     people = people.sort("subject_id").select(*as_door)
-    return Door(people, {"data": table}, tuple(flags), _parents(folder / "metadata" / "codes.parquet"))
+    return StandardTables(
+        people, {"data": table}, tuple(flags), _parents(folder / "metadata" / "codes.parquet")
+    )
 
 
 def taken(names: Iterable[str], where: Path, ours: frozenset[str] = DOOR) -> None:
     """Refuse a source with a column of its own that is named as one that every format gets here."""
     if both := ours.intersection(names):
-        raise Refused(f"{where}: column {min(both)!r} has a name that is used here; rename it in the source")
+        raise InputError(
+            f"{where}: column {min(both)!r} has a name that is used here; rename it in the source"
+        )
 
 
 def settle(rows: pl.DataFrame, what: str, whom: str) -> pl.DataFrame:
@@ -121,7 +125,7 @@ def settle(rows: pl.DataFrame, what: str, whom: str) -> pl.DataFrame:
     clock = (~bare).any().over(who, pl.col("time").dt.date())
     rows = rows.unique().filter(~bare | ~clock)
     if twice := rows.filter(pl.len().over(who) > 1)[who].n_unique():
-        raise Refused(f"{what}: {twice} {whom}(s) with two different times; keep one")
+        raise InputError(f"{what}: {twice} {whom}(s) with two different times; keep one")
     return rows
 
 
@@ -144,11 +148,11 @@ def _shards(folder: Path) -> list[Path]:
     for places in ((folder / "data").rglob("*.parquet"), folder.glob("*.parquet")):
         if shards := sorted(path for path in places if not path.name.startswith(".")):
             return shards
-    raise Refused(f"{folder}: no shard; MEDS has data/**/*.parquet here")
+    raise InputError(f"{folder}: no shard; MEDS has data/**/*.parquet here")
 
 
-def _broken(file: Path, error: Exception) -> Refused:
-    return Refused(f"{file}: not a whole parquet file ({str(error).splitlines()[0]})")
+def _broken(file: Path, error: Exception) -> InputError:
+    return InputError(f"{file}: not a whole parquet file ({str(error).splitlines()[0]})")
 
 
 def _schema(file: Path) -> Schema:
@@ -180,14 +184,16 @@ def _events(schemas: dict[Path, Schema]) -> pl.LazyFrame:
     for shard, schema in schemas.items():
         for name in _NEEDED:
             if name not in schema:
-                raise Refused(f"{shard}: no column {name!r}; MEDS needs subject_id, time and code")
+                raise InputError(f"{shard}: no column {name!r}; MEDS needs subject_id, time and code")
         for name, dtype in schema.items():
             if name in _WANTED and not _fits(name, schema):
-                raise Refused(f"{shard}: column {name!r} is {dtype}; MEDS has {_WANTED[name]} there")
+                raise InputError(f"{shard}: column {name!r} is {dtype}; MEDS has {_WANTED[name]} there")
             other, where = seen.setdefault(name, (dtype, shard))
             joined = pl.Null in (dtype, other) or (dtype.is_numeric() and other.is_numeric())
             if name not in _WANTED and dtype != other and not joined:
-                raise Refused(f"{shard}: column {name!r} is {dtype}, but {other} in {where}; make them one")
+                raise InputError(
+                    f"{shard}: column {name!r} is {dtype}, but {other} in {where}; make them one"
+                )
         taken(schema, shard)
         alike[tuple(schema.items())].append(shard)
     midnight = (pl.col("time").dt.time() == pl.time(0)).fill_null(False)
@@ -235,13 +241,17 @@ def _statics(rows: pl.DataFrame, folder: Path) -> list[pl.DataFrame]:
     for part in tall:
         part = part.unique().sort("name", "subject_id")
         if both := used.intersection(part["name"]):
-            raise Refused(f"{folder}: untimed code {min(both)!r} has the name of another column; rename it")
+            raise InputError(
+                f"{folder}: untimed code {min(both)!r} has the name of another column; rename it"
+            )
         used.update(part["name"])
         twice = part.filter(pl.len().over("name", "subject_id") > 1)
         if len(twice):
             which = twice["name"][0]
             count = twice.filter(pl.col("name") == which)["subject_id"].n_unique()
-            raise Refused(f"{folder}: untimed code {which!r}: {count} subject(s) with two values; keep one")
+            raise InputError(
+                f"{folder}: untimed code {which!r}: {count} subject(s) with two values; keep one"
+            )
         if len(part):
             wide.append(part.pivot(on="name", index="subject_id", values="value"))
     return wide
@@ -258,13 +268,13 @@ def _splits(file: Path) -> pl.DataFrame:
     table = _metadata(file)
     for name in ("subject_id", "split"):
         if name not in table.columns:
-            raise Refused(f"{file}: no column {name!r}; MEDS has subject_id and split there")
+            raise InputError(f"{file}: no column {name!r}; MEDS has subject_id and split there")
     if not table["subject_id"].dtype.is_integer():
-        raise Refused(f"{file}: column 'subject_id' is {table['subject_id'].dtype}; MEDS has int64 there")
+        raise InputError(f"{file}: column 'subject_id' is {table['subject_id'].dtype}; MEDS has int64 there")
     table = table.select(pl.col("subject_id").cast(pl.Int64), pl.col("split").cast(pl.String)).unique()
     table = table.drop_nulls("subject_id")
     if twice := table.filter(pl.len().over("subject_id") > 1)["subject_id"].n_unique():
-        raise Refused(f"{file}: column 'split': {twice} subject(s) in two splits; keep one")
+        raise InputError(f"{file}: column 'split': {twice} subject(s) in two splits; keep one")
     return table
 
 
@@ -276,9 +286,9 @@ def _parents(file: Path) -> pl.DataFrame | None:
     if "parent_codes" not in table.columns or table["parent_codes"].is_null().all():
         return None
     if "code" not in table.columns:
-        raise Refused(f"{file}: no column 'code'; MEDS has it beside parent_codes")
+        raise InputError(f"{file}: no column 'code'; MEDS has it beside parent_codes")
     if table["parent_codes"].dtype not in (pl.List(pl.String), pl.List(pl.Null)):
-        raise Refused(
+        raise InputError(
             f"{file}: column 'parent_codes' is {table['parent_codes'].dtype}; MEDS has lists of text"
         )
     pairs = table.select(pl.col("code").cast(pl.String).alias("child"), parent="parent_codes")

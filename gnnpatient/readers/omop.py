@@ -16,9 +16,9 @@ import polars as pl
 import pyarrow
 import pyarrow.csv
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.readers.meds import DOOR, Schema, settle, taken
-from gnnpatient.readers.standard import Door, latest_ordinary
+from gnnpatient.readers.standard import StandardTables, latest_ordinary
 from gnnpatient.readers.tables import (
     BOUND,
     FRACTIONS,
@@ -117,7 +117,7 @@ _SUFFIXES = (".parquet", ".csv", ".csv.gz")
 _NOTHING = pl.lit(None)
 
 
-def read(folder: Path) -> Door:
+def read(folder: Path) -> StandardTables:
     """The clinical tables of a folder, by the CDM's own names; those without a file are not there.
 
     A file is <table>.parquet, .csv or .csv.gz, in upper or lower case; CSV is separated by commas or tabs and
@@ -165,7 +165,7 @@ def read(folder: Path) -> Door:
 
     person = opened("person")
     if person is None:
-        raise Refused(f"{folder}: no table person; OMOP has person.parquet or person.csv here")
+        raise InputError(f"{folder}: no table person; OMOP has person.parquet or person.csv here")
     events = {name: table for name in LAYOUTS if (table := opened(name)) is not None}
     for name, table in events.items():
         taken(table.types, table.file, DOOR | {"time", "code"})
@@ -191,7 +191,9 @@ def read(folder: Path) -> Door:
                 people = people.join(part, on="id", how="left")
         flags += _notices(events, tables)
         parents = None if links is None else _parents(links, events, tables, names)
-    return Door(people.sort("id"), tables, tuple(flags), parents, periods=observed, decides=tuple(decides))
+    return StandardTables(
+        people.sort("id"), tables, tuple(flags), parents, periods=observed, decides=tuple(decides)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +256,7 @@ def _files(folder: Path) -> dict[str, Path]:
         for suffix in _SUFFIXES:
             if name.endswith(suffix) and (table := name.removesuffix(suffix)) in wanted:
                 if table in found:
-                    raise Refused(f"{folder}: both {found[table].name} and {file.name}; keep one of them")
+                    raise InputError(f"{folder}: both {found[table].name} and {file.name}; keep one of them")
                 found[table] = file
     return found
 
@@ -268,7 +270,7 @@ def _open(file: Path, name: str, only: tuple[str, ...]) -> Table | None:
             rows = pl.scan_parquet(file, glob=False, hive_partitioning=False)
             header = rows.collect_schema().names()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise Refused(f"{file}: not a whole parquet file ({str(error).splitlines()[0]})") from None
+            raise InputError(f"{file}: not a whole parquet file ({str(error).splitlines()[0]})") from None
         columns = _lower(header, file, only)
         rows = rows.select(pl.col(old).alias(new) for old, new in columns.items())
     else:
@@ -282,9 +284,9 @@ def _open(file: Path, name: str, only: tuple[str, ...]) -> Table | None:
 def _lower(header: list[str], file: Path, only: tuple[str, ...]) -> dict[str, str]:
     lower = [name.strip().lower() for name in header]
     if twice := [name for i, name in enumerate(lower) if name in lower[:i]]:
-        raise Refused(f"{file}: column {twice[0]!r} stands twice in the header")
+        raise InputError(f"{file}: column {twice[0]!r} stands twice in the header")
     if missing := [name for name in only if name not in lower]:
-        raise Refused(f"{file}: no column {missing[0]!r}; OMOP has it there")
+        raise InputError(f"{file}: no column {missing[0]!r}; OMOP has it there")
     return {old: new for old, new in zip(header, lower, strict=True) if not only or new in only}
 
 
@@ -298,9 +300,9 @@ def _csv(file: Path, name: str, only: tuple[str, ...]) -> pl.DataFrame | None:
         with opened() as raw:
             first = raw.readline().decode("utf-8-sig")
     except UnicodeError:
-        raise Refused(f"{file}: not utf-8; write it as utf-8") from None
+        raise InputError(f"{file}: not utf-8; write it as utf-8") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise Refused(f"{file}: {error}") from None
+        raise InputError(f"{file}: {error}") from None
     if not first.strip():
         return None
     separator = "\t" if "\t" in first else ","
@@ -342,15 +344,15 @@ def _csv(file: Path, name: str, only: tuple[str, ...]) -> pl.DataFrame | None:
         with suppress(pyarrow.ArrowInvalid, UnicodeError, OSError, EOFError, zlib.error):
             parsed(threads=False)
         if uneven:
-            raise Refused(f"{file}: {uneven[0]}; write every cell") from None
+            raise InputError(f"{file}: {uneven[0]}; write every cell") from None
         if isinstance(error, UnicodeError) or "UTF8" in str(error):
-            raise Refused(f"{file}: not utf-8; write it as utf-8") from None
-        raise Refused(f"{file}: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{file}: not utf-8; write it as utf-8") from None
+        raise InputError(f"{file}: {str(error).splitlines()[0]}") from None
     # it would swallow the rows that follow; two of them make an even number, and fewer rows than lines
     odd = bool(quote) and quotes % 2 == 1
     held = bool(quote) and quotes > 0 and lines > len(table)
     if odd or (held and unclosed(file, TableSpec(separator=separator), quotes)):
-        raise Refused(f"{file}: a quote is never closed; close it, or double quotes inside a cell")
+        raise InputError(f"{file}: a quote is never closed; close it, or double quotes inside a cell")
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame.rename(columns)
@@ -360,7 +362,7 @@ def _needed(table: Table, layout: Layout) -> None:
     named = (*layout.concept, *([layout.source] if layout.source else []))
     for either in (("person_id",), (f"{layout.start}_date", f"{layout.start}_datetime"), named):
         if either and not any(name in table.types for name in either):
-            raise Refused(f"{table.file}: no column {either[0]!r}; OMOP has it there")
+            raise InputError(f"{table.file}: no column {either[0]!r}; OMOP has it there")
 
 
 @contextmanager
@@ -368,7 +370,7 @@ def _polars(folder: Path) -> Iterator[None]:
     try:
         yield
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise Refused(f"{folder}: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{folder}: {str(error).splitlines()[0]}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -583,7 +585,7 @@ def _stays(visits: Table, conditions: Table | None, limit: datetime | None, deci
 
 def _people(person: Table, names: Names, flags: list[str]) -> pl.DataFrame:
     if "person_id" not in person.types:
-        raise Refused(f"{person.file}: no column 'person_id'; OMOP has it there")
+        raise InputError(f"{person.file}: no column 'person_id'; OMOP has it there")
     who = person.ident("person_id").alias("id")
     year, month, day = (person.number(f"{part}_of_birth").cast(pl.Int64) for part in ("year", "month", "day"))
     day = pl.when(month.is_null()).then(1).otherwise(day.fill_null(15))
@@ -600,11 +602,13 @@ def _people(person: Table, names: Names, flags: list[str]) -> pl.DataFrame:
         columns.append(word.alias(what))
     people = person.rows.unique().select(columns).collect()
     if not len(people):
-        raise Refused(f"{person.file}: no rows")
+        raise InputError(f"{person.file}: no rows")
     if nobody := people["id"].null_count():
-        raise Refused(f"{person.file}: column 'person_id' holds {nobody} null(s); every person needs an id")
+        raise InputError(
+            f"{person.file}: column 'person_id' holds {nobody} null(s); every person needs an id"
+        )
     if twice := people.filter(pl.len().over("id") > 1)["id"].n_unique():
-        raise Refused(f"{person.file}: {twice} person(s) with two rows that differ; keep one")
+        raise InputError(f"{person.file}: {twice} person(s) with two rows that differ; keep one")
     if odd := len(people.filter("given", pl.col("birth").is_null())):
         flags.append(f"{person.file.name}: {odd} birth(s) that are no date: taken as missing")
     return people.drop("given")
@@ -626,7 +630,7 @@ def _periods(periods: Table | None, events: dict[str, Table], limit: datetime | 
     for name in ("start", "end"):
         stem = f"observation_period_{name}"
         if "person_id" not in periods.types or not {f"{stem}_date", f"{stem}_datetime"} & {*periods.types}:
-            raise Refused(f"{periods.file}: no column 'person_id' or no {stem}_date; OMOP has them there")
+            raise InputError(f"{periods.file}: no column 'person_id' or no {stem}_date; OMOP has them there")
         times.append(periods.moment(stem)[0].alias(name))
     rows = periods.rows.select(periods.ident("person_id").alias("id"), *times).drop_nulls("id").collect()
     if limit is not None and (rows["end"] > limit).any():

@@ -12,7 +12,7 @@ DECADES = 20  # years: an end so long after everything else is a filler for "sti
 
 
 @dataclass(frozen=True, eq=False)
-class Door:
+class StandardTables:
     """A folder of a standard format as tables. From here on every format goes the same road.
 
     people: a row a person: `id` (String), then what the format says of a person, as String, Float64 or

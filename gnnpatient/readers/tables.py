@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow
 import pyarrow.csv
 
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 from gnnpatient.files import room_for
 from gnnpatient.readers.database import scan
 from gnnpatient.spec.graph import TableSpec, TimeSpec, Where
@@ -52,34 +52,36 @@ def read_table(folder: Path, name: str, how: TableSpec | None = None) -> pl.Data
     try:
         inside, here = path.resolve().is_relative_to(folder.resolve()), path.is_file()
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a ring, a NUL in it
-        raise Refused(f"{name!r}: cannot be opened ({_first_line(error)}); name another file") from None
+        raise InputError(f"{name!r}: cannot be opened ({_first_line(error)}); name another file") from None
     if not inside:
-        raise Refused(f"{name}: leads out of {folder}; keep the tables of a cohort in one folder")
+        raise InputError(f"{name}: leads out of {folder}; keep the tables of a cohort in one folder")
     if (table := scan(folder, name)) is not None:
         return table
     if not here:
         there = sorted(p.name for p in folder.glob("*") if p.name.endswith(ENDINGS))
-        raise Refused(f"{path}: no such file{near(name, there) if there else ''}")
+        raise InputError(f"{path}: no such file{near(name, there) if there else ''}")
     try:
         if path.suffix == ".parquet":
             # its name is no pattern and no home folder, whatever signs are in it
             lazy = pl.scan_parquet(path.absolute(), glob=False)
             rows = lazy.select(pl.len()).collect().item()
             if rows > BOMB / 10 and rows > RATIO * path.stat().st_size:
-                raise Refused(f"{path}: {rows} rows in so small a file; is it broken, or one row repeated?")
+                raise InputError(
+                    f"{path}: {rows} rows in so small a file; is it broken, or one row repeated?"
+                )
             empty = not rows
         elif path.name.endswith(CSV):
             frame = _read_csv(path, how or TableSpec())
             empty, lazy = not len(frame), None
         else:
-            raise Refused(
+            raise InputError(
                 f"{path}: a table is a .csv, a .parquet, a folder of .parquet, FILE.sqlite/TABLE or "
                 "FILE.duckdb/TABLE"
             )
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise Refused(f"{path}: {_first_line(error)}") from None
+        raise InputError(f"{path}: {_first_line(error)}") from None
     if empty:
-        raise Refused(f"{path}: no rows")
+        raise InputError(f"{path}: no rows")
     return frame if lazy is None else lazy
 
 
@@ -97,19 +99,19 @@ def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
             header = next(csv.reader(handle, delimiter=separator), [])
             blank = not header and bool(handle.read(1 << 16).strip())
     except (UnicodeError, LookupError):
-        raise Refused(_encoding(path, how)) from None
+        raise InputError(_encoding(path, how)) from None
     except csv.Error as error:
-        raise Refused(f"{path}: line 1, the header: {error}; is a quote never closed?") from None
+        raise InputError(f"{path}: line 1, the header: {error}; is a quote never closed?") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise Refused(f"{path}: {_first_line(error)}") from None
+        raise InputError(f"{path}: {_first_line(error)}") from None
     if doubled := sorted(name for name, n in Counter(header).items() if n > 1):
-        raise Refused(f"{path}: column {doubled[0]!r} stands twice in the header")
+        raise InputError(f"{path}: column {doubled[0]!r} stands twice in the header")
     if len(header) > COLUMNS:
-        raise Refused(f"{path}: {len(header)} columns; write it long, a row a value, or as parquet")
+        raise InputError(f"{path}: {len(header)} columns; write it long, a row a value, or as parquet")
     if blank:
-        raise Refused(f"{path}: line 1 is blank; the names of the columns belong there")
+        raise InputError(f"{path}: line 1 is blank; the names of the columns belong there")
     if not header or not lines:
-        raise Refused(f"{path}: no rows")
+        raise InputError(f"{path}: no rows")
     uneven: list[str] = []
 
     def skip(line: pyarrow.csv.InvalidRow) -> str:
@@ -144,18 +146,18 @@ def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
         with suppress(pyarrow.ArrowInvalid, UnicodeError):
             read(threads=False, block=CELL)
         if uneven:
-            raise Refused(f"{path}: {uneven[0]}{hint}{unclosed(path, how, quotes)}") from None
+            raise InputError(f"{path}: {uneven[0]}{hint}{unclosed(path, how, quotes)}") from None
         if isinstance(error, UnicodeError) or "UTF8" in str(error):
-            raise Refused(_encoding(path, how)) from None
+            raise InputError(_encoding(path, how)) from None
         if "straddles" in str(error):
             lost = unclosed(path, how, quotes) or f"; a line is longer than {CELL >> 20} MB"
-            raise Refused(f"{path}{lost.replace(';', ':', 1)}") from None
-        raise Refused(f"{path}: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{path}{lost.replace(';', ':', 1)}") from None
+        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
     # Fewer rows than lines: a quote may hold lines together that are rows of their own.
     if (quotes % 2 or (quotes and lines > len(table))) and (lost := unclosed(path, how, quotes)):
-        raise Refused(f"{path}{lost.replace(';', ':', 1)}")
+        raise InputError(f"{path}{lost.replace(';', ':', 1)}")
     if hint:
-        raise Refused(f"{path}: one column, {header[0]!r}{hint}")
+        raise InputError(f"{path}: one column, {header[0]!r}{hint}")
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
@@ -177,7 +179,7 @@ def _encoding(path: Path, how: TableSpec) -> str:
 def _separator(path: Path, how: TableSpec) -> str:
     """That of the spec; without one, a tab for what is called .tsv."""
     if how.separator != "\t" and (not how.separator.isascii() or how.separator < " " or how.separator == '"'):
-        raise Refused(f"{path}: separator = {how.separator!r}; give one of , ; | or a tab")
+        raise InputError(f"{path}: separator = {how.separator!r}; give one of , ; | or a tab")
     named = "separator" in how.model_fields_set
     return "\t" if not named and ".tsv" in path.name else how.separator
 
@@ -208,17 +210,21 @@ def census(path: Path, encoding: str) -> tuple[int, int]:
             for chunk in iter(lambda: raw.read(1 << 20), b""):
                 what = [what for mark, what in _OTHER.items() if not size and chunk.startswith(mark)]
                 if what and not wide:
-                    raise Refused(f"{path}: by its first bytes {what[0]}")
+                    raise InputError(f"{path}: by its first bytes {what[0]}")
                 if not wide and (nul := chunk.find(b"\0")) >= 0:
                     line = ends + chunk[:nul].count(b"\n") + 1
-                    raise Refused(f"{path}: line {line} holds a NUL byte; is it cut, or encoding = 'utf-16'?")
+                    raise InputError(
+                        f"{path}: line {line} holds a NUL byte; is it cut, or encoding = 'utf-16'?"
+                    )
                 quotes, size, last = quotes + chunk.count(b'"'), size + len(chunk), chunk[-1:]
                 # a lone \r ends a line as well, and \r\n counts once
                 ends += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
                 if path.suffix == ".gz" and (size > LARGEST or (size > BOMB and size > RATIO * packed)):
-                    raise Refused(f"{path}: unpacks to {size >> 20} MB or more; unpack it, or write parquet")
+                    raise InputError(
+                        f"{path}: unpacks to {size >> 20} MB or more; unpack it, or write parquet"
+                    )
     except (OSError, EOFError, zlib.error) as error:
-        raise Refused(f"{path}: {_first_line(error)}") from None
+        raise InputError(f"{path}: {_first_line(error)}") from None
     return quotes, ends - (last in (b"\n", b"\r"))
 
 
@@ -279,13 +285,13 @@ def column(table: pl.DataFrame, name: str, file: str) -> pl.Series:
     try:
         return table.get_column(name)  # a list of all names, for each of 20 000 columns, would take minutes
     except pl.exceptions.ColumnNotFoundError:
-        raise Refused(f"{file}: no column {name!r}{near(name, table.columns)}") from None
+        raise InputError(f"{file}: no column {name!r}{near(name, table.columns)}") from None
 
 
 def _plain(series: pl.Series) -> pl.Series:
     """As strings; whole numbers without the `.0` that pandas gives to a column with gaps; nan is null."""
     if series.dtype == pl.Duration:
-        raise Refused(f"column {series.name!r} holds {series.dtype}; write text")
+        raise InputError(f"column {series.name!r} holds {series.dtype}; write text")
     if series.dtype.is_decimal():
         return series.cast(pl.String).str.replace(r"\.0*$", "")
     if series.dtype.is_float():
@@ -433,7 +439,7 @@ def moment(
         cell = series.cast(pl.String).str.strip_chars().set(~odd, None)
         if (unclear := cell.str.contains(r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}").fill_null(False)).any():
             row = unclear.arg_true()[0]
-            raise Refused(
+            raise InputError(
                 f"{where}, line {line(row)}: {cell[row]!r} is ambiguous; write dates as 2021-03-04, or set "
                 "time = { format = ... } of that table, as in '%d/%m/%Y'"
             )
@@ -448,7 +454,7 @@ def moment(
         elif origin is not None and "unit" not in how.model_fields_set:
             _slip(number_, where, doubt)
     if origin is None and stamp.is_not_null().any():
-        raise Refused(f"{where}: holds dates; name the column of day 0 as origin in [patient]")
+        raise InputError(f"{where}: holds dates; name the column of day 0 as origin in [patient]")
     at = offset.round()
     dated = stamp.is_not_null()
     if origin is not None:
@@ -681,10 +687,10 @@ _DAY = re.compile("%[-_0]?[dejDFvxcs+]")  # of the day
 
 def _written(cell: pl.Series, form: str, where: str) -> pl.Series:
     if not _DAY.search(form):
-        raise Refused(f"{where}: format {form!r} names no day, so nobody knows when; write whole dates")
+        raise InputError(f"{where}: format {form!r} names no day, so nobody knows when; write whole dates")
     try:
         if _CLOCK.search(form):
             return cell.str.to_datetime(form, strict=False, time_unit="us", exact=True)
         return cell.str.to_date(form, strict=False, exact=True).cast(pl.Datetime("us"))
     except pl.exceptions.PolarsError as error:
-        raise Refused(f"{where}: format {form!r}: {_first_line(error)}") from None
+        raise InputError(f"{where}: format {form!r}: {_first_line(error)}") from None

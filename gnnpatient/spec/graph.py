@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 from gnnpatient.files import is_device, is_name
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.times import seconds
@@ -68,7 +68,7 @@ class TimeSpec(Record):
         import zoneinfo
 
         if name is not None and name not in (zones := zoneinfo.available_timezones()):
-            raise Refused(f"timezone = {name!r} is not known here{near(name, zones)}")
+            raise InputError(f"timezone = {name!r} is not known here{near(name, zones)}")
         return name
 
 
@@ -175,7 +175,7 @@ class TimepointSpec(Record):
     @classmethod
     def _positive(cls, text: str) -> str:
         if seconds(text) <= 0:
-            raise Refused(f"every = {text!r}; a timepoint must last some time, as in 1d")
+            raise InputError(f"every = {text!r}; a timepoint must last some time, as in 1d")
         return text
 
 
@@ -210,7 +210,7 @@ class UnitSpec(Record):
     @classmethod
     def _rising(cls, ends: tuple[float, float] | None) -> tuple[float, float] | None:
         if ends and not ends[0] < ends[1]:
-            raise Refused(f"range = {list(ends)}; give the lowest value, then the highest")
+            raise InputError(f"range = {list(ends)}; give the lowest value, then the highest")
         return ends
 
 
@@ -233,7 +233,7 @@ class HierarchySpec(Record):
     @model_validator(mode="after")
     def _one(self) -> HierarchySpec:
         if sum(way is not None for way in (self.table, self.prefix, self.format)) != 1:
-            raise Refused("a hierarchy needs one of table = FILE, prefix = NAME and format = true")
+            raise InputError("a hierarchy needs one of table = FILE, prefix = NAME and format = true")
         return self
 
 
@@ -247,7 +247,7 @@ class LinkSpec(Record):
     @model_validator(mode="after")
     def _one(self) -> LinkSpec:
         if (self.describes is None) == (self.measures is None):
-            raise Refused("a link names one kind: { describes = KIND } or { measures = KIND }")
+            raise InputError("a link names one kind: { describes = KIND } or { measures = KIND }")
         return self
 
     @property
@@ -353,9 +353,9 @@ class NodeSpec(Record):
     def _rules(cls, rules: tuple[str | LinkSpec, ...]) -> tuple[str | LinkSpec, ...]:
         for rule in rules:
             if isinstance(rule, str) and rule not in ("at", "next", "same"):
-                raise Refused(f"edges: unknown rule {rule!r}{near(rule, ('at', 'next', 'same'))}")
+                raise InputError(f"edges: unknown rule {rule!r}{near(rule, ('at', 'next', 'same'))}")
         if "at" not in rules:
-            raise Refused(f"edges = {list(rules)}; without 'at' these nodes would not reach the patient")
+            raise InputError(f"edges = {list(rules)}; without 'at' these nodes would not reach the patient")
         plain = tuple(rule for rule in ("at", "next", "same") if rule in rules)
         return (*plain, *(rule for rule in rules if not isinstance(rule, str)))
 
@@ -408,41 +408,45 @@ class NodeSpec(Record):
         if self.of is not None:
             mine = {"of", "hierarchy", "edges"}
             if other := sorted(name for name in self.model_fields_set if name not in mine):
-                raise Refused(f"{other[0]}: nodes made of = {self.of!r} take edges and hierarchy alone")
+                raise InputError(f"{other[0]}: nodes made of = {self.of!r} take edges and hierarchy alone")
             return self
         if self.measures is not None:
             mine = {"measures", "region", "edges"}
             if other := sorted(name for name in self.model_fields_set if name not in mine):
-                raise Refused(f"{other[0]}: nodes that measure {self.measures!r} take region and edges alone")
+                raise InputError(
+                    f"{other[0]}: nodes that measure {self.measures!r} take region and edges alone"
+                )
             if self.links:
-                raise Refused(
+                raise InputError(
                     f"edges: measures = {self.measures!r} joins them already; at, next and same are left"
                 )
             return self
         if self.region is not None:
-            raise Refused("region = COLUMN says where to measure; it belongs to measures = KIND")
+            raise InputError("region = COLUMN says where to measure; it belongs to measures = KIND")
         if self.columns is not None and self.code is not None:
-            raise Refused("a node needs either code = COLUMN (long table) or columns = {...} (wide table)")
+            raise InputError("a node needs either code = COLUMN (long table) or columns = {...} (wide table)")
         if self.columns is not None and (self.value or self.unit):
-            raise Refused("value and unit belong to a long table; in columns = {...} the text is the unit")
+            raise InputError("value and unit belong to a long table; in columns = {...} the text is the unit")
         if self.columns == {}:
-            raise Refused("columns = {} names no column")
+            raise InputError("columns = {} names no column")
         if self.file is not None and self.text is not None:
-            raise Refused("file and text are two kinds of node; give each its own [nodes.KIND]")
+            raise InputError("file and text are two kinds of node; give each its own [nodes.KIND]")
         if (self.content is None) != (self.embed is None):
-            raise Refused("pictures (file) and texts (text) need embed = ENCODER, and nothing else does")
+            raise InputError("pictures (file) and texts (text) need embed = ENCODER, and nothing else does")
         if self.content is not None and self.columns is not None:
-            raise Refused("columns = {...} is a wide table of numbers; a picture or a text is no number")
+            raise InputError("columns = {...} is a wide table of numbers; a picture or a text is no number")
         if self.text is None and (self.mask or self.deidentify):
-            raise Refused("mask and deidentify belong to text = COLUMN")
+            raise InputError("mask and deidentify belong to text = COLUMN")
         if self.file is None and self.model_fields_set & {"root", "steps", "slices"}:
-            raise Refused("root, steps and slices belong to file = COLUMN")
+            raise InputError("root, steps and slices belong to file = COLUMN")
         if self.links and self.study is None:
-            raise Refused("a link by study needs study = COLUMN")
+            raise InputError("a link by study needs study = COLUMN")
         if (self.row is None) != (self.amends is None):
-            raise Refused("an amendment needs both: row = COLUMN with a row's id, amends = COLUMN naming one")
+            raise InputError(
+                "an amendment needs both: row = COLUMN with a row's id, amends = COLUMN naming one"
+            )
         if self.level is not None and self.hierarchy is None:
-            raise Refused(f"level = {self.level} of what? name the hierarchy")
+            raise InputError(f"level = {self.level} of what? name the hierarchy")
         return self
 
 
@@ -465,11 +469,11 @@ class CauseSpec(Record):
     @model_validator(mode="after")
     def _one_form(self) -> CauseSpec:
         if (self.node is None) != (not self.codes):
-            raise Refused("node = KIND and codes = [...] belong together")
+            raise InputError("node = KIND and codes = [...] belong together")
         if self.node is not None and (self.time or self.flag or self.table or self.where):
-            raise Refused("a cause is either node and codes, or a column time, not both")
+            raise InputError("a cause is either node and codes, or a column time, not both")
         if self.where and self.flag:
-            raise Refused("flag and where are two ways to say which rows count; give one of them")
+            raise InputError("flag and where are two ways to say which rows count; give one of them")
         return self
 
 
@@ -514,15 +518,15 @@ class SurvivalSpec(Record):
     @model_validator(mode="after")
     def _one_form(self) -> SurvivalSpec:
         if (self.causes is None) == (self.status is None):
-            raise Refused("a survival outcome needs either causes = {...} or status = {...}")
+            raise InputError("a survival outcome needs either causes = {...} or status = {...}")
         if self.status is not None and self.table is None:
-            raise Refused("status = {...} needs table = FILE")
+            raise InputError("status = {...} needs table = FILE")
         names = self.cause_names
         if not names:
-            raise Refused("a survival outcome needs at least one cause")
+            raise InputError("a survival outcome needs at least one cause")
         for name in names:
             if name in ("event_free", "censored"):
-                raise Refused(f"cause {name!r} is a word of the package; call it otherwise")
+                raise InputError(f"cause {name!r} is a word of the package; call it otherwise")
         return self
 
     @property
@@ -588,29 +592,31 @@ class DiagnosisSpec(Record):
     @model_validator(mode="after")
     def _one_form(self) -> DiagnosisSpec:
         if (self.table is None) != (self.column is None) or (self.node is None) != (not self.codes):
-            raise Refused("a diagnosis needs table and column, or node and codes")
+            raise InputError("a diagnosis needs table and column, or node and codes")
         if [self.table, self.node, self.task].count(None) != 2:
-            raise Refused("a diagnosis needs one of table and column, node and codes, and task")
+            raise InputError("a diagnosis needs one of table and column, node and codes, and task")
         if self.task is not None and (self.known or self.classes or self.horizon or self.inputs):
-            raise Refused(
+            raise InputError(
                 "a task says itself when it is asked and what counts; it takes gap, hide and task alone"
             )
         if self.node is not None and self.when == "future" and self.horizon is None:
-            raise Refused("codes that may still come need horizon = DURATION")
+            raise InputError("codes that may still come need horizon = DURATION")
         if self.table is not None and self.horizon is not None:
-            raise Refused(
+            raise InputError(
                 "horizon belongs to codes that may still come; a column says what came of a patient"
             )
         if self.gone is not None and (self.node is None or self.horizon is None):
-            raise Refused("gone belongs to codes that may still come, with horizon = DURATION")
+            raise InputError("gone belongs to codes that may still come, with horizon = DURATION")
         if self.node is not None and (self.known or self.classes):
-            raise Refused("known and classes belong to table and column; codes mean yes")
+            raise InputError("known and classes belong to table and column; codes mean yes")
         if (self.when == "same") != bool(self.inputs):
-            raise Refused('when = "same" and inputs = [KINDS] belong together')
+            raise InputError('when = "same" and inputs = [KINDS] belong together')
         if seconds(self.gap) < 0 or (self.horizon and seconds(self.horizon) <= 0):
-            raise Refused(f"gap = {self.gap!r}, horizon = {self.horizon!r}; times ahead are positive")
+            raise InputError(f"gap = {self.gap!r}, horizon = {self.horizon!r}; times ahead are positive")
         if len(set(self.class_names)) < 2:
-            raise Refused(f"classes name {len(set(self.class_names))} class; a diagnosis needs two or more")
+            raise InputError(
+                f"classes name {len(set(self.class_names))} class; a diagnosis needs two or more"
+            )
         return self
 
     @property
@@ -632,7 +638,7 @@ class WorseSpec(Record):
     def _one(self) -> WorseSpec:
         given = [v for v in (self.times, self.plus, self.reaches) if v is not None]
         if len(given) != 1 or self.times == 1 or self.plus == 0:
-            raise Refused("worse needs one of times (not 1), plus (not 0) and reaches")
+            raise InputError("worse needs one of times (not 1), plus (not 0) and reaches")
         return self
 
 
@@ -660,12 +666,12 @@ class ProgressionSpec(Record):
     @model_validator(mode="after")
     def _whole(self) -> ProgressionSpec:
         if (self.target == "worse") != (self.worse is not None):
-            raise Refused('target = "worse" and worse = { times | plus | reaches } belong together')
+            raise InputError('target = "worse" and worse = { times | plus | reaches } belong together')
         if (self.target == "worse") != (self.horizon is not None):
-            raise Refused("worse needs horizon = DURATION; value and change take a window instead")
+            raise InputError("worse needs horizon = DURATION; value and change take a window instead")
         for name in ("window", "horizon"):
             if (text := getattr(self, name)) is not None and seconds(text) <= 0:
-                raise Refused(f"{name} = {text!r}; a time ahead is positive")
+                raise InputError(f"{name} = {text!r}; a time ahead is positive")
         return self
 
 
@@ -699,33 +705,33 @@ class GraphSpec(Record):
             alike: dict[str, str] = {}
             for name in names:
                 if len(name) > LONGEST or is_device(name):
-                    raise Refused(
+                    raise InputError(
                         f"{place}.{name[:LONGEST]}: files are named by it; at most {LONGEST} letters, and no "
                         "name that Windows keeps for a device"
                     )
                 if (other := alike.setdefault(name.casefold(), name)) != name:
-                    raise Refused(
+                    raise InputError(
                         f"{place}.{name}: equal to {other!r} but for case; some disks cannot tell their files"
                     )
                 if name in RESERVED or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
                     reserved = " or ".join(RESERVED)
                     shown = name if name.isprintable() else repr(name)[1:-1]
-                    raise Refused(
+                    raise InputError(
                         f"{place}.{shown}: call it otherwise; letters, digits, _ and -, not {reserved}"
                     )
         for name, outcome in self.outcomes.items():
             word = "causes" if isinstance(outcome, SurvivalSpec) else "classes"
             for text in () if isinstance(outcome, ProgressionSpec) else _answers(outcome):
                 if not is_name(text) or len(text) > LONGEST_TEXT:
-                    raise Refused(
+                    raise InputError(
                         f"outcomes.{name}.{word}: {text[:LONGEST]!r} is no name; one line without / and \\ "
                         f"would do, of at most {LONGEST_TEXT} letters"
                     )
         twice = set(self.patient.number) & set(self.patient.category)
         if twice:
-            raise Refused(f"patient: column {sorted(twice)[0]!r} is both number and category")
+            raise InputError(f"patient: column {sorted(twice)[0]!r} is both number and category")
         if lost := set(self.patient.first) - set(self.patient.number) - set(self.patient.category):
-            raise Refused(f"patient.first: {sorted(lost)[0]!r} is neither a number nor a category")
+            raise InputError(f"patient.first: {sorted(lost)[0]!r} is neither a number nor a category")
         return self
 
     @model_validator(mode="after")
@@ -733,20 +739,20 @@ class GraphSpec(Record):
         if self.format is not None:
             return self
         if self.patient.table is None:
-            raise Refused("patient.table: this key is needed")
+            raise InputError("patient.table: this key is needed")
         if self.patient.key is None:
-            raise Refused("patient.key: this key is needed")
+            raise InputError("patient.key: this key is needed")
         for name, node in self.nodes.items():
             if node.made:
                 continue
             if node.table is None:
-                raise Refused(f"nodes.{name}.table: this key is needed")
+                raise InputError(f"nodes.{name}.table: this key is needed")
             if node.time is None and node.untimed == "refuse":
-                raise Refused(
+                raise InputError(
                     f'nodes.{name}.time: this key is needed; untimed = "origin" does without (day 0)'
                 )
             if node.code is None and node.columns is None and node.content is None:
-                raise Refused(
+                raise InputError(
                     f"nodes.{name}: a node needs either code = COLUMN (long table) or columns = {{...}}"
                 )
         for name, outcome in self.outcomes.items():
@@ -754,14 +760,16 @@ class GraphSpec(Record):
                 continue
             for cause, how in outcome.parts:
                 if how.node is None and (how.time is None or not (how.table or outcome.table)):
-                    raise Refused(f"outcomes.{name}.causes.{cause}: needs table and time, or node and codes")
+                    raise InputError(
+                        f"outcomes.{name}.causes.{cause}: needs table and time, or node and codes"
+                    )
         return self
 
     @model_validator(mode="after")
     def _references(self) -> GraphSpec:
         def known(place: str, name: str | None, what: Iterable[str]) -> None:
             if name is not None and name not in (what := tuple(what)):
-                raise Refused(f"{place}: {name!r} is not there{near(name, what) if what else ''}")
+                raise InputError(f"{place}: {name!r} is not there{near(name, what) if what else ''}")
 
         moments: dict[str, Moment | None] = {
             f"patient.{n}": getattr(self.patient, n) for n in ("origin", "entry", "exit")
@@ -775,7 +783,7 @@ class GraphSpec(Record):
             if node.of is not None:
                 known(f"nodes.{name}.of", node.of, [n for n, o in self.nodes.items() if not o.made])
                 if node.hierarchy is None:
-                    raise Refused(f"nodes.{name}.hierarchy: this key is needed")
+                    raise InputError(f"nodes.{name}.hierarchy: this key is needed")
         for name, outcome in self.outcomes.items():
             place = f"outcomes.{name}"
             if isinstance(outcome, SurvivalSpec):
@@ -786,7 +794,7 @@ class GraphSpec(Record):
                 known(f"{place}.node", outcome.node, self.nodes)
             if isinstance(outcome, DiagnosisSpec):
                 if outcome.task is not None and self.format is None:
-                    raise Refused(f"{place}.task: needs the events of a format ({', '.join(FORMATS)})")
+                    raise InputError(f"{place}.task: needs the events of a format ({', '.join(FORMATS)})")
                 for kind in outcome.inputs:
                     known(f"{place}.inputs", kind, self.nodes)
             if isinstance(outcome, DiagnosisSpec | ProgressionSpec):
@@ -797,33 +805,33 @@ class GraphSpec(Record):
             if isinstance(moment, PickSpec):
                 known(f"{place}.node", moment.node, self.nodes)
                 if moment.node is None and self.format is None:
-                    raise Refused(f"{place}: codes of what? add node = KIND")
+                    raise InputError(f"{place}: codes of what? add node = KIND")
         entry = self.patient.entry
         if isinstance(entry, PickSpec) and entry.pick == "last":
-            raise Refused(
+            raise InputError(
                 'patient.entry: pick = "last" lets a later event take a patient out of an earlier ask; '
                 'pick = "first" would do'
             )
         if isinstance(self.patient.origin, PickSpec) and self.patient.origin.node is not None:
-            raise Refused("patient.origin: day 0 comes from a column, or from the codes of a format")
+            raise InputError("patient.origin: day 0 comes from a column, or from the codes of a format")
         return self
 
     @model_validator(mode="after")
     def _no_answer_among_the_inputs(self) -> GraphSpec:
         told = {f"{name}{bare}" for name in _TOLD_LATER.get(self.format or "", ()) for bare in ("", "_bare")}
         if self.patient.table in (None, "people") and (leak := set(self.patient.columns) & told):
-            raise Refused(
+            raise InputError(
                 f"patient: static column {sorted(leak)[0]!r} says what came of a person later; an input that "
                 "holds the answer is refused"
             )
         if self.patient.table in (None, "people") and (leak := set(self.patient.where) & told):
-            raise Refused(
+            raise InputError(
                 f"patient: where chooses by column {sorted(leak)[0]!r}; it says what came of a person later; "
                 "who is a patient must not depend on it"
             )
         for kind, node in self.nodes.items():
             if node.table == "people" and (leak := node.read & told):
-                raise Refused(
+                raise InputError(
                     f"nodes.{kind}: column {sorted(leak)[0]!r} says what came of a person later; an input "
                     "that holds the answer is refused"
                 )
@@ -836,18 +844,18 @@ class GraphSpec(Record):
             for column, forms in _all_answers(outcome, self.patient).items():
                 fit = self.patient.where.get(column)
                 if fit and not any(all(fitting(words, fit)) for words in forms):
-                    raise Refused(
+                    raise InputError(
                         f"patient: where chooses by column {column!r}, a part of outcome {name!r}; who is a "
                         "patient must not depend on what came of them"
                     )
             if leak := set(self.patient.columns) & (answer | apart):
-                raise Refused(
+                raise InputError(
                     f"patient: static column {sorted(leak)[0]!r} is part of outcome {name!r}; "
                     "an input that holds the answer is refused"
                 )
             for kind, node in self.nodes.items():
                 if node.table in _tables(outcome) and (leak := node.read & answer):
-                    raise Refused(
+                    raise InputError(
                         f"nodes.{kind}: column {sorted(leak)[0]!r} is part of outcome {name!r}; "
                         "an input that holds the answer is refused"
                     )
@@ -1003,7 +1011,7 @@ def spec_path(name: str | Path) -> Path:
     path = Path(name)
     if not path.is_file():
         shipped = sorted(p.stem for folder in (SHIPPED, CHECKOUT) for p in folder.glob("*.toml"))
-        raise Refused(
+        raise InputError(
             f"spec {str(name)!r} is neither a file nor a shipped cohort; shipped: {', '.join(shipped)}"
         )
     return path
@@ -1017,23 +1025,25 @@ def read_spec(name: str | Path) -> GraphSpec:
     """
     path = spec_path(name)
     if path.suffix != ".toml":
-        raise Refused(f"{path}: a spec is a .toml file; no other format is read")
+        raise InputError(f"{path}: a spec is a .toml file; no other format is read")
     try:
         if path.stat().st_size > LARGEST:
-            raise Refused(f"{path}: {path.stat().st_size >> 20} MB; a spec is a page of text")
+            raise InputError(f"{path}: {path.stat().st_size >> 20} MB; a spec is a page of text")
         text = path.read_text(encoding="utf-8")
         if any(part.count(".") > DOTS for line in text.splitlines() for part in _PARTED.split(line)):
-            raise Refused(f"{path}: a name of more than {DOTS} names with dots between")  # read for minutes
+            raise InputError(
+                f"{path}: a name of more than {DOTS} names with dots between"
+            )  # read for minutes
         raw = tomllib.loads(text)
         if _depth(raw) > DEEPEST:
-            raise Refused(f"{path}: lists or tables inside one another, more than {DEEPEST} deep")
+            raise InputError(f"{path}: lists or tables inside one another, more than {DEEPEST} deep")
         return GraphSpec.model_validate(raw)
     except RecursionError:
-        raise Refused(f"{path}: lists or tables inside one another, far too deep") from None
+        raise InputError(f"{path}: lists or tables inside one another, far too deep") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise Refused(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
     except ValidationError as error:
-        raise Refused(f"{path}: {explain(error, GraphSpec)}") from None
+        raise InputError(f"{path}: {explain(error, GraphSpec)}") from None
 
 
 def _depth(raw: Any) -> int:

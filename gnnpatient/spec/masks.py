@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache, partial
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 
 @cache
@@ -16,11 +16,11 @@ def finder(term: str) -> Callable[[str], list[tuple[int, int]]]:
     words = unicodedata.normalize("NFC", term).split()
     said = " ".join(words)
     if said in ("", "//"):
-        raise Refused(f"mask {term!r}: is empty; write a word, a phrase or /an expression/")
+        raise InputError(f"mask {term!r}: is empty; write a word, a phrase or /an expression/")
     if cut := re.fullmatch(r"cut after day (\d+)", said, re.IGNORECASE):
         return partial(_later, day=int(cut[1]))
     if re.match(r"cut\W*after\b", said, re.IGNORECASE):
-        raise Refused(
+        raise InputError(
             f"mask {term!r}: is no day to cut after; write 'cut after day 3' with the day in digits, or "
             "/an expression/ where those words are to be masked"
         )
@@ -28,9 +28,9 @@ def finder(term: str) -> Callable[[str], list[tuple[int, int]]]:
         try:
             own = re.compile(term.strip()[1:-1], re.IGNORECASE)
         except re.error as error:
-            raise Refused(f"mask {term!r}: {error}; mend the expression between the slashes") from None
+            raise InputError(f"mask {term!r}: {error}; mend the expression between the slashes") from None
         if own.search(""):
-            raise Refused(f"mask {term!r}: fits a text of nothing, so it fits everywhere; ask for more")
+            raise InputError(f"mask {term!r}: fits a text of nothing, so it fits everywhere; ask for more")
         return lambda text: [found.span() for found in own.finditer(text) if found[0]]
     # by looking ahead, so that a phrase that begins within itself ("no, no") is found each time
     either = r"\s+".join(map(re.escape, words))

@@ -19,7 +19,7 @@ from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.cohort.outcomes import Survival, Task
 from gnnpatient.cohort.view import last_rows, statics
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable, kept_names, restrict
 from gnnpatient.prognosis.targets import label_target
@@ -71,7 +71,7 @@ class StackedCox(BaseEstimator):
                 np.where(truth["time"] <= horizon, truth["event"], 0),
             )
             if not event.any():
-                raise Refused(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
+                raise InputError(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
             self.causes_[name] = X.cohort.survival(name).causes
             self.grid_[name] = np.linspace(0, horizon, POINTS + 1)[1:]
             table = features(asks, self.names_)
@@ -146,14 +146,14 @@ class StackedLogistic(BaseEstimator):
         for name, outcome in X.cohort.answered(self.outcomes).items():
             if isinstance(outcome, Survival):
                 if self.outcomes is not None:
-                    raise Refused(f"outcome {name!r} is survival; StackedCox would do")
+                    raise InputError(f"outcome {name!r} is survival; StackedCox would do")
                 continue
             asks = (X if isinstance(outcome, Task) else _few(X, self.landmarks)).followed(name)
             target = label_target(outcome, asks, np.ones(len(asks), bool))
             asks, target = asks[target.known], target[target.known]
             label = target.label
             if len(np.unique(label)) < 2:
-                raise Refused(f"outcome {name!r}: fewer than two classes among {len(asks)} asks")
+                raise InputError(f"outcome {name!r}: fewer than two classes among {len(asks)} asks")
             self.kinds_[name] = X.cohort.inputs([name])
             self.classes_[name] = outcome.classes
             seen = restrict(asks, self.kinds_[name])

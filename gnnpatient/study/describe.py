@@ -15,7 +15,7 @@ import polars as pl
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.times import DAY, NEVER
 
 if TYPE_CHECKING:
@@ -583,16 +583,20 @@ def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
     try:
         maker = importlib.import_module("tableone").TableOne
     except ModuleNotFoundError:
-        raise Refused("Table 1 needs the package tableone; pip install 'gnnpatient[report]'") from None
+        raise InputError("Table 1 needs the package tableone; pip install 'gnnpatient[report]'") from None
     (name,) = cohort.outcome_names(outcome)
     if name not in (truths := grouped(cohort)):
-        raise Refused(f"outcome {name!r} is no survival and no label of a patient; Table 1 needs one of them")
+        raise InputError(
+            f"outcome {name!r} is no survival and no label of a patient; Table 1 needs one of them"
+        )
     who, group, groups = _at_risk(cohort, truths[name])
     if not len(who):
-        raise Refused(f"outcome {name!r}: nobody is at risk at entry, so there is no Table 1")
+        raise InputError(f"outcome {name!r}: nobody is at risk at entry, so there is no Table 1")
     frame, categories = _at_entry(cohort, cohort.entries(who), codes)
     if not (columns := frame.columns):
-        raise Refused(f"cohort {cohort.spec.cohort!r}: nothing is known of anybody at entry, so no Table 1")
+        raise InputError(
+            f"cohort {cohort.spec.cohort!r}: nothing is known of anybody at entry, so no Table 1"
+        )
     title = f"outcome: {name}"
     frame = frame.with_columns(pl.Series(title, np.array(groups)[group]))
     with warnings.catch_warnings():

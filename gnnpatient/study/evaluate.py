@@ -15,7 +15,7 @@ from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, together
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.forecast import (
     Answer,
     DiagnosisForecast,
@@ -201,7 +201,7 @@ class Evaluation:
             and all(row[k] == v for k, v in where.items())
         ]
         if len(found) != 1:
-            raise Refused(
+            raise InputError(
                 f"{len(found)} rows of {model} {metric} {where}; name landmark, horizon, cause and group"
             )
         return found[0]
@@ -238,19 +238,19 @@ def evaluate(
     """
     asks = scored.asks
     if not len(asks):
-        raise Refused("nobody left to score; give other landmarks or another cohort")
+        raise InputError("nobody left to score; give other landmarks or another cohort")
     known, truth = asks.cohort.answered([outcome])[outcome], truth_of(asks, outcome)
     if not (there := truth.label >= 0).any():
-        raise Refused(f"nobody left to score; no ask has a label of {outcome!r}")
+        raise InputError(f"nobody left to score; no ask has a label of {outcome!r}")
     for horizon in horizons:
         if not np.isclose(scored.times, horizon, rtol=1e-9, atol=0).any():
-            raise Refused(
+            raise InputError(
                 f"horizon {horizon:g} days is not among the times at which the forecasts were taken"
             )
     if censoring not in ("km", "cox"):
-        raise Refused(f"censoring {censoring!r}; km or cox would do")
+        raise InputError(f"censoring {censoring!r}; km or cox would do")
     if censoring == "cox" and truth.time is None:
-        raise Refused(f"outcome {outcome!r}: no censoring hides its labels; leave out censoring = cox")
+        raise InputError(f"outcome {outcome!r}: no censoring hides its labels; leave out censoring = cox")
     rows: list[dict[str, Any]] = []
     words: list[str] = []
     for group, members in {"": np.ones(len(asks), bool), **_groups(asks, by)}.items():
@@ -445,12 +445,12 @@ def _groups(asks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:
             out |= {f"{name}=missing": np.isnan(value)}
         elif name == "group" or (name == cohort.spec.patient.group):
             if cohort.group is None:
-                raise Refused("--by group: the spec has no [patient] group")
+                raise InputError("--by group: the spec has no [patient] group")
             out |= {
                 f"{name}={g}": cohort.group[asks.patient] == g for g in np.unique(cohort.group[asks.patient])
             }
         else:
-            raise Refused(f"--by {name!r}{near(name, known)}")
+            raise InputError(f"--by {name!r}{near(name, known)}")
     return {name: members for name, members in out.items() if members.any()}
 
 

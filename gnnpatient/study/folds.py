@@ -11,7 +11,7 @@ import polars as pl
 
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.readers.tables import ids, read_table
 
 
@@ -35,16 +35,16 @@ def read_folds(path: str | Path, cohort: Cohort, repeats: int | None = None) -> 
     path = Path(path)
     table = read_table(path.parent, path.name).lazy().collect()
     if missing := {"repeat", "fold", "id"} - set(table.columns):
-        raise Refused(f"{path}: no column {sorted(missing)[0]!r}; a fold file has repeat, fold, id")
+        raise InputError(f"{path}: no column {sorted(missing)[0]!r}; a fold file has repeat, fold, id")
     dtype = table["id"].dtype
     table = table.select(pl.col("repeat", "fold").cast(pl.Int64, strict=False), id=ids(table["id"]))
     if table.null_count().row(0) != (0,) * table.width:
-        raise Refused(f"{path}: empty cells, or repeat or fold is not a whole number")
+        raise InputError(f"{path}: empty cells, or repeat or fold is not a whole number")
     table = table.unique(["repeat", "fold", "id"], maintain_order=True)
     both = int(table.select(pl.struct("repeat", "id").is_duplicated()).to_series().sum())
     if both:
         people = table.filter(pl.struct("repeat", "id").is_duplicated())["id"].n_unique()
-        raise Refused(
+        raise InputError(
             f"{path}: {people} patient(s) in more than one fold of a repeat, so in training and in test"
         )
     folds = []

@@ -41,7 +41,7 @@ from gnnpatient.cohort.cohort import Cohort, open_cohort
 from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold, few_horizons
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.packed import Events, with_timepoints
-from gnnpatient.errors import Refused, near
+from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import Answer, Forecast, judged
 from gnnpatient.prognosis.run import draw_asks, scored_asks, usual_landmarks
@@ -663,8 +663,8 @@ class Comparison:
                 return row
         known = dict.fromkeys(row["model"] for row in self.rows)
         if model not in known:
-            raise Refused(f"no contestant {model!r}{near(model, known)}")
-        raise Refused(f"no {metric} of {model} at landmark {landmark}, horizon {horizon}")
+            raise InputError(f"no contestant {model!r}{near(model, known)}")
+        raise InputError(f"no {metric} of {model} at landmark {landmark}, horizon {horizon}")
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`; what is not estimable is None.
@@ -741,18 +741,20 @@ def compare(
     if cause is None:
         cause = outcome if outcome in causes else causes[0 if curves else -1]
     if cause not in (known := causes if curves else judged(causes)):
-        raise Refused(
+        raise InputError(
             f"unknown {'cause' if curves else 'class'} {cause!r} of {outcome!r}{near(cause, known)}"
         )
     if horizons is not None and not curves:
-        raise Refused(f"outcome {outcome!r} is a diagnosis, which has no horizon to choose; leave it out")
+        raise InputError(f"outcome {outcome!r} is a diagnosis, which has no horizon to choose; leave it out")
     cohort = _seen_for(cohort, outcome)
     parts = {m: tuple(kinds) for m, kinds in (modalities or modalities_of(cohort)).items()}
     often = Counter(kind for kinds in parts.values() for kind in set(kinds))
     if twice := [kind for kind, n in often.items() if n > 1]:
-        raise Refused(f"kind {twice[0]!r} is in two modalities; without one it would still be in the other")
+        raise InputError(
+            f"kind {twice[0]!r} is in two modalities; without one it would still be in the other"
+        )
     if len(parts) < 2:
-        raise Refused(
+        raise InputError(
             f"{len(parts)} kind of node with rows ({', '.join(parts) or 'none'}); fusion takes two or more"
         )
     field_ = _chosen(contestants(cohort, parts), models)
@@ -765,7 +767,7 @@ def compare(
         horizons = few_horizons(min(_reach(X, outcome, causes) for X in asks))
     until = tuple(sorted(float(horizon) for horizon in horizons or ()))
     if not at or (curves and not (until and until[0] > 0)):
-        raise Refused("no landmark, or no horizon above 0 days; give both or leave them out")
+        raise InputError("no landmark, or no horizon above 0 days; give both or leave them out")
     budget = {"members": members, "epochs": epochs, "channels": channels, "seed": seed, "device": device}
     budget |= {"kind_dropout": _kind_dropout(cohort, parts)} | dict(choices or {})
     singles = [f"only {name}" for name in parts]
@@ -778,7 +780,7 @@ def compare(
     for i, (fold, X) in enumerate(zip(splits, asks, strict=True), 1):
         test = scored_asks(cohort, fold.test, outcome, at)
         if not len(test):
-            raise Refused(f"fold {fold.fold} of repeat {fold.repeat}: nobody at risk at the landmarks")
+            raise InputError(f"fold {fold.fold} of repeat {fold.repeat}: nobody at risk at the landmarks")
         fitted: dict[str, Model] = {
             name: fits(one, X, f"fold {i} of {len(splits)}") for name, one in field_.items()
         }
@@ -854,7 +856,7 @@ def _chosen(every: dict[str, Contestant], models: Sequence[str] | None) -> dict[
     given = {"late", "best single", "null"}  # come with the others
     for name in models:
         if name not in {*every, *given}:
-            raise Refused(f"unknown contestant {name!r}{near(name, (*every, *given))}")
+            raise InputError(f"unknown contestant {name!r}{near(name, (*every, *given))}")
     return {name: one for name, one in every.items() if name in always or name in models}
 
 
@@ -867,15 +869,17 @@ def make_folds(cohort: Cohort, outcome: str, count: int, seed: int = 0) -> list[
 
 def _check(cohort: Cohort, folds: Sequence[Fold]) -> None:
     if not folds:
-        raise Refused("no fold to compare on; give a fold file with repeat, fold, id, or a number of folds")
+        raise InputError(
+            "no fold to compare on; give a fold file with repeat, fold, id, or a number of folds"
+        )
     for fold in folds:
         if not (len(fold.train) and len(fold.test)):
-            raise Refused(
+            raise InputError(
                 f"fold {fold.fold} of repeat {fold.repeat}: one side is empty; two folds or more would do"
             )
         both = np.intersect1d(cohort.groups[fold.train], cohort.groups[fold.test])
         if len(both):
-            raise Refused(
+            raise InputError(
                 f"fold {fold.fold} of repeat {fold.repeat}: {len(both)} group(s) on both sides; split by "
                 "group"
             )
@@ -884,7 +888,7 @@ def _check(cohort: Cohort, folds: Sequence[Fold]) -> None:
 def _reach(X: Landmarks, outcome: str, causes: tuple[str, ...]) -> float:
     """The last horizon (days) that can be estimated from these asks."""
     if not len(X):
-        raise Refused(f"outcome {outcome!r}: nobody at risk to train on; give other folds")
+        raise InputError(f"outcome {outcome!r}: nobody at risk to train on; give other folds")
     truth = X.outcome(outcome)
     target = Target(causes, truth["event"].astype(np.int64), truth["time"].astype(float))
     return last_estimable(target, X.patient, X.moments)
@@ -924,7 +928,7 @@ def _best(
     board = _Board(Scored.of(parts, outcome, times), outcome, cause, tuple(times[-1:].tolist()))
     error = board.value[:, -1, board.columns.index((board.score.error, None))]
     if not np.isfinite(error).all():
-        raise Refused(
+        raise InputError(
             f"fold {fold}: too few training patients to choose the best single kind by inner folds; "
             f"give fewer folds, earlier landmarks or shorter horizons"
         )
@@ -950,12 +954,12 @@ def missing_curve(
     of the modality then, those who never had one included.
     """
     if modality not in compared.modalities:
-        raise Refused(f"unknown kind {modality!r}{near(modality, compared.modalities)}")
+        raise InputError(f"unknown kind {modality!r}{near(modality, compared.modalities)}")
     if model not in compared.parts[0][0] or not isinstance(compared.parts[0][0][model], Seen):
         known = [name for name, one in compared.parts[0][0].items() if isinstance(one, Seen)]
-        raise Refused(f"no fitted contestant {model!r}{near(model, known)}")
+        raise InputError(f"no fitted contestant {model!r}{near(model, known)}")
     if bad := [share for share in shares if not 0 <= share <= 1]:
-        raise Refused(f"share {bad[0]:g}; from 0 to 1 would do")
+        raise InputError(f"share {bad[0]:g}; from 0 to 1 would do")
     kinds, asks = compared.modalities[modality], compared.scored.asks
     rank = np.random.default_rng(seed).permutation(len(asks.cohort))
     gone = {share: rank < round(share * len(rank)) for share in shares}
@@ -1018,6 +1022,6 @@ def run_compare(
     cohort.answered([outcome])
     known = modalities_of(_seen_for(cohort, outcome))
     if unknown := [kind for kind in missing if kind not in known]:
-        raise Refused(f"unknown kind {unknown[0]!r}{near(unknown[0], known)}")
+        raise InputError(f"unknown kind {unknown[0]!r}{near(unknown[0], known)}")
     splits = 5 if folds is None else read_folds(folds, cohort)
     return compare(cohort, outcome, folds=splits, tell=tell, **budget)  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, PatientKFold
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.packed import Events
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.spec.graph import SurvivalSpec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.times import DAY, FOREVER, NEVER, YEAR
@@ -195,7 +195,7 @@ def _questions(cohort: Cohort, outcome: str | None, seed: int) -> Iterator[_Ques
             kinds = cohort.inputs([name])
             yield from _classes(cohort if kinds is None else cohort.only(kinds), name, truth, fold, seed)
         elif outcome is not None:
-            raise Refused(f"outcome {name!r} has neither an event nor classes; the leak canary needs them")
+            raise InputError(f"outcome {name!r} has neither an event nor classes; the leak canary needs them")
         else:
             yield _Question(Look(name, "", False, "neither an event nor classes"), cohort, "")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.files import sealed
 
 
@@ -59,7 +59,7 @@ def test_graphs_from_disk_are_the_same(tiny, stored):
 
 
 def test_a_taken_place_is_refused(tiny, stored):
-    with pytest.raises(Refused, match="not empty"):
+    with pytest.raises(InputError, match="not empty"):
         tiny.save(stored)
 
 
@@ -69,14 +69,14 @@ def test_missing_cut_and_flipped_files_are_refused(stored):
     file = stored / "lab.value.npy"
     whole = file.read_bytes()
     file.write_bytes(whole[:-4])
-    with pytest.raises(Refused, match=r"lab\.value\.npy: missing, cut or changed"):
+    with pytest.raises(InputError, match=r"lab\.value\.npy: missing, cut or changed"):
         open_cohort(stored)
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert open_cohort(stored)  # sizes only
-    with pytest.raises(Refused, match=r"lab\.value\.npy: its content is not what was packed"):
+    with pytest.raises(InputError, match=r"lab\.value\.npy: its content is not what was packed"):
         open_cohort(stored, verify=True)
     file.unlink()
-    with pytest.raises(Refused, match="missing"):
+    with pytest.raises(InputError, match="missing"):
         open_cohort(stored)
 
 
@@ -87,7 +87,7 @@ def test_a_pickle_in_an_array_file_is_refused(stored):
     np.save(file, np.array([{"a": 1}] * 80, dtype=object), allow_pickle=True)
     manifest["files"][file.name]["bytes"] = file.stat().st_size
     write(stored, manifest)
-    with pytest.raises(Refused, match=r"patient\.id\.npy: .*pack the cohort again"):
+    with pytest.raises(InputError, match=r"patient\.id\.npy: .*pack the cohort again"):
         open_cohort(stored)
 
 
@@ -104,7 +104,7 @@ def test_a_manifest_that_is_none(stored, text, message):
     from gnnpatient import open_cohort
 
     (stored / "manifest.json").write_text(text)
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(InputError, match=message):
         open_cohort(stored)
 
 
@@ -117,9 +117,9 @@ def test_a_spec_or_a_count_that_was_tampered_with(stored):
             write(stored, manifest | change)
             if text is not None:
                 (stored / "manifest.json").write_text(text)
-            with pytest.raises(Refused):
+            with pytest.raises(InputError):
                 open_cohort(stored)
-    with pytest.raises(Refused, match=r"holds no manifest\.json"):
+    with pytest.raises(InputError, match=r"holds no manifest\.json"):
         open_cohort(stored.parent)
 
 
@@ -133,7 +133,7 @@ def test_between_processes_it_travels_as_path_and_hash(tiny, stored):
     manifest = json.loads((stored / "manifest.json").read_text())
     (stored / "manifest.json").write_text(json.dumps(manifest | {"report": {}}))
     for again in (text, pickle.dumps(cohort)):
-        with pytest.raises(Refused, match="has changed since it was named"):
+        with pytest.raises(InputError, match="has changed since it was named"):
             pickle.loads(again)
     assert columns(pickle.loads(pickle.dumps(tiny))) == columns(tiny)  # in memory it travels whole
 
@@ -235,7 +235,7 @@ def test_what_is_not_as_it_was_packed_is_refused(stored, what, tmp_path):
         lambda: pickle.dumps(open_cohort(stored).only(["lab"])),
     )
     for use in uses:
-        with pytest.raises(Refused, match=message.replace(".", r"\.")) as refusal:
+        with pytest.raises(InputError, match=message.replace(".", r"\.")) as refusal:
             use()
         assert "\n" not in str(refusal.value) and str(refusal.value).endswith("; pack the cohort again")
     assert not (tmp_path / "again").exists()
@@ -257,15 +257,15 @@ def test_one_patient_is_compared_alone(tiny, tmp_path, monkeypatch):
     cohort = open_cohort(folder)
     one, same = build_graphs(cohort.at(3, first)), build_graphs(tiny.at(3, first))
     assert one["lab"].value.numpy().tobytes() == same["lab"].value.numpy().tobytes()
-    with pytest.raises(Refused, match=r"lab\.value\.npy"):
+    with pytest.raises(InputError, match=r"lab\.value\.npy"):
         build_graphs(cohort.at(30, last))
-    with pytest.raises(Refused, match=r"lab\.value\.npy"):
+    with pytest.raises(InputError, match=r"lab\.value\.npy"):
         cohort.patient(last)
     read = os.pread
     monkeypatch.setattr(os, "pread", lambda *_: pytest.fail("read again"))
     build_graphs(cohort.at([1, 2, 3], first))
     monkeypatch.setattr(os, "pread", read)
-    with pytest.raises(Refused, match=r"lab\.value\.npy"):
+    with pytest.raises(InputError, match=r"lab\.value\.npy"):
         cohort.verify()
 
 
@@ -273,9 +273,9 @@ def test_reversed_ids_are_no_unknown_patient(stored):
     from gnnpatient import open_cohort
 
     edited("patient.id", lambda ids: ids[::-1])(stored)
-    with pytest.raises(Refused, match=r"patient\.id\.npy: its content is not what was packed"):
+    with pytest.raises(InputError, match=r"patient\.id\.npy: its content is not what was packed"):
         open_cohort(stored).positions("p003")
-    with pytest.raises(Refused, match=r"patient\.id\.npy: its content is not what was packed"):
+    with pytest.raises(InputError, match=r"patient\.id\.npy: its content is not what was packed"):
         open_cohort(stored).verify([3])
 
 
@@ -311,7 +311,7 @@ def test_an_edited_manifest_is_refused(stored, what):
     manifest = json.loads(file.read_text())
     EDITS[what](manifest)
     file.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    with pytest.raises(Refused, match=r"manifest\.json: not as pack wrote it.*pack the cohort again"):
+    with pytest.raises(InputError, match=r"manifest\.json: not as pack wrote it.*pack the cohort again"):
         open_cohort(stored)
 
 
@@ -339,10 +339,10 @@ def test_arrays_that_do_not_fit_each_other_are_refused(tiny, tmp_path):
     }
     for i, (name, change) in enumerate(wrong.items()):
         folder = replace(tiny, **change).save(tmp_path / str(i))
-        with pytest.raises(Refused, match=rf"{name}\.npy: .*; pack the cohort again"):
+        with pytest.raises(InputError, match=rf"{name}\.npy: .*; pack the cohort again"):
             open_cohort(folder, verify=True)
         if name in (r"lab\.ptr", r"lab\.code"):  # seen about one patient, too
-            with pytest.raises(Refused, match=rf"{name}\.npy"):
+            with pytest.raises(InputError, match=rf"{name}\.npy"):
                 build_graphs(open_cohort(folder).at(3, [start]))
 
 
@@ -353,7 +353,7 @@ def test_a_manifest_names_no_file_outside(stored, name):
     manifest = json.loads((stored / "manifest.json").read_text())
     manifest["files"][name] = manifest["files"]["lab.code.npy"]
     write(stored, manifest)
-    with pytest.raises(Refused, match="is no name of a file; nothing outside"):
+    with pytest.raises(InputError, match="is no name of a file; nothing outside"):
         open_cohort(stored)
 
 
@@ -361,10 +361,10 @@ def test_kinds_that_a_disk_cannot_tell_apart_are_not_saved(tiny, tmp_path):
     from dataclasses import replace
 
     events = {**tiny.events, "LAB": tiny.events["lab"]}
-    with pytest.raises(Refused, match="but for case"):
+    with pytest.raises(InputError, match="but for case"):
         replace(tiny, events=events).save(tmp_path / "cohort")
     for bad in ("../lab", "a/b", "nul"):
-        with pytest.raises(Refused, match="no name of a file"):
+        with pytest.raises(InputError, match="no name of a file"):
             replace(tiny, events={bad: tiny.events["lab"], **tiny.events}).save(tmp_path / "cohort")
     assert not list(tmp_path.iterdir())
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 DAY = 86_400
 
@@ -30,7 +30,7 @@ def test_table_has_every_row(tiny, who):
     assert table["known"].is_sorted() and set(table["unit"]) <= {"", "mg/dL", "mmol/L", "mEq/L", "1/min", "C"}
     nobody = tiny.patient("p079")
     assert len(nobody.table()) == 0 and nobody.table().columns == table.columns and nobody.last_known == 0
-    with pytest.raises(Refused, match="unknown patient"):
+    with pytest.raises(InputError, match="unknown patient"):
         tiny.patient("p999")
 
 
@@ -65,7 +65,7 @@ def test_exports_parse_back(tiny, who):
     for again in back.values():
         assert dict(again.nodes(data=True)) == dict(graph.nodes(data=True))
         assert sorted(again.edges(keys=True)) == sorted(graph.edges(keys=True))
-    with pytest.raises(Refused, match="export format 'grahpml'; did you mean 'graphml'"):
+    with pytest.raises(InputError, match="export format 'grahpml'; did you mean 'graphml'"):
         patient.export("grahpml")
 
 

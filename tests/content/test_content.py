@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 pytest.importorskip("PIL")
 
@@ -311,7 +311,7 @@ def test_any_kind_may_be_missing(reads, tmp_path):
             other = words | {"vectors": words["vectors"] | {"image": axes}}
             tampered = held | {"model": held["model"] | {"vocabulary": other}}
             (tmp_path / "model" / "config.json").write_text(sealed(tampered))
-            with pytest.raises(Refused, match=r"do not fit together|not the config"):
+            with pytest.raises(InputError, match=r"do not fit together|not the config"):
                 load_predictor(tmp_path / "model")
 
 
@@ -326,7 +326,7 @@ def test_modality_dropout_hides_whole_kinds(reads, tmp_path):
         return PrognosisModel(**choices, kind_dropout=share).fit(asks).forecast(asks)["death"].incidence
 
     assert (fit(None) == fit(0.2)).all() and not (fit(0.0) == fit(0.2)).all()
-    with pytest.raises(Refused, match="kind_dropout 1"):
+    with pytest.raises(InputError, match="kind_dropout 1"):
         fit(1.0)
 
 
@@ -349,7 +349,7 @@ def test_a_wrong_spec_is_refused_in_one_line(reads, tmp_path, old, new, message)
     draw(tmp_path)
     assert old in TOML
     (tmp_path / "c.toml").write_text(TOML.replace(old, new, 1))
-    with pytest.raises(Refused, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         reads()
     assert "\n" not in str(error.value)
 
@@ -362,7 +362,7 @@ def test_a_term_that_cannot_be_is_refused_before_any_text(tmp_path, term, messag
     from gnnpatient import read_spec
 
     (tmp_path / "c.toml").write_text(TOML.replace('mask = ["died"]', f'mask = ["died", "{term}"]'))
-    with pytest.raises(Refused, match=rf"nodes\.note\.mask: mask '{re.escape(term)}': .*{message}"):
+    with pytest.raises(InputError, match=rf"nodes\.note\.mask: mask '{re.escape(term)}': .*{message}"):
         read_spec(tmp_path / "c.toml")
 
 
@@ -377,7 +377,7 @@ def test_vectors_of_another_encoder_are_refused(reads, tmp_path):
     steps = TOML.replace('embed = "handmade"', 'embed = "hashed"').replace('file = "path"', 'text = "path"')
     (tmp_path / "c.toml").write_text(steps.replace('root = "images"\n', ""))
     other = reads()
-    with pytest.raises(Refused, match=r"image: embedded by 'hashed@1.*', the model by 'handmade@1"):
+    with pytest.raises(InputError, match=r"image: embedded by 'hashed@1.*', the model by 'handmade@1"):
         predictor.forecast(other.at(3).followed())
     without = other.only(["note", "lab"]).at(3).followed()  # nothing of that kind, nothing to mistake
     assert np.isfinite(predictor.forecast(without)["death"].incidence).all()
@@ -400,7 +400,7 @@ def test_what_is_prepared_otherwise_is_refused(reads, tmp_path, old, new, messag
     model = PrognosisModel(**choices).fit(reads().landmarks(times=[0, 3]).followed())
     assert old in TOML
     (tmp_path / "c.toml").write_text(TOML.replace(old, new, 1))
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(InputError, match=message):
         model.forecast(reads().at(3).followed())
 
 
@@ -438,18 +438,18 @@ def test_an_encoder_is_looked_for_before_a_picture_is_opened(reads, tmp_path, mo
     (tmp_path / "c.toml").write_text(TOML.replace('embed = "handmade"', 'embed = "models/vit"', 1))
     monkeypatch.setattr(content, "read_pictures", lambda *asked: pytest.fail("opened"))
     for embed in (True, False):
-        with pytest.raises(Refused, match=r"encoder 'models/vit': no such folder; .*--allow-network"):
+        with pytest.raises(InputError, match=r"encoder 'models/vit': no such folder; .*--allow-network"):
             reads(embed=embed)
     seen = []
 
     def read(kind, node, *rest):
         seen.append(node.embed)
-        raise Refused("enough")
+        raise InputError("enough")
 
     monkeypatch.setattr(content, "read_pictures", read)
-    with pytest.raises(Refused, match="enough"):
+    with pytest.raises(InputError, match="enough"):
         reads(allow_network=True)
     (tmp_path / "models" / "vit").mkdir(parents=True)
-    with pytest.raises(Refused, match="enough"):
+    with pytest.raises(InputError, match="enough"):
         reads()
     assert seen == ["models/vit", str(tmp_path / "models" / "vit")]

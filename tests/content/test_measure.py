@@ -148,9 +148,9 @@ def test_what_is_not_defined_is_left_out(measure):
     ],
 )
 def test_faults(measure, pixels, mask, said):
-    from gnnpatient.content.imaging import Unreadable
+    from gnnpatient.content.imaging import UnreadableImageError
 
-    with pytest.raises(Unreadable, match=said):
+    with pytest.raises(UnreadableImageError, match=said):
         measure(pixels, mask)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 pytest.importorskip("PIL")
 pytest.importorskip("skimage")
@@ -471,6 +471,6 @@ def test_a_wrong_spec_is_refused_in_one_line(reads, tmp_path, old, new, message)
     draw(tmp_path)
     assert old in TOML
     (tmp_path / "c.toml").write_text(TOML.replace(old, new, 1))
-    with pytest.raises(Refused, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         reads()
     assert "\n" not in str(error.value)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 
 def refused(match):
-    from gnnpatient.errors import Refused
+    from gnnpatient.errors import InputError
 
-    return pytest.raises(Refused, match=match)
+    return pytest.raises(InputError, match=match)
 
 
 ODD = st.text(

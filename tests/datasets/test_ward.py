@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 SPEC = """
 cohort = "ward"
@@ -137,7 +137,7 @@ def test_truth_is_saved_without_pickle(pictured, tmp_path):
         np.testing.assert_array_equal(getattr(found, name), value)
     assert (found.risk(range(60), 3.0, 30.0) == truth.risk(range(60), 3.0, 30.0)).all()
     np.savez(tmp_path / "objects.npz", ids=np.array([{}], dtype=object))
-    with pytest.raises(Refused, match="not a truth of ward"):
+    with pytest.raises(InputError, match="not a truth of ward"):
         Truth.load(tmp_path / "objects.npz")
 
 
@@ -150,7 +150,7 @@ def test_bad_input_is_refused(ward, tmp_path, monkeypatch):
         ({"missing": 1.5}, r"missing = 1\.5"),
         ({"seed": -1}, "seed = -1"),
     ):
-        with pytest.raises(Refused, match=words):
+        with pytest.raises(InputError, match=words):
             write_ward(tmp_path / "w", **how)
     for ask, words in (
         ((MANY, 1.0, 1.0), "position 4000; this truth has 4000 patients"),
@@ -161,10 +161,10 @@ def test_bad_input_is_refused(ward, tmp_path, monkeypatch):
         ((0, 1.0, 1.0, "transplant"), "cause 'transplant'; ward has discharge and death"),
         ((0, 1.0, 1.0, "death", ["labs"]), "kind 'labs'; there are lab, sign"),
     ):
-        with pytest.raises(Refused, match=words):
+        with pytest.raises(InputError, match=words):
             truth.risk(*ask)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(Refused, match="images need pillow"):
+    with pytest.raises(InputError, match="images need pillow"):
         write_ward(tmp_path / "w")
     assert not (tmp_path / "w").exists()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 MORTALITY = """
 description: death in hospital, a day before it
@@ -474,7 +474,7 @@ WRONG = [  # what is replaced, by what, what is said
 @pytest.mark.parametrize(("old", "new", "said"), WRONG)
 def test_what_is_not_read_is_refused_in_one_line(reads, old, new, said):
     assert old in MORTALITY
-    with pytest.raises(Refused, match=said) as caught:
+    with pytest.raises(InputError, match=said) as caught:
         reads(MORTALITY.replace(old, new, 1))
     assert "\n" not in str(caught.value)
     assert "task.yaml: " in str(caught.value)
@@ -483,20 +483,20 @@ def test_what_is_not_read_is_refused_in_one_line(reads, old, new, said):
 def test_a_bomb_of_aliases_does_not_go_off(reads):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30)]
-    with pytest.raises(Refused, match=r"line 1: anchors"):
+    with pytest.raises(InputError, match=r"line 1: anchors"):
         reads("\n".join(lines))
 
 
 def test_files_that_are_no_task(tmp_path):
     from gnnpatient.ingest.aces import read_task
 
-    with pytest.raises(Refused, match=r"none\.yaml: No such file"):
+    with pytest.raises(InputError, match=r"none\.yaml: No such file"):
         read_task(tmp_path / "none.yaml")
     (tmp_path / "a.yaml").write_bytes(b"x: \xff")
-    with pytest.raises(Refused, match=r"a\.yaml: not UTF-8"):
+    with pytest.raises(InputError, match=r"a\.yaml: not UTF-8"):
         read_task(tmp_path / "a.yaml")
     (tmp_path / "a.yaml").write_bytes(b"#" * 1_000_001)
-    with pytest.raises(Refused, match="larger than 1,000,000 bytes"):
+    with pytest.raises(InputError, match="larger than 1,000,000 bytes"):
         read_task(tmp_path / "a.yaml")
 
 
@@ -504,13 +504,13 @@ def test_events_of_another_shape_are_refused(reads):
     from gnnpatient.ingest.aces import label
 
     task, events = reads(READMISSION), frame((1, 0, "ADMIT"))
-    with pytest.raises(Refused, match="events: no column 'subject_id'; did you mean 'subject'"):
+    with pytest.raises(InputError, match="events: no column 'subject_id'; did you mean 'subject'"):
         label(task, events.rename({"subject_id": "subject"}))
-    with pytest.raises(Refused, match="events: column 'time' is Int64; give Datetime"):
+    with pytest.raises(InputError, match="events: column 'time' is Int64; give Datetime"):
         label(task, events.with_columns(pl.col("time").to_physical()))
     assert label(task, events.drop("numeric_value")).height == 0
     limited = reads(READMISSION.replace("code: LEAVE", "code: LEAVE, value_min: 1"))
-    with pytest.raises(Refused, match="events: no column 'numeric_value'"):
+    with pytest.raises(InputError, match="events: no column 'numeric_value'"):
         label(limited, events.drop("numeric_value"))
 
 

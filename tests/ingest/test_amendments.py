@@ -2,7 +2,7 @@
 
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 SPEC = """
 cohort = "c"
@@ -58,7 +58,7 @@ def flags(cohort) -> list[str]:
 
 
 def refused(read, *lines: str, **more) -> str:
-    with pytest.raises(Refused) as error:
+    with pytest.raises(InputError) as error:
         read(*lines, **more)
     assert "\n" not in str(error.value)
     return str(error.value)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gnnpatient import build_graphs, open_cohort, read_cohort
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.model.encode import Encode, Vocabulary, fit_vocabulary
 
 RESULTS = ["<5", "7", "> 100", "<=0.5", "≥20", "A+", None]
@@ -188,7 +188,7 @@ def test_a_factor_below_zero_turns_the_side(tmp_path, factor, side):
 
 def test_text_in_parquet_is_refused_unless_the_spec_speaks_of_bounds(tmp_path):
     (tmp_path / "c.toml").write_text(long_table(tmp_path, ".parquet"))
-    with pytest.raises(Refused, match="holds text; write numbers"):
+    with pytest.raises(InputError, match="holds text; write numbers"):
         read_cohort(tmp_path / "c.toml", tmp_path)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 DAY, HOUR = 86_400, 3600
 SPEC = """
@@ -157,14 +157,14 @@ causes = {{ death = {{ where = {{ code = "MEDS_DEATH" }} }} }}
     ("start", "cell"), [("", "an empty cell"), ("2021-02-30", "'2021-02-30'"), ("2021-W09-1", "'2021-W09-1'")]
 )
 def test_a_refused_date_is_shown_beside_what_would_be_read(read, start, cell):
-    with pytest.raises(Refused) as error:
+    with pytest.raises(InputError) as error:
         read(["1"], start=start)
     assert (
         f"column 'start', line 2: not a date; every patient needs a day 0; {cell} is none, 2021-03-04, "
         in (str(error.value))
     )
     with pytest.raises(
-        Refused, match=r"column 'end', line 2: not a time; .* of it; 'soon' is none, 2021-03-04"
+        InputError, match=r"column 'end', line 2: not a time; .* of it; 'soon' is none, 2021-03-04"
     ):
         read(["1"], end="soon")
 
@@ -403,7 +403,7 @@ OTHERS = ["2021-W09-4", "2021-063", "2021-03", "2021-03-04T08", "2021-03-04T24:0
 def test_a_form_that_could_be_something_else_is_refused(read, cell):
     cohort = read([cell, "2021-03-02"])
     assert cohort.report["tables"]["labs.csv"]["used"] == 1
-    with pytest.raises(Refused, match=r"neither days nor an ISO 8601 date|write the whole date"):
+    with pytest.raises(InputError, match=r"neither days nor an ISO 8601 date|write the whole date"):
         cohort.at(cell)
 
 
@@ -425,7 +425,7 @@ def test_a_table_with_formatted_dates_and_an_offset_column(read):
     assert cohort.outcomes["death"].time.tolist() == [36 * HOUR]
     written = read(["3"], start="01.03.2021 08:00", end="02.03.2021 20:00", died=1, tables=how)
     assert written.outcomes["death"].time.tolist() == [36 * HOUR]
-    with pytest.raises(Refused, match=r"day 0; '36' is none, 04\.03\.2021 08:30 would be"):
+    with pytest.raises(InputError, match=r"day 0; '36' is none, 04\.03\.2021 08:30 would be"):
         read(["3"], start="36", tables=how)
     digits = '[tables."patients.csv"]\ntime = { format = "%Y%m%d" }\n'
     cohort = read(["3"], start="20210301", end="20210304", tables=digits)
@@ -548,7 +548,7 @@ LOST = {  # what is done to every row, further lines of the spec, what the refus
 
 @pytest.mark.parametrize(("change", "more", "said"), LOST.values(), ids=LOST)
 def test_a_kind_of_which_every_row_is_refused_is_an_error(lost, change, more, said):
-    with pytest.raises(Refused) as error:
+    with pytest.raises(InputError) as error:
         lost(change, more=more)
     assert str(error.value).startswith("labs.csv (lab): none of 18 rows is used: ")
     assert said in str(error.value) and "\n" not in str(error.value)
@@ -575,7 +575,7 @@ def test_a_kind_beside_others_of_its_table(lost):
     """Each kind counts by itself: the table is used, one kind of it is lost."""
     other = '[nodes.old]\ntable = "labs.csv"\ntime = "unit"\ncode = "code"\n'
     with pytest.raises(
-        Refused, match=r"^labs\.csv \(old\): none of 18 rows is used: 18 time .*; 'mg' is not"
+        InputError, match=r"^labs\.csv \(old\): none of 18 rows is used: 18 time .*; 'mg' is not"
     ):
         lost(more=other)
 
@@ -624,7 +624,7 @@ def test_a_table_of_outcomes_that_is_lost(lost, tmp_path):
     more = '[outcomes.dead]\nkind = "survival"\nexit = "1y"\n'
     more += 'causes = { dead = { table = "deaths.csv", time = "day" } }\n'
     with pytest.raises(
-        Refused, match=r"^deaths\.csv: none of 6 rows is used: 6 patient not .* look like '1\.0'"
+        InputError, match=r"^deaths\.csv: none of 6 rows is used: 6 patient not .* look like '1\.0'"
     ):
         lost(more=more)
     (tmp_path / "deaths.csv").write_text("pid,day\n1,9\n" + "".join(f"{i}.0,9\n" for i in range(2, 5)))
@@ -651,7 +651,7 @@ where = {{ code = "{}" }}
     (tmp_path / "spec.toml").write_text(spec.format("MEASUREMENT//*"))
     (tmp_path / "measurement.csv").write_text(head + "1,01MAR2021,0,crp\n" * 3)
     said = r"^measurement \(lab\): none of 3 rows is used: 3 time is not a date; '01MAR2021' is not read"
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         read_cohort(tmp_path / "spec.toml", tmp_path)
     (tmp_path / "spec.toml").write_text(spec.format("MEASUREMENT//absent"))
     (flag,) = read_cohort(tmp_path / "spec.toml", tmp_path).report["decisive"]

@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 HEAD = "subject_id,time,code,value,unit\n"
 ROW = "P0001,2021-03-04T10:00,CRP,12.1,mg/L\n"
@@ -119,7 +119,7 @@ WHOLE = {
 
 @pytest.mark.parametrize(("text", "message"), WHOLE.values(), ids=WHOLE)
 def test_a_table_not_to_be_trusted_is_refused(reads, text, message):
-    with pytest.raises(Refused, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         reads(text)
     assert "\n" not in str(error.value) and "labs.csv" in str(error.value)
 
@@ -138,7 +138,7 @@ WHOLE_CORPUS = {
 
 @pytest.mark.parametrize(("name", "message"), WHOLE_CORPUS.values(), ids=WHOLE_CORPUS)
 def test_the_corpus_of_tables_is_refused(reads, corpus, name, message):
-    with pytest.raises(Refused, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         reads(corpus(f"csv/{name}.csv"))
     assert "\n" not in str(error.value) and "labs.csv" in str(error.value)
 
@@ -176,7 +176,7 @@ def test_p19_corpus(reads, corpus):
 
 def test_p20_two_units_are_never_mixed(reads):
     text = HEAD + "P0001,2021-03-04,GLU,99,mg/dL\nP0001,2021-04-04,GLU,5.495,mmol/L\n"
-    with pytest.raises(Refused, match=r"'GLU' comes in 'mg/dL' and 'mmol/L'; convert it"):
+    with pytest.raises(InputError, match=r"'GLU' comes in 'mg/dL' and 'mmol/L'; convert it"):
         reads(text, more=UNIT)
     cohort = reads(text, more=UNIT + FACTORS)
     assert lab(cohort).value.tolist() == pytest.approx([99, 99], abs=0.01)
@@ -190,7 +190,7 @@ def test_p20_a_unit_that_the_table_of_units_does_not_name_is_counted(reads):
 
 
 def test_p20_corpus(reads, corpus):
-    with pytest.raises(Refused, match=r"'CREA' comes in .*1 more codes in two units"):
+    with pytest.raises(InputError, match=r"'CREA' comes in .*1 more codes in two units"):
         reads(corpus("csv/units_mixed.csv"), more=UNIT)
     cohort = reads(corpus("csv/units_mixed.csv"), more=UNIT + FACTORS)
     code = [cohort.codes["lab"][c] for c in lab(cohort).code]
@@ -223,7 +223,7 @@ def test_p21_of_a_table_with_a_decimal_comma(reads, cell, value):
 
 def test_p21_corpus_with_the_options(reads, corpus):
     how = '[tables."labs.csv"]\nseparator = ";"'
-    with pytest.raises(Refused, match=r"line 2: '12,1'; if that is a decimal comma, set decimal"):
+    with pytest.raises(InputError, match=r"line 2: '12,1'; if that is a decimal comma, set decimal"):
         reads(corpus("csv/decimal_comma.csv"), more=how)
     cohort = reads(corpus("csv/decimal_comma.csv"), more=f'{how}\ndecimal = ","')
     assert lab(cohort).value.tolist() == pytest.approx([12.1])
@@ -383,7 +383,7 @@ def test_p28_times_beyond_a_lifetime_are_counted(reads):
 
 
 def test_p28_corpus(reads, corpus):
-    with pytest.raises(Refused, match=f"none of 2 rows is used: 2 {ODD}"):
+    with pytest.raises(InputError, match=f"none of 2 rows is used: 2 {ODD}"):
         reads(corpus("csv/dates_future.csv"))
     cohort = reads(corpus("csv/dates_mixed.csv"), more='[tables."labs.csv"]\ntime = { format = "%d/%m/%Y" }')
     assert (lab(cohort).known // 86_400).tolist() == [92, 358]  # 3 April and 25 December
@@ -419,7 +419,7 @@ OUTCOMES = {
 
 @pytest.mark.parametrize(("outcome", "rows", "message"), OUTCOMES.values(), ids=OUTCOMES)
 def test_outcomes_that_are_refused(reads, outcome, rows, message):
-    with pytest.raises(Refused, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         reads(HEAD + "P1,1,CRP,1,x\n", patients="subject_id,time,event\n" + rows, patient="", more=outcome)
     assert str(error.value).startswith("patients.csv: ") and "\n" not in str(error.value)
 
@@ -445,13 +445,13 @@ OUTCOMES_CORPUS = {
 
 @pytest.mark.parametrize(("name", "outcome", "message"), OUTCOMES_CORPUS.values(), ids=OUTCOMES_CORPUS)
 def test_the_corpus_of_outcomes_is_refused(alone, corpus, name, outcome, message):
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(InputError, match=message):
         alone(corpus(f"csv/{name}.csv"), more=outcome)
 
 
 def test_p33_corpus_empty_is_not_alive(alone, corpus):
     text = corpus("csv/surv_event_strings.csv").decode()
-    with pytest.raises(Refused, match="line 5: no state or no time; missing is not censored"):
+    with pytest.raises(InputError, match="line 5: no state or no time; missing is not censored"):
         alone(text, more=NAMED.replace('dead = "death"', 'dead = "death", DEAD = "death"'))
 
 
@@ -467,7 +467,7 @@ CENSORED = "subject_id,time,event\n" + "".join(f"P{i:02d},{i + 1},0\n" for i in 
 def no_events(cohort):
     from gnnpatient import PrognosisModel
 
-    with pytest.raises(Refused, match="no events"):
+    with pytest.raises(InputError, match="no events"):
         PrognosisModel(epochs=10**6).fit(cohort.at(0).followed("death"))  # a single epoch would be noticed
 
 
@@ -487,13 +487,13 @@ SPLIT = "subject_id,image,split\nP0001,a.png,train\nP0001,b.png,test\nP0002,c.pn
 def both_sides(alone, text, tmp_path):
     from gnnpatient.study.folds import read_folds
 
-    with pytest.raises(Refused, match=r"'split' differs between lines 2 and 3, in 1 patient\(s\)"):
+    with pytest.raises(InputError, match=r"'split' differs between lines 2 and 3, in 1 patient\(s\)"):
         alone(text, patient='group = "split"')
     cohort = alone(text)
     frame = pl.read_csv(text.encode())
     fold = (pl.col("split") == "test").cast(pl.Int64).alias("fold")
     frame.select(pl.col("subject_id").alias("id"), fold, repeat=0).write_csv(tmp_path / "folds.csv")
-    with pytest.raises(Refused, match=r"folds\.csv: 1 patient\(s\) in more than one fold"):
+    with pytest.raises(InputError, match=r"folds\.csv: 1 patient\(s\) in more than one fold"):
         read_folds(tmp_path / "folds.csv", cohort)
 
 
@@ -575,7 +575,7 @@ PARQUET = {
 @pytest.mark.parametrize(("change", "message"), PARQUET.values(), ids=PARQUET)
 def test_p37_parquet_with_a_wrong_column(reads, change, message):
     frame = pl.DataFrame({name: cells for name, cells in (FRAME | change).items() if cells is not None})
-    with pytest.raises(Refused, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         reads(frame if change else frame.clear())
     assert "\n" not in str(error.value)
 
@@ -620,7 +620,7 @@ def test_p37_parquet_that_is_none(reads, tmp_path):
     whole = file.read_bytes()
     for broken in (whole[: len(whole) // 2], b"a,b\n1,2\n", b""):
         file.write_bytes(broken)
-        with pytest.raises(Refused, match=r"labs\.parquet"):
+        with pytest.raises(InputError, match=r"labs\.parquet"):
             read_cohort(tmp_path / "c.toml", tmp_path)
 
 
@@ -662,7 +662,7 @@ P37 = {
 @pytest.mark.parametrize("way", ["plain", "meds"])
 @pytest.mark.parametrize("name", P37)
 def test_p37_corpus(shard, corpus, name, way):
-    with pytest.raises(Refused, match=P37[name]) as error:
+    with pytest.raises(InputError, match=P37[name]) as error:
         shard(way, corpus(f"parquet/{name}.parquet"))
     assert "x.parquet" in str(error.value) and "\n" not in str(error.value)
 
@@ -812,7 +812,7 @@ def test_fhir_that_is_refused(fhir, name, content, more, message):
     from gnnpatient import read_cohort
 
     folder = fhir(name, content, more)
-    with pytest.raises(Refused, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         read_cohort(fhir.spec, folder)
     code, out, err = fhir.check()
     assert (code, out) == (2, "") and "Traceback" not in err
@@ -858,9 +858,9 @@ def test_p42_of_two_dated_copies_the_newest_counts_with_a_flag(fhir):
 
 def test_an_origin_that_is_no_date(reads):
     for start in ("45", "", "yesterday", "2021-02-30"):
-        with pytest.raises(Refused, match="line 2: not a date; every patient needs a day 0"):
+        with pytest.raises(InputError, match="line 2: not a date; every patient needs a day 0"):
             reads(HEAD + ROW, patients=f"subject_id,start\nP0001,{start}\n")
-    with pytest.raises(Refused, match="name the column of day 0 as origin"):
+    with pytest.raises(InputError, match="name the column of day 0 as origin"):
         reads(HEAD + ROW, patient="")
 
 
@@ -1071,7 +1071,7 @@ def read_or_refused(folder, table, expected, more=""):
         account = cohort.report["tables"][table]
         assert account["used"] + account["collapsed"] == account["rows"]
         return
-    with pytest.raises(Refused, match=expected) as error:
+    with pytest.raises(InputError, match=expected) as error:
         read_cohort(folder / "c.toml", folder)
     assert "\n" not in str(error.value) and len(str(error.value)) < 1000
 
@@ -1160,7 +1160,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     try:
         if root:
             os.seteuid(65_534)
-        with pytest.raises(Refused, match=r"labs\.csv: .*Permission denied") as error:
+        with pytest.raises(InputError, match=r"labs\.csv: .*Permission denied") as error:
             read_cohort(tmp_path / "c.toml", tmp_path)
     finally:
         if root:
@@ -1179,7 +1179,7 @@ def test_an_id_with_a_nul_is_not_cut(reads, tmp_path):
     frame.write_parquet(tmp_path / "patients.parquet")
     spec = tmp_path / "c.toml"
     spec.write_text(spec.read_text().replace("patients.csv", "patients.parquet"))
-    with pytest.raises(Refused, match="an id holds a NUL"):
+    with pytest.raises(InputError, match="an id holds a NUL"):
         read_cohort(spec, tmp_path)
 
 
@@ -1200,7 +1200,7 @@ def test_a_small_file_that_unpacks_to_a_large_one(tmp_path, monkeypatch):
 CHILD = """
 import json, resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-from gnnpatient import Refused, read_cohort
+from gnnpatient import InputError, read_cohort
 for folder in sys.argv[1:]:
     begun = time.monotonic()
     try:

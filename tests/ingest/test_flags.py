@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 TOML = """
 cohort = "clinic"
@@ -178,9 +178,9 @@ def test_a_view_that_never_ends_is_stopped_in_sqlite(tmp_path, quick):
         base.commit()
     assert len(scan(tmp_path, "a.db/labs").collect()) == len(scan(tmp_path, "a.db/plain").collect()) == 1
     for name in ("endless", "slow"):
-        with pytest.raises(Refused, match="a view that took over 1 s"):
+        with pytest.raises(InputError, match="a view that took over 1 s"):
             scan(tmp_path, f"a.db/{name}")
-    with pytest.raises(Refused, match="too big"):
+    with pytest.raises(InputError, match="too big"):
         scan(tmp_path, "a.db/long")
 
 
@@ -196,12 +196,12 @@ def test_a_view_that_never_ends_is_stopped_in_duckdb(tmp_path, quick):
     assert len(scan(tmp_path, "a.duckdb/labs").collect()) == 1
     assert len(scan(tmp_path, "a.duckdb/plain").collect()) == 1
     for name in ("endless", "slow", "many"):
-        with pytest.raises((Refused, pl.exceptions.PolarsError), match="a view that took over 1 s"):
+        with pytest.raises((InputError, pl.exceptions.PolarsError), match="a view that took over 1 s"):
             scan(tmp_path, f"a.duckdb/{name}").select("value").collect()
 
 
 def test_a_mask_of_noise_costs_itself():
-    from gnnpatient.content.imaging import Unreadable
+    from gnnpatient.content.imaging import UnreadableImageError
     from gnnpatient.content.measure import SMALL, measure, measuring
 
     side = int(SMALL**0.5) + 1
@@ -213,11 +213,11 @@ def test_a_mask_of_noise_costs_itself():
         assert measured(pixels[:side, :side], square, (1.0, 2.0)) == measure(
             pixels[:side, :side], square, (1.0, 2.0)
         )
-        with pytest.raises(Unreadable, match=r"^the mask is empty$"):
+        with pytest.raises(UnreadableImageError, match=r"^the mask is empty$"):
             measured(pixels[:side, :side], square * 0)
     with (
         measuring(measure, seconds=0.5) as measured,
-        pytest.raises(Unreadable, match=r"^to measure it took over 0\.5 s$"),
+        pytest.raises(UnreadableImageError, match=r"^to measure it took over 0\.5 s$"),
     ):
         measured(pixels, noise)
 
@@ -238,7 +238,7 @@ def test_a_nested_spec_is_refused(tmp_path, text, what):
     from gnnpatient.spec.graph import read_spec
 
     (tmp_path / "spec.toml").write_text(text)
-    with pytest.raises(Refused, match=what) as caught:
+    with pytest.raises(InputError, match=what) as caught:
         read_spec(tmp_path / "spec.toml")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
@@ -274,7 +274,9 @@ def test_what_does_not_fit_the_memory_is_refused_with_both_sizes(flags, monkeypa
     names = ["pid", "day", *(f"g{i}" for i in range(600))]
     monkeypatch.setattr(files, "SMALL", 0)
     monkeypatch.setattr(files, "free_memory", lambda: 40_000)
-    with pytest.raises(Refused, match=r"genes\.csv: 600 columns of 3 rows: takes about .* GB .* GB are free"):
+    with pytest.raises(
+        InputError, match=r"genes\.csv: 600 columns of 3 rows: takes about .* GB .* GB are free"
+    ):
         flags(TOML + WIDE, rows, names, table="genes.csv")
     assert files.room_for(39_000, "less") is None
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 DAY, FOREVER = 86_400, 2**63 - 1
 PATIENT = '[patient]\ntable = "people.csv"\nkey = "id"\n'
@@ -127,7 +127,7 @@ def test_who_never_has_the_entry_event_never_enters(read, tmp_path):
 
 
 def test_a_cohort_in_which_nobody_has_the_entry_event_is_refused(read):
-    with pytest.raises(Refused, match=r"entry: no patient has an event that fits ICU$"):
+    with pytest.raises(InputError, match=r"entry: no patient has an event that fits ICU$"):
         read(ICU, people=PEOPLE, lab=LABS)
 
 
@@ -223,7 +223,7 @@ def test_a_far_death_of_a_table_of_events_stops_nobody_else(read):
     death = read(spec, people=people, lab=labs, ev=ev).outcomes["death"]
     assert death.event.tolist() == [1, 0, 0, 0]
     assert (death.time == -(2**63)).tolist() == [False, False, True, False]
-    with pytest.raises(Refused, match="not a time"):
+    with pytest.raises(InputError, match="not a time"):
         read(spec, people=people, lab=labs, ev=ev + "4,soon,DEAD\n")
 
 

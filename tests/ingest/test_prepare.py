@@ -237,12 +237,12 @@ def test_severity_is_that_of_the_first_scored_picture(collection):
 
 
 def test_a_column_that_is_not_there_is_refused_and_nothing_is_written(collection):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
 
     folder, out = collection([{"patientid": "1"}])
     table = folder / "metadata.csv"
     table.write_text(table.read_text().replace("went_icu", "went icu"))
-    with pytest.raises(Refused, match="no column 'went_icu'; did you mean 'went icu'"):
+    with pytest.raises(InputError, match="no column 'went_icu'; did you mean 'went icu'"):
         prepare("covid-cxr", folder, out)
     assert not out.exists() and [path.name for path in out.parent.iterdir()] == ["source"]
 
@@ -314,21 +314,21 @@ def test_entities_broken_files_and_strange_members_are_left_out_and_counted(arch
 
 
 def test_an_archive_that_is_too_large_is_refused(archive):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
 
     folder, out = archive({"reports/1.xml": report(), "notes.txt": bytes((1 << 20) + 1)})
-    with pytest.raises(Refused, match="member 2 has 1048577 bytes"):
+    with pytest.raises(InputError, match="member 2 has 1048577 bytes"):
         prepare("openi-reports", folder, out)
     assert not out.exists()
 
 
 def test_an_archive_that_is_cut_is_refused(archive):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
 
     folder, out = archive({f"reports/{i}.xml": report() for i in range(9)})
     whole = (folder / "reports.tar.gz").read_bytes()
     (folder / "reports.tar.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(Refused, match="bring the archive whole"):
+    with pytest.raises(InputError, match="bring the archive whole"):
         prepare("openi-reports", folder, out)
     assert not out.exists()
 

@@ -223,12 +223,12 @@ def people(tmp_path, category: str, more: str = ""):
 
 @pytest.mark.parametrize("name", ["death", "last", "birth"])
 def test_a_date_of_a_person_is_no_static(tmp_path, name):
-    from gnnpatient.errors import Refused
+    from gnnpatient.errors import InputError
 
     why = "says what came of a person later"
     if name == "birth":
         why = f"people: column '{name}' is a date, of which day 0 need not know"
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(InputError, match=why):
         people(tmp_path, name)
 
 
@@ -284,10 +284,10 @@ def at_risk(cohort, *days: float) -> list[bool]:
 
 def test_an_entry_by_the_last_event_is_refused(enters):
     """Which event is the last is known only when there is no later one."""
-    from gnnpatient.errors import Refused
+    from gnnpatient.errors import InputError
 
     said = r'patient.entry: pick = "last" lets a later event .*; pick = "first" would do'
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         enters("a,1,1,MI,r1,", entry='entry = { node = "dx", code = "MI*", pick = "last" }')
 
 

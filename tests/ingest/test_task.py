@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 TOML = """
 cohort = "c"
@@ -83,7 +83,7 @@ def test_it_is_asked_at_its_own_moments(cohort, tmp_path):
         assert found == [("1", 1.0, 1), ("2", 1.0, 0), ("2", 41.0, 1), ("3", 1.0, 0)]
         assert np.isnan(truth["time"]).all()
         assert len(one.at(2.5).followed("mortality")) == 0
-        with pytest.raises(Refused, match="4 of 4 asks come when the patient is not at risk"):
+        with pytest.raises(InputError, match="4 of 4 asks come when the patient is not at risk"):
             one.at(2.5).outcome("mortality")
     steps = {step["step"]: step["n"] for step in cohort.flow() if step["outcome"] == "mortality"}
     assert steps["patients with a moment of the task"] == 3 and steps["moments"] == 4
@@ -93,11 +93,13 @@ def test_it_is_asked_at_its_own_moments(cohort, tmp_path):
 def test_what_cannot_be_is_refused(cohort, tmp_path):
     from gnnpatient import PrognosisModel, read_cohort
 
-    with pytest.raises(Refused, match="has no moments of its own"):
+    with pytest.raises(InputError, match="has no moments of its own"):
         cohort.moments("death")
-    with pytest.raises(Refused, match=r"'mortality' is a diagnosis and has no time to an event; .*: death"):
+    with pytest.raises(
+        InputError, match=r"'mortality' is a diagnosis and has no time to an event; .*: death"
+    ):
         cohort.survival("mortality")
-    with pytest.raises(Refused, match="4 of 4 asks come when the patient is not at risk"):
+    with pytest.raises(InputError, match="4 of 4 asks come when the patient is not at risk"):
         PrognosisModel(outcomes=["mortality"]).fit(cohort.at(2.5))
     for old, new, message in (
         ('"mortality.yaml"', '"../mortality.yaml"', "leads out of"),
@@ -105,7 +107,7 @@ def test_what_cannot_be_is_refused(cohort, tmp_path):
         ('task = "mortality.yaml"', 'task = "mortality.yaml"\nhorizon = "1y"', "a task says itself"),
     ):
         (tmp_path / "c.toml").write_text(TOML.replace(old, new))
-        with pytest.raises(Refused, match=message):
+        with pytest.raises(InputError, match=message):
             read_cohort(tmp_path / "c.toml", tmp_path)
 
 

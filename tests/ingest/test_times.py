@@ -2,7 +2,7 @@
 
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 SPEC = """
 cohort = "c"
@@ -45,7 +45,7 @@ def read(tmp_path):
 
 
 def refused(read, *cells: str, **more: str) -> str:
-    with pytest.raises(Refused) as error:
+    with pytest.raises(InputError) as error:
         read(*cells, **more)
     assert "\n" not in str(error.value)
     return str(error.value)

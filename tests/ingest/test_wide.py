@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 TOML = """
 cohort = "c"
@@ -95,6 +95,6 @@ def test_a_star_that_stands_in_the_name_of_a_column_is_that_column(reads):
     ],
 )
 def test_what_would_be_wrong_is_refused(reads, columns, message):
-    with pytest.raises(Refused, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         reads(columns)
     assert "\n" not in str(error.value)

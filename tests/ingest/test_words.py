@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from gnnpatient import read_cohort
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 MISSING = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 SPEC = """
@@ -181,7 +181,7 @@ def test_yes_and_no_that_are_not_given_are_counted(read):
 
 def test_a_state_that_the_spec_does_not_name_is_refused_whatever_it_looks_like(read):
     people = "id,age,level,site,state,end,label\na,1,,,NA,9,y\n"
-    with pytest.raises(Refused, match="state 'NA' is not in states"):
+    with pytest.raises(InputError, match="state 'NA' is not in states"):
         read(SPEC.replace("WORD", '"n"'), people=people, labs="id,day,code,value,unit\na,1,K,1,u\n")
 
 
@@ -260,18 +260,18 @@ def test_a_name_is_no_pattern(tmp_path, monkeypatch, name, ending):
     for folder in (cohort_folder, Path()):
         try:
             cohort = read_cohort(cohort_folder / "c.toml", folder)
-        except Refused as error:  # DuckDB keeps what follows a ? for itself
+        except InputError as error:  # DuckDB keeps what follows a ? for itself
             assert (name, ending) == ("lab?", ".duckdb") and "\n" not in str(error)
             continue
         assert cohort.codes["lab"] == ("other", "K") and cohort.events["lab"].value.tolist() == [4, 5]
     # without the file itself, the name finds nothing
     whole = cohort_folder / f"{name}{ending}"
     shutil.rmtree(whole) if whole.is_dir() else whole.unlink()
-    with pytest.raises(Refused, match="no such file"):
+    with pytest.raises(InputError, match="no such file"):
         read_cohort(cohort_folder / "c.toml", cohort_folder)
     # and a name that is a link out is refused
     (cohort_folder / f"{name}{ending}").symlink_to(outside / f"labs{ending}")
-    with pytest.raises(Refused, match="leads out of"):
+    with pytest.raises(InputError, match="leads out of"):
         read_cohort(cohort_folder / "c.toml", cohort_folder)
 
 
@@ -282,12 +282,12 @@ def test_the_name_of_a_picture_is_no_pattern(tmp_path, name):
     (tmp_path / "images" / "labs1.png").write_bytes(b"other")
     (tmp_path / "secret.png").write_bytes(b"secret")
     (tmp_path / "images" / "labs.png").symlink_to(tmp_path / "secret.png")
-    with pytest.raises(imaging.Unreadable):
+    with pytest.raises(imaging.UnreadableImageError):
         imaging.locate(tmp_path / "images", f"{name}.png")
     if name[0] != "~":
         (tmp_path / "images" / f"{name}.png").write_bytes(b"mine")
         assert imaging.locate(tmp_path / "images", f"{name}.png").read_bytes() == b"mine"
-    with pytest.raises(imaging.Unreadable, match="leads out"):
+    with pytest.raises(imaging.UnreadableImageError, match="leads out"):
         imaging.locate(tmp_path / "images", "labs.png")
 
 
@@ -319,7 +319,7 @@ def labs_in(read, units: list[tuple[str, str, str]], more: str = "", node: str =
 )
 def test_case_counts_in_units(read, one, other):
     rows = [("TSH", "1", one), ("TSH", "2", one), ("TSH", "3", other)]
-    with pytest.raises(Refused, match=f"'TSH' comes in '{one}' and '{other}'; .*case counts"):
+    with pytest.raises(InputError, match=f"'TSH' comes in '{one}' and '{other}'; .*case counts"):
         labs_in(read, rows)
     to = f'[units]\nTSH = {{ to = "{one}" }}\n'
     cohort = labs_in(read, rows, to)
@@ -359,7 +359,7 @@ def test_a_spelling_that_nobody_knows_is_another_unit(read):
     cohort = labs_in(read, rows, '[units]\nglucose = { to = "mg/dL" }\n')
     assert cohort.report["tables"]["labs.csv"]["refused"] == {"unknown unit": 2}
     assert told(cohort, "1 of 'glucose' in 'mgdL'; did you mean 'mg/dL'?", "1 of 'glucose' without a unit")
-    with pytest.raises(Refused, match="comes in 'mg/dL' and 'mgdL'"):
+    with pytest.raises(InputError, match="comes in 'mg/dL' and 'mgdL'"):
         labs_in(read, rows[:2])
 
 
@@ -455,7 +455,7 @@ def test_a_code_that_is_rolled_up_is_hidden_by_either_name(read):
     node = 'hierarchy = "icd"\nlevel = 1'
     assert "I25" not in {code for _, code in shown(sick(read, ["I25.10", "I25.11"], node, FAMILY), "dx")}
     assert "I25" not in {code for _, code in shown(sick(read, ["I25"], node, FAMILY), "dx")}
-    with pytest.raises(Refused, match=r"'I25.1' fits no code .* did you mean .*'I25.1\d'"):
+    with pytest.raises(InputError, match=r"'I25.1' fits no code .* did you mean .*'I25.1\d'"):
         sick(read, ["I25.1"], node)
 
 
@@ -469,7 +469,7 @@ def test_a_code_that_is_rolled_up_is_hidden_by_either_name(read):
     ],
 )
 def test_a_pattern_that_hides_nothing_is_refused(read, hide, more, near):
-    with pytest.raises(Refused, match=rf"outcomes\.sick\.hide: .*({near})"):
+    with pytest.raises(InputError, match=rf"outcomes\.sick\.hide: .*({near})"):
         sick(read, hide, "", more)
 
 
@@ -493,7 +493,7 @@ def test_what_came_of_a_person_is_no_static(tmp_path, form, column, outcome):
     nodes = f'[nodes.told]\ntable = "people"\nuntimed = "origin"\ncolumns = {{ {column} = "" }}\n'
     for place, node in ((f'category = ["{column}"]', ""), (f'number = ["{column}"]', ""), ("", nodes)):
         (tmp_path / "c.toml").write_text(spec.replace("PLACE", place) + node + end)
-        with pytest.raises(Refused, match=f"column '{column}' says what came of a person later"):
+        with pytest.raises(InputError, match=f"column '{column}' says what came of a person later"):
             read_spec(tmp_path / "c.toml")
     (tmp_path / "c.toml").write_text(spec.replace("PLACE", 'category = ["gender"]') + end)
     assert read_spec(tmp_path / "c.toml").patient.category == ("gender",)
@@ -521,7 +521,7 @@ def test_an_answer_is_no_input_by_another_way(tmp_path, static, node, outcome):
     spec = f'cohort = "c"\n[patient]\ntable = "t.csv"\nkey = "id"\n{static}\n'
     spec += f'[nodes.k]\ntable = "t.csv"\ntime = "day"\n{node}\n' * bool(node)
     (tmp_path / "c.toml").write_text(f"{spec}[outcomes.o]\n{outcome}\n")
-    with pytest.raises(Refused, match="an input that holds the answer is refused"):
+    with pytest.raises(InputError, match="an input that holds the answer is refused"):
         read_spec(tmp_path / "c.toml")
 
 

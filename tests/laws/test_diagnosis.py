@@ -233,7 +233,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_resumed_is_uninterrupted(train, model, tmp_path, epochs):
-    from gnnpatient import PrognosisModel, Refused
+    from gnnpatient import InputError, PrognosisModel
 
     told = []
 
@@ -246,7 +246,7 @@ def test_resumed_is_uninterrupted(train, model, tmp_path, epochs):
         PrognosisModel(**QUICK).fit(train, run=tmp_path, tell=tell)
     icu = train.cohort.outcomes["icu"]
     other = with_outcomes(train.cohort, icu=replace(icu, label=icu.label[::-1]))
-    with pytest.raises(Refused, match="other choices or asks"):
+    with pytest.raises(InputError, match="other choices or asks"):
         PrognosisModel(**QUICK).fit(replace(train, cohort=other), run=tmp_path)
     assert bits(PrognosisModel(**QUICK).fit(train, run=tmp_path)) == bits(model)
 
@@ -273,16 +273,16 @@ def test_a_saved_model_comes_back_and_holds_no_patient(cohort, model, tmp_path):
 
 
 def test_what_is_read_from_its_inputs_sees_nothing_else(tmp_path):
-    from gnnpatient import PrognosisModel, Refused
+    from gnnpatient import InputError, PrognosisModel
 
     cohort = made(tmp_path, TOML + SAME)
     asks = cohort.landmarks(np.arange(160), times=[1, 3]).followed("finding")
     with pytest.raises(
-        Refused, match=r"'finding' is read from vital alone \(when = same\), 'gone' is not"
+        InputError, match=r"'finding' is read from vital alone \(when = same\), 'gone' is not"
     ) as no:
         PrognosisModel(**QUICK).fit(asks)
     assert "\n" not in str(no.value)
-    with pytest.raises(Refused, match="kind 'lab': outcome 'finding' is read from vital alone"):
+    with pytest.raises(InputError, match="kind 'lab': outcome 'finding' is read from vital alone"):
         PrognosisModel(**QUICK, outcomes=["finding"], kinds=["lab"]).fit(asks)
     model = PrognosisModel(**LEARN, outcomes=["finding"]).fit(asks)
     assert model.predictor_.kinds == ("vital",)

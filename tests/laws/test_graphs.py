@@ -550,12 +550,14 @@ def test_a_kind_may_be_seen_without_its_ancestors():
 
 def test_a_batch_is_estimated_before_it_is_allocated(monkeypatch):
     """Where less memory is free than it would take, it is refused with both sizes."""
-    from gnnpatient import Refused, build_graphs, files
+    from gnnpatient import InputError, build_graphs, files
     from gnnpatient.datasets.shipped import pbc
 
     X = pbc().landmarks(times=[3000] * 40)
     assert len(build_graphs(X)["lab"]) > 0
     monkeypatch.setattr(files, "free_memory", lambda: 10_000_000)
-    with pytest.raises(Refused, match=r"graphs of 12480 asks with \d+ rows: takes about .* GB .* are free"):
+    with pytest.raises(
+        InputError, match=r"graphs of 12480 asks with \d+ rows: takes about .* GB .* are free"
+    ):
         build_graphs(X)
     build_graphs(X[:100])

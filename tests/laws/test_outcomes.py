@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.times import NEVER
 
 DAY = 86_400
@@ -417,7 +417,7 @@ hide = ["{hidden}"]
         assert {cohort.codes["dx"][code] for code in graphs["dx"].code} == codes
         assert {cohort.codes["group"][code] for code in graphs["group"].code} == groups
         assert graphs.edges["dx", "is_a", "group"].shape[1] == joined
-    with pytest.raises(Refused, match="'nothing' fits no code of any kind and hides nothing"):
+    with pytest.raises(InputError, match="'nothing' fits no code of any kind and hides nothing"):
         read(rows, spec.format(hidden="nothing"))
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.model.heads import (
     DiagnosisConfig,
     DiagnosisHead,
@@ -118,9 +118,9 @@ def test_the_best_loss_recovers_aalen_johansen():
 
 def test_bad_grids_are_refused():
     for times in ((), (0.0, 1.0), (5.0, 5.0)):
-        with pytest.raises(Refused, match="rising"):
+        with pytest.raises(InputError, match="rising"):
             SurvivalConfig(causes=("death",), times=times)
-    with pytest.raises(Refused, match="without causes"):
+    with pytest.raises(InputError, match="without causes"):
         SurvivalConfig(causes=(), times=TIMES)
 
 
@@ -259,7 +259,7 @@ def test_configs_say_their_kind():
         assert head_config(config.to_dict()) == config
     assert (CONFIG.shape, CLASSES.shape) == ((3, 3), (3,))
     for classes in ((), ("a",), ("a", "a"), ("a", "b", "a")):
-        with pytest.raises(Refused, match="two different names or more"):
+        with pytest.raises(InputError, match="two different names or more"):
             DiagnosisConfig(classes=classes)
 
 

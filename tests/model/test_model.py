@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.model.encode import fit_bases, fit_vocabulary
 from gnnpatient.model.heads import SurvivalConfig
 from gnnpatient.model.model import ModelConfig, PatientGNN
@@ -112,7 +112,7 @@ def test_without_the_linear_path(graphs):
 
 
 def test_refusals(graphs):
-    with pytest.raises(Refused, match="dropout 1"):
+    with pytest.raises(InputError, match="dropout 1"):
         ModelConfig(dropout=1.0)
-    with pytest.raises(Refused, match="death, type"):
+    with pytest.raises(InputError, match="death, type"):
         make_model(graphs).head("icu")

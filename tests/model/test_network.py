@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs, Nodes, Statics
 from gnnpatient.model import network as module
 from gnnpatient.model.network import Network, Readout, Transformer, dropout
@@ -134,11 +134,11 @@ def test_readout_takes_the_latest_and_shares_ties():
 
 
 def test_unknown_choices_are_refused(graphs):
-    with pytest.raises(Refused, match="sage, gatv2, hgt, transformer"):
+    with pytest.raises(InputError, match="sage, gatv2, hgt, transformer"):
         Network(KINDS, tuple(graphs.edges), C, conv="gcn")
-    with pytest.raises(Refused, match="num_layers 0"):
+    with pytest.raises(InputError, match="num_layers 0"):
         Network(KINDS, tuple(graphs.edges), C, 0)
-    with pytest.raises(Refused, match="multiple of 4"):
+    with pytest.raises(InputError, match="multiple of 4"):
         Network(KINDS, tuple(graphs.edges), 30, conv="hgt")
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gnnpatient import PrognosisModel, Refused, load_predictor
+from gnnpatient import InputError, PrognosisModel, load_predictor
 from gnnpatient.files import file_hash, sealed
 from gnnpatient.prognosis.checkpoint import FORMAT, State, read_state, write_state
 
@@ -41,7 +41,7 @@ def write(folder, config):
 def refused(folder, match):
     """Both loaders refuse with one line."""
     for load in (load_predictor, PrognosisModel.from_pretrained):
-        with pytest.raises(Refused, match=match) as refusal:
+        with pytest.raises(InputError, match=match) as refusal:
             load(folder)
         assert "\n" not in str(refusal.value) and str(folder) in str(refusal.value)
 
@@ -59,7 +59,7 @@ def test_the_same_bits_come_back(model, saved, test, cohort, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes()
     shutil.copytree(saved, tmp_path / "run" / "model")
     assert load_predictor(tmp_path / "run").outcomes == ("death",)
-    with pytest.raises(Refused, match="not empty"):
+    with pytest.raises(InputError, match="not empty"):
         model.save_pretrained(saved)
 
 
@@ -262,7 +262,7 @@ def test_a_tampered_config_is_refused_or_still_answers(copied, test):
         write(copied, tampered)
         try:
             predictor = load_predictor(copied)
-        except Refused as refusal:
+        except InputError as refusal:
             assert "\n" not in str(refusal) and str(copied) in str(refusal), (path, refusal)
             continue
         if path[0] == "model":
@@ -272,7 +272,7 @@ def test_a_tampered_config_is_refused_or_still_answers(copied, test):
 def test_choices_that_this_version_does_not_know(copied):
     config = copied / "config.json"
     write(copied, json.loads(config.read_text()) | {"choices": {"epohcs": 3}})
-    with pytest.raises(Refused, match="unknown choice 'epohcs'; did you mean 'epochs'"):
+    with pytest.raises(InputError, match="unknown choice 'epohcs'; did you mean 'epochs'"):
         PrognosisModel.from_pretrained(copied)
     assert load_predictor(copied).outcomes == ("death",), "choices are for fitting again, not for asking"
 
@@ -284,7 +284,7 @@ def test_states_come_back_whole(tmp_path):
     assert again.facts == state.facts
     assert all(torch.equal(again.tensors[name], tensor) for name, tensor in state.tensors.items())
     save_file({"a": torch.ones(1)}, tmp_path / "other.safetensors", metadata={"facts": "{"})
-    with pytest.raises(Refused, match="facts are not JSON"):
+    with pytest.raises(InputError, match="facts are not JSON"):
         read_state(tmp_path / "other.safetensors")
 
 
@@ -356,7 +356,7 @@ def test_a_checkpoint_that_was_changed_is_refused(tmp_path):
     ):
         assert other != whole
         path.write_bytes(other)
-        with pytest.raises(Refused, match=r"state\.safetensors: its content is not what was written"):
+        with pytest.raises(InputError, match=r"state\.safetensors: its content is not what was written"):
             read_state(path)
 
 

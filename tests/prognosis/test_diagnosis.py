@@ -46,7 +46,7 @@ def icu(asks):
 
 
 def test_y_may_be_given(asks, icu):
-    from gnnpatient import PrognosisModel, Refused
+    from gnnpatient import InputError, PrognosisModel
 
     y = asks.outcome("icu")["label"]
     given = PrognosisModel(**FEW | {"members": 2}).fit(asks, y)
@@ -56,18 +56,18 @@ def test_y_may_be_given(asks, icu):
         assert given.score(asks, y) == icu.score(asks)
     for bad in (y[1:], y.astype(float), y + 1, y - 2, y[:, None], np.array(["no"] * len(y))):
         with pytest.raises(
-            Refused, match="an int array, one entry an ask: 0 to 1 for no, yes, -1 = not looked"
+            InputError, match="an int array, one entry an ask: 0 to 1 for no, yes, -1 = not looked"
         ):
             PrognosisModel(**FEW).fit(asks, bad)
 
 
 @pytest.mark.parametrize("only", [-1, 0, 1])
 def test_labels_of_one_class_are_refused(cohort, only):
-    from gnnpatient import PrognosisModel, Refused
+    from gnnpatient import InputError, PrognosisModel
 
     one = replace(cohort, outcomes={"icu": labelled(np.full(80, only)), "death": cohort.outcomes["death"]})
     says = "no label among" if only < 0 else f"all labels are '{('no', 'yes')[only]}' among"
-    with pytest.raises(Refused, match=f"outcome 'icu': {says} .* nothing to learn"):
+    with pytest.raises(InputError, match=f"outcome 'icu': {says} .* nothing to learn"):
         PrognosisModel(**FEW).fit(one.at(1).followed("death"))
 
 
@@ -82,16 +82,16 @@ def test_one_of_three_classes_may_be_absent(cohort):
 
 
 def test_curves_of_a_diagnosis_are_refused(icu, asks):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
 
     for ask in (
         icu.predict_survival_function,
         icu.predict_cumulative_incidence,
         lambda X: icu.unique_times_,
     ):
-        with pytest.raises(Refused, match="outcome 'icu' is a diagnosis: probabilities, no curve"):
+        with pytest.raises(InputError, match="outcome 'icu' is a diagnosis: probabilities, no curve"):
             ask(asks)
-    with pytest.raises(Refused, match="unknown class 'maybe' of 'icu'; there are no, yes"):
+    with pytest.raises(InputError, match="unknown class 'maybe' of 'icu'; there are no, yes"):
         icu.predict(asks, cause="maybe")
 
 
@@ -140,7 +140,7 @@ def test_random_asks_come_from_the_outcomes_that_are_fitted(cohort, sick, label)
 
 
 def test_a_progression_is_left_out_unless_it_is_named(cohort, sick):
-    from gnnpatient import PrognosisModel, Refused
+    from gnnpatient import InputError, PrognosisModel
     from gnnpatient.cohort.outcomes import progression
     from gnnpatient.spec.graph import ProgressionSpec
 
@@ -149,13 +149,13 @@ def test_a_progression_is_left_out_unless_it_is_named(cohort, sick):
     for others in (sick.outcomes, {**cohort.outcomes, **sick.outcomes}):
         mixed = replace(cohort, outcomes={**others, "rise": rise})
         assert set(mixed.answered()) == set(others)
-        with pytest.raises(Refused, match=f"'rise' is a progression: .* here: {', '.join(others)}$"):
+        with pytest.raises(InputError, match=f"'rise' is a progression: .* here: {', '.join(others)}$"):
             mixed.answered(["icu", "rise"])
-    with pytest.raises(Refused, match=r"'rise' is a progression: .* here: none"):
+    with pytest.raises(InputError, match=r"'rise' is a progression: .* here: none"):
         PrognosisModel(**FEW).fit(replace(cohort, outcomes={"rise": rise}).at(0))
-    with pytest.raises(Refused, match=r"outcomes = \[\]; name at least one"):
+    with pytest.raises(InputError, match=r"outcomes = \[\]; name at least one"):
         PrognosisModel(**FEW, outcomes=[]).fit(sick.at(0))
-    with pytest.raises(Refused, match="unknown outcome 'ico'; did you mean 'icu'"):
+    with pytest.raises(InputError, match="unknown outcome 'ico'; did you mean 'icu'"):
         PrognosisModel(**FEW, outcomes=["ico"]).fit(sick.at(0))
 
 

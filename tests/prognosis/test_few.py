@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
-from gnnpatient import PrognosisModel, Refused, build_graphs, read_cohort
+from gnnpatient import InputError, PrognosisModel, build_graphs, read_cohort
 from gnnpatient.prognosis.few import coarse_incidence, coarse_shares, counted, pooled, round_time, told
 from gnnpatient.prognosis.forecast import kept_names
 from gnnpatient.prognosis.targets import LabelTarget, Target, null_incidence, time_grid
@@ -316,7 +316,7 @@ def test_fewer_patients_than_that_teach_nothing_and_it_is_said(cohort, tmp_path)
     words = model.predictor_.modules[0].vocabulary
     assert {names for names in words.codes.values()} == {("other",)} and words.levels == {"sex": ()}
     assert np.isfinite(model.forecast(few)["death"].incidence).all()
-    with pytest.raises(Refused, match="min_patients 0; 1 or more would do"):
+    with pytest.raises(InputError, match="min_patients 0; 1 or more would do"):
         PrognosisModel(**CHOICES, min_patients=0).fit(few)
 
 

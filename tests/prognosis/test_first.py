@@ -112,7 +112,7 @@ def test_the_fit_ends_where_the_slope_does(tmp_path, monkeypatch):
 
 
 def test_a_ridge_below_nothing_is_refused(tmp_path):
-    from gnnpatient.errors import Refused
+    from gnnpatient.errors import InputError
 
-    with pytest.raises(Refused, match="ridge -1"):
+    with pytest.raises(InputError, match="ridge -1"):
         fitted(made(tmp_path, 3).at(0.0).followed(), ridge=-1.0)

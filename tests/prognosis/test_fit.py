@@ -8,7 +8,7 @@ import pytest
 import torch
 from sksurv.nonparametric import cumulative_incidence_competing_risks
 
-from gnnpatient import PrognosisModel, Refused
+from gnnpatient import InputError, PrognosisModel
 from gnnpatient.cohort.landmarks import ENTRY, landmark_weights
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.model.heads import SurvivalConfig, SurvivalHead
@@ -134,7 +134,7 @@ def test_early_stopping_looks_at_other_patients(cohort, quick, monkeypatch):
 
 
 def test_too_few_to_stop_early_is_refused(cohort, quick):
-    with pytest.raises(Refused, match="at least two"):
+    with pytest.raises(InputError, match="at least two"):
         X = cohort.landmarks([int(np.flatnonzero(cohort.outcomes["death"].event)[0])], times=[0])
         PrognosisModel(**quick).fit(X)
 
@@ -310,21 +310,21 @@ def test_each_interval_holds_as_many_events():
     ],
 )
 def test_choices_are_refused_at_the_door(train, quick, choice, message):
-    with pytest.raises(Refused, match=message) as refusal:
+    with pytest.raises(InputError, match=message) as refusal:
         PrognosisModel(**quick | choice).fit(train)
     assert "\n" not in str(refusal.value)
 
 
 def test_a_diverging_fit_says_so(train, quick):
-    with pytest.raises(Refused, match="not finite after epoch 0; take a smaller lr"):
+    with pytest.raises(InputError, match="not finite after epoch 0; take a smaller lr"):
         PrognosisModel(**quick | {"lr": 1e30}).fit(train)
 
 
 def test_a_run_of_other_choices_is_not_resumed(train, quick, tmp_path):
     PrognosisModel(**quick).fit(train, run=tmp_path)
     for other in ({"seed": 1}, {"channels": 16}, {"horizon": 9.0}, {"dropout": 0.1}):
-        with pytest.raises(Refused, match="other choices or asks"):
+        with pytest.raises(InputError, match="other choices or asks"):
             PrognosisModel(**quick | other).fit(train, run=tmp_path)
-    with pytest.raises(Refused, match="other choices or asks"):
+    with pytest.raises(InputError, match="other choices or asks"):
         PrognosisModel(**quick).fit(train[1:], run=tmp_path)
     assert same_bits(PrognosisModel(**quick).fit(train, run=tmp_path), PrognosisModel(**quick).fit(train))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gnnpatient import PrognosisModel, Refused
+from gnnpatient import InputError, PrognosisModel
 from gnnpatient.prognosis.checkpoint import load_predictor
 from gnnpatient.prognosis.inputs import in_known_units
 from gnnpatient.spec.graph import Conversion, UnitSpec
@@ -38,7 +38,7 @@ def test_the_same_cohort_differs_in_nothing(cohort, model):
 def test_another_unit_is_converted_or_refused(cohort, model):
     """By the factor of this cohort's spec or of the model's; refused with the code and both units."""
     before = model.forecast(cohort.at(3).followed())["death"].incidence
-    with pytest.raises(Refused, match="lab 'lactate' is in 'mg/dL' here, the model knows it in 'mmol/L'"):
+    with pytest.raises(InputError, match="lab 'lactate' is in 'mg/dL' here, the model knows it in 'mmol/L'"):
         model.forecast(in_units(cohort, "mg/dL", 9.008).at(3).followed())
     way = UnitSpec(**{"to": "mg/dL", "from": {"mmol/L": Conversion(factor=9.008)}})
     other = in_units(cohort, "mg/dL", 9.008, {**cohort.spec.units, "lactate": way})
@@ -75,7 +75,7 @@ def test_no_unit_another_scale_and_unknown_levels_are_said(cohort, model):
 def test_a_column_that_the_model_never_heard_of_is_refused(cohort, model):
     patient = cohort.spec.patient.model_copy(update={"number": ("weight",)})
     other = replace(cohort, spec=cohort.spec.model_copy(update={"patient": patient}))
-    with pytest.raises(Refused, match=r"knows no static 'weight' \(it has age, sex\)"):
+    with pytest.raises(InputError, match=r"knows no static 'weight' \(it has age, sex\)"):
         model.forecast(other.at(3).followed())
 
 

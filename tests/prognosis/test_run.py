@@ -129,7 +129,7 @@ def test_a_share_spreads_the_events(cohort, share):
 
 
 def test_split_by_group_and_by_date(cohort):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
     from gnnpatient.prognosis.run import _test_by
 
     assert (_test_by(cohort, "group=north") == (cohort.group == "north")).all()
@@ -143,50 +143,50 @@ def test_split_by_group_and_by_date(cohort):
         "after=2199-01-01": "0 of 80",
         "sex=female": "group=VALUE or after=DATE",
     }.items():
-        with pytest.raises(Refused, match=says):
+        with pytest.raises(InputError, match=says):
             _test_by(dated, text)
-    with pytest.raises(Refused, match="without a calendar"):
+    with pytest.raises(InputError, match="without a calendar"):
         _test_by(cohort, "after=1970-03-01")
 
 
 def test_a_patient_on_both_sides_is_refused_with_their_number(whole, tmp_path):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
     from gnnpatient.prognosis.run import Run
 
     (tmp_path / "run.json").write_bytes((whole.folder / "run.json").read_bytes())
     both = {"train": [*whole.train, *whole.test[:2]], "test": whole.test}
     (tmp_path / "split.json").write_text(json.dumps(both))
-    with pytest.raises(Refused, match=r"2 patient\(s\) in training and in test"):
+    with pytest.raises(InputError, match=r"2 patient\(s\) in training and in test"):
         Run.open(tmp_path)
 
 
 def test_a_second_fit_and_other_choices_are_refused(whole, packed, cohort, tmp_path):
-    from gnnpatient import Refused, open_cohort
+    from gnnpatient import InputError, open_cohort
 
-    with pytest.raises(Refused, match="holds a run already; go on with --resume"):
+    with pytest.raises(InputError, match="holds a run already; go on with --resume"):
         fit(packed, whole.folder)
-    with pytest.raises(Refused, match="the run has epochs 3, not 4"):
+    with pytest.raises(InputError, match="the run has epochs 3, not 4"):
         fit(packed, whole.folder, resume=True, epochs=4)
-    with pytest.raises(Refused, match=r"the run has test 0\.2, not 0\.3"):
+    with pytest.raises(InputError, match=r"the run has test 0\.2, not 0\.3"):
         fit(packed, whole.folder, resume=True, test=0.3)
     number = cohort.number + 1
     other = open_cohort(replace(cohort, number=number).save(tmp_path / "other"))
-    with pytest.raises(Refused, match="a run on another cohort"):
+    with pytest.raises(InputError, match="a run on another cohort"):
         fit(other, whole.folder, resume=True)
     before = weights(whole)
     assert fit(packed, whole.folder, resume=True).finished and weights(whole) == before
 
 
 def test_two_writers_at_once_are_refused(packed, tmp_path):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
     from gnnpatient.files import lock
 
-    with lock(tmp_path / "run"), pytest.raises(Refused, match="another process is writing here"):
+    with lock(tmp_path / "run"), pytest.raises(InputError, match="another process is writing here"):
         fit(packed, tmp_path / "run")
 
 
 def test_a_fit_that_is_refused_leaves_nothing(packed, tmp_path):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
 
     for wrong in (
         {"landmarks": [29.9]},
@@ -195,13 +195,13 @@ def test_a_fit_that_is_refused_leaves_nothing(packed, tmp_path):
         {"horizon": 1e-6},
         {"test": 1.5},
     ):
-        with pytest.raises(Refused):
+        with pytest.raises(InputError):
             fit(packed, tmp_path / "run", **wrong)
         assert not (tmp_path / "run").exists()
 
 
 def test_a_full_disk_keeps_the_older_checkpoint(packed, tmp_path, whole, monkeypatch):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
     from gnnpatient.prognosis import checkpoint
 
     count, save = iter(range(100)), checkpoint.save_file
@@ -213,7 +213,7 @@ def test_a_full_disk_keeps_the_older_checkpoint(packed, tmp_path, whole, monkeyp
         save(tensors, path, metadata=metadata)
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(Refused, match="no space left on the disk"):
+    with pytest.raises(InputError, match="no space left on the disk"):
         fit(packed, tmp_path / "run")
     opens(tmp_path / "run")
     assert not list((tmp_path / "run").rglob(".part-*"))
@@ -332,7 +332,7 @@ def test_without_the_file_of_people_nobody_is_held_out(whole, copied, cohort, pa
 
 
 def test_an_edited_run_is_refused(whole, copied, packed):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
     from gnnpatient.prognosis.run import Run
 
     held = json.loads((copied / "split.json").read_text())
@@ -347,7 +347,7 @@ def test_an_edited_run_is_refused(whole, copied, packed):
         (copied / name).write_text(text)
         for use in (lambda: Run.open(copied), lambda: fit(packed, copied, resume=True)):
             with pytest.raises(
-                Refused, match=r"run\.json and split\.json are not as fit wrote them; fit it again"
+                InputError, match=r"run\.json and split\.json are not as fit wrote them; fit it again"
             ):
                 use()
         (copied / name).write_text(before)
@@ -358,34 +358,34 @@ def test_the_model_of_another_run_is_refused(copied, cohort, packed, tmp_path):
     """It would be scored on patients that it was trained on."""
     import shutil
 
-    from gnnpatient import Refused
+    from gnnpatient import InputError
     from gnnpatient.prognosis.run import Run
 
     other = fit(packed, tmp_path / "other", seed=1)
     shutil.rmtree(copied / "model")
     shutil.copytree(other.folder / "model", copied / "model")
     for asked in (packed, replace(cohort, report={})):
-        with pytest.raises(Refused, match="not the model that was fitted in this run"):
+        with pytest.raises(InputError, match="not the model that was fitted in this run"):
             Run.open(copied).tell(asked)
 
 
 def test_a_cohort_that_was_changed_is_not_fitted_or_resumed(packed, copied, tmp_path):
     import shutil
 
-    from gnnpatient import Refused, open_cohort
+    from gnnpatient import InputError, open_cohort
 
     folder = shutil.copytree(packed.path, tmp_path / "cohort")
     file = folder / "lab.value.npy"
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     for place, resume in ((tmp_path / "new", False), (copied, True)):
-        with pytest.raises(Refused, match=r"lab\.value\.npy: its content is not what was packed"):
+        with pytest.raises(InputError, match=r"lab\.value\.npy: its content is not what was packed"):
             fit(open_cohort(folder), place, resume=resume)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_checkpoint_that_was_changed_is_not_resumed(packed, tmp_path):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
 
     def tell(entry):
         if entry["epoch"] == 1:
@@ -398,5 +398,5 @@ def test_a_checkpoint_that_was_changed_is_not_resumed(packed, tmp_path):
     (file,) = (tmp_path / "run" / "checkpoints").iterdir()
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(Refused, match=r"member-0\.safetensors: its content is not what was written"):
+    with pytest.raises(InputError, match=r"member-0\.safetensors: its content is not what was written"):
         fit(packed, tmp_path / "run", resume=True)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 SIZE = 120
 
@@ -474,15 +474,15 @@ def test_its_files_import_one_way():
 def test_what_cannot_be_drafted_is_refused(tmp_path):
     from gnnpatient.propose import propose
 
-    with pytest.raises(Refused, match="no such folder"):
+    with pytest.raises(InputError, match="no such folder"):
         propose(tmp_path / "nowhere")
-    with pytest.raises(Refused, match="no table that can be read"):
+    with pytest.raises(InputError, match="no table that can be read"):
         propose(tmp_path)
     (tmp_path / "a.csv").write_text("x,y\n1,2\n3,4\n")
-    with pytest.raises(Refused, match="no column could be the patient's id; call one patient_id"):
+    with pytest.raises(InputError, match="no column could be the patient's id; call one patient_id"):
         propose(tmp_path)
     (tmp_path / "a.csv").write_text("x,x\n1,2\n3,4\n")
-    with pytest.raises(Refused, match="'x' stands twice"):
+    with pytest.raises(InputError, match="'x' stands twice"):
         propose(tmp_path)
 
 
@@ -491,7 +491,7 @@ def test_a_folder_without_patients_is_refused(tmp_path):
 
     row = '{"resourceType": "Observation", "id": "1", "status": "final", "code": {"text": "x"}}'
     (tmp_path / "a.ndjson").write_text(row)
-    with pytest.raises(Refused, match="no patient in it"):
+    with pytest.raises(InputError, match="no patient in it"):
         propose(tmp_path)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_column_without_a_cell_has_its_declared_type_and_bytes_stay_bytes(tmp_
     }
     assert frame["b"].item() == b"\x00\xff"
     sqlite(tmp_path / "a.db", "INSERT INTO labs VALUES (1, 1, 'a', 1, 'word')")
-    with pytest.raises(Refused, match=r"a\.db/labs: column 'b' mixes bytes with text"):
+    with pytest.raises(InputError, match=r"a\.db/labs: column 'b' mixes bytes with text"):
         scan("a.db/labs")
 
 
@@ -118,13 +118,13 @@ def test_names_are_only_names(tmp_path, scan):
         'INSERT INTO "la""bs""; DROP TABLE x; --/1" VALUES (3)',
     )
     assert scan(f"ward.db/{odd}").collect().to_dict(as_series=False) == {'a"b': [3]}
-    with pytest.raises(Refused, match="x: no rows"):
+    with pytest.raises(InputError, match="x: no rows"):
         scan("ward.db/x")  # it is still there
-    with pytest.raises(Refused, match="no table 'xx'; did you mean 'x'"):
+    with pytest.raises(InputError, match="no table 'xx'; did you mean 'x'"):
         scan("ward.db/xx")
-    with pytest.raises(Refused, match=r"name a table of it, as in ward\.db/"):
+    with pytest.raises(InputError, match=r"name a table of it, as in ward\.db/"):
         scan("ward.db")
-    with pytest.raises(Refused, match="no table 'sqlite_master'"):
+    with pytest.raises(InputError, match="no table 'sqlite_master'"):
         scan("ward.db/sqlite_master")
 
 
@@ -149,28 +149,28 @@ def test_a_broken_or_locked_sqlite_file_is_refused(tmp_path, scan, monkeypatch):
     path = sqlite(tmp_path / "ward.db", LABS, rows=ROWS * 400)
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(Refused, match=r"ward\.db/labs: database is locked"):
+        with pytest.raises(InputError, match=r"ward\.db/labs: database is locked"):
             scan("ward.db/labs")
     labs = scan("ward.db/labs")
     whole = path.read_bytes()
     path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
-    with pytest.raises(Refused, match=r"ward\.db/labs: database disk image is malformed"):
+    with pytest.raises(InputError, match=r"ward\.db/labs: database disk image is malformed"):
         labs.collect()
-    with pytest.raises(Refused, match="malformed"):
+    with pytest.raises(InputError, match="malformed"):
         scan("ward.db/labs")
     path.write_bytes(b"id,day\n1,2\n")
-    with pytest.raises(Refused, match="not a SQLite database"):
+    with pytest.raises(InputError, match="not a SQLite database"):
         scan("ward.db/labs")
     path.write_bytes(b"")
-    with pytest.raises(Refused, match="not a SQLite database"):
+    with pytest.raises(InputError, match="not a SQLite database"):
         scan("ward.db/labs")
-    with pytest.raises(Refused, match=r"wad\.db: no such file; did you mean 'ward\.db'"):
+    with pytest.raises(InputError, match=r"wad\.db: no such file; did you mean 'ward\.db'"):
         scan("wad.db/labs")
 
 
 def test_text_that_is_not_utf8_is_refused(tmp_path, scan):
     sqlite(tmp_path / "a.db", LABS, "INSERT INTO labs (id) VALUES (CAST(x'ff41' AS TEXT))")
-    with pytest.raises(Refused, match=r"a\.db/labs: Could not decode"):
+    with pytest.raises(InputError, match=r"a\.db/labs: Could not decode"):
         scan("a.db/labs").collect()
 
 
@@ -178,7 +178,7 @@ def test_a_table_that_changes_between_scan_and_read_is_refused(tmp_path, scan):
     sqlite(tmp_path / "a.db", LABS, rows=[("p", 1, 1.0, 5)])
     labs = scan("a.db/labs")
     sqlite(tmp_path / "a.db", "UPDATE labs SET note = 'five'")
-    with pytest.raises(Refused, match="changed while it was read"):
+    with pytest.raises(InputError, match="changed while it was read"):
         labs.collect()
 
 
@@ -200,7 +200,7 @@ def test_nothing_outside_the_folder_is_opened(tmp_path, name):
     (inside / "link.db").symlink_to(out)
     (inside / "labs").mkdir()
     (inside / "labs" / "0.parquet").symlink_to(tmp_path / "outside" / "0.parquet")
-    with pytest.raises(Refused, match="leads out of"):
+    with pytest.raises(InputError, match="leads out of"):
         scan(inside, name.format(out=out))
 
 
@@ -232,19 +232,19 @@ def test_a_shard_of_another_shape_is_refused(tmp_path, scan, other, said):
     (tmp_path / "labs").mkdir()
     pl.DataFrame({"day": [1], "code": ["x"]}).write_parquet(tmp_path / "labs" / "1.parquet")
     pl.DataFrame(other).write_parquet(tmp_path / "labs" / "2.parquet")
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         scan("labs")
 
 
 def test_a_folder_without_a_readable_shard_is_refused(tmp_path, scan):
     (tmp_path / "labs").mkdir()
-    with pytest.raises(Refused, match=r"no \.parquet file below"):
+    with pytest.raises(InputError, match=r"no \.parquet file below"):
         scan("labs")
     (tmp_path / "labs" / "0.parquet").write_bytes(b"hello world")
-    with pytest.raises(Refused, match=r"0\.parquet: .*parquet"):
+    with pytest.raises(InputError, match=r"0\.parquet: .*parquet"):
         scan("labs")
     pl.DataFrame({"a": []}).write_parquet(tmp_path / "labs" / "0.parquet")
-    with pytest.raises(Refused, match="labs: no rows"):
+    with pytest.raises(InputError, match="labs: no rows"):
         scan("labs")
 
 
@@ -292,26 +292,26 @@ def test_duckdb_reads_what_is_asked_for(duck, scan):
 def test_duckdb_names_are_only_names(duck, scan):
     duck("a.duckdb", 'CREATE TABLE "la""bs" AS SELECT 1 AS "x""y"', "CREATE TABLE none (a INTEGER)")
     assert scan('a.duckdb/la"bs').collect().to_dict(as_series=False) == {'x"y': [1]}
-    with pytest.raises(Refused, match="no table 'nine'; did you mean 'none'"):
+    with pytest.raises(InputError, match="no table 'nine'; did you mean 'none'"):
         scan("a.duckdb/nine")
-    with pytest.raises(Refused, match="none: no rows"):
+    with pytest.raises(InputError, match="none: no rows"):
         scan("a.duckdb/none")
 
 
 def test_a_duckdb_view_reads_no_other_file(duck, scan, tmp_path):
     (tmp_path / "secret.csv").write_text("a\n1\n")
     duck("a.duckdb", f"CREATE VIEW v AS SELECT * FROM read_csv('{tmp_path}/secret.csv')")
-    with pytest.raises(Refused, match=r"a\.duckdb/v: Permission Error"):
+    with pytest.raises(InputError, match=r"a\.duckdb/v: Permission Error"):
         scan("a.duckdb/v")
 
 
 def test_a_broken_duckdb_file_is_refused(duck, scan):
     path = duck("a.duckdb", "CREATE TABLE labs AS SELECT i FROM range(9) t(i)")
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(Refused, match=r"a\.duckdb/labs: "):
+    with pytest.raises(InputError, match=r"a\.duckdb/labs: "):
         scan("a.duckdb/labs")
     path.write_bytes(b"hello world, this is text")
-    with pytest.raises(Refused, match="not a DuckDB database"):
+    with pytest.raises(InputError, match="not a DuckDB database"):
         scan("a.duckdb/labs")
 
 
@@ -319,12 +319,12 @@ def test_a_duckdb_file_that_another_holds_is_refused(duck, scan):
     path = duck("a.duckdb", "CREATE TABLE labs AS SELECT 1 AS i")
     import duckdb
 
-    with closing(duckdb.connect(str(path))), pytest.raises(Refused, match=r"a\.duckdb/labs: .*onnection"):
+    with closing(duckdb.connect(str(path))), pytest.raises(InputError, match=r"a\.duckdb/labs: .*onnection"):
         scan("a.duckdb/labs")
 
 
 def test_without_duckdb_its_extra_is_named(tmp_path, scan, monkeypatch):
     (tmp_path / "a.duckdb").write_bytes(b"12345678DUCK" + bytes(20))
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(Refused, match=r"pip install 'gnnpatient\[database\]'"):
+    with pytest.raises(InputError, match=r"pip install 'gnnpatient\[database\]'"):
         scan("a.duckdb/labs")

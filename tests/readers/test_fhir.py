@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 LOINC, SNOMED = "http://loinc.org", "http://snomed.info/sct"
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
@@ -708,7 +708,7 @@ TWICE = [  # first, second, then what is refused, or the marital status that cou
 def test_a_patient_who_stands_twice(door, first, second, end):
     files = {"a__json": patient(**first), "b__json": patient(**second)}
     if end and "two values" in end:
-        with pytest.raises(Refused, match=f"b.json: a Patient stands twice.*{end}") as error:
+        with pytest.raises(InputError, match=f"b.json: a Patient stands twice.*{end}") as error:
             door(**files)
         assert "p1" not in str(error.value).replace(str(Path(str(error.value)).parent), "")
     else:
@@ -794,7 +794,7 @@ BROKEN = [  # file, content, message
 
 @pytest.mark.parametrize(("name", "content", "message"), BROKEN)
 def test_a_broken_file_is_refused_by_name(door, name, content, message):
-    with pytest.raises(Refused, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         door(**{"good.json": OK, name: content})
     assert name in str(error.value) and "\n" not in str(error.value)
 
@@ -805,7 +805,7 @@ def test_bundles_in_bundles_end(door):
         inner = bundle(inner)
     assert only(door(a__json=inner))["id"] == "p1"
     text = '{"resourceType":"Bundle","entry":[{"resource":' * 300 + "{}" + "}]}" * 300
-    with pytest.raises(Refused, match="nested too deep"):
+    with pytest.raises(InputError, match="nested too deep"):
         door(a__json=text)
 
 
@@ -814,11 +814,11 @@ def test_a_huge_file_is_refused_unread(door, tmp_path, monkeypatch):
 
     with (tmp_path / "x.json").open("wb") as file:
         file.truncate((2 << 30) + 1)  # a hole, not 2 GB of disk
-    with pytest.raises(Refused, match=r"x.json: over 2 GB"):
+    with pytest.raises(InputError, match=r"x.json: over 2 GB"):
         fhir.read(tmp_path)
     (tmp_path / "x.json").unlink()
     monkeypatch.setattr(fhir, "LIMIT", 3 << 20)
-    with pytest.raises(Refused, match=r"x.json.gz: over"):
+    with pytest.raises(InputError, match=r"x.json.gz: over"):
         door(**{"x.json.gz": gzip.compress(b" " * (5 << 20))})
 
 
@@ -826,16 +826,16 @@ def test_a_huge_line_is_refused(door, monkeypatch):
     from gnnpatient.readers import fhir
 
     monkeypatch.setattr(fhir, "LINE", 1000)
-    with pytest.raises(Refused, match="line 2 is over"):
+    with pytest.raises(InputError, match="line 2 is over"):
         door(patient(), event(valueString="x" * 2000))
 
 
 def test_an_empty_folder_is_refused(door, tmp_path):
     from gnnpatient.readers.fhir import read
 
-    with pytest.raises(Refused, match="no FHIR in it"):
+    with pytest.raises(InputError, match="no FHIR in it"):
         door(**{"readme.txt": "x", ".hidden.json": "x"})
-    with pytest.raises(Refused, match="no such folder"):
+    with pytest.raises(InputError, match="no such folder"):
         read(tmp_path / "none")
 
 
@@ -997,7 +997,7 @@ def test_the_corpus_of_faults_is_counted(door, faults_dir, name, reason, flag):
 
 @pytest.mark.parametrize("name", ["unclosed.json", "deep_nesting.json", "patient_twice.json"])
 def test_the_corpus_of_faults_is_refused(door, faults_dir, name):
-    with pytest.raises(Refused, match=name):
+    with pytest.raises(InputError, match=name):
         door(**{name: (faults_dir / "fhir" / name).read_bytes()})
 
 

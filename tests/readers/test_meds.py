@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 TYPES = {
     "subject_id": pl.Int64,
@@ -55,7 +55,7 @@ def read(folder: Path):
 
 
 def refused(folder: Path) -> str:
-    with pytest.raises(Refused) as error:
+    with pytest.raises(InputError) as error:
         read(folder)
     assert "\n" not in str(error.value)
     return str(error.value)

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 # Every table as text, as a CSV holds it. Person 1 has a stay with a diagnosis, a visit, drugs and laboratory
 # values and dies; person 2 is only measured.
@@ -137,7 +137,7 @@ def read(folder: Path):
 
 
 def refused(folder: Path) -> str:
-    with pytest.raises(Refused) as error:
+    with pytest.raises(InputError) as error:
         read(folder)
     assert "\n" not in str(error.value)
     return str(error.value)

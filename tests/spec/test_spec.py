@@ -1,6 +1,6 @@
 import pytest
 
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 BASE = """
 cohort = "c"
@@ -86,7 +86,7 @@ WRONG = [  # what is replaced, by what, what is said
 @pytest.mark.parametrize(("old", "new", "message"), WRONG)
 def test_a_wrong_spec_is_refused_in_one_line(reads, old, new, message):
     assert BASE.count(old) >= 1
-    with pytest.raises(Refused, match=message) as refused:
+    with pytest.raises(InputError, match=message) as refused:
         reads(BASE.replace(old, new))
     assert "\n" not in str(refused.value) and "c.toml" in str(refused.value)
 
@@ -94,10 +94,10 @@ def test_a_wrong_spec_is_refused_in_one_line(reads, old, new, message):
 def test_neither_a_file_nor_a_name(tmp_path):
     from gnnpatient import read_spec
 
-    with pytest.raises(Refused, match=r"neither a file nor a shipped cohort; shipped: .*pbc"):
+    with pytest.raises(InputError, match=r"neither a file nor a shipped cohort; shipped: .*pbc"):
         read_spec("pcb")
     (tmp_path / "c.yaml").write_text("a: 1")
-    with pytest.raises(Refused, match="no other format"):
+    with pytest.raises(InputError, match="no other format"):
         read_spec(tmp_path / "c.yaml")
 
 
@@ -158,7 +158,7 @@ NAMES = [
 @pytest.mark.parametrize(("old", "new", "says"), NAMES)
 def test_a_name_of_which_no_file_can_be_made_is_refused(reads, old, new, says):
     assert old in BASE
-    with pytest.raises(Refused, match=says) as refusal:
+    with pytest.raises(InputError, match=says) as refusal:
         reads(BASE.replace(old, new))
     assert str(refusal.value).isprintable()
 
@@ -171,7 +171,7 @@ table = "p.csv"
 column = "icu"
 classes = { N = "no", Y = "WORD" }
 """
-    with pytest.raises(Refused, match=r"outcomes\.icu\.classes: 'a/b' is no name"):
+    with pytest.raises(InputError, match=r"outcomes\.icu\.classes: 'a/b' is no name"):
         reads(BASE + label.replace("WORD", "a/b"))
     words = BASE.replace("{ death = {", '{ "liver transplant (first), Größe 3.5%" = {')
     spec = reads(words + label.replace("WORD", "yes: by X-ray"))
@@ -206,7 +206,7 @@ def test_who_is_a_patient_does_not_hang_on_the_answer(tmp_path, outcome, where, 
     if column is None:
         assert read_spec(tmp_path / "c.toml").patient.where
     else:
-        with pytest.raises(Refused, match=f"chooses by column '{column}', a part of outcome 'death'"):
+        with pytest.raises(InputError, match=f"chooses by column '{column}', a part of outcome 'death'"):
             read_spec(tmp_path / "c.toml")
 
 
@@ -223,7 +223,7 @@ def test_nor_on_a_diagnosis(tmp_path, where, right):
     if right:
         read_spec(tmp_path / "c.toml")
     else:
-        with pytest.raises(Refused, match="chooses by column 'ill'"):
+        with pytest.raises(InputError, match="chooses by column 'ill'"):
             read_spec(tmp_path / "c.toml")
 
 
@@ -233,5 +233,5 @@ def test_nor_on_the_death_that_a_format_tells(tmp_path):
     (tmp_path / "c.toml").write_text(
         'cohort = "c"\nformat = "fhir"\n[patient]\nwhere = { deceased = "true" }\n'
     )
-    with pytest.raises(Refused, match="column 'deceased'; it says what came of a person later"):
+    with pytest.raises(InputError, match="column 'deceased'; it says what came of a person later"):
         read_spec(tmp_path / "c.toml")

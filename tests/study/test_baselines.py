@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sksurv.util import Surv
 
-from gnnpatient import Refused
+from gnnpatient import InputError
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.study.baselines import StackedCox, features
 from gnnpatient.times import DAY, YEAR
@@ -85,7 +85,7 @@ def test_a_cause_that_nobody_had_has_no_risk(pbc):
     assert np.abs(forecast.incidence.sum(1) - 1).max() < 1e-12
     nothing = Survival(death.time, np.zeros_like(death.event), death.causes)
     X = replace(pbc, outcomes={"death": nothing}).landmarks(times=AT).followed()
-    with pytest.raises(Refused, match="no events within"):
+    with pytest.raises(InputError, match="no events within"):
         StackedCox().fit(X)
 
 

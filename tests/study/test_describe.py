@@ -549,22 +549,22 @@ def test_table_1_keeps_the_commonest_codes_and_says_nothing_of_none(tiny):
 
 
 def test_no_table_1_of_what_has_none(tiny, monkeypatch):
-    from gnnpatient.errors import Refused
+    from gnnpatient.errors import InputError
     from gnnpatient.study.describe import table1
 
     with monkeypatch.context() as patch:
         patch.setitem(__import__("sys").modules, "tableone", None)
-        with pytest.raises(Refused, match=r"pip install 'gnnpatient\[report\]'"):
+        with pytest.raises(InputError, match=r"pip install 'gnnpatient\[report\]'"):
             table1(tiny, "death")
     pytest.importorskip("tableone", reason="tableone is not installed")
-    with pytest.raises(Refused, match="unknown outcome 'deth'; did you mean 'death'"):
+    with pytest.raises(InputError, match="unknown outcome 'deth'; did you mean 'death'"):
         table1(tiny, "deth")
     from gnnpatient.cohort.outcomes import Task
 
     none = Task(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int16), len(tiny))
-    with pytest.raises(Refused, match="outcome 'task' is no survival and no label of a patient"):
+    with pytest.raises(InputError, match="outcome 'task' is no survival and no label of a patient"):
         table1(replace(tiny, outcomes={"task": none}), "task")
     truth = tiny.outcomes["death"]
     gone = replace(tiny, outcomes={"death": replace(truth, time=truth.time * 0)})
-    with pytest.raises(Refused, match="nobody is at risk at entry"):
+    with pytest.raises(InputError, match="nobody is at risk at entry"):
         table1(gone, "death")

@@ -204,7 +204,7 @@ def test_an_ask_without_a_label_is_not_scored(cohort):
 
     His risk is part of what is expected (O/E) and of the mean distance from the smooth (ICI) alone.
     """
-    from gnnpatient import Refused
+    from gnnpatient import InputError
     from gnnpatient.study.evaluate import Scored, evaluate
 
     icu = cohort.outcomes["icu"]
@@ -233,7 +233,7 @@ def test_an_ask_without_a_label_is_not_scored(cohort):
     assert whole.value("gnn", "brier", landmark=0.5)["value"] == pytest.approx(by_hand)
     alone = evaluated(asks[label >= 0], seen).value("gnn", "brier", landmark=0.5)["value"]
     assert abs(alone - by_hand) > 1e-3, "as if nobody had been lost"
-    with pytest.raises(Refused, match="no ask has a label of 'icu'"):
+    with pytest.raises(InputError, match="no ask has a label of 'icu'"):
         evaluated(asks[label < 0], seen)
 
 
@@ -306,7 +306,7 @@ def test_the_rival_of_what_is_read_from_its_inputs_sees_them_alone(cohort):
 
 
 def test_the_rival_of_three_classes_and_of_one_that_is_not_there(cohort):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
     from gnnpatient.study.baselines import StackedLogistic
 
     asks = cohort.at(1.0).followed("grade")
@@ -315,11 +315,11 @@ def test_the_rival_of_three_classes_and_of_one_that_is_not_there(cohort):
     assert (said.probability.argmax(1) == label[200:]).mean() > 0.6
     lacking = StackedLogistic(outcomes=["grade"]).fit(asks[label != 1]).forecast(asks)["grade"]
     assert (lacking.risk("middle") == 0).all() and np.allclose(lacking.probability.sum(1), 1)
-    with pytest.raises(Refused, match="fewer than two classes"):
+    with pytest.raises(InputError, match="fewer than two classes"):
         StackedLogistic(outcomes=["grade"]).fit(asks[label == 1])
-    with pytest.raises(Refused, match="several classes; name one of low, middle, high"):
+    with pytest.raises(InputError, match="several classes; name one of low, middle, high"):
         lacking.risk()
-    with pytest.raises(Refused, match="unknown class 'hi' of 'grade'"):
+    with pytest.raises(InputError, match="unknown class 'hi' of 'grade'"):
         lacking.risk("hi")
 
 
@@ -426,7 +426,7 @@ inputs = ["lab", "vital"]
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_read_now_is_compared_on_its_inputs_alone(tmp_path):
     """A report says the label itself, and is no input: no contestant sees it."""
-    from gnnpatient import Refused, read_cohort
+    from gnnpatient import InputError, read_cohort
     from gnnpatient.study.fusion import run_compare
 
     made(tmp_path, lab=1.3, vital=1.3)
@@ -447,13 +447,13 @@ def test_what_is_read_now_is_compared_on_its_inputs_alone(tmp_path):
     assert found.primary["verdict"] == "helps" and found.value("graph", "auc")["value"] < 0.99
     assert abs(found.value("clockwork", "auc")["value"] - 0.5) < 0.15
     with pytest.raises(
-        Refused, match="unknown kind 'report'; known: lab, vital"
+        InputError, match="unknown kind 'report'; known: lab, vital"
     ):  # before anything is fitted
         run_compare(cohort.save(tmp_path / "packed"), "read", missing=["lab", "report"])
 
 
 def test_refusals(cohort):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
 
     for match, outcome, how in (
         ("unknown class 'no' of 'icu'", "icu", {"cause": "no"}),
@@ -461,7 +461,7 @@ def test_refusals(cohort):
         ("has no horizon to choose", "icu", {"horizons": [3.0]}),
         (r"1 kind of node with rows \(vital\)", "seen", {}),
     ):
-        with pytest.raises(Refused, match=match):
+        with pytest.raises(InputError, match=match):
             judged(cohort, outcome, **how)
 
 

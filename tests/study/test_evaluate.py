@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from gnnpatient import PrognosisModel, Refused, metrics
+from gnnpatient import InputError, PrognosisModel, metrics
 from gnnpatient.study.baselines import StackedCox
 from gnnpatient.study.evaluate import ENOUGH_EVENTS, Null, Scored, evaluate
 from gnnpatient.times import DAY, YEAR
@@ -203,9 +203,9 @@ def test_groups_are_a_partition(pbc, scored):
 
     parts = _groups(asks, ["age"])
     assert np.sum(list(parts.values()), 0).tolist() == [1] * len(asks)
-    with pytest.raises(Refused, match="'sexe'; did you mean 'sex'"):
+    with pytest.raises(InputError, match="'sexe'; did you mean 'sex'"):
         evaluate(scored, outcome="death", horizons=[YEAR], by=["sexe"])
-    with pytest.raises(Refused, match=r"no \[patient\] group"):
+    with pytest.raises(InputError, match=r"no \[patient\] group"):
         evaluate(scored, outcome="death", horizons=[YEAR], by=["group"])
 
 
@@ -250,19 +250,19 @@ def test_too_small_to_judge(result, scored, pbc):
 
 
 def test_refusals(pbc, scored, null, times, result):
-    with pytest.raises(Refused, match="nobody left to score"):
+    with pytest.raises(InputError, match="nobody left to score"):
         evaluate(
             Scored.of([({"null": null}, pbc.at(20000).followed())], "death", times),
             outcome="death",
             horizons=[YEAR],
         )
-    with pytest.raises(Refused, match="horizon 100 days is not among the times"):
+    with pytest.raises(InputError, match="horizon 100 days is not among the times"):
         evaluate(scored, outcome="death", horizons=[100.0])
-    with pytest.raises(Refused, match="different cohorts"):
+    with pytest.raises(InputError, match="different cohorts"):
         Scored.of([({"null": null}, c.at(YEAR).followed()) for c in (pbc, replace(pbc))], "death", times)
-    with pytest.raises(Refused, match="rows of gnn auc"):
+    with pytest.raises(InputError, match="rows of gnn auc"):
         result.value("gnn", "auc")
-    with pytest.raises(Refused, match="not at risk"):
+    with pytest.raises(InputError, match="not at risk"):
         evaluate(
             replace(scored, asks=replace(scored.asks, at=scored.asks.at * 9)),
             outcome="death",

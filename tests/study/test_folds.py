@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gnnpatient import Refused
+from gnnpatient import InputError
 from gnnpatient.study.folds import read_folds
 
 
@@ -50,13 +50,13 @@ def test_a_patient_on_both_sides_is_refused_with_the_count(pbc, write):
     frame = table(list(range(1, 31)))
     more = pl.DataFrame({"repeat": [0, 0, 1], "fold": [1, 2, 1], "id": [1, 2, 1]})
     both = pl.concat([frame, more]).unique(maintain_order=True)
-    with pytest.raises(Refused, match=r"2 patient\(s\) in more than one fold of a repeat"):
+    with pytest.raises(InputError, match=r"2 patient\(s\) in more than one fold of a repeat"):
         read_folds(write(both), pbc)
     assert len(read_folds(write(pl.concat([frame, frame])), pbc)) == 6, "the same row twice is one row"
 
 
 def test_the_corpus_file_is_refused(pbc, faults_dir):
-    with pytest.raises(Refused):
+    with pytest.raises(InputError):
         read_folds(faults_dir / "csv" / "split_same_patient_two_folds.csv", pbc)
 
 
@@ -73,10 +73,10 @@ def test_bad_files_are_refused(pbc, write, name):
         (text.with_columns(fold=pl.when(row).then(pl.lit("x")).otherwise("fold")), "not a whole number"),
         (text.with_columns(fold=pl.when(row).then(None).otherwise("fold")), "empty cells"),
     ):
-        with pytest.raises(Refused, match=message) as refusal:
+        with pytest.raises(InputError, match=message) as refusal:
             read_folds(write(bad, name), pbc)
         assert "\n" not in str(refusal.value)
-    with pytest.raises(Refused, match="no such file"):
+    with pytest.raises(InputError, match="no such file"):
         read_folds("nowhere.parquet", pbc)
     noted = frame.with_columns(note=pl.when(row).then(pl.lit("x")))
     assert len(read_folds(write(noted, name), pbc)) == 6, "other columns are nobody's business"

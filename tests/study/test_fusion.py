@@ -453,12 +453,12 @@ def test_missing_curve_runs_from_all_rows_to_none(whole, tiny):
 
 
 def test_refusals(whole, tiny, tmp_path):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
     from gnnpatient.study.folds import Fold
     from gnnpatient.study.fusion import compare, missing_curve
 
     def refused(match, cohort=tiny, outcome="death", **how):
-        with pytest.raises(Refused, match=match) as error:
+        with pytest.raises(InputError, match=match) as error:
             compare(cohort, outcome, **{**QUICK, "epochs": 1, **how})
         assert "\n" not in str(error.value)
 
@@ -474,29 +474,29 @@ def test_refusals(whole, tiny, tmp_path):
     parted = Fold(0, 0, np.setdiff1d(everybody, large[:1]), large[:1], pl.String)
     refused("1 group", folds=[parted])
     refused("one side is empty", folds=[Fold(0, 0, everybody, everybody[:0], pl.String)])
-    with pytest.raises(Refused, match="'labs'; did you mean 'lab'"):
+    with pytest.raises(InputError, match="'labs'; did you mean 'lab'"):
         missing_curve(whole, "labs")
-    with pytest.raises(Refused, match=r"share 1\.5; from 0 to 1"):
+    with pytest.raises(InputError, match=r"share 1\.5; from 0 to 1"):
         missing_curve(whole, "lab", [1.5])
-    with pytest.raises(Refused, match="no fitted contestant 'late'"):
+    with pytest.raises(InputError, match="no fitted contestant 'late'"):
         missing_curve(whole, "lab", model="late")
-    with pytest.raises(Refused, match="no contestant 'grap'; did you mean 'graph'"):
+    with pytest.raises(InputError, match="no contestant 'grap'; did you mean 'graph'"):
         whole.value("grap", "c")
-    with pytest.raises(Refused, match="no brier of graph"):
+    with pytest.raises(InputError, match="no brier of graph"):
         whole.value("graph", "brier")
 
 
 def test_a_kind_in_two_modalities_is_refused(tiny):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
     from gnnpatient.study.fusion import compare
 
     kinds = list(tiny.spec.nodes)
-    with pytest.raises(Refused, match=f"kind '{kinds[0]}' is in two modalities"):
+    with pytest.raises(InputError, match=f"kind '{kinds[0]}' is in two modalities"):
         compare(tiny, "death", modalities={"a": kinds[:1], "b": kinds})
 
 
 def test_run_compare_takes_a_packed_cohort_and_a_fold_file(whole, tiny, tmp_path, monkeypatch):
-    from gnnpatient import Refused
+    from gnnpatient import InputError
     from gnnpatient.study import fusion
 
     tiny.save(tmp_path / "packed")
@@ -516,7 +516,7 @@ def test_run_compare_takes_a_packed_cohort_and_a_fold_file(whole, tiny, tmp_path
     assert (one.ids == tiny.ids).all() and name == "death" and how["tell"] is tell
     assert [len(fold.test) for fold in how["folds"]] == np.bincount(tiny.groups % 3).tolist()
     assert plain == {"folds": 5, "tell": None}
-    with pytest.raises(Refused, match="'deaths'; did you mean 'death'"):
+    with pytest.raises(InputError, match="'deaths'; did you mean 'death'"):
         fusion.run_compare(tmp_path / "packed", "deaths")
 
 

@@ -322,7 +322,7 @@ def test_controls_are_at_risk_when_their_case_is(pbc):
 
 
 def test_what_cannot_be_looked_at_is_said(tmp_path):
-    from gnnpatient.errors import Refused
+    from gnnpatient.errors import InputError
     from gnnpatient.ingest.read import read_cohort
     from gnnpatient.study.leaks import leaks, looked
 
@@ -336,9 +336,9 @@ def test_what_cannot_be_looked_at_is_said(tmp_path):
         ("icu", "yes"): (True, f"{near}, at entry"),
         ("lactate", ""): (False, "neither an event nor classes"),
     }
-    with pytest.raises(Refused, match="outcome 'lactate' has neither an event nor classes"):
+    with pytest.raises(InputError, match="outcome 'lactate' has neither an event nor classes"):
         leaks(cohort, "lactate")
-    with pytest.raises(Refused, match="unknown outcome 'deth'; did you mean 'death'"):
+    with pytest.raises(InputError, match="unknown outcome 'deth'; did you mean 'death'"):
         leaks(cohort, "deth")
     few = cohort.outcomes["icu"]
     label = np.where((few.label == 1) & ((few.label == 1).cumsum() > 9), -1, few.label)

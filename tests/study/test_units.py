@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gnnpatient import PrognosisModel, Refused, metrics
+from gnnpatient import InputError, PrognosisModel, metrics
 from gnnpatient.prognosis.targets import landmark_nulls, target_of
 from gnnpatient.study.evaluate import Null, Scored, evaluate, null_of, spread
 
@@ -188,7 +188,7 @@ def test_a_fit_on_a_few_events_warns(tmp_path):
         with pytest.warns(UserWarning, match=f"outcome 'death': {events} of 120 patients with an event; "):
             PrognosisModel(**few).fit(X)
     died[:] = False
-    with pytest.raises(Refused, match="no events of 'death'"):
+    with pytest.raises(InputError, match="no events of 'death'"):
         PrognosisModel(**few).fit(cohort_of(tmp_path, x, end, died).at(0.0).followed())
 
 
@@ -346,7 +346,7 @@ def test_where_censoring_depends_on_nothing_both_agree(tmp_path):
     assert not any(row["moved"] for row in found.rows)
     plain = figures(cohort_of(tmp_path, x, end, died), n=5)
     assert {row["censoring"] for row in plain.rows} == {"km"} and "moved" not in plain.rows[0]
-    with pytest.raises(Refused, match="censoring 'c'; km or cox would do"):
+    with pytest.raises(InputError, match="censoring 'c'; km or cox would do"):
         figures(cohort_of(tmp_path, x, end, died), censoring="c")
 
 

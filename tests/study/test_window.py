@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from gnnpatient import metrics
-from gnnpatient.errors import Refused
+from gnnpatient.errors import InputError
 
 WINDOW = 365.0
 TOML = """
@@ -169,7 +169,7 @@ def test_bits_come_back_and_weights_are_of_the_fit(world, asks, tmp_path):
     lost = np.flatnonzero(X.outcome("sick")["label"] < 0)[0]
     gone[X.patient[lost]] = X.at[lost] + 86_400
     other = replace(cohort, outcomes={**cohort.outcomes, "sick": replace(sick, gone=gone)})
-    with pytest.raises(Refused, match="other choices or asks"):
+    with pytest.raises(InputError, match="other choices or asks"):
         PrognosisModel(**FEW).fit(replace(X, cohort=other), run=tmp_path / "run")
 
 
@@ -205,7 +205,7 @@ def test_what_ends_a_diagnosis(tmp_path):
     assert flag.startswith("outcome 'sick': 'death' does not end it, as rows go on after ")
     cohort, _ = made(tmp_path / "on named", 400, exit="lost", goes_on=True, more='gone = "death"')
     assert (cohort.outcomes["sick"].gone < np.iinfo(np.int64).max).sum() > 100
-    with pytest.raises(Refused, match=r"outcomes.sick.gone: 'deth' is not there; did you mean 'death'"):
+    with pytest.raises(InputError, match=r"outcomes.sick.gone: 'deth' is not there; did you mean 'death'"):
         made(tmp_path / "named", 10, more='gone = "deth"')
 
 
@@ -241,5 +241,5 @@ def test_a_landmark_whose_window_nobody_is_seen_through_teaches_nothing(world):
     X = cohort.landmarks(times=[0.5, 500]).followed("sick")
     target = label_target(cohort.outcomes["sick"], X, np.ones(len(X), bool))
     assert (target.label[X.days == 500] == -1).all() and (target.label[X.days == 0.5] >= 0).any()
-    with pytest.raises(Refused, match="no ask to train on"):
+    with pytest.raises(InputError, match="no ask to train on"):
         PrognosisModel(**FEW).fit(at(X, 500))
