@@ -182,8 +182,8 @@ def main() -> None:
     def numbers(text: str | None) -> list[float] | None:
         return None if text is None else [float(part) for part in text.split(",")]
 
-    def tell(what: str, done: int, of: int) -> None:
-        console.print(f"{time.perf_counter() - began:7.0f} s  {done}/{of}  {what}")
+    def progress(what: str, done: int, total: int) -> None:
+        console.print(f"{time.perf_counter() - began:7.0f} s  {done}/{total}  {what}")
 
     try:
         cohort = load(args.data, args.spec, args.cache)
@@ -203,7 +203,7 @@ def main() -> None:
             epochs=args.epochs,
             n=args.draws,
             seed=args.seed,
-            tell=tell,
+            progress=progress,
         )
         curves = [row for kind in args.missing.split(",") if kind for row in missing_curve(found, kind)]
     except InputError as refusal:

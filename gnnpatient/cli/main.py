@@ -181,8 +181,8 @@ def tables_of(spec: str, data: Path | None, **how: Any) -> Cohort:
 
     shipped = not Path(spec).is_file() and (DATA / spec).is_dir()
     folder = data or (DATA / spec if shipped else spec_path(spec).parent)
-    with Steps() as tell:
-        return read_cohort(read_spec(spec), folder, tell=tell, **how)
+    with Steps() as progress:
+        return read_cohort(read_spec(spec), folder, progress=progress, **how)
 
 
 class Steps:
@@ -193,7 +193,7 @@ class Steps:
         self.tasks: dict[str, Any] = {}
         return self
 
-    def __call__(self, what: str, done: int, total: int) -> None:
+    def __call__(self, what: str, done: int, total: int, /, **figures: Any) -> None:
         if self.bars is None:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -536,7 +536,7 @@ def _fit(
     if not opened.timed:
         note("nothing becomes known after entry, so every patient is asked then, once")
     with Progress() as progress:
-        run = fit_run(opened, out, given, device=device, resume=resume, tell=progress)
+        run = fit_run(opened, out, given, device=device, resume=resume, progress=progress)
     done = "was finished already" if was else "finished"
     say(f"{out}: {done}; fitted on {len(run.train)} patients, {len(run.test)} held out")
     assert isinstance(run, Run)
@@ -561,7 +561,7 @@ class Progress:
         self.tasks: dict[int, Any] = {}
         return self
 
-    def __call__(self, entry: Mapping[str, Any]) -> None:
+    def __call__(self, what: str, done: int, total: int, /, **entry: Any) -> None:
         member = entry["member"]
         self.bars.start()
         for other, task in self.tasks.items():
@@ -898,10 +898,10 @@ def compare(
     from gnnpatient.study.fusion import missing_curve, pattern_only, run_compare
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
-    with Steps() as tell:
+    with Steps() as progress:
         given = {"members": members, "epochs": epochs, "seed": seed}
         budget = {name: value for name, value in given.items() if value is not None}
-        found = run_compare(cohort, outcome, folds, tell, kinds, **budget)
+        found = run_compare(cohort, outcome, folds, progress, kinds, **budget)
     curve = [row for kind in kinds for row in missing_curve(found, kind)]
     pattern = pattern_only(found)
     if json:

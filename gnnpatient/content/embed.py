@@ -32,9 +32,9 @@ from gnnpatient.content.imaging import UnreadableImageError
 from gnnpatient.content.measure import UNITS, VERSION, measure, measuring
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, lock, room_for
+from gnnpatient.progress import Progress
 
 Encode = Callable[[list[Any]], np.ndarray]  # pieces -> (piece, channel)
-Tell = Callable[[int, int], object]  # done, total: of the different contents that the cache does not hold
 Block = tuple[list[str], np.ndarray, dict[str, str]]  # keys, (key, channel), what a vector leaves out
 
 
@@ -74,7 +74,7 @@ def embed_images(
     cache: Path | None = None,
     device: str = "auto",
     batch_size: int = 32,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
     allow_network: bool = False,
 ) -> Embedded:
     """A vector for each picture: floats (h, w) in 0..1, or (slice, h, w), then the mean over its slices.
@@ -105,7 +105,7 @@ def embed_images(
         return _slices(picture)
 
     how = _encoder(encoder, pictures=True, allow_network=allow_network, kept=cache is not None)
-    return _embed(read, list(keys), how, cache, device, batch_size, tell)
+    return _embed(read, list(keys), how, cache, device, batch_size, progress)
 
 
 def embed_texts(
@@ -115,7 +115,7 @@ def embed_texts(
     cache: Path | None = None,
     device: str = "auto",
     batch_size: int = 32,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
     allow_network: bool = False,
 ) -> Embedded:
     """A vector for each text, as `texts.clean` leaves it: the mean over its overlapping pieces.
@@ -134,7 +134,7 @@ def embed_texts(
 
     # surrogates cannot be here: `clean` takes them out
     keys = [None if text is None else hashlib.sha256(text.encode()).hexdigest() for text in cleaned]
-    return _embed(read, keys, how, cache, device, batch_size, tell)
+    return _embed(read, keys, how, cache, device, batch_size, progress)
 
 
 def measure_regions(
@@ -142,7 +142,7 @@ def measure_regions(
     keys: Sequence[str],
     *,
     cache: Path | None = None,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> Embedded:
     """What each region measures, in the order of `measure.UNITS`: the numbers, 0 where one is not defined,
     then 1 where it is. What cannot be measured gets row -1 and the reason.
@@ -160,7 +160,7 @@ def measure_regions(
     name = f"measure@{VERSION}: shades, outline, texture"
     how = Encoder(name, lambda device, size: np.stack, channels=2 * len(UNITS))
     with measuring(measure) as measured:
-        return _embed(read, list(keys), how, cache, "cpu", 32, tell)
+        return _embed(read, list(keys), how, cache, "cpu", 32, progress)
 
 
 def _slices(picture: np.ndarray | None) -> tuple[list[np.ndarray], str]:
@@ -184,7 +184,7 @@ def _embed(
     cache: Path | None,
     device: str,
     batch_size: int,
-    tell: Tell | None,
+    progress: Progress | None,
 ) -> Embedded:
     """The vectors of all keys: from the cache, and the others made, kept as they come."""
     if batch_size < 1:
@@ -201,7 +201,7 @@ def _embed(
     lost: dict[str | None, str] = {None: "no text"}
     if todo := [(key, i) for key, i in first.items() if key not in held]:
         device = _device(device) if how.weights else "cpu"
-        made = _make(todo, read, how, how.load(device, batch_size), batch_size * how.ahead, lost, tell)
+        made = _make(todo, read, how, how.load(device, batch_size), batch_size * how.ahead, lost, progress)
         blocks += store.keep(made, device) if store else made
     return _gather(blocks, keys, first, lost, how)
 
@@ -213,7 +213,7 @@ def _make(
     encode: Encode,
     size: int,
     lost: dict[str | None, str],
-    tell: Tell | None,
+    progress: Progress | None,
 ) -> Iterator[Block]:
     """Batches of about `size` pieces. An item that cannot be read goes to `lost` with its reason."""
     names: list[str] = []
@@ -235,8 +235,8 @@ def _make(
         if names:
             yield names, _mean(encode, parts, how), notes
             names, parts, notes, count = [], [], {}, 0
-        if tell:
-            tell(done, len(todo))
+        if progress:
+            progress(how.name, done, len(todo))
 
 
 def _mean(encode: Encode, parts: list[list[Any]], how: Encoder) -> np.ndarray:

@@ -38,6 +38,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from gnnpatient.errors import InputError
+from gnnpatient.progress import Progress
 
 LARGEST_PIXELS = 100_000_000  # of all frames that a file gives
 LARGEST_BYTES = 512 << 20  # that a file holds, or unpacks to; a plain .nii may be larger, it is read in parts
@@ -1078,14 +1079,14 @@ def guarded(
     mask: bool = False,
     seconds: float | int = 20,
     memory: int = 2 << 30,
-    tell: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[int, list[Picture] | str]]:
     """Each file's place and its pictures, or the reason why there are none; in order.
 
     Decoding runs in a process of its own, which holds no torch and shares nothing with this one. A file that
     takes over `seconds`, over `memory` bytes, or brings its process down costs only itself. While one file is
     looked at the next is decoded, no more; steps are those that stand in this file, by name.
-    tell: called with how many files are done, and of how many.
+    progress: called with how many files are done, and of how many.
     """
     checked(steps)
     worker = _Worker(
@@ -1098,8 +1099,8 @@ def guarded(
         for i in range(len(paths)):
             ahead.extend(pool.submit(worker.read, path) for path in islice(todo, 2 - len(ahead)))
             found = ahead.popleft().result()
-            if tell:
-                tell(i + 1, len(paths))
+            if progress:
+                progress("images", i + 1, len(paths))
             yield i, found
     finally:
         worker.stop()

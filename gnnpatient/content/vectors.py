@@ -18,10 +18,10 @@ from gnnpatient.content import imaging, texts
 from gnnpatient.content.embed import Embedded, embed_images, embed_texts, measure_regions
 from gnnpatient.content.measure import UNITS
 from gnnpatient.files import room_for
+from gnnpatient.progress import Progress
 from gnnpatient.spec.graph import NodeSpec
 
 CHUNK = 256  # files that are open at a time
-Tell = Callable[[str, int, int], None]  # what, done, of how many
 Pair = tuple[str, ...]  # the file of a picture, and that of its mask where one is wanted; "" = none named
 Region = tuple[np.ndarray, np.ndarray | None, tuple[float, float] | None]  # pixels, mask, spacing
 
@@ -34,12 +34,18 @@ class How:
     device: str
     embed: bool  # False: opened and counted only
     allow_network: bool
-    tell: Tell | None
+    progress: Progress | None
 
-    def step(self, what: str, start: int, total: int) -> Callable[[int, int], None] | None:
+    def step(self, what: str, start: int, total: int) -> Progress | None:
         """Progress of one step that begins at item `start` of `total`."""
-        tell = self.tell
-        return None if tell is None else lambda done, _: tell(what, start + done, total)
+        progress = self.progress
+        if progress is None:
+            return None
+
+        def step(_: str, done: int, __: int, /, **figures: Any) -> None:
+            progress(what, start + done, total, **figures)
+
+        return step
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +103,9 @@ def read_images(
         some = order[start : start + CHUNK]
         keys, pictures = list[str](), list[np.ndarray]()
         step = how.step(f"{kind}: pictures", start, len(order))
-        for at, found in imaging.guarded([paths[n] for n in some], node.steps, slices=node.slices, tell=step):
+        for at, found in imaging.guarded(
+            [paths[n] for n in some], node.steps, slices=node.slices, progress=step
+        ):
             if isinstance(found, str):
                 bad[some[at]] = found
                 continue
@@ -184,7 +192,7 @@ def read_regions(
         found = list(_regions(order[start : start + CHUNK], node, folder, why))
         made = [f"{key}/{mask}" for (_, key), mask, _ in found]
         step = how.step(f"{kind}: regions", start, len(order))
-        numbers = measure_regions([region for *_, region in found], made, cache=how.cache, tell=step)
+        numbers = measure_regions([region for *_, region in found], made, cache=how.cache, progress=step)
         encoder = numbers.encoder
         for (one, *_), row, reason in zip(found, numbers.row.tolist(), numbers.why, strict=True):
             if row < 0:
@@ -326,7 +334,7 @@ class _Vectors:
         embed: Callable[..., Embedded],
         node: NodeSpec,
         how: How,
-        tell: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Embed what is new; without `how.embed` everything gets an empty vector."""
         if not how.embed:
@@ -334,7 +342,7 @@ class _Vectors:
             return
         what = (items, keys) if embed is embed_images else (items,)
         where = {"cache": how.cache, "device": how.device, "allow_network": how.allow_network}
-        found = embed(*what, node.embed, tell=tell, **where)
+        found = embed(*what, node.embed, progress=progress, **where)
         self.encoder = found.encoder
         for key, row, why in zip(keys, found.row.tolist(), found.why, strict=True):
             if row >= 0:

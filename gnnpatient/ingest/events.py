@@ -387,7 +387,7 @@ def _with_content(
 def _how(source: SourceTables) -> How:
     from gnnpatient.content.vectors import How
 
-    return How(source.cache, source.device, source.embed, source.allow_network, source.tell)
+    return How(source.cache, source.device, source.embed, source.allow_network, source.progress)
 
 
 def measurements(source: SourceTables, kind: str, node: NodeSpec, rows: Rows) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from gnnpatient.ingest.patients import (
     read_patients,
 )
 from gnnpatient.ingest.source import SourceTables
+from gnnpatient.progress import Progress
 from gnnpatient.spec.graph import DiagnosisSpec, GraphSpec, ProgressionSpec, SurvivalSpec, read_spec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.times import NEVER
@@ -54,7 +55,7 @@ def read_cohort(
     device: str = "auto",
     allow_network: bool = False,
     embed: bool = True,
-    tell: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Cohort:
     """Read a cohort's tables, check every row, and pack what is used.
 
@@ -62,8 +63,8 @@ def read_cohort(
     quarantine: a folder for the refused rows themselves, with line and reason (patients are in it).
     cache: a folder that keeps embeddings of pictures and texts, so that each is made once, for all cohorts.
     device: where they are made; allow_network: an encoder may be fetched from the hub; embed: False opens and
-    counts them only, so that a check loads no encoder; tell: called with what is done, how far, and of how
-    many.
+    counts them only, so that a check loads no encoder; progress: called with what is done, how far, and
+    of how many.
     """
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
     source = SourceTables(
@@ -73,7 +74,7 @@ def read_cohort(
         device=device,
         allow_network=allow_network,
         embed=embed,
-        tell=tell,
+        progress=progress,
     )
     patients, table = read_patients(source), patient_table(source)
     count, who = len(patients), spec.patient

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
@@ -16,6 +16,7 @@ import polars as pl
 
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, file_name, inside, room_for
+from gnnpatient.progress import Progress
 from gnnpatient.readers.standard import StandardTables
 from gnnpatient.readers.tables import (
     LIFETIME,
@@ -355,7 +356,7 @@ class SourceTables:
     device: str = "auto"
     allow_network: bool = False  # to fetch an encoder
     embed: bool = True  # False: pictures and texts are opened and counted, not embedded
-    tell: Callable[[str, int, int], None] | None = None  # progress: what, done, of how many
+    progress: Progress | None = None
     asked: dict[str, list[TableView]] = field(
         default_factory=dict
     )  # of each kind, the rows that it is read from

@@ -20,7 +20,7 @@ from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
 from gnnpatient.prognosis.few import coarse_incidence, coarse_shares, round_time
-from gnnpatient.prognosis.fit import FitConfig, Tell, fit_modules
+from gnnpatient.prognosis.fit import FitConfig, fit_modules
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor, restrict
 from gnnpatient.prognosis.inputs import learned
 from gnnpatient.prognosis.targets import (
@@ -34,6 +34,7 @@ from gnnpatient.prognosis.targets import (
     target_of,
     time_grid,
 )
+from gnnpatient.progress import Progress
 
 
 class PrognosisModel(BaseEstimator):
@@ -115,14 +116,14 @@ class PrognosisModel(BaseEstimator):
         y: np.ndarray | None = None,
         *,
         run: str | Path | None = None,
-        tell: Tell | None = None,
+        progress: Progress | None = None,
     ) -> PrognosisModel:
         """Train on the asks of X, and on nothing else of its cohort.
 
         y: None reads X's own outcomes; else, for one outcome, a structured array (ask,) of event and time
         (days after the ask), or of a diagnosis the class positions (ask,) int, -1 = not looked for. Asks of
         which nothing is known teach nothing, not even a scale. run: a folder for checkpoints; a fit that
-        stopped there goes on. tell: called each epoch.
+        stopped there goes on. progress: called each epoch.
         """
         X.cohort.verify()
         names = self._names(X)
@@ -187,7 +188,7 @@ class PrognosisModel(BaseEstimator):
             ),
             device=self.device,
             run=None if run is None else Path(run),
-            tell=tell,
+            progress=progress,
         )
         each = {
             n: landmark_nulls(t, X, tuple(heads[n].to_dict().get("times", ())), least)

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -38,12 +38,11 @@ from gnnpatient.prognosis.first import first_heads
 from gnnpatient.prognosis.forecast import deterministic, resolve_device
 from gnnpatient.prognosis.inputs import last_asks
 from gnnpatient.prognosis.targets import LabelTarget, Target
+from gnnpatient.progress import Progress
 
 VALIDATION = 1024  # asks at which a member is scored after each epoch
 STEPS = 15  # batches an epoch at most
 AVERAGE = 0.98  # share that the running average of the weights keeps in a step
-
-Tell = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +103,7 @@ def fit_modules(
     config: FitConfig,
     device: str = "auto",
     run: Path | None = None,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> tuple[PatientGNN, ...]:
     """Train the members. With `run`, each epoch leaves a checkpoint there; a stopped fit goes on from it.
 
@@ -136,7 +135,7 @@ def fit_modules(
                 )
             module.heads.load_state_dict(begun, strict=False)
             member_run = _Member(
-                member, module.to(where), landmarks, targets, config, ridge, where, run, tell
+                member, module.to(where), landmarks, targets, config, ridge, where, run, progress
             )
             finished.append(member_run.train(train, held))
     return tuple(finished)
@@ -158,7 +157,7 @@ class _Member:
     ridge: float
     device: torch.device
     run: Path | None
-    tell: Tell | None
+    progress: Progress | None
     parts: dict[tuple[str, ...], Cohort] = field(default_factory=dict)  # the cohort with some kinds alone
 
     def train(self, train: np.ndarray, held: np.ndarray) -> PatientGNN:
@@ -220,8 +219,8 @@ class _Member:
             history.append(entry)
             if self.run is not None:
                 self._checkpoint(history, average, best, optimizer)
-            if self.tell:
-                self.tell(entry)
+            if self.progress:
+                self.progress(f"member {self.member + 1}", epoch + 1, self.config.epochs, **entry)
         self.module.load_state_dict(best)
         return self.module.eval()
 

@@ -24,8 +24,8 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, file_hash, lock, sealed
 from gnnpatient.prognosis.checkpoint import read_config
 from gnnpatient.prognosis.estimator import PrognosisModel
-from gnnpatient.prognosis.fit import Tell
 from gnnpatient.prognosis.people import FORMAT, PEOPLE, People, Told, read_run, tell
+from gnnpatient.progress import Progress
 from gnnpatient.times import DAY
 
 FEWEST = 20  # patients at risk on a day at which is scored unless days are named
@@ -85,7 +85,7 @@ def fit_run(
     *,
     device: str = "auto",
     resume: bool = False,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> Run:
     """Fit a model in a folder of its own, or go on with a fit that stopped there, to the same bits.
 
@@ -109,7 +109,7 @@ def fit_run(
                 return run
             choices = {name: run.plan[name] for name in CHOICES}
             model = PrognosisModel(**choices, device=device)
-            model.fit(run.asks(cohort), run=folder, tell=tell)
+            model.fit(run.asks(cohort), run=folder, progress=progress)
             model.save_pretrained(folder / "model")
             if (folder / PEOPLE).is_file():
                 digest = read_config(folder)[1]["digest"]

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,7 @@ from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import Answer, Forecast, judged
 from gnnpatient.prognosis.run import draw_asks, scored_asks, usual_landmarks
 from gnnpatient.prognosis.targets import Target, last_estimable
+from gnnpatient.progress import Progress
 from gnnpatient.study.evaluate import (
     ENOUGH_EVENTS,
     Model,
@@ -83,8 +84,6 @@ SAYS = {  # what a contrast of two contestants is about
     ("presence", "statics"): "the pattern of missing kinds, beside the statics,",
     ("values", "statics"): "what the latest row of each code says, beside the statics,",
 }
-
-Tell = Callable[[str, int, int], None]  # what is done, how far, of how many
 
 
 @dataclass(frozen=True)
@@ -290,7 +289,7 @@ class _Fits:
     outcome: str
     horizon: float | None  # None: a diagnosis
     budget: Mapping[str, Any]  # choices of PrognosisModel, the same for all
-    tell: Tell | None
+    progress: Progress | None
     of: int
     done: int = 0
     channels: dict[str, int] = field(default_factory=dict)
@@ -307,8 +306,8 @@ class _Fits:
             self._size(one, X)
         model = self.model(one, channels=self.channels[one.name]).fit(one.asks(X))
         self.done += 1
-        if self.tell is not None:
-            self.tell(f"{what}: {one.name}", self.done, self.of)
+        if self.progress is not None:
+            self.progress(f"{what}: {one.name}", self.done, self.of)
         return Seen(model, one.sees)
 
     def _size(self, one: Contestant, X: Landmarks) -> None:
@@ -723,7 +722,7 @@ def compare(
     n: int = 200,
     seed: int = 0,
     device: str = "auto",
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Fit every contestant on each fold's training patients and score all on its test patients.
 
@@ -734,7 +733,7 @@ def compare(
     where anything becomes known after it 1, 3 and 5 years, or quarters of a shorter follow-up; up to the same
     years, or thirds; a diagnosis has no horizon to choose); choices: of PrognosisModel, the same for all;
     inner: folds of a training part on which its best single modality is chosen, by IBS or Brier score; n:
-    draws of patients for the intervals; tell: called after each fit.
+    draws of patients for the intervals; progress: called after each fit.
     """
     causes = names_of(cohort, outcome)
     curves = isinstance(cohort.outcomes[outcome], Survival)
@@ -772,7 +771,7 @@ def compare(
     budget |= {"kind_dropout": _kind_dropout(cohort, parts)} | dict(choices or {})
     singles = [f"only {name}" for name in parts]
     last = until[-1] if curves else None
-    fits = _Fits(outcome, last, budget, tell, len(splits) * (len(field_) + len(parts) * inner))
+    fits = _Fits(outcome, last, budget, progress, len(splits) * (len(field_) + len(parts) * inner))
     times = np.zeros(0)
     if last is not None:
         times = np.unique(np.concatenate([np.linspace(0, last, POINTS + 1)[1:], until]))
@@ -1009,7 +1008,7 @@ def run_compare(
     path: Path,
     outcome: str,
     folds: Path | None = None,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
     missing: Sequence[str] = (),
     **budget: int,
 ) -> Comparison:
@@ -1024,4 +1023,4 @@ def run_compare(
     if unknown := [kind for kind in missing if kind not in known]:
         raise InputError(f"unknown kind {unknown[0]!r}{near(unknown[0], known)}")
     splits = 5 if folds is None else read_folds(folds, cohort)
-    return compare(cohort, outcome, folds=splits, tell=tell, **budget)  # type: ignore[arg-type]
+    return compare(cohort, outcome, folds=splits, progress=progress, **budget)  # type: ignore[arg-type]

@@ -216,7 +216,7 @@ def test_nothing_is_decoded_outside_the_guard(reads, tmp_path, monkeypatch):
     frames = draw(tmp_path)
     good = [dicom("a.dcm", 0), dicom("same.dcm", 0)]
     broken = dicom("broken.dcm", 1, cut=8)
-    for name in ("_load", "_dataset", "_stored", "read_pictures"):
+    for name in ("_load", "_dataset", "_stored", "read_images"):
         monkeypatch.setattr(imaging, name, panic)
     for rows, clashes in (([*good, broken], 0), ([*good, broken, dicom("b.dcm", 2)], 1)):
         more = pl.DataFrame(rows, schema=frames["images"].schema, orient="row")
@@ -436,7 +436,7 @@ def test_an_encoder_is_looked_for_before_a_picture_is_opened(reads, tmp_path, mo
 
     draw(tmp_path)
     (tmp_path / "c.toml").write_text(TOML.replace('embed = "handmade"', 'embed = "models/vit"', 1))
-    monkeypatch.setattr(content, "read_pictures", lambda *asked: pytest.fail("opened"))
+    monkeypatch.setattr(content, "read_images", lambda *asked: pytest.fail("opened"))
     for embed in (True, False):
         with pytest.raises(InputError, match=r"encoder 'models/vit': no such folder; .*--allow-network"):
             reads(embed=embed)
@@ -446,7 +446,7 @@ def test_an_encoder_is_looked_for_before_a_picture_is_opened(reads, tmp_path, mo
         seen.append(node.embed)
         raise InputError("enough")
 
-    monkeypatch.setattr(content, "read_pictures", read)
+    monkeypatch.setattr(content, "read_images", read)
     with pytest.raises(InputError, match="enough"):
         reads(allow_network=True)
     (tmp_path / "models" / "vit").mkdir(parents=True)

@@ -187,7 +187,7 @@ def test_progress_is_told():
     from gnnpatient.content.embed import embed_texts
 
     told = []
-    embed_texts([*"abcde", "a", ""], Counts(), batch_size=2, tell=lambda *at: told.append(at))
+    embed_texts([*"abcde", "a", ""], Counts(), batch_size=2, progress=lambda _, *at: told.append(at))
     assert told == [(2, 5), (4, 5), (5, 5)]
 
 
@@ -754,8 +754,8 @@ def test_no_question_on_standard_input(faults_dir, tmp_path):
     (folder / "evil.py").write_text(EVIL.format(marker=str(marker)))
     code = """
         import sys
-        from gnnpatient.content.embed import embed_pictures, embed_texts
-        for call, some in ((embed_texts, [["a"]]), (embed_pictures, [[None], ["a"]])):
+        from gnnpatient.content.embed import embed_images, embed_texts
+        for call, some in ((embed_texts, [["a"]]), (embed_images, [[None], ["a"]])):
             try:
                 call(*some, sys.argv[1])
             except ValueError as error:
@@ -767,7 +767,7 @@ def test_no_question_on_standard_input(faults_dir, tmp_path):
         done = subprocess.run(call, input="y\n" * 100, capture_output=True, text=True)
         *said, last = done.stdout.splitlines()
         assert last == "200 False", done.stderr
-        assert len(said) == 2 and all(re.match("Refused .*never run", line) for line in said)
+        assert len(said) == 2 and all(re.match("InputError .*never run", line) for line in said)
     assert not marker.exists() and not Path("/tmp/gnnpatient_marker_hf_public").exists()
 
 
@@ -805,12 +805,12 @@ def test_a_model_is_loaded_without_the_network_and_in_silence(vision_model, text
         def never(*_):
             raise AssertionError("a call out")
         socket.socket.connect = socket.getaddrinfo = never
-        from gnnpatient.content.embed import embed_pictures, embed_texts
+        from gnnpatient.content.embed import embed_images, embed_texts
         assert "torch" not in sys.modules and "transformers" not in sys.modules
-        embed_texts(["mass"], "hashed"), embed_pictures([np.ones((9, 9), np.float32)], ["a"], "handmade")
+        embed_texts(["mass"], "hashed"), embed_images([np.ones((9, 9), np.float32)], ["a"], "handmade")
         assert "torch" not in sys.modules and "transformers" not in sys.modules
         embed_texts(["mass"], sys.argv[1], device="cpu")
-        embed_pictures([np.eye(9, dtype=np.float32)], ["a"], sys.argv[2], device="cpu")
+        embed_images([np.eye(9, dtype=np.float32)], ["a"], sys.argv[2], device="cpu")
         assert "HF_HUB_OFFLINE" not in os.environ
         from huggingface_hub import constants
         assert not constants.HF_HUB_OFFLINE

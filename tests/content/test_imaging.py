@@ -1030,7 +1030,7 @@ def folder(tmp_path):
 
 def test_guarded_gives_what_reading_gives_in_order(imaging, folder):
     told = []
-    got = list(imaging.guarded(folder, ("stretch",), slices=2, tell=lambda *n: told.append(n)))
+    got = list(imaging.guarded(folder, ("stretch",), slices=2, progress=lambda _, *n: told.append(n)))
     assert [i for i, _ in got] == [0, 1, 2, 3, 4]
     assert told == [(i, 5) for i in range(1, 6)]
     for path, (_, answer) in zip(folder, got, strict=True):

@@ -237,13 +237,13 @@ def test_resumed_is_uninterrupted(train, model, tmp_path, epochs):
 
     told = []
 
-    def tell(entry):
+    def progress(*_, **entry):
         told.append(entry)
         if len(told) == epochs:
             raise Stop
 
     with pytest.raises(Stop):
-        PrognosisModel(**QUICK).fit(train, run=tmp_path, tell=tell)
+        PrognosisModel(**QUICK).fit(train, run=tmp_path, progress=progress)
     icu = train.cohort.outcomes["icu"]
     other = with_outcomes(train.cohort, icu=replace(icu, label=icu.label[::-1]))
     with pytest.raises(InputError, match="other choices or asks"):

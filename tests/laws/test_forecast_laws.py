@@ -190,7 +190,9 @@ def whole(train, model, tmp_path_factory):
     """An uninterrupted run, and its log."""
     run = tmp_path_factory.mktemp("whole")
     told = []
-    recorded = PrognosisModel(members=2, **QUICK).fit(train, run=run, tell=told.append)
+    recorded = PrognosisModel(members=2, **QUICK).fit(
+        train, run=run, progress=lambda *_, **entry: told.append(entry)
+    )
     assert bits(recorded) == bits(model), "recording changes nothing"
     assert [(e["member"], e["epoch"]) for e in told] == [(m, e) for m in range(2) for e in range(2)]
     return (run / "metrics.jsonl").read_text()
@@ -200,16 +202,18 @@ def whole(train, model, tmp_path_factory):
 def test_resumed_is_uninterrupted(train, model, whole, tmp_path, epochs):
     told = []
 
-    def tell(entry):
+    def progress(*_, **entry):
         told.append(entry)
         if len(told) == epochs:
             raise Stop
 
     with pytest.raises(Stop):
-        PrognosisModel(members=2, **QUICK).fit(train, run=tmp_path, tell=tell)
+        PrognosisModel(members=2, **QUICK).fit(train, run=tmp_path, progress=progress)
     assert (tmp_path / "metrics.jsonl").read_text() == "".join(whole.splitlines(True)[:epochs])
     rest = []
-    resumed = PrognosisModel(members=2, **QUICK).fit(train, run=tmp_path, tell=rest.append)
+    resumed = PrognosisModel(members=2, **QUICK).fit(
+        train, run=tmp_path, progress=lambda *_, **entry: rest.append(entry)
+    )
     assert len(rest) == 4 - epochs, "nothing is done twice"
     assert bits(resumed) == bits(model)
     assert (tmp_path / "metrics.jsonl").read_text() == whole

@@ -89,13 +89,13 @@ def test_a_stopped_fit_goes_on(cohort, tmp_path, goes_on):
     packed = open_cohort(cohort.save(tmp_path / "cohort"))
     plan = CHOICES | {"batch_size": 32, "landmarks": [0.0, 2.0, 4.0]}
 
-    def stop(entry):
+    def stop(*_, **entry):
         if (entry["member"], entry["epoch"]) == (1, 1):
             raise KeyboardInterrupt
 
     whole = fit_run(packed, tmp_path / "whole", plan, device="cuda")
     with pytest.raises(KeyboardInterrupt):
-        fit_run(packed, tmp_path / "stopped", plan, device="cuda", tell=stop)
+        fit_run(packed, tmp_path / "stopped", plan, device="cuda", progress=stop)
     run = fit_run(packed, tmp_path / "stopped", plan, device=goes_on, resume=True)
     one, other = (PrognosisModel.from_pretrained(r.folder) for r in (whole, run))
     assert goes_on == "cpu" or same_bits(one, other)

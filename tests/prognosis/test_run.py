@@ -224,12 +224,12 @@ def test_a_full_disk_keeps_the_older_checkpoint(packed, tmp_path, whole, monkeyp
 def test_interrupted_between_epochs_it_goes_on(packed, tmp_path, whole):
     from gnnpatient.prognosis.run import fit_run
 
-    def tell(entry):
+    def progress(*_, **entry):
         if entry["epoch"] == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit_run(packed, tmp_path / "run", PLAN, tell=tell)
+        fit_run(packed, tmp_path / "run", PLAN, progress=progress)
     opens(tmp_path / "run")
     assert weights(fit_run(packed, tmp_path / "run", {}, resume=True)) == weights(
         whole
@@ -387,14 +387,14 @@ def test_a_cohort_that_was_changed_is_not_fitted_or_resumed(packed, copied, tmp_
 def test_a_checkpoint_that_was_changed_is_not_resumed(packed, tmp_path):
     from gnnpatient import InputError
 
-    def tell(entry):
+    def progress(*_, **entry):
         if entry["epoch"] == 1:
             raise KeyboardInterrupt
 
     from gnnpatient.prognosis.run import fit_run
 
     with pytest.raises(KeyboardInterrupt):
-        fit_run(packed, tmp_path / "run", PLAN, tell=tell)
+        fit_run(packed, tmp_path / "run", PLAN, progress=progress)
     (file,) = (tmp_path / "run" / "checkpoints").iterdir()
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))

@@ -85,7 +85,7 @@ def whole(tiny, told):
 
     how = {**QUICK, "epochs": 1, "landmarks": [2.0, 4.0], "horizons": [3.0, 6.0], "n": 25}
     how["choices"] = {**FEW, "batch_size": 1024}
-    return compare(tiny, "death", tell=lambda *step: told.append(step), **how)
+    return compare(tiny, "death", progress=lambda *step: told.append(step), **how)
 
 
 def asked(cohort, days=(1.0, 4.0, 9.0)):
