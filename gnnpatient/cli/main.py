@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-    from gnnpatient.cohort.cohort import Cohort
-    from gnnpatient.cohort.landmarks import Landmarks
+    from gnnpatient.cohort.cohort import Cohort, Landmarks
     from gnnpatient.datasets.ward import Truth
     from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor
     from gnnpatient.prognosis.people import Told
@@ -663,8 +662,8 @@ def _evaluate(
     import numpy as np
 
     from gnnpatient.cohort.cohort import open_cohort
-    from gnnpatient.cohort.landmarks import few_horizons
     from gnnpatient.cohort.outcomes import Survival, Task
+    from gnnpatient.cohort.splits import few_horizons
     from gnnpatient.model.heads import SurvivalConfig
     from gnnpatient.prognosis.checkpoint import load_predictor
     from gnnpatient.prognosis.run import Run, scored_asks, usual_landmarks
@@ -968,8 +967,7 @@ def predict(
     import numpy as np
     import polars as pl
 
-    from gnnpatient.cohort.cohort import open_cohort
-    from gnnpatient.cohort.landmarks import together
+    from gnnpatient.cohort.cohort import open_cohort, together
     from gnnpatient.cohort.outcomes import Task
     from gnnpatient.files import atomic_file
     from gnnpatient.ingest.source import disarmed
@@ -1206,7 +1204,7 @@ def _curve(forecast: Forecast) -> dict[str, Any]:
 
 def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
     """The answer for people."""
-    from gnnpatient.cohort.landmarks import few_horizons
+    from gnnpatient.cohort.splits import few_horizons
     from gnnpatient.prognosis.forecast import DiagnosisForecast
 
     years = f" ({found['at'] / YEAR:.1f} years)" if abs(found["at"]) > YEAR else ""

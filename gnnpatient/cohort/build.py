@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.packed import Events, sort
 from gnnpatient.files import room_for
 from gnnpatient.graphs import EdgeType, Graphs, Nodes, Statics

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks, together
+from gnnpatient.cohort.arrays import Stored, written
 from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Progression, Spells, Survival, Task, progression
 from gnnpatient.cohort.packed import Events, with_timepoints
-from gnnpatient.cohort.store import Stored, written
-from gnnpatient.cohort.view import Patient, frame
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_folder, inside, is_sealed, sealed
 from gnnpatient.spec.graph import DiagnosisSpec, GraphSpec, OutcomeSpec, ProgressionSpec, SurvivalSpec
-from gnnpatient.times import DAY, FOREVER, seconds
+from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from gnnpatient.cohort.view import Patient
 
 
 SCHEMA = 3  # of the folder on disk
@@ -368,13 +368,11 @@ class Cohort:
 
     def patient(self, patient: str) -> Patient:
         """One patient's record: .table(), .to_networkx(at=)."""
+        from gnnpatient.cohort.view import Patient
+
         here = self.positions(patient)[:1]
         self.verify(here)
         return Patient(self, int(here[0]))
-
-    def frame(self, landmarks: Landmarks) -> pl.DataFrame:
-        """What `landmarks.to_frame()` gives."""
-        return frame(landmarks)
 
     def only(self, kinds: Iterable[str]) -> Cohort:
         """The same patients with the rows of some kinds alone; the other kinds stay, empty."""
@@ -602,3 +600,116 @@ def read_manifest(path: Path, expected: str | None = None) -> tuple[dict[str, An
     except TypeError:
         raise InputError(f"{file}: not a manifest of a cohort; pack it again") from None
     return manifest, digest
+
+
+ENTRY = NEVER  # the landmark that is each patient's own entry
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """Asks. What lies after `at` does not exist for an ask."""
+
+    cohort: Cohort
+    patient: np.ndarray  # (ask,) int64, position in the cohort
+    at: np.ndarray  # (ask,) int64 seconds after the patient's origin
+    to: np.ndarray | None = None  # (ask,) int64 seconds: the moment that a value is wanted for, after `at`
+
+    def __len__(self) -> int:
+        return len(self.patient)
+
+    @property
+    def shape(self) -> tuple[int]:
+        return (len(self.patient),)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The patient's id of each ask: (ask,) str."""
+        return self.cohort.ids[self.patient]
+
+    @property
+    def days(self) -> np.ndarray:
+        """`at` in days after the origin: (ask,) float64."""
+        return self.at / DAY
+
+    @property
+    def moments(self) -> np.ndarray:
+        """Which landmark each ask belongs to: its time, or ENTRY at its patient's entry, whenever that was:
+        (ask,) int64."""
+        return np.where(self.at == self.cohort.at_entry[self.patient], ENTRY, self.at)
+
+    @property
+    def by_landmark(self) -> dict[float, np.ndarray]:
+        """Positions of the asks of each landmark, by its day; the day of entry is the median of theirs."""
+        at, which = np.unique(self.moments, return_inverse=True)
+        days = at / DAY
+        if len(at) and at[0] == ENTRY:
+            days[0] = np.median(self.days[which == 0])
+            if days[0] in days[1:]:  # of other patients, who entered at another time
+                days[0] = np.nextafter(days[0], np.inf)
+        return {day: np.flatnonzero(which == i) for i, day in enumerate(days.tolist())}
+
+    @property
+    def entry_day(self) -> float | None:
+        """The day by which `by_landmark` calls entry; None where it is no landmark."""
+        return next(iter(self.by_landmark)) if (self.moments == ENTRY).any() else None
+
+    @property
+    def early(self) -> np.ndarray:
+        """Which asks come on the day of entry, before what was measured on it is known: (ask,) bool."""
+        day = self.cohort.entry[self.patient] <= self.at
+        return day & (self.at < self.cohort.at_entry[self.patient])
+
+    def __getitem__(self, rows: Any) -> Landmarks:
+        rows = rows[0] if isinstance(rows, tuple) else rows
+        to = None if self.to is None else np.atleast_1d(self.to[rows])
+        return Landmarks(self.cohort, np.atleast_1d(self.patient[rows]), np.atleast_1d(self.at[rows]), to)
+
+    def at_risk(self, outcome: str | None = None) -> np.ndarray:
+        """Entered, not failed, still observed: entry <= at < time, (ask,) bool.
+
+        Of a diagnosis: its label not yet known; of a progression: not gone, and with a value to compare with.
+        Without a name: for every survival outcome, or every outcome where there is none.
+        """
+        names = self.cohort.outcome_names() if outcome is None else self.cohort.named(outcome)
+        entered = self.cohort.entry[self.patient] <= self.at
+        outcomes = (self.cohort.outcomes[name] for name in names)
+        return reduce(np.logical_and, (o.at_risk(self.patient, self.at) for o in outcomes), entered)
+
+    def followed(self, outcome: str | None = None) -> Landmarks:
+        """The asks of patients who are still at risk then."""
+        return self[self.at_risk(outcome)]
+
+    def outcome(self, name: str | None = None) -> np.ndarray:
+        """What came of each ask, structured (ask,).
+
+        Survival: event (0 censored, k = k-th cause), time (days). Diagnosis: label (-1 not looked for), time
+        until it is known. Progression: see `gnnpatient.cohort.outcomes.Progression.truth`.
+        """
+        (name,) = self.cohort.outcome_names(one=True) if name is None else self.cohort.named(name)
+        if not (risk := self.at_risk(name)).all():
+            raise InputError(
+                f"{int((~risk).sum())} of {len(self)} asks come when the patient is not at risk of {name!r}; "
+                f"keep the others with .followed({name!r})"
+            )
+        return self.cohort.outcomes[name].truth(self.patient, self.at, self.to)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """What splits must not part: the patient's group, or the patient: (ask,) int64."""
+        return self.cohort.groups[self.patient]
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row an ask: statics, and of each code the last value, its age in days and a count."""
+        from gnnpatient.cohort.view import frame
+
+        return frame(self)
+
+
+def together(*parts: Landmarks) -> Landmarks:
+    """Asks of one cohort, one part after the other; none wants a value for a later moment."""
+    cohort = parts[0].cohort
+    if any(part.cohort is not cohort for part in parts):
+        raise InputError("the parts ask different cohorts; score each cohort on its own")
+    return Landmarks(
+        cohort, np.concatenate([part.patient for part in parts]), np.concatenate([part.at for part in parts])
+    )

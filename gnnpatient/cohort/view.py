@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.times import DAY, FOREVER
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import networkx as nx
     import polars as pl
 
-    from gnnpatient.cohort.cohort import Cohort
     from gnnpatient.graphs import Graphs
 
 FORMATS = ("graphml", "json")
@@ -101,7 +100,7 @@ class Patient:
         """
         import networkx as nx
 
-        from gnnpatient.cohort.build import build_graphs
+        from gnnpatient.cohort.build import build_graphs  # loads torch, which tables do without
 
         ask = self.cohort.at(self.last_known if at is None else at, patient=self.id)
         graphs = build_graphs(ask)

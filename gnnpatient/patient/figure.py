@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks, few_horizons
+from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.cohort.splits import few_horizons
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.prognosis.forecast import Forecast

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from sksurv.functions import StepFunction
 
-from gnnpatient.cohort.landmarks import ENTRY, Landmarks
+from gnnpatient.cohort.cohort import ENTRY, Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
 from gnnpatient.errors import InputError, near
 from gnnpatient.metrics import integrated_brier

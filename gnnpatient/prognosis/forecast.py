@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gnnpatient.cohort.build import build_graphs
-from gnnpatient.cohort.landmarks import ENTRY, Landmarks
+from gnnpatient.cohort.cohort import ENTRY, Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Task
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names, frequent

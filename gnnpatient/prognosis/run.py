@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.cohort.cohort import Cohort, open_cohort
-from gnnpatient.cohort.landmarks import Landmarks, few_landmarks
+from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
+from gnnpatient.cohort.splits import few_landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, file_hash, lock, sealed
 from gnnpatient.prognosis.checkpoint import read_config

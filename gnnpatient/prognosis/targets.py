@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import ENTRY, Landmarks, landmark_weights
+from gnnpatient.cohort.cohort import ENTRY, Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
+from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.metrics import aalen_johansen, censoring
 from gnnpatient.prognosis.few import STEPS, coarse_incidence, coarse_shares, pooled

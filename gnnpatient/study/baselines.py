@@ -16,7 +16,7 @@ from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
 from gnnpatient.cohort.build import build_graphs
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.outcomes import Survival, Task
 from gnnpatient.cohort.view import last_rows, statics
 from gnnpatient.errors import InputError

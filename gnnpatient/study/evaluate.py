@@ -12,8 +12,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from gnnpatient import metrics
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks, together
+from gnnpatient.cohort.cohort import Cohort, Landmarks, together
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.forecast import (

@@ -37,10 +37,10 @@ import numpy as np
 import polars as pl
 
 from gnnpatient import metrics
-from gnnpatient.cohort.cohort import Cohort, open_cohort
-from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold, few_horizons
+from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.packed import Events, with_timepoints
+from gnnpatient.cohort.splits import StratifiedPatientKFold, few_horizons
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import Answer, Forecast, judged

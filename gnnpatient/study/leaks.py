@@ -33,10 +33,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks, PatientKFold
+from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.packed import Events
+from gnnpatient.cohort.splits import PatientKFold
 from gnnpatient.errors import InputError
 from gnnpatient.spec.graph import SurvivalSpec
 from gnnpatient.spec.patterns import fitting

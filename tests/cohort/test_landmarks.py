@@ -80,7 +80,7 @@ def test_entry_is_always_among_the_landmarks(tiny):
     """One landmark, whenever it is; it alone where nothing becomes known after it."""
     from dataclasses import replace
 
-    from gnnpatient.cohort.landmarks import ENTRY
+    from gnnpatient.cohort.cohort import ENTRY
 
     late = replace(tiny, entry=np.arange(80) % 3 * DAY // 2)
     drawn = late.landmarks(n=5, seed=1)
