@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ FEW = 32  # patients up to which their own pieces are compared; for more, all th
 AGAIN = "pack the cohort again"
 
 
-def written(folder: Path, columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def write_arrays(folder: Path, columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Write arrays as NAME.npy, and the hashes of their pieces; what the manifest says of each file."""
     entries, pieces, seen = {}, bytearray(), set[str]()
     for name, column in columns.items():
@@ -58,7 +59,7 @@ def _hashes(block: bytes) -> bytes:
     )
 
 
-class Stored:
+class StoredArrays:
     """The arrays of a cohort's folder. What was compared with its hash is remembered."""
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -85,6 +86,10 @@ class Stored:
             raise InputError(f"{file}: {len(array)} rows, the manifest says {length}; {AGAIN}")
         self.arrays[name] = array
         return array
+
+    def columns(self, prefix: str) -> StoredColumns:
+        """The arrays whose names begin with `prefix`, as "lab" or "outcome.death"."""
+        return StoredColumns(self, prefix)
 
     def verify(self, patients: Any = None) -> None:
         """Refuse what is not as it was packed: in all arrays, or in what is read about a few patients."""
@@ -220,6 +225,25 @@ class Stored:
                 end = len(self.arrays[f"{kind}.vectors"])
                 if fault := _out_of(self.arrays[f"{kind}.vector"], 0, end):
                     yield f"{kind}.vector", fault
+
+
+@dataclass(frozen=True)
+class StoredColumns:
+    """The arrays of one part of a cohort, whose names begin alike: a node type, an outcome, the patients."""
+
+    arrays: StoredArrays
+    prefix: str
+
+    def __contains__(self, name: str) -> bool:
+        return f"{self.prefix}.{name}.npy" in self.arrays.files
+
+    def read(self, name: str, length: int | None = None) -> np.ndarray:
+        """One array; refused where it is missing, or not of that length."""
+        return self.arrays.array(f"{self.prefix}.{name}", length)
+
+    def read_optional(self, name: str, length: int | None = None) -> np.ndarray | None:
+        """One array, or None where the cohort has none."""
+        return self.read(name, length) if name in self else None
 
 
 def _out_of(numbers: np.ndarray, low: int, end: Any) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from functools import cached_property, reduce
 from pathlib import Path
@@ -14,21 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.arrays import Stored, written
-from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Progression, Spells, Survival, Task, progression
+from gnnpatient.cohort.arrays import StoredArrays
+from gnnpatient.cohort.outcomes import (
+    Diagnosis,
+    Outcome,
+    Progression,
+    Survival,
+    Task,
+)
 from gnnpatient.cohort.packed import Events, with_timepoints
+from gnnpatient.cohort.store import patient_columns, stored_fields, write_folder
 from gnnpatient.errors import InputError, near
-from gnnpatient.files import atomic_folder, inside, is_sealed, sealed
-from gnnpatient.spec.graph import DiagnosisSpec, GraphSpec, OutcomeSpec, ProgressionSpec, SurvivalSpec
-from gnnpatient.times import DAY, FOREVER, NEVER, seconds
+from gnnpatient.spec.graph import DiagnosisSpec, GraphSpec
+from gnnpatient.times import DAY, FOREVER, NEVER
 
 if TYPE_CHECKING:
     import polars as pl
 
     from gnnpatient.cohort.view import Patient
-
-
-SCHEMA = 3  # of the folder on disk
 
 
 def _parted(times: Iterable[Any]) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -79,7 +80,7 @@ class Cohort:
     category_known: np.ndarray | None = None  # known; None: all of them as of the origin
     path: Path | None = None  # where it was opened from
     manifest_hash: str | None = None  # of what was opened there
-    stored: Stored | None = None  # the arrays of that folder and their hashes
+    stored: StoredArrays | None = None  # the arrays of that folder and their hashes
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -407,23 +408,13 @@ class Cohort:
             for step, n in (
                 *self.report.get("steps", ()),
                 *self.report.get("outcome_steps", {}).get(name, ()),
-                *outcome.flow(self).items(),
+                *outcome.flow(self.at_entry, self.enters).items(),
             )
         ]
 
     def _columns(self) -> dict[str, np.ndarray]:
         """Every array by the name of its file."""
-        columns = {"patient.id": self.ids, "patient.number": self.number, "patient.category": self.category}
-        columns["patient.entry"] = self.entry
-        if self.origin is not None:
-            columns["patient.origin"] = self.origin
-        if self.group is not None:
-            columns["patient.group"] = self.group
-        if self.entered is not None:
-            columns["patient.entered"] = self.entered
-        for name in ("number_known", "category_known"):
-            if (known := getattr(self, name)) is not None:
-                columns[f"patient.{name}"] = known
+        columns = patient_columns(self)
         for kind, e in self.events.items():
             columns |= {f"{kind}.{name}": column for name, column in e.columns().items()}
         columns |= {f"{kind}.is_a": pairs for kind, pairs in self.is_a.items()}
@@ -435,35 +426,16 @@ class Cohort:
     def save(self, path: str | Path) -> Path:
         """Write the cohort as a folder, in one step: manifest.json and one array file a column."""
         self.verify()
-        with atomic_folder(path) as part:
-            manifest = {
-                "schema": SCHEMA,
-                "spec": json.loads(self.spec.to_json()),
-                "spec_hash": self.spec.hash,
-                "patients": len(self),
-                "rows": {kind: len(e) for kind, e in self.events.items()},
-                "codes": self.codes,
-                "units": self.units,
-                "levels": self.levels,
-                "flow": self.flow(),
-                "report": self.report,
-                "files": written(part, self._columns()),
-            }
-            (part / "manifest.json").write_text(sealed(manifest), encoding="utf-8")
-        return Path(path)
-
-
-def all_outcomes(
-    specs: Mapping[str, OutcomeSpec],
-    labels: Mapping[str, Outcome],
-    events: Mapping[str, Events],
-    codes: Mapping[str, tuple[str, ...]],
-) -> dict[str, Outcome]:
-    """All outcomes in the order of the spec; progression is read from the rows of its kind."""
-    return {
-        name: progression(spec, events, codes, labels) if isinstance(spec, ProgressionSpec) else labels[name]
-        for name, spec in specs.items()
-    }
+        about = {
+            "patients": len(self),
+            "rows": {kind: len(e) for kind, e in self.events.items()},
+            "codes": self.codes,
+            "units": self.units,
+            "levels": self.levels,
+            "flow": self.flow(),
+            "report": self.report,
+        }
+        return write_folder(path, self.spec, self._columns(), about)
 
 
 def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: bool = False) -> Cohort:
@@ -473,133 +445,10 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
     compared before a graph is built of it. `manifest_hash` refuses a folder that has changed since it was
     named.
     """
-    path = Path(path).resolve()
-    manifest, digest = read_manifest(path, manifest_hash)
-    try:
-        spec = GraphSpec.model_validate(manifest["spec"])
-        rows = {kind: int(manifest["rows"][kind]) for kind in (*spec.nodes, "timepoint")}
-        patients = int(manifest["patients"])
-        stored = Stored(path, manifest)
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path / 'manifest.json'}: not a manifest of a cohort; pack it again") from None
-    files, column = stored.files, stored.array
-
-    def optional(name: str, length: int = patients) -> np.ndarray | None:
-        return column(name, length) if f"{name}.npy" in files else None
-
-    def names(key: str) -> dict[str, tuple[str, ...]]:
-        return {k: tuple(v) for k, v in manifest[key].items()}
-
-    def events_of(kind: str) -> Events:
-        ptr = column(f"{kind}.ptr", patients + 1)
-        given = [
-            f.name for f in fields(Events)[1:] if f.default is MISSING or f"{kind}.{f.name}.npy" in files
-        ]
-        return Events(ptr, **{name: column(f"{kind}.{name}", rows[kind]) for name in given})
-
-    def outcome_of(name: str, outcome: SurvivalSpec | DiagnosisSpec) -> Survival | Diagnosis | Task:
-        stood = column(name_) if (name_ := f"outcome.{name}.stood") + ".npy" in files else None
-
-        def of(what: str) -> np.ndarray:
-            return column(f"outcome.{name}.{what}", patients)
-
-        if isinstance(outcome, SurvivalSpec):
-            until = optional(f"outcome.{name}.until")
-            there = f"outcome.{name}.spell.patient.npy" in files
-            each = (column(f"outcome.{name}.spell.{f.name}") for f in fields(Spells)) if there else None
-            return Survival(
-                of("time"),
-                of("event"),
-                outcome.cause_names,
-                until,
-                None if each is None else Spells(*each),
-                stood,
-            )
-        if outcome.task is not None:
-            who, at, label = (column(f"outcome.{name}.{c}") for c in ("patient", "at", "label"))
-            return Task(who, at, label, patients)
-        horizon = seconds(outcome.horizon) if outcome.horizon and outcome.node else None
-        return Diagnosis(
-            of("label"),
-            of("known"),
-            of("end"),
-            outcome.class_names,
-            seconds(outcome.gap),
-            horizon,
-            outcome.when == "same",
-            gone=optional(f"outcome.{name}.gone"),
-            stood=stood,
-        )
-
-    events, codes = {kind: events_of(kind) for kind in rows}, names("codes")
-    labels: dict[str, Outcome] = {
-        name: outcome_of(name, outcome)
-        for name, outcome in spec.outcomes.items()
-        if not isinstance(outcome, ProgressionSpec)
-    }
-    cohort = Cohort(
-        spec=spec,
-        ids=column("patient.id", patients),
-        number=column("patient.number", patients),
-        category=column("patient.category", patients),
-        levels=names("levels"),
-        entry=column("patient.entry", patients),
-        events=events,
-        codes=codes,
-        units=names("units"),
-        outcomes=all_outcomes(spec.outcomes, labels, events, codes),
-        origin=optional("patient.origin"),
-        group=optional("patient.group"),
-        entered=optional("patient.entered"),
-        number_known=optional("patient.number_known"),
-        category_known=optional("patient.category_known"),
-        vectors={kind: column(f"{kind}.vectors") for kind, node in spec.nodes.items() if node.content},
-        is_a={kind: column(f"{kind}.is_a", 2) for kind, node in spec.nodes.items() if node.of is not None},
-        report=manifest["report"],
-        path=path,
-        manifest_hash=digest,
-        stored=stored,
-    )
+    cohort = Cohort(**stored_fields(path, manifest_hash))
     if verify:
         cohort.verify()
     return cohort
-
-
-MANIFEST = {"spec", "patients", "rows", "files", "codes", "units", "levels", "report"}
-
-
-def read_manifest(path: Path, expected: str | None = None) -> tuple[dict[str, Any], str]:
-    """The manifest of a saved cohort, and its sha256; refused where it was changed, or is not that expected.
-
-    Its digest is no signature: who changes it on purpose can compute it anew.
-    """
-    file = path / "manifest.json"
-    if not file.is_file():
-        raise InputError(f"{path}: not a cohort (it holds no manifest.json); make one with gnnpatient pack")
-    raw = file.read_bytes()
-    try:
-        manifest = json.loads(raw)
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or "schema" not in manifest:
-        raise InputError(f"{file}: not a manifest of a cohort; pack it again")
-    if manifest["schema"] != SCHEMA:
-        raise InputError(
-            f"{path}: packed with schema {manifest['schema']}, this version reads {SCHEMA}; pack it again"
-        )
-    if not manifest.keys() >= MANIFEST:
-        raise InputError(f"{file}: not a manifest of a cohort; pack it again")
-    digest = hashlib.sha256(raw).hexdigest()
-    if expected not in (None, digest):
-        raise InputError(f"{path}: the cohort has changed since it was named; open it again")
-    if not is_sealed(raw):
-        raise InputError(f"{file}: not as pack wrote it, its digest does not fit; pack the cohort again")
-    try:
-        for name in manifest["files"]:
-            inside(path, name)
-    except TypeError:
-        raise InputError(f"{file}: not a manifest of a cohort; pack it again") from None
-    return manifest, digest
 
 
 ENTRY = NEVER  # the landmark that is each patient's own entry

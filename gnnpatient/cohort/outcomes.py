@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
 
+from gnnpatient.cohort.arrays import StoredArrays, StoredColumns
+from gnnpatient.cohort.packed import Events
 from gnnpatient.errors import InputError
-from gnnpatient.spec.graph import ProgressionSpec
+from gnnpatient.spec.graph import DiagnosisSpec, OutcomeSpec, ProgressionSpec, SurvivalSpec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
-
-if TYPE_CHECKING:
-    from gnnpatient.cohort.cohort import Cohort
-    from gnnpatient.cohort.packed import Events
-
 
 # Every kind of outcome below answers the same questions, so that nobody has to ask for its class:
 #   has_model           a model is fitted for it
@@ -153,10 +150,25 @@ class Survival:
         columns |= {f"spell.{name}": array for name, array in spells.items()}
         return columns | _given(stood=self.stood)
 
-    def flow(self, cohort: Cohort) -> dict[str, Any]:
+    @classmethod
+    def from_columns(cls, spec: SurvivalSpec, columns: StoredColumns, patients: int) -> Survival:
+        """As `columns` gave it, memory-mapped."""
+        spells = None
+        if "spell.patient" in columns:
+            spells = Spells(*(columns.read(f"spell.{f.name}") for f in fields(Spells)))
+        return cls(
+            time=columns.read("time", patients),
+            event=columns.read("event", patients),
+            causes=spec.cause_names,
+            until=columns.read_optional("until", patients),
+            spells=spells,
+            stood=columns.read_optional("stood"),
+        )
+
+    def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
         """How many patients are left at each step."""
-        entry = np.asarray(cohort.at_entry)
-        known = (self.time != NEVER) & cohort.enters
+        entry = np.asarray(at_entry)
+        known = (self.time != NEVER) & enters
         free = known & ((self.time if self.until is None else self.until) > entry)
         steps = {"outcome known": known.sum()}
         if early := int((known & ~free & (self.event > 0)).sum()):
@@ -278,11 +290,28 @@ class Diagnosis:
         whole = {"label": self.label, "known": self.known, "end": self.end}
         return whole | _given(gone=self.gone, stood=self.stood)
 
-    def flow(self, cohort: Cohort) -> dict[str, Any]:
+    @classmethod
+    def from_columns(cls, spec: DiagnosisSpec, columns: StoredColumns, patients: int) -> Diagnosis | Task:
+        """As `columns` gave it, memory-mapped; of a task, that."""
+        if spec.task is not None:
+            return Task(columns.read("patient"), columns.read("at"), columns.read("label"), patients)
+        return cls(
+            label=columns.read("label", patients),
+            known=columns.read("known", patients),
+            end=columns.read("end", patients),
+            classes=spec.class_names,
+            gap=seconds(spec.gap),
+            horizon=seconds(spec.horizon) if spec.horizon and spec.node else None,
+            same=spec.when == "same",
+            gone=columns.read_optional("gone", patients),
+            stood=columns.read_optional("stood"),
+        )
+
+    def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
         """How many patients are left at each step."""
-        given = (self.label >= 0) & cohort.enters
+        given = (self.label >= 0) & enters
         steps = {"looked for": given.sum()}
-        free = given & (cohort.at_entry < self.ends)
+        free = given & (at_entry < self.ends)
         steps["not known at entry"] = free.sum()
         names = ("not seen", "ever seen") if self.horizon is not None else self.classes
         return steps | {f"label: {c}": (free & (self.label == k)).sum() for k, c in enumerate(names)}
@@ -351,7 +380,7 @@ class Task:
     def columns(self) -> dict[str, np.ndarray]:
         return {"patient": self.patient, "at": self.at, "label": self.label}
 
-    def flow(self, cohort: Cohort) -> dict[str, Any]:
+    def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
         """How many moments there are, and of how many patients."""
         steps = {"patients with a moment of the task": len(np.unique(self.patient)), "moments": len(self.at)}
         return steps | {f"label: {c}": (self.label == k).sum() for k, c in enumerate(self.classes)}
@@ -517,14 +546,14 @@ class Progression:
     def columns(self) -> dict[str, np.ndarray]:
         return {}  # it is read from the rows of its kind
 
-    def flow(self, cohort: Cohort) -> dict[str, Any]:
+    def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
         """How many patients are left at each step."""
         rows = self._followed
         patients, count = np.unique(self.events.patient[rows], return_counts=True)
-        patients, count = patients[cohort.enters[patients]], count[cohort.enters[patients]]
+        patients, count = patients[enters[patients]], count[enters[patients]]
         steps = {"with a value": len(patients), "with two or more": int((count > 1).sum())}
         if self.gone is not None:
-            free = self.gone.risk(patients, np.asarray(cohort.at_entry)[patients])
+            free = self.gone.risk(patients, np.asarray(at_entry)[patients])
             steps["of them at risk at entry"] = int((free & (count > 1)).sum())
         return steps
 
@@ -576,3 +605,34 @@ def progression(
     gone = outcomes[spec.gone] if spec.gone is not None else None
     assert gone is None or isinstance(gone, Survival)
     return Progression(spec, np.array(of), events[spec.node], gone)
+
+
+# What reads an outcome from its own columns, by its kind; a progression has none, it is read from the rows.
+_FROM_COLUMNS: dict[str, Callable[[Any, StoredColumns, int], Outcome]] = {
+    Survival.kind: Survival.from_columns,
+    Diagnosis.kind: Diagnosis.from_columns,
+}
+
+
+def stored_labels(
+    specs: Mapping[str, OutcomeSpec], arrays: StoredArrays, patients: int
+) -> dict[str, Outcome]:
+    """The outcomes that a cohort's folder holds; those without columns of their own are left out."""
+    return {
+        name: _FROM_COLUMNS[spec.kind](spec, arrays.columns(f"outcome.{name}"), patients)
+        for name, spec in specs.items()
+        if spec.kind in _FROM_COLUMNS
+    }
+
+
+def all_outcomes(
+    specs: Mapping[str, OutcomeSpec],
+    labels: Mapping[str, Outcome],
+    events: Mapping[str, Events],
+    codes: Mapping[str, tuple[str, ...]],
+) -> dict[str, Outcome]:
+    """All outcomes in the order of the spec; progression is read from the rows of its kind."""
+    return {
+        name: progression(spec, events, codes, labels) if spec.kind == "progression" else labels[name]
+        for name, spec in specs.items()
+    }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from gnnpatient.cohort.arrays import StoredColumns
 
 if TYPE_CHECKING:
     from gnnpatient.ingest.events import Rows
@@ -84,6 +86,14 @@ class Events:
         """Its arrays by name; until and replaced only where it has them."""
         every = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: column for name, column in every.items() if column is not None}
+
+    @classmethod
+    def from_columns(cls, columns: StoredColumns, patients: int, rows: int) -> Events:
+        """The columns of one kind that a cohort's folder has, memory-mapped."""
+        required = {f.name for f in fields(cls) if f.default is MISSING}
+        names = [f.name for f in fields(cls)[1:] if f.name in required or f.name in columns]
+        ptr = columns.read("ptr", patients + 1)
+        return cls(ptr, **{name: columns.read(name, rows) for name in names})
 
     def empty(self) -> Events:
         """The same patients without a single row."""

@@ -27,7 +27,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "spec": "units patterns masks graph reference",
     "readers": "database tables standard meds omop fhir",
     "content": "texts imaging measure embed vectors",
-    "cohort": "arrays packed outcomes cohort splits build view",
+    "cohort": "arrays packed outcomes store cohort splits build view",
     "ingest": "hierarchy aces source patients events lost ends labels read",
     "propose": "names parts sheets patients inputs outcomes formats draft",
     "datasets": "ward shipped",
@@ -37,8 +37,8 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "patient": "figure trajectory explain similar page serve",
     "cli": "main __main__",
 }
-# The circle of cohort, build and view: users call cohort.patient(id).table() and landmarks.to_frame(), which are
-# methods of what stands before. They import in the function: a cohort is opened without torch and polars.
+# The circle of cohort, build and view: users call cohort.patient(id).table() and landmarks.to_frame(), which
+# are methods of what comes before. They import in the function: a cohort is opened without torch and polars.
 FORWARD = {("cohort/cohort.py", "view")}
 ONLY_IN = {  # packages that stay where they are
     "sksurv": ("study/", "prognosis/estimator.py"),
