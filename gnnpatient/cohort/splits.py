@@ -44,15 +44,15 @@ class PatientKFold:
             raise InputError(
                 f"n_splits = {self.n_splits} for {len(group)} patients or groups; take 2 to {len(group)}"
             )
-        fold = self._deal(X, y, group, member)[member]
+        fold = np.empty(len(group), np.int64)
+        fold[deal_order(member, self._strata(X, y), self.seed)] = np.arange(len(group)) % self.n_splits
+        fold = fold[member]
         for k in range(self.n_splits):
             yield np.flatnonzero(fold != k), np.flatnonzero(fold == k)
 
-    def _deal(self, X: Landmarks, y: np.ndarray | None, group: np.ndarray, member: np.ndarray) -> np.ndarray:
-        """The fold of each group."""
-        fold = np.empty(len(group), np.int64)
-        fold[np.random.default_rng(self.seed).permutation(len(group))] = np.arange(len(group)) % self.n_splits
-        return fold
+    def _strata(self, X: Landmarks, y: np.ndarray | None) -> np.ndarray | None:
+        """What is spread evenly over the folds, one entry a landmark; None: nothing."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,41 @@ class StratifiedPatientKFold(PatientKFold):
 
     outcome: str | None = None
 
-    def _deal(self, X: Landmarks, y: np.ndarray | None, group: np.ndarray, member: np.ndarray) -> np.ndarray:
+    def _strata(self, X: Landmarks, y: np.ndarray | None) -> np.ndarray | None:
         if y is None:
             name = self.outcome or X.cohort.outcome_names()[0]
             outcome = X.cohort.outcomes[name]
             if outcome.strata is None:
                 raise InputError(f"outcome {name!r} is a {outcome.kind}; give y, one entry an ask, to spread")
-            y = outcome.strata[X.patient]
-        elif y.dtype.names:
-            y = y[y.dtype.names[0]]
-        stratum = np.zeros(len(group), np.int64)
-        np.maximum.at(stratum, member, np.unique(y, return_inverse=True)[1])
-        shuffled = np.random.default_rng(self.seed).permutation(len(group))
-        fold = np.empty(len(group), np.int64)
-        fold[shuffled[np.argsort(stratum[shuffled], kind="stable")]] = np.arange(len(group)) % self.n_splits
-        return fold
+            return outcome.strata[X.patient]
+        return y[y.dtype.names[0]] if y.dtype.names else y
+
+
+def deal_order(member: np.ndarray, strata: np.ndarray | None, seed: int) -> np.ndarray:
+    """The groups in the order in which they are dealt out to folds: (group,) int64.
+
+    They are shuffled, then sorted by stratum, so that whoever takes every k-th spreads each stratum evenly.
+    A group's stratum is the highest of its members.
+
+    member: (row,) int64, the group of each row; strata: (row,) what is spread, None = nothing.
+    """
+    size = int(member.max(initial=-1)) + 1
+    shuffled = np.random.default_rng(seed).permutation(size)
+    if strata is None:
+        return shuffled
+    stratum = np.zeros(size, np.int64)
+    np.maximum.at(stratum, member, np.unique(strata, return_inverse=True)[1])
+    return shuffled[np.argsort(stratum[shuffled], kind="stable")]
+
+
+def deal_share(member: np.ndarray, strata: np.ndarray | None, share: float, seed: int) -> np.ndarray:
+    """A share of the groups, each stratum in proportion: (row,) bool. See `deal_order`."""
+    order = deal_order(member, strata, seed)
+    # the sum crosses a whole number at every 1/share-th group
+    step = np.floor(np.arange(len(order) + 1) * share + 0.5)
+    chosen = np.zeros(len(order), bool)
+    chosen[order] = np.diff(step) > 0
+    return chosen[member]
 
 
 def landmark_weights(moments: np.ndarray) -> np.ndarray:

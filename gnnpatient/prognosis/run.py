@@ -19,7 +19,7 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
-from gnnpatient.cohort.splits import few_landmarks
+from gnnpatient.cohort.splits import deal_share, few_landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, file_hash, lock, sealed
 from gnnpatient.prognosis.checkpoint import read_config
@@ -232,20 +232,12 @@ def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:
     if not 0 <= share < 1:
         raise InputError(f"test {share:g}; a share from 0 to below 1 would do")
     group, member = np.unique(cohort.groups, return_inverse=True)
-    stratum = np.zeros(len(group), np.int64)
-    np.maximum.at(stratum, member, cohort.answered([outcome])[outcome].strata)
-    shuffled = np.random.default_rng(seed).permutation(len(group))
-    order = shuffled[np.argsort(stratum[shuffled], kind="stable")]
-    step = np.floor(
-        np.arange(len(group) + 1) * share + 0.5
-    )  # crosses a whole number at every 1/share-th group
-    chosen = np.zeros(len(group), bool)
-    chosen[order] = np.diff(step) > 0
-    if share and not 0 < chosen.sum() < len(group):
+    chosen = deal_share(member, cohort.answered([outcome])[outcome].strata, share, seed)
+    if share and (chosen.all() or not chosen.any()):
         raise InputError(
             f"test {share:g} of {len(group)} patients or groups leaves one side empty; give another share"
         )
-    return chosen[member]
+    return chosen
 
 
 def _test_by(cohort: Cohort, text: str) -> np.ndarray:
