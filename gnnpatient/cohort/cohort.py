@@ -16,14 +16,13 @@ from gnnpatient.cohort.arrays import StoredArrays
 from gnnpatient.cohort.outcomes import (
     Diagnosis,
     Outcome,
-    Progression,
     Survival,
     Task,
 )
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.cohort.store import patient_columns, stored_fields, write_folder
 from gnnpatient.errors import InputError, near
-from gnnpatient.spec.graph import DiagnosisSpec, GraphSpec
+from gnnpatient.spec.graph import GraphSpec
 from gnnpatient.times import DAY, FOREVER, NEVER
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ class Cohort:
             return self.named(name)
         if not self.outcomes:
             raise InputError(f"cohort {self.spec.cohort!r} has no outcome; add [outcomes.NAME] to its spec")
-        names = tuple(n for n, o in self.outcomes.items() if isinstance(o, Survival)) or tuple(self.outcomes)
+        names = tuple(n for n, o in self.outcomes.items() if o.has_curve) or tuple(self.outcomes)
         if one and len(names) > 1:
             raise InputError(f"several outcomes; name one of {', '.join(names)}")
         return names
@@ -157,8 +156,8 @@ class Cohort:
     def survival(self, name: str) -> Survival:
         """An outcome that is time to an event; refused where it is of another kind."""
         outcome = self.outcomes[self.named(name)[0]]
-        if not isinstance(outcome, Survival):
-            others = ", ".join(n for n, o in self.outcomes.items() if isinstance(o, Survival)) or "none"
+        if not outcome.has_curve:
+            others = ", ".join(n for n, o in self.outcomes.items() if o.has_curve) or "none"
             raise InputError(
                 f"outcome {name!r} is a {outcome.kind} and has no time to an event; survival outcomes here: "
                 f"{others}"
@@ -172,7 +171,7 @@ class Cohort:
         """
         if names is not None and not (names := tuple(names)):
             raise InputError("outcomes = []; name at least one, or leave it out for all")
-        with_model = {n: o for n, o in self.outcomes.items() if not isinstance(o, Progression)}
+        with_model = {n: o for n, o in self.outcomes.items() if o.has_model}
         if names is None:
             names = tuple(with_model) or self.outcome_names()
         chosen = [self.named(name)[0] for name in names]
@@ -189,8 +188,7 @@ class Cohort:
         Refused where they differ: what one may see would give the other away.
         """
         specs = {name: self.spec.outcomes.get(name) for name in names}
-        kinds = {n: frozenset(s.inputs) if isinstance(s, DiagnosisSpec) else None for n, s in specs.items()}
-        kinds = {n: k or None for n, k in kinds.items()}
+        kinds = {n: frozenset(getattr(spec, "inputs", ())) or None for n, spec in specs.items()}
         if len(set(kinds.values())) > 1:
             same = next(n for n, k in kinds.items() if k)
             other = next(n for n, k in kinds.items() if k != kinds[same])
@@ -361,7 +359,7 @@ class Cohort:
     def moments(self, outcome: str) -> Landmarks:
         """The asks of an outcome that is asked at moments of its own (an ACES task)."""
         task = self.outcomes[self.named(outcome)[0]]
-        if not isinstance(task, Task):
+        if not task.has_own_moments:
             raise InputError(
                 f"outcome {outcome!r} has no moments of its own; ask at days, with cohort.at(day)"
             )

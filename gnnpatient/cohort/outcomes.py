@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -63,12 +63,12 @@ class Spells:
 class Survival:
     """Time to the first of several causes, one entry a patient; of the first spell where there are gaps."""
 
-    kind: ClassVar[str] = "survival"
-    has_model: ClassVar[bool] = True
-    has_curve: ClassVar[bool] = True
-    has_course: ClassVar[bool] = True
-    has_own_moments: ClassVar[bool] = False
-    has_patient_groups: ClassVar[bool] = True
+    kind: ClassVar[Literal["survival"]] = "survival"
+    has_model: ClassVar[Literal[True]] = True
+    has_curve: ClassVar[Literal[True]] = True
+    has_course: ClassVar[Literal[True]] = True
+    has_own_moments: ClassVar[Literal[False]] = False
+    has_patient_groups: ClassVar[Literal[True]] = True
     name_noun: ClassVar[tuple[str, str]] = ("cause", "causes")
     horizon: ClassVar[None] = None
     time: np.ndarray  # (patient,) int64 seconds: event or end of observation; NEVER = unknown
@@ -195,11 +195,11 @@ class Survival:
 class Diagnosis:
     """Which class a patient belongs to. Yes, no and *not looked for* are three things."""
 
-    kind: ClassVar[str] = "diagnosis"
-    has_model: ClassVar[bool] = True
-    has_curve: ClassVar[bool] = False
-    has_own_moments: ClassVar[bool] = False
-    has_patient_groups: ClassVar[bool] = True
+    kind: ClassVar[Literal["diagnosis"]] = "diagnosis"
+    has_model: ClassVar[Literal[True]] = True
+    has_curve: ClassVar[Literal[False]] = False
+    has_own_moments: ClassVar[Literal[False]] = False
+    has_patient_groups: ClassVar[Literal[True]] = True
     name_noun: ClassVar[tuple[str, str]] = ("class", "classes")
     label: np.ndarray  # (patient,) int16 into classes, -1 = not looked for; with a horizon 1 = ever seen
     known: np.ndarray  # (patient,) int64 seconds: when the label became known; FOREVER = never
@@ -321,12 +321,12 @@ class Diagnosis:
 class Task:
     """A diagnosis that is asked at moments of its own (an ACES task): a label a moment, several a patient."""
 
-    kind: ClassVar[str] = "diagnosis"
-    has_model: ClassVar[bool] = True
-    has_curve: ClassVar[bool] = False
-    has_course: ClassVar[bool] = False
-    has_own_moments: ClassVar[bool] = True
-    has_patient_groups: ClassVar[bool] = False
+    kind: ClassVar[Literal["diagnosis"]] = "diagnosis"
+    has_model: ClassVar[Literal[True]] = True
+    has_curve: ClassVar[Literal[False]] = False
+    has_course: ClassVar[Literal[False]] = False
+    has_own_moments: ClassVar[Literal[True]] = True
+    has_patient_groups: ClassVar[Literal[False]] = False
     name_noun: ClassVar[tuple[str, str]] = ("class", "classes")
     patient: np.ndarray  # (moment,) int64, sorted by patient and at
     at: np.ndarray  # (moment,) int64 seconds: when it is asked
@@ -390,12 +390,12 @@ class Task:
 class Progression:
     """How a value goes on after the ask: its next value, its change, or the time until it is worse."""
 
-    kind: ClassVar[str] = "progression"
-    has_model: ClassVar[bool] = False
-    has_curve: ClassVar[bool] = False
-    has_course: ClassVar[bool] = False
-    has_own_moments: ClassVar[bool] = False
-    has_patient_groups: ClassVar[bool] = False
+    kind: ClassVar[Literal["progression"]] = "progression"
+    has_model: ClassVar[Literal[False]] = False
+    has_curve: ClassVar[Literal[False]] = False
+    has_course: ClassVar[Literal[False]] = False
+    has_own_moments: ClassVar[Literal[False]] = False
+    has_patient_groups: ClassVar[Literal[False]] = False
     strata: ClassVar[None] = None
     horizon: ClassVar[None] = None
     name_noun: ClassVar[tuple[str, str]] = ("cause", "causes")
@@ -603,7 +603,7 @@ def progression(
     """A progression outcome on the rows that are packed."""
     of = fitting(codes[spec.node], spec.codes)
     gone = outcomes[spec.gone] if spec.gone is not None else None
-    assert gone is None or isinstance(gone, Survival)
+    assert gone is None or gone.has_curve
     return Progression(spec, np.array(of), events[spec.node], gone)
 
 
