@@ -22,8 +22,8 @@ from gnnpatient.files import inside
 BLOCK = 2**20  # bytes with a hash in the manifest
 PIECE = 2**14  # bytes with a hash in PIECES
 PIECES = "pieces.sha256"  # 32 bytes a piece, the files in the order of the manifest
-FEW = 32  # patients up to which their own pieces are compared; for more, all there is
-AGAIN = "pack the cohort again"
+_MAX_PATIENTS_ALONE = 32  # patients up to which only their own pieces are compared; for more, all there is
+_PACK_AGAIN = "pack the cohort again"
 
 
 def write_arrays(folder: Path, columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -66,24 +66,24 @@ class StoredArrays:
         self.folder, self.manifest = folder, manifest
         self.files: Mapping[str, Mapping[str, Any]] = manifest["files"]
         self.arrays: dict[str, np.ndarray] = {}
-        self.whole = False  # all is as it was packed
-        self._done: dict[str, np.ndarray] = {}  # of each array, (piece,) bool
-        self._people: set[int] = set()
+        self.verified = False  # all is as it was packed
+        self._compared: dict[str, np.ndarray] = {}  # of each array, (piece,) bool
+        self._patients: set[int] = set()
 
     def array(self, name: str, length: int | None = None) -> np.ndarray:
         """One array, memory-mapped: nothing of it is read, only its size and its kind are compared."""
         file, entry = inside(self.folder, f"{name}.npy"), self.files.get(f"{name}.npy", {})
         if not file.is_file() or file.stat().st_size != entry.get("bytes"):
-            raise InputError(f"{file}: missing, cut or changed; {AGAIN}")
+            raise InputError(f"{file}: missing, cut or changed; {_PACK_AGAIN}")
         try:
             array = np.load(file, mmap_mode="r", allow_pickle=False)
         except ValueError as error:
-            raise InputError(f"{file}: {error}; {AGAIN}") from None
+            raise InputError(f"{file}: {error}; {_PACK_AGAIN}") from None
         kind = [array.dtype.str, list(array.shape), array.flags.c_contiguous, array.offset + array.nbytes]
         if kind != [entry["dtype"], list(entry["shape"]), True, entry["bytes"]]:
-            raise InputError(f"{file}: its head is not what was packed; {AGAIN}")
+            raise InputError(f"{file}: its head is not what was packed; {_PACK_AGAIN}")
         if length is not None and len(array) != length:
-            raise InputError(f"{file}: {len(array)} rows, the manifest says {length}; {AGAIN}")
+            raise InputError(f"{file}: {len(array)} rows, the manifest says {length}; {_PACK_AGAIN}")
         self.arrays[name] = array
         return array
 
@@ -93,20 +93,20 @@ class StoredArrays:
 
     def verify(self, patients: Any = None) -> None:
         """Refuse what is not as it was packed: in all arrays, or in what is read about a few patients."""
-        if self.whole:
+        if self.verified:
             return
         if patients is not None:
-            wanted = {int(p) for p in np.unique(np.asarray(patients))} - self._people
-            if len(wanted) <= FEW:
+            wanted = {int(p) for p in np.unique(np.asarray(patients))} - self._patients
+            if len(wanted) <= _MAX_PATIENTS_ALONE:
                 for patient in wanted:
                     self._verify_one(patient)
-                self._people |= wanted
+                self._patients |= wanted
                 return
         for name in self.arrays:
             self.compare(name)
         for name, fault in self._faults():
-            raise InputError(f"{self.folder / name}.npy: {fault}; {AGAIN}")
-        self.whole = True
+            raise InputError(f"{self.folder / name}.npy: {fault}; {_PACK_AGAIN}")
+        self.verified = True
 
     def compare(self, name: str, start: Any = 0, stop: Any = None) -> None:
         """Compare rows start:stop of an array (numbers, or one each) with what was packed; default all."""
@@ -121,7 +121,7 @@ class StoredArrays:
             spans = zip((begin // PIECE).tolist(), (ends // PIECE).tolist(), strict=True)
             wanted = np.unique([piece for a, b in spans for piece in range(a, min(b, last) + 1)])
             wanted = wanted.astype(np.int64)
-        done = self._done.setdefault(name, np.zeros(last + 1, bool))
+        done = self._compared.setdefault(name, np.zeros(last + 1, bool))
         if not len(todo := wanted[~done[wanted]]):
             return
         file, each = self.folder / f"{name}.npy", BLOCK // PIECE
@@ -130,9 +130,9 @@ class StoredArrays:
             for block in np.unique(todo // each).tolist():
                 hashes = self._hashes(name, block)
                 for piece in todo[todo // each == block].tolist():
-                    own = hashes[32 * (piece % each) : 32 * (piece % each) + 32]
-                    if hashlib.sha256(os.pread(handle, PIECE, piece * PIECE)).digest() != own:
-                        raise InputError(f"{file}: its content is not what was packed; {AGAIN}")
+                    expected = hashes[32 * (piece % each) : 32 * (piece % each) + 32]
+                    if hashlib.sha256(os.pread(handle, PIECE, piece * PIECE)).digest() != expected:
+                        raise InputError(f"{file}: its content is not what was packed; {_PACK_AGAIN}")
         finally:
             os.close(handle)
         done[todo] = True
@@ -145,7 +145,7 @@ class StoredArrays:
         raw = self._raw[begin : begin + 32 * count].tobytes()
         entry = self.files[f"{name}.npy"]
         if hashlib.sha256(raw).hexdigest() != entry["blocks"][block]:
-            raise InputError(f"{self.folder / PIECES}: not the hashes that the manifest has; {AGAIN}")
+            raise InputError(f"{self.folder / PIECES}: not the hashes that the manifest has; {_PACK_AGAIN}")
         return raw
 
     @cached_property
@@ -164,7 +164,7 @@ class StoredArrays:
         """The hashes of all pieces, memory-mapped."""
         file = self.folder / PIECES
         if not file.is_file() or file.stat().st_size != 32 * sum(self._sizes.values()):
-            raise InputError(f"{file}: missing, cut or changed; {AGAIN}")
+            raise InputError(f"{file}: missing, cut or changed; {_PACK_AGAIN}")
         return np.memmap(file, np.uint8, "r")
 
     def _verify_one(self, patient: int) -> None:
@@ -182,7 +182,7 @@ class StoredArrays:
         for kind in self.manifest["rows"]:
             start, end = (int(i) for i in self.arrays[f"{kind}.ptr"][patient : patient + 2])
             if not 0 <= start <= end <= self.manifest["rows"][kind]:
-                raise InputError(f"{self.folder / kind}.ptr.npy: rows that are not there; {AGAIN}")
+                raise InputError(f"{self.folder / kind}.ptr.npy: rows that are not there; {_PACK_AGAIN}")
             if start == end:
                 continue
             for name in self.arrays:
@@ -190,11 +190,11 @@ class StoredArrays:
                 if owner == kind and column not in ("ptr", "is_a", "vectors"):
                     self.compare(name, start, end)
             if fault := _out_of(self.arrays[f"{kind}.code"][start:end], 0, len(self.manifest["codes"][kind])):
-                raise InputError(f"{self.folder / kind}.code.npy: {fault}; {AGAIN}")
+                raise InputError(f"{self.folder / kind}.code.npy: {fault}; {_PACK_AGAIN}")
             if f"{kind}.vectors" in self.arrays and f"{kind}.vector" in self.arrays:
                 rows = np.unique(self.arrays[f"{kind}.vector"][start:end])
                 if fault := _out_of(rows, 0, len(self.arrays[f"{kind}.vectors"])):
-                    raise InputError(f"{self.folder / kind}.vector.npy: {fault}; {AGAIN}")
+                    raise InputError(f"{self.folder / kind}.vector.npy: {fault}; {_PACK_AGAIN}")
                 self.compare(f"{kind}.vectors", rows, rows + 1)
 
     def _faults(self) -> Iterator[tuple[str, str]]:

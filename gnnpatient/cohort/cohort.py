@@ -1,4 +1,4 @@
-"""The cohort: who, what was known when, what came of it. Frozen, memory-mapped, shared, never copied."""
+"""The cohort: position, what was known when, what came of it. Frozen, memory-mapped, shared, never copied."""
 
 from __future__ import annotations
 
@@ -164,7 +164,9 @@ class Cohort:
             )
         return outcome
 
-    def answered(self, names: Iterable[str] | None = None) -> dict[str, Survival | Diagnosis | Task]:
+    def outcomes_with_model(
+        self, names: Iterable[str] | None = None
+    ) -> dict[str, Survival | Diagnosis | Task]:
         """The outcomes of these names that a model answers; default: all of survival and diagnosis.
 
         Refused: a progression that is named, or nothing to answer.
@@ -209,25 +211,25 @@ class Cohort:
         >>> pbc().at([365, 730], patient="2").days
         array([365., 730.])
         """
-        who = self.positions(patient)
-        at, until = self._seconds(day, who), None if to is None else self._seconds(to, who)
+        position = self.positions(patient)
+        at, until = self._seconds(day, position), None if to is None else self._seconds(to, position)
         try:
-            who, at, *rest = np.broadcast_arrays(who, at, *([] if until is None else [until]))
+            position, at, *rest = np.broadcast_arrays(position, at, *([] if until is None else [until]))
         except ValueError:
             raise InputError(
-                f"{np.size(day)} days for {len(who)} patients; give one day, or one for each"
+                f"{np.size(day)} days for {len(position)} patients; give one day, or one for each"
             ) from None
         ahead = np.atleast_1d(rest[0]) if rest else None
         if ahead is not None and (ahead <= at).any():
             raise InputError(f"asked at day {day!r} for day {to!r}; a value is wanted for a later day")
-        return Landmarks(self, np.atleast_1d(who), np.atleast_1d(at), ahead)
+        return Landmarks(self, np.atleast_1d(position), np.atleast_1d(at), ahead)
 
-    def _seconds(self, day: Any, who: np.ndarray) -> np.ndarray:
+    def _seconds(self, day: Any, position: np.ndarray) -> np.ndarray:
         """Days or dates as int64 seconds after the origin."""
         days = np.asarray(day)
         dated = days.dtype == object and all(isinstance(d, str | date) for d in days.flat)
         if dated or days.dtype.kind in "UM":
-            at = self._calendar(days, who)
+            at = self._calendar(days, position)
         else:
             try:
                 at = days.astype(np.float64) * DAY
@@ -237,14 +239,14 @@ class Cohort:
             raise InputError(f"ask at day {day!r}; give days after the origin")
         return np.asarray(np.round(at), np.int64)
 
-    def _calendar(self, dates: np.ndarray, who: np.ndarray) -> np.ndarray:
+    def _calendar(self, dates: np.ndarray, position: np.ndarray) -> np.ndarray:
         """ISO 8601 dates in seconds after the origin; one without a clock time is the end of that day."""
         if self.origin is None:
             shown = str(dates.flat[0]) if dates.size else ""
             raise InputError(
                 f"ask at {shown!r}: the cohort's times are offsets without a calendar; give days"
             )
-        return self.calendar(dates)[1] - self.origin[who]
+        return self.calendar(dates)[1] - self.origin[position]
 
     def calendar(self, dates: Any) -> tuple[np.ndarray, np.ndarray]:
         """The first and the last second of ISO 8601 dates, since 1970 in UTC; a clock time is both."""
@@ -276,7 +278,7 @@ class Cohort:
         return np.asarray(self.entry) != FOREVER
 
     @cached_property
-    def timed(self) -> bool:
+    def has_later_rows(self) -> bool:
         """Whether anything becomes known after entry; without, entry is the one moment to ask at."""
         for e in self.events.values():
             some = np.diff(e.ptr) > 0
@@ -286,15 +288,15 @@ class Cohort:
         return any((known > self.at_entry[:, None]).any() for known in late)
 
     def entries(self, patients: Any = None) -> Landmarks:
-        """Every patient who enters, at entry, as known then (see `at_entry`).
+        """Every patient position enters, at entry, as known then (see `at_entry`).
 
         >>> from gnnpatient.datasets.shipped import pbc
         >>> np.unique(pbc().entries().days)
         array([0.])
         """
-        who = self.positions(patients)
-        who = who[self.enters[who]]
-        return Landmarks(self, who, np.asarray(self.at_entry)[who])
+        position = self.positions(patients)
+        position = position[self.enters[position]]
+        return Landmarks(self, position, np.asarray(self.at_entry)[position])
 
     def landmarks(
         self,
@@ -307,42 +309,44 @@ class Cohort:
     ) -> Landmarks:
         """Every patient at each of `times` (days, dates, "entry"); or at `n` landmarks, only those at risk.
 
-        The first of the n is each patient's entry, the one landmark of a cohort that is not `timed`; the
+        The first of the n is each patient's entry, the one landmark where a cohort has no later rows; the
         others are times common to all, drawn one from each part of the time from the earliest entry to the
         day by which half of the patients are no longer observed. At risk: of every outcome of
         `outcome_names`, or of any of `outcomes`.
         """
-        who = self.positions(patients)
+        position = self.positions(patients)
         if (times is None) == (n is None):
             raise InputError("landmarks needs either times=[...] or n=")
         if n is None:
             assert times is not None
             days, dates, entry = _parted(times)
-            parts = [self.entries(who)] if entry else []
+            parts = [self.entries(position)] if entry else []
             for some in (days, dates):
                 if len(some) or (some is days and not (entry or len(dates))):
-                    parts.append(self.at(np.repeat(some, len(who)), patient=np.tile(who, len(some))))
-            return together(*parts) if len(parts) > 1 else parts[0]
-        if not len(who := who[self.enters[who]]):
-            return self.entries(who)
-        ends = self.observed if outcomes is None else reduce(np.maximum, map(self.until, outcomes))
-        start, end = float(self.entry[who].min()), float(np.median(ends[who]))
+                    parts.append(
+                        self.at(np.repeat(some, len(position)), patient=np.tile(position, len(some)))
+                    )
+            return join_landmarks(*parts) if len(parts) > 1 else parts[0]
+        if not len(position := position[self.enters[position]]):
+            return self.entries(position)
+        ends = self.observed_until if outcomes is None else reduce(np.maximum, map(self.open_until, outcomes))
+        start, end = float(self.entry[position].min()), float(np.median(ends[position]))
         rng = np.random.default_rng(seed)
-        if (drawn := n - 1 if self.timed else 0) > 0:
+        if (drawn := n - 1 if self.has_later_rows else 0) > 0:
             days = (start + (np.arange(drawn) + rng.random(drawn)) / drawn * max(end - start, 0)) / DAY
-            asks = self.landmarks(who, ["entry", *days.tolist()])
+            asks = self.landmarks(position, ["entry", *days.tolist()])
         else:
-            asks = self.entries(who)
+            asks = self.entries(position)
         if outcomes is None:
             return asks.followed()
         return asks[np.logical_or.reduce([asks.at_risk(name) for name in outcomes])]
 
     @cached_property
-    def observed(self) -> np.ndarray:
+    def observed_until(self) -> np.ndarray:
         """Until when each patient is at risk of every outcome: (patient,) int64 seconds."""
-        return self.until(*self.outcome_names())
+        return self.open_until(*self.outcome_names())
 
-    def until(self, *names: str) -> np.ndarray:
+    def open_until(self, *names: str) -> np.ndarray:
         """Until when each patient can be asked about these outcomes: (patient,) int64 seconds.
 
         Where no outcome says so: until the last row is known.
@@ -491,7 +495,7 @@ class Landmarks:
         days = at / DAY
         if len(at) and at[0] == ENTRY:
             days[0] = np.median(self.days[which == 0])
-            if days[0] in days[1:]:  # of other patients, who entered at another time
+            if days[0] in days[1:]:  # of other patients, position entered at another time
                 days[0] = np.nextafter(days[0], np.inf)
         return {day: np.flatnonzero(which == i) for i, day in enumerate(days.tolist())}
 
@@ -501,7 +505,7 @@ class Landmarks:
         return next(iter(self.by_landmark)) if (self.moments == ENTRY).any() else None
 
     @property
-    def early(self) -> np.ndarray:
+    def early_at_entry(self) -> np.ndarray:
         """Which asks come on the day of entry, before what was measured on it is known: (ask,) bool."""
         day = self.cohort.entry[self.patient] <= self.at
         return day & (self.at < self.cohort.at_entry[self.patient])
@@ -523,7 +527,7 @@ class Landmarks:
         return reduce(np.logical_and, (o.at_risk(self.patient, self.at) for o in outcomes), entered)
 
     def followed(self, outcome: str | None = None) -> Landmarks:
-        """The asks of patients who are still at risk then."""
+        """The asks of patients position are still at risk then."""
         return self[self.at_risk(outcome)]
 
     def outcome(self, name: str | None = None) -> np.ndarray:
@@ -547,12 +551,12 @@ class Landmarks:
 
     def to_frame(self) -> pl.DataFrame:
         """One row an ask: statics, and of each code the last value, its age in days and a count."""
-        from gnnpatient.cohort.view import frame
+        from gnnpatient.cohort.view import landmark_frame
 
-        return frame(self)
+        return landmark_frame(self)
 
 
-def together(*parts: Landmarks) -> Landmarks:
+def join_landmarks(*parts: Landmarks) -> Landmarks:
     """Asks of one cohort, one part after the other; none wants a value for a later moment."""
     cohort = parts[0].cohort
     if any(part.cohort is not cohort for part in parts):

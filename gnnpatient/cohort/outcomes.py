@@ -37,16 +37,16 @@ class Spells:
     time: np.ndarray  # (spell,) int64 seconds: event or end of observation
     event: np.ndarray  # (spell,) int8: 0 censored, k = causes[k - 1]
 
-    def only(self, patients: np.ndarray) -> Spells:
+    def of_patients(self, patients: np.ndarray) -> Spells:
         """Those of some patients, (patient,) bool."""
         keep = patients[self.patient]
         return Spells(**{name: column[keep] for name, column in vars(self).items()})
 
-    def counted(self, patients: int) -> np.ndarray:
+    def has_event(self, patients: int) -> np.ndarray:
         """Who has an event in one of them: (patient,) bool."""
         return np.bincount(self.patient[self.event > 0], minlength=patients) > 0
 
-    def find(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def locate(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The last spell that has begun at each ask, (ask,) int64, and whether the ask lies in it."""
         if not len(self.patient):
             return np.zeros(len(at), np.int64), np.zeros(len(at), bool)
@@ -76,7 +76,9 @@ class Survival:
     causes: tuple[str, ...]
     until: np.ndarray | None = None  # (patient,) int64: asks lie before this; None: before `time`
     spells: Spells | None = None  # where somebody is observed with gaps: every spell of everybody
-    stood: np.ndarray | None = None  # (spell, 3) int64: an event that was taken back later, see `standing`
+    retracted: np.ndarray | None = (
+        None  # (spell, 3) int64: an event that was taken back later, see `_later_retracted`
+    )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,25 +112,25 @@ class Survival:
             np.maximum.at(event, self.spells.patient, self.spells.event.astype(np.int64))
         return event
 
-    def came(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def observed_end(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Event and second at which each ask's observation ends: (ask,) int8, int64."""
         if self.spells is None:
             return self.event[patient], self.time[patient]
-        spell, inside = self.spells.find(patient, at)
+        spell, inside = self.spells.locate(patient, at)
         event, time = self.event[patient].copy(), self.time[patient].copy()
         event[inside], time[inside] = self.spells.event[spell[inside]], self.spells.time[spell[inside]]
         return event, time
 
     def at_risk(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Not failed, still observed, and not held for failed then: (ask,) bool."""
-        return self.risk(patient, at) & ~standing(self.stood, patient, at)
+        return self.under_observation(patient, at) & ~_later_retracted(self.retracted, patient, at)
 
     open = at_risk
 
-    def risk(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+    def under_observation(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Whether these patients are at risk at these seconds: (ask,) bool."""
         if self.spells is not None:
-            return self.spells.find(patient, at)[1]
+            return self.spells.locate(patient, at)[1]
         return (self.time if self.until is None else self.until)[patient] > at
 
     def truth(self, patient: np.ndarray, at: np.ndarray, to: np.ndarray | None = None) -> np.ndarray:
@@ -139,7 +141,7 @@ class Survival:
 
     def course(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The fields of `truth`: event, and time in days after the landmark."""
-        event, time = self.came(patient, at)
+        event, time = self.observed_end(patient, at)
         return event, (time - at) / DAY
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -148,7 +150,7 @@ class Survival:
         columns |= {} if self.until is None else {"until": self.until}
         spells = {} if self.spells is None else vars(self.spells)
         columns |= {f"spell.{name}": array for name, array in spells.items()}
-        return columns | _given(stood=self.stood)
+        return columns | _present(stood=self.retracted)
 
     @classmethod
     def from_columns(cls, spec: SurvivalSpec, columns: StoredColumns, patients: int) -> Survival:
@@ -162,7 +164,7 @@ class Survival:
             causes=spec.cause_names,
             until=columns.read_optional("until", patients),
             spells=spells,
-            stood=columns.read_optional("stood"),
+            retracted=columns.read_optional("stood"),
         )
 
     def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
@@ -176,7 +178,7 @@ class Survival:
         if late := int((known & ~free & (self.event == 0)).sum()):
             steps["observation ends at or before entry"] = late
         if self.spells is not None:
-            start = self.risk(np.arange(len(known)), entry)
+            start = self.under_observation(np.arange(len(known)), entry)
             if n := int((free & ~start).sum()):
                 steps["observed only from a day after entry on"] = n
             free &= start
@@ -210,7 +212,9 @@ class Diagnosis:
     same: bool = False  # about what can be seen now: the label may be known already
     gone: np.ndarray | None = None  # (patient,) int64 seconds: dead or gone for good, FOREVER = not that one
     # knows; of a diagnosis with a horizon
-    stood: np.ndarray | None = None  # (spell, 3) int64: a label that was taken back later, see `standing`
+    retracted: np.ndarray | None = (
+        None  # (spell, 3) int64: a label that was taken back later, see `_later_retracted`
+    )
 
     @property
     def has_course(self) -> bool:
@@ -248,9 +252,9 @@ class Diagnosis:
     def open(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Still observed, the label not known for another `gap`: (ask,) bool. It may never be looked for.
 
-        Not open either while a label stood that was taken back later: at that time it was known.
+        Not open either while a label retracted that was taken back later: at that time it was known.
         """
-        return (at < self.ends[patient]) & (self.same | ~standing(self.stood, patient, at))
+        return (at < self.ends[patient]) & (self.same | ~_later_retracted(self.retracted, patient, at))
 
     def at_risk(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Open, and (without a horizon) the label given at all."""
@@ -288,7 +292,7 @@ class Diagnosis:
 
     def columns(self) -> dict[str, np.ndarray]:
         whole = {"label": self.label, "known": self.known, "end": self.end}
-        return whole | _given(gone=self.gone, stood=self.stood)
+        return whole | _present(gone=self.gone, stood=self.retracted)
 
     @classmethod
     def from_columns(cls, spec: DiagnosisSpec, columns: StoredColumns, patients: int) -> Diagnosis | Task:
@@ -304,7 +308,7 @@ class Diagnosis:
             horizon=seconds(spec.horizon) if spec.horizon and spec.node else None,
             same=spec.when == "same",
             gone=columns.read_optional("gone", patients),
-            stood=columns.read_optional("stood"),
+            retracted=columns.read_optional("stood"),
         )
 
     def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
@@ -480,7 +484,7 @@ class Progression:
         owner, row = self._rows(patient, at)
         later = self.events.happened[row] > at[owner]
         if self.gone is not None:
-            later &= self.events.happened[row] <= self.gone.came(patient, at)[1][owner]
+            later &= self.events.happened[row] <= self.gone.observed_end(patient, at)[1][owner]
         if self.events.replaced is not None:
             later &= self.events.replaced[row] == FOREVER
         owner, row = owner[later], row[later]
@@ -506,7 +510,7 @@ class Progression:
         np.maximum.at(seen, owner[after < first[owner]], after[after < first[owner]])
         event, time = np.zeros(size, np.int8), seen.copy()
         if self.gone is not None:
-            event, end = self.gone.came(patient, at)
+            event, end = self.gone.observed_end(patient, at)
             event = np.where(event > 0, 1 + event, 0)
             time = np.where(event > 0, end - at, seen)
         event, time = np.where(first < FOREVER, 1, event), np.where(first < FOREVER, first, time)
@@ -539,7 +543,7 @@ class Progression:
         out["time"] = np.where(time == FOREVER, np.nan, time / DAY)
         out["gone"] = False
         if self.gone is not None:
-            event, end = self.gone.came(patient, at)
+            event, end = self.gone.observed_end(patient, at)
             out["gone"] = (event > 0) & (end <= to)
         return out
 
@@ -553,7 +557,7 @@ class Progression:
         patients, count = patients[enters[patients]], count[enters[patients]]
         steps = {"with a value": len(patients), "with two or more": int((count > 1).sum())}
         if self.gone is not None:
-            free = self.gone.risk(patients, np.asarray(at_entry)[patients])
+            free = self.gone.under_observation(patients, np.asarray(at_entry)[patients])
             steps["of them at risk at entry"] = int((free & (count > 1)).sum())
         return steps
 
@@ -561,21 +565,21 @@ class Progression:
 Outcome = Survival | Diagnosis | Task | Progression
 
 
-def standing(stood: np.ndarray | None, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Whether what an amendment took back later stood at each ask: (ask,) bool.
+def _later_retracted(retracted: np.ndarray | None, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Whether what an amendment took back later retracted at each ask: (ask,) bool.
 
-    stood: (spell, 3) patient, from, until in seconds, sorted, no two overlapping.
+    retracted: (spell, 3) patient, from, until in seconds, sorted, no two overlapping.
     """
-    if stood is None or not len(stood):
+    if retracted is None or not len(retracted):
         return np.zeros(len(at), bool)
-    owner, begin, end = stood.T
+    owner, begin, end = retracted.T
     low = int(min(begin.min(), at.min(initial=0)))
     span = int(max(begin.max(), at.max(initial=0))) - low + 1
     spell = np.searchsorted(owner * span + begin - low, patient * span + at - low, "right") - 1
     return (spell >= 0) & (owner[spell] == patient) & (at < end[spell])
 
 
-def _given(**columns: np.ndarray | None) -> dict[str, np.ndarray]:
+def _present(**columns: np.ndarray | None) -> dict[str, np.ndarray]:
     """Those that are there."""
     return {name: column for name, column in columns.items() if column is not None}
 

@@ -122,7 +122,7 @@ def landmark_shares(at: np.ndarray) -> np.ndarray:
     return share
 
 
-def few_landmarks(ends: np.ndarray) -> list[float]:
+def default_landmarks(ends: np.ndarray) -> list[float]:
     """1, 3 and 5 years if half of the patients can be asked until then, else quarters of that time (days).
 
     ends: (patient,) seconds until which each can be asked.
@@ -133,7 +133,7 @@ def few_landmarks(ends: np.ndarray) -> list[float]:
     return [float(f"{end * q:.2g}") for q in (0.25, 0.5, 0.75)]
 
 
-def few_horizons(last: float) -> list[float]:
+def default_horizons(last: float) -> list[float]:
     """1, 3 and 5 years where a forecast of `last` days reaches them, else thirds of it (days)."""
     years = [y * YEAR for y in (1, 3, 5) if y * YEAR <= last * (1 + 1e-9)]
     return years if len(years) > 1 else [last / 3, 2 * last / 3, last]

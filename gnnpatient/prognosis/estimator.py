@@ -211,7 +211,7 @@ class PrognosisModel(BaseEstimator):
             raise InputError(
                 f"outcomes = {self.outcomes!r}; a list of names would do, as in [{self.outcomes!r}]"
             )
-        return tuple(X.cohort.answered(self.outcomes))
+        return tuple(X.cohort.outcomes_with_model(self.outcomes))
 
     def _kinds(self, X: Landmarks, names: tuple[str, ...]) -> tuple[str, ...] | None:
         if isinstance(self.kinds, str):
@@ -232,7 +232,7 @@ class PrognosisModel(BaseEstimator):
     def _targets(
         X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]
     ) -> dict[str, Target | LabelTarget]:
-        X.cohort.answered(names)
+        X.cohort.outcomes_with_model(names)
         if y is not None:
             if len(names) != 1:
                 raise InputError(f"y is for a model of one outcome; this one has {', '.join(names)}")

@@ -306,7 +306,9 @@ class Predictor:
             strange = sorted(set(here) - set(codes[kind])) if kind in codes else ["*"]
             if strange and isinstance(asked, Landmarks):
                 events = cohort.events[kind]
-                seen = {here[c] for c in np.unique(events.code[events.held(asked.patient, asked.at)[2]])}
+                seen = {
+                    here[c] for c in np.unique(events.code[events.visible_rows(asked.patient, asked.at)[2]])
+                }
                 strange = [c for c in strange if c in seen or (c == "*" and seen and kind not in codes)]
             if strange:
                 found[kind] = strange

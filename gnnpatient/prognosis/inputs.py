@@ -31,7 +31,7 @@ class Seen:
     @classmethod
     def of(cls, landmarks: Landmarks, kind: str) -> Seen:
         events = landmarks.cohort.events[kind]
-        _, _, row = events.held(landmarks.patient, landmarks.at)
+        _, _, row = events.visible_rows(landmarks.patient, landmarks.at)
         row = np.unique(row)
         row = row[np.argsort(events.code[row], kind="stable")]
         bounds = 0 if events.bound is None else int((events.bound[row] != 0).sum())

@@ -234,7 +234,7 @@ def landmark_nulls(
 
 def target_of(asks: Landmarks, name: str) -> Target | LabelTarget:
     """What came of each ask, of one outcome; an ask that is not at risk teaches nothing."""
-    outcome, at_risk = asks.cohort.answered([name])[name], asks.at_risk(name)
+    outcome, at_risk = asks.cohort.outcomes_with_model([name])[name], asks.at_risk(name)
     if not isinstance(outcome, Survival):
         return label_target(outcome, asks, at_risk)
     truth = asks[at_risk].outcome(name)

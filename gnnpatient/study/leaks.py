@@ -224,7 +224,7 @@ def _classes(
     if isinstance(truth, Task):
         patient, label, asked = truth.patient, truth.label, {"at its moments": truth.at}
     else:
-        patient, ends = np.arange(len(cohort)), cohort.until(name)
+        patient, ends = np.arange(len(cohort)), cohort.open_until(name)
         label = np.where(cohort.entry < ends, truth.label, -1)
         asked = {"at entry": cohort.entry}
         if truth.same or (truth.known == FOREVER).all():
