@@ -255,7 +255,7 @@ class SurvivalHead(Head):
         own = nn.functional.one_hot(interval, last).bool() & (event > 0)[:, None]
         return event, interval, free.masked_fill(own, 0.0)  # the interval of an event is its cause's alone
 
-    def answer(self, log_hazard: Float[Tensor, "ask slot time"]) -> Float[Tensor, "ask slot time"]:
+    def predict(self, log_hazard: Float[Tensor, "ask slot time"]) -> Float[Tensor, "ask slot time"]:
         """Cumulative incidence at `config.times`; slot 0 event-free."""
         return incidence(log_hazard)
 
@@ -306,7 +306,7 @@ class DiagnosisHead(Head):
         assert shifts is not None
         return lambda: self.loss((self.out.bias + shifts(last)).log_softmax(dim=1), label)
 
-    def answer(self, log_probability: Float[Tensor, "ask class"]) -> Float[Tensor, "ask class"]:
+    def predict(self, log_probability: Float[Tensor, "ask class"]) -> Float[Tensor, "ask class"]:
         """The probability of each class."""
         return log_probability.exp()
 

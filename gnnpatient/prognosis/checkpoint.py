@@ -21,8 +21,8 @@ from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file, atomic_folder, file_hash, is_name, is_sealed, sealed
 from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.card import card
-from gnnpatient.prognosis.few import told
-from gnnpatient.prognosis.forecast import Predictor
+from gnnpatient.prognosis.disclosure import disclosed
+from gnnpatient.prognosis.predictor import Predictor
 
 FORMAT = 5
 HEADER_LIMIT = 16 * 2**20  # bytes; a header larger than this is an attack or an accident
@@ -169,7 +169,7 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
             "members": len(predictor.modules),
             "model": predictor.modules[0].to_dict(),
             "null": {name: table.tolist() for name, table in predictor.null.items()},
-            "about": told(predictor.about, int(choices.get("min_patients", 1))),
+            "about": disclosed(predictor.about, int(choices.get("min_patients", 1))),
             "nulls": {
                 name: {"days": [None if d != d else d for d in days.tolist()], "tables": tables.tolist()}
                 for name, (days, tables) in predictor.nulls.items()

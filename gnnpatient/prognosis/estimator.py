@@ -19,13 +19,14 @@ from gnnpatient.metrics import integrated_brier
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
-from gnnpatient.prognosis.few import coarse_incidence, coarse_shares, round_time
+from gnnpatient.prognosis.disclosure import coarse_incidence, coarse_shares, round_time
 from gnnpatient.prognosis.fit import FitConfig, fit_modules
-from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor, restrict
-from gnnpatient.prognosis.inputs import learned
+from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
+from gnnpatient.prognosis.inputs import learned, restrict
+from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.targets import (
     LabelTarget,
-    Target,
+    SurvivalTarget,
     check_targets,
     landmark_nulls,
     last_estimable,
@@ -231,7 +232,7 @@ class PrognosisModel(BaseEstimator):
     @staticmethod
     def _targets(
         X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]
-    ) -> dict[str, Target | LabelTarget]:
+    ) -> dict[str, SurvivalTarget | LabelTarget]:
         X.cohort.answered(names)
         if y is not None:
             if len(names) != 1:
@@ -379,7 +380,7 @@ class PrognosisModel(BaseEstimator):
         return forecast
 
 
-def _given(outcome: Outcome, y: np.ndarray, size: int) -> Target | LabelTarget:
+def _given(outcome: Outcome, y: np.ndarray, size: int) -> SurvivalTarget | LabelTarget:
     """What y says of one outcome."""
     if isinstance(outcome, Diagnosis | Task):
         last = len(outcome.classes) - 1
@@ -402,7 +403,7 @@ def _given(outcome: Outcome, y: np.ndarray, size: int) -> Target | LabelTarget:
         )
     if not (np.isfinite(time) & (time > 0)).all():
         raise InputError("y: its second field is the time, days after the ask, above 0")
-    return Target(causes, event.astype(np.int64), time.astype(float))
+    return SurvivalTarget(causes, event.astype(np.int64), time.astype(float))
 
 
 def _steps(times: np.ndarray, curves: np.ndarray) -> np.ndarray:
@@ -412,7 +413,7 @@ def _steps(times: np.ndarray, curves: np.ndarray) -> np.ndarray:
     return out
 
 
-def _about(X: Landmarks, targets: dict[str, Target | LabelTarget], least: int) -> dict[str, Any]:
+def _about(X: Landmarks, targets: dict[str, SurvivalTarget | LabelTarget], least: int) -> dict[str, Any]:
     """Counts for the card, and what is known of the inputs."""
     who = lambda rows: len(np.unique(X.patient[rows]))  # noqa: E731
     return {

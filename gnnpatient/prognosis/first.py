@@ -15,7 +15,7 @@ from gnnpatient.cohort.landmarks import Landmarks, landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import moving
 from gnnpatient.model.model import PatientGNN
-from gnnpatient.prognosis.targets import LabelTarget, Target
+from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
 
 RIDGES = (3.0, 12.0, 50.0, 200.0)  # the first is taken unless a stronger one is clearly better
 FOLDS = 3  # inner folds that say so
@@ -26,7 +26,7 @@ STEPS, TRIAL_STEPS = 200, 40  # at most, in the end and to choose
 def first_heads(
     module: PatientGNN,
     landmarks: Landmarks,
-    targets: Mapping[str, Target | LabelTarget],
+    targets: Mapping[str, SurvivalTarget | LabelTarget],
     inner: Sequence[tuple[np.ndarray, np.ndarray]],
     ridge: float | None,
     seed: int,
@@ -56,7 +56,7 @@ def first_heads(
         if (shift := module.head(name).shift) is not None:
             shift.start(last, told)
     weight = landmark_weights(landmarks.moments[rows])
-    asks = _Asks(module, targets, rows, last, weight, landmarks, [*shifts.values(), *biases.values()])
+    asks = _TrainingRows(module, targets, rows, last, weight, landmarks, [*shifts.values(), *biases.values()])
     if ridge is None:
         ridge = asks.choose([np.isin(rows, train) for train, _ in inner[:FOLDS]])
     asks.descend(np.ones(len(rows), bool), ridge, STEPS)
@@ -65,11 +65,11 @@ def first_heads(
 
 
 @dataclass(frozen=True, eq=False)
-class _Asks:
+class _TrainingRows:
     """What the shifts are fitted on, a row an ask."""
 
     module: PatientGNN
-    targets: Mapping[str, Target | LabelTarget]
+    targets: Mapping[str, SurvivalTarget | LabelTarget]
     rows: np.ndarray  # which asks of the targets
     last: Tensor  # (row, feature)
     weight: np.ndarray  # (row,) every landmark counts the same

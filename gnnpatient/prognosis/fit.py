@@ -34,15 +34,15 @@ from gnnpatient.prognosis.checkpoint import (
     to_states,
     write_state,
 )
+from gnnpatient.prognosis.device import deterministic, resolve_device
 from gnnpatient.prognosis.first import first_heads
-from gnnpatient.prognosis.forecast import deterministic, resolve_device
-from gnnpatient.prognosis.inputs import last_asks
-from gnnpatient.prognosis.targets import LabelTarget, Target
+from gnnpatient.prognosis.inputs import last_landmarks
+from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
 from gnnpatient.progress import Progress
 
-VALIDATION = 1024  # asks at which a member is scored after each epoch
-STEPS = 15  # batches an epoch at most
-AVERAGE = 0.98  # share that the running average of the weights keeps in a step
+MAX_VALIDATION_LANDMARKS = 1024  # asks at which a member is scored after each epoch
+MAX_STEPS = 15  # batches an epoch at most
+MAX_AVERAGE_DECAY = 0.98  # share that the running average of the weights keeps in a step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class FitConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Draw:
+class LandmarkSampler:
     """Asks by landmark: a landmark first, then one of its asks."""
 
     order: np.ndarray  # (ask,) positions sorted by landmark
@@ -82,7 +82,7 @@ class Draw:
     upto: np.ndarray  # (landmark,) share of the draws that goes to it and those before it
 
     @classmethod
-    def of(cls, moments: np.ndarray, rows: np.ndarray) -> Draw:
+    def of(cls, moments: np.ndarray, rows: np.ndarray) -> LandmarkSampler:
         order = rows[np.argsort(moments[rows], kind="stable")]
         start = np.flatnonzero(np.append(True, np.diff(moments[order]) != 0))
         upto = landmark_shares(moments[order[start]]).cumsum()
@@ -96,7 +96,7 @@ class Draw:
 
 def fit_modules(
     landmarks: Landmarks,
-    targets: Mapping[str, Target | LabelTarget],
+    targets: Mapping[str, SurvivalTarget | LabelTarget],
     heads: Mapping[str, HeadConfig],
     null: Mapping[str, np.ndarray],
     model: ModelConfig,
@@ -112,7 +112,7 @@ def fit_modules(
     or a GPU, ends in the same bits.
     """
     where, least = resolve_device(device), config.min_patients
-    whole = build_graphs(last_asks(landmarks))
+    whole = build_graphs(last_landmarks(landmarks))
     bases = fit_bases(whole, least)
     vocabulary = fit_vocabulary(whole, bases, least)
     groups = len(np.unique(landmarks.groups))
@@ -134,7 +134,7 @@ def fit_modules(
                     module.to(where), landmarks, targets, inner, config.ridge, config.seed, least
                 )
             module.heads.load_state_dict(begun, strict=False)
-            member_run = _Member(
+            member_run = MemberTrainer(
                 member, module.to(where), landmarks, targets, config, ridge, where, run, progress
             )
             finished.append(member_run.train(train, held))
@@ -146,13 +146,13 @@ def _seed(*parts: int) -> int:
 
 
 @dataclass(eq=False)
-class _Member:
+class MemberTrainer:
     """One member's training."""
 
     member: int
     module: PatientGNN
     landmarks: Landmarks
-    targets: Mapping[str, Target | LabelTarget]
+    targets: Mapping[str, SurvivalTarget | LabelTarget]
     config: FitConfig
     ridge: float
     device: torch.device
@@ -173,9 +173,11 @@ class _Member:
             [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=config.lr,
         )
-        draw = Draw.of(moments, train)
-        steps = min(STEPS, math.ceil(len(train) / config.batch_size))
-        scored = Draw.of(moments, held)(np.random.default_rng(config.seed), min(VALIDATION, 4 * len(held)))
+        draw = LandmarkSampler.of(moments, train)
+        steps = min(MAX_STEPS, math.ceil(len(train) / config.batch_size))
+        scored = LandmarkSampler.of(moments, held)(
+            np.random.default_rng(config.seed), min(MAX_VALIDATION_LANDMARKS, 4 * len(held))
+        )
         validation = build_graphs(self.landmarks[scored]).to(self.device)
 
         ridge = self.ridge / len(np.unique(self.landmarks.patient[train]))
@@ -201,7 +203,7 @@ class _Member:
                 torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
                 optimizer.step()
                 losses.append(loss.detach())  # read once an epoch: a GPU is not waited for at each step
-                _mix(average, self.module, epoch * steps + step + 1)
+                _update_average(average, self.module, epoch * steps + step + 1)
             with torch.inference_mode():
                 score = float(self._loss(average, validation, scored))
             if not math.isfinite(score):
@@ -319,8 +321,8 @@ class _Member:
 
 
 @torch.no_grad()
-def _mix(average: PatientGNN, module: PatientGNN, step: int) -> None:
+def _update_average(average: PatientGNN, module: PatientGNN, step: int) -> None:
     """Move the average towards the weights; at first a plain mean, so that it soon forgets the first step."""
-    share = 1 - min(AVERAGE, (1 + step) / (10 + step))
+    share = 1 - min(MAX_AVERAGE_DECAY, (1 + step) / (10 + step))
     for mean, now in zip(average.parameters(), module.parameters(), strict=True):
         mean.lerp_(now, share)

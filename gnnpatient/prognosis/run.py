@@ -24,11 +24,11 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, file_hash, lock, sealed
 from gnnpatient.prognosis.checkpoint import read_config
 from gnnpatient.prognosis.estimator import PrognosisModel
-from gnnpatient.prognosis.people import FORMAT, PEOPLE, People, Told, read_run, tell
+from gnnpatient.prognosis.people import FORMAT, PEOPLE_FILE, People, SplitMembership, read_run, split_of
 from gnnpatient.progress import Progress
 from gnnpatient.times import DAY
 
-FEWEST = 20  # patients at risk on a day at which is scored unless days are named
+MIN_AT_RISK = 20  # patients at risk on a day at which is scored unless days are named
 RANDOM_LANDMARKS = 64  # times that `landmarks = "random"` draws
 CHOICES: Mapping[str, Any] = {
     name: parameter.default
@@ -65,17 +65,17 @@ class Run:
             raise InputError(f"{path}: run.json or split.json cannot be read; fit it again") from None
         return run
 
-    def tell(self, cohort: Cohort) -> Told:
+    def split_of(self, cohort: Cohort) -> SplitMembership:
         """Which patients of a cohort were trained on, which held out, as far as that is known."""
-        return tell(self.folder, cohort)
+        return split_of(self.folder, cohort)
 
     def training_cohort(self) -> Cohort:
         """The very cohort it was fitted on."""
         return open_cohort(self.cohort["path"], self.cohort["manifest_hash"])
 
-    def asks(self, cohort: Cohort) -> Landmarks:
+    def landmarks(self, cohort: Cohort) -> Landmarks:
         """The training asks."""
-        return draw_asks(cohort, cohort.positions(np.array(self.train, str)), self.plan)
+        return training_landmarks(cohort, cohort.positions(np.array(self.train, str)), self.plan)
 
 
 def fit_run(
@@ -109,11 +109,11 @@ def fit_run(
                 return run
             choices = {name: run.plan[name] for name in CHOICES}
             model = PrognosisModel(**choices, device=device)
-            model.fit(run.asks(cohort), run=folder, progress=progress)
+            model.fit(run.landmarks(cohort), run=folder, progress=progress)
             model.save_pretrained(folder / "model")
-            if (folder / PEOPLE).is_file():
+            if (folder / PEOPLE_FILE).is_file():
                 digest = read_config(folder)[1]["digest"]
-                People.read(folder / PEOPLE).of_model(digest).write(folder / PEOPLE)
+                People.read(folder / PEOPLE_FILE).with_model(digest).write(folder / PEOPLE_FILE)
         except InputError:
             if fresh and not there and not (folder / "checkpoints").exists():
                 shutil.rmtree(folder)  # refused before the first epoch: leave nothing
@@ -137,7 +137,7 @@ def _start(cohort: Cohort, folder: Path, given: Mapping[str, Any]) -> Run:
         "spec_hash": cohort.spec.hash,
     }
     run = Run(folder, about, plan, tuple(cohort.ids[~test].tolist()), tuple(cohort.ids[test].tolist()))
-    People.of(cohort, test).write(folder / PEOPLE)
+    People.of(cohort, test).write(folder / PEOPLE_FILE)
     split = folder / "split.json"
     _write(split, json.dumps({"train": run.train, "test": run.test}, indent=1, ensure_ascii=False) + "\n")
     content = {"format": FORMAT, "cohort": about, "plan": plan, "split": file_hash(split)}
@@ -171,7 +171,7 @@ def _outcomes(cohort: Cohort, plan: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(cohort.answered(plan["outcomes"]))
 
 
-def draw_asks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, Any]) -> Landmarks:
+def training_landmarks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, Any]) -> Landmarks:
     """The asks of these patients (positions) that a plan trains on: at risk of one of its outcomes.
 
     An outcome that is asked at moments of its own adds those.
@@ -202,10 +202,12 @@ def usual_landmarks(cohort: Cohort, outcome: str) -> list[float | str]:
         return ["entry"]
     ends = cohort.observed if isinstance(cohort.outcomes[outcome], Survival) else cohort.until(outcome)
     days = few_landmarks(ends[ends > cohort.entry])
-    return ["entry", *(day for day in days if cohort.at(day).at_risk(outcome).sum() >= FEWEST)]
+    return ["entry", *(day for day in days if cohort.at(day).at_risk(outcome).sum() >= MIN_AT_RISK)]
 
 
-def scored_asks(cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequence[float | str]) -> Landmarks:
+def scored_landmarks(
+    cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequence[float | str]
+) -> Landmarks:
     """The asks at which these patients (positions) are scored: at risk on these days, with a known label.
 
     Days that fall on one second count once, "entry" is each patient's own. Of an outcome with moments of its

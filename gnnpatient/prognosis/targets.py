@@ -12,18 +12,18 @@ from gnnpatient.cohort.landmarks import ENTRY, Landmarks, landmark_weights
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.errors import InputError
 from gnnpatient.metrics import aalen_johansen, censoring
-from gnnpatient.prognosis.few import STEPS, coarse_incidence, coarse_shares, pooled
+from gnnpatient.prognosis.disclosure import HORIZON_STEPS, coarse_incidence, coarse_shares, pooled
 from gnnpatient.times import DAY
 
-REMAIN = 20  # patients who must be observed beyond the horizon, and the share that must not be censored by it
-UNCENSORED = 0.1
-FEW_EVENTS = 5  # patients with an event, below which a fit warns
-NULLS = 8  # landmarks, at most, of which the forecast without inputs is kept
-TOLD = 5  # times `min_patients` that a landmark needs for a table of its own
+MIN_REMAINING = 20  # patients who must be observed beyond the horizon
+MIN_UNCENSORED = 0.1  # share that must not be censored by it
+MIN_EVENT_PATIENTS = 5  # patients with an event, below which a fit warns
+MAX_LANDMARK_TABLES = 8  # landmarks, at most, of which the forecast without inputs is kept
+TABLE_FACTOR = 5  # times `min_patients` that a landmark needs for a table of its own
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class SurvivalTarget:
     """What came of each ask, for one survival outcome."""
 
     causes: tuple[str, ...]
@@ -50,8 +50,8 @@ class Target:
         """The asks of each cause: (ask,) bool."""
         return {cause: self.known & (self.event == k) for k, cause in enumerate(self.causes, 1)}
 
-    def __getitem__(self, rows: np.ndarray) -> Target:
-        return Target(self.causes, self.event[rows], self.time[rows])
+    def __getitem__(self, rows: np.ndarray) -> SurvivalTarget:
+        return SurvivalTarget(self.causes, self.event[rows], self.time[rows])
 
     def check(self, name: str) -> None:
         """Refuse what cannot be learned."""
@@ -123,23 +123,23 @@ class LabelTarget:
         return null
 
 
-def last_estimable(target: Target, patient: np.ndarray, moments: np.ndarray) -> float:
+def last_estimable(target: SurvivalTarget, patient: np.ndarray, moments: np.ndarray) -> float:
     """The longest horizon (days) at which a score can still be estimated from these asks (METHODS 15)."""
     known = np.isfinite(target.time)
     time, event = target.time[known], target.event[known]
     longest = np.zeros(patient.max() + 1)
     np.maximum.at(longest, patient[known], time)
     beyond = np.sort(longest[np.unique(patient[known])])[::-1]
-    if len(beyond) <= REMAIN:
+    if len(beyond) <= MIN_REMAINING:
         return float(time.max())  # too few patients to score at any horizon, not too few to forecast
     g = censoring(time, event, weight=landmark_weights(moments[known]))
     grid = np.unique(time)
-    free = grid[g.right(grid) >= UNCENSORED]
-    return float(min(np.nextafter(beyond[REMAIN - 1], 0), free.max(initial=grid[0])))
+    free = grid[g.right(grid) >= MIN_UNCENSORED]
+    return float(min(np.nextafter(beyond[MIN_REMAINING - 1], 0), free.max(initial=grid[0])))
 
 
 def time_grid(
-    target: Target,
+    target: SurvivalTarget,
     moments: np.ndarray,
     horizon: float,
     size: int,
@@ -159,13 +159,15 @@ def time_grid(
     if least <= 1:
         cuts = np.unique(cuts[(cuts > horizon * 1e-3) & (cuts < horizon * (1 - 1e-3))])
         return (*cuts.tolist(), horizon)
-    cuts = np.unique(np.round(cuts[cuts < horizon * (1 - 1e-3)] / horizon * STEPS).clip(1, STEPS - 1))
-    ends = np.append(cuts * horizon / STEPS, horizon)
+    cuts = np.unique(
+        np.round(cuts[cuts < horizon * (1 - 1e-3)] / horizon * HORIZON_STEPS).clip(1, HORIZON_STEPS - 1)
+    )
+    ends = np.append(cuts * horizon / HORIZON_STEPS, horizon)
     who = (np.arange(len(target.time)) if patient is None else patient)[seen]
     return tuple(ends[pooled(np.searchsorted(ends, time), who, len(ends), least)].tolist())
 
 
-def null_incidence(target: Target, moments: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
+def null_incidence(target: SurvivalTarget, moments: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
     """Aalen-Johansen of the asks, every landmark counting the same: (1 + cause, time)."""
     known = np.isfinite(target.time)
     return aalen_johansen(
@@ -185,7 +187,9 @@ def null_shares(target: LabelTarget, moments: np.ndarray) -> np.ndarray:
     return share / share.sum()
 
 
-def null_table(target: Target | LabelTarget, moments: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
+def null_table(
+    target: SurvivalTarget | LabelTarget, moments: np.ndarray, times: tuple[float, ...]
+) -> np.ndarray:
     """Aalen-Johansen (1 + cause, time), or shares (class,)."""
     if isinstance(target, LabelTarget):
         return null_shares(target, moments)
@@ -194,7 +198,7 @@ def null_table(target: Target | LabelTarget, moments: np.ndarray, times: tuple[f
 
 def coarse(
     table: np.ndarray,
-    target: Target | LabelTarget,
+    target: SurvivalTarget | LabelTarget,
     patient: np.ndarray,
     times: tuple[float, ...],
     least: int,
@@ -206,7 +210,7 @@ def coarse(
 
 
 def landmark_nulls(
-    target: Target | LabelTarget, asks: Landmarks, times: tuple[float, ...], least: int = 1
+    target: SurvivalTarget | LabelTarget, asks: Landmarks, times: tuple[float, ...], least: int = 1
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """The forecast without inputs at some landmarks: (landmark,) days, nan = entry, whenever it is, and
     (landmark, ...) tables; None: no two.
@@ -217,12 +221,14 @@ def landmark_nulls(
     time, position = np.unique(asks.moments, return_inverse=True)
     weight = landmark_weights(asks.moments)
     mass = np.bincount(position, weight)
-    group = (NULLS * (mass.cumsum() - mass / 2) / mass.sum()).astype(int)
-    group = np.where(time == ENTRY, -1, np.arange(len(time)) if len(time) <= NULLS else group)[position]
+    group = (MAX_LANDMARK_TABLES * (mass.cumsum() - mass / 2) / mass.sum()).astype(int)
+    group = np.where(time == ENTRY, -1, np.arange(len(time)) if len(time) <= MAX_LANDMARK_TABLES else group)[
+        position
+    ]
     days, tables = [], []
     for one in np.unique(group):
         rows = group == one
-        if len(np.unique(asks.patient[rows & target.known])) >= max(REMAIN, TOLD * least):
+        if len(np.unique(asks.patient[rows & target.known])) >= max(MIN_REMAINING, TABLE_FACTOR * least):
             day = np.nan if one < 0 else float(f"{np.average(asks.days[rows], weights=weight[rows]):.4g}")
             days.append(day)
             table = null_table(target[rows], asks.moments[rows], times)
@@ -231,7 +237,7 @@ def landmark_nulls(
     return (np.array(days), np.stack(tables)) if len(days) > 1 else None
 
 
-def target_of(asks: Landmarks, name: str) -> Target | LabelTarget:
+def target_of(asks: Landmarks, name: str) -> SurvivalTarget | LabelTarget:
     """What came of each ask, of one outcome; an ask that is not at risk teaches nothing."""
     outcome, at_risk = asks.cohort.answered([name])[name], asks.at_risk(name)
     if not isinstance(outcome, Survival):
@@ -239,7 +245,7 @@ def target_of(asks: Landmarks, name: str) -> Target | LabelTarget:
     truth = asks[at_risk].outcome(name)
     event, time = np.zeros(len(asks), np.int64), np.full(len(asks), np.nan)
     event[at_risk], time[at_risk] = truth["event"], truth["time"]
-    return Target(outcome.causes, event, time)
+    return SurvivalTarget(outcome.causes, event, time)
 
 
 def label_target(outcome: Diagnosis | Task, asks: Landmarks, at_risk: np.ndarray) -> LabelTarget:
@@ -273,7 +279,7 @@ def followed_labels(
         rows = np.flatnonzero(landmark == one)
         when, what = time[rows], event[rows]
         g = censoring(when, what)
-        if g.right(horizon) < UNCENSORED:
+        if g.right(horizon) < MIN_UNCENSORED:
             continue
         beyond = when > horizon
         seen = beyond | (what > 0)
@@ -286,12 +292,12 @@ def followed_labels(
 def landmark_of(at: np.ndarray) -> np.ndarray:
     """A number for each landmark: (ask,) int64. Times of few asks, as of visits, go with their neighbours."""
     _, time, count = np.unique(at, return_inverse=True, return_counts=True)
-    few = count < REMAIN
-    pooled = np.where(few, count, 0).cumsum() // (2 * REMAIN)
+    few = count < MIN_REMAINING
+    pooled = np.where(few, count, 0).cumsum() // (2 * MIN_REMAINING)
     return np.where(few, -1 - pooled, np.arange(len(count)))[time]
 
 
-def check_targets(targets: Mapping[str, Target | LabelTarget], landmarks: Landmarks) -> None:
+def check_targets(targets: Mapping[str, SurvivalTarget | LabelTarget], landmarks: Landmarks) -> None:
     """Refuse at once what could only fail after an epoch."""
     if not len(landmarks):
         raise InputError("no ask to train on; nobody is at risk at these landmarks")
@@ -301,7 +307,7 @@ def check_targets(targets: Mapping[str, Target | LabelTarget], landmarks: Landma
         if isinstance(target, LabelTarget):  # those who are not of the commonest class
             parts.remove(max(parts, key=len))
         few = len(set().union(*parts))
-        if few < FEW_EVENTS and len(np.unique(landmarks.groups)) > 1:  # one alone is refused soon
+        if few < MIN_EVENT_PATIENTS and len(np.unique(landmarks.groups)) > 1:  # one alone is refused soon
             what = "outside the commonest class" if isinstance(target, LabelTarget) else "with an event"
             warnings.warn(
                 f"outcome {name!r}: {few} of {len(np.unique(landmarks.patient))} patients {what}; what is "

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from gnnpatient.prognosis.targets import LabelTarget, Target
+    from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
 
-STEPS = 50  # of a horizon: times are written down in these
+HORIZON_STEPS = 50  # of a horizon: times are written down in these
 
 
-def told(about: Mapping[str, Any], least: int) -> dict[str, Any]:
+def disclosed(about: Mapping[str, Any], least: int) -> dict[str, Any]:
     """The counts of a model's training data, and the names beside them, as they are written down."""
     events = about.get("events", {})
     return {
@@ -49,7 +49,7 @@ def round_time(days: float, events: np.ndarray) -> float:
     >>> round_time(4191.5, some), round_time(36.31, some), round_time(0.977, some), round_time(0.507, some)
     (4150.0, 36.0, 0.97, 0.5)
     """
-    most = days / STEPS
+    most = days / HORIZON_STEPS
     ten = math.floor(math.log10(most))
     step = Fraction(10) ** ten
     step *= next(one for one in (5, 2, 1) if one * step <= most)
@@ -81,7 +81,7 @@ def pooled(interval: np.ndarray, patient: np.ndarray, size: int, least: int) -> 
 
 
 def coarse_incidence(
-    curves: np.ndarray, target: Target, patient: np.ndarray, times: tuple[float, ...], least: int
+    curves: np.ndarray, target: SurvivalTarget, patient: np.ndarray, times: tuple[float, ...], least: int
 ) -> np.ndarray:
     """The incidence (1 + cause, time) of these asks without what it tells of few patients.
 
@@ -127,5 +127,5 @@ def coarse_shares(share: np.ndarray, target: LabelTarget, patient: np.ndarray, l
 
 
 def _little(everybody: int, least: int) -> float:
-    """The share of half of `least` among so many, of whom no more than a rounded count is told."""
+    """The share of half of `least` among so many, of whom no more than a rounded count is written down."""
     return least / 2 / max(least * math.floor(everybody / least + 0.5), least)
