@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.cohort.outcomes import Diagnosis, Task
 from gnnpatient.errors import InputError
+from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,6 +35,23 @@ class Forecast:
     at: np.ndarray  # (ask,) days after the origin
     at_risk: np.ndarray  # (ask,) bool
     members: np.ndarray | None = None  # (member, ask, 1 + cause, time)
+
+    @classmethod
+    def of_members(
+        cls, outcome: str, head: HeadConfig, members: np.ndarray, landmarks: Landmarks, at_risk: np.ndarray
+    ) -> Forecast:
+        """The mean over members: (member, landmark, 1 + cause, time)."""
+        curves = cast(SurvivalConfig, head)
+        rows = landmarks.ids, landmarks.days, at_risk, members if len(members) > 1 else None
+        return cls(outcome, curves.causes, np.array(curves.times), members.mean(0), *rows)
+
+    @staticmethod
+    def summary(head: Mapping[str, Any]) -> str:
+        """What is forecast, in a sentence of the model card."""
+        return (
+            f"cumulative incidence of {', '.join(head['causes'])} up to {head['times'][-1]:g} "
+            "days after the ask; slot 0 is event-free, not alive."
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -121,6 +138,19 @@ class DiagnosisForecast:
     at_risk: np.ndarray  # (ask,) bool
     members: np.ndarray | None = None  # (member, ask, class)
 
+    @classmethod
+    def of_members(
+        cls, outcome: str, head: HeadConfig, members: np.ndarray, landmarks: Landmarks, at_risk: np.ndarray
+    ) -> DiagnosisForecast:
+        """The mean over members: (member, landmark, class)."""
+        rows = landmarks.ids, landmarks.days, at_risk, members if len(members) > 1 else None
+        return cls(outcome, cast(DiagnosisConfig, head).classes, members.mean(0), *rows)
+
+    @staticmethod
+    def summary(head: Mapping[str, Any]) -> str:
+        """What is forecast, in a sentence of the model card."""
+        return f"the probability of each of {', '.join(head['classes'])} at the ask; they sum to one."
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -199,7 +229,5 @@ def answerable(landmarks: Landmarks, outcome: str) -> np.ndarray:
     truth = landmarks.cohort.outcomes.get(outcome)
     if truth is None:  # the cohort does not say who is out
         return np.ones(len(landmarks), bool)
-    if isinstance(truth, Diagnosis | Task):
-        entered = landmarks.cohort.entry[landmarks.patient] <= landmarks.at
-        return entered & truth.open(landmarks.patient, landmarks.at)
-    return landmarks.at_risk(outcome)
+    entered: np.ndarray = landmarks.cohort.entry[landmarks.patient] <= landmarks.at
+    return entered & truth.open(landmarks.patient, landmarks.at)

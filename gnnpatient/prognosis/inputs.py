@@ -115,19 +115,19 @@ def in_known_units(inputs: Mapping[str, Any], cohort: Cohort) -> Cohort:
         if kind not in cohort.codes:
             continue
         factor, offset = np.ones(len(cohort.codes[kind])), np.zeros(len(cohort.codes[kind]))
-        own = list(units[kind])
+        used_units = list(units[kind])
         for c, name in enumerate(cohort.codes[kind]):
             theirs = known.get(name, {}).get("unit", "")
-            if theirs and own[c] and theirs != own[c] and len(events[kind]):
-                factor[c], offset[c] = _conversion(cohort, kind, name, own[c], known[name])
-                own[c] = theirs
-        if own != list(units[kind]):
+            if theirs and used_units[c] and theirs != used_units[c] and len(events[kind]):
+                factor[c], offset[c] = _conversion(cohort, kind, name, used_units[c], known[name])
+                used_units[c] = theirs
+        if used_units != list(units[kind]):
             e = events[kind]
             value = (e.value * factor[e.code] + offset[e.code]).astype(np.float32)
             bound = e.bound  # a factor below 0 turns its side
             if bound is not None and (factor < 0).any():
                 bound = np.where(factor[e.code] < 0, -bound, bound).astype(np.int8)
-            events[kind], units[kind] = replace(e, value=value, bound=bound), tuple(own)
+            events[kind], units[kind] = replace(e, value=value, bound=bound), tuple(used_units)
     if units == cohort.units:
         return cohort
     return replace(cohort, events=events, units=units, path=None, manifest_hash=None)

@@ -42,6 +42,14 @@ class SplitMembership:
     by_id: int = 0  # told by their id alone: its record is another one than at the fit
     strangers: int = 0  # who have an id of a training patient, and are not taken for that one
 
+    def to_dict(self) -> dict[str, Any]:
+        """Counts for JSON: nobody is named."""
+        return {
+            **{name: self.count(name) for name in (TRAIN, TEST)},
+            "unknown": self.count(UNKNOWN),
+            **{name: value for name, value in vars(self).items() if name != "side"},
+        }
+
     def count(self, side: str | None) -> int:
         return sum(one == side for one in self.side)
 
@@ -98,19 +106,19 @@ class People:
         another record, is believed for training where the cohorts have one name, since a later export has
         more rows; never for held out.
         """
-        ids, records, enough = _hashes(self.key, cohort, patients)
-        own = {one: place for place, one in enumerate(self.ids)}
+        ids, records, identifies = _hashes(self.key, cohort, patients)
+        positions = {one: place for place, one in enumerate(self.ids)}
         trained = {r for r, train in zip(self.records, self.train, strict=True) if train}
-        held = set(self.records) - trained
+        test_records = set(self.records) - trained
         side: list[str | None] = []
         by_record = by_id = strangers = 0
-        for one, record, tells in zip(ids, records, enough, strict=True):
-            place = own.get(one)
+        for one, record, identifying in zip(ids, records, identifies, strict=True):
+            place = positions.get(one)
             as_trained = place is not None and self.train[place]
             if place is not None and self.records[place] == record:
                 side.append(TRAIN if as_trained else TEST)
                 continue
-            if tells and (record in trained or record in held):
+            if identifying and (record in trained or record in test_records):
                 side.append(TRAIN if record in trained else TEST)
                 by_record += 1
             else:
@@ -174,30 +182,30 @@ def _hashes(
     key: bytes, cohort: Cohort, patients: Sequence[int] | None
 ) -> tuple[list[str], list[str], np.ndarray]:
     """The hash of each patient's id and of the record, and whether the record can identify a person."""
-    who = np.arange(len(cohort)) if patients is None else np.asarray(patients, np.int64)
-    prints, enough = fingerprints(cohort, who)
+    chosen = np.arange(len(cohort)) if patients is None else np.asarray(patients, np.int64)
+    prints, identifies = fingerprints(cohort, chosen)
 
     def hashed(kind: bytes, texts: Iterable[bytes]) -> list[str]:
         return [hmac.digest(key, kind + text, "sha256")[:HASH_BYTES].hex() for text in texts]
 
-    ids = hashed(b"id ", (str(one).encode("utf-8", "surrogatepass") for one in cohort.ids[who]))
-    return ids, hashed(b"record ", map(bytes, prints.view(np.uint8))), enough
+    ids = hashed(b"id ", (str(one).encode("utf-8", "surrogatepass") for one in cohort.ids[chosen]))
+    return ids, hashed(b"record ", map(bytes, prints.view(np.uint8))), identifies
 
 
-def fingerprints(cohort: Cohort, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fingerprints(cohort: Cohort, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A fingerprint of the record of each patient: (patient, 2) uint64; whether it can identify a person.
 
     Of the statics and all rows by what they say: names, not places in a vocabulary; times after the origin,
     so that a shift of all dates does not show; sums, so that the order of rows, tables and patients does not.
     What is made of other rows, the outcomes and the id are no part of it. Two lanes of 64 bits.
     """
-    cohort.verify(who)
-    out, rows = np.zeros((len(who), 2), np.uint64), np.zeros(len(who), np.int64)
+    cohort.verify(patients)
+    out, rows = np.zeros((len(patients), 2), np.uint64), np.zeros(len(patients), np.int64)
     for kind, node in cohort.spec.nodes.items():
         if node.made:
             continue
         e = cohort.events[kind]
-        start, size = np.asarray(e.ptr)[who], np.diff(e.ptr)[who]
+        start, size = np.asarray(e.ptr)[patients], np.diff(e.ptr)[patients]
         rows += size
         ends = np.concatenate([[0], size.cumsum()])
         row = np.arange(ends[-1]) + np.repeat(start - ends[:-1], size)
@@ -209,13 +217,13 @@ def fingerprints(cohort: Cohort, who: np.ndarray) -> tuple[np.ndarray, np.ndarra
                 h = _mixed(h ^ part)
             total = np.concatenate([np.zeros(1, np.uint64), h.cumsum(dtype=np.uint64)])
             out[:, lane] += total[ends[1:]] - total[ends[:-1]]
-    number = np.asarray(cohort.number)[who] + np.float32(0)
+    number = np.asarray(cohort.number)[patients] + np.float32(0)
     names = _words(f"number\0{name}" for name in cohort.spec.patient.number)
     for i in range(number.shape[1]):
         given = np.isfinite(number[:, i])
         bits = number[:, i].copy().view(np.uint32).astype(np.uint64)
         out += np.where(given[:, None], _mixed(names[i] ^ bits[:, None]), np.uint64(0))
-    category = np.asarray(cohort.category)[who]
+    category = np.asarray(cohort.category)[patients]
     for i, name in enumerate(cohort.spec.patient.category):
         levels = _words(f"category\0{name}\0{level}" for level in (*cohort.levels[name], ""))
         given = category[:, i] >= 0

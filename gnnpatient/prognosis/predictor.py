@@ -12,16 +12,16 @@ import torch
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.landmarks import ENTRY, Landmarks
 from gnnpatient.errors import InputError
-from gnnpatient.model.heads import DiagnosisConfig
 from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.device import deterministic, resolve_device
-from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, answerable
+from gnnpatient.prognosis.forecast import Answer, answerable
 from gnnpatient.prognosis.inputs import (
     differences,
     in_known_units,
     refuse_strangers,
     restrict,
 )
+from gnnpatient.prognosis.kinds import KINDS
 from gnnpatient.prognosis.marginal import nearest
 
 if TYPE_CHECKING:
@@ -69,20 +69,16 @@ class Predictor:
                 for name in self.outcomes:
                     head = self.modules[0].head(name)
                     # normed once more in float64, so that the slots sum to one to its precision
-                    said = [head.predict(a[name].double().log_softmax(1)) for a in answers]
-                    parts[name].append(torch.stack(said).cpu().numpy())
+                    predictions = [head.predict(a[name].double().log_softmax(1)) for a in answers]
+                    parts[name].append(torch.stack(predictions).cpu().numpy())
         return {
             name: self._forecast(name, np.concatenate(parts[name], 1), landmarks) for name in self.outcomes
         }
 
     def _forecast(self, name: str, members: np.ndarray, landmarks: Landmarks) -> Answer:
-        head = self.modules[0].head(name).config
-        at_risk = answerable(landmarks, name)
+        head, at_risk = self.modules[0].head(name).config, answerable(landmarks, name)
         members[:, ~at_risk] = np.nan
-        who = landmarks.ids, landmarks.days, at_risk, members if len(members) > 1 else None
-        if isinstance(head, DiagnosisConfig):
-            return DiagnosisForecast(name, head.classes, members.mean(0), *who)
-        return Forecast(name, head.causes, np.array(head.times), members.mean(0), *who)
+        return KINDS[head.kind].forecast.of_members(name, head, members, landmarks, at_risk)
 
     def see(self, landmarks: Landmarks) -> Landmarks:
         """The asks with the node kinds alone that this model sees, each code in the unit that it knows.

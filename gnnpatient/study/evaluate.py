@@ -17,9 +17,10 @@ from gnnpatient.cohort.landmarks import Landmarks, together
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, answerable, judged
+from gnnpatient.prognosis.kinds import target_of
 from gnnpatient.prognosis.marginal import nearest
 from gnnpatient.prognosis.predictor import Predictor
-from gnnpatient.prognosis.targets import MIN_REMAINING, null_table, target_of
+from gnnpatient.prognosis.targets import MIN_REMAINING
 from gnnpatient.study.baselines import censoring_hazard
 from gnnpatient.times import DAY
 
@@ -99,7 +100,7 @@ def null_of(predictor: Predictor, outcome: str, train: Landmarks | None = None) 
     for X in asks:
         target = target_of(X, outcome)
         if len(np.unique(X.patient[target.known])) >= MIN_REMAINING:
-            tables[int(X.moments[0])] = null_table(target, X.moments, tuple(head.get("times", ())))
+            tables[int(X.moments[0])] = target.marginal(X.moments, tuple(head.get("times", ())))
     whole, near = predictor.null[outcome], predictor.nulls.get(outcome)
     if head["kind"] == "diagnosis":
         return Shares(outcome, tuple(head["classes"]), whole, tables, near)

@@ -111,10 +111,10 @@ def test_tables_and_the_spread_of_members(icu, asks):
 
 
 def test_every_landmark_counts_the_same_in_the_shares(sick, label):
-    from gnnpatient.prognosis.targets import LabelTarget, null_shares
+    from gnnpatient.prognosis.targets import LabelTarget
 
     at = np.repeat([0, 1], [30, 10])
-    share = null_shares(LabelTarget(("no", "yes"), np.r_[label[:30], label[:10]].astype(int)), at)
+    share = LabelTarget(("no", "yes"), np.r_[label[:30], label[:10]].astype(int)).marginal(at)
     each = [np.mean(part[part >= 0]) for part in (label[:30], label[:10])]
     seen = [(part >= 0).mean() for part in (label[:30], label[:10])]
     assert share.sum() == pytest.approx(1) and min(seen) < 1

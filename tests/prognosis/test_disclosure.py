@@ -12,15 +12,13 @@ from safetensors.numpy import load_file
 
 from gnnpatient import InputError, PrognosisModel, build_graphs, read_cohort
 from gnnpatient.prognosis.disclosure import (
-    coarse_incidence,
-    coarse_shares,
     counted,
     disclosed,
     pooled,
     round_time,
 )
 from gnnpatient.prognosis.inputs import kept_names
-from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget, null_incidence, time_grid
+from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget, time_grid
 
 SPEC = """
 cohort = "planted"
@@ -366,8 +364,8 @@ def test_a_null_curve_moves_by_ten_patients_or_not_at_all(seed):
     event = rng.choice([0, 1, 2], n, p=[0.3, 0.6, 0.1]).astype(np.int64)
     target = SurvivalTarget(("a", "b"), event, rng.exponential(20, n) + 0.1)
     times = time_grid(target, np.zeros(n), 50.0, 12, np.arange(n), 10)
-    exact = null_incidence(target, np.zeros(n), times)
-    coarse = coarse_incidence(exact, target, np.arange(n), times, 10)
+    exact = target.marginal(np.zeros(n), times)
+    coarse = target.disclosed(exact, np.arange(n), times, 10)
     assert coarse.sum(0) == pytest.approx(1) and (np.diff(coarse[1:]) >= -1e-12).all() and coarse.min() >= 0
     assert np.abs(coarse - exact).max() < 0.06
     within = target.time <= 50.0
@@ -386,25 +384,25 @@ def test_a_cause_or_a_rest_of_few_is_told_as_of_half_as_many():
     event[:5], event[5:8] = 0, 2  # five stay free, three have the other cause
     target = SurvivalTarget(("a", "b"), event, np.where(event == 0, 60.0, 1 + np.arange(n) / 5))
     times = (10.0, 20.0, 30.0, 50.0)
-    exact = null_incidence(target, np.zeros(n), times)
+    exact = target.marginal(np.zeros(n), times)
     assert exact[0, -1] == pytest.approx(5 / n) and exact[2, -1] == pytest.approx(3 / n)
-    coarse = coarse_incidence(exact, target, np.arange(n), times, 10)
+    coarse = target.disclosed(exact, np.arange(n), times, 10)
     assert coarse[0, -1] == pytest.approx(5 / 200) and coarse[2, -1] == pytest.approx(5 / 200, rel=0.05)
-    again = coarse_incidence(exact, SurvivalTarget(("a", "b"), event, target.time), np.arange(n), times, 1)
+    again = SurvivalTarget(("a", "b"), event, target.time).disclosed(exact, np.arange(n), times, 1)
     assert again is exact
     nobody = SurvivalTarget(("a", "b"), np.minimum(event, 1), target.time)
-    curves = null_incidence(nobody, np.zeros(n), times)
-    assert (coarse_incidence(curves, nobody, np.arange(n), times, 10)[2] == 0).all()
+    curves = nobody.marginal(np.zeros(n), times)
+    assert (nobody.disclosed(curves, np.arange(n), times, 10)[2] == 0).all()
 
 
 def test_shares_of_few():
     label = np.array([0] * 196 + [1] * 5)
     target = LabelTarget(("no", "yes"), label)
-    share = coarse_shares(np.array([196, 5]) / 201, target, np.arange(201), 10)
+    share = target.disclosed(np.array([196, 5]) / 201, np.arange(201), (), 10)
     assert share.tolist() == pytest.approx([0.975, 0.025])
     more = LabelTarget(("no", "yes"), np.array([0] * 150 + [1] * 51))
     exact = np.array([150, 51]) / 201
-    assert coarse_shares(exact, more, np.arange(201), 10) is exact
+    assert more.disclosed(exact, np.arange(201), (), 10) is exact
 
 
 def test_intervals_are_pooled():

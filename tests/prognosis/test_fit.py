@@ -18,7 +18,6 @@ from gnnpatient.prognosis.targets import (
     MIN_REMAINING,
     SurvivalTarget,
     last_estimable,
-    null_incidence,
     time_grid,
 )
 from gnnpatient.times import DAY
@@ -161,7 +160,7 @@ def test_the_null_is_the_incidence_that_is_known():
     """F_k(t) = h_k / h (1 - exp(-h t)); with the other cause as censored it would be 1 - exp(-h_k t)."""
     target = exponential(20_000, (0.02, 0.08))
     times = np.array([2.0, 10.0, 20.0])
-    null = null_incidence(target, np.zeros(20_000), tuple(times))
+    null = target.marginal(np.zeros(20_000), tuple(times))
     gone = 1 - np.exp(-0.1 * times)
     assert null == pytest.approx(np.stack([1 - gone, 0.2 * gone, 0.8 * gone]), abs=0.01)
     assert abs(null[1, 2] - (1 - np.exp(-0.02 * 20))) > 0.1
@@ -170,8 +169,8 @@ def test_the_null_is_the_incidence_that_is_known():
 def test_every_landmark_counts_the_same_in_the_null():
     early, late = exponential(4000, (0.02,), 1), exponential(500, (0.2,), 2)
     target = SurvivalTarget(("a",), np.append(early.event, late.event), np.append(early.time, late.time))
-    null = null_incidence(target, np.repeat([0, DAY], [4000, 500]), (1.0,))
-    apart = [null_incidence(t, np.zeros(len(t.time)), (1.0,))[1, 0] for t in (early, late)]
+    null = target.marginal(np.repeat([0, DAY], [4000, 500]), (1.0,))
+    apart = [t.marginal(np.zeros(len(t.time)), (1.0,))[1, 0] for t in (early, late)]
     assert null[1, 0] == pytest.approx(np.mean(apart), rel=0.02)
 
 
