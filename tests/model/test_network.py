@@ -156,7 +156,7 @@ def plain(transformer, x, graphs, ask):
     """One ask's patient by torch's own attention, token by token in any order, and nobody else beside it."""
     tokens = [x["patient"][ask : ask + 1]]
     nodes = [(x[k][i], graphs[k].age[i]) for k in KINDS[:3] for i in (graphs[k].owner == ask).nonzero()[:, 0]]
-    nodes = sorted(nodes, key=lambda node: float(node[1]))[: module.TOKENS]
+    nodes = sorted(nodes, key=lambda node: float(node[1]))[: module.MAX_TOKENS]
     state = torch.cat([*tokens, *(node[0][None] for node in reversed(nodes))])[None]
     for block in transformer.blocks:
         attention = nn.MultiheadAttention(C, block.heads, batch_first=True)
