@@ -21,7 +21,8 @@ from gnnpatient.cohort.store import Stored, written
 from gnnpatient.cohort.view import Patient, frame
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_folder, inside, is_sealed, sealed
-from gnnpatient.spec.graph import DiagnosisSpec, GraphSpec, OutcomeSpec, ProgressionSpec, SurvivalSpec
+from gnnpatient.spec.graph import GraphSpec
+from gnnpatient.spec.outcomes import DiagnosisSpec, OutcomeSpec, ProgressionSpec, SurvivalSpec
 from gnnpatient.times import DAY, FOREVER, seconds
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from gnnpatient.errors import InputError
-from gnnpatient.spec.graph import ProgressionSpec
+from gnnpatient.spec.outcomes import ProgressionSpec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 

@@ -16,7 +16,7 @@ from gnnpatient.errors import InputError
 from gnnpatient.propose.names import KEYS, PERSON, ROW, ROWS, SPELLED, WHO, WIDE, WORDS
 from gnnpatient.propose.parts import Block, bare, plain
 from gnnpatient.readers.tables import CSV, MISSING, ids, moment, number, text
-from gnnpatient.spec.graph import TimeSpec
+from gnnpatient.spec.tables import TimeSpec
 from gnnpatient.times import DAY
 
 

@@ -11,25 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from gnnpatient.files import atomic_file
-from gnnpatient.spec.graph import (
+from gnnpatient.spec.graph import GraphSpec
+from gnnpatient.spec.nodes import LinkSpec, NodeSpec
+from gnnpatient.spec.outcomes import (
     CauseSpec,
-    Conversion,
     DiagnosisSpec,
-    GraphSpec,
-    HierarchySpec,
-    LinkSpec,
-    NodeSpec,
-    PatientSpec,
-    PickSpec,
     ProgressionSpec,
-    Record,
     StatusSpec,
     SurvivalSpec,
+    WorseSpec,
+)
+from gnnpatient.spec.tables import (
+    Conversion,
+    HierarchySpec,
+    PatientSpec,
+    PickSpec,
+    Record,
     TableSpec,
     TimepointSpec,
     TimeSpec,
     UnitSpec,
-    WorseSpec,
 )
 
 PLACES: dict[str, type[Record]] = {

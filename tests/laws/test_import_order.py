@@ -24,7 +24,7 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
     "__init__": set(ORDER)
 }
 INSIDE = {  # the files of a folder, each may import those named before it
-    "spec": "units patterns masks graph reference",
+    "spec": "units patterns masks explain tables nodes outcomes graph reference",
     "readers": "database tables standard meds omop fhir",
     "content": "texts imaging measure embed vectors",
     "cohort": "store packed outcomes landmarks build view cohort",
