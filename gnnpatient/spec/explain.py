@@ -15,7 +15,9 @@ from gnnpatient.errors import near
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first complaint of pydantic as one line: where, what it shows, what would do."""
     errors = error.errors()
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    extra = [e for e in errors if e["type"] == "extra_forbidden"]
+    unknown = (e for e in extra if e["loc"][-1] not in _known(model, _without_tags(model, e["loc"])[:-1]))
+    first = next(unknown, (extra or errors)[0])
     where = _without_tags(model, first["loc"])
     place = ".".join(map(str, where)) or "top level"
     match first["type"]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,11 +16,10 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.files import is_device, is_name
 from gnnpatient.spec.explain import explain
 from gnnpatient.spec.nodes import NodeSpec
-from gnnpatient.spec.outcomes import NOBODY, DiagnosisSpec, OutcomeSpec, ProgressionSpec, SurvivalSpec
+from gnnpatient.spec.outcomes import OutcomeSpec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.spec.tables import (
     HierarchySpec,
-    Moment,
     PatientSpec,
     PickSpec,
     Record,
@@ -32,13 +31,14 @@ from gnnpatient.times import seconds
 
 EdgeType = tuple[str, str, str]
 RESERVED = ("patient", "timepoint")
-LONGEST, LONGEST_TEXT = 64, 200  # letters of the name of a kind or an outcome; of a cause or a class
+MAX_NAME_LETTERS = 64  # of a node type or an outcome
+MAX_ANSWER_LETTERS = 200  # of a cause or a class
 
 
-LARGEST = 4 << 20  # bytes of a TOML
-DOTS = 200  # in one name, which takes time by their square
+MAX_BYTES = 4 << 20  # of a TOML
+MAX_DOTS = 200  # in one name, which takes time by their square
 _PARTED = re.compile(r"[=,#{}\[\]]")
-DEEPEST = 12  # lists and tables inside one another; a spec takes 5
+MAX_DEPTH = 12  # lists and tables inside one another; a spec takes 5
 
 
 FORMATS = ("meds", "omop", "fhir")
@@ -66,31 +66,14 @@ class GraphSpec(Record):
 
     @model_validator(mode="after")
     def _names(self) -> GraphSpec:
-        for place, names in (("nodes", self.nodes), ("outcomes", self.outcomes)):  # names of files, too
-            alike: dict[str, str] = {}
-            for name in names:
-                if len(name) > LONGEST or is_device(name):
-                    raise InputError(
-                        f"{place}.{name[:LONGEST]}: files are named by it; at most {LONGEST} letters, and no "
-                        "name that Windows keeps for a device"
-                    )
-                if (other := alike.setdefault(name.casefold(), name)) != name:
-                    raise InputError(
-                        f"{place}.{name}: equal to {other!r} but for case; some disks cannot tell their files"
-                    )
-                if name in RESERVED or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-                    reserved = " or ".join(RESERVED)
-                    shown = name if name.isprintable() else repr(name)[1:-1]
-                    raise InputError(
-                        f"{place}.{shown}: call it otherwise; letters, digits, _ and -, not {reserved}"
-                    )
+        for place, names in (("nodes", self.nodes), ("outcomes", self.outcomes)):
+            _check_file_names(place, names)
         for name, outcome in self.outcomes.items():
-            word = "causes" if isinstance(outcome, SurvivalSpec) else "classes"
-            for text in () if isinstance(outcome, ProgressionSpec) else _answers(outcome):
-                if not is_name(text) or len(text) > LONGEST_TEXT:
+            for answer in outcome.answers:
+                if not is_name(answer) or len(answer) > MAX_ANSWER_LETTERS:
                     raise InputError(
-                        f"outcomes.{name}.{word}: {text[:LONGEST]!r} is no name; one line without / and \\ "
-                        f"would do, of at most {LONGEST_TEXT} letters"
+                        f"outcomes.{name}.{outcome.answers_key}: {answer[:MAX_NAME_LETTERS]!r} is no name; "
+                        f"one line without / and \\ would do, of at most {MAX_ANSWER_LETTERS} letters"
                     )
         twice = set(self.patient.number) & set(self.patient.category)
         if twice:
@@ -108,123 +91,102 @@ class GraphSpec(Record):
         if self.patient.key is None:
             raise InputError("patient.key: this key is needed")
         for name, node in self.nodes.items():
-            if node.made:
-                continue
-            if node.table is None:
-                raise InputError(f"nodes.{name}.table: this key is needed")
-            if node.time is None and node.untimed == "refuse":
-                raise InputError(
-                    f'nodes.{name}.time: this key is needed; untimed = "origin" does without (day 0)'
-                )
-            if node.code is None and node.columns is None and node.content is None:
-                raise InputError(
-                    f"nodes.{name}: a node needs either code = COLUMN (long table) or columns = {{...}}"
-                )
+            if not node.made:
+                _check_source_of_nodes(name, node)
         for name, outcome in self.outcomes.items():
-            if not isinstance(outcome, SurvivalSpec):
-                continue
-            for cause, how in outcome.parts:
-                if how.node is None and (how.time is None or not (how.table or outcome.table)):
-                    raise InputError(
-                        f"outcomes.{name}.causes.{cause}: needs table and time, or node and codes"
-                    )
+            for cause in outcome.causes_without_source:
+                raise InputError(f"outcomes.{name}.causes.{cause}: needs table and time, or node and codes")
         return self
 
     @model_validator(mode="after")
     def _references(self) -> GraphSpec:
-        def known(place: str, name: str | None, what: Iterable[str]) -> None:
-            if name is not None and name not in (what := tuple(what)):
-                raise InputError(f"{place}: {name!r} is not there{near(name, what) if what else ''}")
-
-        moments: dict[str, Moment | None] = {
-            f"patient.{n}": getattr(self.patient, n) for n in ("origin", "entry", "exit")
-        }
         for name, node in self.nodes.items():
-            known(f"nodes.{name}.hierarchy", node.hierarchy, self.hierarchies)
-            pictures = [n for n, o in self.nodes.items() if o.file is not None and o.table is not None]
-            known(f"nodes.{name}.measures", node.measures, pictures)
-            for link in node.links:
-                known(f"nodes.{name}.edges", link.kind, [n for n, o in self.nodes.items() if o.study])
-            if node.of is not None:
-                known(f"nodes.{name}.of", node.of, [n for n, o in self.nodes.items() if not o.made])
-                if node.hierarchy is None:
-                    raise InputError(f"nodes.{name}.hierarchy: this key is needed")
+            self._check_references_of_nodes(name, node)
         for name, outcome in self.outcomes.items():
-            place = f"outcomes.{name}"
-            if isinstance(outcome, SurvivalSpec):
-                moments[f"{place}.exit"] = outcome.exit
-                for cause, how in outcome.parts:
-                    known(f"{place}.causes.{cause}.node", how.node, self.nodes)
-            else:
-                known(f"{place}.node", outcome.node, self.nodes)
-            if isinstance(outcome, DiagnosisSpec):
-                if outcome.task is not None and self.format is None:
-                    raise InputError(f"{place}.task: needs the events of a format ({', '.join(FORMATS)})")
-                for kind in outcome.inputs:
-                    known(f"{place}.inputs", kind, self.nodes)
-            if isinstance(outcome, DiagnosisSpec | ProgressionSpec):
-                survival = [n for n, o in self.outcomes.items() if isinstance(o, SurvivalSpec)]
-                none = (NOBODY,) if isinstance(outcome, DiagnosisSpec) else ()
-                known(f"{place}.gone", outcome.gone, (*survival, *none))
+            self._check_references_of_outcome(f"outcomes.{name}", outcome)
+        moments = {f"patient.{name}": getattr(self.patient, name) for name in ("origin", "entry", "exit")}
+        moments |= {f"outcomes.{name}.exit": o.end_of_observation for name, o in self.outcomes.items()}
         for place, moment in moments.items():
             if isinstance(moment, PickSpec):
-                known(f"{place}.node", moment.node, self.nodes)
+                _check_known(f"{place}.node", moment.node, self.nodes)
                 if moment.node is None and self.format is None:
                     raise InputError(f"{place}: codes of what? add node = KIND")
-        entry = self.patient.entry
+        entry, origin = self.patient.entry, self.patient.origin
         if isinstance(entry, PickSpec) and entry.pick == "last":
             raise InputError(
                 'patient.entry: pick = "last" lets a later event take a patient out of an earlier ask; '
                 'pick = "first" would do'
             )
-        if isinstance(self.patient.origin, PickSpec) and self.patient.origin.node is not None:
+        if isinstance(origin, PickSpec) and origin.node is not None:
             raise InputError("patient.origin: day 0 comes from a column, or from the codes of a format")
         return self
 
+    def _check_references_of_nodes(self, name: str, node: NodeSpec) -> None:
+        _check_known(f"nodes.{name}.hierarchy", node.hierarchy, self.hierarchies)
+        images = [n for n, o in self.nodes.items() if o.file is not None and o.table is not None]
+        _check_known(f"nodes.{name}.measures", node.measures, images)
+        for link in node.links:
+            _check_known(f"nodes.{name}.edges", link.kind, [n for n, o in self.nodes.items() if o.study])
+        _check_known(f"nodes.{name}.of", node.of, [n for n, o in self.nodes.items() if not o.made])
+
+    def _check_references_of_outcome(self, place: str, outcome: OutcomeSpec) -> None:
+        for key, name in outcome.node_names:
+            _check_known(f"{place}.{key}", name, self.nodes)
+        if (only := outcome.needs_format) and self.format is None:
+            raise InputError(f"{place}.{only}: needs the events of a format ({', '.join(FORMATS)})")
+        survival = [name for name, other in self.outcomes.items() if other.kind == "survival"]
+        _check_known(f"{place}.gone", outcome.ended_by, (*survival, *outcome.ended_by_words))
+
     @model_validator(mode="after")
     def _no_answer_among_the_inputs(self) -> GraphSpec:
-        told = {f"{name}{bare}" for name in _TOLD_LATER.get(self.format or "", ()) for bare in ("", "_bare")}
-        if self.patient.table in (None, "people") and (leak := set(self.patient.columns) & told):
+        self._check_columns_of_people()
+        for name, outcome in self.outcomes.items():
+            self._check_inputs_against(name, outcome)
+        return self
+
+    def _check_columns_of_people(self) -> None:
+        """Of a standard format: what came of a person after day 0 is no input and chooses nobody."""
+        later = {
+            f"{name}{bare}" for name in _KNOWN_LATER.get(self.format or "", ()) for bare in ("", "_bare")
+        }
+        if self.patient.table in (None, "people") and (leak := set(self.patient.columns) & later):
             raise InputError(
                 f"patient: static column {sorted(leak)[0]!r} says what came of a person later; an input that "
                 "holds the answer is refused"
             )
-        if self.patient.table in (None, "people") and (leak := set(self.patient.where) & told):
+        if self.patient.table in (None, "people") and (leak := set(self.patient.where) & later):
             raise InputError(
                 f"patient: where chooses by column {sorted(leak)[0]!r}; it says what came of a person later; "
                 "who is a patient must not depend on it"
             )
-        for kind, node in self.nodes.items():
-            if node.table == "people" and (leak := node.read & told):
+        for name, node in self.nodes.items():
+            if node.table == "people" and (leak := node.read & later):
                 raise InputError(
-                    f"nodes.{kind}: column {sorted(leak)[0]!r} says what came of a person later; an input "
+                    f"nodes.{name}: column {sorted(leak)[0]!r} says what came of a person later; an input "
                     "that holds the answer is refused"
                 )
-        for name, outcome in self.outcomes.items():
-            answer = set(_columns(outcome, self.patient))
-            apart = set[str]()
-            if isinstance(outcome, SurvivalSpec):
-                own = [p for _, p in outcome.parts if (p.table or outcome.table) == self.patient.table]
-                apart = {name for part in own if part.where for name in (part.time or "", *part.where)}
-            for column, forms in _all_answers(outcome, self.patient).items():
-                fit = self.patient.where.get(column)
-                if fit and not any(all(fitting(words, fit)) for words in forms):
-                    raise InputError(
-                        f"patient: where chooses by column {column!r}, a part of outcome {name!r}; who is a "
-                        "patient must not depend on what came of them"
-                    )
-            if leak := set(self.patient.columns) & (answer | apart):
+
+    def _check_inputs_against(self, name: str, outcome: OutcomeSpec) -> None:
+        """Columns that hold the answer of an outcome are no input and choose nobody."""
+        answer = outcome.answer_columns(self.patient)
+        for column, forms in outcome.answer_words(self.patient).items():
+            fit = self.patient.where.get(column)
+            if fit and not any(all(fitting(words, fit)) for words in forms):
                 raise InputError(
-                    f"patient: static column {sorted(leak)[0]!r} is part of outcome {name!r}; "
+                    f"patient: where chooses by column {column!r}, a part of outcome {name!r}; who is a "
+                    "patient must not depend on what came of them"
+                )
+        if leak := set(self.patient.columns) & (answer | outcome.columns_apart(self.patient)):
+            raise InputError(
+                f"patient: static column {sorted(leak)[0]!r} is part of outcome {name!r}; "
+                "an input that holds the answer is refused"
+            )
+        for kind, node in self.nodes.items():
+            if node.table in outcome.tables and (leak := node.read & answer):
+                raise InputError(
+                    f"nodes.{kind}: column {sorted(leak)[0]!r} is part of outcome {name!r}; "
                     "an input that holds the answer is refused"
                 )
-            for kind, node in self.nodes.items():
-                if node.table in _tables(outcome) and (leak := node.read & answer):
-                    raise InputError(
-                        f"nodes.{kind}: column {sorted(leak)[0]!r} is part of outcome {name!r}; "
-                        "an input that holds the answer is refused"
-                    )
-        return self
 
     @property
     def edge_types(self) -> tuple[EdgeType, ...]:
@@ -266,10 +228,9 @@ class GraphSpec(Record):
             if node.measures is not None and self.nodes[node.measures].table == table:
                 found.append(node.region)
         for outcome in self.outcomes.values():
-            if table in _tables(outcome):
-                found += _columns(outcome, who)
-                parts = outcome.parts if isinstance(outcome, SurvivalSpec) else ()
-                found += [name for _, part in parts for name in (part.time, *part.where)]
+            if table in outcome.tables:
+                found += outcome.answer_columns(who)
+                found += [name for _, part in outcome.parts for name in (part.time, *part.where)]
         return {name for name in found if isinstance(name, str)}
 
     @property
@@ -296,72 +257,53 @@ class GraphSpec(Record):
     def hash(self) -> str:
         """sha256 over the meaning: comments, order and source of the TOML do not change it."""
         meaning = json.loads(self.to_json()) | {"source": ""}
-        names = {
-            name: o.cause_names
-            if isinstance(o, SurvivalSpec)
-            else o.class_names
-            if isinstance(o, DiagnosisSpec)
-            else ()
-            for name, o in self.outcomes.items()
-        }
+        names = {name: outcome.answers for name, outcome in self.outcomes.items()}
         order = {"nodes": list(self.nodes), "causes": names}
         return hashlib.sha256(json.dumps([meaning, order], sort_keys=True).encode()).hexdigest()
 
 
-def _answers(outcome: SurvivalSpec | DiagnosisSpec) -> tuple[str, ...]:
-    """The names of the causes, or the classes."""
-    return outcome.cause_names if isinstance(outcome, SurvivalSpec) else outcome.class_names
+def _check_file_names(place: str, names: Iterable[str]) -> None:
+    """Names of node types and outcomes are names of files, too."""
+    alike: dict[str, str] = {}
+    for name in names:
+        if len(name) > MAX_NAME_LETTERS or is_device(name):
+            raise InputError(
+                f"{place}.{name[:MAX_NAME_LETTERS]}: files are named by it; at most {MAX_NAME_LETTERS} "
+                "letters, and no name that Windows keeps for a device"
+            )
+        if (other := alike.setdefault(name.casefold(), name)) != name:
+            raise InputError(
+                f"{place}.{name}: equal to {other!r} but for case; some disks cannot tell their files"
+            )
+        if name in RESERVED or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+            shown = name if name.isprintable() else repr(name)[1:-1]
+            raise InputError(
+                f"{place}.{shown}: call it otherwise; letters, digits, _ and -, not {' or '.join(RESERVED)}"
+            )
 
 
-def _columns(outcome: OutcomeSpec, patient: PatientSpec) -> Iterator[str]:
-    """The columns that hold the answer."""
-    if isinstance(outcome, DiagnosisSpec):
-        yield from (column for column in (outcome.column, outcome.known) if column)
-        yield from (end for end in (patient.exit,) if isinstance(end, str))
-    if not isinstance(outcome, SurvivalSpec):
-        return
-    for _, cause in outcome.parts:
-        if not cause.where:  # rows of an event table are told apart by their words
-            yield from (column for column in (cause.time, cause.flag) if column)
-    if outcome.status:
-        yield from (outcome.status.column, outcome.status.time)
-    yield from (end for end in (outcome.exit, patient.exit) if isinstance(end, str))
+def _check_source_of_nodes(name: str, node: NodeSpec) -> None:
+    """What nodes that are read from a table need, unless a standard format has it."""
+    if node.table is None:
+        raise InputError(f"nodes.{name}.table: this key is needed")
+    if node.time is None and node.untimed == "refuse":
+        raise InputError(f'nodes.{name}.time: this key is needed; untimed = "origin" does without (day 0)')
+    if node.code is None and node.columns is None and node.content is None:
+        raise InputError(
+            f"nodes.{name}: a node needs either code = COLUMN (long table) or columns = {{...}} (wide table)"
+        )
 
 
-_WHICHEVER = (("0", "1"), ("0.0", "1.0"), ("false", "true"), ("False", "True"))  # no and yes, as written
-_ANY = (("of any day",),)  # fits * alone
+def _check_known(place: str, name: str | None, known: Iterable[str]) -> None:
+    if name is not None and name not in (known := tuple(known)):
+        raise InputError(f"{place}: {name!r} is not there{near(name, known) if known else ''}")
 
 
-def _all_answers(outcome: OutcomeSpec, patient: PatientSpec) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Of each column of the patient table that holds an answer the words that must fit, in one of some forms,
-    where it chooses patients; without a form it may not choose, as who has that date has the event."""
-    found: dict[str, tuple[tuple[str, ...], ...]] = {}
-    if isinstance(outcome, SurvivalSpec):
-        for _, part in outcome.parts:
-            if (part.table or outcome.table) == patient.table and part.time and not part.where:
-                found |= {part.time: _ANY if part.flag else ()} | (
-                    {part.flag: _WHICHEVER} if part.flag else {}
-                )
-        if outcome.status and outcome.table == patient.table:
-            found |= {outcome.status.time: _ANY, outcome.status.column: (tuple(outcome.status.states),)}
-    elif isinstance(outcome, DiagnosisSpec) and outcome.column and outcome.table == patient.table:
-        found |= {outcome.known: _ANY} if outcome.known else {}
-        found |= {outcome.column: (tuple(outcome.classes),) if outcome.classes else _WHICHEVER}
-    return found
-
-
-_TOLD_LATER = {  # columns of `people` that tell of the time after day 0
+_KNOWN_LATER = {  # columns of `people` about the time after day 0
     "fhir": ("death", "deceased", "last"),
     "meds": ("death", "last"),
     "omop": ("death", "observation_end", "last"),
 }
-
-
-def _tables(outcome: OutcomeSpec) -> set[str | None]:
-    if isinstance(outcome, ProgressionSpec):
-        return set()
-    parts = outcome.parts if isinstance(outcome, SurvivalSpec) else ()
-    return {outcome.table, *(part.table for _, part in parts)} - {None}
 
 
 SHIPPED = Path(__file__).parent.parent / "specs"
@@ -392,16 +334,16 @@ def read_spec(name: str | Path) -> GraphSpec:
     if path.suffix != ".toml":
         raise InputError(f"{path}: a spec is a .toml file; no other format is read")
     try:
-        if path.stat().st_size > LARGEST:
+        if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: {path.stat().st_size >> 20} MB; a spec is a page of text")
         text = path.read_text(encoding="utf-8")
-        if any(part.count(".") > DOTS for line in text.splitlines() for part in _PARTED.split(line)):
+        if any(part.count(".") > MAX_DOTS for line in text.splitlines() for part in _PARTED.split(line)):
             raise InputError(
-                f"{path}: a name of more than {DOTS} names with dots between"
+                f"{path}: a name of more than {MAX_DOTS} names with dots between"
             )  # read for minutes
         raw = tomllib.loads(text)
-        if _depth(raw) > DEEPEST:
-            raise InputError(f"{path}: lists or tables inside one another, more than {DEEPEST} deep")
+        if _depth(raw) > MAX_DEPTH:
+            raise InputError(f"{path}: lists or tables inside one another, more than {MAX_DEPTH} deep")
         return GraphSpec.model_validate(raw)
     except RecursionError:
         raise InputError(f"{path}: lists or tables inside one another, far too deep") from None
@@ -412,9 +354,9 @@ def read_spec(name: str | Path) -> GraphSpec:
 
 
 def _depth(raw: Any) -> int:
-    """How deep the lists and tables of a TOML lie inside one another; one beyond `DEEPEST` is enough."""
+    """How deep the lists and tables of a TOML lie inside one another; one beyond `MAX_DEPTH` is enough."""
     level, depth = [raw], 0
-    while level and depth <= DEEPEST:
+    while level and depth <= MAX_DEPTH:
         inner = [list(part.values()) if isinstance(part, dict) else part for part in level]
         level = [one for part in inner for one in part if isinstance(one, dict | list)]
         depth += 1

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from gnnpatient.errors import InputError
-from gnnpatient.spec.tables import Moment, Names, Record, Where
+from gnnpatient.spec.tables import Moment, Names, PatientSpec, Record, Where
 from gnnpatient.times import seconds
+
+Words = tuple[str, ...]
+# no and yes, as they may be written
+_NO_AND_YES: tuple[Words, ...] = (("0", "1"), ("0.0", "1.0"), ("false", "true"), ("False", "True"))
+_ANY_DAY: tuple[Words, ...] = (("of any day",),)  # fits * alone
 
 
 class CauseSpec(Record):
@@ -53,9 +59,78 @@ class StatusSpec(Record):
     states: dict[str, str] = Field(description='what each state means; "censored", else the name of a cause')
 
 
-class SurvivalSpec(Record):
+class BaseOutcomeSpec(Record):
+    """What a spec asks of every kind of outcome."""
+
+    answers_key: ClassVar[str] = ""
+    """The key that names the answers."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The names of the causes, or the classes; none where the answer is a number."""
+        return ()
+
+    @property
+    def parts(self) -> tuple[tuple[str, CauseSpec], ...]:
+        """Each cause with each way in which it may show; none where there are no causes."""
+        return ()
+
+    @property
+    def tables(self) -> set[str]:
+        """The files that hold the answer."""
+        return set()
+
+    @property
+    def node_names(self) -> Iterator[tuple[str, str | None]]:
+        """Each key that names a node type, and the name."""
+        yield from ()
+
+    @property
+    def end_of_observation(self) -> Moment | None:
+        """When observation for this outcome ends, where that is not the end of [patient]."""
+        return None
+
+    @property
+    def ended_by(self) -> str | None:
+        """The survival outcome whose events end this one; None where none is named."""
+        return None
+
+    @property
+    def ended_by_words(self) -> tuple[str, ...]:
+        """What `gone` may be besides the name of a survival outcome."""
+        return ()
+
+    @property
+    def needs_format(self) -> str | None:
+        """The key that only the events of a standard format can answer."""
+        return None
+
+    @property
+    def causes_without_source(self) -> Iterator[str]:
+        """Causes that name neither a table and a time nor codes."""
+        yield from ()
+
+    def answer_columns(self, patient: PatientSpec) -> set[str]:
+        """The columns that hold the answer."""
+        return set()
+
+    def columns_apart(self, patient: PatientSpec) -> set[str]:
+        """Columns of the patient table from which the answer can be read where rows are told apart."""
+        return set()
+
+    def answer_words(self, patient: PatientSpec) -> dict[str, tuple[Words, ...]]:
+        """The words that `where` of [patient] must fit, by column of the patient table that holds an answer.
+
+        All words of one of the forms must fit. A column without a form may not choose patients at all, since
+        who has a date there has the event.
+        """
+        return {}
+
+
+class SurvivalSpec(BaseOutcomeSpec):
     """Time to the first of several causes."""
 
+    answers_key: ClassVar[str] = "causes"
     kind: Literal["survival"] = Field(description="survival: time to the first of several causes")
     table: str | None = Field(default=None, description="file; not needed where every cause has its own")
     causes: dict[str, Causes] | None = Field(
@@ -108,13 +183,64 @@ class SurvivalSpec(Record):
         """Whether some cause is looked for among many rows of a patient."""
         return any(part.where or part.node for _, part in self.parts)
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The names of the causes."""
+        return self.cause_names
+
+    @property
+    def tables(self) -> set[str]:
+        """The files that hold the answer."""
+        return {table for table in (self.table, *(part.table for _, part in self.parts)) if table}
+
+    @property
+    def node_names(self) -> Iterator[tuple[str, str | None]]:
+        """Each key that names a node type, and the name."""
+        yield from ((f"causes.{cause}.node", part.node) for cause, part in self.parts)
+
+    @property
+    def end_of_observation(self) -> Moment | None:
+        """When observation for this outcome ends, where that is not the end of [patient]."""
+        return self.exit
+
+    @property
+    def causes_without_source(self) -> Iterator[str]:
+        """Causes that name neither a table and a time nor codes."""
+        for cause, part in self.parts:
+            if part.node is None and (part.time is None or not (part.table or self.table)):
+                yield cause
+
+    def answer_columns(self, patient: PatientSpec) -> set[str]:
+        """The columns that hold the answer."""
+        found = [self.status.column, self.status.time] if self.status else []
+        # rows of an event table are told apart by their words
+        found += [c for _, part in self.parts if not part.where for c in (part.time, part.flag) if c]
+        return {*found, *(end for end in (self.exit, patient.exit) if isinstance(end, str))}
+
+    def columns_apart(self, patient: PatientSpec) -> set[str]:
+        """Columns of the patient table from which the answer can be read where rows are told apart."""
+        parts = [part for _, part in self.parts if (part.table or self.table) == patient.table and part.where]
+        return {name for part in parts for name in (part.time or "", *part.where)}
+
+    def answer_words(self, patient: PatientSpec) -> dict[str, tuple[Words, ...]]:
+        """The words that `where` of [patient] must fit, by column of the patient table with an answer."""
+        found: dict[str, tuple[Words, ...]] = {}
+        for _, part in self.parts:
+            if (part.table or self.table) == patient.table and part.time and not part.where:
+                found[part.time] = _ANY_DAY if part.flag else ()
+                found |= {part.flag: _NO_AND_YES} if part.flag else {}
+        if self.status and self.table == patient.table:
+            found |= {self.status.time: _ANY_DAY, self.status.column: (tuple(self.status.states),)}
+        return found
+
 
 NOBODY = "none"  # of `gone`: nothing but the end of observation
 
 
-class DiagnosisSpec(Record):
+class DiagnosisSpec(BaseOutcomeSpec):
     """Which of some classes a patient belongs to, asked before that is known."""
 
+    answers_key: ClassVar[str] = "classes"
     kind: Literal["diagnosis"] = Field(description="diagnosis: one of some classes")
     table: str | None = Field(default=None, description="file with the label")
     column: str | None = Field(default=None, description="its column with the label")
@@ -185,6 +311,49 @@ class DiagnosisSpec(Record):
         """The classes in the order of the TOML; label k is the k-th, from 0."""
         return tuple(dict.fromkeys(self.classes.values())) or ("no", "yes")
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.class_names
+
+    @property
+    def tables(self) -> set[str]:
+        """The files that hold the answer."""
+        return {self.table} if self.table else set()
+
+    @property
+    def node_names(self) -> Iterator[tuple[str, str | None]]:
+        """Each key that names a node type, and the name."""
+        yield "node", self.node
+        yield from (("inputs", name) for name in self.inputs)
+
+    @property
+    def ended_by(self) -> str | None:
+        """The survival outcome whose events end this one; None where none is named."""
+        return self.gone
+
+    @property
+    def ended_by_words(self) -> tuple[str, ...]:
+        """What `gone` may be besides the name of a survival outcome."""
+        return (NOBODY,)
+
+    @property
+    def needs_format(self) -> str | None:
+        """The key that only the events of a standard format can answer."""
+        return "task" if self.task is not None else None
+
+    def answer_columns(self, patient: PatientSpec) -> set[str]:
+        """The columns that hold the answer."""
+        ends = [end for end in (patient.exit,) if isinstance(end, str)]
+        return {column for column in (self.column, self.known, *ends) if column}
+
+    def answer_words(self, patient: PatientSpec) -> dict[str, tuple[Words, ...]]:
+        """The words that `where` of [patient] must fit, by column of the patient table with an answer."""
+        if self.column is None or self.table != patient.table:
+            return {}
+        known = {self.known: _ANY_DAY} if self.known else {}
+        return known | {self.column: (tuple(self.classes),) if self.classes else _NO_AND_YES}
+
 
 class WorseSpec(Record):
     """When a value counts as worse than the one known at the ask."""
@@ -203,7 +372,7 @@ class WorseSpec(Record):
         return self
 
 
-class ProgressionSpec(Record):
+class ProgressionSpec(BaseOutcomeSpec):
     """How a value goes on."""
 
     kind: Literal["progression"] = Field(description="progression: how a value goes on")
@@ -234,6 +403,16 @@ class ProgressionSpec(Record):
             if (text := getattr(self, name)) is not None and seconds(text) <= 0:
                 raise InputError(f"{name} = {text!r}; a time ahead is positive")
         return self
+
+    @property
+    def node_names(self) -> Iterator[tuple[str, str | None]]:
+        """Each key that names a node type, and the name."""
+        yield "node", self.node
+
+    @property
+    def ended_by(self) -> str | None:
+        """The survival outcome whose events end this one; None where none is named."""
+        return self.gone
 
 
 OutcomeSpec = SurvivalSpec | DiagnosisSpec | ProgressionSpec

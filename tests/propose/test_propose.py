@@ -1,6 +1,5 @@
 """A draft of a spec: it reads as it stands, says why, asks what it cannot know, takes no answer as input."""
 
-import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
