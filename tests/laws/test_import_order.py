@@ -24,6 +24,7 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
     "__init__": set(ORDER)
 }
 INSIDE = {  # the files of a folder, each may import those named before it
+    "metrics": "incidence pairs horizon calibration scores resampling",
     "spec": "units patterns masks explain tables nodes outcomes graph reference",
     "readers": "database tables standard meds omop fhir",
     "content": "texts imaging measure embed vectors",
@@ -121,7 +122,7 @@ def test_packages_stay_where_they_are(file):
     packages = {name.partition(".")[0] for name in imports(file)}
     for package, places in ONLY_IN.items():
         assert package not in packages or file.startswith(places), f"{file} imports {package}"
-    if file in ("graphs.py", "metrics.py"):
+    if file == "graphs.py" or file.startswith("metrics/"):
         allowed = {"numpy", "torch", "jaxtyping", "gnnpatient", "torch_geometric"}
         assert packages - set(sys.stdlib_module_names) <= allowed
 
@@ -133,7 +134,6 @@ def test_torch_geometric_only_inside_hetero_data():
     torch_geometric = "module='torch_geometric.data'"
     assert inside_text.count(torch_geometric) == 1
     assert tree_text.count(torch_geometric) == 2  # the other is for annotations
-    assert "torch_geometric" not in "".join(imports("metrics.py"))
 
 
 HEAVY = {"torch", "torch_geometric", "sklearn", "sksurv", "transformers"}
