@@ -167,9 +167,9 @@ def _reason(
     uncensored = float(_uncensored(staying, horizon))
     if uncensored < MIN_UNCENSORED:
         return f"horizon {horizon:g}: {uncensored:.3f} stay uncensored; at least {MIN_UNCENSORED} is needed"
-    beyond, who = _patients(weight, time > horizon, patient), "rows" if patient is None else "patients"
+    beyond, counted = _patients(weight, time > horizon, patient), "rows" if patient is None else "patients"
     if beyond < MIN_BEYOND:
-        return f"horizon {horizon:g}: {beyond:g} {who} are followed beyond it; {MIN_BEYOND} are needed"
+        return f"horizon {horizon:g}: {beyond:g} {counted} are followed beyond it; {MIN_BEYOND} are needed"
     return None
 
 

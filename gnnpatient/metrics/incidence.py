@@ -73,11 +73,11 @@ def cox_censoring(time: Rows, event: Cause, relative: Rows, *, weight: Rows | No
     time, event, weight = checked_rows(time, event, weight)
     at, step = np.unique(time, return_inverse=True)
     mass = weight * relative
-    there = np.cumsum(np.bincount(step, mass, len(at))[::-1])[::-1]
-    there = there - np.bincount(
+    at_risk = np.cumsum(np.bincount(step, mass, len(at))[::-1])[::-1]
+    at_risk = at_risk - np.bincount(
         step, mass * (event > 0), len(at)
     )  # who fails at a time is not censored at it
-    hazard = _ratio(np.bincount(step, weight * (event == 0), len(at)), there)
+    hazard = _ratio(np.bincount(step, weight * (event == 0), len(at)), at_risk)
     value = np.concatenate([[1.0], np.cumprod(1 - np.minimum(hazard, 1))])
     return CoxCensoring(at, value, np.asarray(relative, dtype=float))
 
@@ -144,10 +144,10 @@ def _counts(time: Rows, event: Cause, weight: Rows, causes: int) -> tuple[Steps,
     return at, np.cumsum(np.sum(count, axis=0)[::-1])[::-1], count
 
 
-def _ratio(part: Num[np.ndarray, "*cause step"], whole: Steps) -> Float[np.ndarray, "*cause step"]:
+def _ratio(part: Num[np.ndarray, "*cause step"], total: Steps) -> Float[np.ndarray, "*cause step"]:
     """0 where nobody is left."""
-    return np.divide(part, whole, out=np.zeros(part.shape), where=np.broadcast_to(whole > 0, part.shape))
+    return np.divide(part, total, out=np.zeros(part.shape), where=np.broadcast_to(total > 0, part.shape))
 
 
-def quotient(part: float, whole: float) -> float:
-    return float(part / whole) if whole > 0 else np.nan
+def quotient(part: float, total: float) -> float:
+    return float(part / total) if total > 0 else np.nan

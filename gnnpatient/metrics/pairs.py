@@ -68,9 +68,9 @@ def mass_below_earlier(
     won, of = np.zeros(cases), np.zeros(cases)
     for level in range(max(size - 1, 0).bit_length()):
         right, left = of_case >> level & 1 == 1, of_control >> level & 1 == 0
-        here = (of_case[right] >> level + 1) * blocks + case[1][right]
-        there = (of_control[left] >> level + 1) * blocks + control[1][left]
-        more, all_of = mass_below((here, case[2][right]), (there, control[2][left]), mass[left])
+        case_block = (of_case[right] >> level + 1) * blocks + case[1][right]
+        control_block = (of_control[left] >> level + 1) * blocks + control[1][left]
+        more, all_of = mass_below((case_block, case[2][right]), (control_block, control[2][left]), mass[left])
         won[right] += more
         of[right] += all_of
     return won, of

@@ -217,10 +217,18 @@ class GraphSpec(Record):
     def meant(self, table: str) -> set[str]:
         """The columns of a table that mean something else than a number of a wide row: ids, times, statics,
         answers. A pattern of columns does not fit them."""
-        who = self.patient
-        found: list[Any] = [self.table(table).key or who.key]
-        if who.table == table:
-            found += [*who.columns, *who.where, who.group, who.known, who.origin, who.entry, who.exit]
+        patient = self.patient
+        found: list[Any] = [self.table(table).key or patient.key]
+        if patient.table == table:
+            found += [
+                *patient.columns,
+                *patient.where,
+                patient.group,
+                patient.known,
+                patient.origin,
+                patient.entry,
+                patient.exit,
+            ]
         for node in self.nodes.values():
             if node.table == table:
                 found += [node.time, node.known, node.until, node.code, node.value, node.unit, node.file]
@@ -229,7 +237,7 @@ class GraphSpec(Record):
                 found.append(node.region)
         for outcome in self.outcomes.values():
             if table in outcome.tables:
-                found += outcome.answer_columns(who)
+                found += outcome.answer_columns(patient)
                 found += [name for _, part in outcome.parts for name in (part.time, *part.where)]
         return {name for name in found if isinstance(name, str)}
 
@@ -239,7 +247,7 @@ class GraphSpec(Record):
 
         None: UTC.
         """
-        zones = {how.time.timezone for how in self.tables.values()} - {None}
+        zones = {table.time.timezone for table in self.tables.values()} - {None}
         return zones.pop() if len(zones) == 1 else self.table(self.patient.table or "people").time.timezone
 
     def table(self, name: str) -> TableSpec:

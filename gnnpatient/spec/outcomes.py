@@ -366,8 +366,8 @@ class WorseSpec(Record):
 
     @model_validator(mode="after")
     def _one(self) -> WorseSpec:
-        given = [v for v in (self.times, self.plus, self.reaches) if v is not None]
-        if len(given) != 1 or self.times == 1 or self.plus == 0:
+        rules = [v for v in (self.times, self.plus, self.reaches) if v is not None]
+        if len(rules) != 1 or self.times == 1 or self.plus == 0:
             raise InputError("worse needs one of times (not 1), plus (not 0) and reaches")
         return self
 
