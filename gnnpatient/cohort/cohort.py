@@ -251,7 +251,7 @@ class Cohort:
         """The first and the last second of ISO 8601 dates, since 1970 in UTC; a clock time is both."""
         import polars as pl
 
-        from gnnpatient.readers.tables import calendar, last_second
+        from gnnpatient.readers.dates import calendar, last_second
 
         given = np.asarray(dates)
         words = [d.isoformat() if isinstance(d, date) else str(d).strip() for d in given.flat]

@@ -11,9 +11,11 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.errors import InputError, near
+from gnnpatient.ingest.cells import bounded, ids, number, text
 from gnnpatient.ingest.patients import Patients
 from gnnpatient.ingest.source import SourceTables, TableView, scripts
-from gnnpatient.readers.tables import BOUND, FRACTIONS, bounded, fractions, ids, number, text
+from gnnpatient.readers.standard import BOUND
+from gnnpatient.readers.tables import FRACTIONS, fractions
 from gnnpatient.spec.graph import PREFIXES, Conversion, GraphSpec, HierarchySpec, NodeSpec, UnitSpec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.spec.units import plain_unit

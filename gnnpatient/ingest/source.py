@@ -16,29 +16,25 @@ import polars as pl
 
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, file_name, inside, room_for
-from gnnpatient.progress import Progress
-from gnnpatient.readers.standard import StandardTables
-from gnnpatient.readers.tables import (
+from gnnpatient.ingest.cells import (
     LIFETIME,
     MISSING,
     Moments,
     bounded,
-    column,
-    end_of_day,
     example,
-    fits,
     ids,
-    last_second,
     midnights,
     moment,
     number,
     offsets,
-    read_table,
-    stamped,
     taken_for_missing,
     text,
     without,
 )
+from gnnpatient.progress import Progress
+from gnnpatient.readers.dates import end_of_day, last_second, stamped
+from gnnpatient.readers.standard import StandardTables
+from gnnpatient.readers.tables import column, fits, read_table
 from gnnpatient.spec.graph import GraphSpec, TimeSpec, Where
 
 PEOPLE = "people"  # the table of persons that a standard format gives

@@ -13,9 +13,10 @@ from typing import Any
 import polars as pl
 
 from gnnpatient.errors import InputError
+from gnnpatient.ingest.cells import MISSING, ids, moment, number, text
 from gnnpatient.propose.names import KEYS, PERSON, ROW, ROWS, SPELLED, WHO, WIDE, WORDS
 from gnnpatient.propose.parts import Block, bare, plain
-from gnnpatient.readers.tables import CSV, MISSING, ids, moment, number, text
+from gnnpatient.readers.csv_file import CSV
 from gnnpatient.spec.graph import TimeSpec
 from gnnpatient.times import DAY
 

@@ -54,7 +54,7 @@ def scan(folder: Path, name: str) -> pl.LazyFrame | None:
         with path.open("rb") as handle:
             head = handle.read(16)
     except OSError as error:
-        raise InputError(f"{path}: {_line(error)}") from None
+        raise InputError(f"{path}: {first_line(error)}") from None
     table = "/".join(parts[file:])
     if head[8:12] == b"DUCK":
         return _duckdb(path, table)
@@ -70,7 +70,8 @@ def _inside(folder: Path, path: Path, parts: tuple[str, ...]) -> None:
         raise InputError(f"{path}: leads out of {folder}; keep the tables of a cohort in one folder")
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what an error says; its type where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -174,7 +175,7 @@ def _sqlite(path: Path, table: str) -> pl.LazyFrame:
             with clock.running(base.interrupt):
                 schema = _sqlite_types(base, path, table)
     except (sqlite3.Error, UnicodeError) as error:
-        raise InputError(f"{path}/{table}: {_line(error)}") from None
+        raise InputError(f"{path}/{table}: {first_line(error)}") from None
 
     def reads(columns: list[str], rows: int | None) -> Iterator[pl.DataFrame]:
         asked = {name: schema[name] for name in columns}
@@ -199,9 +200,9 @@ def _sqlite(path: Path, table: str) -> pl.LazyFrame:
                     else:
                         yield pl.DataFrame(height=len(lines))
         except (sqlite3.Error, UnicodeError) as error:
-            raise InputError(f"{path}/{table}: {_line(error)}") from None
+            raise InputError(f"{path}/{table}: {first_line(error)}") from None
         except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
-            raise InputError(f"{path}/{table}: changed while it was read: {_line(error)}") from None
+            raise InputError(f"{path}/{table}: changed while it was read: {first_line(error)}") from None
 
     return _lazy(reads, schema)
 
@@ -271,7 +272,7 @@ def _duckdb(path: Path, table: str) -> pl.LazyFrame:
                 cell = _duckdb_cells(asked(base, "*", " LIMIT 0"))
                 first = pl.DataFrame(asked(base, ", ".join(cell.values()), " LIMIT 1").to_arrow_table())
     except wrong as error:
-        raise InputError(f"{path}/{table}: {_line(error)}") from None
+        raise InputError(f"{path}/{table}: {first_line(error)}") from None
     if not len(first):
         raise InputError(f"{path}/{table}: no rows")
 
@@ -293,7 +294,7 @@ def _duckdb(path: Path, table: str) -> pl.LazyFrame:
                         break
                     yield pl.DataFrame(batch) if columns else pl.DataFrame(height=batch.num_rows)
         except wrong as error:
-            raise InputError(f"{path}/{table}: {_line(error)}") from None
+            raise InputError(f"{path}/{table}: {first_line(error)}") from None
 
     return _lazy(reads, first.schema)
 
@@ -325,7 +326,7 @@ def _shards(folder: Path, place: Path) -> pl.LazyFrame:
         try:
             schema = pl.scan_parquet(shard, glob=False, hive_partitioning=False).collect_schema()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise InputError(f"{shard}: {_line(error)}") from None
+            raise InputError(f"{shard}: {first_line(error)}") from None
         first = first or schema
         for name in [*first, *schema]:
             one, other = first.get(name), schema.get(name)
@@ -338,7 +339,7 @@ def _shards(folder: Path, place: Path) -> pl.LazyFrame:
     try:
         rows = frame.select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{place}: {_line(error)}") from None
+        raise InputError(f"{place}: {first_line(error)}") from None
     if not rows:
         raise InputError(f"{place}: no rows")
     return frame

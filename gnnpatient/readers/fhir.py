@@ -34,8 +34,8 @@ from typing import Any, NoReturn
 import polars as pl
 
 from gnnpatient.errors import InputError
-from gnnpatient.readers.standard import StandardTables, latest_ordinary
-from gnnpatient.readers.tables import BOUND, end_of_day, iso
+from gnnpatient.readers.dates import end_of_day, iso
+from gnnpatient.readers.standard import BOUND, StandardTables, latest_ordinary
 
 LIMIT = 2 << 30  # bytes of one JSON document; a line of a bulk export is one
 LINE = 256 << 20

@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from gnnpatient.errors import InputError
-from gnnpatient.readers.standard import StandardTables
-from gnnpatient.readers.tables import BOUND, end_of_day
+from gnnpatient.readers.dates import end_of_day
+from gnnpatient.readers.standard import BOUND, StandardTables
 
 Schema = Mapping[str, Any]  # names and types; beartype cannot check the types of polars
 

@@ -17,17 +17,11 @@ import pyarrow
 import pyarrow.csv
 
 from gnnpatient.errors import InputError
+from gnnpatient.readers.csv_file import census, unclosed
+from gnnpatient.readers.dates import calendar, end_of_day
 from gnnpatient.readers.meds import DOOR, Schema, settle, taken
-from gnnpatient.readers.standard import StandardTables, latest_ordinary
-from gnnpatient.readers.tables import (
-    BOUND,
-    FRACTIONS,
-    calendar,
-    census,
-    end_of_day,
-    fractions,
-    unclosed,
-)
+from gnnpatient.readers.standard import BOUND, StandardTables, latest_ordinary
+from gnnpatient.readers.tables import FRACTIONS, fractions
 from gnnpatient.spec.graph import TableSpec
 
 

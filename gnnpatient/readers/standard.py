@@ -9,6 +9,11 @@ from datetime import datetime
 import polars as pl
 
 DECADES = 20  # years: an end so long after everything else is a filler for "still open"
+SIGN, POWER = r"^\s*(<=?|>=?|≤|≥)\s*", r"(?:[eE][+-]?[0-9]{1,2})?"
+_CLEAR = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+|0,[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})"
+BOUND = rf"{SIGN}([+-]?(?:{_CLEAR}){POWER})\s*$"
+"""A number in words that is known from one side only, as in <5. A comma is decimal in <0,5; in <1,000 nobody
+knows what it is, and <LOD holds no number."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,274 @@
+"""Cells of a table as ids, words, numbers, bounds and times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from gnnpatient.errors import InputError
+from gnnpatient.readers.dates import (
+    calendar,
+    first_second,
+    has_clock,
+    last_second,
+    localized,
+    stamped,
+    written,
+)
+from gnnpatient.readers.standard import POWER, SIGN
+from gnnpatient.spec.graph import TimeSpec
+from gnnpatient.times import DAY, UNITS, YEAR
+
+YEARS_FROM = 1900  # among dates, a number from here on is a year or a day of a spreadsheet, no offset
+MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+"""Words that mean missing in a number or a time. In codes, levels, labels, groups and ids only the empty cell
+does: NA is sodium."""
+LIFETIME = 125 * 366 * DAY  # a time further from the origin than this is a slip, not a time
+
+
+def _plain(series: pl.Series) -> pl.Series:
+    """As strings; whole numbers without the `.0` that pandas gives to a column with gaps; nan is null."""
+    if series.dtype == pl.Duration:
+        raise InputError(f"column {series.name!r} holds {series.dtype}; write text")
+    if series.dtype.is_decimal():
+        return series.cast(pl.String).str.replace(r"\.0*$", "")
+    if series.dtype.is_float():
+        series = series.fill_nan(None)
+        whole = series.cast(pl.Int64, strict=False)
+        exact = whole.cast(series.dtype) == series
+        return series.cast(pl.String).zip_with(~exact.fill_null(False), whole.cast(pl.String))
+    return series.cast(pl.String)
+
+
+def text(series: pl.Series, missing: Iterable[str] = ()) -> pl.Series:
+    """As strings; the empty cell and these words become null, any other stays as it stands."""
+    series = _plain(series)
+    return series.set(series.is_in(["", *missing]), None)
+
+
+def without(
+    series: pl.Series,
+    missing: Collection[str],
+    points: Callable[[pl.Series], pl.Series] = lambda cells: cells,
+) -> pl.Series:
+    """Numbers or times without these words: -9 as a number or as text, where -9.0 is -9, too.
+
+    points: gives the text of numbers a decimal point.
+    """
+    if not missing:
+        return series
+    words = [float(word) for word in missing if re.fullmatch(r"[+-]?\d+(\.\d*)?", word)]
+    if series.dtype.is_numeric():
+        return series.set(series.cast(pl.Float64).is_in(words).fill_null(False), None)
+    if series.dtype != pl.String:
+        return series
+    cell = series.str.strip_chars()
+    gone = cell.is_in(list(missing))
+    if words:
+        gone = gone | points(cell).cast(pl.Float64, strict=False).is_in(words).fill_null(False)
+    return series.set(gone.fill_null(False), None)
+
+
+def taken_for_missing(series: pl.Series) -> pl.Series:
+    """The words of a column of numbers or times that are taken for missing; null in all other cells."""
+    if series.dtype != pl.String:
+        return pl.Series([None], dtype=pl.String).new_from_index(0, len(series))
+    cell = series.str.strip_chars()
+    return cell.set(~cell.is_in(MISSING[1:]).fill_null(False), None)
+
+
+def ids(series: pl.Series) -> pl.Series:
+    """Ids as they stand: `1`, `01` and ` 1` are three patients. Empty is null."""
+    series = _plain(series)
+    return series.set(series == "", None)
+
+
+def number(series: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Numbers (null = missing), and where a cell holds something that is not a finite number."""
+    if series.dtype.is_numeric() or series.dtype == pl.Boolean:
+        value, odd = series.cast(pl.Float64), pl.Series([False]).new_from_index(0, len(series))
+    else:
+        cell = text(series.cast(pl.String).str.strip_chars(), MISSING)
+        value = cell.cast(pl.Float64, strict=False)
+        odd = cell.is_not_null() & value.is_null()
+    value = value.set(value.is_nan(), None)
+    bad = odd | value.is_infinite().fill_null(False)
+    return value.set(bad, None), bad
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """When each row was, (row,) Int64 seconds after its origin; null = missing, or not a time."""
+
+    at: pl.Series  # of a bare date the first second of its day
+    end: pl.Series  # of a bare date the last second of its day, else as `at`
+    bad: pl.Series  # Boolean: a cell that is not a time, or too far from the origin
+    far: pl.Series  # Boolean, those of `bad` that are a time, but too far from the origin
+    dated: pl.Series  # Boolean: a date, not an offset
+
+    @property
+    def bare(self) -> pl.Series:
+        """Whether it is a date without a clock time."""
+        return (self.end > self.at).fill_null(False)
+
+
+_SIDED = rf"{SIGN}([+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+){POWER})\s*$"
+
+
+def bounded(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Cells without the sign of a bound before them; and -1 where the truth lies below, 1 above, else 0."""
+    sign = cells.str.extract(_SIDED, 1).str.slice(0, 1)
+    side = sign.replace_strict(["<", "≤", ">", "≥"], [-1, -1, 1, 1], default=0, return_dtype=pl.Int8)
+    return cells.str.extract(_SIDED, 2).fill_null(cells), side.fill_null(0)
+
+
+def moment(
+    series: pl.Series,
+    origin: pl.Series | None,
+    where: str,
+    how: TimeSpec | None = None,
+    bare: pl.Series | None = None,
+    line: Callable[[int], int] = lambda row: row + 2,
+    doubt: Callable[[str], None] = lambda what: None,
+    limit: int | None = LIFETIME,
+    utc: bool = False,
+) -> Moments:
+    """Seconds after the origin of each row.
+
+    Numbers and durations are time after the origin; dates are ISO 8601 or written as `how.format` says, and
+    need `origin` (seconds since 1970, UTC, of each row). Among dates a number from 1900 on is no offset.
+    A bare date is a day of the time zone; `bare` says so where the type cannot. `doubt` is told what is read,
+    but looks like a slip. `limit`: seconds from the origin beyond which nothing is a time; None where the
+    dates give the origin itself, which may be any. `utc`: clock times are in UTC, whatever the time zone.
+    """
+    how = how or TimeSpec()
+    none = pl.Series([False]).new_from_index(0, len(series))
+    offset = pl.Series([None], dtype=pl.Float64).new_from_index(0, len(series))
+    stamp, flag, odd = _no_stamp(len(series)), none, none
+    if series.dtype == pl.Duration:
+        offset = series.dt.total_microseconds() / 1e6
+    elif series.dtype.is_temporal():
+        odd = series.is_not_null()
+        flag = none | (series.dtype == pl.Date) if bare is None else bare.fill_null(False)
+        given = series.cast(pl.Datetime("us")) if series.dtype == pl.Date else series
+        stamp = stamped(given, flag, None if utc else how.timezone, how.timezone)
+    elif how.format is not None:
+        cell = series.cast(pl.String).str.strip_chars()
+        cell = cell.set(cell.is_in(MISSING), None)
+        odd, flag = cell.is_not_null(), none | (not has_clock(how.format))
+        stamp = written(cell, how.format, where)
+        stamp = first_second(stamp, how.timezone) if flag.any() else localized(stamp, how.timezone)
+    else:
+        number_, odd = number(series)
+        offset = number_ * UNITS[how.unit]
+        cell = series.cast(pl.String).str.strip_chars().set(~odd, None)
+        if (unclear := cell.str.contains(r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}").fill_null(False)).any():
+            row = unclear.arg_true()[0]
+            raise InputError(
+                f"{where}, line {line(row)}: {cell[row]!r} is ambiguous; write dates as 2021-03-04, or set "
+                "time = { format = ... } of that table, as in '%d/%m/%Y'"
+            )
+        if (digits := _digits(number_, how)) is not None:
+            cell, offset = cell.fill_null(digits), offset.set(digits.is_not_null(), None)
+            number_, odd = number_.set(digits.is_not_null(), None), odd | digits.is_not_null()
+        stamp, flag = calendar(cell, how.timezone)
+        _zones(cell.filter(~flag & stamp.is_not_null()), where, how, doubt)
+        if stamp.is_not_null().any():  # a great number among dates is a year, or a spreadsheet's day
+            slip = (number_.abs() >= YEARS_FROM).fill_null(False)
+            odd, offset = odd | slip, offset.set(slip, None)
+        elif origin is not None and "unit" not in how.model_fields_set:
+            _slip(number_, where, doubt)
+    if origin is None and stamp.is_not_null().any():
+        raise InputError(f"{where}: holds dates; name the column of day 0 as origin in [patient]")
+    at = offset.round()
+    dated = stamp.is_not_null()
+    if origin is not None:
+        at = at.fill_null((stamp.dt.epoch("s") - origin).cast(pl.Float64))
+    far = (at.abs() > (limit or 2**52)).fill_null(False)
+    at = at.set(far, None)
+    bad = at.is_null() & (offset.is_not_null() | odd)
+    at = at.cast(pl.Int64)
+    end = at
+    if flag.any():
+        length = last_second(stamp, how.timezone).dt.epoch("s") - stamp.dt.epoch("s")
+        end = (at + length.set(~(flag & dated), 0)).fill_null(at)
+    return Moments(at, end, bad, far, dated)
+
+
+def midnights(series: pl.Series, how: TimeSpec) -> int:
+    """How many clock times a column holds where each of them is midnight, as it is written; else 0."""
+    if series.dtype.is_temporal():
+        local = series.drop_nulls() if isinstance(series.dtype, pl.Datetime) else series.clear()
+    elif how.format is not None:
+        clock = has_clock(how.format)
+        cell = series.cast(pl.String).str.strip_chars()
+        local = written(cell, how.format, series.name).drop_nulls() if clock else series.clear()
+    elif series.dtype == pl.String:
+        clocks = series.filter(series.str.contains(_STAMP).fill_null(False))
+        if len(clocks) and not clocks[:100].str.contains(_MIDNIGHT).all():  # most columns are told at once
+            return 0
+        return len(clocks) if clocks.str.contains(_MIDNIGHT).all() else 0
+    else:
+        return 0
+    return len(local) if not len(local) or (local.dt.truncate("1d") == local).all() else 0
+
+
+def offsets(series: pl.Series, form: str, where: str) -> bool:
+    """Whether a column of a table with a format holds numbers after day 0 and not one date in that format."""
+    if series.null_count() == len(series) or number(series)[1].any():
+        return False
+    return not written(_plain(series).str.strip_chars(), form, where).is_not_null().any()
+
+
+def example(how: TimeSpec) -> str:
+    """How a time of a table is written so that it is read."""
+    if how.format is None:
+        return "2021-03-04, 2021-03-04 08:30 or 2021-03-04T08:30:00+01:00"
+    try:
+        return pl.Series([datetime(2021, 3, 4, 8, 30)]).dt.strftime(how.format)[0]
+    except pl.exceptions.PolarsError:  # it names a time zone
+        return f"the format {how.format!r} says"
+
+
+_STAMP = r"^\s*\d{4}-?\d\d-?\d\d(?:[Tt]|\s+)\d"  # a day and a clock time, of whatever form
+_MIDNIGHT = (
+    r"^\s*\S{8,10}?(?:[Tt]|\s+)00:?00(?::?00(?:[.,]0+)?)?"
+    r"(?:\s*(?:[A-Za-z]+|[+-]\d\d(?::?\d\d)?))?(?:\[.*\])?\s*$"
+)
+
+
+def _digits(number_: pl.Series, how: TimeSpec) -> pl.Series | None:
+    """Numbers such as 20210304 as text, where most of that size are dates: no offset in days is so long."""
+    if "unit" in how.model_fields_set or not (long := (number_ >= 10_000_101).fill_null(False)).any():
+        return None
+    whole = number_.set(~long | (number_ > 99_991_231).fill_null(False), None)
+    words = whole.cast(pl.Int64).cast(pl.String).set((whole % 1 != 0).fill_null(False), None)
+    dates = words.str.to_datetime("%Y%m%d", strict=False, time_unit="us", exact=True)
+    return words if 2 * (len(dates) - dates.null_count()) > int(long.sum()) else None
+
+
+def _zones(clocks: pl.Series, where: str, how: TimeSpec, doubt: Callable[[str], None]) -> None:
+    """Whether some clock times of a column say their zone and others do not."""
+    plain = int((~clocks.str.contains(r"(?i)(Z|UTC|GMT|[+-]\d\d:?(\d\d)?)$")).sum())
+    if 0 < plain < len(clocks):
+        read = f"as of {how.timezone}" if how.timezone else "as UTC; or set timezone in its time = { ... }"
+        doubt(f"{where}: {plain} of {len(clocks)} clock times have no zone, the others have; read {read}")
+
+
+def _slip(days: pl.Series, where: str, doubt: Callable[[str], None]) -> None:
+    """Whether all offsets of a cohort that has dates look like something else."""
+    low, high = days.min(), days.max()
+    if not isinstance(low, float) or not isinstance(high, float):
+        return
+    serial = "days of a spreadsheet" if low > 100 * YEAR and high * DAY < LIFETIME else ""
+    what = "calendar years" if low >= 1900 and high <= 2100 else serial
+    if what and (days.drop_nulls() % 1 == 0).all():
+        doubt(f"{where}: {low:g} to {high:g} look like {what}; they are read as days after day 0")
+
+
+def _no_stamp(size: int) -> pl.Series:
+    return pl.Series([None], dtype=pl.Datetime("us")).new_from_index(0, size)

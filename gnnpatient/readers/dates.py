@@ -1,0 +1,165 @@
+"""Dates and clock times as text, the days of a time zone, and when a day ends."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import polars as pl
+
+from gnnpatient.errors import InputError
+from gnnpatient.readers.database import first_line
+from gnnpatient.times import DAY
+
+
+def calendar(cells: pl.Series, zone: str | None) -> tuple[pl.Series, pl.Series]:
+    """Dates as text: their first moment in UTC (null = no date), and which are bare."""
+    local, ahead, bare = iso(cells)
+    stamp = stamped(local, bare, zone, zone)
+    moved = local - (ahead * 60_000_000).cast(pl.Duration("us"))
+    return (stamp if ahead.null_count() == len(ahead) else moved.fill_null(stamp)), bare
+
+
+def stamped(given: pl.Series, bare: pl.Series, zone: str | None, day: str | None) -> pl.Series:
+    """The first moment of clock times of a `zone` and of bare dates of the zone `day`, in UTC."""
+    stamp = localized(given, zone)
+    if day is None or not bare.any():
+        return stamp
+    return stamp.zip_with(~bare, first_second(given.dt.replace_time_zone(None).cast(pl.Datetime("us")), day))
+
+
+def localized(stamp: pl.Series, zone: str | None) -> pl.Series:
+    """Clock times of a time zone in UTC (METHODS 3). A moment that a change of the clock leaves out is no
+    time; of one that it doubles, the earlier counts."""
+    return _plain_utc(stamp) if zone is None or _zoned(stamp) else _in_utc(stamp, zone, "earliest")
+
+
+def first_second(day: pl.Series, zone: str | None) -> pl.Series:
+    """The first second of local days, given as midnights without a zone, in UTC.
+
+    Null for a day that a time zone left out, as that of 30 December 2011 in Samoa.
+    """
+    if zone is None:
+        return day
+    begun = _in_utc(day, zone, "earliest")
+    if begun.null_count() > day.null_count():  # the clock was put forward at midnight
+        eve = _in_utc(day.dt.offset_by("-1s"), zone, "latest")
+        begun = begun.fill_null(eve.dt.offset_by("1s"))
+        begun = begun.set((_local(begun, zone).dt.date() != day.dt.date()).fill_null(False), None)
+    return begun
+
+
+def end_of_day(time: pl.Expr, bare: pl.Expr) -> pl.Expr:
+    """When a moment without a zone has surely passed: a bare date at the last second of its day."""
+    return pl.when(bare).then(time + pl.duration(days=1, seconds=-1)).otherwise(time)
+
+
+def last_second(begun: pl.Series, zone: str | None) -> pl.Series:
+    """The end of the local days that begin at these moments (UTC): the last second before the next midnight.
+
+    A day lasts 23 or 25 hours where the clock is changed.
+    """
+    if zone is None:
+        return begun.dt.offset_by(f"{DAY - 1}s")
+    late = _local(begun, zone).dt.truncate("1d").dt.offset_by(f"{DAY - 1}s")
+    return _in_utc(late, zone, "latest").fill_null(begun.dt.offset_by(f"{DAY - 1}s"))
+
+
+def _zoned(stamp: pl.Series) -> bool:
+    return isinstance(stamp.dtype, pl.Datetime) and stamp.dtype.time_zone is not None
+
+
+def _plain_utc(stamp: pl.Series) -> pl.Series:
+    """Without a zone: what has one in UTC, what has none as it stands."""
+    stamp = stamp.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if _zoned(stamp) else stamp
+    return stamp.cast(pl.Datetime("us"))
+
+
+def _in_utc(local: pl.Series, zone: str, twice: Literal["earliest", "latest"]) -> pl.Series:
+    stamp = local.dt.replace_time_zone(zone, ambiguous=twice, non_existent="null")
+    return _plain_utc(stamp)
+
+
+def _local(stamp: pl.Series, zone: str) -> pl.Series:
+    return stamp.dt.replace_time_zone("UTC").dt.convert_time_zone(zone).dt.replace_time_zone(None)
+
+
+_ISO = (
+    r"^(?P<date>\d{4}-\d\d-\d\d|\d{8})"
+    r"(?:[Tt]|\s+)(?P<minute>\d\d:?\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<part>\d+))?)?"
+    r"\s*(?P<zone>[Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)?(?:\[[\w/+-]+\])?$"
+)
+_ZONE = r"(:\d\d|:\d\d\.\d+)(Z|[+-]\d\d:?\d\d)$"  # the commonest, behind a clock time
+
+
+def iso(cells: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """Dates and clock times as they are written (null = neither), minutes ahead of UTC (null = not said), and
+    which are bare dates.
+
+    2021-03-04 or 20210304; behind it T or a blank and a clock time to the minute, the second or a part of
+    it, with a point or a comma; behind that Z, UTC, GMT, +01, +0100 or +01:00, with a blank or not.
+    """
+    bare = (cells.str.len_chars() == 10).fill_null(False)
+    date = cells.set(~bare, None).str.to_datetime("%Y-%m-%d", strict=False, time_unit="us", exact=True)
+    short = cells.str.contains(r"^\d{8}$").fill_null(False)
+    if short.any():
+        bare = bare | short
+        days = cells.set(~short, None).str.to_datetime("%Y%m%d", strict=False, time_unit="us", exact=True)
+        date = date.fill_null(days)
+    clock = cells.set(bare, None)
+    zone = clock.str.extract(_ZONE, 2)
+    plain = clock.str.replace(_ZONE, "$1").str.replace(" ", "T", literal=True)
+    local = plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us", exact=True)
+    if local.null_count() > clock.null_count():
+        local = local.fill_null(plain.str.to_datetime("%Y-%m-%dT%H:%M", strict=False, time_unit="us"))
+    ahead = _ahead(zone)
+    local = local.set(zone.is_not_null() & ahead.is_null(), None)
+    other = (clock.is_not_null() & local.is_null()).arg_true()
+    if len(other):
+        slow, further = _forms(clock.gather(other))
+        local, ahead = local.scatter(other, slow), ahead.scatter(other, further)
+    return date.fill_null(local), ahead, bare
+
+
+def _forms(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """`iso` of clock times in every form."""
+    parts = cells.str.extract_groups(_ISO).struct
+    day = parts.field("date").str.replace_all("-", "", literal=True)
+    clock = parts.field("minute").str.replace(":", "", literal=True) + parts.field("second").fill_null("00")
+    local = (day + " " + clock).str.to_datetime("%Y%m%d %H%M%S", strict=False, time_unit="us", exact=True)
+    part = (parts.field("part").fill_null("") + "000000").str.slice(0, 6).cast(pl.Int64)
+    zone = parts.field("zone")
+    ahead = _ahead(zone)
+    local = (local + part.cast(pl.Duration("us"))).set(zone.is_not_null() & ahead.is_null(), None)
+    return local, ahead
+
+
+def _ahead(zone: pl.Series) -> pl.Series:
+    """Minutes ahead of UTC; null where there is no zone, or one that no clock on earth has."""
+    if zone.null_count() == len(zone):
+        return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(zone))
+    digits = zone.str.replace_all(r"[^0-9]", "").str.pad_end(4, "0")
+    minutes = digits.str.slice(0, 2).cast(pl.Int64, strict=False) * 60
+    minutes = minutes + digits.str.slice(2, 2).cast(pl.Int64, strict=False)
+    minutes = minutes.set((minutes > 14 * 60).fill_null(False), None)
+    return minutes * zone.str.starts_with("-").fill_null(False).cast(pl.Int64).replace({0: 1, 1: -1})
+
+
+_CLOCK = re.compile("%[-_0]?[HIklMSRTrXcs+]")  # signs of strptime that say something of the clock time
+_DAY = re.compile("%[-_0]?[dejDFvxcs+]")  # of the day
+
+
+def has_clock(form: str) -> bool:
+    """Whether a format of strptime says something of the clock time."""
+    return _CLOCK.search(form) is not None
+
+
+def written(cell: pl.Series, form: str, where: str) -> pl.Series:
+    if not _DAY.search(form):
+        raise InputError(f"{where}: format {form!r} names no day, so nobody knows when; write whole dates")
+    try:
+        if has_clock(form):
+            return cell.str.to_datetime(form, strict=False, time_unit="us", exact=True)
+        return cell.str.to_date(form, strict=False, exact=True).cast(pl.Datetime("us"))
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{where}: format {form!r}: {first_line(error)}") from None
