@@ -1,4 +1,9 @@
-"""CSV files as text: one reader, with one rule, for every table and every format."""
+"""CSV files as text: one reader, with one rule, for every table, every format and the draft of a spec.
+
+The rule: the first line names the columns, each once; every other line has as many cells, or none at all; a
+quote that begins a cell is closed at its end; no NUL byte; one encoding for the whole file. What breaks it is
+refused with its line.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,10 @@ import gzip
 import io
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,87 +29,13 @@ from gnnpatient.readers.database import first_line
 from gnnpatient.spec.graph import TableSpec
 
 CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-LARGEST = 2 << 30  # bytes that a packed CSV may hold: a small file must not fill the memory
+SEPARATORS = ",;\t|"
 BOMB, RATIO = 1 << 28, 200  # from so many bytes on, no honest table unpacks to so many times its size
-CELL = 64 << 20  # bytes of the longest cell
-COLUMNS = 50_000  # of the widest CSV: each takes 11 kB for every part that is read at once
-
-
-def _read_csv(path: Path, how: TableSpec) -> pl.DataFrame:
-    """By pyarrow, which counts the cells of every line; polars fills a short one with nulls in silence."""
-    encoding, separator = _codec(how), _separator(path, how)
-    room_for(2 * path.stat().st_size, str(path))
-    quotes, lines = census(path, encoding)
-    try:
-        with _open(path, encoding) as handle:
-            header = next(csv.reader(handle, delimiter=separator), [])
-            blank = not header and bool(handle.read(1 << 16).strip())
-    except (UnicodeError, LookupError):
-        raise InputError(_encoding(path, how)) from None
-    except csv.Error as error:
-        raise InputError(f"{path}: line 1, the header: {error}; is a quote never closed?") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: {first_line(error)}") from None
-    if doubled := sorted(name for name, n in Counter(header).items() if n > 1):
-        raise InputError(f"{path}: column {doubled[0]!r} stands twice in the header")
-    if len(header) > COLUMNS:
-        raise InputError(f"{path}: {len(header)} columns; write it long, a row a value, or as parquet")
-    if blank:
-        raise InputError(f"{path}: line 1 is blank; the names of the columns belong there")
-    if not header or not lines:
-        raise InputError(f"{path}: no rows")
-    uneven: list[str] = []
-
-    def skip(line: pyarrow.csv.InvalidRow) -> str:
-        uneven.append(
-            f"line {line.number} has {line.actual_columns} cells, the header {line.expected_columns}"
-        )
-        return "error"
-
-    def read(*, threads: bool, block: int | None = None) -> pyarrow.Table:
-        return pyarrow.csv.read_csv(  # only one thread knows the number of a line
-            path.absolute(),  # a first ~ is a sign like any other
-            pyarrow.csv.ReadOptions(encoding=encoding, use_threads=threads, block_size=block),
-            pyarrow.csv.ParseOptions(
-                delimiter=separator, newlines_in_values=True, invalid_row_handler=None if threads else skip
-            ),
-            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pyarrow.string())),
-        )
-
-    def tried() -> pyarrow.Table:
-        try:
-            return read(threads=True)
-        except pyarrow.ArrowInvalid as error:
-            if "straddles" not in str(error):  # it wants room for the longest line
-                raise
-            return read(threads=True, block=CELL)
-
-    other = next((s for s in ";\t|," if s != separator and s in header[0]), None)
-    hint = f"; set separator = {other!r} in [tables.{path.name!r}]?" if len(header) == 1 and other else ""
-    try:
-        table = tried()
-    except (pyarrow.ArrowInvalid, UnicodeError) as error:
-        with suppress(pyarrow.ArrowInvalid, UnicodeError):
-            read(threads=False, block=CELL)
-        if uneven:
-            raise InputError(f"{path}: {uneven[0]}{hint}{unclosed(path, how, quotes)}") from None
-        if isinstance(error, UnicodeError) or "UTF8" in str(error):
-            raise InputError(_encoding(path, how)) from None
-        if "straddles" in str(error):
-            lost = unclosed(path, how, quotes) or f"; a line is longer than {CELL >> 20} MB"
-            raise InputError(f"{path}{lost.replace(';', ':', 1)}") from None
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
-    # Fewer rows than lines: a quote may hold lines together that are rows of their own.
-    if (quotes % 2 or (quotes and lines > len(table))) and (lost := unclosed(path, how, quotes)):
-        raise InputError(f"{path}{lost.replace(';', ':', 1)}")
-    if hint:
-        raise InputError(f"{path}: one column, {header[0]!r}{hint}")
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
-_OTHER = {  # first bytes of what is sometimes called .csv
+_MAX_UNPACKED = 2 << 30  # bytes that a packed CSV may hold: a small file must not fill the memory
+_MAX_CELL = 64 << 20  # bytes of the longest cell
+_MAX_COLUMNS = 50_000  # each takes 11 kB for every part that is read at once
+_DAMAGED = (OSError, EOFError, zlib.error)
+_OTHER_FORMATS = {  # first bytes of what is sometimes called .csv
     b"\x1f\x8b": "packed by gzip; call it .csv.gz",
     b"PK\x03\x04": "a zip or a workbook; unpack it, or save it as CSV",
     b"PAR1": "parquet; call it .parquet",
@@ -110,46 +43,133 @@ _OTHER = {  # first bytes of what is sometimes called .csv
     b"\xfe\xff": "UTF-16; set encoding = 'utf-16'",
 }
 
-
-def _encoding(path: Path, how: TableSpec) -> str:
-    return f"{path}: not {how.encoding}; set encoding, as in [tables.{path.name!r}] encoding = 'latin1'"
+Columns = Callable[[list[str]], Mapping[str, str]]
 
 
-def _separator(path: Path, how: TableSpec) -> str:
-    """That of the spec; without one, a tab for what is called .tsv."""
-    if how.separator != "\t" and (not how.separator.isascii() or how.separator < " " or how.separator == '"'):
-        raise InputError(f"{path}: separator = {how.separator!r}; give one of , ; | or a tab")
-    named = "separator" in how.model_fields_set
-    return "\t" if not named and ".tsv" in path.name else how.separator
+@dataclass(frozen=True, kw_only=True)
+class CsvFormat:
+    """How a CSV file is written."""
+
+    encoding: str = "utf-8"
+    separator: str = ","
+    quoted: bool = True  # whether a cell may stand between quotes; else a quote is a sign like any other
+    settable: bool = True  # whether the spec says encoding and separator, so that an error may name its keys
+
+    @classmethod
+    def of(cls, path: Path, spec: TableSpec) -> CsvFormat:
+        """As the spec says; without a separator there, a tab for what is called .tsv."""
+        sign = spec.separator
+        if sign != "\t" and (not sign.isascii() or sign < " " or sign == '"'):
+            raise InputError(f"{path}: separator = {sign!r}; give one of , ; | or a tab")
+        if "separator" not in spec.model_fields_set and ".tsv" in path.name:
+            sign = "\t"
+        return cls(encoding=spec.encoding, separator=sign)
+
+    @property
+    def codec(self) -> str:
+        """The encoding; UTF-8 under one name, with a byte order mark or without."""
+        utf8 = self.encoding.lower() in ("utf-8", "utf8", "utf_8", "utf-8-sig")
+        return "utf-8" if utf8 else self.encoding
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether NUL bytes are part of its signs."""
+        codec = self.codec.lower().replace("_", "-")
+        return codec.startswith(("utf-16", "utf-32", "utf16", "utf32"))
+
+    def lines(self, handle: io.TextIOWrapper, *, strict: bool = False) -> Any:
+        """The cells of each line, by Python's own reader."""
+        quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+        return csv.reader(handle, delimiter=self.separator, quoting=quoting, strict=strict)
 
 
-def _codec(how: TableSpec) -> str:
-    """The encoding; UTF-8 under one name, with a byte order mark or without."""
-    return "utf-8" if how.encoding.lower() in ("utf-8", "utf8", "utf_8", "utf-8-sig") else how.encoding
+def read_csv(
+    path: Path, form: CsvFormat, *, columns: Columns | None = None, empty_is_null: bool = False
+) -> pl.DataFrame:
+    """All cells as text. A file without even a header gives a frame without columns.
+
+    columns: of the names in the header, those that are read, and what they are called then.
+    """
+    room_for(2 * path.stat().st_size, str(path))
+    quotes, lines = _census(path, form)
+    if not (header := _header(path, form)):
+        return pl.DataFrame()
+    names = {name: name for name in header} if columns is None else columns(header)
+    if lines < 1:
+        return pl.DataFrame(schema=dict.fromkeys(names.values(), pl.String))
+    hint = _other_separator(path, form, header)
+    parse = partial(_parse, path, form, header, list(names), empty_is_null)
+    try:
+        table = _with_room(parse)
+    except (pyarrow.ArrowInvalid, UnicodeError, *_DAMAGED) as error:
+        raise InputError(f"{path}: {_cause(path, form, parse, error, quotes, hint)}") from None
+    # fewer rows than lines: a quote may hold lines together that are rows of their own
+    if (quotes % 2 or lines > len(table)) and (lost := _unclosed(path, form, quotes)):
+        raise InputError(f"{path}: {lost}")
+    if hint:
+        raise InputError(f"{path}: one column, {header[0]!r}; {hint}")
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame if columns is None else frame.rename(dict(names))
 
 
-def _open(path: Path, encoding: str) -> io.TextIOWrapper:
+def found_encoding(path: Path) -> str:
+    """utf-8 where all bytes of a file are that, else latin1, which every file is."""
+    try:
+        with open_text(path, "utf-8") as handle:
+            while handle.read(1 << 20):
+                pass
+    except UnicodeError:
+        return "latin1"
+    except _DAMAGED as error:
+        raise InputError(f"{path}: {first_line(error)}") from None
+    return "utf-8"
+
+
+def found_separator(path: Path, encoding: str = "utf-8", choices: str = SEPARATORS) -> str:
+    """The one of several signs that stands most often in the first line; the first one where none does."""
+    try:
+        with open_text(path, encoding, errors="replace") as handle:
+            return max(choices, key=handle.readline(1 << 24).count)
+    except _DAMAGED as error:
+        raise InputError(f"{path}: {first_line(error)}") from None
+
+
+def open_text(path: Path, encoding: str, errors: str = "strict") -> io.TextIOWrapper:
     """The text of a CSV, unpacked where it is packed."""
-    opener: Any = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="")
+    opener: Any = gzip.open if _is_packed(path) else open
+    encoding = "utf-8-sig" if encoding == "utf-8" else encoding
+    return opener(path, "rt", encoding=encoding, errors=errors, newline="")
 
 
-def census(path: Path, encoding: str) -> tuple[int, int]:
+def _is_packed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
+def _open_bytes(path: Path) -> Any:
+    return gzip.open(path) if _is_packed(path) else path.open("rb")
+
+
+def _wrong_encoding(path: Path, form: CsvFormat) -> str:
+    if not form.settable:
+        return f"not {form.encoding}; write it as {form.encoding}"
+    return f"not {form.encoding}; set encoding, as in [tables.{path.name!r}] encoding = 'latin1'"
+
+
+def _census(path: Path, form: CsvFormat) -> tuple[int, int]:
     """How many quotes a CSV holds, and how many lines after the first, at least.
 
     A packed one that holds too much is refused before it fills the memory, a NUL byte before a text is cut.
     """
-    opener: Any = gzip.open if path.suffix == ".gz" else open
     quotes = size = ends = 0
-    last = b"\n"
-    wide = encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32"))
+    last, wide, packed = b"\n", form.is_wide, _is_packed(path)
     try:
-        packed = path.stat().st_size
-        with opener(path, "rb") as raw:
+        stored = path.stat().st_size
+        with _open_bytes(path) as raw:
             for chunk in iter(lambda: raw.read(1 << 20), b""):
-                what = [what for mark, what in _OTHER.items() if not size and chunk.startswith(mark)]
-                if what and not wide:
-                    raise InputError(f"{path}: by its first bytes {what[0]}")
+                other = [name for mark, name in _OTHER_FORMATS.items() if not size and chunk.startswith(mark)]
+                if other and not wide:
+                    raise InputError(f"{path}: by its first bytes {other[0]}")
                 if not wide and (nul := chunk.find(b"\0")) >= 0:
                     line = ends + chunk[:nul].count(b"\n") + 1
                     raise InputError(
@@ -158,26 +178,131 @@ def census(path: Path, encoding: str) -> tuple[int, int]:
                 quotes, size, last = quotes + chunk.count(b'"'), size + len(chunk), chunk[-1:]
                 # a lone \r ends a line as well, and \r\n counts once
                 ends += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
-                if path.suffix == ".gz" and (size > LARGEST or (size > BOMB and size > RATIO * packed)):
+                if packed and (size > _MAX_UNPACKED or (size > BOMB and size > RATIO * stored)):
                     raise InputError(
                         f"{path}: unpacks to {size >> 20} MB or more; unpack it, or write parquet"
                     )
-    except (OSError, EOFError, zlib.error) as error:
+    except _DAMAGED as error:
         raise InputError(f"{path}: {first_line(error)}") from None
-    return quotes, ends - (last in (b"\n", b"\r"))
+    return quotes if form.quoted else 0, ends - (last in (b"\n", b"\r"))
+
+
+def _header(path: Path, form: CsvFormat) -> list[str]:
+    """The names of the columns; none where the file is empty."""
+    try:
+        with open_text(path, form.codec) as handle:
+            header: list[str] = next(form.lines(handle), [])
+            blank = not header and bool(handle.read(1 << 16).strip())
+    except (UnicodeError, LookupError):
+        raise InputError(f"{path}: {_wrong_encoding(path, form)}") from None
+    except csv.Error as error:
+        raise InputError(f"{path}: line 1, the header: {error}; is a quote never closed?") from None
+    except _DAMAGED as error:
+        raise InputError(f"{path}: {first_line(error)}") from None
+    if repeated := sorted(name for name, n in Counter(header).items() if n > 1):
+        raise InputError(f"{path}: column {repeated[0]!r} appears twice in the header")
+    if len(header) > _MAX_COLUMNS:
+        raise InputError(f"{path}: {len(header)} columns; write it long, a row a value, or as parquet")
+    if blank:
+        raise InputError(f"{path}: line 1 is blank; the names of the columns belong there")
+    return header
+
+
+def _other_separator(path: Path, form: CsvFormat, header: list[str]) -> str:
+    """What to do where a header of one column holds another separator; "" where it does not."""
+    other = next((s for s in ";\t|," if s != form.separator and s in header[0]), None)
+    if len(header) > 1 or other is None:
+        return ""
+    if not form.settable:
+        return "separate the cells by commas or tabs"
+    return f"set separator = {other!r} in [tables.{path.name!r}]?"
+
+
+def _parse(
+    path: Path,
+    form: CsvFormat,
+    header: list[str],
+    names: list[str],
+    empty_is_null: bool,
+    *,
+    threads: bool = True,
+    block: int | None = None,
+    uneven: list[str] | None = None,
+) -> pyarrow.Table:
+    """By pyarrow, which counts the cells of every line; polars fills a short one with nulls in silence.
+
+    uneven: gets what lines have too many cells or too few; only one thread knows the number of a line.
+    """
+
+    def note(line: pyarrow.csv.InvalidRow) -> str:
+        assert uneven is not None
+        uneven.append(
+            f"line {line.number} has {line.actual_columns} cells, the header {line.expected_columns}"
+        )
+        return "error"
+
+    place = str(path.absolute())  # a first ~ is a sign like any other
+    return pyarrow.csv.read_csv(
+        pyarrow.input_stream(place, compression="gzip") if _is_packed(path) else place,
+        pyarrow.csv.ReadOptions(encoding=form.codec, use_threads=threads, block_size=block),
+        pyarrow.csv.ParseOptions(
+            delimiter=form.separator,
+            quote_char='"' if form.quoted else False,
+            newlines_in_values=form.quoted,
+            invalid_row_handler=None if uneven is None else note,
+        ),
+        pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(header, pyarrow.string()),
+            include_columns=names,
+            strings_can_be_null=empty_is_null,
+            null_values=[""],
+        ),
+    )
+
+
+def _with_room(parse: Callable[..., pyarrow.Table]) -> pyarrow.Table:
+    """In blocks of the usual size, else in such that hold the longest line."""
+    try:
+        return parse()
+    except pyarrow.ArrowInvalid as error:
+        if "straddles" not in str(error):
+            raise
+        return parse(block=_MAX_CELL)
+
+
+def _cause(
+    path: Path,
+    form: CsvFormat,
+    parse: Callable[..., pyarrow.Table],
+    error: Exception,
+    quotes: int,
+    hint: str,
+) -> str:
+    """Why a file could not be parsed: the first line that is wrong, and what to do."""
+    uneven: list[str] = []
+    with suppress(pyarrow.ArrowInvalid, UnicodeError, *_DAMAGED):
+        parse(threads=False, block=_MAX_CELL, uneven=uneven)
+    if uneven:
+        lost = [part for part in (hint, _unclosed(path, form, quotes)) if part]
+        return "; ".join([uneven[0], *(lost or ["write every cell"])])
+    if isinstance(error, UnicodeError) or "UTF8" in str(error):
+        return _wrong_encoding(path, form)
+    if "straddles" in str(error):
+        return _unclosed(path, form, quotes) or f"a line is longer than {_MAX_CELL >> 20} MB"
+    return first_line(error)
 
 
 @contextmanager
 def _long_cells() -> Iterator[None]:
     """Python's reader of CSV takes cells of 131072 characters at most, unless it is told otherwise."""
-    before = csv.field_size_limit(CELL)
+    before = csv.field_size_limit(_MAX_CELL)
     try:
         yield
     finally:
         csv.field_size_limit(before)
 
 
-def unclosed(path: Path, how: TableSpec, quotes: int) -> str:
+def _unclosed(path: Path, form: CsvFormat, quotes: int) -> str:
     """Where a quote begins that is not closed where its cell ends and swallows lines; "" where none does.
 
     What follows a closing quote in its line is sloppy, no more; after several lines it is a row that is lost.
@@ -185,8 +310,8 @@ def unclosed(path: Path, how: TableSpec, quotes: int) -> str:
     if not quotes:
         return ""
     start = 1
-    with _long_cells(), _open(path, _codec(how)) as handle:
-        lines = csv.reader(handle, delimiter=_separator(path, how), strict=True)
+    with _long_cells(), open_text(path, form.codec) as handle:
+        lines = form.lines(handle, strict=True)
         while True:
             try:
                 next(lines)
@@ -194,7 +319,9 @@ def unclosed(path: Path, how: TableSpec, quotes: int) -> str:
                 return ""
             except csv.Error as error:
                 if "expected after" not in str(error) or lines.line_num > start:
-                    return f"; a quote on line {start} is never closed"
+                    return (
+                        f"a quote on line {start} is never closed; close it, or double quotes inside a cell"
+                    )
                 if quotes % 2:
-                    return f"; line {start}: text after a closing quote; write a quote inside a cell twice"
+                    return f"line {start}: text after a closing quote; write a quote inside a cell twice"
             start = lines.line_num + 1

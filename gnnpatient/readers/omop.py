@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
-import pyarrow
-import pyarrow.csv
 
 from gnnpatient.errors import InputError
-from gnnpatient.readers.csv_file import census, unclosed
+from gnnpatient.readers.csv_file import CsvFormat, found_separator, read_csv
 from gnnpatient.readers.dates import calendar, end_of_day
 from gnnpatient.readers.meds import DOOR, Schema, settle, taken
 from gnnpatient.readers.standard import BOUND, StandardTables, latest_ordinary
 from gnnpatient.readers.tables import FRACTIONS, fractions
-from gnnpatient.spec.graph import TableSpec
 
 
 @dataclass(frozen=True)
@@ -278,78 +271,20 @@ def _open(file: Path, name: str, only: tuple[str, ...]) -> Table | None:
 def _lower(header: list[str], file: Path, only: tuple[str, ...]) -> dict[str, str]:
     lower = [name.strip().lower() for name in header]
     if twice := [name for i, name in enumerate(lower) if name in lower[:i]]:
-        raise InputError(f"{file}: column {twice[0]!r} stands twice in the header")
+        raise InputError(f"{file}: column {twice[0]!r} appears twice in the header")
     if missing := [name for name in only if name not in lower]:
         raise InputError(f"{file}: no column {missing[0]!r}; OMOP has it there")
     return {old: new for old, new in zip(header, lower, strict=True) if not only or new in only}
 
 
 def _csv(file: Path, name: str, only: tuple[str, ...]) -> pl.DataFrame | None:
-    """All cells as text, empty ones null. By pyarrow, which counts the cells of every line."""
-
-    def opened() -> io.BufferedIOBase:
-        return gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb")
-
-    try:
-        with opened() as raw:
-            first = raw.readline().decode("utf-8-sig")
-    except UnicodeError:
-        raise InputError(f"{file}: not utf-8; write it as utf-8") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{file}: {error}") from None
-    if not first.strip():
-        return None
-    separator = "\t" if "\t" in first else ","
+    """All cells as text, empty ones null; None where there is not even a header."""
+    separator = found_separator(file, choices=",\t")
     # the vocabularies come separated by tabs, with quotes that are part of a name
-    quote = '"' if separator == "," or name not in ("concept", "concept_ancestor") else ""
-    header = next(csv.reader([first], delimiter=separator))
-    columns = _lower(header, file, only)
-    quotes, lines = census(file, "utf-8")
-    uneven: list[str] = []
-
-    def skip(line: pyarrow.csv.InvalidRow) -> str:
-        uneven.append(
-            f"line {line.number} has {line.actual_columns} cells, the header {line.expected_columns}"
-        )
-        return "error"
-
-    def parsed(*, threads: bool) -> pyarrow.Table:  # only one thread knows the number of a line
-        with opened() as raw:
-            return pyarrow.csv.read_csv(
-                raw,
-                pyarrow.csv.ReadOptions(use_threads=threads),
-                pyarrow.csv.ParseOptions(
-                    delimiter=separator,
-                    quote_char=quote or False,
-                    newlines_in_values=bool(quote),
-                    invalid_row_handler=None if threads else skip,
-                ),
-                pyarrow.csv.ConvertOptions(
-                    column_types=dict.fromkeys(header, pyarrow.string()),
-                    include_columns=list(columns),
-                    strings_can_be_null=True,
-                    null_values=[""],
-                ),
-            )
-
-    try:
-        table = parsed(threads=True)
-    except (pyarrow.ArrowInvalid, UnicodeError, OSError, EOFError, zlib.error) as error:
-        with suppress(pyarrow.ArrowInvalid, UnicodeError, OSError, EOFError, zlib.error):
-            parsed(threads=False)
-        if uneven:
-            raise InputError(f"{file}: {uneven[0]}; write every cell") from None
-        if isinstance(error, UnicodeError) or "UTF8" in str(error):
-            raise InputError(f"{file}: not utf-8; write it as utf-8") from None
-        raise InputError(f"{file}: {str(error).splitlines()[0]}") from None
-    # it would swallow the rows that follow; two of them make an even number, and fewer rows than lines
-    odd = bool(quote) and quotes % 2 == 1
-    held = bool(quote) and quotes > 0 and lines > len(table)
-    if odd or (held and unclosed(file, TableSpec(separator=separator), quotes)):
-        raise InputError(f"{file}: a quote is never closed; close it, or double quotes inside a cell")
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame.rename(columns)
+    quoted = separator == "," or name not in ("concept", "concept_ancestor")
+    form = CsvFormat(separator=separator, quoted=quoted, settable=False)
+    frame = read_csv(file, form, columns=lambda header: _lower(header, file, only), empty_is_null=True)
+    return frame if frame.columns else None
 
 
 def _needed(table: Table, layout: Layout) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from gnnpatient.errors import InputError, near
-from gnnpatient.readers.csv_file import BOMB, CSV, RATIO, _read_csv
+from gnnpatient.readers.csv_file import BOMB, CSV, RATIO, CsvFormat, read_csv
 from gnnpatient.readers.database import first_line, scan
 from gnnpatient.spec.graph import TableSpec, Where
 from gnnpatient.spec.patterns import glob
@@ -47,7 +47,7 @@ def read_table(folder: Path, name: str, how: TableSpec | None = None) -> pl.Data
                 )
             empty = not rows
         elif path.name.endswith(CSV):
-            frame = _read_csv(path, how or TableSpec())
+            frame = read_csv(path, CsvFormat.of(path, how or TableSpec()))
             empty, lazy = not len(frame), None
         else:
             raise InputError(
