@@ -79,8 +79,9 @@ class CsvFormat:
 
     def lines(self, handle: io.TextIOWrapper, *, strict: bool = False) -> Any:
         """The cells of each line, by Python's own reader."""
-        quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-        return csv.reader(handle, delimiter=self.separator, quoting=quoting, strict=strict)
+        if not self.quoted:
+            return csv.reader(handle, delimiter=self.separator, quoting=csv.QUOTE_NONE)
+        return csv.reader(handle, delimiter=self.separator, strict=strict)
 
 
 def read_csv(

@@ -11,6 +11,8 @@ from gnnpatient.errors import InputError
 from gnnpatient.readers.database import first_line
 from gnnpatient.times import DAY
 
+LAST_SECOND = DAY - 1  # seconds from midnight to the moment at which a bare date is known
+
 
 def calendar(cells: pl.Series, zone: str | None) -> tuple[pl.Series, pl.Series]:
     """Dates as text: their first moment in UTC (null = no date), and which are bare."""
@@ -49,20 +51,32 @@ def first_second(day: pl.Series, zone: str | None) -> pl.Series:
     return begun
 
 
+def is_midnight(time: pl.Expr) -> pl.Expr:
+    """Whether a moment is at 00:00:00, as a date without a clock time becomes."""
+    return (time.dt.time() == pl.time(0)).fill_null(False)
+
+
 def end_of_day(time: pl.Expr, bare: pl.Expr) -> pl.Expr:
     """When a moment without a zone has surely passed: a bare date at the last second of its day."""
-    return pl.when(bare).then(time + pl.duration(days=1, seconds=-1)).otherwise(time)
+    return pl.when(bare).then(time + pl.duration(seconds=LAST_SECOND)).otherwise(time)
 
 
-def last_second(begun: pl.Series, zone: str | None) -> pl.Series:
-    """The end of the local days that begin at these moments (UTC): the last second before the next midnight.
+def end_of_local_day(stamp: pl.Series, bare: pl.Series, zone: str | None) -> pl.Series:
+    """The same of moments in UTC, of which a bare date is the first second of a day of the zone.
 
-    A day lasts 23 or 25 hours where the clock is changed.
+    A day lasts 23 or 25 hours where the clock is changed: it ends a second before the next midnight.
     """
-    if zone is None:
-        return begun.dt.offset_by(f"{DAY - 1}s")
-    late = _local(begun, zone).dt.truncate("1d").dt.offset_by(f"{DAY - 1}s")
-    return _in_utc(late, zone, "latest").fill_null(begun.dt.offset_by(f"{DAY - 1}s"))
+    last = stamp.dt.offset_by(f"{LAST_SECOND}s")
+    if zone is not None:
+        late = _local(stamp, zone).dt.truncate("1d").dt.offset_by(f"{LAST_SECOND}s")
+        last = _in_utc(late, zone, "latest").fill_null(last)
+    return last.zip_with(bare, stamp)
+
+
+def day_span(cells: pl.Series, zone: str | None) -> tuple[pl.Series, pl.Series]:
+    """Dates as text: their first and their last second in UTC (null = no date); a clock time is both."""
+    first, bare = calendar(cells, zone)
+    return first, end_of_local_day(first, bare, zone)
 
 
 def _zoned(stamp: pl.Series) -> bool:
@@ -163,3 +177,11 @@ def written(cell: pl.Series, form: str, where: str) -> pl.Series:
         return cell.str.to_date(form, strict=False, exact=True).cast(pl.Datetime("us"))
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{where}: format {form!r}: {first_line(error)}") from None
+
+
+def last_second(begun: pl.Series, zone: str | None) -> pl.Series:
+    """The end of the local days that begin at these moments (UTC): the last second before the next midnight.
+
+    A day lasts 23 or 25 hours where the clock is changed.
+    """
+    return end_of_local_day(begun, begun.is_not_null(), zone)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-DECADES = 20  # years: an end so long after everything else is a filler for "still open"
+from gnnpatient.errors import InputError
+
+Schema = Mapping[str, Any]  # names and types; beartype cannot check the types of polars
+RESERVED_COLUMNS = frozenset(  # what every format calls its own columns of events, beside time and code
+    {"id", "time_bare", "known", "known_bare", "until", "until_bare", "value", "unit", "text", "refused"}
+)
+_DECADES = 20  # years: an end so long after everything else is a filler for "still open"
 SIGN, POWER = r"^\s*(<=?|>=?|≤|≥)\s*", r"(?:[eE][+-]?[0-9]{1,2})?"
 _CLEAR = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+|0,[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})"
 BOUND = rf"{SIGN}([+-]?(?:{_CLEAR}){POWER})\s*$"
@@ -63,5 +71,26 @@ def latest_ordinary(times: Sequence[pl.LazyFrame]) -> datetime | None:
     if not len(count):
         return None
     most = count.filter(pl.col("len").cum_sum() >= 0.99 * pl.col("len").sum())["year"][0]
-    last = count.filter(pl.col("year") <= most + DECADES)["year"][-1]
-    return datetime(last + DECADES + 1, 1, 1)
+    last = count.filter(pl.col("year") <= most + _DECADES)["year"][-1]
+    return datetime(last + _DECADES + 1, 1, 1)
+
+
+def refuse_reserved(names: Iterable[str], where: Path, reserved: frozenset[str] = RESERVED_COLUMNS) -> None:
+    """Refuse a source with a column of its own that is named as one that every format gets here."""
+    if both := reserved.intersection(names):
+        raise InputError(
+            f"{where}: column {min(both)!r} has a name that is used here; rename it in the source"
+        )
+
+
+def one_moment_each(rows: pl.DataFrame, what: str, whom: str) -> pl.DataFrame:
+    """One moment a person, of rows (person, time, time_bare) with no time null.
+
+    A bare date gives way to a clock time on its day. Two that do not agree: refused, with the count.
+    """
+    person, bare = rows.columns[0], pl.col("time_bare")
+    clock = (~bare).any().over(person, pl.col("time").dt.date())
+    rows = rows.unique().filter(~bare | ~clock)
+    if twice := rows.filter(pl.len().over(person) > 1)[person].n_unique():
+        raise InputError(f"{what}: {twice} {whom}(s) with two different times; keep one")
+    return rows
