@@ -12,9 +12,9 @@ import polars as pl
 from gnnpatient.errors import InputError
 from gnnpatient.readers.dates import (
     calendar,
+    end_of_local_day,
     first_second,
     has_clock,
-    last_second,
     localized,
     stamped,
     written,
@@ -146,56 +146,103 @@ def moment(
     dates give the origin itself, which may be any. `utc`: clock times are in UTC, whatever the time zone.
     """
     how = how or TimeSpec()
-    none = pl.Series([False]).new_from_index(0, len(series))
-    offset = pl.Series([None], dtype=pl.Float64).new_from_index(0, len(series))
-    stamp, flag, odd = _no_stamp(len(series)), none, none
     if series.dtype == pl.Duration:
-        offset = series.dt.total_microseconds() / 1e6
+        times = _Times.of_offsets(series.dt.total_microseconds() / 1e6)
     elif series.dtype.is_temporal():
-        odd = series.is_not_null()
-        flag = none | (series.dtype == pl.Date) if bare is None else bare.fill_null(False)
-        given = series.cast(pl.Datetime("us")) if series.dtype == pl.Date else series
-        stamp = stamped(given, flag, None if utc else how.timezone, how.timezone)
+        times = _typed_dates(series, how, bare, utc)
     elif how.format is not None:
-        cell = series.cast(pl.String).str.strip_chars()
-        cell = cell.set(cell.is_in(MISSING), None)
-        odd, flag = cell.is_not_null(), none | (not has_clock(how.format))
-        stamp = written(cell, how.format, where)
-        stamp = first_second(stamp, how.timezone) if flag.any() else localized(stamp, how.timezone)
+        times = _formatted_dates(series, how, how.format, where)
     else:
-        number_, odd = number(series)
-        offset = number_ * UNITS[how.unit]
-        cell = series.cast(pl.String).str.strip_chars().set(~odd, None)
-        if (unclear := cell.str.contains(r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}").fill_null(False)).any():
-            row = unclear.arg_true()[0]
-            raise InputError(
-                f"{where}, line {line(row)}: {cell[row]!r} is ambiguous; write dates as 2021-03-04, or set "
-                "time = { format = ... } of that table, as in '%d/%m/%Y'"
-            )
-        if (digits := _digits(number_, how)) is not None:
-            cell, offset = cell.fill_null(digits), offset.set(digits.is_not_null(), None)
-            number_, odd = number_.set(digits.is_not_null(), None), odd | digits.is_not_null()
-        stamp, flag = calendar(cell, how.timezone)
-        _zones(cell.filter(~flag & stamp.is_not_null()), where, how, doubt)
-        if stamp.is_not_null().any():  # a great number among dates is a year, or a spreadsheet's day
-            slip = (number_.abs() >= YEARS_FROM).fill_null(False)
-            odd, offset = odd | slip, offset.set(slip, None)
-        elif origin is not None and "unit" not in how.model_fields_set:
-            _slip(number_, where, doubt)
-    if origin is None and stamp.is_not_null().any():
+        times = _dates_or_offsets(series, how, where, line, doubt, has_origin=origin is not None)
+    return _after_origin(times, origin, how.timezone, where, limit)
+
+
+@dataclass(frozen=True, eq=False)
+class _Times:
+    """The cells of a column before the origin is known: each is a date, an offset or neither."""
+
+    stamp: pl.Series  # Datetime, UTC: of a date its first moment
+    bare: pl.Series  # Boolean: a date without a clock time
+    offset: pl.Series  # Float64, seconds
+    claimed: pl.Series  # Boolean: a cell that is not empty, and no offset
+
+    @classmethod
+    def of_offsets(cls, offset: pl.Series) -> _Times:
+        none = _all_false(len(offset))
+        return cls(_no_stamp(len(offset)), none, offset, none)
+
+    @classmethod
+    def of_dates(cls, stamp: pl.Series, bare: pl.Series, claimed: pl.Series) -> _Times:
+        return cls(stamp, bare, pl.Series([None], dtype=pl.Float64).new_from_index(0, len(stamp)), claimed)
+
+
+def _typed_dates(series: pl.Series, how: TimeSpec, bare: pl.Series | None, utc: bool) -> _Times:
+    """A column whose type says that it holds dates."""
+    is_date = series.dtype == pl.Date
+    flag = _all_false(len(series)) | is_date if bare is None else bare.fill_null(False)
+    given = series.cast(pl.Datetime("us")) if is_date else series
+    stamp = stamped(given, flag, None if utc else how.timezone, how.timezone)
+    return _Times.of_dates(stamp, flag, series.is_not_null())
+
+
+def _formatted_dates(series: pl.Series, how: TimeSpec, form: str, where: str) -> _Times:
+    """Dates as text in a format of strptime."""
+    cell = series.cast(pl.String).str.strip_chars()
+    cell = cell.set(cell.is_in(MISSING), None)
+    flag = _all_false(len(series)) | (not has_clock(form))
+    stamp = written(cell, form, where)
+    stamp = first_second(stamp, how.timezone) if flag.any() else localized(stamp, how.timezone)
+    return _Times.of_dates(stamp, flag, cell.is_not_null())
+
+
+def _dates_or_offsets(
+    series: pl.Series,
+    how: TimeSpec,
+    where: str,
+    line: Callable[[int], int],
+    doubt: Callable[[str], None],
+    *,
+    has_origin: bool,
+) -> _Times:
+    """Numbers are offsets in the unit of the table, text is ISO 8601."""
+    offset, claimed = number(series)
+    cell = series.cast(pl.String).str.strip_chars().set(~claimed, None)
+    if (unclear := cell.str.contains(r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}").fill_null(False)).any():
+        row = unclear.arg_true()[0]
+        raise InputError(
+            f"{where}, line {line(row)}: {cell[row]!r} is ambiguous; write dates as 2021-03-04, or set "
+            "time = { format = ... } of that table, as in '%d/%m/%Y'"
+        )
+    if (digits := _digits(offset, how)) is not None:
+        cell, claimed = cell.fill_null(digits), claimed | digits.is_not_null()
+        offset = offset.set(digits.is_not_null(), None)
+    stamp, bare = calendar(cell, how.timezone)
+    _zones(cell.filter(~bare & stamp.is_not_null()), where, how, doubt)
+    if stamp.is_not_null().any():  # a great number among dates is a year, or a spreadsheet's day
+        slip = (offset.abs() >= YEARS_FROM).fill_null(False)
+        claimed, offset = claimed | slip, offset.set(slip, None)
+    elif has_origin and "unit" not in how.model_fields_set:
+        _slip(offset, where, doubt)
+    return _Times(stamp, bare, offset * UNITS[how.unit], claimed)
+
+
+def _after_origin(
+    times: _Times, origin: pl.Series | None, zone: str | None, where: str, limit: int | None
+) -> Moments:
+    """Dates and offsets alike in seconds after the origin."""
+    dated = times.stamp.is_not_null()
+    if origin is None and dated.any():
         raise InputError(f"{where}: holds dates; name the column of day 0 as origin in [patient]")
-    at = offset.round()
-    dated = stamp.is_not_null()
+    at = times.offset.round()
     if origin is not None:
-        at = at.fill_null((stamp.dt.epoch("s") - origin).cast(pl.Float64))
+        at = at.fill_null((times.stamp.dt.epoch("s") - origin).cast(pl.Float64))
     far = (at.abs() > (limit or 2**52)).fill_null(False)
     at = at.set(far, None)
-    bad = at.is_null() & (offset.is_not_null() | odd)
-    at = at.cast(pl.Int64)
-    end = at
-    if flag.any():
-        length = last_second(stamp, how.timezone).dt.epoch("s") - stamp.dt.epoch("s")
-        end = (at + length.set(~(flag & dated), 0)).fill_null(at)
+    bad = at.is_null() & (times.offset.is_not_null() | times.claimed)
+    end = at = at.cast(pl.Int64)
+    if times.bare.any():
+        last = end_of_local_day(times.stamp, times.bare, zone)
+        end = (at + (last.dt.epoch("s") - times.stamp.dt.epoch("s"))).fill_null(at)
     return Moments(at, end, bad, far, dated)
 
 
@@ -268,6 +315,10 @@ def _slip(days: pl.Series, where: str, doubt: Callable[[str], None]) -> None:
     what = "calendar years" if low >= 1900 and high <= 2100 else serial
     if what and (days.drop_nulls() % 1 == 0).all():
         doubt(f"{where}: {low:g} to {high:g} look like {what}; they are read as days after day 0")
+
+
+def _all_false(size: int) -> pl.Series:
+    return pl.Series([False]).new_from_index(0, size)
 
 
 def _no_stamp(size: int) -> pl.Series:

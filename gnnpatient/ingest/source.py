@@ -32,7 +32,7 @@ from gnnpatient.ingest.cells import (
     without,
 )
 from gnnpatient.progress import Progress
-from gnnpatient.readers.dates import end_of_day, last_second, stamped
+from gnnpatient.readers.dates import end_of_day, end_of_local_day, stamped
 from gnnpatient.readers.standard import StandardTables
 from gnnpatient.readers.tables import column, fits, read_table
 from gnnpatient.spec.graph import GraphSpec, TimeSpec, Where
@@ -432,7 +432,7 @@ class SourceTables:
         def utc(rows: pl.Series) -> pl.Series:
             given, dated = rows.struct.field("time"), rows.struct.field("bare")
             at = stamped(given.cast(pl.Datetime("us")), dated, zone, day)
-            return at.zip_with(~dated, last_second(at, day)) if end else at
+            return end_of_local_day(at, dated, day) if end else at
 
         both = pl.struct(pl.col(column).alias("time"), bare.alias("bare"))
         return both.map_batches(utc, return_dtype=pl.Datetime("us"), is_elementwise=True).alias("time")

@@ -177,11 +177,3 @@ def written(cell: pl.Series, form: str, where: str) -> pl.Series:
         return cell.str.to_date(form, strict=False, exact=True).cast(pl.Datetime("us"))
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{where}: format {form!r}: {first_line(error)}") from None
-
-
-def last_second(begun: pl.Series, zone: str | None) -> pl.Series:
-    """The end of the local days that begin at these moments (UTC): the last second before the next midnight.
-
-    A day lasts 23 or 25 hours where the clock is changed.
-    """
-    return end_of_local_day(begun, begun.is_not_null(), zone)
