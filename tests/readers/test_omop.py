@@ -553,3 +553,10 @@ def test_tiny(data_dir):
     assert "-4873075614181207858" in door.people["id"].to_list()  # 19 digits, none lost
     unnamed = door.tables["visit_occurrence"].filter(pl.col("refused").is_not_null()).collect()
     assert set(unnamed["refused"]) == {"no concept and no source value"} and len(unnamed) == 5
+
+
+def test_a_year_of_two_digits_is_no_birth(tmp_path):
+    births = "person_id,year_of_birth,month_of_birth\n1,60,7\n2,1960,\n"
+    found = read(write(tmp_path, person=births, death=None))
+    assert found.people["birth"].to_list() == [None, datetime(1960, 7, 1)]
+    assert "person.csv: 1 birth(s) that are no date: taken as missing" in found.flags

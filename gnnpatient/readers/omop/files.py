@@ -67,9 +67,14 @@ class Table:
             cell = cell.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         if dtype == pl.Null or dtype.is_temporal():
             return cell.cast(pl.Datetime("us"))
-        return self.word(name).map_batches(
-            lambda cells: calendar(cells, None)[0], return_dtype=pl.Datetime("us"), is_elementwise=True
-        )
+        return as_moment(self.word(name))
+
+
+def as_moment(cells: pl.Expr) -> pl.Expr:
+    """Dates and clock times as text, by the parser of every table; null where they are neither."""
+    return cells.map_batches(
+        lambda words: calendar(words, None)[0], return_dtype=pl.Datetime("us"), is_elementwise=True
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import polars as pl
 from gnnpatient.errors import InputError
 from gnnpatient.readers.dates import end_of_day, is_midnight
 from gnnpatient.readers.omop.concepts import Names
-from gnnpatient.readers.omop.files import Table
+from gnnpatient.readers.omop.files import Table, as_moment
 from gnnpatient.readers.omop.stays import begin_times
 from gnnpatient.readers.standard import one_moment_each
 
@@ -49,7 +49,7 @@ def _birth(person: Table) -> tuple[pl.Expr, pl.Expr]:
     year, month, day = (person.number(f"{part}_of_birth").cast(pl.Int64) for part in ("year", "month", "day"))
     day = pl.when(month.is_null()).then(1).otherwise(day.fill_null(15))
     date = pl.format("{}-{}-{}", *(n.cast(pl.String).str.zfill(2) for n in (year, month.fill_null(7), day)))
-    birth = date.str.to_datetime("%Y-%m-%d", strict=False, time_unit="us")
+    birth = as_moment(date)
     written = year.is_not_null()
     if "birth_datetime" in person.types:
         birth = pl.coalesce(person.moment("birth")[0], birth)
