@@ -48,7 +48,19 @@ Columns = Callable[[list[str]], Mapping[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class CsvFormat:
-    """How a CSV file is written."""
+    """How a CSV file is written.
+
+    Attributes
+    ----------
+    encoding : str
+        A codec of Python; default UTF-8, with a byte order mark or without.
+    separator : str
+        The sign between two cells; default a comma.
+    quoted : bool
+        Whether a cell may stand between double quotes; else a quote is a sign like any other.
+    settable : bool
+        Whether the spec says encoding and separator, so that an error may name its keys.
+    """
 
     encoding: str = "utf-8"
     separator: str = ","
@@ -57,7 +69,25 @@ class CsvFormat:
 
     @classmethod
     def of(cls, path: Path, spec: TableSpec) -> CsvFormat:
-        """As the spec says; without a separator there, a tab for what is called .tsv."""
+        """As the spec says; without a separator there, a tab for what is called .tsv.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        spec : TableSpec
+            What the spec says of it.
+
+        Returns
+        -------
+        CsvFormat
+            Its encoding and separator.
+
+        Raises
+        ------
+        InputError
+            If the separator is none of , ; | or a tab.
+        """
         sign = spec.separator
         if sign != "\t" and (not sign.isascii() or sign < " " or sign == '"'):
             raise InputError(f"{path}: separator = {sign!r}; give one of , ; | or a tab")
@@ -78,7 +108,20 @@ class CsvFormat:
         return codec.startswith(("utf-16", "utf-32", "utf16", "utf32"))
 
     def lines(self, handle: io.TextIOWrapper, *, strict: bool = False) -> Any:
-        """The cells of each line, by Python's own reader."""
+        """The cells of each line, by Python's own reader.
+
+        Parameters
+        ----------
+        handle : text file
+            The file, opened with newline="".
+        strict : bool
+            Whether a badly closed quote is an error; default no.
+
+        Returns
+        -------
+        iterator of list of str
+            A list a line.
+        """
         if not self.quoted:
             return csv.reader(handle, delimiter=self.separator, quoting=csv.QUOTE_NONE)
         return csv.reader(handle, delimiter=self.separator, strict=strict)
@@ -87,9 +130,30 @@ class CsvFormat:
 def read_csv(
     path: Path, form: CsvFormat, *, columns: Columns | None = None, empty_is_null: bool = False
 ) -> pl.DataFrame:
-    """All cells as text. A file without even a header gives a frame without columns.
+    """All cells as text.
 
-    columns: of the names in the header, those that are read, and what they are called then.
+    Parameters
+    ----------
+    path : Path
+        The file; packed by gzip if it ends in .gz.
+    form : CsvFormat
+        How it is written.
+    columns : callable, optional
+        Of the names in the header, those that are read, and what they are called then; default: all, as
+        they are.
+    empty_is_null : bool
+        Whether an empty cell is null; default: it is "".
+
+    Returns
+    -------
+    polars.DataFrame
+        Without columns where the file has not even a header, without rows where it has nothing else.
+
+    Raises
+    ------
+    InputError
+        If the file breaks the rule of this module, holds bytes of another encoding, is another kind of file,
+        is damaged, or is too large for the memory.
     """
     room_for(2 * path.stat().st_size, str(path))
     quotes, lines = _census(path, form)
@@ -115,9 +179,20 @@ def read_csv(
 
 
 def found_encoding(path: Path) -> str:
-    """utf-8 where all bytes of a file are that, else latin1, which every file is."""
+    """The encoding of a CSV whose spec says none.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which is read as a whole.
+
+    Returns
+    -------
+    str
+        utf-8 where all bytes are that, else latin1, which every file is.
+    """
     try:
-        with open_text(path, "utf-8") as handle:
+        with _open_text(path, "utf-8") as handle:
             while handle.read(1 << 20):
                 pass
     except UnicodeError:
@@ -128,15 +203,30 @@ def found_encoding(path: Path) -> str:
 
 
 def found_separator(path: Path, encoding: str = "utf-8", choices: str = SEPARATORS) -> str:
-    """The one of several signs that stands most often in the first line; the first one where none does."""
+    """The separator of a CSV whose spec says none: the sign that stands most often in the first line.
+
+    Parameters
+    ----------
+    path : Path
+        The file, of which the first line is read.
+    encoding : str
+        Its encoding; default UTF-8.
+    choices : str
+        The signs that may be meant; of equals the first one counts.
+
+    Returns
+    -------
+    str
+        One of the choices.
+    """
     try:
-        with open_text(path, encoding, errors="replace") as handle:
+        with _open_text(path, encoding, errors="replace") as handle:
             return max(choices, key=handle.readline(1 << 24).count)
     except _DAMAGED as error:
         raise InputError(f"{path}: {first_line(error)}") from None
 
 
-def open_text(path: Path, encoding: str, errors: str = "strict") -> io.TextIOWrapper:
+def _open_text(path: Path, encoding: str, errors: str = "strict") -> io.TextIOWrapper:
     """The text of a CSV, unpacked where it is packed."""
     opener: Any = gzip.open if _is_packed(path) else open
     encoding = "utf-8-sig" if encoding == "utf-8" else encoding
@@ -191,7 +281,7 @@ def _census(path: Path, form: CsvFormat) -> tuple[int, int]:
 def _header(path: Path, form: CsvFormat) -> list[str]:
     """The names of the columns; none where the file is empty."""
     try:
-        with open_text(path, form.codec) as handle:
+        with _open_text(path, form.codec) as handle:
             header: list[str] = next(form.lines(handle), [])
             blank = not header and bool(handle.read(1 << 16).strip())
     except (UnicodeError, LookupError):
@@ -311,7 +401,7 @@ def _unclosed(path: Path, form: CsvFormat, quotes: int) -> str:
     if not quotes:
         return ""
     start = 1
-    with _long_cells(), open_text(path, form.codec) as handle:
+    with _long_cells(), _open_text(path, form.codec) as handle:
         lines = form.lines(handle, strict=True)
         while True:
             try:

@@ -27,14 +27,29 @@ Reads = Callable[[list[str], int | None], Iterator[pl.DataFrame]]
 
 
 def scan(folder: Path, name: str) -> pl.LazyFrame | None:
-    """`ward.sqlite/labs`, `ward.db/labs`, `ward.duckdb/labs`, or `labs`, a folder of parquet; else None.
+    """A table that is not one file, read lazily: of a database, or a folder of parquet shards.
 
     What a .db file is, its first bytes say. A column of a database keeps its type. In SQLite, where every
     cell has its own, a column of whole numbers and fractions is float, and one with any text is text; bytes
     stay bytes. Shards are taken in the order of their paths, and folders such as `year=2020/` give no column.
 
-    Refused: a file outside `folder` (links are followed first), no such file, table or shard, a file that is
-    locked, broken or not a database, a table without rows, shards of which one differs in a column.
+    Parameters
+    ----------
+    folder : Path
+        The folder of the cohort; nothing outside it is read, links included.
+    name : str
+        What the spec calls the table: ward.sqlite/labs, ward.db/labs, ward.duckdb/labs, or labs, a folder.
+
+    Returns
+    -------
+    polars.LazyFrame or None
+        None where the name is that of a single file.
+
+    Raises
+    ------
+    InputError
+        If the file lies outside `folder`, or there is no such file, table or shard; if a file is locked,
+        broken or not a database; if a table has no rows; if shards differ; if a view does not end.
     """
     parts = Path(name).parts
     if not parts:
@@ -71,7 +86,23 @@ def _inside(folder: Path, path: Path, parts: tuple[str, ...]) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says; its type where it says nothing."""
+    """The first line of what an error says; its type where it says nothing.
+
+    Parameters
+    ----------
+    error : Exception
+        Any error.
+
+    Returns
+    -------
+    str
+        One line.
+
+    Examples
+    --------
+    >>> first_line(ValueError("no such column")), first_line(EOFError())
+    ('no such column', 'EOFError')
+    """
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -167,9 +198,9 @@ def _sqlite(path: Path, table: str) -> pl.LazyFrame:
             listing = (
                 "SELECT name, type, sql FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
             )
-            made = {name: (kind, sql) for name, kind, sql in base.execute(listing)}
-            _known(path, table, [name for name in made if not name.startswith("sqlite_")])
-            kind, sql = made[table]
+            listed = {name: (kind, sql) for name, kind, sql in base.execute(listing)}
+            _known(path, table, [name for name in listed if not name.startswith("sqlite_")])
+            kind, sql = listed[table]
             stored = kind == "table" and not re.match(r"(?i)\s*create\s+virtual", sql or "")
             clock = _Clock(path, table, view=not stored)
             with clock.running(base.interrupt):

@@ -35,15 +35,28 @@ def read(folder: Path) -> StandardTables:
     keeps its name. A row without a time stays, with time null. A birth or death at 00:00:00 is a bare date;
     any other event at midnight is taken at its word. A row without a code is `refused`.
 
-    people, by subject_id: `birth`; `death`, where anybody died; `first` and `last`, the moments of the first
-    and the last event that is not the birth (a bare date counts at the end of its day; null = nothing but a
-    birth); `split`, of subject_splits.parquet. And what has no time: code "A//b" as column A with the word b,
-    a code without "//" as a column of its own name with its text_value, else "yes"; a code that comes with a
-    number for anybody is a Float64 column of its whole name.
+    People, by subject_id: `birth`; `death`, where anybody died; `first` and `last`, the moments of the
+    first and the last event that is not the birth (a bare date counts at the end of its day; null = nothing
+    but a birth); `split`, of subject_splits.parquet. And what has no time: code "A//b" as column A with the
+    word b, a code without "//" as a column of its own name with its text_value, else "yes"; a code that
+    comes with a number for anybody is a Float64 column of its whole name.
 
-    Refused: no shard or no row; a file that is not parquet; a column that is missing, is not of the type that
-    MEDS says, has the name of a column of ours, or changes its type between shards; a row without subject_id;
-    a subject with two births, two deaths, two splits or two values of one untimed code.
+    Parameters
+    ----------
+    folder : Path
+        The folder with data/ and metadata/.
+
+    Returns
+    -------
+    StandardTables
+        People, the table "data", and the parents of codes where codes.parquet has them.
+
+    Raises
+    ------
+    InputError
+        If there is no shard or no row; if a file is not parquet; if a column is missing, is not of the type
+        that MEDS says, has a reserved name, or changes its type between shards; if a row has no subject_id;
+        if a subject has two births, two deaths, two splits or two values of one untimed code.
     """
     shards = _shards(folder)
     events = _events({shard: _schema(shard) for shard in shards})
@@ -220,10 +233,10 @@ def _statics(rows: pl.DataFrame, folder: Path) -> list[pl.DataFrame]:
                 f"{folder}: untimed code {min(both)!r} has the name of another column; rename it"
             )
         used.update(part["name"])
-        twice = part.filter(pl.len().over("name", "subject_id") > 1)
-        if len(twice):
-            which = twice["name"][0]
-            count = twice.filter(pl.col("name") == which)["subject_id"].n_unique()
+        repeated = part.filter(pl.len().over("name", "subject_id") > 1)
+        if len(repeated):
+            which = repeated["name"][0]
+            count = repeated.filter(pl.col("name") == which)["subject_id"].n_unique()
             raise InputError(
                 f"{folder}: untimed code {which!r}: {count} subject(s) with two values; keep one"
             )
@@ -248,8 +261,8 @@ def _splits(file: Path) -> pl.DataFrame:
         raise InputError(f"{file}: column 'subject_id' is {table['subject_id'].dtype}; MEDS has int64 there")
     table = table.select(pl.col("subject_id").cast(pl.Int64), pl.col("split").cast(pl.String)).unique()
     table = table.drop_nulls("subject_id")
-    if twice := table.filter(pl.len().over("subject_id") > 1)["subject_id"].n_unique():
-        raise InputError(f"{file}: column 'split': {twice} subject(s) in two splits; keep one")
+    if repeated := table.filter(pl.len().over("subject_id") > 1)["subject_id"].n_unique():
+        raise InputError(f"{file}: column 'split': {repeated} subject(s) in two splits; keep one")
     return table
 
 

@@ -17,12 +17,28 @@ from gnnpatient.spec.patterns import glob
 ENDINGS = (*CSV, ".parquet", ".sqlite", ".db", ".duckdb")
 
 
-def read_table(folder: Path, name: str, how: TableSpec | None = None) -> pl.DataFrame | pl.LazyFrame:
+def read_table(folder: Path, name: str, spec: TableSpec | None = None) -> pl.DataFrame | pl.LazyFrame:
     """One table. CSV cells stay text; parquet, a folder of shards and a database keep their types, unread.
 
-    Refused: no such file, no rows, a doubled header, a line with a cell too few or too many, a quote that
-    never ends or swallows lines, a NUL byte, a file that is not what its name says or unpacks to far too
-    much, a name that leads out of the folder.
+    Parameters
+    ----------
+    folder : Path
+        The folder of the cohort; nothing outside it is read.
+    name : str
+        A file or a folder of shards in it, or FILE.sqlite/TABLE, FILE.duckdb/TABLE.
+    spec : TableSpec, optional
+        Encoding and separator of a CSV; default: UTF-8 and commas, tabs in a .tsv.
+
+    Returns
+    -------
+    polars.DataFrame or polars.LazyFrame
+        A frame of a CSV, a lazy frame of anything else.
+
+    Raises
+    ------
+    InputError
+        If there is no such file or it has no rows; if a CSV breaks the rule of `csv_file`; if a file is not
+        what its name says or unpacks to far too much; if the name leads out of the folder.
     """
     path = folder / name
     try:
@@ -47,7 +63,7 @@ def read_table(folder: Path, name: str, how: TableSpec | None = None) -> pl.Data
                 )
             empty = not rows
         elif path.name.endswith(CSV):
-            frame = read_csv(path, CsvFormat.of(path, how or TableSpec()))
+            frame = read_csv(path, CsvFormat.of(path, spec or TableSpec()))
             empty, lazy = not len(frame), None
         else:
             raise InputError(
@@ -64,7 +80,17 @@ def read_table(folder: Path, name: str, how: TableSpec | None = None) -> pl.Data
 def fits(where: Where, floats: Iterable[str] = ()) -> pl.Expr:
     """Whether a row fits every column's patterns, in which * stands for any text.
 
-    floats: columns of numbers with fractions, of which the whole ones are text without a point, as codes are.
+    Parameters
+    ----------
+    where : mapping of str to sequence of str
+        By column the patterns, of which a cell fits one.
+    floats : iterable of str
+        Columns of numbers with fractions, of which the whole ones are text without a point, as codes are.
+
+    Returns
+    -------
+    polars.Expr
+        Boolean, never null: an empty cell fits nothing.
     """
     fit = pl.lit(True)
     for name, patterns in where.items():
@@ -81,7 +107,27 @@ def fits(where: Where, floats: Iterable[str] = ()) -> pl.Expr:
 
 
 def column(table: pl.DataFrame, name: str, file: str) -> pl.Series:
-    """A column by name, or a refusal that names the near one."""
+    """A column by name.
+
+    Parameters
+    ----------
+    table : polars.DataFrame
+        The rows.
+    name : str
+        The column.
+    file : str
+        The name of the table, for the message.
+
+    Returns
+    -------
+    polars.Series
+        The column.
+
+    Raises
+    ------
+    InputError
+        If there is no such column; the message names the one with the nearest name.
+    """
     try:
         return table.get_column(name)  # a list of all names, for each of 20 000 columns, would take minutes
     except pl.exceptions.ColumnNotFoundError:
@@ -91,6 +137,17 @@ def column(table: pl.DataFrame, name: str, file: str) -> pl.Series:
 FRACTIONS = "250.0 and 250.00, 42 and 042 cannot be told apart; write codes as text"
 
 
-def fractions(dtype: Any) -> bool:
-    """Whether a column of that type holds numbers with fractions, of which codes lose zeros."""
+def holds_fractions(dtype: Any) -> bool:
+    """Whether a column of that type holds numbers with fractions, of which codes lose zeros.
+
+    Parameters
+    ----------
+    dtype : polars.DataType
+        The type of a column.
+
+    Returns
+    -------
+    bool
+        True for floats and for decimals with a scale.
+    """
     return bool(dtype.is_float() or (dtype.is_decimal() and dtype.scale))

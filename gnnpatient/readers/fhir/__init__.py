@@ -29,18 +29,31 @@ from gnnpatient.readers.standard import StandardTables
 def read(folder: Path) -> StandardTables:
     """All *.json (a Bundle or one resource), *.ndjson and *.jsonl (a resource a line) or .gz of these.
 
-    Times are UTC. A year or a month stands for its last day, so that nothing is known too early. A Condition
-    of an inpatient encounter (by its reference, else by its day) is known at the end of that stay, unless
-    recordedDate says when it was recorded. A value
-    that is a code goes into the row's code, other text into `text`; both leave the value missing. With a
-    comparator there are both value and text, as in <5.
-    Two copies of a Patient: refused where birth or gender differ. Else the newest by meta.lastUpdated counts;
-    without it they must agree in what both say. Of two versions of any other resource the newest counts
-    likewise; where nothing tells which is newer, all their rows are refused.
+    Times are UTC. A year or a month stands for its last day, so that nothing is known too early. A
+    Condition of an inpatient encounter (by its reference, else by its day) is known at the end of that
+    stay, unless recordedDate says when it was recorded. A value that is a code goes into the row's code,
+    other text into `text`; both leave the value missing. With a comparator there are both value and text,
+    as in <5. Two copies of a Patient: refused where birth or gender differ. Else the newest by
+    meta.lastUpdated counts; without it they must agree in what both say. Of two versions of any other
+    resource the newest counts likewise; where nothing tells which is newer, all their rows are refused.
     Every table is there, if need be without rows; `Patient` has the deaths, as code DEATH, without a time
-    where only `deceasedBoolean` says so; `Resource` only lines that no other table can own.
+    where only `deceasedBoolean` says so; `Resource` only lines that no other table can have.
 
-    Refused: nothing to read, a file that is cut, damaged, no JSON, no FHIR, nested too deep or over 2 GB.
+    Parameters
+    ----------
+    folder : Path
+        The folder; folders inside it are read, too, hidden ones are not.
+
+    Returns
+    -------
+    StandardTables
+        People, and a table a type of resource.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to read; if a file is cut, damaged, no JSON, no FHIR, nested too deep or over 2
+        GB; if copies of a Patient contradict each other.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")

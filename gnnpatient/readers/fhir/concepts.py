@@ -11,7 +11,17 @@ from gnnpatient.readers.fhir.elements import as_dict, as_dicts, as_text, one_lin
 
 @dataclass(eq=False)
 class Concepts:
-    """Numbers for codes, and one name for each: its most common display in the whole folder."""
+    """Numbers for codes, and one name for each: its most common display in the whole folder.
+
+    Attributes
+    ----------
+    number : dict
+        The number of each code, text, medicine or answer.
+    displays : dict of int to Counter of str
+        How often each display comes with a code.
+    medicines : dict of str to int or None
+        The code of each Medication, by its id; None = two of one id differ.
+    """
 
     number: dict[tuple[Any, ...], int] = field(default_factory=dict)
     displays: dict[int, Counter[str]] = field(default_factory=dict)
@@ -21,13 +31,42 @@ class Concepts:
         return self.number.setdefault(key, len(self.number))
 
     def coded(self, system: object, code: str, display: object) -> int:
+        """The number of a code.
+
+        Parameters
+        ----------
+        system : object
+            Its system, as a URL.
+        code : str
+            The code.
+        display : object
+            What it is called here.
+
+        Returns
+        -------
+        int
+            The same for the same system and code.
+        """
         number = self._of("code", system if isinstance(system, str) else "", code)
         if isinstance(display, str):
             self.displays.setdefault(number, Counter())[display] += 1
         return number
 
     def of(self, concept: object, prefer: str) -> int | None:
-        """A CodeableConcept: its preferred coding that has a code, else its text, else None."""
+        """The number of a CodeableConcept: its preferred coding that has a code, else its text.
+
+        Parameters
+        ----------
+        concept : object
+            The CodeableConcept.
+        prefer : str
+            The system that is preferred.
+
+        Returns
+        -------
+        int or None
+            None where it has neither.
+        """
         concept = as_dict(concept)
         best, best_code = None, ""
         for coding in as_dicts(concept.get("coding")):
@@ -42,15 +81,47 @@ class Concepts:
         return None if text is None else self._of("text", text)
 
     def medicine(self, id: str) -> int:
-        """The code of a Medication that may be read later."""
+        """The number of the code of a Medication that may be read later.
+
+        Parameters
+        ----------
+        id : str
+            Of the Medication.
+
+        Returns
+        -------
+        int
+            The number.
+        """
         return self._of("medicine", id)
 
     def answer(self, concept: int | None, answer: int | None) -> int | None:
-        """A code whose value is a code."""
+        """The number of a code whose value is a code.
+
+        Parameters
+        ----------
+        concept : int or None
+            The code.
+        answer : int or None
+            Its value; None = it is no code.
+
+        Returns
+        -------
+        int or None
+            That of both, or `concept`.
+        """
         return concept if concept is None or answer is None else self._of("answer", concept, answer)
 
     def names(self) -> tuple[list[str | None], list[str]]:
-        """By number, without the type in front; and flags."""
+        """What each number is called, once all is read.
+
+        Returns
+        -------
+        names : list of str or None
+            By number, without the type of resource in front; None = nothing names it.
+        flags : list of str
+            How many names two systems share.
+        """
         names: list[str | None] = []
         short: list[str | None] = []
         shared: Counter[str] = Counter()

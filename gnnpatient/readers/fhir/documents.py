@@ -20,7 +20,23 @@ MAX_LINE = 256 << 20
 
 
 def json_suffix(path: Path) -> str | None:
-    """`.json`, `.ndjson` or neither, by the name."""
+    """What a file holds, by its name.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which may be packed.
+
+    Returns
+    -------
+    str or None
+        `.json` (one document), `.ndjson` (a resource a line), or None: neither.
+
+    Examples
+    --------
+    >>> json_suffix(Path("Patient.NDJSON.gz")), json_suffix(Path("bundle.json")), json_suffix(Path("a.csv"))
+    ('.ndjson', '.json', None)
+    """
     name = path.name.lower().removesuffix(".gz")
     if name.endswith((".ndjson", ".jsonl")):
         return ".ndjson"
@@ -29,7 +45,18 @@ def json_suffix(path: Path) -> str | None:
 
 @contextmanager
 def damage_refused(path: Path) -> Iterator[None]:
-    """What a damaged file raises, as a refusal that names it."""
+    """What a damaged file raises, as an `InputError` that names it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Yields
+    ------
+    None
+        Once.
+    """
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
@@ -40,7 +67,7 @@ def damage_refused(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from None
 
 
-def open_bytes(path: Path) -> io.BufferedIOBase:
+def _open_bytes(path: Path) -> io.BufferedIOBase:
     return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
@@ -56,7 +83,23 @@ _decode = json.JSONDecoder(parse_constant=_constant).decode
 
 
 def parse_json(data: bytes) -> Any:
-    """The JSON of one document; `NotJson` says where it ends to be that."""
+    """The JSON of one document.
+
+    Parameters
+    ----------
+    data : bytes
+        UTF-8.
+
+    Returns
+    -------
+    object
+        As `json.loads` gives it.
+
+    Raises
+    ------
+    NotJson
+        With the place where it ends to be JSON.
+    """
     try:
         return _decode(str(data, "utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -74,9 +117,27 @@ def parse_json(data: bytes) -> Any:
 
 
 def read_document(path: Path) -> Element:
-    """The one resource of a file."""
+    """The one resource of a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file, packed or not.
+
+    Returns
+    -------
+    dict
+        The resource.
+
+    Raises
+    ------
+    InputError
+        If it is too large, or no resource.
+    NotJson
+        If it is no JSON.
+    """
     chunks, size = [], path.stat().st_size
-    with open_bytes(path) as handle:
+    with _open_bytes(path) as handle:
         while size <= MAX_DOCUMENT and (chunk := handle.read(1 << 20)):
             chunks.append(chunk)
             size = max(size, len(chunks) << 20)  # what a .gz unfolds to
@@ -89,8 +150,26 @@ def read_document(path: Path) -> Element:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a bulk export that hold anything, with their numbers from 1 on."""
-    with open_bytes(path) as handle:
+    """The lines of a bulk export that hold anything, with their numbers from 1 on.
+
+    Parameters
+    ----------
+    path : Path
+        The file, packed or not.
+
+    Yields
+    ------
+    number : int
+        Of the line.
+    line : bytes
+        What it holds.
+
+    Raises
+    ------
+    InputError
+        If a line is too long.
+    """
+    with _open_bytes(path) as handle:
         number = 0
         while line := handle.readline(MAX_LINE + 1):
             number += 1

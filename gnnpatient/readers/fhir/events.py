@@ -18,6 +18,7 @@ from gnnpatient.readers.fhir.elements import (
     Element,
     as_dict,
     as_dicts,
+    as_list,
     as_number,
     as_text,
     code_of,
@@ -49,7 +50,23 @@ NO_VALUE: Value = (None, None, None, None)
 
 @dataclass(eq=False)
 class Events:
-    """The rows that were read so far, by type of resource."""
+    """The rows that were read so far, by type of resource.
+
+    Attributes
+    ----------
+    concepts : Concepts
+        Numbers of their codes.
+    notes : Notes
+        Get what is noticed.
+    subjects : dict of str to int
+        A number for each reference to a patient.
+    resources : int
+        How many were read.
+    rows : dict of str to list of tuple
+        Rows that wait to become a frame, by type.
+    parts : dict of str to list of polars.DataFrame
+        Frames of rows, by type.
+    """
 
     concepts: Concepts
     notes: Notes
@@ -59,7 +76,19 @@ class Events:
     parts: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
 
     def add(self, kind: str, resource: Element, near: Mapping[str, str], id: str) -> None:
-        """The rows of one resource. near: the resources of its Bundle by full URL."""
+        """The rows of one resource.
+
+        Parameters
+        ----------
+        kind : str
+            Type of the resource.
+        resource : dict
+            One resource, as JSON gives it.
+        near : mapping of str to str
+            The resources of its Bundle: Type/id by full URL.
+        id : str
+            Its id; "" = it has none.
+        """
         layout = RESOURCE_TYPES[kind]
         self.resources += 1
         statement = {
@@ -89,16 +118,41 @@ class Events:
             self._add(kind, (*head, self.concepts.answer(concept, answer), value, unit, text, *tail))
 
     def refuse(self, kind: str, reason: str) -> None:
-        """A row of a line that is no resource."""
+        """A row of a line that is no resource.
+
+        Parameters
+        ----------
+        kind : str
+            Type of the resource.
+        reason : str
+            Why.
+        """
         self._add(kind, (*[None] * (len(COLUMNS) - 1), reason))
 
     def types(self) -> list[str]:
-        """Those that have a table: all that can have one, and what else has rows."""
+        """The types that have a table: all that can have one, and what else has rows.
+
+        Returns
+        -------
+        list of str
+            Encounter comes first.
+        """
         others = (self.rows.keys() | self.parts.keys()) - RESOURCE_TYPES.keys()
         return [*RESOURCE_TYPES, *sorted(others)]
 
     def frame(self, kind: str) -> pl.DataFrame:
-        """All rows of a type, which are forgotten here."""
+        """All rows of a type, which are forgotten here.
+
+        Parameters
+        ----------
+        kind : str
+            Type of the resource.
+
+        Returns
+        -------
+        polars.DataFrame
+            The columns of `COLUMNS`, with times as Datetime and `_bare` beside each.
+        """
         if self.rows.get(kind) or kind not in self.parts:
             self._flush(kind)
         return pl.concat(self.parts.pop(kind))
@@ -122,16 +176,16 @@ class Events:
 
     def _focus(self, resource: Element, subject: str, near: Mapping[str, str]) -> str | None:
         """The type of what a statement is about, where that is not the patient in whose record it stands."""
-        given = resource.get("focus")
-        for one in as_dicts(given if isinstance(given, list) else [given]):
+        for one in as_dicts(as_list(resource.get("focus"))):
             raw = reference(one, near) or ""
             if raw.startswith("#"):
                 inside = (c for c in as_dicts(resource.get("contained")) if c.get("id") == raw[1:])
                 return as_text(next(inside, {}).get("resourceType")) or "other"
-            match, own = (REFERENCE.fullmatch(r or "") for r in (raw, reference(resource.get(subject), near)))
+            match = REFERENCE.fullmatch(raw)
+            patient = REFERENCE.fullmatch(reference(resource.get(subject), near) or "")
             if match is None:
                 return as_text(one.get("type")) or "other"
-            if own is None or match.group(2, 3) != own.group(2, 3):
+            if patient is None or match.group(2, 3) != patient.group(2, 3):
                 return match[2]
         return None
 
@@ -148,9 +202,9 @@ class Events:
             return
         concept = self.concepts.of(first(resource.get(layout.code)), layout.prefer)
         if kind == "Encounter" and concept is None:
-            given = as_dict(first(resource.get("class")))
-            if code := as_text(given.get("code")):
-                concept = self.concepts.coded(given.get("system"), code, given.get("display"))
+            coding = as_dict(first(resource.get("class")))
+            if code := as_text(coding.get("code")):
+                concept = self.concepts.coded(coding.get("system"), code, coding.get("display"))
         if kind == "DiagnosticReport":
             yield concept, (None, None, None, as_text(resource.get("conclusion")))
         elif kind == "Observation":
@@ -167,10 +221,10 @@ class Events:
         concept = self.concepts.of(resource.get("medicationCodeableConcept"), RXNORM)
         if concept is not None:
             return concept
-        given = resource.get("medicationReference")
-        raw = reference(given, near)
+        medicine = resource.get("medicationReference")
+        raw = reference(medicine, near)
         if raw is None:
-            return self.concepts.of({"text": as_dict(given).get("display")}, RXNORM)
+            return self.concepts.of({"text": as_dict(medicine).get("display")}, RXNORM)
         if raw.startswith("#"):
             inside = (c for c in as_dicts(resource.get("contained")) if c.get("id") == raw[1:])
             return self.concepts.of(next(inside, {}).get("code"), RXNORM)
@@ -185,8 +239,7 @@ class Events:
             place = as_text(site.get("display")) or as_text(site.get("code")) or ""
             groups.setdefault((code_of(series.get("modality")) or "", place), []).append(series)
         if not groups:
-            given = study.get("modality")
-            groups = {(code_of(m) or "", ""): [] for m in (given if isinstance(given, list) else [given])}
+            groups = {(code_of(m) or "", ""): [] for m in as_list(study.get("modality"))}
         for (modality, place), members in groups.items():
             images = [as_number(series.get("numberOfInstances")) for series in members]
             counted = [n for n in images if n is not None]
@@ -205,26 +258,26 @@ class Events:
         """The value of an Observation or of a component."""
         if holder.get("dataAbsentReason"):
             return NO_VALUE
-        if isinstance(given := holder.get("valueQuantity"), dict):
-            return self._quantity(given)
-        if isinstance(given := holder.get("valueCodeableConcept"), dict):
-            return self.concepts.of(given, SNOMED), None, None, None
-        for name, given in holder.items():
-            if name.startswith("value") and given is not None:
-                if isinstance(given, bool):
-                    return None, float(given), None, None
-                if name == "valueInteger" and (value := as_number(given)) is not None:
+        if isinstance(element := holder.get("valueQuantity"), dict):
+            return self._quantity(element)
+        if isinstance(element := holder.get("valueCodeableConcept"), dict):
+            return self.concepts.of(element, SNOMED), None, None, None
+        for name, element in holder.items():
+            if name.startswith("value") and element is not None:
+                if isinstance(element, bool):
+                    return None, float(element), None, None
+                if name == "valueInteger" and (value := as_number(element)) is not None:
                     return None, value, None, None
-                return self._text(given)
+                return self._text(element)
         return NO_VALUE
 
     def _quantity(self, quantity: Element) -> Value:
-        given = quantity.get("value")
-        if given is None:
+        number = quantity.get("value")
+        if number is None:
             return NO_VALUE
-        value = as_number(given)
+        value = as_number(number)
         if value is None:
-            return self._text(given)
+            return self._text(number)
         bound = None
         if comparator := as_text(quantity.get("comparator")):
             self.notes.count["value(s) with a comparator (<, >)"] += 1
@@ -234,8 +287,10 @@ class Events:
             self.notes.count["value(s) have a unit in words, not in UCUM"] += 1
         return None, value, unit, bound
 
-    def _text(self, given: object) -> Value:
-        text = given if isinstance(given, str) else json.dumps(given, sort_keys=True, ensure_ascii=False)
+    def _text(self, element: object) -> Value:
+        text = element
+        if not isinstance(text, str):
+            text = json.dumps(element, sort_keys=True, ensure_ascii=False)
         if not text.strip():
             return NO_VALUE
         bound = re.fullmatch(BOUND, text) is not None

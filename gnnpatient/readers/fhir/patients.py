@@ -29,7 +29,17 @@ FIELDS = ("birth", "moment", "gender", "race", "ethnicity", "marital", "death", 
 
 @dataclass(eq=False)
 class Person:
-    """What a Patient says of somebody."""
+    """What a Patient says of somebody.
+
+    Attributes
+    ----------
+    values : tuple of str or None
+        One a field of `FIELDS`.
+    version : str or None
+        meta.lastUpdated.
+    servers : set of str
+        Base addresses under which the Patient is known.
+    """
 
     values: tuple[str | None, ...]  # one a field
     version: str | None
@@ -38,14 +48,39 @@ class Person:
 
 @dataclass(eq=False)
 class Patients:
-    """The Patients that were read so far, by id."""
+    """The Patients that were read so far.
+
+    Attributes
+    ----------
+    notes : Notes
+        Get what is noticed.
+    people : dict of str to Person
+        By id.
+    addresses : dict of str to str
+        Patient/id by full URL, of all bundles.
+    """
 
     notes: Notes
     people: dict[str, Person] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)  # Patient/id by full URL, of all bundles
 
     def add(self, patient: Element, id: str, path: Path) -> None:
-        """One Patient, or another copy of it."""
+        """One Patient, or another copy of it.
+
+        Parameters
+        ----------
+        patient : dict
+            The resource.
+        id : str
+            Its id; "" = it has none, and is not read.
+        path : Path
+            Its file, for the message.
+
+        Raises
+        ------
+        InputError
+            If two copies contradict each other.
+        """
         if not id:
             self.notes.count["Patient(s) without an id not read"] += 1
             return
@@ -106,7 +141,20 @@ class Patients:
         )
 
     def resolve(self, raw: str) -> tuple[str | None, str | None]:
-        """Id of the patient behind a reference, or why there is none."""
+        """The patient behind a reference.
+
+        Parameters
+        ----------
+        raw : str
+            The reference.
+
+        Returns
+        -------
+        id : str or None
+            Of the patient.
+        reason : str or None
+            Why there is none.
+        """
         match = REFERENCE.fullmatch(self.addresses.get(raw, raw))
         if match is None:
             return None, "patient not in the data"
@@ -119,7 +167,18 @@ class Patients:
         return id, None
 
     def frame(self, last: pl.DataFrame) -> pl.DataFrame:
-        """A row a person, by id."""
+        """A row a person, by id.
+
+        Parameters
+        ----------
+        last : polars.DataFrame
+            `id`, `last`, `last_bare`: times at which people were seen; several rows a person.
+
+        Returns
+        -------
+        polars.DataFrame
+            As the people of `StandardTables`.
+        """
         rows = zip(*(person.values for person in self.people.values()), strict=True)
         cells = dict(zip_longest(FIELDS, rows, fillvalue=()))
         people = pl.DataFrame(
@@ -158,13 +217,13 @@ def _deceased(patient: Element) -> str | None:
     "unknown", is that of somebody who died; "not-applicable" is that of somebody who did not.
     """
     flag = patient.get("deceasedBoolean")
-    said = None if flag is None else str(flag).strip().lower()
-    if patient.get("deceasedDateTime") or said in ("true", "1", "1.0"):
+    flag_word = None if flag is None else str(flag).strip().lower()
+    if patient.get("deceasedDateTime") or flag_word in ("true", "1", "1.0"):
         return "yes"
     reasons = as_dicts(as_dict(patient.get("_deceasedDateTime")).get("extension"))
     if reasons and not any(as_text(reason.get("valueCode")) == "not-applicable" for reason in reasons):
         return "yes"
-    return "no" if said in ("false", "0", "0.0") else None
+    return "no" if flag_word in ("false", "0", "0.0") else None
 
 
 def _instant(text: str | None) -> datetime | None:

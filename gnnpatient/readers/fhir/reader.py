@@ -34,7 +34,20 @@ class Resources:
         self.unread: Counter[str] = Counter()  # by type
 
     def read_file(self, path: Path, name: str) -> None:
-        """One file, by its name a document or a bulk export; name: what a flag calls it."""
+        """One file, by its name a document or a bulk export.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        name : str
+            What a flag calls it.
+
+        Raises
+        ------
+        InputError
+            If it is damaged, no JSON or no FHIR.
+        """
         with damage_refused(path):
             if json_suffix(path) == ".json":
                 self.take(read_document(path), path)
@@ -42,7 +55,15 @@ class Resources:
                 self.read_lines(path, name)
 
     def read_lines(self, path: Path, name: str) -> None:
-        """A bulk export. A line that is no resource is a refused row; the others stand."""
+        """A bulk export. A line that is no resource is a refused row; the others stand.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        name : str
+            What a flag calls it.
+        """
         types: set[str] = set()
         lost: list[tuple[int, str, str]] = []  # number, type that the line seems to have, why
         for number, line in numbered_lines(path):
@@ -72,7 +93,16 @@ class Resources:
     ) -> None:
         """One resource, or all of a Bundle.
 
-        near: the resources of its Bundle by full URL. id: for a resource that has none of its own.
+        Parameters
+        ----------
+        resource : dict
+            One resource, as JSON gives it.
+        path : Path
+            Its file, for the message.
+        near : mapping of str to str, optional
+            The resources of its Bundle: Type/id by full URL.
+        id : str
+            For a resource that has none of its own.
         """
         kind = resource.get("resourceType")
         near, id = near or {}, as_text(resource.get("id")) or id

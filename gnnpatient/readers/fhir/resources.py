@@ -14,7 +14,23 @@ RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceType:
-    """Where a resource keeps what a row needs. Of several fields the first that is given counts."""
+    """Where a resource keeps what a row needs. Of several fields the first that is given counts.
+
+    Attributes
+    ----------
+    code : str
+        Field of a CodeableConcept.
+    prefer : str
+        Of several codings the first of this system, else the first.
+    subject : str
+        Field of the reference to the patient.
+    time, until : tuple of str
+        Fields of the times; a Period gives its start, and its end.
+    known : str
+        Field of the time at which it was recorded; "" = none.
+    category : str
+        Field of what groups such resources.
+    """
 
     code: str = "code"
     prefer: str = SNOMED  # of several codings the first of this system, else the first

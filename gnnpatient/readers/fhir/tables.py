@@ -16,7 +16,18 @@ _NO_FACTS = {why for reasons in NO_FACT.values() for why in reasons.values()}
 
 
 def standard_tables(resources: Resources) -> StandardTables:
-    """People and tables of all resources of a folder."""
+    """People and tables of all resources of a folder.
+
+    Parameters
+    ----------
+    resources : Resources
+        What was read.
+
+    Returns
+    -------
+    StandardTables
+        A table a type of resource; times in UTC.
+    """
     notes = resources.notes
     names, flags = resources.concepts.names()
     resources.patients.note_servers()

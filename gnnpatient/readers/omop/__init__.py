@@ -15,37 +15,55 @@ from gnnpatient.readers.standard import StandardTables, latest_ordinary
 def read(folder: Path) -> StandardTables:
     """The clinical tables of a folder, by the CDM's own names; those without a file are not there.
 
-    A file is <table>.parquet, .csv or .csv.gz, in upper or lower case; CSV is separated by commas or tabs and
-    held in memory as text. Column names are lower case; every column of the source stays beside ours.
+    A file is <table>.parquet, .csv or .csv.gz, in upper or lower case; CSV is separated by commas or tabs
+    and kept in memory as text. Column names are lower case; every column of the source stays beside ours.
 
     code: "PREFIX//<concept_id> <concept_name>", without the name where no concept table gives it; with
         concept 0 or none "PREFIX//<source value>"; without either the row is `refused`. A death is "DEATH".
-        A note is named by its class, else its type, else its title. A row with no number but a value concept
-        has "//<name or id of that concept>" at the end of its code.
+        A note is named by its class, else its type, else its title. A row with no number but a value
+        concept has "//<name or id of that concept>" at the end of its code.
     time: the datetime, else the date; exactly 00:00:00 is a bare date. `until`: likewise, of visits,
         conditions, drugs and devices.
-    known: of conditions only. A code of an inpatient stay (`STAYS`) is known at the end of that visit, never
-        before its own time; any other is known at its time. A code without a visit of that person (none is
-        named, or one that is not there) belongs to the inpatient stay of the person that its day lies in, of
-        several the one that ends last; a stay without an end reaches to the next one. Flags count those, and
-        those that lie in none: they are known at their time. All other tables are known at their time.
-    value: value_as_number, or the quantity of a drug. A number that was reported as < or > is kept as it is,
+    known: of conditions only. A code of an inpatient stay (`layout.STAYS`) is known at the end of that
+    visit,
+        never before its own time; any other is known at its time. A code without a visit of that person
+        (none is named, or one that is not there) belongs to the inpatient stay of the person that its day
+        lies in, of several the one that ends last; a stay without an end reaches to the next one. Flags
+        count those, and those that lie in none: they are known at their time. All other tables are known at
+        their time.
+    value: value_as_number, or the quantity of a drug. A number that was reported as < or > is kept as it
+    is,
         and counted in the flags. unit: the name of the unit's concept, else its source value, else its id.
     text: of a note; of a value that is neither number nor concept; of a death its cause.
     refused: "no patient id", "time is not a date", "end is not a date", "no concept and no source value",
         "inpatient visit without an end" (of a condition: nothing says when its code was known).
 
-    people, by person_id: `birth` (birth_datetime, else year, month and day as a bare date, a missing month
-    being 1 July and a missing day the 15th); `gender`, `race`, `ethnicity`: the name of the concept, else the
-    source value, else the id; `death`, if there is a death table; `observation_start`, `observation_end` over
-    all observation periods; `last`, when the last event of any table that is not refused has passed (a bare
-    date counts at the end of its day). Events of persons who are not in the person table stay in the tables.
+    People, by person_id: `birth` (birth_datetime, else year, month and day as a bare date, a missing month
+    being 1 July and a missing day the 15th); `gender`, `race`, `ethnicity`: the name of the concept, else
+    the source value, else the id; `death`, if there is a death table; `observation_start`,
+    `observation_end` over all observation periods; `last`, when the last event of any table that is not
+    refused has passed (a bare date counts at the end of its day). Events of persons who are not in the
+    person table stay in the tables.
 
-    parents, if there is a concept_ancestor: steps of one level, from the codes that occur upwards, in the
+    Parents, if there is a concept_ancestor: steps of one level, from the codes that occur upwards, in the
     prefix of the child; a code with a value concept lies below the same code without.
 
-    Refused: no person table, two files for one table, a file that cannot be read, a column that is missing or
-    has a name of ours, a person without an id, two rows for one person that differ, two deaths of one person.
+    Parameters
+    ----------
+    folder : Path
+        The folder with a file a table.
+
+    Returns
+    -------
+    StandardTables
+        People, the clinical tables, parents of codes and periods of observation.
+
+    Raises
+    ------
+    InputError
+        If there is no person table, or there are two files for one table; if a file cannot be read; if a
+        column is missing or has a reserved name; if a person has no id, two rows that differ, or two
+        deaths.
     """
     tables = open_tables(folder)
     with polars_errors(folder):

@@ -12,24 +12,69 @@ from gnnpatient.readers.omop.layout import ANCESTOR, CODED, LAYOUTS, NAMED, Layo
 
 @dataclass(frozen=True, eq=False)
 class Names:
-    """Concepts that occur and have a name."""
+    """Concepts that occur and have a name.
+
+    Attributes
+    ----------
+    concept : polars.Series
+        Int64, their ids.
+    name : polars.Series
+        String, the name of each.
+    """
 
     concept: pl.Series
     name: pl.Series
 
     def of(self, concept: pl.Expr) -> pl.Expr:
-        """The name of a concept, null where it has none."""
+        """The name of a concept.
+
+        Parameters
+        ----------
+        concept : polars.Expr
+            Ids.
+
+        Returns
+        -------
+        polars.Expr
+            String; null where it has none.
+        """
         return concept.replace_strict(self.concept, self.name, default=None, return_dtype=pl.String)
 
     def label(self, concept: pl.Expr) -> pl.Expr:
-        """The id of a concept, and its name where it has one."""
+        """The id of a concept, and its name where it has one.
+
+        Parameters
+        ----------
+        concept : polars.Expr
+            Ids.
+
+        Returns
+        -------
+        polars.Expr
+            String; null where the id is.
+        """
         both = self.concept.cast(pl.String) + " " + self.name
         alone = concept.cast(pl.String)
         return concept.replace_strict(self.concept, both, default=alone, return_dtype=pl.String)
 
 
 def concept_names(tables: list[Table], concepts: Table | None, links: pl.DataFrame | None) -> Names:
-    """Of the concepts that occur only: a full vocabulary has millions."""
+    """Names of the concepts that occur, and of those above them: a full vocabulary has millions.
+
+    Parameters
+    ----------
+    tables : list of Table
+        Where they occur.
+    concepts : Table or None
+        The table of concepts; None = nothing has a name.
+    links : polars.DataFrame or None
+        Of `parent_links`.
+
+    Returns
+    -------
+    Names
+        Of several names of one concept the first by the alphabet.
+    """
     if concepts is None:
         return Names(pl.Series(dtype=pl.Int64), pl.Series(dtype=pl.String))
     used = [
@@ -47,11 +92,38 @@ def concept_names(tables: list[Table], concepts: Table | None, links: pl.DataFra
 
 
 def main_concept(table: Table, layout: Layout) -> pl.Expr:
+    """What a row of a table is of.
+
+    Parameters
+    ----------
+    table : Table
+        The table.
+    layout : Layout
+        Which of its columns count.
+
+    Returns
+    -------
+    polars.Expr
+        Int64, the first of these concepts that is not 0; null where none is.
+    """
     return pl.coalesce([table.concept(name) for name in layout.concept])
 
 
 def parent_links(events: dict[str, Table], ancestors: Table | None) -> pl.DataFrame | None:
-    """Steps of one level upwards from the concepts that occur: prefix, child, parent (ids)."""
+    """Steps of one level upwards from the concepts that occur.
+
+    Parameters
+    ----------
+    events : dict of str to Table
+        The clinical tables, by name.
+    ancestors : Table or None
+        The table concept_ancestor.
+
+    Returns
+    -------
+    polars.DataFrame or None
+        Columns `prefix` (of the code), `child`, `parent` (ids of concepts).
+    """
     if ancestors is None:
         return None
     upper, lower, level = ANCESTOR
@@ -77,6 +149,24 @@ def parent_links(events: dict[str, Table], ancestors: Table | None) -> pl.DataFr
 def parent_codes(
     links: pl.DataFrame, events: dict[str, Table], tables: dict[str, pl.LazyFrame], names: Names
 ) -> pl.DataFrame | None:
+    """The hierarchy of the codes that occur.
+
+    Parameters
+    ----------
+    links : polars.DataFrame
+        Of `parent_links`.
+    events : dict of str to Table
+        The clinical tables, by name.
+    tables : dict of str to polars.LazyFrame
+        The same in the columns of every format.
+    names : Names
+        Of concepts.
+
+    Returns
+    -------
+    polars.DataFrame or None
+        Columns `child`, `parent` (codes), sorted; None where there are none.
+    """
     code = pl.col("prefix") + "//"
     parts = [
         links.select(

@@ -12,7 +12,7 @@ import polars as pl
 from gnnpatient.errors import InputError
 from gnnpatient.readers.csv_file import CsvFormat, found_separator, read_csv
 from gnnpatient.readers.database import first_line
-from gnnpatient.readers.dates import calendar
+from gnnpatient.readers.dates import parse_dates
 from gnnpatient.readers.omop.layout import ANCESTOR, LAYOUTS, Layout
 from gnnpatient.readers.standard import RESERVED_COLUMNS, Schema, refuse_reserved
 
@@ -22,40 +22,107 @@ _NOTHING = pl.lit(None)
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A file to be scanned, and its columns as expressions; a column that is not there is null."""
+    """A file to be scanned, and its columns as expressions; a column that is not there is null.
+
+    Attributes
+    ----------
+    file : Path
+        The file.
+    rows : polars.LazyFrame
+        Its rows.
+    types : mapping of str to polars.DataType
+        Its columns, in lower case.
+    """
 
     file: Path
     rows: pl.LazyFrame
     types: Schema
 
     def word(self, name: str) -> pl.Expr:
-        """As text without blanks around it; empty is null."""
+        """As text without blanks around it; empty is null.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        polars.Expr
+            String.
+        """
         if name not in self.types:
             return _NOTHING.cast(pl.String)
         cell = pl.col(name)
         if self.types[name].is_float():  # whole numbers in a column with gaps, as pandas writes them
-            whole = cell.cast(pl.Int64, strict=False)
-            cell = pl.when(whole == cell).then(whole.cast(pl.String)).otherwise(cell.cast(pl.String))
+            integers = cell.cast(pl.Int64, strict=False)
+            cell = pl.when(integers == cell).then(integers.cast(pl.String)).otherwise(cell.cast(pl.String))
         cell = cell.cast(pl.String).str.strip_chars()
         return pl.when(cell != "").then(cell)
 
     def ident(self, name: str) -> pl.Expr:
-        """Ids of the CDM are whole numbers: 12.0 is 12."""
+        """An id: those of the CDM are whole numbers, 12.0 is 12.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        polars.Expr
+            String.
+        """
         cell = self.word(name)
         return cell.str.replace(r"^(-?\d+)\.0$", "$1") if self.types.get(name) == pl.String else cell
 
     def number(self, name: str) -> pl.Expr:
-        """nan and what is not a number are null."""
+        """As numbers; nan and what is not a number are null.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        polars.Expr
+            Float64.
+        """
         cell = pl.col(name) if name in self.types and self.types[name].is_numeric() else self.word(name)
         return cell.cast(pl.Float64, strict=False).fill_nan(None)
 
     def concept(self, name: str) -> pl.Expr:
-        """Ids of concepts; 0, no matching concept, is null."""
+        """As ids of concepts; 0, no matching concept, is null.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        polars.Expr
+            Int64.
+        """
         cell = self.number(name).cast(pl.Int64, strict=False)
         return pl.when(cell != 0).then(cell)
 
     def moment(self, stem: str) -> tuple[pl.Expr, pl.Expr]:
-        """<stem>_datetime, else <stem>_date; and where text is given that ought to be one."""
+        """When something was: <stem>_datetime, else <stem>_date.
+
+        Parameters
+        ----------
+        stem : str
+            What the names of both columns begin with.
+
+        Returns
+        -------
+        time : polars.Expr
+            Datetime("us"); null = not said, or no date.
+        written : polars.Expr
+            Boolean: text is there that ought to be a date.
+        """
         names = [name for name in (f"{stem}_datetime", f"{stem}_date") if name in self.types]
         time = pl.coalesce([self._stamp(name) for name in names])
         written = [self.word(name).is_not_null() for name in names if not self.types[name].is_temporal()]
@@ -71,15 +138,38 @@ class Table:
 
 
 def as_moment(cells: pl.Expr) -> pl.Expr:
-    """Dates and clock times as text, by the parser of every table; null where they are neither."""
+    """Dates and clock times as text, by the parser of every table.
+
+    Parameters
+    ----------
+    cells : polars.Expr
+        String.
+
+    Returns
+    -------
+    polars.Expr
+        Datetime("us"); null where a cell is neither a date nor a clock time.
+    """
     return cells.map_batches(
-        lambda words: calendar(words, None)[0], return_dtype=pl.Datetime("us"), is_elementwise=True
+        lambda words: parse_dates(words, None)[0], return_dtype=pl.Datetime("us"), is_elementwise=True
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The tables of a folder that are there."""
+    """The tables of a folder that are there.
+
+    Attributes
+    ----------
+    person : Table
+        A row a person.
+    events : dict of str to Table
+        The clinical tables, by name.
+    periods, concepts, ancestors : Table or None
+        observation_period, concept and concept_ancestor.
+    flags : list of str
+        Which tables hold nothing.
+    """
 
     person: Table
     events: dict[str, Table]  # the clinical ones, by name
@@ -90,7 +180,24 @@ class Tables:
 
 
 def open_tables(folder: Path) -> Tables:
-    """Every table of a folder that is used, with its columns checked."""
+    """Every table of a folder that is used, with its columns checked.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    Tables
+        What is there.
+
+    Raises
+    ------
+    InputError
+        If there is no person table, two files for one table, a file that cannot be read, or a column that
+        is missing or has a reserved name.
+    """
     files, flags = _files(folder), list[str]()
 
     def table(name: str, only: tuple[str, ...] = ()) -> Table | None:
@@ -146,8 +253,8 @@ def _open(file: Path, name: str, only: tuple[str, ...]) -> Table | None:
 
 def _lower(header: list[str], file: Path, only: tuple[str, ...]) -> dict[str, str]:
     lower = [name.strip().lower() for name in header]
-    if twice := [name for i, name in enumerate(lower) if name in lower[:i]]:
-        raise InputError(f"{file}: column {twice[0]!r} appears twice in the header")
+    if repeated := [name for i, name in enumerate(lower) if name in lower[:i]]:
+        raise InputError(f"{file}: column {repeated[0]!r} appears twice in the header")
     if missing := [name for name in only if name not in lower]:
         raise InputError(f"{file}: no column {missing[0]!r}; OMOP has it there")
     return {old: new for old, new in zip(header, lower, strict=True) if not only or new in only}
@@ -172,6 +279,18 @@ def _need_columns(table: Table, layout: Layout) -> None:
 
 @contextmanager
 def polars_errors(folder: Path) -> Iterator[None]:
+    """What polars raises while it reads, as an `InputError` that names the folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Yields
+    ------
+    None
+        Once.
+    """
     try:
         yield
     except (pl.exceptions.PolarsError, OSError) as error:

@@ -7,7 +7,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns of one CDM table say what."""
+    """Which columns of one CDM table hold what.
+
+    Attributes
+    ----------
+    prefix : str
+        What its codes begin with.
+    start, end : str
+        X of the columns X_date and X_datetime; "" = no end.
+    concept : tuple of str
+        Columns of concepts, of which the first that is not 0 counts.
+    source : str
+        Column that stands for a concept that is missing or 0.
+    value : str
+        Column of numbers; "" = none.
+    unit : tuple of str
+        Columns of the unit's concept and of its source value.
+    text : tuple of str
+        Columns of text, of which the first that is not empty counts.
+    """
 
     prefix: str
     start: str  # of the names <start>_date and <start>_datetime

@@ -16,7 +16,27 @@ from gnnpatient.readers.standard import one_moment_each
 
 
 def persons(person: Table, names: Names) -> tuple[pl.DataFrame, list[str]]:
-    """A row a person: id, birth, gender, race and ethnicity; and flags."""
+    """A row a person: id, birth, gender, race and ethnicity.
+
+    Parameters
+    ----------
+    person : Table
+        The table person.
+    names : Names
+        Of concepts.
+
+    Returns
+    -------
+    people : polars.DataFrame
+        By `id`.
+    flags : list of str
+        How many births are no date.
+
+    Raises
+    ------
+    InputError
+        If there is no row, a person without an id, or one with two rows that differ.
+    """
     if "person_id" not in person.types:
         raise InputError(f"{person.file}: no column 'person_id'; OMOP has it there")
     birth, written = _birth(person)
@@ -26,10 +46,12 @@ def persons(person: Table, names: Names) -> tuple[pl.DataFrame, list[str]]:
         is_midnight(birth).alias("birth_bare"),
         written.alias("written"),
     ]
-    for what in ("gender", "race", "ethnicity"):
-        concept = person.concept(f"{what}_concept_id")
-        word = pl.coalesce(names.of(concept), person.word(f"{what}_source_value"), concept.cast(pl.String))
-        columns.append(word.alias(what))
+    for characteristic in ("gender", "race", "ethnicity"):
+        concept = person.concept(f"{characteristic}_concept_id")
+        word = pl.coalesce(
+            names.of(concept), person.word(f"{characteristic}_source_value"), concept.cast(pl.String)
+        )
+        columns.append(word.alias(characteristic))
     people = person.rows.unique().select(columns).collect()
     if not len(people):
         raise InputError(f"{person.file}: no rows")
@@ -37,8 +59,8 @@ def persons(person: Table, names: Names) -> tuple[pl.DataFrame, list[str]]:
         raise InputError(
             f"{person.file}: column 'person_id' holds {missing} null(s); every person needs an id"
         )
-    if twice := people.filter(pl.len().over("id") > 1)["id"].n_unique():
-        raise InputError(f"{person.file}: {twice} person(s) with two rows that differ; keep one")
+    if repeated := people.filter(pl.len().over("id") > 1)["id"].n_unique():
+        raise InputError(f"{person.file}: {repeated} person(s) with two rows that differ; keep one")
     lost = len(people.filter("written", pl.col("birth").is_null()))
     flags = [f"{person.file.name}: {lost} birth(s) that are no date: taken as missing"] * (lost > 0)
     return people.drop("written"), flags
@@ -58,7 +80,25 @@ def _birth(person: Table) -> tuple[pl.Expr, pl.Expr]:
 
 
 def deaths(tables: dict[str, pl.LazyFrame], folder: Path) -> pl.DataFrame | None:
-    """When each person died; None without a table of deaths."""
+    """When each person died.
+
+    Parameters
+    ----------
+    tables : dict of str to polars.LazyFrame
+        The clinical tables in the columns of every format.
+    folder : Path
+        The folder, for the message.
+
+    Returns
+    -------
+    polars.DataFrame or None
+        `id`, `death`, `death_bare`; None without a table of deaths.
+
+    Raises
+    ------
+    InputError
+        If a person has two deaths.
+    """
     if "death" not in tables:
         return None
     rows = tables["death"].filter(pl.col("refused").is_null()).select("id", "time", "time_bare").collect()
@@ -69,7 +109,27 @@ def deaths(tables: dict[str, pl.LazyFrame], folder: Path) -> pl.DataFrame | None
 def observation_periods(
     periods: Table | None, events: dict[str, Table], limit: datetime | None
 ) -> pl.DataFrame | None:
-    """Id, start and end of every observation period; one that is still open ends with the data."""
+    """Id, start and end of every observation period; one that is still open ends with the data.
+
+    Parameters
+    ----------
+    periods : Table or None
+        The table observation_period.
+    events : dict of str to Table
+        The clinical tables, by name.
+    limit : datetime or None
+        After which no end can be meant; None = there is no such.
+
+    Returns
+    -------
+    polars.DataFrame or None
+        `id`, `start`, `end`; None without that table.
+
+    Raises
+    ------
+    InputError
+        If a column is missing.
+    """
     if periods is None:
         return None
     times = []
@@ -87,7 +147,18 @@ def observation_periods(
 
 
 def observed_span(periods: pl.DataFrame | None) -> pl.DataFrame | None:
-    """Of each person the first start and the last end."""
+    """Of each person the first start and the last end.
+
+    Parameters
+    ----------
+    periods : polars.DataFrame or None
+        Of `observation_periods`.
+
+    Returns
+    -------
+    polars.DataFrame or None
+        `id`, `observation_start`, `observation_end`, and of both whether they are bare dates.
+    """
     if periods is None:
         return None
     rows = periods.group_by("id").agg(
@@ -98,7 +169,18 @@ def observed_span(periods: pl.DataFrame | None) -> pl.DataFrame | None:
 
 
 def last_moments(tables: dict[str, pl.LazyFrame]) -> pl.DataFrame | None:
-    """When the last event of each person has passed."""
+    """When the last event of each person has passed.
+
+    Parameters
+    ----------
+    tables : dict of str to polars.LazyFrame
+        The clinical tables in the columns of every format.
+
+    Returns
+    -------
+    polars.DataFrame or None
+        `id`, `last`; None where there is no table.
+    """
     passed = end_of_day(pl.col("time"), pl.col("time_bare")).alias("last")
     parts = [rows.filter(pl.col("refused").is_null()).select("id", passed) for rows in tables.values()]
     if not parts:

@@ -14,7 +14,7 @@ from gnnpatient.readers.omop.files import Table
 from gnnpatient.readers.omop.layout import BOUNDS, CODED, LAYOUTS, VALUE, Layout
 from gnnpatient.readers.omop.stays import Stays, within
 from gnnpatient.readers.standard import BOUND
-from gnnpatient.readers.tables import FRACTIONS, fractions
+from gnnpatient.readers.tables import FRACTIONS, holds_fractions
 
 _STARTED, _ENDED = "has a time", "has an end"
 
@@ -22,7 +22,26 @@ _STARTED, _ENDED = "has a time", "has an end"
 def event_rows(
     name: str, table: Table, names: Names, stays: Stays | None, limit: datetime | None
 ) -> pl.LazyFrame:
-    """One table in the columns of every format, with those of the source beside them."""
+    """One table in the columns of every format, with those of the source beside them.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the CDM.
+    table : Table
+        Its rows.
+    names : Names
+        Of concepts.
+    stays : Stays or None
+        At whose ends conditions are known; None = there are no visits.
+    limit : datetime or None
+        After which no end can be meant; None = there is no such.
+
+    Returns
+    -------
+    polars.LazyFrame
+        As a table of `StandardTables`.
+    """
     columns = _Columns(name, table, names)
     columns.add_times(limit)
     if name == "condition_occurrence" and stays is not None:
@@ -134,10 +153,24 @@ class _Columns:
 
 
 def notices(events: Mapping[str, Table], tables: Mapping[str, pl.LazyFrame]) -> list[str]:
+    """Flags of values in words, of bounds, of codes that lose digits, and of a missing table of visits.
+
+    Parameters
+    ----------
+    events : mapping of str to Table
+        The clinical tables, by name.
+    tables : mapping of str to polars.LazyFrame
+        The same in the columns of every format.
+
+    Returns
+    -------
+    list of str
+        The flags.
+    """
     notices = [
         f"{table.file.name}: column {source!r} holds {kind}: {FRACTIONS}"
         for name, table in events.items()
-        if (source := LAYOUTS[name].source) and (kind := table.types.get(source)) and fractions(kind)
+        if (source := LAYOUTS[name].source) and (kind := table.types.get(source)) and holds_fractions(kind)
     ]
     for name in ("measurement", "observation"):
         if name in tables and "text" in (has := tables[name].collect_schema()):

@@ -12,18 +12,57 @@ from gnnpatient.readers.omop.layout import LAYOUTS, STAYS
 
 
 def begin_times(events: dict[str, Table]) -> list[pl.LazyFrame]:
-    """When what is in the tables began, without deaths: a frame with a column `time` each."""
+    """When what is in the tables began, without deaths.
+
+    Parameters
+    ----------
+    events : dict of str to Table
+        The clinical tables, by name.
+
+    Returns
+    -------
+    list of polars.LazyFrame
+        A column `time` each.
+    """
     tables = [(LAYOUTS[name], table) for name, table in events.items() if name != "death"]
     return [table.rows.select(table.moment(layout.start)[0].alias("time")) for layout, table in tables]
 
 
 def within(time: pl.Expr, limit: datetime | None) -> pl.Expr:
-    """An end, null where it is a filler for "still open"."""
+    """An end, null where it is a filler for "still open".
+
+    Parameters
+    ----------
+    time : polars.Expr
+        Datetime.
+    limit : datetime or None
+        After which no end can be meant; None = there is no such.
+
+    Returns
+    -------
+    polars.Expr
+        Datetime.
+    """
     return time if limit is None else pl.when(time <= limit).then(time)
 
 
 def filler_flags(events: dict[str, Table], periods: Table | None, limit: datetime | None) -> list[str]:
-    """Flags for the ends that are fillers."""
+    """Flags for the ends that are fillers.
+
+    Parameters
+    ----------
+    events : dict of str to Table
+        The clinical tables, by name.
+    periods : Table or None
+        observation_period.
+    limit : datetime or None
+        After which no end can be meant; None = there is no such.
+
+    Returns
+    -------
+    list of str
+        One a table that has any.
+    """
     ends = [(table, LAYOUTS[name].end) for name, table in events.items() if LAYOUTS[name].end]
     ends += [] if periods is None else [(periods, "observation_period_end")]
     flags = []
@@ -38,20 +77,41 @@ def filler_flags(events: dict[str, Table], periods: Table | None, limit: datetim
 
 @dataclass(frozen=True, eq=False)
 class Stays:
-    """Where the ends of inpatient stays are looked up, as a join may turn rows over."""
+    """Where the ends of inpatient stays are looked up, as a join may turn rows over.
+
+    Attributes
+    ----------
+    named : polars.DataFrame
+        Every visit: `key` (person and visit), `stay` (whether it is inpatient), `end`.
+    dated : polars.DataFrame
+        Of conditions without a visit, those in a stay: `key` (person and day), `end`.
+    """
 
     named: pl.DataFrame  # every visit: key (person and visit), stay, end
     dated: pl.DataFrame  # of conditions without a visit, those in a stay: key (person and day), end
 
     def end(self, table: Table) -> tuple[pl.Expr, pl.Expr]:
-        """Of each condition the end of its stay, null = it is of none; and whether that stay has no end."""
+        """The end of the stay that each condition is of.
+
+        Parameters
+        ----------
+        table : Table
+            The conditions.
+
+        Returns
+        -------
+        end : polars.Expr
+            Datetime; null = it is of none, or that stay has no end.
+        endless : polars.Expr
+            Boolean: it is of a stay without an end.
+        """
         ends: list[pl.Expr] = []
         endless: list[pl.Expr] = []
         named, dated = _by_visit(table), _by_day(table)
-        given = named.is_in(self.named["key"].implode()).fill_null(False)
+        named_there = named.is_in(self.named["key"].implode()).fill_null(False)
         for key, where, found in (
-            (named, given, self.named.filter("stay")),
-            (dated, ~given, self.dated),
+            (named, named_there, self.named.filter("stay")),
+            (dated, ~named_there, self.dated),
         ):
             end = key.replace_strict(found["key"], found["end"], default=None, return_dtype=pl.Datetime("us"))
             ends.append(pl.when(where).then(end))
@@ -70,9 +130,21 @@ def _by_day(table: Table) -> pl.Expr:
 
 
 def inpatient_stays(events: dict[str, Table], limit: datetime | None) -> tuple[Stays | None, list[str]]:
-    """The visits by person and id, and the inpatient stays that conditions without a visit lie in; and flags.
+    """The visits by person and id, and the inpatient stays that conditions without a visit lie in.
 
-    None without a table of visits.
+    Parameters
+    ----------
+    events : dict of str to Table
+        The clinical tables, by name.
+    limit : datetime or None
+        After which no end can be meant; None = there is no such.
+
+    Returns
+    -------
+    stays : Stays or None
+        None without a table of visits.
+    flags : list of str
+        How many conditions have no visit.
     """
     visits, conditions = events.get("visit_occurrence"), events.get("condition_occurrence")
     if visits is None:
