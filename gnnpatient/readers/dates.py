@@ -341,7 +341,7 @@ def parse_format(cell: pl.Series, form: str, where: str) -> pl.Series:
         If the format names no day, or has a sign that strptime does not know.
     """
     if not _DAY.search(form):
-        raise InputError(f"{where}: format {form!r} names no day, so nobody knows when; write whole dates")
+        raise InputError(f"{where}: format {form!r} names no day; write whole dates, as in %Y-%m-%d")
     try:
         if has_clock(form):
             return cell.str.to_datetime(form, strict=False, time_unit="us", exact=True)
