@@ -11,9 +11,11 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.errors import InputError, near
+from gnnpatient.ingest.cells import ids, number, split_bounds, text
 from gnnpatient.ingest.patients import Patients
 from gnnpatient.ingest.source import SourceTables, TableView, scripts
-from gnnpatient.readers.tables import BOUND, FRACTIONS, bounded, fractions, ids, number, text
+from gnnpatient.readers.standard import BOUND
+from gnnpatient.readers.tables import FRACTIONS, holds_fractions
 from gnnpatient.spec.graph import GraphSpec
 from gnnpatient.spec.nodes import NodeSpec
 from gnnpatient.spec.patterns import fitting
@@ -203,7 +205,7 @@ def _part(source: SourceTables, kind: str, table: str, node: NodeSpec, patients:
         units = units.zip_with(units != "", _kept(source.spec, name))
     else:
         every = view.text(code) if code else pl.Series([kind]).new_from_index(0, len(view))
-        if code and fractions(dtype := view.column(code).dtype):
+        if code and holds_fractions(dtype := view.column(code).dtype):
             count = every.drop_nulls().n_unique()
             source.doubt(f"{table}: column {code!r} holds {dtype}, {count} codes: {FRACTIONS}")
         view.refuse(every.is_null().to_numpy(), "no code")
@@ -240,7 +242,7 @@ def _in_words(words: pl.Series, amount: np.ndarray, bound: np.ndarray) -> tuple[
     """Values and bounds of a format, with those that it holds in words: a bound, with its number or alone."""
     words = words.cast(pl.String)
     words = words.set(~words.str.contains(BOUND).fill_null(False), None)
-    bare, side = bounded(words)
+    bare, side = split_bounds(words)
     said, none = number(bare.str.replace(",", ".", literal=True))
     found, side_ = said.fill_null(np.nan).to_numpy(), side.to_numpy()
     take = ~np.isnan(found) & ~none.to_numpy() & (np.isnan(amount) | (amount == found))

@@ -26,10 +26,10 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
 INSIDE = {  # the files of a folder, each may import those named before it
     "metrics": "incidence pairs horizon calibration scores resampling",
     "spec": "units patterns masks explain tables nodes outcomes graph reference",
-    "readers": "database tables standard meds omop fhir",
+    "readers": "database dates csv_file tables standard meds omop fhir",
     "content": "texts imaging measure embed vectors",
     "cohort": "arrays packed outcomes store cohort splits build view",
-    "ingest": "hierarchy aces source patients events lost ends labels read",
+    "ingest": "hierarchy aces cells source patients events lost ends labels read",
     "propose": "names parts sheets patients inputs outcomes formats draft",
     "datasets": "ward shipped",
     "model": "encode network heads loss model",
