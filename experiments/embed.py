@@ -23,8 +23,11 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.content import texts
-from gnnpatient.content.embed import _PICTURES, _TEXTS, Embedded, Encoder, embed_images, embed_texts
-from gnnpatient.content.imaging import UnreadableImageError, fingerprint, read_images
+from gnnpatient.content.embed import _PICTURES, _TEXTS, Embedded, embed_images, embed_texts
+from gnnpatient.content.encoder import Encoder
+from gnnpatient.content.image.base import UnreadableImageError
+from gnnpatient.content.image.files import fingerprint
+from gnnpatient.content.image.read import read_images
 from gnnpatient.files import atomic_file
 
 BATCH = 32

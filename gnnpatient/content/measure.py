@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.content.imaging import UnreadableImageError, _send, _Worker, extra
-from gnnpatient.content.imaging import _serve as _serve_by
+from gnnpatient.content.image import worker
+from gnnpatient.content.image.base import UnreadableImageError, extra
 
 GREYS = 32  # steps of equal width over [0, 1], for entropy and texture
 DISTANCES = (1, 3)  # pixels between the two of a pair, for texture
@@ -82,7 +82,7 @@ def measuring(
     a mask of noise does, costs itself. What is larger than `SMALL` is measured in a process of its own, the
     rest here, by `small`.
     """
-    worker = _Worker({"seconds": seconds, "memory": memory}, __name__)
+    process = worker.Worker({"seconds": seconds, "memory": memory}, __name__)
 
     def guarded(
         pixels: np.ndarray, mask: np.ndarray | None = None, spacing: tuple[float, float] | None = None
@@ -94,7 +94,7 @@ def measuring(
             pixels.astype(np.float32),
             *([] if mask is None else [(mask > 0).astype(np.uint8)]),
         ]
-        found = worker.ask(job, *arrays)
+        found = process.ask(job, *arrays)
         if isinstance(found, str):
             raise UnreadableImageError(
                 f"to measure it {found}" if found.startswith("took") else "measuring it crashed"
@@ -106,15 +106,15 @@ def measuring(
     try:
         yield guarded
     finally:
-        worker.stop()
+        process.stop()
 
 
-def _serve() -> None:
+def serve() -> None:
     """The life of the process that measures."""
     with extra():  # before any clock runs
         import skimage.feature
         import skimage.measure  # noqa: F401
-    _serve_by(_answer)
+    worker.serve(_answer)
 
 
 def _answer(job: dict[str, Any], out: Any) -> None:
@@ -133,7 +133,7 @@ def _answer(job: dict[str, Any], out: Any) -> None:
     except UnreadableImageError as error:
         answer = {"reason": str(error)}
     signal.setitimer(signal.ITIMER_REAL, 0)
-    _send(out, answer, [])
+    worker.send(out, answer, [])
 
 
 # -- what is measured -------------------------------------------------------------------------------------

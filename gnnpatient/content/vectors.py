@@ -14,8 +14,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.content import imaging, texts
+from gnnpatient.content import texts
 from gnnpatient.content.embed import Embedded, embed_images, embed_texts, measure_regions
+from gnnpatient.content.image import files
+from gnnpatient.content.image.base import Image, UnreadableImageError
+from gnnpatient.content.image.dicom import digest
+from gnnpatient.content.image.worker import guarded
 from gnnpatient.content.measure import UNITS
 from gnnpatient.files import room_for
 from gnnpatient.progress import Progress
@@ -27,7 +31,7 @@ Region = tuple[np.ndarray, np.ndarray | None, tuple[float, float] | None]  # pix
 
 
 @dataclass(frozen=True, eq=False)
-class How:
+class EmbedOptions:
     """How embeddings are made."""
 
     cache: Path | None  # folder that keeps them
@@ -65,7 +69,7 @@ class Content:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class Measurements:
     """What the pictures of some nodes measure."""
 
     value: np.ndarray  # (node, measurement) float32 in the order of UNITS, nan = not defined, or not measured
@@ -73,12 +77,12 @@ class Measured:
     encoder: str
 
 
-def read_images(
+def image_content(
     kind: str,
     node: NodeSpec,
     names: pl.Series,
     folder: Path,
-    how: How,
+    options: EmbedOptions,
     who: np.ndarray | None = None,
     ids: np.ndarray | None = None,
 ) -> Content:
@@ -90,10 +94,10 @@ def read_images(
     for i, name in enumerate(names):
         try:
             if name is None:
-                raise imaging.UnreadableImageError("no file named")
+                raise UnreadableImageError("no file named")
             if name not in paths:
-                paths[name] = imaging.locate(folder / node.root, name)
-        except imaging.UnreadableImageError as error:
+                paths[name] = files.locate(folder / node.root, name)
+        except UnreadableImageError as error:
             why[i] = f"picture: {error}"
     bad, frames, made = dict[str, str](), dict[str, list[str]](), _Vectors()
     instances = list[tuple[str, ...] | None]()
@@ -102,16 +106,14 @@ def read_images(
     for start in range(0, len(order), CHUNK):  # pictures are dropped as soon as they are embedded
         some = order[start : start + CHUNK]
         keys, pictures = list[str](), list[np.ndarray]()
-        step = how.step(f"{kind}: pictures", start, len(order))
-        for at, found in imaging.guarded(
-            [paths[n] for n in some], node.steps, slices=node.slices, progress=step
-        ):
+        step = options.step(f"{kind}: pictures", start, len(order))
+        for at, found in guarded([paths[n] for n in some], node.steps, slices=node.slices, progress=step):
             if isinstance(found, str):
                 bad[some[at]] = found
                 continue
             try:
                 made_of = _keys(paths[some[at]], found, node)
-            except imaging.UnreadableImageError as error:  # taken away since it was decoded
+            except UnreadableImageError as error:  # taken away since it was decoded
                 bad[some[at]] = str(error)
                 continue
             flags.update({f"file(s) flagged: {flag}" for picture in found for flag in picture.flags})
@@ -122,8 +124,8 @@ def read_images(
             frames[some[at]] = made_of
             keys += made_of
             pictures += [picture.pixels for picture in found]
-        made.add(keys, pictures, embed_images, node, how)
-    clashes = imaging.conflicts(instances)
+        made.add(keys, pictures, embed_images, node, options)
+    clashes = files.conflicts(instances)
     flags["pair(s) of files with one SOPInstanceUID and two contents; both kept"] += len(clashes)
     if who is not None and ids is not None:
         flags.update(_misplaced(names, who, ids, persons, contents))
@@ -133,7 +135,7 @@ def read_images(
     return _content(kind, names, frames, made, why, flags, "picture")
 
 
-def _pixels(found: Sequence[imaging.Picture]) -> str:
+def _pixels(found: Sequence[Image]) -> str:
     """What all pictures of a file show, whatever else it holds."""
     print_ = hashlib.sha256()
     for picture in found:
@@ -151,7 +153,7 @@ def _misplaced(
         person=rows["file"].replace_strict(persons, default="", return_dtype=pl.String),
         pixels=rows["file"].replace_strict(contents, default="", return_dtype=pl.String),
     )
-    own = {imaging.digest(str(one)): i for i, one in enumerate(ids)} if any(persons.values()) else {}
+    own = {digest(str(one)): i for i, one in enumerate(ids)} if any(persons.values()) else {}
     told = rows.filter(pl.col("person") != "")
     theirs = told["person"].replace_strict(own, default=None, return_dtype=pl.Int64)
 
@@ -171,17 +173,17 @@ def _misplaced(
     )
 
 
-def _keys(path: Path, found: Sequence[imaging.Picture], node: NodeSpec) -> list[str]:
+def _keys(path: Path, found: Sequence[Image], node: NodeSpec) -> list[str]:
     """What each picture of a file holds: its bytes, its place in it, and what was done to it. The steps look
     at all slices that are taken."""
     done = f"{'+'.join(node.steps)}/{node.slices}"
-    print_ = imaging.fingerprint(path)
+    print_ = files.fingerprint(path)
     return [f"{print_}/{picture.frame}/{done}" for picture in found]
 
 
-def read_regions(
-    kind: str, node: NodeSpec, pairs: Sequence[Pair], keys: Sequence[str], folder: Path, how: How
-) -> Measured:
+def region_measurements(
+    kind: str, node: NodeSpec, pairs: Sequence[Pair], keys: Sequence[str], folder: Path, options: EmbedOptions
+) -> Measurements:
     """Measure pictures of the kind `node`, of which each has its pair of files and its key among the vectors.
 
     A bad mask costs the measurements of its picture alone.
@@ -191,8 +193,8 @@ def read_regions(
     for start in range(0, len(order), CHUNK):
         found = list(_regions(order[start : start + CHUNK], node, folder, why))
         made = [f"{key}/{mask}" for (_, key), mask, _ in found]
-        step = how.step(f"{kind}: regions", start, len(order))
-        numbers = measure_regions([region for *_, region in found], made, cache=how.cache, progress=step)
+        step = options.step(f"{kind}: regions", start, len(order))
+        numbers = measure_regions([region for *_, region in found], made, cache=options.cache, progress=step)
         encoder = numbers.encoder
         for (one, *_), row, reason in zip(found, numbers.row.tolist(), numbers.why, strict=True):
             if row < 0:
@@ -202,7 +204,7 @@ def read_regions(
                 rows[one] = np.where(given > 0, value, np.float32(np.nan))
     each = list(zip(pairs, keys, strict=True))
     none = np.full(len(UNITS), np.nan, np.float32)
-    return Measured(
+    return Measurements(
         value=np.stack([rows.get(one, none) for one in each]) if each else none[None, :][:0],
         why=[
             "" if one in rows else why.get(one[0]) or why.get(one) or "the picture changed while it was read"
@@ -216,57 +218,57 @@ def _regions(
     pairs: Sequence[Pair], node: NodeSpec, folder: Path, why: dict[Pair | tuple[Pair, str], str]
 ) -> Iterator[tuple[tuple[Pair, str], str, Region]]:
     """Pair and key of each picture, what its mask holds, and the region; pairs of no use go to `why`."""
-    files = dict[Pair, list[Path]]()
+    paths_of = dict[Pair, list[Path]]()
     for pair in pairs:
         try:
-            files[pair] = [imaging.locate(folder / node.root, name) for name in pair]
-        except imaging.UnreadableImageError as error:
+            paths_of[pair] = [files.locate(folder / node.root, name) for name in pair]
+        except UnreadableImageError as error:
             why[pair] = f"mask: {error}"
-    pictures = imaging.guarded([paths[0] for paths in files.values()], node.steps, slices=node.slices)
-    masks = imaging.guarded([paths[-1] for paths in files.values()], slices=node.slices, mask=True)
-    drawn = masks if all(len(pair) == 2 for pair in files) else itertools.repeat((0, None))
-    for (pair, paths), (_, found), (_, mask) in zip(files.items(), pictures, drawn, strict=False):
+    pictures = guarded([paths[0] for paths in paths_of.values()], node.steps, slices=node.slices)
+    masks = guarded([paths[-1] for paths in paths_of.values()], slices=node.slices, mask=True)
+    drawn = masks if all(len(pair) == 2 for pair in paths_of) else itertools.repeat((0, None))
+    for (pair, paths), (_, found), (_, mask) in zip(paths_of.items(), pictures, drawn, strict=False):
         try:
             fits = _fitting(found, mask)
-        except imaging.UnreadableImageError as error:
+        except UnreadableImageError as error:
             why[pair] = str(error)
             continue
-        outline = imaging.fingerprint(paths[1]) if len(paths) == 2 else "whole"
+        outline = files.fingerprint(paths[1]) if len(paths) == 2 else "whole"
         for (picture, inside), key in zip(fits, _keys(paths[0], [p for p, _ in fits], node), strict=True):
             yield (pair, key), outline, (picture.pixels, inside, picture.spacing)
 
 
 def _fitting(
-    found: list[imaging.Picture] | str, drawn: list[imaging.Picture] | str | None
-) -> list[tuple[imaging.Picture, np.ndarray | None]]:
+    found: list[Image] | str, drawn: list[Image] | str | None
+) -> list[tuple[Image, np.ndarray | None]]:
     """Each picture and its mask. Unreadable: one of the files, or they do not belong together.
 
     A mask has the slices, rows, columns and spacing of its picture and, where both files tell their place,
     lies there: no pixel of it is off by more than half the side of one.
     """
     if isinstance(found, str):
-        raise imaging.UnreadableImageError(f"picture: {found}")
+        raise UnreadableImageError(f"picture: {found}")
     if drawn is None:
         return [(picture, None) for picture in found]
     if isinstance(drawn, str):
-        raise imaging.UnreadableImageError(f"mask: {drawn}")
+        raise UnreadableImageError(f"mask: {drawn}")
     if [(picture.frame, picture.depth) for picture in found] != [(mask.frame, mask.depth) for mask in drawn]:
-        raise imaging.UnreadableImageError("the mask has other slices than the picture")
+        raise UnreadableImageError("the mask has other slices than the picture")
     for picture, mask in zip(found, drawn, strict=True):
         if picture.pixels.shape != mask.pixels.shape:
-            raise imaging.UnreadableImageError("the mask has another size than the picture")
+            raise UnreadableImageError("the mask has another size than the picture")
         if picture.spacing and mask.spacing and not np.allclose(picture.spacing, mask.spacing, rtol=0.01):
-            raise imaging.UnreadableImageError("the mask has another spacing than the picture")
+            raise UnreadableImageError("the mask has another spacing than the picture")
         if picture.place is not None and mask.place is not None:
             rows, columns = picture.pixels.shape
             corners = np.array([(1, down, across) for down in (0, rows - 1) for across in (0, columns - 1)])
             apart = np.linalg.norm(corners @ (picture.place - mask.place), axis=1).max()
             if apart > np.linalg.norm(picture.place[1:], axis=1).min() / 2:
-                raise imaging.UnreadableImageError("the mask lies elsewhere than the picture")
+                raise UnreadableImageError("the mask lies elsewhere than the picture")
     return [(picture, mask.pixels) for picture, mask in zip(found, drawn, strict=True)]
 
 
-def read_texts(kind: str, node: NodeSpec, column: pl.Series, how: How) -> Content:
+def text_content(kind: str, node: NodeSpec, column: pl.Series, options: EmbedOptions) -> Content:
     """Clean, mask and embed the texts of a column; a blank one gives no node.
 
     The flags count the rows in which each term of the mask was found, 0 too, and those de-identified.
@@ -289,7 +291,7 @@ def read_texts(kind: str, node: NodeSpec, column: pl.Series, how: How) -> Conten
         if _DEATH.search(frames[raw][0]) and tells_death(frames[raw][0]):
             tells.append(i)
     made, distinct = _Vectors(), list(dict.fromkeys(one for (one,) in frames.values()))
-    made.add(distinct, distinct, embed_texts, node, how, how.step(f"{kind}: texts", 0, len(distinct)))
+    made.add(distinct, distinct, embed_texts, node, options, options.step(f"{kind}: texts", 0, len(distinct)))
     content = _content(kind, column, frames, made, why, Counter(), "text")
     told_ = [f"{kind}: {n} {what}" for what, n in rows.items()]
     return replace(content, flags=[*told_, *content.flags], tells=np.array(tells, np.int64))
@@ -333,15 +335,15 @@ class _Vectors:
         items: list[Any],
         embed: Callable[..., Embedded],
         node: NodeSpec,
-        how: How,
+        options: EmbedOptions,
         progress: Progress | None = None,
     ) -> None:
-        """Embed what is new; without `how.embed` everything gets an empty vector."""
-        if not how.embed:
+        """Embed what is new; without `options.embed` everything gets an empty vector."""
+        if not options.embed:
             self.rows |= dict.fromkeys(keys, np.zeros(0, np.float32))
             return
         what = (items, keys) if embed is embed_images else (items,)
-        where = {"cache": how.cache, "device": how.device, "allow_network": how.allow_network}
+        where = {"cache": options.cache, "device": options.device, "allow_network": options.allow_network}
         found = embed(*what, node.embed, progress=progress, **where)
         self.encoder = found.encoder
         for key, row, why in zip(keys, found.row.tolist(), found.why, strict=True):

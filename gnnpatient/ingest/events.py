@@ -20,7 +20,7 @@ from gnnpatient.spec.units import plain_unit
 from gnnpatient.times import FOREVER
 
 if TYPE_CHECKING:
-    from gnnpatient.content.vectors import How
+    from gnnpatient.content.vectors import EmbedOptions
     from gnnpatient.ingest.hierarchy import Hierarchy
 
 
@@ -368,9 +368,9 @@ def _with_content(
     node = node.model_copy(update={"embed": str(encoder)})
     how = _how(source)
     if node.file is not None:
-        found = content.read_images(kind, node, cells, source.folder, how, rows.patient, patients.ids)
+        found = content.image_content(kind, node, cells, source.folder, how, rows.patient, patients.ids)
     else:
-        found = content.read_texts(kind, node, cells, how)
+        found = content.text_content(kind, node, cells, how)
     why = np.array(found.why, dtype=object)
     for reason in sorted(set(found.why) - {""}):
         source.refuse(rows.source[why == reason], reason)
@@ -384,10 +384,10 @@ def _with_content(
     return replace(rows, vector=found.vector, matrix=found.matrix)
 
 
-def _how(source: SourceTables) -> How:
-    from gnnpatient.content.vectors import How
+def _how(source: SourceTables) -> EmbedOptions:
+    from gnnpatient.content.vectors import EmbedOptions
 
-    return How(source.cache, source.device, source.embed, source.allow_network, source.progress)
+    return EmbedOptions(source.cache, source.device, source.embed, source.allow_network, source.progress)
 
 
 def measurements(source: SourceTables, kind: str, node: NodeSpec, rows: Rows) -> Rows:
@@ -403,7 +403,7 @@ def measurements(source: SourceTables, kind: str, node: NodeSpec, rows: Rows) ->
     line = rows.source - view.account.start
     pairs = list(zip(*(ids(view.column(name))[line].fill_null("") for name in columns), strict=True))
     keys = [source.pictures[node.measures][i] for i in rows.vector]
-    found = content.read_regions(kind, of, pairs, keys, source.folder, _how(source))
+    found = content.region_measurements(kind, of, pairs, keys, source.folder, _how(source))
     if len(found.value) and found.encoder:
         source.encoders[kind] = f"{found.encoder}; {of.prepared}"
     for reason, n in sorted(Counter(found.why).items()):

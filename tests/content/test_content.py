@@ -189,7 +189,8 @@ def test_nothing_is_decoded_outside_the_guard(reads, tmp_path, monkeypatch):
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
-    from gnnpatient.content import imaging
+    from gnnpatient.content.image import dicom as decoder
+    from gnnpatient.content.image import read, worker
 
     def dicom(name: str, seed: int, cut: int = 0) -> tuple[str, float, float, str, str]:
         header = Dataset()
@@ -216,8 +217,10 @@ def test_nothing_is_decoded_outside_the_guard(reads, tmp_path, monkeypatch):
     frames = draw(tmp_path)
     good = [dicom("a.dcm", 0), dicom("same.dcm", 0)]
     broken = dicom("broken.dcm", 1, cut=8)
-    for name in ("_load", "_dataset", "_stored", "read_images"):
-        monkeypatch.setattr(imaging, name, panic)
+    places = {read: ("load", "read_images"), decoder: ("_dataset", "_stored"), worker: ("read_images",)}
+    for module, names in places.items():
+        for name in names:
+            monkeypatch.setattr(module, name, panic)
     for rows, clashes in (([*good, broken], 0), ([*good, broken, dicom("b.dcm", 2)], 1)):
         more = pl.DataFrame(rows, schema=frames["images"].schema, orient="row")
         pl.concat([frames["images"], more]).write_csv(tmp_path / "images.csv")
@@ -230,19 +233,19 @@ def test_nothing_is_decoded_outside_the_guard(reads, tmp_path, monkeypatch):
 
 
 def test_a_picture_taken_away_while_it_is_read_costs_its_node_alone(reads, tmp_path, monkeypatch):
-    from gnnpatient.content import imaging
+    from gnnpatient.content.image import files
 
     draw(tmp_path)
     whole = len(reads(embed=False).events["image"])
     gone = sorted((tmp_path / "images").iterdir())[0]
-    known = imaging.fingerprint
+    known = files.fingerprint
 
     def fingerprint(path):
         if path.name == gone.name:
             gone.unlink(missing_ok=True)
         return known(path)
 
-    monkeypatch.setattr(imaging, "fingerprint", fingerprint)
+    monkeypatch.setattr(files, "fingerprint", fingerprint)
     cohort = reads(embed=False)
     assert len(cohort.events["image"]) == whole - 1
     (reason,) = cohort.report["tables"]["images.csv"]["refused"]
@@ -436,7 +439,7 @@ def test_an_encoder_is_looked_for_before_a_picture_is_opened(reads, tmp_path, mo
 
     draw(tmp_path)
     (tmp_path / "c.toml").write_text(TOML.replace('embed = "handmade"', 'embed = "models/vit"', 1))
-    monkeypatch.setattr(content, "read_images", lambda *asked: pytest.fail("opened"))
+    monkeypatch.setattr(content, "image_content", lambda *asked: pytest.fail("opened"))
     for embed in (True, False):
         with pytest.raises(InputError, match=r"encoder 'models/vit': no such folder; .*--allow-network"):
             reads(embed=embed)
@@ -446,7 +449,7 @@ def test_an_encoder_is_looked_for_before_a_picture_is_opened(reads, tmp_path, mo
         seen.append(node.embed)
         raise InputError("enough")
 
-    monkeypatch.setattr(content, "read_images", read)
+    monkeypatch.setattr(content, "image_content", read)
     with pytest.raises(InputError, match="enough"):
         reads(allow_network=True)
     (tmp_path / "models" / "vit").mkdir(parents=True)

@@ -253,7 +253,7 @@ def slow_hashed(text):
     """The same in plain Python: a word at a time."""
     import zlib
 
-    from gnnpatient.content.embed import CHANNELS
+    from gnnpatient.content.handcrafted import TEXT_CHANNELS
 
     times, negated, before = {}, False, None
     for word in re.findall(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+(?:[.,]\d+)*|[.;:!?]|\n\s*\n", text.lower()):
@@ -265,10 +265,10 @@ def slow_hashed(text):
             times[one] = times.get(one, 0) + 1
         negated |= bool(re.fullmatch("no|not|without|nor|neither|never|denie[sd]|cannot|don't", word))
         before = term
-    vector = np.zeros(CHANNELS)
+    vector = np.zeros(TEXT_CHANNELS)
     for term, n in sorted(times.items()):
         code = zlib.crc32(term.encode())
-        vector[code % CHANNELS] += np.log1p(n) * (-1 if code >> 31 else 1)
+        vector[code % TEXT_CHANNELS] += np.log1p(n) * (-1 if code >> 31 else 1)
     length = np.linalg.norm(vector)
     return vector / length if length else vector
 
@@ -419,10 +419,11 @@ def test_a_broken_shard_is_found_and_made_again(tmp_path, what):
 
 
 def test_many_shards_become_one(tmp_path):
-    from gnnpatient.content.embed import SHARDS, embed_texts
+    from gnnpatient.content.cache import MAX_SHARDS
+    from gnnpatient.content.embed import embed_texts
 
     own = Counts()
-    texts = ["x" * n for n in range(1, SHARDS + 2)]
+    texts = ["x" * n for n in range(1, MAX_SHARDS + 2)]
     for text in texts:
         embed_texts([text], own, cache=tmp_path)
     assert len(list(tmp_path.rglob("*.npy"))) == len(list(tmp_path.rglob("*.json"))) == 1
@@ -433,8 +434,8 @@ def test_many_shards_become_one(tmp_path):
 KILLED = """
     import os, signal, sys
     import numpy as np
-    from gnnpatient.content import embed
-    embed.ROWS = 4
+    from gnnpatient.content import cache, embed
+    cache.MAX_SHARD_ROWS = 4
 
     class Own:
         name = "own"
@@ -482,8 +483,8 @@ def test_two_writers_at_once_lose_nothing(tmp_path):
     code = """
         import sys
         import numpy as np
-        from gnnpatient.content import embed
-        embed.ROWS = embed.SHARDS = 3
+        from gnnpatient.content import cache, embed
+        cache.MAX_SHARD_ROWS = cache.MAX_SHARDS = 3
 
         def own(texts):
             return np.array([[int(text), 1] for text in texts], np.float32)
@@ -576,7 +577,8 @@ def test_a_vision_model_of_a_folder(vision_model, tmp_path):
     import torch
     from transformers import ViTModel
 
-    from gnnpatient.content.embed import _resize, _stretch, embed_images
+    from gnnpatient.content.embed import embed_images
+    from gnnpatient.content.handcrafted import _stretch, resize
 
     pictures = [*draw(3), draw(1, (32, 32), 9)[0]]
     keys = [key(p) for p in pictures]
@@ -584,7 +586,7 @@ def test_a_vision_model_of_a_folder(vision_model, tmp_path):
     assert out.matrix.shape == (4, 16) and out.row.tolist() == [0, 1, 2, 3]
     assert re.fullmatch(r"vit@[0-9a-f]{12}: .*1\.\.99.*", out.encoder)
     # the plain answer, of a picture that needs no resizing
-    levels = np.round(_stretch(_resize(pictures[3], 32)) * 255).astype(np.float32) / 255
+    levels = np.round(_stretch(resize(pictures[3], 32)) * 255).astype(np.float32) / 255
     with torch.inference_mode():
         values = torch.from_numpy((levels - 0.5) / 0.5).expand(1, 3, 32, 32)
         plain = ViTModel.from_pretrained(vision_model).eval()(pixel_values=values).pooler_output

@@ -148,7 +148,7 @@ def test_what_is_not_defined_is_left_out(measure):
     ],
 )
 def test_faults(measure, pixels, mask, said):
-    from gnnpatient.content.imaging import UnreadableImageError
+    from gnnpatient.content.image.base import UnreadableImageError
 
     with pytest.raises(UnreadableImageError, match=said):
         measure(pixels, mask)

@@ -252,7 +252,7 @@ def test_a_bad_mask_costs_its_measurements_and_is_counted(reads, tmp_path):
         "small.png": "the mask has another size than the picture",
         "empty.png": "the mask is empty",
         "broken.png": "mask: ",
-        "lossy.jpg": "mask: a JPEG is no mask; PNG, NIfTI or npy would do",
+        "lossy.jpg": "mask: a JPEG is no mask; PNG, npy or NIfTI would do",
         "none.png": "mask: no such file",
         "../c.toml": "mask: leads out of the folder",
         "stack.npy": "the mask has other slices than the picture",

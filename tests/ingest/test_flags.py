@@ -201,7 +201,7 @@ def test_a_view_that_never_ends_is_stopped_in_duckdb(tmp_path, quick):
 
 
 def test_a_mask_of_noise_costs_itself():
-    from gnnpatient.content.imaging import UnreadableImageError
+    from gnnpatient.content.image.base import UnreadableImageError
     from gnnpatient.content.measure import SMALL, measure, measuring
 
     side = int(SMALL**0.5) + 1

@@ -26,7 +26,7 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
 INSIDE = {  # the files of a folder, each may import those named before it
     "spec": "units patterns masks graph reference",
     "readers": "database tables standard meds omop fhir",
-    "content": "texts imaging measure embed vectors",
+    "content": "texts image measure encoder cache handcrafted pretrained embed vectors",
     "cohort": "store packed outcomes landmarks build view cohort",
     "ingest": "hierarchy aces source patients events lost ends labels read",
     "propose": "names parts sheets patients inputs outcomes formats draft",
@@ -39,7 +39,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
 }
 ONLY_IN = {  # packages that stay where they are
     "sksurv": ("study/", "prognosis/estimator.py"),
-    "transformers": ("content/embed.py",),
+    "transformers": ("content/pretrained.py",),
 }
 
 

@@ -1,0 +1,160 @@
+"""What every image format shares: an image, the protocol of a decoder, the limits, and scaling to [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from gnnpatient.errors import InputError
+
+LARGEST_PIXELS = 100_000_000  # of all frames that a file gives
+LARGEST_BYTES = 512 << 20  # that a file holds, or unpacks to; a plain .nii may be larger, it is read in parts
+
+
+class UnreadableImageError(ValueError):
+    """One file that is left out. Its text is the reason: short, without a path or a word of a header."""
+
+
+class ImageTooLargeError(UnreadableImageError):
+    """Left out because decoding it takes more memory than there is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One grey picture; 0 is black, 1 is white.
+
+    flags: what a report should tell. "name does not fit the content", "constant", "one pixel", "bad dates",
+        "dates disagree", "text burned into the picture", "recognisable features of a person",
+        "rescale slope 0", "no usable window", "no usable spacing", "NAME is no number" (of an attribute),
+        "transparent parts made black", "16 bit colour read as 8 bit",
+        "first of several frames", "first of several volumes", "orientation unknown"
+    spacing: millimetres from one row to the next and from one column to the next; None where not given
+    frame: which frame of a DICOM file, or which slice of a volume; 0 in a still
+    depth: how many frames or slices the file holds
+    place: in millimetres to the patient's right, front and head: the centre of the first pixel, the step to
+        the next row, the step to the next column; None where the file does not tell
+    instance: digests of the SOPInstanceUID of a DICOM file, of its stored pixels and of its PatientID ("" =
+        it says nobody); None in other files
+    """
+
+    pixels: Float32[np.ndarray, "height width"]
+    flags: tuple[str, ...]
+    spacing: tuple[float, float] | None
+    frame: int
+    depth: int
+    place: Float64[np.ndarray, "3 3"] | None
+    instance: tuple[str, str, str] | None
+
+
+class Frames(NamedTuple):
+    """What a decoder gives, before the steps: (frame, height, width) in [0, 1], all frames scaled alike."""
+
+    stack: np.ndarray
+    flags: tuple[str, ...] = ()
+    spacing: tuple[float, float] | None = None
+    frames: Sequence[int] | None = None  # 0, 1, 2, ... where None
+    depth: int | None = None  # as many as there are frames where None
+    place: np.ndarray | None = None  # (frame, 3, 3)
+    instance: tuple[str, str, str] | None = None
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """One file format: how its content begins, and how it becomes grey frames.
+
+    A new format is a class of this kind in a file of its own and one line in `read.DECODERS`. The packages
+    that it needs are imported in `decode`, under `extra()`, so that nothing is loaded before it is needed.
+    """
+
+    name: str  # as reasons and messages call it
+    endings: tuple[str, ...]  # of file names that promise this format
+    keeps_edges: bool = True  # False: a mask stored so has lost its outline
+    read_in_parts: bool = False  # whether a plain file may be larger than LARGEST_BYTES
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether a file that begins with these 352 bytes (or fewer) is of this format."""
+        ...
+
+    def declared_bytes(self, head: bytes) -> int | None:
+        """How many bytes a whole file has, by its first kilobyte; None where the beginning does not say."""
+        return None
+
+    def decode(self, data: Any, slices: int, mask: bool) -> Frames:
+        """The frames of a file that was read whole, or mapped; at most `slices` of a volume."""
+        ...
+
+
+def check_size(pixels: int, size: int = 0) -> None:
+    """Before anything is allocated."""
+    if pixels < 1:
+        raise UnreadableImageError("no pixels")
+    if pixels > LARGEST_PIXELS:
+        raise UnreadableImageError(f"declares more than {LARGEST_PIXELS // 1_000_000} million pixels")
+    if size > LARGEST_BYTES:
+        raise UnreadableImageError(f"declares more than {LARGEST_BYTES >> 20} MB")
+
+
+@contextmanager
+def extra() -> Iterator[None]:
+    """Refused, with what to install, where a package for pictures is missing."""
+    try:
+        yield
+    except ImportError as error:
+        missing = error.name or "a package"
+        raise InputError(f"pictures need {missing}; pip install 'gnnpatient[image]'") from None
+
+
+def between(stack: np.ndarray, low: float | int, high: float | int) -> np.ndarray:
+    """low to 0 and high to 1, clipped; zeros where they are equal."""
+    if not high > low:
+        return np.zeros(stack.shape, np.float32)
+    fine = np.result_type(stack.dtype, np.float32).type  # 32 bit whole numbers need more than float32
+    out = np.subtract(stack, low, dtype=fine)
+    out /= fine(high) - fine(low)
+    return np.clip(out, 0, 1, out=out).astype(np.float32, copy=False)
+
+
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def luminance(colours: np.ndarray) -> np.ndarray:
+    """Luminance (ITU-R 601) in [0, 1] of unsigned red, green and blue."""
+    flat, size = colours.reshape(-1, 3), 1 << 20
+    grey = np.empty(len(flat), np.float32)
+    for i in range(0, len(flat), size):  # in parts: as float32 the colours would take three times as much
+        np.matmul(flat[i : i + size].astype(np.float32), _LUMINANCE, out=grey[i : i + size])
+    grey /= np.iinfo(colours.dtype).max
+    return np.clip(grey, 0, 1, out=grey).reshape(colours.shape[:-1])
+
+
+def middle_slices(size: int, slices: int) -> list[int]:
+    """The middles of `slices` equal parts.
+
+    >>> middle_slices(24, 4), middle_slices(3, 8)
+    ([3, 9, 15, 21], [0, 1, 2])
+    """
+    slices = min(size, slices)
+    return [(2 * i + 1) * size // (2 * slices) for i in range(slices)]
+
+
+def full_range(stack: np.ndarray, mask: bool) -> np.ndarray:
+    """The least number to 0, the greatest to 1; of a mask, whose only number may be 1, all above 0 to 1."""
+    low, high = float(stack.min()), float(stack.max())
+    if not math.isfinite(high - low):
+        raise UnreadableImageError("numbers that are not finite")
+    return (stack > 0).astype(np.float32) if mask else between(stack, low, high)
+
+
+def spacing_of(given: Any) -> tuple[float, float] | None:
+    """Two positive numbers, or None."""
+    with suppress(TypeError, ValueError):
+        row, column = (float(x) for x in given)
+        if 0 < row < math.inf and 0 < column < math.inf:
+            return row, column
+    return None
