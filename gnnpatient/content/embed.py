@@ -21,7 +21,7 @@ from gnnpatient.content.encoder import Encode, Encoder, own_encoder
 from gnnpatient.content.handcrafted import handmade, hashed
 from gnnpatient.content.image.base import UnreadableImageError
 from gnnpatient.content.measure import UNITS, VERSION, measure, measuring
-from gnnpatient.content.pretrained import efficientnet, fetch, minilm, text_model, vision_model
+from gnnpatient.content.pretrained import efficientnet, fetch, minilm, stretched, text_model, vision_model
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import room_for
 from gnnpatient.progress import Progress
@@ -79,8 +79,8 @@ def embed_images(
             raise InputError(f"{len(keys)} keys, but fewer pictures; give one key a picture")
         return _slices(picture)
 
-    how = _encoder(encoder, pictures=True, allow_network=allow_network, kept=cache is not None)
-    return _embed(read, list(keys), how, cache, device, batch_size, progress)
+    image_encoder = make_encoder(encoder, images=True, allow_network=allow_network, cached=cache is not None)
+    return _embed(read, list(keys), image_encoder, cache, device, batch_size, progress)
 
 
 def embed_texts(
@@ -100,16 +100,17 @@ def embed_texts(
     for pictures.
     """
     cleaned = [reports.clean(text) for text in texts]
-    how = _encoder(encoder, pictures=False, allow_network=allow_network, kept=cache is not None)
+    text_encoder = make_encoder(encoder, images=False, allow_network=allow_network, cached=cache is not None)
 
     def read(i: int) -> tuple[list[str], str]:
-        found, whole = reports.pieces(cleaned[i] or "", how.words, how.overlap, how.limit)
-        cut = f"long text: its first and last {how.limit // 2} pieces of {how.words} words count"
-        return found, "" if whole and found else cut if found else "no text"
+        words, limit = text_encoder.words, text_encoder.limit
+        found, complete = reports.pieces(cleaned[i] or "", words, text_encoder.overlap, limit)
+        cut = f"long text: its first and last {limit // 2} pieces of {words} words count"
+        return found, "" if complete and found else cut if found else "no text"
 
     # surrogates cannot be here: `clean` takes them out
     keys = [None if text is None else hashlib.sha256(text.encode()).hexdigest() for text in cleaned]
-    return _embed(read, keys, how, cache, device, batch_size, progress)
+    return _embed(read, keys, text_encoder, cache, device, batch_size, progress)
 
 
 def measure_regions(
@@ -133,9 +134,9 @@ def measure_regions(
         return [np.array([*(found.get(name, 0.0) for name in UNITS), *(name in found for name in UNITS)])], ""
 
     name = f"measure@{VERSION}: shades, outline, texture"
-    how = Encoder(name, lambda device, size: np.stack, channels=2 * len(UNITS))
+    encoder = Encoder(name, lambda device, size: np.stack, channels=2 * len(UNITS))
     with measuring(measure) as measured:
-        return _embed(read, list(keys), how, cache, "cpu", 32, progress)
+        return _embed(read, list(keys), encoder, cache, "cpu", 32, progress)
 
 
 def _slices(picture: np.ndarray | None) -> tuple[list[np.ndarray], str]:
@@ -152,7 +153,7 @@ def _slices(picture: np.ndarray | None) -> tuple[list[np.ndarray], str]:
 def _embed(
     read: Callable[[int], tuple[list[Any], str]],
     keys: Sequence[str | None],
-    how: Encoder,
+    encoder: Encoder,
     cache: Path | None,
     device: str,
     batch_size: int,
@@ -167,21 +168,29 @@ def _embed(
     for i, key in enumerate(keys):
         if key is not None:
             first.setdefault(key, i)
-    store = None if cache is None else VectorCache(Path(cache), how.name)
+    store = None if cache is None else VectorCache(Path(cache), encoder.name)
     blocks = store.read(set(first)) if store else []
     held = {key for names, _, _ in blocks for key in names}
     lost: dict[str | None, str] = {None: "no text"}
     if todo := [(key, i) for key, i in first.items() if key not in held]:
-        device = _available_device(device) if how.weights else "cpu"
-        made = _make(todo, read, how, how.load(device, batch_size), batch_size * how.ahead, lost, progress)
+        device = _available_device(device) if encoder.weights else "cpu"
+        made = _make(
+            todo,
+            read,
+            encoder,
+            encoder.load(device, batch_size),
+            batch_size * encoder.ahead,
+            lost,
+            progress,
+        )
         blocks += store.keep(made, device) if store else made
-    return _gather(blocks, keys, first, lost, how)
+    return _gather(blocks, keys, first, lost, encoder)
 
 
 def _make(
     todo: list[tuple[str, int]],
     read: Callable[[int], tuple[list[Any], str]],
-    how: Encoder,
+    encoder: Encoder,
     encode: Encode,
     size: int,
     lost: dict[str | None, str],
@@ -205,19 +214,19 @@ def _make(
         if count < size and done < len(todo):
             continue
         if names:
-            yield names, _mean(encode, parts, how), notes
+            yield names, _mean(encode, parts, encoder), notes
             names, parts, notes, count = [], [], {}, 0
         if progress:
-            progress(how.name, done, len(todo))
+            progress(encoder.name, done, len(todo))
 
 
-def _mean(encode: Encode, parts: list[list[Any]], how: Encoder) -> np.ndarray:
+def _mean(encode: Encode, parts: list[list[Any]], encoder: Encoder) -> np.ndarray:
     """Of each item, the mean over its pieces."""
     flat = [piece for pieces in parts for piece in pieces]
     vectors = np.asarray(encode(flat), np.float32)
     if vectors.ndim != 2 or len(vectors) != len(flat) or not vectors.shape[1]:
         raise InputError(
-            f"encoder {how.name}: gave an array {vectors.shape} for {len(flat)} pieces; give (n, channel)"
+            f"encoder {encoder.name}: gave an array {vectors.shape} for {len(flat)} pieces; give (n, channel)"
         )
     counts = np.array([len(pieces) for pieces in parts])
     return np.add.reduceat(vectors, np.cumsum(counts) - counts) / counts[:, None].astype(np.float32)
@@ -228,15 +237,15 @@ def _gather(
     keys: Sequence[str | None],
     first: dict[str, int],
     lost: dict[str | None, str],
-    how: Encoder,
+    encoder: Encoder,
 ) -> Embedded:
-    channels = {matrix.shape[1] for _, matrix, _ in blocks} or {how.channels}
+    channels = {matrix.shape[1] for _, matrix, _ in blocks} or {encoder.channels}
     if len(channels) > 1:
-        raise InputError(mixed_channels(how.name, channels))
+        raise InputError(mixed_channels(encoder.name, channels))
     held = {key for names, _, _ in blocks for key in names}
     place = {key: row for row, key in enumerate(key for key in first if key in held)}
     width = channels.pop()
-    room_for(4 * width * len(place), f"{how.name}: {len(place)} vectors of {width} channels")
+    room_for(4 * width * len(place), f"{encoder.name}: {len(place)} vectors of {width} channels")
     matrix = np.empty((len(place), width), np.float32)
     notes = dict(lost)
     while blocks:  # each is let go once it is copied
@@ -253,7 +262,7 @@ def _gather(
     if not good.all():
         row = np.where(bad | (row < 0), -1, np.cumsum(good)[row] - 1)
         matrix = matrix[good]
-    return Embedded(matrix, row, why_not, how.name)
+    return Embedded(matrix, row, why_not, encoder.name)
 
 
 def _available_device(name: str) -> str:
@@ -267,15 +276,15 @@ def _available_device(name: str) -> str:
     return "cuda" if name == "auto" else name
 
 
-_PICTURES: dict[str, Callable[[], Encoder]] = {"handmade": handmade, "efficientnet-lite0": efficientnet}
-_TEXTS: dict[str, Callable[[], Encoder]] = {"hashed": hashed, "minilm": minilm}
+IMAGE_ENCODERS: dict[str, Callable[[], Encoder]] = {"handmade": handmade, "efficientnet-lite0": efficientnet}
+TEXT_ENCODERS: dict[str, Callable[[], Encoder]] = {"hashed": hashed, "minilm": minilm}
 
 
-def find_encoder(named: str, folder: Path, *, pictures: bool, allow_network: bool) -> str | Path:
+def find_encoder(named: str, folder: Path, *, images: bool, allow_network: bool) -> str | Path:
     """What `named` means, before anything is opened: an encoder's name, a folder with a transformers model
     (in `folder`, or else from the working directory), or a name on the hub where the network is allowed.
     """
-    known = _PICTURES if pictures else _TEXTS
+    known = IMAGE_ENCODERS if images else TEXT_ENCODERS
     if named in known:
         return named
     for path in (folder / named, Path(named)):
@@ -291,11 +300,38 @@ def find_encoder(named: str, folder: Path, *, pictures: bool, allow_network: boo
     raise InputError(f"encoder {named!r}: no such name and no such folder{near(named, known)}")
 
 
-def _encoder(named: str | Path | Callable, *, pictures: bool, allow_network: bool, kept: bool) -> Encoder:
+def make_encoder(
+    named: str | Path | Callable, *, images: bool, allow_network: bool = False, cached: bool = False
+) -> Encoder:
+    """The encoder that a name, a folder or a user's own callable means; no weight is read yet.
+
+    Parameters
+    ----------
+    named : str, Path or callable
+        As the argument `encoder` of `embed_images` and `embed_texts`.
+    images : bool
+        Whether it is for images; else it is for texts.
+    allow_network : bool, default False
+        Whether a name may be looked up on the hub.
+    cached : bool, default False
+        Whether its vectors are kept, so that a callable needs a name.
+
+    Returns
+    -------
+    Encoder
+        What `load` gives is ready to encode.
+
+    Raises
+    ------
+    InputError
+        When there is no such encoder, its package is missing, or a model's folder is not safe to load.
+    """
     if not isinstance(named, str | Path):
-        return own_encoder(named, kept)
-    found = find_encoder(str(named), Path(), pictures=pictures, allow_network=allow_network)
-    known, model = (_PICTURES, vision_model) if pictures else (_TEXTS, text_model)
+        return own_encoder(named, cached)
+    found = find_encoder(str(named), Path(), images=images, allow_network=allow_network)
+    known, model = (IMAGE_ENCODERS, vision_model) if images else (TEXT_ENCODERS, text_model)
     if found in known:
-        return known[str(found)]()
-    return model(found if isinstance(found, Path) else fetch(found))
+        encoder = known[str(found)]()
+    else:
+        encoder = model(found if isinstance(found, Path) else fetch(found))
+    return stretched(encoder) if images and encoder.weights else encoder

@@ -82,15 +82,6 @@ def _shrink(size: int, target: int) -> np.ndarray:
     return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
 
 
-def _stretch(picture: np.ndarray) -> np.ndarray:
-    """Its 1st percentile at 0, its 99th at 1, what lies beyond cut off; a flat picture is black."""
-    every = picture[:: max(picture.shape[0] // 512, 1), :: max(picture.shape[1] // 512, 1)]
-    low, high = np.percentile(every, (1, 99))
-    if high <= low:
-        return np.zeros_like(picture)
-    return np.clip((picture - np.float32(low)) / np.float32(high - low), 0, 1)
-
-
 def resize(picture: np.ndarray, side: int) -> np.ndarray:
     """(side, side), the whole picture, whatever its shape."""
     return _shrink(picture.shape[0], side) @ picture @ _shrink(picture.shape[1], side).T

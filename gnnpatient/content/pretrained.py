@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import numpy as np
 
 from gnnpatient.content import texts
 from gnnpatient.content.encoder import Encode, Encoder, batched
-from gnnpatient.content.handcrafted import _stretch, resize
+from gnnpatient.content.handcrafted import resize
+from gnnpatient.content.image.steps import stretch
 from gnnpatient.errors import InputError
 
 
@@ -44,7 +46,7 @@ def efficientnet() -> Encoder:
         model = _ready(model, device, "efficientnet-lite0")
 
         def encode(pictures: list[np.ndarray]) -> np.ndarray:
-            x = np.stack([resize(_stretch(picture), 192) for picture in pictures])[:, None]
+            x = np.stack([resize(picture, 192) for picture in pictures])[:, None]
             # its activations are bounded, so it takes the half with more bits: bfloat16 would cost it 7 %
             with _computing(device, "float16"):
                 y = torch.from_numpy((x * 255 - 127) / 128).to(device).expand(-1, 3, -1, -1)
@@ -56,11 +58,32 @@ def efficientnet() -> Encoder:
         # more than four at once leave a CPU's cache: half as fast at 32 (measured)
         return batched(encode, min(size, 4) if device == "cpu" else size)
 
-    name = f"efficientnet-lite0@{_LITE[:12]}: stretch 1..99 %, 192 px, block 10, 3 x 3"
+    name = f"efficientnet-lite0@{_LITE[:12]}: 192 px, block 10, 3 x 3"
     return Encoder(name, load, channels=112 * 9, weights=True)
 
 
 _LITE = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+def stretched(encoder: Encoder) -> Encoder:
+    """The same encoder, which stretches each image first.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        An encoder of images.
+
+    Returns
+    -------
+    Encoder
+        Its name says that it stretches.
+    """
+
+    def load(device: str, size: int) -> Encode:
+        encode = encoder.load(device, size)
+        return lambda images: encode([stretch(image, for_encoder=True) for image in images])
+
+    return replace(encoder, name=encoder.name.replace(": ", ": stretch 1..99 %, ", 1), load=load)
 
 
 def _package(name: str, what: str, *pip: str) -> Path:
@@ -88,7 +111,7 @@ def vision_model(path: Path) -> Encoder:
         model = getattr(model, "vision_model", model)
 
         def encode(pictures: list[np.ndarray]) -> np.ndarray:
-            grey = [Image.fromarray((_stretch(p) * 255).round().astype(np.uint8)) for p in pictures]
+            grey = [Image.fromarray((p * 255).round().astype(np.uint8)) for p in pictures]
             given = prepare(images=[image.convert("RGB") for image in grey], return_tensors="pt")
             with _computing(device):
                 out = model(pixel_values=given["pixel_values"].to(device))
@@ -100,7 +123,7 @@ def vision_model(path: Path) -> Encoder:
 
         return batched(encode, size)
 
-    return Encoder(f"{_model_type(path)}@{digest[:12]}: stretch 1..99 %, pooled", load, weights=True)
+    return Encoder(f"{_model_type(path)}@{digest[:12]}: pooled", load, weights=True)
 
 
 def text_model(path: Path, unit: bool = False, called: str = "") -> Encoder:

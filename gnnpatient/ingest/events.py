@@ -363,7 +363,7 @@ def _with_content(
 
     assert node.embed is not None
     encoder = find_encoder(
-        node.embed, source.folder, pictures=node.file is not None, allow_network=source.allow_network
+        node.embed, source.folder, images=node.file is not None, allow_network=source.allow_network
     )
     node = node.model_copy(update={"embed": str(encoder)})
     how = _how(source)

@@ -578,7 +578,8 @@ def test_a_vision_model_of_a_folder(vision_model, tmp_path):
     from transformers import ViTModel
 
     from gnnpatient.content.embed import embed_images
-    from gnnpatient.content.handcrafted import _stretch, resize
+    from gnnpatient.content.handcrafted import resize
+    from gnnpatient.content.image.steps import stretch
 
     pictures = [*draw(3), draw(1, (32, 32), 9)[0]]
     keys = [key(p) for p in pictures]
@@ -586,7 +587,7 @@ def test_a_vision_model_of_a_folder(vision_model, tmp_path):
     assert out.matrix.shape == (4, 16) and out.row.tolist() == [0, 1, 2, 3]
     assert re.fullmatch(r"vit@[0-9a-f]{12}: .*1\.\.99.*", out.encoder)
     # the plain answer, of a picture that needs no resizing
-    levels = np.round(_stretch(resize(pictures[3], 32)) * 255).astype(np.float32) / 255
+    levels = np.round(stretch(resize(pictures[3], 32), for_encoder=True) * 255).astype(np.float32) / 255
     with torch.inference_mode():
         values = torch.from_numpy((levels - 0.5) / 0.5).expand(1, 3, 32, 32)
         plain = ViTModel.from_pretrained(vision_model).eval()(pixel_values=values).pooler_output

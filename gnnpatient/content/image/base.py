@@ -110,13 +110,30 @@ def extra() -> Iterator[None]:
         raise InputError(f"pictures need {missing}; pip install 'gnnpatient[image]'") from None
 
 
-def between(stack: np.ndarray, low: float | int, high: float | int) -> np.ndarray:
-    """low to 0 and high to 1, clipped; zeros where they are equal."""
+def between(
+    stack: np.ndarray, low: float | int, high: float | int, width: np.float32 | None = None
+) -> np.ndarray:
+    """Scale low to 0 and high to 1, and clip what lies beyond.
+
+    Parameters
+    ----------
+    stack : np.ndarray
+        Numbers of any type and shape.
+    low, high : float or int
+        The range; where high is not above low, all becomes 0.
+    width : np.float32, optional
+        high - low, rounded once; without it, the difference of the two rounded numbers.
+
+    Returns
+    -------
+    np.ndarray
+        float32 of the same shape, in [0, 1].
+    """
     if not high > low:
         return np.zeros(stack.shape, np.float32)
     fine = np.result_type(stack.dtype, np.float32).type  # 32 bit whole numbers need more than float32
     out = np.subtract(stack, low, dtype=fine)
-    out /= fine(high) - fine(low)
+    out /= fine(high) - fine(low) if width is None else width
     return np.clip(out, 0, 1, out=out).astype(np.float32, copy=False)
 
 

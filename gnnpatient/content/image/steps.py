@@ -11,14 +11,34 @@ from gnnpatient.content.image.base import between, extra
 from gnnpatient.errors import InputError
 
 
-def _stretch(stack: np.ndarray) -> np.ndarray:
-    """The 1st to 99th percentile to [0, 1], of all frames of a file together: an empty slice stays dark.
+def stretch(stack: np.ndarray, *, for_encoder: bool = False) -> np.ndarray:
+    """Scale the 1st percentile to 0 and the 99th to 1, and clip what lies beyond.
 
-    Where the two percentiles are equal (a small bright thing on black) the whole range is stretched instead.
+    As a step it takes all frames of a file together, so that an empty slice stays dark; where the two
+    percentiles are equal (a small bright thing on black) it scales the full range instead.
+
+    Parameters
+    ----------
+    stack : np.ndarray
+        (..., height, width) numbers.
+    for_encoder : bool, default False
+        As pretrained encoders have it, of one image: percentiles of every nth row and column, about 512 each,
+        and black where they are equal.
+
+    Returns
+    -------
+    np.ndarray
+        float32 of the same shape, in [0, 1].
     """
+    if for_encoder:
+        rows, columns = (max(size // 512, 1) for size in stack.shape)
+        low, high = np.percentile(stack[::rows, ::columns], (1, 99))
+        if high <= low:
+            return np.zeros_like(stack)
+        return between(stack, float(low), float(high), width=np.float32(high - low))
     low, high = np.percentile(stack, (1, 99))
     if high <= low:
-        low, high = float(stack.min()), float(stack.max())
+        low, high = stack.min(), stack.max()
     return between(stack, float(low), float(high))
 
 
@@ -39,7 +59,7 @@ def _clahe(stack: np.ndarray) -> np.ndarray:
 
 STEPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "none": lambda stack: stack,
-    "stretch": _stretch,
+    "stretch": stretch,
     "clahe": _clahe,
 }
 """Preprocessing by name, as provenance records it: (frame, height, width) in [0, 1] to the same."""
