@@ -51,6 +51,7 @@ def embed_images(
     batch_size: int = 32,
     progress: Progress | None = None,
     allow_network: bool = False,
+    stretch: bool = True,
 ) -> Embedded:
     """A vector for each picture: floats (h, w) in 0..1, or (slice, h, w), then the mean over its slices.
 
@@ -64,6 +65,7 @@ def embed_images(
     other vectors.
     cache: a folder, made if need be. A vector in it serves every device.
     device: auto, cpu or cuda; cuda computes in bfloat16, efficientnet-lite0 in float16.
+    stretch: whether an encoder with weights stretches each image first; its name says so.
     """
     walk = iter(()) if callable(pictures) else enumerate(pictures)
     end = object()
@@ -79,7 +81,9 @@ def embed_images(
             raise InputError(f"{len(keys)} keys, but fewer pictures; give one key a picture")
         return _slices(picture)
 
-    image_encoder = make_encoder(encoder, images=True, allow_network=allow_network, cached=cache is not None)
+    image_encoder = make_encoder(
+        encoder, images=True, allow_network=allow_network, cached=cache is not None, stretch=stretch
+    )
     return _embed(read, list(keys), image_encoder, cache, device, batch_size, progress)
 
 
@@ -301,7 +305,12 @@ def find_encoder(named: str, folder: Path, *, images: bool, allow_network: bool)
 
 
 def make_encoder(
-    named: str | Path | Callable, *, images: bool, allow_network: bool = False, cached: bool = False
+    named: str | Path | Callable,
+    *,
+    images: bool,
+    allow_network: bool = False,
+    cached: bool = False,
+    stretch: bool = True,
 ) -> Encoder:
     """The encoder that a name, a folder or a user's own callable means; no weight is read yet.
 
@@ -315,6 +324,8 @@ def make_encoder(
         Whether a name may be looked up on the hub.
     cached : bool, default False
         Whether its vectors are kept, so that a callable needs a name.
+    stretch : bool, default True
+        Whether an encoder of images with weights stretches each image first; its name says so.
 
     Returns
     -------
@@ -334,4 +345,4 @@ def make_encoder(
         encoder = known[str(found)]()
     else:
         encoder = model(found if isinstance(found, Path) else fetch(found))
-    return stretched(encoder) if images and encoder.weights else encoder
+    return stretched(encoder) if images and encoder.weights and stretch else encoder

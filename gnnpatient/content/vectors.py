@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ class EmbedOptions:
     embed: bool  # False: opened and counted only
     allow_network: bool
     progress: Progress | None
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """Those of the arguments of `embed_images` and `embed_texts` that are options."""
+        return {"cache": self.cache, "device": self.device, "allow_network": self.allow_network}
 
     def step(self, what: str, start: int, total: int) -> Progress | None:
         """Progress of one step that begins at item `start` of `total`."""
@@ -124,7 +130,12 @@ def image_content(
             frames[some[at]] = made_of
             keys += made_of
             pictures += [picture.pixels for picture in found]
-        made.add(keys, pictures, embed_images, node, options)
+        assert node.embed is not None
+        stretch = not set(node.steps) <= {
+            "none"
+        }  # where nothing else is done, the encoder does nothing either
+        embed = partial(embed_images, pictures, keys, node.embed, stretch=stretch, **options.encoding)
+        made.add(keys, embed if options.embed else None)
     clashes = files.conflicts(instances)
     flags["pair(s) of files with one SOPInstanceUID and two contents; both kept"] += len(clashes)
     if who is not None and ids is not None:
@@ -291,7 +302,10 @@ def text_content(kind: str, node: NodeSpec, column: pl.Series, options: EmbedOpt
         if _DEATH.search(frames[raw][0]) and tells_death(frames[raw][0]):
             tells.append(i)
     made, distinct = _Vectors(), list(dict.fromkeys(one for (one,) in frames.values()))
-    made.add(distinct, distinct, embed_texts, node, options, options.step(f"{kind}: texts", 0, len(distinct)))
+    assert node.embed is not None
+    progress = options.step(f"{kind}: texts", 0, len(distinct))
+    embed = partial(embed_texts, distinct, node.embed, progress=progress, **options.encoding)
+    made.add(distinct, embed if options.embed else None)
     content = _content(kind, column, frames, made, why, Counter(), "text")
     told_ = [f"{kind}: {n} {what}" for what, n in rows.items()]
     return replace(content, flags=[*told_, *content.flags], tells=np.array(tells, np.int64))
@@ -329,22 +343,12 @@ class _Vectors:
         self.why: dict[str, str] = {}  # why there is none, or what it leaves out
         self.encoder = ""
 
-    def add(
-        self,
-        keys: list[str],
-        items: list[Any],
-        embed: Callable[..., Embedded],
-        node: NodeSpec,
-        options: EmbedOptions,
-        progress: Progress | None = None,
-    ) -> None:
-        """Embed what is new; without `options.embed` everything gets an empty vector."""
-        if not options.embed:
+    def add(self, keys: list[str], embed: Callable[[], Embedded] | None) -> None:
+        """Keep the vector of each key that `embed` makes; without it, every key gets an empty one."""
+        if embed is None:
             self.rows |= dict.fromkeys(keys, np.zeros(0, np.float32))
             return
-        what = (items, keys) if embed is embed_images else (items,)
-        where = {"cache": options.cache, "device": options.device, "allow_network": options.allow_network}
-        found = embed(*what, node.embed, progress=progress, **where)
+        found = embed()
         self.encoder = found.encoder
         for key, row, why in zip(keys, found.row.tolist(), found.why, strict=True):
             if row >= 0:

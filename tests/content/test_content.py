@@ -433,6 +433,31 @@ def test_a_model_of_no_picture_sees_a_cohort_with_pictures(reads, tmp_path):
     assert "image" in model.predictor_.unknown(whole)
 
 
+@pytest.mark.parametrize(
+    ("steps", "stretch"),
+    [(["none"], False), (["stretch"], True), (["clahe"], True), (["none", "clahe"], True)],
+)
+def test_none_is_not_stretched_by_the_encoder(reads, tmp_path, monkeypatch, steps, stretch):
+    from gnnpatient.content import vectors
+    from gnnpatient.content.embed import embed_images
+
+    if "clahe" in steps:
+        pytest.importorskip("skimage")
+    seen = []
+
+    def embed(*args, **options):
+        seen.append(options["stretch"])
+        return embed_images(*args, **options)
+
+    draw(tmp_path, n=3)
+    (tmp_path / "c.toml").write_text(
+        TOML.replace('file = "path"', f'file = "path"\nsteps = {json.dumps(steps)}')
+    )
+    monkeypatch.setattr(vectors, "embed_images", embed)
+    reads()
+    assert seen == [stretch]
+
+
 def test_an_encoder_is_looked_for_before_a_picture_is_opened(reads, tmp_path, monkeypatch):
     """Beside the data first; a check that loads none finds that it is not there, too."""
     from gnnpatient.content import vectors as content

@@ -596,6 +596,25 @@ def test_a_vision_model_of_a_folder(vision_model, tmp_path):
     assert np.array_equal(again.matrix, out.matrix) and again.encoder == out.encoder
 
 
+def test_an_image_that_is_not_to_be_stretched_is_not(vision_model, tmp_path):
+    """And its vector is another one in the cache."""
+    from gnnpatient.content.embed import embed_images
+
+    dim = [image * 0.1 for image in draw(2)]
+    options = {"encoder": str(vision_model), "cache": tmp_path, "device": "cpu"}
+    plain = embed_images(dim, ["a", "b"], stretch=False, **options)
+    assert re.fullmatch(r"vit@[0-9a-f]{12}: pooled", plain.encoder)
+    full = embed_images(dim, ["a", "b"], **options)
+    assert full.encoder == plain.encoder.replace("pooled", "stretch 1..99 %, pooled")
+    assert not np.allclose(full.matrix, plain.matrix, atol=1e-3)
+    black = embed_images([np.zeros((32, 32), np.float32)], ["c"], stretch=False, **options).matrix
+    assert (
+        np.linalg.norm(plain.matrix - black, axis=1).max() < np.linalg.norm(full.matrix - black, axis=1).min()
+    )
+    again = embed_images(lambda i: pytest.fail("read again"), ["a", "b"], stretch=False, **options)
+    assert np.array_equal(again.matrix, plain.matrix)
+
+
 def test_a_pooler_that_has_no_weights_is_not_used(tmp_path):
     """Its weights would be drawn anew at every start."""
     from gnnpatient.content.embed import embed_images
