@@ -378,8 +378,8 @@ def _with_content(
     if len(found.vector) and found.encoder:
         source.encoders[kind] = f"{found.encoder}; {node.prepared}"
     source.pictures[kind] = found.keys
-    if found.tells is not None:
-        source.deaths[kind] = rows.patient[found.tells], rows.known[found.tells]
+    if found.death_rows is not None:
+        source.deaths[kind] = rows.patient[found.death_rows], rows.known[found.death_rows]
     rows = rows.only(found.item)
     return replace(rows, vector=found.vector, matrix=found.matrix)
 
