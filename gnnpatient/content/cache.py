@@ -19,19 +19,29 @@ from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file, lock
 
 Block = tuple[list[str], np.ndarray, dict[str, str]]  # keys, (key, channel), what a vector leaves out
-MAX_SHARD_ROWS, MAX_SHARD_SECONDS = (
-    4096,
-    30.0,
-)  # a shard is written once either is reached: so much is lost at most by a kill
+MAX_SHARD_ROWS, MAX_SHARD_SECONDS = 4096, 30.0  # written once either is reached: a kill loses no more
 MAX_SHARDS = 16  # more than this, and they are joined
-MAX_WAIT_SECONDS = 600.0  # seconds to wait for another process that writes
+MAX_WAIT_SECONDS = 600.0  # for another process that writes
 
 
 class VectorCache:
     """The vectors of one encoder: shards NAME.npy, float32 (row, channel), each with the keys in NAME.json.
 
-    A shard is never changed. Its .json comes after its .npy, and holds a hash of both: what has no .json, or
-    does not fit its hash, is not there. Many small shards are joined to one, which opens as one memory map.
+    A shard is never changed. Its .json is written after its .npy, and holds a hash of both: a file without
+    .json, or one that does not fit its hash, is not there. Many small shards are joined to one, which
+    opens as one memory map. Processes may share a folder.
+
+    Parameters
+    ----------
+    cache : Path
+        Folder of all encoders; made when the first vector is written.
+    encoder : str
+        Name of the encoder, with its version and preprocessing.
+
+    Attributes
+    ----------
+    folder : Path
+        Folder of this encoder.
     """
 
     def __init__(self, cache: Path, encoder: str):
@@ -40,7 +50,20 @@ class VectorCache:
         self.folder = cache / f"{plain}-{hashlib.sha256(encoder.encode()).hexdigest()[:12]}"
 
     def read(self, wanted: set[str], again: bool = True) -> list[Block]:
-        """The wanted keys that are there. A shard that is broken is taken away, with a warning."""
+        """The vectors that are there; a broken shard is deleted, with a warning.
+
+        Parameters
+        ----------
+        wanted : set of str
+            Keys.
+        again : bool, default True
+            Whether to read once more when another process joined the shards meanwhile.
+
+        Returns
+        -------
+        list of Block
+            Of each key that was found, its vector and what it leaves out.
+        """
         blocks: list[Block] = []
         left = set(wanted)
         gone = False
@@ -66,7 +89,25 @@ class VectorCache:
         return blocks
 
     def keep(self, made: Iterator[Block], device: str) -> Iterator[Block]:
-        """Pass on what is made, and write it down; after an error too, what was finished stays."""
+        """Pass vectors on as they are made, and write them; after an error too, what was finished stays.
+
+        Parameters
+        ----------
+        made : iterator of Block
+            Vectors, as an encoder gives them.
+        device : str
+            Where they were computed, for the record.
+
+        Yields
+        ------
+        Block
+            Those of `made`, unchanged.
+
+        Raises
+        ------
+        InputError
+            When the vectors have another number of channels than those kept under this name.
+        """
         waiting: list[Block] = []
         since = time.monotonic()
         try:
@@ -105,7 +146,7 @@ class VectorCache:
             path.with_suffix(".npy").unlink()
 
     def _write(self, blocks: list[Block], device: str) -> None:
-        """What is finite; the rest is made again the next time, when the encoder may be mended."""
+        """What is finite; the rest is made again the next time, when the encoder may be fixed."""
         blocks = [_finite(block) for block in blocks]
         keys = [key for names, _, _ in blocks for key in names]
         if not keys:
@@ -192,6 +233,20 @@ def _finite(block: Block) -> Block:
 
 
 def mixed_channels(name: str, channels: set[int]) -> str:
+    """The message for vectors of several lengths under one name.
+
+    Parameters
+    ----------
+    name : str
+        Name of the encoder.
+    channels : set of int
+        The lengths.
+
+    Returns
+    -------
+    str
+        One line.
+    """
     sizes = " and ".join(map(str, sorted(channels)))
     return f"encoder {name}: gave vectors of {sizes} channels; give it another name, or another cache"
 

@@ -29,20 +29,29 @@ from gnnpatient.progress import Progress
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """One row for each different content, in order of first appearance, and the row of every item.
+    """The vectors of some items: one for each different content, in order of first appearance.
 
-    row -1: no vector, and `why` says the reason. With a row, `why` is "" or says what the vector leaves out
-    (of a long text only the first and last pieces count).
+    Attributes
+    ----------
+    matrix : np.ndarray
+        A row for each different content; every number is finite.
+    row : np.ndarray
+        Of each item, its row of the matrix; -1: it has no vector.
+    why : tuple of str
+        Of each item, why it has no vector; or what its vector leaves out (of a long text only the first and
+        last pieces count); else "".
+    encoder : str
+        Name @ hash of the weights: preprocessing.
     """
 
-    matrix: np.ndarray  # float32 (row, channel), every number finite
-    row: np.ndarray  # int64 (item,)
+    matrix: np.ndarray  # (row, channel) float32
+    row: np.ndarray  # (item,) int64
     why: tuple[str, ...]  # (item,)
-    encoder: str  # name @ hash of the weights: preprocessing
+    encoder: str
 
 
 def embed_images(
-    pictures: Callable[[int], np.ndarray | None] | Iterable[np.ndarray | None],
+    images: Callable[[int], np.ndarray | None] | Iterable[np.ndarray | None],
     keys: Sequence[str],
     encoder: str | Path | Callable,
     *,
@@ -53,33 +62,56 @@ def embed_images(
     allow_network: bool = False,
     stretch: bool = True,
 ) -> Embedded:
-    """A vector for each picture: floats (h, w) in 0..1, or (slice, h, w), then the mean over its slices.
+    """Embed images, each content once.
 
-    pictures: `load(i)`, asked only for what the cache does not hold, or an iterable in the order of `keys`.
-    None, or `Refused` raised by `load`, gives row -1 with its message; so does a picture that is none, and a
-    vector that is not finite: one bad file costs one item.
-    keys: one fingerprint of the content each; equal ones are embedded once.
-    encoder: "handmade", "efficientnet-lite0", a folder with a transformers vision model, its hub name with
-    `allow_network`, or a callable list[(h, w)] -> (n, channel), known by its attribute `name`, else by where
-    it is defined, which for the cache must be a function of a module: give it another name when it gives
-    other vectors.
-    cache: a folder, made if need be. A vector in it serves every device.
-    device: auto, cpu or cuda; cuda computes in bfloat16, efficientnet-lite0 in float16.
-    stretch: whether an encoder with weights stretches each image first; its name says so.
+    Parameters
+    ----------
+    images : callable or iterable
+        `images(i)` gives the image of `keys[i]` and is called only for what the cache does not hold; or an
+        iterable in the order of `keys`. An image is float (height, width) in [0, 1], or (slice, height,
+        width), of which the mean over the slices is taken; None: there is none.
+    keys : sequence of str
+        A fingerprint of each content; equal ones are embedded once.
+    encoder : str, Path or callable
+        "handmade"; "efficientnet-lite0"; a folder with a transformers vision model; its name on the hub, with
+        `allow_network`; or a callable from a list of (height, width) to (n, channel), see `UserEncoder`.
+    cache : Path, optional
+        Folder that keeps the vectors; it is made where there is none. A vector in it serves every device.
+    device : str, default "auto"
+        auto, cpu, cuda or cuda:N; cuda computes in bfloat16, efficientnet-lite0 in float16.
+    batch_size : int, default 32
+        Images that an encoder is given at once.
+    progress : Progress, optional
+        Called with how many are done, and of how many.
+    allow_network : bool, default False
+        Whether an encoder may be downloaded from the hub.
+    stretch : bool, default True
+        Whether an encoder with weights stretches each image first; its name says so.
+
+    Returns
+    -------
+    Embedded
+        An item for each key. What is no image, what raises InputError in `images`, and what gets a vector
+        that is not finite has no row, but a reason: one bad file costs one item.
+
+    Raises
+    ------
+    InputError
+        When the encoder does not exist or does not work, or a setting is out of range.
     """
-    walk = iter(()) if callable(pictures) else enumerate(pictures)
+    numbered = iter(()) if callable(images) else enumerate(images)
     end = object()
 
     def read(i: int) -> tuple[list[np.ndarray], str]:
-        if callable(pictures):
+        if callable(images):
             try:
-                return _slices(pictures(i))
+                return _slices(images(i))
             except InputError as error:
                 return [], str(error)
-        picture: Any = next((picture for j, picture in walk if j == i), end)
-        if picture is end:
-            raise InputError(f"{len(keys)} keys, but fewer pictures; give one key a picture")
-        return _slices(picture)
+        image: Any = next((image for j, image in numbered if j == i), end)
+        if image is end:
+            raise InputError(f"{len(keys)} keys, but fewer images; give one image for each key")
+        return _slices(image)
 
     image_encoder = make_encoder(
         encoder, images=True, allow_network=allow_network, cached=cache is not None, stretch=stretch
@@ -97,11 +129,27 @@ def embed_texts(
     progress: Progress | None = None,
     allow_network: bool = False,
 ) -> Embedded:
-    """A vector for each text, as `texts.clean` leaves it: the mean over its overlapping pieces.
+    """Embed texts, each content once: the mean over a text's overlapping pieces.
 
-    None and blank texts get row -1: nothing is not a text. encoder: "hashed", "minilm", a folder with a
-    transformers text model, or a callable list[str] -> (n, channel), which is given pieces too. The rest as
-    for pictures.
+    Parameters
+    ----------
+    texts : sequence of str or None
+        They are cleaned first (`texts.clean`).
+    encoder : str, Path or callable
+        "hashed"; "minilm"; a folder with a transformers text model; its name on the hub, with
+        `allow_network`; or a callable from a list of pieces to (n, channel), see `UserEncoder`.
+    cache, device, batch_size, progress, allow_network
+        As in `embed_images`.
+
+    Returns
+    -------
+    Embedded
+        An item for each text. None and blank texts have no row: nothing is not a text.
+
+    Raises
+    ------
+    InputError
+        When the encoder does not exist or does not work, or a setting is out of range.
     """
     cleaned = [reports.clean(text) for text in texts]
     text_encoder = make_encoder(encoder, images=False, allow_network=allow_network, cached=cache is not None)
@@ -124,10 +172,24 @@ def measure_regions(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Embedded:
-    """What each region measures, in the order of `measure.UNITS`: the numbers, 0 where one is not defined,
-    then 1 where it is. What cannot be measured gets row -1 and the reason.
+    """Measure regions, each content once.
 
-    regions: pixels, mask and spacing, as `measure` takes them. keys: as for pictures, of picture and mask.
+    Parameters
+    ----------
+    regions : sequence of tuples
+        Pixels, mask and spacing, as `measure` takes them.
+    keys : sequence of str
+        A fingerprint of each image and mask.
+    cache : Path, optional
+        Folder that keeps the measurements.
+    progress : Progress, optional
+        Called with how many are done, and of how many.
+
+    Returns
+    -------
+    Embedded
+        The first half of a row holds the numbers in the order of `measure.UNITS`, 0 where one is not defined;
+        the second half 1 where it is. What cannot be measured has no row, but a reason.
     """
 
     def read(i: int) -> tuple[list[np.ndarray], str]:
@@ -143,15 +205,16 @@ def measure_regions(
         return _embed(read, list(keys), encoder, cache, "cpu", 32, progress)
 
 
-def _slices(picture: np.ndarray | None) -> tuple[list[np.ndarray], str]:
-    if picture is None:
-        return [], "no picture"
-    if picture.ndim not in (2, 3) or not picture.size or picture.dtype.kind != "f":
-        return [], f"not a picture: {picture.dtype} {picture.shape}; floats (h, w) or (slice, h, w) would do"
-    low, high = float(picture.min()), float(picture.max())
+def _slices(image: np.ndarray | None) -> tuple[list[np.ndarray], str]:
+    """The slices of an image; or none, and the reason."""
+    if image is None:
+        return [], "no image"
+    if image.ndim not in (2, 3) or not image.size or image.dtype.kind != "f":
+        return [], f"not an image: {image.dtype} {image.shape}; give floats (h, w) or (slice, h, w)"
+    low, high = float(image.min()), float(image.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # nan fails too
-        return [], f"not a picture: numbers from {low:g} to {high:g}; stretch it to 0..1"
-    return list(picture.astype(np.float32, copy=False).reshape(-1, *picture.shape[-2:])), ""
+        return [], f"not an image: numbers from {low:g} to {high:g}; stretch it to 0..1"
+    return list(image.astype(np.float32, copy=False).reshape(-1, *image.shape[-2:])), ""
 
 
 def _embed(
@@ -165,7 +228,7 @@ def _embed(
 ) -> Embedded:
     """The vectors of all keys: from the cache, and the others made, kept as they come."""
     if batch_size < 1:
-        raise InputError(f"batch_size {batch_size}: give 1 or more")
+        raise InputError(f"batch_size {batch_size}: must be >= 1")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise InputError(f"device {device!r}: choose auto, cpu or cuda")
     first: dict[str, int] = {}
@@ -174,19 +237,12 @@ def _embed(
             first.setdefault(key, i)
     store = None if cache is None else VectorCache(Path(cache), encoder.name)
     blocks = store.read(set(first)) if store else []
-    held = {key for names, _, _ in blocks for key in names}
+    cached_keys = {key for names, _, _ in blocks for key in names}
     lost: dict[str | None, str] = {None: "no text"}
-    if todo := [(key, i) for key, i in first.items() if key not in held]:
+    if todo := [(key, i) for key, i in first.items() if key not in cached_keys]:
         device = _available_device(device) if encoder.weights else "cpu"
-        made = _make(
-            todo,
-            read,
-            encoder,
-            encoder.load(device, batch_size),
-            batch_size * encoder.ahead,
-            lost,
-            progress,
-        )
+        encode, size = encoder.load(device, batch_size), batch_size * encoder.ahead
+        made = _make(todo, read, encoder, encode, size, lost, progress)
         blocks += store.keep(made, device) if store else made
     return _gather(blocks, keys, first, lost, encoder)
 
@@ -243,11 +299,12 @@ def _gather(
     lost: dict[str | None, str],
     encoder: Encoder,
 ) -> Embedded:
+    """All vectors in one matrix, in order of first appearance; those that are not finite are left out."""
     channels = {matrix.shape[1] for _, matrix, _ in blocks} or {encoder.channels}
     if len(channels) > 1:
         raise InputError(mixed_channels(encoder.name, channels))
-    held = {key for names, _, _ in blocks for key in names}
-    place = {key: row for row, key in enumerate(key for key in first if key in held)}
+    present = {key for names, _, _ in blocks for key in names}
+    place = {key: row for row, key in enumerate(key for key in first if key in present)}
     width = channels.pop()
     room_for(4 * width * len(place), f"{encoder.name}: {len(place)} vectors of {width} channels")
     matrix = np.empty((len(place), width), np.float32)
@@ -256,16 +313,16 @@ def _gather(
         names, vectors, why = blocks.pop()
         matrix[[place[key] for key in names]] = vectors
         notes.update(why)
-    good = np.asarray(np.isfinite(matrix).all(axis=1))
+    finite = np.asarray(np.isfinite(matrix).all(axis=1))
     row = np.array([-1 if key is None else place.get(key, -1) for key in keys], np.int64)
-    bad = (row >= 0) & ~good[row] if len(good) else np.zeros(len(row), bool)
+    bad = (row >= 0) & ~finite[row] if len(finite) else np.zeros(len(row), bool)
     why_not = tuple(
-        "the encoder gave numbers that are not finite" if odd else notes.get(key, "")
-        for key, odd in zip(keys, bad, strict=True)
+        "the encoder gave numbers that are not finite" if is_bad else notes.get(key, "")
+        for key, is_bad in zip(keys, bad, strict=True)
     )
-    if not good.all():
-        row = np.where(bad | (row < 0), -1, np.cumsum(good)[row] - 1)
-        matrix = matrix[good]
+    if not finite.all():
+        row = np.where(bad | (row < 0), -1, np.cumsum(finite)[row] - 1)
+        matrix = matrix[finite]
     return Embedded(matrix, row, why_not, encoder.name)
 
 
@@ -280,13 +337,34 @@ def _available_device(name: str) -> str:
     return "cuda" if name == "auto" else name
 
 
+# an encoder without a file of its own is one line here
 IMAGE_ENCODERS: dict[str, Callable[[], Encoder]] = {"handmade": handmade, "efficientnet-lite0": efficientnet}
 TEXT_ENCODERS: dict[str, Callable[[], Encoder]] = {"hashed": hashed, "minilm": minilm}
 
 
 def find_encoder(named: str, folder: Path, *, images: bool, allow_network: bool) -> str | Path:
-    """What `named` means, before anything is opened: an encoder's name, a folder with a transformers model
-    (in `folder`, or else from the working directory), or a name on the hub where the network is allowed.
+    """What the name of an encoder means, before anything is opened.
+
+    Parameters
+    ----------
+    named : str
+        An encoder's name, a folder with a transformers model, or a name on the hub.
+    folder : Path
+        Where a folder is looked for first, before the working directory.
+    images : bool
+        Whether it is for images; else it is for texts.
+    allow_network : bool
+        Whether it may be a name on the hub.
+
+    Returns
+    -------
+    str or Path
+        The name, or the folder that it means.
+
+    Raises
+    ------
+    InputError
+        When there is no such encoder.
     """
     known = IMAGE_ENCODERS if images else TEXT_ENCODERS
     if named in known:
@@ -299,7 +377,7 @@ def find_encoder(named: str, folder: Path, *, images: bool, allow_network: bool)
             return named
         raise InputError(
             f"encoder {named!r}: no such folder; if it is a name on the hub, allow the network "
-            "(--allow-network), or fetch the folder first"
+            "(--allow-network), or download the folder first"
         )
     raise InputError(f"encoder {named!r}: no such name and no such folder{near(named, known)}")
 

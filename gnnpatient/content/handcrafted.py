@@ -15,18 +15,25 @@ BLURS = (1.5, 3.0, 6.0, 12.0, 24.0)  # pixels of 96
 
 
 def handmade() -> Encoder:
+    """Intensity, blobs and edges of an image on a 4 x 4 grid; nothing is learned.
+
+    Returns
+    -------
+    Encoder
+        Of 487 channels.
+    """
     name = "handmade@1: 96 px, intensity, blobs and edges on a 4 x 4 grid"
     return Encoder(name, lambda device, size: batched(_image_features, size), channels=487)
 
 
-def _image_features(pictures: list[np.ndarray]) -> np.ndarray:
-    """Intensity, blobs and edges on a 4 x 4 grid: (picture, 487).
+def _image_features(images: list[np.ndarray]) -> np.ndarray:
+    """Intensity, blobs and edges on a 4 x 4 grid: (image, 487).
 
     Blobs are differences of Gaussians (Lowe 2004, close to the Laplacian), bright and dark apart, at four
     sizes: how much of each, in a cell and in all, where its middle is and how far it spreads. Edges are
     histograms of eight gradient directions (Dalal & Triggs 2005), not normalised: contrast is kept.
     """
-    x = np.stack([resize(picture, SIDE) for picture in pictures])
+    x = np.stack([resize(image, SIDE) for image in images])
     cells = _cells(x)
     found = [cells.mean(2), cells.std(2)]
     flat = x.reshape(len(x), -1)
@@ -34,27 +41,30 @@ def _image_features(pictures: list[np.ndarray]) -> np.ndarray:
     found.append(np.bincount(levels.ravel(), minlength=16 * len(x)).reshape(-1, 16) / flat.shape[1])
     found.append(np.quantile(flat, (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99), axis=1).T)
     blurred = [weight @ x @ weight.T for weight in _blurs()]
-    at = np.linspace(-1, 1, SIDE, dtype=np.float32)
     for fine, coarse in pairwise(blurred):
-        for blob in (np.maximum(fine - coarse, 0), np.maximum(coarse - fine, 0)):
-            cells = _cells(blob)
-            top = blob.max((1, 2))
-            strong = blob**2  # so that the middle is that of the blob, not of the noise around it
-            total = strong.sum((1, 2)) + 1e-6
-            lines, columns = (
-                strong.sum(2),
-                strong.sum(1),
-            )  # no product with `at`: its bits depend on the batch
-            down, across = (lines * at).sum(1) / total, (columns * at).sum(1) / total
-            far = ((lines + columns) * at**2).sum(1) / total - down**2 - across**2
-            area = (blob > top[:, None, None] / 2).mean((1, 2))
-            whole = np.stack([total, down, across, np.sqrt(np.maximum(far, 0)), area, np.sqrt(area)], 1)
-            found += [cells.mean(2), cells.max(2), whole]
+        found += _blob_features(np.maximum(fine - coarse, 0))
+        found += _blob_features(np.maximum(coarse - fine, 0))
     down, across = np.gradient(x, axis=(1, 2))
     turn = np.floor((np.arctan2(down, across) % np.pi) / np.pi * TURNS).astype(np.int64) % TURNS
     steep = np.hypot(down, across)
     found += [_cells(np.where(turn == way, steep, 0)).mean(2) for way in range(TURNS)]
     return np.concatenate(found, 1).astype(np.float32)
+
+
+def _blob_features(blob: np.ndarray) -> list[np.ndarray]:
+    """Of (image, 96, 96): mean and maximum of each cell; strength, middle, spread and area in all."""
+    at = np.linspace(-1, 1, SIDE, dtype=np.float32)
+    cells = _cells(blob)
+    top = blob.max((1, 2))
+    strong = blob**2  # so that the middle is that of the blob, not of the noise around it
+    total = strong.sum((1, 2)) + 1e-6
+    # no matrix product with `at`: its bits depend on the batch
+    lines, columns = strong.sum(2), strong.sum(1)
+    down, across = (lines * at).sum(1) / total, (columns * at).sum(1) / total
+    far = ((lines + columns) * at**2).sum(1) / total - down**2 - across**2
+    area = (blob > top[:, None, None] / 2).mean((1, 2))
+    overall = np.stack([total, down, across, np.sqrt(np.maximum(far, 0)), area, np.sqrt(area)], 1)
+    return [cells.mean(2), cells.max(2), overall]
 
 
 @lru_cache(maxsize=1)
@@ -66,7 +76,7 @@ def _blurs() -> list[np.ndarray]:
 
 
 def _cells(x: np.ndarray) -> np.ndarray:
-    """(picture, 96, 96) to (picture, 16, pixel): the cells of a 4 x 4 grid."""
+    """(image, 96, 96) to (image, 16, pixel): the cells of a 4 x 4 grid."""
     step = SIDE // GRID
     cut = x.reshape(-1, GRID, step, GRID, step).transpose(0, 1, 3, 2, 4)
     return cut.reshape(len(x), GRID * GRID, step * step)
@@ -82,9 +92,22 @@ def _shrink(size: int, target: int) -> np.ndarray:
     return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
 
 
-def resize(picture: np.ndarray, side: int) -> np.ndarray:
-    """(side, side), the whole picture, whatever its shape."""
-    return _shrink(picture.shape[0], side) @ picture @ _shrink(picture.shape[1], side).T
+def resize(image: np.ndarray, side: int) -> np.ndarray:
+    """Resize an image to a square, whatever its shape: bilinear, averaging what is left out.
+
+    Parameters
+    ----------
+    image : np.ndarray
+        (height, width) float32.
+    side : int
+        Pixels of a side.
+
+    Returns
+    -------
+    np.ndarray
+        (side, side) float32.
+    """
+    return _shrink(image.shape[0], side) @ image @ _shrink(image.shape[1], side).T
 
 
 TEXT_CHANNELS = 1024
@@ -94,6 +117,13 @@ _NOT = r"^(?:no|not|without|nor|neither|never|denies|denied|cannot|\p{L}+n['\u20
 
 
 def hashed() -> Encoder:
+    """Hashed words and pairs of words of a text, with negations; nothing is learned.
+
+    Returns
+    -------
+    Encoder
+        Of 1024 channels.
+    """
     name = "hashed@1: words, pairs and negations, 1024 channels, first and last 5120 words"
     return Encoder(
         name, lambda device, size: _text_features, TEXT_CHANNELS, words=5120, overlap=0, limit=2, ahead=8

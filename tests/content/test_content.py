@@ -160,8 +160,8 @@ def test_one_bad_file_costs_one_node(reads, tmp_path):
         account = cohort.report["tables"]["images.csv"]
         assert account["rows"] == account["used"] + sum(account["refused"].values())
         assert account["used"] == len(frames["images"]) - 2 == len(cohort.events["image"])
-        assert sum(account["refused"].values()) == 6 and account["refused"]["picture: no such file"] == 1
-        assert account["refused"]["picture: leads out of the folder"] >= 2
+        assert sum(account["refused"].values()) == 6 and account["refused"]["image: no such file"] == 1
+        assert account["refused"]["image: leads out of the folder"] >= 2
         assert cohort.report["tables"]["notes.csv"]["refused"] == {"blank text": 1}
         assert any("masked that may tell an outcome" in flag for flag in cohort.report["flags"])
     assert cohort.vectors["image"].shape[1] == 0
@@ -226,7 +226,7 @@ def test_nothing_is_decoded_outside_the_guard(reads, tmp_path, monkeypatch):
         pl.concat([frames["images"], more]).write_csv(tmp_path / "images.csv")
         cohort = reads()
         account = cohort.report["tables"]["images.csv"]
-        assert account["refused"] == {"picture: pixel data missing or cut short": 1}
+        assert account["refused"] == {"image: pixel data missing or cut short": 1}
         assert account["used"] == account["rows"] - 1
         said = f"image: {clashes} pair(s) of files with one SOPInstanceUID and two contents; both kept"
         assert [f for f in cohort.report["flags"] if "SOPInstanceUID" in f] == [said] * (clashes > 0)
@@ -249,7 +249,7 @@ def test_a_picture_taken_away_while_it_is_read_costs_its_node_alone(reads, tmp_p
     cohort = reads(embed=False)
     assert len(cohort.events["image"]) == whole - 1
     (reason,) = cohort.report["tables"]["images.csv"]["refused"]
-    assert reason.startswith("picture: ")
+    assert reason.startswith("image: ")
 
 
 def test_flags_count_rows_of_text(reads, tmp_path):

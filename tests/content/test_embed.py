@@ -98,7 +98,7 @@ def test_a_bad_picture_costs_one_item():
     assert out.row.tolist() == [0] + [-1] * 7
     says = [
         "",
-        "no picture",
+        "no image",
         "numbers from nan",
         "stretch it to 0..1",
         "float32 (56,)",
@@ -151,7 +151,7 @@ def test_an_iterable_is_walked_once_and_must_be_long_enough(tmp_path):
     assert out.row.tolist() == [0, 1, 2, 0] and own.seen == 3
     more = embed_images(iter(pictures), list("abcd"), own, cache=tmp_path)
     assert own.seen == 4 and np.array_equal(more.matrix[:3], out.matrix)
-    with refused("3 keys, but fewer pictures"):
+    with refused("3 keys, but fewer images"):
         embed_images(iter(pictures[:2]), list("efg"), own)
 
 

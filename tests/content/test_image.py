@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -173,7 +174,7 @@ def test_p01_p02_a_short_file_is_never_filled_with_zeros(reason):
     short = reason(dicom(PixelData=RAMP.tobytes()[:1000]))
     assert short == reason(whole[: len(whole) // 3]) == "pixel data missing or cut short"
     assert reason(whole[:-2]) == short
-    assert reason(whole[:700]) in (short, "DICOM without a picture")
+    assert reason(whole[:700]) in (short, "DICOM without an image")
 
 
 def test_p03_what_is_not_dicom_is_named(reason):
@@ -210,7 +211,7 @@ def test_p06_p07_p14_bombs_cost_no_memory(tmp_path, reason, monkeypatch):
     )
     bombs = {
         "huge.dcm": (dicom(**big), "declares more than 100 million pixels"),
-        "bare.dcm": (deflated(pixels + bytes(300 << 20)), "DICOM without a picture"),
+        "bare.dcm": (deflated(pixels + bytes(300 << 20)), "DICOM without an image"),
         "more.dcm": (
             deflated(body(dataset(PixelData=None)) + pixels + bytes(300 << 20)),
             "unpacks to more than it declares",
@@ -293,7 +294,7 @@ def test_dates_that_disagree_and_pixels_that_tell_are_flagged(plain):
     ):
         assert flags(**tags) == ("dates disagree",)
     assert flags(PatientBirthDate="20210401") == ("bad dates",)
-    assert flags(BurnedInAnnotation="YES") == ("text burned into the picture",)
+    assert flags(BurnedInAnnotation="YES") == ("text burned into the image",)
     assert flags(RecognizableVisualFeatures="YES") == ("recognisable features of a person",)
     assert flags(BurnedInAnnotation="NO", RecognizableVisualFeatures="NO") == ()
 
@@ -413,7 +414,7 @@ def test_p18_npy_holds_plain_finite_numbers(reason, tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(marker),))
 
-    said = "npy of another kind than plain numbers"
+    said = "npy of something else than plain numbers"
     assert reason(npy(np.array([[Trap()]], dtype=object), allow_pickle=True)) == said
     assert not marker.exists()
     assert reason(npy(np.array([[1.0, np.nan]]))) == "numbers that are not finite"
@@ -449,7 +450,7 @@ CORPUS = {
     "dicom/text_renamed.dcm": "not a DICOM file",
     "dicom/no_preamble.dcm": "not a DICOM file: it lacks the preamble; bare=True reads it",
     "dicom/huge_dims_tiny_data.dcm": "declares more than 100 million pixels",
-    "dicom/deflate_bomb_300MB.dcm": "DICOM without a picture",
+    "dicom/deflate_bomb_300MB.dcm": "DICOM without an image",
     "dicom/unknown_transfer_syntax.dcm": "transfer syntax 1.2.840.10008.1.9.9 is unknown; "
     "pip install 'gnnpatient[image]' reads JPEG, JPEG 2000 and RLE",
     "dicom/bad_dates.dcm": ("bad dates",),
@@ -465,7 +466,7 @@ CORPUS = {
     "png/all_black.png": ("constant",),
     "png/one_pixel.png": ("constant", "one pixel"),
     "png/nan_inf.npy": "numbers that are not finite",
-    "png/object_pickled.npy": "npy of another kind than plain numbers",
+    "png/object_pickled.npy": "npy of something else than plain numbers",
 }
 
 
@@ -899,7 +900,7 @@ def test_an_unknown_step_is_refused(tmp_path):
         lambda: read_images(tmp_path / "a", ("strech",)),
         lambda: next(guarded([tmp_path / "a"], ("strech",))),
     ):
-        with pytest.raises(InputError, match="'strech' of the pictures is unknown; did you mean 'stretch'"):
+        with pytest.raises(InputError, match="'strech' of the images is unknown; did you mean 'stretch'"):
             call()
     with pytest.raises(InputError, match="slices = 0"):
         read_images(tmp_path / "a", slices=0)
@@ -910,6 +911,22 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(InputError, match=r"pydicom; pip install 'gnnpatient\[image\]'"):
         read_images(tmp_path / "a.dcm")
+
+
+def test_each_file_of_the_folder_imports_only_what_comes_before_it():
+    folder = Path(base.__file__).parent
+    order = [["base"], ["steps", "files"], ["raster", "npy", "nifti", "dicom"], ["read"], ["worker"]]
+    assert {path.stem for path in folder.glob("*.py")} == {
+        "__init__",
+        *(name for level in order for name in level),
+    }
+    for i, level in enumerate(order):
+        before = {name for names in order[:i] for name in names}
+        for name in level:
+            text = (folder / f"{name}.py").read_text()
+            ours = set(re.findall(r"from gnnpatient\.content\.image\.(\w+) import", text))
+            ours |= set(re.findall(r"from gnnpatient\.content\.image import (\w+)", text))
+            assert ours <= before, name
 
 
 def test_reading_loads_no_torch():
@@ -1137,7 +1154,7 @@ def test_real_samples(data_dir):
     folder = data_dir / "dicom-nifti-samples"
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "README.md")
     got = {files[i].name: answer for i, answer in guarded(files)}
-    assert got.pop("DICOMDIR") == "DICOM without a picture"
+    assert got.pop("DICOMDIR") == "DICOM without an image"
     assert not [name for name, answer in got.items() if isinstance(answer, str)]
     assert np.array_equal(got["MR_small.dcm"][0].pixels, got["MR_small_RLE.dcm"][0].pixels)
     assert len(got["philips_mprage.dcm.gz"]) == 176

@@ -141,6 +141,25 @@ def test_truth_is_saved_without_pickle(pictured, tmp_path):
         SimulatedTruth.load(tmp_path / "objects.npz")
 
 
+def test_old_names_warn_and_still_work(ward, tmp_path):
+    from gnnpatient.datasets import ward as module
+    from gnnpatient.datasets.ward import SimulatedTruth, write_ward
+
+    _, truth = ward
+    with pytest.warns(DeprecationWarning, match="negative_control="):
+        control = write_ward(tmp_path / "w", 20, images=False, truth=True, twin=True)
+    assert control.negative_control
+    for old, new in (("twin", "negative_control"), ("told", "informative_from")):
+        with pytest.warns(DeprecationWarning, match=f"{old} is now {new}"):
+            assert getattr(truth, old) is getattr(truth, new)
+    with pytest.warns(DeprecationWarning, match="attainable_risk"):
+        assert truth.reachable(3, 5.0, 30.0) == truth.attainable_risk(3, 5.0, 30.0)
+    with pytest.warns(DeprecationWarning, match="SimulatedTruth"):
+        assert module.Truth is SimulatedTruth
+    with np.load(tmp_path / "w" / "truth.npz") as arrays:  # as every release so far reads it
+        assert {"twin", "told"} <= set(arrays.files)
+
+
 def test_bad_input_is_refused(ward, tmp_path, monkeypatch):
     from gnnpatient.datasets.ward import write_ward
 

@@ -28,10 +28,10 @@ from gnnpatient.content.image.base import (
 
 MAX_HEADER_BYTES = 16 << 20  # bytes that a packed DICOM file may hold beside its pixels
 _IDENTIFYING = {
-    "BurnedInAnnotation": "text burned into the picture",
+    "BurnedInAnnotation": "text burned into the image",
     "RecognizableVisualFeatures": "recognisable features of a person",
 }
-"""Attributes that say YES where the pixels themselves may tell who it is."""
+"""Attributes that are YES where the pixels themselves may identify the patient."""
 NOBODY = re.compile(
     r"(?i)[\W_x0]*|(anonym|anon|de-?ident|pseudonym|unknown|none|not.?given|n/?a|test|phantom).*"
 )
@@ -46,14 +46,54 @@ class Dicom(Decoder):
     keeps_edges = False
 
     def recognises(self, head: bytes) -> bool:
+        """Whether a file begins as DICOM, after its preamble, does.
+
+        Parameters
+        ----------
+        head : bytes
+            The first 352 bytes.
+
+        Returns
+        -------
+        bool
+            By the content alone.
+        """
         return head[128:132] == b"DICM"
 
     def decode(self, data: Any, slices: int, mask: bool) -> Frames:
+        """Decode every frame, as it is meant to be shown.
+
+        Parameters
+        ----------
+        data, slices, mask
+            As in `Decoder.decode`.
+
+        Returns
+        -------
+        Frames
+            All of the file, in order.
+
+        Raises
+        ------
+        UnreadableImageError
+            With the reason.
+        """
         return _dicom(data)
 
 
 def lacks_preamble(head: bytes) -> bool:
-    """Whether a file begins with the first group of a DICOM header, or of its meta information, at once."""
+    """Whether a file begins as a DICOM file without the 128 bytes and "DICM" that should begin it.
+
+    Parameters
+    ----------
+    head : bytes
+        The first bytes.
+
+    Returns
+    -------
+    bool
+        Whether the first group of a header, or of its meta information, stands at the very beginning.
+    """
     return head[:2] in (b"\2\0", b"\x08\0") and head[3:4] == b"\0"
 
 
@@ -66,13 +106,13 @@ def _dicom(data: Any) -> Frames:
     flags += [
         flag for name, flag in _IDENTIFYING.items() if str(header.get(name) or "").strip().upper() == "YES"
     ]
-    told: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "spacing": _sides(header, flags),
         "place": _optional(lambda: _place(header, len(stored)), flags),
         "instance": _instance(header, stored),
     }
     if stored.ndim == 4:
-        return Frames(luminance(stored), tuple(flags), **told)
+        return Frames(luminance(stored), tuple(flags), **attributes)
     padding = _optional(lambda: _padding(header, stored), flags)
     stack = np.empty(stored.shape, np.float32)
     for i, frame in enumerate(stored):
@@ -95,7 +135,7 @@ def _dicom(data: Any) -> Frames:
         np.subtract(1, stack, out=stack)
     if padding is not None:
         stack[padding] = 0
-    return Frames(stack, tuple(flags), **told)
+    return Frames(stack, tuple(flags), **attributes)
 
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -143,7 +183,7 @@ def _dataset(data: bytes) -> Any:
 def _declared(header: Any, name: str) -> tuple[tuple[int, int, int, int], int]:
     """Frames, rows, columns, samples, and the bytes that they take. Unreadable: none, or too many."""
     if header.get("Rows") is None or header.get("Columns") is None:
-        raise UnreadableImageError("DICOM without a picture")
+        raise UnreadableImageError("DICOM without an image")
     frames = _whole(header, "NumberOfFrames")
     if frames is not None:
         header.NumberOfFrames = frames  # the decoder reads it again
@@ -246,12 +286,12 @@ def _windowed(header: Any, frame: int, values: np.ndarray) -> np.ndarray | None:
         center, width = _number(place, "WindowCenter"), _number(place, "WindowWidth")
         if center is None or width is None:
             continue
-        how = place.get("VOILUTFunction") or "LINEAR"
-        if width < (1 if how == "LINEAR" else 1e-9):
+        function = place.get("VOILUTFunction") or "LINEAR"
+        if width < (1 if function == "LINEAR" else 1e-9):
             raise ValueError
-        if how == "SIGMOID":
+        if function == "SIGMOID":
             return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -80, 80)))
-        if how == "LINEAR":
+        if function == "LINEAR":
             center, width = center - 0.5, width - 1
         if width == 0:
             return (values > center).astype(np.float32)
@@ -260,7 +300,7 @@ def _windowed(header: Any, frame: int, values: np.ndarray) -> np.ndarray | None:
 
 
 def _padding(header: Any, stored: np.ndarray) -> np.ndarray | None:
-    """Where a scanner wrote that there is no picture."""
+    """Where a scanner wrote that there is no image."""
     kind = {"f4": "Float", "f8": "DoubleFloat"}.get(stored.dtype.str[1:], "")
     ends = []
     for name in (f"{kind}PixelPaddingValue", f"{kind}PixelPaddingRangeLimit"):
@@ -268,7 +308,7 @@ def _padding(header: Any, stored: np.ndarray) -> np.ndarray | None:
         if given is None or given == "":
             break
         try:
-            if isinstance(given, bytes):  # of a VR that the file does not tell
+            if isinstance(given, bytes):  # of a VR that the file does not name
                 given = int.from_bytes(given[:2], "little" if header.original_encoding[1] else "big")
             ends.append(float(given) if kind else _as_stored(int(given), header))
         except (TypeError, ValueError, OverflowError):
@@ -293,7 +333,7 @@ def _as_stored(value: int, header: Any) -> int:
 
 
 def _signed_first(item: Any, signed: bool) -> None:
-    """The first value that a look-up table maps, mended in place, where it was written without its sign."""
+    """The first value that a look-up table maps, fixed in place, where it was written without its sign."""
     size, first, bits = (int(x) for x in item.LUTDescriptor)
     if signed and first >= 1 << 15:
         item.LUTDescriptor = [size, first - (1 << 16), bits]
@@ -313,7 +353,7 @@ def _sides(header: Any, flags: list[str]) -> tuple[float, float] | None:
 
 
 def _place(header: Any, frames: int) -> np.ndarray | None:
-    """(frame, 3, 3) as `Image.place`; None where not told of each frame (PS3.3 C.7.6.2.1.1)."""
+    """(frame, 3, 3) as `Image.place`; None where not given for each frame (PS3.3 C.7.6.2.1.1)."""
 
     def numbers(frame: int, group: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
         places = _places(header, frame, group)
@@ -327,7 +367,7 @@ def _place(header: Any, frames: int) -> np.ndarray | None:
             across, down = numbers(i, "PlaneOrientationSequence", "ImageOrientationPatient", (2, 3))
             sides = numbers(i, "PixelMeasuresSequence", "PixelSpacing", (2,))
             place.append([first, down * sides[0], across * sides[1]])
-    except UnreadableImageError:  # given, but no numbers: to be told
+    except UnreadableImageError:  # given, but no numbers: becomes a flag
         raise
     except (TypeError, ValueError, IndexError, KeyError, AttributeError):
         return None
@@ -351,12 +391,23 @@ def _instance(header: Any, stored: np.ndarray) -> tuple[str, str, str] | None:
     pixels = np.ascontiguousarray(stored, dtype=stored.dtype.newbyteorder("<"))
     content = hashlib.sha256(repr((pixels.shape, pixels.dtype.str)).encode())
     content.update(pixels.view(np.uint8).data)
-    who = "" if NOBODY.fullmatch(person) else digest(person)
-    return (digest(uid), content.hexdigest(), who) if uid else None
+    person_digest = "" if NOBODY.fullmatch(person) else digest(person)
+    return (digest(uid), content.hexdigest(), person_digest) if uid else None
 
 
 def digest(identifier: str) -> str:
-    """What an identifier leaves this module as."""
+    """The only form in which an identifier leaves this file.
+
+    Parameters
+    ----------
+    identifier : str
+        A UID or a PatientID.
+
+    Returns
+    -------
+    str
+        sha256 in hexadecimal.
+    """
     return hashlib.sha256(identifier.encode(errors="replace")).hexdigest()
 
 
@@ -411,7 +462,7 @@ _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "PatientB
 
 def _days(header: Any) -> dict[str, date | None]:
     """The dates of a header by their names, None for one that is none. They are looked at for flags only; no
-    time of a picture comes from here."""
+    time of an image comes from here."""
     given = {name: str(header.get(name) or "").strip() for name in _DATES}
     given["AcquisitionDateTime"] = str(header.get("AcquisitionDateTime") or "").strip()[:8]
     days = dict[str, date | None]()

@@ -21,9 +21,26 @@ HEAD = 352  # bytes that tell the format
 
 
 def locate(root: Path, name: str) -> Path:
-    """The file of that name inside root, its links followed. Unreadable: it leads out, or is not there.
+    """The file of a name inside a folder, its links followed.
 
-    A name that is absolute, begins with ~ or holds .. is turned down before the disk is asked.
+    A name that is absolute, begins with ~ or holds .. is refused before the disk is read.
+
+    Parameters
+    ----------
+    root : Path
+        The folder.
+    name : str
+        Relative to it.
+
+    Returns
+    -------
+    Path
+        Resolved.
+
+    Raises
+    ------
+    UnreadableImageError
+        When it leads out of the folder, does not exist, or is not a file.
     """
     parts = re.split(r"[/\\]", name)
     if name.startswith("~") or ".." in parts or os.path.isabs(name) or re.match(r"\\|[A-Za-z]:[/\\]", name):
@@ -43,16 +60,42 @@ def locate(root: Path, name: str) -> Path:
 
 
 def fingerprint(path: Path) -> str:
-    """sha256 of the bytes, in hexadecimal."""
-    with open_file(path) as handle:
+    """The sha256 of a file's bytes.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+
+    Raises
+    ------
+    UnreadableImageError
+        When it cannot be opened.
+    """
+    with _open(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def conflicts(instances: Sequence[tuple[str, ...] | None]) -> list[tuple[int, int]]:
-    """Pairs of files with one SOPInstanceUID and different pixels, by their places; given is each `instance`.
+    """Find DICOM files with one SOPInstanceUID and different pixels.
 
     Each file that differs is paired with the first of its identifier; the same pixels in another header or
-    another lossless compression are no conflict. What is not DICOM is passed over.
+    another lossless compression are no conflict.
+
+    Parameters
+    ----------
+    instances : sequence
+        The `Image.instance` of each file; None, of what is not DICOM, is passed over.
+
+    Returns
+    -------
+    list of (int, int)
+        Places of the two files.
     """
     first, found = dict[str, tuple[int, str]](), []
     for i, instance in enumerate(instances):
@@ -64,10 +107,10 @@ def conflicts(instances: Sequence[tuple[str, ...] | None]) -> list[tuple[int, in
     return found
 
 
-def open_file(path: Path) -> BufferedReader:
+def _open(path: Path) -> BufferedReader:
     """A plain file, opened; a pipe or a device would wait for ever."""
     try:
-        handle = open(path, "rb", opener=lambda name, how: os.open(name, how | os.O_NONBLOCK))  # noqa: SIM115
+        handle = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     except (FileNotFoundError, NotADirectoryError):
         raise UnreadableImageError("no such file") from None
     except IsADirectoryError:
@@ -81,8 +124,26 @@ def open_file(path: Path) -> BufferedReader:
 
 
 def load(path: Path, in_parts: Callable[[bytes], bool]) -> Any:
-    """The bytes of a file; a large one as a map, where `in_parts` finds that it is read slice by slice."""
-    with open_file(path) as handle:
+    """The bytes of a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    in_parts : callable
+        Whether a file that begins so may be larger than `LARGEST_BYTES`, since it is read slice by slice.
+
+    Returns
+    -------
+    bytes or memoryview
+        A view of a memory map where the file is larger.
+
+    Raises
+    ------
+    UnreadableImageError
+        When it cannot be opened, or is too large.
+    """
+    with _open(path) as handle:
         size = os.fstat(handle.fileno()).st_size
         if size <= base.LARGEST_BYTES:
             return handle.read()
@@ -92,7 +153,27 @@ def load(path: Path, in_parts: Callable[[bytes], bool]) -> Any:
 
 
 def unpack(data: Any, most: int) -> tuple[bytes, bool]:
-    """At most that many bytes of a gzip file, and whether this is all. Unreadable: it is cut."""
+    """The beginning of what a gzip file holds.
+
+    Parameters
+    ----------
+    data : bytes or memoryview
+        The file.
+    most : int
+        Bytes to unpack, at most.
+
+    Returns
+    -------
+    content : bytes
+        At most so many.
+    complete : bool
+        Whether this is all.
+
+    Raises
+    ------
+    UnreadableImageError
+        When it is cut short or broken.
+    """
     parts, size, engine, rest = [], 0, zlib.decompressobj(31), bytes(data)
     try:
         while size < most:
@@ -114,13 +195,31 @@ def unpack(data: Any, most: int) -> tuple[bytes, bool]:
 
 
 def unpacked(data: Any, declared: int | None) -> bytes:
-    """A whole gzip file; no more than its content declares, where that says so."""
+    """All of what a gzip file holds.
+
+    Parameters
+    ----------
+    data : bytes or memoryview
+        The file.
+    declared : int or None
+        Bytes that its content declares; it unpacks to no more. None: it does not say.
+
+    Returns
+    -------
+    bytes
+        The content.
+
+    Raises
+    ------
+    UnreadableImageError
+        When it is cut short, broken, or larger than `LARGEST_BYTES`.
+    """
     most = base.LARGEST_BYTES
     if declared is not None:
         if declared > most:
             raise UnreadableImageError(f"unpacks to more than {most >> 20} MB")
         return unpack(data, declared + 1)[0]  # one more, so that the checksum at the end is met
-    whole, complete = unpack(data, most + 1)
+    content, complete = unpack(data, most + 1)
     if not complete:
         raise UnreadableImageError(f"unpacks to more than {most >> 20} MB")
-    return whole
+    return content

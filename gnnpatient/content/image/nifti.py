@@ -27,16 +27,58 @@ class Nifti(Decoder):
     read_in_parts = True
 
     def recognises(self, head: bytes) -> bool:
+        """Whether a file begins as NIfTI does.
+
+        Parameters
+        ----------
+        head : bytes
+            The first 352 bytes.
+
+        Returns
+        -------
+        bool
+            By the content alone.
+        """
         return _starts(head)
 
     def declared_bytes(self, head: bytes) -> int | None:
+        """Where the numbers of the volume end.
+
+        Parameters
+        ----------
+        head : bytes
+            The first kilobyte.
+
+        Returns
+        -------
+        int
+            Bytes of a whole file.
+        """
         return _nifti_header(head)[-1]
 
     def decode(self, data: Any, slices: int, mask: bool) -> Frames:
+        """Decode slices along the axis of the thickest voxels, axial where they are equal.
+
+        Parameters
+        ----------
+        data, slices, mask
+            As in `Decoder.decode`.
+
+        Returns
+        -------
+        Frames
+            The slices taken.
+
+        Raises
+        ------
+        UnreadableImageError
+            With the reason.
+        """
         return _nifti(data, slices, mask)
 
 
 def _starts(head: bytes) -> bool:
+    """Whether the magic of NIfTI-1 or NIfTI-2 is there, in one file or two."""
     return head[344:347] in (b"n+1", b"ni1") or head[4:7] in (b"n+2", b"ni2")
 
 
@@ -63,7 +105,7 @@ def _nifti_header(data: Any) -> tuple[Any, tuple[int, ...], np.dtype, int, int]:
 
 
 def _nifti(data: Any, slices: int, mask: bool) -> Frames:
-    """Slices of the first volume, seen as radiologists do: the patient's right is left, front or head up."""
+    """Slices of the first volume, and their place."""
     header, shape, dtype, start, end = _nifti_header(data)
     if len(data) < end:
         raise UnreadableImageError("cut short")
@@ -73,22 +115,8 @@ def _nifti(data: Any, slices: int, mask: bool) -> Frames:
         volume = volume[..., 0]
     if math.prod(shape[3:]) > 1:
         flags.append("first of several volumes")
-    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
-
-    affine = header.get_best_affine()
-    turn = io_orientation(affine)
-    if not np.isfinite(turn).all():
-        turn = np.array([[0, 1], [1, 1], [2, 1]])
-        flags.append("orientation unknown")
-    elif int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
-        flags.append("orientation unknown")  # a guess by convention: right and left may be exchanged
-    affine = affine @ inv_ornt_aff(turn, volume.shape)
-    volume = apply_orientation(volume, turn)  # a view: axes to the right, to the front, to the head
-    sides = np.zeros(3)
-    sides[turn[:, 0].astype(int)] = np.abs([*header.get_zooms()[:3], 1, 1][:3])
-    thin = np.array(volume.shape) == 1
-    thick = np.where(thin, np.inf, sides) if thin.any() else sides
-    axis = max(range(3), key=lambda i: (thick[i] >= 0.999 * thick.max(), i))
+    volume, affine, sides = _oriented(volume, header, flags)
+    axis = _slice_axis(volume, sides)
     taken = middle_slices(volume.shape[axis], slices)
     down, across = (i for i in (2, 1, 0) if i != axis)
     check_size(len(taken) * volume.shape[down] * volume.shape[across])
@@ -106,5 +134,30 @@ def _nifti(data: Any, slices: int, mask: bool) -> Frames:
         spacing_of((sides[down] * unit, sides[across] * unit)),
         taken,
         volume.shape[axis],
-        place * (unit or 1),  # of no unit is mostly millimetres: enough to compare, not to measure
+        # a file without a unit mostly means millimetres: enough to compare, not to measure
+        place * (unit or 1),
     )
+
+
+def _oriented(volume: np.ndarray, header: Any, flags: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The volume with axes to the right, to the front and to the head, its affine, and its voxels' sides."""
+    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+
+    affine = header.get_best_affine()
+    turn = io_orientation(affine)
+    if not np.isfinite(turn).all():
+        turn = np.array([[0, 1], [1, 1], [2, 1]])
+        flags.append("orientation unknown")
+    elif int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
+        flags.append("orientation unknown")  # a guess by convention: right and left may be exchanged
+    affine = affine @ inv_ornt_aff(turn, volume.shape)
+    sides = np.zeros(3)
+    sides[turn[:, 0].astype(int)] = np.abs([*header.get_zooms()[:3], 1, 1][:3])
+    return apply_orientation(volume, turn), affine, sides  # a view
+
+
+def _slice_axis(volume: np.ndarray, sides: np.ndarray) -> int:
+    """The axis of the thickest voxels, the last where several are; one of a single slice before all."""
+    thin = np.array(volume.shape) == 1
+    thick = np.where(thin, np.inf, sides) if thin.any() else sides
+    return max(range(3), key=lambda i: (thick[i] >= 0.999 * thick.max(), i))

@@ -31,9 +31,38 @@ class Npy(Decoder):
     endings = (".npy",)
 
     def recognises(self, head: bytes) -> bool:
+        """Whether a file begins as npy does.
+
+        Parameters
+        ----------
+        head : bytes
+            The first 352 bytes.
+
+        Returns
+        -------
+        bool
+            By the content alone.
+        """
         return head.startswith(b"\x93NUMPY")
 
     def decode(self, data: Any, slices: int, mask: bool) -> Frames:
+        """Decode an array.
+
+        Parameters
+        ----------
+        data, slices, mask
+            As in `Decoder.decode`.
+
+        Returns
+        -------
+        Frames
+            One of a still; the slices taken of a volume.
+
+        Raises
+        ------
+        UnreadableImageError
+            With the reason.
+        """
         array = _array(data)
         if array.ndim == 3 and array.shape[-1] in (3, 4):
             return _colours(array)
@@ -54,10 +83,10 @@ def _array(data: Any) -> np.ndarray:
     read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(handle)[0]
     if version not in read:
-        raise UnreadableImageError("npy of another kind than plain numbers")
+        raise UnreadableImageError("npy of something else than plain numbers")
     shape, columns_first, dtype = read[version](handle, max_header_size=10_000)
     if dtype.hasobject or dtype.kind not in "buif":
-        raise UnreadableImageError("npy of another kind than plain numbers")
+        raise UnreadableImageError("npy of something else than plain numbers")
     count = math.prod(shape)
     check_size(count, count * dtype.itemsize)
     if len(data) - handle.tell() < count * dtype.itemsize:

@@ -30,7 +30,7 @@ _TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by the EXIF tag Or
     7: lambda x: x[::-1, ::-1].T,
     8: lambda x: np.rot90(x),
 }
-_WIDTH = {"1": 1, "L": 1, "P": 1, "LA": 2, "I;16": 2, "I;16B": 2, "RGB": 3}  # bytes a pixel, 4 in others
+_BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "LA": 2, "I;16": 2, "I;16B": 2, "RGB": 3}  # 4 in others
 
 
 class Png(Decoder):
@@ -40,9 +40,38 @@ class Png(Decoder):
     endings = (".png",)
 
     def recognises(self, head: bytes) -> bool:
+        """Whether a file begins as PNG does.
+
+        Parameters
+        ----------
+        head : bytes
+            The first 352 bytes.
+
+        Returns
+        -------
+        bool
+            By the content alone.
+        """
         return head.startswith(b"\x89PNG\r\n\x1a\n")
 
     def decode(self, data: Any, slices: int, mask: bool) -> Frames:
+        """Decode a still.
+
+        Parameters
+        ----------
+        data, slices, mask
+            As in `Decoder.decode`.
+
+        Returns
+        -------
+        Frames
+            One.
+
+        Raises
+        ------
+        UnreadableImageError
+            With the reason.
+        """
         return _still(data)
 
 
@@ -54,62 +83,96 @@ class Jpeg(Decoder):
     keeps_edges = False
 
     def recognises(self, head: bytes) -> bool:
+        """Whether a file begins as JPEG does.
+
+        Parameters
+        ----------
+        head : bytes
+            The first 352 bytes.
+
+        Returns
+        -------
+        bool
+            By the content alone.
+        """
         return head.startswith(b"\xff\xd8\xff")
 
     def decode(self, data: Any, slices: int, mask: bool) -> Frames:
+        """Decode a still.
+
+        Parameters
+        ----------
+        data, slices, mask
+            As in `Decoder.decode`.
+
+        Returns
+        -------
+        Frames
+            One.
+
+        Raises
+        ------
+        UnreadableImageError
+            With the reason.
+        """
         return _still(data)
 
 
 def _still(data: Any) -> Frames:
-    """A still as Pillow decodes it, turned and grey."""
+    """A still as Pillow decodes it, grey, turned as its EXIF orientation says."""
     with extra():
         from PIL import Image
     flags = []
     try:
-        picture: Any = Image.open(BytesIO(data), formats=("PNG", "JPEG"))
+        image: Any = Image.open(BytesIO(data), formats=("PNG", "JPEG"))
     except Image.DecompressionBombError:
         raise UnreadableImageError(
             f"declares more than {LARGEST_PIXELS // 1_000_000} million pixels"
         ) from None
-    with picture:
-        pixels = picture.width * picture.height
-        check_size(pixels, pixels * _WIDTH.get(picture.mode, 4))
-        if data[:4] == b"\x89PNG" and _png_whole(data) and picture.mode in ("RGB", "RGBA", "LA"):
+    with image:
+        pixels = image.width * image.height
+        check_size(pixels, pixels * _BYTES_PER_PIXEL.get(image.mode, 4))
+        if data[:4] == b"\x89PNG" and _png_of_16_bits(data) and image.mode in ("RGB", "RGBA", "LA"):
             flags.append("16 bit colour read as 8 bit")
-        if getattr(picture, "n_frames", 1) > 1 and picture.format == "PNG":
+        if getattr(image, "n_frames", 1) > 1 and image.format == "PNG":
             flags.append("first of several frames")
         try:
-            picture.load()
+            image.load()
         except OSError:
             raise UnreadableImageError("cut short or broken") from None
-        clear = picture.info.get("transparency")
         turn = None
         with suppress(Exception):  # an orientation that cannot be read is none
-            turn = _TURNED.get(picture.getexif().get(0x0112, 1))
-        if picture.mode.startswith("I"):
-            grey = between(array := np.asarray(picture), 0, 65535)
-            opaque = None if clear is None else (array != clear)
-        else:
-            if "A" in picture.mode or clear is not None:
-                picture = picture.convert("RGBA")
-                opaque = np.asarray(picture.getchannel("A"), np.float32) / 255
-                picture = picture.convert("RGB")
-            else:
-                opaque = None
-            if picture.mode not in ("1", "L", "RGB"):
-                picture = picture.convert("RGB")
-            array = np.asarray(picture)
-            grey = (
-                luminance(array) if array.ndim == 3 else between(array, 0, 1 if picture.mode == "1" else 255)
-            )
+            turn = _TURNED.get(image.getexif().get(0x0112, 1))
+        grey, opaque = _grey(image)
     if opaque is not None and opaque.min() < 1:
         grey *= opaque
         flags.append("transparent parts made black")
     return Frames((turn(grey) if turn else grey)[None], tuple(flags))
 
 
-def _png_whole(data: bytes) -> bool:
-    """Whether a sample has 16 bits. Unreadable: fewer pixels than declared, which Pillow would make black."""
+def _grey(image: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Luminance in [0, 1], and how opaque each pixel is; None: all are."""
+    clear = image.info.get("transparency")
+    if image.mode.startswith("I"):
+        array = np.asarray(image)
+        return between(array, 0, 65535), None if clear is None else (array != clear)
+    opaque = None
+    if "A" in image.mode or clear is not None:
+        image = image.convert("RGBA")
+        opaque = np.asarray(image.getchannel("A"), np.float32) / 255
+    if image.mode not in ("1", "L", "RGB"):
+        image = image.convert("RGB")
+    array = np.asarray(image)
+    if array.ndim == 3:
+        return luminance(array), opaque
+    return between(array, 0, 1 if image.mode == "1" else 255), opaque
+
+
+def _png_of_16_bits(data: bytes) -> bool:
+    """Whether a sample has 16 bits.
+
+    UnreadableImageError: it holds fewer pixels than it declares; Pillow would make the others black.
+    """
     width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
     depth, colour, interlaced = data[24], data[25], data[28]
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]

@@ -59,23 +59,46 @@ def read_images(
     bare: bool = False,
     mask: bool = False,
 ) -> list[Image]:
-    """The pictures of one file. Unreadable, with the reason, where there is none to be had.
+    """Read the images of one file, here and now; `worker.guarded` does it in a process with limits.
 
     A still gives one; a DICOM file of several frames all of them, in order. A volume (NIfTI, or a .npy of
-    three axes) gives `slices` slices: the middles of as many equal parts, along the axis of the thickest
-    voxels, axial where they are equal (.npy: along the first axis). Of a series the first volume is taken.
+    three axes) gives some slices: the middles of as many equal parts, along the axis of the thickest voxels,
+    axial where they are equal (.npy: along the first axis). Of a series the first volume is taken.
 
     Colours become luminance (ITU-R 601), transparent parts black, an EXIF orientation is applied. 8 and 16
     bit pixels are scaled by the range of their type; signed numbers and fractions (.npy, NIfTI) by the least
     and the greatest of what is taken from the file. DICOM: rescale or modality look-up, then the first window
     or VOI look-up, without one the least and greatest value; MONOCHROME1 turned; padding is black.
-    bare: read a DICOM file without the 128 bytes and "DICM" that begin one.
-    mask: 1 where what is stored is above 0, else 0, without steps; of the formats that keep an edge as it is
-    drawn: PNG, NIfTI and npy.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    steps : sequence of str, default ("stretch",)
+        Preprocessing, by its names in `steps.STEPS`; of all frames together.
+    slices : int, default 8
+        Slices to take of a volume, >= 1.
+    bare : bool, default False
+        Whether a DICOM file may lack the 128 bytes and "DICM" that should begin it.
+    mask : bool, default False
+        Whether it is a mask: 1 where the file holds a number above 0, else 0, without steps. Only formats
+        that keep edges as they are drawn can be one: PNG, npy and NIfTI.
+
+    Returns
+    -------
+    list of Image
+        At least one.
+
+    Raises
+    ------
+    UnreadableImageError
+        When there is no image to be had, with the reason.
+    InputError
+        When a step is unknown, slices < 1, or an optional package is missing.
     """
     check_steps(steps)
     if slices < 1:
-        raise InputError(f"slices = {slices}; take at least 1 of a volume")
+        raise InputError(f"slices = {slices}; must be >= 1")
     decoder: Decoder | None = None
     try:
         data = load(path, _in_parts)
@@ -85,7 +108,7 @@ def read_images(
         with _quiet():
             if mask and not decoder.keeps_edges:
                 kept = [each.name for each in DECODERS.values() if each.keeps_edges]
-                raise UnreadableImageError(f"a {decoder.name} is no mask; {_either(kept)} would do")
+                raise UnreadableImageError(f"a {decoder.name} is no mask; save it as {_either(kept)}")
             data = unpacked(data, decoder.declared_bytes(head)) if packed else data
             frames = decoder.decode(data, slices, mask)
             flags = _name_flags(path, decoder, packed) + frames.flags
@@ -100,7 +123,7 @@ def read_images(
         raise UnreadableImageError(
             f"broken {decoder.name}" if decoder else "no permission to read it"
         ) from None
-    except BaseException as error:  # a decoder's own message may repeat what stands in the file
+    except BaseException as error:  # a decoder's own message may repeat what the file holds
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         # that of RLE, in Rust, panics outside Exception
@@ -108,6 +131,7 @@ def read_images(
 
 
 def _in_parts(head: bytes) -> bool:
+    """Whether a file that begins so is read slice by slice, so that it may be large."""
     return any(decoder.read_in_parts and decoder.recognises(head) for decoder in DECODERS.values())
 
 

@@ -43,18 +43,18 @@ def stretch(stack: np.ndarray, *, for_encoder: bool = False) -> np.ndarray:
 
 
 def _clahe(stack: np.ndarray) -> np.ndarray:
-    """N-CLAHE: the whole range to [0, 1], then contrast-limited adaptive equalisation of each frame.
+    """N-CLAHE: the full range to [0, 1], then contrast-limited adaptive equalisation of each frame.
 
-    Zuiderveld 1994, as scikit-image has it: tiles of an eighth of the picture, clip limit 0.01. A constant
+    Zuiderveld 1994, as scikit-image has it: tiles of an eighth of the image, clip limit 0.01. A constant
     frame stays as it is: there is no contrast to equalise.
     """
     with extra():
         from skimage.exposure import equalize_adapthist
-    whole = between(stack, float(stack.min()), float(stack.max()))
-    for frame in whole:
+    scaled = between(stack, float(stack.min()), float(stack.max()))
+    for frame in scaled:
         if frame.min() < frame.max():
             frame[:] = equalize_adapthist(frame)
-    return whole
+    return scaled
 
 
 STEPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -66,9 +66,20 @@ STEPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def check_steps(steps: Sequence[str]) -> None:
-    """Refused: a step that is not in STEPS."""
+    """Check the names of steps.
+
+    Parameters
+    ----------
+    steps : sequence of str
+        Names.
+
+    Raises
+    ------
+    InputError
+        When one is not in `STEPS`.
+    """
     for step in steps:
         if step not in STEPS:
             close = get_close_matches(step, STEPS, 1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(STEPS)}"
-            raise InputError(f"step {step!r} of the pictures is unknown{hint}")
+            raise InputError(f"step {step!r} of the images is unknown{hint}")

@@ -36,12 +36,36 @@ def guarded(
     memory: int = 2 << 30,
     progress: Progress | None = None,
 ) -> Iterator[tuple[int, list[Image] | str]]:
-    """Each file's place and its pictures, or the reason why there are none; in order.
+    """Read many files, in order, within limits.
 
     Decoding runs in a process of its own, which holds no torch and shares nothing with this one. A file that
-    takes over `seconds`, over `memory` bytes, or brings its process down costs only itself. While one file is
-    looked at the next is decoded, no more; steps are those that stand in this file, by name.
-    progress: called with how many files are done, and of how many.
+    takes too much time or memory, or brings its process down, costs only itself. While one file is looked at
+    the next is decoded, no more.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The files.
+    steps, slices, mask
+        As in `read_images`.
+    seconds : float, default 20
+        Time for one file.
+    memory : int, default 2 GiB
+        Bytes for one file.
+    progress : Progress, optional
+        Called with how many files are done, and of how many.
+
+    Yields
+    ------
+    place : int
+        Which of the paths.
+    images : list of Image or str
+        Its images, or the reason why there are none.
+
+    Raises
+    ------
+    InputError
+        When a step is unknown, an optional package is missing, or the process does not start.
     """
     check_steps(steps)
     worker = Worker(
@@ -63,16 +87,23 @@ def guarded(
 
 
 class Worker:
-    """A process that decodes one file after the other; started at need, and again after it died."""
+    """A process that does one job after the other; started when needed, and again after it died.
+
+    Parameters
+    ----------
+    job : dict
+        What all jobs have in common, with `seconds` and `memory`.
+    module : str, default this one
+        Name of the module whose `serve` runs in the process.
+    """
 
     def __init__(self, job: dict[str, Any], module: str = __name__):
-        """job: what every file has in common, with `seconds` and `memory`; module: whose serve() works."""
         self.job, self.module = job, module
         self.process: subprocess.Popen[bytes] | None = None
         self.lock = threading.Lock()  # between the thread that reads and the one that stops it
         self.stopped = False
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         code = f"import sys; sys.path[:] = {sys.path!r}; import {self.module} as i; i.serve()"
         one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         return subprocess.Popen(
@@ -83,94 +114,137 @@ class Worker:
         )
 
     def read(self, path: Path) -> list[Image] | str:
-        """The pictures of a file, or why there are none."""
+        """Read a file.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+
+        Returns
+        -------
+        list of Image or str
+            Its images, or the reason why there are none.
+        """
         found = self.ask({"path": os.path.abspath(path)})
         return found if isinstance(found, str) else found[0].get("reason") or found[1]
 
     def ask(self, job: dict[str, Any], *arrays: np.ndarray) -> tuple[dict[str, Any], list[Image]] | str:
-        """What the process answers to a job and to the arrays that go with it; or why it does not."""
+        """Send a job to the process, and wait for its answer.
+
+        Parameters
+        ----------
+        job : dict
+            What this job adds to that of all; it becomes JSON.
+        *arrays : np.ndarray
+            Sent after it, as bytes.
+
+        Returns
+        -------
+        (dict, list of Image) or str
+            The answer; or the reason why there is none.
+
+        Raises
+        ------
+        InputError
+            When the process does not start, or answers with an error of the caller.
+        """
         with self.lock:
             if self.stopped:
                 return "stopped"
             fresh = self.process is None
-            process = self.process = self.process or self.start()
+            process = self.process = self.process or self._start()
         assert process.stdin and process.stdout
         if fresh and process.stdout.readline() != b"ready\n" and not self.stopped:
-            raise InputError(
-                f"the process that decodes pictures does not start; is {sys.executable} a Python?"
-            )
+            raise InputError(f"the process that decodes images does not start; is {sys.executable} a Python?")
         try:
             process.stdin.write(json.dumps({**self.job, **job}).encode() + b"\n")
             for array in arrays:
                 process.stdin.write(np.ascontiguousarray(array).data.cast("B"))
             process.stdin.flush()
             answer = json.loads(process.stdout.readline())
-            pictures = [_receive(process.stdout, told) for told in answer["pictures"]]
+            images = [_receive(process.stdout, header) for header in answer["images"]]
         except (OSError, ValueError, EOFError):
-            self.drop()
+            self._drop()
             late = process.returncode == -signal.SIGALRM
             return f"took over {self.job['seconds']:g} s" if late else "decoder crashed"
-        if "refused" in answer:
-            raise InputError(answer["refused"])
+        if "error" in answer:
+            raise InputError(answer["error"])
         if answer.get("full"):
-            self.drop()  # what it holds now is unknown
+            self._drop()  # what it holds now is unknown
             return f"took over {self.job['memory'] / (1 << 30):.3g} GB"
-        return answer, pictures
+        return answer, images
 
-    def drop(self) -> None:
+    def _drop(self) -> None:
         with self.lock:
             process, self.process = self.process, None
         if process is not None:
             with suppress(OSError):
-                process.communicate()  # shuts its door, on which it ends, if it has not died
+                process.communicate()  # closes its input, on which it ends, if it has not died
 
     def stop(self) -> None:
-        """Nothing is waited for: a decoder at work is killed."""
+        """End the process, without waiting: a decoder at work is killed."""
         with self.lock:
             self.stopped = True
             if self.process is not None:
                 self.process.kill()
-        self.drop()
+        self._drop()
 
 
-def send(pipe: Any, answer: dict[str, Any], found: Sequence[Image]) -> None:
-    """A line of JSON, then the pixels."""
-    answer["pictures"] = [
+def send(pipe: Any, answer: dict[str, Any], images: Sequence[Image]) -> None:
+    """Send an answer out of the process: a line of JSON, then the pixels.
+
+    Parameters
+    ----------
+    pipe : file
+        Where it goes.
+    answer : dict
+        What becomes JSON.
+    images : sequence of Image
+        What goes with it.
+    """
+    answer["images"] = [
         {
-            **vars(picture),
-            "pixels": picture.pixels.shape,
-            "place": None if picture.place is None else picture.place.tolist(),
+            **vars(image),
+            "pixels": image.pixels.shape,
+            "place": None if image.place is None else image.place.tolist(),
         }
-        for picture in found
+        for image in images
     ]
     pipe.write(json.dumps(answer).encode() + b"\n")
-    for picture in found:
-        pipe.write(np.ascontiguousarray(picture.pixels).data.cast("B"))
+    for image in images:
+        pipe.write(np.ascontiguousarray(image.pixels).data.cast("B"))
     pipe.flush()
 
 
-def _receive(pipe: Any, told: dict[str, Any]) -> Image:
-    pixels = np.empty(told["pixels"], np.float32)
+def _receive(pipe: Any, header: dict[str, Any]) -> Image:
+    pixels = np.empty(header["pixels"], np.float32)
     rest = pixels.data.cast("B")
     while rest:
         if not (size := pipe.readinto(rest)):
             raise EOFError
         rest = rest[size:]
-    place, instance = told["place"], told["instance"]
+    place, instance = header["place"], header["instance"]
     lists = {  # which JSON knows alone
-        "flags": tuple(told["flags"]),
-        "spacing": spacing_of(told["spacing"]),
+        "flags": tuple(header["flags"]),
+        "spacing": spacing_of(header["spacing"]),
         "place": None if place is None else np.array(place, np.float64),
         "instance": None if instance is None else tuple(instance),
     }
-    return Image(**told | lists | {"pixels": pixels})
+    return Image(**header | lists | {"pixels": pixels})
 
 
 def serve(answer: Callable[[dict[str, Any], Any], None] | None = None) -> None:
-    """The life of a worker: a line of JSON in, a line of JSON and the pixels out, by default those of a file.
+    """Do the jobs that `Worker` sends, until it sends no more: its process runs this.
 
-    The clock is the system's own alarm, which ends the process inside any decoder, and also when nobody waits
-    for it any more. Memory counts from what the process holds at its start.
+    A line of JSON comes in, a line of JSON and the pixels go out. The clock is the system's own alarm, which
+    ends the process inside any decoder, and also when nobody waits for it any more. Memory counts from what
+    the process holds at its start.
+
+    Parameters
+    ----------
+    answer : callable, optional
+        Does one job, and sends the answer into the pipe that it is given; by default it reads a file.
     """
     with open(os.dup(1), "wb") as out:
         out.write(b"ready\n")
@@ -178,14 +252,15 @@ def serve(answer: Callable[[dict[str, Any], Any], None] | None = None) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 1)  # a decoder written in C may print
         os.dup2(null, 2)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the dump of a crash would hold a patient's picture
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the dump of a crash would hold a patient's image
         limited = False
         for line in sys.stdin.buffer:
             job = json.loads(line)
             if not limited:
                 _limit(job["memory"])
                 limited = True
-            (answer or _answer)(job, out)  # and forget: what is held of one file would count for the next
+            # nothing of it is kept here: what is held of one file would count for the next
+            (answer or _answer)(job, out)
 
 
 def _answer(job: dict[str, Any], out: Any) -> None:
@@ -198,12 +273,13 @@ def _answer(job: dict[str, Any], out: Any) -> None:
     except UnreadableImageError as error:
         answer = {"reason": str(error), "full": isinstance(error, ImageTooLargeError)}
     except InputError as error:
-        answer = {"refused": str(error)}
+        answer = {"error": str(error)}
     signal.setitimer(signal.ITIMER_REAL, 0)
     send(out, answer, found)
 
 
 def _limit(memory: int) -> None:
+    """No more than so many bytes beside what the process holds now."""
     base = 0
     with suppress(OSError, ValueError):  # /proc is Linux's
         base = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -15,14 +15,30 @@ FOLLOW_UP = 60.0  # days until observation ends
 
 
 class Effects(NamedTuple):
-    """Daily hazard of death where all else is zero, and log hazard ratios."""
+    """Log hazard ratios of death.
+
+    Attributes
+    ----------
+    base : float
+        Daily hazard of death where all else is zero.
+    growth : float
+        For each standard deviation of the lesion's growth.
+    finding : float
+        Of an effusion.
+    drug_if_high : float
+        Of metformin where lactate is high.
+    high : float
+        Of high lactate.
+    age : float
+        For each 10 years above 65.
+    """
 
     base: float
-    growth: float  # per standard deviation
+    growth: float
     finding: float
     drug_if_high: float
     high: float
-    age: float  # per 10 years above 65
+    age: float
 
 
 WARD = Effects(base=0.0025, growth=1.1, finding=2.0, drug_if_high=2.8, high=0.0, age=0.2)
@@ -40,7 +56,24 @@ SITES = 20
 
 
 def log_ratio(effects: Effects, age: Any, growth: Any, finding: Any, high: Any, drug: Any) -> Any:
-    """Log hazard ratio of death; arrays of one shape, or of shapes that broadcast."""
+    """Log of the daily hazard of death at its plateau.
+
+    Parameters
+    ----------
+    effects : Effects
+        Log hazard ratios.
+    age : float or array
+        Years. This and the following broadcast.
+    growth : float or array
+        Standard deviations above the mean.
+    finding, high, drug : bool or array
+        Whether there is an effusion, lactate is high, metformin runs.
+
+    Returns
+    -------
+    np.ndarray
+        Of the broadcast shape.
+    """
     return (
         effects.growth * growth
         + effects.finding * finding
@@ -52,22 +85,62 @@ def log_ratio(effects: Effects, age: Any, growth: Any, finding: Any, high: Any, 
 
 
 def hazards(day: Any, ratio: Any) -> tuple[Any, Any]:
-    """Daily hazards of discharge and of death from `day` to the next, by the log hazard of death."""
+    """Daily hazards from one day to the next.
+
+    Parameters
+    ----------
+    day : int or array
+        Days after admission.
+    ratio : float or array
+        What `log_ratio` gives.
+
+    Returns
+    -------
+    discharge, death : np.ndarray
+        Of the broadcast shape; discharge falls as death rises.
+    """
     rise = 1 - np.exp(-(np.asarray(day) + 1) / CALM)
     middle = np.log(0.01)  # the log hazard of death at which DISCHARGE holds
     return rise * DISCHARGE * np.exp(-DISCHARGE_FALLS * (ratio - middle)), rise * np.exp(ratio)
 
 
 def transfer(age: Any, high: Any) -> Any:
-    """Daily hazard of being transferred, which ends observation."""
+    """Daily hazard of being transferred, which ends observation.
+
+    Parameters
+    ----------
+    age : float or array
+        Years.
+    high : bool or array
+        Whether lactate is high.
+
+    Returns
+    -------
+    np.ndarray
+        Of the broadcast shape.
+    """
     return TRANSFER * np.exp(TRANSFER_HIGH * high + TRANSFER_AGE * (age - 65) / 10)
 
 
 def log_area(size: Any, growth: Any, day: Any) -> Any:
     """Log of the lesion's pixels: growth shows soon, slows down, and turns on the pivot.
 
-    Two images tell it. Across patients the size at the pivot (about day 1.7, between the first two images)
-    has nothing to do with growth, so one image tells little.
+    Two images show it. Across patients the size at the pivot (about day 1.7, between the first two images)
+    has nothing to do with growth, so one image shows little.
+
+    Parameters
+    ----------
+    size : float or array
+        Log pixels at the pivot.
+    growth : float or array
+        Standard deviations above the mean.
+    day : float or array
+        Days after admission.
+
+    Returns
+    -------
+    np.ndarray
+        Of the broadcast shape, between log 20 and log 900.
     """
     passed = GROWTH_LASTS * (1 - np.exp(-np.asarray(day) / GROWTH_LASTS))
     return np.clip(
