@@ -140,7 +140,7 @@ class VectorCache:
         return matrix
 
     def _drop(self, path: Path) -> None:
-        warnings.warn(f"{path}: damaged; what it held is embedded again", stacklevel=4)
+        warnings.warn(f"{path}: damaged; its contents are embedded again", stacklevel=4)
         with suppress(OSError):
             path.unlink()
             path.with_suffix(".npy").unlink()
@@ -213,10 +213,10 @@ class VectorCache:
     def _locked(self) -> Iterator[None]:
         """Be the only writer; wait for another one, whose turn is short."""
         end = time.monotonic() + MAX_WAIT_SECONDS
-        with ExitStack() as held:
+        with ExitStack() as locks:
             while True:
                 try:
-                    held.enter_context(lock(self.folder))
+                    locks.enter_context(lock(self.folder))
                     break
                 except InputError as error:
                     if not isinstance(error.__context__, BlockingIOError) or time.monotonic() > end:

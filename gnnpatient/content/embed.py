@@ -17,7 +17,7 @@ import numpy as np
 
 from gnnpatient.content import texts as reports
 from gnnpatient.content.cache import Block, VectorCache, mixed_channels
-from gnnpatient.content.encoder import Encode, Encoder, own_encoder
+from gnnpatient.content.encoder import Encode, Encoder, user_encoder
 from gnnpatient.content.handcrafted import handmade, hashed
 from gnnpatient.content.image.base import UnreadableImageError
 from gnnpatient.content.measure import UNITS, VERSION, measure, measuring
@@ -98,6 +98,13 @@ def embed_images(
     ------
     InputError
         When the encoder does not exist or does not work, or a setting is out of range.
+
+    Examples
+    --------
+    >>> ramp = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    >>> found = embed_images([ramp, None], ["a", "b"], "handmade")
+    >>> found.matrix.shape, found.row.tolist(), found.why
+    ((1, 487), [0, -1], ('', 'no image'))
     """
     numbered = iter(()) if callable(images) else enumerate(images)
     end = object()
@@ -150,6 +157,11 @@ def embed_texts(
     ------
     InputError
         When the encoder does not exist or does not work, or a setting is out of range.
+
+    Examples
+    --------
+    >>> embed_texts(["No effusion.", None, "No effusion."], "hashed").row.tolist()
+    [0, -1, 0]
     """
     cleaned = [reports.clean(text) for text in texts]
     text_encoder = make_encoder(encoder, images=False, allow_network=allow_network, cached=cache is not None)
@@ -342,12 +354,12 @@ IMAGE_ENCODERS: dict[str, Callable[[], Encoder]] = {"handmade": handmade, "effic
 TEXT_ENCODERS: dict[str, Callable[[], Encoder]] = {"hashed": hashed, "minilm": minilm}
 
 
-def find_encoder(named: str, folder: Path, *, images: bool, allow_network: bool) -> str | Path:
+def find_encoder(name: str, folder: Path, *, images: bool, allow_network: bool) -> str | Path:
     """What the name of an encoder means, before anything is opened.
 
     Parameters
     ----------
-    named : str
+    name : str
         An encoder's name, a folder with a transformers model, or a name on the hub.
     folder : Path
         Where a folder is looked for first, before the working directory.
@@ -367,23 +379,23 @@ def find_encoder(named: str, folder: Path, *, images: bool, allow_network: bool)
         When there is no such encoder.
     """
     known = IMAGE_ENCODERS if images else TEXT_ENCODERS
-    if named in known:
-        return named
-    for path in (folder / named, Path(named)):
+    if name in known:
+        return name
+    for path in (folder / name, Path(name)):
         if path.is_dir():
             return path
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", named):
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         if allow_network:
-            return named
+            return name
         raise InputError(
-            f"encoder {named!r}: no such folder; if it is a name on the hub, allow the network "
+            f"encoder {name!r}: no such folder; if it is a name on the hub, allow the network "
             "(--allow-network), or download the folder first"
         )
-    raise InputError(f"encoder {named!r}: no such name and no such folder{near(named, known)}")
+    raise InputError(f"encoder {name!r}: no such name and no such folder{near(name, known)}")
 
 
 def make_encoder(
-    named: str | Path | Callable,
+    encoder: str | Path | Callable,
     *,
     images: bool,
     allow_network: bool = False,
@@ -394,8 +406,8 @@ def make_encoder(
 
     Parameters
     ----------
-    named : str, Path or callable
-        As the argument `encoder` of `embed_images` and `embed_texts`.
+    encoder : str, Path or callable
+        As in `embed_images` and `embed_texts`.
     images : bool
         Whether it is for images; else it is for texts.
     allow_network : bool, default False
@@ -415,12 +427,12 @@ def make_encoder(
     InputError
         When there is no such encoder, its package is missing, or a model's folder is not safe to load.
     """
-    if not isinstance(named, str | Path):
-        return own_encoder(named, cached)
-    found = find_encoder(str(named), Path(), images=images, allow_network=allow_network)
-    known, model = (IMAGE_ENCODERS, vision_model) if images else (TEXT_ENCODERS, text_model)
-    if found in known:
-        encoder = known[str(found)]()
+    if not isinstance(encoder, str | Path):
+        return user_encoder(encoder, cached)
+    found = find_encoder(str(encoder), Path(), images=images, allow_network=allow_network)
+    by_name, of_folder = (IMAGE_ENCODERS, vision_model) if images else (TEXT_ENCODERS, text_model)
+    if found in by_name:
+        record = by_name[str(found)]()
     else:
-        encoder = model(found if isinstance(found, Path) else fetch(found))
-    return stretched(encoder) if images and encoder.weights and stretch else encoder
+        record = of_folder(found if isinstance(found, Path) else fetch(found))
+    return stretched(record) if images and record.weights and stretch else record

@@ -20,6 +20,11 @@ class UserEncoder(Protocol):
 
     A plain function of a module does. An object, a method or a function made in another one needs an
     attribute `name`, by which the cache keeps its vectors: give it another name when it gives other vectors.
+
+    Examples
+    --------
+    >>> def brightness(images):
+    ...     return np.array([[image.mean(), image.std()] for image in images])
     """
 
     def __call__(self, pieces: list[Any], /) -> np.ndarray:
@@ -68,7 +73,7 @@ class Encoder:
     ahead: int = 1
 
 
-def own_encoder(encoder: Callable, cached: bool) -> Encoder:
+def user_encoder(encoder: Callable, cached: bool) -> Encoder:
     """The record of a user's callable, named by its attribute `name`, or by where it is defined.
 
     A method, or a function made in another one, shares that place with all of its kind, whatever they were

@@ -56,7 +56,8 @@ def _blob_features(blob: np.ndarray) -> list[np.ndarray]:
     at = np.linspace(-1, 1, SIDE, dtype=np.float32)
     cells = _cells(blob)
     top = blob.max((1, 2))
-    strong = blob**2  # so that the middle is that of the blob, not of the noise around it
+    # so that the middle is that of the blob, not of the noise around it
+    strong = blob**2
     total = strong.sum((1, 2)) + 1e-6
     # no matrix product with `at`: its bits depend on the batch
     lines, columns = strong.sum(2), strong.sum(1)

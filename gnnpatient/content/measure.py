@@ -83,7 +83,8 @@ def measure(
         raise UnreadableImageError("the mask is empty")
     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    pixels, inside = pixels[box], inside[box]  # a small region costs little, however large the image
+    # a small region costs little, however large the image
+    pixels, inside = pixels[box], inside[box]
     values = pixels[inside].astype(np.float64)
     if not np.isfinite(values).all():
         raise UnreadableImageError("numbers that are not finite")

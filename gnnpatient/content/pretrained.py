@@ -50,7 +50,8 @@ def efficientnet() -> Encoder:
         network = importlib.import_module("efficientnet_lite_pytorch").EfficientNet  # ships no types
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != _LITE:  # the only weights here that are not safetensors: exactly this file, or none
+        # the only weights here that are not safetensors: exactly this file, or none
+        if found != _LITE:
             raise InputError(f"{path}: not the weights that are expected; install {pip[1]} again")
         model = network.from_name("efficientnet-lite0", image_size=192)
         model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -151,9 +152,9 @@ def vision_model(path: Path) -> Encoder:
 
         def encode(images: list[np.ndarray]) -> np.ndarray:
             grey = [Image.fromarray((p * 255).round().astype(np.uint8)) for p in images]
-            given = prepare(images=[image.convert("RGB") for image in grey], return_tensors="pt")
+            inputs = prepare(images=[image.convert("RGB") for image in grey], return_tensors="pt")
             with _computing(device):
-                out = model(pixel_values=given["pixel_values"].to(device))
+                out = model(pixel_values=inputs["pixel_values"].to(device))
                 vector = getattr(out, "pooler_output", None) if pooled else None
                 if vector is None:
                     last = out.last_hidden_state
@@ -253,12 +254,12 @@ def _token_means(model: Any, rows: list[np.ndarray], pad: int, unit: bool, devic
     ids = np.full((len(rows), length.max()), pad, np.int64)
     for line, row in zip(ids, rows, strict=True):
         line[: len(row)] = row
-    given = torch.from_numpy(np.arange(ids.shape[1]) < length[:, None]).to(device)
+    is_token = torch.from_numpy(np.arange(ids.shape[1]) < length[:, None]).to(device)
     with _computing(device):
         last = model(
-            input_ids=torch.from_numpy(ids).to(device), attention_mask=given.long()
+            input_ids=torch.from_numpy(ids).to(device), attention_mask=is_token.long()
         ).last_hidden_state.float()
-        mean = (last * given[..., None]).sum(1) / given.sum(1, keepdim=True)
+        mean = (last * is_token[..., None]).sum(1) / is_token.sum(1, keepdim=True)
         if unit:
             mean = torch.nn.functional.normalize(mean)
         return mean.cpu().numpy()

@@ -186,7 +186,8 @@ def image_content(
     """
     why, paths = _located(names, folder / node.root)
     read, made, order = _ImageFiles(), _Vectors(), list(paths)
-    for start in range(0, len(order), FILES_AT_ONCE):  # images are dropped as soon as they are embedded
+    # images are dropped as soon as they are embedded
+    for start in range(0, len(order), FILES_AT_ONCE):
         some = order[start : start + FILES_AT_ONCE]
         keys, pixels = list[str](), list[np.ndarray]()
         step = options.step(f"{node_type}: images", start, len(order))
@@ -233,7 +234,8 @@ class _ImageFiles:
         self.flags: Counter[str] = Counter()
         self.instances: list[tuple[str, ...] | None] = []
         self.person: dict[str, str] = {}  # digest of the DICOM PatientID
-        self.pixels: dict[str, str] = {}  # digest of what is shown; not of constant images
+        # digest of what is shown; not of constant images
+        self.pixels: dict[str, str] = {}
 
     def add(
         self, name: str, path: Path, images: list[Image] | str, node: NodeSpec

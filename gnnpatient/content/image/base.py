@@ -229,6 +229,11 @@ def between(
     -------
     np.ndarray
         float32 of the same shape, in [0, 1].
+
+    Examples
+    --------
+    >>> between(np.array([0, 5, 20]), 0, 10)
+    array([0. , 0.5, 1. ], dtype=float32)
     """
     if not high > low:
         return np.zeros(stack.shape, np.float32)
@@ -260,7 +265,8 @@ def luminance(colours: np.ndarray) -> np.ndarray:
     """
     flat, size = colours.reshape(-1, 3), 1 << 20
     grey = np.empty(len(flat), np.float32)
-    for i in range(0, len(flat), size):  # in parts: as float32 the colours would take three times as much
+    # in parts: as float32 the colours would take three times as much
+    for i in range(0, len(flat), size):
         np.matmul(flat[i : i + size].astype(np.float32), _LUMINANCE, out=grey[i : i + size])
     grey /= np.iinfo(colours.dtype).max
     return np.clip(grey, 0, 1, out=grey).reshape(colours.shape[:-1])

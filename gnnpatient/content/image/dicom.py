@@ -32,7 +32,7 @@ _IDENTIFYING = {
     "RecognizableVisualFeatures": "recognisable features of a person",
 }
 """Attributes that are YES where the pixels themselves may identify the patient."""
-NOBODY = re.compile(
+_REMOVED_ID = re.compile(
     r"(?i)[\W_x0]*|(anonym|anon|de-?ident|pseudonym|unknown|none|not.?given|n/?a|test|phantom).*"
 )
 """What stands for a PatientID that was taken out."""
@@ -107,8 +107,8 @@ def _dicom(data: Any) -> Frames:
         flag for name, flag in _IDENTIFYING.items() if str(header.get(name) or "").strip().upper() == "YES"
     ]
     attributes: dict[str, Any] = {
-        "spacing": _sides(header, flags),
-        "place": _optional(lambda: _place(header, len(stored)), flags),
+        "spacing": _pixel_spacing(header, flags),
+        "place": _optional(lambda: _place_of(header, len(stored)), flags),
         "instance": _instance(header, stored),
     }
     if stored.ndim == 4:
@@ -166,15 +166,17 @@ def _dataset(data: bytes) -> Any:
             )  # of compressed pixels without an end
         return header
     engine = zlib.decompressobj(-15)
-    whole = engine.decompress(data[handle.tell() :], MAX_HEADER_BYTES)
-    before = read_dataset(BytesIO(whole), False, True, stop_when=lambda tag, vr, length: tag.group >= 0x7FE0)
+    content = engine.decompress(data[handle.tell() :], MAX_HEADER_BYTES)
+    before = read_dataset(
+        BytesIO(content), False, True, stop_when=lambda tag, vr, length: tag.group >= 0x7FE0
+    )
     _, needed = _declared(before, "PixelData")
-    whole += engine.decompress(engine.unconsumed_tail, needed)
+    content += engine.decompress(engine.unconsumed_tail, needed)
     if not engine.eof and engine.decompress(engine.unconsumed_tail, 1):
         raise UnreadableImageError("unpacks to more than it declares")
     if not engine.eof:
         raise UnreadableImageError("cut short")
-    header = read_dataset(BytesIO(whole), False, True)
+    header = read_dataset(BytesIO(content), False, True)
     header.file_meta = FileMetaDataset(meta)
     header.file_meta.TransferSyntaxUID = pydicom.uid.UID(_PLAIN)
     return header
@@ -184,7 +186,7 @@ def _declared(header: Any, name: str) -> tuple[tuple[int, int, int, int], int]:
     """Frames, rows, columns, samples, and the bytes that they take. Unreadable: none, or too many."""
     if header.get("Rows") is None or header.get("Columns") is None:
         raise UnreadableImageError("DICOM without an image")
-    frames = _whole(header, "NumberOfFrames")
+    frames = _whole_number(header, "NumberOfFrames")
     if frames is not None:
         header.NumberOfFrames = frames  # the decoder reads it again
     frames = 1 if frames is None else frames or 1
@@ -233,7 +235,7 @@ def _stored(header: Any) -> np.ndarray:
             streams = list(generate_frames(header.PixelData, number_of_frames=frames))
         if len(streams) < frames:
             raise UnreadableImageError("pixel data missing or cut short")
-        if any(_stream(stream) not in (None, (rows, columns, samples)) for stream in streams):
+        if any(_stream_size(stream) not in (None, (rows, columns, samples)) for stream in streams):
             raise UnreadableImageError("a compressed frame has another size than the header")
     array = np.asarray(header.pixel_array)
     if header.get("PhotometricInterpretation") == "PALETTE COLOR":
@@ -244,7 +246,7 @@ def _stored(header: Any) -> np.ndarray:
     return array.reshape(frames, rows, columns, *([colours] if colours > 1 else []))
 
 
-def _stream(stream: bytes) -> tuple[int, int, int] | None:
+def _stream_size(stream: bytes) -> tuple[int, int, int] | None:
     """Rows, columns and samples that a JPEG or JPEG 2000 stream declares itself; None for others."""
     if (at := stream.find(b"\xff\x4f\xff\x51", 0, 1 << 12)) >= 0:
         right, down, left, up = (int.from_bytes(stream[i : i + 4], "big") for i in range(at + 8, at + 24, 4))
@@ -304,13 +306,13 @@ def _padding(header: Any, stored: np.ndarray) -> np.ndarray | None:
     kind = {"f4": "Float", "f8": "DoubleFloat"}.get(stored.dtype.str[1:], "")
     ends = []
     for name in (f"{kind}PixelPaddingValue", f"{kind}PixelPaddingRangeLimit"):
-        given = header.get(name)
-        if given is None or given == "":
+        value = header.get(name)
+        if value is None or value == "":
             break
         try:
-            if isinstance(given, bytes):  # of a VR that the file does not name
-                given = int.from_bytes(given[:2], "little" if header.original_encoding[1] else "big")
-            ends.append(float(given) if kind else _as_stored(int(given), header))
+            if isinstance(value, bytes):  # of a VR that the file does not name
+                value = int.from_bytes(value[:2], "little" if header.original_encoding[1] else "big")
+            ends.append(float(value) if kind else _as_stored(int(value), header))
         except (TypeError, ValueError, OverflowError):
             raise UnreadableImageError(f"{name} is no number") from None
     if not ends:
@@ -339,26 +341,26 @@ def _signed_first(item: Any, signed: bool) -> None:
         item.LUTDescriptor = [size, first - (1 << 16), bits]
 
 
-def _sides(header: Any, flags: list[str]) -> tuple[float, float] | None:
+def _pixel_spacing(header: Any, flags: list[str]) -> tuple[float, float] | None:
     """Millimetres between rows and between columns; a flag where they are given and of no use."""
     places = [(place, "PixelSpacing") for place in _places(header, 0, "PixelMeasuresSequence")]
-    given = False
+    found = False
     for place, name in [*places, (header, "ImagerPixelSpacing")]:
         numbers = _optional(partial(_numbers, place, name), flags)
         if spacing := spacing_of(numbers):
             return spacing
-        given |= bool(numbers)
-    flags += ["no usable spacing"] * given
+        found |= bool(numbers)
+    flags += ["no usable spacing"] * found
     return None
 
 
-def _place(header: Any, frames: int) -> np.ndarray | None:
+def _place_of(header: Any, frames: int) -> np.ndarray | None:
     """(frame, 3, 3) as `Image.place`; None where not given for each frame (PS3.3 C.7.6.2.1.1)."""
 
     def numbers(frame: int, group: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
         places = _places(header, frame, group)
-        given = next((found for place in places if (found := _numbers(place, name))), None)
-        return np.array(given, float).reshape(shape)
+        values = next((found for place in places if (found := _numbers(place, name))), None)
+        return np.array(values, float).reshape(shape)
 
     try:
         place = []
@@ -391,7 +393,7 @@ def _instance(header: Any, stored: np.ndarray) -> tuple[str, str, str] | None:
     pixels = np.ascontiguousarray(stored, dtype=stored.dtype.newbyteorder("<"))
     content = hashlib.sha256(repr((pixels.shape, pixels.dtype.str)).encode())
     content.update(pixels.view(np.uint8).data)
-    person_digest = "" if NOBODY.fullmatch(person) else digest(person)
+    person_digest = "" if _REMOVED_ID.fullmatch(person) else digest(person)
     return (digest(uid), content.hexdigest(), person_digest) if uid else None
 
 
@@ -421,8 +423,8 @@ def _numbers(place: Any, name: str) -> list[float]:
     with the name of the attribute and never what it holds: anything else.
     """
     try:
-        given = place.get(name)
-        parts = [given] if given is None or isinstance(given, str | int | float) else list(given)
+        value = place.get(name)
+        parts = [value] if value is None or isinstance(value, str | int | float) else list(value)
         if parts in ([None], [""]):
             return []
         if not all(_DECIMAL.fullmatch(str(part)) for part in parts):
@@ -440,7 +442,7 @@ def _number(place: Any, name: str) -> float | None:
     return next(iter(_numbers(place, name)), None)
 
 
-def _whole(place: Any, name: str) -> int | None:
+def _whole_number(place: Any, name: str) -> int | None:
     """The same of a whole number."""
     number = _number(place, name)
     if number is not None and number != int(number):
@@ -457,16 +459,16 @@ def _optional(read: Callable[[], Any], flags: list[str]) -> Any:
         return None
 
 
-_DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "PatientBirthDate")
+_DATE_ATTRIBUTES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "PatientBirthDate")
 
 
-def _days(header: Any) -> dict[str, date | None]:
+def _dates(header: Any) -> dict[str, date | None]:
     """The dates of a header by their names, None for one that is none. They are looked at for flags only; no
     time of an image comes from here."""
-    given = {name: str(header.get(name) or "").strip() for name in _DATES}
-    given["AcquisitionDateTime"] = str(header.get("AcquisitionDateTime") or "").strip()[:8]
+    texts = {name: str(header.get(name) or "").strip() for name in _DATE_ATTRIBUTES}
+    texts["AcquisitionDateTime"] = str(header.get("AcquisitionDateTime") or "").strip()[:8]
     days = dict[str, date | None]()
-    for name, text in given.items():
+    for name, text in texts.items():
         if text:
             days[name] = None
             with suppress(AttributeError, ValueError):
@@ -477,7 +479,7 @@ def _days(header: Any) -> dict[str, date | None]:
 
 def _bad_dates(header: Any) -> bool:
     """Whether a date is none, an age over 130 years, or a birth comes after the study (else after today)."""
-    days = _days(header)
+    days = _dates(header)
     if None in days.values():
         return True
     known = {name: day for name, day in days.items() if day is not None}
@@ -493,7 +495,7 @@ def _bad_dates(header: Any) -> bool:
 def _dates_disagree(header: Any) -> bool:
     """Whether study, series, acquisition and content are more than a day apart (a night lies between), or a
     birth comes after the first of them; after all of them it is a bad date."""
-    known = {name: day for name, day in _days(header).items() if day is not None}
+    known = {name: day for name, day in _dates(header).items() if day is not None}
     born, others = known.pop("PatientBirthDate", None), list(known.values())
     if not others:
         return False

@@ -182,7 +182,8 @@ def unpack(data: Any, most: int) -> tuple[bytes, bool]:
             size += len(part)
             if engine.eof:
                 rest = engine.unused_data
-                if rest[:2] != b"\x1f\x8b":  # another member may follow, anything else is padding
+                # another member may follow, anything else is padding
+                if rest[:2] != b"\x1f\x8b":
                     return b"".join(parts), True
                 engine = zlib.decompressobj(31)
             elif not part:
@@ -218,7 +219,8 @@ def unpacked(data: Any, declared: int | None) -> bytes:
     if declared is not None:
         if declared > most:
             raise UnreadableImageError(f"unpacks to more than {most >> 20} MB")
-        return unpack(data, declared + 1)[0]  # one more, so that the checksum at the end is met
+        # one more, so that the checksum at the end is met
+        return unpack(data, declared + 1)[0]
     content, complete = unpack(data, most + 1)
     if not complete:
         raise UnreadableImageError(f"unpacks to more than {most >> 20} MB")

@@ -149,7 +149,8 @@ def _oriented(volume: np.ndarray, header: Any, flags: list[str]) -> tuple[np.nda
         turn = np.array([[0, 1], [1, 1], [2, 1]])
         flags.append("orientation unknown")
     elif int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
-        flags.append("orientation unknown")  # a guess by convention: right and left may be exchanged
+        # a guess by convention: right and left may be exchanged
+        flags.append("orientation unknown")
     affine = affine @ inv_ornt_aff(turn, volume.shape)
     sides = np.zeros(3)
     sides[turn[:, 0].astype(int)] = np.abs([*header.get_zooms()[:3], 1, 1][:3])

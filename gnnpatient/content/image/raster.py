@@ -177,7 +177,8 @@ def _png_of_16_bits(data: bytes) -> bool:
     depth, colour, interlaced = data[24], data[25], data[28]
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     passes = [(0, 0, 1, 1)]
-    if interlaced:  # the seven passes of Adam7: first column and row, step of both
+    # the seven passes of Adam7: first column and row, step of both
+    if interlaced:
         passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)]
         passes += [(0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
     sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes]

@@ -29,6 +29,11 @@ def stretch(stack: np.ndarray, *, for_encoder: bool = False) -> np.ndarray:
     -------
     np.ndarray
         float32 of the same shape, in [0, 1].
+
+    Examples
+    --------
+    >>> stretch(np.array([[0.0, 50.0, 100.0]]))
+    array([[0. , 0.5, 1. ]], dtype=float32)
     """
     if for_encoder:
         rows, columns = (max(size // 512, 1) for size in stack.shape)

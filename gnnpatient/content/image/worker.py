@@ -100,7 +100,8 @@ class Worker:
     def __init__(self, job: dict[str, Any], module: str = __name__):
         self.job, self.module = job, module
         self.process: subprocess.Popen[bytes] | None = None
-        self.lock = threading.Lock()  # between the thread that reads and the one that stops it
+        # between the thread that reads and the one that stops it
+        self.lock = threading.Lock()
         self.stopped = False
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -180,7 +181,8 @@ class Worker:
             process, self.process = self.process, None
         if process is not None:
             with suppress(OSError):
-                process.communicate()  # closes its input, on which it ends, if it has not died
+                # closes its input, on which it ends, if it has not died
+                process.communicate()
 
     def stop(self) -> None:
         """End the process, without waiting: a decoder at work is killed."""
@@ -252,7 +254,8 @@ def serve(answer: Callable[[dict[str, Any], Any], None] | None = None) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 1)  # a decoder written in C may print
         os.dup2(null, 2)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the dump of a crash would hold a patient's image
+        # the dump of a crash would hold a patient's image
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         limited = False
         for line in sys.stdin.buffer:
             job = json.loads(line)
