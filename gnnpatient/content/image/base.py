@@ -105,12 +105,15 @@ class Decoder(Protocol):
         False: a mask stored in it has lost its outline, and is refused.
     read_in_parts : bool, default False
         Whether a plain file may be larger than `LARGEST_BYTES`; then it comes as a memory map.
+    loggers : tuple of str, default none
+        Loggers of its package, which are silenced: what they write repeats what a header holds.
     """
 
     name: str
     endings: tuple[str, ...]
     keeps_edges: bool = True
     read_in_parts: bool = False
+    loggers: tuple[str, ...] = ()
 
     def recognises(self, head: bytes) -> bool:
         """Whether a file is of this format.

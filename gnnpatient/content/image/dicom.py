@@ -44,6 +44,7 @@ class Dicom(Decoder):
     name = "DICOM"
     endings = (".dcm", ".dicom", ".ima")
     keeps_edges = False
+    loggers = ("pydicom",)
 
     def recognises(self, head: bytes) -> bool:
         """Whether a file begins as DICOM, after its preamble, does.

@@ -25,6 +25,7 @@ class Nifti(Decoder):
     name = "NIfTI"
     endings = (".nii",)
     read_in_parts = True
+    loggers = ("nibabel", "nibabel.global")
 
     def recognises(self, head: bytes) -> bool:
         """Whether a file begins as NIfTI does.

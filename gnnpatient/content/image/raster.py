@@ -38,6 +38,7 @@ class Png(Decoder):
 
     name = "PNG"
     endings = (".png",)
+    loggers = ("PIL",)
 
     def recognises(self, head: bytes) -> bool:
         """Whether a file begins as PNG does.
@@ -81,6 +82,7 @@ class Jpeg(Decoder):
     name = "JPEG"
     endings = (".jpg", ".jpeg", ".jpe")
     keeps_edges = False
+    loggers = ("PIL",)
 
     def recognises(self, head: bytes) -> bool:
         """Whether a file begins as JPEG does.
