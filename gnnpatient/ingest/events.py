@@ -24,7 +24,7 @@ from gnnpatient.spec.units import plain_unit
 from gnnpatient.times import FOREVER
 
 if TYPE_CHECKING:
-    from gnnpatient.content.vectors import How
+    from gnnpatient.content.vectors import EmbedOptions
     from gnnpatient.ingest.hierarchy import Hierarchy
 
 
@@ -367,14 +367,14 @@ def _with_content(
 
     assert node.embed is not None
     encoder = find_encoder(
-        node.embed, source.folder, pictures=node.file is not None, allow_network=source.allow_network
+        node.embed, source.folder, images=node.file is not None, allow_network=source.allow_network
     )
     node = node.model_copy(update={"embed": str(encoder)})
     how = _how(source)
     if node.file is not None:
-        found = content.read_images(kind, node, cells, source.folder, how, rows.patient, patients.ids)
+        found = content.image_content(kind, node, cells, source.folder, how, rows.patient, patients.ids)
     else:
-        found = content.read_texts(kind, node, cells, how)
+        found = content.text_content(kind, node, cells, how)
     why = np.array(found.why, dtype=object)
     for reason in sorted(set(found.why) - {""}):
         source.refuse(rows.source[why == reason], reason)
@@ -382,16 +382,16 @@ def _with_content(
     if len(found.vector) and found.encoder:
         source.encoders[kind] = f"{found.encoder}; {node.prepared}"
     source.pictures[kind] = found.keys
-    if found.tells is not None:
-        source.deaths[kind] = rows.patient[found.tells], rows.known[found.tells]
+    if found.death_rows is not None:
+        source.deaths[kind] = rows.patient[found.death_rows], rows.known[found.death_rows]
     rows = rows.only(found.item)
     return replace(rows, vector=found.vector, matrix=found.matrix)
 
 
-def _how(source: SourceTables) -> How:
-    from gnnpatient.content.vectors import How
+def _how(source: SourceTables) -> EmbedOptions:
+    from gnnpatient.content.vectors import EmbedOptions
 
-    return How(source.cache, source.device, source.embed, source.allow_network, source.progress)
+    return EmbedOptions(source.cache, source.device, source.embed, source.allow_network, source.progress)
 
 
 def measurements(source: SourceTables, kind: str, node: NodeSpec, rows: Rows) -> Rows:
@@ -407,7 +407,7 @@ def measurements(source: SourceTables, kind: str, node: NodeSpec, rows: Rows) ->
     line = rows.source - view.account.start
     pairs = list(zip(*(ids(view.column(name))[line].fill_null("") for name in columns), strict=True))
     keys = [source.pictures[node.measures][i] for i in rows.vector]
-    found = content.read_regions(kind, of, pairs, keys, source.folder, _how(source))
+    found = content.region_measurements(kind, of, pairs, keys, source.folder, _how(source))
     if len(found.value) and found.encoder:
         source.encoders[kind] = f"{found.encoder}; {of.prepared}"
     for reason, n in sorted(Counter(found.why).items()):

@@ -27,7 +27,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "metrics": "incidence pairs horizon calibration scores resampling",
     "spec": "units patterns masks explain tables nodes outcomes graph reference",
     "readers": "database dates csv_file tables standard meds omop fhir",
-    "content": "texts imaging measure embed vectors",
+    "content": "texts image measure encoder cache handcrafted pretrained embed vectors",
     "cohort": "arrays packed outcomes store cohort splits build view",
     "ingest": "hierarchy aces cells source patients events lost ends labels read",
     "propose": "names parts sheets patients inputs outcomes formats draft",
@@ -47,7 +47,7 @@ UPWARD_ANNOTATIONS: dict[
 ] = {}  # by folder: what only annotations take from later, and why
 ONLY_IN = {  # packages that stay where they are
     "sksurv": ("study/", "prognosis/estimator.py"),
-    "transformers": ("content/embed.py",),
+    "transformers": ("content/pretrained.py",),
 }
 
 
