@@ -2,7 +2,7 @@
 
 Claim: on a cohort with something to fuse (ward) all kinds together forecast better than the best single one,
 chosen on inner folds; on its twin, which has nothing to fuse, this is said at most once in twenty seeds. Of
-other cohorts nothing is claimed: the sentences say what it is, by the rules in gnnpatient.study.fusion.
+other cohorts nothing is claimed: the sentences say what it is, by the rules in gnnpatient.study.compare.
 Last seen: results/fusion-ward.md and fusion-twin.md (1 000 patients each, one member: it helps, and on the
 twin it does not), fusion-covid-icu.md (asks that are contaminated), fusion-covid-death.md and
 fusion-tcga-luad.md (428 genes of two families, graphs/tcga.prepare.py). With an earlier model: PBC (the
@@ -36,8 +36,10 @@ from gnnpatient import InputError, open_cohort, read_cohort, read_spec
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.datasets.shipped import DATA
 from gnnpatient.files import atomic_file
+from gnnpatient.study.compare import compare, make_folds
+from gnnpatient.study.comparison import Comparison
 from gnnpatient.study.folds import Fold, read_folds
-from gnnpatient.study.fusion import Comparison, compare, make_folds, missing_curve, pattern_only
+from gnnpatient.study.missingness import missing_curve, pattern_only
 from gnnpatient.times import YEAR
 
 SHOWN = ("c", "auc", "scaled_ibs", "ibs", "scaled_brier", "brier")

@@ -29,7 +29,7 @@ from gnnpatient import Cohort, Landmarks, PatientKFold, PrognosisModel, read_coh
 from gnnpatient.datasets.ward import TELLING, Truth, write_ward
 from gnnpatient.files import atomic_file
 from gnnpatient.metrics import at_horizon, concordance
-from gnnpatient.study.fusion import Contestant, Late, Seen, contestants, modalities_of
+from gnnpatient.study.ablations import Contestant, Late, Seen, contestants, modalities_of
 
 DAY, HORIZON, TIMES = 5.0, 30.0, (2, 3, 4, 5, 6, 7, 8, 10)
 DEATH = 2  # position of the cause, from 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -21,8 +22,16 @@ from gnnpatient.cohort.outcomes import Survival, Task
 from gnnpatient.cohort.view import last_rows, statics
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
-from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable, kept_names, restrict
-from gnnpatient.prognosis.targets import label_target
+from gnnpatient.prognosis.forecast import (
+    DiagnosisForecast,
+    Forecast,
+    Predictor,
+    answerable,
+    kept_names,
+    nearest,
+    restrict,
+)
+from gnnpatient.prognosis.targets import REMAIN, label_target, null_table, target_of
 
 LEAST_LOST = 10  # asks that ended by censoring, for a model of it
 LOST_RIDGE = 5.0
@@ -267,3 +276,67 @@ def features(X: Landmarks, names: Names | None = None, columns: Sequence[str] | 
 def _name(*parts: str) -> str:
     """A name that no other parts have, whatever codes are called."""
     return "\t".join(parts)
+
+
+Tables = Mapping[int, np.ndarray]  # of a landmark (of `moments`), what the null says there
+NearTables = tuple[np.ndarray, np.ndarray]  # days of some landmarks, and what the null says there
+
+
+@dataclass(frozen=True, eq=False)
+class Null:
+    """The training asks' Aalen-Johansen for everybody, of the landmark where it has one."""
+
+    outcome: str
+    causes: tuple[str, ...]
+    times: np.ndarray
+    incidence: np.ndarray  # (1 + cause, time)
+    tables: Tables = field(default_factory=dict)
+    near: NearTables | None = None
+
+    def forecast(self, X: Landmarks) -> dict[str, Forecast]:
+        table = _of_landmark(X, self.incidence, self.tables, self.near)
+        at_risk = X.at_risk(self.outcome)
+        return {self.outcome: Forecast(self.outcome, self.causes, self.times, table, X.ids, X.days, at_risk)}
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """The training asks' share of each class for everybody, of the landmark where it has them."""
+
+    outcome: str
+    classes: tuple[str, ...]
+    share: np.ndarray  # (class,)
+    tables: Tables = field(default_factory=dict)
+    near: NearTables | None = None
+
+    def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
+        table, at_risk = _of_landmark(X, self.share, self.tables, self.near), answerable(X, self.outcome)
+        return {self.outcome: DiagnosisForecast(self.outcome, self.classes, table, X.ids, X.days, at_risk)}
+
+
+def _of_landmark(X: Landmarks, other: np.ndarray, tables: Tables, near: NearTables | None) -> np.ndarray:
+    """Of each ask the table of its landmark, else of the nearest one, else the other: (ask, ...)."""
+    out = np.repeat(other[None], len(X), 0) if near is None else nearest(X, *near)
+    for at, table in tables.items():
+        out[X.moments == at] = table
+    return out
+
+
+def null_of(predictor: Predictor, outcome: str, train: Landmarks | None = None) -> Null | Shares:
+    """What a model is to beat: at each landmark the same for everybody, from those it was trained on.
+
+    train: the training patients at the landmarks that are scored, at risk then. A landmark with fewer than 20
+    of them, or all where they are not at hand, has what the model folder holds: the curve of the training
+    asks nearest to that landmark.
+    """
+    head = predictor.modules[0].head(outcome).config.to_dict()
+    tables: dict[int, np.ndarray] = {}
+    asks = [] if train is None else [train[rows] for rows in train.by_landmark.values()]
+    for X in asks:
+        target = target_of(X, outcome)
+        if len(np.unique(X.patient[target.known])) >= REMAIN:
+            tables[int(X.moments[0])] = null_table(target, X.moments, tuple(head.get("times", ())))
+    whole, near = predictor.null[outcome], predictor.nulls.get(outcome)
+    if head["kind"] == "diagnosis":
+        return Shares(outcome, tuple(head["classes"]), whole, tables, near)
+    return Null(outcome, tuple(head["causes"]), np.array(head["times"]), whole, tables, near)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from math import ceil, exp, log, log1p
+from collections.abc import Mapping, Sequence
+from math import ceil, exp, log
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival
-from gnnpatient.errors import InputError
 from gnnpatient.times import DAY, NEVER
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
+if TYPE_CHECKING:
+    pass
 
 # -- values --
 
@@ -323,329 +321,14 @@ def _years_beside_days(days: np.ndarray) -> str | None:
 
 # -- people --
 
-LEAST_ROWS = 3  # of a record that may show two people to be one
-BY_CHANCE = 0.05  # pairs of different people expected to share a record: from there on it says nothing
-
-
-def duplicates(cohort: Cohort) -> dict[str, Any]:
-    """Ids that are nearly equal, and people who are there more than once under different ids. Counts only.
-
-    near_ids: ids that equal another but for case, blanks or leading zeros.
-    groups, patients, pairs: of people whose whole record (known, code and value of every row, at least 3) is
-    the same, or whose record, statics and outcomes all are; if it is so rare that fewer than .05 pairs of
-    different people in a cohort of this size would share it. Two healthy people with two normal findings on
-    day 0 are not one.
-    ids: {"near": groups of ids, "people": groups of ids}. The only place with ids; whether to show them is up
-    to the caller.
-    """
-    plain = (
-        pl.Series(cohort.ids.astype(str))
-        .str.replace_all(r"\s", "")
-        .str.to_lowercase()
-        .str.replace(r"^(\D*)0+(\d)", "$1$2")
-    )
-    near = _groups(pl.DataFrame({"key": plain}), np.ones(len(cohort), bool))
-    record, rows, chance = _records(cohort)
-    rest, also = _beside(cohort)
-    pairs = len(cohort) ** 2 / 2
-    same = _groups(record, (rows >= LEAST_ROWS) & (pairs * np.exp(chance) < BY_CHANCE))
-    same += _groups(pl.concat([record, rest], how="horizontal"), pairs * np.exp(chance + also) < BY_CHANCE)
-    people = _joined(same)
-    return {
-        "near_ids": sum(map(len, near)),
-        "groups": len(people),
-        "patients": sum(map(len, people)),
-        "pairs": sum(len(group) * (len(group) - 1) // 2 for group in people),
-        "ids": {"near": _named(cohort, near), "people": _named(cohort, people)},
-    }
-
-
-def _groups(keys: pl.DataFrame, eligible: np.ndarray) -> list[list[int]]:
-    """Positions of eligible patients with equal keys, two or more."""
-    table = keys.with_columns(position=pl.int_range(pl.len())).filter(pl.Series(eligible))
-    equal = table.group_by(keys.columns).agg("position").filter(pl.col("position").list.len() > 1)
-    return [sorted(group) for group in equal["position"].to_list()]
-
-
-def _joined(groups: list[list[int]]) -> list[list[int]]:
-    """Groups that share somebody are one."""
-    home: dict[int, set[int]] = {}
-    for group in groups:
-        union = set(group).union(*(home.get(one, set()) for one in group))
-        home |= dict.fromkeys(union, union)
-    return sorted(sorted(group) for group in {id(group): group for group in home.values()}.values())
-
-
-def _named(cohort: Cohort, groups: Iterable[list[int]]) -> list[list[str]]:
-    return sorted(cohort.ids[group].astype(str).tolist() for group in groups)
-
-
-def _records(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
-    """Of each patient: two hashes of the whole record, its rows, log chance that another one has the same.
-
-    The chance is a product of shares: for each moment, of other patients known to have a row at it; for each
-    value that a code takes, of other patients with that code who have it too. A code that is there, and a
-    value that comes again, count as sure, since codes go together and values stay.
-    """
-    parts = [
-        pl.DataFrame(
-            {"patient": e.patient, "known": e.known, "code": e.code, "bits": _bits(e.value)}
-        ).with_columns(kind=pl.lit(i, pl.Int32))
-        for i, (kind, e) in enumerate(cohort.events.items())
-        if kind != "timepoint"
-    ]
-    blank = pl.DataFrame({"patient": [], "known": [], "code": [], "bits": [], "kind": []}).cast(pl.Int64)
-    table = pl.concat(parts) if parts else blank
-    row, code = pl.struct("kind", "known", "code", "bits"), ["kind", "code"]
-
-    def others(*same: str) -> pl.Expr:
-        return (pl.col("patient").n_unique().over(same) - 1).clip(1)
-
-    moments = table.unique(["patient", "known"]).select(
-        "patient", log=(others("known") / max(len(cohort) - 1, 1)).log()
-    )
-    values = table.unique(["patient", *code, "bits"]).select(
-        "patient", log=(others(*code, "bits") / others(*code)).log()
-    )
-    chance = pl.concat([moments, values]).group_by("patient").agg(pl.col("log").sum())
-    hashes = (
-        table.with_columns(one=row.hash(1), two=row.hash(2))
-        .group_by("patient")
-        .agg(pl.col("one", "two").sum(), rows=pl.len())
-    )
-    patients = pl.DataFrame({"patient": np.arange(len(cohort))}).cast(table.schema["patient"])
-    for part in (hashes, chance):
-        patients = patients.join(part, on="patient", how="left", maintain_order="left")
-    patients = patients.fill_null(0)
-    return patients.select("one", "two"), patients["rows"].to_numpy(), patients["log"].to_numpy()
-
-
-def _bits(value: np.ndarray) -> np.ndarray:
-    """Floats as integers that are equal where they are, nan included: (row,) int32."""
-    return np.where(np.isnan(value), np.float32(np.nan), value.astype(np.float32)).view(np.int32)
-
-
-def _beside(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray]:
-    """Statics, entry and outcomes of each patient as columns, and the log chance that another has them."""
-    columns = {f"number {i}": _bits(cohort.number[:, i]) for i in range(cohort.number.shape[1])}
-    given = [~np.isnan(cohort.number[:, i]) for i in range(cohort.number.shape[1])]
-    columns |= {f"category {i}": cohort.category[:, i] for i in range(cohort.category.shape[1])}
-    given += [cohort.category[:, i] >= 0 for i in range(cohort.category.shape[1])]
-    columns["entry"] = cohort.entry
-    given.append(np.ones(len(cohort), bool))
-    for name, truth in grouped(cohort).items():
-        if isinstance(truth, Survival):
-            columns |= {f"time {name}": truth.time, f"event {name}": truth.event}
-            given += [truth.time != NEVER] * 2
-    chance = np.zeros(len(cohort))
-    for column, there in zip(columns.values(), given, strict=True):
-        _, level, count = np.unique(column, return_inverse=True, return_counts=True)
-        share = np.maximum(count[level] - 1, 1) / max(len(cohort) - 1, 1)
-        chance += np.where(there, np.log(share), 0)
-    return pl.DataFrame({name: np.ascontiguousarray(column) for name, column in columns.items()}), chance
-
 
 # -- size --
 
-SHRINKAGE, OPTIMISM, MARGIN = 0.9, 0.05, 0.05  # the three criteria of Riley et al.
-EXPLAINED = 0.15  # of the R2 that could be had at most, where nothing better is known
 
-
-def sample_size(cohort: Cohort) -> list[dict[str, Any]]:
-    """Is the cohort large enough for a new model? One row a survival outcome and cause, or a diagnosis.
-
-    patients at risk at entry, of a diagnosis those whose label is known; events, or those who have it;
-    parameters: statics and codes, one each, so at the least; events_per_parameter; follow_up: its mean in
-    days; criteria: patients that each of the three asks for (Riley et al. 2019, Stat Med 38:1276-1296), with
-    an R2 of .15 of the highest possible, as they advise where no earlier model says better; needed: the
-    largest; enough; sentence. Other causes count as censored. None where there is no event, and of follow_up
-    where a label is at stake. No row of a diagnosis with more classes, or one asked at moments of its own.
-
-    The criteria are meant for regression without penalty; a model that shrinks or pools needs less, one that
-    looks for interactions more.
-    """
-    parameters = cohort.number.shape[1] + cohort.category.shape[1]
-    for kind, e in cohort.events.items():
-        parameters += 0 if kind == "timepoint" else len(np.unique(e.code))
-    rows = []
-    for name, truth in grouped(cohort).items():
-        who, group, groups = _at_risk(cohort, truth)
-        if isinstance(truth, Diagnosis) and len(groups) > 2:
-            continue
-        follow_up = None
-        if isinstance(truth, Survival) and len(who):
-            follow_up = float((truth.time[who] - cohort.entry[who]).mean() / DAY)
-        for k, cause in enumerate(groups[1:], start=1):
-            events, patients = int((group == k).sum()), len(who)
-            row: dict[str, Any] = {
-                "outcome": name,
-                "cause": cause,
-                "patients": patients,
-                "events": events,
-                "parameters": parameters,
-                "events_per_parameter": events / parameters if parameters else None,
-                "follow_up": follow_up,
-                "criteria": None,
-                "needed": None,
-                "enough": False,
-                "sentence": f"{name}, {cause}: no events, so nothing can be learned of it.",
-            }
-            if isinstance(truth, Diagnosis) and events == patients > 0:
-                row["sentence"] = f"{name}, {cause}: all have it, so nothing can be learned of it."
-            elif events:
-                needs = riley if isinstance(truth, Survival) else riley_binary
-                asked = needs(events / patients, parameters)
-                needed = max(asked.values())
-                row |= {"criteria": asked, "needed": needed, "enough": patients >= needed}
-                row["sentence"] = (
-                    f"{name}, {cause}: {patients} patients with {events} events for {parameters} candidate "
-                    f"parameters are {'enough' if row['enough'] else 'too few'} for a new model; "
-                    f"at least {needed} patients are advised (Riley 2019)."
-                )
-            rows.append(row)
-    return rows
-
-
-def riley(events: float, parameters: int, r2: float | None = None) -> dict[str, int]:
-    """Patients that a new time-to-event model needs by each criterion of Riley et al. 2019.
-
-    events: expected per patient over the mean follow-up (rate times time, so it may exceed 1). r2: Cox-Snell,
-    default .15 of its maximum, which follows from the null log-likelihood a patient, events (log events - 1).
-
-    shrinkage  of the effects by 10 % at most
-    optimism   apparent and adjusted Nagelkerke's R2 differ by .05 at most
-    margin     the overall risk at the mean follow-up is known to +- .05 (95 %, exponential)
-
-    >>> riley(0.065 * 2.07, 25, 0.051)     # recurrent thrombosis, in their section 6
-    {'shrinkage': 4286, 'optimism': 866, 'margin': 168}
-    """
-    margin = ceil(events * (1.96 / log1p(MARGIN * exp(events))) ** 2)
-    return _overfit(events * (log(events) - 1), parameters, r2) | {"margin": margin}
-
-
-def riley_binary(share: float, parameters: int, r2: float | None = None) -> dict[str, int]:
-    """The same of a label that is yes or no; share: of those who have it, above 0 and below 1.
-
-    The null log-likelihood a patient is share log share + (1 - share) log (1 - share); `margin`: the overall
-    share is known to +- .05.
-
-    >>> riley_binary(0.174, 24, 0.288)
-    {'shrinkage': 623, 'optimism': 662, 'margin': 221}
-    """
-    null = share * log(share) + (1 - share) * log1p(-share)
-    return _overfit(null, parameters, r2) | {"margin": ceil((1.96 / MARGIN) ** 2 * share * (1 - share))}
-
-
-def _overfit(null: float, parameters: int, r2: float | None) -> dict[str, int]:
-    """The first two criteria, from the null log-likelihood a patient."""
-    highest = 1 - exp(2 * null)
-    r2 = EXPLAINED * highest if r2 is None else r2
-
-    def patients(shrinkage: float) -> int:
-        return ceil(parameters / ((shrinkage - 1) * log1p(-r2 / shrinkage)))
-
-    return {"shrinkage": patients(SHRINKAGE), "optimism": patients(r2 / (r2 + OPTIMISM * highest))}
+# -- Table 1 --
 
 
 def grouped(cohort: Cohort) -> dict[str, Survival | Diagnosis]:
     """The outcomes that part the patients at entry in groups: survival, and a diagnosis but for a task."""
     truths: Mapping[str, object] = cohort.outcomes
     return {name: truth for name, truth in truths.items() if isinstance(truth, Survival | Diagnosis)}
-
-
-def _at_risk(cohort: Cohort, truth: Survival | Diagnosis) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Who is at risk at entry with a known outcome: positions, the group of each, and their names."""
-    asks = cohort.entries()
-    if isinstance(truth, Survival):
-        who = asks.patient[(truth.time[asks.patient] != NEVER) & truth.at_risk(asks)]
-        return who, truth.event[who], ("event_free", *truth.causes)
-    label = truth.truth(asks)["label"]
-    free = (label >= 0) & truth.open(asks)
-    return asks.patient[free], label[free], truth.classes
-
-
-# -- Table 1 --
-
-SCORE = 5  # different values of a code, up to which they are shown as levels
-
-
-def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
-    """Table 1 of those at risk at entry: a column for everybody, the event-free and each cause, by tableone.
-
-    Of a diagnosis: of those who have a label and do not know it at entry, a column a class.
-
-    Rows are the statics and what was known at entry: numbers as median [quartiles], categories, codes with
-    at most 5 different values and codes without values as n (%); of the codes, those `codes` that most people
-    have. Missing counts the patients without it; a cell is empty where a group has no value at all.
-    The groups are what came of them by the end of follow-up, so no test is made: who was followed longer had
-    more time for an event. With a horizon a diagnosis has the label that an ask at entry has.
-    """
-    try:
-        maker = importlib.import_module("tableone").TableOne
-    except ModuleNotFoundError:
-        raise InputError("Table 1 needs the package tableone; pip install 'gnnpatient[report]'") from None
-    (name,) = cohort.outcome_names(outcome)
-    if name not in (truths := grouped(cohort)):
-        raise InputError(
-            f"outcome {name!r} is no survival and no label of a patient; Table 1 needs one of them"
-        )
-    who, group, groups = _at_risk(cohort, truths[name])
-    if not len(who):
-        raise InputError(f"outcome {name!r}: nobody is at risk at entry, so there is no Table 1")
-    frame, categories = _at_entry(cohort, cohort.entries(who), codes)
-    if not (columns := frame.columns):
-        raise InputError(
-            f"cohort {cohort.spec.cohort!r}: nothing is known of anybody at entry, so no Table 1"
-        )
-    title = f"outcome: {name}"
-    frame = frame.with_columns(pl.Series(title, np.array(groups)[group]))
-    with warnings.catch_warnings():
-        # tableone 0.9.6 sets a row in a way that pandas 3 deprecates, and averages groups without values
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)
-        made = maker(
-            frame.to_pandas(),
-            columns=columns,
-            categorical=categories,
-            continuous=[column for column in columns if column not in categories],
-            nonnormal=[column for column in columns if column not in categories],
-            groupby=title,
-            order={title: [group for group in groups if group in set(frame[title])]},
-            include_null=False,
-            pval=False,
-        )
-    return made.tableone.replace("nan [nan,nan]", "")
-
-
-def _at_entry(cohort: Cohort, asks: Landmarks, codes: int) -> tuple[pl.DataFrame, list[str]]:
-    """What is known at the asks, one column a static and code that anybody has, and which are categories."""
-    seen = asks.to_frame()
-    statics = cohort.spec.patient
-    table = {column: seen[column] for column in (*statics.number, *statics.category)}
-    categories = list(statics.category)
-    found: list[tuple[int, str, pl.Series, bool]] = []
-    for kind, e in cohort.events.items():
-        if kind == "timepoint":
-            continue
-        pairs = np.unique(np.stack([e.code, _bits(e.value)])[:, ~np.isnan(e.value)], axis=1)
-        different = np.bincount(pairs[0], minlength=len(cohort.codes[kind]))  # values of each code
-        for c, code in enumerate(cohort.codes[kind]):
-            if f"{kind}.{code}.n" not in seen.columns:
-                continue
-            value, has, unit = seen[f"{kind}.{code}"], seen[f"{kind}.{code}.n"] > 0, cohort.units[kind][c]
-            label = f"{kind}.{code}" + (f" ({unit})" if unit else "")
-            if not different[c]:
-                value = has.replace_strict({True: "yes", False: "no"})
-            elif different[c] <= SCORE:
-                levels = value.drop_nulls().unique().to_list() or [0.0]
-                value = value.replace_strict(
-                    levels, [f"{v:g}" for v in levels], default=None, return_dtype=pl.String
-                )
-            found.append((int(has.sum()), label, value, bool(different[c] <= SCORE)))
-    most = sorted(range(len(found)), key=lambda i: -found[i][0])[:codes]
-    for i in sorted(most):
-        _, label, column, category = found[i]
-        table[label] = column
-        categories += [label] * category
-    kept = {label: column for label, column in table.items() if column.null_count() < len(column)}
-    return pl.DataFrame(kept), [label for label in categories if label in kept]

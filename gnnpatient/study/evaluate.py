@@ -2,155 +2,34 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks, together
-from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
+from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.errors import InputError, near
-from gnnpatient.prognosis.forecast import (
-    Answer,
-    DiagnosisForecast,
-    Forecast,
-    Predictor,
-    answerable,
-    judged,
-    nearest,
-)
-from gnnpatient.prognosis.targets import REMAIN, null_table, target_of
 from gnnpatient.study.baselines import censoring_hazard
-from gnnpatient.times import DAY
+from gnnpatient.study.intervals import spread, units_of
+from gnnpatient.study.scoreboard import LEAST_CASES, Scored, Truth, repeated, score, staying_of, truth_of
 
 ENOUGH_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
 DIFFERENCES = ("auc", "c", "brier", "ibs", "scaled_ibs", "scaled_brier")  # compared between models
 LABEL = ("auc", "brier", "oe", "slope", "ici")  # of a diagnosis, beside scaled_brier
 COSTLY = ("ici",)  # printed without an interval
-RANKED = ("auc", "auc1", "c", "slope", "ici")  # say nothing of a handful of cases
-LEAST_CASES = 5  # patients, among the cases and among the others, for a figure that ranks or fits them
-FEW_UNITS = 30  # groups below which intervals are by t
-LEAST_UNITS = 5  # groups below which there is none
 NAMED = 3  # figures that are named in a warning
 SHIFT = 0.02  # a figure that the model of censoring moves by more is flagged
-
-
-@runtime_checkable
-class Model(Protocol):
-    """Whatever answers landmarks with forecasts."""
-
-    def forecast(self, X: Landmarks) -> Mapping[str, Answer]: ...
-
-
-Tables = Mapping[int, np.ndarray]  # of a landmark (of `moments`), what the null says there
-NearTables = tuple[np.ndarray, np.ndarray]  # days of some landmarks, and what the null says there
-
-
-@dataclass(frozen=True, eq=False)
-class Null:
-    """The training asks' Aalen-Johansen for everybody, of the landmark where it has one."""
-
-    outcome: str
-    causes: tuple[str, ...]
-    times: np.ndarray
-    incidence: np.ndarray  # (1 + cause, time)
-    tables: Tables = field(default_factory=dict)
-    near: NearTables | None = None
-
-    def forecast(self, X: Landmarks) -> dict[str, Forecast]:
-        table = _of_landmark(X, self.incidence, self.tables, self.near)
-        at_risk = X.at_risk(self.outcome)
-        return {self.outcome: Forecast(self.outcome, self.causes, self.times, table, X.ids, X.days, at_risk)}
-
-
-@dataclass(frozen=True, eq=False)
-class Shares:
-    """The training asks' share of each class for everybody, of the landmark where it has them."""
-
-    outcome: str
-    classes: tuple[str, ...]
-    share: np.ndarray  # (class,)
-    tables: Tables = field(default_factory=dict)
-    near: NearTables | None = None
-
-    def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
-        table, at_risk = _of_landmark(X, self.share, self.tables, self.near), answerable(X, self.outcome)
-        return {self.outcome: DiagnosisForecast(self.outcome, self.classes, table, X.ids, X.days, at_risk)}
-
-
-def _of_landmark(X: Landmarks, other: np.ndarray, tables: Tables, near: NearTables | None) -> np.ndarray:
-    """Of each ask the table of its landmark, else of the nearest one, else the other: (ask, ...)."""
-    out = np.repeat(other[None], len(X), 0) if near is None else nearest(X, *near)
-    for at, table in tables.items():
-        out[X.moments == at] = table
-    return out
-
-
-def null_of(predictor: Predictor, outcome: str, train: Landmarks | None = None) -> Null | Shares:
-    """What a model is to beat: at each landmark the same for everybody, from those it was trained on.
-
-    train: the training patients at the landmarks that are scored, at risk then. A landmark with fewer than 20
-    of them, or all where they are not at hand, has what the model folder holds: the curve of the training
-    asks nearest to that landmark.
-    """
-    head = predictor.modules[0].head(outcome).config.to_dict()
-    tables: dict[int, np.ndarray] = {}
-    asks = [] if train is None else [train[rows] for rows in train.by_landmark.values()]
-    for X in asks:
-        target = target_of(X, outcome)
-        if len(np.unique(X.patient[target.known])) >= REMAIN:
-            tables[int(X.moments[0])] = null_table(target, X.moments, tuple(head.get("times", ())))
-    whole, near = predictor.null[outcome], predictor.nulls.get(outcome)
-    if head["kind"] == "diagnosis":
-        return Shares(outcome, tuple(head["classes"]), whole, tables, near)
-    return Null(outcome, tuple(head["causes"]), np.array(head["times"]), whole, tables, near)
 
 
 def names_of(cohort: Cohort, outcome: str) -> tuple[str, ...]:
     """The causes of a survival outcome, the classes of a diagnosis."""
     truth = cohort.answered([outcome])[outcome]
     return truth.causes if isinstance(truth, Survival) else truth.classes
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """Asks with what each model said of them; in parts, of several folds, each by the models of its fold."""
-
-    asks: Landmarks
-    fold: np.ndarray  # (ask,) int64
-    risks: Mapping[str, Mapping[str, np.ndarray]]  # model -> cause -> (ask, time); -> class -> (ask, 1)
-    times: np.ndarray  # (time,) days: the grid of IBS, horizons included; none of a diagnosis
-
-    @classmethod
-    def of(
-        cls, parts: Iterable[tuple[Mapping[str, Model], Landmarks]], outcome: str, times: Any = ()
-    ) -> Scored:
-        """Forecasts of every part's models at its own asks."""
-        times = np.asarray(times, np.float64)
-        asks, folds, risks = [], [], []
-        for i, (models, X) in enumerate(parts):
-            asks.append(X)
-            folds.append(np.full(len(X), i))
-            said = {name: model.forecast(X)[outcome] for name, model in models.items()}
-            risks.append({n: _risks(f, times) for n, f in said.items()})
-        joined = {
-            name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes}
-            for name, causes in risks[0].items()
-        }
-        return cls(together(*asks), np.concatenate(folds), joined, times)
-
-
-def _risks(said: Answer, times: np.ndarray) -> dict[str, np.ndarray]:
-    """Of each cause (ask, time), of each class that is judged (ask, 1)."""
-    if isinstance(said, DiagnosisForecast):
-        return {name: said.risk(name)[:, None] for name in judged(said.classes)}
-    return {cause: said.risks(times, cause) for cause in said.causes}
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,44 +153,6 @@ def evaluate(
     return Evaluation(outcome, scored_patients, held_out, counts, rows, tuple(words), units, entry)
 
 
-def units_of(asks: Landmarks) -> tuple[np.ndarray, str]:
-    """What the intervals resample: the number of each ask's unit, and "patients" or "groups"."""
-    return asks.groups, "patients" if asks.cohort.group is None else "groups"
-
-
-def spread(value: float, draws: np.ndarray, units: np.ndarray, kind: str) -> dict[str, Any]:
-    """An interval of a figure: low, high, draws (that gave a number), interval (of what, and how)."""
-    nothing: dict[str, Any] = {"low": None, "high": None, "draws": None, "interval": None}
-    if not np.isfinite(value) or not len(draws):
-        return nothing
-    done, count = int(np.isfinite(draws).sum()), len(np.unique(units))
-    nothing["draws"] = done
-    if done * 2 < len(draws) or (kind == "groups" and count < LEAST_UNITS):
-        return nothing
-    if kind == "groups" and count < FEW_UNITS:  # a bootstrap of few is too narrow by the root of (n - 1) / n
-        error = float(np.nanstd(draws, ddof=1)) * np.sqrt(count / (count - 1))
-        wide = float(student.ppf(0.975, count - 1)) * error
-        return {
-            "low": float(value - wide),
-            "high": float(value + wide),
-            "draws": done,
-            "interval": "groups, t",
-        }
-    low, high = metrics.interval(draws[:, None])
-    return {"low": float(low[0]), "high": float(high[0]), "draws": done, "interval": kind}
-
-
-def chance(value: float, draws: np.ndarray, units: np.ndarray, kind: str) -> float:
-    """The two-sided p value of a difference, by a normal of its bootstrap's spread; of few groups by a t."""
-    error, count = float(np.nanstd(draws, ddof=1)), len(np.unique(units))
-    if not error:
-        return float(value == 0)
-    if kind == "groups" and count < FEW_UNITS:
-        error *= np.sqrt(count / (count - 1))
-        return float(2 * student.sf(abs(value) / error, count - 1))
-    return math.erfc(abs(value) / error / math.sqrt(2))
-
-
 def _hazards(asks: Landmarks, truth: Truth, members: np.ndarray) -> np.ndarray:
     """The relative hazard of being lost of each member, by a model of each landmark: (ask,)."""
     assert truth.time is not None
@@ -348,84 +189,6 @@ def _moved(plain: list[dict[str, Any]], others: list[dict[str, Any]], group: str
         f"{start}{len(names)} figures move by more than {SHIFT:g} where censoring may depend on what is "
         f"known: {'; '.join(names[:NAMED])}{more}"
     ]
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """What came of each ask."""
-
-    code: np.ndarray  # (ask,) int64: the event, 0 censored; of a diagnosis the class, -1 = not looked for
-    time: np.ndarray | None  # (ask,) days; None: a label, which no censoring hides
-    judged: Mapping[str, int]  # name of a cause or class -> its code
-    horizon: float | None = None  # days within which a label is looked for
-    at_moments: bool = False  # each ask has a time of its own, so that all are one figure
-
-    @property
-    def curves(self) -> bool:
-        """Whether forecasts are curves, of survival; else probabilities of classes."""
-        return self.time is not None and self.horizon is None
-
-    @property
-    def label(self) -> np.ndarray:
-        """As `code`, but -1 where a label within a horizon is hidden by censoring: (ask,) int64."""
-        if self.time is None or self.horizon is None:
-            return self.code
-        within = self.time <= self.horizon
-        return np.where(within, np.array([-1, 1, 0])[self.code], 0)
-
-    def labelled(
-        self,
-        k: int,
-        rows: np.ndarray,
-        weight: np.ndarray,
-        patient: np.ndarray | None = None,
-        hazard: np.ndarray | None = None,
-    ) -> metrics.AtHorizon | None:
-        """What is known of class k in these rows, counted `weight` times; whose they are, where some are of
-        one patient; hazard: that of being lost, where it differs.
-        """
-        if self.time is None or self.horizon is None:
-            return metrics.labelled(self.code[rows] == k, weight=weight, patient=patient)
-        time, event = self.time[rows], self.code[rows]
-        staying = staying_of(time, event, weight, hazard)
-        return metrics.at_horizon(
-            time, event, self.horizon, cause=k, weight=weight, staying=staying, patient=patient
-        )
-
-
-def staying_of(
-    time: np.ndarray, event: np.ndarray, weight: np.ndarray, hazard: np.ndarray | None
-) -> metrics.Censoring | metrics.CoxCensoring:
-    """The chance to be still uncensored: for all alike, or by each row's hazard of being lost."""
-    if hazard is None:
-        return metrics.censoring(time, event, weight=weight)
-    return metrics.cox_censoring(time, event, hazard, weight=weight)
-
-
-def repeated(patient: np.ndarray) -> np.ndarray | None:
-    """The patients of some rows where one has several, so that counts are of patients."""
-    return patient if len(np.unique(patient)) < len(patient) else None
-
-
-def score(name: str, risk: np.ndarray, at: metrics.AtHorizon | None, fold: np.ndarray) -> float:
-    """A figure; none of those that rank where fewer than 5 patients are cases, or others."""
-    if at is None or (name in RANKED and at.fewest < LEAST_CASES):
-        return np.nan
-    return metrics.SCORES[name](risk, at, fold)
-
-
-def truth_of(asks: Landmarks, outcome: str) -> Truth:
-    """What came of each ask; refused where one is not at risk."""
-    known, truth = asks.cohort.answered([outcome])[outcome], asks.outcome(outcome)
-    if isinstance(known, Survival):
-        causes = {cause: k for k, cause in enumerate(known.causes, 1)}
-        return Truth(truth["event"].astype(np.int64), truth["time"], causes)
-    codes = {name: known.classes.index(name) for name in judged(known.classes)}
-    horizon = None if known.horizon is None else known.horizon / DAY
-    if isinstance(known, Diagnosis) and horizon is not None:
-        event, time = known.course(asks)
-        return Truth(event.astype(np.int64), time, codes, horizon)
-    return Truth(truth["label"].astype(np.int64), None, codes, horizon, isinstance(known, Task))
 
 
 def _groups(asks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:

@@ -443,7 +443,7 @@ def test_features_of_another_tool_come_by_study(reads, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*learned of so few:UserWarning")
 def test_a_model_reads_them_and_fusion_keeps_them_with_their_pictures(cohort):
     from gnnpatient import PrognosisModel, build_graphs
-    from gnnpatient.study.fusion import clockwork, contents, modalities_of, presence
+    from gnnpatient.study.ablations import clockwork, contents, modalities_of, presence
 
     assert modalities_of(cohort) == {"image": ("image", "lesion", "frame")}
     asks = cohort.landmarks(times=[0, 2, 5]).followed()

@@ -58,7 +58,7 @@ def says():
 def null(pbc):
     """The null of all patients at one and three years."""
     from gnnpatient.metrics import aalen_johansen
-    from gnnpatient.study.evaluate import Null
+    from gnnpatient.study.baselines import Null
 
     truth = pbc.landmarks(times=[YEAR]).followed().outcome("death")
     table = aalen_johansen(truth["time"], truth["event"].astype(int), TIMES, causes=2)

@@ -295,14 +295,14 @@ def labs_of(pid, seed, rows=4):
 
 
 def test_nobody_is_there_twice(pbc, tiny):
-    from gnnpatient.study.describe import duplicates
+    from gnnpatient.study.duplicates import duplicates
 
     nobody = {"near_ids": 0, "groups": 0, "patients": 0, "pairs": 0, "ids": {"near": [], "people": []}}
     assert duplicates(pbc) == nobody and duplicates(tiny) == nobody
 
 
 def test_people_under_two_ids(clinic):
-    from gnnpatient.study.describe import duplicates
+    from gnnpatient.study.duplicates import duplicates
 
     labs = [row for i in range(30) for row in labs_of(f"p{i:02d}", i)]
     labs += labs_of("copy of p03", 3) + labs_of("again p03", 3)[::-1] + labs_of("copy of p07", 7)
@@ -317,7 +317,7 @@ def test_people_under_two_ids(clinic):
 
 
 def test_short_records_need_equal_statics_and_outcomes_too(clinic):
-    from gnnpatient.study.describe import duplicates
+    from gnnpatient.study.duplicates import duplicates
 
     labs = [row for i in range(40) for row in labs_of(f"p{i:02d}", i)]
     labs += [(pid, 7.25, "glucose", 81.5) for pid in ("twin a", "twin b", "other")]
@@ -332,7 +332,7 @@ def test_short_records_need_equal_statics_and_outcomes_too(clinic):
 
 def test_what_many_share_makes_nobody_a_duplicate(clinic):
     """Three normal findings on day 0, the same age in years, followed to the end of the study."""
-    from gnnpatient.study.describe import duplicates
+    from gnnpatient.study.duplicates import duplicates
 
     codes, people = ("ascites", "edema", "spiders"), [f"p{i:03d}" for i in range(300)]
     labs = [
@@ -343,7 +343,7 @@ def test_what_many_share_makes_nobody_a_duplicate(clinic):
 
 
 def test_ids_that_are_nearly_equal(clinic):
-    from gnnpatient.study.describe import duplicates
+    from gnnpatient.study.duplicates import duplicates
 
     ids = ["7", "007", "P12", "p12", "p 12", "p012", "p120", "70", "x1.05", "x1.5"]
     found = duplicates(clinic([row for i, pid in enumerate(ids) for row in labs_of(pid, i)]))
@@ -352,7 +352,9 @@ def test_ids_that_are_nearly_equal(clinic):
 
 
 def test_a_cohort_without_rows_or_outcomes(tiny):
-    from gnnpatient.study.describe import distributions, duplicates, durations, sample_size, statics
+    from gnnpatient.study.describe import distributions, durations, statics
+    from gnnpatient.study.duplicates import duplicates
+    from gnnpatient.study.sample_size import sample_size
 
     bare = replace(tiny.only([]), outcomes={})
     (age, *_) = statics(replace(bare, number=bare.number * np.float32(np.nan)))
@@ -374,7 +376,7 @@ def test_a_cohort_without_rows_or_outcomes(tiny):
     ],
 )
 def test_riley_equals_pmsampsize(r2, parameters, rate, want):
-    from gnnpatient.study.describe import riley
+    from gnnpatient.study.sample_size import riley
 
     events = np.ceil(rate * 2.07 * 10_000) / 10_000  # it counts them in 10 000 patients, rounded up
     got = riley(events, parameters, r2)
@@ -383,7 +385,7 @@ def test_riley_equals_pmsampsize(r2, parameters, rate, want):
 
 @pytest.mark.parametrize("events", [0.02, 0.13, 0.5, 1.4])
 def test_the_margin_is_the_smallest_number_with_narrow_limits(events):
-    from gnnpatient.study.describe import riley
+    from gnnpatient.study.sample_size import riley
 
     def widest(n):
         limits = events + 1.96 * np.sqrt(events / n) * np.array([-1, 1])
@@ -394,7 +396,7 @@ def test_the_margin_is_the_smallest_number_with_narrow_limits(events):
 
 
 def test_size_of_pbc(pbc):
-    from gnnpatient.study.describe import riley, sample_size
+    from gnnpatient.study.sample_size import riley, sample_size
 
     transplant, death = sample_size(pbc)
     assert (transplant["cause"], transplant["events"], death["cause"], death["events"]) == (
@@ -412,7 +414,7 @@ def test_size_of_pbc(pbc):
 
 
 def test_enough_where_there_are_many_and_nothing_without_events(clinic):
-    from gnnpatient.study.describe import sample_size
+    from gnnpatient.study.sample_size import sample_size
 
     patients = [(f"p{i}", 50 + i % 30, "fm"[i % 2], 100 + i % 50, int(i % 3 == 0)) for i in range(2000)]
     cohort = clinic([("p0", 1, "glucose", 90.0)], patients)
@@ -460,14 +462,14 @@ def labelled(clinic, tmp_path):
     ],
 )
 def test_riley_of_a_label_equals_pmsampsize(share, parameters, r2, want):
-    from gnnpatient.study.describe import riley_binary
+    from gnnpatient.study.sample_size import riley_binary
 
     assert riley_binary(share, parameters, r2) == want
     assert riley_binary(1 - share, parameters, r2) == want
 
 
 def test_size_of_a_diagnosis(labelled):
-    from gnnpatient.study.describe import riley_binary, sample_size
+    from gnnpatient.study.sample_size import riley_binary, sample_size
 
     (row,) = sample_size(labelled)  # none of the three sites
     assert (row["outcome"], row["cause"], row["patients"], row["events"]) == ("flu", "yes", 38, 13)
@@ -486,7 +488,7 @@ def test_size_of_a_diagnosis(labelled):
 
 def test_table_1_of_a_diagnosis(labelled):
     pytest.importorskip("tableone", reason="tableone is not installed")
-    from gnnpatient.study.describe import table1
+    from gnnpatient.study.table1 import table1
 
     table = table1(labelled, "flu")
     assert [group for _, group in table.columns] == ["Missing", "Overall", "no", "yes"]
@@ -500,7 +502,7 @@ def test_table_1_of_a_diagnosis(labelled):
 
 def test_with_a_horizon_the_label_is_that_of_an_ask_at_entry(labelled):
     """Seen within it, not seen, or not observed long enough."""
-    from gnnpatient.study.describe import sample_size
+    from gnnpatient.study.sample_size import sample_size
 
     day, truth = 86_400, labelled.outcomes["flu"]
     known, end = np.full(45, np.iinfo(np.int64).max), np.full(45, 50 * day)
@@ -514,7 +516,7 @@ def test_with_a_horizon_the_label_is_that_of_an_ask_at_entry(labelled):
 
 def test_table_1_of_pbc(pbc):
     pytest.importorskip("tableone", reason="tableone is not installed")
-    from gnnpatient.study.describe import table1
+    from gnnpatient.study.table1 import table1
 
     table = table1(pbc, "death")
     assert [group for _, group in table.columns] == [
@@ -539,7 +541,7 @@ def test_table_1_of_pbc(pbc):
 
 def test_table_1_keeps_the_commonest_codes_and_says_nothing_of_none(tiny):
     pytest.importorskip("tableone", reason="tableone is not installed")
-    from gnnpatient.study.describe import table1
+    from gnnpatient.study.table1 import table1
 
     rows = set(table1(tiny, "death").index.get_level_values(0))
     assert {"drug.heparin, n (%)", "lab.lactate (mmol/L), median [Q1,Q3]"} <= rows
@@ -550,7 +552,7 @@ def test_table_1_keeps_the_commonest_codes_and_says_nothing_of_none(tiny):
 
 def test_no_table_1_of_what_has_none(tiny, monkeypatch):
     from gnnpatient.errors import InputError
-    from gnnpatient.study.describe import table1
+    from gnnpatient.study.table1 import table1
 
     with monkeypatch.context() as patch:
         patch.setitem(__import__("sys").modules, "tableone", None)

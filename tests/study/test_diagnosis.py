@@ -103,7 +103,8 @@ def noise():
 @pytest.fixture(scope="module")
 def scored(cohort, noise):
     """Three folds by patient: an oracle, noise, a constant in each fold, the null."""
-    from gnnpatient.study.evaluate import Scored, Shares
+    from gnnpatient.study.baselines import Shares
+    from gnnpatient.study.scoreboard import Scored
 
     asks = cohort.landmarks(times=[0.5, 3.0]).followed("icu")
     label = cohort.outcomes["icu"].label
@@ -184,7 +185,8 @@ def test_figures_by_hand(result, scored, noise, cohort):
 
 
 def test_each_class_against_the_rest_where_there_are_more(cohort):
-    from gnnpatient.study.evaluate import Scored, evaluate
+    from gnnpatient.study.evaluate import evaluate
+    from gnnpatient.study.scoreboard import Scored
 
     label = cohort.outcomes["grade"].label
     soft = np.array([[0.6, 0.3, 0.1], [0.3, 0.4, 0.3], [0.2, 0.2, 0.6]])
@@ -205,7 +207,8 @@ def test_an_ask_without_a_label_is_not_scored(cohort):
     His risk is part of what is expected (O/E) and of the mean distance from the smooth (ICI) alone.
     """
     from gnnpatient import InputError
-    from gnnpatient.study.evaluate import Scored, evaluate
+    from gnnpatient.study.evaluate import evaluate
+    from gnnpatient.study.scoreboard import Scored
 
     icu = cohort.outcomes["icu"]
     known = np.where(icu.label == 1, icu.known, np.iinfo(np.int64).max)
@@ -239,7 +242,8 @@ def test_an_ask_without_a_label_is_not_scored(cohort):
 
 def test_moments_of_its_own_are_one_figure(cohort):
     from gnnpatient.cohort.outcomes import Task
-    from gnnpatient.study.evaluate import Scored, evaluate
+    from gnnpatient.study.evaluate import evaluate
+    from gnnpatient.study.scoreboard import Scored
 
     rng = np.random.default_rng(0)
     patient, at = np.arange(300), rng.integers(1, 9 * 86_400, 300)
@@ -329,7 +333,7 @@ FEW = {"batch_size": 256, "lr": 0.03, "ridge": 3.0}
 
 
 def judged(cohort, outcome="icu", models=(), **how):
-    from gnnpatient.study.fusion import compare
+    from gnnpatient.study.compare import compare
 
     plan = {"folds": 2, "inner": 2, "members": 1, "channels": 8, "epochs": 4, "landmarks": [0.1], "n": 40}
     return compare(cohort, outcome, models=models, **{**plan, "choices": FEW, **how})
@@ -398,7 +402,7 @@ def test_where_one_kind_tells_all_there_is_no_evidence(tmp_path):
 
 
 def test_missing_curve_and_pattern_of_a_diagnosis(helped):
-    from gnnpatient.study.fusion import missing_curve, pattern_only
+    from gnnpatient.study.missingness import missing_curve, pattern_only
 
     rows = missing_curve(helped, "lab", (0.0, 1.0), n=5)
     value = {(row["share"], row["metric"]): row["value"] for row in rows}
@@ -427,7 +431,7 @@ inputs = ["lab", "vital"]
 def test_what_is_read_now_is_compared_on_its_inputs_alone(tmp_path):
     """A report says the label itself, and is no input: no contestant sees it."""
     from gnnpatient import InputError, read_cohort
-    from gnnpatient.study.fusion import run_compare
+    from gnnpatient.study.compare import run_compare
 
     made(tmp_path, lab=1.3, vital=1.3)
     patients = pl.read_csv(tmp_path / "patients.csv")

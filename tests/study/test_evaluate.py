@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from gnnpatient import InputError, PrognosisModel, metrics
-from gnnpatient.study.baselines import StackedCox
-from gnnpatient.study.evaluate import ENOUGH_EVENTS, Null, Scored, evaluate
+from gnnpatient.study.baselines import Null, StackedCox
+from gnnpatient.study.evaluate import ENOUGH_EVENTS, evaluate
+from gnnpatient.study.scoreboard import Scored
 from gnnpatient.times import DAY, YEAR
 
 HORIZONS = [1 * YEAR, 3 * YEAR]

@@ -60,7 +60,7 @@ def made(folder, lab=0.0, vital=0.0, unseen=0.0, shuffled=False, n=300, seed=0):
 
 def judged(cohort, models=(), **how):
     """All kinds against the singles, asked on day 0.1."""
-    from gnnpatient.study.fusion import compare
+    from gnnpatient.study.compare import compare
 
     plan = {**QUICK, "epochs": 3, "landmarks": [0.1], "horizons": [4.0, 8.0], "n": 40, "choices": FEW}
     return compare(cohort, "death", models=models, **{**plan, **how})
@@ -81,7 +81,7 @@ def told():
 @pytest.fixture(scope="module")
 def whole(tiny, told):
     """Every contestant on the tiny ward: three kinds, two causes, groups; two landmarks."""
-    from gnnpatient.study.fusion import compare
+    from gnnpatient.study.compare import compare
 
     how = {**QUICK, "epochs": 1, "landmarks": [2.0, 4.0], "horizons": [3.0, 6.0], "n": 25}
     how["choices"] = {**FEW, "batch_size": 1024}
@@ -97,7 +97,7 @@ def asked(cohort, days=(1.0, 4.0, 9.0)):
 
 def test_clockwork_is_everything_but_what_the_rows_say(tiny):
     from gnnpatient import build_graphs
-    from gnnpatient.study.fusion import clockwork
+    from gnnpatient.study.ablations import clockwork
 
     silent = build_graphs(asked(clockwork(tiny)))
     full = build_graphs(asked(tiny))
@@ -117,7 +117,7 @@ def test_clockwork_is_everything_but_what_the_rows_say(tiny):
 def test_values_are_the_latest_rows_without_time_and_number(tiny):
     """Beside a slow answer: of each code the rows of its latest moment, as known at the ask."""
     from gnnpatient import build_graphs
-    from gnnpatient.study.fusion import contents
+    from gnnpatient.study.ablations import contents
 
     X = asked(tiny)
     view = contents(tiny)
@@ -144,7 +144,7 @@ def test_values_are_the_latest_rows_without_time_and_number(tiny):
 
 
 def test_amended_rows_stay_replaced(tiny):
-    from gnnpatient.study.fusion import contents
+    from gnnpatient.study.ablations import contents
     from gnnpatient.times import FOREVER
 
     lab = tiny.events["lab"]
@@ -157,7 +157,7 @@ def test_amended_rows_stay_replaced(tiny):
 
 def test_presence_is_one_node_a_kind(tiny):
     from gnnpatient import build_graphs
-    from gnnpatient.study.fusion import presence
+    from gnnpatient.study.ablations import presence
 
     graphs, X = build_graphs(asked(presence(tiny))), asked(tiny)
     for kind in tiny.spec.nodes:
@@ -171,7 +171,7 @@ def test_presence_is_one_node_a_kind(tiny):
 
 def test_what_is_taken_is_gone_in_those_patients_alone(tiny):
     from gnnpatient import build_graphs
-    from gnnpatient.study.fusion import taken
+    from gnnpatient.study.ablations import taken
 
     who = np.arange(len(tiny)) % 3 == 0
     some, none = taken(tiny, ["lab"], who), taken(tiny, ["lab", "drug"], np.ones(len(tiny), bool))
@@ -190,7 +190,7 @@ def test_what_is_taken_is_gone_in_those_patients_alone(tiny):
 def test_contents_of_texts(tmp_path):
     """Vectors go with the clockwork's rows, and stay with the latest one."""
     from gnnpatient import build_graphs, read_cohort
-    from gnnpatient.study.fusion import clockwork, contents, contestants, modalities_of, presence
+    from gnnpatient.study.ablations import clockwork, contents, contestants, modalities_of, presence
 
     made(tmp_path, n=30)
     notes = [(f"p{i:03d}", day, f"grade {i % 4} then {day}") for i in range(30) for day in (0.0, 0.5)]
@@ -211,7 +211,7 @@ def test_contents_of_texts(tmp_path):
 
 def test_kinds_made_from_another_one_go_with_it(tmp_path):
     from gnnpatient import read_cohort
-    from gnnpatient.study.fusion import contestants, modalities_of
+    from gnnpatient.study.ablations import contestants, modalities_of
 
     made(tmp_path, n=30)
     more = '[hierarchies.chem]\ntable = "chem.csv"\n[nodes.group]\nof = "lab"\nhierarchy = "chem"\n[outcomes'
@@ -230,7 +230,7 @@ def test_kinds_made_from_another_one_go_with_it(tmp_path):
 
 
 def test_edges_of_early_and_intermediate(tiny):
-    from gnnpatient.study.fusion import contestants, modalities_of
+    from gnnpatient.study.ablations import contestants, modalities_of
 
     every = contestants(tiny, modalities_of(tiny))
     always = {("timepoint", "of", "patient"), ("timepoint", "next", "timepoint")}
@@ -275,7 +275,7 @@ def test_means_over_horizons_are_means(whole):
 
 
 def test_what_is_not_estimable_is_left_out_of_the_means(whole):
-    from gnnpatient.study.fusion import _Board, _mean
+    from gnnpatient.study.comparison import _Board, _mean
 
     x = np.array([[1.0, np.nan], [3.0, 5.0]])
     assert _mean(x, np.array([True, False]), -1).tolist() == [1, 3]
@@ -291,7 +291,7 @@ def test_what_is_not_estimable_is_left_out_of_the_means(whole):
 
 
 def test_holm_is_the_step_down_rule():
-    from gnnpatient.study.fusion import holm
+    from gnnpatient.study.comparison import holm
 
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -318,7 +318,7 @@ def test_holm_is_the_step_down_rule():
     ],
 )
 def test_verdicts(c, ibs, p, verdict):
-    from gnnpatient.study.fusion import _verdict
+    from gnnpatient.study.comparison import _verdict
 
     found = {"c": dict(zip(("low", "high"), c, strict=True)), "holm": p}
     assert _verdict({**found, "scaled_ibs": dict(zip(("low", "high"), ibs, strict=True))}) == verdict
@@ -328,7 +328,7 @@ def test_verdicts(c, ibs, p, verdict):
 
 
 def test_every_contestant_is_there_with_the_same_budget(whole, tiny, told):
-    from gnnpatient.study.fusion import contestants, modalities_of
+    from gnnpatient.study.ablations import contestants, modalities_of
 
     every = contestants(tiny, modalities_of(tiny))
     names = [*every, "late", "best single", "null"]
@@ -346,7 +346,8 @@ def test_every_contestant_is_there_with_the_same_budget(whole, tiny, told):
 
 
 def test_no_width_is_nearer_to_the_parameters_of_the_graph(whole, tiny):
-    from gnnpatient.study.fusion import _parameters, contestants, modalities_of
+    from gnnpatient.study.ablations import contestants, modalities_of
+    from gnnpatient.study.fitting import _parameters
 
     assert whole.channels["graph"] == 8
     wanted = whole.parameters["graph"]
@@ -411,7 +412,7 @@ def test_a_comparison_as_json_says_all(whole):
 
 
 def test_no_share_of_a_skill_that_is_not_there(whole):
-    from gnnpatient.study.fusion import pattern_only
+    from gnnpatient.study.missingness import pattern_only
 
     for row, metric in zip(pattern_only(whole), ("c", "scaled_ibs"), strict=True):
         gain = whole.value("graph-statics", metric)
@@ -431,7 +432,7 @@ def test_words_for_the_best_kind(whole):
 
 
 def test_missing_curve_runs_from_all_rows_to_none(whole, tiny):
-    from gnnpatient.study.fusion import missing_curve
+    from gnnpatient.study.missingness import missing_curve
 
     rows = missing_curve(whole, "lab", (0.0, 0.5, 1.0), n=10)
     assert len(rows) == 3 * 8 and {row["model"] for row in rows} == {"graph"}
@@ -454,8 +455,9 @@ def test_missing_curve_runs_from_all_rows_to_none(whole, tiny):
 
 def test_refusals(whole, tiny, tmp_path):
     from gnnpatient import InputError
+    from gnnpatient.study.compare import compare
     from gnnpatient.study.folds import Fold
-    from gnnpatient.study.fusion import compare, missing_curve
+    from gnnpatient.study.missingness import missing_curve
 
     def refused(match, cohort=tiny, outcome="death", **how):
         with pytest.raises(InputError, match=match) as error:
@@ -488,7 +490,7 @@ def test_refusals(whole, tiny, tmp_path):
 
 def test_a_kind_in_two_modalities_is_refused(tiny):
     from gnnpatient import InputError
-    from gnnpatient.study.fusion import compare
+    from gnnpatient.study.compare import compare
 
     kinds = list(tiny.spec.nodes)
     with pytest.raises(InputError, match=f"kind '{kinds[0]}' is in two modalities"):
@@ -497,7 +499,7 @@ def test_a_kind_in_two_modalities_is_refused(tiny):
 
 def test_run_compare_takes_a_packed_cohort_and_a_fold_file(whole, tiny, tmp_path, monkeypatch):
     from gnnpatient import InputError
-    from gnnpatient.study import fusion
+    from gnnpatient.study import compare as fusion
 
     tiny.save(tmp_path / "packed")
     where = {"id": tiny.ids, "repeat": 0, "fold": tiny.groups % 3}
@@ -513,9 +515,9 @@ def test_run_compare_takes_a_packed_cohort_and_a_fold_file(whole, tiny, tmp_path
     assert fusion.run_compare(tmp_path / "packed", "death", tmp_path / "folds.csv", tell) is whole
     fusion.run_compare(tmp_path / "packed", "death")
     (one, name, how), (_, _, plain) = asked
-    assert (one.ids == tiny.ids).all() and name == "death" and how["tell"] is tell
+    assert (one.ids == tiny.ids).all() and name == "death" and how["progress"] is tell
     assert [len(fold.test) for fold in how["folds"]] == np.bincount(tiny.groups % 3).tolist()
-    assert plain == {"folds": 5, "tell": None}
+    assert plain == {"folds": 5, "progress": None}
     with pytest.raises(InputError, match="'deaths'; did you mean 'death'"):
         fusion.run_compare(tmp_path / "packed", "deaths")
 
@@ -567,7 +569,7 @@ def test_nothing_to_fuse_is_said_so_in_twenty_seeds(tmp_path):
 @pytest.mark.usefixtures("unchecked")
 def test_what_lies_in_the_pattern_of_missing_kinds_is_told_apart(tmp_path):
     """Half of the patients lack the vital and die sooner; the values say nothing."""
-    from gnnpatient.study.fusion import pattern_only
+    from gnnpatient.study.missingness import pattern_only
 
     models = ["presence", "clockwork", "values", "statics"]
     found = judged(made(tmp_path, unseen=1.5), models, epochs=8)

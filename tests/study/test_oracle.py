@@ -43,8 +43,10 @@ def test_the_oracle_is_the_truth(ward):
 
 
 def test_nobody_does_better_than_the_oracle(ward):
-    from gnnpatient.study.evaluate import Null, Scored, evaluate
+    from gnnpatient.study.baselines import Null
+    from gnnpatient.study.evaluate import evaluate
     from gnnpatient.study.oracle import Oracle
+    from gnnpatient.study.scoreboard import Scored
 
     cohort, truth = ward
     X, causes, grid = (

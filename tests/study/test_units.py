@@ -8,7 +8,10 @@ import pytest
 
 from gnnpatient import InputError, PrognosisModel, metrics
 from gnnpatient.prognosis.targets import landmark_nulls, target_of
-from gnnpatient.study.evaluate import Null, Scored, evaluate, null_of, spread
+from gnnpatient.study.baselines import Null, null_of
+from gnnpatient.study.evaluate import evaluate
+from gnnpatient.study.intervals import spread
+from gnnpatient.study.scoreboard import Scored
 
 DAY = 86_400
 TOML = """

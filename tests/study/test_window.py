@@ -93,7 +93,8 @@ def at(asks, day):
 def test_the_share_of_yes_is_the_truth(tmp_path):
     """Truth .43; unweighted .46, and without the dead .71; the O/E of the true model is 1."""
     from gnnpatient.prognosis.targets import label_target, null_shares
-    from gnnpatient.study.evaluate import Scored, evaluate
+    from gnnpatient.study.evaluate import evaluate
+    from gnnpatient.study.scoreboard import Scored
 
     cohort, p = made(tmp_path, n=20_000)
     X = cohort.at(0.5).followed("sick")
@@ -111,8 +112,9 @@ def test_the_share_of_yes_is_the_truth(tmp_path):
 
 def test_fit_rival_null_and_scores_agree(world, asks):
     from gnnpatient import PrognosisModel
-    from gnnpatient.study.baselines import StackedLogistic
-    from gnnpatient.study.evaluate import Scored, evaluate, null_of
+    from gnnpatient.study.baselines import StackedLogistic, null_of
+    from gnnpatient.study.evaluate import evaluate
+    from gnnpatient.study.scoreboard import Scored
 
     p = world[1]
     train, held = asks[asks.patient % 2 == 0], asks[asks.patient % 2 == 1]
@@ -132,7 +134,8 @@ def test_fit_rival_null_and_scores_agree(world, asks):
 
 def test_the_scores_are_those_of_survival_with_death_competing(world, asks):
     """And of simulated people whom nobody loses, near the same."""
-    from gnnpatient.study.evaluate import Scored, evaluate
+    from gnnpatient.study.evaluate import evaluate
+    from gnnpatient.study.scoreboard import Scored
 
     cohort, p = world
     X = at(asks, 200)
