@@ -38,7 +38,7 @@ def sample_size(cohort: Cohort) -> list[dict[str, Any]]:
         parameters += 0 if kind == "timepoint" else len(np.unique(e.code))
     rows = []
     for name, truth in grouped(cohort).items():
-        who, group, groups = _at_risk(cohort, truth)
+        who, group, groups = at_risk_at_entry(cohort, truth)
         if isinstance(truth, Diagnosis) and len(groups) > 2:
             continue
         follow_up = None
@@ -116,12 +116,10 @@ def _overfit(null: float, parameters: int, r2: float | None) -> dict[str, int]:
     return {"shrinkage": patients(SHRINKAGE), "optimism": patients(r2 / (r2 + OPTIMISM * highest))}
 
 
-def _at_risk(cohort: Cohort, truth: Survival | Diagnosis) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Who is at risk at entry with a known outcome: positions, the group of each, and their names."""
-    asks = cohort.entries()
-    if isinstance(truth, Survival):
-        who = asks.patient[(truth.time[asks.patient] != NEVER) & truth.at_risk(asks)]
-        return who, truth.event[who], ("event_free", *truth.causes)
-    label = truth.truth(asks)["label"]
-    free = (label >= 0) & truth.open(asks)
-    return asks.patient[free], label[free], truth.classes
+def at_risk_at_entry(
+    cohort: Cohort, outcome: Survival | Diagnosis
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Who is at risk at entry with a known outcome: positions, the group of each, and the groups' names."""
+    entries = cohort.entries()
+    group = outcome.groups_at(entries.patient, entries.at)
+    return entries.patient[group >= 0], group[group >= 0], outcome.group_names

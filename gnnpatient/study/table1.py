@@ -14,7 +14,7 @@ from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.errors import InputError
 from gnnpatient.study.describe import grouped
 from gnnpatient.study.duplicates import _bits
-from gnnpatient.study.sample_size import _at_risk
+from gnnpatient.study.sample_size import at_risk_at_entry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
         raise InputError(
             f"outcome {name!r} is no survival and no label of a patient; Table 1 needs one of them"
         )
-    who, group, groups = _at_risk(cohort, truths[name])
+    who, group, groups = at_risk_at_entry(cohort, truths[name])
     if not len(who):
         raise InputError(f"outcome {name!r}: nobody is at risk at entry, so there is no Table 1")
     frame, categories = _at_entry(cohort, cohort.entries(who), codes)
