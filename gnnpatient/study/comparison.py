@@ -158,7 +158,8 @@ class _Board:
             at, column = known(horizon), int(np.abs(self.scored.times - horizon).argmin())
             for j, metric in enumerate(("c", "auc")):
                 out[:, j * len(self.horizons) + i] = [score(metric, one[:, column], at, fold) for one in risk]
-        ibs = _integrated(risk, [known(t) for t in self.scored.times.tolist()])
+        grid = [known(t) for t in self.scored.times.tolist()]
+        ibs = np.array([metrics.integrate(one, grid)[0] for one in risk])
         null = ibs[self.names.index("null")] if "null" in self.names else np.nan
         out[:, -2], out[:, -1] = ibs, 1 - ibs / null if null else np.nan
         return out
@@ -169,19 +170,6 @@ def _mean(x: np.ndarray, shown: np.ndarray, axis: int) -> np.ndarray:
     seen = np.broadcast_to(shown, x.shape)
     total, count = np.where(seen, x, 0.0).sum(axis), seen.sum(axis)
     return np.where(count, total / np.maximum(count, 1), np.nan)
-
-
-def _integrated(risk: np.ndarray, known: Sequence[metrics.AtHorizon | None]) -> np.ndarray:
-    """`metrics.integrate` of all models at once: (model,)."""
-    grid, score = [0.0], [np.zeros(len(risk))]
-    for i, at in enumerate(known):
-        if at is None:
-            break
-        grid.append(at.horizon)
-        score.append(np.square(at.case - risk[:, :, i]) @ at.share / at.weight.sum())
-    if len(grid) == 1:
-        return np.full(len(risk), np.nan)
-    return np.asarray(np.trapezoid(np.stack(score, 1), grid, axis=1)) / grid[-1]
 
 
 def _row(

@@ -10,7 +10,7 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.outcomes import Diagnosis, Survival
 from gnnpatient.study.describe import grouped
-from gnnpatient.times import DAY, NEVER
+from gnnpatient.times import DAY
 
 if TYPE_CHECKING:
     pass
