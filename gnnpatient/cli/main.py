@@ -673,7 +673,7 @@ def _evaluate(
     from gnnpatient.prognosis.run import Run, scored_asks, usual_landmarks
     from gnnpatient.study import evaluate as study
     from gnnpatient.study.baselines import StackedCox, StackedLogistic, null_of
-    from gnnpatient.study.scoreboard import Model, Scored
+    from gnnpatient.study.scoreboard import Model, ModelRisks
 
     predictor, cohort = load_predictor(folder), open_cohort(path, verify=True)
     run = Run.open(folder) if _is_run(folder) else None
@@ -737,7 +737,7 @@ def _evaluate(
         )
         models[rival] = own.fit(run.asks(cohort))
     here, there = (
-        study.names_of(cohort, name),
+        cohort.answered([name])[name].names,
         head.causes if isinstance(head, SurvivalConfig) else head.classes,
     )
     if here != there:
@@ -753,7 +753,7 @@ def _evaluate(
 
         models["oracle"] = Oracle(name, here, grid, truth.risk)
     part: tuple[Mapping[str, Model], Landmarks] = (models, X)
-    scored = Scored.of([part], name, grid)
+    scored = ModelRisks.of([part], name, grid)
     held_out = (told.count("test") if told.exact or told.known else len(left)) if told else 0
     return study.evaluate(
         scored,

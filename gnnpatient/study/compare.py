@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,6 @@ import polars as pl
 
 from gnnpatient.cohort.cohort import Cohort, open_cohort
 from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold, few_horizons
-from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import judged
@@ -44,34 +44,15 @@ from gnnpatient.prognosis.targets import Target, last_estimable
 from gnnpatient.progress import Progress
 from gnnpatient.study.ablations import Contestant, Late, Seen, contestants, modalities_of
 from gnnpatient.study.baselines import Null, Shares, null_of
-from gnnpatient.study.comparison import (
-    RIVALS,
-    SAYS,
-    Comparison,
-    _Board,
-    _contrast,
-    _rows,
-    _verdict,
-    holm,
-)
-from gnnpatient.study.evaluate import names_of
+from gnnpatient.study.comparison import CONTRASTS, RIVALS, ComparedScores, Comparison
 from gnnpatient.study.fitting import _Fits
 from gnnpatient.study.folds import Fold, read_folds
-from gnnpatient.study.scoreboard import Model, Scored
+from gnnpatient.study.scoreboard import Model, ModelRisks
 
-POINTS = 20  # times at which a curve is scored for the integrated Brier score
+GRID = 20  # times at which a curve is scored for the integrated Brier score
 
-
-# ---- what a contestant sees
-
-
-# ---- fitting
-
-
-# ---- scoring
-
-
-# ---- the answer
+Parts = list[tuple[Mapping[str, Model], Landmarks]]
+"""Of each fold the fitted models and the landmarks that they are scored at."""
 
 
 def compare(
@@ -105,17 +86,90 @@ def compare(
     inner: folds of a training part on which its best single modality is chosen, by IBS or Brier score; n:
     draws of patients for the intervals; progress: called after each fit.
     """
-    causes = names_of(cohort, outcome)
-    curves = isinstance(cohort.outcomes[outcome], Survival)
+    cause = _judged(cohort, outcome, cause, horizons)
+    cohort = _with_inputs_of(cohort, outcome)
+    parts = _modalities(cohort, modalities)
+    fitted = _chosen(contestants(cohort, parts), models)
+    splits = make_folds(cohort, outcome, folds, seed) if isinstance(folds, int) else list(folds)
+    _check(cohort, splits)
+    plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
+    training = [draw_asks(cohort, fold.train, plan) for fold in splits]
+    at, until = _scored_times(cohort, outcome, landmarks, horizons, training)
+    budget = {"members": members, "epochs": epochs, "channels": channels, "seed": seed, "device": device}
+    budget |= {"kind_dropout": _kind_dropout(cohort, parts)} | dict(choices or {})
+    design = _Design(
+        cohort, outcome, cause, parts, fitted, models is None or "late" in models, at, until, inner, seed
+    )
+    fits = _Fits(outcome, design.last, budget, progress, len(splits) * (len(fitted) + len(parts) * inner))
+    scored, best = _fit_folds(design, fits, splits, training)
+    return _comparison(design, fits, scored, best, n)
+
+
+@dataclass(frozen=True, eq=False)
+class _Design:
+    """What is fitted, and where it is scored."""
+
+    cohort: Cohort
+    outcome: str
+    cause: str
+    modalities: Mapping[str, tuple[str, ...]]
+    contestants: Mapping[str, Contestant]
+    late: bool  # whether the mean of the unimodal models is one of the models
+    landmarks: list[float | str]  # at which all are scored
+    horizons: tuple[float, ...]  # days; none of a diagnosis
+    inner: int  # folds that choose the best unimodal model
+    seed: int
+
+    @property
+    def last(self) -> float | None:
+        """The last horizon; None: a diagnosis."""
+        return self.horizons[-1] if self.horizons else None
+
+    @property
+    def singles(self) -> list[str]:
+        """Names of the unimodal models."""
+        return [f"only {name}" for name in self.modalities]
+
+    @property
+    def times(self) -> np.ndarray:
+        """Days at which curves are scored."""
+        if self.last is None:
+            return np.zeros(0)
+        return np.unique(np.concatenate([np.linspace(0, self.last, GRID + 1)[1:], self.horizons]))
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Of each modality the model without it; of two, that of the other one alone."""
+        if len(self.modalities) > 2:
+            return {name: f"without {name}" for name in self.modalities}
+        one, other = self.modalities
+        return {one: f"only {other}", other: f"only {one}"}
+
+
+# ---- what is compared
+
+
+def _judged(cohort: Cohort, outcome: str, cause: str | None, horizons: Sequence[float] | None) -> str:
+    """The cause or class that is judged, by default that named like the outcome, else the first or last."""
+    known = cohort.answered([outcome])[outcome]
+    names = known.names if known.has_curve else judged(known.names)
     if cause is None:
-        cause = outcome if outcome in causes else causes[0 if curves else -1]
-    if cause not in (known := causes if curves else judged(causes)):
-        raise InputError(
-            f"unknown {'cause' if curves else 'class'} {cause!r} of {outcome!r}{near(cause, known)}"
-        )
-    if horizons is not None and not curves:
+        cause = outcome if outcome in known.names else known.names[0 if known.has_curve else -1]
+    if cause not in names:
+        raise InputError(f"unknown {known.name_noun[0]} {cause!r} of {outcome!r}{near(cause, names)}")
+    if horizons is not None and not known.has_curve:
         raise InputError(f"outcome {outcome!r} is a diagnosis, which has no horizon to choose; leave it out")
-    cohort = _seen_for(cohort, outcome)
+    return cause
+
+
+def _with_inputs_of(cohort: Cohort, outcome: str) -> Cohort:
+    """With the kinds alone that the outcome is asked with."""
+    inputs = cohort.inputs([outcome])
+    return cohort if inputs is None else cohort.only(inputs)
+
+
+def _modalities(cohort: Cohort, modalities: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+    """Name -> kinds; refused where a kind is in two, or there are fewer than two."""
     parts = {m: tuple(kinds) for m, kinds in (modalities or modalities_of(cohort)).items()}
     often = Counter(kind for kinds in parts.values() for kind in set(kinds))
     if twice := [kind for kind, n in often.items() if n > 1]:
@@ -126,95 +180,25 @@ def compare(
         raise InputError(
             f"{len(parts)} kind of node with rows ({', '.join(parts) or 'none'}); fusion takes two or more"
         )
-    field_ = _chosen(contestants(cohort, parts), models)
-    splits = make_folds(cohort, outcome, folds, seed) if isinstance(folds, int) else list(folds)
-    _check(cohort, splits)
-    plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
-    asks = [draw_asks(cohort, fold.train, plan) for fold in splits]
+    return parts
+
+
+def _scored_times(
+    cohort: Cohort,
+    outcome: str,
+    landmarks: Sequence[float | str] | None,
+    horizons: Sequence[float] | None,
+    training: Sequence[Landmarks],
+) -> tuple[list[float | str], tuple[float, ...]]:
+    """Landmarks and horizons (days), by default the usual ones."""
+    known = cohort.answered([outcome])[outcome]
     at = usual_landmarks(cohort, outcome) if landmarks is None else list(landmarks)
-    if horizons is None and curves:
-        horizons = few_horizons(min(_reach(X, outcome, causes) for X in asks))
+    if horizons is None and known.has_curve:
+        horizons = few_horizons(min(_reach(X, outcome, known.names) for X in training))
     until = tuple(sorted(float(horizon) for horizon in horizons or ()))
-    if not at or (curves and not (until and until[0] > 0)):
+    if not at or (known.has_curve and not (until and until[0] > 0)):
         raise InputError("no landmark, or no horizon above 0 days; give both or leave them out")
-    budget = {"members": members, "epochs": epochs, "channels": channels, "seed": seed, "device": device}
-    budget |= {"kind_dropout": _kind_dropout(cohort, parts)} | dict(choices or {})
-    singles = [f"only {name}" for name in parts]
-    last = until[-1] if curves else None
-    fits = _Fits(outcome, last, budget, progress, len(splits) * (len(field_) + len(parts) * inner))
-    times = np.zeros(0)
-    if last is not None:
-        times = np.unique(np.concatenate([np.linspace(0, last, POINTS + 1)[1:], until]))
-    scored, chosen = [], []
-    for i, (fold, X) in enumerate(zip(splits, asks, strict=True), 1):
-        test = scored_asks(cohort, fold.test, outcome, at)
-        if not len(test):
-            raise InputError(f"fold {fold.fold} of repeat {fold.repeat}: nobody at risk at the landmarks")
-        fitted: dict[str, Model] = {
-            name: fits(one, X, f"fold {i} of {len(splits)}") for name, one in field_.items()
-        }
-        said = [fitted[name] for name in singles]
-        if models is None or "late" in models:
-            fitted["late"] = Late(tuple(said))
-            fits.parameters.setdefault("late", sum(fits.parameters[name] for name in singles))
-        best = _best(fits, [field_[name] for name in singles], X, at, outcome, cause, inner, seed, times, i)
-        chosen.append(list(parts)[best])
-        fitted["best single"] = said[best]
-        fitted["null"] = _null(fitted["graph"], outcome)
-        scored.append((fitted, test))
-    board = _Board(Scored.of(scored, outcome, times), outcome, cause, until)
-    draws = board.draws(n, seed)
-    primary = _contrast(board, draws, "graph", "best single")
-    rest = {
-        name: f"without {name}"
-        if len(parts) > 2
-        else next(f"only {other}" for other in parts if other != name)
-        for name in parts
-    }
-    family = [
-        _contrast(board, draws, "graph", other, name) for name, other in rest.items() if other in board.names
-    ]
-    for found, p in zip(family, holm([f["p"] for f in family]), strict=True):
-        found["holm"] = p
-        found["verdict"] = _verdict(found)
-    named = [*(("graph", rival) for rival in RIVALS), *SAYS]
-    named += [(name, "statics") for name in board.names if name.startswith("values ")]
-    pairs = [(one, other) for one, other in named if {one, other} <= set(board.names)]
-    others = [_contrast(board, draws, one, other) for one, other in pairs]
-    every = [("graph", "best single"), *(("graph", f["second"]) for f in family), *pairs]
-    who = np.unique(board.scored.asks.patient)
-    return Comparison(
-        outcome=outcome,
-        cause=cause,
-        modalities=parts,
-        chosen=tuple(chosen),
-        channels=fits.channels,
-        parameters=fits.parameters,
-        budget={key: value for key, value in budget.items() if key != "device"},
-        horizons=until,
-        patients=len(who),
-        events=_count(board, cause),
-        rows=_rows(board, draws, every),
-        primary=primary,
-        left_out=tuple(family),
-        others=tuple(others),
-        scored=board.scored,
-        parts=tuple(scored),
-    )
-
-
-def _seen_for(cohort: Cohort, outcome: str) -> Cohort:
-    """With the kinds alone that the outcome is asked with."""
-    inputs = cohort.inputs([outcome])
-    return cohort if inputs is None else cohort.only(inputs)
-
-
-def _count(board: _Board, cause: str) -> int:
-    """How many of the scored patients have the cause at all, or the class at an ask."""
-    asks, k = board.scored.asks, board.truth.judged[cause]
-    if not board.truth.curves:
-        return len(np.unique(asks.patient[board.truth.label == k]))
-    return int((asks.cohort.survival(board.outcome).strata[np.unique(asks.patient)] == k).sum())
+    return at, until
 
 
 def _chosen(every: dict[str, Contestant], models: Sequence[str] | None) -> dict[str, Contestant]:
@@ -269,42 +253,91 @@ def _kind_dropout(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> fl
     return 0.2 if any(nodes[kind].content for kinds in modalities.values() for kind in kinds) else 0.0
 
 
-def _null(graph: Model, outcome: str) -> Null | Shares:
-    assert isinstance(graph, Seen) and isinstance(graph.model, PrognosisModel)
-    return null_of(graph.model.predictor_, outcome)
+# ---- fits and scores
 
 
-def _best(
-    fits: _Fits,
-    singles: Sequence[Contestant],
-    X: Landmarks,
-    at: Sequence[float | str],
-    outcome: str,
-    cause: str,
-    inner: int,
-    seed: int,
-    times: np.ndarray,
-    fold: int,
-) -> int:
-    """Which single modality has the lowest IBS, or Brier score, over inner folds of the training asks X."""
-    parts: list[tuple[Mapping[str, Model], Landmarks]] = []
-    for train, held in StratifiedPatientKFold(inner, seed=seed, outcome=outcome).split(X):
+def _fit_folds(
+    design: _Design, fits: _Fits, splits: Sequence[Fold], training: Sequence[Landmarks]
+) -> tuple[Parts, list[str]]:
+    """Of each fold the fitted models and the landmarks of its test patients, and its best modality."""
+    scored: Parts = []
+    best = []
+    for i, (fold, X) in enumerate(zip(splits, training, strict=True), 1):
+        test = scored_asks(design.cohort, fold.test, design.outcome, design.landmarks)
+        if not len(test):
+            raise InputError(f"fold {fold.fold} of repeat {fold.repeat}: nobody at risk at the landmarks")
+        step = f"fold {i} of {len(splits)}"
+        fitted: dict[str, Model] = {name: fits(one, X, step) for name, one in design.contestants.items()}
+        if design.late:
+            fitted["late"] = Late(tuple(fitted[name] for name in design.singles))
+            fits.parameters.setdefault("late", sum(fits.parameters[name] for name in design.singles))
+        best.append(_best_modality(design, fits, X, i))
+        fitted["best single"] = fitted[f"only {best[-1]}"]
+        fitted["null"] = _null(fitted["graph"], design.outcome)
+        scored.append((fitted, test))
+    return scored, best
+
+
+def _best_modality(design: _Design, fits: _Fits, X: Landmarks, fold: int) -> str:
+    """The modality with the lowest IBS, or Brier score, over inner folds of the training landmarks X."""
+    parts: Parts = []
+    inner = StratifiedPatientKFold(design.inner, seed=design.seed, outcome=design.outcome)
+    for i, (train, test) in enumerate(inner.split(X), 1):
+        step = f"fold {fold}, inner fold {i} of {design.inner}"
         models: dict[str, Model] = {
-            one.name: fits(one, X[train], f"fold {fold}, inner fold {len(parts) + 1} of {inner}")
-            for one in singles
+            name: fits(design.contestants[name], X[train], step) for name in design.singles
         }
-        parts.append((models, scored_asks(X.cohort, np.unique(X.patient[held]), outcome, at)))
-    board = _Board(Scored.of(parts, outcome, times), outcome, cause, tuple(times[-1:].tolist()))
-    error = board.value[:, -1, board.columns.index((board.score.error, None))]
+        patients = np.unique(X.patient[test])
+        parts.append((models, scored_asks(X.cohort, patients, design.outcome, design.landmarks)))
+    risks = ModelRisks.of(parts, design.outcome, design.times)
+    error = ComparedScores.of(risks, design.outcome, design.cause, design.horizons[-1:]).selecting()
     if not np.isfinite(error).all():
         raise InputError(
             f"fold {fold}: too few training patients to choose the best single kind by inner folds; "
             f"give fewer folds, earlier landmarks or shorter horizons"
         )
-    return int(np.argmin(error))
+    return list(design.modalities)[int(np.argmin(error))]
 
 
-# ---- what is missing
+def _null(graph: Model, outcome: str) -> Null | Shares:
+    assert isinstance(graph, Seen) and isinstance(graph.model, PrognosisModel)
+    return null_of(graph.model.predictor_, outcome)
+
+
+def _comparison(design: _Design, fits: _Fits, scored: Parts, best: Sequence[str], n: int) -> Comparison:
+    """Figures, the primary contrast, the family of the left out, and the other contrasts."""
+    risks = ModelRisks.of(scored, design.outcome, design.times)
+    found = ComparedScores.of(risks, design.outcome, design.cause, design.horizons, n, design.seed)
+    left_out = found.family(
+        ("graph", other, name) for name, other in design.left_out.items() if other in found.names
+    )
+    pairs = _contrasted(found.names)
+    rows = found.rows([("graph", "best single"), *(("graph", one["second"]) for one in left_out), *pairs])
+    return Comparison(
+        outcome=design.outcome,
+        cause=design.cause,
+        modalities=design.modalities,
+        chosen=tuple(best),
+        channels=fits.channels,
+        parameters=fits.parameters,
+        budget={key: value for key, value in fits.budget.items() if key != "device"},
+        horizons=design.horizons,
+        patients=len(np.unique(risks.asks.patient)),
+        events=found.board.observed.counts(risks.asks)[design.cause],
+        rows=rows,
+        primary=found.contrast("graph", "best single"),
+        left_out=tuple(left_out),
+        others=tuple(found.contrast(*pair) for pair in pairs),
+        scored=risks,
+        parts=tuple(scored),
+    )
+
+
+def _contrasted(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Which models are set against each other, besides the primary contrast and the left out."""
+    pairs = [*(("graph", rival) for rival in RIVALS), *CONTRASTS]
+    pairs += [(name, "statics") for name in names if name.startswith("values ")]
+    return [pair for pair in pairs if set(pair) <= set(names)]
 
 
 def run_compare(
@@ -322,7 +355,7 @@ def run_compare(
     """
     cohort = open_cohort(path)
     cohort.answered([outcome])
-    known = modalities_of(_seen_for(cohort, outcome))
+    known = modalities_of(_with_inputs_of(cohort, outcome))
     if unknown := [kind for kind in missing if kind not in known]:
         raise InputError(f"unknown kind {unknown[0]!r}{near(unknown[0], known)}")
     splits = 5 if folds is None else read_folds(folds, cohort)

@@ -1,4 +1,4 @@
-"""The answer of a comparison: contrasts, their verdicts, sentences."""
+"""The answer of a comparison: figures and their means, contrasts, verdicts, sentences (METHODS 16, 21)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient import metrics
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.errors import InputError, near
-from gnnpatient.study.evaluate import ENOUGH_EVENTS
-from gnnpatient.study.intervals import chance, spread, units_of
-from gnnpatient.study.scoreboard import Model, Scored, Truth, repeated, score, truth_of
+from gnnpatient.study.evaluate import MIN_EVENTS
+from gnnpatient.study.intervals import bootstrap_interval, p_value
+from gnnpatient.study.scoreboard import (
+    SCORE_SETS,
+    Column,
+    Model,
+    ModelRisks,
+    ObservedOutcome,
+    Scoreboard,
+    ScoreSet,
+)
 
 LEVEL = 0.05
 WORDS = {"c": "C", "auc": "AUC", "scaled_ibs": "scaled IBS", "scaled_brier": "scaled Brier"}
@@ -25,7 +32,7 @@ RIVALS = {  # of the graph, on the same rows
     "transformer": "attention among all nodes",
     "values": "reading the latest row of each code",
 }
-SAYS = {  # what a contrast of two contestants is about
+CONTRASTS = {  # what a contrast of two contestants is about
     ("graph", "clockwork"): "what the rows say, beside which, when and how many they are,",
     ("graph", "statics"): "any row, beside the statics,",
     ("clockwork", "statics"): "which rows there are, when and how many, beside the statics,",
@@ -34,135 +41,151 @@ SAYS = {  # what a contrast of two contestants is about
 }
 
 
-@dataclass(frozen=True)
-class Score:
-    """Which figures judge an outcome of a kind."""
-
-    curved: tuple[str, ...]  # with one figure a horizon
-    whole: tuple[str, ...]  # with one figure in all
-    deciding: tuple[str, str]  # fusion helps where both are better
-    error: str  # chooses the best single kind: the lower the better
-
-
-SURVIVAL = Score(("c", "auc"), ("ibs", "scaled_ibs"), ("c", "scaled_ibs"), "ibs")
-LABEL = Score((), ("auc", "brier", "scaled_brier"), ("auc", "scaled_brier"), "brier")
-
-
 @dataclass(frozen=True, eq=False)
-class _Board:
-    """C and AUC at each horizon, IBS and scaled IBS of every model, at each landmark and on average.
+class ComparedScores:
+    """Scores of every model for one cause, with means over horizons and landmarks, and their draws.
 
-    Of a diagnosis: AUC, Brier and scaled Brier score of a class against the rest.
+    A mean is over what all rows together let estimate in every model, so that all are averaged alike.
     """
 
-    scored: Scored
-    outcome: str
-    cause: str
-    horizons: tuple[float, ...]
+    board: Scoreboard
+    n: int = 0  # bootstrap draws
+    seed: int = 0
 
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.scored.risks)
-
-    @cached_property
-    def columns(self) -> tuple[tuple[str, float | None], ...]:
-        """Metric and horizon; a horizon of None is the mean over horizons."""
-        each = [(metric, horizon) for metric in self.score.curved for horizon in (*self.horizons, None)]
-        return (*each, *((metric, None) for metric in self.score.whole))
-
-    @cached_property
-    def truth(self) -> Truth:
-        return truth_of(self.scored.asks, self.outcome)
+    @classmethod
+    def of(
+        cls,
+        models: ModelRisks,
+        outcome: str,
+        cause: str,
+        horizons: Sequence[float],
+        n: int = 0,
+        seed: int = 0,
+    ) -> ComparedScores:
+        """Score the models for a cause or class up to some horizons (days)."""
+        observed = ObservedOutcome.of(models.asks, outcome)
+        each = [(m, h) for m in observed.scores.compared_at_horizon for h in dict.fromkeys(horizons)]
+        columns = (*each, *((m, None) for m in observed.scores.compared_overall))
+        return cls(Scoreboard(models, observed, (cause,), columns, observed.code >= 0), n, seed)
 
     @property
-    def score(self) -> Score:
-        return SURVIVAL if self.truth.curves else LABEL
+    def names(self) -> tuple[str, ...]:
+        """The models."""
+        return self.board.names
+
+    @property
+    def cause(self) -> str:
+        """The cause or class that is judged."""
+        return self.board.causes[0]
+
+    @property
+    def scores(self) -> ScoreSet:
+        """What the outcome is judged by."""
+        return self.board.observed.scores
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """Metric and horizon; after the horizons of a metric their mean, horizon None."""
+        horizons = dict.fromkeys(h for _, h in self.board.columns if h is not None)
+        each = [(m, h) for m in self.scores.compared_at_horizon for h in (*horizons, None)]
+        return (*each, *((m, None) for m in self.scores.compared_overall))
 
     @cached_property
     def landmarks(self) -> tuple[float | None, ...]:
-        """Days; the last, None, is the mean over landmarks, or all moments of an outcome that has its own."""
-        if self.truth.at_moments:
-            return (None,)
-        return (*self.scored.asks.by_landmark, None)
+        """Days; the last, None, is the mean over landmarks, or all moments of an outcome with its own."""
+        return (None,) if self.board.observed.pooled else (*self.board.by_landmark, None)
 
     @cached_property
     def value(self) -> np.ndarray:
         """(model, landmark, column)."""
-        raw = self._raw(np.ones(len(self.scored.asks), np.int64))
-        return self._means(raw, np.isfinite(raw).all(0))
+        return self._with_means(self.board.all_rows, self.board.occupied)
 
-    def draws(self, n: int, seed: int) -> np.ndarray:
-        """The same of n draws of patients: (draw, model, landmark, column). Fitted models are held fixed."""
-        shown = np.isfinite(self._raw(np.ones(len(self.scored.asks), np.int64))).all(0)
-        units, _ = units_of(self.scored.asks)
-        return metrics.bootstrap(lambda weight: self._means(self._raw(weight), shown), units, n=n, seed=seed)
+    @cached_property
+    def draws(self) -> np.ndarray:
+        """The same of n draws of patients or groups: (draw, model, landmark, column)."""
+        return self.board.draws(self._with_means, self.n, self.seed)
 
-    def _means(self, raw: np.ndarray, shown: np.ndarray) -> np.ndarray:
-        """With means over horizons, then over landmarks, of what all rows together let estimate."""
-        cuts = len(self.horizons) * np.arange(1, 1 + len(self.score.curved))
-        *parts, last = np.split(raw, cuts, axis=-1)
-        *seen, there = np.split(shown, cuts, axis=-1)
+    @cached_property
+    def _estimable(self) -> np.ndarray:
+        """What all rows together let estimate in every model: (landmark, column) of the board."""
+        return np.isfinite(self.board.all_rows[0]).all(0)
+
+    def _with_means(self, scores: np.ndarray, _: np.ndarray) -> np.ndarray:
+        """With means over horizons, then over landmarks."""
+        metrics = len(self.scores.compared_at_horizon)
+        horizons = (len(self.board.columns) - len(self.scores.compared_overall)) // max(metrics, 1)
+        cuts = horizons * np.arange(1, 1 + metrics)
+        *parts, overall = np.split(scores[0], cuts, axis=-1)
+        *seen, there = np.split(self._estimable, cuts, axis=-1)
         wide = [np.concatenate([x, _mean(x, s, -1)[..., None]], -1) for x, s in zip(parts, seen, strict=True)]
-        table = np.concatenate([*wide, last], -1)
+        table = np.concatenate([*wide, overall], -1)
         some = [np.concatenate([s, s.any(-1, keepdims=True)], -1) for s in seen]
         every = np.concatenate([*some, there], -1)
         return np.concatenate([table, _mean(table, every, 1)[:, None]], 1)[:, -len(self.landmarks) :]
 
-    @cached_property
-    def _risk(self) -> np.ndarray:
-        return np.stack([risks[self.cause] for risks in self.scored.risks.values()])  # (model, ask, time)
+    def selecting(self) -> np.ndarray:
+        """The mean score that chooses between models, the lower the better: (model,)."""
+        return self.value[:, -1, self.columns.index((self.scores.selecting, None))]
 
-    @cached_property
-    def _asked(self) -> list[np.ndarray]:
-        """The asks of each landmark that have an answer."""
-        known = self.truth.code >= 0
-        if self.truth.at_moments:
-            return [np.flatnonzero(known)]
-        return [rows[known[rows]] for rows in self.scored.asks.by_landmark.values()]
+    def figure(self, value: float, draws: np.ndarray) -> dict[str, Any]:
+        """A figure and its interval; None where not estimable."""
+        around = bootstrap_interval(float(value), draws, *self.board.units)
+        return {"value": float(value) if np.isfinite(value) else None, **around}
 
-    def _raw(self, weight: np.ndarray) -> np.ndarray:
-        of = self._landmark if self.truth.curves else self._labels
-        width = len(self.score.curved) * len(self.horizons) + len(self.score.whole)
-        parts = []
-        for rows in self._asked:
-            drawn = rows[weight[rows] > 0]
-            nothing = np.full((len(self.names), width), np.nan)
-            parts.append(of(drawn, weight[drawn]) if len(drawn) else nothing)
-        return np.stack(parts, 1)
+    def difference(self, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
+        """First minus second of the means over landmarks: (column,) and (draw, column)."""
+        i, j = self.names.index(first), self.names.index(second)
+        return self.value[i, -1] - self.value[j, -1], self.draws[:, i, -1] - self.draws[:, j, -1]
 
-    def _labels(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """(model, 3)"""
-        whose = repeated(self.scored.asks.patient[rows])
-        known = self.truth.labelled(self.truth.judged[self.cause], rows, weight, whose)
-        risk, fold = self._risk[:, rows, 0], self.scored.fold[rows]
-        auc, brier = ([score(name, one, known, fold) for one in risk] for name in ("auc", "brier"))
-        null = brier[self.names.index("null")] if "null" in self.names else np.nan
-        return np.stack([auc, brier, 1 - np.array(brier) / (null or np.nan)], 1)
+    def row(self, model: str, landmark: float | None, c: int, figure: Mapping[str, Any]) -> dict[str, Any]:
+        """One figure as a row of `Comparison.rows`."""
+        metric, horizon = self.columns[c]
+        where = {"model": model, "landmark": landmark, "horizon": horizon, "cause": self.cause}
+        return {**where, "metric": metric, **figure, "group": None}
 
-    def _landmark(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """(model, 2 horizons + 2)"""
-        assert self.truth.time is not None
-        out = np.full((len(self.names), 2 * len(self.horizons) + 2), np.nan)
-        time, event, fold = self.truth.time[rows], self.truth.code[rows], self.scored.fold[rows]
-        k, staying = self.truth.judged[self.cause], metrics.censoring(time, event, weight=weight)
-        risk = self._risk[:, rows]
+    def rows(self, pairs: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+        """One row a figure, as `Evaluation.rows`; differences of means over landmarks only."""
+        rows = []
+        for m, name in enumerate(self.names):
+            for a, landmark in enumerate(self.landmarks):
+                for c in range(len(self.columns)):
+                    figure = self.figure(self.value[m, a, c], self.draws[:, m, a, c])
+                    rows.append(self.row(name, landmark, c, figure))
+        for first, second in pairs:
+            value, draws = self.difference(first, second)
+            for c in range(len(self.columns)):
+                figure = self.figure(value[c], draws[:, c])
+                rows.append(self.row(f"{first}-{second}", None, c, figure))
+        return rows
 
-        whose = repeated(self.scored.asks.patient[rows])
+    def contrast(self, first: str, second: str, kind: str | None = None) -> dict[str, Any]:
+        """A paired difference in the deciding scores, a p value for both of them together, and a verdict.
 
-        def known(horizon: float) -> metrics.AtHorizon | None:
-            return metrics.at_horizon(
-                time, event, horizon, cause=k, weight=weight, staying=staying, patient=whose
-            )
+        p is the larger of the two; 1 where the two differences do not point the same way. "helps" and "hurts"
+        need both intervals on one side of 0.
+        """
+        value, draws = self.difference(first, second)
+        found: dict[str, Any] = {"first": first, "second": second, "kind": kind}
+        p, signs = 0.0, set()
+        for metric in self.scores.deciding:
+            c = self.columns.index((metric, None))
+            found[metric] = self.figure(value[c], draws[:, c])
+            if found[metric]["low"] is None:
+                p = 1.0
+                continue
+            p = max(p, p_value(float(value[c]), draws[:, c], *self.board.units))
+            signs.add(value[c] > 0)
+        found["p"] = found["holm"] = p if len(signs) == 1 else 1.0
+        found["verdict"] = _verdict(found)
+        return found
 
-        for i, horizon in enumerate(self.horizons):
-            at, column = known(horizon), int(np.abs(self.scored.times - horizon).argmin())
-            for j, metric in enumerate(("c", "auc")):
-                out[:, j * len(self.horizons) + i] = [score(metric, one[:, column], at, fold) for one in risk]
-        grid = [known(t) for t in self.scored.times.tolist()]
-        ibs = np.array([metrics.integrate(one, grid)[0] for one in risk])
-        null = ibs[self.names.index("null")] if "null" in self.names else np.nan
-        out[:, -2], out[:, -1] = ibs, 1 - ibs / null if null else np.nan
-        return out
+    def family(self, contrasts: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
+        """Contrasts of (first, second, kind left out), with p values adjusted for their number (Holm)."""
+        family = [self.contrast(*one) for one in contrasts]
+        for found, p in zip(family, holm([f["p"] for f in family]), strict=True):
+            found["holm"] = p
+            found["verdict"] = _verdict(found)
+        return family
 
 
 def _mean(x: np.ndarray, shown: np.ndarray, axis: int) -> np.ndarray:
@@ -170,65 +193,6 @@ def _mean(x: np.ndarray, shown: np.ndarray, axis: int) -> np.ndarray:
     seen = np.broadcast_to(shown, x.shape)
     total, count = np.where(seen, x, 0.0).sum(axis), seen.sum(axis)
     return np.where(count, total / np.maximum(count, 1), np.nan)
-
-
-def _row(
-    model: str, landmark: float | None, horizon: float | None, cause: str, metric: str, figure: Mapping
-) -> dict[str, Any]:
-    where = {"model": model, "landmark": landmark, "horizon": horizon, "cause": cause, "metric": metric}
-    return {**where, **figure, "group": None}
-
-
-def _figure(board: _Board, value: float, draws: np.ndarray) -> dict[str, Any]:
-    """A figure and its interval; None where not estimable."""
-    around = spread(float(value), draws, *units_of(board.scored.asks))
-    return {"value": float(value) if np.isfinite(value) else None, **around}
-
-
-def _rows(board: _Board, draws: np.ndarray, pairs: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-    """One row a figure, as `Evaluation.rows`; differences of means over landmarks only."""
-    rows = []
-    for m, name in enumerate(board.names):
-        for a, landmark in enumerate(board.landmarks):
-            for c, (metric, horizon) in enumerate(board.columns):
-                figure = _figure(board, board.value[m, a, c], draws[:, m, a, c])
-                rows.append(_row(name, landmark, horizon, board.cause, metric, figure))
-    for one, other in pairs:
-        value, drawn = _difference(board, draws, one, other)
-        for c, (metric, horizon) in enumerate(board.columns):
-            figure = _figure(board, value[c], drawn[:, c])
-            rows.append(_row(f"{one}-{other}", None, horizon, board.cause, metric, figure))
-    return rows
-
-
-def _difference(board: _Board, draws: np.ndarray, one: str, other: str) -> tuple[np.ndarray, np.ndarray]:
-    """Of the means over landmarks: (column,) and (draw, column)."""
-    i, j = board.names.index(one), board.names.index(other)
-    return board.value[i, -1] - board.value[j, -1], draws[:, i, -1] - draws[:, j, -1]
-
-
-def _contrast(
-    board: _Board, draws: np.ndarray, one: str, other: str, kind: str | None = None
-) -> dict[str, Any]:
-    """A paired difference in the deciding figures, a p value for both of them together, and a verdict.
-
-    p is the larger of the two-sided ones of a normal of the bootstrap's spread (of few groups: a t); 1 where
-    the two figures do not point the same way. "helps" and "hurts" need both intervals on one side of 0.
-    """
-    value, drawn = _difference(board, draws, one, other)
-    found: dict[str, Any] = {"first": one, "second": other, "kind": kind}
-    p, signs = 0.0, set()
-    for metric in board.score.deciding:
-        c = board.columns.index((metric, None))
-        found[metric] = _figure(board, value[c], drawn[:, c])
-        if found[metric]["low"] is None:
-            p = 1.0
-            continue
-        p = max(p, chance(float(value[c]), drawn[:, c], *units_of(board.scored.asks)))
-        signs.add(value[c] > 0)
-    found["p"] = found["holm"] = p if len(signs) == 1 else 1.0
-    found["verdict"] = _verdict(found)
-    return found
 
 
 def _verdict(found: Mapping[str, Any]) -> str:
@@ -273,22 +237,22 @@ class Comparison:
     primary: Mapping[str, Any]
     left_out: tuple[Mapping[str, Any], ...]
     others: tuple[Mapping[str, Any], ...]
-    scored: Scored
+    scored: ModelRisks
     parts: tuple[tuple[Mapping[str, Model], Landmarks], ...]  # of each fold the fitted models, and its asks
 
     @property
     def too_small(self) -> str | None:
         """Why these figures cannot decide; None where they might."""
         fewest, what = self.events, f"with {self.cause}"
-        if self.score is LABEL and self.patients - self.events < fewest:
+        if not self.horizons and self.patients - self.events < fewest:
             fewest, what = self.patients - self.events, f"without {self.cause}"
-        few = fewest < ENOUGH_EVENTS
+        few = fewest < MIN_EVENTS
         return f"too small to judge: {fewest} scored patients {what}" if few else None
 
     @property
-    def score(self) -> Score:
+    def scores(self) -> ScoreSet:
         """What it is judged by."""
-        return SURVIVAL if len(self.horizons) else LABEL
+        return SCORE_SETS["survival" if self.horizons else "diagnosis"]
 
     @property
     def best(self) -> str:
@@ -316,8 +280,8 @@ class Comparison:
             said.append(self._said(found, f"adding {found['kind']} to {_listed(rest)}"))
         for found in self.others:
             one, other = found["first"], found["second"]
-            if (one, other) in SAYS:
-                said.append(self._said(found, SAYS[one, other]))
+            if (one, other) in CONTRASTS:
+                said.append(self._said(found, CONTRASTS[one, other]))
             elif one == "graph":
                 said.append(
                     self._said(found, f"passing messages along the edges, instead of {RIVALS[other]},")
@@ -329,7 +293,7 @@ class Comparison:
 
     def _said(self, found: Mapping[str, Any], what: str) -> str:
         aim = self.cause if self.cause == self.outcome else f"{self.cause} ({self.outcome})"
-        figures = ", ".join(f"{WORDS[metric]} {_signed(found[metric])}" for metric in self.score.deciding)
+        figures = ", ".join(f"{WORDS[metric]} {_signed(found[metric])}" for metric in self.scores.deciding)
         if found["kind"] is not None:
             figures += f", Holm p {found['holm']:.2g}"
         if found["verdict"] == "helps":

@@ -11,12 +11,10 @@ from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.study.ablations import Seen, taken
 from gnnpatient.study.comparison import (
+    ComparedScores,
     Comparison,
-    _Board,
-    _figure,
-    _row,
 )
-from gnnpatient.study.scoreboard import Model, Scored
+from gnnpatient.study.scoreboard import Model, ModelRisks
 
 
 def missing_curve(
@@ -52,16 +50,15 @@ def missing_curve(
             f"{share:g}": Seen(seen.model, taken(seen.cohort, kinds, who)) for share, who in gone.items()
         }
         parts.append(({**said, "null": fitted["null"]}, X))
-    scored = Scored.of(parts, compared.outcome, compared.scored.times)
-    board = _Board(scored, compared.outcome, compared.cause, compared.horizons)
-    draws, rows = board.draws(n, seed), []
+    scored = ModelRisks.of(parts, compared.outcome, compared.scored.times)
+    found = ComparedScores.of(scored, compared.outcome, compared.cause, compared.horizons, n, seed)
+    rows = []
     for share, who in gone.items():
         left = taken(asks.cohort, kinds, who)
         nodes = sum(np.diff(left.events[kind].held(asks.patient, asks.at)[0]) for kind in kinds)
-        m = board.names.index(f"{share:g}")
-        for c, (metric, horizon) in enumerate(board.columns):
-            figure = _figure(board, board.value[m, -1, c], draws[:, m, -1, c])
-            row = _row(model, None, horizon, board.cause, metric, figure)
+        m = found.names.index(f"{share:g}")
+        for c in range(len(found.columns)):
+            row = found.row(model, None, c, found.figure(found.value[m, -1, c], found.draws[:, m, -1, c]))
             rows.append({**row, "kind": modality, "share": share, "lacking": float(np.mean(nodes == 0))})
     return rows
 
@@ -76,7 +73,7 @@ def pattern_only(compared: Comparison) -> list[dict[str, Any]]:
     if not {"presence-statics", "graph-statics"} <= {row["model"] for row in compared.rows}:
         return []
     rows = []
-    for metric in compared.score.deciding:
+    for metric in compared.scores.deciding:
         known = {name: compared.value(name, metric)["value"] for name in ("presence", "statics", "graph")}
         gain = {key: compared.value("presence-statics", metric)[key] for key in ("value", "low", "high")}
         whole = compared.value("graph-statics", metric)

@@ -104,7 +104,7 @@ def noise():
 def scored(cohort, noise):
     """Three folds by patient: an oracle, noise, a constant in each fold, the null."""
     from gnnpatient.study.baselines import Shares
-    from gnnpatient.study.scoreboard import Scored
+    from gnnpatient.study.scoreboard import ModelRisks
 
     asks = cohort.landmarks(times=[0.5, 3.0]).followed("icu")
     label = cohort.outcomes["icu"].label
@@ -117,7 +117,7 @@ def scored(cohort, noise):
             "null": Shares("icu", ("no", "yes"), np.array([0.5, 0.5])),
         }
         parts.append((models, asks[asks.patient % 3 == fold]))
-    return Scored.of(parts, "icu")
+    return ModelRisks.of(parts, "icu")
 
 
 @pytest.fixture(scope="module")
@@ -186,13 +186,13 @@ def test_figures_by_hand(result, scored, noise, cohort):
 
 def test_each_class_against_the_rest_where_there_are_more(cohort):
     from gnnpatient.study.evaluate import evaluate
-    from gnnpatient.study.scoreboard import Scored
+    from gnnpatient.study.scoreboard import ModelRisks
 
     label = cohort.outcomes["grade"].label
     soft = np.array([[0.6, 0.3, 0.1], [0.3, 0.4, 0.3], [0.2, 0.2, 0.6]])
     asks = cohort.at(1.0).followed("grade")
     part = ({"gnn": Says("grade", lambda X: soft[label[X.patient]])}, asks)
-    result = evaluate(Scored.of([part], "grade"), outcome="grade", horizons=[], by=["sex"], n=2)
+    result = evaluate(ModelRisks.of([part], "grade"), outcome="grade", horizons=[], by=["sex"], n=2)
     for k, name in enumerate(("low", "middle", "high")):
         case, p = label[asks.patient] == k, soft[label[asks.patient], k]
         one = result.value("gnn", "brier", cause=name, group=None)["value"]
@@ -208,7 +208,7 @@ def test_an_ask_without_a_label_is_not_scored(cohort):
     """
     from gnnpatient import InputError
     from gnnpatient.study.evaluate import evaluate
-    from gnnpatient.study.scoreboard import Scored
+    from gnnpatient.study.scoreboard import ModelRisks
 
     icu = cohort.outcomes["icu"]
     known = np.where(icu.label == 1, icu.known, np.iinfo(np.int64).max)
@@ -221,7 +221,7 @@ def test_an_ask_without_a_label_is_not_scored(cohort):
 
     def evaluated(X, seen):
         said = Says("icu", lambda X: np.stack([1 - seen[X.patient], seen[X.patient]], 1))
-        return evaluate(Scored.of([({"gnn": said}, X)], "icu"), outcome="icu", horizons=[], n=10)
+        return evaluate(ModelRisks.of([({"gnn": said}, X)], "icu"), outcome="icu", horizons=[], n=10)
 
     seen = np.random.default_rng(0).random(300)
     other = seen.copy()
@@ -243,7 +243,7 @@ def test_an_ask_without_a_label_is_not_scored(cohort):
 def test_moments_of_its_own_are_one_figure(cohort):
     from gnnpatient.cohort.outcomes import Task
     from gnnpatient.study.evaluate import evaluate
-    from gnnpatient.study.scoreboard import Scored
+    from gnnpatient.study.scoreboard import ModelRisks
 
     rng = np.random.default_rng(0)
     patient, at = np.arange(300), rng.integers(1, 9 * 86_400, 300)
@@ -252,7 +252,7 @@ def test_moments_of_its_own_are_one_figure(cohort):
     p = rng.random(300)
     said = Says("task", lambda X: np.stack([1 - p[X.patient], p[X.patient]], 1))
     result = evaluate(
-        Scored.of([({"gnn": said}, one.moments("task"))], "task"), outcome="task", horizons=[], n=5
+        ModelRisks.of([({"gnn": said}, one.moments("task"))], "task"), outcome="task", horizons=[], n=5
     )
     assert {row["landmark"] for row in result.rows} == {None}
     pairs = p[label == 1][:, None] > p[label == 0]

@@ -9,8 +9,8 @@ import pytest
 
 from gnnpatient import InputError, PrognosisModel, metrics
 from gnnpatient.study.baselines import Null, StackedCox
-from gnnpatient.study.evaluate import ENOUGH_EVENTS, evaluate
-from gnnpatient.study.scoreboard import Scored
+from gnnpatient.study.evaluate import MIN_EVENTS, evaluate
+from gnnpatient.study.scoreboard import ModelRisks
 from gnnpatient.times import DAY, YEAR
 
 HORIZONS = [1 * YEAR, 3 * YEAR]
@@ -51,7 +51,7 @@ def scored(asks, says, null, times):
             "null": null,
         }
         parts.append((models, X))
-    return Scored.of(parts, "death", times)
+    return ModelRisks.of(parts, "death", times)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +212,7 @@ def test_groups_are_a_partition(pbc, scored):
 
 def test_a_group_without_anybody_has_no_rows(scored):
     women = scored.asks.cohort.category[scored.asks.patient, 0] == 0
-    part = Scored(
+    part = ModelRisks(
         scored.asks[women],
         scored.fold[women],
         {m: {c: r[women] for c, r in risks.items()} for m, risks in scored.risks.items()},
@@ -224,7 +224,7 @@ def test_a_group_without_anybody_has_no_rows(scored):
 
 def test_what_is_not_estimable_has_no_number(pbc, says, times, null):
     few = pbc.landmarks(np.arange(60), times=[YEAR]).followed()
-    scored = Scored.of(
+    scored = ModelRisks.of(
         [({"null": null, "gnn": says(lambda X, k: np.full((1, 1), 0.1))}, few)], "death", times
     )
     result = evaluate(scored, outcome="death", horizons=[5 * YEAR], n=5)
@@ -234,7 +234,7 @@ def test_what_is_not_estimable_has_no_number(pbc, says, times, null):
         few.outcome("death")["time"], few.outcome("death")["event"].astype(int), 5 * YEAR
     )
     assert reason is None or all(row["value"] is row["low"] is row["high"] is None for row in late)
-    tiny = Scored.of([({"null": null}, few[:15])], "death", times)
+    tiny = ModelRisks.of([({"null": null}, few[:15])], "death", times)
     for row in evaluate(tiny, outcome="death", horizons=[YEAR], n=5).rows:
         assert row["metric"] == "tau" or row["value"] is row["low"] is row["high"] is None
 
@@ -246,21 +246,21 @@ def test_too_small_to_judge(result, scored, pbc):
     }
     assert result.events == count and result.patients == len(who)
     assert result.too_small == f"too small to judge: {count['transplant']} scored patients with transplant"
-    enough = replace(result, events={"death": ENOUGH_EVENTS})
+    enough = replace(result, events={"death": MIN_EVENTS})
     assert enough.too_small is None and enough.to_dict()["too_small"] is None
 
 
 def test_refusals(pbc, scored, null, times, result):
     with pytest.raises(InputError, match="nobody left to score"):
         evaluate(
-            Scored.of([({"null": null}, pbc.at(20000).followed())], "death", times),
+            ModelRisks.of([({"null": null}, pbc.at(20000).followed())], "death", times),
             outcome="death",
             horizons=[YEAR],
         )
     with pytest.raises(InputError, match="horizon 100 days is not among the times"):
         evaluate(scored, outcome="death", horizons=[100.0])
     with pytest.raises(InputError, match="different cohorts"):
-        Scored.of([({"null": null}, c.at(YEAR).followed()) for c in (pbc, replace(pbc))], "death", times)
+        ModelRisks.of([({"null": null}, c.at(YEAR).followed()) for c in (pbc, replace(pbc))], "death", times)
     with pytest.raises(InputError, match="rows of gnn auc"):
         result.value("gnn", "auc")
     with pytest.raises(InputError, match="not at risk"):
@@ -278,7 +278,7 @@ def test_a_cause_that_the_null_does_not_expect(pbc, scored, times):
     some = replace(pbc, outcomes={"death": replace(death, event=event)})
     table = np.stack([np.linspace(0.95, 0.6, 10), np.zeros(10), np.linspace(0.05, 0.4, 10)])
     X = some.landmarks(times=[YEAR]).followed()
-    rare = Scored.of([({"null": Null("death", death.causes, times, table)}, X)], "death", times)
+    rare = ModelRisks.of([({"null": Null("death", death.causes, times, table)}, X)], "death", times)
     result = evaluate(rare, outcome="death", horizons=[YEAR], n=2)
     assert result.value("null", "scaled_ibs", cause="transplant")["value"] is None
     assert result.value("null", "ibs", cause="transplant")["value"] == 0
@@ -292,7 +292,7 @@ def test_sixty_patients_are_evaluated_quickly(pbc, times, null):
     test = pbc.landmarks(np.sort(held), times=[YEAR, 3 * YEAR, 5 * YEAR]).followed()
     gnn = PrognosisModel(horizon=5.5 * YEAR, members=1, epochs=1).fit(train)
     models = {"gnn": gnn, "cox": StackedCox(horizon=5.5 * YEAR).fit(train), "null": null}
-    scored = Scored.of([(models, test)], "death", times)
+    scored = ModelRisks.of([(models, test)], "death", times)
     begin = time.perf_counter()
     evaluate(scored, outcome="death", horizons=[YEAR, 3 * YEAR, 5 * YEAR], n=20)
     assert time.perf_counter() - begin < 12  # with the checks of shapes, which cost more than half of it

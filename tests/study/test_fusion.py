@@ -275,16 +275,17 @@ def test_means_over_horizons_are_means(whole):
 
 
 def test_what_is_not_estimable_is_left_out_of_the_means(whole):
-    from gnnpatient.study.comparison import _Board, _mean
+    from gnnpatient.study.comparison import ComparedScores, _mean
 
     x = np.array([[1.0, np.nan], [3.0, 5.0]])
     assert _mean(x, np.array([True, False]), -1).tolist() == [1, 3]
     assert np.isnan(_mean(x, np.array([True, True]), -1)).tolist() == [True, False]
-    board = _Board(whole.scored, "death", "death", (1.0, 2.0))
+    board = ComparedScores.of(whole.scored, "death", "death", (1.0, 2.0))
     raw = np.arange(24.0).reshape(2, 2, 6)  # model, landmark, c c auc auc ibs scaled
     shown = np.ones((2, 6), bool)
     shown[1, [1, 3]] = False  # the second horizon at the second landmark
-    table = board._means(np.where(shown, raw, np.nan), shown)
+    board.__dict__["_estimable"] = shown
+    table = board._with_means(np.where(shown, raw, np.nan)[None], shown)
     assert table.shape == (2, 3, len(board.columns))
     assert table[0, :, 0].tolist() == [0, 6, 3] and table[0, :, 1].tolist()[2] == 1
     assert table[0, :, 2].tolist() == [0.5, 6, 3.25] and table[1, 2, 7] == np.mean([17, 23])

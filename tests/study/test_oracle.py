@@ -46,7 +46,7 @@ def test_nobody_does_better_than_the_oracle(ward):
     from gnnpatient.study.baselines import Null
     from gnnpatient.study.evaluate import evaluate
     from gnnpatient.study.oracle import Oracle
-    from gnnpatient.study.scoreboard import Scored
+    from gnnpatient.study.scoreboard import ModelRisks
 
     cohort, truth = ward
     X, causes, grid = (
@@ -58,7 +58,7 @@ def test_nobody_does_better_than_the_oracle(ward):
         "oracle": Oracle("death", causes, grid, truth.risk),
         "null": Null("death", causes, grid, np.tile([[0.5], [0.3], [0.2]], (1, len(grid)))),
     }
-    scored = Scored.of([(models, X)], "death", grid)
+    scored = ModelRisks.of([(models, X)], "death", grid)
     found = evaluate(scored, outcome="death", horizons=[10.0], against=None, n=10)
     rows = [r for r in found.rows if r["metric"] == "auc" and r["cause"] == "death" and r["landmark"]]
     auc = {row["model"]: row["value"] for row in rows}

@@ -10,8 +10,8 @@ from gnnpatient import InputError, PrognosisModel, metrics
 from gnnpatient.prognosis.targets import landmark_nulls, target_of
 from gnnpatient.study.baselines import Null, null_of
 from gnnpatient.study.evaluate import evaluate
-from gnnpatient.study.intervals import spread
-from gnnpatient.study.scoreboard import Scored
+from gnnpatient.study.intervals import bootstrap_interval
+from gnnpatient.study.scoreboard import ModelRisks
 
 DAY = 86_400
 TOML = """
@@ -80,7 +80,9 @@ def figures(cohort, X=None, n=40, **how):
     X = cohort.at(0.0).followed() if X is None else X
     flat = np.repeat(np.linspace(0.1, 0.4, 4)[None], len(cohort), 0)
     models = {"gnn": Says(risks(x)), "null": Says(flat)}
-    return evaluate(Scored.of([(models, X)], "death", TIMES), outcome="death", horizons=[100.0], n=n, **how)
+    return evaluate(
+        ModelRisks.of([(models, X)], "death", TIMES), outcome="death", horizons=[100.0], n=n, **how
+    )
 
 
 # -- what is resampled
@@ -117,20 +119,22 @@ def test_few_groups_by_t_and_very_few_not_at_all(tmp_path):
         row = figures(cohort_of(tmp_path, x, end, died, site=site)).value("gnn", "brier", horizon=100.0)
         assert row["interval"] == kind and (row["low"] is None) == (kind is None) and row["draws"] == 40
     draws, units = np.random.default_rng(0).normal(size=200), np.arange(12)
-    found = spread(3.0, draws, units, "groups")
+    found = bootstrap_interval(3.0, draws, units, "groups")
     half = t.ppf(0.975, 11) * draws.std(ddof=1) * np.sqrt(12 / 11)
     assert (found["low"], found["high"]) == pytest.approx((3 - half, 3 + half))
-    assert spread(3.0, draws, units, "patients")["interval"] == "patients", "patients are not groups"
+    assert bootstrap_interval(3.0, draws, units, "patients")["interval"] == "patients", (
+        "patients are not groups"
+    )
 
 
 def test_draws_without_a_number_are_counted():
     draws = np.r_[np.arange(60.0), np.full(40, np.nan)]
-    found = spread(30.0, draws, np.arange(50), "patients")
+    found = bootstrap_interval(30.0, draws, np.arange(50), "patients")
     assert found["draws"] == 60 and (found["low"], found["high"]) == pytest.approx(
         tuple(np.quantile(draws[:60], [0.025, 0.975]))
     )
     few = np.r_[np.arange(40.0), np.full(60, np.nan)]
-    assert spread(30.0, few, np.arange(50), "patients") == {
+    assert bootstrap_interval(30.0, few, np.arange(50), "patients") == {
         "low": None,
         "high": None,
         "draws": 40,
