@@ -252,8 +252,8 @@ def check(
     """Read a cohort's tables and say what is used, what is refused and why, and what looks wrong."""
     from gnnpatient.study import describe
     from gnnpatient.study.duplicates import duplicates
+    from gnnpatient.study.leaks import coverage
     from gnnpatient.study.leaks import leaks as canary
-    from gnnpatient.study.leaks import looked
     from gnnpatient.study.sample_size import sample_size
     from gnnpatient.study.table1 import table1 as table1_of
 
@@ -276,13 +276,15 @@ def check(
         "kinds": {kind: len(cohort.events[kind]) for kind in cohort.spec.nodes},
         "flow": cohort.flow(),
         "flags": flags,
-        "leaks": [vars(leak) for leak in canary(cohort)] if leaks else [],
-        "looked": [vars(look) for look in looked(cohort)] if leaks else [],
+        "leaks": [leak.to_dict() for leak in canary(cohort)] if leaks else [],
+        "looked": [look.to_dict() for look in coverage(cohort)] if leaks else [],
         "distributions": spread,
         "sample_size": sample_size(cohort),
     }
     if table1:
-        found["table1"] = {name: _cells(table1_of(cohort, name)) for name in describe.grouped(cohort)}
+        found["table1"] = {
+            name: _cells(table1_of(cohort, name)) for name in describe.grouped_outcomes(cohort)
+        }
     if json:
         return answer(found)
     rows = []
@@ -672,7 +674,7 @@ def _evaluate(
     from gnnpatient.prognosis.checkpoint import load_predictor
     from gnnpatient.prognosis.run import Run, scored_asks, usual_landmarks
     from gnnpatient.study import evaluate as study
-    from gnnpatient.study.baselines import StackedCox, StackedLogistic, null_of
+    from gnnpatient.study.baselines import StackedCox, StackedLogistic, marginal_model
     from gnnpatient.study.scoreboard import Model, ModelRisks
 
     predictor, cohort = load_predictor(folder), open_cohort(path, verify=True)
@@ -747,7 +749,7 @@ def _evaluate(
     train = None  # whom the null is of: the training patients at the landmarks that are scored
     if len(fitted_on) and not isinstance(cohort.outcomes[name], Task):
         train = scored_asks(cohort, fitted_on, name, at)
-    models["null"] = null_of(predictor, name, train)
+    models["null"] = marginal_model(predictor, name, train)
     if truth is not None:
         from gnnpatient.study.oracle import Oracle
 

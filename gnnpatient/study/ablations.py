@@ -36,7 +36,7 @@ def _joined(cohort: Cohort, rules: tuple[str, ...]) -> Cohort:
     )
 
 
-def clockwork(cohort: Cohort) -> Cohort:
+def timing_only(cohort: Cohort) -> Cohort:
     """Which test was made when, how often and in which order, without what it said. Statics stay."""
     silent = {
         kind: replace(e, value=np.full(len(e), np.nan, np.float32), vector=None)
@@ -45,7 +45,7 @@ def clockwork(cohort: Cohort) -> Cohort:
     return _with(cohort, silent, vectors={})
 
 
-def contents(cohort: Cohort) -> Cohort:
+def last_values_only(cohort: Cohort) -> Cohort:
     """What the latest row of each code says, as known at an ask: not when it was, nor how many there are.
 
     That a patient has such a row at all still shows, and so do rows that became known in one moment.
@@ -69,7 +69,7 @@ def contents(cohort: Cohort) -> Cohort:
     return _with(cohort, rows)
 
 
-def presence(cohort: Cohort) -> Cohort:
+def missingness_only(cohort: Cohort) -> Cohort:
     """Whether a patient has any row of a kind by the time of an ask: one node a kind, which says no more."""
     first = min((int(e.happened.min()) for e in _kinds(cohort).values() if len(e)), default=0)
     rows = {}
@@ -89,7 +89,7 @@ def presence(cohort: Cohort) -> Cohort:
     return _with(_joined(cohort, ("at",)), rows, codes=names, units=units, vectors={}, is_a={})
 
 
-def taken(cohort: Cohort, kinds: Iterable[str], patient: np.ndarray) -> Cohort:
+def without_rows(cohort: Cohort, kinds: Iterable[str], patient: np.ndarray) -> Cohort:
     """The same cohort without the rows of these kinds in some patients, a flag each."""
     rows, kinds = _kinds(cohort), set(kinds)
     for kind in kinds:
@@ -122,7 +122,7 @@ def modalities_of(cohort: Cohort) -> dict[str, tuple[str, ...]]:
 
 
 @dataclass(frozen=True, eq=False)
-class Contestant:
+class Comparator:
     """A way to put kinds together: what it sees, and how it differs from the graph."""
 
     name: str
@@ -139,7 +139,7 @@ class Contestant:
         return tuple(kind for kind in self.sees.spec.nodes if len(self.sees.events[kind]))
 
 
-def contestants(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> dict[str, Contestant]:
+def comparators(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> dict[str, Comparator]:
     """All that are fitted, by name, the graph first. Of two modalities `without A` is `only B`."""
 
     def only(*names: str) -> Cohort:
@@ -150,23 +150,23 @@ def contestants(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> dict
     nodes = cohort.spec.nodes
     written = [name for name, kinds in modalities.items() if any(nodes[kind].content for kind in kinds)]
     every = [
-        Contestant("graph", whole),
-        *(Contestant(f"only {name}", only(name)) for name in modalities),
-        *(Contestant(f"without {name}", only(*rest[name])) for name in modalities if len(modalities) > 2),
-        Contestant("early", _joined(whole, ()), {"linear": True}),
-        Contestant("intermediate", _joined(whole, ("at",)), {"num_layers": 1}),
-        Contestant("transformer", whole, {"conv": "transformer"}),
-        Contestant("clockwork", clockwork(whole)),
-        Contestant("values", contents(whole)),
-        *(Contestant(f"values {name}", contents(only(name))) for name in written),
-        Contestant("presence", presence(whole)),
-        Contestant("statics", only()),
+        Comparator("graph", whole),
+        *(Comparator(f"only {name}", only(name)) for name in modalities),
+        *(Comparator(f"without {name}", only(*rest[name])) for name in modalities if len(modalities) > 2),
+        Comparator("early", _joined(whole, ()), {"linear": True}),
+        Comparator("intermediate", _joined(whole, ("at",)), {"num_layers": 1}),
+        Comparator("transformer", whole, {"conv": "transformer"}),
+        Comparator("clockwork", timing_only(whole)),
+        Comparator("values", last_values_only(whole)),
+        *(Comparator(f"values {name}", last_values_only(only(name))) for name in written),
+        Comparator("presence", missingness_only(whole)),
+        Comparator("statics", only()),
     ]
     return {one.name: one for one in every}
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class RestrictedModel:
     """A fitted model that is asked about what it may see of a cohort."""
 
     model: Model
@@ -177,7 +177,7 @@ class Seen:
 
 
 @dataclass(frozen=True, eq=False)
-class Late:
+class LateFusion:
     """The mean of several models' forecasts."""
 
     models: tuple[Model, ...]

@@ -283,7 +283,7 @@ NearTables = tuple[np.ndarray, np.ndarray]  # days of some landmarks, and what t
 
 
 @dataclass(frozen=True, eq=False)
-class Null:
+class MarginalModel:
     """The training asks' Aalen-Johansen for everybody, of the landmark where it has one."""
 
     outcome: str
@@ -300,7 +300,7 @@ class Null:
 
 
 @dataclass(frozen=True, eq=False)
-class Shares:
+class ClassPrior:
     """The training asks' share of each class for everybody, of the landmark where it has them."""
 
     outcome: str
@@ -322,7 +322,9 @@ def _of_landmark(X: Landmarks, other: np.ndarray, tables: Tables, near: NearTabl
     return out
 
 
-def null_of(predictor: Predictor, outcome: str, train: Landmarks | None = None) -> Null | Shares:
+def marginal_model(
+    predictor: Predictor, outcome: str, train: Landmarks | None = None
+) -> MarginalModel | ClassPrior:
     """What a model is to beat: at each landmark the same for everybody, from those it was trained on.
 
     train: the training patients at the landmarks that are scored, at risk then. A landmark with fewer than 20
@@ -338,5 +340,5 @@ def null_of(predictor: Predictor, outcome: str, train: Landmarks | None = None) 
             tables[int(X.moments[0])] = null_table(target, X.moments, tuple(head.get("times", ())))
     whole, near = predictor.null[outcome], predictor.nulls.get(outcome)
     if head["kind"] == "diagnosis":
-        return Shares(outcome, tuple(head["classes"]), whole, tables, near)
-    return Null(outcome, tuple(head["causes"]), np.array(head["times"]), whole, tables, near)
+        return ClassPrior(outcome, tuple(head["classes"]), whole, tables, near)
+    return MarginalModel(outcome, tuple(head["causes"]), np.array(head["times"]), whole, tables, near)

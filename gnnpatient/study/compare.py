@@ -42,8 +42,8 @@ from gnnpatient.prognosis.forecast import judged
 from gnnpatient.prognosis.run import draw_asks, scored_asks, usual_landmarks
 from gnnpatient.prognosis.targets import Target, last_estimable
 from gnnpatient.progress import Progress
-from gnnpatient.study.ablations import Contestant, Late, Seen, contestants, modalities_of
-from gnnpatient.study.baselines import Null, Shares, null_of
+from gnnpatient.study.ablations import Comparator, LateFusion, RestrictedModel, comparators, modalities_of
+from gnnpatient.study.baselines import ClassPrior, MarginalModel, marginal_model
 from gnnpatient.study.comparison import CONTRASTS, RIVALS, ComparedScores, Comparison
 from gnnpatient.study.fitting import _Fits
 from gnnpatient.study.folds import Fold, read_folds
@@ -79,7 +79,7 @@ def compare(
 
     cause: which one is judged (default: the one named like the outcome, else the first), or which class (the
     last); folds: splits by patient and group, or how many to make; modalities: name -> kinds (default:
-    `modalities_of`); models: names of contestants besides the graph and the singles (default: all);
+    `modalities_of`); models: names of comparators besides the graph and the singles (default: all);
     landmarks, horizons: days (or "entry") at which is asked and up to which is scored (default: entry, and
     where anything becomes known after it 1, 3 and 5 years, or quarters of a shorter follow-up; up to the same
     years, or thirds; a diagnosis has no horizon to choose); choices: of PrognosisModel, the same for all;
@@ -89,7 +89,7 @@ def compare(
     cause = _judged(cohort, outcome, cause, horizons)
     cohort = _with_inputs_of(cohort, outcome)
     parts = _modalities(cohort, modalities)
-    fitted = _chosen(contestants(cohort, parts), models)
+    fitted = _chosen(comparators(cohort, parts), models)
     splits = make_folds(cohort, outcome, folds, seed) if isinstance(folds, int) else list(folds)
     _check(cohort, splits)
     plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
@@ -113,7 +113,7 @@ class _Design:
     outcome: str
     cause: str
     modalities: Mapping[str, tuple[str, ...]]
-    contestants: Mapping[str, Contestant]
+    comparators: Mapping[str, Comparator]
     late: bool  # whether the mean of the unimodal models is one of the models
     landmarks: list[float | str]  # at which all are scored
     horizons: tuple[float, ...]  # days; none of a diagnosis
@@ -201,7 +201,7 @@ def _scored_times(
     return at, until
 
 
-def _chosen(every: dict[str, Contestant], models: Sequence[str] | None) -> dict[str, Contestant]:
+def _chosen(every: dict[str, Comparator], models: Sequence[str] | None) -> dict[str, Comparator]:
     """The graph and the singles, and of the rest what is asked for."""
     if models is None:
         return every
@@ -267,9 +267,9 @@ def _fit_folds(
         if not len(test):
             raise InputError(f"fold {fold.fold} of repeat {fold.repeat}: nobody at risk at the landmarks")
         step = f"fold {i} of {len(splits)}"
-        fitted: dict[str, Model] = {name: fits(one, X, step) for name, one in design.contestants.items()}
+        fitted: dict[str, Model] = {name: fits(one, X, step) for name, one in design.comparators.items()}
         if design.late:
-            fitted["late"] = Late(tuple(fitted[name] for name in design.singles))
+            fitted["late"] = LateFusion(tuple(fitted[name] for name in design.singles))
             fits.parameters.setdefault("late", sum(fits.parameters[name] for name in design.singles))
         best.append(_best_modality(design, fits, X, i))
         fitted["best single"] = fitted[f"only {best[-1]}"]
@@ -285,7 +285,7 @@ def _best_modality(design: _Design, fits: _Fits, X: Landmarks, fold: int) -> str
     for i, (train, test) in enumerate(inner.split(X), 1):
         step = f"fold {fold}, inner fold {i} of {design.inner}"
         models: dict[str, Model] = {
-            name: fits(design.contestants[name], X[train], step) for name in design.singles
+            name: fits(design.comparators[name], X[train], step) for name in design.singles
         }
         patients = np.unique(X.patient[test])
         parts.append((models, scored_asks(X.cohort, patients, design.outcome, design.landmarks)))
@@ -299,9 +299,9 @@ def _best_modality(design: _Design, fits: _Fits, X: Landmarks, fold: int) -> str
     return list(design.modalities)[int(np.argmin(error))]
 
 
-def _null(graph: Model, outcome: str) -> Null | Shares:
-    assert isinstance(graph, Seen) and isinstance(graph.model, PrognosisModel)
-    return null_of(graph.model.predictor_, outcome)
+def _null(graph: Model, outcome: str) -> MarginalModel | ClassPrior:
+    assert isinstance(graph, RestrictedModel) and isinstance(graph.model, PrognosisModel)
+    return marginal_model(graph.model.predictor_, outcome)
 
 
 def _comparison(design: _Design, fits: _Fits, scored: Parts, best: Sequence[str], n: int) -> Comparison:

@@ -290,7 +290,7 @@ def durations(cohort: Cohort) -> list[str]:
         days = np.sort(events.happened[events.happened > 0] / DAY)
         if kind != "timepoint" and (flag := _two_scales(days, TIMES)):
             flags.append(f"{kind}: times: {flag.replace('values', 'times')}")
-    for name, truth in grouped(cohort).items():
+    for name, truth in grouped_outcomes(cohort).items():
         if not isinstance(truth, Survival):
             continue
         time = np.asarray(truth.time)
@@ -328,7 +328,7 @@ def _years_beside_days(days: np.ndarray) -> str | None:
 # -- Table 1 --
 
 
-def grouped(cohort: Cohort) -> dict[str, Survival | Diagnosis]:
+def grouped_outcomes(cohort: Cohort) -> dict[str, Survival | Diagnosis]:
     """The outcomes that part the patients at entry in groups: survival, and a diagnosis but for a task."""
     truths: Mapping[str, object] = cohort.outcomes
     return {name: truth for name, truth in truths.items() if isinstance(truth, Survival | Diagnosis)}

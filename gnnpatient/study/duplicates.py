@@ -14,7 +14,7 @@ from gnnpatient.times import NEVER
 
 if TYPE_CHECKING:
     pass
-from gnnpatient.study.describe import grouped
+from gnnpatient.study.describe import grouped_outcomes
 
 LEAST_ROWS = 3  # of a record that may show two people to be one
 BY_CHANCE = 0.05  # pairs of different people expected to share a record: from there on it says nothing
@@ -126,7 +126,7 @@ def _beside(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray]:
     given += [cohort.category[:, i] >= 0 for i in range(cohort.category.shape[1])]
     columns["entry"] = cohort.entry
     given.append(np.ones(len(cohort), bool))
-    for name, truth in grouped(cohort).items():
+    for name, truth in grouped_outcomes(cohort).items():
         if isinstance(truth, Survival):
             columns |= {f"time {name}": truth.time, f"event {name}": truth.event}
             given += [truth.time != NEVER] * 2

@@ -10,7 +10,7 @@ from typing import Any
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.progress import Progress
-from gnnpatient.study.ablations import Contestant, Seen
+from gnnpatient.study.ablations import Comparator, RestrictedModel
 
 WIDEST = 4  # times the width of the graph that a contestant may take to have as many parameters
 
@@ -28,22 +28,22 @@ class _Fits:
     channels: dict[str, int] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
 
-    def model(self, one: Contestant, **choices: Any) -> PrognosisModel:
+    def model(self, one: Comparator, **choices: Any) -> PrognosisModel:
         budget = {**self.budget, **one.choices, **choices}
         if len(one.kinds) < 2:
             budget["kind_dropout"] = 0.0  # to hide the one kind there is would be to hide everything
         return PrognosisModel(outcomes=[self.outcome], horizon=self.horizon, **budget)
 
-    def __call__(self, one: Contestant, X: Landmarks, what: str) -> Seen:
+    def __call__(self, one: Comparator, X: Landmarks, what: str) -> RestrictedModel:
         if one.name not in self.channels:
             self._size(one, X)
         model = self.model(one, channels=self.channels[one.name]).fit(one.asks(X))
         self.done += 1
         if self.progress is not None:
             self.progress(f"{what}: {one.name}", self.done, self.of)
-        return Seen(model, one.sees)
+        return RestrictedModel(model, one.sees)
 
-    def _size(self, one: Contestant, X: Landmarks) -> None:
+    def _size(self, one: Comparator, X: Landmarks) -> None:
         """The width at which it has about as many parameters as the graph, which comes first.
 
         An epoch tells which codes it sees and which weights it has; the linear path, which costs the most,

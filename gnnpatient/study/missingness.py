@@ -9,7 +9,7 @@ import numpy as np
 
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.errors import InputError, near
-from gnnpatient.study.ablations import Seen, taken
+from gnnpatient.study.ablations import RestrictedModel, without_rows
 from gnnpatient.study.comparison import (
     ComparedScores,
     Comparison,
@@ -34,8 +34,8 @@ def missing_curve(
     """
     if modality not in compared.modalities:
         raise InputError(f"unknown kind {modality!r}{near(modality, compared.modalities)}")
-    if model not in compared.parts[0][0] or not isinstance(compared.parts[0][0][model], Seen):
-        known = [name for name, one in compared.parts[0][0].items() if isinstance(one, Seen)]
+    if model not in compared.parts[0][0] or not isinstance(compared.parts[0][0][model], RestrictedModel):
+        known = [name for name, one in compared.parts[0][0].items() if isinstance(one, RestrictedModel)]
         raise InputError(f"no fitted contestant {model!r}{near(model, known)}")
     if bad := [share for share in shares if not 0 <= share <= 1]:
         raise InputError(f"share {bad[0]:g}; from 0 to 1 would do")
@@ -45,16 +45,17 @@ def missing_curve(
     parts: list[tuple[Mapping[str, Model], Landmarks]] = []
     for fitted, X in compared.parts:
         seen = fitted[model]
-        assert isinstance(seen, Seen)
+        assert isinstance(seen, RestrictedModel)
         said: dict[str, Model] = {
-            f"{share:g}": Seen(seen.model, taken(seen.cohort, kinds, who)) for share, who in gone.items()
+            f"{share:g}": RestrictedModel(seen.model, without_rows(seen.cohort, kinds, who))
+            for share, who in gone.items()
         }
         parts.append(({**said, "null": fitted["null"]}, X))
     scored = ModelRisks.of(parts, compared.outcome, compared.scored.times)
     found = ComparedScores.of(scored, compared.outcome, compared.cause, compared.horizons, n, seed)
     rows = []
     for share, who in gone.items():
-        left = taken(asks.cohort, kinds, who)
+        left = without_rows(asks.cohort, kinds, who)
         nodes = sum(np.diff(left.events[kind].held(asks.patient, asks.at)[0]) for kind in kinds)
         m = found.names.index(f"{share:g}")
         for c in range(len(found.columns)):

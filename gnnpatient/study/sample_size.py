@@ -9,7 +9,7 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.outcomes import Diagnosis, Survival
-from gnnpatient.study.describe import grouped
+from gnnpatient.study.describe import grouped_outcomes
 from gnnpatient.times import DAY
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def sample_size(cohort: Cohort) -> list[dict[str, Any]]:
     for kind, e in cohort.events.items():
         parameters += 0 if kind == "timepoint" else len(np.unique(e.code))
     rows = []
-    for name, truth in grouped(cohort).items():
+    for name, truth in grouped_outcomes(cohort).items():
         who, group, groups = at_risk_at_entry(cohort, truth)
         if isinstance(truth, Diagnosis) and len(groups) > 2:
             continue

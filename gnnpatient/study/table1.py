@@ -12,7 +12,7 @@ import polars as pl
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.errors import InputError
-from gnnpatient.study.describe import grouped
+from gnnpatient.study.describe import grouped_outcomes
 from gnnpatient.study.duplicates import _bits
 from gnnpatient.study.sample_size import at_risk_at_entry
 
@@ -39,7 +39,7 @@ def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
     except ModuleNotFoundError:
         raise InputError("Table 1 needs the package tableone; pip install 'gnnpatient[report]'") from None
     (name,) = cohort.outcome_names(outcome)
-    if name not in (truths := grouped(cohort)):
+    if name not in (truths := grouped_outcomes(cohort)):
         raise InputError(
             f"outcome {name!r} is no survival and no label of a patient; Table 1 needs one of them"
         )

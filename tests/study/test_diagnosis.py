@@ -103,7 +103,7 @@ def noise():
 @pytest.fixture(scope="module")
 def scored(cohort, noise):
     """Three folds by patient: an oracle, noise, a constant in each fold, the null."""
-    from gnnpatient.study.baselines import Shares
+    from gnnpatient.study.baselines import ClassPrior
     from gnnpatient.study.scoreboard import ModelRisks
 
     asks = cohort.landmarks(times=[0.5, 3.0]).followed("icu")
@@ -114,7 +114,7 @@ def scored(cohort, noise):
             "gnn": Says("icu", lambda X: np.eye(2)[label[X.patient]]),
             "logistic": Says("icu", lambda X: np.stack([1 - noise[X.patient], noise[X.patient]], 1)),
             "fold": Says("icu", lambda X, p=0.2 + 0.3 * fold: np.array([[1 - p, p]])),
-            "null": Shares("icu", ("no", "yes"), np.array([0.5, 0.5])),
+            "null": ClassPrior("icu", ("no", "yes"), np.array([0.5, 0.5])),
         }
         parts.append((models, asks[asks.patient % 3 == fold]))
     return ModelRisks.of(parts, "icu")

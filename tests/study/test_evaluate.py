@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gnnpatient import InputError, PrognosisModel, metrics
-from gnnpatient.study.baselines import Null, StackedCox
+from gnnpatient.study.baselines import MarginalModel, StackedCox
 from gnnpatient.study.evaluate import MIN_EVENTS, evaluate
 from gnnpatient.study.scoreboard import ModelRisks
 from gnnpatient.times import DAY, YEAR
@@ -278,7 +278,7 @@ def test_a_cause_that_the_null_does_not_expect(pbc, scored, times):
     some = replace(pbc, outcomes={"death": replace(death, event=event)})
     table = np.stack([np.linspace(0.95, 0.6, 10), np.zeros(10), np.linspace(0.05, 0.4, 10)])
     X = some.landmarks(times=[YEAR]).followed()
-    rare = ModelRisks.of([({"null": Null("death", death.causes, times, table)}, X)], "death", times)
+    rare = ModelRisks.of([({"null": MarginalModel("death", death.causes, times, table)}, X)], "death", times)
     result = evaluate(rare, outcome="death", horizons=[YEAR], n=2)
     assert result.value("null", "scaled_ibs", cause="transplant")["value"] is None
     assert result.value("null", "ibs", cause="transplant")["value"] == 0

@@ -97,9 +97,9 @@ def asked(cohort, days=(1.0, 4.0, 9.0)):
 
 def test_clockwork_is_everything_but_what_the_rows_say(tiny):
     from gnnpatient import build_graphs
-    from gnnpatient.study.ablations import clockwork
+    from gnnpatient.study.ablations import timing_only
 
-    silent = build_graphs(asked(clockwork(tiny)))
+    silent = build_graphs(asked(timing_only(tiny)))
     full = build_graphs(asked(tiny))
     for kind in full.nodes:
         for part in ("ptr", "code", "age", "timepoint", "open"):
@@ -109,7 +109,7 @@ def test_clockwork_is_everything_but_what_the_rows_say(tiny):
     lab = tiny.events["lab"]
     other = replace(tiny, events={**tiny.events, "lab": replace(lab, value=lab.value * 2 + 1)})
     assert (
-        clockwork(other).events["lab"].value.view(int) == clockwork(tiny).events["lab"].value.view(int)
+        timing_only(other).events["lab"].value.view(int) == timing_only(tiny).events["lab"].value.view(int)
     ).all()
     assert np.isfinite(lab.value).any()  # and the cohort itself is as it was
 
@@ -117,10 +117,10 @@ def test_clockwork_is_everything_but_what_the_rows_say(tiny):
 def test_values_are_the_latest_rows_without_time_and_number(tiny):
     """Beside a slow answer: of each code the rows of its latest moment, as known at the ask."""
     from gnnpatient import build_graphs
-    from gnnpatient.study.ablations import contents
+    from gnnpatient.study.ablations import last_values_only
 
     X = asked(tiny)
-    view = contents(tiny)
+    view = last_values_only(tiny)
     graphs, seen = build_graphs(asked(view)), 0
     for kind in tiny.spec.nodes:
         e, got = tiny.events[kind], graphs[kind]
@@ -144,22 +144,22 @@ def test_values_are_the_latest_rows_without_time_and_number(tiny):
 
 
 def test_amended_rows_stay_replaced(tiny):
-    from gnnpatient.study.ablations import contents
+    from gnnpatient.study.ablations import last_values_only
     from gnnpatient.times import FOREVER
 
     lab = tiny.events["lab"]
     gone = replace(lab, replaced=np.where(np.arange(len(lab)) % 2, FOREVER, lab.known))
-    view = contents(replace(tiny, events={**tiny.events, "lab": gone})).events["lab"]
+    view = last_values_only(replace(tiny, events={**tiny.events, "lab": gone})).events["lab"]
     assert (view.replaced <= gone.replaced).all()
-    plain = contents(tiny).events["lab"].replaced
+    plain = last_values_only(tiny).events["lab"].replaced
     assert (view.replaced == np.minimum(plain, gone.replaced)).all() and (plain > lab.known).all()
 
 
 def test_presence_is_one_node_a_kind(tiny):
     from gnnpatient import build_graphs
-    from gnnpatient.study.ablations import presence
+    from gnnpatient.study.ablations import missingness_only
 
-    graphs, X = build_graphs(asked(presence(tiny))), asked(tiny)
+    graphs, X = build_graphs(asked(missingness_only(tiny))), asked(tiny)
     for kind in tiny.spec.nodes:
         count = np.diff(tiny.events[kind].held(X.patient, X.at)[0])
         assert (np.diff(graphs[kind].ptr) == (count > 0)).all() and (count > 1).any() and (count == 0).any()
@@ -171,10 +171,13 @@ def test_presence_is_one_node_a_kind(tiny):
 
 def test_what_is_taken_is_gone_in_those_patients_alone(tiny):
     from gnnpatient import build_graphs
-    from gnnpatient.study.ablations import taken
+    from gnnpatient.study.ablations import without_rows
 
     who = np.arange(len(tiny)) % 3 == 0
-    some, none = taken(tiny, ["lab"], who), taken(tiny, ["lab", "drug"], np.ones(len(tiny), bool))
+    some, none = (
+        without_rows(tiny, ["lab"], who),
+        without_rows(tiny, ["lab", "drug"], np.ones(len(tiny), bool)),
+    )
     lost, full = build_graphs(asked(some)), build_graphs(asked(tiny))
     kept = ~who[asked(tiny).patient[full["lab"].owner]]
     assert 0 < kept.sum() < len(kept) and (lost["lab"].owner == full["lab"].owner[kept]).all()
@@ -190,7 +193,13 @@ def test_what_is_taken_is_gone_in_those_patients_alone(tiny):
 def test_contents_of_texts(tmp_path):
     """Vectors go with the clockwork's rows, and stay with the latest one."""
     from gnnpatient import build_graphs, read_cohort
-    from gnnpatient.study.ablations import clockwork, contents, contestants, modalities_of, presence
+    from gnnpatient.study.ablations import (
+        comparators,
+        last_values_only,
+        missingness_only,
+        modalities_of,
+        timing_only,
+    )
 
     made(tmp_path, n=30)
     notes = [(f"p{i:03d}", day, f"grade {i % 4} then {day}") for i in range(30) for day in (0.0, 0.5)]
@@ -199,11 +208,11 @@ def test_contents_of_texts(tmp_path):
     toml = TOML.replace("[outcomes", note + "[outcomes")
     (tmp_path / "made.toml").write_text(toml)
     cohort = read_cohort(tmp_path / "made.toml", tmp_path)
-    late = build_graphs(contents(cohort).at(1.0))["note"]
+    late = build_graphs(last_values_only(cohort).at(1.0))["note"]
     assert len(late) == 30 and (late.vector == build_graphs(cohort.at(1.0))["note"].vector[1::2]).all()
-    assert late.vector.any() and not build_graphs(clockwork(cohort).at(1.0))["note"].vector.numel()
-    assert not build_graphs(presence(cohort).at(1.0))["note"].vector.numel()
-    every = contestants(cohort, modalities_of(cohort))
+    assert late.vector.any() and not build_graphs(timing_only(cohort).at(1.0))["note"].vector.numel()
+    assert not build_graphs(missingness_only(cohort).at(1.0))["note"].vector.numel()
+    every = comparators(cohort, modalities_of(cohort))
     assert [name for name in every if name.startswith("values")] == ["values", "values note"]
     assert every["values note"].kinds == ("note",) and every["graph"].kinds == ("lab", "vital", "note")
     assert every["without lab"].kinds == ("vital", "note") and every["statics"].kinds == ()
@@ -211,7 +220,7 @@ def test_contents_of_texts(tmp_path):
 
 def test_kinds_made_from_another_one_go_with_it(tmp_path):
     from gnnpatient import read_cohort
-    from gnnpatient.study.ablations import contestants, modalities_of
+    from gnnpatient.study.ablations import comparators, modalities_of
 
     made(tmp_path, n=30)
     more = '[hierarchies.chem]\ntable = "chem.csv"\n[nodes.group]\nof = "lab"\nhierarchy = "chem"\n[outcomes'
@@ -220,7 +229,7 @@ def test_kinds_made_from_another_one_go_with_it(tmp_path):
     pl.DataFrame({"child": ["crp"], "parent": ["protein"]}).write_csv(tmp_path / "chem.csv")
     cohort = read_cohort(tmp_path / "made.toml", tmp_path)
     assert modalities_of(cohort) == {"lab": ("lab", "group"), "vital": ("vital",)}
-    every = contestants(cohort, modalities_of(cohort))
+    every = comparators(cohort, modalities_of(cohort))
     assert every["only vital"].kinds == ("vital",) and "without lab" not in every
     for one in every.values():  # each can be asked
         from gnnpatient import build_graphs
@@ -230,9 +239,9 @@ def test_kinds_made_from_another_one_go_with_it(tmp_path):
 
 
 def test_edges_of_early_and_intermediate(tiny):
-    from gnnpatient.study.ablations import contestants, modalities_of
+    from gnnpatient.study.ablations import comparators, modalities_of
 
-    every = contestants(tiny, modalities_of(tiny))
+    every = comparators(tiny, modalities_of(tiny))
     always = {("timepoint", "of", "patient"), ("timepoint", "next", "timepoint")}
     kinds = ("lab", "vital", "drug")
     edges = {name: set(one.sees.spec.edge_types[::2]) for name, one in every.items()}
@@ -329,9 +338,9 @@ def test_verdicts(c, ibs, p, verdict):
 
 
 def test_every_contestant_is_there_with_the_same_budget(whole, tiny, told):
-    from gnnpatient.study.ablations import contestants, modalities_of
+    from gnnpatient.study.ablations import comparators, modalities_of
 
-    every = contestants(tiny, modalities_of(tiny))
+    every = comparators(tiny, modalities_of(tiny))
     names = [*every, "late", "best single", "null"]
     assert list(whole.scored.risks) == names and len(whole.parts) == 2
     assert set(whole.parameters) == {*every, "late"}
@@ -347,12 +356,12 @@ def test_every_contestant_is_there_with_the_same_budget(whole, tiny, told):
 
 
 def test_no_width_is_nearer_to_the_parameters_of_the_graph(whole, tiny):
-    from gnnpatient.study.ablations import contestants, modalities_of
+    from gnnpatient.study.ablations import comparators, modalities_of
     from gnnpatient.study.fitting import _parameters
 
     assert whole.channels["graph"] == 8
     wanted = whole.parameters["graph"]
-    for name, one in contestants(tiny, modalities_of(tiny)).items():
+    for name, one in comparators(tiny, modalities_of(tiny)).items():
         if name == "graph":
             continue
         module, width = whole.parts[0][0][name].model.predictor_.modules[0], whole.channels[name]

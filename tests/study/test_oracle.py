@@ -43,7 +43,7 @@ def test_the_oracle_is_the_truth(ward):
 
 
 def test_nobody_does_better_than_the_oracle(ward):
-    from gnnpatient.study.baselines import Null
+    from gnnpatient.study.baselines import MarginalModel
     from gnnpatient.study.evaluate import evaluate
     from gnnpatient.study.oracle import Oracle
     from gnnpatient.study.scoreboard import ModelRisks
@@ -56,7 +56,7 @@ def test_nobody_does_better_than_the_oracle(ward):
     )
     models = {
         "oracle": Oracle("death", causes, grid, truth.risk),
-        "null": Null("death", causes, grid, np.tile([[0.5], [0.3], [0.2]], (1, len(grid)))),
+        "null": MarginalModel("death", causes, grid, np.tile([[0.5], [0.3], [0.2]], (1, len(grid)))),
     }
     scored = ModelRisks.of([(models, X)], "death", grid)
     found = evaluate(scored, outcome="death", horizons=[10.0], against=None, n=10)

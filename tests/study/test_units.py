@@ -8,7 +8,7 @@ import pytest
 
 from gnnpatient import InputError, PrognosisModel, metrics
 from gnnpatient.prognosis.targets import landmark_nulls, target_of
-from gnnpatient.study.baselines import Null, null_of
+from gnnpatient.study.baselines import MarginalModel, marginal_model
 from gnnpatient.study.evaluate import evaluate
 from gnnpatient.study.intervals import bootstrap_interval
 from gnnpatient.study.scoreboard import ModelRisks
@@ -223,7 +223,7 @@ def fitted(falling):
 def test_the_null_has_a_curve_for_each_landmark(falling, fitted):
     """Known at 0 and 150 days: those of the training asks; at 120, not fitted at, those at risk then."""
     train = falling.landmarks(np.arange(400), times=[0, 120, 150]).followed()
-    null = null_of(fitted.predictor_, "death", train)
+    null = marginal_model(fitted.predictor_, "death", train)
     times = np.array(fitted.predictor_.modules[0].head("death").config.times)
     test = falling.landmarks(np.arange(400, 600), times=[0, 120, 150]).followed()
     said = null.forecast(test)["death"].incidence
@@ -245,7 +245,7 @@ def test_a_model_alone_has_the_curve_of_the_nearest_landmark(falling, fitted, tm
     fitted.save_pretrained(tmp_path / "model")
     loaded = PrognosisModel.from_pretrained(tmp_path / "model")
     test = falling.landmarks(np.arange(400, 600), times=[0, 140]).followed()
-    null = null_of(loaded.predictor_, "death")
+    null = marginal_model(loaded.predictor_, "death")
     said = null.forecast(test)["death"].incidence
     days, tables = loaded.predictor_.nulls["death"]
     assert np.isnan(days[0]) and days[1:].tolist() == [100, 150] and np.allclose(tables.sum(1), 1)
@@ -284,7 +284,7 @@ def test_entry_has_its_curve_whenever_it_is(falling, tmp_path):
     asks = moved.entries(np.arange(400)).followed()
     came = asks.outcome("death")
     own = metrics.aalen_johansen(came["time"], came["event"].astype(int), np.array([100.0]), causes=1)[1, 0]
-    for null in (null_of(loaded, "death"), null_of(model.predictor_, "death", train=asks)):
+    for null in (marginal_model(loaded, "death"), marginal_model(model.predictor_, "death", train=asks)):
         risk = null.forecast(asks)["death"].risk(horizon=100.0)
         assert risk == pytest.approx(np.full(len(asks), own), abs=0.02)
     assert loaded.null_at("death", asks)[:, 1, -1] == pytest.approx(np.full(len(asks), own), abs=0.02)
@@ -376,5 +376,5 @@ def test_a_null_of_one_table_is_what_it_was(tmp_path):
     x, end, died = people(60)
     X = cohort_of(tmp_path, x, end, died).landmarks(times=[0, 10]).followed()
     table = np.stack([1 - TIMES / 500, TIMES / 500])
-    said = Null("death", ("death",), TIMES, table).forecast(X)["death"].incidence
+    said = MarginalModel("death", ("death",), TIMES, table).forecast(X)["death"].incidence
     assert (said == table).all() and len(said) == len(X)

@@ -112,7 +112,7 @@ def test_the_share_of_yes_is_the_truth(tmp_path):
 
 def test_fit_rival_null_and_scores_agree(world, asks):
     from gnnpatient import PrognosisModel
-    from gnnpatient.study.baselines import StackedLogistic, null_of
+    from gnnpatient.study.baselines import StackedLogistic, marginal_model
     from gnnpatient.study.evaluate import evaluate
     from gnnpatient.study.scoreboard import ModelRisks
 
@@ -120,7 +120,12 @@ def test_fit_rival_null_and_scores_agree(world, asks):
     train, held = asks[asks.patient % 2 == 0], asks[asks.patient % 2 == 1]
     model, rival = PrognosisModel(**FEW).fit(train), StackedLogistic(outcomes=["sick"]).fit(train)
     truth = p[at(held, 0.5).patient].mean()
-    models = {"gnn": model, "logistic": rival, "true": Says(p), "null": null_of(model.predictor_, "sick")}
+    models = {
+        "gnn": model,
+        "logistic": rival,
+        "true": Says(p),
+        "null": marginal_model(model.predictor_, "sick"),
+    }
     for name, one in models.items():
         said = one.forecast(at(held, 0.5))["sick"].risk().mean()
         assert said == pytest.approx(truth, abs=0.04), name
