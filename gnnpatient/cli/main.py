@@ -260,14 +260,14 @@ def check(
     cohort = tables_of(spec, data, quarantine=quarantine, embed=False)
     alike = duplicates(cohort)
     flags = list(cohort.report["flags"])
-    if alike["patients"]:
+    if alike.patients:
         flags.append(
-            f"{alike['patients']} patients in {alike['groups']} groups have the same record; one person "
+            f"{alike.patients} patients in {alike.groups} groups have the same record; one person "
             "under several ids? give them one group in [patient]"
         )
-    if alike["near_ids"]:
-        flags.append(f"{alike['near_ids']} id(s) equal another but for case, blanks or leading zeros")
-    spread = describe.statics(cohort) + describe.distributions(cohort)
+    if alike.near_ids:
+        flags.append(f"{alike.near_ids} id(s) equal another but for case, blanks or leading zeros")
+    spread = [row.to_dict() for row in describe.statics(cohort) + describe.distributions(cohort)]
     flags += [f"{row['kind']}.{row['code']}: {flag}" for row in spread for flag in row["flags"]]
     flags += describe.durations(cohort)
     found: dict[str, Any] = {
@@ -279,7 +279,7 @@ def check(
         "leaks": [leak.to_dict() for leak in canary(cohort)] if leaks else [],
         "looked": [look.to_dict() for look in coverage(cohort)] if leaks else [],
         "distributions": spread,
-        "sample_size": sample_size(cohort),
+        "sample_size": [row.to_dict() for row in sample_size(cohort)],
     }
     if table1:
         found["table1"] = {

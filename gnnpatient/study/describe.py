@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from math import ceil, exp, log
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,13 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     pass
 
-# -- values --
-
-MEASURED = 10  # more different values than that, and it is a measurement rather than a score
+MIN_MEASURED = 10  # more different values than that, and it is a measurement rather than a score
 SCALES = (10, 18, 38.67, 88.4, 100, 1000)
 """Between units that are mixed up: dilutions and prefixes, mmol of glucose, mmol of cholesterol, umol of
 creatinine, all to mg/dL. Fahrenheit and Celsius are looked for as well."""
 TIMES = (24, 30.44, 60, 365.25, 1440, 3600, 8766, 86400)
 """Between units of time that are mixed up: hours, months, minutes and years to days, and to one another."""
+FIGURES = ("min", "q01", "median", "q99", "max")  # of a distribution
 AGES = (0.0, 125.0)  # nobody is older
 _AGE = re.compile(r"(?i)(^|[^a-z])(age|alter|leeftijd|edad|eta|alder)([^a-z]|$)")
 _IN_YEARS = re.compile(r"(?i)^(|y|yr|yrs|a|years?)$")
@@ -35,7 +35,56 @@ FILLERS = np.array([9.96921e36, 3.4028235e38, 1e15, 1e20, 1e30, 2**31 - 1, 2**31
 """What software writes where it has nothing: netCDF, the ends of the types. Runs of 9, 8 or 7 are others."""
 
 
-def distributions(cohort: Cohort) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class ColumnSummary:
+    """The values of one code, or of one baseline covariate.
+
+    Attributes
+    ----------
+    kind : str
+        Node type; "patient" for a baseline covariate.
+    code : str
+        Code, or name of the covariate.
+    rows, patients : int
+        How many there are.
+    missing : float
+        Share of the rows without a value.
+    min, q01, median, q99, max : float or None
+        Of the values; None where there is none, or it is a category.
+    unit : str
+        "" where the spec names none.
+    range : [low, high] or None
+        What the spec's [units] says is possible.
+    flags : list of str
+        What looks wrong, a sentence each.
+    """
+
+    kind: str
+    code: str
+    rows: int
+    patients: int
+    missing: float
+    min: float | None
+    q01: float | None
+    median: float | None
+    q99: float | None
+    max: float | None
+    unit: str
+    range: list[float] | None
+    flags: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """One entry of `distributions` in `check --json`.
+
+        Returns
+        -------
+        dict
+            Every attribute by its name.
+        """
+        return asdict(self)
+
+
+def distributions(cohort: Cohort) -> list[ColumnSummary]:
     """One row a code that has rows, in the order of the spec.
 
     rows, patients; missing: the share of rows without a value; min, q01, median, q99, max: of the values,
@@ -77,46 +126,53 @@ def distributions(cohort: Cohort) -> list[dict[str, Any]]:
                 "unit": cohort.units[kind][code],
                 "range": list(unit.range) if unit and unit.range else None,
             }
-            rows.append({"kind": kind, "code": name, **row, "flags": _flags(values)})
+            rows.append(ColumnSummary(kind, name, **row, flags=_flags(values)))
     return rows
 
 
-def statics(cohort: Cohort) -> list[dict[str, Any]]:
+def statics(cohort: Cohort) -> list[ColumnSummary]:
     """One row a static, of kind "patient", in the columns of `distributions` and with its flags.
 
     Its rows are the patients; of a category there are no figures. The range of an age that [units] does not
     give is 0 to 125 years.
     """
-    rows = []
-    none = dict.fromkeys(("min", "q01", "median", "q99", "max"))
-    of = cohort.spec.patient
-    for i, name in enumerate(of.number):
-        column = np.asarray(cohort.number[:, i], np.float64)
-        values, unit = np.sort(column[~np.isnan(column)]), cohort.spec.unit(name)
-        figures = none
-        if len(values):
-            figures = dict(zip(none, np.quantile(values, (0, 0.01, 0.5, 0.99, 1)).tolist(), strict=True))
-        row = {"missing": float(np.isnan(column).mean()), **figures}
-        row |= {"unit": unit.to if unit else "", "range": list(unit.range) if unit and unit.range else None}
-        flags = _flags(values, zeros=True)
-        if _AGE.search(name) and row["range"] is None and _IN_YEARS.match(unit.to if unit else ""):
-            row["range"] = list(AGES)
-            flags += _impossible(values)
-        rows.append({"code": name, **row, "flags": flags})
-    for i, name in enumerate(of.category):
-        level, names = np.asarray(cohort.category[:, i]), cohort.levels[name]
-        given = level[level >= 0]
-        flags = [
-            f"filler? the level {word!r} in {n} of {len(level)} patients; leave a missing value empty"
-            for word, n in zip(names, np.bincount(given, minlength=len(names)).tolist(), strict=True)
-            if n and _WORDS.fullmatch(word)
-        ]
-        if len(given) >= MEASURED and given.min() == given.max():
-            flags.append(f"constant: one level in all {len(given)} patients")
-        row = {"missing": float((level < 0).mean()), **none, "unit": "", "range": None}
-        rows.append({"code": name, **row, "flags": flags})
-    size = {"rows": len(cohort), "patients": len(cohort)}
-    return [{"kind": "patient", "code": row.pop("code"), **size, **row} for row in rows]
+    numbers = [_number(cohort, i, name) for i, name in enumerate(cohort.spec.patient.number)]
+    return numbers + [_category(cohort, i, name) for i, name in enumerate(cohort.spec.patient.category)]
+
+
+def _number(cohort: Cohort, i: int, name: str) -> ColumnSummary:
+    """A number of the patients."""
+    column = np.asarray(cohort.number[:, i], np.float64)
+    values, unit = np.sort(column[~np.isnan(column)]), cohort.spec.unit(name)
+    figures: dict[str, float | None] = dict.fromkeys(FIGURES)
+    if len(values):
+        figures = dict(zip(FIGURES, np.quantile(values, (0, 0.01, 0.5, 0.99, 1)).tolist(), strict=True))
+    possible = list(unit.range) if unit and unit.range else None
+    flags = _flags(values, zeros=True)
+    if _AGE.search(name) and possible is None and _IN_YEARS.match(unit.to if unit else ""):
+        possible = list(AGES)
+        flags += _impossible(values)
+    missing, count = float(np.isnan(column).mean()), len(cohort)
+    unit_name = unit.to if unit else ""
+    return ColumnSummary(
+        "patient", name, count, count, missing, **figures, unit=unit_name, range=possible, flags=flags
+    )
+
+
+def _category(cohort: Cohort, i: int, name: str) -> ColumnSummary:
+    """A category of the patients."""
+    level, names = np.asarray(cohort.category[:, i]), cohort.levels[name]
+    given = level[level >= 0]
+    flags = [
+        f"filler? the level {word!r} in {n} of {len(level)} patients; leave a missing value empty"
+        for word, n in zip(names, np.bincount(given, minlength=len(names)).tolist(), strict=True)
+        if n and _WORDS.fullmatch(word)
+    ]
+    if len(given) >= MIN_MEASURED and given.min() == given.max():
+        flags.append(f"constant: one level in all {len(given)} patients")
+    missing, count = float((level < 0).mean()), len(cohort)
+    nothing: dict[str, None] = dict.fromkeys(FIGURES)
+    return ColumnSummary("patient", name, count, count, missing, **nothing, unit="", range=None, flags=flags)
 
 
 def _impossible(values: np.ndarray) -> list[str]:
@@ -138,8 +194,8 @@ def _flags(values: np.ndarray, zeros: bool = False) -> list[str]:
     most = different[count.argmax()]
     flags = []
     if len(different) == 1:
-        flags += [f"constant: {most:g} in all {len(values)} rows"] * (len(values) >= MEASURED)
-    elif len(different) > MEASURED and count.max() > len(values) / 2 and not (zeros and most == 0):
+        flags += [f"constant: {most:g} in all {len(values)} rows"] * (len(values) >= MIN_MEASURED)
+    elif len(different) > MIN_MEASURED and count.max() > len(values) / 2 and not (zeros and most == 0):
         flags.append(f"one value: {most:g} in {count.max() / len(values):.0%} of the rows")
     filler = _fillers(different, count)
     if filler.any():
@@ -166,7 +222,7 @@ def _flags(values: np.ndarray, zeros: bool = False) -> list[str]:
             f"extreme: {count[-few:].sum()} values up to {values[-1]:g}, the others end at "
             f"{different[-few - 1]:g}"
         )
-    if len(different) > MEASURED and (scales := _two_scales(values)):
+    if len(different) > MIN_MEASURED and (scales := _two_scales(values)):
         flags.append(scales)
     elif len(different) >= 8 and (factor := _clean_gap(values)):
         flags.append(
@@ -202,14 +258,14 @@ def _fillers(different: np.ndarray, count: np.ndarray) -> np.ndarray:
             gap, span = x[-few] - x[-few - 1], x[-few - 1] - x[0]
             known = all(map(_is_filler, different[order[-few:]]))
             wide = (1 if len(x) - few >= 5 else 5) if known else 10
-            if (known or len(x) - few >= MEASURED) and gap >= wide * span > 0:
+            if (known or len(x) - few >= MIN_MEASURED) and gap >= wide * span > 0:
                 filler[order[-few:]] = True
                 break
     below, above = np.flatnonzero(different < 0), different[different > 0]
-    if 0 < len(below) <= 3 and len(above) >= MEASURED and (count[below] > 1).all():
+    if 0 < len(below) <= 3 and len(above) >= MIN_MEASURED and (count[below] > 1).all():
         filler[below] |= all(map(_is_filler, different[below]))
     zero = np.flatnonzero(different == 0)
-    if len(zero) and not len(below) and len(above) >= MEASURED and count[zero[0]] > 1:
+    if len(zero) and not len(below) and len(above) >= MIN_MEASURED and count[zero[0]] > 1:
         low, high = np.quantile(above, (0.25, 0.75))
         filler[zero] |= above[0] >= 3 * (high - low)
     return filler
@@ -221,7 +277,7 @@ def _alone(different: np.ndarray) -> int:
     for few in range(1, 4):
         low, high = different[:-few], different[-few:]
         known = all(map(_is_filler, high))
-        if len(low) >= (MEASURED if known else 20) and high[0] - low[-1] >= 10 * (low[-1] - low[0]):
+        if len(low) >= (MIN_MEASURED if known else 20) and high[0] - low[-1] >= 10 * (low[-1] - low[0]):
             return few
     return 0
 
@@ -235,7 +291,7 @@ def _clean_gap(values: np.ndarray) -> tuple[float, int] | None:
     """
     x = np.log(values[values > 0])
     least = max(4, ceil(0.02 * len(x)))
-    if len(x) < max(MEASURED, 2 * least):
+    if len(x) < max(MIN_MEASURED, 2 * least):
         return None
     cut = int(np.diff(x)[least - 1 : len(x) - least].argmax()) + least
     low, high = x[:cut], x[cut:]
@@ -290,9 +346,10 @@ def durations(cohort: Cohort) -> list[str]:
         days = np.sort(events.happened[events.happened > 0] / DAY)
         if kind != "timepoint" and (flag := _two_scales(days, TIMES)):
             flags.append(f"{kind}: times: {flag.replace('values', 'times')}")
-    for name, truth in grouped_outcomes(cohort).items():
-        if not isinstance(truth, Survival):
+    for name, outcome in grouped_outcomes(cohort).items():
+        if not outcome.has_curve:
             continue
+        truth = cohort.survival(name)
         time = np.asarray(truth.time)
         for what, group in (("with an event", truth.event > 0), ("without an event", truth.event == 0)):
             here = group & (time != NEVER) & (time > 0)
@@ -319,16 +376,23 @@ def _years_beside_days(days: np.ndarray) -> str | None:
     return None
 
 
-# -- people --
-
-
-# -- size --
-
-
-# -- Table 1 --
-
-
 def grouped_outcomes(cohort: Cohort) -> dict[str, Survival | Diagnosis]:
-    """The outcomes that part the patients at entry in groups: survival, and a diagnosis but for a task."""
-    truths: Mapping[str, object] = cohort.outcomes
-    return {name: truth for name, truth in truths.items() if isinstance(truth, Survival | Diagnosis)}
+    """The outcomes that part the patients at entry in groups: survival, and a diagnosis but for a task.
+
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    dict of str to Survival or Diagnosis
+        By the name of the outcome.
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> list(grouped_outcomes(pbc()))
+    ['death']
+    """
+    outcomes: Mapping[str, Any] = cohort.outcomes
+    return {name: outcome for name, outcome in outcomes.items() if outcome.has_patient_groups}

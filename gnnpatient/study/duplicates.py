@@ -3,24 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.outcomes import Survival
+from gnnpatient.study.describe import grouped_outcomes
 from gnnpatient.times import NEVER
 
-if TYPE_CHECKING:
-    pass
-from gnnpatient.study.describe import grouped_outcomes
-
-LEAST_ROWS = 3  # of a record that may show two people to be one
-BY_CHANCE = 0.05  # pairs of different people expected to share a record: from there on it says nothing
+MIN_ROWS = 3  # of a record that may show two people to be one
+MAX_CHANCE_PAIRS = 0.05  # pairs of different people expected to share a record: from there on it says nothing
 
 
-def duplicates(cohort: Cohort) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Duplicates:
+    """Ids that are nearly equal, and people who are there more than once under different ids.
+
+    Attributes
+    ----------
+    near_ids : int
+        Ids that equal another but for case, blanks or leading zeros.
+    groups, patients, pairs : int
+        Of patients with the same record: groups of them, patients in a group, pairs within groups.
+    ids : dict of str to list of groups of ids
+        "near" and "people". The only place with ids; whether to show them is up to the caller.
+    """
+
+    near_ids: int
+    groups: int
+    patients: int
+    pairs: int
+    ids: dict[str, list[list[str]]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts and ids by name.
+
+        Returns
+        -------
+        dict
+            Every attribute by its name.
+        """
+        return asdict(self)
+
+
+def duplicates(cohort: Cohort) -> Duplicates:
     """Ids that are nearly equal, and people who are there more than once under different ids. Counts only.
 
     near_ids: ids that equal another but for case, blanks or leading zeros.
@@ -41,16 +69,18 @@ def duplicates(cohort: Cohort) -> dict[str, Any]:
     record, rows, chance = _records(cohort)
     rest, also = _beside(cohort)
     pairs = len(cohort) ** 2 / 2
-    same = _groups(record, (rows >= LEAST_ROWS) & (pairs * np.exp(chance) < BY_CHANCE))
-    same += _groups(pl.concat([record, rest], how="horizontal"), pairs * np.exp(chance + also) < BY_CHANCE)
+    same = _groups(record, (rows >= MIN_ROWS) & (pairs * np.exp(chance) < MAX_CHANCE_PAIRS))
+    same += _groups(
+        pl.concat([record, rest], how="horizontal"), pairs * np.exp(chance + also) < MAX_CHANCE_PAIRS
+    )
     people = _joined(same)
-    return {
-        "near_ids": sum(map(len, near)),
-        "groups": len(people),
-        "patients": sum(map(len, people)),
-        "pairs": sum(len(group) * (len(group) - 1) // 2 for group in people),
-        "ids": {"near": _named(cohort, near), "people": _named(cohort, people)},
-    }
+    return Duplicates(
+        near_ids=sum(map(len, near)),
+        groups=len(people),
+        patients=sum(map(len, people)),
+        pairs=sum(len(group) * (len(group) - 1) // 2 for group in people),
+        ids={"near": _named(cohort, near), "people": _named(cohort, people)},
+    )
 
 
 def _groups(keys: pl.DataFrame, eligible: np.ndarray) -> list[list[int]]:
@@ -82,7 +112,7 @@ def _records(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
     """
     parts = [
         pl.DataFrame(
-            {"patient": e.patient, "known": e.known, "code": e.code, "bits": _bits(e.value)}
+            {"patient": e.patient, "known": e.known, "code": e.code, "bits": value_bits(e.value)}
         ).with_columns(kind=pl.lit(i, pl.Int32))
         for i, (kind, e) in enumerate(cohort.events.items())
         if kind != "timepoint"
@@ -113,21 +143,22 @@ def _records(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
     return patients.select("one", "two"), patients["rows"].to_numpy(), patients["log"].to_numpy()
 
 
-def _bits(value: np.ndarray) -> np.ndarray:
+def value_bits(value: np.ndarray) -> np.ndarray:
     """Floats as integers that are equal where they are, nan included: (row,) int32."""
     return np.where(np.isnan(value), np.float32(np.nan), value.astype(np.float32)).view(np.int32)
 
 
 def _beside(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray]:
     """Statics, entry and outcomes of each patient as columns, and the log chance that another has them."""
-    columns = {f"number {i}": _bits(cohort.number[:, i]) for i in range(cohort.number.shape[1])}
+    columns = {f"number {i}": value_bits(cohort.number[:, i]) for i in range(cohort.number.shape[1])}
     given = [~np.isnan(cohort.number[:, i]) for i in range(cohort.number.shape[1])]
     columns |= {f"category {i}": cohort.category[:, i] for i in range(cohort.category.shape[1])}
     given += [cohort.category[:, i] >= 0 for i in range(cohort.category.shape[1])]
     columns["entry"] = cohort.entry
     given.append(np.ones(len(cohort), bool))
-    for name, truth in grouped_outcomes(cohort).items():
-        if isinstance(truth, Survival):
+    for name, outcome in grouped_outcomes(cohort).items():
+        if outcome.has_curve:
+            truth = cohort.survival(name)
             columns |= {f"time {name}": truth.time, f"event {name}": truth.event}
             given += [truth.time != NEVER] * 2
     chance = np.zeros(len(cohort))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from math import ceil, exp, log, log1p
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,15 +13,62 @@ from gnnpatient.cohort.outcomes import Diagnosis, Survival
 from gnnpatient.study.describe import grouped_outcomes
 from gnnpatient.times import DAY
 
-if TYPE_CHECKING:
-    pass
-
-
 SHRINKAGE, OPTIMISM, MARGIN = 0.9, 0.05, 0.05  # the three criteria of Riley et al.
 EXPLAINED = 0.15  # of the R2 that could be had at most, where nothing better is known
 
 
-def sample_size(cohort: Cohort) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class SampleSize:
+    """Whether a cohort is large enough for a new model of one cause or class.
+
+    Attributes
+    ----------
+    outcome, cause : str
+        What is to be forecast.
+    patients : int
+        Those at risk at entry; of a diagnosis those whose label is known.
+    events : int
+        Those who have it.
+    parameters : int
+        Candidate parameters: one a baseline covariate and a code, so at the least.
+    events_per_parameter : float or None
+        None without a parameter.
+    follow_up : float or None
+        Mean in days; None of a diagnosis.
+    criteria : dict of str to int, or None
+        Patients that each criterion asks for; None without an event.
+    needed : int or None
+        The largest of them.
+    enough : bool
+        Whether there are as many.
+    sentence : str
+        The answer in words.
+    """
+
+    outcome: str
+    cause: str
+    patients: int
+    events: int
+    parameters: int
+    events_per_parameter: float | None
+    follow_up: float | None
+    criteria: dict[str, int] | None
+    needed: int | None
+    enough: bool
+    sentence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """One entry of `sample_size` in `check --json`.
+
+        Returns
+        -------
+        dict
+            Every attribute by its name.
+        """
+        return asdict(self)
+
+
+def sample_size(cohort: Cohort) -> list[SampleSize]:
     """Is the cohort large enough for a new model? One row a survival outcome and cause, or a diagnosis.
 
     patients at risk at entry, of a diagnosis those whose label is known; events, or those who have it;
@@ -36,43 +84,47 @@ def sample_size(cohort: Cohort) -> list[dict[str, Any]]:
     parameters = cohort.number.shape[1] + cohort.category.shape[1]
     for kind, e in cohort.events.items():
         parameters += 0 if kind == "timepoint" else len(np.unique(e.code))
-    rows = []
-    for name, truth in grouped_outcomes(cohort).items():
-        who, group, groups = at_risk_at_entry(cohort, truth)
-        if isinstance(truth, Diagnosis) and len(groups) > 2:
+    found = []
+    for name, outcome in grouped_outcomes(cohort).items():
+        patients, group, groups = at_risk_at_entry(cohort, outcome)
+        if not outcome.has_curve and len(groups) > 2:
             continue
         follow_up = None
-        if isinstance(truth, Survival) and len(who):
-            follow_up = float((truth.time[who] - cohort.entry[who]).mean() / DAY)
+        if outcome.has_curve and len(patients):
+            end = cohort.survival(name).time[patients]
+            follow_up = float((end - cohort.entry[patients]).mean() / DAY)
         for k, cause in enumerate(groups[1:], start=1):
-            events, patients = int((group == k).sum()), len(who)
-            row: dict[str, Any] = {
-                "outcome": name,
-                "cause": cause,
-                "patients": patients,
-                "events": events,
-                "parameters": parameters,
-                "events_per_parameter": events / parameters if parameters else None,
-                "follow_up": follow_up,
-                "criteria": None,
-                "needed": None,
-                "enough": False,
-                "sentence": f"{name}, {cause}: no events, so nothing can be learned of it.",
-            }
-            if isinstance(truth, Diagnosis) and events == patients > 0:
-                row["sentence"] = f"{name}, {cause}: all have it, so nothing can be learned of it."
-            elif events:
-                needs = riley if isinstance(truth, Survival) else riley_binary
-                asked = needs(events / patients, parameters)
-                needed = max(asked.values())
-                row |= {"criteria": asked, "needed": needed, "enough": patients >= needed}
-                row["sentence"] = (
-                    f"{name}, {cause}: {patients} patients with {events} events for {parameters} candidate "
-                    f"parameters are {'enough' if row['enough'] else 'too few'} for a new model; "
-                    f"at least {needed} patients are advised (Riley 2019)."
-                )
-            rows.append(row)
-    return rows
+            counts = len(patients), int((group == k).sum()), parameters
+            found.append(_of_cause(name, outcome.kind, cause, *counts, follow_up))
+    return found
+
+
+def _of_cause(
+    name: str,
+    kind: str,
+    cause: str,
+    patients: int,
+    events: int,
+    parameters: int,
+    follow_up: float | None,
+) -> SampleSize:
+    """One row of `sample_size`."""
+    criteria, needed, enough = None, None, False
+    sentence = f"{name}, {cause}: no events, so nothing can be learned of it."
+    if kind == "diagnosis" and events == patients > 0:
+        sentence = f"{name}, {cause}: all have it, so nothing can be learned of it."
+    elif events:
+        criteria = CRITERIA[kind](events / patients, parameters)
+        needed = max(criteria.values())
+        enough = patients >= needed
+        sentence = (
+            f"{name}, {cause}: {patients} patients with {events} events for {parameters} candidate "
+            f"parameters are {'enough' if enough else 'too few'} for a new model; "
+            f"at least {needed} patients are advised (Riley 2019)."
+        )
+    per_parameter = events / parameters if parameters else None
+    size = patients, events, parameters, per_parameter, follow_up
+    return SampleSize(name, cause, *size, criteria, needed, enough, sentence)
 
 
 def riley(events: float, parameters: int, r2: float | None = None) -> dict[str, int]:
@@ -103,6 +155,10 @@ def riley_binary(share: float, parameters: int, r2: float | None = None) -> dict
     """
     null = share * log(share) + (1 - share) * log1p(-share)
     return _overfit(null, parameters, r2) | {"margin": ceil((1.96 / MARGIN) ** 2 * share * (1 - share))}
+
+
+CRITERIA = {"survival": riley, "diagnosis": riley_binary}
+"""By the kind of an outcome."""
 
 
 def _overfit(null: float, parameters: int, r2: float | None) -> dict[str, int]:

@@ -13,14 +13,14 @@ from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.errors import InputError
 from gnnpatient.study.describe import grouped_outcomes
-from gnnpatient.study.duplicates import _bits
+from gnnpatient.study.duplicates import value_bits
 from gnnpatient.study.sample_size import at_risk_at_entry
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-SCORE = 5  # different values of a code, up to which they are shown as levels
+MAX_LEVELS = 5  # different values of a code, up to which they are shown as levels
 
 
 def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def _at_entry(cohort: Cohort, asks: Landmarks, codes: int) -> tuple[pl.DataFrame
     for kind, e in cohort.events.items():
         if kind == "timepoint":
             continue
-        pairs = np.unique(np.stack([e.code, _bits(e.value)])[:, ~np.isnan(e.value)], axis=1)
+        pairs = np.unique(np.stack([e.code, value_bits(e.value)])[:, ~np.isnan(e.value)], axis=1)
         different = np.bincount(pairs[0], minlength=len(cohort.codes[kind]))  # values of each code
         for c, code in enumerate(cohort.codes[kind]):
             if f"{kind}.{code}.n" not in seen.columns:
@@ -90,12 +90,12 @@ def _at_entry(cohort: Cohort, asks: Landmarks, codes: int) -> tuple[pl.DataFrame
             label = f"{kind}.{code}" + (f" ({unit})" if unit else "")
             if not different[c]:
                 value = has.replace_strict({True: "yes", False: "no"})
-            elif different[c] <= SCORE:
+            elif different[c] <= MAX_LEVELS:
                 levels = value.drop_nulls().unique().to_list() or [0.0]
                 value = value.replace_strict(
                     levels, [f"{v:g}" for v in levels], default=None, return_dtype=pl.String
                 )
-            found.append((int(has.sum()), label, value, bool(different[c] <= SCORE)))
+            found.append((int(has.sum()), label, value, bool(different[c] <= MAX_LEVELS)))
     most = sorted(range(len(found)), key=lambda i: -found[i][0])[:codes]
     for i in sorted(most):
         _, label, column, category = found[i]

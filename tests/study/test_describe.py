@@ -57,7 +57,7 @@ def clinic(tmp_path):
 def row_of(cohort, code):
     from gnnpatient.study.describe import distributions
 
-    (row,) = (row for row in distributions(cohort) if row["code"] == code)
+    (row,) = (row for row in [row.to_dict() for row in distributions(cohort)] if row["code"] == code)
     return row
 
 
@@ -68,7 +68,7 @@ def test_figures_equal_those_of_a_plain_count(tiny):
     from gnnpatient.study.describe import distributions
 
     seen = set()
-    for row in distributions(tiny):
+    for row in [row.to_dict() for row in distributions(tiny)]:
         e, code = tiny.events[row["kind"]], tiny.codes[row["kind"]].index(row["code"])
         here = e.code == code
         value = e.value[here].astype(float)
@@ -89,9 +89,9 @@ def test_figures_equal_those_of_a_plain_count(tiny):
 def test_nothing_looks_wrong_in_pbc(pbc):
     from gnnpatient.study.describe import distributions, durations, statics
 
-    rows = distributions(pbc)
+    rows = [row.to_dict() for row in distributions(pbc)]
     assert len(rows) == 12 and not any(row["flags"] for row in rows)
-    of = statics(pbc)
+    of = [row.to_dict() for row in statics(pbc)]
     assert [row["code"] for row in of] == ["age", "sex", "trt"] and not any(row["flags"] for row in of)
     assert durations(pbc) == []
     json.dumps(rows + of)
@@ -251,7 +251,7 @@ def test_statics_are_described_and_checked(clinic):
     labs = [(f"p{i:02d}", 1, "na", 140 + i % 7) for i in range(30)]
     people = [(f"p{i:02d}", 50 + i / 7, "fm"[i % 2] if i > 4 else "999", 100 + i, i % 2) for i in range(30)]
     cohort = clinic(labs, people)
-    age, sex = statics(cohort)
+    age, sex = [row.to_dict() for row in statics(cohort)]
     assert age["kind"] == sex["kind"] == "patient"
     assert (age["code"], age["rows"], age["patients"], age["missing"]) == ("age", 30, 30, 0)
     assert age["range"] == [0, 125] and age["median"] == pytest.approx(50 + 14.5 / 7) and age["flags"] == []
@@ -259,7 +259,7 @@ def test_statics_are_described_and_checked(clinic):
     assert sex["flags"] == ["filler? the level '999' in 5 of 30 patients; leave a missing value empty"]
     for odd, ends in ((300, "52 to 300"), (-3, "-3 to 54.1429")):
         people[:3] = [(f"p{i:02d}", odd, "f", 100, 0) for i in range(3)]
-        row, _ = statics(clinic(labs, people))
+        row, _ = [row.to_dict() for row in statics(clinic(labs, people))]
         want = f"impossible: 3 of 30 ages, from {ends}, are not within 0 to 125 years"
         assert want in [flag.replace("50.4286 to 300", "52 to 300") for flag in row["flags"]]
 
@@ -298,7 +298,7 @@ def test_nobody_is_there_twice(pbc, tiny):
     from gnnpatient.study.duplicates import duplicates
 
     nobody = {"near_ids": 0, "groups": 0, "patients": 0, "pairs": 0, "ids": {"near": [], "people": []}}
-    assert duplicates(pbc) == nobody and duplicates(tiny) == nobody
+    assert duplicates(pbc).to_dict() == nobody and duplicates(tiny).to_dict() == nobody
 
 
 def test_people_under_two_ids(clinic):
@@ -309,7 +309,7 @@ def test_people_under_two_ids(clinic):
     labs += [
         (pid, day, code, value + 0.01 * (i == 0)) for i, (pid, day, code, value) in enumerate(labs_of("z", 9))
     ]
-    found = duplicates(clinic(labs))
+    found = duplicates(clinic(labs)).to_dict()
     people = [["again p03", "copy of p03", "p03"], ["copy of p07", "p07"]]
     assert found["ids"] == {"near": [], "people": people}
     assert (found["groups"], found["patients"], found["pairs"]) == (2, 5, 4)
@@ -327,7 +327,7 @@ def test_short_records_need_equal_statics_and_outcomes_too(clinic):
         ("twin b", 41.3, "m", 77.5, 1),
         ("other", 60.1, "m", 70.5, 1),
     ]
-    assert duplicates(clinic(labs, patients))["ids"]["people"] == [["twin a", "twin b"]]
+    assert duplicates(clinic(labs, patients)).to_dict()["ids"]["people"] == [["twin a", "twin b"]]
 
 
 def test_what_many_share_makes_nobody_a_duplicate(clinic):
@@ -339,14 +339,14 @@ def test_what_many_share_makes_nobody_a_duplicate(clinic):
         (pid, 0, code, int((i >> c) % 8 == 0)) for i, pid in enumerate(people) for c, code in enumerate(codes)
     ]
     patients = [(pid, 50 + i % 20, "fm"[i % 2], 365, 0) for i, pid in enumerate(people)]
-    assert duplicates(clinic(labs, patients))["groups"] == 0
+    assert duplicates(clinic(labs, patients)).to_dict()["groups"] == 0
 
 
 def test_ids_that_are_nearly_equal(clinic):
     from gnnpatient.study.duplicates import duplicates
 
     ids = ["7", "007", "P12", "p12", "p 12", "p012", "p120", "70", "x1.05", "x1.5"]
-    found = duplicates(clinic([row for i, pid in enumerate(ids) for row in labs_of(pid, i)]))
+    found = duplicates(clinic([row for i, pid in enumerate(ids) for row in labs_of(pid, i)])).to_dict()
     assert found["near_ids"] == 6
     assert found["ids"] == {"near": [["007", "7"], ["P12", "p 12", "p012", "p12"]], "people": []}
 
@@ -357,10 +357,12 @@ def test_a_cohort_without_rows_or_outcomes(tiny):
     from gnnpatient.study.sample_size import sample_size
 
     bare = replace(tiny.only([]), outcomes={})
-    (age, *_) = statics(replace(bare, number=bare.number * np.float32(np.nan)))
+    (age, *_) = [row.to_dict() for row in statics(replace(bare, number=bare.number * np.float32(np.nan)))]
     assert (age["missing"], age["median"], age["flags"]) == (1, None, []) and durations(bare) == []
-    assert distributions(bare) == [] and sample_size(bare) == []
-    assert duplicates(bare)["groups"] == 0
+    assert [row.to_dict() for row in distributions(bare)] == [] and [
+        row.to_dict() for row in sample_size(bare)
+    ] == []
+    assert duplicates(bare).to_dict()["groups"] == 0
 
 
 # -- size --
@@ -398,7 +400,7 @@ def test_the_margin_is_the_smallest_number_with_narrow_limits(events):
 def test_size_of_pbc(pbc):
     from gnnpatient.study.sample_size import riley, sample_size
 
-    transplant, death = sample_size(pbc)
+    transplant, death = [row.to_dict() for row in sample_size(pbc)]
     assert (transplant["cause"], transplant["events"], death["cause"], death["events"]) == (
         "transplant",
         29,
@@ -418,10 +420,13 @@ def test_enough_where_there_are_many_and_nothing_without_events(clinic):
 
     patients = [(f"p{i}", 50 + i % 30, "fm"[i % 2], 100 + i % 50, int(i % 3 == 0)) for i in range(2000)]
     cohort = clinic([("p0", 1, "glucose", 90.0)], patients)
-    (row,) = sample_size(cohort)
+    (row,) = [row.to_dict() for row in sample_size(cohort)]
     assert row["enough"] and row["needed"] < 2000 and "are enough for a new model" in row["sentence"]
     truth = cohort.outcomes["death"]
-    (row,) = sample_size(replace(cohort, outcomes={"death": replace(truth, event=truth.event * 0)}))
+    (row,) = [
+        row.to_dict()
+        for row in sample_size(replace(cohort, outcomes={"death": replace(truth, event=truth.event * 0)}))
+    ]
     assert row["needed"] is None and not row["enough"] and "no events" in row["sentence"]
 
 
@@ -471,7 +476,7 @@ def test_riley_of_a_label_equals_pmsampsize(share, parameters, r2, want):
 def test_size_of_a_diagnosis(labelled):
     from gnnpatient.study.sample_size import riley_binary, sample_size
 
-    (row,) = sample_size(labelled)  # none of the three sites
+    (row,) = [row.to_dict() for row in sample_size(labelled)]  # none of the three sites
     assert (row["outcome"], row["cause"], row["patients"], row["events"]) == ("flu", "yes", 38, 13)
     assert row["parameters"] == 2 and row["follow_up"] is None
     assert row["criteria"] == riley_binary(13 / 38, 2) and row["needed"] == max(row["criteria"].values())
@@ -479,7 +484,7 @@ def test_size_of_a_diagnosis(labelled):
     truth = labelled.outcomes["flu"]
     for label, why in ((0, "no events"), (1, "all have it")):
         same = replace(truth, label=np.where(truth.label < 0, -1, label))
-        (row,) = sample_size(replace(labelled, outcomes={"flu": same}))
+        (row,) = [row.to_dict() for row in sample_size(replace(labelled, outcomes={"flu": same}))]
         assert row["needed"] is None and not row["enough"] and why in row["sentence"]
 
 
@@ -510,7 +515,7 @@ def test_with_a_horizon_the_label_is_that_of_an_ask_at_entry(labelled):
     coming = replace(
         truth, known=known, end=end, label=(known < known.max()).astype(np.int16), horizon=30 * day
     )
-    (row,) = sample_size(replace(labelled, outcomes={"flu": coming}))
+    (row,) = [row.to_dict() for row in sample_size(replace(labelled, outcomes={"flu": coming}))]
     assert (row["patients"], row["events"]) == (39, 10)
 
 
