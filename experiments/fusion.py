@@ -62,13 +62,13 @@ def forecasts(found: Comparison, folds: Sequence[Fold], unit: float) -> pl.DataF
     """
     parts = []
     for i, fold in enumerate(folds):
-        mine = found.scored.fold == i
-        X = found.scored.asks[mine]
-        for name, risks in found.scored.risks.items():
+        mine = found.risks.fold == i
+        X = found.risks.landmarks[mine]
+        for name, risks in found.risks.risks.items():
             risk = risks[found.cause][mine]
             about = {"model": name, "repeat": fold.repeat, "fold": fold.fold, "landmark": X.days / unit}
             frame = pl.DataFrame({**about, "id": fold.ids(X)})
-            names = [f"risk_{t:g}" for t in (found.scored.times / unit).tolist()] or ["risk"]
+            names = [f"risk_{t:g}" for t in (found.risks.times / unit).tolist()] or ["risk"]
             parts.append(frame.with_columns(**{n: pl.Series(risk[:, j]) for j, n in enumerate(names)}))
     return pl.concat(parts)
 
@@ -138,7 +138,7 @@ def page(found: Comparison, about: Mapping[str, Any], cohort: Cohort, folds: int
     """The tables as a file of results/: with the command, on what it ran, and how the figures came about."""
     import torch
 
-    over = f"landmarks (days: {', '.join(f'{day:g}' for day in np.unique(found.scored.asks.days))})"
+    over = f"landmarks (days: {', '.join(f'{day:g}' for day in np.unique(found.risks.landmarks.days))})"
     if found.horizons:
         over += f" and horizons (days: {', '.join(f'{day:g}' for day in found.horizons)})"
     said = (

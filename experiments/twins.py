@@ -47,7 +47,7 @@ def row(seed: int, found: Comparison) -> dict[str, Any]:
     primary = found.primary
     figures = {
         f"{metric} {key}": primary[metric][key]
-        for metric in found.score.deciding
+        for metric in found.scores.deciding
         for key in ("value", "low", "high")
     }
     return {"seed": seed, "verdict": primary["verdict"], "best": found.best, "p": primary["p"], **figures}

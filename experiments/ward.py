@@ -70,7 +70,7 @@ def risks(
         dropout = 0.0 if len(one.kinds) < 2 else None
         budget = {"members": members, "epochs": epochs, "kind_dropout": dropout, **one.choices}
         model = PrognosisModel(outcomes=["death"], horizon=HORIZON, **budget)
-        return RestrictedModel(model.fit(one.asks(X)), one.sees)
+        return RestrictedModel(model.fit(one.landmarks(X)), one.cohort)
 
     models = {name: fit(every[name]) for name in ("graph", "early", *single)}
     said = {**models, "late": LateFusion(tuple(models[name] for name in single))}

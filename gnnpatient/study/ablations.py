@@ -16,16 +16,16 @@ from gnnpatient.study.scoreboard import Model
 from gnnpatient.times import FOREVER
 
 
-def _with(cohort: Cohort, events: Mapping[str, Events], **parts: Any) -> Cohort:
+def _with_rows(cohort: Cohort, events: Mapping[str, Events], **parts: Any) -> Cohort:
     rows = with_timepoints({kind: events[kind] for kind in cohort.spec.nodes}, cohort.spec.every, len(cohort))
     return replace(cohort, events=rows, path=None, manifest_hash=None, **parts)
 
 
-def _kinds(cohort: Cohort) -> dict[str, Events]:
+def _rows_by_kind(cohort: Cohort) -> dict[str, Events]:
     return {kind: cohort.events[kind] for kind in cohort.spec.nodes}
 
 
-def _joined(cohort: Cohort, rules: tuple[str, ...]) -> Cohort:
+def _with_relations(cohort: Cohort, rules: tuple[str, ...]) -> Cohort:
     """The same nodes, joined by these rules alone; () leaves them without an edge."""
     nodes = {
         kind: node.model_copy(update={"edges": rules, "of": None, "measures": None})
@@ -40,9 +40,9 @@ def timing_only(cohort: Cohort) -> Cohort:
     """Which test was made when, how often and in which order, without what it said. Statics stay."""
     silent = {
         kind: replace(e, value=np.full(len(e), np.nan, np.float32), vector=None)
-        for kind, e in _kinds(cohort).items()
+        for kind, e in _rows_by_kind(cohort).items()
     }
-    return _with(cohort, silent, vectors={})
+    return _with_rows(cohort, silent, vectors={})
 
 
 def last_values_only(cohort: Cohort) -> Cohort:
@@ -50,9 +50,9 @@ def last_values_only(cohort: Cohort) -> Cohort:
 
     That a patient has such a row at all still shows, and so do rows that became known in one moment.
     """
-    first = min((int(e.happened.min()) for e in _kinds(cohort).values() if len(e)), default=0)
+    first = min((int(e.happened.min()) for e in _rows_by_kind(cohort).values() if len(e)), default=0)
     rows = {}
-    for kind, e in _kinds(cohort).items():
+    for kind, e in _rows_by_kind(cohort).items():
         order = np.lexsort((e.known, e.code, e.patient))
         patient, code, known = e.patient[order], e.code[order], e.known[order]
         new = np.ones(len(order), bool)  # a moment at which a code became known
@@ -66,14 +66,14 @@ def last_values_only(cohort: Cohort) -> Cohort:
         if e.replaced is not None:
             replaced = np.minimum(replaced, e.replaced)
         rows[kind] = replace(e, happened=np.full(len(e), first), until=None, replaced=replaced)
-    return _with(cohort, rows)
+    return _with_rows(cohort, rows)
 
 
 def missingness_only(cohort: Cohort) -> Cohort:
     """Whether a patient has any row of a kind by the time of an ask: one node a kind, which says no more."""
-    first = min((int(e.happened.min()) for e in _kinds(cohort).values() if len(e)), default=0)
+    first = min((int(e.happened.min()) for e in _rows_by_kind(cohort).values() if len(e)), default=0)
     rows = {}
-    for kind, e in _kinds(cohort).items():
+    for kind, e in _rows_by_kind(cohort).items():
         here = np.diff(e.ptr) > 0
         row, count = e.ptr[:-1][here], int(here.sum())
         rows[kind] = Events(
@@ -86,19 +86,19 @@ def missingness_only(cohort: Cohort) -> Cohort:
         )
     names = dict(cohort.codes) | dict.fromkeys(rows, ("other", "seen"))
     units = dict(cohort.units) | dict.fromkeys(rows, ("", ""))
-    return _with(_joined(cohort, ("at",)), rows, codes=names, units=units, vectors={}, is_a={})
+    return _with_rows(_with_relations(cohort, ("at",)), rows, codes=names, units=units, vectors={}, is_a={})
 
 
 def without_rows(cohort: Cohort, kinds: Iterable[str], patient: np.ndarray) -> Cohort:
     """The same cohort without the rows of these kinds in some patients, a flag each."""
-    rows, kinds = _kinds(cohort), set(kinds)
+    rows, kinds = _rows_by_kind(cohort), set(kinds)
     for kind in kinds:
         e = rows[kind]
         keep = ~patient[e.patient]
         columns = {name: column[keep] for name, column in e.columns().items() if name != "ptr"}
         ptr = np.concatenate([[0], np.where(patient, 0, np.diff(e.ptr)).cumsum()]).astype(np.int64)
         rows[kind] = Events(ptr=ptr, **columns)
-    return _with(cohort, rows)
+    return _with_rows(cohort, rows)
 
 
 def modalities_of(cohort: Cohort) -> dict[str, tuple[str, ...]]:
@@ -126,17 +126,17 @@ class Comparator:
     """A way to put kinds together: what it sees, and how it differs from the graph."""
 
     name: str
-    sees: Cohort
+    cohort: Cohort
     choices: Mapping[str, Any] = field(default_factory=dict)
 
-    def asks(self, X: Landmarks) -> Landmarks:
+    def landmarks(self, X: Landmarks) -> Landmarks:
         """The same asks of what it sees."""
-        return Landmarks(self.sees, X.patient, X.at, X.to)
+        return Landmarks(self.cohort, X.patient, X.at, X.to)
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of which it sees a row."""
-        return tuple(kind for kind in self.sees.spec.nodes if len(self.sees.events[kind]))
+        return tuple(kind for kind in self.cohort.spec.nodes if len(self.cohort.events[kind]))
 
 
 def comparators(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> dict[str, Comparator]:
@@ -153,8 +153,8 @@ def comparators(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> dict
         Comparator("graph", whole),
         *(Comparator(f"only {name}", only(name)) for name in modalities),
         *(Comparator(f"without {name}", only(*rest[name])) for name in modalities if len(modalities) > 2),
-        Comparator("early", _joined(whole, ()), {"linear": True}),
-        Comparator("intermediate", _joined(whole, ("at",)), {"num_layers": 1}),
+        Comparator("early", _with_relations(whole, ()), {"linear": True}),
+        Comparator("intermediate", _with_relations(whole, ("at",)), {"num_layers": 1}),
         Comparator("transformer", whole, {"conv": "transformer"}),
         Comparator("clockwork", timing_only(whole)),
         Comparator("values", last_values_only(whole)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from sksurv.util import Surv
 
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.landmarks import Landmarks
-from gnnpatient.cohort.outcomes import Survival, Task
+from gnnpatient.cohort.outcomes import Diagnosis, Task
 from gnnpatient.cohort.view import last_rows, statics
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
@@ -33,9 +34,9 @@ from gnnpatient.prognosis.forecast import (
 )
 from gnnpatient.prognosis.targets import REMAIN, label_target, null_table, target_of
 
-LEAST_LOST = 10  # asks that ended by censoring, for a model of it
-LOST_RIDGE = 5.0
-POINTS = 60  # times at which a curve is given
+MIN_LOST = 10  # asks that ended by censoring, for a model of it
+CENSORING_RIDGE = 5.0
+GRID = 60  # times at which a curve is given
 
 
 class StackedCox(BaseEstimator):
@@ -67,7 +68,7 @@ class StackedCox(BaseEstimator):
 
     def fit(self, X: Landmarks, y: None = None) -> StackedCox:
         """Fit on the asks of X at `landmarks` of its times."""
-        chosen = _few(X, self.landmarks)
+        chosen = _at_some_landmarks(X, self.landmarks)
         names = X.cohort.outcome_names() if self.outcomes is None else tuple(self.outcomes)
         self.models_, self.causes_, self.grid_, self.columns_ = {}, {}, {}, {}
         self.names_ = kept_names(chosen, self.min_patients)
@@ -82,7 +83,7 @@ class StackedCox(BaseEstimator):
             if not event.any():
                 raise InputError(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
             self.causes_[name] = X.cohort.survival(name).causes
-            self.grid_[name] = np.linspace(0, horizon, POINTS + 1)[1:]
+            self.grid_[name] = np.linspace(0, horizon, GRID + 1)[1:]
             table = features(asks, self.names_)
             self.columns_[name] = table.columns
             self.models_[name] = [
@@ -153,18 +154,18 @@ class StackedLogistic(BaseEstimator):
         """Fit on the asks of X at `landmarks` of its times."""
         self.models_, self.classes_, self.kinds_, self.columns_, self.names_ = {}, {}, {}, {}, {}
         for name, outcome in X.cohort.answered(self.outcomes).items():
-            if isinstance(outcome, Survival):
+            if outcome.has_curve:
                 if self.outcomes is not None:
                     raise InputError(f"outcome {name!r} is survival; StackedCox would do")
                 continue
-            asks = (X if isinstance(outcome, Task) else _few(X, self.landmarks)).followed(name)
-            target = label_target(outcome, asks, np.ones(len(asks), bool))
+            asks = (X if outcome.has_own_moments else _at_some_landmarks(X, self.landmarks)).followed(name)
+            target = label_target(cast(Diagnosis | Task, outcome), asks, np.ones(len(asks), bool))
             asks, target = asks[target.known], target[target.known]
             label = target.label
             if len(np.unique(label)) < 2:
                 raise InputError(f"outcome {name!r}: fewer than two classes among {len(asks)} asks")
             self.kinds_[name] = X.cohort.inputs([name])
-            self.classes_[name] = outcome.classes
+            self.classes_[name] = outcome.names
             seen = restrict(asks, self.kinds_[name])
             self.names_[name] = kept_names(seen, self.min_patients)
             table = features(seen, self.names_[name])
@@ -197,7 +198,7 @@ def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.nda
     time: days of each ask's follow-up; lost: whether that ended by censoring, which comes after an event of
     the same time. All alike where fewer than 10 were lost.
     """
-    if lost.sum() < LEAST_LOST:
+    if lost.sum() < MIN_LOST:
         return np.ones(len(X))
     table = features(X)
     columns = _columns(table)
@@ -205,12 +206,12 @@ def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.nda
     if not x.shape[1]:
         return np.ones(len(X))
     when = np.where(lost, time, np.nextafter(time, 0))
-    model = CoxPHSurvivalAnalysis(alpha=LOST_RIDGE).fit(x, Surv.from_arrays(lost, when))
+    model = CoxPHSurvivalAnalysis(alpha=CENSORING_RIDGE).fit(x, Surv.from_arrays(lost, when))
     log = model.predict(x)
     return np.exp(np.clip(log - log.mean(), -4, 4))
 
 
-def _few(X: Landmarks, count: int) -> Landmarks:
+def _at_some_landmarks(X: Landmarks, count: int) -> Landmarks:
     """The asks at `count` of its landmarks, evenly: entry, where it is one, and the last among them."""
     moments = X.moments
     every = np.unique(moments)
@@ -278,8 +279,8 @@ def _name(*parts: str) -> str:
     return "\t".join(parts)
 
 
-Tables = Mapping[int, np.ndarray]  # of a landmark (of `moments`), what the null says there
-NearTables = tuple[np.ndarray, np.ndarray]  # days of some landmarks, and what the null says there
+LandmarkTables = Mapping[int, np.ndarray]  # of a landmark (of `moments`), what the null says there
+NearestTables = tuple[np.ndarray, np.ndarray]  # days of some landmarks, and what the null says there
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,8 +291,8 @@ class MarginalModel:
     causes: tuple[str, ...]
     times: np.ndarray
     incidence: np.ndarray  # (1 + cause, time)
-    tables: Tables = field(default_factory=dict)
-    near: NearTables | None = None
+    tables: LandmarkTables = field(default_factory=dict)
+    near: NearestTables | None = None
 
     def forecast(self, X: Landmarks) -> dict[str, Forecast]:
         table = _of_landmark(X, self.incidence, self.tables, self.near)
@@ -306,15 +307,17 @@ class ClassPrior:
     outcome: str
     classes: tuple[str, ...]
     share: np.ndarray  # (class,)
-    tables: Tables = field(default_factory=dict)
-    near: NearTables | None = None
+    tables: LandmarkTables = field(default_factory=dict)
+    near: NearestTables | None = None
 
     def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
         table, at_risk = _of_landmark(X, self.share, self.tables, self.near), answerable(X, self.outcome)
         return {self.outcome: DiagnosisForecast(self.outcome, self.classes, table, X.ids, X.days, at_risk)}
 
 
-def _of_landmark(X: Landmarks, other: np.ndarray, tables: Tables, near: NearTables | None) -> np.ndarray:
+def _of_landmark(
+    X: Landmarks, other: np.ndarray, tables: LandmarkTables, near: NearestTables | None
+) -> np.ndarray:
     """Of each ask the table of its landmark, else of the nearest one, else the other: (ask, ...)."""
     out = np.repeat(other[None], len(X), 0) if near is None else nearest(X, *near)
     for at, table in tables.items():

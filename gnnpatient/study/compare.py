@@ -44,8 +44,8 @@ from gnnpatient.prognosis.targets import Target, last_estimable
 from gnnpatient.progress import Progress
 from gnnpatient.study.ablations import Comparator, LateFusion, RestrictedModel, comparators, modalities_of
 from gnnpatient.study.baselines import ClassPrior, MarginalModel, marginal_model
-from gnnpatient.study.comparison import CONTRASTS, RIVALS, ComparedScores, Comparison
-from gnnpatient.study.fitting import _Fits
+from gnnpatient.study.comparison import ALTERNATIVES, CONTRASTS, ComparedScores, Comparison
+from gnnpatient.study.fitting import ComparatorFitter
 from gnnpatient.study.folds import Fold, read_folds
 from gnnpatient.study.scoreboard import Model, ModelRisks
 
@@ -86,10 +86,10 @@ def compare(
     inner: folds of a training part on which its best single modality is chosen, by IBS or Brier score; n:
     draws of patients for the intervals; progress: called after each fit.
     """
-    cause = _judged(cohort, outcome, cause, horizons)
+    cause = _judged_cause(cohort, outcome, cause, horizons)
     cohort = _with_inputs_of(cohort, outcome)
     parts = _modalities(cohort, modalities)
-    fitted = _chosen(comparators(cohort, parts), models)
+    fitted = _selected_comparators(comparators(cohort, parts), models)
     splits = make_folds(cohort, outcome, folds, seed) if isinstance(folds, int) else list(folds)
     _check(cohort, splits)
     plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
@@ -97,10 +97,11 @@ def compare(
     at, until = _scored_times(cohort, outcome, landmarks, horizons, training)
     budget = {"members": members, "epochs": epochs, "channels": channels, "seed": seed, "device": device}
     budget |= {"kind_dropout": _kind_dropout(cohort, parts)} | dict(choices or {})
-    design = _Design(
-        cohort, outcome, cause, parts, fitted, models is None or "late" in models, at, until, inner, seed
+    late = models is None or "late" in models
+    design = _Design(cohort, outcome, cause, parts, fitted, late, at, until, inner, seed)
+    fits = ComparatorFitter(
+        outcome, design.last, budget, progress, len(splits) * (len(fitted) + len(parts) * inner)
     )
-    fits = _Fits(outcome, design.last, budget, progress, len(splits) * (len(fitted) + len(parts) * inner))
     scored, best = _fit_folds(design, fits, splits, training)
     return _comparison(design, fits, scored, best, n)
 
@@ -126,7 +127,7 @@ class _Design:
         return self.horizons[-1] if self.horizons else None
 
     @property
-    def singles(self) -> list[str]:
+    def unimodal(self) -> list[str]:
         """Names of the unimodal models."""
         return [f"only {name}" for name in self.modalities]
 
@@ -149,7 +150,7 @@ class _Design:
 # ---- what is compared
 
 
-def _judged(cohort: Cohort, outcome: str, cause: str | None, horizons: Sequence[float] | None) -> str:
+def _judged_cause(cohort: Cohort, outcome: str, cause: str | None, horizons: Sequence[float] | None) -> str:
     """The cause or class that is judged, by default that named like the outcome, else the first or last."""
     known = cohort.answered([outcome])[outcome]
     names = known.names if known.has_curve else judged(known.names)
@@ -201,7 +202,9 @@ def _scored_times(
     return at, until
 
 
-def _chosen(every: dict[str, Comparator], models: Sequence[str] | None) -> dict[str, Comparator]:
+def _selected_comparators(
+    every: dict[str, Comparator], models: Sequence[str] | None
+) -> dict[str, Comparator]:
     """The graph and the singles, and of the rest what is asked for."""
     if models is None:
         return every
@@ -257,7 +260,7 @@ def _kind_dropout(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> fl
 
 
 def _fit_folds(
-    design: _Design, fits: _Fits, splits: Sequence[Fold], training: Sequence[Landmarks]
+    design: _Design, fits: ComparatorFitter, splits: Sequence[Fold], training: Sequence[Landmarks]
 ) -> tuple[Parts, list[str]]:
     """Of each fold the fitted models and the landmarks of its test patients, and its best modality."""
     scored: Parts = []
@@ -267,10 +270,10 @@ def _fit_folds(
         if not len(test):
             raise InputError(f"fold {fold.fold} of repeat {fold.repeat}: nobody at risk at the landmarks")
         step = f"fold {i} of {len(splits)}"
-        fitted: dict[str, Model] = {name: fits(one, X, step) for name, one in design.comparators.items()}
+        fitted: dict[str, Model] = {name: fits.fit(one, X, step) for name, one in design.comparators.items()}
         if design.late:
-            fitted["late"] = LateFusion(tuple(fitted[name] for name in design.singles))
-            fits.parameters.setdefault("late", sum(fits.parameters[name] for name in design.singles))
+            fitted["late"] = LateFusion(tuple(fitted[name] for name in design.unimodal))
+            fits.parameters.setdefault("late", sum(fits.parameters[name] for name in design.unimodal))
         best.append(_best_modality(design, fits, X, i))
         fitted["best single"] = fitted[f"only {best[-1]}"]
         fitted["null"] = _null(fitted["graph"], design.outcome)
@@ -278,14 +281,14 @@ def _fit_folds(
     return scored, best
 
 
-def _best_modality(design: _Design, fits: _Fits, X: Landmarks, fold: int) -> str:
+def _best_modality(design: _Design, fits: ComparatorFitter, X: Landmarks, fold: int) -> str:
     """The modality with the lowest IBS, or Brier score, over inner folds of the training landmarks X."""
     parts: Parts = []
     inner = StratifiedPatientKFold(design.inner, seed=design.seed, outcome=design.outcome)
     for i, (train, test) in enumerate(inner.split(X), 1):
         step = f"fold {fold}, inner fold {i} of {design.inner}"
         models: dict[str, Model] = {
-            name: fits(design.comparators[name], X[train], step) for name in design.singles
+            name: fits.fit(design.comparators[name], X[train], step) for name in design.unimodal
         }
         patients = np.unique(X.patient[test])
         parts.append((models, scored_asks(X.cohort, patients, design.outcome, design.landmarks)))
@@ -304,7 +307,9 @@ def _null(graph: Model, outcome: str) -> MarginalModel | ClassPrior:
     return marginal_model(graph.model.predictor_, outcome)
 
 
-def _comparison(design: _Design, fits: _Fits, scored: Parts, best: Sequence[str], n: int) -> Comparison:
+def _comparison(
+    design: _Design, fits: ComparatorFitter, scored: Parts, best: Sequence[str], n: int
+) -> Comparison:
     """Figures, the primary contrast, the family of the left out, and the other contrasts."""
     risks = ModelRisks.of(scored, design.outcome, design.times)
     found = ComparedScores.of(risks, design.outcome, design.cause, design.horizons, n, design.seed)
@@ -317,25 +322,25 @@ def _comparison(design: _Design, fits: _Fits, scored: Parts, best: Sequence[str]
         outcome=design.outcome,
         cause=design.cause,
         modalities=design.modalities,
-        chosen=tuple(best),
+        best_unimodal=tuple(best),
         channels=fits.channels,
         parameters=fits.parameters,
         budget={key: value for key, value in fits.budget.items() if key != "device"},
         horizons=design.horizons,
-        patients=len(np.unique(risks.asks.patient)),
-        events=found.board.observed.counts(risks.asks)[design.cause],
+        patients=len(np.unique(risks.landmarks.patient)),
+        events=found.board.observed.counts(risks.landmarks)[design.cause],
         rows=rows,
         primary=found.contrast("graph", "best single"),
         left_out=tuple(left_out),
         others=tuple(found.contrast(*pair) for pair in pairs),
-        scored=risks,
+        risks=risks,
         parts=tuple(scored),
     )
 
 
 def _contrasted(names: Sequence[str]) -> list[tuple[str, str]]:
     """Which models are set against each other, besides the primary contrast and the left out."""
-    pairs = [*(("graph", rival) for rival in RIVALS), *CONTRASTS]
+    pairs = [*(("graph", rival) for rival in ALTERNATIVES), *CONTRASTS]
     pairs += [(name, "statics") for name in names if name.startswith("values ")]
     return [pair for pair in pairs if set(pair) <= set(names)]
 

@@ -25,7 +25,7 @@ from gnnpatient.study.scoreboard import (
 
 LEVEL = 0.05
 WORDS = {"c": "C", "auc": "AUC", "scaled_ibs": "scaled IBS", "scaled_brier": "scaled Brier"}
-RIVALS = {  # of the graph, on the same rows
+ALTERNATIVES = {  # of the graph, on the same rows
     "early": "reading the last observations of all kinds at once",
     "late": "averaging the forecasts from single kinds",
     "intermediate": "pooling the nodes of each timepoint",
@@ -63,7 +63,7 @@ class ComparedScores:
         seed: int = 0,
     ) -> ComparedScores:
         """Score the models for a cause or class up to some horizons (days)."""
-        observed = ObservedOutcome.of(models.asks, outcome)
+        observed = ObservedOutcome.of(models.landmarks, outcome)
         each = [(m, h) for m in observed.scores.compared_at_horizon for h in dict.fromkeys(horizons)]
         columns = (*each, *((m, None) for m in observed.scores.compared_overall))
         return cls(Scoreboard(models, observed, (cause,), columns, observed.code >= 0), n, seed)
@@ -226,7 +226,7 @@ class Comparison:
     outcome: str
     cause: str
     modalities: Mapping[str, tuple[str, ...]]
-    chosen: tuple[str, ...]  # the best single modality of each fold
+    best_unimodal: tuple[str, ...]  # the best single modality of each fold
     channels: Mapping[str, int]
     parameters: Mapping[str, int]
     budget: Mapping[str, Any]
@@ -237,7 +237,7 @@ class Comparison:
     primary: Mapping[str, Any]
     left_out: tuple[Mapping[str, Any], ...]
     others: tuple[Mapping[str, Any], ...]
-    scored: ModelRisks
+    risks: ModelRisks
     parts: tuple[tuple[Mapping[str, Model], Landmarks], ...]  # of each fold the fitted models, and its asks
 
     @property
@@ -257,11 +257,11 @@ class Comparison:
     @property
     def best(self) -> str:
         """The best single modality, in words."""
-        names, counts = np.unique(self.chosen, return_counts=True)
+        names, counts = np.unique(self.best_unimodal, return_counts=True)
         if len(names) == 1:
             return str(names[0])
         order = np.argsort(-counts, kind="stable")
-        each = ", ".join(f"{names[i]} in {counts[i]} of {len(self.chosen)} folds" for i in order)
+        each = ", ".join(f"{names[i]} in {counts[i]} of {len(self.best_unimodal)} folds" for i in order)
         return f"the best single kind ({each})"
 
     @property
@@ -269,7 +269,7 @@ class Comparison:
         """Whether all kinds together do better than the best one, and by how much."""
         rest = [name for name in self.modalities if name != self.best]
         more = _listed(rest) if len(rest) < len(self.modalities) else "the other kinds"
-        return self._said(self.primary, f"adding {more} to {self.best}")
+        return self._sentence(self.primary, f"adding {more} to {self.best}")
 
     @property
     def sentences(self) -> list[str]:
@@ -277,21 +277,23 @@ class Comparison:
         said = [self.sentence]
         for found in self.left_out:
             rest = [name for name in self.modalities if name != found["kind"]]
-            said.append(self._said(found, f"adding {found['kind']} to {_listed(rest)}"))
+            said.append(self._sentence(found, f"adding {found['kind']} to {_listed(rest)}"))
         for found in self.others:
             one, other = found["first"], found["second"]
             if (one, other) in CONTRASTS:
-                said.append(self._said(found, CONTRASTS[one, other]))
+                said.append(self._sentence(found, CONTRASTS[one, other]))
             elif one == "graph":
                 said.append(
-                    self._said(found, f"passing messages along the edges, instead of {RIVALS[other]},")
+                    self._sentence(
+                        found, f"passing messages along the edges, instead of {ALTERNATIVES[other]},"
+                    )
                 )
             elif one.startswith("values "):
                 what = f"what the latest row of {one.removeprefix('values ')} says, beside the statics,"
-                said.append(self._said(found, what))
+                said.append(self._sentence(found, what))
         return said if self.too_small is None else [*said, self.too_small]
 
-    def _said(self, found: Mapping[str, Any], what: str) -> str:
+    def _sentence(self, found: Mapping[str, Any], what: str) -> str:
         aim = self.cause if self.cause == self.outcome else f"{self.cause} ({self.outcome})"
         figures = ", ".join(f"{WORDS[metric]} {_signed(found[metric])}" for metric in self.scores.deciding)
         if found["kind"] is not None:
@@ -331,7 +333,7 @@ class Comparison:
             "patients": self.patients,
             "events": self.events,
             "modalities": {name: list(kinds) for name, kinds in self.modalities.items()},
-            "best_single": list(self.chosen),
+            "best_single": list(self.best_unimodal),
             "budget": dict(self.budget),
             "channels": dict(self.channels),
             "parameters": dict(self.parameters),

@@ -67,19 +67,19 @@ def duplicates(cohort: Cohort) -> Duplicates:
     )
     near = _groups(pl.DataFrame({"key": plain}), np.ones(len(cohort), bool))
     record, rows, chance = _records(cohort)
-    rest, also = _beside(cohort)
+    rest, also = _other_columns(cohort)
     pairs = len(cohort) ** 2 / 2
     same = _groups(record, (rows >= MIN_ROWS) & (pairs * np.exp(chance) < MAX_CHANCE_PAIRS))
     same += _groups(
         pl.concat([record, rest], how="horizontal"), pairs * np.exp(chance + also) < MAX_CHANCE_PAIRS
     )
-    people = _joined(same)
+    people = _merged(same)
     return Duplicates(
         near_ids=sum(map(len, near)),
         groups=len(people),
         patients=sum(map(len, people)),
         pairs=sum(len(group) * (len(group) - 1) // 2 for group in people),
-        ids={"near": _named(cohort, near), "people": _named(cohort, people)},
+        ids={"near": _ids_of(cohort, near), "people": _ids_of(cohort, people)},
     )
 
 
@@ -90,7 +90,7 @@ def _groups(keys: pl.DataFrame, eligible: np.ndarray) -> list[list[int]]:
     return [sorted(group) for group in equal["position"].to_list()]
 
 
-def _joined(groups: list[list[int]]) -> list[list[int]]:
+def _merged(groups: list[list[int]]) -> list[list[int]]:
     """Groups that share somebody are one."""
     home: dict[int, set[int]] = {}
     for group in groups:
@@ -99,7 +99,7 @@ def _joined(groups: list[list[int]]) -> list[list[int]]:
     return sorted(sorted(group) for group in {id(group): group for group in home.values()}.values())
 
 
-def _named(cohort: Cohort, groups: Iterable[list[int]]) -> list[list[str]]:
+def _ids_of(cohort: Cohort, groups: Iterable[list[int]]) -> list[list[str]]:
     return sorted(cohort.ids[group].astype(str).tolist() for group in groups)
 
 
@@ -148,7 +148,7 @@ def value_bits(value: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(value), np.float32(np.nan), value.astype(np.float32)).view(np.int32)
 
 
-def _beside(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray]:
+def _other_columns(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray]:
     """Statics, entry and outcomes of each patient as columns, and the log chance that another has them."""
     columns = {f"number {i}": value_bits(cohort.number[:, i]) for i in range(cohort.number.shape[1])}
     given = [~np.isnan(cohort.number[:, i]) for i in range(cohort.number.shape[1])]

@@ -105,7 +105,7 @@ def evaluate(
     Of a diagnosis the rows' cause is a class, against the rest: the last of two, else each; an ask without a
     label is not scored. One that is asked at moments of its own has one figure of them all, landmark None.
     """
-    landmarks = scored.asks
+    landmarks = scored.landmarks
     if not len(landmarks):
         raise InputError("nobody left to score; give other landmarks or another cohort")
     observed = ObservedOutcome.of(landmarks, outcome)
@@ -266,7 +266,7 @@ def _not_ranked(board: Scoreboard) -> list[str]:
 
 def _hazards(board: Scoreboard) -> np.ndarray:
     """The relative hazard of being lost of each member, by a model of each landmark: (landmark,)."""
-    observed, landmarks = board.observed, board.models.asks
+    observed, landmarks = board.observed, board.models.landmarks
     assert observed.time is not None
     out = np.ones(len(landmarks))
     for place in landmarks.by_landmark.values():

@@ -165,7 +165,7 @@ def leaks(cohort: Cohort, outcome: str | None = None, *, seed: int = 0) -> list[
     found: list[Leak] = []
     for q in _questions(cohort, outcome, seed):
         worst: dict[tuple[str, ...], Found] = {}
-        for one in (*_statics(q), *_codes(q), *_afterwards(q)):
+        for one in (*_statics(q), *_codes(q), *_known_only_afterwards(q)):
             worst[one[:3]] = max(worst.get(one[:3], one), one, key=lambda f: f[3])
         found += [
             Leak(q.coverage.outcome, q.coverage.cause, *f)
@@ -304,10 +304,12 @@ def _codes(q: _Question) -> Iterator[Found]:
             near = np.minimum.reduce([code_aucs(events, common, m, m.near) for m in view])
             far = np.minimum.reduce([code_aucs(events, common, m, m.far) for m in view])
             for c, code in enumerate(common):
-                yield from _judge(kind, q.cohort.codes[kind][code], near[:, c], far[:, c], view[0], q.tells)
+                yield from _verdicts(
+                    kind, q.cohort.codes[kind][code], near[:, c], far[:, c], view[0], q.tells
+                )
 
 
-def _judge(
+def _verdicts(
     kind: str, code: str, near: np.ndarray, far: np.ndarray, matched: MatchedCases, tells: str
 ) -> Iterator[Found]:
     """What the figures of one code amount to: those of SCORES, then that of the value."""
@@ -363,7 +365,7 @@ def _statics(q: _Question) -> Iterator[Found]:
                 yield "patient", static.name, "static", best, far, message
 
 
-def _defines(cohort: Cohort, outcome: str, kind: str) -> list[bool]:
+def _codes_of_outcome(cohort: Cohort, outcome: str, kind: str) -> list[bool]:
     """Which codes of a kind the outcome itself is made of: of course they are not there before it."""
     spec = cohort.spec.outcomes[outcome]
     parts = spec.parts if spec.kind == "survival" else ()
@@ -371,7 +373,7 @@ def _defines(cohort: Cohort, outcome: str, kind: str) -> list[bool]:
     return fitting(cohort.codes[kind], own)
 
 
-def _afterwards(q: _Question) -> Iterator[Found]:
+def _known_only_afterwards(q: _Question) -> Iterator[Found]:
     """Codes, and statics, of which all is known at the end of the patient's follow-up or later.
 
     Not those that the outcome is made of; and not after a diagnosis, which is followed by its treatment.
@@ -387,7 +389,11 @@ def _afterwards(q: _Question) -> Iterator[Found]:
         of_case = case[events.patient]
         pairs = np.unique(events.patient[of_case] * size + events.code[of_case])
         cases = np.bincount(pairs % size, minlength=size)
-        own = np.array(_defines(cohort, q.coverage.outcome, kind)) if kind in cohort.spec.nodes else False
+        own = (
+            np.array(_codes_of_outcome(cohort, q.coverage.outcome, kind))
+            if kind in cohort.spec.nodes
+            else False
+        )
         for code in np.flatnonzero((early == 0) & (cases >= MIN_CASES) & ~np.asarray(own)):
             name, near = cohort.codes[kind][code], 0.5 + 0.5 * cases[code] / case.sum()
             message = (

@@ -106,7 +106,7 @@ def matched_at_event(
             fit = (entry[pool] <= at) & (truth.time[pool] > at)
             return fit & (~has if never else ~(has & (truth.time[pool] <= at + 1 + span)))
 
-        control, mask = _drawn(case, np.flatnonzero(known), fold, fits, rng)
+        control, mask = _draw_controls(case, np.flatnonzero(known), fold, fits, rng)
         before = mask & (entry[case] <= far)[:, None] & (entry[control] <= far[:, None])
         near_, far_ = (np.broadcast_to(at[:, None], mask.shape) for at in (near, far))
         asked = QueryTimes(near, near_, mask), QueryTimes(far, far_, before)
@@ -135,7 +135,7 @@ def matched_at_own_time(
     def fits(rows: np.ndarray, pool: np.ndarray) -> np.ndarray:
         return patient[pool] != patient[case[rows], None]
 
-    control, mask = _drawn(case, others, fold[patient], fits, rng)
+    control, mask = _draw_controls(case, others, fold[patient], fits, rng)
     drawn = MatchedCases(
         patient[case],
         patient[control],
@@ -151,7 +151,7 @@ def matched_at_own_time(
     return drawn.some()
 
 
-def _drawn(
+def _draw_controls(
     case: np.ndarray,
     others: np.ndarray,
     fold: np.ndarray,

@@ -39,7 +39,7 @@ def missing_curve(
         raise InputError(f"no fitted contestant {model!r}{near(model, known)}")
     if bad := [share for share in shares if not 0 <= share <= 1]:
         raise InputError(f"share {bad[0]:g}; from 0 to 1 would do")
-    kinds, asks = compared.modalities[modality], compared.scored.asks
+    kinds, asks = compared.modalities[modality], compared.risks.landmarks
     rank = np.random.default_rng(seed).permutation(len(asks.cohort))
     gone = {share: rank < round(share * len(rank)) for share in shares}
     parts: list[tuple[Mapping[str, Model], Landmarks]] = []
@@ -51,7 +51,7 @@ def missing_curve(
             for share, who in gone.items()
         }
         parts.append(({**said, "null": fitted["null"]}, X))
-    scored = ModelRisks.of(parts, compared.outcome, compared.scored.times)
+    scored = ModelRisks.of(parts, compared.outcome, compared.risks.times)
     found = ComparedScores.of(scored, compared.outcome, compared.cause, compared.horizons, n, seed)
     rows = []
     for share, who in gone.items():

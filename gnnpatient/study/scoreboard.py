@@ -104,7 +104,7 @@ class ModelRisks:
 
     Attributes
     ----------
-    asks : Landmarks
+    landmarks : Landmarks
         The landmarks that are scored.
     fold : (landmark,) int64 array
         Which models answered.
@@ -114,7 +114,7 @@ class ModelRisks:
         Days, the grid of the integrated Brier score, horizons included; empty for a diagnosis.
     """
 
-    asks: Landmarks
+    landmarks: Landmarks
     fold: np.ndarray  # (landmark,) int64
     risks: Mapping[str, Mapping[str, np.ndarray]]  # model -> cause -> (landmark, time)
     times: np.ndarray  # (time,) float64
@@ -355,13 +355,13 @@ class Scoreboard:
         if self.observed.pooled:
             return {None: np.arange(len(self.rows))}
         place = np.cumsum(self.members) - 1
-        each = self.models.asks.by_landmark.items()
+        each = self.models.landmarks.by_landmark.items()
         return {day: place[rows[self.members[rows]]] for day, rows in each}
 
     @cached_property
     def units(self) -> tuple[np.ndarray, str]:
         """What the bootstrap draws: the unit of each member, and its name."""
-        return resampling_units(self.models.asks[self.rows])
+        return resampling_units(self.models.landmarks[self.rows])
 
     @cached_property
     def all_rows(self) -> np.ndarray:
@@ -450,7 +450,7 @@ class Scoreboard:
 
     def _repeated_patients(self, rows: np.ndarray) -> np.ndarray | None:
         """The patients of some rows where one has several, so that counts are of patients."""
-        patient = self.models.asks.patient[rows]
+        patient = self.models.landmarks.patient[rows]
         return patient if len(np.unique(patient)) < len(patient) else None
 
     def _at(

@@ -136,7 +136,7 @@ def test_one_row_a_figure(result, scored):
     assert {r["landmark"] for r in result.rows} == {0.5, 3.0, None}
     pairs = {r["metric"] for r in result.rows if r["model"] == "gnn-logistic"}
     assert pairs == {"auc", "brier", "scaled_brier"}
-    label = scored.asks.cohort.outcomes["icu"].label[np.unique(scored.asks.patient)]
+    label = scored.landmarks.cohort.outcomes["icu"].label[np.unique(scored.landmarks.patient)]
     assert result.events == {"no": (label == 0).sum(), "yes": (label == 1).sum()}
     assert result.patients == sum(result.events.values())
 
@@ -162,9 +162,9 @@ def test_pairs_are_within_folds(result, scored):
 
 
 def test_figures_by_hand(result, scored, noise, cohort):
-    rows = scored.asks.days == 0.5
-    case = cohort.outcomes["icu"].label[scored.asks.patient[rows]] == 1
-    p, fold = noise[scored.asks.patient[rows]], scored.fold[rows]
+    rows = scored.landmarks.days == 0.5
+    case = cohort.outcomes["icu"].label[scored.landmarks.patient[rows]] == 1
+    p, fold = noise[scored.landmarks.patient[rows]], scored.fold[rows]
     won = [
         (a > b) + 0.5 * (a == b)
         for a, f in zip(p[case], fold[case], strict=True)
@@ -348,12 +348,12 @@ def helped(tmp_path_factory):
 
 
 def test_every_contestant_answers_a_diagnosis(helped):
-    names = set(helped.scored.risks)
+    names = set(helped.risks.risks)
     assert {"graph", "only lab", "only vital", "early", "late", "intermediate", "transformer"} < names
     assert {"clockwork", "values", "presence", "statics", "best single", "null"} < names
     assert helped.cause == "yes" and helped.horizons == ()
-    single = [helped.scored.risks[f"only {kind}"]["yes"] for kind in ("lab", "vital")]
-    np.testing.assert_allclose(helped.scored.risks["late"]["yes"], np.mean(single, 0), atol=1e-6)
+    single = [helped.risks.risks[f"only {kind}"]["yes"] for kind in ("lab", "vital")]
+    np.testing.assert_allclose(helped.risks.risks["late"]["yes"], np.mean(single, 0), atol=1e-6)
     said = json.loads(json.dumps(helped.to_dict()))
     assert set(said["primary"]) >= {"auc", "scaled_brier", "p", "holm", "verdict"}
     assert all(0 <= found["p"] <= found["holm"] <= 1 for found in said["left_out"])
@@ -363,9 +363,7 @@ def test_every_contestant_answers_a_diagnosis(helped):
 def test_figures_and_intervals_are_those_of_evaluate(helped):
     from gnnpatient.study.evaluate import evaluate
 
-    known = evaluate(
-        helped.scored, outcome="icu", horizons=[], against=("graph", "best single"), n=40, seed=0
-    )
+    known = evaluate(helped.risks, outcome="icu", horizons=[], against=("graph", "best single"), n=40, seed=0)
     compared = 0
     for row in helped.rows:
         if "-" in row["model"] and row["model"] != "graph-best single":
@@ -397,7 +395,7 @@ def test_of_shuffled_labels_nothing_is_said(tmp_path):
 @pytest.mark.usefixtures("unchecked")
 def test_where_one_kind_tells_all_there_is_no_evidence(tmp_path):
     found = judged(made(tmp_path, lab=2.0, n=200))
-    assert set(found.chosen) == {"lab"} and found.primary["verdict"] != "helps"
+    assert set(found.best_unimodal) == {"lab"} and found.primary["verdict"] != "helps"
     assert {one["kind"]: one["verdict"] for one in found.left_out}["lab"] == "helps"
 
 
@@ -442,7 +440,7 @@ def test_what_is_read_now_is_compared_on_its_inputs_alone(tmp_path):
     cohort = read_cohort(tmp_path / "made.toml", tmp_path)
     found = judged(cohort, "read", models=["clockwork"], landmarks=None)
     assert found.modalities == {"lab": ("lab",), "vital": ("vital",)}
-    assert {"graph", "only lab", "only vital", "clockwork"} < set(found.scored.risks)
+    assert {"graph", "only lab", "only vital", "clockwork"} < set(found.risks.risks)
     for fitted, X in found.parts:
         seen = [one.cohort for one in fitted.values() if hasattr(one, "cohort")]
         assert len(seen) == 5 and all(not len(one.events["report"]) for one in seen)
@@ -478,8 +476,8 @@ def test_moments_of_its_own_are_compared_as_one_figure(cohort):
     assert {row["landmark"] for row in found.rows} == {None} and found.patients == 300
     keys = [(row["model"], row["metric"]) for row in found.rows]
     assert len(set(keys)) == len(keys)
-    risk, fold = found.scored.risks["only lab"]["yes"][:, 0], found.scored.fold
-    case = task.label[found.scored.asks.patient] == 1
+    risk, fold = found.risks.risks["only lab"]["yes"][:, 0], found.risks.fold
+    case = task.label[found.risks.landmarks.patient] == 1
     won = [
         (risk[case & (fold == f)][:, None] > risk[~case & (fold == f)]).ravel().astype(float) for f in (0, 1)
     ]

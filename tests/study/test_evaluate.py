@@ -109,8 +109,8 @@ def test_pairs_are_within_folds(result, scored):
 
 
 def test_values_are_those_of_metrics(result, scored):
-    rows = np.flatnonzero(scored.asks.days == YEAR)
-    X = scored.asks[rows]
+    rows = np.flatnonzero(scored.landmarks.days == YEAR)
+    X = scored.landmarks[rows]
     y = X.outcome("death")
     event, when, column = y["event"].astype(int), y["time"], 5  # three years
     risk = scored.risks["cox"]["death"][rows]
@@ -131,8 +131,8 @@ def test_values_are_those_of_metrics(result, scored):
 
 
 def test_intervals_are_those_of_a_bootstrap_of_patients(result, scored):
-    rows = np.flatnonzero(scored.asks.days == YEAR)
-    y = scored.asks.outcome("death")
+    rows = np.flatnonzero(scored.landmarks.days == YEAR)
+    y = scored.landmarks.outcome("death")
     event, when = y["event"].astype(int), y["time"]
     risk, fold = scored.risks["cox"]["death"][:, 5], scored.fold
 
@@ -141,7 +141,7 @@ def test_intervals_are_those_of_a_bootstrap_of_patients(result, scored):
         own = {"cause": 2, "fold": fold[used], "weight": weight[used]}
         return metrics.auc(risk[used], when[used], event[used], 3 * YEAR, **own)
 
-    draws = metrics.bootstrap(auc, scored.asks.patient, n=20, seed=0)
+    draws = metrics.bootstrap(auc, scored.landmarks.patient, n=20, seed=0)
     low, high = metrics.interval(draws)
     row = result.value("cox", "auc", landmark=YEAR, horizon=3 * YEAR, cause="death")
     assert (row["low"], row["high"]) == pytest.approx((low, high))
@@ -190,7 +190,7 @@ def test_groups_are_a_partition(pbc, scored):
     some = replace(
         pbc, number=number, category=category, group=np.where(np.arange(312) < 150, "here", "there")
     )
-    asks = replace(scored.asks, cohort=some)
+    asks = replace(scored.landmarks, cohort=some)
     for by, names in (
         ("age", 3),
         ("sex", 3),
@@ -211,9 +211,9 @@ def test_groups_are_a_partition(pbc, scored):
 
 
 def test_a_group_without_anybody_has_no_rows(scored):
-    women = scored.asks.cohort.category[scored.asks.patient, 0] == 0
+    women = scored.landmarks.cohort.category[scored.landmarks.patient, 0] == 0
     part = ModelRisks(
-        scored.asks[women],
+        scored.landmarks[women],
         scored.fold[women],
         {m: {c: r[women] for c, r in risks.items()} for m, risks in scored.risks.items()},
         scored.times,
@@ -240,7 +240,7 @@ def test_what_is_not_estimable_has_no_number(pbc, says, times, null):
 
 
 def test_too_small_to_judge(result, scored, pbc):
-    who = np.unique(scored.asks.patient)
+    who = np.unique(scored.landmarks.patient)
     count = {
         c: int((pbc.outcomes["death"].event[who] == k).sum()) for k, c in ((1, "transplant"), (2, "death"))
     }
@@ -265,7 +265,7 @@ def test_refusals(pbc, scored, null, times, result):
         result.value("gnn", "auc")
     with pytest.raises(InputError, match="not at risk"):
         evaluate(
-            replace(scored, asks=replace(scored.asks, at=scored.asks.at * 9)),
+            replace(scored, asks=replace(scored.landmarks, at=scored.landmarks.at * 9)),
             outcome="death",
             horizons=[YEAR],
         )
@@ -299,7 +299,7 @@ def test_sixty_patients_are_evaluated_quickly(pbc, times, null):
 
 
 def test_tables_of_pairs_and_sorting_agree(scored, monkeypatch):
-    y = scored.asks.outcome("death")
+    y = scored.landmarks.outcome("death")
     event, when, risk = y["event"].astype(int), y["time"], scored.risks["cox"]["death"][:, 5].round(2)
     how = {"cause": 2, "fold": scored.fold, "weight": np.arange(len(risk)) % 3}
     table = metrics.concordance(risk, when, event, 3 * YEAR, **how)

@@ -10,7 +10,7 @@ import pytest
 
 
 @dataclass
-class Tables:
+class LandmarkTables:
     """A folder of tables with its spec, and what its patients come to."""
 
     folder: Path
@@ -68,7 +68,7 @@ def pbc_tables(folder):
     end, died = who["futime"].cast(pl.Float64).to_numpy(), (who["status"] == "2").to_numpy()
     ids = who["id"].to_numpy().astype(str)
     rng = np.random.default_rng(3)
-    return Tables(folder, folder / "pbc.toml", "pbcseq.csv", "id", ids, end, died, rng)
+    return LandmarkTables(folder, folder / "pbc.toml", "pbcseq.csv", "id", ids, end, died, rng)
 
 
 def tiny_tables(folder):
@@ -78,7 +78,7 @@ def tiny_tables(folder):
     who = pl.read_csv(folder / "patients.csv")
     ids = who["pid"].to_numpy().astype(str)
     left, died = who["left"].to_numpy(), who["died"].to_numpy() == 1
-    return Tables(folder, spec, "patients.csv", "pid", ids, left, died, np.random.default_rng(3))
+    return LandmarkTables(folder, spec, "patients.csv", "pid", ids, left, died, np.random.default_rng(3))
 
 
 @pytest.fixture(params=["pbc", "tiny"])

@@ -234,7 +234,7 @@ def test_kinds_made_from_another_one_go_with_it(tmp_path):
     for one in every.values():  # each can be asked
         from gnnpatient import build_graphs
 
-        graphs = build_graphs(one.asks(cohort.at(0.5)))
+        graphs = build_graphs(one.landmarks(cohort.at(0.5)))
         assert {kind for kind in cohort.spec.nodes if len(graphs[kind])} == set(one.kinds)
 
 
@@ -244,7 +244,7 @@ def test_edges_of_early_and_intermediate(tiny):
     every = comparators(tiny, modalities_of(tiny))
     always = {("timepoint", "of", "patient"), ("timepoint", "next", "timepoint")}
     kinds = ("lab", "vital", "drug")
-    edges = {name: set(one.sees.spec.edge_types[::2]) for name, one in every.items()}
+    edges = {name: set(one.cohort.spec.edge_types[::2]) for name, one in every.items()}
     assert edges["early"] == always
     assert edges["intermediate"] == always | {(kind, "at", "timepoint") for kind in kinds}
     assert edges["graph"] > edges["intermediate"] and edges["transformer"] == edges["graph"]
@@ -257,7 +257,7 @@ def test_figures_and_intervals_are_those_of_evaluate(whole):
     from gnnpatient.study.evaluate import evaluate
 
     known = evaluate(
-        whole.scored, outcome="death", horizons=whole.horizons, against=("graph", "best single"), n=25, seed=0
+        whole.risks, outcome="death", horizons=whole.horizons, against=("graph", "best single"), n=25, seed=0
     )
     compared = 0
     for row in whole.rows:
@@ -289,7 +289,7 @@ def test_what_is_not_estimable_is_left_out_of_the_means(whole):
     x = np.array([[1.0, np.nan], [3.0, 5.0]])
     assert _mean(x, np.array([True, False]), -1).tolist() == [1, 3]
     assert np.isnan(_mean(x, np.array([True, True]), -1)).tolist() == [True, False]
-    board = ComparedScores.of(whole.scored, "death", "death", (1.0, 2.0))
+    board = ComparedScores.of(whole.risks, "death", "death", (1.0, 2.0))
     raw = np.arange(24.0).reshape(2, 2, 6)  # model, landmark, c c auc auc ibs scaled
     shown = np.ones((2, 6), bool)
     shown[1, [1, 3]] = False  # the second horizon at the second landmark
@@ -342,7 +342,7 @@ def test_every_contestant_is_there_with_the_same_budget(whole, tiny, told):
 
     every = comparators(tiny, modalities_of(tiny))
     names = [*every, "late", "best single", "null"]
-    assert list(whole.scored.risks) == names and len(whole.parts) == 2
+    assert list(whole.risks.risks) == names and len(whole.parts) == 2
     assert set(whole.parameters) == {*every, "late"}
     for name in every:
         models = [fitted[name].model for fitted, _ in whole.parts]
@@ -357,7 +357,7 @@ def test_every_contestant_is_there_with_the_same_budget(whole, tiny, told):
 
 def test_no_width_is_nearer_to_the_parameters_of_the_graph(whole, tiny):
     from gnnpatient.study.ablations import comparators, modalities_of
-    from gnnpatient.study.fitting import _parameters
+    from gnnpatient.study.fitting import count_parameters
 
     assert whole.channels["graph"] == 8
     wanted = whole.parameters["graph"]
@@ -365,10 +365,10 @@ def test_no_width_is_nearer_to_the_parameters_of_the_graph(whole, tiny):
         if name == "graph":
             continue
         module, width = whole.parts[0][0][name].model.predictor_.modules[0], whole.channels[name]
-        assert _parameters(module, one.kinds, channels=width) == whole.parameters[name]
+        assert count_parameters(module, one.kinds, channels=width) == whole.parameters[name]
         step = 4 if name == "transformer" else 1  # its width is a multiple of its heads
         for other in (width - step, width + step):
-            away = abs(_parameters(module, one.kinds, channels=other) - wanted)
+            away = abs(count_parameters(module, one.kinds, channels=other) - wanted)
             assert away >= abs(whole.parameters[name] - wanted) < 0.25 * wanted
 
 
@@ -397,14 +397,14 @@ def test_nobody_is_trained_and_scored(whole, tiny):
             assert not fitted[name].model.train_ids_ & set(X.ids.tolist())
         trained = np.isin(tiny.ids, list(fitted["graph"].model.train_ids_))
         assert not set(tiny.groups[trained]) & set(tiny.groups[X.patient])
-    assert whole.patients == len(np.unique(whole.scored.asks.patient))
+    assert whole.patients == len(np.unique(whole.risks.landmarks.patient))
 
 
 def test_late_is_the_mean_and_the_best_single_is_one_of_them(whole):
-    risks, fold = whole.scored.risks, whole.scored.fold
+    risks, fold = whole.risks.risks, whole.risks.fold
     singles = [risks[f"only {name}"]["death"] for name in whole.modalities]
     np.testing.assert_allclose(risks["late"]["death"], np.mean(singles, 0), atol=1e-6)
-    for i, name in enumerate(whole.chosen):
+    for i, name in enumerate(whole.best_unimodal):
         mine = fold == i
         assert (risks["best single"]["death"][mine] == risks[f"only {name}"]["death"][mine]).all()
 
@@ -434,9 +434,9 @@ def test_no_share_of_a_skill_that_is_not_there(whole):
 
 
 def test_words_for_the_best_kind(whole):
-    one = replace(whole, chosen=("lab", "lab"))
+    one = replace(whole, best_unimodal=("lab", "lab"))
     assert one.best == "lab" and "adding vital and drug to lab" in one.sentence
-    two = replace(whole, chosen=("vital", "lab", "lab"))
+    two = replace(whole, best_unimodal=("vital", "lab", "lab"))
     assert two.best == "the best single kind (lab in 2 of 3 folds, vital in 1 of 3 folds)"
     assert "adding the other kinds to the best single kind" in two.sentence
 
@@ -451,7 +451,7 @@ def test_missing_curve_runs_from_all_rows_to_none(whole, tiny):
             known = whole.value("graph", row["metric"], horizon=row["horizon"])["value"]
             assert row["value"] == pytest.approx(known, abs=1e-9)
     lacking = {row["share"]: row["lacking"] for row in rows}
-    X = whole.scored.asks
+    X = whole.risks.landmarks
     count = np.diff(tiny.events["lab"].held(X.patient, X.at)[0])
     assert lacking[0.0] == np.mean(count == 0) < lacking[0.5] < lacking[1.0] == 1
     none = [
@@ -548,7 +548,7 @@ def test_a_strong_second_kind_is_found(tmp_path):
 @pytest.mark.usefixtures("unchecked")
 def test_where_one_kind_tells_all_there_is_no_evidence(tmp_path):
     found = judged(made(tmp_path, lab=1.5, n=160))
-    assert found.chosen == ("lab", "lab")
+    assert found.best_unimodal == ("lab", "lab")
     assert found.sentence.startswith("no evidence that adding vital to lab helps to forecast death: C ") or (
         found.primary["verdict"] == "hurts"
         and found.sentence.startswith("no evidence that adding vital to lab")
