@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from sksurv.functions import StepFunction
 
-from gnnpatient.cohort.landmarks import ENTRY, Landmarks
+from gnnpatient.cohort.cohort import ENTRY, Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
 from gnnpatient.errors import InputError, near
 from gnnpatient.metrics import integrated_brier
@@ -211,7 +211,7 @@ class PrognosisModel(BaseEstimator):
             raise InputError(
                 f"outcomes = {self.outcomes!r}; a list of names would do, as in [{self.outcomes!r}]"
             )
-        return tuple(X.cohort.answered(self.outcomes))
+        return tuple(X.cohort.outcomes_with_model(self.outcomes))
 
     def _kinds(self, X: Landmarks, names: tuple[str, ...]) -> tuple[str, ...] | None:
         if isinstance(self.kinds, str):
@@ -232,7 +232,7 @@ class PrognosisModel(BaseEstimator):
     def _targets(
         X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]
     ) -> dict[str, Target | LabelTarget]:
-        X.cohort.answered(names)
+        X.cohort.outcomes_with_model(names)
         if y is not None:
             if len(names) != 1:
                 raise InputError(f"y is for a model of one outcome; this one has {', '.join(names)}")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import ENTRY, Landmarks, landmark_weights
+from gnnpatient.cohort.cohort import ENTRY, Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
+from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.metrics import aalen_johansen, censoring
 from gnnpatient.prognosis.few import STEPS, coarse_incidence, coarse_shares, pooled
@@ -233,7 +234,7 @@ def landmark_nulls(
 
 def target_of(asks: Landmarks, name: str) -> Target | LabelTarget:
     """What came of each ask, of one outcome; an ask that is not at risk teaches nothing."""
-    outcome, at_risk = asks.cohort.answered([name])[name], asks.at_risk(name)
+    outcome, at_risk = asks.cohort.outcomes_with_model([name])[name], asks.at_risk(name)
     if not isinstance(outcome, Survival):
         return label_target(outcome, asks, at_risk)
     truth = asks[at_risk].outcome(name)

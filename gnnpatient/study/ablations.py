@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.prognosis.forecast import Answer, Forecast
 from gnnpatient.study.scoreboard import Model

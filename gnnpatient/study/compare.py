@@ -34,8 +34,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort.cohort import Cohort, open_cohort
-from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold, few_horizons
+from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
+from gnnpatient.cohort.splits import StratifiedPatientKFold, default_horizons
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import judged
@@ -152,7 +152,7 @@ class _Design:
 
 def _judged_cause(cohort: Cohort, outcome: str, cause: str | None, horizons: Sequence[float] | None) -> str:
     """The cause or class that is judged, by default that named like the outcome, else the first or last."""
-    known = cohort.answered([outcome])[outcome]
+    known = cohort.outcomes_with_model([outcome])[outcome]
     names = known.names if known.has_curve else judged(known.names)
     if cause is None:
         cause = outcome if outcome in known.names else known.names[0 if known.has_curve else -1]
@@ -192,10 +192,10 @@ def _scored_times(
     training: Sequence[Landmarks],
 ) -> tuple[list[float | str], tuple[float, ...]]:
     """Landmarks and horizons (days), by default the usual ones."""
-    known = cohort.answered([outcome])[outcome]
+    known = cohort.outcomes_with_model([outcome])[outcome]
     at = usual_landmarks(cohort, outcome) if landmarks is None else list(landmarks)
     if horizons is None and known.has_curve:
-        horizons = few_horizons(min(_reach(X, outcome, known.names) for X in training))
+        horizons = default_horizons(min(_reach(X, outcome, known.names) for X in training))
     until = tuple(sorted(float(horizon) for horizon in horizons or ()))
     if not at or (known.has_curve and not (until and until[0] > 0)):
         raise InputError("no landmark, or no horizon above 0 days; give both or leave them out")
@@ -359,7 +359,7 @@ def run_compare(
     budget: members, epochs, seed, the same for every contestant; default those of `compare`.
     """
     cohort = open_cohort(path)
-    cohort.answered([outcome])
+    cohort.outcomes_with_model([outcome])
     known = modalities_of(_with_inputs_of(cohort, outcome))
     if unknown := [kind for kind in missing if kind not in known]:
         raise InputError(f"unknown kind {unknown[0]!r}{near(unknown[0], known)}")

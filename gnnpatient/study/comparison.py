@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.study.evaluate import MIN_EVENTS
 from gnnpatient.study.intervals import bootstrap_interval, p_value

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.study.baselines import censoring_hazard
 from gnnpatient.study.intervals import bootstrap_interval, resampling_units

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.progress import Progress
 from gnnpatient.study.ablations import Comparator, RestrictedModel

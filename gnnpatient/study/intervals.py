@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from gnnpatient import metrics
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 
 MIN_GROUPS_FOR_PERCENTILES = 30  # with fewer, intervals are by t
 MIN_GROUPS = 5  # with fewer, there is no interval

@@ -217,7 +217,7 @@ def _of_diagnosis(cohort: Cohort, name: str, fold: np.ndarray, seed: int) -> Ite
         views = [(drawn,) for drawn in matched_at_event(seen, event, 1, fold, seed)]
         yield _question(name, truth.classes[1], f"tells who will have {name}", seen, views)
         return
-    ends = seen.until(name)
+    ends = seen.open_until(name)
     label = np.where(seen.entry < ends, truth.label, -1)
     once, timed = {"at entry": seen.entry}, None
     if truth.same or (truth.known == FOREVER).all():
@@ -263,7 +263,7 @@ def _of_classes(
     patient, label: whose each landmark is, and its class; once: moments that are judged by themselves; timed:
     when the label becomes known, where that is said.
     """
-    classes = cohort.answered([name])[name].names
+    classes = cohort.outcomes_with_model([name])[name].names
     for k in range(1 if len(classes) == 2 else 0, len(classes)):
         case, others = np.flatnonzero(label == k), np.flatnonzero((label >= 0) & (label != k))
         drawn = partial(matched_at_own_time, cohort, patient, case, others, fold, seed)

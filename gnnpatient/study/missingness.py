@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.study.ablations import RestrictedModel, without_rows
 from gnnpatient.study.comparison import (
@@ -56,7 +56,7 @@ def missing_curve(
     rows = []
     for share, who in gone.items():
         left = without_rows(asks.cohort, kinds, who)
-        nodes = sum(np.diff(left.events[kind].held(asks.patient, asks.at)[0]) for kind in kinds)
+        nodes = sum(np.diff(left.events[kind].visible_rows(asks.patient, asks.at)[0]) for kind in kinds)
         m = found.names.index(f"{share:g}")
         for c in range(len(found.columns)):
             row = found.row(model, None, c, found.figure(found.value[m, -1, c], found.draws[:, m, -1, c]))

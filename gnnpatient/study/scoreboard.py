@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from gnnpatient import metrics
-from gnnpatient.cohort.landmarks import Landmarks, together
-from gnnpatient.cohort.outcomes import Diagnosis
+from gnnpatient.cohort.cohort import Landmarks, join_landmarks
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, judged
 from gnnpatient.study.intervals import resampling_units
 from gnnpatient.times import DAY
@@ -155,7 +154,7 @@ class ModelRisks:
             name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes}
             for name, causes in risks[0].items()
         }
-        return cls(together(*landmarks), np.concatenate(folds), joined, times)
+        return cls(join_landmarks(*landmarks), np.concatenate(folds), joined, times)
 
 
 def _curve_risks(forecast: Forecast, times: np.ndarray) -> dict[str, np.ndarray]:
@@ -229,7 +228,7 @@ class ObservedOutcome:
         InputError
             When a patient is not at risk, or the outcome has no model.
         """
-        known, truth = landmarks.cohort.answered([outcome])[outcome], landmarks.outcome(outcome)
+        known, truth = landmarks.cohort.outcomes_with_model([outcome])[outcome], landmarks.outcome(outcome)
         if known.has_curve:
             causes = {cause: k for k, cause in enumerate(known.names, 1)}
             group, names = known.strata[landmarks.patient], ("event_free", *known.names)
@@ -239,7 +238,7 @@ class ObservedOutcome:
         horizon = None if known.horizon is None else known.horizon / DAY
         code, time = label, None
         if known.has_course:
-            event, time = cast(Diagnosis, known).course(landmarks.patient, landmarks.at)
+            event, time = known.course(landmarks.patient, landmarks.at)
             code = event.astype(np.int64)
         return cls(known.kind, code, time, classes, label, known.names, horizon, known.has_own_moments)
 
