@@ -21,16 +21,12 @@ from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.view import last_rows, static_columns
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
-from gnnpatient.prognosis.forecast import (
-    DiagnosisForecast,
-    Forecast,
-    Predictor,
-    answerable,
-    kept_names,
-    nearest,
-    restrict,
-)
-from gnnpatient.prognosis.targets import REMAIN, label_target, null_table, target_of
+from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
+from gnnpatient.prognosis.inputs import kept_names, restrict
+from gnnpatient.prognosis.kinds import target_of
+from gnnpatient.prognosis.marginal import nearest
+from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.targets import MIN_REMAINING, label_target
 
 MIN_LOST = 10  # asks that ended by censoring, for a model of it
 CENSORING_RIDGE = 5.0
@@ -337,8 +333,8 @@ def marginal_model(
     asks = [] if train is None else [train[rows] for rows in train.by_landmark.values()]
     for X in asks:
         target = target_of(X, outcome)
-        if len(np.unique(X.patient[target.known])) >= REMAIN:
-            tables[int(X.moments[0])] = null_table(target, X.moments, tuple(head.get("times", ())))
+        if len(np.unique(X.patient[target.known])) >= MIN_REMAINING:
+            tables[int(X.moments[0])] = target.marginal(X.moments, tuple(head.get("times", ())))
     whole, near = predictor.null[outcome], predictor.nulls.get(outcome)
     if head["kind"] == "diagnosis":
         return ClassPrior(outcome, tuple(head["classes"]), whole, tables, near)

@@ -39,8 +39,8 @@ from gnnpatient.cohort.splits import StratifiedPatientKFold, default_horizons
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import judged
-from gnnpatient.prognosis.run import draw_asks, scored_asks, usual_landmarks
-from gnnpatient.prognosis.targets import Target, last_estimable
+from gnnpatient.prognosis.run import scored_landmarks, training_landmarks, usual_landmarks
+from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
 from gnnpatient.progress import Progress
 from gnnpatient.study.ablations import Comparator, LateFusion, RestrictedModel, comparators, modalities_of
 from gnnpatient.study.baselines import ClassPrior, MarginalModel, marginal_model
@@ -93,7 +93,7 @@ def compare(
     splits = make_folds(cohort, outcome, folds, seed) if isinstance(folds, int) else list(folds)
     _check(cohort, splits)
     plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
-    training = [draw_asks(cohort, fold.train, plan) for fold in splits]
+    training = [training_landmarks(cohort, fold.train, plan) for fold in splits]
     at, until = _scored_times(cohort, outcome, landmarks, horizons, training)
     budget = {"members": members, "epochs": epochs, "channels": channels, "seed": seed, "device": device}
     budget |= {"kind_dropout": _kind_dropout(cohort, parts)} | dict(choices or {})
@@ -246,7 +246,7 @@ def _reach(X: Landmarks, outcome: str, causes: tuple[str, ...]) -> float:
     if not len(X):
         raise InputError(f"outcome {outcome!r}: nobody at risk to train on; give other folds")
     truth = X.outcome(outcome)
-    target = Target(causes, truth["event"].astype(np.int64), truth["time"].astype(float))
+    target = SurvivalTarget(causes, truth["event"].astype(np.int64), truth["time"].astype(float))
     return last_estimable(target, X.patient, X.moments)
 
 
@@ -266,7 +266,7 @@ def _fit_folds(
     scored: Parts = []
     best = []
     for i, (fold, X) in enumerate(zip(splits, training, strict=True), 1):
-        test = scored_asks(design.cohort, fold.test, design.outcome, design.landmarks)
+        test = scored_landmarks(design.cohort, fold.test, design.outcome, design.landmarks)
         if not len(test):
             raise InputError(f"fold {fold.fold} of repeat {fold.repeat}: nobody at risk at the landmarks")
         step = f"fold {i} of {len(splits)}"
@@ -291,7 +291,7 @@ def _best_modality(design: _Design, fits: ComparatorFitter, X: Landmarks, fold: 
             name: fits.fit(design.comparators[name], X[train], step) for name in design.unimodal
         }
         patients = np.unique(X.patient[test])
-        parts.append((models, scored_asks(X.cohort, patients, design.outcome, design.landmarks)))
+        parts.append((models, scored_landmarks(X.cohort, patients, design.outcome, design.landmarks)))
     risks = ModelRisks.of(parts, design.outcome, design.times)
     error = ComparedScores.of(risks, design.outcome, design.cause, design.horizons[-1:]).selecting()
     if not np.isfinite(error).all():

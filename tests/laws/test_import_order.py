@@ -32,7 +32,8 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "propose": "names parts sheets patients inputs outcomes formats draft",
     "datasets": "ward shipped",
     "model": "encode network heads loss model",
-    "prognosis": "few inputs forecast card checkpoint targets first fit estimator people run",
+    "prognosis": "summary disclosure inputs forecast targets marginal kinds device predictor card checkpoint "
+    "first fit estimator people run",
     "study": "describe duplicates sample_size table1 matching column_scores leaks folds intervals scoreboard "
     "baselines evaluate oracle ablations fitting comparison missingness compare subgroups",
     "patient": "figure trajectory explain similar page serve",
