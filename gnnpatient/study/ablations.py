@@ -1,4 +1,4 @@
-"""What each model of a comparison sees of a cohort, and how it puts node types together."""
+"""What each model of a comparison sees of a cohort, and how it puts node types together (METHODS 20-22)."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.cohort.packed import Events, with_timepoints
-from gnnpatient.prognosis.forecast import Answer, Forecast
+from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
 from gnnpatient.study.scoreboard import Model
 from gnnpatient.times import FOREVER
 
 
 def _with_rows(cohort: Cohort, events: Mapping[str, Events], **parts: Any) -> Cohort:
+    """The cohort with other rows; its timepoints are made anew."""
     rows = with_timepoints({kind: events[kind] for kind in cohort.spec.nodes}, cohort.spec.every, len(cohort))
     return replace(cohort, events=rows, path=None, manifest_hash=None, **parts)
 
 
 def _rows_by_kind(cohort: Cohort) -> dict[str, Events]:
+    """The rows of every node type of the spec."""
     return {kind: cohort.events[kind] for kind in cohort.spec.nodes}
 
 
-def _with_relations(cohort: Cohort, rules: tuple[str, ...]) -> Cohort:
-    """The same nodes, joined by these rules alone; () leaves them without an edge."""
+def _with_relations(cohort: Cohort, relations: tuple[str, ...]) -> Cohort:
+    """The same nodes joined by these relations alone; () leaves them without an edge."""
     nodes = {
-        kind: node.model_copy(update={"edges": rules, "of": None, "measures": None})
+        kind: node.model_copy(update={"edges": relations, "of": None, "measures": None})
         for kind, node in cohort.spec.nodes.items()
     }
     return replace(
@@ -36,7 +38,17 @@ def _with_relations(cohort: Cohort, rules: tuple[str, ...]) -> Cohort:
 
 
 def timing_only(cohort: Cohort) -> Cohort:
-    """Which test was made when, how often and in which order, without what it said. Statics stay."""
+    """Timing only: which code was recorded when, how often and in which order, without its value or content.
+
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    Cohort
+        With missing values and no embeddings; baseline covariates stay.
+    """
     silent = {
         kind: replace(e, value=np.full(len(e), np.nan, np.float32), vector=None)
         for kind, e in _rows_by_kind(cohort).items()
@@ -45,16 +57,28 @@ def timing_only(cohort: Cohort) -> Cohort:
 
 
 def last_values_only(cohort: Cohort) -> Cohort:
-    """What the latest row of each code says, as known at an ask: not when it was, nor how many there are.
+    """Last values only: the latest row of each code as known at a landmark, without its time.
 
-    That a patient has such a row at all still shows, and so do rows that became known in one moment.
+    Nor does it show how many rows there are. That a patient has such a row still shows, and so do rows
+    that
+    became known at the same moment.
+
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    Cohort
+        Each row is replaced by the next one of its code, and all happened at one time.
     """
     first = min((int(e.happened.min()) for e in _rows_by_kind(cohort).values() if len(e)), default=0)
     rows = {}
     for kind, e in _rows_by_kind(cohort).items():
         order = np.lexsort((e.known, e.code, e.patient))
         patient, code, known = e.patient[order], e.code[order], e.known[order]
-        new = np.ones(len(order), bool)  # a moment at which a code became known
+        # a moment at which a code became known
+        new = np.ones(len(order), bool)
         new[1:] = (np.diff(patient) != 0) | (np.diff(code) != 0) | (np.diff(known) != 0)
         start = np.flatnonzero(new)
         until = np.full(len(start), FOREVER)
@@ -69,7 +93,17 @@ def last_values_only(cohort: Cohort) -> Cohort:
 
 
 def missingness_only(cohort: Cohort) -> Cohort:
-    """Whether a patient has any row of a kind by the time of an ask: one node a kind, which says no more."""
+    """Missingness only: whether a patient has any row of a node type by the landmark, one node each.
+
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    Cohort
+        With at most one row a patient and node type, of code "seen" and without a value.
+    """
     first = min((int(e.happened.min()) for e in _rows_by_kind(cohort).values() if len(e)), default=0)
     rows = {}
     for kind, e in _rows_by_kind(cohort).items():
@@ -89,7 +123,20 @@ def missingness_only(cohort: Cohort) -> Cohort:
 
 
 def without_rows(cohort: Cohort, kinds: Iterable[str], patient: np.ndarray) -> Cohort:
-    """The same cohort without the rows of these kinds in some patients, a flag each."""
+    """The cohort without the rows of some node types in some patients.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    kinds : iterable of str
+        Node types to take away.
+    patient : (patient,) bool array
+        From whom.
+
+    Returns
+    -------
+    Cohort
+    """
     rows, kinds = _rows_by_kind(cohort), set(kinds)
     for kind in kinds:
         e = rows[kind]
@@ -101,9 +148,24 @@ def without_rows(cohort: Cohort, kinds: Iterable[str], patient: np.ndarray) -> C
 
 
 def modalities_of(cohort: Cohort) -> dict[str, tuple[str, ...]]:
-    """What may be left out together: each kind with rows, and with it the kinds made from its rows.
+    """What may be left out together: each node type with rows, and the node types made from its rows.
 
-    Those are the ancestors of its codes (`of`) and the measurements of its pictures (`measures`).
+    Those are the ancestors of its codes (`of`) and the measurements of its images (`measures`).
+
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    dict of str to tuple of str
+        Node type -> itself and those made from it.
+
+    Examples
+    --------
+    >>> from gnnpatient.testing import tiny_cohort
+    >>> modalities_of(tiny_cohort(20))
+    {'lab': ('lab',), 'vital': ('vital',), 'drug': ('drug',)}
     """
     nodes = cohort.spec.nodes
     home: dict[str, str] = {}
@@ -122,24 +184,57 @@ def modalities_of(cohort: Cohort) -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True, eq=False)
 class Comparator:
-    """A way to put kinds together: what it sees, and how it differs from the graph."""
+    """A way to put node types together.
+
+    Attributes
+    ----------
+    name : str
+        In tables and JSON.
+    cohort : Cohort
+        What the model sees.
+    choices : mapping
+        Parameters of PrognosisModel in which it differs from the graph.
+    """
 
     name: str
     cohort: Cohort
     choices: Mapping[str, Any] = field(default_factory=dict)
 
     def landmarks(self, X: Landmarks) -> Landmarks:
-        """The same asks of what it sees."""
+        """The same landmarks in the cohort that the model sees.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        Landmarks
+        """
         return Landmarks(self.cohort, X.patient, X.at, X.to)
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of which it sees a row."""
+        """Node types of which the model sees a row."""
         return tuple(kind for kind in self.cohort.spec.nodes if len(self.cohort.events[kind]))
 
 
 def comparators(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> dict[str, Comparator]:
-    """All that are fitted, by name, the graph first. Of two modalities `without A` is `only B`."""
+    """All models that are fitted, by name, the graph first.
+
+    Of two modalities there is no leave-one-out model, since `without A` is `only B`.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    modalities : mapping of str to sequence of str
+        Name -> node types, as `modalities_of` returns it.
+
+    Returns
+    -------
+    dict of str to Comparator
+    """
 
     def only(*names: str) -> Cohort:
         return cohort.only(kind for name in names for kind in modalities[name])
@@ -166,26 +261,67 @@ def comparators(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> dict
 
 @dataclass(frozen=True, eq=False)
 class RestrictedModel:
-    """A fitted model that is asked about what it may see of a cohort."""
+    """A fitted model that forecasts from what it may see of a cohort.
+
+    Attributes
+    ----------
+    model : Model
+        The fitted model.
+    cohort : Cohort
+        What it may see.
+    """
 
     model: Model
     cohort: Cohort
 
     def forecast(self, X: Landmarks) -> Mapping[str, Answer]:
+        """Forecast landmarks of the whole cohort from the restricted one.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        mapping of str to Forecast or DiagnosisForecast
+        """
         return self.model.forecast(Landmarks(self.cohort, X.patient, X.at, X.to))
+
+
+AVERAGED = {Forecast: "incidence", DiagnosisForecast: "probability"}
+"""What late fusion averages, by the class of a forecast."""
 
 
 @dataclass(frozen=True, eq=False)
 class LateFusion:
-    """The mean of several models' forecasts."""
+    """Late fusion: the mean of the forecasts of several models.
+
+    Attributes
+    ----------
+    models : tuple of Model
+        The unimodal models.
+    """
 
     models: tuple[Model, ...]
 
     def forecast(self, X: Landmarks) -> dict[str, Answer]:
+        """Average the forecasts.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        dict of str to Forecast or DiagnosisForecast
+            Without members, hence without a model spread.
+        """
         first, *rest = (model.forecast(X) for model in self.models)
         out: dict[str, Answer] = {}
         for name, one in first.items():
-            slots = "incidence" if isinstance(one, Forecast) else "probability"
-            every = [getattr(said[name], slots) for said in (first, *rest)]
-            out[name] = replace(one, **{slots: np.mean(every, axis=0), "members": None})
+            field_name = AVERAGED[type(one)]
+            every = [getattr(forecast[name], field_name) for forecast in (first, *rest)]
+            out[name] = replace(one, **{field_name: np.mean(every, axis=0), "members": None})
         return out

@@ -1,4 +1,4 @@
-"""Fits every model of a comparison with the same budget and about as many parameters."""
+"""Fits every model of a comparison with the same budget and about as many parameters as the graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,25 @@ MAX_WIDTH_RATIO = 4  # times the width of the graph that a contestant may take t
 
 @dataclass(eq=False)
 class ComparatorFitter:
-    """Fits every contestant with the same budget."""
+    """Fits comparators with the same budget.
+
+    Attributes
+    ----------
+    outcome : str
+        Name of the outcome.
+    horizon : float or None
+        Last horizon in days; None for a diagnosis.
+    budget : mapping
+        Parameters of PrognosisModel that are the same for all.
+    progress : Progress or None
+        Called after each fit.
+    total : int
+        Number of fits, for `progress`.
+    done : int
+        Number of fits so far.
+    channels, parameters : dict of str to int
+        Width and number of parameters of each comparator, by its name.
+    """
 
     outcome: str
     horizon: float | None  # None: a diagnosis
@@ -29,12 +47,40 @@ class ComparatorFitter:
     parameters: dict[str, int] = field(default_factory=dict)
 
     def model(self, one: Comparator, **choices: Any) -> PrognosisModel:
+        """An unfitted model of a comparator.
+
+        Parameters
+        ----------
+        one : Comparator
+            What the model sees.
+        **choices
+            Parameters of PrognosisModel that differ from the budget.
+
+        Returns
+        -------
+        PrognosisModel
+        """
         budget = {**self.budget, **one.choices, **choices}
         if len(one.kinds) < 2:
             budget["kind_dropout"] = 0.0  # to hide the one kind there is would be to hide everything
         return PrognosisModel(outcomes=[self.outcome], horizon=self.horizon, **budget)
 
     def fit(self, one: Comparator, X: Landmarks, what: str) -> RestrictedModel:
+        """Fit a comparator; its width is chosen at its first fit.
+
+        Parameters
+        ----------
+        one : Comparator
+            What the model sees; the first one of all is the graph.
+        X : Landmarks
+            Training landmarks.
+        what : str
+            The step, for `progress`.
+
+        Returns
+        -------
+        RestrictedModel
+        """
         if one.name not in self.channels:
             self._size(one, X)
         model = self.model(one, channels=self.channels[one.name]).fit(one.landmarks(X))
@@ -44,10 +90,11 @@ class ComparatorFitter:
         return RestrictedModel(model, one.cohort)
 
     def _size(self, one: Comparator, X: Landmarks) -> None:
-        """The width at which it has about as many parameters as the graph, which comes first.
+        """Choose the width at which a comparator has about as many parameters as the graph.
 
-        An epoch tells which codes it sees and which weights it has; the linear path, which costs the most,
-        is left out of it and counted.
+        A fit of one epoch shows which codes it sees and which weights it has; the linear path, which
+        costs
+        the most, is left out of that fit and counted.
         """
         width = int(self.budget["channels"])
         model = self.model(one, members=1, epochs=1)
@@ -66,7 +113,21 @@ class ComparatorFitter:
 
 
 def count_parameters(module: Any, kinds: Sequence[str], **config: Any) -> int:
-    """Parameters of the same model with another `config`, those of kinds without a row not counted."""
+    """Parameters of a model with another configuration, those of node types without a row not counted.
+
+    Parameters
+    ----------
+    module : PatientGNN
+        The fitted network.
+    kinds : sequence of str
+        Node types with rows.
+    **config
+        What differs in the configuration.
+
+    Returns
+    -------
+    int
+    """
     data = module.to_dict()
     words = data["vocabulary"]
     for part in ("codes", "values", "times", "vectors"):
