@@ -50,7 +50,13 @@ def row(seed: int, found: Comparison) -> dict[str, Any]:
         for metric in found.scores.deciding
         for key in ("value", "low", "high")
     }
-    return {"seed": seed, "verdict": primary["verdict"], "best": found.best, "p": primary["p"], **figures}
+    return {
+        "seed": seed,
+        "verdict": primary["verdict"],
+        "best": found.best_in_words,
+        "p": primary["p"],
+        **figures,
+    }
 
 
 def page(found: pl.DataFrame, minutes: float) -> str:

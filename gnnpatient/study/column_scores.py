@@ -22,9 +22,20 @@ PRESENCE_SCORES = ("that it was ever recorded", "how often", "how often of late"
 
 
 def win_shares(case: np.ndarray, control: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Share of each case's controls that are lower than it, half of the equal: (case, column); nan = none.
+    """Share of each case's controls that are lower than it, half of the equal.
 
-    case is (case, column), control (case, control, column); nan takes no part.
+    Parameters
+    ----------
+    case : (case, column) array
+        nan takes no part.
+    control : (case, control, column) array
+    mask : (case, control) bool array
+        Which controls are there.
+
+    Returns
+    -------
+    (case, column) float64 array
+        nan where a case has nobody to be compared with.
     """
     case = case[:, None]
     pair = mask[..., None] & ~np.isnan(case) & ~np.isnan(control)
@@ -34,7 +45,19 @@ def win_shares(case: np.ndarray, control: np.ndarray, mask: np.ndarray) -> np.nd
 
 
 def oriented_auc(won: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Out-of-fold AUC of each column; nan where fewer than MIN_CASES cases could be compared."""
+    """AUC of each column out of fold; which way round it points is learned on the other folds.
+
+    Parameters
+    ----------
+    won : (case, column) array
+        As `win_shares` returns it.
+    fold : (case,) int64 array
+
+    Returns
+    -------
+    (column,) float64 array
+        nan where fewer than 10 cases could be compared.
+    """
     good = ~np.isnan(won)
     margin = np.where(good, won - 0.5, 0.0)
     total, facing = margin.sum(0), np.zeros_like(margin)
@@ -45,7 +68,7 @@ def oriented_auc(won: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 
 def _fair(matched: MatchedCases, asked: QueryTimes, case: np.ndarray, control: np.ndarray) -> np.ndarray:
-    """AUC of each column; nan where fewer than MIN_CASES cases, or different controls, have it."""
+    """AUC of each column; nan where fewer than 10 cases, or different controls, have it."""
     auc = oriented_auc(win_shares(case, control, asked.mask), matched.fold)
     row, nth, column = np.nonzero(asked.mask[..., None] & ~np.isnan(control))
     has = np.zeros((int(matched.control.max(initial=0)) + 1, len(auc)), bool)
@@ -56,7 +79,23 @@ def _fair(matched: MatchedCases, asked: QueryTimes, case: np.ndarray, control: n
 def code_aucs(
     events: Events, codes: np.ndarray, matched: MatchedCases, asked: QueryTimes | None
 ) -> np.ndarray:
-    """AUC of each of SCORES, then of the last value: (5, code); nan where there is none."""
+    """AUC of the presence and of the last value of each code.
+
+    Parameters
+    ----------
+    events : Events
+        Rows of one node type.
+    codes : (code,) int64 array
+        Which codes.
+    matched : MatchedCases
+    asked : QueryTimes or None
+        Its near or far moments.
+
+    Returns
+    -------
+    (5, code) float64 array
+        Each of PRESENCE_SCORES, then the last value; nan where there is none.
+    """
     out = np.full((len(PRESENCE_SCORES) + 1, len(codes)), np.nan)
     if asked is None:
         return out
@@ -73,7 +112,17 @@ def code_aucs(
 
 
 class VisibleRows:
-    """What is visible of codes at each ask."""
+    """What is visible of codes at each landmark.
+
+    Parameters
+    ----------
+    events : Events
+        Rows of one node type.
+    patient, at : (landmark,) int64 array
+        Positions in the cohort, and seconds after the origin.
+    span : int
+        Seconds that count as of late.
+    """
 
     def __init__(self, events: Events, patient: np.ndarray, at: np.ndarray, span: int) -> None:
         asked, self.local = np.unique(patient, return_inverse=True)
@@ -85,7 +134,9 @@ class VisibleRows:
         self.at, self.span = at, span
 
     def __call__(self, codes: np.ndarray) -> Iterator[np.ndarray]:
-        """Columns (ask, code): each of SCORES, higher meaning more or later, then the last value."""
+        """Columns (landmark, code): each of PRESENCE_SCORES, higher meaning more or later, then the last
+        value.
+        """
         column = np.full(int(max(codes.max(), self.code.max(initial=0))) + 1, -1)
         column[codes] = np.arange(len(codes))
         rows = np.flatnonzero(column[self.code] >= 0)
@@ -115,7 +166,18 @@ class VisibleRows:
 
 
 class StaticColumn(NamedTuple):
-    """One static of all patients, of which an ask sees what is known by then."""
+    """One baseline covariate of all patients, of which a landmark sees what is known by then.
+
+    Attributes
+    ----------
+    name : str
+    number : (patient,) array
+        nan = missing, or a name.
+    level : (patient,) int64 array or None
+        0 = missing; None: too many to be names.
+    known : (patient,) int64 array or None
+        Seconds since when it is known; None: as of the origin.
+    """
 
     name: str
     number: np.ndarray  # (patient,) nan = missing, or a name
@@ -123,7 +185,17 @@ class StaticColumn(NamedTuple):
     known: np.ndarray | None  # (patient,) int64 seconds: since when it is known; None: as of the origin
 
     def at(self, asked: QueryTimes, matched: MatchedCases) -> tuple[StaticColumn, StaticColumn]:
-        """What the cases and the controls, row by row, show when they are asked."""
+        """What the cases and the controls, row by row, show.
+
+        Parameters
+        ----------
+        asked : QueryTimes
+        matched : MatchedCases
+
+        Returns
+        -------
+        case, control : StaticColumn
+        """
         case, control = (self._of(*x) for x in ((matched.case, asked.case), (matched.control, asked.control)))
         return case, control
 
@@ -139,7 +211,18 @@ class StaticColumn(NamedTuple):
 
 
 def static_columns(cohort: Cohort) -> list[StaticColumn]:
-    """Every static; numbers of few values are names, too. What all have by day 0 is as of the origin."""
+    """Every baseline covariate; numbers of few values are names, too.
+
+    What all have by day 0 is as of the origin.
+
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    list of StaticColumn
+    """
     columns = []
 
     def since(known: np.ndarray | None, i: int) -> np.ndarray | None:
@@ -159,7 +242,20 @@ def static_columns(cohort: Cohort) -> list[StaticColumn]:
 
 
 def static_aucs(static: StaticColumn, matched: MatchedCases, asked: QueryTimes) -> np.ndarray:
-    """AUC of a static's size, of whether it is given, and of its level: (3,); nan where there is none."""
+    """AUC of a covariate's size, of whether it is given, and of its level.
+
+    Parameters
+    ----------
+    static : StaticColumn
+    matched : MatchedCases
+    asked : QueryTimes
+        Its near or far moments.
+
+    Returns
+    -------
+    (3,) float64 array
+        nan where there is none.
+    """
     case, control = static.at(asked, matched)
     scores = [np.stack([of.number, ~np.isnan(of.number)], -1).astype(np.float64) for of in (case, control)]
     auc = _fair(matched, asked, *scores)

@@ -1,26 +1,37 @@
-"""Does fusion help? All kinds of rows together against the best one alone, by fair means (METHODS 16, 20-22).
+"""Does fusion help? All node types together against the best one alone (METHODS 16, 20-22).
 
-Every contestant is fitted on the same asks with the same members and epochs, and is as wide as it takes to
-have about as many parameters as the graph. Statics are in all of them. Late fusion alone has more: it is all
-singles together.
+Every model is fitted on the same landmarks with the same members and epochs, and is as wide as it takes
+to
+have about as many parameters as the graph. Baseline covariates are in all of them. Late fusion alone has
+more parameters: those of all unimodal models together. The names are those of tables and JSON.
 
-    graph           all kinds, with every edge of the spec
-    only X          one kind; `best single` is in each fold the one that scores best on inner folds of its
-                    training part
-    without X       all but one kind
-    early           no messages: the linear path over the last observations of all kinds, and timing
-    late            the mean of the forecasts of all `only X`
-    intermediate    a deep set: the mean of each timepoint's nodes, read by attention over timepoints; no edge
+    graph           all node types, with every relation of the spec
+    only X          unimodal: one node type; `best single`, the best unimodal model, is in each fold
+    the one
+                    that scores best on inner folds of its training part
+    without X       leave-one-out: all node types but one
+    early           early fusion, no messages: the linear path over the last observations of all node
+    types
+    late            late fusion: the mean of the forecasts of all unimodal models
+    intermediate    a deep set: the mean of each timepoint's nodes, read by attention over
+    timepoints; no edge
                     between nodes, one layer
     transformer     attention among the same nodes, no edge
-    clockwork       all rows without what they say: which test, when, how often
-    values          what the latest row of each code says; not when, not how often, nor what came before
-    values X        the same of one kind of pictures or texts
-    presence        whether a patient has rows of a kind by now, and nothing else
-    statics         no row at all
-    null            the training asks' Aalen-Johansen, or their shares of each class
+    clockwork       timing only: all rows without their values
+    values          last values only: the latest row of each code, without its time and number of rows
+    values X        the same of one node type of images or texts
+    presence        missingness only: whether a patient has rows of a node type by now
+    statics         baseline covariates only: no row at all
+    null            the marginal model: Aalen-Johansen of the training landmarks, or the share of
+    each class
 
 Survival is judged by C and scaled IBS, a diagnosis by AUC and scaled Brier score.
+
+References
+----------
+Holm S (1979). Scand J Stat 6:65-70.
+Zaheer M et al. (2017). Deep sets. NeurIPS.
+Vaswani A et al. (2017). Attention is all you need. NeurIPS.
 """
 
 from __future__ import annotations
@@ -75,16 +86,61 @@ def compare(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Comparison:
-    """Fit every contestant on each fold's training patients and score all on its test patients.
+    """Fit every model on the training patients of each fold and score all of them on its test patients.
 
-    cause: which one is judged (default: the one named like the outcome, else the first), or which class (the
-    last); folds: splits by patient and group, or how many to make; modalities: name -> kinds (default:
-    `modalities_of`); models: names of comparators besides the graph and the singles (default: all);
-    landmarks, horizons: days (or "entry") at which is asked and up to which is scored (default: entry, and
-    where anything becomes known after it 1, 3 and 5 years, or quarters of a shorter follow-up; up to the same
-    years, or thirds; a diagnosis has no horizon to choose); choices: of PrognosisModel, the same for all;
-    inner: folds of a training part on which its best single modality is chosen, by IBS or Brier score; n:
-    draws of patients for the intervals; progress: called after each fit.
+    Parameters
+    ----------
+    cohort : Cohort
+        With rows of at least two node types.
+    outcome : str
+        Name of a survival outcome or a diagnosis.
+    cause : str, optional
+        Which cause or class is judged; default: the one named like the outcome, else the first cause
+        or the
+        last class.
+    folds : sequence of Fold or int, default 5
+        Splits by patient and group, or how many to make.
+    modalities : mapping of str to sequence of str, optional
+        Name -> node types that are left out together; default: `modalities_of`.
+    models : sequence of str, optional
+        Models to fit besides the graph and the unimodal ones; default: all.
+    landmarks : sequence of float or "entry", optional
+        Days at which models are scored; default: entry, and where anything becomes known after it 1,
+        3 and 5
+        years, or quarters of a shorter follow-up.
+    horizons : sequence of float, optional
+        Days up to which survival is scored; default: 1, 3 and 5 years, or thirds of a shorter
+        follow-up. Not
+        for a diagnosis.
+    members : int, default 3
+        Networks of each model.
+    epochs : int, default 30
+        At most, each.
+    channels : int, default 32
+        Width of the graph.
+    choices : mapping, optional
+        Further parameters of PrognosisModel, the same for all models.
+    inner : int, default 3
+        Folds of a training part on which its best unimodal model is chosen, by IBS or Brier score.
+    n : int, default 200
+        Bootstrap draws for the intervals.
+    seed : int, default 0
+        Of splits, fits and draws.
+    device : str, default "auto"
+        Where networks are fitted: auto, cpu or cuda.
+    progress : Progress, optional
+        Called after each fit.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        When a name is unknown, fewer than two node types have rows, a node type is in two
+        modalities, a group is
+        on both sides of a fold, a side is empty, or nobody is at risk at the landmarks.
     """
     cause = _judged_cause(cohort, outcome, cause, horizons)
     cohort = _with_inputs_of(cohort, outcome)
@@ -164,22 +220,22 @@ def _judged_cause(cohort: Cohort, outcome: str, cause: str | None, horizons: Seq
 
 
 def _with_inputs_of(cohort: Cohort, outcome: str) -> Cohort:
-    """With the kinds alone that the outcome is asked with."""
+    """The cohort with the node types alone that the outcome may be read from."""
     inputs = cohort.inputs([outcome])
     return cohort if inputs is None else cohort.only(inputs)
 
 
 def _modalities(cohort: Cohort, modalities: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
-    """Name -> kinds; refused where a kind is in two, or there are fewer than two."""
+    """Name -> node types; refused where a node type is in two, or there are fewer than two."""
     parts = {m: tuple(kinds) for m, kinds in (modalities or modalities_of(cohort)).items()}
     often = Counter(kind for kinds in parts.values() for kind in set(kinds))
     if twice := [kind for kind, n in often.items() if n > 1]:
         raise InputError(
-            f"kind {twice[0]!r} is in two modalities; without one it would still be in the other"
+            f"node type {twice[0]!r} is in two modalities; without one it would still be in the other"
         )
     if len(parts) < 2:
         raise InputError(
-            f"{len(parts)} kind of node with rows ({', '.join(parts) or 'none'}); fusion takes two or more"
+            f"{len(parts)} node type(s) with rows ({', '.join(parts) or 'none'}); fusion takes two or more"
         )
     return parts
 
@@ -205,25 +261,46 @@ def _scored_times(
 def _selected_comparators(
     every: dict[str, Comparator], models: Sequence[str] | None
 ) -> dict[str, Comparator]:
-    """The graph and the singles, and of the rest what is asked for."""
+    """The graph and the unimodal models, and of the rest those that are named."""
     if models is None:
         return every
     always = {name for name in every if name == "graph" or name.startswith("only ")}
     given = {"late", "best single", "null"}  # come with the others
     for name in models:
         if name not in {*every, *given}:
-            raise InputError(f"unknown contestant {name!r}{near(name, (*every, *given))}")
+            raise InputError(f"unknown model {name!r}{near(name, (*every, *given))}")
     return {name: one for name, one in every.items() if name in always or name in models}
 
 
 def make_folds(cohort: Cohort, outcome: str, count: int, seed: int = 0) -> list[Fold]:
-    """Splits of all patients, whole groups together, with each event or label spread evenly."""
+    """Split all patients, whole groups together, with each event or label spread evenly.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    outcome : str
+        Whose events or labels are spread.
+    count : int
+        Number of folds.
+    seed : int, default 0
+
+    Returns
+    -------
+    list of Fold
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> [len(fold.test) for fold in make_folds(pbc(), "death", 3)]
+    [104, 104, 104]
+    """
     everybody = Landmarks(cohort, np.arange(len(cohort)), np.where(cohort.enters, cohort.entry, 0))
     split = StratifiedPatientKFold(count, seed=seed, outcome=outcome).split(everybody)
     return [Fold(0, i, train, test, pl.String) for i, (train, test) in enumerate(split)]
 
 
 def _check(cohort: Cohort, folds: Sequence[Fold]) -> None:
+    """Refuse folds with an empty side, or with a group on both sides."""
     if not folds:
         raise InputError(
             "no fold to compare on; give a fold file with repeat, fold, id, or a number of folds"
@@ -231,7 +308,7 @@ def _check(cohort: Cohort, folds: Sequence[Fold]) -> None:
     for fold in folds:
         if not (len(fold.train) and len(fold.test)):
             raise InputError(
-                f"fold {fold.fold} of repeat {fold.repeat}: one side is empty; two folds or more would do"
+                f"fold {fold.fold} of repeat {fold.repeat}: one side is empty; give at least two folds"
             )
         both = np.intersect1d(cohort.groups[fold.train], cohort.groups[fold.test])
         if len(both):
@@ -242,7 +319,7 @@ def _check(cohort: Cohort, folds: Sequence[Fold]) -> None:
 
 
 def _reach(X: Landmarks, outcome: str, causes: tuple[str, ...]) -> float:
-    """The last horizon (days) that can be estimated from these asks."""
+    """The last horizon (days) that can be estimated from these landmarks."""
     if not len(X):
         raise InputError(f"outcome {outcome!r}: nobody at risk to train on; give other folds")
     truth = X.outcome(outcome)
@@ -251,7 +328,7 @@ def _reach(X: Landmarks, outcome: str, causes: tuple[str, ...]) -> float:
 
 
 def _kind_dropout(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> float:
-    """As PrognosisModel has it by default: only where pictures or texts stand among the nodes."""
+    """As PrognosisModel has it by default: only where images or texts are among the nodes."""
     nodes = cohort.spec.nodes
     return 0.2 if any(nodes[kind].content for kinds in modalities.values() for kind in kinds) else 0.0
 
@@ -296,13 +373,14 @@ def _best_modality(design: _Design, fits: ComparatorFitter, X: Landmarks, fold: 
     error = ComparedScores.of(risks, design.outcome, design.cause, design.horizons[-1:]).selecting()
     if not np.isfinite(error).all():
         raise InputError(
-            f"fold {fold}: too few training patients to choose the best single kind by inner folds; "
-            f"give fewer folds, earlier landmarks or shorter horizons"
+            f"fold {fold}: too few training patients to choose the best unimodal model by inner folds; "
+            "give fewer folds, earlier landmarks or shorter horizons"
         )
     return list(design.modalities)[int(np.argmin(error))]
 
 
 def _null(graph: Model, outcome: str) -> MarginalModel | ClassPrior:
+    """The marginal model of a fold, from its fitted graph."""
     assert isinstance(graph, RestrictedModel) and isinstance(graph.model, PrognosisModel)
     return marginal_model(graph.model.predictor_, outcome)
 
@@ -310,7 +388,7 @@ def _null(graph: Model, outcome: str) -> MarginalModel | ClassPrior:
 def _comparison(
     design: _Design, fits: ComparatorFitter, scored: Parts, best: Sequence[str], n: int
 ) -> Comparison:
-    """Figures, the primary contrast, the family of the left out, and the other contrasts."""
+    """Figures, the primary contrast, the leave-one-out family, and the other contrasts."""
     risks = ModelRisks.of(scored, design.outcome, design.times)
     found = ComparedScores.of(risks, design.outcome, design.cause, design.horizons, n, design.seed)
     left_out = found.family(
@@ -339,7 +417,7 @@ def _comparison(
 
 
 def _contrasted(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Which models are set against each other, besides the primary contrast and the left out."""
+    """Which models are compared in pairs, besides the primary contrast and the leave-one-out models."""
     pairs = [*(("graph", rival) for rival in ALTERNATIVES), *CONTRASTS]
     pairs += [(name, "statics") for name in names if name.startswith("values ")]
     return [pair for pair in pairs if set(pair) <= set(names)]
@@ -353,15 +431,37 @@ def run_compare(
     missing: Sequence[str] = (),
     **budget: int,
 ) -> Comparison:
-    """`gnnpatient compare`: a packed cohort, on the splits of a file or on five made here.
+    """Compare models of a packed cohort, as `gnnpatient compare` does.
 
-    missing: kinds that will be asked for in `missing_curve`, so that a wrong name is refused before the fits;
-    budget: members, epochs, seed, the same for every contestant; default those of `compare`.
+    Parameters
+    ----------
+    path : Path
+        Folder of the cohort.
+    outcome : str
+        Name of a survival outcome or a diagnosis.
+    folds : Path, optional
+        Fold file; default: five folds by patient.
+    progress : Progress, optional
+        Called after each fit.
+    missing : sequence of str, default ()
+        Node types that `missing_curve` will be asked for, so that a wrong name is refused before the
+        fits.
+    **budget : int
+        members, epochs, seed of `compare`.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        As `compare`, and when a node type of `missing` is unknown.
     """
     cohort = open_cohort(path)
     cohort.outcomes_with_model([outcome])
     known = modalities_of(_with_inputs_of(cohort, outcome))
     if unknown := [kind for kind in missing if kind not in known]:
-        raise InputError(f"unknown kind {unknown[0]!r}{near(unknown[0], known)}")
+        raise InputError(f"unknown node type {unknown[0]!r}{near(unknown[0], known)}")
     splits = 5 if folds is None else read_folds(folds, cohort)
     return compare(cohort, outcome, folds=splits, progress=progress, **budget)  # type: ignore[arg-type]

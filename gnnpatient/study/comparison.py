@@ -25,27 +25,40 @@ from gnnpatient.study.scoreboard import (
 
 LEVEL = 0.05
 WORDS = {"c": "C", "auc": "AUC", "scaled_ibs": "scaled IBS", "scaled_brier": "scaled Brier"}
-ALTERNATIVES = {  # of the graph, on the same rows
-    "early": "reading the last observations of all kinds at once",
-    "late": "averaging the forecasts from single kinds",
+ALTERNATIVES = {
+    "early": "reading the last observations of all node types at once",
+    "late": "averaging the forecasts of unimodal models",
     "intermediate": "pooling the nodes of each timepoint",
     "transformer": "attention among all nodes",
-    "values": "reading the latest row of each code",
+    "values": "reading the last values alone",
 }
-CONTRASTS = {  # what a contrast of two contestants is about
-    ("graph", "clockwork"): "what the rows say, beside which, when and how many they are,",
-    ("graph", "statics"): "any row, beside the statics,",
-    ("clockwork", "statics"): "which rows there are, when and how many, beside the statics,",
-    ("presence", "statics"): "the pattern of missing kinds, beside the statics,",
-    ("values", "statics"): "what the latest row of each code says, beside the statics,",
+"""What other models do with the same rows as the graph, by their name."""
+
+CONTRASTS = {
+    ("graph", "clockwork"): "what the rows say, beside their timing and number,",
+    ("graph", "statics"): "any row, beside the baseline covariates,",
+    ("clockwork", "statics"): "the timing and number of rows, beside the baseline covariates,",
+    ("presence", "statics"): "the pattern of missingness, beside the baseline covariates,",
+    ("values", "statics"): "the last value of each code, beside the baseline covariates,",
 }
+"""What a contrast of two models is about."""
 
 
 @dataclass(frozen=True, eq=False)
 class ComparedScores:
-    """Scores of every model for one cause, with means over horizons and landmarks, and their draws.
+    """Scores of every model for one cause, with means over horizons and landmarks, and their bootstrap
+    draws.
 
     A mean is over what all rows together let estimate in every model, so that all are averaged alike.
+
+    Attributes
+    ----------
+    board : Scoreboard
+        Scores at each landmark and horizon.
+    n : int
+        Bootstrap draws.
+    seed : int
+        Of the draws.
     """
 
     board: Scoreboard
@@ -62,7 +75,26 @@ class ComparedScores:
         n: int = 0,
         seed: int = 0,
     ) -> ComparedScores:
-        """Score the models for a cause or class up to some horizons (days)."""
+        """Score models for one cause or class.
+
+        Parameters
+        ----------
+        models : ModelRisks
+            Risks of each model, one of them called "null".
+        outcome : str
+            Name of the outcome.
+        cause : str
+            Cause or class that is judged.
+        horizons : sequence of float
+            Days; none of a diagnosis.
+        n : int, default 0
+            Bootstrap draws.
+        seed : int, default 0
+
+        Returns
+        -------
+        ComparedScores
+        """
         observed = ObservedOutcome.of(models.landmarks, outcome)
         each = [(m, h) for m in observed.scores.compared_at_horizon for h in dict.fromkeys(horizons)]
         columns = (*each, *((m, None) for m in observed.scores.compared_overall))
@@ -124,27 +156,83 @@ class ComparedScores:
         return np.concatenate([table, _mean(table, every, 1)[:, None]], 1)[:, -len(self.landmarks) :]
 
     def selecting(self) -> np.ndarray:
-        """The mean score that chooses between models, the lower the better: (model,)."""
+        """The mean score that chooses between models, the lower the better.
+
+        Returns
+        -------
+        (model,) float64 array
+            IBS of survival, Brier score of a diagnosis.
+        """
         return self.value[:, -1, self.columns.index((self.scores.selecting, None))]
 
     def figure(self, value: float, draws: np.ndarray) -> dict[str, Any]:
-        """A figure and its interval; None where not estimable."""
+        """A figure and its interval.
+
+        Parameters
+        ----------
+        value : float
+            In all rows.
+        draws : (draw,) array
+            In each bootstrap draw.
+
+        Returns
+        -------
+        dict
+            value, low, high, draws, interval; None where not estimable.
+        """
         around = bootstrap_interval(float(value), draws, *self.board.units)
         return {"value": float(value) if np.isfinite(value) else None, **around}
 
     def difference(self, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
-        """First minus second of the means over landmarks: (column,) and (draw, column)."""
+        """First minus second, of the means over landmarks.
+
+        Parameters
+        ----------
+        first, second : str
+            Names of models.
+
+        Returns
+        -------
+        value : (column,) float64 array
+        draws : (draw, column) float64 array
+        """
         i, j = self.names.index(first), self.names.index(second)
         return self.value[i, -1] - self.value[j, -1], self.draws[:, i, -1] - self.draws[:, j, -1]
 
     def row(self, model: str, landmark: float | None, c: int, figure: Mapping[str, Any]) -> dict[str, Any]:
-        """One figure as a row of `Comparison.rows`."""
+        """One figure as a row of `Comparison.rows`.
+
+        Parameters
+        ----------
+        model : str
+            Name of a model, or of a difference.
+        landmark : float or None
+            Day; None for the mean over landmarks.
+        c : int
+            Position of the column.
+        figure : mapping
+            As `figure` returns it.
+
+        Returns
+        -------
+        dict
+        """
         metric, horizon = self.columns[c]
         where = {"model": model, "landmark": landmark, "horizon": horizon, "cause": self.cause}
         return {**where, "metric": metric, **figure, "group": None}
 
     def rows(self, pairs: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-        """One row a figure, as `Evaluation.rows`; differences of means over landmarks only."""
+        """One row a figure, as `Evaluation.rows`.
+
+        Parameters
+        ----------
+        pairs : iterable of (str, str)
+            Models whose differences are added, of means over landmarks only.
+
+        Returns
+        -------
+        list of dict
+        """
         rows = []
         for m, name in enumerate(self.names):
             for a, landmark in enumerate(self.landmarks):
@@ -161,8 +249,21 @@ class ComparedScores:
     def contrast(self, first: str, second: str, kind: str | None = None) -> dict[str, Any]:
         """A paired difference in the deciding scores, a p value for both of them together, and a verdict.
 
-        p is the larger of the two; 1 where the two differences do not point the same way. "helps" and "hurts"
-        need both intervals on one side of 0.
+        Parameters
+        ----------
+        first, second : str
+            Names of models.
+        kind : str, optional
+            Node type that the second one lacks.
+
+        Returns
+        -------
+        dict
+            first, second, kind, the figures of both scores, p, holm, verdict. p is the larger of the
+            two, and 1
+            where the differences do not point the same way. "helps" and "hurts" need both intervals
+            on one side of
+            0 and p < .05.
         """
         value, draws = self.difference(first, second)
         found: dict[str, Any] = {"first": first, "second": second, "kind": kind}
@@ -180,7 +281,18 @@ class ComparedScores:
         return found
 
     def family(self, contrasts: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
-        """Contrasts of (first, second, kind left out), with p values adjusted for their number (Holm)."""
+        """Contrasts whose p values are adjusted for their number (Holm).
+
+        Parameters
+        ----------
+        contrasts : iterable of (str, str, str)
+            First, second, and the node type left out.
+
+        Returns
+        -------
+        list of dict
+            As `contrast` returns them.
+        """
         family = [self.contrast(*one) for one in contrasts]
         for found, p in zip(family, holm([f["p"] for f in family]), strict=True):
             found["holm"] = p
@@ -196,6 +308,7 @@ def _mean(x: np.ndarray, shown: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _verdict(found: Mapping[str, Any]) -> str:
+    """ "helps", "hurts", "no evidence" or "not estimable"."""
     figures = [found[metric] for metric in WORDS if metric in found]
     if any(figure["low"] is None for figure in figures):
         return "not estimable"
@@ -207,8 +320,24 @@ def _verdict(found: Mapping[str, Any]) -> str:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """P values adjusted for being the smallest of several (Holm 1979).
+    """P values adjusted for being the smallest of several, by Holm's step-down rule.
 
+    Parameters
+    ----------
+    p : sequence of float
+        P values of one family.
+
+    Returns
+    -------
+    list of float
+        In the same order.
+
+    References
+    ----------
+    Holm S (1979). A simple sequentially rejective multiple test procedure. Scand J Stat 6:65-70.
+
+    Examples
+    --------
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
@@ -221,24 +350,55 @@ def holm(p: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The answer of `compare`. `primary`, `left_out` and `others` are contrasts: see `to_dict`."""
+    """The answer of `compare`. `primary`, `left_out` and `others` hold contrasts
+    (`ComparedScores.contrast`).
+
+    Attributes
+    ----------
+    outcome, cause : str
+        The outcome, and which cause or class of it is judged.
+    modalities : mapping of str to tuple of str
+        Name -> node types that are left out together.
+    best_unimodal : tuple of str
+        The modality of the best unimodal model of each fold.
+    channels, parameters : mapping of str to int
+        Width and number of parameters of each model.
+    budget : mapping
+        Parameters of PrognosisModel that were the same for all.
+    horizons : tuple of float
+        Days; none of a diagnosis.
+    patients, events : int
+        Scored patients, and those of them with the cause or of the class.
+    rows : list of dict
+        One row a figure, as `Evaluation.rows`.
+    primary : mapping
+        The graph against the best unimodal model.
+    left_out : tuple of mapping
+        The graph against each leave-one-out model, with Holm's p values.
+    others : tuple of mapping
+        Further contrasts.
+    risks : ModelRisks
+        The landmarks that were scored, with the risks of each model.
+    parts : tuple of (mapping of str to Model, Landmarks)
+        Of each fold the fitted models and its landmarks.
+    """
 
     outcome: str
     cause: str
     modalities: Mapping[str, tuple[str, ...]]
-    best_unimodal: tuple[str, ...]  # the best single modality of each fold
+    best_unimodal: tuple[str, ...]
     channels: Mapping[str, int]
     parameters: Mapping[str, int]
     budget: Mapping[str, Any]
-    horizons: tuple[float, ...]  # days
-    patients: int  # scored
-    events: int  # scored patients with the cause, or of the class
+    horizons: tuple[float, ...]
+    patients: int
+    events: int
     rows: list[dict[str, Any]]
     primary: Mapping[str, Any]
     left_out: tuple[Mapping[str, Any], ...]
     others: tuple[Mapping[str, Any], ...]
     risks: ModelRisks
-    parts: tuple[tuple[Mapping[str, Model], Landmarks], ...]  # of each fold the fitted models, and its asks
+    parts: tuple[tuple[Mapping[str, Model], Landmarks], ...]
 
     @property
     def too_small(self) -> str | None:
@@ -255,45 +415,45 @@ class Comparison:
         return SCORE_SETS["survival" if self.horizons else "diagnosis"]
 
     @property
-    def best(self) -> str:
-        """The best single modality, in words."""
+    def best_in_words(self) -> str:
+        """The modality of the best unimodal model, in words."""
         names, counts = np.unique(self.best_unimodal, return_counts=True)
         if len(names) == 1:
             return str(names[0])
         order = np.argsort(-counts, kind="stable")
         each = ", ".join(f"{names[i]} in {counts[i]} of {len(self.best_unimodal)} folds" for i in order)
-        return f"the best single kind ({each})"
+        return f"the best unimodal model ({each})"
 
     @property
     def sentence(self) -> str:
-        """Whether all kinds together do better than the best one, and by how much."""
-        rest = [name for name in self.modalities if name != self.best]
-        more = _listed(rest) if len(rest) < len(self.modalities) else "the other kinds"
-        return self._sentence(self.primary, f"adding {more} to {self.best}")
+        """Whether all node types together do better than the best one, and by how much."""
+        rest = [name for name in self.modalities if name != self.best_in_words]
+        more = _listed(rest) if len(rest) < len(self.modalities) else "the other node types"
+        return self._sentence(self.primary, f"adding {more} to {self.best_in_words}")
 
     @property
     def sentences(self) -> list[str]:
-        """The sentence, one for each kind left out, and what else has to be known to read them."""
-        said = [self.sentence]
+        """The sentence, one for each modality left out, the other contrasts, and whether the cohort is too
+        small.
+        """
+        sentences = [self.sentence]
         for found in self.left_out:
             rest = [name for name in self.modalities if name != found["kind"]]
-            said.append(self._sentence(found, f"adding {found['kind']} to {_listed(rest)}"))
+            sentences.append(self._sentence(found, f"adding {found['kind']} to {_listed(rest)}"))
         for found in self.others:
             one, other = found["first"], found["second"]
             if (one, other) in CONTRASTS:
-                said.append(self._sentence(found, CONTRASTS[one, other]))
+                sentences.append(self._sentence(found, CONTRASTS[one, other]))
             elif one == "graph":
-                said.append(
-                    self._sentence(
-                        found, f"passing messages along the edges, instead of {ALTERNATIVES[other]},"
-                    )
-                )
+                what = f"passing messages along the edges, instead of {ALTERNATIVES[other]},"
+                sentences.append(self._sentence(found, what))
             elif one.startswith("values "):
-                what = f"what the latest row of {one.removeprefix('values ')} says, beside the statics,"
-                said.append(self._sentence(found, what))
-        return said if self.too_small is None else [*said, self.too_small]
+                what = f"the last values of {one.removeprefix('values ')}, beside the baseline covariates,"
+                sentences.append(self._sentence(found, what))
+        return sentences if self.too_small is None else [*sentences, self.too_small]
 
     def _sentence(self, found: Mapping[str, Any], what: str) -> str:
+        """What a contrast says of adding something, in one line."""
         aim = self.cause if self.cause == self.outcome else f"{self.cause} ({self.outcome})"
         figures = ", ".join(f"{WORDS[metric]} {_signed(found[metric])}" for metric in self.scores.deciding)
         if found["kind"] is not None:
@@ -307,22 +467,47 @@ class Comparison:
     def value(
         self, model: str, metric: str, landmark: float | None = None, horizon: float | None = None
     ) -> dict[str, Any]:
-        """The row of a model, or of a difference such as "graph-early"; None is the mean over all."""
+        """The row of one figure.
+
+        Parameters
+        ----------
+        model : str
+            A model, or a difference such as "graph-early".
+        metric : str
+            Name of the score.
+        landmark, horizon : float, optional
+            Days; None for the mean over all.
+
+        Returns
+        -------
+        dict
+
+        Raises
+        ------
+        InputError
+            When there is no such row.
+        """
         key = (model, metric, landmark, horizon)
         for row in self.rows:
             if (row["model"], row["metric"], row["landmark"], row["horizon"]) == key:
                 return row
         known = dict.fromkeys(row["model"] for row in self.rows)
         if model not in known:
-            raise InputError(f"no contestant {model!r}{near(model, known)}")
+            raise InputError(f"no model {model!r}{near(model, known)}")
         raise InputError(f"no {metric} of {model} at landmark {landmark}, horizon {horizon}")
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`; what is not estimable is None.
+        """Everything for `compare --json`; what is not estimable is None.
 
-        A contrast: first, second, kind (left out), c and scaled_ibs, or auc and scaled_brier of a diagnosis
-        (value, low, high of the difference of the means over landmarks and horizons), p, holm, verdict
-        (helps, hurts, no evidence, not estimable).
+        A contrast has first, second, kind (left out), c and scaled_ibs, or auc and scaled_brier of a
+        diagnosis
+        (value, low, high of the difference of the means over landmarks and horizons), p, holm and
+        verdict (helps,
+        hurts, no evidence, not estimable).
+
+        Returns
+        -------
+        dict
         """
         return {
             "outcome": self.outcome,
@@ -346,6 +531,7 @@ class Comparison:
 
 
 def _signed(figure: Mapping[str, float | None]) -> str:
+    """A difference with its interval, in words."""
     value, low, high = figure["value"], figure["low"], figure["high"]
     if value is None or low is None or high is None:
         return "not estimable"
@@ -353,4 +539,5 @@ def _signed(figure: Mapping[str, float | None]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
+    """Names in a sentence."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,4 +1,4 @@
-"""What a cohort holds, before anyone models it: values, duplicated people, its size, Table 1."""
+"""What a cohort holds before anyone models it: its values, and what looks wrong with them."""
 
 from __future__ import annotations
 
@@ -85,17 +85,31 @@ class ColumnSummary:
 
 
 def distributions(cohort: Cohort) -> list[ColumnSummary]:
-    """One row a code that has rows, in the order of the spec.
+    """The values of each code that has rows, in the order of the spec.
 
-    rows, patients; missing: the share of rows without a value; min, q01, median, q99, max: of the values,
-    None where there is none; unit ("" = not said); range: what [units] holds possible, or None; flags: what
-    looks wrong, in words, [] = nothing. Rows that the reader refused are not here but in `cohort.report`.
+    Rows that the reader refused are not here but in `cohort.report`. A flag is a suspicion, none of it
+    is acted
+    on: one value throughout; one value in more than half of the rows of a measurement; a filler, a value
+    that
+    comes again and again far from all others; a few negative values among positive ones; a value ten
+    times the
+    99th percentile, or as far from all others; values on two scales, which an almost empty stretch parts
+    and a
+    known factor between units joins, or a clean gap; an age that nobody has.
 
-    A flag is a suspicion, none of it is acted on: one value throughout; one value in more than half of the
-    rows of a measurement; a filler, a value that comes again and again far from all others; a few negative
-    values among positive ones; a value ten times the 99th percentile, or as far from all others; values on
-    two scales, which an almost empty stretch parts and a known factor between units joins, or a clean gap; an
-    age that nobody has.
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    list of ColumnSummary
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> distributions(pbc())[0].code
+    'bili'
     """
     rows = []
     for kind, events in cohort.events.items():
@@ -131,10 +145,25 @@ def distributions(cohort: Cohort) -> list[ColumnSummary]:
 
 
 def statics(cohort: Cohort) -> list[ColumnSummary]:
-    """One row a static, of kind "patient", in the columns of `distributions` and with its flags.
+    """The values of each baseline covariate, of kind "patient", with the flags of `distributions`.
 
-    Its rows are the patients; of a category there are no figures. The range of an age that [units] does not
-    give is 0 to 125 years.
+    Its rows are the patients; a category has no figures. The range of an age that [units] does not give
+    is 0 to
+    125 years.
+
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    list of ColumnSummary
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> [one.code for one in statics(pbc())]
+    ['age', 'trt', 'sex']
     """
     numbers = [_number(cohort, i, name) for i, name in enumerate(cohort.spec.patient.number)]
     return numbers + [_category(cohort, i, name) for i, name in enumerate(cohort.spec.patient.category)]
@@ -176,7 +205,7 @@ def _category(cohort: Cohort, i: int, name: str) -> ColumnSummary:
 
 
 def _impossible(values: np.ndarray) -> list[str]:
-    """Whether some of these are ages of nobody."""
+    """Whether some of these are ages that nobody has."""
     odd = int(((values < AGES[0]) | (values > AGES[1])).sum())
     if not odd:
         return []
@@ -335,11 +364,28 @@ def _two_scales(values: np.ndarray, scales: Sequence[float | int] = SCALES) -> s
 
 
 def durations(cohort: Cohort) -> list[str]:
-    """What looks wrong in times after day 0: years among days, as 2 beside 730. Counted, each in words.
+    """What looks wrong in times after day 0: years among days, as 2 beside 730.
 
-    Of the rows of a kind, and of the times of a survival outcome with and without an event: two scales, as
-    `distributions` finds them in values; of an outcome also many at a whole number of years, in days, and
-    many at that number itself.
+    Of the rows of a node type, and of the times of a survival outcome with and without an event: two
+    scales, as
+    `distributions` finds them in values; of an outcome also many at a whole number of years, in days,
+    and many
+    at that number itself.
+
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    list of str
+        A sentence each, with counts.
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> durations(pbc())
+    []
     """
     flags = []
     for kind, events in cohort.events.items():

@@ -49,15 +49,29 @@ class Duplicates:
 
 
 def duplicates(cohort: Cohort) -> Duplicates:
-    """Ids that are nearly equal, and people who are there more than once under different ids. Counts only.
+    """Find ids that are nearly equal, and people who are there more than once under different ids.
 
-    near_ids: ids that equal another but for case, blanks or leading zeros.
-    groups, patients, pairs: of people whose whole record (known, code and value of every row, at least 3) is
-    the same, or whose record, statics and outcomes all are; if it is so rare that fewer than .05 pairs of
-    different people in a cohort of this size would share it. Two healthy people with two normal findings on
-    day 0 are not one.
-    ids: {"near": groups of ids, "people": groups of ids}. The only place with ids; whether to show them is up
-    to the caller.
+    People are one where their whole record (known, code and value of every row, at least 3) is the same,
+    or
+    their record, baseline covariates and outcomes all are; and where it is so rare that fewer than .05
+    pairs of
+    different people in a cohort of this size would share it. Two healthy people with two normal findings
+    on day
+    0 are not one.
+
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    Duplicates
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> duplicates(pbc()).patients
+    0
     """
     plain = (
         pl.Series(cohort.ids.astype(str))
@@ -100,6 +114,7 @@ def _merged(groups: list[list[int]]) -> list[list[int]]:
 
 
 def _ids_of(cohort: Cohort, groups: Iterable[list[int]]) -> list[list[str]]:
+    """Ids of each group, sorted."""
     return sorted(cohort.ids[group].astype(str).tolist() for group in groups)
 
 
@@ -144,12 +159,21 @@ def _records(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
 
 
 def value_bits(value: np.ndarray) -> np.ndarray:
-    """Floats as integers that are equal where they are, nan included: (row,) int32."""
+    """Floats as integers that are equal where they are, nan included.
+
+    Parameters
+    ----------
+    value : (row,) float array
+
+    Returns
+    -------
+    (row,) int32 array
+    """
     return np.where(np.isnan(value), np.float32(np.nan), value.astype(np.float32)).view(np.int32)
 
 
 def _other_columns(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray]:
-    """Statics, entry and outcomes of each patient as columns, and the log chance that another has them."""
+    """Baseline covariates, entry and outcomes of each patient, and the log chance that another has them."""
     columns = {f"number {i}": value_bits(cohort.number[:, i]) for i in range(cohort.number.shape[1])}
     given = [~np.isnan(cohort.number[:, i]) for i in range(cohort.number.shape[1])]
     columns |= {f"category {i}": cohort.category[:, i] for i in range(cohort.category.shape[1])}

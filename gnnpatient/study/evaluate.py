@@ -1,4 +1,10 @@
-"""How good is a model, beside its comparators, with intervals: one row a figure (METHODS 14-17)."""
+"""How good is a model, beside its comparators, with intervals: one row a figure (METHODS 14-17).
+
+References
+----------
+Collins GS, Ogundimu EO, Altman DG (2016). Stat Med 35:214-226 (at least 100 events).
+Efron B, Tibshirani RJ (1993). An introduction to the bootstrap.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +30,28 @@ MAX_SHIFT = 0.02  # a figure that the model of censoring moves by more is flagge
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The answer of `evaluate`."""
+    """The answer of `evaluate`.
+
+    Attributes
+    ----------
+    outcome : str
+        Name of the outcome.
+    patients : int
+        Scored patients.
+    held_out : int
+        Patients of the cohort that were not trained on.
+    events : mapping of str to int
+        Scored patients with each cause, or of each class.
+    rows : list of dict
+        One row a figure: model, landmark, horizon (days), cause, metric, value, low, high, group, draws,
+        interval, censoring. Landmark None is the mean over landmarks; value None is not estimable.
+    warnings : sequence of str
+        Why figures are missing, and which ones the model of censoring moves.
+    units : str
+        What the intervals resample: "patients" or "groups".
+    entry : float or None
+        The landmark, in days, that stands for each patient's entry.
+    """
 
     outcome: str
     patients: int  # scored
@@ -43,7 +70,12 @@ class Evaluation:
         return None if n >= MIN_EVENTS else f"too small to judge: {n} scored patients with {fewest}"
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`; what is not estimable is None."""
+        """Everything for `evaluate --json`; what is not estimable is None.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "outcome": self.outcome,
             "patients": self.patients,
@@ -57,9 +89,27 @@ class Evaluation:
         }
 
     def value(self, model: str, metric: str, **where: Any) -> dict[str, Any]:
-        """The one row of a model and a metric, at a landmark, horizon, cause or group.
+        """The one row of a model and a metric.
 
-        Landmark None is the mean over landmarks; censoring: "km" unless "cox" is asked for.
+        Parameters
+        ----------
+        model : str
+            A model, or a difference such as "gnn-cox".
+        metric : str
+            Name of the score.
+        **where
+            landmark (None for the mean over landmarks), horizon, cause, group or censoring (default
+            "km"), as far
+            as they are needed to tell rows apart.
+
+        Returns
+        -------
+        dict
+
+        Raises
+        ------
+        InputError
+            When no row fits, or several do.
         """
         where = {"censoring": "km", **where}
         found = [
@@ -88,22 +138,51 @@ def evaluate(
     n: int = 200,
     seed: int = 0,
 ) -> Evaluation:
-    """Score every model at each landmark and horizon (days), with bootstrap intervals.
+    """Score every model at each landmark and horizon, with bootstrap intervals.
 
-    Discrimination compares people of one fold only. The intervals resample the unit that splits do not part:
-    the groups of the cohort where it has them, else patients (a row's `interval` says which, `draws` how many
-    of the n gave a number; fewer than half: no interval). Of fewer than 30 groups they are by t with one
-    degree of freedom less than groups, of fewer than 5 there is none. They hold the fitted models fixed.
-    `against` adds the paired differences of two models; landmark None is the mean over landmarks. `by`
-    repeats the figures in groups: a static category, a static number (cut at its median), or "group".
+    Discrimination compares patients of one fold only. A score that ranks patients, or fits a line
+    through them,
+    needs 5 patients among the cases and 5 among the others. Intervals resample the unit that splits keep
+    together and hold the fitted models fixed; see `bootstrap_interval`.
 
-    A figure that ranks people, or fits a line through them, needs 5 patients among the cases and 5 among the
-    others. `censoring` "cox" adds each figure with weights by a ridge Cox model of being lost, on last
-    observations, fitted on the people scored at each landmark and held fixed in the intervals; C has none
-    there, as ICI. What moves by more than .02 is flagged.
+    Of a diagnosis the rows' cause is a class, against the rest: the last of two, else each; a landmark
+    without a
+    label is not scored. A task with moments of its own has one figure of them all, landmark None.
 
-    Of a diagnosis the rows' cause is a class, against the rest: the last of two, else each; an ask without a
-    label is not scored. One that is asked at moments of its own has one figure of them all, landmark None.
+    Parameters
+    ----------
+    scored : ModelRisks
+        Landmarks with the risks of each model. Scaled scores are relative to the model called "null".
+    outcome : str
+        Name of a survival outcome or a diagnosis.
+    horizons : sequence of float
+        Days after the landmark, among the times of `scored`; none of a diagnosis.
+    by : sequence of str, default ()
+        Repeat the figures in groups: a baseline covariate (a number is cut at its median), or "group".
+    against : tuple of two str, optional
+        Models whose paired differences are added; default ("gnn", "cox").
+    held_out : int, default 0
+        For the answer: patients of the cohort that were not trained on.
+    censoring : {"km", "cox"}, default "km"
+        "cox" adds each figure with weights by a ridge Cox model of being lost, on last observations,
+        fitted on
+        the patients scored at each landmark and held fixed in the intervals. C and ICI have no
+        interval there. A
+        figure that moves by more than .02 is flagged.
+    n : int, default 200
+        Bootstrap draws.
+    seed : int, default 0
+        Of the draws.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    InputError
+        When nobody is left to score, a horizon has no forecast, a group is unknown, or censoring is
+        neither.
     """
     landmarks = scored.landmarks
     if not len(landmarks):
@@ -111,7 +190,7 @@ def evaluate(
     observed = ObservedOutcome.of(landmarks, outcome)
     has_label = observed.has_label
     if not has_label.any():
-        raise InputError(f"nobody left to score; no ask has a label of {outcome!r}")
+        raise InputError(f"nobody left to score; no landmark has a label of {outcome!r}")
     _check(scored, observed, outcome, horizons, censoring)
     board = Scoreboard(
         scored,
@@ -150,7 +229,7 @@ def _check(
                 f"horizon {horizon:g} days is not among the times at which the forecasts were taken"
             )
     if censoring not in ("km", "cox"):
-        raise InputError(f"censoring {censoring!r}; km or cox would do")
+        raise InputError(f"censoring {censoring!r}; must be km or cox")
     if censoring == "cox" and observed.time is None:
         raise InputError(f"outcome {outcome!r}: no censoring hides its labels; leave out censoring = cox")
 
@@ -281,7 +360,7 @@ def _hazards(board: Scoreboard) -> np.ndarray:
 
 
 def _moved(plain: list[dict[str, Any]], others: list[dict[str, Any]], group: str) -> list[str]:
-    """Which figures the model of censoring moves, in one line; the rows of the other one say so, too."""
+    """Which figures the model of censoring moves, in one line; the rows are marked, too."""
     names = []
     for one, other in zip(plain, others, strict=True):
         values = one["value"], other["value"]
@@ -305,6 +384,7 @@ def _moved(plain: list[dict[str, Any]], others: list[dict[str, Any]], group: str
 
 
 def _groups(asks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:
+    """Which landmarks are in each group, by its name: (landmark,) bool."""
     cohort = asks.cohort
     out: dict[str, np.ndarray] = {}
     known = (*cohort.spec.patient.category, *cohort.spec.patient.number, "group")

@@ -1,28 +1,43 @@
-"""The leak canary (METHODS 7): does a single column tell what comes of a patient, better than it can?
+"""The target-leakage check: does one column tell the outcome better than it can (METHODS 7)?
 
-**An event**: survival, or a diagnosis by codes that may still come. Each case of a cause is asked about one
-second before its event, and again far from it. Its controls are patients of the same fold who are at risk at
-that very moment after their own origin, so that nobody is told apart by the length of follow-up. A column's
-AUC is the share of (case, control) pairs that it puts in the right order, each case weighing the same; which
+**An event**: survival, or a diagnosis by codes that may still come. Each case of a cause is looked at one
+second before its event, and again far from it. Its controls are patients of the same fold who are at
+risk at
+that very moment after their own origin, so that nobody is told apart by the length of follow-up. A
+column's
+AUC is the share of (case, control) pairs that it puts in the right order, each case weighing the same;
+which
 way round is learned on the cases of the other folds, so a useless column gets about .5, not above.
 
 Near and far: the 30 days before the event, and one year before it, if at least 10 cases were followed for
-more than a year. In shorter cohorts near is a tenth of the longest follow-up of a case (at most 30 days), far
+more than a year. In shorter cohorts near is a tenth of the longest follow-up of a case (at most 30
+days), far
 the middle of each case's own follow-up.
 
-Controls are drawn twice. `risk` has whoever does not have the event within the near span; `never` only those
-in whom it is not seen at all. A column that says who dies *some day* is told by the second alone, since the
-first also holds later cases.
+Controls are drawn twice. `risk` has whoever does not have the event within the near span; `never` only
+those
+in whom it is not seen at all. Only the second finds a column that says who dies *some day*, since the
+first
+also holds later cases.
 
-**A class.** Cases have it, controls have another; of two classes only the last is asked about, and those who
-were not looked for take no part. All are asked at their own entry. Where the label has no known time, or is
-about what can be seen now, they are also asked at their own last moment, and a task at its moments alone.
+**A class.** Cases have it, controls have another; of two classes only the last is judged, and those who
+were
+not looked for take no part. All are looked at at their own entry. Where the label has no known time, or
+is
+about what can be seen now, they are also looked at at their own last moment, and a task at its moments
+alone.
 Presence is yes or no there: how many rows there are by then says how long the record is.
 
-Where the label has a known time, near and far are counted from the last ask before it, and controls are drawn
-twice here too: asked near and far from their own label, and at the same moment as the case, as for an event.
+Where the label has a known time, near and far are counted from the last moment before it, and controls
+are
+drawn twice here too: near and far from their own label, and at the same moment as the case, as for an
+event.
 The lower AUC of the two counts. The first alone would name whatever grows with time, the second whatever
 comes shortly before any answer, as a biopsy does.
+
+References
+----------
+Kaufman S, Rosset S, Perlich C (2012). Leakage in data mining. ACM Trans Knowl Discov Data 6:15.
 """
 
 from __future__ import annotations
@@ -145,19 +160,40 @@ class _Question:
 def leaks(cohort: Cohort, outcome: str | None = None, *, seed: int = 0) -> list[Leak]:
     """The columns that know an outcome before it happens, the worst of each cause or class first.
 
-    presence  a code's presence (ever, how often, how often of late, how recently) has an AUC > .95 near the
+    presence  a code's presence (ever, how often, how often of late, how recently) has an AUC > .95 near
+    the
               event, or all its rows are known at the end of follow-up or later
     jump      the AUC of a code's last value is > .95 near the event, and .2 above that far from it
     value     the AUC of a code's last value is > .95 near the event and far from it; of a class also at
               entry, at the last moment or at those of a task
-    static    the AUC of a static, or of whether it is given by then, is > .95; or all that is known of it is
-              known at the end of follow-up or later
+    static    the AUC of a baseline covariate, or of whether it is given by then, is > .95; or all that is
+              known of it is known at the end of follow-up or later
 
-    `outcome` default: every survival and every diagnosis; a progression has neither event nor class. Codes in
-    `hide` are not there to be named, and with `inputs` no other kind is judged. A cause or class with fewer
-    than 10 cases, or a column that fewer than 10 cases have, gets no verdict: silence is no proof, and
-    `coverage` says of what.
+    Codes in `hide` are not there to be named, and with `inputs` no other node type is judged. A cause or
+    class
+    with fewer than 10 cases, or a column that fewer than 10 cases have, gets no verdict: an empty list
+    is no
+    proof, and `coverage` says what was judged.
 
+    Parameters
+    ----------
+    cohort : Cohort
+    outcome : str, optional
+        Default: every survival outcome and every diagnosis.
+    seed : int, default 0
+        Of folds and controls.
+
+    Returns
+    -------
+    list of Leak
+
+    Raises
+    ------
+    InputError
+        When the outcome is unknown, or a progression, which has neither an event nor classes.
+
+    Examples
+    --------
     >>> from gnnpatient.datasets.shipped import pbc
     >>> leaks(pbc())
     []
@@ -177,6 +213,25 @@ def leaks(cohort: Cohort, outcome: str | None = None, *, seed: int = 0) -> list[
 def coverage(cohort: Cohort, outcome: str | None = None, *, seed: int = 0) -> list[Coverage]:
     """Of which causes and classes `leaks` has a verdict, and why not of the others.
 
+    Parameters
+    ----------
+    cohort : Cohort
+    outcome : str, optional
+        Default: every outcome.
+    seed : int, default 0
+        As of `leaks`.
+
+    Returns
+    -------
+    list of Coverage
+
+    Raises
+    ------
+    InputError
+        As `leaks`.
+
+    Examples
+    --------
     >>> from gnnpatient.datasets.shipped import pbc
     >>> [(one.cause, one.judged) for one in coverage(pbc())]
     [('transplant', True), ('death', True)]
@@ -193,7 +248,9 @@ def _questions(cohort: Cohort, outcome: str | None, seed: int) -> Iterator[_Ques
         if questions is not None:
             yield from questions(cohort, name, fold, seed)
         elif outcome is not None:
-            raise InputError(f"outcome {name!r} has neither an event nor classes; the leak canary needs them")
+            raise InputError(
+                f"outcome {name!r} has neither an event nor classes; the target-leakage check needs them"
+            )
         else:
             yield _Question(Coverage(name, "", False, "neither an event nor classes"), cohort, "")
 
@@ -285,7 +342,7 @@ def _question(
     once: Sequence[ControlSets] = (),
 ) -> _Question:
     """With the control sets that have enough cases and controls."""
-    near, once = ([view for view in some if all(m.enough for m in view)] for some in (near, once))
+    near, once = ([view for view in some if all(m.has_enough for m in view)] for some in (near, once))
     moments = [*["near and far"] * bool(near), *(matched.when for (matched,) in once)]
     why = f"fewer than {MIN_CASES} cases, or others to compare them with"
     found = Coverage(name, cause, bool(moments), ", ".join(moments) or why)
@@ -343,7 +400,7 @@ def _verdicts(
 
 
 def _statics(q: _Question) -> Iterator[Found]:
-    """Statics that are too good: by size, as names, or by whether they are given when asked."""
+    """Baseline covariates that are too good: by size, as names, or by whether they are given."""
     columns = static_columns(q.cohort)
     for view in q.views:
         for static in columns:
@@ -366,7 +423,7 @@ def _statics(q: _Question) -> Iterator[Found]:
 
 
 def _codes_of_outcome(cohort: Cohort, outcome: str, kind: str) -> list[bool]:
-    """Which codes of a kind the outcome itself is made of: of course they are not there before it."""
+    """Which codes of a node type the outcome itself is made of: of course they are not there before it."""
     spec = cohort.spec.outcomes[outcome]
     parts = spec.parts if spec.kind == "survival" else ()
     own = [pattern for _, part in parts if part.node == kind for pattern in part.codes]
@@ -374,10 +431,11 @@ def _codes_of_outcome(cohort: Cohort, outcome: str, kind: str) -> list[bool]:
 
 
 def _known_only_afterwards(q: _Question) -> Iterator[Found]:
-    """Codes, and statics, of which all is known at the end of the patient's follow-up or later.
+    """Codes and baseline covariates of which all is known at the end of the patient's follow-up or later.
 
     Not those that the outcome is made of; and not after a diagnosis, which is followed by its treatment.
-    `near` is the AUC of their presence at that moment: no control has them before its own end.
+    `near`
+    is the AUC of their presence at that moment: no control has them before its own end.
     """
     if q.event is None:
         return

@@ -20,20 +20,60 @@ MAX_CASES, MAX_CONTROLS = 300, 30  # drawn at most, of a cause and for each case
 
 
 class QueryTimes(NamedTuple):
-    """When cases and their controls are asked."""
+    """When cases and their controls are looked at.
+
+    Attributes
+    ----------
+    case : (case,) int64 array
+        Seconds after the origin.
+    control : (case, control) int64 array
+        The same of the controls of each case.
+    mask : (case, control) bool array
+        Both have entered, and the control is at risk.
+    """
 
     case: np.ndarray  # (case,) int64 seconds
     control: np.ndarray  # (case, control) int64 seconds
     mask: np.ndarray  # (case, control) bool: both have entered, and the control is at risk
 
     def of(self, keep: np.ndarray) -> QueryTimes:
-        """Some of the cases."""
+        """Those of some cases.
+
+        Parameters
+        ----------
+        keep : (case,) int64 array
+            Positions of the cases.
+
+        Returns
+        -------
+        QueryTimes
+        """
         return QueryTimes(self.case[keep], self.control[keep], self.mask[keep])
 
 
 @dataclass(frozen=True, eq=False)
 class MatchedCases:
-    """Cases and their controls, asked twice, or once. What is not masked in stands for nobody."""
+    """Cases and their controls, looked at near and far from the event, or once.
+
+    What is not masked in stands for nobody.
+
+    Attributes
+    ----------
+    case : (case,) int64 array
+        Positions in the cohort.
+    control : (case, control) int64 array
+        The same of the controls of each case.
+    fold : (case,) int64 array
+        Of the case; its controls are of the same one.
+    near : QueryTimes
+        Just before the event, or the only moment.
+    far : QueryTimes or None
+        Long before the event.
+    span : int or None
+        Seconds that count as near; None where there is one moment only.
+    when : str
+        Where an AUC of `near` belongs, in words.
+    """
 
     case: np.ndarray  # (case,) int64, position in the cohort
     control: np.ndarray  # (case, control) int64
@@ -47,18 +87,34 @@ class MatchedCases:
         return len(self.case)
 
     @property
-    def enough(self) -> bool:
+    def has_enough(self) -> bool:
+        """Whether there are at least 10 cases, and 10 different controls."""
         there = self.case, self.control[self.near.mask]
         return all(len(np.unique(patient)) >= MIN_CASES for patient in there)
 
-    def some(self) -> MatchedCases:
-        """Without the cases that nobody can be compared with."""
+    def comparable(self) -> MatchedCases:
+        """Without the cases that nobody can be compared with.
+
+        Returns
+        -------
+        MatchedCases
+        """
         keep = np.flatnonzero(self.near.mask.any(1))
         kept = replace(self, case=self.case[keep], control=self.control[keep], fold=self.fold[keep])
         return replace(kept, near=self.near.of(keep), far=self.far and self.far.of(keep))
 
     def split(self, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A column over all asks, the cases and then the controls row by row, in its two parts."""
+        """A column over all landmarks, the cases and then the controls row by row, in its two parts.
+
+        Parameters
+        ----------
+        column : (landmark, ...) array
+
+        Returns
+        -------
+        case : (case, ...) array
+        control : (case, control, ...) array
+        """
         return column[: len(self)], column[len(self) :].reshape(*self.control.shape, *column.shape[1:])
 
 
@@ -67,7 +123,17 @@ ControlSets = tuple[MatchedCases, ...]
 
 
 def patient_folds(cohort: Cohort, seed: int) -> np.ndarray:
-    """The fold of each patient: (patient,) int64. One group alone cannot be held out, so it is parted."""
+    """The fold of each patient, whole groups together. One group alone cannot be held out, so it is parted.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    seed : int
+
+    Returns
+    -------
+    (patient,) int64 array
+    """
     asks = Landmarks(cohort, np.arange(len(cohort)), np.zeros(len(cohort), np.int64))
     groups = asks.groups if len(np.unique(asks.groups)) > 1 else asks.patient
     fold = np.zeros(len(cohort), np.int64)
@@ -79,7 +145,22 @@ def patient_folds(cohort: Cohort, seed: int) -> np.ndarray:
 
 
 def near_and_far(end: np.ndarray, entry: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Near and far from the end of each patient, (patient,) int64 seconds, and the seconds that are near."""
+    """Moments near and far from the end of each patient.
+
+    Parameters
+    ----------
+    end, entry : (patient,) int64 array
+        Seconds after the origin.
+    case : (case,) int64 array
+        Positions of the cases, which decide how far is far.
+
+    Returns
+    -------
+    near, far : (patient,) int64 array
+        Seconds after the origin.
+    span : int
+        Seconds that count as near.
+    """
     length = end - entry
     long = bool((length[case] > YEAR * DAY).sum() >= MIN_CASES)
     longest = length[case].max()
@@ -90,7 +171,24 @@ def near_and_far(end: np.ndarray, entry: np.ndarray, case: np.ndarray) -> tuple[
 def matched_at_event(
     cohort: Cohort, truth: Survival, k: int, fold: np.ndarray, seed: int
 ) -> Iterator[MatchedCases]:
-    """The cases of cause k with controls of both sorts, at the same moment."""
+    """The cases of a cause with controls at the same moment: of those at risk, then of those without the
+    event.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    truth : Survival
+    k : int
+        Which cause, from 1.
+    fold : (patient,) int64 array
+    seed : int
+        Of the controls.
+
+    Yields
+    ------
+    MatchedCases
+        Two, or none with fewer than 10 cases.
+    """
     rng, entry = np.random.default_rng(seed), cohort.entry
     known = (truth.time != NEVER) & (truth.time > entry)
     case = np.flatnonzero(known & (truth.event == k))
@@ -110,7 +208,7 @@ def matched_at_event(
         before = mask & (entry[case] <= far)[:, None] & (entry[control] <= far[:, None])
         near_, far_ = (np.broadcast_to(at[:, None], mask.shape) for at in (near, far))
         asked = QueryTimes(near, near_, mask), QueryTimes(far, far_, before)
-        yield MatchedCases(case, control, fold[case], *asked, span).some()
+        yield MatchedCases(case, control, fold[case], *asked, span).comparable()
 
 
 def matched_at_own_time(
@@ -125,9 +223,28 @@ def matched_at_own_time(
     span: int | None = None,
     when: str = "",
 ) -> MatchedCases:
-    """The cases with controls of the other classes, each asked at a moment of its own.
+    """Cases with controls of the other classes, each looked at at a moment of its own.
 
-    patient, near, far: whose each ask is and when, (ask,); case, others: positions among them.
+    Parameters
+    ----------
+    cohort : Cohort
+    patient : (landmark,) int64 array
+        Whose each landmark is.
+    case, others : int64 array
+        Positions of the cases and of possible controls among the landmarks.
+    fold : (patient,) int64 array
+    seed : int
+        Of the controls.
+    near, far : (landmark,) int64 array
+        Seconds after the origin; without `far` there is one moment only.
+    span : int, optional
+        Seconds that count as near.
+    when : str
+        Where an AUC of `near` belongs, in words.
+
+    Returns
+    -------
+    MatchedCases
     """
     rng = np.random.default_rng(seed)
     case = np.sort(rng.permutation(case)[:MAX_CASES])
@@ -148,7 +265,7 @@ def matched_at_own_time(
         entered = cohort.entry[patient] <= far
         before = mask & entered[case, None] & entered[control]
         drawn = replace(drawn, far=QueryTimes(far[case], far[control], before))
-    return drawn.some()
+    return drawn.comparable()
 
 
 def _draw_controls(

@@ -1,4 +1,4 @@
-"""What the loss of rows costs, and how much the pattern of missingness tells."""
+"""What the loss of rows costs a fitted model, and how much the pattern of missingness tells by itself."""
 
 from __future__ import annotations
 
@@ -26,19 +26,43 @@ def missing_curve(
     n: int = 200,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The score of a fitted contestant when a modality is taken from a share of the scored patients.
+    """The score of a fitted model when a modality is taken from a share of the scored patients.
 
-    Who loses it is drawn once; those of a smaller share are among those of a larger one. Rows as in
-    `Comparison.rows`, of means over landmarks, with `share` and `lacking`: the share of asks that have no row
-    of the modality then, those who never had one included.
+    Who loses it is drawn once; those of a smaller share are among those of a larger one.
+
+    Parameters
+    ----------
+    compared : Comparison
+        With the fitted models.
+    modality : str
+        What is taken away.
+    shares : sequence of float, optional
+        Shares of the patients, from 0 to 1.
+    model : str, default "graph"
+        Name of a fitted model.
+    n : int, default 200
+        Bootstrap draws for the intervals.
+    seed : int, default 0
+        Of who loses it, and of the draws.
+
+    Returns
+    -------
+    list of dict
+        Rows as in `Comparison.rows`, of means over landmarks, with kind, share and lacking: the share of
+        landmarks that have no row of the modality then, those who never had one included.
+
+    Raises
+    ------
+    InputError
+        When the modality or the model is unknown, or a share is not within 0 and 1.
     """
     if modality not in compared.modalities:
-        raise InputError(f"unknown kind {modality!r}{near(modality, compared.modalities)}")
+        raise InputError(f"unknown node type {modality!r}{near(modality, compared.modalities)}")
     if model not in compared.parts[0][0] or not isinstance(compared.parts[0][0][model], RestrictedModel):
         known = [name for name, one in compared.parts[0][0].items() if isinstance(one, RestrictedModel)]
-        raise InputError(f"no fitted contestant {model!r}{near(model, known)}")
+        raise InputError(f"no fitted model {model!r}{near(model, known)}")
     if bad := [share for share in shares if not 0 <= share <= 1]:
-        raise InputError(f"share {bad[0]:g}; from 0 to 1 would do")
+        raise InputError(f"share {bad[0]:g}; must be from 0 to 1")
     kinds, asks = compared.modalities[modality], compared.risks.landmarks
     rank = np.random.default_rng(seed).permutation(len(asks.cohort))
     gone = {share: rank < round(share * len(rank)) for share in shares}
@@ -65,11 +89,19 @@ def missing_curve(
 
 
 def pattern_only(compared: Comparison) -> list[dict[str, Any]]:
-    """How much of the graph's skill the pattern of missingness has by itself: a row a deciding figure.
+    """How much of the graph's gain the pattern of missingness has by itself.
 
-    presence, statics, graph: their means over landmarks; gain: presence over statics, with its interval;
-    share: that gain over the graph's own gain, None where the graph has none for sure. Nothing where presence
-    or the statics were not compared.
+    Parameters
+    ----------
+    compared : Comparison
+        With the models "presence" and "statics", else there is nothing to say.
+
+    Returns
+    -------
+    list of dict
+        A row a deciding score: presence, statics, graph (means over landmarks); gain of presence
+        over statics,
+        with its interval; share of the graph's own gain, None where the graph surely has none.
     """
     if not {"presence-statics", "graph-statics"} <= {row["model"] for row in compared.rows}:
         return []

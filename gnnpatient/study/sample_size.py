@@ -1,4 +1,9 @@
-"""Is a cohort large enough for a new model?"""
+"""Is a cohort large enough for a new model?
+
+References
+----------
+Riley RD et al. (2019). Stat Med 38:1276-1296.
+"""
 
 from __future__ import annotations
 
@@ -69,17 +74,29 @@ class SampleSize:
 
 
 def sample_size(cohort: Cohort) -> list[SampleSize]:
-    """Is the cohort large enough for a new model? One row a survival outcome and cause, or a diagnosis.
+    """Compare the patients with those that a new model needs, of each survival cause and each diagnosis.
 
-    patients at risk at entry, of a diagnosis those whose label is known; events, or those who have it;
-    parameters: statics and codes, one each, so at the least; events_per_parameter; follow_up: its mean in
-    days; criteria: patients that each of the three asks for (Riley et al. 2019, Stat Med 38:1276-1296), with
-    an R2 of .15 of the highest possible, as they advise where no earlier model says better; needed: the
-    largest; enough; sentence. Other causes count as censored. None where there is no event, and of follow_up
-    where a label is at stake. No row of a diagnosis with more classes, or one asked at moments of its own.
-
-    The criteria are meant for regression without penalty; a model that shrinks or pools needs less, one that
+    There is no row of a diagnosis with more than two classes, or with moments of its own. Other causes
+    count as
+    censored. The criteria are meant for regression without penalty, with an R2 of .15 of the highest
+    possible,
+    as advised where no earlier model says better; a model that shrinks or pools needs fewer patients,
+    one that
     looks for interactions more.
+
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    list of SampleSize
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> [(one.cause, one.events) for one in sample_size(pbc())]
+    [('transplant', 29), ('death', 140)]
     """
     parameters = cohort.number.shape[1] + cohort.category.shape[1]
     for kind, e in cohort.events.items():
@@ -128,15 +145,33 @@ def _of_cause(
 
 
 def riley(events: float, parameters: int, r2: float | None = None) -> dict[str, int]:
-    """Patients that a new time-to-event model needs by each criterion of Riley et al. 2019.
-
-    events: expected per patient over the mean follow-up (rate times time, so it may exceed 1). r2: Cox-Snell,
-    default .15 of its maximum, which follows from the null log-likelihood a patient, events (log events - 1).
+    """Patients that a new time-to-event model needs, by each criterion of Riley et al. (2019).
 
     shrinkage  of the effects by 10 % at most
     optimism   apparent and adjusted Nagelkerke's R2 differ by .05 at most
     margin     the overall risk at the mean follow-up is known to +- .05 (95 %, exponential)
 
+    Parameters
+    ----------
+    events : float
+        Expected per patient over the mean follow-up (rate times time, so it may exceed 1).
+    parameters : int
+        Candidate parameters.
+    r2 : float, optional
+        Cox-Snell R2 that is expected; default .15 of its maximum, which follows from the null log-
+        likelihood a
+        patient, events (log events - 1).
+
+    Returns
+    -------
+    dict of str to int
+
+    References
+    ----------
+    Riley RD et al. (2019). Stat Med 38:1276-1296.
+
+    Examples
+    --------
     >>> riley(0.065 * 2.07, 25, 0.051)     # recurrent thrombosis, in their section 6
     {'shrinkage': 4286, 'optimism': 866, 'margin': 168}
     """
@@ -145,11 +180,31 @@ def riley(events: float, parameters: int, r2: float | None = None) -> dict[str, 
 
 
 def riley_binary(share: float, parameters: int, r2: float | None = None) -> dict[str, int]:
-    """The same of a label that is yes or no; share: of those who have it, above 0 and below 1.
+    """Patients that a new model of a yes-or-no label needs, by each criterion of Riley et al. (2019).
 
-    The null log-likelihood a patient is share log share + (1 - share) log (1 - share); `margin`: the overall
+    The null log-likelihood a patient is share log share + (1 - share) log (1 - share); `margin`: the
+    overall
     share is known to +- .05.
 
+    Parameters
+    ----------
+    share : float
+        Of those who have it, above 0 and below 1.
+    parameters : int
+        Candidate parameters.
+    r2 : float, optional
+        Cox-Snell R2 that is expected; default .15 of its maximum.
+
+    Returns
+    -------
+    dict of str to int
+
+    References
+    ----------
+    Riley RD et al. (2019). Stat Med 38:1276-1296.
+
+    Examples
+    --------
     >>> riley_binary(0.174, 24, 0.288)
     {'shrinkage': 623, 'optimism': 662, 'margin': 221}
     """
@@ -175,7 +230,22 @@ def _overfit(null: float, parameters: int, r2: float | None) -> dict[str, int]:
 def at_risk_at_entry(
     cohort: Cohort, outcome: Survival | Diagnosis
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Who is at risk at entry with a known outcome: positions, the group of each, and the groups' names."""
+    """Patients at risk at entry with a known outcome, and their groups.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    outcome : Survival or Diagnosis
+
+    Returns
+    -------
+    patients : (patient,) int64 array
+        Positions in the cohort.
+    group : (patient,) int64 array
+        The event, or the class.
+    names : tuple of str
+        Of the groups.
+    """
     entries = cohort.entries()
     group = outcome.groups_at(entries.patient, entries.at)
     return entries.patient[group >= 0], group[group >= 0], outcome.group_names

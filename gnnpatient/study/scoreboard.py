@@ -226,7 +226,7 @@ class ObservedOutcome:
         Raises
         ------
         InputError
-            When a patient is not at risk, or the outcome has no model.
+            When a patient is not at risk, or the outcome is a progression, which has no model.
         """
         known, truth = landmarks.cohort.outcomes_with_model([outcome])[outcome], landmarks.outcome(outcome)
         if known.has_curve:

@@ -1,4 +1,4 @@
-"""Table 1 of a cohort."""
+"""Table 1: the patients at entry by what came of them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,36 @@ MAX_LEVELS = 5  # different values of a code, up to which they are shown as leve
 
 
 def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
-    """Table 1 of those at risk at entry: a column for everybody, the event-free and each cause, by tableone.
+    """Table 1 of those at risk at entry, by the package tableone.
 
-    Of a diagnosis: of those who have a label and do not know it at entry, a column a class.
+    A column for everybody, the event-free and each cause; of a diagnosis, of those who have a label and
+    do not
+    know it at entry, a column a class. Rows are the baseline covariates and what was known at entry:
+    numbers as
+    median [quartiles]; categories, codes with at most 5 different values and codes without values as n
+    (%).
+    Missing counts the patients without it; a cell is empty where a group has no value at all.
 
-    Rows are the statics and what was known at entry: numbers as median [quartiles], categories, codes with
-    at most 5 different values and codes without values as n (%); of the codes, those `codes` that most people
-    have. Missing counts the patients without it; a cell is empty where a group has no value at all.
-    The groups are what came of them by the end of follow-up, so no test is made: who was followed longer had
-    more time for an event. With a horizon a diagnosis has the label that an ask at entry has.
+    The groups are what came of the patients by the end of follow-up, so no test is made: who was
+    followed longer
+    had more time for an event. With a horizon a diagnosis has the label of a landmark at entry.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    outcome : str
+        Name of a survival outcome or a diagnosis.
+    codes : int, default 40
+        Show the codes that most patients have.
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Raises
+    ------
+    InputError
+        When tableone is not installed, the outcome has no groups, or nobody or nothing is there at entry.
     """
     try:
         maker = importlib.import_module("tableone").TableOne
@@ -71,7 +92,9 @@ def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
 
 
 def _at_entry(cohort: Cohort, asks: Landmarks, codes: int) -> tuple[pl.DataFrame, list[str]]:
-    """What is known at the asks, one column a static and code that anybody has, and which are categories."""
+    """What is known at the landmarks, one column a covariate and code that anybody has, and which are
+    categories.
+    """
     seen = asks.to_frame()
     statics = cohort.spec.patient
     table = {column: seen[column] for column in (*statics.number, *statics.category)}

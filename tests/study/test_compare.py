@@ -435,10 +435,10 @@ def test_no_share_of_a_skill_that_is_not_there(whole):
 
 def test_words_for_the_best_kind(whole):
     one = replace(whole, best_unimodal=("lab", "lab"))
-    assert one.best == "lab" and "adding vital and drug to lab" in one.sentence
+    assert one.best_in_words == "lab" and "adding vital and drug to lab" in one.sentence
     two = replace(whole, best_unimodal=("vital", "lab", "lab"))
-    assert two.best == "the best single kind (lab in 2 of 3 folds, vital in 1 of 3 folds)"
-    assert "adding the other kinds to the best single kind" in two.sentence
+    assert two.best_in_words == "the best unimodal model (lab in 2 of 3 folds, vital in 1 of 3 folds)"
+    assert "adding the other node types to the best unimodal model" in two.sentence
 
 
 def test_missing_curve_runs_from_all_rows_to_none(whole, tiny):
@@ -476,7 +476,7 @@ def test_refusals(whole, tiny, tmp_path):
 
     refused("'deth'; did you mean 'death'", outcome="deth")
     refused("unknown cause 'deaths'", cause="deaths")
-    refused("1 kind of node with rows", cohort=tiny.only(["lab"]))
+    refused(r"1 node type\(s\) with rows", cohort=tiny.only(["lab"]))
     refused("'tranformer'; did you mean 'transformer'", models=["tranformer"])
     refused("no landmark, or no horizon above 0", horizons=[0.0])
     refused("no landmark, or no horizon above 0", landmarks=[])
@@ -488,11 +488,11 @@ def test_refusals(whole, tiny, tmp_path):
     refused("one side is empty", folds=[Fold(0, 0, everybody, everybody[:0], pl.String)])
     with pytest.raises(InputError, match="'labs'; did you mean 'lab'"):
         missing_curve(whole, "labs")
-    with pytest.raises(InputError, match=r"share 1\.5; from 0 to 1"):
+    with pytest.raises(InputError, match=r"share 1\.5; must be from 0 to 1"):
         missing_curve(whole, "lab", [1.5])
-    with pytest.raises(InputError, match="no fitted contestant 'late'"):
+    with pytest.raises(InputError, match="no fitted model 'late'"):
         missing_curve(whole, "lab", model="late")
-    with pytest.raises(InputError, match="no contestant 'grap'; did you mean 'graph'"):
+    with pytest.raises(InputError, match="no model 'grap'; did you mean 'graph'"):
         whole.value("grap", "c")
     with pytest.raises(InputError, match="no brier of graph"):
         whole.value("graph", "brier")
@@ -503,7 +503,7 @@ def test_a_kind_in_two_modalities_is_refused(tiny):
     from gnnpatient.study.compare import compare
 
     kinds = list(tiny.spec.nodes)
-    with pytest.raises(InputError, match=f"kind '{kinds[0]}' is in two modalities"):
+    with pytest.raises(InputError, match=f"node type '{kinds[0]}' is in two modalities"):
         compare(tiny, "death", modalities={"a": kinds[:1], "b": kinds})
 
 

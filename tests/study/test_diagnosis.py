@@ -236,7 +236,7 @@ def test_an_ask_without_a_label_is_not_scored(cohort):
     assert whole.value("gnn", "brier", landmark=0.5)["value"] == pytest.approx(by_hand)
     alone = evaluated(asks[label >= 0], seen).value("gnn", "brier", landmark=0.5)["value"]
     assert abs(alone - by_hand) > 1e-3, "as if nobody had been lost"
-    with pytest.raises(InputError, match="no ask has a label of 'icu'"):
+    with pytest.raises(InputError, match="no landmark has a label of 'icu'"):
         evaluated(asks[label < 0], seen)
 
 
@@ -449,7 +449,7 @@ def test_what_is_read_now_is_compared_on_its_inputs_alone(tmp_path):
     assert found.primary["verdict"] == "helps" and found.value("graph", "auc")["value"] < 0.99
     assert abs(found.value("clockwork", "auc")["value"] - 0.5) < 0.15
     with pytest.raises(
-        InputError, match="unknown kind 'report'; known: lab, vital"
+        InputError, match="unknown node type 'report'; known: lab, vital"
     ):  # before anything is fitted
         run_compare(cohort.save(tmp_path / "packed"), "read", missing=["lab", "report"])
 
@@ -461,7 +461,7 @@ def test_refusals(cohort):
         ("unknown class 'no' of 'icu'", "icu", {"cause": "no"}),
         ("unknown class 'hgh' of 'grade'; did you mean 'high'", "grade", {"cause": "hgh"}),
         ("has no horizon to choose", "icu", {"horizons": [3.0]}),
-        (r"1 kind of node with rows \(vital\)", "seen", {}),
+        (r"1 node type\(s\) with rows \(vital\)", "seen", {}),
     ):
         with pytest.raises(InputError, match=match):
             judged(cohort, outcome, **how)

@@ -354,7 +354,7 @@ def test_where_censoring_depends_on_nothing_both_agree(tmp_path):
     assert not any(row["moved"] for row in found.rows)
     plain = figures(cohort_of(tmp_path, x, end, died), n=5)
     assert {row["censoring"] for row in plain.rows} == {"km"} and "moved" not in plain.rows[0]
-    with pytest.raises(InputError, match="censoring 'c'; km or cox would do"):
+    with pytest.raises(InputError, match="censoring 'c'; must be km or cox"):
         figures(cohort_of(tmp_path, x, end, died), censoring="c")
 
 
