@@ -251,20 +251,23 @@ def check(
 ) -> None:
     """Read a cohort's tables and say what is used, what is refused and why, and what looks wrong."""
     from gnnpatient.study import describe
+    from gnnpatient.study.duplicates import duplicates
+    from gnnpatient.study.leaks import coverage
     from gnnpatient.study.leaks import leaks as canary
-    from gnnpatient.study.leaks import looked
+    from gnnpatient.study.sample_size import sample_size
+    from gnnpatient.study.table1 import table1 as table1_of
 
     cohort = tables_of(spec, data, quarantine=quarantine, embed=False)
-    alike = describe.duplicates(cohort)
+    alike = duplicates(cohort)
     flags = list(cohort.report["flags"])
-    if alike["patients"]:
+    if alike.patients:
         flags.append(
-            f"{alike['patients']} patients in {alike['groups']} groups have the same record; one person "
+            f"{alike.patients} patients in {alike.groups} groups have the same record; one person "
             "under several ids? give them one group in [patient]"
         )
-    if alike["near_ids"]:
-        flags.append(f"{alike['near_ids']} id(s) equal another but for case, blanks or leading zeros")
-    spread = describe.statics(cohort) + describe.distributions(cohort)
+    if alike.near_ids:
+        flags.append(f"{alike.near_ids} id(s) equal another but for case, blanks or leading zeros")
+    spread = [row.to_dict() for row in describe.statics(cohort) + describe.distributions(cohort)]
     flags += [f"{row['kind']}.{row['code']}: {flag}" for row in spread for flag in row["flags"]]
     flags += describe.durations(cohort)
     found: dict[str, Any] = {
@@ -273,13 +276,15 @@ def check(
         "kinds": {kind: len(cohort.events[kind]) for kind in cohort.spec.nodes},
         "flow": cohort.flow(),
         "flags": flags,
-        "leaks": [vars(leak) for leak in canary(cohort)] if leaks else [],
-        "looked": [vars(look) for look in looked(cohort)] if leaks else [],
+        "leaks": [leak.to_dict() for leak in canary(cohort)] if leaks else [],
+        "looked": [look.to_dict() for look in coverage(cohort)] if leaks else [],
         "distributions": spread,
-        "sample_size": describe.sample_size(cohort),
+        "sample_size": [row.to_dict() for row in sample_size(cohort)],
     }
     if table1:
-        found["table1"] = {name: _cells(describe.table1(cohort, name)) for name in describe.grouped(cohort)}
+        found["table1"] = {
+            name: _cells(table1_of(cohort, name)) for name in describe.grouped_outcomes(cohort)
+        }
     if json:
         return answer(found)
     rows = []
@@ -670,7 +675,8 @@ def _evaluate(
     from gnnpatient.prognosis.checkpoint import load_predictor
     from gnnpatient.prognosis.run import Run, scored_landmarks, usual_landmarks
     from gnnpatient.study import evaluate as study
-    from gnnpatient.study.baselines import StackedCox, StackedLogistic
+    from gnnpatient.study.baselines import StackedCox, StackedLogistic, marginal_model
+    from gnnpatient.study.scoreboard import Model, ModelRisks
 
     predictor, cohort = load_predictor(folder), open_cohort(path, verify=True)
     run = Run.open(folder) if _is_run(folder) else None
@@ -724,7 +730,7 @@ def _evaluate(
             bad = times[-1] if times[-1] > reach else times[0]
             raise InputError(f"horizon {bad:g} days; this model was fitted up to {reach:g} days")
         grid = np.unique(np.concatenate([np.linspace(0, times[-1], 61)[1:], times]))
-    models: dict[str, study.Model] = {"gnn": predictor}
+    models: dict[str, Model] = {"gnn": predictor}
     if fitted_too and run is not None:
         least = int(run.plan["min_patients"])  # the same mapping of rare codes as the model's
         own = (
@@ -734,7 +740,7 @@ def _evaluate(
         )
         models[rival] = own.fit(run.landmarks(cohort))
     here, there = (
-        study.names_of(cohort, name),
+        cohort.outcomes_with_model([name])[name].names,
         head.causes if isinstance(head, SurvivalConfig) else head.classes,
     )
     if here != there:
@@ -744,13 +750,13 @@ def _evaluate(
     train = None  # whom the null is of: the training patients at the landmarks that are scored
     if len(fitted_on) and not isinstance(cohort.outcomes[name], Task):
         train = scored_landmarks(cohort, fitted_on, name, at)
-    models["null"] = study.null_of(predictor, name, train)
+    models["null"] = marginal_model(predictor, name, train)
     if truth is not None:
         from gnnpatient.study.oracle import Oracle
 
         models["oracle"] = Oracle(name, here, grid, truth.risk)
-    part: tuple[Mapping[str, study.Model], Landmarks] = (models, X)
-    scored = study.Scored.of([part], name, grid)
+    part: tuple[Mapping[str, Model], Landmarks] = (models, X)
+    scored = ModelRisks.of([part], name, grid)
     held_out = (told.count("test") if told.exact or told.known else len(left)) if told else 0
     return study.evaluate(
         scored,
@@ -896,7 +902,8 @@ def compare(
     from gnnpatient.cohort.cohort import open_cohort
 
     open_cohort(cohort).named(outcome)  # what is not there is refused before torch is loaded
-    from gnnpatient.study.fusion import missing_curve, pattern_only, run_compare
+    from gnnpatient.study.compare import run_compare
+    from gnnpatient.study.missingness import missing_curve, pattern_only
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
     with Steps() as progress:

@@ -35,7 +35,8 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "model": "encode network heads loss model",
     "prognosis": "summary disclosure inputs forecast targets marginal kinds device predictor card checkpoint "
     "first fit estimator people run",
-    "study": "describe leaks folds baselines evaluate oracle fusion subgroups",
+    "study": "describe duplicates sample_size table1 matching column_scores leaks folds intervals scoreboard "
+    "baselines evaluate oracle ablations fitting comparison missingness compare subgroups",
     "patient": "figure trajectory explain similar page serve",
     "cli": "main __main__",
 }
