@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.outcomes import Progression
 from gnnpatient.errors import InputError
 from gnnpatient.times import DAY, NEVER, YEAR
 
@@ -89,7 +88,8 @@ class Landmarks:
         """
         names = self.cohort.outcome_names() if outcome is None else self.cohort.named(outcome)
         entered = self.cohort.entry[self.patient] <= self.at
-        return reduce(np.logical_and, (self.cohort.outcomes[name].at_risk(self) for name in names), entered)
+        outcomes = (self.cohort.outcomes[name] for name in names)
+        return reduce(np.logical_and, (o.at_risk(self.patient, self.at) for o in outcomes), entered)
 
     def followed(self, outcome: str | None = None) -> Landmarks:
         """The asks of patients who are still at risk then."""
@@ -107,7 +107,7 @@ class Landmarks:
                 f"{int((~risk).sum())} of {len(self)} asks come when the patient is not at risk of {name!r}; "
                 f"keep the others with .followed({name!r})"
             )
-        return self.cohort.outcomes[name].truth(self)
+        return self.cohort.outcomes[name].truth(self.patient, self.at, self.to)
 
     @property
     def groups(self) -> np.ndarray:
@@ -183,7 +183,7 @@ class StratifiedPatientKFold(PatientKFold):
         if y is None:
             name = self.outcome or X.cohort.outcome_names()[0]
             outcome = X.cohort.outcomes[name]
-            if isinstance(outcome, Progression):
+            if not outcome.has_model:
                 raise InputError(f"outcome {name!r} is a {outcome.kind}; give y, one entry an ask, to spread")
             y = outcome.strata[X.patient]
         elif y.dtype.names:

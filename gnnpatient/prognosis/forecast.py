@@ -326,7 +326,9 @@ def answerable(landmarks: Landmarks, outcome: str) -> np.ndarray:
     if truth is None:  # the cohort does not say who is out
         return np.ones(len(landmarks), bool)
     if isinstance(truth, Diagnosis | Task):
-        return (landmarks.cohort.entry[landmarks.patient] <= landmarks.at) & truth.open(landmarks)
+        return (landmarks.cohort.entry[landmarks.patient] <= landmarks.at) & truth.open(
+            landmarks.patient, landmarks.at
+        )
     return landmarks.at_risk(outcome)
 
 

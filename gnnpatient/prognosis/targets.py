@@ -251,9 +251,9 @@ def label_target(outcome: Diagnosis | Task, asks: Landmarks, at_risk: np.ndarray
     """
     label = np.full(len(asks), -1, np.int64)
     if not isinstance(outcome, Diagnosis) or outcome.horizon is None:
-        label[at_risk] = outcome.truth(asks[at_risk])["label"]
+        label[at_risk] = outcome.truth(asks.patient[at_risk], asks.at[at_risk])["label"]
         return LabelTarget(outcome.classes, label)
-    event, time = outcome.course(asks[at_risk])
+    event, time = outcome.course(asks.patient[at_risk], asks.at[at_risk])
     code, share = followed_labels(event, time, landmark_of(asks.moments[at_risk]), outcome.horizon / DAY)
     label[at_risk], weight = code, np.zeros(len(asks))
     weight[at_risk] = share

@@ -557,10 +557,10 @@ def _at_risk(cohort: Cohort, truth: Survival | Diagnosis) -> tuple[np.ndarray, n
     """Who is at risk at entry with a known outcome: positions, the group of each, and their names."""
     asks = cohort.entries()
     if isinstance(truth, Survival):
-        who = asks.patient[(truth.time[asks.patient] != NEVER) & truth.at_risk(asks)]
+        who = asks.patient[(truth.time[asks.patient] != NEVER) & truth.at_risk(asks.patient, asks.at)]
         return who, truth.event[who], ("event_free", *truth.causes)
-    label = truth.truth(asks)["label"]
-    free = (label >= 0) & truth.open(asks)
+    label = truth.truth(asks.patient, asks.at)["label"]
+    free = (label >= 0) & truth.open(asks.patient, asks.at)
     return asks.patient[free], label[free], truth.classes
 
 

@@ -423,7 +423,7 @@ def truth_of(asks: Landmarks, outcome: str) -> Truth:
     codes = {name: known.classes.index(name) for name in judged(known.classes)}
     horizon = None if known.horizon is None else known.horizon / DAY
     if isinstance(known, Diagnosis) and horizon is not None:
-        event, time = known.course(asks)
+        event, time = known.course(asks.patient, asks.at)
         return Truth(event.astype(np.int64), time, codes, horizon)
     return Truth(truth["label"].astype(np.int64), None, codes, horizon, isinstance(known, Task))
 
