@@ -516,7 +516,7 @@ def test_no_name_leads_out_of_the_folder_of_meds(sick, good, refused, tmp_path):
 
     import polars as pl
 
-    from gnnpatient.cli.main import _meds
+    from gnnpatient.cli.patient import _meds
     from gnnpatient.cohort.cohort import open_cohort
     from gnnpatient.files import sealed
 
@@ -644,7 +644,7 @@ def test_ask(good, ward):
 
 
 def test_what_is_said_of_small_and_large_risks():
-    from gnnpatient.cli.main import _percent
+    from gnnpatient.cli.patient import _percent
 
     one = np.array([0.001])
     assert _percent(one, (one, np.array([0.02]))) == "<1 % [<1 to 2]"
@@ -919,7 +919,7 @@ def test_predict_writes_meds_labels_of_a_diagnosis(sick, good, refused, tmp_path
     """A file a class; who has a label by then, or is gone, is in none."""
     import polars as pl
 
-    from gnnpatient.cli.main import _meds
+    from gnnpatient.cli.patient import _meds
     from gnnpatient.cohort.cohort import open_cohort
 
     source, folder = sick[0], tmp_path / "dated"
@@ -1411,9 +1411,7 @@ def test_compare_for_a_diagnosis(sick, good, compare_few):
 @pytest.mark.slow
 def test_the_ward_as_a_demo(tmp_path):
     pytest.importorskip("PIL")
-    small = (
-        'from gnnpatient.cli import main as cli_; import sys; sys.modules["gnnpatient.cli.main"].WARD = 120'
-    )
+    small = "from gnnpatient.cli import demo; demo.WARD = 120"
     text = by_itself("demo", "--cohort", "ward", "--out", tmp_path / "demo", before=small)
     assert "oracle: the true risk" in text and (tmp_path / "demo" / "patient.png").stat().st_size > 10_000
     assert "120 patients" in text

@@ -35,7 +35,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "prognosis": "few inputs forecast card checkpoint targets first fit estimator people run",
     "study": "describe leaks folds baselines evaluate oracle fusion subgroups",
     "patient": "figure trajectory explain similar page serve",
-    "cli": "main __main__",
+    "cli": "console data fit evaluate patient demo main __main__",
 }
 ONLY_IN = {  # packages that stay where they are
     "sksurv": ("study/", "prognosis/estimator.py"),

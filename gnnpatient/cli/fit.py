@@ -1,0 +1,130 @@
+"""Fit a model in a run of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gnnpatient.cli.console import (
+    CohortPath,
+    Progress,
+    days,
+    moments,
+    note,
+    say,
+)
+from gnnpatient.cli.data import _decisive
+from gnnpatient.errors import InputError
+
+if TYPE_CHECKING:
+    from gnnpatient.prognosis.run import Run
+
+
+def fit(
+    cohort: CohortPath,
+    out: Annotated[Path, typer.Option("--out", help="folder of the run")],
+    outcome: Annotated[
+        list[str] | None,
+        typer.Option(help="name of an outcome; may be repeated [default: all of survival and diagnosis]"),
+    ] = None,
+    landmarks: Annotated[
+        str | None,
+        typer.Option(
+            help="random, or entry,1y,3y [default: random: entry and many times after it; entry alone where "
+            "nothing becomes known after it]"
+        ),
+    ] = None,
+    test: Annotated[
+        float | None, typer.Option(help="share of the patients to hold out [default: 0.2]")
+    ] = None,
+    test_by: Annotated[str | None, typer.Option(help="hold out group=VALUE, or after=DATE by day 0")] = None,
+    horizon: Annotated[
+        str | None, typer.Option(help="how far it forecasts [default: as far as can be scored]")
+    ] = None,
+    members: Annotated[int | None, typer.Option(help="networks whose mean answers [default: 5]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="at most, each [default: 30]")] = None,
+    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    config: Annotated[
+        Path | None, typer.Option(help="choices as [train] of a .toml; options here win")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with the fit that stopped in --out")
+    ] = False,
+) -> None:
+    """Train a model on a part of the cohort, in a folder of its own. It can be stopped and resumed."""
+    options = {
+        "outcomes": outcome or None,
+        "landmarks": landmarks,
+        "test": test,
+        "test_by": test_by,
+        "horizon": horizon,
+        "members": members,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    _fit(cohort, out, (read_config(config) if config else {}) | given, device=device, resume=resume)
+
+
+def _fit(
+    cohort: Path, out: Path, given: dict[str, Any], *, device: str = "auto", resume: bool = False
+) -> Run:
+    from gnnpatient.cohort.cohort import open_cohort
+
+    opened = open_cohort(cohort)
+    if isinstance(given.get("horizon"), str):
+        given["horizon"] = days(given["horizon"])
+    if given.get("landmarks", "random") != "random":
+        given["landmarks"] = moments(given["landmarks"])
+    opened.answered(given.get("outcomes"))  # what is not there is refused before torch is loaded
+    from gnnpatient.prognosis.run import Run, fit_run
+
+    was = resume and (out / "model" / "config.json").is_file()
+    if given.get("outcomes") is None and not (out / "run.json").is_file():
+        for name in sorted(set(opened.outcomes) - set(opened.answered())):
+            note(f"outcome {name!r} left out: a {opened.outcomes[name].kind} has no model")
+    _decisive(opened)
+    if not opened.timed:
+        note("nothing becomes known after entry, so every patient is asked then, once")
+    with Progress() as progress:
+        run = fit_run(opened, out, given, device=device, resume=resume, progress=progress)
+    done = "was finished already" if was else "finished"
+    say(f"{out}: {done}; fitted on {len(run.train)} patients, {len(run.test)} held out")
+    assert isinstance(run, Run)
+    return run
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The choices of `[train]`: PrognosisModel's, and landmarks, test, test_by as on the command line."""
+    import tomllib
+    from typing import get_type_hints
+
+    from pydantic import ValidationError, create_model
+
+    from gnnpatient.prognosis.estimator import PrognosisModel
+    from gnnpatient.prognosis.run import CHOICES
+    from gnnpatient.spec.graph import Names, Record, explain
+
+    if path.suffix != ".toml":
+        raise InputError(f"{path}: only a .toml file is read")
+    hints = get_type_hints(PrognosisModel.__init__)
+    fields: dict[str, Any] = {name: (hints[name], default) for name, default in CHOICES.items()}
+    fields |= {name: (Names | None, None) for name in ("outcomes", "kinds")}
+    fields |= {"horizon": (float | str | None, None), "landmarks": (str, "random")}
+    fields |= {"test": (float, 0.2), "test_by": (str | None, None)}
+    train = create_model("Train", __base__=Record, **fields)
+    whole = create_model("Config", __base__=Record, train=(train, ...))
+    try:
+        content = whole.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise InputError(f"{path}: {explain(error, whole)}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path}: {error}") from None
+    found = content.train.model_dump(exclude_unset=True)  # type: ignore[attr-defined]
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
+COMMANDS = (fit,)
