@@ -109,7 +109,7 @@ def moments(text: str, *, dates: bool = False) -> list[float | str]:
 
 def span(value: float | str | None, entry: float | None = None) -> str:
     """Days as people say them; None is the mean over landmarks, `entry` the day that stands for entry."""
-    from gnnpatient.patient.figure import duration
+    from gnnpatient.times import duration
 
     if value is None or isinstance(value, str):
         return value or "mean"

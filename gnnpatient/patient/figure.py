@@ -13,7 +13,7 @@ from gnnpatient.cohort.landmarks import Landmarks, few_horizons
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.prognosis.forecast import Forecast
-from gnnpatient.times import DAY, YEAR
+from gnnpatient.times import DAY, YEAR, duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -301,18 +301,3 @@ def _numbers(axes: Axes, forecast: Forecast) -> None:
     for i, cause in enumerate(forecast.causes):
         axes.text(0, heights[1 + i], _clean(cause, 16), color=CAUSES[i % len(CAUSES)], weight="bold")
     axes.text(0, heights[-1], "event-free", color=MUTED, weight="bold")
-
-
-def duration(days: float) -> str:
-    """Days as people say them.
-
-    >>> duration(1826.25), duration(10.0), duration(0.25), duration(1 / 86400)
-    ('5 y', '10 d', '6 h', '1 s')
-    """
-    years = days / YEAR
-    if abs(years - round(years)) < 1e-6 and round(years):
-        return f"{years:g} y"
-    for unit, length in (("h", 1 / 24), ("min", 1 / 1440), ("s", 1 / 86_400)):
-        if 0 < abs(days) < 1 and (abs(days) >= length or unit == "s"):
-            return f"{days / length:.4g} {unit}"
-    return f"{days:.4g} d"
