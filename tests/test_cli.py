@@ -516,9 +516,9 @@ def test_no_name_leads_out_of_the_folder_of_meds(sick, good, refused, tmp_path):
 
     import polars as pl
 
-    from gnnpatient.cli.patient import _meds
     from gnnpatient.cohort.cohort import open_cohort
     from gnnpatient.files import sealed
+    from gnnpatient.patient.predictions import write_meds_labels
 
     source, folder = sick[0], tmp_path / "dated"
     with_dates(source, folder)
@@ -538,7 +538,7 @@ def test_no_name_leads_out_of_the_folder_of_meds(sick, good, refused, tmp_path):
         id=pl.lit(str(cohort.ids[0])), landmark=1.0, horizon=5.0, risk=0.5
     )
     before = {path for path in tmp_path.rglob("*")}
-    _meds(rows, cohort, inner)
+    write_meds_labels(rows, cohort, inner)
     new = {path for path in tmp_path.rglob("*")} - before
     files = [path for path in new if path.is_file()]
     assert len(files) == len(names) and all(path.parent.parent.parent == inner for path in files)
@@ -548,7 +548,7 @@ def test_no_name_leads_out_of_the_folder_of_meds(sick, good, refused, tmp_path):
     case = rows.with_columns(outcome=pl.lit("death"), cause=pl.lit("Death")).head(1)
     case = pl.concat([case, case.with_columns(cause=pl.lit("death"))])
     with pytest.raises(InputError, match="make the same file name"):
-        _meds(case, cohort, tmp_path / "case")
+        write_meds_labels(case, cohort, tmp_path / "case")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -644,11 +644,11 @@ def test_ask(good, ward):
 
 
 def test_what_is_said_of_small_and_large_risks():
-    from gnnpatient.cli.patient import _percent
+    from gnnpatient.patient.answers import percent
 
     one = np.array([0.001])
-    assert _percent(one, (one, np.array([0.02]))) == "<1 % [<1 to 2]"
-    assert _percent(np.array([0.9991]), None) == ">99 %" and _percent(np.array([0.424]), None) == "42 %"
+    assert percent(one, (one, np.array([0.02]))) == "<1 % [<1 to 2]"
+    assert percent(np.array([0.9991]), None) == ">99 %" and percent(np.array([0.424]), None) == "42 %"
 
 
 def test_version_and_help(good):
@@ -919,8 +919,8 @@ def test_predict_writes_meds_labels_of_a_diagnosis(sick, good, refused, tmp_path
     """A file a class; who has a label by then, or is gone, is in none."""
     import polars as pl
 
-    from gnnpatient.cli.patient import _meds
     from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.patient.predictions import write_meds_labels
 
     source, folder = sick[0], tmp_path / "dated"
     start = with_dates(source, folder)
@@ -939,7 +939,7 @@ def test_predict_writes_meds_labels_of_a_diagnosis(sick, good, refused, tmp_path
 
     two = rows.filter(outcome="icu").with_columns(pl.col("cause").replace({"no": "a/b", "yes": "a b"}))
     with pytest.raises(InputError, match="make the same file name"):
-        _meds(two, open_cohort(folder / "cohort"), tmp_path / "two")
+        write_meds_labels(two, open_cohort(folder / "cohort"), tmp_path / "two")
     assert not (tmp_path / "two").exists()
 
 
@@ -1411,7 +1411,7 @@ def test_compare_for_a_diagnosis(sick, good, compare_few):
 @pytest.mark.slow
 def test_the_ward_as_a_demo(tmp_path):
     pytest.importorskip("PIL")
-    small = "from gnnpatient.cli import demo; demo.WARD = 120"
+    small = "from gnnpatient.cli import demo; demo.WARD_PATIENTS = 120"
     text = by_itself("demo", "--cohort", "ward", "--out", tmp_path / "demo", before=small)
     assert "oracle: the true risk" in text and (tmp_path / "demo" / "patient.png").stat().st_size > 10_000
     assert "120 patients" in text

@@ -1,11 +1,11 @@
-"""What every command shares: lines, tables, bars, durations, arguments."""
+"""What every command shares: arguments, durations in, lines and tables and progress bars out."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,15 +14,9 @@ import typer
 from gnnpatient.errors import InputError
 
 if TYPE_CHECKING:
-    from gnnpatient.cohort.landmarks import Landmarks
-    from gnnpatient.prognosis.forecast import Predictor
+    from rich.progress import Progress as Bars
+    from rich.progress import ProgressColumn
 
-
-DAY, YEAR = 86_400, 365.25
-NOTICE = "Research use only. Not a medical device."
-CODES_SHOWN = 60  # in `check`
-NAMED = 5  # codes that a line names
-_DATED = re.compile(r"\d{4}-\d")  # how a date begins
 SpecName = Annotated[str, typer.Argument(metavar="SPEC", help="a .toml file, or a shipped name: pbc")]
 CohortPath = Annotated[Path, typer.Argument(metavar="COHORT", help="a folder written by pack")]
 RunPath = Annotated[
@@ -40,29 +34,178 @@ OutcomeName = Annotated[
     str | None, typer.Option("--outcome", help="name of the outcome [default: the only one]")
 ]
 
+_DATE_START = re.compile(r"\d{4}-\d")
+
+
+# ---- durations and landmarks in
+
+
+def days(text: str) -> float:
+    """Read a duration of the command line.
+
+    Parameters
+    ----------
+    text : str
+        As in 36h or 3y; a bare number is days.
+
+    Returns
+    -------
+    float
+        Days.
+
+    Examples
+    --------
+    >>> days("36h"), days("2")
+    (1.5, 2.0)
+    """
+    from gnnpatient.times import DAY, seconds
+
+    return seconds(text) / DAY
+
+
+def durations(text: str) -> list[float]:
+    """Read several durations.
+
+    Parameters
+    ----------
+    text : str
+        Parted by commas.
+
+    Returns
+    -------
+    list of float
+        Days.
+    """
+    return [days(part) for part in text.split(",")]
+
+
+def moments(text: str, *, dates: bool = False) -> list[float | str]:
+    """Read the landmarks of the command line.
+
+    Parameters
+    ----------
+    text : str
+        Durations after the origin, "entry", and dates, parted by commas.
+    dates : bool, default False
+        Whether dates may be among them. A date is another day of each patient, so that it is no landmark to
+        fit or to score at.
+
+    Returns
+    -------
+    list of float or str
+        Days, "entry" and dates.
+
+    Raises
+    ------
+    InputError
+        When one is none of these.
+
+    Examples
+    --------
+    >>> moments("entry,1y,36h")
+    ['entry', 365.25, 1.5]
+    """
+    from gnnpatient.errors import near
+
+    found = list[float | str]()
+    for part in map(str.strip, text.split(",")):
+        if _DATE_START.match(part) and not dates:
+            raise InputError(f"landmark {part!r}: a date is another day of each patient; give entry,1y,3y")
+        if part.isalpha() and part != "entry":
+            raise InputError(
+                f"landmark {part!r}; write entry, or durations as in 36h or 3y{near(part, ['entry'])}"
+            )
+        found.append(part if part == "entry" or _DATE_START.match(part) else days(part))
+    return found
+
+
+def one_moment(text: str) -> float | str:
+    """Read the one moment at which one patient is asked about.
+
+    Parameters
+    ----------
+    text : str
+        A duration after the origin, "entry" or a date.
+
+    Returns
+    -------
+    float or str
+        Days, "entry" or the date.
+
+    Raises
+    ------
+    InputError
+        When there are several.
+    """
+    first, *more = moments(text, dates=True)
+    if more:
+        raise InputError(f"--at {text!r}: one patient is asked at one moment; give one of them")
+    return first
+
+
+# ---- lines, tables, JSON and bars out
+
 
 def clean(text: object) -> str:
-    """Text of the data as one harmless line: no escape reaches the terminal."""
+    """Make text of the data one harmless line: no escape reaches the terminal.
+
+    Parameters
+    ----------
+    text : object
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> clean("a" + chr(27) + "[31mb")
+    'a\\\\x1b[31mb'
+    """
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
 
 
 def say(line: object = "") -> None:
-    """One line of an answer."""
+    """Print one line of the answer on standard output.
+
+    Parameters
+    ----------
+    line : object
+    """
     print(clean(line))
 
 
 def note(line: object) -> None:
-    """One line beside the answer."""
+    """Print one line beside the answer on standard error.
+
+    Parameters
+    ----------
+    line : object
+    """
     print(f"gnnpatient: {clean(line)}", file=sys.stderr)
 
 
-def answer(content: Any) -> None:
-    """JSON on standard output."""
+def print_json(content: Any) -> None:
+    """Print JSON on standard output.
+
+    Parameters
+    ----------
+    content : dict
+        As a `to_dict()` gives it.
+    """
     print(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table for people; `head` entries that begin with < are left-aligned."""
+    """Print a table for people.
+
+    Parameters
+    ----------
+    title : str
+    head : sequence of str
+        Names of the columns; one that begins with < is left-aligned.
+    rows : iterable of sequence
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -76,100 +219,29 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(out)
 
 
-def days(text: str) -> float:
-    """A duration of the command line in days."""
-    from gnnpatient.times import seconds
+def _bars(*columns: ProgressColumn) -> Bars:
+    """Progress bars on standard error, not yet shown."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TimeElapsedColumn
 
-    return seconds(text) / DAY
-
-
-def durations(text: str) -> list[float]:
-    """Several of them, parted by commas."""
-    return [days(part) for part in text.split(",")]
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 100)
+    return Bars(*columns, TimeElapsedColumn(), console=console)
 
 
-def moments(text: str, *, dates: bool = False) -> list[float | str]:
-    """Landmarks of the command line: durations after the origin in days, "entry", and dates if they may be.
+class StepBars:
+    """A bar for each long step of reading or comparing: a `gnnpatient.progress.Progress`."""
 
-    A date is another day of each patient, so that it is no landmark to fit or to score at.
-    """
-    from gnnpatient.errors import near
-
-    found = list[float | str]()
-    for part in map(str.strip, text.split(",")):
-        if _DATED.match(part) and not dates:
-            raise InputError(f"landmark {part!r}: a date is another day of each patient; give entry,1y,3y")
-        if part.isalpha() and part != "entry":
-            raise InputError(
-                f"landmark {part!r}; write entry, or durations as in 36h or 3y{near(part, ['entry'])}"
-            )
-        found.append(part if part == "entry" or _DATED.match(part) else days(part))
-    return found
-
-
-def span(value: float | str | None, entry: float | None = None) -> str:
-    """Days as people say them; None is the mean over landmarks, `entry` the day that stands for entry."""
-    from gnnpatient.times import duration
-
-    if value is None or isinstance(value, str):
-        return value or "mean"
-    return "entry" if value == entry else duration(value)
-
-
-def _strangers(unknown: Mapping[str, Sequence[str]]) -> list[str]:
-    """What was rare or unknown in training, by kind; the first few names of many."""
-    lines = []
-    for kind, codes in unknown.items():
-        shown, more = ", ".join(codes[:NAMED]), len(codes) - NAMED
-        rest = f" and {more} more" if more > 0 else ""
-        which = "" if list(codes) == ["*"] else f" {shown}{rest} by name: rare or unknown in training"
-        lines.append(f"the model never saw {kind}{which}")
-    return lines
-
-
-def _unlike(predictor: Predictor, X: Landmarks) -> list[str]:
-    """What to say of asks outside the days that a model was fitted at, too early on that of entry, or about
-    other units, scales and levels than it knows."""
-    words = []
-    if outside := int(predictor.outside(X).sum()):
-        first, last = map(span, predictor.about["landmarks"])
-        when = f"at {first} alone" if first == last else f"from {first} to {last}"
-        words.append(f"{outside} of {len(X)} asks lie outside the fitted days ({when}): the model guesses")
-    if early := int(X.early.sum()):
-        words.append(
-            f"{early} of {len(X)} asks come before the end of the day of entry, so nothing that was measured "
-            "on it is known; ask at entry, or a day later"
-        )
-    return words + predictor.differences(X)
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / "run.json").is_file() or (
-        folder.name == "model" and (folder.parent / "run.json").is_file()
-    )
-
-
-class Steps:
-    """A bar for each long step, on standard error."""
-
-    def __enter__(self) -> Steps:
-        self.bars: Any = None
+    def __enter__(self) -> StepBars:
+        self.bars: Bars | None = None
         self.tasks: dict[str, Any] = {}
         return self
 
     def __call__(self, what: str, done: int, total: int, /, **figures: Any) -> None:
         if self.bars is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-            from rich.progress import Progress as Bars
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
-            words = (
-                TextColumn("{task.description}"),
-                BarColumn(20),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-            )
-            self.bars = Bars(*words, console=Console(stderr=True, width=None if sys.stderr.isatty() else 100))
+            self.bars = _bars(TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn())
             self.bars.start()
         if what not in self.tasks:
             self.tasks[what] = self.bars.add_task(what, total=total)
@@ -180,21 +252,14 @@ class Steps:
             self.bars.stop()
 
 
-class Progress:
-    """A bar for each member, on standard error."""
+class MemberBars:
+    """A bar for each member of a model that is being fitted: a `gnnpatient.progress.Progress`."""
 
-    def __enter__(self) -> Progress:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
+    def __enter__(self) -> MemberBars:
+        from rich.progress import BarColumn, TextColumn
 
-        words = (
-            TextColumn("{task.description}"),
-            BarColumn(20),
-            TextColumn("{task.fields[said]}"),
-            TimeElapsedColumn(),
-        )
-        self.bars = Bars(*words, console=Console(stderr=True, width=None if sys.stderr.isatty() else 100))
+        figures = TextColumn("{task.fields[figures]}")
+        self.bars = _bars(TextColumn("{task.description}"), BarColumn(20), figures)
         self.tasks: dict[int, Any] = {}
         return self
 
@@ -206,11 +271,10 @@ class Progress:
                 self.bars.stop_task(task)
                 self.bars.update(task, total=self.bars.tasks[task].completed)
         if member not in self.tasks:
-            self.tasks[member] = self.bars.add_task(f"member {member + 1}", total=None, said="")
-        said = (
-            f"epoch {entry['epoch'] + 1:2d}  loss {entry['loss']:.3f}  validation {entry['validation']:.3f}"
-        )
-        self.bars.update(self.tasks[member], completed=entry["epoch"] + 1, said=said)
+            self.tasks[member] = self.bars.add_task(f"member {member + 1}", total=None, figures="")
+        epoch, loss, validation = entry["epoch"] + 1, entry["loss"], entry["validation"]
+        figures = f"epoch {epoch:2d}  loss {loss:.3f}  validation {validation:.3f}"
+        self.bars.update(self.tasks[member], completed=epoch, figures=figures)
 
     def __exit__(self, *failure: object) -> None:
         for task in self.tasks.values():

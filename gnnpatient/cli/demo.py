@@ -1,29 +1,29 @@
-"""The whole way on a shipped cohort."""
+"""The whole way on a shipped cohort, a step after the other."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from gnnpatient.cli.console import (
-    days,
-    say,
-)
-from gnnpatient.cli.data import tables_of
-from gnnpatient.cli.evaluate import _evaluate, _show
-from gnnpatient.cli.fit import _fit
-from gnnpatient.cli.patient import _ask, _tell
+from gnnpatient.cli.console import days, say
+from gnnpatient.cli.data import refused_rows, tables_of
+from gnnpatient.cli.evaluate import show_scores
+from gnnpatient.cli.fit import fit_cohort
+from gnnpatient.cli.patient import show_answer
 from gnnpatient.errors import InputError
 
 if TYPE_CHECKING:
     from gnnpatient.datasets.ward import Truth
-
+    from gnnpatient.patient.answers import PatientAnswer
+    from gnnpatient.prognosis.forecast import Forecast
+    from gnnpatient.prognosis.run import Run
 
 DEMOS = {"pbc": ("3y", "2y,5y"), "ward": ("5d", "10d,20d")}  # when a patient is asked about, how far ahead
-DEMO_OUTCOME = "death"
-WARD = 600  # patients of the ward that `demo` makes
+OUTCOME = "death"
+WARD_PATIENTS = 600  # of the ward that is made up
 
 
 def demo(
@@ -34,76 +34,135 @@ def demo(
 
     What is in the folder already is used as it is; an unfinished fit goes on. Remove it to begin again.
     """
-    import numpy as np
-
-    from gnnpatient.cohort.cohort import open_cohort
     from gnnpatient.errors import near
-    from gnnpatient.prognosis.checkpoint import load_predictor
-    from gnnpatient.prognosis.forecast import Forecast
 
     if cohort not in DEMOS:
         raise InputError(f"no shipped cohort {cohort!r}{near(cohort, DEMOS)}")
-    at, horizons = DEMOS[cohort]
-    packed, run, picture = out / "cohort", out / "run", out / "patient.png"
-    data, truth = (None, None) if cohort != "ward" else _ward(out / "data")
-    where = "" if data is None else f" --data {data}"
-    say(f"1  gnnpatient check {cohort}{where}    read the tables, check every row")
-    read = tables_of(cohort, data, cache=None if data is None else out / "cache")
-    rows = sum(t["rows"] for t in read.report["tables"].values())
-    refused = sum(sum(t["refused"].values()) for t in read.report["tables"].values())
-    say(f"   {rows} rows, {refused} refused, {len(read)} patients")
-    say(f"2  gnnpatient pack {cohort}{where} --out {packed}    write them as columns")
-    if packed.exists():
-        if open_cohort(packed).spec.hash != read.spec.hash:
-            raise InputError(f"{packed}: another cohort; give --out a new folder")
+    steps = _Demo(cohort, out, *DEMOS[cohort])
+    steps.check_and_pack()
+    run = steps.fit()
+    steps.evaluate()
+    patient = steps.patient_of_high_risk(run)
+    steps.draw(steps.ask(patient))
+    steps.next_commands(patient)
+
+
+@dataclass(frozen=True)
+class _Demo:
+    """Each step shows the command that does the same."""
+
+    cohort: str
+    out: Path
+    at: str  # when the patient is asked about
+    horizons: str
+
+    @property
+    def packed(self) -> Path:
+        return self.out / "cohort"
+
+    @property
+    def run(self) -> Path:
+        return self.out / "run"
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the cohort is made up; then its tables are written first, and its true risks are known."""
+        return self.cohort == "ward"
+
+    @property
+    def data(self) -> Path | None:
+        """Where the tables are; None: those of the shipped cohort."""
+        return self.out / "data" if self.simulated else None
+
+    def check_and_pack(self) -> None:
+        if self.data is not None and not (self.data / "truth.npz").is_file():
+            from gnnpatient.datasets.ward import write_ward
+
+            say(f"0  {self.data}    a made-up ward: tables, radiographs, reports; the true risks beside them")
+            write_ward(self.data, n=WARD_PATIENTS, truth=True)
+        where = "" if self.data is None else f" --data {self.data}"
+        say(f"1  gnnpatient check {self.cohort}{where}    read the tables, check every row")
+        read = tables_of(self.cohort, self.data, cache=None if self.data is None else self.out / "cache")
+        rows = sum(counts["rows"] for counts in read.report["tables"].values())
+        say(f"   {rows} rows, {refused_rows(read)} refused, {len(read)} patients")
+        say(f"2  gnnpatient pack {self.cohort}{where} --out {self.packed}    write them as columns")
+        if not self.packed.exists():
+            read.save(self.packed)
+            return
+        from gnnpatient.cohort.cohort import open_cohort
+
+        if open_cohort(self.packed).spec.hash != read.spec.hash:
+            raise InputError(f"{self.packed}: another cohort; give --out a new folder")
         say("   it is there already and used as it is")
-    else:
-        read.save(packed)
-    chosen = "" if data is None else f" --outcome {DEMO_OUTCOME}"  # pbc has no other
-    step = f"gnnpatient fit {packed} --out {run}{chosen}"
-    say(f"3  {step}    train 5 networks, a fifth of the patients held out")
-    fitted = _fit(packed, run, {} if data is None else {"outcomes": [DEMO_OUTCOME]}, resume=True)
-    say(f"4  gnnpatient evaluate {run} {packed}    score the held-out patients, beside Cox and the null")
-    found, words = _evaluate(run, packed, None, None, None, [], truth)
-    for line in words:
-        say(f"   {line}")
-    _show(found, ("auc",), estimable=True)
-    if truth is not None:
-        say("oracle: the true risk, from what lies behind all kinds of rows, missing or not")
-    opened, predictor = open_cohort(packed), load_predictor(run)
-    name = DEMO_OUTCOME
-    held = opened.landmarks(np.array(fitted.test), [days(at)]).followed(name)
-    cause = opened.survival(name).causes[-1]
-    risk = predictor.forecast(held)[name].risk(cause=cause)
-    patient = str(held.ids[risk.argsort()[len(risk) * 9 // 10]])
-    say(f"5  gnnpatient ask {run} {packed} --patient {patient} --at {at}    a held-out patient of high risk")
-    X, forecasts, said = _ask(run, packed, patient, at, None)
-    _tell(said, forecasts)
-    from gnnpatient.patient.figure import draw
 
-    forecast = forecasts[name]
-    assert isinstance(forecast, Forecast)
-    draw(X, forecast, picture)
-    say(f"6  {picture}    the same on one picture")
-    say()
-    say("Try next:")
-    say(f"   gnnpatient info {run}")
-    say(f"   gnnpatient evaluate {run} {packed} --horizons {horizons} --by sex")
-    say(f"   gnnpatient predict {run} {packed} --at {at} --horizons {horizons} --out {out / 'risks.csv'}")
-    graph = out / "patient.graphml"
-    say(f"   gnnpatient export {packed} --patient {patient} --at {at} --format graphml --out {graph}")
-    again = f"gnnpatient demo --cohort {cohort} --out {out}"
-    say(f"   {again}    shows this again; rm -r {out} first to begin anew")
+    def fit(self) -> Run:
+        chosen = f" --outcome {OUTCOME}" if self.simulated else ""  # pbc has no other
+        step = f"gnnpatient fit {self.packed} --out {self.run}{chosen}"
+        say(f"3  {step}    train 5 networks, a fifth of the patients held out")
+        choices = {"outcomes": [OUTCOME]} if self.simulated else {}
+        return fit_cohort(self.packed, self.run, choices, resume=True)
 
+    def evaluate(self) -> None:
+        from gnnpatient.cohort.cohort import open_cohort
+        from gnnpatient.study.validation import evaluate_run
 
-def _ward(folder: Path) -> tuple[Path, Truth]:
-    """The tables and pictures of a made-up ward, and its truth; written once."""
-    from gnnpatient.datasets.ward import Truth, write_ward
+        step = f"gnnpatient evaluate {self.run} {self.packed}"
+        say(f"4  {step}    score the held-out patients, beside Cox and the null")
+        truth = self._truth()
+        opened = open_cohort(self.packed, verify=True)
+        found = evaluate_run(self.run, opened, true_risk=None if truth is None else truth.risk)
+        for line in found.notes:
+            say(f"   {line}")
+        show_scores(found.scores, ("auc",), estimable_only=True)
+        if truth is not None:
+            say("oracle: the true risk, from what lies behind all kinds of rows, missing or not")
 
-    if not (folder / "truth.npz").is_file():
-        say(f"0  {folder}    a made-up ward: tables, radiographs, reports; the true risks beside them")
-        write_ward(folder, n=WARD, truth=True)
-    return folder, Truth.load(folder / "truth.npz")
+    def _truth(self) -> Truth | None:
+        from gnnpatient.datasets.ward import Truth
+
+        return None if self.data is None else Truth.load(self.data / "truth.npz")
+
+    def patient_of_high_risk(self, run: Run) -> str:
+        """The held-out patient at risk above whose risk a tenth lie."""
+        import numpy as np
+
+        from gnnpatient.cohort.cohort import open_cohort
+        from gnnpatient.prognosis.checkpoint import load_predictor
+
+        opened = open_cohort(self.packed)
+        held_out = opened.landmarks(np.array(run.test), [days(self.at)]).followed(OUTCOME)
+        cause = opened.survival(OUTCOME).causes[-1]
+        risk = load_predictor(self.run).forecast(held_out)[OUTCOME].risk(cause=cause)
+        return str(held_out.ids[risk.argsort()[len(risk) * 9 // 10]])
+
+    def ask(self, patient: str) -> PatientAnswer:
+        from gnnpatient.cohort.cohort import open_cohort
+        from gnnpatient.patient.answers import answer
+
+        step = f"gnnpatient ask {self.run} {self.packed} --patient {patient} --at {self.at}"
+        say(f"5  {step}    a held-out patient of high risk")
+        found = answer(self.run, open_cohort(self.packed), patient, days(self.at))
+        show_answer(found)
+        return found
+
+    def draw(self, answer: PatientAnswer) -> None:
+        from gnnpatient.patient.figure import draw
+
+        file = self.out / "patient.png"
+        draw(answer.landmark, cast("Forecast", answer.outcomes[OUTCOME].forecast), file)
+        say(f"6  {file}    the same on one picture")
+
+    def next_commands(self, patient: str) -> None:
+        out, run, packed, at = self.out, self.run, self.packed, self.at
+        say()
+        say("Try next:")
+        say(f"   gnnpatient info {run}")
+        say(f"   gnnpatient evaluate {run} {packed} --horizons {self.horizons} --by sex")
+        risks, graph = out / "risks.csv", out / "patient.graphml"
+        say(f"   gnnpatient predict {run} {packed} --at {at} --horizons {self.horizons} --out {risks}")
+        say(f"   gnnpatient export {packed} --patient {patient} --at {at} --format graphml --out {graph}")
+        again = f"gnnpatient demo --cohort {self.cohort} --out {out}"
+        say(f"   {again}    shows this again; rm -r {out} first to begin anew")
 
 
 COMMANDS = (demo,)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gnnpatient.cli.console import (
-    CohortPath,
-    Progress,
-    days,
-    moments,
-    note,
-    say,
-)
-from gnnpatient.cli.data import _decisive
+from gnnpatient.cli.console import CohortPath, MemberBars, days, moments, note, say
 from gnnpatient.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,40 +58,78 @@ def fit(
         "epochs": epochs,
         "seed": seed,
     }
-    given = {name: value for name, value in options.items() if value is not None}
-    _fit(cohort, out, (read_config(config) if config else {}) | given, device=device, resume=resume)
+    choices = (read_config(config) if config else {}) | {k: v for k, v in options.items() if v is not None}
+    fit_cohort(cohort, out, choices, device=device, resume=resume)
 
 
-def _fit(
-    cohort: Path, out: Path, given: dict[str, Any], *, device: str = "auto", resume: bool = False
+def fit_cohort(
+    cohort: Path, out: Path, choices: Mapping[str, Any], *, device: str = "auto", resume: bool = False
 ) -> Run:
+    """Fit a packed cohort into a folder, and say what was done.
+
+    Parameters
+    ----------
+    cohort : Path
+    out : Path
+        Folder of the run.
+    choices : mapping
+        Keys of `gnnpatient.prognosis.run.PLAN`; horizon and landmarks may be text of the command line.
+    device : str, default "auto"
+    resume : bool, default False
+        Go on with the fit that stopped in `out`.
+
+    Returns
+    -------
+    Run
+    """
     from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.study.check import fit_notes
 
-    opened = open_cohort(cohort)
-    if isinstance(given.get("horizon"), str):
-        given["horizon"] = days(given["horizon"])
-    if given.get("landmarks", "random") != "random":
-        given["landmarks"] = moments(given["landmarks"])
-    opened.answered(given.get("outcomes"))  # what is not there is refused before torch is loaded
-    from gnnpatient.prognosis.run import Run, fit_run
+    opened, choices = open_cohort(cohort), _in_days(choices)
+    opened.answered(choices.get("outcomes"))  # what is not there is refused before torch is loaded
+    from gnnpatient.prognosis.run import fit_run
 
-    was = resume and (out / "model" / "config.json").is_file()
-    if given.get("outcomes") is None and not (out / "run.json").is_file():
-        for name in sorted(set(opened.outcomes) - set(opened.answered())):
-            note(f"outcome {name!r} left out: a {opened.outcomes[name].kind} has no model")
-    _decisive(opened)
-    if not opened.timed:
-        note("nothing becomes known after entry, so every patient is asked then, once")
-    with Progress() as progress:
-        run = fit_run(opened, out, given, device=device, resume=resume, progress=progress)
-    done = "was finished already" if was else "finished"
+    ready = resume and (out / "model" / "config.json").is_file()
+    all_outcomes = choices.get("outcomes") is None and not (out / "run.json").is_file()
+    for line in fit_notes(opened, all_outcomes=all_outcomes):
+        note(line)
+    with MemberBars() as progress:
+        run = fit_run(opened, out, choices, device=device, resume=resume, progress=progress)
+    done = "was finished already" if ready else "finished"
     say(f"{out}: {done}; fitted on {len(run.train)} patients, {len(run.test)} held out")
-    assert isinstance(run, Run)
     return run
 
 
+def _in_days(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with horizon and landmarks as days."""
+    horizon, landmarks = choices.get("horizon"), choices.get("landmarks", "random")
+    out = dict(choices)
+    if isinstance(horizon, str):
+        out["horizon"] = days(horizon)
+    if landmarks != "random":
+        out["landmarks"] = moments(landmarks)
+    return out
+
+
 def read_config(path: Path) -> dict[str, Any]:
-    """The choices of `[train]`: PrognosisModel's, and landmarks, test, test_by as on the command line."""
+    """Read the choices of a fit from a .toml.
+
+    Parameters
+    ----------
+    path : Path
+        Its table `[train]` has the arguments of PrognosisModel, and landmarks, test and test_by as on the
+        command line.
+
+    Returns
+    -------
+    dict
+        What is chosen there, by name.
+
+    Raises
+    ------
+    InputError
+        When it is no .toml, or has an unknown key or a value of another type.
+    """
     import tomllib
     from typing import get_type_hints
 

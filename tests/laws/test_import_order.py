@@ -33,8 +33,8 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "datasets": "ward shipped",
     "model": "encode network heads loss model",
     "prognosis": "few inputs forecast card checkpoint targets first fit estimator people run",
-    "study": "describe leaks folds baselines evaluate oracle fusion subgroups",
-    "patient": "figure trajectory explain similar page serve",
+    "study": "describe leaks check info fitted folds baselines evaluate oracle validation fusion subgroups",
+    "patient": "answers predictions figure trajectory explain similar page serve",
     "cli": "console data fit evaluate patient demo main __main__",
 }
 ONLY_IN = {  # packages that stay where they are
