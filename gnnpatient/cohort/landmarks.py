@@ -183,7 +183,7 @@ class StratifiedPatientKFold(PatientKFold):
         if y is None:
             name = self.outcome or X.cohort.outcome_names()[0]
             outcome = X.cohort.outcomes[name]
-            if not outcome.has_model:
+            if outcome.strata is None:
                 raise InputError(f"outcome {name!r} is a {outcome.kind}; give y, one entry an ask, to spread")
             y = outcome.strata[X.patient]
         elif y.dtype.names:

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 #   has_course          patients may be lost before it is known: `course` gives event and time
 #   has_own_moments     it has landmarks of its own: `patient` and `at`; else it is asked at any time
 #   has_patient_groups  it has one entry a patient: `groups_at` and `group_names`
+#   strata              what a split spreads evenly over its parts, (patient,); None: nothing
 #   names, name_noun    its causes or classes, and the word for one and for several of them
 #   horizon             seconds within which it must come, of a diagnosis; else None
+# Of landmarks (patient, at), two int64 arrays: `at_risk` (to be scored), `open` (to be asked), `truth`.
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,6 +367,8 @@ class Progression:
     has_course: ClassVar[bool] = False
     has_own_moments: ClassVar[bool] = False
     has_patient_groups: ClassVar[bool] = False
+    strata: ClassVar[None] = None
+    horizon: ClassVar[None] = None
     name_noun: ClassVar[tuple[str, str]] = ("cause", "causes")
     spec: ProgressionSpec
     code: np.ndarray  # (code,) bool: which codes of the kind are followed
@@ -426,6 +430,8 @@ class Progression:
         if rule is not None and rule.reaches is not None:
             free &= ~_up_to(base, rule.reaches, base)
         return free
+
+    open = at_risk
 
     def truth(self, patient: np.ndarray, at: np.ndarray, to: np.ndarray | None = None) -> np.ndarray:
         """What came of each ask, among visits after it.

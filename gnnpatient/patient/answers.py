@@ -11,7 +11,8 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, few_horizons
-from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, Predictor, answerable
+from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
+from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.study.fitted import FittedModel, unknown_notes
 from gnnpatient.times import DAY, duration
 

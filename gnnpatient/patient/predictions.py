@@ -15,7 +15,8 @@ from gnnpatient.cohort.landmarks import Landmarks, together
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file, atomic_folder, file_name, inside
 from gnnpatient.ingest.source import disarmed
-from gnnpatient.prognosis.forecast import Answer, Predictor
+from gnnpatient.prognosis.forecast import Answer
+from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.study.fitted import FittedModel, unknown_notes
 from gnnpatient.times import DAY
 

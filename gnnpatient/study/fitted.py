@@ -12,8 +12,8 @@ from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.checkpoint import load_predictor
-from gnnpatient.prognosis.forecast import Predictor
-from gnnpatient.prognosis.people import Told, tell
+from gnnpatient.prognosis.people import SplitMembership, split_of
+from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.times import duration
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class FittedModel:
             raise InputError(f"the model has no outcome {outcome!r}{near(outcome, self.predictor.outcomes)}")
         return (outcome,)
 
-    def split_of(self, cohort: Cohort, patients: Sequence[int] | None = None) -> Told | None:
+    def split_of(self, cohort: Cohort, patients: Sequence[int] | None = None) -> SplitMembership | None:
         """Which patients of a cohort the model was trained on.
 
         Parameters
@@ -125,10 +125,10 @@ class FittedModel:
 
         Returns
         -------
-        Told or None
+        SplitMembership or None
             None where no run is at hand, so that nobody knows.
         """
-        return None if self.run_folder is None else tell(self.run_folder, cohort, patients)
+        return None if self.run_folder is None else split_of(self.run_folder, cohort, patients)
 
     def sides(self, cohort: Cohort, patients: Sequence[int] | None = None) -> list[str | None]:
         """On which side of the split each patient was.
@@ -205,12 +205,12 @@ def unknown_notes(unknown: Mapping[str, Sequence[str]]) -> list[str]:
     return lines
 
 
-def split_notes(split: Told) -> list[str]:
+def split_notes(split: SplitMembership) -> list[str]:
     """Say who was trained on, and how that is known.
 
     Parameters
     ----------
-    split : Told
+    split : SplitMembership
         What the run knows of the patients of the cohort.
 
     Returns

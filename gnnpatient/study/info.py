@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gnnpatient.errors import InputError
 from gnnpatient.files import is_sealed
+from gnnpatient.prognosis.summary import ModelSummary, RunSummary, summarise_model, summarise_run
 
+MANIFEST_KEYS = ("spec", "spec_hash", "schema", "patients", "rows", "codes", "flow")
 OUTCOME_STEPS = ("event", "censored", "label", "with ")  # how the flow's steps begin that count outcomes
 
 
@@ -54,22 +56,16 @@ class CohortInfo:
 
 
 @dataclass(frozen=True, eq=False)
-class RunInfo:
-    """What a run is, or a model by itself.
+class ModelInfo:
+    """What a model by itself is, without its run.
 
     Attributes
     ----------
-    finished : bool
-        Whether the fit is at its end, so that there is a model.
-    run : mapping of str to object or None
-        Its cohort, the sizes of its split, its epochs and its plan; None of a model by itself.
-    model : mapping of str to object or None
-        Its members, its outcomes and what it was fitted on; None of a run that is not finished.
+    summary : ModelSummary
+        Its members, its outcomes and what it was fitted on.
     """
 
-    finished: bool
-    run: Mapping[str, Any] | None
-    model: Mapping[str, Any] | None
+    summary: ModelSummary
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, as `gnnpatient info --json` prints it.
@@ -78,11 +74,10 @@ class RunInfo:
         -------
         dict
         """
-        what = "model" if self.run is None else "run"
-        return {"what": what, "finished": self.finished, **(self.run or {}), **(self.model or {})}
+        return {"what": "model", "finished": True, **self.summary.to_dict()}
 
 
-def folder_info(folder: str | Path) -> CohortInfo | RunInfo:
+def folder_info(folder: str | Path) -> CohortInfo | RunSummary | ModelInfo:
     """Say what a folder is. Nothing but JSON is read, so that this takes no time.
 
     Parameters
@@ -92,7 +87,8 @@ def folder_info(folder: str | Path) -> CohortInfo | RunInfo:
 
     Returns
     -------
-    CohortInfo or RunInfo
+    CohortInfo, RunSummary or ModelInfo
+        Each with `to_dict()`.
 
     Raises
     ------
@@ -107,12 +103,15 @@ def folder_info(folder: str | Path) -> CohortInfo | RunInfo:
         raise InputError(
             f"{folder}: neither a cohort nor a run; make one with gnnpatient pack or gnnpatient fit"
         )
-    return _run_info(run)
+    if (run / "run.json").is_file():
+        return summarise_run(run)
+    inside = run / "model"
+    return ModelInfo(summarise_model(inside if (inside / "config.json").is_file() else run))
 
 
 def _cohort_info(folder: Path) -> CohortInfo:
     file = folder / "manifest.json"
-    manifest = _load(file, ("spec", "spec_hash", "schema", "patients", "rows", "codes", "flow"))
+    manifest = _manifest(file)
     if not is_sealed(file.read_bytes()):
         raise InputError(f"{file}: not as pack wrote it, its digest does not fit; pack it again")
     steps: dict[str, dict[str, int]] = {}
@@ -132,42 +131,9 @@ def _cohort_info(folder: Path) -> CohortInfo:
     )
 
 
-def _run_info(folder: Path) -> RunInfo:
-    if not (folder / "run.json").is_file():
-        return RunInfo(True, None, _model_info(folder))
-    about = _load(folder / "run.json", ("cohort", "plan"))
-    split = _load(folder / "split.json", ("train", "test"))
-    log = folder / "metrics.jsonl"
-    run = {
-        "cohort": about["cohort"],
-        "train": len(split["train"]),
-        "test": len(split["test"]),
-        "epochs": len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0,
-        "plan": about["plan"],
-    }
-    finished = (folder / "model" / "config.json").is_file()
-    return RunInfo(finished, run, _model_info(folder) if finished else None)
-
-
-def _model_info(folder: Path) -> dict[str, Any]:
-    inside = folder / "model" / "config.json"
-    file = inside if inside.is_file() else folder / "config.json"
-    config = _load(file, ("members", "model", "about"))
-    if not is_sealed(file.read_bytes()):
-        raise InputError(f"{file}: not as it was written; get the model again")
-    outcomes = {
-        name: {"classes": head["classes"]}
-        if "classes" in head
-        else {"causes": head["causes"], "horizon": head["times"][-1]}
-        for name, head in config["model"]["heads"].items()
-    }
-    return {"members": config["members"], "outcomes": outcomes, "fitted_on": config["about"]}
-
-
-def _load(file: Path, keys: Iterable[str]) -> dict[str, Any]:
-    """A JSON object with these keys."""
+def _manifest(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return {name: content[name] for name in keys} | content
+        return {name: content[name] for name in MANIFEST_KEYS}
     except (ValueError, KeyError, TypeError, OSError, RecursionError):
         raise InputError(f"{file}: cut, or not what its name says; make it again") from None

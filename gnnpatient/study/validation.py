@@ -13,9 +13,9 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.landmarks import Landmarks, few_horizons
 from gnnpatient.errors import InputError
-from gnnpatient.prognosis.forecast import Predictor
-from gnnpatient.prognosis.people import Told
-from gnnpatient.prognosis.run import Run, scored_asks, usual_landmarks
+from gnnpatient.prognosis.people import SplitMembership
+from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.run import Run, scored_landmarks, usual_landmarks
 from gnnpatient.study.baselines import StackedCox, StackedLogistic
 from gnnpatient.study.evaluate import Evaluation, Model, Scored, evaluate, null_of
 from gnnpatient.study.fitted import FittedModel, moment_name, split_notes, unknown_notes
@@ -148,7 +148,7 @@ class _Setting:
     run: Run | None
     cohort: Cohort
     outcome: str
-    split: Told | None  # who of the cohort was trained on; None: nobody knows
+    split: SplitMembership | None  # who of the cohort was trained on; None: nobody knows
     landmarks: Sequence[float | str]
 
     @classmethod
@@ -205,7 +205,7 @@ class _Setting:
 
     @cached_property
     def asks(self) -> Landmarks:
-        X = scored_asks(self.cohort, self.positions, self.outcome, self.landmarks)
+        X = scored_landmarks(self.cohort, self.positions, self.outcome, self.landmarks)
         if not len(X):
             raise InputError(
                 f"nobody left to score: none of {len(self.positions)} patients is at risk at "
@@ -265,7 +265,7 @@ class _Setting:
         estimator = COMPARATORS[self.head["kind"]][1]
         least = int(run.plan["min_patients"])
         model: Model = estimator(outcomes=[self.outcome], min_patients=least, **reach)
-        return model.fit(run.asks(self.cohort))  # type: ignore[attr-defined]
+        return model.fit(run.landmarks(self.cohort))  # type: ignore[attr-defined]
 
     def _refuse_other_names(self) -> None:
         here = self.truth.names
@@ -281,7 +281,7 @@ class _Setting:
         if self.split is None or self.truth.has_own_moments:
             return None
         trained = np.flatnonzero(self.split.side == "train")
-        return scored_asks(self.cohort, trained, self.outcome, self.landmarks) if len(trained) else None
+        return scored_landmarks(self.cohort, trained, self.outcome, self.landmarks) if len(trained) else None
 
 
 def _refuse_choices(

@@ -32,7 +32,8 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "propose": "names parts sheets patients inputs outcomes formats draft",
     "datasets": "ward shipped",
     "model": "encode network heads loss model",
-    "prognosis": "few inputs forecast card checkpoint targets first fit estimator people run",
+    "prognosis": "summary disclosure inputs forecast targets marginal kinds device predictor card checkpoint "
+    "first fit estimator people run",
     "study": "describe leaks check info fitted folds baselines evaluate oracle validation fusion subgroups",
     "patient": "answers predictions figure trajectory explain similar page serve",
     "cli": "console data fit evaluate patient demo main __main__",
