@@ -25,7 +25,7 @@ RunPath = Annotated[
 Data = Annotated[
     Path | None, typer.Option("--data", help="folder with the tables [default: the folder of SPEC]")
 ]
-Json = Annotated[bool, typer.Option("--json", help="answer in JSON")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 PatientId = Annotated[str, typer.Option("--patient", help="the patient's id")]
 At = Annotated[
     str | None, typer.Option("--at", help="as known at: entry, 3y after the origin, or 2021-03-04")
@@ -110,7 +110,10 @@ def moments(text: str, *, dates: bool = False) -> list[float | str]:
     found = list[float | str]()
     for part in map(str.strip, text.split(",")):
         if _DATE_START.match(part) and not dates:
-            raise InputError(f"landmark {part!r}: a date is another day of each patient; give entry,1y,3y")
+            raise InputError(
+                f"landmark {part!r}: a date is another day after the origin for each patient; "
+                "give entry,1y,3y"
+            )
         if part.isalpha() and part != "entry":
             raise InputError(
                 f"landmark {part!r}; write entry, or durations as in 36h or 3y{near(part, ['entry'])}"
@@ -139,7 +142,7 @@ def one_moment(text: str) -> float | str:
     """
     first, *more = moments(text, dates=True)
     if more:
-        raise InputError(f"--at {text!r}: one patient is asked at one moment; give one of them")
+        raise InputError(f"--at {text!r}: a forecast for one patient has one landmark; give one of them")
     return first
 
 

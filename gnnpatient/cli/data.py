@@ -1,4 +1,4 @@
-"""Tables in: draft their spec, check them, pack them, and say what a folder is."""
+"""Tables in: draft their spec, check them, pack them, and describe a folder."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def init(
     data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="folder with the tables")],
     out: Annotated[Path, typer.Option("--out", help="the .toml to write")],
 ) -> None:
-    """Look at a folder of tables and draft its spec: what it found, why, and what only you can know."""
+    """Draft the spec of a folder of tables: what was found, why, and what only you can know."""
     from gnnpatient.files import atomic_file
     from gnnpatient.propose import propose
 
     if out.suffix != ".toml":
         raise InputError(f"{out}: a spec is a .toml file; give --out such a name")
     if out.exists():
-        raise InputError(f"{out}: is there already; give --out a new name")
+        raise InputError(f"{out}: already exists; give --out a new name")
     draft = propose(data)
     with atomic_file(out) as part:
         part.write_text(draft, encoding="utf-8")
@@ -89,14 +89,16 @@ def init(
 def check(
     spec: SpecName,
     data: Data = None,
-    leaks: Annotated[bool, typer.Option("--leaks", help="look for columns that know too much")] = False,
+    leaks: Annotated[
+        bool, typer.Option("--leaks", help="look for columns that give an outcome away")
+    ] = False,
     table1: Annotated[bool, typer.Option("--table1", help="Table 1 by outcome")] = False,
     quarantine: Annotated[
         Path | None, typer.Option(help="folder for the refused rows themselves, with line and reason")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Read a cohort's tables and say what is used, what is refused and why, and what looks wrong."""
+    """Read a cohort's tables and report what is used, what is refused and why, and what looks wrong."""
     from gnnpatient.study.check import check_cohort
 
     cohort = tables_of(spec, data, quarantine=quarantine, embed=False)
@@ -119,11 +121,12 @@ def _show_counts(found: CohortCheck) -> None:
         refused = ", ".join(f"{n} {reason}" for reason, n in counts["refused"].items()) or "0"
         rows.append((name, counts["rows"], counts["used"], counts["collapsed"], refused))
     table(f"Cohort {found.cohort}", ["<table", "rows", "used", "collapsed", "<refused"], rows)
-    table("", ["<kind of node", "rows"], found.kinds.items())
+    table("", ["<node type", "rows"], found.kinds.items())
 
 
 def _show_values(found: CohortCheck) -> None:
-    head = ["<kind", "<code", "rows", "patients", "missing", "1 %", "median", "99 %", "<unit", "<possible"]
+    quantiles = ("1 %", "median", "99 %")
+    head = ["<node type", "<code", "rows", "patients", "missing", *quantiles, "<unit", "<possible"]
     table("Values", head, [_value_row(row) for row in found.distributions[:MAX_LINES]])
     if len(found.distributions) > MAX_LINES:
         say(f"and {len(found.distributions) - MAX_LINES} codes more (--json has all)")
@@ -158,7 +161,7 @@ def _show_leaks(found: CohortCheck) -> None:
         say("leaks: none found")
     for one in found.coverage:
         what = f"{one['outcome']}, {one['cause']}" if one["cause"] else one["outcome"]
-        say(f"leaks: {'' if one['done'] else 'not '}looked at {what}: {one['how']}")
+        say(f"leaks: {what} {'checked' if one['done'] else 'not checked'}: {one['how']}")
 
 
 # ---- pack
@@ -169,11 +172,12 @@ def pack(
     out: Annotated[Path, typer.Option("--out", help="new folder of the cohort")],
     data: Data = None,
     cache: Annotated[
-        Path | None, typer.Option(help="folder that keeps embeddings of pictures and texts, for all cohorts")
+        Path | None,
+        typer.Option(help="folder that caches the embeddings of images and texts, for all cohorts"),
     ] = None,
-    device: Annotated[str, typer.Option(help="where they are made: auto, cpu or cuda")] = "auto",
+    device: Annotated[str, typer.Option(help="where embeddings are computed: auto, cpu or cuda")] = "auto",
     allow_network: Annotated[
-        bool, typer.Option("--allow-network", help="fetch an encoder from the hub")
+        bool, typer.Option("--allow-network", help="download an encoder that is not here")
     ] = False,
 ) -> None:
     """Read a cohort's tables and write it as a folder that opens in a moment."""
@@ -196,7 +200,7 @@ def info(
     folder: Annotated[Path, typer.Argument(metavar="COHORT|RUN", help="a folder written by pack or by fit")],
     json: Json = False,
 ) -> None:
-    """Say what a cohort or a run is. Names no patient."""
+    """Describe a cohort or a run. Names no patient."""
     from gnnpatient.study.info import folder_info
 
     found = folder_info(folder).to_dict()

@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 
 DEMOS = {"pbc": ("3y", "2y,5y"), "ward": ("5d", "10d,20d")}  # when a patient is asked about, how far ahead
 OUTCOME = "death"
-WARD_PATIENTS = 600  # of the ward that is made up
+WARD_PATIENTS = 600  # of the simulated ward
 
 
 def demo(
-    cohort: Annotated[str, typer.Option(help="pbc, or ward: made up, with pictures and reports")] = "pbc",
+    cohort: Annotated[str, typer.Option(help="pbc, or ward: simulated, with images and reports")] = "pbc",
     out: Annotated[Path, typer.Option("--out", help="folder for what it makes")] = Path("gnnpatient-demo"),
 ) -> None:
-    """The whole way on a shipped cohort: read, pack, fit, score, ask one patient, draw a picture.
+    """The whole way on a shipped cohort: read, pack, fit, score, ask about one patient, draw a figure.
 
-    What is in the folder already is used as it is; an unfinished fit goes on. Remove it to begin again.
+    What is in the folder already is used as it is; an unfinished fit is continued. Remove the folder to
+    begin again.
     """
     from gnnpatient.errors import near
 
@@ -66,7 +67,7 @@ class _Demo:
 
     @property
     def simulated(self) -> bool:
-        """Whether the cohort is made up; then its tables are written first, and its true risks are known."""
+        """Whether its tables are simulated and written first, so that the true risks are known."""
         return self.cohort == "ward"
 
     @property
@@ -78,7 +79,7 @@ class _Demo:
         if self.data is not None and not (self.data / "truth.npz").is_file():
             from gnnpatient.datasets.ward import write_ward
 
-            say(f"0  {self.data}    a made-up ward: tables, radiographs, reports; the true risks beside them")
+            say(f"0  {self.data}    a simulated ward: tables, radiographs, reports; its true risks beside it")
             write_ward(self.data, n=WARD_PATIENTS, truth=True)
         where = "" if self.data is None else f" --data {self.data}"
         say(f"1  gnnpatient check {self.cohort}{where}    read the tables, check every row")
@@ -92,8 +93,8 @@ class _Demo:
         from gnnpatient.cohort.cohort import open_cohort
 
         if open_cohort(self.packed).spec.hash != read.spec.hash:
-            raise InputError(f"{self.packed}: another cohort; give --out a new folder")
-        say("   it is there already and used as it is")
+            raise InputError(f"{self.packed}: holds another cohort; give --out a new folder")
+        say("   it exists already and is used as it is")
 
     def fit(self) -> Run:
         chosen = f" --outcome {OUTCOME}" if self.simulated else ""  # pbc has no other
@@ -107,7 +108,7 @@ class _Demo:
         from gnnpatient.study.validation import evaluate_run
 
         step = f"gnnpatient evaluate {self.run} {self.packed}"
-        say(f"4  {step}    score the held-out patients, beside Cox and the null")
+        say(f"4  {step}    score the held-out patients, beside a Cox model and the null model")
         truth = self._truth()
         opened = open_cohort(self.packed, verify=True)
         found = evaluate_run(self.run, opened, true_risk=None if truth is None else truth.risk)
@@ -115,7 +116,7 @@ class _Demo:
             say(f"   {line}")
         show_scores(found.scores, ("auc",), estimable_only=True)
         if truth is not None:
-            say("oracle: the true risk, from what lies behind all kinds of rows, missing or not")
+            say("oracle: the true risk, from the simulated state behind all rows, missing or not")
 
     def _truth(self) -> Truth | None:
         from gnnpatient.datasets.ward import Truth
@@ -150,7 +151,7 @@ class _Demo:
 
         file = self.out / "patient.png"
         draw(answer.landmark, cast("Forecast", answer.outcomes[OUTCOME].forecast), file)
-        say(f"6  {file}    the same on one picture")
+        say(f"6  {file}    the same in one figure")
 
     def next_commands(self, patient: str) -> None:
         out, run, packed, at = self.out, self.run, self.packed, self.at

@@ -40,10 +40,10 @@ def evaluate(
     cohort: CohortPath,
     outcome: OutcomeName = None,
     landmarks: Annotated[
-        str | None, typer.Option(help="ask at [default: as fitted, or entry,1y,3y,5y]")
+        str | None, typer.Option(help="score at [default: as fitted, or entry,1y,3y,5y]")
     ] = None,
     horizons: Annotated[
-        str | None, typer.Option(help="up to [default: 1y,3y,5y as far as the model goes]")
+        str | None, typer.Option(help="score up to [default: 1y,3y,5y as far as the model goes]")
     ] = None,
     by: Annotated[str | None, typer.Option(help="repeat in groups of: sex,age,site")] = None,
     censoring: Annotated[
@@ -51,9 +51,10 @@ def evaluate(
     ] = "km",
     json: Json = False,
 ) -> None:
-    """Score a model, with intervals, beside a plain rival and the null, on patients it has not seen.
+    """Score a model, with intervals, on patients that it was not trained on.
 
-    The rival is a stacked Cox model, of a diagnosis a stacked logistic one.
+    Beside it: a stacked Cox model (of a diagnosis a stacked logistic regression), and the null model, which
+    forecasts the same for everybody.
     """
     from gnnpatient.cohort.cohort import open_cohort
     from gnnpatient.study.fitted import FittedModel
@@ -72,7 +73,9 @@ def evaluate(
     )
     for line in (*found.notes, *(f"warning: {line}" for line in found.scores.warnings)):
         note(line)
-    print_json(found.to_dict()) if json else show_scores(found.scores)
+    if json:
+        return print_json(found.to_dict())
+    show_scores(found.scores)
 
 
 def show_scores(
@@ -126,7 +129,9 @@ def _say_intervals(scores: Evaluation, rows: Sequence[Row]) -> None:
     most = max((row["draws"] or 0 for row in rows), default=0)
     say(f"Intervals resample {scores.units}, 95 %.")
     if lost := [row["draws"] for row in rows if row["draws"] is not None and row["draws"] < most]:
-        say(f"In {len(lost)} figures some draws gave no number; at the least {min(lost)} of {most} did.")
+        say(
+            f"In {len(lost)} figures some bootstrap draws gave no number; at least {min(lost)} of {most} did."
+        )
     if any(row["interval"] == "groups, t" for row in rows):
         say("Fewer than 30 groups: intervals by t with one degree of freedom less.")
     elif scores.units == "groups" and {r["interval"] for r in rows if r["value"] is not None} == {None}:
@@ -168,15 +173,18 @@ def compare(
     folds: Annotated[
         Path | None, typer.Option(help="file of folds: repeat, fold, id [default: five folds by patient]")
     ] = None,
-    members: Annotated[int | None, typer.Option(help="networks of each contestant [default: 3]")] = None,
+    members: Annotated[int | None, typer.Option(help="networks of each model [default: 3]")] = None,
     epochs: Annotated[int | None, typer.Option(help="at most, each [default: 30]")] = None,
     seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
     missing: Annotated[
-        str, typer.Option(help="kinds to take from more and more patients: image,note; how the score falls")
+        str,
+        typer.Option(
+            help="node types to remove from more and more patients: image,note; shows how the score falls"
+        ),
     ] = "",
     json: Json = False,
 ) -> None:
-    """Does fusion help? Each kind of node alone, each left out, all together in several ways."""
+    """Does fusion help? Each node type alone, each left out, and all together in several ways."""
     from gnnpatient.cohort.cohort import open_cohort
 
     open_cohort(cohort).named(outcome)  # what is not there is refused before torch is loaded
@@ -193,13 +201,13 @@ def compare(
         return print_json({**found.to_dict(), "missing": curve, "pattern": pattern})
     _show_comparison(outcome, found, curve)
     for row in pattern:
-        share = "" if row["share"] is None else f", {row['share']:.0%} of what the graph gains"
+        share = "" if row["share"] is None else f", {row['share']:.0%} of the gain of the graph"
         gain = f"{row['metric']} {_figure(row['gain'])}"
-        say(f"the pattern of missing kinds by itself: {gain} over the statics{share}")
+        say(f"missingness only: {gain} over baseline covariates only{share}")
 
 
 def _show_comparison(outcome: str, found: Comparison, curve: Sequence[Row]) -> None:
-    """The figures of every model, how they fall where a node type is taken away, and the verdict."""
+    """The figures of every model, how they fall where a node type is removed, and the verdict."""
     lines = _means(found.rows, "model")
     metrics = [m for m in COMPARED if any(m in figures for figures in lines.values())]
     shown = [
@@ -208,12 +216,12 @@ def _show_comparison(outcome: str, found: Comparison, curve: Sequence[Row]) -> N
     ]
     table(f"{outcome}: mean over landmarks", ["<model", *metrics, "parameters"], shown)
     if curve:
-        head = ["<taken", "from patients", "asks without", *metrics]
+        head = ["<removed", "from patients", "landmarks without", *metrics]
         lost = [
             (kind, f"{share:.0%}", f"{lacking:.0%}", *(figures[m] for m in metrics))
             for (kind, share, lacking), figures in _means(curve, "kind", "share", "lacking").items()
         ]
-        table("graph, asked with a kind taken away", head, lost)
+        table("graph, with a node type removed from the patients", head, lost)
     for sentence in found.sentences:
         say(sentence)
 

@@ -36,16 +36,16 @@ def fit(
     horizon: Annotated[
         str | None, typer.Option(help="how far it forecasts [default: as far as can be scored]")
     ] = None,
-    members: Annotated[int | None, typer.Option(help="networks whose mean answers [default: 5]")] = None,
+    members: Annotated[
+        int | None, typer.Option(help="networks whose forecasts are averaged [default: 5]")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="at most, each [default: 30]")] = None,
     seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     config: Annotated[
         Path | None, typer.Option(help="choices as [train] of a .toml; options here win")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="go on with the fit that stopped in --out")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the fit that stopped in --out")] = False,
 ) -> None:
     """Train a model on a part of the cohort, in a folder of its own. It can be stopped and resumed."""
     options = {

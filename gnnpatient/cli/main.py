@@ -20,7 +20,8 @@ from gnnpatient.cli.console import note, say
 from gnnpatient.errors import InputError
 
 MODULES = ("data", "fit", "evaluate", "patient", "demo")  # a new file of commands is named here
-NO_MEMORY = ("can't allocate memory", "out of memory", "std::bad_alloc")  # as torch, CUDA and others say it
+# how torch, CUDA and others report that the memory is full
+NO_MEMORY = ("can't allocate memory", "out of memory", "std::bad_alloc")
 
 
 app = typer.Typer(
@@ -45,7 +46,7 @@ def _version(wanted: bool | None) -> None:
 def top(
     version: Annotated[
         bool | None,
-        typer.Option("--version", help="say which version this is", is_eager=True, callback=_version),
+        typer.Option("--version", help="print the version", is_eager=True, callback=_version),
     ] = None,
 ) -> None:
     """Patient graphs in time: build cohort graphs, train prognosis models, ask about one patient."""
@@ -57,10 +58,9 @@ for _module in MODULES:
 
 
 def main() -> None:
-    """The `gnnpatient` command."""
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", "1"
-    )  # batches are small: a second thread waits more than it works
+    """Run the `gnnpatient` command of this process, and exit with its code."""
+    # batches are small: a second thread waits more than it works
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an id that this terminal cannot spell
@@ -69,9 +69,18 @@ def main() -> None:
 
 
 def run(args: Sequence[str] | None = None) -> int:
-    """Run one command (default: that of the process); its exit code.
+    """Run one command.
 
-    0 well, 2 bad input, 130 interrupted, 1 an error of ours; one line on standard error says which.
+    Parameters
+    ----------
+    args : sequence of str, optional
+        The words after `gnnpatient`; default those of this process.
+
+    Returns
+    -------
+    int
+        The exit code: 0 for success, 2 for bad input, 130 for an interrupt, 1 for an error of the package or
+        a closed pipe. Of 1 and 2, one line on standard error says why.
     """
     try:
         code = app(args, standalone_mode=False, prog_name="gnnpatient")
@@ -88,22 +97,26 @@ def run(args: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("GNNPATIENT_TRACEBACK"):
             traceback.print_exc()
-        if isinstance(error, InputError):
-            note(error)
-            return 2
-        if hasattr(error, "format_message"):  # of the command line itself
-            message = " ".join(error.format_message().split())
-            note(f"{message or 'no command'} (gnnpatient --help shows the way)")
-            return 2
-        if isinstance(error, MemoryError) or any(word in str(error) for word in NO_MEMORY):
-            note("the memory is full; take fewer patients, rows or columns at a time, or a larger machine")
-            return 2
-        if isinstance(error, RecursionError):
-            note("what is read lies inside one another far too deep; write it flat")
-            return 2
-        if isinstance(error, OSError) and error.filename:
-            note(f"{error.filename}: {error.strerror}")
+        message = _bad_input(error)
+        if message is not None:
+            note(message)
             return 2
         first = (str(error).splitlines() or [""])[0]
-        note(f"unforeseen {type(error).__name__}: {first} (GNNPATIENT_TRACEBACK=1 shows where)")
+        note(f"unexpected {type(error).__name__}: {first} (GNNPATIENT_TRACEBACK=1 shows where)")
         return 1
+
+
+def _bad_input(error: Exception) -> str | None:
+    """What to say of an error that lies in the input; None of one of the package."""
+    if isinstance(error, InputError):
+        return str(error)
+    if hasattr(error, "format_message"):  # of the command line itself
+        message = " ".join(error.format_message().split())
+        return f"{message or 'no command'} (see gnnpatient --help)"
+    if isinstance(error, MemoryError) or any(word in str(error) for word in NO_MEMORY):
+        return "out of memory; use fewer patients, rows or columns at a time, or a larger machine"
+    if isinstance(error, RecursionError):
+        return "what is read is nested too deeply; flatten it"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return None

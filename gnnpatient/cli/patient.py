@@ -35,7 +35,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="file to write, .csv or .parquet")],
     at: Annotated[
         str | None,
-        typer.Option(help="ask everyone at: entry,1y,3y or 2021-03-04; a task is asked at its own moments"),
+        typer.Option(help="landmarks: entry,1y,3y or 2021-03-04; a task has prediction times of its own"),
     ] = None,
     horizons: Annotated[
         str | None, typer.Option(help="risk within: 1y,3y,5y; a diagnosis needs none")
@@ -83,7 +83,9 @@ def ask(
 
     moment = None if at is None else one_moment(at)
     found = answer(run, opened, patient, moment, outcome)
-    print_json(found.to_dict()) if json else show_answer(found)
+    if json:
+        return print_json(found.to_dict())
+    show_answer(found)
 
 
 def show_answer(found: PatientAnswer) -> None:
@@ -100,7 +102,7 @@ def show_answer(found: PatientAnswer) -> None:
     known = [*found.known.items(), ("statics", found.statics)]
     say("known:    " + (", ".join(f"{n} {what}" for what, n in known if n) or "nothing"))
     if found.split == "train":
-        say("trained on: the model was fitted on this patient, so its answer may be surer than it should be")
+        say("trained on: the model was fitted on this patient, so its forecast may be overconfident")
     if found.missing:
         say("missing:  " + ", ".join(found.missing))
     for line in found.warnings:

@@ -91,8 +91,8 @@ class ClassAnswer:
     forecast: DiagnosisForecast
     title = "[model spread]"
     refusal = (
-        "known by this day, or nobody is observed any more, or no moment of the task, so there is no "
-        "probability"
+        "the label is known by this day, the patient is no longer observed, or this is no prediction time of "
+        "the task, so there is no probability"
     )
 
     @property
@@ -300,10 +300,10 @@ def last_moment(cohort: Cohort, patient: str, outcomes: Sequence[str]) -> Landma
     known += [since[position][since[position] > 0] for since in later if since is not None]
     entry = cohort.at_entry[position : position + 1] if cohort.enters[position] else [0]
     times = np.unique(np.concatenate([*known, entry]))
-    asks = cohort.at(times / DAY, patient=np.repeat(position, len(times)))
-    if names and (risk := np.logical_or.reduce([answerable(asks, name) for name in names])).any():
-        asks = asks[risk]
-    return asks[-1]
+    X = cohort.at(times / DAY, patient=np.repeat(position, len(times)))
+    if names and (risk := np.logical_or.reduce([answerable(X, name) for name in names])).any():
+        X = X[risk]
+    return X[-1]
 
 
 def _known_statics(X: Landmarks) -> int:

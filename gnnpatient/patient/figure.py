@@ -72,10 +72,10 @@ def draw(landmark: Landmarks, forecast: Forecast, path: str | Path) -> Path:
     from matplotlib.figure import Figure
 
     if len(landmark) != 1:
-        raise InputError(f"{len(landmark)} asks; a picture shows one patient on one day")
+        raise InputError(f"{len(landmark)} landmarks; a figure shows one patient at one landmark")
     path = Path(path)
     if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{path}: a picture is .png, .svg or .pdf")
+        raise InputError(f"{path}: a figure is saved as .png, .svg or .pdf")
     visible = _VisibleRows(landmark)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(14.4, 8.6), facecolor="white")
@@ -198,7 +198,7 @@ def _header(figure: Figure, visible: _VisibleRows) -> None:
     )
     figure.text(0.93, 0.945, f"as of day {day}{years}", size=13, weight="bold", color=NOW, ha="right")
     none = [kind for kind in visible.kinds if visible.rows[kind].start >= visible.rows[kind].stop]
-    coverage = "nothing of: " + ", ".join(none) if none else "every kind of record is present"
+    coverage = "no rows of: " + ", ".join(none) if none else "every node type has rows"
     figure.text(0.93, 0.912, _clean(coverage, 60), color=MUTED, ha="right")
 
 

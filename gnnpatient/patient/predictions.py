@@ -29,13 +29,21 @@ class _Kind:
     """How the forecasts of a kind of outcome become rows."""
 
     table: Callable[[Any, Sequence[float]], pl.DataFrame]  # of a forecast and horizons
-    left_out: str  # why a patient has no forecast of an outcome, with its name
+    left_out: str  # why there is no forecast of an outcome, with its name
     needs_horizons: bool
 
 
 KINDS: Mapping[str, _Kind] = {
-    "survival": _Kind(lambda f, horizons: f.table(horizons), "is not at risk of {!r}", True),
-    "diagnosis": _Kind(lambda f, _: f.table(), "has a label of {!r}, or is gone,", False),
+    "survival": _Kind(
+        table=lambda f, horizons: f.table(horizons),
+        left_out="the patient is not at risk of {!r} then",
+        needs_horizons=True,
+    ),
+    "diagnosis": _Kind(
+        table=lambda f, _: f.table(),
+        left_out="the label of {!r} is known by then, or the patient is no longer observed",
+        needs_horizons=False,
+    ),
 }
 
 
@@ -132,23 +140,23 @@ def predict(
     fitted = FittedModel.open(model)
     own_moments = [name for name in fitted.predictor.outcomes if _has_own_moments(cohort, name)]
     _refuse_choices(fitted, own_moments, at, horizons)
-    forecasts, asked = _forecasts(fitted.predictor, cohort, own_moments, at)
+    forecasts, landmarks = _forecasts(fitted.predictor, cohort, own_moments, at)
     kinds = {name: KINDS[fitted.heads[name]["kind"]] for name in forecasts}
     frame = pl.concat(kinds[name].table(f, horizons) for name, f in forecasts.items())
     frame = frame.rename({"at": "landmark"})
     sides = pl.Series(fitted.sides(cohort), dtype=pl.String)
     frame = frame.with_columns(split=sides[cohort.positions(frame["id"].to_numpy())])
-    notes = list(dict.fromkeys(line for X in asked for line in fitted.notes(X)))
+    notes = list(dict.fromkeys(line for X in landmarks for line in fitted.notes(X)))
     for name, forecast in forecasts.items():
         if gone := int((~forecast.at_risk).sum()):
             why = kinds[name].left_out.format(name)
-            notes.append(f"{gone} of {len(forecast)} asks left out: the patient {why} then")
-    notes += unknown_notes(fitted.predictor.unknown(together(*asked)))
+            notes.append(f"{gone} of {len(forecast)} landmarks left out: {why}")
+    notes += unknown_notes(fitted.predictor.unknown(together(*landmarks)))
     return Predictions(frame, cohort, tuple(notes))
 
 
 def _has_own_moments(cohort: Cohort, outcome: str) -> bool:
-    """Whether the cohort has the outcome, and asks it at moments of its own."""
+    """Whether the cohort has the outcome, and it has prediction times of its own."""
     return outcome in cohort.outcomes and cohort.outcomes[outcome].has_own_moments
 
 
@@ -162,14 +170,14 @@ def _refuse_choices(
     names = fitted.predictor.outcomes
     on_days = [name for name in names if name not in own_moments]
     if on_days and at is None:
-        raise InputError(f"risk of {on_days[0]} as of when? give --at, as in 1y,3y")
+        raise InputError(f"outcome {on_days[0]!r} needs landmarks; give --at, as in 1y,3y")
     if not on_days and at is not None:
-        raise InputError(f"outcome {own_moments[0]!r} is asked at its own moments; leave out --at")
+        raise InputError(f"outcome {own_moments[0]!r} has prediction times of its own; leave out --at")
     if horizons and min(horizons) <= 0:
-        raise InputError(f"horizon {min(horizons):g} days; it lies after the landmark")
+        raise InputError(f"horizon {min(horizons):g} days; must be > 0")
     curves = [name for name in (*own_moments, *on_days) if KINDS[fitted.heads[name]["kind"]].needs_horizons]
     if curves and not horizons:
-        raise InputError(f"risk of {curves[0]} within what time? give --horizons, as in 1y,3y,5y")
+        raise InputError(f"outcome {curves[0]!r} needs horizons; give --horizons, as in 1y,3y,5y")
 
 
 def _forecasts(
@@ -177,16 +185,16 @@ def _forecasts(
 ) -> tuple[dict[str, Answer], list[Landmarks]]:
     """The forecasts of each outcome where it can be asked, and at which landmarks anybody was at risk."""
     forecasts: dict[str, Answer] = {}
-    asked = []
+    landmarks = []
     for name in own_moments:
-        asked.append(cohort.moments(name))
-        forecasts[name] = predictor.forecast(asked[-1])[name]
+        landmarks.append(cohort.moments(name))
+        forecasts[name] = predictor.forecast(landmarks[-1])[name]
     if on_days := [name for name in predictor.outcomes if name not in own_moments]:
         X = cohort.landmarks(times=at)
         everything = predictor.forecast(X)
         forecasts |= {name: everything[name] for name in on_days}
-        asked.append(X[np.logical_or.reduce([everything[name].at_risk for name in on_days])])
-    return forecasts, asked
+        landmarks.append(X[np.logical_or.reduce([everything[name].at_risk for name in on_days])])
+    return forecasts, landmarks
 
 
 def write_meds_labels(frame: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
@@ -209,7 +217,7 @@ def write_meds_labels(frame: pl.DataFrame, cohort: Cohort, folder: Path) -> None
         When the cohort has no dates or other ids, or two names make the same file name.
     """
     labels = _meds_labels(frame, cohort, folder)
-    taken = set[str]()  # some disks do not tell case
+    taken = set[str]()  # some file systems ignore case
     with atomic_folder(folder) as part:
         for (outcome, cause, horizon), table in labels.group_by("outcome", "cause", "horizon"):
             name = "label.parquet" if horizon is None else f"{horizon:g}d.parquet"
@@ -233,7 +241,7 @@ def _meds_labels(frame: pl.DataFrame, cohort: Cohort, folder: Path) -> pl.DataFr
     ids = pl.Series(cohort.ids.astype(str))
     whole = (ids.cast(pl.Int64, strict=False).cast(pl.String) == ids).fill_null(False)  # 01 is not 1
     if not whole.all():
-        raise InputError(f"{folder}: MEDS wants whole numbers as ids, {int((~whole).sum())} here are not")
+        raise InputError(f"{folder}: MEDS needs integers as ids; {int((~whole).sum())} here are not")
     start = np.asarray(cohort.origin)[cohort.positions(frame["id"].to_numpy())]
     microseconds = (frame["landmark"] * DAY * 1_000_000).round().cast(pl.Int64)
     moment = pl.Series(start * 1_000_000) + microseconds

@@ -146,7 +146,7 @@ def fit_notes(cohort: Cohort, *, all_outcomes: bool = True) -> list[str]:
         lines = [f"outcome {n!r} left out: a {cohort.outcomes[n].kind} has no model" for n in without]
     lines += decisive_flags(cohort)
     if not cohort.timed:
-        lines.append("nothing becomes known after entry, so every patient is asked then, once")
+        lines.append("nothing becomes known after entry, so entry is the only landmark")
     return lines
 
 

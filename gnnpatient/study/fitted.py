@@ -167,12 +167,13 @@ class FittedModel:
             first, last = map(moment_name, self.predictor.about["landmarks"])
             when = f"at {first} alone" if first == last else f"from {first} to {last}"
             lines.append(
-                f"{outside} of {len(X)} asks lie outside the fitted days ({when}): the model guesses"
+                f"{outside} of {len(X)} landmarks lie outside the fitted days ({when}): the model "
+                "extrapolates"
             )
         if early := int(X.early.sum()):
             lines.append(
-                f"{early} of {len(X)} asks come before the end of the day of entry, so nothing that was "
-                "measured on it is known; ask at entry, or a day later"
+                f"{early} of {len(X)} landmarks come before the end of the day of entry, so nothing that was "
+                "measured on that day is known; use entry, or a day later"
             )
         return lines + self.predictor.differences(X)
 
@@ -193,15 +194,16 @@ def unknown_notes(unknown: Mapping[str, Sequence[str]]) -> list[str]:
 
     Examples
     --------
-    >>> unknown_notes({"lab": ["troponin"], "drug": ["*"]})
-    ['the model never saw lab troponin by name: rare or unknown in training', 'the model never saw drug']
+    >>> unknown_notes({"lab": ["troponin"]})
+    ['the model does not know lab troponin: rare or absent in training']
     """
     lines = []
     for kind, codes in unknown.items():
         shown, more = ", ".join(codes[:MAX_CODES_NAMED]), len(codes) - MAX_CODES_NAMED
         rest = f" and {more} more" if more > 0 else ""
-        which = "" if list(codes) == ["*"] else f" {shown}{rest} by name: rare or unknown in training"
-        lines.append(f"the model never saw {kind}{which}")
+        listed = f"{kind} {shown}{rest}: rare or absent in training"
+        which = f"node type {kind}" if list(codes) == ["*"] else listed
+        lines.append(f"the model does not know {which}")
     return lines
 
 
@@ -223,23 +225,23 @@ def split_notes(split: SplitMembership) -> list[str]:
         lines.append(f"{trained} training patients left out, {held_out} held out")
     if not split.exact and split.known and unknown:
         lines.append(
-            f"warning: {unknown} of those that are scored are not known to the run: nobody can say that they "
-            "were held out"
+            f"warning: {unknown} of the scored patients are not known to the run: whether they were held out "
+            "is unknown"
         )
     if split.by_record:
         lines.append(
-            f"{split.by_record} patients have another id than at the fit and the same record: each may be "
-            "the same person, and is taken for it"
+            f"{split.by_record} patients have another id than in the fit but the same record: each is "
+            "treated as the same person"
         )
     if split.by_id:
         lines.append(
-            f"{split.by_id} patients are taken for training patients by their id alone, with other "
-            "records; where they are other people, give the cohort another name"
+            f"{split.by_id} patients are treated as training patients by their id alone, with other "
+            "records; if they are other people, give the cohort another name"
         )
     if split.strangers:
         lines.append(
             f"warning: {split.strangers} patient ids here are ids of training patients, too, with other "
-            "records: scored as other people"
+            "records: they are scored as other people"
         )
     return lines
 

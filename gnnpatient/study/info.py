@@ -136,4 +136,4 @@ def _manifest(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
         return {name: content[name] for name in MANIFEST_KEYS}
     except (ValueError, KeyError, TypeError, OSError, RecursionError):
-        raise InputError(f"{file}: cut, or not what its name says; make it again") from None
+        raise InputError(f"{file}: truncated, or no manifest of a cohort; pack it again") from None

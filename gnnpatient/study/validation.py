@@ -108,7 +108,7 @@ def evaluate_run(
     """
     refuse_censoring(censoring)
     setting = _Setting.of(FittedModel.open(run), cohort, outcome, landmarks, horizons)
-    X = setting.asks
+    X = setting.scored_landmarks
     notes = [*setting.people_notes, *unknown_notes(setting.fitted.predictor.unknown(X))]
     notes += setting.fitted.notes(X)
     times, grid = setting.times(horizons)
@@ -137,7 +137,7 @@ def refuse_censoring(censoring: str) -> None:
     InputError
     """
     if censoring not in ("km", "cox"):
-        raise InputError(f"--censoring {censoring!r}; km or cox would do")
+        raise InputError(f"--censoring {censoring!r}; must be km or cox")
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +204,7 @@ class _Setting:
         return self.split.count("test") if self.known else len(self.positions)
 
     @cached_property
-    def asks(self) -> Landmarks:
+    def scored_landmarks(self) -> Landmarks:
         X = scored_landmarks(self.cohort, self.positions, self.outcome, self.landmarks)
         if not len(X):
             raise InputError(
@@ -222,8 +222,8 @@ class _Setting:
                 return people
             return [
                 *people,
-                f"the cohort is not the very one of the fit, so there is no {self.comparator} fitted on the "
-                "same asks",
+                f"the cohort is not exactly the one of the fit, so there is no {self.comparator} fitted "
+                "on the same landmarks",
             ]
         fitted_on = self.run.cohort["name"] if self.run else self.fitted.predictor.about.get("cohort")
         lines = [
@@ -254,7 +254,7 @@ class _Setting:
         if self.split is not None and self.split.exact and self.run is not None:
             models[self.comparator] = self._fitted_comparator(self.run)
         self._refuse_other_names()
-        models["null"] = null_of(self.fitted.predictor, self.outcome, self._training_asks())
+        models["null"] = null_of(self.fitted.predictor, self.outcome, self._training_landmarks())
         if true_risk is not None:
             models["oracle"] = Oracle(self.outcome, self.truth.names, grid, true_risk)
         return models
@@ -276,7 +276,7 @@ class _Setting:
                 f"the model has {', '.join(there)}"
             )
 
-    def _training_asks(self) -> Landmarks | None:
+    def _training_landmarks(self) -> Landmarks | None:
         """Whom the null is of: the training patients at the landmarks that are scored; None: as fitted."""
         if self.split is None or self.truth.has_own_moments:
             return None
@@ -295,6 +295,8 @@ def _refuse_choices(
     if head["kind"] != truth.kind:
         raise InputError(f"outcome {name!r}: a {truth.kind} here, of another kind in the model")
     if horizons is not None and "times" not in head:
-        raise InputError(f"outcome {name!r} is a diagnosis, which has no horizon to choose; leave it out")
+        raise InputError(
+            f"outcome {name!r} is a diagnosis, which has no horizon to choose; leave out --horizons"
+        )
     if landmarks is not None and truth.has_own_moments:
-        raise InputError(f"outcome {name!r} is asked at its own moments; leave out --landmarks")
+        raise InputError(f"outcome {name!r} has prediction times of its own; leave out --landmarks")

@@ -25,7 +25,7 @@ def someone(ward, day):
 
 
 def test_ask(good, ward):
-    _, patient = someone(ward, 3)
+    cohort, patient = someone(ward, 3)
     found = good("ask", ward / "run", ward / "cohort", "--patient", patient, "--at", "3", "--json")
     keys = ["patient", "at", "split", "at_risk", "known", "statics", "missing", "unknown", "notes"]
     keys += ["outcomes"]
@@ -42,6 +42,11 @@ def test_ask(good, ward):
     np.testing.assert_allclose(total, 1, atol=1e-6)
     for cause in ("discharge", "death"):
         assert (np.array(death["low"][cause]) <= np.array(death["high"][cause]) + 1e-12).all()
+    from gnnpatient import load_predictor
+    from gnnpatient.patient import answer
+
+    assert answer(ward / "run", cohort, patient, 3.0).to_dict() == found
+    assert answer(load_predictor(ward / "run"), cohort, patient, 3.0).split is None  # nobody knows
     said = good("ask", ward / "run", ward / "cohort", "--patient", patient, "--at", "3")
     assert "as of day 3" in said and "event-free" in said and "Research use only" in said
     assert f"{found['statics']} statics" in said and 0 < found["statics"] <= 2
@@ -64,7 +69,7 @@ def test_asks_outside_the_fitted_days_are_told(cli, ward, tmp_path):
         assert code == 0 and ("outside the fitted days (from 0 d to 7 d)" in out) == told
         file = tmp_path / f"{day}.csv"
         code, _, err = cli("predict", ward / "run", ward / "cohort", *where, "--horizons", "5", "--out", file)
-        assert code == 0 and ("asks lie outside the fitted days" in err) == told
+        assert code == 0 and ("landmarks lie outside the fitted days" in err) == told
     code, _, err = cli("evaluate", ward / "run", ward / "cohort", "--landmarks", "9", "--horizons", "5")
     assert code == 0 and "outside the fitted days" in err
 
@@ -100,7 +105,7 @@ def test_an_unknown_code_a_missing_kind_and_one_patient(good, ward, tmp_path):
     good("pack", tmp_path / "ward.toml", "--out", tmp_path / "cohort")
     found = good("ask", ward / "run", tmp_path / "cohort", "--patient", "new", "--json")
     assert found["unknown"] == {"lab": ["troponin"]} and found["missing"] == ["drug"]
-    assert "never saw lab troponin" in good("ask", ward / "run", tmp_path / "cohort", "--patient", "new")
+    assert "does not know lab troponin" in good("ask", ward / "run", tmp_path / "cohort", "--patient", "new")
     good(
         "predict",
         ward / "run",
@@ -123,7 +128,7 @@ def test_ask_a_task(stays, good):
     assert sum(found["outcomes"]["mortality"]["probability"].values()) == pytest.approx(1)
     other = good(*words, "--at", "2", "--json")
     assert not other["at_risk"] and other["outcomes"] == {}
-    assert "no moment of the task" in good(*words, "--at", "2")
+    assert "no prediction time of the task" in good(*words, "--at", "2")
 
 
 @pytest.mark.parametrize("form", ["json", "graphml"])
@@ -152,5 +157,5 @@ def test_picture_of_an_ask(ward, tmp_path):
         assert file.read_bytes()[:4] == b"\x89PNG"
     X = cohort.at(0, patient=str(cohort.ids[-1]))  # without a single row
     draw(X, predictor.forecast(X)["death"], tmp_path / "none.svg")
-    with pytest.raises(InputError, match="one patient on one day"):
+    with pytest.raises(InputError, match="one patient at one landmark"):
         draw(cohort.at([1, 2], patient=patient), predictor.forecast(X)["death"], tmp_path / "two.png")

@@ -171,8 +171,8 @@ def test_a_diagnosis_is_looked_at_before_it_is_fitted(sick, good):
     ]
     said = good("check", folder / "ward.toml", "--leaks")
     assert "leaks: none found\n" in said and "sample size: icu, yes: " in said
-    assert "leaks: looked at icu, yes: at entry, at the last moment\n" in said
-    assert "leaks: not looked at lactate: neither an event nor classes\n" in said
+    assert "leaks: icu, yes checked: at entry, at the last moment\n" in said
+    assert "leaks: lactate not checked: neither an event nor classes\n" in said
 
 
 YES = {"no": False, "yes": True}
@@ -197,7 +197,7 @@ def test_check_and_info_count_the_moments_of_a_task(stays, good):
 def test_init_refuses_what_is_there_and_what_is_no_toml(refused, ward, tmp_path):
     pytest.importorskip("gnnpatient.propose")
     before = (ward / "ward.toml").read_bytes()
-    assert "is there already; give --out a new name" in refused("init", ward, "--out", ward / "ward.toml")
+    assert "already exists; give --out a new name" in refused("init", ward, "--out", ward / "ward.toml")
     assert (ward / "ward.toml").read_bytes() == before
     assert "a spec is a .toml file" in refused("init", ward, "--out", tmp_path / "spec.yaml")
     assert "Missing option '--out'" in refused("init", ward)
@@ -218,4 +218,7 @@ def test_info_of_cohort_run_and_model(good, ward):
     assert cohort["patients"] == 80 and cohort["codes"]["drug"] == 3
     assert run["finished"] and run["train"] + run["test"] == 80 and run["epochs"] == 10
     assert good("info", ward / "run" / "model", "--json") == run
+    from gnnpatient.study import folder_info
+
+    assert folder_info(ward / "run").to_dict() == run and folder_info(ward / "cohort").to_dict() == cohort
     assert "p001" not in good("info", ward / "run") + good("info", ward / "cohort")

@@ -156,7 +156,7 @@ def test_an_unknown_outcome_is_refused_before_torch_is_loaded(ward, start):
     """In a process of its own, where torch cannot be loaded at all."""
     for words in (("fit", ward / "cohort", "--out", ward / "none"), ("compare", ward / "cohort")):
         process = start(*words, "--outcome", "deth", before="import sys; sys.modules['torch'] = None")
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=600)
         assert process.returncode == 2 and "unknown outcome 'deth'; did you mean 'death'" in err, err
 
 
@@ -167,7 +167,7 @@ def test_light_commands_load_no_torch(ward, words, start):
     words = [ward / w if w in ("cohort", "run") else w for w in words]
     tell = "import atexit, sys\natexit.register(lambda: print('loaded', *sys.modules))\n"
     done = start(*words, before=tell)
-    out, err = done.communicate(timeout=60)
+    out, err = done.communicate(timeout=600)
     assert done.returncode == 0, err
     heavy = {"torch", "sklearn", "sksurv", "torch_geometric"} | ({"polars"} if words[0] != "check" else set())
     assert not heavy & set(out.rsplit("loaded", 1)[1].split())
@@ -181,7 +181,7 @@ def test_ask_loads_little_and_calls_nobody(ward, start):
         "atexit.register(lambda: print('loaded', *sys.modules))\n"
     )
     done = start("ask", ward / "run", ward / "cohort", "--patient", "p001", before=before)
-    out, err = done.communicate(timeout=60)
+    out, err = done.communicate(timeout=600)
     assert done.returncode == 0, err
     heavy = {"sklearn", "sksurv", "polars", "torch_geometric", "pandas", "matplotlib"}
     assert not heavy & set(out.rsplit("loaded", 1)[1].split())

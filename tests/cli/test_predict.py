@@ -40,8 +40,12 @@ def test_predict_writes_the_numbers_of_python(cli, ward, tmp_path, suffix):
     assert table.columns == ["id", "landmark", "outcome", "cause", "horizon", "risk", "low", "high", "split"]
     cohort = open_cohort(ward / "cohort")
     X = cohort.landmarks(times=[1, 3])
+    from gnnpatient.patient import predict
+
+    frame = predict(ward / "run", cohort, at=[1, 3], horizons=[4, 8]).frame
+    assert suffix == "csv" or frame.equals(table)
     risk = X.at_risk("death")
-    assert f"{(~risk).sum()} of {len(X)} asks left out" in err
+    assert f"{(~risk).sum()} of {len(X)} landmarks left out" in err
     assert len(table) == 2 * 2 * risk.sum()
     forecast = PrognosisModel.from_pretrained(ward / "run").forecast(X[risk])["death"]
     mine = table.filter(cause="death", horizon=8.0)
@@ -95,7 +99,7 @@ def test_predict_names_only_codes_that_its_asks_see(cli, ward, tmp_path):
     for day, told in (("1", False), ("7", True)):
         ask = ("--at", day, "--horizons", "4", "--out", tmp_path / f"{day}.csv")
         done, _, err = cli("predict", ward / "run", tmp_path / "cohort", *ask)
-        assert done == 0 and ("never saw drug late" in err) == told and "unseen" not in err
+        assert done == 0 and ("does not know drug late" in err) == told and "unseen" not in err
 
 
 def test_predict_and_ask_a_diagnosis(sick, good, refused, tmp_path):
@@ -136,7 +140,7 @@ def test_predict_answers_a_task_at_its_moments(stays, good, refused, tmp_path):
 
     folder, moments = stays
     ask = ("predict", folder / "run", folder / "cohort", "--out", tmp_path / "r.parquet")
-    assert "asked at its own moments; leave out --at" in refused(*ask, "--at", "1")
+    assert "prediction times of its own; leave out --at" in refused(*ask, "--at", "1")
     good(*ask, "--meds", tmp_path / "meds")
     labels, rows = meds_labels(tmp_path / "meds"), pl.read_parquet(tmp_path / "r.parquet")
     assert set(labels) == {"mortality/no/label.parquet", "mortality/yes/label.parquet"}
@@ -156,7 +160,7 @@ def test_a_task_beside_survival(stays, good, refused, tmp_path):
     few = ("--config", folder / "fit.toml", "--members", "1", "--epochs", "1", "--landmarks", "0,2")
     good("fit", folder / "cohort", "--out", tmp_path / "run", *few)
     words = ("predict", tmp_path / "run", folder / "cohort", "--horizons", "3", "--out", tmp_path / "r.csv")
-    assert "risk of death as of when? give --at" in refused(*words)
+    assert "outcome 'death' needs landmarks; give --at" in refused(*words)
     good(*words, "--at", "2")
     with open(tmp_path / "r.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -184,7 +188,7 @@ def test_moments_of_the_command_line(good, refused, ward, dated, tmp_path):
     assert set(rows["landmark"]) <= {float(cohort.at(day, patient=patient).days[0])}
     assert "did you mean 'entry'" in refused(*ask, "--at", "Entry")
     said = refused("evaluate", ward / "run", ward / "cohort", "--landmarks", "2021-03-04")
-    assert "a date is another day of each patient" in said
+    assert "a date is another day after the origin" in said
 
 
 def test_who_was_trained_on_is_said_and_unknown_without_the_run(ward, split, good, cli, tmp_path):
@@ -234,7 +238,7 @@ def test_predict_refuses_meds_labels_without_dates_or_whole_numbers(refused, goo
         file.write_text(file.read_text().replace("\n1000,", "\n01000,"))
     good("pack", folder / "ward.toml", "--out", folder / "cohort")
     said = refused("predict", ward / "run", folder / "cohort", *ask)
-    assert "MEDS wants whole numbers as ids, 1 here are not" in said
+    assert "MEDS needs integers as ids; 1 here are not" in said
     assert not (tmp_path / "meds").exists() and not (tmp_path / "r.csv").exists()
 
 

@@ -111,6 +111,7 @@ COLD = {
     "import gnnpatient; gnnpatient.Refused; dir(gnnpatient)": HEAVY,
     "import sys; sys.argv = ['gnnpatient', '--help']; from gnnpatient.cli import main; main()": HEAVY,
     "from gnnpatient import read_spec; read_spec('pbc')": HEAVY,
+    "import gnnpatient.patient; from gnnpatient.study import folder_info": HEAVY | {"numpy", "polars"},
     "from gnnpatient import load_predictor": HEAVY - {"torch"} | {"polars"},
 }
 
