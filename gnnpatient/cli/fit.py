@@ -86,7 +86,7 @@ def fit_cohort(
     from gnnpatient.study.check import fit_notes
 
     opened, choices = open_cohort(cohort), _in_days(choices)
-    opened.answered(choices.get("outcomes"))  # what is not there is refused before torch is loaded
+    opened.outcomes_with_model(choices.get("outcomes"))  # what is not there is refused before torch is loaded
     from gnnpatient.prognosis.run import fit_run
 
     ready = resume and (out / "model" / "config.json").is_file()

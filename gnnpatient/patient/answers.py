@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks, few_horizons
+from gnnpatient.cohort.cohort import Cohort, Landmarks
+from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.study.fitted import FittedModel, unknown_notes
@@ -71,7 +71,7 @@ class CurveAnswer:
             The names of the columns, and the rows as text.
         """
         f = self.forecast
-        horizons = few_horizons(float(f.times[-1]))
+        horizons = default_horizons(float(f.times[-1]))
         rows = [(c, *(percent(f.risk(c, t), f.spread(t, c)) for t in horizons)) for c in f.causes]
         free = [1 - sum(float(f.risk(c, t)[0]) for c in f.causes) for t in horizons]
         rows.append(("event-free", *(f"{_percentage(p)} %" for p in free)))
@@ -258,7 +258,7 @@ def answer(
     predictor, names = fitted.predictor, fitted.outcome_names(outcome)
     X = cohort.landmarks(patient, [at]) if at is not None else last_moment(cohort, patient, names)
     forecasts = predictor.forecast(X, device=device)
-    known = {kind: len(cohort.events[kind].held(X.patient, X.at)[2]) for kind in cohort.spec.nodes}
+    known = {kind: len(cohort.events[kind].visible_rows(X.patient, X.at)[2]) for kind in cohort.spec.nodes}
     seen = predictor.kinds if predictor.kinds is not None else tuple(predictor.modules[0].vocabulary.codes)
     return PatientAnswer(
         landmark=X,

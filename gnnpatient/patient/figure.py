@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks, few_horizons
+from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.prognosis.forecast import Forecast
@@ -137,7 +138,7 @@ class _VisibleRows:
         self.at, self.position = float(landmark.days[0]), int(landmark.patient[0])
         self.kinds = tuple(self.cohort.spec.nodes)
         self.rows = {
-            kind: slice(int(e.ptr[self.position]), int(e.visible(landmark.patient, landmark.at)[0]))
+            kind: slice(int(e.ptr[self.position]), int(e.visible_end(landmark.patient, landmark.at)[0]))
             for kind, e in self.cohort.events.items()
         }
         self.start = min([0.0, *(self.days(kind).min(initial=0.0) for kind in self.rows)])
@@ -321,7 +322,7 @@ def _numbers(axes: Axes, forecast: Forecast) -> None:
         return
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    horizons = few_horizons(float(forecast.times[-1]))
+    horizons = default_horizons(float(forecast.times[-1]))
     columns = np.linspace(0.42, 0.9, len(horizons))
     rows = 2 + len(forecast.causes)
     heights = 0.95 - np.arange(rows) / rows * min(1.0, 0.2 * rows)

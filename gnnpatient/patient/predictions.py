@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks, together
+from gnnpatient.cohort.cohort import Cohort, Landmarks, join_landmarks
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file, atomic_folder, file_name, inside
 from gnnpatient.ingest.source import disarmed
@@ -151,7 +150,7 @@ def predict(
         if gone := int((~forecast.at_risk).sum()):
             why = kinds[name].left_out.format(name)
             notes.append(f"{gone} of {len(forecast)} landmarks left out: {why}")
-    notes += unknown_notes(fitted.predictor.unknown(together(*landmarks)))
+    notes += unknown_notes(fitted.predictor.unknown(join_landmarks(*landmarks)))
     return Predictions(frame, cohort, tuple(notes))
 
 

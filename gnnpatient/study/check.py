@@ -142,10 +142,10 @@ def fit_notes(cohort: Cohort, *, all_outcomes: bool = True) -> list[str]:
     """
     lines = []
     if all_outcomes:
-        without = sorted(set(cohort.outcomes) - set(cohort.answered()))
+        without = sorted(set(cohort.outcomes) - set(cohort.outcomes_with_model()))
         lines = [f"outcome {n!r} left out: a {cohort.outcomes[n].kind} has no model" for n in without]
     lines += decisive_flags(cohort)
-    if not cohort.timed:
+    if not cohort.has_later_rows:
         lines.append("nothing becomes known after entry, so entry is the only landmark")
     return lines
 

@@ -12,8 +12,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from gnnpatient import metrics
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks, together
+from gnnpatient.cohort.cohort import Cohort, Landmarks, join_landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, answerable, judged
@@ -109,7 +108,7 @@ def null_of(predictor: Predictor, outcome: str, train: Landmarks | None = None) 
 
 def names_of(cohort: Cohort, outcome: str) -> tuple[str, ...]:
     """The causes of a survival outcome, the classes of a diagnosis."""
-    truth = cohort.answered([outcome])[outcome]
+    truth = cohort.outcomes_with_model([outcome])[outcome]
     return truth.causes if isinstance(truth, Survival) else truth.classes
 
 
@@ -138,7 +137,7 @@ class Scored:
             name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes}
             for name, causes in risks[0].items()
         }
-        return cls(together(*asks), np.concatenate(folds), joined, times)
+        return cls(join_landmarks(*asks), np.concatenate(folds), joined, times)
 
 
 def _risks(said: Answer, times: np.ndarray) -> dict[str, np.ndarray]:
@@ -234,7 +233,7 @@ def evaluate(
     asks = scored.asks
     if not len(asks):
         raise InputError("nobody left to score; give other landmarks or another cohort")
-    known, truth = asks.cohort.answered([outcome])[outcome], truth_of(asks, outcome)
+    known, truth = asks.cohort.outcomes_with_model([outcome])[outcome], truth_of(asks, outcome)
     if not (there := truth.label >= 0).any():
         raise InputError(f"nobody left to score; no ask has a label of {outcome!r}")
     for horizon in horizons:
@@ -411,7 +410,7 @@ def score(name: str, risk: np.ndarray, at: metrics.AtHorizon | None, fold: np.nd
 
 def truth_of(asks: Landmarks, outcome: str) -> Truth:
     """What came of each ask; refused where one is not at risk."""
-    known, truth = asks.cohort.answered([outcome])[outcome], asks.outcome(outcome)
+    known, truth = asks.cohort.outcomes_with_model([outcome])[outcome], asks.outcome(outcome)
     if isinstance(known, Survival):
         causes = {cause: k for k, cause in enumerate(known.causes, 1)}
         return Truth(truth["event"].astype(np.int64), truth["time"], causes)

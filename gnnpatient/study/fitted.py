@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.checkpoint import load_predictor
 from gnnpatient.prognosis.people import SplitMembership, split_of
@@ -170,7 +169,7 @@ class FittedModel:
                 f"{outside} of {len(X)} landmarks lie outside the fitted days ({when}): the model "
                 "extrapolates"
             )
-        if early := int(X.early.sum()):
+        if early := int(X.early_at_entry.sum()):
             lines.append(
                 f"{early} of {len(X)} landmarks come before the end of the day of entry, so nothing that was "
                 "measured on that day is known; use entry, or a day later"

@@ -37,10 +37,10 @@ import numpy as np
 import polars as pl
 
 from gnnpatient import metrics
-from gnnpatient.cohort.cohort import Cohort, open_cohort
-from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold, few_horizons
+from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.packed import Events, with_timepoints
+from gnnpatient.cohort.splits import StratifiedPatientKFold, default_horizons
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import Answer, Forecast, judged
@@ -763,7 +763,7 @@ def compare(
     asks = [training_landmarks(cohort, fold.train, plan) for fold in splits]
     at = usual_landmarks(cohort, outcome) if landmarks is None else list(landmarks)
     if horizons is None and curves:
-        horizons = few_horizons(min(_reach(X, outcome, causes) for X in asks))
+        horizons = default_horizons(min(_reach(X, outcome, causes) for X in asks))
     until = tuple(sorted(float(horizon) for horizon in horizons or ()))
     if not at or (curves and not (until and until[0] > 0)):
         raise InputError("no landmark, or no horizon above 0 days; give both or leave them out")
@@ -975,7 +975,7 @@ def missing_curve(
     draws, rows = board.draws(n, seed), []
     for share, who in gone.items():
         left = taken(asks.cohort, kinds, who)
-        nodes = sum(np.diff(left.events[kind].held(asks.patient, asks.at)[0]) for kind in kinds)
+        nodes = sum(np.diff(left.events[kind].visible_rows(asks.patient, asks.at)[0]) for kind in kinds)
         m = board.names.index(f"{share:g}")
         for c, (metric, horizon) in enumerate(board.columns):
             figure = _figure(board, board.value[m, -1, c], draws[:, m, -1, c])
@@ -1018,7 +1018,7 @@ def run_compare(
     budget: members, epochs, seed, the same for every contestant; default those of `compare`.
     """
     cohort = open_cohort(path)
-    cohort.answered([outcome])
+    cohort.outcomes_with_model([outcome])
     known = modalities_of(_seen_for(cohort, outcome))
     if unknown := [kind for kind in missing if kind not in known]:
         raise InputError(f"unknown kind {unknown[0]!r}{near(unknown[0], known)}")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks, few_horizons
+from gnnpatient.cohort.cohort import Cohort, Landmarks
+from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.errors import InputError
 from gnnpatient.prognosis.people import SplitMembership
 from gnnpatient.prognosis.predictor import Predictor
@@ -242,7 +242,7 @@ class _Setting:
         if "times" not in self.head:
             return [], np.zeros(0)
         reach = float(self.head["times"][-1])
-        times = sorted(few_horizons(reach) if horizons is None else horizons)
+        times = sorted(default_horizons(reach) if horizons is None else horizons)
         if times[-1] > reach * (1 + 1e-9) or times[0] <= 0:
             bad = times[-1] if times[-1] > reach else times[0]
             raise InputError(f"horizon {bad:g} days; this model was fitted up to {reach:g} days")

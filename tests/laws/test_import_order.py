@@ -27,7 +27,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "spec": "units patterns masks graph reference",
     "readers": "database tables standard meds omop fhir",
     "content": "texts imaging measure embed vectors",
-    "cohort": "store packed outcomes landmarks build view cohort",
+    "cohort": "arrays packed outcomes store cohort splits build view",
     "ingest": "hierarchy aces source patients events lost ends labels read",
     "propose": "names parts sheets patients inputs outcomes formats draft",
     "datasets": "ward shipped",
@@ -38,6 +38,9 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "patient": "answers predictions figure trajectory explain similar page serve",
     "cli": "console data fit evaluate patient demo main __main__",
 }
+# The circle of cohort, build and view: users call cohort.patient(id).table() and landmarks.to_frame(), which
+# are methods of what comes before. They import in the function: a cohort is opened without torch and polars.
+FORWARD = {("cohort/cohort.py", "view")}
 ONLY_IN = {  # packages that stay where they are
     "sksurv": ("study/", "prognosis/estimator.py"),
     "transformers": ("content/embed.py",),
@@ -82,7 +85,9 @@ def test_a_file_imports_only_what_comes_before_it(file):
         if path[0] != place:
             assert path[0] in MAY_IMPORT[place], f"{file} imports {name}"
         elif rest and path[1:] and path[1] != rest[0]:
-            assert path[1] in before, f"{file} imports {name}, which comes after it"
+            assert path[1] in before or (file, path[1]) in FORWARD, (
+                f"{file} imports {name}, which comes after it"
+            )
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -148,9 +148,9 @@ def test_a_progression_is_left_out_unless_it_is_named(cohort, sick):
     rise = progression(spec, cohort.events, cohort.codes, {})
     for others in (sick.outcomes, {**cohort.outcomes, **sick.outcomes}):
         mixed = replace(cohort, outcomes={**others, "rise": rise})
-        assert set(mixed.answered()) == set(others)
+        assert set(mixed.outcomes_with_model()) == set(others)
         with pytest.raises(InputError, match=f"'rise' is a progression: .* here: {', '.join(others)}$"):
-            mixed.answered(["icu", "rise"])
+            mixed.outcomes_with_model(["icu", "rise"])
     with pytest.raises(InputError, match=r"'rise' is a progression: .* here: none"):
         PrognosisModel(**FEW).fit(replace(cohort, outcomes={"rise": rise}).at(0))
     with pytest.raises(InputError, match=r"outcomes = \[\]; name at least one"):
