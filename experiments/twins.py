@@ -27,7 +27,8 @@ from rich.console import Console
 from gnnpatient import read_cohort, read_spec
 from gnnpatient.datasets.ward import write_ward
 from gnnpatient.files import atomic_file
-from gnnpatient.study.fusion import Comparison, compare
+from gnnpatient.study.compare import compare
+from gnnpatient.study.comparison import Comparison
 
 DAY, HORIZON = 5.0, 30.0
 
@@ -46,7 +47,7 @@ def row(seed: int, found: Comparison) -> dict[str, Any]:
     primary = found.primary
     figures = {
         f"{metric} {key}": primary[metric][key]
-        for metric in found.score.deciding
+        for metric in found.scores.deciding
         for key in ("value", "low", "high")
     }
     return {"seed": seed, "verdict": primary["verdict"], "best": found.best, "p": primary["p"], **figures}

@@ -29,7 +29,7 @@ from gnnpatient import Cohort, Landmarks, PatientKFold, PrognosisModel, read_coh
 from gnnpatient.datasets.ward import TELLING, Truth, write_ward
 from gnnpatient.files import atomic_file
 from gnnpatient.metrics import at_horizon, concordance
-from gnnpatient.study.fusion import Contestant, Late, Seen, contestants, modalities_of
+from gnnpatient.study.ablations import Comparator, LateFusion, RestrictedModel, comparators, modalities_of
 
 DAY, HORIZON, TIMES = 5.0, 30.0, (2, 3, 4, 5, 6, 7, 8, 10)
 DEATH = 2  # position of the cause, from 1
@@ -63,17 +63,17 @@ def risks(
 ) -> dict[str, np.ndarray]:
     """The risk that each contestant gives to the asks of `test`, fitted on the patients `train`."""
     X = cohort.landmarks(train, times=TIMES).followed("death")
-    every = contestants(cohort, modalities_of(cohort))
+    every = comparators(cohort, modalities_of(cohort))
     single = [f"only {kind}" for kind in modalities_of(cohort)]
 
-    def fit(one: Contestant) -> Seen:
+    def fit(one: Comparator) -> RestrictedModel:
         dropout = 0.0 if len(one.kinds) < 2 else None
         budget = {"members": members, "epochs": epochs, "kind_dropout": dropout, **one.choices}
         model = PrognosisModel(outcomes=["death"], horizon=HORIZON, **budget)
-        return Seen(model.fit(one.asks(X)), one.sees)
+        return RestrictedModel(model.fit(one.landmarks(X)), one.cohort)
 
     models = {name: fit(every[name]) for name in ("graph", "early", *single)}
-    said = {**models, "late": Late(tuple(models[name] for name in single))}
+    said = {**models, "late": LateFusion(tuple(models[name] for name in single))}
     out = {name: model.forecast(test)["death"].risk("death", HORIZON) for name, model in said.items()}
     out["boosted"] = boosted(X, test, truth)
     out["truth"] = truth.risk(test.patient, DAY, HORIZON)

@@ -23,8 +23,8 @@ from gnnpatient.cli.console import (
 )
 
 if TYPE_CHECKING:
+    from gnnpatient.study.comparison import Comparison
     from gnnpatient.study.evaluate import Evaluation
-    from gnnpatient.study.fusion import Comparison
 
 METRICS = ("auc", "brier", "oe")  # that `evaluate` shows of each horizon or class
 OVERALL = ("scaled_ibs", "scaled_brier")  # and of each landmark
@@ -188,7 +188,8 @@ def compare(
     from gnnpatient.cohort.cohort import open_cohort
 
     open_cohort(cohort).named(outcome)  # what is not there is refused before torch is loaded
-    from gnnpatient.study.fusion import missing_curve, pattern_only, run_compare
+    from gnnpatient.study.compare import run_compare
+    from gnnpatient.study.missingness import missing_curve, pattern_only
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
     budget = {"members": members, "epochs": epochs, "seed": seed}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -17,17 +18,19 @@ from sksurv.util import Surv
 
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Landmarks
-from gnnpatient.cohort.outcomes import Survival, Task
 from gnnpatient.cohort.view import last_rows, static_columns
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
 from gnnpatient.prognosis.inputs import kept_names, restrict
-from gnnpatient.prognosis.targets import label_target
+from gnnpatient.prognosis.kinds import target_of
+from gnnpatient.prognosis.marginal import nearest
+from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.targets import MIN_REMAINING, label_target
 
-LEAST_LOST = 10  # asks that ended by censoring, for a model of it
-LOST_RIDGE = 5.0
-POINTS = 60  # times at which a curve is given
+MIN_LOST = 10  # asks that ended by censoring, for a model of it
+CENSORING_RIDGE = 5.0
+GRID = 60  # times at which a curve is given
 
 
 class StackedCox(BaseEstimator):
@@ -59,7 +62,7 @@ class StackedCox(BaseEstimator):
 
     def fit(self, X: Landmarks, y: None = None) -> StackedCox:
         """Fit on the asks of X at `landmarks` of its times."""
-        chosen = _few(X, self.landmarks)
+        chosen = _at_some_landmarks(X, self.landmarks)
         names = X.cohort.outcome_names() if self.outcomes is None else tuple(self.outcomes)
         self.models_, self.causes_, self.grid_, self.columns_ = {}, {}, {}, {}
         self.names_ = kept_names(chosen, self.min_patients)
@@ -74,7 +77,7 @@ class StackedCox(BaseEstimator):
             if not event.any():
                 raise InputError(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
             self.causes_[name] = X.cohort.survival(name).causes
-            self.grid_[name] = np.linspace(0, horizon, POINTS + 1)[1:]
+            self.grid_[name] = np.linspace(0, horizon, GRID + 1)[1:]
             table = features(asks, self.names_)
             self.columns_[name] = table.columns
             self.models_[name] = [
@@ -145,18 +148,18 @@ class StackedLogistic(BaseEstimator):
         """Fit on the asks of X at `landmarks` of its times."""
         self.models_, self.classes_, self.kinds_, self.columns_, self.names_ = {}, {}, {}, {}, {}
         for name, outcome in X.cohort.outcomes_with_model(self.outcomes).items():
-            if isinstance(outcome, Survival):
+            if outcome.has_curve:
                 if self.outcomes is not None:
                     raise InputError(f"outcome {name!r} is survival; StackedCox would do")
                 continue
-            asks = (X if isinstance(outcome, Task) else _few(X, self.landmarks)).followed(name)
+            asks = (X if outcome.has_own_moments else _at_some_landmarks(X, self.landmarks)).followed(name)
             target = label_target(outcome, asks, np.ones(len(asks), bool))
             asks, target = asks[target.known], target[target.known]
             label = target.label
             if len(np.unique(label)) < 2:
                 raise InputError(f"outcome {name!r}: fewer than two classes among {len(asks)} asks")
             self.kinds_[name] = X.cohort.inputs([name])
-            self.classes_[name] = outcome.classes
+            self.classes_[name] = outcome.names
             seen = restrict(asks, self.kinds_[name])
             self.names_[name] = kept_names(seen, self.min_patients)
             table = features(seen, self.names_[name])
@@ -189,7 +192,7 @@ def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.nda
     time: days of each ask's follow-up; lost: whether that ended by censoring, which comes after an event of
     the same time. All alike where fewer than 10 were lost.
     """
-    if lost.sum() < LEAST_LOST:
+    if lost.sum() < MIN_LOST:
         return np.ones(len(X))
     table = features(X)
     columns = _columns(table)
@@ -197,12 +200,12 @@ def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.nda
     if not x.shape[1]:
         return np.ones(len(X))
     when = np.where(lost, time, np.nextafter(time, 0))
-    model = CoxPHSurvivalAnalysis(alpha=LOST_RIDGE).fit(x, Surv.from_arrays(lost, when))
+    model = CoxPHSurvivalAnalysis(alpha=CENSORING_RIDGE).fit(x, Surv.from_arrays(lost, when))
     log = model.predict(x)
     return np.exp(np.clip(log - log.mean(), -4, 4))
 
 
-def _few(X: Landmarks, count: int) -> Landmarks:
+def _at_some_landmarks(X: Landmarks, count: int) -> Landmarks:
     """The asks at `count` of its landmarks, evenly: entry, where it is one, and the last among them."""
     moments = X.moments
     every = np.unique(moments)
@@ -268,3 +271,71 @@ def features(X: Landmarks, names: Names | None = None, columns: Sequence[str] | 
 def _name(*parts: str) -> str:
     """A name that no other parts have, whatever codes are called."""
     return "\t".join(parts)
+
+
+LandmarkTables = Mapping[int, np.ndarray]  # of a landmark (of `moments`), what the null says there
+NearestTables = tuple[np.ndarray, np.ndarray]  # days of some landmarks, and what the null says there
+
+
+@dataclass(frozen=True, eq=False)
+class MarginalModel:
+    """The training asks' Aalen-Johansen for everybody, of the landmark where it has one."""
+
+    outcome: str
+    causes: tuple[str, ...]
+    times: np.ndarray
+    incidence: np.ndarray  # (1 + cause, time)
+    tables: LandmarkTables = field(default_factory=dict)
+    near: NearestTables | None = None
+
+    def forecast(self, X: Landmarks) -> dict[str, Forecast]:
+        table = _of_landmark(X, self.incidence, self.tables, self.near)
+        at_risk = X.at_risk(self.outcome)
+        return {self.outcome: Forecast(self.outcome, self.causes, self.times, table, X.ids, X.days, at_risk)}
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPrior:
+    """The training asks' share of each class for everybody, of the landmark where it has them."""
+
+    outcome: str
+    classes: tuple[str, ...]
+    share: np.ndarray  # (class,)
+    tables: LandmarkTables = field(default_factory=dict)
+    near: NearestTables | None = None
+
+    def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
+        table, at_risk = _of_landmark(X, self.share, self.tables, self.near), answerable(X, self.outcome)
+        return {self.outcome: DiagnosisForecast(self.outcome, self.classes, table, X.ids, X.days, at_risk)}
+
+
+def _of_landmark(
+    X: Landmarks, other: np.ndarray, tables: LandmarkTables, near: NearestTables | None
+) -> np.ndarray:
+    """Of each ask the table of its landmark, else of the nearest one, else the other: (ask, ...)."""
+    out = np.repeat(other[None], len(X), 0) if near is None else nearest(X, *near)
+    for at, table in tables.items():
+        out[X.moments == at] = table
+    return out
+
+
+def marginal_model(
+    predictor: Predictor, outcome: str, train: Landmarks | None = None
+) -> MarginalModel | ClassPrior:
+    """What a model is to beat: at each landmark the same for everybody, from those it was trained on.
+
+    train: the training patients at the landmarks that are scored, at risk then. A landmark with fewer than 20
+    of them, or all where they are not at hand, has what the model folder holds: the curve of the training
+    asks nearest to that landmark.
+    """
+    head = predictor.modules[0].head(outcome).config.to_dict()
+    tables: dict[int, np.ndarray] = {}
+    asks = [] if train is None else [train[rows] for rows in train.by_landmark.values()]
+    for X in asks:
+        target = target_of(X, outcome)
+        if len(np.unique(X.patient[target.known])) >= MIN_REMAINING:
+            tables[int(X.moments[0])] = target.marginal(X.moments, tuple(head.get("times", ())))
+    whole, near = predictor.null[outcome], predictor.nulls.get(outcome)
+    if head["kind"] == "diagnosis":
+        return ClassPrior(outcome, tuple(head["classes"]), whole, tables, near)
+    return MarginalModel(outcome, tuple(head["causes"]), np.array(head["times"]), whole, tables, near)

@@ -8,8 +8,12 @@ from typing import Any
 
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.study import describe
+from gnnpatient.study.describe import ColumnSummary
+from gnnpatient.study.duplicates import duplicates
+from gnnpatient.study.leaks import coverage
 from gnnpatient.study.leaks import leaks as find_leaks
-from gnnpatient.study.leaks import looked
+from gnnpatient.study.sample_size import sample_size
+from gnnpatient.study.table1 import table1 as table1_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,34 +92,34 @@ def check_cohort(cohort: Cohort, *, leaks: bool = False, table1: bool = False) -
     True
     """
     spread = describe.statics(cohort) + describe.distributions(cohort)
-    grouped = describe.grouped(cohort) if table1 else {}
-    by_outcome = {name: _cells(describe.table1(cohort, name)) for name in grouped}
+    grouped = describe.grouped_outcomes(cohort) if table1 else ()
+    by_outcome = {name: _cells(table1_of(cohort, name)) for name in grouped}
     return CohortCheck(
         cohort=cohort.spec.cohort,
         tables=cohort.report["tables"],
         kinds={kind: len(cohort.events[kind]) for kind in cohort.spec.nodes},
         flow=cohort.flow(),
         flags=_flags(cohort, spread),
-        leaks=[vars(leak) for leak in find_leaks(cohort)] if leaks else [],
-        coverage=[vars(look) for look in looked(cohort)] if leaks else [],
-        distributions=spread,
-        sample_size=describe.sample_size(cohort),
+        leaks=[leak.to_dict() for leak in find_leaks(cohort)] if leaks else [],
+        coverage=[one.to_dict() for one in coverage(cohort)] if leaks else [],
+        distributions=[row.to_dict() for row in spread],
+        sample_size=[row.to_dict() for row in sample_size(cohort)],
         table1=by_outcome if table1 else None,
     )
 
 
-def _flags(cohort: Cohort, spread: Sequence[Mapping[str, Any]]) -> list[str]:
+def _flags(cohort: Cohort, spread: Sequence[ColumnSummary]) -> list[str]:
     """Those of reading, and those of looking at the records."""
     flags = list(cohort.report["flags"])
-    duplicates = describe.duplicates(cohort)
-    if duplicates["patients"]:
+    same = duplicates(cohort)
+    if same.patients:
         flags.append(
-            f"{duplicates['patients']} patients in {duplicates['groups']} groups have the same record; one "
+            f"{same.patients} patients in {same.groups} groups have the same record; one "
             "person under several ids? give them one group in [patient]"
         )
-    if duplicates["near_ids"]:
-        flags.append(f"{duplicates['near_ids']} id(s) equal another but for case, blanks or leading zeros")
-    flags += [f"{row['kind']}.{row['code']}: {flag}" for row in spread for flag in row["flags"]]
+    if same.near_ids:
+        flags.append(f"{same.near_ids} id(s) equal another but for case, blanks or leading zeros")
+    flags += [f"{row.kind}.{row.code}: {flag}" for row in spread for flag in row.flags]
     return flags + describe.durations(cohort)
 
 

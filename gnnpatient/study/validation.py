@@ -16,10 +16,11 @@ from gnnpatient.errors import InputError
 from gnnpatient.prognosis.people import SplitMembership
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.run import Run, scored_landmarks, usual_landmarks
-from gnnpatient.study.baselines import StackedCox, StackedLogistic
-from gnnpatient.study.evaluate import Evaluation, Model, Scored, evaluate, null_of
+from gnnpatient.study.baselines import StackedCox, StackedLogistic, marginal_model
+from gnnpatient.study.evaluate import Evaluation, evaluate
 from gnnpatient.study.fitted import FittedModel, moment_name, split_notes, unknown_notes
 from gnnpatient.study.oracle import Oracle, Risk
+from gnnpatient.study.scoreboard import Model, ModelRisks
 
 if TYPE_CHECKING:
     from gnnpatient.cohort.outcomes import Outcome
@@ -112,7 +113,7 @@ def evaluate_run(
     notes = [*setting.people_notes, *unknown_notes(setting.fitted.predictor.unknown(X))]
     notes += setting.fitted.notes(X)
     times, grid = setting.times(horizons)
-    scored = Scored.of([(setting.models(grid, true_risk), X)], setting.outcome, grid)
+    scored = ModelRisks.of([(setting.models(grid, true_risk), X)], setting.outcome, grid)
     scores = evaluate(
         scored,
         outcome=setting.outcome,
@@ -254,7 +255,7 @@ class _Setting:
         if self.split is not None and self.split.exact and self.run is not None:
             models[self.comparator] = self._fitted_comparator(self.run)
         self._refuse_other_names()
-        models["null"] = null_of(self.fitted.predictor, self.outcome, self._training_landmarks())
+        models["null"] = marginal_model(self.fitted.predictor, self.outcome, self._training_landmarks())
         if true_risk is not None:
             models["oracle"] = Oracle(self.outcome, self.truth.names, grid, true_risk)
         return models

@@ -142,7 +142,7 @@ def test_ids_dealt_anew_are_still_the_same_people(ward, dealt, split, good, tmp_
 @pytest.fixture
 def compare_few(monkeypatch):
     """Let `compare` fit few contestants (tests/study fits all), and a second call find what the first did."""
-    from gnnpatient.study import fusion
+    from gnnpatient.study import compare as fusion
 
     compare, once, made = fusion.compare, fusion.run_compare, []
 

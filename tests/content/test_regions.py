@@ -443,17 +443,17 @@ def test_features_of_another_tool_come_by_study(reads, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*learned of so few:UserWarning")
 def test_a_model_reads_them_and_fusion_keeps_them_with_their_pictures(cohort):
     from gnnpatient import PrognosisModel, build_graphs
-    from gnnpatient.study.fusion import clockwork, contents, modalities_of, presence
+    from gnnpatient.study.ablations import last_values_only, missingness_only, modalities_of, timing_only
 
     assert modalities_of(cohort) == {"image": ("image", "lesion", "frame")}
     asks = cohort.landmarks(times=[0, 2, 5]).followed()
     model = PrognosisModel(members=1, epochs=1, horizon=25.0, channels=8).fit(asks)
-    for seen in (cohort, cohort.only(["lesion"]), cohort.only(["image"]), clockwork(cohort)):
+    for seen in (cohort, cohort.only(["lesion"]), cohort.only(["image"]), timing_only(cohort)):
         answer = model.forecast(seen.at(5).followed())["death"].incidence
         assert np.isfinite(answer).all() and np.allclose(answer.sum(1), 1)
-    assert ("lesion", "measures", "image") not in build_graphs(presence(cohort).at(5)).edges
-    joined = build_graphs(contents(cohort).at(5)).edges["lesion", "measures", "image"]
-    assert joined.shape[1] == len(build_graphs(contents(cohort).at(5))["lesion"])
+    assert ("lesion", "measures", "image") not in build_graphs(missingness_only(cohort).at(5)).edges
+    joined = build_graphs(last_values_only(cohort).at(5)).edges["lesion", "measures", "image"]
+    assert joined.shape[1] == len(build_graphs(last_values_only(cohort).at(5))["lesion"])
 
 
 WRONG = [

@@ -160,7 +160,7 @@ def test_p19_a_negative_among_positive_is_flagged(reads):
 
     cells = ["12.1", "20.4", "3.3", "-4"]
     cohort = reads(HEAD + "".join(f"P0001,2021-03-{i:02d},CRP,{c},mg/L\n" for i, c in enumerate(cells, 1)))
-    (row,) = distributions(cohort)
+    (row,) = [row.to_dict() for row in distributions(cohort)]
     assert row["flags"] == ["negative: 1 of 4 values, the lowest -4; the rest is not"]
 
 
@@ -170,7 +170,7 @@ def test_p19_corpus(reads, corpus):
     cohort = reads(corpus("csv/nan_inf.csv"))
     assert refused(cohort) == {VALUE: 1} and lab(cohort).value.dtype == "float32"
     assert sorted(v for v in lab(cohort).value.tolist() if v == v) == pytest.approx([-4, 3.3, 7, 12.1, 20.4])
-    (row,) = distributions(cohort)
+    (row,) = [row.to_dict() for row in distributions(cohort)]
     assert row["missing"] == pytest.approx(2 / 7) and row["flags"][0].startswith("negative: 1 of 5")
 
 

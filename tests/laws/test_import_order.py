@@ -34,7 +34,9 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "model": "encode network heads loss model",
     "prognosis": "summary disclosure inputs forecast targets marginal kinds device predictor card checkpoint "
     "first fit estimator people run",
-    "study": "describe leaks check info fitted folds baselines evaluate oracle validation fusion subgroups",
+    "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
+    "intervals scoreboard baselines evaluate oracle validation ablations fitting comparison missingness "
+    "compare subgroups",
     "patient": "answers predictions figure trajectory explain similar page serve",
     "cli": "console data fit evaluate patient demo main __main__",
 }
