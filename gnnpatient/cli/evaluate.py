@@ -187,7 +187,8 @@ def compare(
     """Does fusion help? Each node type alone, each left out, and all together in several ways."""
     from gnnpatient.cohort.cohort import open_cohort
 
-    open_cohort(cohort).named(outcome)  # what is not there is refused before torch is loaded
+    # An outcome that is not there is refused before torch is loaded.
+    open_cohort(cohort).named(outcome)
     from gnnpatient.study.compare import run_compare
     from gnnpatient.study.missingness import missing_curve, pattern_only
 

@@ -76,7 +76,7 @@ def fit_cohort(
         Keys of `gnnpatient.prognosis.run.PLAN`; horizon and landmarks may be text of the command line.
     device : str, default "auto"
     resume : bool, default False
-        Go on with the fit that stopped in `out`.
+        Continue the fit that stopped in `out`.
 
     Returns
     -------
@@ -86,7 +86,8 @@ def fit_cohort(
     from gnnpatient.study.check import fit_notes
 
     opened, choices = open_cohort(cohort), _in_days(choices)
-    opened.outcomes_with_model(choices.get("outcomes"))  # what is not there is refused before torch is loaded
+    # An outcome that is not there is refused before torch is loaded.
+    opened.outcomes_with_model(choices.get("outcomes"))
     from gnnpatient.prognosis.run import fit_run
 
     ready = resume and (out / "model" / "config.json").is_file()
@@ -147,11 +148,11 @@ def read_config(path: Path) -> dict[str, Any]:
     fields |= {"horizon": (float | str | None, None), "landmarks": (str, "random")}
     fields |= {"test": (float, 0.2), "test_by": (str | None, None)}
     train = create_model("Train", __base__=Record, **fields)
-    whole = create_model("Config", __base__=Record, train=(train, ...))
+    config_type = create_model("Config", __base__=Record, train=(train, ...))
     try:
-        content = whole.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        content = config_type.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        raise InputError(f"{path}: {explain(error, whole)}") from None
+        raise InputError(f"{path}: {explain(error, config_type)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: {error}") from None
     found = content.train.model_dump(exclude_unset=True)  # type: ignore[attr-defined]

@@ -19,8 +19,9 @@ import typer
 from gnnpatient.cli.console import note, say
 from gnnpatient.errors import InputError
 
-MODULES = ("data", "fit", "evaluate", "patient", "demo")  # a new file of commands is named here
-# how torch, CUDA and others report that the memory is full
+# The files of commands, in the order of --help. Each lists its own in COMMANDS; a new one is named here.
+MODULES = ("data", "fit", "evaluate", "patient", "demo")
+# How torch, CUDA and others report that the memory is full
 NO_MEMORY = ("can't allocate memory", "out of memory", "std::bad_alloc")
 
 
@@ -43,7 +44,7 @@ def _version(wanted: bool | None) -> None:
 
 
 @app.callback()
-def top(
+def _top(
     version: Annotated[
         bool | None,
         typer.Option("--version", help="print the version", is_eager=True, callback=_version),

@@ -78,7 +78,8 @@ def ask(
     from gnnpatient.cohort.cohort import open_cohort
 
     opened = open_cohort(cohort)
-    opened.positions(patient)  # an unknown id is refused before torch is loaded
+    # An unknown id is refused before torch is loaded.
+    opened.positions(patient)
     from gnnpatient.patient.answers import answer
 
     moment = None if at is None else one_moment(at)

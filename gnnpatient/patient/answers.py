@@ -19,7 +19,8 @@ from gnnpatient.times import DAY, duration
 if TYPE_CHECKING:
     from gnnpatient.prognosis.run import Run
 
-Band = tuple[np.ndarray, np.ndarray] | None  # low and high of the model spread: (landmark,) each
+# Low and high of the model spread, (landmark,) each; None with fewer than five members.
+Band = tuple[np.ndarray, np.ndarray] | None
 
 
 @dataclass(frozen=True, eq=False)

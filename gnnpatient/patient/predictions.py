@@ -122,8 +122,8 @@ def predict(
         A run, or the model alone, which does not know its training patients.
     cohort : Cohort
     at : sequence of float or str, optional
-        Landmarks: days after the origin, "entry", ISO dates. Left out of outcomes with moments of their own,
-        needed by the others.
+        Landmarks: days after the origin, "entry", ISO dates. Needed
+        by outcomes without prediction times of their own.
     horizons : sequence of float
         Days after the landmark; needed by survival outcomes.
 
@@ -238,9 +238,9 @@ def _meds_labels(frame: pl.DataFrame, cohort: Cohort, folder: Path) -> pl.DataFr
             f"{folder}: MEDS labels need dates, and the cohort's times are offsets; --out has the risks"
         )
     ids = pl.Series(cohort.ids.astype(str))
-    whole = (ids.cast(pl.Int64, strict=False).cast(pl.String) == ids).fill_null(False)  # 01 is not 1
-    if not whole.all():
-        raise InputError(f"{folder}: MEDS needs integers as ids; {int((~whole).sum())} here are not")
+    integer = (ids.cast(pl.Int64, strict=False).cast(pl.String) == ids).fill_null(False)  # 01 is not 1
+    if not integer.all():
+        raise InputError(f"{folder}: MEDS needs integers as ids; {int((~integer).sum())} here are not")
     start = np.asarray(cohort.origin)[cohort.positions(frame["id"].to_numpy())]
     microseconds = (frame["landmark"] * DAY * 1_000_000).round().cast(pl.Int64)
     moment = pl.Series(start * 1_000_000) + microseconds

@@ -25,8 +25,10 @@ from gnnpatient.study.scoreboard import Model, ModelRisks
 if TYPE_CHECKING:
     from gnnpatient.cohort.outcomes import Outcome
 
-GRID_SIZE = 60  # times up to the last horizon at which forecasts are taken, for the integrated Brier score
-COMPARATORS: Mapping[str, tuple[str, Any]] = {  # by the kind of the outcome
+# Times up to the last horizon at which forecasts are taken, for the integrated Brier score.
+GRID_SIZE = 60
+# Name and estimator of the comparator, by the kind of the outcome.
+COMPARATORS: Mapping[str, tuple[str, Any]] = {
     "survival": ("cox", StackedCox),
     "diagnosis": ("logistic", StackedLogistic),
 }

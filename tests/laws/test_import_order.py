@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import gnnpatient
+from gnnpatient.cli.main import MODULES as COMMAND_FILES
 
 ROOT = Path(gnnpatient.__file__).parent
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
@@ -38,7 +39,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "intervals scoreboard baselines evaluate oracle validation ablations fitting comparison missingness "
     "compare subgroups",
     "patient": "answers predictions figure trajectory explain similar page serve",
-    "cli": "console data fit evaluate patient demo main __main__",
+    "cli": " ".join(["console", *COMMAND_FILES, "main", "__main__"]),
 }
 # The circle of cohort, build and view: users call cohort.patient(id).table() and landmarks.to_frame(), which
 # are methods of what comes before. They import in the function: a cohort is opened without torch and polars.
