@@ -189,20 +189,17 @@ def compare(
 
     # An outcome that is not there is refused before torch is loaded.
     open_cohort(cohort).named(outcome)
-    from gnnpatient.study.compare import run_compare
-    from gnnpatient.study.missingness import missing_curve, pattern_only
+    from gnnpatient.study.report import compare_report
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
     budget = {"members": members, "epochs": epochs, "seed": seed}
     with StepBars() as progress:
         chosen = {name: value for name, value in budget.items() if value is not None}
-        found = run_compare(cohort, outcome, folds, progress, kinds, **chosen)
-    curve = [row for kind in kinds for row in missing_curve(found, kind)]
-    pattern = pattern_only(found)
+        found = compare_report(cohort, outcome, folds, progress, kinds, **chosen)
     if json:
-        return print_json({**found.to_dict(), "missing": curve, "pattern": pattern})
-    _show_comparison(outcome, found, curve)
-    for row in pattern:
+        return print_json(found.to_dict())
+    _show_comparison(outcome, found.comparison, found.missing)
+    for row in found.pattern:
         share = "" if row["share"] is None else f", {row['share']:.0%} of the gain of the graph"
         gain = f"{row['metric']} {_figure(row['gain'])}"
         say(f"missingness only: {gain} over baseline covariates only{share}")

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from gnnpatient.study.check import check_cohort
     from gnnpatient.study.fitted import FittedModel
     from gnnpatient.study.info import folder_info
+    from gnnpatient.study.report import compare_report
     from gnnpatient.study.validation import evaluate_run
 
-__all__ = ["FittedModel", "check_cohort", "evaluate_run", "folder_info"]
+__all__ = ["FittedModel", "check_cohort", "compare_report", "evaluate_run", "folder_info"]
 
 _HOME = {
     "FittedModel": "fitted",
     "check_cohort": "check",
+    "compare_report": "report",
     "evaluate_run": "validation",
     "folder_info": "info",
 }

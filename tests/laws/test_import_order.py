@@ -37,7 +37,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "first fit estimator people run",
     "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
     "intervals scoreboard baselines evaluate oracle validation ablations fitting comparison missingness "
-    "compare subgroups",
+    "compare report subgroups",
     "patient": "answers predictions figure trajectory explain similar page serve",
     "cli": " ".join(["console", *COMMAND_FILES, "main", "__main__"]),
 }
