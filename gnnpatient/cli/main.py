@@ -972,7 +972,7 @@ def predict(
     from gnnpatient.cohort.landmarks import together
     from gnnpatient.cohort.outcomes import Task
     from gnnpatient.files import atomic_file
-    from gnnpatient.ingest.source import disarmed
+    from gnnpatient.ingest.quarantine import disarmed
     from gnnpatient.prognosis.checkpoint import load_predictor
     from gnnpatient.prognosis.forecast import Forecast
 

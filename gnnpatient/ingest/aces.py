@@ -361,20 +361,20 @@ def label(task: Task, events: pl.DataFrame) -> pl.DataFrame:
     """
     record = _Record(task, events)
     row = np.flatnonzero(record.counts(task.trigger) > 0)
-    who = record.who[row]
+    owner = record.owner[row]
     ok = np.ones(len(row), bool)
     moments = {"trigger": record.time[row]}
     at, hit = moments["trigger"], ok
     for name, window in task.windows.items():
         begins = window.start.of != "end"  # which side hangs on another moment; the other hangs on this side
         outer, inner = (window.start, window.end) if begins else (window.end, window.start)
-        one, found = record.moment(outer, who, moments[outer.of], False)
-        two, found_too = record.moment(inner, who, one, window.start_inclusive)
+        one, found = record.moment(outer, owner, moments[outer.of], False)
+        two, found_too = record.moment(inner, owner, one, window.start_inclusive)
         start, end = (one, two) if begins else (two, one)
         moments |= {f"{name}.start": start, f"{name}.end": end}
         ok = ok & found & found_too
-        low = record.before(who, start, ties=not window.start_inclusive)
-        high = np.maximum(low, record.before(who, end, ties=window.end_inclusive))
+        low = record.before(owner, start, ties=not window.start_inclusive)
+        high = np.maximum(low, record.before(owner, end, ties=window.end_inclusive))
         for predicate, (least, most) in window.has.items():
             count = record.between(predicate, low, high)
             ok = ok & (count >= (least or 0)) & (count <= (len(events) if most is None else most))
@@ -393,8 +393,8 @@ class _Record:
 
     def __init__(self, task: Task, events: pl.DataFrame) -> None:
         used = set(_used(task))
-        asked = {name: p for name, p in task.predicates.items() if name in used}
-        plain = {name: p for name, p in asked.items() if not (p.any_of or p.all_of)}
+        needed = {name: p for name, p in task.predicates.items() if name in used}
+        plain = {name: p for name, p in needed.items() if not (p.any_of or p.all_of)}
         limited = any(p.value_min is not None or p.value_max is not None for p in plain.values())
         for name in ("subject_id", "time", "code", *(["numeric_value"] if limited else [])):
             if name not in events.columns:
@@ -421,15 +421,15 @@ class _Record:
             .collect()
         )
         self.ids = moments["subject_id"]
-        self.who = self.ids.rle_id().cast(pl.Int64).to_numpy()
+        self.owner = self.ids.rle_id().cast(pl.Int64).to_numpy()
         self.time = moments["time"].to_physical().to_numpy()
         self.times, rank = np.unique(self.time, return_inverse=True)
         # rises through all records, so that one search in it finds the place in each
-        self.place = self.who * (len(self.times) + 1) + rank
-        edge = np.diff(self.who, prepend=-1, append=-1) != 0
+        self.place = self.owner * (len(self.times) + 1) + rank
+        edge = np.diff(self.owner, prepend=-1, append=-1) != 0
         special = {ANY: np.ones(len(edge) - 1, np.int64), START: edge[:-1] * 1, END: edge[1:] * 1}
         self._counts = special | {name: moments[f"n{i}"].to_numpy() for i, name in enumerate(plain)}
-        for name, predicate in asked.items():  # each after those that it hangs on
+        for name, predicate in needed.items():  # each after those that it hangs on
             if name not in plain:
                 join = np.logical_or if predicate.any_of else np.logical_and
                 parts = [self.counts(part) > 0 for part in predicate.any_of or predicate.all_of]
@@ -439,10 +439,10 @@ class _Record:
         """How often a predicate is at each moment."""
         return self._counts[name]
 
-    def before(self, who: np.ndarray, time: np.ndarray, *, ties: bool) -> np.ndarray:
+    def before(self, owner: np.ndarray, time: np.ndarray, *, ties: bool) -> np.ndarray:
         """The number of moments, of all records, before this one of this patient; `ties`: and at it."""
         rank = np.searchsorted(self.times, time, "right" if ties else "left")
-        return np.searchsorted(self.place, who * (len(self.times) + 1) + rank)
+        return np.searchsorted(self.place, owner * (len(self.times) + 1) + rank)
 
     def between(self, name: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """How often a predicate is in moments low to high, the last not among them."""
@@ -450,17 +450,17 @@ class _Record:
         return total[high] - total[low]
 
     def moment(
-        self, bound: Bound, who: np.ndarray, time: np.ndarray, itself: bool
+        self, bound: Bound, owner: np.ndarray, time: np.ndarray, itself: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Where a bound that hangs on `time` lies and if it exists. `itself`: an event at `time` will do."""
         if bound.predicate is None:
             return time + round(bound.shift * 1e6), np.ones(len(time), bool)
         events = np.flatnonzero(self.counts(bound.predicate) > 0)
-        cut = self.before(who, time, ties=bound.back == itself)
+        cut = self.before(owner, time, ties=bound.back == itself)
         event = np.searchsorted(events, cut) - bound.back
         found = (event >= 0) & (event < len(events))
         place = events[np.where(found, event, 0)] if len(events) else np.zeros(len(time), np.int64)
-        found = found & (self.who[place] == who) if len(events) else found
+        found = found & (self.owner[place] == owner) if len(events) else found
         return np.where(found, self.time[place], time), found
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.errors import InputError
-from gnnpatient.ingest.source import PEOPLE, RowAudit, SourceTables, TableView, quoted
+from gnnpatient.ingest.audit import RowAudit, quoted
+from gnnpatient.ingest.source import PEOPLE, SourceTables, TableView
 from gnnpatient.readers.tables import example, fits, ids
 from gnnpatient.spec.graph import NodeSpec
 
@@ -31,18 +32,18 @@ UNREAD = (  # why a reader of a format could not read a row; other reasons say t
 )
 
 
-def lost_kind(source: SourceTables, kind: str, used: np.ndarray) -> None:
+def check_lost_nodes(source: SourceTables, kind: str, used: np.ndarray) -> None:
     """Refuse a kind of which rows are asked and none is used; flag one of which over half is refused.
 
     One of a single row, or whose pictures cannot be opened, is flagged as well.
     used: the numbers of its rows over all tables.
     """
-    node, lost, views = source.spec.nodes[kind], list[tuple[TableView, np.ndarray]](), source.asked.pop(kind)
+    node, lost, views = source.spec.nodes[kind], list[tuple[TableView, np.ndarray]](), source.views.pop(kind)
     for view in views:
-        mine = np.zeros(len(view.account.used), bool)
-        here = used - view.account.start
+        mine = np.zeros(len(view.audit.used), bool)
+        here = used - view.audit.start
         mine[here[(here >= 0) & (here < len(mine))]] = True
-        rows = np.flatnonzero(~mine[view.row] & _wrong(view.account)[view.row])
+        rows = np.flatnonzero(~mine[view.row] & _wrong(view.audit)[view.row])
         lost.append((view, _not_left_out(source, view, rows)))
     if not len(used):  # the reader of the format may have refused them
         unread = [_unread(source, view, node) for view in views]
@@ -51,40 +52,40 @@ def lost_kind(source: SourceTables, kind: str, used: np.ndarray) -> None:
     total = sum(map(len, views)) + sum(len(rows) for _, rows in lost[len(views) :])
     if 2 * count > total:
         view, rows = max(lost, key=lambda part: len(part[1]))
-        _say(source, view, rows, (count, total), node, f" ({kind})", none=not len(used))
+        _refuse_or_flag(source, view, rows, (count, total), node, f" ({kind})", none=not len(used))
 
 
-def lost_tables(source: SourceTables) -> None:
+def check_lost_tables(source: SourceTables) -> None:
     """The same of tables without nodes, once all is read, and of what a format's reader could not read."""
-    for table, account in source.accounts.items():
+    for table, audit in source.audits.items():
         if table == PEOPLE or source.holds_nodes(table):
             continue
-        rows = np.flatnonzero(~(account.used | account.collapsed) & _wrong(account))
-        known, none = int((account.used | account.collapsed).sum()), not account.used.any()
-        if source.is_events(table):
-            rows = rows[np.isin(_reason(account, rows), UNREAD)]
-            known, none = len(account.used) - len(rows), False
+        rows = np.flatnonzero(~(audit.used | audit.collapsed) & _wrong(audit))
+        known, none = int((audit.used | audit.collapsed).sum()), not audit.used.any()
+        if source.is_event_table(table):
+            rows = rows[np.isin(_reason(audit, rows), UNREAD)]
+            known, none = len(audit.used) - len(rows), False
         if len(rows) <= known:
             continue
-        if source.is_events(table):
-            view = TableView(source, table, pl.DataFrame(), rows, account)
+        if source.is_event_table(table):
+            view = TableView(source, table, pl.DataFrame(), rows, audit)
             rows = np.arange(len(rows))
         else:
             view = source.view(table, [])
             rows = _not_left_out(source, view, rows)
         if len(rows) > known:
-            _say(source, view, rows, (len(rows), len(rows) + known), None, "", none=none)
+            _refuse_or_flag(source, view, rows, (len(rows), len(rows) + known), None, "", none=none)
 
 
-def _wrong(account: RowAudit) -> np.ndarray:
+def _wrong(audit: RowAudit) -> np.ndarray:
     """Rows that were to be read and could not be: (row,) bool."""
-    wrong = [reason not in _CHOSEN and not reason.startswith("hidden: ") for reason in account.reasons]
-    return np.array(wrong)[account.why]
+    wrong = [reason not in _CHOSEN and not reason.startswith("hidden: ") for reason in audit.reasons]
+    return np.array(wrong)[audit.reason]
 
 
 def _not_left_out(source: SourceTables, view: TableView, rows: np.ndarray) -> np.ndarray:
     """Rows of a view without those of patients who are in the patient table, but not in the cohort."""
-    strangers = _reason(view.account, view.row[rows]) == _STRANGER
+    strangers = _reason(view.audit, view.row[rows]) == _STRANGER
     if 2 * len(rows) <= len(view) or not strangers.any():
         return rows
     known = (
@@ -102,22 +103,22 @@ def _everybody(source: SourceTables) -> pl.Series:
     return ids(source.view(table, []).column(source.key(table))).drop_nulls().unique(maintain_order=True)
 
 
-def _reason(account: RowAudit, rows: np.ndarray) -> np.ndarray:
-    return np.array(account.reasons, dtype=object)[account.why[rows]]
+def _reason(audit: RowAudit, rows: np.ndarray) -> np.ndarray:
+    return np.array(audit.reasons, dtype=object)[audit.reason[rows]]
 
 
 def _unread(source: SourceTables, view: TableView, node: NodeSpec) -> TableView | None:
     """The rows that a kind asks of a format's table, but that the reader of the format could not read."""
     table, schema = view.table, source.schemas[view.table]
-    if not source.is_events(table) or "refused" not in schema or {*(node.where or {})} - {*schema}:
+    if not source.is_event_table(table) or "refused" not in schema or {*(node.where or {})} - {*schema}:
         return None
     rows = source.tables[table].lazy().with_row_index("gnnpatient row")
     rows = rows.filter(pl.col("refused").is_in(UNREAD) & fits(node.where or {}))
     found = rows.select("gnnpatient row").collect(engine="streaming").to_series().to_numpy()
-    return TableView(source, table, pl.DataFrame(), found.astype(np.int64), view.account)
+    return TableView(source, table, pl.DataFrame(), found.astype(np.int64), view.audit)
 
 
-def _say(
+def _refuse_or_flag(
     source: SourceTables,
     view: TableView,
     rows: np.ndarray,
@@ -128,18 +129,18 @@ def _say(
     none: bool,
 ) -> None:
     """Refuse, or flag, with the reasons, a cell that was refused for the first of them, and the way out."""
-    reasons, many = np.unique(_reason(view.account, view.row[rows]).astype(str), return_counts=True)
+    reasons, many = np.unique(_reason(view.audit, view.row[rows]).astype(str), return_counts=True)
     order = np.argsort(-many, kind="stable")
     why = ", ".join(f"{many[i]} {reasons[i]}" for i in order[:3])
     main = str(reasons[order[0]])
-    row = int(rows[int((_reason(view.account, view.row[rows]) == main).argmax())])
+    row = int(rows[int((_reason(view.audit, view.row[rows]) == main).argmax())])
     # one row is a slip rather than a form, and broken pictures are no fault of the table
     none = none and count[1] > 1 and not main.startswith("picture: ")
     hint = _hint(source, view, row, main, node, ids_shown=none)
     of = f"{view.table}{of}"
     if none:
         raise InputError(f"{of}: none of {count[1]} rows is used: {why}{hint}")
-    source.doubt(f"{of}: {count[0]} of {count[1]} rows refused: {why}{hint}", decides=True)
+    source.flag(f"{of}: {count[0]} of {count[1]} rows refused: {why}{hint}", decides=True)
 
 
 def _hint(
@@ -155,7 +156,7 @@ def _hint(
         whole = source.tables[table].lazy().slice(int(view.row[row]), 1).select(name).collect()
         return quoted(whole[name][0])
 
-    own = source.is_events(table)
+    own = source.is_event_table(table)
     if reason == _STRANGER:
         return _alike(source, view) if ids_shown else "; are the ids written as in the patient table?"
     if reason.startswith("no patient"):

@@ -24,11 +24,13 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
     "__init__": set(ORDER)
 }
 INSIDE = {  # the files of a folder, each may import those named before it
-    "spec": "units patterns masks graph reference",
+    "spec": "patterns masks graph reference",
     "readers": "database tables standard meds omop fhir",
     "content": "texts imaging measure embed vectors",
     "cohort": "store packed outcomes landmarks build view cohort",
-    "ingest": "hierarchy aces source patients events lost ends labels read",
+    "ingest": "rows scripts audit source quarantine columns units picks statics patients moments hierarchy "
+    "ancestors amendments contents events lost dates ends periods record outcome_words causes aces "
+    "labels_survival labels_task labels_diagnosis labels_progression labels hidden pack read",
     "propose": "names parts sheets patients inputs outcomes formats draft",
     "datasets": "ward shipped",
     "model": "encode network heads loss model",
