@@ -73,7 +73,7 @@ def amendments_of(
 def with_replaced(source: SourceTables, kind: str, rows: Rows, amendments: pl.DataFrame) -> Rows:
     """The rows, each with when another that names it took its place: once both are known (METHODS 1).
 
-    So it is, too, where that other one cannot be used itself; where nothing says when it came, the row is
+    This holds, too, where the other one cannot be used itself; where its time is not known, the row is
     refused. Of rows that amend each other none counts any more once all are known.
 
     Parameters
@@ -132,7 +132,7 @@ def _flag_amendments_of_nothing(source: SourceTables, kind: str, frame: pl.DataF
 
 
 def _replaced_since(amendments: pl.DataFrame, rows: Rows) -> pl.DataFrame:
-    """Since when each (patient, id) is amended; whether one says not when, or is no node itself."""
+    """Since when each (patient, id) is amended; whether by one without a time, or one that is no node."""
     lost = ~pl.col("row").is_in(pl.Series(rows.source).unique().implode())
     since, unknown = pl.col("since").min(), pl.col("since").is_null().any().alias("unknown")
     by_id = amendments.drop_nulls("amends").group_by("patient", pl.col("amends").alias("id"))
@@ -143,10 +143,8 @@ def _rings(amendments: pl.DataFrame) -> pl.DataFrame:
     """The rows that amend each other, in a ring of any length: row, closed (seconds: when all were known)."""
     amendments = amendments.drop_nulls(["id", "amends"])
     ends = amendments.select("patient", pl.col("amends").alias("id"))
-    linked = len(
-        ends.join(amendments, on=["patient", "id"], how="semi")
-    )  # most amend a row that amends nothing
-    if not linked:
+    # most amend a row that amends no other
+    if not len(ends.join(amendments, on=["patient", "id"], how="semi")):
         return amendments.select("row", pl.col("since").alias("closed")).clear()
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -21,11 +21,8 @@ from gnnpatient.times import DAY, FOREVER, NEVER, YEAR
 DECADES = round(20 * YEAR * DAY)
 """A date so far from all others is none. Only dates are judged so; among offsets the gap must be twice it."""
 
-_PLACEHOLDERS = (
-    "01-01",
-    "07-01",
-    "12-31",
-)  # the days that stand for a birth of which the year alone is known
+# the days that stand for a birth of which the year alone is known
+_PLACEHOLDERS = ("01-01", "07-01", "12-31")
 
 
 def is_given(times: np.ndarray) -> np.ndarray:

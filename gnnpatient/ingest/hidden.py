@@ -104,7 +104,7 @@ def _check_hide_patterns(source: SourceTables, rows: Mapping[str, Rows]) -> None
             hint = f"did you mean {' or '.join(map(repr, alike))}?" if alike else "codes there: "
             hint += ", ".join(sorted(codes)[:5]) * (not alike)
             raise InputError(
-                f"outcomes.{name}.hide: {pattern!r} fits no code of any kind and hides nothing; {hint}"
+                f"outcomes.{name}.hide: {pattern!r} fits no code of any node type and hides nothing; {hint}"
             )
 
 

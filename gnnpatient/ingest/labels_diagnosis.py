@@ -139,7 +139,7 @@ def _lasting(rows: Rows, these: np.ndarray) -> np.ndarray:
     """Those of some rows, (row,) bool, that stand for good, or in whose place such a row came: (row,) bool.
 
     A diagnosis that is amended in some detail is known from its first form on; one that is taken back was
-    never there, though it was held for true for a while.
+    never there, though it was taken for true for a while.
     """
     lasting = these & rows.not_amended
     if rows.replaced is None:

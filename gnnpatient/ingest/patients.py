@@ -219,8 +219,8 @@ def _picked_day_zero(source: SourceTables, view: TableView, names: np.ndarray, p
         raise InputError(f"origin: no patient has an event that fits {', '.join(pick.code)}")
     if pick.pick == "last":
         source.flag(
-            'origin: pick = "last" is a day 0 of which only later days tell that it was it; who comes '
-            "again is not asked about before, so risks hold for the others (first has no such choice)",
+            'origin: pick = "last" chooses day 0 by what comes after it: who comes again has no landmark '
+            'before, so risks hold for the others only (pick = "first" has no such choice)',
             decides=True,
         )
     key = ids(view.column(source.key(view.table)))

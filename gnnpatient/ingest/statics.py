@@ -202,8 +202,7 @@ def _static(rows: _Owned, name: str, cells: pl.Series) -> np.ndarray:
     untimed = (row >= 0) & (known == FOREVER)
     if untimed.any():
         source.flag(
-            f"{view.table}: {name!r} of {int(untimed.sum())} patient(s) stands in rows without a time; "
-            "left out",
+            f"{view.table}: {name!r} of {int(untimed.sum())} patient(s) is in rows without a time; left out",
             decides=True,
         )
     rows.known[name] = np.where((row < 0) | untimed, ALWAYS, known)
@@ -218,7 +217,7 @@ def _flag_later_rows(rows: _Owned, name: str, row: np.ndarray) -> None:
     first[rows.owner[::-1]] = np.arange(len(rows.owner))[::-1]
     if later := int(((row >= 0) & (row != first[:-1])).sum()):
         rows.view.source.flag(
-            f"{rows.view.table}: {name!r} of {later} patient(s) stands in a later row and counts as known on "
+            f"{rows.view.table}: {name!r} of {later} patient(s) is in a later row and counts as known on "
             "day 0; [patient] known names the column that times a row",
             decides=True,
         )
