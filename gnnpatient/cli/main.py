@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-    from gnnpatient.cohort.cohort import Cohort
-    from gnnpatient.cohort.landmarks import Landmarks
+    from gnnpatient.cohort.cohort import Cohort, Landmarks
     from gnnpatient.datasets.ward import Truth
-    from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor
-    from gnnpatient.prognosis.people import Told
+    from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
+    from gnnpatient.prognosis.people import SplitMembership
+    from gnnpatient.prognosis.predictor import Predictor
     from gnnpatient.prognosis.run import Run
     from gnnpatient.study.evaluate import Evaluation
 
@@ -525,15 +525,15 @@ def _fit(
         given["horizon"] = days(given["horizon"])
     if given.get("landmarks", "random") != "random":
         given["landmarks"] = moments(given["landmarks"])
-    opened.answered(given.get("outcomes"))  # what is not there is refused before torch is loaded
+    opened.outcomes_with_model(given.get("outcomes"))  # what is not there is refused before torch is loaded
     from gnnpatient.prognosis.run import Run, fit_run
 
     was = resume and (out / "model" / "config.json").is_file()
     if given.get("outcomes") is None and not (out / "run.json").is_file():
-        for name in sorted(set(opened.outcomes) - set(opened.answered())):
+        for name in sorted(set(opened.outcomes) - set(opened.outcomes_with_model())):
             note(f"outcome {name!r} left out: a {opened.outcomes[name].kind} has no model")
     _decisive(opened)
-    if not opened.timed:
+    if not opened.has_later_rows:
         note("nothing becomes known after entry, so every patient is asked then, once")
     with Progress() as progress:
         run = fit_run(opened, out, given, device=device, resume=resume, progress=progress)
@@ -663,11 +663,11 @@ def _evaluate(
     import numpy as np
 
     from gnnpatient.cohort.cohort import open_cohort
-    from gnnpatient.cohort.landmarks import few_horizons
     from gnnpatient.cohort.outcomes import Survival, Task
+    from gnnpatient.cohort.splits import default_horizons
     from gnnpatient.model.heads import SurvivalConfig
     from gnnpatient.prognosis.checkpoint import load_predictor
-    from gnnpatient.prognosis.run import Run, scored_asks, usual_landmarks
+    from gnnpatient.prognosis.run import Run, scored_landmarks, usual_landmarks
     from gnnpatient.study import evaluate as study
     from gnnpatient.study.baselines import StackedCox, StackedLogistic
 
@@ -687,7 +687,7 @@ def _evaluate(
         raise InputError(f"outcome {name!r} is asked at its own moments; leave out --landmarks")
     rival = "cox" if curves else "logistic"
     words, left, fitted_too = [], np.arange(len(cohort)), False
-    told = run.tell(cohort) if run else None
+    told = run.split_of(cohort) if run else None
     if told and run:
         left, fitted_too = np.flatnonzero(told.side != "train"), told.exact
     if told and (told.exact or told.known):
@@ -710,7 +710,7 @@ def _evaluate(
     if at is None:
         fitted = run.plan["landmarks"] if run else "random"
         at = usual_landmarks(cohort, name) if fitted == "random" else list(fitted)
-    X = scored_asks(cohort, left, name, at)
+    X = scored_landmarks(cohort, left, name, at)
     if not len(X):
         raise InputError(
             f"nobody left to score: none of {len(left)} patients is at risk at {', '.join(map(span, at))}"
@@ -718,7 +718,7 @@ def _evaluate(
     words += [*_strangers(predictor.unknown(X)), *_unlike(predictor, X)]
     times, grid = [], np.zeros(0)
     if reach is not None:
-        times = sorted(few_horizons(reach) if horizons is None else horizons)
+        times = sorted(default_horizons(reach) if horizons is None else horizons)
         if times[-1] > reach * (1 + 1e-9) or times[0] <= 0:
             bad = times[-1] if times[-1] > reach else times[0]
             raise InputError(f"horizon {bad:g} days; this model was fitted up to {reach:g} days")
@@ -731,7 +731,7 @@ def _evaluate(
             if reach is None
             else StackedCox(outcomes=[name], horizon=reach, min_patients=least)
         )
-        models[rival] = own.fit(run.asks(cohort))
+        models[rival] = own.fit(run.landmarks(cohort))
     here, there = (
         study.names_of(cohort, name),
         head.causes if isinstance(head, SurvivalConfig) else head.classes,
@@ -742,7 +742,7 @@ def _evaluate(
     fitted_on = np.flatnonzero(told.side == "train") if told else np.zeros(0, np.int64)
     train = None  # whom the null is of: the training patients at the landmarks that are scored
     if len(fitted_on) and not isinstance(cohort.outcomes[name], Task):
-        train = scored_asks(cohort, fitted_on, name, at)
+        train = scored_landmarks(cohort, fitted_on, name, at)
     models["null"] = study.null_of(predictor, name, train)
     if truth is not None:
         from gnnpatient.study.oracle import Oracle
@@ -770,7 +770,7 @@ def _unlike(predictor: Predictor, X: Landmarks) -> list[str]:
         first, last = map(span, predictor.about["landmarks"])
         when = f"at {first} alone" if first == last else f"from {first} to {last}"
         words.append(f"{outside} of {len(X)} asks lie outside the fitted days ({when}): the model guesses")
-    if early := int(X.early.sum()):
+    if early := int(X.early_at_entry.sum()):
         words.append(
             f"{early} of {len(X)} asks come before the end of the day of entry, so nothing that was measured "
             "on it is known; ask at entry, or a day later"
@@ -778,7 +778,7 @@ def _unlike(predictor: Predictor, X: Landmarks) -> list[str]:
     return words + predictor.differences(X)
 
 
-def _people(told: Told) -> list[str]:
+def _people(told: SplitMembership) -> list[str]:
     """Who of the scored was trained on, and how that is known."""
     trained, held, unknown = (told.count(side) for side in ("train", "test", None))
     words = []
@@ -968,8 +968,7 @@ def predict(
     import numpy as np
     import polars as pl
 
-    from gnnpatient.cohort.cohort import open_cohort
-    from gnnpatient.cohort.landmarks import together
+    from gnnpatient.cohort.cohort import join_landmarks, open_cohort
     from gnnpatient.cohort.outcomes import Task
     from gnnpatient.files import atomic_file
     from gnnpatient.ingest.quarantine import disarmed
@@ -1017,18 +1016,18 @@ def predict(
         if gone := int((~forecast.at_risk).sum()):
             why = f"is not at risk of {name!r}" if name in curves else f"has a label of {name!r}, or is gone,"
             note(f"{gone} of {len(forecast)} asks left out: the patient {why} then")
-    for line in _strangers(predictor.unknown(together(*asked))):
+    for line in _strangers(predictor.unknown(join_landmarks(*asked))):
         note(line)
     say(f"{out}: {len(rows)} rows")
 
 
 def _split(run: Path, cohort: Cohort, patients: Sequence[int] | None = None) -> list[str | None]:
     """Of each patient of a cohort, or of some of them: train, test, None where it is not known."""
-    from gnnpatient.prognosis.people import tell
+    from gnnpatient.prognosis.people import split_of
 
     if not _is_run(run):
         return [None] * (len(cohort) if patients is None else len(patients))
-    found: list[str | None] = tell(run, cohort, patients).side.tolist()
+    found: list[str | None] = split_of(run, cohort, patients).side.tolist()
     return found
 
 
@@ -1148,7 +1147,7 @@ def _ask(
     X = _moment(cohort, patient, at, names)
     said = predictor.forecast(X, device="cpu")  # one ask: done before a GPU has woken up
     forecasts = {name: f for name, f in said.items() if name in names}
-    known = {kind: len(cohort.events[kind].held(X.patient, X.at)[2]) for kind in cohort.spec.nodes}
+    known = {kind: len(cohort.events[kind].visible_rows(X.patient, X.at)[2]) for kind in cohort.spec.nodes}
     kinds = predictor.kinds if predictor.kinds is not None else tuple(predictor.modules[0].vocabulary.codes)
     found = {
         "patient": str(X.ids[0]),
@@ -1206,7 +1205,7 @@ def _curve(forecast: Forecast) -> dict[str, Any]:
 
 def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
     """The answer for people."""
-    from gnnpatient.cohort.landmarks import few_horizons
+    from gnnpatient.cohort.splits import default_horizons
     from gnnpatient.prognosis.forecast import DiagnosisForecast
 
     years = f" ({found['at'] / YEAR:.1f} years)" if abs(found["at"]) > YEAR else ""
@@ -1231,7 +1230,7 @@ def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
         if not forecast.at_risk[0]:
             say(f"{name}: the patient is not at risk on this day, so there is no curve")
             continue
-        times = few_horizons(float(forecast.times[-1]))
+        times = default_horizons(float(forecast.times[-1]))
         rows = []
         for cause in forecast.causes:
             rows.append(

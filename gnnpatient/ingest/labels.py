@@ -125,8 +125,8 @@ def _not_at_risk_while_amended(record: FollowUp, labels: Mapping[str, Outcome]) 
         ]
         if (spells := np.concatenate([np.zeros((0, 3), np.int64), *stood])).size:
             timed = cast(Survival | Diagnosis, label)
-            more = [spells] if timed.stood is None else [timed.stood, spells]
-            out[name] = replace(timed, stood=_merged(np.concatenate(more)))
+            more = [spells] if timed.retracted is None else [timed.retracted, spells]
+            out[name] = replace(timed, retracted=_merged(np.concatenate(more)))
             record.source.flag(
                 f"outcome {name!r}: {len(np.unique(spells[:, 0]))} patient(s) have a row of it that was "
                 "amended or taken back later; not at risk while it stood"

@@ -73,14 +73,14 @@ def _from_codes(
         flag_unmatched_patterns(record.source, f"outcome {name!r}", outcome.codes, codes, where)
     lasting, known = _lasting(rows, these), np.full(len(record.patients), FOREVER)
     np.minimum.at(known, rows.patient[lasting], rows.known[lasting])
-    label, stood = (known < FOREVER).astype(np.int16), None
+    label, retracted = (known < FOREVER).astype(np.int16), None
     if _may_come_within_a_day(outcome) and rows.begun is not None:
         begun, first = known.copy(), np.where(rows.known == rows.happened, rows.begun, rows.known)
         np.minimum.at(begun, rows.patient[lasting], first[lasting])
         until = record.at_risk_until(label, known, begun)
         doubtful = np.flatnonzero(until < known)  # of that day, on which it can have been known already
         if len(doubtful):
-            stood = np.stack([doubtful, until[doubtful], known[doubtful]], 1)
+            retracted = np.stack([doubtful, until[doubtful], known[doubtful]], 1)
     return Diagnosis(
         label,
         known,
@@ -89,7 +89,7 @@ def _from_codes(
         seconds(outcome.gap),
         seconds(outcome.horizon) if outcome.horizon else None,
         outcome.when == "same",
-        stood=stood,
+        retracted=retracted,
     )
 
 
@@ -114,7 +114,9 @@ def _from_column(record: FollowUp, name: str, outcome: DiagnosisSpec, end: np.nd
             until = record.at_risk_until((label >= 0).astype(np.int8), known, begun)
             end = np.where(until < known, np.minimum(end, until), end)
     gap = seconds(outcome.gap)
-    return Diagnosis(label, known, end, outcome.class_names, gap, None, outcome.when == "same", stood=None)
+    return Diagnosis(
+        label, known, end, outcome.class_names, gap, None, outcome.when == "same", retracted=None
+    )
 
 
 def _without_filler(

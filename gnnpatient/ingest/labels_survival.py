@@ -132,8 +132,8 @@ def read_survival(record: FollowUp, name: str, outcome: SurvivalSpec, draft: Dra
     else:
         washout = any(part.from_rows for part in draft.parts)
         spells = periods.spells(gaps, record.entry, time, begun, event, end, until, washout)
-        spells = spells.only(draft.present & ~lost)
-        missed = (event > 0) & (time > record.entry) & ~spells.counted(len(event)) & draft.present & ~lost
+        spells = spells.of_patients(draft.present & ~lost)
+        missed = (event > 0) & (time > record.entry) & ~spells.has_event(len(event)) & draft.present & ~lost
         _count_step(source, name, "event outside the periods of observation, not counted", missed)
         time, event, until = periods.first_spell(spells, record.entry, time, event, end)
     if not outcome.of_events:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.cohort.cohort import Cohort, all_outcomes
+from gnnpatient.cohort.cohort import Cohort
+from gnnpatient.cohort.outcomes import all_outcomes
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.ingest.ancestors import ancestor_nodes
 from gnnpatient.ingest.contents import measurements

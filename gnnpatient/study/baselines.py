@@ -16,12 +16,13 @@ from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
 from gnnpatient.cohort.build import build_graphs
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.outcomes import Survival, Task
-from gnnpatient.cohort.view import last_rows, statics
+from gnnpatient.cohort.view import last_rows, static_columns
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
-from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable, kept_names, restrict
+from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
+from gnnpatient.prognosis.inputs import kept_names, restrict
 from gnnpatient.prognosis.targets import label_target
 
 LEAST_LOST = 10  # asks that ended by censoring, for a model of it
@@ -143,7 +144,7 @@ class StackedLogistic(BaseEstimator):
     def fit(self, X: Landmarks, y: None = None) -> StackedLogistic:
         """Fit on the asks of X at `landmarks` of its times."""
         self.models_, self.classes_, self.kinds_, self.columns_, self.names_ = {}, {}, {}, {}, {}
-        for name, outcome in X.cohort.answered(self.outcomes).items():
+        for name, outcome in X.cohort.outcomes_with_model(self.outcomes).items():
             if isinstance(outcome, Survival):
                 if self.outcomes is not None:
                     raise InputError(f"outcome {name!r} is survival; StackedCox would do")
@@ -238,7 +239,7 @@ def features(X: Landmarks, names: Names | None = None, columns: Sequence[str] | 
     graphs = build_graphs(X) if names is None else names.merge(build_graphs(X))
     wanted = None if columns is None else set(columns)
     found: dict[str, pl.Series] = {"day of the ask": pl.Series(X.days)}
-    found |= {_name("static", name): values for name, values in statics(graphs)}
+    found |= {_name("static", name): values for name, values in static_columns(graphs)}
     since = np.full(len(X), np.nan)
     for last in last_rows(graphs):
         since = np.fmin(since, last.age)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival
 from gnnpatient.errors import InputError
 from gnnpatient.times import DAY, NEVER
@@ -557,10 +556,10 @@ def _at_risk(cohort: Cohort, truth: Survival | Diagnosis) -> tuple[np.ndarray, n
     """Who is at risk at entry with a known outcome: positions, the group of each, and their names."""
     asks = cohort.entries()
     if isinstance(truth, Survival):
-        who = asks.patient[(truth.time[asks.patient] != NEVER) & truth.at_risk(asks)]
+        who = asks.patient[(truth.time[asks.patient] != NEVER) & truth.at_risk(asks.patient, asks.at)]
         return who, truth.event[who], ("event_free", *truth.causes)
-    label = truth.truth(asks)["label"]
-    free = (label >= 0) & truth.open(asks)
+    label = truth.truth(asks.patient, asks.at)["label"]
+    free = (label >= 0) & truth.open(asks.patient, asks.at)
     return asks.patient[free], label[free], truth.classes
 
 

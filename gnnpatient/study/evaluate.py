@@ -12,20 +12,14 @@ import numpy as np
 from scipy.stats import t as student
 
 from gnnpatient import metrics
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks, together
+from gnnpatient.cohort.cohort import Cohort, Landmarks, join_landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.errors import InputError, near
-from gnnpatient.prognosis.forecast import (
-    Answer,
-    DiagnosisForecast,
-    Forecast,
-    Predictor,
-    answerable,
-    judged,
-    nearest,
-)
-from gnnpatient.prognosis.targets import REMAIN, null_table, target_of
+from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, answerable, judged
+from gnnpatient.prognosis.kinds import target_of
+from gnnpatient.prognosis.marginal import nearest
+from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.targets import MIN_REMAINING
 from gnnpatient.study.baselines import censoring_hazard
 from gnnpatient.times import DAY
 
@@ -104,8 +98,8 @@ def null_of(predictor: Predictor, outcome: str, train: Landmarks | None = None) 
     asks = [] if train is None else [train[rows] for rows in train.by_landmark.values()]
     for X in asks:
         target = target_of(X, outcome)
-        if len(np.unique(X.patient[target.known])) >= REMAIN:
-            tables[int(X.moments[0])] = null_table(target, X.moments, tuple(head.get("times", ())))
+        if len(np.unique(X.patient[target.known])) >= MIN_REMAINING:
+            tables[int(X.moments[0])] = target.marginal(X.moments, tuple(head.get("times", ())))
     whole, near = predictor.null[outcome], predictor.nulls.get(outcome)
     if head["kind"] == "diagnosis":
         return Shares(outcome, tuple(head["classes"]), whole, tables, near)
@@ -114,7 +108,7 @@ def null_of(predictor: Predictor, outcome: str, train: Landmarks | None = None) 
 
 def names_of(cohort: Cohort, outcome: str) -> tuple[str, ...]:
     """The causes of a survival outcome, the classes of a diagnosis."""
-    truth = cohort.answered([outcome])[outcome]
+    truth = cohort.outcomes_with_model([outcome])[outcome]
     return truth.causes if isinstance(truth, Survival) else truth.classes
 
 
@@ -143,7 +137,7 @@ class Scored:
             name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes}
             for name, causes in risks[0].items()
         }
-        return cls(together(*asks), np.concatenate(folds), joined, times)
+        return cls(join_landmarks(*asks), np.concatenate(folds), joined, times)
 
 
 def _risks(said: Answer, times: np.ndarray) -> dict[str, np.ndarray]:
@@ -239,7 +233,7 @@ def evaluate(
     asks = scored.asks
     if not len(asks):
         raise InputError("nobody left to score; give other landmarks or another cohort")
-    known, truth = asks.cohort.answered([outcome])[outcome], truth_of(asks, outcome)
+    known, truth = asks.cohort.outcomes_with_model([outcome])[outcome], truth_of(asks, outcome)
     if not (there := truth.label >= 0).any():
         raise InputError(f"nobody left to score; no ask has a label of {outcome!r}")
     for horizon in horizons:
@@ -416,14 +410,14 @@ def score(name: str, risk: np.ndarray, at: metrics.AtHorizon | None, fold: np.nd
 
 def truth_of(asks: Landmarks, outcome: str) -> Truth:
     """What came of each ask; refused where one is not at risk."""
-    known, truth = asks.cohort.answered([outcome])[outcome], asks.outcome(outcome)
+    known, truth = asks.cohort.outcomes_with_model([outcome])[outcome], asks.outcome(outcome)
     if isinstance(known, Survival):
         causes = {cause: k for k, cause in enumerate(known.causes, 1)}
         return Truth(truth["event"].astype(np.int64), truth["time"], causes)
     codes = {name: known.classes.index(name) for name in judged(known.classes)}
     horizon = None if known.horizon is None else known.horizon / DAY
     if isinstance(known, Diagnosis) and horizon is not None:
-        event, time = known.course(asks)
+        event, time = known.course(asks.patient, asks.at)
         return Truth(event.astype(np.int64), time, codes, horizon)
     return Truth(truth["label"].astype(np.int64), None, codes, horizon, isinstance(known, Task))
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.errors import InputError
 from gnnpatient.readers.tables import ids, read_table
 

@@ -37,15 +37,15 @@ import numpy as np
 import polars as pl
 
 from gnnpatient import metrics
-from gnnpatient.cohort.cohort import Cohort, open_cohort
-from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold, few_horizons
+from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.packed import Events, with_timepoints
+from gnnpatient.cohort.splits import StratifiedPatientKFold, default_horizons
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import Answer, Forecast, judged
-from gnnpatient.prognosis.run import draw_asks, scored_asks, usual_landmarks
-from gnnpatient.prognosis.targets import Target, last_estimable
+from gnnpatient.prognosis.run import scored_landmarks, training_landmarks, usual_landmarks
+from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
 from gnnpatient.progress import Progress
 from gnnpatient.study.evaluate import (
     ENOUGH_EVENTS,
@@ -760,10 +760,10 @@ def compare(
     splits = make_folds(cohort, outcome, folds, seed) if isinstance(folds, int) else list(folds)
     _check(cohort, splits)
     plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
-    asks = [draw_asks(cohort, fold.train, plan) for fold in splits]
+    asks = [training_landmarks(cohort, fold.train, plan) for fold in splits]
     at = usual_landmarks(cohort, outcome) if landmarks is None else list(landmarks)
     if horizons is None and curves:
-        horizons = few_horizons(min(_reach(X, outcome, causes) for X in asks))
+        horizons = default_horizons(min(_reach(X, outcome, causes) for X in asks))
     until = tuple(sorted(float(horizon) for horizon in horizons or ()))
     if not at or (curves and not (until and until[0] > 0)):
         raise InputError("no landmark, or no horizon above 0 days; give both or leave them out")
@@ -777,7 +777,7 @@ def compare(
         times = np.unique(np.concatenate([np.linspace(0, last, POINTS + 1)[1:], until]))
     scored, chosen = [], []
     for i, (fold, X) in enumerate(zip(splits, asks, strict=True), 1):
-        test = scored_asks(cohort, fold.test, outcome, at)
+        test = scored_landmarks(cohort, fold.test, outcome, at)
         if not len(test):
             raise InputError(f"fold {fold.fold} of repeat {fold.repeat}: nobody at risk at the landmarks")
         fitted: dict[str, Model] = {
@@ -889,7 +889,7 @@ def _reach(X: Landmarks, outcome: str, causes: tuple[str, ...]) -> float:
     if not len(X):
         raise InputError(f"outcome {outcome!r}: nobody at risk to train on; give other folds")
     truth = X.outcome(outcome)
-    target = Target(causes, truth["event"].astype(np.int64), truth["time"].astype(float))
+    target = SurvivalTarget(causes, truth["event"].astype(np.int64), truth["time"].astype(float))
     return last_estimable(target, X.patient, X.moments)
 
 
@@ -923,7 +923,7 @@ def _best(
             one.name: fits(one, X[train], f"fold {fold}, inner fold {len(parts) + 1} of {inner}")
             for one in singles
         }
-        parts.append((models, scored_asks(X.cohort, np.unique(X.patient[held]), outcome, at)))
+        parts.append((models, scored_landmarks(X.cohort, np.unique(X.patient[held]), outcome, at)))
     board = _Board(Scored.of(parts, outcome, times), outcome, cause, tuple(times[-1:].tolist()))
     error = board.value[:, -1, board.columns.index((board.score.error, None))]
     if not np.isfinite(error).all():
@@ -975,7 +975,7 @@ def missing_curve(
     draws, rows = board.draws(n, seed), []
     for share, who in gone.items():
         left = taken(asks.cohort, kinds, who)
-        nodes = sum(np.diff(left.events[kind].held(asks.patient, asks.at)[0]) for kind in kinds)
+        nodes = sum(np.diff(left.events[kind].visible_rows(asks.patient, asks.at)[0]) for kind in kinds)
         m = board.names.index(f"{share:g}")
         for c, (metric, horizon) in enumerate(board.columns):
             figure = _figure(board, board.value[m, -1, c], draws[:, m, -1, c])
@@ -1018,7 +1018,7 @@ def run_compare(
     budget: members, epochs, seed, the same for every contestant; default those of `compare`.
     """
     cohort = open_cohort(path)
-    cohort.answered([outcome])
+    cohort.outcomes_with_model([outcome])
     known = modalities_of(_seen_for(cohort, outcome))
     if unknown := [kind for kind in missing if kind not in known]:
         raise InputError(f"unknown kind {unknown[0]!r}{near(unknown[0], known)}")

@@ -33,10 +33,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks, PatientKFold
+from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.packed import Events
+from gnnpatient.cohort.splits import PatientKFold
 from gnnpatient.errors import InputError
 from gnnpatient.spec.graph import SurvivalSpec
 from gnnpatient.spec.patterns import fitting
@@ -224,7 +224,7 @@ def _classes(
     if isinstance(truth, Task):
         patient, label, asked = truth.patient, truth.label, {"at its moments": truth.at}
     else:
-        patient, ends = np.arange(len(cohort)), cohort.until(name)
+        patient, ends = np.arange(len(cohort)), cohort.open_until(name)
         label = np.where(cohort.entry < ends, truth.label, -1)
         asked = {"at entry": cohort.entry}
         if truth.same or (truth.known == FOREVER).all():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.prognosis.forecast import Forecast
 
 Risk = Callable[[np.ndarray, np.ndarray, float, str], np.ndarray]

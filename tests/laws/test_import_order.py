@@ -27,18 +27,22 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "spec": "patterns masks graph reference",
     "readers": "database tables standard meds omop fhir",
     "content": "texts imaging measure embed vectors",
-    "cohort": "store packed outcomes landmarks build view cohort",
+    "cohort": "arrays packed outcomes store cohort splits build view",
     "ingest": "rows scripts audit source quarantine columns units picks statics patients moments hierarchy "
     "ancestors amendments contents events lost dates ends periods record outcome_words causes aces "
     "labels_survival labels_task labels_diagnosis labels_progression labels hidden pack read",
     "propose": "names parts sheets patients inputs outcomes formats draft",
     "datasets": "ward shipped",
     "model": "encode network heads loss model",
-    "prognosis": "few inputs forecast card checkpoint targets first fit estimator people run",
+    "prognosis": "summary disclosure inputs forecast targets marginal kinds device predictor card checkpoint "
+    "first fit estimator people run",
     "study": "describe leaks folds baselines evaluate oracle fusion subgroups",
     "patient": "figure trajectory explain similar page serve",
     "cli": "main __main__",
 }
+# The circle of cohort, build and view: users call cohort.patient(id).table() and landmarks.to_frame(), which
+# are methods of what comes before. They import in the function: a cohort is opened without torch and polars.
+FORWARD = {("cohort/cohort.py", "view")}
 ONLY_IN = {  # packages that stay where they are
     "sksurv": ("study/", "prognosis/estimator.py"),
     "transformers": ("content/embed.py",),
@@ -83,7 +87,9 @@ def test_a_file_imports_only_what_comes_before_it(file):
         if path[0] != place:
             assert path[0] in MAY_IMPORT[place], f"{file} imports {name}"
         elif rest and path[1:] and path[1] != rest[0]:
-            assert path[1] in before, f"{file} imports {name}, which comes after it"
+            assert path[1] in before or (file, path[1]) in FORWARD, (
+                f"{file} imports {name}, which comes after it"
+            )
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -228,7 +228,7 @@ def test_an_ask_without_a_label_is_not_scored(cohort):
     mean = {"oe", "ici"}
     rest = [row for row in evaluated(asks, other).rows if row["metric"] not in mean]
     assert rest == [row for row in whole.rows if row["metric"] not in mean]
-    event, time = coming.course(asks)
+    event, time = coming.course(asks.patient, asks.at)
     by_hand = metrics.brier(seen[asks.patient], time, event, 7.0)
     assert whole.value("gnn", "brier", landmark=0.5)["value"] == pytest.approx(by_hand)
     alone = evaluated(asks[label >= 0], seen).value("gnn", "brier", landmark=0.5)["value"]

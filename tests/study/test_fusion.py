@@ -161,7 +161,7 @@ def test_presence_is_one_node_a_kind(tiny):
 
     graphs, X = build_graphs(asked(presence(tiny))), asked(tiny)
     for kind in tiny.spec.nodes:
-        count = np.diff(tiny.events[kind].held(X.patient, X.at)[0])
+        count = np.diff(tiny.events[kind].visible_rows(X.patient, X.at)[0])
         assert (np.diff(graphs[kind].ptr) == (count > 0)).all() and (count > 1).any() and (count == 0).any()
         assert (graphs[kind].code == 1).all() and graphs.codes[kind] == ("other", "seen")
         assert graphs[kind].value.isnan().all()
@@ -441,7 +441,7 @@ def test_missing_curve_runs_from_all_rows_to_none(whole, tiny):
             assert row["value"] == pytest.approx(known, abs=1e-9)
     lacking = {row["share"]: row["lacking"] for row in rows}
     X = whole.scored.asks
-    count = np.diff(tiny.events["lab"].held(X.patient, X.at)[0])
+    count = np.diff(tiny.events["lab"].visible_rows(X.patient, X.at)[0])
     assert lacking[0.0] == np.mean(count == 0) < lacking[0.5] < lacking[1.0] == 1
     none = [
         fitted["graph"].model.forecast(tiny.only(["vital", "drug"]).landmarks(X.patient, [4.0]))
