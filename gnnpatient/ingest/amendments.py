@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.errors import InputError
+from gnnpatient.ingest.cells import ids
 from gnnpatient.ingest.patients import Patients
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables
-from gnnpatient.readers.tables import ids
 from gnnpatient.spec.graph import NodeSpec
 from gnnpatient.times import FOREVER
 

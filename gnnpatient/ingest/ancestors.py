@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.errors import InputError, near
+from gnnpatient.ingest.cells import text
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables
-from gnnpatient.readers.tables import text
 from gnnpatient.spec.graph import PREFIXES, HierarchySpec, NodeSpec
 from gnnpatient.times import FOREVER
 

@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.errors import InputError, near
+from gnnpatient.ingest.cells import ids, text
 from gnnpatient.ingest.moments import BEYOND, first_event, is_far_ahead, patient_time
 from gnnpatient.ingest.outcome_words import flag_unmatched_cells, flag_unmatched_patterns, read_event_flags
 from gnnpatient.ingest.record import CauseTimes, Record, RefuseIf
 from gnnpatient.ingest.source import PEOPLE
-from gnnpatient.readers.tables import fits, ids, text
+from gnnpatient.readers.tables import fits
 from gnnpatient.spec.graph import CauseSpec, Where
 from gnnpatient.times import FOREVER, NEVER
 

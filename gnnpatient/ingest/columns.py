@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.errors import InputError
+from gnnpatient.ingest.cells import text
 from gnnpatient.ingest.source import TableView
-from gnnpatient.readers.tables import text
 
 
 def one_each(view: TableView, name: str, values: pl.Series, owner: np.ndarray, patients: int) -> np.ndarray:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from gnnpatient.ingest.cells import ids
 from gnnpatient.ingest.patients import Patients
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables
 from gnnpatient.ingest.units import convert_values
-from gnnpatient.readers.tables import ids
 from gnnpatient.spec.graph import NodeSpec
 
 if TYPE_CHECKING:

@@ -12,13 +12,15 @@ import polars as pl
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.amendments import amendments_of, with_replaced
 from gnnpatient.ingest.ancestors import hierarchy
+from gnnpatient.ingest.cells import ids, number, split_bounds
 from gnnpatient.ingest.contents import study_numbers, with_content
 from gnnpatient.ingest.patients import Patients
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.scripts import script_flags
 from gnnpatient.ingest.source import SourceTables, TableView
 from gnnpatient.ingest.units import convert_values
-from gnnpatient.readers.tables import BOUND, FRACTIONS, bounded, fractions, ids, number
+from gnnpatient.readers.standard import BOUND
+from gnnpatient.readers.tables import FRACTIONS, holds_fractions
 from gnnpatient.spec.graph import GraphSpec, NodeSpec
 from gnnpatient.times import FOREVER
 
@@ -282,7 +284,7 @@ def _long_cells(view: TableView, kind: str, node: NodeSpec, columns: _Columns, v
     """The rows of a long table that have a code; without a column of codes it is the node type's name."""
     source, name = view.source, columns.code
     codes = view.text(name) if name else pl.Series([kind]).new_from_index(0, len(view))
-    if name and fractions(dtype := view.column(name).dtype):
+    if name and holds_fractions(dtype := view.column(name).dtype):
         count = codes.drop_nulls().n_unique()
         source.flag(f"{view.table}: column {name!r} holds {dtype}, {count} codes: {FRACTIONS}")
     view.refuse(codes.is_null().to_numpy(), "no code")
@@ -304,7 +306,7 @@ def _bounds_in_words(
     """Values and bounds of a format, with those that it holds in words: a bound, with its number or alone."""
     words = words.cast(pl.String)
     words = words.set(~words.str.contains(BOUND).fill_null(False), None)
-    bare, side = bounded(words)
+    bare, side = split_bounds(words)
     cells, bad = number(bare.str.replace(",", ".", literal=True))
     found = cells.fill_null(np.nan).to_numpy()
     take = ~np.isnan(found) & ~bad.to_numpy() & (np.isnan(amount) | (amount == found))

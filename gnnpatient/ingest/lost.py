@@ -9,8 +9,9 @@ import polars as pl
 
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.audit import RowAudit, quoted
+from gnnpatient.ingest.cells import example, ids
 from gnnpatient.ingest.source import PEOPLE, SourceTables, TableView
-from gnnpatient.readers.tables import example, fits, ids
+from gnnpatient.readers.tables import fits
 from gnnpatient.spec.graph import NodeSpec
 
 _STRANGER = "patient not in the patient table"

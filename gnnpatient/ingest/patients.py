@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.errors import InputError
+from gnnpatient.ingest.cells import ids
 from gnnpatient.ingest.columns import one_each, take
 from gnnpatient.ingest.picks import picked_time
 from gnnpatient.ingest.scripts import normalized, script_flags
@@ -21,7 +22,6 @@ from gnnpatient.ingest.statics import (
     read_statics,
     row_clocks,
 )
-from gnnpatient.readers.tables import ids
 from gnnpatient.spec.graph import PickSpec
 from gnnpatient.times import NEVER
 

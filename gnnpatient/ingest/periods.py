@@ -10,6 +10,7 @@ import polars as pl
 from gnnpatient.cohort.outcomes import Spells
 from gnnpatient.ingest.patients import Patients
 from gnnpatient.ingest.source import SourceTables
+from gnnpatient.readers.dates import end_of_day, is_midnight
 from gnnpatient.times import DAY, FOREVER, NEVER
 
 WASHOUT = 30 * DAY
@@ -74,14 +75,14 @@ def read_periods(source: SourceTables, patients: Patients) -> Periods | None:
         {"id": patients.ids, "patient": np.arange(len(patients)), "origin": patients.origin},
         schema_overrides={"id": pl.String},
     )
-    day = (pl.col("end").dt.time() == pl.time(0)).cast(pl.Int64) * (DAY - 1)
+    end = pl.col("end")
     stretches = (
         table.drop_nulls()
         .join(index, on="id")
         .select(
             "patient",
             (pl.col("start").dt.epoch("s") - pl.col("origin")).alias("begin"),
-            (pl.col("end").dt.epoch("s") + day - pl.col("origin")).alias("end"),
+            (end_of_day(end, is_midnight(end)).dt.epoch("s") - pl.col("origin")).alias("end"),
         )
         .filter(pl.col("begin") <= pl.col("end"))
         .sort("patient", "begin", "end")

@@ -15,30 +15,26 @@ import polars as pl
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import room_for
 from gnnpatient.ingest.audit import RowAudit, quoted
-from gnnpatient.ingest.scripts import latin_lookalikes
-from gnnpatient.progress import Progress
-from gnnpatient.readers.standard import StandardTables
-from gnnpatient.readers.tables import (
+from gnnpatient.ingest.cells import (
     LIFETIME,
     MISSING,
     Moments,
-    bounded,
-    column,
-    end_of_day,
+    count_midnights,
     example,
-    fits,
+    holds_offsets,
     ids,
-    last_second,
-    midnights,
+    missing_words,
     moment,
     number,
-    offsets,
-    read_table,
-    stamped,
-    taken_for_missing,
+    split_bounds,
     text,
-    without,
+    without_missing,
 )
+from gnnpatient.ingest.scripts import latin_lookalikes
+from gnnpatient.progress import Progress
+from gnnpatient.readers.dates import end_of_day, end_of_local_day, utc_moments
+from gnnpatient.readers.standard import StandardTables
+from gnnpatient.readers.tables import column, fits, read_table
 from gnnpatient.spec.graph import GraphSpec, TimeSpec, Where
 
 PEOPLE = "people"
@@ -218,8 +214,8 @@ class TableView:
 
         Other words that are taken for missing are counted.
         """
-        cells = without(self.column(name), self.missing, self._decimal_points)
-        self.source.count_missing_words(self, name, taken_for_missing(cells), MISSING[1:], AS_MISSING)
+        cells = without_missing(self.column(name), self.missing, self._decimal_points)
+        self.source.count_missing_words(self, name, missing_words(cells), MISSING[1:], AS_MISSING)
         return cells
 
     def number(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -274,7 +270,7 @@ class TableView:
         cells = self._cells(name)
         if cells.dtype != pl.String or (self.table.endswith(".parquet") and not words):
             return *self.number(name), np.zeros(len(self), np.int8)
-        bare, bound = bounded(cells)
+        bare, bound = split_bounds(cells)
         value, bad = self._numbers(name, bare)
         side = bound.to_numpy()
         bad = bad | ((side != 0) & np.isnan(value))  # "<" and no number behind it
@@ -383,7 +379,7 @@ class TableView:
         form = form.model_copy(update={"timezone": self.source.zone(self.table)})
         if form.format is None:
             cells = self._decimal_points(cells)
-        elif not cells.dtype.is_temporal() and offsets(self._decimal_points(cells), form.format, where):
+        elif not cells.dtype.is_temporal() and holds_offsets(self._decimal_points(cells), form.format, where):
             cells, form = self._decimal_points(cells), form.model_copy(update={"format": None})
         bare = self.frame[f"{name}_bare"] if standard and self.has(f"{name}_bare") else None
         utc = standard and self.source.standard is not None and self.source.standard.utc
@@ -394,10 +390,10 @@ class TableView:
 
     def _flag_midnights(self, name: str, form: TimeSpec) -> None:
         """Flag a whole column of clock times that are all midnight: dates to which a program gave a clock."""
-        if not midnights(self.column(name), form):
+        if not count_midnights(self.column(name), form):
             return
         every = self if len(self) == len(self.audit.used) else self.source.view(self.table, [name])
-        if (count := midnights(every.column(name), form)) >= _MIN_MIDNIGHTS:
+        if (count := count_midnights(every.column(name), form)) >= _MIN_MIDNIGHTS:
             self.source.flag(
                 f"{self.table}: column {name!r}: all {count} clock times are midnight: dates? write them as "
                 "dates, so that they are known at the end of their day"
@@ -664,8 +660,8 @@ class SourceTables:
 
         def utc(rows: pl.Series) -> pl.Series:
             written, dated = rows.struct.field("time"), rows.struct.field("bare")
-            at = stamped(written.cast(pl.Datetime("us")), dated, zone, day)
-            return at.zip_with(~dated, last_second(at, day)) if end else at
+            at = utc_moments(written.cast(pl.Datetime("us")), dated, zone, day)
+            return end_of_local_day(at, dated, day) if end else at
 
         both = pl.struct(pl.col(column).alias("time"), bare.alias("bare"))
         return both.map_batches(utc, return_dtype=pl.Datetime("us"), is_elementwise=True).alias("time")

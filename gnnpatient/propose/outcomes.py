@@ -9,12 +9,12 @@ from typing import Any
 
 import polars as pl
 
+from gnnpatient.ingest.cells import text
 from gnnpatient.propose import names
 from gnnpatient.propose.inputs import moments
 from gnnpatient.propose.names import FEW, LABEL, PART, TELLING, WHO, WORDS
 from gnnpatient.propose.parts import Draft, free, plain, slug
 from gnnpatient.propose.sheets import Sheet, share
-from gnnpatient.readers.tables import text
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
 }
 INSIDE = {  # the files of a folder, each may import those named before it
     "spec": "patterns masks graph reference",
-    "readers": "database tables standard meds omop fhir",
+    "readers": "database dates csv_file tables standard meds omop fhir",
     "content": "texts imaging measure embed vectors",
     "cohort": "arrays packed outcomes store cohort splits build view",
-    "ingest": "rows scripts audit source quarantine columns units picks statics patients moments hierarchy "
-    "ancestors amendments contents events lost dates ends periods record outcome_words causes aces "
+    "ingest": "rows scripts audit cells source quarantine columns units picks statics patients moments "
+    "hierarchy ancestors amendments contents events lost dates ends periods record outcome_words causes aces "
     "labels_survival labels_task labels_diagnosis labels_progression labels hidden pack read",
     "propose": "names parts sheets patients inputs outcomes formats draft",
     "datasets": "ward shipped",
