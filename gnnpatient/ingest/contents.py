@@ -17,7 +17,7 @@ from gnnpatient.ingest.units import convert_values
 from gnnpatient.spec.graph import NodeSpec
 
 if TYPE_CHECKING:
-    from gnnpatient.content.vectors import How
+    from gnnpatient.content.vectors import EmbedOptions
 
 
 def study_numbers(source: SourceTables, cells: pl.Series) -> np.ndarray:
@@ -77,14 +77,14 @@ def with_content(
 
     assert node.embed is not None
     encoder = find_encoder(
-        node.embed, source.folder, pictures=node.file is not None, allow_network=source.allow_network
+        node.embed, source.folder, images=node.file is not None, allow_network=source.allow_network
     )
     node = node.model_copy(update={"embed": str(encoder)})
     options = _embed_options(source)
     if node.file is not None:
-        found = content.read_images(kind, node, cells, source.folder, options, rows.patient, patients.ids)
+        found = content.image_content(kind, node, cells, source.folder, options, rows.patient, patients.ids)
     else:
-        found = content.read_texts(kind, node, cells, options)
+        found = content.text_content(kind, node, cells, options)
     reasons = np.array(found.why, dtype=object)
     for reason in sorted(set(found.why) - {""}):
         source.refuse(rows.source[reasons == reason], reason)
@@ -92,16 +92,16 @@ def with_content(
     if len(found.vector) and found.encoder:
         source.encoders[kind] = f"{found.encoder}; {node.prepared}"
     source.image_keys[kind] = found.keys
-    if found.tells is not None:
-        source.death_texts[kind] = rows.patient[found.tells], rows.known[found.tells]
+    if found.death_rows is not None:
+        source.death_texts[kind] = rows.patient[found.death_rows], rows.known[found.death_rows]
     rows = rows.only(found.item)
     return replace(rows, vector=found.vector, matrix=found.matrix)
 
 
-def _embed_options(source: SourceTables) -> How:
-    from gnnpatient.content.vectors import How
+def _embed_options(source: SourceTables) -> EmbedOptions:
+    from gnnpatient.content.vectors import EmbedOptions
 
-    return How(source.cache, source.device, source.embed, source.allow_network, source.progress)
+    return EmbedOptions(source.cache, source.device, source.embed, source.allow_network, source.progress)
 
 
 def measurements(source: SourceTables, kind: str, node: NodeSpec, rows: Rows) -> Rows:
@@ -134,7 +134,7 @@ def measurements(source: SourceTables, kind: str, node: NodeSpec, rows: Rows) ->
     line = rows.source - view.audit.start
     pairs = list(zip(*(ids(view.column(name))[line].fill_null("") for name in columns), strict=True))
     keys = [source.image_keys[node.measures][i] for i in rows.vector]
-    found = content.read_regions(kind, images, pairs, keys, source.folder, _embed_options(source))
+    found = content.region_measurements(kind, images, pairs, keys, source.folder, _embed_options(source))
     if len(found.value) and found.encoder:
         source.encoders[kind] = f"{found.encoder}; {images.prepared}"
     for reason, n in sorted(Counter(found.why).items()):

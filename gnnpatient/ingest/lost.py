@@ -156,7 +156,7 @@ def _refuse_or_flag(
     main = str(reasons[order[0]])
     row = int(rows[int((view.audit.reasons_of(view.row[rows]) == main).argmax())])
     # one row is a slip rather than a form, and broken images are no fault of the table
-    none = none and count[1] > 1 and not main.startswith("picture: ")
+    none = none and count[1] > 1 and not main.startswith("image: ")
     hint = _hint(source, view, row, main, node, ids_shown=none)
     of = f"{view.table}{of}"
     if none:

@@ -15,7 +15,7 @@ Risk = Callable[[np.ndarray, np.ndarray, float, str], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Oracle:
-    """Forecasts from a known truth, as `gnnpatient.datasets.ward.Truth.risk` gives it.
+    """Forecasts from a known truth, as `gnnpatient.datasets.ward.SimulatedTruth.risk` gives it.
 
     risk(position, at in days, horizon in days, cause): the true chance of the cause within the horizon for
     those at risk at `at`, (ask,) float64; positions are those of the cohort.

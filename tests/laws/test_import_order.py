@@ -26,7 +26,7 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
 INSIDE = {  # the files of a folder, each may import those named before it
     "spec": "patterns masks graph reference",
     "readers": "database dates csv_file tables standard meds omop fhir",
-    "content": "texts imaging measure embed vectors",
+    "content": "texts image measure encoder cache handcrafted pretrained embed vectors",
     "cohort": "arrays packed outcomes store cohort splits build view",
     "ingest": "rows scripts audit cells source quarantine columns units picks statics patients moments "
     "hierarchy ancestors amendments contents events lost dates ends periods record outcome_words causes aces "
@@ -45,7 +45,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
 FORWARD = {("cohort/cohort.py", "view")}
 ONLY_IN = {  # packages that stay where they are
     "sksurv": ("study/", "prognosis/estimator.py"),
-    "transformers": ("content/embed.py",),
+    "transformers": ("content/pretrained.py",),
 }
 
 
