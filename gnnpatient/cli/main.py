@@ -591,7 +591,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
     from gnnpatient.prognosis.estimator import PrognosisModel
     from gnnpatient.prognosis.run import CHOICES
-    from gnnpatient.spec.graph import Names, Record, explain
+    from gnnpatient.spec.explain import explain
+    from gnnpatient.spec.tables import Names, Record
 
     if path.suffix != ".toml":
         raise InputError(f"{path}: only a .toml file is read")

@@ -26,7 +26,7 @@ from gnnpatient.content.image.worker import guarded
 from gnnpatient.content.measure import UNITS
 from gnnpatient.files import room_for
 from gnnpatient.progress import Progress
-from gnnpatient.spec.graph import NodeSpec
+from gnnpatient.spec.nodes import NodeSpec
 
 FILES_AT_ONCE = 256  # images of so many files are in memory at a time
 Pair = tuple[str, ...]  # the file of an image, and that of its mask where one is wanted; "" = none named

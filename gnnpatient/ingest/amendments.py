@@ -12,7 +12,7 @@ from gnnpatient.ingest.cells import ids
 from gnnpatient.ingest.patients import Patients
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables
-from gnnpatient.spec.graph import NodeSpec
+from gnnpatient.spec.nodes import NodeSpec
 from gnnpatient.times import FOREVER
 
 

@@ -11,7 +11,8 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.ingest.cells import text
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables
-from gnnpatient.spec.graph import PREFIXES, HierarchySpec, NodeSpec
+from gnnpatient.spec.nodes import NodeSpec
+from gnnpatient.spec.tables import PREFIXES, HierarchySpec
 from gnnpatient.times import FOREVER
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from gnnpatient.ingest.outcome_words import flag_unmatched_cells, flag_unmatched
 from gnnpatient.ingest.record import CauseTimes, Record, RefuseIf
 from gnnpatient.ingest.source import PEOPLE
 from gnnpatient.readers.tables import fits
-from gnnpatient.spec.graph import CauseSpec, Where
+from gnnpatient.spec.outcomes import CauseSpec
+from gnnpatient.spec.tables import Where
 from gnnpatient.times import FOREVER, NEVER
 
 _DEATHS = ("DEATH", "MEDS_DEATH", "MEDS_DEATH//*")  # codes of a death in the formats

@@ -20,7 +20,7 @@ from gnnpatient.readers.dates import (
     utc_moments,
 )
 from gnnpatient.readers.standard import POWER, SIGN
-from gnnpatient.spec.graph import TimeSpec
+from gnnpatient.spec.tables import TimeSpec
 from gnnpatient.times import DAY, UNITS, YEAR
 
 YEARS_FROM = 1900  # among dates, a number from here on is a year or a day of a spreadsheet, no offset

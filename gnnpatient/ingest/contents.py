@@ -14,7 +14,7 @@ from gnnpatient.ingest.patients import Patients
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables
 from gnnpatient.ingest.units import convert_values
-from gnnpatient.spec.graph import NodeSpec
+from gnnpatient.spec.nodes import NodeSpec
 
 if TYPE_CHECKING:
     from gnnpatient.content.vectors import EmbedOptions

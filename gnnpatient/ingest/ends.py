@@ -13,7 +13,7 @@ from gnnpatient.ingest.moments import entry_time, is_whole_days
 from gnnpatient.ingest.patients import Patients, patient_table
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables
-from gnnpatient.spec.graph import Moment, PickSpec
+from gnnpatient.spec.tables import Moment, PickSpec
 from gnnpatient.times import FOREVER, NEVER
 
 

@@ -21,7 +21,8 @@ from gnnpatient.ingest.source import SourceTables, TableView
 from gnnpatient.ingest.units import convert_values
 from gnnpatient.readers.standard import BOUND
 from gnnpatient.readers.tables import FRACTIONS, holds_fractions
-from gnnpatient.spec.graph import GraphSpec, NodeSpec
+from gnnpatient.spec.graph import GraphSpec
+from gnnpatient.spec.nodes import NodeSpec
 from gnnpatient.times import FOREVER
 
 

@@ -15,7 +15,7 @@ from gnnpatient.ingest.labels_progression import PROGRESSION
 from gnnpatient.ingest.labels_survival import SURVIVAL, flag_ends_that_are_events, lost_to_follow_up
 from gnnpatient.ingest.record import Draft, FollowUp, LabelReader, Record
 from gnnpatient.ingest.rows import Rows
-from gnnpatient.spec.graph import DiagnosisSpec, OutcomeSpec, ProgressionSpec, SurvivalSpec
+from gnnpatient.spec.outcomes import DiagnosisSpec, OutcomeSpec, ProgressionSpec, SurvivalSpec
 
 _READERS: dict[type, LabelReader] = {  # a new kind of outcome is a line here and a file of its own
     SurvivalSpec: SURVIVAL,

@@ -15,7 +15,7 @@ from gnnpatient.ingest.moments import patient_time
 from gnnpatient.ingest.outcome_words import DEATH, flag_unmatched_patterns, read_classes
 from gnnpatient.ingest.record import Codes, EndedBy, FollowUp, LabelReader, refusal
 from gnnpatient.ingest.rows import Rows
-from gnnpatient.spec.graph import NOBODY, DiagnosisSpec, SurvivalSpec
+from gnnpatient.spec.outcomes import NOBODY, DiagnosisSpec, SurvivalSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 
 _MAX_SHARE_GOING_ON = 0.05  # of those with an event may have rows after it, of an event that ends all

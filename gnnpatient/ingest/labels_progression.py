@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gnnpatient.ingest.record import Codes, Draft, FollowUp, LabelReader
-from gnnpatient.spec.graph import ProgressionSpec
+from gnnpatient.spec.outcomes import ProgressionSpec
 
 
 def _read(record: FollowUp, name: str, spec: ProgressionSpec, draft: Draft | None) -> None:

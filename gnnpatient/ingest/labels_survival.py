@@ -16,7 +16,8 @@ from gnnpatient.ingest.outcome_words import DEATH, read_states
 from gnnpatient.ingest.patients import patient_table
 from gnnpatient.ingest.record import CauseTimes, Codes, Draft, FollowUp, LabelReader, Record, refusal
 from gnnpatient.ingest.source import SourceTables
-from gnnpatient.spec.graph import Moment, PickSpec, SurvivalSpec
+from gnnpatient.spec.outcomes import SurvivalSpec
+from gnnpatient.spec.tables import Moment, PickSpec
 from gnnpatient.times import DAY, FOREVER, NEVER
 
 _MONTH = 30 * DAY

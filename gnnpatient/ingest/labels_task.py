@@ -10,7 +10,7 @@ from gnnpatient.errors import InputError
 from gnnpatient.ingest import aces
 from gnnpatient.ingest.record import Record
 from gnnpatient.ingest.source import SourceTables
-from gnnpatient.spec.graph import DiagnosisSpec
+from gnnpatient.spec.outcomes import DiagnosisSpec
 
 
 def read_task_labels(record: Record, outcome: DiagnosisSpec) -> Task:

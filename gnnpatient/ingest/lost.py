@@ -12,7 +12,7 @@ from gnnpatient.ingest.audit import RowAudit, quoted
 from gnnpatient.ingest.cells import example, ids
 from gnnpatient.ingest.source import PEOPLE, SourceTables, TableView
 from gnnpatient.readers.tables import fits
-from gnnpatient.spec.graph import NodeSpec
+from gnnpatient.spec.nodes import NodeSpec
 
 _STRANGER = "patient not in the patient table"
 _CHOSEN = (  # nothing went wrong

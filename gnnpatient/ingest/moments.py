@@ -14,7 +14,7 @@ from gnnpatient.ingest.patients import Patients
 from gnnpatient.ingest.picks import DURATION, picked_time
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables, TableView
-from gnnpatient.spec.graph import Moment, PickSpec
+from gnnpatient.spec.tables import Moment, PickSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, YEAR, seconds
 
 BEYOND = round(400 * YEAR * DAY)

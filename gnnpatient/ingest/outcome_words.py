@@ -13,7 +13,7 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.ingest.columns import one_each, take
 from gnnpatient.ingest.source import SourceTables, TableView
 from gnnpatient.readers.tables import fits
-from gnnpatient.spec.graph import CauseSpec, DiagnosisSpec, SurvivalSpec
+from gnnpatient.spec.outcomes import CauseSpec, DiagnosisSpec, SurvivalSpec
 from gnnpatient.spec.patterns import fitting
 
 DEATH = re.compile(r"(?i)death|dead|died|mort|decea|expire|exitus|surviv|tod|décès|muerte")

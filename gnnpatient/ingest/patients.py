@@ -22,7 +22,7 @@ from gnnpatient.ingest.statics import (
     read_statics,
     row_clocks,
 )
-from gnnpatient.spec.graph import PickSpec
+from gnnpatient.spec.tables import PickSpec
 from gnnpatient.times import NEVER
 
 

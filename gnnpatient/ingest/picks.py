@@ -7,7 +7,7 @@ import polars as pl
 
 from gnnpatient.ingest.source import SourceTables
 from gnnpatient.readers.tables import fits
-from gnnpatient.spec.graph import PickSpec
+from gnnpatient.spec.tables import PickSpec
 from gnnpatient.times import NEVER
 
 DURATION = r"-?\d+(\.\d+)?\s*(s|min|h|d|w|mo|y)"

@@ -29,7 +29,8 @@ from gnnpatient.ingest.record import Draft, FollowUp, Record
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables
 from gnnpatient.progress import Progress
-from gnnpatient.spec.graph import GraphSpec, NodeSpec, read_spec
+from gnnpatient.spec.graph import GraphSpec, read_spec
+from gnnpatient.spec.nodes import NodeSpec
 from gnnpatient.spec.patterns import fitting
 
 

@@ -15,7 +15,7 @@ from gnnpatient.ingest.patients import Patients
 from gnnpatient.ingest.periods import Periods
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables, TableView
-from gnnpatient.spec.graph import SurvivalSpec
+from gnnpatient.spec.outcomes import SurvivalSpec
 from gnnpatient.times import FOREVER, NEVER
 
 

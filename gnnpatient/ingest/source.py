@@ -35,7 +35,8 @@ from gnnpatient.progress import Progress
 from gnnpatient.readers.dates import end_of_day, end_of_local_day, utc_moments
 from gnnpatient.readers.standard import StandardTables
 from gnnpatient.readers.tables import column, fits, read_table
-from gnnpatient.spec.graph import GraphSpec, TimeSpec, Where
+from gnnpatient.spec.graph import GraphSpec
+from gnnpatient.spec.tables import TimeSpec, Where
 
 PEOPLE = "people"
 """Name of the table of persons that a standard format gives."""

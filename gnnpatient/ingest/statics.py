@@ -13,7 +13,7 @@ from gnnpatient.errors import InputError
 from gnnpatient.ingest.columns import levels, one_each, take
 from gnnpatient.ingest.picks import DURATION
 from gnnpatient.ingest.source import SourceTables, TableView
-from gnnpatient.spec.graph import PatientSpec
+from gnnpatient.spec.tables import PatientSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, YEAR, seconds
 
 ALWAYS = np.iinfo(np.int64).min

@@ -16,7 +16,8 @@ import polars as pl
 
 from gnnpatient.errors import InputError, near
 from gnnpatient.ingest.source import SourceTables
-from gnnpatient.spec.graph import Conversion, GraphSpec, UnitSpec
+from gnnpatient.spec.graph import GraphSpec
+from gnnpatient.spec.tables import Conversion, UnitSpec
 
 _SPELLED = {  # a part of a unit: as UCUM has it (ucum.org, case sensitive codes)
     **{"l": "L", "dl": "dL", "cl": "cL", "ml": "mL", "ul": "uL", "nl": "nL", "pl": "pL", "fl": "fL"},

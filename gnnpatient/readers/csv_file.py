@@ -26,7 +26,7 @@ import pyarrow.csv
 from gnnpatient.errors import InputError
 from gnnpatient.files import room_for
 from gnnpatient.readers.database import first_line
-from gnnpatient.spec.graph import TableSpec
+from gnnpatient.spec.tables import TableSpec
 
 CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 SEPARATORS = ",;\t|"

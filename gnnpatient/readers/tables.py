@@ -11,8 +11,8 @@ import polars as pl
 from gnnpatient.errors import InputError, near
 from gnnpatient.readers.csv_file import BOMB, CSV, RATIO, CsvFormat, read_csv
 from gnnpatient.readers.database import first_line, scan
-from gnnpatient.spec.graph import TableSpec, Where
 from gnnpatient.spec.patterns import glob
+from gnnpatient.spec.tables import TableSpec, Where
 
 ENDINGS = (*CSV, ".parquet", ".sqlite", ".db", ".duckdb")
 

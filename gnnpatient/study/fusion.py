@@ -114,10 +114,7 @@ def _kinds(cohort: Cohort) -> dict[str, Events]:
 
 def _joined(cohort: Cohort, rules: tuple[str, ...]) -> Cohort:
     """The same nodes, joined by these rules alone; () leaves them without an edge."""
-    nodes = {
-        kind: node.model_copy(update={"edges": rules, "of": None, "measures": None})
-        for kind, node in cohort.spec.nodes.items()
-    }
+    nodes = {kind: node.detached(rules) for kind, node in cohort.spec.nodes.items()}
     return replace(
         cohort, spec=cohort.spec.model_copy(update={"nodes": nodes}), path=None, manifest_hash=None
     )

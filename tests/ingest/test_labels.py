@@ -3,7 +3,7 @@
 from typing import get_args
 
 from gnnpatient.ingest import labels
-from gnnpatient.spec.graph import OutcomeSpec
+from gnnpatient.spec.outcomes import OutcomeSpec
 
 
 def test_every_kind_of_outcome_has_a_reader():

@@ -38,7 +38,7 @@ def refusals(tmp_path):
     def refusals_(content: str | bytes, name: str = "labs.csv", **keys) -> tuple[str | None, str | None]:
         from gnnpatient.propose import sheets
         from gnnpatient.readers.tables import read_table
-        from gnnpatient.spec.graph import TableSpec
+        from gnnpatient.spec.tables import TableSpec
 
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
