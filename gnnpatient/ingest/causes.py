@@ -201,7 +201,7 @@ def _undated_deaths(
             source.open(file)
             dead |= _undated(record, file, "time", {"code": _DEATHS})
         return dead
-    there = np.bincount(owner[owner >= 0], minlength=count) > 0
-    if table in (outcome, record.source.spec.patient.table) or there.all():
+    has_row = np.bincount(owner[owner >= 0], minlength=count) > 0
+    if table in (outcome, record.source.spec.patient.table) or has_row.all():
         return np.zeros(count, bool)
     return _undated(record, table, time, {})

@@ -90,17 +90,17 @@ class UsualDates:
         numpy.ndarray
             (patient,) bool.
         """
-        there = is_given(times)
-        at = np.where(there, times, 0)
+        present = is_given(times)
+        at = np.where(present, times, 0)
         axis = at + self.origin
-        late = there & (at > self.last + self.gap) & (axis > self.end + self.gap)
+        late = present & (at > self.last + self.gap) & (axis > self.end + self.gap)
         if not late.any():
             return late
-        top = int(axis[there & ~late].max(initial=self.end))
+        top = int(axis[present & ~late].max(initial=self.end))
         beyond = np.sort(axis[late])
         alone = np.flatnonzero(np.diff(beyond, prepend=top) > self.gap)
         late &= axis >= (beyond[alone[0]] if len(alone) else FOREVER)
-        few, one = 2 * late.sum() <= there.sum(), late.sum() > 1 and np.ptp(axis[late]) < 2 * DAY
+        few, one = 2 * late.sum() <= present.sum(), late.sum() > 1 and np.ptp(axis[late]) < 2 * DAY
         lifetime = axis[late].min(initial=FOREVER) > self.end + 3 * DECADES
         return late & (few or one or lifetime)
 
@@ -119,9 +119,9 @@ class UsualDates:
         """
         late = self.is_far(ends)
         if self.calendar and not self.shifted:
-            there = is_given(ends)
-            ahead = there & ~late & (np.where(there, ends, 0) + self.origin > _today())
-            late |= ahead & (2 * ahead.sum() <= there.sum())
+            present = is_given(ends)
+            ahead = present & ~late & (np.where(present, ends, 0) + self.origin > _today())
+            late |= ahead & (2 * ahead.sum() <= present.sum())
         return late
 
     def is_astray(self, times: np.ndarray) -> np.ndarray:
@@ -156,14 +156,14 @@ class UsualDates:
         numpy.ndarray
             (patient,) bool.
         """
-        there = is_given(times)
-        at = np.where(there, times, 0)
+        present = is_given(times)
+        at = np.where(present, times, 0)
         wrong = self.is_far(times)
         wrong |= (self.born != NEVER) & (at < self.born)
         if self.calendar:
             wrong |= old & (at < self.first - DECADES)
             wrong |= (not self.shifted) & (at + self.origin > _today())
-        return there & wrong
+        return present & wrong
 
     def is_filler(self, times: np.ndarray) -> np.ndarray:
         """Which times decades ahead mean "has not happened": in 9999, or on a day that several have.
@@ -219,17 +219,17 @@ def _far_rows(
     They lie more than 20 years from day 0 and from the bulk of the patient's rows, and several patients have
     the same day, or it is one or two days and no birth says that they can be. A history of years is none.
     """
-    none = {kind: np.zeros(len(of.patient), bool) for kind, of in rows.items()}
-    some = np.zeros(len(origin), bool)
+    far_rows = {kind: np.zeros(len(of.patient), bool) for kind, of in rows.items()}
+    has_far_row = np.zeros(len(origin), bool)
     for of in rows.values():
-        some[of.patient[np.abs(of.happened) > DECADES]] = True
+        has_far_row[of.patient[np.abs(of.happened) > DECADES]] = True
     lost = np.zeros(len(origin), bool)
-    if not some.any():
-        return none, lost
-    mine = {kind: np.flatnonzero(some[of.patient]) for kind, of in rows.items()}
-    owner, when = np.flatnonzero(some), np.zeros(some.sum(), np.int64)
-    patient = np.concatenate([owner, *(rows[kind].patient[at] for kind, at in mine.items())])
-    when = np.concatenate([when, *(rows[kind].happened[at] for kind, at in mine.items())])
+    if not has_far_row.any():
+        return far_rows, lost
+    positions = {kind: np.flatnonzero(has_far_row[of.patient]) for kind, of in rows.items()}
+    owner, when = np.flatnonzero(has_far_row), np.zeros(has_far_row.sum(), np.int64)
+    patient = np.concatenate([owner, *(rows[kind].patient[at] for kind, at in positions.items())])
+    when = np.concatenate([when, *(rows[kind].happened[at] for kind, at in positions.items())])
     frame = pl.DataFrame({"patient": patient, "when": when, "day": (when + origin[patient]) // DAY})
     frame = frame.with_row_index("row").with_columns(
         zero=pl.col("row") < len(owner), known=born[patient] != NEVER
@@ -250,12 +250,12 @@ def _far_rows(
     found[away.filter(pl.col("day").is_in(filler.implode()) | few)["row"].to_numpy()] = True
     start = len(owner)
     lost[owner[found[:start]]] = True
-    for kind, at in mine.items():
-        none[kind][at] = found[start : start + len(at)]
+    for kind, at in positions.items():
+        far_rows[kind][at] = found[start : start + len(at)]
         start += len(at)
-    many = 2 * sum(of.sum() for of in none.values()) > sum(map(len, none.values()))
+    many = 2 * sum(of.sum() for of in far_rows.values()) > sum(map(len, far_rows.values()))
     # what most rows are is not far from the others
-    return {kind: of & ~many for kind, of in none.items()}, lost
+    return {kind: of & ~many for kind, of in far_rows.items()}, lost
 
 
 def _far_origins(low: np.ndarray, high: np.ndarray, same: np.ndarray, born: np.ndarray) -> np.ndarray:
@@ -264,16 +264,16 @@ def _far_origins(low: np.ndarray, high: np.ndarray, same: np.ndarray, born: np.n
     It lies decades further from all their dates, first to last (low, high), than anybody's dates lie from a
     day 0 that is nearer; or several have the `same` far one. Few are so, and a birth that is day 0 never is.
     """
-    there = np.flatnonzero(low <= high)
-    near = np.maximum(low[there], -high[there])  # below 0 where it lies amid them
-    reach = np.maximum(np.abs(low[there]), np.abs(high[there]))
+    present = np.flatnonzero(low <= high)
+    near = np.maximum(low[present], -high[present])  # below 0 where it lies amid them
+    reach = np.maximum(np.abs(low[present]), np.abs(high[present]))
     order = np.argsort(near, kind="stable")
     nearer = np.maximum.accumulate(reach[order])[:-1]
     parted = 1 + np.flatnonzero(near[order][1:] > nearer + DECADES)
-    parted = parted[2 * (len(there) - parted) <= len(there)]
-    far = same & bool(2 * (near > DECADES).sum() <= len(there) or 2 * same.sum() > len(there))
+    parted = parted[2 * (len(present) - parted) <= len(present)]
+    far = same & bool(2 * (near > DECADES).sum() <= len(present) or 2 * same.sum() > len(present))
     if len(parted):
-        far[there[order[parted[0] :]]] = True
+        far[present[order[parted[0] :]]] = True
     return far & ~((born <= 0) & (born > -367 * DAY))
 
 
@@ -318,9 +318,12 @@ def usual_dates(
     dates = replace(dates, end=int((last + origin).max(initial=0)))
     for more in times:
         more = np.where(dates.is_impossible(more, old=False), NEVER, more)
-        there = is_given(more)
-        np.maximum.at(last, np.flatnonzero(there), more[there])
-        low, high = np.where(there, np.minimum(low, more), low), np.where(there, np.maximum(high, more), high)
+        present = is_given(more)
+        np.maximum.at(last, np.flatnonzero(present), more[present])
+        low, high = (
+            np.where(present, np.minimum(low, more), low),
+            np.where(present, np.maximum(high, more), high),
+        )
     lost = _far_origins(low, high, lost, born) if calendar else lost
     for these, what in (
         (lost, "lies decades from all their rows, a filler?"),

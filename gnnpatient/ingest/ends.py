@@ -37,10 +37,10 @@ def open_intervals(source: SourceTables, rows: Mapping[str, Rows], dates: UsualD
     for kind, events in rows.items():
         if events.until is None:
             continue
-        there = events.until != FOREVER
-        at = np.where(there, events.until, 0)
+        present = events.until != FOREVER
+        at = np.where(present, events.until, 0)
         late = (
-            there
+            present
             & (at > dates.last[events.patient] + dates.gap)
             & (at + dates.origin[events.patient] > dates.end + dates.gap)
         )

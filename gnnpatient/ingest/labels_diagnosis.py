@@ -212,15 +212,15 @@ def end_diagnosis(
             if _is_itself(record, spec, other_spec, cause):
                 continue
             events = (event == k) & (time != NEVER)
-            on = int((events & (last > time + DAY)).sum())
-            final = chosen or on <= _MAX_SHARE_GOING_ON * events.sum()
-            if not final:
+            rows_after = int((events & (last > time + DAY)).sum())
+            ends_all = chosen or rows_after <= _MAX_SHARE_GOING_ON * events.sum()
+            if not ends_all:
                 source.flag(
-                    f"outcome {name!r}: {cause!r} does not end it, as rows go on after {on} of "
+                    f"outcome {name!r}: {cause!r} does not end it, as rows go on after {rows_after} of "
                     f'{int(events.sum())} (gone = "{other}" would say that it does)',
                     decides=True,
                 )
-            stop |= events & (final | (time >= label.end))
+            stop |= events & (ends_all | (time >= label.end))
         gone = np.where(stop, np.minimum(gone, time), gone)
     end = np.minimum(label.end, lost)
     if late := int(((label.known < FOREVER) & (label.known > end)).sum()):

@@ -192,11 +192,11 @@ def flag_unmatched_patterns(
     if any(fitting(known, patterns)):
         return
     sought = [pattern.replace("*", "") for pattern in tuple(patterns)[:20]]
-    some = sorted(set(known))[:100_000]
-    alike = dict.fromkeys(c for word in sought for c in difflib.get_close_matches(word, some, n=2))
+    examples = sorted(set(known))[:100_000]
+    alike = dict.fromkeys(c for word in sought for c in difflib.get_close_matches(word, examples, n=2))
     hint = f"; did you mean {' or '.join(map(repr, list(alike)[:3]))}?" if alike else ""
     if not alike and show:
-        hint = f"; there are {', '.join(map(repr, some[:5])) or 'none'}"
+        hint = f"; there are {', '.join(map(repr, examples[:5])) or 'none'}"
     named = ", ".join(map(repr, tuple(patterns)[:3])) + ", ..." * (len(patterns) > 3)
     source.flag(f"{place}: {named} fits nothing {of}, so nobody has it{hint}", decides=True)
 

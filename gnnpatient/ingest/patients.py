@@ -202,8 +202,8 @@ def _patients_with_day_zero(source: SourceTables, view: TableView, names: np.nda
         return _picked_day_zero(source, view, names, origin)
     if origin is None or source.standard is None:
         return _DayZero(names)
-    given = ids(view.column(source.key(table))).filter(view.column(origin).is_not_null())
-    names = names[np.isin(names, given.to_numpy().astype(str))]
+    dated_ids = ids(view.column(source.key(table))).filter(view.column(origin).is_not_null())
+    names = names[np.isin(names, dated_ids.to_numpy().astype(str))]
     view.refuse(view.column(origin).is_null().to_numpy(), "no day 0")
     source.steps.append([f"with {origin}, which gives day 0", len(names)])
     if not len(names):
