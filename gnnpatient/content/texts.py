@@ -27,12 +27,12 @@ _UNSEEN = re.compile(  # control characters but tab and newline, invisible ones,
 def clean(text: str | None) -> str | None:
     """The text without control characters and terminal escapes, in NFC, trimmed.
 
-    Line breaks become \\n. Tags, scripts and the like stay: they are text, and whoever shows it escapes it.
+    Line breaks become \\n. Tags, scripts and the like stay: they are text, which a page must escape.
 
     Parameters
     ----------
     text : str or None
-        As it stands in a table.
+        A cell of a table.
 
     Returns
     -------
@@ -156,7 +156,7 @@ def pieces(
 ) -> tuple[list[str], bool]:
     """Cut a text into overlapping pieces.
 
-    A text of more than `limit` pieces gives its first and its last `limit / 2`: what was found stands at the
+    A text of more than `limit` pieces gives its first and its last `limit / 2`: what was found is at the
     beginning of a report, what it means at its end. Time and memory are bounded by `limit`, not by the text.
 
     Parameters
@@ -173,7 +173,7 @@ def pieces(
     Returns
     -------
     pieces : list of str
-        Each as it stands in the text; none of a blank text.
+        Each a part of the text, unchanged; none of a blank text.
     complete : bool
         Whether they cover the whole text.
 

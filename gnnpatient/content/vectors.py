@@ -77,7 +77,7 @@ class EmbedOptions:
         Returns
         -------
         Progress or None
-            None where nobody listens.
+            None where no progress is wanted.
         """
         progress = self.progress
         if progress is None:

@@ -53,7 +53,7 @@ def ward(
     missing : float, default 0.3
         Share of the patients who lack a node type, 0 to 1.
     negative_control : bool, default False
-        Whether one node type alone tells the risk, so that there is nothing to fuse.
+        Whether the risk depends on one node type alone, so that there is nothing to fuse.
     cache : path, optional
         A folder that keeps the embeddings; without it they are made again each time.
     twin : bool, optional

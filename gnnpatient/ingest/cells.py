@@ -408,7 +408,8 @@ def count_midnights(series: pl.Series, spec: TimeSpec) -> int:
         local = parse_format(cell, spec.format, series.name).drop_nulls() if clock else series.clear()
     elif series.dtype == pl.String:
         clocks = series.filter(series.str.contains(_STAMP).fill_null(False))
-        if len(clocks) and not clocks[:100].str.contains(_MIDNIGHT).all():  # most columns are told at once
+        # the first hundred decide most columns
+        if len(clocks) and not clocks[:100].str.contains(_MIDNIGHT).all():
             return 0
         return len(clocks) if clocks.str.contains(_MIDNIGHT).all() else 0
     else:

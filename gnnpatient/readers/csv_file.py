@@ -385,7 +385,7 @@ def _cause(
 
 @contextmanager
 def _long_cells() -> Iterator[None]:
-    """Python's reader of CSV takes cells of 131072 characters at most, unless it is told otherwise."""
+    """Python's own reader of CSV takes cells of at most 131072 characters by default; here longer ones."""
     before = csv.field_size_limit(_MAX_CELL)
     try:
         yield
@@ -396,7 +396,8 @@ def _long_cells() -> Iterator[None]:
 def _unclosed(path: Path, form: CsvFormat, quotes: int) -> str:
     """Where a quote begins that is not closed where its cell ends and swallows lines; "" where none does.
 
-    What follows a closing quote in its line is sloppy, no more; after several lines it is a row that is lost.
+    Text behind a closing quote on the same line loses nothing; behind one that was opened lines before, the
+    rows between are lost.
     """
     if not quotes:
         return ""

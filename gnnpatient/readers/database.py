@@ -123,8 +123,10 @@ def _known(path: Path, table: str, known: list[str]) -> None:
 
 
 class _Clock:
-    """The time that the queries of one view take, that of whoever uses their rows not counted. Of a table,
-    which ends where its file does, there is no limit."""
+    """The time that the queries of one view take, without that of the code that uses the rows.
+
+    A table ends where its file does and has no limit.
+    """
 
     def __init__(self, path: Path, table: str, *, view: bool):
         self.limit = SECONDS + path.stat().st_size / RATE if view else None

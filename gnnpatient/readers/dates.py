@@ -149,9 +149,10 @@ def end_of_day(time: pl.Expr, bare: pl.Expr) -> pl.Expr:
 
 
 def end_of_local_day(stamp: pl.Series, bare: pl.Series, zone: str | None) -> pl.Series:
-    """The same of moments in UTC, of which a bare date is the first second of a day of the zone.
+    """When moments in UTC have surely passed: a bare date at the last second of its day in the zone.
 
-    A day lasts 23 or 25 hours where the clock is changed: it ends a second before the next midnight.
+    A bare date is given as the first second of its day. A day lasts 23 or 25 hours where the clock is
+    changed: it ends a second before the next midnight.
 
     Parameters
     ----------
@@ -269,7 +270,7 @@ def parse_iso(cells: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
 
 
 def _forms(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """`iso` of clock times in every form."""
+    """`parse_iso` of clock times in every form: the local time, and minutes ahead of UTC."""
     parts = cells.str.extract_groups(_ISO).struct
     day = parts.field("date").str.replace_all("-", "", literal=True)
     clock = parts.field("minute").str.replace(":", "", literal=True) + parts.field("second").fill_null("00")
@@ -282,7 +283,7 @@ def _forms(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def _ahead(zone: pl.Series) -> pl.Series:
-    """Minutes ahead of UTC; null where there is no zone, or one that no clock on earth has."""
+    """Minutes ahead of UTC; null where there is no zone, or one of more than 14 hours."""
     if zone.null_count() == len(zone):
         return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(zone))
     digits = zone.str.replace_all(r"[^0-9]", "").str.pad_end(4, "0")
@@ -340,7 +341,7 @@ def parse_format(cell: pl.Series, form: str, where: str) -> pl.Series:
         If the format names no day, or has a sign that strptime does not know.
     """
     if not _DAY.search(form):
-        raise InputError(f"{where}: format {form!r} names no day, so nobody knows when; write whole dates")
+        raise InputError(f"{where}: format {form!r} names no day; write whole dates, as in %Y-%m-%d")
     try:
         if has_clock(form):
             return cell.str.to_datetime(form, strict=False, time_unit="us", exact=True)

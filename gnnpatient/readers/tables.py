@@ -1,4 +1,4 @@
-"""CSV and parquet files as polars frames, with ids as strings and nothing guessed."""
+"""A table of a cohort by its name: CSV, parquet, a folder of shards or a database, with nothing guessed."""
 
 from __future__ import annotations
 
@@ -54,27 +54,28 @@ def read_table(folder: Path, name: str, spec: TableSpec | None = None) -> pl.Dat
         raise InputError(f"{path}: no such file{near(name, there) if there else ''}")
     try:
         if path.suffix == ".parquet":
-            # its name is no pattern and no home folder, whatever signs are in it
-            lazy = pl.scan_parquet(path.absolute(), glob=False)
-            rows = lazy.select(pl.len()).collect().item()
-            if rows > BOMB / 10 and rows > RATIO * path.stat().st_size:
-                raise InputError(
-                    f"{path}: {rows} rows in so small a file; is it broken, or one row repeated?"
-                )
-            empty = not rows
-        elif path.name.endswith(CSV):
+            return _scan_parquet(path)
+        if path.name.endswith(CSV):
             frame = read_csv(path, CsvFormat.of(path, spec or TableSpec()))
-            empty, lazy = not len(frame), None
-        else:
-            raise InputError(
-                f"{path}: a table is a .csv, a .parquet, a folder of .parquet, FILE.sqlite/TABLE or "
-                "FILE.duckdb/TABLE"
-            )
+            if not len(frame):
+                raise InputError(f"{path}: no rows")
+            return frame
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path}: {first_line(error)}") from None
-    if empty:
+    raise InputError(
+        f"{path}: a table is a .csv, a .parquet, a folder of .parquet, FILE.sqlite/TABLE or FILE.duckdb/TABLE"
+    )
+
+
+def _scan_parquet(path: Path) -> pl.LazyFrame:
+    # the name is no pattern and no home folder, whatever signs are in it
+    lazy = pl.scan_parquet(path.absolute(), glob=False)
+    rows = lazy.select(pl.len()).collect().item()
+    if rows > BOMB / 10 and rows > RATIO * path.stat().st_size:
+        raise InputError(f"{path}: {rows} rows in so small a file; is it broken, or one row repeated?")
+    if not rows:
         raise InputError(f"{path}: no rows")
-    return frame if lazy is None else lazy
+    return lazy
 
 
 def fits(where: Where, floats: Iterable[str] = ()) -> pl.Expr:

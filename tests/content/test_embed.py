@@ -411,7 +411,7 @@ def test_a_broken_shard_is_found_and_made_again(tmp_path, what):
     if what == "lost":  # as when another process has joined the shards: not a fault
         again = embed_texts(["a", "b", "c"], own, cache=tmp_path)
     else:
-        with pytest.warns(UserWarning, match="damaged; what it held is embedded again"):
+        with pytest.warns(UserWarning, match="damaged; its contents are embedded again"):
             again = embed_texts(["a", "b", "c"], own, cache=tmp_path)
     assert own.seen == 5 and np.array_equal(again.matrix[:2], whole.matrix)
     embed_texts(["a", "b", "c"], own, cache=tmp_path)

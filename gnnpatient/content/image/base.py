@@ -49,8 +49,8 @@ class Image:
         In millimetres to the patient's right, front and head: the centre of the first pixel, the step to the
         next row, the step to the next column; None where the file does not say.
     instance : (str, str, str) or None
-        Digests of the SOPInstanceUID of a DICOM file, of its stored pixels and of its PatientID ("": it names
-        nobody); None in other files.
+        Digests of the SOPInstanceUID of a DICOM file, of its stored pixels and of its PatientID ("": it has
+        none); None in other files.
     """
 
     pixels: Float32[np.ndarray, "height width"]

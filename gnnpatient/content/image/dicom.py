@@ -35,7 +35,7 @@ _IDENTIFYING = {
 _REMOVED_ID = re.compile(
     r"(?i)[\W_x0]*|(anonym|anon|de-?ident|pseudonym|unknown|none|not.?given|n/?a|test|phantom).*"
 )
-"""What stands for a PatientID that was taken out."""
+"""What is written in place of a PatientID that was removed."""
 
 
 class Dicom(Decoder):
@@ -93,7 +93,7 @@ def lacks_preamble(head: bytes) -> bool:
     Returns
     -------
     bool
-        Whether the first group of a header, or of its meta information, stands at the very beginning.
+        Whether the first group of a header, or of its meta information, is at the very beginning.
     """
     return head[:2] in (b"\2\0", b"\x08\0") and head[3:4] == b"\0"
 
@@ -184,7 +184,7 @@ def _dataset(data: bytes) -> Any:
 
 
 def _declared(header: Any, name: str) -> tuple[tuple[int, int, int, int], int]:
-    """Frames, rows, columns, samples, and the bytes that they take. Unreadable: none, or too many."""
+    """Frames, rows, columns, samples, and the bytes that they take: some, and not too many."""
     if header.get("Rows") is None or header.get("Columns") is None:
         raise UnreadableImageError("DICOM without an image")
     frames = _whole_number(header, "NumberOfFrames")
@@ -204,7 +204,7 @@ def _declared(header: Any, name: str) -> tuple[tuple[int, int, int, int], int]:
 
 
 def _stored(header: Any) -> np.ndarray:
-    """(frame, row, column) as stored, with a fourth axis for colours. Unreadable: anything short of whole."""
+    """(frame, row, column) as stored, with a fourth axis for colours; all frames are there."""
     from pydicom.encaps import generate_frames
     from pydicom.pixels import get_decoder
     from pydicom.uid import UID
@@ -420,8 +420,8 @@ _DECIMAL = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?\s*")
 def _numbers(place: Any, name: str) -> list[float]:
     """The numbers that an attribute holds as text (DS, IS), [] where it is not there or empty.
 
-    A comma is a point: nothing else can be meant, since thousands are never parted (PS3.5 6.2). Unreadable,
-    with the name of the attribute and never what it holds: anything else.
+    A comma is read as a point, since thousands are never separated (PS3.5 6.2). Anything else raises
+    UnreadableImageError with the name of the attribute, never with what it holds.
     """
     try:
         value = place.get(name)

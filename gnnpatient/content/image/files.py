@@ -17,7 +17,7 @@ import numpy as np
 from gnnpatient.content.image import base
 from gnnpatient.content.image.base import UnreadableImageError
 
-HEAD = 352  # bytes that tell the format
+HEAD = 352  # bytes that are enough to know the format
 
 
 def locate(root: Path, name: str) -> Path:

@@ -168,7 +168,7 @@ def _name_flags(path: Path, decoder: Decoder, packed: bool) -> tuple[str, ...]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warning and no log line: those of decoders repeat what stands in a header."""
+    """No warning and no log line: those of decoders repeat what a header holds."""
     loggers = [logging.getLogger(name) for decoder in DECODERS.values() for name in decoder.loggers]
     before = [logger.disabled for logger in loggers]
     try:

@@ -116,7 +116,7 @@ def _results(
 
 
 def visits_table(ward: WardPatients) -> pl.DataFrame:
-    """visits.csv: wide, and noise but for age: what is seen at the bedside tells nothing of the rest.
+    """visits.csv: wide, and noise but for age: what is seen at the bedside says nothing about the rest.
 
     Parameters
     ----------

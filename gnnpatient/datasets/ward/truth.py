@@ -228,7 +228,7 @@ class SimulatedTruth:
         if bad := position[(position < 0) | (position >= len(self.ids))][:1].tolist():
             raise InputError(f"position {bad[0]}; this truth has {len(self.ids)} patients, from 0")
         if bad := at[~(at >= 0)][:1].tolist():
-            raise InputError(f"at {bad[0]:g} days; ask at or after admission, day 0")
+            raise InputError(f"at {bad[0]:g} days; must be >= 0, at or after admission")
         if bad := horizon[~(horizon >= 0)][:1].tolist():
             raise InputError(f"horizon {bad[0]:g} days; must be >= 0")
         if bad := (at + horizon)[~(at + horizon <= DAYS)][:1].tolist():

@@ -46,7 +46,7 @@ def write_ward(
     missing : float, default 0.3
         Share of the patients who lack a node type, for each node type; 0 to 1.
     negative_control : bool, default False
-        Whether one node type alone tells the risk, so that there is nothing to fuse.
+        Whether the risk depends on one node type alone, so that there is nothing to fuse.
     images : bool, default True
         Whether images are drawn. Without them pillow is not needed; images.csv and all else stay the same.
     truth : bool, default False

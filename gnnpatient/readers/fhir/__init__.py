@@ -1,17 +1,17 @@
 """FHIR R4: a folder of bundles, single resources and bulk exports as people and tables of events.
 
-One row for each thing that can become a node: an Observation gives one for its own value and one for each
-component, an ImagingStudy one for each modality and body site, any other resource one. Of a Patient the words
-in `patients.FIELDS` leave this file and nothing else: no name, address, telecom, identifier or image.
+A row is made for each thing that can become a node: one for the value of an Observation and one for each of
+its components, one for each modality and body site of an ImagingStudy, one for any other resource. Of a
+Patient only what `patients.FIELDS` names is kept: no name, address, telecom, identifier or image.
 
-Beside the columns of every format a table has `category` (of an Encounter its `class`), `encounter` and
-`resource` (ids without their type). The status that a resource had when it was exported is no column: it says
-what became of an order or a diagnosis later. It only refuses.
+Beside the columns of every format a table has `category` (for an Encounter `class`), `encounter` and
+`resource` (ids without their type). The status of a resource at the time of the export is not kept, since it
+tells what became of an order or a diagnosis later; it only refuses rows.
 
-A table also has, if any row says it, `intent`, `verification` and `focus` (the type of what a statement is
-about where that is not the patient). What is no fact about the patient is refused: a proposal, plan, option;
-a provisional or differential diagnosis; a focus on somebody else, a fetus or a donor (not one on a body
-structure or a device). But it is used where `where` names that column, as in
+A table also has `intent`, `verification` and `focus` (the type of what a statement is about, where that is
+not the patient), if any row fills them. What is not a fact about the patient is refused: a proposal, plan or
+option; a provisional or differential diagnosis; a focus on somebody else, a fetus or a donor (but not on a
+body structure or a device). A spec that names such a column in `where` gets these rows, as in
 verification = ["confirmed", "provisional"].
 """
 
@@ -29,15 +29,18 @@ from gnnpatient.readers.standard import StandardTables
 def read(folder: Path) -> StandardTables:
     """All *.json (a Bundle or one resource), *.ndjson and *.jsonl (a resource a line) or .gz of these.
 
-    Times are UTC. A year or a month stands for its last day, so that nothing is known too early. A
-    Condition of an inpatient encounter (by its reference, else by its day) is known at the end of that
-    stay, unless recordedDate says when it was recorded. A value that is a code goes into the row's code,
-    other text into `text`; both leave the value missing. With a comparator there are both value and text,
-    as in <5. Two copies of a Patient: refused where birth or gender differ. Else the newest by
-    meta.lastUpdated counts; without it they must agree in what both say. Of two versions of any other
-    resource the newest counts likewise; where nothing tells which is newer, all their rows are refused.
-    Every table is there, if need be without rows; `Patient` has the deaths, as code DEATH, without a time
-    where only `deceasedBoolean` says so; `Resource` only lines that no other table can have.
+    Times are UTC. A year or a month stands for its last day, so that nothing is known too early. A Condition
+    of an inpatient encounter (by its reference, else by its day) is known at the end of that stay, unless
+    recordedDate says when it was recorded. A value that is a code becomes part of the row's code, other text
+    goes into `text`; both leave the value missing. A value with a comparator has both value and text, as in
+    <5.
+
+    Of two copies of a Patient the one with the newest meta.lastUpdated counts; without it they must agree
+    where both are filled, and birth and gender must agree in any case. Of two versions of any other resource
+    the newest counts likewise; where nothing decides which is newer, all their rows are refused.
+
+    Every table is there, if need be without rows. `Patient` has the deaths, as code DEATH, without a time
+    where only `deceasedBoolean` is given; `Resource` has only lines that belong to no other table.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ def json_suffix(path: Path) -> str | None:
 
 
 @contextmanager
-def damage_refused(path: Path) -> Iterator[None]:
+def refuse_damage(path: Path) -> Iterator[None]:
     """What a damaged file raises, as an `InputError` that names it.
 
     Parameters

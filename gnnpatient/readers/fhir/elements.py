@@ -76,7 +76,7 @@ def as_text(element: object) -> str | None:
     return element.strip() or None if isinstance(element, str) else None
 
 
-def first(element: object) -> object:
+def first_of(element: object) -> object:
     """An element that may be alone or the first in a list.
 
     Parameters
@@ -190,14 +190,14 @@ def label(concept: object) -> str | None:
     return next(filter(None, displays), None) or as_text(concept.get("text")) or code_of(concept)
 
 
-def reference(element: object, near: Mapping[str, str]) -> str | None:
+def reference(element: object, bundle_urls: Mapping[str, str]) -> str | None:
     """A Reference as Type/id where the Bundle knows it, else as it stands.
 
     Parameters
     ----------
     element : object
         The Reference.
-    near : mapping of str to str
+    bundle_urls : mapping of str to str
         The resources of its Bundle: Type/id by full URL.
 
     Returns
@@ -206,7 +206,7 @@ def reference(element: object, near: Mapping[str, str]) -> str | None:
         None where there is none.
     """
     raw = as_text(as_dict(element).get("reference"))
-    return None if raw is None else near.get(raw, raw)
+    return None if raw is None else bundle_urls.get(raw, raw)
 
 
 def last_step(url: str) -> str:

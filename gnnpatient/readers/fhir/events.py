@@ -22,7 +22,7 @@ from gnnpatient.readers.fhir.elements import (
     as_number,
     as_text,
     code_of,
-    first,
+    first_of,
     last_step,
     lower_code,
     moment_text,
@@ -75,7 +75,7 @@ class Events:
     rows: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)  # waiting to become a frame
     parts: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
 
-    def add(self, kind: str, resource: Element, near: Mapping[str, str], id: str) -> None:
+    def add(self, kind: str, resource: Element, bundle_urls: Mapping[str, str], id: str) -> None:
         """The rows of one resource.
 
         Parameters
@@ -84,7 +84,7 @@ class Events:
             Type of the resource.
         resource : dict
             One resource, as JSON gives it.
-        near : mapping of str to str
+        bundle_urls : mapping of str to str
             The resources of its Bundle: Type/id by full URL.
         id : str
             Its id; "" = it has none.
@@ -94,12 +94,12 @@ class Events:
         statement = {
             "intent": lower_code(resource.get("intent")),
             "verification": lower_code(resource.get("verificationStatus")),
-            "focus": self._focus(resource, layout.subject, near),
+            "focus": self._focus(resource, layout.subject, bundle_urls),
         }
         choice, refused = _refusal(resource, statement)
-        encounter = reference(resource.get("encounter") or resource.get("context"), near)
+        encounter = reference(resource.get("encounter") or resource.get("context"), bundle_urls)
         head = (
-            self._subject(resource, layout.subject, near),
+            self._subject(resource, layout.subject, bundle_urls),
             self.resources,
             as_text(as_dict(resource.get("meta")).get("lastUpdated")),
             moment_text(resource, layout.time, "start"),
@@ -107,14 +107,14 @@ class Events:
             moment_text(resource, layout.until, "end"),
         )
         tail = (
-            code_of(first(resource.get(layout.category))),
+            code_of(first_of(resource.get(layout.category))),
             id if kind == "Encounter" else last_step(encounter) if encounter else None,
             id or None,
             *statement.values(),
             choice,
             refused,
         )
-        for concept, (answer, value, unit, text) in self._nodes(kind, layout, resource, near):
+        for concept, (answer, value, unit, text) in self._nodes(kind, layout, resource, bundle_urls):
             self._add(kind, (*head, self.concepts.answer(concept, answer), value, unit, text, *tail))
 
     def refuse(self, kind: str, reason: str) -> None:
@@ -163,8 +163,8 @@ class Events:
         if len(rows) >= CHUNK:
             self._flush(kind)
 
-    def _subject(self, resource: Element, subject: str, near: Mapping[str, str]) -> int | None:
-        raw = reference(resource.get(subject), near)
+    def _subject(self, resource: Element, subject: str, bundle_urls: Mapping[str, str]) -> int | None:
+        raw = reference(resource.get(subject), bundle_urls)
         if raw is None:
             return None
         if raw.startswith("#"):  # a Patient that stands inside an event has no identity outside it
@@ -174,15 +174,15 @@ class Events:
             raw = NOWHERE if inside in ([], ["Patient"]) else "Group/contained"
         return self.subjects.setdefault(raw, len(self.subjects))
 
-    def _focus(self, resource: Element, subject: str, near: Mapping[str, str]) -> str | None:
+    def _focus(self, resource: Element, subject: str, bundle_urls: Mapping[str, str]) -> str | None:
         """The type of what a statement is about, where that is not the patient in whose record it stands."""
         for one in as_dicts(as_list(resource.get("focus"))):
-            raw = reference(one, near) or ""
+            raw = reference(one, bundle_urls) or ""
             if raw.startswith("#"):
                 inside = (c for c in as_dicts(resource.get("contained")) if c.get("id") == raw[1:])
                 return as_text(next(inside, {}).get("resourceType")) or "other"
             match = REFERENCE.fullmatch(raw)
-            patient = REFERENCE.fullmatch(reference(resource.get(subject), near) or "")
+            patient = REFERENCE.fullmatch(reference(resource.get(subject), bundle_urls) or "")
             if match is None:
                 return as_text(one.get("type")) or "other"
             if patient is None or match.group(2, 3) != patient.group(2, 3):
@@ -190,7 +190,7 @@ class Events:
         return None
 
     def _nodes(
-        self, kind: str, layout: ResourceType, resource: Element, near: Mapping[str, str]
+        self, kind: str, layout: ResourceType, resource: Element, bundle_urls: Mapping[str, str]
     ) -> Iterator[tuple[int | None, Value]]:
         """Concept and value of each row that a resource makes."""
         if kind == "ImagingStudy":
@@ -198,11 +198,11 @@ class Events:
             return
         if kind.startswith("Medication"):
             dose = as_dict(as_dict(resource.get("dosage")).get("dose")) if kind.endswith("stration") else {}
-            yield self._medicine(resource, near), self._quantity(dose)
+            yield self._medicine(resource, bundle_urls), self._quantity(dose)
             return
-        concept = self.concepts.of(first(resource.get(layout.code)), layout.prefer)
+        concept = self.concepts.of(first_of(resource.get(layout.code)), layout.prefer)
         if kind == "Encounter" and concept is None:
-            coding = as_dict(first(resource.get("class")))
+            coding = as_dict(first_of(resource.get("class")))
             if code := as_text(coding.get("code")):
                 concept = self.concepts.coded(coding.get("system"), code, coding.get("display"))
         if kind == "DiagnosticReport":
@@ -217,12 +217,12 @@ class Events:
         else:
             yield concept, NO_VALUE
 
-    def _medicine(self, resource: Element, near: Mapping[str, str]) -> int | None:
+    def _medicine(self, resource: Element, bundle_urls: Mapping[str, str]) -> int | None:
         concept = self.concepts.of(resource.get("medicationCodeableConcept"), RXNORM)
         if concept is not None:
             return concept
         medicine = resource.get("medicationReference")
-        raw = reference(medicine, near)
+        raw = reference(medicine, bundle_urls)
         if raw is None:
             return self.concepts.of({"text": as_dict(medicine).get("display")}, RXNORM)
         if raw.startswith("#"):

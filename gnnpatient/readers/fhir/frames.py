@@ -74,7 +74,7 @@ def until_as_known(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
     )
 
 
-def latest(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+def latest_times(frame: pl.DataFrame, name: str) -> pl.DataFrame:
     """The latest of one kind of time of each person, in rows that can be used.
 
     Parameters
@@ -91,10 +91,10 @@ def latest(frame: pl.DataFrame, name: str) -> pl.DataFrame:
     """
     rows = frame.filter(pl.col("refused").is_null() & pl.col(name).is_not_null())
     rows = rows.select("id", pl.col(name).alias("last"), pl.col(f"{name}_bare").alias("last_bare"))
-    return rows.group_by("id").agg(of_latest("last"), of_latest("last_bare"))
+    return rows.group_by("id").agg(at_latest("last"), at_latest("last_bare"))
 
 
-def of_latest(name: str) -> pl.Expr:
+def at_latest(name: str) -> pl.Expr:
     """A column of the row in which `last` ends latest, within a group.
 
     Parameters
@@ -131,8 +131,8 @@ def utc_times(cells: pl.Series, count: Counter[str]) -> tuple[pl.Series, pl.Seri
     part = cells.str.contains(r"^\d{4}(-\d\d)?$").fill_null(False)
     if part.any():  # a year ends with its December
         month = cells.set(~part, None).str.replace(r"^\d{4}$", "${0}-12")
-        first = (month + "-01").str.to_date("%Y-%m-%d", strict=False)
-        last = first.dt.month_end().dt.to_string("%Y-%m-%d")
+        first_of = (month + "-01").str.to_date("%Y-%m-%d", strict=False)
+        last = first_of.dt.month_end().dt.to_string("%Y-%m-%d")
         cells = cells.zip_with(~part, last)
         count["date(s) without day or month stand for their last day"] += last.count()
     local, ahead, bare = parse_iso(cells)

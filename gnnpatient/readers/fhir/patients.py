@@ -19,7 +19,7 @@ from gnnpatient.readers.fhir.elements import (
     label,
     last_step,
 )
-from gnnpatient.readers.fhir.frames import column, of_latest, utc_times
+from gnnpatient.readers.fhir.frames import at_latest, column, utc_times
 from gnnpatient.readers.fhir.notes import Notes
 
 US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-"
@@ -192,7 +192,7 @@ class Patients:
             people = people.with_columns(stamp, bare.alias(f"{name}_bare"))
         died = people.select("id", last="death", last_bare="death_bare").drop_nulls("last")
         last = pl.concat([last, died], how="vertical_relaxed")  # whoever died was observed until then
-        last = last.group_by("id").agg(of_latest("last"), of_latest("last_bare"))
+        last = last.group_by("id").agg(at_latest("last"), at_latest("last_bare"))
         order = ["id", "birth", "birth_bare", "gender", "race", "ethnicity", "marital", "death", "death_bare"]
         return (
             people.join(last, on="id", how="left").select(*order, "deceased", "last", "last_bare").sort("id")

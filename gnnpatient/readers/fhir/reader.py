@@ -10,11 +10,11 @@ from pathlib import Path
 from gnnpatient.readers.fhir.concepts import Concepts
 from gnnpatient.readers.fhir.documents import (
     NotJson,
-    damage_refused,
     json_suffix,
     numbered_lines,
     parse_json,
     read_document,
+    refuse_damage,
 )
 from gnnpatient.readers.fhir.elements import NOWHERE, Element, as_dict, as_dicts, as_text, last_step, one_line
 from gnnpatient.readers.fhir.events import Events
@@ -48,7 +48,7 @@ class Resources:
         InputError
             If it is damaged, no JSON or no FHIR.
         """
-        with damage_refused(path):
+        with refuse_damage(path):
             if json_suffix(path) == ".json":
                 self.take(read_document(path), path)
             else:
@@ -89,7 +89,7 @@ class Resources:
             self.notes.flags.append(f"{one_line(name)}: {len(found_at)} line(s) {why}: {listed}")
 
     def take(
-        self, resource: Element, path: Path, near: Mapping[str, str] | None = None, id: str = ""
+        self, resource: Element, path: Path, bundle_urls: Mapping[str, str] | None = None, id: str = ""
     ) -> None:
         """One resource, or all of a Bundle.
 
@@ -99,15 +99,15 @@ class Resources:
             One resource, as JSON gives it.
         path : Path
             Its file, for the message.
-        near : mapping of str to str, optional
+        bundle_urls : mapping of str to str, optional
             The resources of its Bundle: Type/id by full URL.
         id : str
             For a resource that has none of its own.
         """
         kind = resource.get("resourceType")
-        near, id = near or {}, as_text(resource.get("id")) or id
+        bundle_urls, id = bundle_urls or {}, as_text(resource.get("id")) or id
         if kind in RESOURCE_TYPES:
-            self.events.add(kind, resource, near, id)
+            self.events.add(kind, resource, bundle_urls, id)
         elif kind == "Bundle":
             self._bundle(resource, path)
         elif kind == "Patient":
@@ -122,7 +122,7 @@ class Resources:
 
     def _bundle(self, bundle: Element, path: Path) -> None:
         entries = [(e, as_dict(e.get("resource"))) for e in as_dicts(bundle.get("entry"))]
-        near: dict[str, str] = {}
+        bundle_urls: dict[str, str] = {}
         for entry, resource in entries:
             if not resource:
                 self.notes.count["deletion(s) in bundles not applied"] += (
@@ -130,15 +130,15 @@ class Resources:
                 )
             elif url := as_text(entry.get("fullUrl")):
                 name = f"{resource.get('resourceType')}/{as_text(resource.get('id')) or last_step(url)}"
-                _point(near, url, name)
+                _add_address(bundle_urls, url, name)
                 if resource.get("resourceType") == "Patient":
-                    _point(self.patients.addresses, url, name)
+                    _add_address(self.patients.addresses, url, name)
         for entry, resource in entries:
             if resource:
-                self.take(resource, path, near, last_step(as_text(entry.get("fullUrl")) or ""))
+                self.take(resource, path, bundle_urls, last_step(as_text(entry.get("fullUrl")) or ""))
 
 
-def _point(table: dict[str, str], url: str, name: str) -> None:
+def _add_address(table: dict[str, str], url: str, name: str) -> None:
     """An address leads to one resource; to two means to none."""
     if table.setdefault(url, name) != name:
         table[url] = NOWHERE

@@ -6,7 +6,7 @@ from collections import Counter
 
 import polars as pl
 
-from gnnpatient.readers.fhir.frames import column, day_end, latest, utc_times
+from gnnpatient.readers.fhir.frames import column, day_end, latest_times, utc_times
 from gnnpatient.readers.fhir.notes import Notes
 from gnnpatient.readers.fhir.reader import Resources
 from gnnpatient.readers.fhir.resources import NEVER_KNOWN, NO_FACT, STAYS
@@ -66,7 +66,7 @@ def _last_seen(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """The latest times of each person; the end of an encounter counts, an end that is planned does not."""
     return pl.concat(
         [
-            latest(frame, name)
+            latest_times(frame, name)
             for kind, frame in frames.items()
             for name in ("time", "known", "until")[: 2 + (kind == "Encounter")]
         ]

@@ -1,4 +1,4 @@
-"""Persons: birth, what is said of them, their death, and when they were observed."""
+"""Persons: birth, demographics, death, and when they were observed."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from gnnpatient.readers.dates import end_of_day, is_midnight
 from gnnpatient.readers.omop.concepts import Names, main_concept
 from gnnpatient.readers.omop.files import Table
 from gnnpatient.readers.omop.layout import BOUNDS, CODED, LAYOUTS, VALUE, Layout
-from gnnpatient.readers.omop.stays import Stays, within
+from gnnpatient.readers.omop.stays import Stays, without_fillers
 from gnnpatient.readers.standard import BOUND
 from gnnpatient.readers.tables import FRACTIONS, holds_fractions
 
@@ -59,8 +59,9 @@ class _Columns:
     name: str
     table: Table
     names: Names
-    first: dict[str, pl.Expr] = field(default_factory=dict)  # times, in a step of their own: used often
-    ours: dict[str, pl.Expr] = field(default_factory=dict)
+    # id and times, in a step of their own: the other columns ask for them again and again
+    times: dict[str, pl.Expr] = field(default_factory=dict)
+    columns: dict[str, pl.Expr] = field(default_factory=dict)
     refused: list[pl.Expr] = field(default_factory=list)  # the first that is not null counts
 
     @property
@@ -72,21 +73,21 @@ class _Columns:
 
     def rows(self) -> pl.LazyFrame:
         source = {column: pl.col(column) for column in self.table.types}
-        rows = self.table.rows.select(**self.first, **source)
-        return rows.select(**self.ours, refused=pl.coalesce(self.refused), **source)
+        rows = self.table.rows.select(**self.times, **source)
+        return rows.select(**self.columns, refused=pl.coalesce(self.refused), **source)
 
     def add_times(self, limit: datetime | None) -> None:
         start, started = self.table.moment(self.layout.start)
-        self.first |= {"id": self.table.ident("person_id"), "time": start, _STARTED: started}
+        self.times |= {"id": self.table.ident("person_id"), "time": start, _STARTED: started}
         time = pl.col("time")
-        self.ours |= {"id": pl.col("id"), "time": time, "time_bare": is_midnight(time)}
+        self.columns |= {"id": pl.col("id"), "time": time, "time_bare": is_midnight(time)}
         self.refuse(pl.col("id").is_null(), "no patient id")
         self.refuse(pl.col(_STARTED) & time.is_null(), "time is not a date")
         end = self.layout.end
         if f"{end}_date" in self.table.types or f"{end}_datetime" in self.table.types:
-            self.first["until"], self.first[_ENDED] = self.table.moment(end)
-            until = within(pl.col("until"), limit)
-            self.ours |= {"until": until, "until_bare": is_midnight(until)}
+            self.times["until"], self.times[_ENDED] = self.table.moment(end)
+            until = without_fillers(pl.col("until"), limit)
+            self.columns |= {"until": until, "until_bare": is_midnight(until)}
             self.refuse(pl.col(_ENDED) & pl.col("until").is_null(), "end is not a date")
 
     def add_known(self, stays: Stays) -> None:
@@ -94,7 +95,7 @@ class _Columns:
         time, (end, endless) = pl.col("time"), stays.end(self.table)
         later = end_of_day(end, is_midnight(end)) > end_of_day(time, is_midnight(time))
         known = pl.when(later).then(end).otherwise(time)
-        self.ours |= {"known": known, "known_bare": is_midnight(known)}
+        self.columns |= {"known": known, "known_bare": is_midnight(known)}
         self.refuse(endless, "inpatient visit without an end")
 
     @property
@@ -109,47 +110,48 @@ class _Columns:
     def add_value_and_unit(self) -> None:
         table = self.table
         if self.layout.value in table.types:
-            self.ours["value"] = self.value
+            self.columns["value"] = self.value
         unit, word = self.layout.unit
         if unit in table.types or word in table.types:
             concept = table.concept(unit)
             parts = self.names.of(concept), table.word(word), concept.cast(pl.String)
-            self.ours["unit"] = pl.coalesce(parts)
+            self.columns["unit"] = pl.coalesce(parts)
 
     def add_code(self) -> None:
         table, layout = self.table, self.layout
         if self.name == "death":
             code = pl.lit("DEATH")
         else:
-            what = pl.coalesce(self.names.label(main_concept(table, layout)), table.word(layout.source))
-            code = pl.lit(f"{layout.prefix}//") + what
-            self.refuse(what.is_null(), "no concept and no source value")
+            concept = pl.coalesce(self.names.label(main_concept(table, layout)), table.word(layout.source))
+            code = pl.lit(f"{layout.prefix}//") + concept
+            self.refuse(concept.is_null(), "no concept and no source value")
         if CODED in table.types:
             answered = self.value.is_null() & self.answer.is_not_null()
             label = pl.coalesce(self.names.of(self.answer), self.answer.cast(pl.String))
             code = pl.when(answered).then(code + "//" + label).otherwise(code)
-        self.ours["code"] = code
+        self.columns["code"] = code
 
     def add_text(self) -> None:
         table, layout = self.table, self.layout
         if self.name == "death":
             cause = table.concept("cause_concept_id")
             parts = self.names.of(cause), table.word("cause_source_value"), cause.cast(pl.String)
-            self.ours["text"] = pl.coalesce(parts)
+            self.columns["text"] = pl.coalesce(parts)
         texts = [column for column in layout.text if column in table.types]
         if layout.value in table.types and not table.types[layout.value].is_numeric():
             texts.insert(0, layout.value)  # a number that does not read as one is text
         if layout.text and texts:
             text = pl.coalesce([table.word(column) for column in texts])
-            self.ours["text"] = pl.when(self.value.is_null() & self.answer.is_null()).then(text)
-        if (
-            layout.value in table.types and "operator_concept_id" in table.types
-        ):  # then with its sign, as in <5
+            self.columns["text"] = pl.when(self.value.is_null() & self.answer.is_null()).then(text)
+        # a bound is kept as text with its sign, too, as in <5
+        if layout.value in table.types and "operator_concept_id" in table.types:
             sign = table.concept("operator_concept_id").replace_strict(
                 list(BOUNDS), list(BOUNDS.values()), default=None, return_dtype=pl.String
             )
             bound = pl.concat_str(sign, self.value.cast(pl.String))  # null where either is
-            self.ours["text"] = pl.coalesce(bound, self.ours["text"]) if "text" in self.ours else bound
+            self.columns["text"] = (
+                pl.coalesce(bound, self.columns["text"]) if "text" in self.columns else bound
+            )
 
 
 def notices(events: Mapping[str, Table], tables: Mapping[str, pl.LazyFrame]) -> list[str]:

@@ -28,7 +28,7 @@ def begin_times(events: dict[str, Table]) -> list[pl.LazyFrame]:
     return [table.rows.select(table.moment(layout.start)[0].alias("time")) for layout, table in tables]
 
 
-def within(time: pl.Expr, limit: datetime | None) -> pl.Expr:
+def without_fillers(time: pl.Expr, limit: datetime | None) -> pl.Expr:
     """An end, null where it is a filler for "still open".
 
     Parameters
@@ -69,9 +69,9 @@ def filler_flags(events: dict[str, Table], periods: Table | None, limit: datetim
     for table, stem in ends:
         if limit is None or not {f"{stem}_date", f"{stem}_datetime"} & {*table.types}:
             continue
-        if odd := table.rows.select((table.moment(stem)[0] > limit).sum()).collect().item():
+        if fillers := table.rows.select((table.moment(stem)[0] > limit).sum()).collect().item():
             what = "observed to the last day of the data" if table is periods else "taken as not known"
-            flags.append(f"{table.file.name}: {odd} end(s) lie decades after all other dates; {what}")
+            flags.append(f"{table.file.name}: {fillers} end(s) lie decades after all other dates; {what}")
     return flags
 
 
@@ -179,7 +179,7 @@ def _visits(visits: Table, limit: datetime | None) -> pl.DataFrame:
     for name in ("start", "end"):
         there = {f"visit_{name}_date", f"visit_{name}_datetime"} & set(visits.types)
         moments[name] = visits.moment(f"visit_{name}")[0] if there else pl.lit(None).cast(pl.Datetime("us"))
-    moments["end"] = within(moments["end"], limit)
+    moments["end"] = without_fillers(moments["end"], limit)
     return visits.rows.select(
         visits.ident("person_id").alias("id"),
         _by_visit(visits).alias("key"),
