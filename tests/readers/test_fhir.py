@@ -41,7 +41,7 @@ def bundle(*resources: dict, urls: tuple[str, ...] = ()) -> dict:
 
 
 @pytest.fixture
-def door(tmp_path):
+def read_fhir(tmp_path):
     """Read resources (lines of one bulk export), or files by name."""
 
     def read_(*resources: dict, **files: object):
@@ -57,20 +57,20 @@ def door(tmp_path):
     return read_
 
 
-def rows(door, kind: str = "Observation") -> list[dict]:
-    return door.tables[kind].collect().to_dicts()
+def rows(standard, kind: str = "Observation") -> list[dict]:
+    return standard.tables[kind].collect().to_dicts()
 
 
-def only(door, kind: str = "Observation") -> dict:
-    (row,) = rows(door, kind)
+def only(standard, kind: str = "Observation") -> dict:
+    (row,) = rows(standard, kind)
     return row
 
 
 # The contract
 
 
-def test_a_result_becomes_a_row(door):
-    found = door(
+def test_a_result_becomes_a_row(read_fhir):
+    found = read_fhir(
         patient(),
         event(
             valueQuantity={"value": 12.1, "unit": "mg per L", "code": "mg/L"},
@@ -99,8 +99,8 @@ def test_a_result_becomes_a_row(door):
     assert not found.flags
 
 
-def test_every_table_is_there_with_the_same_types(door):
-    found = door(patient())
+def test_every_table_is_there_with_the_same_types(read_fhir):
+    found = read_fhir(patient())
     shapes = {kind: dict(table.collect_schema()) for kind, table in found.tables.items() if kind != "Patient"}
     assert len(shapes) == 11 and shapes["Encounter"].pop("class") == pl.String
     for kind, shape in shapes.items():
@@ -124,7 +124,7 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("chunk", [1 << 16, 2])
-def test_the_packing_is_nothing(door, tmp_path, monkeypatch, way, chunk):
+def test_the_packing_is_nothing(read_fhir, tmp_path, monkeypatch, way, chunk):
     from gnnpatient.readers import fhir
 
     monkeypatch.setattr("gnnpatient.readers.fhir.events.CHUNK", chunk)
@@ -136,10 +136,10 @@ def test_the_packing_is_nothing(door, tmp_path, monkeypatch, way, chunk):
             (tmp_path / "deep" / "er" / f"{i}.JSON").write_text(json.dumps(resource))
         found = fhir.read(tmp_path)
     elif way == "windows":
-        found = door(**{"all.ndjson": b"\xef\xbb\xbf" + lines.replace(b"\n", b"\r\n\r\n") + b"\r\n"})
+        found = read_fhir(**{"all.ndjson": b"\xef\xbb\xbf" + lines.replace(b"\n", b"\r\n\r\n") + b"\r\n"})
     else:
         content = json.dumps(bundle(*what)).encode() if way.startswith("bundle") else lines
-        found = door(**{way: gzip.compress(content) if way.endswith(".gz") else content})
+        found = read_fhir(**{way: gzip.compress(content) if way.endswith(".gz") else content})
     assert [(row["id"], row["value"]) for row in rows(found)] == [("p1", float(i)) for i in range(7)]
     assert len(rows(found, "Condition")) == 1 and len(found.people) == 1 and not found.flags
 
@@ -159,30 +159,30 @@ SAME = [
 
 
 @pytest.mark.parametrize(("reference", "urls"), SAME)
-def test_all_references_to_a_patient_lead_to_it(door, reference, urls):
-    found = door(a__json=bundle(patient(), event(subject={"reference": reference}), urls=urls))
+def test_all_references_to_a_patient_lead_to_it(read_fhir, reference, urls):
+    found = read_fhir(a__json=bundle(patient(), event(subject={"reference": reference}), urls=urls))
     assert (only(found)["id"], only(found)["refused"]) == ("p1", None)
 
 
-def test_a_patient_without_an_id_has_that_of_its_full_url(door):
+def test_a_patient_without_an_id_has_that_of_its_full_url(read_fhir):
     nameless = {k: v for k, v in patient().items() if k != "id"}
     who = {"reference": "urn:uuid:6f1c"}
-    found = door(a__json=bundle(nameless, event(subject=who), urls=("urn:uuid:6f1c",)))
+    found = read_fhir(a__json=bundle(nameless, event(subject=who), urls=("urn:uuid:6f1c",)))
     assert found.people["id"].to_list() == ["6f1c"] == [only(found)["id"]]
 
 
-def test_a_urn_is_looked_for_in_its_own_bundle_first_and_nowhere_if_it_is_two(door):
+def test_a_urn_is_looked_for_in_its_own_bundle_first_and_nowhere_if_it_is_two(read_fhir):
     who = {"reference": "urn:uuid:1"}
     first = bundle(patient("p1"), event(id="e1", subject=who), urls=("urn:uuid:1",))
     second = bundle(patient("p2"), event(id="e2", subject=who), urls=("urn:uuid:1",))
-    found = door(a__json=first, b__json=second, c__json=event(id="e3", subject=who))
+    found = read_fhir(a__json=first, b__json=second, c__json=event(id="e3", subject=who))
     assert [row["id"] for row in rows(found)] == ["p1", "p2", None]
     assert rows(found)[2]["refused"] == "patient not in the data"
 
 
-def test_a_urn_may_lead_to_a_patient_of_another_file(door):
+def test_a_urn_may_lead_to_a_patient_of_another_file(read_fhir):
     event_ = event(subject={"reference": "urn:uuid:1"})
-    found = door(b__json=bundle(patient(), urls=("urn:uuid:1",)), a__json=bundle(event_))
+    found = read_fhir(b__json=bundle(patient(), urls=("urn:uuid:1",)), a__json=bundle(event_))
     assert only(found)["id"] == "p1"
 
 
@@ -207,11 +207,13 @@ STRAY = [  # subject, and why the row is refused
 
 
 @pytest.mark.parametrize(("subject", "why"), STRAY)
-def test_an_event_is_never_given_to_another_patient(door, subject, why):
+def test_an_event_is_never_given_to_another_patient(read_fhir, subject, why):
     inside = [{"resourceType": "Patient", "id": "inside"}, {"resourceType": "Group", "id": "ward"}]
     group = {"resourceType": "Group", "id": "p1"}
     urls = ("http://a.org/Patient/p1", "urn:uuid:group")
-    row = only(door(a__json=bundle(patient(), group, event(subject=subject, contained=inside), urls=urls)))
+    row = only(
+        read_fhir(a__json=bundle(patient(), group, event(subject=subject, contained=inside), urls=urls))
+    )
     assert (row["id"], row["refused"]) == (None if why else "p1", why)
 
 
@@ -230,8 +232,8 @@ STATUS = [
 
 
 @pytest.mark.parametrize(("kind", "more", "why"), STATUS)
-def test_what_never_happened_is_refused(door, kind, more, why):
-    assert only(door(patient(), event(kind, **more)), kind)["refused"] == why
+def test_what_never_happened_is_refused(read_fhir, kind, more, why):
+    assert only(read_fhir(patient(), event(kind, **more)), kind)["refused"] == why
 
 
 DRUG = {"medicationCodeableConcept": coded("1")}
@@ -303,7 +305,7 @@ DISCHARGED = [  # encounter, onset, recordedDate, when it is known (None: at its
 
 @pytest.mark.parametrize(("encounter", "onset", "recorded", "known"), DISCHARGED)
 def test_a_diagnosis_of_a_stay_is_known_at_its_end_where_nothing_says_when(
-    door, encounter, onset, recorded, known
+    read_fhir, encounter, onset, recorded, known
 ):
     def visit(id: str, kind: str, who: str = "p1") -> dict:
         period = {"start": "2021-03-01T08:00:00Z", "end": "2021-03-09T10:00:00Z"}
@@ -315,32 +317,32 @@ def test_a_diagnosis_of_a_stay_is_known_at_its_end_where_nothing_says_when(
     visits = visit("in", "IMP"), visit("out", "AMB"), visit("other", "IMP", "p2")
     given = {"onsetDateTime": onset, "recordedDate": recorded}
     given["encounter"] = None if encounter is None else {"reference": encounter}
-    found = door(patient(), patient("p2"), *visits, event("Condition", **given))
+    found = read_fhir(patient(), patient("p2"), *visits, event("Condition", **given))
     row = only(found, "Condition")
     assert (row["known"], row["refused"]) == (known, None)
     told = [flag for flag in found.flags if "without recordedDate" in flag]
     assert len(told) == (recorded is None and onset != "2021-03-20" and encounter != "Encounter/out")
 
 
-def test_a_diagnosis_of_a_stay_that_has_not_ended_is_refused(door):
+def test_a_diagnosis_of_a_stay_that_has_not_ended_is_refused(read_fhir):
     stay = event("Encounter", id="in", period={"start": "2021-03-01T08:00:00Z"}, type=[coded("9")])
     given = {"onsetDateTime": "2021-03-05", "encounter": {"reference": "Encounter/in"}}
-    found = door(patient(), stay | {"class": {"code": "IMP"}}, event("Condition", **given))
+    found = read_fhir(patient(), stay | {"class": {"code": "IMP"}}, event("Condition", **given))
     assert only(found, "Condition")["refused"] == "inpatient stay without an end"
 
 
 @pytest.mark.parametrize("name", ["notDone", "notGiven", "wasNotGiven", "wasNotTaken", "notPerformed"])
-def test_what_was_not_done_by_earlier_versions_is_refused(door, name):
-    assert only(door(patient(), event(**{name: True})))["refused"] == "not done"
-    assert only(door(patient(), event(**{name: False})))["refused"] is None
+def test_what_was_not_done_by_earlier_versions_is_refused(read_fhir, name):
+    assert only(read_fhir(patient(), event(**{name: True})))["refused"] == "not done"
+    assert only(read_fhir(patient(), event(**{name: False})))["refused"] is None
 
 
 # What it is
 
 
-def test_one_code_is_one_name_in_the_whole_folder(door):
+def test_one_code_is_one_name_in_the_whole_folder(read_fhir):
     names = ["C reactive protein", "CRP", "CRP", "C  reactive\nprotein", None, "C reactive protein"]
-    found = door(patient(), *(event(id=f"e{i}", code=coded("1988-5", n)) for i, n in enumerate(names)))
+    found = read_fhir(patient(), *(event(id=f"e{i}", code=coded("1988-5", n)) for i, n in enumerate(names)))
     assert {row["code"] for row in rows(found)} == {"OBSERVATION//1988-5 C reactive protein"}
 
 
@@ -379,17 +381,19 @@ CODES = [  # kind, field, concept, code
 
 
 @pytest.mark.parametrize(("kind", "name", "concept", "code"), CODES)
-def test_the_code_of_a_row(door, kind, name, concept, code):
+def test_the_code_of_a_row(read_fhir, kind, name, concept, code):
     inside = [{"resourceType": "Medication", "id": "m", "code": coded("6", "Inside", RXNORM)}]
     later = {"resourceType": "Medication", "id": "m", "code": coded("7", "Later", RXNORM)}
     given = {"code": None, "contained": inside, "patient": {"reference": "Patient/p1"}, name: concept}
-    row = only(door(patient(), event(kind, **given), later), kind)
+    row = only(read_fhir(patient(), event(kind, **given), later), kind)
     assert row["code"] == (code and f"{kind.upper()}//{code}")
     assert row["refused"] == (None if code else "no code")
 
 
-def test_codes_of_two_systems_that_look_alike_are_flagged(door):
-    found = door(patient(), event(code=coded("1", None, "a")), event(id="e2", code=coded("1", None, "b")))
+def test_codes_of_two_systems_that_look_alike_are_flagged(read_fhir):
+    found = read_fhir(
+        patient(), event(code=coded("1", None, "a")), event(id="e2", code=coded("1", None, "b"))
+    )
     assert found.flags == ("1 code(s) of two systems have one name",)
 
 
@@ -426,20 +430,20 @@ VALUES = [  # of an Observation; code after the name, value, unit, text, flag
 
 @pytest.mark.parametrize(("given", "code", "value", "unit", "text", "flag"), VALUES)
 @pytest.mark.parametrize("part", [False, True])
-def test_the_value_of_a_row(door, given, code, value, unit, text, flag, part):
+def test_the_value_of_a_row(read_fhir, given, code, value, unit, text, flag, part):
     given = (
         {"code": coded("2", "Panel"), "component": [{"code": coded("1", "CRP")} | given]} if part else given
     )
-    found = door(patient(), event(**given))
+    found = read_fhir(patient(), event(**given))
     row = only(found)
     assert row["code"] == f"OBSERVATION//1 CRP{code}"
     assert (row["value"], row["unit"], row["text"], row["refused"]) == (value, unit, text, None)
     assert len(found.flags) == (flag is not None) and (flag or "") in "".join(found.flags)
 
 
-def test_components_are_rows_and_the_own_value_another(door):
+def test_components_are_rows_and_the_own_value_another(read_fhir):
     parts = [{"code": coded("s"), "valueInteger": 120}, {"code": coded("d"), "valueInteger": 80}, {}]
-    found = rows(door(patient(), event(component=parts, valueInteger=7, code=coded("bp"))))
+    found = rows(read_fhir(patient(), event(component=parts, valueInteger=7, code=coded("bp"))))
     assert [(r["code"], r["value"]) for r in found] == [
         ("OBSERVATION//bp", 7),
         ("OBSERVATION//s", 120),
@@ -450,7 +454,7 @@ def test_components_are_rows_and_the_own_value_another(door):
     assert {r["resource"] for r in found} == {"e1"}
 
 
-def test_images_are_counted_by_modality_and_site(door):
+def test_images_are_counted_by_modality_and_site(read_fhir):
     def series(modality: str, site: str, images: int | None) -> dict:
         given = {"modality": {"code": modality}, "bodySite": {"display": site}, "numberOfInstances": images}
         return {name: value for name, value in given.items() if value is not None}
@@ -463,7 +467,7 @@ def test_images_are_counted_by_modality_and_site(door):
         {"modality": [{"code": "US"}, {"code": "CT"}], "numberOfSeries": 5},
         {"numberOfInstances": 3},
     ]
-    found = door(patient(), *(event("ImagingStudy", f"i{i}", **s) for i, s in enumerate(studies)))
+    found = read_fhir(patient(), *(event("ImagingStudy", f"i{i}", **s) for i, s in enumerate(studies)))
     assert [(r["code"], r["value"], r["unit"]) for r in rows(found, "ImagingStudy")] == [
         ("IMAGINGSTUDY//CT Head", 40, "images"),
         ("IMAGINGSTUDY//CT Neck", 9, "images"),
@@ -477,11 +481,11 @@ def test_images_are_counted_by_modality_and_site(door):
     ]
 
 
-def test_a_dose_and_a_conclusion(door):
+def test_a_dose_and_a_conclusion(read_fhir):
     drug = {"medicationCodeableConcept": coded("5", "Aspirin", RXNORM), "effectiveDateTime": NOON}
     dose = {"dosage": {"dose": {"value": 100, "code": "mg"}}}
     report = event("DiagnosticReport", conclusion="clear lungs")
-    found = door(patient(), event("MedicationAdministration", **drug, **dose), report)
+    found = read_fhir(patient(), event("MedicationAdministration", **drug, **dose), report)
     row = only(found, "MedicationAdministration")
     assert (row["value"], row["unit"]) == (100, "mg") and not found.flags
     assert only(found, "DiagnosticReport")["text"] == "clear lungs"
@@ -490,7 +494,7 @@ def test_a_dose_and_a_conclusion(door):
 # When it was
 
 
-def test_clock_times_are_utc_as_python_reads_them(door):
+def test_clock_times_are_utc_as_python_reads_them(read_fhir):
     dice = random.Random(7)
     texts = []
     for _ in range(300):
@@ -502,7 +506,7 @@ def test_clock_times_are_utc_as_python_reads_them(door):
         texts.append(
             at.replace(tzinfo=zone).isoformat(timespec=spec).replace("+00:00", dice.choice(["Z", "+00:00"]))
         )
-    found = door(patient(), *(event(id=f"e{i}", effectiveDateTime=t) for i, t in enumerate(texts)))
+    found = read_fhir(patient(), *(event(id=f"e{i}", effectiveDateTime=t) for i, t in enumerate(texts)))
     plain = [datetime.fromisoformat(t).astimezone(UTC).replace(tzinfo=None) for t in texts]
     assert [row["time"] for row in rows(found)] == plain
     assert {row["time_bare"] for row in rows(found)} == {False} and not found.flags
@@ -519,8 +523,8 @@ TIMES = [  # text, time, bare, flag
 
 
 @pytest.mark.parametrize(("text", "time", "bare", "flag"), TIMES)
-def test_dates_and_parts_of_dates(door, text, time, bare, flag):
-    found = door(patient(), event(effectiveDateTime=text))
+def test_dates_and_parts_of_dates(read_fhir, text, time, bare, flag):
+    found = read_fhir(patient(), event(effectiveDateTime=text))
     row = only(found)
     assert (row["time"], row["time_bare"], row["refused"]) == (time, bare, None)
     assert len(found.flags) == (flag is not None) and (flag or "") in "".join(found.flags)
@@ -530,12 +534,12 @@ def test_dates_and_parts_of_dates(door, text, time, bare, flag):
     "text", ["2021-02-30", "03/04/2021", "yesterday", "2021-13", "2021-03-04 12:00", "20", "1-1"]
 )
 @pytest.mark.parametrize("name", ["effectiveDateTime", "issued"])
-def test_what_is_no_time_is_refused(door, text, name):
-    assert only(door(patient(), event(**{name: text})))["refused"] == "not a time"
+def test_what_is_no_time_is_refused(read_fhir, text, name):
+    assert only(read_fhir(patient(), event(**{name: text})))["refused"] == "not a time"
 
 
-def test_no_time_is_untimed(door):
-    row = only(door(patient(), event(effectiveDateTime=None)))
+def test_no_time_is_untimed(read_fhir):
+    row = only(read_fhir(patient(), event(effectiveDateTime=None)))
     assert (row["time"], row["time_bare"], row["known"], row["refused"]) == (None, None, None, None)
 
 
@@ -598,9 +602,9 @@ PLACES = [  # kind, fields, days of time, known, until
 
 
 @pytest.mark.parametrize(("kind", "fields", "time", "known", "until"), PLACES)
-def test_where_the_times_of_a_resource_are(door, kind, fields, time, known, until):
+def test_where_the_times_of_a_resource_are(read_fhir, kind, fields, time, known, until):
     who = {"reference": "Patient/p1"}
-    row = only(door(patient(), event(kind, patient=who, **fields)), kind)
+    row = only(read_fhir(patient(), event(kind, patient=who, **fields)), kind)
     days = [None if row[name] is None else row[name].day for name in ("time", "known", "until")]
     assert days == [time, known, until]
 
@@ -608,7 +612,7 @@ def test_where_the_times_of_a_resource_are(door, kind, fields, time, known, unti
 # People
 
 
-def test_people(door):
+def test_people(read_fhir):
     race = {
         "url": "http://hl7.org/fhir/us/core/StructureDefinition/us-core-race",
         "extension": [
@@ -621,7 +625,7 @@ def test_people(door):
             {"url": "http://hl7.org/fhir/StructureDefinition/patient-birthTime", "valueDateTime": NOON}
         ]
     }
-    found = door(
+    found = read_fhir(
         patient("b", deceasedBoolean=True),
         patient(
             "a", extension=[race], maritalStatus={"text": "Married"}, deceasedDateTime=NOON, _birthDate=born
@@ -656,7 +660,7 @@ def test_people(door):
     assert (c["birth"], c["deceased"], c["last"]) == (datetime(1950, 12, 31), "no", datetime(2021, 3, 3))
 
 
-def test_who_a_patient_is_never_leaves_the_reader(door):
+def test_who_a_patient_is_never_leaves_the_reader(read_fhir):
     secret = {
         "name": [{"family": "SECRET", "given": ["SECRET"]}],
         "address": [{"line": ["SECRET"], "city": "SECRET", "postalCode": "SECRET"}],
@@ -680,7 +684,9 @@ def test_who_a_patient_is_never_leaves_the_reader(door):
         note=[{"text": "SECRET"}],
         encounter={"reference": "Encounter/1", "display": "SECRET"},
     )
-    found = door(patient(**secret), said, {"resourceType": "Practitioner", "name": [{"family": "SECRET"}]})
+    found = read_fhir(
+        patient(**secret), said, {"resourceType": "Practitioner", "name": [{"family": "SECRET"}]}
+    )
     tables = [table.collect().write_json() for table in found.tables.values()]
     whole = " ".join([*tables, found.people.write_json(), *found.flags])
     assert "p1" in whole and "SECRET" not in whole
@@ -705,14 +711,14 @@ TWICE = [  # first, second, then what is refused, or the marital status that cou
 
 
 @pytest.mark.parametrize(("first", "second", "end"), TWICE)
-def test_a_patient_who_stands_twice(door, first, second, end):
+def test_a_patient_who_stands_twice(read_fhir, first, second, end):
     files = {"a__json": patient(**first), "b__json": patient(**second)}
     if end and "two values" in end:
         with pytest.raises(InputError, match=f"b.json: a Patient appears twice.*{end}") as error:
-            door(**files)
+            read_fhir(**files)
         assert "p1" not in str(error.value).replace(str(Path(str(error.value)).parent), "")
     else:
-        found = door(**files)
+        found = read_fhir(**files)
         assert found.people["marital"].to_list() == [end]
         assert found.flags == ("1 Patient(s) appear twice under one id; taken as one",)
 
@@ -720,20 +726,20 @@ def test_a_patient_who_stands_twice(door, first, second, end):
 # The same thing twice
 
 
-def why(*resources: dict, door) -> list[tuple[float | None, str | None]]:
-    return [(row["value"], row["refused"]) for row in rows(door(patient(), *resources))]
+def why(*resources: dict, read_fhir) -> list[tuple[float | None, str | None]]:
+    return [(row["value"], row["refused"]) for row in rows(read_fhir(patient(), *resources))]
 
 
-def test_a_patient_of_two_servers_is_flagged(door):
+def test_a_patient_of_two_servers_is_flagged(read_fhir):
     urls = ["http://a.org/Patient/p1", "http://b.org/Patient/p1"]
-    found = door(**{f"{i}__json": bundle(patient(), urls=(url,)) for i, url in enumerate(urls)})
+    found = read_fhir(**{f"{i}__json": bundle(patient(), urls=(url,)) for i, url in enumerate(urls)})
     assert "1 Patient(s) of two servers under one id; taken as one" in found.flags and len(found.people) == 1
 
 
-def test_a_repeat_counts_once(door):
+def test_a_repeat_counts_once(read_fhir):
     one = event(valueInteger=1)
     again = one | {"meta": at(1), "performer": [{"display": "a word that is not read"}]}
-    assert why(one, again, event(id="e2"), one, door=door) == [
+    assert why(one, again, event(id="e2"), one, read_fhir=read_fhir) == [
         (1, None),
         (1, "repeat of a resource"),
         (None, None),
@@ -741,32 +747,32 @@ def test_a_repeat_counts_once(door):
     ]
 
 
-def test_the_newest_version_counts_wherever_it_stands(door):
+def test_the_newest_version_counts_wherever_it_stands(read_fhir):
     old, new = event(valueInteger=1, meta=at(1)), event(valueInteger=2, meta=at(2))
     stale = (1, "older version of a resource")
-    assert why(old, new, door=door) == [stale, (2, None)]
-    assert why(new, old, old, door=door) == [(2, None), stale, stale]
-    assert why(new, old, new, door=door) == [(2, None), stale, (2, "repeat of a resource")]
+    assert why(old, new, read_fhir=read_fhir) == [stale, (2, None)]
+    assert why(new, old, old, read_fhir=read_fhir) == [(2, None), stale, stale]
+    assert why(new, old, new, read_fhir=read_fhir) == [(2, None), stale, (2, "repeat of a resource")]
     gone = new | {"status": "entered-in-error"}
-    assert why(old, gone, door=door) == [stale, (2, "entered in error")]
+    assert why(old, gone, read_fhir=read_fhir) == [stale, (2, "entered in error")]
 
 
-def test_versions_of_unknown_age_are_all_refused(door):
+def test_versions_of_unknown_age_are_all_refused(read_fhir):
     plain, other = event(valueInteger=1), event(valueInteger=2, meta=at(1))
     lost = "versions of a resource disagree"
-    assert why(plain, other, door=door) == [(1, lost), (2, lost)]
-    assert why(other, other | {"valueInteger": 3}, door=door) == [(2, lost), (3, lost)]
+    assert why(plain, other, read_fhir=read_fhir) == [(1, lost), (2, lost)]
+    assert why(other, other | {"valueInteger": 3}, read_fhir=read_fhir) == [(2, lost), (3, lost)]
 
 
-def test_no_id_is_never_a_repeat_and_types_have_their_own_ids(door):
-    found = door(patient(), event(id=None), event(id=None), event(), event("Condition"))
+def test_no_id_is_never_a_repeat_and_types_have_their_own_ids(read_fhir):
+    found = read_fhir(patient(), event(id=None), event(id=None), event(), event("Condition"))
     refused = [row["refused"] for kind in ("Observation", "Condition") for row in rows(found, kind)]
     assert refused == [None] * 4
 
 
-def test_a_panel_is_repeated_as_a_whole(door):
+def test_a_panel_is_repeated_as_a_whole(read_fhir):
     panel = event(component=[{"code": coded(c), "valueInteger": 1} for c in "ab"])
-    found = door(patient(), panel, panel | {"component": panel["component"][::-1]})
+    found = read_fhir(patient(), panel, panel | {"component": panel["component"][::-1]})
     assert [row["refused"] for row in rows(found)] == [None, None, *["repeat of a resource"] * 2]
 
 
@@ -793,23 +799,23 @@ BROKEN = [  # file, content, message
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BROKEN)
-def test_a_broken_file_is_refused_by_name(door, name, content, message):
+def test_a_broken_file_is_refused_by_name(read_fhir, name, content, message):
     with pytest.raises(InputError, match=message) as error:
-        door(**{"good.json": OK, name: content})
+        read_fhir(**{"good.json": OK, name: content})
     assert name in str(error.value) and "\n" not in str(error.value)
 
 
-def test_bundles_in_bundles_end(door):
+def test_bundles_in_bundles_end(read_fhir):
     inner = bundle(patient(), event())
     for _ in range(20):
         inner = bundle(inner)
-    assert only(door(a__json=inner))["id"] == "p1"
+    assert only(read_fhir(a__json=inner))["id"] == "p1"
     text = '{"resourceType":"Bundle","entry":[{"resource":' * 300 + "{}" + "}]}" * 300
     with pytest.raises(InputError, match="nested too deep"):
-        door(a__json=text)
+        read_fhir(a__json=text)
 
 
-def test_a_huge_file_is_refused_unread(door, tmp_path, monkeypatch):
+def test_a_huge_file_is_refused_unread(read_fhir, tmp_path, monkeypatch):
     from gnnpatient.readers import fhir
 
     with (tmp_path / "x.json").open("wb") as file:
@@ -819,26 +825,26 @@ def test_a_huge_file_is_refused_unread(door, tmp_path, monkeypatch):
     (tmp_path / "x.json").unlink()
     monkeypatch.setattr("gnnpatient.readers.fhir.documents.MAX_DOCUMENT", 3 << 20)
     with pytest.raises(InputError, match=r"x.json.gz: over"):
-        door(**{"x.json.gz": gzip.compress(b" " * (5 << 20))})
+        read_fhir(**{"x.json.gz": gzip.compress(b" " * (5 << 20))})
 
 
-def test_a_huge_line_is_refused(door, monkeypatch):
+def test_a_huge_line_is_refused(read_fhir, monkeypatch):
 
     monkeypatch.setattr("gnnpatient.readers.fhir.documents.MAX_LINE", 1000)
     with pytest.raises(InputError, match="line 2 is over"):
-        door(patient(), event(valueString="x" * 2000))
+        read_fhir(patient(), event(valueString="x" * 2000))
 
 
-def test_an_empty_folder_is_refused(door, tmp_path):
+def test_an_empty_folder_is_refused(read_fhir, tmp_path):
     from gnnpatient.readers.fhir import read
 
     with pytest.raises(InputError, match="no FHIR in it"):
-        door(**{"readme.txt": "x", ".hidden.json": "x"})
+        read_fhir(**{"readme.txt": "x", ".hidden.json": "x"})
     with pytest.raises(InputError, match="no such folder"):
         read(tmp_path / "none")
 
 
-def test_a_bad_line_is_counted_and_the_others_stand(door):
+def test_a_bad_line_is_counted_and_the_others_stand(read_fhir):
     lines = [
         "{oops",
         json.dumps(patient()),
@@ -848,7 +854,7 @@ def test_a_bad_line_is_counted_and_the_others_stand(door):
         "[1]",
     ]
     lines += ["{" * 5000, '{"resourceType": "Patient", "id', *["x"] * 4]
-    found = door(**{"some.ndjson": "\n".join(lines)})
+    found = read_fhir(**{"some.ndjson": "\n".join(lines)})
     whys = [row["refused"] for row in rows(found)]
     assert whys == [None, "not JSON", "not a resource", *["not JSON"] * 5]
     assert only(found, "Condition")["refused"] == "not JSON"
@@ -859,21 +865,23 @@ def test_a_bad_line_is_counted_and_the_others_stand(door):
     )
 
 
-def test_bad_lines_of_many_kinds_have_a_table_of_their_own(door, monkeypatch):
+def test_bad_lines_of_many_kinds_have_a_table_of_their_own(read_fhir, monkeypatch):
 
-    found = door(**{"some.ndjson": "\n".join([json.dumps(event()), json.dumps(event("Condition")), "{oops"])})
+    found = read_fhir(
+        **{"some.ndjson": "\n".join([json.dumps(event()), json.dumps(event("Condition")), "{oops"])}
+    )
     assert only(found, "Resource")["refused"] == "not JSON"
     monkeypatch.setattr("gnnpatient.readers.fhir.events.CHUNK", 2)
-    found = door(**{"some.ndjson": "\n".join(["{oops"] * 5)})
+    found = read_fhir(**{"some.ndjson": "\n".join(["{oops"] * 5)})
     assert len(rows(found, "Resource")) == 5 and not rows(found)
-    found = door(**{"some.ndjson": "\n".join([json.dumps(event()), json.dumps(event("Condition"))])})
+    found = read_fhir(**{"some.ndjson": "\n".join([json.dumps(event()), json.dumps(event("Condition"))])})
     assert len(rows(found)) == len(rows(found, "Condition")) == 1
 
 
-def test_other_resources_are_counted(door):
+def test_other_resources_are_counted(read_fhir):
     other = [{"resourceType": kind} for kind in ("Claim", "Goal", "Claim", "\x1b[31m", "Medication")]
     remove = {"resourceType": "Bundle", "entry": [{"request": {"method": "DELETE", "url": "Observation/e1"}}]}
-    found = door(patient(), patient("p2", link=[{"type": "replaced-by"}]), patient(""), *other, remove)
+    found = read_fhir(patient(), patient("p2", link=[{"type": "replaced-by"}]), patient(""), *other, remove)
     assert found.flags == (
         "2 resource(s) of type Claim not read",
         "1 resource(s) of type Goal not read",
@@ -884,9 +892,9 @@ def test_other_resources_are_counted(door):
     )
 
 
-def test_half_a_surrogate_pair_is_no_stop(door):
+def test_half_a_surrogate_pair_is_no_stop(read_fhir):
     line = json.dumps(event(valueString="a?b", code={"text": "c?d"})).replace("?", "\\ud800")
-    found = door(**{"a.ndjson": json.dumps(patient()) + "\n" + line})
+    found = read_fhir(**{"a.ndjson": json.dumps(patient()) + "\n" + line})
     assert (only(found)["text"], only(found)["code"]) == ("a?b", "OBSERVATION//c d")
 
 
@@ -907,7 +915,7 @@ JUNK = [
 ]
 
 
-def test_no_shape_stops_the_reader_or_loses_a_row(door):
+def test_no_shape_stops_the_reader_or_loses_a_row(read_fhir):
     """Every field of every type, replaced by everything that it is not."""
     whole = {
         "meta": at(1),
@@ -965,7 +973,7 @@ def test_no_shape_stops_the_reader_or_loses_a_row(door):
         lines += [
             json.dumps({"resourceType": "Bundle", "entry": [{"resource": j, "fullUrl": j}]}) for j in JUNK
         ]
-    found = door(**{"a.ndjson": "\n".join(lines).replace("Infinity", "1e400")})
+    found = read_fhir(**{"a.ndjson": "\n".join(lines).replace("Infinity", "1e400")})
     for kind in RESOURCE_TYPES:
         assert len({row["resource"] for row in rows(found, kind)}) == made[kind], kind
         good = [row for row in rows(found, kind) if row["refused"] is None]
@@ -986,17 +994,17 @@ CORPUS = [  # file, reason of the refused row (or of the whole), flag
 
 
 @pytest.mark.parametrize(("name", "reason", "flag"), CORPUS)
-def test_the_corpus_of_faults_is_counted(door, faults_dir, name, reason, flag):
-    found = door(**{name: (faults_dir / "fhir" / name).read_bytes()})
+def test_the_corpus_of_faults_is_counted(read_fhir, faults_dir, name, reason, flag):
+    found = read_fhir(**{name: (faults_dir / "fhir" / name).read_bytes()})
     assert found.flags == ((flag,) if flag else ())
     assert {row["refused"] for row in rows(found)} - {None} == ({reason} if reason else set())
     assert all((row["id"] == "p1") == (row["refused"] is None) for row in rows(found))
 
 
 @pytest.mark.parametrize("name", ["unclosed.json", "deep_nesting.json", "patient_twice.json"])
-def test_the_corpus_of_faults_is_refused(door, faults_dir, name):
+def test_the_corpus_of_faults_is_refused(read_fhir, faults_dir, name):
     with pytest.raises(InputError, match=name):
-        door(**{name: (faults_dir / "fhir" / name).read_bytes()})
+        read_fhir(**{name: (faults_dir / "fhir" / name).read_bytes()})
 
 
 def test_synthea_gives_what_a_plain_count_gives(data_dir):
@@ -1034,18 +1042,18 @@ def test_synthea_gives_what_a_plain_count_gives(data_dir):
         ("Condition", {"verificationStatus": coded("Confirmed")}, None),
     ],
 )
-def test_a_code_of_fhir_is_one_in_capitals_too(door, kind, more, why):
+def test_a_code_of_fhir_is_one_in_capitals_too(read_fhir, kind, more, why):
     times = {"Observation": "effectiveDateTime", "MedicationRequest": "authoredOn"}
     drug = {"medicationCodeableConcept": coded("7", system=RXNORM)} if kind == "MedicationRequest" else {}
     found = only(
-        door(patient(), event(kind, **{times.get(kind, "recordedDate"): NOON}, **drug, **more)), kind
+        read_fhir(patient(), event(kind, **{times.get(kind, "recordedDate"): NOON}, **drug, **more)), kind
     )
     assert found["refused"] == why
 
 
 @pytest.mark.parametrize(("code", "day"), [("inpatient", 9), ("imp", 9), ("Acute", 9), ("outpatient", 4)])
-def test_a_stay_is_one_however_its_class_is_written(door, code, day):
+def test_a_stay_is_one_however_its_class_is_written(read_fhir, code, day):
     stay = event("Encounter", "v1", period={"start": NOON, "end": "2021-03-09T12:00:00Z"}, code=None)
     ill = event("Condition", onsetDateTime=NOON, encounter={"reference": "Encounter/v1"})
-    found = only(door(patient(), stay | {"class": {"code": code}}, ill), "Condition")
+    found = only(read_fhir(patient(), stay | {"class": {"code": code}}, ill), "Condition")
     assert (found["known"] or found["time"]).day == day

@@ -1,4 +1,4 @@
-"""The MEDS door: shards of any shape give one table and one row a subject; what is not MEDS is refused."""
+"""MEDS: shards of any shape give one table and one row a subject; what is not MEDS is refused."""
 
 import shutil
 from datetime import datetime
@@ -62,9 +62,9 @@ def refused(folder: Path) -> str:
 
 
 def test_people(tmp_path):
-    door = read(write(tmp_path, frame(ROWS)))
-    assert door.people["id"].to_list() == ["7", "70"]
-    seven, seventy = door.people.rows(named=True)
+    standard = read(write(tmp_path, frame(ROWS)))
+    assert standard.people["id"].to_list() == ["7", "70"]
+    seven, seventy = standard.people.rows(named=True)
     assert seven == {
         "id": "7",
         "first": datetime(2020, 5, 5),
@@ -82,8 +82,10 @@ def test_people(tmp_path):
     assert seventy["first"] == seventy["last"] == datetime(2020, 6, 6, 8)
     assert seventy["birth"] is None and seventy["death"] is None and seventy["SMOKER"] is None
     assert seventy["GENDER"] == "M" and seventy["RELIGION"] == "none"
-    assert door.people.schema["HEIGHT//cm"] == pl.Float64 and door.people.schema["GENDER"] == pl.String
-    assert door.flags == ("1 value(s) are text, no number",) and door.parents is None
+    assert (
+        standard.people.schema["HEIGHT//cm"] == pl.Float64 and standard.people.schema["GENDER"] == pl.String
+    )
+    assert standard.flags == ("1 value(s) are text, no number",) and standard.parents is None
 
 
 def test_the_table_keeps_every_row_in_the_names_of_a_door(tmp_path):
@@ -123,7 +125,7 @@ def test_order_and_shards_are_nothing(tmp_path_factory, rows, cuts):
     parts = read(write(tmp_path_factory.mktemp("parts"), *shards))
     columns = sorted(whole.people.columns)
     assert parts.people.select(columns).equals(whole.people.select(columns))
-    a, b = (door.tables["data"].collect() for door in (whole, parts))
+    a, b = (standard.tables["data"].collect() for standard in (whole, parts))
     key = ["id", "time", "code"]
     assert a.sort(key).equals(b.sort(key))
 
@@ -139,9 +141,9 @@ def test_shards_may_lack_optional_columns_and_differ_in_width(tmp_path):
 
 
 def test_without_values_there_is_no_value_column(tmp_path):
-    door = read(write(tmp_path, frame(ROWS).drop("numeric_value", "text_value")))
-    assert not {"value", "text"} & set(door.tables["data"].collect_schema())
-    assert door.people["HEIGHT"].to_list() == ["cm", None]  # nothing says that it is a number
+    standard = read(write(tmp_path, frame(ROWS).drop("numeric_value", "text_value")))
+    assert not {"value", "text"} & set(standard.tables["data"].collect_schema())
+    assert standard.people["HEIGHT"].to_list() == ["cm", None]  # nothing says that it is a number
 
 
 def test_shards_in_the_folder_itself(tmp_path):
@@ -159,13 +161,13 @@ def test_splits_and_parents(tmp_path):
     )
     codes = pl.DataFrame({"code": ["A", "B", "C"], "parent_codes": [["X", "Y"], None, ["X"]]})
     codes.write_parquet(meta / "codes.parquet")
-    door = read(tmp_path)
-    assert door.people["split"].to_list() == ["train", "tuning"]
-    assert door.flags == (
+    standard = read(tmp_path)
+    assert standard.people["split"].to_list() == ["train", "tuning"]
+    assert standard.flags == (
         "1 value(s) are text, no number",
         "1 subject(s) of subject_splits.parquet without an event: left out",
     )
-    assert door.parents.rows() == [("A", "X"), ("A", "Y"), ("C", "X")]
+    assert standard.parents.rows() == [("A", "X"), ("A", "Y"), ("C", "X")]
     for empty in (pl.Series([None] * 3), pl.Series([[], [], []], dtype=pl.List(pl.String))):
         codes.with_columns(parent_codes=empty).write_parquet(meta / "codes.parquet")
         assert read(tmp_path).parents is None
@@ -182,9 +184,11 @@ def test_a_row_without_a_code_is_refused_alone(tmp_path):
 
 def test_a_birth_without_a_time_is_no_birth(tmp_path):
     rows = [(1, None, "MEDS_BIRTH", None, None), (1, NOON, "A", 1.0, None)]
-    door = read(write(tmp_path, frame(rows)))
-    assert door.people["birth"].to_list() == [None] and "MEDS_BIRTH" not in door.people.columns
-    assert door.flags == ("1 MEDS_BIRTH or MEDS_DEATH without a time: no birth or death is taken from them",)
+    standard = read(write(tmp_path, frame(rows)))
+    assert standard.people["birth"].to_list() == [None] and "MEDS_BIRTH" not in standard.people.columns
+    assert standard.flags == (
+        "1 MEDS_BIRTH or MEDS_DEATH without a time: no birth or death is taken from them",
+    )
 
 
 BAD = [  # what is done to the rows, and the message
@@ -280,14 +284,14 @@ def test_unsorted_files_give_what_the_sorted_file_gives(faults_dir, tmp_path):  
     as_is = read(write(tmp_path / "a", table))
     in_order = read(write(tmp_path / "b", table.sort("subject_id", "time")))
     assert as_is.people.equals(in_order.people)
-    a, b = (door.tables["data"].collect().sort("id", "time") for door in (as_is, in_order))
+    a, b = (standard.tables["data"].collect().sort("id", "time") for standard in (as_is, in_order))
     assert a.equals(b) and len(a) == 4
 
 
 def test_mimic_demo(data_dir):
     folder = data_dir / "mimic-iv-demo-meds"
-    door = read(folder)
-    people, table = door.people, door.tables["data"].collect()
+    standard = read(folder)
+    people, table = standard.people, standard.tables["data"].collect()
     assert (len(people), len(table)) == (100, 916_166)
     assert people["death"].count() == 31 and people["birth_bare"].all()
     assert people["GENDER"].value_counts().sort("GENDER").rows() == [("F", 43), ("M", 57)]
@@ -297,4 +301,4 @@ def test_mimic_demo(data_dir):
         ("tuning", 15),
     ]
     assert people.filter(pl.col("death").is_not_null(), pl.col("last") < pl.col("death")).is_empty()
-    assert table["time"].null_count() == 100 and door.flags == () and door.parents is None
+    assert table["time"].null_count() == 100 and standard.flags == () and standard.parents is None

@@ -1,4 +1,4 @@
-"""The OMOP door: whatever the files are called and however they are written, the same people and events."""
+"""OMOP: whatever the files are called and however they are written, the same people and events."""
 
 import gzip
 from datetime import datetime
@@ -189,11 +189,11 @@ def test_people(folder):
 )
 def test_births_with_parts_missing(tmp_path, written, birth):
     person = f"person_id,year_of_birth,month_of_birth,day_of_birth\n5,{written}\n"
-    door = read(write(tmp_path, person=person))
-    (row,) = door.people.rows(named=True)
+    standard = read(write(tmp_path, person=person))
+    (row,) = standard.people.rows(named=True)
     assert row["birth"] == birth and row["birth_bare"] is (birth is not None)
     said = "person.csv: 1 birth(s) that are no date: taken as missing"
-    assert (said in door.flags) is (written == "1970,2,30")
+    assert (said in standard.flags) is (written == "1970,2,30")
 
 
 def test_codes(folder):
@@ -272,9 +272,11 @@ def test_a_code_of_a_stay_is_known_when_the_stay_ends(folder):
 
 
 def test_without_visits_it_says_that_codes_are_known_early(tmp_path):
-    door = read(write(tmp_path, visit_occurrence=None))
-    assert any(flag.startswith("condition_occurrence.csv: no table visit_occurrence") for flag in door.flags)
-    assert "known" not in door.tables["condition_occurrence"].collect_schema()
+    standard = read(write(tmp_path, visit_occurrence=None))
+    assert any(
+        flag.startswith("condition_occurrence.csv: no table visit_occurrence") for flag in standard.flags
+    )
+    assert "known" not in standard.tables["condition_occurrence"].collect_schema()
 
 
 def test_rows_that_cannot_be_used_say_why(folder):
@@ -341,7 +343,7 @@ def test_however_it_is_written_it_says_the_same(folder, tmp_path_factory, form):
     assert two.people.equals(one.people) and two.parents.equals(one.parents)
     assert list(two.tables) == list(one.tables)
     for name in one.tables:
-        a, b = (door.tables[name].collect() for door in (one, two))
+        a, b = (standard.tables[name].collect() for standard in (one, two))
         assert a.columns == b.columns
         ours = ["id", *(column for column in a.columns if column in OURS)]
         assert b.select(ours).equals(a.select(ours)), name
@@ -366,12 +368,12 @@ def test_columns_without_content_and_categories(folder):
     was = read(folder).tables["measurement"].collect()
     (folder / "measurement.csv").unlink()
     table.write_parquet(folder / "measurement.parquet")
-    door = read(folder)
+    standard = read(folder)
     ours = ["id", *sorted(OURS & set(was.columns))]
     words = ("measurement.parquet", "observation.csv")
-    assert door.flags == tuple(f"{file}: 1 value(s) are text, no number" for file in words)
+    assert standard.flags == tuple(f"{file}: 1 value(s) are text, no number" for file in words)
     bound = pl.col("text").replace("<5.0", None)  # the operator, of which nothing is left
-    assert door.tables["measurement"].collect().select(ours).equals(was.select(ours).with_columns(bound))
+    assert standard.tables["measurement"].collect().select(ours).equals(was.select(ours).with_columns(bound))
 
 
 def test_a_column_alone_is_what_it_is_among_all(folder):
@@ -516,8 +518,8 @@ def test_broken_files_are_refused(folder):
 
 
 def test_synthea(data_dir):
-    door = read(data_dir / "omop-synthea-1k")
-    tables = {name: rows.collect() for name, rows in door.tables.items()}
+    standard = read(data_dir / "omop-synthea-1k")
+    tables = {name: rows.collect() for name, rows in standard.tables.items()}
     assert {name: len(table) for name, table in tables.items()} == {
         "visit_occurrence": 32_153,
         "condition_occurrence": 7_900,
@@ -534,13 +536,13 @@ def test_synthea(data_dir):
     condition = tables["condition_occurrence"]
     late = condition.filter(pl.col("known") > pl.col("time"))
     assert len(late) == 253 and late["visit_occurrence_id"].cast(pl.Int64).is_in(stays.implode()).all()
-    assert len(door.people) == 1130 and door.people["birth"].null_count() == 0
-    assert set(door.people["gender"]) == {"MALE", "FEMALE"} and "death" not in door.people.columns
+    assert len(standard.people) == 1130 and standard.people["birth"].null_count() == 0
+    assert set(standard.people["gender"]) == {"MALE", "FEMALE"} and "death" not in standard.people.columns
 
 
 def test_tiny(data_dir):
-    door = read(data_dir / "omop-tiny")
-    counts = {name: len(rows.collect()) for name, rows in door.tables.items()}
+    standard = read(data_dir / "omop-tiny")
+    counts = {name: len(rows.collect()) for name, rows in standard.tables.items()}
     assert counts == {
         "visit_occurrence": 68,
         "condition_occurrence": 105,
@@ -549,9 +551,9 @@ def test_tiny(data_dir):
         "procedure_occurrence": 105,
         "death": 0,
     }
-    assert len(door.people) == 12 and door.people["death"].null_count() == 12
-    assert "-4873075614181207858" in door.people["id"].to_list()  # 19 digits, none lost
-    unnamed = door.tables["visit_occurrence"].filter(pl.col("refused").is_not_null()).collect()
+    assert len(standard.people) == 12 and standard.people["death"].null_count() == 12
+    assert "-4873075614181207858" in standard.people["id"].to_list()  # 19 digits, none lost
+    unnamed = standard.tables["visit_occurrence"].filter(pl.col("refused").is_not_null()).collect()
     assert set(unnamed["refused"]) == {"no concept and no source value"} and len(unnamed) == 5
 
 
