@@ -7,6 +7,7 @@ import re
 import numpy as np
 import polars as pl
 
+from gnnpatient.content.image.base import UNREADABLE
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.source import PEOPLE, RowAudit, SourceTables, TableView, quoted
 from gnnpatient.readers.tables import example, fits, ids
@@ -134,7 +135,7 @@ def _say(
     main = str(reasons[order[0]])
     row = int(rows[int((_reason(view.account, view.row[rows]) == main).argmax())])
     # one row is a slip rather than a form, and broken pictures are no fault of the table
-    none = none and count[1] > 1 and not main.startswith("picture: ")
+    none = none and count[1] > 1 and not main.startswith(UNREADABLE)
     hint = _hint(source, view, row, main, node, ids_shown=none)
     of = f"{view.table}{of}"
     if none:
