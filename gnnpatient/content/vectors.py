@@ -20,7 +20,7 @@ import polars as pl
 from gnnpatient.content import texts
 from gnnpatient.content.embed import Embedded, embed_images, embed_texts, measure_regions
 from gnnpatient.content.image import files
-from gnnpatient.content.image.base import Image, UnreadableImageError
+from gnnpatient.content.image.base import UNREADABLE, Image, UnreadableImageError
 from gnnpatient.content.image.dicom import digest
 from gnnpatient.content.image.worker import guarded
 from gnnpatient.content.measure import UNITS
@@ -202,7 +202,7 @@ def image_content(
         made.add(keys, embed if options.embed else None)
     for i, name in enumerate(names):
         if name in read.unreadable:
-            why[i] = f"image: {read.unreadable[name]}"
+            why[i] = f"{UNREADABLE}{read.unreadable[name]}"
     flags = read.flags
     conflicts = len(files.conflicts(read.instances))
     flags["pair(s) of files with one SOPInstanceUID and two contents; both kept"] += conflicts
@@ -221,7 +221,7 @@ def _located(names: pl.Series, root: Path) -> tuple[list[str], dict[str, Path]]:
             if name not in paths:
                 paths[name] = files.locate(root, name)
         except UnreadableImageError as error:
-            why[i] = f"image: {error}"
+            why[i] = f"{UNREADABLE}{error}"
     return why, paths
 
 
@@ -399,7 +399,7 @@ def _with_masks(
     there: no pixel of it is off by more than half the side of one.
     """
     if isinstance(images, str):
-        raise UnreadableImageError(f"image: {images}")
+        raise UnreadableImageError(f"{UNREADABLE}{images}")
     if masks is None:
         return [(image, None) for image in images]
     if isinstance(masks, str):

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import polars as pl
 
+from gnnpatient.content.image.base import UNREADABLE
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.audit import RowAudit, quoted
 from gnnpatient.ingest.cells import example, ids
@@ -156,7 +157,7 @@ def _refuse_or_flag(
     main = str(reasons[order[0]])
     row = int(rows[int((view.audit.reasons_of(view.row[rows]) == main).argmax())])
     # one row is a slip rather than a form, and broken images are no fault of the table
-    none = none and count[1] > 1 and not main.startswith("image: ")
+    none = none and count[1] > 1 and not main.startswith(UNREADABLE)
     hint = _hint(source, view, row, main, node, ids_shown=none)
     of = f"{view.table}{of}"
     if none:

@@ -1126,7 +1126,7 @@ def test_no_process_is_left(folder):
     start = time.monotonic()
     some.close()
     assert children() == before
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20  # the time that one file has
 
 
 def test_a_worker_ends_with_its_parent(folder):

@@ -215,10 +215,10 @@ def test_holes_are_found_in_bounded_time():
         for word in ("day", "days 2", "second", "ten a", "at week")
         for blank in " -"
     ]
-    start = time.monotonic()
+    start = time.process_time()
     for text in [*rulers, "day 2 died, 3 days later " * 20_000]:
         masked(text, ["cut after day 3000", "died"])
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 SECRETS = """MRN 555-01-2345|555-01-2345|ID: A12-345|accession no. 998877|123456789|tel 555-0100
@@ -298,9 +298,9 @@ def test_pieces_are_bounded_in_memory_and_time():
 
     for text in ("finding " * 200_000, "x" * 5_000_000, "\u6ce8" * 1_000_000 + " ", " " * 3_000_000):
         tracemalloc.start()
-        start = time.monotonic()
+        start = time.process_time()
         found, whole = pieces(text)
-        took, peak = time.monotonic() - start, tracemalloc.get_traced_memory()[1]
+        took, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert took < 5 and peak < 50 << 20
         assert len(found) <= LIMIT and max(map(len, found), default=0) <= WORDS * (MAX_WORD_LENGTH + 1)

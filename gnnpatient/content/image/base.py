@@ -16,6 +16,8 @@ from gnnpatient.errors import InputError
 LARGEST_PIXELS = 100_000_000  # of all frames that a file gives
 LARGEST_BYTES = 512 << 20  # that a file holds, or unpacks to; a plain .nii may be larger, it is read in parts
 
+UNREADABLE = "image: "  # how the reason of a row begins whose image cannot be read
+
 
 class UnreadableImageError(ValueError):
     """One file that is left out. Its text is the reason: short, without a path or a word of a header."""
