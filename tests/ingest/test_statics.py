@@ -327,6 +327,6 @@ def test_a_day_0_that_is_the_last_event_is_flagged(tmp_path):
         (tmp_path / "c.toml").write_text(spec)
         cohort = read_cohort(tmp_path / "c.toml", tmp_path)
         assert (
-            len([f for f in cohort.report["decisive"] if f.startswith('origin: pick = "last" is a day 0')])
+            len([f for f in cohort.report["decisive"] if f.startswith('origin: pick = "last" chooses day 0')])
             == told
         )
