@@ -42,7 +42,7 @@ def test_predict_writes_the_numbers_of_python(cli, ward, tmp_path, suffix):
     X = cohort.landmarks(times=[1, 3])
     from gnnpatient.patient import predict
 
-    frame = predict(ward / "run", cohort, at=[1, 3], horizons=[4, 8]).frame
+    frame = predict(ward / "run", cohort, at=[1.0, 3.0], horizons=[4.0, 8.0]).frame
     assert suffix == "csv" or frame.equals(table)
     risk = X.at_risk("death")
     assert f"{(~risk).sum()} of {len(X)} landmarks left out" in err
