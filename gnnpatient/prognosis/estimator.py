@@ -275,8 +275,7 @@ class PrognosisModel(BaseEstimator):
         risk = {name: X.at_risk(name) for name in names}
         if none := int((~np.logical_or.reduce(list(risk.values()))).sum()):
             raise InputError(
-                f"{none} of {len(X)} landmarks come when the patient is not at risk; keep the others with "
-                ".followed()"
+                f"{none} of {len(X)} landmarks are not at risk; keep the others with .followed()"
             )
         return {name: target_of(X, name) for name in names}
 
