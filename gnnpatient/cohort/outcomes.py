@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from gnnpatient.cohort.arrays import StoredArrays, StoredColumns
+from gnnpatient.cohort.packed import Events
 from gnnpatient.errors import InputError
-from gnnpatient.spec.graph import ProgressionSpec
+from gnnpatient.spec.outcomes import DiagnosisSpec, OutcomeSpec, ProgressionSpec, SurvivalSpec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
-
-if TYPE_CHECKING:
-    from gnnpatient.cohort.cohort import Cohort
-    from gnnpatient.cohort.packed import Events
-
 
 # Every kind of outcome below answers the same questions, so that nobody has to ask for its class:
 #   has_model           a model is fitted for it
@@ -40,16 +37,16 @@ class Spells:
     time: np.ndarray  # (spell,) int64 seconds: event or end of observation
     event: np.ndarray  # (spell,) int8: 0 censored, k = causes[k - 1]
 
-    def only(self, patients: np.ndarray) -> Spells:
+    def of_patients(self, patients: np.ndarray) -> Spells:
         """Those of some patients, (patient,) bool."""
         keep = patients[self.patient]
         return Spells(**{name: column[keep] for name, column in vars(self).items()})
 
-    def counted(self, patients: int) -> np.ndarray:
+    def has_event(self, patients: int) -> np.ndarray:
         """Who has an event in one of them: (patient,) bool."""
         return np.bincount(self.patient[self.event > 0], minlength=patients) > 0
 
-    def find(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def locate(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The last spell that has begun at each ask, (ask,) int64, and whether the ask lies in it."""
         if not len(self.patient):
             return np.zeros(len(at), np.int64), np.zeros(len(at), bool)
@@ -66,12 +63,12 @@ class Spells:
 class Survival:
     """Time to the first of several causes, one entry a patient; of the first spell where there are gaps."""
 
-    kind: ClassVar[str] = "survival"
-    has_model: ClassVar[bool] = True
-    has_curve: ClassVar[bool] = True
-    has_course: ClassVar[bool] = True
-    has_own_moments: ClassVar[bool] = False
-    has_patient_groups: ClassVar[bool] = True
+    kind: ClassVar[Literal["survival"]] = "survival"
+    has_model: ClassVar[Literal[True]] = True
+    has_curve: ClassVar[Literal[True]] = True
+    has_course: ClassVar[Literal[True]] = True
+    has_own_moments: ClassVar[Literal[False]] = False
+    has_patient_groups: ClassVar[Literal[True]] = True
     name_noun: ClassVar[tuple[str, str]] = ("cause", "causes")
     horizon: ClassVar[None] = None
     time: np.ndarray  # (patient,) int64 seconds: event or end of observation; NEVER = unknown
@@ -79,7 +76,9 @@ class Survival:
     causes: tuple[str, ...]
     until: np.ndarray | None = None  # (patient,) int64: asks lie before this; None: before `time`
     spells: Spells | None = None  # where somebody is observed with gaps: every spell of everybody
-    stood: np.ndarray | None = None  # (spell, 3) int64: an event that was taken back later, see `standing`
+    retracted: np.ndarray | None = (
+        None  # (spell, 3) int64: an event that was taken back later, see `_later_retracted`
+    )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,25 +112,25 @@ class Survival:
             np.maximum.at(event, self.spells.patient, self.spells.event.astype(np.int64))
         return event
 
-    def came(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def observed_end(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Event and second at which each ask's observation ends: (ask,) int8, int64."""
         if self.spells is None:
             return self.event[patient], self.time[patient]
-        spell, inside = self.spells.find(patient, at)
+        spell, inside = self.spells.locate(patient, at)
         event, time = self.event[patient].copy(), self.time[patient].copy()
         event[inside], time[inside] = self.spells.event[spell[inside]], self.spells.time[spell[inside]]
         return event, time
 
     def at_risk(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Not failed, still observed, and not held for failed then: (ask,) bool."""
-        return self.risk(patient, at) & ~standing(self.stood, patient, at)
+        return self.under_observation(patient, at) & ~_later_retracted(self.retracted, patient, at)
 
     open = at_risk
 
-    def risk(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+    def under_observation(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Whether these patients are at risk at these seconds: (ask,) bool."""
         if self.spells is not None:
-            return self.spells.find(patient, at)[1]
+            return self.spells.locate(patient, at)[1]
         return (self.time if self.until is None else self.until)[patient] > at
 
     def truth(self, patient: np.ndarray, at: np.ndarray, to: np.ndarray | None = None) -> np.ndarray:
@@ -142,7 +141,7 @@ class Survival:
 
     def course(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The fields of `truth`: event, and time in days after the landmark."""
-        event, time = self.came(patient, at)
+        event, time = self.observed_end(patient, at)
         return event, (time - at) / DAY
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -151,12 +150,27 @@ class Survival:
         columns |= {} if self.until is None else {"until": self.until}
         spells = {} if self.spells is None else vars(self.spells)
         columns |= {f"spell.{name}": array for name, array in spells.items()}
-        return columns | _given(stood=self.stood)
+        return columns | _present(stood=self.retracted)
 
-    def flow(self, cohort: Cohort) -> dict[str, Any]:
+    @classmethod
+    def from_columns(cls, spec: SurvivalSpec, columns: StoredColumns, patients: int) -> Survival:
+        """As `columns` gave it, memory-mapped."""
+        spells = None
+        if "spell.patient" in columns:
+            spells = Spells(*(columns.read(f"spell.{f.name}") for f in fields(Spells)))
+        return cls(
+            time=columns.read("time", patients),
+            event=columns.read("event", patients),
+            causes=spec.cause_names,
+            until=columns.read_optional("until", patients),
+            spells=spells,
+            retracted=columns.read_optional("stood"),
+        )
+
+    def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
         """How many patients are left at each step."""
-        entry = np.asarray(cohort.at_entry)
-        known = (self.time != NEVER) & cohort.enters
+        entry = np.asarray(at_entry)
+        known = (self.time != NEVER) & enters
         free = known & ((self.time if self.until is None else self.until) > entry)
         steps = {"outcome known": known.sum()}
         if early := int((known & ~free & (self.event > 0)).sum()):
@@ -164,7 +178,7 @@ class Survival:
         if late := int((known & ~free & (self.event == 0)).sum()):
             steps["observation ends at or before entry"] = late
         if self.spells is not None:
-            start = self.risk(np.arange(len(known)), entry)
+            start = self.under_observation(np.arange(len(known)), entry)
             if n := int((free & ~start).sum()):
                 steps["observed only from a day after entry on"] = n
             free &= start
@@ -183,11 +197,11 @@ class Survival:
 class Diagnosis:
     """Which class a patient belongs to. Yes, no and *not looked for* are three things."""
 
-    kind: ClassVar[str] = "diagnosis"
-    has_model: ClassVar[bool] = True
-    has_curve: ClassVar[bool] = False
-    has_own_moments: ClassVar[bool] = False
-    has_patient_groups: ClassVar[bool] = True
+    kind: ClassVar[Literal["diagnosis"]] = "diagnosis"
+    has_model: ClassVar[Literal[True]] = True
+    has_curve: ClassVar[Literal[False]] = False
+    has_own_moments: ClassVar[Literal[False]] = False
+    has_patient_groups: ClassVar[Literal[True]] = True
     name_noun: ClassVar[tuple[str, str]] = ("class", "classes")
     label: np.ndarray  # (patient,) int16 into classes, -1 = not looked for; with a horizon 1 = ever seen
     known: np.ndarray  # (patient,) int64 seconds: when the label became known; FOREVER = never
@@ -198,7 +212,9 @@ class Diagnosis:
     same: bool = False  # about what can be seen now: the label may be known already
     gone: np.ndarray | None = None  # (patient,) int64 seconds: dead or gone for good, FOREVER = not that one
     # knows; of a diagnosis with a horizon
-    stood: np.ndarray | None = None  # (spell, 3) int64: a label that was taken back later, see `standing`
+    retracted: np.ndarray | None = (
+        None  # (spell, 3) int64: a label that was taken back later, see `_later_retracted`
+    )
 
     @property
     def has_course(self) -> bool:
@@ -236,9 +252,9 @@ class Diagnosis:
     def open(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Still observed, the label not known for another `gap`: (ask,) bool. It may never be looked for.
 
-        Not open either while a label stood that was taken back later: at that time it was known.
+        Not open either while a label retracted that was taken back later: at that time it was known.
         """
-        return (at < self.ends[patient]) & (self.same | ~standing(self.stood, patient, at))
+        return (at < self.ends[patient]) & (self.same | ~_later_retracted(self.retracted, patient, at))
 
     def at_risk(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Open, and (without a horizon) the label given at all."""
@@ -276,13 +292,30 @@ class Diagnosis:
 
     def columns(self) -> dict[str, np.ndarray]:
         whole = {"label": self.label, "known": self.known, "end": self.end}
-        return whole | _given(gone=self.gone, stood=self.stood)
+        return whole | _present(gone=self.gone, stood=self.retracted)
 
-    def flow(self, cohort: Cohort) -> dict[str, Any]:
+    @classmethod
+    def from_columns(cls, spec: DiagnosisSpec, columns: StoredColumns, patients: int) -> Diagnosis | Task:
+        """As `columns` gave it, memory-mapped; of a task, that."""
+        if spec.task is not None:
+            return Task(columns.read("patient"), columns.read("at"), columns.read("label"), patients)
+        return cls(
+            label=columns.read("label", patients),
+            known=columns.read("known", patients),
+            end=columns.read("end", patients),
+            classes=spec.class_names,
+            gap=seconds(spec.gap),
+            horizon=seconds(spec.horizon) if spec.horizon and spec.node else None,
+            same=spec.when == "same",
+            gone=columns.read_optional("gone", patients),
+            retracted=columns.read_optional("stood"),
+        )
+
+    def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
         """How many patients are left at each step."""
-        given = (self.label >= 0) & cohort.enters
+        given = (self.label >= 0) & enters
         steps = {"looked for": given.sum()}
-        free = given & (cohort.at_entry < self.ends)
+        free = given & (at_entry < self.ends)
         steps["not known at entry"] = free.sum()
         names = ("not seen", "ever seen") if self.horizon is not None else self.classes
         return steps | {f"label: {c}": (free & (self.label == k)).sum() for k, c in enumerate(names)}
@@ -292,12 +325,12 @@ class Diagnosis:
 class Task:
     """A diagnosis that is asked at moments of its own (an ACES task): a label a moment, several a patient."""
 
-    kind: ClassVar[str] = "diagnosis"
-    has_model: ClassVar[bool] = True
-    has_curve: ClassVar[bool] = False
-    has_course: ClassVar[bool] = False
-    has_own_moments: ClassVar[bool] = True
-    has_patient_groups: ClassVar[bool] = False
+    kind: ClassVar[Literal["diagnosis"]] = "diagnosis"
+    has_model: ClassVar[Literal[True]] = True
+    has_curve: ClassVar[Literal[False]] = False
+    has_course: ClassVar[Literal[False]] = False
+    has_own_moments: ClassVar[Literal[True]] = True
+    has_patient_groups: ClassVar[Literal[False]] = False
     name_noun: ClassVar[tuple[str, str]] = ("class", "classes")
     patient: np.ndarray  # (moment,) int64, sorted by patient and at
     at: np.ndarray  # (moment,) int64 seconds: when it is asked
@@ -351,7 +384,7 @@ class Task:
     def columns(self) -> dict[str, np.ndarray]:
         return {"patient": self.patient, "at": self.at, "label": self.label}
 
-    def flow(self, cohort: Cohort) -> dict[str, Any]:
+    def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
         """How many moments there are, and of how many patients."""
         steps = {"patients with a moment of the task": len(np.unique(self.patient)), "moments": len(self.at)}
         return steps | {f"label: {c}": (self.label == k).sum() for k, c in enumerate(self.classes)}
@@ -361,12 +394,12 @@ class Task:
 class Progression:
     """How a value goes on after the ask: its next value, its change, or the time until it is worse."""
 
-    kind: ClassVar[str] = "progression"
-    has_model: ClassVar[bool] = False
-    has_curve: ClassVar[bool] = False
-    has_course: ClassVar[bool] = False
-    has_own_moments: ClassVar[bool] = False
-    has_patient_groups: ClassVar[bool] = False
+    kind: ClassVar[Literal["progression"]] = "progression"
+    has_model: ClassVar[Literal[False]] = False
+    has_curve: ClassVar[Literal[False]] = False
+    has_course: ClassVar[Literal[False]] = False
+    has_own_moments: ClassVar[Literal[False]] = False
+    has_patient_groups: ClassVar[Literal[False]] = False
     strata: ClassVar[None] = None
     horizon: ClassVar[None] = None
     name_noun: ClassVar[tuple[str, str]] = ("cause", "causes")
@@ -451,7 +484,7 @@ class Progression:
         owner, row = self._rows(patient, at)
         later = self.events.happened[row] > at[owner]
         if self.gone is not None:
-            later &= self.events.happened[row] <= self.gone.came(patient, at)[1][owner]
+            later &= self.events.happened[row] <= self.gone.observed_end(patient, at)[1][owner]
         if self.events.replaced is not None:
             later &= self.events.replaced[row] == FOREVER
         owner, row = owner[later], row[later]
@@ -477,7 +510,7 @@ class Progression:
         np.maximum.at(seen, owner[after < first[owner]], after[after < first[owner]])
         event, time = np.zeros(size, np.int8), seen.copy()
         if self.gone is not None:
-            event, end = self.gone.came(patient, at)
+            event, end = self.gone.observed_end(patient, at)
             event = np.where(event > 0, 1 + event, 0)
             time = np.where(event > 0, end - at, seen)
         event, time = np.where(first < FOREVER, 1, event), np.where(first < FOREVER, first, time)
@@ -510,21 +543,21 @@ class Progression:
         out["time"] = np.where(time == FOREVER, np.nan, time / DAY)
         out["gone"] = False
         if self.gone is not None:
-            event, end = self.gone.came(patient, at)
+            event, end = self.gone.observed_end(patient, at)
             out["gone"] = (event > 0) & (end <= to)
         return out
 
     def columns(self) -> dict[str, np.ndarray]:
         return {}  # it is read from the rows of its kind
 
-    def flow(self, cohort: Cohort) -> dict[str, Any]:
+    def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
         """How many patients are left at each step."""
         rows = self._followed
         patients, count = np.unique(self.events.patient[rows], return_counts=True)
-        patients, count = patients[cohort.enters[patients]], count[cohort.enters[patients]]
+        patients, count = patients[enters[patients]], count[enters[patients]]
         steps = {"with a value": len(patients), "with two or more": int((count > 1).sum())}
         if self.gone is not None:
-            free = self.gone.risk(patients, np.asarray(cohort.at_entry)[patients])
+            free = self.gone.under_observation(patients, np.asarray(at_entry)[patients])
             steps["of them at risk at entry"] = int((free & (count > 1)).sum())
         return steps
 
@@ -532,21 +565,21 @@ class Progression:
 Outcome = Survival | Diagnosis | Task | Progression
 
 
-def standing(stood: np.ndarray | None, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Whether what an amendment took back later stood at each ask: (ask,) bool.
+def _later_retracted(retracted: np.ndarray | None, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Whether what an amendment took back later retracted at each ask: (ask,) bool.
 
-    stood: (spell, 3) patient, from, until in seconds, sorted, no two overlapping.
+    retracted: (spell, 3) patient, from, until in seconds, sorted, no two overlapping.
     """
-    if stood is None or not len(stood):
+    if retracted is None or not len(retracted):
         return np.zeros(len(at), bool)
-    owner, begin, end = stood.T
+    owner, begin, end = retracted.T
     low = int(min(begin.min(), at.min(initial=0)))
     span = int(max(begin.max(), at.max(initial=0))) - low + 1
     spell = np.searchsorted(owner * span + begin - low, patient * span + at - low, "right") - 1
     return (spell >= 0) & (owner[spell] == patient) & (at < end[spell])
 
 
-def _given(**columns: np.ndarray | None) -> dict[str, np.ndarray]:
+def _present(**columns: np.ndarray | None) -> dict[str, np.ndarray]:
     """Those that are there."""
     return {name: column for name, column in columns.items() if column is not None}
 
@@ -574,5 +607,36 @@ def progression(
     """A progression outcome on the rows that are packed."""
     of = fitting(codes[spec.node], spec.codes)
     gone = outcomes[spec.gone] if spec.gone is not None else None
-    assert gone is None or isinstance(gone, Survival)
+    assert gone is None or gone.has_curve
     return Progression(spec, np.array(of), events[spec.node], gone)
+
+
+# What reads an outcome from its own columns, by its kind; a progression has none, it is read from the rows.
+_FROM_COLUMNS: dict[str, Callable[[Any, StoredColumns, int], Outcome]] = {
+    Survival.kind: Survival.from_columns,
+    Diagnosis.kind: Diagnosis.from_columns,
+}
+
+
+def stored_labels(
+    specs: Mapping[str, OutcomeSpec], arrays: StoredArrays, patients: int
+) -> dict[str, Outcome]:
+    """The outcomes that a cohort's folder holds; those without columns of their own are left out."""
+    return {
+        name: _FROM_COLUMNS[spec.kind](spec, arrays.columns(f"outcome.{name}"), patients)
+        for name, spec in specs.items()
+        if spec.kind in _FROM_COLUMNS
+    }
+
+
+def all_outcomes(
+    specs: Mapping[str, OutcomeSpec],
+    labels: Mapping[str, Outcome],
+    events: Mapping[str, Events],
+    codes: Mapping[str, tuple[str, ...]],
+) -> dict[str, Outcome]:
+    """All outcomes in the order of the spec; progression is read from the rows of its kind."""
+    return {
+        name: progression(spec, events, codes, labels) if spec.kind == "progression" else labels[name]
+        for name, spec in specs.items()
+    }

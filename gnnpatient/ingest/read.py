@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gnnpatient.cohort.cohort import Cohort, all_outcomes
-from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival
+from gnnpatient.cohort.cohort import Cohort
+from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, all_outcomes
 from gnnpatient.cohort.packed import pack, with_timepoints
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.ends import (
@@ -41,7 +41,8 @@ from gnnpatient.ingest.patients import (
 )
 from gnnpatient.ingest.source import SourceTables
 from gnnpatient.progress import Progress
-from gnnpatient.spec.graph import DiagnosisSpec, GraphSpec, ProgressionSpec, SurvivalSpec, read_spec
+from gnnpatient.spec.graph import GraphSpec, read_spec
+from gnnpatient.spec.outcomes import DiagnosisSpec, ProgressionSpec, SurvivalSpec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.times import NEVER
 

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from sksurv.functions import StepFunction
 
-from gnnpatient.cohort.landmarks import ENTRY, Landmarks
+from gnnpatient.cohort.cohort import ENTRY, Landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
@@ -247,7 +247,7 @@ class PrognosisModel(BaseEstimator):
             raise InputError(
                 f"outcomes = {self.outcomes!r}; must be a list of names, as in [{self.outcomes!r}]"
             )
-        return tuple(X.cohort.answered(self.outcomes))
+        return tuple(X.cohort.outcomes_with_model(self.outcomes))
 
     def _kinds(self, X: Landmarks, names: tuple[str, ...]) -> tuple[str, ...] | None:
         if isinstance(self.kinds, str):
@@ -266,7 +266,7 @@ class PrognosisModel(BaseEstimator):
 
     @staticmethod
     def _targets(X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]) -> dict[str, Target]:
-        X.cohort.answered(names)
+        X.cohort.outcomes_with_model(names)
         if y is not None:
             if len(names) != 1:
                 raise InputError(f"y is for a model of one outcome; this one has {', '.join(names)}")

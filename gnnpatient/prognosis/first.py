@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gnnpatient.cohort.build import build_graphs
-from gnnpatient.cohort.landmarks import Landmarks, landmark_weights
+from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import moving
 from gnnpatient.model.model import PatientGNN

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from gnnpatient.cohort.build import build_graphs
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold, landmark_shares
+from gnnpatient.cohort.cohort import Cohort, Landmarks
+from gnnpatient.cohort.splits import StratifiedPatientKFold, landmark_shares
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.graphs import Graphs

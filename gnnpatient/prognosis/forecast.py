@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class VisibleRows:
         VisibleRows
         """
         events = landmarks.cohort.events[kind]
-        _, _, row = events.held(landmarks.patient, landmarks.at)
+        _, _, row = events.visible_rows(landmarks.patient, landmarks.at)
         row = np.unique(row)
         row = row[np.argsort(events.code[row], kind="stable")]
         bounds = 0 if events.bound is None else int((events.bound[row] != 0).sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
 from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget, Target
 
@@ -51,5 +51,5 @@ def target_of(landmarks: Landmarks, name: str) -> Target:
     InputError
         When there is no such outcome, or it is a progression, which has no model.
     """
-    kind = landmarks.cohort.answered([name])[name].kind
+    kind = landmarks.cohort.outcomes_with_model([name])[name].kind
     return KINDS[kind].target.of(landmarks, name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import ENTRY, Landmarks, landmark_weights
+from gnnpatient.cohort.cohort import ENTRY, Landmarks
+from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.prognosis.targets import MIN_REMAINING, Target
 
 MAX_LANDMARK_TABLES = 8  # landmark times of which a forecast without inputs is kept

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from gnnpatient.cohort.build import build_graphs
-from gnnpatient.cohort.landmarks import ENTRY, Landmarks
+from gnnpatient.cohort.cohort import ENTRY, Landmarks
 from gnnpatient.errors import InputError
 from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.device import deterministic, resolve_device
@@ -212,7 +212,9 @@ class Predictor:
             strange = sorted(set(here) - set(codes[kind])) if kind in codes else ["*"]
             if strange and isinstance(asked, Landmarks):
                 events = cohort.events[kind]
-                seen = {here[c] for c in np.unique(events.code[events.held(asked.patient, asked.at)[2]])}
+                seen = {
+                    here[c] for c in np.unique(events.code[events.visible_rows(asked.patient, asked.at)[2]])
+                }
                 strange = [c for c in strange if c in seen or (c == "*" and seen and kind not in codes)]
             if strange:
                 found[kind] = strange

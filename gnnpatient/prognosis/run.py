@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.cohort.cohort import Cohort, open_cohort
-from gnnpatient.cohort.landmarks import Landmarks, few_landmarks
+from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
+from gnnpatient.cohort.splits import deal_share, default_landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, file_hash, lock, sealed
 from gnnpatient.prognosis.checkpoint import read_config
@@ -265,7 +265,7 @@ def _write(path: Path, text: str, *, private: bool = True) -> None:
 
 
 def _outcomes(cohort: Cohort, plan: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(cohort.answered(plan["outcomes"]))
+    return tuple(cohort.outcomes_with_model(plan["outcomes"]))
 
 
 def training_landmarks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, Any]) -> Landmarks:
@@ -322,10 +322,10 @@ def usual_landmarks(cohort: Cohort, outcome: str) -> list[float | str]:
     list of float or str
         "entry" and days after the origin.
     """
-    if not cohort.timed:
+    if not cohort.has_later_rows:
         return ["entry"]
-    ends = cohort.observed if cohort.outcomes[outcome].has_curve else cohort.until(outcome)
-    days = few_landmarks(ends[ends > cohort.entry])
+    ends = cohort.observed_until if cohort.outcomes[outcome].has_curve else cohort.open_until(outcome)
+    days = default_landmarks(ends[ends > cohort.entry])
     return ["entry", *(day for day in days if cohort.at(day).at_risk(outcome).sum() >= MIN_AT_RISK)]
 
 
@@ -373,20 +373,12 @@ def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:
     if not 0 <= share < 1:
         raise InputError(f"test {share:g}; must be >= 0 and < 1")
     group, member = np.unique(cohort.groups, return_inverse=True)
-    stratum = np.zeros(len(group), np.int64)
-    np.maximum.at(stratum, member, cohort.answered([outcome])[outcome].strata)
-    shuffled = np.random.default_rng(seed).permutation(len(group))
-    order = shuffled[np.argsort(stratum[shuffled], kind="stable")]
-    step = np.floor(
-        np.arange(len(group) + 1) * share + 0.5
-    )  # crosses a whole number at every 1/share-th group
-    chosen = np.zeros(len(group), bool)
-    chosen[order] = np.diff(step) > 0
-    if share and not 0 < chosen.sum() < len(group):
+    chosen = deal_share(member, cohort.outcomes_with_model([outcome])[outcome].strata, share, seed)
+    if share and (chosen.all() or not chosen.any()):
         raise InputError(
             f"test {share:g} of {len(group)} patients or groups leaves one side empty; give another share"
         )
-    return chosen[member]
+    return chosen
 
 
 def _test_by(cohort: Cohort, text: str) -> np.ndarray:

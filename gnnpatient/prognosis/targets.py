@@ -10,8 +10,9 @@ from typing import ClassVar, cast
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks, landmark_weights
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Outcome
+from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.metrics import aalen_johansen, censoring, integrated_brier
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
@@ -289,7 +290,7 @@ class SurvivalTarget(Target):
         -------
         SurvivalTarget
         """
-        outcome, at_risk = landmarks.cohort.answered([name])[name], landmarks.at_risk(name)
+        outcome, at_risk = landmarks.cohort.outcomes_with_model([name])[name], landmarks.at_risk(name)
         truth = landmarks[at_risk].outcome(name)
         event, time = np.zeros(len(landmarks), np.int64), np.full(len(landmarks), np.nan)
         event[at_risk], time[at_risk] = truth["event"], truth["time"]
@@ -570,7 +571,9 @@ class LabelTarget(Target):
         -------
         LabelTarget
         """
-        return label_target(landmarks.cohort.answered([name])[name], landmarks, landmarks.at_risk(name))
+        return label_target(
+            landmarks.cohort.outcomes_with_model([name])[name], landmarks, landmarks.at_risk(name)
+        )
 
     @classmethod
     def from_y(cls, outcome: Outcome, y: np.ndarray, size: int) -> LabelTarget:

@@ -378,7 +378,7 @@ def test_a_name_in_a_config_that_leads_out_is_refused(copied, name):
 def test_a_model_that_has_seen_bounds_is_saved_and_opened(cohort, train, tmp_path):
     """And what was written was read back once, so that no fit ends in a folder that cannot be opened."""
     from gnnpatient import PrognosisModel, load_predictor
-    from gnnpatient.cohort.landmarks import Landmarks
+    from gnnpatient.cohort.cohort import Landmarks
 
     lab = cohort.events["lab"]
     bound = np.where(np.arange(len(lab.value)) % 3 == 0, -1, 0).astype(np.int8)

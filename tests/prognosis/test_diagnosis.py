@@ -142,15 +142,15 @@ def test_random_asks_come_from_the_outcomes_that_are_fitted(cohort, sick, label)
 def test_a_progression_is_left_out_unless_it_is_named(cohort, sick):
     from gnnpatient import InputError, PrognosisModel
     from gnnpatient.cohort.outcomes import progression
-    from gnnpatient.spec.graph import ProgressionSpec
+    from gnnpatient.spec.outcomes import ProgressionSpec
 
     spec = ProgressionSpec(kind="progression", node="lab", codes=("lactate",))
     rise = progression(spec, cohort.events, cohort.codes, {})
     for others in (sick.outcomes, {**cohort.outcomes, **sick.outcomes}):
         mixed = replace(cohort, outcomes={**others, "rise": rise})
-        assert set(mixed.answered()) == set(others)
+        assert set(mixed.outcomes_with_model()) == set(others)
         with pytest.raises(InputError, match=f"'rise' is a progression: .* here: {', '.join(others)}$"):
-            mixed.answered(["icu", "rise"])
+            mixed.outcomes_with_model(["icu", "rise"])
     with pytest.raises(InputError, match=r"'rise' is a progression: .* here: none"):
         PrognosisModel(**FEW).fit(replace(cohort, outcomes={"rise": rise}).at(0))
     with pytest.raises(InputError, match=r"outcomes = \[\]; name at least one"):
@@ -197,7 +197,7 @@ def test_the_label_of_a_horizon_needs_observation_up_to_it(cohort):
 def test_a_run_of_a_diagnosis(sick, tmp_path):
     from gnnpatient import load_predictor, open_cohort, read_spec
     from gnnpatient.prognosis.run import fit_run
-    from gnnpatient.spec.graph import DiagnosisSpec
+    from gnnpatient.spec.outcomes import DiagnosisSpec
 
     assert read_spec("ward").outcomes["icu"].class_names == ("no", "yes")
     spec = DiagnosisSpec(kind="diagnosis", table="patients.csv", column="icu")

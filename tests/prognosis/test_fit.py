@@ -9,8 +9,9 @@ import torch
 from sksurv.nonparametric import cumulative_incidence_competing_risks
 
 from gnnpatient import InputError, PrognosisModel
-from gnnpatient.cohort.landmarks import ENTRY, landmark_weights
+from gnnpatient.cohort.cohort import ENTRY
 from gnnpatient.cohort.outcomes import Survival
+from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.model.heads import SurvivalConfig, SurvivalHead
 from gnnpatient.prognosis import fit as fitting
 from gnnpatient.prognosis.fit import LandmarkSampler

@@ -240,7 +240,7 @@ def test_one_row_a_patient_is_fitted_and_scored_at_entry(tmp_path):
     """Of 1 200 people whose hazard falls with time, fitted without a word of landmarks, observed over
     expected at entry is 1, beside a Cox model that was fitted then, too. Random later days gave 1.7."""
     from gnnpatient import open_cohort, read_cohort
-    from gnnpatient.cohort.landmarks import ENTRY
+    from gnnpatient.cohort.cohort import ENTRY
     from gnnpatient.prognosis.checkpoint import load_predictor
     from gnnpatient.prognosis.run import fit_run, usual_landmarks
 
