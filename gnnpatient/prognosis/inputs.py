@@ -128,6 +128,13 @@ def last_landmarks(landmarks: Landmarks) -> Landmarks:
     Returns
     -------
     Landmarks
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> X = pbc().landmarks(times=[0, 365, 1095])
+    >>> len(X), len(last_landmarks(X)) == len(np.unique(X.patient))
+    (936, True)
     """
     order = np.lexsort((landmarks.at, landmarks.patient))
     return landmarks[order[np.append(np.diff(landmarks.patient[order]) != 0, True)[: len(order)]]]

@@ -50,6 +50,12 @@ def target_of(landmarks: Landmarks, name: str) -> Target:
     ------
     InputError
         When there is no such outcome, or it is a progression, which has no model.
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> target_of(pbc().at(0), "death").causes
+    ('transplant', 'death')
     """
     kind = landmarks.cohort.outcomes_with_model([name])[name].kind
     return KINDS[kind].target.of(landmarks, name)
