@@ -1,4 +1,4 @@
-"""What a node says, as channels: names and scales learned from training graphs, values laid on them."""
+"""The encoding of nodes: names and scales learned from training graphs, and nodes as channels by them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,48 @@ from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs, Nodes, frequent, merge_codes, moving, patients_of, positions
 
 YEAR = 365.25
-MIN_VECTORS = 10  # vectors of a kind to learn from; of fewer a model could hold one patient's picture
-# vectors that axes are learned from, about: of every k-th ask, where there are more
+# vectors of a node type to learn axes from: with fewer, a model could hold one patient's image
+MIN_VECTORS = 10
+# about how many vectors axes are learned from: of every k-th landmark, where there are more
 MAX_BASIS_VECTORS = 2**15
-MAX_AXES = 16  # principal axes that are kept of a kind's vectors, at most
-MAX_LASTING_AXES = 4  # of them, turned: those along which patients last longest
-MAX_CHANGE_AXES = 32  # principal axes of changes
-MAX_DRIFT_AXES = 8  # of them, turned: those of steady drift that are kept
+# principal axes of a node type's vectors, and how many of them, after turning, are seen as a level
+MAX_AXES = 16
+MAX_LASTING_AXES = 4
+# principal axes of the changes of vectors, and how many of them, after turning, are seen as drift
+MAX_CHANGE_AXES = 32
+MAX_DRIFT_AXES = 8
 # successive vectors of one patient, or successive changes, for each axis that they turn
 MIN_PAIRS_PER_AXIS = 8
-TANH_SLOPE = 4.0  # slope of a level, or of a value in two heaps, before its tanh
-# kurtosis below which the values of a code fall into two heaps; a uniform's is 1.8
+# slope of a level, or of a bimodal value, before its tanh
+TANH_SLOPE = 4.0
+# values of a code below this kurtosis are bimodal, where there are enough to know; a uniform's is 1.8
 MAX_BIMODAL_KURTOSIS = 1.5
-MIN_BIMODAL_VALUES = 100  # values of a code that tell so
-MAX_DEVIATIONS = 4.0  # standard deviations beyond which a value says no more than "extreme"
-OTHER, MISSING = 0, 1  # rows of a category's embedding before its levels
+MIN_BIMODAL_VALUES = 100
+# standard deviations to which a standardised value is limited
+MAX_DEVIATIONS = 4.0
+# rows of a category's embedding before its levels
+OTHER, MISSING = 0, 1
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Where the training values of each code lie: mean and standard deviation, of the log where `log`.
+    """Where the training values of each code lie.
 
-    `heaps` are codes whose values fall into two heaps, on either side of the mean.
+    Attributes
+    ----------
+    mean : tuple of float
+        Mean of each code's values, of their logarithms where `log`.
+    std : tuple of float
+        Standard deviation, above 0, likewise.
+    log : tuple of bool
+        Whether a code's values are taken by their logarithm.
+    heaps : tuple of bool
+        Whether a code's values are bimodal: on either side of the mean, with little between.
+
+    Raises
+    ------
+    InputError
+        When the columns differ in length, or a deviation is not above 0.
     """
 
     mean: tuple[float, ...]
@@ -61,12 +81,38 @@ class Scale:
         owner: Int[Tensor, " row"] | None = None,
         least: int = 1,
     ) -> Scale:
-        """All codes at once; nan is left out. Without a value: mean 0; without spread: std |mean|, or 1.
+        """Learn the scales of all codes at once; nan is left out.
 
-        A code goes by its logarithm when its values are all positive and that is the less skewed. Two heaps
-        are told by a low kurtosis (Darlington 1970). One with values of fewer than `least` owners gets the
-        scale of the others together, among which its own values are not, so that nothing tells them.
+        A code goes by its logarithm when its values are all positive and that is the less skewed. Values are
+        bimodal where their kurtosis is low [1]_. A code with values of fewer than `least` owners gets the
+        scale of all others together, so that its own values cannot be read from it. Without a value the mean
+        is 0; without spread the deviation is the absolute mean, or 1.
 
+        Parameters
+        ----------
+        value : Float[Tensor, " row"]
+            The values; nan is missing.
+        code : Int[Tensor, " row"]
+            The code of each value.
+        size : int
+            Number of codes.
+        log : bool
+            Whether logarithms are allowed, default True.
+        owner : Int[Tensor, " row"], optional
+            Whose value each is; default: every row counts for itself.
+        least : int
+            Owners that a scale of its own takes, default 1.
+
+        Returns
+        -------
+        Scale
+
+        References
+        ----------
+        .. [1] Darlington RB. Is kurtosis really "peakedness"? The American Statistician 24(2):19-22, 1970.
+
+        Examples
+        --------
         >>> Scale.fit(torch.tensor([1.0, 3.0, torch.nan]), torch.tensor([0, 0, 1]), 2)
         Scale(mean=(2.0, 0.0), std=(1.0, 1.0), log=(False, False), heaps=(False, False))
         """
@@ -102,19 +148,40 @@ class Scale:
         least: int,
         log: bool,
     ) -> Scale:
-        """One scale: of the codes that are not of few; where all are, of all together; mean 0 and deviation 1
-        where those are too few as well.
+        """One scale for all codes with few owners.
+
+        Of the values of all other codes; where there is no other code, of all values together; mean 0 and
+        deviation 1 where those have too few owners as well.
         """
         some = ~few[code] if not few.all() else torch.full_like(code, len(owner.unique()) >= least) > 0
         return Scale.fit(value[some], torch.zeros_like(code[some]), 1, log=log)
 
     def table(self) -> Float[Tensor, "3 code"]:
-        """Mean, std and log as one tensor, as `standardise` takes it."""
+        """Mean, standard deviation and log flag as one tensor, as `standardise` takes it.
+
+        Returns
+        -------
+        Float[Tensor, "3 code"]
+        """
         return torch.tensor([self.mean, self.std, [float(flag) for flag in self.log]])
 
     def apply(self, value: Float[Tensor, " row"], code: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
-        """Standard deviations from the mean, at most four; nan stays nan.
+        """Standardise values, each on the scale of its code.
 
+        Parameters
+        ----------
+        value : Float[Tensor, " row"]
+            The values; nan stays nan.
+        code : Int[Tensor, " row"]
+            The code of each value.
+
+        Returns
+        -------
+        Float[Tensor, " row"]
+            Standard deviations from the mean, limited to four.
+
+        Examples
+        --------
         >>> Scale((2.0,), (1.0,), (False,), (False,)).apply(torch.tensor([3.0, 99.0]), torch.tensor([0, 0]))
         tensor([1., 4.])
         """
@@ -122,7 +189,20 @@ class Scale:
 
 
 def standardise(value: Float[Tensor, "..."], scale: Float[Tensor, "3 ..."]) -> Float[Tensor, "..."]:
-    """Value by value on its own scale (mean, std, log). Under log, zero and less lie at the lower limit."""
+    """Standardise values, each on a scale of its own.
+
+    Parameters
+    ----------
+    value : Float[Tensor, "..."]
+        The values; nan stays nan.
+    scale : Float[Tensor, "3 ..."]
+        Mean, standard deviation and log flag of each value. Under log, zero and less lie at the lower limit.
+
+    Returns
+    -------
+    Float[Tensor, "..."]
+        Standard deviations from the mean, limited to four.
+    """
     mean, std, log = scale
     logged = value.clamp(min=torch.finfo(value.dtype).tiny).log()
     return ((torch.where(log > 0, logged, value) - mean) / std).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
@@ -150,30 +230,69 @@ def _times(days: Float[Tensor, " row"]) -> Float[Tensor, "row 2"]:
 
 @dataclass(frozen=True)
 class Axes:
-    """How the vectors of a kind are laid out."""
+    """Sizes of the layout of a node type's embedding vectors.
+
+    Attributes
+    ----------
+    columns : int
+        Columns of a vector.
+    kept : int
+        Principal axes that are kept.
+    lasting : int
+        How many of them, the first after turning, the linear path sees as a level.
+    drifting : int
+        Axes of change that the linear path sees.
+    """
 
     columns: int
-    kept: int  # principal axes
-    lasting: int  # of them, turned, those that the linear path sees as a level
-    drifting: int  # axes of change that it sees
+    kept: int
+    lasting: int
+    drifting: int
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the training graphs held: the names, in the model's own numbering, and their scales."""
+    """What the training graphs held: names in the model's own numbering, and their scales.
 
-    codes: Mapping[str, tuple[str, ...]]  # per event kind; position 0 is "other": rare or unknown
-    above: Mapping[str, tuple[str, ...]]  # per kind the codes that stand for rarer ones below, nearest first
-    rare: tuple[
-        str, ...
-    ]  # kinds in which enough patients had a code at position 0, beside others with a name
+    Attributes
+    ----------
+    codes : mapping of str to tuple of str
+        Codes of each event node type; position 0 is "other": rare or unknown.
+    above : mapping of str to tuple of str
+        Of each node type the codes that stand for rarer ones below them in a hierarchy, nearest first.
+    rare : tuple of str
+        Node types in which enough patients had a code at position 0, beside codes with a name.
+    numbers : tuple of str
+        Static numeric columns.
+    levels : mapping of str to tuple of str
+        Levels of each static category; embedded after "other" and "missing".
+    values : mapping of str to Scale
+        Of each event node type a scale per code; of "patient" a scale per static number.
+    times : mapping of str to Scale
+        Of each event node type, "timepoint" and "patient": the scales of log1p(days) and of years.
+    vectors : mapping of str to Axes
+        Node types with images or texts.
+    running : tuple of str
+        Node types of which enough patients had a running interval.
+    bounded : tuple of str
+        Node types of which enough patients had a value that is a bound (<5).
+
+    Raises
+    ------
+    InputError
+        When scales and names do not fit together.
+    """
+
+    codes: Mapping[str, tuple[str, ...]]
+    above: Mapping[str, tuple[str, ...]]
+    rare: tuple[str, ...]
     numbers: tuple[str, ...]
-    levels: Mapping[str, tuple[str, ...]]  # per category; embedded after "other" and "missing"
-    values: Mapping[str, Scale]  # per event kind, a scale a code; "patient": a scale a number
-    times: Mapping[str, Scale]  # per event kind, "timepoint" and "patient": log1p(days) and years
-    vectors: Mapping[str, Axes]  # per kind with pictures or texts
-    running: tuple[str, ...]  # kinds of which some interval was running
-    bounded: tuple[str, ...] = ()  # kinds of which some value was a bound (<5)
+    levels: Mapping[str, tuple[str, ...]]
+    values: Mapping[str, Scale]
+    times: Mapping[str, Scale]
+    vectors: Mapping[str, Axes]
+    running: tuple[str, ...]
+    bounded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         columns = {kind: len(names) for kind, names in self.codes.items()} | {"patient": len(self.numbers)}
@@ -188,11 +307,17 @@ class Vocabulary:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Every node kind of the model: events, then "timepoint" and "patient"."""
+        """Every node type of the model: events, then "timepoint" and "patient"."""
         return (*self.codes, "timepoint", "patient")
 
     def to_dict(self) -> dict[str, Any]:
-        """Lists, strings and numbers only."""
+        """The vocabulary as lists, strings and numbers.
+
+        Returns
+        -------
+        dict
+            With a key per field; ``bounded`` only where it is not empty.
+        """
 
         def scales(table: Mapping[str, Scale]) -> dict[str, Any]:
             return {k: {name: [*column] for name, column in vars(s).items()} for k, s in table.items()}
@@ -212,6 +337,18 @@ class Vocabulary:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Vocabulary:
+        """Read what `to_dict` gave.
+
+        Parameters
+        ----------
+        data : mapping
+            The fields; ``bounded`` may be absent.
+
+        Returns
+        -------
+        Vocabulary
+        """
+
         def scales(table: Mapping[str, Any]) -> dict[str, Scale]:
             return {k: Scale(**{name: tuple(s) for name, s in scale.items()}) for k, scale in table.items()}
 
@@ -230,10 +367,20 @@ class Vocabulary:
 
 
 def fit_vocabulary(graphs: Graphs, bases: Mapping[str, Basis] | None = None, least: int = 1) -> Vocabulary:
-    """Names that occur in these graphs and the scales of their values; hand it training graphs only.
+    """Learn the names that occur in these graphs and the scales of their values.
 
-    least: patients that a name, a scale or a fact needs to be kept; each patient has one ask here. bases:
-    what `fit_bases` found in them, if it has been asked already.
+    Parameters
+    ----------
+    graphs : Graphs
+        Training graphs only, one landmark per patient.
+    bases : mapping of str to Basis, optional
+        From `fit_bases` of the same graphs, where it has been computed already.
+    least : int
+        Patients that a name, a scale or a fact needs to be kept, default 1.
+
+    Returns
+    -------
+    Vocabulary
     """
     bases = fit_bases(graphs, least) if bases is None else bases
     events = [kind for kind in graphs.nodes if kind != "timepoint"]
@@ -282,14 +429,14 @@ def fit_vocabulary(graphs: Graphs, bases: Mapping[str, Basis] | None = None, lea
 
 
 def _side(nodes: Nodes) -> Int[Tensor, " node"]:
-    """On which side of each value the truth lies; 0 where the value is it."""
+    """On which side of each value the truth lies: -1 below, 1 above, 0 where the value is the truth."""
     return torch.zeros_like(nodes.code) if nodes.bound is None else nodes.bound.long()
 
 
 def _successive(
     owner: Int[Tensor, " node"], age: Float[Tensor, " node"]
 ) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
-    """Nodes that follow each other in one ask, by when they happened: the earlier, the later."""
+    """Nodes that follow each other in one landmark's graph, by when they happened: the earlier, the later."""
     order = torch.argsort(age, descending=True, stable=True)
     order = order[torch.argsort(owner[order], stable=True)]
     earlier, later = order[:-1], order[1:]
@@ -299,26 +446,52 @@ def _successive(
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """Where the training vectors of a kind lie: z = (vector - mean) @ axes, of unit variance each.
+    """Where the training vectors of a node type lie: ``z = (vector - mean) @ axes``, each of unit variance.
 
-    Which axes matter nobody says, and outcomes are too few to tell. Time tells something: what is of the
-    patient lasts from one report to the next, and a disease drifts, while noise does neither. So the axes
-    are turned to come in the order of how well they last. Changes have axes of their own, in which a step
-    from one vector to the next has unit variance.
+    Outcomes are too few to show which axes matter, but time shows something: what belongs to the patient
+    lasts from one report to the next, a disease drifts, and noise does neither. So the axes are turned and
+    sorted by how well they last. Changes have axes of their own, on which a step from one vector to the next
+    has unit variance.
+
+    Attributes
+    ----------
+    mean : Float[Tensor, " feature"]
+        Mean of the training vectors.
+    axes : Float[Tensor, "feature axis"]
+        The axes, scaled to unit variance.
+    lasting : int
+        How many leading axes are seen as a level.
+    drift : Float[Tensor, "feature drifting"]
+        The axes of change.
     """
 
     mean: Float[Tensor, " feature"]
     axes: Float[Tensor, "feature axis"]
-    lasting: int  # leading axes that are seen as a level
+    lasting: int
     drift: Float[Tensor, "feature drifting"]
 
     @staticmethod
     def fit(nodes: Nodes, least: int = 1) -> Basis:
-        """Principal axes of the standardised columns (Jolliffe 2002), turned by the patients' own series.
+        """Learn the principal axes of the standardised columns [1]_, turned by the patients' own series.
 
-        Without enough patients who have several vectors each axis is a level, and nothing drifts. Where names
-        need several patients (`least`), so do columns, each of which must differ in as many, and axes: one of
-        which half is a single patient's says nothing.
+        Without enough patients who have several vectors every axis is a level, and nothing drifts. Where
+        names need several patients, so do columns, each of which must differ in as many, and axes: one of
+        which half the variance is a single patient's is zeroed.
+
+        Parameters
+        ----------
+        nodes : Nodes
+            Training nodes with vectors.
+        least : int
+            Patients that a column or an axis needs, default 1.
+
+        Returns
+        -------
+        Basis
+
+        References
+        ----------
+        .. [1] Jolliffe IT. Principal Component Analysis. 2nd ed., Springer, 2002.
         """
         some = nodes.owner % max(1, math.ceil(len(nodes) / MAX_BASIS_VECTORS)) == 0
         vector, owner = nodes.vector[some].double(), nodes.owner[some]
@@ -340,13 +513,13 @@ class Basis:
 
     @property
     def sizes(self) -> Axes:
-        """How many of each."""
+        """How many columns and axes of each sort there are."""
         columns, kept = self.axes.shape
         return Axes(columns, kept, self.lasting, self.drift.shape[1])
 
 
 def _lasting(earlier: Float[Tensor, "pair axis"], later: Float[Tensor, "pair axis"]) -> Tensor:
-    """Turns white axes so that they fall in correlation between successive values (Switzer & Green 1984)."""
+    """Turns white axes to fall in correlation between successive values (Switzer & Green 1984)."""
     together = earlier.T @ later / len(earlier)
     return _turned(torch.linalg.eigh((together + together.T) / 2)[1].flip(1))
 
@@ -367,8 +540,8 @@ def _drifting(
 ) -> Float[Tensor, "feature drifting"]:
     """Axes along which patients change, most first; each column counts by its own changes.
 
-    With enough patients who have three vectors or more, those along which one change is like the next: noise
-    goes back by half of what it came, a drift goes on.
+    With enough patients who have three vectors or more, the axes along which one change resembles the next:
+    noise reverts by half of what it moved, a drift continues.
     """
     change = vector[later] - vector[earlier]
     spread, whole = change.std(0, correction=0), vector.std(0, correction=0)
@@ -389,7 +562,7 @@ def _drifting(
 
 
 def _turned(axes: Float[Tensor, "feature axis"]) -> Float[Tensor, "feature axis"]:
-    """An axis and its opposite are the same: take the one that sums up."""
+    """Choose the sign of each axis so that its sum is positive: an axis and its opposite are the same."""
     sign = torch.sign(axes.sum(0))
     return axes * torch.where(sign == 0, 1.0, sign)
 
@@ -399,7 +572,8 @@ def _principal(x: Float[Tensor, "node feature"], size: int) -> tuple[Tensor, Ten
     mean, std = x.mean(0), x.std(0, correction=0)
     x = (x - mean) / std.clamp(min=1e-9 + 1e-6 * mean.abs())
     _, value, axes = torch.linalg.svd(x, full_matrices=False)
-    spread = value[:size] / len(x) ** 0.5  # along an axis of which no training vector says anything, nothing
+    # an axis along which the training vectors do not vary gets zeros
+    spread = value[:size] / len(x) ** 0.5
     weight = axes[:size].T * torch.where(spread > 1e-3 * spread[0] + 1e-9, 1 / spread.clamp(min=1e-9), 0.0)
     found = x.new_zeros(x.shape[1], size)
     found[:, : weight.shape[1]] = weight / std.clamp(min=1e-9 + 1e-6 * mean.abs())[:, None]
@@ -407,8 +581,18 @@ def _principal(x: Float[Tensor, "node feature"], size: int) -> tuple[Tensor, Ten
 
 
 def fit_bases(graphs: Graphs, least: int = 1) -> dict[str, Basis]:
-    """The basis of each kind with vectors enough to learn from, of at least so many patients; hand it
-    training graphs only, with an ask a patient.
+    """Learn the basis of each node type with enough vectors of enough patients.
+
+    Parameters
+    ----------
+    graphs : Graphs
+        Training graphs only, one landmark per patient.
+    least : int
+        Patients with vectors that a basis needs, default 1; ten vectors are needed in any case.
+
+    Returns
+    -------
+    dict of str to Basis
     """
     events = [kind for kind in graphs.nodes if kind != "timepoint"]
     return {
@@ -421,11 +605,18 @@ def fit_bases(graphs: Graphs, least: int = 1) -> dict[str, Basis]:
 
 
 class Encode(nn.Module):
-    """Every node's own content as channels: code, value, given or not, age, running or not; or the statics.
+    """Every node's own content as channels: code, value, missing, age, running; of patients the statics.
 
-    Names are matched by name. A rare or unknown code is that of its nearest known ancestor, else one code for
-    all of them, and its value says nothing either way; a rare or unknown level is one level for all. A node
-    kind that these graphs lack has zero rows, one that the model does not know is left out.
+    Codes and levels are matched by name. A rare or unknown code is that of its nearest known ancestor, else
+    one code for all of them, and its value is ignored; a rare or unknown level is one level for all. A node
+    type that these graphs lack has zero rows, one that the model does not know is left out.
+
+    Parameters
+    ----------
+    vocabulary : Vocabulary
+        Names and scales of the training graphs.
+    channels : int
+        Channels of a node.
     """
 
     def __init__(self, vocabulary: Vocabulary, channels: int):
@@ -468,7 +659,19 @@ class Encode(nn.Module):
         return self.get_buffer(self._buffer(what, kind))
 
     def forward(self, graphs: Graphs) -> dict[str, Float[Tensor, "_ channel"]]:
-        """{kind: (node, channel)} in the order of `vocabulary.kinds`; "patient" has a row an ask."""
+        """Encode all nodes.
+
+        Parameters
+        ----------
+        graphs : Graphs
+            A batch of graphs.
+
+        Returns
+        -------
+        dict of str to Float[Tensor, "_ channel"]
+            (node, channel) of each node type, in the order of `vocabulary.kinds`; "patient" has a row per
+            landmark.
+        """
         graphs = self.merged(graphs)
         x = {kind: self._event(i, kind, graphs) for i, kind in enumerate(self.vocabulary.codes)}
         x["timepoint"] = self.time[-1](self.times("timepoint", graphs["timepoint"].age))
@@ -476,7 +679,17 @@ class Encode(nn.Module):
         return x
 
     def merged(self, graphs: Graphs) -> Graphs:
-        """The same graphs by the codes of this vocabulary."""
+        """The same graphs in the codes of this vocabulary.
+
+        Parameters
+        ----------
+        graphs : Graphs
+            In the cohort's own codes.
+
+        Returns
+        -------
+        Graphs
+        """
         return merge_codes(graphs, self.vocabulary.codes, self.vocabulary.above)
 
     def _event(self, i: int, kind: str, graphs: Graphs) -> Float[Tensor, "node channel"]:
@@ -500,48 +713,69 @@ class Encode(nn.Module):
         return x
 
     def start(self, bases: Mapping[str, Basis]) -> None:
-        """Lay the vectors of each kind on the axes of the training vectors."""
+        """Set the axes of each node type's vectors to those of the training vectors.
+
+        Parameters
+        ----------
+        bases : mapping of str to Basis
+            From `fit_bases`; one for each of `vocabulary.vectors`.
+        """
         for i, kind in enumerate(self.vocabulary.vectors):
             self.get_buffer(f"_mean_{i}").copy_(bases[kind].mean)
             self.get_buffer(f"_axes_{i}").copy_(bases[kind].axes)
             self.get_buffer(f"_drift_{i}").copy_(bases[kind].drift)
 
     def content(self, kind: str, nodes: Nodes) -> Float[Tensor, "node axis"]:
-        """What the pictures or texts say, on the training axes; zeros where another encoder made them."""
+        """The vectors of images or texts on the training axes.
+
+        Parameters
+        ----------
+        kind : str
+            A node type with vectors.
+        nodes : Nodes
+            Its nodes.
+
+        Returns
+        -------
+        Float[Tensor, "node axis"]
+            Limited to four standard deviations; zeros where another encoder made the vectors.
+        """
         i = tuple(self.vocabulary.vectors).index(kind)
         mean, axes = self.get_buffer(f"_mean_{i}"), self.get_buffer(f"_axes_{i}")
         if nodes.vector.shape[1] != len(mean):
             return axes.new_zeros(len(nodes), axes.shape[1])
         return ((nodes.vector - mean) @ axes).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
 
-    def _level_and_change(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask feature"]:
-        """Mean content on the axes that last, and the change from first to last on those that drift.
+    def _level_and_change(self, kind: str, graphs: Graphs) -> Float[Tensor, "landmark feature"]:
+        """Mean content on the lasting axes, and the change from first to last on the drifting ones.
 
-        On an axis that lasts a level goes through tanh: what reports state or deny falls into two heaps.
+        A level on a lasting axis goes through tanh, since reports that state or deny a finding are bimodal
+        there.
         """
         axes, place = self.vocabulary.vectors[kind], tuple(self.vocabulary.vectors).index(kind)
-        asks = graphs.statics.at
+        origin_days = graphs.statics.at
         nodes = graphs.nodes.get(kind)
         if nodes is None or nodes.vector.shape[1] != axes.columns or not len(nodes):
-            return asks.new_zeros(len(asks), axes.lasting + axes.drifting)
+            return origin_days.new_zeros(len(origin_days), axes.lasting + axes.drifting)
 
         def mean_of(z: Float[Tensor, "node axis"], rows: Bool[Tensor, " node"]) -> Tensor:
             owner = nodes.owner[rows]
-            total = z.new_zeros(len(asks), z.shape[1]).index_add(0, owner, z[rows])
-            return total / torch.bincount(owner, minlength=len(asks)).clamp(min=1)[:, None]
+            total = z.new_zeros(len(origin_days), z.shape[1]).index_add(0, owner, z[rows])
+            return total / torch.bincount(owner, minlength=len(origin_days)).clamp(min=1)[:, None]
 
         level = mean_of(
             self.content(kind, nodes)[:, : axes.lasting], torch.ones_like(nodes.owner, dtype=torch.bool)
         )
-        if axes.lasting == axes.kept and not axes.drifting:  # of principal axes none says one thing alone
+        # axes that were not turned mix several findings, so that their levels are not bimodal
+        if axes.lasting == axes.kept and not axes.drifting:
             return level
-        z, none = nodes.vector @ self.get_buffer(f"_drift_{place}"), asks.new_zeros(len(asks))
+        z, none = nodes.vector @ self.get_buffer(f"_drift_{place}"), origin_days.new_zeros(len(origin_days))
         oldest = none.scatter_reduce(0, nodes.owner, nodes.age, "amax", include_self=False)[nodes.owner]
         newest = none.scatter_reduce(0, nodes.owner, nodes.age, "amin", include_self=False)[nodes.owner]
         change = mean_of(z, nodes.age == newest) - mean_of(z, nodes.age == oldest)
         return torch.cat([(TANH_SLOPE * level).tanh(), change.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)], 1)
 
-    def _rare(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask 2"]:
+    def _rare(self, kind: str, graphs: Graphs) -> Float[Tensor, "landmark 2"]:
         """Of the rare or unknown codes: the logarithm of 1 + their rows, and whether there is any."""
         count = torch.zeros_like(graphs.statics.at)
         if kind in graphs.nodes:
@@ -549,7 +783,7 @@ class Encode(nn.Module):
             count = torch.bincount(owner, minlength=len(graphs)).to(count.dtype)
         return torch.stack([count.log1p(), (count > 0).to(count.dtype)], 1)
 
-    def _running(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask code"]:
+    def _running(self, kind: str, graphs: Graphs) -> Float[Tensor, "landmark code"]:
         """1 where an interval of a known code is running; first, in kinds that have them, of a rare code."""
         known = self.vocabulary.codes[kind]
         running = graphs.statics.at.new_zeros(len(graphs), len(known))
@@ -558,10 +792,12 @@ class Encode(nn.Module):
             running[nodes.owner[nodes.open], nodes.code[nodes.open]] = 1.0
         return running if kind in self.vocabulary.rare else running[:, 1:]
 
-    def _bounds(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask code"]:
-        """Whether the last value of a known code is a bound: -1 the truth lies below, 1 above, 0 it is that.
+    def _bounds(self, kind: str, graphs: Graphs) -> Float[Tensor, "landmark code"]:
+        """Whether the last value of a known code is a bound: -1 the truth lies below, 1 above, 0 it is the
+        value.
 
-        Values of one moment are averaged."""
+        Values of one moment are averaged.
+        """
         known, nodes = self.vocabulary.codes[kind], graphs.nodes.get(kind)
         side = graphs.statics.at.new_zeros(len(graphs) * len(known))
         if nodes is None or nodes.bound is None:
@@ -577,7 +813,7 @@ class Encode(nn.Module):
         side = side.index_add_(0, slot[final], bound[final].to(side.dtype)) / count.clamp(min=1)
         return side.view(len(graphs), len(known))[:, 1:]
 
-    def _patient(self, graphs: Graphs) -> Float[Tensor, "ask channel"]:
+    def _patient(self, graphs: Graphs) -> Float[Tensor, "landmark channel"]:
         time = self.times("patient", graphs.statics.at)
         x = self.static(torch.cat([time, *_given(self.numbers(graphs))], 1))
         for table, level in zip(self.level, self.levels(graphs), strict=True):
@@ -585,17 +821,52 @@ class Encode(nn.Module):
         return x
 
     def times(self, kind: str, days: Float[Tensor, " row"]) -> Float[Tensor, "row 2"]:
-        """Standardised log1p(days) and years."""
+        """Standardised log1p(days) and years.
+
+        Parameters
+        ----------
+        kind : str
+            A node type, "timepoint" or "patient".
+        days : Float[Tensor, " row"]
+            Time spans in days.
+
+        Returns
+        -------
+        Float[Tensor, "row 2"]
+            Limited to four standard deviations.
+        """
         mean, std, _ = self._scale("time", kind)
         return ((_times(days) - mean) / std).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
 
-    def numbers(self, graphs: Graphs) -> Float[Tensor, "ask number"]:
-        """Standardised static numbers, by name; nan = missing."""
+    def numbers(self, graphs: Graphs) -> Float[Tensor, "landmark number"]:
+        """Standardised static numbers, matched by name.
+
+        Parameters
+        ----------
+        graphs : Graphs
+            A batch of graphs.
+
+        Returns
+        -------
+        Float[Tensor, "landmark number"]
+            nan is missing.
+        """
         number = _columns(graphs.statics.number, graphs.numbers, self.vocabulary.numbers)
         return standardise(number, self._scale("value", "patient")[:, None].expand(3, *number.shape))
 
-    def levels(self, graphs: Graphs) -> list[Int[Tensor, " ask"]]:
-        """Rows of the level embeddings, a tensor a category."""
+    def levels(self, graphs: Graphs) -> list[Int[Tensor, " landmark"]]:
+        """Rows of the level embeddings.
+
+        Parameters
+        ----------
+        graphs : Graphs
+            A batch of graphs.
+
+        Returns
+        -------
+        list of Int[Tensor, " landmark"]
+            One tensor per static category: 0 rare or unknown, 1 missing, then the known levels.
+        """
         column = dict(zip(graphs.levels, graphs.statics.category.T, strict=True))
         absent = torch.full_like(graphs.statics.at, MISSING, dtype=torch.long)
         return [
@@ -607,14 +878,24 @@ class Encode(nn.Module):
         position = positions((None, *names), (None, None, *known), index.device)
         return torch.where(index < 0, MISSING, position[index + 1])
 
-    def last_observation(self, graphs: Graphs) -> Float[Tensor, "ask feature"]:
+    def last_observation(self, graphs: Graphs) -> Float[Tensor, "landmark feature"]:
         """The last value of every known code and the statics, for a linear path beside the message passing.
 
-        In order: per kind z of each code (where there are two heaps: which one) and whether it was ever seen,
-        with rare codes how many rows (log) and whether any, with intervals whether one is running, with
-        bounds on which side the truth lies, with pictures or texts the mean content and its change; then the
-        same z and given flag of the static numbers, levels one-hot, the time since the latest timepoint and
-        since the origin. Missing: z 0, flag 0.
+        In order, per node type: the standardised last value of each code (of a bimodal one: its side) and
+        whether there ever was a row; where there are rare codes, how many rows (log) and whether any; where
+        there are intervals, whether one is running; where there are bounds, on which side the truth lies;
+        where there are images or texts, the mean content and its change. Then the same value and flag of the
+        static numbers, levels one-hot, and the time since the latest timepoint and since the origin. Missing
+        values are 0, with flag 0.
+
+        Parameters
+        ----------
+        graphs : Graphs
+            A batch of graphs.
+
+        Returns
+        -------
+        Float[Tensor, "landmark feature"]
         """
         graphs, parts = self.merged(graphs), list[Tensor]()
         for kind, known in self.vocabulary.codes.items():
@@ -644,7 +925,7 @@ class Encode(nn.Module):
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """Columns of `last_observation` that are of each event kind, and of the patient."""
+        """Number of columns of `last_observation` that belong to each event node type, and to the patient."""
         sizes = {kind: 2 * (len(names) - 1) for kind, names in self.vocabulary.codes.items()}
         for kind in self.vocabulary.rare:
             sizes[kind] += 2
@@ -667,8 +948,10 @@ def _take(table: Tensor, row: Tensor) -> Tensor:
     return table.index_select(0, row)  # on a CPU its backward is five times as fast as nn.Embedding's
 
 
-def _parted(z: Float[Tensor, "ask column"], heaps: Bool[Tensor, " column"]) -> Float[Tensor, "ask column"]:
-    """Columns of two heaps by the heap a value is in, and little by where in it."""
+def _parted(
+    z: Float[Tensor, "landmark column"], heaps: Bool[Tensor, " column"]
+) -> Float[Tensor, "landmark column"]:
+    """Columns of bimodal codes by the side a value is on, and little by where on it."""
     return torch.where(heaps, (TANH_SLOPE * z).tanh(), z)
 
 

@@ -1,4 +1,4 @@
-"""Messages along the typed edges, and what an ask reads from its nodes."""
+"""Messages along the typed edges, and the readout of each landmark's graph."""
 
 from __future__ import annotations
 
@@ -17,20 +17,40 @@ from gnnpatient.graphs import EdgeType, Graphs
 
 CONVS = ("sage", "gatv2", "hgt", "transformer")
 READ_TYPES = ("timepoint", "patient")  # the readout sees these alone, so the last layer makes no others
-MAX_TOKENS = 512  # nodes of an ask that a Transformer reads at most, the latest ones
+MAX_TOKENS = 512  # nodes of a landmark that a Transformer reads at most, the latest ones
 MAX_TOKEN_PAIRS = 2**21  # pairs of tokens that are attended at a time, padding included: bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """The edges of one type in one batch. None: edge i ends at node i (containment needs no index)."""
+    """The edges of one type in one batch.
+
+    Attributes
+    ----------
+    source : Int[Tensor, " edge"] or None
+        Source node of each edge; None: edge i starts at node i.
+    target : Int[Tensor, " edge"] or None
+        Target node of each edge; None: edge i ends at node i.
+    share : Float[Tensor, "target 1"] or None
+        One over the in-degree of each target; None where every target has exactly one edge.
+    """
 
     source: Int[Tensor, " edge"] | None
     target: Int[Tensor, " edge"] | None
     share: Float[Tensor, "target 1"] | None  # one over the in-degree; None where every target has one edge
 
     def mean(self, x: Float[Tensor, "source channel"]) -> Float[Tensor, "target channel"]:
-        """Mean over the sources of each target; zeros where it has none."""
+        """Mean over the sources of each target; zeros where it has none.
+
+        Parameters
+        ----------
+        x : Float[Tensor, "source channel"]
+            States of the source nodes.
+
+        Returns
+        -------
+        Float[Tensor, "target channel"]
+        """
         if self.source is not None:
             x = x.index_select(0, self.source)
         if self.target is None or self.share is None:
@@ -39,7 +59,22 @@ class Link:
 
 
 def link(graphs: Graphs, edge_type: EdgeType) -> Link:
-    """The edges of this type; containment is read off the nodes: each has one timepoint and one ask."""
+    """Prepare the edges of one type.
+
+    Containment (``at``, ``of`` and their reverses) is read off the nodes, which have one timepoint and one
+    patient each.
+
+    Parameters
+    ----------
+    graphs : Graphs
+        A batch of graphs.
+    edge_type : (source, relation, target)
+        Which edges.
+
+    Returns
+    -------
+    Link
+    """
     source, name, target = edge_type
     up = {"at": lambda: graphs[source].timepoint, "of": lambda: graphs[source].owner}
     down = {"rev_at": lambda: graphs[target].timepoint, "rev_of": lambda: graphs[target].owner}
@@ -52,11 +87,24 @@ def link(graphs: Graphs, edge_type: EdgeType) -> Link:
 
 
 class Sage(nn.Module):
-    """GraphSAGE for one layer: the means along every edge type into a kind, and the node itself, one matrix.
+    """GraphSAGE for one layer: the means along every edge type, and the node itself, as one matrix.
 
-    Equal to PyG's HeteroConv({edge: SAGEConv((c, c), c, aggr="mean")}, aggr="sum") with the root weights and
-    biases of a target kind added up (Hamilton et al. 2017). A mean and a matrix commute: the matrix goes
-    first where there are fewer sources than targets.
+    Equal to PyG's ``HeteroConv({edge: SAGEConv((c, c), c, aggr="mean")}, aggr="sum")`` with the root weights
+    and biases of a target type added up [1]_. A mean and a matrix commute: the matrix comes first where there
+    are fewer sources than targets.
+
+    Parameters
+    ----------
+    edge_types : sequence of (source, relation, target)
+        Edge types of the model.
+    targets : sequence of str
+        Node types that get a new state.
+    channels : int
+        Channels of a node.
+
+    References
+    ----------
+    .. [1] Hamilton WL, Ying R, Leskovec J. Inductive representation learning on large graphs. NeurIPS 2017.
     """
 
     def __init__(self, edge_types: Sequence[EdgeType], targets: Sequence[str], channels: int):
@@ -71,7 +119,20 @@ class Sage(nn.Module):
     def forward(
         self, x: dict[str, Float[Tensor, "_ channel"]], links: dict[EdgeType, Link]
     ) -> dict[str, Float[Tensor, "_ channel"]]:
-        """{kind: (node, channel)} of the kinds that receive something."""
+        """One round of messages.
+
+        Parameters
+        ----------
+        x : dict of str to Float[Tensor, "_ channel"]
+            States by node type.
+        links : dict of (source, relation, target) to Link
+            The edges; a type that is not there carries no message.
+
+        Returns
+        -------
+        dict of str to Float[Tensor, "_ channel"]
+            Of the node types that receive something.
+        """
         return {
             kind: self._gather(x, kind, edges, lin, links)
             for (kind, edges), lin in zip(self.into.items(), cast(Iterable[nn.Linear], self.lin), strict=True)
@@ -93,7 +154,23 @@ class Sage(nn.Module):
 
 
 class Gatv2(nn.Module):
-    """GATv2 (Brody et al. 2022) for one layer by torch-geometric, summed over the edge types into a kind."""
+    """GATv2 for one layer by torch-geometric, summed over the edge types into a node type [1]_.
+
+    Parameters
+    ----------
+    edge_types : sequence of (source, relation, target)
+        Edge types of the model.
+    targets : sequence of str
+        Node types that get a new state.
+    channels : int
+        Channels of a node.
+    heads : int
+        Attention heads; divides `channels`.
+
+    References
+    ----------
+    .. [1] Brody S, Alon U, Yahav E. How attentive are graph attention networks? ICLR 2022.
+    """
 
     def __init__(self, edge_types: Sequence[EdgeType], targets: Sequence[str], channels: int, heads: int):
         super().__init__()
@@ -106,6 +183,20 @@ class Gatv2(nn.Module):
         )
 
     def forward(self, x: dict[str, Tensor], edges: dict[EdgeType, Tensor]) -> dict[str, Tensor]:
+        """One round of messages.
+
+        Parameters
+        ----------
+        x : dict of str to Tensor
+            States by node type, (node, channel).
+        edges : dict of (source, relation, target) to Tensor
+            Edge indices, (2, edge).
+
+        Returns
+        -------
+        dict of str to Tensor
+            Of the node types that receive something.
+        """
         y: dict[str, Tensor] = {}
         for edge, conv in zip(self.edge_types, self.convs, strict=True):
             source, _, target = edge
@@ -115,7 +206,25 @@ class Gatv2(nn.Module):
 
 
 class Hgt(nn.Module):
-    """HGT (Hu et al. 2020) for one layer by torch-geometric."""
+    """The heterogeneous graph transformer for one layer by torch-geometric [1]_.
+
+    Parameters
+    ----------
+    edge_types : sequence of (source, relation, target)
+        Edge types of the model.
+    targets : sequence of str
+        Node types that get a new state.
+    kinds : sequence of str
+        All node types.
+    channels : int
+        Channels of a node.
+    heads : int
+        Attention heads; divides `channels`.
+
+    References
+    ----------
+    .. [1] Hu Z, Dong Y, Wang K, Sun Y. Heterogeneous graph transformer. WWW 2020.
+    """
 
     def __init__(
         self,
@@ -137,6 +246,20 @@ class Hgt(nn.Module):
         return self.plain[edge[0]], edge[1], self.plain[edge[2]]
 
     def forward(self, x: dict[str, Tensor], edges: dict[EdgeType, Tensor]) -> dict[str, Tensor]:
+        """One round of messages.
+
+        Parameters
+        ----------
+        x : dict of str to Tensor
+            States by node type, (node, channel).
+        edges : dict of (source, relation, target) to Tensor
+            Edge indices, (2, edge).
+
+        Returns
+        -------
+        dict of str to Tensor
+            Of the node types that are `targets`.
+        """
         y = self.conv(
             {self.plain[kind]: value for kind, value in x.items()},
             {self._plain(edge): edges[edge] for edge in self.edge_types},
@@ -145,7 +268,21 @@ class Hgt(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention and two dense layers, each behind a layer norm (Xiong et al. 2020)."""
+    """Self-attention and two dense layers, each behind a layer norm [1]_.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of a token.
+    dropout : float
+        Share that is dropped in training.
+    heads : int
+        Attention heads; divides `channels`.
+
+    References
+    ----------
+    .. [1] Xiong R et al. On layer normalization in the transformer architecture. ICML 2020.
+    """
 
     def __init__(self, channels: int, dropout: float, heads: int):
         super().__init__()
@@ -158,30 +295,60 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, x: Float[Tensor, "ask token channel"], there: Bool[Tensor, "ask token"], made: int
-    ) -> Float[Tensor, "ask made channel"]:
-        """New states of the first `made` tokens of each ask, which attend to all that are there."""
+        self,
+        x: Float[Tensor, "landmark token channel"],
+        present: Bool[Tensor, "landmark token"],
+        queries: int,
+    ) -> Float[Tensor, "landmark made channel"]:
+        """New states of the first tokens of each landmark, which attend to all tokens that are present.
+
+        Parameters
+        ----------
+        x : Float[Tensor, "landmark token channel"]
+            States of the tokens, padded.
+        present : Bool[Tensor, "landmark token"]
+            False where a token is padding.
+        queries : int
+            How many tokens, from the first on, get a new state.
+
+        Returns
+        -------
+        Float[Tensor, "landmark queries channel"]
+        """
         y = self.before(x)
-        x = x[:, :made]
-        query = self._split(self.query(y[:, :made]))
+        x = x[:, :queries]
+        query = self._split(self.query(y[:, :queries]))
         key, value = (self._split(part) for part in self.both(y).chunk(2, dim=-1))
-        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=there[:, None, None, :])
-        x = x + self._drop(self.out(heard.transpose(1, 2).flatten(2)))
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=present[:, None, None, :])
+        x = x + self._drop(self.out(attended.transpose(1, 2).flatten(2)))
         return x + self._drop(self.dense(self.between(x)))
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (ask, head, token, channel / heads)
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (landmark, head, token, channel / heads)
 
     def _drop(self, x: Tensor) -> Tensor:
         return dropout(x, self.dropout) if self.training and self.dropout else x
 
 
 class Transformer(nn.Module):
-    """The nodes of an ask and its patient as one set of tokens; no edge is used.
+    """The nodes of a landmark and its patient as one set of tokens; no edge is used.
 
-    When a node was and what it says is in its encoding already, so there is no position beside it. Of an ask
-    with more than 512 nodes the latest are read (of equal age: in the order of the kinds, then of the rows).
-    Timepoints hold nothing but their age and are returned as they came.
+    A node's encoding holds its age and content already, so there is no position beside it. Of a landmark with
+    more than 512 nodes the latest are read (of equal age: in the order of the node types, then of the rows).
+    Timepoints hold nothing but their age and are returned unchanged.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        All node types.
+    channels : int
+        Channels of a token.
+    num_layers : int
+        Number of blocks.
+    dropout : float
+        Share that is dropped in training.
+    heads : int
+        Attention heads; divides `channels`.
     """
 
     def __init__(self, kinds: Sequence[str], channels: int, num_layers: int, dropout: float, heads: int):
@@ -193,10 +360,23 @@ class Transformer(nn.Module):
     def forward(
         self, x: dict[str, Float[Tensor, "_ channel"]], graphs: Graphs
     ) -> dict[str, Float[Tensor, "_ channel"]]:
-        """{kind: (node, channel)} to "timepoint", unchanged, and "patient" after it has read the tokens."""
+        """Let the patient attend to the nodes.
+
+        Parameters
+        ----------
+        x : dict of str to Float[Tensor, "_ channel"]
+            Encoded nodes by type.
+        graphs : Graphs
+            The batch they are of.
+
+        Returns
+        -------
+        dict of str to Float[Tensor, "_ channel"]
+            "timepoint" unchanged, and "patient" after it has read the tokens.
+        """
         token, rank, size, order = self._tokens(x, graphs)
-        sizes, made, begin, node = size.tolist(), [], 0, 0
-        while begin < len(sizes):  # asks of like size together, the longest first
+        sizes, states, begin, node = size.tolist(), [], 0, 0
+        while begin < len(sizes):  # landmarks of like size together, the longest first
             width = 1 + sizes[begin]
             end = min(len(sizes), begin + max(1, MAX_TOKEN_PAIRS // width**2))
             count = size[begin:end]
@@ -205,20 +385,20 @@ class Transformer(nn.Module):
             state[:, 0] = x["patient"].index_select(0, order[begin:end])
             row = torch.arange(end - begin, device=token.device).repeat_interleave(count)
             state[row, 1 + rank[node:last]] = token[node:last]
-            made.append(self._read(state, torch.arange(width, device=token.device) <= count[:, None]))
+            states.append(self._read(state, torch.arange(width, device=token.device) <= count[:, None]))
             begin, node = end, last
-        patient = torch.cat(made) if made else x["patient"]
+        patient = torch.cat(states) if states else x["patient"]
         return {"timepoint": x["timepoint"], "patient": patient[order.argsort()]}
 
     def _read(
-        self, state: Float[Tensor, "ask token channel"], there: Bool[Tensor, "ask token"]
-    ) -> Float[Tensor, "ask channel"]:
+        self, state: Float[Tensor, "landmark token channel"], present: Bool[Tensor, "landmark token"]
+    ) -> Float[Tensor, "landmark channel"]:
         for i, block in enumerate(self.blocks, 1):
-            state = block(state, there, 1 if i == len(self.blocks) else state.shape[1])
+            state = block(state, present, 1 if i == len(self.blocks) else state.shape[1])
         return self.norm(state[:, 0])
 
     def _tokens(self, x: dict[str, Tensor], graphs: Graphs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Tokens, the longest ask and the latest first; their rank; sizes and order of the asks."""
+        """Tokens, the longest landmark and the latest first; their rank; sizes and order of the landmarks."""
         kinds = [kind for kind in self.kinds if kind in graphs.nodes]
         none = graphs.statics.at.new_zeros(0)
         token = torch.cat([x[kind] for kind in kinds] or [x["patient"][:0]])
@@ -236,11 +416,33 @@ class Transformer(nn.Module):
 
 
 class Network(nn.Module):
-    """`num_layers` rounds of messages, each x + dropout(relu(norm(conv(x)))), a layer norm a kind.
+    """Rounds of messages: ``x + dropout(relu(norm(conv(x))))``, with a layer norm per node type.
 
-    A kind into which no edge type of the model leads keeps its state. The last round makes "timepoint" and
-    "patient" only, and only those are returned. conv = "transformer" is a `Transformer` instead, the rival
-    that sees the same nodes and no edge.
+    A node type into which no edge type leads keeps its state. The last round computes "timepoint" and
+    "patient" only, and only those are returned. With ``conv="transformer"`` it is a `Transformer`: the
+    comparator that sees the same nodes and no edge.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        All node types.
+    edge_types : sequence of (source, relation, target)
+        Edge types that carry messages.
+    channels : int
+        Channels of a node.
+    num_layers : int
+        Rounds of messages, at least 1, default 2.
+    dropout : float
+        Share that is dropped in training, default 0.
+    conv : str
+        ``"sage"`` (default), ``"gatv2"``, ``"hgt"`` or ``"transformer"``.
+    heads : int
+        Attention heads, default 4; divides `channels`. Unused with ``"sage"``.
+
+    Raises
+    ------
+    InputError
+        When `conv` is unknown, `num_layers` below 1, or `channels` not a multiple of `heads`.
     """
 
     def __init__(
@@ -255,12 +457,12 @@ class Network(nn.Module):
     ):
         super().__init__()
         if conv not in CONVS:
-            raise InputError(f"conv {conv!r}; one of {', '.join(CONVS)} would do")
+            raise InputError(f"conv {conv!r}; must be one of {', '.join(CONVS)}")
         if num_layers < 1:
-            raise InputError(f"num_layers {num_layers}; 1 or more would do")
+            raise InputError(f"num_layers {num_layers}; must be >= 1")
         if conv != "sage" and channels % heads:
             raise InputError(
-                f"{channels} channels for {heads} attention heads; a multiple of {heads} would do"
+                f"{channels} channels for {heads} attention heads; must be a multiple of {heads}"
             )
         self.edge_types, self.dropout, self.fast = tuple(edge_types), dropout, conv == "sage"
         self.targets: list[tuple[str, ...]] = []
@@ -285,7 +487,20 @@ class Network(nn.Module):
     def forward(
         self, x: dict[str, Float[Tensor, "_ channel"]], graphs: Graphs
     ) -> dict[str, Float[Tensor, "_ channel"]]:
-        """{kind: (node, channel)} to the same of "timepoint" and "patient"."""
+        """Pass messages.
+
+        Parameters
+        ----------
+        x : dict of str to Float[Tensor, "_ channel"]
+            Encoded nodes by type.
+        graphs : Graphs
+            The batch they are of.
+
+        Returns
+        -------
+        dict of str to Float[Tensor, "_ channel"]
+            New states of "timepoint" and "patient".
+        """
         if self.transformer is not None:
             return self.transformer(x, graphs)
         x = dict(x)
@@ -309,9 +524,21 @@ class Network(nn.Module):
 
 
 def dropout(x: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
-    """Zero a share p (to 1/256) of x and scale up the rest: F.dropout at a sixth of its cost on a CPU.
+    """Zero a share of the elements and scale up the rest: `F.dropout` at a sixth of its cost on a CPU.
 
-    A random byte an element, drawn eight at a time; unbiased, as the scale is that of the rounded p.
+    One random byte per element, drawn eight at a time; unbiased, since the scale is that of the rounded
+    share.
+
+    Parameters
+    ----------
+    x : Float[Tensor, "*shape"]
+        Any tensor.
+    p : float
+        Share that is zeroed, rounded to 1/256.
+
+    Returns
+    -------
+    Float[Tensor, "*shape"]
     """
     lost = min(round(p * 256), 255)
     words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
@@ -320,9 +547,15 @@ def dropout(x: Float[Tensor, "*shape"], p: float) -> Float[Tensor, "*shape"]:
 
 
 class Readout(nn.Module):
-    """The patient's state, its timepoints by attention, and its latest timepoint: (ask, 3 channels).
+    """The patient's state, its timepoints by attention, and its latest timepoint, side by side.
 
-    An ask without timepoints reads zeros for the last two. Timepoints of equal age share being the latest.
+    A landmark without timepoints reads zeros for the last two. Timepoints of equal age share being the
+    latest.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of a node.
     """
 
     def __init__(self, channels: int):
@@ -331,7 +564,21 @@ class Readout(nn.Module):
 
     def forward(
         self, x: dict[str, Float[Tensor, "_ channel"]], graphs: Graphs
-    ) -> Float[Tensor, "ask three_channels"]:
+    ) -> Float[Tensor, "landmark three_channels"]:
+        """Read each landmark's graph.
+
+        Parameters
+        ----------
+        x : dict of str to Float[Tensor, "_ channel"]
+            States of "timepoint" and "patient".
+        graphs : Graphs
+            The batch they are of.
+
+        Returns
+        -------
+        Float[Tensor, "landmark three_channels"]
+            (landmark, 3 channels).
+        """
         patient, timepoint = x["patient"], x["timepoint"]
         owner, age = graphs["timepoint"].owner, graphs["timepoint"].age
         score = (timepoint * self.query(patient).index_select(0, owner)).sum(1) / math.sqrt(

@@ -1,1 +1,1 @@
-"""Fit a model, keep it, ask it: forecasts and the scikit-learn face."""
+"""Fit a model, save it, forecast with it: the estimator and what it is made of."""

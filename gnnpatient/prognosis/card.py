@@ -1,4 +1,4 @@
-"""The model card: what it answers, what it was fitted on, what it is not for. Counts only, no patient."""
+"""The model card: what a model forecasts, what it was fitted on, what it is not for."""
 
 from __future__ import annotations
 
@@ -9,14 +9,25 @@ from gnnpatient.prognosis.kinds import KINDS
 
 
 def card(config: Mapping[str, Any]) -> str:
-    """README.md of a saved model, from its config."""
+    """Write the README.md of a saved model.
+
+    Parameters
+    ----------
+    config : mapping
+        The content of its config.json.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
     about, model = config["about"], config["model"]
     lines = [
         f"# A gnnpatient model: {', '.join(model['heads'])}",
         "",
         "Research use only. Not a medical device.",
         "",
-        "## Answers",
+        "## Forecasts",
         "",
     ]
     for name, head in model["heads"].items():
@@ -29,13 +40,13 @@ def card(config: Mapping[str, Any]) -> str:
         "## Fitted on",
         "",
         f"Cohort `{about.get('cohort', '?')}` (spec {str(about.get('spec_hash', '?'))[:12]}): "
-        f"{about.get('patients', '?')} patients, {about.get('asks', '?')} asks.",
+        f"{about.get('patients', '?')} patients, {about.get('asks', '?')} landmarks.",
     ]
     if (least := config["choices"].get("min_patients", 1)) > 1:
         lines += [
             f"Counts are rounded to multiples of {least}; no name, scale, time or count in this folder is of",
             f"fewer than {least} patients, and rarer codes and levels share one name. The weights are not",
-            "proven to tell nobody: whether they tell training patients from others is to be measured.",
+            "proven to protect patients: whether they give away who was trained on is to be measured.",
             "",
         ]
         if isinstance(about.get("patients"), str):

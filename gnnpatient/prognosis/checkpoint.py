@@ -1,4 +1,7 @@
-"""Models and the states of a fit on disk: safetensors and JSON, whole or not at all. None can hold code."""
+"""Models and the states of a fit on disk, as safetensors and JSON, written whole or not at all.
+
+None of them can hold code.
+"""
 
 from __future__ import annotations
 
@@ -70,12 +73,36 @@ class _Network(_Closed):
 
 
 class _LandmarkTables(_Closed):
-    days: list[float | None]  # None: entry, whenever that is
+    days: list[float | None]  # None: entry
     tables: list[Table]
 
 
 class Config(_Closed):
-    """What config.json holds; read from outside, so every place of it has a type."""
+    """The content of config.json. It is read from outside, so every place of it has a type.
+
+    Attributes
+    ----------
+    format : int
+        Version of the layout.
+    choices : dict
+        The parameters of `PrognosisModel`.
+    kinds : tuple of str or None
+        Node types that the model sees; None: all.
+    members : int
+        Number of networks.
+    model : _Network
+        What every network is made of.
+    null : dict
+        The forecast without inputs, by outcome.
+    about : dict
+        Counts and names of the training data.
+    nulls : dict
+        The forecast without inputs at some landmark times, by outcome.
+    weights : str
+        sha256 of model.safetensors.
+    digest : str
+        Digest of all fields above it.
+    """
 
     format: int
     choices: dict[str, Any]
@@ -85,20 +112,36 @@ class Config(_Closed):
     null: dict[str, Table]
     about: dict[str, Any]
     nulls: dict[str, _LandmarkTables] = {}
-    weights: str  # sha256 of model.safetensors
-    digest: str  # of all that stands above it
+    weights: str
+    digest: str
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a member's training stands: tensors, and numbers that JSON holds exactly."""
+    """The state of a member's training.
+
+    Attributes
+    ----------
+    tensors : mapping of str to Tensor
+        Weights, averages and the optimizer's moments.
+    facts : mapping
+        Numbers and texts that JSON holds exactly.
+    """
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
 
 
 def write_state(path: Path, state: State) -> None:
-    """One file, in one step: the older one stays until the new one is whole."""
+    """Write a state as one file, in one step: the older one stays until the new one is whole.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    state : State
+        What to write.
+    """
     with atomic_file(path) as part:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
         facts = json.dumps(state.facts)
@@ -114,36 +157,67 @@ def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
 
 
 def read_state(path: Path, sha256: str | None = None) -> State:
-    """Tensors and facts of a safetensors file; refused if it is cut, changed, not finite, or something else.
+    """Read the tensors and facts of a safetensors file.
 
-    sha256: of the file as it should be; without it, what `write_state` put into the file counts.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    sha256 : str, optional
+        Of the file as it should be; default: the digest that `write_state` put into the file is checked.
+
+    Returns
+    -------
+    State
+
+    Raises
+    ------
+    InputError
+        When the file is cut, changed, not finite, or not safetensors.
     """
     try:
         with path.open("rb") as file:
             raw = file.read(8)
             size = struct.unpack("<Q", raw)[0] if len(raw) == 8 else None
         if size is None or size > min(HEADER_LIMIT, path.stat().st_size):
-            raise InputError(f"{path}: not a safetensors file, or cut; get it again")
+            raise InputError(f"{path}: not a safetensors file, or cut; download it again")
         with safe_open(path, "pt") as opened:
             about = opened.metadata() or {}
             facts = json.loads(about.get("facts", "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}; get it again") from None
+        raise InputError(f"{path}: {str(error).splitlines()[0]}; download it again") from None
     except json.JSONDecodeError:
-        raise InputError(f"{path}: its facts are not JSON; get it again") from None
+        raise InputError(f"{path}: its facts are not JSON; download it again") from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise InputError(f"{path}: weights not finite ({name}); this model answers nothing")
     if sha256 is None and about.get("digest") != _digest(tensors, about.get("facts", "")):
-        raise InputError(f"{path}: its content is not what was written; get it again, or begin a new run")
+        raise InputError(
+            f"{path}: its content is not what was written; download it again, or begin a new run"
+        )
     if sha256 is not None and file_hash(path) != sha256:
-        raise InputError(f"{path}: not the weights that its config.json was written with; get it again")
+        raise InputError(f"{path}: not the weights that its config.json was written with; download it again")
     return State(tensors, facts)
 
 
 def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[str, Any]) -> None:
-    """Write a model as a folder: config.json, model.safetensors, README.md (its card), without a patient."""
+    """Write a model as a folder: config.json, model.safetensors and README.md (its card), without a patient.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The fitted networks.
+    folder : str or Path
+        A new or empty folder.
+    choices : mapping
+        The parameters of `PrognosisModel`.
+
+    Raises
+    ------
+    InputError
+        When the folder is not empty or cannot be written.
+    """
     with atomic_folder(folder) as part:
         config = {
             "format": FORMAT,
@@ -167,20 +241,50 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
         config["weights"] = file_hash(part / "model.safetensors")
         # numpy's numbers come in with the choices, from a grid search
         text = sealed(config, allow_nan=False, default=lambda x: x.tolist())
-        Config.model_validate_json(text)  # what could not be read again is our mistake, found here
+        Config.model_validate_json(text)  # finds a model that could not be loaded again
         (part / "config.json").write_text(text, encoding="utf-8")
         (part / "README.md").write_text(card(config), encoding="utf-8")
 
 
 def load_predictor(folder: str | Path) -> Predictor:
-    """Load a model to ask it: the folder of `save_pretrained`, or the run that holds it."""
+    """Load a model to forecast with. Needs no scikit-learn, polars or torch-geometric.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder of `PrognosisModel.save_pretrained`, or the run that holds it.
+
+    Returns
+    -------
+    Predictor
+
+    Raises
+    ------
+    InputError
+        When it is no model, of another version, or a file was changed.
+    """
     return read_model(folder)[0]
 
 
 def read_config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
-    """The folder that holds the model, and its config.json; refused where an accident or an edit changed it.
+    """Read the config.json of a model.
 
-    The digest is no signature: who changes the file on purpose can compute it anew.
+    The digest in it is no signature: who changes the file on purpose can compute it anew.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder of a model, or the run that holds it.
+
+    Returns
+    -------
+    tuple of (Path, dict)
+        The model's folder, and the content.
+
+    Raises
+    ------
+    InputError
+        When it is no model, of another version, or the file was changed.
     """
     path, raw, _ = _read_config(folder)
     return path, json.loads(raw)
@@ -198,9 +302,9 @@ def _read_config(folder: str | Path) -> tuple[Path, bytes, Config]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{file}: not the config of a gnnpatient model; get it again") from None
+        raise InputError(f"{file}: not the config of a gnnpatient model; download it again") from None
     if not is_sealed(raw):
-        raise InputError(f"{file}: not as it was written, its digest does not fit; get the model again")
+        raise InputError(f"{file}: not as it was written, its digest does not fit; download the model again")
     return path, raw, config
 
 
@@ -221,7 +325,22 @@ def _model_folder(folder: str | Path) -> Path:
 
 
 def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
-    """The predictor and the choices that it was fitted with."""
+    """Load a model and the choices that it was fitted with.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder of a model, or the run that holds it.
+
+    Returns
+    -------
+    tuple of (Predictor, dict)
+
+    Raises
+    ------
+    InputError
+        When it is no model, of another version, or a file was changed.
+    """
     path, _, config = _read_config(folder)
     tensors = read_state(path / "model.safetensors", config.weights).tensors
     try:
@@ -251,7 +370,7 @@ def _marginals(
 
 
 def _module(network: _Network, tensors: Mapping[str, Tensor]) -> PatientGNN:
-    """A member. The numbers that could make it large are first seen to be those of its tensors."""
+    """A member. Sizes that could make it large are first compared with those of its tensors."""
     if not network.config.num_layers <= len(tensors):
         raise ValueError("num_layers")
     sizes = {size for tensor in tensors.values() for size in tensor.shape}
@@ -273,22 +392,66 @@ def _module(network: _Network, tensors: Mapping[str, Tensor]) -> PatientGNN:
 
 
 def to_states(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put a prefix before the names of tensors.
+
+    Parameters
+    ----------
+    prefix : str
+        As "now" in "now.encode.missing".
+    tensors : mapping of str to Tensor
+        By name.
+
+    Returns
+    -------
+    dict of str to Tensor
+    """
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def from_states(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take the tensors with a prefix, and remove it.
+
+    Parameters
+    ----------
+    prefix : str
+        As "now" in "now.encode.missing".
+    tensors : mapping of str to Tensor
+        By name.
+
+    Returns
+    -------
+    dict of str to Tensor
+    """
     start = f"{prefix}."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Adam's moments and steps, by position of the parameter."""
+    """Take Adam's moments and steps, by the position of the parameter.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        AdamW.
+
+    Returns
+    -------
+    dict of str to Tensor
+    """
     state = optimizer.state_dict()["state"]
     return {f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
 
 
 def set_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` took out."""
+    """Put back what `optimizer_tensors` took.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Over the same parameters, changed in place.
+    tensors : mapping of str to Tensor
+        From `optimizer_tensors`.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         position, name = key.split(".", 1)

@@ -12,22 +12,45 @@ from gnnpatient.errors import InputError
 
 
 def resolve_device(device: str) -> torch.device:
-    """`auto` is a GPU where there is one."""
+    """Find the device to compute on.
+
+    Parameters
+    ----------
+    device : str
+        ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or another name that torch knows.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    InputError
+        When torch does not know the name, or finds no GPU for it.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise InputError(f"device {device!r}; auto, cpu or cuda would do") from None
+        raise InputError(f"device {device!r}; must be auto, cpu or cuda") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {device!r}: torch finds no CUDA here; auto or cpu would do")
+        raise InputError(f"device {device!r}: torch finds no CUDA here; take auto or cpu")
     return chosen
 
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """The same bits each time on a GPU too: there, sums of many rows into one come in any order unless torch
-    is told otherwise.
+    """Give the same bits each time, on a GPU too, where sums would otherwise be in any order.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the block computes; anything but CUDA needs nothing.
+
+    Yields
+    ------
+    None
     """
     if device.type != "cuda":
         yield

@@ -1,7 +1,7 @@
-"""Figures that a model writes down, so that none tells of fewer patients than `least` (METHODS 34).
+"""Figures that a model writes down, so that none is of fewer patients than `least` (METHODS 34).
 
-Nor does a difference of two: counts are rounded, and a curve is given where enough patients lie between its
-points. What this leaves is what many patients have in common; it is no proof that nothing can be guessed.
+Nor is a difference of two: counts are rounded, and a curve has points where enough patients lie between. What
+remains is what many patients have in common; it is no proof that nothing can be guessed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,19 @@ HORIZON_STEPS = 50  # of a horizon: times are written down in these
 
 
 def disclosed(about: Mapping[str, Any], least: int) -> dict[str, Any]:
-    """The counts of a model's training data, and the names beside them, as they are written down."""
+    """The counts of a model's training data, as they are written down; names are kept.
+
+    Parameters
+    ----------
+    about : mapping
+        With the counts ``patients``, ``asks`` and, by outcome, ``events``.
+    least : int
+        Fewest patients that a figure may be of to be written down.
+
+    Returns
+    -------
+    dict
+    """
     events = about.get("events", {})
     return {
         **{
@@ -31,8 +43,22 @@ def disclosed(about: Mapping[str, Any], least: int) -> dict[str, Any]:
 
 
 def counted(count: int | str, least: int) -> int | str:
-    """A count as it is written down: 0, fewer than `least`, or rounded to a multiple of it.
+    """A count as it is written down.
 
+    Parameters
+    ----------
+    count : int or str
+        A str is one of a model that was loaded, and kept.
+    least : int
+        Fewest patients that a figure may be of to be written down.
+
+    Returns
+    -------
+    int or str
+        0, "< least", or rounded to a multiple of it.
+
+    Examples
+    --------
     >>> [counted(n, 10) for n in (0, 9, 10, 196, 201)], counted(9, 1)
     ([0, '< 10', 10, 200, 200], 9)
     """
@@ -44,9 +70,24 @@ def counted(count: int | str, least: int) -> int | str:
 
 
 def round_time(days: float, events: np.ndarray) -> float:
-    """A horizon that is no patient's time: rounded down by at most a 50th, to a multiple of 1, 2 or 5 with
-    zeros; up where no event would be left.
+    """A horizon that is no patient's time.
 
+    Rounded down by at most a 50th, to a multiple of 1, 2 or 5 times a power of ten; up where no event would
+    be left.
+
+    Parameters
+    ----------
+    days : float
+        The horizon.
+    events : ndarray
+        (event,) days of the events.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
     >>> some = np.array([0.5])
     >>> round_time(4191.5, some), round_time(36.31, some), round_time(0.977, some), round_time(0.507, some)
     (4150.0, 36.0, 0.97, 0.5)
@@ -60,9 +101,26 @@ def round_time(days: float, events: np.ndarray) -> float:
 
 
 def pooled(interval: np.ndarray, patient: np.ndarray, size: int, least: int) -> list[int]:
-    """Which of `size` successive intervals to end at, so that from one end to the next there are at least so
-    many patients, or nobody; the last one always. A row is one event.
+    """Pool successive intervals until each has events of enough patients, or of nobody.
 
+    Parameters
+    ----------
+    interval : ndarray
+        (event,) int64, the interval of each event.
+    patient : ndarray
+        (event,) int64, whose event it is.
+    size : int
+        Number of intervals.
+    least : int
+        Fewest patients that a figure may be of to be written down.
+
+    Returns
+    -------
+    list of int
+        The intervals to end at; the last one always.
+
+    Examples
+    --------
     >>> pooled(np.array([0, 0, 1, 3]), np.array([7, 8, 9, 5]), 4, 2)
     [0, 3]
     """
@@ -90,10 +148,31 @@ def coarse_incidence(
     times: tuple[float, ...],
     least: int,
 ) -> np.ndarray:
-    """The incidence (1 + cause, time) of these asks without what it tells of few patients.
+    """An incidence without what it discloses of few patients.
 
-    The curve of a cause stands where at least so many patients had it since the point before, and is straight
-    between. A cause, or being free of all, of fewer patients ends at what half as many would have.
+    The curve of a cause has a point where at least `least` patients had it since the point before, and is
+    straight between. A cause, or staying event-free, of fewer patients ends at what half of `least` would
+    have.
+
+    Parameters
+    ----------
+    curves : ndarray
+        (1 + cause, time), the incidence.
+    event : ndarray
+        (landmark,) int64, 0 censored, k the k-th cause.
+    time : ndarray
+        (landmark,) days after it; nan: not at risk.
+    patient : ndarray
+        (landmark,) int64, whose landmark each is.
+    times : tuple of float
+        Days of the incidence.
+    least : int
+        Fewest patients that a figure may be of to be written down.
+
+    Returns
+    -------
+    ndarray
+        Like `curves`.
     """
     if least <= 1:
         return curves
@@ -121,7 +200,26 @@ def coarse_incidence(
 
 
 def coarse_shares(share: np.ndarray, label: np.ndarray, patient: np.ndarray, least: int) -> np.ndarray:
-    """The shares (class,) of these asks; a class of fewer patients has what half as many would have."""
+    """Shares of classes without what they disclose of few patients.
+
+    A class of fewer than `least` patients gets what half as many would have.
+
+    Parameters
+    ----------
+    share : ndarray
+        (class,), the shares.
+    label : ndarray
+        (landmark,) int64, position of the class; -1: none.
+    patient : ndarray
+        (landmark,) int64, whose landmark each is.
+    least : int
+        Fewest patients that a figure may be of to be written down.
+
+    Returns
+    -------
+    ndarray
+        Like `share`.
+    """
     count = np.array([len(np.unique(patient[label == k])) for k in range(len(share))])
     few = (count > 0) & (count < least)
     if least <= 1 or not few.any():
@@ -134,5 +232,5 @@ def coarse_shares(share: np.ndarray, label: np.ndarray, patient: np.ndarray, lea
 
 
 def _little(everybody: int, least: int) -> float:
-    """The share of half of `least` among so many, of whom no more than a rounded count is written down."""
+    """The share of half of `least` among all patients, of whom only a rounded count is written down."""
     return least / 2 / max(least * math.floor(everybody / least + 0.5), least)

@@ -1,4 +1,4 @@
-"""The scikit-learn and scikit-survival face: choices in, fitted things with a trailing underscore."""
+"""The model as an estimator of scikit-learn and scikit-survival."""
 
 from __future__ import annotations
 
@@ -30,27 +30,74 @@ Config = TypeVar("Config", ModelConfig, FitConfig)
 
 
 class PrognosisModel(BaseEstimator):
-    """A graph network that forecasts each patient's outcomes from what is known at an ask.
+    """A graph network that forecasts each patient's outcomes from what is known at a landmark.
 
-    X is always `Landmarks`. The constructor takes choices, never data; what is saved holds no patient.
+    `X` is always `Landmarks`. The constructor takes choices, never data; a saved model holds no patient.
 
-    outcomes: names (default: all of survival and diagnosis); kinds: node kinds it may see (default: all, or
-    the inputs of a diagnosis with `when = "same"`; () = statics alone); horizon: days up to which survival is
-    forecast (default: the last that can be estimated); num_times: intervals of that time grid; members:
-    networks whose mean is the answer, each stopped early on its own inner fold; conv: "sage", "gatv2", "hgt"
-    or "transformer"; linear: a linear path from the last observations beside the messages; ridge: the
-    penalty on its squared coefficients, beside a sum over patients (default: chosen on inner folds);
-    kind_dropout: chance of a kind of node to be hidden from a training batch, so that any may be missing
-    later (default: .2 where there are pictures or texts, else 0); min_patients: training patients of whom
-    whatever is named, counted or scaled is learned, rarer codes going to their ancestor or to one for all
-    that are rare or unknown (1: nothing is hidden, and the model is no safer than the data); device: "auto"
-    is a GPU where there is one, which pays for large batches or many channels; there too the same seed gives
-    the same bits, other ones than on a CPU.
+    Parameters
+    ----------
+    outcomes : sequence of str, optional
+        Names of the outcomes; default: all of survival and diagnosis.
+    kinds : sequence of str, optional
+        Node types that it may see, () for statics alone; default: all, or the inputs of a diagnosis with
+        ``when = "same"``.
+    horizon : float, optional
+        Days up to which survival is forecast; default: the last horizon that can be estimated.
+    num_times : int
+        Intervals of the time grid, at most.
+    members : int
+        Networks whose mean is the forecast, each stopped early on its own inner fold.
+    channels : int
+        Channels of a node.
+    num_layers : int
+        Rounds of messages.
+    dropout : float
+        Share of the channels that is dropped in training.
+    node_dropout : float
+        Share of the event nodes whose content is hidden in training.
+    conv : str
+        ``"sage"``, ``"gatv2"``, ``"hgt"`` or ``"transformer"``.
+    linear : bool
+        Whether a linear path from the last observations lies beside the messages.
+    epochs : int
+        Epochs of each member, at most.
+    patience : int
+        Epochs without a better validation loss after which a member stops.
+    batch_size : int
+        Landmarks per batch.
+    lr : float
+        Highest learning rate.
+    weight_decay : float
+        Decay of the weights (AdamW).
+    ridge : float, optional
+        Penalty on the squared coefficients of the linear path, on the scale of a sum over patients; default:
+        chosen on inner folds.
+    kind_dropout : float, optional
+        Chance of a node type to be hidden from a training batch, so that any may be missing later; default:
+        0.2 where there are images or texts, else 0.
+    min_patients : int
+        Fewest training patients from whom a name, a count or a scale is learned. Rarer codes go to their
+        ancestor, or to one code for all that are rare or unknown. With 1 nothing is hidden, and the model is
+        no safer than the data.
+    seed : int
+        Seed of all draws.
+    device : str
+        ``"auto"`` (a GPU where there is one), ``"cpu"`` or ``"cuda"``. A GPU pays for large batches or many
+        channels; the same seed gives the same bits on it, other ones than on a CPU.
 
+    Attributes
+    ----------
+    predictor_ : Predictor
+        The fitted networks.
+    train_ids_ : frozenset of str
+        Ids of the training patients; in memory only, never saved.
+
+    Examples
+    --------
     >>> from gnnpatient.datasets.shipped import pbc
     >>> cohort = pbc()
-    >>> asks = cohort.landmarks(times=[0, 365]).followed()
-    >>> model = PrognosisModel(horizon=5 * 365.25, members=1, epochs=1).fit(asks)
+    >>> X = cohort.landmarks(times=[0, 365]).followed()
+    >>> model = PrognosisModel(horizon=5 * 365.25, members=1, epochs=1).fit(X)
     >>> model.forecast(cohort.at(365, patient="2"))["death"].risk(cause="death", horizon=2 * 365.25).shape
     (1,)
     """
@@ -110,12 +157,32 @@ class PrognosisModel(BaseEstimator):
         run: str | Path | None = None,
         progress: Progress | None = None,
     ) -> PrognosisModel:
-        """Train on the asks of X, and on nothing else of its cohort.
+        """Train on the landmarks of X, and on nothing else of its cohort.
 
-        y: None reads X's own outcomes; else, for one outcome, a structured array (ask,) of event and time
-        (days after the ask), or of a diagnosis the class positions (ask,) int, -1 = not looked for. Asks of
-        which nothing is known teach nothing, not even a scale. run: a folder for checkpoints; a fit that
-        stopped there goes on. progress: called each epoch.
+        Landmarks without a known outcome teach nothing, not even a scale.
+
+        Parameters
+        ----------
+        X : Landmarks
+            The training landmarks.
+        y : ndarray, optional
+            For one outcome: of survival a structured array of event and time (days after the landmark); of a
+            diagnosis class positions, int, -1 = never looked for. Default: X's own outcomes.
+        run : str or Path, optional
+            Folder for checkpoints; a fit that stopped there goes on.
+        progress : Progress, optional
+            Called after each epoch.
+
+        Returns
+        -------
+        PrognosisModel
+            Itself.
+
+        Raises
+        ------
+        InputError
+            When a choice is out of range, a name is unknown, patients are not at risk, or there is nothing to
+            learn.
         """
         X.cohort.verify()
         names = self._names(X)
@@ -151,13 +218,13 @@ class PrognosisModel(BaseEstimator):
             _about(seen, targets, self.min_patients),
             {name: table for name, table in tables.items() if table is not None},
         )
-        self.train_ids_ = frozenset(X.ids.tolist())  # in memory only: save_pretrained does not write it
+        self.train_ids_ = frozenset(X.ids.tolist())
         return self
 
     def _check_sizes(self) -> None:
         for name in ("num_times", "min_patients"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)}; 1 or more would do")
+                raise InputError(f"{name} {getattr(self, name)}; must be >= 1")
 
     def _marginal(self, X: Landmarks, target: Target, times: tuple[float, ...]) -> np.ndarray:
         """The forecast without inputs, as it is written down."""
@@ -169,7 +236,7 @@ class PrognosisModel(BaseEstimator):
         return cls(**{field.name: getattr(self, field.name) for field in fields(cls)} | others)
 
     def _kind_dropout(self, X: Landmarks) -> float:
-        """As chosen; by default only where pictures or texts stand among the nodes."""
+        """The choice; by default 0.2 only where there are images or texts among several node types."""
         if self.kind_dropout is not None:
             return self.kind_dropout
         nodes = X.cohort.spec.nodes.values()
@@ -178,13 +245,13 @@ class PrognosisModel(BaseEstimator):
     def _names(self, X: Landmarks) -> tuple[str, ...]:
         if isinstance(self.outcomes, str):
             raise InputError(
-                f"outcomes = {self.outcomes!r}; a list of names would do, as in [{self.outcomes!r}]"
+                f"outcomes = {self.outcomes!r}; must be a list of names, as in [{self.outcomes!r}]"
             )
         return tuple(X.cohort.outcomes_with_model(self.outcomes))
 
     def _kinds(self, X: Landmarks, names: tuple[str, ...]) -> tuple[str, ...] | None:
         if isinstance(self.kinds, str):
-            raise InputError(f"kinds = {self.kinds!r}; a list of names would do, as in [{self.kinds!r}]")
+            raise InputError(f"kinds = {self.kinds!r}; must be a list of names, as in [{self.kinds!r}]")
         nodes = X.cohort.spec.nodes
         for kind in self.kinds or ():
             if kind not in nodes:
@@ -208,22 +275,48 @@ class PrognosisModel(BaseEstimator):
         risk = {name: X.at_risk(name) for name in names}
         if none := int((~np.logical_or.reduce(list(risk.values()))).sum()):
             raise InputError(
-                f"{none} of {len(X)} asks come when the patient is not at risk; keep the rest: .followed()"
+                f"{none} of {len(X)} landmarks are not at risk; keep the others with .followed()"
             )
         return {name: target_of(X, name) for name in names}
 
     def forecast(self, X: Landmarks) -> dict[str, Answer]:
-        """The forecast of each outcome: incidence curves, or probabilities of classes.
+        """Forecast each outcome: incidence curves, or probabilities of classes.
 
-        Asks at which a patient is no longer at risk, or the label is known already, have none (nan).
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times. Where a patient is no longer at risk, or the label is known already,
+            the forecast is nan.
+
+        Returns
+        -------
+        dict of str to Forecast or DiagnosisForecast
         """
         check_is_fitted(self)
         return self.predictor_.forecast(X, device=self.device)
 
     def predict(self, X: Landmarks, *, outcome: str | None = None, cause: str | None = None) -> np.ndarray:
-        """Risk at the last horizon, or probability of a class (default: the last of two): (ask,).
+        """Predict the risk at the last horizon, or the probability of a class.
 
-        Name the outcome where there are several, and the cause or class.
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+        outcome : str, optional
+            Name of the outcome; needed where there are several.
+        cause : str, optional
+            Name of the cause, needed where there are several; of a diagnosis the class, default the last of
+            two.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) float64.
+
+        Raises
+        ------
+        InputError
+            When a name is unknown or missing.
         """
         name = self._outcome(outcome)
         return self.forecast(X)[name].risk(cause=cause)
@@ -236,10 +329,31 @@ class PrognosisModel(BaseEstimator):
         cause: str | None = None,
         return_array: bool = False,
     ) -> np.ndarray:
-        """One minus the risk as scikit-survival's step functions (or an array (ask, time)).
+        """Predict one minus the risk as scikit-survival's step functions.
 
-        With several causes a survival function is not defined without more words: name a cause for one minus
-        its cumulative incidence, or cause="any" for being event-free, which is not being alive.
+        With several causes a survival function is not defined by itself: name a cause for one minus its
+        cumulative incidence, or ``"any"`` for being event-free, which is not being alive.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+        outcome : str, optional
+            Name of the outcome; needed where there are several.
+        cause : str, optional
+            Name of a cause, or ``"any"``; needed where there are several.
+        return_array : bool
+            Whether to return an array (landmark, time) instead, default False.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) of `sksurv.functions.StepFunction`, or (landmark, time) float64.
+
+        Raises
+        ------
+        InputError
+            When a name is unknown or missing, or the outcome is a diagnosis.
         """
         forecast = self._curves(X, outcome)
         if cause == "any":
@@ -254,7 +368,27 @@ class PrognosisModel(BaseEstimator):
     def predict_cumulative_incidence(
         self, X: Landmarks, *, outcome: str | None = None, times: Sequence[float] | None = None
     ) -> np.ndarray:
-        """Event-free and each cause at `times` (default: `unique_times_`): (ask, 1 + cause, time)."""
+        """Predict being event-free and each cause by several times.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+        outcome : str, optional
+            Name of the outcome; needed where there are several.
+        times : sequence of float, optional
+            Days after the landmark; default: `unique_times_`.
+
+        Returns
+        -------
+        ndarray
+            (landmark, 1 + cause, time) float64.
+
+        Raises
+        ------
+        InputError
+            When a time lies beyond the horizon, a name is unknown or missing, or the outcome is a diagnosis.
+        """
         forecast = self._curves(X, outcome)
         if times is None:
             return forecast.incidence
@@ -262,16 +396,30 @@ class PrognosisModel(BaseEstimator):
         return np.concatenate([1 - risks.sum(1, keepdims=True), risks], 1)
 
     def score(self, X: Landmarks, y: np.ndarray | None = None) -> float:
-        """One minus the share of the null's error that is left: mean over causes and outcomes; null: 0.
+        """Score the forecasts: one minus the share of the null's error that is left.
 
-        Of a cause: IBS, beside that of the training asks' Aalen-Johansen. Of a diagnosis: the Brier score
-        over all classes (Brier 1950), beside that of the training asks' shares.
+        The mean over causes and outcomes. The null, without inputs, scores 0. Of a cause: the integrated
+        Brier score, beside that of the training landmarks' Aalen-Johansen estimate. Of a diagnosis: the Brier
+        score over all classes, beside that of the training landmarks' shares. Warns when some of the patients
+        were trained on.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+        y : ndarray, optional
+            As in `fit`; default: X's own outcomes.
+
+        Returns
+        -------
+        float
+            nan where nothing can be scored.
         """
         check_is_fitted(self)
         overlap = len(self.train_ids_ & set(X.ids.tolist()))
         if overlap:
             warnings.warn(
-                f"{overlap} of the scored patients were trained on: the score flatters", stacklevel=2
+                f"{overlap} of the scored patients were trained on: the score is too good", stacklevel=2
             )
         scores: list[float] = []
         targets = self._targets(X, y, self.predictor_.outcomes)
@@ -281,16 +429,41 @@ class PrognosisModel(BaseEstimator):
         return float(np.mean(scores)) if scores else np.nan
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json, model.safetensors and a card to a new folder. No patient is in them.
+        """Write config.json, model.safetensors and a card to a new folder.
 
-        Nor is the device: what a GPU fitted is asked wherever it is loaded.
+        No patient is in them, nor the device: what was fitted on a GPU can be loaded anywhere.
+
+        Parameters
+        ----------
+        folder : str or Path
+            A new or empty folder.
+
+        Raises
+        ------
+        InputError
+            When the folder is not empty or cannot be written.
         """
         check_is_fitted(self)
         save_predictor(self.predictor_, folder, self.get_params() | {"device": "auto"})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> PrognosisModel:
-        """Load what `save_pretrained` wrote, or the run of the command line that holds it."""
+        """Load what `save_pretrained` wrote.
+
+        Parameters
+        ----------
+        folder : str or Path
+            The folder of a model, or the run that holds it.
+
+        Returns
+        -------
+        PrognosisModel
+
+        Raises
+        ------
+        InputError
+            When it is no model, of another version, or a file was changed.
+        """
         predictor, choices = read_model(folder)
         if unknown := set(choices) - set(cls().get_params()):
             name = sorted(unknown)[0]
@@ -302,16 +475,16 @@ class PrognosisModel(BaseEstimator):
 
     @property
     def unique_times_(self) -> np.ndarray:
-        """Days after the ask at which the curves are given, for a model of one outcome."""
+        """Days after the landmark at which the curves have their points, for a model of one outcome."""
         return np.array(self._times(self._outcome(None)))
 
     def _times(self, name: str) -> tuple[float, ...]:
-        times = self.predictor_.modules[0].head(name).config.times
-        if not times:
+        head = self.predictor_.modules[0].head(name).config
+        if not head.times:
             raise InputError(
-                f"outcome {name!r} is a diagnosis: probabilities, no curve; .predict or .forecast gives them"
+                f"outcome {name!r} is a {head.kind}: no curve; .predict or .forecast give probabilities"
             )
-        return times
+        return head.times
 
     def _outcome(self, outcome: str | None) -> str:
         check_is_fitted(self)
@@ -362,22 +535,23 @@ def _about(X: Landmarks, targets: dict[str, Target], least: int) -> dict[str, An
 
 
 def _span(X: Landmarks, least: int) -> list[float]:
-    """The first and the last day at which patients are asked, of landmarks with at least so many patients.
+    """The first and the last day of training landmarks, over times with at least `least` patients.
 
-    Where the days of a landmark are each patient's own, as at entry, as many patients lie beyond either end,
-    which is rounded: nobody's own day is told.
+    Where the days of a landmark time are each patient's own, as at entry, as many patients lie beyond either
+    end, which is rounded: no patient's own day is written down.
     """
     ends: list[float] = []
     for rows in X.by_landmark.values() if len(X) else ():
         days = np.sort(X.days[rows])
         if len(np.unique(X.patient[rows])) >= least:
             ends += [days[0]] if days[0] == days[-1] else _beyond(days, least - 1)
-    if not ends:  # moments of their own, each of few
+    # landmark times of their own, each of few patients
+    if not ends:
         ends = _beyond(np.sort(X.days), least - 1)
     return [float(min(ends)), float(max(ends))]
 
 
 def _beyond(days: np.ndarray, some: int) -> list[float]:
-    """The days, sorted, between which all but so many on either side lie, to two digits."""
+    """Two days between which all but `some` of the sorted days on either side lie, to two digits."""
     own = min(some, (len(days) - 1) // 2)
     return [float(f"{day:.2g}") for day in (days[own], days[-1 - own])]

@@ -1,4 +1,4 @@
-"""The first forecast: the shifts by the last observations, before any message is passed."""
+"""The first fit: the shifts by the last observations, before any message is passed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.targets import Target
 
 RIDGES = (3.0, 12.0, 50.0, 200.0)  # the first is taken unless a stronger one is clearly better
-FOLDS = 3  # inner folds that say so
+FOLDS = 3  # inner folds on which that is decided
 CELLS = 2**24  # of the inputs: bounds the memory
 STEPS, TRIAL_STEPS = 200, 40  # at most, in the end and to choose
 
@@ -33,12 +33,39 @@ def first_heads(
     seed: int,
     least: int = 1,
 ) -> tuple[dict[str, Tensor], float]:
-    """Fit the shifts by the last observations, and the biases beside them; also returns the ridge.
+    """Fit the shifts by the last observations, and the biases beside them.
 
-    They are cheap and regularised, so they take all asks at once; what the messages add is learned on top. In
-    small batches, and stopped early together with the network, they would stay far from what they can say.
-    Where no ridge is given the first of the `inner` folds of the asks choose one. A column that moves in
-    fewer than `least` patients is left out.
+    They are cheap and regularised, so they take all landmarks at once; what the messages add is learned on
+    top. In small batches, and stopped early together with the network, they would stay far from their
+    optimum.
+
+    Parameters
+    ----------
+    module : PatientGNN
+        A fresh network; its heads are changed in place.
+    landmarks : Landmarks
+        The training landmarks.
+    targets : mapping of str to Target
+        What came of each landmark, by outcome.
+    inner : sequence of tuple of ndarray
+        Training and validation positions of the inner folds; the first three choose the ridge.
+    ridge : float or None
+        Penalty on the squared coefficients, on the scale of a sum over patients; None: chosen on the inner
+        folds.
+    seed : int
+        Seed of the landmarks that are taken where there are too many for memory.
+    least : int
+        A column that varies in fewer patients is left out, default 1.
+
+    Returns
+    -------
+    tuple of (dict of str to Tensor, float)
+        The fitted tensors of the heads, and the ridge.
+
+    Raises
+    ------
+    InputError
+        When the loss is not finite.
     """
     shifts = {name: tensor for name, tensor in module.heads.named_parameters() if ".shift." in name}
     if not shifts:
@@ -57,32 +84,36 @@ def first_heads(
         if (shift := module.head(name).shift) is not None:
             shift.start(last, usable)
     weight = landmark_weights(landmarks.moments[rows])
-    asks = _TrainingRows(module, targets, rows, last, weight, landmarks, [*shifts.values(), *biases.values()])
+    training = _TrainingRows(
+        module, targets, rows, last, weight, landmarks, [*shifts.values(), *biases.values()]
+    )
     if ridge is None:
-        ridge = asks.choose([np.isin(rows, train) for train, _ in inner[:FOLDS]])
-    asks.descend(np.ones(len(rows), bool), ridge, STEPS)
+        ridge = training.choose([np.isin(rows, train) for train, _ in inner[:FOLDS]])
+    training.descend(np.ones(len(rows), bool), ridge, STEPS)
     scales = {name: tensor for name, tensor in module.heads.named_buffers() if name.endswith("shift.scale")}
     return {name: tensor.detach().clone() for name, tensor in (shifts | biases | scales).items()}, ridge
 
 
 @dataclass(frozen=True, eq=False)
 class _TrainingRows:
-    """What the shifts are fitted on, a row an ask."""
+    """The data that the shifts are fitted on, a row per landmark."""
 
     module: PatientGNN
     targets: Mapping[str, Target]
-    rows: np.ndarray  # which asks of the targets
+    rows: np.ndarray  # (row,) int64, positions in the targets
     last: Tensor  # (row, feature)
-    weight: np.ndarray  # (row,) every landmark counts the same
+    weight: np.ndarray  # (row,) float64, every landmark time counts the same
     landmarks: Landmarks
     parameters: Sequence[torch.nn.Parameter]
 
     def choose(self, train: Sequence[np.ndarray]) -> float:
-        """The ridge after which no stronger one is better, by more than two standard errors, on rows that
-        were not trained on; paired by patient. `train` is a (row,) bool a fold.
+        """Choose the ridge after which no stronger one is better by more than two standard errors.
+
+        On rows that were not trained on, paired by patient. `train` is a (row,) bool per fold.
         """
         start = [parameter.detach().clone() for parameter in self.parameters]
-        kept = [start] * len(train)  # a fit goes on from that of the weaker ridge: weights at zero stay there
+        # a fit goes on from that of the weaker ridge: weights at zero stay there
+        kept = [start] * len(train)
 
         def held_out_loss(ridge: float) -> np.ndarray:
             loss = np.zeros(self.landmarks.patient.max() + 1)
@@ -106,7 +137,7 @@ class _TrainingRows:
         return ridge
 
     def descend(self, mask: np.ndarray, ridge: float, steps: int) -> None:
-        """Least penalised loss on the rows of `mask`, by L-BFGS (Liu & Nocedal 1989)."""
+        """Minimise the penalised loss on the rows of `mask`, by L-BFGS (Liu & Nocedal 1989)."""
         share = ridge / max(1, len(np.unique(self.landmarks.patient[self.rows[mask]])))
         losses = [loss for _, loss in self._losses(mask)]
         optimizer = torch.optim.LBFGS(
@@ -130,7 +161,7 @@ class _TrainingRows:
         optimizer.zero_grad(set_to_none=True)
 
     def _losses(self, mask: np.ndarray) -> list[tuple[np.ndarray, Callable[[], Tensor]]]:
-        """Of each outcome its known rows of `mask`, and what each adds to the weighted mean loss just now."""
+        """Of each outcome its known rows of `mask`, and what each adds to the weighted mean loss."""
         return [self._loss(name, mask) for name in self.targets]
 
     def _loss(self, name: str, mask: np.ndarray) -> tuple[np.ndarray, Callable[[], Tensor]]:

@@ -1,4 +1,4 @@
-"""One training loop for every outcome: draw a landmark, then a patient still at risk (METHODS 11)."""
+"""One training loop for every outcome: draw a landmark time, then a patient still at risk (METHODS 11)."""
 
 from __future__ import annotations
 
@@ -40,49 +40,102 @@ from gnnpatient.prognosis.inputs import last_landmarks
 from gnnpatient.prognosis.targets import Target
 from gnnpatient.progress import Progress
 
-MAX_VALIDATION_LANDMARKS = 1024  # asks at which a member is scored after each epoch
-MAX_STEPS = 15  # batches an epoch at most
+MAX_VALIDATION_LANDMARKS = 1024  # landmarks at which a member is scored after each epoch
+MAX_STEPS = 15  # batches per epoch
 MAX_AVERAGE_DECAY = 0.98  # share that the running average of the weights keeps in a step
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """How a model is trained."""
+    """How a model is trained.
+
+    Attributes
+    ----------
+    members : int
+        Networks whose mean is the forecast, default 5.
+    epochs : int
+        Epochs of each member at most, default 30.
+    patience : int
+        Epochs without a better validation loss after which a member stops, default 10.
+    batch_size : int
+        Landmarks per batch, default 128.
+    lr : float
+        Highest learning rate, default 4e-3.
+    weight_decay : float
+        Decay of the weights (AdamW), default 0.05.
+    ridge : float or None
+        Penalty on the squared coefficients of the linear path, on the scale of a sum over patients; None
+        (default): chosen on inner folds.
+    kind_dropout : float
+        Chance of each node type to be hidden from a batch (modality dropout), default 0.
+    min_patients : int
+        Fewest patients from whom a name, a count or a scale is learned (METHODS 34), default 10.
+    seed : int
+        Seed of all draws, default 0.
+
+    Raises
+    ------
+    InputError
+        When a count is below 1, `kind_dropout` not from 0 to below 1, or a rate or penalty negative or not
+        finite.
+    """
 
     members: int = 5
     epochs: int = 30
-    patience: int = 10  # epochs without a better validation score after which a member stops
+    patience: int = 10
     batch_size: int = 128
     lr: float = 4e-3
     weight_decay: float = 0.05
-    ridge: float | None = None  # penalty on the squared coefficients of the linear path, beside a sum over
-    # patients; None: chosen on inner folds
-    kind_dropout: float = 0.0  # chance of each kind of node to be hidden from a batch: modality dropout
-    min_patients: int = 10  # of whom whatever a model names, counts or scales is learned (METHODS 34)
+    ridge: float | None = None
+    kind_dropout: float = 0.0
+    min_patients: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("members", "epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)}; 1 or more would do")
+                raise InputError(f"{name} {getattr(self, name)}; must be >= 1")
         if not 0 <= self.kind_dropout < 1:
-            raise InputError(f"kind_dropout {self.kind_dropout}; from 0 to below 1 would do")
+            raise InputError(f"kind_dropout {self.kind_dropout}; must be >= 0 and < 1")
         for name, least in (("lr", 1e-12), ("weight_decay", 0), ("ridge", 0)):
             value = getattr(self, name)
             if value is not None and not least <= value < math.inf:
-                raise InputError(f"{name} {value}; {'above' if least else 'at least'} 0 would do")
+                raise InputError(f"{name} {value}; must be {'>' if least else '>='} 0")
 
 
 @dataclass(frozen=True, eq=False)
 class LandmarkSampler:
-    """Asks by landmark: a landmark first, then one of its asks."""
+    """Draws landmarks: a landmark time first, then one of its patients.
 
-    order: np.ndarray  # (ask,) positions sorted by landmark
-    start: np.ndarray  # (landmark + 1,) where each one's asks begin
-    upto: np.ndarray  # (landmark,) share of the draws that goes to it and those before it
+    Attributes
+    ----------
+    order : ndarray
+        Positions of the landmarks, sorted by landmark time.
+    start : ndarray
+        Where the landmarks of each landmark time begin in `order`.
+    upto : ndarray
+        Share of the draws that goes to each landmark time and those before it.
+    """
+
+    order: np.ndarray  # (landmark,) int64
+    start: np.ndarray  # (landmark time + 1,) int64
+    upto: np.ndarray  # (landmark time,) float64
 
     @classmethod
     def of(cls, moments: np.ndarray, rows: np.ndarray) -> LandmarkSampler:
+        """Prepare to draw from some landmarks.
+
+        Parameters
+        ----------
+        moments : ndarray
+            (landmark,) int64, the landmark time of each, see `Landmarks.moments`.
+        rows : ndarray
+            Positions of the landmarks to draw from.
+
+        Returns
+        -------
+        LandmarkSampler
+        """
         order = rows[np.argsort(moments[rows], kind="stable")]
         start = np.flatnonzero(np.append(True, np.diff(moments[order]) != 0))
         upto = landmark_shares(moments[order[start]]).cumsum()
@@ -105,11 +158,42 @@ def fit_modules(
     run: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[PatientGNN, ...]:
-    """Train the members. With `run`, each epoch leaves a checkpoint there; a stopped fit goes on from it.
+    """Train the members.
 
-    Scales and vocabularies see the asks of `landmarks` alone; member m is stopped early on the m-th inner
-    fold of its patients. Every epoch draws from its own seed, so a fit that goes on where it began, on a CPU
-    or a GPU, ends in the same bits.
+    Scales and vocabularies are learned from these landmarks alone; member m is stopped early on the m-th
+    inner fold of its patients. Every epoch draws from its own seed, so a resumed fit, on a CPU or a GPU, ends
+    in the same bits.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        The training landmarks.
+    targets : mapping of str to Target
+        What came of each landmark, by outcome.
+    heads : mapping of str to HeadConfig
+        What is predicted, by outcome.
+    null : mapping of str to ndarray
+        The forecast without inputs, by outcome: what the heads start with.
+    model : ModelConfig
+        Size and kind of the network.
+    config : FitConfig
+        How it is trained.
+    device : str
+        Where to compute, see `resolve_device`; default ``"auto"``.
+    run : Path, optional
+        Folder in which each epoch leaves a checkpoint; a fit that stopped there goes on.
+    progress : Progress, optional
+        Called after each epoch.
+
+    Returns
+    -------
+    tuple of PatientGNN
+
+    Raises
+    ------
+    InputError
+        When there are fewer than two patients or groups, a loss is not finite, or the checkpoints are of
+        another fit.
     """
     where, least = resolve_device(device), config.min_patients
     graphs = build_graphs(last_landmarks(landmarks))
@@ -152,7 +236,7 @@ def _seed(*parts: int) -> int:
 
 @dataclass(eq=False)
 class _TrainingState:
-    """Where a member's training stands after some epochs."""
+    """The state of a member's training after some epochs."""
 
     optimizer: torch.optim.Optimizer
     average: PatientGNN
@@ -160,7 +244,7 @@ class _TrainingState:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Note an epoch; the average of the best one is kept."""
+        """Record an epoch, and keep the average of the best one."""
         if not self.history or entry["validation"] < min(e["validation"] for e in self.history):
             self.best = copy.deepcopy(self.average.state_dict())
         self.history.append(entry)
@@ -168,7 +252,31 @@ class _TrainingState:
 
 @dataclass(eq=False)
 class MemberTrainer:
-    """One member's training."""
+    """The training of one member.
+
+    Attributes
+    ----------
+    member : int
+        Its number, from 0.
+    module : PatientGNN
+        The network, changed in place.
+    landmarks : Landmarks
+        All training landmarks.
+    targets : mapping of str to Target
+        What came of each landmark, by outcome.
+    config : FitConfig
+        How it is trained.
+    ridge : float
+        Penalty on the linear path, on the scale of a sum over patients.
+    device : torch.device
+        Where to compute.
+    run : Path or None
+        Folder of the checkpoints; None: no checkpoints.
+    progress : Progress or None
+        Called after each epoch.
+    parts : dict
+        The cohort with some node types alone, by their names.
+    """
 
     member: int
     module: PatientGNN
@@ -179,13 +287,35 @@ class MemberTrainer:
     device: torch.device
     run: Path | None
     progress: Progress | None
-    parts: dict[tuple[str, ...], Cohort] = field(default_factory=dict)  # the cohort with some kinds alone
+    parts: dict[tuple[str, ...], Cohort] = field(default_factory=dict)
 
     def train(self, train: np.ndarray, held_out: np.ndarray) -> PatientGNN:
-        """Train on the asks `train`, stop on the asks `held_out`, and return the module of the best epoch.
+        """Train on some landmarks and stop early on others.
 
-        What is scored and kept is a running average of the weights (Polyak & Juditsky 1992): in some hundreds
-        of patients it forecasts better than the weights of any single step.
+        What is scored and kept is a running average of the weights [1]_: with some hundreds of patients it
+        forecasts better than the weights of any single step.
+
+        Parameters
+        ----------
+        train : ndarray
+            Positions of the landmarks to train on.
+        held_out : ndarray
+            Positions of the landmarks to stop on.
+
+        Returns
+        -------
+        PatientGNN
+            The average after the best epoch.
+
+        Raises
+        ------
+        InputError
+            When the loss is not finite, or the checkpoint is of another fit.
+
+        References
+        ----------
+        .. [1] Polyak BT, Juditsky AB. Acceleration of stochastic approximation by averaging. SIAM Journal on
+           Control and Optimization 30:838-855, 1992.
         """
         sampler = LandmarkSampler.of(self.landmarks.moments, train)
         steps = min(MAX_STEPS, math.ceil(len(train) / self.config.batch_size))
@@ -218,7 +348,7 @@ class MemberTrainer:
         return rows, build_graphs(self.landmarks[rows]).to(self.device)
 
     def _start(self) -> _TrainingState:
-        """Before the first epoch, or after those of the checkpoint that is there."""
+        """The state before the first epoch, or after those of an existing checkpoint."""
         decay = [p for p in self.module.parameters() if p.ndim > 1]
         plain = [p for p in self.module.parameters() if p.ndim <= 1]
         optimizer = torch.optim.AdamW(
@@ -237,7 +367,7 @@ class MemberTrainer:
     def _epoch(
         self, epoch: int, steps: int, sampler: LandmarkSampler, ridge: float, state: _TrainingState
     ) -> float:
-        """One epoch of `steps` batches; returns the mean loss."""
+        """Train one epoch of `steps` batches; returns the mean loss."""
         config, optimizer = self.config, state.optimizer
         rng = np.random.default_rng([config.seed, self.member, epoch])
         torch.manual_seed(_seed(config.seed, self.member, epoch))
@@ -253,23 +383,25 @@ class MemberTrainer:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
             optimizer.step()
-            losses.append(loss.detach())  # read once an epoch: a GPU is not waited for at each step
+            # read once per epoch, so that no step waits for a GPU
+            losses.append(loss.detach())
             _update_average(state.average, self.module, epoch * steps + step + 1)
         return float(torch.stack(losses).double().mean())
 
-    def _hide_node_types(self, asks: Landmarks, rng: np.random.Generator) -> Landmarks:
-        """In every second batch, each kind of node is hidden with the chance `kind_dropout`, as from patients
-        who lack it; at least one is left.
+    def _hide_node_types(self, batch: Landmarks, rng: np.random.Generator) -> Landmarks:
+        """In every second batch, hide each node type with the chance `kind_dropout`; at least one is left.
+
+        So the model learns to forecast patients who lack any of them.
         """
         if not self.config.kind_dropout or rng.random() < 0.5:
-            return asks
-        kinds = tuple(asks.cohort.spec.nodes)
-        seen = rng.random(len(kinds)) >= self.config.kind_dropout
-        seen[rng.integers(len(kinds))] = True
-        left = tuple(kind for kind, here in zip(kinds, seen, strict=True) if here)
+            return batch
+        kinds = tuple(batch.cohort.spec.nodes)
+        visible = rng.random(len(kinds)) >= self.config.kind_dropout
+        visible[rng.integers(len(kinds))] = True
+        left = tuple(kind for kind, here in zip(kinds, visible, strict=True) if here)
         if left not in self.parts:
-            self.parts[left] = asks.cohort.only(left)
-        return Landmarks(self.parts[left], asks.patient, asks.at, asks.to)
+            self.parts[left] = batch.cohort.only(left)
+        return Landmarks(self.parts[left], batch.patient, batch.at, batch.to)
 
     def _finished(self, history: list[dict[str, Any]]) -> bool:
         if not history:
@@ -278,13 +410,13 @@ class MemberTrainer:
         return len(history) >= self.config.epochs or len(history) - 1 - best >= self.config.patience
 
     def _set_rate(self, optimizer: torch.optim.Optimizer, done: float) -> None:
-        """A rise over the first tenth, then half a cosine to a hundredth: a function of the step alone."""
+        """Rise over the first tenth, then fall by half a cosine to a hundredth."""
         fall = 0.505 + 0.495 * math.cos(math.pi * max(0.0, (done - 0.1) / 0.9))
         for group in optimizer.param_groups:
             group["lr"] = self.config.lr * min(1.0, 0.1 + 9 * done) * fall
 
     def _loss(self, module: PatientGNN, graphs: Graphs, rows: np.ndarray) -> Tensor:
-        """Mean over the asks of which the outcome is known, summed over outcomes."""
+        """Mean over the landmarks whose outcome is known, summed over outcomes."""
         answers = module(graphs)
         parts = []
         for name, target in self.targets.items():
@@ -300,7 +432,7 @@ class MemberTrainer:
 
     @cached_property
     def _fingerprint(self) -> str:
-        """Of the choices, the module and what it is trained on: a fit may be resumed with the same alone."""
+        """Hash of the choices, the module and its data: a fit may be resumed with the same alone."""
         digest = hashlib.sha256(json.dumps([asdict(self.config), self.module.to_dict()]).encode())
         digest.update(self.landmarks.patient.tobytes() + self.landmarks.at.tobytes())
         for target in self.targets.values():
@@ -334,7 +466,8 @@ class MemberTrainer:
     def _resume(self, stored: State, state: _TrainingState) -> None:
         if stored.facts.get("fit") != self._fingerprint:
             raise InputError(
-                f"{self._path}: of a fit with other choices or asks; resume with the same, or start a new run"
+                f"{self._path}: of a fit with other choices or landmarks; resume with the same, or "
+                "start a new run"
             )
         self.module.load_state_dict(from_states("now", stored.tensors))
         state.average.load_state_dict(from_states("average", stored.tensors))

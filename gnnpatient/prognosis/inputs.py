@@ -1,4 +1,4 @@
-"""What a model knows of its inputs, and how a cohort that it is asked about differs (METHODS 33)."""
+"""What a model knows of its inputs, and how the inputs of another cohort differ (METHODS 33)."""
 
 from __future__ import annotations
 
@@ -22,21 +22,46 @@ if TYPE_CHECKING:
     from gnnpatient.cohort.cohort import Cohort
 
 EDGE_SHARE = 0.01  # of the patients that have a value beyond either end of a training range
-MIN_FAR_SHARE = 0.05  # share of values far outside it from which on it is said
-RANGE_DIGITS = 2  # that a range keeps, so that no patient's own value stands in a model
+MIN_FAR_SHARE = 0.05  # share of values far outside it from which on they are reported
+RANGE_DIGITS = 2  # significant digits of a range, so that it holds no patient's own value
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """The rows of one kind that some asks see, each once, sorted by code."""
+class VisibleRows:
+    """The rows of one node type that are visible at some landmarks, each once, sorted by code.
+
+    Attributes
+    ----------
+    patient : ndarray
+        Position of the row's patient.
+    code : ndarray
+        Position in the cohort's codes.
+    value : ndarray
+        The value; nan is missing.
+    bounds : int
+        How many of the values are bounds: the truth lies below or above.
+    """
 
     patient: np.ndarray  # (row,) int64
-    code: np.ndarray  # (row,) int64 into the cohort's codes
-    value: np.ndarray  # (row,) float32, nan = missing
-    bounds: int  # of how many of the values the truth lies below or above
+    code: np.ndarray  # (row,) int64
+    value: np.ndarray  # (row,) float32
+    bounds: int
 
     @classmethod
-    def of(cls, landmarks: Landmarks, kind: str) -> Seen:
+    def of(cls, landmarks: Landmarks, kind: str) -> VisibleRows:
+        """Collect the rows.
+
+        Parameters
+        ----------
+        landmarks : Landmarks
+            Patients at prediction times.
+        kind : str
+            A node type of the cohort.
+
+        Returns
+        -------
+        VisibleRows
+        """
         events = landmarks.cohort.events[kind]
         _, _, row = events.visible_rows(landmarks.patient, landmarks.at)
         row = np.unique(row)
@@ -45,7 +70,7 @@ class Seen:
         return cls(events.patient[row], events.code[row].astype(np.int64), events.value[row], bounds)
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Of each code that is there: its position, the values given and their patients."""
+        """Of each code that is there: its position, its values that are not missing, their patients."""
         code, start = np.unique(self.code, return_index=True)
         end = np.append(start, len(self.code))[1:]
         for c, first, last in zip(code.tolist(), start, end, strict=True):
@@ -54,20 +79,32 @@ class Seen:
 
 
 def learned(landmarks: Landmarks, least: int) -> dict[str, Any]:
-    """Unit, conversions and range of every code, range of every static number: of training asks.
+    """Collect what a model knows of its inputs: units and ranges of codes, ranges of static numbers.
 
-    A range is told of codes that at least `least` patients have, and as many have a value beyond either end.
+    A range is kept of codes that at least `least` patients have; as many have a value beyond either end.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        The training landmarks.
+    least : int
+        Fewest patients that a figure may be of to be written down.
+
+    Returns
+    -------
+    dict
+        ``codes`` by node type and code with ``unit``, ``from`` and ``range``; ``numbers`` by name.
     """
     cohort = landmarks.cohort
     codes: dict[str, dict[str, Any]] = {}
     for kind in cohort.spec.nodes:
         codes[kind] = {}
-        for c, value, patient in Seen.of(landmarks, kind):
+        for c, value, patient in VisibleRows.of(landmarks, kind):
             if c and len(np.unique(patient)) >= least:
                 name = cohort.codes[kind][c]
                 how = cohort.spec.unit(name)
                 ways = {} if how is None else {u: [w.factor, w.offset] for u, w in how.sources.items()}
-                # where a blank may be any unit, that of the others may be one patient's word
+                # where a blank may be any unit, the unit may come from one patient's rows alone
                 sure = how is not None or cohort.spec.nodes[kind].blank != "same"
                 unit = cohort.units[kind][c] if sure else ""
                 codes[kind][name] = {"unit": unit, "from": ways, "range": _range(value, patient, least)}
@@ -81,13 +118,30 @@ def learned(landmarks: Landmarks, least: int) -> dict[str, Any]:
 
 
 def last_landmarks(landmarks: Landmarks) -> Landmarks:
-    """Of each patient the last ask, which holds all rows of the earlier ones."""
+    """Keep of each patient the last landmark, at which all rows of the earlier ones are visible.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        Patients at prediction times.
+
+    Returns
+    -------
+    Landmarks
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> X = pbc().landmarks(times=[0, 365, 1095])
+    >>> len(X), len(last_landmarks(X)) == len(np.unique(X.patient))
+    (936, True)
+    """
     order = np.lexsort((landmarks.at, landmarks.patient))
     return landmarks[order[np.append(np.diff(landmarks.patient[order]) != 0, True)[: len(order)]]]
 
 
 def _range(value: np.ndarray, patient: np.ndarray, least: int) -> list[float]:
-    """From where on a hundredth of the patients, and `least` of them, have a value below; and above."""
+    """A range: beyond either end a hundredth of the patients, and at least `least`, have a value."""
     order = np.argsort(patient, kind="stable")
     start = np.unique(patient[order], return_index=True)[1]
     rank = max(least, int(np.ceil(EDGE_SHARE * len(start)))) - 1
@@ -105,10 +159,27 @@ def _far(value: np.ndarray, ends: list[float]) -> np.ndarray:
 
 
 def in_known_units(inputs: Mapping[str, Any], cohort: Cohort) -> Cohort:
-    """The cohort with every code in the unit that the model knows it in.
+    """Convert every code to the unit in which the model knows it.
 
-    Converted where the model's spec, or this cohort's, says how; refused where neither does. A code without a
-    unit on one side is left as it is, see `differences`.
+    Where the model's spec, or this cohort's, gives the conversion. A code without a unit on one side is kept
+    as it is, see `differences`.
+
+    Parameters
+    ----------
+    inputs : mapping
+        What the model knows, from `learned`.
+    cohort : Cohort
+        In its own units.
+
+    Returns
+    -------
+    Cohort
+        The same object where nothing is converted.
+
+    Raises
+    ------
+    InputError
+        When neither spec gives the conversion.
     """
     events, units = dict(cohort.events), dict(cohort.units)
     for kind, known in inputs.get("codes", {}).items():
@@ -144,7 +215,7 @@ def _conversion(
     if back is not None:  # here = factor * theirs + offset
         return 1 / back.factor, -back.offset / back.factor
     raise InputError(
-        f"{kind} {name!r} is in {unit!r} here, the model knows it in {known['unit']!r}; say how they convert "
+        f"{kind} {name!r} is in {unit!r} here, the model knows it in {known['unit']!r}; give the conversion "
         f'in the spec: [units] {name!r} = {{ to = "{known["unit"]}", from = {{ "{unit}" = FACTOR }} }}, and '
         "pack again"
     )
@@ -156,18 +227,38 @@ def differences(
     landmarks: Landmarks,
     bounded: Collection[str] | None = None,
 ) -> list[str]:
-    """What differs between training and these asks, as sentences with names and shares: codes without a unit
-    where the model has one or the other way round, values far outside the training range, bounds of kinds
-    that had none, levels that the model does not know, static columns that are not here.
+    """Describe what differs between training and these landmarks.
 
-    levels: static category -> the levels that the model knows; bounded: the kinds of which it knows bounds,
-    None = not said.
+    Codes without a unit where the model has one or the other way round, values far outside the training
+    range, bounds of node types that had none, levels that the model does not know, static columns that are
+    missing.
+
+    Parameters
+    ----------
+    inputs : mapping
+        What the model knows, from `learned`.
+    levels : mapping of str to collection of str
+        Of each static category the levels that the model knows.
+    landmarks : Landmarks
+        Patients at prediction times.
+    bounded : collection of str, optional
+        Node types whose bounds the model knows; default: not compared.
+
+    Returns
+    -------
+    list of str
+        Sentences with names and shares.
+
+    Raises
+    ------
+    InputError
+        When a unit cannot be converted.
     """
     cohort, found = in_known_units(inputs, landmarks.cohort), []
     for kind, known in inputs.get("codes", {}).items():
         if kind not in cohort.codes:
             continue
-        seen = Seen.of(Landmarks(cohort, landmarks.patient, landmarks.at), kind)
+        seen = VisibleRows.of(Landmarks(cohort, landmarks.patient, landmarks.at), kind)
         given = int(np.isfinite(seen.value).sum())
         if bounded is not None and kind not in bounded and seen.bounds > MIN_FAR_SHARE * given:
             found.append(
@@ -227,14 +318,33 @@ def refuse_strangers(
     levels: Mapping[str, Any],
     landmarks: Landmarks,
 ) -> None:
-    """Refused: a kind with rows, or a static column, of which the model knows nothing."""
+    """Check that the model knows every node type with rows and every static column.
+
+    Parameters
+    ----------
+    inputs : mapping
+        What the model knows, from `learned`.
+    codes : mapping of str to collection of str
+        The model's node types.
+    numbers : tuple of str
+        The model's static numbers.
+    levels : mapping of str to collection of str
+        The model's static categories.
+    landmarks : Landmarks
+        Patients at prediction times.
+
+    Raises
+    ------
+    InputError
+        When the model does not know one of them.
+    """
     cohort = landmarks.cohort
     statics = (*cohort.spec.patient.number, *cohort.spec.patient.category)
     kinds = [kind for kind in cohort.spec.nodes if kind not in codes and len(cohort.events[kind])]
     columns = [name for name in statics if name not in numbers and name not in levels]
     if not kinds and not columns:
         return
-    what = f"kind of node {kinds[0]!r}" if kinds else f"static {columns[0]!r}"
+    what = f"node type {kinds[0]!r}" if kinds else f"static {columns[0]!r}"
     every = ", ".join(codes if kinds else (*numbers, *levels)) or "none"
     others = "".join(f"; {one}" for one in differences(inputs, levels, landmarks))
     raise InputError(
@@ -244,7 +354,19 @@ def refuse_strangers(
 
 
 def restrict(landmarks: Landmarks, kinds: Sequence[str] | None) -> Landmarks:
-    """The same asks of the same patients, of whom only some node kinds are seen."""
+    """The same landmarks, at which only some node types are visible.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        Patients at prediction times.
+    kinds : sequence of str or None
+        Node types; those that the cohort lacks are skipped. None: all.
+
+    Returns
+    -------
+    Landmarks
+    """
     if kinds is None:
         return landmarks
     cohort = landmarks.cohort.only(kind for kind in kinds if kind in landmarks.cohort.spec.nodes)
@@ -252,7 +374,20 @@ def restrict(landmarks: Landmarks, kinds: Sequence[str] | None) -> Landmarks:
 
 
 def kept_names(landmarks: Landmarks, min_patients: int = 10) -> Names:
-    """Which codes and levels of these training asks keep their name (METHODS 34), for whatever is fitted on
-    them: `kept_names(X).merge(build_graphs(other))` are the graphs of any asks by those names.
+    """Find the codes and levels of training landmarks that keep their name (METHODS 34).
+
+    For whatever is fitted on them: ``kept_names(X).merge(build_graphs(other))`` are the graphs of any
+    landmarks by those names.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        The training landmarks.
+    min_patients : int
+        Patients that a name needs, default 10.
+
+    Returns
+    -------
+    Names
     """
     return frequent(build_graphs(last_landmarks(landmarks)), min_patients)

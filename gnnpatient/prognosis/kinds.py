@@ -12,7 +12,15 @@ from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget, Target
 
 @dataclass(frozen=True)
 class Kind:
-    """What learns and answers one kind of outcome."""
+    """What learns from, and what forecasts, one kind of outcome.
+
+    Attributes
+    ----------
+    target : type
+        The class that reads the outcome of each landmark.
+    forecast : type
+        The class of its forecasts.
+    """
 
     target: type[Target]
     forecast: type[Forecast] | type[DiagnosisForecast]
@@ -25,6 +33,29 @@ KINDS: Mapping[str, Kind] = {
 
 
 def target_of(landmarks: Landmarks, name: str) -> Target:
-    """What came of each landmark, of one outcome; one that is not at risk teaches nothing."""
+    """Read an outcome at landmarks.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        Patients at prediction times; those not at risk teach nothing.
+    name : str
+        Name of the outcome.
+
+    Returns
+    -------
+    Target
+
+    Raises
+    ------
+    InputError
+        When there is no such outcome, or it is a progression, which has no model.
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> target_of(pbc().at(0), "death").causes
+    ('transplant', 'death')
+    """
     kind = landmarks.cohort.outcomes_with_model([name])[name].kind
     return KINDS[kind].target.of(landmarks, name)

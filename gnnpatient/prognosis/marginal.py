@@ -1,4 +1,4 @@
-"""The forecast without inputs: what came of all training landmarks together."""
+"""The forecast without inputs: what came of all training landmarks, or of one landmark time."""
 
 from __future__ import annotations
 
@@ -8,28 +8,58 @@ from gnnpatient.cohort.cohort import ENTRY, Landmarks
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.prognosis.targets import MIN_REMAINING, Target
 
-MAX_LANDMARK_TABLES = 8  # landmarks, at most, of which the forecast without inputs is kept
-TABLE_FACTOR = 5  # times `min_patients` that a landmark needs for a table of its own
+MAX_LANDMARK_TABLES = 8  # landmark times of which a forecast without inputs is kept
+TABLE_FACTOR = 5  # times `min_patients` that a landmark time needs for a table of its own
 
 
 def nearest(landmarks: Landmarks, days: np.ndarray, tables: np.ndarray) -> np.ndarray:
-    """Of each ask the table of its landmark: at entry that of entry (day nan), else of the nearest day."""
+    """Choose for each landmark the table of its landmark time.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        Patients at prediction times.
+    days : ndarray
+        (table,) float64, the landmark time of each table; nan: entry, whenever that is.
+    tables : ndarray
+        (table, ...), from `landmark_marginals`.
+
+    Returns
+    -------
+    ndarray
+        (landmark, ...): at entry the table of entry, else that of the nearest day.
+    """
     away = np.abs(landmarks.days[:, None] - days)
     at_entry = (landmarks.moments == ENTRY)[:, None]
     return tables[np.where(np.isnan(days), np.where(at_entry, -1.0, np.inf), away).argmin(1)]
 
 
 def landmark_marginals(
-    target: Target, asks: Landmarks, times: tuple[float, ...], least: int = 1
+    target: Target, landmarks: Landmarks, times: tuple[float, ...], least: int = 1
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The forecast without inputs at some landmarks: (landmark,) days, nan = entry, whenever it is, and
-    (landmark, ...) tables; None: no two.
+    """Forecast without inputs at some landmark times.
 
-    Neighbouring landmarks share a table where there are many. One of fewer than TOLD times `least` patients
-    has none: what is told of no fewer than `least` (METHODS 34) would be far from its own.
+    Neighbouring landmark times share a table where there are more than 8. One with fewer than 5 times `least`
+    patients has none: disclosing nothing of fewer than `least` (METHODS 34) would put it far from its own.
+
+    Parameters
+    ----------
+    target : Target
+        What came of each landmark.
+    landmarks : Landmarks
+        The training landmarks.
+    times : tuple of float
+        Days after the landmark, of an outcome with a time grid.
+    least : int
+        Fewest patients that a figure may be of to be written down, default 1.
+
+    Returns
+    -------
+    tuple of ndarray or None
+        (table,) days, nan = entry, and (table, ...) the forecasts; None: fewer than two.
     """
-    time, position = np.unique(asks.moments, return_inverse=True)
-    weight = landmark_weights(asks.moments)
+    time, position = np.unique(landmarks.moments, return_inverse=True)
+    weight = landmark_weights(landmarks.moments)
     mass = np.bincount(position, weight)
     group = (MAX_LANDMARK_TABLES * (mass.cumsum() - mass / 2) / mass.sum()).astype(int)
     if len(time) <= MAX_LANDMARK_TABLES:
@@ -38,10 +68,12 @@ def landmark_marginals(
     days, tables = [], []
     for one in np.unique(group):
         rows = group == one
-        if len(np.unique(asks.patient[rows & target.known])) >= max(MIN_REMAINING, TABLE_FACTOR * least):
-            day = np.nan if one < 0 else float(f"{np.average(asks.days[rows], weights=weight[rows]):.4g}")
+        if len(np.unique(landmarks.patient[rows & target.known])) >= max(MIN_REMAINING, TABLE_FACTOR * least):
+            day = (
+                np.nan if one < 0 else float(f"{np.average(landmarks.days[rows], weights=weight[rows]):.4g}")
+            )
             days.append(day)
-            table = target[rows].marginal(asks.moments[rows], times)
-            tables.append(target[rows].disclosed(table, asks.patient[rows], times, least).round(4))
+            table = target[rows].marginal(landmarks.moments[rows], times)
+            tables.append(target[rows].disclosed(table, landmarks.patient[rows], times, least).round(4))
             tables[-1][0] = 1 - tables[-1][1:].sum(0)
     return (np.array(days), np.stack(tables)) if len(days) > 1 else None

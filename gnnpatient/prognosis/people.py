@@ -1,7 +1,8 @@
-"""Who a model was trained on: keyed hashes of ids and of records, in a private file of the run.
+"""Which patients a run was fitted on, in a private file of the run: keyed hashes of ids and of records.
 
-A cohort's name does not tell: ids may be dealt anew, the cohort packed again, or another hospital's be called
-the same. The key is random and lies beside the hashes, so the file is as private as the split itself.
+A cohort's name does not show it: ids may be reassigned, the cohort packed again, or another hospital's cohort
+have the same name. The key is random and lies beside the hashes, so the file is as private as the split
+itself.
 """
 
 from __future__ import annotations
@@ -24,26 +25,43 @@ from gnnpatient.prognosis.checkpoint import read_config
 
 FORMAT = 2  # of a run
 PEOPLE_FILE = "people.json"
-MIN_RECORD_ROWS, MIN_RECORD_VALUES = (
-    3,
-    5,
-)  # a record with fewer rows, and fewer different numbers among its statics, is many people's
+# a record with fewer rows, and fewer different numbers among its statics, may be that of several people
+MIN_RECORD_ROWS, MIN_RECORD_VALUES = 3, 5
 HASH_BYTES = 16  # bytes of a hash that are kept
 TRAIN, TEST, UNKNOWN = "train", "test", None
 
 
 @dataclass(frozen=True, eq=False)
 class SplitMembership:
-    """What a run knows of the patients of a cohort."""
+    """Which patients of a cohort belong to a run's training or test part.
 
-    side: np.ndarray  # (patient,) "train", "test" or None where unknown
-    exact: bool  # it is the very cohort of the run
-    by_record: int = 0  # patients told by their record alone: they may be the same person under another id
-    by_id: int = 0  # told by their id alone: its record is another one than at the fit
-    strangers: int = 0  # who have an id of a training patient, and are not taken for that one
+    Attributes
+    ----------
+    side : ndarray
+        "train", "test", or None where unknown, of each patient.
+    exact : bool
+        Whether it is the very cohort of the run.
+    by_record : int
+        Patients recognised by their record alone: possibly the same person under another id.
+    by_id : int
+        Patients recognised by their id alone: the record is another one than at the fit.
+    strangers : int
+        Patients with an id of a training patient who are not taken for that one.
+    """
+
+    side: np.ndarray  # (patient,) str or None
+    exact: bool
+    by_record: int = 0
+    by_id: int = 0
+    strangers: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Counts for JSON: nobody is named."""
+        """Counts for JSON: nobody is named.
+
+        Returns
+        -------
+        dict
+        """
         return {
             **{name: self.count(name) for name in (TRAIN, TEST)},
             "unknown": self.count(UNKNOWN),
@@ -51,27 +69,64 @@ class SplitMembership:
         }
 
     def count(self, side: str | None) -> int:
+        """Count the patients of one part.
+
+        Parameters
+        ----------
+        side : str or None
+            "train", "test" or None for unknown.
+
+        Returns
+        -------
+        int
+        """
         return sum(one == side for one in self.side)
 
     @property
     def known(self) -> bool:
-        """Whether anybody is a patient of the run."""
+        """Whether anybody belongs to the run."""
         return any(one is not None for one in self.side)
 
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """The people of a run as keyed hashes: who is recognised only with the key."""
+    """The patients of a run as keyed hashes: they can be recognised only with the key.
+
+    Attributes
+    ----------
+    key : bytes
+        Random, of this run alone.
+    ids : tuple of str
+        Hashes of the ids.
+    records : tuple of str
+        Hashes of the records, in the same order.
+    train : tuple of bool
+        Whether each is a training patient.
+    model : str or None
+        Digest of the model that was fitted on them.
+    """
 
     key: bytes
     ids: tuple[str, ...]
     records: tuple[str, ...]
     train: tuple[bool, ...]
-    model: str | None = None  # digest of the model that was fitted on them
+    model: str | None = None
 
     @classmethod
     def of(cls, cohort: Cohort, test: np.ndarray) -> People:
-        """All patients of a cohort, `test` (patient,) bool of them held out; in no order of theirs."""
+        """Hash all patients of a cohort, in an order that is not theirs.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            The run's cohort.
+        test : ndarray
+            (patient,) bool, who is held out.
+
+        Returns
+        -------
+        People
+        """
         key = secrets.token_bytes(32)
         found = _hashes(key, cohort, None)[:2]
         every = sorted(zip(*found, (~test).tolist(), strict=True))
@@ -79,6 +134,13 @@ class People:
         return cls(key, ids, records, train)
 
     def write(self, path: Path) -> None:
+        """Write the private file.
+
+        Parameters
+        ----------
+        path : Path
+            Where; an older file is replaced in one step.
+        """
         content: dict[str, Any] = {"key": self.key.hex(), "model": self.model}
         content |= {"ids": self.ids, "records": self.records, "train": self.train}
         with atomic_file(path, private=True) as part:
@@ -86,6 +148,22 @@ class People:
 
     @classmethod
     def read(cls, path: Path) -> People:
+        """Read what `write` wrote.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+
+        Returns
+        -------
+        People
+
+        Raises
+        ------
+        InputError
+            When the file was changed.
+        """
         raw = path.read_bytes()
         try:
             content = json.loads(raw) if is_sealed(raw) else {}
@@ -93,18 +171,42 @@ class People:
             return cls(bytes.fromhex(content["key"]), ids, records, train, content["model"])
         except (ValueError, KeyError, TypeError):
             raise InputError(
-                f"{path}: not as fit wrote it; fit again, or take it away: then nobody is known by it"
+                f"{path}: not as fit wrote it; fit again, or remove it: then no patient is recognised by it"
             ) from None
 
     def with_model(self, digest: str) -> People:
+        """The same with the digest of the model that was fitted on them.
+
+        Parameters
+        ----------
+        digest : str
+            Of the model's config.json.
+
+        Returns
+        -------
+        People
+        """
         return replace(self, model=digest)
 
     def split_of(self, cohort: Cohort, patients: Sequence[int] | None, *, same_name: bool) -> SplitMembership:
-        """Recognise the patients of a cohort, or some of them (positions).
+        """Recognise patients of a cohort.
 
-        A record that is a training patient's is that one's, or may be, whatever its id. An id alone, with
-        another record, is believed for training where the cohorts have one name, since a later export has
-        more rows; never for held out.
+        A record of a training patient counts as that patient's, whatever the id. An id alone, with another
+        record, is believed for training where the cohorts have one name, since a later export has more rows;
+        never for held out.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            Any cohort.
+        patients : sequence of int or None
+            Positions of some patients; None: all.
+        same_name : bool
+            Whether the cohort has the name of the run's.
+
+        Returns
+        -------
+        SplitMembership
         """
         ids, records, identifies = _hashes(self.key, cohort, patients)
         positions = {one: place for place, one in enumerate(self.ids)}
@@ -129,7 +231,23 @@ class People:
 
 
 def read_run(folder: str | Path) -> tuple[Path, dict[str, Any], dict[str, list[str]]]:
-    """RUN, or that of RUN/model; what its run.json says, and its split.json: ids of "train" and "test"."""
+    """Read the files of a run.
+
+    Parameters
+    ----------
+    folder : str or Path
+        RUN, or RUN/model.
+
+    Returns
+    -------
+    tuple of (Path, dict, dict)
+        RUN; the content of run.json; that of split.json: ids of "train" and "test".
+
+    Raises
+    ------
+    InputError
+        When it is no run, of another version, or a file was changed.
+    """
     path = Path(folder)
     if not (path / "run.json").is_file() and path.name == "model":
         path = path.parent
@@ -155,17 +273,35 @@ def read_run(folder: str | Path) -> tuple[Path, dict[str, Any], dict[str, list[s
 
 
 def split_of(folder: str | Path, cohort: Cohort, patients: Sequence[int] | None = None) -> SplitMembership:
-    """Which patients of a cohort, or which of some of them (positions), a run was trained on or held out.
+    """Find which patients of a cohort a run was fitted on or held out.
 
-    In the very cohort of the run by their ids; elsewhere by id and record, never by the cohort's name. Where
-    the file of people was taken away, the ids of training are believed in a cohort of the same name.
+    In the very cohort of the run by their ids; elsewhere by id and record, never by the cohort's name alone.
+    Where people.json was removed, the ids of training are believed in a cohort of the same name.
+
+    Parameters
+    ----------
+    folder : str or Path
+        RUN, or RUN/model.
+    cohort : Cohort
+        Any cohort.
+    patients : sequence of int, optional
+        Positions of some patients; default: all.
+
+    Returns
+    -------
+    SplitMembership
+
+    Raises
+    ------
+    InputError
+        When it is no run, or its model is not the one that was fitted in it.
     """
     path, about, split = read_run(folder)
     ids = cohort.ids if patients is None else cohort.ids[np.asarray(patients, np.int64)]
     trained = np.isin(ids, np.array(split["train"], str))
     people = People.read(path / PEOPLE_FILE) if (path / PEOPLE_FILE).is_file() else None
     if people and people.model is not None and people.model != read_config(path)[1]["digest"]:
-        raise InputError(f"{path / 'model'}: not the model that was fitted in this run; get it again")
+        raise InputError(f"{path / 'model'}: not the model that was fitted in this run; download it again")
     if cohort.manifest_hash == about["cohort"]["manifest_hash"]:
         return SplitMembership(np.where(trained, TRAIN, TEST).astype(object), True)
     same_name = cohort.spec.cohort == about["cohort"]["name"]
@@ -181,7 +317,7 @@ def split_of(folder: str | Path, cohort: Cohort, patients: Sequence[int] | None 
 def _hashes(
     key: bytes, cohort: Cohort, patients: Sequence[int] | None
 ) -> tuple[list[str], list[str], np.ndarray]:
-    """The hash of each patient's id and of the record, and whether the record can identify a person."""
+    """The hash of each patient's id and record, and whether the record can identify a person."""
     chosen = np.arange(len(cohort)) if patients is None else np.asarray(patients, np.int64)
     prints, identifies = fingerprints(cohort, chosen)
 
@@ -193,11 +329,23 @@ def _hashes(
 
 
 def fingerprints(cohort: Cohort, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A fingerprint of the record of each patient: (patient, 2) uint64; whether it can identify a person.
+    """Fingerprint the records of patients.
 
-    Of the statics and all rows by what they say: names, not places in a vocabulary; times after the origin,
-    so that a shift of all dates does not show; sums, so that the order of rows, tables and patients does not.
-    What is made of other rows, the outcomes and the id are no part of it. Two lanes of 64 bits.
+    Made of the statics and all rows by their meaning: names, not positions in a vocabulary; times after the
+    origin, so that a shift of all dates does not matter; sums, so that the order of rows, tables and patients
+    does not. Derived nodes, the outcomes and the id are left out.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Any cohort.
+    patients : ndarray
+        (patient,) int64, positions.
+
+    Returns
+    -------
+    tuple of ndarray
+        (patient, 2) uint64, 128 bits each; (patient,) bool, whether the record can identify a person.
     """
     cohort.verify(patients)
     out, rows = np.zeros((len(patients), 2), np.uint64), np.zeros(len(patients), np.int64)
@@ -235,13 +383,13 @@ def fingerprints(cohort: Cohort, patients: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _words(texts: Iterable[str]) -> np.ndarray:
-    """Two lanes of a hash of each text: (text, 2) uint64."""
+    """A hash of each text: (text, 2) uint64."""
     raw = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16] for text in texts]
     return np.frombuffer(b"".join(raw), "<u8").astype(np.uint64).reshape(-1, 2)
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele et al. 2014): each bit of the result depends on all bits."""
+    """The finaliser of splitmix64 (Steele, Lea & Flood 2014): each bit of the result depends on all bits."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

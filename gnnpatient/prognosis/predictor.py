@@ -27,36 +27,77 @@ from gnnpatient.prognosis.marginal import nearest
 if TYPE_CHECKING:
     from gnnpatient.cohort.cohort import Cohort
 
-CHUNK = 1024  # asks answered at a time
+CHUNK = 1024  # landmarks per batch
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """Fitted networks and what it takes to ask them. Holds no patient."""
+    """Fitted networks and what they need to forecast. Holds no patient.
+
+    Attributes
+    ----------
+    modules : tuple of PatientGNN
+        The members.
+    kinds : tuple of str or None
+        Node types that the model sees; None: all of the cohort's.
+    null : mapping of str to ndarray
+        The forecast without inputs by outcome: Aalen-Johansen (1 + cause, time) of the training landmarks, or
+        shares (class,).
+    about : mapping
+        Counts and names of the training data, for the card.
+    nulls : mapping of str to tuple of ndarray
+        The forecast without inputs at some landmark times, see `marginal.landmark_marginals`.
+    """
 
     modules: tuple[PatientGNN, ...]
-    kinds: tuple[str, ...] | None  # node kinds it sees; None = all of the cohort's
-    null: Mapping[str, np.ndarray]  # the training asks' Aalen-Johansen (1 + cause, time), or shares (class,)
-    about: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of the training data, for the card: counts and names
-
-    nulls: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(
-        default_factory=dict
-    )  # the same at some landmarks: (landmark,) days, nan = entry, and (landmark, ...) tables
+    kinds: tuple[str, ...] | None
+    null: Mapping[str, np.ndarray]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    nulls: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @property
     def outcomes(self) -> tuple[str, ...]:
+        """Names of the outcomes."""
         return self.modules[0].outcomes
 
     def null_at(self, outcome: str, landmarks: Landmarks) -> np.ndarray:
-        """What is said without any input at these asks: (ask, ...)."""
+        """Forecast without any input.
+
+        Parameters
+        ----------
+        outcome : str
+            Name of the outcome.
+        landmarks : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        ndarray
+            (landmark, 1 + cause, time) or (landmark, class).
+        """
         if outcome in self.nulls:
             return nearest(landmarks, *self.nulls[outcome])
         return np.repeat(self.null[outcome][None], len(landmarks), 0)
 
     def forecast(self, landmarks: Landmarks, device: str = "auto") -> dict[str, Answer]:
-        """The forecast of each outcome, the mean over members."""
+        """Forecast each outcome, as the mean over members.
+
+        Parameters
+        ----------
+        landmarks : Landmarks
+            Patients at prediction times.
+        device : str
+            Where to compute, see `resolve_device`; default ``"auto"``.
+
+        Returns
+        -------
+        dict of str to Forecast or DiagnosisForecast
+
+        Raises
+        ------
+        InputError
+            When the cohort holds something that the model cannot read, see `see`.
+        """
         where = resolve_device(device)
         seen = self.see(landmarks)
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.outcomes}
@@ -68,7 +109,7 @@ class Predictor:
                 answers = [module(graphs) for module in self.modules]
                 for name in self.outcomes:
                     head = self.modules[0].head(name)
-                    # normed once more in float64, so that the slots sum to one to its precision
+                    # normalised once more in float64, so that the slots sum to one to its precision
                     predictions = [head.predict(a[name].double().log_softmax(1)) for a in answers]
                     parts[name].append(torch.stack(predictions).cpu().numpy())
         return {
@@ -81,10 +122,22 @@ class Predictor:
         return KINDS[head.kind].forecast.of_members(name, head, members, landmarks, at_risk)
 
     def see(self, landmarks: Landmarks) -> Landmarks:
-        """The asks with the node kinds alone that this model sees, each code in the unit that it knows.
+        """The landmarks as this model sees them: its node types alone, each code in the unit that it knows.
 
-        Refused: a kind, a static column or a unit of which the model knows nothing; pictures or texts
-        embedded by another encoder than those it was fitted on, or after other steps.
+        Parameters
+        ----------
+        landmarks : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        Landmarks
+
+        Raises
+        ------
+        InputError
+            When the cohort has a node type, a static column or a unit that the model does not know, or images
+            or texts embedded by another encoder, or after other steps, than those it was fitted on.
         """
         seen = restrict(landmarks, self.kinds)
         theirs = seen.cohort.report.get("encoders", {})
@@ -101,13 +154,35 @@ class Predictor:
         return Landmarks(cohort, seen.patient, seen.at, seen.to)
 
     def differences(self, landmarks: Landmarks) -> list[str]:
-        """How these asks differ from those of training: units, ranges, levels, as sentences with shares."""
+        """Compare these landmarks with those of training: units, ranges, levels.
+
+        Parameters
+        ----------
+        landmarks : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        list of str
+            Sentences with names and shares.
+        """
         seen = restrict(landmarks, self.kinds)
         vocabulary = self.modules[0].vocabulary
         return differences(self.about.get("inputs", {}), vocabulary.levels, seen, vocabulary.bounded)
 
     def outside(self, landmarks: Landmarks) -> np.ndarray:
-        """Which asks lie before or after the days at which patients were asked in training: (ask,) bool."""
+        """Find the landmarks before or after the days of the training landmarks.
+
+        Parameters
+        ----------
+        landmarks : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) bool.
+        """
         if (span := self.about.get("landmarks")) is None:
             return np.zeros(len(landmarks), bool)
         slack = 0.05 * max(abs(span[0]), abs(span[1])) + 0.01  # the span is rounded
@@ -115,8 +190,17 @@ class Predictor:
         return outside & ~(self.about.get("at_entry", False) & (landmarks.moments == ENTRY))
 
     def unknown(self, asked: Cohort | Landmarks) -> dict[str, list[str]]:
-        """What this cohort has, or the rows that these asks see, and the model has no name for: by kind the
-        codes that were rare or unknown in training, or `["*"]` for a whole kind.
+        """List what the model has no name for.
+
+        Parameters
+        ----------
+        asked : Cohort or Landmarks
+            A whole cohort, or the rows that are visible at some landmarks.
+
+        Returns
+        -------
+        dict of str to list of str
+            By node type the codes that were rare or unknown in training, or ``["*"]`` for a whole node type.
         """
         codes = self.modules[0].vocabulary.codes
         found = {}

@@ -1,6 +1,6 @@
-"""A run: one fit with its split, its log and its checkpoints, in a folder that can be killed at any moment.
+"""A run: one fit with its split, its log and its checkpoints, in a folder that survives a kill at any moment.
 
-`model/` holds no patient and may be given away; what lies beside it is private.
+`model/` holds no patient and may be given away; the files beside it are private.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gnnpatient.prognosis.people import FORMAT, PEOPLE_FILE, People, SplitMember
 from gnnpatient.progress import Progress
 from gnnpatient.times import DAY
 
-MIN_AT_RISK = 20  # patients at risk on a day at which is scored unless days are named
+MIN_AT_RISK = 20  # patients at risk that a usual landmark time needs
 RANDOM_LANDMARKS = 64  # times that `landmarks = "random"` draws
 CHOICES: Mapping[str, Any] = {
     name: parameter.default
@@ -40,16 +40,35 @@ PLAN: Mapping[str, Any] = {**CHOICES, "landmarks": "random", "test": 0.2, "test_
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run as it lies on disk."""
+    """A run on disk.
+
+    Attributes
+    ----------
+    folder : Path
+        Its folder.
+    cohort : mapping
+        ``name``, ``path``, ``manifest_hash`` and ``spec_hash`` of the cohort it is fitted on.
+    plan : mapping
+        The choices that decide it: the keys of `PLAN`.
+    train : tuple of str
+        Ids of the training patients.
+    test : tuple of str
+        Ids of the held-out patients.
+    """
 
     folder: Path
-    cohort: Mapping[str, Any]  # name, path, manifest_hash, spec_hash of the cohort it is fitted on
-    plan: Mapping[str, Any]  # the keys of PLAN
-    train: tuple[str, ...]  # ids
+    cohort: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    train: tuple[str, ...]
     test: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; the patients as counts, so that it names nobody."""
+        """The run for JSON; patients as counts, so that nobody is named.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "folder": str(self.folder),
             "finished": self.finished,
@@ -61,11 +80,27 @@ class Run:
 
     @property
     def finished(self) -> bool:
+        """Whether its model is saved."""
         return (self.folder / "model" / "config.json").is_file()
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
-        """Open RUN, or RUN/model inside it."""
+        """Open a run.
+
+        Parameters
+        ----------
+        folder : str or Path
+            RUN, or RUN/model inside it.
+
+        Returns
+        -------
+        Run
+
+        Raises
+        ------
+        InputError
+            When it is no run, of another version, or a file was changed.
+        """
         path, about, split = read_run(folder)
         try:
             run = cls(path, about["cohort"], about["plan"], tuple(split["train"]), tuple(split["test"]))
@@ -76,15 +111,45 @@ class Run:
         return run
 
     def split_of(self, cohort: Cohort) -> SplitMembership:
-        """Which patients of a cohort were trained on, which held out, as far as that is known."""
+        """Find which patients of a cohort were trained on or held out, as far as that is known.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            Any cohort.
+
+        Returns
+        -------
+        SplitMembership
+        """
         return split_of(self.folder, cohort)
 
     def training_cohort(self) -> Cohort:
-        """The very cohort it was fitted on."""
+        """Open the very cohort that the run is fitted on.
+
+        Returns
+        -------
+        Cohort
+
+        Raises
+        ------
+        InputError
+            When it is no longer there, or was packed again.
+        """
         return open_cohort(self.cohort["path"], self.cohort["manifest_hash"])
 
     def landmarks(self, cohort: Cohort) -> Landmarks:
-        """The training asks."""
+        """The training landmarks.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            The run's cohort.
+
+        Returns
+        -------
+        Landmarks
+        """
         return training_landmarks(cohort, cohort.positions(np.array(self.train, str)), self.plan)
 
 
@@ -97,9 +162,32 @@ def fit_run(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Run:
-    """Fit a model in a folder of its own, or go on with a fit that stopped there, to the same bits.
+    """Fit a model in a folder of its own, or resume a fit that stopped there, to the same bits.
 
-    choices: what the caller chose among the keys of PLAN; else what the run has (resume), or the default.
+    Parameters
+    ----------
+    cohort : Cohort
+        A cohort on disk.
+    folder : str or Path
+        The run's folder; new or empty unless `resume`.
+    choices : mapping
+        Values for keys of `PLAN`; the others are those of the run (when resumed) or the defaults.
+    device : str
+        Where to compute, see `resolve_device`; default ``"auto"``.
+    resume : bool
+        Whether to go on with a fit that stopped, default False.
+    progress : Progress, optional
+        Called after each epoch.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    InputError
+        When the cohort is not on disk, a choice is unknown or another than before, the folder is not empty,
+        or the fit refuses its input.
     """
     folder = Path(folder)
     if cohort.path is None:
@@ -131,7 +219,7 @@ def fit_run(
 
 
 def _start(cohort: Cohort, folder: Path, choices: Mapping[str, Any]) -> Run:
-    """Decide the split and write it down; run.json comes last and makes the folder a run."""
+    """Choose the split and write it; run.json comes last and makes the folder a run."""
     plan = {**PLAN, **choices}
     names = _outcomes(cohort, plan)
     if plan["test_by"] is not None and "test" in choices:
@@ -181,9 +269,22 @@ def _outcomes(cohort: Cohort, plan: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def training_landmarks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, Any]) -> Landmarks:
-    """The asks of these patients (positions) that a plan trains on: at risk of one of its outcomes.
+    """The landmarks that a plan trains on: at risk of one of its outcomes.
 
-    An outcome that is asked at moments of its own adds those.
+    An outcome with landmarks of its own (a task) adds those.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The cohort.
+    patients : ndarray
+        Positions of the training patients.
+    plan : mapping
+        With the keys ``outcomes``, ``landmarks`` and ``seed`` of `PLAN`.
+
+    Returns
+    -------
+    Landmarks
     """
     if not len(patients):
         return cohort.at(0.0)[:0]
@@ -191,22 +292,36 @@ def training_landmarks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, 
     on_days = [name for name in names if not cohort.outcomes[name].has_own_moments]
     parts = [cohort.moments(name) for name in names if name not in on_days]
     if not on_days:
-        asks = cohort.at(0.0)[:0]
+        landmarks = cohort.at(0.0)[:0]
     elif plan["landmarks"] == "random":
         survival = all(cohort.outcomes[name].has_curve for name in on_days)
-        whose = None if survival else on_days  # survival: as long as the cohort's every survival lasts
-        asks = cohort.landmarks(patients, n=RANDOM_LANDMARKS, seed=plan["seed"], outcomes=whose)
+        # of survival alone: as long as every survival outcome of the cohort lasts
+        whose = None if survival else on_days
+        landmarks = cohort.landmarks(patients, n=RANDOM_LANDMARKS, seed=plan["seed"], outcomes=whose)
     else:
-        asks = cohort.landmarks(patients, plan["landmarks"])
+        landmarks = cohort.landmarks(patients, plan["landmarks"])
     if parts:
-        pairs = [np.stack([X.patient, X.at], 1)[np.isin(X.patient, patients)] for X in (asks, *parts)]
+        pairs = [np.stack([X.patient, X.at], 1)[np.isin(X.patient, patients)] for X in (landmarks, *parts)]
         patient, at = np.unique(np.concatenate(pairs), axis=0).T
-        asks = Landmarks(cohort, patient, at)
-    return asks[np.logical_or.reduce([asks.at_risk(name) for name in names])]
+        landmarks = Landmarks(cohort, patient, at)
+    return landmarks[np.logical_or.reduce([landmarks.at_risk(name) for name in names])]
 
 
 def usual_landmarks(cohort: Cohort, outcome: str) -> list[float | str]:
-    """Where users ask: at entry, and where anything becomes known after it a few days later (days)."""
+    """Choose usual landmark times: entry, and where anything becomes known after it a few later days.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The cohort.
+    outcome : str
+        Name of the outcome; on each day at least 20 patients are at risk of it.
+
+    Returns
+    -------
+    list of float or str
+        "entry" and days after the origin.
+    """
     if not cohort.has_later_rows:
         return ["entry"]
     ends = cohort.observed_until if cohort.outcomes[outcome].has_curve else cohort.open_until(outcome)
@@ -217,31 +332,46 @@ def usual_landmarks(cohort: Cohort, outcome: str) -> list[float | str]:
 def scored_landmarks(
     cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequence[float | str]
 ) -> Landmarks:
-    """The asks at which these patients (positions) are scored: at risk on these days, with a known label.
+    """The landmarks at which patients are scored: at risk, with a known label.
 
-    Days that fall on one second count once, "entry" is each patient's own. Of an outcome with moments of its
-    own, those, whatever the days.
+    Days that round to the same second count once. An outcome with landmarks of its own (a task) is scored at
+    those, whatever the days.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The cohort.
+    patients : ndarray
+        Positions of the patients.
+    outcome : str
+        Name of the outcome.
+    days : sequence of float or str
+        Days after the origin; "entry" is each patient's own.
+
+    Returns
+    -------
+    Landmarks
     """
     truth = cohort.outcomes[outcome]
     if truth.has_own_moments:
-        asks = cohort.moments(outcome)
-        asks = asks[np.isin(asks.patient, patients)].followed(outcome)
+        landmarks = cohort.moments(outcome)
+        landmarks = landmarks[np.isin(landmarks.patient, patients)].followed(outcome)
     else:
         named = [day for day in days if isinstance(day, str)]
         numbers = np.asarray([day for day in days if not isinstance(day, str)], np.float64)
         moments = np.unique(np.round(numbers * DAY)) / DAY
-        asks = cohort.landmarks(patients, [*named, *moments.tolist()]).followed(outcome)
-        once = np.unique(np.stack([asks.patient, asks.at]), axis=1, return_index=True)[1]
-        asks = asks[np.sort(once)]
+        landmarks = cohort.landmarks(patients, [*named, *moments.tolist()]).followed(outcome)
+        once = np.unique(np.stack([landmarks.patient, landmarks.at]), axis=1, return_index=True)[1]
+        landmarks = landmarks[np.sort(once)]
     if truth.has_course:
-        return asks  # with a horizon too, who was lost tells of the censoring
-    return asks[asks.outcome(outcome)["label"] >= 0]
+        return landmarks  # those lost before the horizon inform the censoring weights
+    return landmarks[landmarks.outcome(outcome)["label"] >= 0]
 
 
 def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:
-    """A share of the patients, whole groups, with each event or label spread evenly: (patient,) bool."""
+    """Draw a share of the patients, whole groups, with each event or label spread evenly: (patient,) bool."""
     if not 0 <= share < 1:
-        raise InputError(f"test {share:g}; a share from 0 to below 1 would do")
+        raise InputError(f"test {share:g}; must be >= 0 and < 1")
     group, member = np.unique(cohort.groups, return_inverse=True)
     chosen = deal_share(member, cohort.outcomes_with_model([outcome])[outcome].strata, share, seed)
     if share and (chosen.all() or not chosen.any()):
@@ -252,7 +382,7 @@ def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:
 
 
 def _test_by(cohort: Cohort, text: str) -> np.ndarray:
-    """`group=VALUE`: that group; `after=DATE`: whose day 0 lies on or after it: (patient,) bool."""
+    """Choose test patients by ``group=VALUE``, or by ``after=DATE`` of day 0: (patient,) bool."""
     key, _, value = text.partition("=")
     if key == "after":
         if cohort.origin is None:
@@ -275,7 +405,7 @@ def _test_by(cohort: Cohort, text: str) -> np.ndarray:
                 f"test by {text}: no patient there{near(value, np.unique(cohort.group).tolist()[:20])}"
             )
     else:
-        raise InputError(f"test by {text!r}; group=VALUE or after=DATE would do")
+        raise InputError(f"test by {text!r}; must be group=VALUE or after=DATE")
     if not 0 < test.sum() < len(test):
         raise InputError(
             f"test by {text}: {int(test.sum())} of {len(test)} patients to test on; both sides need some"

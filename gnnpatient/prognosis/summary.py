@@ -14,37 +14,90 @@ from gnnpatient.files import is_sealed
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What a saved model answers and what it was fitted on."""
+    """What a saved model forecasts, and what it was fitted on.
+
+    Attributes
+    ----------
+    members : int
+        Number of networks.
+    outcomes : mapping
+        Of each outcome its ``classes``, or its ``causes`` and the last ``horizon`` in days.
+    fitted_on : mapping
+        Counts and names of the training data, as they were written down.
+    """
 
     members: int
-    outcomes: Mapping[str, Mapping[str, Any]]  # of each its classes, or its causes and the last horizon
+    outcomes: Mapping[str, Mapping[str, Any]]
     fitted_on: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The summary for JSON.
+
+        Returns
+        -------
+        dict
+        """
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run is, and how far its fit has come."""
+    """What a run is, and how far its fit has come.
+
+    Attributes
+    ----------
+    finished : bool
+        Whether its model is saved.
+    cohort : mapping
+        ``name``, ``path``, ``manifest_hash`` and ``spec_hash`` of the cohort it is fitted on.
+    train : int
+        Number of training patients.
+    test : int
+        Number of held-out patients.
+    epochs : int
+        Epochs of all members so far.
+    plan : mapping
+        The choices that decide the run, see `run.PLAN`.
+    model : ModelSummary or None
+        None where it is not finished.
+    """
 
     finished: bool
-    cohort: Mapping[str, Any]  # name, path, manifest_hash, spec_hash
-    train: int  # patients
+    cohort: Mapping[str, Any]
+    train: int
     test: int
-    epochs: int  # of all members so far
+    epochs: int
     plan: Mapping[str, Any]
-    model: ModelSummary | None  # None: not finished
+    model: ModelSummary | None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The summary for JSON, the model's keys beside the run's.
+
+        Returns
+        -------
+        dict
+        """
         found = {"what": "run", **{name: value for name, value in vars(self).items() if name != "model"}}
         return found | (self.model.to_dict() if self.model else {})
 
 
 def summarise_run(folder: str | Path) -> RunSummary:
-    """Read a run: its run.json, split.json, log and, where it is finished, its model."""
+    """Read a run: its run.json, split.json, log and, where it is finished, its model.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The run's folder.
+
+    Returns
+    -------
+    RunSummary
+
+    Raises
+    ------
+    InputError
+        When a file is cut or was changed.
+    """
     path = Path(folder)
     about = _load(path / "run.json", ("cohort", "plan"))
     split = _load(path / "split.json", ("train", "test"))
@@ -62,11 +115,26 @@ def summarise_run(folder: str | Path) -> RunSummary:
 
 
 def summarise_model(folder: str | Path) -> ModelSummary:
-    """Read the config.json of a saved model."""
+    """Read the config.json of a saved model.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder of `PrognosisModel.save_pretrained`.
+
+    Returns
+    -------
+    ModelSummary
+
+    Raises
+    ------
+    InputError
+        When the file is cut or was changed.
+    """
     file = Path(folder) / "config.json"
     config = _load(file, ("members", "model", "about"))
     if not is_sealed(file.read_bytes()):
-        raise InputError(f"{file}: not as it was written; get the model again")
+        raise InputError(f"{file}: not as it was written; download the model again")
     outcomes = {
         name: {"classes": head["classes"]}
         if "classes" in head

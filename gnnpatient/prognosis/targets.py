@@ -1,4 +1,4 @@
-"""What came of each ask, and what can be learned of it: horizon, time grid, the forecast without inputs."""
+"""What came of each landmark, and what can be learned from it: horizon, time grid, marginals."""
 
 from __future__ import annotations
 
@@ -32,22 +32,62 @@ MIN_EVENT_PATIENTS = 5  # patients with an event, below which a fit warns
 
 
 class Target(ABC):
-    """What came of each landmark, of one outcome: the data that one kind of head learns from."""
+    """What came of each landmark, of one outcome: the data that one kind of head learns from.
 
-    # how the model card counts patients: "12 patients with death", "12 patients of class yes"
+    A subclass per kind of outcome, named in `gnnpatient.prognosis.kinds.KINDS`.
+
+    Attributes
+    ----------
+    COUNTED : str
+        How the model card counts patients: ``"with"`` in "12 patients with death".
+    INFORMATIVE : str
+        What makes a patient informative, in a warning: ``"with an event"`` in "3 of 40 patients with an
+        event".
+    """
+
     COUNTED: ClassVar[str]
-    # what makes a patient informative, in a warning: "3 of 40 patients with an event"
     INFORMATIVE: ClassVar[str]
 
     @classmethod
     @abstractmethod
     def of(cls, landmarks: Landmarks, name: str) -> Target:
-        """Read the outcome `name` at these landmarks; one that is not at risk teaches nothing."""
+        """Read an outcome at landmarks.
+
+        Parameters
+        ----------
+        landmarks : Landmarks
+            Patients at prediction times; those not at risk teach nothing.
+        name : str
+            Name of the outcome.
+
+        Returns
+        -------
+        Target
+        """
 
     @classmethod
     @abstractmethod
     def from_y(cls, outcome: Outcome, y: np.ndarray, size: int) -> Target:
-        """Read what a caller gives as `y`."""
+        """Read what a caller passes as `y`.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            The outcome that `y` is about.
+        y : ndarray
+            One entry per landmark.
+        size : int
+            Number of landmarks.
+
+        Returns
+        -------
+        Target
+
+        Raises
+        ------
+        InputError
+            When `y` has another shape, type or range than this kind of outcome needs.
+        """
 
     @property
     @abstractmethod
@@ -67,7 +107,7 @@ class Target(ABC):
     @property
     @abstractmethod
     def counts(self) -> dict[str, np.ndarray]:
-        """The landmarks of each cause or class: (landmark,) bool."""
+        """The landmarks of each cause or class, by its name: (landmark,) bool."""
 
     @property
     def weight(self) -> np.ndarray | None:
@@ -76,7 +116,7 @@ class Target(ABC):
 
     @property
     def share(self) -> np.ndarray:
-        """`weight`, with 1 where none is given: (landmark,) float64."""
+        """`weight`, with 1 where there is none: (landmark,) float64."""
         return np.ones(len(self.known)) if self.weight is None else self.weight
 
     @abstractmethod
@@ -84,51 +124,172 @@ class Target(ABC):
 
     @abstractmethod
     def check(self, name: str) -> None:
-        """Refuse what cannot be learned."""
+        """Check that something can be learned.
+
+        Parameters
+        ----------
+        name : str
+            Name of the outcome, for the message.
+
+        Raises
+        ------
+        InputError
+            When nothing can be learned from these landmarks.
+        """
 
     @abstractmethod
     def informative(self, patient: np.ndarray) -> int:
-        """How many patients tell something beyond the commonest course."""
+        """Count the patients who show more than the commonest course.
+
+        Parameters
+        ----------
+        patient : ndarray
+            (landmark,) int64, whose landmark each is.
+
+        Returns
+        -------
+        int
+        """
 
     @abstractmethod
     def head_config(
         self, name: str, landmarks: Landmarks, horizon: float | None, num_times: int, least: int
     ) -> HeadConfig:
-        """The head that learns from these landmarks."""
+        """Choose the head that learns from these landmarks.
+
+        Parameters
+        ----------
+        name : str
+            Name of the outcome, for messages.
+        landmarks : Landmarks
+            The training landmarks.
+        horizon : float or None
+            Days up to which to forecast; None: the last horizon that can be estimated.
+        num_times : int
+            Intervals of the time grid, at most.
+        least : int
+            Fewest patients that a figure may be of to be written down.
+
+        Returns
+        -------
+        HeadConfig
+
+        Raises
+        ------
+        InputError
+            When no event lies within the horizon, or the horizon is not above 0.
+        """
 
     @abstractmethod
     def marginal(self, moments: np.ndarray, times: tuple[float, ...] = ()) -> np.ndarray:
-        """What is forecast without any input, every landmark counting the same."""
+        """Forecast without any input, every landmark time counting the same.
+
+        Parameters
+        ----------
+        moments : ndarray
+            (landmark,) int64, the landmark time of each, see `Landmarks.moments`.
+        times : tuple of float
+            Days after the landmark, of an outcome with a time grid.
+
+        Returns
+        -------
+        ndarray
+            Of the shape of the head's prediction for one landmark.
+        """
 
     @abstractmethod
     def disclosed(
         self, table: np.ndarray, patient: np.ndarray, times: tuple[float, ...], least: int
     ) -> np.ndarray:
-        """A `marginal` as it is written down, without what it tells of fewer than `least` patients."""
+        """A `marginal` as it is written down, without what it discloses of fewer than `least` patients.
+
+        Parameters
+        ----------
+        table : ndarray
+            From `marginal`.
+        patient : ndarray
+            (landmark,) int64, whose landmark each is.
+        times : tuple of float
+            Those of `table`.
+        least : int
+            Fewest patients that a figure may be of to be written down.
+
+        Returns
+        -------
+        ndarray
+            Like `table`.
+        """
 
     @staticmethod
     @abstractmethod
     def start(marginal: np.ndarray) -> np.ndarray:
-        """What a head starts with: the marginal in the head's own terms."""
+        """Turn a marginal into what a head starts with.
+
+        Parameters
+        ----------
+        marginal : ndarray
+            From `marginal`.
+
+        Returns
+        -------
+        ndarray
+            As the head's `start` takes it.
+        """
 
     @abstractmethod
     def skills(self, forecast: Answer, null: np.ndarray) -> list[float]:
-        """One minus the share of the null's error that is left, of each cause, or of all classes together."""
+        """Score a forecast: one minus the share of the null's error that is left.
+
+        Parameters
+        ----------
+        forecast : Forecast or DiagnosisForecast
+            Of the landmarks of this target.
+        null : ndarray
+            Of the known landmarks alone, the forecast without inputs.
+
+        Returns
+        -------
+        list of float
+            Of each cause that can be scored, or of all classes together; empty where nothing can be scored.
+        """
 
 
 @dataclass(frozen=True, eq=False)
 class SurvivalTarget(Target):
-    """What came of each landmark, for one survival outcome."""
+    """What came of each landmark, for one survival outcome.
+
+    Attributes
+    ----------
+    causes : tuple of str
+        Names of the causes.
+    event : ndarray
+        0 censored, k for ``causes[k - 1]``.
+    time : ndarray
+        Days after the landmark of the event or of censoring; nan where it is not at risk of this outcome.
+    """
 
     COUNTED = "with"
     INFORMATIVE = "with an event"
 
     causes: tuple[str, ...]
-    event: np.ndarray  # (landmark,) int64: 0 censored, k = causes[k - 1]
-    time: np.ndarray  # (landmark,) days after it; nan where it is not at risk of this outcome
+    event: np.ndarray  # (landmark,) int64
+    time: np.ndarray  # (landmark,) float64
 
     @classmethod
     def of(cls, landmarks: Landmarks, name: str) -> SurvivalTarget:
+        """Read a survival outcome at landmarks.
+
+        Parameters
+        ----------
+        landmarks : Landmarks
+            Patients at prediction times; those not at risk teach nothing.
+        name : str
+            Name of the outcome.
+
+        Returns
+        -------
+        SurvivalTarget
+        """
         outcome, at_risk = landmarks.cohort.outcomes_with_model([name])[name], landmarks.at_risk(name)
         truth = landmarks[at_risk].outcome(name)
         event, time = np.zeros(len(landmarks), np.int64), np.full(len(landmarks), np.nan)
@@ -137,68 +298,164 @@ class SurvivalTarget(Target):
 
     @classmethod
     def from_y(cls, outcome: Outcome, y: np.ndarray, size: int) -> SurvivalTarget:
+        """Read a structured array of event and time, as scikit-survival's `Surv` makes it.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            The outcome that `y` is about.
+        y : ndarray
+            Two fields per landmark: the event (0 censored, k for the k-th cause) and the time (days, above
+            0).
+        size : int
+            Number of landmarks.
+
+        Returns
+        -------
+        SurvivalTarget
+
+        Raises
+        ------
+        InputError
+            When `y` is anything else.
+        """
         if y.dtype.names is None or len(y.dtype.names) != 2 or len(y) != size:
             raise InputError(
-                "y: a structured array of event and time, one entry an ask, for a model of one outcome"
+                "y: must be a structured array of event and time, one entry per landmark, for one outcome"
             )
         event, time = (y[field] for field in y.dtype.names)
         causes = outcome.names
         if event.dtype.kind not in "biu" or not ((event >= 0) & (event <= len(causes))).all():
             raise InputError(
-                f"y: its first field is the event: 0 censored, 1 to {len(causes)} for {', '.join(causes)}"
+                f"y: its first field must be the event: 0 censored, 1 to {len(causes)} for "
+                f"{', '.join(causes)}"
             )
         if not (np.isfinite(time) & (time > 0)).all():
-            raise InputError("y: its second field is the time, days after the ask, above 0")
+            raise InputError("y: its second field must be the time, days after the landmark, > 0")
         return cls(causes, event.astype(np.int64), time.astype(float))
 
     @property
     def known(self) -> np.ndarray:
+        """Which landmarks are at risk: (landmark,) bool."""
         return np.isfinite(self.time)
 
     @property
     def strata(self) -> np.ndarray:
+        """The event: (landmark,) int64."""
         return self.event * self.known
 
     @property
     def columns(self) -> tuple[np.ndarray, ...]:
+        """Event and time, as `SurvivalHead.loss` takes them."""
         return self.event, self.time
 
     @property
     def counts(self) -> dict[str, np.ndarray]:
+        """The landmarks of each cause, by its name: (landmark,) bool."""
         return {cause: self.known & (self.event == k) for k, cause in enumerate(self.causes, 1)}
 
     def __getitem__(self, rows: np.ndarray) -> SurvivalTarget:
         return SurvivalTarget(self.causes, self.event[rows], self.time[rows])
 
     def check(self, name: str) -> None:
+        """Check that there are events.
+
+        Parameters
+        ----------
+        name : str
+            Name of the outcome, for the message.
+
+        Raises
+        ------
+        InputError
+            When there is no event.
+        """
         for cause, happened in self.counts.items():
             if not happened.any() and len(self.causes) == 1:
                 raise InputError(
-                    f"outcome {name!r}: no events of {cause!r} among {len(self.event)} asks; nothing to learn"
+                    f"outcome {name!r}: no events of {cause!r} among {len(self.event)} landmarks; nothing to "
+                    "learn"
                 )
         if not (self.event > 0).any():
-            raise InputError(f"outcome {name!r}: no events among {len(self.event)} asks; nothing to learn")
+            raise InputError(
+                f"outcome {name!r}: no events among {len(self.event)} landmarks; nothing to learn"
+            )
 
     def informative(self, patient: np.ndarray) -> int:
+        """Count the patients with an event.
+
+        Parameters
+        ----------
+        patient : ndarray
+            (landmark,) int64, whose landmark each is.
+
+        Returns
+        -------
+        int
+        """
         return len(set().union(*_patients(self, patient)))
 
     def head_config(
         self, name: str, landmarks: Landmarks, horizon: float | None, num_times: int, least: int
     ) -> SurvivalConfig:
+        """Choose the horizon and the time grid.
+
+        Parameters
+        ----------
+        name : str
+            Name of the outcome, for messages.
+        landmarks : Landmarks
+            The training landmarks.
+        horizon : float or None
+            Days up to which to forecast; None: see `last_estimable`.
+        num_times : int
+            Intervals of the time grid, at most.
+        least : int
+            Fewest patients that a figure may be of to be written down.
+
+        Returns
+        -------
+        SurvivalConfig
+
+        Raises
+        ------
+        InputError
+            When no event lies within the horizon, or the horizon is not above 0.
+        """
         last = (
             last_estimable(self, landmarks.patient, landmarks.moments) if horizon is None else float(horizon)
         )
         if horizon is None and least > 1:
             last = round_time(last, self.time[self.event > 0])
         if not last > 0:
-            raise InputError(f"horizon {last:g} days; it lies after the ask")
+            raise InputError(f"horizon {last:g} days; must be > 0, days after the landmark")
         if not ((self.event > 0) & (self.time <= last)).any():
-            raise InputError(f"outcome {name!r}: no events within {last:g} days of an ask; nothing to learn")
+            raise InputError(
+                f"outcome {name!r}: no events within {last:g} days of a landmark; nothing to learn"
+            )
         times = time_grid(self, landmarks.moments, last, num_times, landmarks.patient, least)
         return SurvivalConfig(causes=self.causes, times=times)
 
     def marginal(self, moments: np.ndarray, times: tuple[float, ...] = ()) -> np.ndarray:
-        """Aalen-Johansen of the landmarks, every landmark counting the same: (1 + cause, time)."""
+        """The Aalen-Johansen estimate [1]_ of the landmarks, every landmark time counting the same.
+
+        Parameters
+        ----------
+        moments : ndarray
+            (landmark,) int64, the landmark time of each, see `Landmarks.moments`.
+        times : tuple of float
+            Days after the landmark.
+
+        Returns
+        -------
+        ndarray
+            (1 + cause, time) float64; slot 0 is event-free.
+
+        References
+        ----------
+        .. [1] Aalen OO, Johansen S. An empirical transition matrix for non-homogeneous Markov chains based on
+           censored observations. Scandinavian Journal of Statistics 5:141-150, 1978.
+        """
         known = self.known
         return aalen_johansen(
             self.time[known],
@@ -211,16 +468,63 @@ class SurvivalTarget(Target):
     def disclosed(
         self, table: np.ndarray, patient: np.ndarray, times: tuple[float, ...], least: int
     ) -> np.ndarray:
+        """An incidence as it is written down, see `disclosure.coarse_incidence`.
+
+        Parameters
+        ----------
+        table : ndarray
+            (1 + cause, time), from `marginal`.
+        patient : ndarray
+            (landmark,) int64, whose landmark each is.
+        times : tuple of float
+            Those of `table`.
+        least : int
+            Fewest patients that a figure may be of to be written down.
+
+        Returns
+        -------
+        ndarray
+            (1 + cause, time) float64.
+        """
         return coarse_incidence(table, self.event, self.time, patient, times, least)
 
     @staticmethod
     def start(marginal: np.ndarray) -> np.ndarray:
-        """Hazards (cause, time) that a head starts with, from the incidence of all landmarks."""
+        """Turn an incidence into hazards.
+
+        Parameters
+        ----------
+        marginal : ndarray
+            (1 + cause, time), from `marginal`.
+
+        Returns
+        -------
+        ndarray
+            (cause, time) float64.
+        """
         free = np.concatenate([[1.0], marginal[0, :-1]]).clip(1e-6)
         return np.diff(marginal[1:], prepend=0.0, axis=1) / free
 
     def skills(self, forecast: Answer, null: np.ndarray) -> list[float]:
-        """Of each cause, by the integrated Brier score (Graf et al. 1999)."""
+        """Score each cause by the integrated Brier score [1]_.
+
+        Parameters
+        ----------
+        forecast : Forecast
+            Of the landmarks of this target.
+        null : ndarray
+            (known landmark, 1 + cause, time), the forecast without inputs.
+
+        Returns
+        -------
+        list of float
+            Of each cause that somebody had, here or in training.
+
+        References
+        ----------
+        .. [1] Graf E, Schmoor C, Sauerbrei W, Schumacher M. Assessment and comparison of prognostic
+           classification schemes for survival data. Statistics in Medicine 18:2529-2545, 1999.
+        """
         curves, known, found = cast(Forecast, forecast), self.known, []
         time, event = self.time[known], self.event[known]
         for k in range(1, 1 + len(curves.causes)):
@@ -233,62 +537,129 @@ class SurvivalTarget(Target):
 
 @dataclass(frozen=True, eq=False)
 class LabelTarget(Target):
-    """Which class each landmark turned out to be of, for one diagnosis."""
+    """Which class each landmark turned out to be of, for one diagnosis.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the classes.
+    label : ndarray
+        Position in `classes`; -1: never looked for, not at risk, or lost before the horizon.
+    weight : ndarray or None
+        For how many each known label stands; None: for itself.
+    """
 
     COUNTED = "of class"
     INFORMATIVE = "outside the commonest class"
 
     classes: tuple[str, ...]
-    # (landmark,) int64 into classes; -1 = not looked for, not at risk, or lost before the horizon
-    label: np.ndarray
-    # (landmark,) for how many each known label stands; None: for itself
-    weight: np.ndarray | None = None
+    label: np.ndarray  # (landmark,) int64
+    weight: np.ndarray | None = None  # (landmark,) float64
 
     @classmethod
     def of(cls, landmarks: Landmarks, name: str) -> LabelTarget:
+        """Read a diagnosis at landmarks.
+
+        Parameters
+        ----------
+        landmarks : Landmarks
+            Patients at prediction times; those not at risk teach nothing.
+        name : str
+            Name of the outcome.
+
+        Returns
+        -------
+        LabelTarget
+        """
         return label_target(
             landmarks.cohort.outcomes_with_model([name])[name], landmarks, landmarks.at_risk(name)
         )
 
     @classmethod
     def from_y(cls, outcome: Outcome, y: np.ndarray, size: int) -> LabelTarget:
+        """Read class positions.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            The outcome that `y` is about.
+        y : ndarray
+            (landmark,) int: position in the outcome's classes; -1: never looked for.
+        size : int
+            Number of landmarks.
+
+        Returns
+        -------
+        LabelTarget
+
+        Raises
+        ------
+        InputError
+            When `y` is anything else.
+        """
         last = len(outcome.names) - 1
         if y.shape != (size,) or y.dtype.kind not in "iu" or not ((y >= -1) & (y <= last)).all():
             raise InputError(
-                f"y: an int array, one entry an ask: 0 to {last} for {', '.join(outcome.names)}, -1 = not "
-                "looked for"
+                f"y: must be an int array, one entry per landmark: 0 to {last} for "
+                f"{', '.join(outcome.names)}, -1 = never looked for"
             )
         return cls(outcome.names, y.astype(np.int64))
 
     @property
     def known(self) -> np.ndarray:
+        """Which landmarks have a label: (landmark,) bool."""
         return self.label >= 0
 
     @property
     def strata(self) -> np.ndarray:
+        """The label: (landmark,) int64."""
         return self.label.clip(min=0)
 
     @property
     def columns(self) -> tuple[np.ndarray, ...]:
+        """The label, as `DiagnosisHead.loss` takes it."""
         return (self.label,)
 
     @property
     def counts(self) -> dict[str, np.ndarray]:
+        """The landmarks of each class, by its name: (landmark,) bool."""
         return {name: self.label == k for k, name in enumerate(self.classes)}
 
     def __getitem__(self, rows: np.ndarray) -> LabelTarget:
         return LabelTarget(self.classes, self.label[rows], None if self.weight is None else self.weight[rows])
 
     def check(self, name: str) -> None:
+        """Check that there are two classes.
+
+        Parameters
+        ----------
+        name : str
+            Name of the outcome, for the message.
+
+        Raises
+        ------
+        InputError
+            When there are labels of one class only, or none.
+        """
         present = [one for one, landmarks in self.counts.items() if landmarks.any()]
         if len(present) < 2:
             raise InputError(
                 f"outcome {name!r}: {'all labels are ' + repr(present[0]) if present else 'no label'} among "
-                f"{len(self.label)} asks; nothing to learn"
+                f"{len(self.label)} landmarks; nothing to learn"
             )
 
     def informative(self, patient: np.ndarray) -> int:
-        """Patients who are not of the commonest class alone."""
+        """Count the patients who are not of the commonest class alone.
+
+        Parameters
+        ----------
+        patient : ndarray
+            (landmark,) int64, whose landmark each is.
+
+        Returns
+        -------
+        int
+        """
         parts = _patients(self, patient)
         parts.remove(max(parts, key=len))
         return len(set().union(*parts))
@@ -296,10 +667,42 @@ class LabelTarget(Target):
     def head_config(
         self, name: str, landmarks: Landmarks, horizon: float | None, num_times: int, least: int
     ) -> DiagnosisConfig:
+        """Name the classes.
+
+        Parameters
+        ----------
+        name : str
+            Unused.
+        landmarks : Landmarks
+            Unused.
+        horizon : float or None
+            Unused.
+        num_times : int
+            Unused.
+        least : int
+            Unused.
+
+        Returns
+        -------
+        DiagnosisConfig
+        """
         return DiagnosisConfig(classes=self.classes)
 
     def marginal(self, moments: np.ndarray, times: tuple[float, ...] = ()) -> np.ndarray:
-        """Share of each class among the labelled landmarks, every landmark counting the same: (class,)."""
+        """Share of each class among the labelled landmarks, every landmark time counting the same.
+
+        Parameters
+        ----------
+        moments : ndarray
+            (landmark,) int64, the landmark time of each, see `Landmarks.moments`.
+        times : tuple of float
+            Unused.
+
+        Returns
+        -------
+        ndarray
+            (class,) float64.
+        """
         known = self.known
         weight = landmark_weights(moments[known]) * self.share[known]
         share = np.bincount(self.label[known], weight, minlength=len(self.classes))
@@ -308,15 +711,62 @@ class LabelTarget(Target):
     def disclosed(
         self, table: np.ndarray, patient: np.ndarray, times: tuple[float, ...], least: int
     ) -> np.ndarray:
+        """Shares as they are written down, see `disclosure.coarse_shares`.
+
+        Parameters
+        ----------
+        table : ndarray
+            (class,), from `marginal`.
+        patient : ndarray
+            (landmark,) int64, whose landmark each is.
+        times : tuple of float
+            Unused.
+        least : int
+            Fewest patients that a figure may be of to be written down.
+
+        Returns
+        -------
+        ndarray
+            (class,) float64.
+        """
         return coarse_shares(table, self.label, patient, least)
 
     @staticmethod
     def start(marginal: np.ndarray) -> np.ndarray:
-        """Shares (class,) that a head starts with."""
+        """Shares are what a head starts with.
+
+        Parameters
+        ----------
+        marginal : ndarray
+            (class,), from `marginal`.
+
+        Returns
+        -------
+        ndarray
+            The same.
+        """
         return marginal
 
     def skills(self, forecast: Answer, null: np.ndarray) -> list[float]:
-        """One number, by the Brier score over all classes (Brier 1950)."""
+        """Score all classes together by the Brier score [1]_.
+
+        Parameters
+        ----------
+        forecast : DiagnosisForecast
+            Of the landmarks of this target.
+        null : ndarray
+            (known landmark, class), the forecast without inputs.
+
+        Returns
+        -------
+        list of float
+            One number, or none where the null makes no error.
+
+        References
+        ----------
+        .. [1] Brier GW. Verification of forecasts expressed in terms of probability. Monthly Weather Review
+           78:1-3, 1950.
+        """
         probability, known = cast(DiagnosisForecast, forecast).probability, self.known
         truth, share = np.eye(len(self.classes))[self.label[known]], self.share[known, None]
         error, null_error = (float((share * np.square(p - truth)).sum()) for p in (probability[known], null))
@@ -329,22 +779,55 @@ def _patients(target: Target, patient: np.ndarray) -> list[set[int]]:
 
 
 def check_targets(targets: Mapping[str, Target], landmarks: Landmarks) -> None:
-    """Refuse at once what could only fail after an epoch."""
+    """Find out before any epoch what could only fail after one.
+
+    Warns where an outcome has fewer than 5 informative patients.
+
+    Parameters
+    ----------
+    targets : mapping of str to Target
+        By the name of the outcome.
+    landmarks : Landmarks
+        The training landmarks.
+
+    Raises
+    ------
+    InputError
+        When there is no landmark, or nothing to learn of an outcome.
+    """
     if not len(landmarks):
-        raise InputError("no ask to train on; nobody is at risk at these landmarks")
+        raise InputError("no landmark to train on: nobody is at risk at these times; choose other landmarks")
     for name, target in targets.items():
         target.check(name)
         few = target.informative(landmarks.patient)
         if few < MIN_EVENT_PATIENTS and len(np.unique(landmarks.groups)) > 1:  # one alone is refused soon
             warnings.warn(
                 f"outcome {name!r}: {few} of {len(np.unique(landmarks.patient))} patients "
-                f"{target.INFORMATIVE}; what is learned of so few is chance",
+                f"{target.INFORMATIVE}; what is learned from so few is chance",
                 stacklevel=3,
             )
 
 
 def last_estimable(target: SurvivalTarget, patient: np.ndarray, moments: np.ndarray) -> float:
-    """The longest horizon (days) at which a score can still be estimated from these asks (METHODS 15)."""
+    """The longest horizon at which a score can still be estimated from these landmarks (METHODS 15).
+
+    At least 20 patients are observed beyond it, and at least a tenth would be uncensored then. With too few
+    patients to score at any horizon: the last time.
+
+    Parameters
+    ----------
+    target : SurvivalTarget
+        What came of each landmark.
+    patient : ndarray
+        (landmark,) int64, whose landmark each is.
+    moments : ndarray
+        (landmark,) int64, the landmark time of each.
+
+    Returns
+    -------
+    float
+        Days.
+    """
     known = np.isfinite(target.time)
     time, event = target.time[known], target.event[known]
     longest = np.zeros(patient.max() + 1)
@@ -366,10 +849,28 @@ def time_grid(
     patient: np.ndarray | None = None,
     least: int = 1,
 ) -> tuple[float, ...]:
-    """Ends of at most `size` intervals up to the horizon, with as many events in each as in the next.
+    """Choose the ends of the intervals of a time grid, with equally many events in each.
 
-    least: above 1 no end is a patient's time, but a whole 50th of the horizon, and each interval has events
-    of at least so many patients, or none. patient: (ask,) whose ask each is; None: each is another one's.
+    Parameters
+    ----------
+    target : SurvivalTarget
+        What came of each landmark.
+    moments : ndarray
+        (landmark,) int64, the landmark time of each.
+    horizon : float
+        Days; the last end.
+    size : int
+        Intervals, at most.
+    patient : ndarray, optional
+        (landmark,) int64, whose landmark each is; default: each is another patient's.
+    least : int
+        Above 1 no end is a patient's time, but a multiple of a 50th of the horizon, and each interval has
+        events of at least so many patients, or none. Default 1.
+
+    Returns
+    -------
+    tuple of float
+        Days after the landmark, rising.
     """
     seen = np.isfinite(target.time) & (target.event > 0) & (target.time <= horizon)
     time, weight = target.time[seen], landmark_weights(moments)[seen]
@@ -387,15 +888,34 @@ def time_grid(
     return tuple(ends[pooled(np.searchsorted(ends, time), event_patient, len(ends), least)].tolist())
 
 
-def label_target(outcome: Outcome, asks: Landmarks, at_risk: np.ndarray) -> LabelTarget:
-    """What came of each ask; those that are not `at_risk`, (ask,) bool, have no label.
+def label_target(outcome: Outcome, landmarks: Landmarks, at_risk: np.ndarray) -> LabelTarget:
+    """Read the label of each landmark.
 
-    Of a diagnosis within a horizon, who was lost before it is represented by the others: what came at T
-    weighs 1/G(T-), who is free of it beyond the horizon h 1/G(h), with G of the asks at risk of the same
-    landmark (METHODS 9). The weights of a landmark have a mean of one. Where G(h) < .1 nothing is learned.
+    Of a diagnosis within a horizon h, landmarks that were lost before are represented by the others (inverse
+    probability of censoring weights [1]_): an event at T weighs 1/G(T-), being free beyond the horizon
+    1/G(h), with G the Kaplan-Meier estimate of staying uncensored among the landmarks of the same landmark
+    time (METHODS 9). The weights of a landmark time have a mean of one. Where G(h) < 0.1 nothing is learned.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        A diagnosis, or a task.
+    landmarks : Landmarks
+        Patients at prediction times.
+    at_risk : ndarray
+        (landmark,) bool; the others get no label.
+
+    Returns
+    -------
+    LabelTarget
+
+    References
+    ----------
+    .. [1] Graf E, Schmoor C, Sauerbrei W, Schumacher M. Assessment and comparison of prognostic
+       classification schemes for survival data. Statistics in Medicine 18:2529-2545, 1999.
     """
-    label = np.full(len(asks), -1, np.int64)
-    patient, at = asks.patient[at_risk], asks.at[at_risk]
+    label = np.full(len(landmarks), -1, np.int64)
+    patient, at = landmarks.patient[at_risk], landmarks.at[at_risk]
     if not outcome.has_course:
         label[at_risk] = outcome.truth(patient, at)["label"]
         return LabelTarget(outcome.names, label)
@@ -403,9 +923,9 @@ def label_target(outcome: Outcome, asks: Landmarks, at_risk: np.ndarray) -> Labe
     assert diagnosis.horizon is not None
     event, time = diagnosis.course(patient, at)
     code, share = _followed_labels(
-        event, time, _pooled_landmark(asks.moments[at_risk]), diagnosis.horizon / DAY
+        event, time, _pooled_landmark(landmarks.moments[at_risk]), diagnosis.horizon / DAY
     )
-    label[at_risk], weight = code, np.zeros(len(asks))
+    label[at_risk], weight = code, np.zeros(len(landmarks))
     weight[at_risk] = share
     return LabelTarget(outcome.names, label, weight)
 
@@ -434,7 +954,7 @@ def _followed_labels(
 
 
 def _pooled_landmark(at: np.ndarray) -> np.ndarray:
-    """A number for each landmark: (ask,) int64. Times of few asks, as of visits, go with their neighbours."""
+    """A number for each landmark time: (landmark,) int64; times of few landmarks join their neighbours."""
     _, time, count = np.unique(at, return_inverse=True, return_counts=True)
     few = count < MIN_REMAINING
     pooled = np.where(few, count, 0).cumsum() // (2 * MIN_REMAINING)

@@ -178,7 +178,7 @@ def test_compare(good, refused, ward, compare_few, monkeypatch):
     assert "unknown outcome 'deth'; did you mean 'death'?" in refused(*wrong)
 
 
-@pytest.mark.filterwarnings("ignore:.*learned of so few:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*learned from so few:UserWarning")
 def test_compare_for_a_diagnosis(sick, good, compare_few):
     folder, _ = sick
     compare_few(models=["early", "late"], landmarks=[1.0])

@@ -440,7 +440,7 @@ def test_features_of_another_tool_come_by_study(reads, tmp_path):
     assert edges("radiomics", 9, "c") == 0
 
 
-@pytest.mark.filterwarnings("ignore:.*learned of so few:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*learned from so few:UserWarning")
 def test_a_model_reads_them_and_fusion_keeps_them_with_their_pictures(cohort):
     from gnnpatient import PrognosisModel, build_graphs
     from gnnpatient.study.ablations import last_values_only, missingness_only, modalities_of, timing_only

@@ -538,12 +538,12 @@ def late_lab_moves_nothing(alone, text, visible):
     assert len(prints) == len(told) == 1
 
 
-@pytest.mark.filterwarnings("ignore:.*learned of so few:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*learned from so few:UserWarning")
 def test_p36_a_late_lab_moves_no_bit(alone):
     late_lab_moves_nothing(alone, LATE, [7, 4, 3])
 
 
-@pytest.mark.filterwarnings("ignore:.*learned of so few:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*learned from so few:UserWarning")
 def test_p36_corpus(alone, corpus):
     late_lab_moves_nothing(alone, corpus("csv/labs_after_event.csv").decode(), [4])
 

@@ -99,7 +99,7 @@ def test_what_cannot_be_is_refused(cohort, tmp_path):
         InputError, match=r"'mortality' is a diagnosis and has no time to an event; .*: death"
     ):
         cohort.survival("mortality")
-    with pytest.raises(InputError, match="4 of 4 asks come when the patient is not at risk"):
+    with pytest.raises(InputError, match="4 of 4 landmarks are not at risk"):
         PrognosisModel(outcomes=["mortality"]).fit(cohort.at(2.5))
     for old, new, message in (
         ('"mortality.yaml"', '"../mortality.yaml"', "leads out of"),
@@ -111,7 +111,7 @@ def test_what_cannot_be_is_refused(cohort, tmp_path):
             read_cohort(tmp_path / "c.toml", tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore:.*learned of so few:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*learned from so few:UserWarning")
 def test_it_is_trained_and_answered_at_its_own_moments(cohort):
     from gnnpatient import PrognosisModel
     from gnnpatient.prognosis.run import scored_landmarks, training_landmarks

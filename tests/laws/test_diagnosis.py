@@ -246,7 +246,7 @@ def test_resumed_is_uninterrupted(train, model, tmp_path, epochs):
         PrognosisModel(**QUICK).fit(train, run=tmp_path, progress=progress)
     icu = train.cohort.outcomes["icu"]
     other = with_outcomes(train.cohort, icu=replace(icu, label=icu.label[::-1]))
-    with pytest.raises(InputError, match="other choices or asks"):
+    with pytest.raises(InputError, match="other choices or landmarks"):
         PrognosisModel(**QUICK).fit(replace(train, cohort=other), run=tmp_path)
     assert bits(PrognosisModel(**QUICK).fit(train, run=tmp_path)) == bits(model)
 

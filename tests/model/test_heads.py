@@ -259,7 +259,7 @@ def test_configs_say_their_kind():
         assert head_config(config.to_dict()) == config
     assert (CONFIG.shape, CLASSES.shape) == ((3, 3), (3,))
     for classes in ((), ("a",), ("a", "a"), ("a", "b", "a")):
-        with pytest.raises(InputError, match="two different names or more"):
+        with pytest.raises(InputError, match="two or more different names"):
             DiagnosisConfig(classes=classes)
 
 

@@ -106,7 +106,7 @@ def test_the_card_counts(saved, train):
     card = (saved / "README.md").read_text()
     death = train.cohort.outcomes["death"].event[:60]
     tens = lambda n: 10 * int(n / 10 + 0.5)  # noqa: E731
-    assert f"{tens(len(np.unique(train.patient)))} patients, {tens(len(train))} asks" in card
+    assert f"{tens(len(np.unique(train.patient)))} patients, {tens(len(train))} landmarks" in card
     assert f"{tens((death == 2).sum())} patients with death" in card
     assert f"{tens((death == 1).sum())} patients with discharge" in card
     for word in (
@@ -159,9 +159,9 @@ def test_a_cut_file(copied):
     whole = (copied / "model.safetensors").read_bytes()
     for size in (0, 4, 8, 100, len(whole) // 2, len(whole) - 1):
         (copied / "model.safetensors").write_bytes(whole[:size])
-        refused(copied, "get it again")
+        refused(copied, "download it again")
     (copied / "model.safetensors").unlink()
-    refused(copied, "get it again")
+    refused(copied, "download it again")
 
 
 def test_a_huge_header_costs_nothing(copied):
@@ -207,7 +207,7 @@ def test_the_corpus_of_broken_models(faults_dir, copied, tmp_path):
         refused(path, "a model is a folder of save_pretrained|not the config of a gnnpatient model")
         if path.is_file():
             shutil.copy(path, copied / "model.safetensors")
-            refused(copied, "get it again|do not fit together")
+            refused(copied, "download it again|do not fit together")
     assert {path for path in tmp_path.parent.glob("*") if "marker" in path.name} == marks
     assert not list(tmp_path.glob("*marker*"))
 
@@ -327,7 +327,8 @@ def test_weights_of_another_model_and_flipped_bits_are_refused(copied, model):
     assert json.loads((copied / "config.json").read_text())["weights"] == file_hash(file)
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     refused(
-        copied, r"model\.safetensors: not the weights that its config\.json was written with; get it again"
+        copied,
+        r"model\.safetensors: not the weights that its config\.json was written with; download it again",
     )
     tensors = load_file(file)
     save_file(

@@ -56,7 +56,7 @@ def test_y_may_be_given(asks, icu):
         assert given.score(asks, y) == icu.score(asks)
     for bad in (y[1:], y.astype(float), y + 1, y - 2, y[:, None], np.array(["no"] * len(y))):
         with pytest.raises(
-            InputError, match="an int array, one entry an ask: 0 to 1 for no, yes, -1 = not looked"
+            InputError, match="an int array, one entry per landmark: 0 to 1 for no, yes, -1 = never looked"
         ):
             PrognosisModel(**FEW).fit(asks, bad)
 
@@ -89,7 +89,7 @@ def test_curves_of_a_diagnosis_are_refused(icu, asks):
         icu.predict_cumulative_incidence,
         lambda X: icu.unique_times_,
     ):
-        with pytest.raises(InputError, match="outcome 'icu' is a diagnosis: probabilities, no curve"):
+        with pytest.raises(InputError, match="outcome 'icu' is a diagnosis: no curve"):
             ask(asks)
     with pytest.raises(InputError, match="unknown class 'maybe' of 'icu'; there are no, yes"):
         icu.predict(asks, cause="maybe")

@@ -321,7 +321,7 @@ def test_fewer_patients_than_that_teach_nothing_and_it_is_said(cohort, tmp_path)
     words = model.predictor_.modules[0].vocabulary
     assert {names for names in words.codes.values()} == {("other",)} and words.levels == {"sex": ()}
     assert np.isfinite(model.forecast(few)["death"].incidence).all()
-    with pytest.raises(InputError, match="min_patients 0; 1 or more would do"):
+    with pytest.raises(InputError, match="min_patients 0; must be >= 1"):
         PrognosisModel(**CHOICES, min_patients=0).fit(few)
 
 

@@ -175,11 +175,11 @@ def test_y_may_be_given(single, quick, single_model):
     assert given.score(held, y) == single_model.score(held)
     for bad, message in (
         (own["time"], "structured array of event and time"),
-        (y[1:], "one entry an ask"),
-        (np.array([*y[:-1], (True, np.nan)], y.dtype), "days after the ask, above 0"),
-        (np.array([*y[:-1], (True, 0.0)], y.dtype), "days after the ask, above 0"),
+        (y[1:], "one entry per landmark"),
+        (np.array([*y[:-1], (True, np.nan)], y.dtype), "days after the landmark, > 0"),
+        (np.array([*y[:-1], (True, 0.0)], y.dtype), "days after the landmark, > 0"),
         (np.array([*own[:-1], (2, 1.0)], own.dtype), "0 censored, 1 to 1 for gone"),
-        (own[["time", "event"]], "its first field is the event"),
+        (own[["time", "event"]], "its first field must be the event"),
     ):
         with pytest.raises(InputError, match=message):
             PrognosisModel(**quick).fit(held, bad)
@@ -197,7 +197,7 @@ def test_nobody_with_an_event_is_refused_before_any_epoch(cohort, quick, monkeyp
         for horizon in (None, 10.0):
             with pytest.raises(InputError, match=r"outcome 'loss': no events.*nothing to learn"):
                 PrognosisModel(**quick | {"horizon": horizon}).fit(X)
-    with pytest.raises(InputError, match="no ask to train on"):
+    with pytest.raises(InputError, match="no landmark to train on"):
         PrognosisModel(**quick).fit(cohort.at(1000).followed())
 
 
@@ -205,7 +205,7 @@ def test_asks_not_at_risk(cohort, model, quick):
     asks = cohort.landmarks(times=[0, 6])
     at_risk = asks.at_risk()
     assert (~at_risk).sum() > 0
-    with pytest.raises(InputError, match=rf"{(~at_risk).sum()} of 160 asks .* not at risk; .*followed"):
+    with pytest.raises(InputError, match=rf"{(~at_risk).sum()} of 160 landmarks .* not at risk; .*followed"):
         PrognosisModel(**quick).fit(asks)
     forecast = model.forecast(asks)["death"]
     assert np.array_equal(forecast.at_risk, at_risk)
@@ -332,7 +332,7 @@ def test_another_cohort_may_lack_and_abound(cohort, model):
     other = replace(cohort, spec=cohort.spec.model_copy(update={"nodes": nodes}), **renamed)
     assert model.predictor_.unknown(other) == {"scan": ["*"]}
     lacking = replace(cohort, events={**cohort.events, "drug": cohort.events["drug"].empty()})
-    with pytest.raises(InputError, match="the model knows no kind of node 'scan'"):
+    with pytest.raises(InputError, match="the model knows no node type 'scan'"):
         model.forecast(other.at(2).followed())
     assert np.isfinite(model.forecast(lacking.at(2).followed())["death"].incidence).all()
     alone = cohort.at(1, patient="p004")

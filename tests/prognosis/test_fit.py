@@ -296,13 +296,13 @@ def test_each_interval_holds_as_many_events():
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"members": 0}, "members 0; 1 or more"),
-        ({"epochs": 0}, "epochs 0; 1 or more"),
-        ({"lr": 0.0}, "lr 0.0; above 0"),
-        ({"lr": float("nan")}, "lr nan; above 0"),
-        ({"dropout": 1.0}, "dropout 1.0; from 0 to below 1"),
+        ({"members": 0}, "members 0; must be >= 1"),
+        ({"epochs": 0}, "epochs 0; must be >= 1"),
+        ({"lr": 0.0}, "lr 0.0; must be > 0"),
+        ({"lr": float("nan")}, "lr nan; must be > 0"),
+        ({"dropout": 1.0}, "dropout 1.0; must be >= 0 and < 1"),
         ({"conv": "gcn"}, "one of sage, gatv2, hgt"),
-        ({"horizon": -1.0}, "lies after the ask"),
+        ({"horizon": -1.0}, "must be > 0, days after the landmark"),
         ({"horizon": 0.001}, "no events within 0.001 days"),
         ({"device": "gpu"}, "auto, cpu or cuda"),
         ({"outcomes": ["deaht"]}, "did you mean 'death'"),
@@ -310,9 +310,9 @@ def test_each_interval_holds_as_many_events():
         ({"outcomes": []}, "at least one"),
         ({"kinds": "lab"}, r"as in \['lab'\]"),
         ({"kinds": ["labs"]}, "did you mean 'lab'"),
-        ({"num_times": 0}, "num_times 0; 1 or more"),
-        ({"num_layers": 0}, "num_layers 0; 1 or more"),
-        ({"channels": 0}, "channels 0; 1 or more"),
+        ({"num_times": 0}, "num_times 0; must be >= 1"),
+        ({"num_layers": 0}, "num_layers 0; must be >= 1"),
+        ({"channels": 0}, "channels 0; must be >= 1"),
     ],
 )
 def test_choices_are_refused_at_the_door(train, quick, choice, message):
@@ -329,8 +329,8 @@ def test_a_diverging_fit_says_so(train, quick):
 def test_a_run_of_other_choices_is_not_resumed(train, quick, tmp_path):
     PrognosisModel(**quick).fit(train, run=tmp_path)
     for other in ({"seed": 1}, {"channels": 16}, {"horizon": 9.0}, {"dropout": 0.1}):
-        with pytest.raises(InputError, match="other choices or asks"):
+        with pytest.raises(InputError, match="other choices or landmarks"):
             PrognosisModel(**quick | other).fit(train, run=tmp_path)
-    with pytest.raises(InputError, match="other choices or asks"):
+    with pytest.raises(InputError, match="other choices or landmarks"):
         PrognosisModel(**quick).fit(train[1:], run=tmp_path)
     assert same_bits(PrognosisModel(**quick).fit(train, run=tmp_path), PrognosisModel(**quick).fit(train))

@@ -164,5 +164,5 @@ def test_the_file_holds_no_id_and_is_private(cohort, people, held, tmp_path):
     again = People.read(tmp_path / "people.json")
     assert again == people or vars(again) == vars(people)
     (tmp_path / "people.json").write_bytes(raw.replace(b"true", b"false", 1))
-    with pytest.raises(InputError, match=r"people\.json: not as fit wrote it; fit again, or take it away"):
+    with pytest.raises(InputError, match=r"people\.json: not as fit wrote it; fit again, or remove it"):
         People.read(tmp_path / "people.json")

@@ -331,6 +331,21 @@ def test_without_the_file_of_people_nobody_is_held_out(whole, copied, cohort, pa
     assert run.split_of(elsewhere).strangers == len(whole.train)
 
 
+def test_a_run_and_its_model_are_summarised_without_names(whole, packed):
+    from gnnpatient.prognosis.summary import summarise_model, summarise_run
+
+    found = summarise_run(whole.folder).to_dict()
+    run = whole.to_dict()
+    assert all(found[name] == run[name] for name in ("finished", "cohort", "plan", "train", "test"))
+    assert found["what"] == "run" and found["epochs"] > 0
+    assert list(found["outcomes"]["death"]) == ["causes", "horizon"]
+    assert summarise_model(whole.folder / "model").to_dict().items() <= found.items()
+    split = whole.split_of(packed).to_dict()
+    assert (split["train"], split["test"], split["exact"]) == (len(whole.train), len(whole.test), True)
+    text = json.dumps([found, run, split])
+    assert not any(f'"{one}"' in text for one in (*whole.train, *whole.test))
+
+
 def test_an_edited_run_is_refused(whole, copied, packed):
     from gnnpatient import InputError
     from gnnpatient.prognosis.run import Run

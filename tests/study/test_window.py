@@ -177,7 +177,7 @@ def test_bits_come_back_and_weights_are_of_the_fit(world, asks, tmp_path):
     lost = np.flatnonzero(X.outcome("sick")["label"] < 0)[0]
     gone[X.patient[lost]] = X.at[lost] + 86_400
     other = replace(cohort, outcomes={**cohort.outcomes, "sick": replace(sick, gone=gone)})
-    with pytest.raises(InputError, match="other choices or asks"):
+    with pytest.raises(InputError, match="other choices or landmarks"):
         PrognosisModel(**FEW).fit(replace(X, cohort=other), run=tmp_path / "run")
 
 
@@ -251,5 +251,5 @@ def test_a_landmark_whose_window_nobody_is_seen_through_teaches_nothing(world):
     X = cohort.landmarks(times=[0.5, 500]).followed("sick")
     target = label_target(cohort.outcomes["sick"], X, np.ones(len(X), bool))
     assert (target.label[X.days == 500] == -1).all() and (target.label[X.days == 0.5] >= 0).any()
-    with pytest.raises(InputError, match="no ask to train on"):
+    with pytest.raises(InputError, match="no landmark to train on"):
         PrognosisModel(**FEW).fit(at(X, 500))
