@@ -250,7 +250,7 @@ def _in_words(words: pl.Series, amount: np.ndarray, bound: np.ndarray) -> tuple[
 def _wide(source: SourceTables, table: str, columns: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Code and unit of each column of a wide table. Columns that fit a pattern come by name, so that their
     order in the file is nothing."""
-    schema, meant = source.schemas[table], source.spec.meant(table)
+    schema, meant = source.schemas[table], source.spec.used_columns(table)
     found: dict[str, tuple[str, str]] = {}
     for name, unit in columns.items():
         if name in schema or name.count("*") != 1:
