@@ -1,4 +1,4 @@
-"""The draft of a folder: its parts found one after the other, and written as TOML."""
+"""The draft of a folder: its parts are found one after the other, then written as TOML."""
 
 from __future__ import annotations
 
@@ -18,11 +18,25 @@ from gnnpatient.propose.sheets import Sheet, read, tables
 
 
 def propose(folder: Path) -> str:
-    """The text of a TOML that `read_spec` takes, with its reasons and its questions (`# ASK:`) as comments.
+    """Draft a spec for a folder of tables.
 
-    Of a table the first 200 000 rows are looked at. The same folder gives the same text.
+    Of a table the first 200 000 rows are read. The same folder gives the same text.
 
-    Refused: no folder, no table in it, no column that could be a patient's id.
+    Parameters
+    ----------
+    folder : Path
+        The folder with the tables, or with the files of MEDS, OMOP or FHIR.
+
+    Returns
+    -------
+    str
+        A TOML that `read_spec` takes. Reasons stand as comments; what only the owner of the data can answer
+        begins with ``# ASK:``.
+
+    Raises
+    ------
+    InputError
+        When there is no such folder, no readable table in it, or no column that could be a patient's id.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the one with the tables")
@@ -35,7 +49,7 @@ def propose(folder: Path) -> str:
 
 
 def _of_tables(draft: Draft) -> None:
-    """Tables without a standard format."""
+    """Draft a folder that is in no standard format."""
     sheets: list[Sheet] = []
     for name in tables(draft.folder):
         try:

@@ -1,4 +1,4 @@
-"""Tables as they are found: their first rows, what each column holds, and the unit of their times."""
+"""Tables as they are found: their first rows, what each column holds, and the unit of times."""
 
 from __future__ import annotations
 
@@ -22,36 +22,64 @@ from gnnpatient.times import DAY
 
 @dataclass
 class Sheet:
-    """The first rows of a table: as they stand, and as numbers where they are numbers."""
+    """The first rows of a table, as they are and as numbers.
+
+    Attributes
+    ----------
+    name : str
+        The file, as [tables] names it.
+    raw : DataFrame
+        Its first rows.
+    readme : str
+        The README of the folder.
+    block : Block
+        [tables."FILE"].
+    cells : DataFrame
+        The rows as Float64 (dates: days since 1970) or String; null = missing.
+    kind : dict of str to str
+        By column: number, date, duration, text, empty, or mixed for numbers and a few words.
+    date_format : dict of str to str
+        By column of dates: the format of strptime; ``""`` = ISO 8601.
+    ambiguous : set of str
+        Columns of dates whose day could be the month.
+    unit_decided : bool
+        Whether the unit or format of its times is written already.
+    key : str
+        The column with the patient's id.
+    has_outcome : bool
+        Whether it has an outcome with a time.
+    """
 
     name: str
     raw: pl.DataFrame
     readme: str
-    block: Block = field(default_factory=Block)  # [tables.NAME]
-    cells: pl.DataFrame = field(default_factory=pl.DataFrame)  # Float64 (dates: days), String; null = missing
-    kind: dict[str, str] = field(default_factory=dict)  # number date duration text empty, mixed: a few words
-    date_format: dict[str, str] = field(default_factory=dict)  # how dates are written; "" = ISO 8601
-    ambiguous: set[str] = field(default_factory=set)  # columns of dates whose day could be the month
-    unit_decided: bool = False  # whether the unit or format of its times is decided
-    key: str = ""  # the column with the patient's id
-    has_outcome: bool = False  # whether it has an outcome with a time
+    block: Block = field(default_factory=Block)
+    cells: pl.DataFrame = field(default_factory=pl.DataFrame)
+    kind: dict[str, str] = field(default_factory=dict)
+    date_format: dict[str, str] = field(default_factory=dict)
+    ambiguous: set[str] = field(default_factory=set)
+    unit_decided: bool = False
+    key: str = ""
+    has_outcome: bool = False
 
     @cached_property
     def patient_ids(self) -> pl.Series:
+        """The patient of each row."""
         return ids(self.raw[self.key]).alias(WHO)
 
     @cached_property
     def rows(self) -> pl.DataFrame:
+        """The cells of the rows with a patient."""
         return self.cells.with_columns(self.patient_ids).filter(pl.col(WHO).is_not_null())
 
     @cached_property
     def first_values(self) -> pl.DataFrame:
-        """A row a patient: WHO, and the first value of each column."""
+        """A row for each patient: WHO, and the first value of each column."""
         return self.rows.group_by(WHO, maintain_order=True).agg(pl.all().drop_nulls().first())
 
     @cached_property
     def constant_columns(self) -> set[str]:
-        """Columns that do not change within a patient, and are not given in some rows only."""
+        """Columns that do not change within a patient, and are filled in most rows of a patient."""
         patients, every = self.rows.group_by(WHO, maintain_order=True), pl.exclude(WHO)
         alike = patients.agg((pl.all().min() == pl.all().max()).fill_null(True)).select(every.all())
         given = patients.agg(pl.all().is_not_null().mean()).select(every.replace(0.0, None).mean())
@@ -59,25 +87,47 @@ class Sheet:
 
     @cached_property
     def one_row_each(self) -> bool:
-        """Whether a row is a patient."""
+        """Whether each patient has one row."""
         return self.patient_ids.n_unique() == len(self.patient_ids)
 
     @cached_property
     def person_columns(self) -> list[str]:
-        """Columns that say who somebody is, as age and sex."""
+        """Columns that describe a person, as age and sex."""
         return [c for c in self.raw.columns if c in self.constant_columns and PERSON.match(plain(c))]
 
     @property
     def standalone(self) -> bool:
-        """Whether it could be a cohort of its own."""
+        """Whether the table could be a cohort of its own."""
         return bool(self.person_columns) or self.has_outcome
 
     def words(self, name: str) -> pl.Series:
-        """Cells as the states of an outcome are compared: 1.0 is 1."""
+        """Cells in the form in which states are compared: 1.0 is 1.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        Series
+            null = missing.
+        """
         return text(self.raw[name], MISSING).str.replace(r"^(-?\d+)\.0+$", "$1")
 
     def states(self, name: str) -> dict[str, int]:
-        """How many patients have each word of a column; nothing where it has many, or holds times."""
+        """How many patients have each word of a column.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        dict of str to int
+            Empty where there are many words, or times.
+        """
         if self.kind[name] in ("date", "duration"):
             return {}
         frame = pl.DataFrame({"who": self.patient_ids, "word": self.words(name)}).drop_nulls().unique()
@@ -85,29 +135,84 @@ class Sheet:
         return dict(count.iter_rows()) if len(count) <= WORDS else {}
 
     def is_binary(self, name: str) -> bool:
+        """Whether a column holds 0 and 1, or false and true.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        bool
+        """
         return {state.lower() for state in self.states(name)} in ({"0", "1"}, {"true", "false"})
 
     def n_distinct(self, name: str) -> int:
+        """How many different values a column has.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        int
+        """
         return self.cells[name].drop_nulls().n_unique()
 
     def is_integer(self, name: str) -> bool:
-        """Whether all are whole numbers."""
+        """Whether all values are whole numbers.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        bool
+        """
         cells = self.cells[name]
         return self.kind[name] == "number" and bool((cells.round() == cells).fill_null(True).all())
 
     def names_rows(self, name: str) -> bool:
-        """Named as an id, or as a row's own number."""
+        """Whether a column is an id, or the number of a row.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        bool
+        """
         word = plain(name)
         if not ROW.search(word) or not (self.kind[name] == "text" or self.is_integer(name)):
             return False
         return self.raw[name].n_unique() > WORDS or word in KEYS
 
     def lines(self) -> list[str]:
-        """The README, those lines first that name this table."""
+        """The lines of the README, first those that name this table.
+
+        Returns
+        -------
+        list of str
+        """
         return sorted(self.readme.splitlines(), key=lambda line: Path(self.name).stem not in line)
 
     def clock(self, time: str, *others: str) -> None:
-        """[tables.NAME] time: the format of dates, else the unit of offsets, asked where no column tells."""
+        """Write the format of dates or the unit of offsets into [tables."FILE"], or ask for it.
+
+        Parameters
+        ----------
+        time : str
+            A column with times.
+        *others : str
+            Further columns that may show the unit.
+        """
         if self.unit_decided or self.kind[time] == "duration":
             return
         self.unit_decided, place, notes = True, f"tables.{bare(self.name)}.time", self.block.notes
@@ -129,36 +234,71 @@ class Sheet:
         )
 
     def reach(self, name: str) -> float:
-        """The largest number, whatever its sign; 0 where there is none."""
+        """The largest absolute value of a column of numbers.
+
+        Parameters
+        ----------
+        name : str
+            A column of numbers.
+
+        Returns
+        -------
+        float
+            0 where there is none.
+        """
         return float(self.cells[name].abs().max() or 0)  # type: ignore[arg-type]
 
 
 def share(flags: pl.Series) -> float:
-    """The part that is true, of those that are known; 0 where none is."""
+    """The share that is true among those that are known.
+
+    Parameters
+    ----------
+    flags : Series
+        bool, null = not known.
+
+    Returns
+    -------
+    float
+        0 where none is known.
+    """
     return float(flags.mean() or 0)  # type: ignore[arg-type]
 
 
 def _unit(sheet: Sheet, name: str) -> tuple[str, str]:
-    """The unit of a column of offsets, and what tells it: its name, the README, its size; else "", ""."""
+    """The unit of a column of offsets, and where it was found: name, README or size; else "", ""."""
     parts = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
     for unit, spelled in SPELLED.items():
         if any(re.fullmatch(spelled, part) for part in parts):
-            return unit, "its name says so"
+            return unit, "from its name"
     units = "|".join(f"(?P<{unit}>{spelled})" for unit, spelled in SPELLED.items())
     near = rf"(?i)(?<![\w.]){re.escape(name)}(?![\w.])[^.;|]{{0,40}}?(?<![\w-])(?:{units})(?!\w)"
     for line in sheet.lines():
         if found := re.search(near, line):
-            return str(found.lastgroup), "the README says so"
+            return str(found.lastgroup), "from the README"
     if name.lower().endswith("offset"):
         if found := re.search(rf"(?i)offset[^.;|]{{0,40}}?\b(?:{units})\b", sheet.readme):
-            return str(found.lastgroup), "the README says so of offsets"
+            return str(found.lastgroup), "from the README, of offsets"
         if sheet.reach(name) > 5000:
-            return "min", "an offset with large numbers; check that"
+            return "min", "from its large numbers; check that"
     return "", ""
 
 
 def tables(folder: Path, inside: str = "") -> list[str]:
-    """The tables of a folder and of the folders in it; a folder of alike shards is one table."""
+    """The tables of a folder and of the folders in it; a folder of similar shards is one table.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    inside : str, default ""
+        A folder in it, with a slash behind.
+
+    Returns
+    -------
+    list of str
+        Their names, as [tables] has them.
+    """
     found: list[str] = []
     for path in sorted((folder / inside).iterdir()):
         name = f"{inside}{path.name}"
@@ -170,7 +310,7 @@ def tables(folder: Path, inside: str = "") -> list[str]:
 
 
 def _shards(folder: Path) -> bool:
-    """Whether several files, and all with the same columns."""
+    """Whether a folder holds several files, all with the same columns."""
     shards = sorted(folder.rglob("*.parquet"))
     try:
         schemas = {str(pl.scan_parquet(shard, glob=False).collect_schema()) for shard in shards}
@@ -241,7 +381,7 @@ def _csv(path: Path) -> tuple[dict[str, Any], pl.DataFrame]:
 
 
 def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:
-    """A column as numbers, days or words; what it is goes into sheet.kind. Typed cells are not parsed."""
+    """A column as numbers, days or words; what it is goes into `sheet.kind`. Typed cells are not parsed."""
     name, epoch = cells.name, pl.zeros(len(cells), dtype=pl.Int64, eager=True)
     if cells.dtype.is_temporal() and cells.dtype != pl.Time:
         span = cells.dtype == pl.Duration
@@ -271,7 +411,7 @@ def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:
 
 
 def _date_format(sheet: Sheet, name: str, words: pl.Series) -> str | None:
-    """The strptime format of dates that are not ISO 8601; day first where nothing tells, which is asked."""
+    """The strptime format of dates that are not ISO 8601; None where they are none. Ambiguous: day first."""
     first = words[0].strip() if len(words) else ""
     if re.fullmatch(r"\d{1,2}-[A-Za-z]{3}-\d{4}", first):
         return "%d-%b-%Y"
