@@ -89,7 +89,7 @@ def of_format(draft: Draft, data_format: str) -> None:
 
 
 def _codes(source: StandardTables) -> pl.DataFrame:
-    """By table and code: family, patients, timed (those with a time), units by frequency, mixed, revealing."""
+    """By table and code: family, patients, timed (those with a time), units, mixed, revealing."""
     parts = []
     for name, table in source.tables.items():
         schema = table.collect_schema()
@@ -149,7 +149,8 @@ def _families(draft: Draft, source: StandardTables, codes: pl.DataFrame) -> None
             kinds.setdefault(kind, []).append(family if rows["code"][0] == family else f"{family}//*")
         else:
             in_two_units = (lost & ~rows["revealing"]).sum()
-            why = f"{rows['revealing'].sum()} code(s) that reveal a death, {in_two_units} rare one(s) in two units"
+            deaths = rows["revealing"].sum()
+            why = f"{deaths} code(s) that reveal a death, {in_two_units} rare one(s) in two units"
             draft.left_out.append(
                 f"{family}: {why}; beside them what fewer than {MIN_PATIENTS} patients have"
             )
