@@ -222,9 +222,9 @@ def test_what_determines_the_outcome_is_left_out_and_named(draft, rng):
     assert set(spec.patient.columns) == {"age", "sex", "honest"}
     for name, why in (
         ("score, ward", "nearly determines death (rank AUC 1.00)"),
-        ("stay", "goes with the time of death"),
+        ("stay", "nearly determines the time of death"),
         ("hospdead, PREVMI", "by its name"),
-        ("prognosis", "the README says"),
+        ("prognosis", "the README warns"),
     ):
         assert f"{name}: {why}" in text
     assert "ward" not in spec.patient.columns and len(cohort) == SIZE
