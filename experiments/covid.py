@@ -28,8 +28,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from gnnpatient import InputError, PrognosisModel, build_graphs, read_cohort, read_spec
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks, StratifiedPatientKFold
+from gnnpatient.cohort.cohort import Cohort, Landmarks
+from gnnpatient.cohort.splits import StratifiedPatientKFold
 from gnnpatient.files import atomic_file
 from gnnpatient.metrics import SCORES, bootstrap, interval, labelled
 from gnnpatient.study.folds import Fold, read_folds

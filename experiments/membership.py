@@ -29,8 +29,7 @@ import polars as pl
 from rich.console import Console
 
 from gnnpatient import PrognosisModel, metrics
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.datasets.shipped import pbc
 from gnnpatient.files import atomic_file

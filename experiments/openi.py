@@ -21,7 +21,7 @@ from rich.console import Console
 from sklearn.linear_model import LogisticRegression
 
 from gnnpatient import InputError, PatientKFold, PrognosisModel, build_graphs, read_cohort, read_spec
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.files import atomic_file
 from gnnpatient.metrics import SCORES, bootstrap, interval, labelled
 

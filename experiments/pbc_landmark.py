@@ -17,8 +17,7 @@ import polars as pl
 from rich.console import Console
 
 from gnnpatient import InputError, PrognosisModel, read_cohort, read_spec
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.datasets.shipped import DATA
 from gnnpatient.study.baselines import StackedCox
 from gnnpatient.study.folds import read_folds

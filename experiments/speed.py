@@ -26,8 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gnnpatient import build_graphs, open_cohort, read_cohort, read_spec
-from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.graphs import Graphs
 from gnnpatient.model.encode import fit_vocabulary
 from gnnpatient.model.heads import SurvivalConfig

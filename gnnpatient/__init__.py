@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gnnpatient.cohort.build import build_graphs
-    from gnnpatient.cohort.cohort import Cohort, open_cohort
-    from gnnpatient.cohort.landmarks import Landmarks, PatientKFold, StratifiedPatientKFold
+    from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
+    from gnnpatient.cohort.splits import PatientKFold, StratifiedPatientKFold
     from gnnpatient.errors import InputError, Refused
     from gnnpatient.graphs import Graphs
     from gnnpatient.ingest.read import read_cohort
     from gnnpatient.prognosis.checkpoint import load_predictor
     from gnnpatient.prognosis.estimator import PrognosisModel
-    from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, Predictor
+    from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
+    from gnnpatient.prognosis.predictor import Predictor
     from gnnpatient.spec.graph import GraphSpec, read_spec
 
 __version__ = "0.1.0"
@@ -50,12 +51,12 @@ _HOME = {
     "GraphSpec": "spec.graph",
     "Graphs": "graphs",
     "InputError": "errors",
-    "Landmarks": "cohort.landmarks",
-    "PatientKFold": "cohort.landmarks",
-    "Predictor": "prognosis.forecast",
+    "Landmarks": "cohort.cohort",
+    "PatientKFold": "cohort.splits",
+    "Predictor": "prognosis.predictor",
     "PrognosisModel": "prognosis.estimator",
     "Refused": "errors",
-    "StratifiedPatientKFold": "cohort.landmarks",
+    "StratifiedPatientKFold": "cohort.splits",
     "build_graphs": "cohort.build",
     "load_predictor": "prognosis.checkpoint",
     "open_cohort": "cohort.cohort",

@@ -1352,7 +1352,7 @@ def test_a_finished_run_ends_well_when_resumed(good, ward):
 @pytest.fixture
 def compare_few(monkeypatch):
     """Let `compare` fit few contestants (tests/study fits all), and a second call find what the first did."""
-    from gnnpatient.study import fusion
+    from gnnpatient.study import compare as fusion
 
     compare, once, made = fusion.compare, fusion.run_compare, []
 

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-    from gnnpatient.cohort.cohort import Cohort
-    from gnnpatient.cohort.landmarks import Landmarks
-    from gnnpatient.datasets.ward import Truth
-    from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor
-    from gnnpatient.prognosis.people import Told
+    from gnnpatient.cohort.cohort import Cohort, Landmarks
+    from gnnpatient.datasets.ward import SimulatedTruth
+    from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
+    from gnnpatient.prognosis.people import SplitMembership
+    from gnnpatient.prognosis.predictor import Predictor
     from gnnpatient.prognosis.run import Run
     from gnnpatient.study.evaluate import Evaluation
 
@@ -251,20 +251,23 @@ def check(
 ) -> None:
     """Read a cohort's tables and say what is used, what is refused and why, and what looks wrong."""
     from gnnpatient.study import describe
+    from gnnpatient.study.duplicates import duplicates
+    from gnnpatient.study.leaks import coverage
     from gnnpatient.study.leaks import leaks as canary
-    from gnnpatient.study.leaks import looked
+    from gnnpatient.study.sample_size import sample_size
+    from gnnpatient.study.table1 import table1 as table1_of
 
     cohort = tables_of(spec, data, quarantine=quarantine, embed=False)
-    alike = describe.duplicates(cohort)
+    alike = duplicates(cohort)
     flags = list(cohort.report["flags"])
-    if alike["patients"]:
+    if alike.patients:
         flags.append(
-            f"{alike['patients']} patients in {alike['groups']} groups have the same record; one person "
+            f"{alike.patients} patients in {alike.groups} groups have the same record; one person "
             "under several ids? give them one group in [patient]"
         )
-    if alike["near_ids"]:
-        flags.append(f"{alike['near_ids']} id(s) equal another but for case, blanks or leading zeros")
-    spread = describe.statics(cohort) + describe.distributions(cohort)
+    if alike.near_ids:
+        flags.append(f"{alike.near_ids} id(s) equal another but for case, blanks or leading zeros")
+    spread = [row.to_dict() for row in describe.statics(cohort) + describe.distributions(cohort)]
     flags += [f"{row['kind']}.{row['code']}: {flag}" for row in spread for flag in row["flags"]]
     flags += describe.durations(cohort)
     found: dict[str, Any] = {
@@ -273,13 +276,15 @@ def check(
         "kinds": {kind: len(cohort.events[kind]) for kind in cohort.spec.nodes},
         "flow": cohort.flow(),
         "flags": flags,
-        "leaks": [vars(leak) for leak in canary(cohort)] if leaks else [],
-        "looked": [vars(look) for look in looked(cohort)] if leaks else [],
+        "leaks": [leak.to_dict() for leak in canary(cohort)] if leaks else [],
+        "looked": [look.to_dict() for look in coverage(cohort)] if leaks else [],
         "distributions": spread,
-        "sample_size": describe.sample_size(cohort),
+        "sample_size": [row.to_dict() for row in sample_size(cohort)],
     }
     if table1:
-        found["table1"] = {name: _cells(describe.table1(cohort, name)) for name in describe.grouped(cohort)}
+        found["table1"] = {
+            name: _cells(table1_of(cohort, name)) for name in describe.grouped_outcomes(cohort)
+        }
     if json:
         return answer(found)
     rows = []
@@ -525,15 +530,15 @@ def _fit(
         given["horizon"] = days(given["horizon"])
     if given.get("landmarks", "random") != "random":
         given["landmarks"] = moments(given["landmarks"])
-    opened.answered(given.get("outcomes"))  # what is not there is refused before torch is loaded
+    opened.outcomes_with_model(given.get("outcomes"))  # what is not there is refused before torch is loaded
     from gnnpatient.prognosis.run import Run, fit_run
 
     was = resume and (out / "model" / "config.json").is_file()
     if given.get("outcomes") is None and not (out / "run.json").is_file():
-        for name in sorted(set(opened.outcomes) - set(opened.answered())):
+        for name in sorted(set(opened.outcomes) - set(opened.outcomes_with_model())):
             note(f"outcome {name!r} left out: a {opened.outcomes[name].kind} has no model")
     _decisive(opened)
-    if not opened.timed:
+    if not opened.has_later_rows:
         note("nothing becomes known after entry, so every patient is asked then, once")
     with Progress() as progress:
         run = fit_run(opened, out, given, device=device, resume=resume, progress=progress)
@@ -655,7 +660,7 @@ def _evaluate(
     at: Sequence[float | str] | None,
     horizons: Sequence[float] | None,
     by: Sequence[str],
-    truth: Truth | None = None,
+    truth: SimulatedTruth | None = None,
     censoring: str = "km",
 ) -> tuple[Evaluation, list[str]]:
     """The figures, and what has to be said beside them."""
@@ -664,13 +669,14 @@ def _evaluate(
     import numpy as np
 
     from gnnpatient.cohort.cohort import open_cohort
-    from gnnpatient.cohort.landmarks import few_horizons
     from gnnpatient.cohort.outcomes import Survival, Task
+    from gnnpatient.cohort.splits import default_horizons
     from gnnpatient.model.heads import SurvivalConfig
     from gnnpatient.prognosis.checkpoint import load_predictor
-    from gnnpatient.prognosis.run import Run, scored_asks, usual_landmarks
+    from gnnpatient.prognosis.run import Run, scored_landmarks, usual_landmarks
     from gnnpatient.study import evaluate as study
-    from gnnpatient.study.baselines import StackedCox, StackedLogistic
+    from gnnpatient.study.baselines import StackedCox, StackedLogistic, marginal_model
+    from gnnpatient.study.scoreboard import Model, ModelRisks
 
     predictor, cohort = load_predictor(folder), open_cohort(path, verify=True)
     run = Run.open(folder) if _is_run(folder) else None
@@ -688,7 +694,7 @@ def _evaluate(
         raise InputError(f"outcome {name!r} is asked at its own moments; leave out --landmarks")
     rival = "cox" if curves else "logistic"
     words, left, fitted_too = [], np.arange(len(cohort)), False
-    told = run.tell(cohort) if run else None
+    told = run.split_of(cohort) if run else None
     if told and run:
         left, fitted_too = np.flatnonzero(told.side != "train"), told.exact
     if told and (told.exact or told.known):
@@ -711,7 +717,7 @@ def _evaluate(
     if at is None:
         fitted = run.plan["landmarks"] if run else "random"
         at = usual_landmarks(cohort, name) if fitted == "random" else list(fitted)
-    X = scored_asks(cohort, left, name, at)
+    X = scored_landmarks(cohort, left, name, at)
     if not len(X):
         raise InputError(
             f"nobody left to score: none of {len(left)} patients is at risk at {', '.join(map(span, at))}"
@@ -719,12 +725,12 @@ def _evaluate(
     words += [*_strangers(predictor.unknown(X)), *_unlike(predictor, X)]
     times, grid = [], np.zeros(0)
     if reach is not None:
-        times = sorted(few_horizons(reach) if horizons is None else horizons)
+        times = sorted(default_horizons(reach) if horizons is None else horizons)
         if times[-1] > reach * (1 + 1e-9) or times[0] <= 0:
             bad = times[-1] if times[-1] > reach else times[0]
             raise InputError(f"horizon {bad:g} days; this model was fitted up to {reach:g} days")
         grid = np.unique(np.concatenate([np.linspace(0, times[-1], 61)[1:], times]))
-    models: dict[str, study.Model] = {"gnn": predictor}
+    models: dict[str, Model] = {"gnn": predictor}
     if fitted_too and run is not None:
         least = int(run.plan["min_patients"])  # the same mapping of rare codes as the model's
         own = (
@@ -732,9 +738,9 @@ def _evaluate(
             if reach is None
             else StackedCox(outcomes=[name], horizon=reach, min_patients=least)
         )
-        models[rival] = own.fit(run.asks(cohort))
+        models[rival] = own.fit(run.landmarks(cohort))
     here, there = (
-        study.names_of(cohort, name),
+        cohort.outcomes_with_model([name])[name].names,
         head.causes if isinstance(head, SurvivalConfig) else head.classes,
     )
     if here != there:
@@ -743,14 +749,14 @@ def _evaluate(
     fitted_on = np.flatnonzero(told.side == "train") if told else np.zeros(0, np.int64)
     train = None  # whom the null is of: the training patients at the landmarks that are scored
     if len(fitted_on) and not isinstance(cohort.outcomes[name], Task):
-        train = scored_asks(cohort, fitted_on, name, at)
-    models["null"] = study.null_of(predictor, name, train)
+        train = scored_landmarks(cohort, fitted_on, name, at)
+    models["null"] = marginal_model(predictor, name, train)
     if truth is not None:
         from gnnpatient.study.oracle import Oracle
 
         models["oracle"] = Oracle(name, here, grid, truth.risk)
-    part: tuple[Mapping[str, study.Model], Landmarks] = (models, X)
-    scored = study.Scored.of([part], name, grid)
+    part: tuple[Mapping[str, Model], Landmarks] = (models, X)
+    scored = ModelRisks.of([part], name, grid)
     held_out = (told.count("test") if told.exact or told.known else len(left)) if told else 0
     return study.evaluate(
         scored,
@@ -771,7 +777,7 @@ def _unlike(predictor: Predictor, X: Landmarks) -> list[str]:
         first, last = map(span, predictor.about["landmarks"])
         when = f"at {first} alone" if first == last else f"from {first} to {last}"
         words.append(f"{outside} of {len(X)} asks lie outside the fitted days ({when}): the model guesses")
-    if early := int(X.early.sum()):
+    if early := int(X.early_at_entry.sum()):
         words.append(
             f"{early} of {len(X)} asks come before the end of the day of entry, so nothing that was measured "
             "on it is known; ask at entry, or a day later"
@@ -779,7 +785,7 @@ def _unlike(predictor: Predictor, X: Landmarks) -> list[str]:
     return words + predictor.differences(X)
 
 
-def _people(told: Told) -> list[str]:
+def _people(told: SplitMembership) -> list[str]:
     """Who of the scored was trained on, and how that is known."""
     trained, held, unknown = (told.count(side) for side in ("train", "test", None))
     words = []
@@ -896,7 +902,8 @@ def compare(
     from gnnpatient.cohort.cohort import open_cohort
 
     open_cohort(cohort).named(outcome)  # what is not there is refused before torch is loaded
-    from gnnpatient.study.fusion import missing_curve, pattern_only, run_compare
+    from gnnpatient.study.compare import run_compare
+    from gnnpatient.study.missingness import missing_curve, pattern_only
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
     with Steps() as progress:
@@ -969,8 +976,7 @@ def predict(
     import numpy as np
     import polars as pl
 
-    from gnnpatient.cohort.cohort import open_cohort
-    from gnnpatient.cohort.landmarks import together
+    from gnnpatient.cohort.cohort import join_landmarks, open_cohort
     from gnnpatient.cohort.outcomes import Task
     from gnnpatient.files import atomic_file
     from gnnpatient.ingest.source import disarmed
@@ -1018,18 +1024,18 @@ def predict(
         if gone := int((~forecast.at_risk).sum()):
             why = f"is not at risk of {name!r}" if name in curves else f"has a label of {name!r}, or is gone,"
             note(f"{gone} of {len(forecast)} asks left out: the patient {why} then")
-    for line in _strangers(predictor.unknown(together(*asked))):
+    for line in _strangers(predictor.unknown(join_landmarks(*asked))):
         note(line)
     say(f"{out}: {len(rows)} rows")
 
 
 def _split(run: Path, cohort: Cohort, patients: Sequence[int] | None = None) -> list[str | None]:
     """Of each patient of a cohort, or of some of them: train, test, None where it is not known."""
-    from gnnpatient.prognosis.people import tell
+    from gnnpatient.prognosis.people import split_of
 
     if not _is_run(run):
         return [None] * (len(cohort) if patients is None else len(patients))
-    found: list[str | None] = tell(run, cohort, patients).side.tolist()
+    found: list[str | None] = split_of(run, cohort, patients).side.tolist()
     return found
 
 
@@ -1149,7 +1155,7 @@ def _ask(
     X = _moment(cohort, patient, at, names)
     said = predictor.forecast(X, device="cpu")  # one ask: done before a GPU has woken up
     forecasts = {name: f for name, f in said.items() if name in names}
-    known = {kind: len(cohort.events[kind].held(X.patient, X.at)[2]) for kind in cohort.spec.nodes}
+    known = {kind: len(cohort.events[kind].visible_rows(X.patient, X.at)[2]) for kind in cohort.spec.nodes}
     kinds = predictor.kinds if predictor.kinds is not None else tuple(predictor.modules[0].vocabulary.codes)
     found = {
         "patient": str(X.ids[0]),
@@ -1207,7 +1213,7 @@ def _curve(forecast: Forecast) -> dict[str, Any]:
 
 def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
     """The answer for people."""
-    from gnnpatient.cohort.landmarks import few_horizons
+    from gnnpatient.cohort.splits import default_horizons
     from gnnpatient.prognosis.forecast import DiagnosisForecast
 
     years = f" ({found['at'] / YEAR:.1f} years)" if abs(found["at"]) > YEAR else ""
@@ -1232,7 +1238,7 @@ def _tell(found: Mapping[str, Any], forecasts: Mapping[str, Answer]) -> None:
         if not forecast.at_risk[0]:
             say(f"{name}: the patient is not at risk on this day, so there is no curve")
             continue
-        times = few_horizons(float(forecast.times[-1]))
+        times = default_horizons(float(forecast.times[-1]))
         rows = []
         for cause in forecast.causes:
             rows.append(
@@ -1350,14 +1356,14 @@ def demo(
     say(f"   {again}    shows this again; rm -r {out} first to begin anew")
 
 
-def _ward(folder: Path) -> tuple[Path, Truth]:
+def _ward(folder: Path) -> tuple[Path, SimulatedTruth]:
     """The tables and pictures of a made-up ward, and its truth; written once."""
-    from gnnpatient.datasets.ward import Truth, write_ward
+    from gnnpatient.datasets.ward import SimulatedTruth, write_ward
 
     if not (folder / "truth.npz").is_file():
         say(f"0  {folder}    a made-up ward: tables, radiographs, reports; the true risks beside them")
         write_ward(folder, n=WARD, truth=True)
-    return folder, Truth.load(folder / "truth.npz")
+    return folder, SimulatedTruth.load(folder / "truth.npz")
 
 
 # ---- main

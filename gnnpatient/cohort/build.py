@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.packed import Events, sort
 from gnnpatient.files import room_for
 from gnnpatient.graphs import EdgeType, Graphs, Nodes, Statics
 from gnnpatient.times import DAY
 
-WIDE = 4  # rows of a moment that are joined to every row of the next one
-NODE, EDGES = 64, 64  # bytes that a node takes, and its part of each relation at four edges of it
+_MAX_COMPLETE = 4  # rows of a moment that are joined to every row of the next one
+_NODE_BYTES = 64  # that a node takes
+_RELATION_BYTES = 64  # that its part of each relation takes, at four edges of it
 
 
 def build_graphs(landmarks: Landmarks) -> Graphs:
@@ -25,9 +26,9 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
     """
     cohort = landmarks.cohort
     cohort.verify(landmarks.patient)
-    _room(landmarks)
-    held = {kind: _Held(events, landmarks) for kind, events in cohort.events.items()}
-    first = held["timepoint"].ptr  # of each ask's timepoints
+    _check_memory(landmarks)
+    visible = {kind: _VisibleRows(events, landmarks) for kind, events in cohort.events.items()}
+    first = visible["timepoint"].ptr  # of each ask's timepoints
     nodes = {
         kind: Nodes(
             ptr=torch.from_numpy(h.ptr),
@@ -41,19 +42,19 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
             vector=torch.from_numpy(h.vectors(cohort.vectors.get(kind))),
             bound=None if h.events.bound is None else torch.from_numpy(h.events.bound[h.row]),
         )
-        for kind, h in held.items()
+        for kind, h in visible.items()
     }
     edges: dict[EdgeType, torch.Tensor] = {}
     for source, rule, target in cohort.spec.edge_types[::2]:
         if rule in ("describes", "measures"):
-            one, other = held[source], held[target]
-            own = cohort.spec.nodes[source].measures is not None
-            common = _pictures(one, other) if own else (one.study(), other.study())
+            one, other = visible[source], visible[target]
+            measures = cohort.spec.nodes[source].measures is not None
+            common = _image_numbers(one, other) if measures else (one.study(), other.study())
             both = torch.from_numpy(_joined(one, other, *common))
         elif rule == "is_a":
-            both = torch.from_numpy(_ancestors(cohort.is_a[target], held[source], held[target]))
+            both = torch.from_numpy(_ancestors(cohort.is_a[target], visible[source], visible[target]))
         else:
-            both = torch.from_numpy(_edges(held[source], rule, nodes[source], len(cohort.codes[source])))
+            both = torch.from_numpy(_edges(visible[source], rule, nodes[source], len(cohort.codes[source])))
         edges[source, rule, target] = both[:2]
         edges[target, f"rev_{rule}", source] = both[1:]
     number, category = cohort.statics(landmarks.patient, landmarks.at)
@@ -71,23 +72,24 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
     )
 
 
-def _room(landmarks: Landmarks) -> None:
+def _check_memory(landmarks: Landmarks) -> None:
     """Refused, where the graphs of these asks would take more memory than there is, before any is taken."""
     cohort, size, rows = landmarks.cohort, 0, 0
     for kind, events in cohort.events.items():
-        count = int((events.visible(landmarks.patient, landmarks.at) - events.ptr[landmarks.patient]).sum())
+        end, begin = events.visible_end(landmarks.patient, landmarks.at), events.ptr[landmarks.patient]
+        count = int((end - begin).sum())
         relations = sum(kind in (source, target) for source, _, target in cohort.spec.edge_types)
         width = cohort.vectors[kind].shape[1] if kind in cohort.vectors else 0
-        rows, size = rows + count, size + count * (NODE + 4 * width + relations * EDGES)
+        rows, size = rows + count, size + count * (_NODE_BYTES + 4 * width + relations * _RELATION_BYTES)
     room_for(size, f"graphs of {len(landmarks)} asks with {rows} rows")
 
 
-class _Held:
+class _VisibleRows:
     """The visible rows of one kind, all asks back to back."""
 
     def __init__(self, events: Events, landmarks: Landmarks) -> None:
         self.events = events
-        self.ptr, self.owner, self.row = events.held(landmarks.patient, landmarks.at)
+        self.ptr, self.owner, self.row = events.visible_rows(landmarks.patient, landmarks.at)
         self.happened = events.happened[self.row]
 
     def open(self, at: np.ndarray) -> np.ndarray:
@@ -115,7 +117,7 @@ class _Held:
         return np.asarray(matrix)[self.events.vector[self.row]].astype(np.float32)
 
 
-def _pictures(one: _Held, other: _Held) -> tuple[np.ndarray, np.ndarray]:
+def _image_numbers(one: _VisibleRows, other: _VisibleRows) -> tuple[np.ndarray, np.ndarray]:
     """A number for the picture that each measurement is of, and for each picture: the same where content and
     moment are; -1 = none."""
     vector = np.concatenate([one.vector_row(), other.vector_row()])
@@ -128,7 +130,7 @@ def _pictures(one: _Held, other: _Held) -> tuple[np.ndarray, np.ndarray]:
     return number[: len(one.row)], number[len(one.row) :]
 
 
-def _joined(one: _Held, other: _Held, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+def _joined(one: _VisibleRows, other: _VisibleRows, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """(3, edge) each node and the other kind's nodes of its number in the same ask, the node again; -1 joins
     nothing."""
     if not (len(mine) and len(theirs)):
@@ -145,20 +147,20 @@ def _joined(one: _Held, other: _Held, mine: np.ndarray, theirs: np.ndarray) -> n
     return np.stack([source, target, source])
 
 
-def _edges(held: _Held, rule: str, nodes: Nodes, codes: int) -> np.ndarray:
+def _edges(visible: _VisibleRows, rule: str, nodes: Nodes, codes: int) -> np.ndarray:
     """(3, edge) source, target, source again: the first two rows are the edge, the last two its reverse."""
     if rule == "at":
-        source, target = np.arange(len(held.owner)), nodes.timepoint.numpy()
+        source, target = np.arange(len(visible.owner)), nodes.timepoint.numpy()
     elif rule == "of":
-        source, target = np.arange(len(held.owner)), held.owner
+        source, target = np.arange(len(visible.owner)), visible.owner
     elif rule == "next":
-        source, target = following(held.owner, held.happened)
+        source, target = following(visible.owner, visible.happened)
     else:
-        source, target = following(held.owner * codes + nodes.code.numpy(), held.happened)
+        source, target = following(visible.owner * codes + nodes.code.numpy(), visible.happened)
     return np.stack([source, target, source])
 
 
-def _ancestors(is_a: np.ndarray, child: _Held, family: _Held) -> np.ndarray:
+def _ancestors(is_a: np.ndarray, child: _VisibleRows, ancestors: _VisibleRows) -> np.ndarray:
     """(3, edge) each node and the nodes of its ancestors in the same ask, the node again."""
     order = np.argsort(is_a[0], kind="stable")
     code, ancestor = is_a[:, order].astype(np.int64)
@@ -167,12 +169,14 @@ def _ancestors(is_a: np.ndarray, child: _Held, family: _Held) -> np.ndarray:
     source = np.repeat(np.arange(len(mine)), end - start)
     nth = np.arange(len(source)) - np.repeat((end - start).cumsum() - (end - start), end - start)
     wanted = ancestor[start[source] + nth]
-    span = int(max(ancestor.max(initial=0), family.events.code[family.row].max(initial=0))) + 1
-    key = family.owner * span + family.events.code[family.row]  # an ask has one node of each ancestor
+    span = int(max(ancestor.max(initial=0), ancestors.events.code[ancestors.row].max(initial=0))) + 1
+    # an ask has one node of each ancestor
+    key = ancestors.owner * span + ancestors.events.code[ancestors.row]
     by_key = np.argsort(key, kind="stable")
-    looked_for = child.owner[source] * span + wanted
-    place = np.searchsorted(key[by_key], looked_for).clip(max=max(0, len(key) - 1))
-    there = key[by_key][place] == looked_for if len(key) else np.zeros(len(place), bool)  # left out by choice
+    wanted_key = child.owner[source] * span + wanted
+    place = np.searchsorted(key[by_key], wanted_key).clip(max=max(0, len(key) - 1))
+    # an ancestor may be left out by choice
+    there = key[by_key][place] == wanted_key if len(key) else np.zeros(len(place), bool)
     source, target = source[there], by_key[place[there]]
     return np.stack([source, target, source])
 
@@ -181,7 +185,7 @@ def following(series: np.ndarray, happened: np.ndarray) -> tuple[np.ndarray, np.
     """Edges from every row to the rows of the next later moment of its series: at most four for each row.
 
     Rows of one moment are one group, not joined among themselves. Two groups are joined completely while one
-    of them has at most WIDE rows; beyond it each row of the later group is joined to the row of its rank in
+    of them has at most four rows; beyond it each row of the later group is joined to the row of its rank in
     the earlier one, counted round, so that the cost grows with the rows and not with their square.
     """
     order = sort(series, happened)
@@ -192,7 +196,7 @@ def following(series: np.ndarray, happened: np.ndarray) -> tuple[np.ndarray, np.
     size = np.diff(np.append(start, len(order)))
     here = np.flatnonzero(s[start[1:]] == s[start[:-1]])  # groups that have a next one
     before, wide = size[here], size[here + 1]
-    by_rank = np.minimum(before, wide) > WIDE
+    by_rank = np.minimum(before, wide) > _MAX_COMPLETE
     count = np.where(by_rank, wide, before * wide)
     pair = np.repeat(np.arange(len(here)), count)
     nth = np.arange(len(pair)) - np.repeat(count.cumsum() - count, count)

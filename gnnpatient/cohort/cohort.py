@@ -1,12 +1,10 @@
-"""The cohort: who, what was known when, what came of it. Frozen, memory-mapped, shared, never copied."""
+"""The cohort: position, what was known when, what came of it. Frozen, memory-mapped, shared, never copied."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from functools import cached_property, reduce
 from pathlib import Path
@@ -14,22 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks, together
-from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Progression, Spells, Survival, Task, progression
+from gnnpatient.cohort.arrays import StoredArrays
+from gnnpatient.cohort.outcomes import (
+    Diagnosis,
+    Outcome,
+    Survival,
+    Task,
+)
 from gnnpatient.cohort.packed import Events, with_timepoints
-from gnnpatient.cohort.store import Stored, written
-from gnnpatient.cohort.view import Patient, frame
+from gnnpatient.cohort.store import patient_columns, stored_fields, write_folder
 from gnnpatient.errors import InputError, near
-from gnnpatient.files import atomic_folder, inside, is_sealed, sealed
 from gnnpatient.spec.graph import GraphSpec
-from gnnpatient.spec.outcomes import DiagnosisSpec, OutcomeSpec, ProgressionSpec, SurvivalSpec
-from gnnpatient.times import DAY, FOREVER, seconds
+from gnnpatient.times import DAY, FOREVER, NEVER
 
 if TYPE_CHECKING:
     import polars as pl
 
-
-SCHEMA = 3  # of the folder on disk
+    from gnnpatient.cohort.view import Patient
 
 
 def _parted(times: Iterable[Any]) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -80,7 +79,7 @@ class Cohort:
     category_known: np.ndarray | None = None  # known; None: all of them as of the origin
     path: Path | None = None  # where it was opened from
     manifest_hash: str | None = None  # of what was opened there
-    stored: Stored | None = None  # the arrays of that folder and their hashes
+    stored: StoredArrays | None = None  # the arrays of that folder and their hashes
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -149,7 +148,7 @@ class Cohort:
             return self.named(name)
         if not self.outcomes:
             raise InputError(f"cohort {self.spec.cohort!r} has no outcome; add [outcomes.NAME] to its spec")
-        names = tuple(n for n, o in self.outcomes.items() if isinstance(o, Survival)) or tuple(self.outcomes)
+        names = tuple(n for n, o in self.outcomes.items() if o.has_curve) or tuple(self.outcomes)
         if one and len(names) > 1:
             raise InputError(f"several outcomes; name one of {', '.join(names)}")
         return names
@@ -157,22 +156,24 @@ class Cohort:
     def survival(self, name: str) -> Survival:
         """An outcome that is time to an event; refused where it is of another kind."""
         outcome = self.outcomes[self.named(name)[0]]
-        if not isinstance(outcome, Survival):
-            others = ", ".join(n for n, o in self.outcomes.items() if isinstance(o, Survival)) or "none"
+        if not outcome.has_curve:
+            others = ", ".join(n for n, o in self.outcomes.items() if o.has_curve) or "none"
             raise InputError(
                 f"outcome {name!r} is a {outcome.kind} and has no time to an event; survival outcomes here: "
                 f"{others}"
             )
         return outcome
 
-    def answered(self, names: Iterable[str] | None = None) -> dict[str, Survival | Diagnosis | Task]:
+    def outcomes_with_model(
+        self, names: Iterable[str] | None = None
+    ) -> dict[str, Survival | Diagnosis | Task]:
         """The outcomes of these names that a model answers; default: all of survival and diagnosis.
 
         Refused: a progression that is named, or nothing to answer.
         """
         if names is not None and not (names := tuple(names)):
             raise InputError("outcomes = []; name at least one, or leave it out for all")
-        with_model = {n: o for n, o in self.outcomes.items() if not isinstance(o, Progression)}
+        with_model = {n: o for n, o in self.outcomes.items() if o.has_model}
         if names is None:
             names = tuple(with_model) or self.outcome_names()
         chosen = [self.named(name)[0] for name in names]
@@ -189,8 +190,7 @@ class Cohort:
         Refused where they differ: what one may see would give the other away.
         """
         specs = {name: self.spec.outcomes.get(name) for name in names}
-        kinds = {n: frozenset(s.inputs) if isinstance(s, DiagnosisSpec) else None for n, s in specs.items()}
-        kinds = {n: k or None for n, k in kinds.items()}
+        kinds = {n: frozenset(getattr(spec, "inputs", ())) or None for n, spec in specs.items()}
         if len(set(kinds.values())) > 1:
             same = next(n for n, k in kinds.items() if k)
             other = next(n for n, k in kinds.items() if k != kinds[same])
@@ -211,25 +211,25 @@ class Cohort:
         >>> pbc().at([365, 730], patient="2").days
         array([365., 730.])
         """
-        who = self.positions(patient)
-        at, until = self._seconds(day, who), None if to is None else self._seconds(to, who)
+        position = self.positions(patient)
+        at, until = self._seconds(day, position), None if to is None else self._seconds(to, position)
         try:
-            who, at, *rest = np.broadcast_arrays(who, at, *([] if until is None else [until]))
+            position, at, *rest = np.broadcast_arrays(position, at, *([] if until is None else [until]))
         except ValueError:
             raise InputError(
-                f"{np.size(day)} days for {len(who)} patients; give one day, or one for each"
+                f"{np.size(day)} days for {len(position)} patients; give one day, or one for each"
             ) from None
         ahead = np.atleast_1d(rest[0]) if rest else None
         if ahead is not None and (ahead <= at).any():
             raise InputError(f"asked at day {day!r} for day {to!r}; a value is wanted for a later day")
-        return Landmarks(self, np.atleast_1d(who), np.atleast_1d(at), ahead)
+        return Landmarks(self, np.atleast_1d(position), np.atleast_1d(at), ahead)
 
-    def _seconds(self, day: Any, who: np.ndarray) -> np.ndarray:
+    def _seconds(self, day: Any, position: np.ndarray) -> np.ndarray:
         """Days or dates as int64 seconds after the origin."""
         days = np.asarray(day)
         dated = days.dtype == object and all(isinstance(d, str | date) for d in days.flat)
         if dated or days.dtype.kind in "UM":
-            at = self._calendar(days, who)
+            at = self._calendar(days, position)
         else:
             try:
                 at = days.astype(np.float64) * DAY
@@ -239,31 +239,30 @@ class Cohort:
             raise InputError(f"ask at day {day!r}; give days after the origin")
         return np.asarray(np.round(at), np.int64)
 
-    def _calendar(self, dates: np.ndarray, who: np.ndarray) -> np.ndarray:
+    def _calendar(self, dates: np.ndarray, position: np.ndarray) -> np.ndarray:
         """ISO 8601 dates in seconds after the origin; one without a clock time is the end of that day."""
         if self.origin is None:
             shown = str(dates.flat[0]) if dates.size else ""
             raise InputError(
                 f"ask at {shown!r}: the cohort's times are offsets without a calendar; give days"
             )
-        return self.calendar(dates)[1] - self.origin[who]
+        return self.calendar(dates)[1] - self.origin[position]
 
     def calendar(self, dates: Any) -> tuple[np.ndarray, np.ndarray]:
         """The first and the last second of ISO 8601 dates, since 1970 in UTC; a clock time is both."""
         import polars as pl
 
-        from gnnpatient.readers.tables import calendar, last_second
+        from gnnpatient.readers.dates import day_span
 
         given = np.asarray(dates)
         words = [d.isoformat() if isinstance(d, date) else str(d).strip() for d in given.flat]
-        begun, bare = calendar(pl.Series(words, dtype=pl.String), self.spec.zone)
+        begun, ended = day_span(pl.Series(words, dtype=pl.String), self.spec.zone)
         if (lost := begun.is_null()).any():
             shown = words[lost.arg_true()[0]]
             if re.fullmatch(r"\d{4}(-\d\d)?", shown):
                 raise InputError(f"ask at {shown!r}: write the whole date, as in 2021-03-04")
             raise InputError(f"ask at {shown!r}: neither days nor an ISO 8601 date")
-        first = begun.dt.epoch("s")
-        last = last_second(begun, self.spec.zone).dt.epoch("s").zip_with(bare, first)
+        first, last = begun.dt.epoch("s"), ended.dt.epoch("s")
         return first.to_numpy().reshape(given.shape), last.to_numpy().reshape(given.shape)
 
     @property
@@ -278,7 +277,7 @@ class Cohort:
         return np.asarray(self.entry) != FOREVER
 
     @cached_property
-    def timed(self) -> bool:
+    def has_later_rows(self) -> bool:
         """Whether anything becomes known after entry; without, entry is the one moment to ask at."""
         for e in self.events.values():
             some = np.diff(e.ptr) > 0
@@ -288,15 +287,15 @@ class Cohort:
         return any((known > self.at_entry[:, None]).any() for known in late)
 
     def entries(self, patients: Any = None) -> Landmarks:
-        """Every patient who enters, at entry, as known then (see `at_entry`).
+        """Every patient position enters, at entry, as known then (see `at_entry`).
 
         >>> from gnnpatient.datasets.shipped import pbc
         >>> np.unique(pbc().entries().days)
         array([0.])
         """
-        who = self.positions(patients)
-        who = who[self.enters[who]]
-        return Landmarks(self, who, np.asarray(self.at_entry)[who])
+        position = self.positions(patients)
+        position = position[self.enters[position]]
+        return Landmarks(self, position, np.asarray(self.at_entry)[position])
 
     def landmarks(
         self,
@@ -309,42 +308,44 @@ class Cohort:
     ) -> Landmarks:
         """Every patient at each of `times` (days, dates, "entry"); or at `n` landmarks, only those at risk.
 
-        The first of the n is each patient's entry, the one landmark of a cohort that is not `timed`; the
+        The first of the n is each patient's entry, the one landmark where a cohort has no later rows; the
         others are times common to all, drawn one from each part of the time from the earliest entry to the
         day by which half of the patients are no longer observed. At risk: of every outcome of
         `outcome_names`, or of any of `outcomes`.
         """
-        who = self.positions(patients)
+        position = self.positions(patients)
         if (times is None) == (n is None):
             raise InputError("landmarks needs either times=[...] or n=")
         if n is None:
             assert times is not None
             days, dates, entry = _parted(times)
-            parts = [self.entries(who)] if entry else []
+            parts = [self.entries(position)] if entry else []
             for some in (days, dates):
                 if len(some) or (some is days and not (entry or len(dates))):
-                    parts.append(self.at(np.repeat(some, len(who)), patient=np.tile(who, len(some))))
-            return together(*parts) if len(parts) > 1 else parts[0]
-        if not len(who := who[self.enters[who]]):
-            return self.entries(who)
-        ends = self.observed if outcomes is None else reduce(np.maximum, map(self.until, outcomes))
-        start, end = float(self.entry[who].min()), float(np.median(ends[who]))
+                    parts.append(
+                        self.at(np.repeat(some, len(position)), patient=np.tile(position, len(some)))
+                    )
+            return join_landmarks(*parts) if len(parts) > 1 else parts[0]
+        if not len(position := position[self.enters[position]]):
+            return self.entries(position)
+        ends = self.observed_until if outcomes is None else reduce(np.maximum, map(self.open_until, outcomes))
+        start, end = float(self.entry[position].min()), float(np.median(ends[position]))
         rng = np.random.default_rng(seed)
-        if (drawn := n - 1 if self.timed else 0) > 0:
+        if (drawn := n - 1 if self.has_later_rows else 0) > 0:
             days = (start + (np.arange(drawn) + rng.random(drawn)) / drawn * max(end - start, 0)) / DAY
-            asks = self.landmarks(who, ["entry", *days.tolist()])
+            asks = self.landmarks(position, ["entry", *days.tolist()])
         else:
-            asks = self.entries(who)
+            asks = self.entries(position)
         if outcomes is None:
             return asks.followed()
         return asks[np.logical_or.reduce([asks.at_risk(name) for name in outcomes])]
 
     @cached_property
-    def observed(self) -> np.ndarray:
+    def observed_until(self) -> np.ndarray:
         """Until when each patient is at risk of every outcome: (patient,) int64 seconds."""
-        return self.until(*self.outcome_names())
+        return self.open_until(*self.outcome_names())
 
-    def until(self, *names: str) -> np.ndarray:
+    def open_until(self, *names: str) -> np.ndarray:
         """Until when each patient can be asked about these outcomes: (patient,) int64 seconds.
 
         Where no outcome says so: until the last row is known.
@@ -361,7 +362,7 @@ class Cohort:
     def moments(self, outcome: str) -> Landmarks:
         """The asks of an outcome that is asked at moments of its own (an ACES task)."""
         task = self.outcomes[self.named(outcome)[0]]
-        if not isinstance(task, Task):
+        if not task.has_own_moments:
             raise InputError(
                 f"outcome {outcome!r} has no moments of its own; ask at days, with cohort.at(day)"
             )
@@ -369,13 +370,11 @@ class Cohort:
 
     def patient(self, patient: str) -> Patient:
         """One patient's record: .table(), .to_networkx(at=)."""
+        from gnnpatient.cohort.view import Patient
+
         here = self.positions(patient)[:1]
         self.verify(here)
         return Patient(self, int(here[0]))
-
-    def frame(self, landmarks: Landmarks) -> pl.DataFrame:
-        """What `landmarks.to_frame()` gives."""
-        return frame(landmarks)
 
     def only(self, kinds: Iterable[str]) -> Cohort:
         """The same patients with the rows of some kinds alone; the other kinds stay, empty."""
@@ -410,23 +409,13 @@ class Cohort:
             for step, n in (
                 *self.report.get("steps", ()),
                 *self.report.get("outcome_steps", {}).get(name, ()),
-                *outcome.flow(self).items(),
+                *outcome.flow(self.at_entry, self.enters).items(),
             )
         ]
 
     def _columns(self) -> dict[str, np.ndarray]:
         """Every array by the name of its file."""
-        columns = {"patient.id": self.ids, "patient.number": self.number, "patient.category": self.category}
-        columns["patient.entry"] = self.entry
-        if self.origin is not None:
-            columns["patient.origin"] = self.origin
-        if self.group is not None:
-            columns["patient.group"] = self.group
-        if self.entered is not None:
-            columns["patient.entered"] = self.entered
-        for name in ("number_known", "category_known"):
-            if (known := getattr(self, name)) is not None:
-                columns[f"patient.{name}"] = known
+        columns = patient_columns(self)
         for kind, e in self.events.items():
             columns |= {f"{kind}.{name}": column for name, column in e.columns().items()}
         columns |= {f"{kind}.is_a": pairs for kind, pairs in self.is_a.items()}
@@ -438,35 +427,16 @@ class Cohort:
     def save(self, path: str | Path) -> Path:
         """Write the cohort as a folder, in one step: manifest.json and one array file a column."""
         self.verify()
-        with atomic_folder(path) as part:
-            manifest = {
-                "schema": SCHEMA,
-                "spec": json.loads(self.spec.to_json()),
-                "spec_hash": self.spec.hash,
-                "patients": len(self),
-                "rows": {kind: len(e) for kind, e in self.events.items()},
-                "codes": self.codes,
-                "units": self.units,
-                "levels": self.levels,
-                "flow": self.flow(),
-                "report": self.report,
-                "files": written(part, self._columns()),
-            }
-            (part / "manifest.json").write_text(sealed(manifest), encoding="utf-8")
-        return Path(path)
-
-
-def all_outcomes(
-    specs: Mapping[str, OutcomeSpec],
-    labels: Mapping[str, Outcome],
-    events: Mapping[str, Events],
-    codes: Mapping[str, tuple[str, ...]],
-) -> dict[str, Outcome]:
-    """All outcomes in the order of the spec; progression is read from the rows of its kind."""
-    return {
-        name: progression(spec, events, codes, labels) if isinstance(spec, ProgressionSpec) else labels[name]
-        for name, spec in specs.items()
-    }
+        about = {
+            "patients": len(self),
+            "rows": {kind: len(e) for kind, e in self.events.items()},
+            "codes": self.codes,
+            "units": self.units,
+            "levels": self.levels,
+            "flow": self.flow(),
+            "report": self.report,
+        }
+        return write_folder(path, self.spec, self._columns(), about)
 
 
 def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: bool = False) -> Cohort:
@@ -476,130 +446,120 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
     compared before a graph is built of it. `manifest_hash` refuses a folder that has changed since it was
     named.
     """
-    path = Path(path).resolve()
-    manifest, digest = read_manifest(path, manifest_hash)
-    try:
-        spec = GraphSpec.model_validate(manifest["spec"])
-        rows = {kind: int(manifest["rows"][kind]) for kind in (*spec.nodes, "timepoint")}
-        patients = int(manifest["patients"])
-        stored = Stored(path, manifest)
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path / 'manifest.json'}: not a manifest of a cohort; pack it again") from None
-    files, column = stored.files, stored.array
-
-    def optional(name: str, length: int = patients) -> np.ndarray | None:
-        return column(name, length) if f"{name}.npy" in files else None
-
-    def names(key: str) -> dict[str, tuple[str, ...]]:
-        return {k: tuple(v) for k, v in manifest[key].items()}
-
-    def events_of(kind: str) -> Events:
-        ptr = column(f"{kind}.ptr", patients + 1)
-        given = [
-            f.name for f in fields(Events)[1:] if f.default is MISSING or f"{kind}.{f.name}.npy" in files
-        ]
-        return Events(ptr, **{name: column(f"{kind}.{name}", rows[kind]) for name in given})
-
-    def outcome_of(name: str, outcome: SurvivalSpec | DiagnosisSpec) -> Survival | Diagnosis | Task:
-        stood = column(name_) if (name_ := f"outcome.{name}.stood") + ".npy" in files else None
-
-        def of(what: str) -> np.ndarray:
-            return column(f"outcome.{name}.{what}", patients)
-
-        if isinstance(outcome, SurvivalSpec):
-            until = optional(f"outcome.{name}.until")
-            there = f"outcome.{name}.spell.patient.npy" in files
-            each = (column(f"outcome.{name}.spell.{f.name}") for f in fields(Spells)) if there else None
-            return Survival(
-                of("time"),
-                of("event"),
-                outcome.cause_names,
-                until,
-                None if each is None else Spells(*each),
-                stood,
-            )
-        if outcome.task is not None:
-            who, at, label = (column(f"outcome.{name}.{c}") for c in ("patient", "at", "label"))
-            return Task(who, at, label, patients)
-        horizon = seconds(outcome.horizon) if outcome.horizon and outcome.node else None
-        return Diagnosis(
-            of("label"),
-            of("known"),
-            of("end"),
-            outcome.class_names,
-            seconds(outcome.gap),
-            horizon,
-            outcome.when == "same",
-            gone=optional(f"outcome.{name}.gone"),
-            stood=stood,
-        )
-
-    events, codes = {kind: events_of(kind) for kind in rows}, names("codes")
-    labels: dict[str, Outcome] = {
-        name: outcome_of(name, outcome)
-        for name, outcome in spec.outcomes.items()
-        if not isinstance(outcome, ProgressionSpec)
-    }
-    cohort = Cohort(
-        spec=spec,
-        ids=column("patient.id", patients),
-        number=column("patient.number", patients),
-        category=column("patient.category", patients),
-        levels=names("levels"),
-        entry=column("patient.entry", patients),
-        events=events,
-        codes=codes,
-        units=names("units"),
-        outcomes=all_outcomes(spec.outcomes, labels, events, codes),
-        origin=optional("patient.origin"),
-        group=optional("patient.group"),
-        entered=optional("patient.entered"),
-        number_known=optional("patient.number_known"),
-        category_known=optional("patient.category_known"),
-        vectors={kind: column(f"{kind}.vectors") for kind, node in spec.nodes.items() if node.content},
-        is_a={kind: column(f"{kind}.is_a", 2) for kind, node in spec.nodes.items() if node.of is not None},
-        report=manifest["report"],
-        path=path,
-        manifest_hash=digest,
-        stored=stored,
-    )
+    cohort = Cohort(**stored_fields(path, manifest_hash))
     if verify:
         cohort.verify()
     return cohort
 
 
-MANIFEST = {"spec", "patients", "rows", "files", "codes", "units", "levels", "report"}
+ENTRY = NEVER  # the landmark that is each patient's own entry
 
 
-def read_manifest(path: Path, expected: str | None = None) -> tuple[dict[str, Any], str]:
-    """The manifest of a saved cohort, and its sha256; refused where it was changed, or is not that expected.
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """Asks. What lies after `at` does not exist for an ask."""
 
-    Its digest is no signature: who changes it on purpose can compute it anew.
-    """
-    file = path / "manifest.json"
-    if not file.is_file():
-        raise InputError(f"{path}: not a cohort (it holds no manifest.json); make one with gnnpatient pack")
-    raw = file.read_bytes()
-    try:
-        manifest = json.loads(raw)
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or "schema" not in manifest:
-        raise InputError(f"{file}: not a manifest of a cohort; pack it again")
-    if manifest["schema"] != SCHEMA:
-        raise InputError(
-            f"{path}: packed with schema {manifest['schema']}, this version reads {SCHEMA}; pack it again"
-        )
-    if not manifest.keys() >= MANIFEST:
-        raise InputError(f"{file}: not a manifest of a cohort; pack it again")
-    digest = hashlib.sha256(raw).hexdigest()
-    if expected not in (None, digest):
-        raise InputError(f"{path}: the cohort has changed since it was named; open it again")
-    if not is_sealed(raw):
-        raise InputError(f"{file}: not as pack wrote it, its digest does not fit; pack the cohort again")
-    try:
-        for name in manifest["files"]:
-            inside(path, name)
-    except TypeError:
-        raise InputError(f"{file}: not a manifest of a cohort; pack it again") from None
-    return manifest, digest
+    cohort: Cohort
+    patient: np.ndarray  # (ask,) int64, position in the cohort
+    at: np.ndarray  # (ask,) int64 seconds after the patient's origin
+    to: np.ndarray | None = None  # (ask,) int64 seconds: the moment that a value is wanted for, after `at`
+
+    def __len__(self) -> int:
+        return len(self.patient)
+
+    @property
+    def shape(self) -> tuple[int]:
+        return (len(self.patient),)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The patient's id of each ask: (ask,) str."""
+        return self.cohort.ids[self.patient]
+
+    @property
+    def days(self) -> np.ndarray:
+        """`at` in days after the origin: (ask,) float64."""
+        return self.at / DAY
+
+    @property
+    def moments(self) -> np.ndarray:
+        """Which landmark each ask belongs to: its time, or ENTRY at its patient's entry, whenever that was:
+        (ask,) int64."""
+        return np.where(self.at == self.cohort.at_entry[self.patient], ENTRY, self.at)
+
+    @property
+    def by_landmark(self) -> dict[float, np.ndarray]:
+        """Positions of the asks of each landmark, by its day; the day of entry is the median of theirs."""
+        at, which = np.unique(self.moments, return_inverse=True)
+        days = at / DAY
+        if len(at) and at[0] == ENTRY:
+            days[0] = np.median(self.days[which == 0])
+            if days[0] in days[1:]:  # of other patients, position entered at another time
+                days[0] = np.nextafter(days[0], np.inf)
+        return {day: np.flatnonzero(which == i) for i, day in enumerate(days.tolist())}
+
+    @property
+    def entry_day(self) -> float | None:
+        """The day by which `by_landmark` calls entry; None where it is no landmark."""
+        return next(iter(self.by_landmark)) if (self.moments == ENTRY).any() else None
+
+    @property
+    def early_at_entry(self) -> np.ndarray:
+        """Which asks come on the day of entry, before what was measured on it is known: (ask,) bool."""
+        day = self.cohort.entry[self.patient] <= self.at
+        return day & (self.at < self.cohort.at_entry[self.patient])
+
+    def __getitem__(self, rows: Any) -> Landmarks:
+        rows = rows[0] if isinstance(rows, tuple) else rows
+        to = None if self.to is None else np.atleast_1d(self.to[rows])
+        return Landmarks(self.cohort, np.atleast_1d(self.patient[rows]), np.atleast_1d(self.at[rows]), to)
+
+    def at_risk(self, outcome: str | None = None) -> np.ndarray:
+        """Entered, not failed, still observed: entry <= at < time, (ask,) bool.
+
+        Of a diagnosis: its label not yet known; of a progression: not gone, and with a value to compare with.
+        Without a name: for every survival outcome, or every outcome where there is none.
+        """
+        names = self.cohort.outcome_names() if outcome is None else self.cohort.named(outcome)
+        entered = self.cohort.entry[self.patient] <= self.at
+        outcomes = (self.cohort.outcomes[name] for name in names)
+        return reduce(np.logical_and, (o.at_risk(self.patient, self.at) for o in outcomes), entered)
+
+    def followed(self, outcome: str | None = None) -> Landmarks:
+        """The asks of patients position are still at risk then."""
+        return self[self.at_risk(outcome)]
+
+    def outcome(self, name: str | None = None) -> np.ndarray:
+        """What came of each ask, structured (ask,).
+
+        Survival: event (0 censored, k = k-th cause), time (days). Diagnosis: label (-1 not looked for), time
+        until it is known. Progression: see `gnnpatient.cohort.outcomes.Progression.truth`.
+        """
+        (name,) = self.cohort.outcome_names(one=True) if name is None else self.cohort.named(name)
+        if not (risk := self.at_risk(name)).all():
+            raise InputError(
+                f"{int((~risk).sum())} of {len(self)} asks come when the patient is not at risk of {name!r}; "
+                f"keep the others with .followed({name!r})"
+            )
+        return self.cohort.outcomes[name].truth(self.patient, self.at, self.to)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """What splits must not part: the patient's group, or the patient: (ask,) int64."""
+        return self.cohort.groups[self.patient]
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row an ask: statics, and of each code the last value, its age in days and a count."""
+        from gnnpatient.cohort.view import landmark_frame
+
+        return landmark_frame(self)
+
+
+def join_landmarks(*parts: Landmarks) -> Landmarks:
+    """Asks of one cohort, one part after the other; none wants a value for a later moment."""
+    cohort = parts[0].cohort
+    if any(part.cohort is not cohort for part in parts):
+        raise InputError("the parts ask different cohorts; score each cohort on its own")
+    return Landmarks(
+        cohort, np.concatenate([part.patient for part in parts]), np.concatenate([part.at for part in parts])
+    )

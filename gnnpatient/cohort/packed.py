@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gnnpatient.cohort.arrays import StoredColumns
+
 if TYPE_CHECKING:
     from gnnpatient.ingest.events import Rows
 
-FEW = 32  # asks up to which bisecting each patient's own segment beats one search over the whole column
+_MAX_BISECTED = (
+    32  # asks up to which bisecting each patient's own segment beats one search over the whole column
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +58,9 @@ class Events:
         assert (len(self.ptr) - 1) * span < 2**63
         return self.patient * span + (self.known - low), span, low
 
-    def visible(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+    def visible_end(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
         """One past the last row known at or before `at`, for each ask: (ask,) int64."""
-        if len(patient) <= FEW:
+        if len(patient) <= _MAX_BISECTED:
             segments = zip(self.ptr[patient], self.ptr[patient + 1], at, strict=True)
             ends = [s + np.searchsorted(self.known[s:e], t, "right") for s, e, t in segments]
             return np.array(ends, dtype=np.int64)
@@ -65,12 +69,12 @@ class Events:
         key, span, low = self._search
         return np.searchsorted(key, patient * span + np.clip(at - low, -1, span - 2), "right")
 
-    def held(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def visible_rows(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What each ask sees: (ask + 1,) segment offsets, (node,) ask, (node,) row. A row that an amendment
         has replaced by then is left out; later rows are never read.
         """
         start = self.ptr[patient]
-        count = self.visible(patient, at) - start
+        count = self.visible_end(patient, at) - start
         ptr = np.concatenate([[0], count.cumsum()])
         owner = np.repeat(np.arange(len(patient)), count)
         row = np.arange(ptr[-1]) + (start - ptr[:-1])[owner]
@@ -84,6 +88,14 @@ class Events:
         """Its arrays by name; until and replaced only where it has them."""
         every = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: column for name, column in every.items() if column is not None}
+
+    @classmethod
+    def from_columns(cls, columns: StoredColumns, patients: int, rows: int) -> Events:
+        """The columns of one kind that a cohort's folder has, memory-mapped."""
+        required = {f.name for f in fields(cls) if f.default is MISSING}
+        names = [f.name for f in fields(cls)[1:] if f.name in required or f.name in columns]
+        ptr = columns.read("ptr", patients + 1)
+        return cls(ptr, **{name: columns.read(name, rows) for name in names})
 
     def empty(self) -> Events:
         """The same patients without a single row."""

@@ -1,228 +1,129 @@
-"""A packed cohort on disk: its arrays, memory-mapped, and the hashes that they are held against.
-
-The manifest has a sha256 for each block of 1 MB of every array: that of the hashes of its pieces of 16 kB,
-which lie in a file of their own. So one patient's rows are compared without reading megabytes around them.
-"""
+"""A cohort's folder: what is written into its manifest and arrays, and what is read from them."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gnnpatient.cohort.arrays import StoredArrays, write_arrays
+from gnnpatient.cohort.outcomes import all_outcomes, stored_labels
+from gnnpatient.cohort.packed import Events
 from gnnpatient.errors import InputError
-from gnnpatient.files import inside
+from gnnpatient.files import atomic_folder, inside, is_sealed, sealed
+from gnnpatient.spec.graph import GraphSpec
 
-BLOCK = 2**20  # bytes with a hash in the manifest
-PIECE = 2**14  # bytes with a hash in PIECES
-PIECES = "pieces.sha256"  # 32 bytes a piece, the files in the order of the manifest
-FEW = 32  # patients up to which their own pieces are compared; for more, all there is
-AGAIN = "pack the cohort again"
+SCHEMA = 3  # of the folder on disk
+_MANIFEST_KEYS = {"spec", "patients", "rows", "files", "codes", "units", "levels", "report"}
 
 
-def written(folder: Path, columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Write arrays as NAME.npy, and the hashes of their pieces; what the manifest says of each file."""
-    entries, pieces, seen = {}, bytearray(), set[str]()
-    for name, column in columns.items():
-        if name.casefold() in seen:  # one file on a disk that does not tell case
-            raise InputError(f"{name}: another kind or outcome has that name but for case; call it otherwise")
-        seen.add(name.casefold())
-        file = inside(folder, f"{name}.npy")
-        array = np.ascontiguousarray(column)
-        np.save(file, array, allow_pickle=False)
-        blocks = []
-        with file.open("rb") as opened:
-            while block := opened.read(BLOCK):
-                hashes = _hashes(block)
-                pieces += hashes
-                blocks.append(hashlib.sha256(hashes).hexdigest())
-        entries[file.name] = {
-            "bytes": file.stat().st_size,
-            "dtype": array.dtype.str,
-            "shape": array.shape,
-            "blocks": blocks,
+def write_folder(
+    path: str | Path, spec: GraphSpec, columns: Mapping[str, np.ndarray], about: Mapping[str, Any]
+) -> Path:
+    """Write a cohort's folder in one step: one array file a column, and manifest.json.
+
+    about: what the manifest says besides the spec and the hashes of the files.
+    """
+    with atomic_folder(path) as part:
+        manifest = {
+            "schema": SCHEMA,
+            "spec": json.loads(spec.to_json()),
+            "spec_hash": spec.hash,
+            **about,
+            "files": write_arrays(part, columns),
         }
-    (folder / PIECES).write_bytes(pieces)
-    return entries
+        (part / "manifest.json").write_text(sealed(manifest), encoding="utf-8")
+    return Path(path)
 
 
-def _hashes(block: bytes) -> bytes:
-    """The hashes of a block's pieces, one after the other."""
-    return b"".join(
-        hashlib.sha256(block[begin : begin + PIECE]).digest() for begin in range(0, len(block), PIECE)
-    )
+def stored_fields(path: str | Path, manifest_hash: str | None = None) -> dict[str, Any]:
+    """The fields of the cohort that a folder holds, by name; its columns are memory-mapped."""
+    path = Path(path).resolve()
+    manifest, digest = read_manifest(path, manifest_hash)
+    try:
+        spec = GraphSpec.model_validate(manifest["spec"])
+        rows = {kind: int(manifest["rows"][kind]) for kind in (*spec.nodes, "timepoint")}
+        patients = int(manifest["patients"])
+        arrays = StoredArrays(path, manifest)
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path / 'manifest.json'}: not a manifest of a cohort; pack it again") from None
+    events = {kind: Events.from_columns(arrays.columns(kind), patients, rows[kind]) for kind in rows}
+    codes, levels, units = (_tuples(manifest[key]) for key in ("codes", "levels", "units"))
+    labels = stored_labels(spec.outcomes, arrays, patients)
+    nodes = spec.nodes.items()
+    return {
+        "spec": spec,
+        **_patient_fields(arrays, patients),
+        "levels": levels,
+        "events": events,
+        "codes": codes,
+        "units": units,
+        "outcomes": all_outcomes(spec.outcomes, labels, events, codes),
+        "vectors": {kind: arrays.array(f"{kind}.vectors") for kind, node in nodes if node.content},
+        "is_a": {kind: arrays.array(f"{kind}.is_a", 2) for kind, node in nodes if node.of is not None},
+        "report": manifest["report"],
+        "path": path,
+        "manifest_hash": digest,
+        "stored": arrays,
+    }
 
 
-class Stored:
-    """The arrays of a cohort's folder. What was compared with its hash is remembered."""
-
-    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
-        self.folder, self.manifest = folder, manifest
-        self.files: Mapping[str, Mapping[str, Any]] = manifest["files"]
-        self.arrays: dict[str, np.ndarray] = {}
-        self.whole = False  # all is as it was packed
-        self._done: dict[str, np.ndarray] = {}  # of each array, (piece,) bool
-        self._people: set[int] = set()
-
-    def array(self, name: str, length: int | None = None) -> np.ndarray:
-        """One array, memory-mapped: nothing of it is read, only its size and its kind are compared."""
-        file, entry = inside(self.folder, f"{name}.npy"), self.files.get(f"{name}.npy", {})
-        if not file.is_file() or file.stat().st_size != entry.get("bytes"):
-            raise InputError(f"{file}: missing, cut or changed; {AGAIN}")
-        try:
-            array = np.load(file, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
-            raise InputError(f"{file}: {error}; {AGAIN}") from None
-        kind = [array.dtype.str, list(array.shape), array.flags.c_contiguous, array.offset + array.nbytes]
-        if kind != [entry["dtype"], list(entry["shape"]), True, entry["bytes"]]:
-            raise InputError(f"{file}: its head is not what was packed; {AGAIN}")
-        if length is not None and len(array) != length:
-            raise InputError(f"{file}: {len(array)} rows, the manifest says {length}; {AGAIN}")
-        self.arrays[name] = array
-        return array
-
-    def verify(self, patients: Any = None) -> None:
-        """Refuse what is not as it was packed: in all arrays, or in what is read about a few patients."""
-        if self.whole:
-            return
-        if patients is not None:
-            wanted = {int(p) for p in np.unique(np.asarray(patients))} - self._people
-            if len(wanted) <= FEW:
-                for patient in wanted:
-                    self._verify_one(patient)
-                self._people |= wanted
-                return
-        for name in self.arrays:
-            self.compare(name)
-        for name, fault in self._faults():
-            raise InputError(f"{self.folder / name}.npy: {fault}; {AGAIN}")
-        self.whole = True
-
-    def compare(self, name: str, start: Any = 0, stop: Any = None) -> None:
-        """Compare rows start:stop of an array (numbers, or one each) with what was packed; default all."""
-        array = self.arrays[name]
-        last = self._sizes[name] - 1
-        if stop is None:
-            wanted = np.arange(last + 1)
-        else:
-            size = array.strides[0] if array.ndim else 1
-            ends = array.offset + np.atleast_1d(stop).astype(np.int64) * size - 1  # type: ignore[attr-defined]
-            begin = array.offset + np.atleast_1d(start).astype(np.int64) * size  # type: ignore[attr-defined]
-            spans = zip((begin // PIECE).tolist(), (ends // PIECE).tolist(), strict=True)
-            wanted = np.unique([piece for a, b in spans for piece in range(a, min(b, last) + 1)])
-            wanted = wanted.astype(np.int64)
-        done = self._done.setdefault(name, np.zeros(last + 1, bool))
-        if not len(todo := wanted[~done[wanted]]):
-            return
-        file, each = self.folder / f"{name}.npy", BLOCK // PIECE
-        handle = os.open(file, os.O_RDONLY)
-        try:
-            for block in np.unique(todo // each).tolist():
-                hashes = self._hashes(name, block)
-                for piece in todo[todo // each == block].tolist():
-                    own = hashes[32 * (piece % each) : 32 * (piece % each) + 32]
-                    if hashlib.sha256(os.pread(handle, PIECE, piece * PIECE)).digest() != own:
-                        raise InputError(f"{file}: its content is not what was packed; {AGAIN}")
-        finally:
-            os.close(handle)
-        done[todo] = True
-
-    def _hashes(self, name: str, block: int) -> bytes:
-        """The hashes of the pieces of one block, held against the manifest."""
-        each = BLOCK // PIECE
-        count = min(each, self._sizes[name] - block * each)
-        begin = 32 * (self._begins[name] + block * each)
-        raw = self._raw[begin : begin + 32 * count].tobytes()
-        entry = self.files[f"{name}.npy"]
-        if hashlib.sha256(raw).hexdigest() != entry["blocks"][block]:
-            raise InputError(f"{self.folder / PIECES}: not the hashes that the manifest has; {AGAIN}")
-        return raw
-
-    @cached_property
-    def _sizes(self) -> dict[str, int]:
-        """How many pieces each array has."""
-        return {name.removesuffix(".npy"): -(-file["bytes"] // PIECE) for name, file in self.files.items()}
-
-    @cached_property
-    def _begins(self) -> dict[str, int]:
-        """Which piece, of those of all arrays, is the first of each."""
-        ends = np.cumsum(list(self._sizes.values())).tolist()
-        return dict(zip(self._sizes, [0, *ends], strict=False))
-
-    @cached_property
-    def _raw(self) -> np.ndarray:
-        """The hashes of all pieces, memory-mapped."""
-        file = self.folder / PIECES
-        if not file.is_file() or file.stat().st_size != 32 * sum(self._sizes.values()):
-            raise InputError(f"{file}: missing, cut or changed; {AGAIN}")
-        return np.memmap(file, np.uint8, "r")
-
-    def _verify_one(self, patient: int) -> None:
-        """Compare what is read about one patient."""
-        tasks = {name.rpartition(".")[0] for name in self.arrays if name.count(".") == 2}
-        tasks = {name for name in tasks if f"{name}.patient" in self.arrays}
-        for name in self.arrays:
-            owner, _, column = name.rpartition(".")
-            if column == "is_a" or owner in tasks:
-                self.compare(name)
-            elif column == "ptr":
-                self.compare(name, patient, patient + 2)
-            elif owner == "patient" or "." in owner:
-                self.compare(name, patient, patient + 1)
-        for kind in self.manifest["rows"]:
-            start, end = (int(i) for i in self.arrays[f"{kind}.ptr"][patient : patient + 2])
-            if not 0 <= start <= end <= self.manifest["rows"][kind]:
-                raise InputError(f"{self.folder / kind}.ptr.npy: rows that are not there; {AGAIN}")
-            if start == end:
-                continue
-            for name in self.arrays:
-                owner, _, column = name.rpartition(".")
-                if owner == kind and column not in ("ptr", "is_a", "vectors"):
-                    self.compare(name, start, end)
-            if fault := _out_of(self.arrays[f"{kind}.code"][start:end], 0, len(self.manifest["codes"][kind])):
-                raise InputError(f"{self.folder / kind}.code.npy: {fault}; {AGAIN}")
-            if f"{kind}.vectors" in self.arrays and f"{kind}.vector" in self.arrays:
-                rows = np.unique(self.arrays[f"{kind}.vector"][start:end])
-                if fault := _out_of(rows, 0, len(self.arrays[f"{kind}.vectors"])):
-                    raise InputError(f"{self.folder / kind}.vector.npy: {fault}; {AGAIN}")
-                self.compare(f"{kind}.vectors", rows, rows + 1)
-
-    def _faults(self) -> Iterator[tuple[str, str]]:
-        """Arrays that do not fit each other, whatever their hashes say: name, what is wrong."""
-        ids, moments = self.arrays["patient.id"], np.diff(self.arrays["timepoint.ptr"])
-        if (ids[1:] <= ids[:-1]).any():
-            yield "patient.id", "ids are not sorted, or not different"
-        category = self.arrays["patient.category"]
-        for i, levels in enumerate(self.manifest["levels"].values()):
-            if i < category.shape[1] and (fault := _out_of(category[:, i], -1, len(levels))):
-                yield "patient.category", fault
-        for kind, rows in self.manifest["rows"].items():
-            ptr, known = self.arrays[f"{kind}.ptr"], self.arrays[f"{kind}.known"]
-            size = np.diff(ptr)
-            if ptr[0] != 0 or ptr[-1] != rows or (size < 0).any():
-                yield f"{kind}.ptr", "does not rise from 0 to the number of rows"
-                return
-            falls = known[1:] < known[:-1]
-            falls[ptr[1:-1][(ptr[1:-1] > 0) & (ptr[1:-1] < rows)] - 1] = False  # from one patient to the next
-            if falls.any():
-                yield f"{kind}.known", "rows of a patient are not in the order in which they became known"
-            if fault := _out_of(self.arrays[f"{kind}.code"], 0, len(self.manifest["codes"][kind])):
-                yield f"{kind}.code", fault
-            point = self.arrays[f"{kind}.timepoint"]
-            if fault := _out_of(point, 0, np.repeat(moments, size)):
-                yield f"{kind}.timepoint", fault
-            if f"{kind}.vectors" in self.arrays and f"{kind}.vector" in self.arrays:
-                end = len(self.arrays[f"{kind}.vectors"])
-                if fault := _out_of(self.arrays[f"{kind}.vector"], 0, end):
-                    yield f"{kind}.vector", fault
+# Fields of a cohort with one row a patient, and the array of each; the second ones only where it has them.
+_PATIENT_COLUMNS = {"ids": "id", "number": "number", "category": "category", "entry": "entry"}
+_OPTIONAL_COLUMNS = ("origin", "group", "entered", "number_known", "category_known")
 
 
-def _out_of(numbers: np.ndarray, low: int, end: Any) -> str:
-    """What is said of numbers that should lie in low <= number < end; empty where all do."""
-    bad = int(((numbers < low) | (numbers >= end)).sum())
-    return f"{bad} number(s) that stand for nothing" if bad else ""
+def patient_columns(fields: Any) -> dict[str, np.ndarray]:
+    """The arrays of a cohort with one row a patient, by the names of their files."""
+    every = _PATIENT_COLUMNS | {name: name for name in _OPTIONAL_COLUMNS}
+    columns = {f"patient.{column}": getattr(fields, name) for name, column in every.items()}
+    return {name: column for name, column in columns.items() if column is not None}
+
+
+def _patient_fields(arrays: StoredArrays, patients: int) -> dict[str, np.ndarray | None]:
+    """The fields of a cohort with one row a patient."""
+    columns = arrays.columns("patient")
+    fields = {name: columns.read(column, patients) for name, column in _PATIENT_COLUMNS.items()}
+    return fields | {name: columns.read_optional(name, patients) for name in _OPTIONAL_COLUMNS}
+
+
+def _tuples(names: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {key: tuple(values) for key, values in names.items()}
+
+
+def read_manifest(path: Path, expected: str | None = None) -> tuple[dict[str, Any], str]:
+    """The manifest of a saved cohort, and its sha256; refused where it was changed, or is not that expected.
+
+    Its digest is no signature: who changes it on purpose can compute it anew.
+    """
+    file = path / "manifest.json"
+    if not file.is_file():
+        raise InputError(f"{path}: not a cohort (it holds no manifest.json); make one with gnnpatient pack")
+    raw = file.read_bytes()
+    try:
+        manifest = json.loads(raw)
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or "schema" not in manifest:
+        raise InputError(f"{file}: not a manifest of a cohort; pack it again")
+    if manifest["schema"] != SCHEMA:
+        raise InputError(
+            f"{path}: packed with schema {manifest['schema']}, this version reads {SCHEMA}; pack it again"
+        )
+    if not manifest.keys() >= _MANIFEST_KEYS:
+        raise InputError(f"{file}: not a manifest of a cohort; pack it again")
+    digest = hashlib.sha256(raw).hexdigest()
+    if expected not in (None, digest):
+        raise InputError(f"{path}: the cohort has changed since it was named; open it again")
+    if not is_sealed(raw):
+        raise InputError(f"{file}: not as pack wrote it, its digest does not fit; pack the cohort again")
+    try:
+        for name in manifest["files"]:
+            inside(path, name)
+    except TypeError:
+        raise InputError(f"{file}: not a manifest of a cohort; pack it again") from None
+    return manifest, digest

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks
+from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.times import DAY, FOREVER
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import networkx as nx
     import polars as pl
 
-    from gnnpatient.cohort.cohort import Cohort
     from gnnpatient.graphs import Graphs
 
 FORMATS = ("graphml", "json")
@@ -101,21 +100,21 @@ class Patient:
         """
         import networkx as nx
 
-        from gnnpatient.cohort.build import build_graphs
+        from gnnpatient.cohort.build import build_graphs  # loads torch, which tables do without
 
         ask = self.cohort.at(self.last_known if at is None else at, patient=self.id)
         graphs = build_graphs(ask)
         graph = nx.MultiDiGraph(cohort=self.cohort.spec.cohort, at=float(ask.days[0]))
-        spec, held = self.cohort.spec.patient, dict[str, Any]()
+        spec, attributes = self.cohort.spec.patient, dict[str, Any]()
         numbers = zip(spec.number, graphs.statics.number[0].tolist(), strict=True)
-        held |= {name: value for name, value in numbers if np.isfinite(value)}
+        attributes |= {name: value for name, value in numbers if np.isfinite(value)}
         levels = zip(spec.category, graphs.statics.category[0].tolist(), strict=True)
-        held |= {name: self.cohort.levels[name][level] for name, level in levels if level >= 0}
+        attributes |= {name: self.cohort.levels[name][level] for name, level in levels if level >= 0}
         graph.add_node("patient:0")
-        graph.nodes["patient:0"].update(held, kind="patient", patient=self.id)
+        graph.nodes["patient:0"].update(attributes, kind="patient", patient=self.id)
         for kind, nodes in graphs.nodes.items():
             events = self.cohort.events[kind]
-            _, _, rows = events.held(ask.patient, ask.at)
+            _, _, rows = events.visible_rows(ask.patient, ask.at)
             for i, row in enumerate(rows.tolist()):
                 code = int(nodes.code[i])
                 known: dict[str, Any] = {"day": float(events.happened[row]) / DAY}
@@ -166,7 +165,7 @@ def _days(times: np.ndarray | None, rows: slice, count: int) -> pl.Series:
     return pl.Series(np.where(times[rows] == FOREVER, np.nan, times[rows] / DAY)).fill_nan(None)
 
 
-def frame(landmarks: Landmarks) -> pl.DataFrame:
+def landmark_frame(landmarks: Landmarks) -> pl.DataFrame:
     """One row an ask: id, at (days), statics; per kind.code the last value, the last row's .age, .n rows.
 
     A name that is taken already, as where a code is called like another one's age, gets a prime.
@@ -185,7 +184,7 @@ def frame(landmarks: Landmarks) -> pl.DataFrame:
     graphs = build_graphs(landmarks)
     add("id", pl.Series(landmarks.ids.astype(str)))
     add("at", pl.Series(landmarks.days))
-    for name, values in statics(graphs):
+    for name, values in static_columns(graphs):
         add(name, values)
     for last in last_rows(graphs):
         add(f"{last.kind}.{last.code}", _nulls(last.value))
@@ -219,7 +218,7 @@ def last_rows(graphs: Graphs) -> Iterator[LastRow]:
                 yield LastRow(kind, code, value[:, c], since, count[:, c])
 
 
-def statics(graphs: Graphs) -> Iterator[tuple[str, pl.Series]]:
+def static_columns(graphs: Graphs) -> Iterator[tuple[str, pl.Series]]:
     """The static columns of each ask's patient, by name: numbers, then categories; null = missing."""
     import polars as pl
 

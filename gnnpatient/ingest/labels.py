@@ -13,6 +13,7 @@ import polars as pl
 from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
 from gnnpatient.errors import InputError, near
 from gnnpatient.ingest import ends
+from gnnpatient.ingest.cells import ids, text
 from gnnpatient.ingest.events import Rows
 from gnnpatient.ingest.patients import (
     BEYOND,
@@ -26,7 +27,7 @@ from gnnpatient.ingest.patients import (
     patient_time,
 )
 from gnnpatient.ingest.source import PEOPLE, SourceTables, TableView, one_each, take
-from gnnpatient.readers.tables import fits, ids, text
+from gnnpatient.readers.tables import fits
 from gnnpatient.spec.outcomes import NOBODY, CauseSpec, DiagnosisSpec, SurvivalSpec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.spec.tables import Moment, PickSpec, Where
@@ -162,8 +163,8 @@ def read_survival(record: Record, draft: Draft) -> Survival:
     else:
         washout = any(rows for *_, rows in parts)
         spells = ends.spells(periods, record.entry, time, begun, event, end, until, washout)
-        spells = spells.only(draft.present & ~lost)
-        missed = (event > 0) & (time > record.entry) & ~spells.counted(len(event)) & draft.present & ~lost
+        spells = spells.of_patients(draft.present & ~lost)
+        missed = (event > 0) & (time > record.entry) & ~spells.has_event(len(event)) & draft.present & ~lost
         _step(source, name, "event outside the periods of observation, not counted", missed)
         time, event, until = ends.first_spell(spells, record.entry, time, event, end)
     if not outcome.of_events:
@@ -643,7 +644,7 @@ def read_diagnosis(record: Record, name: str, outcome: DiagnosisSpec) -> Diagnos
                 asked = _askable(record, (label >= 0).astype(np.int8), known, begun)
                 end = np.where(asked < known, np.minimum(end, asked), end)
     return Diagnosis(
-        label, known, end, outcome.class_names, gap, horizon, outcome.when == "same", stood=stood
+        label, known, end, outcome.class_names, gap, horizon, outcome.when == "same", retracted=stood
     )
 
 
@@ -812,8 +813,8 @@ def as_known(record: Record, outcomes: Mapping[str, Outcome]) -> dict[str, Outco
         stood = [_stood(record.rows[kind], record.rows[kind].fitting(of)) for kind, of in codes]
         if (spells := np.concatenate([np.zeros((0, 3), np.int64), *stood])).size:
             assert isinstance(outcome, Survival | Diagnosis)
-            more = [spells] if outcome.stood is None else [outcome.stood, spells]
-            out[name] = replace(outcome, stood=_merged(np.concatenate(more)))
+            more = [spells] if outcome.retracted is None else [outcome.retracted, spells]
+            out[name] = replace(outcome, retracted=_merged(np.concatenate(more)))
             record.source.doubt(
                 f"outcome {name!r}: {len(np.unique(spells[:, 0]))} patient(s) have a row of it that was "
                 "amended or taken back later; not at risk while it stood"

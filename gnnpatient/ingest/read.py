@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gnnpatient.cohort.cohort import Cohort, all_outcomes
-from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival
+from gnnpatient.cohort.cohort import Cohort
+from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, all_outcomes
 from gnnpatient.cohort.packed import pack, with_timepoints
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.ends import (

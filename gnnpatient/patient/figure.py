@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gnnpatient.cohort.landmarks import Landmarks, few_horizons
+from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.prognosis.forecast import Forecast
@@ -107,7 +108,7 @@ class _Seen:
         self.at, self.position = float(ask.days[0]), int(ask.patient[0])
         self.kinds = tuple(self.cohort.spec.nodes)
         self.rows = {
-            kind: slice(int(e.ptr[self.position]), int(e.visible(ask.patient, ask.at)[0]))
+            kind: slice(int(e.ptr[self.position]), int(e.visible_end(ask.patient, ask.at)[0]))
             for kind, e in self.cohort.events.items()
         }
         self.start = min([0.0, *(self.days(kind).min(initial=0.0) for kind in self.rows)])
@@ -283,7 +284,7 @@ def _numbers(axes: Axes, forecast: Forecast) -> None:
         return
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    horizons = few_horizons(float(forecast.times[-1]))
+    horizons = default_horizons(float(forecast.times[-1]))
     columns = np.linspace(0.42, 0.9, len(horizons))
     rows = 2 + len(forecast.causes)
     heights = 0.95 - np.arange(rows) / rows * min(1.0, 0.2 * rows)

@@ -80,17 +80,17 @@ def test_entry_is_always_among_the_landmarks(tiny):
     """One landmark, whenever it is; it alone where nothing becomes known after it."""
     from dataclasses import replace
 
-    from gnnpatient.cohort.landmarks import ENTRY
+    from gnnpatient.cohort.cohort import ENTRY
 
     late = replace(tiny, entry=np.arange(80) % 3 * DAY // 2)
     drawn = late.landmarks(n=5, seed=1)
     at_entry = drawn.moments == ENTRY
-    assert tiny.timed and len(np.unique(drawn.moments)) == 5
+    assert tiny.has_later_rows and len(np.unique(drawn.moments)) == 5
     assert drawn.patient[at_entry].tolist() == late.entries().followed().patient.tolist()
     assert (drawn.at[at_entry] == late.entry[drawn.patient[at_entry]]).all()
     assert sum(map(len, drawn.by_landmark.values())) == len(drawn) and drawn.entry_day in drawn.by_landmark
     first = replace(tiny, events={kind: e.empty() for kind, e in tiny.events.items()})
-    assert not first.timed
+    assert not first.has_later_rows
     only = first.landmarks(n=64)
     assert (only.moments == ENTRY).all() and len(only) == len(first.entries().followed())
     named = tiny.landmarks(["p001", "p002"], ["entry", 5])
@@ -142,7 +142,8 @@ causes = {{ death = {{ time = "end", flag = "died" }} }}
     assert read('entry = "72h"').at_entry.tolist() == [3 * DAY] * 3
     again = open_cohort(later.save(tmp_path / "cohort"))
     assert again.at_entry.tolist() == later.at_entry.tolist()
-    assert later.landmarks(["a"], [3]).early.tolist() == [True] and not later.entries().early.any()
+    assert later.landmarks(["a"], [3]).early_at_entry.tolist() == [True]
+    assert not later.entries().early_at_entry.any()
 
 
 def test_followed_and_outcome(tiny):

@@ -244,7 +244,7 @@ def test_what_is_not_as_it_was_packed_is_refused(stored, what, tmp_path):
 def test_one_patient_is_compared_alone(tiny, tmp_path, monkeypatch):
     """What lies near a patient's rows is compared, what lies far away is not; and nothing is read twice."""
     from gnnpatient import build_graphs, open_cohort
-    from gnnpatient.cohort import store as home
+    from gnnpatient.cohort import arrays as home
 
     monkeypatch.setattr(home, "PIECE", 64)
     monkeypatch.setattr(home, "BLOCK", 256)

@@ -113,7 +113,7 @@ def test_who_never_has_the_entry_event_never_enters(read, tmp_path):
         asked.append(cohort.at(10).at_risk().tolist())
     assert asked == [[True, False, False, False]] * 2
     assert cohort.entry.tolist() == [3 * DAY, 60 * DAY, FOREVER, FOREVER]
-    assert not cohort.at(99).at_risk()[2:].any() and cohort.timed
+    assert not cohort.at(99).at_risk()[2:].any() and cohort.has_later_rows
     assert cohort.entries().patient.tolist() == [0, 1]
     drawn = cohort.landmarks(n=5)
     assert set(drawn.patient) == {0, 1} and drawn.days.max() < 105
@@ -180,7 +180,8 @@ def test_loss_to_follow_up_reaches_a_diagnosis(read, more, death, relapse):
     spec = PATIENT + 'exit = "730d"\n' + LAB + DX + more + DEATH + death + relapse
     cohort = read(spec, people=people, lab=labs)
     assert (cohort.outcomes["dx"].end // DAY).tolist() == [10] * 6 + [730] * 4
-    event, time = cohort.outcomes["dx"].course(cohort.at(6))
+    X = cohort.at(6)
+    event, time = cohort.outcomes["dx"].course(X.patient, X.at)
     assert event.tolist() == [0] * 7 + [1, 0, 0]
     assert time[:6].tolist() == [4] * 6 and (time[[6, 8, 9]] > 90).all()
 
@@ -192,7 +193,8 @@ def test_an_event_after_the_loss_to_another_outcome_is_seen(read):
     cohort = read(PATIENT + 'exit = "730d"\n' + LAB + DX + DEATH + FLAG + RELAPSE, people=people, lab=labs)
     dx = cohort.outcomes["dx"]
     assert (dx.end // DAY).tolist() == [100, 80, 70] and dx.gone[0] == 100 * DAY
-    assert dx.course(cohort.at(20))[0].tolist()[:2] == [2, 0]
+    X = cohort.at(20)
+    assert dx.course(X.patient, X.at)[0].tolist()[:2] == [2, 0]
 
 
 # -- deaths that no calendar can hold --
@@ -312,5 +314,6 @@ def test_nobody_is_asked_of_a_coded_diagnosis_after_a_row_of_its_day(read):
     cohort = read(spec, people=people, lab=labs)
     asks = [cohort.at(t).at_risk("dx").tolist() for t in (31, 31 + 8 / 24, 31 + 9 / 24)]
     assert asks == [[True] * 3, [True] * 3, [False, True, True]]
-    event, time = cohort.outcomes["dx"].course(cohort.at(31))
+    X = cohort.at(31)
+    event, time = cohort.outcomes["dx"].course(X.patient, X.at)
     assert event.tolist() == [1, 1, 0] and time[:2].round(1).tolist() == [1.0, 0.8]

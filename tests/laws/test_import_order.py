@@ -26,33 +26,29 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
 INSIDE = {  # the files of a folder, each may import those named before it
     "metrics": "incidence pairs horizon calibration scores resampling",
     "spec": "units patterns masks explain tables nodes outcomes graph reference",
-    "readers": "database tables standard meds omop fhir",
-    "content": "texts imaging measure embed vectors",
-    "cohort": "store packed outcomes landmarks build view cohort",
-    "ingest": "hierarchy aces source patients events lost ends labels read",
+    "readers": "database dates csv_file tables standard meds omop fhir",
+    "content": "texts image measure encoder cache handcrafted pretrained embed vectors",
+    "cohort": "arrays packed outcomes store cohort splits build view",
+    "ingest": "hierarchy aces cells source patients events lost ends labels read",
     "propose": "names parts sheets patients inputs outcomes formats draft",
     "datasets": "ward shipped",
     "model": "encode network heads loss model",
-    "prognosis": "few inputs forecast card checkpoint targets first fit estimator people run",
-    "study": "describe leaks folds baselines evaluate oracle fusion subgroups",
+    "prognosis": "summary disclosure inputs forecast targets marginal kinds device predictor card checkpoint "
+    "first fit estimator people run",
+    "study": "describe duplicates sample_size table1 matching column_scores leaks folds intervals scoreboard "
+    "baselines evaluate oracle ablations fitting comparison missingness compare subgroups",
     "patient": "figure trajectory explain similar page serve",
     "cli": "main __main__",
 }
-UPWARD_ANNOTATIONS = {  # by folder: names that only annotations take from what comes later, and why
-    "cohort": {
-        "Cohort": "outcomes, landmarks and the view of one patient take the cohort that they are parts of",
-        "Landmarks": "an outcome is asked at landmarks",
-        "Rows": "packing takes the rows that a reader gives",
-    },
-    "ingest": {"Rows": "patients are read before the rows of events, and their ends are taken from those"},
-    "prognosis": {
-        "Target": "shares of few patients are made coarse as the target has its classes",
-        "LabelTarget": "as Target",
-    },
-}
+# The circle of cohort, build and view: users call cohort.patient(id).table() and landmarks.to_frame(), which
+# are methods of what comes before. They import in the function: a cohort is opened without torch and polars.
+FORWARD = {("cohort/cohort.py", "view")}
+UPWARD_ANNOTATIONS: dict[
+    str, dict[str, str]
+] = {}  # by folder: what only annotations take from later, and why
 ONLY_IN = {  # packages that stay where they are
     "sksurv": ("study/", "prognosis/estimator.py"),
-    "transformers": ("content/embed.py",),
+    "transformers": ("content/pretrained.py",),
 }
 
 
@@ -99,7 +95,7 @@ def upward(file: str, names: Iterable[str]) -> Iterator[str]:
         if path[0] != place:
             if path[0] not in MAY_IMPORT[place]:
                 yield name
-        elif rest and path[1:] and path[1] != rest[0] and path[1] not in before:
+        elif rest and path[1:] and path[1] not in (rest[0], *before) and (file, path[1]) not in FORWARD:
             yield name
 
 

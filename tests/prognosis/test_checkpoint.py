@@ -234,7 +234,7 @@ def test_configs_that_are_not_ours(copied):
     write(copied, json.loads(whole.replace('"channels": 8', '"channels": 9')))
     refused(copied, "do not fit together")
     write(copied, json.loads(whole.replace('"channels": 8', '"chanels": 8')))
-    refused(copied, "do not fit together|unknown choice")
+    refused(copied, "not the config of a gnnpatient model")
 
 
 def places(node, path=()):
@@ -377,7 +377,7 @@ def test_a_name_in_a_config_that_leads_out_is_refused(copied, name):
 def test_a_model_that_has_seen_bounds_is_saved_and_opened(cohort, train, tmp_path):
     """And what was written was read back once, so that no fit ends in a folder that cannot be opened."""
     from gnnpatient import PrognosisModel, load_predictor
-    from gnnpatient.cohort.landmarks import Landmarks
+    from gnnpatient.cohort.cohort import Landmarks
 
     lab = cohort.events["lab"]
     bound = np.where(np.arange(len(lab.value)) % 3 == 0, -1, 0).astype(np.int8)

@@ -18,7 +18,7 @@ def ward(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ward") / "tables"
     write_ward(folder, 120, seed=3)
     cohort = read_cohort(read_spec("ward"), folder, device="cuda")
-    assert set(cohort.vectors) == {"image", "note"} and list(cohort.answered()) == ["death", "icu"]
+    assert set(cohort.vectors) == {"image", "note"} and list(cohort.outcomes_with_model()) == ["death", "icu"]
     return cohort
 
 
