@@ -12,7 +12,7 @@ import numpy as np
 from gnnpatient.errors import InputError
 from gnnpatient.propose import inputs, outcomes, patients
 from gnnpatient.propose.formats import of_format, standard
-from gnnpatient.propose.names import ROWS
+from gnnpatient.propose.names import MAX_ROWS
 from gnnpatient.propose.parts import Block, Draft, bare, quoted
 from gnnpatient.propose.sheets import Sheet, read, tables
 
@@ -86,8 +86,8 @@ def _of_tables(draft: Draft) -> None:
     gap = float(np.median(gaps)) if gaps else 1.0  # days between two moments of a patient
     draft.every = "1h" if gap < 0.2 else "1d" if gap <= 45 else "30d"
     for sheet in sheets:
-        if len(sheet.raw) == ROWS:
-            note = f"{sheet.name}: the first {ROWS} rows were looked at; later ones may differ"
+        if len(sheet.raw) == MAX_ROWS:
+            note = f"{sheet.name}: the first {MAX_ROWS} rows were looked at; later ones may differ"
             sheet.block.notes.append(note)
 
 

@@ -14,7 +14,7 @@ import polars as pl
 
 from gnnpatient.errors import InputError
 from gnnpatient.propose.inputs import several_units
-from gnnpatient.propose.names import DEATH_CODE, DEATH_WORDS, FAMILIES, MIN_PATIENTS, WORDS
+from gnnpatient.propose.names import DEATH_CODE, DEATH_WORDS, FAMILIES, MAX_LEVELS, MIN_PATIENTS
 from gnnpatient.propose.parts import Draft, slug
 from gnnpatient.readers.csv_file import CSV
 from gnnpatient.readers.standard import StandardTables
@@ -82,7 +82,7 @@ def of_format(draft: Draft, data_format: str) -> None:
     keys["number"] = ["age"] if people["birth"].count() else []
     # the state of a person at the export of the data is no baseline covariate
     now = ("id", "split", "deceased", "marital")
-    keys["category"] = [c for c, n in words.items() if 2 <= n <= WORDS and c not in now]
+    keys["category"] = [c for c, n in words.items() if 2 <= n <= MAX_LEVELS and c not in now]
     _span(draft, people, codes["family"])
     _families(draft, source, codes)
     _death(draft, codes)

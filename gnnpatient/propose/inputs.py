@@ -10,7 +10,7 @@ import polars as pl
 
 from gnnpatient.ingest.cells import MISSING, text
 from gnnpatient.propose import names
-from gnnpatient.propose.names import ANALYTE, MIN_PATIENTS, OUTCOME_PART, RANGES, WHO, WORDS
+from gnnpatient.propose.names import ANALYTE, MAX_LEVELS, MIN_PATIENTS, OUTCOME_PART, PATIENT, RANGES
 from gnnpatient.propose.parts import Draft, plain, slug
 from gnnpatient.propose.sheets import Sheet
 from gnnpatient.spec.units import plain_unit
@@ -38,7 +38,7 @@ def statics(draft: Draft, people: Sheet, forbidden: dict[str, str], origin: str 
     why = {c: reason for c, reason in forbidden.items() if reason != OUTCOME_PART}
     for name in (c for c in people.raw.columns if c not in forbidden and c not in (people.key, origin)):
         word, kind, distinct = plain(name), people.kind[name], people.n_distinct(name)
-        nominal = distinct == 2 or (bool(names.NOMINAL.search(word)) and distinct <= WORDS)
+        nominal = distinct == 2 or (bool(names.NOMINAL.search(word)) and distinct <= MAX_LEVELS)
         if name not in people.constant_columns:
             if names.PERSON.match(word) and "age" in word and kind == "number":
                 keys["number"].append(name)
@@ -49,7 +49,7 @@ def statics(draft: Draft, people: Sheet, forbidden: dict[str, str], origin: str 
         elif kind == "number" and names.ENTRY.search(word) and not people.first_values[name].null_count():
             notes.append(f"ASK: patient.entry: does observation start at {name}?")
             keys.setdefault("entry", name)
-        elif people.names_rows(name) or (kind == "text" and distinct > WORDS):
+        elif people.names_rows(name) or (kind == "text" and distinct > MAX_LEVELS):
             why[name] = "ids, or more words than a category has"
             if names.SITE.search(word):
                 notes.append(f"ASK: patient.group: are splits to keep each {name} together?")
@@ -154,7 +154,9 @@ def nodes(
         why |= {c: "not needed beside the code" for c in usable if c not in taken}
     else:
         numbers = [c for c in usable if sheet.kind[c] == "number"]
-        words = [c for c in usable if time and sheet.kind[c] == "text" and sheet.n_distinct(c) <= WORDS][:8]
+        words = [c for c in usable if time and sheet.kind[c] == "text" and sheet.n_distinct(c) <= MAX_LEVELS][
+            :8
+        ]
         _wide(draft, head, notes, sheet, numbers)
         for name in words:
             draft.node(slug(name, "word"), {**head, "code": name, "edges": ["at"]}, *notes)
@@ -165,9 +167,12 @@ def nodes(
     sheet.clock(time)
     unit = sheet.block.keys.get("time", {}).get("unit", "d") if sheet.kind[time] == "number" else "d"
     rows = (
-        pl.DataFrame({WHO: sheet.patient_ids, "at": sheet.cells[time]}).drop_nulls().unique().sort(WHO, "at")
+        pl.DataFrame({PATIENT: sheet.patient_ids, "at": sheet.cells[time]})
+        .drop_nulls()
+        .unique()
+        .sort(PATIENT, "at")
     )
-    gap = rows.select(pl.col("at").diff().over(WHO)).to_series().median()
+    gap = rows.select(pl.col("at").diff().over(PATIENT)).to_series().median()
     return [] if gap is None else [float(gap) * (UNITS[unit] / DAY)]  # type: ignore[arg-type]
 
 

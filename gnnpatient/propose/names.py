@@ -2,12 +2,12 @@
 
 import re
 
-ROWS = 200_000  # rows of a table that are read
+MAX_ROWS = 200_000  # of a table; later rows are not read
 MIN_PATIENTS = 5  # who must share a word, so that the draft may contain it
-WORDS = 20  # levels of a category at most
-WIDE = 1000  # columns of a table at most
+MAX_LEVELS = 20  # of a category
+MAX_COLUMNS = 1000  # of a table
 MIN_LEAK_AUC = 0.95  # rank AUC from which on a column counts as a leak of the outcome
-WHO = "\0who"  # the patient of a row, beside columns of any name
+PATIENT = "\0who"  # the patient of a row, beside columns of any name
 OUTCOME_PART = "part of an outcome"  # the reason of a column that is no input
 
 # Patients and persons

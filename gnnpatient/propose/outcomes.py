@@ -12,7 +12,7 @@ import polars as pl
 from gnnpatient.ingest.cells import text
 from gnnpatient.propose import names
 from gnnpatient.propose.inputs import moments
-from gnnpatient.propose.names import LABEL, MIN_LEAK_AUC, MIN_PATIENTS, OUTCOME_PART, WHO, WORDS
+from gnnpatient.propose.names import LABEL, MAX_LEVELS, MIN_LEAK_AUC, MIN_PATIENTS, OUTCOME_PART, PATIENT
 from gnnpatient.propose.parts import Draft, plain, slug, unused_name
 from gnnpatient.propose.sheets import Sheet, share
 
@@ -76,7 +76,7 @@ class Pair:
         Returns
         -------
         DataFrame
-            WHO, event (bool: it happened) and time (in the unit of the table), a row for each patient.
+            PATIENT, event (bool: it happened) and time (in the unit of the table), a row for each patient.
         """
         if self.flag is None:
             event = self.sheet.cells[self.time].is_not_null()
@@ -85,9 +85,9 @@ class Pair:
         else:
             event = self.sheet.words(self.flag).is_in([s for s, m in self.states.items() if m != "censored"])
         frame = pl.DataFrame(
-            {WHO: self.sheet.patient_ids, "event": event, "time": self.sheet.cells[self.time]}
+            {PATIENT: self.sheet.patient_ids, "event": event, "time": self.sheet.cells[self.time]}
         )
-        return frame.group_by(WHO, maintain_order=True).agg(pl.col("event").max(), pl.col("time").max())
+        return frame.group_by(PATIENT, maintain_order=True).agg(pl.col("event").max(), pl.col("time").max())
 
 
 def pairs_of(sheet: Sheet) -> list[Pair]:
@@ -382,7 +382,7 @@ def onset_of_codes(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> None
             {"who": sheet.patient_ids, "code": text(sheet.raw[code]), "at": sheet.cells[time]}
         )
         frame = frame.drop_nulls()
-        if frame["code"].n_unique() > WORDS or sheet.name == end.sheet.name:
+        if frame["code"].n_unique() > MAX_LEVELS or sheet.name == end.sheet.name:
             continue
         first = frame.group_by("who", "code").agg(pl.col("at").min())
         new = first.group_by("code").agg((pl.col("at") > 0).sum().alias("new"), pl.len().alias("ever"))
@@ -417,8 +417,8 @@ def forbidden(sheet: Sheet, pairs: list[Pair], labels: list[tuple[Sheet, str]]) 
     outcomes = [(pair.name, pair.happened()) for pair in pairs]
     for of, label in labels:
         for state in list(of.states(label))[-1:] if of.is_binary(label) else of.states(label):
-            frame = pl.DataFrame({WHO: of.patient_ids, "event": of.words(label) == state})
-            outcomes.append((state, frame.unique(WHO, keep="first", maintain_order=True)))
+            frame = pl.DataFrame({PATIENT: of.patient_ids, "event": of.words(label) == state})
+            outcomes.append((state, frame.unique(PATIENT, keep="first", maintain_order=True)))
     warnings = [s for s in re.split(r"[.\n](?=\s|$)", sheet.readme) if names.FUTURE_TEXT.search(s)]
     warned = set(re.findall(r"[\w.]+", " ".join(warnings)))
     for name in (c for c in sheet.raw.columns if c not in why and c != sheet.key):
@@ -442,10 +442,10 @@ def forbidden(sheet: Sheet, pairs: list[Pair], labels: list[tuple[Sheet, str]]) 
 def _leak(sheet: Sheet, name: str, outcomes: list[tuple[str, pl.DataFrame]]) -> str:
     """Why the first value of a patient nearly gives an outcome; "" where it does not."""
     kind = sheet.kind[name]
-    if kind not in ("number", "text") or (kind == "text" and sheet.n_distinct(name) > WORDS):
+    if kind not in ("number", "text") or (kind == "text" and sheet.n_distinct(name) > MAX_LEVELS):
         return ""
     for outcome, frame in outcomes:
-        joined = sheet.first_values.select(WHO, pl.col(name).alias("value")).join(frame, on=WHO)
+        joined = sheet.first_values.select(PATIENT, pl.col(name).alias("value")).join(frame, on=PATIENT)
         joined = joined.drop_nulls(["value", "event"])
         value, event = joined["value"], joined["event"]
         if min(event.sum(), (~event).sum()) < 10:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gnnpatient.errors import InputError
-from gnnpatient.propose.names import BEGINS, KEYS, WHO
+from gnnpatient.propose.names import BEGINS, KEYS, PATIENT
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
 
@@ -88,7 +88,7 @@ def _reason_for_other_patients(anchor: Sheet, sheet: Sheet) -> str:
     if len(here & there) < 0.5 * min(len(here), len(there)):
         return f"{len(here & there)} of its {len(here)} ids are there"
     theirs = {plain(c): c for c in anchor.person_columns}
-    joined = sheet.first_values.join(anchor.first_values, on=WHO, suffix="\0")
+    joined = sheet.first_values.join(anchor.first_values, on=PATIENT, suffix="\0")
     for name in sheet.person_columns:
         if (other := theirs.get(plain(name))) is None or sheet.kind[name] != anchor.kind[other]:
             continue

@@ -12,7 +12,7 @@ import polars as pl
 
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.cells import MISSING, ids, moment, number, text
-from gnnpatient.propose.names import KEYS, PERSON, ROW, ROWS, SPELLED, WHO, WIDE, WORDS
+from gnnpatient.propose.names import KEYS, MAX_COLUMNS, MAX_LEVELS, MAX_ROWS, PATIENT, PERSON, ROW, SPELLED
 from gnnpatient.propose.parts import Block, bare, plain
 from gnnpatient.readers.csv_file import CSV, found_encoding, found_separator
 from gnnpatient.readers.database import first_line
@@ -66,22 +66,22 @@ class Sheet:
     @cached_property
     def patient_ids(self) -> pl.Series:
         """The patient of each row."""
-        return ids(self.raw[self.key]).alias(WHO)
+        return ids(self.raw[self.key]).alias(PATIENT)
 
     @cached_property
     def rows(self) -> pl.DataFrame:
         """The cells of the rows with a patient."""
-        return self.cells.with_columns(self.patient_ids).filter(pl.col(WHO).is_not_null())
+        return self.cells.with_columns(self.patient_ids).filter(pl.col(PATIENT).is_not_null())
 
     @cached_property
     def first_values(self) -> pl.DataFrame:
-        """A row for each patient: WHO, and the first value of each column."""
-        return self.rows.group_by(WHO, maintain_order=True).agg(pl.all().drop_nulls().first())
+        """A row for each patient: PATIENT, and the first value of each column."""
+        return self.rows.group_by(PATIENT, maintain_order=True).agg(pl.all().drop_nulls().first())
 
     @cached_property
     def constant_columns(self) -> set[str]:
         """Columns that do not change within a patient, and are filled in most rows of a patient."""
-        patients, every = self.rows.group_by(WHO, maintain_order=True), pl.exclude(WHO)
+        patients, every = self.rows.group_by(PATIENT, maintain_order=True), pl.exclude(PATIENT)
         alike = patients.agg((pl.all().min() == pl.all().max()).fill_null(True)).select(every.all())
         given = patients.agg(pl.all().is_not_null().mean()).select(every.replace(0.0, None).mean())
         return {c for c in alike.columns if alike[c][0] and (given[c][0] or 0) >= 0.9} - {self.key}
@@ -133,7 +133,7 @@ class Sheet:
             return {}
         frame = pl.DataFrame({"who": self.patient_ids, "word": self.words(name)}).drop_nulls().unique()
         count = frame.group_by("word").len().sort("word")
-        return dict(count.iter_rows()) if len(count) <= WORDS else {}
+        return dict(count.iter_rows()) if len(count) <= MAX_LEVELS else {}
 
     def is_binary(self, name: str) -> bool:
         """Whether a column holds 0 and 1, or false and true.
@@ -193,7 +193,7 @@ class Sheet:
         word = plain(name)
         if not ROW.search(word) or not (self.kind[name] == "text" or self.is_integer(name)):
             return False
-        return self.raw[name].n_unique() > WORDS or word in KEYS
+        return self.raw[name].n_unique() > MAX_LEVELS or word in KEYS
 
     def lines(self) -> list[str]:
         """The lines of the README, first those that name this table.
@@ -321,53 +321,73 @@ def _shards(folder: Path) -> bool:
 
 
 def read(folder: Path, name: str, readme: str) -> Sheet:
-    """Refused, with the reason, where the file cannot be read."""
-    path, how = folder / name, dict[str, Any]()
+    """Read the first rows of a table.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the tables.
+    name : str
+        The table, as `tables` gives it.
+    readme : str
+        The README of the folder.
+
+    Returns
+    -------
+    Sheet
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, with the reason.
+    """
+    path, keys = folder / name, dict[str, Any]()
     typed = not name.endswith(CSV)
     try:
         if typed:
             shards = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-            raw = pl.scan_parquet([shard.absolute() for shard in shards], glob=False).head(ROWS).collect()
+            raw = pl.scan_parquet([shard.absolute() for shard in shards], glob=False).head(MAX_ROWS).collect()
         else:
-            how, raw = _csv(folder, name)
+            keys, raw = _csv(folder, name)
     except InputError as error:
         raise InputError(f"{name}: not read: {str(error).removeprefix(f'{path}: ')}") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{name}: not read: {first_line(error)}") from None
-    if len(raw.columns) > WIDE:
+    if len(raw.columns) > MAX_COLUMNS:
         raise InputError(
             f"{name}: not read: {len(raw.columns)} columns; choose some, or summarise them first"
         )
-    sheet = Sheet(name, raw, readme, Block([], how))
-    if how.get("decimal") == ",":
+    sheet = Sheet(name, raw, readme, Block([], keys))
+    if keys.get("decimal") == ",":
         raw = raw.with_columns(pl.col(pl.String).str.replace(r"^\s*(-?\d+),(\d+)\s*$", "$1.$2"))
     sheet.cells = pl.DataFrame({column: _cells(sheet, raw[column], typed) for column in raw.columns})
     texts = [raw[column].str.strip_chars() for column in raw.columns if raw[column].dtype == pl.String]
-    if held := [word for word in MISSING[1:] if any((cells == word).any() for cells in texts)]:
-        note = f"{name}: {', '.join(held)} is taken as missing; a code that is called so would be lost"
+    if missing_words := [word for word in MISSING[1:] if any((cells == word).any() for cells in texts)]:
+        listed = ", ".join(missing_words)
+        note = f"{name}: {listed} is taken as missing; a code that is called so would be lost"
         sheet.block.notes.append(note)
-        sheet.block.keys["missing"] = held
+        sheet.block.keys["missing"] = missing_words
     return sheet
 
 
 def _csv(folder: Path, name: str) -> tuple[dict[str, Any], pl.DataFrame]:
     """How a CSV is written, where the defaults do not fit, and its first rows, by the reader of `check`."""
-    path, how = folder / name, dict[str, Any]()
+    path, keys = folder / name, dict[str, Any]()
     if (encoding := found_encoding(path)) != "utf-8":
-        how["encoding"] = encoding
+        keys["encoding"] = encoding
     separator = found_separator(path, encoding)
     if separator != ("\t" if ".tsv" in path.name else ","):
-        how["separator"] = separator
-    raw = read_table(folder, name, TableSpec(**how))
+        keys["separator"] = separator
+    raw = read_table(folder, name, TableSpec(**keys))
     assert isinstance(raw, pl.DataFrame)
-    raw = raw.head(ROWS).with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
+    raw = raw.head(MAX_ROWS).with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
     raw = raw.filter(~pl.all_horizontal(pl.all().is_null()))  # a row of empty cells is none
     if separator != ",":
         comma = pl.all().str.contains(r"^-?\d+,\d+$").any()
         numbers = pl.all().str.contains(r"^\s*(-?\d+(,\d+)?)?\s*$").fill_null(True).all()
         if any(raw.select(comma & numbers).row(0)):
-            how["decimal"] = ","
-    return how, raw
+            keys["decimal"] = ","
+    return keys, raw
 
 
 def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:
