@@ -37,7 +37,10 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     match first["type"]:
         case "extra_forbidden":
             above = ".".join(map(str, where[:-1])) or "top level"
-            return f"{above}: unknown key {str(where[-1])!r}{near(str(where[-1]), _known(model, where[:-1]))}"
+            key, known = str(where[-1]), _known(model, where[:-1])
+            if key in known:  # of an outcome of another kind
+                return f"{above}: {key} belongs to another kind than this one; remove it, or change kind"
+            return f"{above}: unknown key {key!r}{near(key, known)}"
         case "missing":
             return f"{place}: this key is needed"
         case "union_tag_not_found":

@@ -92,6 +92,11 @@ WRONG = [  # what is replaced, by what, what is said
     ('causes = { death = { time = "end", flag = "died" } }', "causes = {}", "at least one cause"),
     ('causes = { death = { time = "end", flag = "died" } }', "", "either causes"),
     ('separator = ";"', 'separator = ";;"', "separator"),
+    (
+        'kind = "survival"',
+        'kind = "survival"\nwindow = "1d"',
+        "outcomes.death: window belongs to another kind",
+    ),
     ("[patient]", "[patient", "c.toml"),
 ]
 
