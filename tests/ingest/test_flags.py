@@ -108,7 +108,7 @@ def test_a_text_that_tells_the_death_before_it(flags):
 
 
 def test_a_picture_of_another_patient(flags, tmp_path):
-    from tests.cohort.test_imaging import RAMP, dicom, png
+    from tests.content.test_image import RAMP, dicom, png
 
     def file(name, shift=0, **tags):
         (tmp_path / name).write_bytes(
@@ -293,6 +293,6 @@ def test_a_full_memory_is_one_line_and_bad_input(error, monkeypatch, capsys):
     def fails(*args, **more):
         raise error
 
-    monkeypatch.setattr(sys.modules["gnnpatient.cli.main"], "tables_of", fails)
+    monkeypatch.setattr(sys.modules["gnnpatient.cli.data"], "tables_of", fails)
     assert run(["check", "pbc"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
