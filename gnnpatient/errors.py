@@ -1,4 +1,4 @@
-"""What the package says when it will not go on: one type, so that callers can tell a refusal from a bug."""
+"""Errors about input: one type, so that callers can tell bad input from a bug."""
 
 from __future__ import annotations
 
@@ -7,17 +7,36 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Bad input, refused at the door. The message is one line: the thing, what it holds, what would do.
+    """Bad input.
 
-    The command line prints it and exits with 2.
+    The message is one line: the file, row or key, what was found there, and what to do. The command line
+    prints it and exits with 2.
     """
 
 
-Refused = InputError  # its name until 0.1; the same class, so that either catches it
+Refused = InputError  # the name until 0.1; the same class, so that either name catches it
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """A hint for an unknown word: the near name, else all that are known."""
+    """A hint for an unknown word, to be put behind an error message.
+
+    Parameters
+    ----------
+    word : str
+        The word that was found.
+    known : iterable of str
+        The words that are possible.
+
+    Returns
+    -------
+    str
+        The most similar known word, else all known words.
+
+    Examples
+    --------
+    >>> near("suorce", ["source", "cohort"])
+    "; did you mean 'source'?"
+    """
     known = tuple(known)
     close = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

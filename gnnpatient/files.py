@@ -1,5 +1,4 @@
-"""Whole or not at all: files and folders that appear in one step, one writer a folder; names made safe; JSON
-that tells when it was changed."""
+"""Atomic files and folders, one writer a folder, safe names, and JSON with a digest that shows changes."""
 
 from __future__ import annotations
 
@@ -22,7 +21,8 @@ from typing import Any, TextIO
 
 from gnnpatient.errors import InputError
 
-_PART = ".part-"  # beginning of the name of what is being written; readers never look at these
+# Names of what is being written begin with this; readers ignore them.
+_PART = ".part-"
 
 _WAY_OUT = {
     errno.ENOSPC: "no space left on the disk; free some, or write elsewhere",
@@ -42,11 +42,29 @@ _WAY_OUT = {
 
 @contextmanager
 def atomic_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
-    """Write to the path that is given; when the block ends well, the file takes its place in one step.
+    """Write a file that appears in one step when the block ends without an exception.
 
-    After an exception, a kill or a power cut, `path` is what it was before. The folder must exist. private:
-    nobody but its owner may read it.
+    After an exception, a kill or a power cut, `path` is what it was before.
 
+    Parameters
+    ----------
+    path : str or path
+        The file; its folder must exist.
+    private : bool, default False
+        Let only the owner read it.
+
+    Yields
+    ------
+    Path
+        Where to write.
+
+    Raises
+    ------
+    InputError
+        When the disk refuses: no space, no permission, and the like.
+
+    Examples
+    --------
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     with atomic_file(f"{folder}/answer.txt") as part:
@@ -71,7 +89,23 @@ def atomic_file(path: str | os.PathLike[str], *, private: bool = False) -> Itera
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """The same for a folder, to be filled. Makes its parents; a target that holds anything is refused."""
+    """Fill a folder that appears in one step when the block ends without an exception.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder; its parents are made. It must not exist, or be empty.
+
+    Yields
+    ------
+    Path
+        The folder to fill.
+
+    Raises
+    ------
+    InputError
+        When there is something at `path`, or the disk refuses.
+    """
     path = Path(path)
     part = path.absolute().with_name(f"{_PART}{secrets.token_hex(4)}")
     try:
@@ -94,10 +128,25 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def lock(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Be the only writer in a folder, which is made if need be; a second one is refused at once.
+    """Be the only writer in a folder, which is made if need be.
 
-    The system drops the lock of a process that dies, so there are no stale ones; what a killed writer left
-    half-written is swept away. The empty file `.lock` stays: removing it would let two processes in.
+    The system drops the lock of a process that dies, so no lock is left behind; what a killed writer left
+    half-written is removed. The empty file `.lock` stays: removing it would let two processes in.
+
+    Parameters
+    ----------
+    folder : str or path
+        The folder to lock.
+
+    Yields
+    ------
+    Path
+        The same folder.
+
+    Raises
+    ------
+    InputError
+        At once, when another process writes there.
     """
     folder = Path(folder)
     with _refusing(folder, folder):
@@ -114,12 +163,18 @@ def lock(folder: str | os.PathLike[str]) -> Iterator[Path]:
             handle.truncate(0)
 
 
-SMALL = 64 << 20  # bytes that nobody asks the system for
+MAX_UNCHECKED_BYTES = 64 << 20  # below, free memory is not asked for
 
 
 def free_memory() -> int | None:
-    """Bytes that this process may still take: of the machine, of its container, of its own limit; None where
-    the system does not say."""
+    """Bytes of memory that this process may still take.
+
+    Returns
+    -------
+    int or None
+        The least of what the machine, the container and the process limit leave; None where the system does
+        not tell.
+    """
     found = []
     with suppress(OSError, ValueError):  # /proc is Linux's
         available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
@@ -136,8 +191,21 @@ def free_memory() -> int | None:
 
 
 def room_for(size: int, what: str) -> None:
-    """Refused, with both sizes, where what is about to be allocated is more than the memory that is free."""
-    if size > SMALL and (free := free_memory()) is not None and size > free:
+    """Check that there is enough free memory before it is allocated.
+
+    Parameters
+    ----------
+    size : int
+        Bytes that will be allocated.
+    what : str
+        What for, as the message begins.
+
+    Raises
+    ------
+    InputError
+        When less memory is free, with both sizes.
+    """
+    if size > MAX_UNCHECKED_BYTES and (free := free_memory()) is not None and size > free:
         raise InputError(
             f"{what}: takes about {size / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} GB are free; take "
             "fewer rows or columns, or a larger machine"
@@ -149,7 +217,7 @@ def _take(handle: TextIO, folder: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         handle.seek(0)
-        holder = handle.read() or "it has not said its name yet"
+        holder = handle.read() or "its process is not recorded yet"
         raise InputError(
             f"{folder}: another process is writing here ({holder}); wait for it, or write elsewhere"
         ) from None
@@ -171,6 +239,17 @@ _NO_NAME = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def is_device(name: str) -> bool:
     """Whether Windows keeps a name for a device, whatever its suffix.
 
+    Parameters
+    ----------
+    name : str
+        A file's name.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
     >>> is_device("aux.value.npy"), is_device("auxiliary")
     (True, False)
     """
@@ -178,8 +257,19 @@ def is_device(name: str) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text that was read can be a name: one line, no step of a path in it.
+    """Whether a text from a file may be used as a name: one line, without parts of a path.
 
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
     >>> [is_name(text) for text in ("liver transplant", "../../out", "..", "a\\x00b", "")]
     [True, False, False, False, False]
     """
@@ -187,8 +277,20 @@ def is_name(text: str) -> bool:
 
 
 def file_name(text: str) -> str:
-    """A name for a file, made of any text: one step of a path, on any system. Two texts may give the same.
+    """A file name made of any text, valid on every system. Two texts may give the same name.
 
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        At most `NAME_LIMIT` bytes; what is longer ends in a digest.
+
+    Examples
+    --------
     >>> file_name("liver transplant"), file_name("../../out"), file_name("con.csv")
     ('liver_transplant', '___.._out', '_con.csv')
     """
@@ -201,11 +303,28 @@ def file_name(text: str) -> str:
 
 
 def inside(folder: Path, *names: str) -> Path:
-    """A path below a folder, one step a name; refused where a name would lead elsewhere."""
+    """A path below a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the path begins.
+    *names : str
+        Its further parts, one name each.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        When a name is no single file name, so that the path could lead elsewhere.
+    """
     for name in names:
         if not is_name(name) or is_device(name):
             raise InputError(
-                f"{folder}: {name!r} is no name of a file; nothing outside that folder is touched"
+                f"{folder}: {name!r} is not the name of a file; nothing outside that folder is touched"
             )
     return folder.joinpath(*names)
 
@@ -217,9 +336,20 @@ _DIGEST = re.compile(rb',\n "digest": "([0-9a-f]{64})"\n}\s*$')
 
 
 def sealed(content: Mapping[str, Any], **options: Any) -> str:
-    """A JSON object as text that ends in the sha256 of what stands before it; how: as for `json.dumps`.
+    """A JSON object as text, with a digest of itself as the last key.
 
-    It shows what an accident or an edit did, not what an attacker did, who can compute it anew.
+    The digest (sha256) shows accidents and edits, not attacks: an attacker can compute it anew.
+
+    Parameters
+    ----------
+    content : mapping
+        The object.
+    **options
+        As for `json.dumps`.
+
+    Returns
+    -------
+    str
     """
     text = json.dumps(content, indent=1, ensure_ascii=False, **options)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -227,7 +357,17 @@ def sealed(content: Mapping[str, Any], **options: Any) -> str:
 
 
 def is_sealed(raw: bytes) -> bool:
-    """Whether a text is as `sealed` wrote it."""
+    """Whether a text is unchanged since `sealed` wrote it.
+
+    Parameters
+    ----------
+    raw : bytes
+        The content of a file.
+
+    Returns
+    -------
+    bool
+    """
     found = _DIGEST.search(raw)
     return (
         found is not None and hashlib.sha256(raw[: found.start()] + b"\n}").hexdigest().encode() == found[1]
@@ -235,7 +375,18 @@ def is_sealed(raw: bytes) -> bool:
 
 
 def file_hash(path: Path) -> str:
-    """The sha256 of a file's bytes."""
+    """The digest (sha256) of a file's bytes.
+
+    Parameters
+    ----------
+    path : Path
+        A file.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""The `Graphs` type: one disjoint union of the asked patients' graphs, as tensors."""
+"""The `Graphs` type: one disjoint union of the graphs of many landmarks, as tensors."""
 
 from __future__ import annotations
 
@@ -20,18 +20,42 @@ RARE = "rare or unknown"  # the name of a level, beside those that are kept, for
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
-    """The nodes of one kind, all asks back to back, in each ask ordered by when they became known."""
+    """The nodes of one type: all landmarks one after the other, in each by when the nodes became known.
 
-    ptr: Int[Tensor, " ask_plus_1"]  # segment offsets: ask a holds nodes ptr[a]:ptr[a + 1]
-    code: Int[Tensor, " node"]  # index into Graphs.codes[kind]; 0 = other
-    value: Float[Tensor, " node"]  # nan = missing, which is not zero
-    age: Float[Tensor, " node"]  # days from `happened` to the ask, >= 0
-    owner: Int[Tensor, " node"]  # which ask
-    timepoint: Int[Tensor, " node"]  # which timepoint node of this batch; a timepoint names itself
-    open: Bool[Tensor, " node"]  # an interval (a drug, a stay) that is running at the ask
-    row: Int[Tensor, " node"]  # of the kind's embedding matrix; -1 = none
-    vector: Float[Tensor, "node feature"]  # that row: what a picture or a text says; no column in other kinds
-    bound: Int[Tensor, " node"] | None = None  # -1 the truth lies below the value, 1 above; default: 0
+    Attributes
+    ----------
+    ptr : (landmark + 1,) int64
+        Segment offsets: landmark i has the nodes ``ptr[i]:ptr[i + 1]``.
+    code : (node,) int64
+        Index into ``Graphs.codes[type]``; 0 = other.
+    value : (node,) float32
+        nan = missing, which is not zero.
+    age : (node,) float32
+        Days from when it happened to the landmark, >= 0.
+    owner : (node,) int64
+        Which landmark the node belongs to.
+    timepoint : (node,) int64
+        Which timepoint node of this batch; a timepoint names itself.
+    open : (node,) bool
+        Whether an interval (a drug, a stay) is running at the landmark.
+    row : (node,) int64
+        Row of the node type's embedding matrix; -1 = none.
+    vector : (node, feature) float32
+        That row: the embedding of an image or a text. Node types without embeddings have no column.
+    bound : (node,) int8, optional
+        -1: the true value lies below `value`, 1: above it, 0: it is the value. Default: zeros.
+    """
+
+    ptr: Int[Tensor, " landmark_plus_1"]
+    code: Int[Tensor, " node"]
+    value: Float[Tensor, " node"]
+    age: Float[Tensor, " node"]
+    owner: Int[Tensor, " node"]
+    timepoint: Int[Tensor, " node"]
+    open: Bool[Tensor, " node"]
+    row: Int[Tensor, " node"]
+    vector: Float[Tensor, "node feature"]
+    bound: Int[Tensor, " node"] | None = None
 
     def __post_init__(self) -> None:
         if self.bound is None:
@@ -44,34 +68,67 @@ class Nodes:
 
 @dataclass(frozen=True, eq=False)
 class Statics:
-    """What does not change in a patient, one row an ask."""
+    """Baseline covariates, which do not change in a patient: one row for each landmark.
 
-    number: Float[Tensor, "ask number"]  # nan = missing
-    category: Int[Tensor, "ask category"]  # index into Graphs.levels[name]; -1 = missing
-    at: Float[Tensor, " ask"]  # days from the patient's origin to the ask
+    Attributes
+    ----------
+    number : (landmark, number) float32
+        nan = missing.
+    category : (landmark, category) int64
+        Index into ``Graphs.levels[name]``; -1 = missing.
+    at : (landmark,) float32
+        Days from the patient's origin to the landmark.
+    """
+
+    number: Float[Tensor, "landmark number"]
+    category: Int[Tensor, "landmark category"]
+    at: Float[Tensor, " landmark"]
 
 
 @dataclass(frozen=True, eq=False)
 class Last:
-    """The last observation of each code of one kind."""
+    """The last observation of each code of one node type.
 
-    value: Float[Tensor, "ask code"]  # of the latest row that has one; nan = none has
-    age: Float[Tensor, "ask code"]  # days since the latest row, with or without a value; inf = none so far
+    Attributes
+    ----------
+    value : (landmark, code) float32
+        Of the latest row with a value, the mean of those that are simultaneous; nan = no such row.
+    age : (landmark, code) float32
+        Days since the latest row, with or without a value; inf = no row.
+    """
+
+    value: Float[Tensor, "landmark code"]
+    age: Float[Tensor, "landmark code"]
 
 
 @dataclass(frozen=True, eq=False)
 class Graphs:
-    """Every node kind and edge type of the spec is present, with zero rows where there is nothing.
+    """The graphs of a batch of landmarks, built by `gnnpatient.build_graphs` and nowhere else.
 
-    Built by `gnnpatient.build_graphs` and nowhere else.
+    Every node type and edge type of the spec is present, with zero rows where there is nothing.
+
+    Attributes
+    ----------
+    nodes : mapping of str to Nodes
+        By node type, in the order of the spec, then ``"timepoint"``.
+    edges : mapping of (source, relation, target) to (2, edge) int64
+        Row 0 holds positions of the source node type, row 1 of the target.
+    statics : Statics
+        The baseline covariates of each landmark's patient.
+    codes : mapping of str to tuple of str
+        By node type, the names behind `Nodes.code`; position 0 is ``"other"``.
+    numbers : tuple of str
+        Names of the columns of `Statics.number`.
+    levels : mapping of str to tuple of str
+        By column of `Statics.category`, the names behind its numbers.
     """
 
-    nodes: Mapping[str, Nodes]  # event kinds in the order of the spec, then "timepoint"
-    edges: Mapping[EdgeType, Int[Tensor, "2 edge"]]  # row 0 source, row 1 target
+    nodes: Mapping[str, Nodes]
+    edges: Mapping[EdgeType, Int[Tensor, "2 edge"]]
     statics: Statics
-    codes: Mapping[str, tuple[str, ...]]  # names behind Nodes.code; position 0 is "other"
-    numbers: tuple[str, ...]  # names of the columns of Statics.number
-    levels: Mapping[str, tuple[str, ...]]  # per column of Statics.category, the names behind its numbers
+    codes: Mapping[str, tuple[str, ...]]
+    numbers: tuple[str, ...]
+    levels: Mapping[str, tuple[str, ...]]
 
     def __len__(self) -> int:
         return len(self.statics.at)
@@ -81,7 +138,7 @@ class Graphs:
 
     @cached_property
     def last(self) -> dict[str, Last]:
-        """The latest given value of every code (those of one moment averaged), and the latest row's age."""
+        """By node type, the last value of every code (simultaneous ones averaged) and age of its last row."""
         return {
             kind: _last(nodes, len(self), len(self.codes[kind]))
             for kind, nodes in self.nodes.items()
@@ -89,7 +146,17 @@ class Graphs:
         }
 
     def to(self, device: torch.device | str) -> Graphs:
-        """The same graphs on another device; the original stays where it is."""
+        """The same graphs on another device; the original stays where it is.
+
+        Parameters
+        ----------
+        device : torch.device or str
+            As for ``Tensor.to``.
+
+        Returns
+        -------
+        Graphs
+        """
         return replace(
             self,
             nodes={kind: _moved(nodes, device) for kind, nodes in self.nodes.items()},
@@ -98,10 +165,13 @@ class Graphs:
         )
 
     def hetero_data(self) -> HeteroData:
-        """The same as PyG's HeteroData, complete in every node and edge type.
+        """The same as PyG's HeteroData, with every node and edge type.
 
-        A node store holds code, value, bound, age, timepoint, open, row, vector, batch, ptr; "patient"
-        number, category, at.
+        Returns
+        -------
+        HeteroData
+            The store of a node type has code, value, bound, age, timepoint, open, row, vector, batch and ptr;
+            that of ``"patient"`` has number, category and at.
         """
         from torch_geometric.data import HeteroData
 
@@ -133,32 +203,52 @@ def _moved(record: _T, device: torch.device | str) -> _T:
     return replace(record, **{f.name: getattr(record, f.name).to(device) for f in fields(record)})
 
 
-def _last(nodes: Nodes, asks: int, codes: int) -> Last:
+def _last(nodes: Nodes, landmarks: int, codes: int) -> Last:
     every, given = nodes.owner * codes + nodes.code, nodes.value.isfinite()
-    never = nodes.age.new_full((asks * codes,), torch.inf)
+    never = nodes.age.new_full((landmarks * codes,), torch.inf)
     slot, value, age = every[given], nodes.value[given], nodes.age[given]
     final = age == never.scatter_reduce(0, slot, age, "amin")[slot]
-    total = value.new_zeros(asks * codes).index_add_(0, slot[final], value[final])
-    count = value.new_zeros(asks * codes).index_add_(0, slot[final], torch.ones_like(value[final]))
+    total = value.new_zeros(landmarks * codes).index_add_(0, slot[final], value[final])
+    count = value.new_zeros(landmarks * codes).index_add_(0, slot[final], torch.ones_like(value[final]))
     mean = torch.where(count > 0, total / count, torch.nan)
     latest = never.scatter_reduce(0, every, nodes.age, "amin")
-    return Last(mean.view(asks, codes), latest.view(asks, codes))
+    return Last(mean.view(landmarks, codes), latest.view(landmarks, codes))
 
 
 @dataclass(frozen=True)
 class Names:
-    """Which codes and levels keep their name: those of enough patients (METHODS 34).
+    """Which codes and levels keep their name: those of enough patients.
 
-    A rarer or unknown code goes to the nearest ancestor in `above`, else to position 0 of its kind: a row
-    without a value there, and never dropped. A rarer or unknown level goes to one level for all of them.
+    A rarer or unknown code becomes its nearest ancestor in `above`, else position 0 of its node type, where
+    it has no value; no row is dropped. All rarer or unknown levels of a category become one level.
+
+    Attributes
+    ----------
+    codes : mapping of str to tuple of str
+        By node type; position 0 is ``"other"``, rare or unknown.
+    above : mapping of str to tuple of str
+        By node type, the ancestors that stand for rarer codes below them, nearest first.
+    levels : mapping of str to tuple of str
+        By category.
     """
 
-    codes: Mapping[str, tuple[str, ...]]  # per event kind; position 0 is "other": rare or unknown
-    above: Mapping[str, tuple[str, ...]]  # per kind the codes that stand for rarer ones below, nearest first
-    levels: Mapping[str, tuple[str, ...]]  # per category
+    codes: Mapping[str, tuple[str, ...]]
+    above: Mapping[str, tuple[str, ...]]
+    levels: Mapping[str, tuple[str, ...]]
 
     def merge(self, graphs: Graphs) -> Graphs:
-        """The same graphs by these names; in a category RARE comes first. Kinds without names stay."""
+        """The same graphs with these names only.
+
+        Parameters
+        ----------
+        graphs : Graphs
+            With the codes and levels of their cohort.
+
+        Returns
+        -------
+        Graphs
+            In a category `RARE` comes first. Node types without names here stay as they are.
+        """
         graphs, levels = merge_codes(graphs, self.codes, self.above), dict(graphs.levels)
         hidden = {
             kind: replace(nodes, value=nodes.value.masked_fill(nodes.code == 0, torch.nan))
@@ -175,7 +265,19 @@ class Names:
 
 
 def frequent(graphs: Graphs, least: int) -> Names:
-    """The names of at least so many patients. Hand it training graphs alone, an ask a patient."""
+    """The codes and levels of at least so many patients.
+
+    Parameters
+    ----------
+    graphs : Graphs
+        Training graphs only, one landmark for each patient.
+    least : int
+        How many patients a name needs.
+
+    Returns
+    -------
+    Names
+    """
     codes, above = {}, {}
     for kind in graphs.nodes:
         if kind == "timepoint":
@@ -200,16 +302,16 @@ def frequent(graphs: Graphs, least: int) -> Names:
 def _over(
     graphs: Graphs, kind: str, rare: Bool[Tensor, " node"], kept_names: tuple[str, ...], least: int
 ) -> tuple[str, ...]:
-    """Ancestors of this kind's codes that rare rows go to, nearest first: those with a name of their own, and
-    those to which the rows of enough patients come that no nearer one has taken.
+    """Ancestors that rare rows of a node type go to, nearest first.
 
-    Of two ancestors of a code the nearer one is that of fewer patients.
+    These are ancestors whose name is kept anyway, and ancestors to which the rows of enough patients come
+    that no nearer ancestor has taken. Of two ancestors of a code the nearer one is that of fewer patients.
     """
     found: list[str] = []
     owner, rare, named = graphs[kind].owner, rare.clone(), set(kept_names)
-    for child, family in _families(graphs, kind):
-        nodes, names = graphs[family], graphs.codes[family]
-        start, end = graphs.edges[child, "is_a", family]
+    for child, ancestors in _ancestor_types(graphs, kind):
+        nodes, names = graphs[ancestors], graphs.codes[ancestors]
+        start, end = graphs.edges[child, "is_a", ancestors]
         size = patients_of(nodes.code, nodes.owner, len(names)).tolist()
         start, code = start[rare[start]], nodes.code[end[rare[start]]]
         order = code.argsort(stable=True)
@@ -225,8 +327,23 @@ def _over(
 def merge_codes(
     graphs: Graphs, codes: Mapping[str, tuple[str, ...]], above: Mapping[str, tuple[str, ...]]
 ) -> Graphs:
-    """The same graphs with these codes: a row of another code goes to the nearest of its ancestors that is in
-    `above`, where its value is hidden, since it shares no unit with the others, else to position 0.
+    """The same graphs with these codes only.
+
+    A row of another code becomes the nearest of its ancestors in `above`, where its value is hidden, since it
+    shares no unit with the others; else it becomes position 0.
+
+    Parameters
+    ----------
+    graphs : Graphs
+        With the codes of their cohort.
+    codes : mapping of str to tuple of str
+        By node type, the names that stay; node types that are not named stay as they are.
+    above : mapping of str to tuple of str
+        By node type, ancestors among these names, nearest first.
+
+    Returns
+    -------
+    Graphs
     """
     nodes, names = dict(graphs.nodes), dict(graphs.codes)
     for kind, known in codes.items():
@@ -246,23 +363,38 @@ def merge_codes(
 def _nearest(
     graphs: Graphs, kind: str, known: tuple[str, ...], above: tuple[str, ...]
 ) -> Int[Tensor, " node"]:
-    """Of each node the position in `known` of the first of `above` among its ancestors; 0 = none is."""
+    """For each node the position in `known` of its first ancestor in `above`; 0 = it has none there."""
     device = graphs[kind].code.device
     rank = torch.full_like(graphs[kind].code, len(above))
-    for child, family in _families(graphs, kind):
-        start, end = graphs.edges[child, "is_a", family]
-        code = positions((None, *graphs.codes[family][1:]), (None, *above), device)[graphs[family].code[end]]
+    for child, ancestors in _ancestor_types(graphs, kind):
+        start, end = graphs.edges[child, "is_a", ancestors]
+        named = (None, *graphs.codes[ancestors][1:])
+        code = positions(named, (None, *above), device)[graphs[ancestors].code[end]]
         rank = rank.scatter_reduce(0, start[code > 0], code[code > 0] - 1, "amin")
     return torch.cat([positions(above, (None, *known[1:]), device), rank.new_zeros(1)])[rank]
 
 
-def _families(graphs: Graphs, kind: str) -> list[tuple[str, str]]:
-    """The kind, and each kind of its ancestors."""
+def _ancestor_types(graphs: Graphs, kind: str) -> list[tuple[str, str]]:
+    """The node type with each node type of its ancestors."""
     return [(source, target) for source, rule, target in graphs.edges if rule == "is_a" and source == kind]
 
 
 def patients_of(index: Int[Tensor, " row"], owner: Int[Tensor, " row"], size: int) -> Int[Tensor, " index"]:
-    """How many owners each of `size` numbers has."""
+    """How many owners each number has.
+
+    Parameters
+    ----------
+    index : (row,) int64
+        Numbers, 0 to `size` - 1.
+    owner : (row,) int64
+        To whom each row belongs.
+    size : int
+        How many numbers there are.
+
+    Returns
+    -------
+    (size,) int64
+    """
     if not len(index):
         return torch.zeros(size, dtype=torch.long, device=index.device)
     span = int(owner.max()) + 1
@@ -272,7 +404,22 @@ def patients_of(index: Int[Tensor, " row"], owner: Int[Tensor, " row"], size: in
 def moving(
     x: Float[Tensor, "row column"], owner: Int[Tensor, " row"]
 ) -> tuple[Int[Tensor, " column"], Float[Tensor, " column"]]:
-    """How many owners have ever anything else than the median in each column, and that median."""
+    """In each column, how many owners have any value other than the median.
+
+    Parameters
+    ----------
+    x : (row, column) float
+        Values.
+    owner : (row,) int64
+        To whom each row belongs.
+
+    Returns
+    -------
+    count : (column,) int64
+        Owners with another value in some row.
+    median : (column,) float
+        Of all rows.
+    """
     owners, place = owner.unique(return_inverse=True)
     median = x.median(0).values
     away = x.new_zeros(len(owners), x.shape[1]).index_add_(0, place, (x != median).to(x.dtype))
@@ -283,6 +430,20 @@ def moving(
 def positions(
     names: tuple[str | None, ...], known: tuple[str | None, ...], device: torch.device
 ) -> Int[Tensor, " name"]:
-    """For each of `names`, its position in `known`; 0 where it is unknown."""
+    """For each name its position among known ones; 0 where it is unknown.
+
+    Parameters
+    ----------
+    names : tuple of str or None
+        What is looked up.
+    known : tuple of str or None
+        Where; its position 0 stands for unknown.
+    device : torch.device
+        Of the answer.
+
+    Returns
+    -------
+    (name,) int64
+    """
     position = {name: i for i, name in enumerate(known)}
     return torch.tensor([position.get(name, 0) for name in names], dtype=torch.long, device=device)

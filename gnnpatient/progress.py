@@ -1,4 +1,4 @@
-"""How long work says how far it is: one type of callback for reading, embedding, fitting and comparing."""
+"""Progress of long work: one type of callback for reading, embedding, fitting and comparing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Progress(Protocol):
     """Called after each step of long work."""
 
     def __call__(self, what: str, done: int, total: int, /, **figures: Any) -> None:
-        """Say how far one piece of work is.
+        """Report how far a piece of work is.
 
         Parameters
         ----------

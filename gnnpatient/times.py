@@ -1,4 +1,4 @@
-"""Time as the package counts it: whole seconds inside, days in public, durations in words."""
+"""Time: whole seconds inside the package, days in public arguments, durations as text."""
 
 from __future__ import annotations
 
@@ -12,15 +12,31 @@ if TYPE_CHECKING:
 
 DAY = 86_400  # seconds
 YEAR = 365.25  # days
-NEVER = -(2**63)  # the stored time of what is not known to have a time
-FOREVER = 2**63 - 1  # the stored time of what does not end
+NEVER = -(2**63)  # stored time of what has no known time
+FOREVER = 2**63 - 1  # stored time of what does not end
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": DAY, "w": 7 * DAY, "mo": YEAR / 12 * DAY, "y": YEAR * DAY}
 """Seconds in each time unit of the command line and the TOML: 1 y = 365.25 d, 1 mo = y / 12."""
 
 
 def seconds(text: str) -> int:
-    """A duration such as `36h`, `1d` or `6mo` in whole seconds; a bare number is days.
+    """A duration in whole seconds.
 
+    Parameters
+    ----------
+    text : str
+        A number and one of the `UNITS`, as in ``36h``, ``1d`` or ``6mo``; a number alone is days.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    InputError
+        When it is written otherwise.
+
+    Examples
+    --------
     >>> seconds("36h"), seconds("1y") / DAY, seconds("2")
     (129600, 365.25, 172800)
     """

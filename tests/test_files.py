@@ -264,7 +264,7 @@ def test_any_text_makes_a_name_of_one_step(text):
     "name", ["..", ".", "", " ", "../x", "/x", "a/b", "a\\b", "a\0", "a\nb", "NUL", "com1.npy", "a\x85b"]
 )
 def test_a_name_that_is_no_step_is_refused(name):
-    with pytest.raises(InputError, match="is no name of a file; nothing outside that folder is touched"):
+    with pytest.raises(InputError, match="is not the name of a file; nothing outside that folder is touched"):
         inside(Path("folder"), "fine", name)
     assert inside(Path("folder"), file_name(name)).parent == Path("folder")
 

@@ -319,7 +319,7 @@ def _wide_columns(source: SourceTables, table: str, columns: Mapping[str, str]) 
 
     Columns that fit a pattern come by name, so that their order in the file does not matter.
     """
-    schema, meant = source.schemas[table], source.spec.meant(table)
+    schema, meant = source.schemas[table], source.spec.used_columns(table)
     found: dict[str, tuple[str, str]] = {}
     for name, unit in columns.items():
         if name in schema or name.count("*") != 1:

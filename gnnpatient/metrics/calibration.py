@@ -1,4 +1,4 @@
-"""Do risks equal the shares that come true? Calibration scores and curves."""
+"""Calibration: whether risks equal the shares that come true."""
 
 from __future__ import annotations
 
@@ -16,26 +16,102 @@ from gnnpatient.metrics.incidence import (
 def observed_expected(
     risk: Rows, time: Rows, event: Cause, horizon: float, *, cause: int = 1, weight: Rows | None = None
 ) -> float:
-    """Aalen-Johansen incidence over mean risk: above 1 the forecast is too low. nan if none is expected."""
+    """Observed over expected: Aalen-Johansen incidence over mean risk; above 1 the forecast is too low.
+
+    Parameters
+    ----------
+    risk : (row,) float
+        Forecast probability of `cause` by `horizon`.
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    horizon : float
+        In the unit of `time`.
+    cause : int, default 1
+        The cause that is scored; the others compete with it.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+
+    Returns
+    -------
+    float
+        nan where it is not estimable (see `not_estimable`), or the mean risk is 0.
+
+    References
+    ----------
+    Aalen & Johansen 1978, Scand. J. Stat. 5:141.
+    """
     return observed_expected_at(risk, checked_at_horizon(risk, time, event, horizon, cause, weight))
 
 
 def observed_expected_at(risk: Rows, at: AtHorizon | None) -> float:
+    """Observed over expected, from what is known at the horizon.
+
+    Parameters
+    ----------
+    risk : (row,) float
+        Forecast probability of the cause by the horizon.
+    at : AtHorizon or None
+        From `at_horizon`; None gives nan.
+
+    Returns
+    -------
+    float
+    """
     return np.nan if at is None else quotient(at.observed * at.weight.sum(), at.weight @ risk)
 
 
 def calibration_slope(
     risk: Rows, time: Rows, event: Cause, horizon: float, *, cause: int = 1, weight: Rows | None = None
 ) -> float:
-    """Slope of a logistic regression of outcome on logit(risk) (Cox 1958): below 1 the risks are too extreme.
+    """Slope of a logistic regression of the outcome on logit(risk): below 1 the risks are too extreme.
 
-    Risks are read as at least 1e-4 and at most 1 - 1e-4. nan where no finite slope is the best one: all risks
-    are equal, or no case overlaps with the others.
+    Risks are clipped to [1e-4, 1 - 1e-4].
+
+    Parameters
+    ----------
+    risk : (row,) float
+        Forecast probability of `cause` by `horizon`.
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    horizon : float
+        In the unit of `time`.
+    cause : int, default 1
+        The cause that is scored; the others compete with it.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+
+    Returns
+    -------
+    float
+        nan where it is not estimable (see `not_estimable`), or no finite slope fits best: all risks are
+        equal, or those of cases and others do not overlap.
+
+    References
+    ----------
+    Cox 1958, Biometrika 45:562.
+    Albert & Anderson 1984, Biometrika 71:1 (when no maximum exists).
     """
     return slope_at(risk, checked_at_horizon(risk, time, event, horizon, cause, weight))
 
 
 def slope_at(risk: Rows, at: AtHorizon | None) -> float:
+    """Calibration slope, from what is known at the horizon.
+
+    Parameters
+    ----------
+    risk : (row,) float
+        Forecast probability of the cause by the horizon.
+    at : AtHorizon or None
+        From `at_horizon`; None gives nan.
+
+    Returns
+    -------
+    float
+    """
     if at is None:
         return np.nan
     x, used = _logit(risk), at.share > 0
@@ -57,9 +133,33 @@ def calibration_curve(
     weight: Rows | None = None,
     points: int = 101,
 ) -> tuple[Float[np.ndarray, " {points}"], Float[np.ndarray, " {points}"]]:
-    """Risks from their 1st to 99th percentile, and at each the smoothed share that had the event (see `ici`).
+    """Smoothed share with the event at each risk (see `ici`).
 
-    All nan where not estimable.
+    Parameters
+    ----------
+    risk : (row,) float
+        Forecast probability of `cause` by `horizon`.
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    horizon : float
+        In the unit of `time`.
+    cause : int, default 1
+        The cause that is scored; the others compete with it.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+    points : int, default 101
+        How many risks, from their 1st to their 99th percentile.
+
+    Returns
+    -------
+    risk, share : (point,) float
+        All nan where not estimable.
+
+    References
+    ----------
+    Austin & Steyerberg 2019, Stat. Med. 38:4051.
     """
     at = checked_at_horizon(risk, time, event, horizon, cause, weight)
     if at is None:
@@ -72,16 +172,54 @@ def calibration_curve(
 def ici(
     risk: Rows, time: Rows, event: Cause, horizon: float, *, cause: int = 1, weight: Rows | None = None
 ) -> float:
-    """Integrated calibration index (Austin & Steyerberg 2019): mean distance of risk and smoothed outcome.
+    """Integrated calibration index: mean absolute difference of the risk and the smoothed outcome; 0 is best.
 
     The smooth is a logistic regression on a restricted cubic spline of logit(risk), weighted for censoring
-    and with competing events as an outcome of 0; the identity is one of its curves. Chance alone keeps it
-    above 0, the more so the fewer the rows: read it beside a rival's on the same rows.
+    and with competing events as 0; the identity is one of its curves. Chance alone keeps the index above 0,
+    the more so the fewer the rows: compare it with another model's on the same rows.
+
+    Parameters
+    ----------
+    risk : (row,) float
+        Forecast probability of `cause` by `horizon`.
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    horizon : float
+        In the unit of `time`.
+    cause : int, default 1
+        The cause that is scored; the others compete with it.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+
+    Returns
+    -------
+    float
+        nan where it is not estimable (see `not_estimable`).
+
+    References
+    ----------
+    Austin & Steyerberg 2019, Stat. Med. 38:4051.
+    Harrell 2015, Regression Modeling Strategies, ch. 2 (restricted cubic splines, their knots).
     """
     return ici_at(risk, checked_at_horizon(risk, time, event, horizon, cause, weight))
 
 
 def ici_at(risk: Rows, at: AtHorizon | None) -> float:
+    """Integrated calibration index, from what is known at the horizon.
+
+    Parameters
+    ----------
+    risk : (row,) float
+        Forecast probability of the cause by the horizon.
+    at : AtHorizon or None
+        From `at_horizon`; None gives nan.
+
+    Returns
+    -------
+    float
+    """
     if at is None:
         return np.nan
     return quotient(at.weight @ np.abs(_smooth(risk, at, risk) - risk), at.weight.sum())

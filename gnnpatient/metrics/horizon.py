@@ -23,8 +23,8 @@ from gnnpatient.metrics.incidence import (
 )
 from gnnpatient.metrics.pairs import dense_ranks
 
-MIN_UNCENSORED = 0.1
-MIN_BEYOND = 20  # patients
+MIN_UNCENSORED = 0.1  # G(horizon), below which no score is given
+MIN_BEYOND = 20  # patients followed beyond the horizon, below which no score is given
 
 
 def not_estimable(
@@ -35,8 +35,28 @@ def not_estimable(
     weight: Rows | None = None,
     patient: Shaped[np.ndarray, " row"] | None = None,
 ) -> str | None:
-    """Why no score is given at this horizon; None where one is. Many rows of one `patient` count as one.
+    """Why no score is given at this horizon; None where one is.
 
+    Parameters
+    ----------
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    horizon : float
+        In the unit of `time`.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+    patient : (row,), optional
+        Which patient each row is of. Default: each row is another patient; the rows of one count once.
+
+    Returns
+    -------
+    str or None
+        One line with the number found and the number needed.
+
+    Examples
+    --------
     >>> not_estimable(np.arange(30.0), np.ones(30, dtype=int), 25.0)
     'horizon 25: 4 rows are followed beyond it; 20 are needed'
     """
@@ -46,41 +66,64 @@ def not_estimable(
 
 @dataclass(frozen=True, eq=False)
 class AtHorizon:
-    """What came of each row by a horizon, and what it weighs. `at_horizon` makes it."""
+    """What happened to each row by a horizon, and what it weighs. `at_horizon` makes it.
+
+    Attributes
+    ----------
+    horizon : float
+        In the unit of `time`.
+    cause : int
+        The cause that is scored.
+    time, event : (row,)
+        As given.
+    case, gone, beyond : (row,) bool
+        Had the event of the cause by the horizon; had a competing event by it; is followed beyond it. All
+        False: censored before it.
+    weight : (row,) float
+        How often each row counts.
+    inverse : (row,) float
+        1 / G(T-) up to the horizon, 1 / G(horizon) beyond it.
+    share : (row,) float
+        weight * inverse; 0 for rows censored before the horizon.
+    patient : (row,) or None
+        Which patient each row is of; None: each row is another patient.
+    staying : Censoring, CoxCensoring or None
+        The G behind `inverse`; None where nothing is censored.
+    """
 
     horizon: float
     cause: int
     time: Rows
     event: Cause
     case: Bool[np.ndarray, " row"]
-    gone: Bool[np.ndarray, " row"]  # by a competing event
+    gone: Bool[np.ndarray, " row"]
     beyond: Bool[np.ndarray, " row"]
     weight: Float[np.ndarray, " row"]
-    inverse: Float[np.ndarray, " row"]  # 1/G(T-) up to the horizon, 1/G(h) beyond it
-    share: Float[np.ndarray, " row"]  # weight * inverse; 0 if censored before the horizon
-    patient: Shaped[np.ndarray, " row"] | None = None  # whose each row is; None: each of another
+    inverse: Float[np.ndarray, " row"]
+    share: Float[np.ndarray, " row"]
+    patient: Shaped[np.ndarray, " row"] | None = None
     staying: Censoring | CoxCensoring | None = None
 
     @property
     def fewest(self) -> float:
-        """Patients among the cases, or among those who are known to be none, whichever are fewer."""
+        """Patients among the cases, or among those known to be no case, whichever are fewer."""
         other = (self.gone | self.beyond) & ~self.case
         return min(_patients(self.weight, part, self.patient) for part in (self.case, other))
 
     @property
     def capped(self) -> int:
-        """Rows whose own chance to be uncensored was too small, so that their weight was capped."""
+        """Rows whose own probability of being uncensored was below .05, so that their weight was capped."""
         used = (self.share > 0) & (self.inverse >= 1 / MIN_OWN_UNCENSORED)
         return int(used.sum()) if isinstance(self.staying, CoxCensoring) else 0
 
     @cached_property
     def when(self) -> Int[np.ndarray, " row"]:
-        """Rank of the times."""
+        """Ranks of the times."""
         return dense_ranks(self.time)
 
     @cached_property
     def observed(self) -> float:
-        """Aalen-Johansen incidence of the cause at the horizon; the weighted share where G is a row's own."""
+        """Aalen-Johansen incidence of the cause at the horizon; the weighted share with a G of each row."""
         if isinstance(self.staying, CoxCensoring):
             return quotient(self.share @ self.case, self.share.sum())
         causes, at = max(self.cause, int(np.max(self.event))), np.array([self.horizon])
@@ -99,10 +142,34 @@ def at_horizon(
     staying: Censoring | CoxCensoring | None = None,
     patient: Shaped[np.ndarray, " row"] | None = None,
 ) -> AtHorizon | None:
-    """What is known at a horizon, for SCORES and `integrate`; None where nothing is estimable.
+    """What is known at a horizon, for SCORES and `integrate`.
 
-    staying: the chance to be still uncensored (default: the Kaplan-Meier estimate of these rows); patient:
-    whose each row is, where some have several.
+    Parameters
+    ----------
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    horizon : float
+        In the unit of `time`.
+    cause : int, default 1
+        The cause that is scored.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+    staying : Censoring or CoxCensoring, optional
+        Probability of being uncensored. Default: the Kaplan-Meier estimate of these rows.
+    patient : (row,), optional
+        Which patient each row is of. Default: each row is another patient.
+
+    Returns
+    -------
+    AtHorizon or None
+        None where nothing is estimable (see `not_estimable`).
+
+    Raises
+    ------
+    InputError
+        When `cause` is below 1, or an array is not valid.
     """
     time, event, weight = checked_rows(time, event, weight)
     if cause < 1:
@@ -125,8 +192,23 @@ def labelled(
     weight: Rows | None = None,
     patient: Shaped[np.ndarray, " row"] | None = None,
 ) -> AtHorizon:
-    """What is known of a label that no censoring hides, for SCORES: cases have it, controls do not.
+    """What is known of a label without censoring, for SCORES.
 
+    Parameters
+    ----------
+    case : (row,) bool
+        Whether the row has the label.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+    patient : (row,), optional
+        Which patient each row is of. Default: each row is another patient.
+
+    Returns
+    -------
+    AtHorizon
+
+    Examples
+    --------
     >>> from gnnpatient.metrics import SCORES
     >>> SCORES["auc"](np.array([0.1, 0.4, 0.3]), labelled(np.array([False, True, True])), None)
     1.0
@@ -146,12 +228,50 @@ def checked_at_horizon(
     weight: Rows | None,
     staying: Censoring | None = None,
 ) -> AtHorizon | None:
+    """As `at_horizon`, after a check of the risks.
+
+    Parameters
+    ----------
+    risk : (row,) float
+        What is scored.
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    horizon : float
+        In the unit of `time`.
+    cause : int
+        The cause that is scored.
+    weight : (row,) float or None
+        How often each row counts; None: once.
+    staying : Censoring or None
+        Probability of being uncensored. Default: the Kaplan-Meier estimate of these rows.
+
+    Returns
+    -------
+    AtHorizon or None
+        None where nothing is estimable.
+    """
     checked_rows(time, event, weight)
     check_risk(risk, time)
     return at_horizon(time, event, horizon, cause=cause, weight=weight, staying=staying)
 
 
 def check_risk(risk: Rows, time: Rows) -> None:
+    """Refuse risks that are not one finite number a row.
+
+    Parameters
+    ----------
+    risk : (row,) float
+        What is scored.
+    time : (row,) float
+        As many rows.
+
+    Raises
+    ------
+    InputError
+        With the shapes and the count of what is not finite.
+    """
     if risk.shape != time.shape or not np.isfinite(risk).all():
         bad = np.count_nonzero(~np.isfinite(risk))
         raise InputError(f"risk {risk.shape} for {len(time)} rows, {bad} not finite; give one number a row")
@@ -174,14 +294,14 @@ def _reason(
 
 
 def _uncensored(staying: Censoring | CoxCensoring, horizon: float) -> Any:
-    """G at a horizon; of rows that each have their own, that of a relative hazard of one."""
+    """G at a horizon; where each row has its own, that of a relative hazard of one."""
     if isinstance(staying, CoxCensoring):
         return staying.value[np.searchsorted(staying.at, horizon, "right")]
     return staying.right(horizon)
 
 
 def _patients(weight: Rows, rows: Bool[np.ndarray, " row"], patient: np.ndarray | None) -> float:
-    """How many patients these rows are of, each as often as it was drawn."""
+    """Number of patients among these rows, each as often as it was drawn."""
     if patient is None:
         return float(weight[rows].sum())
     _, first = np.unique(patient[rows], return_index=True)

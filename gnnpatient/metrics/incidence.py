@@ -21,38 +21,105 @@ MIN_OWN_UNCENSORED = (
 
 @dataclass(frozen=True, eq=False)
 class Censoring:
-    """Kaplan-Meier estimate G of the chance to be still uncensored: a step function."""
+    """Kaplan-Meier estimate G of the probability of being uncensored: a step function.
+
+    Attributes
+    ----------
+    at : (step,) float
+        Times of the steps, rising.
+    value : (step + 1,) float
+        G before the first step (1) and from each step on.
+
+    References
+    ----------
+    Kaplan & Meier 1958, J. Am. Stat. Assoc. 53:457.
+    """
 
     at: Float[np.ndarray, " step"]
-    value: Float[np.ndarray, " step_plus_1"]  # value[0] = 1 before the first step
+    value: Float[np.ndarray, " step_plus_1"]
 
     def left(self, u: Num[np.ndarray, "*shape"] | float) -> Any:
-        """G(u-), uncensored just before u: what weighs an event at u, since events precede censorings."""
+        """G(u-), uncensored just before u: the weight of an event at u, since events precede censorings.
+
+        Parameters
+        ----------
+        u : float or array
+            Times.
+
+        Returns
+        -------
+        float or array
+            As `u`.
+        """
         return self.value[np.searchsorted(self.at, u, "left")]
 
     def right(self, u: Num[np.ndarray, "*shape"] | float) -> Any:
-        """G(u), uncensored at u included: what weighs a row that is followed beyond u."""
+        """G(u), still uncensored after u: the weight of a row that is followed beyond u.
+
+        Parameters
+        ----------
+        u : float or array
+            Times.
+
+        Returns
+        -------
+        float or array
+            As `u`.
+        """
         return self.value[np.searchsorted(self.at, u, "right")]
 
 
 @dataclass(frozen=True, eq=False)
 class CoxCensoring:
-    """A chance G to be still uncensored for each row of its own, where censoring depends on what is known.
+    """Probability of being uncensored for each row, where censoring depends on covariates.
 
-    G of the row is the common one to the power of its relative hazard, so that where all hazards are alike it
-    is the Kaplan-Meier estimate. Below .05 it is read as .05.
+    G of a row is the common G to the power of its relative hazard, at least .05. Where all hazards are equal,
+    it is the Kaplan-Meier estimate.
+
+    Attributes
+    ----------
+    at : (step,) float
+        Times of the steps, rising.
+    value : (step + 1,) float
+        G of a relative hazard of one, before the first step (1) and from each step on.
+    relative : (row,) float
+        Relative hazard of being censored, > 0.
+
+    References
+    ----------
+    Gerds & Schumacher 2006, Biom. J. 48:1029.
     """
 
     at: Float[np.ndarray, " step"]
-    value: Float[np.ndarray, " step_plus_1"]  # of a relative hazard of one; value[0] = 1
+    value: Float[np.ndarray, " step_plus_1"]
     relative: Float[np.ndarray, " row"]
 
     def left(self, u: Num[np.ndarray, " row"] | float) -> Any:
-        """G(u-) of each row."""
+        """G(u-) of each row.
+
+        Parameters
+        ----------
+        u : float or (row,) array
+            A time common to all rows, or one for each.
+
+        Returns
+        -------
+        (row,) array
+        """
         return self._at(np.searchsorted(self.at, u, "left"))
 
     def right(self, u: Num[np.ndarray, " row"] | float) -> Any:
-        """G(u) of each row."""
+        """G(u) of each row.
+
+        Parameters
+        ----------
+        u : float or (row,) array
+            A time common to all rows, or one for each.
+
+        Returns
+        -------
+        (row,) array
+        """
         return self._at(np.searchsorted(self.at, u, "right"))
 
     def _at(self, step: Any) -> Any:
@@ -63,9 +130,31 @@ class CoxCensoring:
 
 
 def cox_censoring(time: Rows, event: Cause, relative: Rows, *, weight: Rows | None = None) -> CoxCensoring:
-    """The common G by the relative hazards of being censored (Breslow 1974, as a product); events precede
-    censorings at ties.
+    """Common probability of being uncensored, given the relative hazards of being censored.
 
+    Breslow's estimate as a product; events precede censorings at ties.
+
+    Parameters
+    ----------
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    relative : (row,) float
+        Relative hazard of being censored, > 0.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+
+    Returns
+    -------
+    CoxCensoring
+
+    References
+    ----------
+    Breslow 1974, Biometrics 30:89.
+
+    Examples
+    --------
     >>> G = cox_censoring(np.array([1.0, 2.0, 2.0, 3.0]), np.array([1, 1, 0, 1]), np.ones(4))
     >>> G.right(2.0)
     array([0.5, 0.5, 0.5, 0.5])
@@ -74,17 +163,37 @@ def cox_censoring(time: Rows, event: Cause, relative: Rows, *, weight: Rows | No
     at, step = np.unique(time, return_inverse=True)
     mass = weight * relative
     at_risk = np.cumsum(np.bincount(step, mass, len(at))[::-1])[::-1]
-    at_risk = at_risk - np.bincount(
-        step, mass * (event > 0), len(at)
-    )  # who fails at a time is not censored at it
+    # A row that fails at a time is not censored at it.
+    at_risk = at_risk - np.bincount(step, mass * (event > 0), len(at))
     hazard = _ratio(np.bincount(step, weight * (event == 0), len(at)), at_risk)
     value = np.concatenate([[1.0], np.cumprod(1 - np.minimum(hazard, 1))])
     return CoxCensoring(at, value, np.asarray(relative, dtype=float))
 
 
 def censoring(time: Rows, event: Cause, *, weight: Rows | None = None) -> Censoring:
-    """Kaplan-Meier with the roles of event and censoring exchanged; events precede censorings at ties.
+    """Kaplan-Meier estimate with the roles of event and censoring exchanged.
 
+    Events precede censorings at ties.
+
+    Parameters
+    ----------
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+
+    Returns
+    -------
+    Censoring
+
+    References
+    ----------
+    Kaplan & Meier 1958, J. Am. Stat. Assoc. 53:457.
+
+    Examples
+    --------
     >>> G = censoring(np.array([1.0, 2.0, 2.0, 3.0]), np.array([1, 1, 0, 1]))
     >>> float(G.left(2.0)), float(G.right(2.0))     # the failure at 2 leaves two at risk of censoring
     (1.0, 0.5)
@@ -103,8 +212,37 @@ def aalen_johansen(
     causes: int,
     weight: Rows | None = None,
 ) -> Float[np.ndarray, "1+{causes} time"]:
-    """Cumulative incidence at the times `at` (Aalen & Johansen 1978); slot 0 is event-free, slots sum to one.
+    """Aalen-Johansen estimate of the cumulative incidence of each cause.
 
+    Parameters
+    ----------
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    at : (time,) float
+        Times at which the incidence is wanted.
+    causes : int
+        How many causes there are; competing causes must be among them.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+
+    Returns
+    -------
+    (1 + cause, time) float
+        Row 0 is the probability of being event-free; each column sums to one.
+
+    Raises
+    ------
+    InputError
+        When `event` holds a cause above `causes`, or an array is not valid.
+
+    References
+    ----------
+    Aalen & Johansen 1978, Scand. J. Stat. 5:141.
+
+    Examples
+    --------
     >>> aalen_johansen(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1, 2, 0, 1]), np.array([1.0, 3.0]), causes=2)
     array([[0.75, 0.5 ],
            [0.25, 0.25],
@@ -122,6 +260,26 @@ def aalen_johansen(
 
 
 def checked_rows(time: Rows, event: Cause, weight: Rows | None) -> tuple[Rows, Cause, Rows]:
+    """Refuse rows that cannot be scored; the default weight is one a row.
+
+    Parameters
+    ----------
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    weight : (row,) float or None
+        How often each row counts; None: once.
+
+    Returns
+    -------
+    time, event, weight : (row,) arrays
+
+    Raises
+    ------
+    InputError
+        When the arrays differ in length, or hold nan, infinity or negative counts.
+    """
     weight = np.ones(len(time)) if weight is None else np.asarray(weight, dtype=float)
     if not time.shape == event.shape == weight.shape:
         raise InputError(
@@ -138,16 +296,28 @@ def checked_rows(time: Rows, event: Cause, weight: Rows | None) -> tuple[Rows, C
 
 
 def _counts(time: Rows, event: Cause, weight: Rows, causes: int) -> tuple[Steps, Steps, list[Steps]]:
-    """The distinct times; at each, how many are at risk; how many are censored, then fail by each cause."""
+    """The distinct times; at each how many are at risk, are censored, and fail by each cause."""
     at, step = np.unique(time, return_inverse=True)
     count = [np.bincount(step, weight * (event == k), len(at)) for k in range(causes + 1)]
     return at, np.cumsum(np.sum(count, axis=0)[::-1])[::-1], count
 
 
 def _ratio(part: Num[np.ndarray, "*cause step"], total: Steps) -> Float[np.ndarray, "*cause step"]:
-    """0 where nobody is left."""
+    """The quotient, 0 where nobody is left."""
     return np.divide(part, total, out=np.zeros(part.shape), where=np.broadcast_to(total > 0, part.shape))
 
 
 def quotient(part: float, total: float) -> float:
+    """A quotient that is nan where there is nothing to divide by.
+
+    Parameters
+    ----------
+    part, total : float
+        Numerator and denominator.
+
+    Returns
+    -------
+    float
+        nan unless `total` > 0.
+    """
     return float(part / total) if total > 0 else np.nan

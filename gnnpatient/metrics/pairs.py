@@ -1,4 +1,4 @@
-"""Comparing all pairs of cases and controls in O(n log n)."""
+"""Comparing all pairs of cases and controls in O(n log n) (n log² n where the order of times matters)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,46 @@ from jaxtyping import Float, Int, Shaped
 
 from gnnpatient.errors import InputError
 
+# Above this, concordance with a G of each row takes every n-th case only.
 MAX_PAIRS = 2**28
-MAX_TABLED_PAIRS = 2**14  # up to which a table of all pairs is faster than sorting
+# Up to this, a table of all pairs is faster than sorting.
+MAX_TABLED_PAIRS = 2**14
 
 
 def dense_ranks(x: Shaped[np.ndarray, " row"]) -> Int[np.ndarray, " row"]:
-    """Ranks from 0; equal values share one."""
+    """Ranks from 0; equal values share a rank.
+
+    Parameters
+    ----------
+    x : (row,) array
+        Anything that can be sorted.
+
+    Returns
+    -------
+    (row,) int
+    """
     return np.unique(x, return_inverse=True)[1]
 
 
 def fold_index(fold: Shaped[np.ndarray, " some"] | None, rows: int) -> Int[np.ndarray, " {rows}"]:
+    """The fold of each row as a number; one fold where there are none.
+
+    Parameters
+    ----------
+    fold : (row,) array or None
+        Names or numbers of folds.
+    rows : int
+        How many rows there are.
+
+    Returns
+    -------
+    (row,) int
+
+    Raises
+    ------
+    InputError
+        When `fold` has another length.
+    """
     if fold is None:
         return np.zeros(rows, dtype=int)
     if len(fold) != rows:
@@ -29,10 +59,21 @@ def mass_below(
     control: tuple[np.ndarray, np.ndarray],
     mass: Float[np.ndarray, " control"],
 ) -> tuple[Float[np.ndarray, " case"], Float[np.ndarray, " case"]]:
-    """For each case, the mass of its block's controls with a lower rank plus half of the equal; and of all.
+    """For each case the mass of the controls that it beats: a lower rank counts, an equal one half.
 
-    Both come as (block, rank). Sums are differences of one running sum, in such a way that a block of equal
-    ranks gives exactly half of its all.
+    Sums are differences of one running sum, so that a block of equal ranks gives exactly half of its total.
+
+    Parameters
+    ----------
+    case, control : (block, rank) of int arrays
+        A case is compared with the controls of its block.
+    mass : (control,) float
+        What each control counts.
+
+    Returns
+    -------
+    won, total : (case,) float
+        Mass of the controls beaten, and of all controls of the block.
     """
     ranks = 1 + max(case[1].max(initial=0), control[1].max(initial=0))
     key = control[0] * ranks + control[1]
@@ -49,11 +90,23 @@ def mass_below_earlier(
     control: tuple[np.ndarray, np.ndarray, np.ndarray],
     mass: Float[np.ndarray, " control"],
 ) -> tuple[Float[np.ndarray, " case"], Float[np.ndarray, " case"]]:
-    """As `_beaten`, among the controls of strictly earlier `when`. Both come as (when, block, rank).
+    """As `mass_below`, among the controls of strictly earlier `when`.
 
-    All are lined up by `when`. "Earlier" splits into runs as in a merge sort: at each width, whoever stands
-    in a right-hand run meets all of the run to its left, once. So log2(n) rounds of `_beaten` count every
+    All rows are ordered by `when`. "Earlier" splits into runs as in a merge sort: at each width, a row of a
+    right-hand run meets all rows of the run to its left, once. So log2(n) rounds of `mass_below` count every
     pair.
+
+    Parameters
+    ----------
+    case, control : (when, block, rank) of int arrays
+        A case is compared with the controls of its block that are strictly earlier.
+    mass : (control,) float
+        What each control counts.
+
+    Returns
+    -------
+    won, total : (case,) float
+        Mass of the controls beaten, and of all controls compared.
     """
     if len(case[0]) * len(control[0]) <= MAX_TABLED_PAIRS:
         earlier = (control[0] < case[0][:, None]) & (control[1] == case[1][:, None])

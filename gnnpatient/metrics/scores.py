@@ -34,12 +34,44 @@ def auc(
     weight: Rows | None = None,
     definition: Literal[1, 2] = 2,
 ) -> float:
-    """Chance that a case, who has the event by the horizon, got a higher risk than a control; ties count .5.
+    """Time-dependent AUC: how often a case has a higher risk than a control; ties count .5.
 
-    Cumulative cases, dynamic controls, weighted for censoring (Uno et al. 2007; Blanche, Dartigues &
-    Jacqmin-Gadda 2013). Controls of definition 2 are event-free at the horizon or gone by a competing event,
-    of definition 1 event-free only. Only rows of one `fold`, scored by the same fitted model, are compared;
-    nan without a pair.
+    Cases have the event by the horizon (cumulative), controls are event-free at it (dynamic). Both are
+    weighted for censoring (IPCW).
+
+    Parameters
+    ----------
+    risk : (row,) float
+        Forecast probability of `cause` by `horizon`; any score that rises with it will do.
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    horizon : float
+        In the unit of `time`.
+    cause : int, default 1
+        The cause that is scored; the others compete with it.
+    fold : (row,), optional
+        Only rows of one fold are compared. Default: all rows.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+    definition : 1 or 2, default 2
+        2: rows with a competing event by the horizon are controls, too; 1: they are left out.
+
+    Returns
+    -------
+    float
+        nan where it is not estimable (see `not_estimable`), or without a pair.
+
+    Raises
+    ------
+    InputError
+        When an array is not valid, or `definition` is neither 1 nor 2.
+
+    References
+    ----------
+    Uno, Cai, Tian & Wei 2007, J. Am. Stat. Assoc. 102:527.
+    Blanche, Dartigues & Jacqmin-Gadda 2013, Stat. Med. 32:5381 (the two definitions).
     """
     if definition not in (1, 2):
         raise InputError(
@@ -67,11 +99,37 @@ def concordance(
     fold: Fold | None = None,
     weight: Rows | None = None,
 ) -> float:
-    """Chance that of two people the one with the earlier event, by the horizon, was given the higher risk.
+    """Concordance: how often, of two rows, the one with the earlier event by the horizon has the higher risk.
 
-    A case at T is compared with all who are followed beyond T, weight 1/G(T-)^2 (Uno et al. 2011), and with
-    all who went by a competing event at U <= T, weight 1/(G(T-) G(U-)) (Wolbers et al. 2014). Tied risks
-    count .5. Only rows of one `fold` are compared; nan without a pair.
+    A case at T is compared with every row that is followed beyond T, with weight 1/G(T-)^2, and with every
+    row that had a competing event at U <= T, with weight 1/(G(T-) G(U-)). Tied risks count .5.
+
+    Parameters
+    ----------
+    risk : (row,) float
+        Forecast probability of `cause` by `horizon`; any score that rises with it will do.
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    horizon : float
+        In the unit of `time`.
+    cause : int, default 1
+        The cause that is scored; the others compete with it.
+    fold : (row,), optional
+        Only rows of one fold are compared. Default: all rows.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+
+    Returns
+    -------
+    float
+        nan where it is not estimable (see `not_estimable`), or without a pair.
+
+    References
+    ----------
+    Uno, Cai, Pencina, D'Agostino & Wei 2011, Stat. Med. 30:1105.
+    Wolbers, Blanche, Koller, Witteman & Gerds 2014, Biostatistics 15:526 (competing risks).
     """
     return _concordance(risk, checked_at_horizon(risk, time, event, horizon, cause, weight), fold)
 
@@ -97,9 +155,9 @@ def _concordance(risk: Rows, at: AtHorizon | None, fold: Fold | None) -> float:
 
 
 def _concordance_each(rank: np.ndarray, group: np.ndarray, at: AtHorizon, staying: CoxCensoring) -> float:
-    """The same where each row has a G of its own: pair by pair, later rows weigh 1/G at the case's time.
+    """Concordance where each row has its own G: case by case, later rows weigh 1/G at the case's time.
 
-    Of very many pairs every n-th case is taken.
+    Above `MAX_PAIRS` pairs only every n-th case is taken.
     """
     won = of = 0.0
     with np.errstate(divide="ignore"):
@@ -120,9 +178,34 @@ def _concordance_each(rank: np.ndarray, group: np.ndarray, at: AtHorizon, stayin
 def brier(
     risk: Rows, time: Rows, event: Cause, horizon: float, *, cause: int = 1, weight: Rows | None = None
 ) -> float:
-    """Mean squared distance of the risk from what came by the horizon; 0 is best (Graf et al. 1999).
+    """Brier score: mean squared difference of the risk and what happened by the horizon; 0 is best.
 
-    A competing event counts as an outcome of 0 (Schoop et al. 2011).
+    Weighted for censoring (IPCW); a competing event counts as 0.
+
+    Parameters
+    ----------
+    risk : (row,) float
+        Forecast probability of `cause` by `horizon`.
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    horizon : float
+        In the unit of `time`.
+    cause : int, default 1
+        The cause that is scored; the others compete with it.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+
+    Returns
+    -------
+    float
+        nan where it is not estimable (see `not_estimable`).
+
+    References
+    ----------
+    Graf, Schmoor, Sauerbrei & Schumacher 1999, Stat. Med. 18:2529.
+    Schoop, Beyersmann, Schumacher & Binder 2011, Biom. J. 53:88 (competing risks).
     """
     return _brier(risk, checked_at_horizon(risk, time, event, horizon, cause, weight))
 
@@ -142,9 +225,39 @@ def integrated_brier(
     cause: int = 1,
     weight: Rows | None = None,
 ) -> tuple[float, float]:
-    """Mean Brier score over (0, tau], and tau, the last of `times` that is estimable; (nan, 0) if none is.
+    """Integrated Brier score: the mean Brier score over (0, tau].
 
-    Trapezoid rule from a score of 0 at time 0, where everything is known.
+    tau is the last of `times` that is estimable. Trapezoid rule from a score of 0 at time 0, where everything
+    is known.
+
+    Parameters
+    ----------
+    risk : (row, time) float
+        Forecast probability of `cause` by each of `times`.
+    times : (time,) float
+        Horizons, > 0 and rising, in the unit of `time`.
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    cause : int, default 1
+        The cause that is scored.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+
+    Returns
+    -------
+    score, tau : float
+        (nan, 0) where none of `times` is estimable.
+
+    Raises
+    ------
+    InputError
+        When `times` do not rise, or an array is not valid.
+
+    References
+    ----------
+    Graf, Schmoor, Sauerbrei & Schumacher 1999, Stat. Med. 18:2529.
     """
     if np.any(np.diff(times, prepend=0.0) <= 0):
         raise InputError(f"times {np.array2string(times, threshold=6)}; they must be positive and rise")
@@ -154,10 +267,24 @@ def integrated_brier(
 
 
 def integrate(risk: Num[np.ndarray, "row time"], known: Sequence[AtHorizon | None]) -> tuple[float, float]:
-    """`integrated_brier` by what is known at each of its times."""
+    """Integrated Brier score from what is known at each time.
+
+    Parameters
+    ----------
+    risk : (row, time) float
+        Forecast probability by each time.
+    known : sequence of AtHorizon or None
+        What is known at each time, from `at_horizon`; from the first None on nothing counts.
+
+    Returns
+    -------
+    score, tau : float
+        As `integrated_brier`.
+    """
     grid, score = [0.0], [0.0]
     for now, at in zip(risk.T, known, strict=True):
-        if at is None:  # and so will be every later one: neither G nor the number at risk rises
+        # Every later time is None, too: neither G nor the number at risk rises.
+        if at is None:
             break
         check_risk(now, at.time)
         grid.append(at.horizon)
@@ -175,4 +302,4 @@ SCORES: Mapping[str, Callable[[Rows, AtHorizon | None, Fold | None], float]] = {
     "slope": lambda risk, at, fold: slope_at(risk, at),
     "ici": lambda risk, at, fold: ici_at(risk, at),
 }
-"""The scores above by what is known at a horizon, which many of them then share."""
+"""All scores by name: from (risk, `AtHorizon` or None, fold or None) to a float. What is known is shared."""

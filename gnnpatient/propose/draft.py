@@ -1,4 +1,4 @@
-"""The draft of a folder: its parts found one after the other, and written as TOML."""
+"""The draft of a folder: its parts are found one after the other, then written as TOML."""
 
 from __future__ import annotations
 
@@ -12,17 +12,31 @@ import numpy as np
 from gnnpatient.errors import InputError
 from gnnpatient.propose import inputs, outcomes, patients
 from gnnpatient.propose.formats import of_format, standard
-from gnnpatient.propose.names import ROWS
+from gnnpatient.propose.names import MAX_ROWS
 from gnnpatient.propose.parts import Block, Draft, bare, quoted
 from gnnpatient.propose.sheets import Sheet, read, tables
 
 
 def propose(folder: Path) -> str:
-    """The text of a TOML that `read_spec` takes, with its reasons and its questions (`# ASK:`) as comments.
+    """Draft a spec for a folder of tables.
 
-    Of a table the first 200 000 rows are looked at. The same folder gives the same text.
+    Of a table the first 200 000 rows are read. The same folder gives the same text.
 
-    Refused: no folder, no table in it, no column that could be a patient's id.
+    Parameters
+    ----------
+    folder : Path
+        The folder with the tables, or with the files of MEDS, OMOP or FHIR.
+
+    Returns
+    -------
+    str
+        A TOML that `read_spec` takes. Reasons stand as comments; what only the owner of the data can answer
+        begins with ``# ASK:``.
+
+    Raises
+    ------
+    InputError
+        When there is no such folder, no readable table in it, or no column that could be a patient's id.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the one with the tables")
@@ -35,7 +49,7 @@ def propose(folder: Path) -> str:
 
 
 def _of_tables(draft: Draft) -> None:
-    """Tables without a standard format."""
+    """Draft a folder that is in no standard format."""
     sheets: list[Sheet] = []
     for name in tables(draft.folder):
         try:
@@ -72,8 +86,8 @@ def _of_tables(draft: Draft) -> None:
     gap = float(np.median(gaps)) if gaps else 1.0  # days between two moments of a patient
     draft.every = "1h" if gap < 0.2 else "1d" if gap <= 45 else "30d"
     for sheet in sheets:
-        if len(sheet.raw) == ROWS:
-            note = f"{sheet.name}: the first {ROWS} rows were looked at; later ones may differ"
+        if len(sheet.raw) == MAX_ROWS:
+            note = f"{sheet.name}: the first {MAX_ROWS} rows were looked at; later ones may differ"
             sheet.block.notes.append(note)
 
 

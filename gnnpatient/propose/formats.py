@@ -14,7 +14,7 @@ import polars as pl
 
 from gnnpatient.errors import InputError
 from gnnpatient.propose.inputs import several_units
-from gnnpatient.propose.names import DEATH_CODE, DEATH_WORDS, FAMILIES, MIN_PATIENTS, WORDS
+from gnnpatient.propose.names import DEATH_CODE, DEATH_WORDS, FAMILIES, MAX_LEVELS, MIN_PATIENTS
 from gnnpatient.propose.parts import Draft, slug
 from gnnpatient.readers.csv_file import CSV
 from gnnpatient.readers.standard import StandardTables
@@ -23,7 +23,18 @@ OMOP = {"condition_occurrence", "visit_occurrence", "measurement", "drug_exposur
 
 
 def standard(folder: Path) -> str:
-    """meds, omop or fhir, by what lies in the folder; "": neither."""
+    """The standard format of a folder, by the files in it.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder.
+
+    Returns
+    -------
+    str
+        ``"meds"``, ``"omop"``, ``"fhir"``, or ``""`` for none of them.
+    """
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
     tables = {p.name.lower().partition(".")[0] for p in files if p.name.lower().endswith((*CSV, ".parquet"))}
     if "person" in tables and tables & OMOP:
@@ -44,7 +55,20 @@ def standard(folder: Path) -> str:
 
 
 def of_format(draft: Draft, data_format: str) -> None:
-    """Kinds by the families of the codes; day 0 and death by what the format has."""
+    """Draft a folder in a standard format: node types by the first parts of codes, day 0 and death.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    data_format : str
+        As `standard` gives it.
+
+    Raises
+    ------
+    InputError
+        When there is no patient, or a file cannot be read.
+    """
     source = import_module(f"gnnpatient.readers.{data_format}").read(draft.folder)
     assert isinstance(source, StandardTables)
     draft.data_format, draft.left_out = data_format, list(source.flags)
@@ -56,16 +80,16 @@ def of_format(draft: Draft, data_format: str) -> None:
     codes = _codes(source)
     words = {c: people[c].drop_nulls().n_unique() for c, t in people.schema.items() if t == pl.String}
     keys["number"] = ["age"] if people["birth"].count() else []
-    # how somebody was when the data were exported is no static
+    # the state of a person at the export of the data is no baseline covariate
     now = ("id", "split", "deceased", "marital")
-    keys["category"] = [c for c, n in words.items() if 2 <= n <= WORDS and c not in now]
+    keys["category"] = [c for c, n in words.items() if 2 <= n <= MAX_LEVELS and c not in now]
     _span(draft, people, codes["family"])
     _families(draft, source, codes)
     _death(draft, codes)
 
 
 def _codes(source: StandardTables) -> pl.DataFrame:
-    """By table and code: family, patients, timed (those with a time), units by frequency, mixed, telling."""
+    """By table and code: family, patients, timed (those with a time), units, mixed, revealing."""
     parts = []
     for name, table in source.tables.items():
         schema = table.collect_schema()
@@ -85,7 +109,7 @@ def _codes(source: StandardTables) -> pl.DataFrame:
     frame = pl.concat(parts, how="vertical_relaxed").with_columns(
         pl.coalesce(pl.col("code").str.extract(r"^(.+?)//", 1), "code").alias("family"),
         (lower.list.n_unique() > 1).alias("mixed"),
-        pl.col("code").str.contains(DEATH_WORDS).alias("telling"),
+        pl.col("code").str.contains(DEATH_WORDS).alias("revealing"),
     )
     return frame.sort("table", "code").collect(engine="streaming")
 
@@ -109,13 +133,13 @@ def _span(draft: Draft, people: pl.DataFrame, families: Iterable[str]) -> None:
 
 
 def _families(draft: Draft, source: StandardTables, codes: pl.DataFrame) -> None:
-    """Kinds of node by the first part of the codes; what tells a death is left out of them."""
+    """Node types by the first part of the codes; codes that reveal a death are left out."""
     own = pl.col("code").str.contains(DEATH_CODE) | pl.col("code").str.starts_with("MEDS_BIRTH")
     codes = codes.filter(~own, pl.col("timed") > 0)
     kinds: dict[str, list[str]] = {}
     for (family,), rows in codes.group_by("family", maintain_order=True):
         kind = next(k for k, (beginnings, _) in FAMILIES.items() if re.match(beginnings, family))
-        lost = rows["telling"] | (rows["mixed"] & (rows["patients"] < MIN_PATIENTS))
+        lost = rows["revealing"] | (rows["mixed"] & (rows["patients"] < MIN_PATIENTS))
         shown = rows.filter(~lost, pl.col("patients") >= MIN_PATIENTS)["code"].to_list()
         if family == "DRG":
             draft.left_out.append(f"{family}: billed after the stay that it groups")
@@ -124,12 +148,13 @@ def _families(draft: Draft, source: StandardTables, codes: pl.DataFrame) -> None
         elif not lost.any():
             kinds.setdefault(kind, []).append(family if rows["code"][0] == family else f"{family}//*")
         else:
-            odd = (lost & ~rows["telling"]).sum()
-            why = f"{rows['telling'].sum()} code(s) that tell a death, {odd} rare one(s) in two units"
+            in_two_units = (lost & ~rows["revealing"]).sum()
+            deaths = rows["revealing"].sum()
+            why = f"{deaths} code(s) that reveal a death, {in_two_units} rare one(s) in two units"
             draft.left_out.append(
                 f"{family}: {why}; beside them what fewer than {MIN_PATIENTS} patients have"
             )
-            if odd or not _by_category(draft, source, rows["table"][0], family, kind):
+            if in_two_units or not _by_category(draft, source, rows["table"][0], family, kind):
                 kinds.setdefault(kind, []).extend(shown)
     for kind in FAMILIES:
         if patterns := kinds.get(kind):
@@ -142,13 +167,13 @@ def _families(draft: Draft, source: StandardTables, codes: pl.DataFrame) -> None
 
 
 def _by_category(draft: Draft, source: StandardTables, table: str, family: str, kind: str) -> bool:
-    """The rows of a family by their category, where that keeps apart what tells a death."""
+    """Take the rows of a family by category, where that separates codes that reveal a death."""
     if "category" not in source.tables[table].collect_schema():
         return False
     rows = source.tables[table].filter(pl.col("category").is_not_null()).group_by("category")
-    tells = pl.col("code").str.contains(DEATH_WORDS).any()
-    found = rows.agg(pl.col("id").n_unique().alias("patients"), tells.alias("tells"))
-    found = found.filter(~pl.col("tells"), pl.col("patients") >= MIN_PATIENTS)
+    reveals = pl.col("code").str.contains(DEATH_WORDS).any()
+    found = rows.agg(pl.col("id").n_unique().alias("patients"), reveals.alias("reveals"))
+    found = found.filter(~pl.col("reveals"), pl.col("patients") >= MIN_PATIENTS)
     if kept := found.collect()["category"].sort().to_list():
         where = {"code": f"{family}//*", "category": kept}
         draft.node(kind, {"table": table, "where": where, "edges": FAMILIES[kind][1]})
@@ -156,7 +181,7 @@ def _by_category(draft: Draft, source: StandardTables, table: str, family: str, 
 
 
 def _death(draft: Draft, codes: pl.DataFrame) -> None:
-    """Death where the format has it; else, as a question, the condition that most patients have."""
+    """Death as an outcome; without one, as a question, the condition that most patients have."""
     dead = codes.filter(pl.col("code").str.contains(DEATH_CODE), pl.col("timed") > 0)
     if len(dead):
         where = {"code": dead["code"].unique().sort().to_list()}
@@ -171,5 +196,5 @@ def _death(draft: Draft, codes: pl.DataFrame) -> None:
         name = slug(re.sub(r"^.*//\d*\s*", "", code), "diagnosis")
         keys = {"kind": "survival", "causes": {name: {"node": kind, "codes": [code]}}}
         note = f"nobody has a time of death; {patients} patients have this condition at some time"
-        ask = "the most frequent condition keeps the place; what is to be predicted?"
+        ask = "the most frequent condition is a placeholder; what is to be predicted?"
         draft.outcome(name, ask, keys, note)

@@ -1,4 +1,4 @@
-"""What is known of the patients, and what happens in time: statics, kinds of node, units."""
+"""What becomes an input: static columns, node types, units."""
 
 from __future__ import annotations
 
@@ -11,23 +11,34 @@ import polars as pl
 from gnnpatient.ingest.cells import MISSING, text
 from gnnpatient.ingest.units import plain_unit
 from gnnpatient.propose import names
-from gnnpatient.propose.names import ANALYTE, MIN_PATIENTS, OUTCOME_PART, RANGES, WHO, WORDS
+from gnnpatient.propose.names import ANALYTE, MAX_LEVELS, MIN_PATIENTS, OUTCOME_PART, PATIENT, RANGES
 from gnnpatient.propose.parts import Draft, plain, slug
 from gnnpatient.propose.sheets import Sheet
 from gnnpatient.times import DAY, UNITS
 
 
 def statics(draft: Draft, people: Sheet, forbidden: dict[str, str], origin: str | None) -> None:
-    """Columns that are constant in a patient: a category with two values or few words, else a number.
+    """Write static columns: a category where there are two values or few words, else a number.
 
-    ahead: columns that must not be an input, and why.
+    Only columns that are constant for each patient are taken.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    people : Sheet
+        The patient table.
+    forbidden : dict of str to str
+        Columns that must not be an input, and why.
+    origin : str or None
+        Column with the date of day 0; None: times are offsets.
     """
     keys, notes = draft.patient.keys, draft.patient.notes
     keys |= {"number": [], "category": [], "first": []}
     why = {c: reason for c, reason in forbidden.items() if reason != OUTCOME_PART}
     for name in (c for c in people.raw.columns if c not in forbidden and c not in (people.key, origin)):
         word, kind, distinct = plain(name), people.kind[name], people.n_distinct(name)
-        nominal = distinct == 2 or (bool(names.NOMINAL.search(word)) and distinct <= WORDS)
+        nominal = distinct == 2 or (bool(names.NOMINAL.search(word)) and distinct <= MAX_LEVELS)
         if name not in people.constant_columns:
             if names.PERSON.match(word) and "age" in word and kind == "number":
                 keys["number"].append(name)
@@ -38,7 +49,7 @@ def statics(draft: Draft, people: Sheet, forbidden: dict[str, str], origin: str 
         elif kind == "number" and names.ENTRY.search(word) and not people.first_values[name].null_count():
             notes.append(f"ASK: patient.entry: does observation start at {name}?")
             keys.setdefault("entry", name)
-        elif people.names_rows(name) or (kind == "text" and distinct > WORDS):
+        elif people.names_rows(name) or (kind == "text" and distinct > MAX_LEVELS):
             why[name] = "ids, or more words than a category has"
             if names.SITE.search(word):
                 notes.append(f"ASK: patient.group: are splits to keep each {name} together?")
@@ -52,7 +63,18 @@ def statics(draft: Draft, people: Sheet, forbidden: dict[str, str], origin: str 
 
 
 def moments(sheet: Sheet) -> tuple[str | None, str | None, str | None]:
-    """The columns that say when a row happened, became known and ended."""
+    """The columns that say when a row happened, became known and ended.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        A table with a patient column.
+
+    Returns
+    -------
+    time, known, until : str or None
+        None where there is no such column.
+    """
     kinds, columns = ("number", "date", "duration"), sheet.raw.columns
     able = [c for c in columns if sheet.kind[c] in kinds and c != sheet.key and not sheet.names_rows(c)]
     clocks = [c for c in able if names.CLOCK.search(plain(c))]
@@ -87,7 +109,26 @@ def moments(sheet: Sheet) -> tuple[str | None, str | None, str | None]:
 def nodes(
     draft: Draft, sheet: Sheet, people: Sheet, forbidden: dict[str, str], origin: str | None
 ) -> list[float]:
-    """The kinds of node of a table; gives the days between the moments of a patient, where it has some."""
+    """Write the node types of a table.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    sheet : Sheet
+        The table.
+    people : Sheet
+        The patient table.
+    forbidden : dict of str to str
+        Columns of the table that must not be an input, and why.
+    origin : str or None
+        Column of the patient table with the date of day 0; None: times are offsets.
+
+    Returns
+    -------
+    list of float
+        The median of the days between two rows of a patient, if there are any.
+    """
     if sheet is people and sheet.one_row_each:
         return []
     time, known, until = moments(sheet)
@@ -113,7 +154,9 @@ def nodes(
         why |= {c: "not needed beside the code" for c in usable if c not in taken}
     else:
         numbers = [c for c in usable if sheet.kind[c] == "number"]
-        words = [c for c in usable if time and sheet.kind[c] == "text" and sheet.n_distinct(c) <= WORDS][:8]
+        words = [c for c in usable if time and sheet.kind[c] == "text" and sheet.n_distinct(c) <= MAX_LEVELS][
+            :8
+        ]
         _wide(draft, head, notes, sheet, numbers)
         for name in words:
             draft.node(slug(name, "word"), {**head, "code": name, "edges": ["at"]}, *notes)
@@ -124,14 +167,17 @@ def nodes(
     sheet.clock(time)
     unit = sheet.block.keys.get("time", {}).get("unit", "d") if sheet.kind[time] == "number" else "d"
     rows = (
-        pl.DataFrame({WHO: sheet.patient_ids, "at": sheet.cells[time]}).drop_nulls().unique().sort(WHO, "at")
+        pl.DataFrame({PATIENT: sheet.patient_ids, "at": sheet.cells[time]})
+        .drop_nulls()
+        .unique()
+        .sort(PATIENT, "at")
     )
-    gap = rows.select(pl.col("at").diff().over(WHO)).to_series().median()
+    gap = rows.select(pl.col("at").diff().over(PATIENT)).to_series().median()
     return [] if gap is None else [float(gap) * (UNITS[unit] / DAY)]  # type: ignore[arg-type]
 
 
 def _states_of_rows(sheet: Sheet) -> list[str]:
-    """Numbers that say whether something happened, other in each row of a patient."""
+    """Numbers that say whether something happened, and that differ between the rows of a patient."""
     named = [
         c for c in sheet.raw.columns if names.HAPPENS.search(plain(c)) and c not in sheet.constant_columns
     ]
@@ -141,7 +187,7 @@ def _states_of_rows(sheet: Sheet) -> list[str]:
 def _usable(
     sheet: Sheet, is_patient_table: bool, taken: tuple[str | None, ...], forbidden: dict[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """Columns of measurements, and why others are none; ours: the patient table, which has statics."""
+    """Columns with measurements, and why the others have none; the patient table has statics, too."""
     usable: list[str] = []
     why = (
         {}
@@ -165,7 +211,7 @@ def _usable(
 
 
 def _code(sheet: Sheet, usable: list[str]) -> str | None:
-    """The column that names what was measured, of a long table."""
+    """The column of a long table that names what was measured."""
     for named, name in product(names.CODES, usable):
         numbered = re.search("code|item", plain(name)) and sheet.is_integer(name)
         fits = re.search(named, plain(name)) and (numbered or sheet.kind[name] == "text")
@@ -175,7 +221,7 @@ def _code(sheet: Sheet, usable: list[str]) -> str | None:
 
 
 def _wide(draft: Draft, head: dict[str, Any], notes: list[str], sheet: Sheet, columns: list[str]) -> None:
-    """Columns of numbers as kinds: known laboratory values, vital signs, signs with few values, the rest."""
+    """Columns of numbers as node types: laboratory values, vital signs, signs with few values, the rest."""
     kinds: dict[str, dict[str, str]] = {}
     for name in columns:
         analyte = ANALYTE.get(plain(name), "")
@@ -190,7 +236,15 @@ def _wide(draft: Draft, head: dict[str, Any], notes: list[str], sheet: Sheet, co
 
 
 def analytes(draft: Draft, people: Sheet) -> None:
-    """Laboratory values and vital signs where a row is a patient: nodes of day 0 instead of statics."""
+    """Make laboratory values and vital signs nodes of day 0, where a row is a patient.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled; these columns leave its statics.
+    people : Sheet
+        The patient table.
+    """
     found = [c for c in draft.patient.keys["number"] if plain(c) in ANALYTE]
     draft.patient.keys["number"] = [c for c in draft.patient.keys["number"] if c not in found]
     notes = [f"ASK: nodes: were the values in {people.name} known on day 0?"]
@@ -200,7 +254,7 @@ def analytes(draft: Draft, people: Sheet) -> None:
 def _long(
     draft: Draft, head: dict[str, Any], notes: list[str], sheet: Sheet, code: str, usable: list[str]
 ) -> tuple[str, ...]:
-    """A table of codes: measurements where it has a value, else what its names say; the columns taken."""
+    """Write a table of codes: measurements where it has a value. Gives the columns that were taken."""
     numeric = [c for c in usable if sheet.kind[c] in ("number", "mixed") and c != code]
     value = next((c for c in numeric if names.VALUE.search(plain(c))), "")
     words = [c for c in usable if sheet.kind[c] == "text" and value]
@@ -228,10 +282,10 @@ def _long(
         elif not unit and analyte and value:
             documented, why = _documented_unit(sheet, word, analyte)
             _range(
-                draft, word, analyte, documented, f"{why}; no unit is written, and that one is meant", {"": 1}
+                draft, word, analyte, documented, f"{why}; no unit is written, so that one is meant", {"": 1}
             )
         elif analyte and given:
-            _range(draft, word, analyte, given[0], f"{unit} says so, and no unit means that one", {"": 1})
+            _range(draft, word, analyte, given[0], f"from {unit}; an empty unit means that one", {"": 1})
     notes = [f"{len(count)} codes, {len(common)} of them in {MIN_PATIENTS} patients or more", *notes]
     keys = {**head, "code": code, "value": value, "unit": unit, "edges": ["at", "same"] if value else ["at"]}
     draft.node(slug(kind, "code"), keys, *notes)
@@ -239,7 +293,7 @@ def _long(
 
 
 def _units_of_codes(sheet: Sheet, code: str, unit: str) -> dict[str, list[str]]:
-    """The units in which each code comes, the most frequent first."""
+    """The units of each code, the most frequent first."""
     frame = pl.DataFrame({"code": text(sheet.raw[code]), "unit": text(sheet.raw[unit], MISSING)}).drop_nulls()
     count = frame.group_by("code", "unit").len()
     count = count.sort(["code", "len", "unit"], descending=[False, True, False])
@@ -247,7 +301,17 @@ def _units_of_codes(sheet: Sheet, code: str, unit: str) -> dict[str, list[str]]:
 
 
 def several_units(draft: Draft, code: str, units: list[str]) -> None:
-    """[units] of a code that comes in several: only spellings of one unit are taken as one."""
+    """Write [units] of a code with several units; only spellings of one unit are joined.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    code : str
+        The code.
+    units : list of str
+        Its units, the most frequent first: that one is kept.
+    """
     to, *others = units
     same = {u: 1 for u in others if plain_unit(u) == plain_unit(to)}
     odd = ", ".join(u for u in others if u not in same)
@@ -257,31 +321,32 @@ def several_units(draft: Draft, code: str, units: list[str]) -> None:
 
 
 def _documented_unit(sheet: Sheet, name: str, analyte: str) -> tuple[str, str]:
-    """The unit of a column or code where its name or the README says it, and which of them; else "", ""."""
+    """The unit of a column or code, and where it was found: its name or the README; else "", ""."""
     if found := names.IN_NAME.search(name.replace("/", "_")):
         spelled = re.sub(r"^(mg|g|mmol|umol)_?(dl|l)$", r"\1/\2", found[1].lower()).replace("kg_m2", "kg/m2")
-        return "mmHg" if spelled in ("mmhg", "mm_hg") else spelled, "its name says so"
+        return "mmHg" if spelled in ("mmhg", "mm_hg") else spelled, "from its name"
     before = rf"(?<![\w.]){re.escape(name)}(?![\w.])(?P<others>(\s*[,/]\s*[\w.]+){{0,6}})$"
     for line in sheet.lines():
         for found in names.IN_TEXT.finditer(line):
             place = re.search(before, line[: found.start()].rstrip(" ("))
             # behind a list of names a unit is the last one's; it is another's only where it can be
             if place and (not place["others"] or _compared(found[1]) in RANGES.get(analyte, {})):
-                return found[1], "the README says so"
+                return found[1], "from the README"
     return "", ""
 
 
 def _range(
     draft: Draft, code: str, analyte: str, unit: str, why: str, sources: dict[str, int] | None = None
 ) -> None:
-    """[units] of a code with its range, where the unit is told; a question where it is not."""
+    """Write [units] of a code with its possible range where the unit is known, else a question."""
     allowed = RANGES.get(analyte, {})
     if limits := allowed.get(_compared(unit)):
         keys = {"to": unit, **({"from": sources} if sources else {}), "range": list(limits)}
         note = f"{code} is in {unit}: {why}. Beyond the range lies what cannot be"
         draft.units.setdefault(code, (note, keys))
     elif allowed and not unit:
-        note = f"ASK: units: {code}: in {' or '.join(sorted(allowed))}? nothing says it; no value is refused"
+        units = " or ".join(sorted(allowed))
+        note = f"ASK: units: {code}: in {units}? the unit is not documented, so no value is refused"
         draft.units.setdefault(code, (note, {}))
 
 

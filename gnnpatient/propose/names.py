@@ -1,16 +1,16 @@
-"""What names tell: of columns, codes, units and files. They are compared as `plain` gives them."""
+"""What is recognised by name: columns, codes, units and files. Names are compared as `plain` gives them."""
 
 import re
 
-ROWS = 200_000  # of a table that are looked at
-MIN_PATIENTS = 5  # patients who must share a word before the draft holds it
-WORDS = 20  # most words of a category
-WIDE = 1000  # a table with more columns is not looked at
-MIN_LEAK_AUC = 0.95  # rank AUC for an outcome from which on a column is taken to know it
-WHO = "\0who"  # the patient of a row, beside columns of any name
-OUTCOME_PART = "part of an outcome"  # why a column is no input
+MAX_ROWS = 200_000  # of a table; later rows are not read
+MIN_PATIENTS = 5  # who must share a word, so that the draft may contain it
+MAX_LEVELS = 20  # of a category
+MAX_COLUMNS = 1000  # of a table
+MIN_LEAK_AUC = 0.95  # rank AUC from which on a column counts as a leak of the outcome
+PATIENT = "\0who"  # the patient of a row, beside columns of any name
+OUTCOME_PART = "part of an outcome"  # the reason of a column that is no input
 
-# Who somebody is
+# Patients and persons
 
 KEYS = [  # of a patient; the better ones first
     *("patientid", "subjectid", "usubjid", "personid", "pid", "id", "patient", "subject", "randid", "patnr"),
@@ -25,7 +25,7 @@ NOMINAL = re.compile(r"sex|gender|race|ethnic|center|centre|site|arm$|^trt|treat
 COUNTER = re.compile(r"^(period|visit|visitno|visitnum|visitnumber|exam|wave|seq|enum)$")
 ENTRY = re.compile(r"^entry|entrytime$")
 
-# Outcomes, and what tells them
+# Outcomes, and what gives them away
 
 FOLLOWED = re.compile(r"time|offset|tte$|follow|^(days|weeks|months|years)$|surv.*(day|week|month|year)")
 BEGINS = re.compile(r"start|diag|onset|admi|birth|entry|^age|random|enrol|baseline|index|surg|intime|inclu")
@@ -73,7 +73,7 @@ CODES = (  # of the column that says what was measured; the better ones first
 )
 VALUE = re.compile(r"^(val|aval|amount|quantity|reading)$|result$|value$|valuenum$|valueasnumber$")
 UNIT = re.compile(r"units?$|uom$|measurename")
-MEANS = {  # kind: names of a table or of its column with codes
+MEANS = {  # node type: names of a table or of its column with codes
     "drug": "drug|medic", "diagnosis": "diag|dx|icd|condition", "treatment": "treat", "procedure": "proc",
     "exam": "exam",
 }  # fmt: skip
@@ -109,7 +109,7 @@ IN_NAME = re.compile(r"(?i)[(_.\[ ](mm_?hg|mg_?dl|g_?dl|g_?l|mmol_?l|umol_?l|kg_
 
 # Standard formats
 
-FAMILIES = {  # kind: beginnings of its codes, and its edges
+FAMILIES = {  # node type: beginnings of its codes, and its relations
     "lab": (r"LAB|MEASUREMENT|OBSERVATION|VITAL|Blood Pressure|Weight|Height|BMI|SUBJECT_", ["at", "same"]),
     "drug": (r"DRUG|MEDICATION|INFUSION|IMMUNIZATION", ["at"]),
     "diagnosis": (r"DIAGNOSIS|CONDITION|ICD|ALLERGY", ["at"]),

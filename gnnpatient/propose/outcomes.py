@@ -1,4 +1,4 @@
-"""What is predicted, and what tells it and must not be an input."""
+"""What is predicted, and which columns would give it away as inputs."""
 
 from __future__ import annotations
 
@@ -12,24 +12,41 @@ import polars as pl
 from gnnpatient.ingest.cells import text
 from gnnpatient.propose import names
 from gnnpatient.propose.inputs import moments
-from gnnpatient.propose.names import LABEL, MIN_LEAK_AUC, MIN_PATIENTS, OUTCOME_PART, WHO, WORDS
+from gnnpatient.propose.names import LABEL, MAX_LEVELS, MIN_LEAK_AUC, MIN_PATIENTS, OUTCOME_PART, PATIENT
 from gnnpatient.propose.parts import Draft, plain, slug, unused_name
 from gnnpatient.propose.sheets import Sheet, share
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A time of the whole follow-up, and the column that says what happened then."""
+    """A time of the whole follow-up, and the column that says what happened then.
+
+    Attributes
+    ----------
+    sheet : Sheet
+        The table of both columns.
+    name : str
+        Name of the outcome or cause.
+    time : str
+        Column with the time.
+    flag : str or None
+        Column that says what happened; None: a time alone, empty where it did not happen.
+    states : dict of str to str or None
+        What each word of `flag` means; None: 1 = happened, 0 = censored.
+    why : str
+        The question to the owner of the data.
+    """
 
     sheet: Sheet
     name: str
     time: str
-    flag: str | None  # None: a time alone, empty where it did not happen
-    states: dict[str, str] | None  # None: 1 = happened
+    flag: str | None
+    states: dict[str, str] | None
     why: str
 
     @property
     def columns(self) -> tuple[str, ...]:
+        """The columns of the pair."""
         return tuple(c for c in (self.time, self.flag) if c)
 
     @property
@@ -38,12 +55,29 @@ class Pair:
         return self.name == "death" and self.flag is not None and self.states is None
 
     def cause(self, table: str) -> dict[str, str]:
-        """As a cause of an outcome of some table."""
+        """The pair as a cause of an outcome.
+
+        Parameters
+        ----------
+        table : str
+            The table of the outcome, which the cause need not repeat.
+
+        Returns
+        -------
+        dict of str to str
+            Keys of the TOML.
+        """
         own = {"table": self.sheet.name} if self.sheet.name != table else {}
         return {**own, "time": self.time, **({"flag": self.flag} if self.flag else {})}
 
     def happened(self) -> pl.DataFrame:
-        """WHO, event (whether it came) and time (in the unit of the table) of each patient."""
+        """What happened to each patient.
+
+        Returns
+        -------
+        DataFrame
+            PATIENT, event (bool: it happened) and time (in the unit of the table), a row for each patient.
+        """
         if self.flag is None:
             event = self.sheet.cells[self.time].is_not_null()
         elif self.states is None:
@@ -51,16 +85,25 @@ class Pair:
         else:
             event = self.sheet.words(self.flag).is_in([s for s, m in self.states.items() if m != "censored"])
         frame = pl.DataFrame(
-            {WHO: self.sheet.patient_ids, "event": event, "time": self.sheet.cells[self.time]}
+            {PATIENT: self.sheet.patient_ids, "event": event, "time": self.sheet.cells[self.time]}
         )
-        return frame.group_by(WHO, maintain_order=True).agg(pl.col("event").max(), pl.col("time").max())
+        return frame.group_by(PATIENT, maintain_order=True).agg(pl.col("event").max(), pl.col("time").max())
 
 
 def pairs_of(sheet: Sheet) -> list[Pair]:
-    """The pairs of a table, joined by name or by content; death first.
+    """Pairs of a time and a flag in a table, matched by name or by content; death first.
 
-    Where three times or more stand side by side, a flag belongs to the time that is short of the latest one
-    just where the flag is 1.
+    Where there are three times or more, a flag belongs to the time that is short of the latest one just where
+    the flag is 1.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        A table with a patient column.
+
+    Returns
+    -------
+    list of Pair
     """
     columns = [c for c in sheet.raw.columns if c in sheet.constant_columns]
     times = [c for c in columns if sheet.kind[c] == "number" and names.FOLLOWED.search(plain(c))]
@@ -93,7 +136,7 @@ def pairs_of(sheet: Sheet) -> list[Pair]:
 
 
 def _name_similarity(time: str, flag: str) -> float:
-    """How well two names go together: time and status, d.time and death, rtime and recur."""
+    """How well two names match, 0 to 1: time and status, d.time and death, rtime and recur."""
     word = plain(flag)
     a, b = names.TOKENS.sub("", plain(time)), names.FLAG.sub("", word)
     letters = iter(b)
@@ -110,7 +153,7 @@ def _name_similarity(time: str, flag: str) -> float:
 
 
 def _pair(sheet: Sheet, time: str, flag: str) -> Pair:
-    """The pair with a name, and with the meaning of its states: from the README where it has one."""
+    """The pair with a name, and with the meaning of its states, from the README where it is there."""
     documented, word, states = _documented_states(sheet, flag), plain(flag), sheet.states(flag)
     name = "death" if names.DEATH.search(word) else slug(names.FLAG.sub("", word) or flag, "outcome")
     if sheet.is_binary(flag):
@@ -137,7 +180,7 @@ def _pair(sheet: Sheet, time: str, flag: str) -> Pair:
 
 
 def _documented_states(sheet: Sheet, flag: str) -> dict[str, str]:
-    """What the README says that numbers mean, as in `status 0 censored, 1 transplant, 2 death`."""
+    """What numbers mean by the README, as in `status 0 censored, 1 transplant, 2 death`."""
     states = sheet.states(flag)
     for line in sheet.lines():
         line = re.sub(r"\([^)]*\)", "", line)
@@ -152,7 +195,25 @@ def _documented_states(sheet: Sheet, flag: str) -> dict[str, str]:
 
 
 def usable_pairs(draft: Draft, pairs: list[Pair], people: Sheet, origin: str | None) -> list[Pair]:
-    """The pairs that can be read: no gap that `where` cannot leave out, no time before day 0."""
+    """The pairs that a spec can read; the others are listed as left out.
+
+    A pair is left out for missing states that `where` cannot exclude, and for times before day 0.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled, with `where` of [patient], too.
+    pairs : list of Pair
+        All pairs of all tables.
+    people : Sheet
+        The patient table.
+    origin : str or None
+        Column with the date of day 0; None: times are offsets.
+
+    Returns
+    -------
+    list of Pair
+    """
     kept, where = [], {}
     for pair in pairs:
         sheet, flag = pair.sheet, pair.flag
@@ -183,7 +244,17 @@ def usable_pairs(draft: Draft, pairs: list[Pair], people: Sheet, origin: str | N
 
 
 def survival(draft: Draft, pair: Pair, pairs: list[Pair]) -> None:
-    """An outcome of a pair, with death as a competing cause where there is one."""
+    """Write the survival outcome of a pair, with death as a competing cause where there is one.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    pair : Pair
+        The pair.
+    pairs : list of Pair
+        All pairs that can be read, to find the death among.
+    """
     frame, table = pair.happened(), pair.sheet.name
     zero = frame.filter(pl.col("event"), pl.col("time") <= 0).height
     note = f"{frame['event'].sum()} of {len(frame)} patients have the event"
@@ -199,7 +270,18 @@ def survival(draft: Draft, pair: Pair, pairs: list[Pair]) -> None:
 
 
 def labels_of(sheets: list[Sheet]) -> list[tuple[Sheet, str]]:
-    """A column with the class of each patient, for where there is no time to an event."""
+    """A column with the class of each patient, for tables without times to an event.
+
+    Parameters
+    ----------
+    sheets : list of Sheet
+        All tables.
+
+    Returns
+    -------
+    list of (Sheet, str)
+        At most one table with its column.
+    """
     for sheet in sheets:
         for name in (c for c in sheet.raw.columns if c in sheet.constant_columns):
             states = sheet.states(name)
@@ -212,19 +294,39 @@ def labels_of(sheets: list[Sheet]) -> list[tuple[Sheet, str]]:
 
 
 def diagnosis(draft: Draft, sheet: Sheet, column: str) -> None:
-    """An outcome of a column with classes."""
+    """Write the diagnosis of a column with classes.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    sheet : Sheet
+        The table.
+    column : str
+        Its column with the class.
+    """
     states, name = sheet.states(column), slug(column, "label")
     classes = {} if sheet.is_binary(column) else {state: slug(state, name) for state in states}
     keys = {"kind": "diagnosis", "table": sheet.name, "column": column, "classes": classes}
-    ask = f"what does {column} mean, and since when was it known? without `known` never in time"
+    ask = f"what does {column} mean, and since when was it known? without `known` it is never known in time"
     note = "patients: " + ", ".join(f"{n} with {state}" for state, n in states.items())
     draft.outcome(name, ask, keys, note)
 
 
 def onset(draft: Draft, sheets: list[Sheet]) -> None:
-    """A label that changes within a patient as the time of its first 1; observed until the last row."""
+    """Write the first 1 of a label that changes within a patient as a survival outcome.
+
+    The end of observation is the last row of the node type that most patients have.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    sheets : list of Sheet
+        All tables.
+    """
     by_name = {sheet.name: sheet for sheet in sheets}
-    seen: dict[str, int] = {}  # patients with a row, by kind
+    seen: dict[str, int] = {}  # patients with a row, by node type
     for kind, block in draft.nodes.items():
         if block.keys.get("time"):
             sheet = by_name[block.keys["table"]]
@@ -255,7 +357,19 @@ def onset(draft: Draft, sheets: list[Sheet]) -> None:
 
 
 def onset_of_codes(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> None:
-    """The three codes of a table of diagnoses that most patients get after day 0, with death beside them."""
+    """Write the three codes of a table of diagnoses that most patients first get after day 0.
+
+    Each becomes a survival outcome with death as a competing cause; without a death none is written.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    sheets : list of Sheet
+        All tables.
+    pairs : list of Pair
+        All pairs that can be read, to find the death among.
+    """
     end = next((pair for pair in pairs if pair.competing), None)
     for kind, block in list(draft.nodes.items()):
         sheet = next(sheet for sheet in sheets if sheet.name == block.keys["table"])
@@ -268,7 +382,7 @@ def onset_of_codes(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> None
             {"who": sheet.patient_ids, "code": text(sheet.raw[code]), "at": sheet.cells[time]}
         )
         frame = frame.drop_nulls()
-        if frame["code"].n_unique() > WORDS or sheet.name == end.sheet.name:
+        if frame["code"].n_unique() > MAX_LEVELS or sheet.name == end.sheet.name:
             continue
         first = frame.group_by("who", "code").agg(pl.col("at").min())
         new = first.group_by("code").agg((pl.col("at") > 0).sum().alias("new"), pl.len().alias("ever"))
@@ -282,14 +396,29 @@ def onset_of_codes(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> None
 
 
 def forbidden(sheet: Sheet, pairs: list[Pair], labels: list[tuple[Sheet, str]]) -> dict[str, str]:
-    """Columns that are an outcome, look into the future or tell the outcome nearly by themselves, and why."""
+    """Columns that must not be inputs: outcomes, what lies in the future, what nearly equals an outcome.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        A table.
+    pairs : list of Pair
+        All pairs that can be read.
+    labels : list of (Sheet, str)
+        All labels.
+
+    Returns
+    -------
+    dict of str to str
+        By column, the reason.
+    """
     why = {c: OUTCOME_PART for pair in pairs if pair.sheet is sheet for c in pair.columns}
     why |= {name: OUTCOME_PART for of, name in labels if of is sheet}
     outcomes = [(pair.name, pair.happened()) for pair in pairs]
     for of, label in labels:
         for state in list(of.states(label))[-1:] if of.is_binary(label) else of.states(label):
-            frame = pl.DataFrame({WHO: of.patient_ids, "event": of.words(label) == state})
-            outcomes.append((state, frame.unique(WHO, keep="first", maintain_order=True)))
+            frame = pl.DataFrame({PATIENT: of.patient_ids, "event": of.words(label) == state})
+            outcomes.append((state, frame.unique(PATIENT, keep="first", maintain_order=True)))
     warnings = [s for s in re.split(r"[.\n](?=\s|$)", sheet.readme) if names.FUTURE_TEXT.search(s)]
     warned = set(re.findall(r"[\w.]+", " ".join(warnings)))
     for name in (c for c in sheet.raw.columns if c not in why and c != sheet.key):
@@ -298,7 +427,7 @@ def forbidden(sheet: Sheet, pairs: list[Pair], labels: list[tuple[Sheet, str]]) 
         happens = names.HAPPENS.search(word) and few and (is_constant or numeric)
         whole_follow_up = names.FOLLOWED.search(word) and not names.BEGINS.search(word)
         if len(name) > 2 and name in warned:
-            why[name] = "the README says that it looks ahead"
+            why[name] = "the README warns that it looks ahead"
         elif names.FUTURE.search(word):
             why[name] = "by its name it looks ahead, or repeats an outcome"
         elif is_constant and numeric and not sheet.one_row_each and whole_follow_up:
@@ -311,12 +440,12 @@ def forbidden(sheet: Sheet, pairs: list[Pair], labels: list[tuple[Sheet, str]]) 
 
 
 def _leak(sheet: Sheet, name: str, outcomes: list[tuple[str, pl.DataFrame]]) -> str:
-    """Whether the first value that a patient has tells an outcome nearly by itself; "": no."""
+    """Why the first value of a patient nearly gives an outcome; "" where it does not."""
     kind = sheet.kind[name]
-    if kind not in ("number", "text") or (kind == "text" and sheet.n_distinct(name) > WORDS):
+    if kind not in ("number", "text") or (kind == "text" and sheet.n_distinct(name) > MAX_LEVELS):
         return ""
     for outcome, frame in outcomes:
-        joined = sheet.first_values.select(WHO, pl.col(name).alias("value")).join(frame, on=WHO)
+        joined = sheet.first_values.select(PATIENT, pl.col(name).alias("value")).join(frame, on=PATIENT)
         joined = joined.drop_nulls(["value", "event"])
         value, event = joined["value"], joined["event"]
         if min(event.sum(), (~event).sum()) < 10:
@@ -326,9 +455,9 @@ def _leak(sheet: Sheet, name: str, outcomes: list[tuple[str, pl.DataFrame]]) -> 
         elif "time" in frame.columns:
             rank = float(joined.select(pl.corr("value", "time", method="spearman")).item() or 0)
             if abs(rank) > MIN_LEAK_AUC:
-                return f"goes with the time of {outcome} (rank correlation {rank:.2f})"
+                return f"nearly determines the time of {outcome} (rank correlation {rank:.2f})"
         if (found := _auc(value, event)) > MIN_LEAK_AUC:
-            return f"tells {outcome} nearly by itself (rank AUC {found:.2f})"
+            return f"nearly determines {outcome} (rank AUC {found:.2f})"
     return ""
 
 

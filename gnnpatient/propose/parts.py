@@ -12,8 +12,19 @@ from typing import Any
 
 
 def plain(name: str) -> str:
-    """A name as it is compared: in lower case, without signs.
+    """A name in the form in which names are compared: lower case letters and digits only.
 
+    Parameters
+    ----------
+    name : str
+        Name of a column, a code or a file.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
     >>> plain("Subject ID")
     'subjectid'
     """
@@ -21,31 +32,84 @@ def plain(name: str) -> str:
 
 
 def slug(words: str, fallback: str) -> str:
-    """As the name of a kind, a cause or an outcome."""
+    """A text as the name of a node type, a cause or an outcome.
+
+    Parameters
+    ----------
+    words : str
+        Any text.
+    fallback : str
+        Put in front where the text does not begin with a letter.
+
+    Returns
+    -------
+    str
+        Not one of the reserved names.
+    """
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", words).strip("_-").lower()[:40]
     name = name if re.match(r"[a-z]", name) else f"{fallback}_{name}".rstrip("_")
     return f"{name}_" if name in ("patient", "timepoint", "censored", "event_free") else name
 
 
 def unused_name(names: Iterable[str], wanted: str) -> str:
-    """The name, or the name with the first number that makes it free."""
+    """A name that is not used yet: the wanted one, or that with the first free number behind it.
+
+    Parameters
+    ----------
+    names : iterable of str
+        The names in use.
+    wanted : str
+        The name to begin with.
+
+    Returns
+    -------
+    str
+    """
     more = (f"{wanted}{i}" for i in range(2, 10_000))
     return next(name for name in (wanted, *more) if name not in names)
 
 
 def quoted(words: str) -> str:
-    """A string as TOML: JSON's escapes are TOML's, but for DEL."""
+    """A string as TOML: the escapes of JSON, and that of DEL.
+
+    Parameters
+    ----------
+    words : str
+        Any text.
+
+    Returns
+    -------
+    str
+    """
     return json.dumps(words, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def bare(name: str) -> str:
-    """A key as TOML, quoted only where it has to be."""
+    """A key as TOML, quoted only where it has to be.
+
+    Parameters
+    ----------
+    name : str
+        Any text.
+
+    Returns
+    -------
+    str
+    """
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else quoted(name)
 
 
 @dataclass
 class Block:
-    """One table of the TOML: what is said above it, and its keys; empty ones are not written."""
+    """One table of the TOML.
+
+    Attributes
+    ----------
+    notes : list of str
+        Comments above it.
+    keys : dict
+        Its keys; empty values are not written.
+    """
 
     notes: list[str] = field(default_factory=list)
     keys: dict[str, Any] = field(default_factory=dict)
@@ -53,7 +117,29 @@ class Block:
 
 @dataclass
 class Draft:
-    """The parts in the order in which they are written."""
+    """The parts of a spec in the order in which they are written.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder with the tables.
+    notes : list of str
+        Comments at the top.
+    data_format : str
+        ``"meds"``, ``"omop"``, ``"fhir"``, or ``""``.
+    tables : dict of str to Block
+        [tables] by file.
+    patient : Block
+        [patient].
+    every : str
+        Width of a timepoint.
+    units : dict of str to (str, dict)
+        [units] by code: the comment, and the keys (none for a question alone).
+    nodes, outcomes : dict of str to Block
+        [nodes] and [outcomes] by name.
+    left_out : list of str
+        Tables and columns that are not in the draft, and why.
+    """
 
     folder: Path
     notes: list[str] = field(default_factory=list)
@@ -61,14 +147,14 @@ class Draft:
     tables: dict[str, Block] = field(default_factory=dict)
     patient: Block = field(default_factory=Block)
     every: str = "1d"
-    units: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)  # code: what is said, its keys
+    units: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     nodes: dict[str, Block] = field(default_factory=dict)
     outcomes: dict[str, Block] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)  # what is not in it, and why
+    left_out: list[str] = field(default_factory=list)
 
     @cached_property
     def readme(self) -> str:
-        """What stands beside the tables, or up to two folders above them."""
+        """The README beside the tables, or up to two folders above them."""
         here = self.folder.resolve()
         for place in (here, here.parent, here.parent.parent):
             for path in sorted(place.glob("[Rr][Ee][Aa][Dd][Mm][Ee]*")):
@@ -77,13 +163,45 @@ class Draft:
         return ""
 
     def leave_out(self, where: str, why: Mapping[str, str]) -> None:
-        """What is left out of a table, by reason; "" stands for the table as a whole."""
+        """List columns that are not in the draft, by reason.
+
+        Parameters
+        ----------
+        where : str
+            The table.
+        why : mapping of str to str
+            By column, the reason; the column ``""`` is the table as a whole.
+        """
         for reason in dict.fromkeys(why.values()):
             names = ", ".join(name for name, of in why.items() if of == reason)
             self.left_out.append(f"{where}: {names}: {reason}" if names else f"{where}: {reason}")
 
     def node(self, kind: str, keys: Mapping[str, Any], *notes: str) -> None:
+        """Add a node type.
+
+        Parameters
+        ----------
+        kind : str
+            Its name; a number is added where it is in use.
+        keys : mapping
+            Keys of the TOML.
+        *notes : str
+            Comments above it.
+        """
         self.nodes[unused_name(self.nodes, kind)] = Block(list(notes), dict(keys))
 
     def outcome(self, name: str, ask: str, keys: Mapping[str, Any], *notes: str) -> None:
+        """Add an outcome.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        ask : str
+            The question to the owner of the data.
+        keys : mapping
+            Keys of the TOML.
+        *notes : str
+            Comments above it.
+        """
         self.outcomes[name] = Block([*notes, f"ASK: outcomes.{name}: {ask}"], dict(keys))

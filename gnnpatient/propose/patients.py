@@ -1,17 +1,34 @@
-"""Who the patients are: the column with their ids, the tables that tell of them, their day 0."""
+"""Who the patients are: the column with their ids, the tables about them, their day 0."""
 
 from __future__ import annotations
 
 import re
 
 from gnnpatient.errors import InputError
-from gnnpatient.propose.names import BEGINS, KEYS, WHO
+from gnnpatient.propose.names import BEGINS, KEYS, PATIENT
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
 
 
 def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
-    """The tables that have a column with the patient's id: the known name that most of them have."""
+    """The tables with a column that holds the patient's id: the known name that most tables have.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled with the tables that are left out.
+    sheets : list of Sheet
+        All tables; `key` of each is set.
+
+    Returns
+    -------
+    list of Sheet
+
+    Raises
+    ------
+    InputError
+        When no table has such a column.
+    """
     names = {sheet.name: {plain(c): c for c in reversed(sheet.raw.columns)} for sheet in sheets}
     best = max(KEYS, key=lambda key: sum(key in known for known in names.values()))
     for sheet in sheets:
@@ -33,13 +50,25 @@ def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
 
 
 def same_patients(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
-    """The tables that tell of the same patients as the largest one that says who they are."""
+    """The tables about the same patients as the largest table that describes persons.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled with the tables that are left out.
+    sheets : list of Sheet
+        The tables with a patient column.
+
+    Returns
+    -------
+    list of Sheet
+    """
     anchor = max(sheets, key=lambda sheet: (sheet.standalone, sum(sheet.raw.count().row(0))))
     others = [sheet for sheet in sheets if sheet is not anchor]
     why = {sheet.name: _reason_for_other_patients(anchor, sheet) for sheet in others}
     if any(why[sheet.name] for sheet in others if sheet.standalone):
         draft.notes.append(
-            "ASK: patient.table: several cohorts are here: they do not share patients, or tell of the same "
+            "ASK: patient.table: several cohorts are here: they do not share patients, or describe the same "
             f"ones twice. {anchor.name} has the most cells and was taken; which do you want?"
         )
         for sheet in others:  # ids that only count mean nothing then
@@ -54,12 +83,12 @@ def _ids_only_count(sheet: Sheet) -> bool:
 
 
 def _reason_for_other_patients(anchor: Sheet, sheet: Sheet) -> str:
-    """Why the ids of a table are not those of the anchor; "": they may be."""
+    """Why the ids of a table are not those of the anchor; "" where they may be."""
     here, there = set(sheet.patient_ids.drop_nulls()), set(anchor.patient_ids.drop_nulls())
     if len(here & there) < 0.5 * min(len(here), len(there)):
         return f"{len(here & there)} of its {len(here)} ids are there"
     theirs = {plain(c): c for c in anchor.person_columns}
-    joined = sheet.first_values.join(anchor.first_values, on=WHO, suffix="\0")
+    joined = sheet.first_values.join(anchor.first_values, on=PATIENT, suffix="\0")
     for name in sheet.person_columns:
         if (other := theirs.get(plain(name))) is None or sheet.kind[name] != anchor.kind[other]:
             continue
@@ -80,12 +109,24 @@ def _reason_for_other_patients(anchor: Sheet, sheet: Sheet) -> str:
         and _ids_only_count(anchor)
         and _ids_only_count(sheet)
     ):
-        return "its ids only count, and nothing says that these are the same people"
+        return "its ids only count, and nothing shows that these are the same people"
     return ""
 
 
 def patient_table(draft: Draft, sheets: list[Sheet]) -> Sheet:
-    """The table that has nearly all ids, if possible with a row a patient."""
+    """The table with nearly all ids, if possible with one row for each patient.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    sheets : list of Sheet
+        The tables about the same patients.
+
+    Returns
+    -------
+    Sheet
+    """
     most = max(sheet.patient_ids.n_unique() for sheet in sheets)
 
     def rank(sheet: Sheet) -> tuple[bool, bool, bool, int]:
@@ -111,7 +152,20 @@ def patient_table(draft: Draft, sheets: list[Sheet]) -> Sheet:
 
 
 def origin(draft: Draft, people: Sheet) -> str | None:
-    """The column with the date of day 0, which every patient must have."""
+    """The column with the date of day 0, which no patient lacks.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    people : Sheet
+        The patient table.
+
+    Returns
+    -------
+    str or None
+        None where there is no such date: times are offsets.
+    """
     dates = [c for c in people.raw.columns if people.kind[c] == "date" and c in people.constant_columns]
     dates = [
         c for c in dates if not people.first_values[c].null_count() and not re.search("birth|dob", plain(c))

@@ -1,4 +1,4 @@
-"""Tables as they are found: their first rows, what each column holds, and the unit of their times."""
+"""Tables as they are found: their first rows, what each column holds, and the unit of times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.cells import MISSING, ids, moment, number, text
-from gnnpatient.propose.names import KEYS, PERSON, ROW, ROWS, SPELLED, WHO, WIDE, WORDS
+from gnnpatient.propose.names import KEYS, MAX_COLUMNS, MAX_LEVELS, MAX_ROWS, PATIENT, PERSON, ROW, SPELLED
 from gnnpatient.propose.parts import Block, bare, plain
 from gnnpatient.readers.csv_file import CSV, found_encoding, found_separator
 from gnnpatient.readers.database import first_line
@@ -23,92 +23,197 @@ from gnnpatient.times import DAY
 
 @dataclass
 class Sheet:
-    """The first rows of a table: as they stand, and as numbers where they are numbers."""
+    """The first rows of a table, as they are and as numbers.
+
+    Attributes
+    ----------
+    name : str
+        The file, as [tables] names it.
+    raw : DataFrame
+        Its first rows.
+    readme : str
+        The README of the folder.
+    block : Block
+        [tables."FILE"].
+    cells : DataFrame
+        The rows as Float64 (dates: days since 1970) or String; null = missing.
+    kind : dict of str to str
+        By column: number, date, duration, text, empty, or mixed for numbers and a few words.
+    date_format : dict of str to str
+        By column of dates: the format of strptime; ``""`` = ISO 8601.
+    ambiguous : set of str
+        Columns of dates whose day could be the month.
+    unit_decided : bool
+        Whether the unit or format of its times is written already.
+    key : str
+        The column with the patient's id.
+    has_outcome : bool
+        Whether it has an outcome with a time.
+    """
 
     name: str
     raw: pl.DataFrame
     readme: str
-    block: Block = field(default_factory=Block)  # [tables.NAME]
-    cells: pl.DataFrame = field(default_factory=pl.DataFrame)  # Float64 (dates: days), String; null = missing
-    kind: dict[str, str] = field(default_factory=dict)  # number date duration text empty, mixed: a few words
-    date_format: dict[str, str] = field(default_factory=dict)  # how dates are written; "" = ISO 8601
-    ambiguous: set[str] = field(default_factory=set)  # columns of dates whose day could be the month
-    unit_decided: bool = False  # whether the unit or format of its times is decided
-    key: str = ""  # the column with the patient's id
-    has_outcome: bool = False  # whether it has an outcome with a time
+    block: Block = field(default_factory=Block)
+    cells: pl.DataFrame = field(default_factory=pl.DataFrame)
+    kind: dict[str, str] = field(default_factory=dict)
+    date_format: dict[str, str] = field(default_factory=dict)
+    ambiguous: set[str] = field(default_factory=set)
+    unit_decided: bool = False
+    key: str = ""
+    has_outcome: bool = False
 
     @cached_property
     def patient_ids(self) -> pl.Series:
-        return ids(self.raw[self.key]).alias(WHO)
+        """The patient of each row."""
+        return ids(self.raw[self.key]).alias(PATIENT)
 
     @cached_property
     def rows(self) -> pl.DataFrame:
-        return self.cells.with_columns(self.patient_ids).filter(pl.col(WHO).is_not_null())
+        """The cells of the rows with a patient."""
+        return self.cells.with_columns(self.patient_ids).filter(pl.col(PATIENT).is_not_null())
 
     @cached_property
     def first_values(self) -> pl.DataFrame:
-        """A row a patient: WHO, and the first value of each column."""
-        return self.rows.group_by(WHO, maintain_order=True).agg(pl.all().drop_nulls().first())
+        """A row for each patient: PATIENT, and the first value of each column."""
+        return self.rows.group_by(PATIENT, maintain_order=True).agg(pl.all().drop_nulls().first())
 
     @cached_property
     def constant_columns(self) -> set[str]:
-        """Columns that do not change within a patient, and are not given in some rows only."""
-        patients, every = self.rows.group_by(WHO, maintain_order=True), pl.exclude(WHO)
+        """Columns that do not change within a patient, and are filled in most rows of a patient."""
+        patients, every = self.rows.group_by(PATIENT, maintain_order=True), pl.exclude(PATIENT)
         alike = patients.agg((pl.all().min() == pl.all().max()).fill_null(True)).select(every.all())
         given = patients.agg(pl.all().is_not_null().mean()).select(every.replace(0.0, None).mean())
         return {c for c in alike.columns if alike[c][0] and (given[c][0] or 0) >= 0.9} - {self.key}
 
     @cached_property
     def one_row_each(self) -> bool:
-        """Whether a row is a patient."""
+        """Whether each patient has one row."""
         return self.patient_ids.n_unique() == len(self.patient_ids)
 
     @cached_property
     def person_columns(self) -> list[str]:
-        """Columns that say who somebody is, as age and sex."""
+        """Columns that describe a person, as age and sex."""
         return [c for c in self.raw.columns if c in self.constant_columns and PERSON.match(plain(c))]
 
     @property
     def standalone(self) -> bool:
-        """Whether it could be a cohort of its own."""
+        """Whether the table could be a cohort of its own."""
         return bool(self.person_columns) or self.has_outcome
 
     def words(self, name: str) -> pl.Series:
-        """Cells as the states of an outcome are compared: 1.0 is 1."""
+        """Cells in the form in which states are compared: 1.0 is 1.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        Series
+            null = missing.
+        """
         return text(self.raw[name], MISSING).str.replace(r"^(-?\d+)\.0+$", "$1")
 
     def states(self, name: str) -> dict[str, int]:
-        """How many patients have each word of a column; nothing where it has many, or holds times."""
+        """How many patients have each word of a column.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        dict of str to int
+            Empty where there are many words, or times.
+        """
         if self.kind[name] in ("date", "duration"):
             return {}
         frame = pl.DataFrame({"who": self.patient_ids, "word": self.words(name)}).drop_nulls().unique()
         count = frame.group_by("word").len().sort("word")
-        return dict(count.iter_rows()) if len(count) <= WORDS else {}
+        return dict(count.iter_rows()) if len(count) <= MAX_LEVELS else {}
 
     def is_binary(self, name: str) -> bool:
+        """Whether a column holds 0 and 1, or false and true.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        bool
+        """
         return {state.lower() for state in self.states(name)} in ({"0", "1"}, {"true", "false"})
 
     def n_distinct(self, name: str) -> int:
+        """How many different values a column has.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        int
+        """
         return self.cells[name].drop_nulls().n_unique()
 
     def is_integer(self, name: str) -> bool:
-        """Whether all are whole numbers."""
+        """Whether all values are whole numbers.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        bool
+        """
         cells = self.cells[name]
         return self.kind[name] == "number" and bool((cells.round() == cells).fill_null(True).all())
 
     def names_rows(self, name: str) -> bool:
-        """Named as an id, or as a row's own number."""
+        """Whether a column is an id, or the number of a row.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        bool
+        """
         word = plain(name)
         if not ROW.search(word) or not (self.kind[name] == "text" or self.is_integer(name)):
             return False
-        return self.raw[name].n_unique() > WORDS or word in KEYS
+        return self.raw[name].n_unique() > MAX_LEVELS or word in KEYS
 
     def lines(self) -> list[str]:
-        """The README, those lines first that name this table."""
+        """The lines of the README, first those that name this table.
+
+        Returns
+        -------
+        list of str
+        """
         return sorted(self.readme.splitlines(), key=lambda line: Path(self.name).stem not in line)
 
     def clock(self, time: str, *others: str) -> None:
-        """[tables.NAME] time: the format of dates, else the unit of offsets, asked where no column tells."""
+        """Write the format of dates or the unit of offsets into [tables."FILE"], or ask for it.
+
+        Parameters
+        ----------
+        time : str
+            A column with times.
+        *others : str
+            Further columns that may show the unit.
+        """
         if self.unit_decided or self.kind[time] == "duration":
             return
         self.unit_decided, place, notes = True, f"tables.{bare(self.name)}.time", self.block.notes
@@ -130,36 +235,71 @@ class Sheet:
         )
 
     def reach(self, name: str) -> float:
-        """The largest number, whatever its sign; 0 where there is none."""
+        """The largest absolute value of a column of numbers.
+
+        Parameters
+        ----------
+        name : str
+            A column of numbers.
+
+        Returns
+        -------
+        float
+            0 where there is none.
+        """
         return float(self.cells[name].abs().max() or 0)  # type: ignore[arg-type]
 
 
 def share(flags: pl.Series) -> float:
-    """The part that is true, of those that are known; 0 where none is."""
+    """The share that is true among those that are known.
+
+    Parameters
+    ----------
+    flags : Series
+        bool, null = not known.
+
+    Returns
+    -------
+    float
+        0 where none is known.
+    """
     return float(flags.mean() or 0)  # type: ignore[arg-type]
 
 
 def _unit(sheet: Sheet, name: str) -> tuple[str, str]:
-    """The unit of a column of offsets, and what tells it: its name, the README, its size; else "", ""."""
+    """The unit of a column of offsets, and where it was found: name, README or size; else "", ""."""
     parts = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
     for unit, spelled in SPELLED.items():
         if any(re.fullmatch(spelled, part) for part in parts):
-            return unit, "its name says so"
+            return unit, "from its name"
     units = "|".join(f"(?P<{unit}>{spelled})" for unit, spelled in SPELLED.items())
     near = rf"(?i)(?<![\w.]){re.escape(name)}(?![\w.])[^.;|]{{0,40}}?(?<![\w-])(?:{units})(?!\w)"
     for line in sheet.lines():
         if found := re.search(near, line):
-            return str(found.lastgroup), "the README says so"
+            return str(found.lastgroup), "from the README"
     if name.lower().endswith("offset"):
         if found := re.search(rf"(?i)offset[^.;|]{{0,40}}?\b(?:{units})\b", sheet.readme):
-            return str(found.lastgroup), "the README says so of offsets"
+            return str(found.lastgroup), "from the README, of offsets"
         if sheet.reach(name) > 5000:
-            return "min", "an offset with large numbers; check that"
+            return "min", "from its large numbers; check that"
     return "", ""
 
 
 def tables(folder: Path, inside: str = "") -> list[str]:
-    """The tables of a folder and of the folders in it; a folder of alike shards is one table."""
+    """The tables of a folder and of the folders in it; a folder of similar shards is one table.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    inside : str, default ""
+        A folder in it, with a slash behind.
+
+    Returns
+    -------
+    list of str
+        Their names, as [tables] has them.
+    """
     found: list[str] = []
     for path in sorted((folder / inside).iterdir()):
         name = f"{inside}{path.name}"
@@ -171,7 +311,7 @@ def tables(folder: Path, inside: str = "") -> list[str]:
 
 
 def _shards(folder: Path) -> bool:
-    """Whether several files, and all with the same columns."""
+    """Whether a folder holds several files, all with the same columns."""
     shards = sorted(folder.rglob("*.parquet"))
     try:
         schemas = {str(pl.scan_parquet(shard, glob=False).collect_schema()) for shard in shards}
@@ -181,57 +321,77 @@ def _shards(folder: Path) -> bool:
 
 
 def read(folder: Path, name: str, readme: str) -> Sheet:
-    """Refused, with the reason, where the file cannot be read."""
-    path, how = folder / name, dict[str, Any]()
+    """Read the first rows of a table.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the tables.
+    name : str
+        The table, as `tables` gives it.
+    readme : str
+        The README of the folder.
+
+    Returns
+    -------
+    Sheet
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, with the reason.
+    """
+    path, keys = folder / name, dict[str, Any]()
     typed = not name.endswith(CSV)
     try:
         if typed:
             shards = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-            raw = pl.scan_parquet([shard.absolute() for shard in shards], glob=False).head(ROWS).collect()
+            raw = pl.scan_parquet([shard.absolute() for shard in shards], glob=False).head(MAX_ROWS).collect()
         else:
-            how, raw = _csv(folder, name)
+            keys, raw = _csv(folder, name)
     except InputError as error:
         raise InputError(f"{name}: not read: {str(error).removeprefix(f'{path}: ')}") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{name}: not read: {first_line(error)}") from None
-    if len(raw.columns) > WIDE:
+    if len(raw.columns) > MAX_COLUMNS:
         raise InputError(
             f"{name}: not read: {len(raw.columns)} columns; choose some, or summarise them first"
         )
-    sheet = Sheet(name, raw, readme, Block([], how))
-    if how.get("decimal") == ",":
+    sheet = Sheet(name, raw, readme, Block([], keys))
+    if keys.get("decimal") == ",":
         raw = raw.with_columns(pl.col(pl.String).str.replace(r"^\s*(-?\d+),(\d+)\s*$", "$1.$2"))
     sheet.cells = pl.DataFrame({column: _cells(sheet, raw[column], typed) for column in raw.columns})
     texts = [raw[column].str.strip_chars() for column in raw.columns if raw[column].dtype == pl.String]
-    if held := [word for word in MISSING[1:] if any((cells == word).any() for cells in texts)]:
-        note = f"{name}: {', '.join(held)} is taken as missing; a code that is called so would be lost"
+    if missing_words := [word for word in MISSING[1:] if any((cells == word).any() for cells in texts)]:
+        listed = ", ".join(missing_words)
+        note = f"{name}: {listed} is taken as missing; a code that is called so would be lost"
         sheet.block.notes.append(note)
-        sheet.block.keys["missing"] = held
+        sheet.block.keys["missing"] = missing_words
     return sheet
 
 
 def _csv(folder: Path, name: str) -> tuple[dict[str, Any], pl.DataFrame]:
     """How a CSV is written, where the defaults do not fit, and its first rows, by the reader of `check`."""
-    path, how = folder / name, dict[str, Any]()
+    path, keys = folder / name, dict[str, Any]()
     if (encoding := found_encoding(path)) != "utf-8":
-        how["encoding"] = encoding
+        keys["encoding"] = encoding
     separator = found_separator(path, encoding)
     if separator != ("\t" if ".tsv" in path.name else ","):
-        how["separator"] = separator
-    raw = read_table(folder, name, TableSpec(**how))
+        keys["separator"] = separator
+    raw = read_table(folder, name, TableSpec(**keys))
     assert isinstance(raw, pl.DataFrame)
-    raw = raw.head(ROWS).with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
+    raw = raw.head(MAX_ROWS).with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
     raw = raw.filter(~pl.all_horizontal(pl.all().is_null()))  # a row of empty cells is none
     if separator != ",":
         comma = pl.all().str.contains(r"^-?\d+,\d+$").any()
         numbers = pl.all().str.contains(r"^\s*(-?\d+(,\d+)?)?\s*$").fill_null(True).all()
         if any(raw.select(comma & numbers).row(0)):
-            how["decimal"] = ","
-    return how, raw
+            keys["decimal"] = ","
+    return keys, raw
 
 
 def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:
-    """A column as numbers, days or words; what it is goes into sheet.kind. Typed cells are not parsed."""
+    """A column as numbers, days or words; what it is goes into `sheet.kind`. Typed cells are not parsed."""
     name, epoch = cells.name, pl.zeros(len(cells), dtype=pl.Int64, eager=True)
     if cells.dtype.is_temporal() and cells.dtype != pl.Time:
         span = cells.dtype == pl.Duration
@@ -261,7 +421,7 @@ def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:
 
 
 def _date_format(sheet: Sheet, name: str, words: pl.Series) -> str | None:
-    """The strptime format of dates that are not ISO 8601; day first where nothing tells, which is asked."""
+    """The strptime format of dates that are not ISO 8601; None where they are none. Ambiguous: day first."""
     first = words[0].strip() if len(words) else ""
     if re.fullmatch(r"\d{1,2}-[A-Za-z]{3}-\d{4}", first):
         return "%d-%b-%Y"

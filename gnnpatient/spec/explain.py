@@ -13,7 +13,21 @@ from gnnpatient.errors import near
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first complaint of pydantic as one line: where, what it shows, what would do."""
+    """The first error of pydantic as one line: the key, what was found there, and what to do.
+
+    Unknown keys come first, since they often cause the other errors.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Raised by the validation of `model`.
+    model : type of BaseModel
+        The record of the whole file.
+
+    Returns
+    -------
+    str
+    """
     errors = error.errors()
     extra = [e for e in errors if e["type"] == "extra_forbidden"]
     unknown = (e for e in extra if e["loc"][-1] not in _known(model, _without_tags(model, e["loc"])[:-1]))
@@ -23,7 +37,10 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     match first["type"]:
         case "extra_forbidden":
             above = ".".join(map(str, where[:-1])) or "top level"
-            return f"{above}: unknown key {str(where[-1])!r}{near(str(where[-1]), _known(model, where[:-1]))}"
+            key, known = str(where[-1]), _known(model, where[:-1])
+            if key in known:  # of an outcome of another kind
+                return f"{above}: {key} belongs to another kind than this one; remove it, or change kind"
+            return f"{above}: unknown key {key!r}{near(key, known)}"
         case "missing":
             return f"{place}: this key is needed"
         case "union_tag_not_found":
@@ -37,7 +54,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _without_tags(model: Any, loc: tuple[int | str, ...]) -> list[int | str]:
-    """The way to a key as the TOML has it: without the names by which pydantic tells its forms apart."""
+    """The path of a key as in the TOML, without the tags that pydantic adds for the member of a union."""
     way: list[int | str] = []
     forms = [model]
     for step in loc:
@@ -54,7 +71,7 @@ def _without_tags(model: Any, loc: tuple[int | str, ...]) -> list[int | str]:
 
 
 def _forms(annotation: Any) -> list[Any]:
-    """What may stand there: the members of a union, without None and without annotations."""
+    """The types that an annotation allows: members of a union, without None and without metadata."""
     if typing.get_origin(annotation) is Annotated:
         return _forms(typing.get_args(annotation)[0])
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
@@ -63,7 +80,7 @@ def _forms(annotation: Any) -> list[Any]:
 
 
 def _members(form: Any) -> list[Any]:
-    """What a list may hold."""
+    """The types that the items of a list may have."""
     return _forms(typing.get_args(form)[0]) if typing.get_origin(form) is tuple else []
 
 
@@ -73,7 +90,7 @@ def _is_form(form: Any, step: int | str) -> bool:
 
 
 def _step(form: Any, step: int | str) -> list[Any]:
-    """What stands under a key of a form; nothing where it has no such key."""
+    """The types below a key of a record or table; none where it has no such key."""
     if typing.get_origin(form) is dict:
         return _forms(typing.get_args(form)[1])
     if not hasattr(form, "model_fields"):
@@ -83,7 +100,7 @@ def _step(form: Any, step: int | str) -> list[Any]:
 
 
 def _known(model: Any, where: list[int | str]) -> tuple[str, ...]:
-    """The keys allowed at a place of a model."""
+    """The keys that a model allows at a path."""
     forms = [model]
     for step in where:
         forms = [inner for form in forms for inner in _step(form, step)]

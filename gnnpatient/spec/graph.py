@@ -30,22 +30,23 @@ from gnnpatient.spec.tables import (
 from gnnpatient.times import seconds
 
 EdgeType = tuple[str, str, str]
+"""Source node type, relation, target node type."""
 RESERVED = ("patient", "timepoint")
+FORMATS = ("meds", "omop", "fhir")
+SHIPPED = Path(__file__).parent.parent / "specs"
+CHECKOUT = Path(__file__).parent.parent.parent / "graphs"
+
 MAX_NAME_LETTERS = 64  # of a node type or an outcome
 MAX_ANSWER_LETTERS = 200  # of a cause or a class
-
-
 MAX_BYTES = 4 << 20  # of a TOML
-MAX_DOTS = 200  # in one name, which takes time by their square
-_PARTED = re.compile(r"[=,#{}\[\]]")
+# The parser's time grows with the square of the dots in one key: thousands take minutes.
+MAX_DOTS = 200
+_KEY_ENDS = re.compile(r"[=,#{}\[\]]")
 MAX_DEPTH = 12  # lists and tables inside one another; a spec takes 5
 
 
-FORMATS = ("meds", "omop", "fhir")
-
-
 class GraphSpec(Record):
-    """The meaning of one cohort's tables."""
+    """What the tables of one cohort mean."""
 
     cohort: str = Field(description="name of the cohort")
     source: str = Field(default="", description="where the tables come from, licence, citation")
@@ -54,14 +55,14 @@ class GraphSpec(Record):
     )
     tables: dict[str, TableSpec] = Field(default={}, description="how single files are read")
     patient: PatientSpec = Field(default=PatientSpec(), description="who the patients are")
-    timepoints: TimepointSpec = Field(default=TimepointSpec(), description="how rows are held together")
+    timepoints: TimepointSpec = Field(default=TimepointSpec(), description="how rows are gathered in time")
     units: dict[str, UnitSpec] = Field(
-        default={}, description="of codes; a name may be a pattern, in which * stands for any text"
+        default={}, description="units of codes; a name may be a pattern, in which * stands for any text"
     )
-    hierarchies: dict[str, HierarchySpec] = Field(default={}, description="of codes")
-    nodes: dict[str, NodeSpec] = Field(default={}, description="kinds of node")
+    hierarchies: dict[str, HierarchySpec] = Field(default={}, description="hierarchies of codes")
+    nodes: dict[str, NodeSpec] = Field(default={}, description="node types")
     outcomes: dict[str, Annotated[OutcomeSpec, Field(discriminator="kind")]] = Field(
-        default={}, description="what is asked"
+        default={}, description="what is forecast"
     )
 
     @model_validator(mode="after")
@@ -72,8 +73,8 @@ class GraphSpec(Record):
             for answer in outcome.answers:
                 if not is_name(answer) or len(answer) > MAX_ANSWER_LETTERS:
                     raise InputError(
-                        f"outcomes.{name}.{outcome.answers_key}: {answer[:MAX_NAME_LETTERS]!r} is no name; "
-                        f"one line without / and \\ would do, of at most {MAX_ANSWER_LETTERS} letters"
+                        f"outcomes.{name}.{outcome.answers_key}: {answer[:MAX_NAME_LETTERS]!r} is not a "
+                        f"name; write one line without / and \\, of at most {MAX_ANSWER_LETTERS} letters"
                     )
         twice = set(self.patient.number) & set(self.patient.category)
         if twice:
@@ -110,15 +111,17 @@ class GraphSpec(Record):
             if isinstance(moment, PickSpec):
                 _check_known(f"{place}.node", moment.node, self.nodes)
                 if moment.node is None and self.format is None:
-                    raise InputError(f"{place}: codes of what? add node = KIND")
+                    raise InputError(f"{place}: code needs node = NAME, the node type with these codes")
         entry, origin = self.patient.entry, self.patient.origin
         if isinstance(entry, PickSpec) and entry.pick == "last":
             raise InputError(
-                'patient.entry: pick = "last" lets a later event take a patient out of an earlier ask; '
-                'pick = "first" would do'
+                'patient.entry: pick = "last" would let a later event remove a patient from an earlier '
+                'landmark; write pick = "first"'
             )
         if isinstance(origin, PickSpec) and origin.node is not None:
-            raise InputError("patient.origin: day 0 comes from a column, or from the codes of a format")
+            raise InputError(
+                "patient.origin: remove node; day 0 comes from a column, or from codes of a format"
+            )
         return self
 
     def _check_references_of_nodes(self, name: str, node: NodeSpec) -> None:
@@ -145,7 +148,7 @@ class GraphSpec(Record):
         return self
 
     def _check_columns_of_people(self) -> None:
-        """Of a standard format: what came of a person after day 0 is no input and chooses nobody."""
+        """Refuse columns of a format about the time after day 0 as inputs and as a choice of patients."""
         later = {
             f"{name}{bare}" for name in _KNOWN_LATER.get(self.format or "", ()) for bare in ("", "_bare")
         }
@@ -167,7 +170,7 @@ class GraphSpec(Record):
                 )
 
     def _check_inputs_against(self, name: str, outcome: OutcomeSpec) -> None:
-        """Columns that hold the answer of an outcome are no input and choose nobody."""
+        """Columns that hold the answer of an outcome may be neither inputs nor select patients."""
         answer = outcome.answer_columns(self.patient)
         for column, forms in outcome.answer_words(self.patient).items():
             fit = self.patient.where.get(column)
@@ -190,7 +193,7 @@ class GraphSpec(Record):
 
     @property
     def edge_types(self) -> tuple[EdgeType, ...]:
-        """Every edge type of every graph of this cohort, in order."""
+        """Every edge type of every graph of this cohort, each followed by its reverse."""
         pairs = [
             (kind, rule, "timepoint" if rule == "at" else kind)
             for kind, node in self.nodes.items()
@@ -208,15 +211,37 @@ class GraphSpec(Record):
         return seconds(self.timepoints.every)
 
     def unit(self, code: str) -> UnitSpec | None:
-        """The unit that a code is kept in: by its name, else by the first pattern that it fits."""
+        """The unit that a code is kept in: by its name, else by the first pattern that it fits.
+
+        Parameters
+        ----------
+        code : str
+            A code of any node type.
+
+        Returns
+        -------
+        UnitSpec or None
+            None where [units] has neither the code nor a pattern for it.
+        """
         if code in self.units:
             return self.units[code]
         fits = (pattern for pattern in self.units if "*" in pattern and fitting([code], [pattern])[0])
         return self.units.get(next(fits, ""))
 
-    def meant(self, table: str) -> set[str]:
-        """The columns of a table that mean something else than a number of a wide row: ids, times, statics,
-        answers. A pattern of columns does not fit them."""
+    def used_columns(self, table: str) -> set[str]:
+        """Columns of a table that the spec uses otherwise: ids, times, statics, answers.
+
+        A pattern among the columns of a wide table does not stand for them.
+
+        Parameters
+        ----------
+        table : str
+            Name of a file, as in the spec.
+
+        Returns
+        -------
+        set of str
+        """
         patient = self.patient
         found: list[Any] = [self.table(table).key or patient.key]
         if patient.table == table:
@@ -243,27 +268,59 @@ class GraphSpec(Record):
 
     @property
     def zone(self) -> str | None:
-        """Of the days that an ask names: the time zone of the tables; of several, the patient table's.
+        """Time zone of a date given as a landmark; None means UTC.
 
-        None: UTC.
+        It is the time zone of the tables; where they have several, that of the patient table.
         """
         zones = {table.time.timezone for table in self.tables.values()} - {None}
         return zones.pop() if len(zones) == 1 else self.table(self.patient.table or "people").time.timezone
 
     def table(self, name: str) -> TableSpec:
-        """How a table is read."""
+        """How a table is read.
+
+        Parameters
+        ----------
+        name : str
+            Name of a file, as in the spec.
+
+        Returns
+        -------
+        TableSpec
+            The defaults where [tables] does not name the file.
+        """
         return self.tables.get(name, TableSpec())
 
     def to_json(self) -> str:
+        """The spec as JSON, without the keys that have their default.
+
+        Returns
+        -------
+        str
+            What `from_json` reads.
+        """
         return self.model_dump_json(exclude_defaults=True, by_alias=True)
 
     @classmethod
     def from_json(cls, text: str) -> GraphSpec:
+        """A spec from the JSON that `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+            A JSON object.
+
+        Returns
+        -------
+        GraphSpec
+        """
         return cls.model_validate_json(text)
 
     @property
     def hash(self) -> str:
-        """sha256 over the meaning: comments, order and source of the TOML do not change it."""
+        """Digest (sha256) of the meaning; comments, `source` and the order of keys do not change it.
+
+        The order of the node types, and of the causes or classes of an outcome, does.
+        """
         meaning = json.loads(self.to_json()) | {"source": ""}
         names = {name: outcome.answers for name, outcome in self.outcomes.items()}
         order = {"nodes": list(self.nodes), "causes": names}
@@ -271,7 +328,7 @@ class GraphSpec(Record):
 
 
 def _check_file_names(place: str, names: Iterable[str]) -> None:
-    """Names of node types and outcomes are names of files, too."""
+    """Refuse names of node types and outcomes that cannot be names of files on every system."""
     alike: dict[str, str] = {}
     for name in names:
         if len(name) > MAX_NAME_LETTERS or is_device(name):
@@ -286,12 +343,13 @@ def _check_file_names(place: str, names: Iterable[str]) -> None:
         if name in RESERVED or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
             shown = name if name.isprintable() else repr(name)[1:-1]
             raise InputError(
-                f"{place}.{shown}: call it otherwise; letters, digits, _ and -, not {' or '.join(RESERVED)}"
+                f"{place}.{shown}: choose another name, of letters, digits, _ and -, and not "
+                f"{' or '.join(RESERVED)}"
             )
 
 
 def _check_source_of_nodes(name: str, node: NodeSpec) -> None:
-    """What nodes that are read from a table need, unless a standard format has it."""
+    """Refuse nodes without the keys that only a standard format makes needless."""
     if node.table is None:
         raise InputError(f"nodes.{name}.table: this key is needed")
     if node.time is None and node.untimed == "refuse":
@@ -304,7 +362,7 @@ def _check_source_of_nodes(name: str, node: NodeSpec) -> None:
 
 def _check_known(place: str, name: str | None, known: Iterable[str]) -> None:
     if name is not None and name not in (known := tuple(known)):
-        raise InputError(f"{place}: {name!r} is not there{near(name, known) if known else ''}")
+        raise InputError(f"{place}: {name!r} cannot be used here{near(name, known) if known else ''}")
 
 
 _KNOWN_LATER = {  # columns of `people` about the time after day 0
@@ -314,12 +372,23 @@ _KNOWN_LATER = {  # columns of `people` about the time after day 0
 }
 
 
-SHIPPED = Path(__file__).parent.parent / "specs"
-CHECKOUT = Path(__file__).parent.parent.parent / "graphs"
-
-
 def spec_path(name: str | Path) -> Path:
-    """The file behind a shipped name (`pbc`) or a path."""
+    """The file behind the name of a shipped cohort or a path.
+
+    Parameters
+    ----------
+    name : str or Path
+        ``"pbc"``, or the path of a file.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        When it is neither.
+    """
     for folder in (SHIPPED, CHECKOUT):
         if (path := folder / f"{name}.toml").is_file() and Path(name).name == str(name):
             return path
@@ -333,8 +402,24 @@ def spec_path(name: str | Path) -> Path:
 
 
 def read_spec(name: str | Path) -> GraphSpec:
-    """Read a cohort's TOML by its path, or a shipped one by its name.
+    """Read the spec of a cohort.
 
+    Parameters
+    ----------
+    name : str or Path
+        Path of a .toml file, or the name of a shipped cohort.
+
+    Returns
+    -------
+    GraphSpec
+
+    Raises
+    ------
+    InputError
+        When there is no such file, or it is not a valid spec. The message names the key and what to do.
+
+    Examples
+    --------
     >>> read_spec("pbc").outcomes["death"].cause_names
     ('transplant', 'death')
     """
@@ -345,10 +430,8 @@ def read_spec(name: str | Path) -> GraphSpec:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: {path.stat().st_size >> 20} MB; a spec is a page of text")
         text = path.read_text(encoding="utf-8")
-        if any(part.count(".") > MAX_DOTS for line in text.splitlines() for part in _PARTED.split(line)):
-            raise InputError(
-                f"{path}: a name of more than {MAX_DOTS} names with dots between"
-            )  # read for minutes
+        if any(part.count(".") > MAX_DOTS for line in text.splitlines() for part in _KEY_ENDS.split(line)):
+            raise InputError(f"{path}: a key of more than {MAX_DOTS} names with dots between them")
         raw = tomllib.loads(text)
         if _depth(raw) > MAX_DEPTH:
             raise InputError(f"{path}: lists or tables inside one another, more than {MAX_DEPTH} deep")
@@ -362,7 +445,7 @@ def read_spec(name: str | Path) -> GraphSpec:
 
 
 def _depth(raw: Any) -> int:
-    """How deep the lists and tables of a TOML lie inside one another; one beyond `MAX_DEPTH` is enough."""
+    """Depth of the lists and tables inside one another, counted up to `MAX_DEPTH` + 1."""
     level, depth = [raw], 0
     while level and depth <= MAX_DEPTH:
         inner = [list(part.values()) if isinstance(part, dict) else part for part in level]

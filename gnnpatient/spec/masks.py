@@ -1,4 +1,4 @@
-"""The grammar of what a text hides: words, /expressions/, and cuts after a day."""
+"""The grammar of `mask`, what a text hides: words and phrases, /expressions/, and cuts after a day."""
 
 from __future__ import annotations
 
@@ -12,7 +12,29 @@ from gnnpatient.errors import InputError
 
 @cache
 def finder(term: str) -> Callable[[str], list[tuple[int, int]]]:
-    """What finds a term of `hide`: the places in a text where it begins and ends."""
+    """What finds a term of `mask` in a text.
+
+    Parameters
+    ----------
+    term : str
+        A word or phrase, found as whole words in any case; a regular expression between slashes; or
+        ``cut after day 3``, which finds everything from the first sentence that names a later day.
+
+    Returns
+    -------
+    callable
+        From a text to the (start, end) of each place that is to be masked.
+
+    Raises
+    ------
+    InputError
+        When the term is empty, fits everywhere, or is not a valid expression.
+
+    Examples
+    --------
+    >>> finder("died")("He died; his brother Died, too")
+    [(3, 7), (21, 25)]
+    """
     words = unicodedata.normalize("NFC", term).split()
     spelled = " ".join(words)
     if spelled in ("", "//"):
@@ -21,18 +43,18 @@ def finder(term: str) -> Callable[[str], list[tuple[int, int]]]:
         return partial(_later, day=int(cut[1]))
     if re.match(r"cut\W*after\b", spelled, re.IGNORECASE):
         raise InputError(
-            f"mask {term!r}: is no day to cut after; write 'cut after day 3' with the day in digits, or "
+            f"mask {term!r}: names no day to cut after; write 'cut after day 3' with the day in digits, or "
             "/an expression/ where those words are to be masked"
         )
     if len(spelled) > 2 and spelled[0] == spelled[-1] == "/":
         try:
             expression = re.compile(term.strip()[1:-1], re.IGNORECASE)
         except re.error as error:
-            raise InputError(f"mask {term!r}: {error}; mend the expression between the slashes") from None
+            raise InputError(f"mask {term!r}: {error}; fix the expression between the slashes") from None
         if expression.search(""):
-            raise InputError(f"mask {term!r}: fits a text of nothing, so it fits everywhere; ask for more")
+            raise InputError(f"mask {term!r}: fits an empty text, so it fits everywhere; make it longer")
         return lambda text: [found.span() for found in expression.finditer(text) if found[0]]
-    # by looking ahead, so that a phrase that begins within itself ("no, no") is found each time
+    # A lookahead, so that a phrase that overlaps itself ("no, no, no") is found each time.
     either = r"\s+".join(map(re.escape, words))
     phrase = re.compile(rf"(?<!\w)(?=({either})(?!\w))", re.IGNORECASE)
     return lambda text: [found.span(1) for found in phrase.finditer(text)]
@@ -66,7 +88,7 @@ _NAMED = [
 
 
 def _later(text: str, day: int) -> list[tuple[int, int]]:
-    """From the first sentence that names a day after `day`, of several the last, to the end."""
+    """From the first sentence that names a day after `day` (of several days the last counts) to the end."""
     starts = [found.start() for pattern in _NAMED for found in pattern.finditer(text) if _days(found) > day]
     if not starts:
         return []
@@ -75,7 +97,7 @@ def _later(text: str, day: int) -> list[tuple[int, int]]:
 
 
 def _days(found: re.Match[str]) -> float:
-    """The last day that is named: the greatest of the numbers, times the days of its unit."""
+    """The last day that a match names: the largest number, times the days of its unit."""
     named = {name: (word or "").lower() for name, word in found.groupdict().items()}
     numbers = [
         float(one if one[0].isdigit() else sum(_NUMBER[word] for word in re.split(r"[\s-]+", one)))

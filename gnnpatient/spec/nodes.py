@@ -72,7 +72,7 @@ class BaseNodeSpec(Record):
                 raise InputError(f"edges: unknown relation {relation!r}{near(relation, PLAIN_RELATIONS)}")
         if "at" not in relations:
             raise InputError(
-                f"edges = {list(relations)}; without 'at' these nodes would not reach the patient"
+                f"edges = {list(relations)}; without 'at' these nodes are not joined to the patient; add 'at'"
             )
         plain = tuple(relation for relation in PLAIN_RELATIONS if relation in relations)
         return (*plain, *(relation for relation in relations if not isinstance(relation, str)))
@@ -80,7 +80,7 @@ class BaseNodeSpec(Record):
     @model_validator(mode="before")
     @classmethod
     def _keys_of_its_type(cls, raw: Any) -> Any:
-        """A key of another node type gets a message of its own, unless some key is of none."""
+        """Explain a key that belongs to another node type; keys of no node type are reported first."""
         if isinstance(raw, dict) and all(key in NODE_KEYS for key in raw):
             for key in raw:
                 if key not in cls.model_fields:
@@ -89,7 +89,7 @@ class BaseNodeSpec(Record):
 
     @model_serializer(mode="wrap")
     def _in_order(self, serialize: Callable[[BaseNodeSpec], dict[str, Any]]) -> dict[str, Any]:
-        """Keys in the order of NODE_KEYS: the bytes of a manifest hang on it."""
+        """Keys in the order of NODE_KEYS, which the bytes of a stored manifest depend on."""
         keys = serialize(self)
         return {key: keys[key] for key in NODE_KEYS if key in keys}
 
@@ -119,7 +119,7 @@ class BaseNodeSpec(Record):
         return "as they are"
 
 
-# What a record says of the keys that only other node types have: nobody who reads a spec has to ask first.
+# Keys that only other node types have read as absent, so that code about all node types needs no isinstance.
 
 
 class _NotAncestors:
@@ -214,7 +214,17 @@ class TableNodeSpec(BaseNodeSpec, _NotAncestors, _NotMeasured):
         return self
 
     def detached(self, relations: tuple[str, ...]) -> NodeSpec:
-        """The same nodes, joined by these relations alone."""
+        """The same nodes, joined by these relations alone.
+
+        Parameters
+        ----------
+        relations : tuple of str
+            Of at, next and same; empty for nodes without an edge.
+
+        Returns
+        -------
+        NodeSpec
+        """
         return self.model_copy(update={"edges": relations})  # type: ignore[return-value]
 
 
@@ -345,8 +355,18 @@ class Ancestors(BaseNodeSpec, _NotRead, _NotMeasured):
     hierarchy: str = Field(description="name of [hierarchies.NAME] of its codes")
 
     def detached(self, relations: tuple[str, ...]) -> NodeSpec:
-        """The same nodes, joined by these relations alone and no longer made of another node type's."""
-        return LongTable(hierarchy=self.hierarchy, edges=relations)
+        """The same nodes, joined by these relations alone and no longer made of another node type's.
+
+        Parameters
+        ----------
+        relations : tuple of str
+            Of at, next and same; empty for nodes without an edge.
+
+        Returns
+        -------
+        NodeSpec
+        """
+        return LongTable.model_construct(hierarchy=self.hierarchy, edges=relations)
 
 
 class Measurements(BaseNodeSpec, _NotRead, _NotAncestors):
@@ -373,8 +393,18 @@ class Measurements(BaseNodeSpec, _NotRead, _NotAncestors):
         return self
 
     def detached(self, relations: tuple[str, ...]) -> NodeSpec:
-        """The same nodes, joined by these relations alone and no longer made of another node type's."""
-        return LongTable(edges=relations)
+        """The same nodes, joined by these relations alone and no longer made of another node type's.
+
+        Parameters
+        ----------
+        relations : tuple of str
+            Of at, next and same; empty for nodes without an edge.
+
+        Returns
+        -------
+        NodeSpec
+        """
+        return LongTable.model_construct(edges=relations)
 
 
 NODE_TYPES: dict[str, type[BaseNodeSpec]] = {  # by the key that makes a [nodes.NAME] this one, in this order

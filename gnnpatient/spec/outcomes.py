@@ -18,7 +18,7 @@ _ANY_DAY: tuple[Words, ...] = (("of any day",),)  # fits * alone
 
 
 class CauseSpec(Record):
-    """One cause of a survival outcome: a column, rows of an event table, or codes of a kind of node."""
+    """One cause of a survival outcome: a column, rows of an event table, or codes of a node type."""
 
     time: str | None = Field(
         default=None, description="column: when it happened, or when observation for it ended"
@@ -30,17 +30,19 @@ class CauseSpec(Record):
     where: Where = Field(
         default={}, description="only these rows; of several in a patient the earliest counts"
     )
-    node: str | None = Field(default=None, description="instead: kind of node")
-    codes: Names = Field(default=(), description="patterns of its codes; the earliest row counts")
+    node: str | None = Field(default=None, description="instead of time: the node type with the event")
+    codes: Names = Field(
+        default=(), description="patterns of codes of that node type; the earliest row counts"
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> CauseSpec:
         if (self.node is None) != (not self.codes):
-            raise InputError("node = KIND and codes = [...] belong together")
+            raise InputError("node = NAME and codes = [...] belong together")
         if self.node is not None and (self.time or self.flag or self.table or self.where):
-            raise InputError("a cause is either node and codes, or a column time, not both")
+            raise InputError("a cause takes either node and codes, or a column time, not both")
         if self.where and self.flag:
-            raise InputError("flag and where are two ways to say which rows count; give one of them")
+            raise InputError("flag and where are two ways to say which rows count; remove one of them")
         return self
 
 
@@ -52,15 +54,15 @@ Causes = Annotated[
 
 
 class StatusSpec(Record):
-    """A survival outcome in one status column."""
+    """A survival outcome whose state is in one column, as in 0 = censored, 1 = transplant, 2 = death."""
 
     column: str = Field(description="column with the state")
     time: str = Field(description="column with the time of that state")
-    states: dict[str, str] = Field(description='what each state means; "censored", else the name of a cause')
+    states: dict[str, str] = Field(description='what each state means: "censored", or the name of a cause')
 
 
 class BaseOutcomeSpec(Record):
-    """What a spec asks of every kind of outcome."""
+    """What every kind of outcome can be asked: its answers, and where they are read from."""
 
     answers_key: ClassVar[str] = ""
     """The key that names the answers."""
@@ -111,18 +113,47 @@ class BaseOutcomeSpec(Record):
         yield from ()
 
     def answer_columns(self, patient: PatientSpec) -> set[str]:
-        """The columns that hold the answer."""
+        """The columns that hold the answer, of whichever table.
+
+        Parameters
+        ----------
+        patient : PatientSpec
+            `[patient]` of the same spec.
+
+        Returns
+        -------
+        set of str
+        """
         return set()
 
     def columns_apart(self, patient: PatientSpec) -> set[str]:
-        """Columns of the patient table from which the answer can be read where rows are told apart."""
+        """Columns of the patient table that tell a row with the event from others.
+
+        Parameters
+        ----------
+        patient : PatientSpec
+            `[patient]` of the same spec.
+
+        Returns
+        -------
+        set of str
+        """
         return set()
 
     def answer_words(self, patient: PatientSpec) -> dict[str, tuple[Words, ...]]:
-        """The words that `where` of [patient] must fit, by column of the patient table that holds an answer.
+        """The words that `where` of [patient] must fit, by column of the patient table that holds the answer.
 
         All words of one of the forms must fit. A column without a form may not choose patients at all, since
         who has a date there has the event.
+
+        Parameters
+        ----------
+        patient : PatientSpec
+            `[patient]` of the same spec.
+
+        Returns
+        -------
+        dict of str to tuple of forms
         """
         return {}
 
@@ -144,7 +175,7 @@ class SurvivalSpec(BaseOutcomeSpec):
     exit: Moment | None = Field(
         default=None,
         description="observation for this outcome ends: a column, a duration, or { code, pick }; a column or "
-        "a pick stands in the place of that of [patient], a duration cuts; with the ends of its causes and "
+        "a pick replaces that of [patient], a duration limits it; of this end, the ends of its causes and "
         "periods of observation the earliest counts",
     )
     prevalent: Literal["exclude"] = Field(
@@ -162,7 +193,7 @@ class SurvivalSpec(BaseOutcomeSpec):
             raise InputError("a survival outcome needs at least one cause")
         for name in names:
             if name in ("event_free", "censored"):
-                raise InputError(f"cause {name!r} is a word of the package; call it otherwise")
+                raise InputError(f"cause {name!r} is a reserved name; choose another")
         return self
 
     @property
@@ -211,19 +242,52 @@ class SurvivalSpec(BaseOutcomeSpec):
                 yield cause
 
     def answer_columns(self, patient: PatientSpec) -> set[str]:
-        """The columns that hold the answer."""
+        """The columns that hold the answer, of whichever table.
+
+        Parameters
+        ----------
+        patient : PatientSpec
+            `[patient]` of the same spec.
+
+        Returns
+        -------
+        set of str
+        """
         found = [self.status.column, self.status.time] if self.status else []
         # rows of an event table are told apart by their words
         found += [c for _, part in self.parts if not part.where for c in (part.time, part.flag) if c]
         return {*found, *(end for end in (self.exit, patient.exit) if isinstance(end, str))}
 
     def columns_apart(self, patient: PatientSpec) -> set[str]:
-        """Columns of the patient table from which the answer can be read where rows are told apart."""
+        """Columns of the patient table that tell a row with the event from others.
+
+        Parameters
+        ----------
+        patient : PatientSpec
+            `[patient]` of the same spec.
+
+        Returns
+        -------
+        set of str
+        """
         parts = [part for _, part in self.parts if (part.table or self.table) == patient.table and part.where]
         return {name for part in parts for name in (part.time or "", *part.where)}
 
     def answer_words(self, patient: PatientSpec) -> dict[str, tuple[Words, ...]]:
-        """The words that `where` of [patient] must fit, by column of the patient table with an answer."""
+        """The words that `where` of [patient] must fit, by column of the patient table that holds the answer.
+
+        All words of one of the forms must fit. A column without a form may not choose patients at all, since
+        who has a date there has the event.
+
+        Parameters
+        ----------
+        patient : PatientSpec
+            `[patient]` of the same spec.
+
+        Returns
+        -------
+        dict of str to tuple of forms
+        """
         found: dict[str, tuple[Words, ...]] = {}
         for _, part in self.parts:
             if (part.table or self.table) == patient.table and part.time and not part.where:
@@ -234,44 +298,48 @@ class SurvivalSpec(BaseOutcomeSpec):
         return found
 
 
-NOBODY = "none"  # of `gone`: nothing but the end of observation
+NOBODY = "none"  # as `gone`: only the end of observation censors
 
 
 class DiagnosisSpec(BaseOutcomeSpec):
-    """Which of some classes a patient belongs to, asked before that is known."""
+    """Which of some classes a patient belongs to, forecast before that is known."""
 
     answers_key: ClassVar[str] = "classes"
     kind: Literal["diagnosis"] = Field(description="diagnosis: one of some classes")
     table: str | None = Field(default=None, description="file with the label")
-    column: str | None = Field(default=None, description="its column with the label")
+    column: str | None = Field(default=None, description="column of that table with the label")
     known: str | None = Field(
-        default=None, description="column of that table: when the label became known; default: never in time"
+        default=None,
+        description="column of that table: when the label became known; default: never within the data",
     )
     classes: dict[str, str] = Field(
         default={},
-        description="cell = class; other cells: not looked for; figures are about the last of two; default: "
-        "0 = no, 1 = yes",
+        description="cell = class; a patient with another cell has no label; of two classes scores are of "
+        "the last; default: 0 = no, 1 = yes",
     )
-    node: str | None = Field(default=None, description="instead of a table: kind of node")
-    codes: Names = Field(default=(), description="patterns of its codes that mean yes")
+    node: str | None = Field(default=None, description="instead of a table: the node type with the label")
+    codes: Names = Field(default=(), description="patterns of codes of that node type that mean yes")
     task: str | None = Field(
         default=None,
-        description="instead: an ACES task file (.yaml) in the data folder, on a format's events",
+        description="instead of both: an ACES task file (.yaml) in the data folder, about a format's events",
     )
     horizon: str | None = Field(
         default=None,
-        description="with codes: yes within this time; no: free of it for as long, or gone without it",
+        description="with codes: yes = a code within this time; no = observed for as long, or gone, "
+        "without one",
     )
     gone: str | None = Field(
         default=None,
-        description="with horizon: survival outcome whose events end it, which is no censoring; none = no "
-        "outcome does; default: every cause after which the rows end",
+        description="with horizon: survival outcome whose events end it and mean no instead of censored; "
+        "none = no outcome does; default: every cause after which a patient's rows end",
     )
-    gap: str = Field(default="1d", description="an ask must lie this long before the label is known")
+    gap: str = Field(default="1d", description="a landmark must lie this long before the label is known")
     when: Literal["future", "same"] = Field(
-        default="future", description="same: what is in the inputs now, which hides all other kinds"
+        default="future",
+        description="future: known after the landmark; same: what the inputs show at the landmark, where all "
+        "other node types are hidden",
     )
-    inputs: Names = Field(default=(), description="with same: the kinds of node that may be seen")
+    inputs: Names = Field(default=(), description="with same: the node types that are shown")
     hide: Names = Field(
         default=(), description="patterns of codes that give the label away; they never become nodes"
     )
@@ -284,22 +352,24 @@ class DiagnosisSpec(BaseOutcomeSpec):
             raise InputError("a diagnosis needs one of table and column, node and codes, and task")
         if self.task is not None and (self.known or self.classes or self.horizon or self.inputs):
             raise InputError(
-                "a task says itself when it is asked and what counts; it takes gap, hide and task alone"
+                "a task file has its own prediction time and label; beside task only gap and hide are allowed"
             )
         if self.node is not None and self.when == "future" and self.horizon is None:
-            raise InputError("codes that may still come need horizon = DURATION")
+            raise InputError('node and codes need horizon = DURATION, unless when = "same"')
         if self.table is not None and self.horizon is not None:
-            raise InputError(
-                "horizon belongs to codes that may still come; a column says what came of a patient"
-            )
+            raise InputError("horizon belongs to node and codes; a column with the label has no horizon")
         if self.gone is not None and (self.node is None or self.horizon is None):
-            raise InputError("gone belongs to codes that may still come, with horizon = DURATION")
+            raise InputError("gone belongs to node and codes with horizon = DURATION")
         if self.node is not None and (self.known or self.classes):
-            raise InputError("known and classes belong to table and column; codes mean yes")
+            raise InputError(
+                "known and classes belong to table and column; with node and codes a code means yes"
+            )
         if (self.when == "same") != bool(self.inputs):
-            raise InputError('when = "same" and inputs = [KINDS] belong together')
+            raise InputError('when = "same" and inputs = [NAMES] belong together')
         if seconds(self.gap) < 0 or (self.horizon and seconds(self.horizon) <= 0):
-            raise InputError(f"gap = {self.gap!r}, horizon = {self.horizon!r}; times ahead are positive")
+            raise InputError(
+                f"gap = {self.gap!r}, horizon = {self.horizon!r}; gap must be >= 0 and horizon > 0"
+            )
         if len(set(self.class_names)) < 2:
             raise InputError(
                 f"classes name {len(set(self.class_names))} class; a diagnosis needs two or more"
@@ -343,12 +413,35 @@ class DiagnosisSpec(BaseOutcomeSpec):
         return "task" if self.task is not None else None
 
     def answer_columns(self, patient: PatientSpec) -> set[str]:
-        """The columns that hold the answer."""
+        """The columns that hold the answer, of whichever table.
+
+        Parameters
+        ----------
+        patient : PatientSpec
+            `[patient]` of the same spec.
+
+        Returns
+        -------
+        set of str
+        """
         ends = [end for end in (patient.exit,) if isinstance(end, str)]
         return {column for column in (self.column, self.known, *ends) if column}
 
     def answer_words(self, patient: PatientSpec) -> dict[str, tuple[Words, ...]]:
-        """The words that `where` of [patient] must fit, by column of the patient table with an answer."""
+        """The words that `where` of [patient] must fit, by column of the patient table that holds the answer.
+
+        All words of one of the forms must fit. A column without a form may not choose patients at all, since
+        who has a date there has the event.
+
+        Parameters
+        ----------
+        patient : PatientSpec
+            `[patient]` of the same spec.
+
+        Returns
+        -------
+        dict of str to tuple of forms
+        """
         if self.column is None or self.table != patient.table:
             return {}
         known = {self.known: _ANY_DAY} if self.known else {}
@@ -356,13 +449,17 @@ class DiagnosisSpec(BaseOutcomeSpec):
 
 
 class WorseSpec(Record):
-    """When a value counts as worse than the one known at the ask."""
+    """When a value counts as worse than the last one known at the landmark."""
 
     times: float | None = Field(
-        default=None, gt=0, description="that many times as high; below 1: that much lower"
+        default=None, gt=0, description="value >= times * last value; below 1: value <= times * last value"
     )
-    plus: float | None = Field(default=None, description="higher by that much; below 0: lower")
-    reaches: float | None = Field(default=None, description="at or above that, from below it")
+    plus: float | None = Field(
+        default=None, description="value >= last value + plus; below 0: value <= last value + plus"
+    )
+    reaches: float | None = Field(
+        default=None, description="value >= reaches, where the last value is below it"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> WorseSpec:
@@ -373,20 +470,25 @@ class WorseSpec(Record):
 
 
 class ProgressionSpec(BaseOutcomeSpec):
-    """How a value goes on."""
+    """The course of a value: its level, its change, or the time until it is worse."""
 
-    kind: Literal["progression"] = Field(description="progression: how a value goes on")
-    node: str = Field(description="kind of node")
-    codes: Names = Field(description="its codes whose value is followed", min_length=1)
+    kind: Literal["progression"] = Field(description="progression: the course of a value")
+    node: str = Field(description="node type with the value")
+    codes: Names = Field(description="codes of that node type whose value is forecast", min_length=1)
     target: Literal["value", "change", "worse"] = Field(
-        default="value", description="the value at the asked time, its change, or the time until it is worse"
+        default="value",
+        description="the value at the time forecast for, its change since the landmark, or the time until it "
+        "is worse",
     )
-    worse: WorseSpec | None = Field(default=None, description="what worse means; makes it the target")
+    worse: WorseSpec | None = Field(default=None, description='what counts as worse; sets target = "worse"')
     window: str = Field(
-        default="90d", description="value and change: how far from the asked time a visit counts for it"
+        default="90d",
+        description="value and change: how far from the time forecast for a measurement may lie",
     )
-    horizon: str | None = Field(default=None, description="worse: how far ahead it is followed")
-    gone: str | None = Field(default=None, description="survival outcome that ends it: a competing event")
+    horizon: str | None = Field(default=None, description="worse: how far ahead it is forecast")
+    gone: str | None = Field(
+        default=None, description="survival outcome whose events end it, as a competing event"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -398,10 +500,12 @@ class ProgressionSpec(BaseOutcomeSpec):
         if (self.target == "worse") != (self.worse is not None):
             raise InputError('target = "worse" and worse = { times | plus | reaches } belong together')
         if (self.target == "worse") != (self.horizon is not None):
-            raise InputError("worse needs horizon = DURATION; value and change take a window instead")
+            raise InputError(
+                'target = "worse" needs horizon = DURATION; value and change take window instead'
+            )
         for name in ("window", "horizon"):
             if (text := getattr(self, name)) is not None and seconds(text) <= 0:
-                raise InputError(f"{name} = {text!r}; a time ahead is positive")
+                raise InputError(f"{name} = {text!r}; it must be > 0")
         return self
 
     @property

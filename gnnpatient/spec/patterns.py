@@ -7,8 +7,19 @@ from collections.abc import Iterable
 
 
 def glob(pattern: str) -> str:
-    """A pattern in which * stands for any text, as a regular expression for the whole text.
+    """A pattern as a regular expression for the whole text.
 
+    Parameters
+    ----------
+    pattern : str
+        `*` stands for any text, also for none; every other sign for itself.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
     >>> glob("LAB//*")
     '(?s)^LAB//.*$'
     """
@@ -16,8 +27,22 @@ def glob(pattern: str) -> str:
 
 
 def fitting(codes: Iterable[str], patterns: Iterable[str]) -> list[bool]:
-    """Whether each code fits one of the patterns, in which * stands for any text; without a pattern none.
+    """Whether each code fits at least one of the patterns.
 
+    Parameters
+    ----------
+    codes : iterable of str
+        Codes, each compared as a whole and by case.
+    patterns : iterable of str
+        As for `glob`. Without a pattern no code fits.
+
+    Returns
+    -------
+    list of bool
+        One for each code.
+
+    Examples
+    --------
     >>> fitting(["LAB//a", "K [1/l]"], ["LAB//*"])
     [True, False]
     """

@@ -1,4 +1,4 @@
-"""The grammar of a spec for people and for editors: docs/spec.md and spec.schema.json, made from the code.
+"""The grammar of a spec for readers and for editors: docs/spec.md and spec.schema.json, made from the code.
 
 python -m gnnpatient.spec.reference docs/
 """
@@ -73,23 +73,29 @@ PLACES: dict[str, type[Record]] = {
 }
 HEAD = """# The spec of a cohort
 
-Made from the code by `make docs`; `spec.schema.json` beside it says the same to an editor. A spec is one TOML
-file. Its keys are closed: an unknown one is refused with the nearest known name.
+Made from the code by `make docs`; `spec.schema.json` beside it is for editors. A spec is one TOML file. The
+set of keys is closed: an unknown key is an error that names the nearest known one.
 
 Numbers in a time column are days after the origin, text is ISO 8601; a date without a clock time is known at
-the end of that day. Ids are strings, always. Every table holds the patient's id under the name of
+the end of that day. Ids are read as strings. Every table holds the patient's id under the name of
 `[patient] key`, else `[tables."FILE"] key` says which. A table is a `.csv`, `.tsv` (or `.gz` of these),
 a `.parquet`, a folder of `.parquet`, `FILE.sqlite/TABLE` or `FILE.duckdb/TABLE`.
 
 With `format` the whole folder is MEDS, OMOP or FHIR: `[patient]` then needs no table (persons are the table
 `people`), a node no table, time, code or value, and picks its rows by `where`.
 
-The shipped specs (`graphs/*.toml`) are examples of all of this.
+The shipped specs (`graphs/*.toml`) are examples.
 """
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of a spec."""
+    """The JSON schema of a spec.
+
+    Returns
+    -------
+    dict
+        JSON Schema, draft 2020-12.
+    """
     found = GraphSpec.model_json_schema(by_alias=True)
     conversion, causes = (
         found["$defs"]["UnitSpec"]["properties"]["from"],
@@ -102,7 +108,13 @@ def schema() -> dict[str, Any]:
 
 
 def reference() -> str:
-    """Every key of every place, as Markdown."""
+    """Every key of every table, as Markdown.
+
+    Returns
+    -------
+    str
+        The text of docs/spec.md.
+    """
     parts = [HEAD]
     for place, record in PLACES.items():
         doc = " ".join((record.__doc__ or "").split())
@@ -139,7 +151,13 @@ def _cell(text: str) -> str:
 
 
 def main(folder: Path) -> None:
-    """Write both files into a folder."""
+    """Write spec.md and spec.schema.json.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder, as in ``docs``; it must exist.
+    """
     for name, text in (
         ("spec.md", reference()),
         ("spec.schema.json", json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"),

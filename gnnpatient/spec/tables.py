@@ -19,26 +19,27 @@ from gnnpatient.times import seconds
 
 
 class Record(BaseModel):
-    """A frozen table of the TOML with a closed set of keys."""
+    """A table of the TOML: frozen, and with a closed set of keys, so that a misspelt one is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
+"""A list of strings in the TOML."""
 
 
 class TimeSpec(Record):
-    """How the times of a table are written, where they are neither days nor ISO 8601."""
+    """How the times of a table are written where they are neither days after the origin nor ISO 8601."""
 
     unit: Literal["s", "min", "h", "d", "w", "mo", "y"] = Field(
-        default="d", description="of offsets after the origin; 1 y = 365.25 d, 1 mo = y / 12"
+        default="d", description="unit of offsets after the origin; 1 y = 365.25 d, 1 mo = y / 12"
     )
     format: str | None = Field(
-        default=None, description='of dates, in the signs of strptime, as in "%d.%m.%Y %H:%M"'
+        default=None, description='format of dates, in the codes of strptime, as in "%d.%m.%Y %H:%M"'
     )
     timezone: str | None = Field(
         default=None,
-        description="of days, and of clock times that name none, as in Europe/Berlin; default: UTC",
+        description="time zone of dates, and of clock times without one, as in Europe/Berlin; default: UTC",
     )
 
     @field_validator("timezone")
@@ -47,7 +48,7 @@ class TimeSpec(Record):
         import zoneinfo
 
         if name is not None and name not in (zones := zoneinfo.available_timezones()):
-            raise InputError(f"timezone = {name!r} is not known here{near(name, zones)}")
+            raise InputError(f"timezone = {name!r} is not a time zone of this system{near(name, zones)}")
         return name
 
 
@@ -57,8 +58,10 @@ class TableSpec(Record):
     key: str | None = Field(
         default=None, description="column with the patient's id; default: the key of [patient]"
     )
-    encoding: str = Field(default="utf-8", description="of a CSV, as in latin1")
-    separator: str = Field(default=",", description="of the cells of a CSV", min_length=1, max_length=1)
+    encoding: str = Field(default="utf-8", description="encoding of a CSV, as in latin1")
+    separator: str = Field(
+        default=",", description="sign between the cells of a CSV", min_length=1, max_length=1
+    )
     decimal: Literal[".", ","] = Field(default=".", description="decimal sign of the numbers of a CSV")
     missing: Names = Field(
         default=(),
@@ -83,43 +86,47 @@ Where = Annotated[
 
 
 class PickSpec(Record):
-    """A moment taken from the first or last of some events."""
+    """A time taken from the first or last of a patient's events with some codes."""
 
     code: Annotated[Names, WithJsonSchema(_ONE_OR_MANY)] = Field(
         description="patterns of codes, as in HOSPITAL_ADMISSION//*"
     )
     pick: Literal["first", "last"] = Field(default="first", description="which of a patient's events counts")
     node: str | None = Field(
-        default=None, description="kind of node whose events these are; default: all tables of the format"
+        default=None, description="node type whose events these are; default: all tables of the format"
     )
 
     _one_code = field_validator("code", mode="before")(lambda raw: [raw] if isinstance(raw, str) else raw)
 
 
 Moment = str | PickSpec
+"""A column, a duration after the origin, or a pick among events."""
 
 
 class PatientSpec(Record):
-    """Who the patients are, and what does not change in them."""
+    """Who the patients are, what does not change in them (statics), and when they are observed."""
 
     table: str | None = Field(
-        default=None, description="file whose rows name the patients; a format brings its own"
+        default=None,
+        description="file with a row, or several rows, for each patient; a format brings its own",
     )
     key: str | None = Field(
         default=None,
-        description="column with the patient's id; ids are strings, always; a format has its own",
+        description="column with the patient's id, read as a string; a format has its own",
     )
     where: Where = Field(default={}, description="only these rows of the table are patients")
     number: Names = Field(
-        default=(), description="static columns that hold numbers; age: from the birth, at the origin"
+        default=(),
+        description="static columns that hold numbers; age of a format: from the birth to the origin",
     )
-    category: Names = Field(default=(), description="static columns that hold names")
+    category: Names = Field(default=(), description="static columns that hold categories")
     first: Names = Field(
-        default=(), description="static columns of which the earliest row counts where rows differ"
+        default=(),
+        description="static columns that may differ between the rows of a patient: the earliest row counts",
     )
     known: str | None = Field(
         default=None,
-        description="since when the statics of a row are known: a column, or a duration after the origin "
+        description="when the statics of a row become known: a column, or a duration after the origin "
         "(0d: as of day 0); default: the time of the nodes that are read from the same table, else 0d",
     )
     origin: Moment | None = Field(
@@ -129,7 +136,7 @@ class PatientSpec(Record):
     entry: Moment | None = Field(
         default=None,
         description="observation starts: a column, a duration after the origin, or { code }: when the first "
-        "such event is known, and whoever has none never enters; default: the origin",
+        "such event is known; a patient without such an event never enters; default: the origin",
     )
     exit: Moment | None = Field(
         default=None,
@@ -137,16 +144,18 @@ class PatientSpec(Record):
         "counts, and an event at it is an event",
     )
     group: str | None = Field(
-        default=None, description="column: what splits must not part (blank = own group)"
+        default=None,
+        description="column: patients of one group stay in one part of a split (blank = a group of its own)",
     )
 
     @property
     def columns(self) -> tuple[str, ...]:
+        """The static columns, each once."""
         return tuple(dict.fromkeys((*self.number, *self.category, *self.first)))
 
 
 class TimepointSpec(Record):
-    """How rows are held together in time."""
+    """How rows are gathered in time: a timepoint node joins all that happened within one width."""
 
     every: str = Field(default="1d", description="width of a timepoint: floor(happened / every)")
 
@@ -154,15 +163,15 @@ class TimepointSpec(Record):
     @classmethod
     def _positive(cls, text: str) -> str:
         if seconds(text) <= 0:
-            raise InputError(f"every = {text!r}; a timepoint must last some time, as in 1d")
+            raise InputError(f"every = {text!r}; it must be > 0, as in 1d")
         return text
 
 
 class Conversion(Record):
-    """value in the wanted unit = factor * value + offset; a bare number is the factor."""
+    """From one unit to the unit that is kept: factor * value + offset; a number alone is the factor."""
 
-    factor: float = Field(default=1.0, description="multiplies")
-    offset: float = Field(default=0.0, description="is added then")
+    factor: float = Field(default=1.0, description="factor of the value")
+    offset: float = Field(default=0.0, description="added to factor * value")
 
     @model_validator(mode="before")
     @classmethod
@@ -193,20 +202,23 @@ class UnitSpec(Record):
         return ends
 
 
+# Lengths of the prefixes that are levels, of codes without their dots.
 PREFIXES = {"ATC": (1, 3, 4, 5, 7), "ICD10": (3, 4, 5, 6, 7), "ICD9": (3, 4, 5)}
 
 
 class HierarchySpec(Record):
-    """Which code is a special case of which: a table of pairs, prefixes of the codes, or the format's own."""
+    """Which code is a special case of which: by a table, by prefixes of the codes, or by the format."""
 
     table: str | None = Field(default=None, description="file with a row for each pair")
-    child: str = Field(default="child", description="its column with the narrower code")
-    parent: str = Field(default="parent", description="its column with the wider code")
+    child: str = Field(default="child", description="column of that table with the narrower code")
+    parent: str = Field(default="parent", description="column of that table with the wider code")
     prefix: Literal["ATC", "ICD10", "ICD9"] | None = Field(
-        default=None, description="ancestors are beginnings of the code"
+        default=None,
+        description="ancestors of a code are its first characters, at the lengths of that system's levels",
     )
     format: Literal[True] | None = Field(
-        default=None, description="that of the format: concept_ancestor of OMOP, parent_codes of MEDS"
+        default=None,
+        description="the hierarchy of the format: concept_ancestor of OMOP, parent_codes of MEDS",
     )
 
     @model_validator(mode="after")

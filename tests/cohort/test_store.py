@@ -353,7 +353,7 @@ def test_a_manifest_names_no_file_outside(stored, name):
     manifest = json.loads((stored / "manifest.json").read_text())
     manifest["files"][name] = manifest["files"]["lab.code.npy"]
     write(stored, manifest)
-    with pytest.raises(InputError, match="is no name of a file; nothing outside"):
+    with pytest.raises(InputError, match="is not the name of a file; nothing outside"):
         open_cohort(stored)
 
 

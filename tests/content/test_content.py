@@ -355,8 +355,8 @@ WRONG = [
         'value = "value"\nroot = "x"',
         "root belongs to images; without file = COLUMN this is a long table",
     ),
-    ('describes = "image"', 'describes = "imag"', "'imag' is not there; did you mean 'image'"),
-    ('describes = "image"', 'describes = "lab"', "'lab' is not there"),
+    ('describes = "image"', 'describes = "imag"', "'imag' cannot be used here; did you mean 'image'"),
+    ('describes = "image"', 'describes = "lab"', "'lab' cannot be used here"),
     ('describes = "image"', 'explains = "image"', "explains"),
     ('study = "acc"\nembed = "hashed"', 'embed = "hashed"', "needs study = COLUMN"),
     ('embed = "handmade"', 'embed = "handmaid"', "handmaid"),
@@ -375,7 +375,7 @@ def test_a_wrong_spec_is_refused_in_one_line(reads, tmp_path, old, new, message)
 
 @pytest.mark.parametrize(
     ("term", "message"),
-    [("cut after 3 days", "is no day to cut after"), ("/(/", "mend the expression"), ("", "is empty")],
+    [("cut after 3 days", "names no day to cut after"), ("/(/", "fix the expression"), ("", "is empty")],
 )
 def test_a_term_that_cannot_be_is_refused_before_any_text(tmp_path, term, message):
     from gnnpatient import read_spec

@@ -457,8 +457,12 @@ def test_a_model_reads_them_and_fusion_keeps_them_with_their_pictures(cohort):
 
 
 WRONG = [
-    ('measures = "image"\nregion', 'measures = "imag"\nregion', "'imag' is not there; did you mean 'image'"),
-    ('measures = "image"\nregion', 'measures = "lesion"\nregion', "'lesion' is not there"),
+    (
+        'measures = "image"\nregion',
+        'measures = "imag"\nregion',
+        "'imag' cannot be used here; did you mean 'image'",
+    ),
+    ('measures = "image"\nregion', 'measures = "lesion"\nregion', "'lesion' cannot be used here"),
     (
         'edges = ["at", "same"]',
         'edges = ["at"]\ntime = "day"',

@@ -103,7 +103,7 @@ def test_mask_by_an_expression():
         ("", "is empty"),
         (" ", "is empty"),
         ("//", "is empty"),
-        ("/(/", "mend the expression"),
+        ("/(/", "fix the expression"),
         ("/x*/", "fits"),
         *((term, "write 'cut after day 3'") for term in ("cut after days 3", "cut after 3 days")),
         *((term, "write 'cut after day 3'") for term in ("cut after day three", "Cut-after day 3")),

@@ -60,7 +60,7 @@ def why(cohort) -> dict[str, int]:
     [
         (
             'timezone = "Europe/Berln"',
-            "tables.labs.csv.time.timezone: timezone = 'Europe/Berln' is not known here; "
+            "tables.labs.csv.time.timezone: timezone = 'Europe/Berln' is not a time zone of this system; "
             "did you mean 'Europe/Berlin'?",
         ),
         ('timezon = "Europe/Berlin"', "unknown key 'timezon'; did you mean 'timezone'?"),

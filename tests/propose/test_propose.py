@@ -206,7 +206,7 @@ def test_dates_without_a_day_0_are_left_out_with_the_reason(draft, rng):
     assert not spec.nodes and "date holds dates, but no date" in text
 
 
-def test_what_tells_the_outcome_is_left_out_and_named(draft, rng):
+def test_what_determines_the_outcome_is_left_out_and_named(draft, rng):
     people = followed(rng)
     people["score"] = [d + x for d, x in zip(people["death"], rng.uniform(0, 0.5, SIZE), strict=True)]
     people["ward"] = ["hospice" if d else "home" for d in people["death"]]
@@ -221,10 +221,10 @@ def test_what_tells_the_outcome_is_left_out_and_named(draft, rng):
     text, spec, cohort = draft(readme, people=pl.DataFrame(people))
     assert set(spec.patient.columns) == {"age", "sex", "honest"}
     for name, why in (
-        ("score, ward", "tells death nearly by itself (rank AUC 1.00)"),
-        ("stay", "goes with the time of death"),
+        ("score, ward", "nearly determines death (rank AUC 1.00)"),
+        ("stay", "nearly determines the time of death"),
         ("hospdead, PREVMI", "by its name"),
-        ("prognosis", "the README says"),
+        ("prognosis", "the README warns"),
     ):
         assert f"{name}: {why}" in text
     assert "ward" not in spec.patient.columns and len(cohort) == SIZE
@@ -453,7 +453,7 @@ def test_meds(tmp_path):
     codes = {code for kind in spec.nodes for code in cohort.codes[kind]}
     assert not any(word in code for code in codes for word in ("DIED", "DEATH", "BIRTH"))
     assert (cohort.outcomes["death"].event == 1).sum() == 10
-    assert "HOSPITAL_DISCHARGE: 1 code(s) that tell a death" in text
+    assert "HOSPITAL_DISCHARGE: 1 code(s) that reveal a death" in text
 
 
 def test_what_cannot_be_drafted_is_refused(tmp_path):

@@ -64,7 +64,7 @@ def test_init_and_check_refuse_the_same_file_alike(refusals, content, message):
 
 
 def test_init_refuses_what_is_broken_behind_the_rows_that_it_looks_at(refusals, monkeypatch):
-    monkeypatch.setattr("gnnpatient.propose.sheets.ROWS", 5)
+    monkeypatch.setattr("gnnpatient.propose.sheets.MAX_ROWS", 5)
     init, check = refusals(HEAD + ROW * 9 + "P2,1\n")
     assert init == check and "line 11 has 2 cells" in (check or "")
 

@@ -61,7 +61,7 @@ WRONG = [  # what is replaced, by what, what is said
     ('number = ["age"]', 'number = ["end"]', "static column 'end' is part of outcome 'death'"),
     ('number = ["age"]', 'number = ["age"]\ncategory = ["age"]', "both number and category"),
     ('every = "1d"', 'every = "1 fortnight"', "duration '1 fortnight'; write a number and one of"),
-    ('every = "1d"', 'every = "0d"', "must last some time"),
+    ('every = "1d"', 'every = "0d"', "it must be > 0"),
     ('edges = ["same", "at"]', 'edges = ["same"]', "without 'at'"),
     ('edges = ["same", "at"]', 'edges = ["at", "sane"]', "unknown relation 'sane'; did you mean 'same'"),
     ('code = "code"\n', "", "either code = COLUMN"),
@@ -84,14 +84,19 @@ WRONG = [  # what is replaced, by what, what is said
         r"nodes\.lab: unknown key 'fle'; did you mean 'file'",
     ),
     ('code = "code"', 'code = "code"\nlevel = 2', "level = 2 needs hierarchy = NAME"),
-    ("[nodes.sign]", "[nodes.timepoint]", "call it otherwise"),
-    ("[nodes.sign]", '[nodes."../x"]', "call it otherwise"),
-    ("[outcomes.death]", '[outcomes."a/b"]', "call it otherwise"),
+    ("[nodes.sign]", "[nodes.timepoint]", "choose another name"),
+    ("[nodes.sign]", '[nodes."../x"]', "choose another name"),
+    ("[outcomes.death]", '[outcomes."a/b"]', "choose another name"),
     ('kind = "survival"', 'kind = "survivl"', r"outcomes\.death\.kind"),
-    ("causes = { death", "causes = { event_free", "a word of the package"),
+    ("causes = { death", "causes = { event_free", "is a reserved name"),
     ('causes = { death = { time = "end", flag = "died" } }', "causes = {}", "at least one cause"),
     ('causes = { death = { time = "end", flag = "died" } }', "", "either causes"),
     ('separator = ";"', 'separator = ";;"', "separator"),
+    (
+        'kind = "survival"',
+        'kind = "survival"\nwindow = "1d"',
+        "outcomes.death: window belongs to another kind",
+    ),
     ("[patient]", "[patient", "c.toml"),
 ]
 
@@ -154,16 +159,16 @@ NAMES = [
     ("[outcomes.death]", "[outcomes.com1]", "Windows keeps for a device"),
     ("[nodes.sign]", f"[nodes.{LONG}]", "at most 64 letters"),
     ("[outcomes.death]", f"[outcomes.{LONG}]", "at most 64 letters"),
-    ("[nodes.sign]", '[nodes."../../out"]', "call it otherwise"),
-    ("[outcomes.death]", '[outcomes."../../out"]', "call it otherwise"),
-    ("[outcomes.death]", '[outcomes."death\\u0000"]', "call it otherwise"),
-    ("{ death = {", '{ "../../out" = {', r"outcomes\.death\.causes: '\.\./\.\./out' is no name"),
-    ("{ death = {", '{ ".." = {', "is no name"),
-    ("{ death = {", '{ "a\\\\b" = {', "is no name"),
-    ("{ death = {", '{ "a\\u0000b" = {', "is no name"),
-    ("{ death = {", '{ "a\\nb" = {', "is no name"),
-    ("{ death = {", '{ "\\u001b[31mred" = {', "is no name"),
-    ("{ death = {", '{ "" = {', "is no name"),
+    ("[nodes.sign]", '[nodes."../../out"]', "choose another name"),
+    ("[outcomes.death]", '[outcomes."../../out"]', "choose another name"),
+    ("[outcomes.death]", '[outcomes."death\\u0000"]', "choose another name"),
+    ("{ death = {", '{ "../../out" = {', r"outcomes\.death\.causes: '\.\./\.\./out' is not a name"),
+    ("{ death = {", '{ ".." = {', "is not a name"),
+    ("{ death = {", '{ "a\\\\b" = {', "is not a name"),
+    ("{ death = {", '{ "a\\u0000b" = {', "is not a name"),
+    ("{ death = {", '{ "a\\nb" = {', "is not a name"),
+    ("{ death = {", '{ "\\u001b[31mred" = {', "is not a name"),
+    ("{ death = {", '{ "" = {', "is not a name"),
     ("{ death = {", f'{{ "{"y" * 201}" = {{', "at most 200 letters"),
 ]
 
@@ -184,7 +189,7 @@ table = "p.csv"
 column = "icu"
 classes = { N = "no", Y = "WORD" }
 """
-    with pytest.raises(InputError, match=r"outcomes\.icu\.classes: 'a/b' is no name"):
+    with pytest.raises(InputError, match=r"outcomes\.icu\.classes: 'a/b' is not a name"):
         reads(BASE + label.replace("WORD", "a/b"))
     words = BASE.replace("{ death = {", '{ "liver transplant (first), Größe 3.5%" = {')
     spec = reads(words + label.replace("WORD", "yes: by X-ray"))

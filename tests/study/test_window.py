@@ -215,7 +215,9 @@ def test_what_ends_a_diagnosis(tmp_path):
     assert flag.startswith("outcome 'sick': 'death' does not end it, as rows go on after ")
     cohort, _ = made(tmp_path / "on named", 400, exit="lost", goes_on=True, more='gone = "death"')
     assert (cohort.outcomes["sick"].gone < np.iinfo(np.int64).max).sum() > 100
-    with pytest.raises(InputError, match=r"outcomes.sick.gone: 'deth' is not there; did you mean 'death'"):
+    with pytest.raises(
+        InputError, match=r"outcomes.sick.gone: 'deth' cannot be used here; did you mean 'death'"
+    ):
         made(tmp_path / "named", 10, more='gone = "deth"')
 
 
