@@ -27,7 +27,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "spec": "units patterns masks graph reference",
     "readers": "database tables standard meds omop fhir",
     "content": "texts imaging measure embed vectors",
-    "cohort": "arrays packed outcomes store cohort splits build view",
+    "cohort": "arrays packed survival diagnosis progression outcomes store cohort splits build view",
     "ingest": "hierarchy aces source patients events lost ends labels read",
     "propose": "names parts sheets patients inputs outcomes formats draft",
     "datasets": "ward shipped",
