@@ -893,7 +893,7 @@ def compare(
     """Does fusion help? Each kind of node alone, each left out, all together in several ways."""
     from gnnpatient.cohort.cohort import open_cohort
 
-    open_cohort(cohort).named(outcome)  # what is not there is refused before torch is loaded
+    open_cohort(cohort).check_outcome(outcome)  # what is not there is refused before torch is loaded
     from gnnpatient.study.fusion import missing_curve, pattern_only, run_compare
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]

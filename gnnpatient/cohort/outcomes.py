@@ -1,4 +1,23 @@
-"""What is predicted, and what came of each patient: the kinds of outcome, and what reads each."""
+"""The kinds of outcome, what each can do, and what reads them from a cohort's folder or rows.
+
+Every kind answers the same questions, so that nobody has to ask for its class:
+
+=====================  ================================================================================
+`kind`                 "survival", "diagnosis" (also of a task) or "progression"
+`has_model`            a model is fitted for it
+`has_curve`            a model gives the incidence of its causes over time; else a probability per class
+`has_course`           patients may be lost before it is known; `course` gives event and time
+`has_own_moments`      it has landmarks of its own, `patient` and `at`; else any time will do
+`has_patient_groups`   it has one entry a patient: `groups_at` and `group_names`
+`strata`               what a split spreads evenly, (patient,); None: nothing
+`names`, `name_noun`   its causes or classes, and the word for one and for several of them
+`horizon`              of a diagnosis the seconds within which it must come; else None
+`ends`                 second before which a patient's landmarks lie, (patient,)
+=====================  ================================================================================
+
+The methods `at_risk` (landmarks to be scored), `open` (landmarks to be forecast) and `truth` (what was
+observed after them) take landmarks as two int64 arrays: position of the patient, second after the origin.
+"""
 
 from __future__ import annotations
 
@@ -27,19 +46,9 @@ __all__ = [
     "stored_labels",
 ]
 
-# Every kind of outcome below answers the same questions, so that nobody has to ask for its class:
-#   has_model           a model is fitted for it
-#   has_curve           a model gives the incidence of its causes over time; else a probability of each class
-#   has_course          patients may be lost before it is known: `course` gives event and time
-#   has_own_moments     it has landmarks of its own: `patient` and `at`; else it is asked at any time
-#   has_patient_groups  it has one entry a patient: `groups_at` and `group_names`
-#   strata              what a split spreads evenly over its parts, (patient,); None: nothing
-#   names, name_noun    its causes or classes, and the word for one and for several of them
-#   horizon             seconds within which it must come, of a diagnosis; else None
-# Of landmarks (patient, at), two int64 arrays: `at_risk` (to be scored), `open` (to be asked), `truth`.
 Outcome = Survival | Diagnosis | Task | Progression
 
-# What reads an outcome from its own columns, by its kind; a progression has none, it is read from the rows.
+# What reads an outcome from its own columns, by its kind. A progression has none, it is read from the rows.
 _FROM_COLUMNS: dict[str, Callable[[Any, StoredColumns, int], Outcome]] = {
     Survival.kind: Survival.from_columns,
     Diagnosis.kind: Diagnosis.from_columns,
@@ -49,7 +58,22 @@ _FROM_COLUMNS: dict[str, Callable[[Any, StoredColumns, int], Outcome]] = {
 def stored_labels(
     specs: Mapping[str, OutcomeSpec], arrays: StoredArrays, patients: int
 ) -> dict[str, Outcome]:
-    """The outcomes that a cohort's folder holds; those without columns of their own are left out."""
+    """Read the outcomes that have columns of their own in a cohort's folder.
+
+    Parameters
+    ----------
+    specs : Mapping
+        Name -> outcome in the spec of the cohort.
+    arrays : StoredArrays
+        The folder.
+    patients : int
+        Number of patients of the cohort.
+
+    Returns
+    -------
+    dict
+        Name -> outcome, memory-mapped; without progression, which is read from the rows.
+    """
     return {
         name: _FROM_COLUMNS[spec.kind](spec, arrays.columns(f"outcome.{name}"), patients)
         for name, spec in specs.items()
@@ -63,7 +87,24 @@ def all_outcomes(
     events: Mapping[str, Events],
     codes: Mapping[str, tuple[str, ...]],
 ) -> dict[str, Outcome]:
-    """All outcomes in the order of the spec; progression is read from the rows of its kind."""
+    """Complete the outcomes with those that are read from the rows, in the order of the spec.
+
+    Parameters
+    ----------
+    specs : Mapping
+        Name -> outcome in the spec of the cohort.
+    labels : Mapping
+        Name -> outcome, of those with columns of their own.
+    events : Mapping
+        Node type -> rows.
+    codes : Mapping
+        Node type -> names of its codes.
+
+    Returns
+    -------
+    dict
+        Name -> outcome.
+    """
     return {
         name: progression(spec, events, codes, labels) if spec.kind == "progression" else labels[name]
         for name, spec in specs.items()
@@ -76,7 +117,23 @@ def progression(
     codes: Mapping[str, tuple[str, ...]],
     outcomes: Mapping[str, Outcome],
 ) -> Progression:
-    """A progression outcome on the rows that are packed."""
+    """Make a progression outcome of the rows of its node type.
+
+    Parameters
+    ----------
+    spec : ProgressionSpec
+        The outcome in the spec of the cohort.
+    events : Mapping
+        Node type -> rows.
+    codes : Mapping
+        Node type -> names of its codes.
+    outcomes : Mapping
+        Name -> outcome; `spec.gone` names one of them.
+
+    Returns
+    -------
+    Progression
+    """
     of = fitting(codes[spec.node], spec.codes)
     gone = outcomes[spec.gone] if spec.gone is not None else None
     assert gone is None or gone.has_curve

@@ -208,7 +208,7 @@ def test_folds_that_cannot_be(tiny):
     X = tiny.landmarks(times=[0, 2])
     with pytest.raises(InputError, match="n_splits = 500"):
         list(PatientKFold(500).split(X))
-    with pytest.raises(InputError, match="groups part the asks of one patient"):
+    with pytest.raises(InputError, match="groups split the landmarks of one patient"):
         list(PatientKFold(2).split(X, groups=np.arange(len(X))))
 
 
@@ -254,7 +254,7 @@ def test_only_some_kinds(tiny):
     assert len(graphs["vital"]) == len(graphs["drug"]) == 0 and graphs.edges.keys() == whole.edges.keys()
     assert graphs["lab"].value.numpy().tobytes() == whole["lab"].value.numpy().tobytes()
     assert 0 < len(graphs["timepoint"]) < len(whole["timepoint"])
-    with pytest.raises(InputError, match="unknown kind 'labs'; did you mean 'lab'"):
+    with pytest.raises(InputError, match="unknown node type 'labs'; did you mean 'lab'"):
         tiny.only(["labs"])
 
 

@@ -557,7 +557,7 @@ def test_a_batch_is_estimated_before_it_is_allocated(monkeypatch):
     assert len(build_graphs(X)["lab"]) > 0
     monkeypatch.setattr(files, "free_memory", lambda: 10_000_000)
     with pytest.raises(
-        InputError, match=r"graphs of 12480 asks with \d+ rows: takes about .* GB .* are free"
+        InputError, match=r"graphs of 12480 landmarks with \d+ rows: takes about .* GB .* are free"
     ):
         build_graphs(X)
     build_graphs(X[:100])
