@@ -31,7 +31,7 @@ from gnnpatient import PatientKFold, PrognosisModel, metrics, read_cohort, read_
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.datasets.shipped import DATA
 from gnnpatient.files import atomic_file
-from gnnpatient.prognosis.forecast import kept_names
+from gnnpatient.prognosis.inputs import kept_names
 
 YEAR = 365.25
 LEAST = (1, 5, 10, 20)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from gnnpatient.ingest.read import read_cohort
     from gnnpatient.prognosis.checkpoint import load_predictor
     from gnnpatient.prognosis.estimator import PrognosisModel
-    from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, Predictor
+    from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
+    from gnnpatient.prognosis.predictor import Predictor
     from gnnpatient.spec.graph import GraphSpec, read_spec
 
 __version__ = "0.1.0"
@@ -52,7 +53,7 @@ _HOME = {
     "InputError": "errors",
     "Landmarks": "cohort.cohort",
     "PatientKFold": "cohort.splits",
-    "Predictor": "prognosis.forecast",
+    "Predictor": "prognosis.predictor",
     "PrognosisModel": "prognosis.estimator",
     "Refused": "errors",
     "StratifiedPatientKFold": "cohort.splits",

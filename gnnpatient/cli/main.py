@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from gnnpatient.cohort.cohort import Cohort, Landmarks
     from gnnpatient.datasets.ward import Truth
-    from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor
-    from gnnpatient.prognosis.people import Told
+    from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
+    from gnnpatient.prognosis.people import SplitMembership
+    from gnnpatient.prognosis.predictor import Predictor
     from gnnpatient.prognosis.run import Run
     from gnnpatient.study.evaluate import Evaluation
 
@@ -590,7 +591,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
     from gnnpatient.prognosis.estimator import PrognosisModel
     from gnnpatient.prognosis.run import CHOICES
-    from gnnpatient.spec.graph import Names, Record, explain
+    from gnnpatient.spec.explain import explain
+    from gnnpatient.spec.tables import Names, Record
 
     if path.suffix != ".toml":
         raise InputError(f"{path}: only a .toml file is read")
@@ -666,7 +668,7 @@ def _evaluate(
     from gnnpatient.cohort.splits import default_horizons
     from gnnpatient.model.heads import SurvivalConfig
     from gnnpatient.prognosis.checkpoint import load_predictor
-    from gnnpatient.prognosis.run import Run, scored_asks, usual_landmarks
+    from gnnpatient.prognosis.run import Run, scored_landmarks, usual_landmarks
     from gnnpatient.study import evaluate as study
     from gnnpatient.study.baselines import StackedCox, StackedLogistic
 
@@ -686,7 +688,7 @@ def _evaluate(
         raise InputError(f"outcome {name!r} is asked at its own moments; leave out --landmarks")
     rival = "cox" if curves else "logistic"
     words, left, fitted_too = [], np.arange(len(cohort)), False
-    told = run.tell(cohort) if run else None
+    told = run.split_of(cohort) if run else None
     if told and run:
         left, fitted_too = np.flatnonzero(told.side != "train"), told.exact
     if told and (told.exact or told.known):
@@ -709,7 +711,7 @@ def _evaluate(
     if at is None:
         fitted = run.plan["landmarks"] if run else "random"
         at = usual_landmarks(cohort, name) if fitted == "random" else list(fitted)
-    X = scored_asks(cohort, left, name, at)
+    X = scored_landmarks(cohort, left, name, at)
     if not len(X):
         raise InputError(
             f"nobody left to score: none of {len(left)} patients is at risk at {', '.join(map(span, at))}"
@@ -730,7 +732,7 @@ def _evaluate(
             if reach is None
             else StackedCox(outcomes=[name], horizon=reach, min_patients=least)
         )
-        models[rival] = own.fit(run.asks(cohort))
+        models[rival] = own.fit(run.landmarks(cohort))
     here, there = (
         study.names_of(cohort, name),
         head.causes if isinstance(head, SurvivalConfig) else head.classes,
@@ -741,7 +743,7 @@ def _evaluate(
     fitted_on = np.flatnonzero(told.side == "train") if told else np.zeros(0, np.int64)
     train = None  # whom the null is of: the training patients at the landmarks that are scored
     if len(fitted_on) and not isinstance(cohort.outcomes[name], Task):
-        train = scored_asks(cohort, fitted_on, name, at)
+        train = scored_landmarks(cohort, fitted_on, name, at)
     models["null"] = study.null_of(predictor, name, train)
     if truth is not None:
         from gnnpatient.study.oracle import Oracle
@@ -777,7 +779,7 @@ def _unlike(predictor: Predictor, X: Landmarks) -> list[str]:
     return words + predictor.differences(X)
 
 
-def _people(told: Told) -> list[str]:
+def _people(told: SplitMembership) -> list[str]:
     """Who of the scored was trained on, and how that is known."""
     trained, held, unknown = (told.count(side) for side in ("train", "test", None))
     words = []
@@ -1022,11 +1024,11 @@ def predict(
 
 def _split(run: Path, cohort: Cohort, patients: Sequence[int] | None = None) -> list[str | None]:
     """Of each patient of a cohort, or of some of them: train, test, None where it is not known."""
-    from gnnpatient.prognosis.people import tell
+    from gnnpatient.prognosis.people import split_of
 
     if not _is_run(run):
         return [None] * (len(cohort) if patients is None else len(patients))
-    found: list[str | None] = tell(run, cohort, patients).side.tolist()
+    found: list[str | None] = split_of(run, cohort, patients).side.tolist()
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gnnpatient.cohort.arrays import StoredColumns
 from gnnpatient.cohort.survival import later_retracted, present
-from gnnpatient.spec.graph import DiagnosisSpec
+from gnnpatient.spec.outcomes import DiagnosisSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 
 

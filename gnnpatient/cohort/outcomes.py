@@ -31,7 +31,7 @@ from gnnpatient.cohort.diagnosis import Diagnosis, Task
 from gnnpatient.cohort.packed import Events
 from gnnpatient.cohort.progression import Progression
 from gnnpatient.cohort.survival import Spells, Survival
-from gnnpatient.spec.graph import OutcomeSpec, ProgressionSpec
+from gnnpatient.spec.outcomes import OutcomeSpec, ProgressionSpec
 from gnnpatient.spec.patterns import fitting
 
 __all__ = [

@@ -10,7 +10,7 @@ import numpy as np
 from gnnpatient.cohort.packed import Events
 from gnnpatient.cohort.survival import Survival
 from gnnpatient.errors import InputError
-from gnnpatient.spec.graph import ProgressionSpec
+from gnnpatient.spec.outcomes import ProgressionSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from gnnpatient.cohort.arrays import StoredColumns
-from gnnpatient.spec.graph import SurvivalSpec
+from gnnpatient.spec.outcomes import SurvivalSpec
 from gnnpatient.times import DAY, NEVER
 
 

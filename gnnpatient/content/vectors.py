@@ -19,7 +19,7 @@ from gnnpatient.content.embed import Embedded, embed_images, embed_texts, measur
 from gnnpatient.content.measure import UNITS
 from gnnpatient.files import room_for
 from gnnpatient.progress import Progress
-from gnnpatient.spec.graph import NodeSpec
+from gnnpatient.spec.nodes import NodeSpec
 
 CHUNK = 256  # files that are open at a time
 Pair = tuple[str, ...]  # the file of a picture, and that of its mask where one is wanted; "" = none named

@@ -17,7 +17,7 @@ from gnnpatient.errors import InputError
 from gnnpatient.ingest.events import Rows
 from gnnpatient.ingest.patients import BEYOND, Patients, entered, given_in_days, patient_table
 from gnnpatient.ingest.source import PEOPLE, SourceTables
-from gnnpatient.spec.graph import Moment, PickSpec
+from gnnpatient.spec.tables import Moment, PickSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, YEAR
 
 DECADES = round(20 * YEAR * DAY)

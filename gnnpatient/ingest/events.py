@@ -14,8 +14,10 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.ingest.patients import Patients
 from gnnpatient.ingest.source import SourceTables, TableView, scripts
 from gnnpatient.readers.tables import BOUND, FRACTIONS, bounded, fractions, ids, number, text
-from gnnpatient.spec.graph import PREFIXES, Conversion, GraphSpec, HierarchySpec, NodeSpec, UnitSpec
+from gnnpatient.spec.graph import GraphSpec
+from gnnpatient.spec.nodes import NodeSpec
 from gnnpatient.spec.patterns import fitting
+from gnnpatient.spec.tables import PREFIXES, Conversion, HierarchySpec, UnitSpec
 from gnnpatient.spec.units import plain_unit
 from gnnpatient.times import FOREVER
 

@@ -27,8 +27,9 @@ from gnnpatient.ingest.patients import (
 )
 from gnnpatient.ingest.source import PEOPLE, SourceTables, TableView, one_each, take
 from gnnpatient.readers.tables import fits, ids, text
-from gnnpatient.spec.graph import NOBODY, CauseSpec, DiagnosisSpec, Moment, PickSpec, SurvivalSpec, Where
+from gnnpatient.spec.outcomes import NOBODY, CauseSpec, DiagnosisSpec, SurvivalSpec
 from gnnpatient.spec.patterns import fitting
+from gnnpatient.spec.tables import Moment, PickSpec, Where
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 
 GO_ON = 0.05  # share of those with an event who may have rows after it, of an event that ends all

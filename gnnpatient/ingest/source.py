@@ -39,7 +39,8 @@ from gnnpatient.readers.tables import (
     text,
     without,
 )
-from gnnpatient.spec.graph import GraphSpec, TimeSpec, Where
+from gnnpatient.spec.graph import GraphSpec
+from gnnpatient.spec.tables import TimeSpec, Where
 
 PEOPLE = "people"  # the table of persons that a standard format gives
 AS_MISSING, AS_IT_STANDS = "taken as missing", "taken as a word"

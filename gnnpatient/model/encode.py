@@ -15,17 +15,20 @@ from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs, Nodes, frequent, merge_codes, moving, patients_of, positions
 
 YEAR = 365.25
-ENOUGH = 10  # vectors of a kind to learn from; of fewer a model could hold one patient's picture
-MOST = 2**15  # vectors that axes are learned from, about: of every k-th ask, where there are more
-AXES = 16  # principal axes that are kept of a kind's vectors, at most
-LASTING = 4  # of them, turned: those along which patients last longest
-CHANGES = 32  # principal axes of changes
-DRIFTING = 8  # of them, turned: those of steady drift that are kept
-PAIRS = 8  # successive vectors of one patient, or successive changes, for each axis that they turn
-SHARP = 4.0  # slope of a level, or of a value in two heaps, before its tanh
-HEAPS = 1.5  # kurtosis below which the values of a code fall into two heaps; a uniform's is 1.8
-SURE = 100  # values of a code that tell so
-LIMIT = 4.0  # standard deviations beyond which a value says no more than "extreme"
+MIN_VECTORS = 10  # vectors of a kind to learn from; of fewer a model could hold one patient's picture
+# vectors that axes are learned from, about: of every k-th ask, where there are more
+MAX_BASIS_VECTORS = 2**15
+MAX_AXES = 16  # principal axes that are kept of a kind's vectors, at most
+MAX_LASTING_AXES = 4  # of them, turned: those along which patients last longest
+MAX_CHANGE_AXES = 32  # principal axes of changes
+MAX_DRIFT_AXES = 8  # of them, turned: those of steady drift that are kept
+# successive vectors of one patient, or successive changes, for each axis that they turn
+MIN_PAIRS_PER_AXIS = 8
+TANH_SLOPE = 4.0  # slope of a level, or of a value in two heaps, before its tanh
+# kurtosis below which the values of a code fall into two heaps; a uniform's is 1.8
+MAX_BIMODAL_KURTOSIS = 1.5
+MIN_BIMODAL_VALUES = 100  # values of a code that tell so
+MAX_DEVIATIONS = 4.0  # standard deviations beyond which a value says no more than "extreme"
 OTHER, MISSING = 0, 1  # rows of a category's embedding before its levels
 
 
@@ -86,7 +89,8 @@ class Scale:
         plain, logged = _moments(value, code, size), _moments(value.clamp(min=1e-300).log(), code, size)
         take = positive & (logged[2].abs() < plain[2].abs()) & log
         mean, std, _, kurtosis = (torch.where(take, y, x) for x, y in zip(plain, logged, strict=True))
-        heaps = (kurtosis < HEAPS) & (torch.bincount(code, minlength=size) >= SURE)
+        many = torch.bincount(code, minlength=size) >= MIN_BIMODAL_VALUES
+        heaps = (kurtosis < MAX_BIMODAL_KURTOSIS) & many
         return Scale(*(tuple(column.tolist()) for column in (mean, std, take, heaps)))
 
     @staticmethod
@@ -121,7 +125,7 @@ def standardise(value: Float[Tensor, "..."], scale: Float[Tensor, "3 ..."]) -> F
     """Value by value on its own scale (mean, std, log). Under log, zero and less lie at the lower limit."""
     mean, std, log = scale
     logged = value.clamp(min=torch.finfo(value.dtype).tiny).log()
-    return ((torch.where(log > 0, logged, value) - mean) / std).clamp(-LIMIT, LIMIT)
+    return ((torch.where(log > 0, logged, value) - mean) / std).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
 
 
 def _moments(x: Tensor, code: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -316,19 +320,19 @@ class Basis:
         need several patients (`least`), so do columns, each of which must differ in as many, and axes: one of
         which half is a single patient's says nothing.
         """
-        some = nodes.owner % max(1, math.ceil(len(nodes) / MOST)) == 0
+        some = nodes.owner % max(1, math.ceil(len(nodes) / MAX_BASIS_VECTORS)) == 0
         vector, owner = nodes.vector[some].double(), nodes.owner[some]
         if least > 1:
             count, median = moving(vector, owner)
             vector = vector.where(count >= least, median)
-        mean, axes = _principal(vector, max(1, min(vector.shape[1], AXES, len(vector) // 4)))
+        mean, axes = _principal(vector, max(1, min(vector.shape[1], MAX_AXES, len(vector) // 4)))
         if least > 1:
             axes = axes * _shared((vector - mean) @ axes, owner)
         kept, drift = axes.shape[1], vector[:0].T
         lasting, (earlier, later) = kept, _successive(owner, nodes.age[some])
-        if len(earlier) >= PAIRS * kept and len(owner[earlier].unique()) >= least:
+        if len(earlier) >= MIN_PAIRS_PER_AXIS * kept and len(owner[earlier].unique()) >= least:
             z = (vector - mean) @ axes
-            axes, lasting = axes @ _lasting(z[earlier], z[later]), min(kept, LASTING)
+            axes, lasting = axes @ _lasting(z[earlier], z[later]), min(kept, MAX_LASTING_AXES)
             if least > 1:
                 axes = axes * _shared((vector - mean) @ axes, owner)
             drift = _drifting(vector, owner, earlier, later, least)
@@ -371,13 +375,13 @@ def _drifting(
     column = torch.where(spread > 1e-6 * whole.max(), 1 / spread.clamp(min=1e-30), 0.0)
     change = change * column
     value, axes = torch.linalg.eigh(change.T @ change / len(change))
-    value, axes = value.flip(0)[:CHANGES], axes.flip(1)[:, :CHANGES]
+    value, axes = value.flip(0)[:MAX_CHANGE_AXES], axes.flip(1)[:, :MAX_CHANGE_AXES]
     follows = torch.nonzero(later[:-1] == earlier[1:])[:, 0]
-    if len(follows) >= PAIRS * axes.shape[1] and len(owner[earlier[follows]].unique()) >= least:
+    if len(follows) >= MIN_PAIRS_PER_AXIS * axes.shape[1] and len(owner[earlier[follows]].unique()) >= least:
         together = (change[follows] @ axes).T @ (change[follows + 1] @ axes) / len(follows)
         value, turn = torch.linalg.eigh((together + together.T) / 2)
         value, axes = value.flip(0), axes @ turn.flip(1)
-    axes = axes[:, value > 1e-9][:, :DRIFTING]
+    axes = axes[:, value > 1e-9][:, :MAX_DRIFT_AXES]
     if least > 1:
         axes = axes[:, _shared(change @ axes, owner[earlier]) > 0]
     step = (change @ axes).square().mean(0).sqrt()
@@ -411,7 +415,7 @@ def fit_bases(graphs: Graphs, least: int = 1) -> dict[str, Basis]:
         kind: Basis.fit(graphs[kind], least)
         for kind in events
         if graphs[kind].vector.shape[1]
-        and len(graphs[kind]) >= ENOUGH
+        and len(graphs[kind]) >= MIN_VECTORS
         and len(graphs[kind].owner.unique()) >= least
     }
 
@@ -508,7 +512,7 @@ class Encode(nn.Module):
         mean, axes = self.get_buffer(f"_mean_{i}"), self.get_buffer(f"_axes_{i}")
         if nodes.vector.shape[1] != len(mean):
             return axes.new_zeros(len(nodes), axes.shape[1])
-        return ((nodes.vector - mean) @ axes).clamp(-LIMIT, LIMIT)
+        return ((nodes.vector - mean) @ axes).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
 
     def _level_and_change(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask feature"]:
         """Mean content on the axes that last, and the change from first to last on those that drift.
@@ -535,7 +539,7 @@ class Encode(nn.Module):
         oldest = none.scatter_reduce(0, nodes.owner, nodes.age, "amax", include_self=False)[nodes.owner]
         newest = none.scatter_reduce(0, nodes.owner, nodes.age, "amin", include_self=False)[nodes.owner]
         change = mean_of(z, nodes.age == newest) - mean_of(z, nodes.age == oldest)
-        return torch.cat([(SHARP * level).tanh(), change.clamp(-LIMIT, LIMIT)], 1)
+        return torch.cat([(TANH_SLOPE * level).tanh(), change.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)], 1)
 
     def _rare(self, kind: str, graphs: Graphs) -> Float[Tensor, "ask 2"]:
         """Of the rare or unknown codes: the logarithm of 1 + their rows, and whether there is any."""
@@ -583,7 +587,7 @@ class Encode(nn.Module):
     def times(self, kind: str, days: Float[Tensor, " row"]) -> Float[Tensor, "row 2"]:
         """Standardised log1p(days) and years."""
         mean, std, _ = self._scale("time", kind)
-        return ((_times(days) - mean) / std).clamp(-LIMIT, LIMIT)
+        return ((_times(days) - mean) / std).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
 
     def numbers(self, graphs: Graphs) -> Float[Tensor, "ask number"]:
         """Standardised static numbers, by name; nan = missing."""
@@ -665,7 +669,7 @@ def _take(table: Tensor, row: Tensor) -> Tensor:
 
 def _parted(z: Float[Tensor, "ask column"], heaps: Bool[Tensor, " column"]) -> Float[Tensor, "ask column"]:
     """Columns of two heaps by the heap a value is in, and little by where in it."""
-    return torch.where(heaps, (SHARP * z).tanh(), z)
+    return torch.where(heaps, (TANH_SLOPE * z).tanh(), z)
 
 
 def _given(z: Tensor) -> tuple[Tensor, Tensor]:

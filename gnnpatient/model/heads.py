@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,10 +28,31 @@ def incidence(log_hazard: Float[Tensor, "ask slot time"]) -> Float[Tensor, "ask 
     return torch.cat([free.exp(), (log_hazard[:, 1:] + before).exp().cumsum(-1)], dim=1)
 
 
+@runtime_checkable
+class HeadConfig(Protocol):
+    """What a head answers, as the model's file keeps it."""
+
+    @property
+    def kind(self) -> str:
+        """Which head it is: a key of `HEADS`."""
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Days after the landmark at which it answers; () for the landmark itself."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the answer to one landmark."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as lists, strings and numbers."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SurvivalConfig:
     """What a survival head answers: event-free or one of the causes, at the end of each interval."""
 
+    kind: Literal["survival"] = "survival"
     causes: tuple[str, ...]
     times: tuple[float, ...]  # days after the ask: ends of the intervals, rising; the last is the horizon
 
@@ -47,14 +68,16 @@ class SurvivalConfig:
         return 1 + len(self.causes), len(self.times)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": "survival", "causes": list(self.causes), "times": list(self.times)}
+        return {"kind": self.kind, "causes": list(self.causes), "times": list(self.times)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnosisConfig:
     """What a diagnosis head answers: one of some classes."""
 
+    kind: Literal["diagnosis"] = "diagnosis"
     classes: tuple[str, ...]
+    times: ClassVar[tuple[float, ...]] = ()  # none: one moment, the landmark's
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) < 2 or len(set(self.classes)) < len(self.classes):
@@ -66,17 +89,14 @@ class DiagnosisConfig:
         return (len(self.classes),)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": "diagnosis", "classes": list(self.classes)}
-
-
-HeadConfig = SurvivalConfig | DiagnosisConfig
+        return {"kind": self.kind, "classes": list(self.classes)}
 
 
 def head_config(data: Mapping[str, Any]) -> HeadConfig:
     """What `to_dict` wrote."""
-    if data["kind"] == "diagnosis":
-        return DiagnosisConfig(classes=tuple(data["classes"]))
-    return SurvivalConfig(causes=tuple(data["causes"]), times=tuple(data["times"]))
+    make: Any = HEADS[data["kind"]][0]
+    config: HeadConfig = make(**{name: tuple(x) if isinstance(x, list) else x for name, x in data.items()})
+    return config
 
 
 class Shift(nn.Module):
@@ -255,7 +275,7 @@ class SurvivalHead(Head):
         own = nn.functional.one_hot(interval, last).bool() & (event > 0)[:, None]
         return event, interval, free.masked_fill(own, 0.0)  # the interval of an event is its cause's alone
 
-    def answer(self, log_hazard: Float[Tensor, "ask slot time"]) -> Float[Tensor, "ask slot time"]:
+    def predict(self, log_hazard: Float[Tensor, "ask slot time"]) -> Float[Tensor, "ask slot time"]:
         """Cumulative incidence at `config.times`; slot 0 event-free."""
         return incidence(log_hazard)
 
@@ -306,7 +326,7 @@ class DiagnosisHead(Head):
         assert shifts is not None
         return lambda: self.loss((self.out.bias + shifts(last)).log_softmax(dim=1), label)
 
-    def answer(self, log_probability: Float[Tensor, "ask class"]) -> Float[Tensor, "ask class"]:
+    def predict(self, log_probability: Float[Tensor, "ask class"]) -> Float[Tensor, "ask class"]:
         """The probability of each class."""
         return log_probability.exp()
 
@@ -315,6 +335,13 @@ def make_head(
     config: HeadConfig, channels: int, hidden: int, groups: Sequence[int], dropout: float
 ) -> SurvivalHead | DiagnosisHead:
     """The head that answers what a config says."""
-    if isinstance(config, DiagnosisConfig):
-        return DiagnosisHead(config, channels, hidden, groups, dropout)
-    return SurvivalHead(config, channels, hidden, groups, dropout)
+    make: Any = HEADS[config.kind][1]
+    head: SurvivalHead | DiagnosisHead = make(config, channels, hidden, groups, dropout)
+    return head
+
+
+# the config and the head of each kind of outcome
+HEADS: Mapping[str, tuple[type, type[Head]]] = {
+    "survival": (SurvivalConfig, SurvivalHead),
+    "diagnosis": (DiagnosisConfig, DiagnosisHead),
+}

@@ -16,9 +16,9 @@ from gnnpatient.errors import InputError
 from gnnpatient.graphs import EdgeType, Graphs
 
 CONVS = ("sage", "gatv2", "hgt", "transformer")
-READ = ("timepoint", "patient")  # the readout sees these alone, so the last layer makes no others
-TOKENS = 512  # nodes of an ask that a Transformer reads at most, the latest ones
-PAIRS = 2**21  # pairs of tokens that are attended at a time, padding included: bounds the memory
+READ_TYPES = ("timepoint", "patient")  # the readout sees these alone, so the last layer makes no others
+MAX_TOKENS = 512  # nodes of an ask that a Transformer reads at most, the latest ones
+MAX_TOKEN_PAIRS = 2**21  # pairs of tokens that are attended at a time, padding included: bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +186,7 @@ class Transformer(nn.Module):
 
     def __init__(self, kinds: Sequence[str], channels: int, num_layers: int, dropout: float, heads: int):
         super().__init__()
-        self.kinds = tuple(kind for kind in kinds if kind not in READ)
+        self.kinds = tuple(kind for kind in kinds if kind not in READ_TYPES)
         self.blocks = nn.ModuleList(Block(channels, dropout, heads) for _ in range(num_layers))
         self.norm = nn.LayerNorm(channels)
 
@@ -198,7 +198,7 @@ class Transformer(nn.Module):
         sizes, made, begin, node = size.tolist(), [], 0, 0
         while begin < len(sizes):  # asks of like size together, the longest first
             width = 1 + sizes[begin]
-            end = min(len(sizes), begin + max(1, PAIRS // width**2))
+            end = min(len(sizes), begin + max(1, MAX_TOKEN_PAIRS // width**2))
             count = size[begin:end]
             last = node + sum(sizes[begin:end])
             state = token.new_zeros(end - begin, width, token.shape[1])
@@ -225,13 +225,13 @@ class Transformer(nn.Module):
         owner = torch.cat([graphs[kind].owner for kind in kinds] or [none.long()])
         age = torch.cat([graphs[kind].age for kind in kinds] or [none])
         full = torch.bincount(owner, minlength=len(graphs))
-        size = full.clamp(max=TOKENS)
+        size = full.clamp(max=MAX_TOKENS)
         order = size.argsort(descending=True, stable=True)
         by_age = age.argsort(stable=True)
         place = by_age[order.argsort()[owner[by_age]].argsort(stable=True)]
         full = full[order]
         rank = torch.arange(len(place), device=age.device) - (full.cumsum(0) - full).repeat_interleave(full)
-        read = rank < TOKENS
+        read = rank < MAX_TOKENS
         return token.index_select(0, place[read]), rank[read], size[order], order
 
 
@@ -270,7 +270,7 @@ class Network(nn.Module):
             self.transformer = Transformer(kinds, channels, num_layers, dropout, heads)
             num_layers = 0  # of messages
         for layer in range(num_layers):
-            made = READ if layer == num_layers - 1 else kinds
+            made = READ_TYPES if layer == num_layers - 1 else kinds
             targets = tuple(kind for kind in kinds if kind in made and any(e[2] == kind for e in edge_types))
             self.targets.append(targets)
             if conv == "sage":
@@ -295,7 +295,7 @@ class Network(nn.Module):
             y = conv(x, edges)
             for kind in targets:
                 x[kind] = x[kind] + self._drop(F.relu(next(norms)(y[kind])))
-        return {kind: x[kind] for kind in READ}
+        return {kind: x[kind] for kind in READ_TYPES}
 
     def _links(self, graphs: Graphs) -> dict[EdgeType, Link]:
         return {edge: link(graphs, edge) for edge in self.edge_types if edge in graphs.edges}

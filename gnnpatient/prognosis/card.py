@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gnnpatient.prognosis.kinds import KINDS
+
 
 def card(config: Mapping[str, Any]) -> str:
     """README.md of a saved model, from its config."""
@@ -18,7 +20,7 @@ def card(config: Mapping[str, Any]) -> str:
         "",
     ]
     for name, head in model["heads"].items():
-        lines.append(f"- `{name}`: {_answer(head)}")
+        lines.append(f"- `{name}`: {KINDS[head['kind']].forecast.summary(head)}")
     lines += [
         "",
         "Bands between members are *model spread*: what refitting changes, not what may happen to a patient.",
@@ -39,7 +41,7 @@ def card(config: Mapping[str, Any]) -> str:
         if isinstance(about.get("patients"), str):
             lines += ["These are too few: no code, level or value of theirs was learned.", ""]
     for name, counts in about.get("events", {}).items():
-        of = "of class" if model["heads"].get(name, {}).get("kind") == "diagnosis" else "with"
+        of = KINDS[model["heads"][name]["kind"]].target.COUNTED
         lines.append(f"- `{name}`: " + ", ".join(f"{n} patients {of} {cause}" for cause, n in counts.items()))
     seen = model["vocabulary"]["codes"]
     lines += ["", "## Sees", ""]
@@ -60,12 +62,3 @@ def card(config: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _answer(head: Mapping[str, Any]) -> str:
-    if head.get("kind") == "diagnosis":
-        return f"the probability of each of {', '.join(head['classes'])} at the ask; they sum to one."
-    return (
-        f"cumulative incidence of {', '.join(head['causes'])} up to {head['times'][-1]:g} "
-        "days after the ask; slot 0 is event-free, not alive."
-    )

@@ -7,8 +7,10 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -19,17 +21,15 @@ from torch import Tensor
 
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file, atomic_folder, file_hash, is_name, is_sealed, sealed
-from gnnpatient.model.model import PatientGNN
+from gnnpatient.model.encode import Vocabulary
+from gnnpatient.model.heads import HEADS, HeadConfig
+from gnnpatient.model.model import ModelConfig, PatientGNN
 from gnnpatient.prognosis.card import card
-from gnnpatient.prognosis.few import told
-from gnnpatient.prognosis.forecast import Predictor
+from gnnpatient.prognosis.disclosure import disclosed
+from gnnpatient.prognosis.predictor import Predictor
 
 FORMAT = 5
 HEADER_LIMIT = 16 * 2**20  # bytes; a header larger than this is an attack or an accident
-
-
-class Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def _named(text: str) -> str:
@@ -38,70 +38,53 @@ def _named(text: str) -> str:
     return text
 
 
+def _named_slots(head: HeadConfig) -> HeadConfig:
+    for value in head.to_dict().values():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                _named(text)
+    return head
+
+
 Name = Annotated[str, AfterValidator(_named)]  # of which a path may be made
+if TYPE_CHECKING:
+    _AnyHead = HeadConfig
+else:
+    _AnyHead = reduce(or_, (config for config, _ in HEADS.values()))
+
+NamedHead = Annotated[_AnyHead, Field(discriminator="kind"), AfterValidator(_named_slots)]
+Table = list[list[float]] | list[float]  # (1 + cause, time) or (class,)
 
 
-class ScaleConfig(Closed):
-    mean: list[float]
-    std: list[float]
-    log: list[bool]
-    heaps: list[bool]
+class _Closed(BaseModel):
+    """A part of config.json. The configurations in it are those that the network is made of."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class AxesConfig(Closed):
-    columns: int = Field(ge=1)
-    kept: int = Field(ge=1)
-    lasting: int = Field(ge=0)
-    drifting: int = Field(ge=0)
+class _Network(_Closed):
+    config: ModelConfig
+    vocabulary: Vocabulary
+    edge_types: tuple[tuple[str, str, str], ...]
+    heads: dict[Name, NamedHead] = Field(min_length=1)
 
 
-class VocabularyConfig(Closed):
-    codes: dict[str, list[str]]
-    above: dict[str, list[str]]
-    rare: list[str]
-    numbers: list[str]
-    levels: dict[str, list[str]]
-    values: dict[str, ScaleConfig]
-    times: dict[str, ScaleConfig]
-    vectors: dict[str, AxesConfig]
-    running: list[str]
-    bounded: list[str] = []
-
-
-class SurvivalHeadConfig(Closed):
-    kind: Literal["survival"]
-    causes: list[Name]
-    times: list[float]
-
-
-class DiagnosisHeadConfig(Closed):
-    kind: Literal["diagnosis"]
-    classes: list[Name]
-
-
-class NetworkConfig(Closed):
-    config: dict[str, bool | int | float | str]
-    vocabulary: VocabularyConfig
-    edge_types: list[list[str]]
-    heads: dict[Name, SurvivalHeadConfig | DiagnosisHeadConfig] = Field(min_length=1)
-
-
-class NullsConfig(Closed):
+class _LandmarkTables(_Closed):
     days: list[float | None]  # None: entry, whenever that is
-    tables: list[list[list[float]] | list[float]]
+    tables: list[Table]
 
 
-class Config(Closed):
+class Config(_Closed):
     """What config.json holds; read from outside, so every place of it has a type."""
 
     format: int
     choices: dict[str, Any]
-    kinds: list[str] | None
+    kinds: tuple[str, ...] | None
     members: int = Field(ge=1)
-    model: NetworkConfig
-    null: dict[str, list[list[float]] | list[float]]
+    model: _Network
+    null: dict[str, Table]
     about: dict[str, Any]
-    nulls: dict[str, NullsConfig] = {}
+    nulls: dict[str, _LandmarkTables] = {}
     weights: str  # sha256 of model.safetensors
     digest: str  # of all that stands above it
 
@@ -169,7 +152,7 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
             "members": len(predictor.modules),
             "model": predictor.modules[0].to_dict(),
             "null": {name: table.tolist() for name, table in predictor.null.items()},
-            "about": told(predictor.about, int(choices.get("min_patients", 1))),
+            "about": disclosed(predictor.about, int(choices.get("min_patients", 1))),
             "nulls": {
                 name: {"days": [None if d != d else d for d in days.tolist()], "tables": tables.tolist()}
                 for name, (days, tables) in predictor.nulls.items()
@@ -184,7 +167,7 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
         config["weights"] = file_hash(part / "model.safetensors")
         # numpy's numbers come in with the choices, from a grid search
         text = sealed(config, allow_nan=False, default=lambda x: x.tolist())
-        Config.model_validate(json.loads(text))  # what could not be read again is our mistake, found here
+        Config.model_validate_json(text)  # what could not be read again is our mistake, found here
         (part / "config.json").write_text(text, encoding="utf-8")
         (part / "README.md").write_text(card(config), encoding="utf-8")
 
@@ -199,76 +182,90 @@ def read_config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
 
     The digest is no signature: who changes the file on purpose can compute it anew.
     """
+    path, raw, _ = _read_config(folder)
+    return path, json.loads(raw)
+
+
+def _read_config(folder: str | Path) -> tuple[Path, bytes, Config]:
+    path = _model_folder(folder)
+    file = path / "config.json"
+    try:
+        raw = file.read_bytes()
+        version = json.loads(raw.decode("utf-8"))["format"]
+        if version != FORMAT:
+            raise InputError(f"{path}: format {version}, this version reads {FORMAT}; fit it again")
+        config = Config.model_validate_json(raw)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{file}: not the config of a gnnpatient model; get it again") from None
+    if not is_sealed(raw):
+        raise InputError(f"{file}: not as it was written, its digest does not fit; get the model again")
+    return path, raw, config
+
+
+def _model_folder(folder: str | Path) -> Path:
+    """The folder itself, or the model of a run."""
     path = Path(folder)
     if (path / "model" / "config.json").is_file():
         path = path / "model"
     if path.is_file() or not (path / "config.json").is_file():
-        held = (
+        content = (
             "a file" if path.is_file() else "no folder with a config.json" if path.exists() else "not there"
         )
         raise InputError(
-            f"{folder}: {held}; a model is a folder of save_pretrained (config.json, model.safetensors), "
+            f"{folder}: {content}; a model is a folder of save_pretrained (config.json, model.safetensors), "
             "and nothing else is loaded"
         )
-    try:
-        raw = (path / "config.json").read_bytes()
-        config = json.loads(raw.decode("utf-8"))
-        if config["format"] != FORMAT:
-            raise InputError(f"{path}: format {config['format']}, this version reads {FORMAT}; fit it again")
-        Config.model_validate(config)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path / 'config.json'}: not the config of a gnnpatient model; get it again"
-        ) from None
-    if not is_sealed(raw):
-        raise InputError(
-            f"{path / 'config.json'}: not as it was written, its digest does not fit; get the model again"
-        )
-    return path, config
+    return path
 
 
 def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
     """The predictor and the choices that it was fitted with."""
-    path, config = read_config(folder)
-    tensors = read_state(path / "model.safetensors", config["weights"]).tensors
+    path, _, config = _read_config(folder)
+    tensors = read_state(path / "model.safetensors", config.weights).tensors
     try:
-        modules = tuple(
-            _module(config["model"], from_states(str(i), tensors)) for i in range(config["members"])
-        )
-        null = {name: np.array(table, np.float64) for name, table in config["null"].items()}
-        for name in modules[0].outcomes:
-            if null[name].shape != modules[0].head(name).config.shape:
-                raise ValueError(f"null of {name!r}")
-        found = config.get("nulls", {})
-        nulls = {n: (np.array(of["days"], float), np.array(of["tables"])) for n, of in found.items()}
-        for name, (days, tables) in nulls.items():
-            if not len(days) or tables.shape != (len(days), *null[name].shape):
-                raise ValueError(f"nulls of {name!r}")
+        modules = tuple(_module(config.model, from_states(str(i), tensors)) for i in range(config.members))
+        null, nulls = _marginals(config)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"{path}: config.json and model.safetensors do not fit together ({reason})"
         ) from None
-    kinds = None if config["kinds"] is None else tuple(config["kinds"])
-    return Predictor(modules, kinds, null, config["about"], nulls), config["choices"]
+    return Predictor(modules, config.kinds, null, config.about, nulls), config.choices
 
 
-def _module(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PatientGNN:
+def _marginals(
+    config: Config,
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """The forecasts without inputs, of all landmarks together and of some alone."""
+    null = {name: np.array(table, np.float64) for name, table in config.null.items()}
+    for name, head in config.model.heads.items():
+        if null[name].shape != head.shape:
+            raise ValueError(f"null of {name!r}")
+    nulls = {n: (np.array(of.days, float), np.array(of.tables)) for n, of in config.nulls.items()}
+    for name, (days, tables) in nulls.items():
+        if not len(days) or tables.shape != (len(days), *null[name].shape):
+            raise ValueError(f"nulls of {name!r}")
+    return null, nulls
+
+
+def _module(network: _Network, tensors: Mapping[str, Tensor]) -> PatientGNN:
     """A member. The numbers that could make it large are first seen to be those of its tensors."""
-    if not config["config"]["num_layers"] <= len(tensors):
+    if not network.config.num_layers <= len(tensors):
         raise ValueError("num_layers")
     sizes = {size for tensor in tensors.values() for size in tensor.shape}
-    if config["config"]["channels"] not in sizes:
+    if network.config.channels not in sizes:
         raise ValueError("channels")
-    for kind, axes in config["vocabulary"]["vectors"].items():
+    for kind, axes in network.vocabulary.vectors.items():
         if not (
-            {axes["columns"], axes["kept"], axes["drifting"]} <= sizes and axes["lasting"] <= axes["kept"]
+            {axes.columns, axes.kept, axes.drifting} <= sizes
+            and min(axes.columns, axes.kept) >= 1
+            and 0 <= axes.lasting <= axes.kept
         ):
             raise ValueError(f"vectors of {kind!r}")
     with torch.random.fork_rng([]):  # made on the CPU
-        module = PatientGNN.from_dict(config)
+        module = PatientGNN(network.config, network.vocabulary, network.edge_types, network.heads)
     module.load_state_dict(tensors)
     if not all(buffer.isfinite().all() for buffer in module.buffers()):
         raise ValueError("numbers not finite")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -13,28 +14,19 @@ from sklearn.utils.validation import check_is_fitted
 from sksurv.functions import StepFunction
 
 from gnnpatient.cohort.cohort import ENTRY, Landmarks
-from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
 from gnnpatient.errors import InputError, near
-from gnnpatient.metrics import integrated_brier
-from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
-from gnnpatient.prognosis.few import coarse_incidence, coarse_shares, round_time
 from gnnpatient.prognosis.fit import FitConfig, fit_modules
-from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, Predictor, restrict
-from gnnpatient.prognosis.inputs import learned
-from gnnpatient.prognosis.targets import (
-    LabelTarget,
-    Target,
-    check_targets,
-    landmark_nulls,
-    last_estimable,
-    null_incidence,
-    null_shares,
-    target_of,
-    time_grid,
-)
+from gnnpatient.prognosis.forecast import Answer, Forecast
+from gnnpatient.prognosis.inputs import learned, restrict
+from gnnpatient.prognosis.kinds import KINDS, target_of
+from gnnpatient.prognosis.marginal import landmark_marginals
+from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.targets import Target, check_targets
 from gnnpatient.progress import Progress
+
+Config = TypeVar("Config", ModelConfig, FitConfig)
 
 
 class PrognosisModel(BaseEstimator):
@@ -70,22 +62,22 @@ class PrognosisModel(BaseEstimator):
         kinds: Sequence[str] | None = None,
         horizon: float | None = None,
         num_times: int = 12,
-        members: int = 5,
-        channels: int = 32,
-        num_layers: int = 2,
-        dropout: float = 0.3,
-        node_dropout: float = 0.0,
-        conv: str = "sage",
-        linear: bool = True,
-        epochs: int = 30,
-        patience: int = 10,
-        batch_size: int = 128,
-        lr: float = 4e-3,
-        weight_decay: float = 0.05,
-        ridge: float | None = None,
+        members: int = FitConfig.members,
+        channels: int = ModelConfig.channels,
+        num_layers: int = ModelConfig.num_layers,
+        dropout: float = ModelConfig.dropout,
+        node_dropout: float = ModelConfig.node_dropout,
+        conv: str = ModelConfig.conv,
+        linear: bool = ModelConfig.linear,
+        epochs: int = FitConfig.epochs,
+        patience: int = FitConfig.patience,
+        batch_size: int = FitConfig.batch_size,
+        lr: float = FitConfig.lr,
+        weight_decay: float = FitConfig.weight_decay,
+        ridge: float | None = FitConfig.ridge,
         kind_dropout: float | None = None,
-        min_patients: int = 10,
-        seed: int = 0,
+        min_patients: int = FitConfig.min_patients,
+        seed: int = FitConfig.seed,
         device: str = "auto",
     ) -> None:
         self.outcomes = outcomes
@@ -127,77 +119,54 @@ class PrognosisModel(BaseEstimator):
         """
         X.cohort.verify()
         names = self._names(X)
-        targets = self._targets(X, y, names)
-        known = np.logical_or.reduce([target.known for target in targets.values()])
-        if not known.all():
-            X, targets = X[known], {name: target[known] for name, target in targets.items()}
+        X, targets = _known(X, self._targets(X, y, names))
         check_targets(targets, X)
         kinds = self._kinds(X, names)
+        self._check_sizes()
         seen = restrict(X, kinds)
-        if self.num_times < 1:
-            raise InputError(f"num_times {self.num_times}; 1 or more would do")
-        least = self.min_patients
-        if least < 1:
-            raise InputError(f"min_patients {least}; 1 or more would do")
-        heads: dict[str, HeadConfig] = {}
-        null: dict[str, np.ndarray] = {}
-        for name, target in targets.items():
-            if isinstance(target, LabelTarget):
-                heads[name] = DiagnosisConfig(classes=target.classes)
-                null[name] = coarse_shares(null_shares(target, X.moments), target, X.patient, least)
-                continue
-            horizon = (
-                last_estimable(target, X.patient, X.moments) if self.horizon is None else float(self.horizon)
-            )
-            if self.horizon is None and least > 1:
-                horizon = round_time(horizon, target.time[target.event > 0])
-            if not horizon > 0:
-                raise InputError(f"horizon {horizon:g} days; it lies after the ask")
-            if not ((target.event > 0) & (target.time <= horizon)).any():
-                raise InputError(
-                    f"outcome {name!r}: no events within {horizon:g} days of an ask; nothing to learn"
-                )
-            times = time_grid(target, X.moments, horizon, self.num_times, X.patient, least)
-            heads[name] = SurvivalConfig(causes=target.causes, times=times)
-            curves = null_incidence(target, X.moments, times)
-            null[name] = coarse_incidence(curves, target, X.patient, times, least)
+        heads = {
+            name: target.head_config(name, X, self.horizon, self.num_times, self.min_patients)
+            for name, target in targets.items()
+        }
+        null = {name: self._marginal(X, targets[name], head.times) for name, head in heads.items()}
         modules = fit_modules(
             seen,
             targets,
             heads,
             null,
-            ModelConfig(
-                channels=self.channels,
-                num_layers=self.num_layers,
-                dropout=self.dropout,
-                node_dropout=self.node_dropout,
-                conv=self.conv,
-                linear=self.linear,
-            ),
-            FitConfig(
-                members=self.members,
-                epochs=self.epochs,
-                patience=self.patience,
-                batch_size=self.batch_size,
-                lr=self.lr,
-                weight_decay=self.weight_decay,
-                ridge=self.ridge,
-                kind_dropout=self._kind_dropout(seen),
-                min_patients=least,
-                seed=self.seed,
-            ),
+            self._config(ModelConfig, linear=bool(self.linear)),
+            self._config(FitConfig, kind_dropout=self._kind_dropout(seen)),
             device=self.device,
             run=None if run is None else Path(run),
             progress=progress,
         )
-        each = {
-            n: landmark_nulls(t, X, tuple(heads[n].to_dict().get("times", ())), least)
-            for n, t in targets.items()
+        tables = {
+            name: landmark_marginals(target, X, heads[name].times, self.min_patients)
+            for name, target in targets.items()
         }
-        nulls = {name: tables for name, tables in each.items() if tables is not None}
-        self.predictor_ = Predictor(modules, kinds, null, _about(seen, targets, least), nulls)
+        self.predictor_ = Predictor(
+            modules,
+            kinds,
+            null,
+            _about(seen, targets, self.min_patients),
+            {name: table for name, table in tables.items() if table is not None},
+        )
         self.train_ids_ = frozenset(X.ids.tolist())  # in memory only: save_pretrained does not write it
         return self
+
+    def _check_sizes(self) -> None:
+        for name in ("num_times", "min_patients"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)}; 1 or more would do")
+
+    def _marginal(self, X: Landmarks, target: Target, times: tuple[float, ...]) -> np.ndarray:
+        """The forecast without inputs, as it is written down."""
+        table = target.marginal(X.moments, times)
+        return target.disclosed(table, X.patient, times, self.min_patients)
+
+    def _config(self, cls: type[Config], **others: Any) -> Config:
+        """A configuration of these choices, but for `others`."""
+        return cls(**{field.name: getattr(self, field.name) for field in fields(cls)} | others)
 
     def _kind_dropout(self, X: Landmarks) -> float:
         """As chosen; by default only where pictures or texts stand among the nodes."""
@@ -229,14 +198,13 @@ class PrognosisModel(BaseEstimator):
         return inputs if self.kinds is None else tuple(self.kinds)
 
     @staticmethod
-    def _targets(
-        X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]
-    ) -> dict[str, Target | LabelTarget]:
+    def _targets(X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]) -> dict[str, Target]:
         X.cohort.outcomes_with_model(names)
         if y is not None:
             if len(names) != 1:
                 raise InputError(f"y is for a model of one outcome; this one has {', '.join(names)}")
-            return {names[0]: _given(X.cohort.outcomes[names[0]], y, len(X))}
+            outcome = X.cohort.outcomes[names[0]]
+            return {names[0]: KINDS[outcome.kind].target.from_y(outcome, y, len(X))}
         risk = {name: X.at_risk(name) for name in names}
         if none := int((~np.logical_or.reduce(list(risk.values()))).sum()):
             raise InputError(
@@ -305,28 +273,11 @@ class PrognosisModel(BaseEstimator):
             warnings.warn(
                 f"{overlap} of the scored patients were trained on: the score flatters", stacklevel=2
             )
-        scores = []
+        scores: list[float] = []
         targets = self._targets(X, y, self.predictor_.outcomes)
         for name, forecast in self.forecast(X).items():
-            target, known = targets[name], targets[name].known
-            null = self.predictor_.null_at(name, X[known])
-            if isinstance(target, LabelTarget):
-                assert isinstance(forecast, DiagnosisForecast)
-                truth = np.eye(len(target.classes))[target.label[known]]
-                share = target.share[known, None]
-                error, other = (
-                    (share * np.square(p - truth)).sum() for p in (forecast.probability[known], null)
-                )
-                if other:
-                    scores.append(1 - float(error / other))
-                continue
-            assert isinstance(forecast, Forecast)
-            time, event = target.time[known], target.event[known]
-            for k in range(1, 1 + len(forecast.causes)):
-                own, _ = integrated_brier(forecast.incidence[known, k], forecast.times, time, event, cause=k)
-                base, _ = integrated_brier(null[:, k], forecast.times, time, event, cause=k)
-                if base != 0:  # else nobody had this cause here or in training: nothing to explain
-                    scores.append(1 - own / base)
+            null = self.predictor_.null_at(name, X[targets[name].known])
+            scores += targets[name].skills(forecast, null)
         return float(np.mean(scores)) if scores else np.nan
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -352,15 +303,15 @@ class PrognosisModel(BaseEstimator):
     @property
     def unique_times_(self) -> np.ndarray:
         """Days after the ask at which the curves are given, for a model of one outcome."""
-        return np.array(self._survival(self._outcome(None)).times)
+        return np.array(self._times(self._outcome(None)))
 
-    def _survival(self, name: str) -> SurvivalConfig:
-        head = self.predictor_.modules[0].head(name).config
-        if not isinstance(head, SurvivalConfig):
+    def _times(self, name: str) -> tuple[float, ...]:
+        times = self.predictor_.modules[0].head(name).config.times
+        if not times:
             raise InputError(
                 f"outcome {name!r} is a diagnosis: probabilities, no curve; .predict or .forecast gives them"
             )
-        return head
+        return times
 
     def _outcome(self, outcome: str | None) -> str:
         check_is_fitted(self)
@@ -373,36 +324,16 @@ class PrognosisModel(BaseEstimator):
 
     def _curves(self, X: Landmarks, outcome: str | None) -> Forecast:
         name = self._outcome(outcome)
-        self._survival(name)
-        forecast = self.forecast(X)[name]
-        assert isinstance(forecast, Forecast)
-        return forecast
+        self._times(name)
+        return cast(Forecast, self.forecast(X)[name])
 
 
-def _given(outcome: Outcome, y: np.ndarray, size: int) -> Target | LabelTarget:
-    """What y says of one outcome."""
-    if isinstance(outcome, Diagnosis | Task):
-        last = len(outcome.classes) - 1
-        if y.shape != (size,) or y.dtype.kind not in "iu" or not ((y >= -1) & (y <= last)).all():
-            raise InputError(
-                f"y: an int array, one entry an ask: 0 to {last} for {', '.join(outcome.classes)}, -1 = not "
-                "looked for"
-            )
-        return LabelTarget(outcome.classes, y.astype(np.int64))
-    assert isinstance(outcome, Survival)
-    if y.dtype.names is None or len(y.dtype.names) != 2 or len(y) != size:
-        raise InputError(
-            "y: a structured array of event and time, one entry an ask, for a model of one outcome"
-        )
-    event, time = (y[field] for field in y.dtype.names)
-    causes = outcome.causes
-    if event.dtype.kind not in "biu" or not ((event >= 0) & (event <= len(causes))).all():
-        raise InputError(
-            f"y: its first field is the event: 0 censored, 1 to {len(causes)} for {', '.join(causes)}"
-        )
-    if not (np.isfinite(time) & (time > 0)).all():
-        raise InputError("y: its second field is the time, days after the ask, above 0")
-    return Target(causes, event.astype(np.int64), time.astype(float))
+def _known(X: Landmarks, targets: dict[str, Target]) -> tuple[Landmarks, dict[str, Target]]:
+    """The landmarks at which some outcome is known."""
+    known = np.logical_or.reduce([target.known for target in targets.values()])
+    if known.all():
+        return X, targets
+    return X[known], {name: target[known] for name, target in targets.items()}
 
 
 def _steps(times: np.ndarray, curves: np.ndarray) -> np.ndarray:
@@ -412,9 +343,8 @@ def _steps(times: np.ndarray, curves: np.ndarray) -> np.ndarray:
     return out
 
 
-def _about(X: Landmarks, targets: dict[str, Target | LabelTarget], least: int) -> dict[str, Any]:
+def _about(X: Landmarks, targets: dict[str, Target], least: int) -> dict[str, Any]:
     """Counts for the card, and what is known of the inputs."""
-    who = lambda rows: len(np.unique(X.patient[rows]))  # noqa: E731
     return {
         "cohort": X.cohort.spec.cohort,
         "spec_hash": X.cohort.spec.hash,
@@ -425,7 +355,7 @@ def _about(X: Landmarks, targets: dict[str, Target | LabelTarget], least: int) -
         "inputs": learned(X, least),
         "encoders": dict(X.cohort.report.get("encoders", {})),
         "events": {
-            name: {what: who(asks) for what, asks in target.counted.items()}
+            name: {what: len(np.unique(X.patient[rows])) for what, rows in target.counts.items()}
             for name, target in targets.items()
         },
     }

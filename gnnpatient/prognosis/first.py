@@ -16,7 +16,7 @@ from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import moving
 from gnnpatient.model.model import PatientGNN
-from gnnpatient.prognosis.targets import LabelTarget, Target
+from gnnpatient.prognosis.targets import Target
 
 RIDGES = (3.0, 12.0, 50.0, 200.0)  # the first is taken unless a stronger one is clearly better
 FOLDS = 3  # inner folds that say so
@@ -27,7 +27,7 @@ STEPS, TRIAL_STEPS = 200, 40  # at most, in the end and to choose
 def first_heads(
     module: PatientGNN,
     landmarks: Landmarks,
-    targets: Mapping[str, Target | LabelTarget],
+    targets: Mapping[str, Target],
     inner: Sequence[tuple[np.ndarray, np.ndarray]],
     ridge: float | None,
     seed: int,
@@ -50,14 +50,14 @@ def first_heads(
     with torch.no_grad():
         chunks = (build_graphs(landmarks[rows[i : i + 512]]) for i in range(0, len(rows), 512))
         last = torch.cat([module.encode.last_observation(chunk.to(where)) for chunk in chunks])
-    told = (
+    usable = (
         moving(last, torch.from_numpy(landmarks.patient[rows]).to(where))[0] >= least if least > 1 else None
     )
     for name in targets:
         if (shift := module.head(name).shift) is not None:
-            shift.start(last, told)
+            shift.start(last, usable)
     weight = landmark_weights(landmarks.moments[rows])
-    asks = _Asks(module, targets, rows, last, weight, landmarks, [*shifts.values(), *biases.values()])
+    asks = _TrainingRows(module, targets, rows, last, weight, landmarks, [*shifts.values(), *biases.values()])
     if ridge is None:
         ridge = asks.choose([np.isin(rows, train) for train, _ in inner[:FOLDS]])
     asks.descend(np.ones(len(rows), bool), ridge, STEPS)
@@ -66,11 +66,11 @@ def first_heads(
 
 
 @dataclass(frozen=True, eq=False)
-class _Asks:
+class _TrainingRows:
     """What the shifts are fitted on, a row an ask."""
 
     module: PatientGNN
-    targets: Mapping[str, Target | LabelTarget]
+    targets: Mapping[str, Target]
     rows: np.ndarray  # which asks of the targets
     last: Tensor  # (row, feature)
     weight: np.ndarray  # (row,) every landmark counts the same
@@ -84,7 +84,7 @@ class _Asks:
         start = [parameter.detach().clone() for parameter in self.parameters]
         kept = [start] * len(train)  # a fit goes on from that of the weaker ridge: weights at zero stay there
 
-        def held(ridge: float) -> np.ndarray:
+        def held_out_loss(ridge: float) -> np.ndarray:
             loss = np.zeros(self.landmarks.patient.max() + 1)
             for fold, mask in enumerate(train):
                 self._set(kept[fold])
@@ -95,9 +95,9 @@ class _Asks:
                         np.add.at(loss, self.landmarks.patient[self.rows[known]], losses().cpu().numpy())
             return loss
 
-        ridge, loss = RIDGES[0], held(RIDGES[0])
+        ridge, loss = RIDGES[0], held_out_loss(RIDGES[0])
         for stronger in RIDGES[1:]:
-            other = held(stronger)
+            other = held_out_loss(stronger)
             gain = loss - other
             if gain.sum() <= 2 * np.sqrt((gain**2).sum()):
                 break
@@ -137,9 +137,7 @@ class _Asks:
         head, target, device = self.module.head(name), self.targets[name], self.last.device
         known = np.flatnonzero(target.known[self.rows] & mask)
         x = self.last[torch.from_numpy(known).to(device)]
-        weight = self.weight[known]
-        if isinstance(target, LabelTarget):
-            weight = weight * target.share[self.rows[known]]
+        weight = self.weight[known] * target.share[self.rows[known]]
         share = torch.from_numpy(weight / max(weight.sum(), 1.0)).to(x)
         truth = tuple(torch.from_numpy(column[self.rows[known]]).to(device) for column in target.columns)
         loss = head.first_loss(x, *truth)

@@ -34,15 +34,15 @@ from gnnpatient.prognosis.checkpoint import (
     to_states,
     write_state,
 )
+from gnnpatient.prognosis.device import deterministic, resolve_device
 from gnnpatient.prognosis.first import first_heads
-from gnnpatient.prognosis.forecast import deterministic, resolve_device
-from gnnpatient.prognosis.inputs import last_asks
-from gnnpatient.prognosis.targets import LabelTarget, Target
+from gnnpatient.prognosis.inputs import last_landmarks
+from gnnpatient.prognosis.targets import Target
 from gnnpatient.progress import Progress
 
-VALIDATION = 1024  # asks at which a member is scored after each epoch
-STEPS = 15  # batches an epoch at most
-AVERAGE = 0.98  # share that the running average of the weights keeps in a step
+MAX_VALIDATION_LANDMARKS = 1024  # asks at which a member is scored after each epoch
+MAX_STEPS = 15  # batches an epoch at most
+MAX_AVERAGE_DECAY = 0.98  # share that the running average of the weights keeps in a step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class FitConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Draw:
+class LandmarkSampler:
     """Asks by landmark: a landmark first, then one of its asks."""
 
     order: np.ndarray  # (ask,) positions sorted by landmark
@@ -82,7 +82,7 @@ class Draw:
     upto: np.ndarray  # (landmark,) share of the draws that goes to it and those before it
 
     @classmethod
-    def of(cls, moments: np.ndarray, rows: np.ndarray) -> Draw:
+    def of(cls, moments: np.ndarray, rows: np.ndarray) -> LandmarkSampler:
         order = rows[np.argsort(moments[rows], kind="stable")]
         start = np.flatnonzero(np.append(True, np.diff(moments[order]) != 0))
         upto = landmark_shares(moments[order[start]]).cumsum()
@@ -96,7 +96,7 @@ class Draw:
 
 def fit_modules(
     landmarks: Landmarks,
-    targets: Mapping[str, Target | LabelTarget],
+    targets: Mapping[str, Target],
     heads: Mapping[str, HeadConfig],
     null: Mapping[str, np.ndarray],
     model: ModelConfig,
@@ -112,33 +112,38 @@ def fit_modules(
     or a GPU, ends in the same bits.
     """
     where, least = resolve_device(device), config.min_patients
-    whole = build_graphs(last_asks(landmarks))
-    bases = fit_bases(whole, least)
-    vocabulary = fit_vocabulary(whole, bases, least)
-    groups = len(np.unique(landmarks.groups))
-    if groups < 2:
-        raise InputError(f"{groups} patient or group to train on; early stopping needs at least two")
-    happened = np.max([target.strata for target in targets.values()], axis=0)
-    inner = list(StratifiedPatientKFold(min(5, groups), seed=config.seed).split(landmarks, happened))
-    finished, begun, ridge = [], None, 0.0
+    graphs = build_graphs(last_landmarks(landmarks))
+    bases = fit_bases(graphs, least)
+    vocabulary = fit_vocabulary(graphs, bases, least)
+    inner = _inner_folds(landmarks, targets, config.seed)
+    finished, first, ridge = [], None, 0.0
     for member in range(config.members):
-        train, held = inner[member % len(inner)]
         with deterministic(where), torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.manual_seed(_seed(config.seed, member))
             module = PatientGNN(model, vocabulary, landmarks.cohort.spec.edge_types, heads)
             module.encode.start(bases)
             for name, table in null.items():
                 module.head(name).start(torch.from_numpy(targets[name].start(table)).float())
-            if begun is None:
-                begun, ridge = first_heads(
-                    module.to(where), landmarks, targets, inner, config.ridge, config.seed, least
+            module.to(where)
+            if first is None:
+                first, ridge = first_heads(
+                    module, landmarks, targets, inner, config.ridge, config.seed, least
                 )
-            module.heads.load_state_dict(begun, strict=False)
-            member_run = _Member(
-                member, module.to(where), landmarks, targets, config, ridge, where, run, progress
-            )
-            finished.append(member_run.train(train, held))
+            module.heads.load_state_dict(first, strict=False)
+            trainer = MemberTrainer(member, module, landmarks, targets, config, ridge, where, run, progress)
+            finished.append(trainer.train(*inner[member % len(inner)]))
     return tuple(finished)
+
+
+def _inner_folds(
+    landmarks: Landmarks, targets: Mapping[str, Target], seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Training and validation landmarks of up to five folds by patient."""
+    groups = len(np.unique(landmarks.groups))
+    if groups < 2:
+        raise InputError(f"{groups} patient or group to train on; early stopping needs at least two")
+    strata = np.max([target.strata for target in targets.values()], axis=0)
+    return list(StratifiedPatientKFold(min(5, groups), seed=seed).split(landmarks, strata))
 
 
 def _seed(*parts: int) -> int:
@@ -146,13 +151,29 @@ def _seed(*parts: int) -> int:
 
 
 @dataclass(eq=False)
-class _Member:
+class _TrainingState:
+    """Where a member's training stands after some epochs."""
+
+    optimizer: torch.optim.Optimizer
+    average: PatientGNN
+    best: dict[str, Tensor]
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Note an epoch; the average of the best one is kept."""
+        if not self.history or entry["validation"] < min(e["validation"] for e in self.history):
+            self.best = copy.deepcopy(self.average.state_dict())
+        self.history.append(entry)
+
+
+@dataclass(eq=False)
+class MemberTrainer:
     """One member's training."""
 
     member: int
     module: PatientGNN
     landmarks: Landmarks
-    targets: Mapping[str, Target | LabelTarget]
+    targets: Mapping[str, Target]
     config: FitConfig
     ridge: float
     device: torch.device
@@ -160,71 +181,83 @@ class _Member:
     progress: Progress | None
     parts: dict[tuple[str, ...], Cohort] = field(default_factory=dict)  # the cohort with some kinds alone
 
-    def train(self, train: np.ndarray, held: np.ndarray) -> PatientGNN:
-        """Train on the asks `train`, stop on the asks `held`, and return the module of the best epoch.
+    def train(self, train: np.ndarray, held_out: np.ndarray) -> PatientGNN:
+        """Train on the asks `train`, stop on the asks `held_out`, and return the module of the best epoch.
 
         What is scored and kept is a running average of the weights (Polyak & Juditsky 1992): in some hundreds
         of patients it forecasts better than the weights of any single step.
         """
-        config, moments = self.config, self.landmarks.moments
-        decay = [p for p in self.module.parameters() if p.ndim > 1]
-        plain = [p for p in self.module.parameters() if p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=config.lr,
-        )
-        draw = Draw.of(moments, train)
-        steps = min(STEPS, math.ceil(len(train) / config.batch_size))
-        scored = Draw.of(moments, held)(np.random.default_rng(config.seed), min(VALIDATION, 4 * len(held)))
-        validation = build_graphs(self.landmarks[scored]).to(self.device)
-
+        sampler = LandmarkSampler.of(self.landmarks.moments, train)
+        steps = min(MAX_STEPS, math.ceil(len(train) / self.config.batch_size))
+        scored, validation = self._validation(held_out)
         ridge = self.ridge / len(np.unique(self.landmarks.patient[train]))
-        average = copy.deepcopy(self.module).eval()
-        history: list[dict[str, Any]] = []
-        best = copy.deepcopy(average.state_dict())
-        if self.run is not None and (path := self._path).is_file():
-            history, best = self._resume(read_state(path), average, optimizer)
-        while not self._done(history):
-            epoch = len(history)
-            rng = np.random.default_rng([config.seed, self.member, epoch])
-            torch.manual_seed(_seed(config.seed, self.member, epoch))
-            self.module.train()
-            losses = []
-            for step in range(steps):
-                self._rate(optimizer, (epoch * steps + step) / (config.epochs * steps))
-                rows = draw(rng, config.batch_size)
-                asks = self._some_hidden(self.landmarks[rows], rng)
-                loss = self._loss(self.module, build_graphs(asks).to(self.device), rows)
-                loss = loss + ridge * self.module.linear_penalty()
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-                optimizer.step()
-                losses.append(loss.detach())  # read once an epoch: a GPU is not waited for at each step
-                _mix(average, self.module, epoch * steps + step + 1)
+        state = self._start()
+        while not self._finished(state.history):
+            epoch = len(state.history)
+            loss = self._epoch(epoch, steps, sampler, ridge, state)
             with torch.inference_mode():
-                score = float(self._loss(average, validation, scored))
+                score = float(self._loss(state.average, validation, scored))
             if not math.isfinite(score):
                 raise InputError(
                     f"member {self.member}: the loss is not finite after epoch {epoch}; take a smaller lr"
                 )
-            entry = {
-                "member": self.member,
-                "epoch": epoch,
-                "loss": float(torch.stack(losses).double().mean()),
-                "validation": score,
-            }
-            if not history or score < min(e["validation"] for e in history):
-                best = copy.deepcopy(average.state_dict())
-            history.append(entry)
+            entry = {"member": self.member, "epoch": epoch, "loss": loss, "validation": score}
+            state.add(entry)
             if self.run is not None:
-                self._checkpoint(history, average, best, optimizer)
+                self._checkpoint(state)
             if self.progress:
                 self.progress(f"member {self.member + 1}", epoch + 1, self.config.epochs, **entry)
-        self.module.load_state_dict(best)
+        self.module.load_state_dict(state.best)
         return self.module.eval()
 
-    def _some_hidden(self, asks: Landmarks, rng: np.random.Generator) -> Landmarks:
+    def _validation(self, held_out: np.ndarray) -> tuple[np.ndarray, Graphs]:
+        """The landmarks at which the member is scored after each epoch, and their graphs."""
+        sampler = LandmarkSampler.of(self.landmarks.moments, held_out)
+        size = min(MAX_VALIDATION_LANDMARKS, 4 * len(held_out))
+        rows = sampler(np.random.default_rng(self.config.seed), size)
+        return rows, build_graphs(self.landmarks[rows]).to(self.device)
+
+    def _start(self) -> _TrainingState:
+        """Before the first epoch, or after those of the checkpoint that is there."""
+        decay = [p for p in self.module.parameters() if p.ndim > 1]
+        plain = [p for p in self.module.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": decay, "weight_decay": self.config.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=self.config.lr,
+        )
+        average = copy.deepcopy(self.module).eval()
+        state = _TrainingState(optimizer, average, copy.deepcopy(average.state_dict()))
+        if self.run is not None and (path := self._path).is_file():
+            self._resume(read_state(path), state)
+        return state
+
+    def _epoch(
+        self, epoch: int, steps: int, sampler: LandmarkSampler, ridge: float, state: _TrainingState
+    ) -> float:
+        """One epoch of `steps` batches; returns the mean loss."""
+        config, optimizer = self.config, state.optimizer
+        rng = np.random.default_rng([config.seed, self.member, epoch])
+        torch.manual_seed(_seed(config.seed, self.member, epoch))
+        self.module.train()
+        losses = []
+        for step in range(steps):
+            self._set_rate(optimizer, (epoch * steps + step) / (config.epochs * steps))
+            rows = sampler(rng, config.batch_size)
+            seen = self._hide_node_types(self.landmarks[rows], rng)
+            loss = self._loss(self.module, build_graphs(seen).to(self.device), rows)
+            loss = loss + ridge * self.module.linear_penalty()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+            optimizer.step()
+            losses.append(loss.detach())  # read once an epoch: a GPU is not waited for at each step
+            _update_average(state.average, self.module, epoch * steps + step + 1)
+        return float(torch.stack(losses).double().mean())
+
+    def _hide_node_types(self, asks: Landmarks, rng: np.random.Generator) -> Landmarks:
         """In every second batch, each kind of node is hidden with the chance `kind_dropout`, as from patients
         who lack it; at least one is left.
         """
@@ -238,13 +271,13 @@ class _Member:
             self.parts[left] = asks.cohort.only(left)
         return Landmarks(self.parts[left], asks.patient, asks.at, asks.to)
 
-    def _done(self, history: list[dict[str, Any]]) -> bool:
+    def _finished(self, history: list[dict[str, Any]]) -> bool:
         if not history:
             return False
         best = int(np.argmin([e["validation"] for e in history]))
         return len(history) >= self.config.epochs or len(history) - 1 - best >= self.config.patience
 
-    def _rate(self, optimizer: torch.optim.Optimizer, done: float) -> None:
+    def _set_rate(self, optimizer: torch.optim.Optimizer, done: float) -> None:
         """A rise over the first tenth, then half a cosine to a hundredth: a function of the step alone."""
         fall = 0.505 + 0.495 * math.cos(math.pi * max(0.0, (done - 0.1) / 0.9))
         for group in optimizer.param_groups:
@@ -260,7 +293,7 @@ class _Member:
                 answers[name][torch.from_numpy(known).to(self.device)],
                 *(torch.from_numpy(column[rows][known]).to(self.device) for column in target.columns),
             )
-            if isinstance(target, LabelTarget) and target.weight is not None:
+            if target.weight is not None:
                 losses = losses * torch.from_numpy(target.weight[rows][known]).to(losses)
             parts.append(losses.sum() / max(int(known.sum()), 1))
         return torch.stack(parts).sum()
@@ -272,7 +305,7 @@ class _Member:
         digest.update(self.landmarks.patient.tobytes() + self.landmarks.at.tobytes())
         for target in self.targets.values():
             digest.update(b"".join(column.tobytes() for column in target.columns))
-            if isinstance(target, LabelTarget) and target.weight is not None:
+            if target.weight is not None:
                 digest.update(target.weight.tobytes())
         return digest.hexdigest()
 
@@ -281,23 +314,16 @@ class _Member:
         assert self.run is not None
         return self.run / "checkpoints" / f"member-{self.member}.safetensors"
 
-    def _checkpoint(
-        self,
-        history: list[dict[str, Any]],
-        average: PatientGNN,
-        best: dict[str, Tensor],
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
-        tensors = to_states("now", self.module.state_dict()) | to_states("best", best)
-        tensors |= to_states("average", average.state_dict())
-        tensors |= to_states("optimizer", optimizer_tensors(optimizer))
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+    def _checkpoint(self, state: _TrainingState) -> None:
         assert self.run is not None
-        with atomic_file(
-            self.run / "metrics.jsonl"
-        ) as part:  # first: an epoch done twice writes the same line
-            part.write_text("".join(json.dumps(entry) + "\n" for entry in self._log(history)))
-        write_state(self._path, State(tensors, {"history": history, "fit": self._fingerprint}))
+        tensors = to_states("now", self.module.state_dict()) | to_states("best", state.best)
+        tensors |= to_states("average", state.average.state_dict())
+        tensors |= to_states("optimizer", optimizer_tensors(state.optimizer))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # the log comes first: an epoch done twice writes the same line
+        with atomic_file(self.run / "metrics.jsonl") as part:
+            part.write_text("".join(json.dumps(entry) + "\n" for entry in self._log(state.history)))
+        write_state(self._path, State(tensors, {"history": state.history, "fit": self._fingerprint}))
 
     def _log(self, history: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The epochs of all members so far; the checkpoints hold them, so a resumed log is the same log."""
@@ -305,22 +331,20 @@ class _Member:
             yield from read_state(self._path.with_name(f"member-{member}.safetensors")).facts["history"]
         yield from history
 
-    def _resume(
-        self, state: State, average: PatientGNN, optimizer: torch.optim.Optimizer
-    ) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
-        if state.facts.get("fit") != self._fingerprint:
+    def _resume(self, stored: State, state: _TrainingState) -> None:
+        if stored.facts.get("fit") != self._fingerprint:
             raise InputError(
                 f"{self._path}: of a fit with other choices or asks; resume with the same, or start a new run"
             )
-        self.module.load_state_dict(from_states("now", state.tensors))
-        average.load_state_dict(from_states("average", state.tensors))
-        set_optimizer(optimizer, from_states("optimizer", state.tensors))
-        return state.facts["history"], from_states("best", state.tensors)
+        self.module.load_state_dict(from_states("now", stored.tensors))
+        state.average.load_state_dict(from_states("average", stored.tensors))
+        set_optimizer(state.optimizer, from_states("optimizer", stored.tensors))
+        state.history, state.best = stored.facts["history"], from_states("best", stored.tensors)
 
 
 @torch.no_grad()
-def _mix(average: PatientGNN, module: PatientGNN, step: int) -> None:
+def _update_average(average: PatientGNN, module: PatientGNN, step: int) -> None:
     """Move the average towards the weights; at first a plain mean, so that it soon forgets the first step."""
-    share = 1 - min(AVERAGE, (1 + step) / (10 + step))
+    share = 1 - min(MAX_AVERAGE_DECAY, (1 + step) / (10 + step))
     for mean, now in zip(average.parameters(), module.parameters(), strict=True):
         mean.lerp_(now, share)

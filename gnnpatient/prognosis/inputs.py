@@ -13,10 +13,17 @@ from gnnpatient.errors import InputError
 
 if TYPE_CHECKING:
     from gnnpatient.cohort.cohort import Cohort
+from collections.abc import Sequence
 
-END = 0.01  # of the patients that have a value beyond either end of a training range
-FAR = 0.05  # share of values far outside it from which on it is said
-DIGITS = 2  # that a range keeps, so that no patient's own value stands in a model
+from gnnpatient.cohort.build import build_graphs
+from gnnpatient.graphs import Names, frequent
+
+if TYPE_CHECKING:
+    from gnnpatient.cohort.cohort import Cohort
+
+EDGE_SHARE = 0.01  # of the patients that have a value beyond either end of a training range
+MIN_FAR_SHARE = 0.05  # share of values far outside it from which on it is said
+RANGE_DIGITS = 2  # that a range keeps, so that no patient's own value stands in a model
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +71,7 @@ def learned(landmarks: Landmarks, least: int) -> dict[str, Any]:
                 sure = how is not None or cohort.spec.nodes[kind].blank != "same"
                 unit = cohort.units[kind][c] if sure else ""
                 codes[kind][name] = {"unit": unit, "from": ways, "range": _range(value, patient, least)}
-    numbers, last = {}, last_asks(landmarks)
+    numbers, last = {}, last_landmarks(landmarks)
     statics, _ = cohort.statics(last.patient, last.at)
     for name, value in zip(cohort.spec.patient.number, statics.T.astype(np.float64), strict=True):
         given = np.isfinite(value)
@@ -73,7 +80,7 @@ def learned(landmarks: Landmarks, least: int) -> dict[str, Any]:
     return {"codes": codes, "numbers": numbers}
 
 
-def last_asks(landmarks: Landmarks) -> Landmarks:
+def last_landmarks(landmarks: Landmarks) -> Landmarks:
     """Of each patient the last ask, which holds all rows of the earlier ones."""
     order = np.lexsort((landmarks.at, landmarks.patient))
     return landmarks[order[np.append(np.diff(landmarks.patient[order]) != 0, True)[: len(order)]]]
@@ -83,11 +90,11 @@ def _range(value: np.ndarray, patient: np.ndarray, least: int) -> list[float]:
     """From where on a hundredth of the patients, and `least` of them, have a value below; and above."""
     order = np.argsort(patient, kind="stable")
     start = np.unique(patient[order], return_index=True)[1]
-    rank = max(least, int(np.ceil(END * len(start)))) - 1
+    rank = max(least, int(np.ceil(EDGE_SHARE * len(start)))) - 1
     low = np.sort(np.minimum.reduceat(value[order], start))[rank]
     high = np.sort(np.maximum.reduceat(value[order], start))[::-1][rank]
     low, high = min(low, high), max(low, high)  # of few patients they may cross
-    return [float(f"{low:.{DIGITS}g}"), float(f"{high:.{DIGITS}g}")]
+    return [float(f"{low:.{RANGE_DIGITS}g}"), float(f"{high:.{RANGE_DIGITS}g}")]
 
 
 def _far(value: np.ndarray, ends: list[float]) -> np.ndarray:
@@ -108,19 +115,19 @@ def in_known_units(inputs: Mapping[str, Any], cohort: Cohort) -> Cohort:
         if kind not in cohort.codes:
             continue
         factor, offset = np.ones(len(cohort.codes[kind])), np.zeros(len(cohort.codes[kind]))
-        own = list(units[kind])
+        used_units = list(units[kind])
         for c, name in enumerate(cohort.codes[kind]):
             theirs = known.get(name, {}).get("unit", "")
-            if theirs and own[c] and theirs != own[c] and len(events[kind]):
-                factor[c], offset[c] = _conversion(cohort, kind, name, own[c], known[name])
-                own[c] = theirs
-        if own != list(units[kind]):
+            if theirs and used_units[c] and theirs != used_units[c] and len(events[kind]):
+                factor[c], offset[c] = _conversion(cohort, kind, name, used_units[c], known[name])
+                used_units[c] = theirs
+        if used_units != list(units[kind]):
             e = events[kind]
             value = (e.value * factor[e.code] + offset[e.code]).astype(np.float32)
             bound = e.bound  # a factor below 0 turns its side
             if bound is not None and (factor < 0).any():
                 bound = np.where(factor[e.code] < 0, -bound, bound).astype(np.int8)
-            events[kind], units[kind] = replace(e, value=value, bound=bound), tuple(own)
+            events[kind], units[kind] = replace(e, value=value, bound=bound), tuple(used_units)
     if units == cohort.units:
         return cohort
     return replace(cohort, events=events, units=units, path=None, manifest_hash=None)
@@ -162,7 +169,7 @@ def differences(
             continue
         seen = Seen.of(Landmarks(cohort, landmarks.patient, landmarks.at), kind)
         given = int(np.isfinite(seen.value).sum())
-        if bounded is not None and kind not in bounded and seen.bounds > FAR * given:
+        if bounded is not None and kind not in bounded and seen.bounds > MIN_FAR_SHARE * given:
             found.append(
                 f"{kind}: {seen.bounds / given:.0%} of {given} values are bounds (< or >), which the "
                 "model takes for the number: there were none, or few, in training"
@@ -178,15 +185,15 @@ def differences(
                 found.append(
                     f"{kind} {name!r}: unit {here or 'none'!r} here, {theirs or 'none'!r} in training"
                 )
-            found += _said(f"{kind} {name!r}", value, of["range"])
-    last, numbers = last_asks(landmarks), cohort.spec.patient.number
+            found += _far_sentence(f"{kind} {name!r}", value, of["range"])
+    last, numbers = last_landmarks(landmarks), cohort.spec.patient.number
     number, category = cohort.statics(last.patient, last.at)
     for name, ends in inputs.get("numbers", {}).items():
         if name not in numbers:
             found.append(f"static {name!r} is not here; every patient counts as one without it")
             continue
         value = number[:, numbers.index(name)].astype(np.float64)
-        found += _said(f"static {name!r}", value[np.isfinite(value)], ends)
+        found += _far_sentence(f"static {name!r}", value[np.isfinite(value)], ends)
     for name, known in levels.items():
         if name not in cohort.levels:
             found.append(f"static {name!r} is not here; every patient counts as one without it")
@@ -201,9 +208,9 @@ def differences(
     return found
 
 
-def _said(what: str, value: np.ndarray, ends: list[float]) -> list[str]:
+def _far_sentence(what: str, value: np.ndarray, ends: list[float]) -> list[str]:
     share = float(_far(value, ends).mean()) if len(value) else 0.0
-    if share < FAR:
+    if share < MIN_FAR_SHARE:
         return []
     low, high = ends
     if len(value) == 1:
@@ -234,3 +241,18 @@ def refuse_strangers(
         f"the model knows no {what} (it has {every}); name it as in training, or take it out of the spec"
         + others
     )
+
+
+def restrict(landmarks: Landmarks, kinds: Sequence[str] | None) -> Landmarks:
+    """The same asks of the same patients, of whom only some node kinds are seen."""
+    if kinds is None:
+        return landmarks
+    cohort = landmarks.cohort.only(kind for kind in kinds if kind in landmarks.cohort.spec.nodes)
+    return Landmarks(cohort, landmarks.patient, landmarks.at, landmarks.to)
+
+
+def kept_names(landmarks: Landmarks, min_patients: int = 10) -> Names:
+    """Which codes and levels of these training asks keep their name (METHODS 34), for whatever is fitted on
+    them: `kept_names(X).merge(build_graphs(other))` are the graphs of any asks by those names.
+    """
+    return frequent(build_graphs(last_landmarks(landmarks)), min_patients)

@@ -23,17 +23,17 @@ from gnnpatient.files import atomic_file, file_hash, is_sealed, sealed
 from gnnpatient.prognosis.checkpoint import read_config
 
 FORMAT = 2  # of a run
-PEOPLE = "people.json"
-ROWS, VALUES = (
+PEOPLE_FILE = "people.json"
+MIN_RECORD_ROWS, MIN_RECORD_VALUES = (
     3,
     5,
 )  # a record with fewer rows, and fewer different numbers among its statics, is many people's
-SIZE = 16  # bytes of a hash that are kept
+HASH_BYTES = 16  # bytes of a hash that are kept
 TRAIN, TEST, UNKNOWN = "train", "test", None
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class SplitMembership:
     """What a run knows of the patients of a cohort."""
 
     side: np.ndarray  # (patient,) "train", "test" or None where unknown
@@ -41,6 +41,14 @@ class Told:
     by_record: int = 0  # patients told by their record alone: they may be the same person under another id
     by_id: int = 0  # told by their id alone: its record is another one than at the fit
     strangers: int = 0  # who have an id of a training patient, and are not taken for that one
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts for JSON: nobody is named."""
+        return {
+            **{name: self.count(name) for name in (TRAIN, TEST)},
+            "unknown": self.count(UNKNOWN),
+            **{name: value for name, value in vars(self).items() if name != "side"},
+        }
 
     def count(self, side: str | None) -> int:
         return sum(one == side for one in self.side)
@@ -88,36 +96,36 @@ class People:
                 f"{path}: not as fit wrote it; fit again, or take it away: then nobody is known by it"
             ) from None
 
-    def of_model(self, digest: str) -> People:
+    def with_model(self, digest: str) -> People:
         return replace(self, model=digest)
 
-    def tell(self, cohort: Cohort, patients: Sequence[int] | None, *, same_name: bool) -> Told:
+    def split_of(self, cohort: Cohort, patients: Sequence[int] | None, *, same_name: bool) -> SplitMembership:
         """Recognise the patients of a cohort, or some of them (positions).
 
         A record that is a training patient's is that one's, or may be, whatever its id. An id alone, with
         another record, is believed for training where the cohorts have one name, since a later export has
         more rows; never for held out.
         """
-        ids, records, enough = _hashes(self.key, cohort, patients)
-        own = {one: place for place, one in enumerate(self.ids)}
+        ids, records, identifies = _hashes(self.key, cohort, patients)
+        positions = {one: place for place, one in enumerate(self.ids)}
         trained = {r for r, train in zip(self.records, self.train, strict=True) if train}
-        held = set(self.records) - trained
+        test_records = set(self.records) - trained
         side: list[str | None] = []
         by_record = by_id = strangers = 0
-        for one, record, tells in zip(ids, records, enough, strict=True):
-            place = own.get(one)
+        for one, record, identifying in zip(ids, records, identifies, strict=True):
+            place = positions.get(one)
             as_trained = place is not None and self.train[place]
             if place is not None and self.records[place] == record:
                 side.append(TRAIN if as_trained else TEST)
                 continue
-            if tells and (record in trained or record in held):
+            if identifying and (record in trained or record in test_records):
                 side.append(TRAIN if record in trained else TEST)
                 by_record += 1
             else:
                 side.append(TRAIN if as_trained and same_name else UNKNOWN)
                 by_id += side[-1] is not None
             strangers += as_trained and side[-1] != TRAIN
-        return Told(np.array(side, object), False, by_record, by_id, strangers)
+        return SplitMembership(np.array(side, object), False, by_record, by_id, strangers)
 
 
 def read_run(folder: str | Path) -> tuple[Path, dict[str, Any], dict[str, list[str]]]:
@@ -146,7 +154,7 @@ def read_run(folder: str | Path) -> tuple[Path, dict[str, Any], dict[str, list[s
     return path, about, split
 
 
-def tell(folder: str | Path, cohort: Cohort, patients: Sequence[int] | None = None) -> Told:
+def split_of(folder: str | Path, cohort: Cohort, patients: Sequence[int] | None = None) -> SplitMembership:
     """Which patients of a cohort, or which of some of them (positions), a run was trained on or held out.
 
     In the very cohort of the run by their ids; elsewhere by id and record, never by the cohort's name. Where
@@ -155,49 +163,49 @@ def tell(folder: str | Path, cohort: Cohort, patients: Sequence[int] | None = No
     path, about, split = read_run(folder)
     ids = cohort.ids if patients is None else cohort.ids[np.asarray(patients, np.int64)]
     trained = np.isin(ids, np.array(split["train"], str))
-    people = People.read(path / PEOPLE) if (path / PEOPLE).is_file() else None
+    people = People.read(path / PEOPLE_FILE) if (path / PEOPLE_FILE).is_file() else None
     if people and people.model is not None and people.model != read_config(path)[1]["digest"]:
         raise InputError(f"{path / 'model'}: not the model that was fitted in this run; get it again")
     if cohort.manifest_hash == about["cohort"]["manifest_hash"]:
-        return Told(np.where(trained, TRAIN, TEST).astype(object), True)
+        return SplitMembership(np.where(trained, TRAIN, TEST).astype(object), True)
     same_name = cohort.spec.cohort == about["cohort"]["name"]
     if people:
-        return people.tell(cohort, patients, same_name=same_name)
+        return people.split_of(cohort, patients, same_name=same_name)
     side = np.full(len(ids), UNKNOWN, object)
     if same_name:
         side[trained] = TRAIN
     count = int(trained.sum())
-    return Told(side, False, by_id=count * same_name, strangers=count * (not same_name))
+    return SplitMembership(side, False, by_id=count * same_name, strangers=count * (not same_name))
 
 
 def _hashes(
     key: bytes, cohort: Cohort, patients: Sequence[int] | None
 ) -> tuple[list[str], list[str], np.ndarray]:
-    """The hash of each patient's id and of the record, and whether the record can tell a person."""
-    who = np.arange(len(cohort)) if patients is None else np.asarray(patients, np.int64)
-    prints, enough = fingerprints(cohort, who)
+    """The hash of each patient's id and of the record, and whether the record can identify a person."""
+    chosen = np.arange(len(cohort)) if patients is None else np.asarray(patients, np.int64)
+    prints, identifies = fingerprints(cohort, chosen)
 
     def hashed(kind: bytes, texts: Iterable[bytes]) -> list[str]:
-        return [hmac.digest(key, kind + text, "sha256")[:SIZE].hex() for text in texts]
+        return [hmac.digest(key, kind + text, "sha256")[:HASH_BYTES].hex() for text in texts]
 
-    ids = hashed(b"id ", (str(one).encode("utf-8", "surrogatepass") for one in cohort.ids[who]))
-    return ids, hashed(b"record ", map(bytes, prints.view(np.uint8))), enough
+    ids = hashed(b"id ", (str(one).encode("utf-8", "surrogatepass") for one in cohort.ids[chosen]))
+    return ids, hashed(b"record ", map(bytes, prints.view(np.uint8))), identifies
 
 
-def fingerprints(cohort: Cohort, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A fingerprint of the record of each patient: (patient, 2) uint64; whether it can tell a person.
+def fingerprints(cohort: Cohort, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A fingerprint of the record of each patient: (patient, 2) uint64; whether it can identify a person.
 
     Of the statics and all rows by what they say: names, not places in a vocabulary; times after the origin,
     so that a shift of all dates does not show; sums, so that the order of rows, tables and patients does not.
     What is made of other rows, the outcomes and the id are no part of it. Two lanes of 64 bits.
     """
-    cohort.verify(who)
-    out, rows = np.zeros((len(who), 2), np.uint64), np.zeros(len(who), np.int64)
+    cohort.verify(patients)
+    out, rows = np.zeros((len(patients), 2), np.uint64), np.zeros(len(patients), np.int64)
     for kind, node in cohort.spec.nodes.items():
         if node.made:
             continue
         e = cohort.events[kind]
-        start, size = np.asarray(e.ptr)[who], np.diff(e.ptr)[who]
+        start, size = np.asarray(e.ptr)[patients], np.diff(e.ptr)[patients]
         rows += size
         ends = np.concatenate([[0], size.cumsum()])
         row = np.arange(ends[-1]) + np.repeat(start - ends[:-1], size)
@@ -209,13 +217,13 @@ def fingerprints(cohort: Cohort, who: np.ndarray) -> tuple[np.ndarray, np.ndarra
                 h = _mixed(h ^ part)
             total = np.concatenate([np.zeros(1, np.uint64), h.cumsum(dtype=np.uint64)])
             out[:, lane] += total[ends[1:]] - total[ends[:-1]]
-    number = np.asarray(cohort.number)[who] + np.float32(0)
+    number = np.asarray(cohort.number)[patients] + np.float32(0)
     names = _words(f"number\0{name}" for name in cohort.spec.patient.number)
     for i in range(number.shape[1]):
         given = np.isfinite(number[:, i])
         bits = number[:, i].copy().view(np.uint32).astype(np.uint64)
         out += np.where(given[:, None], _mixed(names[i] ^ bits[:, None]), np.uint64(0))
-    category = np.asarray(cohort.category)[who]
+    category = np.asarray(cohort.category)[patients]
     for i, name in enumerate(cohort.spec.patient.category):
         levels = _words(f"category\0{name}\0{level}" for level in (*cohort.levels[name], ""))
         given = category[:, i] >= 0
@@ -223,7 +231,7 @@ def fingerprints(cohort: Cohort, who: np.ndarray) -> tuple[np.ndarray, np.ndarra
     ordered = np.sort(number, axis=1)  # nan last
     finite = np.isfinite(ordered)
     different = finite[:, :1].sum(1) + ((np.diff(ordered, axis=1) > 0) & finite[:, 1:]).sum(1)
-    return out, (rows >= ROWS) | (different >= VALUES)
+    return out, (rows >= MIN_RECORD_ROWS) | (different >= MIN_RECORD_VALUES)
 
 
 def _words(texts: Iterable[str]) -> np.ndarray:

@@ -18,17 +18,16 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
-from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.splits import deal_share, default_landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, file_hash, lock, sealed
 from gnnpatient.prognosis.checkpoint import read_config
 from gnnpatient.prognosis.estimator import PrognosisModel
-from gnnpatient.prognosis.people import FORMAT, PEOPLE, People, Told, read_run, tell
+from gnnpatient.prognosis.people import FORMAT, PEOPLE_FILE, People, SplitMembership, read_run, split_of
 from gnnpatient.progress import Progress
 from gnnpatient.times import DAY
 
-FEWEST = 20  # patients at risk on a day at which is scored unless days are named
+MIN_AT_RISK = 20  # patients at risk on a day at which is scored unless days are named
 RANDOM_LANDMARKS = 64  # times that `landmarks = "random"` draws
 CHOICES: Mapping[str, Any] = {
     name: parameter.default
@@ -49,6 +48,17 @@ class Run:
     train: tuple[str, ...]  # ids
     test: tuple[str, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; the patients as counts, so that it names nobody."""
+        return {
+            "folder": str(self.folder),
+            "finished": self.finished,
+            "cohort": dict(self.cohort),
+            "plan": dict(self.plan),
+            "train": len(self.train),
+            "test": len(self.test),
+        }
+
     @property
     def finished(self) -> bool:
         return (self.folder / "model" / "config.json").is_file()
@@ -65,23 +75,23 @@ class Run:
             raise InputError(f"{path}: run.json or split.json cannot be read; fit it again") from None
         return run
 
-    def tell(self, cohort: Cohort) -> Told:
+    def split_of(self, cohort: Cohort) -> SplitMembership:
         """Which patients of a cohort were trained on, which held out, as far as that is known."""
-        return tell(self.folder, cohort)
+        return split_of(self.folder, cohort)
 
     def training_cohort(self) -> Cohort:
         """The very cohort it was fitted on."""
         return open_cohort(self.cohort["path"], self.cohort["manifest_hash"])
 
-    def asks(self, cohort: Cohort) -> Landmarks:
+    def landmarks(self, cohort: Cohort) -> Landmarks:
         """The training asks."""
-        return draw_asks(cohort, cohort.positions(np.array(self.train, str)), self.plan)
+        return training_landmarks(cohort, cohort.positions(np.array(self.train, str)), self.plan)
 
 
 def fit_run(
     cohort: Cohort,
     folder: str | Path,
-    given: Mapping[str, Any],
+    choices: Mapping[str, Any],
     *,
     device: str = "auto",
     resume: bool = False,
@@ -89,43 +99,42 @@ def fit_run(
 ) -> Run:
     """Fit a model in a folder of its own, or go on with a fit that stopped there, to the same bits.
 
-    given: what the caller chose among the keys of PLAN; the rest is what the run has (resume) or the default.
+    choices: what the caller chose among the keys of PLAN; else what the run has (resume), or the default.
     """
     folder = Path(folder)
     if cohort.path is None:
         raise InputError("a run needs a cohort on disk; cohort.save(path), then open_cohort(path)")
-    if unknown := sorted(set(given) - set(PLAN)):
+    if unknown := sorted(set(choices) - set(PLAN)):
         raise InputError(f"unknown choice {unknown[0]!r}{near(unknown[0], PLAN)}")
-    there = folder.is_dir() and any(entry.name != ".lock" for entry in folder.iterdir())
-    if there and not resume:
+    occupied = folder.is_dir() and any(entry.name != ".lock" for entry in folder.iterdir())
+    if occupied and not resume:
         what = "a run" if (folder / "run.json").is_file() else "something"
         raise InputError(f"{folder}: holds {what} already; go on with --resume, or give --out a new folder")
     cohort.verify()
     with lock(folder):
         fresh = not (folder / "run.json").is_file()
         try:
-            run = _start(cohort, folder, given) if fresh else _resumed(cohort, folder, given)
+            run = _start(cohort, folder, choices) if fresh else _resumed(cohort, folder, choices)
             if run.finished:
                 return run
-            choices = {name: run.plan[name] for name in CHOICES}
-            model = PrognosisModel(**choices, device=device)
-            model.fit(run.asks(cohort), run=folder, progress=progress)
+            model = PrognosisModel(**{name: run.plan[name] for name in CHOICES}, device=device)
+            model.fit(run.landmarks(cohort), run=folder, progress=progress)
             model.save_pretrained(folder / "model")
-            if (folder / PEOPLE).is_file():
+            if (folder / PEOPLE_FILE).is_file():
                 digest = read_config(folder)[1]["digest"]
-                People.read(folder / PEOPLE).of_model(digest).write(folder / PEOPLE)
+                People.read(folder / PEOPLE_FILE).with_model(digest).write(folder / PEOPLE_FILE)
         except InputError:
-            if fresh and not there and not (folder / "checkpoints").exists():
+            if fresh and not occupied and not (folder / "checkpoints").exists():
                 shutil.rmtree(folder)  # refused before the first epoch: leave nothing
             raise
         return run
 
 
-def _start(cohort: Cohort, folder: Path, given: Mapping[str, Any]) -> Run:
+def _start(cohort: Cohort, folder: Path, choices: Mapping[str, Any]) -> Run:
     """Decide the split and write it down; run.json comes last and makes the folder a run."""
-    plan = {**PLAN, **given}
+    plan = {**PLAN, **choices}
     names = _outcomes(cohort, plan)
-    if plan["test_by"] is not None and "test" in given:
+    if plan["test_by"] is not None and "test" in choices:
         raise InputError("test and test_by are two ways to split; give one of them")
     test = _share(cohort, plan["test"], plan["seed"], names[0])
     if plan["test_by"] is not None:
@@ -137,7 +146,7 @@ def _start(cohort: Cohort, folder: Path, given: Mapping[str, Any]) -> Run:
         "spec_hash": cohort.spec.hash,
     }
     run = Run(folder, about, plan, tuple(cohort.ids[~test].tolist()), tuple(cohort.ids[test].tolist()))
-    People.of(cohort, test).write(folder / PEOPLE)
+    People.of(cohort, test).write(folder / PEOPLE_FILE)
     split = folder / "split.json"
     _write(split, json.dumps({"train": run.train, "test": run.test}, indent=1, ensure_ascii=False) + "\n")
     content = {"format": FORMAT, "cohort": about, "plan": plan, "split": file_hash(split)}
@@ -145,15 +154,15 @@ def _start(cohort: Cohort, folder: Path, given: Mapping[str, Any]) -> Run:
     return run
 
 
-def _resumed(cohort: Cohort, folder: Path, given: Mapping[str, Any]) -> Run:
+def _resumed(cohort: Cohort, folder: Path, choices: Mapping[str, Any]) -> Run:
     run = Run.open(folder)
     if cohort.manifest_hash != run.cohort["manifest_hash"]:
         raise InputError(f"{folder}: a run on another cohort ({run.cohort['path']}); resume with that one")
-    for name, value in given.items():
+    for name, value in choices.items():
         if (value := _plain(value)) != run.plan[name]:
-            held = json.dumps(run.plan[name])
+            before, now = json.dumps(run.plan[name]), json.dumps(value)
             raise InputError(
-                f"{folder}: the run has {name} {held}, not {json.dumps(value)}; resume with the same choices"
+                f"{folder}: the run has {name} {before}, not {now}; resume with the same choices"
             )
     return run
 
@@ -171,7 +180,7 @@ def _outcomes(cohort: Cohort, plan: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(cohort.outcomes_with_model(plan["outcomes"]))
 
 
-def draw_asks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, Any]) -> Landmarks:
+def training_landmarks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, Any]) -> Landmarks:
     """The asks of these patients (positions) that a plan trains on: at risk of one of its outcomes.
 
     An outcome that is asked at moments of its own adds those.
@@ -179,20 +188,20 @@ def draw_asks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, Any]) -> 
     if not len(patients):
         return cohort.at(0.0)[:0]
     names = _outcomes(cohort, plan)
-    on_days = [name for name in names if not isinstance(cohort.outcomes[name], Task)]
+    on_days = [name for name in names if not cohort.outcomes[name].has_own_moments]
     parts = [cohort.moments(name) for name in names if name not in on_days]
     if not on_days:
         asks = cohort.at(0.0)[:0]
     elif plan["landmarks"] == "random":
-        survival = all(isinstance(cohort.outcomes[name], Survival) for name in on_days)
+        survival = all(cohort.outcomes[name].has_curve for name in on_days)
         whose = None if survival else on_days  # survival: as long as the cohort's every survival lasts
         asks = cohort.landmarks(patients, n=RANDOM_LANDMARKS, seed=plan["seed"], outcomes=whose)
     else:
         asks = cohort.landmarks(patients, plan["landmarks"])
     if parts:
         pairs = [np.stack([X.patient, X.at], 1)[np.isin(X.patient, patients)] for X in (asks, *parts)]
-        who, at = np.unique(np.concatenate(pairs), axis=0).T
-        asks = Landmarks(cohort, who, at)
+        patient, at = np.unique(np.concatenate(pairs), axis=0).T
+        asks = Landmarks(cohort, patient, at)
     return asks[np.logical_or.reduce([asks.at_risk(name) for name in names])]
 
 
@@ -202,17 +211,19 @@ def usual_landmarks(cohort: Cohort, outcome: str) -> list[float | str]:
         return ["entry"]
     ends = cohort.observed_until if cohort.outcomes[outcome].has_curve else cohort.open_until(outcome)
     days = default_landmarks(ends[ends > cohort.entry])
-    return ["entry", *(day for day in days if cohort.at(day).at_risk(outcome).sum() >= FEWEST)]
+    return ["entry", *(day for day in days if cohort.at(day).at_risk(outcome).sum() >= MIN_AT_RISK)]
 
 
-def scored_asks(cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequence[float | str]) -> Landmarks:
+def scored_landmarks(
+    cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequence[float | str]
+) -> Landmarks:
     """The asks at which these patients (positions) are scored: at risk on these days, with a known label.
 
     Days that fall on one second count once, "entry" is each patient's own. Of an outcome with moments of its
     own, those, whatever the days.
     """
     truth = cohort.outcomes[outcome]
-    if isinstance(truth, Task):
+    if truth.has_own_moments:
         asks = cohort.moments(outcome)
         asks = asks[np.isin(asks.patient, patients)].followed(outcome)
     else:
@@ -222,7 +233,7 @@ def scored_asks(cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequen
         asks = cohort.landmarks(patients, [*named, *moments.tolist()]).followed(outcome)
         once = np.unique(np.stack([asks.patient, asks.at]), axis=1, return_index=True)[1]
         asks = asks[np.sort(once)]
-    if isinstance(truth, Survival) or (isinstance(truth, Diagnosis) and truth.horizon is not None):
+    if truth.has_course:
         return asks  # with a horizon too, who was lost tells of the censoring
     return asks[asks.outcome(outcome)["label"] >= 0]
 

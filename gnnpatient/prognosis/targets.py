@@ -3,60 +3,175 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, cast
 
 import numpy as np
 
-from gnnpatient.cohort.cohort import ENTRY, Landmarks
-from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
+from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.cohort.outcomes import Diagnosis, Outcome
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
-from gnnpatient.metrics import aalen_johansen, censoring
-from gnnpatient.prognosis.few import STEPS, coarse_incidence, coarse_shares, pooled
+from gnnpatient.metrics import aalen_johansen, censoring, integrated_brier
+from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
+from gnnpatient.prognosis.disclosure import (
+    HORIZON_STEPS,
+    coarse_incidence,
+    coarse_shares,
+    pooled,
+    round_time,
+)
+from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
 from gnnpatient.times import DAY
 
-REMAIN = 20  # patients who must be observed beyond the horizon, and the share that must not be censored by it
-UNCENSORED = 0.1
-FEW_EVENTS = 5  # patients with an event, below which a fit warns
-NULLS = 8  # landmarks, at most, of which the forecast without inputs is kept
-TOLD = 5  # times `min_patients` that a landmark needs for a table of its own
+MIN_REMAINING = 20  # patients who must be observed beyond the horizon
+MIN_UNCENSORED = 0.1  # share that must not be censored by it
+MIN_EVENT_PATIENTS = 5  # patients with an event, below which a fit warns
+
+
+class Target(ABC):
+    """What came of each landmark, of one outcome: the data that one kind of head learns from."""
+
+    # how the model card counts patients: "12 patients with death", "12 patients of class yes"
+    COUNTED: ClassVar[str]
+    # what makes a patient informative, in a warning: "3 of 40 patients with an event"
+    INFORMATIVE: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def of(cls, landmarks: Landmarks, name: str) -> Target:
+        """Read the outcome `name` at these landmarks; one that is not at risk teaches nothing."""
+
+    @classmethod
+    @abstractmethod
+    def from_y(cls, outcome: Outcome, y: np.ndarray, size: int) -> Target:
+        """Read what a caller gives as `y`."""
+
+    @property
+    @abstractmethod
+    def known(self) -> np.ndarray:
+        """Which landmarks teach something: (landmark,) bool."""
+
+    @property
+    @abstractmethod
+    def strata(self) -> np.ndarray:
+        """What inner folds spread evenly: (landmark,) int64."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """What the head's loss takes beside the predictions, each (landmark,)."""
+
+    @property
+    @abstractmethod
+    def counts(self) -> dict[str, np.ndarray]:
+        """The landmarks of each cause or class: (landmark,) bool."""
+
+    @property
+    def weight(self) -> np.ndarray | None:
+        """For how many each known landmark stands, (landmark,) float64; None: for itself."""
+        return None
+
+    @property
+    def share(self) -> np.ndarray:
+        """`weight`, with 1 where none is given: (landmark,) float64."""
+        return np.ones(len(self.known)) if self.weight is None else self.weight
+
+    @abstractmethod
+    def __getitem__(self, rows: np.ndarray) -> Target: ...
+
+    @abstractmethod
+    def check(self, name: str) -> None:
+        """Refuse what cannot be learned."""
+
+    @abstractmethod
+    def informative(self, patient: np.ndarray) -> int:
+        """How many patients tell something beyond the commonest course."""
+
+    @abstractmethod
+    def head_config(
+        self, name: str, landmarks: Landmarks, horizon: float | None, num_times: int, least: int
+    ) -> HeadConfig:
+        """The head that learns from these landmarks."""
+
+    @abstractmethod
+    def marginal(self, moments: np.ndarray, times: tuple[float, ...] = ()) -> np.ndarray:
+        """What is forecast without any input, every landmark counting the same."""
+
+    @abstractmethod
+    def disclosed(
+        self, table: np.ndarray, patient: np.ndarray, times: tuple[float, ...], least: int
+    ) -> np.ndarray:
+        """A `marginal` as it is written down, without what it tells of fewer than `least` patients."""
+
+    @staticmethod
+    @abstractmethod
+    def start(marginal: np.ndarray) -> np.ndarray:
+        """What a head starts with: the marginal in the head's own terms."""
+
+    @abstractmethod
+    def skills(self, forecast: Answer, null: np.ndarray) -> list[float]:
+        """One minus the share of the null's error that is left, of each cause, or of all classes together."""
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
-    """What came of each ask, for one survival outcome."""
+class SurvivalTarget(Target):
+    """What came of each landmark, for one survival outcome."""
+
+    COUNTED = "with"
+    INFORMATIVE = "with an event"
 
     causes: tuple[str, ...]
-    event: np.ndarray  # (ask,) int64: 0 censored, k = causes[k - 1]
-    time: np.ndarray  # (ask,) days after the ask; nan where the ask is not at risk of this outcome
+    event: np.ndarray  # (landmark,) int64: 0 censored, k = causes[k - 1]
+    time: np.ndarray  # (landmark,) days after it; nan where it is not at risk of this outcome
+
+    @classmethod
+    def of(cls, landmarks: Landmarks, name: str) -> SurvivalTarget:
+        outcome, at_risk = landmarks.cohort.outcomes_with_model([name])[name], landmarks.at_risk(name)
+        truth = landmarks[at_risk].outcome(name)
+        event, time = np.zeros(len(landmarks), np.int64), np.full(len(landmarks), np.nan)
+        event[at_risk], time[at_risk] = truth["event"], truth["time"]
+        return cls(outcome.names, event, time)
+
+    @classmethod
+    def from_y(cls, outcome: Outcome, y: np.ndarray, size: int) -> SurvivalTarget:
+        if y.dtype.names is None or len(y.dtype.names) != 2 or len(y) != size:
+            raise InputError(
+                "y: a structured array of event and time, one entry an ask, for a model of one outcome"
+            )
+        event, time = (y[field] for field in y.dtype.names)
+        causes = outcome.names
+        if event.dtype.kind not in "biu" or not ((event >= 0) & (event <= len(causes))).all():
+            raise InputError(
+                f"y: its first field is the event: 0 censored, 1 to {len(causes)} for {', '.join(causes)}"
+            )
+        if not (np.isfinite(time) & (time > 0)).all():
+            raise InputError("y: its second field is the time, days after the ask, above 0")
+        return cls(causes, event.astype(np.int64), time.astype(float))
 
     @property
     def known(self) -> np.ndarray:
-        """Which asks teach something: (ask,) bool."""
         return np.isfinite(self.time)
 
     @property
     def strata(self) -> np.ndarray:
-        """What inner folds spread evenly: (ask,) int64."""
         return self.event * self.known
 
     @property
     def columns(self) -> tuple[np.ndarray, ...]:
-        """What the head's loss takes beside the answers, each (ask,)."""
         return self.event, self.time
 
     @property
-    def counted(self) -> dict[str, np.ndarray]:
-        """The asks of each cause: (ask,) bool."""
+    def counts(self) -> dict[str, np.ndarray]:
         return {cause: self.known & (self.event == k) for k, cause in enumerate(self.causes, 1)}
 
-    def __getitem__(self, rows: np.ndarray) -> Target:
-        return Target(self.causes, self.event[rows], self.time[rows])
+    def __getitem__(self, rows: np.ndarray) -> SurvivalTarget:
+        return SurvivalTarget(self.causes, self.event[rows], self.time[rows])
 
     def check(self, name: str) -> None:
-        """Refuse what cannot be learned."""
-        for cause, happened in self.counted.items():
+        for cause, happened in self.counts.items():
             if not happened.any() and len(self.causes) == 1:
                 raise InputError(
                     f"outcome {name!r}: no events of {cause!r} among {len(self.event)} asks; nothing to learn"
@@ -64,83 +179,187 @@ class Target:
         if not (self.event > 0).any():
             raise InputError(f"outcome {name!r}: no events among {len(self.event)} asks; nothing to learn")
 
+    def informative(self, patient: np.ndarray) -> int:
+        return len(set().union(*_patients(self, patient)))
+
+    def head_config(
+        self, name: str, landmarks: Landmarks, horizon: float | None, num_times: int, least: int
+    ) -> SurvivalConfig:
+        last = (
+            last_estimable(self, landmarks.patient, landmarks.moments) if horizon is None else float(horizon)
+        )
+        if horizon is None and least > 1:
+            last = round_time(last, self.time[self.event > 0])
+        if not last > 0:
+            raise InputError(f"horizon {last:g} days; it lies after the ask")
+        if not ((self.event > 0) & (self.time <= last)).any():
+            raise InputError(f"outcome {name!r}: no events within {last:g} days of an ask; nothing to learn")
+        times = time_grid(self, landmarks.moments, last, num_times, landmarks.patient, least)
+        return SurvivalConfig(causes=self.causes, times=times)
+
+    def marginal(self, moments: np.ndarray, times: tuple[float, ...] = ()) -> np.ndarray:
+        """Aalen-Johansen of the landmarks, every landmark counting the same: (1 + cause, time)."""
+        known = self.known
+        return aalen_johansen(
+            self.time[known],
+            self.event[known],
+            np.array(times),
+            causes=len(self.causes),
+            weight=landmark_weights(moments)[known],
+        )
+
+    def disclosed(
+        self, table: np.ndarray, patient: np.ndarray, times: tuple[float, ...], least: int
+    ) -> np.ndarray:
+        return coarse_incidence(table, self.event, self.time, patient, times, least)
+
     @staticmethod
-    def start(null: np.ndarray) -> np.ndarray:
-        """Hazards (cause, time) that a head starts with, from the incidence of all asks."""
-        free = np.concatenate([[1.0], null[0, :-1]]).clip(1e-6)
-        return np.diff(null[1:], prepend=0.0, axis=1) / free
+    def start(marginal: np.ndarray) -> np.ndarray:
+        """Hazards (cause, time) that a head starts with, from the incidence of all landmarks."""
+        free = np.concatenate([[1.0], marginal[0, :-1]]).clip(1e-6)
+        return np.diff(marginal[1:], prepend=0.0, axis=1) / free
+
+    def skills(self, forecast: Answer, null: np.ndarray) -> list[float]:
+        """Of each cause, by the integrated Brier score (Graf et al. 1999)."""
+        curves, known, found = cast(Forecast, forecast), self.known, []
+        time, event = self.time[known], self.event[known]
+        for k in range(1, 1 + len(curves.causes)):
+            error, _ = integrated_brier(curves.incidence[known, k], curves.times, time, event, cause=k)
+            null_error, _ = integrated_brier(null[:, k], curves.times, time, event, cause=k)
+            if null_error != 0:  # else nobody had this cause here or in training: nothing to explain
+                found.append(1 - error / null_error)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
-class LabelTarget:
-    """Which class each ask turned out to be of, for one diagnosis."""
+class LabelTarget(Target):
+    """Which class each landmark turned out to be of, for one diagnosis."""
+
+    COUNTED = "of class"
+    INFORMATIVE = "outside the commonest class"
 
     classes: tuple[str, ...]
-    label: (
-        np.ndarray
-    )  # (ask,) int64 into classes; -1 = not looked for, not at risk, or lost before the horizon
-    weight: np.ndarray | None = None  # (ask,) for how many each known label stands; None: for itself
+    # (landmark,) int64 into classes; -1 = not looked for, not at risk, or lost before the horizon
+    label: np.ndarray
+    # (landmark,) for how many each known label stands; None: for itself
+    weight: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, landmarks: Landmarks, name: str) -> LabelTarget:
+        return label_target(
+            landmarks.cohort.outcomes_with_model([name])[name], landmarks, landmarks.at_risk(name)
+        )
+
+    @classmethod
+    def from_y(cls, outcome: Outcome, y: np.ndarray, size: int) -> LabelTarget:
+        last = len(outcome.names) - 1
+        if y.shape != (size,) or y.dtype.kind not in "iu" or not ((y >= -1) & (y <= last)).all():
+            raise InputError(
+                f"y: an int array, one entry an ask: 0 to {last} for {', '.join(outcome.names)}, -1 = not "
+                "looked for"
+            )
+        return cls(outcome.names, y.astype(np.int64))
 
     @property
     def known(self) -> np.ndarray:
-        """Which asks teach something: (ask,) bool."""
         return self.label >= 0
 
     @property
-    def share(self) -> np.ndarray:
-        """What each ask weighs, 1 where no censoring hides a label: (ask,) float64."""
-        return np.ones(len(self.label)) if self.weight is None else self.weight
-
-    @property
     def strata(self) -> np.ndarray:
-        """What inner folds spread evenly: (ask,) int64."""
         return self.label.clip(min=0)
 
     @property
     def columns(self) -> tuple[np.ndarray, ...]:
-        """What the head's loss takes beside the answers, each (ask,)."""
         return (self.label,)
 
     @property
-    def counted(self) -> dict[str, np.ndarray]:
-        """The asks of each class: (ask,) bool."""
+    def counts(self) -> dict[str, np.ndarray]:
         return {name: self.label == k for k, name in enumerate(self.classes)}
 
     def __getitem__(self, rows: np.ndarray) -> LabelTarget:
         return LabelTarget(self.classes, self.label[rows], None if self.weight is None else self.weight[rows])
 
     def check(self, name: str) -> None:
-        """Refuse what cannot be learned."""
-        there = [one for one, asks in self.counted.items() if asks.any()]
-        if len(there) < 2:
+        present = [one for one, landmarks in self.counts.items() if landmarks.any()]
+        if len(present) < 2:
             raise InputError(
-                f"outcome {name!r}: {'all labels are ' + repr(there[0]) if there else 'no label'} among "
+                f"outcome {name!r}: {'all labels are ' + repr(present[0]) if present else 'no label'} among "
                 f"{len(self.label)} asks; nothing to learn"
             )
 
+    def informative(self, patient: np.ndarray) -> int:
+        """Patients who are not of the commonest class alone."""
+        parts = _patients(self, patient)
+        parts.remove(max(parts, key=len))
+        return len(set().union(*parts))
+
+    def head_config(
+        self, name: str, landmarks: Landmarks, horizon: float | None, num_times: int, least: int
+    ) -> DiagnosisConfig:
+        return DiagnosisConfig(classes=self.classes)
+
+    def marginal(self, moments: np.ndarray, times: tuple[float, ...] = ()) -> np.ndarray:
+        """Share of each class among the labelled landmarks, every landmark counting the same: (class,)."""
+        known = self.known
+        weight = landmark_weights(moments[known]) * self.share[known]
+        share = np.bincount(self.label[known], weight, minlength=len(self.classes))
+        return share / share.sum()
+
+    def disclosed(
+        self, table: np.ndarray, patient: np.ndarray, times: tuple[float, ...], least: int
+    ) -> np.ndarray:
+        return coarse_shares(table, self.label, patient, least)
+
     @staticmethod
-    def start(null: np.ndarray) -> np.ndarray:
+    def start(marginal: np.ndarray) -> np.ndarray:
         """Shares (class,) that a head starts with."""
-        return null
+        return marginal
+
+    def skills(self, forecast: Answer, null: np.ndarray) -> list[float]:
+        """One number, by the Brier score over all classes (Brier 1950)."""
+        probability, known = cast(DiagnosisForecast, forecast).probability, self.known
+        truth, share = np.eye(len(self.classes))[self.label[known]], self.share[known, None]
+        error, null_error = (float((share * np.square(p - truth)).sum()) for p in (probability[known], null))
+        return [1 - error / null_error] if null_error else []
 
 
-def last_estimable(target: Target, patient: np.ndarray, moments: np.ndarray) -> float:
+def _patients(target: Target, patient: np.ndarray) -> list[set[int]]:
+    """The patients of each cause or class."""
+    return [set(patient[landmarks].tolist()) for landmarks in target.counts.values()]
+
+
+def check_targets(targets: Mapping[str, Target], landmarks: Landmarks) -> None:
+    """Refuse at once what could only fail after an epoch."""
+    if not len(landmarks):
+        raise InputError("no ask to train on; nobody is at risk at these landmarks")
+    for name, target in targets.items():
+        target.check(name)
+        few = target.informative(landmarks.patient)
+        if few < MIN_EVENT_PATIENTS and len(np.unique(landmarks.groups)) > 1:  # one alone is refused soon
+            warnings.warn(
+                f"outcome {name!r}: {few} of {len(np.unique(landmarks.patient))} patients "
+                f"{target.INFORMATIVE}; what is learned of so few is chance",
+                stacklevel=3,
+            )
+
+
+def last_estimable(target: SurvivalTarget, patient: np.ndarray, moments: np.ndarray) -> float:
     """The longest horizon (days) at which a score can still be estimated from these asks (METHODS 15)."""
     known = np.isfinite(target.time)
     time, event = target.time[known], target.event[known]
     longest = np.zeros(patient.max() + 1)
     np.maximum.at(longest, patient[known], time)
     beyond = np.sort(longest[np.unique(patient[known])])[::-1]
-    if len(beyond) <= REMAIN:
+    if len(beyond) <= MIN_REMAINING:
         return float(time.max())  # too few patients to score at any horizon, not too few to forecast
     g = censoring(time, event, weight=landmark_weights(moments[known]))
     grid = np.unique(time)
-    free = grid[g.right(grid) >= UNCENSORED]
-    return float(min(np.nextafter(beyond[REMAIN - 1], 0), free.max(initial=grid[0])))
+    free = grid[g.right(grid) >= MIN_UNCENSORED]
+    return float(min(np.nextafter(beyond[MIN_REMAINING - 1], 0), free.max(initial=grid[0])))
 
 
 def time_grid(
-    target: Target,
+    target: SurvivalTarget,
     moments: np.ndarray,
     horizon: float,
     size: int,
@@ -160,90 +379,15 @@ def time_grid(
     if least <= 1:
         cuts = np.unique(cuts[(cuts > horizon * 1e-3) & (cuts < horizon * (1 - 1e-3))])
         return (*cuts.tolist(), horizon)
-    cuts = np.unique(np.round(cuts[cuts < horizon * (1 - 1e-3)] / horizon * STEPS).clip(1, STEPS - 1))
-    ends = np.append(cuts * horizon / STEPS, horizon)
-    who = (np.arange(len(target.time)) if patient is None else patient)[seen]
-    return tuple(ends[pooled(np.searchsorted(ends, time), who, len(ends), least)].tolist())
-
-
-def null_incidence(target: Target, moments: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
-    """Aalen-Johansen of the asks, every landmark counting the same: (1 + cause, time)."""
-    known = np.isfinite(target.time)
-    return aalen_johansen(
-        target.time[known],
-        target.event[known],
-        np.array(times),
-        causes=len(target.causes),
-        weight=landmark_weights(moments)[known],
+    cuts = np.unique(
+        np.round(cuts[cuts < horizon * (1 - 1e-3)] / horizon * HORIZON_STEPS).clip(1, HORIZON_STEPS - 1)
     )
+    ends = np.append(cuts * horizon / HORIZON_STEPS, horizon)
+    event_patient = (np.arange(len(target.time)) if patient is None else patient)[seen]
+    return tuple(ends[pooled(np.searchsorted(ends, time), event_patient, len(ends), least)].tolist())
 
 
-def null_shares(target: LabelTarget, moments: np.ndarray) -> np.ndarray:
-    """Share of each class among the labelled asks, every landmark counting the same: (class,)."""
-    known = target.known
-    counts = landmark_weights(moments[known]) * target.share[known]
-    share = np.bincount(target.label[known], counts, minlength=len(target.classes))
-    return share / share.sum()
-
-
-def null_table(target: Target | LabelTarget, moments: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
-    """Aalen-Johansen (1 + cause, time), or shares (class,)."""
-    if isinstance(target, LabelTarget):
-        return null_shares(target, moments)
-    return null_incidence(target, moments, times)
-
-
-def coarse(
-    table: np.ndarray,
-    target: Target | LabelTarget,
-    patient: np.ndarray,
-    times: tuple[float, ...],
-    least: int,
-) -> np.ndarray:
-    """A `null_table` as it is written down, without what it tells of fewer than `least` patients."""
-    if isinstance(target, LabelTarget):
-        return coarse_shares(table, target, patient, least)
-    return coarse_incidence(table, target, patient, times, least)
-
-
-def landmark_nulls(
-    target: Target | LabelTarget, asks: Landmarks, times: tuple[float, ...], least: int = 1
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """The forecast without inputs at some landmarks: (landmark,) days, nan = entry, whenever it is, and
-    (landmark, ...) tables; None: no two.
-
-    Neighbouring landmarks share a table where there are many. One of fewer than TOLD times `least` patients
-    has none: what is told of no fewer than `least` (METHODS 34) would be far from its own.
-    """
-    time, position = np.unique(asks.moments, return_inverse=True)
-    weight = landmark_weights(asks.moments)
-    mass = np.bincount(position, weight)
-    group = (NULLS * (mass.cumsum() - mass / 2) / mass.sum()).astype(int)
-    group = np.where(time == ENTRY, -1, np.arange(len(time)) if len(time) <= NULLS else group)[position]
-    days, tables = [], []
-    for one in np.unique(group):
-        rows = group == one
-        if len(np.unique(asks.patient[rows & target.known])) >= max(REMAIN, TOLD * least):
-            day = np.nan if one < 0 else float(f"{np.average(asks.days[rows], weights=weight[rows]):.4g}")
-            days.append(day)
-            table = null_table(target[rows], asks.moments[rows], times)
-            tables.append(coarse(table, target[rows], asks.patient[rows], times, least).round(4))
-            tables[-1][0] = 1 - tables[-1][1:].sum(0)
-    return (np.array(days), np.stack(tables)) if len(days) > 1 else None
-
-
-def target_of(asks: Landmarks, name: str) -> Target | LabelTarget:
-    """What came of each ask, of one outcome; an ask that is not at risk teaches nothing."""
-    outcome, at_risk = asks.cohort.outcomes_with_model([name])[name], asks.at_risk(name)
-    if not isinstance(outcome, Survival):
-        return label_target(outcome, asks, at_risk)
-    truth = asks[at_risk].outcome(name)
-    event, time = np.zeros(len(asks), np.int64), np.full(len(asks), np.nan)
-    event[at_risk], time[at_risk] = truth["event"], truth["time"]
-    return Target(outcome.causes, event, time)
-
-
-def label_target(outcome: Diagnosis | Task, asks: Landmarks, at_risk: np.ndarray) -> LabelTarget:
+def label_target(outcome: Outcome, asks: Landmarks, at_risk: np.ndarray) -> LabelTarget:
     """What came of each ask; those that are not `at_risk`, (ask,) bool, have no label.
 
     Of a diagnosis within a horizon, who was lost before it is represented by the others: what came at T
@@ -251,22 +395,27 @@ def label_target(outcome: Diagnosis | Task, asks: Landmarks, at_risk: np.ndarray
     landmark (METHODS 9). The weights of a landmark have a mean of one. Where G(h) < .1 nothing is learned.
     """
     label = np.full(len(asks), -1, np.int64)
-    if not isinstance(outcome, Diagnosis) or outcome.horizon is None:
-        label[at_risk] = outcome.truth(asks.patient[at_risk], asks.at[at_risk])["label"]
-        return LabelTarget(outcome.classes, label)
-    event, time = outcome.course(asks.patient[at_risk], asks.at[at_risk])
-    code, share = followed_labels(event, time, landmark_of(asks.moments[at_risk]), outcome.horizon / DAY)
+    patient, at = asks.patient[at_risk], asks.at[at_risk]
+    if not outcome.has_course:
+        label[at_risk] = outcome.truth(patient, at)["label"]
+        return LabelTarget(outcome.names, label)
+    diagnosis = cast(Diagnosis, outcome)
+    assert diagnosis.horizon is not None
+    event, time = diagnosis.course(patient, at)
+    code, share = _followed_labels(
+        event, time, _pooled_landmark(asks.moments[at_risk]), diagnosis.horizon / DAY
+    )
     label[at_risk], weight = code, np.zeros(len(asks))
     weight[at_risk] = share
-    return LabelTarget(outcome.classes, label, weight)
+    return LabelTarget(outcome.names, label, weight)
 
 
-def followed_labels(
+def _followed_labels(
     event: np.ndarray, time: np.ndarray, landmark: np.ndarray, horizon: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Label (-1 = lost before the horizon) and weight of each row: `event` 1 is yes, any other end no.
 
-    >>> followed_labels(np.array([1, 2, 0, 0]), np.array([1.0, 2.0, 3.0, 9.0]), np.zeros(4), 5.0)
+    >>> _followed_labels(np.array([1, 2, 0, 0]), np.array([1.0, 2.0, 3.0, 9.0]), np.zeros(4), 5.0)
     (array([ 1,  0, -1,  0]), array([0.75, 0.75, 0.  , 1.5 ]))
     """
     label, weight = np.full(len(event), -1, np.int64), np.zeros(len(event))
@@ -274,7 +423,7 @@ def followed_labels(
         rows = np.flatnonzero(landmark == one)
         when, what = time[rows], event[rows]
         g = censoring(when, what)
-        if g.right(horizon) < UNCENSORED:
+        if g.right(horizon) < MIN_UNCENSORED:
             continue
         beyond = when > horizon
         seen = beyond | (what > 0)
@@ -284,28 +433,9 @@ def followed_labels(
     return label, weight
 
 
-def landmark_of(at: np.ndarray) -> np.ndarray:
+def _pooled_landmark(at: np.ndarray) -> np.ndarray:
     """A number for each landmark: (ask,) int64. Times of few asks, as of visits, go with their neighbours."""
     _, time, count = np.unique(at, return_inverse=True, return_counts=True)
-    few = count < REMAIN
-    pooled = np.where(few, count, 0).cumsum() // (2 * REMAIN)
+    few = count < MIN_REMAINING
+    pooled = np.where(few, count, 0).cumsum() // (2 * MIN_REMAINING)
     return np.where(few, -1 - pooled, np.arange(len(count)))[time]
-
-
-def check_targets(targets: Mapping[str, Target | LabelTarget], landmarks: Landmarks) -> None:
-    """Refuse at once what could only fail after an epoch."""
-    if not len(landmarks):
-        raise InputError("no ask to train on; nobody is at risk at these landmarks")
-    for name, target in targets.items():
-        target.check(name)
-        parts = [set(landmarks.patient[asks].tolist()) for asks in target.counted.values()]
-        if isinstance(target, LabelTarget):  # those who are not of the commonest class
-            parts.remove(max(parts, key=len))
-        few = len(set().union(*parts))
-        if few < FEW_EVENTS and len(np.unique(landmarks.groups)) > 1:  # one alone is refused soon
-            what = "outside the commonest class" if isinstance(target, LabelTarget) else "with an event"
-            warnings.warn(
-                f"outcome {name!r}: {few} of {len(np.unique(landmarks.patient))} patients {what}; what is "
-                "learned of so few is chance",
-                stacklevel=3,
-            )

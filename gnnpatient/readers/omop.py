@@ -28,7 +28,7 @@ from gnnpatient.readers.tables import (
     fractions,
     unclosed,
 )
-from gnnpatient.spec.graph import TableSpec
+from gnnpatient.spec.tables import TableSpec
 
 
 @dataclass(frozen=True)

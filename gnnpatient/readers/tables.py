@@ -22,8 +22,8 @@ import pyarrow.csv
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import room_for
 from gnnpatient.readers.database import scan
-from gnnpatient.spec.graph import TableSpec, TimeSpec, Where
 from gnnpatient.spec.patterns import glob
+from gnnpatient.spec.tables import TableSpec, TimeSpec, Where
 from gnnpatient.times import DAY, UNITS, YEAR
 
 CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")

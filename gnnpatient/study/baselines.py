@@ -21,7 +21,8 @@ from gnnpatient.cohort.outcomes import Survival, Task
 from gnnpatient.cohort.view import last_rows, static_columns
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
-from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable, kept_names, restrict
+from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
+from gnnpatient.prognosis.inputs import kept_names, restrict
 from gnnpatient.prognosis.targets import label_target
 
 LEAST_LOST = 10  # asks that ended by censoring, for a model of it

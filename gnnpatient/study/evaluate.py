@@ -15,16 +15,11 @@ from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Cohort, Landmarks, join_landmarks
 from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.errors import InputError, near
-from gnnpatient.prognosis.forecast import (
-    Answer,
-    DiagnosisForecast,
-    Forecast,
-    Predictor,
-    answerable,
-    judged,
-    nearest,
-)
-from gnnpatient.prognosis.targets import REMAIN, null_table, target_of
+from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, answerable, judged
+from gnnpatient.prognosis.kinds import target_of
+from gnnpatient.prognosis.marginal import nearest
+from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.targets import MIN_REMAINING
 from gnnpatient.study.baselines import censoring_hazard
 from gnnpatient.times import DAY
 
@@ -103,8 +98,8 @@ def null_of(predictor: Predictor, outcome: str, train: Landmarks | None = None) 
     asks = [] if train is None else [train[rows] for rows in train.by_landmark.values()]
     for X in asks:
         target = target_of(X, outcome)
-        if len(np.unique(X.patient[target.known])) >= REMAIN:
-            tables[int(X.moments[0])] = null_table(target, X.moments, tuple(head.get("times", ())))
+        if len(np.unique(X.patient[target.known])) >= MIN_REMAINING:
+            tables[int(X.moments[0])] = target.marginal(X.moments, tuple(head.get("times", ())))
     whole, near = predictor.null[outcome], predictor.nulls.get(outcome)
     if head["kind"] == "diagnosis":
         return Shares(outcome, tuple(head["classes"]), whole, tables, near)

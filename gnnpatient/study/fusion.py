@@ -44,8 +44,8 @@ from gnnpatient.cohort.splits import StratifiedPatientKFold, default_horizons
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import Answer, Forecast, judged
-from gnnpatient.prognosis.run import draw_asks, scored_asks, usual_landmarks
-from gnnpatient.prognosis.targets import Target, last_estimable
+from gnnpatient.prognosis.run import scored_landmarks, training_landmarks, usual_landmarks
+from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
 from gnnpatient.progress import Progress
 from gnnpatient.study.evaluate import (
     ENOUGH_EVENTS,
@@ -114,10 +114,7 @@ def _kinds(cohort: Cohort) -> dict[str, Events]:
 
 def _joined(cohort: Cohort, rules: tuple[str, ...]) -> Cohort:
     """The same nodes, joined by these rules alone; () leaves them without an edge."""
-    nodes = {
-        kind: node.model_copy(update={"edges": rules, "of": None, "measures": None})
-        for kind, node in cohort.spec.nodes.items()
-    }
+    nodes = {kind: node.detached(rules) for kind, node in cohort.spec.nodes.items()}
     return replace(
         cohort, spec=cohort.spec.model_copy(update={"nodes": nodes}), path=None, manifest_hash=None
     )
@@ -760,7 +757,7 @@ def compare(
     splits = make_folds(cohort, outcome, folds, seed) if isinstance(folds, int) else list(folds)
     _check(cohort, splits)
     plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
-    asks = [draw_asks(cohort, fold.train, plan) for fold in splits]
+    asks = [training_landmarks(cohort, fold.train, plan) for fold in splits]
     at = usual_landmarks(cohort, outcome) if landmarks is None else list(landmarks)
     if horizons is None and curves:
         horizons = default_horizons(min(_reach(X, outcome, causes) for X in asks))
@@ -777,7 +774,7 @@ def compare(
         times = np.unique(np.concatenate([np.linspace(0, last, POINTS + 1)[1:], until]))
     scored, chosen = [], []
     for i, (fold, X) in enumerate(zip(splits, asks, strict=True), 1):
-        test = scored_asks(cohort, fold.test, outcome, at)
+        test = scored_landmarks(cohort, fold.test, outcome, at)
         if not len(test):
             raise InputError(f"fold {fold.fold} of repeat {fold.repeat}: nobody at risk at the landmarks")
         fitted: dict[str, Model] = {
@@ -889,7 +886,7 @@ def _reach(X: Landmarks, outcome: str, causes: tuple[str, ...]) -> float:
     if not len(X):
         raise InputError(f"outcome {outcome!r}: nobody at risk to train on; give other folds")
     truth = X.outcome(outcome)
-    target = Target(causes, truth["event"].astype(np.int64), truth["time"].astype(float))
+    target = SurvivalTarget(causes, truth["event"].astype(np.int64), truth["time"].astype(float))
     return last_estimable(target, X.patient, X.moments)
 
 
@@ -923,7 +920,7 @@ def _best(
             one.name: fits(one, X[train], f"fold {fold}, inner fold {len(parts) + 1} of {inner}")
             for one in singles
         }
-        parts.append((models, scored_asks(X.cohort, np.unique(X.patient[held]), outcome, at)))
+        parts.append((models, scored_landmarks(X.cohort, np.unique(X.patient[held]), outcome, at)))
     board = _Board(Scored.of(parts, outcome, times), outcome, cause, tuple(times[-1:].tolist()))
     error = board.value[:, -1, board.columns.index((board.score.error, None))]
     if not np.isfinite(error).all():

@@ -38,7 +38,7 @@ from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
 from gnnpatient.cohort.packed import Events
 from gnnpatient.cohort.splits import PatientKFold
 from gnnpatient.errors import InputError
-from gnnpatient.spec.graph import SurvivalSpec
+from gnnpatient.spec.outcomes import SurvivalSpec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.times import DAY, FOREVER, NEVER, YEAR
 

@@ -331,11 +331,27 @@ def test_modality_dropout_hides_whole_kinds(reads, tmp_path):
 
 
 WRONG = [
-    ('embed = "handmade"\n', "", r"need embed = ENCODER"),
-    ('text = "text"\n', 'text = "text"\nfile = "x"\n', "two kinds of node"),
-    ('value = "value"', 'value = "value"\nembed = "hashed"', "nothing else does"),
-    ('value = "value"', 'value = "value"\nmask = ["x"]', "belong to text"),
-    ('value = "value"', 'value = "value"\nroot = "x"', "belong to file"),
+    ('embed = "handmade"\n', "", r"nodes\.image\.embed: this key is needed"),
+    (
+        'text = "text"\n',
+        'text = "text"\nfile = "x"\n',
+        "text belongs to texts; file = COLUMN makes this images: remove",
+    ),
+    (
+        'value = "value"',
+        'value = "value"\nembed = "hashed"',
+        "embed belongs to images or texts; without file = COLUMN or text = COLUMN",
+    ),
+    (
+        'value = "value"',
+        'value = "value"\nmask = ["x"]',
+        "mask belongs to texts; without text = COLUMN this is a long table",
+    ),
+    (
+        'value = "value"',
+        'value = "value"\nroot = "x"',
+        "root belongs to images; without file = COLUMN this is a long table",
+    ),
     ('describes = "image"', 'describes = "imag"', "'imag' is not there; did you mean 'image'"),
     ('describes = "image"', 'describes = "lab"', "'lab' is not there"),
     ('describes = "image"', 'explains = "image"', "explains"),

@@ -459,9 +459,17 @@ def test_a_model_reads_them_and_fusion_keeps_them_with_their_pictures(cohort):
 WRONG = [
     ('measures = "image"\nregion', 'measures = "imag"\nregion', "'imag' is not there; did you mean 'image'"),
     ('measures = "image"\nregion', 'measures = "lesion"\nregion', "'lesion' is not there"),
-    ('edges = ["at", "same"]', 'edges = ["at"]\ntime = "day"', "time: nodes that measure 'image' take"),
+    (
+        'edges = ["at", "same"]',
+        'edges = ["at"]\ntime = "day"',
+        "time belongs to .*; measures = NAME makes this measurements",
+    ),
     ('edges = ["at", "same"]', 'edges = ["at", { measures = "image" }]', "joins them already"),
-    ('study = "acc"', 'study = "acc"\nregion = "mask"', "it belongs to measures"),
+    (
+        'study = "acc"',
+        'study = "acc"\nregion = "mask"',
+        "region belongs to measurements; file = COLUMN makes this images",
+    ),
     ('region = "mask"', 'region = "maks"', "no column 'maks'; did you mean 'mask'"),
 ]
 

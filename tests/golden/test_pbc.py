@@ -11,7 +11,7 @@ import pytest
 
 from gnnpatient.datasets.shipped import DATA, pbc
 from gnnpatient.metrics import aalen_johansen
-from gnnpatient.prognosis.targets import Target, null_incidence
+from gnnpatient.prognosis.targets import SurvivalTarget
 from gnnpatient.times import YEAR
 
 HERE = Path(__file__).parent
@@ -43,8 +43,8 @@ def test_incidence():
     golden = np.array([GOLDEN["transplant"], GOLDEN["death"]])
     assert ours[1:] == pytest.approx(golden, abs=1e-12)
     assert ours[0] == pytest.approx(1 - golden.sum(0), abs=1e-12)
-    target = Target(("transplant", "death"), truth["event"].astype(np.int64), truth["time"])
-    assert null_incidence(target, np.zeros(312), tuple(times)) == pytest.approx(ours)
+    target = SurvivalTarget(("transplant", "death"), truth["event"].astype(np.int64), truth["time"])
+    assert target.marginal(np.zeros(312), tuple(times)) == pytest.approx(ours)
 
 
 @pytest.mark.slow

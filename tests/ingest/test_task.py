@@ -114,14 +114,14 @@ def test_what_cannot_be_is_refused(cohort, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*learned of so few:UserWarning")
 def test_it_is_trained_and_answered_at_its_own_moments(cohort):
     from gnnpatient import PrognosisModel
-    from gnnpatient.prognosis.run import draw_asks, scored_asks
+    from gnnpatient.prognosis.run import scored_landmarks, training_landmarks
 
     plan = {"outcomes": ["mortality"], "landmarks": [0.0, 2.5], "seed": 0}
-    asks = draw_asks(cohort, np.array([0, 1]), plan)
+    asks = training_landmarks(cohort, np.array([0, 1]), plan)
     assert list(zip(asks.ids, asks.days, strict=True)) == [("1", 1.0), ("2", 1.0), ("2", 41.0)]
-    both = draw_asks(cohort, np.array([0, 1]), plan | {"outcomes": ["mortality", "death"]})
+    both = training_landmarks(cohort, np.array([0, 1]), plan | {"outcomes": ["mortality", "death"]})
     assert set(asks.days) < set(both.days) and {0.0, 2.5} < set(both.days)
-    assert scored_asks(cohort, np.array([1, 2]), "mortality", [7.0]).days.tolist() == [1.0, 41.0, 1.0]
+    assert scored_landmarks(cohort, np.array([1, 2]), "mortality", [7.0]).days.tolist() == [1.0, 41.0, 1.0]
     model = PrognosisModel(outcomes=["mortality"], members=1, epochs=1).fit(asks)
     said = model.forecast(cohort.at([1.0, 2.0, 41.0], patient=["2", "2", "2"]))["mortality"]
     assert said.at_risk.tolist() == [True, False, True] and np.isfinite(said.risk()[said.at_risk]).all()

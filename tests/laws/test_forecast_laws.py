@@ -122,7 +122,7 @@ def _only_first(e: Events, patients: int) -> Events:
 def test_a_batch_is_cut_where_it_gets_long(cohort, model, monkeypatch):
     asks = cohort.landmarks(times=[0, 3]).followed()
     whole = model.forecast(asks)["death"].incidence
-    monkeypatch.setattr("gnnpatient.prognosis.forecast.CHUNK", 7)
+    monkeypatch.setattr("gnnpatient.prognosis.predictor.CHUNK", 7)
     assert np.abs(model.forecast(asks)["death"].incidence - whole).max() < 1e-5
 
 

@@ -68,7 +68,7 @@ def test_untrained_answers_what_it_was_started_with():
     hazard = torch.tensor([[0.1, 0.0, 0.3], [0.2, 0.5, 0.1]])
     head = SurvivalHead(CONFIG, 4, groups=(3, 2))
     head.start(hazard)
-    answer = head.answer(head(torch.randn(7, 4), torch.randn(7, 5)))
+    answer = head.predict(head(torch.randn(7, 4), torch.randn(7, 5)))
     free = (1 - hazard.sum(0)).cumprod(0)
     expected = torch.cat([free[None], (hazard * torch.cat([torch.ones(1), free[:-1]])).cumsum(1)])
     assert torch.allclose(answer, expected.expand(7, 3, 3), atol=1e-4)
@@ -110,7 +110,7 @@ def test_the_best_loss_recovers_aalen_johansen():
         return loss
 
     optimiser.step(closure)
-    answer = head.answer(head(z)).detach()[0]
+    answer = head.predict(head(z)).detach()[0]
     rounded = (time * 10).ceil() / 10  # fewer distinct times, for the slow one
     assert torch.allclose(answer, aalen_johansen(event, rounded, times), atol=0.005)
     assert math.isclose(float(answer[0, -1]), math.exp(-times[-1] / 200), abs_tol=0.02)
@@ -215,7 +215,7 @@ def test_an_untrained_diagnosis_is_the_shares_it_was_started_with():
     head = DiagnosisHead(CLASSES, 4, groups=(3, 2))
     share = torch.tensor([0.2, 0.0, 0.8])
     head.start(share)
-    answer = head.answer(head(torch.randn(7, 4), torch.randn(7, 5)))
+    answer = head.predict(head(torch.randn(7, 4), torch.randn(7, 5)))
     assert torch.allclose(answer, share.expand(7, 3), atol=2e-5) and (answer > 0).all()
     assert torch.allclose(answer.sum(1), torch.ones(7))
 

@@ -101,7 +101,7 @@ def test_start_is_the_answer_before_training(graphs):
     model = PatientGNN(ModelConfig(), fit_vocabulary(graphs), tuple(graphs.edges), HEADS).eval()
     hazard = torch.tensor([[0.1, 0.2, 0.3]])
     model.head("type").start(hazard)
-    answer = model.head("type").answer(model(graphs)["type"])
+    answer = model.head("type").predict(model(graphs)["type"])
     assert torch.allclose(answer[:, 0], (1 - hazard[0]).cumprod(0).expand(6, 3))
 
 

@@ -156,7 +156,7 @@ def plain(transformer, x, graphs, ask):
     """One ask's patient by torch's own attention, token by token in any order, and nobody else beside it."""
     tokens = [x["patient"][ask : ask + 1]]
     nodes = [(x[k][i], graphs[k].age[i]) for k in KINDS[:3] for i in (graphs[k].owner == ask).nonzero()[:, 0]]
-    nodes = sorted(nodes, key=lambda node: float(node[1]))[: module.TOKENS]
+    nodes = sorted(nodes, key=lambda node: float(node[1]))[: module.MAX_TOKENS]
     state = torch.cat([*tokens, *(node[0][None] for node in reversed(nodes))])[None]
     for block in transformer.blocks:
         attention = nn.MultiheadAttention(C, block.heads, batch_first=True)
@@ -174,8 +174,8 @@ def plain(transformer, x, graphs, ask):
 @pytest.mark.parametrize(("tokens", "pairs"), [(512, 2**21), (512, 1), (3, 60)])
 def test_a_transformer_is_attention_over_the_latest_nodes(make_graphs, monkeypatch, layers, tokens, pairs):
     """In one piece or in many, the longest asks cut to their latest nodes: what plain attention says."""
-    monkeypatch.setattr(module, "TOKENS", tokens)
-    monkeypatch.setattr(module, "PAIRS", pairs)
+    monkeypatch.setattr(module, "MAX_TOKENS", tokens)
+    monkeypatch.setattr(module, "MAX_TOKEN_PAIRS", pairs)
     graphs = make_graphs(4, asks=7, empty=("drug",) if layers == 2 else (), nobody=(0, 3, 6))
     sizes = sum(torch.bincount(graphs[k].owner, minlength=7) for k in KINDS[:3])
     assert sizes.max() > 3 and (sizes == 0).sum() >= 3

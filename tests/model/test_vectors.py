@@ -9,9 +9,9 @@ import torch
 
 from gnnpatient.graphs import Graphs, Nodes, Statics
 from gnnpatient.model.encode import (
-    LIMIT,
-    PAIRS,
-    SHARP,
+    MAX_DEVIATIONS,
+    MIN_PAIRS_PER_AXIS,
+    TANH_SLOPE,
     Axes,
     Basis,
     Encode,
@@ -20,7 +20,7 @@ from gnnpatient.model.encode import (
 )
 
 KIND = "image.ct"
-AXES = Axes(columns=5, kept=4, lasting=3, drifting=2)
+MAX_AXES = Axes(columns=5, kept=4, lasting=3, drifting=2)
 
 
 def series(patient, day, vector) -> Nodes:
@@ -156,7 +156,7 @@ def test_two_reports_each_have_axes_of_change_too(drawn):
 @pytest.mark.parametrize("short", [False, True])
 def test_with_few_successive_reports_axes_are_the_principal_ones_and_nothing_drifts(drawn, short):
     _, day, vector, _ = drawn
-    enough = PAIRS * 6
+    enough = MIN_PAIRS_PER_AXIS * 6
     several = enough + 1 - short  # reports of the first patient; the others have one each
     nodes = series((torch.arange(400) - several + 1).clamp(min=0), day, vector)
     axes, basis = learned(nodes)
@@ -188,7 +188,7 @@ def test_of_many_vectors_those_of_every_third_patient_are_learned_from(drawn, mo
     third = nodes.owner % 3 == 0
     alone = series(nodes.owner[third] // 3, -nodes.age[third], nodes.vector[third])
     wanted = Basis.fit(alone)
-    monkeypatch.setattr("gnnpatient.model.encode.MOST", len(nodes) // 3 + 1)
+    monkeypatch.setattr("gnnpatient.model.encode.MAX_BASIS_VECTORS", len(nodes) // 3 + 1)
     found = Basis.fit(nodes)
     assert wanted.sizes == found.sizes and not torch.equal(found.mean, nodes.vector.mean(0))
     for part in ("mean", "axes", "drift"):
@@ -225,9 +225,9 @@ def laid(graphs: Graphs) -> tuple[Encode, Basis]:
     """An encoder with axes of any kind."""
     draw = torch.Generator().manual_seed(0)
     mean, axes, drift = (torch.randn(*size, generator=draw) for size in ((5,), (5, 4), (5, 2)))
-    basis = Basis(mean, axes, AXES.lasting, drift)
+    basis = Basis(mean, axes, MAX_AXES.lasting, drift)
     vocabulary = fit_vocabulary(graphs)
-    encode = Encode(replace(vocabulary, vectors={KIND: AXES}), 8)
+    encode = Encode(replace(vocabulary, vectors={KIND: MAX_AXES}), 8)
     encode.start({KIND: basis})
     return encode, basis
 
@@ -236,7 +236,7 @@ def level_and_change(encode: Encode, graphs: Graphs) -> tuple[torch.Tensor, torc
     """The last columns of the kind."""
     place = list(encode.vocabulary.codes).index(KIND)
     mine = encode.last_observation(graphs).split(encode.groups, 1)[place]
-    return mine[:, -AXES.lasting - AXES.drifting :].split([AXES.lasting, AXES.drifting], 1)
+    return mine[:, -MAX_AXES.lasting - MAX_AXES.drifting :].split([MAX_AXES.lasting, MAX_AXES.drifting], 1)
 
 
 def slowly(graphs: Graphs, basis: Basis) -> tuple[torch.Tensor, torch.Tensor, set[int]]:
@@ -244,7 +244,10 @@ def slowly(graphs: Graphs, basis: Basis) -> tuple[torch.Tensor, torch.Tensor, se
     nodes, levels, changes, ends = graphs[KIND], [], [], set()
     for ask in range(len(graphs)):
         mine = [i for i in range(len(nodes)) if int(nodes.owner[i]) == ask]
-        z = {i: ((nodes.vector[i] - basis.mean) @ basis.axes).clamp(-LIMIT, LIMIT) for i in mine}
+        z = {
+            i: ((nodes.vector[i] - basis.mean) @ basis.axes).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
+            for i in mine
+        }
         at = {i: nodes.vector[i] @ basis.drift for i in mine}
 
         def mean(of, z, size):
@@ -253,8 +256,8 @@ def slowly(graphs: Graphs, basis: Basis) -> tuple[torch.Tensor, torch.Tensor, se
         age = {i: float(nodes.age[i]) for i in mine}
         oldest = [i for i in mine if age[i] == max(age.values())]
         newest = [i for i in mine if age[i] == min(age.values())]
-        levels.append((SHARP * mean(mine, z, 4)[: AXES.lasting]).tanh())
-        changes.append((mean(newest, at, 2) - mean(oldest, at, 2)).clamp(-LIMIT, LIMIT))
+        levels.append((TANH_SLOPE * mean(mine, z, 4)[: MAX_AXES.lasting]).tanh())
+        changes.append((mean(newest, at, 2) - mean(oldest, at, 2)).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS))
         ends |= {len(oldest), len(newest)}
     return torch.stack(levels), torch.stack(changes), ends
 

@@ -234,7 +234,7 @@ def test_configs_that_are_not_ours(copied):
     write(copied, json.loads(whole.replace('"channels": 8', '"channels": 9')))
     refused(copied, "do not fit together")
     write(copied, json.loads(whole.replace('"channels": 8', '"chanels": 8')))
-    refused(copied, "do not fit together|unknown choice")
+    refused(copied, "not the config of a gnnpatient model")
 
 
 def places(node, path=()):

@@ -111,10 +111,10 @@ def test_tables_and_the_spread_of_members(icu, asks):
 
 
 def test_every_landmark_counts_the_same_in_the_shares(sick, label):
-    from gnnpatient.prognosis.targets import LabelTarget, null_shares
+    from gnnpatient.prognosis.targets import LabelTarget
 
     at = np.repeat([0, 1], [30, 10])
-    share = null_shares(LabelTarget(("no", "yes"), np.r_[label[:30], label[:10]].astype(int)), at)
+    share = LabelTarget(("no", "yes"), np.r_[label[:30], label[:10]].astype(int)).marginal(at)
     each = [np.mean(part[part >= 0]) for part in (label[:30], label[:10])]
     seen = [(part >= 0).mean() for part in (label[:30], label[:10])]
     assert share.sum() == pytest.approx(1) and min(seen) < 1
@@ -123,26 +123,26 @@ def test_every_landmark_counts_the_same_in_the_shares(sick, label):
 
 def test_random_asks_come_from_the_outcomes_that_are_fitted(cohort, sick, label):
     """One diagnosis does not thin out the asks of another, nor survival those of a diagnosis."""
-    from gnnpatient.prognosis.run import draw_asks
+    from gnnpatient.prognosis.run import training_landmarks
 
     plan = {"outcomes": ["icu"], "landmarks": "random", "seed": 0}
-    alone = draw_asks(sick, np.arange(60), plan)
+    alone = training_landmarks(sick, np.arange(60), plan)
     assert set(alone.patient) == set(np.flatnonzero(label[:60] >= 0))
     other = replace(sick, outcomes={"icu": sick.outcomes["icu"], "b": labelled(np.full(80, -1))})
-    both = draw_asks(other, np.arange(60), plan)
+    both = training_landmarks(other, np.arange(60), plan)
     assert np.array_equal(both.patient, alone.patient) and np.array_equal(both.at, alone.at)
     last = max(e.known.max() for e in sick.events.values())
     assert 0 <= alone.at.min() < alone.at.max() <= last, "nobody is asked after the last row of all"
     mixed = replace(cohort, outcomes={**cohort.outcomes, **sick.outcomes})
-    death = draw_asks(mixed, np.arange(60), plan | {"outcomes": ["death"]})
-    plain = draw_asks(cohort, np.arange(60), plan | {"outcomes": ["death"]})
+    death = training_landmarks(mixed, np.arange(60), plan | {"outcomes": ["death"]})
+    plain = training_landmarks(cohort, np.arange(60), plan | {"outcomes": ["death"]})
     assert np.array_equal(death.at, plain.at) and np.array_equal(death.patient, plain.patient)
 
 
 def test_a_progression_is_left_out_unless_it_is_named(cohort, sick):
     from gnnpatient import InputError, PrognosisModel
     from gnnpatient.cohort.outcomes import progression
-    from gnnpatient.spec.graph import ProgressionSpec
+    from gnnpatient.spec.outcomes import ProgressionSpec
 
     spec = ProgressionSpec(kind="progression", node="lab", codes=("lactate",))
     rise = progression(spec, cohort.events, cohort.codes, {})
@@ -178,7 +178,7 @@ def test_the_label_of_a_horizon_needs_observation_up_to_it(cohort):
     Asks to score hold them, too: they tell of the censoring (METHODS 9).
     """
     from gnnpatient import PrognosisModel
-    from gnnpatient.prognosis.run import scored_asks
+    from gnnpatient.prognosis.run import scored_landmarks
 
     day, who = 86_400, np.arange(80)
     known = np.where(who % 3 == 0, 4 * day, FOREVER)
@@ -187,7 +187,7 @@ def test_the_label_of_a_horizon_needs_observation_up_to_it(cohort):
     some = replace(cohort, outcomes={"icu": coming})
     X = some.at(1).followed("icu")
     assert X.outcome("icu")["label"].tolist() == [(1, 0, -1)[i % 3] for i in range(80)]
-    assert set(scored_asks(some, who, "icu", [1.0]).patient % 3) == {0, 1, 2}
+    assert set(scored_landmarks(some, who, "icu", [1.0]).patient % 3) == {0, 1, 2}
     model = PrognosisModel(**FEW).fit(X)
     assert model.predictor_.about["events"]["icu"] == {"no": 27, "yes": 27}
     assert model.predictor_.about["asks"] == 54 and len(model.train_ids_) == 54
@@ -197,7 +197,7 @@ def test_the_label_of_a_horizon_needs_observation_up_to_it(cohort):
 def test_a_run_of_a_diagnosis(sick, tmp_path):
     from gnnpatient import load_predictor, open_cohort, read_spec
     from gnnpatient.prognosis.run import fit_run
-    from gnnpatient.spec.graph import DiagnosisSpec
+    from gnnpatient.spec.outcomes import DiagnosisSpec
 
     assert read_spec("ward").outcomes["icu"].class_names == ("no", "yes")
     spec = DiagnosisSpec(kind="diagnosis", table="patients.csv", column="icu")

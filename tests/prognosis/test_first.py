@@ -98,7 +98,7 @@ def test_the_fit_ends_where_the_slope_does(tmp_path, monkeypatch):
     """The penalised loss of all asks has no slope left in any coefficient of the shifts, or in the biases."""
     from gnnpatient.prognosis import first
 
-    found, real = [], first._Asks.descend
+    found, real = [], first._TrainingRows.descend
 
     def descend(self, mask, ridge, steps):
         real(self, mask, ridge, steps)
@@ -106,7 +106,7 @@ def test_the_fit_ends_where_the_slope_does(tmp_path, monkeypatch):
         loss = sum(one().sum() for _, one in self._losses(mask)) + share * self.module.linear_penalty()
         found.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, self.parameters)]).abs().max())
 
-    monkeypatch.setattr(first._Asks, "descend", descend)
+    monkeypatch.setattr(first._TrainingRows, "descend", descend)
     fitted(made(tmp_path, 5).at(0.0).followed(), ridge=3.0)
     assert len(found) == 1 and float(found[0]) < 1e-3
 

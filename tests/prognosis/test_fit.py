@@ -14,8 +14,13 @@ from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.model.heads import SurvivalConfig, SurvivalHead
 from gnnpatient.prognosis import fit as fitting
-from gnnpatient.prognosis.fit import Draw
-from gnnpatient.prognosis.targets import REMAIN, Target, last_estimable, null_incidence, time_grid
+from gnnpatient.prognosis.fit import LandmarkSampler
+from gnnpatient.prognosis.targets import (
+    MIN_REMAINING,
+    SurvivalTarget,
+    last_estimable,
+    time_grid,
+)
 from gnnpatient.times import DAY
 
 
@@ -33,7 +38,7 @@ def same_bits(one: PrognosisModel, other: PrognosisModel) -> bool:
 def test_a_time_first_then_one_of_its_asks():
     at = np.repeat([0, 30, 10], [60, 10, 30])
     rows = np.flatnonzero(np.arange(100) % 10 < 5)  # 30, 5 and 15 of them
-    drawn = Draw.of(at, rows)(np.random.default_rng(0), 60_000)
+    drawn = LandmarkSampler.of(at, rows)(np.random.default_rng(0), 60_000)
     count = np.bincount(drawn, minlength=100)
     assert not count[np.setdiff1d(np.arange(100), rows)].any()
     expected = 60_000 / 3 / np.bincount(np.searchsorted([0, 10, 30], at[rows]))
@@ -45,7 +50,7 @@ def test_a_time_first_then_one_of_its_asks():
 def test_entry_is_a_fifth_of_all_draws():
     """Whenever each patient's entry was; it is one landmark among others where they are fewer than five."""
     moments = np.concatenate([np.full(10, ENTRY), np.repeat(np.arange(1, 17) * DAY, 50)])
-    drawn = Draw.of(moments, np.arange(len(moments)))(np.random.default_rng(0), 100_000)
+    drawn = LandmarkSampler.of(moments, np.arange(len(moments)))(np.random.default_rng(0), 100_000)
     assert (drawn < 10).mean() == pytest.approx(0.2, abs=0.006)
     weight = landmark_weights(moments)
     assert weight.mean() == pytest.approx(1) and weight[:10].sum() == pytest.approx(0.2 * len(moments))
@@ -115,13 +120,13 @@ def test_names_come_from_the_training_asks(cohort, quick):
 
 def test_early_stopping_looks_at_other_patients(cohort, quick, monkeypatch):
     """Each member trains on some patients and is stopped on others; groups stay together."""
-    sides, real = [], fitting._Member.train
+    sides, real = [], fitting.MemberTrainer.train
 
     def train(self, rows, held):
         sides.append((self.landmarks, rows, held))
         return real(self, rows, held)
 
-    monkeypatch.setattr(fitting._Member, "train", train)
+    monkeypatch.setattr(fitting.MemberTrainer, "train", train)
     X = cohort.landmarks(times=[0, 2, 5]).followed()
     PrognosisModel(**quick | {"members": 6}).fit(X)
     assert len(sides) == 6
@@ -143,20 +148,20 @@ def test_too_few_to_stop_early_is_refused(cohort, quick):
 # -- what is learned --
 
 
-def exponential(n: int, rates: tuple[float, ...], seed: int = 0) -> Target:
+def exponential(n: int, rates: tuple[float, ...], seed: int = 0) -> SurvivalTarget:
     """Event times with constant hazards a day, and censoring that is uniform over 0 to 40 days."""
     rng = np.random.default_rng(seed)
     ways = np.stack([rng.exponential(1 / rate, n) for rate in rates] + [rng.uniform(0, 40, n)])
     way = ways.argmin(0)
     event = np.where(way == len(rates), 0, way + 1)
-    return Target(tuple("ab"[: len(rates)]), event.astype(np.int64), ways.min(0))
+    return SurvivalTarget(tuple("ab"[: len(rates)]), event.astype(np.int64), ways.min(0))
 
 
 def test_the_null_is_the_incidence_that_is_known():
     """F_k(t) = h_k / h (1 - exp(-h t)); with the other cause as censored it would be 1 - exp(-h_k t)."""
     target = exponential(20_000, (0.02, 0.08))
     times = np.array([2.0, 10.0, 20.0])
-    null = null_incidence(target, np.zeros(20_000), tuple(times))
+    null = target.marginal(np.zeros(20_000), tuple(times))
     gone = 1 - np.exp(-0.1 * times)
     assert null == pytest.approx(np.stack([1 - gone, 0.2 * gone, 0.8 * gone]), abs=0.01)
     assert abs(null[1, 2] - (1 - np.exp(-0.02 * 20))) > 0.1
@@ -164,9 +169,9 @@ def test_the_null_is_the_incidence_that_is_known():
 
 def test_every_landmark_counts_the_same_in_the_null():
     early, late = exponential(4000, (0.02,), 1), exponential(500, (0.2,), 2)
-    target = Target(("a",), np.append(early.event, late.event), np.append(early.time, late.time))
-    null = null_incidence(target, np.repeat([0, DAY], [4000, 500]), (1.0,))
-    apart = [null_incidence(t, np.zeros(len(t.time)), (1.0,))[1, 0] for t in (early, late)]
+    target = SurvivalTarget(("a",), np.append(early.event, late.event), np.append(early.time, late.time))
+    null = target.marginal(np.repeat([0, DAY], [4000, 500]), (1.0,))
+    apart = [t.marginal(np.zeros(len(t.time)), (1.0,))[1, 0] for t in (early, late)]
     assert null[1, 0] == pytest.approx(np.mean(apart), rel=0.02)
 
 
@@ -236,13 +241,13 @@ def test_asks_at_risk_of_one_outcome_only(two, quick, monkeypatch):
     """What is not at risk of an outcome moves neither its loss nor its gradient."""
     X = two.landmarks(times=[0, 2]).followed("death")
     assert not X.at_risk("early").all()
-    members, real = [], fitting._Member.train
+    members, real = [], fitting.MemberTrainer.train
 
     def train(self, rows, held):
         members.append(self)
         return real(self, rows, held)
 
-    monkeypatch.setattr(fitting._Member, "train", train)
+    monkeypatch.setattr(fitting.MemberTrainer, "train", train)
     model = PrognosisModel(**quick).fit(X)
     (member,) = members
     rows = np.flatnonzero(~X.at_risk("early"))[:20]
@@ -267,12 +272,12 @@ def test_the_last_estimable_horizon():
     target = exponential(2000, (0.01,))
     last = last_estimable(target, np.arange(2000), np.zeros(2000))
     assert 30 < last < 36.5  # a tenth of 40 days is left to the censoring
-    assert (target.time > last).sum() >= REMAIN
-    few = Target(("a",), target.event[:10], target.time[:10])
+    assert (target.time > last).sum() >= MIN_REMAINING
+    few = SurvivalTarget(("a",), target.event[:10], target.time[:10])
     assert last_estimable(few, np.arange(10), np.zeros(10)) == few.time.max()
-    crowd = Target(("a",), np.ones(100, np.int64), np.arange(1.0, 101))
+    crowd = SurvivalTarget(("a",), np.ones(100, np.int64), np.arange(1.0, 101))
     assert last_estimable(crowd, np.arange(100), np.zeros(100)) == pytest.approx(81)
-    twice = Target(("a",), np.ones(100, np.int64), np.arange(1.0, 101))  # each patient asked twice
+    twice = SurvivalTarget(("a",), np.ones(100, np.int64), np.arange(1.0, 101))  # each patient asked twice
     assert last_estimable(twice, np.arange(100) // 2, np.zeros(100)) < 64
 
 
@@ -283,7 +288,7 @@ def test_each_interval_holds_as_many_events():
     inside = target.time[(target.event > 0) & (target.time <= 20)]
     count = np.histogram(inside, [0, *times])[0]
     assert count.max() - count.min() <= 2
-    tied = Target(("a",), np.ones(50, np.int64), np.full(50, 3.0))
+    tied = SurvivalTarget(("a",), np.ones(50, np.int64), np.full(50, 3.0))
     assert time_grid(tied, np.zeros(50), 9.0, 8) == (3.0, 9.0)
     assert time_grid(tied, np.zeros(50), 3.0, 8) == (3.0,)
 

@@ -46,7 +46,7 @@ def enough(cohort):
 
 
 def test_the_same_cohort_packed_again_is_known(cohort, people, held):
-    told = people.tell(cohort, None, same_name=False)
+    told = people.split_of(cohort, None, same_name=False)
     assert told.side.tolist() == truth(held) and told.known
     assert (told.by_record, told.by_id, told.strangers) == (0, 0, 0)
 
@@ -55,7 +55,7 @@ def test_ids_dealt_anew_do_not_make_other_people(cohort, people, held):
     """Every id is a patient's of the run, of another one: whoever was trained on is found by the record."""
     order = np.random.default_rng(0).permutation(len(cohort))
     dealt = replace(reordered(cohort, order), ids=cohort.ids)
-    told = people.tell(dealt, None, same_name=True)
+    told = people.split_of(dealt, None, same_name=True)
     tells = enough(dealt)
     assert 60 < tells.sum() < 80
     right = np.array(truth(held))[order]
@@ -64,12 +64,12 @@ def test_ids_dealt_anew_do_not_make_other_people(cohort, people, held):
     assert told.by_record == (tells & (order != np.arange(80))).sum()
     assert told.strangers > 0
     for i in (0, 5):  # one patient as in the whole
-        assert people.tell(dealt, [i], same_name=True).side[0] == told.side[i]
+        assert people.split_of(dealt, [i], same_name=True).side[0] == told.side[i]
 
 
 def test_new_ids_and_a_new_name_do_not_either(cohort, people, held):
     renamed = replace(cohort, ids=np.char.add("hospital-", cohort.ids))
-    told = people.tell(renamed, None, same_name=False)
+    told = people.split_of(renamed, None, same_name=False)
     tells = enough(cohort)
     assert (told.side[tells] == np.array(truth(held))[tells]).all() and told.by_record == tells.sum()
     assert told.side[~tells].tolist() == [None] * int((~tells).sum())
@@ -93,7 +93,7 @@ def test_codes_columns_and_levels_are_told_by_name(cohort, people, held):
         category=category,
         origin=np.arange(80) * 86_400,
     )
-    told, tells = people.tell(other, None, same_name=False), enough(cohort)
+    told, tells = people.split_of(other, None, same_name=False), enough(cohort)
     assert (told.side[tells] == np.array(truth(held))[tells]).all()
 
 
@@ -102,9 +102,9 @@ def test_other_people_under_the_same_ids_are_said(cohort, people, held):
     others = replace(
         cohort, number=cohort.number + 1, events={**cohort.events, "lab": replace(lab, value=lab.value + 1)}
     )
-    told = people.tell(others, None, same_name=False)
+    told = people.split_of(others, None, same_name=False)
     assert not told.known and told.strangers == (~held).sum()
-    told = people.tell(others, None, same_name=True)  # a later export? training is left out all the same
+    told = people.split_of(others, None, same_name=True)  # a later export? training is left out all the same
     assert told.side.tolist() == [None if test else "train" for test in held]
     assert told.by_id == (~held).sum() and told.strangers == 0
 
@@ -118,7 +118,7 @@ def test_a_record_that_many_people_have_tells_nobody(cohort, people):
     assert not tells.any() and len(prints) == 80
     own = People.of(bare, np.zeros(80, bool))
     renamed = replace(bare, ids=np.char.add("x", bare.ids))
-    assert not own.tell(renamed, None, same_name=True).known
+    assert not own.split_of(renamed, None, same_name=True).known
     number = np.random.default_rng(0).normal(size=(80, 5)).astype(np.float32)  # five numbers of one's own do
     spec = cohort.spec.patient.model_copy(update={"number": tuple("abcde")})
     wide = replace(bare, number=number, spec=bare.spec.model_copy(update={"patient": spec}))
@@ -127,7 +127,7 @@ def test_a_record_that_many_people_have_tells_nobody(cohort, people):
         1
     ].any()
     own = People.of(wide, np.zeros(80, bool))
-    assert own.tell(replace(wide, ids=renamed.ids), None, same_name=False).count("train") == 80
+    assert own.split_of(replace(wide, ids=renamed.ids), None, same_name=False).count("train") == 80
 
 
 def test_any_change_of_a_record_shows(cohort):

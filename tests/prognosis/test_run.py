@@ -111,7 +111,7 @@ def test_what_may_be_given_away_holds_no_patient(whole, packed):
 def test_the_split_parts_patients_and_keeps_groups(whole, packed):
     train, test = set(whole.train), set(whole.test)
     assert not train & test and train | test == set(packed.ids)
-    assert set(whole.asks(packed).ids) <= train
+    assert set(whole.landmarks(packed).ids) <= train
     where = {one: site for one, site in zip(packed.ids, packed.group, strict=True) if site}
     assert not {where[i] for i in train if i in where} & {where[i] for i in test if i in where}
 
@@ -265,7 +265,7 @@ causes = { death = { time = "time", flag = "died" } }
     )
     cohort = open_cohort(read_cohort(tmp_path / "spec.toml", tmp_path).save(tmp_path / "cohort"))
     run = fit_run(cohort, tmp_path / "run", {"members": 1, "epochs": 3})
-    assert usual_landmarks(cohort, "death") == ["entry"] and (run.asks(cohort).moments == ENTRY).all()
+    assert usual_landmarks(cohort, "death") == ["entry"] and (run.landmarks(cohort).moments == ENTRY).all()
     asks = cohort.entries(np.array(run.test)).followed("death")
     risk = load_predictor(run.folder).forecast(asks)["death"].risk(horizon=30.0)
     truth = 1 - np.exp(-((30 / 100) ** 0.5) * np.exp(x[asks.ids.astype(int)]))
@@ -309,13 +309,13 @@ def test_the_very_cohort_is_told_by_ids_and_another_by_people(whole, packed, coh
     from gnnpatient import open_cohort
 
     right = ["train" if one in whole.train else "test" for one in packed.ids.tolist()]
-    told = whole.tell(packed)
+    told = whole.split_of(packed)
     assert told.exact and told.side.tolist() == right
     again = open_cohort(replace(cohort, report={"flags": []}).save(tmp_path / "again"))
-    told = whole.tell(again)
+    told = whole.split_of(again)
     assert not told.exact and told.side.tolist() == right and not told.by_id
     elsewhere = replace(cohort, spec=cohort.spec.model_copy(update={"cohort": "elsewhere"}))
-    assert whole.tell(elsewhere).side.tolist() == right  # another name, the same people
+    assert whole.split_of(elsewhere).side.tolist() == right  # another name, the same people
 
 
 def test_without_the_file_of_people_nobody_is_held_out(whole, copied, cohort, packed):
@@ -323,12 +323,12 @@ def test_without_the_file_of_people_nobody_is_held_out(whole, copied, cohort, pa
 
     (copied / "people.json").unlink()
     run = Run.open(copied)
-    assert run.tell(packed).exact  # the split itself is there
-    told = run.tell(replace(cohort, report={}))
+    assert run.split_of(packed).exact  # the split itself is there
+    told = run.split_of(replace(cohort, report={}))
     assert told.side.tolist() == ["train" if one in whole.train else None for one in cohort.ids.tolist()]
     elsewhere = replace(cohort, spec=cohort.spec.model_copy(update={"cohort": "elsewhere"}))
-    assert run.tell(elsewhere).side.tolist() == [None] * len(cohort)
-    assert run.tell(elsewhere).strangers == len(whole.train)
+    assert run.split_of(elsewhere).side.tolist() == [None] * len(cohort)
+    assert run.split_of(elsewhere).strangers == len(whole.train)
 
 
 def test_an_edited_run_is_refused(whole, copied, packed):
@@ -366,7 +366,7 @@ def test_the_model_of_another_run_is_refused(copied, cohort, packed, tmp_path):
     shutil.copytree(other.folder / "model", copied / "model")
     for asked in (packed, replace(cohort, report={})):
         with pytest.raises(InputError, match="not the model that was fitted in this run"):
-            Run.open(copied).tell(asked)
+            Run.open(copied).split_of(asked)
 
 
 def test_a_cohort_that_was_changed_is_not_fitted_or_resumed(packed, copied, tmp_path):

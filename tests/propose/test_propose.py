@@ -1,6 +1,5 @@
 """A draft of a spec: it reads as it stands, says why, asks what it cannot know, takes no answer as input."""
 
-import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -455,20 +454,6 @@ def test_meds(tmp_path):
     assert not any(word in code for code in codes for word in ("DIED", "DEATH", "BIRTH"))
     assert (cohort.outcomes["death"].event == 1).sum() == 10
     assert "HOSPITAL_DISCHARGE: 1 code(s) that tell a death" in text
-
-
-def test_its_files_import_one_way():
-    import gnnpatient.propose as package
-
-    order = ["names", "parts", "sheets", "patients", "inputs", "outcomes", "formats", "draft", "__init__"]
-    files = {path.stem: path.read_text() for path in Path(package.__file__).parent.glob("*.py")}
-    assert sorted(files) == sorted(order)
-    for name, text in files.items():
-        here = re.findall(r"^from gnnpatient\.cohort\.propose\.(\w+) import", text, flags=re.MULTILINE)
-        for line in re.findall(r"^from gnnpatient\.cohort\.propose import (.+)", text, flags=re.MULTILINE):
-            here += line.split(", ")
-        assert all(order.index(other) < order.index(name) for other in here), name
-        assert here or name in ("names", "parts")
 
 
 def test_what_cannot_be_drafted_is_refused(tmp_path):

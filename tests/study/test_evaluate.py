@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gnnpatient import InputError, PrognosisModel, metrics
+from gnnpatient.metrics import pairs
 from gnnpatient.study.baselines import StackedCox
 from gnnpatient.study.evaluate import ENOUGH_EVENTS, Null, Scored, evaluate
 from gnnpatient.times import DAY, YEAR
@@ -302,7 +303,7 @@ def test_tables_of_pairs_and_sorting_agree(scored, monkeypatch):
     event, when, risk = y["event"].astype(int), y["time"], scored.risks["cox"]["death"][:, 5].round(2)
     how = {"cause": 2, "fold": scored.fold, "weight": np.arange(len(risk)) % 3}
     table = metrics.concordance(risk, when, event, 3 * YEAR, **how)
-    monkeypatch.setattr(metrics, "FEW_PAIRS", -1)
+    monkeypatch.setattr(pairs, "MAX_TABLED_PAIRS", -1)
     assert metrics.concordance(risk, when, event, 3 * YEAR, **how) == pytest.approx(table, rel=1e-12)
-    monkeypatch.setattr(metrics, "FEW_PAIRS", 10**9)
+    monkeypatch.setattr(pairs, "MAX_TABLED_PAIRS", 10**9)
     assert metrics.concordance(risk, when, event, 3 * YEAR, **how) == pytest.approx(table, rel=1e-12)

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from gnnpatient import InputError, PrognosisModel, metrics
-from gnnpatient.prognosis.targets import landmark_nulls, target_of
+from gnnpatient.prognosis.kinds import target_of
+from gnnpatient.prognosis.marginal import landmark_marginals
 from gnnpatient.study.evaluate import Null, Scored, evaluate, null_of, spread
 
 DAY = 86_400
@@ -257,12 +258,12 @@ def score_of(predictor, X):
 def test_no_landmark_of_the_null_is_of_few_patients(falling):
     """Sixty landmarks: entry and at most eight tables, none of few; of visits of their own none."""
     X = falling.landmarks(np.arange(400), times=np.linspace(0, 300, 60)).followed()
-    days, tables = landmark_nulls(target_of(X, "death"), X, (50.0, 100.0))
+    days, tables = landmark_marginals(target_of(X, "death"), X, (50.0, 100.0))
     assert 2 <= len(days) <= 9 and np.isnan(days[0]) and (np.diff(days[1:]) > 0).all()
     assert tables.shape == (len(days), 2, 2)
     own = X[:30]
     own = replace(own, at=own.at % 1000 + np.arange(30))
-    assert landmark_nulls(target_of(own, "death"), own, (50.0,)) is None
+    assert landmark_marginals(target_of(own, "death"), own, (50.0,)) is None
 
 
 def test_entry_has_its_curve_whenever_it_is(falling, tmp_path):

@@ -92,13 +92,13 @@ def at(asks, day):
 
 def test_the_share_of_yes_is_the_truth(tmp_path):
     """Truth .43; unweighted .46, and without the dead .71; the O/E of the true model is 1."""
-    from gnnpatient.prognosis.targets import label_target, null_shares
+    from gnnpatient.prognosis.targets import label_target
     from gnnpatient.study.evaluate import Scored, evaluate
 
     cohort, p = made(tmp_path, n=20_000)
     X = cohort.at(0.5).followed("sick")
     truth, target = p[X.patient].mean(), label_target(cohort.outcomes["sick"], X, np.ones(len(X), bool))
-    assert null_shares(target, X.at)[1] == pytest.approx(truth, abs=0.01)
+    assert target.marginal(X.at)[1] == pytest.approx(truth, abs=0.01)
     assert target.weight[target.known].mean() == pytest.approx(1)
     assert (target.weight[~target.known] == 0).all() and (~target.known).mean() > 0.1
     label, (event, _) = X.outcome("sick")["label"], cohort.outcomes["sick"].course(X.patient, X.at)
@@ -213,7 +213,7 @@ def test_what_ends_a_diagnosis(tmp_path):
 
 def test_what_is_known_after_the_end_is_not_counted(tmp_path):
     """Of those who were lost, sickness later on; the share stays the truth, and the flag counts them."""
-    from gnnpatient.prognosis.targets import label_target, null_shares
+    from gnnpatient.prognosis.targets import label_target
 
     cohort, p = made(tmp_path)
     dx = pl.read_csv(tmp_path / "dx.csv")
@@ -231,7 +231,7 @@ def test_what_is_known_after_the_end_is_not_counted(tmp_path):
     kept = np.isin(same.patient, X.patient)
     assert kept.mean() > 0.99  # but for those whose label becomes known within its gap
     assert np.array_equal(X.outcome("sick")["label"], same[kept].outcome("sick")["label"])
-    share = null_shares(label_target(more.outcomes["sick"], X, np.ones(len(X), bool)), X.at)[1]
+    share = label_target(more.outcomes["sick"], X, np.ones(len(X), bool)).marginal(X.at)[1]
     assert share == pytest.approx(p[X.patient].mean(), abs=0.01)
 
 

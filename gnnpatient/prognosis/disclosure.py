@@ -9,36 +9,38 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from gnnpatient.prognosis.targets import LabelTarget, Target
-
-STEPS = 50  # of a horizon: times are written down in these
+HORIZON_STEPS = 50  # of a horizon: times are written down in these
 
 
-def told(about: Mapping[str, Any], least: int) -> dict[str, Any]:
+def disclosed(about: Mapping[str, Any], least: int) -> dict[str, Any]:
     """The counts of a model's training data, and the names beside them, as they are written down."""
     events = about.get("events", {})
     return {
-        **{name: counted(n, least) if name in ("patients", "asks") else n for name, n in about.items()},
-        "events": {name: {k: counted(n, least) for k, n in of.items()} for name, of in events.items()},
+        **{
+            name: counted(count, least) if name in ("patients", "asks") else count
+            for name, count in about.items()
+        },
+        "events": {
+            name: {k: counted(count, least) for k, count in of.items()} for name, of in events.items()
+        },
     }
 
 
-def counted(n: int | str, least: int) -> int | str:
+def counted(count: int | str, least: int) -> int | str:
     """A count as it is written down: 0, fewer than `least`, or rounded to a multiple of it.
 
     >>> [counted(n, 10) for n in (0, 9, 10, 196, 201)], counted(9, 1)
     ([0, '< 10', 10, 200, 200], 9)
     """
-    if isinstance(n, str):
-        return n  # of a model that was loaded
-    if 0 < n < least:
+    if isinstance(count, str):
+        return count  # of a model that was loaded
+    if 0 < count < least:
         return f"< {least}"
-    return least * math.floor(n / least + 0.5)
+    return least * math.floor(count / least + 0.5)
 
 
 def round_time(days: float, events: np.ndarray) -> float:
@@ -49,7 +51,7 @@ def round_time(days: float, events: np.ndarray) -> float:
     >>> round_time(4191.5, some), round_time(36.31, some), round_time(0.977, some), round_time(0.507, some)
     (4150.0, 36.0, 0.97, 0.5)
     """
-    most = days / STEPS
+    most = days / HORIZON_STEPS
     ten = math.floor(math.log10(most))
     step = Fraction(10) ** ten
     step *= next(one for one in (5, 2, 1) if one * step <= most)
@@ -81,7 +83,12 @@ def pooled(interval: np.ndarray, patient: np.ndarray, size: int, least: int) -> 
 
 
 def coarse_incidence(
-    curves: np.ndarray, target: Target, patient: np.ndarray, times: tuple[float, ...], least: int
+    curves: np.ndarray,
+    event: np.ndarray,
+    time: np.ndarray,
+    patient: np.ndarray,
+    times: tuple[float, ...],
+    least: int,
 ) -> np.ndarray:
     """The incidence (1 + cause, time) of these asks without what it tells of few patients.
 
@@ -90,36 +97,36 @@ def coarse_incidence(
     """
     if least <= 1:
         return curves
-    known = target.known & (target.time <= times[-1]) & (target.event > 0)
-    interval = np.searchsorted(times, target.time[known])
-    event, who = target.event[known], patient[known]
-    everybody = len(np.unique(patient[target.known]))
+    everybody = len(np.unique(patient[np.isfinite(time)]))
+    seen = np.isfinite(time) & (time <= times[-1]) & (event > 0)
+    interval = np.searchsorted(times, time[seen])
+    event, event_patient = event[seen], patient[seen]
     little = _little(everybody, least)
     grid, table = np.append(0.0, times), curves.copy()
     for k in range(1, len(curves)):
         mine = event == k
-        n = len(np.unique(who[mine]))
-        if 0 < n < least:
+        count = len(np.unique(event_patient[mine]))
+        if 0 < count < least:
             table[k] = little * grid[1:] / grid[-1]
-        elif n:
-            ends = np.array(pooled(interval[mine], who[mine], len(times), least))
+        elif count:
+            ends = np.array(pooled(interval[mine], event_patient[mine], len(times), least))
             table[k] = np.interp(grid[1:], [0.0, *grid[1 + ends]], [0.0, *curves[k, ends]])
-    free = everybody - len(np.unique(who))
+    free = everybody - len(np.unique(event_patient))
     most = 1 - little if 0 < free < least else 1.0
-    whole = table[1:, -1].sum()
-    if whole > most or most < 1:
-        table[1:] *= most / whole
+    total = table[1:, -1].sum()
+    if total > most or most < 1:
+        table[1:] *= most / total
     table[0] = 1 - table[1:].sum(0)
     return table
 
 
-def coarse_shares(share: np.ndarray, target: LabelTarget, patient: np.ndarray, least: int) -> np.ndarray:
+def coarse_shares(share: np.ndarray, label: np.ndarray, patient: np.ndarray, least: int) -> np.ndarray:
     """The shares (class,) of these asks; a class of fewer patients has what half as many would have."""
-    count = np.array([len(np.unique(patient[asks])) for asks in target.counted.values()])
+    count = np.array([len(np.unique(patient[label == k])) for k in range(len(share))])
     few = (count > 0) & (count < least)
     if least <= 1 or not few.any():
         return share
-    little = np.where(few, _little(len(np.unique(patient[target.known])), least), 0.0)
+    little = np.where(few, _little(len(np.unique(patient[label >= 0])), least), 0.0)
     rest = np.where(few, 0.0, share)
     if not rest.any():
         return little / little.sum()
@@ -127,5 +134,5 @@ def coarse_shares(share: np.ndarray, target: LabelTarget, patient: np.ndarray, l
 
 
 def _little(everybody: int, least: int) -> float:
-    """The share of half of `least` among so many, of whom no more than a rounded count is told."""
+    """The share of half of `least` among so many, of whom no more than a rounded count is written down."""
     return least / 2 / max(least * math.floor(everybody / least + 0.5), least)

@@ -11,9 +11,14 @@ import pytest
 from safetensors.numpy import load_file
 
 from gnnpatient import InputError, PrognosisModel, build_graphs, read_cohort
-from gnnpatient.prognosis.few import coarse_incidence, coarse_shares, counted, pooled, round_time, told
-from gnnpatient.prognosis.forecast import kept_names
-from gnnpatient.prognosis.targets import LabelTarget, Target, null_incidence, time_grid
+from gnnpatient.prognosis.disclosure import (
+    counted,
+    disclosed,
+    pooled,
+    round_time,
+)
+from gnnpatient.prognosis.inputs import kept_names
+from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget, time_grid
 
 SPEC = """
 cohort = "planted"
@@ -291,9 +296,9 @@ def test_counts_and_their_differences(folders, asks):
     assert exact["asks"] == len(asks)
     assert counted(196, 10) == counted(201, 10) == 200, "five without the event cannot be told"
     assert [counted(n, 10) for n in (0, 1, 9, 10, 14)] == [0, "< 10", "< 10", 10, 10]
-    saved = told({"patients": 60, "asks": 61, "events": {"a": {"b": 3}}, "cohort": "x"}, 10)
+    saved = disclosed({"patients": 60, "asks": 61, "events": {"a": {"b": 3}}, "cohort": "x"}, 10)
     assert (
-        told(saved, 10)
+        disclosed(saved, 10)
         == saved
         == {"patients": 60, "asks": 60, "events": {"a": {"b": "< 10"}}, "cohort": "x"}
     )
@@ -326,7 +331,7 @@ def test_fewer_patients_than_that_teach_nothing_and_it_is_said(cohort, tmp_path)
 def drawn(n, seed=0):
     rng = np.random.default_rng(seed)
     event = rng.integers(0, 3, n)
-    return Target(("a", "b"), event.astype(np.int64), rng.exponential(20, n) + 0.1)
+    return SurvivalTarget(("a", "b"), event.astype(np.int64), rng.exponential(20, n) + 0.1)
 
 
 @pytest.mark.parametrize("n", [15, 40, 200, 3000])
@@ -357,10 +362,10 @@ def test_a_null_curve_moves_by_ten_patients_or_not_at_all(seed):
     rng = np.random.default_rng(seed)
     n = 200
     event = rng.choice([0, 1, 2], n, p=[0.3, 0.6, 0.1]).astype(np.int64)
-    target = Target(("a", "b"), event, rng.exponential(20, n) + 0.1)
+    target = SurvivalTarget(("a", "b"), event, rng.exponential(20, n) + 0.1)
     times = time_grid(target, np.zeros(n), 50.0, 12, np.arange(n), 10)
-    exact = null_incidence(target, np.zeros(n), times)
-    coarse = coarse_incidence(exact, target, np.arange(n), times, 10)
+    exact = target.marginal(np.zeros(n), times)
+    coarse = target.disclosed(exact, np.arange(n), times, 10)
     assert coarse.sum(0) == pytest.approx(1) and (np.diff(coarse[1:]) >= -1e-12).all() and coarse.min() >= 0
     assert np.abs(coarse - exact).max() < 0.06
     within = target.time <= 50.0
@@ -377,27 +382,27 @@ def test_a_cause_or_a_rest_of_few_is_told_as_of_half_as_many():
     n = 201
     event = np.ones(n, np.int64)
     event[:5], event[5:8] = 0, 2  # five stay free, three have the other cause
-    target = Target(("a", "b"), event, np.where(event == 0, 60.0, 1 + np.arange(n) / 5))
+    target = SurvivalTarget(("a", "b"), event, np.where(event == 0, 60.0, 1 + np.arange(n) / 5))
     times = (10.0, 20.0, 30.0, 50.0)
-    exact = null_incidence(target, np.zeros(n), times)
+    exact = target.marginal(np.zeros(n), times)
     assert exact[0, -1] == pytest.approx(5 / n) and exact[2, -1] == pytest.approx(3 / n)
-    coarse = coarse_incidence(exact, target, np.arange(n), times, 10)
+    coarse = target.disclosed(exact, np.arange(n), times, 10)
     assert coarse[0, -1] == pytest.approx(5 / 200) and coarse[2, -1] == pytest.approx(5 / 200, rel=0.05)
-    again = coarse_incidence(exact, Target(("a", "b"), event, target.time), np.arange(n), times, 1)
+    again = SurvivalTarget(("a", "b"), event, target.time).disclosed(exact, np.arange(n), times, 1)
     assert again is exact
-    nobody = Target(("a", "b"), np.minimum(event, 1), target.time)
-    curves = null_incidence(nobody, np.zeros(n), times)
-    assert (coarse_incidence(curves, nobody, np.arange(n), times, 10)[2] == 0).all()
+    nobody = SurvivalTarget(("a", "b"), np.minimum(event, 1), target.time)
+    curves = nobody.marginal(np.zeros(n), times)
+    assert (nobody.disclosed(curves, np.arange(n), times, 10)[2] == 0).all()
 
 
 def test_shares_of_few():
     label = np.array([0] * 196 + [1] * 5)
     target = LabelTarget(("no", "yes"), label)
-    share = coarse_shares(np.array([196, 5]) / 201, target, np.arange(201), 10)
+    share = target.disclosed(np.array([196, 5]) / 201, np.arange(201), (), 10)
     assert share.tolist() == pytest.approx([0.975, 0.025])
     more = LabelTarget(("no", "yes"), np.array([0] * 150 + [1] * 51))
     exact = np.array([150, 51]) / 201
-    assert coarse_shares(exact, more, np.arange(201), 10) is exact
+    assert more.disclosed(exact, np.arange(201), (), 10) is exact
 
 
 def test_intervals_are_pooled():

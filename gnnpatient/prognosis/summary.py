@@ -1,0 +1,85 @@
+"""What a run or a saved model is, read from its JSON files alone: no network is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gnnpatient.errors import InputError
+from gnnpatient.files import is_sealed
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """What a saved model answers and what it was fitted on."""
+
+    members: int
+    outcomes: Mapping[str, Mapping[str, Any]]  # of each its classes, or its causes and the last horizon
+    fitted_on: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run is, and how far its fit has come."""
+
+    finished: bool
+    cohort: Mapping[str, Any]  # name, path, manifest_hash, spec_hash
+    train: int  # patients
+    test: int
+    epochs: int  # of all members so far
+    plan: Mapping[str, Any]
+    model: ModelSummary | None  # None: not finished
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        found = {"what": "run", **{name: value for name, value in vars(self).items() if name != "model"}}
+        return found | (self.model.to_dict() if self.model else {})
+
+
+def summarise_run(folder: str | Path) -> RunSummary:
+    """Read a run: its run.json, split.json, log and, where it is finished, its model."""
+    path = Path(folder)
+    about = _load(path / "run.json", ("cohort", "plan"))
+    split = _load(path / "split.json", ("train", "test"))
+    log = path / "metrics.jsonl"
+    finished = (path / "model" / "config.json").is_file()
+    return RunSummary(
+        finished=finished,
+        cohort=about["cohort"],
+        train=len(split["train"]),
+        test=len(split["test"]),
+        epochs=len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0,
+        plan=about["plan"],
+        model=summarise_model(path / "model") if finished else None,
+    )
+
+
+def summarise_model(folder: str | Path) -> ModelSummary:
+    """Read the config.json of a saved model."""
+    file = Path(folder) / "config.json"
+    config = _load(file, ("members", "model", "about"))
+    if not is_sealed(file.read_bytes()):
+        raise InputError(f"{file}: not as it was written; get the model again")
+    outcomes = {
+        name: {"classes": head["classes"]}
+        if "classes" in head
+        else {"causes": head["causes"], "horizon": head["times"][-1]}
+        for name, head in config["model"]["heads"].items()
+    }
+    return ModelSummary(config["members"], outcomes, config["about"])
+
+
+def _load(file: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """A JSON object with these keys."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {name: content[name] for name in keys} | content
+    except (ValueError, KeyError, TypeError, OSError, RecursionError):
+        raise InputError(f"{file}: cut, or not what its name says; make it again") from None
