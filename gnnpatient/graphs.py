@@ -1,4 +1,4 @@
-"""The `Graphs` type: one disjoint union of the asked patients' graphs, as tensors."""
+"""The `Graphs` type: the graphs of some landmarks in one disjoint union, as tensors."""
 
 from __future__ import annotations
 
@@ -15,23 +15,48 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 EdgeType = tuple[str, str, str]
-RARE = "rare or unknown"  # the name of a level, beside those that are kept, for all that are not
+# Level of a category that stands for all levels without a name of their own.
+RARE = "rare or unknown"
 
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
-    """The nodes of one kind, all asks back to back, in each ask ordered by when they became known."""
+    """The nodes of one type, of all landmarks one after the other, in the order they became known.
 
-    ptr: Int[Tensor, " ask_plus_1"]  # segment offsets: ask a holds nodes ptr[a]:ptr[a + 1]
-    code: Int[Tensor, " node"]  # index into Graphs.codes[kind]; 0 = other
-    value: Float[Tensor, " node"]  # nan = missing, which is not zero
-    age: Float[Tensor, " node"]  # days from `happened` to the ask, >= 0
-    owner: Int[Tensor, " node"]  # which ask
-    timepoint: Int[Tensor, " node"]  # which timepoint node of this batch; a timepoint names itself
-    open: Bool[Tensor, " node"]  # an interval (a drug, a stay) that is running at the ask
-    row: Int[Tensor, " node"]  # of the kind's embedding matrix; -1 = none
-    vector: Float[Tensor, "node feature"]  # that row: what a picture or a text says; no column in other kinds
-    bound: Int[Tensor, " node"] | None = None  # -1 the truth lies below the value, 1 above; default: 0
+    Attributes
+    ----------
+    ptr : Tensor
+        First node of each landmark, and one past the last node.
+    code : Tensor
+        Position in `Graphs.codes[kind]`, 0 = other.
+    value : Tensor
+        Value in the unit of the code; nan = missing, which is not zero.
+    age : Tensor
+        Days from the node to its landmark, at least 0.
+    owner : Tensor
+        Landmark of each node.
+    timepoint : Tensor
+        Timepoint node of each node, in this union; a timepoint has its own position.
+    open : Tensor
+        Whether the node is an interval, as a drug or a stay, that is running at the landmark.
+    row : Tensor
+        Row of the embedding matrix of the node type, -1 = none.
+    vector : Tensor
+        That row, the embedding of an image or a text; without columns in other node types.
+    bound : Tensor, optional
+        -1 = the true value is below `value`, 1 = above. Default: 0, it is `value`.
+    """
+
+    ptr: Int[Tensor, " landmark_plus_1"]
+    code: Int[Tensor, " node"]
+    value: Float[Tensor, " node"]
+    age: Float[Tensor, " node"]
+    owner: Int[Tensor, " node"]
+    timepoint: Int[Tensor, " node"]
+    open: Bool[Tensor, " node"]
+    row: Int[Tensor, " node"]
+    vector: Float[Tensor, "node feature"]
+    bound: Int[Tensor, " node"] | None = None
 
     def __post_init__(self) -> None:
         if self.bound is None:
@@ -44,34 +69,77 @@ class Nodes:
 
 @dataclass(frozen=True, eq=False)
 class Statics:
-    """What does not change in a patient, one row an ask."""
+    """The static columns of each landmark's patient.
 
-    number: Float[Tensor, "ask number"]  # nan = missing
-    category: Int[Tensor, "ask category"]  # index into Graphs.levels[name]; -1 = missing
-    at: Float[Tensor, " ask"]  # days from the patient's origin to the ask
+    Attributes
+    ----------
+    number : Tensor
+        Numbers, nan = missing.
+    category : Tensor
+        Positions in `Graphs.levels`, -1 = missing.
+    at : Tensor
+        Days from the patient's origin to the landmark.
+    """
+
+    number: Float[Tensor, "landmark number"]
+    category: Int[Tensor, "landmark category"]
+    at: Float[Tensor, " landmark"]
 
 
 @dataclass(frozen=True, eq=False)
 class Last:
-    """The last observation of each code of one kind."""
+    """The last observation of each code of one node type.
 
-    value: Float[Tensor, "ask code"]  # of the latest row that has one; nan = none has
-    age: Float[Tensor, "ask code"]  # days since the latest row, with or without a value; inf = none so far
+    Attributes
+    ----------
+    value : Tensor
+        Value of the latest row that has one, nan = none has.
+    age : Tensor
+        Days since the latest row, with or without a value, inf = no row.
+    """
+
+    value: Float[Tensor, "landmark code"]
+    age: Float[Tensor, "landmark code"]
 
 
 @dataclass(frozen=True, eq=False)
 class Graphs:
-    """Every node kind and edge type of the spec is present, with zero rows where there is nothing.
+    """The graphs of some landmarks, with every node type and relation of the spec, also without rows.
 
-    Built by `gnnpatient.build_graphs` and nowhere else.
+    `gnnpatient.build_graphs` makes them. `graphs[kind]` gives the nodes of a type, `len` the landmarks.
+
+    Attributes
+    ----------
+    nodes : Mapping
+        Node type -> its nodes, in the order of the spec, then "timepoint".
+    edges : Mapping
+        (source, relation, target) -> positions of both ends of each edge.
+    statics : Statics
+        Static columns.
+    codes : Mapping
+        Node type -> names behind `Nodes.code`; position 0 is "other".
+    numbers : tuple of str
+        Names of the columns of `Statics.number`.
+    levels : Mapping
+        Name of each column of `Statics.category` -> names of its levels.
+
+    Examples
+    --------
+    >>> from gnnpatient import build_graphs
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> graphs = build_graphs(pbc().at([100, 400], patient="1"))
+    >>> len(graphs), list(graphs.nodes), graphs["stage"].age.tolist()
+    (2, ['lab', 'sign', 'stage', 'timepoint'], [100.0, 400.0, 208.0])
+    >>> graphs.edges["stage", "next", "stage"].tolist()           # of the second landmark
+    [[1], [2]]
     """
 
-    nodes: Mapping[str, Nodes]  # event kinds in the order of the spec, then "timepoint"
-    edges: Mapping[EdgeType, Int[Tensor, "2 edge"]]  # row 0 source, row 1 target
+    nodes: Mapping[str, Nodes]
+    edges: Mapping[EdgeType, Int[Tensor, "2 edge"]]
     statics: Statics
-    codes: Mapping[str, tuple[str, ...]]  # names behind Nodes.code; position 0 is "other"
-    numbers: tuple[str, ...]  # names of the columns of Statics.number
-    levels: Mapping[str, tuple[str, ...]]  # per column of Statics.category, the names behind its numbers
+    codes: Mapping[str, tuple[str, ...]]
+    numbers: tuple[str, ...]
+    levels: Mapping[str, tuple[str, ...]]
 
     def __len__(self) -> int:
         return len(self.statics.at)
@@ -81,7 +149,16 @@ class Graphs:
 
     @cached_property
     def last(self) -> dict[str, Last]:
-        """The latest given value of every code (those of one moment averaged), and the latest row's age."""
+        """Last value of every code, and age of its latest row, by node type; of one moment, the mean value.
+
+        Examples
+        --------
+        >>> from gnnpatient import build_graphs
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> graphs = build_graphs(pbc().at(400, patient="1"))
+        >>> dict(zip(graphs.codes["stage"], graphs.last["stage"].value[0].tolist()))
+        {'other': nan, 'stage': 4.0}
+        """
         return {
             kind: _last(nodes, len(self), len(self.codes[kind]))
             for kind, nodes in self.nodes.items()
@@ -89,7 +166,17 @@ class Graphs:
         }
 
     def to(self, device: torch.device | str) -> Graphs:
-        """The same graphs on another device; the original stays where it is."""
+        """Copy the graphs to another device.
+
+        Parameters
+        ----------
+        device : torch.device or str
+            As "cpu" or "cuda".
+
+        Returns
+        -------
+        Graphs
+        """
         return replace(
             self,
             nodes={kind: _moved(nodes, device) for kind, nodes in self.nodes.items()},
@@ -98,10 +185,21 @@ class Graphs:
         )
 
     def hetero_data(self) -> HeteroData:
-        """The same as PyG's HeteroData, complete in every node and edge type.
+        """Convert the graphs to PyG.
 
-        A node store holds code, value, bound, age, timepoint, open, row, vector, batch, ptr; "patient"
-        number, category, at.
+        Returns
+        -------
+        torch_geometric.data.HeteroData
+            With every node and edge type. A node type has code, value, bound, age, timepoint, open, row,
+            vector, batch and ptr, as in `Nodes`; "patient" has number, category and at, as in `Statics`.
+
+        Examples
+        --------
+        >>> from gnnpatient import build_graphs
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> data = build_graphs(pbc().at(400)).hetero_data()
+        >>> data["patient"].num_nodes, data["stage"].code.shape
+        (312, torch.Size([787]))
         """
         from torch_geometric.data import HeteroData
 
@@ -130,35 +228,57 @@ _T = TypeVar("_T", Nodes, Statics)
 
 
 def _moved(record: _T, device: torch.device | str) -> _T:
+    """A record of tensors on another device."""
     return replace(record, **{f.name: getattr(record, f.name).to(device) for f in fields(record)})
 
 
-def _last(nodes: Nodes, asks: int, codes: int) -> Last:
+def _last(nodes: Nodes, landmarks: int, codes: int) -> Last:
+    """Last observation of each code, see `Graphs.last`."""
     every, given = nodes.owner * codes + nodes.code, nodes.value.isfinite()
-    never = nodes.age.new_full((asks * codes,), torch.inf)
+    never = nodes.age.new_full((landmarks * codes,), torch.inf)
     slot, value, age = every[given], nodes.value[given], nodes.age[given]
     final = age == never.scatter_reduce(0, slot, age, "amin")[slot]
-    total = value.new_zeros(asks * codes).index_add_(0, slot[final], value[final])
-    count = value.new_zeros(asks * codes).index_add_(0, slot[final], torch.ones_like(value[final]))
+    total = value.new_zeros(landmarks * codes).index_add_(0, slot[final], value[final])
+    count = value.new_zeros(landmarks * codes).index_add_(0, slot[final], torch.ones_like(value[final]))
     mean = torch.where(count > 0, total / count, torch.nan)
     latest = never.scatter_reduce(0, every, nodes.age, "amin")
-    return Last(mean.view(asks, codes), latest.view(asks, codes))
+    return Last(mean.view(landmarks, codes), latest.view(landmarks, codes))
 
 
 @dataclass(frozen=True)
 class Names:
-    """Which codes and levels keep their name: those of enough patients (METHODS 34).
+    """The codes and levels that keep their name: those of enough patients (METHODS 34).
 
-    A rarer or unknown code goes to the nearest ancestor in `above`, else to position 0 of its kind: a row
-    without a value there, and never dropped. A rarer or unknown level goes to one level for all of them.
+    A row of another code gets the code of its nearest ancestor in `above`, else position 0, without a value;
+    no row is dropped. Other levels become the level RARE.
+
+    Attributes
+    ----------
+    codes : Mapping
+        Node type -> codes; position 0 is "other", for those that are rare or unknown.
+    above : Mapping
+        Node type -> the codes that replace rare ones below them, nearest first.
+    levels : Mapping
+        Category -> levels.
     """
 
-    codes: Mapping[str, tuple[str, ...]]  # per event kind; position 0 is "other": rare or unknown
-    above: Mapping[str, tuple[str, ...]]  # per kind the codes that stand for rarer ones below, nearest first
-    levels: Mapping[str, tuple[str, ...]]  # per category
+    codes: Mapping[str, tuple[str, ...]]
+    above: Mapping[str, tuple[str, ...]]
+    levels: Mapping[str, tuple[str, ...]]
 
     def merge(self, graphs: Graphs) -> Graphs:
-        """The same graphs by these names; in a category RARE comes first. Kinds without names stay."""
+        """Rename the codes and levels of graphs.
+
+        Parameters
+        ----------
+        graphs : Graphs
+            Graphs of any landmarks; node types without names stay.
+
+        Returns
+        -------
+        Graphs
+            In a category, RARE is the first level.
+        """
         graphs, levels = merge_codes(graphs, self.codes, self.above), dict(graphs.levels)
         hidden = {
             kind: replace(nodes, value=nodes.value.masked_fill(nodes.code == 0, torch.nan))
@@ -175,7 +295,19 @@ class Names:
 
 
 def frequent(graphs: Graphs, least: int) -> Names:
-    """The names of at least so many patients. Hand it training graphs alone, an ask a patient."""
+    """Find the codes and levels of at least so many patients.
+
+    Parameters
+    ----------
+    graphs : Graphs
+        Graphs of the training patients alone, one landmark a patient.
+    least : int
+        Number of patients.
+
+    Returns
+    -------
+    Names
+    """
     codes, above = {}, {}
     for kind in graphs.nodes:
         if kind == "timepoint":
@@ -190,9 +322,9 @@ def frequent(graphs: Graphs, least: int) -> Names:
             above[kind] = over
     levels = {}
     for column, (name, every) in zip(graphs.statics.category.T, graphs.levels.items(), strict=True):
-        given = column >= 0
-        landmark = torch.arange(len(column), device=column.device)[given]
-        count = patients_of(column[given], landmark, len(every)).tolist()
+        present = column >= 0
+        landmark = torch.arange(len(column), device=column.device)[present]
+        count = patients_of(column[present], landmark, len(every)).tolist()
         levels[name] = tuple(level for level, n in zip(every, count, strict=True) if n >= max(least, 1))
     return Names(codes, above, levels)
 
@@ -200,16 +332,16 @@ def frequent(graphs: Graphs, least: int) -> Names:
 def _over(
     graphs: Graphs, kind: str, rare: Bool[Tensor, " node"], kept_names: tuple[str, ...], least: int
 ) -> tuple[str, ...]:
-    """Ancestors of this kind's codes that rare rows go to, nearest first: those with a name of their own, and
-    those to which the rows of enough patients come that no nearer one has taken.
+    """Ancestors that replace the rare codes of a node type, nearest first.
 
-    Of two ancestors of a code the nearer one is that of fewer patients.
+    These are the ancestors that keep their name, and those with enough patients among the rows that no nearer
+    one has taken. Of two ancestors of a code the nearer one is that of fewer patients.
     """
     found: list[str] = []
     owner, rare, named = graphs[kind].owner, rare.clone(), set(kept_names)
-    for child, family in _families(graphs, kind):
-        nodes, names = graphs[family], graphs.codes[family]
-        start, end = graphs.edges[child, "is_a", family]
+    for child, ancestors in _ancestor_types(graphs, kind):
+        nodes, names = graphs[ancestors], graphs.codes[ancestors]
+        start, end = graphs.edges[child, "is_a", ancestors]
         size = patients_of(nodes.code, nodes.owner, len(names)).tolist()
         start, code = start[rare[start]], nodes.code[end[rare[start]]]
         order = code.argsort(stable=True)
@@ -225,8 +357,21 @@ def _over(
 def merge_codes(
     graphs: Graphs, codes: Mapping[str, tuple[str, ...]], above: Mapping[str, tuple[str, ...]]
 ) -> Graphs:
-    """The same graphs with these codes: a row of another code goes to the nearest of its ancestors that is in
-    `above`, where its value is hidden, since it shares no unit with the others, else to position 0.
+    """Replace the codes of graphs by those that are known.
+
+    A row of another code gets the code of its nearest ancestor in `above`, without a value, since it shares
+    no unit with the other rows. A row without such an ancestor gets position 0.
+
+    Parameters
+    ----------
+    graphs : Graphs
+        Graphs of any landmarks.
+    codes, above : Mapping
+        As in `Names`.
+
+    Returns
+    -------
+    Graphs
     """
     nodes, names = dict(graphs.nodes), dict(graphs.codes)
     for kind, known in codes.items():
@@ -249,20 +394,44 @@ def _nearest(
     """Of each node the position in `known` of the first of `above` among its ancestors; 0 = none is."""
     device = graphs[kind].code.device
     rank = torch.full_like(graphs[kind].code, len(above))
-    for child, family in _families(graphs, kind):
-        start, end = graphs.edges[child, "is_a", family]
-        code = positions((None, *graphs.codes[family][1:]), (None, *above), device)[graphs[family].code[end]]
+    for child, ancestors in _ancestor_types(graphs, kind):
+        start, end = graphs.edges[child, "is_a", ancestors]
+        code = positions((None, *graphs.codes[ancestors][1:]), (None, *above), device)[
+            graphs[ancestors].code[end]
+        ]
         rank = rank.scatter_reduce(0, start[code > 0], code[code > 0] - 1, "amin")
     return torch.cat([positions(above, (None, *known[1:]), device), rank.new_zeros(1)])[rank]
 
 
-def _families(graphs: Graphs, kind: str) -> list[tuple[str, str]]:
-    """The kind, and each kind of its ancestors."""
-    return [(source, target) for source, rule, target in graphs.edges if rule == "is_a" and source == kind]
+def _ancestor_types(graphs: Graphs, kind: str) -> list[tuple[str, str]]:
+    """Pairs of the node type and each type of its ancestors."""
+    return [
+        (source, target) for source, relation, target in graphs.edges if relation == "is_a" and source == kind
+    ]
 
 
 def patients_of(index: Int[Tensor, " row"], owner: Int[Tensor, " row"], size: int) -> Int[Tensor, " index"]:
-    """How many owners each of `size` numbers has."""
+    """Count the different owners of each number.
+
+    Parameters
+    ----------
+    index : Tensor
+        Number of each row, below `size`.
+    owner : Tensor
+        Owner of each row, as its patient.
+    size : int
+        Count of numbers.
+
+    Returns
+    -------
+    Tensor
+        Owners of each number.
+
+    Examples
+    --------
+    >>> patients_of(torch.tensor([0, 0, 2]), torch.tensor([7, 7, 8]), 3)
+    tensor([1, 0, 1])
+    """
     if not len(index):
         return torch.zeros(size, dtype=torch.long, device=index.device)
     span = int(owner.max()) + 1
@@ -272,7 +441,22 @@ def patients_of(index: Int[Tensor, " row"], owner: Int[Tensor, " row"], size: in
 def moving(
     x: Float[Tensor, "row column"], owner: Int[Tensor, " row"]
 ) -> tuple[Int[Tensor, " column"], Float[Tensor, " column"]]:
-    """How many owners have ever anything else than the median in each column, and that median."""
+    """Count the owners with another value than the median in each column.
+
+    Parameters
+    ----------
+    x : Tensor
+        Values.
+    owner : Tensor
+        Owner of each row, as its patient.
+
+    Returns
+    -------
+    owners : Tensor
+        Number of owners, of each column.
+    median : Tensor
+        Median of each column.
+    """
     owners, place = owner.unique(return_inverse=True)
     median = x.median(0).values
     away = x.new_zeros(len(owners), x.shape[1]).index_add_(0, place, (x != median).to(x.dtype))
@@ -283,6 +467,21 @@ def moving(
 def positions(
     names: tuple[str | None, ...], known: tuple[str | None, ...], device: torch.device
 ) -> Int[Tensor, " name"]:
-    """For each of `names`, its position in `known`; 0 where it is unknown."""
+    """Find the position of each name among others.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Names to find.
+    known : tuple of str
+        Names among which they are found.
+    device : torch.device
+        Of the answer.
+
+    Returns
+    -------
+    Tensor
+        Position of each of `names` in `known`, 0 = not there.
+    """
     position = {name: i for i, name in enumerate(known)}
     return torch.tensor([position.get(name, 0) for name in names], dtype=torch.long, device=device)
