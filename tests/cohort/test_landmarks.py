@@ -167,7 +167,7 @@ def test_rows_of_landmarks(tiny):
     X = tiny.at(2)
     assert X[3].ids.tolist() == ["p003"] and X[[3, 1]].ids.tolist() == ["p003", "p001"]
     assert len(X[X.patient < 5]) == 5 and len(X[:7]) == 7 and len(X[[]]) == 0
-    assert [ask.ids[0] for ask in X[:2]] == ["p000", "p001"]
+    assert [landmark.ids[0] for landmark in X[:2]] == ["p000", "p001"]
 
 
 @pytest.mark.parametrize("name", ["PatientKFold", "StratifiedPatientKFold"])
