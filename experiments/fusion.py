@@ -2,7 +2,7 @@
 
 Claim: on a cohort with something to fuse (ward) all kinds together forecast better than the best single one,
 chosen on inner folds; on its twin, which has nothing to fuse, this is said at most once in twenty seeds. Of
-other cohorts nothing is claimed: the sentences say what it is, by the rules in gnnpatient.study.fusion.
+other cohorts nothing is claimed: the sentences say what it is, by the rules in gnnpatient.study.compare.
 Last seen: results/fusion-ward.md and fusion-twin.md (1 000 patients each, one member: it helps, and on the
 twin it does not), fusion-covid-icu.md (asks that are contaminated), fusion-covid-death.md and
 fusion-tcga-luad.md (428 genes of two families, graphs/tcga.prepare.py). With an earlier model: PBC (the
@@ -36,8 +36,10 @@ from gnnpatient import InputError, open_cohort, read_cohort, read_spec
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.datasets.shipped import DATA
 from gnnpatient.files import atomic_file
+from gnnpatient.study.compare import compare, make_folds
+from gnnpatient.study.comparison import Comparison
 from gnnpatient.study.folds import Fold, read_folds
-from gnnpatient.study.fusion import Comparison, compare, make_folds, missing_curve, pattern_only
+from gnnpatient.study.missingness import missing_curve, pattern_only
 from gnnpatient.times import YEAR
 
 SHOWN = ("c", "auc", "scaled_ibs", "ibs", "scaled_brier", "brier")
@@ -60,13 +62,13 @@ def forecasts(found: Comparison, folds: Sequence[Fold], unit: float) -> pl.DataF
     """
     parts = []
     for i, fold in enumerate(folds):
-        mine = found.scored.fold == i
-        X = found.scored.asks[mine]
-        for name, risks in found.scored.risks.items():
+        mine = found.risks.fold == i
+        X = found.risks.landmarks[mine]
+        for name, risks in found.risks.risks.items():
             risk = risks[found.cause][mine]
             about = {"model": name, "repeat": fold.repeat, "fold": fold.fold, "landmark": X.days / unit}
             frame = pl.DataFrame({**about, "id": fold.ids(X)})
-            names = [f"risk_{t:g}" for t in (found.scored.times / unit).tolist()] or ["risk"]
+            names = [f"risk_{t:g}" for t in (found.risks.times / unit).tolist()] or ["risk"]
             parts.append(frame.with_columns(**{n: pl.Series(risk[:, j]) for j, n in enumerate(names)}))
     return pl.concat(parts)
 
@@ -136,7 +138,7 @@ def page(found: Comparison, about: Mapping[str, Any], cohort: Cohort, folds: int
     """The tables as a file of results/: with the command, on what it ran, and how the figures came about."""
     import torch
 
-    over = f"landmarks (days: {', '.join(f'{day:g}' for day in np.unique(found.scored.asks.days))})"
+    over = f"landmarks (days: {', '.join(f'{day:g}' for day in np.unique(found.risks.landmarks.days))})"
     if found.horizons:
         over += f" and horizons (days: {', '.join(f'{day:g}' for day in found.horizons)})"
     said = (

@@ -27,7 +27,8 @@ from rich.console import Console
 from gnnpatient import read_cohort, read_spec
 from gnnpatient.datasets.ward import write_ward
 from gnnpatient.files import atomic_file
-from gnnpatient.study.fusion import Comparison, compare
+from gnnpatient.study.compare import compare
+from gnnpatient.study.comparison import Comparison
 
 DAY, HORIZON = 5.0, 30.0
 
@@ -35,7 +36,7 @@ DAY, HORIZON = 5.0, 30.0
 def one_seed(n: int, seed: int, missing: float, members: int, epochs: int) -> Comparison:
     """Two folds of one twin; pictures and texts by the encoders that need no weights."""
     with tempfile.TemporaryDirectory() as folder:
-        write_ward(Path(folder) / "tables", n, seed, missing, twin=True)
+        write_ward(Path(folder) / "tables", n, seed, missing, negative_control=True)
         cohort = read_cohort(read_spec("ward"), Path(folder) / "tables")
     how: dict[str, Any] = {"landmarks": [DAY], "horizons": [HORIZON], "members": members, "epochs": epochs}
     return compare(cohort, "death", folds=2, models=[], seed=seed, **how)
@@ -46,10 +47,16 @@ def row(seed: int, found: Comparison) -> dict[str, Any]:
     primary = found.primary
     figures = {
         f"{metric} {key}": primary[metric][key]
-        for metric in found.score.deciding
+        for metric in found.scores.deciding
         for key in ("value", "low", "high")
     }
-    return {"seed": seed, "verdict": primary["verdict"], "best": found.best, "p": primary["p"], **figures}
+    return {
+        "seed": seed,
+        "verdict": primary["verdict"],
+        "best": found.best_in_words,
+        "p": primary["p"],
+        **figures,
+    }
 
 
 def page(found: pl.DataFrame, minutes: float) -> str:

@@ -16,8 +16,8 @@ from gnnpatient.errors import InputError
 from gnnpatient.propose.inputs import several_units
 from gnnpatient.propose.names import DEATH_CODE, DEATH_WORDS, FAMILIES, MIN_PATIENTS, WORDS
 from gnnpatient.propose.parts import Draft, slug
+from gnnpatient.readers.csv_file import CSV
 from gnnpatient.readers.standard import StandardTables
-from gnnpatient.readers.tables import CSV
 
 OMOP = {"condition_occurrence", "visit_occurrence", "measurement", "drug_exposure"}
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import polars as pl
 
+from gnnpatient.ingest.cells import text
 from gnnpatient.propose import names
 from gnnpatient.propose.inputs import moments
 from gnnpatient.propose.names import LABEL, MIN_LEAK_AUC, MIN_PATIENTS, OUTCOME_PART, WHO, WORDS
 from gnnpatient.propose.parts import Draft, plain, slug, unused_name
 from gnnpatient.propose.sheets import Sheet, share
-from gnnpatient.readers.tables import text
 
 
 @dataclass(frozen=True)

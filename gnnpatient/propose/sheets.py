@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,10 +11,13 @@ from typing import Any
 import polars as pl
 
 from gnnpatient.errors import InputError
+from gnnpatient.ingest.cells import MISSING, ids, moment, number, text
 from gnnpatient.propose.names import KEYS, PERSON, ROW, ROWS, SPELLED, WHO, WIDE, WORDS
 from gnnpatient.propose.parts import Block, bare, plain
-from gnnpatient.readers.tables import CSV, MISSING, ids, moment, number, text
-from gnnpatient.spec.tables import TimeSpec
+from gnnpatient.readers.csv_file import CSV, found_encoding, found_separator
+from gnnpatient.readers.database import first_line
+from gnnpatient.readers.tables import read_table
+from gnnpatient.spec.tables import TableSpec, TimeSpec
 from gnnpatient.times import DAY
 
 
@@ -181,17 +182,18 @@ def _shards(folder: Path) -> bool:
 
 def read(folder: Path, name: str, readme: str) -> Sheet:
     """Refused, with the reason, where the file cannot be read."""
-    path, how = (folder / name).absolute(), dict[str, Any]()
+    path, how = folder / name, dict[str, Any]()
     typed = not name.endswith(CSV)
     try:
         if typed:
             shards = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-            raw = pl.scan_parquet(shards, glob=False).head(ROWS).collect()
+            raw = pl.scan_parquet([shard.absolute() for shard in shards], glob=False).head(ROWS).collect()
         else:
-            how, raw = _csv(path)
-    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{name}: not read: {line}") from None
+            how, raw = _csv(folder, name)
+    except InputError as error:
+        raise InputError(f"{name}: not read: {str(error).removeprefix(f'{path}: ')}") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{name}: not read: {first_line(error)}") from None
     if len(raw.columns) > WIDE:
         raise InputError(
             f"{name}: not read: {len(raw.columns)} columns; choose some, or summarise them first"
@@ -208,30 +210,18 @@ def read(folder: Path, name: str, readme: str) -> Sheet:
     return sheet
 
 
-def _csv(path: Path) -> tuple[dict[str, Any], pl.DataFrame]:
-    """How a CSV is written, where the defaults do not fit, and its first rows."""
-    opener: Any = gzip.open if path.suffix == ".gz" else open
-    how: dict[str, Any] = {}
-    try:
-        with opener(path, "rt", encoding="utf-8", newline="") as handle:
-            while handle.read(1 << 20):
-                pass
-    except UnicodeError:
-        how["encoding"] = "latin1"
-    with opener(path, "rt", encoding=how.get("encoding", "utf-8-sig"), newline="") as handle:
-        separator = max(",;\t|", key=handle.readline().count)
-        handle.seek(0)
-        header = next(csv.reader(handle, delimiter=separator), [])
+def _csv(folder: Path, name: str) -> tuple[dict[str, Any], pl.DataFrame]:
+    """How a CSV is written, where the defaults do not fit, and its first rows, by the reader of `check`."""
+    path, how = folder / name, dict[str, Any]()
+    if (encoding := found_encoding(path)) != "utf-8":
+        how["encoding"] = encoding
+    separator = found_separator(path, encoding)
     if separator != ("\t" if ".tsv" in path.name else ","):
         how["separator"] = separator
-    if doubled := [name for i, name in enumerate(header) if name in header[:i]]:
-        raise OSError(f"column {doubled[0]!r} stands twice in the header")
-    encoding = how.get("encoding", "utf8")
-    raw = pl.read_csv(
-        path, separator=separator, encoding=encoding, infer_schema=False, n_rows=ROWS, glob=False
-    )
-    raw.columns = header  # polars keeps the quotes of a quoted name doubled
-    raw = raw.filter(~pl.all_horizontal(pl.all().is_null()))  # an empty line is no row
+    raw = read_table(folder, name, TableSpec(**how))
+    assert isinstance(raw, pl.DataFrame)
+    raw = raw.head(ROWS).with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
+    raw = raw.filter(~pl.all_horizontal(pl.all().is_null()))  # a row of empty cells is none
     if separator != ",":
         comma = pl.all().str.contains(r"^-?\d+,\d+$").any()
         numbers = pl.all().str.contains(r"^\s*(-?\d+(,\d+)?)?\s*$").fill_null(True).all()

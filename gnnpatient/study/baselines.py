@@ -1,8 +1,15 @@
-"""Rivals that a graph network has to beat: simple, strong, fitted on the same asks."""
+"""Comparators that a graph network has to beat: simple, strong, fitted on the same landmarks.
+
+References
+----------
+van Houwelingen HC (2007). Scand J Stat 34:70-85 (stacked landmark Cox models).
+Aalen OO, Johansen S (1978). Scand J Stat 5:141-150 (the marginal model).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -17,29 +24,44 @@ from sksurv.util import Surv
 
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Landmarks
-from gnnpatient.cohort.outcomes import Survival, Task
 from gnnpatient.cohort.view import last_rows, static_columns
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
 from gnnpatient.prognosis.inputs import kept_names, restrict
-from gnnpatient.prognosis.targets import label_target
+from gnnpatient.prognosis.kinds import target_of
+from gnnpatient.prognosis.marginal import nearest
+from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.targets import MIN_REMAINING, label_target
 
-LEAST_LOST = 10  # asks that ended by censoring, for a model of it
-LOST_RIDGE = 5.0
-POINTS = 60  # times at which a curve is given
+MIN_LOST = 10  # landmarks whose follow-up ended by censoring, for a model of it
+CENSORING_RIDGE = 5.0
+GRID = 60  # times at which a curve is given
 
 
 class StackedCox(BaseEstimator):
-    """Cause-specific ridge Cox models on last observations, stacked over landmarks.
+    """Cause-specific ridge Cox models on last observations, stacked over landmarks (van Houwelingen 2007).
 
-    One row an ask (van Houwelingen 2007), of the same rows that a network sees: the last value of each code,
-    or of one without values whether, how often and how long ago it was seen; the statics, the time since the
-    last row and the ask's own day. Each cause's model is followed up to the horizon, and the two hazards give
+    One row a landmark, of the same rows that a network sees: the last value of each code, or of one
+    without
+    values whether, how often and how long ago it was seen; the baseline covariates, the time since the
+    latest
+    row and the day of the landmark. Each cause's model is followed up to the horizon, and the hazards
+    give
     cumulative incidences. Missing values take the training median.
 
-    landmarks: how many of X's times are stacked, evenly; alpha: the ridge penalty of each model;
-    min_patients: codes and levels of fewer training patients count as one, as in PrognosisModel.
+    Parameters
+    ----------
+    outcomes : sequence of str, optional
+        Survival outcomes to forecast; default: all outcomes of the cohort.
+    horizon : float, optional
+        Days up to which patients are followed; default: the longest follow-up.
+    landmarks : int, default 10
+        How many of the times of X are stacked, evenly spaced.
+    alpha : float, default 50
+        Ridge penalty of each Cox model.
+    min_patients : int, default 10
+        Codes and levels of fewer training patients count as one, as in PrognosisModel.
     """
 
     def __init__(
@@ -58,8 +80,25 @@ class StackedCox(BaseEstimator):
         self.min_patients = min_patients
 
     def fit(self, X: Landmarks, y: None = None) -> StackedCox:
-        """Fit on the asks of X at `landmarks` of its times."""
-        chosen = _few(X, self.landmarks)
+        """Fit one model a cause.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Training patients at prediction times.
+        y : None
+            Ignored; outcomes are read from X.
+
+        Returns
+        -------
+        StackedCox
+
+        Raises
+        ------
+        InputError
+            When nobody has an event within the horizon.
+        """
+        chosen = _at_some_landmarks(X, self.landmarks)
         names = X.cohort.outcome_names() if self.outcomes is None else tuple(self.outcomes)
         self.models_, self.causes_, self.grid_, self.columns_ = {}, {}, {}, {}
         self.names_ = kept_names(chosen, self.min_patients)
@@ -74,7 +113,7 @@ class StackedCox(BaseEstimator):
             if not event.any():
                 raise InputError(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
             self.causes_[name] = X.cohort.survival(name).causes
-            self.grid_[name] = np.linspace(0, horizon, POINTS + 1)[1:]
+            self.grid_[name] = np.linspace(0, horizon, GRID + 1)[1:]
             table = features(asks, self.names_)
             self.columns_[name] = table.columns
             self.models_[name] = [
@@ -88,7 +127,18 @@ class StackedCox(BaseEstimator):
         return model.fit(table, Surv.from_arrays(event, time))
 
     def forecast(self, X: Landmarks) -> dict[str, Forecast]:
-        """Cumulative incidences as from PrognosisModel."""
+        """Cumulative incidence of each cause.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        dict of str to Forecast
+            By the name of the outcome, at 60 times up to the horizon; nan where a patient is not at risk.
+        """
         return {name: self._forecast(X, name) for name in self.models_}
 
     def _forecast(self, X: Landmarks, name: str) -> Forecast:
@@ -102,9 +152,9 @@ class StackedCox(BaseEstimator):
         jumps = [None if model is None else model[-1].unique_times_ for model in self.models_[name]]
         every = np.unique(np.concatenate([[0.0], *(j for j in jumps if j is not None)]))
         total = np.zeros((len(causes), len(X), len(every)))
-        for k, (hazard, own) in enumerate(zip(steps, jumps, strict=True)):
-            if hazard is not None and own is not None:
-                position = np.searchsorted(own, every, "right") - 1
+        for k, (hazard, times) in enumerate(zip(steps, jumps, strict=True)):
+            if hazard is not None and times is not None:
+                position = np.searchsorted(times, every, "right") - 1
                 total[k] = np.where(position >= 0, hazard[:, position.clip(0)], 0.0)
         step = np.diff(total, prepend=0.0, axis=-1)
         free = np.exp(-total.sum(0))
@@ -119,13 +169,22 @@ class StackedCox(BaseEstimator):
 
 
 class StackedLogistic(BaseEstimator):
-    """Ridge logistic regression (of several classes: multinomial) on last observations, for a diagnosis.
+    """Ridge logistic regression on last observations, for a diagnosis; multinomial with several classes.
 
-    Rows, features and their scales are those of StackedCox; a diagnosis with `when = "same"` is read from its
-    inputs alone. Asks without a label are left out.
+    Rows, features and their scales are those of StackedCox; a diagnosis with `when = "same"` is read
+    from its
+    inputs alone. Landmarks without a label are left out.
 
-    landmarks: how many of X's times are stacked, evenly (moments of its own: all); ridge: the penalty on half
-    the squared coefficients, beside a sum over patients; min_patients: as of StackedCox.
+    Parameters
+    ----------
+    outcomes : sequence of str, optional
+        Diagnoses to forecast; default: all of the cohort.
+    landmarks : int, default 10
+        How many of the times of X are stacked, evenly spaced; all of a task with moments of its own.
+    ridge : float, default 5
+        Penalty on half the squared coefficients, beside a sum over patients.
+    min_patients : int, default 10
+        Codes and levels of fewer training patients count as one, as in PrognosisModel.
     """
 
     def __init__(
@@ -142,21 +201,38 @@ class StackedLogistic(BaseEstimator):
         self.min_patients = min_patients
 
     def fit(self, X: Landmarks, y: None = None) -> StackedLogistic:
-        """Fit on the asks of X at `landmarks` of its times."""
+        """Fit one model a diagnosis.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Training patients at prediction times.
+        y : None
+            Ignored; labels are read from X.
+
+        Returns
+        -------
+        StackedLogistic
+
+        Raises
+        ------
+        InputError
+            When a named outcome is survival, or has fewer than two classes among the landmarks.
+        """
         self.models_, self.classes_, self.kinds_, self.columns_, self.names_ = {}, {}, {}, {}, {}
         for name, outcome in X.cohort.outcomes_with_model(self.outcomes).items():
-            if isinstance(outcome, Survival):
+            if outcome.has_curve:
                 if self.outcomes is not None:
-                    raise InputError(f"outcome {name!r} is survival; StackedCox would do")
+                    raise InputError(f"outcome {name!r} is survival; use StackedCox")
                 continue
-            asks = (X if isinstance(outcome, Task) else _few(X, self.landmarks)).followed(name)
+            asks = (X if outcome.has_own_moments else _at_some_landmarks(X, self.landmarks)).followed(name)
             target = label_target(outcome, asks, np.ones(len(asks), bool))
             asks, target = asks[target.known], target[target.known]
             label = target.label
             if len(np.unique(label)) < 2:
-                raise InputError(f"outcome {name!r}: fewer than two classes among {len(asks)} asks")
+                raise InputError(f"outcome {name!r}: fewer than two classes among {len(asks)} landmarks")
             self.kinds_[name] = X.cohort.inputs([name])
-            self.classes_[name] = outcome.classes
+            self.classes_[name] = outcome.names
             seen = restrict(asks, self.kinds_[name])
             self.names_[name] = kept_names(seen, self.min_patients)
             table = features(seen, self.names_[name])
@@ -169,27 +245,56 @@ class StackedLogistic(BaseEstimator):
         return self
 
     def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
-        """Probabilities of classes as from PrognosisModel."""
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        dict of str to DiagnosisForecast
+            By the name of the outcome; nan where the label is not open.
+        """
         found = {}
         for name, model in self.models_.items():
             at_risk, classes = answerable(X, name), self.classes_[name]
             probability = np.zeros((len(X), len(classes)))
             if len(X):
                 seen = restrict(X, self.kinds_[name])
-                said = model.predict_proba(features(seen, self.names_[name], self.columns_[name]))
-                probability[:, model.classes_] = said  # a class that was not there to be learned has 0
+                class_probability = model.predict_proba(
+                    features(seen, self.names_[name], self.columns_[name])
+                )
+                # a class that was not there to be learned has 0
+                probability[:, model.classes_] = class_probability
             probability[~at_risk] = np.nan
             found[name] = DiagnosisForecast(name, classes, probability, X.ids, X.days, at_risk)
         return found
 
 
 def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.ndarray:
-    """Relative hazard of being lost, around one, by a ridge Cox model on last observations: (ask,).
+    """Relative hazard of being lost, around one, by a ridge Cox model on last observations.
 
-    time: days of each ask's follow-up; lost: whether that ended by censoring, which comes after an event of
-    the same time. All alike where fewer than 10 were lost.
+    Parameters
+    ----------
+    X : Landmarks
+        Patients at prediction times.
+    time : (landmark,) float64 array
+        Days of follow-up.
+    lost : (landmark,) bool array
+        Whether it ended by censoring; at equal times events come before censoring.
+
+    Returns
+    -------
+    (landmark,) float64 array
+        Ones where fewer than 10 were lost.
+
+    References
+    ----------
+    Robins JM, Finkelstein DM (2000). Biometrics 56:779-788 (weights by a model of censoring).
     """
-    if lost.sum() < LEAST_LOST:
+    if lost.sum() < MIN_LOST:
         return np.ones(len(X))
     table = features(X)
     columns = _columns(table)
@@ -197,13 +302,13 @@ def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.nda
     if not x.shape[1]:
         return np.ones(len(X))
     when = np.where(lost, time, np.nextafter(time, 0))
-    model = CoxPHSurvivalAnalysis(alpha=LOST_RIDGE).fit(x, Surv.from_arrays(lost, when))
+    model = CoxPHSurvivalAnalysis(alpha=CENSORING_RIDGE).fit(x, Surv.from_arrays(lost, when))
     log = model.predict(x)
     return np.exp(np.clip(log - log.mean(), -4, 4))
 
 
-def _few(X: Landmarks, count: int) -> Landmarks:
-    """The asks at `count` of its landmarks, evenly: entry, where it is one, and the last among them."""
+def _at_some_landmarks(X: Landmarks, count: int) -> Landmarks:
+    """X at `count` of its landmarks, evenly spaced: entry, where it is one, and the last among them."""
     moments = X.moments
     every = np.unique(moments)
     chosen = every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
@@ -211,7 +316,7 @@ def _few(X: Landmarks, count: int) -> Landmarks:
 
 
 def _columns(table: pl.DataFrame) -> ColumnTransformer:
-    """Imputes, scales and clips numbers, spreads names; what it learns comes from this table's rows alone."""
+    """Impute, scale and clip numbers, one-hot encode names; learned from the rows of this table alone."""
     numbers = [c for c in table.columns if table[c].dtype != pl.String and table[c].n_unique() > 1]
     names = [c for c in table.columns if table[c].dtype == pl.String]
     return make_column_transformer(
@@ -228,17 +333,31 @@ def _columns(table: pl.DataFrame) -> ColumnTransformer:
 
 
 def features(X: Landmarks, names: Names | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """What is known at each ask, a row an ask: the statics, its day, days since the latest row; of each code
-    the last value, or where none was ever given (a diagnosis, a drug) whether there is a row, how many there
-    are and the age of the latest.
+    """What is known at each landmark, one row a landmark, for models of tables.
 
-    names: the codes and levels that keep theirs (default: all); columns: of the table that a model was fitted
-    on (default: those of this one); one of a code that is not
-    here is null.
+    Baseline covariates, the day of the landmark and days since the latest row. Of each code the last
+    value; or,
+    where none was ever given (a diagnosis, a drug), whether there is a row, how many, and the age of the
+    latest.
+
+    Parameters
+    ----------
+    X : Landmarks
+        Patients at prediction times.
+    names : Names, optional
+        Codes and levels that keep their name; default: all.
+    columns : sequence of str, optional
+        Columns of the table that a model was fitted on; default: those of this one. One of a code
+        that is not
+        here is null.
+
+    Returns
+    -------
+    polars.DataFrame
     """
     graphs = build_graphs(X) if names is None else names.merge(build_graphs(X))
     wanted = None if columns is None else set(columns)
-    found: dict[str, pl.Series] = {"day of the ask": pl.Series(X.days)}
+    found: dict[str, pl.Series] = {"day of the landmark": pl.Series(X.days)}
     found |= {_name("static", name): values for name, values in static_columns(graphs)}
     since = np.full(len(X), np.nan)
     for last in last_rows(graphs):
@@ -249,13 +368,13 @@ def features(X: Landmarks, names: Names | None = None, columns: Sequence[str] | 
             "count": last.count.astype(np.float64),
             "age": last.age,
         }
-        called = {what: _name(what, last.kind, last.code) for what in of}
+        name_of = {what: _name(what, last.kind, last.code) for what in of}
         chosen: tuple[str, ...]
         if wanted is None:
             chosen = ("value",) if np.isfinite(last.value).any() else ("seen", "count", "age")
         else:
-            chosen = tuple(what for what, name in called.items() if name in wanted)
-        found |= {called[what]: pl.Series(of[what]).fill_nan(None) for what in chosen}
+            chosen = tuple(what for what, name in name_of.items() if name in wanted)
+        found |= {name_of[what]: pl.Series(of[what]).fill_nan(None) for what in chosen}
     if graphs.codes.keys() - {"timepoint"}:
         found["days since the latest row"] = pl.Series(since).fill_nan(None)
     if columns is None:
@@ -268,3 +387,137 @@ def features(X: Landmarks, names: Names | None = None, columns: Sequence[str] | 
 def _name(*parts: str) -> str:
     """A name that no other parts have, whatever codes are called."""
     return "\t".join(parts)
+
+
+LandmarkTables = Mapping[int, np.ndarray]
+"""Second of a landmark, as in `Landmarks.moments` -> the forecast without input there."""
+
+NearestTables = tuple[np.ndarray, np.ndarray]
+"""Days of some landmarks, and the forecast without input there."""
+
+
+@dataclass(frozen=True, eq=False)
+class MarginalModel:
+    """The Aalen-Johansen estimate of the training landmarks, the same for everybody at a landmark.
+
+    Attributes
+    ----------
+    outcome : str
+        Name of the survival outcome.
+    causes : tuple of str
+        Its causes.
+    times : (time,) float64 array
+        Days after the landmark.
+    incidence : (1 + cause, time) float64 array
+        For landmarks without a table of their own; slot 0 is event-free.
+    tables : mapping of int to array
+        The same of some landmarks, by their second after the origin (`Landmarks.moments`).
+    near : (days, tables) or None
+        The same of the landmarks that a model was fitted at; the nearest one counts.
+    """
+
+    outcome: str
+    causes: tuple[str, ...]
+    times: np.ndarray
+    incidence: np.ndarray  # (1 + cause, time)
+    tables: LandmarkTables = field(default_factory=dict)
+    near: NearestTables | None = None
+
+    def forecast(self, X: Landmarks) -> dict[str, Forecast]:
+        """The incidence of each patient's landmark.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        dict of str to Forecast
+            Of the one outcome.
+        """
+        table = _of_landmark(X, self.incidence, self.tables, self.near)
+        at_risk = X.at_risk(self.outcome)
+        return {self.outcome: Forecast(self.outcome, self.causes, self.times, table, X.ids, X.days, at_risk)}
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPrior:
+    """The share of each class among the training landmarks, the same for everybody at a landmark.
+
+    Attributes
+    ----------
+    outcome : str
+        Name of the diagnosis.
+    classes : tuple of str
+        Its classes.
+    share : (class,) float64 array
+        For landmarks without a table of their own.
+    tables, near
+        As of MarginalModel.
+    """
+
+    outcome: str
+    classes: tuple[str, ...]
+    share: np.ndarray  # (class,)
+    tables: LandmarkTables = field(default_factory=dict)
+    near: NearestTables | None = None
+
+    def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
+        """The shares of each patient's landmark.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        dict of str to DiagnosisForecast
+            Of the one outcome.
+        """
+        table, at_risk = _of_landmark(X, self.share, self.tables, self.near), answerable(X, self.outcome)
+        return {self.outcome: DiagnosisForecast(self.outcome, self.classes, table, X.ids, X.days, at_risk)}
+
+
+def _of_landmark(
+    X: Landmarks, other: np.ndarray, tables: LandmarkTables, near: NearestTables | None
+) -> np.ndarray:
+    """The table of each landmark, else of the nearest one, else `other`: (landmark, ...)."""
+    out = np.repeat(other[None], len(X), 0) if near is None else nearest(X, *near)
+    for at, table in tables.items():
+        out[X.moments == at] = table
+    return out
+
+
+def marginal_model(
+    predictor: Predictor, outcome: str, train: Landmarks | None = None
+) -> MarginalModel | ClassPrior:
+    """What a model has to beat: a forecast without input, at each landmark the same for everybody.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The fitted model, which holds the tables of its training landmarks.
+    outcome : str
+        Name of the outcome.
+    train : Landmarks, optional
+        Training patients at the landmarks that are scored, at risk then. A landmark with fewer than
+        20 of them,
+        or all without `train`, has the table of the training landmark nearest to it.
+
+    Returns
+    -------
+    MarginalModel or ClassPrior
+    """
+    head = predictor.modules[0].head(outcome).config.to_dict()
+    tables: dict[int, np.ndarray] = {}
+    asks = [] if train is None else [train[rows] for rows in train.by_landmark.values()]
+    for X in asks:
+        target = target_of(X, outcome)
+        if len(np.unique(X.patient[target.known])) >= MIN_REMAINING:
+            tables[int(X.moments[0])] = target.marginal(X.moments, tuple(head.get("times", ())))
+    whole, near = predictor.null[outcome], predictor.nulls.get(outcome)
+    if head["kind"] == "diagnosis":
+        return ClassPrior(outcome, tuple(head["classes"]), whole, tables, near)
+    return MarginalModel(outcome, tuple(head["causes"]), np.array(head["times"]), whole, tables, near)

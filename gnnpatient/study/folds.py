@@ -1,4 +1,7 @@
-"""Fold files: repeat, fold, id. Each fold's model is fitted on the rest of its repeat, scored on the fold."""
+"""Fold files with columns repeat, fold, id.
+
+The model of a fold is fitted on the other folds of its repeat and scored on the fold.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,23 @@ import polars as pl
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.errors import InputError
-from gnnpatient.readers.tables import ids, read_table
+from gnnpatient.ingest.cells import ids
+from gnnpatient.readers.tables import read_table
 
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One split, as positions in the cohort."""
+    """One split of the patients, as positions in the cohort.
+
+    Attributes
+    ----------
+    repeat, fold : int
+        As the file has them.
+    train, test : (patient,) int64 array
+        Sorted positions in the cohort.
+    dtype : polars data type
+        Of the file's id column.
+    """
 
     repeat: int
     fold: int
@@ -25,12 +39,45 @@ class Fold:
     dtype: Any  # polars dtype of the file's id column
 
     def ids(self, landmarks: Landmarks) -> pl.Series:
-        """The asks' ids as the fold file has them."""
+        """The patients' ids in the type of the fold file.
+
+        Parameters
+        ----------
+        landmarks : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        polars.Series
+            One id a landmark.
+        """
         return pl.Series(landmarks.ids.astype(str)).cast(self.dtype)
 
 
 def read_folds(path: str | Path, cohort: Cohort, repeats: int | None = None) -> list[Fold]:
-    """The splits of a file; refused where a patient stands on both sides of one, or is not in the cohort."""
+    """Read the splits of a file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A .csv or .parquet file with columns repeat, fold, id.
+    cohort : Cohort
+        Whose patients the ids name.
+    repeats : int, optional
+        Read the first repeats only.
+
+    Returns
+    -------
+    list of Fold
+        By repeat, then by fold.
+
+    Raises
+    ------
+    InputError
+        When a column is missing or a cell is empty, a patient is in two folds of a repeat, or an id
+        is not in
+        the cohort.
+    """
     path = Path(path)
     table = read_table(path.parent, path.name).lazy().collect()
     if missing := {"repeat", "fold", "id"} - set(table.columns):

@@ -1,4 +1,4 @@
-"""The true risk as a model among others: how far a fitted one is from what could be known at all."""
+"""The true risk of simulated patients as one model among others: the most that could be known."""
 
 from __future__ import annotations
 
@@ -15,10 +15,22 @@ Risk = Callable[[np.ndarray, np.ndarray, float, str], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Oracle:
-    """Forecasts from a known truth, as `gnnpatient.datasets.ward.Truth.risk` gives it.
+    """Forecasts from the known risk of a simulated cohort.
 
-    risk(position, at in days, horizon in days, cause): the true chance of the cause within the horizon for
-    those at risk at `at`, (ask,) float64; positions are those of the cohort.
+    Attributes
+    ----------
+    outcome : str
+        Name of the survival outcome.
+    causes : tuple of str
+        Its causes.
+    times : (time,) float64 array
+        Days after the landmark.
+    risk : callable
+        (position, day, horizon, cause) -> (landmark,) float64: the true probability of the cause
+        within the
+        horizon for patients at risk on that day. The position is that in the cohort; day and horizon
+        are in
+        days; the truth of `gnnpatient.datasets.ward` has such a method.
     """
 
     outcome: str
@@ -27,6 +39,18 @@ class Oracle:
     risk: Risk
 
     def forecast(self, X: Landmarks) -> dict[str, Forecast]:
+        """The true cumulative incidence.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        dict of str to Forecast
+            Of the one outcome; nan where a patient is not at risk.
+        """
         at_risk = X.at_risk(self.outcome)
         table = np.full((len(X), 1 + len(self.causes), len(self.times)), np.nan)
         for k, cause in enumerate(self.causes, 1):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import gnnpatient
+from gnnpatient.cli.main import MODULES as COMMAND_FILES
 
 ROOT = Path(gnnpatient.__file__).parent
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
@@ -25,29 +26,32 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
 }
 INSIDE = {  # the files of a folder, each may import those named before it
     "metrics": "incidence pairs horizon calibration scores resampling",
-    "spec": "units patterns masks explain tables nodes outcomes graph reference",
-    "readers": "database tables standard meds omop fhir",
-    "content": "texts imaging measure embed vectors",
+    "spec": "patterns masks explain tables nodes outcomes graph reference",
+    "readers": "database dates csv_file tables standard meds omop fhir",
+    "content": "texts image measure encoder cache handcrafted pretrained embed vectors",
     "cohort": "arrays packed survival diagnosis progression outcomes store cohort splits build view",
-    "ingest": "hierarchy aces source patients events lost ends labels read",
+    "ingest": "rows scripts audit cells source quarantine columns units picks statics patients moments "
+    "hierarchy ancestors amendments contents events lost dates ends periods record outcome_words causes aces "
+    "labels_survival labels_task labels_diagnosis labels_progression labels hidden pack read",
     "propose": "names parts sheets patients inputs outcomes formats draft",
     "datasets": "ward shipped",
     "model": "encode network heads loss model",
     "prognosis": "summary disclosure inputs forecast targets marginal kinds device predictor card checkpoint "
     "first fit estimator people run",
-    "study": "describe leaks folds baselines evaluate oracle fusion subgroups",
-    "patient": "figure trajectory explain similar page serve",
-    "cli": "main __main__",
+    "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
+    "intervals scoreboard baselines evaluate oracle validation ablations fitting comparison missingness "
+    "compare report subgroups",
+    "patient": "answers predictions figure trajectory explain similar page serve",
+    "cli": " ".join(["console", *COMMAND_FILES, "main", "__main__"]),
 }
 # The circle of cohort, build and view: users call cohort.patient(id).table() and landmarks.to_frame(), which
 # are methods of what comes before. They import in the function: a cohort is opened without torch and polars.
 FORWARD = {("cohort/cohort.py", "view")}
-UPWARD_ANNOTATIONS: dict[
-    str, dict[str, str]
-] = {}  # by folder: what only annotations take from later, and why
+# by folder: what only annotations take from later, and why
+UPWARD_ANNOTATIONS: dict[str, dict[str, str]] = {}
 ONLY_IN = {  # packages that stay where they are
     "sksurv": ("study/", "prognosis/estimator.py"),
-    "transformers": ("content/embed.py",),
+    "transformers": ("content/pretrained.py",),
 }
 
 
@@ -137,6 +141,7 @@ COLD = {
     "import gnnpatient; gnnpatient.Refused; dir(gnnpatient)": HEAVY,
     "import sys; sys.argv = ['gnnpatient', '--help']; from gnnpatient.cli import main; main()": HEAVY,
     "from gnnpatient import read_spec; read_spec('pbc')": HEAVY,
+    "import gnnpatient.patient; from gnnpatient.study import folder_info": HEAVY | {"numpy", "polars"},
     "from gnnpatient import load_predictor": HEAVY - {"torch"} | {"polars"},
 }
 

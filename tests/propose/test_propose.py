@@ -467,7 +467,7 @@ def test_what_cannot_be_drafted_is_refused(tmp_path):
     with pytest.raises(InputError, match="no column could be the patient's id; call one patient_id"):
         propose(tmp_path)
     (tmp_path / "a.csv").write_text("x,x\n1,2\n3,4\n")
-    with pytest.raises(InputError, match="'x' stands twice"):
+    with pytest.raises(InputError, match="'x' appears twice"):
         propose(tmp_path)
 
 

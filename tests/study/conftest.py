@@ -58,8 +58,8 @@ def says():
 def null(pbc):
     """The null of all patients at one and three years."""
     from gnnpatient.metrics import aalen_johansen
-    from gnnpatient.study.evaluate import Null
+    from gnnpatient.study.baselines import MarginalModel
 
     truth = pbc.landmarks(times=[YEAR]).followed().outcome("death")
     table = aalen_johansen(truth["time"], truth["event"].astype(int), TIMES, causes=2)
-    return Null("death", ("transplant", "death"), TIMES, table)
+    return MarginalModel("death", ("transplant", "death"), TIMES, table)

@@ -57,7 +57,7 @@ def clinic(tmp_path):
 def row_of(cohort, code):
     from gnnpatient.study.describe import distributions
 
-    (row,) = (row for row in distributions(cohort) if row["code"] == code)
+    (row,) = (row for row in [row.to_dict() for row in distributions(cohort)] if row["code"] == code)
     return row
 
 
@@ -68,7 +68,7 @@ def test_figures_equal_those_of_a_plain_count(tiny):
     from gnnpatient.study.describe import distributions
 
     seen = set()
-    for row in distributions(tiny):
+    for row in [row.to_dict() for row in distributions(tiny)]:
         e, code = tiny.events[row["kind"]], tiny.codes[row["kind"]].index(row["code"])
         here = e.code == code
         value = e.value[here].astype(float)
@@ -89,9 +89,9 @@ def test_figures_equal_those_of_a_plain_count(tiny):
 def test_nothing_looks_wrong_in_pbc(pbc):
     from gnnpatient.study.describe import distributions, durations, statics
 
-    rows = distributions(pbc)
+    rows = [row.to_dict() for row in distributions(pbc)]
     assert len(rows) == 12 and not any(row["flags"] for row in rows)
-    of = statics(pbc)
+    of = [row.to_dict() for row in statics(pbc)]
     assert [row["code"] for row in of] == ["age", "sex", "trt"] and not any(row["flags"] for row in of)
     assert durations(pbc) == []
     json.dumps(rows + of)
@@ -251,7 +251,7 @@ def test_statics_are_described_and_checked(clinic):
     labs = [(f"p{i:02d}", 1, "na", 140 + i % 7) for i in range(30)]
     people = [(f"p{i:02d}", 50 + i / 7, "fm"[i % 2] if i > 4 else "999", 100 + i, i % 2) for i in range(30)]
     cohort = clinic(labs, people)
-    age, sex = statics(cohort)
+    age, sex = [row.to_dict() for row in statics(cohort)]
     assert age["kind"] == sex["kind"] == "patient"
     assert (age["code"], age["rows"], age["patients"], age["missing"]) == ("age", 30, 30, 0)
     assert age["range"] == [0, 125] and age["median"] == pytest.approx(50 + 14.5 / 7) and age["flags"] == []
@@ -259,7 +259,7 @@ def test_statics_are_described_and_checked(clinic):
     assert sex["flags"] == ["filler? the level '999' in 5 of 30 patients; leave a missing value empty"]
     for odd, ends in ((300, "52 to 300"), (-3, "-3 to 54.1429")):
         people[:3] = [(f"p{i:02d}", odd, "f", 100, 0) for i in range(3)]
-        row, _ = statics(clinic(labs, people))
+        row, _ = [row.to_dict() for row in statics(clinic(labs, people))]
         want = f"impossible: 3 of 30 ages, from {ends}, are not within 0 to 125 years"
         assert want in [flag.replace("50.4286 to 300", "52 to 300") for flag in row["flags"]]
 
@@ -295,21 +295,21 @@ def labs_of(pid, seed, rows=4):
 
 
 def test_nobody_is_there_twice(pbc, tiny):
-    from gnnpatient.study.describe import duplicates
+    from gnnpatient.study.duplicates import duplicates
 
     nobody = {"near_ids": 0, "groups": 0, "patients": 0, "pairs": 0, "ids": {"near": [], "people": []}}
-    assert duplicates(pbc) == nobody and duplicates(tiny) == nobody
+    assert duplicates(pbc).to_dict() == nobody and duplicates(tiny).to_dict() == nobody
 
 
 def test_people_under_two_ids(clinic):
-    from gnnpatient.study.describe import duplicates
+    from gnnpatient.study.duplicates import duplicates
 
     labs = [row for i in range(30) for row in labs_of(f"p{i:02d}", i)]
     labs += labs_of("copy of p03", 3) + labs_of("again p03", 3)[::-1] + labs_of("copy of p07", 7)
     labs += [
         (pid, day, code, value + 0.01 * (i == 0)) for i, (pid, day, code, value) in enumerate(labs_of("z", 9))
     ]
-    found = duplicates(clinic(labs))
+    found = duplicates(clinic(labs)).to_dict()
     people = [["again p03", "copy of p03", "p03"], ["copy of p07", "p07"]]
     assert found["ids"] == {"near": [], "people": people}
     assert (found["groups"], found["patients"], found["pairs"]) == (2, 5, 4)
@@ -317,7 +317,7 @@ def test_people_under_two_ids(clinic):
 
 
 def test_short_records_need_equal_statics_and_outcomes_too(clinic):
-    from gnnpatient.study.describe import duplicates
+    from gnnpatient.study.duplicates import duplicates
 
     labs = [row for i in range(40) for row in labs_of(f"p{i:02d}", i)]
     labs += [(pid, 7.25, "glucose", 81.5) for pid in ("twin a", "twin b", "other")]
@@ -327,38 +327,42 @@ def test_short_records_need_equal_statics_and_outcomes_too(clinic):
         ("twin b", 41.3, "m", 77.5, 1),
         ("other", 60.1, "m", 70.5, 1),
     ]
-    assert duplicates(clinic(labs, patients))["ids"]["people"] == [["twin a", "twin b"]]
+    assert duplicates(clinic(labs, patients)).to_dict()["ids"]["people"] == [["twin a", "twin b"]]
 
 
 def test_what_many_share_makes_nobody_a_duplicate(clinic):
     """Three normal findings on day 0, the same age in years, followed to the end of the study."""
-    from gnnpatient.study.describe import duplicates
+    from gnnpatient.study.duplicates import duplicates
 
     codes, people = ("ascites", "edema", "spiders"), [f"p{i:03d}" for i in range(300)]
     labs = [
         (pid, 0, code, int((i >> c) % 8 == 0)) for i, pid in enumerate(people) for c, code in enumerate(codes)
     ]
     patients = [(pid, 50 + i % 20, "fm"[i % 2], 365, 0) for i, pid in enumerate(people)]
-    assert duplicates(clinic(labs, patients))["groups"] == 0
+    assert duplicates(clinic(labs, patients)).to_dict()["groups"] == 0
 
 
 def test_ids_that_are_nearly_equal(clinic):
-    from gnnpatient.study.describe import duplicates
+    from gnnpatient.study.duplicates import duplicates
 
     ids = ["7", "007", "P12", "p12", "p 12", "p012", "p120", "70", "x1.05", "x1.5"]
-    found = duplicates(clinic([row for i, pid in enumerate(ids) for row in labs_of(pid, i)]))
+    found = duplicates(clinic([row for i, pid in enumerate(ids) for row in labs_of(pid, i)])).to_dict()
     assert found["near_ids"] == 6
     assert found["ids"] == {"near": [["007", "7"], ["P12", "p 12", "p012", "p12"]], "people": []}
 
 
 def test_a_cohort_without_rows_or_outcomes(tiny):
-    from gnnpatient.study.describe import distributions, duplicates, durations, sample_size, statics
+    from gnnpatient.study.describe import distributions, durations, statics
+    from gnnpatient.study.duplicates import duplicates
+    from gnnpatient.study.sample_size import sample_size
 
     bare = replace(tiny.only([]), outcomes={})
-    (age, *_) = statics(replace(bare, number=bare.number * np.float32(np.nan)))
+    (age, *_) = [row.to_dict() for row in statics(replace(bare, number=bare.number * np.float32(np.nan)))]
     assert (age["missing"], age["median"], age["flags"]) == (1, None, []) and durations(bare) == []
-    assert distributions(bare) == [] and sample_size(bare) == []
-    assert duplicates(bare)["groups"] == 0
+    assert [row.to_dict() for row in distributions(bare)] == [] and [
+        row.to_dict() for row in sample_size(bare)
+    ] == []
+    assert duplicates(bare).to_dict()["groups"] == 0
 
 
 # -- size --
@@ -374,7 +378,7 @@ def test_a_cohort_without_rows_or_outcomes(tiny):
     ],
 )
 def test_riley_equals_pmsampsize(r2, parameters, rate, want):
-    from gnnpatient.study.describe import riley
+    from gnnpatient.study.sample_size import riley
 
     events = np.ceil(rate * 2.07 * 10_000) / 10_000  # it counts them in 10 000 patients, rounded up
     got = riley(events, parameters, r2)
@@ -383,7 +387,7 @@ def test_riley_equals_pmsampsize(r2, parameters, rate, want):
 
 @pytest.mark.parametrize("events", [0.02, 0.13, 0.5, 1.4])
 def test_the_margin_is_the_smallest_number_with_narrow_limits(events):
-    from gnnpatient.study.describe import riley
+    from gnnpatient.study.sample_size import riley
 
     def widest(n):
         limits = events + 1.96 * np.sqrt(events / n) * np.array([-1, 1])
@@ -394,9 +398,9 @@ def test_the_margin_is_the_smallest_number_with_narrow_limits(events):
 
 
 def test_size_of_pbc(pbc):
-    from gnnpatient.study.describe import riley, sample_size
+    from gnnpatient.study.sample_size import riley, sample_size
 
-    transplant, death = sample_size(pbc)
+    transplant, death = [row.to_dict() for row in sample_size(pbc)]
     assert (transplant["cause"], transplant["events"], death["cause"], death["events"]) == (
         "transplant",
         29,
@@ -412,14 +416,17 @@ def test_size_of_pbc(pbc):
 
 
 def test_enough_where_there_are_many_and_nothing_without_events(clinic):
-    from gnnpatient.study.describe import sample_size
+    from gnnpatient.study.sample_size import sample_size
 
     patients = [(f"p{i}", 50 + i % 30, "fm"[i % 2], 100 + i % 50, int(i % 3 == 0)) for i in range(2000)]
     cohort = clinic([("p0", 1, "glucose", 90.0)], patients)
-    (row,) = sample_size(cohort)
+    (row,) = [row.to_dict() for row in sample_size(cohort)]
     assert row["enough"] and row["needed"] < 2000 and "are enough for a new model" in row["sentence"]
     truth = cohort.outcomes["death"]
-    (row,) = sample_size(replace(cohort, outcomes={"death": replace(truth, event=truth.event * 0)}))
+    (row,) = [
+        row.to_dict()
+        for row in sample_size(replace(cohort, outcomes={"death": replace(truth, event=truth.event * 0)}))
+    ]
     assert row["needed"] is None and not row["enough"] and "no events" in row["sentence"]
 
 
@@ -460,16 +467,16 @@ def labelled(clinic, tmp_path):
     ],
 )
 def test_riley_of_a_label_equals_pmsampsize(share, parameters, r2, want):
-    from gnnpatient.study.describe import riley_binary
+    from gnnpatient.study.sample_size import riley_binary
 
     assert riley_binary(share, parameters, r2) == want
     assert riley_binary(1 - share, parameters, r2) == want
 
 
 def test_size_of_a_diagnosis(labelled):
-    from gnnpatient.study.describe import riley_binary, sample_size
+    from gnnpatient.study.sample_size import riley_binary, sample_size
 
-    (row,) = sample_size(labelled)  # none of the three sites
+    (row,) = [row.to_dict() for row in sample_size(labelled)]  # none of the three sites
     assert (row["outcome"], row["cause"], row["patients"], row["events"]) == ("flu", "yes", 38, 13)
     assert row["parameters"] == 2 and row["follow_up"] is None
     assert row["criteria"] == riley_binary(13 / 38, 2) and row["needed"] == max(row["criteria"].values())
@@ -477,7 +484,7 @@ def test_size_of_a_diagnosis(labelled):
     truth = labelled.outcomes["flu"]
     for label, why in ((0, "no events"), (1, "all have it")):
         same = replace(truth, label=np.where(truth.label < 0, -1, label))
-        (row,) = sample_size(replace(labelled, outcomes={"flu": same}))
+        (row,) = [row.to_dict() for row in sample_size(replace(labelled, outcomes={"flu": same}))]
         assert row["needed"] is None and not row["enough"] and why in row["sentence"]
 
 
@@ -486,7 +493,7 @@ def test_size_of_a_diagnosis(labelled):
 
 def test_table_1_of_a_diagnosis(labelled):
     pytest.importorskip("tableone", reason="tableone is not installed")
-    from gnnpatient.study.describe import table1
+    from gnnpatient.study.table1 import table1
 
     table = table1(labelled, "flu")
     assert [group for _, group in table.columns] == ["Missing", "Overall", "no", "yes"]
@@ -500,7 +507,7 @@ def test_table_1_of_a_diagnosis(labelled):
 
 def test_with_a_horizon_the_label_is_that_of_an_ask_at_entry(labelled):
     """Seen within it, not seen, or not observed long enough."""
-    from gnnpatient.study.describe import sample_size
+    from gnnpatient.study.sample_size import sample_size
 
     day, truth = 86_400, labelled.outcomes["flu"]
     known, end = np.full(45, np.iinfo(np.int64).max), np.full(45, 50 * day)
@@ -508,13 +515,13 @@ def test_with_a_horizon_the_label_is_that_of_an_ask_at_entry(labelled):
     coming = replace(
         truth, known=known, end=end, label=(known < known.max()).astype(np.int16), horizon=30 * day
     )
-    (row,) = sample_size(replace(labelled, outcomes={"flu": coming}))
+    (row,) = [row.to_dict() for row in sample_size(replace(labelled, outcomes={"flu": coming}))]
     assert (row["patients"], row["events"]) == (39, 10)
 
 
 def test_table_1_of_pbc(pbc):
     pytest.importorskip("tableone", reason="tableone is not installed")
-    from gnnpatient.study.describe import table1
+    from gnnpatient.study.table1 import table1
 
     table = table1(pbc, "death")
     assert [group for _, group in table.columns] == [
@@ -539,7 +546,7 @@ def test_table_1_of_pbc(pbc):
 
 def test_table_1_keeps_the_commonest_codes_and_says_nothing_of_none(tiny):
     pytest.importorskip("tableone", reason="tableone is not installed")
-    from gnnpatient.study.describe import table1
+    from gnnpatient.study.table1 import table1
 
     rows = set(table1(tiny, "death").index.get_level_values(0))
     assert {"drug.heparin, n (%)", "lab.lactate (mmol/L), median [Q1,Q3]"} <= rows
@@ -550,7 +557,7 @@ def test_table_1_keeps_the_commonest_codes_and_says_nothing_of_none(tiny):
 
 def test_no_table_1_of_what_has_none(tiny, monkeypatch):
     from gnnpatient.errors import InputError
-    from gnnpatient.study.describe import table1
+    from gnnpatient.study.table1 import table1
 
     with monkeypatch.context() as patch:
         patch.setitem(__import__("sys").modules, "tableone", None)

@@ -103,7 +103,8 @@ def noise():
 @pytest.fixture(scope="module")
 def scored(cohort, noise):
     """Three folds by patient: an oracle, noise, a constant in each fold, the null."""
-    from gnnpatient.study.evaluate import Scored, Shares
+    from gnnpatient.study.baselines import ClassPrior
+    from gnnpatient.study.scoreboard import ModelRisks
 
     asks = cohort.landmarks(times=[0.5, 3.0]).followed("icu")
     label = cohort.outcomes["icu"].label
@@ -113,10 +114,10 @@ def scored(cohort, noise):
             "gnn": Says("icu", lambda X: np.eye(2)[label[X.patient]]),
             "logistic": Says("icu", lambda X: np.stack([1 - noise[X.patient], noise[X.patient]], 1)),
             "fold": Says("icu", lambda X, p=0.2 + 0.3 * fold: np.array([[1 - p, p]])),
-            "null": Shares("icu", ("no", "yes"), np.array([0.5, 0.5])),
+            "null": ClassPrior("icu", ("no", "yes"), np.array([0.5, 0.5])),
         }
         parts.append((models, asks[asks.patient % 3 == fold]))
-    return Scored.of(parts, "icu")
+    return ModelRisks.of(parts, "icu")
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def test_one_row_a_figure(result, scored):
     assert {r["landmark"] for r in result.rows} == {0.5, 3.0, None}
     pairs = {r["metric"] for r in result.rows if r["model"] == "gnn-logistic"}
     assert pairs == {"auc", "brier", "scaled_brier"}
-    label = scored.asks.cohort.outcomes["icu"].label[np.unique(scored.asks.patient)]
+    label = scored.landmarks.cohort.outcomes["icu"].label[np.unique(scored.landmarks.patient)]
     assert result.events == {"no": (label == 0).sum(), "yes": (label == 1).sum()}
     assert result.patients == sum(result.events.values())
 
@@ -161,9 +162,9 @@ def test_pairs_are_within_folds(result, scored):
 
 
 def test_figures_by_hand(result, scored, noise, cohort):
-    rows = scored.asks.days == 0.5
-    case = cohort.outcomes["icu"].label[scored.asks.patient[rows]] == 1
-    p, fold = noise[scored.asks.patient[rows]], scored.fold[rows]
+    rows = scored.landmarks.days == 0.5
+    case = cohort.outcomes["icu"].label[scored.landmarks.patient[rows]] == 1
+    p, fold = noise[scored.landmarks.patient[rows]], scored.fold[rows]
     won = [
         (a > b) + 0.5 * (a == b)
         for a, f in zip(p[case], fold[case], strict=True)
@@ -184,13 +185,14 @@ def test_figures_by_hand(result, scored, noise, cohort):
 
 
 def test_each_class_against_the_rest_where_there_are_more(cohort):
-    from gnnpatient.study.evaluate import Scored, evaluate
+    from gnnpatient.study.evaluate import evaluate
+    from gnnpatient.study.scoreboard import ModelRisks
 
     label = cohort.outcomes["grade"].label
     soft = np.array([[0.6, 0.3, 0.1], [0.3, 0.4, 0.3], [0.2, 0.2, 0.6]])
     asks = cohort.at(1.0).followed("grade")
     part = ({"gnn": Says("grade", lambda X: soft[label[X.patient]])}, asks)
-    result = evaluate(Scored.of([part], "grade"), outcome="grade", horizons=[], by=["sex"], n=2)
+    result = evaluate(ModelRisks.of([part], "grade"), outcome="grade", horizons=[], by=["sex"], n=2)
     for k, name in enumerate(("low", "middle", "high")):
         case, p = label[asks.patient] == k, soft[label[asks.patient], k]
         one = result.value("gnn", "brier", cause=name, group=None)["value"]
@@ -205,7 +207,8 @@ def test_an_ask_without_a_label_is_not_scored(cohort):
     His risk is part of what is expected (O/E) and of the mean distance from the smooth (ICI) alone.
     """
     from gnnpatient import InputError
-    from gnnpatient.study.evaluate import Scored, evaluate
+    from gnnpatient.study.evaluate import evaluate
+    from gnnpatient.study.scoreboard import ModelRisks
 
     icu = cohort.outcomes["icu"]
     known = np.where(icu.label == 1, icu.known, np.iinfo(np.int64).max)
@@ -218,7 +221,7 @@ def test_an_ask_without_a_label_is_not_scored(cohort):
 
     def evaluated(X, seen):
         said = Says("icu", lambda X: np.stack([1 - seen[X.patient], seen[X.patient]], 1))
-        return evaluate(Scored.of([({"gnn": said}, X)], "icu"), outcome="icu", horizons=[], n=10)
+        return evaluate(ModelRisks.of([({"gnn": said}, X)], "icu"), outcome="icu", horizons=[], n=10)
 
     seen = np.random.default_rng(0).random(300)
     other = seen.copy()
@@ -233,13 +236,14 @@ def test_an_ask_without_a_label_is_not_scored(cohort):
     assert whole.value("gnn", "brier", landmark=0.5)["value"] == pytest.approx(by_hand)
     alone = evaluated(asks[label >= 0], seen).value("gnn", "brier", landmark=0.5)["value"]
     assert abs(alone - by_hand) > 1e-3, "as if nobody had been lost"
-    with pytest.raises(InputError, match="no ask has a label of 'icu'"):
+    with pytest.raises(InputError, match="no landmark has a label of 'icu'"):
         evaluated(asks[label < 0], seen)
 
 
 def test_moments_of_its_own_are_one_figure(cohort):
     from gnnpatient.cohort.outcomes import Task
-    from gnnpatient.study.evaluate import Scored, evaluate
+    from gnnpatient.study.evaluate import evaluate
+    from gnnpatient.study.scoreboard import ModelRisks
 
     rng = np.random.default_rng(0)
     patient, at = np.arange(300), rng.integers(1, 9 * 86_400, 300)
@@ -248,7 +252,7 @@ def test_moments_of_its_own_are_one_figure(cohort):
     p = rng.random(300)
     said = Says("task", lambda X: np.stack([1 - p[X.patient], p[X.patient]], 1))
     result = evaluate(
-        Scored.of([({"gnn": said}, one.moments("task"))], "task"), outcome="task", horizons=[], n=5
+        ModelRisks.of([({"gnn": said}, one.moments("task"))], "task"), outcome="task", horizons=[], n=5
     )
     assert {row["landmark"] for row in result.rows} == {None}
     pairs = p[label == 1][:, None] > p[label == 0]
@@ -329,7 +333,7 @@ FEW = {"batch_size": 256, "lr": 0.03, "ridge": 3.0}
 
 
 def judged(cohort, outcome="icu", models=(), **how):
-    from gnnpatient.study.fusion import compare
+    from gnnpatient.study.compare import compare
 
     plan = {"folds": 2, "inner": 2, "members": 1, "channels": 8, "epochs": 4, "landmarks": [0.1], "n": 40}
     return compare(cohort, outcome, models=models, **{**plan, "choices": FEW, **how})
@@ -344,12 +348,12 @@ def helped(tmp_path_factory):
 
 
 def test_every_contestant_answers_a_diagnosis(helped):
-    names = set(helped.scored.risks)
+    names = set(helped.risks.risks)
     assert {"graph", "only lab", "only vital", "early", "late", "intermediate", "transformer"} < names
     assert {"clockwork", "values", "presence", "statics", "best single", "null"} < names
     assert helped.cause == "yes" and helped.horizons == ()
-    single = [helped.scored.risks[f"only {kind}"]["yes"] for kind in ("lab", "vital")]
-    np.testing.assert_allclose(helped.scored.risks["late"]["yes"], np.mean(single, 0), atol=1e-6)
+    single = [helped.risks.risks[f"only {kind}"]["yes"] for kind in ("lab", "vital")]
+    np.testing.assert_allclose(helped.risks.risks["late"]["yes"], np.mean(single, 0), atol=1e-6)
     said = json.loads(json.dumps(helped.to_dict()))
     assert set(said["primary"]) >= {"auc", "scaled_brier", "p", "holm", "verdict"}
     assert all(0 <= found["p"] <= found["holm"] <= 1 for found in said["left_out"])
@@ -359,9 +363,7 @@ def test_every_contestant_answers_a_diagnosis(helped):
 def test_figures_and_intervals_are_those_of_evaluate(helped):
     from gnnpatient.study.evaluate import evaluate
 
-    known = evaluate(
-        helped.scored, outcome="icu", horizons=[], against=("graph", "best single"), n=40, seed=0
-    )
+    known = evaluate(helped.risks, outcome="icu", horizons=[], against=("graph", "best single"), n=40, seed=0)
     compared = 0
     for row in helped.rows:
         if "-" in row["model"] and row["model"] != "graph-best single":
@@ -393,12 +395,12 @@ def test_of_shuffled_labels_nothing_is_said(tmp_path):
 @pytest.mark.usefixtures("unchecked")
 def test_where_one_kind_tells_all_there_is_no_evidence(tmp_path):
     found = judged(made(tmp_path, lab=2.0, n=200))
-    assert set(found.chosen) == {"lab"} and found.primary["verdict"] != "helps"
+    assert set(found.best_unimodal) == {"lab"} and found.primary["verdict"] != "helps"
     assert {one["kind"]: one["verdict"] for one in found.left_out}["lab"] == "helps"
 
 
 def test_missing_curve_and_pattern_of_a_diagnosis(helped):
-    from gnnpatient.study.fusion import missing_curve, pattern_only
+    from gnnpatient.study.missingness import missing_curve, pattern_only
 
     rows = missing_curve(helped, "lab", (0.0, 1.0), n=5)
     value = {(row["share"], row["metric"]): row["value"] for row in rows}
@@ -427,7 +429,7 @@ inputs = ["lab", "vital"]
 def test_what_is_read_now_is_compared_on_its_inputs_alone(tmp_path):
     """A report says the label itself, and is no input: no contestant sees it."""
     from gnnpatient import InputError, read_cohort
-    from gnnpatient.study.fusion import run_compare
+    from gnnpatient.study.compare import run_compare
 
     made(tmp_path, lab=1.3, vital=1.3)
     patients = pl.read_csv(tmp_path / "patients.csv")
@@ -438,7 +440,7 @@ def test_what_is_read_now_is_compared_on_its_inputs_alone(tmp_path):
     cohort = read_cohort(tmp_path / "made.toml", tmp_path)
     found = judged(cohort, "read", models=["clockwork"], landmarks=None)
     assert found.modalities == {"lab": ("lab",), "vital": ("vital",)}
-    assert {"graph", "only lab", "only vital", "clockwork"} < set(found.scored.risks)
+    assert {"graph", "only lab", "only vital", "clockwork"} < set(found.risks.risks)
     for fitted, X in found.parts:
         seen = [one.cohort for one in fitted.values() if hasattr(one, "cohort")]
         assert len(seen) == 5 and all(not len(one.events["report"]) for one in seen)
@@ -447,7 +449,7 @@ def test_what_is_read_now_is_compared_on_its_inputs_alone(tmp_path):
     assert found.primary["verdict"] == "helps" and found.value("graph", "auc")["value"] < 0.99
     assert abs(found.value("clockwork", "auc")["value"] - 0.5) < 0.15
     with pytest.raises(
-        InputError, match="unknown kind 'report'; known: lab, vital"
+        InputError, match="unknown node type 'report'; known: lab, vital"
     ):  # before anything is fitted
         run_compare(cohort.save(tmp_path / "packed"), "read", missing=["lab", "report"])
 
@@ -459,7 +461,7 @@ def test_refusals(cohort):
         ("unknown class 'no' of 'icu'", "icu", {"cause": "no"}),
         ("unknown class 'hgh' of 'grade'; did you mean 'high'", "grade", {"cause": "hgh"}),
         ("has no horizon to choose", "icu", {"horizons": [3.0]}),
-        (r"1 kind of node with rows \(vital\)", "seen", {}),
+        (r"1 node type\(s\) with rows \(vital\)", "seen", {}),
     ):
         with pytest.raises(InputError, match=match):
             judged(cohort, outcome, **how)
@@ -474,8 +476,8 @@ def test_moments_of_its_own_are_compared_as_one_figure(cohort):
     assert {row["landmark"] for row in found.rows} == {None} and found.patients == 300
     keys = [(row["model"], row["metric"]) for row in found.rows]
     assert len(set(keys)) == len(keys)
-    risk, fold = found.scored.risks["only lab"]["yes"][:, 0], found.scored.fold
-    case = task.label[found.scored.asks.patient] == 1
+    risk, fold = found.risks.risks["only lab"]["yes"][:, 0], found.risks.fold
+    case = task.label[found.risks.landmarks.patient] == 1
     won = [
         (risk[case & (fold == f)][:, None] > risk[~case & (fold == f)]).ravel().astype(float) for f in (0, 1)
     ]

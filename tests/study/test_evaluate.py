@@ -9,8 +9,9 @@ import pytest
 
 from gnnpatient import InputError, PrognosisModel, metrics
 from gnnpatient.metrics import pairs
-from gnnpatient.study.baselines import StackedCox
-from gnnpatient.study.evaluate import ENOUGH_EVENTS, Null, Scored, evaluate
+from gnnpatient.study.baselines import MarginalModel, StackedCox
+from gnnpatient.study.evaluate import MIN_EVENTS, evaluate
+from gnnpatient.study.scoreboard import ModelRisks
 from gnnpatient.times import DAY, YEAR
 
 HORIZONS = [1 * YEAR, 3 * YEAR]
@@ -51,7 +52,7 @@ def scored(asks, says, null, times):
             "null": null,
         }
         parts.append((models, X))
-    return Scored.of(parts, "death", times)
+    return ModelRisks.of(parts, "death", times)
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +110,8 @@ def test_pairs_are_within_folds(result, scored):
 
 
 def test_values_are_those_of_metrics(result, scored):
-    rows = np.flatnonzero(scored.asks.days == YEAR)
-    X = scored.asks[rows]
+    rows = np.flatnonzero(scored.landmarks.days == YEAR)
+    X = scored.landmarks[rows]
     y = X.outcome("death")
     event, when, column = y["event"].astype(int), y["time"], 5  # three years
     risk = scored.risks["cox"]["death"][rows]
@@ -131,8 +132,8 @@ def test_values_are_those_of_metrics(result, scored):
 
 
 def test_intervals_are_those_of_a_bootstrap_of_patients(result, scored):
-    rows = np.flatnonzero(scored.asks.days == YEAR)
-    y = scored.asks.outcome("death")
+    rows = np.flatnonzero(scored.landmarks.days == YEAR)
+    y = scored.landmarks.outcome("death")
     event, when = y["event"].astype(int), y["time"]
     risk, fold = scored.risks["cox"]["death"][:, 5], scored.fold
 
@@ -141,7 +142,7 @@ def test_intervals_are_those_of_a_bootstrap_of_patients(result, scored):
         own = {"cause": 2, "fold": fold[used], "weight": weight[used]}
         return metrics.auc(risk[used], when[used], event[used], 3 * YEAR, **own)
 
-    draws = metrics.bootstrap(auc, scored.asks.patient, n=20, seed=0)
+    draws = metrics.bootstrap(auc, scored.landmarks.patient, n=20, seed=0)
     low, high = metrics.interval(draws)
     row = result.value("cox", "auc", landmark=YEAR, horizon=3 * YEAR, cause="death")
     assert (row["low"], row["high"]) == pytest.approx((low, high))
@@ -190,7 +191,7 @@ def test_groups_are_a_partition(pbc, scored):
     some = replace(
         pbc, number=number, category=category, group=np.where(np.arange(312) < 150, "here", "there")
     )
-    asks = replace(scored.asks, cohort=some)
+    asks = replace(scored.landmarks, cohort=some)
     for by, names in (
         ("age", 3),
         ("sex", 3),
@@ -211,9 +212,9 @@ def test_groups_are_a_partition(pbc, scored):
 
 
 def test_a_group_without_anybody_has_no_rows(scored):
-    women = scored.asks.cohort.category[scored.asks.patient, 0] == 0
-    part = Scored(
-        scored.asks[women],
+    women = scored.landmarks.cohort.category[scored.landmarks.patient, 0] == 0
+    part = ModelRisks(
+        scored.landmarks[women],
         scored.fold[women],
         {m: {c: r[women] for c, r in risks.items()} for m, risks in scored.risks.items()},
         scored.times,
@@ -224,7 +225,7 @@ def test_a_group_without_anybody_has_no_rows(scored):
 
 def test_what_is_not_estimable_has_no_number(pbc, says, times, null):
     few = pbc.landmarks(np.arange(60), times=[YEAR]).followed()
-    scored = Scored.of(
+    scored = ModelRisks.of(
         [({"null": null, "gnn": says(lambda X, k: np.full((1, 1), 0.1))}, few)], "death", times
     )
     result = evaluate(scored, outcome="death", horizons=[5 * YEAR], n=5)
@@ -234,38 +235,38 @@ def test_what_is_not_estimable_has_no_number(pbc, says, times, null):
         few.outcome("death")["time"], few.outcome("death")["event"].astype(int), 5 * YEAR
     )
     assert reason is None or all(row["value"] is row["low"] is row["high"] is None for row in late)
-    tiny = Scored.of([({"null": null}, few[:15])], "death", times)
+    tiny = ModelRisks.of([({"null": null}, few[:15])], "death", times)
     for row in evaluate(tiny, outcome="death", horizons=[YEAR], n=5).rows:
         assert row["metric"] == "tau" or row["value"] is row["low"] is row["high"] is None
 
 
 def test_too_small_to_judge(result, scored, pbc):
-    who = np.unique(scored.asks.patient)
+    who = np.unique(scored.landmarks.patient)
     count = {
         c: int((pbc.outcomes["death"].event[who] == k).sum()) for k, c in ((1, "transplant"), (2, "death"))
     }
     assert result.events == count and result.patients == len(who)
     assert result.too_small == f"too small to judge: {count['transplant']} scored patients with transplant"
-    enough = replace(result, events={"death": ENOUGH_EVENTS})
+    enough = replace(result, events={"death": MIN_EVENTS})
     assert enough.too_small is None and enough.to_dict()["too_small"] is None
 
 
 def test_refusals(pbc, scored, null, times, result):
     with pytest.raises(InputError, match="nobody left to score"):
         evaluate(
-            Scored.of([({"null": null}, pbc.at(20000).followed())], "death", times),
+            ModelRisks.of([({"null": null}, pbc.at(20000).followed())], "death", times),
             outcome="death",
             horizons=[YEAR],
         )
     with pytest.raises(InputError, match="horizon 100 days is not among the times"):
         evaluate(scored, outcome="death", horizons=[100.0])
     with pytest.raises(InputError, match="different cohorts"):
-        Scored.of([({"null": null}, c.at(YEAR).followed()) for c in (pbc, replace(pbc))], "death", times)
+        ModelRisks.of([({"null": null}, c.at(YEAR).followed()) for c in (pbc, replace(pbc))], "death", times)
     with pytest.raises(InputError, match="rows of gnn auc"):
         result.value("gnn", "auc")
     with pytest.raises(InputError, match="not at risk"):
         evaluate(
-            replace(scored, asks=replace(scored.asks, at=scored.asks.at * 9)),
+            replace(scored, asks=replace(scored.landmarks, at=scored.landmarks.at * 9)),
             outcome="death",
             horizons=[YEAR],
         )
@@ -278,7 +279,7 @@ def test_a_cause_that_the_null_does_not_expect(pbc, scored, times):
     some = replace(pbc, outcomes={"death": replace(death, event=event)})
     table = np.stack([np.linspace(0.95, 0.6, 10), np.zeros(10), np.linspace(0.05, 0.4, 10)])
     X = some.landmarks(times=[YEAR]).followed()
-    rare = Scored.of([({"null": Null("death", death.causes, times, table)}, X)], "death", times)
+    rare = ModelRisks.of([({"null": MarginalModel("death", death.causes, times, table)}, X)], "death", times)
     result = evaluate(rare, outcome="death", horizons=[YEAR], n=2)
     assert result.value("null", "scaled_ibs", cause="transplant")["value"] is None
     assert result.value("null", "ibs", cause="transplant")["value"] == 0
@@ -292,14 +293,14 @@ def test_sixty_patients_are_evaluated_quickly(pbc, times, null):
     test = pbc.landmarks(np.sort(held), times=[YEAR, 3 * YEAR, 5 * YEAR]).followed()
     gnn = PrognosisModel(horizon=5.5 * YEAR, members=1, epochs=1).fit(train)
     models = {"gnn": gnn, "cox": StackedCox(horizon=5.5 * YEAR).fit(train), "null": null}
-    scored = Scored.of([(models, test)], "death", times)
+    scored = ModelRisks.of([(models, test)], "death", times)
     begin = time.perf_counter()
     evaluate(scored, outcome="death", horizons=[YEAR, 3 * YEAR, 5 * YEAR], n=20)
     assert time.perf_counter() - begin < 12  # with the checks of shapes, which cost more than half of it
 
 
 def test_tables_of_pairs_and_sorting_agree(scored, monkeypatch):
-    y = scored.asks.outcome("death")
+    y = scored.landmarks.outcome("death")
     event, when, risk = y["event"].astype(int), y["time"], scored.risks["cox"]["death"][:, 5].round(2)
     how = {"cause": 2, "fold": scored.fold, "weight": np.arange(len(risk)) % 3}
     table = metrics.concordance(risk, when, event, 3 * YEAR, **how)

@@ -10,7 +10,7 @@ import pytest
 
 
 @dataclass
-class Tables:
+class LandmarkTables:
     """A folder of tables with its spec, and what its patients come to."""
 
     folder: Path
@@ -48,11 +48,13 @@ class Tables:
 
         return leaks(read_cohort(self.spec, self.folder), **how)
 
-    def looked(self):
+    def coverage(self):
         from gnnpatient.ingest.read import read_cohort
-        from gnnpatient.study.leaks import looked
+        from gnnpatient.study.leaks import coverage
 
-        return {(x.outcome, x.cause): (x.done, x.how) for x in looked(read_cohort(self.spec, self.folder))}
+        return {
+            (x.outcome, x.cause): (x.judged, x.reason) for x in coverage(read_cohort(self.spec, self.folder))
+        }
 
 
 def pbc_tables(folder):
@@ -66,7 +68,7 @@ def pbc_tables(folder):
     end, died = who["futime"].cast(pl.Float64).to_numpy(), (who["status"] == "2").to_numpy()
     ids = who["id"].to_numpy().astype(str)
     rng = np.random.default_rng(3)
-    return Tables(folder, folder / "pbc.toml", "pbcseq.csv", "id", ids, end, died, rng)
+    return LandmarkTables(folder, folder / "pbc.toml", "pbcseq.csv", "id", ids, end, died, rng)
 
 
 def tiny_tables(folder):
@@ -76,7 +78,7 @@ def tiny_tables(folder):
     who = pl.read_csv(folder / "patients.csv")
     ids = who["pid"].to_numpy().astype(str)
     left, died = who["left"].to_numpy(), who["died"].to_numpy() == 1
-    return Tables(folder, spec, "patients.csv", "pid", ids, left, died, np.random.default_rng(3))
+    return LandmarkTables(folder, spec, "patients.csv", "pid", ids, left, died, np.random.default_rng(3))
 
 
 @pytest.fixture(params=["pbc", "tiny"])
@@ -260,23 +262,24 @@ def test_nothing_is_named_when_the_outcomes_are_dealt_out_anew(tables, seed):
 
 def test_a_useless_column_gives_a_half(pbc):
     """Which way round is learned elsewhere; on the same cases it would look better than it is."""
-    from gnnpatient.study.leaks import _auc, _folds, _matched, _won
+    from gnnpatient.study.column_scores import oriented_auc, win_shares
+    from gnnpatient.study.matching import matched_at_event, patient_folds
 
-    matched = next(_matched(pbc, pbc.outcomes["death"], 1, _folds(pbc, 0), 0))
+    matched = next(matched_at_event(pbc, pbc.outcomes["death"], 1, patient_folds(pbc, 0), 0))
     noise = np.random.default_rng(0).normal(size=(len(pbc), 400))
-    won = _won(noise[matched.case], noise[matched.control], matched.near.mask)
-    assert abs(_auc(won, matched.fold).mean() - 0.5) < 0.02
+    won = win_shares(noise[matched.case], noise[matched.control], matched.near.mask)
+    assert abs(oriented_auc(won, matched.fold).mean() - 0.5) < 0.02
     assert np.maximum(won.mean(0), 1 - won.mean(0)).mean() > 0.53
 
 
 def test_the_shares_equal_those_of_a_loop():
-    from gnnpatient.study.leaks import _won
+    from gnnpatient.study.column_scores import win_shares
 
     rng = np.random.default_rng(0)
     case, control = rng.integers(0, 4, (7, 3)).astype(float), rng.integers(0, 4, (7, 5, 3)).astype(float)
     case[rng.random(case.shape) < 0.2], control[rng.random(control.shape) < 0.2] = np.nan, np.nan
     mask = rng.random((7, 5)) < 0.7
-    got = _won(case, control, mask)
+    got = win_shares(case, control, mask)
     for i in range(7):
         for c in range(3):
             against = [x for x, m in zip(control[i, :, c], mask[i], strict=True) if m and x == x]
@@ -286,13 +289,13 @@ def test_the_shares_equal_those_of_a_loop():
 
 
 def test_what_is_seen_at_an_ask_equals_a_loop(pbc):
-    from gnnpatient.study.leaks import _Looks
+    from gnnpatient.study.column_scores import VisibleRows
     from gnnpatient.times import DAY
 
     rng, lab = np.random.default_rng(0), pbc.events["lab"]
     patient, at = rng.integers(0, len(pbc), 40), rng.integers(-10, 3000, 40) * DAY
     codes = np.array([1, 4, 7])
-    got = np.stack(list(_Looks(lab, patient, at, 90 * DAY)(codes)), -1)
+    got = np.stack(list(VisibleRows(lab, patient, at, 90 * DAY)(codes)), -1)
     for i, (p, t) in enumerate(zip(patient, at, strict=True)):
         for c, code in enumerate(codes):
             rows = np.arange(lab.ptr[p], lab.ptr[p + 1])
@@ -304,10 +307,10 @@ def test_what_is_seen_at_an_ask_equals_a_loop(pbc):
 
 
 def test_controls_are_at_risk_when_their_case_is(pbc):
-    from gnnpatient.study.leaks import _folds, _matched
+    from gnnpatient.study.matching import matched_at_event, patient_folds
 
-    fold, truth = _folds(pbc, 0), pbc.outcomes["death"]
-    risk, never = _matched(pbc, truth, 2, fold, 0)
+    fold, truth = patient_folds(pbc, 0), pbc.outcomes["death"]
+    risk, never = matched_at_event(pbc, truth, 2, fold, 0)
     for matched in (risk, never):
         at, _, mask = matched.near
         assert (truth.event[matched.case] == 2).all() and (at == truth.time[matched.case] - 1).all()
@@ -324,13 +327,13 @@ def test_controls_are_at_risk_when_their_case_is(pbc):
 def test_what_cannot_be_looked_at_is_said(tmp_path):
     from gnnpatient.errors import InputError
     from gnnpatient.ingest.read import read_cohort
-    from gnnpatient.study.leaks import leaks, looked
+    from gnnpatient.study.leaks import coverage, leaks
 
     t = sick_tables(tmp_path, also=LACTATE)
     cohort = read_cohort(t.spec, t.folder)
     assert leaks(cohort) == []
     near = "near and far"
-    assert t.looked() == {
+    assert t.coverage() == {
         ("death", "discharge"): (True, near),
         ("death", "death"): (True, near),
         ("icu", "yes"): (True, f"{near}, at entry"),
@@ -342,8 +345,8 @@ def test_what_cannot_be_looked_at_is_said(tmp_path):
         leaks(cohort, "deth")
     few = cohort.outcomes["icu"]
     label = np.where((few.label == 1) & ((few.label == 1).cumsum() > 9), -1, few.label)
-    (look,) = looked(replace(cohort, outcomes={"icu": replace(few, label=label)}))
-    assert not look.done and look.how == "fewer than 10 cases, or others to compare them with"
+    (look,) = coverage(replace(cohort, outcomes={"icu": replace(few, label=label)}))
+    assert not look.judged and look.reason == "fewer than 10 cases, or others to compare them with"
 
 
 def test_one_group_alone_is_parted(tmp_path):
@@ -535,7 +538,7 @@ def test_a_class_of_three_has_its_own_leak(tmp_path):
     last_status(t, np.flatnonzero(grade == 1))
     assert {(x.cause, x.code) for x in t.leaks(outcome="grade")} == {("middle", "contact")}
     once = (True, "at entry, at the last moment")
-    assert {k: v for k, v in t.looked().items() if k[0] == "grade"} == {
+    assert {k: v for k, v in t.coverage().items() if k[0] == "grade"} == {
         ("grade", cause): once for cause in ("low", "middle", "high")
     }
 
@@ -553,7 +556,7 @@ def test_a_hidden_code_and_a_kind_that_is_not_read_are_no_leaks(tmp_path):
 def test_a_task_is_asked_at_its_moments(tmp_path):
     from gnnpatient.cohort.outcomes import Task
     from gnnpatient.ingest.read import read_cohort
-    from gnnpatient.study.leaks import leaks, looked
+    from gnnpatient.study.leaks import coverage, leaks
     from gnnpatient.times import DAY
 
     t = sick_tables(tmp_path)
@@ -571,7 +574,7 @@ def test_a_task_is_asked_at_its_moments(tmp_path):
     assert {(x.outcome, x.cause, x.kind, x.what) for x in leaks(asked(3))} == {
         ("task", "yes", "note", "presence")
     }
-    assert [look.how for look in looked(asked(3))] == ["at its moments"]
+    assert [look.reason for look in coverage(asked(3))] == ["at its moments"]
 
 
 # ---- statics that become known late

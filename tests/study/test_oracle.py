@@ -43,8 +43,10 @@ def test_the_oracle_is_the_truth(ward):
 
 
 def test_nobody_does_better_than_the_oracle(ward):
-    from gnnpatient.study.evaluate import Null, Scored, evaluate
+    from gnnpatient.study.baselines import MarginalModel
+    from gnnpatient.study.evaluate import evaluate
     from gnnpatient.study.oracle import Oracle
+    from gnnpatient.study.scoreboard import ModelRisks
 
     cohort, truth = ward
     X, causes, grid = (
@@ -54,9 +56,9 @@ def test_nobody_does_better_than_the_oracle(ward):
     )
     models = {
         "oracle": Oracle("death", causes, grid, truth.risk),
-        "null": Null("death", causes, grid, np.tile([[0.5], [0.3], [0.2]], (1, len(grid)))),
+        "null": MarginalModel("death", causes, grid, np.tile([[0.5], [0.3], [0.2]], (1, len(grid)))),
     }
-    scored = Scored.of([(models, X)], "death", grid)
+    scored = ModelRisks.of([(models, X)], "death", grid)
     found = evaluate(scored, outcome="death", horizons=[10.0], against=None, n=10)
     rows = [r for r in found.rows if r["metric"] == "auc" and r["cause"] == "death" and r["landmark"]]
     auc = {row["model"]: row["value"] for row in rows}

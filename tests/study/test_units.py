@@ -9,7 +9,10 @@ import pytest
 from gnnpatient import InputError, PrognosisModel, metrics
 from gnnpatient.prognosis.kinds import target_of
 from gnnpatient.prognosis.marginal import landmark_marginals
-from gnnpatient.study.evaluate import Null, Scored, evaluate, null_of, spread
+from gnnpatient.study.baselines import MarginalModel, marginal_model
+from gnnpatient.study.evaluate import evaluate
+from gnnpatient.study.intervals import bootstrap_interval
+from gnnpatient.study.scoreboard import ModelRisks
 
 DAY = 86_400
 TOML = """
@@ -78,7 +81,9 @@ def figures(cohort, X=None, n=40, **how):
     X = cohort.at(0.0).followed() if X is None else X
     flat = np.repeat(np.linspace(0.1, 0.4, 4)[None], len(cohort), 0)
     models = {"gnn": Says(risks(x)), "null": Says(flat)}
-    return evaluate(Scored.of([(models, X)], "death", TIMES), outcome="death", horizons=[100.0], n=n, **how)
+    return evaluate(
+        ModelRisks.of([(models, X)], "death", TIMES), outcome="death", horizons=[100.0], n=n, **how
+    )
 
 
 # -- what is resampled
@@ -115,20 +120,22 @@ def test_few_groups_by_t_and_very_few_not_at_all(tmp_path):
         row = figures(cohort_of(tmp_path, x, end, died, site=site)).value("gnn", "brier", horizon=100.0)
         assert row["interval"] == kind and (row["low"] is None) == (kind is None) and row["draws"] == 40
     draws, units = np.random.default_rng(0).normal(size=200), np.arange(12)
-    found = spread(3.0, draws, units, "groups")
+    found = bootstrap_interval(3.0, draws, units, "groups")
     half = t.ppf(0.975, 11) * draws.std(ddof=1) * np.sqrt(12 / 11)
     assert (found["low"], found["high"]) == pytest.approx((3 - half, 3 + half))
-    assert spread(3.0, draws, units, "patients")["interval"] == "patients", "patients are not groups"
+    assert bootstrap_interval(3.0, draws, units, "patients")["interval"] == "patients", (
+        "patients are not groups"
+    )
 
 
 def test_draws_without_a_number_are_counted():
     draws = np.r_[np.arange(60.0), np.full(40, np.nan)]
-    found = spread(30.0, draws, np.arange(50), "patients")
+    found = bootstrap_interval(30.0, draws, np.arange(50), "patients")
     assert found["draws"] == 60 and (found["low"], found["high"]) == pytest.approx(
         tuple(np.quantile(draws[:60], [0.025, 0.975]))
     )
     few = np.r_[np.arange(40.0), np.full(60, np.nan)]
-    assert spread(30.0, few, np.arange(50), "patients") == {
+    assert bootstrap_interval(30.0, few, np.arange(50), "patients") == {
         "low": None,
         "high": None,
         "draws": 40,
@@ -217,7 +224,7 @@ def fitted(falling):
 def test_the_null_has_a_curve_for_each_landmark(falling, fitted):
     """Known at 0 and 150 days: those of the training asks; at 120, not fitted at, those at risk then."""
     train = falling.landmarks(np.arange(400), times=[0, 120, 150]).followed()
-    null = null_of(fitted.predictor_, "death", train)
+    null = marginal_model(fitted.predictor_, "death", train)
     times = np.array(fitted.predictor_.modules[0].head("death").config.times)
     test = falling.landmarks(np.arange(400, 600), times=[0, 120, 150]).followed()
     said = null.forecast(test)["death"].incidence
@@ -239,7 +246,7 @@ def test_a_model_alone_has_the_curve_of_the_nearest_landmark(falling, fitted, tm
     fitted.save_pretrained(tmp_path / "model")
     loaded = PrognosisModel.from_pretrained(tmp_path / "model")
     test = falling.landmarks(np.arange(400, 600), times=[0, 140]).followed()
-    null = null_of(loaded.predictor_, "death")
+    null = marginal_model(loaded.predictor_, "death")
     said = null.forecast(test)["death"].incidence
     days, tables = loaded.predictor_.nulls["death"]
     assert np.isnan(days[0]) and days[1:].tolist() == [100, 150] and np.allclose(tables.sum(1), 1)
@@ -278,7 +285,7 @@ def test_entry_has_its_curve_whenever_it_is(falling, tmp_path):
     asks = moved.entries(np.arange(400)).followed()
     came = asks.outcome("death")
     own = metrics.aalen_johansen(came["time"], came["event"].astype(int), np.array([100.0]), causes=1)[1, 0]
-    for null in (null_of(loaded, "death"), null_of(model.predictor_, "death", train=asks)):
+    for null in (marginal_model(loaded, "death"), marginal_model(model.predictor_, "death", train=asks)):
         risk = null.forecast(asks)["death"].risk(horizon=100.0)
         assert risk == pytest.approx(np.full(len(asks), own), abs=0.02)
     assert loaded.null_at("death", asks)[:, 1, -1] == pytest.approx(np.full(len(asks), own), abs=0.02)
@@ -347,7 +354,7 @@ def test_where_censoring_depends_on_nothing_both_agree(tmp_path):
     assert not any(row["moved"] for row in found.rows)
     plain = figures(cohort_of(tmp_path, x, end, died), n=5)
     assert {row["censoring"] for row in plain.rows} == {"km"} and "moved" not in plain.rows[0]
-    with pytest.raises(InputError, match="censoring 'c'; km or cox would do"):
+    with pytest.raises(InputError, match="censoring 'c'; must be km or cox"):
         figures(cohort_of(tmp_path, x, end, died), censoring="c")
 
 
@@ -370,5 +377,5 @@ def test_a_null_of_one_table_is_what_it_was(tmp_path):
     x, end, died = people(60)
     X = cohort_of(tmp_path, x, end, died).landmarks(times=[0, 10]).followed()
     table = np.stack([1 - TIMES / 500, TIMES / 500])
-    said = Null("death", ("death",), TIMES, table).forecast(X)["death"].incidence
+    said = MarginalModel("death", ("death",), TIMES, table).forecast(X)["death"].incidence
     assert (said == table).all() and len(said) == len(X)

@@ -93,7 +93,8 @@ def at(asks, day):
 def test_the_share_of_yes_is_the_truth(tmp_path):
     """Truth .43; unweighted .46, and without the dead .71; the O/E of the true model is 1."""
     from gnnpatient.prognosis.targets import label_target
-    from gnnpatient.study.evaluate import Scored, evaluate
+    from gnnpatient.study.evaluate import evaluate
+    from gnnpatient.study.scoreboard import ModelRisks
 
     cohort, p = made(tmp_path, n=20_000)
     X = cohort.at(0.5).followed("sick")
@@ -104,25 +105,31 @@ def test_the_share_of_yes_is_the_truth(tmp_path):
     label, (event, _) = X.outcome("sick")["label"], cohort.outcomes["sick"].course(X.patient, X.at)
     assert np.mean(label[label >= 0]) > truth + 0.02, "unweighted"
     assert np.mean(label[(label >= 0) & (event != 2)]) > truth + 0.2, "and the dead left out"
-    found = evaluate(Scored.of([({"true": Says(p)}, X)], "sick"), outcome="sick", horizons=[], n=2)
+    found = evaluate(ModelRisks.of([({"true": Says(p)}, X)], "sick"), outcome="sick", horizons=[], n=2)
     assert found.value("true", "oe", landmark=0.5)["value"] == pytest.approx(1, abs=0.03)
     assert found.value("true", "slope", landmark=0.5)["value"] == pytest.approx(1, abs=0.1)
 
 
 def test_fit_rival_null_and_scores_agree(world, asks):
     from gnnpatient import PrognosisModel
-    from gnnpatient.study.baselines import StackedLogistic
-    from gnnpatient.study.evaluate import Scored, evaluate, null_of
+    from gnnpatient.study.baselines import StackedLogistic, marginal_model
+    from gnnpatient.study.evaluate import evaluate
+    from gnnpatient.study.scoreboard import ModelRisks
 
     p = world[1]
     train, held = asks[asks.patient % 2 == 0], asks[asks.patient % 2 == 1]
     model, rival = PrognosisModel(**FEW).fit(train), StackedLogistic(outcomes=["sick"]).fit(train)
     truth = p[at(held, 0.5).patient].mean()
-    models = {"gnn": model, "logistic": rival, "true": Says(p), "null": null_of(model.predictor_, "sick")}
+    models = {
+        "gnn": model,
+        "logistic": rival,
+        "true": Says(p),
+        "null": marginal_model(model.predictor_, "sick"),
+    }
     for name, one in models.items():
         said = one.forecast(at(held, 0.5))["sick"].risk().mean()
         assert said == pytest.approx(truth, abs=0.04), name
-    found = evaluate(Scored.of([(models, held)], "sick"), outcome="sick", horizons=[], n=10)
+    found = evaluate(ModelRisks.of([(models, held)], "sick"), outcome="sick", horizons=[], n=10)
     assert {row["horizon"] for row in found.rows} == {WINDOW}
     for name in models:
         assert found.value(name, "oe", landmark=0.5)["value"] == pytest.approx(1, abs=0.1), name
@@ -132,12 +139,13 @@ def test_fit_rival_null_and_scores_agree(world, asks):
 
 def test_the_scores_are_those_of_survival_with_death_competing(world, asks):
     """And of simulated people whom nobody loses, near the same."""
-    from gnnpatient.study.evaluate import Scored, evaluate
+    from gnnpatient.study.evaluate import evaluate
+    from gnnpatient.study.scoreboard import ModelRisks
 
     cohort, p = world
     X = at(asks, 200)
     event, time = cohort.outcomes["sick"].course(X.patient, X.at)
-    found = evaluate(Scored.of([({"true": Says(p)}, X)], "sick"), outcome="sick", horizons=[], n=2)
+    found = evaluate(ModelRisks.of([({"true": Says(p)}, X)], "sick"), outcome="sick", horizons=[], n=2)
     for name, score in (("auc", metrics.auc), ("brier", metrics.brier), ("oe", metrics.observed_expected)):
         by_hand = score(p[X.patient], time, event, WINDOW, cause=1)
         assert found.value("true", name, landmark=200.0)["value"] == pytest.approx(by_hand, rel=1e-12)

@@ -60,7 +60,7 @@ def made(folder, lab=0.0, vital=0.0, unseen=0.0, shuffled=False, n=300, seed=0):
 
 def judged(cohort, models=(), **how):
     """All kinds against the singles, asked on day 0.1."""
-    from gnnpatient.study.fusion import compare
+    from gnnpatient.study.compare import compare
 
     plan = {**QUICK, "epochs": 3, "landmarks": [0.1], "horizons": [4.0, 8.0], "n": 40, "choices": FEW}
     return compare(cohort, "death", models=models, **{**plan, **how})
@@ -81,7 +81,7 @@ def told():
 @pytest.fixture(scope="module")
 def whole(tiny, told):
     """Every contestant on the tiny ward: three kinds, two causes, groups; two landmarks."""
-    from gnnpatient.study.fusion import compare
+    from gnnpatient.study.compare import compare
 
     how = {**QUICK, "epochs": 1, "landmarks": [2.0, 4.0], "horizons": [3.0, 6.0], "n": 25}
     how["choices"] = {**FEW, "batch_size": 1024}
@@ -97,9 +97,9 @@ def asked(cohort, days=(1.0, 4.0, 9.0)):
 
 def test_clockwork_is_everything_but_what_the_rows_say(tiny):
     from gnnpatient import build_graphs
-    from gnnpatient.study.fusion import clockwork
+    from gnnpatient.study.ablations import timing_only
 
-    silent = build_graphs(asked(clockwork(tiny)))
+    silent = build_graphs(asked(timing_only(tiny)))
     full = build_graphs(asked(tiny))
     for kind in full.nodes:
         for part in ("ptr", "code", "age", "timepoint", "open"):
@@ -109,7 +109,7 @@ def test_clockwork_is_everything_but_what_the_rows_say(tiny):
     lab = tiny.events["lab"]
     other = replace(tiny, events={**tiny.events, "lab": replace(lab, value=lab.value * 2 + 1)})
     assert (
-        clockwork(other).events["lab"].value.view(int) == clockwork(tiny).events["lab"].value.view(int)
+        timing_only(other).events["lab"].value.view(int) == timing_only(tiny).events["lab"].value.view(int)
     ).all()
     assert np.isfinite(lab.value).any()  # and the cohort itself is as it was
 
@@ -117,10 +117,10 @@ def test_clockwork_is_everything_but_what_the_rows_say(tiny):
 def test_values_are_the_latest_rows_without_time_and_number(tiny):
     """Beside a slow answer: of each code the rows of its latest moment, as known at the ask."""
     from gnnpatient import build_graphs
-    from gnnpatient.study.fusion import contents
+    from gnnpatient.study.ablations import last_values_only
 
     X = asked(tiny)
-    view = contents(tiny)
+    view = last_values_only(tiny)
     graphs, seen = build_graphs(asked(view)), 0
     for kind in tiny.spec.nodes:
         e, got = tiny.events[kind], graphs[kind]
@@ -144,22 +144,22 @@ def test_values_are_the_latest_rows_without_time_and_number(tiny):
 
 
 def test_amended_rows_stay_replaced(tiny):
-    from gnnpatient.study.fusion import contents
+    from gnnpatient.study.ablations import last_values_only
     from gnnpatient.times import FOREVER
 
     lab = tiny.events["lab"]
     gone = replace(lab, replaced=np.where(np.arange(len(lab)) % 2, FOREVER, lab.known))
-    view = contents(replace(tiny, events={**tiny.events, "lab": gone})).events["lab"]
+    view = last_values_only(replace(tiny, events={**tiny.events, "lab": gone})).events["lab"]
     assert (view.replaced <= gone.replaced).all()
-    plain = contents(tiny).events["lab"].replaced
+    plain = last_values_only(tiny).events["lab"].replaced
     assert (view.replaced == np.minimum(plain, gone.replaced)).all() and (plain > lab.known).all()
 
 
 def test_presence_is_one_node_a_kind(tiny):
     from gnnpatient import build_graphs
-    from gnnpatient.study.fusion import presence
+    from gnnpatient.study.ablations import missingness_only
 
-    graphs, X = build_graphs(asked(presence(tiny))), asked(tiny)
+    graphs, X = build_graphs(asked(missingness_only(tiny))), asked(tiny)
     for kind in tiny.spec.nodes:
         count = np.diff(tiny.events[kind].visible_rows(X.patient, X.at)[0])
         assert (np.diff(graphs[kind].ptr) == (count > 0)).all() and (count > 1).any() and (count == 0).any()
@@ -171,10 +171,13 @@ def test_presence_is_one_node_a_kind(tiny):
 
 def test_what_is_taken_is_gone_in_those_patients_alone(tiny):
     from gnnpatient import build_graphs
-    from gnnpatient.study.fusion import taken
+    from gnnpatient.study.ablations import without_rows
 
     who = np.arange(len(tiny)) % 3 == 0
-    some, none = taken(tiny, ["lab"], who), taken(tiny, ["lab", "drug"], np.ones(len(tiny), bool))
+    some, none = (
+        without_rows(tiny, ["lab"], who),
+        without_rows(tiny, ["lab", "drug"], np.ones(len(tiny), bool)),
+    )
     lost, full = build_graphs(asked(some)), build_graphs(asked(tiny))
     kept = ~who[asked(tiny).patient[full["lab"].owner]]
     assert 0 < kept.sum() < len(kept) and (lost["lab"].owner == full["lab"].owner[kept]).all()
@@ -190,7 +193,13 @@ def test_what_is_taken_is_gone_in_those_patients_alone(tiny):
 def test_contents_of_texts(tmp_path):
     """Vectors go with the clockwork's rows, and stay with the latest one."""
     from gnnpatient import build_graphs, read_cohort
-    from gnnpatient.study.fusion import clockwork, contents, contestants, modalities_of, presence
+    from gnnpatient.study.ablations import (
+        comparators,
+        last_values_only,
+        missingness_only,
+        modalities_of,
+        timing_only,
+    )
 
     made(tmp_path, n=30)
     notes = [(f"p{i:03d}", day, f"grade {i % 4} then {day}") for i in range(30) for day in (0.0, 0.5)]
@@ -199,11 +208,11 @@ def test_contents_of_texts(tmp_path):
     toml = TOML.replace("[outcomes", note + "[outcomes")
     (tmp_path / "made.toml").write_text(toml)
     cohort = read_cohort(tmp_path / "made.toml", tmp_path)
-    late = build_graphs(contents(cohort).at(1.0))["note"]
+    late = build_graphs(last_values_only(cohort).at(1.0))["note"]
     assert len(late) == 30 and (late.vector == build_graphs(cohort.at(1.0))["note"].vector[1::2]).all()
-    assert late.vector.any() and not build_graphs(clockwork(cohort).at(1.0))["note"].vector.numel()
-    assert not build_graphs(presence(cohort).at(1.0))["note"].vector.numel()
-    every = contestants(cohort, modalities_of(cohort))
+    assert late.vector.any() and not build_graphs(timing_only(cohort).at(1.0))["note"].vector.numel()
+    assert not build_graphs(missingness_only(cohort).at(1.0))["note"].vector.numel()
+    every = comparators(cohort, modalities_of(cohort))
     assert [name for name in every if name.startswith("values")] == ["values", "values note"]
     assert every["values note"].kinds == ("note",) and every["graph"].kinds == ("lab", "vital", "note")
     assert every["without lab"].kinds == ("vital", "note") and every["statics"].kinds == ()
@@ -211,7 +220,7 @@ def test_contents_of_texts(tmp_path):
 
 def test_kinds_made_from_another_one_go_with_it(tmp_path):
     from gnnpatient import read_cohort
-    from gnnpatient.study.fusion import contestants, modalities_of
+    from gnnpatient.study.ablations import comparators, modalities_of
 
     made(tmp_path, n=30)
     more = '[hierarchies.chem]\ntable = "chem.csv"\n[nodes.group]\nof = "lab"\nhierarchy = "chem"\n[outcomes'
@@ -220,22 +229,22 @@ def test_kinds_made_from_another_one_go_with_it(tmp_path):
     pl.DataFrame({"child": ["crp"], "parent": ["protein"]}).write_csv(tmp_path / "chem.csv")
     cohort = read_cohort(tmp_path / "made.toml", tmp_path)
     assert modalities_of(cohort) == {"lab": ("lab", "group"), "vital": ("vital",)}
-    every = contestants(cohort, modalities_of(cohort))
+    every = comparators(cohort, modalities_of(cohort))
     assert every["only vital"].kinds == ("vital",) and "without lab" not in every
     for one in every.values():  # each can be asked
         from gnnpatient import build_graphs
 
-        graphs = build_graphs(one.asks(cohort.at(0.5)))
+        graphs = build_graphs(one.landmarks(cohort.at(0.5)))
         assert {kind for kind in cohort.spec.nodes if len(graphs[kind])} == set(one.kinds)
 
 
 def test_edges_of_early_and_intermediate(tiny):
-    from gnnpatient.study.fusion import contestants, modalities_of
+    from gnnpatient.study.ablations import comparators, modalities_of
 
-    every = contestants(tiny, modalities_of(tiny))
+    every = comparators(tiny, modalities_of(tiny))
     always = {("timepoint", "of", "patient"), ("timepoint", "next", "timepoint")}
     kinds = ("lab", "vital", "drug")
-    edges = {name: set(one.sees.spec.edge_types[::2]) for name, one in every.items()}
+    edges = {name: set(one.cohort.spec.edge_types[::2]) for name, one in every.items()}
     assert edges["early"] == always
     assert edges["intermediate"] == always | {(kind, "at", "timepoint") for kind in kinds}
     assert edges["graph"] > edges["intermediate"] and edges["transformer"] == edges["graph"]
@@ -248,7 +257,7 @@ def test_figures_and_intervals_are_those_of_evaluate(whole):
     from gnnpatient.study.evaluate import evaluate
 
     known = evaluate(
-        whole.scored, outcome="death", horizons=whole.horizons, against=("graph", "best single"), n=25, seed=0
+        whole.risks, outcome="death", horizons=whole.horizons, against=("graph", "best single"), n=25, seed=0
     )
     compared = 0
     for row in whole.rows:
@@ -275,23 +284,24 @@ def test_means_over_horizons_are_means(whole):
 
 
 def test_what_is_not_estimable_is_left_out_of_the_means(whole):
-    from gnnpatient.study.fusion import _Board, _mean
+    from gnnpatient.study.comparison import ComparedScores, _mean
 
     x = np.array([[1.0, np.nan], [3.0, 5.0]])
     assert _mean(x, np.array([True, False]), -1).tolist() == [1, 3]
     assert np.isnan(_mean(x, np.array([True, True]), -1)).tolist() == [True, False]
-    board = _Board(whole.scored, "death", "death", (1.0, 2.0))
+    board = ComparedScores.of(whole.risks, "death", "death", (1.0, 2.0))
     raw = np.arange(24.0).reshape(2, 2, 6)  # model, landmark, c c auc auc ibs scaled
     shown = np.ones((2, 6), bool)
     shown[1, [1, 3]] = False  # the second horizon at the second landmark
-    table = board._means(np.where(shown, raw, np.nan), shown)
+    board.__dict__["_estimable"] = shown
+    table = board._with_means(np.where(shown, raw, np.nan)[None], shown)
     assert table.shape == (2, 3, len(board.columns))
     assert table[0, :, 0].tolist() == [0, 6, 3] and table[0, :, 1].tolist()[2] == 1
     assert table[0, :, 2].tolist() == [0.5, 6, 3.25] and table[1, 2, 7] == np.mean([17, 23])
 
 
 def test_holm_is_the_step_down_rule():
-    from gnnpatient.study.fusion import holm
+    from gnnpatient.study.comparison import holm
 
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -318,7 +328,7 @@ def test_holm_is_the_step_down_rule():
     ],
 )
 def test_verdicts(c, ibs, p, verdict):
-    from gnnpatient.study.fusion import _verdict
+    from gnnpatient.study.comparison import _verdict
 
     found = {"c": dict(zip(("low", "high"), c, strict=True)), "holm": p}
     assert _verdict({**found, "scaled_ibs": dict(zip(("low", "high"), ibs, strict=True))}) == verdict
@@ -328,11 +338,11 @@ def test_verdicts(c, ibs, p, verdict):
 
 
 def test_every_contestant_is_there_with_the_same_budget(whole, tiny, told):
-    from gnnpatient.study.fusion import contestants, modalities_of
+    from gnnpatient.study.ablations import comparators, modalities_of
 
-    every = contestants(tiny, modalities_of(tiny))
+    every = comparators(tiny, modalities_of(tiny))
     names = [*every, "late", "best single", "null"]
-    assert list(whole.scored.risks) == names and len(whole.parts) == 2
+    assert list(whole.risks.risks) == names and len(whole.parts) == 2
     assert set(whole.parameters) == {*every, "late"}
     for name in every:
         models = [fitted[name].model for fitted, _ in whole.parts]
@@ -346,18 +356,19 @@ def test_every_contestant_is_there_with_the_same_budget(whole, tiny, told):
 
 
 def test_no_width_is_nearer_to_the_parameters_of_the_graph(whole, tiny):
-    from gnnpatient.study.fusion import _parameters, contestants, modalities_of
+    from gnnpatient.study.ablations import comparators, modalities_of
+    from gnnpatient.study.fitting import count_parameters
 
     assert whole.channels["graph"] == 8
     wanted = whole.parameters["graph"]
-    for name, one in contestants(tiny, modalities_of(tiny)).items():
+    for name, one in comparators(tiny, modalities_of(tiny)).items():
         if name == "graph":
             continue
         module, width = whole.parts[0][0][name].model.predictor_.modules[0], whole.channels[name]
-        assert _parameters(module, one.kinds, channels=width) == whole.parameters[name]
+        assert count_parameters(module, one.kinds, channels=width) == whole.parameters[name]
         step = 4 if name == "transformer" else 1  # its width is a multiple of its heads
         for other in (width - step, width + step):
-            away = abs(_parameters(module, one.kinds, channels=other) - wanted)
+            away = abs(count_parameters(module, one.kinds, channels=other) - wanted)
             assert away >= abs(whole.parameters[name] - wanted) < 0.25 * wanted
 
 
@@ -386,14 +397,14 @@ def test_nobody_is_trained_and_scored(whole, tiny):
             assert not fitted[name].model.train_ids_ & set(X.ids.tolist())
         trained = np.isin(tiny.ids, list(fitted["graph"].model.train_ids_))
         assert not set(tiny.groups[trained]) & set(tiny.groups[X.patient])
-    assert whole.patients == len(np.unique(whole.scored.asks.patient))
+    assert whole.patients == len(np.unique(whole.risks.landmarks.patient))
 
 
 def test_late_is_the_mean_and_the_best_single_is_one_of_them(whole):
-    risks, fold = whole.scored.risks, whole.scored.fold
+    risks, fold = whole.risks.risks, whole.risks.fold
     singles = [risks[f"only {name}"]["death"] for name in whole.modalities]
     np.testing.assert_allclose(risks["late"]["death"], np.mean(singles, 0), atol=1e-6)
-    for i, name in enumerate(whole.chosen):
+    for i, name in enumerate(whole.best_unimodal):
         mine = fold == i
         assert (risks["best single"]["death"][mine] == risks[f"only {name}"]["death"][mine]).all()
 
@@ -411,7 +422,7 @@ def test_a_comparison_as_json_says_all(whole):
 
 
 def test_no_share_of_a_skill_that_is_not_there(whole):
-    from gnnpatient.study.fusion import pattern_only
+    from gnnpatient.study.missingness import pattern_only
 
     for row, metric in zip(pattern_only(whole), ("c", "scaled_ibs"), strict=True):
         gain = whole.value("graph-statics", metric)
@@ -423,15 +434,15 @@ def test_no_share_of_a_skill_that_is_not_there(whole):
 
 
 def test_words_for_the_best_kind(whole):
-    one = replace(whole, chosen=("lab", "lab"))
-    assert one.best == "lab" and "adding vital and drug to lab" in one.sentence
-    two = replace(whole, chosen=("vital", "lab", "lab"))
-    assert two.best == "the best single kind (lab in 2 of 3 folds, vital in 1 of 3 folds)"
-    assert "adding the other kinds to the best single kind" in two.sentence
+    one = replace(whole, best_unimodal=("lab", "lab"))
+    assert one.best_in_words == "lab" and "adding vital and drug to lab" in one.sentence
+    two = replace(whole, best_unimodal=("vital", "lab", "lab"))
+    assert two.best_in_words == "the best unimodal model (lab in 2 of 3 folds, vital in 1 of 3 folds)"
+    assert "adding the other node types to the best unimodal model" in two.sentence
 
 
 def test_missing_curve_runs_from_all_rows_to_none(whole, tiny):
-    from gnnpatient.study.fusion import missing_curve
+    from gnnpatient.study.missingness import missing_curve
 
     rows = missing_curve(whole, "lab", (0.0, 0.5, 1.0), n=10)
     assert len(rows) == 3 * 8 and {row["model"] for row in rows} == {"graph"}
@@ -440,7 +451,7 @@ def test_missing_curve_runs_from_all_rows_to_none(whole, tiny):
             known = whole.value("graph", row["metric"], horizon=row["horizon"])["value"]
             assert row["value"] == pytest.approx(known, abs=1e-9)
     lacking = {row["share"]: row["lacking"] for row in rows}
-    X = whole.scored.asks
+    X = whole.risks.landmarks
     count = np.diff(tiny.events["lab"].visible_rows(X.patient, X.at)[0])
     assert lacking[0.0] == np.mean(count == 0) < lacking[0.5] < lacking[1.0] == 1
     none = [
@@ -454,8 +465,9 @@ def test_missing_curve_runs_from_all_rows_to_none(whole, tiny):
 
 def test_refusals(whole, tiny, tmp_path):
     from gnnpatient import InputError
+    from gnnpatient.study.compare import compare
     from gnnpatient.study.folds import Fold
-    from gnnpatient.study.fusion import compare, missing_curve
+    from gnnpatient.study.missingness import missing_curve
 
     def refused(match, cohort=tiny, outcome="death", **how):
         with pytest.raises(InputError, match=match) as error:
@@ -464,7 +476,7 @@ def test_refusals(whole, tiny, tmp_path):
 
     refused("'deth'; did you mean 'death'", outcome="deth")
     refused("unknown cause 'deaths'", cause="deaths")
-    refused("1 kind of node with rows", cohort=tiny.only(["lab"]))
+    refused(r"1 node type\(s\) with rows", cohort=tiny.only(["lab"]))
     refused("'tranformer'; did you mean 'transformer'", models=["tranformer"])
     refused("no landmark, or no horizon above 0", horizons=[0.0])
     refused("no landmark, or no horizon above 0", landmarks=[])
@@ -476,11 +488,11 @@ def test_refusals(whole, tiny, tmp_path):
     refused("one side is empty", folds=[Fold(0, 0, everybody, everybody[:0], pl.String)])
     with pytest.raises(InputError, match="'labs'; did you mean 'lab'"):
         missing_curve(whole, "labs")
-    with pytest.raises(InputError, match=r"share 1\.5; from 0 to 1"):
+    with pytest.raises(InputError, match=r"share 1\.5; must be from 0 to 1"):
         missing_curve(whole, "lab", [1.5])
-    with pytest.raises(InputError, match="no fitted contestant 'late'"):
+    with pytest.raises(InputError, match="no fitted model 'late'"):
         missing_curve(whole, "lab", model="late")
-    with pytest.raises(InputError, match="no contestant 'grap'; did you mean 'graph'"):
+    with pytest.raises(InputError, match="no model 'grap'; did you mean 'graph'"):
         whole.value("grap", "c")
     with pytest.raises(InputError, match="no brier of graph"):
         whole.value("graph", "brier")
@@ -488,16 +500,16 @@ def test_refusals(whole, tiny, tmp_path):
 
 def test_a_kind_in_two_modalities_is_refused(tiny):
     from gnnpatient import InputError
-    from gnnpatient.study.fusion import compare
+    from gnnpatient.study.compare import compare
 
     kinds = list(tiny.spec.nodes)
-    with pytest.raises(InputError, match=f"kind '{kinds[0]}' is in two modalities"):
+    with pytest.raises(InputError, match=f"node type '{kinds[0]}' is in two modalities"):
         compare(tiny, "death", modalities={"a": kinds[:1], "b": kinds})
 
 
 def test_run_compare_takes_a_packed_cohort_and_a_fold_file(whole, tiny, tmp_path, monkeypatch):
     from gnnpatient import InputError
-    from gnnpatient.study import fusion
+    from gnnpatient.study import compare as fusion
 
     tiny.save(tmp_path / "packed")
     where = {"id": tiny.ids, "repeat": 0, "fold": tiny.groups % 3}
@@ -513,9 +525,9 @@ def test_run_compare_takes_a_packed_cohort_and_a_fold_file(whole, tiny, tmp_path
     assert fusion.run_compare(tmp_path / "packed", "death", tmp_path / "folds.csv", tell) is whole
     fusion.run_compare(tmp_path / "packed", "death")
     (one, name, how), (_, _, plain) = asked
-    assert (one.ids == tiny.ids).all() and name == "death" and how["tell"] is tell
+    assert (one.ids == tiny.ids).all() and name == "death" and how["progress"] is tell
     assert [len(fold.test) for fold in how["folds"]] == np.bincount(tiny.groups % 3).tolist()
-    assert plain == {"folds": 5, "tell": None}
+    assert plain == {"folds": 5, "progress": None}
     with pytest.raises(InputError, match="'deaths'; did you mean 'death'"):
         fusion.run_compare(tmp_path / "packed", "deaths")
 
@@ -536,7 +548,7 @@ def test_a_strong_second_kind_is_found(tmp_path):
 @pytest.mark.usefixtures("unchecked")
 def test_where_one_kind_tells_all_there_is_no_evidence(tmp_path):
     found = judged(made(tmp_path, lab=1.5, n=160))
-    assert found.chosen == ("lab", "lab")
+    assert found.best_unimodal == ("lab", "lab")
     assert found.sentence.startswith("no evidence that adding vital to lab helps to forecast death: C ") or (
         found.primary["verdict"] == "hurts"
         and found.sentence.startswith("no evidence that adding vital to lab")
@@ -567,7 +579,7 @@ def test_nothing_to_fuse_is_said_so_in_twenty_seeds(tmp_path):
 @pytest.mark.usefixtures("unchecked")
 def test_what_lies_in_the_pattern_of_missing_kinds_is_told_apart(tmp_path):
     """Half of the patients lack the vital and die sooner; the values say nothing."""
-    from gnnpatient.study.fusion import pattern_only
+    from gnnpatient.study.missingness import pattern_only
 
     models = ["presence", "clockwork", "values", "statics"]
     found = judged(made(tmp_path, unseen=1.5), models, epochs=8)

@@ -1,0 +1,467 @@
+"""Does fusion help? All node types together against the best one alone (METHODS 16, 20-22).
+
+Every model is fitted on the same landmarks with the same members and epochs, and is as wide as it takes
+to
+have about as many parameters as the graph. Baseline covariates are in all of them. Late fusion alone has
+more parameters: those of all unimodal models together. The names are those of tables and JSON.
+
+    graph           all node types, with every relation of the spec
+    only X          unimodal: one node type; `best single`, the best unimodal model, is in each fold
+    the one
+                    that scores best on inner folds of its training part
+    without X       leave-one-out: all node types but one
+    early           early fusion, no messages: the linear path over the last observations of all node
+    types
+    late            late fusion: the mean of the forecasts of all unimodal models
+    intermediate    a deep set: the mean of each timepoint's nodes, read by attention over
+    timepoints; no edge
+                    between nodes, one layer
+    transformer     attention among the same nodes, no edge
+    clockwork       timing only: all rows without their values
+    values          last values only: the latest row of each code, without its time and number of rows
+    values X        the same of one node type of images or texts
+    presence        missingness only: whether a patient has rows of a node type by now
+    statics         baseline covariates only: no row at all
+    null            the marginal model: Aalen-Johansen of the training landmarks, or the share of
+    each class
+
+Survival is judged by C and scaled IBS, a diagnosis by AUC and scaled Brier score.
+
+References
+----------
+Holm S (1979). Scand J Stat 6:65-70.
+Zaheer M et al. (2017). Deep sets. NeurIPS.
+Vaswani A et al. (2017). Attention is all you need. NeurIPS.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
+from gnnpatient.cohort.splits import StratifiedPatientKFold, default_horizons
+from gnnpatient.errors import InputError, near
+from gnnpatient.prognosis.estimator import PrognosisModel
+from gnnpatient.prognosis.forecast import judged
+from gnnpatient.prognosis.run import scored_landmarks, training_landmarks, usual_landmarks
+from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
+from gnnpatient.progress import Progress
+from gnnpatient.study.ablations import Comparator, LateFusion, RestrictedModel, comparators, modalities_of
+from gnnpatient.study.baselines import ClassPrior, MarginalModel, marginal_model
+from gnnpatient.study.comparison import ALTERNATIVES, CONTRASTS, ComparedScores, Comparison
+from gnnpatient.study.fitting import ComparatorFitter
+from gnnpatient.study.folds import Fold, read_folds
+from gnnpatient.study.scoreboard import Model, ModelRisks
+
+GRID = 20  # times at which a curve is scored for the integrated Brier score
+
+Parts = list[tuple[Mapping[str, Model], Landmarks]]
+"""Of each fold the fitted models and the landmarks that they are scored at."""
+
+
+def compare(
+    cohort: Cohort,
+    outcome: str,
+    *,
+    cause: str | None = None,
+    folds: Sequence[Fold] | int = 5,
+    modalities: Mapping[str, Sequence[str]] | None = None,
+    models: Sequence[str] | None = None,
+    landmarks: Sequence[float | str] | None = None,
+    horizons: Sequence[float] | None = None,
+    members: int = 3,
+    epochs: int = 30,
+    channels: int = 32,
+    choices: Mapping[str, Any] | None = None,
+    inner: int = 3,
+    n: int = 200,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Comparison:
+    """Fit every model on the training patients of each fold and score all of them on its test patients.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        With rows of at least two node types.
+    outcome : str
+        Name of a survival outcome or a diagnosis.
+    cause : str, optional
+        Which cause or class is judged; default: the one named like the outcome, else the first cause
+        or the
+        last class.
+    folds : sequence of Fold or int, default 5
+        Splits by patient and group, or how many to make.
+    modalities : mapping of str to sequence of str, optional
+        Name -> node types that are left out together; default: `modalities_of`.
+    models : sequence of str, optional
+        Models to fit besides the graph and the unimodal ones; default: all.
+    landmarks : sequence of float or "entry", optional
+        Days at which models are scored; default: entry, and where anything becomes known after it 1,
+        3 and 5
+        years, or quarters of a shorter follow-up.
+    horizons : sequence of float, optional
+        Days up to which survival is scored; default: 1, 3 and 5 years, or thirds of a shorter
+        follow-up. Not
+        for a diagnosis.
+    members : int, default 3
+        Networks of each model.
+    epochs : int, default 30
+        At most, each.
+    channels : int, default 32
+        Width of the graph.
+    choices : mapping, optional
+        Further parameters of PrognosisModel, the same for all models.
+    inner : int, default 3
+        Folds of a training part on which its best unimodal model is chosen, by IBS or Brier score.
+    n : int, default 200
+        Bootstrap draws for the intervals.
+    seed : int, default 0
+        Of splits, fits and draws.
+    device : str, default "auto"
+        Where networks are fitted: auto, cpu or cuda.
+    progress : Progress, optional
+        Called after each fit.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        When a name is unknown, fewer than two node types have rows, a node type is in two
+        modalities, a group is
+        on both sides of a fold, a side is empty, or nobody is at risk at the landmarks.
+    """
+    cause = _judged_cause(cohort, outcome, cause, horizons)
+    cohort = _with_inputs_of(cohort, outcome)
+    parts = _modalities(cohort, modalities)
+    fitted = _selected_comparators(comparators(cohort, parts), models)
+    splits = make_folds(cohort, outcome, folds, seed) if isinstance(folds, int) else list(folds)
+    _check(cohort, splits)
+    plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
+    training = [training_landmarks(cohort, fold.train, plan) for fold in splits]
+    at, until = _scored_times(cohort, outcome, landmarks, horizons, training)
+    budget = {"members": members, "epochs": epochs, "channels": channels, "seed": seed, "device": device}
+    budget |= {"kind_dropout": _kind_dropout(cohort, parts)} | dict(choices or {})
+    late = models is None or "late" in models
+    design = _Design(cohort, outcome, cause, parts, fitted, late, at, until, inner, seed)
+    fits = ComparatorFitter(
+        outcome, design.last, budget, progress, len(splits) * (len(fitted) + len(parts) * inner)
+    )
+    scored, best = _fit_folds(design, fits, splits, training)
+    return _comparison(design, fits, scored, best, n)
+
+
+@dataclass(frozen=True, eq=False)
+class _Design:
+    """What is fitted, and where it is scored."""
+
+    cohort: Cohort
+    outcome: str
+    cause: str
+    modalities: Mapping[str, tuple[str, ...]]
+    comparators: Mapping[str, Comparator]
+    late: bool  # whether the mean of the unimodal models is one of the models
+    landmarks: list[float | str]  # at which all are scored
+    horizons: tuple[float, ...]  # days; none of a diagnosis
+    inner: int  # folds that choose the best unimodal model
+    seed: int
+
+    @property
+    def last(self) -> float | None:
+        """The last horizon; None: a diagnosis."""
+        return self.horizons[-1] if self.horizons else None
+
+    @property
+    def unimodal(self) -> list[str]:
+        """Names of the unimodal models."""
+        return [f"only {name}" for name in self.modalities]
+
+    @property
+    def times(self) -> np.ndarray:
+        """Days at which curves are scored."""
+        if self.last is None:
+            return np.zeros(0)
+        return np.unique(np.concatenate([np.linspace(0, self.last, GRID + 1)[1:], self.horizons]))
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Of each modality the model without it; of two, that of the other one alone."""
+        if len(self.modalities) > 2:
+            return {name: f"without {name}" for name in self.modalities}
+        one, other = self.modalities
+        return {one: f"only {other}", other: f"only {one}"}
+
+
+# ---- what is compared
+
+
+def _judged_cause(cohort: Cohort, outcome: str, cause: str | None, horizons: Sequence[float] | None) -> str:
+    """The cause or class that is judged, by default that named like the outcome, else the first or last."""
+    known = cohort.outcomes_with_model([outcome])[outcome]
+    names = known.names if known.has_curve else judged(known.names)
+    if cause is None:
+        cause = outcome if outcome in known.names else known.names[0 if known.has_curve else -1]
+    if cause not in names:
+        raise InputError(f"unknown {known.name_noun[0]} {cause!r} of {outcome!r}{near(cause, names)}")
+    if horizons is not None and not known.has_curve:
+        raise InputError(f"outcome {outcome!r} is a diagnosis, which has no horizon to choose; leave it out")
+    return cause
+
+
+def _with_inputs_of(cohort: Cohort, outcome: str) -> Cohort:
+    """The cohort with the node types alone that the outcome may be read from."""
+    inputs = cohort.inputs([outcome])
+    return cohort if inputs is None else cohort.only(inputs)
+
+
+def _modalities(cohort: Cohort, modalities: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+    """Name -> node types; refused where a node type is in two, or there are fewer than two."""
+    parts = {m: tuple(kinds) for m, kinds in (modalities or modalities_of(cohort)).items()}
+    often = Counter(kind for kinds in parts.values() for kind in set(kinds))
+    if twice := [kind for kind, n in often.items() if n > 1]:
+        raise InputError(
+            f"node type {twice[0]!r} is in two modalities; without one it would still be in the other"
+        )
+    if len(parts) < 2:
+        raise InputError(
+            f"{len(parts)} node type(s) with rows ({', '.join(parts) or 'none'}); fusion takes two or more"
+        )
+    return parts
+
+
+def _scored_times(
+    cohort: Cohort,
+    outcome: str,
+    landmarks: Sequence[float | str] | None,
+    horizons: Sequence[float] | None,
+    training: Sequence[Landmarks],
+) -> tuple[list[float | str], tuple[float, ...]]:
+    """Landmarks and horizons (days), by default the usual ones."""
+    known = cohort.outcomes_with_model([outcome])[outcome]
+    at = usual_landmarks(cohort, outcome) if landmarks is None else list(landmarks)
+    if horizons is None and known.has_curve:
+        horizons = default_horizons(min(_reach(X, outcome, known.names) for X in training))
+    until = tuple(sorted(float(horizon) for horizon in horizons or ()))
+    if not at or (known.has_curve and not (until and until[0] > 0)):
+        raise InputError("no landmark, or no horizon above 0 days; give both or leave them out")
+    return at, until
+
+
+def _selected_comparators(
+    every: dict[str, Comparator], models: Sequence[str] | None
+) -> dict[str, Comparator]:
+    """The graph and the unimodal models, and of the rest those that are named."""
+    if models is None:
+        return every
+    always = {name for name in every if name == "graph" or name.startswith("only ")}
+    given = {"late", "best single", "null"}  # come with the others
+    for name in models:
+        if name not in {*every, *given}:
+            raise InputError(f"unknown model {name!r}{near(name, (*every, *given))}")
+    return {name: one for name, one in every.items() if name in always or name in models}
+
+
+def make_folds(cohort: Cohort, outcome: str, count: int, seed: int = 0) -> list[Fold]:
+    """Split all patients, whole groups together, with each event or label spread evenly.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    outcome : str
+        Whose events or labels are spread.
+    count : int
+        Number of folds.
+    seed : int, default 0
+
+    Returns
+    -------
+    list of Fold
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> [len(fold.test) for fold in make_folds(pbc(), "death", 3)]
+    [104, 104, 104]
+    """
+    everybody = Landmarks(cohort, np.arange(len(cohort)), np.where(cohort.enters, cohort.entry, 0))
+    split = StratifiedPatientKFold(count, seed=seed, outcome=outcome).split(everybody)
+    return [Fold(0, i, train, test, pl.String) for i, (train, test) in enumerate(split)]
+
+
+def _check(cohort: Cohort, folds: Sequence[Fold]) -> None:
+    """Refuse folds with an empty side, or with a group on both sides."""
+    if not folds:
+        raise InputError(
+            "no fold to compare on; give a fold file with repeat, fold, id, or a number of folds"
+        )
+    for fold in folds:
+        if not (len(fold.train) and len(fold.test)):
+            raise InputError(
+                f"fold {fold.fold} of repeat {fold.repeat}: one side is empty; give at least two folds"
+            )
+        both = np.intersect1d(cohort.groups[fold.train], cohort.groups[fold.test])
+        if len(both):
+            raise InputError(
+                f"fold {fold.fold} of repeat {fold.repeat}: {len(both)} group(s) on both sides; split by "
+                "group"
+            )
+
+
+def _reach(X: Landmarks, outcome: str, causes: tuple[str, ...]) -> float:
+    """The last horizon (days) that can be estimated from these landmarks."""
+    if not len(X):
+        raise InputError(f"outcome {outcome!r}: nobody at risk to train on; give other folds")
+    truth = X.outcome(outcome)
+    target = SurvivalTarget(causes, truth["event"].astype(np.int64), truth["time"].astype(float))
+    return last_estimable(target, X.patient, X.moments)
+
+
+def _kind_dropout(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> float:
+    """As PrognosisModel has it by default: only where images or texts are among the nodes."""
+    nodes = cohort.spec.nodes
+    return 0.2 if any(nodes[kind].content for kinds in modalities.values() for kind in kinds) else 0.0
+
+
+# ---- fits and scores
+
+
+def _fit_folds(
+    design: _Design, fits: ComparatorFitter, splits: Sequence[Fold], training: Sequence[Landmarks]
+) -> tuple[Parts, list[str]]:
+    """Of each fold the fitted models and the landmarks of its test patients, and its best modality."""
+    scored: Parts = []
+    best = []
+    for i, (fold, X) in enumerate(zip(splits, training, strict=True), 1):
+        test = scored_landmarks(design.cohort, fold.test, design.outcome, design.landmarks)
+        if not len(test):
+            raise InputError(f"fold {fold.fold} of repeat {fold.repeat}: nobody at risk at the landmarks")
+        step = f"fold {i} of {len(splits)}"
+        fitted: dict[str, Model] = {name: fits.fit(one, X, step) for name, one in design.comparators.items()}
+        if design.late:
+            fitted["late"] = LateFusion(tuple(fitted[name] for name in design.unimodal))
+            fits.parameters.setdefault("late", sum(fits.parameters[name] for name in design.unimodal))
+        best.append(_best_modality(design, fits, X, i))
+        fitted["best single"] = fitted[f"only {best[-1]}"]
+        fitted["null"] = _null(fitted["graph"], design.outcome)
+        scored.append((fitted, test))
+    return scored, best
+
+
+def _best_modality(design: _Design, fits: ComparatorFitter, X: Landmarks, fold: int) -> str:
+    """The modality with the lowest IBS, or Brier score, over inner folds of the training landmarks X."""
+    parts: Parts = []
+    inner = StratifiedPatientKFold(design.inner, seed=design.seed, outcome=design.outcome)
+    for i, (train, test) in enumerate(inner.split(X), 1):
+        step = f"fold {fold}, inner fold {i} of {design.inner}"
+        models: dict[str, Model] = {
+            name: fits.fit(design.comparators[name], X[train], step) for name in design.unimodal
+        }
+        patients = np.unique(X.patient[test])
+        parts.append((models, scored_landmarks(X.cohort, patients, design.outcome, design.landmarks)))
+    risks = ModelRisks.of(parts, design.outcome, design.times)
+    error = ComparedScores.of(risks, design.outcome, design.cause, design.horizons[-1:]).selecting()
+    if not np.isfinite(error).all():
+        raise InputError(
+            f"fold {fold}: too few training patients to choose the best unimodal model by inner folds; "
+            "give fewer folds, earlier landmarks or shorter horizons"
+        )
+    return list(design.modalities)[int(np.argmin(error))]
+
+
+def _null(graph: Model, outcome: str) -> MarginalModel | ClassPrior:
+    """The marginal model of a fold, from its fitted graph."""
+    assert isinstance(graph, RestrictedModel) and isinstance(graph.model, PrognosisModel)
+    return marginal_model(graph.model.predictor_, outcome)
+
+
+def _comparison(
+    design: _Design, fits: ComparatorFitter, scored: Parts, best: Sequence[str], n: int
+) -> Comparison:
+    """Figures, the primary contrast, the leave-one-out family, and the other contrasts."""
+    risks = ModelRisks.of(scored, design.outcome, design.times)
+    found = ComparedScores.of(risks, design.outcome, design.cause, design.horizons, n, design.seed)
+    left_out = found.family(
+        ("graph", other, name) for name, other in design.left_out.items() if other in found.names
+    )
+    pairs = _contrasted(found.names)
+    rows = found.rows([("graph", "best single"), *(("graph", one["second"]) for one in left_out), *pairs])
+    return Comparison(
+        outcome=design.outcome,
+        cause=design.cause,
+        modalities=design.modalities,
+        best_unimodal=tuple(best),
+        channels=fits.channels,
+        parameters=fits.parameters,
+        budget={key: value for key, value in fits.budget.items() if key != "device"},
+        horizons=design.horizons,
+        patients=len(np.unique(risks.landmarks.patient)),
+        events=found.board.observed.counts(risks.landmarks)[design.cause],
+        rows=rows,
+        primary=found.contrast("graph", "best single"),
+        left_out=tuple(left_out),
+        others=tuple(found.contrast(*pair) for pair in pairs),
+        risks=risks,
+        parts=tuple(scored),
+    )
+
+
+def _contrasted(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Which models are compared in pairs, besides the primary contrast and the leave-one-out models."""
+    pairs = [*(("graph", rival) for rival in ALTERNATIVES), *CONTRASTS]
+    pairs += [(name, "statics") for name in names if name.startswith("values ")]
+    return [pair for pair in pairs if set(pair) <= set(names)]
+
+
+def run_compare(
+    path: Path,
+    outcome: str,
+    folds: Path | None = None,
+    progress: Progress | None = None,
+    missing: Sequence[str] = (),
+    **budget: int,
+) -> Comparison:
+    """Compare models of a packed cohort, as `gnnpatient compare` does.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the cohort.
+    outcome : str
+        Name of a survival outcome or a diagnosis.
+    folds : Path, optional
+        Fold file; default: five folds by patient.
+    progress : Progress, optional
+        Called after each fit.
+    missing : sequence of str, default ()
+        Node types that `missing_curve` will be asked for, so that a wrong name is refused before the
+        fits.
+    **budget : int
+        members, epochs, seed of `compare`.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        As `compare`, and when a node type of `missing` is unknown.
+    """
+    cohort = open_cohort(path)
+    cohort.outcomes_with_model([outcome])
+    known = modalities_of(_with_inputs_of(cohort, outcome))
+    if unknown := [kind for kind in missing if kind not in known]:
+        raise InputError(f"unknown node type {unknown[0]!r}{near(unknown[0], known)}")
+    splits = 5 if folds is None else read_folds(folds, cohort)
+    return compare(cohort, outcome, folds=splits, progress=progress, **budget)  # type: ignore[arg-type]

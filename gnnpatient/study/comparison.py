@@ -1,0 +1,543 @@
+"""The answer of a comparison: figures and their means, contrasts, verdicts, sentences (METHODS 16, 21)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.errors import InputError, near
+from gnnpatient.study.evaluate import MIN_EVENTS
+from gnnpatient.study.intervals import bootstrap_interval, p_value
+from gnnpatient.study.scoreboard import (
+    SCORE_SETS,
+    Column,
+    Model,
+    ModelRisks,
+    ObservedOutcome,
+    Scoreboard,
+    ScoreSet,
+)
+
+LEVEL = 0.05
+WORDS = {"c": "C", "auc": "AUC", "scaled_ibs": "scaled IBS", "scaled_brier": "scaled Brier"}
+ALTERNATIVES = {
+    "early": "reading the last observations of all node types at once",
+    "late": "averaging the forecasts of unimodal models",
+    "intermediate": "pooling the nodes of each timepoint",
+    "transformer": "attention among all nodes",
+    "values": "reading the last values alone",
+}
+"""What other models do with the same rows as the graph, by their name."""
+
+CONTRASTS = {
+    ("graph", "clockwork"): "what the rows say, beside their timing and number,",
+    ("graph", "statics"): "any row, beside the baseline covariates,",
+    ("clockwork", "statics"): "the timing and number of rows, beside the baseline covariates,",
+    ("presence", "statics"): "the pattern of missingness, beside the baseline covariates,",
+    ("values", "statics"): "the last value of each code, beside the baseline covariates,",
+}
+"""What a contrast of two models is about."""
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedScores:
+    """Scores of every model for one cause, with means over horizons and landmarks, and their bootstrap
+    draws.
+
+    A mean is over what all rows together let estimate in every model, so that all are averaged alike.
+
+    Attributes
+    ----------
+    board : Scoreboard
+        Scores at each landmark and horizon.
+    n : int
+        Bootstrap draws.
+    seed : int
+        Of the draws.
+    """
+
+    board: Scoreboard
+    n: int = 0  # bootstrap draws
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        models: ModelRisks,
+        outcome: str,
+        cause: str,
+        horizons: Sequence[float],
+        n: int = 0,
+        seed: int = 0,
+    ) -> ComparedScores:
+        """Score models for one cause or class.
+
+        Parameters
+        ----------
+        models : ModelRisks
+            Risks of each model, one of them called "null".
+        outcome : str
+            Name of the outcome.
+        cause : str
+            Cause or class that is judged.
+        horizons : sequence of float
+            Days; none of a diagnosis.
+        n : int, default 0
+            Bootstrap draws.
+        seed : int, default 0
+
+        Returns
+        -------
+        ComparedScores
+        """
+        observed = ObservedOutcome.of(models.landmarks, outcome)
+        each = [(m, h) for m in observed.scores.compared_at_horizon for h in dict.fromkeys(horizons)]
+        columns = (*each, *((m, None) for m in observed.scores.compared_overall))
+        return cls(Scoreboard(models, observed, (cause,), columns, observed.code >= 0), n, seed)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models."""
+        return self.board.names
+
+    @property
+    def cause(self) -> str:
+        """The cause or class that is judged."""
+        return self.board.causes[0]
+
+    @property
+    def scores(self) -> ScoreSet:
+        """What the outcome is judged by."""
+        return self.board.observed.scores
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """Metric and horizon; after the horizons of a metric their mean, horizon None."""
+        horizons = dict.fromkeys(h for _, h in self.board.columns if h is not None)
+        each = [(m, h) for m in self.scores.compared_at_horizon for h in (*horizons, None)]
+        return (*each, *((m, None) for m in self.scores.compared_overall))
+
+    @cached_property
+    def landmarks(self) -> tuple[float | None, ...]:
+        """Days; the last, None, is the mean over landmarks, or all moments of an outcome with its own."""
+        return (None,) if self.board.observed.pooled else (*self.board.by_landmark, None)
+
+    @cached_property
+    def value(self) -> np.ndarray:
+        """(model, landmark, column)."""
+        return self._with_means(self.board.all_rows, self.board.occupied)
+
+    @cached_property
+    def draws(self) -> np.ndarray:
+        """The same of n draws of patients or groups: (draw, model, landmark, column)."""
+        return self.board.draws(self._with_means, self.n, self.seed)
+
+    @cached_property
+    def _estimable(self) -> np.ndarray:
+        """What all rows together let estimate in every model: (landmark, column) of the board."""
+        return np.isfinite(self.board.all_rows[0]).all(0)
+
+    def _with_means(self, scores: np.ndarray, _: np.ndarray) -> np.ndarray:
+        """With means over horizons, then over landmarks."""
+        metrics = len(self.scores.compared_at_horizon)
+        horizons = (len(self.board.columns) - len(self.scores.compared_overall)) // max(metrics, 1)
+        cuts = horizons * np.arange(1, 1 + metrics)
+        *parts, overall = np.split(scores[0], cuts, axis=-1)
+        *seen, there = np.split(self._estimable, cuts, axis=-1)
+        wide = [np.concatenate([x, _mean(x, s, -1)[..., None]], -1) for x, s in zip(parts, seen, strict=True)]
+        table = np.concatenate([*wide, overall], -1)
+        some = [np.concatenate([s, s.any(-1, keepdims=True)], -1) for s in seen]
+        every = np.concatenate([*some, there], -1)
+        return np.concatenate([table, _mean(table, every, 1)[:, None]], 1)[:, -len(self.landmarks) :]
+
+    def selecting(self) -> np.ndarray:
+        """The mean score that chooses between models, the lower the better.
+
+        Returns
+        -------
+        (model,) float64 array
+            IBS of survival, Brier score of a diagnosis.
+        """
+        return self.value[:, -1, self.columns.index((self.scores.selecting, None))]
+
+    def figure(self, value: float, draws: np.ndarray) -> dict[str, Any]:
+        """A figure and its interval.
+
+        Parameters
+        ----------
+        value : float
+            In all rows.
+        draws : (draw,) array
+            In each bootstrap draw.
+
+        Returns
+        -------
+        dict
+            value, low, high, draws, interval; None where not estimable.
+        """
+        around = bootstrap_interval(float(value), draws, *self.board.units)
+        return {"value": float(value) if np.isfinite(value) else None, **around}
+
+    def difference(self, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
+        """First minus second, of the means over landmarks.
+
+        Parameters
+        ----------
+        first, second : str
+            Names of models.
+
+        Returns
+        -------
+        value : (column,) float64 array
+        draws : (draw, column) float64 array
+        """
+        i, j = self.names.index(first), self.names.index(second)
+        return self.value[i, -1] - self.value[j, -1], self.draws[:, i, -1] - self.draws[:, j, -1]
+
+    def row(self, model: str, landmark: float | None, c: int, figure: Mapping[str, Any]) -> dict[str, Any]:
+        """One figure as a row of `Comparison.rows`.
+
+        Parameters
+        ----------
+        model : str
+            Name of a model, or of a difference.
+        landmark : float or None
+            Day; None for the mean over landmarks.
+        c : int
+            Position of the column.
+        figure : mapping
+            As `figure` returns it.
+
+        Returns
+        -------
+        dict
+        """
+        metric, horizon = self.columns[c]
+        where = {"model": model, "landmark": landmark, "horizon": horizon, "cause": self.cause}
+        return {**where, "metric": metric, **figure, "group": None}
+
+    def rows(self, pairs: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+        """One row a figure, as `Evaluation.rows`.
+
+        Parameters
+        ----------
+        pairs : iterable of (str, str)
+            Models whose differences are added, of means over landmarks only.
+
+        Returns
+        -------
+        list of dict
+        """
+        rows = []
+        for m, name in enumerate(self.names):
+            for a, landmark in enumerate(self.landmarks):
+                for c in range(len(self.columns)):
+                    figure = self.figure(self.value[m, a, c], self.draws[:, m, a, c])
+                    rows.append(self.row(name, landmark, c, figure))
+        for first, second in pairs:
+            value, draws = self.difference(first, second)
+            for c in range(len(self.columns)):
+                figure = self.figure(value[c], draws[:, c])
+                rows.append(self.row(f"{first}-{second}", None, c, figure))
+        return rows
+
+    def contrast(self, first: str, second: str, kind: str | None = None) -> dict[str, Any]:
+        """A paired difference in the deciding scores, a p value for both of them together, and a verdict.
+
+        Parameters
+        ----------
+        first, second : str
+            Names of models.
+        kind : str, optional
+            Node type that the second one lacks.
+
+        Returns
+        -------
+        dict
+            first, second, kind, the figures of both scores, p, holm, verdict. p is the larger of the
+            two, and 1
+            where the differences do not point the same way. "helps" and "hurts" need both intervals
+            on one side of
+            0 and p < .05.
+        """
+        value, draws = self.difference(first, second)
+        found: dict[str, Any] = {"first": first, "second": second, "kind": kind}
+        p, signs = 0.0, set()
+        for metric in self.scores.deciding:
+            c = self.columns.index((metric, None))
+            found[metric] = self.figure(value[c], draws[:, c])
+            if found[metric]["low"] is None:
+                p = 1.0
+                continue
+            p = max(p, p_value(float(value[c]), draws[:, c], *self.board.units))
+            signs.add(value[c] > 0)
+        found["p"] = found["holm"] = p if len(signs) == 1 else 1.0
+        found["verdict"] = _verdict(found)
+        return found
+
+    def family(self, contrasts: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
+        """Contrasts whose p values are adjusted for their number (Holm).
+
+        Parameters
+        ----------
+        contrasts : iterable of (str, str, str)
+            First, second, and the node type left out.
+
+        Returns
+        -------
+        list of dict
+            As `contrast` returns them.
+        """
+        family = [self.contrast(*one) for one in contrasts]
+        for found, p in zip(family, holm([f["p"] for f in family]), strict=True):
+            found["holm"] = p
+            found["verdict"] = _verdict(found)
+        return family
+
+
+def _mean(x: np.ndarray, shown: np.ndarray, axis: int) -> np.ndarray:
+    """Mean over what is shown; nan where nothing is."""
+    seen = np.broadcast_to(shown, x.shape)
+    total, count = np.where(seen, x, 0.0).sum(axis), seen.sum(axis)
+    return np.where(count, total / np.maximum(count, 1), np.nan)
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    """ "helps", "hurts", "no evidence" or "not estimable"."""
+    figures = [found[metric] for metric in WORDS if metric in found]
+    if any(figure["low"] is None for figure in figures):
+        return "not estimable"
+    if found["holm"] < LEVEL and all(figure["low"] > 0 for figure in figures):
+        return "helps"
+    if found["holm"] < LEVEL and all(figure["high"] < 0 for figure in figures):
+        return "hurts"
+    return "no evidence"
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P values adjusted for being the smallest of several, by Holm's step-down rule.
+
+    Parameters
+    ----------
+    p : sequence of float
+        P values of one family.
+
+    Returns
+    -------
+    list of float
+        In the same order.
+
+    References
+    ----------
+    Holm S (1979). A simple sequentially rejective multiple test procedure. Scand J Stat 6:65-70.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p, kind="stable")
+    scaled = np.asarray(p, float)[order] * np.arange(len(p), 0, -1)
+    out = np.empty(len(p))
+    out[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return out.tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The answer of `compare`. `primary`, `left_out` and `others` hold contrasts
+    (`ComparedScores.contrast`).
+
+    Attributes
+    ----------
+    outcome, cause : str
+        The outcome, and which cause or class of it is judged.
+    modalities : mapping of str to tuple of str
+        Name -> node types that are left out together.
+    best_unimodal : tuple of str
+        The modality of the best unimodal model of each fold.
+    channels, parameters : mapping of str to int
+        Width and number of parameters of each model.
+    budget : mapping
+        Parameters of PrognosisModel that were the same for all.
+    horizons : tuple of float
+        Days; none of a diagnosis.
+    patients, events : int
+        Scored patients, and those of them with the cause or of the class.
+    rows : list of dict
+        One row a figure, as `Evaluation.rows`.
+    primary : mapping
+        The graph against the best unimodal model.
+    left_out : tuple of mapping
+        The graph against each leave-one-out model, with Holm's p values.
+    others : tuple of mapping
+        Further contrasts.
+    risks : ModelRisks
+        The landmarks that were scored, with the risks of each model.
+    parts : tuple of (mapping of str to Model, Landmarks)
+        Of each fold the fitted models and its landmarks.
+    """
+
+    outcome: str
+    cause: str
+    modalities: Mapping[str, tuple[str, ...]]
+    best_unimodal: tuple[str, ...]
+    channels: Mapping[str, int]
+    parameters: Mapping[str, int]
+    budget: Mapping[str, Any]
+    horizons: tuple[float, ...]
+    patients: int
+    events: int
+    rows: list[dict[str, Any]]
+    primary: Mapping[str, Any]
+    left_out: tuple[Mapping[str, Any], ...]
+    others: tuple[Mapping[str, Any], ...]
+    risks: ModelRisks
+    parts: tuple[tuple[Mapping[str, Model], Landmarks], ...]
+
+    @property
+    def too_small(self) -> str | None:
+        """Why these figures cannot decide; None where they might."""
+        fewest, what = self.events, f"with {self.cause}"
+        if not self.horizons and self.patients - self.events < fewest:
+            fewest, what = self.patients - self.events, f"without {self.cause}"
+        few = fewest < MIN_EVENTS
+        return f"too small to judge: {fewest} scored patients {what}" if few else None
+
+    @property
+    def scores(self) -> ScoreSet:
+        """What it is judged by."""
+        return SCORE_SETS["survival" if self.horizons else "diagnosis"]
+
+    @property
+    def best_in_words(self) -> str:
+        """The modality of the best unimodal model, in words."""
+        names, counts = np.unique(self.best_unimodal, return_counts=True)
+        if len(names) == 1:
+            return str(names[0])
+        order = np.argsort(-counts, kind="stable")
+        each = ", ".join(f"{names[i]} in {counts[i]} of {len(self.best_unimodal)} folds" for i in order)
+        return f"the best unimodal model ({each})"
+
+    @property
+    def sentence(self) -> str:
+        """Whether all node types together do better than the best one, and by how much."""
+        rest = [name for name in self.modalities if name != self.best_in_words]
+        more = _listed(rest) if len(rest) < len(self.modalities) else "the other node types"
+        return self._sentence(self.primary, f"adding {more} to {self.best_in_words}")
+
+    @property
+    def sentences(self) -> list[str]:
+        """The sentence, one for each modality left out, the other contrasts, and whether the cohort is too
+        small.
+        """
+        sentences = [self.sentence]
+        for found in self.left_out:
+            rest = [name for name in self.modalities if name != found["kind"]]
+            sentences.append(self._sentence(found, f"adding {found['kind']} to {_listed(rest)}"))
+        for found in self.others:
+            one, other = found["first"], found["second"]
+            if (one, other) in CONTRASTS:
+                sentences.append(self._sentence(found, CONTRASTS[one, other]))
+            elif one == "graph":
+                what = f"passing messages along the edges, instead of {ALTERNATIVES[other]},"
+                sentences.append(self._sentence(found, what))
+            elif one.startswith("values "):
+                what = f"the last values of {one.removeprefix('values ')}, beside the baseline covariates,"
+                sentences.append(self._sentence(found, what))
+        return sentences if self.too_small is None else [*sentences, self.too_small]
+
+    def _sentence(self, found: Mapping[str, Any], what: str) -> str:
+        """What a contrast says of adding something, in one line."""
+        aim = self.cause if self.cause == self.outcome else f"{self.cause} ({self.outcome})"
+        figures = ", ".join(f"{WORDS[metric]} {_signed(found[metric])}" for metric in self.scores.deciding)
+        if found["kind"] is not None:
+            figures += f", Holm p {found['holm']:.2g}"
+        if found["verdict"] == "helps":
+            return f"{what} helps to forecast {aim}: {figures}"
+        if found["verdict"] == "hurts":
+            return f"no evidence that {what} helps to forecast {aim}, it harms: {figures}"
+        return f"no evidence that {what} helps to forecast {aim}: {figures}"
+
+    def value(
+        self, model: str, metric: str, landmark: float | None = None, horizon: float | None = None
+    ) -> dict[str, Any]:
+        """The row of one figure.
+
+        Parameters
+        ----------
+        model : str
+            A model, or a difference such as "graph-early".
+        metric : str
+            Name of the score.
+        landmark, horizon : float, optional
+            Days; None for the mean over all.
+
+        Returns
+        -------
+        dict
+
+        Raises
+        ------
+        InputError
+            When there is no such row.
+        """
+        key = (model, metric, landmark, horizon)
+        for row in self.rows:
+            if (row["model"], row["metric"], row["landmark"], row["horizon"]) == key:
+                return row
+        known = dict.fromkeys(row["model"] for row in self.rows)
+        if model not in known:
+            raise InputError(f"no model {model!r}{near(model, known)}")
+        raise InputError(f"no {metric} of {model} at landmark {landmark}, horizon {horizon}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything for `compare --json`; what is not estimable is None.
+
+        A contrast has first, second, kind (left out), c and scaled_ibs, or auc and scaled_brier of a
+        diagnosis
+        (value, low, high of the difference of the means over landmarks and horizons), p, holm and
+        verdict (helps,
+        hurts, no evidence, not estimable).
+
+        Returns
+        -------
+        dict
+        """
+        return {
+            "outcome": self.outcome,
+            "cause": self.cause,
+            "sentence": self.sentence,
+            "sentences": self.sentences,
+            "too_small": self.too_small,
+            "patients": self.patients,
+            "events": self.events,
+            "modalities": {name: list(kinds) for name, kinds in self.modalities.items()},
+            "best_single": list(self.best_unimodal),
+            "budget": dict(self.budget),
+            "channels": dict(self.channels),
+            "parameters": dict(self.parameters),
+            "primary": dict(self.primary),
+            "left_out": [dict(found) for found in self.left_out],
+            "others": [dict(found) for found in self.others],
+            "intervals": "resample patients; the fitted models are held fixed",
+            "rows": self.rows,
+        }
+
+
+def _signed(figure: Mapping[str, float | None]) -> str:
+    """A difference with its interval, in words."""
+    value, low, high = figure["value"], figure["low"], figure["high"]
+    if value is None or low is None or high is None:
+        return "not estimable"
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a sentence."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,138 @@
+"""Fits every model of a comparison with the same budget and about as many parameters as the graph."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.prognosis.estimator import PrognosisModel
+from gnnpatient.progress import Progress
+from gnnpatient.study.ablations import Comparator, RestrictedModel
+
+MAX_WIDTH_RATIO = 4  # times the width of the graph that a contestant may take to have as many parameters
+
+
+@dataclass(eq=False)
+class ComparatorFitter:
+    """Fits comparators with the same budget.
+
+    Attributes
+    ----------
+    outcome : str
+        Name of the outcome.
+    horizon : float or None
+        Last horizon in days; None for a diagnosis.
+    budget : mapping
+        Parameters of PrognosisModel that are the same for all.
+    progress : Progress or None
+        Called after each fit.
+    total : int
+        Number of fits, for `progress`.
+    done : int
+        Number of fits so far.
+    channels, parameters : dict of str to int
+        Width and number of parameters of each comparator, by its name.
+    """
+
+    outcome: str
+    horizon: float | None  # None: a diagnosis
+    budget: Mapping[str, Any]  # choices of PrognosisModel, the same for all
+    progress: Progress | None
+    total: int
+    done: int = 0
+    channels: dict[str, int] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)
+
+    def model(self, one: Comparator, **choices: Any) -> PrognosisModel:
+        """An unfitted model of a comparator.
+
+        Parameters
+        ----------
+        one : Comparator
+            What the model sees.
+        **choices
+            Parameters of PrognosisModel that differ from the budget.
+
+        Returns
+        -------
+        PrognosisModel
+        """
+        budget = {**self.budget, **one.choices, **choices}
+        if len(one.kinds) < 2:
+            budget["kind_dropout"] = 0.0  # to hide the one kind there is would be to hide everything
+        return PrognosisModel(outcomes=[self.outcome], horizon=self.horizon, **budget)
+
+    def fit(self, one: Comparator, X: Landmarks, what: str) -> RestrictedModel:
+        """Fit a comparator; its width is chosen at its first fit.
+
+        Parameters
+        ----------
+        one : Comparator
+            What the model sees; the first one of all is the graph.
+        X : Landmarks
+            Training landmarks.
+        what : str
+            The step, for `progress`.
+
+        Returns
+        -------
+        RestrictedModel
+        """
+        if one.name not in self.channels:
+            self._size(one, X)
+        model = self.model(one, channels=self.channels[one.name]).fit(one.landmarks(X))
+        self.done += 1
+        if self.progress is not None:
+            self.progress(f"{what}: {one.name}", self.done, self.total)
+        return RestrictedModel(model, one.cohort)
+
+    def _size(self, one: Comparator, X: Landmarks) -> None:
+        """Choose the width at which a comparator has about as many parameters as the graph.
+
+        A fit of one epoch shows which codes it sees and which weights it has; the linear path, which
+        costs
+        the most, is left out of that fit and counted.
+        """
+        width = int(self.budget["channels"])
+        model = self.model(one, members=1, epochs=1)
+        linear = model.linear
+        module = model.set_params(linear=False).fit(one.landmarks(X)).predictor_.modules[0]
+
+        def count(channels: int) -> int:
+            return count_parameters(module, one.kinds, channels=channels, linear=linear)
+
+        if self.parameters:
+            step = 1 if module.config.conv == "sage" else 4  # attention heads, a quarter of the channels each
+            widths, wanted = range(step, MAX_WIDTH_RATIO * width + 1, step), self.parameters["graph"]
+            above = min(bisect.bisect_left(widths, wanted, key=count), len(widths) - 1)
+            width = min(widths[max(above - 1, 0) : above + 1], key=lambda c: abs(count(c) - wanted))
+        self.channels[one.name], self.parameters[one.name] = width, count(width)
+
+
+def count_parameters(module: Any, kinds: Sequence[str], **config: Any) -> int:
+    """Parameters of a model with another configuration, those of node types without a row not counted.
+
+    Parameters
+    ----------
+    module : PatientGNN
+        The fitted network.
+    kinds : sequence of str
+        Node types with rows.
+    **config
+        What differs in the configuration.
+
+    Returns
+    -------
+    int
+    """
+    data = module.to_dict()
+    words = data["vocabulary"]
+    for part in ("codes", "values", "times", "vectors"):
+        keep = (*kinds, "patient", "timepoint")
+        words[part] = {kind: entry for kind, entry in words[part].items() if kind in keep}
+    data["config"] |= config
+    data["edge_types"] = data["edge_types"] if kinds else []  # without a row there is no timepoint either
+    return sum(p.numel() for p in type(module).from_dict(data).parameters())

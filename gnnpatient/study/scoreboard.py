@@ -1,0 +1,530 @@
+"""Scores of models at landmarks, for all rows and for each bootstrap draw: one engine of every comparison.
+
+A `Scoreboard` scores (cause, model, landmark, column) once. `evaluate` and `compare` ask it for their columns
+and take their means; neither scores by itself. Scores compare patients of one fold only, count patients where
+one has several landmarks, and weigh by inverse probability of censoring (`gnnpatient.metrics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from gnnpatient import metrics
+from gnnpatient.cohort.cohort import Landmarks, join_landmarks
+from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, judged
+from gnnpatient.study.intervals import resampling_units
+from gnnpatient.times import DAY
+
+MIN_CASES = 5  # patients among the cases, and among the others, for a score that ranks or fits them
+NEED_CASES = ("auc", "auc1", "c", "slope", "ici")  # the scores that rank or fit patients
+
+Column = tuple[str, float | None]
+"""A metric and its horizon in days; None: of the whole curve, or of a label without a horizon."""
+
+
+@dataclass(frozen=True)
+class ScoreSet:
+    """Which scores judge outcomes of a kind.
+
+    Attributes
+    ----------
+    at_horizon, overall : tuple of str
+        Metrics of `evaluate`: one figure a horizon, and one in all.
+    compared_at_horizon, compared_overall : tuple of str
+        The same of `compare`.
+    deciding : tuple of two str
+        Fusion helps where both are better.
+    selecting : str
+        Chooses the best unimodal model on inner folds: the lower the better.
+    """
+
+    at_horizon: tuple[str, ...]
+    overall: tuple[str, ...]
+    compared_at_horizon: tuple[str, ...]
+    compared_overall: tuple[str, ...]
+    deciding: tuple[str, str]
+    selecting: str
+
+
+SCORE_SETS = {
+    "survival": ScoreSet(
+        at_horizon=tuple(metrics.SCORES),
+        overall=("ibs", "tau", "scaled_ibs"),
+        compared_at_horizon=("c", "auc"),
+        compared_overall=("ibs", "scaled_ibs"),
+        deciding=("c", "scaled_ibs"),
+        selecting="ibs",
+    ),
+    "diagnosis": ScoreSet(
+        at_horizon=(),
+        overall=("auc", "brier", "oe", "slope", "ici", "scaled_brier"),
+        compared_at_horizon=(),
+        compared_overall=("auc", "brier", "scaled_brier"),
+        deciding=("auc", "scaled_brier"),
+        selecting="brier",
+    ),
+}
+"""By the kind of an outcome.
+
+References: AUC (Blanche et al. 2013), C (Uno et al. 2011, Wolbers et al. 2014), Brier score and its integral
+IBS (Graf et al. 1999), scaled scores 1 - score / score of the marginal model (Kattan & Gerds 2018), O/E and
+slope (Cox 1958, Van Calster et al. 2019), ICI (Austin & Steyerberg 2019).
+"""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Whatever answers landmarks with forecasts."""
+
+    def forecast(self, X: Landmarks) -> Mapping[str, Answer]:
+        """Forecast every outcome of the model.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        mapping of str to Forecast or DiagnosisForecast
+            By the name of the outcome.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ModelRisks:
+    """Landmarks with the risk that each model gives them, of several folds each by the models of its fold.
+
+    Attributes
+    ----------
+    landmarks : Landmarks
+        The landmarks that are scored.
+    fold : (landmark,) int64 array
+        Which models answered.
+    risks : mapping
+        Model -> cause -> (landmark, time); of a diagnosis model -> class -> (landmark, 1).
+    times : (time,) float64 array
+        Days, the grid of the integrated Brier score, horizons included; empty for a diagnosis.
+    """
+
+    landmarks: Landmarks
+    fold: np.ndarray  # (landmark,) int64
+    risks: Mapping[str, Mapping[str, np.ndarray]]  # model -> cause -> (landmark, time)
+    times: np.ndarray  # (time,) float64
+
+    @classmethod
+    def of(
+        cls, parts: Iterable[tuple[Mapping[str, Model], Landmarks]], outcome: str, times: Any = ()
+    ) -> ModelRisks:
+        """Forecast the landmarks of each fold by the models of that fold.
+
+        Parameters
+        ----------
+        parts : iterable of (mapping of str to Model, Landmarks)
+            The models of a fold by name, and the landmarks to score; the same names in every fold.
+        outcome : str
+            Name of the outcome.
+        times : array of float, optional
+            Days after the landmark at which risks are taken; none of a diagnosis.
+
+        Returns
+        -------
+        ModelRisks
+            The landmarks of all folds.
+
+        Raises
+        ------
+        InputError
+            When the landmarks are of different cohorts.
+        """
+        times = np.asarray(times, np.float64)
+        landmarks, folds, risks = [], [], []
+        for i, (models, X) in enumerate(parts):
+            landmarks.append(X)
+            folds.append(np.full(len(X), i))
+            forecasts = {name: model.forecast(X)[outcome] for name, model in models.items()}
+            risks.append({name: RISKS[type(f)](f, times) for name, f in forecasts.items()})
+        joined = {
+            name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes}
+            for name, causes in risks[0].items()
+        }
+        return cls(join_landmarks(*landmarks), np.concatenate(folds), joined, times)
+
+
+def _curve_risks(forecast: Forecast, times: np.ndarray) -> dict[str, np.ndarray]:
+    """Of each cause (landmark, time)."""
+    return {cause: forecast.risks(times, cause) for cause in forecast.causes}
+
+
+def _class_risks(forecast: DiagnosisForecast, times: np.ndarray) -> dict[str, np.ndarray]:
+    """Of each class that is judged (landmark, 1)."""
+    return {name: forecast.risk(name)[:, None] for name in judged(forecast.classes)}
+
+
+RISKS: Mapping[type, Callable[[Any, np.ndarray], dict[str, np.ndarray]]] = {
+    Forecast: _curve_risks,
+    DiagnosisForecast: _class_risks,
+}
+"""How the risks of a forecast are read, by its class."""
+
+
+@dataclass(frozen=True, eq=False)
+class ObservedOutcome:
+    """What came of each landmark.
+
+    Attributes
+    ----------
+    kind : str
+        Of the outcome: "survival" or "diagnosis".
+    code : (landmark,) int64 array
+        Survival: the event, 0 = censored. Diagnosis: the class, -1 = not looked for; with a horizon 1 = seen,
+        2 = dead or gone before, 0 = neither.
+    time : (landmark,) float64 array or None
+        Days until then; None: a label that no censoring hides.
+    judged : mapping of str to int
+        Name of each cause or class that is judged -> its code.
+    group : (landmark,) int64 array
+        What the patient counts as, by position in `names`; -1 = as none of them.
+    names : tuple of str
+        Survival: "event_free" and the causes. Diagnosis: the classes.
+    horizon : float or None
+        Days within which the codes of a diagnosis must come.
+    pooled : bool
+        Whether each landmark has a time of its own, so that all of them together have one figure.
+    """
+
+    kind: str
+    code: np.ndarray  # (landmark,) int64
+    time: np.ndarray | None  # (landmark,) float64
+    judged: Mapping[str, int]
+    group: np.ndarray  # (landmark,) int64
+    names: tuple[str, ...]
+    horizon: float | None = None
+    pooled: bool = False
+
+    @classmethod
+    def of(cls, landmarks: Landmarks, outcome: str) -> ObservedOutcome:
+        """Read what came of some landmarks.
+
+        Parameters
+        ----------
+        landmarks : Landmarks
+            Patients at prediction times, all of them at risk.
+        outcome : str
+            Name of a survival outcome or a diagnosis.
+
+        Returns
+        -------
+        ObservedOutcome
+
+        Raises
+        ------
+        InputError
+            When a patient is not at risk, or the outcome is a progression, which has no model.
+        """
+        known, truth = landmarks.cohort.outcomes_with_model([outcome])[outcome], landmarks.outcome(outcome)
+        if known.has_curve:
+            causes = {cause: k for k, cause in enumerate(known.names, 1)}
+            group, names = known.strata[landmarks.patient], ("event_free", *known.names)
+            return cls(known.kind, truth["event"].astype(np.int64), truth["time"], causes, group, names)
+        classes = {name: known.names.index(name) for name in judged(known.names)}
+        label = truth["label"].astype(np.int64)
+        horizon = None if known.horizon is None else known.horizon / DAY
+        code, time = label, None
+        if known.has_course:
+            event, time = known.course(landmarks.patient, landmarks.at)
+            code = event.astype(np.int64)
+        return cls(known.kind, code, time, classes, label, known.names, horizon, known.has_own_moments)
+
+    @property
+    def scores(self) -> ScoreSet:
+        """What the outcome is judged by."""
+        return SCORE_SETS[self.kind]
+
+    @property
+    def has_label(self) -> np.ndarray:
+        """Which landmarks have an answer by themselves: (landmark,) bool.
+
+        Of survival all; of a diagnosis those with a label. One hidden by censoring tells of the censoring.
+        """
+        return np.ones(len(self.code), bool) if self.kind == "survival" else self.group >= 0
+
+    def counts(self, landmarks: Landmarks) -> dict[str, int]:
+        """Number of patients with each cause, or of each class.
+
+        Parameters
+        ----------
+        landmarks : Landmarks
+            The rows that this was read from.
+
+        Returns
+        -------
+        dict of str to int
+        """
+        first = 1 if self.kind == "survival" else 0
+        each = list(enumerate(self.names))[first:]
+        return {name: len(np.unique(landmarks.patient[self.group == k])) for k, name in each}
+
+    def labels(
+        self,
+        k: int,
+        rows: np.ndarray,
+        weight: np.ndarray,
+        patient: np.ndarray | None = None,
+        hazard: np.ndarray | None = None,
+    ) -> metrics.AtHorizon | None:
+        """What is known of one class of a diagnosis.
+
+        Parameters
+        ----------
+        k : int
+            Code of the class.
+        rows : (row,) int64 array
+            Positions of the landmarks.
+        weight : (row,) array
+            How often each was drawn.
+        patient : (row,) array, optional
+            Whose each row is, where some are of one patient.
+        hazard : (row,) array, optional
+            Relative hazard of being lost; None: all alike.
+
+        Returns
+        -------
+        metrics.AtHorizon or None
+            None where nothing can be estimated.
+        """
+        if self.time is None or self.horizon is None:
+            return metrics.labelled(self.code[rows] == k, weight=weight, patient=patient)
+        time, event = self.time[rows], self.code[rows]
+        staying = _censoring(time, event, weight, hazard)
+        return metrics.at_horizon(
+            time, event, self.horizon, cause=k, weight=weight, staying=staying, patient=patient
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Scoreboard:
+    """Every score of every model at each landmark.
+
+    Attributes
+    ----------
+    models : ModelRisks
+        What each model answers; one called "null" is what scaled scores are relative to.
+    observed : ObservedOutcome
+        What came of the same landmarks.
+    causes : tuple of str
+        The causes or classes that are scored.
+    columns : tuple of (str, float or None)
+        Metrics and their horizons.
+    members : (landmark,) bool array
+        Which landmarks are scored.
+    hazard : (landmark,) float64 array or None
+        Relative hazard of being lost; None: all alike (Kaplan-Meier weights).
+    without_interval : collection of str
+        Metrics that draws leave out, as too slow.
+    """
+
+    models: ModelRisks
+    observed: ObservedOutcome
+    causes: tuple[str, ...]
+    columns: tuple[Column, ...]
+    members: np.ndarray  # (landmark,) bool
+    hazard: np.ndarray | None = None  # (landmark,) float64
+    without_interval: Collection[str] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models."""
+        return tuple(self.models.risks)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Positions of the landmarks that are scored: (member,) int64."""
+        return np.flatnonzero(self.members)
+
+    @cached_property
+    def by_landmark(self) -> dict[float | None, np.ndarray]:
+        """Members of each landmark, by its day, as positions in `rows`; None: all in one figure."""
+        if self.observed.pooled:
+            return {None: np.arange(len(self.rows))}
+        place = np.cumsum(self.members) - 1
+        each = self.models.landmarks.by_landmark.items()
+        return {day: place[rows[self.members[rows]]] for day, rows in each}
+
+    @cached_property
+    def units(self) -> tuple[np.ndarray, str]:
+        """What the bootstrap draws: the unit of each member, and its name."""
+        return resampling_units(self.models.landmarks[self.rows])
+
+    @cached_property
+    def all_rows(self) -> np.ndarray:
+        """The scores of all members: (cause, model, landmark, column), nan where not estimable."""
+        return self.scores(np.ones(len(self.rows), np.int64))
+
+    @cached_property
+    def occupied(self) -> np.ndarray:
+        """Landmarks with a member: (landmark,) bool."""
+        return self._occupied(np.ones(len(self.rows), np.int64))
+
+    def draws(self, summary: Callable[[np.ndarray, np.ndarray], np.ndarray], n: int, seed: int) -> np.ndarray:
+        """Scores of n bootstrap draws of patients or groups; the fitted models are held fixed.
+
+        Parameters
+        ----------
+        summary : callable
+            Of scores (cause, model, landmark, column) and of which landmarks are occupied (landmark,) to an
+            array.
+        n : int
+            Number of draws.
+        seed : int
+            Of the draws.
+
+        Returns
+        -------
+        array
+            (draw, ...) of `summary`.
+        """
+
+        def summarised(weight: np.ndarray) -> np.ndarray:
+            return summary(self.scores(weight, self.without_interval), self._occupied(weight))
+
+        return metrics.bootstrap(summarised, self.units[0], n=n, seed=seed)
+
+    def scores(self, weight: np.ndarray, skip: Collection[str] = ()) -> np.ndarray:
+        """Every score, with members counted `weight` times.
+
+        Parameters
+        ----------
+        weight : (member,) int64 array
+            How often each member is drawn.
+        skip : collection of str
+            Metrics to leave out (nan).
+
+        Returns
+        -------
+        (cause, model, landmark, column) float64 array
+            nan where not estimable, or nobody is drawn.
+        """
+        shape = len(self.causes), len(self.names), len(self.by_landmark), len(self.columns)
+        out = np.full(shape, np.nan)
+        score = {"survival": self._curve_scores, "diagnosis": self._label_scores}[self.observed.kind]
+        for i, place in enumerate(self.by_landmark.values()):
+            drawn = place[weight[place] > 0]
+            if len(drawn):
+                out[:, :, i] = score(self.rows[drawn], weight[drawn], skip)
+        return out
+
+    def fewest(self) -> dict[tuple[str, float | None, float | None], float]:
+        """Patients among the cases, or among the others, whichever are fewer.
+
+        Returns
+        -------
+        dict
+            (cause, landmark, horizon) -> number; without those where nothing is estimable.
+        """
+        horizons: dict[float | None, None] = dict.fromkeys(h for _, h in self.columns if h is not None)
+        found: dict[tuple[str, float | None, float | None], float] = {}
+        for cause in self.causes:
+            k = self.observed.judged[cause]
+            for day, place in self.by_landmark.items():
+                if not len(place):
+                    continue
+                rows, weight = self.rows[place], np.ones(len(place), np.int64)
+                patient = self._repeated_patients(rows)
+                if self.observed.kind == "diagnosis":
+                    known = {self.observed.horizon: self.observed.labels(k, rows, weight, patient)}
+                else:
+                    known = {h: self._at(h, k, rows, weight, patient) for h in horizons if h is not None}
+                found |= {(cause, day, h): at.fewest for h, at in known.items() if at is not None}
+        return found
+
+    def _occupied(self, weight: np.ndarray) -> np.ndarray:
+        return np.array([bool((weight[place] > 0).any()) for place in self.by_landmark.values()])
+
+    def _repeated_patients(self, rows: np.ndarray) -> np.ndarray | None:
+        """The patients of some rows where one has several, so that counts are of patients."""
+        patient = self.models.landmarks.patient[rows]
+        return patient if len(np.unique(patient)) < len(patient) else None
+
+    def _at(
+        self,
+        horizon: float,
+        k: int,
+        rows: np.ndarray,
+        weight: np.ndarray,
+        patient: np.ndarray | None,
+        staying: Any = None,
+    ) -> metrics.AtHorizon | None:
+        """What is known of cause k at a horizon."""
+        assert self.observed.time is not None
+        time, event = self.observed.time[rows], self.observed.code[rows]
+        return metrics.at_horizon(
+            time, event, horizon, cause=k, weight=weight, staying=staying, patient=patient
+        )
+
+    def _curve_scores(self, rows: np.ndarray, weight: np.ndarray, skip: Collection[str]) -> np.ndarray:
+        """Scores of incidence curves at one landmark: (cause, model, column)."""
+        assert self.observed.time is not None
+        time, event, fold = self.observed.time[rows], self.observed.code[rows], self.models.fold[rows]
+        hazard = None if self.hazard is None else self.hazard[rows]
+        staying, patient = _censoring(time, event, weight, hazard), self._repeated_patients(rows)
+        times, horizons = self.models.times, dict.fromkeys(h for _, h in self.columns if h is not None)
+        out = np.full((len(self.causes), len(self.names), len(self.columns)), np.nan)
+        for i, cause in enumerate(self.causes):
+            known = {
+                h: self._at(h, self.observed.judged[cause], rows, weight, patient, staying)
+                for h in dict.fromkeys([*horizons, *times.tolist()])
+            }
+            risks = [by_cause[cause][rows] for by_cause in self.models.risks.values()]
+            whole = [metrics.integrate(risk, [known[t] for t in times.tolist()]) for risk in risks]
+            null = whole[self.names.index("null")][0] if "null" in self.names else np.nan
+            for m, (risk, (ibs, tau)) in enumerate(zip(risks, whole, strict=True)):
+                overall = {"ibs": ibs, "tau": tau, "scaled_ibs": 1 - ibs / null if null else np.nan}
+                for c, (metric, horizon) in enumerate(self.columns):
+                    if horizon is None:
+                        out[i, m, c] = overall[metric]
+                    elif metric not in skip:
+                        column = int(np.abs(times - horizon).argmin())
+                        out[i, m, c] = _score(metric, risk[:, column], known[horizon], fold)
+        return out
+
+    def _label_scores(self, rows: np.ndarray, weight: np.ndarray, skip: Collection[str]) -> np.ndarray:
+        """Scores of probabilities of a class at one landmark: (cause, model, column)."""
+        patient, fold = self._repeated_patients(rows), self.models.fold[rows]
+        hazard = None if self.hazard is None else self.hazard[rows]
+        out = np.full((len(self.causes), len(self.names), len(self.columns)), np.nan)
+        for i, cause in enumerate(self.causes):
+            known = self.observed.labels(self.observed.judged[cause], rows, weight, patient, hazard)
+            risks = [by_class[cause][rows, 0] for by_class in self.models.risks.values()]
+            brier = [_score("brier", risk, known, fold) for risk in risks]
+            null = brier[self.names.index("null")] if "null" in self.names else np.nan
+            for m, risk in enumerate(risks):
+                ready = {"brier": brier[m], "scaled_brier": 1 - brier[m] / null if null else np.nan}
+                for c, (metric, _) in enumerate(self.columns):
+                    if metric in ready:
+                        out[i, m, c] = ready[metric]
+                    elif metric not in skip:
+                        out[i, m, c] = _score(metric, risk, known, fold)
+        return out
+
+
+def _censoring(
+    time: np.ndarray, event: np.ndarray, weight: np.ndarray, hazard: np.ndarray | None
+) -> metrics.Censoring | metrics.CoxCensoring:
+    """The chance to be still uncensored: for all alike, or by each row's hazard of being lost."""
+    if hazard is None:
+        return metrics.censoring(time, event, weight=weight)
+    return metrics.cox_censoring(time, event, hazard, weight=weight)
+
+
+def _score(metric: str, risk: np.ndarray, known: metrics.AtHorizon | None, fold: np.ndarray) -> float:
+    """A score; nan of those that rank where fewer than 5 patients are cases, or others."""
+    if known is None or (metric in NEED_CASES and known.fewest < MIN_CASES):
+        return np.nan
+    return metrics.SCORES[metric](risk, known, fold)
