@@ -1,4 +1,4 @@
-"""The `Graphs` type: one disjoint union of the graphs of many landmarks, as tensors."""
+"""The `Graphs` type: the graphs of some landmarks in one disjoint union, as tensors."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 EdgeType = tuple[str, str, str]
-RARE = "rare or unknown"  # the name of a level, beside those that are kept, for all that are not
+# Level of a category that stands for all levels without a name of their own.
+RARE = "rare or unknown"
 
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
-    """The nodes of one type: all landmarks one after the other, in each by when the nodes became known.
+    """The nodes of one type, of all landmarks one after the other, in the order they became known.
 
     Attributes
     ----------
-    ptr : (landmark + 1,) int64
-        Segment offsets: landmark i has the nodes ``ptr[i]:ptr[i + 1]``.
-    code : (node,) int64
-        Index into ``Graphs.codes[type]``; 0 = other.
-    value : (node,) float32
-        nan = missing, which is not zero.
-    age : (node,) float32
-        Days from when it happened to the landmark, >= 0.
-    owner : (node,) int64
-        Which landmark the node belongs to.
-    timepoint : (node,) int64
-        Which timepoint node of this batch; a timepoint names itself.
-    open : (node,) bool
-        Whether an interval (a drug, a stay) is running at the landmark.
-    row : (node,) int64
-        Row of the node type's embedding matrix; -1 = none.
-    vector : (node, feature) float32
-        That row: the embedding of an image or a text. Node types without embeddings have no column.
-    bound : (node,) int8, optional
-        -1: the true value lies below `value`, 1: above it, 0: it is the value. Default: zeros.
+    ptr : Tensor
+        First node of each landmark, and one past the last node.
+    code : Tensor
+        Position in `Graphs.codes[kind]`, 0 = other.
+    value : Tensor
+        Value in the unit of the code; nan = missing, which is not zero.
+    age : Tensor
+        Days from the node to its landmark, at least 0.
+    owner : Tensor
+        Landmark of each node.
+    timepoint : Tensor
+        Timepoint node of each node, in this union; a timepoint has its own position.
+    open : Tensor
+        Whether the node is an interval, as a drug or a stay, that is running at the landmark.
+    row : Tensor
+        Row of the embedding matrix of the node type, -1 = none.
+    vector : Tensor
+        That row, the embedding of an image or a text; without columns in other node types.
+    bound : Tensor, optional
+        -1 = the true value is below `value`, 1 = above. Default: 0, it is `value`.
     """
 
     ptr: Int[Tensor, " landmark_plus_1"]
@@ -68,15 +69,15 @@ class Nodes:
 
 @dataclass(frozen=True, eq=False)
 class Statics:
-    """Baseline covariates, which do not change in a patient: one row for each landmark.
+    """The static columns of each landmark's patient.
 
     Attributes
     ----------
-    number : (landmark, number) float32
-        nan = missing.
-    category : (landmark, category) int64
-        Index into ``Graphs.levels[name]``; -1 = missing.
-    at : (landmark,) float32
+    number : Tensor
+        Numbers, nan = missing.
+    category : Tensor
+        Positions in `Graphs.levels`, -1 = missing.
+    at : Tensor
         Days from the patient's origin to the landmark.
     """
 
@@ -91,10 +92,10 @@ class Last:
 
     Attributes
     ----------
-    value : (landmark, code) float32
-        Of the latest row with a value, the mean of those that are simultaneous; nan = no such row.
-    age : (landmark, code) float32
-        Days since the latest row, with or without a value; inf = no row.
+    value : Tensor
+        Value of the latest row that has one, nan = none has.
+    age : Tensor
+        Days since the latest row, with or without a value, inf = no row.
     """
 
     value: Float[Tensor, "landmark code"]
@@ -103,24 +104,34 @@ class Last:
 
 @dataclass(frozen=True, eq=False)
 class Graphs:
-    """The graphs of a batch of landmarks, built by `gnnpatient.build_graphs` and nowhere else.
+    """The graphs of some landmarks, with every node type and relation of the spec, also without rows.
 
-    Every node type and edge type of the spec is present, with zero rows where there is nothing.
+    `gnnpatient.build_graphs` makes them. `graphs[kind]` gives the nodes of a type, `len` the landmarks.
 
     Attributes
     ----------
-    nodes : mapping of str to Nodes
-        By node type, in the order of the spec, then ``"timepoint"``.
-    edges : mapping of (source, relation, target) to (2, edge) int64
-        Row 0 holds positions of the source node type, row 1 of the target.
+    nodes : Mapping
+        Node type -> its nodes, in the order of the spec, then "timepoint".
+    edges : Mapping
+        (source, relation, target) -> positions of both ends of each edge.
     statics : Statics
-        The baseline covariates of each landmark's patient.
-    codes : mapping of str to tuple of str
-        By node type, the names behind `Nodes.code`; position 0 is ``"other"``.
+        Static columns.
+    codes : Mapping
+        Node type -> names behind `Nodes.code`; position 0 is "other".
     numbers : tuple of str
         Names of the columns of `Statics.number`.
-    levels : mapping of str to tuple of str
-        By column of `Statics.category`, the names behind its numbers.
+    levels : Mapping
+        Name of each column of `Statics.category` -> names of its levels.
+
+    Examples
+    --------
+    >>> from gnnpatient import build_graphs
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> graphs = build_graphs(pbc().at([100, 400], patient="1"))
+    >>> len(graphs), list(graphs.nodes), graphs["stage"].age.tolist()
+    (2, ['lab', 'sign', 'stage', 'timepoint'], [100.0, 400.0, 208.0])
+    >>> graphs.edges["stage", "next", "stage"].tolist()           # of the second landmark
+    [[1], [2]]
     """
 
     nodes: Mapping[str, Nodes]
@@ -138,7 +149,16 @@ class Graphs:
 
     @cached_property
     def last(self) -> dict[str, Last]:
-        """By node type, the last value of every code (simultaneous ones averaged) and age of its last row."""
+        """Last value of every code, and age of its latest row, by node type; of one moment, the mean value.
+
+        Examples
+        --------
+        >>> from gnnpatient import build_graphs
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> graphs = build_graphs(pbc().at(400, patient="1"))
+        >>> dict(zip(graphs.codes["stage"], graphs.last["stage"].value[0].tolist()))
+        {'other': nan, 'stage': 4.0}
+        """
         return {
             kind: _last(nodes, len(self), len(self.codes[kind]))
             for kind, nodes in self.nodes.items()
@@ -146,12 +166,12 @@ class Graphs:
         }
 
     def to(self, device: torch.device | str) -> Graphs:
-        """The same graphs on another device; the original stays where it is.
+        """Copy the graphs to another device.
 
         Parameters
         ----------
         device : torch.device or str
-            As for ``Tensor.to``.
+            As "cpu" or "cuda".
 
         Returns
         -------
@@ -165,13 +185,21 @@ class Graphs:
         )
 
     def hetero_data(self) -> HeteroData:
-        """The same as PyG's HeteroData, with every node and edge type.
+        """Convert the graphs to PyG.
 
         Returns
         -------
-        HeteroData
-            The store of a node type has code, value, bound, age, timepoint, open, row, vector, batch and ptr;
-            that of ``"patient"`` has number, category and at.
+        torch_geometric.data.HeteroData
+            With every node and edge type. A node type has code, value, bound, age, timepoint, open, row,
+            vector, batch and ptr, as in `Nodes`; "patient" has number, category and at, as in `Statics`.
+
+        Examples
+        --------
+        >>> from gnnpatient import build_graphs
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> data = build_graphs(pbc().at(400)).hetero_data()
+        >>> data["patient"].num_nodes, data["stage"].code.shape
+        (312, torch.Size([787]))
         """
         from torch_geometric.data import HeteroData
 
@@ -200,10 +228,12 @@ _T = TypeVar("_T", Nodes, Statics)
 
 
 def _moved(record: _T, device: torch.device | str) -> _T:
+    """A record of tensors on another device."""
     return replace(record, **{f.name: getattr(record, f.name).to(device) for f in fields(record)})
 
 
 def _last(nodes: Nodes, landmarks: int, codes: int) -> Last:
+    """Last observation of each code, see `Graphs.last`."""
     every, given = nodes.owner * codes + nodes.code, nodes.value.isfinite()
     never = nodes.age.new_full((landmarks * codes,), torch.inf)
     slot, value, age = every[given], nodes.value[given], nodes.age[given]
@@ -217,19 +247,19 @@ def _last(nodes: Nodes, landmarks: int, codes: int) -> Last:
 
 @dataclass(frozen=True)
 class Names:
-    """Which codes and levels keep their name: those of enough patients.
+    """The codes and levels that keep their name: those of enough patients (METHODS 34).
 
-    A rarer or unknown code becomes its nearest ancestor in `above`, else position 0 of its node type, where
-    it has no value; no row is dropped. All rarer or unknown levels of a category become one level.
+    A row of another code gets the code of its nearest ancestor in `above`, else position 0, without a value;
+    no row is dropped. Other levels become the level RARE.
 
     Attributes
     ----------
-    codes : mapping of str to tuple of str
-        By node type; position 0 is ``"other"``, rare or unknown.
-    above : mapping of str to tuple of str
-        By node type, the ancestors that stand for rarer codes below them, nearest first.
-    levels : mapping of str to tuple of str
-        By category.
+    codes : Mapping
+        Node type -> codes; position 0 is "other", for those that are rare or unknown.
+    above : Mapping
+        Node type -> the codes that replace rare ones below them, nearest first.
+    levels : Mapping
+        Category -> levels.
     """
 
     codes: Mapping[str, tuple[str, ...]]
@@ -237,17 +267,17 @@ class Names:
     levels: Mapping[str, tuple[str, ...]]
 
     def merge(self, graphs: Graphs) -> Graphs:
-        """The same graphs with these names only.
+        """Rename the codes and levels of graphs.
 
         Parameters
         ----------
         graphs : Graphs
-            With the codes and levels of their cohort.
+            Graphs of any landmarks; node types without names stay.
 
         Returns
         -------
         Graphs
-            In a category `RARE` comes first. Node types without names here stay as they are.
+            In a category, RARE is the first level.
         """
         graphs, levels = merge_codes(graphs, self.codes, self.above), dict(graphs.levels)
         hidden = {
@@ -265,14 +295,14 @@ class Names:
 
 
 def frequent(graphs: Graphs, least: int) -> Names:
-    """The codes and levels of at least so many patients.
+    """Find the codes and levels of at least so many patients.
 
     Parameters
     ----------
     graphs : Graphs
-        Training graphs only, one landmark for each patient.
+        Graphs of the training patients alone, one landmark a patient.
     least : int
-        How many patients a name needs.
+        Number of patients.
 
     Returns
     -------
@@ -292,9 +322,9 @@ def frequent(graphs: Graphs, least: int) -> Names:
             above[kind] = over
     levels = {}
     for column, (name, every) in zip(graphs.statics.category.T, graphs.levels.items(), strict=True):
-        given = column >= 0
-        landmark = torch.arange(len(column), device=column.device)[given]
-        count = patients_of(column[given], landmark, len(every)).tolist()
+        present = column >= 0
+        landmark = torch.arange(len(column), device=column.device)[present]
+        count = patients_of(column[present], landmark, len(every)).tolist()
         levels[name] = tuple(level for level, n in zip(every, count, strict=True) if n >= max(least, 1))
     return Names(codes, above, levels)
 
@@ -302,10 +332,10 @@ def frequent(graphs: Graphs, least: int) -> Names:
 def _over(
     graphs: Graphs, kind: str, rare: Bool[Tensor, " node"], kept_names: tuple[str, ...], least: int
 ) -> tuple[str, ...]:
-    """Ancestors that rare rows of a node type go to, nearest first.
+    """Ancestors that replace the rare codes of a node type, nearest first.
 
-    These are ancestors whose name is kept anyway, and ancestors to which the rows of enough patients come
-    that no nearer ancestor has taken. Of two ancestors of a code the nearer one is that of fewer patients.
+    These are the ancestors that keep their name, and those with enough patients among the rows that no nearer
+    one has taken. Of two ancestors of a code the nearer one is that of fewer patients.
     """
     found: list[str] = []
     owner, rare, named = graphs[kind].owner, rare.clone(), set(kept_names)
@@ -327,19 +357,17 @@ def _over(
 def merge_codes(
     graphs: Graphs, codes: Mapping[str, tuple[str, ...]], above: Mapping[str, tuple[str, ...]]
 ) -> Graphs:
-    """The same graphs with these codes only.
+    """Replace the codes of graphs by those that are known.
 
-    A row of another code becomes the nearest of its ancestors in `above`, where its value is hidden, since it
-    shares no unit with the others; else it becomes position 0.
+    A row of another code gets the code of its nearest ancestor in `above`, without a value, since it shares
+    no unit with the other rows. A row without such an ancestor gets position 0.
 
     Parameters
     ----------
     graphs : Graphs
-        With the codes of their cohort.
-    codes : mapping of str to tuple of str
-        By node type, the names that stay; node types that are not named stay as they are.
-    above : mapping of str to tuple of str
-        By node type, ancestors among these names, nearest first.
+        Graphs of any landmarks.
+    codes, above : Mapping
+        As in `Names`.
 
     Returns
     -------
@@ -363,37 +391,46 @@ def merge_codes(
 def _nearest(
     graphs: Graphs, kind: str, known: tuple[str, ...], above: tuple[str, ...]
 ) -> Int[Tensor, " node"]:
-    """For each node the position in `known` of its first ancestor in `above`; 0 = it has none there."""
+    """Of each node the position in `known` of the first of `above` among its ancestors; 0 = none is."""
     device = graphs[kind].code.device
     rank = torch.full_like(graphs[kind].code, len(above))
     for child, ancestors in _ancestor_types(graphs, kind):
         start, end = graphs.edges[child, "is_a", ancestors]
-        named = (None, *graphs.codes[ancestors][1:])
-        code = positions(named, (None, *above), device)[graphs[ancestors].code[end]]
+        code = positions((None, *graphs.codes[ancestors][1:]), (None, *above), device)[
+            graphs[ancestors].code[end]
+        ]
         rank = rank.scatter_reduce(0, start[code > 0], code[code > 0] - 1, "amin")
     return torch.cat([positions(above, (None, *known[1:]), device), rank.new_zeros(1)])[rank]
 
 
 def _ancestor_types(graphs: Graphs, kind: str) -> list[tuple[str, str]]:
-    """The node type with each node type of its ancestors."""
-    return [(source, target) for source, rule, target in graphs.edges if rule == "is_a" and source == kind]
+    """Pairs of the node type and each type of its ancestors."""
+    return [
+        (source, target) for source, relation, target in graphs.edges if relation == "is_a" and source == kind
+    ]
 
 
 def patients_of(index: Int[Tensor, " row"], owner: Int[Tensor, " row"], size: int) -> Int[Tensor, " index"]:
-    """How many owners each number has.
+    """Count the different owners of each number.
 
     Parameters
     ----------
-    index : (row,) int64
-        Numbers, 0 to `size` - 1.
-    owner : (row,) int64
-        To whom each row belongs.
+    index : Tensor
+        Number of each row, below `size`.
+    owner : Tensor
+        Owner of each row, as its patient.
     size : int
-        How many numbers there are.
+        Count of numbers.
 
     Returns
     -------
-    (size,) int64
+    Tensor
+        Owners of each number.
+
+    Examples
+    --------
+    >>> patients_of(torch.tensor([0, 0, 2]), torch.tensor([7, 7, 8]), 3)
+    tensor([1, 0, 1])
     """
     if not len(index):
         return torch.zeros(size, dtype=torch.long, device=index.device)
@@ -404,21 +441,21 @@ def patients_of(index: Int[Tensor, " row"], owner: Int[Tensor, " row"], size: in
 def moving(
     x: Float[Tensor, "row column"], owner: Int[Tensor, " row"]
 ) -> tuple[Int[Tensor, " column"], Float[Tensor, " column"]]:
-    """In each column, how many owners have any value other than the median.
+    """Count the owners with another value than the median in each column.
 
     Parameters
     ----------
-    x : (row, column) float
+    x : Tensor
         Values.
-    owner : (row,) int64
-        To whom each row belongs.
+    owner : Tensor
+        Owner of each row, as its patient.
 
     Returns
     -------
-    count : (column,) int64
-        Owners with another value in some row.
-    median : (column,) float
-        Of all rows.
+    owners : Tensor
+        Number of owners, of each column.
+    median : Tensor
+        Median of each column.
     """
     owners, place = owner.unique(return_inverse=True)
     median = x.median(0).values
@@ -430,20 +467,21 @@ def moving(
 def positions(
     names: tuple[str | None, ...], known: tuple[str | None, ...], device: torch.device
 ) -> Int[Tensor, " name"]:
-    """For each name its position among known ones; 0 where it is unknown.
+    """Find the position of each name among others.
 
     Parameters
     ----------
-    names : tuple of str or None
-        What is looked up.
-    known : tuple of str or None
-        Where; its position 0 stands for unknown.
+    names : tuple of str
+        Names to find.
+    known : tuple of str
+        Names among which they are found.
     device : torch.device
         Of the answer.
 
     Returns
     -------
-    (name,) int64
+    Tensor
+        Position of each of `names` in `known`, 0 = not there.
     """
     position = {name: i for i, name in enumerate(known)}
     return torch.tensor([position.get(name, 0) for name in names], dtype=torch.long, device=device)

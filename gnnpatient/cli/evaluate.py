@@ -188,7 +188,7 @@ def compare(
     from gnnpatient.cohort.cohort import open_cohort
 
     # An outcome that is not there is refused before torch is loaded.
-    open_cohort(cohort).named(outcome)
+    open_cohort(cohort).check_outcome(outcome)
     from gnnpatient.study.report import compare_report
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]

@@ -1,7 +1,8 @@
-"""A packed cohort on disk: its arrays, memory-mapped, and the hashes that they are held against.
+"""The arrays of a cohort's folder, memory-mapped, and the hashes with which they are compared.
 
-The manifest has a sha256 for each block of 1 MB of every array: that of the hashes of its pieces of 16 kB,
-which lie in a file of their own. So one patient's rows are compared without reading megabytes around them.
+Every array is hashed in pieces of 16 kB; these hashes are in a file of their own. The manifest has a sha256
+of the hashes of each block of 1 MB. So the rows of one patient are compared without reading the megabytes
+around them.
 """
 
 from __future__ import annotations
@@ -27,11 +28,31 @@ _PACK_AGAIN = "pack the cohort again"
 
 
 def write_arrays(folder: Path, columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Write arrays as NAME.npy, and the hashes of their pieces; what the manifest says of each file."""
+    """Write arrays as NAME.npy, and the hashes of their pieces.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder to write to.
+    columns : Mapping
+        Name -> array.
+
+    Returns
+    -------
+    dict
+        Of each file what the manifest has about it: bytes, dtype, shape, and the hash of each block.
+
+    Raises
+    ------
+    InputError
+        When two names differ in upper and lower case only, or a name leads out of the folder.
+    """
     entries, pieces, seen = {}, bytearray(), set[str]()
     for name, column in columns.items():
-        if name.casefold() in seen:  # one file on a disk that does not tell case
-            raise InputError(f"{name}: another kind or outcome has that name but for case; call it otherwise")
+        if name.casefold() in seen:  # the same file on a disk that ignores case
+            raise InputError(
+                f"{name}: another node type or outcome has that name but for case; choose another name"
+            )
         seen.add(name.casefold())
         file = inside(folder, f"{name}.npy")
         array = np.ascontiguousarray(column)
@@ -60,7 +81,24 @@ def _hashes(block: bytes) -> bytes:
 
 
 class StoredArrays:
-    """The arrays of a cohort's folder. What was compared with its hash is remembered."""
+    """The arrays of a cohort's folder. What was compared with its hash is remembered.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the cohort.
+    manifest : Mapping
+        Content of its manifest.json.
+
+    Attributes
+    ----------
+    files : Mapping
+        File -> what the manifest has about it.
+    arrays : dict
+        Name -> array, of those that were opened.
+    verified : bool
+        Whether everything was compared.
+    """
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
         self.folder, self.manifest = folder, manifest
@@ -71,7 +109,24 @@ class StoredArrays:
         self._patients: set[int] = set()
 
     def array(self, name: str, length: int | None = None) -> np.ndarray:
-        """One array, memory-mapped: nothing of it is read, only its size and its kind are compared."""
+        """Open an array, memory-mapped; only its size and type are compared.
+
+        Parameters
+        ----------
+        name : str
+            Name of the file without .npy.
+        length : int, optional
+            Number of rows that it must have.
+
+        Returns
+        -------
+        ndarray
+
+        Raises
+        ------
+        InputError
+            When the file is missing, or not of the size and type that the manifest has.
+        """
         file, entry = inside(self.folder, f"{name}.npy"), self.files.get(f"{name}.npy", {})
         if not file.is_file() or file.stat().st_size != entry.get("bytes"):
             raise InputError(f"{file}: missing, cut or changed; {_PACK_AGAIN}")
@@ -79,20 +134,42 @@ class StoredArrays:
             array = np.load(file, mmap_mode="r", allow_pickle=False)
         except ValueError as error:
             raise InputError(f"{file}: {error}; {_PACK_AGAIN}") from None
-        kind = [array.dtype.str, list(array.shape), array.flags.c_contiguous, array.offset + array.nbytes]
-        if kind != [entry["dtype"], list(entry["shape"]), True, entry["bytes"]]:
-            raise InputError(f"{file}: its head is not what was packed; {_PACK_AGAIN}")
+        header = [array.dtype.str, list(array.shape), array.flags.c_contiguous, array.offset + array.nbytes]
+        if header != [entry["dtype"], list(entry["shape"]), True, entry["bytes"]]:
+            raise InputError(f"{file}: its header is not what was packed; {_PACK_AGAIN}")
         if length is not None and len(array) != length:
-            raise InputError(f"{file}: {len(array)} rows, the manifest says {length}; {_PACK_AGAIN}")
+            raise InputError(f"{file}: {len(array)} rows, the manifest has {length}; {_PACK_AGAIN}")
         self.arrays[name] = array
         return array
 
     def columns(self, prefix: str) -> StoredColumns:
-        """The arrays whose names begin with `prefix`, as "lab" or "outcome.death"."""
+        """Give the arrays whose names begin alike.
+
+        Parameters
+        ----------
+        prefix : str
+            A node type, "patient", or "outcome." with the name of an outcome.
+
+        Returns
+        -------
+        StoredColumns
+        """
         return StoredColumns(self, prefix)
 
     def verify(self, patients: Any = None) -> None:
-        """Refuse what is not as it was packed: in all arrays, or in what is read about a few patients."""
+        """Compare arrays with their hashes.
+
+        Parameters
+        ----------
+        patients : array_like of int, optional
+            Positions of patients; only the pieces with their rows are compared, where they are at most 32.
+            Default: everything, and whether the arrays fit each other.
+
+        Raises
+        ------
+        InputError
+            When an array is not as it was packed.
+        """
         if self.verified:
             return
         if patients is not None:
@@ -109,7 +186,20 @@ class StoredArrays:
         self.verified = True
 
     def compare(self, name: str, start: Any = 0, stop: Any = None) -> None:
-        """Compare rows start:stop of an array (numbers, or one each) with what was packed; default all."""
+        """Compare rows of an array with their hashes.
+
+        Parameters
+        ----------
+        name : str
+            Array that was opened.
+        start, stop : int or ndarray, optional
+            First row and the one after the last, of one or several ranges. Default: all rows.
+
+        Raises
+        ------
+        InputError
+            When a piece is not as it was packed.
+        """
         array = self.arrays[name]
         last = self._sizes[name] - 1
         if stop is None:
@@ -138,7 +228,7 @@ class StoredArrays:
         done[todo] = True
 
     def _hashes(self, name: str, block: int) -> bytes:
-        """The hashes of the pieces of one block, held against the manifest."""
+        """The hashes of the pieces of one block, after comparing them with the manifest."""
         each = BLOCK // PIECE
         count = min(each, self._sizes[name] - block * each)
         begin = 32 * (self._begins[name] + block * each)
@@ -150,12 +240,12 @@ class StoredArrays:
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
-        """How many pieces each array has."""
+        """Number of pieces of each array."""
         return {name.removesuffix(".npy"): -(-file["bytes"] // PIECE) for name, file in self.files.items()}
 
     @cached_property
     def _begins(self) -> dict[str, int]:
-        """Which piece, of those of all arrays, is the first of each."""
+        """First piece of each array, among those of all arrays."""
         ends = np.cumsum(list(self._sizes.values())).tolist()
         return dict(zip(self._sizes, [0, *ends], strict=False))
 
@@ -168,7 +258,13 @@ class StoredArrays:
         return np.memmap(file, np.uint8, "r")
 
     def _verify_one(self, patient: int) -> None:
-        """Compare what is read about one patient."""
+        """Compare the pieces with the rows of one patient."""
+        self._verify_patient_rows(patient)
+        for kind in self.manifest["rows"]:
+            self._verify_events(kind, patient)
+
+    def _verify_patient_rows(self, patient: int) -> None:
+        """Compare the arrays with one row a patient, and the small ones that are read as a whole."""
         tasks = {name.rpartition(".")[0] for name in self.arrays if name.count(".") == 2}
         tasks = {name for name in tasks if f"{name}.patient" in self.arrays}
         for name in self.arrays:
@@ -179,26 +275,28 @@ class StoredArrays:
                 self.compare(name, patient, patient + 2)
             elif owner == "patient" or "." in owner:
                 self.compare(name, patient, patient + 1)
-        for kind in self.manifest["rows"]:
-            start, end = (int(i) for i in self.arrays[f"{kind}.ptr"][patient : patient + 2])
-            if not 0 <= start <= end <= self.manifest["rows"][kind]:
-                raise InputError(f"{self.folder / kind}.ptr.npy: rows that are not there; {_PACK_AGAIN}")
-            if start == end:
-                continue
-            for name in self.arrays:
-                owner, _, column = name.rpartition(".")
-                if owner == kind and column not in ("ptr", "is_a", "vectors"):
-                    self.compare(name, start, end)
-            if fault := _out_of(self.arrays[f"{kind}.code"][start:end], 0, len(self.manifest["codes"][kind])):
-                raise InputError(f"{self.folder / kind}.code.npy: {fault}; {_PACK_AGAIN}")
-            if f"{kind}.vectors" in self.arrays and f"{kind}.vector" in self.arrays:
-                rows = np.unique(self.arrays[f"{kind}.vector"][start:end])
-                if fault := _out_of(rows, 0, len(self.arrays[f"{kind}.vectors"])):
-                    raise InputError(f"{self.folder / kind}.vector.npy: {fault}; {_PACK_AGAIN}")
-                self.compare(f"{kind}.vectors", rows, rows + 1)
+
+    def _verify_events(self, kind: str, patient: int) -> None:
+        """Compare the rows of one node type of one patient, and the embeddings that they point to."""
+        start, end = (int(i) for i in self.arrays[f"{kind}.ptr"][patient : patient + 2])
+        if not 0 <= start <= end <= self.manifest["rows"][kind]:
+            raise InputError(f"{self.folder / kind}.ptr.npy: rows that are not there; {_PACK_AGAIN}")
+        if start == end:
+            return
+        for name in self.arrays:
+            owner, _, column = name.rpartition(".")
+            if owner == kind and column not in ("ptr", "is_a", "vectors"):
+                self.compare(name, start, end)
+        if fault := _out_of(self.arrays[f"{kind}.code"][start:end], 0, len(self.manifest["codes"][kind])):
+            raise InputError(f"{self.folder / kind}.code.npy: {fault}; {_PACK_AGAIN}")
+        if f"{kind}.vectors" in self.arrays and f"{kind}.vector" in self.arrays:
+            rows = np.unique(self.arrays[f"{kind}.vector"][start:end])
+            if fault := _out_of(rows, 0, len(self.arrays[f"{kind}.vectors"])):
+                raise InputError(f"{self.folder / kind}.vector.npy: {fault}; {_PACK_AGAIN}")
+            self.compare(f"{kind}.vectors", rows, rows + 1)
 
     def _faults(self) -> Iterator[tuple[str, str]]:
-        """Arrays that do not fit each other, whatever their hashes say: name, what is wrong."""
+        """Arrays that do not fit each other, even with the right hashes: name, what is wrong."""
         ids, moments = self.arrays["patient.id"], np.diff(self.arrays["timepoint.ptr"])
         if (ids[1:] <= ids[:-1]).any():
             yield "patient.id", "ids are not sorted, or not different"
@@ -229,7 +327,15 @@ class StoredArrays:
 
 @dataclass(frozen=True)
 class StoredColumns:
-    """The arrays of one part of a cohort, whose names begin alike: a node type, an outcome, the patients."""
+    """The arrays of one part of a cohort, whose names begin alike: a node type, an outcome, the patients.
+
+    Attributes
+    ----------
+    arrays : StoredArrays
+        All arrays of the folder.
+    prefix : str
+        What the names begin with.
+    """
 
     arrays: StoredArrays
     prefix: str
@@ -238,15 +344,44 @@ class StoredColumns:
         return f"{self.prefix}.{name}.npy" in self.arrays.files
 
     def read(self, name: str, length: int | None = None) -> np.ndarray:
-        """One array; refused where it is missing, or not of that length."""
+        """Open an array.
+
+        Parameters
+        ----------
+        name : str
+            Name without the prefix.
+        length : int, optional
+            Number of rows that it must have.
+
+        Returns
+        -------
+        ndarray
+
+        Raises
+        ------
+        InputError
+            When it is missing, or not as it was packed.
+        """
         return self.arrays.array(f"{self.prefix}.{name}", length)
 
     def read_optional(self, name: str, length: int | None = None) -> np.ndarray | None:
-        """One array, or None where the cohort has none."""
+        """Open an array that not every cohort has.
+
+        Parameters
+        ----------
+        name : str
+            Name without the prefix.
+        length : int, optional
+            Number of rows that it must have.
+
+        Returns
+        -------
+        ndarray or None
+        """
         return self.read(name, length) if name in self else None
 
 
 def _out_of(numbers: np.ndarray, low: int, end: Any) -> str:
-    """What is said of numbers that should lie in low <= number < end; empty where all do."""
+    """A message about numbers outside low <= number < end; empty where there are none."""
     bad = int(((numbers < low) | (numbers >= end)).sum())
-    return f"{bad} number(s) that stand for nothing" if bad else ""
+    return f"{bad} number(s) out of range" if bad else ""

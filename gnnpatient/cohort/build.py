@@ -1,4 +1,4 @@
-"""The only place where graphs are born: landmarks in, one disjoint patient graph each out."""
+"""The only place where graphs are made: landmarks in, one patient graph each out."""
 
 from __future__ import annotations
 
@@ -17,8 +17,25 @@ _RELATION_BYTES = 64  # that its part of each relation takes, at four edges of i
 
 
 def build_graphs(landmarks: Landmarks) -> Graphs:
-    """The graphs of all asks in one disjoint union, of what was known at each. Later rows are never read.
+    """Build the graph of what was known at each landmark. Later rows are never read.
 
+    Parameters
+    ----------
+    landmarks : Landmarks
+        Patients at prediction times.
+
+    Returns
+    -------
+    Graphs
+        All graphs in one disjoint union, with every node type and relation of the spec, also without rows.
+
+    Raises
+    ------
+    InputError
+        When the rows on disk are not as they were packed, or the graphs take more memory than there is.
+
+    Examples
+    --------
     >>> from gnnpatient.datasets.shipped import pbc
     >>> graphs = build_graphs(pbc().at(400, patient="1"))
     >>> len(graphs["timepoint"]), graphs["sign"].age.unique().tolist()
@@ -28,7 +45,7 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
     cohort.verify(landmarks.patient)
     _check_memory(landmarks)
     visible = {kind: _VisibleRows(events, landmarks) for kind, events in cohort.events.items()}
-    first = visible["timepoint"].ptr  # of each ask's timepoints
+    first = visible["timepoint"].ptr  # of each landmark's timepoints
     nodes = {
         kind: Nodes(
             ptr=torch.from_numpy(h.ptr),
@@ -45,18 +62,20 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
         for kind, h in visible.items()
     }
     edges: dict[EdgeType, torch.Tensor] = {}
-    for source, rule, target in cohort.spec.edge_types[::2]:
-        if rule in ("describes", "measures"):
+    for source, relation, target in cohort.spec.edge_types[::2]:
+        if relation in ("describes", "measures"):
             one, other = visible[source], visible[target]
             measures = cohort.spec.nodes[source].measures is not None
             common = _image_numbers(one, other) if measures else (one.study(), other.study())
             both = torch.from_numpy(_joined(one, other, *common))
-        elif rule == "is_a":
+        elif relation == "is_a":
             both = torch.from_numpy(_ancestors(cohort.is_a[target], visible[source], visible[target]))
         else:
-            both = torch.from_numpy(_edges(visible[source], rule, nodes[source], len(cohort.codes[source])))
-        edges[source, rule, target] = both[:2]
-        edges[target, f"rev_{rule}", source] = both[1:]
+            both = torch.from_numpy(
+                _edges(visible[source], relation, nodes[source], len(cohort.codes[source]))
+            )
+        edges[source, relation, target] = both[:2]
+        edges[target, f"rev_{relation}", source] = both[1:]
     number, category = cohort.statics(landmarks.patient, landmarks.at)
     return Graphs(
         nodes=nodes,
@@ -73,7 +92,7 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
 
 
 def _check_memory(landmarks: Landmarks) -> None:
-    """Refused, where the graphs of these asks would take more memory than there is, before any is taken."""
+    """Refuse graphs that take more memory than there is, before any is taken."""
     cohort, size, rows = landmarks.cohort, 0, 0
     for kind, events in cohort.events.items():
         end, begin = events.visible_end(landmarks.patient, landmarks.at), events.ptr[landmarks.patient]
@@ -81,11 +100,11 @@ def _check_memory(landmarks: Landmarks) -> None:
         relations = sum(kind in (source, target) for source, _, target in cohort.spec.edge_types)
         width = cohort.vectors[kind].shape[1] if kind in cohort.vectors else 0
         rows, size = rows + count, size + count * (_NODE_BYTES + 4 * width + relations * _RELATION_BYTES)
-    room_for(size, f"graphs of {len(landmarks)} asks with {rows} rows")
+    room_for(size, f"graphs of {len(landmarks)} landmarks with {rows} rows")
 
 
 class _VisibleRows:
-    """The visible rows of one kind, all asks back to back."""
+    """The visible rows of one node type, of all landmarks one after the other."""
 
     def __init__(self, events: Events, landmarks: Landmarks) -> None:
         self.events = events
@@ -93,33 +112,35 @@ class _VisibleRows:
         self.happened = events.happened[self.row]
 
     def open(self, at: np.ndarray) -> np.ndarray:
-        """Whether each row's interval is running at the ask; never where the kind has none."""
+        """Whether each row's interval is running at the landmark; never where the node type has none."""
         if self.events.until is None:
             return np.zeros(len(self.row), bool)
         return self.events.until[self.row] > at[self.owner]
 
     def vector_row(self) -> np.ndarray:
-        """Row of the embedding matrix of each node, -1 = none."""
+        """Row of the embedding matrix of each node, -1 = none: (node,) int64."""
         if self.events.vector is None:
             return np.full(len(self.row), -1)
         return self.events.vector[self.row].astype(np.int64)
 
     def study(self) -> np.ndarray:
-        """What each node shares with those of other kinds, -1 = nothing."""
+        """Number that each node shares with nodes of other types, -1 = none: (node,) int64."""
         if self.events.study is None:
             return np.full(len(self.row), -1)
         return self.events.study[self.row]
 
     def vectors(self, matrix: np.ndarray | None) -> np.ndarray:
-        """What each node's picture or text says: (node, channel) float32; no column in other kinds."""
+        """Embedding of each node's image or text: (node, channel) float32; no channel in other types."""
         if matrix is None or self.events.vector is None:
             return np.zeros((len(self.row), 0), np.float32)
         return np.asarray(matrix)[self.events.vector[self.row]].astype(np.float32)
 
 
 def _image_numbers(one: _VisibleRows, other: _VisibleRows) -> tuple[np.ndarray, np.ndarray]:
-    """A number for the picture that each measurement is of, and for each picture: the same where content and
-    moment are; -1 = none."""
+    """A number for the image of each measurement, and for each image; -1 = none.
+
+    It is the same where the content and the moment are the same.
+    """
     vector = np.concatenate([one.vector_row(), other.vector_row()])
     happened = np.concatenate([one.happened, other.happened])
     if not len(vector):
@@ -131,8 +152,10 @@ def _image_numbers(one: _VisibleRows, other: _VisibleRows) -> tuple[np.ndarray, 
 
 
 def _joined(one: _VisibleRows, other: _VisibleRows, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """(3, edge) each node and the other kind's nodes of its number in the same ask, the node again; -1 joins
-    nothing."""
+    """(3, edge) each node, the other type's nodes with its number at the same landmark, the node again.
+
+    The number -1 joins nothing.
+    """
     if not (len(mine) and len(theirs)):
         return np.zeros((3, 0), np.int64)
     span = int(max(mine.max(), theirs.max())) + 2
@@ -147,13 +170,13 @@ def _joined(one: _VisibleRows, other: _VisibleRows, mine: np.ndarray, theirs: np
     return np.stack([source, target, source])
 
 
-def _edges(visible: _VisibleRows, rule: str, nodes: Nodes, codes: int) -> np.ndarray:
+def _edges(visible: _VisibleRows, relation: str, nodes: Nodes, codes: int) -> np.ndarray:
     """(3, edge) source, target, source again: the first two rows are the edge, the last two its reverse."""
-    if rule == "at":
+    if relation == "at":
         source, target = np.arange(len(visible.owner)), nodes.timepoint.numpy()
-    elif rule == "of":
+    elif relation == "of":
         source, target = np.arange(len(visible.owner)), visible.owner
-    elif rule == "next":
+    elif relation == "next":
         source, target = following(visible.owner, visible.happened)
     else:
         source, target = following(visible.owner * codes + nodes.code.numpy(), visible.happened)
@@ -161,7 +184,7 @@ def _edges(visible: _VisibleRows, rule: str, nodes: Nodes, codes: int) -> np.nda
 
 
 def _ancestors(is_a: np.ndarray, child: _VisibleRows, ancestors: _VisibleRows) -> np.ndarray:
-    """(3, edge) each node and the nodes of its ancestors in the same ask, the node again."""
+    """(3, edge) each node, the nodes of its ancestors at the same landmark, the node again."""
     order = np.argsort(is_a[0], kind="stable")
     code, ancestor = is_a[:, order].astype(np.int64)
     mine = child.events.code[child.row]
@@ -170,23 +193,40 @@ def _ancestors(is_a: np.ndarray, child: _VisibleRows, ancestors: _VisibleRows) -
     nth = np.arange(len(source)) - np.repeat((end - start).cumsum() - (end - start), end - start)
     wanted = ancestor[start[source] + nth]
     span = int(max(ancestor.max(initial=0), ancestors.events.code[ancestors.row].max(initial=0))) + 1
-    # an ask has one node of each ancestor
+    # A landmark has one node of each ancestor.
     key = ancestors.owner * span + ancestors.events.code[ancestors.row]
     by_key = np.argsort(key, kind="stable")
     wanted_key = child.owner[source] * span + wanted
     place = np.searchsorted(key[by_key], wanted_key).clip(max=max(0, len(key) - 1))
-    # an ancestor may be left out by choice
+    # An ancestor may be left out by choice.
     there = key[by_key][place] == wanted_key if len(key) else np.zeros(len(place), bool)
     source, target = source[there], by_key[place[there]]
     return np.stack([source, target, source])
 
 
 def following(series: np.ndarray, happened: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges from every row to the rows of the next later moment of its series: at most four for each row.
+    """Join every row to the rows of the next later moment of its series, by at most four edges a row.
 
-    Rows of one moment are one group, not joined among themselves. Two groups are joined completely while one
-    of them has at most four rows; beyond it each row of the later group is joined to the row of its rank in
-    the earlier one, counted round, so that the cost grows with the rows and not with their square.
+    Rows of one moment form a group and are not joined to each other. Two groups are joined completely while
+    one of them has at most four rows. Beyond that each row of the later group is joined to the row of its
+    rank (modulo) in the earlier one, so that the number of edges grows with the rows, not with their square.
+
+    Parameters
+    ----------
+    series : ndarray
+        Series of each row, (row,) int64.
+    happened : ndarray
+        Moment of each row, (row,) int64.
+
+    Returns
+    -------
+    earlier, later : ndarray
+        Rows of both ends of each edge, (edge,) int64.
+
+    Examples
+    --------
+    >>> following(np.array([0, 0, 0, 1]), np.array([5, 7, 7, 9]))
+    (array([0, 0]), array([1, 2]))
     """
     order = sort(series, happened)
     s, t = series[order], happened[order]

@@ -1,4 +1,8 @@
-"""The cohort: position, what was known when, what came of it. Frozen, memory-mapped, shared, never copied."""
+"""A cohort and its landmarks: the patients, what was known when, and what was observed later.
+
+A landmark is a patient at a prediction time: what lies after that time does not exist for it. A cohort is
+frozen; on disk it is memory-mapped and shared between processes, never copied.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.arrays import StoredArrays
-from gnnpatient.cohort.outcomes import (
-    Diagnosis,
-    Outcome,
-    Survival,
-    Task,
-)
+from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.cohort.store import patient_columns, stored_fields, write_folder
 from gnnpatient.errors import InputError, near
@@ -30,56 +29,88 @@ if TYPE_CHECKING:
 
     from gnnpatient.cohort.view import Patient
 
-
-def _parted(times: Iterable[Any]) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Moments to ask at: the days, the dates, and whether entry is one of them."""
-    days, dates, entry = list[float](), list[str](), False
-    for one in times:
-        if isinstance(one, str) and one == "entry":
-            entry = True
-        elif isinstance(one, date | np.datetime64) or (
-            isinstance(one, str) and re.match(r"\s*\d{4}-?\d\d-?\d\d", one)
-        ):
-            dates.append(one.isoformat() if isinstance(one, date) else str(one))
-        else:
-            try:
-                days.append(float(one))
-            except (TypeError, ValueError):
-                would = 'days after the origin, ISO 8601 dates, or "entry"'
-                hint = near(one, ["entry"]) if isinstance(one, str) else ""
-                raise InputError(f"ask at {one!r}; give {would}{hint if 'mean' in hint else ''}") from None
-    return np.asarray(days, np.float64), np.asarray(dates, np.str_), entry
+ENTRY = NEVER  # in `Landmarks.moments`: the patient's own entry
+_MAX_SECONDS = 2**52  # of a prediction time; beyond it, days in float64 are not exact
 
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """All patients of a study, packed into columns. Times are int64 seconds after each patient's origin."""
+    """All patients of a study, packed into columns.
+
+    Times are int64 seconds after each patient's origin. `read_cohort` makes a cohort of tables, `open_cohort`
+    opens a saved one.
+
+    Attributes
+    ----------
+    spec : GraphSpec
+        What the tables mean.
+    ids : ndarray
+        Patient ids, sorted.
+    number : ndarray
+        Numeric static columns, nan = missing.
+    category : ndarray
+        Categorical static columns, as positions in `levels`, -1 = missing.
+    levels : Mapping
+        Column -> names of its levels.
+    entry : ndarray
+        Second at which observation starts, FOREVER = the patient never enters.
+    events : Mapping
+        Node type -> its rows, in the order of the spec, then "timepoint".
+    codes : Mapping
+        Node type -> names of its codes; position 0 is "other".
+    units : Mapping
+        Node type -> unit of each of its codes, "" = none.
+    outcomes : Mapping
+        Name -> outcome.
+    origin : ndarray, optional
+        Second since 1970 of each patient's day 0. None: the tables have offsets, without a calendar.
+    group : ndarray, optional
+        Group that a split must keep together, as a hospital; "" = the patient alone.
+    entered : ndarray, optional
+        Second from which a patient's entry is known: the end of that day where the entry is a date.
+    vectors : Mapping
+        Node type -> embeddings of its images or texts, (vector, channel) float32.
+    is_a : Mapping
+        Node type of ancestors -> pairs of a code and its ancestor, (2, pair) int32.
+    report : Mapping
+        Counts and flags of the tables that were read; no patient is in it.
+    number_known, category_known : ndarray, optional
+        Second from which each static value is known. None: from the origin on.
+    path : Path, optional
+        Folder from which the cohort was opened.
+    manifest_hash : str, optional
+        sha256 of the manifest that was opened.
+    stored : StoredArrays, optional
+        Arrays of that folder, with their hashes.
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> pbc()
+    Cohort(pbc: 312 patients, 12661 lab, 7601 sign, 1945 stage, 1945 timepoint)
+    """
 
     spec: GraphSpec
-    ids: np.ndarray  # (patient,) str, sorted
-    number: np.ndarray  # (patient, column) float32, nan = missing
-    category: np.ndarray  # (patient, column) int32 into levels, -1 = missing
+    ids: np.ndarray  # (patient,) str
+    number: np.ndarray  # (patient, column) float32
+    category: np.ndarray  # (patient, column) int32
     levels: Mapping[str, tuple[str, ...]]
-    entry: np.ndarray  # (patient,) int64: observation starts; FOREVER = without the entry event, so never
-    events: Mapping[str, Events]  # node kinds in the order of the spec, then "timepoint"
-    codes: Mapping[str, tuple[str, ...]]  # of each kind; position 0 is "other"
-    units: Mapping[str, tuple[str, ...]]  # beside codes
+    entry: np.ndarray  # (patient,) int64 seconds
+    events: Mapping[str, Events]
+    codes: Mapping[str, tuple[str, ...]]
+    units: Mapping[str, tuple[str, ...]]
     outcomes: Mapping[str, Outcome]
-    origin: np.ndarray | None = None  # (patient,) int64 seconds since 1970 of day 0; None = offsets only
-    group: np.ndarray | None = None  # (patient,) str, "" = own group
-    entered: np.ndarray | None = (
-        None  # (patient,) int64: the end of the day of entry where that is a bare date
-    )
-    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)  # kind -> (vector, channel) float32
-    is_a: Mapping[str, np.ndarray] = field(
-        default_factory=dict
-    )  # kind of ancestors -> (2, pair) int32 code, ancestor
-    report: Mapping[str, Any] = field(default_factory=dict)  # accounts of the tables, flags; no patient in it
-    number_known: np.ndarray | None = None  # (patient, column) int64 seconds: since when each static is
-    category_known: np.ndarray | None = None  # known; None: all of them as of the origin
-    path: Path | None = None  # where it was opened from
-    manifest_hash: str | None = None  # of what was opened there
-    stored: StoredArrays | None = None  # the arrays of that folder and their hashes
+    origin: np.ndarray | None = None  # (patient,) int64 seconds
+    group: np.ndarray | None = None  # (patient,) str
+    entered: np.ndarray | None = None  # (patient,) int64 seconds
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    is_a: Mapping[str, np.ndarray] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+    number_known: np.ndarray | None = None  # (patient, column) int64 seconds
+    category_known: np.ndarray | None = None  # (patient, column) int64 seconds
+    path: Path | None = None
+    manifest_hash: str | None = None
+    stored: StoredArrays | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,25 +127,60 @@ class Cohort:
         return Cohort, tuple(getattr(self, f.name) for f in fields(self) if f.name != "stored")
 
     def verify(self, patients: Any = None) -> None:
-        """Refuse what on disk is not as it was packed: in what is read about some patients (positions), by
-        default in everything. What was compared once is not compared again; graphs are built of nothing else.
+        """Compare what is on disk with the hashes of what was packed.
+
+        What was compared once is not compared again. `build_graphs` calls this for the patients it reads.
+
+        Parameters
+        ----------
+        patients : array_like of int, optional
+            Positions of the patients whose rows are compared. Default: everything.
+
+        Raises
+        ------
+        InputError
+            When an array is not as it was packed.
         """
         if self.stored is not None:
-            here = self.path is not None and len(self) == self.stored.manifest["patients"]
-            self.stored.verify(patients if here else None)  # else a position may be another patient's there
+            # In another selection of patients a position may be that of another patient on disk.
+            same = self.path is not None and len(self) == self.stored.manifest["patients"]
+            self.stored.verify(patients if same else None)
+
+    # -- patients --
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """What splits must not part, as numbers: (patient,) int64."""
+        """Group of each patient that a split keeps together, as a number, (patient,) int64."""
         if self.group is None:
             return np.arange(len(self))
-        own = np.array([f"patient {i}" for i in range(len(self))])
-        return np.unique(
-            np.where(self.group == "", own, np.char.add("group ", self.group)), return_inverse=True
-        )[1]
+        alone = np.array([f"patient {i}" for i in range(len(self))])
+        names = np.where(self.group == "", alone, np.char.add("group ", self.group))
+        return np.unique(names, return_inverse=True)[1]
 
     def positions(self, patient: Any = None) -> np.ndarray:
-        """Positions of patients given by id (strings) or position (integers); default all: (n,) int64."""
+        """Find patients by id or position.
+
+        Parameters
+        ----------
+        patient : str, int or array_like of either, optional
+            Ids (strings) or positions (integers). Default: all patients.
+
+        Returns
+        -------
+        ndarray
+            Positions in the cohort, (n,) int64.
+
+        Raises
+        ------
+        InputError
+            When there is no such id or position.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> pbc().positions(["2", "10"])
+        array([111,   1])
+        """
         if patient is None:
             return np.arange(len(self))
         wanted = np.atleast_1d(np.asarray(patient))
@@ -127,25 +193,152 @@ class Cohort:
         found = np.searchsorted(self.ids, wanted).clip(max=len(self) - 1)
         if (unknown := self.ids[found] != wanted).any():
             if self.stored is not None:
-                self.stored.compare("patient.id")  # else an id that is there may not be found
+                # Where the ids on disk are not sorted any more, an id that is there may not be found.
+                self.stored.compare("patient.id")
             raise InputError(
                 f"{int(unknown.sum())} unknown patient id(s), the first is {str(wanted[unknown][0])!r}"
             )
         return found
 
-    def named(self, name: str) -> tuple[str]:
-        """That outcome, of whatever kind, or a refusal that says what there is."""
+    def patient(self, patient: str) -> Patient:
+        """Give one patient's record.
+
+        Parameters
+        ----------
+        patient : str
+            Id.
+
+        Returns
+        -------
+        Patient
+            With the methods `table`, `to_networkx` and `export`.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> pbc().patient("2").table().columns[:6]
+        ['kind', 'day', 'known', 'code', 'value', 'unit']
+        """
+        from gnnpatient.cohort.view import Patient
+
+        position = self.positions(patient)[:1]
+        self.verify(position)
+        return Patient(self, int(position[0]))
+
+    def only(self, kinds: Iterable[str]) -> Cohort:
+        """Keep the rows of some node types; the other types stay, without rows.
+
+        Parameters
+        ----------
+        kinds : iterable of str
+            Node types.
+
+        Returns
+        -------
+        Cohort
+            The same patients, with timepoints of the rows that are left.
+
+        Raises
+        ------
+        InputError
+            When the spec has no such node type.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> pbc().only(["stage"])
+        Cohort(pbc: 312 patients, 0 lab, 0 sign, 1945 stage, 1945 timepoint)
+        """
+        kinds = set(kinds)
+        if unknown := sorted(kinds - set(self.spec.nodes)):
+            raise InputError(f"unknown node type {unknown[0]!r}{near(unknown[0], self.spec.nodes)}")
+        self.verify()  # timepoints are made anew, from every row
+        events = {k: self.events[k] if k in kinds else self.events[k].empty() for k in self.spec.nodes}
+        events = with_timepoints(events, self.spec.every, len(self))
+        return replace(self, events=events, path=None, manifest_hash=None)
+
+    def statics(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give the static columns as they were known at each landmark.
+
+        A static value that became known later is missing, as it was then. Models get their inputs from here.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        number : ndarray
+            (landmark, column) float32, nan = missing.
+        category : ndarray
+            Positions in `levels`, -1 = missing, (landmark, column) int32.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> number, category = pbc().statics(np.array([0]), np.array([0]))
+        >>> number.round(1), category                                    # age; sex and treatment
+        (array([[58.8]], dtype=float32), array([[0, 1]], dtype=int32))
+        """
+        number, category = self.number[patient], self.category[patient]
+        if self.number_known is not None:
+            number = np.where(self.number_known[patient] <= at[:, None], number, np.float32(np.nan))
+        if self.category_known is not None:
+            category = np.where(self.category_known[patient] <= at[:, None], category, np.int32(-1))
+        return number, category
+
+    # -- outcomes --
+
+    def check_outcome(self, name: str) -> str:
+        """Refuse a name that no outcome of the cohort has.
+
+        Parameters
+        ----------
+        name : str
+            Name of an outcome, of whatever kind.
+
+        Returns
+        -------
+        str
+            The name.
+
+        Raises
+        ------
+        InputError
+            When there is no such outcome; the message has the nearest name.
+        """
         if name not in self.outcomes:
             raise InputError(f"unknown outcome {name!r}{near(name, self.outcomes)}")
-        return (name,)
+        return name
 
     def outcome_names(self, name: str | None = None, *, one: bool = False) -> tuple[str, ...]:
-        """The outcomes that asks are about unless they are named: the survival ones, or the one of that name.
+        """Give the outcomes that are meant where none is named.
 
-        A cohort without any survival outcome gives the others.
+        Parameters
+        ----------
+        name : str, optional
+            An outcome. Default: every survival outcome, or every outcome where there is no survival outcome.
+        one : bool
+            Whether several are refused.
+
+        Returns
+        -------
+        tuple of str
+
+        Raises
+        ------
+        InputError
+            When there is no such outcome, none at all, or several where one is wanted.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> pbc().outcome_names()
+        ('death',)
         """
         if name is not None:
-            return self.named(name)
+            return (self.check_outcome(name),)
         if not self.outcomes:
             raise InputError(f"cohort {self.spec.cohort!r} has no outcome; add [outcomes.NAME] to its spec")
         names = tuple(n for n, o in self.outcomes.items() if o.has_curve) or tuple(self.outcomes)
@@ -154,8 +347,29 @@ class Cohort:
         return names
 
     def survival(self, name: str) -> Survival:
-        """An outcome that is time to an event; refused where it is of another kind."""
-        outcome = self.outcomes[self.named(name)[0]]
+        """Give an outcome that is the time to an event.
+
+        Parameters
+        ----------
+        name : str
+            Name of the outcome.
+
+        Returns
+        -------
+        Survival
+
+        Raises
+        ------
+        InputError
+            When there is no such outcome, or it is of another kind.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> pbc().survival("death").causes
+        ('transplant', 'death')
+        """
+        outcome = self.outcomes[self.check_outcome(name)]
         if not outcome.has_curve:
             others = ", ".join(n for n, o in self.outcomes.items() if o.has_curve) or "none"
             raise InputError(
@@ -167,27 +381,59 @@ class Cohort:
     def outcomes_with_model(
         self, names: Iterable[str] | None = None
     ) -> dict[str, Survival | Diagnosis | Task]:
-        """The outcomes of these names that a model answers; default: all of survival and diagnosis.
+        """Give the outcomes for which a model can be fitted.
 
-        Refused: a progression that is named, or nothing to answer.
+        Parameters
+        ----------
+        names : iterable of str, optional
+            Names of outcomes. Default: all survival and diagnosis outcomes.
+
+        Returns
+        -------
+        dict
+            Name -> outcome.
+
+        Raises
+        ------
+        InputError
+            When an outcome is unknown or a progression, or there is none.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> list(pbc().outcomes_with_model())
+        ['death']
         """
         if names is not None and not (names := tuple(names)):
             raise InputError("outcomes = []; name at least one, or leave it out for all")
         with_model = {n: o for n, o in self.outcomes.items() if o.has_model}
         if names is None:
             names = tuple(with_model) or self.outcome_names()
-        chosen = [self.named(name)[0] for name in names]
-        if strange := [name for name in chosen if name not in with_model]:
+        chosen = [self.check_outcome(name) for name in names]
+        if without := [name for name in chosen if name not in with_model]:
             raise InputError(
-                f"outcome {strange[0]!r} is a progression: it has labels and eligibility, but no model; "
+                f"outcome {without[0]!r} is a progression: it has labels and eligibility, but no model; "
                 f"outcomes with one here: {', '.join(with_model) or 'none'}"
             )
         return {name: with_model[name] for name in chosen}
 
     def inputs(self, names: Iterable[str]) -> tuple[str, ...] | None:
-        """Kinds of node that these outcomes may be read from (`when = "same"`); None: all.
+        """Give the node types from which outcomes may be predicted.
 
-        Refused where they differ: what one may see would give the other away.
+        Parameters
+        ----------
+        names : iterable of str
+            Names of outcomes.
+
+        Returns
+        -------
+        tuple of str or None
+            Node types, where `when = "same"` names them. None: all.
+
+        Raises
+        ------
+        InputError
+            When the outcomes differ: what one may see would give the other away.
         """
         specs = {name: self.spec.outcomes.get(name) for name in names}
         kinds = {n: frozenset(getattr(spec, "inputs", ())) or None for n, spec in specs.items()}
@@ -198,15 +444,152 @@ class Cohort:
                 f"outcome {same!r} is read from {', '.join(sorted(kinds[same] or ()))} alone (when = same), "
                 f"{other!r} is not; fit each by itself, as in outcomes = [{same!r}]"
             )
-        held = next(iter(kinds.values()), None)
-        return None if held is None else tuple(kind for kind in self.spec.nodes if kind in held)
+        visible = next(iter(kinds.values()), None)
+        return None if visible is None else tuple(kind for kind in self.spec.nodes if kind in visible)
+
+    def flow(self) -> list[dict[str, Any]]:
+        """Count the patients that are left at each step of eligibility.
+
+        Returns
+        -------
+        list of dict
+            One entry a step: outcome, step, n.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> pbc().flow()[-1]
+        {'outcome': 'death', 'step': 'censored', 'n': 143}
+        """
+        return [
+            {"outcome": name, "step": step, "n": int(n)}
+            for name, outcome in self.outcomes.items()
+            for step, n in (
+                *self.report.get("steps", ()),
+                *self.report.get("outcome_steps", {}).get(name, ()),
+                *outcome.flow(self.at_entry, self.enters).items(),
+            )
+        ]
+
+    # -- times --
+
+    @property
+    def at_entry(self) -> np.ndarray:
+        """Second of each patient's landmark at entry, (patient,) int64.
+
+        What was measured at entry is known then, so of a bare date it is the end of that day (METHODS 3, 27).
+        """
+        return self.entry if self.entered is None else self.entered
+
+    @property
+    def enters(self) -> np.ndarray:
+        """Whether each patient enters, (patient,) bool; the others are at risk of nothing."""
+        return np.asarray(self.entry) != FOREVER
+
+    @cached_property
+    def has_later_rows(self) -> bool:
+        """Whether anything becomes known after entry; if not, entry is the only landmark that makes sense."""
+        for e in self.events.values():
+            some = np.diff(e.ptr) > 0
+            if (e.known[e.ptr[1:][some] - 1] > self.at_entry[some]).any():
+                return True
+        later = [known for known in (self.number_known, self.category_known) if known is not None]
+        return any((known > self.at_entry[:, None]).any() for known in later)
+
+    @cached_property
+    def observed_until(self) -> np.ndarray:
+        """Second until which each patient is at risk of all of `outcome_names`, (patient,) int64."""
+        return self.open_until(*self.outcome_names())
+
+    def open_until(self, *names: str) -> np.ndarray:
+        """Give the second until which each patient can have landmarks for some outcomes.
+
+        Parameters
+        ----------
+        *names : str
+            Names of outcomes.
+
+        Returns
+        -------
+        ndarray
+            Seconds after the origin, (patient,) int64. Where no outcome has an end: one second after the last
+            row becomes known.
+        """
+        ends = reduce(np.minimum, (self.outcomes[name].ends for name in names))
+        if not (ends == FOREVER).any():
+            return ends
+        last = np.where(self.enters, self.entry, 0)
+        for e in self.events.values():
+            some = np.diff(e.ptr) > 0
+            last[some] = np.maximum(last[some], e.known[e.ptr[1:][some] - 1])
+        return np.where(ends == FOREVER, last + 1, ends)
+
+    def calendar(self, dates: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Convert ISO 8601 dates to seconds since 1970 in UTC.
+
+        Parameters
+        ----------
+        dates : str, date or array_like of either
+            Dates in the time zone of the tables; a clock time may follow.
+
+        Returns
+        -------
+        first, last : ndarray
+            First and last second of each date, int64; with a clock time both are that second.
+
+        Raises
+        ------
+        InputError
+            When a date is incomplete, or none.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> first, last = pbc().calendar("1970-01-02")
+        >>> int(first), int(last)
+        (86400, 172799)
+        """
+        import polars as pl
+
+        from gnnpatient.readers.dates import day_span
+
+        days = np.asarray(dates)
+        words = [d.isoformat() if isinstance(d, date) else str(d).strip() for d in days.flat]
+        begun, ended = day_span(pl.Series(words, dtype=pl.String), self.spec.zone)
+        if (unread := begun.is_null()).any():
+            shown = words[unread.arg_true()[0]]
+            if re.fullmatch(r"\d{4}(-\d\d)?", shown):
+                raise InputError(f"time {shown!r}: write the whole date, as in 2021-03-04")
+            raise InputError(f"time {shown!r}: neither days nor an ISO 8601 date")
+        first, last = begun.dt.epoch("s"), ended.dt.epoch("s")
+        return first.to_numpy().reshape(days.shape), last.to_numpy().reshape(days.shape)
+
+    # -- landmarks --
 
     def at(self, day: Any, patient: Any = None, to: Any = None) -> Landmarks:
-        """Ask about patients at `day`: days after the origin or ISO dates (their end); one, or one each.
+        """Make landmarks: patients at a prediction time.
 
-        A date is a day of the time zone that the tables name (of several, the patient table's), else of UTC.
-        to: the day that a value is wanted for, after `day`; one, or one each.
+        Parameters
+        ----------
+        day : float, str, date or array_like of these
+            Days after the origin, or ISO 8601 dates, which mean the end of that day in the time zone of the
+            tables (of several the patient table's, else UTC). One, or one for each patient.
+        patient : str, int or array_like of either, optional
+            Ids or positions. Default: all patients.
+        to : float, str, date or array_like of these, optional
+            Time after `day` at which a value is wanted, for outcomes of progression.
 
+        Returns
+        -------
+        Landmarks
+
+        Raises
+        ------
+        InputError
+            When a time is neither, there is no such patient, or `to` is not after `day`.
+
+        Examples
+        --------
         >>> from gnnpatient.datasets.shipped import pbc
         >>> pbc().at([365, 730], patient="2").days
         array([365., 730.])
@@ -221,74 +604,23 @@ class Cohort:
             ) from None
         ahead = np.atleast_1d(rest[0]) if rest else None
         if ahead is not None and (ahead <= at).any():
-            raise InputError(f"asked at day {day!r} for day {to!r}; a value is wanted for a later day")
+            raise InputError(f"to = {to!r} at day {day!r}; a value is wanted for a later day")
         return Landmarks(self, np.atleast_1d(position), np.atleast_1d(at), ahead)
 
-    def _seconds(self, day: Any, position: np.ndarray) -> np.ndarray:
-        """Days or dates as int64 seconds after the origin."""
-        days = np.asarray(day)
-        dated = days.dtype == object and all(isinstance(d, str | date) for d in days.flat)
-        if dated or days.dtype.kind in "UM":
-            at = self._calendar(days, position)
-        else:
-            try:
-                at = days.astype(np.float64) * DAY
-            except (TypeError, ValueError):
-                raise InputError(f"ask at {day!r}; give days after the origin, or ISO 8601 dates") from None
-        if not np.isfinite(at).all() or (np.abs(at) > 2**52).any():
-            raise InputError(f"ask at day {day!r}; give days after the origin")
-        return np.asarray(np.round(at), np.int64)
-
-    def _calendar(self, dates: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """ISO 8601 dates in seconds after the origin; one without a clock time is the end of that day."""
-        if self.origin is None:
-            shown = str(dates.flat[0]) if dates.size else ""
-            raise InputError(
-                f"ask at {shown!r}: the cohort's times are offsets without a calendar; give days"
-            )
-        return self.calendar(dates)[1] - self.origin[position]
-
-    def calendar(self, dates: Any) -> tuple[np.ndarray, np.ndarray]:
-        """The first and the last second of ISO 8601 dates, since 1970 in UTC; a clock time is both."""
-        import polars as pl
-
-        from gnnpatient.readers.dates import day_span
-
-        given = np.asarray(dates)
-        words = [d.isoformat() if isinstance(d, date) else str(d).strip() for d in given.flat]
-        begun, ended = day_span(pl.Series(words, dtype=pl.String), self.spec.zone)
-        if (lost := begun.is_null()).any():
-            shown = words[lost.arg_true()[0]]
-            if re.fullmatch(r"\d{4}(-\d\d)?", shown):
-                raise InputError(f"ask at {shown!r}: write the whole date, as in 2021-03-04")
-            raise InputError(f"ask at {shown!r}: neither days nor an ISO 8601 date")
-        first, last = begun.dt.epoch("s"), ended.dt.epoch("s")
-        return first.to_numpy().reshape(given.shape), last.to_numpy().reshape(given.shape)
-
-    @property
-    def at_entry(self) -> np.ndarray:
-        """When each patient is asked at entry: (patient,) int64 seconds. What was measured at entry is known
-        then, so of a bare date it is the end of that day (METHODS 3, 27)."""
-        return self.entry if self.entered is None else self.entered
-
-    @property
-    def enters(self) -> np.ndarray:
-        """Who enters at all; whoever never has the entry event is at risk of nothing: (patient,) bool."""
-        return np.asarray(self.entry) != FOREVER
-
-    @cached_property
-    def has_later_rows(self) -> bool:
-        """Whether anything becomes known after entry; without, entry is the one moment to ask at."""
-        for e in self.events.values():
-            some = np.diff(e.ptr) > 0
-            if (e.known[e.ptr[1:][some] - 1] > self.at_entry[some]).any():
-                return True
-        late = [known for known in (self.number_known, self.category_known) if known is not None]
-        return any((known > self.at_entry[:, None]).any() for known in late)
-
     def entries(self, patients: Any = None) -> Landmarks:
-        """Every patient position enters, at entry, as known then (see `at_entry`).
+        """Make a landmark at the entry of every patient who enters, see `at_entry`.
 
+        Parameters
+        ----------
+        patients : str, int or array_like of either, optional
+            Ids or positions. Default: all patients.
+
+        Returns
+        -------
+        Landmarks
+
+        Examples
+        --------
         >>> from gnnpatient.datasets.shipped import pbc
         >>> np.unique(pbc().entries().days)
         array([0.])
@@ -306,112 +638,119 @@ class Cohort:
         seed: int = 0,
         outcomes: Sequence[str] | None = None,
     ) -> Landmarks:
-        """Every patient at each of `times` (days, dates, "entry"); or at `n` landmarks, only those at risk.
+        """Make landmarks at given times, or at times that are drawn.
 
-        The first of the n is each patient's entry, the one landmark where a cohort has no later rows; the
-        others are times common to all, drawn one from each part of the time from the earliest entry to the
-        day by which half of the patients are no longer observed. At risk: of every outcome of
-        `outcome_names`, or of any of `outcomes`.
+        Parameters
+        ----------
+        patients : str, int or array_like of either, optional
+            Ids or positions. Default: all patients.
+        times : iterable, optional
+            Days after the origin, ISO 8601 dates, or "entry"; a landmark for every patient at each of them.
+        n : int, optional
+            Instead of `times`, the number of times to draw. The first is each patient's entry, and the only
+            one where nothing becomes known later. The others are common to all patients, one drawn from each
+            of n - 1 equal parts of the time from the earliest entry to the median end of observation. Only
+            patients at risk then have a landmark.
+        seed : int
+            Of the draw.
+        outcomes : sequence of str, optional
+            With `n`: at risk of any of these. Default: at risk of all of `outcome_names`.
+
+        Returns
+        -------
+        Landmarks
+
+        Raises
+        ------
+        InputError
+            When neither or both of `times` and `n` are given, or a time is none.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> len(pbc().landmarks(times=["entry", 365]))
+        624
+        >>> np.unique(pbc().landmarks(n=4, seed=0).days).round(1)
+        array([   0. ,  488.2,  973.3, 1564.4])
         """
         position = self.positions(patients)
         if (times is None) == (n is None):
             raise InputError("landmarks needs either times=[...] or n=")
-        if n is None:
-            assert times is not None
-            days, dates, entry = _parted(times)
-            parts = [self.entries(position)] if entry else []
-            for some in (days, dates):
-                if len(some) or (some is days and not (entry or len(dates))):
-                    parts.append(
-                        self.at(np.repeat(some, len(position)), patient=np.tile(position, len(some)))
-                    )
-            return join_landmarks(*parts) if len(parts) > 1 else parts[0]
-        if not len(position := position[self.enters[position]]):
+        if times is not None:
+            return self._at_times(position, times)
+        assert n is not None
+        position = position[self.enters[position]]
+        if not len(position):
             return self.entries(position)
         ends = self.observed_until if outcomes is None else reduce(np.maximum, map(self.open_until, outcomes))
-        start, end = float(self.entry[position].min()), float(np.median(ends[position]))
+        X = self._drawn(position, ends[position], n, seed)
+        return X.followed() if outcomes is None else X[np.logical_or.reduce([X.at_risk(o) for o in outcomes])]
+
+    def _at_times(self, position: np.ndarray, times: Iterable[Any]) -> Landmarks:
+        """Patients at each of some times."""
+        days, dates, entry = _parse_times(times)
+        parts = [self.entries(position)] if entry else []
+        for some in (days, dates):
+            if len(some) or (some is days and not (entry or len(dates))):
+                at, patient = np.repeat(some, len(position)), np.tile(position, len(some))
+                parts.append(self.at(at, patient=patient))
+        return join_landmarks(*parts) if len(parts) > 1 else parts[0]
+
+    def _drawn(self, position: np.ndarray, ends: np.ndarray, n: int, seed: int) -> Landmarks:
+        """Patients at entry and at n - 1 drawn times, up to the median of their `ends`."""
+        draws = n - 1 if self.has_later_rows else 0
+        if draws <= 0:
+            return self.entries(position)
+        start, end = float(self.entry[position].min()), float(np.median(ends))
         rng = np.random.default_rng(seed)
-        if (drawn := n - 1 if self.has_later_rows else 0) > 0:
-            days = (start + (np.arange(drawn) + rng.random(drawn)) / drawn * max(end - start, 0)) / DAY
-            asks = self.landmarks(position, ["entry", *days.tolist()])
-        else:
-            asks = self.entries(position)
-        if outcomes is None:
-            return asks.followed()
-        return asks[np.logical_or.reduce([asks.at_risk(name) for name in outcomes])]
-
-    @cached_property
-    def observed_until(self) -> np.ndarray:
-        """Until when each patient is at risk of every outcome: (patient,) int64 seconds."""
-        return self.open_until(*self.outcome_names())
-
-    def open_until(self, *names: str) -> np.ndarray:
-        """Until when each patient can be asked about these outcomes: (patient,) int64 seconds.
-
-        Where no outcome says so: until the last row is known.
-        """
-        ends = reduce(np.minimum, (self.outcomes[name].ends for name in names))
-        if not (ends == FOREVER).any():
-            return ends
-        last = np.where(self.enters, self.entry, 0)
-        for e in self.events.values():
-            some = np.diff(e.ptr) > 0
-            last[some] = np.maximum(last[some], e.known[e.ptr[1:][some] - 1])
-        return np.where(ends == FOREVER, last + 1, ends)
+        days = (start + (np.arange(draws) + rng.random(draws)) / draws * max(end - start, 0)) / DAY
+        return self._at_times(position, ["entry", *days.tolist()])
 
     def moments(self, outcome: str) -> Landmarks:
-        """The asks of an outcome that is asked at moments of its own (an ACES task)."""
-        task = self.outcomes[self.named(outcome)[0]]
+        """Give the landmarks of an outcome that has its own, as an ACES task.
+
+        Parameters
+        ----------
+        outcome : str
+            Name of the outcome.
+
+        Returns
+        -------
+        Landmarks
+
+        Raises
+        ------
+        InputError
+            When there is no such outcome, or it has none.
+        """
+        task = self.outcomes[self.check_outcome(outcome)]
         if not task.has_own_moments:
-            raise InputError(
-                f"outcome {outcome!r} has no moments of its own; ask at days, with cohort.at(day)"
-            )
+            raise InputError(f"outcome {outcome!r} has no moments of its own; use cohort.at(day)")
         return Landmarks(self, np.asarray(task.patient), np.asarray(task.at))
 
-    def patient(self, patient: str) -> Patient:
-        """One patient's record: .table(), .to_networkx(at=)."""
-        from gnnpatient.cohort.view import Patient
+    def _seconds(self, day: Any, position: np.ndarray) -> np.ndarray:
+        """Days or dates as int64 seconds after the origin."""
+        days = np.asarray(day)
+        dated = days.dtype == object and all(isinstance(d, str | date) for d in days.flat)
+        if dated or days.dtype.kind in "UM":
+            at = self._date_seconds(days, position)
+        else:
+            try:
+                at = days.astype(np.float64) * DAY
+            except (TypeError, ValueError):
+                raise InputError(f"time {day!r}: give days after the origin, or ISO 8601 dates") from None
+        if not np.isfinite(at).all() or (np.abs(at) > _MAX_SECONDS).any():
+            raise InputError(f"time {day!r}: give days after the origin")
+        return np.asarray(np.round(at), np.int64)
 
-        here = self.positions(patient)[:1]
-        self.verify(here)
-        return Patient(self, int(here[0]))
+    def _date_seconds(self, dates: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """ISO 8601 dates in seconds after the origin; one without a clock time is the end of that day."""
+        if self.origin is None:
+            shown = str(dates.flat[0]) if dates.size else ""
+            raise InputError(f"time {shown!r}: the cohort's times are offsets without a calendar; give days")
+        return self.calendar(dates)[1] - self.origin[position]
 
-    def only(self, kinds: Iterable[str]) -> Cohort:
-        """The same patients with the rows of some kinds alone; the other kinds stay, empty."""
-        kinds = set(kinds)
-        if unknown := kinds - set(self.spec.nodes):
-            raise InputError(
-                f"unknown kind {sorted(unknown)[0]!r}{near(sorted(unknown)[0], self.spec.nodes)}"
-            )
-        self.verify()  # timepoints are made anew, of every row
-        events = {k: self.events[k] if k in kinds else self.events[k].empty() for k in self.spec.nodes}
-        return replace(
-            self, events=with_timepoints(events, self.spec.every, len(self)), path=None, manifest_hash=None
-        )
-
-    def statics(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers and categories of patients as known at moments, seconds: (ask, column) each.
-
-        A static that becomes known later is missing (nan, -1), as it was then. Inputs come from here.
-        """
-        number, category = self.number[patient], self.category[patient]
-        if self.number_known is not None:
-            number = np.where(self.number_known[patient] <= at[:, None], number, np.float32(np.nan))
-        if self.category_known is not None:
-            category = np.where(self.category_known[patient] <= at[:, None], category, np.int32(-1))
-        return number, category
-
-    def flow(self) -> list[dict[str, Any]]:
-        """Who stays in at each step of eligibility, for each outcome."""
-        return [
-            {"outcome": name, "step": step, "n": int(n)}
-            for name, outcome in self.outcomes.items()
-            for step, n in (
-                *self.report.get("steps", ()),
-                *self.report.get("outcome_steps", {}).get(name, ()),
-                *outcome.flow(self.at_entry, self.enters).items(),
-            )
-        ]
+    # -- storage --
 
     def _columns(self) -> dict[str, np.ndarray]:
         """Every array by the name of its file."""
@@ -425,7 +764,25 @@ class Cohort:
         return columns
 
     def save(self, path: str | Path) -> Path:
-        """Write the cohort as a folder, in one step: manifest.json and one array file a column."""
+        """Write the cohort as a folder: manifest.json, and one array file a column.
+
+        The folder appears in one step; a process that is killed leaves nothing behind.
+
+        Parameters
+        ----------
+        path : str or Path
+            Folder to make; it must not exist, or be empty.
+
+        Returns
+        -------
+        Path
+            The folder; `open_cohort` opens it.
+
+        Raises
+        ------
+        InputError
+            When there is something at that path, or what is on disk is not as it was packed.
+        """
         self.verify()
         about = {
             "patients": len(self),
@@ -440,11 +797,26 @@ class Cohort:
 
 
 def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: bool = False) -> Cohort:
-    """Open a cohort that was saved. Columns are memory-mapped: nothing is read before it is asked for.
+    """Open a saved cohort. Its columns are memory-mapped: nothing is read before it is needed.
 
-    `verify` compares every array with its hashes at once; without it, what is read about a patient is
-    compared before a graph is built of it. `manifest_hash` refuses a folder that has changed since it was
-    named.
+    Parameters
+    ----------
+    path : str or Path
+        Folder that `Cohort.save` or `gnnpatient pack` wrote.
+    manifest_hash : str, optional
+        sha256 that the manifest must have.
+    verify : bool
+        Whether every array is compared with its hashes at once. Else the rows of a patient are compared when
+        a graph of that patient is built.
+
+    Returns
+    -------
+    Cohort
+
+    Raises
+    ------
+    InputError
+        When the folder is no cohort, was changed, or has another hash.
     """
     cohort = Cohort(**stored_fields(path, manifest_hash))
     if verify:
@@ -452,62 +824,91 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
     return cohort
 
 
-ENTRY = NEVER  # the landmark that is each patient's own entry
-
-
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """Asks. What lies after `at` does not exist for an ask."""
+    """Patients at prediction times. What lies after the time of a landmark does not exist for it.
+
+    `Cohort.at` and `Cohort.landmarks` make them. They index and split like an array, so scikit-learn can
+    split, shuffle and group them.
+
+    Attributes
+    ----------
+    cohort : Cohort
+        The patients.
+    patient : ndarray
+        Position of the patient in the cohort.
+    at : ndarray
+        Prediction time, in seconds after the patient's origin.
+    to : ndarray, optional
+        Second after `at` at which a value is wanted, for outcomes of progression.
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> X = pbc().at(365).followed("death")
+    >>> len(X), X[:3].ids.tolist()
+    (290, ['1', '100', '101'])
+    """
 
     cohort: Cohort
-    patient: np.ndarray  # (ask,) int64, position in the cohort
-    at: np.ndarray  # (ask,) int64 seconds after the patient's origin
-    to: np.ndarray | None = None  # (ask,) int64 seconds: the moment that a value is wanted for, after `at`
+    patient: np.ndarray  # (landmark,) int64
+    at: np.ndarray  # (landmark,) int64 seconds
+    to: np.ndarray | None = None  # (landmark,) int64 seconds
 
     def __len__(self) -> int:
         return len(self.patient)
 
     @property
     def shape(self) -> tuple[int]:
+        """Number of landmarks, as scikit-learn wants it."""
         return (len(self.patient),)
 
     @property
     def ids(self) -> np.ndarray:
-        """The patient's id of each ask: (ask,) str."""
+        """Id of each landmark's patient, (landmark,) str."""
         return self.cohort.ids[self.patient]
 
     @property
     def days(self) -> np.ndarray:
-        """`at` in days after the origin: (ask,) float64."""
+        """Prediction times in days after the origin, (landmark,) float64."""
         return self.at / DAY
 
     @property
     def moments(self) -> np.ndarray:
-        """Which landmark each ask belongs to: its time, or ENTRY at its patient's entry, whenever that was:
-        (ask,) int64."""
+        """Prediction times with ENTRY in the place of each patient's entry, (landmark,) int64.
+
+        Landmarks at entry so belong together, whenever each patient entered.
+        """
         return np.where(self.at == self.cohort.at_entry[self.patient], ENTRY, self.at)
 
     @property
     def by_landmark(self) -> dict[float, np.ndarray]:
-        """Positions of the asks of each landmark, by its day; the day of entry is the median of theirs."""
+        """Day of each prediction time -> positions of its landmarks; the day of entry is their median.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> {day: len(rows) for day, rows in pbc().landmarks(times=["entry", 365]).by_landmark.items()}
+        {0.0: 312, 365.0: 312}
+        """
         at, which = np.unique(self.moments, return_inverse=True)
         days = at / DAY
         if len(at) and at[0] == ENTRY:
             days[0] = np.median(self.days[which == 0])
-            if days[0] in days[1:]:  # of other patients, position entered at another time
+            if days[0] in days[1:]:  # of other patients, who entered at another time
                 days[0] = np.nextafter(days[0], np.inf)
         return {day: np.flatnonzero(which == i) for i, day in enumerate(days.tolist())}
 
     @property
     def entry_day(self) -> float | None:
-        """The day by which `by_landmark` calls entry; None where it is no landmark."""
+        """The day that stands for entry in `by_landmark`. None: there is no landmark at entry."""
         return next(iter(self.by_landmark)) if (self.moments == ENTRY).any() else None
 
     @property
     def early_at_entry(self) -> np.ndarray:
-        """Which asks come on the day of entry, before what was measured on it is known: (ask,) bool."""
-        day = self.cohort.entry[self.patient] <= self.at
-        return day & (self.at < self.cohort.at_entry[self.patient])
+        """Whether each landmark is on the day of entry, before its values are known, (landmark,) bool."""
+        entered = self.cohort.entry[self.patient] <= self.at
+        return entered & (self.at < self.cohort.at_entry[self.patient])
 
     def __getitem__(self, rows: Any) -> Landmarks:
         rows = rows[0] if isinstance(rows, tuple) else rows
@@ -515,51 +916,170 @@ class Landmarks:
         return Landmarks(self.cohort, np.atleast_1d(self.patient[rows]), np.atleast_1d(self.at[rows]), to)
 
     def at_risk(self, outcome: str | None = None) -> np.ndarray:
-        """Entered, not failed, still observed: entry <= at < time, (ask,) bool.
+        """Whether each landmark is at risk: the patient has entered, is observed, and without the event.
 
-        Of a diagnosis: its label not yet known; of a progression: not gone, and with a value to compare with.
-        Without a name: for every survival outcome, or every outcome where there is none.
+        For a diagnosis the label must not be known yet. For a progression the patient must not be gone, and
+        have a value to compare with.
+
+        Parameters
+        ----------
+        outcome : str, optional
+            Name of an outcome. Default: at risk of all of `Cohort.outcome_names`.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) bool.
+
+        Raises
+        ------
+        InputError
+            When there is no such outcome.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> int(pbc().at(365).at_risk("death").sum())
+        290
         """
-        names = self.cohort.outcome_names() if outcome is None else self.cohort.named(outcome)
+        names = self.cohort.outcome_names(outcome)
         entered = self.cohort.entry[self.patient] <= self.at
         outcomes = (self.cohort.outcomes[name] for name in names)
         return reduce(np.logical_and, (o.at_risk(self.patient, self.at) for o in outcomes), entered)
 
     def followed(self, outcome: str | None = None) -> Landmarks:
-        """The asks of patients position are still at risk then."""
+        """Keep the landmarks at risk, see `at_risk`.
+
+        Parameters
+        ----------
+        outcome : str, optional
+            Name of an outcome. Default: at risk of all of `Cohort.outcome_names`.
+
+        Returns
+        -------
+        Landmarks
+
+        Raises
+        ------
+        InputError
+            When there is no such outcome.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> len(pbc().at(365).followed("death"))
+        290
+        """
         return self[self.at_risk(outcome)]
 
     def outcome(self, name: str | None = None) -> np.ndarray:
-        """What came of each ask, structured (ask,).
+        """Give what was observed after each landmark.
 
-        Survival: event (0 censored, k = k-th cause), time (days). Diagnosis: label (-1 not looked for), time
-        until it is known. Progression: see `gnnpatient.cohort.outcomes.Progression.truth`.
+        Parameters
+        ----------
+        name : str, optional
+            Name of an outcome. Default: the only one of `Cohort.outcome_names`.
+
+        Returns
+        -------
+        ndarray
+            Structured, (landmark,), with days after the landmark. Survival: event (0 = censored, k = the k-th
+            cause) and time. Diagnosis: label (-1 = not looked for) and time until it is known. Progression:
+            see `gnnpatient.cohort.progression.Progression.truth`.
+
+        Raises
+        ------
+        InputError
+            When there is no such outcome, none or several could be meant, or a landmark is not at risk.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> pbc().at(365).followed("death").outcome("death")[:2].tolist()
+        [(2, 35.0), (2, 187.0)]
         """
-        (name,) = self.cohort.outcome_names(one=True) if name is None else self.cohort.named(name)
+        (name,) = self.cohort.outcome_names(name, one=True)
         if not (risk := self.at_risk(name)).all():
             raise InputError(
-                f"{int((~risk).sum())} of {len(self)} asks come when the patient is not at risk of {name!r}; "
+                f"{int((~risk).sum())} of {len(self)} landmarks are not at risk of {name!r}; "
                 f"keep the others with .followed({name!r})"
             )
         return self.cohort.outcomes[name].truth(self.patient, self.at, self.to)
 
     @property
     def groups(self) -> np.ndarray:
-        """What splits must not part: the patient's group, or the patient: (ask,) int64."""
+        """Group of each landmark's patient that a split keeps together, (landmark,) int64."""
         return self.cohort.groups[self.patient]
 
     def to_frame(self) -> pl.DataFrame:
-        """One row an ask: statics, and of each code the last value, its age in days and a count."""
+        """Make a table of what is known at each landmark, for models of other libraries.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row a landmark: id, at (days), static columns, and of each code KIND.CODE the last value, its
+            .age in days, and .n, the number of rows.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> pbc().at(365).to_frame().columns[:8]
+        ['id', 'at', 'age', 'sex', 'trt', 'lab.bili', 'lab.bili.age', 'lab.bili.n']
+        """
         from gnnpatient.cohort.view import landmark_frame
 
         return landmark_frame(self)
 
 
 def join_landmarks(*parts: Landmarks) -> Landmarks:
-    """Asks of one cohort, one part after the other; none wants a value for a later moment."""
+    """Put landmarks of one cohort one after the other.
+
+    Parameters
+    ----------
+    *parts : Landmarks
+        Landmarks of the same cohort, without `to`.
+
+    Returns
+    -------
+    Landmarks
+
+    Raises
+    ------
+    InputError
+        When the cohorts differ.
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> cohort = pbc()
+    >>> join_landmarks(cohort.at(365, "2"), cohort.at(730, "10")).days
+    array([365., 730.])
+    """
     cohort = parts[0].cohort
     if any(part.cohort is not cohort for part in parts):
-        raise InputError("the parts ask different cohorts; score each cohort on its own")
+        raise InputError("the parts are landmarks of different cohorts; score each cohort on its own")
     return Landmarks(
         cohort, np.concatenate([part.patient for part in parts]), np.concatenate([part.at for part in parts])
     )
+
+
+def _parse_times(times: Iterable[Any]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Prediction times: the days, the dates, and whether entry is one of them."""
+    days, dates, entry = list[float](), list[str](), False
+    for time in times:
+        if isinstance(time, str) and time == "entry":
+            entry = True
+        elif isinstance(time, date | np.datetime64) or (
+            isinstance(time, str) and re.match(r"\s*\d{4}-?\d\d-?\d\d", time)
+        ):
+            dates.append(time.isoformat() if isinstance(time, date) else str(time))
+        else:
+            try:
+                days.append(float(time))
+            except (TypeError, ValueError):
+                hint = near(time, ["entry"]) if isinstance(time, str) else ""
+                raise InputError(
+                    f'time {time!r}: give days after the origin, ISO 8601 dates, or "entry"'
+                    f"{hint if 'mean' in hint else ''}"
+                ) from None
+    return np.asarray(days, np.float64), np.asarray(dates, np.str_), entry

@@ -1,4 +1,7 @@
-"""Packed columns: a kind's rows back to back, sorted by (patient, known), so that the past is a prefix."""
+"""Packed rows: one node type's rows, sorted by patient and the time they became known.
+
+So the past of a patient is the beginning of the patient's rows.
+"""
 
 from __future__ import annotations
 
@@ -10,37 +13,66 @@ import numpy as np
 
 from gnnpatient.cohort.arrays import StoredColumns
 
-_MAX_BISECTED = (
-    32  # asks up to which bisecting each patient's own segment beats one search over the whole column
-)
+# Landmarks up to which a bisection each is faster than one search over the whole column.
+_MAX_BISECTED = 32
 
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """All nodes of one kind. Rows of patient p are ptr[p]:ptr[p + 1], in the order they became known."""
+    """All rows of one node type. Rows of patient p are ptr[p]:ptr[p + 1], in the order they became known.
+
+    Attributes
+    ----------
+    ptr : ndarray
+        First row of each patient, and one past the last row.
+    known : ndarray
+        Second after the origin at which the row became known.
+    happened : ndarray
+        Second after the origin that the row is about; not after `known`.
+    code : ndarray
+        Position in `Cohort.codes[kind]`, 0 = other.
+    value : ndarray
+        Value in the unit of the code, nan = missing.
+    timepoint : ndarray
+        Position among the patient's timepoints.
+    until : ndarray, optional
+        Second at which an interval ended, FOREVER = not yet; not visible before.
+    replaced : ndarray, optional
+        Second from which an amendment replaces the row, FOREVER = never.
+    vector : ndarray, optional
+        Row of `Cohort.vectors[kind]`, the embedding of an image or a text; a measurement has that of its
+        image, in the vectors of the node type that it measures.
+    study : ndarray, optional
+        Number that rows of several node types share, -1 = none.
+    bound : ndarray, optional
+        -1 = the true value is below `value`, 1 = above, 0 = it is `value`.
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> stage = pbc().events["stage"]
+    >>> stage.ptr[:3], stage.known[:2] // 86_400                   # the first patient has two rows; days
+    (array([0, 2, 3]), array([  0, 192]))
+    """
 
     ptr: np.ndarray  # (patient + 1,) int64
-    known: np.ndarray  # (row,) int64 seconds after the origin
-    happened: np.ndarray  # (row,) int64 seconds, <= known
-    code: np.ndarray  # (row,) int32 into Cohort.codes[kind]; 0 = other
-    value: np.ndarray  # (row,) float32, nan = missing
-    timepoint: np.ndarray  # (row,) int32, position among the patient's timepoints
-    until: np.ndarray | None = (
-        None  # (row,) int64 seconds: when it ended, FOREVER = not yet; hidden until then
-    )
-    replaced: np.ndarray | None = None  # (row,) int64 seconds: from when on an amendment stands in its place
-    # (row,) int32: row of Cohort.vectors[kind], what a picture or a text says; a measurement has that of its
-    # picture, in the vectors of the kind that it measures
-    vector: np.ndarray | None = None
-    study: np.ndarray | None = None  # (row,) int64: what rows of several kinds share, -1 = none
-    bound: np.ndarray | None = None  # (row,) int8: -1 the truth lies below the value, 1 above, 0 it is that
+    known: np.ndarray  # (row,) int64 seconds
+    happened: np.ndarray  # (row,) int64 seconds
+    code: np.ndarray  # (row,) int32
+    value: np.ndarray  # (row,) float32
+    timepoint: np.ndarray  # (row,) int32
+    until: np.ndarray | None = None  # (row,) int64 seconds
+    replaced: np.ndarray | None = None  # (row,) int64 seconds
+    vector: np.ndarray | None = None  # (row,) int32
+    study: np.ndarray | None = None  # (row,) int64
+    bound: np.ndarray | None = None  # (row,) int8
 
     def __len__(self) -> int:
         return len(self.known)
 
     @cached_property
     def patient(self) -> np.ndarray:
-        """The patient of each row: (row,) int64."""
+        """Position of each row's patient, (row,) int64."""
         return np.repeat(np.arange(len(self.ptr) - 1), np.diff(self.ptr))
 
     @cached_property
@@ -55,7 +87,18 @@ class Events:
         return self.patient * span + (self.known - low), span, low
 
     def visible_end(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """One past the last row known at or before `at`, for each ask: (ask,) int64."""
+        """Give the row after the last one that is known at each landmark.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        ndarray
+            Row, (landmark,) int64; the visible rows are ptr[patient] up to it.
+        """
         if len(patient) <= _MAX_BISECTED:
             segments = zip(self.ptr[patient], self.ptr[patient + 1], at, strict=True)
             ends = [s + np.searchsorted(self.known[s:e], t, "right") for s, e, t in segments]
@@ -66,8 +109,30 @@ class Events:
         return np.searchsorted(key, patient * span + np.clip(at - low, -1, span - 2), "right")
 
     def visible_rows(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What each ask sees: (ask + 1,) segment offsets, (node,) ask, (node,) row. A row that an amendment
-        has replaced by then is left out; later rows are never read.
+        """Give the rows that are visible at each landmark; later rows are never read.
+
+        A row that an amendment has replaced by then is left out.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        ptr : ndarray
+            First node of each landmark, and one past the last node, (landmark + 1,) int64.
+        owner : ndarray
+            Landmark of each node, (node,) int64.
+        row : ndarray
+            Row of each node, (node,) int64.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> X = pbc().at([100, 400], patient="1")
+        >>> pbc().events["stage"].visible_rows(X.patient, X.at)
+        (array([0, 1, 3]), array([0, 1, 1]), array([0, 0, 1]))
         """
         start = self.ptr[patient]
         count = self.visible_end(patient, at) - start
@@ -81,20 +146,45 @@ class Events:
         return ptr, owner, row
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Its arrays by name; until and replaced only where it has them."""
+        """Give the arrays by name, without those that are None.
+
+        Returns
+        -------
+        dict
+            Name -> array.
+        """
         every = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: column for name, column in every.items() if column is not None}
 
     @classmethod
     def from_columns(cls, columns: StoredColumns, patients: int, rows: int) -> Events:
-        """The columns of one kind that a cohort's folder has, memory-mapped."""
+        """Read what `columns` gave, memory-mapped.
+
+        Parameters
+        ----------
+        columns : StoredColumns
+            The arrays of the node type.
+        patients : int
+            Number of patients of the cohort.
+        rows : int
+            Number of rows.
+
+        Returns
+        -------
+        Events
+        """
         required = {f.name for f in fields(cls) if f.default is MISSING}
         names = [f.name for f in fields(cls)[1:] if f.name in required or f.name in columns]
         ptr = columns.read("ptr", patients + 1)
         return cls(ptr, **{name: columns.read(name, rows) for name in names})
 
     def empty(self) -> Events:
-        """The same patients without a single row."""
+        """Give the same patients without any row.
+
+        Returns
+        -------
+        Events
+        """
         none = {name: column[:0] for name, column in self.columns().items()}
         return Events(**{**none, "ptr": np.zeros_like(self.ptr)})
 
@@ -115,7 +205,23 @@ def _packed_keys(columns: tuple[np.ndarray, ...]) -> list[np.ndarray]:
 
 
 def sort(*columns: np.ndarray) -> np.ndarray:
-    """Stable order by the columns, the first one leading: (row,) int64."""
+    """Sort rows by several integer columns.
+
+    Parameters
+    ----------
+    *columns : ndarray
+        (row,) integers; the first column leads.
+
+    Returns
+    -------
+    ndarray
+        Rows in order, ties as they were, (row,) int64.
+
+    Examples
+    --------
+    >>> sort(np.array([1, 0, 0]), np.array([5, 7, 6]))
+    array([2, 1, 0])
+    """
     if not len(columns[0]):
         return np.zeros(0, np.int64)
     keys = _packed_keys(columns)
@@ -128,10 +234,24 @@ def sort(*columns: np.ndarray) -> np.ndarray:
 
 
 def with_timepoints(kinds: Mapping[str, Events], every: int, patients: int) -> dict[str, Events]:
-    """The kinds with their timepoint column, and the kind "timepoint" itself.
+    """Assign every row to a timepoint, and make the node type "timepoint".
 
-    A timepoint is floor(happened / every), known from the first of its children on: a parent never comes
-    after its child, so every prefix is a closed graph.
+    A timepoint is floor(happened / every). It is known from the first of its rows on, so that no row is ever
+    visible without its timepoint.
+
+    Parameters
+    ----------
+    kinds : Mapping
+        Node type -> rows.
+    every : int
+        Seconds between timepoints.
+    patients : int
+        Number of patients of the cohort.
+
+    Returns
+    -------
+    dict
+        Node type -> rows, with "timepoint" as the last.
     """
     events = list(kinds.values())
     patient = np.concatenate([e.patient for e in events] or [np.zeros(0, np.int64)])

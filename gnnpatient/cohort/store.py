@@ -1,4 +1,4 @@
-"""A cohort's folder: what is written into its manifest and arrays, and what is read from them."""
+"""A cohort's folder: its manifest.json, and the arrays that are the fields of the cohort."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_folder, inside, is_sealed, sealed
 from gnnpatient.spec.graph import GraphSpec
 
-SCHEMA = 3  # of the folder on disk
+_SCHEMA = 3  # of the folder on disk
 _MANIFEST_KEYS = {"spec", "patients", "rows", "files", "codes", "units", "levels", "report"}
 
 
@@ -26,11 +26,30 @@ def write_folder(
 ) -> Path:
     """Write a cohort's folder in one step: one array file a column, and manifest.json.
 
-    about: what the manifest says besides the spec and the hashes of the files.
+    Parameters
+    ----------
+    path : str or Path
+        Folder to make.
+    spec : GraphSpec
+        What the tables mean.
+    columns : Mapping
+        Name -> array.
+    about : Mapping
+        What the manifest has besides the spec and the hashes of the files.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        When there is something at that path, or a name cannot be that of a file.
     """
     with atomic_folder(path) as part:
         manifest = {
-            "schema": SCHEMA,
+            "schema": _SCHEMA,
             "spec": json.loads(spec.to_json()),
             "spec_hash": spec.hash,
             **about,
@@ -41,9 +60,27 @@ def write_folder(
 
 
 def stored_fields(path: str | Path, manifest_hash: str | None = None) -> dict[str, Any]:
-    """The fields of the cohort that a folder holds, by name; its columns are memory-mapped."""
+    """Read the fields of a cohort from its folder.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder of the cohort.
+    manifest_hash : str, optional
+        sha256 that the manifest must have.
+
+    Returns
+    -------
+    dict
+        Name of each field of `Cohort` -> value; arrays are memory-mapped.
+
+    Raises
+    ------
+    InputError
+        When the folder is no cohort, was changed, or has another hash.
+    """
     path = Path(path).resolve()
-    manifest, digest = read_manifest(path, manifest_hash)
+    manifest, digest = _read_manifest(path, manifest_hash)
     try:
         spec = GraphSpec.model_validate(manifest["spec"])
         rows = {kind: int(manifest["rows"][kind]) for kind in (*spec.nodes, "timepoint")}
@@ -72,13 +109,24 @@ def stored_fields(path: str | Path, manifest_hash: str | None = None) -> dict[st
     }
 
 
-# Fields of a cohort with one row a patient, and the array of each; the second ones only where it has them.
+# Fields of a cohort with one row a patient -> their arrays, and those that not every cohort has.
 _PATIENT_COLUMNS = {"ids": "id", "number": "number", "category": "category", "entry": "entry"}
 _OPTIONAL_COLUMNS = ("origin", "group", "entered", "number_known", "category_known")
 
 
 def patient_columns(fields: Any) -> dict[str, np.ndarray]:
-    """The arrays of a cohort with one row a patient, by the names of their files."""
+    """Give the arrays of a cohort with one row a patient.
+
+    Parameters
+    ----------
+    fields : Cohort
+        The cohort, or any object with its fields.
+
+    Returns
+    -------
+    dict
+        Name of the file without .npy -> array.
+    """
     every = _PATIENT_COLUMNS | {name: name for name in _OPTIONAL_COLUMNS}
     columns = {f"patient.{column}": getattr(fields, name) for name, column in every.items()}
     return {name: column for name, column in columns.items() if column is not None}
@@ -92,13 +140,14 @@ def _patient_fields(arrays: StoredArrays, patients: int) -> dict[str, np.ndarray
 
 
 def _tuples(names: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Lists of JSON as tuples."""
     return {key: tuple(values) for key, values in names.items()}
 
 
-def read_manifest(path: Path, expected: str | None = None) -> tuple[dict[str, Any], str]:
-    """The manifest of a saved cohort, and its sha256; refused where it was changed, or is not that expected.
+def _read_manifest(path: Path, expected: str | None = None) -> tuple[dict[str, Any], str]:
+    """The manifest of a saved cohort, and its sha256, which must be the `expected` one.
 
-    Its digest is no signature: who changes it on purpose can compute it anew.
+    The digest inside protects against accidents. It is no signature: an attacker can compute it anew.
     """
     file = path / "manifest.json"
     if not file.is_file():
@@ -110,9 +159,9 @@ def read_manifest(path: Path, expected: str | None = None) -> tuple[dict[str, An
         manifest = None
     if not isinstance(manifest, dict) or "schema" not in manifest:
         raise InputError(f"{file}: not a manifest of a cohort; pack it again")
-    if manifest["schema"] != SCHEMA:
+    if manifest["schema"] != _SCHEMA:
         raise InputError(
-            f"{path}: packed with schema {manifest['schema']}, this version reads {SCHEMA}; pack it again"
+            f"{path}: packed with schema {manifest['schema']}, this version reads {_SCHEMA}; pack it again"
         )
     if not manifest.keys() >= _MANIFEST_KEYS:
         raise InputError(f"{file}: not a manifest of a cohort; pack it again")

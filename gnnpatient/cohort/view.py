@@ -1,4 +1,4 @@
-"""The same records for people and for other tools: tables, networkx, GraphML, JSON, one row an ask."""
+"""Records of a cohort for readers and other tools: tables, networkx, GraphML, JSON."""
 
 from __future__ import annotations
 
@@ -24,32 +24,58 @@ FORMATS = ("graphml", "json")
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """One patient of a cohort."""
+    """One patient of a cohort; `Cohort.patient` gives it.
+
+    Attributes
+    ----------
+    cohort : Cohort
+        The cohort.
+    position : int
+        Position of the patient in it.
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> patient = pbc().patient("2")
+    >>> patient.id, patient.last_known
+    ('2', 3226.0)
+    """
 
     cohort: Cohort
     position: int
 
     @property
     def id(self) -> str:
+        """Id of the patient."""
         return str(self.cohort.ids[self.position])
 
     @property
     def last_known(self) -> float:
-        """Days after the origin at which the last row became known; the entry where there is none."""
+        """Days after the origin at which the last row became known; the entry where there is no row."""
         ends = [e.known[e.ptr[self.position + 1] - 1] for e in self.cohort.events.values() if self._rows(e)]
         if self.cohort.enters[self.position] or not ends:
             ends.append(self.cohort.entry[self.position] if self.cohort.enters[self.position] else 0)
-        return max(ends) / DAY
+        return float(max(ends) / DAY)
 
     def _rows(self, events: object) -> int:
         ptr = events.ptr  # type: ignore[attr-defined]
         return int(ptr[self.position + 1] - ptr[self.position])
 
     def table(self) -> pl.DataFrame:
-        """Every row in the order it became known: kind, day, known (days), code, value, unit.
+        """Make a table of every row, in the order in which they became known.
 
-        until: the day its interval ended, null = not that one knows, or no interval; replaced: from which day
-        on an amendment stands in its place, null = it stands.
+        Returns
+        -------
+        polars.DataFrame
+            kind; day and known (days after the origin); code, value, unit; bound ("<" or ">" where the true
+            value is below or above); until (day on which an interval ended); replaced (day from which an
+            amendment replaces the row). null = missing, not yet, or never.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> pbc().patient("2").table().filter(code="bili")["day"].head(3).to_list()
+        [0.0, 182.0, 365.0]
         """
         import polars as pl
 
@@ -93,18 +119,33 @@ class Patient:
         )
 
     def to_networkx(self, at: Any = None) -> nx.MultiDiGraph:
-        """The graph as known at a day (default: all that was ever known), edges keyed by their rule.
+        """Make a networkx graph of what was known at a day.
 
-        Nodes are named "kind:position" with kind, day, known, code, value, unit; what is missing is absent.
-        An interval has until where it has ended, else open.
+        Parameters
+        ----------
+        at : float, str or date, optional
+            Days after the origin, or an ISO 8601 date. Default: everything that was ever known.
+
+        Returns
+        -------
+        networkx.MultiDiGraph
+            Nodes "KIND:POSITION" with kind, day, known, code, value, unit, as far as they are not missing; an
+            interval has until where it has ended, else open. Edges have their relation as key.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> graph = pbc().patient("2").to_networkx(at=400)
+        >>> graph.nodes["lab:0"]["code"], round(graph.nodes["lab:0"]["value"], 1)
+        ('bili', 1.1)
         """
         import networkx as nx
 
         from gnnpatient.cohort.build import build_graphs  # loads torch, which tables do without
 
-        ask = self.cohort.at(self.last_known if at is None else at, patient=self.id)
-        graphs = build_graphs(ask)
-        graph = nx.MultiDiGraph(cohort=self.cohort.spec.cohort, at=float(ask.days[0]))
+        landmark = self.cohort.at(self.last_known if at is None else at, patient=self.id)
+        graphs = build_graphs(landmark)
+        graph = nx.MultiDiGraph(cohort=self.cohort.spec.cohort, at=float(landmark.days[0]))
         spec, attributes = self.cohort.spec.patient, dict[str, Any]()
         numbers = zip(spec.number, graphs.statics.number[0].tolist(), strict=True)
         attributes |= {name: value for name, value in numbers if np.isfinite(value)}
@@ -114,7 +155,7 @@ class Patient:
         graph.nodes["patient:0"].update(attributes, kind="patient", patient=self.id)
         for kind, nodes in graphs.nodes.items():
             events = self.cohort.events[kind]
-            _, _, rows = events.visible_rows(ask.patient, ask.at)
+            _, _, rows = events.visible_rows(landmark.patient, landmark.at)
             for i, row in enumerate(rows.tolist()):
                 code = int(nodes.code[i])
                 known: dict[str, Any] = {"day": float(events.happened[row]) / DAY}
@@ -126,17 +167,34 @@ class Patient:
                     if nodes.bound is not None and nodes.bound[i]:
                         known |= {"bound": "<" if nodes.bound[i] < 0 else ">"}
                     if events.until is not None:  # an end that is still to come is not known
-                        ended = events.until[row] <= ask.at[0]
+                        ended = events.until[row] <= landmark.at[0]
                         known |= {"until": float(events.until[row]) / DAY} if ended else {"open": True}
                 graph.add_node(f"{kind}:{i}", kind=kind, **known)
-        for (source, rule, target), edge in graphs.edges.items():
-            if not rule.startswith("rev_"):
+        for (source, relation, target), edge in graphs.edges.items():
+            if not relation.startswith("rev_"):
                 pairs = edge.T.tolist()
-                graph.add_edges_from((f"{source}:{i}", f"{target}:{j}", rule) for i, j in pairs)
+                graph.add_edges_from((f"{source}:{i}", f"{target}:{j}", relation) for i, j in pairs)
         return graph
 
     def export(self, form: str, at: Any = None) -> str:
-        """The graph as text: GraphML, or networkx's node-link JSON."""
+        """Write the graph of `to_networkx` as text.
+
+        Parameters
+        ----------
+        form : str
+            "graphml", or "json" for networkx's node-link data.
+        at : float, str or date, optional
+            As in `to_networkx`.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        InputError
+            When there is no such format.
+        """
         import networkx as nx
 
         if form not in FORMATS:
@@ -148,7 +206,7 @@ class Patient:
 
 
 def _sides(bound: np.ndarray | None, rows: slice, count: int) -> pl.Series:
-    """On which side of the value the truth lies; null where it is the value."""
+    """On which side of the value the true one is, "<" or ">"; null where it is the value."""
     import polars as pl
 
     side = np.zeros(count, np.int8) if bound is None else np.asarray(bound[rows])
@@ -166,9 +224,20 @@ def _days(times: np.ndarray | None, rows: slice, count: int) -> pl.Series:
 
 
 def landmark_frame(landmarks: Landmarks) -> pl.DataFrame:
-    """One row an ask: id, at (days), statics; per kind.code the last value, the last row's .age, .n rows.
+    """Make a table of what is known at each landmark, see `Landmarks.to_frame`.
 
-    A name that is taken already, as where a code is called like another one's age, gets a prime.
+    A column whose name is taken, as where a code is called like another one's age, gets a prime.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        Patients at prediction times.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row a landmark: id, at (days), static columns, and of each code KIND.CODE the last value, its .age
+        in days, and .n, the number of rows.
     """
     import polars as pl
 
@@ -195,17 +264,42 @@ def landmark_frame(landmarks: Landmarks) -> pl.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class LastRow:
-    """What is known of one code at each ask."""
+    """What is known of one code at each landmark.
+
+    Attributes
+    ----------
+    kind : str
+        Node type.
+    code : str
+        Name of the code.
+    value : ndarray
+        Last value, nan = none.
+    age : ndarray
+        Days since the latest row, with or without a value, nan = no row.
+    count : ndarray
+        Number of rows.
+    """
 
     kind: str
     code: str
-    value: np.ndarray  # (ask,) float32: the last one given; nan = none
-    age: np.ndarray  # (ask,) float32 days since the latest row, with or without a value; nan = no row
-    count: np.ndarray  # (ask,) int64 rows
+    value: np.ndarray  # (landmark,) float32
+    age: np.ndarray  # (landmark,) float32 days
+    count: np.ndarray  # (landmark,) int64
 
 
 def last_rows(graphs: Graphs) -> Iterator[LastRow]:
-    """Every code of every kind, `other` only where there is any."""
+    """Give the last row of every code of every node type; the code "other" only where it has rows.
+
+    Parameters
+    ----------
+    graphs : Graphs
+        Graphs of some landmarks.
+
+    Yields
+    ------
+    LastRow
+        Of one code.
+    """
     size = len(graphs)
     for kind, last in graphs.last.items():
         nodes, codes = graphs[kind], graphs.codes[kind]
@@ -219,7 +313,20 @@ def last_rows(graphs: Graphs) -> Iterator[LastRow]:
 
 
 def static_columns(graphs: Graphs) -> Iterator[tuple[str, pl.Series]]:
-    """The static columns of each ask's patient, by name: numbers, then categories; null = missing."""
+    """Give the static columns of each landmark's patient, first numbers, then categories.
+
+    Parameters
+    ----------
+    graphs : Graphs
+        Graphs of some landmarks.
+
+    Yields
+    ------
+    name : str
+        Name of the column.
+    values : polars.Series
+        (landmark,), null = missing.
+    """
     import polars as pl
 
     for i, name in enumerate(graphs.numbers):
@@ -230,6 +337,7 @@ def static_columns(graphs: Graphs) -> Iterator[tuple[str, pl.Series]]:
 
 
 def _nulls(values: np.ndarray) -> pl.Series:
+    """A series with null where a number is nan."""
     import polars as pl
 
     return pl.Series(values).fill_nan(None)

@@ -49,7 +49,7 @@ def test_save_and_open_give_the_same(tiny, stored):
 def test_graphs_from_disk_are_the_same(tiny, stored):
     from gnnpatient import build_graphs, open_cohort
 
-    for patients in ([0, 1, 2], None):  # few asks are bisected one by one, many by one search
+    for patients in ([0, 1, 2], None):  # few landmarks are bisected one by one, many by one search
         a, b = (build_graphs(cohort.at(3.5, patients)) for cohort in (tiny, open_cohort(stored)))
         for kind in a.nodes:
             for field in fields(a.nodes[kind]):

@@ -74,20 +74,20 @@ def test_frame_is_the_last_value_its_age_and_a_count(tiny):
     frame = X.to_frame()
     assert frame["id"].to_list() == X.ids.tolist() and frame["at"].to_list() == X.days.tolist()
     rows = {str(id): tiny.patient(id).table() for id in tiny.ids}
-    for ask in frame.iter_rows(named=True):
-        seen = rows[ask["id"]].filter(pl.col("known") <= ask["at"])
+    for row in frame.iter_rows(named=True):
+        seen = rows[row["id"]].filter(pl.col("known") <= row["at"])
         for kind in tiny.spec.nodes:
             for code in tiny.codes[kind][1:]:
                 mine = seen.filter((pl.col("kind") == kind) & (pl.col("code") == code))
-                assert ask[f"{kind}.{code}.n"] == len(mine)
-                age = ask["at"] - mine["day"].max() if len(mine) else None
-                assert ask[f"{kind}.{code}.age"] == (None if age is None else pytest.approx(age, abs=1e-5))
+                assert row[f"{kind}.{code}.n"] == len(mine)
+                age = row["at"] - mine["day"].max() if len(mine) else None
+                assert row[f"{kind}.{code}.age"] == (None if age is None else pytest.approx(age, abs=1e-5))
                 given = mine.drop_nulls("value")
                 if not len(given):
-                    assert ask[f"{kind}.{code}"] is None
+                    assert row[f"{kind}.{code}"] is None
                     continue
                 latest = given.filter(pl.col("day") == given["day"].max())
-                assert ask[f"{kind}.{code}"] == pytest.approx(latest["value"].mean(), rel=1e-5)
+                assert row[f"{kind}.{code}"] == pytest.approx(latest["value"].mean(), rel=1e-5)
     assert frame["age"].null_count() == 2 * np.isnan(tiny.number).sum()
     assert frame["sex"].null_count() == 2 * (tiny.category < 0).sum()
     assert len(tiny.at(1, patient=[]).to_frame()) == 0

@@ -83,7 +83,7 @@ def test_it_is_asked_at_its_own_moments(cohort, tmp_path):
         assert found == [("1", 1.0, 1), ("2", 1.0, 0), ("2", 41.0, 1), ("3", 1.0, 0)]
         assert np.isnan(truth["time"]).all()
         assert len(one.at(2.5).followed("mortality")) == 0
-        with pytest.raises(InputError, match="4 of 4 asks come when the patient is not at risk"):
+        with pytest.raises(InputError, match="4 of 4 landmarks are not at risk"):
             one.at(2.5).outcome("mortality")
     steps = {step["step"]: step["n"] for step in cohort.flow() if step["outcome"] == "mortality"}
     assert steps["patients with a moment of the task"] == 3 and steps["moments"] == 4

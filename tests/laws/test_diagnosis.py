@@ -183,11 +183,11 @@ def test_asks_without_a_label_train_nothing(cohort, train):
 
     y = train.cohort.outcomes["icu"].label[train.patient].astype(int)
     labelled, choices = y >= 0, {**QUICK, "outcomes": ["icu"]}
-    asks = train[np.argsort(labelled, kind="stable")]
+    landmarks = train[np.argsort(labelled, kind="stable")]
     y = y[np.argsort(labelled, kind="stable")]
-    whole = PrognosisModel(**choices).fit(asks, y)
-    assert (y < 0).any() and bits(PrognosisModel(**choices).fit(asks[y >= 0], y[y >= 0])) == bits(whole)
-    other = PrognosisModel(**choices).fit(asks[y >= 0], 1 - y[y >= 0])
+    whole = PrognosisModel(**choices).fit(landmarks, y)
+    assert (y < 0).any() and bits(PrognosisModel(**choices).fit(landmarks[y >= 0], y[y >= 0])) == bits(whole)
+    other = PrognosisModel(**choices).fit(landmarks[y >= 0], 1 - y[y >= 0])
     assert bits(other) != bits(whole)
 
 
@@ -203,8 +203,8 @@ def test_what_one_value_tells_is_learned_and_permuted_labels_are_not(cohort):
         if seed is not None:
             order[:160] = np.random.default_rng(seed).permutation(160)
         one = with_outcomes(cohort, icu=replace(icu, label=icu.label[order]))
-        asks = one.landmarks(np.arange(160), times=[1, 3]).followed("icu")
-        model = PrognosisModel(outcomes=["icu"], **LEARN).fit(asks)
+        landmarks = one.landmarks(np.arange(160), times=[1, 3]).followed("icu")
+        model = PrognosisModel(outcomes=["icu"], **LEARN).fit(landmarks)
         found.append(area(model.predict(held), case))
         if seed is None:
             assert model.score(held) > 0.4
@@ -276,15 +276,15 @@ def test_what_is_read_from_its_inputs_sees_nothing_else(tmp_path):
     from gnnpatient import InputError, PrognosisModel
 
     cohort = made(tmp_path, TOML + SAME)
-    asks = cohort.landmarks(np.arange(160), times=[1, 3]).followed("finding")
+    landmarks = cohort.landmarks(np.arange(160), times=[1, 3]).followed("finding")
     with pytest.raises(
         InputError, match=r"'finding' is read from vital alone \(when = same\), 'gone' is not"
     ) as no:
-        PrognosisModel(**QUICK).fit(asks)
+        PrognosisModel(**QUICK).fit(landmarks)
     assert "\n" not in str(no.value)
     with pytest.raises(InputError, match="kind 'lab': outcome 'finding' is read from vital alone"):
-        PrognosisModel(**QUICK, outcomes=["finding"], kinds=["lab"]).fit(asks)
-    model = PrognosisModel(**LEARN, outcomes=["finding"]).fit(asks)
+        PrognosisModel(**QUICK, outcomes=["finding"], kinds=["lab"]).fit(landmarks)
+    model = PrognosisModel(**LEARN, outcomes=["finding"]).fit(landmarks)
     assert model.predictor_.kinds == ("vital",)
     held = cohort.landmarks(np.arange(160, 240), times=[3]).followed("finding")
     lab, vital = cohort.events["lab"], cohort.events["vital"]

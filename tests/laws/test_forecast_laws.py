@@ -46,7 +46,7 @@ def bits(model: PrognosisModel) -> str:
 
 
 def poisoned(cohort: Cohort, day: float) -> Cohort:
-    """Every row known after `day` says something else, and every outcome comes a second after the ask."""
+    """Every row known after `day` is another, and every outcome comes a second after the landmark."""
 
     def later(e: Events) -> Events:
         hidden = e.known > day * DAY
@@ -90,7 +90,7 @@ def test_the_future_cannot_be_seen_by_a_forecast(cohort, model, change, day):
 
 @pytest.mark.parametrize("change", [poisoned, shortened])
 def test_the_future_cannot_be_seen_by_a_fit(cohort, train, model, change):
-    """Rows after the last ask teach nothing. The outcomes of the asks are what is learned, so those stay."""
+    """Rows after the last landmark change nothing. The outcomes are what is learned, so they stay."""
     changed = replace(change(cohort, 7.0), outcomes=cohort.outcomes)
     again = PrognosisModel(members=2, **QUICK).fit(
         changed.landmarks(np.arange(50), times=[0, 4, 7]).followed()
@@ -99,13 +99,13 @@ def test_the_future_cannot_be_seen_by_a_fit(cohort, train, model, change):
 
 
 def test_alone_or_together(cohort, model):
-    asks = cohort.landmarks(times=[0, 3, 7]).followed()
-    together = model.forecast(asks)["death"].incidence
+    landmarks = cohort.landmarks(times=[0, 3, 7]).followed()
+    together = model.forecast(landmarks)["death"].incidence
     assert together.dtype == np.float64
-    order = np.random.default_rng(0).permutation(len(asks))
-    assert np.abs(model.forecast(asks[order])["death"].incidence - together[order]).max() < 1e-5
-    for i in range(0, len(asks), 7):
-        assert np.abs(model.forecast(asks[i])["death"].incidence[0] - together[i]).max() < 1e-5
+    order = np.random.default_rng(0).permutation(len(landmarks))
+    assert np.abs(model.forecast(landmarks[order])["death"].incidence - together[order]).max() < 1e-5
+    for i in range(0, len(landmarks), 7):
+        assert np.abs(model.forecast(landmarks[i])["death"].incidence[0] - together[i]).max() < 1e-5
     lacking = replace(cohort, events={**cohort.events, "drug": cohort.events["drug"].empty()})
     half = cohort.landmarks(np.arange(40), times=[3]).followed()
     rest = lacking.landmarks(np.arange(40, 80), times=[3]).followed()
@@ -120,19 +120,19 @@ def _only_first(e: Events, patients: int) -> Events:
 
 
 def test_a_batch_is_cut_where_it_gets_long(cohort, model, monkeypatch):
-    asks = cohort.landmarks(times=[0, 3]).followed()
-    whole = model.forecast(asks)["death"].incidence
+    landmarks = cohort.landmarks(times=[0, 3]).followed()
+    whole = model.forecast(landmarks)["death"].incidence
     monkeypatch.setattr("gnnpatient.prognosis.predictor.CHUNK", 7)
-    assert np.abs(model.forecast(asks)["death"].incidence - whole).max() < 1e-5
+    assert np.abs(model.forecast(landmarks)["death"].incidence - whole).max() < 1e-5
 
 
 def test_a_patient_without_a_single_event_has_an_answer(cohort, model):
-    asks = cohort.at(0, patient="p079")
+    landmarks = cohort.at(0, patient="p079")
     assert all(np.diff(e.ptr)[79] == 0 for e in cohort.events.values())
-    assert np.isfinite(model.forecast(asks)["death"].incidence).all()
+    assert np.isfinite(model.forecast(landmarks)["death"].incidence).all()
     nobody = replace(cohort, events={k: e.empty() for k, e in cohort.events.items()})
     assert np.isfinite(model.forecast(nobody.at(1).followed())["death"].incidence).all()
-    assert model.forecast(asks[[]])["death"].incidence.shape == (0, 3, len(model.unique_times_))
+    assert model.forecast(landmarks[[]])["death"].incidence.shape == (0, 3, len(model.unique_times_))
 
 
 def test_slots_sum_to_one_and_event_free_never_rises(cohort, model):

@@ -73,7 +73,7 @@ HEADERS = {
 }
 KNOWN = {"lab": 2, "sign": 2, "drug": 1}  # the column that says when a row became known
 VALUES = ("", "-1.5", "0", "2", "2.5")
-# nobody asks about "anchor", whose rows keep every code in the vocabulary whatever is done to the others
+# "anchor" has no landmark; its rows keep every code in the vocabulary whatever is done to the others
 ANCHOR = {
     "lab": [("anchor", "0", "0", code, "1", "", "") for code in CODES],
     "drug": [("anchor", "0", code, "") for code in DRUGS],
@@ -134,7 +134,7 @@ def moments(cohort) -> list[float]:
     return sorted({*(known / DAY), *((known - 1) / DAY)})
 
 
-def asks(cohort):
+def all_landmarks(cohort):
     """The four patients at every moment that matters."""
     return cohort.landmarks(["a", "b", "c", "d"], moments(cohort))
 
@@ -190,9 +190,9 @@ def test_the_future_cannot_be_seen(rows, how, rng):
 
     cohort = read(rows)
     for day in rng.sample(moments(cohort), min(2, len(moments(cohort)))):
-        ask = dict(day=day, patient=["a", "b", "c", "d"])
+        landmark = dict(day=day, patient=["a", "b", "c", "d"])
         poisoned = read(poison(rows, day, how, rng))
-        same(build_graphs(cohort.at(**ask)), build_graphs(poisoned.at(**ask)))
+        same(build_graphs(cohort.at(**landmark)), build_graphs(poisoned.at(**landmark)))
 
 
 def test_poison_reaches_what_it_should():
@@ -221,8 +221,8 @@ def test_what_becomes_known_at_the_ask_is_seen(rows):
     for kind in ("lab", "drug", "sign"):
         events = cohort.events[kind]
         at = cohort.at(events.known / DAY, patient=events.patient)
-        for nodes, ask, row in ((build_graphs(at)[kind], i, i) for i in range(min(len(at), 3))):
-            seen = nodes.ptr[ask + 1] - nodes.ptr[ask]
+        for nodes, landmark, row in ((build_graphs(at)[kind], i, i) for i in range(min(len(at), 3))):
+            seen = nodes.ptr[landmark + 1] - nodes.ptr[landmark]
             mine = (events.patient == events.patient[row]) & (events.known <= events.known[row])
             assert mine[row]
             if events.replaced is not None:
@@ -235,10 +235,10 @@ def test_what_becomes_known_at_the_ask_is_seen(rows):
 def test_alone_or_together(rows, rng):
     from gnnpatient import build_graphs
 
-    X = asks(read(rows))
+    X = all_landmarks(read(rows))
     X = X[
         np.array(rng.sample(range(len(X)), min(len(X), 34)))
-    ]  # more than the asks that are bisected one by one
+    ]  # more than the landmarks that are bisected one by one
     together, offset = flat(build_graphs(X)), {}
     parts = [build_graphs(X[i]) for i in range(len(X))]
     counts = [{kind: len(nodes) for kind, nodes in part.nodes.items()} | {"patient": 1} for part in parts]
@@ -291,7 +291,7 @@ def test_a_patient_without_any_row_has_a_graph():
     assert graphs.statics.number.isnan().all() and graphs.last["lab"].value.isnan().all()
 
 
-# ---- the slow oracle: filter tidy rows, one HeteroData an ask by plain loops, collate complete ones
+# ---- the slow oracle: filter tidy rows, one HeteroData a landmark by plain loops, collate complete ones
 
 
 Fact = namedtuple("Fact", "patient kind known happened code value until replaced")
@@ -347,7 +347,7 @@ def ancestors(visible: list[Fact], kind: str, at: int) -> dict[str, tuple[int, i
 
 
 def one_graph(cohort, rows: list[Fact], patient: int, at: int):
-    """PyG's HeteroData of one ask, by loops."""
+    """PyG's HeteroData of one landmark, by loops."""
     from torch_geometric.data import HeteroData
 
     spec, data = cohort.spec, HeteroData()
@@ -472,7 +472,7 @@ def check_against_oracle(X, rows) -> None:
 @settings(max_examples=10)
 @given(tables, st.randoms(use_true_random=False))
 def test_packed_equals_the_slow_oracle(rows, rng):
-    X = asks(read(rows))
+    X = all_landmarks(read(rows))
     check_against_oracle(X[np.array(rng.sample(range(len(X)), min(len(X), 34)))], tidy(rows))
 
 
@@ -502,7 +502,7 @@ def test_last_is_the_mean_of_the_latest_given_values(rows):
     from gnnpatient import build_graphs
 
     cohort, facts = read(rows), tidy(rows)
-    X = asks(cohort)[::5]
+    X = all_landmarks(cohort)[::5]
     last = build_graphs(X).last["lab"]
     for i, (who, at) in enumerate(zip(X.ids, X.at, strict=True)):
         for c, code in enumerate(cohort.codes["lab"]):
@@ -557,7 +557,7 @@ def test_a_batch_is_estimated_before_it_is_allocated(monkeypatch):
     assert len(build_graphs(X)["lab"]) > 0
     monkeypatch.setattr(files, "free_memory", lambda: 10_000_000)
     with pytest.raises(
-        InputError, match=r"graphs of 12480 asks with \d+ rows: takes about .* GB .* are free"
+        InputError, match=r"graphs of 12480 landmarks with \d+ rows: takes about .* GB .* are free"
     ):
         build_graphs(X)
     build_graphs(X[:100])

@@ -172,7 +172,7 @@ def entry(tables, who: str) -> int:
     return seconds(came or 0)
 
 
-def asks(cohort, **more):
+def all_landmarks(cohort, **more):
     return cohort.landmarks(list(PATIENTS), ASKED, **more)
 
 
@@ -249,7 +249,7 @@ def test_survival(rows, form, parts, own):
     if not parts:  # a column gives no time before day 0, nor does an exit there end it
         rows = rows | {"dx": [row for row in rows["dx"] if float(row[1]) >= 0]}
     cohort = read(rows, outcome + exit if own else outcome, "" if own else exit)
-    held, X = cohort.outcomes["event"], asks(cohort)
+    held, X = cohort.outcomes["event"], all_landmarks(cohort)
     assert held.causes == (("relapse",) if parts else ()) + ("transplant", "death")
     truth = [survival(rows, who, form, parts) for who in cohort.ids]
     assert list(zip(held.event.tolist(), held.time.tolist(), strict=True)) == truth
@@ -295,7 +295,7 @@ hide = ["H*"]
 def test_diagnosis_in_a_table(rows, gap, form):
     rows = hiding(rows)
     cohort = read(rows, diagnosis_in_table(gap), EXITS[form])
-    X = asks(cohort)
+    X = all_landmarks(cohort)
     risk, ahead = X.at_risk("sick"), {"0d": 0, "12h": DAY // 2, "1d": DAY}[gap]
     for i, (who, at) in enumerate(zip(X.ids, X.at.tolist(), strict=True)):
         _, word, seen = next(row for row in rows["labels"] if row[0] == who)
@@ -329,7 +329,7 @@ def test_diagnosis_by_codes(rows, gap, horizon):
     """Yes: a code is known within the horizon. No: observed up to it without one. Else not looked for."""
     rows = hiding(rows)
     cohort = read(rows, diagnosis_by_codes(gap, f"{horizon}d"), EXITS["column"])
-    X, ahead, asked = asks(cohort), int(gap[0]) * DAY, set()
+    X, ahead, asked = all_landmarks(cohort), int(gap[0]) * DAY, set()
     risk = X.at_risk("sick")
     for i, (who, at) in enumerate(zip(X.ids, X.at.tolist(), strict=True)):
         spans = spells(rows["dx"], who, "R")
@@ -438,14 +438,14 @@ def mean(values: list[float]) -> float:
 
 
 def baseline(rows: list[Row], who: str, at: int) -> float:
-    """Of the rows that stand at the ask the latest value; the mean where several are of one moment."""
+    """Of the rows that stand at the landmark the latest value; the mean where several are of one moment."""
     known = [r for r in rows if r.patient == who and r.known <= at < r.replaced and not isnan(r.value)]
     latest = max((r.happened for r in known), default=0)
     return mean([r.value for r in known if r.happened == latest])
 
 
 def visits(rows: list[Row], who: str, at: int, end: float) -> list[tuple[int, float]]:
-    """What was seen after the ask and before the end: seconds after it and value, in the form that stands."""
+    """Values after the landmark and before the end, with seconds after it, in their amended form."""
     mine = [r for r in rows if r.patient == who and at < r.happened <= end and r.replaced == inf]
     return sorted((r.happened - at, r.value) for r in mine if not isnan(r.value))
 
@@ -468,7 +468,7 @@ horizon = "{horizon}d"
 {'gone = "gone"' if gone else ""}
 """
     cohort = read(rows, GONE + outcome, EXITS["column"])
-    X, labs = asks(cohort), followed(rows)
+    X, labs = all_landmarks(cohort), followed(rows)
     risk, far = X.at_risk("value"), horizon * DAY
     assert cohort.outcomes["value"].causes == ("worse", *(("relapse", "transplant", "death") if gone else ()))
     for i, (who, at) in enumerate(zip(X.ids, X.at.tolist(), strict=True)):
@@ -586,7 +586,7 @@ horizon = "9d"
         (((2.5, "1"), (5.5, "2")), 1, 1.5),  # at the edge of the window
         (((2.25, "1"), (5.75, "2")), nan, nan),
         (((4, ""), (5, "2")), 2, 4),  # a visit without the value is none for it
-        (((1, "1"), (0.5, "2")), nan, nan),  # at the ask is not after it
+        (((1, "1"), (0.5, "2")), nan, nan),  # at the landmark is not after it
     ],
 )
 def test_the_visit_that_counts_for_a_day(visits, value, time):
@@ -620,7 +620,7 @@ def test_gone_by_the_day_that_is_asked_for(died, to, gone):
 @settings(max_examples=8)
 @given(tables, st.sampled_from(ASKED), st.randoms(use_true_random=False))
 def test_who_may_be_asked_does_not_depend_on_what_comes_later(rows, day, rng):
-    """Later rows decide what came of an ask, never whether it is asked.
+    """Later rows decide what came of a landmark, never whether it is a landmark to be scored.
 
     Death and the end of observation are what being at risk is about; they stay as they are. A label must not
     be known for another gap, so what is poisoned for it lies after that.

@@ -76,7 +76,7 @@ WRITTEN = [  # how a time is written, and its second after day 0: a bare date is
 def test_a_lab_is_seen_from_its_moment_on(read, cell, second):
     cohort = read(f"pid,time,code\na,{cell},crp\n")
     assert [seen(cohort, (second + late) / DAY) for late in (-1, 0, 1)] == [0, 1, 1]
-    assert seen(cohort, "2021-03-04") == (second < 4 * DAY)  # a date asks about its end
+    assert seen(cohort, "2021-03-04") == (second < 4 * DAY)  # a date means its end
 
 
 @pytest.mark.parametrize("flag", [0, 1])
@@ -86,7 +86,7 @@ def test_at_risk_until_the_moment_of_the_event_or_the_censoring(read, cell, seco
     X = cohort.at([(second + late) / DAY for late in (-1, 0, 1)], patient="a")
     assert X.at_risk("death").tolist() == [True, False, False]
     event, time = X[0].outcome("death")[0]
-    assert (event, round(time * DAY)) == (flag, 1)  # strictly after the ask
+    assert (event, round(time * DAY)) == (flag, 1)  # strictly after the landmark
     assert cohort.at("2021-03-04", patient="a").at_risk().tolist() == [second >= 4 * DAY]
 
 

@@ -1,0 +1,284 @@
+"""Progression outcomes: the next value of a code, its change, or the time until it is worse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from gnnpatient.cohort.packed import Events
+from gnnpatient.cohort.survival import Survival
+from gnnpatient.errors import InputError
+from gnnpatient.spec.outcomes import ProgressionSpec
+from gnnpatient.times import DAY, FOREVER, NEVER, seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Progression:
+    """How a value continues after a landmark: its next value, its change, or the time until it is worse.
+
+    There is no model for this kind of outcome. The class attributes are described in
+    `gnnpatient.cohort.outcomes`.
+
+    Attributes
+    ----------
+    spec : ProgressionSpec
+        Target, window and horizon.
+    code : ndarray
+        Which codes of the node type are followed.
+    events : Events
+        Rows of the node type.
+    gone : Survival or None
+        Competing outcome that ends it, as death.
+    kind, has_model, has_curve, has_course, has_own_moments, has_patient_groups, strata, horizon, name_noun
+        What this kind of outcome can do.
+    """
+
+    kind: ClassVar[Literal["progression"]] = "progression"
+    has_model: ClassVar[Literal[False]] = False
+    has_curve: ClassVar[Literal[False]] = False
+    has_course: ClassVar[Literal[False]] = False
+    has_own_moments: ClassVar[Literal[False]] = False
+    has_patient_groups: ClassVar[Literal[False]] = False
+    strata: ClassVar[None] = None
+    horizon: ClassVar[None] = None
+    name_noun: ClassVar[tuple[str, str]] = ("cause", "causes")
+    spec: ProgressionSpec
+    code: np.ndarray  # (code,) bool
+    events: Events
+    gone: Survival | None
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """Names of the events of target = "worse": event 1 is worse, the others end it."""
+        return ("worse", *(self.gone.causes if self.gone else ()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The causes."""
+        return self.causes
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Second before which a patient's landmarks lie, (patient,) int64: the last value, or `gone`."""
+        last = np.full(len(self.events.ptr) - 1, NEVER)
+        rows = self._followed
+        np.maximum.at(last, self.events.patient[rows], self.events.happened[rows])
+        return last if self.gone is None else np.minimum(last, self.gone.ends)
+
+    @property
+    def _followed(self) -> np.ndarray:
+        """Rows of the codes that are followed, with a value."""
+        return np.flatnonzero(self.code[self.events.code] & np.isfinite(self.events.value))
+
+    def baseline(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Give the last value known at each landmark; of several at one moment, their mean.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) float64, nan = none.
+        """
+        owner, row = self._rows(patient, at)
+        seen = self.events.known[row] <= at[owner]
+        if self.events.replaced is not None:
+            seen &= self.events.replaced[row] > at[owner]
+        owner, row = owner[seen], row[seen]
+        latest = np.full(len(at), NEVER)
+        np.maximum.at(latest, owner, self.events.happened[row])
+        final = self.events.happened[row] == latest[owner]
+        return _mean(owner[final], self.events.value[row[final]], len(at))
+
+    def _rows(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Every row of the codes of each landmark's patient: (pair,) landmark, (pair,) row."""
+        rows = self._followed
+        ptr = np.searchsorted(rows, self.events.ptr)  # rows are sorted, patients lie back to back
+        start, count = ptr[patient], ptr[patient + 1] - ptr[patient]
+        owner = np.repeat(np.arange(len(at)), count)
+        local = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
+        return owner, rows[start[owner] + local]
+
+    def at_risk(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Whether each landmark can be scored: not gone, with a value that is not worse already.
+
+        A value is needed for a change and for worse only.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) bool.
+        """
+        free = np.ones(len(at), bool) if self.gone is None else self.gone.at_risk(patient, at)
+        if self.spec.target == "value":
+            return free
+        base, rule = self.baseline(patient, at), self.spec.worse
+        free = free & np.isfinite(base)
+        if rule is not None and rule.times is not None:
+            free &= base > 0  # a multiple of zero or less is not worse
+        if rule is not None and rule.reaches is not None:
+            free &= ~_up_to(base, rule.reaches, base)
+        return free
+
+    open = at_risk
+
+    def truth(self, patient: np.ndarray, at: np.ndarray, to: np.ndarray | None = None) -> np.ndarray:
+        """Give what the visits after each landmark show.
+
+        For worse: event (0 = not by `time`, 1 = worse, 1 + k = gone by the k-th cause), time (days to the
+        visit that shows it, to the end, or to the last visit), after (days to the last visit without it).
+        For value and change: value (nan = no visit within the window around `to`), to (days), time (days to
+        that visit), baseline, gone (whether the patient was gone by `to`).
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+        to : ndarray, optional
+            Second at which a value is wanted, (landmark,) int64; needed for value and change.
+
+        Returns
+        -------
+        ndarray
+            Structured, (landmark,), with the fields above; days after `at`.
+
+        Raises
+        ------
+        InputError
+            When a value or a change is wanted and `to` is missing.
+        """
+        return self._worse(patient, at) if self.spec.worse is not None else self._value(patient, at, to)
+
+    def _later(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows after each landmark in their amended form: landmark, seconds after it, value.
+
+        Rows after the end of `gone` do not count, like all rows after the end of observation.
+        """
+        owner, row = self._rows(patient, at)
+        later = self.events.happened[row] > at[owner]
+        if self.gone is not None:
+            later &= self.events.happened[row] <= self.gone.observed_end(patient, at)[1][owner]
+        if self.events.replaced is not None:
+            later &= self.events.replaced[row] == FOREVER
+        owner, row = owner[later], row[later]
+        return owner, self.events.happened[row] - at[owner], self.events.value[row].astype(np.float64)
+
+    def _worse(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """`truth` of target = "worse"."""
+        assert self.spec.worse is not None and self.spec.horizon is not None
+        rule, horizon, size = self.spec.worse, seconds(self.spec.horizon), len(at)
+        base = self.baseline(patient, at)
+        owner, after, value = self._later(patient, at)
+        limit = base[owner]
+        if rule.times is not None:
+            to, up = limit * rule.times, rule.times > 1
+        elif rule.plus is not None:
+            to, up = limit + rule.plus, rule.plus > 0
+        else:
+            assert rule.reaches is not None
+            to, up = np.full(len(limit), rule.reaches), True
+        bad = _up_to(value, to, limit) if up else _up_to(-value, -to, limit)
+        first = np.full(size, FOREVER)
+        np.minimum.at(first, owner[bad], after[bad])
+        seen = np.zeros(size, np.int64)  # the landmark itself: the value known then is not worse
+        np.maximum.at(seen, owner[after < first[owner]], after[after < first[owner]])
+        event, time = np.zeros(size, np.int8), seen.copy()
+        if self.gone is not None:
+            event, end = self.gone.observed_end(patient, at)
+            event = np.where(event > 0, 1 + event, 0)
+            time = np.where(event > 0, end - at, seen)
+        event, time = np.where(first < FOREVER, 1, event), np.where(first < FOREVER, first, time)
+        beyond = time > horizon
+        out = np.empty(size, dtype=[("event", np.int8), ("time", np.float64), ("after", np.float64)])
+        out["event"] = np.where(beyond, 0, event)
+        out["time"] = np.minimum(time, horizon) / DAY
+        out["after"] = np.minimum(seen, horizon) / DAY
+        return out
+
+    def _value(self, patient: np.ndarray, at: np.ndarray, to: np.ndarray | None) -> np.ndarray:
+        """`truth` of target = "value" and "change"."""
+        if to is None:
+            raise InputError(
+                f"a {self.spec.target} needs the time it is wanted for; use cohort.at(day, to=DAY)"
+            )
+        window, size = seconds(self.spec.window), len(at)
+        owner, after, value = self._later(patient, at)
+        away = np.abs(after - (to - at)[owner])
+        inside = away <= window
+        owner, after, value, away = owner[inside], after[inside], value[inside], away[inside]
+        nearest = np.full(size, FOREVER)
+        np.minimum.at(nearest, owner, away)
+        of = away == nearest[owner]
+        time = np.full(size, FOREVER)  # of two visits equally near, the earlier
+        np.minimum.at(time, owner[of], after[of])
+        of &= after == time[owner]
+        base, found = self.baseline(patient, at), _mean(owner[of], value[of], size)
+        names = [(n, np.float64) for n in ("value", "to", "time", "baseline")] + [("gone", np.bool_)]
+        out = np.empty(size, dtype=names)
+        out["value"] = found - base if self.spec.target == "change" else found
+        out["to"], out["baseline"] = (to - at) / DAY, base
+        out["time"] = np.where(time == FOREVER, np.nan, time / DAY)
+        out["gone"] = False
+        if self.gone is not None:
+            event, end = self.gone.observed_end(patient, at)
+            out["gone"] = (event > 0) & (end <= to)
+        return out
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Give every array by the name of its file: none, it is read from the rows of its node type.
+
+        Returns
+        -------
+        dict
+            Empty.
+        """
+        return {}
+
+    def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
+        """Count the patients with values to follow.
+
+        Parameters
+        ----------
+        at_entry : ndarray
+            Second of each patient's entry, (patient,) int64.
+        enters : ndarray
+            Whether each patient enters, (patient,) bool.
+
+        Returns
+        -------
+        dict
+            Step -> number.
+        """
+        rows = self._followed
+        patients, count = np.unique(self.events.patient[rows], return_counts=True)
+        patients, count = patients[enters[patients]], count[enters[patients]]
+        steps = {"with a value": len(patients), "with two or more": int((count > 1).sum())}
+        if self.gone is not None:
+            free = self.gone.under_observation(patients, np.asarray(at_entry)[patients])
+            steps["of them at risk at entry"] = int((free & (count > 1)).sum())
+        return steps
+
+
+def _up_to(value: np.ndarray, limit: np.ndarray | float, base: np.ndarray) -> np.ndarray:
+    """Whether a value is at or above a limit in decimals: 1.3 reaches 1.3, and 1.1 plus 0.2.
+
+    Values are float32, so decimals may differ by one in a million.
+    """
+    return value >= limit - 1e-6 * np.maximum(np.abs(value), np.abs(base))
+
+
+def _mean(owner: np.ndarray, value: np.ndarray, size: int) -> np.ndarray:
+    """Mean value of each owner, nan = none: (size,) float64."""
+    count = np.bincount(owner, minlength=size)
+    total = np.bincount(owner, value.astype(np.float64), minlength=size)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
