@@ -163,7 +163,7 @@ def statics(cohort: Cohort) -> list[ColumnSummary]:
     --------
     >>> from gnnpatient.datasets.shipped import pbc
     >>> [one.code for one in statics(pbc())]
-    ['age', 'trt', 'sex']
+    ['age', 'sex', 'trt']
     """
     numbers = [_number(cohort, i, name) for i, name in enumerate(cohort.spec.patient.number)]
     return numbers + [_category(cohort, i, name) for i, name in enumerate(cohort.spec.patient.category)]
