@@ -23,8 +23,18 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.content import texts
-from gnnpatient.content.embed import _PICTURES, _TEXTS, Embedded, Encoder, embed_images, embed_texts
-from gnnpatient.content.imaging import UnreadableImageError, fingerprint, read_images
+from gnnpatient.content.embed import (
+    IMAGE_ENCODERS,
+    TEXT_ENCODERS,
+    Embedded,
+    embed_images,
+    embed_texts,
+    make_encoder,
+)
+from gnnpatient.content.encoder import Encoder
+from gnnpatient.content.image.base import UnreadableImageError
+from gnnpatient.content.image.files import fingerprint
+from gnnpatient.content.image.read import read_images
 from gnnpatient.files import atomic_file
 
 BATCH = 32
@@ -91,10 +101,12 @@ def main() -> None:
     keys, pixels = list(pictures), list(pictures.values())
     said = ["| encoder | items | channels | bare loop | empty cache | full cache | empty / bare, time |"]
     said += ["|---|" + "---:|" * 6]
-    for name, make in _PICTURES.items():
-        said.append(line(name, make(), pixels, partial(embed_images, pixels, keys, name), args.device))
-    for name, make in _TEXTS.items():
-        said.append(line(name, make(), notes, partial(embed_texts, notes, name), args.device))
+    for name in IMAGE_ENCODERS:
+        encoder = make_encoder(name, images=True)
+        said.append(line(name, encoder, pixels, partial(embed_images, pixels, keys, name), args.device))
+    for name in TEXT_ENCODERS:
+        encoder = make_encoder(name, images=False)
+        said.append(line(name, encoder, notes, partial(embed_texts, notes, name), args.device))
     with atomic_file(args.table) as part:
         part.write_text("\n".join(said) + "\n", encoding="utf-8")
 

@@ -36,7 +36,7 @@ DAY, HORIZON = 5.0, 30.0
 def one_seed(n: int, seed: int, missing: float, members: int, epochs: int) -> Comparison:
     """Two folds of one twin; pictures and texts by the encoders that need no weights."""
     with tempfile.TemporaryDirectory() as folder:
-        write_ward(Path(folder) / "tables", n, seed, missing, twin=True)
+        write_ward(Path(folder) / "tables", n, seed, missing, negative_control=True)
         cohort = read_cohort(read_spec("ward"), Path(folder) / "tables")
     how: dict[str, Any] = {"landmarks": [DAY], "horizons": [HORIZON], "members": members, "epochs": epochs}
     return compare(cohort, "death", folds=2, models=[], seed=seed, **how)

@@ -26,7 +26,8 @@ import polars as pl
 from rich.console import Console
 
 from gnnpatient import Cohort, Landmarks, PatientKFold, PrognosisModel, read_cohort, read_spec
-from gnnpatient.datasets.ward import TELLING, Truth, write_ward
+from gnnpatient.datasets.ward import SimulatedTruth, write_ward
+from gnnpatient.datasets.ward.hazards import INFORMATIVE
 from gnnpatient.files import atomic_file
 from gnnpatient.metrics import at_horizon, concordance
 from gnnpatient.study.ablations import Comparator, LateFusion, RestrictedModel, comparators, modalities_of
@@ -35,13 +36,13 @@ DAY, HORIZON, TIMES = 5.0, 30.0, (2, 3, 4, 5, 6, 7, 8, 10)
 DEATH = 2  # position of the cause, from 1
 
 
-def make(folder: Path, n: int, seed: int, missing: float) -> tuple[Cohort, Truth]:
+def make(folder: Path, n: int, seed: int, missing: float) -> tuple[Cohort, SimulatedTruth]:
     """The cohort and what is true of it; pictures and texts by the encoders that need no weights."""
     truth = write_ward(folder / "tables", n, seed, missing)
     return read_cohort(read_spec("ward"), folder / "tables"), truth
 
 
-def boosted(train: Landmarks, test: Landmarks, truth: Truth) -> np.ndarray:
+def boosted(train: Landmarks, test: Landmarks, truth: SimulatedTruth) -> np.ndarray:
     """Trees on the true growth, finding, age, drug, high lactate, and the product of the last two."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -59,7 +60,7 @@ def boosted(train: Landmarks, test: Landmarks, truth: Truth) -> np.ndarray:
 
 
 def risks(
-    cohort: Cohort, truth: Truth, train: np.ndarray, test: Landmarks, members: int, epochs: int
+    cohort: Cohort, truth: SimulatedTruth, train: np.ndarray, test: Landmarks, members: int, epochs: int
 ) -> dict[str, np.ndarray]:
     """The risk that each contestant gives to the asks of `test`, fitted on the patients `train`."""
     X = cohort.landmarks(train, times=TIMES).followed("death")
@@ -77,7 +78,7 @@ def risks(
     out = {name: model.forecast(test)["death"].risk("death", HORIZON) for name, model in said.items()}
     out["boosted"] = boosted(X, test, truth)
     out["truth"] = truth.risk(test.patient, DAY, HORIZON)
-    for kind in TELLING:
+    for kind in INFORMATIVE:
         out[f"truth {kind}"] = truth.risk(test.patient, DAY, HORIZON, given=[kind])
     return out
 

@@ -122,11 +122,11 @@ def free_memory() -> int | None:
     the system does not say."""
     found = []
     with suppress(OSError, ValueError):  # /proc is Linux's
-        given = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-        found += [int(given[1]) << 10] if given else []
+        available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        found += [int(available[1]) << 10] if available else []
     with suppress(OSError, ValueError):
-        held, most = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("current", "max"))
-        found.append(most - held)  # "max" in words is no limit
+        used, limit = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("current", "max"))
+        found.append(limit - used)  # "max" in words is no limit
     with suppress(OSError, ValueError):
         soft, _ = resource.getrlimit(resource.RLIMIT_AS)
         if soft != resource.RLIM_INFINITY:
@@ -216,12 +216,12 @@ def inside(folder: Path, *names: str) -> Path:
 _DIGEST = re.compile(rb',\n "digest": "([0-9a-f]{64})"\n}\s*$')
 
 
-def sealed(content: Mapping[str, Any], **how: Any) -> str:
+def sealed(content: Mapping[str, Any], **options: Any) -> str:
     """A JSON object as text that ends in the sha256 of what stands before it; how: as for `json.dumps`.
 
     It shows what an accident or an edit did, not what an attacker did, who can compute it anew.
     """
-    text = json.dumps(content, indent=1, ensure_ascii=False, **how)
+    text = json.dumps(content, indent=1, ensure_ascii=False, **options)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return f'{text[:-2]},\n "digest": "{digest}"\n}}\n'
 
@@ -252,11 +252,11 @@ def _refusing(path: Path, part: Path) -> Iterator[None]:
         raise InputError(f"cannot write {path}: {_WAY_OUT[number]}") from error
 
 
-def _errno(error: Exception, ours: tuple[Path, ...]) -> int | None:
+def _errno(error: Exception, paths: tuple[Path, ...]) -> int | None:
     if isinstance(error, OSError) and error.errno:
-        about = Path(os.fsdecode(error.filename)) if error.filename else ours[0]
-        near = any(about.is_relative_to(own) or own.is_relative_to(about) for own in ours)
-        return error.errno if near else None
+        about = Path(os.fsdecode(error.filename)) if error.filename else paths[0]
+        is_ours = any(about.is_relative_to(path) or path.is_relative_to(about) for path in paths)
+        return error.errno if is_ours else None
     # safetensors and polars give the number in words only; numpy's short write gives none
     if found := re.search(r"\(os error (\d+)\)", str(error)):
         return int(found[1])

@@ -183,22 +183,22 @@ def frequent(graphs: Graphs, least: int) -> Names:
         nodes, names = graphs[kind], graphs.codes[kind]
         kept = patients_of(nodes.code, nodes.owner, len(names)) >= max(least, 1)
         kept[0] = False
-        own = tuple(name for name, keep in zip(names, kept.tolist(), strict=True) if keep)
-        over = _over(graphs, kind, ~kept[nodes.code], own, least)
-        codes[kind] = (names[0], *own, *(name for name in over if name not in own))
+        kept_names = tuple(name for name, keep in zip(names, kept.tolist(), strict=True) if keep)
+        over = _over(graphs, kind, ~kept[nodes.code], kept_names, least)
+        codes[kind] = (names[0], *kept_names, *(name for name in over if name not in kept_names))
         if over:
             above[kind] = over
     levels = {}
     for column, (name, every) in zip(graphs.statics.category.T, graphs.levels.items(), strict=True):
         given = column >= 0
-        who = torch.arange(len(column), device=column.device)[given]
-        count = patients_of(column[given], who, len(every)).tolist()
+        landmark = torch.arange(len(column), device=column.device)[given]
+        count = patients_of(column[given], landmark, len(every)).tolist()
         levels[name] = tuple(level for level, n in zip(every, count, strict=True) if n >= max(least, 1))
     return Names(codes, above, levels)
 
 
 def _over(
-    graphs: Graphs, kind: str, rare: Bool[Tensor, " node"], own: tuple[str, ...], least: int
+    graphs: Graphs, kind: str, rare: Bool[Tensor, " node"], kept_names: tuple[str, ...], least: int
 ) -> tuple[str, ...]:
     """Ancestors of this kind's codes that rare rows go to, nearest first: those with a name of their own, and
     those to which the rows of enough patients come that no nearer one has taken.
@@ -206,7 +206,7 @@ def _over(
     Of two ancestors of a code the nearer one is that of fewer patients.
     """
     found: list[str] = []
-    owner, rare, named = graphs[kind].owner, rare.clone(), set(own)
+    owner, rare, named = graphs[kind].owner, rare.clone(), set(kept_names)
     for child, family in _families(graphs, kind):
         nodes, names = graphs[family], graphs.codes[family]
         start, end = graphs.edges[child, "is_a", family]
@@ -273,9 +273,9 @@ def moving(
     x: Float[Tensor, "row column"], owner: Int[Tensor, " row"]
 ) -> tuple[Int[Tensor, " column"], Float[Tensor, " column"]]:
     """How many owners have ever anything else than the median in each column, and that median."""
-    who, place = owner.unique(return_inverse=True)
+    owners, place = owner.unique(return_inverse=True)
     median = x.median(0).values
-    away = x.new_zeros(len(who), x.shape[1]).index_add_(0, place, (x != median).to(x.dtype))
+    away = x.new_zeros(len(owners), x.shape[1]).index_add_(0, place, (x != median).to(x.dtype))
     return (away > 0).sum(0), median
 
 

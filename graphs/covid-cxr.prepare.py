@@ -22,7 +22,8 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from gnnpatient.content.imaging import UnreadableImageError, fingerprint, locate
+from gnnpatient.content.image.base import UnreadableImageError
+from gnnpatient.content.image.files import fingerprint, locate
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_folder
 from gnnpatient.readers.tables import read_table

@@ -318,7 +318,7 @@ def blank_unit(folder: Path, tmp: Path) -> None:
 
 @case("40-dicom-padding-signed")
 def _(folder: Path, tmp: Path) -> None:
-    from gnnpatient.content.imaging import read_images
+    from gnnpatient.content.image.read import read_images
 
     one, *others = (read_images(path, ("none",))[0] for path in sorted(folder.glob("*.dcm")))
     assert len(others) == 2 and abs(one.pixels.mean() - 0.303) < 0.001 and one.flags == ()
@@ -331,7 +331,8 @@ def _(folder: Path, tmp: Path) -> None:
 @case("41-dicom-decimal-comma")
 def _(folder: Path, tmp: Path) -> None:
     """A comma is read as a point; what is no number either way costs the picture, by the attribute's name."""
-    from gnnpatient.content.imaging import UnreadableImageError, read_images
+    from gnnpatient.content.image.base import UnreadableImageError
+    from gnnpatient.content.image.read import read_images
 
     def read(name):
         (picture,) = read_images(folder / f"{name}.dcm", ("none",))
@@ -351,7 +352,7 @@ def _(folder: Path, tmp: Path) -> None:
 @case("45-nifti")
 def _(folder: Path, tmp: Path) -> None:
     """Of a file without a form the pixels stay as they are read: its sides are a guess, and flagged so."""
-    from gnnpatient.content.imaging import read_images
+    from gnnpatient.content.image.read import read_images
 
     found = {path.stem: read_images(path, ("none",)) for path in sorted(folder.glob("*.nii"))}
     assert {stem: one[0].flags for stem, one in found.items()} == {

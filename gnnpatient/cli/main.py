@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gnnpatient.cohort.cohort import Cohort, Landmarks
-    from gnnpatient.datasets.ward import Truth
+    from gnnpatient.datasets.ward import SimulatedTruth
     from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
     from gnnpatient.prognosis.people import SplitMembership
     from gnnpatient.prognosis.predictor import Predictor
@@ -596,7 +596,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
     from gnnpatient.prognosis.estimator import PrognosisModel
     from gnnpatient.prognosis.run import CHOICES
-    from gnnpatient.spec.graph import Names, Record, explain
+    from gnnpatient.spec.explain import explain
+    from gnnpatient.spec.tables import Names, Record
 
     if path.suffix != ".toml":
         raise InputError(f"{path}: only a .toml file is read")
@@ -659,7 +660,7 @@ def _evaluate(
     at: Sequence[float | str] | None,
     horizons: Sequence[float] | None,
     by: Sequence[str],
-    truth: Truth | None = None,
+    truth: SimulatedTruth | None = None,
     censoring: str = "km",
 ) -> tuple[Evaluation, list[str]]:
     """The figures, and what has to be said beside them."""
@@ -1355,14 +1356,14 @@ def demo(
     say(f"   {again}    shows this again; rm -r {out} first to begin anew")
 
 
-def _ward(folder: Path) -> tuple[Path, Truth]:
+def _ward(folder: Path) -> tuple[Path, SimulatedTruth]:
     """The tables and pictures of a made-up ward, and its truth; written once."""
-    from gnnpatient.datasets.ward import Truth, write_ward
+    from gnnpatient.datasets.ward import SimulatedTruth, write_ward
 
     if not (folder / "truth.npz").is_file():
         say(f"0  {folder}    a made-up ward: tables, radiographs, reports; the true risks beside them")
         write_ward(folder, n=WARD, truth=True)
-    return folder, Truth.load(folder / "truth.npz")
+    return folder, SimulatedTruth.load(folder / "truth.npz")
 
 
 # ---- main

@@ -252,18 +252,17 @@ class Cohort:
         """The first and the last second of ISO 8601 dates, since 1970 in UTC; a clock time is both."""
         import polars as pl
 
-        from gnnpatient.readers.tables import calendar, last_second
+        from gnnpatient.readers.dates import day_span
 
         given = np.asarray(dates)
         words = [d.isoformat() if isinstance(d, date) else str(d).strip() for d in given.flat]
-        begun, bare = calendar(pl.Series(words, dtype=pl.String), self.spec.zone)
+        begun, ended = day_span(pl.Series(words, dtype=pl.String), self.spec.zone)
         if (lost := begun.is_null()).any():
             shown = words[lost.arg_true()[0]]
             if re.fullmatch(r"\d{4}(-\d\d)?", shown):
                 raise InputError(f"ask at {shown!r}: write the whole date, as in 2021-03-04")
             raise InputError(f"ask at {shown!r}: neither days nor an ISO 8601 date")
-        first = begun.dt.epoch("s")
-        last = last_second(begun, self.spec.zone).dt.epoch("s").zip_with(bare, first)
+        first, last = begun.dt.epoch("s"), ended.dt.epoch("s")
         return first.to_numpy().reshape(given.shape), last.to_numpy().reshape(given.shape)
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 from gnnpatient.cohort.arrays import StoredArrays, StoredColumns
 from gnnpatient.cohort.packed import Events
 from gnnpatient.errors import InputError
-from gnnpatient.spec.graph import DiagnosisSpec, OutcomeSpec, ProgressionSpec, SurvivalSpec
+from gnnpatient.spec.outcomes import DiagnosisSpec, OutcomeSpec, ProgressionSpec, SurvivalSpec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 

@@ -1,4 +1,4 @@
-"""What a region of a picture measures: shades, outline, texture. Numbers by name, the same each time."""
+"""What a region of an image measures: shades, outline, texture. Numbers by name, the same each time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.content.imaging import UnreadableImageError, _send, _Worker, extra
-from gnnpatient.content.imaging import _serve as _serve_by
+from gnnpatient.content.image import worker
+from gnnpatient.content.image.base import UnreadableImageError, extra
 
 GREYS = 32  # steps of equal width over [0, 1], for entropy and texture
 DISTANCES = (1, 3)  # pixels between the two of a pair, for texture
-VERSION = 1  # of the numbers: another one is measured again, and a model of another one is refused
+VERSION = 1  # of the numbers: with another one they are measured again, and a model of another is refused
 UNITS = {  # of every measurement, by its name
     **dict.fromkeys(("mean", "sd", "p10", "p25", "p50", "p75", "p90", "skew"), ""),
     "entropy": "bit",
@@ -34,34 +34,57 @@ UNITS = {  # of every measurement, by its name
 def measure(
     pixels: np.ndarray, mask: np.ndarray | None = None, spacing: tuple[float, float] | None = None
 ) -> dict[str, float]:
-    """Measurements of the pixels (height, width), in [0, 1], where the mask is above 0; else of all of them.
+    """Measure a region of an image: shades, outline and texture.
 
     What is not defined is left out, so every number is finite: no skew without spread, no texture without a
-    pair. The parts of a mask are one region here; who wants them apart measures them one by one.
+    pair. The parts of a mask are one region here; to measure them apart, give a mask for each.
 
     Shades: mean, sd (of the region, not of a sample), p10, p25, p50, p75, p90, skew (third central moment
     over sd cubed), entropy (bits, over 32 equal steps of [0, 1]).
-    Outline, in millimetres by `spacing` (between rows, between columns): area; perimeter (length of the
-    marching-squares contour, holes included); diameter of the circle of the same area, 2 sqrt(area / pi);
-    without spacing in pixels, by other names, so that the two never mix: area_px, perimeter_px, diameter_px;
-    then eccentricity of the ellipse with the same second moments (0 is a circle);
-    solidity (share of its convex hull that it fills); compactness (4 pi area / perimeter squared, 1 for a
-    circle); parts (that do not touch). Of a whole picture these are those of its frame.
-    Texture (Haralick 1973), of 32 steps, pairs 1 and 3 pixels apart inside the region, mean of the directions
-    0, 45, 90 and 135 degrees: contrast_1, homogeneity_1, energy_1, correlation_1, contrast_3, and so on.
+    Outline, in millimetres where the spacing is known: area; perimeter (length of the marching-squares
+    contour, holes included); diameter of the circle of the same area, 2 sqrt(area / pi). Without spacing they
+    are in pixels and have other names, so that the two never mix: area_px, perimeter_px, diameter_px.
+    Then eccentricity of the ellipse with the same second moments (0 is a circle); solidity (share of its
+    convex hull that it fills); compactness (4 pi area / perimeter squared, 1 for a circle); parts (that do
+    not touch). Of a whole image these are those of its frame.
+    Texture [1]_, of 32 steps, pairs 1 and 3 pixels apart inside the region, mean of the directions 0, 45, 90
+    and 135 degrees: contrast_1, homogeneity_1, energy_1, correlation_1, contrast_3, and so on.
 
-    Unreadable: not two axes, another size of mask, an empty mask, a pixel that is not finite.
+    Parameters
+    ----------
+    pixels : np.ndarray
+        (height, width) float, in [0, 1].
+    mask : np.ndarray, optional
+        (height, width), above 0 in the region; without it the whole image is measured.
+    spacing : (float, float), optional
+        Millimetres between rows and between columns.
+
+    Returns
+    -------
+    dict of str to float
+        By the names of `UNITS`.
+
+    Raises
+    ------
+    UnreadableImageError
+        When there are not two axes, the mask has another size or is empty, or a pixel is not finite.
+
+    References
+    ----------
+    .. [1] Haralick, Shanmugam, Dinstein (1973). Textural features for image classification. IEEE Trans. Syst.
+       Man Cybern. 3, 610-621.
     """
     if pixels.ndim != 2 or not pixels.size:
-        raise UnreadableImageError("not one grey picture")
+        raise UnreadableImageError("not one grey image")
     if mask is not None and mask.shape != pixels.shape:
-        raise UnreadableImageError("the mask has another size than the picture")
+        raise UnreadableImageError("the mask has another size than the image")
     inside = np.ones(pixels.shape, bool) if mask is None else mask > 0
     if not inside.any():
         raise UnreadableImageError("the mask is empty")
     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    pixels, inside = pixels[box], inside[box]  # a small region costs little, however large the picture
+    # a small region costs little, however large the image
+    pixels, inside = pixels[box], inside[box]
     values = pixels[inside].astype(np.float64)
     if not np.isfinite(values).all():
         raise UnreadableImageError("numbers that are not finite")
@@ -71,30 +94,49 @@ def measure(
 
 # -- guarded ----------------------------------------------------------------------------------------------
 
-SMALL = 1 << 18  # pixels of a picture whose outline takes 3 s however it is drawn
+MAX_UNGUARDED_PIXELS = 1 << 18  # the outline of so many takes at most 3 s, however it is drawn
 
 
 @contextmanager
 def measuring(
     small: Callable[..., dict[str, float]], seconds: float | int = 20, memory: int = 2 << 30
 ) -> Iterator[Callable[..., dict[str, float]]]:
-    """What measures as `measure` does, with a limit: a region that takes over `seconds` or `memory` bytes, as
-    a mask of noise does, costs itself. What is larger than `SMALL` is measured in a process of its own, the
-    rest here, by `small`.
+    """A function that measures as `measure` does, within limits of time and memory.
+
+    A region that takes too much, as a mask of noise does, costs itself. An image of more than
+    `MAX_UNGUARDED_PIXELS` pixels is measured in a process of its own, a smaller one here.
+
+    Parameters
+    ----------
+    small : callable
+        What measures here: `measure`.
+    seconds : float, default 20
+        Time for one region.
+    memory : int, default 2 GiB
+        Bytes for one region.
+
+    Yields
+    ------
+    callable
+        With the arguments of `measure`; raises UnreadableImageError too when a limit is reached.
     """
-    worker = _Worker({"seconds": seconds, "memory": memory}, __name__)
+    process = worker.Worker({"seconds": seconds, "memory": memory}, __name__)
 
     def guarded(
         pixels: np.ndarray, mask: np.ndarray | None = None, spacing: tuple[float, float] | None = None
     ) -> dict[str, float]:
-        if pixels.size <= SMALL or pixels.ndim != 2 or (mask is not None and mask.shape != pixels.shape):
+        if (
+            pixels.size <= MAX_UNGUARDED_PIXELS
+            or pixels.ndim != 2
+            or (mask is not None and mask.shape != pixels.shape)
+        ):
             return small(pixels, mask, spacing)
         job = {"shape": pixels.shape, "mask": mask is not None, "spacing": spacing}
         arrays: list[np.ndarray] = [
             pixels.astype(np.float32),
             *([] if mask is None else [(mask > 0).astype(np.uint8)]),
         ]
-        found = worker.ask(job, *arrays)
+        found = process.ask(job, *arrays)
         if isinstance(found, str):
             raise UnreadableImageError(
                 f"to measure it {found}" if found.startswith("took") else "measuring it crashed"
@@ -106,15 +148,15 @@ def measuring(
     try:
         yield guarded
     finally:
-        worker.stop()
+        process.stop()
 
 
-def _serve() -> None:
-    """The life of the process that measures."""
+def serve() -> None:
+    """Measure what `measuring` sends, until it sends no more: the process that it starts runs this."""
     with extra():  # before any clock runs
         import skimage.feature
         import skimage.measure  # noqa: F401
-    _serve_by(_answer)
+    worker.serve(_answer)
 
 
 def _answer(job: dict[str, Any], out: Any) -> None:
@@ -133,7 +175,7 @@ def _answer(job: dict[str, Any], out: Any) -> None:
     except UnreadableImageError as error:
         answer = {"reason": str(error)}
     signal.setitimer(signal.ITIMER_REAL, 0)
-    _send(out, answer, [])
+    worker.send(out, answer, [])
 
 
 # -- what is measured -------------------------------------------------------------------------------------

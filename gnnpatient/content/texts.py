@@ -1,7 +1,4 @@
-"""Report texts before they are embedded: cleaned, hidden in part, cut into pieces of bounded length.
-
-In that order. Every function takes one text and gives what became of it, and how much that was.
-"""
+"""Report texts before they are embedded: cleaned, masked and cut into pieces, in that order."""
 
 from __future__ import annotations
 
@@ -15,8 +12,10 @@ from gnnpatient.spec.masks import finder
 
 MASKED = "[masked]"
 WORDS, OVERLAP, LIMIT = 200, 40, 64  # words a piece, words that two neighbours share, pieces a text
-WORD = 100  # characters; what is longer (a blob, a language without spaces) counts as several words
-LETTERS = 16  # characters a word on average; a longer text loses its middle before its words are counted
+MAX_WORD_LENGTH = (
+    100  # characters; what is longer (a blob, a language without spaces) counts as several words
+)
+MEAN_WORD_LENGTH = 16  # characters; a longer text loses its middle before its words are counted
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")  # of a terminal
 _BREAK = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
@@ -26,10 +25,22 @@ _UNSEEN = re.compile(  # control characters but tab and newline, invisible ones,
 
 
 def clean(text: str | None) -> str | None:
-    """The text without control characters and terminal escapes, in NFC, trimmed. None where nothing is left.
+    """The text without control characters and terminal escapes, in NFC, trimmed.
 
-    Line breaks become \\n. Tags, scripts and the like stay: they are text, and whoever shows it escapes it.
+    Line breaks become \\n. Tags, scripts and the like stay: they are text, which a page must escape.
 
+    Parameters
+    ----------
+    text : str or None
+        A cell of a table.
+
+    Returns
+    -------
+    str or None
+        None where nothing is left.
+
+    Examples
+    --------
     >>> clean("Findings:\\0\\x07\\x1b[31m clear lungs \\r\\n")
     'Findings: clear lungs'
     >>> clean("  \\x00 ") is None
@@ -42,7 +53,7 @@ def clean(text: str | None) -> str | None:
 
 
 def hide(text: str, terms: Sequence[str] = (), deidentify: bool = False) -> tuple[str, Counter[str], int]:
-    """The text with holes, how often each term was found, and how many pieces that tell who the patient is.
+    """Mask terms that may tell an outcome, and take out what looks as if it identified the patient.
 
     A term, which leaves "[masked]", is a whole word or phrase, in any case, over line breaks too; /.../ is a
     regular expression of Python's, in any case; "cut after day 3" takes away all from the first sentence on
@@ -51,13 +62,39 @@ def hide(text: str, terms: Sequence[str] = (), deidentify: bool = False) -> tupl
     side of taking more. It does not find "D7", "after 7 days", "the next day", "a few days later", "second
     week", years, dates, weekdays, a range with blanks around its dash ("day 2 - 7"), or another language.
 
-    With `deidentify`, what looks like an e-mail, date, id, phone or titled name leaves a word for it. No
-    guarantee: names without a title, places, ages and rare findings stay, and so does what is misspelt. It
-    is a second lock beside an agreement on the data, never in place of one. Measurements such as 120/80 stay.
+    With `deidentify`, what looks like an e-mail, date, id, phone or titled name leaves a word for it.
+    There is no guarantee: names without a title, places, ages and rare findings stay, and so does what is
+    misspelt. It is a second lock beside an agreement on the data, never in place of one. Measurements such as
+    120/80 stay.
 
-    Both look at the text as it came, so that neither takes away what the other goes by; what overlaps is one
-    hole. Refused: an empty term, a broken expression, one that fits a text of nothing, a cut of another form.
+    Both look at the original text, so that neither takes away what the other goes by; overlapping pieces
+    become one.
 
+    Parameters
+    ----------
+    text : str
+        A cleaned text.
+    terms : sequence of str, default none
+        Words, phrases, /expressions/ and cuts.
+    deidentify : bool, default False
+        Whether identifying pieces are replaced.
+
+    Returns
+    -------
+    hidden : str
+        The text with its pieces replaced.
+    count : Counter of str
+        How often each term was found, 0 too.
+    identifying : int
+        How many identifying pieces were found.
+
+    Raises
+    ------
+    InputError
+        When a term is empty, a broken expression, one that matches an empty text, or a cut of another form.
+
+    Examples
+    --------
     >>> hide("He died on day 7; his brother studied.", ["died"])
     ('He [masked] on day 7; his brother studied.', Counter({'died': 1}), 0)
     >>> hide("Stable on day 2. Intubated on day 7. Died.", ["cut after day 3"])[0]
@@ -66,10 +103,13 @@ def hide(text: str, terms: Sequence[str] = (), deidentify: bool = False) -> tupl
     'Jane Doe, [id], seen by [name] on [date].'
     """
     places = {term: finder(term)(text) for term in terms}
-    told = _telling(text) if deidentify else []
+    identifying = _identifying(text) if deidentify else []
     holes: list[tuple[int, int, str]] = []
-    for first, last, word in sorted([*((*at, MASKED) for found in places.values() for at in found), *told]):
-        if holes and first < holes[-1][1]:  # what tells who does not overlap, so one of the two is a term's
+    for first, last, word in sorted(
+        [*((*at, MASKED) for found in places.values() for at in found), *identifying]
+    ):
+        # identifying pieces do not overlap, so one of the two is a term's
+        if holes and first < holes[-1][1]:
             begun, ended, _ = holes.pop()
             holes.append((begun, max(ended, last), MASKED))
         else:
@@ -79,14 +119,14 @@ def hide(text: str, terms: Sequence[str] = (), deidentify: bool = False) -> tupl
         parts += [text[end:first], word]
         end = last
     count = Counter({term: len(found) for term, found in places.items()})
-    return "".join([*parts, text[end:]]), count, len(told)
+    return "".join([*parts, text[end:]]), count, len(identifying)
 
 
 _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|(?-i:May|MAY)|june?|july?|aug(?:ust)?|sept?(?:ember)?"
     r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
 )
-_TELLING = {  # in this order: an e-mail may hold what looks like a date, an id what looks like a phone
+_IDENTIFYING = {  # in this order: an e-mail may hold what looks like a date, an id what looks like a phone
     "[email]": r"(?i:\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5})",
     "[date]": rf"(?i:\b(?:\d{{1,2}}(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH}(?:,?\s+\d{{4}})?"
     rf"|{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+\d{{4}})?|{_MONTH},?\s+(?:19|20)\d\d"
@@ -99,13 +139,13 @@ _TELLING = {  # in this order: an e-mail may hold what looks like a date, an id 
     r"|\b(?:tel|phone|fax|mobile|pager)\b[\s.:]*\+?\d[\d\s().-]{4,18}\d\b)",
     "[name]": r"\b(?:Dr|Mr|Mrs|Ms|Prof|Professor|Doctor|Nurse)\.?\s+[A-Z][\w'-]+(?:\s+[A-Z][\w'-]+)?",
 }
-_TELLING_RE = {word: re.compile(pattern) for word, pattern in _TELLING.items()}
+_IDENTIFYING_RE = {word: re.compile(pattern) for word, pattern in _IDENTIFYING.items()}
 
 
-def _telling(text: str) -> list[tuple[int, int, str]]:
-    """Where each piece that tells who the patient is begins and ends, and the word for it."""
+def _identifying(text: str) -> list[tuple[int, int, str]]:
+    """Where each piece that may identify the patient begins and ends, and the word for it."""
     found: list[tuple[int, int, str]] = []
-    for word, pattern in _TELLING_RE.items():
+    for word, pattern in _IDENTIFYING_RE.items():
         found += [(*piece.span(), word) for piece in pattern.finditer(text)]
         text = pattern.sub(lambda piece: "]" * len(piece[0]), text)  # no piece again; all places stay
     return found
@@ -114,29 +154,93 @@ def _telling(text: str) -> list[tuple[int, int, str]]:
 def pieces(
     text: str, words: int = WORDS, overlap: int = OVERLAP, limit: int = LIMIT
 ) -> tuple[list[str], bool]:
-    """Overlapping pieces of a text, each as it stands in it, and whether they cover the whole of it.
+    """Cut a text into overlapping pieces.
 
-    A text of more than `limit` pieces gives its first and its last `limit / 2`: what was found stands at the
+    A text of more than `limit` pieces gives its first and its last `limit / 2`: what was found is at the
     beginning of a report, what it means at its end. Time and memory are bounded by `limit`, not by the text.
-    A blank text gives none.
 
+    Parameters
+    ----------
+    text : str
+        A cleaned text.
+    words : int, default 200
+        Words in a piece.
+    overlap : int, default 40
+        Words that two neighbours share, fewer than `words`.
+    limit : int, default 64
+        Pieces of a text, >= 2.
+
+    Returns
+    -------
+    pieces : list of str
+        Each a part of the text, unchanged; none of a blank text.
+    complete : bool
+        Whether they cover the whole text.
+
+    Raises
+    ------
+    InputError
+        When words, overlap and limit do not fit together.
+
+    Examples
+    --------
     >>> pieces("one two three four five", words=3, overlap=1)
     (['one two three', 'three four five'], True)
     """
     if not 0 <= overlap < words or limit < 2:
         raise InputError(
             f"pieces of {words} words, {overlap} shared, at most {limit}: cannot be; share fewer words than "
-            "a piece has, and allow two pieces"
+            "a piece has, and allow at least two pieces"
         )
-    half, whole = limit * words * LETTERS // 2, True
+    half, complete = limit * words * MEAN_WORD_LENGTH // 2, True
     if len(text) > 2 * half:
-        text, whole = f"{text[:half]}\n\n{text[-half:]}", False
-    spans = [found.span() for found in re.finditer(rf"\S{{1,{WORD}}}", text)]
+        text, complete = f"{text[:half]}\n\n{text[-half:]}", False
+    spans = [found.span() for found in re.finditer(rf"\S{{1,{MAX_WORD_LENGTH}}}", text)]
     if not spans:
         return [], True
     starts = list(range(0, max(len(spans) - overlap, 1), words - overlap))
     if len(starts) > limit:
-        starts, whole = starts[: (limit + 1) // 2] + starts[-(limit // 2) :], False
+        starts, complete = starts[: (limit + 1) // 2] + starts[-(limit // 2) :], False
     ends = [min(start + words, len(spans)) for start in starts]
     found = [text[spans[a][0] : spans[b - 1][1]] for a, b in zip(starts, ends, strict=True)]
-    return found, whole
+    return found, complete
+
+
+_DEATH = re.compile(
+    r"(?i)\b(expired|deceased|died|dead|passed away|demised?|exitus|autopsy|post-?mortem|time of death|"
+    r"verstorben|gestorben|décédée?|deceduta?|fallecid[oa]|falleció|overleden)\b"
+)
+_NOT_THIS_DEATH = re.compile(  # of kin, of tissue, of what was left out; of what else expires
+    r"(?i)\b(father|mother|brother|sister|wife|husband|son|daughter|parents?|family|uncle|aunt|cousin|sibling|"
+    r"grand\w+|spouse|partner|friend|child|twin|relatives?|donor|vater|mutter|bruder|schwester|padre|madre|"
+    r"dead[\s-]+(space|end|tissue|skin|bowel)|(medication|prescription|consent|order|insurance|licen[cs]e|dose|"
+    r"drug|air|gas|breath|volume|tidal|co2)s?\b.{0,30}\bexpired|expired[\s-]+(air|gas|breath|volume|tidal|co2|"
+    r"medication|prescription|consent|order|drug)|(not|never|no|nearly|almost|if|would have|risk of|fear)\b"
+    r"[^.;]{0,25}\b(died|dead|expired|deceased))"
+)
+
+
+def mentions_death(text: str) -> bool:
+    """Whether a sentence of a text says that somebody died who is not kin and whose death is not denied.
+
+    Parameters
+    ----------
+    text : str
+        In any of the languages that are looked for.
+
+    Returns
+    -------
+    bool
+        A hint for a flag: words decide, not their meaning.
+
+    Examples
+    --------
+    >>> mentions_death("Found unresponsive. Patient expired at 4 am.")
+    True
+    >>> mentions_death("Her father died of cancer.")
+    False
+    """
+    if not _DEATH.search(text):  # most: the sentences need not be parted
+        return False
+    parts = re.split(r"(?<=[.;!?])\s|\n", text)
+    return any(_DEATH.search(part) and not _NOT_THIS_DEATH.search(part) for part in parts)

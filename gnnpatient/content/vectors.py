@@ -1,43 +1,84 @@
-"""Pictures and texts of a kind as rows of one matrix: opened, cleaned, embedded once, or counted."""
+"""What the rows of a node type hold beside their code: vectors of images and texts, and measurements.
+
+Files are opened, texts cleaned; each content is embedded once; what cannot be read costs its own row alone.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from gnnpatient.content import imaging, texts
+from gnnpatient.content import texts
 from gnnpatient.content.embed import Embedded, embed_images, embed_texts, measure_regions
+from gnnpatient.content.image import files
+from gnnpatient.content.image.base import Image, UnreadableImageError
+from gnnpatient.content.image.dicom import digest
+from gnnpatient.content.image.worker import guarded
 from gnnpatient.content.measure import UNITS
 from gnnpatient.files import room_for
 from gnnpatient.progress import Progress
-from gnnpatient.spec.graph import NodeSpec
+from gnnpatient.spec.nodes import NodeSpec
 
-CHUNK = 256  # files that are open at a time
-Pair = tuple[str, ...]  # the file of a picture, and that of its mask where one is wanted; "" = none named
+FILES_AT_ONCE = 256  # images of so many files are in memory at a time
+Pair = tuple[str, ...]  # the file of an image, and that of its mask where one is wanted; "" = none named
 Region = tuple[np.ndarray, np.ndarray | None, tuple[float, float] | None]  # pixels, mask, spacing
 
 
 @dataclass(frozen=True, eq=False)
-class How:
-    """How embeddings are made."""
+class EmbedOptions:
+    """How embeddings are made.
 
-    cache: Path | None  # folder that keeps them
+    Attributes
+    ----------
+    cache : Path or None
+        Folder that keeps them; None: they are made again each time.
+    device : str
+        auto, cpu or cuda.
+    embed : bool
+        False: files are opened and counted only, and every vector is empty.
+    allow_network : bool
+        Whether an encoder may be downloaded.
+    progress : Progress or None
+        Called as files are read and vectors made.
+    """
+
+    cache: Path | None
     device: str
-    embed: bool  # False: opened and counted only
+    embed: bool
     allow_network: bool
     progress: Progress | None
 
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """Those of the arguments of `embed_images` and `embed_texts` that are options."""
+        return {"cache": self.cache, "device": self.device, "allow_network": self.allow_network}
+
     def step(self, what: str, start: int, total: int) -> Progress | None:
-        """Progress of one step that begins at item `start` of `total`."""
+        """Progress of one part of a longer task.
+
+        Parameters
+        ----------
+        what : str
+            Name of the task.
+        start : int
+            How many items were done before this part.
+        total : int
+            How many items the task has.
+
+        Returns
+        -------
+        Progress or None
+            None where no progress is wanted.
+        """
         progress = self.progress
         if progress is None:
             return None
@@ -50,162 +91,274 @@ class How:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What the rows of a kind hold beside their code: none, one, or (frames, slices) several vectors."""
+    """What the rows of a node type hold: of a row no vector, one, or several (frames, slices).
 
-    matrix: (
-        np.ndarray
-    )  # (vector, channel) float32, in the order of their content, so that row order is nothing
-    item: np.ndarray  # (node,) int64: which row of the table
-    vector: np.ndarray  # (node,) int32: which row of the matrix
-    why: list[str]  # per row of the table: why it gives no node; "" = it does
+    Attributes
+    ----------
+    matrix : np.ndarray
+        A row for each different vector, sorted by what it was made of, so that the order of the table does
+        not count.
+    item : np.ndarray
+        Of each node, its row of the table.
+    vector : np.ndarray
+        Of each node, its row of the matrix.
+    why : list of str
+        Of each row of the table, why it gives no node; "": it does.
+    flags : list of str
+        What a report should show, with numbers.
+    encoder : str
+        Name, version of the weights and preprocessing; "" where nothing was embedded.
+    keys : list of str
+        What each row of the matrix was made of.
+    death_rows : np.ndarray or None
+        Rows of the table whose text mentions a death; None of images.
+    """
+
+    matrix: np.ndarray  # (vector, channel) float32
+    item: np.ndarray  # (node,) int64
+    vector: np.ndarray  # (node,) int32
+    why: list[str]  # (row,)
     flags: list[str]
-    encoder: str  # with the versions of weights and preprocessing
-    keys: list[str]  # (vector,) what each row of the matrix was made of
-    tells: np.ndarray | None = None  # (text,) int64: rows of the table whose text tells a death
+    encoder: str
+    keys: list[str]  # (vector,)
+    death_rows: np.ndarray | None = None  # (text,) int64
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """What the pictures of some nodes measure."""
+class Measurements:
+    """What the images of some nodes measure.
 
-    value: np.ndarray  # (node, measurement) float32 in the order of UNITS, nan = not defined, or not measured
-    why: list[str]  # (node,) why a picture was not measured; "" = it was
+    Attributes
+    ----------
+    value : np.ndarray
+        In the order of `measure.UNITS`; nan: not defined, or not measured.
+    why : list of str
+        Of each node, why its image was not measured; "": it was.
+    encoder : str
+        Name and version of the measurements.
+    """
+
+    value: np.ndarray  # (node, measurement) float32
+    why: list[str]  # (node,)
     encoder: str
 
 
-def read_images(
-    kind: str,
+# -- images -----------------------------------------------------------------------------------------------
+
+
+def image_content(
+    node_type: str,
     node: NodeSpec,
     names: pl.Series,
     folder: Path,
-    how: How,
-    who: np.ndarray | None = None,
+    options: EmbedOptions,
+    patient: np.ndarray | None = None,
     ids: np.ndarray | None = None,
 ) -> Content:
-    """Open and embed the pictures that a column names; a bad file costs its node alone.
+    """Open and embed the images that a column names; a file that cannot be read costs its own rows alone.
 
-    who: the patient of each row, a position in `ids`, so that a picture under another patient can be flagged.
+    Parameters
+    ----------
+    node_type : str
+        Name of the node type, for flags.
+    node : NodeSpec
+        Its root, steps, slices and encoder.
+    names : pl.Series
+        (row,) file names below the root; null: none named.
+    folder : Path
+        Where the root lies.
+    options : EmbedOptions
+        How they are embedded.
+    patient : np.ndarray, optional
+        (row,) position of each row's patient in `ids`; with it, images under another patient are flagged.
+    ids : np.ndarray, optional
+        Names of the patients.
+
+    Returns
+    -------
+    Content
+        A node for each frame of a file, or each slice taken of a volume.
+
+    Raises
+    ------
+    InputError
+        When an optional package is missing, or the encoder does not work.
     """
-    why, flags, paths = [""] * len(names), Counter[str](), dict[str, Path]()
+    why, paths = _located(names, folder / node.root)
+    read, made, order = _ImageFiles(), _Vectors(), list(paths)
+    # images are dropped as soon as they are embedded
+    for start in range(0, len(order), FILES_AT_ONCE):
+        some = order[start : start + FILES_AT_ONCE]
+        keys, pixels = list[str](), list[np.ndarray]()
+        step = options.step(f"{node_type}: images", start, len(order))
+        for at, images in guarded([paths[n] for n in some], node.steps, slices=node.slices, progress=step):
+            for key, image in read.add(some[at], paths[some[at]], images, node):
+                keys.append(key)
+                pixels.append(image.pixels)
+        assert node.embed is not None
+        # where no step changes the file's pixels, the encoder does not either
+        stretch = not set(node.steps) <= {"none"}
+        embed = partial(embed_images, pixels, keys, node.embed, stretch=stretch, **options.encoding)
+        made.add(keys, embed if options.embed else None)
+    for i, name in enumerate(names):
+        if name in read.unreadable:
+            why[i] = f"image: {read.unreadable[name]}"
+    flags = read.flags
+    conflicts = len(files.conflicts(read.instances))
+    flags["pair(s) of files with one SOPInstanceUID and two contents; both kept"] += conflicts
+    if patient is not None and ids is not None:
+        flags.update(_misplaced(names, patient, ids, read))
+    return _content(node_type, names, read.keys, made, why, flags, "image")
+
+
+def _located(names: pl.Series, root: Path) -> tuple[list[str], dict[str, Path]]:
+    """Of each row, why it has no file ("": it has one), and the path of each different name."""
+    why, paths = [""] * len(names), dict[str, Path]()
     for i, name in enumerate(names):
         try:
             if name is None:
-                raise imaging.UnreadableImageError("no file named")
+                raise UnreadableImageError("no file named")
             if name not in paths:
-                paths[name] = imaging.locate(folder / node.root, name)
-        except imaging.UnreadableImageError as error:
-            why[i] = f"picture: {error}"
-    bad, frames, made = dict[str, str](), dict[str, list[str]](), _Vectors()
-    instances = list[tuple[str, ...] | None]()
-    persons, contents = dict[str, str](), dict[str, str]()  # of each file: PatientID, pixels
-    order = list(paths)
-    for start in range(0, len(order), CHUNK):  # pictures are dropped as soon as they are embedded
-        some = order[start : start + CHUNK]
-        keys, pictures = list[str](), list[np.ndarray]()
-        step = how.step(f"{kind}: pictures", start, len(order))
-        for at, found in imaging.guarded(
-            [paths[n] for n in some], node.steps, slices=node.slices, progress=step
-        ):
-            if isinstance(found, str):
-                bad[some[at]] = found
-                continue
-            try:
-                made_of = _keys(paths[some[at]], found, node)
-            except imaging.UnreadableImageError as error:  # taken away since it was decoded
-                bad[some[at]] = str(error)
-                continue
-            flags.update({f"file(s) flagged: {flag}" for picture in found for flag in picture.flags})
-            instances.append(found[0].instance)
-            _, stored, persons[some[at]] = found[0].instance or ("", "", "")
-            if not all("constant" in picture.flags for picture in found):
-                contents[some[at]] = stored or _pixels(found)
-            frames[some[at]] = made_of
-            keys += made_of
-            pictures += [picture.pixels for picture in found]
-        made.add(keys, pictures, embed_images, node, how)
-    clashes = imaging.conflicts(instances)
-    flags["pair(s) of files with one SOPInstanceUID and two contents; both kept"] += len(clashes)
-    if who is not None and ids is not None:
-        flags.update(_misplaced(names, who, ids, persons, contents))
-    for i, name in enumerate(names):
-        if name in bad:
-            why[i] = f"picture: {bad[name]}"
-    return _content(kind, names, frames, made, why, flags, "picture")
+                paths[name] = files.locate(root, name)
+        except UnreadableImageError as error:
+            why[i] = f"image: {error}"
+    return why, paths
 
 
-def _pixels(found: Sequence[imaging.Picture]) -> str:
-    """What all pictures of a file show, whatever else it holds."""
-    print_ = hashlib.sha256()
-    for picture in found:
-        print_.update(repr(picture.pixels.shape).encode())
-        print_.update(np.ascontiguousarray(picture.pixels).data.cast("B"))
-    return print_.hexdigest()
+class _ImageFiles:
+    """What the files of a column hold, by their names."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, list[str]] = {}  # of each image in the file
+        self.unreadable: dict[str, str] = {}  # the reason
+        self.flags: Counter[str] = Counter()
+        self.instances: list[tuple[str, ...] | None] = []
+        self.person: dict[str, str] = {}  # digest of the DICOM PatientID
+        # digest of what is shown; not of constant images
+        self.pixels: dict[str, str] = {}
+
+    def add(
+        self, name: str, path: Path, images: list[Image] | str, node: NodeSpec
+    ) -> list[tuple[str, Image]]:
+        """Note a file, which is read or has a reason why it is not; gives each image and its key."""
+        if isinstance(images, str):
+            self.unreadable[name] = images
+            return []
+        try:
+            keys = _keys(path, images, node)
+        except UnreadableImageError as error:  # taken away since it was decoded
+            self.unreadable[name] = str(error)
+            return []
+        self.flags.update({f"file(s) flagged: {flag}" for image in images for flag in image.flags})
+        self.instances.append(images[0].instance)
+        _, stored, self.person[name] = images[0].instance or ("", "", "")
+        if not all("constant" in image.flags for image in images):
+            self.pixels[name] = stored or _pixels_digest(images)
+        self.keys[name] = keys
+        return list(zip(keys, images, strict=True))
 
 
-def _misplaced(
-    names: pl.Series, who: np.ndarray, ids: np.ndarray, persons: dict[str, str], contents: dict[str, str]
-) -> Counter[str]:
-    """Flags of pictures that seem to be another patient's, with their number."""
-    rows = pl.DataFrame({"file": names, "who": who}).drop_nulls().unique()
+def _pixels_digest(images: Sequence[Image]) -> str:
+    """What all images of a file show, whatever else it holds."""
+    sha = hashlib.sha256()
+    for image in images:
+        sha.update(repr(image.pixels.shape).encode())
+        sha.update(np.ascontiguousarray(image.pixels).data.cast("B"))
+    return sha.hexdigest()
+
+
+def _misplaced(names: pl.Series, patient: np.ndarray, ids: np.ndarray, read: _ImageFiles) -> Counter[str]:
+    """Flags of images that seem to be another patient's, with their number."""
+    rows = pl.DataFrame({"file": names, "patient": patient}).drop_nulls().unique()
     rows = rows.with_columns(
-        person=rows["file"].replace_strict(persons, default="", return_dtype=pl.String),
-        pixels=rows["file"].replace_strict(contents, default="", return_dtype=pl.String),
+        person=rows["file"].replace_strict(read.person, default="", return_dtype=pl.String),
+        pixels=rows["file"].replace_strict(read.pixels, default="", return_dtype=pl.String),
     )
-    own = {imaging.digest(str(one)): i for i, one in enumerate(ids)} if any(persons.values()) else {}
-    told = rows.filter(pl.col("person") != "")
-    theirs = told["person"].replace_strict(own, default=None, return_dtype=pl.Int64)
+    by_digest = {digest(str(name)): i for i, name in enumerate(ids)} if any(read.person.values()) else {}
+    named = rows.filter(pl.col("person") != "")
+    theirs = named["person"].replace_strict(by_digest, default=None, return_dtype=pl.Int64)
 
     def several(key: str, of: str) -> int:
         """How many of a key have more than one of the other."""
-        some = rows.filter(pl.col("person" if key == "who" else key) != "") if key != "file" else rows
+        some = rows.filter(pl.col("person" if key == "patient" else key) != "") if key != "file" else rows
         return some.group_by(key).agg(pl.col(of).n_unique()).filter(pl.col(of) > 1).height
 
+    wrong = int((theirs != named["patient"]).sum())
     return Counter(
         {
-            "file(s) whose DICOM PatientID is the id of another patient": int((theirs != told["who"]).sum()),
-            "DICOM PatientID(s) in files of more than one patient": several("person", "who"),
-            "patient(s) with files of more than one DICOM PatientID": several("who", "person"),
-            "file(s) named for more than one patient": several("file", "who"),
-            "picture(s) with the same pixels under more than one patient": several("pixels", "who"),
+            "file(s) whose DICOM PatientID is the id of another patient": wrong,
+            "DICOM PatientID(s) in files of more than one patient": several("person", "patient"),
+            "patient(s) with files of more than one DICOM PatientID": several("patient", "person"),
+            "file(s) named for more than one patient": several("file", "patient"),
+            "image(s) with the same pixels under more than one patient": several("pixels", "patient"),
         }
     )
 
 
-def _keys(path: Path, found: Sequence[imaging.Picture], node: NodeSpec) -> list[str]:
-    """What each picture of a file holds: its bytes, its place in it, and what was done to it. The steps look
-    at all slices that are taken."""
+def _keys(path: Path, images: Sequence[Image], node: NodeSpec) -> list[str]:
+    """What each image of a file holds: the file's bytes, its place in it, and what was done to it.
+
+    The number of slices counts too, since the steps look at all slices that are taken.
+    """
     done = f"{'+'.join(node.steps)}/{node.slices}"
-    print_ = imaging.fingerprint(path)
-    return [f"{print_}/{picture.frame}/{done}" for picture in found]
+    content = files.fingerprint(path)
+    return [f"{content}/{image.frame}/{done}" for image in images]
 
 
-def read_regions(
-    kind: str, node: NodeSpec, pairs: Sequence[Pair], keys: Sequence[str], folder: Path, how: How
-) -> Measured:
-    """Measure pictures of the kind `node`, of which each has its pair of files and its key among the vectors.
+# -- regions ----------------------------------------------------------------------------------------------
 
-    A bad mask costs the measurements of its picture alone.
+
+def region_measurements(
+    node_type: str,
+    node: NodeSpec,
+    pairs: Sequence[Pair],
+    keys: Sequence[str],
+    folder: Path,
+    options: EmbedOptions,
+) -> Measurements:
+    """Measure the images of a node type; a bad mask costs the measurements of its image alone.
+
+    Parameters
+    ----------
+    node_type : str
+        Name of the node type that holds the measurements, for progress.
+    node : NodeSpec
+        The node type of the images: its root, steps and slices.
+    pairs : sequence of tuples
+        (node,) the image's file and, where regions are wanted, its mask's.
+    keys : sequence of str
+        (node,) what the image's vector was made of, as in `Content.keys`.
+    folder : Path
+        Where the root lies.
+    options : EmbedOptions
+        Cache and progress.
+
+    Returns
+    -------
+    Measurements
+        A row for each node.
     """
     order, encoder = list(dict.fromkeys(pairs)), ""
     rows, why = dict[tuple[Pair, str], np.ndarray](), dict[Pair | tuple[Pair, str], str]()
-    for start in range(0, len(order), CHUNK):
-        found = list(_regions(order[start : start + CHUNK], node, folder, why))
-        made = [f"{key}/{mask}" for (_, key), mask, _ in found]
-        step = how.step(f"{kind}: regions", start, len(order))
-        numbers = measure_regions([region for *_, region in found], made, cache=how.cache, progress=step)
+    for start in range(0, len(order), FILES_AT_ONCE):
+        regions = list(_regions(order[start : start + FILES_AT_ONCE], node, folder, why))
+        content = [f"{key}/{mask}" for (_, key), mask, _ in regions]
+        step = options.step(f"{node_type}: regions", start, len(order))
+        arrays = [region for *_, region in regions]
+        numbers = measure_regions(arrays, content, cache=options.cache, progress=step)
         encoder = numbers.encoder
-        for (one, *_), row, reason in zip(found, numbers.row.tolist(), numbers.why, strict=True):
+        for (one, *_), row, reason in zip(regions, numbers.row.tolist(), numbers.why, strict=True):
             if row < 0:
                 why[one] = reason
             else:
-                value, given = np.split(numbers.matrix[row], 2)
-                rows[one] = np.where(given > 0, value, np.float32(np.nan))
+                value, defined = np.split(numbers.matrix[row], 2)
+                rows[one] = np.where(defined > 0, value, np.float32(np.nan))
     each = list(zip(pairs, keys, strict=True))
     none = np.full(len(UNITS), np.nan, np.float32)
-    return Measured(
+    return Measurements(
         value=np.stack([rows.get(one, none) for one in each]) if each else none[None, :][:0],
         why=[
-            "" if one in rows else why.get(one[0]) or why.get(one) or "the picture changed while it was read"
+            "" if one in rows else why.get(one[0]) or why.get(one) or "the image changed while it was read"
             for one in each
         ],
         encoder=encoder,
@@ -215,134 +368,129 @@ def read_regions(
 def _regions(
     pairs: Sequence[Pair], node: NodeSpec, folder: Path, why: dict[Pair | tuple[Pair, str], str]
 ) -> Iterator[tuple[tuple[Pair, str], str, Region]]:
-    """Pair and key of each picture, what its mask holds, and the region; pairs of no use go to `why`."""
-    files = dict[Pair, list[Path]]()
+    """Pair and key of each image, what its mask holds, and the region; pairs of no use go to `why`."""
+    paths_of = dict[Pair, list[Path]]()
     for pair in pairs:
         try:
-            files[pair] = [imaging.locate(folder / node.root, name) for name in pair]
-        except imaging.UnreadableImageError as error:
+            paths_of[pair] = [files.locate(folder / node.root, name) for name in pair]
+        except UnreadableImageError as error:
             why[pair] = f"mask: {error}"
-    pictures = imaging.guarded([paths[0] for paths in files.values()], node.steps, slices=node.slices)
-    masks = imaging.guarded([paths[-1] for paths in files.values()], slices=node.slices, mask=True)
-    drawn = masks if all(len(pair) == 2 for pair in files) else itertools.repeat((0, None))
-    for (pair, paths), (_, found), (_, mask) in zip(files.items(), pictures, drawn, strict=False):
+    images = guarded([paths[0] for paths in paths_of.values()], node.steps, slices=node.slices)
+    masks = guarded([paths[-1] for paths in paths_of.values()], slices=node.slices, mask=True)
+    drawn = masks if all(len(pair) == 2 for pair in paths_of) else itertools.repeat((0, None))
+    for (pair, paths), (_, found), (_, mask) in zip(paths_of.items(), images, drawn, strict=False):
         try:
-            fits = _fitting(found, mask)
-        except imaging.UnreadableImageError as error:
+            masked = _with_masks(found, mask)
+        except UnreadableImageError as error:
             why[pair] = str(error)
             continue
-        outline = imaging.fingerprint(paths[1]) if len(paths) == 2 else "whole"
-        for (picture, inside), key in zip(fits, _keys(paths[0], [p for p, _ in fits], node), strict=True):
-            yield (pair, key), outline, (picture.pixels, inside, picture.spacing)
+        outline = files.fingerprint(paths[1]) if len(paths) == 2 else "whole"
+        keys = _keys(paths[0], [image for image, _ in masked], node)
+        for (image, inside), key in zip(masked, keys, strict=True):
+            yield (pair, key), outline, (image.pixels, inside, image.spacing)
 
 
-def _fitting(
-    found: list[imaging.Picture] | str, drawn: list[imaging.Picture] | str | None
-) -> list[tuple[imaging.Picture, np.ndarray | None]]:
-    """Each picture and its mask. Unreadable: one of the files, or they do not belong together.
+def _with_masks(
+    images: list[Image] | str, masks: list[Image] | str | None
+) -> list[tuple[Image, np.ndarray | None]]:
+    """Each image and its mask; UnreadableImageError: a file is not read, or they do not belong together.
 
-    A mask has the slices, rows, columns and spacing of its picture and, where both files tell their place,
-    lies there: no pixel of it is off by more than half the side of one.
+    A mask has the slices, rows, columns and spacing of its image and, where both files have a place, lies
+    there: no pixel of it is off by more than half the side of one.
     """
-    if isinstance(found, str):
-        raise imaging.UnreadableImageError(f"picture: {found}")
-    if drawn is None:
-        return [(picture, None) for picture in found]
-    if isinstance(drawn, str):
-        raise imaging.UnreadableImageError(f"mask: {drawn}")
-    if [(picture.frame, picture.depth) for picture in found] != [(mask.frame, mask.depth) for mask in drawn]:
-        raise imaging.UnreadableImageError("the mask has other slices than the picture")
-    for picture, mask in zip(found, drawn, strict=True):
-        if picture.pixels.shape != mask.pixels.shape:
-            raise imaging.UnreadableImageError("the mask has another size than the picture")
-        if picture.spacing and mask.spacing and not np.allclose(picture.spacing, mask.spacing, rtol=0.01):
-            raise imaging.UnreadableImageError("the mask has another spacing than the picture")
-        if picture.place is not None and mask.place is not None:
-            rows, columns = picture.pixels.shape
+    if isinstance(images, str):
+        raise UnreadableImageError(f"image: {images}")
+    if masks is None:
+        return [(image, None) for image in images]
+    if isinstance(masks, str):
+        raise UnreadableImageError(f"mask: {masks}")
+    if [(image.frame, image.depth) for image in images] != [(mask.frame, mask.depth) for mask in masks]:
+        raise UnreadableImageError("the mask has other slices than the image")
+    for image, mask in zip(images, masks, strict=True):
+        if image.pixels.shape != mask.pixels.shape:
+            raise UnreadableImageError("the mask has another size than the image")
+        if image.spacing and mask.spacing and not np.allclose(image.spacing, mask.spacing, rtol=0.01):
+            raise UnreadableImageError("the mask has another spacing than the image")
+        if image.place is not None and mask.place is not None:
+            rows, columns = image.pixels.shape
             corners = np.array([(1, down, across) for down in (0, rows - 1) for across in (0, columns - 1)])
-            apart = np.linalg.norm(corners @ (picture.place - mask.place), axis=1).max()
-            if apart > np.linalg.norm(picture.place[1:], axis=1).min() / 2:
-                raise imaging.UnreadableImageError("the mask lies elsewhere than the picture")
-    return [(picture, mask.pixels) for picture, mask in zip(found, drawn, strict=True)]
+            apart = np.linalg.norm(corners @ (image.place - mask.place), axis=1).max()
+            if apart > np.linalg.norm(image.place[1:], axis=1).min() / 2:
+                raise UnreadableImageError("the mask lies elsewhere than the image")
+    return [(image, mask.pixels) for image, mask in zip(images, masks, strict=True)]
 
 
-def read_texts(kind: str, node: NodeSpec, column: pl.Series, how: How) -> Content:
+# -- texts ------------------------------------------------------------------------------------------------
+
+
+def text_content(node_type: str, node: NodeSpec, column: pl.Series, options: EmbedOptions) -> Content:
     """Clean, mask and embed the texts of a column; a blank one gives no node.
 
-    The flags count the rows in which each term of the mask was found, 0 too, and those de-identified.
+    Parameters
+    ----------
+    node_type : str
+        Name of the node type, for flags.
+    node : NodeSpec
+        Its masks and encoder.
+    column : pl.Series
+        (row,) texts; null: none.
+    options : EmbedOptions
+        How they are embedded.
+
+    Returns
+    -------
+    Content
+        The flags count the rows in which each term of the mask was found, 0 too, and those de-identified.
+
+    Raises
+    ------
+    InputError
+        When a term of the mask is none, or the encoder does not work.
     """
     masked = {term: f"row(s) with {term!r} masked that may tell an outcome" for term in node.mask}
-    told = ["row(s) de-identified, without guarantee"] * node.deidentify
-    why, rows = [""] * len(column), Counter[str](dict.fromkeys([*masked.values(), *told], 0))
-    frames, hidden = dict[str, list[str]](), dict[str, list[str]]()
-    tells = list[int]()
+    identified = ["row(s) de-identified, without guarantee"] * node.deidentify
+    why, rows = [""] * len(column), Counter[str](dict.fromkeys([*masked.values(), *identified], 0))
+    keys, hidden = dict[str, list[str]](), dict[str, list[str]]()
+    death_rows = list[int]()
     for i, raw in enumerate(column):
         cleaned = None if raw is None else texts.clean(raw)
         if cleaned is None:
             why[i] = "blank text"
             continue
-        if raw not in frames:
+        if raw not in keys:
             left, found, pieces = texts.hide(cleaned, node.mask, node.deidentify)
-            frames[raw] = [left]
-            hidden[raw] = [masked[term] for term in +found] + told * (pieces > 0)
+            keys[raw] = [left]
+            hidden[raw] = [masked[term] for term in +found] + identified * (pieces > 0)
         rows.update(hidden[raw])
-        if _DEATH.search(frames[raw][0]) and tells_death(frames[raw][0]):
-            tells.append(i)
-    made, distinct = _Vectors(), list(dict.fromkeys(one for (one,) in frames.values()))
-    made.add(distinct, distinct, embed_texts, node, how, how.step(f"{kind}: texts", 0, len(distinct)))
-    content = _content(kind, column, frames, made, why, Counter(), "text")
-    told_ = [f"{kind}: {n} {what}" for what, n in rows.items()]
-    return replace(content, flags=[*told_, *content.flags], tells=np.array(tells, np.int64))
+        if texts.mentions_death(keys[raw][0]):
+            death_rows.append(i)
+    made, distinct = _Vectors(), list(dict.fromkeys(text for (text,) in keys.values()))
+    assert node.embed is not None
+    progress = options.step(f"{node_type}: texts", 0, len(distinct))
+    embed = partial(embed_texts, distinct, node.embed, progress=progress, **options.encoding)
+    made.add(distinct, embed if options.embed else None)
+    content = _content(node_type, column, keys, made, why, Counter(), "text")
+    flags = [f"{node_type}: {n} {what}" for what, n in rows.items()]
+    return replace(content, flags=[*flags, *content.flags], death_rows=np.array(death_rows, np.int64))
 
 
-_DEATH = re.compile(
-    r"(?i)\b(expired|deceased|died|dead|passed away|demised?|exitus|autopsy|post-?mortem|time of death|"
-    r"verstorben|gestorben|décédée?|deceduta?|fallecid[oa]|falleció|overleden)\b"
-)
-_NOT_THIS_DEATH = re.compile(  # of kin, of tissue, of what was left out; of what else expires
-    r"(?i)\b(father|mother|brother|sister|wife|husband|son|daughter|parents?|family|uncle|aunt|cousin|sibling|"
-    r"grand\w+|spouse|partner|friend|child|twin|relatives?|donor|vater|mutter|bruder|schwester|padre|madre|"
-    r"dead[\s-]+(space|end|tissue|skin|bowel)|(medication|prescription|consent|order|insurance|licen[cs]e|dose|"
-    r"drug|air|gas|breath|volume|tidal|co2)s?\b.{0,30}\bexpired|expired[\s-]+(air|gas|breath|volume|tidal|co2|"
-    r"medication|prescription|consent|order|drug)|(not|never|no|nearly|almost|if|would have|risk of|fear)\b"
-    r"[^.;]{0,25}\b(died|dead|expired|deceased))"
-)
-
-
-def tells_death(text: str) -> bool:
-    """Whether a sentence of a text says that somebody died who is not kin and whose death is not denied.
-
-    >>> tells_death("Found unresponsive. Patient expired at 4 am."), tells_death("Her father died of cancer.")
-    (True, False)
-    """
-    parts = re.split(r"(?<=[.;!?])\s|\n", text)
-    return any(_DEATH.search(part) and not _NOT_THIS_DEATH.search(part) for part in parts)
+# -- vectors ----------------------------------------------------------------------------------------------
 
 
 class _Vectors:
-    """Embeddings by what they are made of."""
+    """Vectors by the key of what they are made of."""
 
     def __init__(self) -> None:
         self.rows: dict[str, np.ndarray] = {}
         self.why: dict[str, str] = {}  # why there is none, or what it leaves out
         self.encoder = ""
 
-    def add(
-        self,
-        keys: list[str],
-        items: list[Any],
-        embed: Callable[..., Embedded],
-        node: NodeSpec,
-        how: How,
-        progress: Progress | None = None,
-    ) -> None:
-        """Embed what is new; without `how.embed` everything gets an empty vector."""
-        if not how.embed:
+    def add(self, keys: list[str], embed: Callable[[], Embedded] | None) -> None:
+        """Keep the vector of each key that `embed` makes; without it, every key gets an empty one."""
+        if embed is None:
             self.rows |= dict.fromkeys(keys, np.zeros(0, np.float32))
             return
-        what = (items, keys) if embed is embed_images else (items,)
-        where = {"cache": how.cache, "device": how.device, "allow_network": how.allow_network}
-        found = embed(*what, node.embed, progress=progress, **where)
+        found = embed()
         self.encoder = found.encoder
         for key, row, why in zip(keys, found.row.tolist(), found.why, strict=True):
             if row >= 0:
@@ -352,35 +500,35 @@ class _Vectors:
 
 
 def _content(
-    kind: str,
+    node_type: str,
     column: pl.Series,
-    frames: dict[str, list[str]],
+    keys_of: dict[str, list[str]],
     made: _Vectors,
     why: list[str],
     flags: Counter[str],
     what: str,
 ) -> Content:
-    """Rows of the table to rows of the matrix, which is in the order of what they hold."""
+    """Rows of the table to rows of the matrix, which is sorted by what they hold."""
     keys = sorted(made.rows)
     rank = {key: i for i, key in enumerate(keys)}
     item, vector = [], []
     for i, cell in enumerate(column):
         if why[i] or cell is None:
             continue
-        good = [rank[key] for key in frames[cell] if key in rank]
-        if not good:
-            why[i] = f"{what}: {next((made.why[key] for key in frames[cell]), 'no embedding')}"
-        partly = {made.why[key] for key in frames[cell] if key in rank and key in made.why}
+        ranks = [rank[key] for key in keys_of[cell] if key in rank]
+        if not ranks:
+            why[i] = f"{what}: {next((made.why[key] for key in keys_of[cell]), 'no embedding')}"
+        partly = {made.why[key] for key in keys_of[cell] if key in rank and key in made.why}
         flags.update(f"row(s) embedded in part: {left_out}" for left_out in partly)
-        item += [i] * len(good)
-        vector += good
-    room_for(sum(made.rows[key].nbytes for key in keys), f"{kind}: {len(keys)} vectors of {what}s")
+        item += [i] * len(ranks)
+        vector += ranks
+    room_for(sum(made.rows[key].nbytes for key in keys), f"{node_type}: {len(keys)} vectors of {what}s")
     return Content(
         matrix=np.stack([made.rows[key] for key in keys]) if keys else np.zeros((0, 0), np.float32),
         item=np.array(item, np.int64),
         vector=np.array(vector, np.int32),
         why=why,
-        flags=[f"{kind}: {n} {flag}" for flag, n in sorted(flags.items()) if n],
+        flags=[f"{node_type}: {n} {flag}" for flag, n in sorted(flags.items()) if n],
         encoder=made.encoder,
         keys=keys,
     )

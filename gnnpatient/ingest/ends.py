@@ -17,7 +17,8 @@ from gnnpatient.errors import InputError
 from gnnpatient.ingest.events import Rows
 from gnnpatient.ingest.patients import BEYOND, Patients, entered, given_in_days, patient_table
 from gnnpatient.ingest.source import PEOPLE, SourceTables
-from gnnpatient.spec.graph import Moment, PickSpec
+from gnnpatient.readers.dates import end_of_day, is_midnight
+from gnnpatient.spec.tables import Moment, PickSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, YEAR
 
 DECADES = round(20 * YEAR * DAY)
@@ -389,14 +390,14 @@ def read_periods(source: SourceTables, patients: Patients) -> Periods | None:
         {"id": patients.ids, "patient": np.arange(len(patients)), "origin": patients.origin},
         schema_overrides={"id": pl.String},
     )
-    day = (pl.col("end").dt.time() == pl.time(0)).cast(pl.Int64) * (DAY - 1)
+    end = pl.col("end")
     held = (
         table.drop_nulls()
         .join(index, on="id")
         .select(
             "patient",
             (pl.col("start").dt.epoch("s") - pl.col("origin")).alias("begin"),
-            (pl.col("end").dt.epoch("s") + day - pl.col("origin")).alias("end"),
+            (end_of_day(end, is_midnight(end)).dt.epoch("s") - pl.col("origin")).alias("end"),
         )
         .filter(pl.col("begin") <= pl.col("end"))
         .sort("patient", "begin", "end")

@@ -11,16 +11,20 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.errors import InputError, near
+from gnnpatient.ingest.cells import ids, number, split_bounds, text
 from gnnpatient.ingest.patients import Patients
 from gnnpatient.ingest.source import SourceTables, TableView, scripts
-from gnnpatient.readers.tables import BOUND, FRACTIONS, bounded, fractions, ids, number, text
-from gnnpatient.spec.graph import PREFIXES, Conversion, GraphSpec, HierarchySpec, NodeSpec, UnitSpec
+from gnnpatient.readers.standard import BOUND
+from gnnpatient.readers.tables import FRACTIONS, holds_fractions
+from gnnpatient.spec.graph import GraphSpec
+from gnnpatient.spec.nodes import NodeSpec
 from gnnpatient.spec.patterns import fitting
+from gnnpatient.spec.tables import PREFIXES, Conversion, HierarchySpec, UnitSpec
 from gnnpatient.spec.units import plain_unit
 from gnnpatient.times import FOREVER
 
 if TYPE_CHECKING:
-    from gnnpatient.content.vectors import How
+    from gnnpatient.content.vectors import EmbedOptions
     from gnnpatient.ingest.hierarchy import Hierarchy
 
 
@@ -201,7 +205,7 @@ def _part(source: SourceTables, kind: str, table: str, node: NodeSpec, patients:
         units = units.zip_with(units != "", _kept(source.spec, name))
     else:
         every = view.text(code) if code else pl.Series([kind]).new_from_index(0, len(view))
-        if code and fractions(dtype := view.column(code).dtype):
+        if code and holds_fractions(dtype := view.column(code).dtype):
             count = every.drop_nulls().n_unique()
             source.doubt(f"{table}: column {code!r} holds {dtype}, {count} codes: {FRACTIONS}")
         view.refuse(every.is_null().to_numpy(), "no code")
@@ -238,7 +242,7 @@ def _in_words(words: pl.Series, amount: np.ndarray, bound: np.ndarray) -> tuple[
     """Values and bounds of a format, with those that it holds in words: a bound, with its number or alone."""
     words = words.cast(pl.String)
     words = words.set(~words.str.contains(BOUND).fill_null(False), None)
-    bare, side = bounded(words)
+    bare, side = split_bounds(words)
     said, none = number(bare.str.replace(",", ".", literal=True))
     found, side_ = said.fill_null(np.nan).to_numpy(), side.to_numpy()
     take = ~np.isnan(found) & ~none.to_numpy() & (np.isnan(amount) | (amount == found))
@@ -363,14 +367,14 @@ def _with_content(
 
     assert node.embed is not None
     encoder = find_encoder(
-        node.embed, source.folder, pictures=node.file is not None, allow_network=source.allow_network
+        node.embed, source.folder, images=node.file is not None, allow_network=source.allow_network
     )
     node = node.model_copy(update={"embed": str(encoder)})
     how = _how(source)
     if node.file is not None:
-        found = content.read_images(kind, node, cells, source.folder, how, rows.patient, patients.ids)
+        found = content.image_content(kind, node, cells, source.folder, how, rows.patient, patients.ids)
     else:
-        found = content.read_texts(kind, node, cells, how)
+        found = content.text_content(kind, node, cells, how)
     why = np.array(found.why, dtype=object)
     for reason in sorted(set(found.why) - {""}):
         source.refuse(rows.source[why == reason], reason)
@@ -378,16 +382,16 @@ def _with_content(
     if len(found.vector) and found.encoder:
         source.encoders[kind] = f"{found.encoder}; {node.prepared}"
     source.pictures[kind] = found.keys
-    if found.tells is not None:
-        source.deaths[kind] = rows.patient[found.tells], rows.known[found.tells]
+    if found.death_rows is not None:
+        source.deaths[kind] = rows.patient[found.death_rows], rows.known[found.death_rows]
     rows = rows.only(found.item)
     return replace(rows, vector=found.vector, matrix=found.matrix)
 
 
-def _how(source: SourceTables) -> How:
-    from gnnpatient.content.vectors import How
+def _how(source: SourceTables) -> EmbedOptions:
+    from gnnpatient.content.vectors import EmbedOptions
 
-    return How(source.cache, source.device, source.embed, source.allow_network, source.progress)
+    return EmbedOptions(source.cache, source.device, source.embed, source.allow_network, source.progress)
 
 
 def measurements(source: SourceTables, kind: str, node: NodeSpec, rows: Rows) -> Rows:
@@ -403,7 +407,7 @@ def measurements(source: SourceTables, kind: str, node: NodeSpec, rows: Rows) ->
     line = rows.source - view.account.start
     pairs = list(zip(*(ids(view.column(name))[line].fill_null("") for name in columns), strict=True))
     keys = [source.pictures[node.measures][i] for i in rows.vector]
-    found = content.read_regions(kind, of, pairs, keys, source.folder, _how(source))
+    found = content.region_measurements(kind, of, pairs, keys, source.folder, _how(source))
     if len(found.value) and found.encoder:
         source.encoders[kind] = f"{found.encoder}; {of.prepared}"
     for reason, n in sorted(Counter(found.why).items()):

@@ -13,6 +13,7 @@ import polars as pl
 from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
 from gnnpatient.errors import InputError, near
 from gnnpatient.ingest import ends
+from gnnpatient.ingest.cells import ids, text
 from gnnpatient.ingest.events import Rows
 from gnnpatient.ingest.patients import (
     BEYOND,
@@ -26,9 +27,10 @@ from gnnpatient.ingest.patients import (
     patient_time,
 )
 from gnnpatient.ingest.source import PEOPLE, SourceTables, TableView, one_each, take
-from gnnpatient.readers.tables import fits, ids, text
-from gnnpatient.spec.graph import NOBODY, CauseSpec, DiagnosisSpec, Moment, PickSpec, SurvivalSpec, Where
+from gnnpatient.readers.tables import fits
+from gnnpatient.spec.outcomes import NOBODY, CauseSpec, DiagnosisSpec, SurvivalSpec
 from gnnpatient.spec.patterns import fitting
+from gnnpatient.spec.tables import Moment, PickSpec, Where
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 
 GO_ON = 0.05  # share of those with an event who may have rows after it, of an event that ends all

@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.errors import InputError
+from gnnpatient.ingest.cells import example, ids
 from gnnpatient.ingest.source import PEOPLE, RowAudit, SourceTables, TableView, quoted
-from gnnpatient.readers.tables import example, fits, ids
-from gnnpatient.spec.graph import NodeSpec
+from gnnpatient.readers.tables import fits
+from gnnpatient.spec.nodes import NodeSpec
 
 _STRANGER = "patient not in the patient table"
 _CHOSEN = (  # nothing went wrong

@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.errors import InputError
+from gnnpatient.ingest.cells import ids
 from gnnpatient.ingest.source import PEOPLE, SourceTables, TableView, levels, one_each, scripts, take
-from gnnpatient.readers.tables import fits, ids
-from gnnpatient.spec.graph import Moment, PickSpec
+from gnnpatient.readers.tables import fits
+from gnnpatient.spec.tables import Moment, PickSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, YEAR, seconds
 
 if TYPE_CHECKING:

@@ -41,7 +41,8 @@ from gnnpatient.ingest.patients import (
 )
 from gnnpatient.ingest.source import SourceTables
 from gnnpatient.progress import Progress
-from gnnpatient.spec.graph import DiagnosisSpec, GraphSpec, ProgressionSpec, SurvivalSpec, read_spec
+from gnnpatient.spec.graph import GraphSpec, read_spec
+from gnnpatient.spec.outcomes import DiagnosisSpec, ProgressionSpec, SurvivalSpec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.times import NEVER
 

@@ -16,30 +16,27 @@ import polars as pl
 
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, file_name, inside, room_for
-from gnnpatient.progress import Progress
-from gnnpatient.readers.standard import StandardTables
-from gnnpatient.readers.tables import (
+from gnnpatient.ingest.cells import (
     LIFETIME,
     MISSING,
     Moments,
-    bounded,
-    column,
-    end_of_day,
+    count_midnights,
     example,
-    fits,
+    holds_offsets,
     ids,
-    last_second,
-    midnights,
+    missing_words,
     moment,
     number,
-    offsets,
-    read_table,
-    stamped,
-    taken_for_missing,
+    split_bounds,
     text,
-    without,
+    without_missing,
 )
-from gnnpatient.spec.graph import GraphSpec, TimeSpec, Where
+from gnnpatient.progress import Progress
+from gnnpatient.readers.dates import end_of_day, end_of_local_day, utc_moments
+from gnnpatient.readers.standard import StandardTables
+from gnnpatient.readers.tables import column, fits, read_table
+from gnnpatient.spec.graph import GraphSpec
+from gnnpatient.spec.tables import TimeSpec, Where
 
 PEOPLE = "people"  # the table of persons that a standard format gives
 AS_MISSING, AS_IT_STANDS = "taken as missing", "taken as a word"
@@ -201,8 +198,8 @@ class TableView:
     def _given(self, name: str) -> pl.Series:
         """The cells of a column of numbers or times, without the words that the spec says are missing; other
         words that are taken for missing are counted."""
-        cells = without(self.column(name), self.missing, self._points)
-        self.source.note(self, name, taken_for_missing(cells), MISSING[1:], AS_MISSING)
+        cells = without_missing(self.column(name), self.missing, self._points)
+        self.source.note(self, name, missing_words(cells), MISSING[1:], AS_MISSING)
         return cells
 
     def number(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -220,7 +217,7 @@ class TableView:
         cells = self._given(name)
         if cells.dtype != pl.String or (self.table.endswith(".parquet") and not words):
             return *self.number(name), np.zeros(len(self), np.int8)
-        bare, bound = bounded(cells)
+        bare, bound = split_bounds(cells)
         value, bad = self._numbers(name, bare)
         side = bound.to_numpy()
         bad = bad | ((side != 0) & np.isnan(value))  # "<" and no number behind it
@@ -280,7 +277,7 @@ class TableView:
         how = how.model_copy(update={"timezone": self.source.zone(self.table)})
         if how.format is None:
             cells = self._points(cells)
-        elif not cells.dtype.is_temporal() and offsets(self._points(cells), how.format, where):
+        elif not cells.dtype.is_temporal() and holds_offsets(self._points(cells), how.format, where):
             cells, how = self._points(cells), how.model_copy(update={"format": None})
         bare = self.frame[f"{name}_bare"] if ours and self.has(f"{name}_bare") else None
         utc = ours and self.source.door is not None and self.source.door.utc
@@ -291,10 +288,10 @@ class TableView:
 
     def _tell_midnights(self, name: str, how: TimeSpec) -> None:
         """Flag a whole column of clock times that are all midnight: dates, given one by a program."""
-        if not midnights(self.column(name), how):
+        if not count_midnights(self.column(name), how):
             return
         every = self if len(self) == len(self.account.used) else self.source.view(self.table, [name])
-        if (count := midnights(every.column(name), how)) >= DATES:
+        if (count := count_midnights(every.column(name), how)) >= DATES:
             self.source.doubt(
                 f"{self.table}: column {name!r}: all {count} clock times are midnight: dates? write them as "
                 "dates, so that they are known at the end of their day"
@@ -435,8 +432,8 @@ class SourceTables:
 
         def utc(rows: pl.Series) -> pl.Series:
             given, dated = rows.struct.field("time"), rows.struct.field("bare")
-            at = stamped(given.cast(pl.Datetime("us")), dated, zone, day)
-            return at.zip_with(~dated, last_second(at, day)) if end else at
+            at = utc_moments(given.cast(pl.Datetime("us")), dated, zone, day)
+            return end_of_local_day(at, dated, day) if end else at
 
         both = pl.struct(pl.col(column).alias("time"), bare.alias("bare"))
         return both.map_batches(utc, return_dtype=pl.Datetime("us"), is_elementwise=True).alias("time")

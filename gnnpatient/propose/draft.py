@@ -27,8 +27,8 @@ def propose(folder: Path) -> str:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the one with the tables")
     draft = Draft(folder)
-    if form := standard(folder):
-        of_format(draft, form)
+    if data_format := standard(folder):
+        of_format(draft, data_format)
     else:
         _of_tables(draft)
     return _text(draft)
@@ -41,48 +41,52 @@ def _of_tables(draft: Draft) -> None:
         try:
             sheets.append(read(draft.folder, name, draft.readme))
         except InputError as error:
-            draft.left.append(str(error))
+            draft.left_out.append(str(error))
     sheets = [sheet for sheet in sheets if len(sheet.raw)]
     if not sheets:
-        why = f" ({draft.left[0]})" if draft.left else ""
+        why = f" ({draft.left_out[0]})" if draft.left_out else ""
         raise InputError(f"{draft.folder}: no table that can be read{why}; put .csv, .tsv or .parquet there")
-    sheets = patients.keyed(draft, sheets)
+    sheets = patients.with_patient_column(draft, sheets)
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
     for sheet in sheets:
-        sheet.followed = bool(found[sheet.name])
-    sheets = patients.together(draft, sheets)
+        sheet.has_outcome = bool(found[sheet.name])
+    sheets = patients.same_patients(draft, sheets)
     draft.tables = {sheet.name: sheet.block for sheet in sheets}
     people = patients.patient_table(draft, sheets)
     origin = patients.origin(draft, people)
     known = [pair for sheet in sheets for pair in found[sheet.name]]
-    ends = outcomes.readable(draft, known, people, origin)
-    labels = [] if ends else outcomes.labels_of(sheets)
-    for pair in ends:
-        outcomes.survival(draft, pair, ends)
+    pairs = outcomes.usable_pairs(draft, known, people, origin)
+    labels = [] if pairs else outcomes.labels_of(sheets)
+    for pair in pairs:
+        outcomes.survival(draft, pair, pairs)
     for sheet, column in labels:
         outcomes.diagnosis(draft, sheet, column)
-    ahead = {sheet.name: outcomes.ahead(sheet, ends, labels) for sheet in sheets}
-    inputs.statics(draft, people, ahead[people.name], origin)
-    gaps = [gap for s in sheets for gap in inputs.nodes(draft, s, people, ahead[s.name], origin)]
-    if not draft.nodes and people.unique:
+    forbidden = {sheet.name: outcomes.forbidden(sheet, pairs, labels) for sheet in sheets}
+    inputs.statics(draft, people, forbidden[people.name], origin)
+    gaps = [gap for s in sheets for gap in inputs.nodes(draft, s, people, forbidden[s.name], origin)]
+    if not draft.nodes and people.one_row_each:
         inputs.analytes(draft, people)
     if not draft.outcomes:
         outcomes.onset(draft, sheets)
-    outcomes.onset_of_codes(draft, sheets, ends)
+    outcomes.onset_of_codes(draft, sheets, pairs)
     gap = float(np.median(gaps)) if gaps else 1.0  # days between two moments of a patient
     draft.every = "1h" if gap < 0.2 else "1d" if gap <= 45 else "30d"
     for sheet in sheets:
         if len(sheet.raw) == ROWS:
-            said = f"{sheet.name}: the first {ROWS} rows were looked at; later ones may differ"
-            sheet.block.said.append(said)
+            note = f"{sheet.name}: the first {ROWS} rows were looked at; later ones may differ"
+            sheet.block.notes.append(note)
 
 
 def _text(draft: Draft) -> str:
     name = draft.folder.resolve().name or "cohort"
     lines = ["# A draft by gnnpatient init. Read every line; those that begin with ASK are yours to answer."]
-    lines += [f"# {line}" for line in draft.said]
+    lines += [f"# {line}" for line in draft.notes]
     lines += ["# ASK: source: where do the tables come from, under which licence?"]
-    lines += [f"cohort = {_toml(name)}", *([f"format = {_toml(draft.form)}"] if draft.form else []), ""]
+    lines += [
+        f"cohort = {_toml(name)}",
+        *([f"format = {_toml(draft.data_format)}"] if draft.data_format else []),
+        "",
+    ]
     for table, block in draft.tables.items():
         lines += _lines(f"[tables.{bare(table)}]", block)
     lines += ["", *_lines("[patient]", draft.patient)]
@@ -96,14 +100,16 @@ def _text(draft: Draft) -> str:
             lines += _lines(f"[{place}.{name}]", block)
     if not draft.outcomes:
         lines.append("# ASK: outcomes: none was recognised; what is to be predicted? add [outcomes.NAME]")
-    lines += ["", "# Left out", *(f"# {line}" for line in dict.fromkeys(draft.left))] if draft.left else []
+    lines += (
+        ["", "# Left out", *(f"# {line}" for line in dict.fromkeys(draft.left_out))] if draft.left_out else []
+    )
     shown = ("".join(c if c.isprintable() else " " for c in line) for line in lines)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(shown)).strip() + "\n"
 
 
 def _lines(head: str, block: Block) -> list[str]:
     keys = [f"{bare(k)} = {_toml(v)}" for k, v in block.keys.items() if v not in ("", [], {})]
-    return [f"# {line}" for line in block.said] + ([head, *keys, ""] if keys else [])
+    return [f"# {line}" for line in block.notes] + ([head, *keys, ""] if keys else [])
 
 
 def _toml(value: Any) -> str:

@@ -14,10 +14,10 @@ import polars as pl
 
 from gnnpatient.errors import InputError
 from gnnpatient.propose.inputs import several_units
-from gnnpatient.propose.names import DEATH_ITSELF, FAMILIES, FEW, TELLS_DEATH, WORDS
+from gnnpatient.propose.names import DEATH_CODE, DEATH_WORDS, FAMILIES, MIN_PATIENTS, WORDS
 from gnnpatient.propose.parts import Draft, slug
+from gnnpatient.readers.csv_file import CSV
 from gnnpatient.readers.standard import StandardTables
-from gnnpatient.readers.tables import CSV
 
 OMOP = {"condition_occurrence", "visit_occurrence", "measurement", "drug_exposure"}
 
@@ -43,29 +43,31 @@ def standard(folder: Path) -> str:
     return ""
 
 
-def of_format(draft: Draft, form: str) -> None:
+def of_format(draft: Draft, data_format: str) -> None:
     """Kinds by the families of the codes; day 0 and death by what the format has."""
-    door = import_module(f"gnnpatient.readers.{form}").read(draft.folder)
-    assert isinstance(door, StandardTables)
-    draft.form, draft.left = form, list(door.flags)
-    people, keys = door.people, draft.patient.keys
+    source = import_module(f"gnnpatient.readers.{data_format}").read(draft.folder)
+    assert isinstance(source, StandardTables)
+    draft.data_format, draft.left_out = data_format, list(source.flags)
+    people, keys = source.people, draft.patient.keys
     if not len(people):
-        raise InputError(f"{draft.folder}: {form}, but no patient in it; are the patients in another folder?")
-    codes = _codes(door)
+        raise InputError(
+            f"{draft.folder}: {data_format}, but no patient in it; are the patients in another folder?"
+        )
+    codes = _codes(source)
     words = {c: people[c].drop_nulls().n_unique() for c, t in people.schema.items() if t == pl.String}
     keys["number"] = ["age"] if people["birth"].count() else []
     # how somebody was when the data were exported is no static
     now = ("id", "split", "deceased", "marital")
     keys["category"] = [c for c, n in words.items() if 2 <= n <= WORDS and c not in now]
     _span(draft, people, codes["family"])
-    _families(draft, door, codes)
+    _families(draft, source, codes)
     _death(draft, codes)
 
 
-def _codes(door: StandardTables) -> pl.DataFrame:
+def _codes(source: StandardTables) -> pl.DataFrame:
     """By table and code: family, patients, timed (those with a time), units by frequency, mixed, telling."""
     parts = []
-    for name, table in door.tables.items():
+    for name, table in source.tables.items():
         schema = table.collect_schema()
         rows = table.filter(pl.col("refused").is_null()) if "refused" in schema else table
         unit = pl.col("unit") if "unit" in schema else pl.lit(None, dtype=pl.String).alias("unit")
@@ -83,14 +85,14 @@ def _codes(door: StandardTables) -> pl.DataFrame:
     frame = pl.concat(parts, how="vertical_relaxed").with_columns(
         pl.coalesce(pl.col("code").str.extract(r"^(.+?)//", 1), "code").alias("family"),
         (lower.list.n_unique() > 1).alias("mixed"),
-        pl.col("code").str.contains(TELLS_DEATH).alias("telling"),
+        pl.col("code").str.contains(DEATH_WORDS).alias("telling"),
     )
     return frame.sort("table", "code").collect(engine="streaming")
 
 
 def _span(draft: Draft, people: pl.DataFrame, families: Iterable[str]) -> None:
     """Day 0 and the end of observation."""
-    keys, said, there = draft.patient.keys, draft.patient.said, set(families)
+    keys, notes, there = draft.patient.keys, draft.patient.notes, set(families)
     starts = [f for f in ("HOSPITAL_ADMISSION", "VISIT", "ENCOUNTER") if f in there]
     gaps = {c: people[c].null_count() / len(people) for c in people.columns}
     given = [c for c in ("observation_start", "first") if gaps.get(c, 1) <= 0.1]
@@ -99,50 +101,54 @@ def _span(draft: Draft, people: pl.DataFrame, families: Iterable[str]) -> None:
     else:
         code = f"{starts[0]}//*" if starts else "*"
         keys["origin"], begin = {"code": code, "pick": "first"}, f"the first {code}"
-    said.append(f"ASK: patient.origin: is {begin} day 0? patients without one are left out")
-    ends = "observation_end" in people.columns and begin == "observation_start"
-    keys["exit"] = "observation_end" if ends else {"code": "*", "pick": "last"}
-    until = "observation_end" if ends else "their last event"
-    said.append(f"ASK: patient.exit: are patients observed until {until}?")
+    notes.append(f"ASK: patient.origin: is {begin} day 0? patients without one are left out")
+    by_observation = "observation_end" in people.columns and begin == "observation_start"
+    keys["exit"] = "observation_end" if by_observation else {"code": "*", "pick": "last"}
+    until = "observation_end" if by_observation else "their last event"
+    notes.append(f"ASK: patient.exit: are patients observed until {until}?")
 
 
-def _families(draft: Draft, door: StandardTables, codes: pl.DataFrame) -> None:
+def _families(draft: Draft, source: StandardTables, codes: pl.DataFrame) -> None:
     """Kinds of node by the first part of the codes; what tells a death is left out of them."""
-    own = pl.col("code").str.contains(DEATH_ITSELF) | pl.col("code").str.starts_with("MEDS_BIRTH")
+    own = pl.col("code").str.contains(DEATH_CODE) | pl.col("code").str.starts_with("MEDS_BIRTH")
     codes = codes.filter(~own, pl.col("timed") > 0)
     kinds: dict[str, list[str]] = {}
     for (family,), rows in codes.group_by("family", maintain_order=True):
         kind = next(k for k, (beginnings, _) in FAMILIES.items() if re.match(beginnings, family))
-        lost = rows["telling"] | (rows["mixed"] & (rows["patients"] < FEW))
-        shown = rows.filter(~lost, pl.col("patients") >= FEW)["code"].to_list()
+        lost = rows["telling"] | (rows["mixed"] & (rows["patients"] < MIN_PATIENTS))
+        shown = rows.filter(~lost, pl.col("patients") >= MIN_PATIENTS)["code"].to_list()
         if family == "DRG":
-            draft.left.append(f"{family}: billed after the stay that it groups")
-        elif (rows["patients"] < FEW).all() and len(rows) < FEW:
-            draft.left.append(f"{kind}: codes of fewer than {FEW} patients")
+            draft.left_out.append(f"{family}: billed after the stay that it groups")
+        elif (rows["patients"] < MIN_PATIENTS).all() and len(rows) < MIN_PATIENTS:
+            draft.left_out.append(f"{kind}: codes of fewer than {MIN_PATIENTS} patients")
         elif not lost.any():
             kinds.setdefault(kind, []).append(family if rows["code"][0] == family else f"{family}//*")
         else:
             odd = (lost & ~rows["telling"]).sum()
             why = f"{rows['telling'].sum()} code(s) that tell a death, {odd} rare one(s) in two units"
-            draft.left.append(f"{family}: {why}; beside them what fewer than {FEW} patients have")
-            if odd or not _by_category(draft, door, rows["table"][0], family, kind):
+            draft.left_out.append(
+                f"{family}: {why}; beside them what fewer than {MIN_PATIENTS} patients have"
+            )
+            if odd or not _by_category(draft, source, rows["table"][0], family, kind):
                 kinds.setdefault(kind, []).extend(shown)
     for kind in FAMILIES:
         if patterns := kinds.get(kind):
             draft.node(kind, {"where": {"code": patterns}, "edges": FAMILIES[kind][1]})
-    for code, units in codes.filter("mixed", pl.col("patients") >= FEW).select("code", "units").iter_rows():
+    for code, units in (
+        codes.filter("mixed", pl.col("patients") >= MIN_PATIENTS).select("code", "units").iter_rows()
+    ):
         if code not in draft.units:
             several_units(draft, code, units)
 
 
-def _by_category(draft: Draft, door: StandardTables, table: str, family: str, kind: str) -> bool:
+def _by_category(draft: Draft, source: StandardTables, table: str, family: str, kind: str) -> bool:
     """The rows of a family by their category, where that keeps apart what tells a death."""
-    if "category" not in door.tables[table].collect_schema():
+    if "category" not in source.tables[table].collect_schema():
         return False
-    rows = door.tables[table].filter(pl.col("category").is_not_null()).group_by("category")
-    tells = pl.col("code").str.contains(TELLS_DEATH).any()
+    rows = source.tables[table].filter(pl.col("category").is_not_null()).group_by("category")
+    tells = pl.col("code").str.contains(DEATH_WORDS).any()
     found = rows.agg(pl.col("id").n_unique().alias("patients"), tells.alias("tells"))
-    found = found.filter(~pl.col("tells"), pl.col("patients") >= FEW)
+    found = found.filter(~pl.col("tells"), pl.col("patients") >= MIN_PATIENTS)
     if kept := found.collect()["category"].sort().to_list():
         where = {"code": f"{family}//*", "category": kept}
         draft.node(kind, {"table": table, "where": where, "edges": FAMILIES[kind][1]})
@@ -151,12 +157,12 @@ def _by_category(draft: Draft, door: StandardTables, table: str, family: str, ki
 
 def _death(draft: Draft, codes: pl.DataFrame) -> None:
     """Death where the format has it; else, as a question, the condition that most patients have."""
-    dead = codes.filter(pl.col("code").str.contains(DEATH_ITSELF), pl.col("timed") > 0)
+    dead = codes.filter(pl.col("code").str.contains(DEATH_CODE), pl.col("timed") > 0)
     if len(dead):
         where = {"code": dead["code"].unique().sort().to_list()}
-        said = f"{dead['timed'].sum()} patients have a time of death"
+        note = f"{dead['timed'].sum()} patients have a time of death"
         keys = {"kind": "survival", "causes": {"death": {"where": where}}}
-        draft.outcome("death", "is everybody's death known here, also after the last stay?", keys, said)
+        draft.outcome("death", "is everybody's death known here, also after the last stay?", keys, note)
         return
     ill = codes.filter(pl.col("family").str.contains("^(DIAGNOSIS|CONDITION)"), pl.col("timed") >= 20)
     ill = ill.sort(["patients", "code"], descending=[True, False]).head(1)
@@ -164,6 +170,6 @@ def _death(draft: Draft, codes: pl.DataFrame) -> None:
     for code, patients in ill.select("code", "patients").iter_rows() if kind else []:
         name = slug(re.sub(r"^.*//\d*\s*", "", code), "diagnosis")
         keys = {"kind": "survival", "causes": {name: {"node": kind, "codes": [code]}}}
-        said = f"nobody has a time of death; {patients} patients have this condition at some time"
+        note = f"nobody has a time of death; {patients} patients have this condition at some time"
         ask = "the most frequent condition keeps the place; what is to be predicted?"
-        draft.outcome(name, ask, keys, said)
+        draft.outcome(name, ask, keys, note)

@@ -8,47 +8,47 @@ from typing import Any
 
 import polars as pl
 
+from gnnpatient.ingest.cells import MISSING, text
 from gnnpatient.propose import names
-from gnnpatient.propose.names import ANALYTE, FEW, PART, RANGES, WHO, WORDS
+from gnnpatient.propose.names import ANALYTE, MIN_PATIENTS, OUTCOME_PART, RANGES, WHO, WORDS
 from gnnpatient.propose.parts import Draft, plain, slug
 from gnnpatient.propose.sheets import Sheet
-from gnnpatient.readers.tables import MISSING, text
 from gnnpatient.spec.units import plain_unit
 from gnnpatient.times import DAY, UNITS
 
 
-def statics(draft: Draft, people: Sheet, ahead: dict[str, str], origin: str | None) -> None:
+def statics(draft: Draft, people: Sheet, forbidden: dict[str, str], origin: str | None) -> None:
     """Columns that are constant in a patient: a category with two values or few words, else a number.
 
     ahead: columns that must not be an input, and why.
     """
-    keys, said = draft.patient.keys, draft.patient.said
+    keys, notes = draft.patient.keys, draft.patient.notes
     keys |= {"number": [], "category": [], "first": []}
-    why = {c: reason for c, reason in ahead.items() if reason != PART}
-    for name in (c for c in people.raw.columns if c not in ahead and c not in (people.key, origin)):
-        word, kind, distinct = plain(name), people.kind[name], people.distinct(name)
+    why = {c: reason for c, reason in forbidden.items() if reason != OUTCOME_PART}
+    for name in (c for c in people.raw.columns if c not in forbidden and c not in (people.key, origin)):
+        word, kind, distinct = plain(name), people.kind[name], people.n_distinct(name)
         nominal = distinct == 2 or (bool(names.NOMINAL.search(word)) and distinct <= WORDS)
-        if name not in people.constant:
+        if name not in people.constant_columns:
             if names.PERSON.match(word) and "age" in word and kind == "number":
                 keys["number"].append(name)
                 keys["first"].append(name)
-        elif names.GROUP.search(word) and 10 < distinct < 0.98 * len(people.people):
-            said.append(f"ASK: patient.group: patients share {name}; are they to stay together in splits?")
+        elif names.GROUP.search(word) and 10 < distinct < 0.98 * len(people.first_values):
+            notes.append(f"ASK: patient.group: patients share {name}; are they to stay together in splits?")
             keys.setdefault("group", name)
-        elif kind == "number" and names.ENTRY.search(word) and not people.people[name].null_count():
-            said.append(f"ASK: patient.entry: does observation start at {name}?")
+        elif kind == "number" and names.ENTRY.search(word) and not people.first_values[name].null_count():
+            notes.append(f"ASK: patient.entry: does observation start at {name}?")
             keys.setdefault("entry", name)
         elif people.names_rows(name) or (kind == "text" and distinct > WORDS):
             why[name] = "ids, or more words than a category has"
             if names.SITE.search(word):
-                said.append(f"ASK: patient.group: are splits to keep each {name} together?")
+                notes.append(f"ASK: patient.group: are splits to keep each {name} together?")
         elif distinct < 2:
             why[name] = "constant or empty"
         elif kind in ("text", "number"):
             keys["category" if kind == "text" or nominal else "number"].append(name)
         else:
             why[name] = "numbers and some words" if kind == "mixed" else f"a {kind}, which is no static"
-    draft.leave(people.name, why)
+    draft.leave_out(people.name, why)
 
 
 def moments(sheet: Sheet) -> tuple[str | None, str | None, str | None]:
@@ -57,12 +57,12 @@ def moments(sheet: Sheet) -> tuple[str | None, str | None, str | None]:
     able = [c for c in columns if sheet.kind[c] in kinds and c != sheet.key and not sheet.names_rows(c)]
     clocks = [c for c in able if names.CLOCK.search(plain(c))]
     able = [c for c in able if sheet.kind[c] != "number" or c in clocks]
-    able = [c for c in able if c not in sheet.constant and not names.AHEAD.search(plain(c))]
+    able = [c for c in able if c not in sheet.constant_columns and not names.FUTURE.search(plain(c))]
     able = [c for c in able if not re.search(r"^fu|follow|tte$", plain(c))]
-    if not able and not sheet.told:  # all rows of a patient may have one time
-        able = [c for c in clocks if c in sheet.constant]
+    if not able and not sheet.standalone:  # all rows of a patient may have one time
+        able = [c for c in clocks if c in sheet.constant_columns]
     starts = [c for c in able if not names.UNTIL.search(plain(c))]
-    if not starts or sheet.unique:
+    if not starts or sheet.one_row_each:
         return None, None, None
 
     def rank(name: str) -> tuple[bool, int]:
@@ -85,14 +85,14 @@ def moments(sheet: Sheet) -> tuple[str | None, str | None, str | None]:
 
 
 def nodes(
-    draft: Draft, sheet: Sheet, people: Sheet, ahead: dict[str, str], origin: str | None
+    draft: Draft, sheet: Sheet, people: Sheet, forbidden: dict[str, str], origin: str | None
 ) -> list[float]:
     """The kinds of node of a table; gives the days between the moments of a patient, where it has some."""
-    if sheet is people and sheet.unique:
+    if sheet is people and sheet.one_row_each:
         return []
     time, known, until = moments(sheet)
     lost: dict[str, str] = {}
-    if time is None and not sheet.unique:
+    if time is None and not sheet.one_row_each:
         lost[""] = "several rows a patient, but no column that could be their time"
     elif time and sheet.kind[time] == "date" and origin is None:
         lost[""] = f"{time} holds dates, but no date in the patient table is everybody's day 0"
@@ -100,54 +100,64 @@ def nodes(
         reason = "each row has a state at its time: events, for causes = { NAME = { time, where } }"
         lost = dict.fromkeys((time, *states), reason)
     if lost:
-        draft.leave(sheet.name, lost)
+        draft.leave_out(sheet.name, lost)
         return []
     head: dict[str, Any] = {"table": sheet.name, "time": time or ""}
     head |= {"known": known or "", "until": until or "", "untimed": "" if time else "origin"}
-    said = [] if time else [f"ASK: nodes: {sheet.name} has no time; is all of it known on day 0?"]
-    said += [f"a row is seen from {known} on; one that comes before its {time} is refused"] if known else []
-    usable, why = _usable(sheet, sheet is people, (time, known, until), ahead)
+    notes = [] if time else [f"ASK: nodes: {sheet.name} has no time; is all of it known on day 0?"]
+    notes += [f"a row is seen from {known} on; one that comes before its {time} is refused"] if known else []
+    usable, why = _usable(sheet, sheet is people, (time, known, until), forbidden)
     code = _code(sheet, usable) if time else None
     if code is not None:
-        taken = _long(draft, head, said, sheet, code, usable)
+        taken = _long(draft, head, notes, sheet, code, usable)
         why |= {c: "not needed beside the code" for c in usable if c not in taken}
     else:
         numbers = [c for c in usable if sheet.kind[c] == "number"]
-        words = [c for c in usable if time and sheet.kind[c] == "text" and sheet.distinct(c) <= WORDS][:8]
-        _wide(draft, head, said, sheet, numbers)
+        words = [c for c in usable if time and sheet.kind[c] == "text" and sheet.n_distinct(c) <= WORDS][:8]
+        _wide(draft, head, notes, sheet, numbers)
         for name in words:
-            draft.node(slug(name, "word"), {**head, "code": name, "edges": ["at"]}, *said)
+            draft.node(slug(name, "word"), {**head, "code": name, "edges": ["at"]}, *notes)
         why |= {c: "words, or numbers and words" for c in usable if c not in (*numbers, *words)}
-    draft.leave(sheet.name, why)
+    draft.leave_out(sheet.name, why)
     if time is None:
         return []
     sheet.clock(time)
     unit = sheet.block.keys.get("time", {}).get("unit", "d") if sheet.kind[time] == "number" else "d"
-    rows = pl.DataFrame({WHO: sheet.who, "at": sheet.cells[time]}).drop_nulls().unique().sort(WHO, "at")
+    rows = (
+        pl.DataFrame({WHO: sheet.patient_ids, "at": sheet.cells[time]}).drop_nulls().unique().sort(WHO, "at")
+    )
     gap = rows.select(pl.col("at").diff().over(WHO)).to_series().median()
     return [] if gap is None else [float(gap) * (UNITS[unit] / DAY)]  # type: ignore[arg-type]
 
 
 def _states_of_rows(sheet: Sheet) -> list[str]:
     """Numbers that say whether something happened, other in each row of a patient."""
-    named = [c for c in sheet.raw.columns if names.HAPPENS.search(plain(c)) and c not in sheet.constant]
+    named = [
+        c for c in sheet.raw.columns if names.HAPPENS.search(plain(c)) and c not in sheet.constant_columns
+    ]
     return [c for c in named if sheet.kind[c] == "number" and 2 <= len(sheet.states(c)) <= 8]
 
 
 def _usable(
-    sheet: Sheet, ours: bool, taken: tuple[str | None, ...], ahead: dict[str, str]
+    sheet: Sheet, is_patient_table: bool, taken: tuple[str | None, ...], forbidden: dict[str, str]
 ) -> tuple[list[str], dict[str, str]]:
     """Columns of measurements, and why others are none; ours: the patient table, which has statics."""
     usable: list[str] = []
-    why = {} if ours else {name: reason for name, reason in ahead.items() if reason != PART}
-    for name in (c for c in sheet.raw.columns if c != sheet.key and c not in taken and c not in ahead):
-        if taken[0] and name in sheet.constant:
-            why[name] = "does not change in a patient; a static has to be in the patient table" * (not ours)
+    why = (
+        {}
+        if is_patient_table
+        else {name: reason for name, reason in forbidden.items() if reason != OUTCOME_PART}
+    )
+    for name in (c for c in sheet.raw.columns if c != sheet.key and c not in taken and c not in forbidden):
+        if taken[0] and name in sheet.constant_columns:
+            why[name] = "does not change in a patient; a static has to be in the patient table" * (
+                not is_patient_table
+            )
         elif names.COUNTER.match(plain(name)) or sheet.names_rows(name):
             why[name] = "counts or names rows"
         elif names.PERSON.match(plain(name)):
-            why[name] = "a matter of the patient table" * (not ours)
-        elif sheet.kind[name] not in ("number", "text", "mixed") or sheet.distinct(name) < 2:
+            why[name] = "a matter of the patient table" * (not is_patient_table)
+        elif sheet.kind[name] not in ("number", "text", "mixed") or sheet.n_distinct(name) < 2:
             why[name] = "constant, or a time that no key takes"
         else:
             usable.append(name)
@@ -157,49 +167,49 @@ def _usable(
 def _code(sheet: Sheet, usable: list[str]) -> str | None:
     """The column that names what was measured, of a long table."""
     for named, name in product(names.CODES, usable):
-        numbered = re.search("code|item", plain(name)) and sheet.whole(name)
+        numbered = re.search("code|item", plain(name)) and sheet.is_integer(name)
         fits = re.search(named, plain(name)) and (numbered or sheet.kind[name] == "text")
-        if fits and sheet.distinct(name) <= 0.7 * len(sheet.raw):
+        if fits and sheet.n_distinct(name) <= 0.7 * len(sheet.raw):
             return name
     return None
 
 
-def _wide(draft: Draft, head: dict[str, Any], said: list[str], sheet: Sheet, columns: list[str]) -> None:
+def _wide(draft: Draft, head: dict[str, Any], notes: list[str], sheet: Sheet, columns: list[str]) -> None:
     """Columns of numbers as kinds: known laboratory values, vital signs, signs with few values, the rest."""
     kinds: dict[str, dict[str, str]] = {}
     for name in columns:
         analyte = ANALYTE.get(plain(name), "")
         kind = "vital" if analyte in names.VITAL else "lab" if analyte else "measure"
-        kind = "sign" if not analyte and sheet.distinct(name) <= 4 else kind
-        unit, why = _told_unit(sheet, name, analyte)
+        kind = "sign" if not analyte and sheet.n_distinct(name) <= 4 else kind
+        unit, why = _documented_unit(sheet, name, analyte)
         kinds.setdefault(kind, {})[name] = unit
         _range(draft, name, analyte, unit, why)
     for kind, units in kinds.items():
         edges = ["at"] if kind == "sign" or head["untimed"] else ["at", "same"]
-        draft.node(kind, {**head, "columns": units, "edges": edges}, *said)
+        draft.node(kind, {**head, "columns": units, "edges": edges}, *notes)
 
 
 def analytes(draft: Draft, people: Sheet) -> None:
     """Laboratory values and vital signs where a row is a patient: nodes of day 0 instead of statics."""
     found = [c for c in draft.patient.keys["number"] if plain(c) in ANALYTE]
     draft.patient.keys["number"] = [c for c in draft.patient.keys["number"] if c not in found]
-    said = [f"ASK: nodes: were the values in {people.name} known on day 0?"]
-    _wide(draft, {"table": people.name, "untimed": "origin"}, said, people, found)
+    notes = [f"ASK: nodes: were the values in {people.name} known on day 0?"]
+    _wide(draft, {"table": people.name, "untimed": "origin"}, notes, people, found)
 
 
 def _long(
-    draft: Draft, head: dict[str, Any], said: list[str], sheet: Sheet, code: str, usable: list[str]
+    draft: Draft, head: dict[str, Any], notes: list[str], sheet: Sheet, code: str, usable: list[str]
 ) -> tuple[str, ...]:
     """A table of codes: measurements where it has a value, else what its names say; the columns taken."""
     numeric = [c for c in usable if sheet.kind[c] in ("number", "mixed") and c != code]
     value = next((c for c in numeric if names.VALUE.search(plain(c))), "")
     words = [c for c in usable if sheet.kind[c] == "text" and value]
     unit = next((c for c in words if names.UNIT.search(plain(c))), "")
-    codes = pl.DataFrame({"who": sheet.who, "code": text(sheet.raw[code])}).drop_nulls().unique()
+    codes = pl.DataFrame({"who": sheet.patient_ids, "code": text(sheet.raw[code])}).drop_nulls().unique()
     count = codes.group_by("code").len().sort("code")
     if missing := sheet.block.keys.get("missing"):  # in this column NA is sodium
         sheet.block.keys["missing"] = [word for word in missing if word not in count["code"]]
-    common = count.filter(pl.col("len") >= FEW)["code"].to_list()
+    common = count.filter(pl.col("len") >= MIN_PATIENTS)["code"].to_list()
     of = plain(sheet.name) + plain(code)
     kind = next((kind for kind, named in names.MEANS.items() if re.search(named, of)), code)
     if value and (any(plain(word) in ANALYTE for word in common) or "lab" in plain(code + sheet.name)):
@@ -207,20 +217,24 @@ def _long(
     units = _units_of_codes(sheet, code, unit) if unit else {}
     mixed = {word for word, given in units.items() if len({plain_unit(u) for u in given}) > 1}
     if mixed - set(common):  # their names would have to be written into [units]
-        draft.left.append(f"{sheet.name}: {unit}: a code of fewer than {FEW} patients comes in two units")
+        draft.left_out.append(
+            f"{sheet.name}: {unit}: a code of fewer than {MIN_PATIENTS} patients comes in two units"
+        )
         unit, units = "", {}
     for word in common:
         analyte, given = ANALYTE.get(plain(word), ""), units.get(word, [])
         if len(given) > 1:
             several_units(draft, word, given)
         elif not unit and analyte and value:
-            told, why = _told_unit(sheet, word, analyte)
-            _range(draft, word, analyte, told, f"{why}; no unit is written, and that one is meant", {"": 1})
+            documented, why = _documented_unit(sheet, word, analyte)
+            _range(
+                draft, word, analyte, documented, f"{why}; no unit is written, and that one is meant", {"": 1}
+            )
         elif analyte and given:
             _range(draft, word, analyte, given[0], f"{unit} says so, and no unit means that one", {"": 1})
-    said = [f"{len(count)} codes, {len(common)} of them in {FEW} patients or more", *said]
+    notes = [f"{len(count)} codes, {len(common)} of them in {MIN_PATIENTS} patients or more", *notes]
     keys = {**head, "code": code, "value": value, "unit": unit, "edges": ["at", "same"] if value else ["at"]}
-    draft.node(slug(kind, "code"), keys, *said)
+    draft.node(slug(kind, "code"), keys, *notes)
     return code, value, unit
 
 
@@ -238,11 +252,11 @@ def several_units(draft: Draft, code: str, units: list[str]) -> None:
     same = {u: 1 for u in others if plain_unit(u) == plain_unit(to)}
     odd = ", ".join(u for u in others if u not in same)
     ask = f"ASK: units: {code}: rows in {odd} (or none) are refused until `from` says how many {to} that is"
-    said = ask if odd else f"{code}: one unit, spelled in two ways"
-    draft.units[code] = said, {"to": to, **({"from": same} if same else {})}
+    note = ask if odd else f"{code}: one unit, spelled in two ways"
+    draft.units[code] = note, {"to": to, **({"from": same} if same else {})}
 
 
-def _told_unit(sheet: Sheet, name: str, analyte: str) -> tuple[str, str]:
+def _documented_unit(sheet: Sheet, name: str, analyte: str) -> tuple[str, str]:
     """The unit of a column or code where its name or the README says it, and which of them; else "", ""."""
     if found := names.IN_NAME.search(name.replace("/", "_")):
         spelled = re.sub(r"^(mg|g|mmol|umol)_?(dl|l)$", r"\1/\2", found[1].lower()).replace("kg_m2", "kg/m2")
@@ -262,13 +276,13 @@ def _range(
 ) -> None:
     """[units] of a code with its range, where the unit is told; a question where it is not."""
     allowed = RANGES.get(analyte, {})
-    if ends := allowed.get(_compared(unit)):
-        keys = {"to": unit, **({"from": sources} if sources else {}), "range": list(ends)}
-        said = f"{code} is in {unit}: {why}. Beyond the range lies what cannot be"
-        draft.units.setdefault(code, (said, keys))
+    if limits := allowed.get(_compared(unit)):
+        keys = {"to": unit, **({"from": sources} if sources else {}), "range": list(limits)}
+        note = f"{code} is in {unit}: {why}. Beyond the range lies what cannot be"
+        draft.units.setdefault(code, (note, keys))
     elif allowed and not unit:
-        said = f"ASK: units: {code}: in {' or '.join(sorted(allowed))}? nothing says it; no value is refused"
-        draft.units.setdefault(code, (said, {}))
+        note = f"ASK: units: {code}: in {' or '.join(sorted(allowed))}? nothing says it; no value is refused"
+        draft.units.setdefault(code, (note, {}))
 
 
 def _compared(unit: str) -> str:

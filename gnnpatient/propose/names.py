@@ -3,12 +3,12 @@
 import re
 
 ROWS = 200_000  # of a table that are looked at
-FEW = 5  # patients who must share a word before the draft holds it
+MIN_PATIENTS = 5  # patients who must share a word before the draft holds it
 WORDS = 20  # most words of a category
 WIDE = 1000  # a table with more columns is not looked at
-TELLING = 0.95  # rank AUC for an outcome from which on a column is taken to know it
+MIN_LEAK_AUC = 0.95  # rank AUC for an outcome from which on a column is taken to know it
 WHO = "\0who"  # the patient of a row, beside columns of any name
-PART = "part of an outcome"  # why a column is no input
+OUTCOME_PART = "part of an outcome"  # why a column is no input
 
 # Who somebody is
 
@@ -38,13 +38,13 @@ HAPPENS = re.compile(FLAG.pattern + "|" + DEATH.pattern + r"|recur|relapse|progr
 ALIVE = re.compile(r"(?i)^(cens|alive|living|no$|none$|0$|event.?free|withdraw|lost|false$)")
 LABEL = re.compile(r"^(label|outcome|target|class|dx|diagnosis)$|" + DEATH.pattern)
 DISEASE = re.compile(r"(?i)dement|convert|case|control|malign|cancer|positive|disease|healthy")
-AHEAD = re.compile(
+FUTURE = re.compile(
     r"^prev|^surv|prg\d|^dnr|discharge|charge|cost|cst$|lengthofstay|^s?los$|hosp.*d(ea|ie)|"
     r"cause|autopsy|lastcontact|lastseen|^aps$|^sps$|" + DEATH.pattern
 )
-AHEAD_TEXT = re.compile(r"(?i)leak|future|model output|hindsight")
-TELLS_DEATH = r"(?i)death|died|dead\b|deceas|expired|hospice"
-DEATH_ITSELF = r"^(MEDS_DEATH|DEATH)(//|$)"
+FUTURE_TEXT = re.compile(r"(?i)leak|future|model output|hindsight")
+DEATH_WORDS = r"(?i)death|died|dead\b|deceas|expired|hospice"
+DEATH_CODE = r"^(MEDS_DEATH|DEATH)(//|$)"
 
 # Times
 

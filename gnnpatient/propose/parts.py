@@ -27,7 +27,7 @@ def slug(words: str, fallback: str) -> str:
     return f"{name}_" if name in ("patient", "timepoint", "censored", "event_free") else name
 
 
-def free(names: Iterable[str], wanted: str) -> str:
+def unused_name(names: Iterable[str], wanted: str) -> str:
     """The name, or the name with the first number that makes it free."""
     more = (f"{wanted}{i}" for i in range(2, 10_000))
     return next(name for name in (wanted, *more) if name not in names)
@@ -47,7 +47,7 @@ def bare(name: str) -> str:
 class Block:
     """One table of the TOML: what is said above it, and its keys; empty ones are not written."""
 
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     keys: dict[str, Any] = field(default_factory=dict)
 
 
@@ -56,15 +56,15 @@ class Draft:
     """The parts in the order in which they are written."""
 
     folder: Path
-    said: list[str] = field(default_factory=list)
-    form: str = ""
+    notes: list[str] = field(default_factory=list)
+    data_format: str = ""
     tables: dict[str, Block] = field(default_factory=dict)
     patient: Block = field(default_factory=Block)
     every: str = "1d"
     units: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)  # code: what is said, its keys
     nodes: dict[str, Block] = field(default_factory=dict)
     outcomes: dict[str, Block] = field(default_factory=dict)
-    left: list[str] = field(default_factory=list)  # what is not in it, and why
+    left_out: list[str] = field(default_factory=list)  # what is not in it, and why
 
     @cached_property
     def readme(self) -> str:
@@ -76,14 +76,14 @@ class Draft:
                     return path.read_text(encoding="utf-8", errors="replace")[:100_000]
         return ""
 
-    def leave(self, where: str, why: Mapping[str, str]) -> None:
+    def leave_out(self, where: str, why: Mapping[str, str]) -> None:
         """What is left out of a table, by reason; "" stands for the table as a whole."""
         for reason in dict.fromkeys(why.values()):
             names = ", ".join(name for name, of in why.items() if of == reason)
-            self.left.append(f"{where}: {names}: {reason}" if names else f"{where}: {reason}")
+            self.left_out.append(f"{where}: {names}: {reason}" if names else f"{where}: {reason}")
 
-    def node(self, kind: str, keys: Mapping[str, Any], *said: str) -> None:
-        self.nodes[free(self.nodes, kind)] = Block(list(said), dict(keys))
+    def node(self, kind: str, keys: Mapping[str, Any], *notes: str) -> None:
+        self.nodes[unused_name(self.nodes, kind)] = Block(list(notes), dict(keys))
 
-    def outcome(self, name: str, ask: str, keys: Mapping[str, Any], *said: str) -> None:
-        self.outcomes[name] = Block([*said, f"ASK: outcomes.{name}: {ask}"], dict(keys))
+    def outcome(self, name: str, ask: str, keys: Mapping[str, Any], *notes: str) -> None:
+        self.outcomes[name] = Block([*notes, f"ASK: outcomes.{name}: {ask}"], dict(keys))

@@ -10,7 +10,7 @@ from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
 
 
-def keyed(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
+def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
     """The tables that have a column with the patient's id: the known name that most of them have."""
     names = {sheet.name: {plain(c): c for c in reversed(sheet.raw.columns)} for sheet in sheets}
     best = max(KEYS, key=lambda key: sum(key in known for known in names.values()))
@@ -21,9 +21,9 @@ def keyed(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
             likely = [c for c in sheet.raw.columns if sheet.raw[c].n_unique() == len(sheet.raw)]
             sheet.key = next((c for c in likely if sheet.kind[c] == "text" or sheet.names_rows(c)), "")
             if sheet.key:
-                draft.said.append(f"ASK: patient.key: {sheet.key} differs in every row; is it the patient?")
+                draft.notes.append(f"ASK: patient.key: {sheet.key} differs in every row; is it the patient?")
         if not sheet.key:
-            draft.left.append(f"{sheet.name}: no column could be the patient's id")
+            draft.left_out.append(f"{sheet.name}: no column could be the patient's id")
     if not any(sheet.key for sheet in sheets):
         raise InputError(
             f"{draft.folder}: no column could be the patient's id; call one patient_id (the number of the "
@@ -32,68 +32,79 @@ def keyed(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
     return [sheet for sheet in sheets if sheet.key]
 
 
-def together(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
+def same_patients(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
     """The tables that tell of the same patients as the largest one that says who they are."""
-    anchor = max(sheets, key=lambda sheet: (sheet.told, sum(sheet.raw.count().row(0))))
+    anchor = max(sheets, key=lambda sheet: (sheet.standalone, sum(sheet.raw.count().row(0))))
     others = [sheet for sheet in sheets if sheet is not anchor]
-    why = {sheet.name: _stranger(anchor, sheet) for sheet in others}
-    if any(why[sheet.name] for sheet in others if sheet.told):
-        draft.said.append(
+    why = {sheet.name: _reason_for_other_patients(anchor, sheet) for sheet in others}
+    if any(why[sheet.name] for sheet in others if sheet.standalone):
+        draft.notes.append(
             "ASK: patient.table: several cohorts are here: they do not share patients, or tell of the same "
             f"ones twice. {anchor.name} has the most cells and was taken; which do you want?"
         )
         for sheet in others:  # ids that only count mean nothing then
-            if _counts(sheet) and not sheet.who.is_in(anchor.who.implode()).all():
+            if _ids_only_count(sheet) and not sheet.patient_ids.is_in(anchor.patient_ids.implode()).all():
                 why[sheet.name] = why[sheet.name] or "its ids only count, and not all are known"
-    draft.left += [f"{name}: not taken with {anchor.name}: {of}" for name, of in why.items() if of]
+    draft.left_out += [f"{name}: not taken with {anchor.name}: {of}" for name, of in why.items() if of]
     return [sheet for sheet in sheets if not why.get(sheet.name)]
 
 
-def _counts(sheet: Sheet) -> bool:
-    return bool(sheet.who.drop_nulls().str.contains(r"^\d{1,6}$").all())
+def _ids_only_count(sheet: Sheet) -> bool:
+    return bool(sheet.patient_ids.drop_nulls().str.contains(r"^\d{1,6}$").all())
 
 
-def _stranger(anchor: Sheet, sheet: Sheet) -> str:
+def _reason_for_other_patients(anchor: Sheet, sheet: Sheet) -> str:
     """Why the ids of a table are not those of the anchor; "": they may be."""
-    here, there = set(sheet.who.drop_nulls()), set(anchor.who.drop_nulls())
+    here, there = set(sheet.patient_ids.drop_nulls()), set(anchor.patient_ids.drop_nulls())
     if len(here & there) < 0.5 * min(len(here), len(there)):
         return f"{len(here & there)} of its {len(here)} ids are there"
-    theirs = {plain(c): c for c in anchor.persons}
-    joined = sheet.people.join(anchor.people, on=WHO, suffix="\0")
-    for name in sheet.persons:
+    theirs = {plain(c): c for c in anchor.person_columns}
+    joined = sheet.first_values.join(anchor.first_values, on=WHO, suffix="\0")
+    for name in sheet.person_columns:
         if (other := theirs.get(plain(name))) is None or sheet.kind[name] != anchor.kind[other]:
             continue
-        one, two = joined[name], joined[f"{other}\0" if other in sheet.people.columns else other]
+        one, two = joined[name], joined[f"{other}\0" if other in sheet.first_values.columns else other]
         if sheet.kind[name] == "text":  # f and female
             same = one.str.to_lowercase().str.slice(0, 1) == two.str.to_lowercase().str.slice(0, 1)
         else:
             same = (one - two).abs() <= 0.01 * two.abs()
         if same.drop_nulls().len() and share(same) < 0.9:
             return f"{name} agrees for {share(same):.0%} of the ids in both: other people"
-        if anchor.followed and sheet.followed:
+        if anchor.has_outcome and sheet.has_outcome:
             return f"{name} agrees: the same people a second time, with an outcome of its own"
         return ""
-    if anchor.told and sheet.told and here != there and _counts(anchor) and _counts(sheet):
+    if (
+        anchor.standalone
+        and sheet.standalone
+        and here != there
+        and _ids_only_count(anchor)
+        and _ids_only_count(sheet)
+    ):
         return "its ids only count, and nothing says that these are the same people"
     return ""
 
 
 def patient_table(draft: Draft, sheets: list[Sheet]) -> Sheet:
     """The table that has nearly all ids, if possible with a row a patient."""
-    most = max(sheet.who.n_unique() for sheet in sheets)
+    most = max(sheet.patient_ids.n_unique() for sheet in sheets)
 
     def rank(sheet: Sheet) -> tuple[bool, bool, bool, int]:
-        return sheet.who.n_unique() >= 0.95 * most, sheet.unique, bool(sheet.persons), len(sheet.raw.columns)
+        return (
+            sheet.patient_ids.n_unique() >= 0.95 * most,
+            sheet.one_row_each,
+            bool(sheet.person_columns),
+            len(sheet.raw.columns),
+        )
 
     people = max(sheets, key=rank)
-    known, said = people.who.drop_nulls().unique(), draft.patient.said
-    rows = "a row" if people.unique else "several rows"
-    said.append(f"{people.name}: {len(known)} patients by {people.key}, {rows} each")
+    known, notes = people.patient_ids.drop_nulls().unique(), draft.patient.notes
+    rows = "a row" if people.one_row_each else "several rows"
+    notes.append(f"{people.name}: {len(known)} patients by {people.key}, {rows} each")
     draft.patient.keys = {"table": people.name, "key": people.key}
     for sheet in sheets:
         if sheet is not people:
-            part = share(sheet.who.drop_nulls().unique().is_in(known.implode()))
-            said.append(f"{sheet.name}: {part:.0%} of its {sheet.key} are patients there")
+            part = share(sheet.patient_ids.drop_nulls().unique().is_in(known.implode()))
+            notes.append(f"{sheet.name}: {part:.0%} of its {sheet.key} are patients there")
         if sheet.key != people.key:
             sheet.block.keys["key"] = sheet.key
     return people
@@ -101,12 +112,14 @@ def patient_table(draft: Draft, sheets: list[Sheet]) -> Sheet:
 
 def origin(draft: Draft, people: Sheet) -> str | None:
     """The column with the date of day 0, which every patient must have."""
-    dates = [c for c in people.raw.columns if people.kind[c] == "date" and c in people.constant]
-    dates = [c for c in dates if not people.people[c].null_count() and not re.search("birth|dob", plain(c))]
+    dates = [c for c in people.raw.columns if people.kind[c] == "date" and c in people.constant_columns]
+    dates = [
+        c for c in dates if not people.first_values[c].null_count() and not re.search("birth|dob", plain(c))
+    ]
     if not dates:
         return None
-    best = min(dates, key=lambda c: (not BEGINS.search(plain(c)), people.people[c].median(), c))
-    draft.patient.said.append(
+    best = min(dates, key=lambda c: (not BEGINS.search(plain(c)), people.first_values[c].median(), c))
+    draft.patient.notes.append(
         f"ASK: patient.origin: is {best} day 0? dates without a gap: {', '.join(dates)}"
     )
     people.clock(best)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,10 +11,13 @@ from typing import Any
 import polars as pl
 
 from gnnpatient.errors import InputError
+from gnnpatient.ingest.cells import MISSING, ids, moment, number, text
 from gnnpatient.propose.names import KEYS, PERSON, ROW, ROWS, SPELLED, WHO, WIDE, WORDS
 from gnnpatient.propose.parts import Block, bare, plain
-from gnnpatient.readers.tables import CSV, MISSING, ids, moment, number, text
-from gnnpatient.spec.graph import TimeSpec
+from gnnpatient.readers.csv_file import CSV, found_encoding, found_separator
+from gnnpatient.readers.database import first_line
+from gnnpatient.readers.tables import read_table
+from gnnpatient.spec.tables import TableSpec, TimeSpec
 from gnnpatient.times import DAY
 
 
@@ -30,47 +31,47 @@ class Sheet:
     block: Block = field(default_factory=Block)  # [tables.NAME]
     cells: pl.DataFrame = field(default_factory=pl.DataFrame)  # Float64 (dates: days), String; null = missing
     kind: dict[str, str] = field(default_factory=dict)  # number date duration text empty, mixed: a few words
-    form: dict[str, str] = field(default_factory=dict)  # how dates are written; "" = ISO 8601
-    unsure: set[str] = field(default_factory=set)  # columns of dates whose day could be the month
-    clocked: bool = False  # whether the unit or format of its times is decided
+    date_format: dict[str, str] = field(default_factory=dict)  # how dates are written; "" = ISO 8601
+    ambiguous: set[str] = field(default_factory=set)  # columns of dates whose day could be the month
+    unit_decided: bool = False  # whether the unit or format of its times is decided
     key: str = ""  # the column with the patient's id
-    followed: bool = False  # whether it has an outcome with a time
+    has_outcome: bool = False  # whether it has an outcome with a time
 
     @cached_property
-    def who(self) -> pl.Series:
+    def patient_ids(self) -> pl.Series:
         return ids(self.raw[self.key]).alias(WHO)
 
     @cached_property
-    def keyed(self) -> pl.DataFrame:
-        return self.cells.with_columns(self.who).filter(pl.col(WHO).is_not_null())
+    def rows(self) -> pl.DataFrame:
+        return self.cells.with_columns(self.patient_ids).filter(pl.col(WHO).is_not_null())
 
     @cached_property
-    def people(self) -> pl.DataFrame:
+    def first_values(self) -> pl.DataFrame:
         """A row a patient: WHO, and the first value of each column."""
-        return self.keyed.group_by(WHO, maintain_order=True).agg(pl.all().drop_nulls().first())
+        return self.rows.group_by(WHO, maintain_order=True).agg(pl.all().drop_nulls().first())
 
     @cached_property
-    def constant(self) -> set[str]:
+    def constant_columns(self) -> set[str]:
         """Columns that do not change within a patient, and are not given in some rows only."""
-        patients, every = self.keyed.group_by(WHO, maintain_order=True), pl.exclude(WHO)
+        patients, every = self.rows.group_by(WHO, maintain_order=True), pl.exclude(WHO)
         alike = patients.agg((pl.all().min() == pl.all().max()).fill_null(True)).select(every.all())
         given = patients.agg(pl.all().is_not_null().mean()).select(every.replace(0.0, None).mean())
         return {c for c in alike.columns if alike[c][0] and (given[c][0] or 0) >= 0.9} - {self.key}
 
     @cached_property
-    def unique(self) -> bool:
+    def one_row_each(self) -> bool:
         """Whether a row is a patient."""
-        return self.who.n_unique() == len(self.who)
+        return self.patient_ids.n_unique() == len(self.patient_ids)
 
     @cached_property
-    def persons(self) -> list[str]:
+    def person_columns(self) -> list[str]:
         """Columns that say who somebody is, as age and sex."""
-        return [c for c in self.raw.columns if c in self.constant and PERSON.match(plain(c))]
+        return [c for c in self.raw.columns if c in self.constant_columns and PERSON.match(plain(c))]
 
     @property
-    def told(self) -> bool:
+    def standalone(self) -> bool:
         """Whether it could be a cohort of its own."""
-        return bool(self.persons) or self.followed
+        return bool(self.person_columns) or self.has_outcome
 
     def words(self, name: str) -> pl.Series:
         """Cells as the states of an outcome are compared: 1.0 is 1."""
@@ -80,17 +81,17 @@ class Sheet:
         """How many patients have each word of a column; nothing where it has many, or holds times."""
         if self.kind[name] in ("date", "duration"):
             return {}
-        frame = pl.DataFrame({"who": self.who, "word": self.words(name)}).drop_nulls().unique()
+        frame = pl.DataFrame({"who": self.patient_ids, "word": self.words(name)}).drop_nulls().unique()
         count = frame.group_by("word").len().sort("word")
         return dict(count.iter_rows()) if len(count) <= WORDS else {}
 
-    def binary(self, name: str) -> bool:
+    def is_binary(self, name: str) -> bool:
         return {state.lower() for state in self.states(name)} in ({"0", "1"}, {"true", "false"})
 
-    def distinct(self, name: str) -> int:
+    def n_distinct(self, name: str) -> int:
         return self.cells[name].drop_nulls().n_unique()
 
-    def whole(self, name: str) -> bool:
+    def is_integer(self, name: str) -> bool:
         """Whether all are whole numbers."""
         cells = self.cells[name]
         return self.kind[name] == "number" and bool((cells.round() == cells).fill_null(True).all())
@@ -98,7 +99,7 @@ class Sheet:
     def names_rows(self, name: str) -> bool:
         """Named as an id, or as a row's own number."""
         word = plain(name)
-        if not ROW.search(word) or not (self.kind[name] == "text" or self.whole(name)):
+        if not ROW.search(word) or not (self.kind[name] == "text" or self.is_integer(name)):
             return False
         return self.raw[name].n_unique() > WORDS or word in KEYS
 
@@ -108,22 +109,22 @@ class Sheet:
 
     def clock(self, time: str, *others: str) -> None:
         """[tables.NAME] time: the format of dates, else the unit of offsets, asked where no column tells."""
-        if self.clocked or self.kind[time] == "duration":
+        if self.unit_decided or self.kind[time] == "duration":
             return
-        self.clocked, place, said = True, f"tables.{bare(self.name)}.time", self.block.said
+        self.unit_decided, place, notes = True, f"tables.{bare(self.name)}.time", self.block.notes
         if self.kind[time] == "date":
-            if form := self.form[time]:
-                self.block.keys["time"] = {"format": form}
-                if time in self.unsure:
-                    said.append(f"ASK: {place}: is it {form}, or does the month come first?")
+            if date_format := self.date_format[time]:
+                self.block.keys["time"] = {"format": date_format}
+                if time in self.ambiguous:
+                    notes.append(f"ASK: {place}: is it {date_format}, or does the month come first?")
             return
         for name in (time, *others):
             unit, why = _unit(self, name)
             if unit:
                 self.block.keys |= {"time": {"unit": unit}} if unit != "d" else {}
-                said.append(f"{self.name}: {name} is in {unit}: {why}")
+                notes.append(f"{self.name}: {name} is in {unit}: {why}")
                 return
-        said.append(
+        notes.append(
             f"ASK: {place}: {time} is taken as days; it reaches {self.reach(time):.4g}. Else time = "
             '{ unit = "s", "min", "h", "w", "mo" or "y" }'
         )
@@ -181,17 +182,18 @@ def _shards(folder: Path) -> bool:
 
 def read(folder: Path, name: str, readme: str) -> Sheet:
     """Refused, with the reason, where the file cannot be read."""
-    path, how = (folder / name).absolute(), dict[str, Any]()
+    path, how = folder / name, dict[str, Any]()
     typed = not name.endswith(CSV)
     try:
         if typed:
             shards = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-            raw = pl.scan_parquet(shards, glob=False).head(ROWS).collect()
+            raw = pl.scan_parquet([shard.absolute() for shard in shards], glob=False).head(ROWS).collect()
         else:
-            how, raw = _csv(path)
-    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{name}: not read: {line}") from None
+            how, raw = _csv(folder, name)
+    except InputError as error:
+        raise InputError(f"{name}: not read: {str(error).removeprefix(f'{path}: ')}") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{name}: not read: {first_line(error)}") from None
     if len(raw.columns) > WIDE:
         raise InputError(
             f"{name}: not read: {len(raw.columns)} columns; choose some, or summarise them first"
@@ -202,36 +204,24 @@ def read(folder: Path, name: str, readme: str) -> Sheet:
     sheet.cells = pl.DataFrame({column: _cells(sheet, raw[column], typed) for column in raw.columns})
     texts = [raw[column].str.strip_chars() for column in raw.columns if raw[column].dtype == pl.String]
     if held := [word for word in MISSING[1:] if any((cells == word).any() for cells in texts)]:
-        said = f"{name}: {', '.join(held)} is taken as missing; a code that is called so would be lost"
-        sheet.block.said.append(said)
+        note = f"{name}: {', '.join(held)} is taken as missing; a code that is called so would be lost"
+        sheet.block.notes.append(note)
         sheet.block.keys["missing"] = held
     return sheet
 
 
-def _csv(path: Path) -> tuple[dict[str, Any], pl.DataFrame]:
-    """How a CSV is written, where the defaults do not fit, and its first rows."""
-    opener: Any = gzip.open if path.suffix == ".gz" else open
-    how: dict[str, Any] = {}
-    try:
-        with opener(path, "rt", encoding="utf-8", newline="") as handle:
-            while handle.read(1 << 20):
-                pass
-    except UnicodeError:
-        how["encoding"] = "latin1"
-    with opener(path, "rt", encoding=how.get("encoding", "utf-8-sig"), newline="") as handle:
-        separator = max(",;\t|", key=handle.readline().count)
-        handle.seek(0)
-        header = next(csv.reader(handle, delimiter=separator), [])
+def _csv(folder: Path, name: str) -> tuple[dict[str, Any], pl.DataFrame]:
+    """How a CSV is written, where the defaults do not fit, and its first rows, by the reader of `check`."""
+    path, how = folder / name, dict[str, Any]()
+    if (encoding := found_encoding(path)) != "utf-8":
+        how["encoding"] = encoding
+    separator = found_separator(path, encoding)
     if separator != ("\t" if ".tsv" in path.name else ","):
         how["separator"] = separator
-    if doubled := [name for i, name in enumerate(header) if name in header[:i]]:
-        raise OSError(f"column {doubled[0]!r} stands twice in the header")
-    encoding = how.get("encoding", "utf8")
-    raw = pl.read_csv(
-        path, separator=separator, encoding=encoding, infer_schema=False, n_rows=ROWS, glob=False
-    )
-    raw.columns = header  # polars keeps the quotes of a quoted name doubled
-    raw = raw.filter(~pl.all_horizontal(pl.all().is_null()))  # an empty line is no row
+    raw = read_table(folder, name, TableSpec(**how))
+    assert isinstance(raw, pl.DataFrame)
+    raw = raw.head(ROWS).with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
+    raw = raw.filter(~pl.all_horizontal(pl.all().is_null()))  # a row of empty cells is none
     if separator != ",":
         comma = pl.all().str.contains(r"^-?\d+,\d+$").any()
         numbers = pl.all().str.contains(r"^\s*(-?\d+(,\d+)?)?\s*$").fill_null(True).all()
@@ -245,7 +235,7 @@ def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:
     name, epoch = cells.name, pl.zeros(len(cells), dtype=pl.Int64, eager=True)
     if cells.dtype.is_temporal() and cells.dtype != pl.Time:
         span = cells.dtype == pl.Duration
-        sheet.kind[name], sheet.form[name] = "duration" if span else "date", ""
+        sheet.kind[name], sheet.date_format[name] = "duration" if span else "date", ""
         return moment(cells, None if span else epoch, name, limit=None).at / DAY
     if cells.dtype.is_numeric() or cells.dtype == pl.Boolean:
         sheet.kind[name] = "number"
@@ -253,15 +243,15 @@ def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:
     words = text(cells.cast(pl.String, strict=False), MISSING)
     given = len(words) - words.null_count()
     value, odd = number(words)
-    form = None if typed else _form(sheet, name, words.drop_nulls())
+    date_format = None if typed else _date_format(sheet, name, words.drop_nulls())
     iso = words.str.contains(r"^\d{4}-\d\d-\d\d([T ]|$)").sum()
     if not given:
         sheet.kind[name] = "empty"
-    elif form is not None or iso >= 0.9 * given:
-        sheet.kind[name], sheet.form[name] = "date", form or ""
-        if form is None:
+    elif date_format is not None or iso >= 0.9 * given:
+        sheet.kind[name], sheet.date_format[name] = "date", date_format or ""
+        if date_format is None:
             words = words.set(~words.str.contains(r"^\d{4}-").fill_null(True), None)
-        return moment(words, epoch, name, TimeSpec(format=form), limit=None).at / DAY
+        return moment(words, epoch, name, TimeSpec(format=date_format), limit=None).at / DAY
     elif not typed and odd.sum() <= 0.1 * given:
         sheet.kind[name] = "mixed" if odd.any() else "number"
         return value
@@ -270,7 +260,7 @@ def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:
     return words
 
 
-def _form(sheet: Sheet, name: str, words: pl.Series) -> str | None:
+def _date_format(sheet: Sheet, name: str, words: pl.Series) -> str | None:
     """The strptime format of dates that are not ISO 8601; day first where nothing tells, which is asked."""
     first = words[0].strip() if len(words) else ""
     if re.fullmatch(r"\d{1,2}-[A-Za-z]{3}-\d{4}", first):
@@ -281,10 +271,12 @@ def _form(sheet: Sheet, name: str, words: pl.Series) -> str | None:
     if not (found := re.fullmatch(shape, first)):
         return None
     parts = words.str.extract_groups(r"^(\d{1,2})[./-](\d{1,2})").struct
-    left, right = (bool((parts.field(i).cast(pl.Int64, strict=False) > 12).any()) for i in ("1", "2"))
-    if left and right:
+    month_last, month_first = (
+        bool((parts.field(i).cast(pl.Int64, strict=False) > 12).any()) for i in ("1", "2")
+    )
+    if month_last and month_first:
         return None
-    if not left and not right:
-        sheet.unsure.add(name)
+    if not month_last and not month_first:
+        sheet.ambiguous.add(name)
     clock = (" %H:%M" if found["clock"] else "") + (":%S" if found["second"] else "")
-    return found["sign"].join(("%m", "%d", "%Y") if right else ("%d", "%m", "%Y")) + clock
+    return found["sign"].join(("%m", "%d", "%Y") if month_first else ("%d", "%m", "%Y")) + clock

@@ -27,14 +27,29 @@ Reads = Callable[[list[str], int | None], Iterator[pl.DataFrame]]
 
 
 def scan(folder: Path, name: str) -> pl.LazyFrame | None:
-    """`ward.sqlite/labs`, `ward.db/labs`, `ward.duckdb/labs`, or `labs`, a folder of parquet; else None.
+    """A table that is not one file, read lazily: of a database, or a folder of parquet shards.
 
     What a .db file is, its first bytes say. A column of a database keeps its type. In SQLite, where every
     cell has its own, a column of whole numbers and fractions is float, and one with any text is text; bytes
     stay bytes. Shards are taken in the order of their paths, and folders such as `year=2020/` give no column.
 
-    Refused: a file outside `folder` (links are followed first), no such file, table or shard, a file that is
-    locked, broken or not a database, a table without rows, shards of which one differs in a column.
+    Parameters
+    ----------
+    folder : Path
+        The folder of the cohort; nothing outside it is read, links included.
+    name : str
+        What the spec calls the table: ward.sqlite/labs, ward.db/labs, ward.duckdb/labs, or labs, a folder.
+
+    Returns
+    -------
+    polars.LazyFrame or None
+        None where the name is that of a single file.
+
+    Raises
+    ------
+    InputError
+        If the file lies outside `folder`, or there is no such file, table or shard; if a file is locked,
+        broken or not a database; if a table has no rows; if shards differ; if a view does not end.
     """
     parts = Path(name).parts
     if not parts:
@@ -54,7 +69,7 @@ def scan(folder: Path, name: str) -> pl.LazyFrame | None:
         with path.open("rb") as handle:
             head = handle.read(16)
     except OSError as error:
-        raise InputError(f"{path}: {_line(error)}") from None
+        raise InputError(f"{path}: {first_line(error)}") from None
     table = "/".join(parts[file:])
     if head[8:12] == b"DUCK":
         return _duckdb(path, table)
@@ -70,7 +85,24 @@ def _inside(folder: Path, path: Path, parts: tuple[str, ...]) -> None:
         raise InputError(f"{path}: leads out of {folder}; keep the tables of a cohort in one folder")
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what an error says; its type where it says nothing.
+
+    Parameters
+    ----------
+    error : Exception
+        Any error.
+
+    Returns
+    -------
+    str
+        One line.
+
+    Examples
+    --------
+    >>> first_line(ValueError("no such column")), first_line(EOFError())
+    ('no such column', 'EOFError')
+    """
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -91,8 +123,10 @@ def _known(path: Path, table: str, known: list[str]) -> None:
 
 
 class _Clock:
-    """The time that the queries of one view take, that of whoever uses their rows not counted. Of a table,
-    which ends where its file does, there is no limit."""
+    """The time that the queries of one view take, without that of the code that uses the rows.
+
+    A table ends where its file does and has no limit.
+    """
 
     def __init__(self, path: Path, table: str, *, view: bool):
         self.limit = SECONDS + path.stat().st_size / RATE if view else None
@@ -166,15 +200,15 @@ def _sqlite(path: Path, table: str) -> pl.LazyFrame:
             listing = (
                 "SELECT name, type, sql FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
             )
-            made = {name: (kind, sql) for name, kind, sql in base.execute(listing)}
-            _known(path, table, [name for name in made if not name.startswith("sqlite_")])
-            kind, sql = made[table]
+            listed = {name: (kind, sql) for name, kind, sql in base.execute(listing)}
+            _known(path, table, [name for name in listed if not name.startswith("sqlite_")])
+            kind, sql = listed[table]
             stored = kind == "table" and not re.match(r"(?i)\s*create\s+virtual", sql or "")
             clock = _Clock(path, table, view=not stored)
             with clock.running(base.interrupt):
                 schema = _sqlite_types(base, path, table)
     except (sqlite3.Error, UnicodeError) as error:
-        raise InputError(f"{path}/{table}: {_line(error)}") from None
+        raise InputError(f"{path}/{table}: {first_line(error)}") from None
 
     def reads(columns: list[str], rows: int | None) -> Iterator[pl.DataFrame]:
         asked = {name: schema[name] for name in columns}
@@ -199,9 +233,9 @@ def _sqlite(path: Path, table: str) -> pl.LazyFrame:
                     else:
                         yield pl.DataFrame(height=len(lines))
         except (sqlite3.Error, UnicodeError) as error:
-            raise InputError(f"{path}/{table}: {_line(error)}") from None
+            raise InputError(f"{path}/{table}: {first_line(error)}") from None
         except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
-            raise InputError(f"{path}/{table}: changed while it was read: {_line(error)}") from None
+            raise InputError(f"{path}/{table}: changed while it was read: {first_line(error)}") from None
 
     return _lazy(reads, schema)
 
@@ -271,7 +305,7 @@ def _duckdb(path: Path, table: str) -> pl.LazyFrame:
                 cell = _duckdb_cells(asked(base, "*", " LIMIT 0"))
                 first = pl.DataFrame(asked(base, ", ".join(cell.values()), " LIMIT 1").to_arrow_table())
     except wrong as error:
-        raise InputError(f"{path}/{table}: {_line(error)}") from None
+        raise InputError(f"{path}/{table}: {first_line(error)}") from None
     if not len(first):
         raise InputError(f"{path}/{table}: no rows")
 
@@ -293,7 +327,7 @@ def _duckdb(path: Path, table: str) -> pl.LazyFrame:
                         break
                     yield pl.DataFrame(batch) if columns else pl.DataFrame(height=batch.num_rows)
         except wrong as error:
-            raise InputError(f"{path}/{table}: {_line(error)}") from None
+            raise InputError(f"{path}/{table}: {first_line(error)}") from None
 
     return _lazy(reads, first.schema)
 
@@ -325,7 +359,7 @@ def _shards(folder: Path, place: Path) -> pl.LazyFrame:
         try:
             schema = pl.scan_parquet(shard, glob=False, hive_partitioning=False).collect_schema()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise InputError(f"{shard}: {_line(error)}") from None
+            raise InputError(f"{shard}: {first_line(error)}") from None
         first = first or schema
         for name in [*first, *schema]:
             one, other = first.get(name), schema.get(name)
@@ -338,7 +372,7 @@ def _shards(folder: Path, place: Path) -> pl.LazyFrame:
     try:
         rows = frame.select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{place}: {_line(error)}") from None
+        raise InputError(f"{place}: {first_line(error)}") from None
     if not rows:
         raise InputError(f"{place}: no rows")
     return frame

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from gnnpatient.errors import InputError
-from gnnpatient.readers.standard import StandardTables
-from gnnpatient.readers.tables import BOUND, end_of_day
-
-Schema = Mapping[str, Any]  # names and types; beartype cannot check the types of polars
+from gnnpatient.readers.database import first_line
+from gnnpatient.readers.dates import end_of_day, is_midnight
+from gnnpatient.readers.standard import BOUND, Schema, StandardTables, one_moment_each, refuse_reserved
 
 BIRTH, DEATH = "MEDS_BIRTH", "MEDS_DEATH"
 
@@ -24,11 +23,9 @@ _WANTED = {  # column: what MEDS has there, in words
     "numeric_value": "numbers",
     "text_value": "text",
 }
+_CODELESS = pl.col("code").is_null() | (pl.col("code") == "")
 _NEEDED = ("subject_id", "time", "code")
 _PEOPLE = frozenset({"id", "birth", "birth_bare", "death", "death_bare", "first", "last", "split"})
-DOOR = frozenset(  # what a Door calls its own, beside time and code
-    {"id", "time_bare", "known", "known_bare", "until", "until_bare", "value", "unit", "text", "refused"}
-)
 
 
 def read(folder: Path) -> StandardTables:
@@ -38,95 +35,86 @@ def read(folder: Path) -> StandardTables:
     keeps its name. A row without a time stays, with time null. A birth or death at 00:00:00 is a bare date;
     any other event at midnight is taken at its word. A row without a code is `refused`.
 
-    people, by subject_id: `birth`; `death`, where anybody died; `first` and `last`, the moments of the first
-    and the last event that is not the birth (a bare date counts at the end of its day; null = nothing but a
-    birth); `split`, of subject_splits.parquet. And what has no time: code "A//b" as column A with the word b,
-    a code without "//" as a column of its own name with its text_value, else "yes"; a code that comes with a
-    number for anybody is a Float64 column of its whole name.
+    People, by subject_id: `birth`; `death`, where anybody died; `first` and `last`, the moments of the
+    first and the last event that is not the birth (a bare date counts at the end of its day; null = nothing
+    but a birth); `split`, of subject_splits.parquet. And what has no time: code "A//b" as column A with the
+    word b, a code without "//" as a column of its own name with its text_value, else "yes"; a code that
+    comes with a number for anybody is a Float64 column of its whole name.
 
-    Refused: no shard or no row; a file that is not parquet; a column that is missing, is not of the type that
-    MEDS says, has the name of a column of ours, or changes its type between shards; a row without subject_id;
-    a subject with two births, two deaths, two splits or two values of one untimed code.
+    Parameters
+    ----------
+    folder : Path
+        The folder with data/ and metadata/.
+
+    Returns
+    -------
+    StandardTables
+        People, the table "data", and the parents of codes where codes.parquet has them.
+
+    Raises
+    ------
+    InputError
+        If there is no shard or no row; if a file is not parquet; if a column is missing, is not of the type
+        that MEDS says, has a reserved name, or changes its type between shards; if a row has no subject_id;
+        if a subject has two births, two deaths, two splits or two values of one untimed code.
     """
     shards = _shards(folder)
     events = _events({shard: _schema(shard) for shard in shards})
-    code, time, born = pl.col("code"), pl.col("time"), _is(BIRTH)
-    codeless = code.is_null() | (code == "")
-    moment = end_of_day(time, pl.col("time_bare")).filter(~born)
-    extra = [name for name in ("value", "text") if name in events.collect_schema()]
-    try:
-        span, marks, untimed = pl.collect_all(
-            [
-                events.group_by("subject_id").agg(
-                    moment.min().alias("first"),
-                    moment.max().alias("last"),
-                    codeless.sum().alias("codeless"),
-                    _in_text(extra).sum().alias("texts"),
-                ),
-                events.filter(born | _is(DEATH)).select(
-                    "subject_id", "time", "time_bare", born.alias("born")
-                ),
-                events.filter(time.is_null(), ~codeless, ~born, ~_is(DEATH)).select(
-                    "subject_id", "code", *extra
-                ),
-            ],
-            engine="streaming",
-        )
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{folder}: {str(error).splitlines()[0]}") from None
-    if not len(span):
+    spans, marks, untimed = _collected(events, folder)
+    if not len(spans):
         raise InputError(f"{folder}: {len(shards)} shard(s) and no row; nothing to read")
-    if span["subject_id"].null_count():
-        raise InputError(_nobody(shards))
-
-    people, flags = span.select("subject_id", "first", "last"), []
+    if spans["subject_id"].null_count():
+        raise InputError(_null_subjects(shards))
+    flags = []
     if lost := marks["time"].null_count():
         flags.append(f"{lost} {BIRTH} or {DEATH} without a time: no birth or death is taken from them")
-    if texts := int(span["texts"].sum()):
+    if texts := int(spans["texts"].sum()):
         flags.append(f"{texts} value(s) are text, no number")
-    marks = marks.filter(time.is_not_null())
-    for name, rows in (("birth", marks.filter("born")), ("death", marks.filter(~pl.col("born")))):
-        if name == "birth" or len(rows):
-            rows = settle(rows.drop("born"), f"{folder}: MEDS_{name.upper()}", "subject")
-            rows = rows.rename({"time": name, "time_bare": f"{name}_bare"})
-            people = people.join(rows, on="subject_id", how="left")
-    for wide in _statics(untimed, folder):
-        people = people.join(wide, on="subject_id", how="left")
+    people = spans.select("subject_id", "first", "last")
+    for part in (*_births_and_deaths(marks, folder), *_statics(untimed, folder)):
+        people = people.join(part, on="subject_id", how="left")
     if (file := folder / "metadata" / "subject_splits.parquet").is_file():
         split = _splits(file)
         if absent := len(split.join(people, on="subject_id", how="anti")):
             flags.append(f"{absent} subject(s) of {file.name} without an event: left out")
         people = people.join(split, on="subject_id", how="left")
 
-    as_door = (pl.col("subject_id").cast(pl.String).alias("id"), pl.exclude("subject_id"))
-    table = events.select(*as_door)
-    if span["codeless"].sum():
-        table = table.with_columns(pl.when(codeless).then(pl.lit("no code")).alias("refused"))
-    people = people.sort("subject_id").select(*as_door)
-    return StandardTables(
-        people, {"data": table}, tuple(flags), _parents(folder / "metadata" / "codes.parquet")
+    standard = (pl.col("subject_id").cast(pl.String).alias("id"), pl.exclude("subject_id"))
+    table = events.select(*standard)
+    if spans["codeless"].sum():
+        table = table.with_columns(pl.when(_CODELESS).then(pl.lit("no code")).alias("refused"))
+    people = people.sort("subject_id").select(*standard)
+    parents = _parents(folder / "metadata" / "codes.parquet")
+    return StandardTables(people, {"data": table}, tuple(flags), parents)
+
+
+def _collected(events: pl.LazyFrame, folder: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """In one pass: of each subject the span of the events and counts; births and deaths; what has no time."""
+    time, born, died = pl.col("time"), _is(BIRTH), _is(DEATH)
+    moment = end_of_day(time, pl.col("time_bare")).filter(~born)
+    extra = [name for name in ("value", "text") if name in events.collect_schema()]
+    spans = events.group_by("subject_id").agg(
+        moment.min().alias("first"),
+        moment.max().alias("last"),
+        _CODELESS.sum().alias("codeless"),
+        _in_text(extra).sum().alias("texts"),
     )
+    marks = events.filter(born | died).select("subject_id", "time", "time_bare", born.alias("born"))
+    untimed = events.filter(time.is_null(), ~_CODELESS, ~born, ~died).select("subject_id", "code", *extra)
+    try:
+        found = pl.collect_all([spans, marks, untimed], engine="streaming")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{folder}: {first_line(error)}") from None
+    return found[0], found[1], found[2]
 
 
-def taken(names: Iterable[str], where: Path, ours: frozenset[str] = DOOR) -> None:
-    """Refuse a source with a column of its own that is named as one that every format gets here."""
-    if both := ours.intersection(names):
-        raise InputError(
-            f"{where}: column {min(both)!r} has a name that is used here; rename it in the source"
-        )
-
-
-def settle(rows: pl.DataFrame, what: str, whom: str) -> pl.DataFrame:
-    """One moment a person, of rows (person, time, time_bare) with no time null.
-
-    A bare date gives way to a clock time on its day. Two that do not agree: Refused, with the count.
-    """
-    who, bare = rows.columns[0], pl.col("time_bare")
-    clock = (~bare).any().over(who, pl.col("time").dt.date())
-    rows = rows.unique().filter(~bare | ~clock)
-    if twice := rows.filter(pl.len().over(who) > 1)[who].n_unique():
-        raise InputError(f"{what}: {twice} {whom}(s) with two different times; keep one")
-    return rows
+def _births_and_deaths(marks: pl.DataFrame, folder: Path) -> Iterator[pl.DataFrame]:
+    """By subject_id: birth and birth_bare; death and death_bare, if anybody died."""
+    marks = marks.filter(pl.col("time").is_not_null())
+    for name, rows in (("birth", marks.filter("born")), ("death", marks.filter(~pl.col("born")))):
+        if name == "birth" or len(rows):
+            rows = one_moment_each(rows.drop("born"), f"{folder}: MEDS_{name.upper()}", "subject")
+            yield rows.rename({"time": name, "time_bare": f"{name}_bare"})
 
 
 def _is(code: str) -> pl.Expr:
@@ -138,10 +126,10 @@ def _in_text(extra: list[str]) -> pl.Expr:
     if "text" not in extra:
         return pl.lit(False)
     words = pl.col("text")
-    said = words.is_not_null() & (words.str.strip_chars() != "") & ~words.str.contains(BOUND)
+    in_words = words.is_not_null() & (words.str.strip_chars() != "") & ~words.str.contains(BOUND)
     if "value" in extra:
-        said = said & pl.col("value").is_null()
-    return said & pl.col("time").is_not_null()
+        in_words = in_words & pl.col("value").is_null()
+    return in_words & pl.col("time").is_not_null()
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -152,7 +140,7 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _broken(file: Path, error: Exception) -> InputError:
-    return InputError(f"{file}: not a whole parquet file ({str(error).splitlines()[0]})")
+    return InputError(f"{file}: not a whole parquet file ({first_line(error)})")
 
 
 def _schema(file: Path) -> Schema:
@@ -178,7 +166,7 @@ def _fits(name: str, schema: Schema) -> bool:
 
 
 def _events(schemas: dict[Path, Schema]) -> pl.LazyFrame:
-    """All shards in the names of a Door, but for subject_id; shards of one schema are scanned together."""
+    """All shards in the columns of every format, but for subject_id; those alike are scanned together."""
     alike: dict[tuple[tuple[str, Any], ...], list[Path]] = defaultdict(list)
     seen: dict[str, tuple[Any, Path]] = {}
     for shard, schema in schemas.items():
@@ -194,9 +182,9 @@ def _events(schemas: dict[Path, Schema]) -> pl.LazyFrame:
                 raise InputError(
                     f"{shard}: column {name!r} is {dtype}, but {other} in {where}; make them one"
                 )
-        taken(schema, shard)
+        refuse_reserved(schema, shard)
         alike[tuple(schema.items())].append(shard)
-    midnight = (pl.col("time").dt.time() == pl.time(0)).fill_null(False)
+    midnight = is_midnight(pl.col("time"))
     parts = []
     for schema_, files in alike.items():
         names = [name for name, _ in schema_]
@@ -215,7 +203,7 @@ def _events(schemas: dict[Path, Schema]) -> pl.LazyFrame:
     return pl.concat(parts, how="diagonal_relaxed") if len(parts) > 1 else parts[0]
 
 
-def _nobody(shards: list[Path]) -> str:
+def _null_subjects(shards: list[Path]) -> str:
     """The first shard with rows that have no subject; looked for only when there is one."""
     null = pl.col("subject_id").null_count()
     counts = {shard: pl.scan_parquet(shard, glob=False).select(null).collect().item() for shard in shards}
@@ -245,10 +233,10 @@ def _statics(rows: pl.DataFrame, folder: Path) -> list[pl.DataFrame]:
                 f"{folder}: untimed code {min(both)!r} has the name of another column; rename it"
             )
         used.update(part["name"])
-        twice = part.filter(pl.len().over("name", "subject_id") > 1)
-        if len(twice):
-            which = twice["name"][0]
-            count = twice.filter(pl.col("name") == which)["subject_id"].n_unique()
+        repeated = part.filter(pl.len().over("name", "subject_id") > 1)
+        if len(repeated):
+            which = repeated["name"][0]
+            count = repeated.filter(pl.col("name") == which)["subject_id"].n_unique()
             raise InputError(
                 f"{folder}: untimed code {which!r}: {count} subject(s) with two values; keep one"
             )
@@ -273,8 +261,8 @@ def _splits(file: Path) -> pl.DataFrame:
         raise InputError(f"{file}: column 'subject_id' is {table['subject_id'].dtype}; MEDS has int64 there")
     table = table.select(pl.col("subject_id").cast(pl.Int64), pl.col("split").cast(pl.String)).unique()
     table = table.drop_nulls("subject_id")
-    if twice := table.filter(pl.len().over("subject_id") > 1)["subject_id"].n_unique():
-        raise InputError(f"{file}: column 'split': {twice} subject(s) in two splits; keep one")
+    if repeated := table.filter(pl.len().over("subject_id") > 1)["subject_id"].n_unique():
+        raise InputError(f"{file}: column 'split': {repeated} subject(s) in two splits; keep one")
     return table
 
 

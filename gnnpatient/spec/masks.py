@@ -14,24 +14,24 @@ from gnnpatient.errors import InputError
 def finder(term: str) -> Callable[[str], list[tuple[int, int]]]:
     """What finds a term of `hide`: the places in a text where it begins and ends."""
     words = unicodedata.normalize("NFC", term).split()
-    said = " ".join(words)
-    if said in ("", "//"):
+    spelled = " ".join(words)
+    if spelled in ("", "//"):
         raise InputError(f"mask {term!r}: is empty; write a word, a phrase or /an expression/")
-    if cut := re.fullmatch(r"cut after day (\d+)", said, re.IGNORECASE):
+    if cut := re.fullmatch(r"cut after day (\d+)", spelled, re.IGNORECASE):
         return partial(_later, day=int(cut[1]))
-    if re.match(r"cut\W*after\b", said, re.IGNORECASE):
+    if re.match(r"cut\W*after\b", spelled, re.IGNORECASE):
         raise InputError(
             f"mask {term!r}: is no day to cut after; write 'cut after day 3' with the day in digits, or "
             "/an expression/ where those words are to be masked"
         )
-    if len(said) > 2 and said[0] == said[-1] == "/":
+    if len(spelled) > 2 and spelled[0] == spelled[-1] == "/":
         try:
-            own = re.compile(term.strip()[1:-1], re.IGNORECASE)
+            expression = re.compile(term.strip()[1:-1], re.IGNORECASE)
         except re.error as error:
             raise InputError(f"mask {term!r}: {error}; mend the expression between the slashes") from None
-        if own.search(""):
+        if expression.search(""):
             raise InputError(f"mask {term!r}: fits a text of nothing, so it fits everywhere; ask for more")
-        return lambda text: [found.span() for found in own.finditer(text) if found[0]]
+        return lambda text: [found.span() for found in expression.finditer(text) if found[0]]
     # by looking ahead, so that a phrase that begins within itself ("no, no") is found each time
     either = r"\s+".join(map(re.escape, words))
     phrase = re.compile(rf"(?<!\w)(?=({either})(?!\w))", re.IGNORECASE)
@@ -76,9 +76,9 @@ def _later(text: str, day: int) -> list[tuple[int, int]]:
 
 def _days(found: re.Match[str]) -> float:
     """The last day that is named: the greatest of the numbers, times the days of its unit."""
-    said = {name: (word or "").lower() for name, word in found.groupdict().items()}
+    named = {name: (word or "").lower() for name, word in found.groupdict().items()}
     numbers = [
         float(one if one[0].isdigit() else sum(_NUMBER[word] for word in re.split(r"[\s-]+", one)))
-        for one in _NUMBERS.findall(said["n"])
+        for one in _NUMBERS.findall(named["n"])
     ]
-    return max(numbers) * _SIZE[said.get("unit", "day")[0]]
+    return max(numbers) * _SIZE[named.get("unit", "day")[0]]

@@ -10,26 +10,40 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from gnnpatient.files import atomic_file
-from gnnpatient.spec.graph import (
-    CauseSpec,
-    Conversion,
-    DiagnosisSpec,
-    GraphSpec,
-    HierarchySpec,
+from gnnpatient.spec.graph import GraphSpec
+from gnnpatient.spec.nodes import (
+    NODE_KEYS,
+    Ancestors,
+    BaseNodeSpec,
+    Images,
     LinkSpec,
-    NodeSpec,
-    PatientSpec,
-    PickSpec,
+    LongTable,
+    Measurements,
+    TableNodeSpec,
+    Texts,
+    WideTable,
+)
+from gnnpatient.spec.outcomes import (
+    CauseSpec,
+    DiagnosisSpec,
     ProgressionSpec,
-    Record,
     StatusSpec,
     SurvivalSpec,
+    WorseSpec,
+)
+from gnnpatient.spec.tables import (
+    Conversion,
+    HierarchySpec,
+    PatientSpec,
+    PickSpec,
+    Record,
     TableSpec,
     TimepointSpec,
     TimeSpec,
     UnitSpec,
-    WorseSpec,
 )
 
 PLACES: dict[str, type[Record]] = {
@@ -42,7 +56,13 @@ PLACES: dict[str, type[Record]] = {
     "[units] CODE = { ... }": UnitSpec,
     "[units] CODE = { from = { UNIT = ... } }": Conversion,
     "[hierarchies.NAME]": HierarchySpec,
-    "[nodes.KIND]": NodeSpec,
+    "[nodes.NAME] read from a table": TableNodeSpec,
+    "[nodes.NAME] long table": LongTable,
+    "[nodes.NAME] wide table: columns": WideTable,
+    "[nodes.NAME] images: file": Images,
+    "[nodes.NAME] texts: text": Texts,
+    "[nodes.NAME] ancestors: of": Ancestors,
+    "[nodes.NAME] measurements: measures": Measurements,
     "edges = [{ ... }]": LinkSpec,
     '[outcomes.NAME] kind = "survival"': SurvivalSpec,
     "causes = { CAUSE = { ... } }": CauseSpec,
@@ -87,12 +107,22 @@ def reference() -> str:
     for place, record in PLACES.items():
         doc = " ".join((record.__doc__ or "").split())
         parts.append(f"## `{place}`\n\n{doc}\n\n| key | default | meaning |\n|---|---|---|")
-        for name, field in record.model_fields.items():
+        for name, field in _own_keys(record).items():
             parts.append(
                 f"| `{field.alias or name}` | {_default(field)} | {_cell(field.description or '')} |"
             )
         parts.append("")
     return "\n".join(parts)
+
+
+def _own_keys(record: type[Record]) -> dict[str, FieldInfo]:
+    """The keys of a place; of a node type those that the table of `TableNodeSpec` does not have already."""
+    keys = record.model_fields
+    if record is not TableNodeSpec and issubclass(record, TableNodeSpec):
+        keys = {name: field for name, field in keys.items() if name not in TableNodeSpec.model_fields}
+    if issubclass(record, BaseNodeSpec):
+        keys = {name: keys[name] for name in NODE_KEYS if name in keys}
+    return keys
 
 
 def _default(field: Any) -> str:

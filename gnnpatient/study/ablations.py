@@ -28,10 +28,7 @@ def _rows_by_kind(cohort: Cohort) -> dict[str, Events]:
 
 def _with_relations(cohort: Cohort, relations: tuple[str, ...]) -> Cohort:
     """The same nodes joined by these relations alone; () leaves them without an edge."""
-    nodes = {
-        kind: node.model_copy(update={"edges": relations, "of": None, "measures": None})
-        for kind, node in cohort.spec.nodes.items()
-    }
+    nodes = {kind: node.detached(relations) for kind, node in cohort.spec.nodes.items()}
     return replace(
         cohort, spec=cohort.spec.model_copy(update={"nodes": nodes}), path=None, manifest_hash=None
     )

@@ -14,7 +14,8 @@ import polars as pl
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.errors import InputError
-from gnnpatient.readers.tables import ids, read_table
+from gnnpatient.ingest.cells import ids
+from gnnpatient.readers.tables import read_table
 
 
 @dataclass(frozen=True, eq=False)

@@ -160,8 +160,8 @@ def test_one_bad_file_costs_one_node(reads, tmp_path):
         account = cohort.report["tables"]["images.csv"]
         assert account["rows"] == account["used"] + sum(account["refused"].values())
         assert account["used"] == len(frames["images"]) - 2 == len(cohort.events["image"])
-        assert sum(account["refused"].values()) == 6 and account["refused"]["picture: no such file"] == 1
-        assert account["refused"]["picture: leads out of the folder"] >= 2
+        assert sum(account["refused"].values()) == 6 and account["refused"]["image: no such file"] == 1
+        assert account["refused"]["image: leads out of the folder"] >= 2
         assert cohort.report["tables"]["notes.csv"]["refused"] == {"blank text": 1}
         assert any("masked that may tell an outcome" in flag for flag in cohort.report["flags"])
     assert cohort.vectors["image"].shape[1] == 0
@@ -189,7 +189,8 @@ def test_nothing_is_decoded_outside_the_guard(reads, tmp_path, monkeypatch):
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
-    from gnnpatient.content import imaging
+    from gnnpatient.content.image import dicom as decoder
+    from gnnpatient.content.image import read, worker
 
     def dicom(name: str, seed: int, cut: int = 0) -> tuple[str, float, float, str, str]:
         header = Dataset()
@@ -216,37 +217,39 @@ def test_nothing_is_decoded_outside_the_guard(reads, tmp_path, monkeypatch):
     frames = draw(tmp_path)
     good = [dicom("a.dcm", 0), dicom("same.dcm", 0)]
     broken = dicom("broken.dcm", 1, cut=8)
-    for name in ("_load", "_dataset", "_stored", "read_images"):
-        monkeypatch.setattr(imaging, name, panic)
+    places = {read: ("load", "read_images"), decoder: ("_dataset", "_stored"), worker: ("read_images",)}
+    for module, names in places.items():
+        for name in names:
+            monkeypatch.setattr(module, name, panic)
     for rows, clashes in (([*good, broken], 0), ([*good, broken, dicom("b.dcm", 2)], 1)):
         more = pl.DataFrame(rows, schema=frames["images"].schema, orient="row")
         pl.concat([frames["images"], more]).write_csv(tmp_path / "images.csv")
         cohort = reads()
         account = cohort.report["tables"]["images.csv"]
-        assert account["refused"] == {"picture: pixel data missing or cut short": 1}
+        assert account["refused"] == {"image: pixel data missing or cut short": 1}
         assert account["used"] == account["rows"] - 1
         said = f"image: {clashes} pair(s) of files with one SOPInstanceUID and two contents; both kept"
         assert [f for f in cohort.report["flags"] if "SOPInstanceUID" in f] == [said] * (clashes > 0)
 
 
 def test_a_picture_taken_away_while_it_is_read_costs_its_node_alone(reads, tmp_path, monkeypatch):
-    from gnnpatient.content import imaging
+    from gnnpatient.content.image import files
 
     draw(tmp_path)
     whole = len(reads(embed=False).events["image"])
     gone = sorted((tmp_path / "images").iterdir())[0]
-    known = imaging.fingerprint
+    known = files.fingerprint
 
     def fingerprint(path):
         if path.name == gone.name:
             gone.unlink(missing_ok=True)
         return known(path)
 
-    monkeypatch.setattr(imaging, "fingerprint", fingerprint)
+    monkeypatch.setattr(files, "fingerprint", fingerprint)
     cohort = reads(embed=False)
     assert len(cohort.events["image"]) == whole - 1
     (reason,) = cohort.report["tables"]["images.csv"]["refused"]
-    assert reason.startswith("picture: ")
+    assert reason.startswith("image: ")
 
 
 def test_flags_count_rows_of_text(reads, tmp_path):
@@ -331,11 +334,27 @@ def test_modality_dropout_hides_whole_kinds(reads, tmp_path):
 
 
 WRONG = [
-    ('embed = "handmade"\n', "", r"need embed = ENCODER"),
-    ('text = "text"\n', 'text = "text"\nfile = "x"\n', "two kinds of node"),
-    ('value = "value"', 'value = "value"\nembed = "hashed"', "nothing else does"),
-    ('value = "value"', 'value = "value"\nmask = ["x"]', "belong to text"),
-    ('value = "value"', 'value = "value"\nroot = "x"', "belong to file"),
+    ('embed = "handmade"\n', "", r"nodes\.image\.embed: this key is needed"),
+    (
+        'text = "text"\n',
+        'text = "text"\nfile = "x"\n',
+        "text belongs to texts; file = COLUMN makes this images: remove",
+    ),
+    (
+        'value = "value"',
+        'value = "value"\nembed = "hashed"',
+        "embed belongs to images or texts; without file = COLUMN or text = COLUMN",
+    ),
+    (
+        'value = "value"',
+        'value = "value"\nmask = ["x"]',
+        "mask belongs to texts; without text = COLUMN this is a long table",
+    ),
+    (
+        'value = "value"',
+        'value = "value"\nroot = "x"',
+        "root belongs to images; without file = COLUMN this is a long table",
+    ),
     ('describes = "image"', 'describes = "imag"', "'imag' is not there; did you mean 'image'"),
     ('describes = "image"', 'describes = "lab"', "'lab' is not there"),
     ('describes = "image"', 'explains = "image"', "explains"),
@@ -430,13 +449,38 @@ def test_a_model_of_no_picture_sees_a_cohort_with_pictures(reads, tmp_path):
     assert "image" in model.predictor_.unknown(whole)
 
 
+@pytest.mark.parametrize(
+    ("steps", "stretch"),
+    [(["none"], False), (["stretch"], True), (["clahe"], True), (["none", "clahe"], True)],
+)
+def test_none_is_not_stretched_by_the_encoder(reads, tmp_path, monkeypatch, steps, stretch):
+    from gnnpatient.content import vectors
+    from gnnpatient.content.embed import embed_images
+
+    if "clahe" in steps:
+        pytest.importorskip("skimage")
+    seen = []
+
+    def embed(*args, **options):
+        seen.append(options["stretch"])
+        return embed_images(*args, **options)
+
+    draw(tmp_path, n=3)
+    (tmp_path / "c.toml").write_text(
+        TOML.replace('file = "path"', f'file = "path"\nsteps = {json.dumps(steps)}')
+    )
+    monkeypatch.setattr(vectors, "embed_images", embed)
+    reads()
+    assert seen == [stretch]
+
+
 def test_an_encoder_is_looked_for_before_a_picture_is_opened(reads, tmp_path, monkeypatch):
     """Beside the data first; a check that loads none finds that it is not there, too."""
     from gnnpatient.content import vectors as content
 
     draw(tmp_path)
     (tmp_path / "c.toml").write_text(TOML.replace('embed = "handmade"', 'embed = "models/vit"', 1))
-    monkeypatch.setattr(content, "read_images", lambda *asked: pytest.fail("opened"))
+    monkeypatch.setattr(content, "image_content", lambda *asked: pytest.fail("opened"))
     for embed in (True, False):
         with pytest.raises(InputError, match=r"encoder 'models/vit': no such folder; .*--allow-network"):
             reads(embed=embed)
@@ -446,7 +490,7 @@ def test_an_encoder_is_looked_for_before_a_picture_is_opened(reads, tmp_path, mo
         seen.append(node.embed)
         raise InputError("enough")
 
-    monkeypatch.setattr(content, "read_images", read)
+    monkeypatch.setattr(content, "image_content", read)
     with pytest.raises(InputError, match="enough"):
         reads(allow_network=True)
     (tmp_path / "models" / "vit").mkdir(parents=True)

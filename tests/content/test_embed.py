@@ -98,7 +98,7 @@ def test_a_bad_picture_costs_one_item():
     assert out.row.tolist() == [0] + [-1] * 7
     says = [
         "",
-        "no picture",
+        "no image",
         "numbers from nan",
         "stretch it to 0..1",
         "float32 (56,)",
@@ -151,7 +151,7 @@ def test_an_iterable_is_walked_once_and_must_be_long_enough(tmp_path):
     assert out.row.tolist() == [0, 1, 2, 0] and own.seen == 3
     more = embed_images(iter(pictures), list("abcd"), own, cache=tmp_path)
     assert own.seen == 4 and np.array_equal(more.matrix[:3], out.matrix)
-    with refused("3 keys, but fewer pictures"):
+    with refused("3 keys, but fewer images"):
         embed_images(iter(pictures[:2]), list("efg"), own)
 
 
@@ -253,7 +253,7 @@ def slow_hashed(text):
     """The same in plain Python: a word at a time."""
     import zlib
 
-    from gnnpatient.content.embed import CHANNELS
+    from gnnpatient.content.handcrafted import TEXT_CHANNELS
 
     times, negated, before = {}, False, None
     for word in re.findall(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+(?:[.,]\d+)*|[.;:!?]|\n\s*\n", text.lower()):
@@ -265,10 +265,10 @@ def slow_hashed(text):
             times[one] = times.get(one, 0) + 1
         negated |= bool(re.fullmatch("no|not|without|nor|neither|never|denie[sd]|cannot|don't", word))
         before = term
-    vector = np.zeros(CHANNELS)
+    vector = np.zeros(TEXT_CHANNELS)
     for term, n in sorted(times.items()):
         code = zlib.crc32(term.encode())
-        vector[code % CHANNELS] += np.log1p(n) * (-1 if code >> 31 else 1)
+        vector[code % TEXT_CHANNELS] += np.log1p(n) * (-1 if code >> 31 else 1)
     length = np.linalg.norm(vector)
     return vector / length if length else vector
 
@@ -411,7 +411,7 @@ def test_a_broken_shard_is_found_and_made_again(tmp_path, what):
     if what == "lost":  # as when another process has joined the shards: not a fault
         again = embed_texts(["a", "b", "c"], own, cache=tmp_path)
     else:
-        with pytest.warns(UserWarning, match="damaged; what it held is embedded again"):
+        with pytest.warns(UserWarning, match="damaged; its contents are embedded again"):
             again = embed_texts(["a", "b", "c"], own, cache=tmp_path)
     assert own.seen == 5 and np.array_equal(again.matrix[:2], whole.matrix)
     embed_texts(["a", "b", "c"], own, cache=tmp_path)
@@ -419,10 +419,11 @@ def test_a_broken_shard_is_found_and_made_again(tmp_path, what):
 
 
 def test_many_shards_become_one(tmp_path):
-    from gnnpatient.content.embed import SHARDS, embed_texts
+    from gnnpatient.content.cache import MAX_SHARDS
+    from gnnpatient.content.embed import embed_texts
 
     own = Counts()
-    texts = ["x" * n for n in range(1, SHARDS + 2)]
+    texts = ["x" * n for n in range(1, MAX_SHARDS + 2)]
     for text in texts:
         embed_texts([text], own, cache=tmp_path)
     assert len(list(tmp_path.rglob("*.npy"))) == len(list(tmp_path.rglob("*.json"))) == 1
@@ -433,8 +434,8 @@ def test_many_shards_become_one(tmp_path):
 KILLED = """
     import os, signal, sys
     import numpy as np
-    from gnnpatient.content import embed
-    embed.ROWS = 4
+    from gnnpatient.content import cache, embed
+    cache.MAX_SHARD_ROWS = 4
 
     class Own:
         name = "own"
@@ -482,8 +483,8 @@ def test_two_writers_at_once_lose_nothing(tmp_path):
     code = """
         import sys
         import numpy as np
-        from gnnpatient.content import embed
-        embed.ROWS = embed.SHARDS = 3
+        from gnnpatient.content import cache, embed
+        cache.MAX_SHARD_ROWS = cache.MAX_SHARDS = 3
 
         def own(texts):
             return np.array([[int(text), 1] for text in texts], np.float32)
@@ -576,7 +577,9 @@ def test_a_vision_model_of_a_folder(vision_model, tmp_path):
     import torch
     from transformers import ViTModel
 
-    from gnnpatient.content.embed import _resize, _stretch, embed_images
+    from gnnpatient.content.embed import embed_images
+    from gnnpatient.content.handcrafted import resize
+    from gnnpatient.content.image.steps import stretch
 
     pictures = [*draw(3), draw(1, (32, 32), 9)[0]]
     keys = [key(p) for p in pictures]
@@ -584,13 +587,32 @@ def test_a_vision_model_of_a_folder(vision_model, tmp_path):
     assert out.matrix.shape == (4, 16) and out.row.tolist() == [0, 1, 2, 3]
     assert re.fullmatch(r"vit@[0-9a-f]{12}: .*1\.\.99.*", out.encoder)
     # the plain answer, of a picture that needs no resizing
-    levels = np.round(_stretch(_resize(pictures[3], 32)) * 255).astype(np.float32) / 255
+    levels = np.round(stretch(resize(pictures[3], 32), for_encoder=True) * 255).astype(np.float32) / 255
     with torch.inference_mode():
         values = torch.from_numpy((levels - 0.5) / 0.5).expand(1, 3, 32, 32)
         plain = ViTModel.from_pretrained(vision_model).eval()(pixel_values=values).pooler_output
     assert np.allclose(out.matrix[3], plain[0], atol=1e-5)
     again = embed_images(lambda i: pytest.fail("read again"), keys, str(vision_model), cache=tmp_path)
     assert np.array_equal(again.matrix, out.matrix) and again.encoder == out.encoder
+
+
+def test_an_image_that_is_not_to_be_stretched_is_not(vision_model, tmp_path):
+    """And its vector is another one in the cache."""
+    from gnnpatient.content.embed import embed_images
+
+    dim = [image * 0.1 for image in draw(2)]
+    options = {"encoder": str(vision_model), "cache": tmp_path, "device": "cpu"}
+    plain = embed_images(dim, ["a", "b"], stretch=False, **options)
+    assert re.fullmatch(r"vit@[0-9a-f]{12}: pooled", plain.encoder)
+    full = embed_images(dim, ["a", "b"], **options)
+    assert full.encoder == plain.encoder.replace("pooled", "stretch 1..99 %, pooled")
+    assert not np.allclose(full.matrix, plain.matrix, atol=1e-3)
+    black = embed_images([np.zeros((32, 32), np.float32)], ["c"], stretch=False, **options).matrix
+    assert (
+        np.linalg.norm(plain.matrix - black, axis=1).max() < np.linalg.norm(full.matrix - black, axis=1).min()
+    )
+    again = embed_images(lambda i: pytest.fail("read again"), ["a", "b"], stretch=False, **options)
+    assert np.array_equal(again.matrix, plain.matrix)
 
 
 def test_a_pooler_that_has_no_weights_is_not_used(tmp_path):

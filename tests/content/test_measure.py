@@ -142,13 +142,13 @@ def test_what_is_not_defined_is_left_out(measure):
     ("pixels", "mask", "said"),
     [
         (NOISE, np.zeros(NOISE.shape, bool), "the mask is empty"),
-        (NOISE, np.ones((3, 3), bool), "the mask has another size than the picture"),
+        (NOISE, np.ones((3, 3), bool), "the mask has another size than the image"),
         (np.where(NOISE > 0.9, np.inf, NOISE), None, "numbers that are not finite"),
-        (NOISE[None], None, "not one grey picture"),
+        (NOISE[None], None, "not one grey image"),
     ],
 )
 def test_faults(measure, pixels, mask, said):
-    from gnnpatient.content.imaging import UnreadableImageError
+    from gnnpatient.content.image.base import UnreadableImageError
 
     with pytest.raises(UnreadableImageError, match=said):
         measure(pixels, mask)

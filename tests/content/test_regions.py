@@ -249,14 +249,14 @@ def test_a_bad_mask_costs_its_measurements_and_is_counted(reads, tmp_path):
     np.save(tmp_path / "stack.npy", np.ones((4, SIDE, SIDE), np.uint8))
     nifti(tmp_path / "coarse.nii", box(), spacing=(4.0, 0.5))
     bad = {
-        "small.png": "the mask has another size than the picture",
+        "small.png": "the mask has another size than the image",
         "empty.png": "the mask is empty",
         "broken.png": "mask: ",
-        "lossy.jpg": "mask: a JPEG is no mask; PNG, NIfTI or npy would do",
+        "lossy.jpg": "mask: a JPEG is no mask; save it as PNG, npy or NIfTI",
         "none.png": "mask: no such file",
         "../c.toml": "mask: leads out of the folder",
-        "stack.npy": "the mask has other slices than the picture",
-        "coarse.nii": "the mask has another spacing than the picture",
+        "stack.npy": "the mask has other slices than the image",
+        "coarse.nii": "the mask has another spacing than the image",
         "": "mask: no such file",
     }
     file = {"coarse.nii": "b.nii"}
@@ -309,13 +309,13 @@ def test_a_mask_of_another_volume_is_never_taken(reads, tmp_path, slices):
     nibabel.save(untold, tmp_path / "untold.nii")
     np.save(tmp_path / "deep.npy", np.pad(shown, ((0, 1), (0, 0), (0, 0))))
     bad = {
-        "far.nii": "the mask lies elsewhere than the picture",
-        "next.nii": "the mask lies elsewhere than the picture",
-        "sheared.nii": "the mask lies elsewhere than the picture",
-        "untold.nii": "the mask lies elsewhere than the picture",
-        "deep.nii": "the mask has other slices than the picture",
-        "deep.npy": "the mask has other slices than the picture",
-        "wide.nii": "the mask has another size than the picture",
+        "far.nii": "the mask lies elsewhere than the image",
+        "next.nii": "the mask lies elsewhere than the image",
+        "sheared.nii": "the mask lies elsewhere than the image",
+        "untold.nii": "the mask lies elsewhere than the image",
+        "deep.nii": "the mask has other slices than the image",
+        "deep.npy": "the mask has other slices than the image",
+        "wide.nii": "the mask has another size than the image",
     }
     good = ("same.nii", "near.nii", "turned.nii", "seen.npy")
     more = [("c", float(i), float(i), "v.nii", name, "") for i, name in enumerate((*good, *bad))]
@@ -459,9 +459,17 @@ def test_a_model_reads_them_and_fusion_keeps_them_with_their_pictures(cohort):
 WRONG = [
     ('measures = "image"\nregion', 'measures = "imag"\nregion', "'imag' is not there; did you mean 'image'"),
     ('measures = "image"\nregion', 'measures = "lesion"\nregion', "'lesion' is not there"),
-    ('edges = ["at", "same"]', 'edges = ["at"]\ntime = "day"', "time: nodes that measure 'image' take"),
+    (
+        'edges = ["at", "same"]',
+        'edges = ["at"]\ntime = "day"',
+        "time belongs to .*; measures = NAME makes this measurements",
+    ),
     ('edges = ["at", "same"]', 'edges = ["at", { measures = "image" }]', "joins them already"),
-    ('study = "acc"', 'study = "acc"\nregion = "mask"', "it belongs to measures"),
+    (
+        'study = "acc"',
+        'study = "acc"\nregion = "mask"',
+        "region belongs to measurements; file = COLUMN makes this images",
+    ),
     ('region = "mask"', 'region = "maks"', "no column 'maks'; did you mean 'mask'"),
 ]
 

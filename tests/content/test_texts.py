@@ -294,7 +294,7 @@ def test_pieces_cover_the_text(words, size, overlap, limit):
 
 
 def test_pieces_are_bounded_in_memory_and_time():
-    from gnnpatient.content.texts import LIMIT, WORD, WORDS, pieces
+    from gnnpatient.content.texts import LIMIT, MAX_WORD_LENGTH, WORDS, pieces
 
     for text in ("finding " * 200_000, "x" * 5_000_000, "\u6ce8" * 1_000_000 + " ", " " * 3_000_000):
         tracemalloc.start()
@@ -303,7 +303,7 @@ def test_pieces_are_bounded_in_memory_and_time():
         took, peak = time.monotonic() - start, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert took < 5 and peak < 50 << 20
-        assert len(found) <= LIMIT and max(map(len, found), default=0) <= WORDS * (WORD + 1)
+        assert len(found) <= LIMIT and max(map(len, found), default=0) <= WORDS * (MAX_WORD_LENGTH + 1)
         assert not whole or not text.strip()
 
 

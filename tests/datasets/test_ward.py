@@ -78,7 +78,7 @@ def ward(write):
 
 @pytest.fixture(scope="module")
 def twin(write):
-    return write(MANY, twin=True)
+    return write(MANY, negative_control=True)
 
 
 @pytest.fixture(scope="module")
@@ -129,16 +129,35 @@ def test_without_images_only_the_pictures_are_gone(pictured, write):
 
 
 def test_truth_is_saved_without_pickle(pictured, tmp_path):
-    from gnnpatient.datasets.ward import Truth
+    from gnnpatient.datasets.ward import SimulatedTruth
 
     folder, truth = pictured
-    found = Truth.load(folder / "truth.npz")
+    found = SimulatedTruth.load(folder / "truth.npz")
     for name, value in vars(truth).items():
         np.testing.assert_array_equal(getattr(found, name), value)
     assert (found.risk(range(60), 3.0, 30.0) == truth.risk(range(60), 3.0, 30.0)).all()
     np.savez(tmp_path / "objects.npz", ids=np.array([{}], dtype=object))
     with pytest.raises(InputError, match="not a truth of ward"):
-        Truth.load(tmp_path / "objects.npz")
+        SimulatedTruth.load(tmp_path / "objects.npz")
+
+
+def test_old_names_warn_and_still_work(ward, tmp_path):
+    from gnnpatient.datasets import ward as module
+    from gnnpatient.datasets.ward import SimulatedTruth, write_ward
+
+    _, truth = ward
+    with pytest.warns(DeprecationWarning, match="negative_control="):
+        control = write_ward(tmp_path / "w", 20, images=False, truth=True, twin=True)
+    assert control.negative_control
+    for old, new in (("twin", "negative_control"), ("told", "informative_from")):
+        with pytest.warns(DeprecationWarning, match=f"{old} is now {new}"):
+            assert getattr(truth, old) is getattr(truth, new)
+    with pytest.warns(DeprecationWarning, match="attainable_risk"):
+        assert truth.reachable(3, 5.0, 30.0) == truth.attainable_risk(3, 5.0, 30.0)
+    with pytest.warns(DeprecationWarning, match="SimulatedTruth"):
+        assert module.Truth is SimulatedTruth
+    with np.load(tmp_path / "w" / "truth.npz") as arrays:  # as every release so far reads it
+        assert {"twin", "told"} <= set(arrays.files)
 
 
 def test_bad_input_is_refused(ward, tmp_path, monkeypatch):
@@ -159,7 +178,7 @@ def test_bad_input_is_refused(ward, tmp_path, monkeypatch):
         ((0, 1.0, -1.0), "horizon -1 days"),
         ((0, 100.0, 21.0), "is day 121; the truth reaches to day 120"),
         ((0, 1.0, 1.0, "transplant"), "cause 'transplant'; ward has discharge and death"),
-        ((0, 1.0, 1.0, "death", ["labs"]), "kind 'labs'; there are lab, sign"),
+        ((0, 1.0, 1.0, "death", ["labs"]), "node type 'labs'; there are lab, sign"),
     ):
         with pytest.raises(InputError, match=words):
             truth.risk(*ask)
@@ -172,7 +191,8 @@ def test_bad_input_is_refused(ward, tmp_path, monkeypatch):
 def test_the_tables_are_read_as_the_truth_has_them(ward):
     """Nothing is refused; outcomes, drugs and lactate are those behind the risks."""
     from gnnpatient import read_cohort
-    from gnnpatient.datasets.ward import DAY, TELLING
+    from gnnpatient.datasets.ward.hazards import INFORMATIVE
+    from gnnpatient.times import DAY
 
     folder, truth = ward
     (folder / "ward.toml").write_text(SPEC)
@@ -194,7 +214,7 @@ def test_the_tables_are_read_as_the_truth_has_them(ward):
     assert ((lab.value[lactate] > 2) == truth.high[owner[lactate]]).mean() > 0.999
     first = np.full(MANY, np.inf)
     np.minimum.at(first, owner[lactate], lab.known[lactate] / DAY)
-    np.testing.assert_allclose(truth.told[:, TELLING.index("lab")], first, atol=1e-9)
+    np.testing.assert_allclose(truth.informative_from[:, INFORMATIVE.index("lab")], first, atol=1e-9)
 
     drug = cohort.events["drug"]
     owner = np.repeat(np.arange(MANY), np.diff(drug.ptr))
@@ -202,15 +222,15 @@ def test_the_tables_are_read_as_the_truth_has_them(ward):
     for day in (0, 4, 9):
         running = metformin & (drug.known <= day * DAY) & ((drug.until < 0) | (drug.until > day * DAY))
         on = np.bincount(owner[running], minlength=MANY)
-        there = (death.time > day * DAY) & (truth.told[:, TELLING.index("drug")] == 0)
+        there = (death.time > day * DAY) & (truth.informative_from[:, INFORMATIVE.index("drug")] == 0)
         assert (on[there] == truth.drug[there, day]).all() and 0.4 < on[there].mean() < 0.6
 
 
 def test_each_kind_is_missing_as_often_as_asked(write):
     """And a little less often where the patient is sicker."""
-    from gnnpatient.datasets.ward import KINDS, TELLING
+    from gnnpatient.datasets.ward.hazards import INFORMATIVE, NODE_TYPES
 
-    tables = dict(zip(KINDS, ("labs", "visits", "drugs", "images", "notes"), strict=True))
+    tables = dict(zip(NODE_TYPES, ("labs", "visits", "drugs", "images", "notes"), strict=True))
     for missing in (0.0, 0.3, 1.0):
         folder, truth = write(MANY, missing=missing)
         for kind, table in tables.items():
@@ -218,10 +238,10 @@ def test_each_kind_is_missing_as_often_as_asked(write):
             lacks = ~pl.Series(truth.ids).is_in(some.implode()).to_numpy()
             stayed = truth.end > 1.5  # by then every kind has had its first row
             assert abs(lacks[stayed].mean() - missing) < 0.035
-            if missing == 0.3 and kind in TELLING:
+            if missing == 0.3 and kind in INFORMATIVE:
                 sick = truth.risk(np.arange(MANY), 0.0, 60.0) > 0.5
                 assert lacks[stayed & sick].mean() < lacks[stayed & ~sick].mean()
-    assert (truth.told == np.inf).all()
+    assert (truth.informative_from == np.inf).all()
 
 
 def test_reports_state_and_deny_the_finding(ward):
@@ -237,7 +257,7 @@ def test_reports_state_and_deny_the_finding(ward):
     assert not denied[there].any() and (denied[~there] == named[~there]).all()
     assert (notes["signed"] > notes["written"]).all()
     assert text.str.contains("discharged|died").any()  # words that give nothing away, for a mask to find
-    told = truth.told[:, 3]
+    told = truth.informative_from[:, 3]
     assert set(notes["pid"].to_numpy()[named]) == set(truth.ids[np.isfinite(told)])
 
 
@@ -268,7 +288,8 @@ def test_two_images_show_the_growth(write):
     """Pixels in the lung brighter than halfway to the chest wall: their change tells the growth."""
     from PIL import Image
 
-    from gnnpatient.datasets.ward import PIXELS, log_area
+    from gnnpatient.datasets.ward.hazards import log_area
+    from gnnpatient.datasets.ward.radiograph import PIXELS
 
     folder, truth = write(150, images=True, missing=0.0)
     table = pl.read_csv(folder / "images.csv", try_parse_dates=True).join(
@@ -334,7 +355,7 @@ def test_risk_of_one_is_that_of_many(ward):
 
 def test_risk_by_walking_every_path_of_the_drug(ward):
     """Slow and plain: all courses that the drug may take over a few days, each with its chance."""
-    from gnnpatient.datasets.ward import SWITCH, WARD, hazards, log_ratio
+    from gnnpatient.datasets.ward.hazards import SWITCH, WARD, hazards, log_ratio
 
     _, truth = ward
     at, horizon = 3.5, 4.25
@@ -381,15 +402,16 @@ def test_risks_come_true(cohort, given, request):
 
 
 def test_what_is_written_down_is_what_can_be_known(write):
-    """`reachable` is the oracle where every kind has told its part, and age alone where no kind is there."""
+    """`attainable_risk` is the oracle where every node type is informative, and age alone where none is."""
     (folder, full), (_, none) = write(300, missing=0.0), write(300, missing=1.0)
-    who = np.flatnonzero((full.told <= 6).all(axis=1))
+    who = np.flatnonzero((full.informative_from <= 6).all(axis=1))
     assert len(who) > 200
     for cause in ("discharge", "death"):
-        assert (full.reachable(who, 6.0, 30.0, cause) == full.risk(who, 6.0, 30.0, cause)).all()
+        assert (full.attainable_risk(who, 6.0, 30.0, cause) == full.risk(who, 6.0, 30.0, cause)).all()
         all_of_them = np.arange(300)
         np.testing.assert_allclose(
-            none.reachable(all_of_them, 6.0, 30.0, cause), none.risk(all_of_them, 6.0, 30.0, cause, given=())
+            none.attainable_risk(all_of_them, 6.0, 30.0, cause),
+            none.risk(all_of_them, 6.0, 30.0, cause, given=()),
         )
     admitted = pl.read_csv(folder / "patients.csv", try_parse_dates=True).select("pid", "admitted")
     second = (
@@ -398,7 +420,7 @@ def test_what_is_written_down_is_what_can_be_known(write):
         .group_by("pid")
         .agg((pl.col("signed") - pl.col("admitted")).dt.total_seconds().sort().get(1, null_on_oob=True))
     )
-    told = dict(zip(full.ids.tolist(), full.told[:, 2].tolist(), strict=True))
+    told = dict(zip(full.ids.tolist(), full.informative_from[:, 2].tolist(), strict=True))
     for pid, seconds in second.iter_rows():
         assert told[pid] == (np.inf if seconds is None else seconds / 86_400)
 
@@ -448,7 +470,7 @@ def test_the_hazards_are_frozen(name, request):
     cohort = request.getfixturevalue(name)
     found = {"all": c_given(cohort, "lab", "drug", "image", "note"), "age": c_given(cohort)}
     found |= {kind: c_given(cohort, kind) for kind in ("image", "lab", "note", "drug")}
-    found["written"] = c_of(cohort, cohort[1].reachable(at_risk(cohort), AT, HORIZON))
+    found["written"] = c_of(cohort, cohort[1].attainable_risk(at_risk(cohort), AT, HORIZON))
     assert found == pytest.approx(GOLDEN[name], abs=5e-4)
 
 
@@ -472,7 +494,7 @@ def test_only_the_product_of_drug_and_lactate_acts(ward):
 
 def test_one_image_tells_next_to_nothing(ward):
     """The oracle of a size: what the growth leaves of it, beside the growth itself."""
-    from gnnpatient.datasets.ward import log_area
+    from gnnpatient.datasets.ward.hazards import log_area
 
     who, (_, truth) = at_risk(ward), ward
     rng = np.random.default_rng(0)

@@ -107,7 +107,7 @@ WHOLE = {
     ),
     "p24_doubled_column": (
         "subject_id,time,code,value,value\n" + ROW,
-        "column 'value' stands twice in the header",
+        "column 'value' appears twice in the header",
     ),
     "p25_header_only": (HEAD, "no rows"),
     "p25_header_without_an_end": (HEAD.strip(), "no rows"),
@@ -129,7 +129,7 @@ WHOLE_CORPUS = {
     "p22": ("latin1", "set encoding"),
     "p23_ragged": ("ragged", "line 6 has 3 cells"),
     "p23_quote": ("unclosed_quote", "quote on line 6 is never closed"),
-    "p24": ("dup_header", "'value' stands twice"),
+    "p24": ("dup_header", "'value' appears twice"),
     "p25_header": ("header_only", "no rows"),
     "p25_empty": ("empty", "no rows"),
     "p28": ("dates_mixed", "line 2: '03/04/2021' is ambiguous"),
@@ -1184,9 +1184,8 @@ def test_an_id_with_a_nul_is_not_cut(reads, tmp_path):
 
 
 def test_a_small_file_that_unpacks_to_a_large_one(tmp_path, monkeypatch):
-    from gnnpatient.readers import tables
-
-    monkeypatch.setattr(tables, "BOMB", 1 << 20)
+    for module in ("csv_file", "tables"):
+        monkeypatch.setattr(f"gnnpatient.readers.{module}.BOMB", 1 << 20)
     (tmp_path / "labs.csv.gz").write_bytes(gzip.compress((HEAD + ROW * 100_000).encode()))
     read_or_refused(tmp_path, "labs.csv.gz", "unpacks to 3 MB or more; unpack it")
     pl.DataFrame({"subject_id": pl.repeat(1, 300_000, dtype=pl.Int8, eager=True)}).write_parquet(

@@ -141,7 +141,7 @@ def test_a_picture_of_another_patient(flags, tmp_path):
         (tmp_path / name).write_bytes(
             png(RAMP[:9].astype(np.uint8), compress_level=1 + 8 * (name == "b.png"))
         )
-    same = "image: 1 picture(s) with the same pixels under more than one patient"
+    same = "image: 1 image(s) with the same pixels under more than one patient"
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
     assert said(("P1", "a.png"), ("P2", "b.png")) == [same]
     assert said(("P1", "a.png"), ("P1", "b.png")) == []
@@ -201,10 +201,10 @@ def test_a_view_that_never_ends_is_stopped_in_duckdb(tmp_path, quick):
 
 
 def test_a_mask_of_noise_costs_itself():
-    from gnnpatient.content.imaging import UnreadableImageError
-    from gnnpatient.content.measure import SMALL, measure, measuring
+    from gnnpatient.content.image.base import UnreadableImageError
+    from gnnpatient.content.measure import MAX_UNGUARDED_PIXELS, measure, measuring
 
-    side = int(SMALL**0.5) + 1
+    side = int(MAX_UNGUARDED_PIXELS**0.5) + 1
     pixels = np.random.default_rng(0).random((4 * side, 4 * side)).astype(np.float32)
     noise = (np.indices(pixels.shape).sum(0) % 2).astype(np.float32)
     square = np.zeros((side, side), np.float32)

@@ -162,7 +162,7 @@ def test_day_0_is_the_first_picture_and_what_has_no_day_is_left_out(collection):
     assert image.known.tolist() == [0, 0, 0] and lab.known.tolist() == [-2 * 86_400, 0, 0]
     onset = read.number[:, read.spec.patient.number.index("onset")]
     assert np.array_equal(onset, [5, np.nan, -4], equal_nan=True)
-    assert read.report["tables"]["images.csv"]["refused"] == {"no time": 2, "picture: no such file": 1}
+    assert read.report["tables"]["images.csv"]["refused"] == {"no time": 2, "image: no such file": 1}
 
 
 def test_one_person_under_two_ids_is_found_by_the_pictures(collection):

@@ -78,8 +78,8 @@ def test_a_spec_that_says_what_cannot_be(read, time, said):
 @pytest.mark.parametrize(
     ("form", "cell", "said"),
     [
-        ("%Y", "2021", "format '%Y' names no day, so nobody knows when; write whole dates"),
-        ("%m/%Y", "03/2021", "format '%m/%Y' names no day, so nobody knows when; write whole dates"),
+        ("%Y", "2021", "format '%Y' names no day; write whole dates, as in %Y-%m-%d"),
+        ("%m/%Y", "03/2021", "format '%m/%Y' names no day; write whole dates, as in %Y-%m-%d"),
         ("%d.%m.%Y %H", "04.03.2021 10", "format '%d.%m.%Y %H': "),
     ],
 )

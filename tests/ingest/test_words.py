@@ -277,18 +277,20 @@ def test_a_name_is_no_pattern(tmp_path, monkeypatch, name, ending):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_name_of_a_picture_is_no_pattern(tmp_path, name):
-    imaging = pytest.importorskip("gnnpatient.content.imaging")
+    from gnnpatient.content.image.base import UnreadableImageError
+    from gnnpatient.content.image.files import locate
+
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "labs1.png").write_bytes(b"other")
     (tmp_path / "secret.png").write_bytes(b"secret")
     (tmp_path / "images" / "labs.png").symlink_to(tmp_path / "secret.png")
-    with pytest.raises(imaging.UnreadableImageError):
-        imaging.locate(tmp_path / "images", f"{name}.png")
+    with pytest.raises(UnreadableImageError):
+        locate(tmp_path / "images", f"{name}.png")
     if name[0] != "~":
         (tmp_path / "images" / f"{name}.png").write_bytes(b"mine")
-        assert imaging.locate(tmp_path / "images", f"{name}.png").read_bytes() == b"mine"
-    with pytest.raises(imaging.UnreadableImageError, match="leads out"):
-        imaging.locate(tmp_path / "images", "labs.png")
+        assert locate(tmp_path / "images", f"{name}.png").read_bytes() == b"mine"
+    with pytest.raises(UnreadableImageError, match="leads out"):
+        locate(tmp_path / "images", "labs.png")
 
 
 @pytest.mark.parametrize("name", NAMES)

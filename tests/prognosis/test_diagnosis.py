@@ -142,7 +142,7 @@ def test_random_asks_come_from_the_outcomes_that_are_fitted(cohort, sick, label)
 def test_a_progression_is_left_out_unless_it_is_named(cohort, sick):
     from gnnpatient import InputError, PrognosisModel
     from gnnpatient.cohort.outcomes import progression
-    from gnnpatient.spec.graph import ProgressionSpec
+    from gnnpatient.spec.outcomes import ProgressionSpec
 
     spec = ProgressionSpec(kind="progression", node="lab", codes=("lactate",))
     rise = progression(spec, cohort.events, cohort.codes, {})
@@ -197,7 +197,7 @@ def test_the_label_of_a_horizon_needs_observation_up_to_it(cohort):
 def test_a_run_of_a_diagnosis(sick, tmp_path):
     from gnnpatient import load_predictor, open_cohort, read_spec
     from gnnpatient.prognosis.run import fit_run
-    from gnnpatient.spec.graph import DiagnosisSpec
+    from gnnpatient.spec.outcomes import DiagnosisSpec
 
     assert read_spec("ward").outcomes["icu"].class_names == ("no", "yes")
     spec = DiagnosisSpec(kind="diagnosis", table="patients.csv", column="icu")

@@ -8,7 +8,7 @@ import pytest
 from gnnpatient import InputError, PrognosisModel
 from gnnpatient.prognosis.checkpoint import load_predictor
 from gnnpatient.prognosis.inputs import in_known_units
-from gnnpatient.spec.graph import Conversion, UnitSpec
+from gnnpatient.spec.tables import Conversion, UnitSpec
 
 
 @pytest.fixture(scope="module")

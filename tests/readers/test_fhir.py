@@ -127,7 +127,7 @@ WAYS = [
 def test_the_packing_is_nothing(door, tmp_path, monkeypatch, way, chunk):
     from gnnpatient.readers import fhir
 
-    monkeypatch.setattr(fhir, "CHUNK", chunk)
+    monkeypatch.setattr("gnnpatient.readers.fhir.events.CHUNK", chunk)
     what = [patient(), *(event(id=f"e{i}", valueInteger=i) for i in range(7)), event("Condition", "c")]
     lines = "\n".join(map(json.dumps, what)).encode()
     if way == "one file each":
@@ -708,13 +708,13 @@ TWICE = [  # first, second, then what is refused, or the marital status that cou
 def test_a_patient_who_stands_twice(door, first, second, end):
     files = {"a__json": patient(**first), "b__json": patient(**second)}
     if end and "two values" in end:
-        with pytest.raises(InputError, match=f"b.json: a Patient stands twice.*{end}") as error:
+        with pytest.raises(InputError, match=f"b.json: a Patient appears twice.*{end}") as error:
             door(**files)
         assert "p1" not in str(error.value).replace(str(Path(str(error.value)).parent), "")
     else:
         found = door(**files)
         assert found.people["marital"].to_list() == [end]
-        assert found.flags == ("1 Patient(s) stand twice under one id; taken as one",)
+        assert found.flags == ("1 Patient(s) appear twice under one id; taken as one",)
 
 
 # The same thing twice
@@ -817,15 +817,14 @@ def test_a_huge_file_is_refused_unread(door, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"x.json: over 2 GB"):
         fhir.read(tmp_path)
     (tmp_path / "x.json").unlink()
-    monkeypatch.setattr(fhir, "LIMIT", 3 << 20)
+    monkeypatch.setattr("gnnpatient.readers.fhir.documents.MAX_DOCUMENT", 3 << 20)
     with pytest.raises(InputError, match=r"x.json.gz: over"):
         door(**{"x.json.gz": gzip.compress(b" " * (5 << 20))})
 
 
 def test_a_huge_line_is_refused(door, monkeypatch):
-    from gnnpatient.readers import fhir
 
-    monkeypatch.setattr(fhir, "LINE", 1000)
+    monkeypatch.setattr("gnnpatient.readers.fhir.documents.MAX_LINE", 1000)
     with pytest.raises(InputError, match="line 2 is over"):
         door(patient(), event(valueString="x" * 2000))
 
@@ -861,11 +860,10 @@ def test_a_bad_line_is_counted_and_the_others_stand(door):
 
 
 def test_bad_lines_of_many_kinds_have_a_table_of_their_own(door, monkeypatch):
-    from gnnpatient.readers import fhir
 
     found = door(**{"some.ndjson": "\n".join([json.dumps(event()), json.dumps(event("Condition")), "{oops"])})
     assert only(found, "Resource")["refused"] == "not JSON"
-    monkeypatch.setattr(fhir, "CHUNK", 2)
+    monkeypatch.setattr("gnnpatient.readers.fhir.events.CHUNK", 2)
     found = door(**{"some.ndjson": "\n".join(["{oops"] * 5)})
     assert len(rows(found, "Resource")) == 5 and not rows(found)
     found = door(**{"some.ndjson": "\n".join([json.dumps(event()), json.dumps(event("Condition"))])})
@@ -941,13 +939,13 @@ def test_no_shape_stops_the_reader_or_loses_a_row(door):
         **dict.fromkeys(["effectiveDateTime", "issued", "onsetDateTime", "recordedDate", "authoredOn"], NOON),
         **{f"{name}eriod": {"end": NOON} for name in ("effectiveP", "performedP", "p", "abatementP")},
     }
-    from gnnpatient.readers.fhir import KINDS
+    from gnnpatient.readers.fhir.resources import RESOURCE_TYPES
 
     made = Counter()
     lines = [json.dumps(patient())]
     for name in whole:
         for junk in JUNK:
-            for kind in KINDS:
+            for kind in RESOURCE_TYPES:
                 made[kind] += 1
                 resource = {"resourceType": kind, "id": f"{name}{made[kind]}"} | whole | {name: junk}
                 lines.append(json.dumps(resource))
@@ -968,7 +966,7 @@ def test_no_shape_stops_the_reader_or_loses_a_row(door):
             json.dumps({"resourceType": "Bundle", "entry": [{"resource": j, "fullUrl": j}]}) for j in JUNK
         ]
     found = door(**{"a.ndjson": "\n".join(lines).replace("Infinity", "1e400")})
-    for kind in KINDS:
+    for kind in RESOURCE_TYPES:
         assert len({row["resource"] for row in rows(found, kind)}) == made[kind], kind
         good = [row for row in rows(found, kind) if row["refused"] is None]
         assert all(row["id"] == "p1" and row["code"] for row in good) and len(good) > made[kind] / 2, kind

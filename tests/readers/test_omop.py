@@ -480,10 +480,10 @@ BAD = [  # tables that differ, and the message
     ({"drug_exposure": "person_id,drug_concept_id\n"}, "no column 'drug_exposure_start_date'"),
     ({"drug_exposure": "person_id,drug_exposure_start_date\n"}, "no column 'drug_concept_id'"),
     ({"drug_exposure": DRUG.replace("\n", ",until\n")}, "column 'until' has a name that is used here"),
-    ({"drug_exposure": DRUG.replace("\n", ",Person_ID\n")}, "column 'person_id' stands twice"),
+    ({"drug_exposure": DRUG.replace("\n", ",Person_ID\n")}, "column 'person_id' appears twice"),
     ({"drug_exposure": DRUG + "1,300\n"}, "drug_exposure.csv: line 2 has 2 cells, the header 3"),
     ({"drug_exposure": DRUG + '1,"300,2020-01-01\n'}, "drug_exposure.csv: "),
-    ({"drug_exposure": DRUG + '1,300,"2020-01-01\n1,300,2020-01-01\n'}, "a quote is never closed"),
+    ({"drug_exposure": DRUG + '1,300,"2020-01-01\n1,300,2020-01-01\n'}, "a quote on line 2 is never closed"),
     # two that are never closed are an even number
     ({"drug_exposure": DRUG + '1,"300,2020-01-01\n1,"300,2020-01-02\n'}, "drug_exposure.csv: "),
     ({"drug_exposure": DRUG + "1,30\0,2020-01-01\n"}, "drug_exposure.csv: line 2 holds a NUL byte"),
@@ -553,3 +553,10 @@ def test_tiny(data_dir):
     assert "-4873075614181207858" in door.people["id"].to_list()  # 19 digits, none lost
     unnamed = door.tables["visit_occurrence"].filter(pl.col("refused").is_not_null()).collect()
     assert set(unnamed["refused"]) == {"no concept and no source value"} and len(unnamed) == 5
+
+
+def test_a_year_of_two_digits_is_no_birth(tmp_path):
+    births = "person_id,year_of_birth,month_of_birth\n1,60,7\n2,1960,\n"
+    found = read(write(tmp_path, person=births, death=None))
+    assert found.people["birth"].to_list() == [None, datetime(1960, 7, 1)]
+    assert "person.csv: 1 birth(s) that are no date: taken as missing" in found.flags

@@ -19,11 +19,13 @@ def test_the_files_are_up_to_date():
 
 
 def test_every_key_of_every_record_is_described():
-    from gnnpatient.spec import graph as spec
+    from gnnpatient.spec import graph, nodes, outcomes, tables
     from gnnpatient.spec.reference import PLACES
 
-    records = {r for r in vars(spec).values() if isinstance(r, type) and issubclass(r, spec.Record)}
-    assert records - {spec.Record} == set(PLACES.values())
+    names = [r for file in (tables, nodes, outcomes, graph) for r in vars(file).values()]
+    records = {r for r in names if isinstance(r, type) and issubclass(r, tables.Record)}
+    bases = {tables.Record, nodes.BaseNodeSpec, nodes.CodedNodeSpec, outcomes.BaseOutcomeSpec}
+    assert records - bases == set(PLACES.values())
     for record in PLACES.values():
         for name, field in record.model_fields.items():
             assert field.description or typing.get_origin(field.annotation) is dict, (record.__name__, name)
@@ -39,3 +41,16 @@ def test_a_shipped_spec_is_valid_and_fits_the_schema(path):
     raw = tomllib.loads(path.read_text())
     validator.validate(raw)
     assert not validator.is_valid(raw | {"suorce": "x"}) and not validator.is_valid(raw | {"patient": 3})
+
+
+def test_every_key_of_a_node_is_in_the_order_of_all():
+    from gnnpatient.spec import nodes
+
+    records = (nodes.LongTable, *nodes.NODE_TYPES.values())
+    keys = {key for record in records for key in record.model_fields}
+    assert keys == set(nodes.NODE_KEYS) and len(nodes.NODE_KEYS) == len(keys)
+    for key, record in nodes.NODE_TYPES.items():
+        assert [other for other in records if key in other.model_fields] == [record]
+    for record in records:  # what a record lacks can be asked all the same
+        for key in nodes.NODE_KEYS:
+            assert key in record.model_fields or hasattr(record, key), (record, key)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gnnpatient import InputError, PrognosisModel, metrics
+from gnnpatient.metrics import pairs
 from gnnpatient.study.baselines import MarginalModel, StackedCox
 from gnnpatient.study.evaluate import MIN_EVENTS, evaluate
 from gnnpatient.study.scoreboard import ModelRisks
@@ -197,7 +198,7 @@ def test_groups_are_a_partition(pbc, scored):
         ("trt", len(pbc.levels["trt"])),
         ("group", 2),
     ):
-        result = evaluate(replace(scored, asks=asks), outcome="death", horizons=[YEAR], by=[by], n=2)
+        result = evaluate(replace(scored, landmarks=asks), outcome="death", horizons=[YEAR], by=[by], n=2)
         groups = {row["group"] for row in result.rows} - {None}
         assert len(groups) == names and all(group.startswith(by) for group in groups)
     from gnnpatient.study.evaluate import _groups
@@ -265,7 +266,7 @@ def test_refusals(pbc, scored, null, times, result):
         result.value("gnn", "auc")
     with pytest.raises(InputError, match="not at risk"):
         evaluate(
-            replace(scored, asks=replace(scored.landmarks, at=scored.landmarks.at * 9)),
+            replace(scored, landmarks=replace(scored.landmarks, at=scored.landmarks.at * 9)),
             outcome="death",
             horizons=[YEAR],
         )
@@ -303,7 +304,7 @@ def test_tables_of_pairs_and_sorting_agree(scored, monkeypatch):
     event, when, risk = y["event"].astype(int), y["time"], scored.risks["cox"]["death"][:, 5].round(2)
     how = {"cause": 2, "fold": scored.fold, "weight": np.arange(len(risk)) % 3}
     table = metrics.concordance(risk, when, event, 3 * YEAR, **how)
-    monkeypatch.setattr(metrics, "FEW_PAIRS", -1)
+    monkeypatch.setattr(pairs, "MAX_TABLED_PAIRS", -1)
     assert metrics.concordance(risk, when, event, 3 * YEAR, **how) == pytest.approx(table, rel=1e-12)
-    monkeypatch.setattr(metrics, "FEW_PAIRS", 10**9)
+    monkeypatch.setattr(pairs, "MAX_TABLED_PAIRS", 10**9)
     assert metrics.concordance(risk, when, event, 3 * YEAR, **how) == pytest.approx(table, rel=1e-12)

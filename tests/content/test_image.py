@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -17,34 +18,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gnnpatient.content.image import base
+from gnnpatient.content.image.base import UnreadableImageError
+from gnnpatient.content.image.files import conflicts, fingerprint, locate
+from gnnpatient.content.image.read import read_images
+from gnnpatient.content.image.worker import Worker, guarded
 from gnnpatient.errors import InputError
 
 RAMP = (np.arange(48 * 40).reshape(48, 40) * 2).astype(np.uint16)  # 0 to 3838, fits 12 bits
 PHI = "DOE^JANE MRN-4711 12 Elm Street"
 
 
-@pytest.fixture(scope="module")
-def imaging():
-    import gnnpatient.content.imaging as module
-
-    return module
-
-
 @pytest.fixture
-def plain(imaging, tmp_path):
+def plain(tmp_path):
     """Read bytes under a name, without a step."""
 
     def read(data: bytes, name: str = "a", **how):
         (tmp_path / name).write_bytes(data)
-        return imaging.read_images(tmp_path / name, ("none",), **how)
+        return read_images(tmp_path / name, ("none",), **how)
 
     return read
 
 
 @pytest.fixture
-def reason(imaging, plain):
+def reason(plain):
     def read(data: bytes, name: str = "a", **how) -> str:
-        with pytest.raises(imaging.UnreadableImageError) as caught:
+        with pytest.raises(UnreadableImageError) as caught:
             plain(data, name, **how)
         return str(caught.value)
 
@@ -175,7 +174,7 @@ def test_p01_p02_a_short_file_is_never_filled_with_zeros(reason):
     short = reason(dicom(PixelData=RAMP.tobytes()[:1000]))
     assert short == reason(whole[: len(whole) // 3]) == "pixel data missing or cut short"
     assert reason(whole[:-2]) == short
-    assert reason(whole[:700]) in (short, "DICOM without a picture")
+    assert reason(whole[:700]) in (short, "DICOM without an image")
 
 
 def test_p03_what_is_not_dicom_is_named(reason):
@@ -183,7 +182,7 @@ def test_p03_what_is_not_dicom_is_named(reason):
     assert reason(b"just a text", "a.dcm") == "not a DICOM file"
     assert reason(b"", "a") == "empty file"
     assert reason(b"just a text", "a.png") == "not a PNG file"
-    assert reason(b"GIF89a" + bytes(40), "a") == "not a PNG, JPEG, DICOM, NIfTI or npy file"
+    assert reason(b"GIF89a" + bytes(40), "a") == "not a PNG, JPEG, DICOM, npy or NIfTI file"
 
 
 def test_p04_without_a_preamble_only_when_asked_for(plain, reason):
@@ -203,7 +202,7 @@ def test_p05_monochrome1_is_turned(plain, window):
     assert right.pixels[0, 0] == 0 and right.pixels[-1, -1] == 1
 
 
-def test_p06_p07_p14_bombs_cost_no_memory(imaging, tmp_path, reason, monkeypatch):
+def test_p06_p07_p14_bombs_cost_no_memory(tmp_path, reason, monkeypatch):
     big = {"Rows": 65535, "Columns": 65535, "NumberOfFrames": 1000}
     pixels = b"\xe0\x7f\x10\0OW\0\0" + struct.pack("<I", 300 << 20)
     huge = io.BytesIO()
@@ -212,7 +211,7 @@ def test_p06_p07_p14_bombs_cost_no_memory(imaging, tmp_path, reason, monkeypatch
     )
     bombs = {
         "huge.dcm": (dicom(**big), "declares more than 100 million pixels"),
-        "bare.dcm": (deflated(pixels + bytes(300 << 20)), "DICOM without a picture"),
+        "bare.dcm": (deflated(pixels + bytes(300 << 20)), "DICOM without an image"),
         "more.dcm": (
             deflated(body(dataset(PixelData=None)) + pixels + bytes(300 << 20)),
             "unpacks to more than it declares",
@@ -227,13 +226,13 @@ def test_p06_p07_p14_bombs_cost_no_memory(imaging, tmp_path, reason, monkeypatch
     for name, (data, _) in bombs.items():
         (tmp_path / name).write_bytes(data)
     for (name, (_, said)), (_, answer) in zip(
-        bombs.items(), imaging.guarded([tmp_path / name for name in bombs], memory=100 << 20), strict=True
+        bombs.items(), guarded([tmp_path / name for name in bombs], memory=100 << 20), strict=True
     ):
         if name == "a.nii.gz":
             assert not isinstance(answer, str) and answer[0].flags == ("constant",)
         else:
             assert answer == said, name
-    monkeypatch.setattr(imaging, "LARGEST_BYTES", 4 << 20)
+    monkeypatch.setattr(base, "LARGEST_BYTES", 4 << 20)
     assert reason(gzip.compress(bytes(128) + b"DICM" + bytes(5 << 20))) == "unpacks to more than 4 MB"
     assert reason(bytes(5 << 20)) == "larger than 4 MB"
 
@@ -273,7 +272,7 @@ def test_a_known_syntax_without_its_package_is_named_too(reason):
         ({"StudyDate": None, "PatientBirthDate": None}, False),
     ],
 )
-def test_p09_bad_dates_are_a_flag_and_nothing_else(imaging, plain, tags, bad):
+def test_p09_bad_dates_are_a_flag_and_nothing_else(plain, tags, bad):
     (picture,) = plain(dicom(**tags))
     assert picture.flags == (("bad dates",) if bad else ())
     assert set(picture.__dataclass_fields__) == {
@@ -295,12 +294,12 @@ def test_dates_that_disagree_and_pixels_that_tell_are_flagged(plain):
     ):
         assert flags(**tags) == ("dates disagree",)
     assert flags(PatientBirthDate="20210401") == ("bad dates",)
-    assert flags(BurnedInAnnotation="YES") == ("text burned into the picture",)
+    assert flags(BurnedInAnnotation="YES") == ("text burned into the image",)
     assert flags(RecognizableVisualFeatures="YES") == ("recognisable features of a person",)
     assert flags(BurnedInAnnotation="NO", RecognizableVisualFeatures="NO") == ()
 
 
-def test_p10_one_identifier_with_two_contents(imaging, tmp_path):
+def test_p10_one_identifier_with_two_contents(tmp_path):
     other = RAMP.copy()
     other[3, 3] += 1
     packed = dataset()
@@ -324,14 +323,14 @@ def test_p10_one_identifier_with_two_contents(imaging, tmp_path):
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    found = [got for _, got in imaging.guarded([tmp_path / name for name in files])]
+    found = [got for _, got in guarded([tmp_path / name for name in files])]
     instances = [None if isinstance(got, str) else got[0].instance for got in found]
     assert [name for name, one in zip(files, instances, strict=True) if not one] == [
         "broken.dcm", "c.png", "nameless.dcm",
     ]  # fmt: skip
     assert "1.2.3" not in repr(instances)  # an identifier leaves as a digest
-    assert imaging.conflicts(instances) == [(0, 2), (0, 7)]
-    assert imaging.conflicts([]) == []
+    assert conflicts(instances) == [(0, 2), (0, 7)]
+    assert conflicts([]) == []
 
 
 def test_p11_slope_zero_is_marked(plain):
@@ -340,7 +339,7 @@ def test_p11_slope_zero_is_marked(plain):
     assert not picture.pixels.any()
 
 
-def test_p12_all_frames_in_order_and_scaled_alike(imaging, plain):
+def test_p12_all_frames_in_order_and_scaled_alike(plain):
     frames = np.stack([RAMP // 4, RAMP // 2, RAMP, np.full_like(RAMP, 7)])
     got = plain(dicom(frames))
     assert [picture.frame for picture in got] == [0, 1, 2, 3]
@@ -348,21 +347,21 @@ def test_p12_all_frames_in_order_and_scaled_alike(imaging, plain):
     assert [picture.flags for picture in got] == [(), (), (), ("constant",)]
 
 
-def test_p13_nothing_of_a_header_leaves(imaging, plain, tmp_path, caplog, recwarn, capfd):
+def test_p13_nothing_of_a_header_leaves(plain, tmp_path, caplog, recwarn, capfd):
     first, last = PHI.split(" ", 1)
     header = dataset(PatientName=first, PatientID=last, PatientAddress=PHI, InstitutionName=PHI)
     whole = written(header).replace(b"CS\x02\0DX", b"CS\x08\0DOE JANE")
     whole = whole.replace(b"DA\x08\00020210304", b"DA\x08\0ELM STR.")
     text = []
     for data in (written(header), whole, whole[:800], whole.replace(b"\x28\0\x10\0US", b"\x28\0\x10\0DS")):
-        for read in (lambda path: imaging.read_images(path), imaging.fingerprint):
+        for read in (lambda path: read_images(path), fingerprint):
             (tmp_path / "x.dcm").write_bytes(data)
             try:
                 text.append(repr(read(tmp_path / "x.dcm")))
-            except imaging.UnreadableImageError as error:
+            except UnreadableImageError as error:
                 text.append(str(error))
                 assert error.__suppress_context__ or error.__context__ is None
-        text.append(repr(list(imaging.guarded([tmp_path / "x.dcm"]))))
+        text.append(repr(list(guarded([tmp_path / "x.dcm"]))))
     text += [str(w.message) for w in recwarn] + [caplog.text, *capfd.readouterr()]
     for word in ("DOE", "JANE", "4711", "Elm", "ELM"):
         assert word not in "".join(text)
@@ -415,7 +414,7 @@ def test_p18_npy_holds_plain_finite_numbers(reason, tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(marker),))
 
-    said = "npy of another kind than plain numbers"
+    said = "npy of something else than plain numbers"
     assert reason(npy(np.array([[Trap()]], dtype=object), allow_pickle=True)) == said
     assert not marker.exists()
     assert reason(npy(np.array([[1.0, np.nan]]))) == "numbers that are not finite"
@@ -451,7 +450,7 @@ CORPUS = {
     "dicom/text_renamed.dcm": "not a DICOM file",
     "dicom/no_preamble.dcm": "not a DICOM file: it lacks the preamble; bare=True reads it",
     "dicom/huge_dims_tiny_data.dcm": "declares more than 100 million pixels",
-    "dicom/deflate_bomb_300MB.dcm": "DICOM without a picture",
+    "dicom/deflate_bomb_300MB.dcm": "DICOM without an image",
     "dicom/unknown_transfer_syntax.dcm": "transfer syntax 1.2.840.10008.1.9.9 is unknown; "
     "pip install 'gnnpatient[image]' reads JPEG, JPEG 2000 and RLE",
     "dicom/bad_dates.dcm": ("bad dates",),
@@ -467,29 +466,29 @@ CORPUS = {
     "png/all_black.png": ("constant",),
     "png/one_pixel.png": ("constant", "one pixel"),
     "png/nan_inf.npy": "numbers that are not finite",
-    "png/object_pickled.npy": "npy of another kind than plain numbers",
+    "png/object_pickled.npy": "npy of something else than plain numbers",
 }
 
 
-def test_the_corpus_does_as_it_says(imaging, faults_dir):
+def test_the_corpus_does_as_it_says(faults_dir):
     files = [faults_dir / name for name in CORPUS if (faults_dir / name).exists()]
     assert files
-    for i, got in imaging.guarded(files, ("none",), memory=100 << 20):
+    for i, got in guarded(files, ("none",), memory=100 << 20):
         wanted = CORPUS[str(files[i].relative_to(faults_dir))]
         assert (got if isinstance(got, str) else got[0].flags) == wanted, files[i].name
     assert not Path("/tmp/gnnpatient_marker_npy_public").exists()
 
 
-def test_the_corpus_twins_frames_and_conflict(imaging, faults_dir):
+def test_the_corpus_twins_frames_and_conflict(faults_dir):
     where = faults_dir / "dicom"
-    right, other = (imaging.read_images(where / f"{n}.dcm")[0] for n in ("ok_mono2", "mono1_twin_of_ok"))
+    right, other = (read_images(where / f"{n}.dcm")[0] for n in ("ok_mono2", "mono1_twin_of_ok"))
     assert np.abs(right.pixels - other.pixels).max() < 1e-6
-    assert [p.frame for p in imaging.read_images(where / "multiframe3.dcm")] == [0, 1, 2]
+    assert [p.frame for p in read_images(where / "multiframe3.dcm")] == [0, 1, 2]
     twins = [where / "ok_mono2.dcm", where / "dup_uid_a.dcm", where / "dup_uid_b_other_pixels.dcm"]
-    assert imaging.conflicts([got[0].instance for _, got in imaging.guarded(twins)]) == [(1, 2)]
-    grey = imaging.read_images(faults_dir / "png/gray16.png", ("none",))[0].pixels
+    assert conflicts([got[0].instance for _, got in guarded(twins)]) == [(1, 2)]
+    grey = read_images(faults_dir / "png/gray16.png", ("none",))[0].pixels
     assert len(np.unique(grey)) > 256
-    assert imaging.read_images(where / "no_preamble.dcm", bare=True)
+    assert read_images(where / "no_preamble.dcm", bare=True)
 
 
 # -- DICOM as it is meant to be shown -----------------------------------------------------------------------
@@ -867,56 +866,72 @@ def test_nifti_scale_unit_series_and_faults(plain, reason):
 # -- steps --------------------------------------------------------------------------------------------------
 
 
-def test_stretch_is_of_the_whole_file(imaging, tmp_path):
+def test_stretch_is_of_the_whole_file(tmp_path):
     frames = np.random.default_rng(5).integers(0, 4000, (3, 30, 20)).astype(np.uint16)
     frames[1] //= 8
     (tmp_path / "a.dcm").write_bytes(dicom(frames))
-    got = np.stack([p.pixels for p in imaging.read_images(tmp_path / "a.dcm")])
+    got = np.stack([p.pixels for p in read_images(tmp_path / "a.dcm")])
     low, high = np.percentile(frames, (1, 99))
     assert np.abs(got - np.clip((frames - low) / (high - low), 0, 1)).max() < 1e-5
     assert got[1].max() < 0.2  # a dark frame stays dark
     one = np.zeros((30, 20), np.uint8)
     one[3, 3] = 9
     (tmp_path / "a.png").write_bytes(png(one))
-    assert np.array_equal(imaging.read_images(tmp_path / "a.png")[0].pixels, one / 9)
+    assert np.array_equal(read_images(tmp_path / "a.png")[0].pixels, one / 9)
 
 
-def test_clahe_equalises_and_stays_in_range(imaging, tmp_path):
+def test_clahe_equalises_and_stays_in_range(tmp_path):
     from skimage.exposure import equalize_adapthist
 
     grey = np.random.default_rng(6).integers(100, 120, (64, 48), dtype=np.uint8)
     (tmp_path / "a.png").write_bytes(png(grey))
-    (got,) = imaging.read_images(tmp_path / "a.png", ("clahe",))
+    (got,) = read_images(tmp_path / "a.png", ("clahe",))
     assert np.abs(got.pixels - equalize_adapthist(scaled(grey).astype(np.float32))).max() < 1e-6
     assert got.pixels.min() >= 0 and got.pixels.max() <= 1
     for shape in ((1, 1), (1, 9), (2, 2), (9, 9)):
         for value in (0, 1):
             (tmp_path / "b.npy").write_bytes(npy(value * np.arange(np.prod(shape)).reshape(shape)))
-            (small,) = imaging.read_images(tmp_path / "b.npy", ("stretch", "clahe"))
+            (small,) = read_images(tmp_path / "b.npy", ("stretch", "clahe"))
             assert np.isfinite(small.pixels).all() and small.pixels.shape == shape
 
 
-def test_an_unknown_step_is_refused(imaging, tmp_path):
+def test_an_unknown_step_is_refused(tmp_path):
     for call in (
-        lambda: imaging.read_images(tmp_path / "a", ("strech",)),
-        lambda: next(imaging.guarded([tmp_path / "a"], ("strech",))),
+        lambda: read_images(tmp_path / "a", ("strech",)),
+        lambda: next(guarded([tmp_path / "a"], ("strech",))),
     ):
-        with pytest.raises(InputError, match="'strech' of the pictures is unknown; did you mean 'stretch'"):
+        with pytest.raises(InputError, match="'strech' of the images is unknown; did you mean 'stretch'"):
             call()
     with pytest.raises(InputError, match="slices = 0"):
-        imaging.read_images(tmp_path / "a", slices=0)
+        read_images(tmp_path / "a", slices=0)
 
 
-def test_a_missing_package_is_named(imaging, tmp_path, monkeypatch):
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
     (tmp_path / "a.dcm").write_bytes(dicom())
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(InputError, match=r"pydicom; pip install 'gnnpatient\[image\]'"):
-        imaging.read_images(tmp_path / "a.dcm")
+        read_images(tmp_path / "a.dcm")
+
+
+def test_each_file_of_the_folder_imports_only_what_comes_before_it():
+    folder = Path(base.__file__).parent
+    order = [["base"], ["steps", "files"], ["raster", "npy", "nifti", "dicom"], ["read"], ["worker"]]
+    assert {path.stem for path in folder.glob("*.py")} == {
+        "__init__",
+        *(name for level in order for name in level),
+    }
+    for i, level in enumerate(order):
+        before = {name for names in order[:i] for name in names}
+        for name in level:
+            text = (folder / f"{name}.py").read_text()
+            ours = set(re.findall(r"from gnnpatient\.content\.image\.(\w+) import", text))
+            ours |= set(re.findall(r"from gnnpatient\.content\.image import (\w+)", text))
+            assert ours <= before, name
 
 
 def test_reading_loads_no_torch():
     loads = "{'torch', 'polars', 'PIL', 'pydicom'} & {*sys.modules}"
-    code = f"import sys, gnnpatient.content.imaging; print({loads})"
+    code = f"import sys, gnnpatient.content.image.worker; print({loads})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout == "set()\n"
 
@@ -924,7 +939,7 @@ def test_reading_loads_no_torch():
 # -- paths --------------------------------------------------------------------------------------------------
 
 
-def test_p29_p30_no_name_leads_out(imaging, tmp_path, monkeypatch):
+def test_p29_p30_no_name_leads_out(tmp_path, monkeypatch):
     root = tmp_path / "root"
     (root / "in").mkdir(parents=True)
     (root / "in" / "a..png").write_bytes(b"x")
@@ -934,7 +949,7 @@ def test_p29_p30_no_name_leads_out(imaging, tmp_path, monkeypatch):
     (root / "loop").symlink_to(root / "loop")
     os.mkfifo(root / "pipe")
     monkeypatch.setenv("HOME", str(root))
-    assert imaging.locate(root, "in/a..png") == imaging.locate(root, "link/a..png") == root / "in" / "a..png"
+    assert locate(root, "in/a..png") == locate(root, "link/a..png") == root / "in" / "a..png"
     outside = [
         "../secret",
         "in/../../secret",
@@ -946,23 +961,23 @@ def test_p29_p30_no_name_leads_out(imaging, tmp_path, monkeypatch):
     ]
     outside += ["..", "out/secret", "out/none", "..\\secret", "C:\\x", "\\\\host\\x", "~root/x"]
     for name in outside:
-        with pytest.raises(imaging.UnreadableImageError, match=r"^leads out of the folder$"):
-            imaging.locate(root, name)
+        with pytest.raises(UnreadableImageError, match=r"^leads out of the folder$"):
+            locate(root, name)
     for name in ("none.png", "", " ", "a\0b", "x" * 5000, "in/a..png/b", "loop"):
-        with pytest.raises(imaging.UnreadableImageError, match=r"^no such file$"):
-            imaging.locate(root, name)
+        with pytest.raises(UnreadableImageError, match=r"^no such file$"):
+            locate(root, name)
     for name in ("in", "pipe", "."):
-        with pytest.raises(imaging.UnreadableImageError, match=r"^not a file$"):
-            imaging.locate(root, name)
-        with pytest.raises(imaging.UnreadableImageError, match=r"^not a file$"):
-            imaging.read_images(root / name)
-    with pytest.raises(imaging.UnreadableImageError, match=r"^no such file$"):
-        imaging.fingerprint(root / "none.png")
+        with pytest.raises(UnreadableImageError, match=r"^not a file$"):
+            locate(root, name)
+        with pytest.raises(UnreadableImageError, match=r"^not a file$"):
+            read_images(root / name)
+    with pytest.raises(UnreadableImageError, match=r"^no such file$"):
+        fingerprint(root / "none.png")
 
 
-def test_fingerprint(imaging, tmp_path):
+def test_fingerprint(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")  # the example of FIPS 180-2
-    assert imaging.fingerprint(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
+    assert fingerprint(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
 
 
 # -- laws ---------------------------------------------------------------------------------------------------
@@ -979,7 +994,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_whatever_is_broken_gives_pictures_or_a_reason(imaging, tmp_path, kind):
+def test_whatever_is_broken_gives_pictures_or_a_reason(tmp_path, kind):
     whole, path = WHOLE[kind](), tmp_path / "x"
 
     @settings(max_examples=150)
@@ -992,8 +1007,8 @@ def test_whatever_is_broken_gives_pictures_or_a_reason(imaging, tmp_path, kind):
             data[at : at + len(new)] = new
         path.write_bytes(data[:cut] if cut > 4 else data)
         try:
-            pictures = imaging.read_images(path, ("stretch", "clahe"), slices=2)
-        except imaging.UnreadableImageError as error:
+            pictures = read_images(path, ("stretch", "clahe"), slices=2)
+        except UnreadableImageError as error:
             assert len(str(error)) < 200 and "DOE" not in str(error) and str(path) not in str(error)
         else:
             for p in pictures:
@@ -1003,13 +1018,13 @@ def test_whatever_is_broken_gives_pictures_or_a_reason(imaging, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["dicom", "nifti", "npy", "png", "gzip"])
-def test_no_cut_goes_unnoticed(imaging, tmp_path, kind):
+def test_no_cut_goes_unnoticed(tmp_path, kind):
     whole, path = WHOLE[kind](), tmp_path / "x"
     tail = 20 if kind == "png" else 0  # the end of a PNG holds only sums: all pixels are there
     for size in range(0, len(whole) - tail, 3):
         path.write_bytes(whole[:size])
-        with pytest.raises(imaging.UnreadableImageError):
-            imaging.read_images(path)
+        with pytest.raises(UnreadableImageError):
+            read_images(path)
 
 
 # -- many ---------------------------------------------------------------------------------------------------
@@ -1028,15 +1043,15 @@ def folder(tmp_path):
     return [*(tmp_path / name for name in files), tmp_path / "4.none"]
 
 
-def test_guarded_gives_what_reading_gives_in_order(imaging, folder):
+def test_guarded_gives_what_reading_gives_in_order(folder):
     told = []
-    got = list(imaging.guarded(folder, ("stretch",), slices=2, progress=lambda _, *n: told.append(n)))
+    got = list(guarded(folder, ("stretch",), slices=2, progress=lambda _, *n: told.append(n)))
     assert [i for i, _ in got] == [0, 1, 2, 3, 4]
     assert told == [(i, 5) for i in range(1, 6)]
     for path, (_, answer) in zip(folder, got, strict=True):
         try:
-            right = imaging.read_images(path, slices=2)
-        except imaging.UnreadableImageError as error:
+            right = read_images(path, slices=2)
+        except UnreadableImageError as error:
             assert answer == str(error)
         else:
             for one, other in zip(right, answer, strict=True):
@@ -1045,7 +1060,7 @@ def test_guarded_gives_what_reading_gives_in_order(imaging, folder):
                 assert [one.flags, one.spacing, one.frame, one.depth, one.instance] == [
                     other.flags, other.spacing, other.frame, other.depth, other.instance,
                 ]  # fmt: skip
-    assert list(imaging.guarded([])) == []
+    assert list(guarded([])) == []
 
 
 @pytest.fixture
@@ -1056,37 +1071,33 @@ def large(folder):
     return [folder[0], path, folder[2]]
 
 
-def test_a_file_that_takes_too_much_memory_costs_itself(imaging, large):
-    first, full, last = (answer for _, answer in imaging.guarded(large, memory=200 << 20))
+def test_a_file_that_takes_too_much_memory_costs_itself(large):
+    first, full, last = (answer for _, answer in guarded(large, memory=200 << 20))
     assert full == "took over 0.195 GB"
     assert len(first) == 1 and len(last) == 2
 
 
-def test_what_one_file_took_does_not_count_for_the_next(imaging, tmp_path):
+def test_what_one_file_took_does_not_count_for_the_next(tmp_path):
     """Pixels of 100 MB as they are handed over; with those of the file before, decoding would take 270 MB."""
     for name in "abc":
         np.save(tmp_path / f"{name}.npy", np.arange(25_000_000, dtype=np.uint16).reshape(5000, 5000))
     files = [tmp_path / f"{name}.npy" for name in "abc"]
-    kept = [
-        got if isinstance(got, str) else len(got) for _, got in imaging.guarded(files, (), memory=220 << 20)
-    ]
+    kept = [got if isinstance(got, str) else len(got) for _, got in guarded(files, (), memory=220 << 20)]
     assert kept == [1, 1, 1]
 
 
 @pytest.mark.slow
-def test_a_file_that_takes_too_long_costs_itself(imaging, large):
+def test_a_file_that_takes_too_long_costs_itself(large):
     """Equalising takes half a minute; the limit leaves a busy machine time for the other two."""
     start = time.monotonic()
-    first, late, last = (
-        answer for _, answer in imaging.guarded(large, ("clahe",), seconds=5, memory=16 << 30)
-    )
+    first, late, last = (answer for _, answer in guarded(large, ("clahe",), seconds=5, memory=16 << 30))
     assert late == "took over 5 s"
     assert len(first) == 1 and len(last) == 2
     assert time.monotonic() - start < 30
 
 
-def test_a_decoder_that_dies_costs_one_file(imaging, folder):
-    worker = imaging._Worker({"steps": [], "slices": 2, "mask": False, "seconds": 20.0, "memory": 2 << 30})
+def test_a_decoder_that_dies_costs_one_file(folder):
+    worker = Worker({"steps": [], "slices": 2, "mask": False, "seconds": 20.0, "memory": 2 << 30})
     assert len(worker.read(folder[0])) == 1
     os.kill(worker.process.pid, signal.SIGSEGV)
     assert worker.read(folder[0]) == "decoder crashed"
@@ -1107,9 +1118,9 @@ def _stat(path: Path) -> str:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_no_process_is_left(imaging, folder):
+def test_no_process_is_left(folder):
     before = children()
-    some = imaging.guarded(folder * 50)
+    some = guarded(folder * 50)
     next(some)
     assert len(children() - before) >= 1
     start = time.monotonic()
@@ -1118,10 +1129,11 @@ def test_no_process_is_left(imaging, folder):
     assert time.monotonic() - start < 5
 
 
-def test_a_worker_ends_with_its_parent(imaging, folder):
+def test_a_worker_ends_with_its_parent(folder):
     code = (
-        f"import os, signal, sys; from pathlib import Path; from gnnpatient.content.imaging import _Worker\n"
-        f"w = _Worker(dict(steps=[], slices=1, mask=False, seconds=20.0, memory=2 << 30))\n"
+        f"import os, signal, sys; from pathlib import Path\n"
+        f"from gnnpatient.content.image.worker import Worker\n"
+        f"w = Worker(dict(steps=[], slices=1, mask=False, seconds=20.0, memory=2 << 30))\n"
         f"w.read(Path({str(folder[0])!r})); print(w.process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -1138,11 +1150,11 @@ def test_a_worker_ends_with_its_parent(imaging, folder):
 # -- real ---------------------------------------------------------------------------------------------------
 
 
-def test_real_samples(imaging, data_dir):
+def test_real_samples(data_dir):
     folder = data_dir / "dicom-nifti-samples"
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "README.md")
-    got = {files[i].name: answer for i, answer in imaging.guarded(files)}
-    assert got.pop("DICOMDIR") == "DICOM without a picture"
+    got = {files[i].name: answer for i, answer in guarded(files)}
+    assert got.pop("DICOMDIR") == "DICOM without an image"
     assert not [name for name, answer in got.items() if isinstance(answer, str)]
     assert np.array_equal(got["MR_small.dcm"][0].pixels, got["MR_small_RLE.dcm"][0].pixels)
     assert len(got["philips_mprage.dcm.gz"]) == 176
@@ -1150,10 +1162,10 @@ def test_real_samples(imaging, data_dir):
 
 
 @pytest.mark.slow
-def test_real_radiographs(imaging, data_dir):
+def test_real_radiographs(data_dir):
     files = sorted((data_dir / "covid-cxr" / "images").iterdir())
     pictures = 0
-    for _, answer in imaging.guarded(files):
+    for _, answer in guarded(files):
         assert not isinstance(answer, str)
         pictures += len(answer)
         assert 0 <= answer[0].pixels.min() < answer[0].pixels.max() <= 1
