@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from gnnpatient.errors import InputError
+
+if TYPE_CHECKING:
+    pass
 
 DAY = 86_400  # seconds
 YEAR = 365.25  # days
@@ -24,3 +28,18 @@ def seconds(text: str) -> int:
     if not found or (found[2] or "d") not in UNITS:
         raise InputError(f"duration {text!r}; write a number and one of {' '.join(UNITS)}, as in 36h or 3y")
     return round(float(found[1]) * UNITS[found[2] or "d"])
+
+
+def duration(days: float) -> str:
+    """Days as people say them.
+
+    >>> duration(1826.25), duration(10.0), duration(0.25), duration(1 / 86400)
+    ('5 y', '10 d', '6 h', '1 s')
+    """
+    years = days / YEAR
+    if abs(years - round(years)) < 1e-6 and round(years):
+        return f"{years:g} y"
+    for unit, length in (("h", 1 / 24), ("min", 1 / 1440), ("s", 1 / 86_400)):
+        if 0 < abs(days) < 1 and (abs(days) >= length or unit == "s"):
+            return f"{days / length:.4g} {unit}"
+    return f"{days:.4g} d"

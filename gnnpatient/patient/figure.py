@@ -1,4 +1,4 @@
-"""One patient as of one day, on one picture: what is known, what is expected from here, how sure."""
+"""One patient as of one day, in one figure: what is known, what is expected from here, how sure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.prognosis.forecast import Forecast
-from gnnpatient.times import DAY, YEAR
+from gnnpatient.times import DAY, YEAR, duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FOOTER = "Research use only. Not a medical device."
-INK, MUTED, GRID, NOW = "#1f2733", "#667282", "#e3e7ec", "#1b5fa8"
-KINDS = ("#7b8794", "#1f8a5b", "#8a4fb0", "#b9860b", "#c4471b", "#2f6fbb")
-CAUSES = ("#c4471b", "#2f6fbb", "#8a4fb0", "#b9860b")
-SERIES = 8  # codes with a panel of their own
+INK, MUTED, GRID, NOW = "#1f2733", "#667282", "#e3e7ec", "#1b5fa8"  # colors
+NODE_COLORS = ("#7b8794", "#1f8a5b", "#8a4fb0", "#b9860b", "#c4471b", "#2f6fbb")
+CAUSE_COLORS = ("#c4471b", "#2f6fbb", "#8a4fb0", "#b9860b")
+MAX_PANELS = 8  # codes with a panel of their own
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,  # 13 px at 100 dpi; the smallest text below is 8.5, 12 px
@@ -42,73 +43,102 @@ STYLE: Any = {
 }
 
 
-def draw(ask: Landmarks, forecast: Forecast, path: str | Path) -> Path:
-    """Draw the one ask and its forecast to a .png, .svg or .pdf. Nothing after the ask is read.
+def draw(landmark: Landmarks, forecast: Forecast, path: str | Path) -> Path:
+    """Draw one patient at one landmark, and the forecast. Nothing after the landmark is read.
 
     The shaded band of a panel is the middle half of the other patients' values, which keeps its axis in place
     from day to day.
+
+    Parameters
+    ----------
+    landmark : Landmarks
+        One patient at one moment.
+    forecast : Forecast
+        Of a survival outcome at that landmark.
+    path : str or Path
+        A .png, .svg or .pdf.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        When there are several landmarks, or the file is of another type.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if len(ask) != 1:
-        raise InputError(f"{len(ask)} asks; a picture shows one patient on one day")
+    if len(landmark) != 1:
+        raise InputError(f"{len(landmark)} landmarks; a figure shows one patient at one landmark")
     path = Path(path)
     if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{path}: a picture is .png, .svg or .pdf")
-    seen = _Seen(ask)
-    series = seen.series()
+        raise InputError(f"{path}: a figure is saved as .png, .svg or .pdf")
+    visible = _VisibleRows(landmark)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(14.4, 8.6), facecolor="white")
         FigureCanvasAgg(figure)
-        left = figure.add_gridspec(
-            1 + max(1, math.ceil(len(series) / 2)),
-            2,
-            left=0.075,
-            right=0.545,
-            top=0.855,
-            bottom=0.105,
-            hspace=0.62,
-            wspace=0.2,
-            height_ratios=[0.55 + 0.2 * len(seen.kinds), *[1] * max(1, math.ceil(len(series) / 2))],
-        )
-        right = figure.add_gridspec(
-            2, 1, left=0.615, right=0.93, top=0.855, bottom=0.105, hspace=0.26, height_ratios=[3.2, 1]
-        )
-        _header(figure, seen)
-        _timeline(figure.add_subplot(left[0, :]), seen)
-        for i, one in enumerate(series):
-            _panel(figure.add_subplot(left[1 + i // 2, i % 2]), seen, *one, last=i >= len(series) - 2)
-        _curves(figure.add_subplot(right[0]), forecast)
-        _numbers(figure.add_subplot(right[1]), forecast)
-        figure.text(0.03, 0.022, FOOTER, color=INK, weight="bold")
-        spread = (
-            "Bands and small figures: model spread, 5 % to 95 % of the members"
-            if forecast.spread(0.0, forecast.causes[0])
-            else "No band: fewer than 5 members"
-        )
-        figure.text(
-            0.30,
-            0.022,
-            f"Shaded: the middle half of the other patients' values.  {spread}, not what may happen.",
-            color=MUTED,
-            size=8.5,
-        )
+        _header(figure, visible)
+        _draw_past(figure, visible)
+        _draw_forecast(figure, forecast)
+        _footer(figure, forecast)
         with atomic_file(path) as part:
             figure.savefig(part, dpi=100, metadata={"Software": None} if path.suffix == ".png" else None)
     return path
 
 
-class _Seen:
-    """The rows of one ask."""
+def _draw_past(figure: Figure, visible: _VisibleRows) -> None:
+    """The left half: a timeline of all rows, and a panel for each of the commonest codes."""
+    series = visible.series()
+    lines = max(1, math.ceil(len(series) / 2))
+    grid = figure.add_gridspec(
+        1 + lines,
+        2,
+        left=0.075,
+        right=0.545,
+        top=0.855,
+        bottom=0.105,
+        hspace=0.62,
+        wspace=0.2,
+        height_ratios=[0.55 + 0.2 * len(visible.kinds), *[1] * lines],
+    )
+    _timeline(figure.add_subplot(grid[0, :]), visible)
+    for i, (kind, code) in enumerate(series):
+        is_last = i >= len(series) - 2
+        _panel(figure.add_subplot(grid[1 + i // 2, i % 2]), visible, kind, code, last=is_last)
 
-    def __init__(self, ask: Landmarks) -> None:
-        self.ask, self.cohort = ask, ask.cohort
-        self.at, self.position = float(ask.days[0]), int(ask.patient[0])
+
+def _draw_forecast(figure: Figure, forecast: Forecast) -> None:
+    """The right half: curves, and the same as numbers."""
+    grid = figure.add_gridspec(
+        2, 1, left=0.615, right=0.93, top=0.855, bottom=0.105, hspace=0.26, height_ratios=[3.2, 1]
+    )
+    _curves(figure.add_subplot(grid[0]), forecast)
+    _numbers(figure.add_subplot(grid[1]), forecast)
+
+
+def _footer(figure: Figure, forecast: Forecast) -> None:
+    figure.text(0.03, 0.022, FOOTER, color=INK, weight="bold")
+    if forecast.spread(0.0, forecast.causes[0]):
+        spread = "Bands and small figures: model spread, 5 % to 95 % of the members"
+    else:
+        spread = "No band: fewer than 5 members"
+    shaded = "Shaded: the middle half of the other patients' values."
+    figure.text(0.30, 0.022, f"{shaded}  {spread}, not what may happen.", color=MUTED, size=8.5)
+
+
+class _VisibleRows:
+    """The rows of one patient that are known at one landmark."""
+
+    def __init__(self, landmark: Landmarks) -> None:
+        self.landmark, self.cohort = landmark, landmark.cohort
+        self.at, self.position = float(landmark.days[0]), int(landmark.patient[0])
         self.kinds = tuple(self.cohort.spec.nodes)
         self.rows = {
-            kind: slice(int(e.ptr[self.position]), int(e.visible_end(ask.patient, ask.at)[0]))
+            kind: slice(int(e.ptr[self.position]), int(e.visible_end(landmark.patient, landmark.at)[0]))
             for kind, e in self.cohort.events.items()
         }
         self.start = min([0.0, *(self.days(kind).min(initial=0.0) for kind in self.rows)])
@@ -124,7 +154,7 @@ class _Seen:
 
     def statics(self) -> str:
         cohort, parts = self.cohort, []
-        numbers, levels = cohort.statics(self.ask.patient, self.ask.at)
+        numbers, levels = cohort.statics(self.landmark.patient, self.landmark.at)
         for i, name in enumerate(cohort.spec.patient.number):
             value = float(numbers[0, i])
             parts.append(f"{name} {value:.3g}" if math.isfinite(value) else f"{name} missing")
@@ -138,13 +168,12 @@ class _Seen:
         found = []
         for kind in self.kinds:
             e, units = self.cohort.events[kind], self.cohort.units[kind]
-            given = np.isfinite(e.value)
-            given[e.ptr[self.position] : e.ptr[self.position + 1]] = (
-                False  # not even a count of the own future
-            )
-            count = np.bincount(e.code[given], minlength=len(units))
+            counted = np.isfinite(e.value)
+            # of the other patients alone: not even a count of this one's future
+            counted[e.ptr[self.position] : e.ptr[self.position + 1]] = False
+            count = np.bincount(e.code[counted], minlength=len(units))
             found += [(int(n), kind, code) for code, n in enumerate(count) if code and n and units[code]]
-        best = sorted(found, key=lambda one: -one[0])[:SERIES]
+        best = sorted(found, key=lambda one: -one[0])[:MAX_PANELS]
         return [(kind, code) for _, kind, code in found if (_, kind, code) in best]
 
     def others(self, kind: str, code: int) -> np.ndarray:
@@ -161,22 +190,22 @@ def _clean(text: str, width: int = 28) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _header(figure: Any, seen: _Seen) -> None:
-    name, day = _clean(str(seen.ask.ids[0]), 40), f"{seen.at:g}"
-    years = f" ({seen.at / YEAR:.1f} years)" if abs(seen.at) > YEAR else ""
+def _header(figure: Figure, visible: _VisibleRows) -> None:
+    name, day = _clean(str(visible.landmark.ids[0]), 40), f"{visible.at:g}"
+    years = f" ({visible.at / YEAR:.1f} years)" if abs(visible.at) > YEAR else ""
     figure.text(0.03, 0.945, f"Patient {name}", size=16, weight="bold")
     figure.text(
-        0.03, 0.912, _clean(f"{seen.cohort.spec.cohort} cohort    {seen.statics()}", 120), color=MUTED
+        0.03, 0.912, _clean(f"{visible.cohort.spec.cohort} cohort    {visible.statics()}", 120), color=MUTED
     )
     figure.text(0.93, 0.945, f"as of day {day}{years}", size=13, weight="bold", color=NOW, ha="right")
-    none = [kind for kind in seen.kinds if seen.rows[kind].start >= seen.rows[kind].stop]
-    held = "nothing of: " + ", ".join(none) if none else "every kind of record is present"
-    figure.text(0.93, 0.912, _clean(held, 60), color=MUTED, ha="right")
+    none = [kind for kind in visible.kinds if visible.rows[kind].start >= visible.rows[kind].stop]
+    coverage = "no rows of: " + ", ".join(none) if none else "every node type has rows"
+    figure.text(0.93, 0.912, _clean(coverage, 60), color=MUTED, ha="right")
 
 
-def _time_axis(axes: Axes, seen: _Seen, label: bool) -> None:
-    width, name = seen.unit
-    low, high = seen.start / width, seen.at / width
+def _time_axis(axes: Axes, visible: _VisibleRows, label: bool) -> None:
+    width, name = visible.unit
+    low, high = visible.start / width, visible.at / width
     room = max(high - low, 1 / width)
     axes.set_xlim(low - 0.03 * room, high + 0.06 * room)
     axes.axvline(high, color=NOW, lw=1.2, ls=(0, (4, 3)))
@@ -189,18 +218,26 @@ def _time_axis(axes: Axes, seen: _Seen, label: bool) -> None:
         axes.set_xticklabels([])
 
 
-def _timeline(axes: Axes, seen: _Seen) -> None:
-    rows = ["timepoint", *seen.kinds]
+def _timeline(axes: Axes, visible: _VisibleRows) -> None:
+    rows = ["timepoint", *visible.kinds]
     for i, kind in enumerate(rows):
-        days = np.unique(seen.days(kind)) / seen.unit[0]
-        axes.plot(days, np.full(len(days), -i), "o", ms=6, color=KINDS[i % len(KINDS)], mec="white", mew=0.6)
-    axes.set_yticks(range(0, -len(rows), -1), ["timepoints", *(_clean(k, 14) for k in seen.kinds)])
+        days = np.unique(visible.days(kind)) / visible.unit[0]
+        axes.plot(
+            days,
+            np.full(len(days), -i),
+            "o",
+            ms=6,
+            color=NODE_COLORS[i % len(NODE_COLORS)],
+            mec="white",
+            mew=0.6,
+        )
+    axes.set_yticks(range(0, -len(rows), -1), ["timepoints", *(_clean(k, 14) for k in visible.kinds)])
     axes.set_ylim(-len(rows) + 0.4, 0.6)
     axes.spines["left"].set_visible(False)
     axes.set_title("What is known", weight="bold")
-    _time_axis(axes, seen, label=False)
+    _time_axis(axes, visible, label=False)
     axes.text(
-        seen.at / seen.unit[0],
+        visible.at / visible.unit[0],
         1.03,
         "as of ",
         transform=axes.get_xaxis_transform(),
@@ -210,30 +247,31 @@ def _timeline(axes: Axes, seen: _Seen) -> None:
     )
 
 
-def _panel(axes: Axes, seen: _Seen, kind: str, code: int, last: bool) -> None:
-    e, rows = seen.cohort.events[kind], seen.rows[kind]
-    own = (e.code[rows] == code) & np.isfinite(e.value[rows])
-    days, value = e.happened[rows][own] / DAY / seen.unit[0], e.value[rows][own].astype(np.float64)
+def _panel(axes: Axes, visible: _VisibleRows, kind: str, code: int, last: bool) -> None:
+    e, rows = visible.cohort.events[kind], visible.rows[kind]
+    measured = (e.code[rows] == code) & np.isfinite(e.value[rows])
+    days = e.happened[rows][measured] / DAY / visible.unit[0]
+    value = e.value[rows][measured].astype(np.float64)
     order = np.argsort(days, kind="stable")
-    others = seen.others(kind, code)
+    others = visible.others(kind, code)
     if len(others):
         quarter, three = np.quantile(others, [0.25, 0.75])
         axes.axhspan(quarter, three, color="#1f8a5b", alpha=0.10, lw=0)
-    color = KINDS[(1 + seen.kinds.index(kind)) % len(KINDS)]
+    color = NODE_COLORS[(1 + visible.kinds.index(kind)) % len(NODE_COLORS)]
     axes.plot(days[order], value[order], "-o", color=color, ms=4.5, mfc="white", mew=1.3, lw=1.3)
     ends = np.concatenate([value, np.quantile(others, [0.02, 0.98]) if len(others) else value])
     if len(ends):
         margin = 0.08 * (ends.max() - ends.min() or 1.0)
         axes.set_ylim(ends.min() - margin, ends.max() + margin)
     axes.locator_params(axis="y", nbins=3)
-    unit = seen.cohort.units[kind][code]
-    axes.set_title(_clean(f"{seen.cohort.codes[kind][code]} ({unit})"), size=9.5, pad=4)
+    unit = visible.cohort.units[kind][code]
+    axes.set_title(_clean(f"{visible.cohort.codes[kind][code]} ({unit})"), size=9.5, pad=4)
     if len(value):
         final = f"{value[order][-1]:.4g}"
         axes.set_title(final, size=9.5, pad=4, loc="right", color=color, weight="bold")
     else:
         axes.set_title("not measured", size=8.5, pad=4, loc="right", color=MUTED)
-    _time_axis(axes, seen, label=last)
+    _time_axis(axes, visible, label=last)
 
 
 def _curves(axes: Axes, forecast: Forecast) -> None:
@@ -257,7 +295,7 @@ def _curves(axes: Axes, forecast: Forecast) -> None:
     axes.plot(np.append(0, forecast.times) / width, np.append(1, free), color=MUTED, lw=1.3, ls=(0, (5, 2)))
     ends.append((float(free[-1]), "event-free", MUTED))
     for i, cause in enumerate(forecast.causes):
-        color = CAUSES[i % len(CAUSES)]
+        color = CAUSE_COLORS[i % len(CAUSE_COLORS)]
         bands = [forecast.spread(t, cause) for t in grid]
         if all(band is not None for band in bands):
             low, high = np.array([[b[0][0], b[1][0]] for b in bands if b is not None]).T
@@ -300,20 +338,7 @@ def _numbers(axes: Axes, forecast: Forecast) -> None:
                 axes.text(x, heights[1 + i], around, ha="left", color=MUTED, size=8.5)
         axes.text(x, heights[-1], f"{free * 100:.0f} %", ha="right")
     for i, cause in enumerate(forecast.causes):
-        axes.text(0, heights[1 + i], _clean(cause, 16), color=CAUSES[i % len(CAUSES)], weight="bold")
+        axes.text(
+            0, heights[1 + i], _clean(cause, 16), color=CAUSE_COLORS[i % len(CAUSE_COLORS)], weight="bold"
+        )
     axes.text(0, heights[-1], "event-free", color=MUTED, weight="bold")
-
-
-def duration(days: float) -> str:
-    """Days as people say them.
-
-    >>> duration(1826.25), duration(10.0), duration(0.25), duration(1 / 86400)
-    ('5 y', '10 d', '6 h', '1 s')
-    """
-    years = days / YEAR
-    if abs(years - round(years)) < 1e-6 and round(years):
-        return f"{years:g} y"
-    for unit, length in (("h", 1 / 24), ("min", 1 / 1440), ("s", 1 / 86_400)):
-        if 0 < abs(days) < 1 and (abs(days) >= length or unit == "s"):
-            return f"{days / length:.4g} {unit}"
-    return f"{days:.4g} d"

@@ -293,6 +293,6 @@ def test_a_full_memory_is_one_line_and_bad_input(error, monkeypatch, capsys):
     def fails(*args, **more):
         raise error
 
-    monkeypatch.setattr(sys.modules["gnnpatient.cli.main"], "tables_of", fails)
+    monkeypatch.setattr(sys.modules["gnnpatient.cli.data"], "tables_of", fails)
     assert run(["check", "pbc"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

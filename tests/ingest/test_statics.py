@@ -184,11 +184,11 @@ def test_the_past_does_not_see_what_a_later_row_says(read):
 
 
 def test_the_picture_does_not_show_what_is_not_known_yet(read):
-    from gnnpatient.patient.figure import _Seen
+    from gnnpatient.patient.figure import _VisibleRows
 
     cohort = read(*VISITS)
-    assert _Seen(cohort.at(10, patient="a")).statics() == "size missing,  stage missing"
-    assert _Seen(cohort.at(800, patient="a")).statics() == "size 7,  stage M1"
+    assert _VisibleRows(cohort.at(10, patient="a")).statics() == "size missing,  stage missing"
+    assert _VisibleRows(cohort.at(800, patient="a")).statics() == "size 7,  stage M1"
 
 
 def test_pickles_and_parts_keep_the_known_times(read):

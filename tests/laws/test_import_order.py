@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import gnnpatient
+from gnnpatient.cli.main import MODULES as COMMAND_FILES
 
 ROOT = Path(gnnpatient.__file__).parent
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
@@ -35,10 +36,11 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "model": "encode network heads loss model",
     "prognosis": "summary disclosure inputs forecast targets marginal kinds device predictor card checkpoint "
     "first fit estimator people run",
-    "study": "describe duplicates sample_size table1 matching column_scores leaks folds intervals scoreboard "
-    "baselines evaluate oracle ablations fitting comparison missingness compare subgroups",
-    "patient": "figure trajectory explain similar page serve",
-    "cli": "main __main__",
+    "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
+    "intervals scoreboard baselines evaluate oracle validation ablations fitting comparison missingness "
+    "compare report subgroups",
+    "patient": "answers predictions figure trajectory explain similar page serve",
+    "cli": " ".join(["console", *COMMAND_FILES, "main", "__main__"]),
 }
 # The circle of cohort, build and view: users call cohort.patient(id).table() and landmarks.to_frame(), which
 # are methods of what comes before. They import in the function: a cohort is opened without torch and polars.
@@ -138,6 +140,7 @@ COLD = {
     "import gnnpatient; gnnpatient.Refused; dir(gnnpatient)": HEAVY,
     "import sys; sys.argv = ['gnnpatient', '--help']; from gnnpatient.cli import main; main()": HEAVY,
     "from gnnpatient import read_spec; read_spec('pbc')": HEAVY,
+    "import gnnpatient.patient; from gnnpatient.study import folder_info": HEAVY | {"numpy", "polars"},
     "from gnnpatient import load_predictor": HEAVY - {"torch"} | {"polars"},
 }
 

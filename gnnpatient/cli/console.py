@@ -1,0 +1,286 @@
+"""What every command shares: arguments, durations in, lines and tables and progress bars out."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gnnpatient.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import ProgressColumn
+
+SpecName = Annotated[str, typer.Argument(metavar="SPEC", help="a .toml file, or a shipped name: pbc")]
+CohortPath = Annotated[Path, typer.Argument(metavar="COHORT", help="a folder written by pack")]
+RunPath = Annotated[
+    Path, typer.Argument(metavar="RUN", help="a folder written by fit, or the model/ inside it")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="folder with the tables [default: the folder of SPEC]")
+]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+PatientId = Annotated[str, typer.Option("--patient", help="the patient's id")]
+At = Annotated[
+    str | None, typer.Option("--at", help="as known at: entry, 3y after the origin, or 2021-03-04")
+]
+OutcomeName = Annotated[
+    str | None, typer.Option("--outcome", help="name of the outcome [default: the only one]")
+]
+
+_DATE_START = re.compile(r"\d{4}-\d")
+
+
+# ---- durations and landmarks in
+
+
+def days(text: str) -> float:
+    """Read a duration of the command line.
+
+    Parameters
+    ----------
+    text : str
+        As in 36h or 3y; a bare number is days.
+
+    Returns
+    -------
+    float
+        Days.
+
+    Examples
+    --------
+    >>> days("36h"), days("2")
+    (1.5, 2.0)
+    """
+    from gnnpatient.times import DAY, seconds
+
+    return seconds(text) / DAY
+
+
+def durations(text: str) -> list[float]:
+    """Read several durations.
+
+    Parameters
+    ----------
+    text : str
+        Parted by commas.
+
+    Returns
+    -------
+    list of float
+        Days.
+    """
+    return [days(part) for part in text.split(",")]
+
+
+def moments(text: str, *, dates: bool = False) -> list[float | str]:
+    """Read the landmarks of the command line.
+
+    Parameters
+    ----------
+    text : str
+        Durations after the origin, "entry", and dates, parted by commas.
+    dates : bool, default False
+        Whether dates may be among them. A date is another day of each patient, so that it is no landmark to
+        fit or to score at.
+
+    Returns
+    -------
+    list of float or str
+        Days, "entry" and dates.
+
+    Raises
+    ------
+    InputError
+        When one is none of these.
+
+    Examples
+    --------
+    >>> moments("entry,1y,36h")
+    ['entry', 365.25, 1.5]
+    """
+    from gnnpatient.errors import near
+
+    found = list[float | str]()
+    for part in map(str.strip, text.split(",")):
+        if _DATE_START.match(part) and not dates:
+            raise InputError(
+                f"landmark {part!r}: a date is another day after the origin for each patient; "
+                "give entry,1y,3y"
+            )
+        if part.isalpha() and part != "entry":
+            raise InputError(
+                f"landmark {part!r}; write entry, or durations as in 36h or 3y{near(part, ['entry'])}"
+            )
+        found.append(part if part == "entry" or _DATE_START.match(part) else days(part))
+    return found
+
+
+def one_moment(text: str) -> float | str:
+    """Read the one moment at which one patient is asked about.
+
+    Parameters
+    ----------
+    text : str
+        A duration after the origin, "entry" or a date.
+
+    Returns
+    -------
+    float or str
+        Days, "entry" or the date.
+
+    Raises
+    ------
+    InputError
+        When there are several.
+    """
+    first, *more = moments(text, dates=True)
+    if more:
+        raise InputError(f"--at {text!r}: a forecast for one patient has one landmark; give one of them")
+    return first
+
+
+# ---- lines, tables, JSON and bars out
+
+
+def clean(text: object) -> str:
+    """Make text of the data one harmless line: no escape reaches the terminal.
+
+    Parameters
+    ----------
+    text : object
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> clean("a" + chr(27) + "[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
+
+
+def say(line: object = "") -> None:
+    """Print one line of the answer on standard output.
+
+    Parameters
+    ----------
+    line : object
+    """
+    print(clean(line))
+
+
+def note(line: object) -> None:
+    """Print one line beside the answer on standard error.
+
+    Parameters
+    ----------
+    line : object
+    """
+    print(f"gnnpatient: {clean(line)}", file=sys.stderr)
+
+
+def print_json(content: Any) -> None:
+    """Print JSON on standard output.
+
+    Parameters
+    ----------
+    content : dict
+        As a `to_dict()` gives it.
+    """
+    print(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table for people.
+
+    Parameters
+    ----------
+    title : str
+    head : sequence of str
+        Names of the columns; one that begins with < is left-aligned.
+    rows : iterable of sequence
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out = Table(title=Text(clean(title)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for name in head:
+        out.add_column(Text(name.removeprefix("<")), justify="left" if name.startswith("<") else "right")
+    for row in rows:
+        out.add_row(*(Text(clean(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(out)
+
+
+def _bars(*columns: ProgressColumn) -> Bars:
+    """Progress bars on standard error, not yet shown."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TimeElapsedColumn
+
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 100)
+    return Bars(*columns, TimeElapsedColumn(), console=console)
+
+
+class StepBars:
+    """A bar for each long step of reading or comparing: a `gnnpatient.progress.Progress`."""
+
+    def __enter__(self) -> StepBars:
+        self.bars: Bars | None = None
+        self.tasks: dict[str, Any] = {}
+        return self
+
+    def __call__(self, what: str, done: int, total: int, /, **figures: Any) -> None:
+        if self.bars is None:
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+
+            self.bars = _bars(TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn())
+            self.bars.start()
+        if what not in self.tasks:
+            self.tasks[what] = self.bars.add_task(what, total=total)
+        self.bars.update(self.tasks[what], completed=done, total=total)
+
+    def __exit__(self, *failure: object) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+
+
+class MemberBars:
+    """A bar for each member of a model that is being fitted: a `gnnpatient.progress.Progress`."""
+
+    def __enter__(self) -> MemberBars:
+        from rich.progress import BarColumn, TextColumn
+
+        figures = TextColumn("{task.fields[figures]}")
+        self.bars = _bars(TextColumn("{task.description}"), BarColumn(20), figures)
+        self.tasks: dict[int, Any] = {}
+        return self
+
+    def __call__(self, what: str, done: int, total: int, /, **entry: Any) -> None:
+        member = entry["member"]
+        self.bars.start()
+        for other, task in self.tasks.items():
+            if other != member:  # it has ended, by patience or by its epochs
+                self.bars.stop_task(task)
+                self.bars.update(task, total=self.bars.tasks[task].completed)
+        if member not in self.tasks:
+            self.tasks[member] = self.bars.add_task(f"member {member + 1}", total=None, figures="")
+        epoch, loss, validation = entry["epoch"] + 1, entry["loss"], entry["validation"]
+        figures = f"epoch {epoch:2d}  loss {loss:.3f}  validation {validation:.3f}"
+        self.bars.update(self.tasks[member], completed=epoch, figures=figures)
+
+    def __exit__(self, *failure: object) -> None:
+        for task in self.tasks.values():
+            self.bars.update(task, total=self.bars.tasks[task].completed)
+        if self.tasks:
+            self.bars.stop()

@@ -1,0 +1,237 @@
+"""How good is a model, and does fusion help?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gnnpatient.cli.console import (
+    CohortPath,
+    Json,
+    OutcomeName,
+    RunPath,
+    StepBars,
+    durations,
+    moments,
+    note,
+    print_json,
+    say,
+    table,
+)
+
+if TYPE_CHECKING:
+    from gnnpatient.study.comparison import Comparison
+    from gnnpatient.study.evaluate import Evaluation
+
+METRICS = ("auc", "brier", "oe")  # that `evaluate` shows of each horizon or class
+OVERALL = ("scaled_ibs", "scaled_brier")  # and of each landmark
+COMPARED = ("c", "auc", "scaled_ibs", "scaled_brier")  # that `compare` shows
+Row = Mapping[str, Any]  # a figure: model, landmark, horizon, metric, value, low, high ...
+
+
+# ---- evaluate
+
+
+def evaluate(
+    run: RunPath,
+    cohort: CohortPath,
+    outcome: OutcomeName = None,
+    landmarks: Annotated[
+        str | None, typer.Option(help="score at [default: as fitted, or entry,1y,3y,5y]")
+    ] = None,
+    horizons: Annotated[
+        str | None, typer.Option(help="score up to [default: 1y,3y,5y as far as the model goes]")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="repeat in groups of: sex,age,site")] = None,
+    censoring: Annotated[
+        str, typer.Option(help="km: alike for all; cox: beside it by last observations, both are shown")
+    ] = "km",
+    json: Json = False,
+) -> None:
+    """Score a model, with intervals, on patients that it was not trained on.
+
+    Beside it: a stacked Cox model (of a diagnosis a stacked logistic regression), and the null model, which
+    forecasts the same for everybody.
+    """
+    from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.study.fitted import FittedModel
+    from gnnpatient.study.validation import evaluate_run, refuse_censoring
+
+    at, until = moments(landmarks) if landmarks else None, durations(horizons) if horizons else None
+    refuse_censoring(censoring)
+    found = evaluate_run(
+        FittedModel.open(run),
+        open_cohort(cohort, verify=True),
+        outcome,
+        landmarks=at,
+        horizons=until,
+        by=by.split(",") if by else [],
+        censoring=censoring,
+    )
+    for line in (*found.notes, *(f"warning: {line}" for line in found.scores.warnings)):
+        note(line)
+    if json:
+        return print_json(found.to_dict())
+    show_scores(found.scores)
+
+
+def show_scores(
+    scores: Evaluation, metrics: Sequence[str] = METRICS, *, estimable_only: bool = False
+) -> None:
+    """Print scores for people: a row a figure, a column a model.
+
+    Parameters
+    ----------
+    scores : Evaluation
+    metrics : sequence of str
+        Shown beside the scaled ones.
+    estimable_only : bool, default False
+        Leave out a figure that no model has.
+    """
+    metrics = (*metrics, *OVERALL)
+    rows = [row for row in scores.rows if row["metric"] in metrics]
+    if estimable_only:
+        place = ("cause", "group", "censoring", "metric", "landmark", "horizon")
+        there = {tuple(row[name] for name in place) for row in rows if row["value"] is not None}
+        rows = [row for row in rows if tuple(row[name] for name in place) in there]
+    for part in dict.fromkeys((row["cause"], row["group"], row["censoring"]) for row in rows):
+        _show_part(scores, metrics, rows, part)
+    counts = ", ".join(f"{n} {cause}" for cause, n in scores.events.items())
+    say(f"{scores.patients} patients scored ({counts}). - : not estimable.")
+    _say_intervals(scores, rows)
+    if scores.too_small:
+        say(scores.too_small)
+
+
+def _show_part(
+    scores: Evaluation, metrics: Sequence[str], rows: Sequence[Row], part: tuple[str, str | None, str]
+) -> None:
+    """One table: the figures of a cause in a group of patients by one weighting."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    lines: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in rows:
+        if (row["cause"], row["group"], row["censoring"]) == part:
+            key = row["metric"], _landmark(row["landmark"], scores.entry), _horizon(row)
+            lines.setdefault(key, {})[row["model"]] = _figure(row)
+    order = sorted(lines.items(), key=lambda line: metrics.index(line[0][0]))
+    cause, group, weights = part
+    title = f"{scores.outcome}: {cause}" + (f", {group}" if group else "")
+    title += ", censoring by last observations (cox)" if weights == "cox" else ""
+    shown = [(*key, *(figures.get(model, "") for model in models)) for key, figures in order]
+    table(title, ["<metric", "landmark", "horizon", *(m.replace("-", " - ") for m in models)], shown)
+
+
+def _say_intervals(scores: Evaluation, rows: Sequence[Row]) -> None:
+    """What the intervals resample, and where they are few or none."""
+    most = max((row["draws"] or 0 for row in rows), default=0)
+    say(f"Intervals resample {scores.units}, 95 %.")
+    if lost := [row["draws"] for row in rows if row["draws"] is not None and row["draws"] < most]:
+        say(
+            f"In {len(lost)} figures some bootstrap draws gave no number; at least {min(lost)} of {most} did."
+        )
+    if any(row["interval"] == "groups, t" for row in rows):
+        say("Fewer than 30 groups: intervals by t with one degree of freedom less.")
+    elif scores.units == "groups" and {r["interval"] for r in rows if r["value"] is not None} == {None}:
+        say("Fewer than 5 groups: no intervals.")
+
+
+def _landmark(day: float | None, entry: float | None) -> str:
+    """A landmark in words; None is the mean over landmarks, `entry` the day that stands for entry."""
+    from gnnpatient.times import duration
+
+    if day is None:
+        return "mean"
+    return "entry" if day == entry else duration(day)
+
+
+def _horizon(row: Row) -> str:
+    """A horizon in words; a label has none."""
+    from gnnpatient.times import duration
+
+    if row["horizon"] is not None:
+        return duration(row["horizon"])
+    return "all" if row["metric"] == "scaled_ibs" else ""
+
+
+def _figure(row: Row) -> str:
+    """A figure with its interval; a - is not estimable."""
+    if row["value"] is None:
+        return "-"
+    interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+    return f"{row['value']:.3f}{interval}"
+
+
+# ---- compare
+
+
+def compare(
+    cohort: CohortPath,
+    outcome: Annotated[str, typer.Option(help="name of the outcome")],
+    folds: Annotated[
+        Path | None, typer.Option(help="file of folds: repeat, fold, id [default: five folds by patient]")
+    ] = None,
+    members: Annotated[int | None, typer.Option(help="networks of each model [default: 3]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="at most, each [default: 30]")] = None,
+    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    missing: Annotated[
+        str,
+        typer.Option(
+            help="node types to remove from more and more patients: image,note; shows how the score falls"
+        ),
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Does fusion help? Each node type alone, each left out, and all together in several ways."""
+    from gnnpatient.cohort.cohort import open_cohort
+
+    # An outcome that is not there is refused before torch is loaded.
+    open_cohort(cohort).named(outcome)
+    from gnnpatient.study.report import compare_report
+
+    kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
+    budget = {"members": members, "epochs": epochs, "seed": seed}
+    with StepBars() as progress:
+        chosen = {name: value for name, value in budget.items() if value is not None}
+        found = compare_report(cohort, outcome, folds, progress, kinds, **chosen)
+    if json:
+        return print_json(found.to_dict())
+    _show_comparison(outcome, found.comparison, found.missing)
+    for row in found.pattern:
+        share = "" if row["share"] is None else f", {row['share']:.0%} of the gain of the graph"
+        gain = f"{row['metric']} {_figure(row['gain'])}"
+        say(f"missingness only: {gain} over baseline covariates only{share}")
+
+
+def _show_comparison(outcome: str, found: Comparison, curve: Sequence[Row]) -> None:
+    """The figures of every model, how they fall where a node type is removed, and the verdict."""
+    lines = _means(found.rows, "model")
+    metrics = [m for m in COMPARED if any(m in figures for figures in lines.values())]
+    shown = [
+        (name, *(figures.get(m, "") for m in metrics), found.parameters.get(name, ""))
+        for (name,), figures in lines.items()
+    ]
+    table(f"{outcome}: mean over landmarks", ["<model", *metrics, "parameters"], shown)
+    if curve:
+        head = ["<removed", "from patients", "landmarks without", *metrics]
+        lost = [
+            (kind, f"{share:.0%}", f"{lacking:.0%}", *(figures[m] for m in metrics))
+            for (kind, share, lacking), figures in _means(curve, "kind", "share", "lacking").items()
+        ]
+        table("graph, with a node type removed from the patients", head, lost)
+    for sentence in found.sentences:
+        say(sentence)
+
+
+def _means(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], dict[str, str]]:
+    """The figures of each `keys`, by metric: means over landmarks and horizons."""
+    found: dict[tuple[Any, ...], dict[str, str]] = {}
+    for row in rows:
+        if row["landmark"] is None and row["horizon"] is None and row["metric"] in COMPARED:
+            found.setdefault(tuple(row[key] for key in keys), {})[row["metric"]] = _figure(row)
+    return found
+
+
+COMMANDS = (evaluate, compare)

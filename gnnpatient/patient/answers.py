@@ -1,0 +1,341 @@
+"""One patient at one moment: what is known, and what the model expects from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gnnpatient.cohort.cohort import Cohort, Landmarks
+from gnnpatient.cohort.splits import default_horizons
+from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
+from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.study.fitted import FittedModel, unknown_notes
+from gnnpatient.times import DAY, duration
+
+if TYPE_CHECKING:
+    from gnnpatient.prognosis.run import Run
+
+# Low and high of the model spread, (landmark,) each; None with fewer than five members.
+Band = tuple[np.ndarray, np.ndarray] | None
+
+
+@dataclass(frozen=True, eq=False)
+class CurveAnswer:
+    """What is expected of a survival outcome: a curve a cause.
+
+    Attributes
+    ----------
+    forecast : Forecast
+        Of one landmark.
+    """
+
+    forecast: Forecast
+    title = "from this day on [model spread]"
+    refusal = "the patient is not at risk on this day, so there is no curve"
+
+    @property
+    def at_risk(self) -> bool:
+        """Whether there is an answer; else `refusal` says why not."""
+        return bool(self.forecast.at_risk[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON.
+
+        Returns
+        -------
+        dict
+            kind, times (days), event_free, incidence, low and high by cause.
+        """
+        f = self.forecast
+        bands = {c: [f.spread(t, c) for t in f.times.tolist()] for c in f.causes}
+        low, high = ({c: [float(b[i][0]) for b in band if b] for c, band in bands.items()} for i in (0, 1))
+        spread = all(band is not None for band in bands[f.causes[0]])
+        return {
+            "kind": "survival",
+            "times": f.times.tolist(),
+            "event_free": f.event_free[0].tolist(),
+            "incidence": {cause: f.risks(f.times, cause)[0].tolist() for cause in f.causes},
+            "low": low if spread else None,
+            "high": high if spread else None,
+        }
+
+    def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """For people: a head and rows, the risk of each cause within a few horizons.
+
+        Returns
+        -------
+        tuple
+            The names of the columns, and the rows as text.
+        """
+        f = self.forecast
+        horizons = default_horizons(float(f.times[-1]))
+        rows = [(c, *(percent(f.risk(c, t), f.spread(t, c)) for t in horizons)) for c in f.causes]
+        free = [1 - sum(float(f.risk(c, t)[0]) for c in f.causes) for t in horizons]
+        rows.append(("event-free", *(f"{_percentage(p)} %" for p in free)))
+        return ["within", *map(duration, horizons)], rows
+
+
+@dataclass(frozen=True, eq=False)
+class ClassAnswer:
+    """What is expected of a diagnosis: the probability of each class.
+
+    Attributes
+    ----------
+    forecast : DiagnosisForecast
+        Of one landmark.
+    """
+
+    forecast: DiagnosisForecast
+    title = "[model spread]"
+    refusal = (
+        "the label is known by this day, the patient is no longer observed, or this is no prediction time of "
+        "the task, so there is no probability"
+    )
+
+    @property
+    def at_risk(self) -> bool:
+        """Whether there is an answer; else `refusal` says why not."""
+        return bool(self.forecast.at_risk[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON.
+
+        Returns
+        -------
+        dict
+            kind, probability, low and high by class.
+        """
+        f = self.forecast
+        bands = {c: f.spread(c) for c in f.classes}
+        low, high = ({c: float(band[i][0]) for c, band in bands.items() if band} for i in (0, 1))
+        return {
+            "kind": "diagnosis",
+            "probability": {c: float(f.risk(c)[0]) for c in f.classes},
+            "low": low or None,
+            "high": high or None,
+        }
+
+    def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """For people: a head and rows, the probability of each class.
+
+        Returns
+        -------
+        tuple
+            The names of the columns, and the rows as text.
+        """
+        f = self.forecast
+        return ["class", "probability"], [(c, percent(f.risk(c), f.spread(c))) for c in f.classes]
+
+
+OutcomeAnswer = CurveAnswer | ClassAnswer
+ANSWERS: Mapping[type, Callable[[Any], OutcomeAnswer]] = {
+    Forecast: CurveAnswer,
+    DiagnosisForecast: ClassAnswer,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class PatientAnswer:
+    """What is known of one patient at one moment, and what is expected from there.
+
+    Attributes
+    ----------
+    landmark : Landmarks
+        The one patient at the one moment.
+    split : str or None
+        "train" or "test" as the run knows the patient, None where it does not.
+    known : mapping of str to int
+        Rows of each node type that are known by then.
+    statics : int
+        Static columns that are known by then.
+    missing : list of str
+        Node types of the cohort or the model without a row.
+    unknown : mapping of str to list of str
+        Codes that the model has no name for, by node type.
+    notes : list of str
+        What is unlike the training.
+    outcomes : mapping of str to OutcomeAnswer
+        The forecast of each outcome.
+    """
+
+    landmark: Landmarks
+    split: str | None
+    known: Mapping[str, int]
+    statics: int
+    missing: list[str]
+    unknown: Mapping[str, list[str]]
+    notes: list[str]
+    outcomes: Mapping[str, OutcomeAnswer]
+
+    @property
+    def patient(self) -> str:
+        """The id."""
+        return str(self.landmark.ids[0])
+
+    @property
+    def at(self) -> float:
+        """The moment, in days after the patient's origin."""
+        return float(self.landmark.days[0])
+
+    @property
+    def at_risk(self) -> bool:
+        """Whether any outcome has an answer."""
+        return any(one.at_risk for one in self.outcomes.values())
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to keep in mind: codes without a name in the model, and `notes`."""
+        return [*unknown_notes(self.unknown), *self.notes]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, as `gnnpatient ask --json` prints it.
+
+        Returns
+        -------
+        dict
+            Outcomes that the patient is not at risk of are left out.
+        """
+        return {
+            "patient": self.patient,
+            "at": self.at,
+            "split": self.split,
+            "at_risk": self.at_risk,
+            "known": dict(self.known),
+            "statics": self.statics,
+            "missing": self.missing,
+            "unknown": dict(self.unknown),
+            "notes": self.notes,
+            "outcomes": {name: one.to_dict() for name, one in self.outcomes.items() if one.at_risk},
+        }
+
+
+def answer(
+    model: FittedModel | Predictor | Run | str | Path,
+    cohort: Cohort,
+    patient: str,
+    at: float | str | None = None,
+    outcome: str | None = None,
+    *,
+    device: str = "cpu",
+) -> PatientAnswer:
+    """Ask a fitted model about one patient.
+
+    Parameters
+    ----------
+    model : FittedModel, Predictor, Run, str or Path
+        A run, or the model alone, which does not know its training patients.
+    cohort : Cohort
+    patient : str
+        The id.
+    at : float or str, optional
+        Days after the origin, "entry" or an ISO date (its end); default the last moment at which anything
+        becomes known of the patient while at risk.
+    outcome : str, optional
+        Default all outcomes of the model.
+    device : str, default "cpu"
+        One patient is answered there before a GPU has woken up.
+
+    Returns
+    -------
+    PatientAnswer
+
+    Raises
+    ------
+    InputError
+        When the patient, the outcome or the model is not there, or the cohort was changed since it was
+        packed.
+
+    See Also
+    --------
+    gnnpatient.patient.predictions.predict : every patient of a cohort.
+    """
+    position = cohort.positions(patient)
+    cohort.verify(position)
+    fitted = FittedModel.open(model)
+    predictor, names = fitted.predictor, fitted.outcome_names(outcome)
+    X = cohort.landmarks(patient, [at]) if at is not None else last_moment(cohort, patient, names)
+    forecasts = predictor.forecast(X, device=device)
+    known = {kind: len(cohort.events[kind].visible_rows(X.patient, X.at)[2]) for kind in cohort.spec.nodes}
+    seen = predictor.kinds if predictor.kinds is not None else tuple(predictor.modules[0].vocabulary.codes)
+    return PatientAnswer(
+        landmark=X,
+        split=fitted.sides(cohort, position.tolist())[0],
+        known=known,
+        statics=_known_statics(X),
+        missing=[kind for kind in dict.fromkeys((*cohort.spec.nodes, *seen)) if not known.get(kind)],
+        unknown=predictor.unknown(X),
+        notes=fitted.notes(X),
+        outcomes={name: ANSWERS[type(f)](f) for name, f in forecasts.items() if name in names},
+    )
+
+
+def last_moment(cohort: Cohort, patient: str, outcomes: Sequence[str]) -> Landmarks:
+    """The last moment at which anything becomes known of a patient, while at risk of one of these outcomes.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    patient : str
+        The id.
+    outcomes : sequence of str
+        Names; those that the cohort does not have count for nothing. An outcome with moments of its own adds
+        these.
+
+    Returns
+    -------
+    Landmarks
+        One; the last moment at all where the patient is never at risk.
+    """
+    position = int(cohort.positions(patient)[0])
+    names = [name for name in outcomes if name in cohort.outcomes]
+    known = [e.known[e.ptr[position] : e.ptr[position + 1]] for e in cohort.events.values()]
+    known += [
+        X.at[X.patient == position]
+        for X in (cohort.moments(name) for name in names if cohort.outcomes[name].has_own_moments)
+    ]
+    later = (cohort.number_known, cohort.category_known)
+    known += [since[position][since[position] > 0] for since in later if since is not None]
+    entry = cohort.at_entry[position : position + 1] if cohort.enters[position] else [0]
+    times = np.unique(np.concatenate([*known, entry]))
+    X = cohort.at(times / DAY, patient=np.repeat(position, len(times)))
+    if names and (risk := np.logical_or.reduce([answerable(X, name) for name in names])).any():
+        X = X[risk]
+    return X[-1]
+
+
+def _known_statics(X: Landmarks) -> int:
+    """How many static columns are known of the one patient."""
+    number, category = X.cohort.statics(X.patient, X.at)
+    return int(np.isfinite(number).sum() + (category >= 0).sum())
+
+
+def percent(risk: np.ndarray, band: Band = None) -> str:
+    """A risk in words, with its model spread. Nothing is called impossible, or certain.
+
+    Parameters
+    ----------
+    risk : np.ndarray
+        A probability: (1,) float.
+    band : tuple of np.ndarray, optional
+        Low and high of its model spread: (1,) each.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> percent(np.array([0.424])), percent(np.array([0.001]), (np.array([0.001]), np.array([0.02])))
+    ('42 %', '<1 % [<1 to 2]')
+    """
+    around = f" [{_percentage(band[0][0])} to {_percentage(band[1][0])}]" if band else ""
+    return f"{_percentage(risk[0])} %{around}"
+
+
+def _percentage(risk: float) -> str:
+    """A probability as a whole percentage; of one that rounds to 0 or 100 on which side of it it lies."""
+    return "<1" if 0 <= risk < 0.005 else ">99" if risk > 0.995 else f"{risk * 100:.0f}"

@@ -1,0 +1,254 @@
+"""The risks of every patient of a cohort at some landmarks: a table, a file, MEDS labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from gnnpatient.cohort.cohort import Cohort, Landmarks, join_landmarks
+from gnnpatient.errors import InputError
+from gnnpatient.files import atomic_file, atomic_folder, file_name, inside
+from gnnpatient.ingest.source import disarmed
+from gnnpatient.prognosis.forecast import Answer
+from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.study.fitted import FittedModel, unknown_notes
+from gnnpatient.times import DAY
+
+if TYPE_CHECKING:
+    from gnnpatient.prognosis.run import Run
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How the forecasts of a kind of outcome become rows."""
+
+    table: Callable[[Any, Sequence[float]], pl.DataFrame]  # of a forecast and horizons
+    left_out: str  # why there is no forecast of an outcome, with its name
+    needs_horizons: bool
+
+
+KINDS: Mapping[str, _Kind] = {
+    "survival": _Kind(
+        table=lambda f, horizons: f.table(horizons),
+        left_out="the patient is not at risk of {!r} then",
+        needs_horizons=True,
+    ),
+    "diagnosis": _Kind(
+        table=lambda f, _: f.table(),
+        left_out="the label of {!r} is known by then, or the patient is no longer observed",
+        needs_horizons=False,
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Risks, a row a patient, landmark, outcome, cause and horizon.
+
+    Attributes
+    ----------
+    frame : polars.DataFrame
+        id, landmark (days after the origin), outcome, cause (or class), horizon (days after the landmark;
+        null of a diagnosis), risk, low, high (5 % and 95 % over the members; null with fewer than 5), split
+        (train, test, null where unknown).
+    cohort : Cohort
+    notes : tuple of str
+        Sentences: what is unlike the training, and who was left out.
+    """
+
+    frame: pl.DataFrame
+    cohort: Cohort
+    notes: tuple[str, ...]
+
+    def write(self, path: str | Path, meds: str | Path | None = None) -> None:
+        """Write the table, and MEDS labels beside it; where these are refused, nothing is written.
+
+        Parameters
+        ----------
+        path : str or Path
+            .csv or .parquet. In a .csv, text that begins with = + - @ gets an apostrophe before it, so that
+            no spreadsheet runs it.
+        meds : str or Path, optional
+            New folder for MEDS labels, as `write_meds_labels`.
+
+        Raises
+        ------
+        InputError
+            When the name is another one, the file cannot be written, or the cohort has no MEDS labels.
+        """
+        path = Path(path)
+        refuse_suffix(path)
+        with atomic_file(path) as part:
+            if path.suffix == ".parquet":
+                self.frame.write_parquet(part)
+            else:
+                disarmed(self.frame).write_csv(part)
+            if meds is not None:
+                write_meds_labels(self.frame, self.cohort, Path(meds))
+
+
+def refuse_suffix(path: Path) -> None:
+    """Refuse a file that is neither .csv nor .parquet by its name.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    InputError
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError(f"{path}: a table is written as .csv or .parquet")
+
+
+def predict(
+    model: FittedModel | Predictor | Run | str | Path,
+    cohort: Cohort,
+    *,
+    at: Sequence[float | str] | None = None,
+    horizons: Sequence[float] = (),
+) -> Predictions:
+    """Give the risk of every patient of a cohort who is at risk at a landmark.
+
+    Parameters
+    ----------
+    model : FittedModel, Predictor, Run, str or Path
+        A run, or the model alone, which does not know its training patients.
+    cohort : Cohort
+    at : sequence of float or str, optional
+        Landmarks: days after the origin, "entry", ISO dates. Needed
+        by outcomes without prediction times of their own.
+    horizons : sequence of float
+        Days after the landmark; needed by survival outcomes.
+
+    Returns
+    -------
+    Predictions
+
+    Raises
+    ------
+    InputError
+        When a landmark or a horizon is lacking, superfluous or beyond the reach of the model.
+    """
+    fitted = FittedModel.open(model)
+    own_moments = [name for name in fitted.predictor.outcomes if _has_own_moments(cohort, name)]
+    _refuse_choices(fitted, own_moments, at, horizons)
+    forecasts, landmarks = _forecasts(fitted.predictor, cohort, own_moments, at)
+    kinds = {name: KINDS[fitted.heads[name]["kind"]] for name in forecasts}
+    frame = pl.concat(kinds[name].table(f, horizons) for name, f in forecasts.items())
+    frame = frame.rename({"at": "landmark"})
+    sides = pl.Series(fitted.sides(cohort), dtype=pl.String)
+    frame = frame.with_columns(split=sides[cohort.positions(frame["id"].to_numpy())])
+    notes = list(dict.fromkeys(line for X in landmarks for line in fitted.notes(X)))
+    for name, forecast in forecasts.items():
+        if gone := int((~forecast.at_risk).sum()):
+            why = kinds[name].left_out.format(name)
+            notes.append(f"{gone} of {len(forecast)} landmarks left out: {why}")
+    notes += unknown_notes(fitted.predictor.unknown(join_landmarks(*landmarks)))
+    return Predictions(frame, cohort, tuple(notes))
+
+
+def _has_own_moments(cohort: Cohort, outcome: str) -> bool:
+    """Whether the cohort has the outcome, and it has prediction times of its own."""
+    return outcome in cohort.outcomes and cohort.outcomes[outcome].has_own_moments
+
+
+def _refuse_choices(
+    fitted: FittedModel,
+    own_moments: Sequence[str],
+    at: Sequence[float | str] | None,
+    horizons: Sequence[float],
+) -> None:
+    """Refuse landmarks and horizons that these outcomes lack, or do not have."""
+    names = fitted.predictor.outcomes
+    on_days = [name for name in names if name not in own_moments]
+    if on_days and at is None:
+        raise InputError(f"outcome {on_days[0]!r} needs landmarks; give --at, as in 1y,3y")
+    if not on_days and at is not None:
+        raise InputError(f"outcome {own_moments[0]!r} has prediction times of its own; leave out --at")
+    if horizons and min(horizons) <= 0:
+        raise InputError(f"horizon {min(horizons):g} days; must be > 0")
+    curves = [name for name in (*own_moments, *on_days) if KINDS[fitted.heads[name]["kind"]].needs_horizons]
+    if curves and not horizons:
+        raise InputError(f"outcome {curves[0]!r} needs horizons; give --horizons, as in 1y,3y,5y")
+
+
+def _forecasts(
+    predictor: Predictor, cohort: Cohort, own_moments: Sequence[str], at: Sequence[float | str] | None
+) -> tuple[dict[str, Answer], list[Landmarks]]:
+    """The forecasts of each outcome where it can be asked, and at which landmarks anybody was at risk."""
+    forecasts: dict[str, Answer] = {}
+    landmarks = []
+    for name in own_moments:
+        landmarks.append(cohort.moments(name))
+        forecasts[name] = predictor.forecast(landmarks[-1])[name]
+    if on_days := [name for name in predictor.outcomes if name not in own_moments]:
+        X = cohort.landmarks(times=at)
+        everything = predictor.forecast(X)
+        forecasts |= {name: everything[name] for name in on_days}
+        landmarks.append(X[np.logical_or.reduce([everything[name].at_risk for name in on_days])])
+    return forecasts, landmarks
+
+
+def write_meds_labels(frame: pl.DataFrame, cohort: Cohort, folder: Path) -> None:
+    """Write risks as MEDS 0.4 labels: subject_id, prediction_time, float_value.
+
+    A file a cause and horizon, OUTCOME/CAUSE/DAYSd.parquet; of a diagnosis OUTCOME/CLASS/label.parquet.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        As `Predictions.frame`.
+    cohort : Cohort
+        Whose patients these are; it needs a calendar, and whole numbers as ids.
+    folder : Path
+        A new folder.
+
+    Raises
+    ------
+    InputError
+        When the cohort has no dates or other ids, or two names make the same file name.
+    """
+    labels = _meds_labels(frame, cohort, folder)
+    taken = set[str]()  # some file systems ignore case
+    with atomic_folder(folder) as part:
+        for (outcome, cause, horizon), table in labels.group_by("outcome", "cause", "horizon"):
+            name = "label.parquet" if horizon is None else f"{horizon:g}d.parquet"
+            file = inside(part, file_name(str(outcome)), file_name(str(cause)), name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            table = table.select("subject_id", "prediction_time", "float_value")
+            if (key := str(file).casefold()) in taken:
+                raise InputError(
+                    f"{folder}: {cause!r} of {outcome!r} and another one make the same file name"
+                )
+            taken.add(key)
+            table.sort("subject_id", "prediction_time").write_parquet(file)
+
+
+def _meds_labels(frame: pl.DataFrame, cohort: Cohort, folder: Path) -> pl.DataFrame:
+    """The rows with MEDS names and types, beside outcome, cause and horizon."""
+    if cohort.origin is None:
+        raise InputError(
+            f"{folder}: MEDS labels need dates, and the cohort's times are offsets; --out has the risks"
+        )
+    ids = pl.Series(cohort.ids.astype(str))
+    integer = (ids.cast(pl.Int64, strict=False).cast(pl.String) == ids).fill_null(False)  # 01 is not 1
+    if not integer.all():
+        raise InputError(f"{folder}: MEDS needs integers as ids; {int((~integer).sum())} here are not")
+    start = np.asarray(cohort.origin)[cohort.positions(frame["id"].to_numpy())]
+    microseconds = (frame["landmark"] * DAY * 1_000_000).round().cast(pl.Int64)
+    moment = pl.Series(start * 1_000_000) + microseconds
+    return frame.select(
+        "outcome",
+        "cause",
+        "horizon",
+        pl.col("id").cast(pl.Int64).alias("subject_id"),
+        moment.cast(pl.Datetime("us")).alias("prediction_time"),
+        pl.col("risk").cast(pl.Float32).alias("float_value"),
+    )

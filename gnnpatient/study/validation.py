@@ -1,0 +1,305 @@
+"""Score a fitted run on its own cohort without the training patients, or on another: external validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gnnpatient.cohort.cohort import Cohort, Landmarks
+from gnnpatient.cohort.splits import default_horizons
+from gnnpatient.errors import InputError
+from gnnpatient.prognosis.people import SplitMembership
+from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.run import Run, scored_landmarks, usual_landmarks
+from gnnpatient.study.baselines import StackedCox, StackedLogistic, marginal_model
+from gnnpatient.study.evaluate import Evaluation, evaluate
+from gnnpatient.study.fitted import FittedModel, moment_name, split_notes, unknown_notes
+from gnnpatient.study.oracle import Oracle, Risk
+from gnnpatient.study.scoreboard import Model, ModelRisks
+
+if TYPE_CHECKING:
+    from gnnpatient.cohort.outcomes import Outcome
+
+# Times up to the last horizon at which forecasts are taken, for the integrated Brier score.
+GRID_SIZE = 60
+# Name and estimator of the comparator, by the kind of the outcome.
+COMPARATORS: Mapping[str, tuple[str, Any]] = {
+    "survival": ("cox", StackedCox),
+    "diagnosis": ("logistic", StackedLogistic),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """The scores of a run on a cohort, and what to know beside them.
+
+    Attributes
+    ----------
+    scores : Evaluation
+        The figures, a row each.
+    notes : tuple of str
+        Sentences: who was scored and how that is known, and what is unlike the training.
+    """
+
+    scores: Evaluation
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures for JSON, as `gnnpatient evaluate --json` prints them.
+
+        Returns
+        -------
+        dict
+        """
+        return self.scores.to_dict()
+
+
+def evaluate_run(
+    run: FittedModel | Predictor | Run | str | Path,
+    cohort: Cohort,
+    outcome: str | None = None,
+    *,
+    landmarks: Sequence[float | str] | None = None,
+    horizons: Sequence[float] | None = None,
+    by: Sequence[str] = (),
+    censoring: str = "km",
+    true_risk: Risk | None = None,
+) -> Validation:
+    """Score a fitted model, with intervals, on the patients of a cohort that it was not trained on.
+
+    Beside the model, "gnn", stands a plain comparator fitted on the same landmarks ("cox": a stacked Cox
+    model; of a diagnosis "logistic": a stacked logistic regression), and "null": the same answer for
+    everybody. On another cohort than that of the fit (external validation) there is no comparator.
+
+    Parameters
+    ----------
+    run : FittedModel, Predictor, Run, str or Path
+        A run, or the model alone: then nobody knows its training patients, and all are scored.
+    cohort : Cohort
+        The cohort of the run, or another one with the same outcome. Training patients are recognised by id
+        and record, and left out.
+    outcome : str, optional
+        May be left out where the model has one outcome.
+    landmarks : sequence of float or str, optional
+        Days after the origin, and "entry"; default those of the fit, or entry, 1, 3 and 5 years.
+    horizons : sequence of float, optional
+        Days after the landmark; default 1, 3 and 5 years as far as the model goes. None for a diagnosis.
+    by : sequence of str, optional
+        Columns by which the figures are repeated in groups.
+    censoring : {"km", "cox"}, optional
+        Weights that are alike for all, or, beside these, by a Cox model of being lost.
+    true_risk : callable, optional
+        The known risk of a simulated cohort, scored as "oracle" (see `gnnpatient.study.oracle.Oracle`).
+
+    Returns
+    -------
+    Validation
+
+    Raises
+    ------
+    InputError
+        When nobody is left to score, or the outcome, a landmark or a horizon is not one of the model.
+
+    See Also
+    --------
+    gnnpatient.study.evaluate.evaluate : the figures, for any models.
+    """
+    refuse_censoring(censoring)
+    setting = _Setting.of(FittedModel.open(run), cohort, outcome, landmarks, horizons)
+    X = setting.scored_landmarks
+    notes = [*setting.people_notes, *unknown_notes(setting.fitted.predictor.unknown(X))]
+    notes += setting.fitted.notes(X)
+    times, grid = setting.times(horizons)
+    scored = ModelRisks.of([(setting.models(grid, true_risk), X)], setting.outcome, grid)
+    scores = evaluate(
+        scored,
+        outcome=setting.outcome,
+        horizons=times,
+        by=by,
+        against=("gnn", setting.comparator),
+        held_out=setting.held_out,
+        censoring=censoring,
+    )
+    return Validation(scores, tuple(notes))
+
+
+def refuse_censoring(censoring: str) -> None:
+    """Refuse weights that there are not.
+
+    Parameters
+    ----------
+    censoring : str
+
+    Raises
+    ------
+    InputError
+    """
+    if censoring not in ("km", "cox"):
+        raise InputError(f"--censoring {censoring!r}; must be km or cox")
+
+
+@dataclass(frozen=True, eq=False)
+class _Setting:
+    """Who is scored, when, and beside which models."""
+
+    fitted: FittedModel
+    run: Run | None
+    cohort: Cohort
+    outcome: str
+    split: SplitMembership | None  # who of the cohort was trained on; None: nobody knows
+    landmarks: Sequence[float | str]
+
+    @classmethod
+    def of(
+        cls,
+        fitted: FittedModel,
+        cohort: Cohort,
+        outcome: str | None,
+        landmarks: Sequence[float | str] | None,
+        horizons: Sequence[float] | None,
+    ) -> _Setting:
+        run = None if fitted.run_folder is None else Run.open(fitted.run_folder)
+        name = cohort.outcome_names(fitted.outcome_name(outcome))[0]
+        _refuse_choices(fitted.heads[name], name, cohort.outcomes[name], landmarks, horizons)
+        split = fitted.split_of(cohort)
+        if split is not None and not (split.side != "train").any():
+            where = cohort.path or cohort.spec.cohort
+            raise InputError(f"{where}: nobody left to score; all {len(cohort)} patients were trained on")
+        if landmarks is None:
+            fitted_at = run.plan["landmarks"] if run else "random"
+            landmarks = usual_landmarks(cohort, name) if fitted_at == "random" else list(fitted_at)
+        return cls(fitted, run, cohort, name, split, landmarks)
+
+    @property
+    def head(self) -> dict[str, Any]:
+        return self.fitted.heads[self.outcome]
+
+    @property
+    def truth(self) -> Outcome:
+        return self.cohort.outcomes[self.outcome]
+
+    @property
+    def comparator(self) -> str:
+        """Its name."""
+        return COMPARATORS[self.head["kind"]][0]
+
+    @property
+    def known(self) -> bool:
+        """Whether the run knows anybody here; else this is external validation."""
+        return self.split is not None and (self.split.exact or self.split.known)
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """Of the patients who were not trained on: (patient,) int64."""
+        if self.split is None:
+            return np.arange(len(self.cohort))
+        return np.flatnonzero(self.split.side != "train")
+
+    @property
+    def held_out(self) -> int:
+        if self.split is None:
+            return 0
+        return self.split.count("test") if self.known else len(self.positions)
+
+    @cached_property
+    def scored_landmarks(self) -> Landmarks:
+        X = scored_landmarks(self.cohort, self.positions, self.outcome, self.landmarks)
+        if not len(X):
+            raise InputError(
+                f"nobody left to score: none of {len(self.positions)} patients is at risk at "
+                f"{', '.join(map(moment_name, self.landmarks))}"
+            )
+        return X
+
+    @property
+    def people_notes(self) -> list[str]:
+        """Who is scored, and how that is known."""
+        people = [] if self.split is None else split_notes(self.split)
+        if self.known:
+            if self.split is not None and self.split.exact:
+                return people
+            return [
+                *people,
+                f"the cohort is not exactly the one of the fit, so there is no {self.comparator} fitted "
+                "on the same landmarks",
+            ]
+        fitted_on = self.run.cohort["name"] if self.run else self.fitted.predictor.about.get("cohort")
+        lines = [
+            f"external validation: fitted on {fitted_on}, scored on {self.cohort.spec.cohort}; "
+            f"no {self.comparator}",
+            *people,
+        ]
+        if self.run is None:
+            lines.append(
+                "the model alone does not know its training patients; give the RUN to leave them out"
+            )
+        return lines
+
+    def times(self, horizons: Sequence[float] | None) -> tuple[list[float], np.ndarray]:
+        """The horizons, and the times at which forecasts are taken (days); none of a diagnosis."""
+        if "times" not in self.head:
+            return [], np.zeros(0)
+        reach = float(self.head["times"][-1])
+        times = sorted(default_horizons(reach) if horizons is None else horizons)
+        if times[-1] > reach * (1 + 1e-9) or times[0] <= 0:
+            bad = times[-1] if times[-1] > reach else times[0]
+            raise InputError(f"horizon {bad:g} days; this model was fitted up to {reach:g} days")
+        return times, np.unique(np.concatenate([np.linspace(0, times[-1], GRID_SIZE + 1)[1:], times]))
+
+    def models(self, grid: np.ndarray, true_risk: Risk | None) -> dict[str, Model]:
+        """The model and those beside it, by name."""
+        models: dict[str, Model] = {"gnn": self.fitted.predictor}
+        if self.split is not None and self.split.exact and self.run is not None:
+            models[self.comparator] = self._fitted_comparator(self.run)
+        self._refuse_other_names()
+        models["null"] = marginal_model(self.fitted.predictor, self.outcome, self._training_landmarks())
+        if true_risk is not None:
+            models["oracle"] = Oracle(self.outcome, self.truth.names, grid, true_risk)
+        return models
+
+    def _fitted_comparator(self, run: Run) -> Model:
+        """Fitted on the landmarks of the run, with the model's mapping of rare codes and its reach."""
+        reach = {"horizon": float(self.head["times"][-1])} if "times" in self.head else {}
+        estimator = COMPARATORS[self.head["kind"]][1]
+        least = int(run.plan["min_patients"])
+        model: Model = estimator(outcomes=[self.outcome], min_patients=least, **reach)
+        return model.fit(run.landmarks(self.cohort))  # type: ignore[attr-defined]
+
+    def _refuse_other_names(self) -> None:
+        here = self.truth.names
+        there = self.head["causes"] if "causes" in self.head else self.head["classes"]
+        if here != tuple(there):
+            raise InputError(
+                f"outcome {self.outcome!r}: {self.truth.name_noun[1]} {', '.join(here)}; "
+                f"the model has {', '.join(there)}"
+            )
+
+    def _training_landmarks(self) -> Landmarks | None:
+        """Whom the null is of: the training patients at the landmarks that are scored; None: as fitted."""
+        if self.split is None or self.truth.has_own_moments:
+            return None
+        trained = np.flatnonzero(self.split.side == "train")
+        return scored_landmarks(self.cohort, trained, self.outcome, self.landmarks) if len(trained) else None
+
+
+def _refuse_choices(
+    head: Mapping[str, Any],
+    name: str,
+    truth: Outcome,
+    landmarks: Sequence[float | str] | None,
+    horizons: Sequence[float] | None,
+) -> None:
+    """Refuse an outcome of another kind than the model's, and choices that its kind does not have."""
+    if head["kind"] != truth.kind:
+        raise InputError(f"outcome {name!r}: a {truth.kind} here, of another kind in the model")
+    if horizons is not None and "times" not in head:
+        raise InputError(
+            f"outcome {name!r} is a diagnosis, which has no horizon to choose; leave out --horizons"
+        )
+    if landmarks is not None and truth.has_own_moments:
+        raise InputError(f"outcome {name!r} has prediction times of its own; leave out --landmarks")

@@ -1,0 +1,198 @@
+"""Scores of a run, here and elsewhere, and the comparison."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+
+
+def test_evaluate_leaves_out_the_training_patients(ward, split, start):
+    ask = ("evaluate", ward / "run" / "model", ward / "cohort", "--landmarks", "0,2", "--horizons", "6")
+    said = (
+        start(*ask, "--by", "sex"),
+        start(*ask, "--json"),
+    )  # in processes of their own: not slowed by checks
+    (table, err), (answer, _) = (process.communicate(timeout=600) for process in said)
+    assert f"{len(split['train'])} training patients left out" in err
+    assert "too small to judge" in table and "gnn - cox" in table and "sex=female" in table
+    found = json.loads(answer)
+    assert found["outcome"] == "death" and found["held_out"] == len(split["test"])
+    assert 0 < found["patients"] <= len(split["test"])
+    names = {"model", "landmark", "horizon", "metric", "value", "low", "high", "group", "cause"}
+    assert all(set(row) >= names for row in found["rows"])
+    assert {row["model"] for row in found["rows"]} == {"gnn", "cox", "null", "gnn-cox"}
+    assert {row["landmark"] for row in found["rows"]} == {0, 2, None}
+
+
+def test_evaluate_by_a_model_of_censoring_shows_both(ward, start):
+    ask = ("evaluate", ward / "run", ward / "cohort", "--landmarks", "0", "--horizons", "4")
+    said = [start(*ask, "--censoring", how, *more) for how, *more in (("cox", "--json"), ("cox",), ("me",))]
+    (answer, _), (table, err), (_, refused) = (process.communicate(timeout=600) for process in said)
+    found = json.loads(answer)
+    for one in ("km", "cox"):
+        rows = [row for row in found["rows"] if row["censoring"] == one]
+        assert {"gnn", "null"} <= {row["model"] for row in rows}
+        assert len({row["metric"] for row in rows}) > 4 and {"draws", "interval", "moved"} <= set(rows[0])
+    text = " ".join(table.split())
+    assert "censoring by last observations (cox)" in text and "Intervals resample groups" in text
+    assert [f"warning: {line}" in err for line in found["warnings"]] == [True] * len(found["warnings"])
+    assert said[2].returncode == 2 and "--censoring 'me'; must be km or cox" in refused
+
+
+def test_evaluate_elsewhere_is_external_validation(cli, ward, tmp_path):
+    from gnnpatient.cli import run
+    from gnnpatient.testing import write_ward
+
+    spec = write_ward(tmp_path, 30, seed=1)
+    spec.write_text(spec.read_text().replace('cohort = "tiny"', 'cohort = "elsewhere"'))
+    assert run(["pack", str(spec), "--out", str(tmp_path / "cohort")]) == 0
+    code, out, err = cli(
+        "evaluate", ward / "run", tmp_path / "cohort", "--landmarks", "1", "--horizons", "5", "--json"
+    )
+    assert code == 0 and "external validation" in err and "ids of training patients" in err
+    assert {row["model"] for row in json.loads(out)["rows"]} == {"gnn", "null"}
+
+
+def test_evaluate_a_diagnosis(sick, good, refused):
+    folder, _ = sick
+    ask = ("evaluate", folder / "run", folder / "cohort", "--landmarks", "0,2")
+    assert "name one of death, icu" in refused(*ask)
+    assert "has no horizon to choose" in refused(*ask, "--outcome", "icu", "--horizons", "5")
+    found = good(*ask, "--outcome", "icu", "--json")
+    assert {row["model"] for row in found["rows"]} == {"gnn", "logistic", "null", "gnn-logistic"}
+    assert {row["metric"] for row in found["rows"]} == {"auc", "brier", "oe", "slope", "ici", "scaled_brier"}
+    assert {(row["horizon"], row["cause"]) for row in found["rows"]} == {(None, "yes")}
+    split = json.loads((folder / "run" / "split.json").read_text())
+    assert found["held_out"] == len(split["test"]) and sum(found["events"].values()) == found["patients"]
+    assert not any(who.endswith("9") for who in split["test"]) or found["patients"] < found["held_out"]
+    table = good(*ask, "--outcome", "icu")
+    assert "icu: yes" in table and "gnn - logistic" in table and "scaled_brier" in table
+
+
+def test_evaluate_scores_a_task_at_its_moments(stays, good, refused):
+    folder, moments = stays
+    ask = ("evaluate", folder / "run", folder / "cohort")
+    found = good(*ask, "--json")
+    split = json.loads((folder / "run" / "split.json").read_text())
+    held = {who: dies for who, _, dies in moments if str(who) in split["test"]}
+    assert found["held_out"] == found["patients"] == len(held) == 12
+    assert {row["landmark"] for row in found["rows"]} == {row["horizon"] for row in found["rows"]} == {None}
+    assert {row["model"] for row in found["rows"]} == {"gnn", "logistic", "null", "gnn-logistic"}
+    assert "mortality: yes" in good(*ask)
+    assert "prediction times of its own; leave out --landmarks" in refused(*ask, "--landmarks", "1")
+
+
+@pytest.fixture(scope="session")
+def dealt(ward, tmp_path_factory):
+    """The ward with its ids dealt anew, under the same name; whose id each new one was."""
+    from gnnpatient.cli import run
+
+    folder = tmp_path_factory.mktemp("dealt")
+    ids = [f"p{i:03d}" for i in range(80)]
+    was = dict(zip(ids, np.random.default_rng(3).permutation(ids).tolist(), strict=True))
+    now = {old: new for new, old in was.items()}
+    for file in ward.glob("*.csv"):
+        text = re.sub(r"(?m)^p\d\d\d(?=,)", lambda found: now[found[0]], file.read_text())
+        (folder / file.name).write_text(text)
+    (folder / "ward.toml").write_text((ward / "ward.toml").read_text())
+    assert run(["pack", str(folder / "ward.toml"), "--out", str(folder / "cohort")]) == 0
+    return folder, was
+
+
+def few_rows(folder):
+    """Ids of patients whose record is too small to tell them."""
+    from gnnpatient import open_cohort
+    from gnnpatient.prognosis.people import fingerprints
+
+    cohort = open_cohort(folder / "cohort")
+    return set(cohort.ids[~fingerprints(cohort, np.arange(len(cohort)))[1]].tolist())
+
+
+def test_ids_dealt_anew_are_still_the_same_people(ward, dealt, split, good, tmp_path, start):
+    """Whoever was trained on is left out under whatever id, in evaluate, predict and ask."""
+    folder, was = dealt
+    side = {one: "train" if one in split["train"] else "test" for one in was}
+    few = few_rows(folder)
+    assert sum(side[new] != side[old] for new, old in was.items() if new not in few) > 10
+    trained = {new for new, old in was.items() if side[old] == "train"}
+    ask = ("evaluate", ward / "run", folder / "cohort", "--landmarks", "0,2", "--horizons", "6", "--json")
+    out, err = start(*ask).communicate(timeout=600)
+    found = json.loads(out)
+    assert re.search(r"\d+ patients have another id than in the fit but the same record: each is", err)
+    assert "training patients left out" in err and "exactly the one of the fit" in err
+    held = {new for new, old in was.items() if side[old] == "test"} - few
+    assert len(held) <= found["held_out"] <= len(held) + len(few)
+    good(
+        *("predict", ward / "run", folder / "cohort", "--at", "0", "--horizons", "5"),
+        *("--out", tmp_path / "r.csv"),
+    )
+    with open(tmp_path / "r.csv", newline="") as file:
+        said = {row["id"]: row["split"] for row in csv.DictReader(file)}
+    assert len(said.keys() - few) > 60
+    for new, one in said.items():
+        assert one == side[was[new]] or (new in few and one != "test"), new
+    new = next(new for new in sorted(trained - few) if side[new] == "test" and new in said)
+    ask = ("ask", ward / "run", folder / "cohort", "--patient", new, "--at", "0")
+    assert good(*ask, "--json")["split"] == "train"
+    assert "the model was fitted on this patient" in good(*ask)
+
+
+@pytest.fixture
+def compare_few(monkeypatch):
+    """Let `compare` fit few contestants (tests/study fits all), and a second call find what the first did."""
+    from gnnpatient.study import compare as fusion
+
+    compare, once, made = fusion.compare, fusion.run_compare, []
+
+    def call(**few):
+        few = {"folds": 2, "inner": 2, "channels": 8, "n": 10, "choices": {"ridge": 3.0}, **few}
+        monkeypatch.setattr(fusion, "compare", lambda *given, **how: compare(*given, **{**how, **few}))
+
+    def kept(*given, **how):
+        made[:] = made or [once(*given, **how)]
+        return made[0]
+
+    monkeypatch.setattr(fusion, "run_compare", kept)
+    return call
+
+
+def test_compare(good, refused, ward, compare_few, monkeypatch):
+    compare_few(models=["clockwork", "presence", "statics"])
+    words = ["compare", ward / "cohort", "--outcome", "death", "--members", 1, "--epochs", 1]
+    words += ["--missing", "lab"]
+    found = good(*words, "--json")
+    assert {"graph", "best single", "clockwork", "null"} <= {row["model"] for row in found["rows"]}
+    assert {row["kind"] for row in found["missing"]} == {"lab"} and len(found["pattern"]) == 2
+    assert {row["share"] for row in found["missing"]} == {0.0, 0.25, 0.5, 0.75, 1.0}
+    said = good(*words)
+    assert found["sentence"] and found["sentence"] in said and "parameters" in said
+    assert said.count("missingness only: ") == 2
+    assert re.search(r"lab +100% +100% +0\.\d{3}", said)
+    assert "graph, with a node type removed from the patients" in said
+    monkeypatch.undo()
+    wrong = ["compare", ward / "cohort", "--outcome", "death", "--missing", "lab,labs"]
+    assert "unknown kind 'labs'; did you mean 'lab'?" in refused(*wrong)
+    wrong = ["compare", ward / "cohort", "--outcome", "deth"]
+    assert "unknown outcome 'deth'; did you mean 'death'?" in refused(*wrong)
+
+
+@pytest.mark.filterwarnings("ignore:.*learned of so few:UserWarning")
+def test_compare_for_a_diagnosis(sick, good, compare_few):
+    folder, _ = sick
+    compare_few(models=["early", "late"], landmarks=[1.0])
+    words = ["compare", folder / "cohort", "--outcome", "icu", "--members", 1, "--epochs", 1]
+    found = good(*words, "--json")
+    assert {row["metric"] for row in found["rows"]} == {"auc", "brier", "scaled_brier"}
+    assert found["cause"] == "yes" and "yes (icu): AUC " in found["sentence"]
+    said = good(*words)
+    assert found["sentence"] in said and "scaled_brier" in said and "parameters" in said
+
+
+def test_compare_for_a_task(stays, good, compare_few):
+    compare_few(models=["early"])
+    words = ("compare", stays[0] / "cohort", "--outcome", "mortality", "--members", 1, "--epochs", 1)
+    found = good(*words, "--json")
+    assert set(found["modalities"]) == {"lab", "drug"} and found["patients"] == 60
+    assert {row["landmark"] for row in found["rows"]} == {None}
