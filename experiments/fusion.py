@@ -1,13 +1,13 @@
 """Does fusion help? Every node type alone, every one left out, and other ways to put them together.
 
 Claim: on a cohort with something to fuse (ward) all node types together forecast better than the best
-unimodal model, chosen on inner folds; on its twin, which has nothing to fuse, this is said at most once in twenty seeds. Of
-other cohorts nothing is claimed: the sentences say what it is, by the rules in gnnpatient.study.compare.
-Last seen: results/fusion-ward.md and fusion-twin.md (1 000 patients each, one member: it helps, and on the
-twin it does not), fusion-covid-icu.md (landmarks that are contaminated), fusion-covid-death.md and
-fusion-tcga-luad.md (428 genes of two families, graphs/tcga.prepare.py). With an earlier model: PBC (the
-default data), seed 0, --members 1, five folds made here: no evidence that adding sign and stage to lab helps,
-C +.003 (-.026 to .029), scaled IBS +.011 (-.032 to .057).
+unimodal model, chosen on inner folds; on its twin, which has nothing to fuse, this is said at most once in
+twenty seeds. Of other cohorts nothing is claimed: the sentences say what it is, by the rules in
+gnnpatient.study.compare. Last seen: results/fusion-ward.md and fusion-twin.md (1 000 patients each, one
+member: it helps, and on the twin it does not), fusion-covid-icu.md (landmarks that are contaminated),
+fusion-covid-death.md and fusion-tcga-luad.md (428 genes of two families, graphs/tcga.prepare.py). With an
+earlier model: PBC (the default data), seed 0, --members 1, five folds made here: no evidence that adding
+sign and stage to lab helps, C +.003 (-.026 to .029), scaled IBS +.011 (-.032 to .057).
 
     python experiments/fusion.py --data packed/ward --outcome death --missing image,note --out ward.parquet
     python experiments/fusion.py --data mine/spec.toml --outcome death --folds folds.csv --out mine.parquet
