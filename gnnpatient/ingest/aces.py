@@ -2,7 +2,7 @@
 
 The format is that of https://github.com/justin13601/ACES (Xu et al., ICLR 2025), version 0.7, and a label
 means what it means there. In particular what comes after the end of a record counts as *did not happen*: a
-target window of a fixed length does not ask whether the patient was still observed.
+target window of a fixed length does not depend on whether the patient was still observed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import polars as pl
 
 from gnnpatient.errors import InputError, near
 
-LARGEST = 1_000_000  # bytes of a task file
-DEEPEST = 10  # levels of a task file; a real one has 5
-LONGEST = timedelta(days=200 * 366)
+MAX_BYTES = 1_000_000  # bytes of a task file
+MAX_LEVELS = 10  # levels of a task file; a real one has 5
+MAX_SPAN = timedelta(days=200 * 366)
 ANY, START, END = "_ANY_EVENT", "_RECORD_START", "_RECORD_END"
 SPECIAL = (ANY, START, END)
 
@@ -37,8 +37,21 @@ class Predicate:
     """What counts as this kind of event: by code and value, or by other predicates at the same moment.
 
     A row counts if its code is one of `codes` or holds a match of `regex`, and its number is within the
-    limits (not on them, unless inclusive); a row without a number is outside any limits. `any_of` and
-    `all_of` count once a moment, a plain predicate once a row.
+    limits; a row without a number is outside any limits. `any_of` and `all_of` count once a moment, a plain
+    predicate once a row.
+
+    Attributes
+    ----------
+    codes : tuple of str
+        Codes that count.
+    regex : str or None
+        A regular expression that codes match; in place of `codes`.
+    value_min, value_max : float or None
+        Limits of the number; None = there is no limit.
+    value_min_inclusive, value_max_inclusive : bool, default False
+        Whether a number on the limit counts.
+    any_of, all_of : tuple of str
+        Other predicates, of which one or all must be there.
     """
 
     codes: tuple[str, ...] = ()
@@ -53,30 +66,67 @@ class Predicate:
 
 @dataclass(frozen=True)
 class Bound:
-    """A side of a window: another moment, some seconds from it, or the next (`back`: last) event from it."""
+    """A side of a window: another moment, some seconds from it, or an event before or after it.
 
-    of: str  # "trigger", "input.end" of another window, or the other side of the same one: "start", "end"
-    shift: float = 0.0  # seconds
+    Attributes
+    ----------
+    of : str
+        The moment: "trigger", "input.end" of another window, or the other side of the same one: "start",
+        "end".
+    shift : float, default 0
+        Seconds from it.
+    predicate : str or None
+        The event; None = `shift` counts.
+    back : bool, default False
+        Take the last such event before the moment instead of the next one after it.
+    """
+
+    of: str
+    shift: float = 0.0
     predicate: str | None = None
     back: bool = False
 
 
 @dataclass(frozen=True)
 class Window:
-    """A span of a record, how often predicates must be in it (`has`: least and most), and what it is for."""
+    """A span of a record, how often predicates must be in it, and what it is for.
+
+    Attributes
+    ----------
+    start, end : Bound
+        Its sides.
+    start_inclusive, end_inclusive : bool
+        Whether events at the moment of the side are in it.
+    has : mapping of str to (int or None, int or None)
+        How often each predicate must be in it, at least and at most; None = there is no limit.
+    label : str or None
+        The predicate whose presence in this window is the label.
+    index_timestamp : str or None
+        "start" or "end": the side that is the prediction time.
+    """
 
     start: Bound
     end: Bound
     start_inclusive: bool
     end_inclusive: bool
     has: Mapping[str, tuple[int | None, int | None]] = field(default_factory=dict)
-    label: str | None = None  # the predicate whose presence in this window is the label
-    index_timestamp: str | None = None  # "start" or "end": the side that is the prediction time
+    label: str | None = None
+    index_timestamp: str | None = None
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task file: predicates and windows by name, each after those that it hangs on."""
+    """A task file.
+
+    Attributes
+    ----------
+    predicates : mapping of str to Predicate
+        By name, each after those that it depends on.
+    trigger : str
+        The predicate at whose moments the task begins.
+    windows : mapping of str to Window
+        By name, each after those that it depends on.
+    """
 
     predicates: Mapping[str, Predicate]
     trigger: str
@@ -87,12 +137,24 @@ class Task:
 
 
 def read_task(path: Path) -> Task:
-    """A task file (YAML). One window must have `label`, one `index_timestamp`.
+    """Read a task file. One window must have `label`, one `index_timestamp`.
 
-    Refused: not YAML, over 1 MB, anchors, aliases, tags, a key twice, an unknown key, a name that nothing
-    has, windows that hang on each other or run backwards, and of ACES: `patient_demographics` and `static`
-    predicates, conditions on other columns than code and number, predicates without code (those of a
-    separate file), nested expressions.
+    Parameters
+    ----------
+    path : pathlib.Path
+        A YAML file of at most 1 MB.
+
+    Returns
+    -------
+    Task
+
+    Raises
+    ------
+    InputError
+        When it is not YAML, is larger, has anchors, aliases, tags, a key twice, an unknown key, a name that
+        nothing has, or windows that depend on each other or run backwards; and for what ACES has but is not
+        read here: `patient_demographics` and `static` predicates, conditions on other columns than code and
+        number, predicates without code (those of a separate file), nested expressions.
     """
     try:
         return _task(_yaml(path))
@@ -110,15 +172,15 @@ def _yaml(path: Path) -> Any:
             seen = set()
             for key, _ in node.value:
                 if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                    raise InputError(f"line {key.start_mark.line + 1}: key {key.value!r} stands twice")
+                    raise InputError(f"line {key.start_mark.line + 1}: key {key.value!r} appears twice")
                 seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
             return super().construct_mapping(node, deep=deep)
 
     try:
         with path.open("rb") as handle:
-            raw = handle.read(LARGEST + 1)
-        if len(raw) > LARGEST:
-            raise InputError(f"larger than {LARGEST:,} bytes; is this a task file?")
+            raw = handle.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise InputError(f"larger than {MAX_BYTES:,} bytes; is this a task file?")
         text = raw.decode("utf-8")
         depth = 0
         for event in yaml.parse(text, Loader=base):  # before anything is built, and so expanded
@@ -128,8 +190,8 @@ def _yaml(path: Path) -> Any:
             if getattr(event, "tag", None):
                 raise InputError(f"{line}: tag {event.tag!r} is not read; write a plain value")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:
-                raise InputError(f"{line}: more than {DEEPEST} levels deep")
+            if depth > MAX_LEVELS:
+                raise InputError(f"{line}: more than {MAX_LEVELS} levels deep")
         return yaml.load(text, Loader=Loader)
     except OSError as error:
         raise InputError(error.strerror or "cannot be read") from None
@@ -146,15 +208,15 @@ def _yaml(path: Path) -> Any:
 def _table(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         raise InputError(f"{where}: {value!r}; give names and what they are")
-    if odd := [key for key in value if not isinstance(key, str)]:
-        raise InputError(f"{where}: the name {odd[0]!r} is not text; put it in quotes")
+    if wrong := [key for key in value if not isinstance(key, str)]:
+        raise InputError(f"{where}: the name {wrong[0]!r} is not text; put it in quotes")
     return value
 
 
 def _keys(value: dict[str, Any], where: str, known: Iterable[str]) -> None:
     known = tuple(known)
-    if odd := [key for key in value if key not in known]:
-        raise InputError(f"{where}: key {odd[0]!r} is not read{near(odd[0], known)}")
+    if wrong := [key for key in value if key not in known]:
+        raise InputError(f"{where}: key {wrong[0]!r} is not read{near(wrong[0], known)}")
 
 
 def _task(file: Any) -> Task:
@@ -167,48 +229,48 @@ def _task(file: Any) -> Task:
         name: _predicate(f"predicates.{name}", p)
         for name, p in _table(top["predicates"], "predicates").items()
     }
-    if odd := [name for name in predicates if name in SPECIAL]:
-        raise InputError(f"predicates.{odd[0]}: this name is taken; choose another")
+    if wrong := [name for name in predicates if name in SPECIAL]:
+        raise InputError(f"predicates.{wrong[0]}: this name is taken; choose another")
     known = dict.fromkeys((*predicates, *SPECIAL))
     for name, predicate in predicates.items():
         for part in (*predicate.any_of, *predicate.all_of):
-            _held(part, known, f"predicates.{name}")
+            _check_known(part, known, f"predicates.{name}")
     parts = {
         name: [part for part in p.any_of + p.all_of if part in predicates] for name, p in predicates.items()
     }
     predicates = {name: predicates[name] for name in _ordered(parts, "predicates")}
-    _held(top["trigger"], known, "trigger")
+    _check_known(top["trigger"], known, "trigger")
     windows = {name: _window(f"windows.{name}", w) for name, w in _table(top["windows"], "windows").items()}
     for name, window in windows.items():
         for what in (window.start.predicate, window.end.predicate, window.label, *window.has):
             if what is not None:
-                _held(what, known, f"windows.{name}")
-    hangs: dict[str, list[str]] = {}
+                _check_known(what, known, f"windows.{name}")
+    depends: dict[str, list[str]] = {}
     moments = dict.fromkeys(("trigger", *(f"{name}.{side}" for name in windows for side in ("start", "end"))))
     for name, window in windows.items():
         outer = window.end if window.start.of == "end" else window.start
-        _held(outer.of, moments, f"windows.{name}")
-        hangs[name] = [outer.of.rpartition(".")[0]] if outer.of != "trigger" else []
+        _check_known(outer.of, moments, f"windows.{name}")
+        depends[name] = [outer.of.rpartition(".")[0]] if outer.of != "trigger" else []
     for key, use in (("label", "the target window"), ("index_timestamp", "the input window: its end")):
         having = [name for name, window in windows.items() if getattr(window, key) is not None]
         if len(having) != 1:
             raise InputError(f"windows: {len(having)} of them have {key}; give it to one, {use}")
-    return Task(predicates, top["trigger"], {name: windows[name] for name in _ordered(hangs, "windows")})
+    return Task(predicates, top["trigger"], {name: windows[name] for name in _ordered(depends, "windows")})
 
 
-def _held(name: Any, known: Mapping[str, Any], where: str) -> None:
+def _check_known(name: Any, known: Mapping[str, Any], where: str) -> None:
     if not isinstance(name, str) or name not in known:
-        raise InputError(f"{where}: nothing is called {name!r}{near(str(name), known)}")
+        raise InputError(f"{where}: there is no {name!r}{near(str(name), known)}")
 
 
-def _ordered(hangs: Mapping[str, Iterable[str]], where: str) -> list[str]:
-    """Names, each after those that it hangs on."""
+def _ordered(depends: Mapping[str, Iterable[str]], where: str) -> list[str]:
+    """Names, each after those that it depends on."""
     try:
-        return list(TopologicalSorter(hangs).static_order())
+        return list(TopologicalSorter(depends).static_order())
     except CycleError as error:
         stuck = min(error.args[1])
         raise InputError(
-            f"{where}.{stuck}: hangs on itself, through other {where} or not; break the circle"
+            f"{where}.{stuck}: depends on itself, through other {where} or not; break the circle"
         ) from None
 
 
@@ -277,7 +339,7 @@ def _window(where: str, value: Any) -> Window:
     end = _bound(fields.get("end"), f"{where}.end", Bound("start", predicate=END))
     if (start.of == "end") == (end.of == "start") or start.of == "start" or end.of == "end":
         raise InputError(
-            f"{where}: one side must hang on the trigger or another window, the other side on this one"
+            f"{where}: one side must depend on the trigger or another window, the other side on this one"
         )
     inner, ahead = (start, False) if start.of == "end" else (end, True)
     backward = inner.back if inner.predicate else inner.shift < 0
@@ -322,9 +384,9 @@ def _seconds(span: str, where: str) -> float:
     total, rest = 0.0, span.lower()
     while part := _PART.match(rest):
         total, rest = total + float(part[1]) * _UNITS[part[2][0]], rest[part.end() :]
-    if rest or total > LONGEST.total_seconds():
+    if rest or total > MAX_SPAN.total_seconds():
         most = (
-            f"at most {LONGEST.days // 366} years" if not rest else "weeks, days, hours, minutes and seconds"
+            f"at most {MAX_SPAN.days // 366} years" if not rest else "weeks, days, hours, minutes and seconds"
         )
         raise InputError(f"{where}: {span!r}; read are {most}, as in 30 days or 1d 12h")
     return total
@@ -345,36 +407,56 @@ def _limits(value: Any, where: str) -> tuple[int | None, int | None]:
 
 
 def label(task: Task, events: pl.DataFrame) -> pl.DataFrame:
-    """A row for each trigger of which every window exists and holds what it must: id, at, label.
+    """A row for each trigger of which every window exists and holds what it must.
 
-    `events` has subject_id, time (Datetime), code and, where a predicate has limits, numeric_value; further
-    columns and the order of rows are nothing. Rows without a patient or a time are left out. All rows of a
-    patient at one time are one moment, and there is one trigger a moment. `at` is the prediction time, and
-    `label` whether the label's predicate is in its window. As in ACES, windows after `at` decide too who is
-    in (`has`).
+    Rows without a patient or a time are left out. All rows of a patient at one time are one moment, and there
+    is one trigger a moment. As in ACES, `has` of windows after the prediction time decides, too, who is in.
 
     A window whose side is `-> predicate` exists where such an event follows; the moment itself counts if
     `start_inclusive` (never, where the arrow starts at another window or the trigger). So ACES documents it;
     its code (0.7.3) goes by `end_inclusive` there, which tells apart only an event at that very moment.
     `null` is the first or last moment of the record, likewise. Several triggers with one prediction time
     give several rows.
+
+    Parameters
+    ----------
+    task : Task
+        As of `read_task`.
+    events : polars.DataFrame
+        subject_id, time (Datetime), code and, where a predicate has limits, numeric_value; further columns
+        and the order of rows do not matter.
+
+    Returns
+    -------
+    polars.DataFrame
+        id, at (the prediction time) and label (whether the label's predicate is in its window).
+
+    Raises
+    ------
+    InputError
+        When a column is not there, or the time is no Datetime.
+
+    References
+    ----------
+    Xu et al., ACES: Automatic Cohort Extraction System for Event-Stream Datasets, ICLR 2025.
     """
     record = _Record(task, events)
     row = np.flatnonzero(record.counts(task.trigger) > 0)
-    who = record.who[row]
+    owner = record.owner[row]
     ok = np.ones(len(row), bool)
     moments = {"trigger": record.time[row]}
     at, hit = moments["trigger"], ok
     for name, window in task.windows.items():
-        begins = window.start.of != "end"  # which side hangs on another moment; the other hangs on this side
+        # which side depends on another moment; the other depends on this side
+        begins = window.start.of != "end"
         outer, inner = (window.start, window.end) if begins else (window.end, window.start)
-        one, found = record.moment(outer, who, moments[outer.of], False)
-        two, found_too = record.moment(inner, who, one, window.start_inclusive)
+        one, found = record.moment(outer, owner, moments[outer.of], False)
+        two, found_too = record.moment(inner, owner, one, window.start_inclusive)
         start, end = (one, two) if begins else (two, one)
         moments |= {f"{name}.start": start, f"{name}.end": end}
         ok = ok & found & found_too
-        low = record.before(who, start, ties=not window.start_inclusive)
-        high = np.maximum(low, record.before(who, end, ties=window.end_inclusive))
+        low = record.before(owner, start, ties=not window.start_inclusive)
+        high = np.maximum(low, record.before(owner, end, ties=window.end_inclusive))
         for predicate, (least, most) in window.has.items():
             count = record.between(predicate, low, high)
             ok = ok & (count >= (least or 0)) & (count <= (len(events) if most is None else most))
@@ -393,8 +475,8 @@ class _Record:
 
     def __init__(self, task: Task, events: pl.DataFrame) -> None:
         used = set(_used(task))
-        asked = {name: p for name, p in task.predicates.items() if name in used}
-        plain = {name: p for name, p in asked.items() if not (p.any_of or p.all_of)}
+        needed = {name: p for name, p in task.predicates.items() if name in used}
+        plain = {name: p for name, p in needed.items() if not (p.any_of or p.all_of)}
         limited = any(p.value_min is not None or p.value_max is not None for p in plain.values())
         for name in ("subject_id", "time", "code", *(["numeric_value"] if limited else [])):
             if name not in events.columns:
@@ -421,15 +503,15 @@ class _Record:
             .collect()
         )
         self.ids = moments["subject_id"]
-        self.who = self.ids.rle_id().cast(pl.Int64).to_numpy()
+        self.owner = self.ids.rle_id().cast(pl.Int64).to_numpy()
         self.time = moments["time"].to_physical().to_numpy()
         self.times, rank = np.unique(self.time, return_inverse=True)
         # rises through all records, so that one search in it finds the place in each
-        self.place = self.who * (len(self.times) + 1) + rank
-        edge = np.diff(self.who, prepend=-1, append=-1) != 0
+        self.place = self.owner * (len(self.times) + 1) + rank
+        edge = np.diff(self.owner, prepend=-1, append=-1) != 0
         special = {ANY: np.ones(len(edge) - 1, np.int64), START: edge[:-1] * 1, END: edge[1:] * 1}
         self._counts = special | {name: moments[f"n{i}"].to_numpy() for i, name in enumerate(plain)}
-        for name, predicate in asked.items():  # each after those that it hangs on
+        for name, predicate in needed.items():  # each after those that it depends on
             if name not in plain:
                 join = np.logical_or if predicate.any_of else np.logical_and
                 parts = [self.counts(part) > 0 for part in predicate.any_of or predicate.all_of]
@@ -439,10 +521,10 @@ class _Record:
         """How often a predicate is at each moment."""
         return self._counts[name]
 
-    def before(self, who: np.ndarray, time: np.ndarray, *, ties: bool) -> np.ndarray:
+    def before(self, owner: np.ndarray, time: np.ndarray, *, ties: bool) -> np.ndarray:
         """The number of moments, of all records, before this one of this patient; `ties`: and at it."""
         rank = np.searchsorted(self.times, time, "right" if ties else "left")
-        return np.searchsorted(self.place, who * (len(self.times) + 1) + rank)
+        return np.searchsorted(self.place, owner * (len(self.times) + 1) + rank)
 
     def between(self, name: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """How often a predicate is in moments low to high, the last not among them."""
@@ -450,17 +532,17 @@ class _Record:
         return total[high] - total[low]
 
     def moment(
-        self, bound: Bound, who: np.ndarray, time: np.ndarray, itself: bool
+        self, bound: Bound, owner: np.ndarray, time: np.ndarray, itself: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Where a bound that hangs on `time` lies and if it exists. `itself`: an event at `time` will do."""
+        """Where a bound that depends on `time` lies and if it exists. `itself`: an event at `time` counts."""
         if bound.predicate is None:
             return time + round(bound.shift * 1e6), np.ones(len(time), bool)
         events = np.flatnonzero(self.counts(bound.predicate) > 0)
-        cut = self.before(who, time, ties=bound.back == itself)
+        cut = self.before(owner, time, ties=bound.back == itself)
         event = np.searchsorted(events, cut) - bound.back
         found = (event >= 0) & (event < len(events))
         place = events[np.where(found, event, 0)] if len(events) else np.zeros(len(time), np.int64)
-        found = found & (self.who[place] == who) if len(events) else found
+        found = found & (self.owner[place] == owner) if len(events) else found
         return np.where(found, self.time[place], time), found
 
 

@@ -24,6 +24,13 @@ ICD = (3, 4, 5)  # category and subcategories, in ICD-10 and ICD-9; an ICD-9 E c
 class Hierarchy:
     """Codes as a directed graph without cycles, child -> parent; a code may have several parents.
 
+    Attributes
+    ----------
+    graph : networkx.DiGraph
+        Frozen; nodes are codes.
+
+    Examples
+    --------
     >>> icd = Hierarchy.by_prefix(["I25.10", "I21.4", "I25"], ICD)
     >>> icd.level(["I25.10", "I21.4", "I25", "unknown"], 1)
     ('I25', 'I21', 'I25', 'unknown')
@@ -35,9 +42,21 @@ class Hierarchy:
     def from_pairs(
         cls, child: pl.Series | Sequence[str | None], parent: pl.Series | Sequence[str | None]
     ) -> Hierarchy:
-        """From two columns. A pair of which one is blank, and a code that is its own parent, say nothing.
+        """From two columns. A pair of which one is blank, and a code that is its own parent, are left out.
 
-        Refused: columns of unequal length, codes that are not text, a cycle.
+        Parameters
+        ----------
+        child, parent : polars.Series or sequence of str
+            (pair,) codes; None = blank.
+
+        Returns
+        -------
+        Hierarchy
+
+        Raises
+        ------
+        InputError
+            When the columns differ in length, do not hold text, or make a cycle.
         """
         try:
             pairs = pl.DataFrame({"child": child, "parent": parent})
@@ -52,11 +71,27 @@ class Hierarchy:
 
     @classmethod
     def by_prefix(cls, codes: pl.Series | Sequence[str | None], lengths: Sequence[int]) -> Hierarchy:
-        """From the first characters of each code, as many as `lengths` says: `ATC`, `ICD`, or your own.
+        """From the first characters of each code.
 
         Dots are not counted and stay as they are written: `I25.10` is in `I25.1` is in `I25`, and `I2510` in
         `I251`. Of `DIAGNOSIS//ICD//10//I2510` only what follows the last `//` is the code, and the ancestors
         keep the rest: `DIAGNOSIS//ICD//10//I251`. A code no longer than the least length has no parent.
+
+        Parameters
+        ----------
+        codes : polars.Series or sequence of str
+            The codes; None is left out.
+        lengths : sequence of int
+            How many characters the ancestors have: `ATC`, `ICD`, or others.
+
+        Returns
+        -------
+        Hierarchy
+
+        Raises
+        ------
+        InputError
+            When a length is below 1.
         """
         steps = sorted(set(lengths))
         if not steps or steps[0] < 1:
@@ -99,10 +134,23 @@ class Hierarchy:
     def ancestors(
         self, codes: pl.Series | Sequence[str | None]
     ) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
-        """All pairs of a code and a code above it: position in `codes`, names, position in those names.
+        """All pairs of a code and a code above it, sorted.
 
-        The names are sorted and each is an ancestor of some code; pairs are sorted by the two positions. A
-        code is no ancestor of itself, and one that the hierarchy does not hold has none.
+        A code is no ancestor of itself, and one that the hierarchy does not hold has none.
+
+        Parameters
+        ----------
+        codes : polars.Series or sequence of str
+            The codes.
+
+        Returns
+        -------
+        code : numpy.ndarray
+            (pair,) int64 position in `codes`.
+        names : tuple of str
+            The ancestors in alphabetical order, each of some code.
+        ancestor : numpy.ndarray
+            (pair,) int64 position in `names`.
         """
         pairs = self._above(codes)
         names = pairs["name"].unique().sort()
@@ -122,6 +170,23 @@ class Hierarchy:
         A code without a parent has depth 1, any other the length of the longest path to it from such a code.
         Of several ancestors at that depth it is the alphabetically first. A code at or above that depth, and
         one that the hierarchy does not hold, stay as they are.
+
+        Parameters
+        ----------
+        codes : polars.Series or sequence of str
+            The codes.
+        level : int
+            The depth, from 1 on.
+
+        Returns
+        -------
+        tuple of str
+            One for each of `codes`.
+
+        Raises
+        ------
+        InputError
+            When `level` is below 1.
         """
         if level < 1:
             raise InputError(f"level {level}; the codes without a parent are level 1")

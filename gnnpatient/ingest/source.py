@@ -1,10 +1,8 @@
-"""The tables of a cohort, each opened once, and what became of every row: used, collapsed or refused."""
+"""The tables of a cohort, each opened once, and views of their rows as words, numbers and times."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
@@ -15,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.errors import InputError, near
-from gnnpatient.files import atomic_file, file_name, inside, room_for
+from gnnpatient.files import room_for
+from gnnpatient.ingest.audit import RowAudit, quoted
 from gnnpatient.ingest.cells import (
     LIFETIME,
     MISSING,
@@ -31,6 +30,7 @@ from gnnpatient.ingest.cells import (
     text,
     without_missing,
 )
+from gnnpatient.ingest.scripts import latin_lookalikes
 from gnnpatient.progress import Progress
 from gnnpatient.readers.dates import end_of_day, end_of_local_day, utc_moments
 from gnnpatient.readers.standard import StandardTables
@@ -38,183 +38,237 @@ from gnnpatient.readers.tables import column, fits, read_table
 from gnnpatient.spec.graph import GraphSpec
 from gnnpatient.spec.tables import TimeSpec, Where
 
-PEOPLE = "people"  # the table of persons that a standard format gives
+PEOPLE = "people"
+"""Name of the table of persons that a standard format gives."""
+
 AS_MISSING, AS_IT_STANDS = "taken as missing", "taken as a word"
 _COMMA = r"^\s*([+-]?\d*),(\d+)\s*$"  # a number with a decimal comma
 _POINT = r"^\s*[+-]?\d*\.\d+\s*$"  # where commas are decimal, a point parts thousands: 1.234 is not 1.2
-
-
-_LOOKS = str.maketrans(  # letters of Cyrillic and Greek that look like Latin ones
-    "АВЕЅZІЈКМНОРСТУХаеіјорсухѕԁһԛԝѵΑΒΕΖΗΙΚΜΝΟΡΤΥΧοανικρυχ‐‑‒–—−",  # noqa: RUF001
-    "ABESZIJKMHOPCTYXaeijopcyxsdhqwvABEZHIKMNOPTYXoavikpux------",
-)
-_LATIN, _OTHERS = r"\p{Latin}", r"[\p{L}&&[^\p{Latin}]]"
-
-
-def plainly(words: pl.Series) -> pl.Series:
-    """Words as they look: letters of other scripts that look like Latin ones, and digits of any, as those."""
-    far = words.filter(words.str.len_bytes() != words.str.len_chars()).unique()
-    seen = {word: _plainly(word) for word in far.drop_nulls()}
-    return words.replace(seen) if seen else words
-
-
-def _plainly(word: str) -> str:
-    letters = unicodedata.normalize("NFKC", word).translate(_LOOKS)
-    return "".join(str(unicodedata.decimal(c, c)) for c in letters if unicodedata.category(c) != "Cf")
-
-
-def scripts(words: pl.Series, what: str, *, letters: bool = True) -> list[str]:
-    """Flags where two words look the same; with `letters` also where letters of two scripts stand in one
-    word, or in some words beside the others. Counted, of different words."""
-    words = words.drop_nulls().unique()
-    latin, other = (words.str.contains(letters) for letters in (_LATIN, _OTHERS))
-    mixed = int((latin & other).sum())
-    alone = min(int((latin & ~other).sum()), int((other & ~latin).sum()))
-    bare = words.str.normalize("NFKC").str.replace_all(
-        r"\p{Cf}", ""
-    )  # wide and hidden ones are told elsewhere
-    alike = bare.n_unique() - plainly(bare).n_unique()
-    flags = []
-    if mixed and letters:
-        flags.append(f"{mixed} {what} mix letters of two scripts, as Latin and Cyrillic")
-    if alone and letters:
-        flags.append(f"{alone} {what} are written in another script than the others")
-    if alike:
-        flags.append(f"{alike} {what} look like another one and are written with other letters or digits")
-    return flags
-
-
-DATES = 5  # from so many clock times on it is no accident that all are midnight
-BLOCK = 500  # columns that are read at once: polars takes time by the square of their number
-
-
-@dataclass(eq=False)
-class RowAudit:
-    """What became of each row of one table."""
-
-    start: int  # rows of all tables are numbered one after the other; this is the first one's number
-    used: np.ndarray  # (row,) bool
-    collapsed: np.ndarray  # (row,) bool: an exact repeat of a row that is used
-    why: np.ndarray  # (row,) int8 into reasons: why a row that is neither used nor collapsed was refused
-    reasons: list[str]
-
-    @classmethod
-    def of(cls, rows: int, start: int = 0) -> RowAudit:
-        none = ["nothing in it that the spec asks for"]
-        return cls(start, np.zeros(rows, bool), np.zeros(rows, bool), np.zeros(rows, np.int8), none)
-
-    def refuse(self, where: np.ndarray, reason: str) -> None:
-        """Note a reason at positions of rows; the first one that a row gets stays."""
-        rows = where[self.why[where] == 0]
-        if len(rows):
-            self.reasons += [reason] * (reason not in self.reasons)
-            self.why[rows] = self.reasons.index(reason)
-
-    def claim(self, row: np.ndarray, who: np.ndarray) -> None:
-        """The first row of each patient is used, further ones (the same in what is asked) are collapsed."""
-        patients, first = np.unique(who, return_index=True)
-        self.used[row[first[patients >= 0]]] = True
-        self.collapsed[row[who >= 0]] = True
-
-    @property
-    def refused(self) -> np.ndarray:
-        """Positions of the rows that are neither used nor an exact repeat."""
-        return np.flatnonzero(~(self.used | self.collapsed))
-
-    def summary(self) -> dict[str, Any]:
-        """rows = used + collapsed + refused, for `check`."""
-        collapsed, refused = self.collapsed & ~self.used, self.refused
-        count = np.bincount(self.why[refused], minlength=len(self.reasons)).tolist()
-        return {
-            "rows": len(self.used),
-            "used": int(self.used.sum()),
-            "collapsed": int(collapsed.sum()),
-            "refused": {reason: n for reason, n in zip(self.reasons, count, strict=True) if n},
-        }
-
-
-def quoted(cell: object) -> str:
-    """A cell for a message, short."""
-    word = str(cell)
-    return (
-        "an empty cell" if cell is None or not word else repr(word if len(word) < 41 else f"{word[:40]}...")
-    )
+_MIN_MIDNIGHTS = 5  # from so many clock times on it is no accident that all are midnight
+_MAX_COLUMNS = 500  # that are read at once: polars takes time by the square of their number
 
 
 @dataclass(eq=False)
 class TableView:
-    """Some rows of one table, with the columns that are asked of them."""
+    """Some rows of one table, with the columns that the spec names.
+
+    Attributes
+    ----------
+    source : SourceTables
+        All tables of the cohort.
+    table : str
+        Name of the table: a file in the folder, or a table of the standard format.
+    frame : polars.DataFrame
+        The columns of these rows.
+    row : numpy.ndarray
+        Position of each row in the table: (row,) int64.
+    audit : RowAudit
+        What became of all rows of the table.
+    """
 
     source: SourceTables
     table: str
     frame: pl.DataFrame
-    row: np.ndarray  # (row,) int64, position in the table
-    account: RowAudit
+    row: np.ndarray  # (row,) int64
+    audit: RowAudit
 
     def __len__(self) -> int:
         return len(self.row)
 
-    def some(self, keep: pl.Series) -> TableView:
-        """Some of its rows."""
+    def filter(self, keep: pl.Series) -> TableView:
+        """Some of the rows.
+
+        Parameters
+        ----------
+        keep : polars.Series
+            (row,) Boolean.
+
+        Returns
+        -------
+        TableView
+        """
         return replace(self, frame=self.frame.filter(keep), row=self.row[keep.to_numpy()])
 
     def line(self, i: Any) -> int:
-        """Where row i of this view stands in the file; the first line of a table is 2, after the header."""
+        """The line of a row in the file; the first line of a table is 2, after the header.
+
+        Parameters
+        ----------
+        i : int
+            Row of this view.
+
+        Returns
+        -------
+        int
+        """
         return int(self.row[i]) + 2
 
     def refuse(self, where: np.ndarray, reason: str) -> None:
-        """Note why rows, (row,) bool, are left out."""
-        self.account.refuse(self.row[where], reason)
+        """Note why rows are left out.
 
-    def shown(self, name: str, row: int) -> str:
-        """For a message: a cell that is no time, beside one that is."""
+        Parameters
+        ----------
+        where : numpy.ndarray
+            (row,) bool, of this view.
+        reason : str
+            For people; the first reason of a row stays.
+        """
+        self.audit.refuse(self.row[where], reason)
+
+    def time_hint(self, name: str, row: int) -> str:
+        """For a message: a cell that is no time, beside one that is.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+        row : int
+            Row of this view.
+
+        Returns
+        -------
+        str
+        """
         would = example(self.source.spec.table(self.table).time)
         return f"; {quoted(self.column(name)[row])} is none, {would} would be"
 
     def has(self, name: str) -> bool:
+        """Whether the view holds a column.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        bool
+        """
         return name in self.frame.schema
 
     def column(self, name: str) -> pl.Series:
+        """A column as it was read.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        polars.Series
+            (row,) of any type.
+
+        Raises
+        ------
+        InputError
+            When the table has no such column.
+        """
         return column(self.frame, name, self.table)
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The words that the spec says are missing in this table."""
+        """The words that mean missing in this table, as the spec says."""
         return self.source.spec.table(self.table).missing
 
     def text(self, name: str, named: Collection[str] = ()) -> pl.Series:
-        """Words as they stand, of codes, levels, labels and groups. Only an empty cell is missing, and a word
-        that the spec calls so; not one that it names here. One that looks missing is counted."""
+        """The words of a column as they stand: codes, levels, labels, groups.
+
+        A word that looks as if it meant missing, such as NA, stays a word, and is counted for a flag.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+        named : collection of str, default ()
+            Words to which the spec gives a meaning: never missing.
+
+        Returns
+        -------
+        polars.Series
+            (row,) str; null = an empty cell, or a word that means missing by the spec.
+        """
         cells = text(self.column(name), [word for word in self.missing if word not in named])
-        self.source.note(self, name, cells, [word for word in MISSING[1:] if word not in named], AS_IT_STANDS)
+        looks_missing = [word for word in MISSING[1:] if word not in named]
+        self.source.count_missing_words(self, name, cells, looks_missing, AS_IT_STANDS)
         return cells
 
-    def plain(self, name: str) -> pl.Series:
-        """Words that are short for numbers, or name a unit: those that mean missing in a number do here."""
+    def symbols(self, name: str) -> pl.Series:
+        """The words of a column that are short for numbers or name a unit, so that NA means missing.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        polars.Series
+            (row,) str; null = missing.
+        """
         cells = text(self.column(name), self.missing)
-        self.source.note(self, name, cells, MISSING[1:], AS_MISSING)
+        self.source.count_missing_words(self, name, cells, MISSING[1:], AS_MISSING)
         return text(cells, MISSING)
 
-    def _given(self, name: str) -> pl.Series:
-        """The cells of a column of numbers or times, without the words that the spec says are missing; other
-        words that are taken for missing are counted."""
-        cells = without_missing(self.column(name), self.missing, self._points)
-        self.source.note(self, name, missing_words(cells), MISSING[1:], AS_MISSING)
+    def _cells(self, name: str) -> pl.Series:
+        """The cells of a column of numbers or times, without the words that the spec says are missing.
+
+        Other words that are taken for missing are counted.
+        """
+        cells = without_missing(self.column(name), self.missing, self._decimal_points)
+        self.source.count_missing_words(self, name, missing_words(cells), MISSING[1:], AS_MISSING)
         return cells
 
     def number(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers (nan = missing), and where a cell holds something that is not a finite number."""
-        cells = self._given(name)
+        """A column of numbers.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        value : numpy.ndarray
+            (row,) float64, nan = missing.
+        bad : numpy.ndarray
+            (row,) bool, where a cell holds something that is not a finite number.
+
+        Raises
+        ------
+        InputError
+            When the column holds text in parquet, times, or numbers with an undeclared decimal comma.
+        """
+        cells = self._cells(name)
         if cells.dtype == pl.String and self.table.endswith(".parquet"):
             raise InputError(f"{self.table}: column {name!r} holds text; write numbers with a numeric type")
         return self._numbers(name, cells)
 
     def amount(self, name: str, *, words: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same for values; and which are a bound: -1 where the truth lies below it, 1 above, else 0.
+        """A column of values, some of which may be bounds such as "<5".
 
-        words: parquet may hold text, too.
+        Parameters
+        ----------
+        name : str
+            The column.
+        words : bool, default False
+            Read text in parquet, too.
+
+        Returns
+        -------
+        value : numpy.ndarray
+            (row,) float64, nan = missing; of a bound its number.
+        bad : numpy.ndarray
+            (row,) bool, where a cell holds something that is not a finite number.
+        bound : numpy.ndarray
+            (row,) int8: -1 where the truth lies below the value, 1 above, 0 where it is the value.
+
+        Raises
+        ------
+        InputError
+            As in `number`.
         """
-        cells = self._given(name)
+        cells = self._cells(name)
         if cells.dtype != pl.String or (self.table.endswith(".parquet") and not words):
             return *self.number(name), np.zeros(len(self), np.int8)
         bare, bound = split_bounds(cells)
@@ -226,7 +280,7 @@ class TableView:
     def _numbers(self, name: str, cells: pl.Series) -> tuple[np.ndarray, np.ndarray]:
         if cells.dtype.is_temporal():
             raise InputError(f"{self.table}: column {name!r} holds {cells.dtype}; a value is a number")
-        value, bad = number(self._points(cells))
+        value, bad = number(self._decimal_points(cells))
         if bad.any() and cells.dtype == pl.String:
             comma = bad & cells.str.contains(_COMMA).fill_null(False)
             if comma.any():
@@ -240,88 +294,140 @@ class TableView:
     def amounts(
         self, names: Sequence[str], *, words: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same of many columns, (column, row) each. What holds plain numbers and empty cells alone is
-        read at once: one by one, 20 000 columns take minutes."""
+        """Many columns of values.
+
+        Columns of nothing but plain numbers and empty cells are read together: one by one, 20 000 columns
+        take minutes.
+
+        Parameters
+        ----------
+        names : sequence of str
+            The columns.
+        words : bool, default False
+            Read text in parquet, too.
+
+        Returns
+        -------
+        value, bad, bound : numpy.ndarray
+            As of `amount`, (column, row) each.
+
+        Raises
+        ------
+        InputError
+            As in `number`, or when the values do not fit into memory.
+        """
         size = len(names), len(self)
         room_for(len(names) * len(self) * 27, f"{self.table}: {size[0]} columns of {size[1]} rows")
-        value, bad, side = np.full(size, np.nan), np.zeros(size, bool), np.zeros(size, np.int8)
-        kinds, text_ = self.frame.schema, self.source.spec.table(self.table).decimal != ","
-        texts = text_ and not self.table.endswith(".parquet")
-        for start in range(0, len(names), BLOCK):
-            some = names[start : start + BLOCK]
-            plain = [
-                n for n in some if n in kinds and (kinds[n].is_numeric() or (texts and kinds[n] == pl.String))
-            ]
-            cells = self.frame.select(plain)
-            read = cells.cast(pl.Float64, strict=False)
-            for i, name in enumerate(some, start):
+        value, bad, bound = np.full(size, np.nan), np.zeros(size, bool), np.zeros(size, np.int8)
+        for start in range(0, len(names), _MAX_COLUMNS):
+            block = names[start : start + _MAX_COLUMNS]
+            plain = self._plain_numbers(block)
+            for i, name in enumerate(block, start):
                 if name in plain:
-                    found, cell = read.get_column(name).to_numpy(), cells.get_column(name)
-                    given = len(cell) - cell.null_count()
-                    if cell.dtype == pl.String:
-                        given -= int((cell == "").sum())
-                    if int(np.isfinite(found).sum()) == given:
-                        value[i] = found
-                        continue
-                value[i], bad[i], side[i] = self.amount(name, words=words)
-        return value, bad, side
+                    value[i] = plain[name]
+                else:
+                    value[i], bad[i], bound[i] = self.amount(name, words=words)
+        return value, bad, bound
+
+    def _plain_numbers(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Those columns that hold nothing but plain numbers and empty cells: (row,) float64 each."""
+        schema = self.frame.schema
+        comma = self.source.spec.table(self.table).decimal == ","
+        texts = not comma and not self.table.endswith(".parquet")
+        names = [
+            n for n in names if n in schema and (schema[n].is_numeric() or (texts and schema[n] == pl.String))
+        ]
+        cells = self.frame.select(names)
+        numbers = cells.cast(pl.Float64, strict=False)
+        plain = {}
+        for name in names:
+            found, cell = numbers.get_column(name).to_numpy(), cells.get_column(name)
+            filled = len(cell) - cell.null_count()
+            if cell.dtype == pl.String:
+                filled -= int((cell == "").sum())
+            if int(np.isfinite(found).sum()) == filled:
+                plain[name] = found
+        return plain
 
     def moment(self, name: str, origin: pl.Series | None, limit: int | None = LIFETIME) -> Moments:
-        """When each row was, in seconds after the origin, and where a cell is not a time."""
-        cells, how = self._given(name), self.source.spec.table(self.table).time
+        """A column of times: days after the origin, or dates, as the spec says of the table.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+        origin : polars.Series or None
+            (row,) int64 seconds since 1970: the origin of each row's patient; None = there is none.
+        limit : int or None
+            How many seconds from the origin a time may lie; None = any.
+
+        Returns
+        -------
+        Moments
+            Seconds after the origin: (row,) first and last second of each, and where a cell is no time.
+
+        Raises
+        ------
+        InputError
+            When the column cannot be times at all.
+        """
+        cells, form = self._cells(name), self.source.spec.table(self.table).time
         if cells.dtype in (pl.Time, pl.Boolean):
             raise InputError(
                 f"{self.table}: column {name!r} holds {cells.dtype}; write days after day 0, or dates"
             )
-        where, ours = f"{self.table}: column {name!r}", self.source.is_ours(self.table)
-        how = how.model_copy(update={"timezone": self.source.zone(self.table)})
-        if how.format is None:
-            cells = self._points(cells)
-        elif not cells.dtype.is_temporal() and holds_offsets(self._points(cells), how.format, where):
-            cells, how = self._points(cells), how.model_copy(update={"format": None})
-        bare = self.frame[f"{name}_bare"] if ours and self.has(f"{name}_bare") else None
-        utc = ours and self.source.door is not None and self.source.door.utc
-        found = moment(cells, origin, where, how, bare, self.line, self.source.doubt, limit, utc)
-        if not ours and limit is not None:  # of day 0 a date and its midnight are one
-            self._tell_midnights(name, how)
+        where, standard = f"{self.table}: column {name!r}", self.source.is_standard(self.table)
+        form = form.model_copy(update={"timezone": self.source.zone(self.table)})
+        if form.format is None:
+            cells = self._decimal_points(cells)
+        elif not cells.dtype.is_temporal() and holds_offsets(self._decimal_points(cells), form.format, where):
+            cells, form = self._decimal_points(cells), form.model_copy(update={"format": None})
+        bare = self.frame[f"{name}_bare"] if standard and self.has(f"{name}_bare") else None
+        utc = standard and self.source.standard is not None and self.source.standard.utc
+        found = moment(cells, origin, where, form, bare, self.line, self.source.flag, limit, utc)
+        if not standard and limit is not None:  # of day 0 a date and its midnight are one
+            self._flag_midnights(name, form)
         return found
 
-    def _tell_midnights(self, name: str, how: TimeSpec) -> None:
-        """Flag a whole column of clock times that are all midnight: dates, given one by a program."""
-        if not count_midnights(self.column(name), how):
+    def _flag_midnights(self, name: str, form: TimeSpec) -> None:
+        """Flag a whole column of clock times that are all midnight: dates to which a program gave a clock."""
+        if not count_midnights(self.column(name), form):
             return
-        every = self if len(self) == len(self.account.used) else self.source.view(self.table, [name])
-        if (count := count_midnights(every.column(name), how)) >= DATES:
-            self.source.doubt(
+        every = self if len(self) == len(self.audit.used) else self.source.view(self.table, [name])
+        if (count := count_midnights(every.column(name), form)) >= _MIN_MIDNIGHTS:
+            self.source.flag(
                 f"{self.table}: column {name!r}: all {count} clock times are midnight: dates? write them as "
                 "dates, so that they are known at the end of their day"
             )
 
-    def _points(self, cells: pl.Series) -> pl.Series:
+    def _decimal_points(self, cells: pl.Series) -> pl.Series:
         """Numbers with a decimal comma as numbers with a point, where the spec says that they have one."""
         if self.source.spec.table(self.table).decimal != "," or cells.dtype != pl.String:
             return cells
         thousands = cells.str.contains(_POINT).fill_null(False)
         return cells.str.replace(_COMMA, "$1.$2").zip_with(~thousands, cells + "?")
 
-    def _strangers(self, key: pl.Series, found: pl.Series, patients: np.ndarray) -> None:
-        """Flag ids of nobody that differ from a patient's in look-alike letters alone."""
-        odd, known = key.filter(found.is_null() & key.is_not_null()), pl.Series(patients, dtype=pl.String)
-        if odd.is_empty() or all((s.str.len_bytes() == s.str.len_chars()).all() for s in (odd, known)):
-            return
-        if n := int(plainly(odd).is_in(plainly(known).to_list()).sum()):
-            self.source.doubt(
-                f"{self.table}: {n} row(s) of nobody hold an id that looks like a patient's and is written "
-                "with other letters or digits; write ids in one script"
-            )
+    def patient_index(self, patients: np.ndarray) -> np.ndarray:
+        """The patient of each row; rows without one are refused.
 
-    def who(self, patients: np.ndarray) -> np.ndarray:
-        """Position of each row's patient, -1 where the row belongs to nobody: (row,) int64."""
+        Parameters
+        ----------
+        patients : numpy.ndarray
+            (patient,) str: the ids.
+
+        Returns
+        -------
+        numpy.ndarray
+            (row,) int64 position among them, -1 = nobody's row.
+
+        Raises
+        ------
+        InputError
+            When the ids of a parquet file hold nulls: a join gone wrong rather than an empty cell.
+        """
         name = self.source.key(self.table)
         key = ids(self.column(name))
-        if key.null_count() and self.table.endswith(
-            ".parquet"
-        ):  # a join gone wrong rather than an empty cell
+        if key.null_count() and self.table.endswith(".parquet"):
             raise InputError(
                 f"{self.table}: column {name!r} holds {key.null_count()} null(s); every row needs a patient"
             )
@@ -329,151 +435,331 @@ class TableView:
             {"id": patients, "position": np.arange(len(patients))}, schema_overrides={"id": pl.String}
         )
         found = pl.DataFrame({"id": key}).join(index, on="id", how="left", maintain_order="left")["position"]
-        self._strangers(key, found, patients)
+        self._flag_lookalike_ids(key, found, patients)
         self.refuse(key.is_null().to_numpy(), "no patient id")
         self.refuse(found.is_null().to_numpy(), "patient not in the patient table")
         return found.fill_null(-1).to_numpy()
 
+    def _flag_lookalike_ids(self, key: pl.Series, found: pl.Series, patients: np.ndarray) -> None:
+        """Flag ids of nobody that differ from a patient's in look-alike letters alone."""
+        unknown, known = key.filter(found.is_null() & key.is_not_null()), pl.Series(patients, dtype=pl.String)
+        if unknown.is_empty() or all(
+            (s.str.len_bytes() == s.str.len_chars()).all() for s in (unknown, known)
+        ):
+            return
+        if n := int(latin_lookalikes(unknown).is_in(latin_lookalikes(known).to_list()).sum()):
+            self.source.flag(
+                f"{self.table}: {n} row(s) of nobody hold an id that looks like a patient's and is written "
+                "with other letters or digits; write ids in one script"
+            )
+
 
 @dataclass(eq=False)
 class SourceTables:
-    """The tables of a cohort, each opened once, with its account."""
+    """The tables of a cohort, each opened once, and what was found while they were read.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Where the tables are.
+    spec : GraphSpec
+        What they mean.
+    tables : dict
+        Each opened table, by name.
+    schemas : dict
+        Column names and types of each opened table.
+    audits : dict
+        What became of the rows of each opened table.
+    flags : list of str
+        What looks wrong, for people.
+    decisive : list of str
+        Those flags that may decide a result, so that fitting a model repeats them.
+    studies : dict
+        Number of each study key, over all node types.
+    encoders : dict
+        Encoder of each node type with images or texts.
+    image_keys : dict
+        Of each node type with vectors, what each vector was made of.
+    cache : pathlib.Path or None
+        Folder that keeps embeddings; None = they are made anew.
+    device : str, default "auto"
+        Where embeddings are made.
+    allow_network : bool, default False
+        Whether an encoder may be downloaded.
+    embed : bool, default True
+        False: images and texts are opened and counted, but not embedded.
+    progress : Progress or None
+        Called with what is done, how far, and of how many.
+    views : dict
+        Of each node type, the rows that it is read from.
+    steps : list
+        Steps of eligibility: what, how many patients are left.
+    outcome_steps : dict
+        Likewise of each outcome.
+    missing_words : dict
+        Rows by (table, word that looks missing, what became of it) and column.
+    death_texts : dict
+        Of each node type with texts, patient and known of the rows whose text tells of a death.
+    """
 
     folder: Path
     spec: GraphSpec
     tables: dict[str, pl.DataFrame | pl.LazyFrame] = field(default_factory=dict)
     schemas: dict[str, Any] = field(default_factory=dict)  # pl.Schema, which the checker of types cannot read
-    accounts: dict[str, RowAudit] = field(default_factory=dict)
+    audits: dict[str, RowAudit] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
-    decisive: list[str] = field(default_factory=list)  # those that may decide a result: fit tells them
-    studies: dict[str, int] = field(default_factory=dict)  # study key -> its number, over all kinds
-    encoders: dict[str, str] = field(default_factory=dict)  # of each kind with pictures or texts
-    pictures: dict[str, list[str]] = field(default_factory=dict)  # of each kind, what its vectors are made of
-    cache: Path | None = None  # folder of embeddings
+    decisive: list[str] = field(default_factory=list)
+    studies: dict[str, int] = field(default_factory=dict)
+    encoders: dict[str, str] = field(default_factory=dict)
+    image_keys: dict[str, list[str]] = field(default_factory=dict)
+    cache: Path | None = None
     device: str = "auto"
-    allow_network: bool = False  # to fetch an encoder
-    embed: bool = True  # False: pictures and texts are opened and counted, not embedded
+    allow_network: bool = False
+    embed: bool = True
     progress: Progress | None = None
-    asked: dict[str, list[TableView]] = field(
-        default_factory=dict
-    )  # of each kind, the rows that it is read from
-    steps: list[list[Any]] = field(default_factory=list)  # of eligibility: what, how many patients
-    outcome_steps: dict[str, list[list[Any]]] = field(default_factory=dict)  # likewise, of each outcome
-    words: dict[tuple[str, str, str], dict[str, list[np.ndarray]]] = field(default_factory=dict)
-    # of each table, word that looks missing, and what became of it: in which rows of which column
-    deaths: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    """Of each kind with texts, patient and known of the rows whose text tells a death."""
+    views: dict[str, list[TableView]] = field(default_factory=dict)
+    steps: list[list[Any]] = field(default_factory=list)
+    outcome_steps: dict[str, list[list[Any]]] = field(default_factory=dict)
+    missing_words: dict[tuple[str, str, str], dict[str, list[np.ndarray]]] = field(default_factory=dict)
+    death_texts: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @cached_property
-    def door(self) -> StandardTables | None:
-        """What a standard format gives; None where every table is named."""
+    def standard(self) -> StandardTables | None:
+        """The tables of a standard format; None where the spec names every table itself."""
         if self.spec.format is None:
             return None
         if not self.folder.is_dir():
             raise InputError(f"{self.folder}: no such folder")
-        door = import_module(f"gnnpatient.readers.{self.spec.format}").read(self.folder)
-        assert isinstance(door, StandardTables)
-        self.flags += door.flags
-        for what in door.decides:
-            self.doubt(what, decides=True)
-        return door
+        standard = import_module(f"gnnpatient.readers.{self.spec.format}").read(self.folder)
+        assert isinstance(standard, StandardTables)
+        self.flags += standard.flags
+        for what in standard.decides:
+            self.flag(what, decides=True)
+        return standard
 
     def open(self, table: str) -> RowAudit:
-        """The account of a table; the table itself is opened where this has not been done."""
-        if table not in self.accounts:
-            if self.door is not None and table == PEOPLE:
-                self.tables[table] = self.door.people
-            elif self.door is not None and table in self.door.tables:
-                self.tables[table] = self.door.tables[table]
-            elif self.door is not None and not (self.folder / table).exists():
-                raise InputError(
-                    f"no table {table!r} in {self.folder}{near(table, (PEOPLE, *self.door.tables))}"
-                )
-            else:
-                self.tables[table] = read_table(self.folder, table, self.spec.table(table))
-            frame = self.tables[table]
-            self.schemas[table] = frame.collect_schema()
+        """Open a table where this has not been done.
+
+        Parameters
+        ----------
+        table : str
+            A file in the folder, or a table of the standard format.
+
+        Returns
+        -------
+        RowAudit
+            What became of its rows so far.
+
+        Raises
+        ------
+        InputError
+            When there is no such table, or it cannot be read.
+        """
+        if table not in self.audits:
+            frame = self._load(table)
+            self.tables[table], self.schemas[table] = frame, frame.collect_schema()
             size = len(frame) if isinstance(frame, pl.DataFrame) else frame.select(pl.len()).collect().item()
-            start = max((a.start + len(a.used) for a in self.accounts.values()), default=0)
-            self.accounts[table] = RowAudit.of(size, start)
-            if "refused" in self.schemas[table] and self.is_events(table):
-                given = frame.lazy().select("refused").with_row_index("row").drop_nulls().collect()
-                for reason in given["refused"].unique().sort():
-                    rows = given.filter(pl.col("refused") == reason)["row"].to_numpy().astype(np.int64)
-                    self.accounts[table].refuse(rows, reason)
-        return self.accounts[table]
+            start = max((audit.start + len(audit.used) for audit in self.audits.values()), default=0)
+            self.audits[table] = RowAudit.of(size, start)
+            if "refused" in self.schemas[table] and self.is_event_table(table):
+                self._refuse_unread_rows(table)
+        return self.audits[table]
 
-    def is_events(self, table: str) -> bool:
-        """Whether this table comes from a standard format, in the columns of its events."""
-        return self.door is not None and table in self.door.tables
+    def _load(self, table: str) -> pl.DataFrame | pl.LazyFrame:
+        standard = self.standard
+        if standard is None:
+            return read_table(self.folder, table, self.spec.table(table))
+        if table == PEOPLE:
+            return standard.people
+        if table in standard.tables:
+            return standard.tables[table]
+        if not (self.folder / table).exists():
+            raise InputError(f"no table {table!r} in {self.folder}{near(table, (PEOPLE, *standard.tables))}")
+        return read_table(self.folder, table, self.spec.table(table))
 
-    def is_ours(self, table: str) -> bool:
-        """Whether a standard format gives this table, in the columns that every format has here."""
-        return self.is_events(table) or (self.door is not None and table == PEOPLE)
+    def _refuse_unread_rows(self, table: str) -> None:
+        """Note the reasons for which the reader of a format refused rows."""
+        lazy = self.tables[table].lazy()
+        unread = lazy.select("refused").with_row_index("row").drop_nulls().collect()
+        for reason in unread["refused"].unique().sort():
+            rows = unread.filter(pl.col("refused") == reason)["row"].to_numpy().astype(np.int64)
+            self.audits[table].refuse(rows, reason)
+
+    def is_event_table(self, table: str) -> bool:
+        """Whether a table comes from a standard format, in the columns of its events.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table.
+
+        Returns
+        -------
+        bool
+        """
+        return self.standard is not None and table in self.standard.tables
+
+    def is_standard(self, table: str) -> bool:
+        """Whether a standard format gives a table, people included, in columns that all formats share.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table.
+
+        Returns
+        -------
+        bool
+        """
+        return self.is_event_table(table) or (self.standard is not None and table == PEOPLE)
 
     def zone(self, table: str) -> str | None:
-        """The time zone of the clock times and days of a table; that of people, where it has none, is that of
-        the tables of the format where these have one."""
+        """The time zone of the clock times and days of a table.
+
+        People who have none are in the zone of the other tables of the format, where these have one.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table.
+
+        Returns
+        -------
+        str or None
+            An IANA name such as Europe/Berlin; None = the table has no zone.
+        """
         named = self.spec.table(table).time.timezone
-        if named is None and self.door is not None and table == PEOPLE:
-            zones = {self.spec.table(name).time.timezone for name in self.door.tables} - {None}
+        if named is None and self.standard is not None and table == PEOPLE:
+            zones = {self.spec.table(name).time.timezone for name in self.standard.tables} - {None}
             return zones.pop() if len(zones) == 1 else None
         return named
 
     def moments(self, table: str, column: str = "time", *, end: bool = False) -> pl.Expr:
-        """The times of a format's events in UTC, of a bare date the first second, or the last (`end`)."""
+        """The times of a format's events in UTC.
+
+        Parameters
+        ----------
+        table : str
+            An opened table of events.
+        column : str, default "time"
+            Which of its times.
+        end : bool, default False
+            Take the last second of a bare date instead of the first.
+
+        Returns
+        -------
+        polars.Expr
+            Datetime in microseconds.
+        """
         flag = f"{column}_bare"
         bare = pl.col(flag).fill_null(False) if flag in self.schemas[table] else pl.lit(False)
         day = self.zone(table)
         if day is None:
             at = pl.col(column).cast(pl.Datetime("us"))
             return end_of_day(at, bare) if end else at
-        zone = None if self.door is not None and self.door.utc else day
+        zone = None if self.standard is not None and self.standard.utc else day
 
         def utc(rows: pl.Series) -> pl.Series:
-            given, dated = rows.struct.field("time"), rows.struct.field("bare")
-            at = utc_moments(given.cast(pl.Datetime("us")), dated, zone, day)
+            written, dated = rows.struct.field("time"), rows.struct.field("bare")
+            at = utc_moments(written.cast(pl.Datetime("us")), dated, zone, day)
             return end_of_local_day(at, dated, day) if end else at
 
         both = pl.struct(pl.col(column).alias("time"), bare.alias("bare"))
         return both.map_batches(utc, return_dtype=pl.Datetime("us"), is_elementwise=True).alias("time")
 
-    def doubt(self, what: str, *, decides: bool = False) -> None:
-        """Flag something once; decides: it may decide a result, so `pack` and `fit` tell it, too."""
+    def flag(self, what: str, *, decides: bool = False) -> None:
+        """Flag something once.
+
+        Parameters
+        ----------
+        what : str
+            What looks wrong, for people.
+        decides : bool, default False
+            It may decide a result, so that fitting a model repeats it.
+        """
         self.flags += [what] * (what not in self.flags)
         if decides:
             self.decisive += [what] * (what not in self.decisive)
 
-    def note(self, view: TableView, name: str, cells: pl.Series, words: Collection[str], how: str) -> None:
-        """Remember in which rows a column holds words that look missing, and what became of them."""
+    def count_missing_words(
+        self, view: TableView, name: str, cells: pl.Series, words: Collection[str], became: str
+    ) -> None:
+        """Remember in which rows a column holds words that look missing.
+
+        Parameters
+        ----------
+        view : TableView
+            The rows.
+        name : str
+            The column.
+        cells : polars.Series
+            (row,) its cells.
+        words : collection of str
+            Words that look missing.
+        became : str
+            What became of them: AS_MISSING or AS_IT_STANDS.
+        """
         if cells.dtype != pl.String or not (found := cells.is_in(list(words)).fill_null(False)).any():
             return
         for word in cells.filter(found).unique().sort():
             rows = view.row[(cells == word).fill_null(False).to_numpy()]
-            self.words.setdefault((view.table, word, how), {}).setdefault(name, []).append(rows)
+            self.missing_words.setdefault((view.table, word, became), {}).setdefault(name, []).append(rows)
 
-    def told_words(self) -> list[str]:
-        """Flags of the words that look missing: how many cells of which columns, and the way out."""
+    def missing_word_flags(self) -> list[str]:
+        """Flags of the words that look missing: how many cells of which columns, and what to do.
+
+        Returns
+        -------
+        list of str
+            One a table, word and what became of it.
+        """
         flags = []
-        for (table, word, how), columns in sorted(self.words.items()):
+        for (table, word, became), columns in sorted(self.missing_words.items()):
             counts = {name: len(np.unique(np.concatenate(rows))) for name, rows in columns.items()}
             most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
             listed = ", ".join(f"{name!r} {n}" for name, n in most[:4])
             more = f" and {len(most) - 4} more column(s)" if len(most) > 4 else ""
-            out = f'; missing = [{word!r}] in [tables."{table}"] makes it missing' * (how == AS_IT_STANDS)
-            flags.append(f"{table}: {sum(counts.values())} cell(s) say {word!r}, {how}: {listed}{more}{out}")
+            out = f'; missing = [{word!r}] in [tables."{table}"] makes it missing' * (became == AS_IT_STANDS)
+            flags.append(
+                f"{table}: {sum(counts.values())} cell(s) say {word!r}, {became}: {listed}{more}{out}"
+            )
         return flags
 
     def event_tables(self, table: str | None) -> tuple[str, ...]:
-        """One table, or all that the format has."""
+        """The tables that a part of the spec reads.
+
+        Parameters
+        ----------
+        table : str or None
+            The table that it names; None = all of the standard format.
+
+        Returns
+        -------
+        tuple of str
+        """
         if table is not None:
             return (table,)
-        assert self.door is not None
-        return tuple(self.door.tables)
+        assert self.standard is not None
+        return tuple(self.standard.tables)
 
     def key(self, table: str) -> str:
-        """The column with the patient's id."""
-        if table == PEOPLE or self.is_events(table):
+        """The column with the patient's id.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        InputError
+            When the spec names none.
+        """
+        if table == PEOPLE or self.is_event_table(table):
             return "id"
         name = self.spec.table(table).key or self.spec.patient.key
         if name is None:
@@ -481,8 +767,27 @@ class SourceTables:
         return name
 
     def view(self, table: str, columns: Iterable[str], where: Where | None = None) -> TableView:
-        """The rows of a table that fit `where`, with these columns; refused where one is not there."""
-        account, schema, where = self.open(table), self.schemas[table], where or {}
+        """Some columns of the rows of a table.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table, which is opened where this has not been done.
+        columns : iterable of str
+            The columns, beside that of the patient.
+        where : mapping, optional
+            Patterns of cells by column; only rows that fit all of them are in the view.
+
+        Returns
+        -------
+        TableView
+
+        Raises
+        ------
+        InputError
+            When a column is not there, holds lists or bytes, or the view does not fit into memory.
+        """
+        audit, schema, where = self.open(table), self.schemas[table], where or {}
         wanted = [self.key(table), *columns, *where]
         for name in wanted:
             if name not in schema:
@@ -491,18 +796,11 @@ class SourceTables:
                 raise InputError(
                     f"{table}: column {name!r} holds {schema[name]}; write one plain value a cell"
                 )
-        if self.is_ours(table):
+        if self.is_standard(table):
             wanted += [f"{name}_bare" for name in wanted if f"{name}_bare" in schema]
-        columns_ = len(set(wanted))
-        room_for(
-            8 * columns_ * len(account.used), f"{table}: {columns_} column(s) of {len(account.used)} rows"
-        )
-        lazy = self.tables[table].lazy().with_row_index("gnnpatient row")
-        if self.is_events(table) and "refused" in schema:
-            fact = pl.col("refused").is_null()
-            lazy = lazy.filter(fact | pl.col("choice").is_in([*where]) if "choice" in schema else fact)
-        if where:
-            lazy = lazy.filter(fits(where, [name for name in where if schema[name].is_float()]))
+        width = len(set(wanted))
+        room_for(8 * width * len(audit.used), f"{table}: {width} column(s) of {len(audit.used)} rows")
+        lazy = self._rows_where(table, where)
         try:
             frame = lazy.select("gnnpatient row", *dict.fromkeys(wanted)).collect(engine="streaming")
         except pl.exceptions.PolarsError as error:
@@ -512,90 +810,70 @@ class SourceTables:
                 frame = frame.with_columns(pl.col(name).cast(pl.String))
             except pl.exceptions.PolarsError:
                 raise InputError(f"{table}: column {name!r} holds bytes; write text or numbers") from None
-        return TableView(self, table, frame, frame["gnnpatient row"].to_numpy().astype(np.int64), account)
+        return TableView(self, table, frame, frame["gnnpatient row"].to_numpy().astype(np.int64), audit)
 
-    def mark(self, rows: np.ndarray, what: str) -> None:
-        """Rows, by their number over all tables, are "used" or "collapsed"."""
-        for account in self.accounts.values():
-            own = rows[(rows >= account.start) & (rows < account.start + len(account.used))]
-            getattr(account, what)[own - account.start] = True
+    def _rows_where(self, table: str, where: Where) -> pl.LazyFrame:
+        """The rows of a table that fit, with their position; of a format those that are facts."""
+        schema = self.schemas[table]
+        lazy = self.tables[table].lazy().with_row_index("gnnpatient row")
+        if self.is_event_table(table) and "refused" in schema:
+            fact = pl.col("refused").is_null()
+            lazy = lazy.filter(fact | pl.col("choice").is_in([*where]) if "choice" in schema else fact)
+        if where:
+            lazy = lazy.filter(fits(where, [name for name in where if schema[name].is_float()]))
+        return lazy
+
+    def mark_used(self, rows: np.ndarray) -> None:
+        """Mark rows as used.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray
+            Their numbers over all tables.
+        """
+        for audit, position in self._by_table(rows):
+            audit.used[position] = True
+
+    def mark_collapsed(self, rows: np.ndarray) -> None:
+        """Mark rows as exact repeats of others.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray
+            Their numbers over all tables.
+        """
+        for audit, position in self._by_table(rows):
+            audit.collapsed[position] = True
 
     def refuse(self, rows: np.ndarray, reason: str) -> None:
-        """Rows, by their number over all tables, are left out."""
-        for account in self.accounts.values():
-            own = rows[(rows >= account.start) & (rows < account.start + len(account.used))]
-            account.refuse(own - account.start, reason)
+        """Note why rows are left out.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray
+            Their numbers over all tables.
+        reason : str
+            For people; the first reason of a row stays.
+        """
+        for audit, position in self._by_table(rows):
+            audit.refuse(position, reason)
+
+    def _by_table(self, rows: np.ndarray) -> Iterator[tuple[RowAudit, np.ndarray]]:
+        """Rows, by their number over all tables, as positions in each table."""
+        for audit in self.audits.values():
+            inside = (rows >= audit.start) & (rows < audit.start + len(audit.used))
+            yield audit, rows[inside] - audit.start
 
     def holds_nodes(self, table: str) -> bool:
+        """Whether a node type is read from a table.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table.
+
+        Returns
+        -------
+        bool
+        """
         return any(node.table == table for node in self.spec.nodes.values())
-
-    def quarantine(self, folder: Path) -> Mapping[str, int]:
-        """Write each table's refused rows with line and reason, as TABLE.csv. Patients are in it."""
-        folder.mkdir(parents=True, exist_ok=True)
-        written: dict[str, int] = {}
-        names: set[str] = set()
-        for table, account in self.accounts.items():
-            if not len(rows := account.refused):
-                continue
-            lazy, schema = self.tables[table].lazy(), self.schemas[table]
-            own = {name: re.sub(r"^(line|reason)$", r"\1 (of the table)", name) for name in schema}
-            cells = [
-                pl.col(name).cast(pl.String, strict=False).alias(own[name])
-                for name, dtype in schema.items()
-                if not dtype.is_nested() and dtype != pl.Duration and dtype != pl.Object
-            ]
-            picked = lazy.select(pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias("line"), *cells)
-            reason = np.array(account.reasons)[account.why[rows]]
-            kept = pl.DataFrame({"line": rows + 2, "reason": reason}).lazy()
-            frame = kept.join(picked, on="line", how="left", maintain_order="left").collect()
-            name = file_name(table).removesuffix(".csv")
-            name += "_" * next(n for n in range(len(names) + 1) if f"{name}{'_' * n}".casefold() not in names)
-            names.add(name.casefold())
-            with atomic_file(inside(folder, f"{name}.csv")) as part:
-                disarmed(frame).write_csv(part)
-            written[table] = len(rows)
-        return written
-
-
-def disarmed(frame: pl.DataFrame) -> pl.DataFrame:
-    """Text that begins with = + - @ gets an apostrophe before it, so that no spreadsheet runs it.
-
-    So do names of columns.
-    """
-    begins = r"^[=+\-@\t\r]"
-    risky = pl.col(pl.String).str.contains(begins)
-    text_ = pl.when(risky).then("'" + pl.col(pl.String)).otherwise(pl.col(pl.String))
-    return frame.with_columns(text_.name.keep()).rename(
-        {name: f"'{name}" for name in frame.columns if re.match(begins, name)}
-    )
-
-
-def one_each(view: TableView, name: str, values: pl.Series, who: np.ndarray, patients: int) -> np.ndarray:
-    """The row that holds each patient's value of a column, -1 = none; refused where a patient has two."""
-    rows = np.flatnonzero(values.is_not_null().to_numpy() & (who >= 0))
-    first = np.full(patients, -1)
-    first[who[rows][::-1]] = rows[::-1]
-    cells = values.to_numpy()
-    differ = cells[rows] != cells[first[who[rows]]]
-    if differ.any():
-        row, people = rows[differ][0], len(np.unique(who[rows[differ]]))
-        lines = f"{view.line(first[who[row]])} and {view.line(row)}"
-        raise InputError(
-            f"{view.table}: column {name!r} differs between lines {lines}, in {people} patient(s); "
-            "statics and outcomes come from columns that are constant in a patient"
-        )
-    return first
-
-
-def take(values: np.ndarray, rows: np.ndarray, missing: object) -> np.ndarray:
-    """values[rows], with `missing` where a row is -1."""
-    out = np.asarray(values)[rows] if len(values) else np.full(len(rows), missing)
-    out[rows < 0] = missing
-    return out
-
-
-def levels(cells: pl.Series) -> tuple[tuple[str, ...], np.ndarray]:
-    """The words of a column in order, and each row's place among them; -1 = missing."""
-    level = text(cells)
-    names = tuple(level.drop_nulls().unique().sort())
-    return names, level.cast(pl.Enum(names)).to_physical().cast(pl.Int32).fill_null(-1).to_numpy()

@@ -13,7 +13,7 @@ import polars as pl
 from gnnpatient.cohort.cohort import Cohort, Landmarks, join_landmarks
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file, atomic_folder, file_name, inside
-from gnnpatient.ingest.source import disarmed
+from gnnpatient.ingest.quarantine import disarmed
 from gnnpatient.prognosis.forecast import Answer
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.study.fitted import FittedModel, unknown_notes

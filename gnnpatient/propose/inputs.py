@@ -9,11 +9,11 @@ from typing import Any
 import polars as pl
 
 from gnnpatient.ingest.cells import MISSING, text
+from gnnpatient.ingest.units import plain_unit
 from gnnpatient.propose import names
 from gnnpatient.propose.names import ANALYTE, MIN_PATIENTS, OUTCOME_PART, RANGES, WHO, WORDS
 from gnnpatient.propose.parts import Draft, plain, slug
 from gnnpatient.propose.sheets import Sheet
-from gnnpatient.spec.units import plain_unit
 from gnnpatient.times import DAY, UNITS
 
 

@@ -248,7 +248,7 @@ ROW = st.tuples(
 
 
 def slow(trigger, task, rows):
-    """Each trigger by itself: sides from what they hang on, then counts row by row."""
+    """Each trigger by itself: sides from what they depend on, then counts row by row."""
     found = []
     for who in sorted({row[0] for row in rows}):
         mine = [row for row in rows if row[0] == who]
@@ -384,7 +384,7 @@ WRONG = [  # what is replaced, by what, what is said
     (
         "trigger: admission",
         "trigger: admision",
-        r"trigger: nothing is called 'admision'; did you mean 'admission'",
+        r"trigger: there is no 'admision'; did you mean 'admission'",
     ),
     ("trigger: admission\n", "", r"trigger: this key is needed"),
     ("code: MEDS_DEATH", "code: MEDS_DEATH, static: true", r"predicates\.death: key 'static' is not read"),
@@ -403,21 +403,21 @@ WRONG = [  # what is replaced, by what, what is said
     ("code: MEDS_DEATH", "code: D, value_max_inclusive: 1", r"value_max_inclusive: 1; write true or false"),
     ("or(discharge, death)", "not(death)", r"discharge_or_death\.expr: 'not\(death\)'; read are or\(a, b"),
     ("or(discharge, death)", "or(death, and(death, discharge))", r"not nested"),
-    ("or(discharge, death)", "or(discharge, deth)", r"nothing is called 'deth'; did you mean 'death'"),
+    ("or(discharge, death)", "or(discharge, deth)", r"there is no 'deth'; did you mean 'death'"),
     (
         "or(discharge, death)",
         "or(discharge_or_death, death)",
-        r"predicates\.discharge_or_death: hangs on itself",
+        r"predicates\.discharge_or_death: depends on itself",
     ),
     ("  death: {", "  _ANY_EVENT: { code: D }\n  death: {", r"predicates\._ANY_EVENT: this name is taken"),
     ("  death: {", "  7: { code: D }\n  death: {", r"predicates: the name 7 is not text"),
-    ("  death: {", "  death: { code: D }\n  death: {", r"line 7: key 'death' stands twice"),
+    ("  death: {", "  death: { code: D }\n  death: {", r"line 7: key 'death' appears twice"),
     (
         "start: input.end",
         "start: input.ends",
-        r"windows\.gap: nothing is called 'input\.ends'; did you mean 'input\.end'",
+        r"windows\.gap: there is no 'input\.ends'; did you mean 'input\.end'",
     ),
-    ("start: input.end", "start: target.end", r"windows\.(gap|target): hangs on itself"),
+    ("start: input.end", "start: target.end", r"windows\.(gap|target): depends on itself"),
     ("start: input.end", "start: input.end + 2 moons", r"gap\.start: '2 moons'; read are weeks, days"),
     ("start: input.end", "start: input.end + 1 mo", r"gap\.start: '1 mo'; read are weeks, days"),
     ("trigger + 24h", "trigger + 999999 days", r"input\.end: '999999 days'; read are at most 200 years"),
@@ -428,10 +428,10 @@ WRONG = [  # what is replaced, by what, what is said
         r"input\.end: 'trigger \* 2'; read are trigger, input\.end, start \+ 24h",
     ),
     ("trigger + 24h", "null", r"windows\.input: neither start nor end is given"),
-    ("end: start + 24h", "end: input.end + 24h", r"windows\.gap: one side must hang on the trigger"),
+    ("end: start + 24h", "end: input.end + 24h", r"windows\.gap: one side must depend on the trigger"),
     ("end: start + 24h", "end: start - 24h", r"windows\.gap: ends before it starts"),
     ("start -> discharge_or_death", "start <- discharge_or_death", r"windows\.target: ends before it starts"),
-    ("start -> discharge_or_death", "start -> leaving", r"windows\.target: nothing is called 'leaving'"),
+    ("start -> discharge_or_death", "start -> leaving", r"windows\.target: there is no 'leaving'"),
     (
         "    end_inclusive: true\n    label",
         "    label",
@@ -448,14 +448,14 @@ WRONG = [  # what is replaced, by what, what is said
     (
         "_ANY_EVENT:",
         "_ANY_EVNT:",
-        r"windows\.input: nothing is called '_ANY_EVNT'; did you mean '_ANY_EVENT'",
+        r"windows\.input: there is no '_ANY_EVNT'; did you mean '_ANY_EVENT'",
     ),
     ("index_timestamp: end", "index_timestamp: middle", r"index_timestamp: 'middle'; give start or end"),
     ("    index_timestamp: end\n", "", r"windows: 0 of them have index_timestamp; give it to one"),
     ("label: death", "label: death\n    index_timestamp: end", r"windows: 2 of them have index_timestamp"),
     ("    label: death\n", "", r"windows: 0 of them have label; give it to one, the target window"),
     ("label: death", "labels: death", r"windows\.target: key 'labels' is not read; did you mean 'label'"),
-    ("label: death", "label: deth", r"windows\.target: nothing is called 'deth'; did you mean 'death'"),
+    ("label: death", "label: deth", r"windows\.target: there is no 'deth'; did you mean 'death'"),
     ("code: MEDS_DEATH", "code: &d MEDS_DEATH", r"line 6: anchors \(&\) and aliases \(\*\) are not read"),
     ("code: MEDS_DEATH", "code: *d", r"line 6: anchors \(&\) and aliases \(\*\) are not read"),
     (

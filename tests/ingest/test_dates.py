@@ -525,7 +525,7 @@ LOST = {  # what is done to every row, further lines of the spec, what the refus
     "padded ids": (put(0, "00{}".format), "", "ids look like '001', the patients have '1': write them alike"),
     "references": (put(0, "Patient/{}".format), "", "ids look like 'Patient/1', the patients have '1'"),
     "other ids": (put(0, "x{}".format), "", "ids look like 'x1', the patients have '1': is that the column"),
-    "no ids": (put(0, lambda _: ""), "", "18 no patient id; the patient stands in column 'pid'?"),
+    "no ids": (put(0, lambda _: ""), "", "18 no patient id; is the patient in column 'pid'?"),
     "months": (put(1, lambda _: "2021-03"), "", "; '2021-03' is not read, 2021-03-04, 2021-03-04 08:30 or"),
     "words": (put(1, lambda _: "01MAR2021:08:00"), "", "; '01MAR2021:08:00' is not read, 2021-03-04"),
     "another format": (

@@ -108,7 +108,7 @@ def test_a_text_that_tells_the_death_before_it(flags):
 
 
 def test_a_picture_of_another_patient(flags, tmp_path):
-    from tests.cohort.test_imaging import RAMP, dicom, png
+    from tests.content.test_image import RAMP, dicom, png
 
     def file(name, shift=0, **tags):
         (tmp_path / name).write_bytes(

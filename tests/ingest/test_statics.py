@@ -122,8 +122,7 @@ def test_a_value_in_a_row_without_a_time_is_left_out(read):
     assert shown(cohort, "a", 0, 999) == [(None, None)] * 2 and np.isnan(cohort.number[0, 0])
     assert cohort.category[0, 0] == -1
     assert (
-        "visits.csv: 'stage' of 1 patient(s) stands in rows without a time; left out"
-        in cohort.report["decisive"]
+        "visits.csv: 'stage' of 1 patient(s) is in rows without a time; left out" in cohort.report["decisive"]
     )
     assert shown(read(*lines[:3], node=f'{TIMED}\nuntimed = "origin"'), "a", 0) == [("M1", 7)]
     assert shown(read(*lines, patient='first = ["size"]'), "b", 0, 99) == [("M0", 1)] * 2
@@ -160,7 +159,7 @@ def test_without_times_statics_are_as_of_the_origin(read):
     cohort = read("a,0,0,,1,1", "a,9,9,M1,1,1", "b,0,0,M0,,1", node=node)
     assert shown(cohort, "a", 0) == [("M1", 1)]
     assert cohort.report["decisive"] == [
-        "visits.csv: 'stage' of 1 patient(s) stands in a later row and counts as known on day 0; "
+        "visits.csv: 'stage' of 1 patient(s) is in a later row and counts as known on day 0; "
         "[patient] known names the column that times a row"
     ]
 

@@ -467,7 +467,7 @@ def test_a_code_that_is_rolled_up_is_hidden_by_either_name(read):
         (["I25.9"], "", "did you mean 'I25.10'|did you mean 'I25.11'"),
         (["I25.10", "i21.4"], "", "'i21.4' fits no code"),
         (["I25"], "", "did you mean"),  # above the codes
-        (["I25.10", "Nothing*"], FAMILY, "'Nothing\\*' fits no code of any kind and hides nothing"),
+        (["I25.10", "Nothing*"], FAMILY, "'Nothing\\*' fits no code of any node type and hides nothing"),
     ],
 )
 def test_a_pattern_that_hides_nothing_is_refused(read, hide, more, near):

@@ -26,11 +26,13 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
 }
 INSIDE = {  # the files of a folder, each may import those named before it
     "metrics": "incidence pairs horizon calibration scores resampling",
-    "spec": "units patterns masks explain tables nodes outcomes graph reference",
+    "spec": "patterns masks explain tables nodes outcomes graph reference",
     "readers": "database dates csv_file tables standard meds omop fhir",
     "content": "texts image measure encoder cache handcrafted pretrained embed vectors",
     "cohort": "arrays packed outcomes store cohort splits build view",
-    "ingest": "hierarchy aces cells source patients events lost ends labels read",
+    "ingest": "rows scripts audit cells source quarantine columns units picks statics patients moments "
+    "hierarchy ancestors amendments contents events lost dates ends periods record outcome_words causes aces "
+    "labels_survival labels_task labels_diagnosis labels_progression labels hidden pack read",
     "propose": "names parts sheets patients inputs outcomes formats draft",
     "datasets": "ward shipped",
     "model": "encode network heads loss model",
@@ -45,9 +47,8 @@ INSIDE = {  # the files of a folder, each may import those named before it
 # The circle of cohort, build and view: users call cohort.patient(id).table() and landmarks.to_frame(), which
 # are methods of what comes before. They import in the function: a cohort is opened without torch and polars.
 FORWARD = {("cohort/cohort.py", "view")}
-UPWARD_ANNOTATIONS: dict[
-    str, dict[str, str]
-] = {}  # by folder: what only annotations take from later, and why
+# by folder: what only annotations take from later, and why
+UPWARD_ANNOTATIONS: dict[str, dict[str, str]] = {}
 ONLY_IN = {  # packages that stay where they are
     "sksurv": ("study/", "prognosis/estimator.py"),
     "transformers": ("content/pretrained.py",),

@@ -417,7 +417,7 @@ hide = ["{hidden}"]
         assert {cohort.codes["dx"][code] for code in graphs["dx"].code} == codes
         assert {cohort.codes["group"][code] for code in graphs["group"].code} == groups
         assert graphs.edges["dx", "is_a", "group"].shape[1] == joined
-    with pytest.raises(InputError, match="'nothing' fits no code of any kind and hides nothing"):
+    with pytest.raises(InputError, match="'nothing' fits no code of any node type and hides nothing"):
         read(rows, spec.format(hidden="nothing"))
 
 
