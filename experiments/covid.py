@@ -1,8 +1,8 @@
-"""From chest pictures in articles: is it covid, who comes into intensive care, who dies?
+"""From chest images in articles: is it covid, who comes into intensive care, who dies?
 
-Claim: none that pictures add to age, sex and view; the figures say what is so. One over all first pictures is
-contaminated: a tube in a picture, or one taken in intensive care, tells where the patient is. So that outcome
-is also asked on the first day on which the pictures say neither; the others stand apart.
+Claim: none that images add to age, sex and view; the figures say what is so. One over all first images is
+contaminated: a tube in an image, or one taken in intensive care, tells where the patient is. So that outcome
+is also asked on the first day on which the images say neither; the others stand apart.
 Last seen: see results/covid.md (command, machine, time and figures).
 
     python graphs/covid-cxr.prepare.py DATA_DIR --out DIR
@@ -43,37 +43,39 @@ OUTCOMES = {
     "severe": ("severe", "yes"),
 }
 """Name of the question, as in the fold files: outcome of the spec, the class whose probability is scored."""
-SEEN = {"went_icu", "intubated"}  # which a picture may show already; the asks are told apart here
-AXES = 16  # of the pictures' vectors, for the rivals; the network takes as many
+SEEN = {"went_icu", "intubated"}  # which an image may show already; the landmarks are told apart here
+AXES = 16  # of the images' vectors, for the comparators; the network takes as many
 ENOUGH = 20  # patients; a figure of fewer is none
 MODELS = ("baseline", "picture", "logistic", "gnn")
 
 
-def baseline(asks: Landmarks) -> pl.DataFrame:
-    """Age, sex, and how many pictures of each view."""
-    frame = asks.to_frame()
+def baseline(landmarks: Landmarks) -> pl.DataFrame:
+    """Age, sex, and how many images of each view."""
+    frame = landmarks.to_frame()
     sex = pl.col("sex").replace_strict({"F": 0.0, "M": 1.0}, default=None)
     views = [name for name in frame.columns if name.startswith("image.") and name.endswith(".n")]
     return frame.select("age", sex, *views).cast(pl.Float64)
 
 
-def pictures(asks: Landmarks) -> pl.DataFrame:
-    """The mean vector of the pictures, null without one."""
-    nodes, vectors = build_graphs(asks)["image"], asks.cohort.vectors["image"]
+def pictures(landmarks: Landmarks) -> pl.DataFrame:
+    """The mean vector of the images, null without one."""
+    nodes, vectors = build_graphs(landmarks)["image"], landmarks.cohort.vectors["image"]
     assert nodes.row is not None
     owner = nodes.owner.numpy()
-    total = np.zeros((len(asks), vectors.shape[1]))
+    total = np.zeros((len(landmarks), vectors.shape[1]))
     np.add.at(total, owner, vectors[nodes.row.numpy()])
-    count = np.bincount(owner, minlength=len(asks))[:, None]
+    count = np.bincount(owner, minlength=len(landmarks))[:, None]
     mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return pl.DataFrame(mean, [f"vector.{i}" for i in range(mean.shape[1])]).fill_nan(None)
 
 
-def everything(asks: Landmarks) -> pl.DataFrame:
+def everything(landmarks: Landmarks) -> pl.DataFrame:
     """The baseline, the onset, the last value of each lab, the vector."""
-    frame = asks.to_frame()
-    labs = [f"lab.{code}" for code in asks.cohort.codes["lab"] if f"lab.{code}" in frame.columns]
-    return pl.concat([baseline(asks), frame.select("onset", *labs), pictures(asks)], how="horizontal")
+    frame = landmarks.to_frame()
+    labs = [f"lab.{code}" for code in landmarks.cohort.codes["lab"] if f"lab.{code}" in frame.columns]
+    return pl.concat(
+        [baseline(landmarks), frame.select("onset", *labs), pictures(landmarks)], how="horizontal"
+    )
 
 
 FEATURES: Mapping[str, Callable[[Landmarks], pl.DataFrame]] = {
@@ -89,19 +91,19 @@ class Regression:
     def __init__(self, features: Callable[[Landmarks], pl.DataFrame], outcome: str, label: str):
         self.features, self.outcome, self.label = features, outcome, label
 
-    def fit(self, asks: Landmarks) -> Regression:
-        X = self.features(asks)
+    def fit(self, landmarks: Landmarks) -> Regression:
+        X = self.features(landmarks)
         vector = [name for name in X.columns if name.startswith("vector.")]
         given = [n for n in X.columns if n not in vector and X[n].n_unique() > 1 and X[n].count()]
         axes = make_pipeline(SimpleImputer(), PCA(min(AXES, len(X) - 1), random_state=0, whiten=True))
         plain = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
         columns = make_column_transformer((plain, given), (axes, vector))
         self.model_ = make_pipeline(columns, LogisticRegression(C=0.1, max_iter=1000))
-        self.model_.fit(X.to_pandas(), truth(asks, self.outcome, self.label))
+        self.model_.fit(X.to_pandas(), truth(landmarks, self.outcome, self.label))
         return self
 
-    def risk(self, asks: Landmarks) -> np.ndarray:
-        return self.model_.predict_proba(self.features(asks).to_pandas())[:, 1]
+    def risk(self, landmarks: Landmarks) -> np.ndarray:
+        return self.model_.predict_proba(self.features(landmarks).to_pandas())[:, 1]
 
 
 class Network:
@@ -111,24 +113,24 @@ class Network:
         self.outcome, self.label = outcome, label
         self.model = PrognosisModel(outcomes=[outcome], members=members, seed=seed)
 
-    def fit(self, asks: Landmarks) -> Network:
-        self.model.fit(asks)
+    def fit(self, landmarks: Landmarks) -> Network:
+        self.model.fit(landmarks)
         return self
 
-    def risk(self, asks: Landmarks) -> np.ndarray:
-        return self.model.forecast(asks)[self.outcome].risk(self.label)
+    def risk(self, landmarks: Landmarks) -> np.ndarray:
+        return self.model.forecast(landmarks)[self.outcome].risk(self.label)
 
 
-def truth(asks: Landmarks, outcome: str, label: str) -> np.ndarray:
-    """Whether each ask turned out to be of that class: (ask,) int."""
-    truth = asks.cohort.outcomes[outcome]
-    return (asks.outcome(outcome)["label"] == truth.classes.index(label)).astype(int)
+def truth(landmarks: Landmarks, outcome: str, label: str) -> np.ndarray:
+    """Whether each landmark turned out to be of that class: (landmark,) int."""
+    truth = landmarks.cohort.outcomes[outcome]
+    return (landmarks.outcome(outcome)["label"] == truth.classes.index(label)).astype(int)
 
 
 def moments(data: Path, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
     """The day on which each patient is asked, and which row of the figures that belongs to.
 
-    clean: the first day of which every picture says in_icu = N and intubation_present = N, and no earlier one
+    clean: the first day of which every image says in_icu = N and intubation_present = N, and no earlier one
     says Y. Others are asked on day 0: seen where one of then or before says Y, unknown where none says so.
     """
     said = pl.read_csv(data / "images.csv", schema_overrides={"patientid": pl.String})
@@ -153,13 +155,13 @@ def moments(data: Path, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
 
 
 def deal(cohort: Cohort, outcome: str, seed: int) -> list[Fold]:
-    """Five folds of the patients whose label is that of their first picture, or of all that comes."""
-    asks = cohort.at(0.0).followed(outcome)
-    known = cohort.outcomes[outcome].known[asks.patient]
-    asks = asks[(known <= 0) | (known == FOREVER)]
-    split = StratifiedPatientKFold(5, seed=seed).split(asks, asks.outcome(outcome)["label"])
+    """Five folds of the patients whose label is that of their first image, or of all that comes."""
+    landmarks = cohort.at(0.0).followed(outcome)
+    known = cohort.outcomes[outcome].known[landmarks.patient]
+    landmarks = landmarks[(known <= 0) | (known == FOREVER)]
+    split = StratifiedPatientKFold(5, seed=seed).split(landmarks, landmarks.outcome(outcome)["label"])
     return [
-        Fold(0, i, asks.patient[train], asks.patient[test], pl.String)
+        Fold(0, i, landmarks.patient[train], landmarks.patient[test], pl.String)
         for i, (train, test) in enumerate(split)
     ]
 
@@ -238,7 +240,7 @@ def main() -> None:
     day, row = moments(args.data, cohort)
 
     def ask(fold: Fold) -> list[tuple[str, Landmarks]]:
-        """The test asks of a fold, by row of the figures."""
+        """The test landmarks of a fold, by row of the figures."""
         first = cohort.at(0.0, patient=fold.test)
         if args.outcome not in SEEN:
             return [("first picture", first)]
@@ -257,10 +259,10 @@ def main() -> None:
             else:
                 model = Regression(FEATURES[name], outcome, label)
             model.fit(train)
-            for asked, asks in ask(fold):
+            for asked, landmarks in ask(fold):
                 about = {"asked": asked, "model": name, "repeat": fold.repeat, "fold": fold.fold}
-                scores = {"score": model.risk(asks), "y": truth(asks, outcome, label)}
-                found.append(pl.DataFrame({**about, "id": fold.ids(asks), **scores}))
+                scores = {"score": model.risk(landmarks), "y": truth(landmarks, outcome, label)}
+                found.append(pl.DataFrame({**about, "id": fold.ids(landmarks), **scores}))
         took = time.perf_counter() - began
         print(f"{took:5.0f} s  repeat {fold.repeat} fold {fold.fold}", file=sys.stderr)
     rows = pl.concat(found)

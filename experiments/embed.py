@@ -1,4 +1,4 @@
-"""How fast pictures and texts become vectors: a bare loop over the encoder, an empty cache, a full one.
+"""How fast images and texts become vectors: a bare loop over the encoder, an empty cache, a full one.
 
 Claim: keeping each vector costs little beside making it, and reading it again is nearly free; the vectors are
 those of the bare loop.
@@ -42,7 +42,7 @@ RUNS = 2  # the fastest counts
 
 
 def stills(folder: Path, n: int) -> dict[str, np.ndarray]:
-    """The first n different pictures of a folder that can be read, by fingerprint."""
+    """The first n different images of a folder that can be read, by fingerprint."""
     found: dict[str, np.ndarray] = {}
     for path in sorted(folder.iterdir()):
         if len(found) == n:

@@ -1,13 +1,13 @@
-"""Does fusion help? Every kind of rows alone, every one left out, and other ways to put them together.
+"""Does fusion help? Every node type alone, every one left out, and other ways to put them together.
 
-Claim: on a cohort with something to fuse (ward) all kinds together forecast better than the best single one,
-chosen on inner folds; on its twin, which has nothing to fuse, this is said at most once in twenty seeds. Of
-other cohorts nothing is claimed: the sentences say what it is, by the rules in gnnpatient.study.compare.
-Last seen: results/fusion-ward.md and fusion-twin.md (1 000 patients each, one member: it helps, and on the
-twin it does not), fusion-covid-icu.md (asks that are contaminated), fusion-covid-death.md and
-fusion-tcga-luad.md (428 genes of two families, graphs/tcga.prepare.py). With an earlier model: PBC (the
-default data), seed 0, --members 1, five folds made here: no evidence that adding sign and stage to lab helps,
-C +.003 (-.026 to .029), scaled IBS +.011 (-.032 to .057).
+Claim: on a cohort with something to fuse (ward) all node types together forecast better than the best
+unimodal model, chosen on inner folds; on its twin, which has nothing to fuse, this is said at most once in
+twenty seeds. Of other cohorts nothing is claimed: the sentences say what it is, by the rules in
+gnnpatient.study.compare. Last seen: results/fusion-ward.md and fusion-twin.md (1 000 patients each, one
+member: it helps, and on the twin it does not), fusion-covid-icu.md (landmarks that are contaminated),
+fusion-covid-death.md and fusion-tcga-luad.md (428 genes of two families, graphs/tcga.prepare.py). With an
+earlier model: PBC (the default data), seed 0, --members 1, five folds made here: no evidence that adding
+sign and stage to lab helps, C +.003 (-.026 to .029), scaled IBS +.011 (-.032 to .057).
 
     python experiments/fusion.py --data packed/ward --outcome death --missing image,note --out ward.parquet
     python experiments/fusion.py --data mine/spec.toml --outcome death --folds folds.csv --out mine.parquet
@@ -56,7 +56,7 @@ def load(data: Path, spec: str | None, cache: Path | None) -> Cohort:
 
 
 def forecasts(found: Comparison, folds: Sequence[Fold], unit: float) -> pl.DataFrame:
-    """A row an ask and contestant: model, repeat, fold, landmark, id, the risk of the cause by each time.
+    """A row a landmark and model: model, repeat, fold, landmark, id, the risk of the cause by each time.
 
     Of a diagnosis: the probability of the class, as `risk`.
     """
@@ -74,13 +74,13 @@ def forecasts(found: Comparison, folds: Sequence[Fold], unit: float) -> pl.DataF
 
 
 def table(found: Comparison) -> str:
-    """Means over landmarks and horizons, a line a contestant and a line a difference; then the sentences."""
+    """Means over landmarks and horizons, a line a model and a line a difference; then the sentences."""
     lines: dict[str, dict[str, str]] = {row["model"]: {} for row in found.rows}
     for row in found.rows:
         if row["landmark"] is None and row["horizon"] is None and row["metric"] in SHOWN:
             lines[row["model"]][row["metric"]] = value(row)
     shown = [metric for metric in SHOWN if any(metric in cells for cells in lines.values())]
-    said = [f"| contestant | parameters | {' | '.join(shown)} |", "|---|" + "---:|" * (1 + len(shown))]
+    said = [f"| model | parameters | {' | '.join(shown)} |", "|---|" + "---:|" * (1 + len(shown))]
     for name, cells in lines.items():
         size = found.parameters.get(name, "")
         said.append(f"| {name} | {size} | {' | '.join(cells.get(metric, '') for metric in shown)} |")
@@ -96,7 +96,7 @@ def value(figure: Mapping[str, Any]) -> str:
 
 
 def curve(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The missing-modality curve, a line a kind and share."""
+    """The missing-modality curve, a line a node type and share."""
     rows = [row for row in rows if row["horizon"] is None and row["metric"] in CURVED]
     shown = list(dict.fromkeys(row["metric"] for row in rows))
     lines: dict[tuple[str, float, float], dict[str, str]] = {}
@@ -106,10 +106,10 @@ def curve(rows: Sequence[Mapping[str, Any]]) -> str:
     said = [
         "## Missing-modality curve",
         "",
-        "The graph as fitted, asked again when a kind is taken from a share of the scored patients, drawn",
+        "The graph as fitted, with a node type taken from a share of the scored patients, drawn",
         "once. Brackets are each figure's own, not of a difference.",
         "",
-        f"| taken | share of patients | asks without a row of it | {' | '.join(shown)} |",
+        f"| taken | share of patients | landmarks without a row of it | {' | '.join(shown)} |",
         "|---|---:|---:|" + "---:|" * len(shown),
     ]
     for (kind, share, lacking), cells in lines.items():
@@ -118,11 +118,11 @@ def curve(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def pattern(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the pattern of missing kinds has by itself, a line a deciding figure."""
+    """What the pattern of missingness has by itself, a line a deciding figure."""
     said = [
-        "## What the pattern of missing kinds has by itself",
+        "## What the pattern of missingness has by itself",
         "",
-        "A share is given where the graph's gain over the statics is sure.",
+        "A share is given where the graph's gain over the baseline covariates is sure.",
         "",
         "| figure | statics | presence | graph | presence - statics | share of the graph's gain |",
         "|---|---:|---:|---:|---:|---:|",
@@ -164,13 +164,13 @@ def main() -> None:
     parser.add_argument("--folds", type=Path, help="repeat, fold, id; default: five folds made here")
     parser.add_argument("--outcome", default="death")
     parser.add_argument("--cause", help="default: the one named like the outcome, else the first")
-    parser.add_argument("--models", help="contestants beside the graph and the singles; default: all")
+    parser.add_argument("--models", help="models beside the graph and the unimodal ones; default: all")
     parser.add_argument("--landmarks", help="days")
     parser.add_argument("--horizons", help="days")
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--draws", type=int, default=200, help="of patients, for the intervals")
-    parser.add_argument("--missing", default="", help="kinds of which to draw the missing-modality curve")
+    parser.add_argument("--missing", default="", help="node types of which to draw the curve")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -55,21 +55,21 @@ def with_outliers(cohort: Cohort, chosen: np.ndarray) -> Cohort:
     return replace(cohort, events=events, outcomes={"death": changed})
 
 
-def log_likelihood(model: PrognosisModel, asks: Landmarks) -> np.ndarray:
-    """Of each patient, the mean over the asks: of the half-year of the event, or of being free so far."""
-    forecast, truth = model.forecast(asks)["death"], asks.outcome("death")
+def log_likelihood(model: PrognosisModel, landmarks: Landmarks) -> np.ndarray:
+    """Of each patient, the mean over landmarks: of the half-year of the event, or of being free so far."""
+    forecast, truth = model.forecast(landmarks)["death"], landmarks.outcome("death")
     time, event = truth["time"].clip(max=HORIZON), np.where(truth["time"] <= HORIZON, truth["event"], 0)
     grid = np.append(0.0, GRID)
     curves = np.stack([forecast.risks(grid, cause) for cause in forecast.causes], 1)
     interval = np.searchsorted(grid, time).clip(1)
-    rows, cause = np.arange(len(asks)), (event - 1).clip(0)
+    rows, cause = np.arange(len(landmarks)), (event - 1).clip(0)
     happened = curves[rows, cause, interval] - curves[rows, cause, interval - 1]
     free = 1 - curves.sum(1)
     share = (time - grid[interval - 1]) / np.diff(grid)[interval - 1]
     still = free[rows, interval - 1] * (1 - share) + free[rows, interval] * share
     each = np.log(np.where(event > 0, happened, still).clip(1e-6))
-    count = np.bincount(asks.patient, minlength=len(asks.cohort))
-    return np.bincount(asks.patient, each, minlength=len(asks.cohort)) / count.clip(1)
+    count = np.bincount(landmarks.patient, minlength=len(landmarks.cohort))
+    return np.bincount(landmarks.patient, each, minlength=len(landmarks.cohort)) / count.clip(1)
 
 
 def attack(said: np.ndarray, member: np.ndarray) -> np.ndarray:
@@ -161,11 +161,11 @@ def main() -> None:
     whole = pbc()
     odd = rng.permutation(len(whole))[: args.outliers]
     cohort = with_outliers(whole, odd)
-    asks = cohort.landmarks(times=[0.0, YEAR, 3 * YEAR]).followed("death")
+    landmarks = cohort.landmarks(times=[0.0, YEAR, 3 * YEAR]).followed("death")
     halves = np.array(
         [np.isin(np.arange(len(cohort)), rng.permutation(len(cohort))[::2]) for _ in range(args.models)]
     )
-    groups = {"outliers": np.sort(odd), "others": np.setdiff1d(np.unique(asks.patient), odd)}
+    groups = {"outliers": np.sort(odd), "others": np.setdiff1d(np.unique(landmarks.patient), odd)}
     rows = []
     for least in map(int, args.least.split(",")):
         said = []
@@ -177,8 +177,8 @@ def main() -> None:
                 epochs=args.epochs,
                 min_patients=least,
                 seed=i,
-            ).fit(asks[inside[asks.patient]])
-            said.append(log_likelihood(model, asks))
+            ).fit(landmarks[inside[landmarks.patient]])
+            said.append(log_likelihood(model, landmarks))
             console.print(f"min_patients {least}: model {i + 1} of {args.models}")
         table = np.array(said)
         for name, score in (("reference models", attack(table, halves)), ("answers", table)):

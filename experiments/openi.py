@@ -1,6 +1,6 @@
 """Which part of a chest X-ray report tells whether anything was found?
 
-Claim: the findings tell it, the impression less, for it keeps to what is acute; why the picture was taken and
+Claim: the findings tell it, the impression less, for it keeps to what is acute; why the image was taken and
 what it was compared with tell little. So it is the text that carries. Equal reports are never parted.
 Last seen: see results/openi.md (command, machine, time and figures).
 
@@ -30,21 +30,21 @@ SEEN = {part: (part,) for part in PARTS} | {"findings + impression": PARTS[2:], 
 MODELS = ("logistic", "gnn")
 
 
-def vectors(asks: Landmarks, kinds: tuple[str, ...]) -> np.ndarray:
-    """The vectors of the parts side by side, zeros where one is not written: (ask, channel)."""
-    graphs, parts = build_graphs(asks), []
+def vectors(landmarks: Landmarks, kinds: tuple[str, ...]) -> np.ndarray:
+    """The vectors of the parts side by side, zeros where one is not written: (landmark, channel)."""
+    graphs, parts = build_graphs(landmarks), []
     for kind in kinds:
-        nodes, matrix = graphs[kind], asks.cohort.vectors[kind]
+        nodes, matrix = graphs[kind], landmarks.cohort.vectors[kind]
         assert nodes.row is not None
-        wide = np.zeros((len(asks), matrix.shape[1]))
+        wide = np.zeros((len(landmarks), matrix.shape[1]))
         wide[nodes.owner.numpy()] = matrix[nodes.row.numpy()]
         parts.append(wide)
     return np.hstack(parts)
 
 
-def normal(asks: Landmarks) -> np.ndarray:
-    """Whether each report was coded as normal: (ask,) int8."""
-    return (asks.outcome("normal")["label"] == 1).astype(np.int8)
+def normal(landmarks: Landmarks) -> np.ndarray:
+    """Whether each report was coded as normal: (landmark,) int8."""
+    return (landmarks.outcome("normal")["label"] == 1).astype(np.int8)
 
 
 def risk(model: str, kinds: tuple[str, ...], train: Landmarks, test: Landmarks, seed: int) -> np.ndarray:
@@ -77,14 +77,14 @@ def main() -> None:
         cohort = read_cohort(read_spec("openi-reports"), args.data, cache=args.cache)
     except InputError as refusal:
         parser.error(str(refusal))
-    asks = cohort.at(0.0).followed("normal")
+    landmarks = cohort.at(0.0).followed("normal")
     found = []
-    for fold, (train, test) in enumerate(PatientKFold(5, seed=args.seed).split(asks)):
+    for fold, (train, test) in enumerate(PatientKFold(5, seed=args.seed).split(landmarks)):
         for model in models:
             for parts, kinds in SEEN.items():
-                score = risk(model, kinds, asks[train], asks[test], args.seed)
-                about = {"model": model, "parts": parts, "fold": fold, "id": asks[test].ids.astype(str)}
-                truth = {"y": normal(asks[test]), "group": asks[test].groups}
+                score = risk(model, kinds, landmarks[train], landmarks[test], args.seed)
+                about = {"model": model, "parts": parts, "fold": fold, "id": landmarks[test].ids.astype(str)}
+                truth = {"y": normal(landmarks[test]), "group": landmarks[test].groups}
                 found.append(pl.DataFrame({**about, "score": score, **truth}))
         print(f"{time.perf_counter() - began:5.0f} s  fold {fold}", file=sys.stderr)
     rows = pl.concat(found)

@@ -1,7 +1,7 @@
 """Death with transplant competing on PBC, asked 1, 3 and 5 years after entry.
 
-Claim: a graph network over all visits forecasts as well as the strongest simple rival, a Cox model on last
-observations stacked over landmarks, and clearly better than the same network without any event node.
+Claim: a graph network over all visits forecasts as well as the strongest simple comparator, a Cox model on
+last observations stacked over landmarks, and clearly better than the same network without any event node.
 Last seen: see results/pbc_landmark.md (command, machine, time and figures).
 """
 
@@ -32,14 +32,14 @@ class Study:
     """What is compared."""
 
     landmarks: tuple[float, ...] = (1.0, 3.0, 5.0)  # years
-    last: float = 7.0  # years: training asks are drawn from entry up to here
+    last: float = 7.0  # years: training landmarks are drawn from entry up to here
     horizon: float = 5.5  # years
     outcome: str = "death"
     cause: str = "death"
 
 
 def train_asks(cohort: Cohort, patients: np.ndarray, study: Study) -> Landmarks:
-    """Half-yearly asks of the training patients, from entry on."""
+    """Half-yearly landmarks of the training patients, from entry on."""
     times = np.arange(0, study.last + 0.01, 0.25) * YEAR
     return cohort.landmarks(patients, times).followed(study.outcome)
 
@@ -74,10 +74,10 @@ def main() -> None:
         parser.error(str(refusal))
     rows = []
     for fold in folds:
-        asks = train_asks(cohort, fold.train, study)
+        landmarks = train_asks(cohort, fold.train, study)
         for name in models:
             began = time.perf_counter()
-            model = make(name, study, args.seed).fit(asks)
+            model = make(name, study, args.seed).fit(landmarks)
             for landmark in study.landmarks:
                 test = cohort.at(landmark * YEAR, patient=fold.test).followed(study.outcome)
                 risk = model.forecast(test)[study.outcome].risks(GRID * YEAR, study.cause)
@@ -93,7 +93,9 @@ def main() -> None:
                     ).with_columns(**{f"risk_{h:g}": pl.Series(risk[:, i]) for i, h in enumerate(GRID)})
                 )
             took = time.perf_counter() - began
-            console.print(f"repeat {fold.repeat} fold {fold.fold} {name}: {len(asks)} asks, {took:.1f} s")
+            console.print(
+                f"repeat {fold.repeat} fold {fold.fold} {name}: {len(landmarks)} landmarks, {took:.1f} s"
+            )
     pl.concat(rows).write_parquet(args.out)
 
 

@@ -83,12 +83,12 @@ def read(study: Study, data: Path) -> Cohort:
     return read_cohort(spec, data / study.folder if study.folder else DATA / "pbc")
 
 
-def scores(risk: np.ndarray, grid: np.ndarray, asks: Any, cause: int, weight: Any) -> np.ndarray:
+def scores(risk: np.ndarray, grid: np.ndarray, landmarks: Any, cause: int, weight: Any) -> np.ndarray:
     """Mean over landmarks of the AUC at the horizon and of the IBS: (2,)."""
-    truth = asks.outcome()
+    truth = landmarks.outcome()
     time, event, found = truth["time"], truth["event"].astype(int), []
-    for at in np.unique(asks.at):
-        rows = asks.at == at
+    for at in np.unique(landmarks.at):
+        rows = landmarks.at == at
         drawn = None if weight is None else weight[rows]
         auc = metrics.auc(risk[rows, -1], time[rows], event[rows], grid[-1], cause=cause, weight=drawn)
         ibs, _ = metrics.integrated_brier(
@@ -106,12 +106,12 @@ def one_cohort(name: str, args: argparse.Namespace, console: Console) -> list[di
         cohort = _alone(cohort, study.outcome)
     cause = cohort.survival(study.outcome).causes.index(study.cause) + 1
     chosen = np.random.default_rng(args.seed).permutation(len(cohort))[: args.patients]
-    asks = cohort.landmarks(np.sort(chosen), study.landmarks).followed(study.outcome)
+    landmarks = cohort.landmarks(np.sort(chosen), study.landmarks).followed(study.outcome)
     grid = study.horizon * np.arange(1, 11) / 10
-    folds = list(PatientKFold(args.folds, seed=args.seed).split(asks))
+    folds = list(PatientKFold(args.folds, seed=args.seed).split(landmarks))
     risks, kept = {}, {}
     for least in LEAST:
-        began, risk = time.perf_counter(), np.zeros((len(asks), len(grid)))
+        began, risk = time.perf_counter(), np.zeros((len(landmarks), len(grid)))
         for train, test in folds:
             model = PrognosisModel(
                 outcomes=[study.outcome],
@@ -120,24 +120,26 @@ def one_cohort(name: str, args: argparse.Namespace, console: Console) -> list[di
                 epochs=args.epochs,
                 min_patients=least,
                 seed=args.seed,
-            ).fit(asks[train])
-            said = model.forecast(asks[test])[study.outcome]
+            ).fit(landmarks[train])
+            said = model.forecast(landmarks[test])[study.outcome]
             risk[test] = said.risks(grid, study.cause)
-            names = kept_names(asks[train], least)
+            names = kept_names(landmarks[train], least)
         risks[least] = risk
         kept[least] = sum(len(codes) - 1 for codes in names.codes.values())
         console.print(f"{name} {least}: {time.perf_counter() - began:.0f} s")
 
     def both(weight: Any, least: int) -> np.ndarray:
-        own = scores(risks[least], grid, asks, cause, weight)
-        return np.append(own, own - scores(risks[1], grid, asks, cause, weight))
+        own = scores(risks[least], grid, landmarks, cause, weight)
+        return np.append(own, own - scores(risks[1], grid, landmarks, cause, weight))
 
     rows = []
     for least in LEAST:
         value = both(None, least)
-        draws = metrics.bootstrap(lambda w, n=least: both(w, n), asks.patient, n=args.draws, seed=args.seed)
+        draws = metrics.bootstrap(
+            lambda w, n=least: both(w, n), landmarks.patient, n=args.draws, seed=args.seed
+        )
         low, high = metrics.interval(draws)
-        about = {"cohort": name, "patients": len(np.unique(asks.patient)), "min_patients": least}
+        about = {"cohort": name, "patients": len(np.unique(landmarks.patient)), "min_patients": least}
         about |= {"codes": kept[least]}
         for i, figure in enumerate(("auc", "ibs", "auc - 1", "ibs - 1")):
             about |= {figure: value[i], f"{figure} low": low[i], f"{figure} high": high[i]}

@@ -214,11 +214,11 @@ def measure(folder: Path, patients: int, size: int, device: str) -> dict[str, fl
     return figures
 
 
-def _training(cohort: Cohort, asks: Landmarks, graphs: list, device: str) -> dict[str, float]:
+def _training(cohort: Cohort, landmarks: Landmarks, graphs: list, device: str) -> dict[str, float]:
     """A step of both from the packed columns, or the list of graphs, to the gradient."""
     from torch_geometric.loader import DataLoader
 
-    batch, size = build_graphs(asks), len(asks)
+    batch, size = build_graphs(landmarks), len(landmarks)
     torch.manual_seed(0)
     head = SurvivalConfig(causes=("death",), times=tuple(np.linspace(100, 1800, 12).tolist()))
     model = PatientGNN(
@@ -239,7 +239,7 @@ def _training(cohort: Cohort, asks: Landmarks, graphs: list, device: str) -> dic
         step(reference, batch)
 
     whole, other, forward = smallest(
-        lambda: ours(build_graphs(asks).to(device)),
+        lambda: ours(build_graphs(landmarks).to(device)),
         theirs,
         lambda: ours(batch),
         rounds=5 if device == "cpu" else 20,
@@ -258,7 +258,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--patients", default="1000,10000")
-    parser.add_argument("--batch", type=int, default=256, help="asks of a training step")
+    parser.add_argument("--batch", type=int, default=256, help="landmarks of a training step")
     parser.add_argument("--device", default="cpu", help="of the training step: cpu or cuda")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

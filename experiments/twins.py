@@ -1,12 +1,12 @@
 """Does the judge of fusion say "helps" where nothing is to be fused? Twins of the ward, one a seed.
 
-Claim: in the twin one kind tells all (death depends on age and on high lactate alone), so that over 20 seeds
-"helps" may be said once (METHODS 21).
+Claim: in the twin one node type tells all (death depends on age and on high lactate alone), so that over 20
+seeds "helps" may be said once (METHODS 21).
 Last seen: see results/twins.md (command, machine, time and figures).
 
     python experiments/twins.py --seeds 0-19 --out twins.parquet --table results/twins.md
 
-Death within 30 days, asked on day 5: all kinds of rows beside the best single kind, chosen on inner folds.
+Death within 30 days, asked on day 5: all node types beside the best unimodal model, chosen on inner folds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DAY, HORIZON = 5.0, 30.0
 
 
 def one_seed(n: int, seed: int, missing: float, members: int, epochs: int) -> Comparison:
-    """Two folds of one twin; pictures and texts by the encoders that need no weights."""
+    """Two folds of one twin; images and texts by the encoders that need no weights."""
     with tempfile.TemporaryDirectory() as folder:
         write_ward(Path(folder) / "tables", n, seed, missing, negative_control=True)
         cohort = read_cohort(read_spec("ward"), Path(folder) / "tables")
@@ -72,10 +72,10 @@ def page(found: pl.DataFrame, minutes: float) -> str:
         f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}; "
         f"{minutes:.0f} minutes.",
         f"{len(found)} twins of the ward: " + ", ".join(f"{n} x {verdict}" for verdict, n in count.items()),
-        "Graph minus the best single kind, mean; brackets: 95 % over draws of patients, the fitted models",
+        "Graph minus the best unimodal model, mean; brackets: 95 % over draws of patients, the fitted models",
         "held fixed.",
         "",
-        "| seed | best single kind | C | scaled IBS | p | verdict |",
+        "| seed | best unimodal model | C | scaled IBS | p | verdict |",
         "|---:|---|---:|---:|---:|---|",
     ]
     for one in found.iter_rows(named=True):

@@ -1,13 +1,13 @@
-"""How far towards the truth: all kinds of rows of a ward beside the best one, its rivals and the oracle.
+"""How far towards the truth: all node types of a ward beside the best one, its comparators and the oracle.
 
-Claim: with nothing missing, the graph goes most of the way in C from the best single kind to the true risk.
+Claim: with nothing missing, the graph goes most of the way in C from the best unimodal model to the truth.
 Last seen: see results/ward.md (command, machine, time and figures).
 
     python experiments/ward.py --seeds 100,101 --folds 2 --out ward.parquet --table results/ward.md
 
 Death within 30 days, asked on day 5, discharge competing; C within folds. `truth X` is what the rows of one
-kind tell for certain, `truth` what all do. `boosted` are trees that are handed the true parts and the product
-(METHODS 21): how much of the truth can be learned from so many patients at all.
+node type tell for certain, `truth` what all do. `boosted` are trees that are handed the true parts and the
+product (METHODS 21): how much of the truth can be learned from so many patients at all.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DEATH = 2  # position of the cause, from 1
 
 
 def make(folder: Path, n: int, seed: int, missing: float) -> tuple[Cohort, SimulatedTruth]:
-    """The cohort and what is true of it; pictures and texts by the encoders that need no weights."""
+    """The cohort and what is true of it; images and texts by the encoders that need no weights."""
     truth = write_ward(folder / "tables", n, seed, missing)
     return read_cohort(read_spec("ward"), folder / "tables"), truth
 
@@ -46,9 +46,9 @@ def boosted(train: Landmarks, test: Landmarks, truth: SimulatedTruth) -> np.ndar
     """Trees on the true growth, finding, age, drug, high lactate, and the product of the last two."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    def parts(asks: Landmarks) -> np.ndarray:
-        who = asks.patient
-        drug, high = truth.drug[who, asks.days.astype(int)], truth.high[who]
+    def parts(landmarks: Landmarks) -> np.ndarray:
+        who = landmarks.patient
+        drug, high = truth.drug[who, landmarks.days.astype(int)], truth.high[who]
         return np.stack([truth.growth[who], truth.finding[who], truth.age[who], drug, high, drug * high], 1)
 
     outcome = train.outcome("death")
@@ -62,7 +62,7 @@ def boosted(train: Landmarks, test: Landmarks, truth: SimulatedTruth) -> np.ndar
 def risks(
     cohort: Cohort, truth: SimulatedTruth, train: np.ndarray, test: Landmarks, members: int, epochs: int
 ) -> dict[str, np.ndarray]:
-    """The risk that each contestant gives to the asks of `test`, fitted on the patients `train`."""
+    """The risk that each model gives to the landmarks of `test`, fitted on the patients `train`."""
     X = cohort.landmarks(train, times=TIMES).followed("death")
     every = comparators(cohort, modalities_of(cohort))
     single = [f"only {kind}" for kind in modalities_of(cohort)]
@@ -84,14 +84,14 @@ def risks(
 
 
 def one_seed(n: int, seed: int, missing: float, folds: int, members: int, epochs: int) -> dict[str, float]:
-    """C of each contestant over `folds` of five folds of one ward."""
+    """C of each model over `folds` of five folds of one ward."""
     with tempfile.TemporaryDirectory() as folder:
         cohort, truth = make(Path(folder), n, seed, missing)
-    asks = cohort.at(DAY).followed("death")
+    landmarks = cohort.at(DAY).followed("death")
     parts, found = [], []
-    for fold, (_, test) in enumerate(PatientKFold(5, seed=seed).split(asks, groups=asks.patient)):
+    for fold, (_, test) in enumerate(PatientKFold(5, seed=seed).split(landmarks, groups=landmarks.patient)):
         if fold < folds:
-            held = asks[test]
+            held = landmarks[test]
             left = np.setdiff1d(np.arange(len(cohort.ids)), held.patient)
             found.append(risks(cohort, truth, left, held, members, epochs))
             parts.append(np.full(len(test), fold))
@@ -105,7 +105,7 @@ def one_seed(n: int, seed: int, missing: float, folds: int, members: int, epochs
 
 
 def page(found: pl.DataFrame, minutes: float) -> str:
-    """Every seed, and the mean; how far each goes from the best single kind to the truth."""
+    """Every seed, and the mean; how far each goes from the best unimodal model to the truth."""
     import torch
 
     names = [name for name in found.columns if name != "seed"]
@@ -119,10 +119,10 @@ def page(found: pl.DataFrame, minutes: float) -> str:
         "",
         f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}; "
         f"{minutes:.0f} minutes.",
-        "C of death within 30 days, asked on day 5. The way is that from the best single kind to the truth:",
+        "C of death within 30 days, asked on day 5. The way goes from the best unimodal model to the truth:",
         "of the fitted ones that with the highest C on the scored patients, or the one that tells most.",
         "",
-        "| contestant | mean C | least | most | way from best fitted single | way from best told single |",
+        "| model | mean C | least | most | way from best fitted unimodal | way from best known unimodal |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name in names:

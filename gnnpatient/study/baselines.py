@@ -103,8 +103,8 @@ class StackedCox(BaseEstimator):
         self.models_, self.causes_, self.grid_, self.columns_ = {}, {}, {}, {}
         self.names_ = kept_names(chosen, self.min_patients)
         for name in names:
-            asks = chosen.followed(name)
-            truth = asks.outcome(name)
+            labelled = chosen.followed(name)
+            truth = labelled.outcome(name)
             horizon = float(self.horizon or truth["time"].max())
             time, event = (
                 truth["time"].clip(max=horizon),
@@ -114,7 +114,7 @@ class StackedCox(BaseEstimator):
                 raise InputError(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
             self.causes_[name] = X.cohort.survival(name).causes
             self.grid_[name] = np.linspace(0, horizon, GRID + 1)[1:]
-            table = features(asks, self.names_)
+            table = features(labelled, self.names_)
             self.columns_[name] = table.columns
             self.models_[name] = [
                 self._cox(table, event == k, time) if (event == k).any() else None
@@ -225,19 +225,21 @@ class StackedLogistic(BaseEstimator):
                 if self.outcomes is not None:
                     raise InputError(f"outcome {name!r} is survival; use StackedCox")
                 continue
-            asks = (X if outcome.has_own_moments else _at_some_landmarks(X, self.landmarks)).followed(name)
-            target = label_target(outcome, asks, np.ones(len(asks), bool))
-            asks, target = asks[target.known], target[target.known]
+            labelled = (X if outcome.has_own_moments else _at_some_landmarks(X, self.landmarks)).followed(
+                name
+            )
+            target = label_target(outcome, labelled, np.ones(len(labelled), bool))
+            labelled, target = labelled[target.known], target[target.known]
             label = target.label
             if len(np.unique(label)) < 2:
-                raise InputError(f"outcome {name!r}: fewer than two classes among {len(asks)} landmarks")
+                raise InputError(f"outcome {name!r}: fewer than two classes among {len(labelled)} landmarks")
             self.kinds_[name] = X.cohort.inputs([name])
             self.classes_[name] = outcome.names
-            seen = restrict(asks, self.kinds_[name])
+            seen = restrict(labelled, self.kinds_[name])
             self.names_[name] = kept_names(seen, self.min_patients)
             table = features(seen, self.names_[name])
             self.columns_[name] = table.columns
-            share = len(np.unique(asks.patient)) / len(asks)
+            share = len(np.unique(labelled.patient)) / len(labelled)
             model = LogisticRegression(C=share / self.ridge, max_iter=10_000)
             self.models_[name] = make_pipeline(_columns(table), model).fit(
                 table, label, logisticregression__sample_weight=target.weight
@@ -512,8 +514,8 @@ def marginal_model(
     """
     head = predictor.modules[0].head(outcome).config.to_dict()
     tables: dict[int, np.ndarray] = {}
-    asks = [] if train is None else [train[rows] for rows in train.by_landmark.values()]
-    for X in asks:
+    labelled = [] if train is None else [train[rows] for rows in train.by_landmark.values()]
+    for X in labelled:
         target = target_of(X, outcome)
         if len(np.unique(X.patient[target.known])) >= MIN_REMAINING:
             tables[int(X.moments[0])] = target.marginal(X.moments, tuple(head.get("times", ())))

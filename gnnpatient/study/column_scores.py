@@ -67,17 +67,17 @@ def oriented_auc(won: np.ndarray, fold: np.ndarray) -> np.ndarray:
     return np.where(number >= MIN_CASES, 0.5 + (facing * margin).sum(0) / np.maximum(number, 1), np.nan)
 
 
-def _fair(matched: MatchedCases, asked: QueryTimes, case: np.ndarray, control: np.ndarray) -> np.ndarray:
+def _fair(matched: MatchedCases, query: QueryTimes, case: np.ndarray, control: np.ndarray) -> np.ndarray:
     """AUC of each column; nan where fewer than 10 cases, or different controls, have it."""
-    auc = oriented_auc(win_shares(case, control, asked.mask), matched.fold)
-    row, nth, column = np.nonzero(asked.mask[..., None] & ~np.isnan(control))
+    auc = oriented_auc(win_shares(case, control, query.mask), matched.fold)
+    row, nth, column = np.nonzero(query.mask[..., None] & ~np.isnan(control))
     has = np.zeros((int(matched.control.max(initial=0)) + 1, len(auc)), bool)
     has[matched.control[row, nth], column] = True
     return np.where(has.sum(0) >= MIN_CASES, auc, np.nan)
 
 
 def code_aucs(
-    events: Events, codes: np.ndarray, matched: MatchedCases, asked: QueryTimes | None
+    events: Events, codes: np.ndarray, matched: MatchedCases, query: QueryTimes | None
 ) -> np.ndarray:
     """AUC of the presence and of the last value of each code.
 
@@ -88,7 +88,7 @@ def code_aucs(
     codes : (code,) int64 array
         Which codes.
     matched : MatchedCases
-    asked : QueryTimes or None
+    query : QueryTimes or None
         Its near or far moments.
 
     Returns
@@ -97,15 +97,15 @@ def code_aucs(
         Each of PRESENCE_SCORES, then the last value; nan where there is none.
     """
     out = np.full((len(PRESENCE_SCORES) + 1, len(codes)), np.nan)
-    if asked is None:
+    if query is None:
         return out
     patient = np.concatenate([matched.case, matched.control.ravel()])
-    at = np.concatenate([asked.case, asked.control.ravel()])
+    at = np.concatenate([query.case, query.control.ravel()])
     visible = VisibleRows(events, patient, at, matched.span or 0)
     for i in range(0, len(codes), CODES_AT_ONCE):
         part = slice(i, i + CODES_AT_ONCE)
         columns = (matched.split(column) for column in visible(codes[part]))
-        out[:, part] = [_fair(matched, asked, *both) for both in columns]
+        out[:, part] = [_fair(matched, query, *both) for both in columns]
     if matched.span is None:
         out[1 : len(PRESENCE_SCORES)] = np.nan
     return out
@@ -125,11 +125,11 @@ class VisibleRows:
     """
 
     def __init__(self, events: Events, patient: np.ndarray, at: np.ndarray, span: int) -> None:
-        asked, self.local = np.unique(patient, return_inverse=True)
+        patients, self.local = np.unique(patient, return_inverse=True)
         member = np.zeros(len(events.ptr) - 1, bool)
-        member[asked] = True
+        member[patients] = True
         rows = np.flatnonzero(member[events.patient])
-        self.patient = np.searchsorted(asked, events.patient[rows])
+        self.patient = np.searchsorted(patients, events.patient[rows])
         self.code, self.known, self.value = events.code[rows], events.known[rows], events.value[rows]
         self.at, self.span = at, span
 
@@ -159,8 +159,8 @@ class VisibleRows:
         yield (end - upto(key, self.at - self.span - 1)).astype(np.float64)
         last = np.append(known, 0)[end - 1]
         yield np.where(count > 0, last - self.at[:, None].astype(np.float64), -np.inf)
-        given = ~np.isnan(value)
-        key, value = key[given], np.append(value[given], np.float32(np.nan))
+        has_value = ~np.isnan(value)
+        key, value = key[has_value], np.append(value[has_value], np.float32(np.nan))
         start, end = np.searchsorted(key, base, "left"), upto(key, self.at)
         yield np.where(end > start, value[end - 1], np.nan).astype(np.float64)
 
@@ -184,19 +184,19 @@ class StaticColumn(NamedTuple):
     level: np.ndarray | None  # (patient,) int64, 0 = missing; None: too many to be names
     known: np.ndarray | None  # (patient,) int64 seconds: since when it is known; None: as of the origin
 
-    def at(self, asked: QueryTimes, matched: MatchedCases) -> tuple[StaticColumn, StaticColumn]:
+    def at(self, query: QueryTimes, matched: MatchedCases) -> tuple[StaticColumn, StaticColumn]:
         """What the cases and the controls, row by row, show.
 
         Parameters
         ----------
-        asked : QueryTimes
+        query : QueryTimes
         matched : MatchedCases
 
         Returns
         -------
         case, control : StaticColumn
         """
-        case, control = (self._of(*x) for x in ((matched.case, asked.case), (matched.control, asked.control)))
+        case, control = (self._of(*x) for x in ((matched.case, query.case), (matched.control, query.control)))
         return case, control
 
     def _of(self, patient: np.ndarray, at: np.ndarray) -> StaticColumn:
@@ -241,14 +241,14 @@ def static_columns(cohort: Cohort) -> list[StaticColumn]:
     return columns
 
 
-def static_aucs(static: StaticColumn, matched: MatchedCases, asked: QueryTimes) -> np.ndarray:
+def static_aucs(static: StaticColumn, matched: MatchedCases, query: QueryTimes) -> np.ndarray:
     """AUC of a covariate's size, of whether it is given, and of its level.
 
     Parameters
     ----------
     static : StaticColumn
     matched : MatchedCases
-    asked : QueryTimes
+    query : QueryTimes
         Its near or far moments.
 
     Returns
@@ -256,17 +256,17 @@ def static_aucs(static: StaticColumn, matched: MatchedCases, asked: QueryTimes) 
     (3,) float64 array
         nan where there is none.
     """
-    case, control = static.at(asked, matched)
+    case, control = static.at(query, matched)
     scores = [np.stack([of.number, ~np.isnan(of.number)], -1).astype(np.float64) for of in (case, control)]
-    auc = _fair(matched, asked, *scores)
+    auc = _fair(matched, query, *scores)
     if case.level is None or control.level is None:
         return np.append(auc, np.nan)
-    return np.append(auc, _by_level(case.level, control.level, matched, asked))
+    return np.append(auc, _by_level(case.level, control.level, matched, query))
 
 
-def _by_level(case: np.ndarray, control: np.ndarray, matched: MatchedCases, asked: QueryTimes) -> float:
+def _by_level(case: np.ndarray, control: np.ndarray, matched: MatchedCases, query: QueryTimes) -> float:
     """AUC of the share of cases among those with the same level, learned on the other folds."""
-    mask, fold = asked.mask, matched.fold
+    mask, fold = query.mask, matched.fold
     weight = mask / np.maximum(mask.sum(1, keepdims=True), 1)  # controls of a case weigh as much as it does
     size, won = int(max(case.max(initial=0), control.max(initial=0))) + 1, np.full(len(matched), np.nan)
     for f in np.unique(fold):

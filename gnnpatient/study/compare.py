@@ -265,10 +265,11 @@ def _selected_comparators(
     if models is None:
         return every
     always = {name for name in every if name == "graph" or name.startswith("only ")}
-    given = {"late", "best single", "null"}  # come with the others
+    # these come with the others
+    implied = {"late", "best single", "null"}
     for name in models:
-        if name not in {*every, *given}:
-            raise InputError(f"unknown model {name!r}{near(name, (*every, *given))}")
+        if name not in {*every, *implied}:
+            raise InputError(f"unknown model {name!r}{near(name, (*every, *implied))}")
     return {name: one for name, one in every.items() if name in always or name in models}
 
 
@@ -418,7 +419,7 @@ def _comparison(
 
 def _contrasted(names: Sequence[str]) -> list[tuple[str, str]]:
     """Which models are compared in pairs, besides the primary contrast and the leave-one-out models."""
-    pairs = [*(("graph", rival) for rival in ALTERNATIVES), *CONTRASTS]
+    pairs = [*(("graph", other) for other in ALTERNATIVES), *CONTRASTS]
     pairs += [(name, "statics") for name in names if name.startswith("values ")]
     return [pair for pair in pairs if set(pair) <= set(names)]
 
@@ -444,7 +445,7 @@ def run_compare(
     progress : Progress, optional
         Called after each fit.
     missing : sequence of str, default ()
-        Node types that `missing_curve` will be asked for, so that a wrong name is refused before the
+        Node types that `missing_curve` will take away, so that a wrong name is refused before the
         fits.
     **budget : int
         members, epochs, seed of `compare`.

@@ -163,7 +163,7 @@ def statics(cohort: Cohort) -> list[ColumnSummary]:
     --------
     >>> from gnnpatient.datasets.shipped import pbc
     >>> [one.code for one in statics(pbc())]
-    ['age', 'trt', 'sex']
+    ['age', 'sex', 'trt']
     """
     numbers = [_number(cohort, i, name) for i, name in enumerate(cohort.spec.patient.number)]
     return numbers + [_category(cohort, i, name) for i, name in enumerate(cohort.spec.patient.category)]
@@ -191,14 +191,14 @@ def _number(cohort: Cohort, i: int, name: str) -> ColumnSummary:
 def _category(cohort: Cohort, i: int, name: str) -> ColumnSummary:
     """A category of the patients."""
     level, names = np.asarray(cohort.category[:, i]), cohort.levels[name]
-    given = level[level >= 0]
+    known_levels = level[level >= 0]
     flags = [
         f"filler? the level {word!r} in {n} of {len(level)} patients; leave a missing value empty"
-        for word, n in zip(names, np.bincount(given, minlength=len(names)).tolist(), strict=True)
+        for word, n in zip(names, np.bincount(known_levels, minlength=len(names)).tolist(), strict=True)
         if n and _WORDS.fullmatch(word)
     ]
-    if len(given) >= MIN_MEASURED and given.min() == given.max():
-        flags.append(f"constant: one level in all {len(given)} patients")
+    if len(known_levels) >= MIN_MEASURED and known_levels.min() == known_levels.max():
+        flags.append(f"constant: one level in all {len(known_levels)} patients")
     missing, count = float((level < 0).mean()), len(cohort)
     nothing: dict[str, None] = dict.fromkeys(FIGURES)
     return ColumnSummary("patient", name, count, count, missing, **nothing, unit="", range=None, flags=flags)

@@ -175,18 +175,18 @@ def value_bits(value: np.ndarray) -> np.ndarray:
 def _other_columns(cohort: Cohort) -> tuple[pl.DataFrame, np.ndarray]:
     """Baseline covariates, entry and outcomes of each patient, and the log chance that another has them."""
     columns = {f"number {i}": value_bits(cohort.number[:, i]) for i in range(cohort.number.shape[1])}
-    given = [~np.isnan(cohort.number[:, i]) for i in range(cohort.number.shape[1])]
+    present = [~np.isnan(cohort.number[:, i]) for i in range(cohort.number.shape[1])]
     columns |= {f"category {i}": cohort.category[:, i] for i in range(cohort.category.shape[1])}
-    given += [cohort.category[:, i] >= 0 for i in range(cohort.category.shape[1])]
+    present += [cohort.category[:, i] >= 0 for i in range(cohort.category.shape[1])]
     columns["entry"] = cohort.entry
-    given.append(np.ones(len(cohort), bool))
+    present.append(np.ones(len(cohort), bool))
     for name, outcome in grouped_outcomes(cohort).items():
         if outcome.has_curve:
             truth = cohort.survival(name)
             columns |= {f"time {name}": truth.time, f"event {name}": truth.event}
-            given += [truth.time != NEVER] * 2
+            present += [truth.time != NEVER] * 2
     chance = np.zeros(len(cohort))
-    for column, there in zip(columns.values(), given, strict=True):
+    for column, there in zip(columns.values(), present, strict=True):
         _, level, count = np.unique(column, return_inverse=True, return_counts=True)
         share = np.maximum(count[level] - 1, 1) / max(len(cohort) - 1, 1)
         chance += np.where(there, np.log(share), 0)

@@ -383,12 +383,13 @@ def _moved(plain: list[dict[str, Any]], others: list[dict[str, Any]], group: str
     ]
 
 
-def _groups(asks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:
+def _groups(landmarks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:
     """Which landmarks are in each group, by its name: (landmark,) bool."""
-    cohort = asks.cohort
+    cohort = landmarks.cohort
     out: dict[str, np.ndarray] = {}
     known = (*cohort.spec.patient.category, *cohort.spec.patient.number, "group")
-    number, category = cohort.statics(asks.patient, asks.at)  # as known at the ask
+    # as known at the landmark
+    number, category = cohort.statics(landmarks.patient, landmarks.at)
     for name in by:
         if name in cohort.spec.patient.category:
             level = category[:, cohort.spec.patient.category.index(name)]
@@ -403,7 +404,8 @@ def _groups(asks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:
             if cohort.group is None:
                 raise InputError("--by group: the spec has no [patient] group")
             out |= {
-                f"{name}={g}": cohort.group[asks.patient] == g for g in np.unique(cohort.group[asks.patient])
+                f"{name}={g}": cohort.group[landmarks.patient] == g
+                for g in np.unique(cohort.group[landmarks.patient])
             }
         else:
             raise InputError(f"--by {name!r}{near(name, known)}")

@@ -12,7 +12,7 @@ from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.progress import Progress
 from gnnpatient.study.ablations import Comparator, RestrictedModel
 
-MAX_WIDTH_RATIO = 4  # times the width of the graph that a contestant may take to have as many parameters
+MAX_WIDTH_RATIO = 4  # to the width of the graph, for as many parameters
 
 
 @dataclass(eq=False)
@@ -62,7 +62,8 @@ class ComparatorFitter:
         """
         budget = {**self.budget, **one.choices, **choices}
         if len(one.kinds) < 2:
-            budget["kind_dropout"] = 0.0  # to hide the one kind there is would be to hide everything
+            # to hide the only node type would be to hide everything
+            budget["kind_dropout"] = 0.0
         return PrognosisModel(outcomes=[self.outcome], horizon=self.horizon, **budget)
 
     def fit(self, one: Comparator, X: Landmarks, what: str) -> RestrictedModel:
@@ -134,5 +135,6 @@ def count_parameters(module: Any, kinds: Sequence[str], **config: Any) -> int:
         keep = (*kinds, "patient", "timepoint")
         words[part] = {kind: entry for kind, entry in words[part].items() if kind in keep}
     data["config"] |= config
-    data["edge_types"] = data["edge_types"] if kinds else []  # without a row there is no timepoint either
+    # without a row there is no timepoint either
+    data["edge_types"] = data["edge_types"] if kinds else []
     return sum(p.numel() for p in type(module).from_dict(data).parameters())

@@ -1,9 +1,9 @@
 """The target-leakage check: does one column tell the outcome better than it can (METHODS 7)?
 
-**An event**: survival, or a diagnosis by codes that may still come. Each case of a cause is looked at one
+**An event**: survival, or a diagnosis by codes that may still come. Each case of a cause is judged one
 second before its event, and again far from it. Its controls are patients of the same fold who are at
 risk at
-that very moment after their own origin, so that nobody is told apart by the length of follow-up. A
+that very moment after their own origin, so that the length of follow-up tells nobody apart. A
 column's
 AUC is the share of (case, control) pairs that it puts in the right order, each case weighing the same;
 which
@@ -22,9 +22,9 @@ also holds later cases.
 
 **A class.** Cases have it, controls have another; of two classes only the last is judged, and those who
 were
-not looked for take no part. All are looked at at their own entry. Where the label has no known time, or
+not looked for take no part. All are judged at their own entry. Where the label has no known time, or
 is
-about what can be seen now, they are also looked at at their own last moment, and a task at its moments
+about what can be seen now, they are also judged at their own last moment, and a task at its moments
 alone.
 Presence is yes or no there: how many rows there are by then says how long the record is.
 
@@ -151,7 +151,7 @@ class _Question:
     """What a column must not tell."""
 
     coverage: Coverage
-    cohort: Cohort  # with the kinds that may be seen
+    cohort: Cohort  # with the node types that may be seen
     tells: str  # what a leak does, in words
     views: tuple[ControlSets, ...] = ()
     event: tuple[Survival, int] | None = None  # of a survival outcome: its truth, and which cause
@@ -426,8 +426,8 @@ def _codes_of_outcome(cohort: Cohort, outcome: str, kind: str) -> list[bool]:
     """Which codes of a node type the outcome itself is made of: of course they are not there before it."""
     spec = cohort.spec.outcomes[outcome]
     parts = spec.parts if spec.kind == "survival" else ()
-    own = [pattern for _, part in parts if part.node == kind for pattern in part.codes]
-    return fitting(cohort.codes[kind], own)
+    patterns = [pattern for _, part in parts if part.node == kind for pattern in part.codes]
+    return fitting(cohort.codes[kind], patterns)
 
 
 def _known_only_afterwards(q: _Question) -> Iterator[Found]:
@@ -447,25 +447,25 @@ def _known_only_afterwards(q: _Question) -> Iterator[Found]:
         of_case = case[events.patient]
         pairs = np.unique(events.patient[of_case] * size + events.code[of_case])
         cases = np.bincount(pairs % size, minlength=size)
-        own = (
+        defining = (
             np.array(_codes_of_outcome(cohort, q.coverage.outcome, kind))
             if kind in cohort.spec.nodes
             else False
         )
-        for code in np.flatnonzero((early == 0) & (cases >= MIN_CASES) & ~np.asarray(own)):
+        for code in np.flatnonzero((early == 0) & (cases >= MIN_CASES) & ~np.asarray(defining)):
             name, near = cohort.codes[kind][code], 0.5 + 0.5 * cases[code] / case.sum()
             message = (
                 f"{kind} {name!r}: known only at {truth.causes[k - 1]} or afterwards, in {cases[code]} "
-                "patients, so no ask sees it; leave it out, unless its known time is too late"
+                "patients, so no landmark sees it; leave it out, unless its known time is too late"
             )
             yield kind, name, "presence", float(near), None, message
     for static in static_columns(cohort):
-        given = ~np.isnan(static.number) if static.level is None else static.level > 0
-        if static.known is None or (given & ((truth.time == NEVER) | (static.known < truth.time))).any():
+        present = ~np.isnan(static.number) if static.level is None else static.level > 0
+        if static.known is None or (present & ((truth.time == NEVER) | (static.known < truth.time))).any():
             continue
-        if (number := int((given & case).sum())) >= MIN_CASES:
+        if (number := int((present & case).sum())) >= MIN_CASES:
             message = (
                 f"static {static.name!r}: known only at {truth.causes[k - 1]} or afterwards, in {number} "
-                "patients, so no ask sees it; leave it out, unless its known time is too late"
+                "patients, so no landmark sees it; leave it out, unless its known time is too late"
             )
             yield "patient", static.name, "static", float(0.5 + 0.5 * number / case.sum()), None, message

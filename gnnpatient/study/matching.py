@@ -20,7 +20,7 @@ MAX_CASES, MAX_CONTROLS = 300, 30  # drawn at most, of a cause and for each case
 
 
 class QueryTimes(NamedTuple):
-    """When cases and their controls are looked at.
+    """When cases and their controls are judged.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class QueryTimes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class MatchedCases:
-    """Cases and their controls, looked at near and far from the event, or once.
+    """Cases and their controls, judged near and far from the event, or once.
 
     What is not masked in stands for nobody.
 
@@ -80,8 +80,8 @@ class MatchedCases:
     fold: np.ndarray  # (case,) int64; the controls are of the same one
     near: QueryTimes
     far: QueryTimes | None = None
-    span: int | None = None  # seconds that count as near; None: asked once, with nothing to be near to
-    when: str = "just before it"  # where an AUC of `near` belongs, in words
+    span: int | None = None
+    when: str = "just before it"
 
     def __len__(self) -> int:
         return len(self.case)
@@ -134,12 +134,12 @@ def patient_folds(cohort: Cohort, seed: int) -> np.ndarray:
     -------
     (patient,) int64 array
     """
-    asks = Landmarks(cohort, np.arange(len(cohort)), np.zeros(len(cohort), np.int64))
-    groups = asks.groups if len(np.unique(asks.groups)) > 1 else asks.patient
+    origins = Landmarks(cohort, np.arange(len(cohort)), np.zeros(len(cohort), np.int64))
+    groups = origins.groups if len(np.unique(origins.groups)) > 1 else origins.patient
     fold = np.zeros(len(cohort), np.int64)
     parts = min(FOLDS, len(np.unique(groups)))
     if parts > 1:
-        for k, (_, test) in enumerate(PatientKFold(parts, seed).split(asks, groups=groups)):
+        for k, (_, test) in enumerate(PatientKFold(parts, seed).split(origins, groups=groups)):
             fold[test] = k
     return fold
 
@@ -207,8 +207,8 @@ def matched_at_event(
         control, mask = _draw_controls(case, np.flatnonzero(known), fold, fits, rng)
         before = mask & (entry[case] <= far)[:, None] & (entry[control] <= far[:, None])
         near_, far_ = (np.broadcast_to(at[:, None], mask.shape) for at in (near, far))
-        asked = QueryTimes(near, near_, mask), QueryTimes(far, far_, before)
-        yield MatchedCases(case, control, fold[case], *asked, span).comparable()
+        query = QueryTimes(near, near_, mask), QueryTimes(far, far_, before)
+        yield MatchedCases(case, control, fold[case], *query, span).comparable()
 
 
 def matched_at_own_time(
@@ -223,7 +223,7 @@ def matched_at_own_time(
     span: int | None = None,
     when: str = "",
 ) -> MatchedCases:
-    """Cases with controls of the other classes, each looked at at a moment of its own.
+    """Cases with controls of the other classes, each judged at a moment of its own.
 
     Parameters
     ----------
@@ -285,7 +285,7 @@ def _draw_controls(
         rows, pool = np.flatnonzero(fold[case] == f), others[fold[others] == f]
         if len(pool):
             fit = fits(rows, pool)
-            lot = rng.random(fit.shape) + ~fit  # who fits comes first
+            lot = rng.random(fit.shape) + ~fit  # those who fit come first
             order = np.argpartition(lot, min(MAX_CONTROLS, len(pool)) - 1, axis=1)[:, :MAX_CONTROLS]
             control[rows, : order.shape[1]] = pool[order]
             mask[rows, : order.shape[1]] = np.take_along_axis(fit, order, 1)

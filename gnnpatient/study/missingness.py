@@ -63,24 +63,26 @@ def missing_curve(
         raise InputError(f"no fitted model {model!r}{near(model, known)}")
     if bad := [share for share in shares if not 0 <= share <= 1]:
         raise InputError(f"share {bad[0]:g}; must be from 0 to 1")
-    kinds, asks = compared.modalities[modality], compared.risks.landmarks
-    rank = np.random.default_rng(seed).permutation(len(asks.cohort))
-    gone = {share: rank < round(share * len(rank)) for share in shares}
+    kinds, landmarks = compared.modalities[modality], compared.risks.landmarks
+    rank = np.random.default_rng(seed).permutation(len(landmarks.cohort))
+    taken_from = {share: rank < round(share * len(rank)) for share in shares}
     parts: list[tuple[Mapping[str, Model], Landmarks]] = []
     for fitted, X in compared.parts:
         seen = fitted[model]
         assert isinstance(seen, RestrictedModel)
-        said: dict[str, Model] = {
-            f"{share:g}": RestrictedModel(seen.model, without_rows(seen.cohort, kinds, who))
-            for share, who in gone.items()
+        reduced: dict[str, Model] = {
+            f"{share:g}": RestrictedModel(seen.model, without_rows(seen.cohort, kinds, patients))
+            for share, patients in taken_from.items()
         }
-        parts.append(({**said, "null": fitted["null"]}, X))
+        parts.append(({**reduced, "null": fitted["null"]}, X))
     scored = ModelRisks.of(parts, compared.outcome, compared.risks.times)
     found = ComparedScores.of(scored, compared.outcome, compared.cause, compared.horizons, n, seed)
     rows = []
-    for share, who in gone.items():
-        left = without_rows(asks.cohort, kinds, who)
-        nodes = sum(np.diff(left.events[kind].visible_rows(asks.patient, asks.at)[0]) for kind in kinds)
+    for share, patients in taken_from.items():
+        left = without_rows(landmarks.cohort, kinds, patients)
+        nodes = sum(
+            np.diff(left.events[kind].visible_rows(landmarks.patient, landmarks.at)[0]) for kind in kinds
+        )
         m = found.names.index(f"{share:g}")
         for c in range(len(found.columns)):
             row = found.row(model, None, c, found.figure(found.value[m, -1, c], found.draws[:, m, -1, c]))

@@ -35,7 +35,7 @@ class Oracle:
 
     outcome: str
     causes: tuple[str, ...]
-    times: np.ndarray  # (time,) days after the ask
+    times: np.ndarray  # (time,) float64
     risk: Risk
 
     def forecast(self, X: Landmarks) -> dict[str, Forecast]:

@@ -141,7 +141,7 @@ def test_ids_dealt_anew_are_still_the_same_people(ward, dealt, split, good, tmp_
 
 @pytest.fixture
 def compare_few(monkeypatch):
-    """Let `compare` fit few contestants (tests/study fits all), and a second call find what the first did."""
+    """Let `compare` fit few models (tests/study fits all), and a second call find what the first did."""
     from gnnpatient.study import compare as fusion
 
     compare, once, made = fusion.compare, fusion.run_compare, []
@@ -173,7 +173,7 @@ def test_compare(good, refused, ward, compare_few, monkeypatch):
     assert "graph, with a node type removed from the patients" in said
     monkeypatch.undo()
     wrong = ["compare", ward / "cohort", "--outcome", "death", "--missing", "lab,labs"]
-    assert "unknown kind 'labs'; did you mean 'lab'?" in refused(*wrong)
+    assert "unknown node type 'labs'; did you mean 'lab'?" in refused(*wrong)
     wrong = ["compare", ward / "cohort", "--outcome", "deth"]
     assert "unknown outcome 'deth'; did you mean 'death'?" in refused(*wrong)
 

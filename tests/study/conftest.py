@@ -13,7 +13,7 @@ TIMES = np.arange(0.5, 5.01, 0.5) * YEAR
 def unchecked():
     """Fit many models without the checks of shapes, which take longer than the fits.
 
-    The same functions are checked wherever each contestant is fitted once.
+    The same functions are checked wherever each comparator is fitted once.
     """
     from jaxtyping import config
 

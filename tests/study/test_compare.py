@@ -1,4 +1,4 @@
-"""What each contestant may see, what the figures are, what may be said of cohorts whose truth is known."""
+"""What each comparator may see, what the figures are, what may be said of cohorts whose truth is known."""
 
 import json
 import subprocess
@@ -80,7 +80,7 @@ def told():
 
 @pytest.fixture(scope="module")
 def whole(tiny, told):
-    """Every contestant on the tiny ward: three kinds, two causes, groups; two landmarks."""
+    """Every comparator on the tiny ward: three kinds, two causes, groups; two landmarks."""
     from gnnpatient.study.compare import compare
 
     how = {**QUICK, "epochs": 1, "landmarks": [2.0, 4.0], "horizons": [3.0, 6.0], "n": 25}
@@ -337,7 +337,7 @@ def test_verdicts(c, ibs, p, verdict):
 # ---- the comparison
 
 
-def test_every_contestant_is_there_with_the_same_budget(whole, tiny, told):
+def test_every_comparator_is_there_with_the_same_budget(whole, tiny, told):
     from gnnpatient.study.ablations import comparators, modalities_of
 
     every = comparators(tiny, modalities_of(tiny))
@@ -400,7 +400,7 @@ def test_nobody_is_trained_and_scored(whole, tiny):
     assert whole.patients == len(np.unique(whole.risks.landmarks.patient))
 
 
-def test_late_is_the_mean_and_the_best_single_is_one_of_them(whole):
+def test_late_is_the_mean_and_the_best_unimodal_is_one_of_them(whole):
     risks, fold = whole.risks.risks, whole.risks.fold
     singles = [risks[f"only {name}"]["death"] for name in whole.modalities]
     np.testing.assert_allclose(risks["late"]["death"], np.mean(singles, 0), atol=1e-6)

@@ -341,13 +341,13 @@ def judged(cohort, outcome="icu", models=(), **how):
 
 @pytest.fixture(scope="module")
 def helped(tmp_path_factory):
-    """Both kinds tell, and every contestant is asked twice."""
+    """Both kinds tell, and every comparator is asked twice."""
     cohort = made(tmp_path_factory.mktemp("both"), lab=1.3, vital=1.3, n=200)
     large = {**FEW, "batch_size": 1024}
     return judged(cohort, models=None, landmarks=[0.1, 0.6], epochs=3, choices=large)
 
 
-def test_every_contestant_answers_a_diagnosis(helped):
+def test_every_comparator_answers_a_diagnosis(helped):
     names = set(helped.risks.risks)
     assert {"graph", "only lab", "only vital", "early", "late", "intermediate", "transformer"} < names
     assert {"clockwork", "values", "presence", "statics", "best single", "null"} < names
@@ -427,7 +427,7 @@ inputs = ["lab", "vital"]
 
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_read_now_is_compared_on_its_inputs_alone(tmp_path):
-    """A report says the label itself, and is no input: no contestant sees it."""
+    """A report says the label itself, and is no input: no comparator sees it."""
     from gnnpatient import InputError, read_cohort
     from gnnpatient.study.compare import run_compare
 

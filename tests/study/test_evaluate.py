@@ -198,7 +198,7 @@ def test_groups_are_a_partition(pbc, scored):
         ("trt", len(pbc.levels["trt"])),
         ("group", 2),
     ):
-        result = evaluate(replace(scored, asks=asks), outcome="death", horizons=[YEAR], by=[by], n=2)
+        result = evaluate(replace(scored, landmarks=asks), outcome="death", horizons=[YEAR], by=[by], n=2)
         groups = {row["group"] for row in result.rows} - {None}
         assert len(groups) == names and all(group.startswith(by) for group in groups)
     from gnnpatient.study.evaluate import _groups
@@ -266,7 +266,7 @@ def test_refusals(pbc, scored, null, times, result):
         result.value("gnn", "auc")
     with pytest.raises(InputError, match="not at risk"):
         evaluate(
-            replace(scored, asks=replace(scored.landmarks, at=scored.landmarks.at * 9)),
+            replace(scored, landmarks=replace(scored.landmarks, at=scored.landmarks.at * 9)),
             outcome="death",
             horizons=[YEAR],
         )
