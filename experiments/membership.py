@@ -30,7 +30,7 @@ from rich.console import Console
 
 from gnnpatient import PrognosisModel, metrics
 from gnnpatient.cohort.cohort import Cohort, Landmarks
-from gnnpatient.cohort.outcomes import Survival
+from gnnpatient.cohort.survival import Survival
 from gnnpatient.datasets.shipped import pbc
 from gnnpatient.files import atomic_file
 from gnnpatient.times import DAY

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.cohort.arrays import StoredArrays
-from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival, Task
+from gnnpatient.cohort.diagnosis import Diagnosis
+from gnnpatient.cohort.outcomes import Outcome, Task
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.cohort.store import patient_columns, stored_fields, write_folder
+from gnnpatient.cohort.survival import Survival
 from gnnpatient.errors import InputError, near
 from gnnpatient.spec.graph import GraphSpec
 from gnnpatient.times import DAY, FOREVER, NEVER

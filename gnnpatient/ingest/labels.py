@@ -9,7 +9,9 @@ from typing import cast
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort.outcomes import Diagnosis, Outcome, Survival
+from gnnpatient.cohort.diagnosis import Diagnosis
+from gnnpatient.cohort.outcomes import Outcome
+from gnnpatient.cohort.survival import Survival
 from gnnpatient.ingest.labels_diagnosis import DIAGNOSIS
 from gnnpatient.ingest.labels_progression import PROGRESSION
 from gnnpatient.ingest.labels_survival import SURVIVAL, flag_ends_that_are_events, lost_to_follow_up

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort.outcomes import Diagnosis, Task
+from gnnpatient.cohort.diagnosis import Diagnosis
+from gnnpatient.cohort.outcomes import Task
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.labels_survival import event_in_any_spell
 from gnnpatient.ingest.labels_task import read_task_labels

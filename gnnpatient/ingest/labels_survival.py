@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gnnpatient.cohort.outcomes import Survival
+from gnnpatient.cohort.survival import Survival
 from gnnpatient.ingest import ends, periods
 from gnnpatient.ingest.causes import read_cause
 from gnnpatient.ingest.moments import is_duration, moment_of, patient_time

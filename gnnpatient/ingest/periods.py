@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort.outcomes import Spells
+from gnnpatient.cohort.survival import Spells
 from gnnpatient.ingest.patients import Patients
 from gnnpatient.ingest.source import SourceTables
 from gnnpatient.readers.dates import end_of_day, is_midnight

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.cohort.outcomes import Outcome, Survival
+from gnnpatient.cohort.outcomes import Outcome
+from gnnpatient.cohort.survival import Survival
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.dates import UsualDates
 from gnnpatient.ingest.patients import Patients

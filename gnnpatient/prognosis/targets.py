@@ -11,7 +11,8 @@ from typing import ClassVar, cast
 import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
-from gnnpatient.cohort.outcomes import Diagnosis, Outcome
+from gnnpatient.cohort.diagnosis import Diagnosis
+from gnnpatient.cohort.outcomes import Outcome
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.metrics import aalen_johansen, censoring, integrated_brier

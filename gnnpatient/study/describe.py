@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.outcomes import Diagnosis, Survival
+from gnnpatient.cohort.diagnosis import Diagnosis
+from gnnpatient.cohort.survival import Survival
 from gnnpatient.times import DAY, NEVER
 
 if TYPE_CHECKING:

@@ -50,7 +50,9 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.outcomes import Diagnosis, Survival, Task
+from gnnpatient.cohort.diagnosis import Diagnosis
+from gnnpatient.cohort.outcomes import Task
+from gnnpatient.cohort.survival import Survival
 from gnnpatient.errors import InputError
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.study.column_scores import PRESENCE_SCORES, code_aucs, static_aucs, static_columns

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks
-from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.splits import PatientKFold
+from gnnpatient.cohort.survival import Survival
 from gnnpatient.times import DAY, NEVER, YEAR
 
 NEAR_DAYS = 30.0  # days before the event

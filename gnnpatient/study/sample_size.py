@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.outcomes import Diagnosis, Survival
+from gnnpatient.cohort.diagnosis import Diagnosis
+from gnnpatient.cohort.survival import Survival
 from gnnpatient.study.describe import grouped_outcomes
 from gnnpatient.times import DAY
 

@@ -5,7 +5,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from gnnpatient.cohort.outcomes import Outcome, Survival
+from gnnpatient.cohort.outcomes import Outcome
+from gnnpatient.cohort.survival import Survival
 
 FLAGS = ("has_model", "has_curve", "has_course", "has_own_moments", "has_patient_groups")
 KINDS = get_args(Outcome)

@@ -43,7 +43,7 @@ def model(train):
 @pytest.fixture(scope="session")
 def single(cohort):
     """The same patients, with one cause: gone by whatever way."""
-    from gnnpatient.cohort.outcomes import Survival
+    from gnnpatient.cohort.survival import Survival
 
     death = cohort.outcomes["death"]
     return replace(cohort, outcomes={"gone": Survival(death.time, np.minimum(death.event, 1), ("gone",))})

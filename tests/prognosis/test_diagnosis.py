@@ -14,7 +14,7 @@ FEW = {"members": 1, "epochs": 1, "channels": 8, "batch_size": 64}
 
 
 def labelled(label, classes=("no", "yes"), known=None, end=None, **how):
-    from gnnpatient.cohort.outcomes import Diagnosis
+    from gnnpatient.cohort.diagnosis import Diagnosis
 
     never = np.full(len(label), FOREVER)
     known, end = (never if given is None else given for given in (known, end))

@@ -14,7 +14,7 @@ from sksurv.functions import StepFunction
 from sksurv.util import Surv
 
 from gnnpatient import InputError, PatientKFold, PrognosisModel, StratifiedPatientKFold
-from gnnpatient.cohort.outcomes import Survival
+from gnnpatient.cohort.survival import Survival
 from gnnpatient.metrics import censoring
 from gnnpatient.prognosis import fit as fitting
 from gnnpatient.prognosis.forecast import Forecast

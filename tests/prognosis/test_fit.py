@@ -10,8 +10,8 @@ from sksurv.nonparametric import cumulative_incidence_competing_risks
 
 from gnnpatient import InputError, PrognosisModel
 from gnnpatient.cohort.cohort import ENTRY
-from gnnpatient.cohort.outcomes import Survival
 from gnnpatient.cohort.splits import landmark_weights
+from gnnpatient.cohort.survival import Survival
 from gnnpatient.model.heads import SurvivalConfig, SurvivalHead
 from gnnpatient.prognosis import fit as fitting
 from gnnpatient.prognosis.fit import LandmarkSampler

@@ -7,7 +7,7 @@ import pytest
 from sksurv.util import Surv
 
 from gnnpatient import InputError
-from gnnpatient.cohort.outcomes import Survival
+from gnnpatient.cohort.survival import Survival
 from gnnpatient.study.baselines import StackedCox, features
 from gnnpatient.times import DAY, YEAR
 
