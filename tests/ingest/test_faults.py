@@ -1206,7 +1206,7 @@ for folder in sys.argv[1:]:
     try:
         read_cohort(folder + "/c.toml", folder)
         end = "read"
-    except Refused as error:
+    except InputError as error:
         end = str(error)
     print(json.dumps([folder, end, time.monotonic() - begun]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
