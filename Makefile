@@ -7,13 +7,18 @@ PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EDITABLE := $(PIP) --no-build-isolation --editable
 
+# The shapes of tensors are checked where they are what is tested: elsewhere that takes longer than the tests do.
+SHAPES := --jaxtyping-packages=gnnpatient,beartype.beartype
+CHECKED := tests/model tests/laws tests/test_metrics.py
+
 .PHONY: demo test lint bench docs clean
 
 demo: .venv/.test
 	.venv/bin/gnnpatient demo
 
 test: .venv/.test
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTHON) -m pytest -m "not slow" --numprocesses auto --dist worksteal $(SHAPES) $(CHECKED)
+	$(PYTHON) -m pytest -m "not slow" --numprocesses auto --dist worksteal $(addprefix --ignore=,$(CHECKED))
 
 lint: .venv/.dev
 	$(PYTHON) -m ruff format --check
