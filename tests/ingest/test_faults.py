@@ -1201,19 +1201,19 @@ import json, resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 from gnnpatient import InputError, read_cohort
 for folder in sys.argv[1:]:
-    begun = time.monotonic()
+    begun = time.process_time()
     try:
         read_cohort(folder + "/c.toml", folder)
         end = "read"
     except InputError as error:
         end = str(error)
-    print(json.dumps([folder, end, time.monotonic() - begun]))
+    print(json.dumps([folder, end, time.process_time() - begun]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
 """
 
 
 def bounded(folders):
-    """Each folder's cohort read under 4 GB of address space; how it ended, the seconds, the peak in bytes."""
+    """Each folder's cohort read under 4 GB of address space; how it ended, CPU seconds, the peak in bytes."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", CHILD, *map(str, folders)],
         capture_output=True,
@@ -1225,7 +1225,7 @@ def bounded(folders):
     *lines, peak = done.stdout.splitlines()
     found = [json.loads(line) for line in lines]
     assert [folder for folder, _, _ in found] == [str(folder) for folder in folders]
-    assert all(seconds < 20 for _, _, seconds in found) and int(peak) < 2 << 30
+    assert all(seconds < 60 for _, _, seconds in found) and int(peak) < 2 << 30
     return [end for _, end, _ in found]
 
 

@@ -1,15 +1,14 @@
 """Figures that are known beforehand: of perfect, worthless and foldwise constant forecasts."""
 
-import time
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
-from gnnpatient import InputError, PrognosisModel, metrics
+from gnnpatient import InputError, metrics
 from gnnpatient.metrics import pairs
-from gnnpatient.study.baselines import MarginalModel, StackedCox
+from gnnpatient.study.baselines import MarginalModel
 from gnnpatient.study.evaluate import MIN_EVENTS, evaluate
 from gnnpatient.study.scoreboard import ModelRisks
 from gnnpatient.times import DAY, YEAR
@@ -284,19 +283,6 @@ def test_a_cause_that_the_null_does_not_expect(pbc, scored, times):
     assert result.value("null", "scaled_ibs", cause="transplant")["value"] is None
     assert result.value("null", "ibs", cause="transplant")["value"] == 0
     assert result.value("null", "scaled_ibs", cause="death")["value"] == 0
-
-
-@pytest.mark.slow
-def test_sixty_patients_are_evaluated_quickly(pbc, times, null):
-    held = np.random.default_rng(0).permutation(312)[:60]
-    train = pbc.landmarks(np.setdiff1d(np.arange(312), held), times=np.arange(7) * YEAR).followed()
-    test = pbc.landmarks(np.sort(held), times=[YEAR, 3 * YEAR, 5 * YEAR]).followed()
-    gnn = PrognosisModel(horizon=5.5 * YEAR, members=1, epochs=1).fit(train)
-    models = {"gnn": gnn, "cox": StackedCox(horizon=5.5 * YEAR).fit(train), "null": null}
-    scored = ModelRisks.of([(models, test)], "death", times)
-    begin = time.perf_counter()
-    evaluate(scored, outcome="death", horizons=[YEAR, 3 * YEAR, 5 * YEAR], n=20)
-    assert time.perf_counter() - begin < 12  # with the checks of shapes, which cost more than half of it
 
 
 def test_tables_of_pairs_and_sorting_agree(scored, monkeypatch):
