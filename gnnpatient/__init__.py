@@ -5,8 +5,11 @@ Names load on first use (PEP 562), since torch alone costs two seconds: `import 
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from gnnpatient._moved import Moved
 
 if TYPE_CHECKING:
     from gnnpatient.cohort.build import build_graphs
@@ -63,6 +66,8 @@ _HOME = {
     "read_cohort": "ingest.read",
     "read_spec": "spec.graph",
 }
+
+sys.meta_path.append(Moved())  # module paths of the first releases
 
 
 def __getattr__(name: str) -> Any:

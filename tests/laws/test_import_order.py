@@ -22,7 +22,8 @@ ORDER = [
 ]
 ALONE = {"graphs": {"errors"}, "metrics": {"errors"}, "model": {"errors", "graphs"}}  # know less than that
 MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(ORDER)} | {
-    "__init__": set(ORDER)
+    "__init__": {*ORDER, "_moved"},
+    "_moved": set(ORDER),
 }
 INSIDE = {  # the files of a folder, each may import those named before it
     "metrics": "incidence pairs horizon calibration scores resampling",
