@@ -49,6 +49,17 @@ def seconds(text: str) -> int:
 def duration(days: float) -> str:
     """Days as people say them.
 
+    Parameters
+    ----------
+    days : float
+
+    Returns
+    -------
+    str
+        Years where it is a whole number of them, days, or below a day hours, minutes or seconds.
+
+    Examples
+    --------
     >>> duration(1826.25), duration(10.0), duration(0.25), duration(1 / 86400)
     ('5 y', '10 d', '6 h', '1 s')
     """
