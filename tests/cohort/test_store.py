@@ -364,7 +364,7 @@ def test_kinds_that_a_disk_cannot_tell_apart_are_not_saved(tiny, tmp_path):
     with pytest.raises(InputError, match="but for case"):
         replace(tiny, events=events).save(tmp_path / "cohort")
     for bad in ("../lab", "a/b", "nul"):
-        with pytest.raises(InputError, match="no name of a file"):
+        with pytest.raises(InputError, match="not the name of a file"):
             replace(tiny, events={bad: tiny.events["lab"], **tiny.events}).save(tmp_path / "cohort")
     assert not list(tmp_path.iterdir())
 

@@ -104,7 +104,7 @@ def test_what_cannot_be_is_refused(cohort, tmp_path):
     for old, new, message in (
         ('"mortality.yaml"', '"../mortality.yaml"', "leads out of"),
         ('"mortality.yaml"', '"none.yaml"', r"none\.yaml"),
-        ('task = "mortality.yaml"', 'task = "mortality.yaml"\nhorizon = "1y"', "a task file has its own prediction time"),
+        ('task = "mortality.yaml"', 'task = "mortality.yaml"\nhorizon = "1y"', "a task file has its own"),
     ):
         (tmp_path / "c.toml").write_text(TOML.replace(old, new))
         with pytest.raises(InputError, match=message):
