@@ -56,8 +56,7 @@ def timing_only(cohort: Cohort) -> Cohort:
 def last_values_only(cohort: Cohort) -> Cohort:
     """Last values only: the latest row of each code as known at a landmark, without its time.
 
-    Nor does it show how many rows there are. That a patient has such a row still shows, and so do rows
-    that
+    Nor does it show how many rows there are. That a patient has such a row still shows, and so do rows that
     became known at the same moment.
 
     Parameters

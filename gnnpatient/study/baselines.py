@@ -42,12 +42,9 @@ GRID = 60  # times at which a curve is given
 class StackedCox(BaseEstimator):
     """Cause-specific ridge Cox models on last observations, stacked over landmarks (van Houwelingen 2007).
 
-    One row a landmark, of the same rows that a network sees: the last value of each code, or of one
-    without
-    values whether, how often and how long ago it was seen; the baseline covariates, the time since the
-    latest
-    row and the day of the landmark. Each cause's model is followed up to the horizon, and the hazards
-    give
+    One row a landmark, of the same rows that a network sees: the last value of each code, or of one without
+    values whether, how often and how long ago it was seen; the baseline covariates, the time since the latest
+    row and the day of the landmark. Each cause's model is followed up to the horizon, and the hazards give
     cumulative incidences. Missing values take the training median.
 
     Parameters
@@ -171,8 +168,7 @@ class StackedCox(BaseEstimator):
 class StackedLogistic(BaseEstimator):
     """Ridge logistic regression on last observations, for a diagnosis; multinomial with several classes.
 
-    Rows, features and their scales are those of StackedCox; a diagnosis with `when = "same"` is read
-    from its
+    Rows, features and their scales are those of StackedCox; a diagnosis with `when = "same"` is read from its
     inputs alone. Landmarks without a label are left out.
 
     Parameters
@@ -337,9 +333,8 @@ def _columns(table: pl.DataFrame) -> ColumnTransformer:
 def features(X: Landmarks, names: Names | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """What is known at each landmark, one row a landmark, for models of tables.
 
-    Baseline covariates, the day of the landmark and days since the latest row. Of each code the last
-    value; or,
-    where none was ever given (a diagnosis, a drug), whether there is a row, how many, and the age of the
+    Baseline covariates, the day of the landmark and days since the latest row. Of each code the last value;
+    or, where none was ever given (a diagnosis, a drug), whether there is a row, how many, and the age of the
     latest.
 
     Parameters
@@ -349,8 +344,7 @@ def features(X: Landmarks, names: Names | None = None, columns: Sequence[str] | 
     names : Names, optional
         Codes and levels that keep their name; default: all.
     columns : sequence of str, optional
-        Columns of the table that a model was fitted on; default: those of this one. One of a code
-        that is not
+        Columns of the table that a model was fitted on; default: those of this one. One of a code that is not
         here is null.
 
     Returns
@@ -504,9 +498,8 @@ def marginal_model(
     outcome : str
         Name of the outcome.
     train : Landmarks, optional
-        Training patients at the landmarks that are scored, at risk then. A landmark with fewer than
-        20 of them,
-        or all without `train`, has the table of the training landmark nearest to it.
+        Training patients at the landmarks that are scored, at risk then. A landmark with fewer than 20 of
+        them, or all without `train`, has the table of the training landmark nearest to it.
 
     Returns
     -------

@@ -1,9 +1,8 @@
 """Does fusion help? All node types together against the best one alone (METHODS 16, 20-22).
 
-Every model is fitted on the same landmarks with the same members and epochs, and is as wide as it takes
-to
-have about as many parameters as the graph. Baseline covariates are in all of them. Late fusion alone has
-more parameters: those of all unimodal models together. The names are those of tables and JSON.
+Every model is fitted on the same landmarks with the same members and epochs, and is as wide as it takes to
+have about as many parameters as the graph. Baseline covariates are in all of them. Late fusion alone has more
+parameters: those of all unimodal models together. The names are those of tables and JSON.
 
     graph           all node types, with every relation of the spec
     only X          unimodal: one node type; `best single`, the best unimodal model, is in each fold
@@ -95,8 +94,7 @@ def compare(
     outcome : str
         Name of a survival outcome or a diagnosis.
     cause : str, optional
-        Which cause or class is judged; default: the one named like the outcome, else the first cause
-        or the
+        Which cause or class is judged; default: the one named like the outcome, else the first cause or the
         last class.
     folds : sequence of Fold or int, default 5
         Splits by patient and group, or how many to make.
@@ -105,12 +103,10 @@ def compare(
     models : sequence of str, optional
         Models to fit besides the graph and the unimodal ones; default: all.
     landmarks : sequence of float or "entry", optional
-        Days at which models are scored; default: entry, and where anything becomes known after it 1,
-        3 and 5
+        Days at which models are scored; default: entry, and where anything becomes known after it 1, 3 and 5
         years, or quarters of a shorter follow-up.
     horizons : sequence of float, optional
-        Days up to which survival is scored; default: 1, 3 and 5 years, or thirds of a shorter
-        follow-up. Not
+        Days up to which survival is scored; default: 1, 3 and 5 years, or thirds of a shorter follow-up. Not
         for a diagnosis.
     members : int, default 3
         Networks of each model.
@@ -138,9 +134,8 @@ def compare(
     Raises
     ------
     InputError
-        When a name is unknown, fewer than two node types have rows, a node type is in two
-        modalities, a group is
-        on both sides of a fold, a side is empty, or nobody is at risk at the landmarks.
+        When a name is unknown, fewer than two node types have rows, a node type is in two modalities, a group
+        is on both sides of a fold, a side is empty, or nobody is at risk at the landmarks.
     """
     cause = _judged_cause(cohort, outcome, cause, horizons)
     cohort = _with_inputs_of(cohort, outcome)

@@ -259,11 +259,9 @@ class ComparedScores:
         Returns
         -------
         dict
-            first, second, kind, the figures of both scores, p, holm, verdict. p is the larger of the
-            two, and 1
-            where the differences do not point the same way. "helps" and "hurts" need both intervals
-            on one side of
-            0 and p < .05.
+            first, second, kind, the figures of both scores, p, holm, verdict. p is the larger of the two, and
+            1 where the differences do not point the same way. "helps" and "hurts" need both intervals on one
+            side of 0 and p < .05.
         """
         value, draws = self.difference(first, second)
         found: dict[str, Any] = {"first": first, "second": second, "kind": kind}
@@ -500,10 +498,8 @@ class Comparison:
         """Everything for `compare --json`; what is not estimable is None.
 
         A contrast has first, second, kind (left out), c and scaled_ibs, or auc and scaled_brier of a
-        diagnosis
-        (value, low, high of the difference of the means over landmarks and horizons), p, holm and
-        verdict (helps,
-        hurts, no evidence, not estimable).
+        diagnosis (value, low, high of the difference of the means over landmarks and horizons), p, holm and
+        verdict (helps, hurts, no evidence, not estimable).
 
         Returns
         -------

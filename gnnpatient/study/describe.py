@@ -88,15 +88,11 @@ class ColumnSummary:
 def distributions(cohort: Cohort) -> list[ColumnSummary]:
     """The values of each code that has rows, in the order of the spec.
 
-    Rows that the reader refused are not here but in `cohort.report`. A flag is a suspicion, none of it
-    is acted
-    on: one value throughout; one value in more than half of the rows of a measurement; a filler, a value
-    that
-    comes again and again far from all others; a few negative values among positive ones; a value ten
-    times the
-    99th percentile, or as far from all others; values on two scales, which an almost empty stretch parts
-    and a
-    known factor between units joins, or a clean gap; an age that nobody has.
+    Rows that the reader refused are not here but in `cohort.report`. A flag is a suspicion, none of it is
+    acted on: one value throughout; one value in more than half of the rows of a measurement; a filler, a
+    value that comes again and again far from all others; a few negative values among positive ones; a value
+    ten times the 99th percentile, or as far from all others; values on two scales, which an almost empty
+    stretch parts and a known factor between units joins, or a clean gap; an age that nobody has.
 
     Parameters
     ----------
@@ -148,9 +144,8 @@ def distributions(cohort: Cohort) -> list[ColumnSummary]:
 def statics(cohort: Cohort) -> list[ColumnSummary]:
     """The values of each baseline covariate, of kind "patient", with the flags of `distributions`.
 
-    Its rows are the patients; a category has no figures. The range of an age that [units] does not give
-    is 0 to
-    125 years.
+    Its rows are the patients; a category has no figures. The range of an age that [units] does not give is 0
+    to 125 years.
 
     Parameters
     ----------
@@ -275,8 +270,8 @@ def _fillers(different: np.ndarray, count: np.ndarray) -> np.ndarray:
 
     They come again, at most three of them at one end, with a gap to all others that is ten times as wide as
     the others' own range; of a number that is known as a filler five times as wide, or once where the others
-    are many. Where nothing else is
-    negative, such a number below 0 is one without a gap, and so is a 0 far from what is above it.
+    are many. Where nothing else is negative, such a number below 0 is one without a gap, and so is a 0 far
+    from what is above it.
     """
     filler = np.zeros(len(different), bool)
     for end in (1, -1):
@@ -367,11 +362,9 @@ def _two_scales(values: np.ndarray, scales: Sequence[float | int] = SCALES) -> s
 def durations(cohort: Cohort) -> list[str]:
     """What looks wrong in times after day 0: years among days, as 2 beside 730.
 
-    Of the rows of a node type, and of the times of a survival outcome with and without an event: two
-    scales, as
-    `distributions` finds them in values; of an outcome also many at a whole number of years, in days,
-    and many
-    at that number itself.
+    Of the rows of a node type, and of the times of a survival outcome with and without an event: two scales,
+    as `distributions` finds them in values; of an outcome also many at a whole number of years, in days, and
+    many at that number itself.
 
     Parameters
     ----------

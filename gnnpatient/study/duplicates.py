@@ -51,13 +51,10 @@ class Duplicates:
 def duplicates(cohort: Cohort) -> Duplicates:
     """Find ids that are nearly equal, and people who are there more than once under different ids.
 
-    People are one where their whole record (known, code and value of every row, at least 3) is the same,
-    or
-    their record, baseline covariates and outcomes all are; and where it is so rare that fewer than .05
-    pairs of
-    different people in a cohort of this size would share it. Two healthy people with two normal findings
-    on day
-    0 are not one.
+    People are one where their whole record (known, code and value of every row, at least 3) is the same, or
+    their record, baseline covariates and outcomes all are; and where it is so rare that fewer than .05 pairs
+    of different people in a cohort of this size would share it. Two healthy people with two normal findings
+    on day 0 are not one.
 
     Parameters
     ----------

@@ -98,9 +98,8 @@ class Evaluation:
         metric : str
             Name of the score.
         **where
-            landmark (None for the mean over landmarks), horizon, cause, group or censoring (default
-            "km"), as far
-            as they are needed to tell rows apart.
+            landmark (None for the mean over landmarks), horizon, cause, group or censoring (default "km"), as
+            far as they are needed to tell rows apart.
 
         Returns
         -------
@@ -140,14 +139,12 @@ def evaluate(
 ) -> Evaluation:
     """Score every model at each landmark and horizon, with bootstrap intervals.
 
-    Discrimination compares patients of one fold only. A score that ranks patients, or fits a line
-    through them,
-    needs 5 patients among the cases and 5 among the others. Intervals resample the unit that splits keep
-    together and hold the fitted models fixed; see `bootstrap_interval`.
+    Discrimination compares patients of one fold only. A score that ranks patients, or fits a line through
+    them, needs 5 patients among the cases and 5 among the others. Intervals resample the unit that splits
+    keep together and hold the fitted models fixed; see `bootstrap_interval`.
 
     Of a diagnosis the rows' cause is a class, against the rest: the last of two, else each; a landmark
-    without a
-    label is not scored. A task with moments of its own has one figure of them all, landmark None.
+    without a label is not scored. A task with moments of its own has one figure of them all, landmark None.
 
     Parameters
     ----------
@@ -164,11 +161,9 @@ def evaluate(
     held_out : int, default 0
         For the answer: patients of the cohort that were not trained on.
     censoring : {"km", "cox"}, default "km"
-        "cox" adds each figure with weights by a ridge Cox model of being lost, on last observations,
-        fitted on
-        the patients scored at each landmark and held fixed in the intervals. C and ICI have no
-        interval there. A
-        figure that moves by more than .02 is flagged.
+        "cox" adds each figure with weights by a ridge Cox model of being lost, on last observations, fitted
+        on the patients scored at each landmark and held fixed in the intervals. C and ICI have no interval
+        there. A figure that moves by more than .02 is flagged.
     n : int, default 200
         Bootstrap draws.
     seed : int, default 0

@@ -93,8 +93,7 @@ class ComparatorFitter:
     def _size(self, one: Comparator, X: Landmarks) -> None:
         """Choose the width at which a comparator has about as many parameters as the graph.
 
-        A fit of one epoch shows which codes it sees and which weights it has; the linear path, which
-        costs
+        A fit of one epoch shows which codes it sees and which weights it has; the linear path, which costs
         the most, is left out of that fit and counted.
         """
         width = int(self.budget["channels"])

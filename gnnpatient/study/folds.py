@@ -74,8 +74,7 @@ def read_folds(path: str | Path, cohort: Cohort, repeats: int | None = None) -> 
     Raises
     ------
     InputError
-        When a column is missing or a cell is empty, a patient is in two folds of a repeat, or an id
-        is not in
+        When a column is missing or a cell is empty, a patient is in two folds of a repeat, or an id is not in
         the cohort.
     """
     path = Path(path)

@@ -1,37 +1,26 @@
 """The target-leakage check: does one column tell the outcome better than it can (METHODS 7)?
 
-**An event**: survival, or a diagnosis by codes that may still come. Each case of a cause is judged one
-second before its event, and again far from it. Its controls are patients of the same fold who are at
-risk at
-that very moment after their own origin, so that the length of follow-up tells nobody apart. A
-column's
-AUC is the share of (case, control) pairs that it puts in the right order, each case weighing the same;
-which
-way round is learned on the cases of the other folds, so a useless column gets about .5, not above.
+**An event**: survival, or a diagnosis by codes that may still come. Each case of a cause is judged one second
+before its event, and again far from it. Its controls are patients of the same fold who are at risk at that
+very moment after their own origin, so that the length of follow-up tells nobody apart. A column's AUC is the
+share of (case, control) pairs that it puts in the right order, each case weighing the same; which way round
+is learned on the cases of the other folds, so a useless column gets about .5, not above.
 
 Near and far: the 30 days before the event, and one year before it, if at least 10 cases were followed for
-more than a year. In shorter cohorts near is a tenth of the longest follow-up of a case (at most 30
-days), far
+more than a year. In shorter cohorts near is a tenth of the longest follow-up of a case (at most 30 days), far
 the middle of each case's own follow-up.
 
-Controls are drawn twice. `risk` has whoever does not have the event within the near span; `never` only
-those
-in whom it is not seen at all. Only the second finds a column that says who dies *some day*, since the
-first
+Controls are drawn twice. `risk` has whoever does not have the event within the near span; `never` only those
+in whom it is not seen at all. Only the second finds a column that says who dies *some day*, since the first
 also holds later cases.
 
-**A class.** Cases have it, controls have another; of two classes only the last is judged, and those who
-were
-not looked for take no part. All are judged at their own entry. Where the label has no known time, or
-is
-about what can be seen now, they are also judged at their own last moment, and a task at its moments
-alone.
-Presence is yes or no there: how many rows there are by then says how long the record is.
+**A class.** Cases have it, controls have another; of two classes only the last is judged, and those who were
+not looked for take no part. All are judged at their own entry. Where the label has no known time, or is about
+what can be seen now, they are also judged at their own last moment, and a task at its moments alone. Presence
+is yes or no there: how many rows there are by then says how long the record is.
 
-Where the label has a known time, near and far are counted from the last moment before it, and controls
-are
-drawn twice here too: near and far from their own label, and at the same moment as the case, as for an
-event.
+Where the label has a known time, near and far are counted from the last moment before it, and controls are
+drawn twice here too: near and far from their own label, and at the same moment as the case, as for an event.
 The lower AUC of the two counts. The first alone would name whatever grows with time, the second whatever
 comes shortly before any answer, as a biopsy does.
 
@@ -172,10 +161,8 @@ def leaks(cohort: Cohort, outcome: str | None = None, *, seed: int = 0) -> list[
               known of it is known at the end of follow-up or later
 
     Codes in `hide` are not there to be named, and with `inputs` no other node type is judged. A cause or
-    class
-    with fewer than 10 cases, or a column that fewer than 10 cases have, gets no verdict: an empty list
-    is no
-    proof, and `coverage` says what was judged.
+    class with fewer than 10 cases, or a column that fewer than 10 cases have, gets no verdict: an empty list
+    is no proof, and `coverage` says what was judged.
 
     Parameters
     ----------
@@ -436,8 +423,7 @@ def _known_only_afterwards(q: _Question) -> Iterator[Found]:
     """Codes and baseline covariates of which all is known at the end of the patient's follow-up or later.
 
     Not those that the outcome is made of; and not after a diagnosis, which is followed by its treatment.
-    `near`
-    is the AUC of their presence at that moment: no control has them before its own end.
+    `near` is the AUC of their presence at that moment: no control has them before its own end.
     """
     if q.event is None:
         return

@@ -101,9 +101,8 @@ def pattern_only(compared: Comparison) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        A row a deciding score: presence, statics, graph (means over landmarks); gain of presence
-        over statics,
-        with its interval; share of the graph's own gain, None where the graph surely has none.
+        A row a deciding score: presence, statics, graph (means over landmarks); gain of presence over
+        statics, with its interval; share of the graph's own gain, None where the graph surely has none.
     """
     if not {"presence-statics", "graph-statics"} <= {row["model"] for row in compared.rows}:
         return []

@@ -26,10 +26,8 @@ class Oracle:
     times : (time,) float64 array
         Days after the landmark.
     risk : callable
-        (position, day, horizon, cause) -> (landmark,) float64: the true probability of the cause
-        within the
-        horizon for patients at risk on that day. The position is that in the cohort; day and horizon
-        are in
+        (position, day, horizon, cause) -> (landmark,) float64: the true probability of the cause within the
+        horizon for patients at risk on that day. The position is that in the cohort; day and horizon are in
         days; the truth of `gnnpatient.datasets.ward` has such a method.
     """
 

@@ -77,13 +77,10 @@ class SampleSize:
 def sample_size(cohort: Cohort) -> list[SampleSize]:
     """Compare the patients with those that a new model needs, of each survival cause and each diagnosis.
 
-    There is no row of a diagnosis with more than two classes, or with moments of its own. Other causes
-    count as
-    censored. The criteria are meant for regression without penalty, with an R2 of .15 of the highest
-    possible,
-    as advised where no earlier model says better; a model that shrinks or pools needs fewer patients,
-    one that
-    looks for interactions more.
+    There is no row of a diagnosis with more than two classes, or with moments of its own. Other causes count
+    as censored. The criteria are meant for regression without penalty, with an R2 of .15 of the highest
+    possible, as advised where no earlier model says better; a model that shrinks or pools needs fewer
+    patients, one that looks for interactions more.
 
     Parameters
     ----------
@@ -159,9 +156,8 @@ def riley(events: float, parameters: int, r2: float | None = None) -> dict[str, 
     parameters : int
         Candidate parameters.
     r2 : float, optional
-        Cox-Snell R2 that is expected; default .15 of its maximum, which follows from the null log-
-        likelihood a
-        patient, events (log events - 1).
+        Cox-Snell R2 that is expected; default .15 of its maximum, which follows from the null log- likelihood
+        a patient, events (log events - 1).
 
     Returns
     -------
@@ -183,8 +179,7 @@ def riley(events: float, parameters: int, r2: float | None = None) -> dict[str, 
 def riley_binary(share: float, parameters: int, r2: float | None = None) -> dict[str, int]:
     """Patients that a new model of a yes-or-no label needs, by each criterion of Riley et al. (2019).
 
-    The null log-likelihood a patient is share log share + (1 - share) log (1 - share); `margin`: the
-    overall
+    The null log-likelihood a patient is share log share + (1 - share) log (1 - share); `margin`: the overall
     share is known to +- .05.
 
     Parameters

@@ -25,17 +25,13 @@ MAX_LEVELS = 5  # different values of a code, up to which they are shown as leve
 def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
     """Table 1 of those at risk at entry, by the package tableone.
 
-    A column for everybody, the event-free and each cause; of a diagnosis, of those who have a label and
-    do not
-    know it at entry, a column a class. Rows are the baseline covariates and what was known at entry:
-    numbers as
-    median [quartiles]; categories, codes with at most 5 different values and codes without values as n
-    (%).
-    Missing counts the patients without it; a cell is empty where a group has no value at all.
+    A column for everybody, the event-free and each cause; of a diagnosis, of those who have a label and do
+    not know it at entry, a column a class. Rows are the baseline covariates and what was known at entry:
+    numbers as median [quartiles]; categories, codes with at most 5 different values and codes without values
+    as n (%). Missing counts the patients without it; a cell is empty where a group has no value at all.
 
-    The groups are what came of the patients by the end of follow-up, so no test is made: who was
-    followed longer
-    had more time for an event. With a horizon a diagnosis has the label of a landmark at entry.
+    The groups are what came of the patients by the end of follow-up, so no test is made: who was followed
+    longer had more time for an event. With a horizon a diagnosis has the label of a landmark at entry.
 
     Parameters
     ----------
