@@ -1,13 +1,13 @@
 """How many events a second each data format takes, from folder to packed cohort on disk, and how much memory.
 
-Claim: every data format packs at a rate that does not fall with the number of events; the MIMIC-IV demo in MEDS
+Claim: every format packs at a rate that does not fall with the number of events; the MIMIC-IV demo in MEDS
 (916 000 events) packs in a few seconds and well under 1.5 GB.
 Last seen: see results/data_formats.md (command, machine, time and figures).
 
     python experiments/data_formats.py [--data DIR] [--patients 1000,10000] [--out FILE.json]
 
-The same laboratory rows are written in the form of each data format, then `gnnpatient pack` runs in a process of
-its own; the figure is its whole time, start included, and its peak memory. With --data real folders, too.
+The same laboratory rows are written in each format, then `gnnpatient pack` runs in a process of its own;
+the figure is its whole time, start included, and its peak memory. With --data real folders, too.
 """
 
 from __future__ import annotations
