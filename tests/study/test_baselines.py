@@ -174,7 +174,7 @@ column = "died"
     return read_cohort(folder / "spec.toml", folder)
 
 
-def test_rivals_see_codes_without_a_value(coded):
+def test_comparators_see_codes_without_a_value(coded):
     """Cox and logistic regression know whether, how often and how long ago a diagnosis was made."""
     from gnnpatient.metrics import auc
     from gnnpatient.study.baselines import StackedLogistic

@@ -1,13 +1,13 @@
-"""How many events a second each door takes, from its folder to a packed cohort on disk, and how much memory.
+"""How many events a second each data format takes, from folder to packed cohort on disk, and how much memory.
 
-Claim: every door packs at a rate that does not fall with the number of events; the MIMIC-IV demo in MEDS
+Claim: every format packs at a rate that does not fall with the number of events; the MIMIC-IV demo in MEDS
 (916 000 events) packs in a few seconds and well under 1.5 GB.
-Last seen: see results/doors.md (command, machine, time and figures).
+Last seen: see results/data_formats.md (command, machine, time and figures).
 
-    python experiments/doors.py [--data DIR] [--patients 1000,10000] [--out FILE.json]
+    python experiments/data_formats.py [--data DIR] [--patients 1000,10000] [--out FILE.json]
 
-The same laboratory rows are written in the form of each door, then `gnnpatient pack` runs in a process of
-its own; the figure is its whole time, start included, and its peak memory. With --data real folders, too.
+The same laboratory rows are written in each format, then `gnnpatient pack` runs in a process of its own;
+the figure is its whole time, start included, and its peak memory. With --data real folders, too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rich.table import Table
 EVENTS = 100  # a patient
 CODES = 64
 PATIENT = """
-cohort = "doors"
+cohort = "data_formats"
 [patient]
 table = "patients.csv"
 key = "id"
@@ -46,7 +46,7 @@ code = "code"
 value = "value"
 """
 FORMAT = """
-cohort = "doors"
+cohort = "data_formats"
 format = "{form}"
 [patient]
 origin = {{ code = "{start}", pick = "first" }}
@@ -239,19 +239,19 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as place:
                 folder = Path(place) / "data"
                 folder.mkdir()
-                (folder.parent / "doors.toml").write_text(write(frame, folder))
-                spec, out = folder.parent / "doors.toml", folder.parent / "cohort"
+                (folder.parent / "data_formats.toml").write_text(write(frame, folder))
+                spec, out = folder.parent / "data_formats.toml", folder.parent / "cohort"
                 found[f"{name}, {patients} patients"] = pack(str(spec), folder, out)
     for name, place in REAL.items() if options.data else ():
         with tempfile.TemporaryDirectory() as folder:
             found[name] = pack(name, options.data / place, Path(folder) / "cohort")
-    table = Table("door", "rows", "s", "CPU s", "rows / s", "peak MB")
-    for door, row in found.items():
+    table = Table("data format", "rows", "s", "CPU s", "rows / s", "peak MB")
+    for data_format, row in found.items():
         cells = (
             f"{row[name]:,.{digits}f}"
             for name, digits in (("seconds", 2), ("cpu", 2), ("rows_a_second", 0), ("peak_mb", 0))
         )
-        table.add_row(door, f"{row['rows']:,.0f}", *cells)
+        table.add_row(data_format, f"{row['rows']:,.0f}", *cells)
     Console(width=110).print(table)
     if options.out:
         options.out.write_text(json.dumps(found, indent=1) + "\n")
