@@ -28,7 +28,10 @@ Data = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 PatientId = Annotated[str, typer.Option("--patient", help="the patient's id")]
 At = Annotated[
-    str | None, typer.Option("--at", help="as known at: entry, 3y after the origin, or 2021-03-04")
+    str | None,
+    typer.Option(
+        "--at", help="as known at: entry, 3y after the origin, or 2021-03-04 [default: all that is known]"
+    ),
 ]
 OutcomeName = Annotated[
     str | None, typer.Option("--outcome", help="name of the outcome [default: the only one]")
@@ -53,6 +56,11 @@ def days(text: str) -> float:
     float
         Days.
 
+    Raises
+    ------
+    InputError
+        When it is no duration.
+
     Examples
     --------
     >>> days("36h"), days("2")
@@ -64,7 +72,7 @@ def days(text: str) -> float:
 
 
 def durations(text: str) -> list[float]:
-    """Read several durations.
+    """Read several durations, see `days`.
 
     Parameters
     ----------
@@ -75,6 +83,11 @@ def durations(text: str) -> list[float]:
     -------
     list of float
         Days.
+
+    Raises
+    ------
+    InputError
+        When one is no duration.
     """
     return [days(part) for part in text.split(",")]
 
@@ -138,7 +151,7 @@ def one_moment(text: str) -> float | str:
     Raises
     ------
     InputError
-        When there are several.
+        When there are several, or it is none of these.
     """
     first, *more = moments(text, dates=True)
     if more:

@@ -65,7 +65,7 @@ def fit(
 def fit_cohort(
     cohort: Path, out: Path, choices: Mapping[str, Any], *, device: str = "auto", resume: bool = False
 ) -> Run:
-    """Fit a packed cohort into a folder, and say what was done.
+    """Fit a packed cohort into a folder, and print what was done.
 
     Parameters
     ----------

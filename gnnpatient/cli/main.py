@@ -108,7 +108,7 @@ def run(args: Sequence[str] | None = None) -> int:
 
 
 def _bad_input(error: Exception) -> str | None:
-    """What to say of an error that lies in the input; None of one of the package."""
+    """The line for an error that lies in the input; None: an error of the package itself."""
     if isinstance(error, InputError):
         return str(error)
     if hasattr(error, "format_message"):  # of the command line itself

@@ -23,7 +23,7 @@ from gnnpatient.files import inside
 BLOCK = 2**20  # bytes with a hash in the manifest
 PIECE = 2**14  # bytes with a hash in PIECES
 PIECES = "pieces.sha256"  # 32 bytes a piece, the files in the order of the manifest
-_MAX_PATIENTS_ALONE = 32  # patients up to which only their own pieces are compared; for more, all there is
+_MAX_PATIENTS_ALONE = 32  # of more patients than this, everything is compared, not only their own pieces
 _PACK_AGAIN = "pack the cohort again"
 
 
@@ -214,13 +214,13 @@ class StoredArrays:
         done = self._compared.setdefault(name, np.zeros(last + 1, bool))
         if not len(todo := wanted[~done[wanted]]):
             return
-        file, each = self.folder / f"{name}.npy", BLOCK // PIECE
+        file, per_block = self.folder / f"{name}.npy", BLOCK // PIECE
         handle = os.open(file, os.O_RDONLY)
         try:
-            for block in np.unique(todo // each).tolist():
+            for block in np.unique(todo // per_block).tolist():
                 hashes = self._hashes(name, block)
-                for piece in todo[todo // each == block].tolist():
-                    expected = hashes[32 * (piece % each) : 32 * (piece % each) + 32]
+                for piece in todo[todo // per_block == block].tolist():
+                    expected = hashes[32 * (piece % per_block) :][:32]
                     if hashlib.sha256(os.pread(handle, PIECE, piece * PIECE)).digest() != expected:
                         raise InputError(f"{file}: its content is not what was packed; {_PACK_AGAIN}")
         finally:
@@ -229,9 +229,9 @@ class StoredArrays:
 
     def _hashes(self, name: str, block: int) -> bytes:
         """The hashes of the pieces of one block, after comparing them with the manifest."""
-        each = BLOCK // PIECE
-        count = min(each, self._sizes[name] - block * each)
-        begin = 32 * (self._begins[name] + block * each)
+        per_block = BLOCK // PIECE
+        count = min(per_block, self._sizes[name] - block * per_block)
+        begin = 32 * (self._begins[name] + block * per_block)
         raw = self._raw[begin : begin + 32 * count].tobytes()
         entry = self.files[f"{name}.npy"]
         if hashlib.sha256(raw).hexdigest() != entry["blocks"][block]:

@@ -198,7 +198,8 @@ class Cohort:
                 # Where the ids on disk are not sorted any more, an id that is there may not be found.
                 self.stored.compare("patient.id")
             raise InputError(
-                f"{int(unknown.sum())} unknown patient id(s), the first is {str(wanted[unknown][0])!r}"
+                f"{int(unknown.sum())} unknown patient id(s), the first is {str(wanted[unknown][0])!r}; "
+                "write ids as in the patient table"
             )
         return found
 
@@ -606,7 +607,7 @@ class Cohort:
             ) from None
         ahead = np.atleast_1d(rest[0]) if rest else None
         if ahead is not None and (ahead <= at).any():
-            raise InputError(f"to = {to!r} at day {day!r}; a value is wanted for a later day")
+            raise InputError(f"to = {to!r} at day {day!r}; must be a later day")
         return Landmarks(self, np.atleast_1d(position), np.atleast_1d(at), ahead)
 
     def entries(self, patients: Any = None) -> Landmarks:
@@ -677,7 +678,7 @@ class Cohort:
         """
         position = self.positions(patients)
         if (times is None) == (n is None):
-            raise InputError("landmarks needs either times=[...] or n=")
+            raise InputError("landmarks: give either times=[...] or n=NUMBER")
         if times is not None:
             return self._at_times(position, times)
         assert n is not None
@@ -727,7 +728,7 @@ class Cohort:
         """
         task = self.outcomes[self.check_outcome(outcome)]
         if not task.has_own_moments:
-            raise InputError(f"outcome {outcome!r} has no moments of its own; use cohort.at(day)")
+            raise InputError(f"outcome {outcome!r} has no prediction times of its own; use cohort.at(day)")
         return Landmarks(self, np.asarray(task.patient), np.asarray(task.at))
 
     def _seconds(self, day: Any, position: np.ndarray) -> np.ndarray:

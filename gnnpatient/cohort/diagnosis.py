@@ -47,7 +47,7 @@ class Diagnosis:
     --------
     >>> at = np.zeros(3, np.int64)
     >>> icu = Diagnosis(np.array([1, 0, -1]), at + 2 * DAY, at + 9 * DAY, ("no", "yes"), DAY, horizon=None)
-    >>> icu.at_risk(np.arange(3), at)                # nothing is known of the third patient
+    >>> icu.at_risk(np.arange(3), at)                # the third was not looked for
     array([ True,  True, False])
     """
 

@@ -1,13 +1,13 @@
 """The kinds of outcome, what each can do, and what reads them from a cohort's folder or rows.
 
-Every kind answers the same questions, so that nobody has to ask for its class:
+Every kind has the same attributes, so that no caller has to test for a class:
 
 =====================  ================================================================================
 `kind`                 "survival", "diagnosis" (also of a task) or "progression"
 `has_model`            a model is fitted for it
 `has_curve`            a model gives the incidence of its causes over time; else a probability per class
 `has_course`           patients may be lost before it is known; `course` gives event and time
-`has_own_moments`      it has landmarks of its own, `patient` and `at`; else any time will do
+`has_own_moments`      it has prediction times of its own, `patient` and `at`; else any time is possible
 `has_patient_groups`   it has one entry a patient: `groups_at` and `group_names`
 `strata`               what a split spreads evenly, (patient,); None: nothing
 `names`, `name_noun`   its causes or classes, and the word for one and for several of them
@@ -134,7 +134,7 @@ def progression(
     -------
     Progression
     """
-    of = fitting(codes[spec.node], spec.codes)
+    followed = fitting(codes[spec.node], spec.codes)
     gone = outcomes[spec.gone] if spec.gone is not None else None
     assert gone is None or gone.has_curve
-    return Progression(spec, np.array(of), events[spec.node], gone)
+    return Progression(spec, np.array(followed), events[spec.node], gone)

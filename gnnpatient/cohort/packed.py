@@ -140,8 +140,8 @@ class Events:
         owner = np.repeat(np.arange(len(patient)), count)
         row = np.arange(ptr[-1]) + (start - ptr[:-1])[owner]
         if self.replaced is not None:
-            stands = self.replaced[row] > at[owner]
-            owner, row = owner[stands], row[stands]
+            valid = self.replaced[row] > at[owner]
+            owner, row = owner[valid], row[valid]
             ptr = np.concatenate([[0], np.bincount(owner, minlength=len(patient)).cumsum()])
         return ptr, owner, row
 
@@ -205,7 +205,7 @@ def _packed_keys(columns: tuple[np.ndarray, ...]) -> list[np.ndarray]:
 
 
 def sort(*columns: np.ndarray) -> np.ndarray:
-    """Sort rows by several integer columns.
+    """Give the order of rows by several integer columns.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def sort(*columns: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        Rows in order, ties as they were, (row,) int64.
+        Positions of the rows in that order, ties as they were, (row,) int64.
 
     Examples
     --------

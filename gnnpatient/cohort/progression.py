@@ -218,11 +218,11 @@ class Progression:
         owner, after, value, away = owner[inside], after[inside], value[inside], away[inside]
         nearest = np.full(size, FOREVER)
         np.minimum.at(nearest, owner, away)
-        of = away == nearest[owner]
+        chosen = away == nearest[owner]
         time = np.full(size, FOREVER)  # of two visits equally near, the earlier
-        np.minimum.at(time, owner[of], after[of])
-        of &= after == time[owner]
-        base, found = self.baseline(patient, at), _mean(owner[of], value[of], size)
+        np.minimum.at(time, owner[chosen], after[chosen])
+        chosen &= after == time[owner]
+        base, found = self.baseline(patient, at), _mean(owner[chosen], value[chosen], size)
         names = [(n, np.float64) for n in ("value", "to", "time", "baseline")] + [("gone", np.bool_)]
         out = np.empty(size, dtype=names)
         out["value"] = found - base if self.spec.target == "change" else found

@@ -19,7 +19,7 @@ _MIN_ENTRY_SHARE = 0.2
 class PatientKFold:
     """K folds by patient, for scikit-learn: no patient is in both the training and the test part.
 
-    Where the cohort has groups, as hospitals, no group is either.
+    Where the cohort has groups, as hospitals, no group is in both either.
 
     Parameters
     ----------

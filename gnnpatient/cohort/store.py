@@ -167,7 +167,9 @@ def _read_manifest(path: Path, expected: str | None = None) -> tuple[dict[str, A
         raise InputError(f"{file}: not a manifest of a cohort; pack it again")
     digest = hashlib.sha256(raw).hexdigest()
     if expected not in (None, digest):
-        raise InputError(f"{path}: the cohort has changed since it was named; open it again")
+        raise InputError(
+            f"{path}: the cohort was changed or packed again since (another manifest hash); open it again"
+        )
     if not is_sealed(raw):
         raise InputError(f"{file}: not as pack wrote it, its digest does not fit; pack the cohort again")
     try:

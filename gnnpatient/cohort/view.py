@@ -1,4 +1,4 @@
-"""Records of a cohort for readers and other tools: tables, networkx, GraphML, JSON."""
+"""Records of a cohort for people and other tools: tables, networkx, GraphML, JSON."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ class Patient:
         import networkx as nx
 
         if form not in FORMATS:
-            raise InputError(f"export format {form!r}{near(form, FORMATS)}")
+            raise InputError(f"unknown export format {form!r}{near(form, FORMATS)}")
         graph = self.to_networkx(at)
         if form == "graphml":
             return "\n".join(nx.generate_graphml(graph)) + "\n"

@@ -115,7 +115,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskFile:
     """A task file.
 
     Attributes
@@ -136,7 +136,7 @@ class Task:
 # Reading
 
 
-def read_task(path: Path) -> Task:
+def read_task(path: Path) -> TaskFile:
     """Read a task file. One window must have `label`, one `index_timestamp`.
 
     Parameters
@@ -146,7 +146,7 @@ def read_task(path: Path) -> Task:
 
     Returns
     -------
-    Task
+    TaskFile
 
     Raises
     ------
@@ -207,7 +207,7 @@ def _yaml(path: Path) -> Any:
 
 def _table(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
-        raise InputError(f"{where}: {value!r}; give names and what they are")
+        raise InputError(f"{where}: {value!r}; must be a table of names, as in NAME: ...")
     if wrong := [key for key in value if not isinstance(key, str)]:
         raise InputError(f"{where}: the name {wrong[0]!r} is not text; put it in quotes")
     return value
@@ -219,7 +219,7 @@ def _keys(value: dict[str, Any], where: str, known: Iterable[str]) -> None:
         raise InputError(f"{where}: key {wrong[0]!r} is not read{near(wrong[0], known)}")
 
 
-def _task(file: Any) -> Task:
+def _task(file: Any) -> TaskFile:
     top = _table(file, "task")
     _keys(top, "task", ("predicates", "trigger", "windows", "description", "metadata"))
     for key in ("predicates", "trigger", "windows"):
@@ -255,7 +255,9 @@ def _task(file: Any) -> Task:
         having = [name for name, window in windows.items() if getattr(window, key) is not None]
         if len(having) != 1:
             raise InputError(f"windows: {len(having)} of them have {key}; give it to one, {use}")
-    return Task(predicates, top["trigger"], {name: windows[name] for name in _ordered(depends, "windows")})
+    return TaskFile(
+        predicates, top["trigger"], {name: windows[name] for name in _ordered(depends, "windows")}
+    )
 
 
 def _check_known(name: Any, known: Mapping[str, Any], where: str) -> None:
@@ -282,7 +284,7 @@ def _predicate(where: str, value: Any) -> Predicate:
         parts = tuple(part.strip() for part in found[2].split(",")) if found else ()
         if not found or len(parts) < 2 or not all(parts):
             raise InputError(
-                f"{where}.expr: {fields['expr']!r}; read are or(a, b, ...) and and(a, b, ...), not nested"
+                f"{where}.expr: {fields['expr']!r}; write or(a, b, ...) or and(a, b, ...), not nested"
             )
         return Predicate(any_of=parts) if found[1] == "or" else Predicate(all_of=parts)
     limits = ("value_min", "value_max")
@@ -371,7 +373,7 @@ def _bound(value: Any, where: str, absent: Bound) -> Bound:
     found = re.fullmatch(r"\s*([\w.]+)\s*(?:(->|<-)\s*(\S.*?)|([+-])\s*(\S.*?))?\s*", str(value))
     if not isinstance(value, str) or not found:
         raise InputError(
-            f"{where}: {value!r}; read are trigger, input.end, start + 24h, start -> discharge, and null"
+            f"{where}: {value!r}; write trigger, input.end, start + 24h, start -> discharge, or null"
         )
     of, arrow, predicate, sign, span = found.groups()
     if arrow:
@@ -388,7 +390,7 @@ def _seconds(span: str, where: str) -> float:
         most = (
             f"at most {MAX_SPAN.days // 366} years" if not rest else "weeks, days, hours, minutes and seconds"
         )
-        raise InputError(f"{where}: {span!r}; read are {most}, as in 30 days or 1d 12h")
+        raise InputError(f"{where}: {span!r}; must be {most}, as in 30 days or 1d 12h")
     return total
 
 
@@ -406,7 +408,7 @@ def _limits(value: Any, where: str) -> tuple[int | None, int | None]:
 # Labels
 
 
-def label(task: Task, events: pl.DataFrame) -> pl.DataFrame:
+def label(task: TaskFile, events: pl.DataFrame) -> pl.DataFrame:
     """A row for each trigger of which every window exists and holds what it must.
 
     Rows without a patient or a time are left out. All rows of a patient at one time are one moment, and there
@@ -420,7 +422,7 @@ def label(task: Task, events: pl.DataFrame) -> pl.DataFrame:
 
     Parameters
     ----------
-    task : Task
+    task : TaskFile
         As of `read_task`.
     events : polars.DataFrame
         subject_id, time (Datetime), code and, where a predicate has limits, numeric_value; further columns
@@ -473,7 +475,7 @@ def label(task: Task, events: pl.DataFrame) -> pl.DataFrame:
 class _Record:
     """The moments of all records, sorted by patient and time, and how often each predicate is at each."""
 
-    def __init__(self, task: Task, events: pl.DataFrame) -> None:
+    def __init__(self, task: TaskFile, events: pl.DataFrame) -> None:
         used = set(_used(task))
         needed = {name: p for name, p in task.predicates.items() if name in used}
         plain = {name: p for name, p in needed.items() if not (p.any_of or p.all_of)}
@@ -546,7 +548,7 @@ class _Record:
         return np.where(found, self.time[place], time), found
 
 
-def _used(task: Task) -> Iterator[str]:
+def _used(task: TaskFile) -> Iterator[str]:
     """The predicates that the trigger and the windows need, each once."""
     todo = [task.trigger]
     for window in task.windows.values():

@@ -21,8 +21,7 @@ def amendments_of(
 ) -> pl.DataFrame:
     """The rows of a table that have an id or amend another.
 
-    Whatever else becomes of them: a row that is refused, or that `where` leaves out, still says that the one
-    it amends is wrong.
+    A row that is refused, or that `where` leaves out, is among them: the one it amends is wrong all the same.
 
     Parameters
     ----------
@@ -71,7 +70,7 @@ def amendments_of(
 
 
 def with_replaced(source: SourceTables, kind: str, rows: Rows, amendments: pl.DataFrame) -> Rows:
-    """The rows, each with when another that names it took its place: once both are known (METHODS 1).
+    """The rows with the time from which an amendment replaces each: once both are known (METHODS 1).
 
     This holds, too, where the other one cannot be used itself; where its time is not known, the row is
     refused. Of rows that amend each other none counts any more once all are known.

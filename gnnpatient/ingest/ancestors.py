@@ -89,14 +89,12 @@ def ancestor_nodes(source: SourceTables, node: NodeSpec, rows: Rows) -> tuple[Ro
     frame = pl.DataFrame({name: getattr(rows, name) for name in ("patient", "known", "happened", "code")})
     pairs = pl.DataFrame({"code": child.astype(np.int32), "ancestor": ancestor.astype(np.int32) + 1})
     each, order = ["patient", "ancestor"], ["known", "happened"]
-    standing_rows = frame.with_columns(pl.Series("gone", gone)).filter(pl.col("known") < pl.col("gone"))
-    standing_rows = standing_rows.join(pairs, on="code").sort(*each, *order)
+    valid_rows = frame.with_columns(pl.Series("gone", gone)).filter(pl.col("known") < pl.col("gone"))
+    valid_rows = valid_rows.join(pairs, on="code").sort(*each, *order)
     before = pl.col("gone").cum_max().shift(1).over(each)  # when the earlier descendants were all replaced
-    standing_rows = standing_rows.with_columns(
-        (pl.col("known") > before).fill_null(True).cum_sum().alias("spell")
-    )
+    valid_rows = valid_rows.with_columns((pl.col("known") > before).fill_null(True).cum_sum().alias("spell"))
     first = (
-        standing_rows.group_by(*each, "spell")
+        valid_rows.group_by(*each, "spell")
         .agg(*(pl.col(name).sort_by(*order).first() for name in order), pl.col("gone").max())
         .sort("spell")
     )

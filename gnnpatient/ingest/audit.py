@@ -23,7 +23,7 @@ class RowAudit:
     reason : numpy.ndarray
         Why a row that is neither used nor collapsed was refused, as a position in `reasons`: (row,) int8.
     reasons : list of str
-        Reasons in the order in which they came up; position 0 is that nothing asked for the row.
+        Reasons in the order in which they came up; position 0 is that nothing in the spec reads the row.
     """
 
     start: int
@@ -86,7 +86,7 @@ class RowAudit:
         return np.array(self.reasons, dtype=object)[self.reason[rows]]
 
     def use_first_rows(self, row: np.ndarray, patient: np.ndarray) -> None:
-        """Mark the first row of each patient as used and further ones, which say the same, as collapsed.
+        """Mark the first row of each patient as used and further ones, with the same content, as collapsed.
 
         Parameters
         ----------

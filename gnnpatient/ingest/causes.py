@@ -117,8 +117,10 @@ def _add_table(record: Record, part: _Cause, table: str, where: Where, found: Ca
     view = source.view(table, [column], where)
     owner = view.patient_index(patients.ids)
     when = view.moment(column, patients.day_zero(owner))
-    late = is_far_ahead(view, column, when.bad, owner, patients)  # judged with all dates, as of a column
-    lost = when.far & ~late & pl.Series(owner >= 0)  # it happened, nobody knows when
+    late = is_far_ahead(
+        view, column, when.bad, owner, patients
+    )  # judged later, beside all dates, like a column of times
+    lost = when.far & ~late & pl.Series(owner >= 0)  # it happened at an unknown time
     if (bad := when.bad & ~late & ~when.far).any():
         row = bad.arg_true()[0]
         hint = view.time_hint(column, row)
@@ -147,7 +149,7 @@ def _from_column(record: Record, part: _Cause, refuse_if: RefuseIf) -> CauseTime
         return CauseTimes(part.position, time, begun, never, undated)
     flag = read_event_flags(view, part.outcome, part.name, spec.flag, owner, count)
     refuse_if(flag < 0, f"flag {spec.flag!r} is empty; missing is not censored")
-    refuse_if((flag == 1) & ~happened, f"cause {part.name!r} happened, but no time")
+    refuse_if((flag == 1) & ~happened, f"cause {part.name!r} happened, but its time is missing")
     censored = np.where(happened & (flag == 0), time, FOREVER)
     time = np.where(happened & (flag == 1), time, NEVER)
     return CauseTimes(part.position, time, begun, censored, np.zeros(count, bool))

@@ -45,7 +45,7 @@ def _plain(series: pl.Series) -> pl.Series:
 
 
 def text(series: pl.Series, missing: Iterable[str] = ()) -> pl.Series:
-    """Words as they stand.
+    """Words as they are written.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def missing_words(series: pl.Series) -> pl.Series:
 
 
 def ids(series: pl.Series) -> pl.Series:
-    """Ids as they stand: `1`, `01` and ` 1` are three patients.
+    """Ids as they are written: `1`, `01` and ` 1` are three patients.
 
     Parameters
     ----------
@@ -194,11 +194,11 @@ class Moments:
         Boolean: a date, not an offset.
     """
 
-    at: pl.Series  # of a bare date the first second of its day
-    end: pl.Series  # of a bare date the last second of its day, else as `at`
-    bad: pl.Series  # Boolean: a cell that is not a time, or too far from the origin
-    far: pl.Series  # Boolean, those of `bad` that are a time, but too far from the origin
-    dated: pl.Series  # Boolean: a date, not an offset
+    at: pl.Series  # (row,) Int64 seconds
+    end: pl.Series  # (row,) Int64 seconds
+    bad: pl.Series  # (row,) Boolean
+    far: pl.Series  # (row,) Boolean
+    dated: pl.Series  # (row,) Boolean
 
     @property
     def bare(self) -> pl.Series:
@@ -264,7 +264,7 @@ def moment(
     bare : polars.Series, optional
         Boolean: which dates have no clock time, where the type cannot say it.
     line : callable, optional
-        The line of the file that a row stands in; default: two more than the row.
+        The line of the file that a row is on; default: two more than the row.
     doubt : callable, optional
         Gets a sentence of what is read, but looks like a slip.
     limit : int or None

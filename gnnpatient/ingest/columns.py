@@ -61,7 +61,7 @@ def take(values: np.ndarray, rows: np.ndarray, missing: object) -> np.ndarray:
     rows : numpy.ndarray
         Positions in `values`, -1 = none.
     missing : object
-        What stands where there is no row.
+        The value where there is no row.
 
     Returns
     -------

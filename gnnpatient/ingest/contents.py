@@ -1,4 +1,4 @@
-"""What images and texts say, as vectors of nodes, and what images measure, as nodes of their own."""
+"""Images and texts as vectors of nodes, and measurements of images as nodes of their own."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _embed_options(source: SourceTables) -> EmbedOptions:
 
 
 def measurements(source: SourceTables, kind: str, node: NodeSpec, rows: Rows) -> Rows:
-    """What images measure, as nodes that are known and happened when their image is.
+    """Measurements of images, as nodes that happened and became known with their image.
 
     Parameters
     ----------

@@ -19,9 +19,9 @@ from gnnpatient.ingest.source import PEOPLE, SourceTables
 from gnnpatient.times import DAY, FOREVER, NEVER, YEAR
 
 DECADES = round(20 * YEAR * DAY)
-"""A date so far from all others is none. Only dates are judged so; among offsets the gap must be twice it."""
+"""Seconds; a date farther than this from all others is taken for a slip. Of offsets the gap is twice it."""
 
-# the days that stand for a birth of which the year alone is known
+# the days written for a birth of which the year alone is known
 _PLACEHOLDERS = ("01-01", "07-01", "12-31")
 
 
@@ -219,14 +219,14 @@ def _far_rows(
     They lie more than 20 years from day 0 and from the bulk of the patient's rows, and several patients have
     the same day, or it is one or two days and no birth says that they can be. A history of years is none.
     """
-    far_rows = {kind: np.zeros(len(of.patient), bool) for kind, of in rows.items()}
+    far_rows = {kind: np.zeros(len(events.patient), bool) for kind, events in rows.items()}
     has_far_row = np.zeros(len(origin), bool)
-    for of in rows.values():
-        has_far_row[of.patient[np.abs(of.happened) > DECADES]] = True
+    for events in rows.values():
+        has_far_row[events.patient[np.abs(events.happened) > DECADES]] = True
     lost = np.zeros(len(origin), bool)
     if not has_far_row.any():
         return far_rows, lost
-    positions = {kind: np.flatnonzero(has_far_row[of.patient]) for kind, of in rows.items()}
+    positions = {kind: np.flatnonzero(has_far_row[events.patient]) for kind, events in rows.items()}
     owner, when = np.flatnonzero(has_far_row), np.zeros(has_far_row.sum(), np.int64)
     patient = np.concatenate([owner, *(rows[kind].patient[at] for kind, at in positions.items())])
     when = np.concatenate([when, *(rows[kind].happened[at] for kind, at in positions.items())])
@@ -304,15 +304,15 @@ def usual_dates(
     lone, lost = _far_rows(rows if calendar else {}, origin, born)
     low, high = np.full(count, FOREVER), np.full(count, NEVER)  # of the patient's own dates
     ahead = total = 0
-    for kind, of in rows.items():
-        near = ~lone.setdefault(kind, np.zeros(len(of.patient), bool))
-        np.minimum.at(first, of.patient[near], of.happened[near])
-        np.maximum.at(last, of.patient[near], of.happened[near])
-        np.minimum.at(low, of.patient[near], of.happened[near])
-        np.maximum.at(high, of.patient[near], of.happened[near])
+    for kind, events in rows.items():
+        near = ~lone.setdefault(kind, np.zeros(len(events.patient), bool))
+        np.minimum.at(first, events.patient[near], events.happened[near])
+        np.maximum.at(last, events.patient[near], events.happened[near])
+        np.minimum.at(low, events.patient[near], events.happened[near])
+        np.maximum.at(high, events.patient[near], events.happened[near])
         if calendar:
-            ahead += int((of.happened + origin[of.patient] > _today()).sum())
-            total += len(of.happened)
+            ahead += int((events.happened + origin[events.patient] > _today()).sum())
+            total += len(events.happened)
     ahead, total = ahead + int((origin > _today()).sum()), total + count
     dates = UsualDates(origin, calendar, first, last, 0, 2 * ahead > total, born)
     dates = replace(dates, end=int((last + origin).max(initial=0)))

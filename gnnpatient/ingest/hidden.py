@@ -1,4 +1,4 @@
-"""Codes that give a diagnosis away are hidden; texts that tell of a death too early are flagged."""
+"""Codes that give a diagnosis away are hidden; texts that mention a death too early are flagged."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gnnpatient.spec.patterns import fitting
 
 
 def flag_early_death_texts(source: SourceTables, labels: Mapping[str, Outcome]) -> None:
-    """Flag texts that tell of a death and are known before the death that an outcome has (METHODS 6).
+    """Flag texts that mention a death and are known before the death that an outcome has (METHODS 6).
 
     Parameters
     ----------
     source : SourceTables
-        With the texts that tell of a death.
+        With the texts that mention a death.
     labels : mapping of str to Outcome
         The labels of each outcome.
     """
@@ -37,7 +37,7 @@ def flag_early_death_texts(source: SourceTables, labels: Mapping[str, Outcome]) 
             early = dies[patient] & (known < when[patient])
             if early.any():
                 source.flag(
-                    f"{kind}: {early.sum()} text(s) of {len(np.unique(patient[early]))} patient(s) tell of a "
+                    f"{kind}: {early.sum()} text(s) of {len(np.unique(patient[early]))} patient(s) mention a "
                     f"death, as died, expired, deceased, and are known before it (outcome {name}); when were "
                     "they signed? mask such words",
                     decides=True,
@@ -86,7 +86,7 @@ def hide_codes(source: SourceTables, rows: Mapping[str, Rows]) -> dict[str, Rows
         When a pattern fits no code and so hides nothing, or another outcome follows codes that are hidden.
     """
     _check_hide_patterns(source, rows)
-    return {kind: _without_revealing(source, kind, of) for kind, of in rows.items()}
+    return {kind: _without_revealing(source, kind, events) for kind, events in rows.items()}
 
 
 def _check_hide_patterns(source: SourceTables, rows: Mapping[str, Rows]) -> None:
@@ -110,7 +110,7 @@ def _check_hide_patterns(source: SourceTables, rows: Mapping[str, Rows]) -> None
 
 def _all_codes(source: SourceTables, rows: Mapping[str, Rows]) -> set[str]:
     """The codes of all node types, those before `level` and ancestors among them."""
-    codes = {code for of in rows.values() for code in (*of.codes[1:], *of.narrow_codes)}
+    codes = {code for events in rows.values() for code in (*events.codes[1:], *events.narrow_codes)}
     for node in source.spec.nodes.values():
         if node.of is not None and node.hierarchy is not None:
             below = rows[node.of].codes

@@ -95,9 +95,7 @@ class Hierarchy:
         """
         steps = sorted(set(lengths))
         if not steps or steps[0] < 1:
-            raise InputError(
-                f"lengths {tuple(lengths)}; give numbers of characters from 1 on, as in (3, 4, 5)"
-            )
+            raise InputError(f"lengths {tuple(lengths)}; must be numbers of characters >= 1, as in (3, 4, 5)")
         code = pl.col("code")
         names = (
             pl.DataFrame({"code": codes}, schema={"code": pl.String}).drop_nulls().unique(maintain_order=True)
@@ -189,7 +187,7 @@ class Hierarchy:
             When `level` is below 1.
         """
         if level < 1:
-            raise InputError(f"level {level}; the codes without a parent are level 1")
+            raise InputError(f"level {level}; must be >= 1, the level of codes without a parent")
         at = self._above(codes).join(self._depth.filter(pl.col("depth") == level), on="name")
         place = at.group_by("code").agg(pl.col("name").min())
         deep = self._depth.filter(pl.col("depth") > level).select(code="name").join(place, on="code")

@@ -113,31 +113,31 @@ def _ended_by_events(
 
 
 def _not_at_risk_while_amended(record: FollowUp, labels: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """The labels that come from codes, with the spells in which one stood that was taken back later.
+    """The labels that come from codes, with the spells in which one was valid that was taken back later.
 
-    Nobody is at risk in such a spell, as anybody would have said then: eligibility by the later amendment
-    would be eligibility by the future (METHODS 5).
+    Nobody is at risk in such a spell, as the label was known then: eligibility by the later amendment would
+    be eligibility by the future (METHODS 5).
     """
     out = dict(labels)
     for name, label in labels.items():
         spec = record.source.spec.outcomes[name]
-        stood = [
+        retracted = [
             _amended_spells(record.rows[kind], record.rows[kind].fitting(patterns))
             for kind, patterns in label_reader(spec).codes(spec)
         ]
-        if (spells := np.concatenate([np.zeros((0, 3), np.int64), *stood])).size:
+        if (spells := np.concatenate([np.zeros((0, 3), np.int64), *retracted])).size:
             timed = cast(Survival | Diagnosis, label)
             more = [spells] if timed.retracted is None else [timed.retracted, spells]
             out[name] = replace(timed, retracted=_merged(np.concatenate(more)))
             record.source.flag(
                 f"outcome {name!r}: {len(np.unique(spells[:, 0]))} patient(s) have a row of it that was "
-                "amended or taken back later; not at risk while it stood"
+                "amended or taken back later; not at risk while it was valid"
             )
     return out
 
 
 def _amended_spells(rows: Rows, these: np.ndarray) -> np.ndarray:
-    """Patient, known and replaced of those of some rows that did not stand for good: (row, 3) int64."""
+    """Patient, known and replaced of those of some rows that an amendment replaces: (row, 3) int64."""
     if rows.replaced is None:
         return np.zeros((0, 3), np.int64)
     these = these & ~rows.not_amended & (rows.known < rows.replaced)

@@ -67,7 +67,7 @@ def _from_codes(
     """By the rows of a node type that have one of some codes: 1 = ever seen."""
     these = rows.fitting(outcome.codes)
     if record.exit is None and outcome.horizon is not None:
-        raise InputError(f"outcome {name!r}: no needs observation up to the horizon; set exit in [patient]")
+        raise InputError(f"outcome {name!r}: its horizon needs an end of observation; set exit in [patient]")
     if not these.any():
         codes = (*rows.codes[1:], *rows.narrow_codes)
         where = f"of {outcome.node}"
@@ -105,7 +105,7 @@ def _from_column(record: FollowUp, name: str, outcome: DiagnosisSpec, end: np.nd
     if outcome.known is not None:
         known = patient_time(view, outcome.known, owner, record.patients, beyond=True)
         lost = (known == NEVER) & (label >= 0)
-        what = f"a label, but {outcome.known!r} does not say when it was known"
+        what = f"a label, but no time in {outcome.known!r} at which it became known"
         refusal(name, view, owner)(lost, what)
         known = np.where(known == NEVER, FOREVER, known)
         label, known = _without_filler(record, name, outcome, label, known)
@@ -139,7 +139,7 @@ def _without_filler(
 
 
 def _lasting(rows: Rows, these: np.ndarray) -> np.ndarray:
-    """Those of some rows, (row,) bool, that stand for good, or in whose place such a row came: (row,) bool.
+    """Those of some rows, (row,) bool, that no amendment replaces, or only one of the same kind: (row,) bool.
 
     A diagnosis that is amended in some detail is known from its first form on; one that is taken back was
     never there, though it was taken for true for a while.
@@ -173,7 +173,7 @@ def end_diagnosis(
 
     Who died without the diagnosis was followed to the end, which is no censoring (METHODS 9, 28). Where the
     spec names no outcome for it, an event of any survival outcome ends the diagnosis, if rows hardly ever go
-    on after events of its cause, or if it stands at the patient's own end.
+    on after events of its cause, or if it lies at the patient's own end.
 
     Parameters
     ----------

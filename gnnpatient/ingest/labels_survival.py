@@ -64,7 +64,7 @@ def draft_survival(record: Record, name: str, outcome: SurvivalSpec) -> Draft:
 
 
 def _with_status(record: Record, draft: Draft) -> Draft:
-    """With what a column of states and one of times say."""
+    """With the events of a column of states and one of times."""
     outcome, count = draft.spec, len(record.patients)
     assert outcome.status is not None and outcome.table is not None
     time = outcome.status.time
@@ -168,8 +168,8 @@ def _without_impossible(record: FollowUp, draft: Draft) -> tuple[Draft, np.ndarr
 def _last(record: FollowUp, draft: Draft) -> tuple[np.ndarray, np.ndarray]:
     """When each patient is lost, and what the spec cuts off; FOREVER = not given.
 
-    A duration cuts and never prolongs; a column or a pick of the outcome stands in the place of that of
-    [patient], where it says something.
+    A duration cuts and never prolongs; a column or a pick of the outcome takes the place of that of [patient]
+    where it has a time.
     """
     source, dates, exit_, table = record.source, record.dates, draft.spec.exit, draft.spec.table
     lost = ends.close_open_ends(source, dates, draft.censored, f"outcome {draft.name!r}")

@@ -14,7 +14,7 @@ from gnnpatient.readers.dates import end_of_day, is_midnight
 from gnnpatient.times import DAY, FOREVER, NEVER
 
 WASHOUT = 30 * DAY
-"""A diagnosis within so long after a gap was there before it: nobody is at risk until then."""
+"""A diagnosis so soon after a gap may date from the gap: nobody is at risk again until this has passed."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -177,7 +177,7 @@ class _Nodes:
 def _pack_nodes(source: SourceTables, rows: Mapping[str, Rows], patients: int) -> _Nodes:
     """Pack each node type, with ancestors and timepoints; mark what is used and what is a repeat."""
     events: dict[str, Events] = {}
-    nodes = _Nodes(events, vectors={kind: of.matrix for kind, of in rows.items() if of.matrix is not None})
+    nodes = _Nodes(events, vectors={kind: e.matrix for kind, e in rows.items() if e.matrix is not None})
     for kind, node in source.spec.nodes.items():
         if node.of is not None:
             packed, nodes.is_a[kind] = _shown_ancestors(source, kind, node, rows[node.of])

@@ -44,7 +44,7 @@ class Record:
         Parameters
         ----------
         missing : int, default 0
-            What stands where a patient has no row; by default day 0.
+            The value for a patient without a row; by default day 0.
 
         Returns
         -------
@@ -110,7 +110,7 @@ class FollowUp(Record):
         """Until when each patient is at risk.
 
         An event on a bare date can have been at any moment of it, so nobody is at risk after a row of that
-        day: an autopsy of the morning would tell of the death (METHODS 30). At the moment of the row itself
+        day: an autopsy of the morning would give the death away (METHODS 30). At the moment of the row itself
         they are.
 
         Parameters
@@ -219,7 +219,9 @@ def _no_draft(record: Record, name: str, spec: Any) -> Draft | None:
     return None
 
 
-def _same(follow_up: FollowUp, name: str, spec: Any, label: Any, survival: EndedBy, lost: np.ndarray) -> Any:
+def _unchanged(
+    follow_up: FollowUp, name: str, spec: Any, label: Any, survival: EndedBy, lost: np.ndarray
+) -> Any:
     return label
 
 
@@ -267,7 +269,7 @@ class LabelReader:
 
     read: Callable[[FollowUp, str, Any, Any], Outcome | None]
     draft: Callable[[Record, str, Any], Draft | None] = _no_draft
-    end: Callable[[FollowUp, str, Any, Any, EndedBy, np.ndarray], Outcome] = _same
+    end: Callable[[FollowUp, str, Any, Any, EndedBy, np.ndarray], Outcome] = _unchanged
     codes: Callable[[Any], Codes] = _no_codes
     hide: Callable[[Any], tuple[str, ...]] = _no_patterns
     revealing: Callable[[Any, str], tuple[str, ...]] = _no_patterns_of

@@ -116,7 +116,7 @@ class TableView:
         self.audit.refuse(self.row[where], reason)
 
     def time_hint(self, name: str, row: int) -> str:
-        """For a message: a cell that is no time, beside one that is.
+        """For a message: a cell that is not a time, beside one that would be read.
 
         Parameters
         ----------
@@ -130,7 +130,7 @@ class TableView:
         str
         """
         would = example(self.source.spec.table(self.table).time)
-        return f"; {quoted(self.column(name)[row])} is none, {would} would be"
+        return f"; {quoted(self.column(name)[row])} is not read, {would} would be"
 
     def has(self, name: str) -> bool:
         """Whether the view holds a column.
@@ -172,7 +172,7 @@ class TableView:
         return self.source.spec.table(self.table).missing
 
     def text(self, name: str, named: Collection[str] = ()) -> pl.Series:
-        """The words of a column as they stand: codes, levels, labels, groups.
+        """The words of a column as they are written: codes, levels, labels, groups.
 
         A word that looks as if it meant missing, such as NA, stays a word, and is counted for a flag.
 
@@ -499,7 +499,7 @@ class SourceTables:
     missing_words : dict
         Rows by (table, word that looks missing, what became of it) and column.
     death_texts : dict
-        Of each node type with texts, patient and known of the rows whose text tells of a death.
+        Of each node type with texts, patient and known of the rows whose text mentions a death.
     """
 
     folder: Path
@@ -721,7 +721,7 @@ class SourceTables:
             more = f" and {len(most) - 4} more column(s)" if len(most) > 4 else ""
             out = f'; missing = [{word!r}] in [tables."{table}"] makes it missing' * (became == AS_IT_STANDS)
             flags.append(
-                f"{table}: {sum(counts.values())} cell(s) say {word!r}, {became}: {listed}{more}{out}"
+                f"{table}: {sum(counts.values())} cell(s) hold {word!r}, {became}: {listed}{more}{out}"
             )
         return flags
 

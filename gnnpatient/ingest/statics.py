@@ -50,7 +50,7 @@ class Statics:
 
 
 @dataclass(frozen=True, eq=False)
-class _Owned:
+class _OwnedRows:
     """The rows of the patient table, whose they are and when they became known."""
 
     view: TableView
@@ -89,7 +89,7 @@ def read_statics(
         When a number is none, or a patient has two values of one static.
     """
     spec = view.source.spec.patient
-    rows = _Owned(view, owner, patients, origin, _row_known(view, clocks, origin, owner))
+    rows = _OwnedRows(view, owner, patients, origin, _row_known(view, clocks, origin, owner))
     number, category = np.zeros((patients, 0), np.float32), np.zeros((patients, 0), np.int32)
     words: dict[str, tuple[str, ...]] = {}
     for name in spec.number:
@@ -148,7 +148,7 @@ def age_from_birth(source: SourceTables, table: str) -> bool:
     return "age" in numbers and "age" not in source.schemas[table] and source.standard is not None
 
 
-def _number(rows: _Owned, name: str) -> np.ndarray:
+def _number(rows: _OwnedRows, name: str) -> np.ndarray:
     """A number of each patient: (patient,) float, nan = missing."""
     view = rows.view
     if name == "age" and age_from_birth(view.source, view.table):
@@ -157,21 +157,21 @@ def _number(rows: _Owned, name: str) -> np.ndarray:
     amount, bad = view.number(name)
     if bad.any():
         raise InputError(
-            f"{view.table}: column {name!r}, line {view.line(int(bad.argmax()))}: not a number; name it a "
-            "category?"
+            f"{view.table}: column {name!r}, line {view.line(int(bad.argmax()))}: not a number; correct "
+            "the cell, or move the column to category in [patient]"
         )
     row = _static(rows, name, pl.Series(amount, nan_to_null=True))
     return take(amount, row, np.nan)
 
 
-def _category(rows: _Owned, name: str) -> tuple[tuple[str, ...], np.ndarray]:
+def _category(rows: _OwnedRows, name: str) -> tuple[tuple[str, ...], np.ndarray]:
     """The words of a category, and that of each patient among them: (patient,) int32, -1 = missing."""
     cells = rows.view.text(name)
     words, level = levels(cells)
     return words, take(level, _static(rows, name, cells), -1)
 
 
-def _age(rows: _Owned) -> np.ndarray:
+def _age(rows: _OwnedRows) -> np.ndarray:
     """Years from birth to day 0; nan where either is unknown."""
     assert rows.origin is not None
     view, owner = rows.view, rows.owner
@@ -181,10 +181,10 @@ def _age(rows: _Owned) -> np.ndarray:
     return np.where(birth == NEVER, np.nan, (rows.origin - birth.astype(np.float64)) / DAY / YEAR)
 
 
-def _static(rows: _Owned, name: str, cells: pl.Series) -> np.ndarray:
+def _static(rows: _OwnedRows, name: str, cells: pl.Series) -> np.ndarray:
     """The row that gives each patient's value of a static, -1 = none; and notes since when it is known.
 
-    A value is left out where nothing says when it became known, but something does of other rows (METHODS 6).
+    A value without a time at which it became known is left out where other rows have one (METHODS 6).
     """
     view, owner, patients, since = rows.view, rows.owner, rows.patients, rows.since
     source, spec = view.source, view.source.spec.patient
@@ -209,7 +209,7 @@ def _static(rows: _Owned, name: str, cells: pl.Series) -> np.ndarray:
     return np.where(untimed, -1, row)
 
 
-def _flag_later_rows(rows: _Owned, name: str, row: np.ndarray) -> None:
+def _flag_later_rows(rows: _OwnedRows, name: str, row: np.ndarray) -> None:
     """Flag values of later rows that count as known on day 0, as nothing says when rows became known."""
     if rows.view.source.spec.patient.known is not None:
         return
@@ -332,13 +332,13 @@ def check_export(source: SourceTables, table: str) -> None:
     Raises
     ------
     InputError
-        When a static is a date, which day 0 need not know.
+        When a static is a date, which may lie after day 0.
     """
     spec, schema = source.spec.patient, source.schemas[table]
     for name in spec.columns:
         if name in schema and schema[name].is_temporal():
             raise InputError(
-                f"{table}: column {name!r} is a date, of which day 0 need not know; name a number or a word"
+                f"{table}: column {name!r} is a date, which may lie after day 0; name numbers or words"
             )
         if name in _EXPORTED and name in schema and spec.known is None:
             source.flag(

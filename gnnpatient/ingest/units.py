@@ -204,7 +204,11 @@ def _conversion(wanted: UnitSpec, name: str) -> Conversion | None:
 def _refuse_mixed(kind: str, mixed: Mapping[str, tuple[str, str]]) -> None:
     code, (to, other) = next(iter(mixed.items()))
     more = f" (and {len(mixed) - 1} more codes in two units)" if len(mixed) > 1 else ""
-    case = "; case counts, write 1 if they are one" if to.casefold() == other.casefold() else ""
+    case = (
+        "; case counts: write 1 as FACTOR if both are the same unit"
+        if to.casefold() == other.casefold()
+        else ""
+    )
     raise InputError(
         f"{kind}: code {code!r} comes in {to!r} and {other!r}; convert it, as in [units] "
         f'"{code}" = {{ to = "{to}", from = {{ "{other}" = FACTOR }} }}{case}{more}'

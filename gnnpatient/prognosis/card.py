@@ -46,7 +46,7 @@ def card(config: Mapping[str, Any]) -> str:
         lines += [
             f"Counts are rounded to multiples of {least}; no name, scale, time or count in this folder is of",
             f"fewer than {least} patients, and rarer codes and levels share one name. The weights are not",
-            "proven to protect patients: whether they give away who was trained on is to be measured.",
+            "proven to protect patients: who has them may guess better than by chance who was trained on.",
             "",
         ]
         if isinstance(about.get("patients"), str):

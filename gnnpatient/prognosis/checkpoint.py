@@ -186,12 +186,13 @@ def read_state(path: Path, sha256: str | None = None) -> State:
             facts = json.loads(about.get("facts", "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}; download it again") from None
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"{path}: {reason}; download it again") from None
     except json.JSONDecodeError:
         raise InputError(f"{path}: its facts are not JSON; download it again") from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise InputError(f"{path}: weights not finite ({name}); this model answers nothing")
+            raise InputError(f"{path}: weights not finite ({name}); this model cannot forecast, fit it again")
     if sha256 is None and about.get("digest") != _digest(tensors, about.get("facts", "")):
         raise InputError(
             f"{path}: its content is not what was written; download it again, or begin a new run"
@@ -362,7 +363,7 @@ def _marginals(
     for name, head in config.model.heads.items():
         if null[name].shape != head.shape:
             raise ValueError(f"null of {name!r}")
-    nulls = {n: (np.array(of.days, float), np.array(of.tables)) for n, of in config.nulls.items()}
+    nulls = {n: (np.array(one.days, float), np.array(one.tables)) for n, one in config.nulls.items()}
     for name, (days, tables) in nulls.items():
         if not len(days) or tables.shape != (len(days), *null[name].shape):
             raise ValueError(f"nulls of {name!r}")

@@ -37,7 +37,7 @@ def disclosed(about: Mapping[str, Any], least: int) -> dict[str, Any]:
             for name, count in about.items()
         },
         "events": {
-            name: {k: counted(count, least) for k, count in of.items()} for name, of in events.items()
+            name: {k: counted(count, least) for k, count in counts.items()} for name, counts in events.items()
         },
     }
 

@@ -255,11 +255,11 @@ class PrognosisModel(BaseEstimator):
         nodes = X.cohort.spec.nodes
         for kind in self.kinds or ():
             if kind not in nodes:
-                raise InputError(f"unknown kind {kind!r}{near(kind, nodes)}")
+                raise InputError(f"unknown node type {kind!r}{near(kind, nodes)}")
         inputs = X.cohort.inputs(names)
         if hidden := sorted(set(self.kinds or ()) - set(inputs)) if inputs is not None else None:
             raise InputError(
-                f"kind {hidden[0]!r}: outcome {names[0]!r} is read from {', '.join(inputs or ())} alone "
+                f"node type {hidden[0]!r}: outcome {names[0]!r} is read from {', '.join(inputs or ())} alone "
                 "(when = same)"
             )
         return inputs if self.kinds is None else tuple(self.kinds)
@@ -396,12 +396,12 @@ class PrognosisModel(BaseEstimator):
         return np.concatenate([1 - risks.sum(1, keepdims=True), risks], 1)
 
     def score(self, X: Landmarks, y: np.ndarray | None = None) -> float:
-        """Score the forecasts: one minus the share of the null's error that is left.
+        """Score the forecasts: one minus their error over that of the marginal model ("null").
 
-        The mean over causes and outcomes. The null, without inputs, scores 0. Of a cause: the integrated
-        Brier score, beside that of the training landmarks' Aalen-Johansen estimate. Of a diagnosis: the Brier
-        score over all classes, beside that of the training landmarks' shares. Warns when some of the patients
-        were trained on.
+        The mean over causes and outcomes. The marginal model, without inputs, scores 0. Of a cause: the
+        integrated Brier score, beside that of the training landmarks' Aalen-Johansen estimate. Of a
+        diagnosis: the Brier score over all classes, beside that of the training landmarks' shares. Warns when
+        some of the patients were trained on.
 
         Parameters
         ----------
@@ -551,7 +551,7 @@ def _span(X: Landmarks, least: int) -> list[float]:
     return [float(min(ends)), float(max(ends))]
 
 
-def _beyond(days: np.ndarray, some: int) -> list[float]:
-    """Two days between which all but `some` of the sorted days on either side lie, to two digits."""
-    own = min(some, (len(days) - 1) // 2)
-    return [float(f"{day:.2g}") for day in (days[own], days[-1 - own])]
+def _beyond(days: np.ndarray, count: int) -> list[float]:
+    """Two days between which all but `count` of the sorted days on either side lie, to two digits."""
+    rank = min(count, (len(days) - 1) // 2)
+    return [float(f"{day:.2g}") for day in (days[rank], days[-1 - rank])]

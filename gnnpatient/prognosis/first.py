@@ -113,14 +113,14 @@ class _TrainingRows:
         """
         start = [parameter.detach().clone() for parameter in self.parameters]
         # a fit goes on from that of the weaker ridge: weights at zero stay there
-        kept = [start] * len(train)
+        fitted = [start] * len(train)
 
         def held_out_loss(ridge: float) -> np.ndarray:
             loss = np.zeros(self.landmarks.patient.max() + 1)
             for fold, mask in enumerate(train):
-                self._set(kept[fold])
+                self._set(fitted[fold])
                 self.descend(mask, ridge, TRIAL_STEPS)
-                kept[fold] = [parameter.detach().clone() for parameter in self.parameters]
+                fitted[fold] = [parameter.detach().clone() for parameter in self.parameters]
                 for known, losses in self._losses(~mask):
                     with torch.no_grad():
                         np.add.at(loss, self.landmarks.patient[self.rows[known]], losses().cpu().numpy())

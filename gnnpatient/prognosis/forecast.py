@@ -155,7 +155,7 @@ class Forecast:
         Raises
         ------
         InputError
-            When the horizon lies beyond the last time, or the cause is unknown.
+            When the horizon is negative or beyond the last time, or the cause is unknown.
         """
         return self._at(self.incidence[:, self.slot(cause)], self._horizons(horizon))[..., 0]
 
@@ -177,7 +177,7 @@ class Forecast:
         Raises
         ------
         InputError
-            When a horizon lies beyond the last time, or the cause is unknown.
+            When a horizon is negative or beyond the last time, or the cause is unknown.
         """
         return self._at(self.incidence[:, self.slot(cause)], self._horizons(horizons))
 
@@ -232,6 +232,8 @@ class Forecast:
         wanted = np.atleast_1d(self.times[-1] if horizon is None else np.asarray(horizon, np.float64))
         if not ((wanted >= 0) & (wanted <= self.times[-1] * (1 + 1e-9))).all():
             beyond = wanted[~((wanted >= 0) & (wanted <= self.times[-1]))][0]
+            if beyond < 0:
+                raise InputError(f"horizon {beyond:g} days; must be >= 0, days after the landmark")
             raise InputError(f"horizon {beyond:g} days; this model was fitted up to {self.times[-1]:g} days")
         return wanted
 

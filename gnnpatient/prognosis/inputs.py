@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError
-
-if TYPE_CHECKING:
-    from gnnpatient.cohort.cohort import Cohort
-from collections.abc import Sequence
-
-from gnnpatient.cohort.build import build_graphs
 from gnnpatient.graphs import Names, frequent
 
 if TYPE_CHECKING:
@@ -74,8 +69,8 @@ class VisibleRows:
         code, start = np.unique(self.code, return_index=True)
         end = np.append(start, len(self.code))[1:]
         for c, first, last in zip(code.tolist(), start, end, strict=True):
-            given = np.isfinite(self.value[first:last])
-            yield c, self.value[first:last][given].astype(np.float64), self.patient[first:last][given]
+            has_value = np.isfinite(self.value[first:last])
+            yield c, self.value[first:last][has_value].astype(np.float64), self.patient[first:last][has_value]
 
 
 def learned(landmarks: Landmarks, least: int) -> dict[str, Any]:
@@ -102,18 +97,20 @@ def learned(landmarks: Landmarks, least: int) -> dict[str, Any]:
         for c, value, patient in VisibleRows.of(landmarks, kind):
             if c and len(np.unique(patient)) >= least:
                 name = cohort.codes[kind][c]
-                how = cohort.spec.unit(name)
-                ways = {} if how is None else {u: [w.factor, w.offset] for u, w in how.sources.items()}
+                unit_spec = cohort.spec.unit(name)
+                sources = {} if unit_spec is None else unit_spec.sources
+                conversions = {u: [c.factor, c.offset] for u, c in sources.items()}
                 # where a blank may be any unit, the unit may come from one patient's rows alone
-                sure = how is not None or cohort.spec.nodes[kind].blank != "same"
-                unit = cohort.units[kind][c] if sure else ""
-                codes[kind][name] = {"unit": unit, "from": ways, "range": _range(value, patient, least)}
+                is_unit_certain = unit_spec is not None or cohort.spec.nodes[kind].blank != "same"
+                unit = cohort.units[kind][c] if is_unit_certain else ""
+                known_range = _range(value, patient, least)
+                codes[kind][name] = {"unit": unit, "from": conversions, "range": known_range}
     numbers, last = {}, last_landmarks(landmarks)
     statics, _ = cohort.statics(last.patient, last.at)
     for name, value in zip(cohort.spec.patient.number, statics.T.astype(np.float64), strict=True):
-        given = np.isfinite(value)
-        if given.sum() >= least:
-            numbers[name] = _range(value[given], last.patient[given], least)
+        has_value = np.isfinite(value)
+        if has_value.sum() >= least:
+            numbers[name] = _range(value[has_value], last.patient[has_value], least)
     return {"codes": codes, "numbers": numbers}
 
 

@@ -141,10 +141,10 @@ class Predictor:
         """
         seen = restrict(landmarks, self.kinds)
         theirs = seen.cohort.report.get("encoders", {})
-        for kind, own in self.about.get("encoders", {}).items():
-            if (other := theirs.get(kind, own)) != own and len(seen.cohort.events[kind]):
+        for kind, fitted in self.about.get("encoders", {}).items():
+            if (other := theirs.get(kind, fitted)) != fitted and len(seen.cohort.events[kind]):
                 raise InputError(
-                    f"{kind}: embedded by {other!r}, the model by {own!r}; pack it with the same choices"
+                    f"{kind}: embedded by {other!r}, the model by {fitted!r}; pack it with the same choices"
                 )
         if (known := self.about.get("inputs")) is None:
             return seen

@@ -150,4 +150,4 @@ def _load(file: Path, keys: Iterable[str]) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
         return {name: content[name] for name in keys} | content
     except (ValueError, KeyError, TypeError, OSError, RecursionError):
-        raise InputError(f"{file}: cut, or not what its name says; make it again") from None
+        raise InputError(f"{file}: truncated, or not as fit wrote it; fit it again") from None

@@ -239,7 +239,7 @@ class Target(ABC):
 
     @abstractmethod
     def skills(self, forecast: Answer, null: np.ndarray) -> list[float]:
-        """Score a forecast: one minus the share of the null's error that is left.
+        """Score a forecast: one minus its error over that of the marginal model ("null").
 
         Parameters
         ----------
@@ -761,7 +761,7 @@ class LabelTarget(Target):
         Returns
         -------
         list of float
-            One number, or none where the null makes no error.
+            One number, or none where the marginal model makes no error.
 
         References
         ----------

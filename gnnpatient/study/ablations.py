@@ -235,21 +235,21 @@ def comparators(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> dict
     def only(*names: str) -> Cohort:
         return cohort.only(kind for name in names for kind in modalities[name])
 
-    whole = only(*modalities)
+    all_types = only(*modalities)
     rest = {name: [other for other in modalities if other != name] for name in modalities}
     nodes = cohort.spec.nodes
     written = [name for name, kinds in modalities.items() if any(nodes[kind].content for kind in kinds)]
     every = [
-        Comparator("graph", whole),
+        Comparator("graph", all_types),
         *(Comparator(f"only {name}", only(name)) for name in modalities),
         *(Comparator(f"without {name}", only(*rest[name])) for name in modalities if len(modalities) > 2),
-        Comparator("early", _with_relations(whole, ()), {"linear": True}),
-        Comparator("intermediate", _with_relations(whole, ("at",)), {"num_layers": 1}),
-        Comparator("transformer", whole, {"conv": "transformer"}),
-        Comparator("clockwork", timing_only(whole)),
-        Comparator("values", last_values_only(whole)),
+        Comparator("early", _with_relations(all_types, ()), {"linear": True}),
+        Comparator("intermediate", _with_relations(all_types, ("at",)), {"num_layers": 1}),
+        Comparator("transformer", all_types, {"conv": "transformer"}),
+        Comparator("clockwork", timing_only(all_types)),
+        Comparator("values", last_values_only(all_types)),
         *(Comparator(f"values {name}", last_values_only(only(name))) for name in written),
-        Comparator("presence", missingness_only(whole)),
+        Comparator("presence", missingness_only(all_types)),
         Comparator("statics", only()),
     ]
     return {one.name: one for one in every}

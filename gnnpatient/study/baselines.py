@@ -512,7 +512,7 @@ def marginal_model(
         target = target_of(X, outcome)
         if len(np.unique(X.patient[target.known])) >= MIN_REMAINING:
             tables[int(X.moments[0])] = target.marginal(X.moments, tuple(head.get("times", ())))
-    whole, near = predictor.null[outcome], predictor.nulls.get(outcome)
+    overall, near = predictor.null[outcome], predictor.nulls.get(outcome)
     if head["kind"] == "diagnosis":
-        return ClassPrior(outcome, tuple(head["classes"]), whole, tables, near)
-    return MarginalModel(outcome, tuple(head["causes"]), np.array(head["times"]), whole, tables, near)
+        return ClassPrior(outcome, tuple(head["classes"]), overall, tables, near)
+    return MarginalModel(outcome, tuple(head["causes"]), np.array(head["times"]), overall, tables, near)

@@ -1,4 +1,4 @@
-"""What there is to see of a cohort before anything is fitted: counts, flags, leaks, sizes."""
+"""The check of a cohort before anything is fitted: counts, flags, leaks, sample size."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class CohortCheck:
     flags : list of str
         What looks wrong.
     leaks : list of dict
-        Columns that know an outcome before it happens; empty where nobody looked.
+        Columns that know an outcome before it happens; empty without `leaks`.
     coverage : list of dict
-        For which outcomes and moments leaks were looked for, and for which not.
+        Which outcomes and moments were checked for leaks, and why not the others; empty without `leaks`.
     distributions : list of dict
         Of each code and static column its counts, quantiles, unit and flags.
     sample_size : list of dict
@@ -131,7 +131,7 @@ def _cells(frame: Any) -> list[list[str]]:
 
 
 def fit_notes(cohort: Cohort, *, all_outcomes: bool = True) -> list[str]:
-    """Say what to know before a model is fitted on a cohort.
+    """List what to know before a model is fitted on a cohort.
 
     Parameters
     ----------

@@ -9,11 +9,7 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.packed import Events
-from gnnpatient.study.matching import (
-    MIN_CASES,
-    MatchedCases,
-    QueryTimes,
-)
+from gnnpatient.study.matching import MIN_CASES, MatchedCases, QueryTimes
 
 CODES_AT_ONCE = 64  # codes
 MAX_LEVELS = 20  # of a static number, up to which it may be a name in disguise (1 = transplant, 2 = dead)
@@ -67,7 +63,7 @@ def oriented_auc(won: np.ndarray, fold: np.ndarray) -> np.ndarray:
     return np.where(number >= MIN_CASES, 0.5 + (facing * margin).sum(0) / np.maximum(number, 1), np.nan)
 
 
-def _fair(matched: MatchedCases, query: QueryTimes, case: np.ndarray, control: np.ndarray) -> np.ndarray:
+def _fair_auc(matched: MatchedCases, query: QueryTimes, case: np.ndarray, control: np.ndarray) -> np.ndarray:
     """AUC of each column; nan where fewer than 10 cases, or different controls, have it."""
     auc = oriented_auc(win_shares(case, control, query.mask), matched.fold)
     row, nth, column = np.nonzero(query.mask[..., None] & ~np.isnan(control))
@@ -105,7 +101,7 @@ def code_aucs(
     for i in range(0, len(codes), CODES_AT_ONCE):
         part = slice(i, i + CODES_AT_ONCE)
         columns = (matched.split(column) for column in visible(codes[part]))
-        out[:, part] = [_fair(matched, query, *both) for both in columns]
+        out[:, part] = [_fair_auc(matched, query, *both) for both in columns]
     if matched.span is None:
         out[1 : len(PRESENCE_SCORES)] = np.nan
     return out
@@ -134,9 +130,7 @@ class VisibleRows:
         self.at, self.span = at, span
 
     def __call__(self, codes: np.ndarray) -> Iterator[np.ndarray]:
-        """Columns (landmark, code): each of PRESENCE_SCORES, higher meaning more or later, then the last
-        value.
-        """
+        """Columns (landmark, code): each of PRESENCE_SCORES, higher = more or later; then the last value."""
         column = np.full(int(max(codes.max(), self.code.max(initial=0))) + 1, -1)
         column[codes] = np.arange(len(codes))
         rows = np.flatnonzero(column[self.code] >= 0)
@@ -258,7 +252,7 @@ def static_aucs(static: StaticColumn, matched: MatchedCases, query: QueryTimes) 
     """
     case, control = static.at(query, matched)
     scores = [np.stack([of.number, ~np.isnan(of.number)], -1).astype(np.float64) for of in (case, control)]
-    auc = _fair(matched, query, *scores)
+    auc = _fair_auc(matched, query, *scores)
     if case.level is None or control.level is None:
         return np.append(auc, np.nan)
     return np.append(auc, _by_level(case.level, control.level, matched, query))

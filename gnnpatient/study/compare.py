@@ -6,15 +6,13 @@ parameters: those of all unimodal models together. The names are those of tables
 
     graph           all node types, with every relation of the spec
     only X          unimodal: one node type; `best single`, the best unimodal model, is in each fold
-    the one
-                    that scores best on inner folds of its training part
+                    the one that scores best on inner folds of its training part
     without X       leave-one-out: all node types but one
-    early           early fusion, no messages: the linear path over the last observations of all node
-    types
+    early           early fusion, no messages: the linear path over the last observations of all
+                    node types
     late            late fusion: the mean of the forecasts of all unimodal models
     intermediate    a deep set: the mean of each timepoint's nodes, read by attention over
-    timepoints; no edge
-                    between nodes, one layer
+                    timepoints; no edge between nodes, one layer
     transformer     attention among the same nodes, no edge
     clockwork       timing only: all rows without their values
     values          last values only: the latest row of each code, without its time and number of rows
@@ -22,7 +20,7 @@ parameters: those of all unimodal models together. The names are those of tables
     presence        missingness only: whether a patient has rows of a node type by now
     statics         baseline covariates only: no row at all
     null            the marginal model: Aalen-Johansen of the training landmarks, or the share of
-    each class
+                    each class
 
 Survival is judged by C and scaled IBS, a diagnosis by AUC and scaled Brier score.
 
@@ -225,9 +223,7 @@ def _modalities(cohort: Cohort, modalities: Mapping[str, Sequence[str]] | None) 
     parts = {m: tuple(kinds) for m, kinds in (modalities or modalities_of(cohort)).items()}
     often = Counter(kind for kinds in parts.values() for kind in set(kinds))
     if twice := [kind for kind, n in often.items() if n > 1]:
-        raise InputError(
-            f"node type {twice[0]!r} is in two modalities; without one it would still be in the other"
-        )
+        raise InputError(f"node type {twice[0]!r} is in two modalities; name it in one of them only")
     if len(parts) < 2:
         raise InputError(
             f"{len(parts)} node type(s) with rows ({', '.join(parts) or 'none'}); fusion takes two or more"

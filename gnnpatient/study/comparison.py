@@ -46,8 +46,7 @@ CONTRASTS = {
 
 @dataclass(frozen=True, eq=False)
 class ComparedScores:
-    """Scores of every model for one cause, with means over horizons and landmarks, and their bootstrap
-    draws.
+    """Scores of every model for one cause, their means over horizons and landmarks, and bootstrap draws.
 
     A mean is over what all rows together let estimate in every model, so that all are averaged alike.
 
@@ -348,8 +347,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The answer of `compare`. `primary`, `left_out` and `others` hold contrasts
-    (`ComparedScores.contrast`).
+    """The answer of `compare`; `primary`, `left_out` and `others` are from `ComparedScores.contrast`.
 
     Attributes
     ----------
@@ -431,9 +429,7 @@ class Comparison:
 
     @property
     def sentences(self) -> list[str]:
-        """The sentence, one for each modality left out, the other contrasts, and whether the cohort is too
-        small.
-        """
+        """`sentence`, one a modality left out, the other contrasts, and whether the cohort is too small."""
         sentences = [self.sentence]
         for found in self.left_out:
             rest = [name for name in self.modalities if name != found["kind"]]
@@ -451,7 +447,7 @@ class Comparison:
         return sentences if self.too_small is None else [*sentences, self.too_small]
 
     def _sentence(self, found: Mapping[str, Any], what: str) -> str:
-        """What a contrast says of adding something, in one line."""
+        """The verdict of a contrast on adding something, in one line."""
         aim = self.cause if self.cause == self.outcome else f"{self.cause} ({self.outcome})"
         figures = ", ".join(f"{WORDS[metric]} {_signed(found[metric])}" for metric in self.scores.deciding)
         if found["kind"] is not None:

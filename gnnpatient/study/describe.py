@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, exp, log
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,11 +15,6 @@ from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.diagnosis import Diagnosis
 from gnnpatient.cohort.survival import Survival
 from gnnpatient.times import DAY, NEVER
-
-if TYPE_CHECKING:
-    pass
-if TYPE_CHECKING:
-    pass
 
 MIN_MEASURED = 10  # more different values than that, and it is a measurement rather than a score
 SCALES = (10, 18, 38.67, 88.4, 100, 1000)
@@ -202,12 +197,12 @@ def _category(cohort: Cohort, i: int, name: str) -> ColumnSummary:
 
 def _impossible(values: np.ndarray) -> list[str]:
     """Whether some of these are ages that nobody has."""
-    odd = int(((values < AGES[0]) | (values > AGES[1])).sum())
-    if not odd:
+    wrong = int(((values < AGES[0]) | (values > AGES[1])).sum())
+    if not wrong:
         return []
     ends = f"from {values[0]:g} to {values[-1]:g}"
     return [
-        f"impossible: {odd} of {len(values)} ages, {ends}, are not within {AGES[0]:g} to {AGES[1]:g} years"
+        f"impossible: {wrong} of {len(values)} ages, {ends}, are not within {AGES[0]:g} to {AGES[1]:g} years"
     ]
 
 
@@ -405,12 +400,12 @@ def _years_beside_days(days: np.ndarray) -> str | None:
     Not one year, since a first day has a crowd of its own. Either is in 5 % and 3 of all, and the number of
     years is three times as frequent as the days around it.
     """
-    whole, count = np.unique(days, return_counts=True)
+    values, count = np.unique(days, return_counts=True)
     least = max(3, 0.05 * len(days))
-    for year in whole[(count >= least) & (whole >= 2) & (whole <= 50)]:
-        small = int(count[whole == year].sum())
-        large = int(count[np.abs(whole - year * 365.25) <= max(1, year / 4 + 0.75)].sum())
-        around = count[(np.abs(whole - year) <= 3) & (whole != year)].sum() / 6
+    for year in values[(count >= least) & (values >= 2) & (values <= 50)]:
+        small = int(count[values == year].sum())
+        large = int(count[np.abs(values - year * 365.25) <= max(1, year / 4 + 0.75)].sum())
+        around = count[(np.abs(values - year) <= 3) & (values != year)].sum() / 6
         if year % 1 == 0 and large >= least and small > 3 * around:
             return f"{small} of {len(days)} are {year:g} and {large} are {year:g} years of days: two scales?"
     return None

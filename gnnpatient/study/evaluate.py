@@ -242,7 +242,7 @@ def _columns(observed: ObservedOutcome, horizons: Sequence[float]) -> tuple[tupl
 def _figures(
     board: Scoreboard, censoring: str, against: tuple[str, str] | None, n: int, seed: int, group: str
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of one group of landmarks, and what has to be said of them."""
+    """The rows of one group of landmarks, and the warnings about them."""
     rows = _rows(board, against, n, seed, group or None)
     warnings = [f"{group}: {why}" if group else why for why in _not_ranked(board)]
     if censoring == "cox":
@@ -403,5 +403,5 @@ def _groups(landmarks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:
                 for g in np.unique(cohort.group[landmarks.patient])
             }
         else:
-            raise InputError(f"--by {name!r}{near(name, known)}")
+            raise InputError(f"--by: unknown column {name!r}{near(name, known)}")
     return {name: members for name, members in out.items() if members.any()}

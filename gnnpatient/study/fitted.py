@@ -178,7 +178,7 @@ class FittedModel:
 
 
 def unknown_notes(unknown: Mapping[str, Sequence[str]]) -> list[str]:
-    """Say which codes the model has no name for.
+    """List the codes that the model has no name for.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def unknown_notes(unknown: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def split_notes(split: SplitMembership) -> list[str]:
-    """Say who was trained on, and how that is known.
+    """List who was trained on, and how that is known.
 
     Parameters
     ----------

@@ -95,7 +95,10 @@ def read_folds(path: str | Path, cohort: Cohort, repeats: int | None = None) -> 
     folds = []
     for repeat in sorted(table["repeat"].unique())[:repeats]:
         part = table.filter(repeat=repeat)
-        position = cohort.positions(part["id"].to_numpy().astype(str))
+        try:
+            position = cohort.positions(part["id"].to_numpy().astype(str))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         fold = part["fold"].to_numpy()
         for one in sorted(part["fold"].unique()):
             folds.append(

@@ -78,7 +78,7 @@ class ModelInfo:
 
 
 def folder_info(folder: str | Path) -> CohortInfo | RunSummary | ModelInfo:
-    """Say what a folder is. Nothing but JSON is read, so that this takes no time.
+    """Describe a folder. Nothing but JSON is read, so that this takes no time.
 
     Parameters
     ----------
@@ -98,6 +98,8 @@ def folder_info(folder: str | Path) -> CohortInfo | RunSummary | ModelInfo:
     folder = Path(folder)
     if (folder / "manifest.json").is_file():
         return _cohort_info(folder)
+    if not folder.exists():
+        raise InputError(f"{folder}: no such folder; name one written by gnnpatient pack or gnnpatient fit")
     run = folder if (folder / "run.json").is_file() or folder.name != "model" else folder.parent
     if not any((run / name).is_file() for name in ("run.json", "config.json", "model/config.json")):
         raise InputError(

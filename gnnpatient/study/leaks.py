@@ -1,4 +1,4 @@
-"""The target-leakage check: does one column tell the outcome better than it can (METHODS 7)?
+"""The target-leakage check: does one column know the outcome better than it can (METHODS 7)?
 
 **An event**: survival, or a diagnosis by codes that may still come. Each case of a cause is judged one second
 before its event, and again far from it. Its controls are patients of the same fold who are at risk at that
@@ -67,7 +67,7 @@ class Leak:
     Attributes
     ----------
     outcome, cause : str
-        The outcome that the column tells, and which cause or class of it.
+        The outcome that the column gives away, and which cause or class of it.
     kind : str
         Node type; "patient" for a baseline covariate, "timepoint" for visits as such.
     code : str
@@ -139,11 +139,11 @@ Found = tuple[str, str, Literal["presence", "value", "jump", "static"], float, f
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """What a column must not tell."""
+    """What a column must not give away."""
 
     coverage: Coverage
     cohort: Cohort  # with the node types that may be seen
-    tells: str  # what a leak does, in words
+    claim: str  # of a message about a leak, as "tells who will have death"
     views: tuple[ControlSets, ...] = ()
     event: tuple[Survival, int] | None = None  # of a survival outcome: its truth, and which cause
 
@@ -151,8 +151,7 @@ class _Question:
 def leaks(cohort: Cohort, outcome: str | None = None, *, seed: int = 0) -> list[Leak]:
     """The columns that know an outcome before it happens, the worst of each cause or class first.
 
-    presence  a code's presence (ever, how often, how often of late, how recently) has an AUC > .95 near
-    the
+    presence  a code's presence (ever, how often, how often of late, how recently) has an AUC > .95 near the
               event, or all its rows are known at the end of follow-up or later
     jump      the AUC of a code's last value is > .95 near the event, and .2 above that far from it
     value     the AUC of a code's last value is > .95 near the event and far from it; of a class also at
@@ -307,7 +306,7 @@ def _of_classes(
     """One question a class, of two about the last.
 
     patient, label: whose each landmark is, and its class; once: moments that are judged by themselves; timed:
-    when the label becomes known, where that is said.
+    when the label becomes known, where that is known.
     """
     classes = cohort.outcomes_with_model([name])[name].names
     for k in range(1 if len(classes) == 2 else 0, len(classes)):
@@ -325,7 +324,7 @@ def _of_classes(
 def _question(
     name: str,
     cause: str,
-    tells: str,
+    claim: str,
     cohort: Cohort,
     near: Sequence[ControlSets],
     once: Sequence[ControlSets] = (),
@@ -335,7 +334,7 @@ def _question(
     moments = [*["near and far"] * bool(near), *(matched.when for (matched,) in once)]
     why = f"fewer than {MIN_CASES} cases, or others to compare them with"
     found = Coverage(name, cause, bool(moments), ", ".join(moments) or why)
-    return _Question(found, cohort, tells, (*near, *once))
+    return _Question(found, cohort, claim, (*near, *once))
 
 
 def _codes(q: _Question) -> Iterator[Found]:
@@ -351,20 +350,20 @@ def _codes(q: _Question) -> Iterator[Found]:
             far = np.minimum.reduce([code_aucs(events, common, m, m.far) for m in view])
             for c, code in enumerate(common):
                 yield from _verdicts(
-                    kind, q.cohort.codes[kind][code], near[:, c], far[:, c], view[0], q.tells
+                    kind, q.cohort.codes[kind][code], near[:, c], far[:, c], view[0], q.claim
                 )
 
 
 def _verdicts(
-    kind: str, code: str, near: np.ndarray, far: np.ndarray, matched: MatchedCases, tells: str
+    kind: str, code: str, near: np.ndarray, far: np.ndarray, matched: MatchedCases, claim: str
 ) -> Iterator[Found]:
-    """What the figures of one code amount to: those of SCORES, then that of the value."""
+    """What the figures of one code amount to: those of PRESENCE_SCORES, then that of the value."""
     label = "any row at all" if kind == "timepoint" else f"{kind} {code!r}"
     best = int(np.nan_to_num(near[:-1]).argmax())
     if near[best] > MAX_PLAUSIBLE_AUC:
         before = None if np.isnan(far[best]) else float(far[best])
         message = (
-            f"{label}: {PRESENCE_SCORES[best]} {tells} (AUC {near[best]:.2f} {matched.when}); "
+            f"{label}: {PRESENCE_SCORES[best]} {claim} (AUC {near[best]:.2f} {matched.when}); "
             "is its known time right, or does it follow from the outcome?"
         )
         yield kind, code, "presence", float(near[best]), before, message
@@ -372,17 +371,17 @@ def _verdicts(
     if value <= MAX_PLAUSIBLE_AUC or np.isnan(value):
         return
     if matched.span is None:
-        message = f"{label}: its value {tells} (AUC {value:.2f} {matched.when}); does it hold the outcome?"
+        message = f"{label}: its value {claim} (AUC {value:.2f} {matched.when}); does it hold the outcome?"
         yield kind, code, "value", value, None, message
     elif value - before > MIN_JUMP:
         message = (
-            f"{label}: its value {tells}, but late (AUC {value:.2f} in the last {matched.span / DAY:.3g} "
+            f"{label}: its value {claim}, but late (AUC {value:.2f} in the last {matched.span / DAY:.3g} "
             f"days, {before:.2f} long before); was it written afterwards and dated back?"
         )
         yield kind, code, "jump", value, before, message
     elif before > MAX_PLAUSIBLE_AUC:
         message = (
-            f"{label}: its value {tells}, early and late (AUC {before:.2f}, {value:.2f}); "
+            f"{label}: its value {claim}, early and late (AUC {before:.2f}, {value:.2f}); "
             "does it hold the outcome?"
         )
         yield kind, code, "value", value, before, message
@@ -405,7 +404,7 @@ def _statics(q: _Question) -> Iterator[Found]:
                         far = float(min(early))
                         when = f" {view[0].when}, {far:.2f} long before"
                 message = (
-                    f"static {static.name!r}: {q.tells} (AUC {best:.2f}{when}); leave it out of "
+                    f"static {static.name!r}: {q.claim} (AUC {best:.2f}{when}); leave it out of "
                     f"[patient] if it {why}"
                 )
                 yield "patient", static.name, "static", best, far, message

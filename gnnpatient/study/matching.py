@@ -55,7 +55,7 @@ class QueryTimes(NamedTuple):
 class MatchedCases:
     """Cases and their controls, judged near and far from the event, or once.
 
-    What is not masked in stands for nobody.
+    A control outside the mask is nobody.
 
     Attributes
     ----------
@@ -171,8 +171,7 @@ def near_and_far(end: np.ndarray, entry: np.ndarray, case: np.ndarray) -> tuple[
 def matched_at_event(
     cohort: Cohort, truth: Survival, k: int, fold: np.ndarray, seed: int
 ) -> Iterator[MatchedCases]:
-    """The cases of a cause with controls at the same moment: of those at risk, then of those without the
-    event.
+    """The cases of a cause with controls at the same moment: those at risk, then those without the event.
 
     Parameters
     ----------

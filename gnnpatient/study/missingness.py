@@ -1,4 +1,4 @@
-"""What the loss of rows costs a fitted model, and how much the pattern of missingness tells by itself."""
+"""What the loss of rows costs a fitted model, and how much the pattern of missingness forecasts by itself."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def pattern_only(compared: Comparison) -> list[dict[str, Any]]:
     Parameters
     ----------
     compared : Comparison
-        With the models "presence" and "statics", else there is nothing to say.
+        With the models "presence" and "statics", else the list is empty.
 
     Returns
     -------
@@ -110,8 +110,8 @@ def pattern_only(compared: Comparison) -> list[dict[str, Any]]:
     for metric in compared.scores.deciding:
         known = {name: compared.value(name, metric)["value"] for name in ("presence", "statics", "graph")}
         gain = {key: compared.value("presence-statics", metric)[key] for key in ("value", "low", "high")}
-        whole = compared.value("graph-statics", metric)
-        sure = whole["low"] is not None and whole["low"] > 0 and gain["value"] is not None
-        share = gain["value"] / whole["value"] if sure else None
+        graph_gain = compared.value("graph-statics", metric)
+        has_gain = graph_gain["low"] is not None and graph_gain["low"] > 0 and gain["value"] is not None
+        share = gain["value"] / graph_gain["value"] if has_gain else None
         rows.append({"metric": metric, **known, "gain": gain, "share": share})
     return rows

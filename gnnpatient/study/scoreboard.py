@@ -251,7 +251,8 @@ class ObservedOutcome:
     def has_label(self) -> np.ndarray:
         """Which landmarks have an answer by themselves: (landmark,) bool.
 
-        Of survival all; of a diagnosis those with a label. One hidden by censoring tells of the censoring.
+        Of survival all; of a diagnosis those with a label. One that censoring hides counts in the
+        censoring weights alone.
         """
         return np.ones(len(self.code), bool) if self.kind == "survival" else self.group >= 0
 
@@ -482,9 +483,9 @@ class Scoreboard:
                 for h in dict.fromkeys([*horizons, *times.tolist()])
             }
             risks = [by_cause[cause][rows] for by_cause in self.models.risks.values()]
-            whole = [metrics.integrate(risk, [known[t] for t in times.tolist()]) for risk in risks]
-            null = whole[self.names.index("null")][0] if "null" in self.names else np.nan
-            for m, (risk, (ibs, tau)) in enumerate(zip(risks, whole, strict=True)):
+            integrals = [metrics.integrate(risk, [known[t] for t in times.tolist()]) for risk in risks]
+            null = integrals[self.names.index("null")][0] if "null" in self.names else np.nan
+            for m, (risk, (ibs, tau)) in enumerate(zip(risks, integrals, strict=True)):
                 overall = {"ibs": ibs, "tau": tau, "scaled_ibs": 1 - ibs / null if null else np.nan}
                 for c, (metric, horizon) in enumerate(self.columns):
                     if horizon is None:

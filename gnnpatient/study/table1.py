@@ -51,18 +51,18 @@ def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
         When tableone is not installed, the outcome has no groups, or nobody or nothing is there at entry.
     """
     try:
-        maker = importlib.import_module("tableone").TableOne
+        table_one = importlib.import_module("tableone").TableOne
     except ModuleNotFoundError:
         raise InputError("Table 1 needs the package tableone; pip install 'gnnpatient[report]'") from None
     (name,) = cohort.outcome_names(outcome)
     if name not in (truths := grouped_outcomes(cohort)):
         raise InputError(
-            f"outcome {name!r} is no survival and no label of a patient; Table 1 needs one of them"
+            f"outcome {name!r} is neither survival nor a class of each patient; Table 1 needs one of these"
         )
-    who, group, groups = at_risk_at_entry(cohort, truths[name])
-    if not len(who):
+    patients, group, groups = at_risk_at_entry(cohort, truths[name])
+    if not len(patients):
         raise InputError(f"outcome {name!r}: nobody is at risk at entry, so there is no Table 1")
-    frame, categories = _at_entry(cohort, cohort.entries(who), codes)
+    frame, categories = _at_entry(cohort, cohort.entries(patients), codes)
     if not (columns := frame.columns):
         raise InputError(
             f"cohort {cohort.spec.cohort!r}: nothing is known of anybody at entry, so no Table 1"
@@ -73,7 +73,7 @@ def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
         # tableone 0.9.6 sets a row in a way that pandas 3 deprecates, and averages groups without values
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        made = maker(
+        result = table_one(
             frame.to_pandas(),
             columns=columns,
             categorical=categories,
@@ -84,14 +84,12 @@ def table1(cohort: Cohort, outcome: str, *, codes: int = 40) -> pd.DataFrame:
             include_null=False,
             pval=False,
         )
-    return made.tableone.replace("nan [nan,nan]", "")
+    return result.tableone.replace("nan [nan,nan]", "")
 
 
-def _at_entry(cohort: Cohort, asks: Landmarks, codes: int) -> tuple[pl.DataFrame, list[str]]:
-    """What is known at the landmarks, one column a covariate and code that anybody has, and which are
-    categories.
-    """
-    seen = asks.to_frame()
+def _at_entry(cohort: Cohort, landmarks: Landmarks, codes: int) -> tuple[pl.DataFrame, list[str]]:
+    """What is known at the landmarks, a column for each covariate and code in use; and the categories."""
+    seen = landmarks.to_frame()
     statics = cohort.spec.patient
     table = {column: seen[column] for column in (*statics.number, *statics.category)}
     categories = list(statics.category)

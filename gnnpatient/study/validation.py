@@ -129,15 +129,17 @@ def evaluate_run(
 
 
 def refuse_censoring(censoring: str) -> None:
-    """Refuse weights that there are not.
+    """Refuse an unknown name of the censoring weights.
 
     Parameters
     ----------
     censoring : str
+        As in `evaluate_run`.
 
     Raises
     ------
     InputError
+        When it is neither "km" nor "cox".
     """
     if censoring not in ("km", "cox"):
         raise InputError(f"--censoring {censoring!r}; must be km or cox")
@@ -185,7 +187,7 @@ class _Setting:
 
     @property
     def comparator(self) -> str:
-        """Its name."""
+        """Name of the comparator in tables and JSON."""
         return COMPARATORS[self.head["kind"]][0]
 
     @property
@@ -212,7 +214,7 @@ class _Setting:
         if not len(X):
             raise InputError(
                 f"nobody left to score: none of {len(self.positions)} patients is at risk at "
-                f"{', '.join(map(moment_name, self.landmarks))}"
+                f"{', '.join(map(moment_name, self.landmarks))}; give other landmarks"
             )
         return X
 
@@ -247,8 +249,9 @@ class _Setting:
         reach = float(self.head["times"][-1])
         times = sorted(default_horizons(reach) if horizons is None else horizons)
         if times[-1] > reach * (1 + 1e-9) or times[0] <= 0:
-            bad = times[-1] if times[-1] > reach else times[0]
-            raise InputError(f"horizon {bad:g} days; this model was fitted up to {reach:g} days")
+            if times[0] <= 0:
+                raise InputError(f"horizon {times[0]:g} days; must be > 0, days after the landmark")
+            raise InputError(f"horizon {times[-1]:g} days; this model was fitted up to {reach:g} days")
         return times, np.unique(np.concatenate([np.linspace(0, times[-1], GRID_SIZE + 1)[1:], times]))
 
     def models(self, grid: np.ndarray, true_risk: Risk | None) -> dict[str, Model]:

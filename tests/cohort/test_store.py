@@ -133,7 +133,7 @@ def test_between_processes_it_travels_as_path_and_hash(tiny, stored):
     manifest = json.loads((stored / "manifest.json").read_text())
     (stored / "manifest.json").write_text(json.dumps(manifest | {"report": {}}))
     for again in (text, pickle.dumps(cohort)):
-        with pytest.raises(InputError, match="has changed since it was named"):
+        with pytest.raises(InputError, match="was changed or packed again since"):
             pickle.loads(again)
     assert columns(pickle.loads(pickle.dumps(tiny))) == columns(tiny)  # in memory it travels whole
 

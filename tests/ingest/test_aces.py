@@ -401,7 +401,7 @@ WRONG = [  # what is replaced, by what, what is said
     ("code: MEDS_DEATH", "code: D, value_min: true", r"value_min: True is not a number"),
     ("code: MEDS_DEATH", "code: D, value_max: .inf", r"value_max: inf; leave it out"),
     ("code: MEDS_DEATH", "code: D, value_max_inclusive: 1", r"value_max_inclusive: 1; write true or false"),
-    ("or(discharge, death)", "not(death)", r"discharge_or_death\.expr: 'not\(death\)'; read are or\(a, b"),
+    ("or(discharge, death)", "not(death)", r"discharge_or_death\.expr: 'not\(death\)'; write or\(a, b"),
     ("or(discharge, death)", "or(death, and(death, discharge))", r"not nested"),
     ("or(discharge, death)", "or(discharge, deth)", r"there is no 'deth'; did you mean 'death'"),
     (
@@ -418,14 +418,14 @@ WRONG = [  # what is replaced, by what, what is said
         r"windows\.gap: there is no 'input\.ends'; did you mean 'input\.end'",
     ),
     ("start: input.end", "start: target.end", r"windows\.(gap|target): depends on itself"),
-    ("start: input.end", "start: input.end + 2 moons", r"gap\.start: '2 moons'; read are weeks, days"),
-    ("start: input.end", "start: input.end + 1 mo", r"gap\.start: '1 mo'; read are weeks, days"),
-    ("trigger + 24h", "trigger + 999999 days", r"input\.end: '999999 days'; read are at most 200 years"),
-    ("trigger + 24h", "trigger + 24h + 2h", r"input\.end: '24h \+ 2h'; read are"),
+    ("start: input.end", "start: input.end + 2 moons", r"gap\.start: '2 moons'; must be weeks, days"),
+    ("start: input.end", "start: input.end + 1 mo", r"gap\.start: '1 mo'; must be weeks, days"),
+    ("trigger + 24h", "trigger + 999999 days", r"input\.end: '999999 days'; must be at most 200 years"),
+    ("trigger + 24h", "trigger + 24h + 2h", r"input\.end: '24h \+ 2h'; must be"),
     (
         "trigger + 24h",
         "trigger * 2",
-        r"input\.end: 'trigger \* 2'; read are trigger, input\.end, start \+ 24h",
+        r"input\.end: 'trigger \* 2'; write trigger, input\.end, start \+ 24h",
     ),
     ("trigger + 24h", "null", r"windows\.input: neither start nor end is given"),
     ("end: start + 24h", "end: input.end + 24h", r"windows\.gap: one side must depend on the trigger"),
@@ -466,7 +466,7 @@ WRONG = [  # what is replaced, by what, what is said
     ("code: MEDS_DEATH", "code: [", r"not YAML: .*, line \d+"),
     ("code: MEDS_DEATH", f"code: {'[' * 20}{']' * 20}", r"line 6: more than 10 levels deep"),
     ("code: MEDS_DEATH", "code: 2021-99-99", r"not YAML: "),
-    (MORTALITY, "", r"task: None; give names and what they are"),
+    (MORTALITY, "", r"task: None; must be a table of names"),
     (MORTALITY, "- 1", r"task: \[1\]; give names"),
 ]
 

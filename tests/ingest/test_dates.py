@@ -160,11 +160,11 @@ def test_a_refused_date_is_shown_beside_what_would_be_read(read, start, cell):
     with pytest.raises(InputError) as error:
         read(["1"], start=start)
     assert (
-        f"column 'start', line 2: not a date; every patient needs a day 0; {cell} is none, 2021-03-04, "
+        f"column 'start', line 2: not a date; every patient needs a day 0; {cell} is not read, 2021-03-04, "
         in (str(error.value))
     )
     with pytest.raises(
-        InputError, match=r"column 'end', line 2: not a time; .* of it; 'soon' is none, 2021-03-04"
+        InputError, match=r"column 'end', line 2: not a time; .* of it; 'soon' is not read, 2021-03-04"
     ):
         read(["1"], end="soon")
 
@@ -425,7 +425,7 @@ def test_a_table_with_formatted_dates_and_an_offset_column(read):
     assert cohort.outcomes["death"].time.tolist() == [36 * HOUR]
     written = read(["3"], start="01.03.2021 08:00", end="02.03.2021 20:00", died=1, tables=how)
     assert written.outcomes["death"].time.tolist() == [36 * HOUR]
-    with pytest.raises(InputError, match=r"day 0; '36' is none, 04\.03\.2021 08:30 would be"):
+    with pytest.raises(InputError, match=r"day 0; '36' is not read, 04\.03\.2021 08:30 would be"):
         read(["3"], start="36", tables=how)
     digits = '[tables."patients.csv"]\ntime = { format = "%Y%m%d" }\n'
     cohort = read(["3"], start="20210301", end="20210304", tables=digits)

@@ -404,7 +404,7 @@ STATES = (
 OUTCOMES = {
     "p31_negative": (FLAG, "P1,-5,1\n", "line 2: the time lies before the origin"),
     "p31_negative_censored": (FLAG, "P1,1,1\nP2,-1,0\n", "line 3: the time lies before the origin"),
-    "p31_missing_time": (FLAG, "P1,,1\n", "line 2: cause 'death' happened, but no time"),
+    "p31_missing_time": (FLAG, "P1,,1\n", "line 2: cause 'death' happened, but its time is missing"),
     "p31_missing_time_censored": (FLAG, "P1,,0\n", "line 2: neither an event nor an end of observation"),
     "p31_missing_time_state": (STATES, "P1,,dead\n", "line 2: no state or no time"),
     "p31_no_time": (FLAG, "P1,soon,1\n", "line 2: not a time"),
@@ -436,7 +436,11 @@ SURVIVAL = FLAG.replace("patients.csv", "t.csv")
 NAMED = STATES.replace("patients.csv", "t.csv")
 OUTCOMES_CORPUS = {
     "p31_zero_negative": ("surv_zero_negative", SURVIVAL, "line 3: the time lies before the origin"),
-    "p31_missing_time": ("surv_missing_time", SURVIVAL, "line 2: cause 'death' happened, but no time"),
+    "p31_missing_time": (
+        "surv_missing_time",
+        SURVIVAL,
+        "line 2: cause 'death' happened, but its time is missing",
+    ),
     "p33_words": ("surv_event_strings", SURVIVAL, "line 2: flag 'dead' is not 0 or 1"),
     "p33_other_case": ("surv_event_strings", NAMED, "line 4: state 'DEAD' is not in states"),
     "p34_conflict": ("surv_dup_patient_conflict", SURVIVAL, "column 'time' differs between lines 2 and 3"),

@@ -98,10 +98,10 @@ def test_a_text_that_tells_the_death_before_it(flags):
     kin = [("P1", 4, "Her father died of cancer."), ("P3", 4, "Nearly died; dead space"), ("P3", 5, "Stable")]
     assert said(late + kin) == []
     (flag,) = said(early + late + kin)
-    assert flag.startswith("note: 3 text(s) of 2 patient(s) tell of a death")
+    assert flag.startswith("note: 3 text(s) of 2 patient(s) mention a death")
     assert said([(pid, day, "all is well") for pid, day, _ in early]) == []
     toml += 'mask = ["expired", "deceased", "died", "autopsy"]\n'
-    assert not [flag for flag in said(early) if "tell of a death" in flag]
+    assert not [flag for flag in said(early) if "mention a death" in flag]
 
 
 # -- whose picture --

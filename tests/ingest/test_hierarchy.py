@@ -168,9 +168,9 @@ def test_what_cannot_be_meant_is_refused():
         Hierarchy.from_pairs(["a"], ["b", "c"])
     with pytest.raises(InputError, match="give two text columns"):
         Hierarchy.from_pairs(pl.Series([1]), pl.Series(["b"]))
-    with pytest.raises(InputError, match=r"lengths \(0, 3\); give numbers of characters from 1 on"):
+    with pytest.raises(InputError, match=r"lengths \(0, 3\); must be numbers of characters >= 1"):
         Hierarchy.by_prefix(["a"], (0, 3))
-    with pytest.raises(InputError, match="level 0; the codes without a parent are level 1"):
+    with pytest.raises(InputError, match="level 0; must be >= 1, the level of codes without a parent"):
         Hierarchy.by_prefix(["a"], (1,)).level(["a"], 0)
 
 

@@ -226,7 +226,7 @@ def test_a_date_of_a_person_is_no_static(tmp_path, name):
 
     why = "says what came of a person later"
     if name == "birth":
-        why = f"people: column '{name}' is a date, of which day 0 need not know"
+        why = f"people: column '{name}' is a date, which may lie after day 0"
     with pytest.raises(InputError, match=why):
         people(tmp_path, name)
 

@@ -93,7 +93,7 @@ def test_it_is_asked_at_its_own_moments(cohort, tmp_path):
 def test_what_cannot_be_is_refused(cohort, tmp_path):
     from gnnpatient import PrognosisModel, read_cohort
 
-    with pytest.raises(InputError, match="has no moments of its own"):
+    with pytest.raises(InputError, match="has no prediction times of its own"):
         cohort.moments("death")
     with pytest.raises(
         InputError, match=r"'mortality' is a diagnosis and has no time to an event; .*: death"

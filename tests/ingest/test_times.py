@@ -148,7 +148,7 @@ def test_a_day_zero_that_is_no_date(read, start):
     said = refused(read, "1,x", start=start)
     cell = repr(start) if start else "an empty cell"
     assert said == (
-        f"patients.csv: column 'start', line 2: not a date; every patient needs a day 0; {cell} is none, "
+        f"patients.csv: column 'start', line 2: not a date; every patient needs a day 0; {cell} is not read, "
         "2021-03-04, 2021-03-04 08:30 or 2021-03-04T08:30:00+01:00 would be"
     )
 
@@ -160,7 +160,7 @@ def test_a_day_zero_by_a_format_and_a_zone(read):
     cohort = read("2021-03-01T00:00,x", patient_time='format = "%d/%m/%Y"', start="01/03/2021")
     assert cohort.events["lab"].known.tolist() == [0]
     said = refused(read, "1,x", patient_time='format = "%d/%m/%Y"')
-    assert said.endswith("every patient needs a day 0; '2021-03-01' is none, 04/03/2021 would be")
+    assert said.endswith("every patient needs a day 0; '2021-03-01' is not read, 04/03/2021 would be")
 
 
 def test_an_entry_that_is_no_time(read):

@@ -77,8 +77,8 @@ def test_a_code_a_level_a_group_a_label_and_a_state_may_be_called_like_a_missing
     assert cohort.group.tolist() == [word, word, ""] and cohort.groups[0] == cohort.groups[1]
     assert cohort.outcomes["left"].event.tolist() == [1, 0, 0]
     assert cohort.outcomes["ill"].label.tolist() == [0, 1, -1]
-    assert told(cohort, "people.csv", f"3 cell(s) say {word!r}, taken as a word: 'site' 2, 'level' 1")
-    assert told(cohort, "labs.csv", f"1 cell(s) say {word!r}, taken as a word: 'code' 1")
+    assert told(cohort, "people.csv", f"3 cell(s) hold {word!r}, taken as a word: 'site' 2, 'level' 1")
+    assert told(cohort, "labs.csv", f"1 cell(s) hold {word!r}, taken as a word: 'code' 1")
 
 
 def test_the_spec_says_which_words_are_missing(read):
@@ -96,7 +96,7 @@ def test_the_spec_says_which_words_are_missing(read):
     lab = cohort.events["lab"]
     assert cohort.codes["lab"] == ("other", "K", "NA") and np.isnan(lab.value).sum() == 1
     assert not told(cohort, "people.csv") and told(
-        cohort, "labs.csv", "1 cell(s) say 'NA', taken as missing: 'day' 1"
+        cohort, "labs.csv", "1 cell(s) hold 'NA', taken as missing: 'day' 1"
     )
 
 
@@ -126,10 +126,10 @@ causes = { death = { time = "end", flag = "died" } }
 """
     labs = "id,day,code,value,unit\nx,1,a1,NA,NA\nx,2,a2,NULL,\nx,3,b,NA,mg\nx,NaN,b,1,mg\n"
     cohort = read(spec, people="id,age,end,died\nx,NA,9,1\n", labs=labs)
-    assert told(cohort, "labs.csv: 3 cell(s) say 'NA', taken as missing: 'value' 2, 'unit' 1")
-    assert told(cohort, "labs.csv: 1 cell(s) say 'NULL', taken as missing: 'value' 1")
-    assert told(cohort, "labs.csv: 1 cell(s) say 'NaN', taken as missing: 'day' 1")
-    assert told(cohort, "people.csv: 1 cell(s) say 'NA', taken as missing: 'age' 1")
+    assert told(cohort, "labs.csv: 3 cell(s) hold 'NA', taken as missing: 'value' 2, 'unit' 1")
+    assert told(cohort, "labs.csv: 1 cell(s) hold 'NULL', taken as missing: 'value' 1")
+    assert told(cohort, "labs.csv: 1 cell(s) hold 'NaN', taken as missing: 'day' 1")
+    assert told(cohort, "people.csv: 1 cell(s) hold 'NA', taken as missing: 'age' 1")
     assert cohort.report["tables"]["labs.csv"]["refused"] == {"no time": 1}
 
 
@@ -176,7 +176,7 @@ def test_yes_and_no_that_are_not_given_are_counted(read):
     spec += '[outcomes.ill]\nkind = "diagnosis"\ntable = "people.csv"\ncolumn = "label"\n'
     cohort = read(spec, people=people, labs="id,day,code,value,unit\na,1,K,1,u\n")
     assert cohort.outcomes["ill"].label.tolist() == [1, 0, -1, -1]
-    assert told(cohort, "people.csv: 1 cell(s) say 'NA', taken as missing: 'label' 1")
+    assert told(cohort, "people.csv: 1 cell(s) hold 'NA', taken as missing: 'label' 1")
 
 
 def test_a_state_that_the_spec_does_not_name_is_refused_whatever_it_looks_like(read):

@@ -282,7 +282,7 @@ def test_what_is_read_from_its_inputs_sees_nothing_else(tmp_path):
     ) as no:
         PrognosisModel(**QUICK).fit(landmarks)
     assert "\n" not in str(no.value)
-    with pytest.raises(InputError, match="kind 'lab': outcome 'finding' is read from vital alone"):
+    with pytest.raises(InputError, match="node type 'lab': outcome 'finding' is read from vital alone"):
         PrognosisModel(**QUICK, outcomes=["finding"], kinds=["lab"]).fit(landmarks)
     model = PrognosisModel(**LEARN, outcomes=["finding"]).fit(landmarks)
     assert model.predictor_.kinds == ("vital",)
