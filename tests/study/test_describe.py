@@ -569,7 +569,7 @@ def test_no_table_1_of_what_has_none(tiny, monkeypatch):
     from gnnpatient.cohort.outcomes import Task
 
     none = Task(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int16), len(tiny))
-    with pytest.raises(InputError, match="outcome 'task' is no survival and no label of a patient"):
+    with pytest.raises(InputError, match="outcome 'task' is neither survival nor a class of each patient"):
         table1(replace(tiny, outcomes={"task": none}), "task")
     truth = tiny.outcomes["death"]
     gone = replace(tiny, outcomes={"death": replace(truth, time=truth.time * 0)})
