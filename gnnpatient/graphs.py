@@ -247,7 +247,7 @@ def _last(nodes: Nodes, landmarks: int, codes: int) -> Last:
 
 @dataclass(frozen=True)
 class Names:
-    """The codes and levels that keep their name: those of enough patients (METHODS 34).
+    """The codes and levels that keep their name: those of enough patients.
 
     A row of another code gets the code of its nearest ancestor in `above`, else position 0, without a value;
     no row is dropped. Other levels become the level RARE.

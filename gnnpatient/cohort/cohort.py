@@ -480,7 +480,7 @@ class Cohort:
     def at_entry(self) -> np.ndarray:
         """Second of each patient's landmark at entry, (patient,) int64.
 
-        What was measured at entry is known then, so of a bare date it is the end of that day (METHODS 3, 27).
+        What was measured at entry is known then, so of a bare date it is the end of that day.
         """
         return self.entry if self.entered is None else self.entered
 

@@ -70,7 +70,7 @@ def amendments_of(
 
 
 def with_replaced(source: SourceTables, kind: str, rows: Rows, amendments: pl.DataFrame) -> Rows:
-    """The rows with the time from which an amendment replaces each: once both are known (METHODS 1).
+    """The rows with the time from which an amendment replaces each: once both are known.
 
     This holds, too, where the other one cannot be used itself; where its time is not known, the row is
     refused. Of rows that amend each other none counts any more once all are known.

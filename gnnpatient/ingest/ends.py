@@ -1,4 +1,4 @@
-"""When observation begins and ends: open intervals, ends that are not known, entry (METHODS 28)."""
+"""When observation begins and ends: open intervals, ends that are not known, entry."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def read_entry(
 
     On a bare date a patient is there from the first second on. A time decades before or after all other dates
     is none: a column then says nothing, so day 0; of events the next one counts, and whoever has none never
-    enters, as who enters because of what comes later would be chosen by the future (METHODS 5).
+    enters, as who enters because of what comes later would be chosen by the future.
 
     Parameters
     ----------

@@ -352,7 +352,7 @@ def _spec_units(spec: GraphSpec, name: pl.Series) -> pl.Series:
 def _times(
     view: TableView, node: NodeSpec, patients: Patients, owner: np.ndarray, columns: _Columns
 ) -> _Times:
-    """When each row happened and became known (METHODS 1-3), and which rows say so.
+    """When each row happened and became known, and which rows say so.
 
     A bare date counts from its first second where it is judged by its day.
     """

@@ -18,7 +18,7 @@ from gnnpatient.spec.patterns import fitting
 
 
 def flag_early_death_texts(source: SourceTables, labels: Mapping[str, Outcome]) -> None:
-    """Flag texts that mention a death and are known before the death that an outcome has (METHODS 6).
+    """Flag texts that mention a death and are known before the death that an outcome has.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def revealing_codes(spec: GraphSpec, kind: str) -> tuple[str, ...]:
 
 
 def hide_codes(source: SourceTables, rows: Mapping[str, Rows]) -> dict[str, Rows]:
-    """The rows without codes that give a diagnosis away (METHODS 9).
+    """The rows without codes that give a diagnosis away.
 
     Codes are judged as they are in the tables: what `level` makes of them and what lies above them does not
     show them either.

@@ -116,7 +116,7 @@ def _not_at_risk_while_amended(record: FollowUp, labels: Mapping[str, Outcome]) 
     """The labels that come from codes, with the spells in which one was valid that was taken back later.
 
     Nobody is at risk in such a spell, as the label was known then: eligibility by the later amendment would
-    be eligibility by the future (METHODS 5).
+    be eligibility by the future.
     """
     out = dict(labels)
     for name, label in labels.items():

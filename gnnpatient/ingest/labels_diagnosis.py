@@ -171,7 +171,7 @@ def end_diagnosis(
 ) -> Diagnosis | Task:
     """A diagnosis that may still come, with who died or went for good, and who was lost.
 
-    Who died without the diagnosis was followed to the end, which is no censoring (METHODS 9, 28). Where the
+    Who died without the diagnosis was followed to the end, which is no censoring. Where the
     spec names no outcome for it, an event of any survival outcome ends the diagnosis, if rows hardly ever go
     on after events of its cause, or if it lies at the patient's own end.
 

@@ -82,7 +82,7 @@ def _with_status(record: Record, draft: Draft) -> Draft:
 
 
 def read_survival(record: FollowUp, name: str, outcome: SurvivalSpec, draft: Draft) -> Survival:
-    """Time and event of each patient (METHODS 28).
+    """Time and event of each patient.
 
     The earliest cause counts, of two at one moment the one that the spec names first. Observation ends with
     the earliest of the patient's own end, the exit of the spec and the period; an event at the end is an
@@ -320,7 +320,7 @@ def flag_ends_that_are_events(
 ) -> None:
     """Flag an outcome whose observation ends with an event of another, or with one by the name of its exit.
 
-    An end that is an event is no censoring (METHODS 28).
+    An end that is an event is no censoring.
 
     Parameters
     ----------

@@ -130,7 +130,7 @@ def entry_time(
     """When observation starts.
 
     An event starts it when it is known, and does so whatever an amendment says of it later: eligibility uses
-    nothing later than the landmark (METHODS 5).
+    nothing later than the landmark.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Periods of observation with gaps between them, and what they make of an outcome (METHODS 28)."""
+"""Periods of observation with gaps between them, and what they make of an outcome."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class FollowUp(Record):
         """Until when each patient is at risk.
 
         An event on a bare date can have been at any moment of it, so nobody is at risk after a row of that
-        day: an autopsy of the morning would give the death away (METHODS 30). At the moment of the row itself
+        day: an autopsy of the morning would give the death away. At the moment of the row itself
         they are.
 
         Parameters

@@ -184,7 +184,7 @@ def _age(rows: _OwnedRows) -> np.ndarray:
 def _static(rows: _OwnedRows, name: str, cells: pl.Series) -> np.ndarray:
     """The row that gives each patient's value of a static, -1 = none; and notes since when it is known.
 
-    A value without a time at which it became known is left out where other rows have one (METHODS 6).
+    A value without a time at which it became known is left out where other rows have one.
     """
     view, owner, patients, since = rows.view, rows.owner, rows.patients, rows.since
     source, spec = view.source, view.source.spec.patient

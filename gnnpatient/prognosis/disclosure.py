@@ -1,4 +1,4 @@
-"""Figures that a model writes down, so that none is of fewer patients than `least` (METHODS 34).
+"""Figures that a model writes down, so that none is of fewer patients than `least`.
 
 Nor is a difference of two: counts are rounded, and a curve has points where enough patients lie between. What
 remains is what many patients have in common; it is no proof that nothing can be guessed.

@@ -1,4 +1,4 @@
-"""One training loop for every outcome: draw a landmark time, then a patient still at risk (METHODS 11)."""
+"""One training loop for every outcome: draw a landmark time, then a patient still at risk."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class FitConfig:
     kind_dropout : float
         Chance of each node type to be hidden from a batch (modality dropout), default 0.
     min_patients : int
-        Fewest patients from whom a name, a count or a scale is learned (METHODS 34), default 10.
+        Fewest patients from whom a name, a count or a scale is learned, default 10.
     seed : int
         Seed of all draws, default 0.
 

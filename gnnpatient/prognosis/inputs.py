@@ -1,4 +1,4 @@
-"""What a model knows of its inputs, and how the inputs of another cohort differ (METHODS 33)."""
+"""What a model knows of its inputs, and how the inputs of another cohort differ."""
 
 from __future__ import annotations
 
@@ -371,7 +371,7 @@ def restrict(landmarks: Landmarks, kinds: Sequence[str] | None) -> Landmarks:
 
 
 def kept_names(landmarks: Landmarks, min_patients: int = 10) -> Names:
-    """Find the codes and levels of training landmarks that keep their name (METHODS 34).
+    """Find the codes and levels of training landmarks that keep their name.
 
     For whatever is fitted on them: ``kept_names(X).merge(build_graphs(other))`` are the graphs of any
     landmarks by those names.

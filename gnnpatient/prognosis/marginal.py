@@ -40,7 +40,7 @@ def landmark_marginals(
     """Forecast without inputs at some landmark times.
 
     Neighbouring landmark times share a table where there are more than 8. One with fewer than 5 times `least`
-    patients has none: disclosing nothing of fewer than `least` (METHODS 34) would put it far from its own.
+    patients has none: disclosing nothing of fewer than `least` would put it far from its own.
 
     Parameters
     ----------

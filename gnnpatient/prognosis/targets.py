@@ -810,7 +810,7 @@ def check_targets(targets: Mapping[str, Target], landmarks: Landmarks) -> None:
 
 
 def last_estimable(target: SurvivalTarget, patient: np.ndarray, moments: np.ndarray) -> float:
-    """The longest horizon at which a score can still be estimated from these landmarks (METHODS 15).
+    """The longest horizon at which a score can still be estimated from these landmarks.
 
     At least 20 patients are observed beyond it, and at least a tenth would be uncensored then. With too few
     patients to score at any horizon: the last time.
@@ -895,7 +895,7 @@ def label_target(outcome: Outcome, landmarks: Landmarks, at_risk: np.ndarray) ->
     Of a diagnosis within a horizon h, landmarks that were lost before are represented by the others (inverse
     probability of censoring weights [1]_): an event at T weighs 1/G(T-), being free beyond the horizon
     1/G(h), with G the Kaplan-Meier estimate of staying uncensored among the landmarks of the same landmark
-    time (METHODS 9). The weights of a landmark time have a mean of one. Where G(h) < 0.1 nothing is learned.
+    time. The weights of a landmark time have a mean of one. Where G(h) < 0.1 nothing is learned.
 
     Parameters
     ----------

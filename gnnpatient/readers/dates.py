@@ -70,7 +70,7 @@ def utc_moments(stamps: pl.Series, bare: pl.Series, zone: str | None, day: str |
 
 
 def local_to_utc(stamp: pl.Series, zone: str | None) -> pl.Series:
-    """Clock times of a time zone in UTC (METHODS 3).
+    """Clock times of a time zone in UTC.
 
     A moment that a change of the clock leaves out is no time; of one that it doubles, the earlier counts.
 

@@ -1,4 +1,4 @@
-"""What each model of a comparison sees of a cohort, and how it puts node types together (METHODS 20-22)."""
+"""What each model of a comparison sees of a cohort, and how it puts node types together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does fusion help? All node types together against the best one alone (METHODS 16, 20-22).
+"""Does fusion help? All node types together against the best one alone.
 
 Every model is fitted on the same landmarks with the same members and epochs, and is as wide as it takes to
 have about as many parameters as the graph. Baseline covariates are in all of them. Late fusion alone has more

@@ -1,4 +1,4 @@
-"""The answer of a comparison: figures and their means, contrasts, verdicts, sentences (METHODS 16, 21)."""
+"""The answer of a comparison: figures and their means, contrasts, verdicts, sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good is a model, beside its comparators, with intervals: one row a figure (METHODS 14-17).
+"""How good is a model, beside its comparators, with intervals: one row a figure.
 
 References
 ----------

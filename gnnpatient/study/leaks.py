@@ -1,4 +1,4 @@
-"""The target-leakage check: does one column know the outcome better than it can (METHODS 7)?
+"""The target-leakage check: does one column know the outcome better than it can?
 
 **An event**: survival, or a diagnosis by codes that may still come. Each case of a cause is judged one second
 before its event, and again far from it. Its controls are patients of the same fold who are at risk at that
