@@ -4,12 +4,17 @@ One function a case, named as its folder; where the case leaves a choice, its do
 and why. All goes through the command line or public names.
 """
 
+import atexit
+import io
 import json
 import os
 import shutil
-import subprocess
-import sys
+import tempfile
+import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,14 +33,29 @@ def case(name: str) -> Callable[[Callable[[Path, Path], None]], Callable[[Path, 
     return enter
 
 
-def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """One command of the command line, and its exit code as it should be."""
-    done = subprocess.run(
-        [sys.executable, "-m", "gnnpatient.cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+@dataclass
+class Done:
+    """What a command printed, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(*words: object) -> Done:
+    """One command of the command line, in this process: a start alone takes seconds."""
+    from gnnpatient.cli import run
+
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a process of its own prints them
+        code = run(list(map(str, words)))
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def run(*words: object, code: int = 0) -> Done:
+    """One command, and its exit code as it should be."""
+    done = command(*words)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -384,27 +404,27 @@ def dense_same_moment(folder: Path, tmp: Path) -> None:
 # -- 51-external-units-train
 
 
-def external(folder: Path, tmp: Path) -> subprocess.CompletedProcess[str]:
+@cache
+def trained() -> Path:
+    """A run on the training cohort of case 51, for all tests of this process."""
+    train, place = FIELD / "51-external-units-train", Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    run("pack", train / "spec.toml", "--out", place / "train")
+    run("fit", place / "train", "--out", place / "run", "--epochs", "15", "--members", "1")
+    return place / "run"
+
+
+def external(folder: Path, tmp: Path) -> Done:
     """Score a model of the training cohort of case 51 on another one."""
-    train = FIELD / "51-external-units-train"
-    run("pack", train / "spec.toml", "--out", tmp / "train")
-    run("fit", tmp / "train", "--out", tmp / "run", "--epochs", "15", "--members", "1")
     run("pack", folder / "spec.toml", "--out", tmp / "there")
-    words = ("evaluate", tmp / "run", tmp / "there", "--horizons", "1y,2y", "--landmarks", "0d", "--json")
-    return subprocess.run(
-        [sys.executable, "-m", "gnnpatient.cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    words = ("--horizons", "1y,2y", "--landmarks", "0d", "--json")
+    return command("evaluate", trained(), tmp / "there", *words)
 
 
 @case("51-external-units-train")
 def external_units_train(folder: Path, tmp: Path) -> None:
     """What the model knows of its inputs lies in it."""
-    run("pack", folder / "spec.toml", "--out", tmp / "train")
-    run("fit", tmp / "train", "--out", tmp / "run", "--epochs", "1", "--members", "1")
-    config = json.loads((tmp / "run" / "model" / "config.json").read_text())
+    config = json.loads((trained() / "model" / "config.json").read_text())
     assert config["about"]["inputs"]["codes"]["lab"]["creatinine"]["unit"] == "mg/dL"
 
 
@@ -423,12 +443,12 @@ def external_units_test(folder: Path, tmp: Path) -> None:
     )
     shutil.rmtree(tmp / "there")
     run("pack", spec, "--out", tmp / "there")
-    again = run("evaluate", tmp / "run", tmp / "there", "--horizons", "2y", "--landmarks", "0d", "--json")
+    again = run("evaluate", trained(), tmp / "there", "--horizons", "2y", "--landmarks", "0d", "--json")
     assert "lab 'creatinine': converted from 'umol/L' to the model's 'mg/dL'" in again.stderr
     assert auc_of(again) > 0.8
 
 
-def auc_of(done: subprocess.CompletedProcess[str]) -> float:
+def auc_of(done: Done) -> float:
     rows = json.loads(done.stdout)["rows"]
     (row,) = (r for r in rows if (r["model"], r["metric"], r["horizon"]) == ("gnn", "auc", 730.5))
     return row["value"]
@@ -459,7 +479,7 @@ def no_unit(folder: Path, tmp: Path) -> None:
     spec.write_text(spec.read_text().replace('category = ["sex"]', ""))
     shutil.rmtree(tmp / "there")
     run("pack", spec, "--out", tmp / "there")
-    said = run("evaluate", tmp / "run", tmp / "there", "--horizons", "2y", "--landmarks", "0d").stderr
+    said = run("evaluate", trained(), tmp / "there", "--horizons", "2y", "--landmarks", "0d").stderr
     assert "lab 'creatinine': unit 'none' here, 'mg/dL' in training" in said
     assert "100% of 480 values lie far outside the training range" in said
 

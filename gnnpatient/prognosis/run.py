@@ -371,7 +371,7 @@ def scored_landmarks(
 def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:
     """Draw a share of the patients, whole groups, with each event or label spread evenly: (patient,) bool."""
     if not 0 <= share < 1:
-        raise InputError(f"test {share:g}; must be >= 0 and < 1")
+        raise InputError(f"test = {share:g} must be >= 0 and < 1, a share of the patients")
     group, member = np.unique(cohort.groups, return_inverse=True)
     chosen = deal_share(member, cohort.outcomes_with_model([outcome])[outcome].strata, share, seed)
     if share and (chosen.all() or not chosen.any()):

@@ -30,7 +30,7 @@ def test_bad_input_is_one_line_and_two(refused, ward, tmp_path):
         ("fit", cohort, "--out", run): "go on with --resume",
         ("fit", cohort, "--out", run, "--resume", "--seed", "3"): "the run has seed 0, not 3",
         ("fit", cohort, *out, "--landmarks", "3 moons"): "duration '3 moons'",
-        ("fit", cohort, *out, "--test", "2"): "a share from 0 to below 1",
+        ("fit", cohort, *out, "--test", "2"): "must be >= 0 and < 1",
         ("fit", cohort, *out, "--test-by", "after=2020-01-01"): "without a calendar",
         ("fit", cohort, *out, "--test-by", "group=north", "--test", "0.2"): "two ways to split",
         ("fit", cohort, *out, "--outcome", "deth"): "did you mean 'death'",

@@ -272,7 +272,7 @@ def test_what_does_not_fit_the_memory_is_refused_with_both_sizes(flags, monkeypa
 
     rows = [(f"P{i}", 1, *range(600)) for i in (1, 2, 3)]
     names = ["pid", "day", *(f"g{i}" for i in range(600))]
-    monkeypatch.setattr(files, "SMALL", 0)
+    monkeypatch.setattr(files, "MAX_UNCHECKED_BYTES", 0)
     monkeypatch.setattr(files, "free_memory", lambda: 40_000)
     with pytest.raises(
         InputError, match=r"genes\.csv: 600 columns of 3 rows: takes about .* GB .* GB are free"

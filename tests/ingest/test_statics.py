@@ -285,7 +285,7 @@ def test_an_entry_by_the_last_event_is_refused(enters):
     """Which event is the last is known only when there is no later one."""
     from gnnpatient.errors import InputError
 
-    said = r'patient.entry: pick = "last" lets a later event .*; pick = "first" would do'
+    said = r'patient.entry: pick = "last" would let a later event .*; write pick = "first"'
     with pytest.raises(InputError, match=said):
         enters("a,1,1,MI,r1,", entry='entry = { node = "dx", code = "MI*", pick = "last" }')
 

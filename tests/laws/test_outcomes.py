@@ -623,9 +623,11 @@ def test_who_may_be_asked_does_not_depend_on_what_comes_later(rows, day, rng):
     """Later rows decide what came of a landmark, never whether it is a landmark to be scored.
 
     Death and the end of observation are what being at risk is about; they stay as they are. A label must not
-    be known for another gap, so what is poisoned for it lies after that.
+    be known for another gap, so what is poisoned for it lies after that. Who is gone is said by the spec:
+    unsaid, a cohort whose rows go on after its deaths has them end no diagnosis, which is flagged.
     """
     spec = COLUMNS + PARTS.replace("outcomes.event", "outcomes.gone") + diagnosis_by_codes("1d", "2d")
+    spec += 'gone = "event"\n'
     for name, (said, _) in RULES.items():
         spec += f"""
 [outcomes.{name}]

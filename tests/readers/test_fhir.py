@@ -810,7 +810,7 @@ def test_bundles_in_bundles_end(read_fhir):
     for _ in range(20):
         inner = bundle(inner)
     assert only(read_fhir(a__json=inner))["id"] == "p1"
-    text = '{"resourceType":"Bundle","entry":[{"resource":' * 300 + "{}" + "}]}" * 300
+    text = '{"resourceType":"Bundle","entry":[{"resource":' * 3000 + "{}" + "}]}" * 3000
     with pytest.raises(InputError, match="nested too deep"):
         read_fhir(a__json=text)
 
