@@ -47,3 +47,13 @@ def test_the_warning_points_at_the_line_that_imports(tmp_path, monkeypatch):
     with pytest.warns(DeprecationWarning) as caught:
         exec(compile("import gnnpatient.cohort.units", script, "exec"), {})
     assert [warning.filename for warning in caught] == [script]
+
+
+@pytest.mark.parametrize("old, name", [("cohort.cohort", "read_cohort"), ("prognosis.forecast", "Predictor")])
+def test_a_name_that_left_a_file_is_found_there(old, name):
+    """Pickles of the first releases name Predictor so, in every fitted PrognosisModel."""
+    module = importlib.import_module(f"gnnpatient.{old}")
+    with pytest.warns(DeprecationWarning, match=rf"{name} is now in gnnpatient\."):
+        assert getattr(module, name) is getattr(gnnpatient, name)
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
+        _ = module.no_such_name

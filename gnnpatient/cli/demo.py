@@ -16,7 +16,7 @@ from gnnpatient.cli.patient import show_answer
 from gnnpatient.errors import InputError
 
 if TYPE_CHECKING:
-    from gnnpatient.datasets.ward import Truth
+    from gnnpatient.datasets.ward import SimulatedTruth
     from gnnpatient.patient.answers import PatientAnswer
     from gnnpatient.prognosis.forecast import Forecast
     from gnnpatient.prognosis.run import Run
@@ -118,10 +118,10 @@ class _Demo:
         if truth is not None:
             say("oracle: the true risk, from the simulated state behind all rows, missing or not")
 
-    def _truth(self) -> Truth | None:
-        from gnnpatient.datasets.ward import Truth
+    def _truth(self) -> SimulatedTruth | None:
+        from gnnpatient.datasets.ward import SimulatedTruth
 
-        return None if self.data is None else Truth.load(self.data / "truth.npz")
+        return None if self.data is None else SimulatedTruth.load(self.data / "truth.npz")
 
     def patient_of_high_risk(self, run: Run) -> str:
         """The held-out patient at risk above whose risk a tenth lie."""

@@ -7,10 +7,12 @@ frozen; on disk it is memory-mapped and shared between processes, never copied.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from functools import cached_property, reduce
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -1086,3 +1088,13 @@ def _parse_times(times: Iterable[Any]) -> tuple[np.ndarray, np.ndarray, bool]:
                     f"{hint if 'mean' in hint else ''}"
                 ) from None
     return np.asarray(days, np.float64), np.asarray(dates, np.str_), entry
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        # until the next release: where read_cohort was before, also for what was pickled there
+        if name != "read_cohort":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        warnings.warn("read_cohort is now in gnnpatient.ingest.read", DeprecationWarning, stacklevel=2)
+        return getattr(import_module("gnnpatient.ingest.read"), name)

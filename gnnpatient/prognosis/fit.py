@@ -95,6 +95,8 @@ class FitConfig:
         for name in ("members", "epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}; must be >= 1")
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed}; must be >= 0")
         if not 0 <= self.kind_dropout < 1:
             raise InputError(f"kind_dropout {self.kind_dropout}; must be >= 0 and < 1")
         for name, least in (("lr", 1e-12), ("weight_decay", 0), ("ridge", 0)):

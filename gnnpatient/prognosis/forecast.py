@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -472,3 +474,13 @@ def answerable(landmarks: Landmarks, outcome: str) -> np.ndarray:
         return np.ones(len(landmarks), bool)
     entered: np.ndarray = landmarks.cohort.entry[landmarks.patient] <= landmarks.at
     return entered & truth.open(landmarks.patient, landmarks.at)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        # until the next release: where Predictor was before, also for what was pickled there
+        if name != "Predictor":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        warnings.warn("Predictor is now in gnnpatient.prognosis.predictor", DeprecationWarning, stacklevel=2)
+        return getattr(import_module("gnnpatient.prognosis.predictor"), name)

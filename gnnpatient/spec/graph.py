@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -32,7 +32,9 @@ from gnnpatient.times import seconds
 EdgeType = tuple[str, str, str]
 """Source node type, relation, target node type."""
 RESERVED = ("patient", "timepoint")
-FORMATS = ("meds", "omop", "fhir")
+Format = Literal["meds", "omop", "fhir"]
+"""The data formats, each with a reader of its name. A new one is a word here."""
+FORMATS = get_args(Format)
 SHIPPED = Path(__file__).parent.parent / "specs"
 CHECKOUT = Path(__file__).parent.parent.parent / "graphs"
 
@@ -50,9 +52,7 @@ class GraphSpec(Record):
 
     cohort: str = Field(description="name of the cohort")
     source: str = Field(default="", description="where the tables come from, licence, citation")
-    format: Literal["meds", "omop", "fhir"] | None = Field(
-        default=None, description="the whole folder is in a standard format"
-    )
+    format: Format | None = Field(default=None, description="the whole folder is in a standard format")
     tables: dict[str, TableSpec] = Field(default={}, description="how single files are read")
     patient: PatientSpec = Field(default=PatientSpec(), description="who the patients are")
     timepoints: TimepointSpec = Field(default=TimepointSpec(), description="how rows are gathered in time")

@@ -138,7 +138,7 @@ def test_torch_geometric_only_inside_hetero_data():
 
 HEAVY = {"torch", "torch_geometric", "sklearn", "sksurv", "transformers"}
 COLD = {
-    "import gnnpatient": HEAVY | {"numpy", "polars", "pydantic"},
+    "import gnnpatient": HEAVY | {"numpy", "polars", "pydantic", "importlib.abc"},
     "import gnnpatient; gnnpatient.Refused; dir(gnnpatient)": HEAVY,
     "import sys; sys.argv = ['gnnpatient', '--help']; from gnnpatient.cli import main; main()": HEAVY,
     "from gnnpatient import read_spec; read_spec('pbc')": HEAVY,

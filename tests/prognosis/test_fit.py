@@ -297,6 +297,7 @@ def test_each_interval_holds_as_many_events():
     ("choice", "message"),
     [
         ({"members": 0}, "members 0; must be >= 1"),
+        ({"seed": -1}, "seed -1; must be >= 0"),
         ({"epochs": 0}, "epochs 0; must be >= 1"),
         ({"lr": 0.0}, "lr 0.0; must be > 0"),
         ({"lr": float("nan")}, "lr nan; must be > 0"),
