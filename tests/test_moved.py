@@ -3,6 +3,7 @@
 import importlib
 import sys
 
+import numpy as np
 import pytest
 
 import gnnpatient
@@ -57,3 +58,20 @@ def test_a_name_that_left_a_file_is_found_there(old, name):
         assert getattr(module, name) is getattr(gnnpatient, name)
     with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
         _ = module.no_such_name
+
+
+def test_renamed_attributes_are_found_by_their_old_names():
+    from gnnpatient.testing import tiny_cohort
+
+    cohort = tiny_cohort()
+    X = cohort.entries()
+    for of, old, new in (
+        (cohort, "answered", "outcomes_with_model"),
+        (cohort, "observed", "observed_until"),
+        (cohort, "timed", "has_later_rows"),
+        (cohort, "until", "open_until"),
+        (X, "early", "early_at_entry"),
+    ):
+        with pytest.warns(DeprecationWarning, match=f"^{old} is now {new}$"):
+            found, wanted = getattr(of, old), getattr(of, new)
+        assert found == wanted if callable(found) else np.array_equal(found, wanted)

@@ -1098,3 +1098,24 @@ if not TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         warnings.warn("read_cohort is now in gnnpatient.ingest.read", DeprecationWarning, stacklevel=2)
         return getattr(import_module("gnnpatient.ingest.read"), name)
+
+    def _renamed(old: str, new: str) -> property:
+        """An attribute by its old name, until the next release."""
+
+        def get(self: Cohort | Landmarks) -> Any:
+            warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=2)
+            return getattr(self, new)
+
+        return property(get)
+
+    for _class, _names in {
+        Cohort: {
+            "answered": "outcomes_with_model",
+            "observed": "observed_until",
+            "timed": "has_later_rows",
+            "until": "open_until",
+        },
+        Landmarks: {"early": "early_at_entry"},
+    }.items():
+        for _old, _new in _names.items():
+            setattr(_class, _old, _renamed(_old, _new))
