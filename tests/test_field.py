@@ -76,7 +76,7 @@ def sodium(folder: Path, tmp: Path) -> None:
     labs = found["tables"]["labs.csv"]
     assert (labs["rows"], labs["used"], labs["refused"]) == (24, 24, {})
     told = [flag for flag in found["flags"] if "'NA'" in flag]
-    assert len(told) == 1 and "12 cell(s) say 'NA', taken as a word: 'analyte' 12" in told[0]
+    assert len(told) == 1 and "12 cell(s) hold 'NA', taken as a word: 'analyte' 12" in told[0]
     run("pack", folder / "spec.toml", "--out", tmp / "cohort")
     manifest = json.loads((tmp / "cohort" / "manifest.json").read_text())
     assert manifest["codes"]["lab"] == ["other", "CL", "K", "NA"]

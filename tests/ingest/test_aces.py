@@ -467,7 +467,7 @@ WRONG = [  # what is replaced, by what, what is said
     ("code: MEDS_DEATH", f"code: {'[' * 20}{']' * 20}", r"line 6: more than 10 levels deep"),
     ("code: MEDS_DEATH", "code: 2021-99-99", r"not YAML: "),
     (MORTALITY, "", r"task: None; must be a table of names"),
-    (MORTALITY, "- 1", r"task: \[1\]; give names"),
+    (MORTALITY, "- 1", r"task: \[1\]; must be a table of names"),
 ]
 
 
