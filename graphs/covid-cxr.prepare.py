@@ -35,7 +35,7 @@ UNIT = {code: "10^3/uL" for code in NUMBERS if code.endswith("count")}
 UNIT |= {"temperature": "C", "SpO2": "%", "pO2": "mmHg"}
 OF_PATIENT = ("age", "sex", "survival", "went_icu", "intubated")
 OF_IMAGE = ("in_icu", "intubation_present")
-UNSEEN = ("went_icu", "intubated")  # of which a picture may show that they are so
+UNSEEN = ("went_icu", "intubated")  # of which an image may show that they are so
 NEEDED = ("patientid", "offset", "finding", "view", "modality", "folder", "filename", "doi", "url")
 SCORES = ("filename", "geographic_mean", "opacity_mean")
 NO_FINDING = ("No Finding", "todo")
@@ -59,7 +59,7 @@ class Prepared:
         needed = (*NEEDED, *NUMBERS, *OF_PATIENT, *OF_IMAGE, *(["clinical_notes"] if notes else []))
         rows = self._words(self._read(folder, "metadata.csv", needed))
         rows = rows.with_columns(print=_prints(folder / "images", rows["filename"]))
-        self._count("rows whose picture is not there", rows["print"].null_count())
+        self._count("rows whose image is not there", rows["print"].null_count())
         rows = self._grouped(self._people(rows))
         rows = self._dated(rows)
         self.tables = {
@@ -98,19 +98,19 @@ class Prepared:
         return rows
 
     def _people(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Two ids with the very same pictures are one person, who keeps the first of them."""
-        pictures = rows.group_by("patientid", maintain_order=True).agg(
+        """Two ids with the very same images are one person, who keeps the first of them."""
+        images = rows.group_by("patientid", maintain_order=True).agg(
             pl.col("print").drop_nulls().unique().sort()
         )
-        pictures = pictures.filter(pl.col("print").list.len() > 0)
-        same = pictures.with_columns(first=pl.col("patientid").first().over("print"))
+        images = images.filter(pl.col("print").list.len() > 0)
+        same = images.with_columns(first=pl.col("patientid").first().over("print"))
         same = same.filter(pl.col("patientid") != pl.col("first"))
-        self._count("patient ids merged into another with the same pictures", len(same))
+        self._count("patient ids merged into another with the same images", len(same))
         self._count("rows of these", int(rows["patientid"].is_in(same["patientid"].to_list()).sum()))
         return rows.with_columns(pl.col("patientid").replace(same["patientid"], same["first"]))
 
     def _grouped(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Patients who share an article or a picture, directly or through others, are one group."""
+        """Patients who share an article or an image, directly or through others, are one group."""
         rows = rows.with_columns(url=pl.col("url").str.replace(r"\?lang=\w+$", "").str.strip_chars_end("/"))
         graph = nx.Graph()
         graph.add_nodes_from(("patientid", patient) for patient in rows["patientid"])
@@ -122,13 +122,13 @@ class Prepared:
             words = sorted(word for kind, word in part if kind == "patientid")
             group |= dict.fromkeys(words, words[0])
         self._count("patients", rows["patientid"].n_unique())
-        self._count("groups of patients who share an article or a picture", len(set(group.values())))
+        self._count("groups of patients who share an article or an image", len(set(group.values())))
         return rows.with_columns(article=pl.col("patientid").replace_strict(group))
 
     def _dated(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """day: after the patient's first picture; onset: the offset that it had.
+        """day: after the patient's first image; onset: the offset that it had.
 
-        A patient without any offset is asked about one picture, the first: that one is day 0.
+        A patient without any offset is asked about one image, the first: that one is day 0.
         """
         rows = rows.with_row_index("row")
         shown = pl.when(pl.col("print").is_not_null()).then("offset").min().over("patientid")
@@ -137,7 +137,7 @@ class Prepared:
         rows = rows.with_columns(onset=first, nobody=first.is_null())
         alone = pl.col("nobody") & (pl.col("row") == best)
         rows = rows.with_columns(day=pl.when(alone).then(0.0).otherwise(pl.col("offset") - pl.col("onset")))
-        self._count("patients without any offset: their first picture is day 0", rows.filter(alone).height)
+        self._count("patients without any offset: their first image is day 0", rows.filter(alone).height)
         late = rows["day"].is_null()
         self._count("rows of these that could lie before or after it: undated", (late & rows["nobody"]).sum())
         self._count("rows undated beside dated ones", (late & ~rows["nobody"]).sum())
@@ -162,34 +162,34 @@ class Prepared:
         return self._unseen(frame, rows)
 
     def _unseen(self, frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-        """went_icu and intubated once more, where the pictures of day 0 say that neither is so yet; told: the
-        first day on which a picture says that one is, else the day after the last picture.
+        """went_icu and intubated once more, where the images of day 0 say that neither is so yet; told: the
+        first day on which an image says that one is, else the day after the last image.
         """
         said = [pl.col(column) for column in OF_IMAGE]
-        pictures = rows.filter(pl.col("day").is_not_null() & ~_volumes(rows)).with_columns(
+        images = rows.filter(pl.col("day").is_not_null() & ~_volumes(rows)).with_columns(
             free=pl.all_horizontal(one.eq_missing("N") for one in said),
             there=pl.any_horizontal(one.eq_missing("Y") for one in said),
         )
         first = pl.col("day") == 0
-        pictures = pictures.group_by("patientid").agg(
+        images = images.group_by("patientid").agg(
             free=pl.col("free").filter(first).all() & first.any(),
             told=pl.coalesce(pl.col("day").filter("there").min(), pl.col("day").max() + 1),
         )
-        frame = frame.join(pictures, on="patientid", how="left", maintain_order="left")
+        frame = frame.join(images, on="patientid", how="left", maintain_order="left")
         frame = frame.with_columns(
             pl.when("free").then(pl.col(column)).alias(f"{column}_unseen") for column in UNSEEN
         )
         for column in UNSEEN:
             lost = frame[column].count() - frame[f"{column}_unseen"].count()
-            self._count(f"patients whose {column} the first pictures may show", lost)
+            self._count(f"patients whose {column} the first images may show", lost)
         return frame.drop("free")
 
     def _images(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """A row a picture; where its view is not given, the modality stands for it."""
+        """A row an image; where its view is not given, the modality stands for it."""
         volume = _volumes(rows)
-        self._count("rows that name a CT volume, which is no picture", volume.sum())
+        self._count("rows that name a CT volume, which is no image", volume.sum())
         rows = rows.filter(~volume)
-        self._count("pictures without a view", rows["view"].null_count())
+        self._count("images without a view", rows["view"].null_count())
         view = pl.coalesce("view", "modality")
         return rows.select("patientid", "day", view, "filename", *OF_IMAGE)
 
@@ -213,13 +213,13 @@ class Prepared:
         return long.select("patientid", "day", "code", "value", "unit")
 
     def _severity(self, rows: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
-        """The first scored picture of each patient."""
+        """The first scored image of each patient."""
         numbers = pl.col("geographic_mean", "opacity_mean").cast(pl.Float64, strict=False)
         scores = scores.with_columns(numbers).drop_nulls().select(*SCORES)
         there = rows.drop_nulls(["print", "day"]).join(scores, on="filename").sort("day", "row")
         scored = there.unique("patientid", keep="first", maintain_order=True)
         self._count(
-            "scored pictures that are not there, undated or not a patient's first", len(scores) - len(scored)
+            "scored images that are not there, undated or not a patient's first", len(scores) - len(scored)
         )
         severe = pl.when(pl.col("geographic_mean") > SEVERE).then(pl.lit("Y")).otherwise(pl.lit("N"))
         return scored.select("patientid", "day", *SCORES, severe=severe)
@@ -230,7 +230,7 @@ def _volumes(rows: pl.DataFrame) -> pl.Series:
 
 
 def _prints(folder: Path, names: pl.Series) -> pl.Series:
-    """The sha256 of each named picture, null where it is not there."""
+    """The sha256 of each named image, null where it is not there."""
     found: dict[str, str | None] = {}
     for name in names.drop_nulls().unique():
         try:

@@ -4,7 +4,7 @@
     gnnpatient pack dicom-nifti-samples --data DIR --out COHORT
 
 The header of a DICOM file says whose it is and when it was taken: the later of study and acquisition, at the
-end of that day where no clock time is given. DIR gets days after each patient's first picture, not dates.
+end of that day where no clock time is given. DIR gets days after each patient's first image, not dates.
 NIfTI says neither, so each such file is a patient of its own. What was done is printed, with counts.
 """
 
@@ -45,7 +45,7 @@ def moment(date: str, time: str) -> float | None:
 
 
 def header(path: Path) -> dict[str, object] | None:
-    """Whose picture it is, what, and when; None where the file is not DICOM or shows no picture."""
+    """Whose image it is, what, and when; None where the file is not DICOM or shows no image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values that break the standard: such a value is not read
@@ -67,7 +67,7 @@ def header(path: Path) -> dict[str, object] | None:
 
 
 def read(folder: Path) -> tuple[pl.DataFrame, list[tuple[str, int]]]:
-    """A row a picture file, and what was left out."""
+    """A row an image file, and what was left out."""
     rows, volumes, others = [], 0, 0
     for path in sorted(Path(place, name) for place, _, names in os.walk(folder) for name in names):
         name = path.relative_to(folder).as_posix()
@@ -84,7 +84,7 @@ def read(folder: Path) -> tuple[pl.DataFrame, list[tuple[str, int]]]:
     frame = pl.DataFrame(rows, schema=types)
     undated = frame["taken"].null_count() - volumes
     done = [("DICOM files", len(frame) - volumes), ("of them undated", undated), ("NIfTI files", volumes)]
-    return frame, [*done, ("files that are neither, or show no picture", others)]
+    return frame, [*done, ("files that are neither, or show no image", others)]
 
 
 def prepare(data: Path, out: Path) -> list[tuple[str, int]]:

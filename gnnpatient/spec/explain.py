@@ -1,4 +1,4 @@
-"""An error of pydantic as one line: where, what was found, what would do."""
+"""An error of pydantic as one line: where, what was found, what to do."""
 
 from __future__ import annotations
 

@@ -49,9 +49,9 @@ SCORES = "filename,geographic_mean,opacity_mean\n{}\n"
 
 @pytest.fixture
 def collection(tmp_path):
-    """A collection of such rows. Each has a picture: of the shade that `pictures` gives, None = not there."""
+    """A collection of such rows. Each has an image: of the shade that `images` gives, None = not there."""
 
-    def make(rows, scores=None, pictures=None):
+    def make(rows, scores=None, images=None):
         from PIL import Image
 
         folder = tmp_path / "source"
@@ -63,7 +63,7 @@ def collection(tmp_path):
             for name, cell in row.items():
                 cells[PLACES[name]] = f'"{cell}"'
             lines.append(",".join(cells))
-            shade = (pictures or {}).get(i, 10 + i)
+            shade = (images or {}).get(i, 10 + i)
             if shade is not None:
                 Image.fromarray(np.full((8, 8), shade, np.uint8)).save(folder / "images" / row["filename"])
         (folder / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -88,7 +88,7 @@ def test_words_for_unknown_and_slips_are_missing_and_counted(collection):
     assert done["lymphocyte_count: not a number, now empty"] == 1
     assert done["patients whose survival differs between rows, now empty"] == 1
     assert done["patients whose went_icu differs between rows, now empty"] == 0
-    assert done["pictures without a view"] == 1
+    assert done["images without a view"] == 1
     read = cohort("covid-cxr", out)
     assert read.outcomes["death"].label.tolist() == [-1, -1, -1]
     assert read.outcomes["icu_contaminated"].label.tolist() == [-1, 1, -1]
@@ -97,7 +97,7 @@ def test_words_for_unknown_and_slips_are_missing_and_counted(collection):
 
 
 def test_who_comes_into_intensive_care_is_asked_of_those_who_are_not_there(collection):
-    """A picture that says so, or does not say that it is not so, is no ask; nor is any after one says so."""
+    """An image that says so, or does not say that it is not so, is no ask; nor is any after one says so."""
     free, yes = {"in_icu": "N", "intubation_present": "N"}, {"went_icu": "Y", "intubated": "N"}
     rows = [
         {"patientid": "1", **free, **yes},
@@ -108,7 +108,7 @@ def test_who_comes_into_intensive_care_is_asked_of_those_who_are_not_there(colle
         {"patientid": "5", **free, **yes, "in_icu": "?"},  # of the same day
         {"patientid": "6", **free, **yes},
         {"patientid": "6", "offset": "3", **free, **yes, "intubation_present": "Y"},
-        {"patientid": "7", "in_icu": "Y", **yes, "folder": "volumes"},  # no picture
+        {"patientid": "7", "in_icu": "Y", **yes, "folder": "volumes"},  # no image
         {"patientid": "7", **free, **yes},
     ]
     folder, out = collection(rows)
@@ -120,7 +120,7 @@ def test_who_comes_into_intensive_care_is_asked_of_those_who_are_not_there(colle
         assert set(read.at(0.0).followed(name).outcome(name)["label"]) == {label}
         assert len(read.at(0.0).followed(f"{name}_contaminated")) == 7
         assert "6" not in read.at(2.5).followed(name).ids  # a day before it is told
-    assert done["patients whose went_icu the first pictures may show"] == 4
+    assert done["patients whose went_icu the first images may show"] == 4
 
 
 def test_units_are_told_from_the_numbers_and_impossible_ones_are_refused(collection):
@@ -145,16 +145,16 @@ def test_units_are_told_from_the_numbers_and_impossible_ones_are_refused(collect
 
 def test_day_0_is_the_first_picture_and_what_has_no_day_is_left_out(collection):
     rows = [
-        {"patientid": "1", "offset": "3"},  # its picture is not there
+        {"patientid": "1", "offset": "3"},  # its image is not there
         {"patientid": "1", "offset": "5", "temperature": ""},
         {"patientid": "1", "offset": ""},
         {"patientid": "2", "offset": "?"},
         {"patientid": "2", "offset": ""},
         {"patientid": "3", "offset": "-4"},
     ]
-    folder, out = collection(rows, pictures={0: None})
+    folder, out = collection(rows, images={0: None})
     done = prepare("covid-cxr", folder, out)
-    assert done["patients without any offset: their first picture is day 0"] == 1
+    assert done["patients without any offset: their first image is day 0"] == 1
     assert done["rows of these that could lie before or after it: undated"] == 1
     assert done["rows undated beside dated ones"] == 1
     read = cohort("covid-cxr", out)
@@ -165,16 +165,16 @@ def test_day_0_is_the_first_picture_and_what_has_no_day_is_left_out(collection):
     assert read.report["tables"]["images.csv"]["refused"] == {"no time": 2, "image: no such file": 1}
 
 
-def test_one_person_under_two_ids_is_found_by_the_pictures(collection):
+def test_one_person_under_two_ids_is_found_by_the_images(collection):
     rows = [{"patientid": p} for p in ("7", "7", "9", "9", "8", "6")]
-    folder, out = collection(rows, pictures={0: 1, 1: 2, 2: 2, 3: 1, 4: 1, 5: 9})
+    folder, out = collection(rows, images={0: 1, 1: 2, 2: 2, 3: 1, 4: 1, 5: 9})
     done = prepare("covid-cxr", folder, out)
-    assert done["patient ids merged into another with the same pictures"] == 1
+    assert done["patient ids merged into another with the same images"] == 1
     assert done["rows of these"] == 2
     read = cohort("covid-cxr", out)
     assert read.ids.tolist() == ["6", "7", "8"]
     six, seven, eight = read.groups
-    assert seven == eight != six  # 8 shares one of two pictures: another person, perhaps, but the same group
+    assert seven == eight != six  # 8 shares one of two images: another person, perhaps, but the same group
 
 
 def test_groups_are_joined_through_articles(collection):
@@ -185,7 +185,7 @@ def test_groups_are_joined_through_articles(collection):
         {"patientid": "4"},
     ]
     folder, out = collection(rows)
-    assert prepare("covid-cxr", folder, out)["groups of patients who share an article or a picture"] == 2
+    assert prepare("covid-cxr", folder, out)["groups of patients who share an article or an image"] == 2
     groups = cohort("covid-cxr", out).groups
     assert groups[0] == groups[1] == groups[2] != groups[3]
 
@@ -196,11 +196,11 @@ def test_volumes_notes_and_names_that_lead_out(collection, tmp_path):
         {"patientid": "2", "clinical_notes": "Well."},
         {"patientid": "3", "filename": "../outside.png"},
     ]
-    folder, out = collection(rows, pictures={0: None, 2: 3})
+    folder, out = collection(rows, images={0: None, 2: 3})
     before = (folder / "metadata.csv").read_bytes()
     done = prepare("covid-cxr", folder, out, notes=True)
-    assert done["rows that name a CT volume, which is no picture"] == 1
-    assert done["rows whose picture is not there"] == 2
+    assert done["rows that name a CT volume, which is no image"] == 1
+    assert done["rows whose image is not there"] == 2
     assert cohort("covid-cxr", out).report["tables"]["images.csv"]["rows"] == 2
     assert "note" not in cohort("covid-cxr", out).events
     assert len(cohort(out / "spec.toml", out).events["note"]) == 2
@@ -225,12 +225,12 @@ def test_the_label_is_that_of_the_first_day(collection):
     assert read.outcomes["covid"].label.tolist() == [-1, 1, 0, -1]
 
 
-def test_severity_is_that_of_the_first_scored_picture(collection):
+def test_severity_is_that_of_the_first_scored_image(collection):
     scores = "1.png,4.0,3.0\n2.png,4.3,3.0\n3.png,8,6\n9.png,1,1"
     rows = [{"patientid": "1"}, {"patientid": "1", "offset": "1"}, {"patientid": "1", "offset": "2"}]
     folder, out = collection([*rows, {"patientid": "2"}], scores)
     done = prepare("covid-cxr", folder, out)
-    assert done["scored pictures that are not there, undated or not a patient's first"] == 2
+    assert done["scored images that are not there, undated or not a patient's first"] == 2
     severe = cohort("covid-cxr", out).outcomes["severe"]
     assert severe.label.tolist() == [0, 1]  # 4 of 8 is half of the lungs, not more
     assert severe.known.tolist() == [86_400, 0]
@@ -362,13 +362,13 @@ def test_headers_say_whose_picture_it_is_and_when_it_was_there(tmp_path):
     dicom(folder / "c", **mine, StudyDate="20200101")
     dicom(folder / "d", PatientID="q", Modality="MR")
     dicom(folder / "e", Modality="MR")  # whose?
-    (folder / "README").write_text("no picture")
+    (folder / "README").write_text("no image")
     done = prepare("dicom-nifti-samples", folder, out)
     assert done == {
         "DICOM files": 4,
         "of them undated": 1,
         "NIfTI files": 0,
-        "files that are neither, or show no picture": 2,
+        "files that are neither, or show no image": 2,
         "patients": 2,
     }
     read = cohort("dicom-nifti-samples", out, embed=True)
