@@ -56,10 +56,28 @@ def _of_tables(draft: Draft) -> None:
             sheets.append(read(draft.folder, name, draft.readme))
         except InputError as error:
             draft.left_out.append(str(error))
-    sheets = [sheet for sheet in sheets if len(sheet.raw)]
-    if not sheets:
+    if not any(len(sheet.raw) for sheet in sheets):
         why = f" ({draft.left_out[0]})" if draft.left_out else ""
         raise InputError(f"{draft.folder}: no table that can be read{why}; put .csv, .tsv or .parquet there")
+    of_sheets(draft, sheets)
+
+
+def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
+    """Draft tables that are in no standard format.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    sheets : list of Sheet
+        The tables, of which at least one has a row.
+
+    Raises
+    ------
+    InputError
+        When no table has a column that could be a patient's id.
+    """
+    sheets = [sheet for sheet in sheets if len(sheet.raw)]
     sheets = patients.with_patient_column(draft, sheets)
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
     for sheet in sheets:

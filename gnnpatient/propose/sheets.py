@@ -353,6 +353,37 @@ def read(folder: Path, name: str, readme: str) -> Sheet:
         raise InputError(f"{name}: not read: {str(error).removeprefix(f'{path}: ')}") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{name}: not read: {first_line(error)}") from None
+    return sheet_of(name, raw, readme, keys, typed=typed)
+
+
+def sheet_of(
+    name: str, raw: pl.DataFrame, readme: str = "", keys: dict[str, Any] | None = None, *, typed: bool = True
+) -> Sheet:
+    """What the columns of a frame hold.
+
+    Parameters
+    ----------
+    name : str
+        The table, as [tables] names it.
+    raw : DataFrame
+        Its first rows.
+    readme : str, default ""
+        What is said about the tables.
+    keys : dict, optional
+        How the file is written, as [tables."FILE"] has it.
+    typed : bool, default True
+        Numbers and dates have their types, and texts are words; False: the cells of a CSV, all texts.
+
+    Returns
+    -------
+    Sheet
+
+    Raises
+    ------
+    InputError
+        When there are too many columns.
+    """
+    keys = {} if keys is None else keys
     if len(raw.columns) > MAX_COLUMNS:
         raise InputError(
             f"{name}: not read: {len(raw.columns)} columns; choose some, or summarise them first"
