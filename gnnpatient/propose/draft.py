@@ -16,6 +16,7 @@ from gnnpatient.propose.layouts import RowsOfOutcome, layout_of
 from gnnpatient.propose.names import MAX_ROWS
 from gnnpatient.propose.parts import Block, Draft, bare, quoted
 from gnnpatient.propose.sheets import Sheet, read, tables
+from gnnpatient.propose.stays import stays_of
 
 
 def propose(folder: Path) -> str:
@@ -79,7 +80,8 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
         When no table has a column that could be a patient's id.
     """
     sheets = [sheet for sheet in sheets if len(sheet.raw)]
-    sheets = patients.with_patient_column(draft, sheets)
+    stays = stays_of(sheets)
+    sheets = stays.take(draft, sheets) if stays else patients.with_patient_column(draft, sheets)
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
     for sheet in sheets:
         if not found[sheet.name] and not any(found.values()):
@@ -87,8 +89,10 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
         sheet.has_outcome = bool(found[sheet.name] or sheet.layout)
     sheets = patients.same_patients(draft, sheets)
     draft.tables = {sheet.name: sheet.block for sheet in sheets}
-    people = patients.patient_table(draft, sheets)
+    people = patients.patient_table(draft, sheets, stays.sheet if stays else None)
     origin = patients.origin(draft, people)
+    if not any(found.values()):
+        found[people.name] = outcomes.dated(people, origin)
     known = [pair for sheet in sheets for pair in found[sheet.name]]
     pairs = outcomes.usable_pairs(draft, known, people, origin)
     rows = [sheet.layout for sheet in sheets if isinstance(sheet.layout, RowsOfOutcome)]
@@ -103,9 +107,12 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
     for sheet in sheets:
         outcomes.ask_for(draft, sheet, forbidden[sheet.name])
     inputs.statics(draft, people, forbidden[people.name], origin)
+    if stays:
+        stays.write(draft)
     gaps = [gap for s in sheets for gap in inputs.nodes(draft, s, people, forbidden[s.name], origin)]
     if not draft.nodes and people.one_row_each:
         inputs.analytes(draft, people)
+    outcomes.ends(draft, sheets, pairs)
     if not draft.outcomes:
         outcomes.onset(draft, sheets)
     outcomes.onset_of_codes(draft, sheets, pairs)

@@ -17,6 +17,14 @@ KEYS = [  # of a patient; the better ones first
     *("ptid", "mrn", "patientunitstayid", "icustayid", "stayid", "hadmid", "admissionid", "encounterid"),
     *("caseid", "sno", "nr"),
 ]
+PERSON_KEYS = [
+    *("subjectid", "patientid", "personid", "usubjid", "uniquepid", "pid", "ptid", "mrn", "patient"),
+    *("subject", "person", "randid", "patnr", "id"),
+]
+STAY_KEYS = [  # of a stay of a person, the wider ones first
+    *("hadmid", "admissionid", "admid", "encounterid", "hospitalizationid", "visitoccurrenceid", "episodeid"),
+    *("spellid", "csn", "caseid", "visitid", "icustayid", "stayid"),
+]
 ROW = re.compile(r"(?<!ac)(?<!o)(?<!flu)(?<!lip)(?<!cov)id$|^(sno|index|row|rownr|rownames)$")
 PERSON = re.compile(r"^(num|fac)?(age|ageyears|agey|sex|gender|race|ethnicity)$")
 GROUP = re.compile(r"^(unique|person|people|famil|household|match|pair|set|case)")
@@ -33,7 +41,7 @@ TOKENS = re.compile(
     r"follow(up)?|time(to)?|offset|tte$|dur(ation)?|^fu|(day|week|month|year)s?$|^surv(ival)?"
 )
 FLAG = re.compile(r"status|stat\d*$|event|flag|indicator|label|outcome|endpoint|cens(or(ed|ship|ing)?)?$")
-DEATH = re.compile(r"death|dead|died|dth|mort|expired|deceas|^vital$")
+DEATH = re.compile(r"death|dead|died|dth|mort|expire|deceas|^vital$|^dod$")
 HAPPENS = re.compile(FLAG.pattern + "|" + DEATH.pattern + r"|recur|relapse|progress|fail|readmi")
 ALIVE = re.compile(r"(?i)^(cens|alive|living|no$|none$|0$|event.?free|withdraw|lost|false$)")
 OVERALL = "os|srv|surv|survival|d|dth|mort"  # what is left of the name of a death's time or flag
@@ -72,7 +80,9 @@ SPANS = (  # the start of an interval, and what its end is called then
 FROM = re.compile("^(from|fromstate|statefrom|startstate|prevstate|previousstate)$")
 TO = re.compile("^(to|tostate|stateto|endstate|nextstate)$")
 EVENT_TYPE = re.compile(r"^(etype|eventtype|endpoint|typeofevent|event|outcome|cause|type|failtype|kind)$")
-UNTIL = re.compile(r"stop|end|until|abate|^time2$|discharge|outtime")
+ARRIVAL = re.compile(r"admi|^in|intime|arriv|start|begin|onset")
+SEEN = re.compile(r"last|cens|follow|^fu|exit|enddate|studyend|endof|disch|outtime|cutoff")
+UNTIL = re.compile(r"stop|end|until|abate|^time2$|disch|outtime")
 SPELLED = {  # units of time
     "min": "min(?:ute)?s?", "h": "h(?:ou)?rs?|hours?", "d": "days?", "w": "w(?:ee)?ks?", "mo": "months?|mos",
     "y": "y(?:ea)?rs?",
