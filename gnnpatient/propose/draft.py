@@ -15,7 +15,7 @@ from gnnpatient.propose.formats import of_format, standard
 from gnnpatient.propose.layouts import RowsOfOutcome, layout_of
 from gnnpatient.propose.names import MAX_ROWS
 from gnnpatient.propose.parts import Block, Draft, bare, quoted
-from gnnpatient.propose.sheets import Sheet, read, tables
+from gnnpatient.propose.sheets import Sheet, read, table_name, tables
 from gnnpatient.propose.stays import stays_of
 
 
@@ -82,6 +82,8 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
     sheets = [sheet for sheet in sheets if len(sheet.raw)]
     stays = stays_of(sheets)
     sheets = stays.take(draft, sheets) if stays else patients.with_patient_column(draft, sheets)
+    for sheet in sheets:
+        sheet.others = frozenset(table_name(other.name) for other in sheets) - {table_name(sheet.name)}
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
     for sheet in sheets:
         if not found[sheet.name] and not any(found.values()):
@@ -116,12 +118,22 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
     if not draft.outcomes:
         outcomes.onset(draft, sheets)
     outcomes.onset_of_codes(draft, sheets, pairs)
+    _say_what_graph(draft, people)
     gap = float(np.median(gaps)) if gaps else 1.0  # days between two moments of a patient
     draft.every = "1h" if gap < 0.2 else "1d" if gap <= 45 else "30d"
     for sheet in sheets:
         if len(sheet.raw) == MAX_ROWS:
             note = f"{sheet.name}: the first {MAX_ROWS} rows were looked at; later ones may differ"
             sheet.block.notes.append(note)
+
+
+def _say_what_graph(draft: Draft, people: Sheet) -> None:
+    """Say at the top where there is nothing to follow in time."""
+    if any(block.keys.get("time") for block in draft.nodes.values()):
+        return
+    what = "one row a patient" if people.one_row_each else "nothing is measured in time"
+    what = f"{what}, all values are of day 0" if draft.nodes else f"this cohort has no graph: {what}"
+    draft.notes.append(f"NOTE: {what}; the linear model answers")
 
 
 def _text(draft: Draft) -> str:

@@ -235,6 +235,9 @@ def _code(sheet: Sheet, usable: list[str]) -> str | None:
 def _wide(draft: Draft, head: dict[str, Any], notes: list[str], sheet: Sheet, columns: list[str]) -> None:
     """Columns of numbers as node types: laboratory values, vital signs, signs with few values, the rest."""
     kinds: dict[str, dict[str, str]] = {}
+    for kind, group in alike(draft, sheet, columns):
+        draft.node(kind, {**head, "columns": group, "edges": ["at"]}, *notes)
+        columns = [c for c in columns if not any(_stands_for(pattern, c) for pattern in group)]
     for name in columns:
         analyte = ANALYTE.get(plain(name), "")
         kind = "vital" if analyte in names.VITAL else "lab" if analyte else "measure"
@@ -247,6 +250,63 @@ def _wide(draft: Draft, head: dict[str, Any], notes: list[str], sheet: Sheet, co
         draft.node(kind, {**head, "columns": units, "edges": edges}, *notes)
 
 
+def alike(draft: Draft, sheet: Sheet, columns: list[str]) -> list[tuple[str, dict[str, str]]]:
+    """Groups of many columns that are called alike: genes, or what has a common beginning or end.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft, for the columns that it uses otherwise.
+    sheet : Sheet
+        A table.
+    columns : list of str
+        Columns with numbers that may become nodes.
+
+    Returns
+    -------
+    list of (str, dict)
+        The name of a node type, and its columns: one pattern where it stands for no other column of numbers.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in (c for c in columns if plain(c) not in ANALYTE and not names.PERSON.match(plain(c))):
+        parts = [f"*{end}" for end in re.findall(r"[._-][A-Za-z]+\d?$", name)]
+        parts += [f"{begin}*" for begin in re.findall(r"^[A-Za-z]+[._-](?=.)", name)]
+        parts += [f"{begin}*" for begin in re.findall(r"^([A-Za-z]+[._-]?)\d+$", name)]
+        for part in parts:
+            groups.setdefault(part, []).append(name)
+    found: list[tuple[str, dict[str, str]]] = []
+    left = set(columns)
+    for pattern, members in sorted(groups.items(), key=lambda item: -len(item[1])):
+        members = [c for c in members if c in left]
+        if len(members) < names.MIN_GROUP:
+            continue
+        others = [c for c in sheet.raw.columns if _stands_for(pattern, c) and c not in members]
+        used = {*draft.patient.keys.get("category", []), *(draft.patient.keys.get("number", []))} - set(
+            columns
+        )
+        kept = [c for c in others if c not in used]
+        shown = {c: "" for c in members} if kept else {pattern: ""}
+        part = plain(pattern)
+        kind = next(
+            (kind for kind, named in names.OMICS.items() if re.fullmatch(named, part)), slug(part, "value")
+        )
+        found.append((kind if part != "num" else "value", shown))
+        left -= set(members)
+    genes = [c for c in columns if c in left and names.GENE.match(c) and plain(c) not in ANALYTE]
+    if len(genes) >= names.MIN_GROUP:
+        found.append(("gene", {c: "" for c in genes}))
+    return found
+
+
+def _stands_for(pattern: str, name: str) -> bool:
+    begin, star, end = pattern.partition("*")
+    return (
+        name.startswith(begin) and name.endswith(end) and len(name) > len(pattern) - 1
+        if star
+        else name == pattern
+    )
+
+
 def analytes(draft: Draft, people: Sheet) -> None:
     """Make laboratory values and vital signs nodes of day 0, where a row is a patient.
 
@@ -257,8 +317,10 @@ def analytes(draft: Draft, people: Sheet) -> None:
     people : Sheet
         The patient table.
     """
-    found = [c for c in draft.patient.keys["number"] if plain(c) in ANALYTE]
-    draft.patient.keys["number"] = [c for c in draft.patient.keys["number"] if c not in found]
+    number = draft.patient.keys["number"]
+    patterns = [pattern for _, group in alike(draft, people, number) for pattern in group]
+    found = [c for c in number if plain(c) in ANALYTE or any(_stands_for(p, c) for p in patterns)]
+    draft.patient.keys["number"] = [c for c in number if c not in found]
     notes = [f"ASK: nodes: were the values in {people.name} known on day 0?"]
     _wide(draft, {"table": people.name, "untimed": "origin"}, notes, people, found)
 
@@ -334,6 +396,9 @@ def several_units(draft: Draft, code: str, units: list[str]) -> None:
 
 def _documented_unit(sheet: Sheet, name: str, analyte: str) -> tuple[str, str]:
     """The unit of a column or code, and where it was found: its name or the README; else "", ""."""
+    documented = sheet.documented.get(name, "")
+    if re.fullmatch(r"[A-Za-zµ%°^0-9/.*-]{1,15}", documented) and not names.NO_UNIT.match(documented):
+        return documented, "from the README"
     if found := names.IN_NAME.search(name.replace("/", "_")):
         spelled = re.sub(r"^(mg|g|mmol|umol)_?(dl|l)$", r"\1/\2", found[1].lower()).replace("kg_m2", "kg/m2")
         return "mmHg" if spelled in ("mmhg", "mm_hg") else spelled, "from its name"

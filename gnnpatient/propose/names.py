@@ -5,7 +5,8 @@ import re
 MAX_ROWS = 200_000  # of a table; later rows are not read
 MIN_PATIENTS = 5  # who must share a word, so that the draft may contain it
 MAX_LEVELS = 20  # of a category
-MAX_COLUMNS = 1000  # of a table
+MAX_COLUMNS = 10_000  # of a table
+MIN_GROUP = 20  # columns that are called alike, to be a node type
 MIN_LEAK_AUC = 0.95  # rank AUC from which on a column counts as a leak of the outcome
 PATIENT = "\0who"  # the patient of a row, beside columns of any name
 OUTCOME_PART = "part of an outcome"  # the reason of a column that is no input
@@ -99,6 +100,13 @@ CODES = (  # of the column that says what was measured; the better ones first
     r"^(event|diagnosis|condition|procedure|treatment)$|^icd|code$|dx$",
 )
 VALUE = re.compile(r"^(val|aval|amount|quantity|reading)$|result$|value$|valuenum$|valueasnumber$")
+OMICS = {  # node type: parts of the names of its columns
+    "expression": "rna|rnaseq|expr|expression|gene|mrna|affy|fpkm|tpm",
+    "copies": "cnv|cna|copy", "mutation": "mut|mutation|snv",
+    "methylation": "meth|methylation|cpg|cg", "mirna": "mir|mirna", "protein": "prot|protein|rppa|olink",
+    "metabolite": "met|metab|metabolite|lipid", "variant": "snp|rs|variant", "radiomics": "rad|radiomics",
+}  # fmt: skip
+GENE = re.compile(r"^[A-Z][A-Z0-9]{1,9}([._-][A-Za-z0-9]{1,5})?$")
 UNIT = re.compile(r"units?$|uom$|measurename")
 MEANS = {  # node type: names of a table or of its column with codes
     "drug": "drug|medic", "diagnosis": "diag|dx|icd|condition", "treatment": "treat", "procedure": "proc",
@@ -129,6 +137,9 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {  # what can be, by unit; o
     "cholesterol": {"mg/dl": (20, 3000), "mmol/l": (0.5, 78)},
     "hdl": {"mg/dl": (2, 250), "mmol/l": (0.05, 6.5)}, "ldl": {"mg/dl": (2, 1000), "mmol/l": (0.05, 26)},
 }  # fmt: skip
+NO_UNIT = re.compile(
+    r"(?i)^(-+|none|na|n/a|text|code|id|date|yes/no|[\d/.-]+|score|" + "|".join(SPELLED.values()) + ")$"
+)
 IN_TEXT = re.compile(  # a unit
     r"(?i)(?<![\w/])(mm ?Hg|m?g/d?l|[muf]mol/l|meq/l|kg/m2|U/m?l|kg|cm|bpm|%)(?![\w/])"
 )

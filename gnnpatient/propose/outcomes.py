@@ -424,8 +424,8 @@ def ends(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> None:
             continue
         del draft.outcomes[pair.name]
         draft.questions.append(
-            f"outcomes: {pair.sheet.name}: {pair.time} says who died when; until when was everybody else seen? "
-            f'with that column causes = {{ death = {{ time = "{pair.time}" }} }}, exit = COLUMN'
+            f"outcomes: {pair.sheet.name}: {pair.time} says who died when; until when was everybody else "
+            f'seen? with that column causes = {{ death = {{ time = "{pair.time}" }} }}, exit = COLUMN'
         )
 
 
@@ -549,10 +549,14 @@ def forbidden(
             outcomes.append((state, frame.unique(PATIENT, keep="first", maintain_order=True)))
     warnings = [s for s in re.split(r"[.\n](?=\s|$)", sheet.readme) if names.FUTURE_TEXT.search(s)]
     warned = set(re.findall(r"[\w.]+", " ".join(warnings)))
+    aligned = [
+        (of, sheet.first_values.select(PATIENT).join(frame, on=PATIENT, how="left")) for of, frame in outcomes
+    ]
     for name in (c for c in sheet.raw.columns if c not in why and c != sheet.key):
         word, is_constant, numeric = plain(name), name in sheet.constant_columns, sheet.kind[name] == "number"
-        few = 2 <= len(sheet.states(name)) <= 8
-        happens = names.HAPPENS.search(word) and few and (is_constant or numeric)
+        happens, labelled = bool(names.HAPPENS.search(word)), bool(LABEL.search(word))
+        few = (happens or labelled) and 2 <= len(sheet.states(name)) <= 8
+        happens = happens and few and (is_constant or numeric)
         if len(name) > 2 and name in warned:
             why[name] = "the README warns that it looks ahead"
         elif is_split(sheet, name):
@@ -561,9 +565,9 @@ def forbidden(
             why[name] = "by its name it looks ahead, or repeats an outcome"
         elif is_constant and numeric and _is_end(name) and not sheet.is_binary(name):
             why[name] = END_WITHOUT_FLAG
-        elif happens or (LABEL.search(word) and (few or numeric) and not _is_code(sheet, name)):
+        elif happens or (labelled and (few or numeric) and not _is_code(sheet, name)):
             why[name] = STATE
-        elif leak := _leak(sheet, name, outcomes):
+        elif leak := _leak(sheet, name, aligned):
             why[name] = leak
     return why
 
@@ -643,8 +647,7 @@ def _leak(sheet: Sheet, name: str, outcomes: list[tuple[str, pl.DataFrame]]) -> 
     if kind not in ("number", "text") or (kind == "text" and sheet.n_distinct(name) > MAX_LEVELS):
         return ""
     for outcome, frame in outcomes:
-        joined = sheet.first_values.select(PATIENT, pl.col(name).alias("value")).join(frame, on=PATIENT)
-        joined = joined.drop_nulls(["value", "event"])
+        joined = frame.with_columns(sheet.first_values[name].alias("value")).drop_nulls(["value", "event"])
         value, event = joined["value"], joined["event"]
         if min(event.sum(), (~event).sum()) < 10:
             continue

@@ -49,8 +49,8 @@ class Stays:
         keys["group"] = self.person
         n = self.sheet.raw[self.person].n_unique()
         notes.append(
-            f"ASK: patient.key: a patient here is a stay, and the stays of a person ({n} by {self.person}) are kept "
-            "together in splits; or are persons the patients?"
+            f"ASK: patient.key: a patient here is a stay, and those of a person ({n} by {self.person}) are "
+            "kept together in splits; or are persons the patients?"
         )
         table = self.persons.name if self.persons else self.sheet.name
         origin = f'{{ table = "{self.sheet.name}", column = "{self.begin}", pick = "first" }}'
@@ -147,11 +147,15 @@ def stays_of(sheets: list[Sheet]) -> Stays | None:
     persons = [
         of
         for of in sheets
-        if of is not sheet and not any(plain(c) == plain(key) for c in of.raw.columns)
+        if of is not sheet and not _has(of, key)
         for c in of.raw.columns
         if plain(c) == plain(person) and of.raw[c].n_unique() == len(of.raw)
     ]
     return Stays(sheet, key, person, begin, persons[0] if persons else None)
+
+
+def _has(sheet: Sheet, key: str) -> bool:
+    return any(plain(c) == plain(key) for c in sheet.raw.columns)
 
 
 def discharged(name: str) -> bool:
