@@ -13,7 +13,7 @@ from gnnpatient.errors import InputError
 from gnnpatient.propose import inputs, outcomes, patients
 from gnnpatient.propose.formats import of_format, standard
 from gnnpatient.propose.layouts import RowsOfOutcome, layout_of
-from gnnpatient.propose.names import MAX_ROWS
+from gnnpatient.propose.names import MAX_ROWS, OUTCOME_PART
 from gnnpatient.propose.parts import Block, Draft, bare, quoted
 from gnnpatient.propose.sheets import Sheet, read, table_name, tables
 from gnnpatient.propose.stays import stays_of
@@ -108,12 +108,18 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
     forbidden = {sheet.name: outcomes.forbidden(sheet, pairs, labels, known) for sheet in sheets}
     for sheet in sheets:
         outcomes.ask_for(draft, sheet, forbidden[sheet.name])
-    inputs.statics(draft, people, forbidden[people.name], origin)
+        barred = {c for c, why in forbidden[sheet.name].items() if why != OUTCOME_PART}
+        sheet.barred = frozenset(barred | {c for c, kind in sheet.kind.items() if kind in ("text", "mixed")})
+    numbers = [
+        c for c in people.raw.columns if people.kind[c] == "number" and c not in forbidden[people.name]
+    ]
+    groups = inputs.alike(people, numbers) if people.one_row_each else []
+    inputs.statics(draft, people, forbidden[people.name], origin, groups)
     if stays:
         stays.write(draft)
     gaps = [gap for s in sheets for gap in inputs.nodes(draft, s, people, forbidden[s.name], origin)]
-    if not draft.nodes and people.one_row_each:
-        inputs.analytes(draft, people)
+    if groups or (not draft.nodes and people.one_row_each):
+        inputs.analytes(draft, people, groups)
     outcomes.ends(draft, sheets, pairs)
     if not draft.outcomes:
         outcomes.onset(draft, sheets)

@@ -7,6 +7,7 @@ MIN_PATIENTS = 5  # who must share a word, so that the draft may contain it
 MAX_LEVELS = 20  # of a category
 MAX_COLUMNS = 10_000  # of a table
 MIN_GROUP = 20  # columns that are called alike, to be a node type
+MIN_OMICS = 5  # such columns, where their name says what they are
 MIN_LEAK_AUC = 0.95  # rank AUC from which on a column counts as a leak of the outcome
 PATIENT = "\0who"  # the patient of a row, beside columns of any name
 OUTCOME_PART = "part of an outcome"  # the reason of a column that is no input
@@ -43,7 +44,9 @@ TOKENS = re.compile(
 )
 FLAG = re.compile(r"status|stat\d*$|event|flag|indicator|label|outcome|endpoint|cens(or(ed|ship|ing)?)?$")
 DEATH = re.compile(r"death|dead|died|dth|mort|expire|deceas|^vital$|^dod$")
-HAPPENS = re.compile(FLAG.pattern + "|" + DEATH.pattern + r"|recur|relapse|progress|fail|readmi")
+HAPPENS = re.compile(
+    FLAG.pattern + "|" + DEATH.pattern + r"|recur|relapse|progress|fail|readmi|tubated|ventilat|^went|^needed"
+)
 ALIVE = re.compile(r"(?i)^(cens|alive|living|no$|none$|0$|event.?free|withdraw|lost|false$)")
 OVERALL = "os|srv|surv|survival|d|dth|mort"  # what is left of the name of a death's time or flag
 LABEL = re.compile(r"^(label|outcome|target|class|dx|diagnosis|y|responder?|response)$|" + DEATH.pattern)
@@ -58,7 +61,7 @@ SPLIT_WORDS = re.compile(
 )
 DISEASE = re.compile(r"(?i)dement|convert|case|control|malign|cancer|positive|disease|healthy")
 FUTURE = re.compile(
-    r"^prev|^surv|prg\d|^dnr|discharge|charge|cost|cst$|lengthofstay|^s?los$|hosp.*d(ea|ie)|"
+    r"^prev|^surv|^prg\dm$|^dnr|discharge|charge|cost|cst$|lengthofstay|^s?los$|hosp.*d(ea|ie)|"
     r"cause|autopsy|lastcontact|lastseen|^aps$|^sps$|" + DEATH.pattern
 )
 FUTURE_TEXT = re.compile(r"(?i)leak|future|model output|hindsight")

@@ -129,7 +129,7 @@ def pairs_of(sheet: Sheet) -> list[Pair]:
     for time, flag in product(times, flags):
         score = _name_similarity(time, flag)
         if last is not None and sheet.is_binary(flag):
-            short, event = sheet.first_values[time] < last, sheet.first_values[flag] == 1
+            short, event = sheet.first_values[time] < last, sheet.happened(flag)
             right = share(short.filter(event)) + share((~short).filter(~event))
             score += 0.5 if score and right > 1.8 else 0.6 if right > 1.94 else 0
         if score >= 0.6:
@@ -198,17 +198,19 @@ def _is_end(name: str) -> bool:
 
 def _namesakes(sheet: Sheet, columns: list[str], times: list[str]) -> dict[str, str]:
     """By a column of numbers the flag that is named after it: rec and rec.s, os and os_status."""
-    by_name = {plain(c): c for c in columns if sheet.kind[c] == "number" and not sheet.is_binary(c)}
+    by_name = {plain(c): c for c in columns if sheet.kind[c] == "number"}
     found: dict[str, str] = {}
-    for flag in (c for c in columns if sheet.is_binary(c) and c not in times):
+    for flag in (c for c in columns if c not in times):
         time = next((by_name[plain(stem)] for stem in _stems(flag) if plain(stem) in by_name), None)
-        if time and plain(time) not in names.ANALYTE and (sheet.cells[time] < 0).sum() == 0:
+        if time is None or sheet.is_binary(time) or not sheet.is_binary(flag):
+            continue
+        if plain(time) not in names.ANALYTE and (sheet.cells[time] < 0).sum() == 0:
             found.setdefault(time, flag)
     ends = list(dict.fromkeys((*times, *found)))
     frame = sheet.first_values
     kept = {}
     for time, flag in found.items():
-        free = frame.filter(pl.col(flag) == 0)
+        free = frame.filter(~sheet.happened(flag))
         others = [end for end in ends if end != time]
         same = (
             free.select(pl.any_horizontal(pl.col(other) == pl.col(time) for other in others))
@@ -255,6 +257,9 @@ def _pair(sheet: Sheet, time: str, flag: str) -> Pair:
         if re.search("cens", word):
             meant = {s: "censored" if s.lower() in ("1", "true") else name for s in states}
             why = f"by its name {flag} = 1 is censored; is that so?"
+            if (documented := documented_states(sheet, flag)) and "censored" in documented.values():
+                meant, why = documented, f"is that what {flag} means? the README says so"
+                name = next((word for word in meant.values() if word != "censored"), name)
             return Pair(sheet, name, time, flag, meant, why)
         why = f"does {flag} = 1 mean that it happened at {time}, 0 censored?"
         documented = documented_states(sheet, flag)

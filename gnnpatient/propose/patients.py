@@ -131,9 +131,10 @@ def patient_table(draft: Draft, sheets: list[Sheet], stays: Sheet | None = None)
     """
     most = max(sheet.patient_ids.n_unique() for sheet in sheets)
 
-    def rank(sheet: Sheet) -> tuple[bool, bool, bool, int]:
+    def rank(sheet: Sheet) -> tuple[bool, bool, bool, bool, int]:
         return (
             sheet.patient_ids.n_unique() >= 0.95 * most,
+            sheet.has_outcome and bool(sheet.person_columns) and sheet.layout is None,
             sheet.one_row_each,
             bool(sheet.person_columns),
             len(sheet.raw.columns),

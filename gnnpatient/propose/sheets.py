@@ -72,6 +72,8 @@ class Sheet:
         What its rows say together of a patient's outcome; None where one row says it.
     others : frozenset of str
         The other tables, by the names that a README may call them.
+    barred : frozenset of str
+        Columns that must not be inputs, and are no part of an outcome that the spec names.
     """
 
     name: str
@@ -87,6 +89,8 @@ class Sheet:
     has_outcome: bool = False
     layout: Layout | None = None
     others: frozenset[str] = frozenset()
+    barred: frozenset[str] = frozenset()
+    known_states: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def patient_ids(self) -> pl.Series:
@@ -158,7 +162,13 @@ class Sheet:
         dict of str to int
             Empty where there are many words, or times.
         """
-        if self.kind[name] in ("date", "duration"):
+        if name not in self.known_states:
+            self.known_states[name] = self._states(name)
+        return self.known_states[name]
+
+    def _states(self, name: str) -> dict[str, int]:
+        numbers = self.kind[name] == "number"
+        if self.kind[name] in ("date", "duration") or (numbers and self.n_distinct(name) > MAX_LEVELS):
             return {}
         frame = pl.DataFrame({"who": self.patient_ids, "word": self.words(name)}).drop_nulls().unique()
         count = frame.group_by("word").len().sort("word")
@@ -190,7 +200,29 @@ class Sheet:
         -------
         int
         """
-        return self.cells[name].drop_nulls().n_unique()
+        return self._distinct[name]
+
+    @cached_property
+    def _distinct(self) -> dict[str, int]:
+        every = [pl.col(c).drop_nulls().n_unique() for c in self.cells.columns]
+        blocks = [every[i : i + 500] for i in range(0, len(every), 500)]
+        return {c: n for block in blocks for c, n in self.cells.select(block).row(0, named=True).items()}
+
+    def happened(self, flag: str) -> pl.Series:
+        """What a column of 0 and 1 says of each patient, as the rows of `first_values`.
+
+        Parameters
+        ----------
+        flag : str
+            A binary column.
+
+        Returns
+        -------
+        Series
+            bool, null = not known.
+        """
+        value = self.first_values[flag]
+        return value.str.to_lowercase().is_in(["1", "true"]) if value.dtype == pl.String else value == 1
 
     def is_integer(self, name: str) -> bool:
         """Whether all values are whole numbers.
