@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from gnnpatient.errors import InputError
+from gnnpatient.propose.moments import moments
 from gnnpatient.propose.names import BEGINS, KEYS, PATIENT
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
@@ -42,9 +43,12 @@ def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
         if not sheet.key:
             draft.left_out.append(f"{sheet.name}: no column could be the patient's id")
     if not any(sheet.key for sheet in sheets):
+        name = sheets[0].name
+        read = "read_parquet" if name.endswith(".parquet") else "read_csv"
         raise InputError(
-            f"{draft.folder}: no column could be the patient's id; call one patient_id (the number of the "
-            "row, where a row is a patient)"
+            f"{draft.folder}: no column could be the patient's id; call one patient_id. If a row is a "
+            f'patient: polars.{read}("{name}").with_row_index("patient_id").write_csv("numbered.csv"), '
+            "in a folder of its own, numbers them"
         )
     return [sheet for sheet in sheets if sheet.key]
 
@@ -154,8 +158,8 @@ def patient_table(draft: Draft, sheets: list[Sheet], stays: Sheet | None = None)
     return people
 
 
-def origin(draft: Draft, people: Sheet) -> str | None:
-    """The column with the date of day 0, which no patient lacks.
+def origin(draft: Draft, people: Sheet, sheets: list[Sheet]) -> str | None:
+    """The column with the date of day 0, which no patient lacks; else the first date of rows in time.
 
     Parameters
     ----------
@@ -163,6 +167,8 @@ def origin(draft: Draft, people: Sheet) -> str | None:
         The draft that is filled.
     people : Sheet
         The patient table.
+    sheets : list of Sheet
+        The tables in which rows may have dates.
 
     Returns
     -------
@@ -174,7 +180,7 @@ def origin(draft: Draft, people: Sheet) -> str | None:
         c for c in dates if not people.first_values[c].null_count() and not re.search("birth|dob", plain(c))
     ]
     if not dates:
-        return None
+        return _first_row(draft, people, sheets)
     best = min(dates, key=lambda c: (not BEGINS.search(plain(c)), people.first_values[c].median(), c))
     draft.patient.notes.append(
         f"ASK: patient.origin: is {best} day 0? dates without a gap: {', '.join(dates)}"
@@ -182,3 +188,24 @@ def origin(draft: Draft, people: Sheet) -> str | None:
     people.clock(best)
     draft.patient.keys["origin"] = best
     return best
+
+
+def _first_row(draft: Draft, people: Sheet, sheets: list[Sheet]) -> str | None:
+    """Day 0 as the first date of a patient in a table of rows in time, that which most patients are in."""
+    found = []
+    for sheet in sheets:
+        time = moments(sheet)[0]
+        if time and sheet.kind[time] == "date":
+            given = sheet.patient_ids.filter(sheet.cells[time].is_not_null())
+            known = given.drop_nulls().unique().is_in(people.patient_ids.implode()).sum()
+            found.append((known, sheet is people, sheet, time))
+    if not found:
+        return None
+    known, _, sheet, time = max(found, key=lambda one: one[:2])
+    sheet.clock(time)
+    draft.patient.keys["origin"] = {"table": sheet.name, "column": time, "pick": "first"}
+    note = f"is the first {time} of a patient in {sheet.name} day 0?"
+    if lost := people.patient_ids.n_unique() - known:
+        note += f" {lost} patients have none and are left out"
+    draft.patient.notes.append(f"ASK: patient.origin: {note}")
+    return time
