@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -28,6 +29,14 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 """A list of strings in the TOML."""
 
 
+@cache
+def _zones() -> frozenset[str]:
+    """The time zones of this system, whose many files are listed once."""
+    import zoneinfo
+
+    return frozenset(zoneinfo.available_timezones())
+
+
 class TimeSpec(Record):
     """How the times of a table are written where they are neither days after the origin nor ISO 8601."""
 
@@ -45,9 +54,7 @@ class TimeSpec(Record):
     @field_validator("timezone")
     @classmethod
     def _zone(cls, name: str | None) -> str | None:
-        import zoneinfo
-
-        if name is not None and name not in (zones := zoneinfo.available_timezones()):
+        if name is not None and name not in (zones := _zones()):
             raise InputError(f"timezone = {name!r} is not a time zone of this system{near(name, zones)}")
         return name
 
