@@ -25,7 +25,8 @@ def read_table(folder: Path, name: str, spec: TableSpec | None = None) -> pl.Dat
     folder : Path
         The folder of the cohort; nothing outside it is read.
     name : str
-        A file or a folder of shards in it, or FILE.sqlite/TABLE, FILE.duckdb/TABLE.
+        A file or a folder of shards in it, or FILE.sqlite/TABLE, FILE.duckdb/TABLE. A CSV is found packed
+        (labs.csv.gz) where the name is that of the unpacked one, and the other way round.
     spec : TableSpec, optional
         Encoding and separator of a CSV; default: UTF-8 and commas, tabs in a .tsv.
 
@@ -37,8 +38,9 @@ def read_table(folder: Path, name: str, spec: TableSpec | None = None) -> pl.Dat
     Raises
     ------
     InputError
-        If there is no such file or it has no rows; if a CSV breaks the rule of `csv_file`; if a file is not
-        what its name says or unpacks to far too much; if the name leads out of the folder.
+        If there is no such file, or a CSV twice, packed and not, or it has no rows; if a CSV breaks the rule
+        of `csv_file`; if a file is not what its name says or unpacks to far too much; if the name leads out
+        of the folder.
     """
     path = folder / name
     try:
@@ -49,6 +51,12 @@ def read_table(folder: Path, name: str, spec: TableSpec | None = None) -> pl.Dat
         raise InputError(f"{name}: leads out of {folder}; keep the tables of a cohort in one folder")
     if (table := scan(folder, name)) is not None:
         return table
+    if (other := _other_form(path)) is not None and other.is_file():
+        if here:
+            raise InputError(f"{path}: {other.name} is there as well; keep one of them")
+        if not other.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{name}: leads out of {folder}; keep the tables of a cohort in one folder")
+        path, here = other, True
     if not here:
         there = sorted(p.name for p in folder.glob("*") if p.name.endswith(ENDINGS))
         raise InputError(f"{path}: no such file{near(name, there) if there else ''}")
@@ -65,6 +73,14 @@ def read_table(folder: Path, name: str, spec: TableSpec | None = None) -> pl.Dat
     raise InputError(
         f"{path}: a table is a .csv, a .parquet, a folder of .parquet, FILE.sqlite/TABLE or FILE.duckdb/TABLE"
     )
+
+
+def _other_form(path: Path) -> Path | None:
+    """The name of a CSV when packed where it is the unpacked one's, and the reverse; None of other files."""
+    if not path.name.endswith(CSV):
+        return None
+    packed = path.name.endswith(".gz")
+    return path.with_name(path.name.removesuffix(".gz") if packed else f"{path.name}.gz")
 
 
 def _scan_parquet(path: Path) -> pl.LazyFrame:

@@ -210,7 +210,7 @@ class GraphSpec(Record):
             apart |= {home(self.tables, (table, c)) for c in outcome.columns_apart(inside)}
             for column, words in outcome.answer_words(inside).items():
                 forms.setdefault(home(self.tables, (table, column)), []).append(words)
-        for column in patient.columns:
+        for column in (*patient.columns, *patient.birth_columns):
             if leak := made_of(self.tables, (people, column)) & (answer | apart):
                 raise InputError(
                     f"patient: static column {column!r} is by a join {_cell(leak)}, a part of outcome "
@@ -308,6 +308,7 @@ class GraphSpec(Record):
         if patient.table == table:
             found += [
                 *patient.columns,
+                *patient.birth_columns,
                 *patient.where,
                 patient.group,
                 patient.known,
