@@ -12,6 +12,7 @@ import numpy as np
 from gnnpatient.errors import InputError
 from gnnpatient.propose import inputs, outcomes, patients
 from gnnpatient.propose.formats import of_format, standard
+from gnnpatient.propose.layouts import RowsOfOutcome, layout_of
 from gnnpatient.propose.names import MAX_ROWS
 from gnnpatient.propose.parts import Block, Draft, bare, quoted
 from gnnpatient.propose.sheets import Sheet, from_frame, read
@@ -88,19 +89,26 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
     sheets = patients.with_patient_column(draft, sheets)
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
     for sheet in sheets:
-        sheet.has_outcome = bool(found[sheet.name])
+        if not found[sheet.name] and not any(found.values()):
+            sheet.layout = layout_of(sheet)
+        sheet.has_outcome = bool(found[sheet.name] or sheet.layout)
     sheets = patients.same_patients(draft, sheets)
     draft.tables = {sheet.name: sheet.block for sheet in sheets}
     people = patients.patient_table(draft, sheets)
     origin = patients.origin(draft, people)
     known = [pair for sheet in sheets for pair in found[sheet.name]]
     pairs = outcomes.usable_pairs(draft, known, people, origin)
-    labels = [] if pairs else outcomes.labels_of(sheets)
+    rows = [sheet.layout for sheet in sheets if isinstance(sheet.layout, RowsOfOutcome)]
+    labels = [] if pairs or rows else outcomes.labels_of(sheets)
     for pair in pairs:
         outcomes.survival(draft, pair, pairs)
+    for layout in rows:
+        layout.write(draft)
     for sheet, column in labels:
         outcomes.diagnosis(draft, sheet, column)
-    forbidden = {sheet.name: outcomes.forbidden(sheet, pairs, labels) for sheet in sheets}
+    forbidden = {sheet.name: outcomes.forbidden(sheet, pairs, labels, known) for sheet in sheets}
+    for sheet in sheets:
+        outcomes.ask_for(draft, sheet, forbidden[sheet.name])
     inputs.statics(draft, people, forbidden[people.name], origin)
     gaps = [gap for s in sheets for gap in inputs.nodes(draft, s, people, forbidden[s.name], origin)]
     if not draft.nodes and people.one_row_each:
@@ -139,6 +147,7 @@ def _text(draft: Draft) -> str:
             lines += _lines(f"[{place}.{name}]", block)
     if not draft.outcomes:
         lines.append("# ASK: outcomes: none was recognised; what is to be predicted? add [outcomes.NAME]")
+    lines += [f"# ASK: {question}" for question in draft.questions]
     lines += (
         ["", "# Left out", *(f"# {line}" for line in dict.fromkeys(draft.left_out))] if draft.left_out else []
     )

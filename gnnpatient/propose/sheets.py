@@ -22,6 +22,25 @@ from gnnpatient.spec.tables import TableSpec, TimeSpec
 from gnnpatient.times import DAY
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Rows that say together what came of a patient: `propose.layouts` finds them.
+
+    Attributes
+    ----------
+    time : str or None
+        Column since when the values of a row hold; None: the rows have no time.
+    answers : dict of str to str
+        Columns that say what came, and are no input: by column the reason.
+    shown : tuple of str
+        Columns that a node type of the layout's own shows.
+    """
+
+    time: str | None
+    answers: dict[str, str]
+    shown: tuple[str, ...]
+
+
 @dataclass
 class Sheet:
     """The first rows of a table, as they are and as numbers.
@@ -50,6 +69,10 @@ class Sheet:
         The column with the patient's id.
     has_outcome : bool
         Whether it has an outcome with a time.
+    layout : Layout or None
+        What its rows say together of a patient's outcome; None where one row says it.
+    others : frozenset of str
+        The other tables, by the names that a README may call them.
     """
 
     name: str
@@ -63,6 +86,8 @@ class Sheet:
     unit_decided: bool = False
     key: str = ""
     has_outcome: bool = False
+    layout: Layout | None = None
+    others: frozenset[str] = frozenset()
 
     @cached_property
     def patient_ids(self) -> pl.Series:
