@@ -12,6 +12,7 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.outcomes import all_outcomes
 from gnnpatient.cohort.packed import Events, with_timepoints
+from gnnpatient.content.encoder import OwnEncoder, UserEncoder
 from gnnpatient.ingest.ancestors import ancestor_nodes
 from gnnpatient.ingest.contents import measurements
 from gnnpatient.ingest.dates import UsualDates, usual_dates
@@ -40,6 +41,7 @@ def read_cohort(
     tables: str | Path | Mapping[str, Any],
     *,
     files: str | Path | None = None,
+    encoders: Mapping[str, UserEncoder] | None = None,
     quarantine: str | Path | None = None,
     cache: str | Path | None = None,
     device: str = "auto",
@@ -63,6 +65,9 @@ def read_cohort(
     files : str or pathlib.Path, optional
         Where the files lie that tables name (images below their `root`, a task); default: the folder of the
         tables. Frames have none.
+    encoders : mapping of str to callable, optional
+        Encoders of your own by the names that `embed` has for them, as in ``{"mine": f}`` for
+        ``[nodes.image] embed = "mine"``; see `gnnpatient.content.encoder.UserEncoder`.
     quarantine : str or pathlib.Path, optional
         A folder for the refused rows themselves, with line and reason. They hold data of patients.
     cache : str or pathlib.Path, optional
@@ -91,6 +96,7 @@ def read_cohort(
         tables_of(tables, spec.patient.table),
         spec,
         files=Path(files) if files is not None else None,
+        own_encoders=_own_encoders(encoders, spec),
         cache=Path(cache) if cache else None,
         device=device,
         allow_network=allow_network,
@@ -129,6 +135,14 @@ def read_cohort(
         category_known=patients.category_known,
         report=_report(source),
     )
+
+
+def _own_encoders(encoders: Mapping[str, UserEncoder] | None, spec: GraphSpec) -> Mapping[str, OwnEncoder]:
+    if encoders is None:
+        return {}
+    from gnnpatient.content.embed import own_encoders
+
+    return own_encoders(encoders, spec.nodes)
 
 
 def _read_nodes(source: SourceTables, patients: Patients) -> dict[str, Rows]:

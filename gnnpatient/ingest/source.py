@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib import import_module
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gnnpatient.content.encoder import OwnEncoder
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import room_for
 from gnnpatient.ingest.audit import RowAudit, quoted
@@ -522,6 +523,8 @@ class SourceTables:
         Where embeddings are made.
     allow_network : bool, default False
         Whether an encoder may be downloaded.
+    own_encoders : mapping
+        Encoders of a user, by the names that the spec has for them.
     embed : bool, default True
         False: images and texts are opened and counted, but not embedded.
     progress : Progress or None
@@ -553,6 +556,7 @@ class SourceTables:
     cache: Path | None = None
     device: str = "auto"
     allow_network: bool = False
+    own_encoders: Mapping[str, OwnEncoder] = field(default_factory=dict)
     embed: bool = True
     progress: Progress | None = None
     views: dict[str, list[TableView]] = field(default_factory=dict)
