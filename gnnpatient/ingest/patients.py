@@ -184,7 +184,7 @@ def _read_ids(source: SourceTables, view: TableView) -> np.ndarray:
     if not len(names):
         where = source.spec.patient.where
         if source.standard is not None and not where:
-            raise InputError(f"{source.folder}: names no patient, so its rows are nobody's; add the patients")
+            raise InputError(f"{source.place}: names no patient, so its rows are nobody's; add the patients")
         chosen = " and fits where" if where else ""
         raise InputError(f"{table}: no patient has an id in column {key!r}{chosen}")
     if alike := len(names) - normalized(pl.Series(names)).n_unique():

@@ -92,9 +92,9 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("members", 1), ("epochs", 0), ("patience", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} {getattr(self, name)}; must be >= {least}")
+        for name, fewest in (("members", 1), ("epochs", 0), ("patience", 1), ("batch_size", 1)):
+            if getattr(self, name) < fewest:
+                raise InputError(f"{name} {getattr(self, name)}; must be >= {fewest}")
         if self.seed < 0:
             raise InputError(f"seed {self.seed}; must be >= 0")
         if not 0 <= self.kind_dropout < 1:

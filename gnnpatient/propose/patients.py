@@ -43,7 +43,7 @@ def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
             draft.left_out.append(f"{sheet.name}: no column could be the patient's id")
     if not any(sheet.key for sheet in sheets):
         raise InputError(
-            f"{draft.folder}: no column could be the patient's id; call one patient_id (the number of the "
+            f"{draft.place}: no column could be the patient's id; call one patient_id (the number of the "
             "row, where a row is a patient)"
         )
     return [sheet for sheet in sheets if sheet.key]

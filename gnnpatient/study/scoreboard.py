@@ -429,7 +429,7 @@ class Scoreboard:
         dict
             (cause, landmark, horizon) -> number; without those where nothing is estimable.
         """
-        horizons: dict[float | None, None] = dict.fromkeys(h for _, h in self.columns if h is not None)
+        horizons = list(dict.fromkeys(h for _, h in self.columns if h is not None))
         found: dict[tuple[str, float | None, float | None], float] = {}
         for cause in self.causes:
             k = self.observed.judged[cause]
@@ -438,10 +438,11 @@ class Scoreboard:
                     continue
                 rows, weight = self.rows[place], np.ones(len(place), np.int64)
                 patient = self._repeated_patients(rows)
+                known: Mapping[Any, metrics.AtHorizon | None]
                 if self.observed.kind == "diagnosis":
                     known = {self.observed.horizon: self.observed.labels(k, rows, weight, patient)}
                 else:
-                    known = self._known([h for h in horizons if h is not None], k, rows, weight)
+                    known = self._known(horizons, k, rows, weight)
                 found |= {(cause, day, h): at.fewest for h, at in known.items() if at is not None}
         return found
 
