@@ -716,10 +716,10 @@ class Cohort(Shown):
         >>> np.unique(pbc().landmarks(n=4, seed=0).days).round(1)
         array([   0. ,  488.2,  973.3, 1564.4])
         """
-        position = self.positions(patients)
         if (times is None) == (n is None):
             hint = "" if patients is None else "; what stands first are the patients"
             raise InputError(f"landmarks: give either times=[...] or n=NUMBER{hint}")
+        position = self.positions(patients)
         if times is not None:
             return self._at_times(position, times)
         assert n is not None

@@ -39,7 +39,7 @@ STYLE: Any = {
 }
 MAX_LANDMARKS = 6  # in one plot
 POINTS = 121  # of a curve and its band
-TOPS = (0.05, 0.1, 0.2, 0.5, 1.0)  # where the axis of risks may end
+TOPS = {0.05: 5, 0.1: 5, 0.2: 4, 0.3: 3, 0.5: 5, 1.0: 5}  # where the axis of risks may end: its steps
 
 
 def plot_curves(forecast: Forecast, cause: str | None, ax: Axes | None, event_free: bool) -> Axes:
@@ -62,38 +62,32 @@ def plot_curves(forecast: Forecast, cause: str | None, ax: Axes | None, event_fr
     _check(forecast, cause, ax)
     names = forecast.causes if cause is None else (cause,)
     lines = [(0, name) for name in names] if len(forecast) == 1 else _one_cause(forecast, names)
-    with _style(ax, (7.2, 4.3)) as (axes, own):
+    with _style(ax, (7.2, 4.2)) as (axes, own):
         width, unit = time_unit(float(forecast.times[-1]))
         grid = np.linspace(0, float(forecast.times[-1]), POINTS)
         ends, top = list[tuple[float, str, str]](), 0.0
-        for i, (row, name) in enumerate(lines):
+        for (row, name), color in zip(lines, _colors(forecast, names, len(lines)), strict=True):
             if not forecast.at_risk[row]:
                 continue
-            color = _colors(forecast)[i % len(_colors(forecast))]
             curve, spread = forecast.risks(grid, name)[row], forecast.spreads(grid, name)
             if spread is not None:
                 low, high = spread[0][row], spread[1][row]
                 axes.fill_between(grid / width, low, high, color=color, alpha=0.15, lw=0)
                 top = max(top, float(high.max()))
             label = name if len(forecast) == 1 else _landmark_name(forecast, row)
-            axes.plot(grid / width, curve, color=color, lw=2, label=label)
-            ends.append((float(curve[-1]), label, color))
+            axes.plot(grid / width, curve, color=color, lw=2, label=printable(label, 28))
+            ends.append((float(curve[-1]), label, INK if _is_ramp(forecast) else color))
             top = max(top, float(curve.max()))
-            if event_free:
-                times, free = np.append(0, forecast.times) / width, np.append(1, forecast.event_free[row])
-                tone = MUTED if len(forecast) == 1 else color
-                named = "event-free" if row == lines[0][0] and i == 0 else "_"
-                if len(forecast) > 1 or i == 0:
-                    axes.plot(times, free, color=tone, lw=1.3, ls=(0, (5, 2)), label=named)
-                if named != "_":
-                    ends.append((float(free[-1]), "event-free", tone))
-                top = 1.0
+        if event_free and ends:
+            ends += _draw_event_free(axes, forecast, width, [color for _, _, color in ends])
+            top = 1.0
         axes.set_title(_title(forecast, names), weight="bold")
         axes.set_xlim(0, float(forecast.times[-1]) / width)
-        axes.set_xlabel(_below(forecast, f"{unit} after the landmark"), size=SMALL)
+        axes.set_xlabel(_below(forecast, f"{unit} after the landmark", own), size=SMALL)
         _risk_axis(axes, top)
         if not ends:
-            _say_not_at_risk(axes)
+            text = "no longer at risk on this day: no curve"
+            axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=MUTED)
         elif own:
             _name_ends(axes, ends, float(forecast.times[-1]) / width)
         else:
@@ -125,14 +119,14 @@ def plot_bars(forecast: DiagnosisForecast, cause: str | None, ax: Axes | None) -
             f"{', '.join(forecast.classes)}, as in cause={forecast.classes[-1]!r}"
         )
     bars = [(0, name) for name in names] if alone else [(row, names[0]) for row in range(len(forecast))]
-    with _style(ax, (7.2, 1.1 + 0.42 * len(bars))) as (axes, _):
+    colors = _colors(forecast, names, len(bars))
+    with _style(ax, (7.2, 1.1 + 0.42 * len(bars))) as (axes, own):
         for i, (row, name) in enumerate(bars):
             if not forecast.at_risk[row]:
                 axes.text(0.01, i, "not at risk, or known already", va="center", color=MUTED, size=SMALL)
                 continue
             risk, spread = float(forecast.risk(name)[row]), forecast.spread(name)
-            color = _colors(forecast)[i % len(_colors(forecast))]
-            axes.barh(i, risk, height=0.55, color=color, alpha=0.85)
+            axes.barh(i, risk, height=0.55, color=colors[i], alpha=0.85)
             end = risk
             if spread is not None:
                 low, high = float(spread[0][row]), float(spread[1][row])
@@ -147,9 +141,9 @@ def plot_bars(forecast: DiagnosisForecast, cause: str | None, ax: Axes | None) -
         axes.tick_params(length=0)
         axes.grid(axis="x", color=GRID, lw=0.8)
         axes.set_axisbelow(True)
-        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.spines[:].set_visible(False)
         axes.set_title(_title(forecast, names), weight="bold")
-        axes.set_xlabel(_below(forecast, "probability", "line"), size=SMALL)
+        axes.set_xlabel(_below(forecast, "probability", own, "line"), size=SMALL)
     return axes
 
 
@@ -240,45 +234,83 @@ def _style(ax: Axes | None, size: tuple[float, float]) -> Iterator[tuple[Axes, b
         yield axes, True
 
 
-def _colors(forecast: Forecast | DiagnosisForecast) -> tuple[str, ...]:
-    return CAUSE_COLORS if len(forecast) == 1 else LANDMARK_COLORS
+def _colors(forecast: Forecast | DiagnosisForecast, names: Sequence[str], size: int) -> list[str]:
+    """Of each curve or bar: by cause, by patient, or one colour growing darker from day to day."""
+    if _is_ramp(forecast):
+        dark = CAUSE_COLORS[forecast.names.index(names[0]) % len(CAUSE_COLORS)]
+        rank = np.argsort(np.argsort(forecast.at, kind="stable"))
+        return [_mixed(dark, 0.4 + 0.6 * float(r) / (size - 1)) for r in rank]  # day by day darker
+    palette: Sequence[str] = LANDMARK_COLORS
+    if len(forecast) == 1:
+        palette = [CAUSE_COLORS[forecast.names.index(name) % len(CAUSE_COLORS)] for name in names]
+    return [palette[i % len(palette)] for i in range(size)]
+
+
+def _is_ramp(forecast: Forecast | DiagnosisForecast) -> bool:
+    """Whether several landmarks are of one patient, so that their order is what matters."""
+    return len(forecast) > 1 and len(set(forecast.ids.tolist())) == 1
+
+
+def _mixed(color: str, share: float) -> str:
+    """A colour mixed with white."""
+    parts = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(255 - share * (255 - part)):02x}" for part in parts)
+
+
+def _draw_event_free(
+    axes: Axes, forecast: Forecast, width: float, colors: Sequence[str]
+) -> list[tuple[float, str, str]]:
+    """A dashed line for each landmark at risk; what to write at the ends."""
+    rows, times = np.flatnonzero(forecast.at_risk), np.append(0, forecast.times) / width
+    tones = [MUTED] if len(forecast) == 1 else colors
+    for i, (row, tone) in enumerate(zip(rows, tones, strict=True)):
+        free, label = np.append(1, forecast.event_free[row]), "_" if i else "event-free"
+        axes.plot(times, free, color=tone, lw=1.3, ls=(0, (5, 2)), label=label)
+    return [(float(forecast.event_free[rows[0], -1]), "event-free", tones[0])]
 
 
 def _landmark_name(forecast: Forecast | DiagnosisForecast, row: int) -> str:
     """What tells a landmark from the others of a plot: its day, its patient, or both."""
-    day, name = f"day {forecast.at[row]:g}", f"patient {forecast.ids[row]}"
+    day, name = _day(forecast.at[row]), f"patient {forecast.ids[row]}"
     if len(set(forecast.ids.tolist())) == 1:
         return day
     return name if len(set(forecast.at.tolist())) == 1 else f"{name}, {day}"
 
 
+def _day(at: float) -> str:
+    return f"day {at:.0f}" if abs(at) >= 100 else f"day {at:.3g}"
+
+
 def _title(forecast: Forecast | DiagnosisForecast, names: Sequence[str]) -> str:
-    """The outcome, or the one cause of it, and the day where all landmarks share it."""
-    what = names[0] if len(names) == 1 else forecast.outcome
-    word = "Cumulative incidence" if isinstance(forecast, Forecast) else "Probability"
+    """What is drawn, and the day where all landmarks share it."""
+    word = "Cumulative incidence" if isinstance(forecast, Forecast) else f"Probability of {forecast.outcome}"
+    of = f" of {names[0]}" if isinstance(forecast, Forecast) and len(names) == 1 else ""
+    of = f": {names[0]}" if isinstance(forecast, DiagnosisForecast) and len(names) == 1 else of
     days = set(forecast.at.tolist())
-    when = f", as known on day {days.pop():g}" if len(days) == 1 else ""
-    return f"{word} of {printable(what, 40)}{when}"
+    return printable(word + of, 48) + (f", as known on {_day(days.pop())}" if len(days) == 1 else "")
 
 
-def _below(forecast: Forecast | DiagnosisForecast, label: str, mark: str = "band") -> str:
-    """The label of the axis, and below it what a band is."""
+def _below(forecast: Forecast | DiagnosisForecast, label: str, own: bool, mark: str = "band") -> str:
+    """The label of the axis, and below it what a band is; short in the axes of others."""
     if forecast.members is None or len(forecast.members) < MIN_MEMBERS:
         return label
-    return (
-        f"{label}\n{mark}: model spread, 5 % to 95 % of {len(forecast.members)} members, not what may happen"
-    )
+    if not own:
+        return f"{label}; {mark}: model spread"
+    size = len(forecast.members)
+    return f"{label}\n{mark}: model spread, 5 % to 95 % of {size} members, not what may happen"
 
 
 def _risk_axis(axes: Axes, top: float) -> None:
     """From 0 to the end of a scale in percent that has room for the highest curve."""
     end = next((one for one in TOPS if top <= 0.92 * one), 1.0)
     axes.set_ylim(0, end)
-    ticks = np.linspace(0, end, 6)
-    axes.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
+    ticks = np.linspace(0, end, TOPS[end] + 1)
+    axes.set_yticks(ticks, [f"{100 * tick:.3g} %" for tick in ticks])
     axes.grid(color=GRID, lw=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, colors=MUTED, labelsize=SMALL)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GRID)
 
 
 def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], x: float) -> None:
@@ -286,8 +318,3 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], x: float) -> 
     gap = 0.055 * axes.get_ylim()[1]
     for height, (_, text, color) in zip(apart([end[0] for end in ends], gap), ends, strict=True):
         axes.text(x * 1.012, height, printable(text, 24), color=color, va="center", clip_on=False)
-
-
-def _say_not_at_risk(axes: Axes) -> None:
-    text = "no longer at risk on this day: no curve"
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=MUTED)

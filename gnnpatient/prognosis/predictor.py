@@ -82,9 +82,9 @@ class Predictor(Shown):
             head = self.modules[0].head(name).config
             named = head.causes if isinstance(head, SurvivalConfig) else head.classes
             counts = events.get(name, {}) if least is not None else {}
-            of = [f"{n} ({counted(counts[n], least or 1)})" if n in counts else n for n in named]
+            of = [f"{n} ({counted(counts[n], least or 1)} patients)" if n in counts else n for n in named]
             until = f", up to {duration(head.times[-1])} after the landmark" if head.times else ""
-            facts.append((name, f"{head.kind} of {listed(of)}{until}"))
+            facts.append((name, f"{head.kind}: {listed(of)}{until}"))
         if more := len(self.outcomes) - MAX_OUTCOMES:
             facts += [("", f"and {more} more outcomes")] if more > 0 else []
         if least is not None and "patients" in self.about:

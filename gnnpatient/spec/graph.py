@@ -393,6 +393,10 @@ def spec_path(name: str | Path) -> Path:
         if (path := folder / f"{name}.toml").is_file() and Path(name).name == str(name):
             return path
     path = Path(name)
+    if path.is_dir():
+        raise InputError(
+            f"spec {str(name)!r} is a folder; a spec is a .toml file, and comes first: read_cohort(spec, folder)"
+        )
     if not path.is_file():
         shipped = sorted(p.stem for folder in (SHIPPED, CHECKOUT) for p in folder.glob("*.toml"))
         raise InputError(
