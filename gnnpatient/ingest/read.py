@@ -12,6 +12,7 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.outcomes import all_outcomes
 from gnnpatient.cohort.packed import Events, with_timepoints
+from gnnpatient.errors import InputTypeError
 from gnnpatient.ingest.ancestors import ancestor_nodes
 from gnnpatient.ingest.contents import measurements
 from gnnpatient.ingest.dates import UsualDates, usual_dates
@@ -79,6 +80,11 @@ def read_cohort(
         When a table, a column or an outcome cannot be read as the spec says; the message names it, shows it
         and says what to do.
     """
+    if isinstance(folder, GraphSpec):
+        raise InputTypeError(
+            "read_cohort: a GraphSpec where the tables are wanted; the spec comes first, as in "
+            "read_cohort(spec, folder)"
+        )
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
     source = SourceTables(
         Path(folder),
@@ -96,6 +102,7 @@ def read_cohort(
     labels = read_labels(follow_up, drafts)
     flag_early_death_texts(source, labels)
     nodes = _pack_nodes(source, hide_codes(source, follow_up.rows), len(patients))
+    source.mark_dictionaries()
     check_lost_tables(source)
     source.flags += source.missing_word_flags()
     if quarantine is not None:
