@@ -10,6 +10,7 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.splits import default_horizons
+from gnnpatient.cohort.view import static_texts
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.prognosis.forecast import Forecast
@@ -135,15 +136,7 @@ class _VisibleRows:
         return (YEAR, "years") if self.at - self.start > 2 * YEAR else (1.0, "days")
 
     def statics(self) -> str:
-        cohort, parts = self.cohort, []
-        numbers, levels = cohort.statics(self.landmark.patient, self.landmark.at)
-        for i, name in enumerate(cohort.spec.patient.number):
-            value = float(numbers[0, i])
-            parts.append(f"{name} {value:.3g}" if math.isfinite(value) else f"{name} missing")
-        for i, name in enumerate(cohort.spec.patient.category):
-            level = int(levels[0, i])
-            parts.append(f"{name} {cohort.levels[name][level]}" if level >= 0 else f"{name} missing")
-        return ",  ".join(parts)
+        return ",  ".join(static_texts(self.landmark))
 
     def series(self) -> list[tuple[str, int]]:
         """Kind and code of the numbers with a unit that most patients have, in the order of the spec."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sksurv.util import Surv
 
-import gnnpatient
 from gnnpatient import InputError, PatientKFold, PrognosisModel, build_graphs, read_cohort, read_spec
+from gnnpatient.datasets.shipped import pbc
 from gnnpatient.prognosis.forecast import Forecasts
 
 
@@ -134,7 +134,7 @@ CALLS = {
         "unknown node type 'labs'; did you mean 'lab'?",
     ),
     "another cohort": (
-        lambda g: g.model.forecast(gnnpatient.datasets.shipped.pbc().at(365)),
+        lambda g: g.model.forecast(pbc().at(365)),
         "the model knows no node type 'sign' (it has lab, vital, drug); name it as in training, "
         "or take it out of the spec",
     ),
