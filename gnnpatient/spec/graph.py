@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import is_device, is_name
+from gnnpatient.show import Shown, Summary, listed
 from gnnpatient.spec.explain import explain
 from gnnpatient.spec.lineage import Cell, check_joins, home, made_of
 from gnnpatient.spec.nodes import NodeSpec
@@ -45,10 +46,11 @@ MAX_BYTES = 4 << 20  # of a TOML
 # The parser's time grows with the square of the dots in one key: thousands take minutes.
 MAX_DOTS = 200
 _KEY_ENDS = re.compile(r"[=,#{}\[\]]")
+MAX_SHOWN_OUTCOMES = 3  # with a line of their own in a repr
 MAX_DEPTH = 12  # lists and tables inside one another; a spec takes 5
 
 
-class GraphSpec(Record):
+class GraphSpec(Shown, Record):
     """What the tables of one cohort mean."""
 
     cohort: str = Field(description="name of the cohort")
@@ -377,6 +379,19 @@ class GraphSpec(Record):
         """
         return cls.model_validate_json(text)
 
+    def _summary(self) -> Summary:
+        patient = self.patient.table if self.format is None else f"a folder of {self.format}"
+        facts = [("patients", f"{patient}, key {self.patient.key}")]
+        nodes = [f"{kind} ({node.table})" if node.table else kind for kind, node in self.nodes.items()]
+        facts.append(("nodes", listed(nodes)))
+        outcomes = [
+            (name, f"{outcome.kind} of {listed(outcome.answers)}" if outcome.answers else outcome.kind)
+            for name, outcome in self.outcomes.items()
+        ]
+        if len(outcomes) > MAX_SHOWN_OUTCOMES:
+            outcomes = [("outcomes", listed([name for name, _ in outcomes]))]
+        return Summary(f"GraphSpec {self.cohort}", [*facts, *outcomes])
+
     @property
     def hash(self) -> str:
         """Digest (sha256) of the meaning; comments, `source` and the order of keys do not change it.
@@ -461,6 +476,10 @@ def spec_path(name: str | Path) -> Path:
         if (path := folder / f"{name}.toml").is_file() and Path(name).name == str(name):
             return path
     path = Path(name)
+    if path.is_dir():
+        raise InputError(
+            f"spec {str(name)!r} is a folder; the .toml file comes first, as in read_cohort(spec, folder)"
+        )
     if not path.is_file():
         shipped = sorted(p.stem for folder in (SHIPPED, CHECKOUT) for p in folder.glob("*.toml"))
         raise InputError(
