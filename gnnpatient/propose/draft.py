@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,52 +15,59 @@ from gnnpatient.propose.formats import of_format, standard
 from gnnpatient.propose.layouts import RowsOfOutcome, layout_of
 from gnnpatient.propose.names import MAX_ROWS, OUTCOME_PART
 from gnnpatient.propose.parts import Block, Draft, bare, quoted
-from gnnpatient.propose.sheets import Sheet, read, table_name, tables
+from gnnpatient.propose.sheets import Sheet, from_frame, read, table_name
+from gnnpatient.propose.sheets import tables as sheets_in
 from gnnpatient.propose.stays import stays_of
+from gnnpatient.readers.frames import Frames, tables_of
 
 
-def propose(folder: Path) -> str:
-    """Draft a spec for a folder of tables.
+def propose(tables: str | Path | Mapping[str, Any]) -> str:
+    """Draft a spec for a cohort's tables.
 
-    Of a table the first 200 000 rows are read. The same folder gives the same text.
+    Of a table the first 200 000 rows are read. The same tables give the same text.
 
     Parameters
     ----------
-    folder : Path
-        The folder with the tables, or with the files of MEDS, OMOP or FHIR.
+    tables : str, Path or mapping of str to frame
+        The folder with the tables, or with the files of MEDS, OMOP or FHIR; or pandas or polars frames by the
+        names that the spec is to have for them.
 
     Returns
     -------
     str
-        A TOML that `read_spec` takes. Reasons stand as comments; what only the owner of the data can answer
-        begins with ``# ASK:``.
+        A TOML that `read_spec` takes as a file, or as ``tomllib.loads(text)``. Reasons stand as comments;
+        what only the owner of the data can answer begins with ``# ASK:``.
 
     Raises
     ------
     InputError
         When there is no such folder, no readable table in it, or no column that could be a patient's id.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; name the one with the tables")
-    draft = Draft(folder)
-    if data_format := standard(folder):
+    place = tables_of(tables)
+    draft = Draft(place)
+    if isinstance(place, Frames):
+        _of_names(draft, sorted(place.frames), lambda name: from_frame(place, name), "give frames with rows")
+    elif not place.is_dir():
+        raise InputError(f"{place}: no such folder; name the one with the tables")
+    elif data_format := standard(place):
         of_format(draft, data_format)
     else:
-        _of_tables(draft)
+        out = "put .csv, .tsv or .parquet there"
+        _of_names(draft, sheets_in(place), lambda name: read(place, name, draft.readme), out)
     return _text(draft)
 
 
-def _of_tables(draft: Draft) -> None:
-    """Draft a folder that is in no standard format."""
+def _of_names(draft: Draft, names: list[str], read_one: Callable[[str], Sheet], way_out: str) -> None:
+    """Draft tables that are in no standard format, by their names."""
     sheets: list[Sheet] = []
-    for name in tables(draft.folder):
+    for name in names:
         try:
-            sheets.append(read(draft.folder, name, draft.readme))
+            sheets.append(read_one(name))
         except InputError as error:
             draft.left_out.append(str(error))
     if not any(len(sheet.raw) for sheet in sheets):
         why = f" ({draft.left_out[0]})" if draft.left_out else ""
-        raise InputError(f"{draft.folder}: no table that can be read{why}; put .csv, .tsv or .parquet there")
+        raise InputError(f"{draft.place}: no table that can be read{why}; {way_out}")
     of_sheets(draft, sheets)
 
 
@@ -144,12 +151,12 @@ def _say_what_graph(draft: Draft, people: Sheet) -> None:
 
 
 def _text(draft: Draft) -> str:
-    name = draft.folder.resolve().name or "cohort"
+    name = "" if isinstance(draft.place, Frames) else draft.place.resolve().name
     lines = ["# A draft by gnnpatient init. Read every line; those that begin with ASK are yours to answer."]
     lines += [f"# {line}" for line in draft.notes]
     lines += ["# ASK: source: where do the tables come from, under which licence?"]
     lines += [
-        f"cohort = {_toml(name)}",
+        f"cohort = {_toml(name or 'cohort')}",
         *([f"format = {_toml(draft.data_format)}"] if draft.data_format else []),
         "",
     ]

@@ -212,8 +212,8 @@ def _start_stop(sheet: Sheet) -> StartStop | None:
 def _flags_by_content(sheet: Sheet, start: str, stop: str) -> list[str]:
     """Columns of 0 and 1 that no name shows to be flags, but in which a 1 ends a row.
 
-    Either a 1 stands in the last row of a patient alone, and single rows have it, too, which no treatment that
-    begins later has; or it stands in nearly every row that another one follows, as recurrent events cut them.
+    Either a 1 stands in the last row of a patient alone, and single rows have it, too, which no treatment
+    that begins later has; or it stands in nearly every row that another follows, as recurrent events cut them.
     """
     frame = _intervals(sheet, start, stop).with_row_index().sort(PATIENT, "start", "stop")
     last = frame[PATIENT] != frame[PATIENT].shift(-1)
@@ -222,7 +222,7 @@ def _flags_by_content(sheet: Sheet, start: str, stop: str) -> list[str]:
     found = []
     for name in (c for c in sheet.raw.columns if c not in (start, stop, sheet.key) and sheet.is_binary(c)):
         one = _came(sheet, name, None)[frame["index"]].fill_null(False)
-        at_end = not (one & ~last).any() and (one & single).sum() >= max(0.1 * single.sum(), 1)
+        at_end = not (one & ~last).any() and (one & single).any() and share(one.filter(single)) >= 0.1
         cuts = (~last).any() and share(one.filter(~last)) >= 0.95 and share(one.filter(last)) <= 0.5
         if name not in sheet.constant_columns and (at_end or cuts):
             found.append(name)

@@ -9,6 +9,7 @@ from gnnpatient.propose.moments import moments
 from gnnpatient.propose.names import BEGINS, KEYS, PATIENT
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
+from gnnpatient.readers.csv_file import CSV
 
 
 def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
@@ -43,14 +44,20 @@ def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
         if not sheet.key:
             draft.left_out.append(f"{sheet.name}: no column could be the patient's id")
     if not any(sheet.key for sheet in sheets):
-        name = sheets[0].name
-        read = "read_parquet" if name.endswith(".parquet") else "read_csv"
         raise InputError(
-            f"{draft.folder}: no column could be the patient's id; call one patient_id. If a row is a "
-            f'patient: polars.{read}("{name}").with_row_index("patient_id").write_csv("numbered.csv"), '
-            "in a folder of its own, numbers them"
+            f"{draft.place}: no column could be the patient's id; call one patient_id. {_numbered(sheets[0].name)}"
         )
     return [sheet for sheet in sheets if sheet.key]
+
+
+def _numbered(name: str) -> str:
+    """How the rows of a table get numbers as ids."""
+    end = next((end for end in (*CSV, ".parquet") if name.endswith(end)), "")
+    if not end:
+        return 'If a row is a patient: frame.with_row_index("patient_id") numbers them (pandas: reset_index)'
+    read = "read_parquet" if end == ".parquet" else "read_csv"
+    new = f"{name.removesuffix(end)}_numbered.csv"
+    return f'If a row is a patient: polars.{read}("{name}").with_row_index("patient_id").write_csv("{new}")'
 
 
 def same_patients(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:

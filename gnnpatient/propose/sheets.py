@@ -16,7 +16,8 @@ from gnnpatient.propose.names import KEYS, MAX_COLUMNS, MAX_LEVELS, MAX_ROWS, PA
 from gnnpatient.propose.parts import Block, bare, plain
 from gnnpatient.readers.csv_file import CSV, found_encoding, found_separator
 from gnnpatient.readers.database import first_line
-from gnnpatient.readers.tables import read_table
+from gnnpatient.readers.frames import Frames
+from gnnpatient.readers.tables import is_plain, read_table
 from gnnpatient.spec.tables import TableSpec, TimeSpec
 from gnnpatient.times import DAY
 
@@ -498,6 +499,32 @@ def read(folder: Path, name: str, readme: str) -> Sheet:
     return sheet_of(name, raw, readme, keys, typed=typed)
 
 
+def from_frame(frames: Frames, name: str) -> Sheet:
+    """Read the first rows of a frame in memory, text as `check` reads it: that of a CSV but for a .parquet.
+
+    Parameters
+    ----------
+    frames : Frames
+        The tables.
+    name : str
+        One of them.
+
+    Returns
+    -------
+    Sheet
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, with the reason.
+    """
+    raw = frames.table(name).head(MAX_ROWS)
+    for column, dtype in raw.schema.items():
+        if not is_plain(dtype):  # a question to its owner as an empty column; named, it is refused
+            raw = raw.with_columns(pl.lit(None, dtype=pl.String).alias(column))
+    return sheet_of(name, _without_blanks(raw), typed=name.endswith(".parquet"))
+
+
 def sheet_of(
     name: str, raw: pl.DataFrame, readme: str = "", keys: dict[str, Any] | None = None, *, typed: bool = True
 ) -> Sheet:
@@ -553,14 +580,20 @@ def _csv(folder: Path, name: str) -> tuple[dict[str, Any], pl.DataFrame]:
         keys["separator"] = separator
     raw = read_table(folder, name, TableSpec(**keys))
     assert isinstance(raw, pl.DataFrame)
-    raw = raw.head(MAX_ROWS).with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
-    raw = raw.filter(~pl.all_horizontal(pl.all().is_null()))  # a row of empty cells is none
+    raw = _without_blanks(raw.head(MAX_ROWS))
     if separator != ",":
         comma = pl.all().str.contains(r"^-?\d+,\d+$").any()
         numbers = pl.all().str.contains(r"^\s*(-?\d+(,\d+)?)?\s*$").fill_null(True).all()
         if any(raw.select(comma & numbers).row(0)):
             keys["decimal"] = ","
     return keys, raw
+
+
+def _without_blanks(raw: pl.DataFrame) -> pl.DataFrame:
+    """Empty cells as null, and no row of nothing else."""
+    words = pl.col(pl.String)
+    raw = raw.with_columns(pl.when(words != "").then(words).name.keep())
+    return raw.filter(~pl.all_horizontal(pl.all().is_null()))
 
 
 def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:
