@@ -213,7 +213,7 @@ def _flags_by_content(sheet: Sheet, start: str, stop: str) -> list[str]:
     """Columns of 0 and 1 that no name shows to be flags, but in which a 1 ends a row.
 
     Either a 1 stands in the last row of a patient alone, and single rows have it, too, which no treatment
-    that begins later has; or it stands in nearly every row that another follows, as recurrent events cut them.
+    that begins later has; or in nearly every row that another follows, as recurrent events cut them.
     """
     frame = _intervals(sheet, start, stop).with_row_index().sort(PATIENT, "start", "stop")
     last = frame[PATIENT] != frame[PATIENT].shift(-1)

@@ -44,9 +44,8 @@ def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
         if not sheet.key:
             draft.left_out.append(f"{sheet.name}: no column could be the patient's id")
     if not any(sheet.key for sheet in sheets):
-        raise InputError(
-            f"{draft.place}: no column could be the patient's id; call one patient_id. {_numbered(sheets[0].name)}"
-        )
+        way = _numbered(sheets[0].name)
+        raise InputError(f"{draft.place}: no column could be the patient's id; call one patient_id. {way}")
     return [sheet for sheet in sheets if sheet.key]
 
 

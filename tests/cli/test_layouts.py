@@ -206,7 +206,9 @@ def admissions(folder: Path, rng) -> Made:
             died, score[key] = died + dead, marker
             stays.append((person, key, day, day + np.timedelta64(hours, "h"), dead))
             for hour in (2, 20):
-                labs.append((key, day + np.timedelta64(hour, "h"), "lactate", round(2 + marker, 2)))
+                at = day + np.timedelta64(hour, "h")
+                labs.append((key, at, "lactate", round(4 + marker + rng.normal(0, 0.2), 2)))
+                labs.append((key, at, "sodium", round(rng.normal(140, 3), 1)))
     write(
         folder,
         patients=pl.DataFrame(people, ["subject_id", "gender", "anchor_age"], orient="row"),
