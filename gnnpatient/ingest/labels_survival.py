@@ -71,9 +71,11 @@ def draft_survival(record: Record, name: str, outcome: SurvivalSpec) -> Draft:
 def _with_intervals(record: Record, draft: Draft) -> Draft:
     """With the events of start-stop rows; observed are those who have rows that can be used."""
     intervals = read_intervals(record, draft.name, draft.spec)
+    present = draft.present & intervals.there
     return replace(
         draft,
-        present=draft.present & intervals.there,
+        present=present,
+        refuse_if=refusal(draft.name, present=present),
         parts=intervals.parts,
         censored=np.minimum(draft.censored, intervals.last),
         intervals=intervals,
@@ -139,7 +141,8 @@ def read_survival(record: FollowUp, name: str, outcome: SurvivalSpec, draft: Dra
         observed[gaps.patient] = True
     draft.refuse_if(
         (event == 0) & (end == FOREVER) & ~lost & ~observed,
-        "neither an event nor an end of observation; set exit = COLUMN, a duration or { code, pick }",
+        "neither an event nor an end of observation; set exit = COLUMN, a duration, { code, pick } or "
+        "{ table, column, pick }",
     )
     _flag_lost(source, draft, lost & draft.undated, lost & ~draft.undated)
     _flag_after(source, name, after & ~lost, after & ~lost & (begun > last))

@@ -218,21 +218,22 @@ class GraphSpec(Record):
     def _check_picks_against(self, name: str, outcome: OutcomeSpec) -> None:
         """What begins or ends observation may not be chosen by what came of a patient."""
         patient = self.patient
-        for key in ("origin", "entry", "exit"):
-            moment = getattr(patient, key)
+        moments = {f"patient.{key}": getattr(patient, key) for key in ("origin", "entry", "exit")}
+        moments |= {f"outcomes.{other}.exit": o.end_of_observation for other, o in self.outcomes.items()}
+        events = [rows for rows in outcome.rows_of_events(patient) if not rows.is_end]
+        for place, moment in moments.items():
             if not isinstance(moment, PickSpec) or (found := self._picked_rows(moment)) is None:
                 continue
             table, column, where = found
             answer = outcome.answer_columns(patient, table)
             if outcome.stretches is not None:
                 answer = answer - {outcome.stretches[1]}  # from when on somebody is followed is no answer
-            begins = key != "exit"
+            begins = not place.endswith("exit")
             if leak := ({column, *where} if begins else set(where)) & answer:
                 raise InputError(
-                    f"patient.{key}: picks by column {sorted(leak)[0]!r}, a part of outcome {name!r}; when "
+                    f"{place}: picks by column {sorted(leak)[0]!r}, a part of outcome {name!r}; when "
                     "observation begins or ends must not depend on what came of a patient"
                 )
-            events = [rows for rows in outcome.rows_of_events(patient) if not rows.is_end]
             itself = any(
                 (rows.table, rows.time) == (table, column) and _all_among(where, rows.where)
                 for rows in events
@@ -243,8 +244,8 @@ class GraphSpec(Record):
             )
             if begins and itself:
                 raise InputError(
-                    f"patient.{key}: picks the events of outcome {name!r} themselves; day 0 and entry come "
-                    "before them: pick other rows"
+                    f"{place}: picks the events of outcome {name!r} themselves; day 0 and entry come before "
+                    "them: pick other rows"
                 )
 
     def _picked_rows(self, pick: PickSpec) -> tuple[str, str, Mapping[str, Names]] | None:

@@ -377,6 +377,7 @@ class SurvivalSpec(BaseOutcomeSpec):
             found += [(self.table, c) for c in (status.column, status.time, status.start, status.stop)]
         for _, part in self.parts:
             if not part.where:  # rows of an event table are told apart by their words
+                # `start` as a value; as the time of a node it says who is at risk then, and no more
                 columns = (part.time, part.flag, part.start, part.stop)
                 found += [(part.table or self.table, column) for column in columns]
         return {column for of, column in found if isinstance(column, str) and table in (None, of)}
