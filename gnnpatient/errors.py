@@ -14,6 +14,16 @@ class InputError(ValueError):
     """
 
 
+class InputTypeError(InputError, TypeError):
+    """Bad input: an object of another type than is wanted, as a table where landmarks are."""
+
+
+class UnknownNameError(InputError, KeyError):
+    """Bad input: a name that is not among those of a mapping, as the name of an outcome."""
+
+    __str__ = Exception.__str__  # KeyError would put the message in quotes
+
+
 Refused = InputError  # the name until 0.1; the same class, so that either name catches it
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 EdgeType = tuple[str, str, str]
+# Columns of the features of a node: of one that holds a value or a content, and of a timepoint.
+NODE_FEATURES = ("value", "given", "below", "above", "age", "open")
+TIMEPOINT_FEATURES = ("age",)
 # Level of a category that stands for all levels without a name of their own.
 RARE = "rare or unknown"
 
@@ -165,6 +168,62 @@ class Graphs:
             if kind != "timepoint"
         }
 
+    @property
+    def feature_names(self) -> dict[str, tuple[str, ...]]:
+        """Node type -> names of the columns of `features`, "patient" first.
+
+        Examples
+        --------
+        >>> from gnnpatient import build_graphs
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> names = build_graphs(pbc().at(400)).feature_names
+        >>> names["lab"], names["patient"][:3]
+        (('value', 'given', 'below', 'above', 'age', 'open'), ('day', 'age', 'age.given'))
+        """
+        names = {
+            kind: TIMEPOINT_FEATURES
+            if kind == "timepoint"
+            else (*NODE_FEATURES, *(f"vector.{i}" for i in range(nodes.vector.shape[1])))
+            for kind, nodes in self.nodes.items()
+        }
+        statics = ["day"]
+        for name in self.numbers:
+            statics += [name, f"{name}.given"]
+        for name, levels in self.levels.items():
+            statics += [f"{name}={level}" for level in levels]
+        return {"patient": tuple(statics), **names}
+
+    def features(self) -> dict[str, Float[Tensor, "node feature"]]:
+        """Give one matrix of numbers a node type; nothing is fitted, a row depends on its own graph only.
+
+        A node has value (in the unit of its code, 0 where there is none), given (1 = there is a value, else
+        0), below and above (1 = the true value is below or above it), age (days before the landmark), open
+        (1 = an interval that is running), and its embedding. A timepoint has age. "patient" has day (of the
+        landmark, after the origin), each number (0 where it is missing) with a column that says whether it is
+        given, and each category one-hot (all 0 = missing). Values are not scaled: codes have different units.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Node type -> float32, with the columns of `feature_names`, never nan.
+
+        Examples
+        --------
+        >>> from gnnpatient import build_graphs
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> build_graphs(pbc().at(400, patient="1")).features()["stage"].tolist()
+        [[4.0, 1.0, 0.0, 0.0, 400.0, 0.0], [4.0, 1.0, 0.0, 0.0, 208.0, 0.0]]
+        """
+        statics = self.statics
+        columns = [statics.at[:, None], _given_pairs(statics.number)]
+        for column, levels in zip(statics.category.T, self.levels.values(), strict=True):
+            columns.append((column[:, None] == torch.arange(len(levels), device=column.device)).float())
+        features = {
+            kind: nodes.age[:, None] if kind == "timepoint" else _node_features(nodes)
+            for kind, nodes in self.nodes.items()
+        }
+        return {"patient": torch.cat(columns, 1), **features}
+
     def to(self, device: torch.device | str) -> Graphs:
         """Copy the graphs to another device.
 
@@ -191,7 +250,8 @@ class Graphs:
         -------
         torch_geometric.data.HeteroData
             With every node and edge type. A node type has code, value, bound, age, timepoint, open, row,
-            vector, batch and ptr, as in `Nodes`; "patient" has number, category and at, as in `Statics`.
+            vector, batch and ptr, as in `Nodes`; "patient" has number, category and at, as in `Statics`. Each
+            has x, see `features`.
 
         Examples
         --------
@@ -219,9 +279,31 @@ class Graphs:
             store.open, store.row, store.vector = nodes.open, nodes.row, nodes.vector
             store.bound = nodes.bound
             store.num_nodes = len(nodes)
+        for kind, x in self.features().items():
+            data[kind].x = x
         for name, edge in self.edges.items():
             data[name].edge_index = edge
         return data
+
+
+def _node_features(nodes: Nodes) -> Float[Tensor, "node feature"]:
+    """The columns NODE_FEATURES, and the embedding."""
+    given, bound = nodes.value.isfinite(), nodes.bound
+    assert bound is not None
+    flags = [given, bound < 0, bound > 0]
+    columns = [
+        nodes.value.where(given, 0.0),
+        *(flag.float() for flag in flags),
+        nodes.age,
+        nodes.open.float(),
+    ]
+    return torch.cat([torch.stack(columns, 1), nodes.vector], 1)
+
+
+def _given_pairs(x: Float[Tensor, "row column"]) -> Float[Tensor, "row two_columns"]:
+    """Each column with nan as 0, followed by one that says where it is not nan."""
+    given = x.isfinite()
+    return torch.stack([x.where(given, 0.0), given.float()], 2).flatten(1)
 
 
 _T = TypeVar("_T", Nodes, Statics)

@@ -46,6 +46,38 @@ def seconds(text: str) -> int:
     return round(float(found[1]) * UNITS[found[2] or "d"])
 
 
+def days(time: float | str) -> float:
+    """Days of a number, which is days already, or of a duration as text.
+
+    Parameters
+    ----------
+    time : float or str
+        As in ``365``, ``"36h"`` or ``"5y"``, see `seconds`.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    InputError
+        When it is neither.
+
+    Examples
+    --------
+    >>> days(365), days("5y"), days("36h")
+    (365.0, 1826.25, 1.5)
+    """
+    if isinstance(time, str):
+        return seconds(time) / DAY
+    try:
+        return float(time)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{type(time).__name__} where a duration is wanted; give days, or text as in '36h' or '5y'"
+        ) from None
+
+
 def duration(days: float) -> str:
     """Days as people say them.
 

@@ -30,8 +30,10 @@ from gnnpatient.times import DAY, FOREVER, NEVER
 
 if TYPE_CHECKING:
     import polars as pl
+    from torch_geometric.data import HeteroData
 
     from gnnpatient.cohort.view import Patient
+    from gnnpatient.graphs import Names
 
 ENTRY = NEVER  # in `Landmarks.moments`: the patient's own entry
 _MAX_SECONDS = 2**52  # of a prediction time; beyond it, days in float64 are not exact
@@ -1034,6 +1036,77 @@ class Landmarks:
         from gnnpatient.cohort.view import landmark_frame
 
         return landmark_frame(self)
+
+    def hetero_data(
+        self, outcome: str | None = None, names: Names | None = None, *, ids: bool = False
+    ) -> list[HeteroData]:
+        """Make one PyG graph a landmark, for networks and loaders of PyG.
+
+        Every node and edge type of the spec is there, also with zero rows. So PyG's `DataLoader` and
+        `Batch.from_data_list` lose no node and wire none to another patient; they do both, without a
+        warning, where a graph lacks a type.
+
+        Parameters
+        ----------
+        outcome : str, optional
+            Name of the outcome that `y` is of; all landmarks must be at risk. Default: no `y`.
+        names : Names, optional
+            Codes and levels that keep their name, as `gnnpatient.graphs.frequent` finds them in training
+            patients. Default: those of the cohort. Give the same to every cohort that a network sees:
+            positions in `code` are those of one cohort.
+        ids : bool, default False
+            Whether each graph has the id of its patient, as `patient_id`.
+
+        Returns
+        -------
+        list of torch_geometric.data.HeteroData
+            In the order of the landmarks. Each node type has `x`, float32, whose columns `feature_names`
+            lists and `Graphs.features` describes, and but for "timepoint" and "patient" `code`, int64, the
+            position in `cohort.codes` (0 = other) for an embedding. There is one "patient" node. With an
+            outcome, `y` of the graph is (1, 2) float32, event (0 = censored, k = the k-th cause) and days
+            after the landmark; of a diagnosis (1,) int64, the class, -1 = unknown; of a value (1,) float32.
+            The patient node has the fields of `Landmarks.outcome`, as `event` and `time`, or `label`.
+
+        Raises
+        ------
+        InputError
+            When there is no such outcome, or a landmark is not at risk of it.
+
+        Examples
+        --------
+        >>> from torch_geometric.loader import DataLoader
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> X = pbc().at(365).followed("death")
+        >>> batch = next(iter(DataLoader(X.hetero_data("death"), batch_size=32)))
+        >>> batch["lab"].x.shape, batch["lab"].code.max(), batch.y[:2].tolist()
+        (torch.Size([468, 6]), tensor(7), [[2.0, 35.0], [2.0, 187.0]])
+        """
+        from gnnpatient.cohort.view import landmark_hetero_data
+
+        return landmark_hetero_data(self, outcome, names, ids=ids)
+
+    def feature_names(self, names: Names | None = None) -> dict[str, tuple[str, ...]]:
+        """Name the columns of `x` in `hetero_data`; what they are stands in `Graphs.features`.
+
+        Parameters
+        ----------
+        names : Names, optional
+            As in `hetero_data`.
+
+        Returns
+        -------
+        dict of str to tuple of str
+            By node type.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> pbc().at(365).feature_names()["lab"]
+        ('value', 'given', 'below', 'above', 'age', 'open')
+        """
+        from gnnpatient.cohort.view import known_graphs
+
+        return known_graphs(self[:0], names).feature_names
 
 
 def join_landmarks(*parts: Landmarks) -> Landmarks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,11 @@ from gnnpatient.times import DAY, FOREVER
 if TYPE_CHECKING:
     import networkx as nx
     import polars as pl
+    from jaxtyping import Int
+    from torch import Tensor
+    from torch_geometric.data import HeteroData
 
-    from gnnpatient.graphs import Graphs
+    from gnnpatient.graphs import Graphs, Names
 
 FORMATS = ("graphml", "json")
 
@@ -260,6 +263,120 @@ def landmark_frame(landmarks: Landmarks) -> pl.DataFrame:
         add(f"{last.kind}.{last.code}.age", _nulls(last.age))
         add(f"{last.kind}.{last.code}.n", pl.Series(last.count))
     return pl.DataFrame(columns)
+
+
+def landmark_hetero_data(
+    landmarks: Landmarks, outcome: str | None = None, names: Names | None = None, *, ids: bool = False
+) -> list[HeteroData]:
+    """Make one PyG graph a landmark, see `Landmarks.hetero_data`.
+
+    All graphs are built packed and then cut. Each has memory of its own, so that one that is saved or sent
+    holds no other patient.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        Patients at prediction times.
+    outcome : str, optional
+        Name of the outcome that y is of.
+    names : Names, optional
+        Codes and levels that keep their name.
+    ids : bool, default False
+        Whether each graph has the id of its patient.
+
+    Returns
+    -------
+    list of torch_geometric.data.HeteroData
+    """
+    import torch
+    from torch_geometric.data import HeteroData
+
+    targets = {} if outcome is None else _targets(landmarks, outcome)
+    graphs = known_graphs(landmarks, names)
+    one_each = torch.arange(len(landmarks) + 1)
+    ptr = {kind: nodes.ptr for kind, nodes in graphs.nodes.items()} | {"patient": one_each}
+    owner = {kind: nodes.owner for kind, nodes in graphs.nodes.items()} | {"patient": one_each[:-1]}
+    # (node or edge type, None = the graph itself), name, its part in each graph
+    parts: list[tuple[Any, str, list[Tensor]]] = []
+    for kind, x in graphs.features().items():
+        sizes = ptr[kind].diff().tolist()
+        parts.append((kind, "x", _own(x.split(sizes))))
+        if kind not in ("timepoint", "patient"):
+            parts.append((kind, "code", _own(graphs[kind].code.split(sizes))))
+    for (source, relation, target), edge in graphs.edges.items():
+        cut = _cut(edge, owner[source], ptr[source], ptr[target])
+        parts.append(((source, relation, target), "edge_index", _own(cut)))
+    parts += [("patient", name, _own(values.split(1))) for name, values in targets.items() if name != "y"]
+    out = []
+    for i in range(len(landmarks)):
+        data = HeteroData()
+        for key, name, part in parts:
+            setattr(data[key], name, part[i])
+        if targets:
+            data.y = targets["y"][i : i + 1].clone()
+        if ids:
+            data.patient_id = str(landmarks.ids[i])
+        out.append(data)
+    return out
+
+
+def known_graphs(landmarks: Landmarks, names: Names | None) -> Graphs:
+    """Build the graphs of some landmarks, with the codes and levels that keep their name.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        Patients at prediction times.
+    names : Names or None
+        None: all of the cohort.
+
+    Returns
+    -------
+    Graphs
+    """
+    from gnnpatient.cohort.build import build_graphs
+
+    graphs = build_graphs(landmarks)
+    return graphs if names is None else names.merge(graphs)
+
+
+def _own(parts: Iterable[Tensor]) -> list[Tensor]:
+    """Copies, none of which keeps the memory of the whole."""
+    return [part.clone() for part in parts]
+
+
+def _cut(
+    edge: Int[Tensor, "2 edge"],
+    owner: Int[Tensor, " node"],
+    source_ptr: Int[Tensor, " landmark_plus_1"],
+    target_ptr: Int[Tensor, " landmark_plus_1"],
+) -> tuple[Tensor, ...]:
+    """The edges of each landmark, in positions of its own nodes."""
+    import torch
+
+    landmark = owner[edge[0]]
+    order = landmark.argsort(stable=True)
+    landmark = landmark[order]
+    local = edge[:, order] - torch.stack([source_ptr[landmark], target_ptr[landmark]])
+    return local.split(torch.bincount(landmark, minlength=len(source_ptr) - 1).tolist(), dim=1)
+
+
+def _targets(landmarks: Landmarks, outcome: str) -> dict[str, Tensor]:
+    """What was observed after each landmark: its fields, and y of the graph."""
+    import torch
+
+    truth = landmarks.outcome(outcome)
+    fields = {}
+    for name in truth.dtype.names or ():
+        whole = truth[name].dtype.kind in "iub"
+        fields[name] = torch.from_numpy(truth[name].astype(np.int64 if whole else np.float32))
+    if "event" in fields:
+        y = torch.stack([fields["event"].float(), fields["time"]], 1)
+    else:
+        y = fields["label" if "label" in fields else "value"]
+    if "label" in fields:
+        del fields["time"]
+    return {**fields, "y": y}
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,7 +50,7 @@ def hierarchy(source: SourceTables, name: str, codes: tuple[str, ...]) -> Hierar
         for column in (form.child, form.parent):
             if column not in (schema := source.schemas[form.table]):
                 raise InputError(f"{form.table}: no column {column!r}{near(column, schema)}")
-        pairs = source.tables[form.table].lazy().select(form.child, form.parent).collect()
+        pairs = source.rows(form.table, [form.child, form.parent]).select(form.child, form.parent).collect()
         source.audits[form.table].used[:] = True
         missing = source.spec.table(form.table).missing
         return Hierarchy.from_pairs(text(pairs[form.child], missing), text(pairs[form.parent], missing))

@@ -161,7 +161,7 @@ def _from_column(record: Record, part: _Cause, refuse_if: RefuseIf) -> CauseTime
 def _undated(record: Record, table: str, time: str, where: Where) -> np.ndarray:
     """Who has a row that fits, but none of it says when: (patient,) bool."""
     source = record.source
-    schema, lazy = source.schemas[table], source.tables[table].lazy().filter(fits(where))
+    schema, lazy = source.schemas[table], source.rows(table, [time, *where]).filter(fits(where))
     if source.is_event_table(table) and "refused" in schema:
         lazy = lazy.filter(pl.col("refused").is_null() | pl.col("refused").is_in(_UNTIMED))
     rows = lazy.select(source.key(table), time).collect(engine="streaming")

@@ -11,7 +11,7 @@ from gnnpatient.content.image.base import UNREADABLE
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.audit import RowAudit, quoted
 from gnnpatient.ingest.cells import example, ids
-from gnnpatient.ingest.source import PEOPLE, SourceTables, TableView
+from gnnpatient.ingest.source import NO_KEY, PEOPLE, SourceTables, TableView
 from gnnpatient.readers.tables import fits
 from gnnpatient.spec.nodes import NodeSpec
 
@@ -21,6 +21,7 @@ _CHOSEN = (  # nothing went wrong
     "not chosen by where",
     "no day 0",
     "blank text",
+    NO_KEY,
 )
 UNREAD = (  # why a reader of a format could not read a row; other reasons say that nothing happened
     "no patient id",
@@ -175,7 +176,7 @@ def _hint(
         """The cell of a column in that row, "" where there is none."""
         if name is None or name not in source.schemas[table]:
             return ""
-        line = source.tables[table].lazy().slice(int(view.row[row]), 1).select(name).collect()
+        line = source.rows(table, [name]).slice(int(view.row[row]), 1).select(name).collect()
         return quoted(line[name][0])
 
     if reason == _STRANGER:

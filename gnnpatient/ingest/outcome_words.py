@@ -222,13 +222,12 @@ def flag_unmatched_cells(source: SourceTables, place: str, spec: CauseSpec, tabl
         having = [f for f in files if column in source.schemas[f]]
         cells = [pl.col(column).cast(pl.String).alias("cell").unique()]
         if any(
-            source.tables[f]
-            .lazy()
+            source.rows(f, [column])
             .select(fits({column: patterns}, [column] * source.schemas[f][column].is_float()).any())
             .collect(engine="streaming")
             .item()
             for f in having
         ):
             continue
-        known = {c for f in having for c in source.tables[f].lazy().select(cells).collect()["cell"]} - {None}
+        known = {c for f in having for c in source.rows(f, [column]).select(cells).collect()["cell"]} - {None}
         flag_unmatched_patterns(source, place, patterns, known, f"in column {column!r}", show=False)

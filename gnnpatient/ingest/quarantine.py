@@ -50,7 +50,7 @@ def _refused_rows(source: SourceTables, table: str, rows: np.ndarray) -> pl.Data
         pl.col(name)
         .cast(pl.String, strict=False)
         .alias(re.sub(r"^(line|reason)$", r"\1 (of the table)", name))
-        for name, dtype in schema.items()
+        for name, dtype in ((name, schema[name]) for name in source.own_columns(table))
         if not dtype.is_nested() and dtype != pl.Duration and dtype != pl.Object
     ]
     line = pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias("line")

@@ -96,6 +96,7 @@ def read_cohort(
     labels = read_labels(follow_up, drafts)
     flag_early_death_texts(source, labels)
     nodes = _pack_nodes(source, hide_codes(source, follow_up.rows), len(patients))
+    source.mark_dictionaries()
     check_lost_tables(source)
     source.flags += source.missing_word_flags()
     if quarantine is not None:

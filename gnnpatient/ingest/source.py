@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -30,16 +30,28 @@ from gnnpatient.ingest.cells import (
     text,
     without_missing,
 )
+from gnnpatient.ingest.joins import (
+    ROW,
+    Dictionary,
+    check_columns,
+    count_unmatched,
+    read_dictionary,
+    with_columns,
+)
 from gnnpatient.ingest.scripts import latin_lookalikes
 from gnnpatient.progress import Progress
 from gnnpatient.readers.dates import end_of_day, end_of_local_day, utc_moments
 from gnnpatient.readers.standard import StandardTables
 from gnnpatient.readers.tables import column, fits, read_table
 from gnnpatient.spec.graph import GraphSpec
-from gnnpatient.spec.tables import TimeSpec, Where
+from gnnpatient.spec.lineage import home, joined_columns
+from gnnpatient.spec.tables import TableSpec, TimeSpec, Where
 
 PEOPLE = "people"
 """Name of the table of persons that a standard format gives."""
+
+NO_KEY = "no key to be found by"
+"""Why a row is left out of a table that only joins read."""
 
 AS_MISSING, AS_IT_STANDS = "taken as missing", "taken as a word"
 _COMMA = r"^\s*([+-]?\d*),(\d+)\s*$"  # a number with a decimal comma
@@ -129,7 +141,7 @@ class TableView:
         -------
         str
         """
-        would = example(self.source.spec.table(self.table).time)
+        would = example(self.form(name).time)
         return f"; {quoted(self.column(name)[row])} is not read, {would} would be"
 
     def has(self, name: str) -> bool:
@@ -166,10 +178,23 @@ class TableView:
         """
         return column(self.frame, name, self.table)
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The words that mean missing in this table, as the spec says."""
-        return self.source.spec.table(self.table).missing
+    def form(self, name: str) -> TableSpec:
+        """How a column is written: as the spec says of this table, or of the one that a join takes it from.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        TableSpec
+        """
+        return self.source.spec.table(self.source.home(self.table, name))
+
+    def _typed(self, name: str) -> bool:
+        """Whether the file of a column gives it a type, so that text there is no number."""
+        return self.source.home(self.table, name).endswith(".parquet")
 
     def text(self, name: str, named: Collection[str] = ()) -> pl.Series:
         """The words of a column as they are written: codes, levels, labels, groups.
@@ -188,7 +213,7 @@ class TableView:
         polars.Series
             (row,) str; null = an empty cell, or a word that means missing by the spec.
         """
-        cells = text(self.column(name), [word for word in self.missing if word not in named])
+        cells = text(self.column(name), [word for word in self.form(name).missing if word not in named])
         looks_missing = [word for word in MISSING[1:] if word not in named]
         self.source.count_missing_words(self, name, cells, looks_missing, AS_IT_STANDS)
         return cells
@@ -206,7 +231,7 @@ class TableView:
         polars.Series
             (row,) str; null = missing.
         """
-        cells = text(self.column(name), self.missing)
+        cells = text(self.column(name), self.form(name).missing)
         self.source.count_missing_words(self, name, cells, MISSING[1:], AS_MISSING)
         return text(cells, MISSING)
 
@@ -215,7 +240,8 @@ class TableView:
 
         Other words that are taken for missing are counted.
         """
-        cells = without_missing(self.column(name), self.missing, self._decimal_points)
+        points = partial(self._decimal_points, name)
+        cells = without_missing(self.column(name), self.form(name).missing, points)
         self.source.count_missing_words(self, name, missing_words(cells), MISSING[1:], AS_MISSING)
         return cells
 
@@ -240,7 +266,7 @@ class TableView:
             When the column holds text in parquet, times, or numbers with an undeclared decimal comma.
         """
         cells = self._cells(name)
-        if cells.dtype == pl.String and self.table.endswith(".parquet"):
+        if cells.dtype == pl.String and self._typed(name):
             raise InputError(f"{self.table}: column {name!r} holds text; write numbers with a numeric type")
         return self._numbers(name, cells)
 
@@ -269,7 +295,7 @@ class TableView:
             As in `number`.
         """
         cells = self._cells(name)
-        if cells.dtype != pl.String or (self.table.endswith(".parquet") and not words):
+        if cells.dtype != pl.String or (self._typed(name) and not words):
             return *self.number(name), np.zeros(len(self), np.int8)
         bare, bound = split_bounds(cells)
         value, bad = self._numbers(name, bare)
@@ -280,14 +306,14 @@ class TableView:
     def _numbers(self, name: str, cells: pl.Series) -> tuple[np.ndarray, np.ndarray]:
         if cells.dtype.is_temporal():
             raise InputError(f"{self.table}: column {name!r} holds {cells.dtype}; a value is a number")
-        value, bad = number(self._decimal_points(cells))
+        value, bad = number(self._decimal_points(name, cells))
         if bad.any() and cells.dtype == pl.String:
             comma = bad & cells.str.contains(_COMMA).fill_null(False)
             if comma.any():
                 row = comma.arg_true()[0]
                 raise InputError(
                     f"{self.table}: column {name!r}, line {self.line(row)}: {cells[row]!r}; if that is a "
-                    f'decimal comma, set decimal = "," in [tables."{self.table}"]'
+                    f'decimal comma, set decimal = "," in [tables."{self.source.home(self.table, name)}"]'
                 )
         return value.fill_null(np.nan).to_numpy(), bad.to_numpy()
 
@@ -332,10 +358,14 @@ class TableView:
     def _plain_numbers(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Those columns that hold nothing but plain numbers and empty cells: (row,) float64 each."""
         schema = self.frame.schema
-        comma = self.source.spec.table(self.table).decimal == ","
-        texts = not comma and not self.table.endswith(".parquet")
         names = [
-            n for n in names if n in schema and (schema[n].is_numeric() or (texts and schema[n] == pl.String))
+            n
+            for n in names
+            if n in schema
+            and (
+                schema[n].is_numeric()
+                or (schema[n] == pl.String and self.form(n).decimal != "," and not self._typed(n))
+            )
         ]
         cells = self.frame.select(names)
         numbers = cells.cast(pl.Float64, strict=False)
@@ -371,17 +401,18 @@ class TableView:
         InputError
             When the column cannot be times at all.
         """
-        cells, form = self._cells(name), self.source.spec.table(self.table).time
+        cells, form = self._cells(name), self.form(name).time
         if cells.dtype in (pl.Time, pl.Boolean):
             raise InputError(
                 f"{self.table}: column {name!r} holds {cells.dtype}; write days after day 0, or dates"
             )
         where, standard = f"{self.table}: column {name!r}", self.source.is_standard(self.table)
-        form = form.model_copy(update={"timezone": self.source.zone(self.table)})
+        form = form.model_copy(update={"timezone": self.source.zone(self.source.home(self.table, name))})
+        points = cells if cells.dtype.is_temporal() else self._decimal_points(name, cells)
         if form.format is None:
-            cells = self._decimal_points(cells)
-        elif not cells.dtype.is_temporal() and holds_offsets(self._decimal_points(cells), form.format, where):
-            cells, form = self._decimal_points(cells), form.model_copy(update={"format": None})
+            cells = points
+        elif not cells.dtype.is_temporal() and holds_offsets(points, form.format, where):
+            cells, form = points, form.model_copy(update={"format": None})
         bare = self.frame[f"{name}_bare"] if standard and self.has(f"{name}_bare") else None
         utc = standard and self.source.standard is not None and self.source.standard.utc
         found = moment(cells, origin, where, form, bare, self.line, self.source.flag, limit, utc)
@@ -400,9 +431,9 @@ class TableView:
                 "dates, so that they are known at the end of their day"
             )
 
-    def _decimal_points(self, cells: pl.Series) -> pl.Series:
+    def _decimal_points(self, name: str, cells: pl.Series) -> pl.Series:
         """Numbers with a decimal comma as numbers with a point, where the spec says that they have one."""
-        if self.source.spec.table(self.table).decimal != "," or cells.dtype != pl.String:
+        if self.form(name).decimal != "," or cells.dtype != pl.String:
             return cells
         thousands = cells.str.contains(_POINT).fill_null(False)
         return cells.str.replace(_COMMA, "$1.$2").zip_with(~thousands, cells + "?")
@@ -465,9 +496,11 @@ class SourceTables:
     spec : GraphSpec
         What they mean.
     tables : dict
-        Each opened table, by name.
+        Each opened table, by name, without what it gains by a join.
+    dictionaries : dict
+        The other table of each join that has been used, by table and position of the join.
     schemas : dict
-        Column names and types of each opened table.
+        Column names and types of each opened table, with those that it gains.
     audits : dict
         What became of the rows of each opened table.
     flags : list of str
@@ -505,6 +538,7 @@ class SourceTables:
     folder: Path
     spec: GraphSpec
     tables: dict[str, pl.DataFrame | pl.LazyFrame] = field(default_factory=dict)
+    dictionaries: dict[tuple[str, int], Dictionary] = field(default_factory=dict)
     schemas: dict[str, Any] = field(default_factory=dict)  # pl.Schema, which the checker of types cannot read
     audits: dict[str, RowAudit] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
@@ -558,6 +592,7 @@ class SourceTables:
         if table not in self.audits:
             frame = self._load(table)
             self.tables[table], self.schemas[table] = frame, frame.collect_schema()
+            self._open_joins(table)
             size = len(frame) if isinstance(frame, pl.DataFrame) else frame.select(pl.len()).collect().item()
             start = max((audit.start + len(audit.used) for audit in self.audits.values()), default=0)
             self.audits[table] = RowAudit.of(size, start)
@@ -576,6 +611,123 @@ class SourceTables:
         if not (self.folder / table).exists():
             raise InputError(f"no table {table!r} in {self.folder}{near(table, (PEOPLE, *standard.tables))}")
         return read_table(self.folder, table, self.spec.table(table))
+
+    def _open_joins(self, table: str) -> None:
+        """Add the columns that a table gains to its schema."""
+        for join in self.spec.table(table).join:
+            self.open(join.table)
+            other, schema = self.schemas[join.table], self.schemas[table]
+            check_columns(table, schema, join, other)
+            gained = {new: other[old] for new, old in join.columns.items()}
+            self.schemas[table] = pl.Schema({**schema, **gained})
+
+    def home(self, table: str, column: str) -> str:
+        """The table whose own column it is.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table.
+        column : str
+            One of its columns, which may come by a join.
+
+        Returns
+        -------
+        str
+        """
+        return home(self.spec.tables, (table, column))[0]
+
+    def own_columns(self, table: str) -> list[str]:
+        """The columns of an opened table without those that it gains by a join.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table.
+
+        Returns
+        -------
+        list of str
+        """
+        gained = set(joined_columns(self.spec.tables, table))
+        return [name for name in self.schemas[table] if name not in gained]
+
+    def rows(self, table: str, columns: Iterable[str] = ()) -> pl.LazyFrame:
+        """All rows of an opened table in their order.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table.
+        columns : iterable of str
+            What is asked for; of the columns that the table gains by a join only these are there.
+
+        Returns
+        -------
+        polars.LazyFrame
+            With the position of each row, "gnnpatient row".
+
+        Raises
+        ------
+        InputError
+            When a key of a join has two different rows, or no row finds its own.
+        """
+        lazy = self.tables[table].lazy().with_row_index(ROW)
+        joins, needed = self.spec.table(table).join, set(columns)
+        wanted = dict[int, list[str]]()
+        for i, join in reversed([*enumerate(joins)]):
+            if gained := [new for new in join.columns if new in needed]:
+                wanted[i] = gained
+                needed |= set(join.by)
+        for i, gained in sorted(wanted.items()):
+            found = self._dictionary(table, i)
+            lazy = with_columns(lazy, self.schemas[table], joins[i], found, gained)
+        return lazy
+
+    def _dictionary(self, table: str, position: int) -> Dictionary:
+        """The other table of a join; rows of this one that it lacks are counted."""
+        if (table, position) not in self.dictionaries:
+            join = self.spec.table(table).join[position]
+            other, schema = self.rows(join.table, join.columns.values()), self.schemas[join.table]
+            try:
+                found = read_dictionary(other, schema, self.own_columns(join.table), join)
+                rows = self.rows(table, join.by)
+                lost, keyless, key = count_unmatched(rows, self.schemas[table], join, found)
+            except pl.exceptions.PolarsError as error:
+                raise InputError(f"{join.table}: {str(error).splitlines()[0]}") from None
+            self.dictionaries[table, position] = found
+            self._flag_unmatched(table, position, lost, keyless, key)
+        return self.dictionaries[table, position]
+
+    def _flag_unmatched(self, table: str, position: int, lost: int, keyless: int, key: str) -> None:
+        join, size = self.spec.table(table).join[position], len(self.audits[table].used)
+        names, columns = ", ".join(map(repr, join.by)), ", ".join(map(repr, join.columns))
+        if lost + keyless == size:
+            keys = self.dictionaries[table, position].frame
+            there = ", ".join(map(quoted, keys.row(0)[: len(join.by)])) if len(keys) else "none"
+            raise InputError(
+                f"{table}: no row finds its own in {join.table} by {names}, as {key or 'empty cells'}; keys "
+                f"there look like {there}: is by right?"
+            )
+        if lost or keyless:
+            empty = f", {keyless} of them without a key" if keyless else ""
+            self.flag(
+                f"{table}: {lost + keyless} of {size} row(s) have no row in {join.table} by {names}{empty}; "
+                f"their {columns} is empty",
+                decides=2 * (lost + keyless) > size,
+            )
+
+    def mark_dictionaries(self) -> None:
+        """Say what became of the rows of tables that only joins read: used, repeats, or without a key."""
+        asked = [(self.spec.table(table).join[i].table, d) for (table, i), d in self.dictionaries.items()]
+        for table in dict.fromkeys(table for table, _ in asked):
+            audit = self.audits[table]
+            if audit.used.any() or audit.collapsed.any() or len(audit.reasons) > 1:
+                continue  # it has another meaning, too
+            for found in (found for other, found in asked if other == table):
+                audit.used[found.row.to_numpy()] = True
+                audit.collapsed[found.repeats.to_numpy()] = True
+                audit.refuse(found.keyless.to_numpy().astype(np.int64), NO_KEY)
 
     def _refuse_unread_rows(self, table: str) -> None:
         """Note the reasons for which the reader of a format refused rows."""
@@ -800,9 +952,9 @@ class SourceTables:
             wanted += [f"{name}_bare" for name in wanted if f"{name}_bare" in schema]
         width = len(set(wanted))
         room_for(8 * width * len(audit.used), f"{table}: {width} column(s) of {len(audit.used)} rows")
-        lazy = self._rows_where(table, where)
+        lazy = self._rows_where(table, wanted, where)
         try:
-            frame = lazy.select("gnnpatient row", *dict.fromkeys(wanted)).collect(engine="streaming")
+            frame = lazy.select(ROW, *dict.fromkeys(wanted)).collect(engine="streaming")
         except pl.exceptions.PolarsError as error:
             raise InputError(f"{table}: {str(error).splitlines()[0]}") from None
         for name in (name for name, dtype in frame.schema.items() if dtype == pl.Binary):
@@ -810,12 +962,12 @@ class SourceTables:
                 frame = frame.with_columns(pl.col(name).cast(pl.String))
             except pl.exceptions.PolarsError:
                 raise InputError(f"{table}: column {name!r} holds bytes; write text or numbers") from None
-        return TableView(self, table, frame, frame["gnnpatient row"].to_numpy().astype(np.int64), audit)
+        return TableView(self, table, frame, frame[ROW].to_numpy().astype(np.int64), audit)
 
-    def _rows_where(self, table: str, where: Where) -> pl.LazyFrame:
+    def _rows_where(self, table: str, columns: Iterable[str], where: Where) -> pl.LazyFrame:
         """The rows of a table that fit, with their position; of a format those that are facts."""
         schema = self.schemas[table]
-        lazy = self.tables[table].lazy().with_row_index("gnnpatient row")
+        lazy = self.rows(table, columns)
         if self.is_event_table(table) and "refused" in schema:
             fact = pl.col("refused").is_null()
             lazy = lazy.filter(fact | pl.col("choice").is_in([*where]) if "choice" in schema else fact)

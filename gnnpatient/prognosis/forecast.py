@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 SPREAD = (0.05, 0.95)  # quantiles over members between which the model spread lies
+_ROUNDING = 1e-5  # of probabilities that other models give, as sums in float32
 MIN_MEMBERS = 5  # members from which a spread is shown
 
 
@@ -83,6 +84,90 @@ class Forecast:
         curves = cast(SurvivalConfig, head)
         rows = landmarks.ids, landmarks.days, at_risk, members if len(members) > 1 else None
         return cls(outcome, curves.causes, np.array(curves.times), members.mean(0), *rows)
+
+    @classmethod
+    def from_array(
+        cls,
+        incidence: Any,
+        times: Any,
+        causes: str | Sequence[str],
+        landmarks: Landmarks,
+        outcome: str | None = None,
+    ) -> Forecast:
+        """Make a forecast of the answer of any other model.
+
+        Parameters
+        ----------
+        incidence : ndarray or Tensor
+            Cumulative incidence: (landmark, cause, time), or (landmark, 1 + cause, time) with the event-free
+            probability first, or (landmark, time) of one cause. Landmarks not at risk are not read, and nan
+            in the forecast.
+        times : array of float
+            Days after the landmark, rising, > 0.
+        causes : str or sequence of str
+            Names of the causes. Where it is not every cause of the outcome, slot 0 is free of these only.
+        landmarks : Landmarks
+            Whom the rows are of.
+        outcome : str, optional
+            Name of the outcome. Default: the only one with these causes.
+
+        Returns
+        -------
+        Forecast
+            With the causes in the order of the outcome.
+
+        Raises
+        ------
+        InputError
+            When a length does not fit, a cause or outcome is unknown, or a curve is not one: nan, below 0,
+            above 1, falling, or more than 1 over all causes. Rounding of 1e-5 is accepted and removed.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> X = pbc().at(365).followed("death")
+        >>> risk = np.tile([0.05, 0.1], (len(X), 1))           # a model that gives everyone the same
+        >>> forecast = Forecast.from_array(risk, times=[365, 730], causes="death", landmarks=X)
+        >>> forecast.outcome, forecast.risk("death", horizon=500)[:2].round(3)
+        ('death', array([0.068, 0.068]))
+        """
+        names = (causes,) if isinstance(causes, str) else tuple(causes)
+        outcome = _outcome_of(landmarks, outcome, names, curves=True)
+        known = landmarks.cohort.outcomes[outcome].names
+        grid, curves = _rising_times(times), _numbers(incidence, "incidence")
+        curves = curves[:, None] if curves.ndim == 2 and len(names) == 1 else curves
+        n, k = len(landmarks), len(names)
+        if curves.shape not in ((n, k, len(grid)), (n, k + 1, len(grid))):
+            raise InputError(
+                f"incidence has shape {curves.shape}; must be ({n}, {k}, {len(grid)}), landmarks, causes and "
+                f"times, or ({n}, {k + 1}, {len(grid)}) with event-free first"
+            )
+        at_risk = answerable(landmarks, outcome)
+        _check_rows(curves[at_risk], "incidence", landmarks[at_risk])
+        if curves.shape[1] == k + 1:
+            _check_sums(curves[at_risk].sum(1), "event-free and all causes", landmarks[at_risk], least=1.0)
+            curves = curves[:, 1:]
+        falls = np.argwhere(np.diff(curves[at_risk], axis=-1) < -_ROUNDING)
+        if len(falls):
+            row, cause, time = falls[0]
+            where = _row(landmarks[at_risk], row)
+            raise InputError(
+                f"incidence of {names[cause]!r} falls after {grid[time]:g} days at {where}; "
+                "give cumulative incidence, not survival or hazards"
+            )
+        _check_sums(curves[at_risk].sum(1), "all causes", landmarks[at_risk])
+        if not grid[0]:
+            if (curves[at_risk][..., 0] > _ROUNDING).any():
+                raise InputError("incidence at time 0 must be 0; give times > 0, days after the landmark")
+            grid, curves = grid[1:], curves[..., 1:]
+        if not len(grid):
+            raise InputError("times must be > 0, days after the landmark; found only 0")
+        curves = np.maximum.accumulate(curves[:, np.argsort([known.index(c) for c in names])].clip(0, 1), -1)
+        curves = curves / np.maximum(curves.sum(1, keepdims=True), 1)
+        slots = np.concatenate([1 - curves.sum(1, keepdims=True), curves], 1)
+        slots[~at_risk] = np.nan
+        ordered = tuple(sorted(names, key=known.index))
+        return cls(outcome, ordered, grid, slots, landmarks.ids, landmarks.days, at_risk)
 
     @staticmethod
     def summary(head: Mapping[str, Any]) -> str:
@@ -307,6 +392,55 @@ class DiagnosisForecast:
         rows = landmarks.ids, landmarks.days, at_risk, members if len(members) > 1 else None
         return cls(outcome, cast(DiagnosisConfig, head).classes, members.mean(0), *rows)
 
+    @classmethod
+    def from_array(
+        cls,
+        probability: Any,
+        classes: Sequence[str],
+        landmarks: Landmarks,
+        outcome: str | None = None,
+    ) -> DiagnosisForecast:
+        """Make a forecast of the answer of any other model.
+
+        Parameters
+        ----------
+        probability : ndarray or Tensor
+            (landmark, class), or (landmark,) of the last of two classes. Landmarks whose label is known
+            already are not read, and nan in the forecast.
+        classes : sequence of str
+            Names of all classes of the outcome, in the order of the columns.
+        landmarks : Landmarks
+            Whom the rows are of.
+        outcome : str, optional
+            Name of the outcome. Default: the only one with these classes.
+
+        Returns
+        -------
+        DiagnosisForecast
+            With the classes in the order of the outcome.
+
+        Raises
+        ------
+        InputError
+            When a length does not fit, a class or outcome is unknown, or the numbers of a row are no
+            probabilities that sum to one. Rounding of 1e-5 is accepted and removed.
+        """
+        names = tuple(classes)
+        outcome = _outcome_of(landmarks, outcome, names, curves=False)
+        known = landmarks.cohort.outcomes[outcome].names
+        p = _numbers(probability, "probability")
+        p = np.stack([1 - p, p], 1) if p.ndim == 1 and len(names) == 2 else p
+        shape = len(landmarks), len(names)
+        if p.shape != shape:
+            raise InputError(f"probability has shape {p.shape}; must be {shape}, landmarks and classes")
+        at_risk = answerable(landmarks, outcome)
+        _check_rows(p[at_risk], "probability", landmarks[at_risk])
+        _check_sums(p[at_risk].sum(1, keepdims=True), "all classes", landmarks[at_risk], least=1.0)
+        p = p[:, [names.index(name) for name in known]].clip(0, 1)
+        p = p / p.sum(1, keepdims=True).clip(0.5)  # rows that are not read may be anything
+        p[~at_risk] = np.nan
+        return cls(outcome, known, p, landmarks.ids, landmarks.days, at_risk)
+
     @staticmethod
     def summary(head: Mapping[str, Any]) -> str:
         """Say in a sentence of the model card what is forecast.
@@ -451,6 +585,76 @@ def _table(
             ).filter(forecast.at_risk)
         )
     return pl.concat(parts)
+
+
+def _outcome_of(landmarks: Landmarks, outcome: str | None, names: tuple[str, ...], *, curves: bool) -> str:
+    """The outcome whose causes or classes these are."""
+    cohort, noun = landmarks.cohort, "causes" if curves else "classes"
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"{noun} {', '.join(names)!r}; must be different names")
+    found = {
+        name: o
+        for name, o in cohort.outcomes.items()
+        if o.has_model and o.has_curve == curves and (outcome is None or name == outcome)
+    }
+    if outcome is not None and cohort.check_outcome(outcome) not in found:
+        raise InputError(f"outcome {outcome!r} has no {noun}; it is {cohort.outcomes[outcome].kind!r}")
+    fits = [
+        name
+        for name, o in found.items()
+        if set(names) <= set(o.names) and (curves or len(names) == len(o.names))
+    ]
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise InputError(f"several outcomes have {noun} {', '.join(names)}; name one: outcome={fits[0]!r}")
+    there = "; ".join(f"{name!r} has {', '.join(o.names)}" for name, o in found.items())
+    raise InputError(f"no outcome has {noun} {', '.join(names)}; {there or 'the cohort has none that fits'}")
+
+
+def _numbers(x: Any, what: str) -> np.ndarray:
+    """An array or a tensor as float64."""
+    if hasattr(x, "detach"):
+        x = x.detach().cpu().double().numpy()
+    try:
+        return np.asarray(x, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{what} is {type(x).__name__}; give an array or a tensor of numbers") from None
+
+
+def _rising_times(times: Any) -> np.ndarray:
+    """Times of a forecast, (time,) float64."""
+    grid = np.atleast_1d(_numbers(times, "times"))
+    if grid.ndim != 1 or not len(grid) or not np.isfinite(grid).all():
+        raise InputError("times must be a list of days after the landmark")
+    if grid[0] < 0 or (np.diff(grid) <= 0).any():
+        raise InputError(f"times must rise from > 0, days after the landmark; found {grid[:4].tolist()}")
+    return grid
+
+
+def _row(landmarks: Landmarks, i: int) -> str:
+    return f"patient {str(landmarks.ids[i])!r}, day {landmarks.days[i]:g}"
+
+
+def _check_rows(x: np.ndarray, what: str, landmarks: Landmarks) -> None:
+    """Refuse numbers that are missing or outside [0, 1]."""
+    wrong = np.argwhere(~((x >= -_ROUNDING) & (x <= 1 + _ROUNDING)))
+    if len(wrong):
+        found = x[tuple(wrong[0])]
+        raise InputError(
+            f"{what} {found:g} at {_row(landmarks, wrong[0][0])}; must lie in [0, 1]"
+            f"{', for every landmark at risk' if np.isnan(found) else ', not logits or hazard ratios'}"
+        )
+
+
+def _check_sums(total: np.ndarray, of: str, landmarks: Landmarks, least: float = 0.0) -> None:
+    """Refuse probabilities, (landmark, column), that sum to more than 1, or to less than `least`."""
+    wrong = np.argwhere((total > 1 + _ROUNDING) | (total < least - _ROUNDING))
+    if len(wrong):
+        raise InputError(
+            f"{of} sum to {total[tuple(wrong[0])]:g} at {_row(landmarks, wrong[0][0])}; "
+            f"must be {'1' if least else 'at most 1'}"
+        )
 
 
 def answerable(landmarks: Landmarks, outcome: str) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from gnnpatient.errors import InputError
 from gnnpatient.propose import inputs, outcomes, patients
 from gnnpatient.propose.formats import of_format, standard
+from gnnpatient.propose.layouts import RowsOfOutcome, layout_of
 from gnnpatient.propose.names import MAX_ROWS
 from gnnpatient.propose.parts import Block, Draft, bare, quoted
 from gnnpatient.propose.sheets import Sheet, read, tables
@@ -56,26 +57,51 @@ def _of_tables(draft: Draft) -> None:
             sheets.append(read(draft.folder, name, draft.readme))
         except InputError as error:
             draft.left_out.append(str(error))
-    sheets = [sheet for sheet in sheets if len(sheet.raw)]
-    if not sheets:
+    if not any(len(sheet.raw) for sheet in sheets):
         why = f" ({draft.left_out[0]})" if draft.left_out else ""
         raise InputError(f"{draft.folder}: no table that can be read{why}; put .csv, .tsv or .parquet there")
+    of_sheets(draft, sheets)
+
+
+def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
+    """Draft tables that are in no standard format.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    sheets : list of Sheet
+        The tables, of which at least one has a row.
+
+    Raises
+    ------
+    InputError
+        When no table has a column that could be a patient's id.
+    """
+    sheets = [sheet for sheet in sheets if len(sheet.raw)]
     sheets = patients.with_patient_column(draft, sheets)
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
     for sheet in sheets:
-        sheet.has_outcome = bool(found[sheet.name])
+        if not found[sheet.name] and not any(found.values()):
+            sheet.layout = layout_of(sheet)
+        sheet.has_outcome = bool(found[sheet.name] or sheet.layout)
     sheets = patients.same_patients(draft, sheets)
     draft.tables = {sheet.name: sheet.block for sheet in sheets}
     people = patients.patient_table(draft, sheets)
     origin = patients.origin(draft, people)
     known = [pair for sheet in sheets for pair in found[sheet.name]]
     pairs = outcomes.usable_pairs(draft, known, people, origin)
-    labels = [] if pairs else outcomes.labels_of(sheets)
+    rows = [sheet.layout for sheet in sheets if isinstance(sheet.layout, RowsOfOutcome)]
+    labels = [] if pairs or rows else outcomes.labels_of(sheets)
     for pair in pairs:
         outcomes.survival(draft, pair, pairs)
+    for layout in rows:
+        layout.write(draft)
     for sheet, column in labels:
         outcomes.diagnosis(draft, sheet, column)
-    forbidden = {sheet.name: outcomes.forbidden(sheet, pairs, labels) for sheet in sheets}
+    forbidden = {sheet.name: outcomes.forbidden(sheet, pairs, labels, known) for sheet in sheets}
+    for sheet in sheets:
+        outcomes.ask_for(draft, sheet, forbidden[sheet.name])
     inputs.statics(draft, people, forbidden[people.name], origin)
     gaps = [gap for s in sheets for gap in inputs.nodes(draft, s, people, forbidden[s.name], origin)]
     if not draft.nodes and people.one_row_each:
@@ -114,6 +140,7 @@ def _text(draft: Draft) -> str:
             lines += _lines(f"[{place}.{name}]", block)
     if not draft.outcomes:
         lines.append("# ASK: outcomes: none was recognised; what is to be predicted? add [outcomes.NAME]")
+    lines += [f"# ASK: {question}" for question in draft.questions]
     lines += (
         ["", "# Left out", *(f"# {line}" for line in dict.fromkeys(draft.left_out))] if draft.left_out else []
     )

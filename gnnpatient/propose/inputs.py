@@ -75,6 +75,8 @@ def moments(sheet: Sheet) -> tuple[str | None, str | None, str | None]:
     time, known, until : str or None
         None where there is no such column.
     """
+    if sheet.layout is not None:
+        return sheet.layout.time, None, None
     kinds, columns = ("number", "date", "duration"), sheet.raw.columns
     able = [c for c in columns if sheet.kind[c] in kinds and c != sheet.key and not sheet.names_rows(c)]
     clocks = [c for c in able if names.CLOCK.search(plain(c))]
@@ -133,11 +135,19 @@ def nodes(
         return []
     time, known, until = moments(sheet)
     lost: dict[str, str] = {}
+    if sheet.layout is not None and time is None:  # its rows are events
+        return []
     if time is None and not sheet.one_row_each:
         lost[""] = "several rows a patient, but no column that could be their time"
     elif time and sheet.kind[time] == "date" and origin is None:
         lost[""] = f"{time} holds dates, but no date in the patient table is everybody's day 0"
-    elif time and not until and names.FOLLOWED.search(plain(time)) and (states := _states_of_rows(sheet)):
+    elif (
+        sheet.layout is None
+        and time
+        and not until
+        and names.FOLLOWED.search(plain(time))
+        and (states := _states_of_rows(sheet))
+    ):
         reason = "each row has a state at its time: events, for causes = { NAME = { time, where } }"
         lost = dict.fromkeys((time, *states), reason)
     if lost:
@@ -194,7 +204,9 @@ def _usable(
         if is_patient_table
         else {name: reason for name, reason in forbidden.items() if reason != OUTCOME_PART}
     )
-    for name in (c for c in sheet.raw.columns if c != sheet.key and c not in taken and c not in forbidden):
+    shown = sheet.layout.shown if sheet.layout else ()
+    no_input = {sheet.key, *taken, *forbidden, *shown}
+    for name in (c for c in sheet.raw.columns if c not in no_input):
         if taken[0] and name in sheet.constant_columns:
             why[name] = "does not change in a patient; a static has to be in the patient table" * (
                 not is_patient_table

@@ -36,7 +36,17 @@ FLAG = re.compile(r"status|stat\d*$|event|flag|indicator|label|outcome|endpoint|
 DEATH = re.compile(r"death|dead|died|dth|mort|expired|deceas|^vital$")
 HAPPENS = re.compile(FLAG.pattern + "|" + DEATH.pattern + r"|recur|relapse|progress|fail|readmi")
 ALIVE = re.compile(r"(?i)^(cens|alive|living|no$|none$|0$|event.?free|withdraw|lost|false$)")
-LABEL = re.compile(r"^(label|outcome|target|class|dx|diagnosis)$|" + DEATH.pattern)
+OVERALL = "os|srv|surv|survival|d|dth|mort"  # what is left of the name of a death's time or flag
+LABEL = re.compile(r"^(label|outcome|target|class|dx|diagnosis|y|responder?|response)$|" + DEATH.pattern)
+ENDPOINT = re.compile(  # a time to one of the usual endpoints, which no name of a time has to say
+    r"^(os|pfs|dfs|rfs|efs|mfs|dmfs|lfs|css|dss|ttp|ttr|ttf|srv|surv|survival)(time|days|months|years|weeks|mo|m)?$"
+)
+PAST = re.compile(r"since|prior|before|ago$|hist|sympt|durat|smok|edu|school|expos|work|sleep|last|previous")
+SPLIT = re.compile(r"^(is|data)?(train(ing|test)?|split|fold|folds|cvfold|partition|holdout)(id|no|nr|set)?$")
+SPLIT_BY_WORDS = re.compile(r"^(data)?(set|subset|test|cohort|group|part|sample)$")
+SPLIT_WORDS = re.compile(
+    r"(?i)^(train(ing)?|test(ing)?|val(id(ation)?)?|dev(elopment)?|tun(e|ing)|held.?out|hold.?out)$"
+)
 DISEASE = re.compile(r"(?i)dement|convert|case|control|malign|cancer|positive|disease|healthy")
 FUTURE = re.compile(
     r"^prev|^surv|prg\d|^dnr|discharge|charge|cost|cst$|lengthofstay|^s?los$|hosp.*d(ea|ie)|"
@@ -55,6 +65,13 @@ WHEN = (  # a row happened; the better ones first
     r"(time|date|day|days|offset|delay|dt|dtm)$",
 )
 KNOWN = re.compile(r"result|report|sign|known|issued|revised|enter|record|stor(e|ed)time|verif")
+SPANS = (  # the start of an interval, and what its end is called then
+    ("start", "stop"), ("start", "end"), ("begin", "end"), ("entry", "exit"), ("enter", "exit"),
+    ("enter", "leave"), ("from", "to"), ("t0", "t1"), ("t1", "t2"), ("time1", "time2"),
+)  # fmt: skip
+FROM = re.compile("^(from|fromstate|statefrom|startstate|prevstate|previousstate)$")
+TO = re.compile("^(to|tostate|stateto|endstate|nextstate)$")
+EVENT_TYPE = re.compile(r"^(etype|eventtype|endpoint|typeofevent|event|outcome|cause|type|failtype|kind)$")
 UNTIL = re.compile(r"stop|end|until|abate|^time2$|discharge|outtime")
 SPELLED = {  # units of time
     "min": "min(?:ute)?s?", "h": "h(?:ou)?rs?|hours?", "d": "days?", "w": "w(?:ee)?ks?", "mo": "months?|mos",
@@ -65,7 +82,7 @@ SPELLED = {  # units of time
 
 CODES = (  # of the column that says what was measured; the better ones first
     r"^(code|concept|itemid|paramcd|testcd)$",
-    r"^(test|analyte|item|parameter|variable|measurement)$|labname$|testname$",
+    r"^(test|analyte|item|parameter|variable|measurement|label)$|labname$|testname$",
     r"string$|path$",
     r"drugname$|^drug$|medication$",
     r"name$",

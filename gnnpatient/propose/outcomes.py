@@ -12,9 +12,11 @@ import polars as pl
 from gnnpatient.ingest.cells import text
 from gnnpatient.propose import names
 from gnnpatient.propose.inputs import moments
+from gnnpatient.propose.layouts import RowsOfOutcome
 from gnnpatient.propose.names import LABEL, MAX_LEVELS, MIN_LEAK_AUC, MIN_PATIENTS, OUTCOME_PART, PATIENT
 from gnnpatient.propose.parts import Draft, plain, slug, unused_name
 from gnnpatient.propose.sheets import Sheet, share
+from gnnpatient.propose.states import documented_states, meaning, outcome_name
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def pairs_of(sheet: Sheet) -> list[Pair]:
     """Pairs of a time and a flag in a table, matched by name or by content; death first.
 
     Where there are three times or more, a flag belongs to the time that is short of the latest one just where
-    the flag is 1.
+    the flag is 1. A pair may also be a column and a flag that is named after it, as rec and rec.s; then most
+    of those without the event must have a time that another pair has, too: the end of their observation.
 
     Parameters
     ----------
@@ -106,11 +109,15 @@ def pairs_of(sheet: Sheet) -> list[Pair]:
     list of Pair
     """
     columns = [c for c in sheet.raw.columns if c in sheet.constant_columns]
-    times = [c for c in columns if sheet.kind[c] == "number" and names.FOLLOWED.search(plain(c))]
-    times = [c for c in times if not names.BEGINS.search(plain(c))]
+    times = [c for c in columns if sheet.kind[c] == "number" and _is_end(c)]
     flags = [c for c in columns if c not in times and not names.NOMINAL.search(plain(c))]
     flags = [c for c in flags if 2 <= len(sheet.states(c)) <= 8]
+    namesakes = _namesakes(sheet, columns, times)
+    found = [_pair(sheet, time, flag) for time, flag in namesakes.items()]
+    used = {column for pair in found for column in pair.columns}
+    times = [c for c in times if c not in used]
     flags = [c for c in flags if sheet.is_binary(c) or names.HAPPENS.search(plain(c))]
+    flags = [c for c in flags if c not in used]
     last = sheet.first_values.select(pl.max_horizontal(times)).to_series() if len(times) > 2 else None
     scored = []
     for time, flag in product(times, flags):
@@ -121,8 +128,6 @@ def pairs_of(sheet: Sheet) -> list[Pair]:
             score += 0.5 if score and right > 1.8 else 0.6 if right > 1.94 else 0
         if score >= 0.6:
             scored.append((-score, columns.index(time), columns.index(flag), time, flag))
-    found: list[Pair] = []
-    used: set[str] = set()
     for *_, time, flag in sorted(scored):
         if not used & {time, flag}:
             found.append(_pair(sheet, time, flag))
@@ -133,6 +138,47 @@ def pairs_of(sheet: Sheet) -> list[Pair]:
             name = slug(names.TOKENS.sub("", plain(time)) or time, "event")
             found.append(Pair(sheet, name, time, None, None, why))
     return sorted(found, key=lambda pair: (pair.name != "death", columns.index(pair.time)))
+
+
+def _is_end(name: str) -> bool:
+    """Whether a column is called as the time of an outcome, or of the end of the follow-up, is."""
+    word = plain(name)
+    if word in names.ANALYTE or names.PAST.search(word):
+        return False
+    named = names.FOLLOWED.search(word) and not names.BEGINS.search(word)
+    return bool(named or names.ENDPOINT.match(word))
+
+
+def _namesakes(sheet: Sheet, columns: list[str], times: list[str]) -> dict[str, str]:
+    """By a column of numbers the flag that is named after it: rec and rec.s, os and os_status."""
+    by_name = {plain(c): c for c in columns if sheet.kind[c] == "number" and not sheet.is_binary(c)}
+    found: dict[str, str] = {}
+    for flag in (c for c in columns if sheet.is_binary(c) and c not in times):
+        time = next((by_name[plain(stem)] for stem in _stems(flag) if plain(stem) in by_name), None)
+        if time and plain(time) not in names.ANALYTE and (sheet.cells[time] < 0).sum() == 0:
+            found.setdefault(time, flag)
+    ends = list(dict.fromkeys((*times, *found)))
+    frame = sheet.first_values
+    kept = {}
+    for time, flag in found.items():
+        free = frame.filter(pl.col(flag) == 0)
+        others = [end for end in ends if end != time]
+        same = (
+            free.select(pl.any_horizontal(pl.col(other) == pl.col(time) for other in others))
+            if others
+            else None
+        )
+        if names.ENDPOINT.match(plain(time)) or (same is not None and share(same.to_series()) >= 0.5):
+            kept[time] = flag
+    return kept
+
+
+def _stems(flag: str) -> list[str]:
+    """What a flag may be the flag of: rec.s of rec, status_os of os."""
+    word = r"s|d|e|ev|evt|ind|stat|status|event|flag|indicator|cens(or(ed|ing)?)?|delta|death"
+    behind = re.fullmatch(rf"(?i)(.+?)[._ -]({word})", flag)
+    before = re.fullmatch(rf"(?i)({word})[._ -](.+)", flag)
+    return [stem for stem in (behind and behind[1], before and before[before.lastindex or 0]) if stem]
 
 
 def _name_similarity(time: str, flag: str) -> float:
@@ -154,44 +200,37 @@ def _name_similarity(time: str, flag: str) -> float:
 
 def _pair(sheet: Sheet, time: str, flag: str) -> Pair:
     """The pair with a name, and with the meaning of its states, from the README where it is there."""
-    documented, word, states = _documented_states(sheet, flag), plain(flag), sheet.states(flag)
-    name = "death" if names.DEATH.search(word) else slug(names.FLAG.sub("", word) or flag, "outcome")
+    word, states = plain(flag), sheet.states(flag)
+    name = outcome_name(flag)
+    if name == "event":  # status, beside a time that says more
+        name = outcome_name(names.TOKENS.sub("", plain(time)))
     if sheet.is_binary(flag):
-        if word.startswith("cens"):
-            meaning = {s: "censored" if s.lower() in ("1", "true") else "event" for s in states}
+        if re.search("cens", word):
+            meant = {s: "censored" if s.lower() in ("1", "true") else name for s in states}
             why = f"by its name {flag} = 1 is censored; is that so?"
-            return Pair(sheet, "event", time, flag, meaning, why)
+            return Pair(sheet, name, time, flag, meant, why)
         why = f"does {flag} = 1 mean that it happened at {time}, 0 censored?"
+        documented = documented_states(sheet, flag)
         if documented.get("1", "censored") != "censored":
             name = slug(documented["1"], "outcome")
             why = f"{flag} = 1 is {documented['1']}, as the README says, and 0 censored?"
+        elif called := _documented_name(sheet, time, flag):
+            name, why = called, f"{why} it is called so in the README"
         return Pair(sheet, name, time, flag, None, why)
-    leaving, meaning = "discharge" in plain(time), dict[str, str]()
-    for state in states:
-        if state in documented:
-            meaning[state] = documented[state]
-        elif names.ALIVE.match(state):  # leaving alive competes with death in hospital
-            meaning[state] = "discharge" if leaving else "censored"
-        else:
-            meaning[state] = "death" if names.DEATH.search(plain(state)) else slug(state, "event")
-    if name == "death" or "death" in meaning.values():
+    leaving = "discharge" in plain(time)
+    meant = meaning(sheet, flag, leaving=leaving)
+    if name == "death" or "death" in meant.values():
         name = "leaving" if leaving else "death"
-    return Pair(sheet, name, time, flag, meaning, f"is that what the states of {flag} mean?")
+    return Pair(sheet, name, time, flag, meant, f"is that what the states of {flag} mean?")
 
 
-def _documented_states(sheet: Sheet, flag: str) -> dict[str, str]:
-    """What numbers mean by the README, as in `status 0 censored, 1 transplant, 2 death`."""
-    states = sheet.states(flag)
+def _documented_name(sheet: Sheet, time: str, flag: str) -> str:
+    """What a pair is called by the README, as in ptime/pstat progression; "" where it is not there."""
     for line in sheet.lines():
-        line = re.sub(r"\([^)]*\)", "", line)
-        if found := re.search(rf"(?<![\w.]){re.escape(flag)}(?![\w.])([^.;|]{{0,120}})", line):
-            documented = dict(re.findall(r"(?<!\w)(\d)\s*=?\s*([A-Za-z]{4,})", found[1]))
-            documented = {"0": "censored"} | documented if "0" in states else documented
-            if documented.keys() == states.keys():
-                return {
-                    s: "censored" if names.ALIVE.match(w) else slug(w, "event") for s, w in documented.items()
-                }
-    return {}
+        both = rf"(?<![\w.]){re.escape(time)}\s*[/,&]\s*{re.escape(flag)}[\s:=]+([a-z]{{4,}})(?![\w.])"
+        if (found := re.search(both, line)) and found[1] not in ("time", "with", "days", "months", "years"):
+            return "death" if names.DEATH.search(found[1]) else slug(found[1], "outcome")
+    return ""
 
 
 def usable_pairs(draft: Draft, pairs: list[Pair], people: Sheet, origin: str | None) -> list[Pair]:
@@ -395,7 +434,9 @@ def onset_of_codes(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> None
             draft.outcome(name, ask, {"kind": "survival", "table": table, "causes": causes}, note)
 
 
-def forbidden(sheet: Sheet, pairs: list[Pair], labels: list[tuple[Sheet, str]]) -> dict[str, str]:
+def forbidden(
+    sheet: Sheet, pairs: list[Pair], labels: list[tuple[Sheet, str]], known: list[Pair] | None = None
+) -> dict[str, str]:
     """Columns that must not be inputs: outcomes, what lies in the future, what nearly equals an outcome.
 
     Parameters
@@ -406,15 +447,20 @@ def forbidden(sheet: Sheet, pairs: list[Pair], labels: list[tuple[Sheet, str]]) 
         All pairs that can be read.
     labels : list of (Sheet, str)
         All labels.
+    known : list of Pair, optional
+        All pairs, those that cannot be read, too.
 
     Returns
     -------
     dict of str to str
         By column, the reason.
     """
-    why = {c: OUTCOME_PART for pair in pairs if pair.sheet is sheet for c in pair.columns}
+    why = {c: OUTCOME_PART for pair in known or pairs if pair.sheet is sheet for c in pair.columns}
     why |= {name: OUTCOME_PART for of, name in labels if of is sheet}
+    why |= sheet.layout.answers if sheet.layout else {}
     outcomes = [(pair.name, pair.happened()) for pair in pairs]
+    if isinstance(sheet.layout, RowsOfOutcome):
+        outcomes.append(("the outcome", sheet.layout.happened()))
     for of, label in labels:
         for state in list(of.states(label))[-1:] if of.is_binary(label) else of.states(label):
             frame = pl.DataFrame({PATIENT: of.patient_ids, "event": of.words(label) == state})
@@ -425,18 +471,88 @@ def forbidden(sheet: Sheet, pairs: list[Pair], labels: list[tuple[Sheet, str]]) 
         word, is_constant, numeric = plain(name), name in sheet.constant_columns, sheet.kind[name] == "number"
         few = 2 <= len(sheet.states(name)) <= 8
         happens = names.HAPPENS.search(word) and few and (is_constant or numeric)
-        whole_follow_up = names.FOLLOWED.search(word) and not names.BEGINS.search(word)
         if len(name) > 2 and name in warned:
             why[name] = "the README warns that it looks ahead"
+        elif is_split(sheet, name):
+            why[name] = SPLIT
         elif names.FUTURE.search(word):
             why[name] = "by its name it looks ahead, or repeats an outcome"
-        elif is_constant and numeric and not sheet.one_row_each and whole_follow_up:
-            why[name] = "a time of the whole follow-up"
-        elif happens or (LABEL.search(word) and (few or numeric)):
-            why[name] = "by its name a state or a label, not an input"
+        elif is_constant and numeric and _is_end(name) and not sheet.is_binary(name):
+            why[name] = END_WITHOUT_FLAG
+        elif happens or (LABEL.search(word) and (few or numeric) and not _is_code(sheet, name)):
+            why[name] = STATE
         elif leak := _leak(sheet, name, outcomes):
             why[name] = leak
     return why
+
+
+def _is_code(sheet: Sheet, name: str) -> bool:
+    """Whether a column of words says what the number beside it is of."""
+    values = [c for c in sheet.raw.columns if names.VALUE.search(plain(c)) and sheet.kind[c] != "text"]
+    return sheet.kind[name] == "text" and name not in sheet.constant_columns and bool(values)
+
+
+STATE = "by its name a state or a label, not an input"
+END_WITHOUT_FLAG = "by its name the time of an outcome, which no flag belongs to"
+SPLIT = "by its name somebody's split into training and test"
+
+
+def is_split(sheet: Sheet, name: str) -> bool:
+    """Whether a column says who is for training and who for test.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        A table.
+    name : str
+        A column.
+
+    Returns
+    -------
+    bool
+    """
+    word = plain(name)
+    if name not in sheet.constant_columns or not (
+        names.SPLIT.match(word) or names.SPLIT_BY_WORDS.match(word)
+    ):
+        return False
+    states = sheet.states(name)
+    by_words = len(states) > 0 and all(names.SPLIT_WORDS.match(state) for state in states)
+    return by_words or bool(names.SPLIT.match(word) and states)
+
+
+def ask_for(draft: Draft, sheet: Sheet, why: dict[str, str]) -> None:
+    """Ask for columns that look like an outcome or a split, and are neither taken nor dropped in silence.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    sheet : Sheet
+        The table.
+    why : dict of str to str
+        Its columns that are no input, as `forbidden` gives them.
+    """
+
+    def named(reason: str) -> str:
+        return ", ".join(name for name, of in why.items() if of == reason)
+
+    if ends := named(END_WITHOUT_FLAG):
+        draft.questions.append(
+            f"outcomes: {sheet.name}: {ends}: the time of an outcome? then name the flag that says to whom "
+            "it happened (an empty time: to nobody); else add it to [patient] number"
+        )
+    if states := named(STATE):
+        draft.questions.append(
+            f"outcomes: {sheet.name}: {states}: a state or a label: to be predicted? what is known by day 0 "
+            "may be added to [patient] category"
+        )
+    for name in (c for c, of in why.items() if of == SPLIT):
+        word = next(iter(sorted(sheet.states(name), reverse=True)), "test")
+        draft.questions.append(
+            f"patient.group: {sheet.name}: {name} looks like a split of patients: no input; to hold out "
+            f'by it, group = "{name}" and fit --test-by group=VALUE, as in group={word}'
+        )
 
 
 def _leak(sheet: Sheet, name: str, outcomes: list[tuple[str, pl.DataFrame]]) -> str:

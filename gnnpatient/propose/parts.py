@@ -137,6 +137,8 @@ class Draft:
         [units] by code: the comment, and the keys (none for a question alone).
     nodes, outcomes : dict of str to Block
         [nodes] and [outcomes] by name.
+    questions : list of str
+        What is asked about columns that are in no block.
     left_out : list of str
         Tables and columns that are not in the draft, and why.
     """
@@ -150,6 +152,7 @@ class Draft:
     units: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     nodes: dict[str, Block] = field(default_factory=dict)
     outcomes: dict[str, Block] = field(default_factory=dict)
+    questions: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     @cached_property

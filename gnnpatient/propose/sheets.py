@@ -21,6 +21,25 @@ from gnnpatient.spec.tables import TableSpec, TimeSpec
 from gnnpatient.times import DAY
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Rows that say together what came of a patient: `propose.layouts` finds them.
+
+    Attributes
+    ----------
+    time : str or None
+        Column since when the values of a row hold; None: the rows have no time.
+    answers : dict of str to str
+        Columns that say what came, and are no input: by column the reason.
+    shown : tuple of str
+        Columns that a node type of the layout's own shows.
+    """
+
+    time: str | None
+    answers: dict[str, str]
+    shown: tuple[str, ...]
+
+
 @dataclass
 class Sheet:
     """The first rows of a table, as they are and as numbers.
@@ -49,6 +68,10 @@ class Sheet:
         The column with the patient's id.
     has_outcome : bool
         Whether it has an outcome with a time.
+    layout : Layout or None
+        What its rows say together of a patient's outcome; None where one row says it.
+    others : frozenset of str
+        The other tables, by the names that a README may call them.
     """
 
     name: str
@@ -62,6 +85,8 @@ class Sheet:
     unit_decided: bool = False
     key: str = ""
     has_outcome: bool = False
+    layout: Layout | None = None
+    others: frozenset[str] = frozenset()
 
     @cached_property
     def patient_ids(self) -> pl.Series:
@@ -353,6 +378,37 @@ def read(folder: Path, name: str, readme: str) -> Sheet:
         raise InputError(f"{name}: not read: {str(error).removeprefix(f'{path}: ')}") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{name}: not read: {first_line(error)}") from None
+    return sheet_of(name, raw, readme, keys, typed=typed)
+
+
+def sheet_of(
+    name: str, raw: pl.DataFrame, readme: str = "", keys: dict[str, Any] | None = None, *, typed: bool = True
+) -> Sheet:
+    """What the columns of a frame hold.
+
+    Parameters
+    ----------
+    name : str
+        The table, as [tables] names it.
+    raw : DataFrame
+        Its first rows.
+    readme : str, default ""
+        What is said about the tables.
+    keys : dict, optional
+        How the file is written, as [tables."FILE"] has it.
+    typed : bool, default True
+        Numbers and dates have their types, and texts are words; False: the cells of a CSV, all texts.
+
+    Returns
+    -------
+    Sheet
+
+    Raises
+    ------
+    InputError
+        When there are too many columns.
+    """
+    keys = {} if keys is None else keys
     if len(raw.columns) > MAX_COLUMNS:
         raise InputError(
             f"{name}: not read: {len(raw.columns)} columns; choose some, or summarise them first"

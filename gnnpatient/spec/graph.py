@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import is_device, is_name
 from gnnpatient.spec.explain import explain
+from gnnpatient.spec.lineage import Cell, check_joins, home, made_of
 from gnnpatient.spec.nodes import NodeSpec
 from gnnpatient.spec.outcomes import OutcomeSpec
 from gnnpatient.spec.patterns import fitting
@@ -141,10 +142,17 @@ class GraphSpec(Record):
         _check_known(f"{place}.gone", outcome.ended_by, (*survival, *outcome.ended_by_words))
 
     @model_validator(mode="after")
+    def _joins(self) -> GraphSpec:
+        check_joins(self.tables, has_format=self.format is not None)
+        return self
+
+    @model_validator(mode="after")
     def _no_answer_among_the_inputs(self) -> GraphSpec:
         self._check_columns_of_people()
         for name, outcome in self.outcomes.items():
             self._check_inputs_against(name, outcome)
+            if any(table.join for table in self.tables.values()):
+                self._check_joins_against(name, outcome)
         return self
 
     def _check_columns_of_people(self) -> None:
@@ -190,6 +198,40 @@ class GraphSpec(Record):
                     f"nodes.{kind}: column {sorted(leak)[0]!r} is part of outcome {name!r}; "
                     "an input that holds the answer is refused"
                 )
+
+    def _check_joins_against(self, name: str, outcome: OutcomeSpec) -> None:
+        """The same through joins: what an outcome reads under one name is no input under another."""
+        patient, people = self.patient, self.patient.table or "people"
+        answer, apart = set[Cell](), set[Cell]()
+        forms = dict[Cell, list[tuple[tuple[str, ...], ...]]]()
+        for table in {people} | outcome.tables:
+            inside = patient.model_copy(update={"table": table})  # as if this were the table of the patients
+            answer |= {home(self.tables, (table, c)) for c in outcome.answer_columns(patient)}
+            apart |= {home(self.tables, (table, c)) for c in outcome.columns_apart(inside)}
+            for column, words in outcome.answer_words(inside).items():
+                forms.setdefault(home(self.tables, (table, column)), []).append(words)
+        for column in patient.columns:
+            if leak := made_of(self.tables, (people, column)) & (answer | apart):
+                raise InputError(
+                    f"patient: static column {column!r} is by a join {_cell(leak)}, a part of outcome "
+                    f"{name!r}; an input that holds the answer is refused"
+                )
+        for column, patterns in patient.where.items():
+            at, leak = home(self.tables, (people, column)), made_of(self.tables, (people, column)) & {*forms}
+            fits = [any(all(fitting(words, patterns)) for words in one) for one in forms.get(at, [])]
+            if leak and not (leak == {at} and all(fits)):
+                raise InputError(
+                    f"patient: where chooses by column {column!r}, by a join {_cell(leak)}, a part of "
+                    f"outcome {name!r}; who is a patient must not depend on what came of them"
+                )
+        for kind, node in self.nodes.items():
+            for column in () if node.table is None else sorted(node.read):
+                cell = (node.table or "", column)
+                if leak := made_of(self.tables, cell) & (answer - {cell} if cell[0] == people else answer):
+                    raise InputError(
+                        f"nodes.{kind}: column {column!r} is by a join {_cell(leak)}, a part of outcome "
+                        f"{name!r}; an input that holds the answer is refused"
+                    )
 
     @property
     def edge_types(self) -> tuple[EdgeType, ...]:
@@ -242,6 +284,25 @@ class GraphSpec(Record):
         -------
         set of str
         """
+        used = self._used_in(table)
+        joins = [(other, join) for other, spec in self.tables.items() for join in spec.join]
+        if not joins:
+            return used
+        for other, join in joins:
+            used |= set(join.by) if other == table else set()
+            used |= set(join.by.values()) if join.table == table else set()
+        tables = {table, *(name for other, join in joins for name in (other, join.table))}
+        homes = {home(self.tables, (name, column)) for name in tables for column in self._used_in(name)}
+        for other, join in joins:
+            pairs = join.columns.items()
+            if other == table:
+                used |= {new for new, _ in pairs if home(self.tables, (table, new)) in homes}
+            if join.table == table:
+                used |= {old for _, old in pairs if home(self.tables, (table, old)) in homes}
+        return used
+
+    def _used_in(self, table: str) -> set[str]:
+        """The same without what joins say of it."""
         patient = self.patient
         found: list[Any] = [self.table(table).key or patient.key]
         if patient.table == table:
@@ -358,6 +419,12 @@ def _check_source_of_nodes(name: str, node: NodeSpec) -> None:
         raise InputError(
             f"nodes.{name}: a node needs either code = COLUMN (long table) or columns = {{...}} (wide table)"
         )
+
+
+def _cell(cells: Iterable[Cell]) -> str:
+    """A table and a column, for a message."""
+    table, column = min(cells)
+    return f"{table} ({column!r})"
 
 
 def _check_known(place: str, name: str | None, known: Iterable[str]) -> None:

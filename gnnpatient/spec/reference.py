@@ -37,6 +37,7 @@ from gnnpatient.spec.outcomes import (
 from gnnpatient.spec.tables import (
     Conversion,
     HierarchySpec,
+    JoinSpec,
     PatientSpec,
     PickSpec,
     Record,
@@ -50,6 +51,7 @@ PLACES: dict[str, type[Record]] = {
     "top level": GraphSpec,
     '[tables."FILE"]': TableSpec,
     '[tables."FILE"] time = { ... }': TimeSpec,
+    '[tables."FILE"] join = { ... }': JoinSpec,
     "[patient]": PatientSpec,
     "[patient] origin, entry or exit = { ... }": PickSpec,
     "[timepoints]": TimepointSpec,
@@ -104,6 +106,8 @@ def schema() -> dict[str, Any]:
     conversion["additionalProperties"] = {"anyOf": [conversion["additionalProperties"], {"type": "number"}]}
     many = causes["additionalProperties"]
     causes["additionalProperties"] = {"anyOf": [many, many["items"]]}
+    join = found["$defs"]["TableSpec"]["properties"]["join"]
+    join["anyOf"] = [{"type": join.pop("type"), "items": join["items"]}, join.pop("items")]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 
 

@@ -52,6 +52,47 @@ class TimeSpec(Record):
         return name
 
 
+_NAMES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_NAMES_OR_PAIRS = {
+    "anyOf": [*_NAMES["anyOf"], {"type": "object", "additionalProperties": {"type": "string"}}]
+}
+
+
+def _pairs(raw: Any) -> Any:
+    """A name or a list of names as pairs of equal names."""
+    names = [raw] if isinstance(raw, str) else raw
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return {name: name for name in names}
+    return raw
+
+
+Pairs = Annotated[dict[str, str], WithJsonSchema(_NAMES_OR_PAIRS), BeforeValidator(_pairs)]
+"""A name, a list of names, or {here = "there"} where the names differ."""
+
+
+class JoinSpec(Record):
+    """Columns that a table gains from another one, which has one row a key: names of codes from a dictionary,
+    what is known of the person in a table of admissions. The rows stay as they are; one whose key the other
+    table lacks has empty cells there, and is counted. Keys are compared as ids are. What is gained is a
+    column like any other, read as the table says that it comes from; that one may gain columns, too."""
+
+    table: str = Field(description="the other table, with one row a key; exact repeats of a row are one")
+    by: Pairs = Field(
+        description='columns with the key: "itemid", ["code", "version"], or { here = "there" } where the '
+        "names differ"
+    )
+    columns: Pairs = Field(
+        description='columns that are gained: ["label"], or { new = "old" } where a name is taken already'
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> JoinSpec:
+        for name, pairs in (("by", self.by), ("columns", self.columns)):
+            if not pairs:
+                raise InputError(f"{name} names no column of {self.table}")
+        return self
+
+
 class TableSpec(Record):
     """How one file is read, where the defaults do not fit."""
 
@@ -70,12 +111,18 @@ class TableSpec(Record):
         "too, and the flags count them",
     )
     time: TimeSpec = Field(default=TimeSpec(), description="unit, format and timezone of its times")
+    join: Annotated[
+        tuple[JoinSpec, ...],
+        Field(strict=False),
+        BeforeValidator(lambda raw: [raw] if isinstance(raw, dict) else raw),
+    ] = Field(
+        default=(), description="columns gained from other tables: { table, by, columns }, or a list of such"
+    )
 
 
-_ONE_OR_MANY = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 Where = Annotated[
     dict[str, Names],
-    WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MANY}),
+    WithJsonSchema({"type": "object", "additionalProperties": _NAMES}),
     BeforeValidator(
         lambda raw: (
             {k: [v] if isinstance(v, str) else v for k, v in raw.items()} if isinstance(raw, dict) else raw
@@ -88,7 +135,7 @@ Where = Annotated[
 class PickSpec(Record):
     """A time taken from the first or last of a patient's events with some codes."""
 
-    code: Annotated[Names, WithJsonSchema(_ONE_OR_MANY)] = Field(
+    code: Annotated[Names, WithJsonSchema(_NAMES)] = Field(
         description="patterns of codes, as in HOSPITAL_ADMISSION//*"
     )
     pick: Literal["first", "last"] = Field(default="first", description="which of a patient's events counts")

@@ -16,25 +16,29 @@ FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
 
 # A folder is a step of the flow: a file may import what stands before it here, and in its own folder.
 ORDER = [
-    *["errors", "times", "progress", "files", "graphs", "metrics"],
+    *["errors", "times", "show", "progress", "files", "graphs", "metrics"],
     *["spec", "model", "readers", "content", "cohort", "ingest", "testing"],
     *["prognosis", "study", "patient", "propose", "datasets", "adapt", "scale", "cli"],
 ]
-ALONE = {"graphs": {"errors"}, "metrics": {"errors"}, "model": {"errors", "graphs"}}  # know less than that
+ALONE = {
+    "graphs": {"errors", "show"},
+    "metrics": {"errors"},
+    "model": {"errors", "graphs"},
+}  # know less than that
 MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(ORDER)} | {
     "__init__": {*ORDER, "_moved"},
     "_moved": set(ORDER),
 }
 INSIDE = {  # the files of a folder, each may import those named before it
     "metrics": "incidence pairs horizon calibration scores resampling",
-    "spec": "patterns masks explain tables nodes outcomes graph reference",
+    "spec": "patterns masks explain tables lineage nodes outcomes graph reference",
     "readers": "database dates csv_file tables standard meds omop fhir",
     "content": "texts image measure encoder cache handcrafted pretrained embed vectors",
     "cohort": "arrays packed survival diagnosis progression outcomes store cohort splits build view",
-    "ingest": "rows scripts audit cells source quarantine columns units picks statics patients moments "
+    "ingest": "rows scripts audit cells joins source quarantine columns units picks statics patients moments "
     "hierarchy ancestors amendments contents events lost dates ends periods record outcome_words causes aces "
     "labels_survival labels_task labels_diagnosis labels_progression labels hidden pack read",
-    "propose": "names parts sheets patients inputs outcomes formats draft",
+    "propose": "names parts sheets patients states layouts inputs outcomes formats draft",
     "datasets": "ward shipped",
     "model": "encode network heads loss model",
     "prognosis": "summary disclosure inputs forecast targets marginal kinds device predictor card checkpoint "
