@@ -54,19 +54,29 @@ MAX_DEPTH = 12  # lists and tables inside one another; a spec takes 5
 class GraphSpec(Shown, Record):
     """What the tables of one cohort mean."""
 
-    cohort: str = Field(description="name of the cohort")
+    cohort: str = Field(description="name of the cohort; models and figures carry it")
     source: str = Field(default="", description="where the tables come from, licence, citation")
-    format: Format | None = Field(default=None, description="the whole folder is in a standard format")
-    tables: dict[str, TableSpec] = Field(default={}, description="how single files are read")
-    patient: PatientSpec = Field(default=PatientSpec(), description="who the patients are")
-    timepoints: TimepointSpec = Field(default=TimepointSpec(), description="how rows are gathered in time")
+    format: Format | None = Field(
+        default=None, description="the whole folder is in a standard format: meds, omop or fhir"
+    )
+    tables: dict[str, TableSpec] = Field(
+        default={}, description="how single files are read, by file; only where the defaults do not fit"
+    )
+    patient: PatientSpec = Field(
+        default=PatientSpec(), description="who the patients are, their statics, and when they are observed"
+    )
+    timepoints: TimepointSpec = Field(
+        default=TimepointSpec(), description="how rows are gathered in time, as in days or visits"
+    )
     units: dict[str, UnitSpec] = Field(
         default={}, description="units of codes; a name may be a pattern, in which * stands for any text"
     )
-    hierarchies: dict[str, HierarchySpec] = Field(default={}, description="hierarchies of codes")
-    nodes: dict[str, NodeSpec] = Field(default={}, description="node types")
+    hierarchies: dict[str, HierarchySpec] = Field(
+        default={}, description="which codes are special cases of which, by name of the hierarchy"
+    )
+    nodes: dict[str, NodeSpec] = Field(default={}, description="what becomes nodes, by name of the node type")
     outcomes: dict[str, Annotated[OutcomeSpec, Field(discriminator="kind")]] = Field(
-        default={}, description="what is forecast"
+        default={}, description="what is forecast, by name of the outcome"
     )
 
     @model_validator(mode="after")
