@@ -1,4 +1,4 @@
-"""Progress of long work: one type of callback for reading, embedding, fitting and comparing, and its bars."""
+"""Progress of long work: one callback for reading, embedding, fitting and comparing, and bars for it."""
 
 from __future__ import annotations
 
