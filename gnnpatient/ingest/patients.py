@@ -16,7 +16,7 @@ from gnnpatient.ingest.scripts import normalized, script_flags
 from gnnpatient.ingest.source import PEOPLE, SourceTables, TableView
 from gnnpatient.ingest.statics import (
     Clock,
-    age_from_birth,
+    birth_columns,
     check_export,
     flag_late_statics,
     read_statics,
@@ -160,9 +160,9 @@ def _patient_rows(source: SourceTables, table: str) -> tuple[TableView, list[Clo
     """The rows of the patient table that `where` chooses, and what says when they became known."""
     spec = source.spec.patient
     source.open(table)
-    born = age_from_birth(source, table)
+    born = birth_columns(source, table)
     columns = [name for name in spec.columns if not (born and name == "age")]
-    columns += [name for name in (spec.origin, spec.group) if isinstance(name, str)] + ["birth"] * born
+    columns += [name for name in (spec.origin, spec.group) if isinstance(name, str)] + [*born]
     if source.is_standard(table):
         check_export(source, table)
     clocks = row_clocks(source, table)

@@ -13,6 +13,7 @@ from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.outcomes import all_outcomes
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.content.encoder import OwnEncoder, UserEncoder
+from gnnpatient.errors import InputTypeError
 from gnnpatient.ingest.ancestors import ancestor_nodes
 from gnnpatient.ingest.contents import measurements
 from gnnpatient.ingest.dates import UsualDates, usual_dates
@@ -96,6 +97,11 @@ def read_cohort(
         When a table, a column or an outcome cannot be read as the spec says; the message names it, shows it
         and says what to do.
     """
+    if isinstance(tables, GraphSpec):
+        raise InputTypeError(
+            "read_cohort: a GraphSpec where the tables are wanted; the spec comes first, as in "
+            "read_cohort(spec, folder)"
+        )
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
     source = SourceTables(
         tables_of(tables, spec.patient.table, may_be_empty=not outcomes),

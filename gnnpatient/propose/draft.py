@@ -13,10 +13,11 @@ from gnnpatient.errors import InputError
 from gnnpatient.propose import inputs, outcomes, patients
 from gnnpatient.propose.formats import of_format, standard
 from gnnpatient.propose.layouts import RowsOfOutcome, layout_of
-from gnnpatient.propose.names import MAX_ROWS
+from gnnpatient.propose.names import MAX_ROWS, OUTCOME_PART
 from gnnpatient.propose.parts import Block, Draft, bare, quoted
-from gnnpatient.propose.sheets import Sheet, from_frame, read
+from gnnpatient.propose.sheets import Sheet, from_frame, read, table_name
 from gnnpatient.propose.sheets import tables as sheets_in
+from gnnpatient.propose.stays import stays_of
 from gnnpatient.readers.frames import Frames, tables_of
 
 
@@ -86,7 +87,10 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
         When no table has a column that could be a patient's id.
     """
     sheets = [sheet for sheet in sheets if len(sheet.raw)]
-    sheets = patients.with_patient_column(draft, sheets)
+    stays = stays_of(sheets)
+    sheets = stays.take(draft, sheets) if stays else patients.with_patient_column(draft, sheets)
+    for sheet in sheets:
+        sheet.others = frozenset(table_name(other.name) for other in sheets) - {table_name(sheet.name)}
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
     for sheet in sheets:
         if not found[sheet.name] and not any(found.values()):
@@ -94,8 +98,10 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
         sheet.has_outcome = bool(found[sheet.name] or sheet.layout)
     sheets = patients.same_patients(draft, sheets)
     draft.tables = {sheet.name: sheet.block for sheet in sheets}
-    people = patients.patient_table(draft, sheets)
+    people = patients.patient_table(draft, sheets, stays.sheet if stays else None)
     origin = patients.origin(draft, people)
+    if not any(found.values()):
+        found[people.name] = outcomes.dated(people, origin)
     known = [pair for sheet in sheets for pair in found[sheet.name]]
     pairs = outcomes.usable_pairs(draft, known, people, origin)
     rows = [sheet.layout for sheet in sheets if isinstance(sheet.layout, RowsOfOutcome)]
@@ -109,19 +115,38 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
     forbidden = {sheet.name: outcomes.forbidden(sheet, pairs, labels, known) for sheet in sheets}
     for sheet in sheets:
         outcomes.ask_for(draft, sheet, forbidden[sheet.name])
-    inputs.statics(draft, people, forbidden[people.name], origin)
+        barred = {c for c, why in forbidden[sheet.name].items() if why != OUTCOME_PART}
+        sheet.barred = frozenset(barred | {c for c, kind in sheet.kind.items() if kind in ("text", "mixed")})
+    numbers = [
+        c for c in people.raw.columns if people.kind[c] == "number" and c not in forbidden[people.name]
+    ]
+    groups = inputs.alike(people, numbers) if people.one_row_each else []
+    inputs.statics(draft, people, forbidden[people.name], origin, groups)
+    if stays:
+        stays.write(draft)
     gaps = [gap for s in sheets for gap in inputs.nodes(draft, s, people, forbidden[s.name], origin)]
-    if not draft.nodes and people.one_row_each:
-        inputs.analytes(draft, people)
+    if groups or (not draft.nodes and people.one_row_each):
+        inputs.analytes(draft, people, groups)
+    outcomes.ends(draft, sheets, pairs)
     if not draft.outcomes:
         outcomes.onset(draft, sheets)
     outcomes.onset_of_codes(draft, sheets, pairs)
+    _say_what_graph(draft, people)
     gap = float(np.median(gaps)) if gaps else 1.0  # days between two moments of a patient
     draft.every = "1h" if gap < 0.2 else "1d" if gap <= 45 else "30d"
     for sheet in sheets:
         if len(sheet.raw) == MAX_ROWS:
             note = f"{sheet.name}: the first {MAX_ROWS} rows were looked at; later ones may differ"
             sheet.block.notes.append(note)
+
+
+def _say_what_graph(draft: Draft, people: Sheet) -> None:
+    """Say at the top where there is nothing to follow in time."""
+    if any(block.keys.get("time") for block in draft.nodes.values()):
+        return
+    what = "one row a patient" if people.one_row_each else "nothing is measured in time"
+    what = f"{what}, all values are of day 0" if draft.nodes else f"this cohort has no graph: {what}"
+    draft.notes.append(f"NOTE: {what}; the linear model answers")
 
 
 def _text(draft: Draft) -> str:

@@ -26,7 +26,8 @@ def read_table(place: Path | Frames, name: str, spec: TableSpec | None = None) -
     place : Path or Frames
         The folder of the cohort, outside of which nothing is read; or frames in memory.
     name : str
-        A file or a folder of shards in it, or FILE.sqlite/TABLE, FILE.duckdb/TABLE; or that of a frame.
+        A file or a folder of shards in it, or FILE.sqlite/TABLE, FILE.duckdb/TABLE. A CSV is found packed
+        (labs.csv.gz) where the name is that of the unpacked one, and the other way round. Or that of a frame.
     spec : TableSpec, optional
         Encoding and separator of a CSV; default: UTF-8 and commas, tabs in a .tsv. A frame has neither.
 
@@ -38,8 +39,9 @@ def read_table(place: Path | Frames, name: str, spec: TableSpec | None = None) -
     Raises
     ------
     InputError
-        If there is no such file or it has no rows; if a CSV breaks the rule of `csv_file`; if a file is not
-        what its name says or unpacks to far too much; if the name leads out of the folder.
+        If there is no such file, or a CSV twice, packed and not, or it has no rows; if a CSV breaks the rule
+        of `csv_file`; if a file is not what its name says or unpacks to far too much; if the name leads out
+        of the folder.
     """
     if isinstance(place, Frames):
         return place.table(name)
@@ -52,6 +54,12 @@ def read_table(place: Path | Frames, name: str, spec: TableSpec | None = None) -
         raise InputError(f"{name}: leads out of {folder}; keep the tables of a cohort in one folder")
     if (table := scan(folder, name)) is not None:
         return table
+    if (other := _other_form(path)) is not None and other.is_file():
+        if here:
+            raise InputError(f"{path}: {other.name} is there as well; keep one of them")
+        if not other.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{name}: leads out of {folder}; keep the tables of a cohort in one folder")
+        path, here = other, True
     if not here:
         there = sorted(p.name for p in folder.glob("*") if p.name.endswith(ENDINGS))
         raise InputError(f"{path}: no such file{near(name, there) if there else ''}")
@@ -68,6 +76,14 @@ def read_table(place: Path | Frames, name: str, spec: TableSpec | None = None) -
     raise InputError(
         f"{path}: a table is a .csv, a .parquet, a folder of .parquet, FILE.sqlite/TABLE or FILE.duckdb/TABLE"
     )
+
+
+def _other_form(path: Path) -> Path | None:
+    """The name of a CSV when packed where it is the unpacked one's, and the reverse; None of other files."""
+    if not path.name.endswith(CSV):
+        return None
+    packed = path.name.endswith(".gz")
+    return path.with_name(path.name.removesuffix(".gz") if packed else f"{path.name}.gz")
 
 
 def _scan_parquet(path: Path) -> pl.LazyFrame:
