@@ -63,7 +63,7 @@ class PrognosisModel(BaseEstimator):
     linear : bool
         Whether a linear path from the last observations lies beside the messages.
     epochs : int
-        Epochs of each member, at most.
+        Epochs of each member, at most; 0: the linear path alone, without training.
     patience : int
         Epochs without a better validation loss after which a member stops.
     batch_size : int

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -212,7 +212,7 @@ class GraphSpec(Shown, Record):
             apart |= {home(self.tables, (table, c)) for c in outcome.columns_apart(inside)}
             for column, words in outcome.answer_words(inside).items():
                 forms.setdefault(home(self.tables, (table, column)), []).append(words)
-        for column in patient.columns:
+        for column in (*patient.columns, *patient.birth_columns):
             if leak := made_of(self.tables, (people, column)) & (answer | apart):
                 raise InputError(
                     f"patient: static column {column!r} is by a join {_cell(leak)}, a part of outcome "
@@ -310,6 +310,7 @@ class GraphSpec(Shown, Record):
         if patient.table == table:
             found += [
                 *patient.columns,
+                *patient.birth_columns,
                 *patient.where,
                 patient.group,
                 patient.known,
@@ -487,13 +488,13 @@ def spec_path(name: str | Path) -> Path:
     return path
 
 
-def read_spec(name: str | Path) -> GraphSpec:
+def read_spec(spec: str | Path | Mapping[str, Any]) -> GraphSpec:
     """Read the spec of a cohort.
 
     Parameters
     ----------
-    name : str or Path
-        Path of a .toml file, or the name of a shipped cohort.
+    spec : str, Path or dict
+        Path of a .toml file, the name of a shipped cohort, or what `tomllib.loads` makes of a TOML.
 
     Returns
     -------
@@ -508,8 +509,20 @@ def read_spec(name: str | Path) -> GraphSpec:
     --------
     >>> read_spec("pbc").outcomes["death"].cause_names
     ('transplant', 'death')
+    >>> read_spec({"cohort": "mine", "patient": {"table": "patients.csv", "key": "pid"}}).patient.key
+    'pid'
     """
-    path = spec_path(name)
+    if isinstance(spec, Mapping):
+        return _validated(dict(spec), "spec")
+    if not isinstance(spec, str | Path):
+        raise InputError(
+            f"spec: {type(spec).__name__} is no spec; give a path, a shipped name or a dictionary"
+        )
+    if "\n" in str(spec):
+        raise InputError(
+            "spec: a text of several lines; read_spec(tomllib.loads(text)), or write it as .toml"
+        )
+    path = spec_path(spec)
     if path.suffix != ".toml":
         raise InputError(f"{path}: a spec is a .toml file; no other format is read")
     try:
@@ -519,15 +532,21 @@ def read_spec(name: str | Path) -> GraphSpec:
         if any(part.count(".") > MAX_DOTS for line in text.splitlines() for part in _KEY_ENDS.split(line)):
             raise InputError(f"{path}: a key of more than {MAX_DOTS} names with dots between them")
         raw = tomllib.loads(text)
-        if _depth(raw) > MAX_DEPTH:
-            raise InputError(f"{path}: lists or tables inside one another, more than {MAX_DEPTH} deep")
-        return GraphSpec.model_validate(raw)
     except RecursionError:
         raise InputError(f"{path}: lists or tables inside one another, far too deep") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: {error}") from None
+    return _validated(raw, str(path))
+
+
+def _validated(raw: dict[str, Any], place: str) -> GraphSpec:
+    """The spec of a TOML as it was parsed; place: its name, for messages."""
+    if _depth(raw) > MAX_DEPTH:
+        raise InputError(f"{place}: lists or tables inside one another, more than {MAX_DEPTH} deep")
+    try:
+        return GraphSpec.model_validate(raw)
     except ValidationError as error:
-        raise InputError(f"{path}: {explain(error, GraphSpec)}") from None
+        raise InputError(f"{place}: {explain(error, GraphSpec)}") from None
 
 
 def _depth(raw: Any) -> int:

@@ -35,6 +35,7 @@ from gnnpatient.spec.outcomes import (
     WorseSpec,
 )
 from gnnpatient.spec.tables import (
+    BirthSpec,
     Conversion,
     HierarchySpec,
     JoinSpec,
@@ -53,6 +54,7 @@ PLACES: dict[str, type[Record]] = {
     '[tables."FILE"] time = { ... }': TimeSpec,
     '[tables."FILE"] join = { ... }': JoinSpec,
     "[patient]": PatientSpec,
+    "[patient] birth = { ... }": BirthSpec,
     "[patient] origin, entry or exit = { ... }": PickSpec,
     "[timepoints]": TimepointSpec,
     "[units] CODE = { ... }": UnitSpec,
