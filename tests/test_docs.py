@@ -228,6 +228,16 @@ def test_what_a_page_takes_from_outside_is_found(html, found, tmp_path):
     assert len(list(script("check_site")["outside"](tmp_path))) == found + 1
 
 
+def test_the_citation_is_of_this_version_and_names_nobody():
+    import yaml
+
+    from gnnpatient import __version__
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__ and citation["authors"] == [{"name": "The gnnpatient authors"}]
+    assert {"cff-version", "message", "title", "type", "license"} <= set(citation)
+
+
 # ---- the convention itself
 
 PAGE = """
