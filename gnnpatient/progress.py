@@ -1,4 +1,4 @@
-"""Progress of long work: one type of callback for reading, embedding, fitting and comparing, and bars for it."""
+"""Progress of long work: one callback for reading, embedding, fitting and comparing, and bars for it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Progress(Protocol):
         done, total : int
             Steps done, and how many there are at most: a fit may stop before.
         **figures
-            Of an epoch: ``member``, ``epoch`` (both from 0), ``loss`` and ``validation``.
+            Of an epoch: ``member``, ``epoch`` (both from 0), ``loss`` and ``validation``. Of a fit in folds:
+            ``ends_fold``, whether it is the last one of its fold.
         """
 
 

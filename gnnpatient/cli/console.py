@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -233,6 +234,67 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
     for row in rows:
         out.add_row(*(Text(clean(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(out)
+
+
+class StepLines:
+    """A line on standard error after each step of long work: a `gnnpatient.progress.Progress`.
+
+    Plain lines without control characters, alike on a terminal and in a log: what was done, its seconds, and
+    about how long the rest takes, as long as the steps so far.
+
+    Parameters
+    ----------
+    per_fold : bool, default False
+        Only after the last fit of a fold.
+    clock : callable, optional
+        Seconds that only rise; default `time.monotonic`.
+    """
+
+    def __init__(self, per_fold: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self.per_fold = per_fold
+        self.clock = clock
+
+    def __enter__(self) -> StepLines:
+        self.start = self.last = self.clock()
+        return self
+
+    def __call__(self, what: str, done: int, total: int, /, **figures: Any) -> None:
+        if self.per_fold and not figures.get("ends_fold"):
+            return
+        now = self.clock()
+        took, so_far = now - self.last, now - self.start
+        self.last = now
+        left = f", about {span(so_far / done * (total - done))} left" if done < total else ""
+        name = what.partition(": ")[0] if self.per_fold else what
+        note(f"{name}: {span(took)} ({done} of {total} fits in {span(so_far)}{left})")
+
+    def __exit__(self, *failure: object) -> None:
+        return
+
+
+def span(seconds: float) -> str:
+    """Say how long something takes.
+
+    Parameters
+    ----------
+    seconds : float
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> span(4.2), span(75), span(7260)
+    ('4 s', '1 min 15 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _bars(*columns: ProgressColumn) -> Bars:

@@ -79,6 +79,8 @@ def init(
         part.write_text(draft, encoding="utf-8")
     say(f"{out}: a draft; read it, then gnnpatient check {out} --data {data}")
     for line in draft.splitlines():
+        if line.startswith("# NOTE:"):
+            say(line.removeprefix("# NOTE:").strip())
         if line.startswith("# ASK:"):
             say(f"to decide: {line.removeprefix('# ASK:').strip()}")
 

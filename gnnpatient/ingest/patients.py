@@ -16,7 +16,7 @@ from gnnpatient.ingest.scripts import normalized, script_flags
 from gnnpatient.ingest.source import PEOPLE, SourceTables, TableView
 from gnnpatient.ingest.statics import (
     Clock,
-    age_from_birth,
+    birth_columns,
     check_export,
     flag_late_statics,
     read_statics,
@@ -160,9 +160,9 @@ def _patient_rows(source: SourceTables, table: str) -> tuple[TableView, list[Clo
     """The rows of the patient table that `where` chooses, and what says when they became known."""
     spec = source.spec.patient
     source.open(table)
-    born = age_from_birth(source, table)
+    born = birth_columns(source, table)
     columns = [name for name in spec.columns if not (born and name == "age")]
-    columns += [name for name in (spec.origin, spec.group) if isinstance(name, str)] + ["birth"] * born
+    columns += [name for name in (spec.origin, spec.group) if isinstance(name, str)] + [*born]
     if source.is_standard(table):
         check_export(source, table)
     clocks = row_clocks(source, table)
@@ -184,7 +184,7 @@ def _read_ids(source: SourceTables, view: TableView) -> np.ndarray:
     if not len(names):
         where = source.spec.patient.where
         if source.standard is not None and not where:
-            raise InputError(f"{source.folder}: names no patient, so its rows are nobody's; add the patients")
+            raise InputError(f"{source.place}: names no patient, so its rows are nobody's; add the patients")
         chosen = " and fits where" if where else ""
         raise InputError(f"{table}: no patient has an id in column {key!r}{chosen}")
     if alike := len(names) - normalized(pl.Series(names)).n_unique():

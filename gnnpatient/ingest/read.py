@@ -12,6 +12,8 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.outcomes import all_outcomes
 from gnnpatient.cohort.packed import Events, with_timepoints
+from gnnpatient.content.encoder import OwnEncoder, UserEncoder
+from gnnpatient.errors import InputTypeError
 from gnnpatient.ingest.ancestors import ancestor_nodes
 from gnnpatient.ingest.contents import measurements
 from gnnpatient.ingest.dates import UsualDates, usual_dates
@@ -29,15 +31,18 @@ from gnnpatient.ingest.record import Draft, FollowUp, Record
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables
 from gnnpatient.progress import Progress
+from gnnpatient.readers.frames import tables_of
 from gnnpatient.spec.graph import GraphSpec, read_spec
 from gnnpatient.spec.nodes import NodeSpec
 from gnnpatient.spec.patterns import fitting
 
 
 def read_cohort(
-    spec: GraphSpec | str | Path,
-    folder: str | Path,
+    spec: GraphSpec | str | Path | Mapping[str, Any],
+    tables: str | Path | Mapping[str, Any],
     *,
+    files: str | Path | None = None,
+    encoders: Mapping[str, UserEncoder] | None = None,
     quarantine: str | Path | None = None,
     cache: str | Path | None = None,
     device: str = "auto",
@@ -52,10 +57,18 @@ def read_cohort(
 
     Parameters
     ----------
-    spec : GraphSpec, str or pathlib.Path
-        What the tables mean, or the TOML file that says so.
-    folder : str or pathlib.Path
-        Where the tables are.
+    spec : GraphSpec, str, pathlib.Path or dict
+        What the tables mean; or what `read_spec` takes.
+    tables : str, pathlib.Path or mapping of str to frame
+        The folder of the tables; or pandas or polars frames by the names that the spec has for its files.
+        Typed columns of a frame are read as those of parquet, text as that of a CSV. A message about its line
+        n is about ``frame.iloc[n - 2]``. `encoding` and `separator` say nothing of a frame.
+    files : str or pathlib.Path, optional
+        Where the files lie that tables name (images below their `root`, a task); default: the folder of the
+        tables. Frames have none.
+    encoders : mapping of str to callable, optional
+        Encoders of your own by the names that `embed` has for them, as in ``{"mine": f}`` for
+        ``[nodes.image] embed = "mine"``; see `gnnpatient.content.encoder.UserEncoder`.
     quarantine : str or pathlib.Path, optional
         A folder for the refused rows themselves, with line and reason. They hold data of patients.
     cache : str or pathlib.Path, optional
@@ -79,10 +92,17 @@ def read_cohort(
         When a table, a column or an outcome cannot be read as the spec says; the message names it, shows it
         and says what to do.
     """
+    if isinstance(tables, GraphSpec):
+        raise InputTypeError(
+            "read_cohort: a GraphSpec where the tables are wanted; the spec comes first, as in "
+            "read_cohort(spec, folder)"
+        )
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
     source = SourceTables(
-        Path(folder),
+        tables_of(tables, spec.patient.table),
         spec,
+        files=Path(files) if files is not None else None,
+        own_encoders=_own_encoders(encoders, spec),
         cache=Path(cache) if cache else None,
         device=device,
         allow_network=allow_network,
@@ -121,6 +141,14 @@ def read_cohort(
         category_known=patients.category_known,
         report=_report(source),
     )
+
+
+def _own_encoders(encoders: Mapping[str, UserEncoder] | None, spec: GraphSpec) -> Mapping[str, OwnEncoder]:
+    if encoders is None:
+        return {}
+    from gnnpatient.content.embed import own_encoders
+
+    return own_encoders(encoders, spec.nodes)
 
 
 def _read_nodes(source: SourceTables, patients: Patients) -> dict[str, Rows]:

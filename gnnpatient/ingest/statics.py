@@ -13,12 +13,13 @@ from gnnpatient.errors import InputError
 from gnnpatient.ingest.columns import levels, one_each, take
 from gnnpatient.ingest.picks import DURATION
 from gnnpatient.ingest.source import SourceTables, TableView
-from gnnpatient.spec.tables import PatientSpec
+from gnnpatient.spec.tables import BirthSpec, PatientSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, YEAR, seconds
 
 ALWAYS = np.iinfo(np.int64).min
 """Since when a static is known that is as of the origin."""
 
+_MAX_AGE = 120  # years; nobody is known to have been older when entering a cohort
 _EXPORTED = ("marital", "deceased")  # of people of a format: as of the export, which is after day 0
 _MIN_TIMED_SHARE = 0.9  # of the rows have a time in a column that says when each row became known
 
@@ -131,7 +132,7 @@ def flag_late_statics(view: TableView, clocks: list[Clock], statics: Statics) ->
 
 
 def age_from_birth(source: SourceTables, table: str) -> bool:
-    """Whether the age is that at day 0, from the birth of a standard format's people.
+    """Whether the age is that at day 0, from the birth that the spec or a standard format's people give.
 
     Parameters
     ----------
@@ -144,8 +145,12 @@ def age_from_birth(source: SourceTables, table: str) -> bool:
     -------
     bool
     """
-    numbers = source.spec.patient.number
-    return "age" in numbers and "age" not in source.schemas[table] and source.standard is not None
+    spec, has_age = source.spec.patient, "age" in source.schemas[table]
+    if spec.birth is not None:
+        if has_age:
+            raise InputError(f"{table}: has a column 'age' already; remove birth, or rename that column")
+        return True
+    return "age" in spec.number and not has_age and source.standard is not None
 
 
 def _number(rows: _OwnedRows, name: str) -> np.ndarray:
@@ -171,12 +176,61 @@ def _category(rows: _OwnedRows, name: str) -> tuple[tuple[str, ...], np.ndarray]
     return words, take(level, _static(rows, name, cells), -1)
 
 
+def birth_columns(source: SourceTables, table: str) -> tuple[str, ...]:
+    """The columns that give the age at day 0.
+
+    Parameters
+    ----------
+    source : SourceTables
+        The tables of the cohort.
+    table : str
+        The patient table, opened.
+
+    Returns
+    -------
+    tuple of str
+        None where the age is a column, or not asked for.
+    """
+    return (source.spec.patient.birth_columns or ("birth",)) if age_from_birth(source, table) else ()
+
+
 def _age(rows: _OwnedRows) -> np.ndarray:
     """Years from birth to day 0; nan where either is unknown."""
     assert rows.origin is not None
+    birth = rows.view.source.spec.patient.birth
+    if birth is None:
+        return _age_by_date(rows, "birth")
+    age = _age_by_date(rows, birth) if isinstance(birth, str) else _age_by_year(rows, birth)
+    if old := int((age > _MAX_AGE).sum()):
+        rows.view.source.flag(
+            f"{rows.view.table}: the age of {old} patient(s) is above {_MAX_AGE}, as where the very old are "
+            "moved to hide their age; taken as missing"
+        )
+    return np.where(age > _MAX_AGE, np.nan, age)
+
+
+def _age_by_year(rows: _OwnedRows, birth: BirthSpec) -> np.ndarray:
+    """Years by the age in some year, moved to the year of day 0."""
+    found = {}
+    for name in (birth.age, birth.year):
+        cells, bad = rows.view.number(name)
+        if bad.any():
+            line = rows.view.line(int(bad.argmax()))
+            raise InputError(
+                f"{rows.view.table}: column {name!r}, line {line}: not a number; correct the cell"
+            )
+        row = one_each(rows.view, name, pl.Series(cells, nan_to_null=True), rows.owner, rows.patients)
+        found[name] = take(cells, row, np.nan)
+    assert rows.origin is not None
+    year = pl.from_epoch(pl.Series(rows.origin))
+    return found[birth.age] + year.dt.year().to_numpy() - found[birth.year]
+
+
+def _age_by_date(rows: _OwnedRows, name: str) -> np.ndarray:
+    assert rows.origin is not None
     view, owner = rows.view, rows.owner
-    born = view.moment("birth", pl.zeros(len(owner), eager=True, dtype=pl.Int64), limit=None).at
-    row = one_each(view, "birth", born, owner, rows.patients)
+    born = view.moment(name, pl.zeros(len(owner), eager=True, dtype=pl.Int64), limit=None).at
+    row = one_each(view, name, born, owner, rows.patients)
     birth = take(born.fill_null(NEVER).to_numpy(), row, NEVER)
     return np.where(birth == NEVER, np.nan, (rows.origin - birth.astype(np.float64)) / DAY / YEAR)
 

@@ -14,7 +14,7 @@ capped, unless each row has a G of its own (`CoxCensoring`).
 """
 
 from gnnpatient.metrics.calibration import calibration_curve, calibration_slope, ici, observed_expected
-from gnnpatient.metrics.horizon import AtHorizon, at_horizon, labelled, not_estimable
+from gnnpatient.metrics.horizon import AtHorizon, at_horizon, at_horizons, labelled, not_estimable
 from gnnpatient.metrics.incidence import (
     Censoring,
     CoxCensoring,
@@ -32,6 +32,7 @@ __all__ = [
     "CoxCensoring",
     "aalen_johansen",
     "at_horizon",
+    "at_horizons",
     "auc",
     "bootstrap",
     "brier",

@@ -32,7 +32,7 @@ RANDOM_LANDMARKS = 64  # times that `landmarks = "random"` draws
 CHOICES: Mapping[str, Any] = {
     name: parameter.default
     for name, parameter in inspect.signature(PrognosisModel).parameters.items()
-    if name != "device"  # where it is computed is no part of what is computed
+    if name not in ("device", "cause", "verbose")  # no part of what is computed
 }
 PLAN: Mapping[str, Any] = {**CHOICES, "landmarks": "random", "test": 0.2, "test_by": None}
 """What decides a run besides its cohort, with the defaults. `landmarks`: "random", or days and "entry"."""

@@ -43,7 +43,7 @@ def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
             draft.left_out.append(f"{sheet.name}: no column could be the patient's id")
     if not any(sheet.key for sheet in sheets):
         raise InputError(
-            f"{draft.folder}: no column could be the patient's id; call one patient_id (the number of the "
+            f"{draft.place}: no column could be the patient's id; call one patient_id (the number of the "
             "row, where a row is a patient)"
         )
     return [sheet for sheet in sheets if sheet.key]
@@ -113,7 +113,7 @@ def _reason_for_other_patients(anchor: Sheet, sheet: Sheet) -> str:
     return ""
 
 
-def patient_table(draft: Draft, sheets: list[Sheet]) -> Sheet:
+def patient_table(draft: Draft, sheets: list[Sheet], stays: Sheet | None = None) -> Sheet:
     """The table with nearly all ids, if possible with one row for each patient.
 
     Parameters
@@ -122,6 +122,8 @@ def patient_table(draft: Draft, sheets: list[Sheet]) -> Sheet:
         The draft that is filled.
     sheets : list of Sheet
         The tables about the same patients.
+    stays : Sheet, optional
+        The table of stays, which are the patients.
 
     Returns
     -------
@@ -129,15 +131,16 @@ def patient_table(draft: Draft, sheets: list[Sheet]) -> Sheet:
     """
     most = max(sheet.patient_ids.n_unique() for sheet in sheets)
 
-    def rank(sheet: Sheet) -> tuple[bool, bool, bool, int]:
+    def rank(sheet: Sheet) -> tuple[bool, bool, bool, bool, int]:
         return (
             sheet.patient_ids.n_unique() >= 0.95 * most,
+            sheet.has_outcome and bool(sheet.person_columns) and sheet.layout is None,
             sheet.one_row_each,
             bool(sheet.person_columns),
             len(sheet.raw.columns),
         )
 
-    people = max(sheets, key=rank)
+    people = stays or max(sheets, key=rank)
     known, notes = people.patient_ids.drop_nulls().unique(), draft.patient.notes
     rows = "a row" if people.one_row_each else "several rows"
     notes.append(f"{people.name}: {len(known)} patients by {people.key}, {rows} each")

@@ -1,4 +1,4 @@
-"""A table of a cohort by its name: CSV, parquet, a folder of shards or a database, with nothing guessed."""
+"""A table of a cohort by its name: CSV, parquet, shards, a database or a frame, with nothing guessed."""
 
 from __future__ import annotations
 
@@ -11,36 +11,41 @@ import polars as pl
 from gnnpatient.errors import InputError, near
 from gnnpatient.readers.csv_file import BOMB, CSV, RATIO, CsvFormat, read_csv
 from gnnpatient.readers.database import first_line, scan
+from gnnpatient.readers.frames import Frames
 from gnnpatient.spec.patterns import glob
 from gnnpatient.spec.tables import TableSpec, Where
 
 ENDINGS = (*CSV, ".parquet", ".sqlite", ".db", ".duckdb")
 
 
-def read_table(folder: Path, name: str, spec: TableSpec | None = None) -> pl.DataFrame | pl.LazyFrame:
-    """One table. CSV cells stay text; parquet, a folder of shards and a database keep their types, unread.
+def read_table(place: Path | Frames, name: str, spec: TableSpec | None = None) -> pl.DataFrame | pl.LazyFrame:
+    """One table. CSV cells stay text; all others keep their types, parquet, shards and a database unread.
 
     Parameters
     ----------
-    folder : Path
-        The folder of the cohort; nothing outside it is read.
+    place : Path or Frames
+        The folder of the cohort, outside of which nothing is read; or frames in memory.
     name : str
-        A file or a folder of shards in it, or FILE.sqlite/TABLE, FILE.duckdb/TABLE.
+        A file or a folder of shards in it, or FILE.sqlite/TABLE, FILE.duckdb/TABLE. A CSV is found packed
+        (labs.csv.gz) where the name is that of the unpacked one, and the other way round. Or that of a frame.
     spec : TableSpec, optional
-        Encoding and separator of a CSV; default: UTF-8 and commas, tabs in a .tsv.
+        Encoding and separator of a CSV; default: UTF-8 and commas, tabs in a .tsv. A frame has neither.
 
     Returns
     -------
     polars.DataFrame or polars.LazyFrame
-        A frame of a CSV, a lazy frame of anything else.
+        A frame of a CSV or of a frame, a lazy frame of anything else.
 
     Raises
     ------
     InputError
-        If there is no such file or it has no rows; if a CSV breaks the rule of `csv_file`; if a file is not
-        what its name says or unpacks to far too much; if the name leads out of the folder.
+        If there is no such file, or a CSV twice, packed and not, or it has no rows; if a CSV breaks the rule
+        of `csv_file`; if a file is not what its name says or unpacks to far too much; if the name leads out
+        of the folder.
     """
-    path = folder / name
+    if isinstance(place, Frames):
+        return place.table(name)
+    folder, path = place, place / name
     try:
         inside, here = path.resolve().is_relative_to(folder.resolve()), path.is_file()
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a ring, a NUL in it
@@ -49,6 +54,12 @@ def read_table(folder: Path, name: str, spec: TableSpec | None = None) -> pl.Dat
         raise InputError(f"{name}: leads out of {folder}; keep the tables of a cohort in one folder")
     if (table := scan(folder, name)) is not None:
         return table
+    if (other := _other_form(path)) is not None and other.is_file():
+        if here:
+            raise InputError(f"{path}: {other.name} is there as well; keep one of them")
+        if not other.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{name}: leads out of {folder}; keep the tables of a cohort in one folder")
+        path, here = other, True
     if not here:
         there = sorted(p.name for p in folder.glob("*") if p.name.endswith(ENDINGS))
         raise InputError(f"{path}: no such file{near(name, there) if there else ''}")
@@ -65,6 +76,14 @@ def read_table(folder: Path, name: str, spec: TableSpec | None = None) -> pl.Dat
     raise InputError(
         f"{path}: a table is a .csv, a .parquet, a folder of .parquet, FILE.sqlite/TABLE or FILE.duckdb/TABLE"
     )
+
+
+def _other_form(path: Path) -> Path | None:
+    """The name of a CSV when packed where it is the unpacked one's, and the reverse; None of other files."""
+    if not path.name.endswith(CSV):
+        return None
+    packed = path.name.endswith(".gz")
+    return path.with_name(path.name.removesuffix(".gz") if packed else f"{path.name}.gz")
 
 
 def _scan_parquet(path: Path) -> pl.LazyFrame:
@@ -152,3 +171,23 @@ def holds_fractions(dtype: Any) -> bool:
         True for floats and for decimals with a scale.
     """
     return bool(dtype.is_float() or (dtype.is_decimal() and dtype.scale))
+
+
+def is_plain(dtype: Any) -> bool:
+    """Whether a cell of a column is one value that can be read: not a list, a record or any object.
+
+    Parameters
+    ----------
+    dtype : polars.DataType
+        The type of a column.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_plain(pl.Int64()), is_plain(pl.List(pl.Int64))
+    (True, False)
+    """
+    return not (dtype.is_nested() or dtype == pl.Object or isinstance(dtype, pl.BaseExtension))

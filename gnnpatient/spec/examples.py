@@ -102,7 +102,8 @@ value = "valuenum"
 table = "patients.csv"
 key = "pid"
 where = { study_arm = ["A", "B"] }
-number = ["age", "bmi"]
+number = ["bmi"]
+birth = "born"                                   # makes the number age
 category = ["sex", "smoker"]
 first = ["bmi"]                                  # differs between the rows of a patient: the earliest counts
 known = "0d"
@@ -110,6 +111,15 @@ origin = "admitted"
 entry = "1d"                                     # who dies on the first day never enters
 exit = "last_contact"
 group = "hospital"
+""",
+    ),
+    "[patient] birth = { ... }": (
+        """
+[patient]                                        # MIMIC-IV: the age in one year, and the year
+table = "patients.csv"
+key = "subject_id"
+birth = { age = "anchor_age", year = "anchor_year" }
+origin = "admitted"
 """,
     ),
     "[patient] origin, entry or exit = { ... }": (

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import is_device, is_name
+from gnnpatient.show import Shown, Summary, listed
 from gnnpatient.spec.explain import explain
 from gnnpatient.spec.lineage import Cell, check_joins, home, made_of
 from gnnpatient.spec.nodes import NodeSpec
@@ -45,10 +46,11 @@ MAX_BYTES = 4 << 20  # of a TOML
 # The parser's time grows with the square of the dots in one key: thousands take minutes.
 MAX_DOTS = 200
 _KEY_ENDS = re.compile(r"[=,#{}\[\]]")
+MAX_SHOWN_OUTCOMES = 3  # with a line of their own in a repr
 MAX_DEPTH = 12  # lists and tables inside one another; a spec takes 5
 
 
-class GraphSpec(Record):
+class GraphSpec(Shown, Record):
     """What the tables of one cohort mean."""
 
     cohort: str = Field(description="name of the cohort; models and figures carry it")
@@ -220,7 +222,7 @@ class GraphSpec(Record):
             apart |= {home(self.tables, (table, c)) for c in outcome.columns_apart(inside)}
             for column, words in outcome.answer_words(inside).items():
                 forms.setdefault(home(self.tables, (table, column)), []).append(words)
-        for column in patient.columns:
+        for column in (*patient.columns, *patient.birth_columns):
             if leak := made_of(self.tables, (people, column)) & (answer | apart):
                 raise InputError(
                     f"patient: static column {column!r} is by a join {_cell(leak)}, a part of outcome "
@@ -318,6 +320,7 @@ class GraphSpec(Record):
         if patient.table == table:
             found += [
                 *patient.columns,
+                *patient.birth_columns,
                 *patient.where,
                 patient.group,
                 patient.known,
@@ -385,6 +388,19 @@ class GraphSpec(Record):
         GraphSpec
         """
         return cls.model_validate_json(text)
+
+    def _summary(self) -> Summary:
+        patient = self.patient.table if self.format is None else f"a folder of {self.format}"
+        facts = [("patients", f"{patient}, key {self.patient.key}")]
+        nodes = [f"{kind} ({node.table})" if node.table else kind for kind, node in self.nodes.items()]
+        facts.append(("nodes", listed(nodes)))
+        outcomes = [
+            (name, f"{outcome.kind} of {listed(outcome.answers)}" if outcome.answers else outcome.kind)
+            for name, outcome in self.outcomes.items()
+        ]
+        if len(outcomes) > MAX_SHOWN_OUTCOMES:
+            outcomes = [("outcomes", listed([name for name, _ in outcomes]))]
+        return Summary(f"GraphSpec {self.cohort}", [*facts, *outcomes])
 
     @property
     def hash(self) -> str:
@@ -470,6 +486,10 @@ def spec_path(name: str | Path) -> Path:
         if (path := folder / f"{name}.toml").is_file() and Path(name).name == str(name):
             return path
     path = Path(name)
+    if path.is_dir():
+        raise InputError(
+            f"spec {str(name)!r} is a folder; the .toml file comes first, as in read_cohort(spec, folder)"
+        )
     if not path.is_file():
         shipped = sorted(p.stem for folder in (SHIPPED, CHECKOUT) for p in folder.glob("*.toml"))
         raise InputError(
@@ -478,13 +498,13 @@ def spec_path(name: str | Path) -> Path:
     return path
 
 
-def read_spec(name: str | Path) -> GraphSpec:
+def read_spec(spec: str | Path | Mapping[str, Any]) -> GraphSpec:
     """Read the spec of a cohort.
 
     Parameters
     ----------
-    name : str or Path
-        Path of a .toml file, or the name of a shipped cohort.
+    spec : str, Path or dict
+        Path of a .toml file, the name of a shipped cohort, or what `tomllib.loads` makes of a TOML.
 
     Returns
     -------
@@ -499,8 +519,20 @@ def read_spec(name: str | Path) -> GraphSpec:
     --------
     >>> read_spec("pbc").outcomes["death"].cause_names
     ('transplant', 'death')
+    >>> read_spec({"cohort": "mine", "patient": {"table": "patients.csv", "key": "pid"}}).patient.key
+    'pid'
     """
-    path = spec_path(name)
+    if isinstance(spec, Mapping):
+        return _validated(dict(spec), "spec")
+    if not isinstance(spec, str | Path):
+        raise InputError(
+            f"spec: {type(spec).__name__} is no spec; give a path, a shipped name or a dictionary"
+        )
+    if "\n" in str(spec):
+        raise InputError(
+            "spec: a text of several lines; read_spec(tomllib.loads(text)), or write it as .toml"
+        )
+    path = spec_path(spec)
     if path.suffix != ".toml":
         raise InputError(f"{path}: a spec is a .toml file; no other format is read")
     try:
@@ -510,15 +542,21 @@ def read_spec(name: str | Path) -> GraphSpec:
         if any(part.count(".") > MAX_DOTS for line in text.splitlines() for part in _KEY_ENDS.split(line)):
             raise InputError(f"{path}: a key of more than {MAX_DOTS} names with dots between them")
         raw = tomllib.loads(text)
-        if _depth(raw) > MAX_DEPTH:
-            raise InputError(f"{path}: lists or tables inside one another, more than {MAX_DEPTH} deep")
-        return GraphSpec.model_validate(raw)
     except RecursionError:
         raise InputError(f"{path}: lists or tables inside one another, far too deep") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: {error}") from None
+    return _validated(raw, str(path))
+
+
+def _validated(raw: dict[str, Any], place: str) -> GraphSpec:
+    """The spec of a TOML as it was parsed; place: its name, for messages."""
+    if _depth(raw) > MAX_DEPTH:
+        raise InputError(f"{place}: lists or tables inside one another, more than {MAX_DEPTH} deep")
+    try:
+        return GraphSpec.model_validate(raw)
     except ValidationError as error:
-        raise InputError(f"{path}: {explain(error, GraphSpec)}") from None
+        raise InputError(f"{place}: {explain(error, GraphSpec)}") from None
 
 
 def _depth(raw: Any) -> int:

@@ -36,6 +36,7 @@ from gnnpatient.spec.outcomes import (
     WorseSpec,
 )
 from gnnpatient.spec.tables import (
+    BirthSpec,
     Conversion,
     HierarchySpec,
     JoinSpec,
@@ -54,6 +55,7 @@ PLACES: dict[str, type[Record]] = {
     '[tables."FILE"] time = { ... }': TimeSpec,
     '[tables."FILE"] join = { ... }': JoinSpec,
     "[patient]": PatientSpec,
+    "[patient] birth = { ... }": BirthSpec,
     "[patient] origin, entry or exit = { ... }": PickSpec,
     "[timepoints]": TimepointSpec,
     "[units] CODE = { ... }": UnitSpec,

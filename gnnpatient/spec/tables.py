@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -28,6 +29,14 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 """A list of strings in the TOML."""
 
 
+@cache
+def _zones() -> frozenset[str]:
+    """The time zones of this system, whose many files are listed once."""
+    import zoneinfo
+
+    return frozenset(zoneinfo.available_timezones())
+
+
 class TimeSpec(Record):
     """How the times of a table are written where they are neither days after the origin nor ISO 8601."""
 
@@ -45,9 +54,7 @@ class TimeSpec(Record):
     @field_validator("timezone")
     @classmethod
     def _zone(cls, name: str | None) -> str | None:
-        import zoneinfo
-
-        if name is not None and name not in (zones := zoneinfo.available_timezones()):
+        if name is not None and name not in (zones := _zones()):
             raise InputError(f"timezone = {name!r} is not a time zone of this system{near(name, zones)}")
         return name
 
@@ -150,6 +157,13 @@ Moment = str | PickSpec
 """A column, a duration after the origin, or a pick among events."""
 
 
+class BirthSpec(Record):
+    """How old a patient is where no table has a date of birth: the age in one year."""
+
+    age: str = Field(description="column with the age in that year")
+    year: str = Field(description="column with the year")
+
+
 class PatientSpec(Record):
     """Who the patients are, what does not change in them (statics), and when they are observed."""
 
@@ -167,6 +181,11 @@ class PatientSpec(Record):
         description="static columns that hold numbers; age of a format: from the birth to the origin",
     )
     category: Names = Field(default=(), description="static columns that hold categories")
+    birth: str | BirthSpec | None = Field(
+        default=None,
+        description="column with the date of birth, or { age, year }: makes the number age, in years at "
+        "day 0; one above 120, as where the very old are moved, is missing and counted",
+    )
     first: Names = Field(
         default=(),
         description="static columns that may differ between the rows of a patient: the earliest row counts",
@@ -194,6 +213,21 @@ class PatientSpec(Record):
         default=None,
         description="column: patients of one group stay in one part of a split (blank = a group of its own)",
     )
+
+    @model_validator(mode="after")
+    def _age_from_birth(self) -> PatientSpec:
+        if self.birth is not None and (self.origin is None or "age" not in self.number):
+            raise InputError(
+                'birth makes the age at day 0: name it, number = ["age"], and the column of day 0, origin'
+            )
+        return self
+
+    @property
+    def birth_columns(self) -> tuple[str, ...]:
+        """The columns that give the age."""
+        if isinstance(self.birth, BirthSpec):
+            return self.birth.age, self.birth.year
+        return (self.birth,) if self.birth is not None else ()
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -40,7 +40,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
 from gnnpatient.cohort.splits import StratifiedPatientKFold, default_horizons
@@ -54,7 +53,7 @@ from gnnpatient.study.ablations import Comparator, LateFusion, RestrictedModel, 
 from gnnpatient.study.baselines import ClassPrior, MarginalModel, marginal_model
 from gnnpatient.study.comparison import ALTERNATIVES, CONTRASTS, ComparedScores, Comparison
 from gnnpatient.study.fitting import ComparatorFitter
-from gnnpatient.study.folds import Fold, read_folds
+from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
 from gnnpatient.study.scoreboard import Model, ModelRisks
 
 GRID = 20  # times at which a curve is scored for the integrated Brier score
@@ -140,7 +139,7 @@ def compare(
     parts = _modalities(cohort, modalities)
     fitted = _selected_comparators(comparators(cohort, parts), models)
     splits = make_folds(cohort, outcome, folds, seed) if isinstance(folds, int) else list(folds)
-    _check(cohort, splits)
+    check_folds(cohort, splits)
     plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
     training = [training_landmarks(cohort, fold.train, plan) for fold in splits]
     at, until = _scored_times(cohort, outcome, landmarks, horizons, training)
@@ -262,52 +261,6 @@ def _selected_comparators(
         if name not in {*every, *implied}:
             raise InputError(f"unknown model {name!r}{near(name, (*every, *implied))}")
     return {name: one for name, one in every.items() if name in always or name in models}
-
-
-def make_folds(cohort: Cohort, outcome: str, count: int, seed: int = 0) -> list[Fold]:
-    """Split all patients, whole groups together, with each event or label spread evenly.
-
-    Parameters
-    ----------
-    cohort : Cohort
-    outcome : str
-        Whose events or labels are spread.
-    count : int
-        Number of folds.
-    seed : int, default 0
-
-    Returns
-    -------
-    list of Fold
-
-    Examples
-    --------
-    >>> from gnnpatient.datasets.shipped import pbc
-    >>> [len(fold.test) for fold in make_folds(pbc(), "death", 3)]
-    [104, 104, 104]
-    """
-    everybody = Landmarks(cohort, np.arange(len(cohort)), np.where(cohort.enters, cohort.entry, 0))
-    split = StratifiedPatientKFold(count, seed=seed, outcome=outcome).split(everybody)
-    return [Fold(0, i, train, test, pl.String) for i, (train, test) in enumerate(split)]
-
-
-def _check(cohort: Cohort, folds: Sequence[Fold]) -> None:
-    """Refuse folds with an empty side, or with a group on both sides."""
-    if not folds:
-        raise InputError(
-            "no fold to compare on; give a fold file with repeat, fold, id, or a number of folds"
-        )
-    for fold in folds:
-        if not (len(fold.train) and len(fold.test)):
-            raise InputError(
-                f"fold {fold.fold} of repeat {fold.repeat}: one side is empty; give at least two folds"
-            )
-        both = np.intersect1d(cohort.groups[fold.train], cohort.groups[fold.test])
-        if len(both):
-            raise InputError(
-                f"fold {fold.fold} of repeat {fold.repeat}: {len(both)} group(s) on both sides; split by "
-                "group"
-            )
 
 
 def _reach(X: Landmarks, outcome: str, causes: tuple[str, ...]) -> float:

@@ -131,7 +131,8 @@ def evaluate(
     outcome: str,
     horizons: Sequence[float],
     by: Sequence[str] = (),
-    against: tuple[str, str] | None = ("gnn", "cox"),
+    cause: str | None = None,
+    against: tuple[str, str] | Sequence[tuple[str, str]] | None = ("gnn", "cox"),
     held_out: int = 0,
     censoring: str = "km",
     n: int = 200,
@@ -156,7 +157,9 @@ def evaluate(
         Days after the landmark, among the times of `scored`; none of a diagnosis.
     by : sequence of str, default ()
         Repeat the figures in groups: a baseline covariate (a number is cut at its median), or "group".
-    against : tuple of two str, optional
+    cause : str, optional
+        The one cause or class to score; default: all.
+    against : tuple of two str, or sequence of these, optional
         Models whose paired differences are added; default ("gnn", "cox").
     held_out : int, default 0
         For the answer: patients of the cohort that were not trained on.
@@ -176,8 +179,8 @@ def evaluate(
     Raises
     ------
     InputError
-        When nobody is left to score, a horizon has no forecast, a group is unknown, or censoring is
-        neither.
+        When nobody is left to score, a horizon has no forecast, a cause or a group is unknown, or censoring
+        is neither.
     """
     landmarks = scored.landmarks
     if not len(landmarks):
@@ -187,10 +190,13 @@ def evaluate(
     if not has_label.any():
         raise InputError(f"nobody left to score; no landmark has a label of {outcome!r}")
     _check(scored, observed, outcome, horizons, censoring)
+    if cause is not None and cause not in observed.judged:
+        raise InputError(f"unknown cause {cause!r} of {outcome!r}{near(cause, observed.judged)}")
+    pairs = _pairs(against, tuple(scored.risks))
     board = Scoreboard(
         scored,
         observed,
-        tuple(observed.judged),
+        tuple(observed.judged) if cause is None else (cause,),
         _columns(observed, horizons),
         observed.code >= 0,
         without_interval=WITHOUT_INTERVAL,
@@ -200,7 +206,7 @@ def evaluate(
     for group, members in {"": np.ones(len(landmarks), bool), **_groups(landmarks, by)}.items():
         if (members & has_label).any():
             part = replace(board, members=members & board.members)
-            found, words = _figures(part, censoring, against, n, seed, group)
+            found, words = _figures(part, censoring, pairs, n, seed, group)
             rows, warnings = rows + found, warnings + words
     return Evaluation(
         outcome=outcome,
@@ -240,22 +246,22 @@ def _columns(observed: ObservedOutcome, horizons: Sequence[float]) -> tuple[tupl
 
 
 def _figures(
-    board: Scoreboard, censoring: str, against: tuple[str, str] | None, n: int, seed: int, group: str
+    board: Scoreboard, censoring: str, pairs: Sequence[tuple[str, str]], n: int, seed: int, group: str
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of one group of landmarks, and the warnings about them."""
-    rows = _rows(board, against, n, seed, group or None)
+    rows = _rows(board, pairs, n, seed, group or None)
     warnings = [f"{group}: {why}" if group else why for why in _not_ranked(board)]
     if censoring == "cox":
         hazard = _hazards(board)
         cox = replace(board, hazard=hazard, without_interval=(*WITHOUT_INTERVAL, "c"))
-        weighted = _rows(cox, against, n, seed, group or None)
+        weighted = _rows(cox, pairs, n, seed, group or None)
         warnings += _moved(rows, weighted, group)
         rows += weighted
     return rows, warnings
 
 
 def _rows(
-    board: Scoreboard, against: tuple[str, str] | None, n: int, seed: int, group: str | None
+    board: Scoreboard, pairs: Sequence[tuple[str, str]], n: int, seed: int, group: str | None
 ) -> list[dict[str, Any]]:
     """One row a model, cause, landmark and column, then means over landmarks, then differences."""
     averaged = np.array([metric not in NOT_AVERAGED for metric, _ in board.columns])
@@ -294,16 +300,26 @@ def _rows(
         for m, model in enumerate(board.names)
         for c in columns
     ]
-    if against is None or not set(against) <= set(board.names):
-        return rows
-    ours, theirs = map(board.names.index, against)
-    difference, drawn = value[:, ours] - value[:, theirs], draws[:, :, ours] - draws[:, :, theirs]
-    return rows + [
-        row("-".join(against), k, a, c, difference[k, a, c], drawn[:, k, a, c])
-        for k, a, columns in places
-        for c in columns
-        if board.columns[c][0] in COMPARED
-    ]
+    for first, second in pairs:
+        i, j = board.names.index(first), board.names.index(second)
+        difference, drawn = value[:, i] - value[:, j], draws[:, :, i] - draws[:, :, j]
+        rows += [
+            row(f"{first}-{second}", k, a, c, difference[k, a, c], drawn[:, k, a, c])
+            for k, a, columns in places
+            for c in columns
+            if board.columns[c][0] in COMPARED
+        ]
+    return rows
+
+
+def _pairs(
+    against: tuple[str, str] | Sequence[tuple[str, str]] | None, names: Sequence[str]
+) -> list[tuple[str, str]]:
+    """The models to be compared, where both are there."""
+    if against is None:
+        return []
+    pairs = [against] if isinstance(against[0], str) else against
+    return [pair for pair in pairs if set(pair) <= set(names)]  # type: ignore[misc]
 
 
 def _places(board: Scoreboard, averaged: np.ndarray) -> list[tuple[int, int, list[int]]]:
