@@ -102,7 +102,7 @@ value = "valuenum"
 table = "patients.csv"
 key = "pid"
 where = { study_arm = ["A", "B"] }
-number = ["bmi"]
+number = ["age", "bmi"]
 birth = "born"                                   # makes the number age
 category = ["sex", "smoker"]
 first = ["bmi"]                                  # differs between the rows of a patient: the earliest counts
@@ -118,6 +118,7 @@ group = "hospital"
 [patient]                                        # MIMIC-IV: the age in one year, and the year
 table = "patients.csv"
 key = "subject_id"
+number = ["age"]
 birth = { age = "anchor_age", year = "anchor_year" }
 origin = "admitted"
 """,
