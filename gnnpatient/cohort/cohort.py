@@ -1101,14 +1101,19 @@ class Landmarks(Shown):
         Returns
         -------
         polars.DataFrame
-            One row a landmark: id, at (days), static columns, and of each code KIND.CODE the last value, its
-            .age in days, and .n, the number of rows.
+            One row a landmark, in their order, so that `outcome` gives what is to be predicted: id, at (days),
+            static columns, and of each code KIND.CODE the last value, its .age in days (of the latest row,
+            with or without a value), and .n, the number of rows. null = missing. The columns are those of the
+            cohort, whichever landmarks are asked.
 
         Examples
         --------
         >>> from gnnpatient.datasets.shipped import pbc
         >>> pbc().at(365).to_frame().columns[:8]
         ['id', 'at', 'age', 'sex', 'trt', 'lab.bili', 'lab.bili.age', 'lab.bili.n']
+        >>> X = pbc().at(365).followed("death")
+        >>> len(X.to_frame()) == len(X.outcome("death"))
+        True
         """
         from gnnpatient.cohort.view import landmark_frame
 
