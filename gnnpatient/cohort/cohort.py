@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from functools import cached_property, reduce
@@ -223,6 +223,8 @@ class Cohort(Shown):
         """
         if patient is None:
             return np.arange(len(self))
+        if isinstance(patient, Set):
+            raise InputError("the patients are a set, which has no order; give a list, as sorted(ids)")
         wanted = np.atleast_1d(np.asarray(patient))
         if wanted.dtype.kind in "iu":
             if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
@@ -1095,29 +1097,35 @@ class Landmarks(Shown):
         """Group of each landmark's patient that a split keeps together, (landmark,) int64."""
         return self.cohort.groups[self.patient]
 
-    def to_frame(self) -> pl.DataFrame:
+    def to_frame(self, *, numeric: bool = False) -> pl.DataFrame:
         """Make a table of what is known at each landmark, for models of other libraries.
+
+        Parameters
+        ----------
+        numeric : bool, default False
+            Whether every column is a number, as most libraries want it: without id, and with a column
+            NAME=LEVEL of 0 and 1 for each level of a category. Null stays null: fill it by what was seen in
+            training.
 
         Returns
         -------
         polars.DataFrame
             One row a landmark, in their order, so that `outcome` gives what is to be predicted: id, at (days),
             static columns, and of each code KIND.CODE the last value, its .age in days (of the latest row,
-            with or without a value), and .n, the number of rows. null = missing. The columns are those of the
-            cohort, whichever landmarks are asked.
+            with or without a value), and .n, the number of rows. null = missing. All landmarks of a cohort
+            have the same columns.
 
         Examples
         --------
         >>> from gnnpatient.datasets.shipped import pbc
         >>> pbc().at(365).to_frame().columns[:8]
         ['id', 'at', 'age', 'sex', 'trt', 'lab.bili', 'lab.bili.age', 'lab.bili.n']
-        >>> X = pbc().at(365).followed("death")
-        >>> len(X.to_frame()) == len(X.outcome("death"))
-        True
+        >>> pbc().at(365).to_frame(numeric=True).columns[:6]
+        ['at', 'age', 'sex=f', 'sex=m', 'trt=0', 'trt=1']
         """
         from gnnpatient.cohort.view import landmark_frame
 
-        return landmark_frame(self)
+        return landmark_frame(self, numeric=numeric)
 
     def hetero_data(
         self, outcome: str | None = None, names: Names | None = None, *, ids: bool = False
