@@ -1110,7 +1110,7 @@ class Landmarks(Shown):
         Returns
         -------
         polars.DataFrame
-            One row a landmark, in their order, so that `outcome` gives what is to be predicted: id, at (days),
+            One row a landmark, in the order of `outcome`, which gives what is to be predicted: id, at (days),
             static columns, and of each code KIND.CODE the last value, its .age in days (of the latest row,
             with or without a value), and .n, the number of rows. null = missing. All landmarks of a cohort
             have the same columns.
