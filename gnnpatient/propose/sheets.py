@@ -435,8 +435,7 @@ def _csv(folder: Path, name: str) -> tuple[dict[str, Any], pl.DataFrame]:
     if separator != ("\t" if ".tsv" in path.name else ","):
         keys["separator"] = separator
     raw = read_table(folder, name, TableSpec(**keys))
-    assert isinstance(raw, pl.DataFrame)
-    raw = raw.head(MAX_ROWS).with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
+    raw = raw.lazy().head(MAX_ROWS).collect().with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
     raw = raw.filter(~pl.all_horizontal(pl.all().is_null()))  # a row of empty cells is none
     if separator != ",":
         comma = pl.all().str.contains(r"^-?\d+,\d+$").any()
