@@ -11,6 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gnnpatient.errors import UnknownNameError, near
+from gnnpatient.show import Shown, Summary, Table, counted, listed
+
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
@@ -105,8 +108,8 @@ class Last:
     age: Float[Tensor, "landmark code"]
 
 
-@dataclass(frozen=True, eq=False)
-class Graphs:
+@dataclass(frozen=True, eq=False, repr=False)
+class Graphs(Shown):
     """The graphs of some landmarks, with every node type and relation of the spec, also without rows.
 
     `gnnpatient.build_graphs` makes them. `graphs[kind]` gives the nodes of a type, `len` the landmarks.
@@ -148,7 +151,26 @@ class Graphs:
         return len(self.statics.at)
 
     def __getitem__(self, kind: str) -> Nodes:
+        if kind not in self.nodes:
+            raise UnknownNameError(f"unknown node type {str(kind)!r}{near(str(kind), self.nodes)}")
         return self.nodes[kind]
+
+    def _summary(self) -> Summary:
+        nodes = [(kind, len(nodes)) for kind, nodes in self.nodes.items()]
+        edges = [
+            (f"{source} {relation} {target}", edge.shape[1])
+            for (source, relation, target), edge in self.edges.items()
+            if not relation.startswith("rev_")
+        ]
+        facts = [
+            ("nodes", listed([f"{n} {kind}" for kind, n in nodes])),
+            ("edges", f"{sum(n for _, n in edges)} in {len(edges)} relations, and each reversed"),
+        ]
+        tables = [
+            Table(["<nodes", "number"], [(kind, str(n)) for kind, n in nodes]),
+            Table(["<edges", "number"], [(name, str(n)) for name, n in edges]),
+        ]
+        return Summary(f"Graphs of {counted(len(self), 'landmark')}", facts, tables, ["nodes", "edges"])
 
     @cached_property
     def last(self) -> dict[str, Last]:

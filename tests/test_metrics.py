@@ -435,3 +435,19 @@ def test_bad_input_is_refused():
         metrics.aalen_johansen(rows.time, rows.event, np.array([1.0]), causes=1)
     with pytest.raises(InputError, match="positive and rise"):
         metrics.integrated_brier(rows.risk[:, None] * [1, 1], np.array([2.0, 1.0]), rows.time, rows.event)
+
+
+def test_several_horizons_at_once_are_each_by_itself():
+    rng = np.random.default_rng(3)
+    time, event = rng.exponential(8, 90).round(1), rng.integers(0, 3, 90)
+    patient, horizons = rng.integers(0, 60, 90), [9.0, 0.5, 30.0, 3.0, 40.0, 0.0]
+    together = metrics.at_horizons(time, event, horizons, cause=2, patient=patient)
+    assert [at is None for at in together] == [False, False, True, False, True, False]
+    for horizon, at in zip(horizons, together, strict=True):
+        reason = metrics.not_estimable(time, event, horizon, patient=patient)
+        assert (at is None) == (reason is not None)
+        if at is not None:
+            left = [time[time <= horizon], event[time <= horizon]]
+            assert at.case.sum() == (left[1] == 2).sum() and at.gone.sum() == (left[1] == 1).sum()
+            alone = metrics.at_horizon(time, event, horizon, cause=2, patient=patient)
+            assert (at.share == alone.share).all()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gnnpatient.cli.console import Data, Json, SpecName, StepBars, note, print_json, say, table
+from gnnpatient.cli.console import Data, Json, SpecName, note, print_json, say, table
 from gnnpatient.errors import InputError
+from gnnpatient.progress import Bars
 
 if TYPE_CHECKING:
     from gnnpatient.cohort.cohort import Cohort
@@ -40,7 +41,7 @@ def tables_of(spec: str, data: Path | None, **options: Any) -> Cohort:
 
     shipped = not Path(spec).is_file() and (DATA / spec).is_dir()
     folder = data or (DATA / spec if shipped else spec_path(spec).parent)
-    with StepBars() as progress:
+    with Bars() as progress:
         return read_cohort(read_spec(spec), folder, progress=progress, **options)
 
 
@@ -79,6 +80,8 @@ def init(
         part.write_text(draft, encoding="utf-8")
     say(f"{out}: a draft; read it, then gnnpatient check {out} --data {data}")
     for line in draft.splitlines():
+        if line.startswith("# NOTE:"):
+            say(line.removeprefix("# NOTE:").strip())
         if line.startswith("# ASK:"):
             say(f"to decide: {line.removeprefix('# ASK:').strip()}")
 

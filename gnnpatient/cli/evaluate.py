@@ -13,7 +13,7 @@ from gnnpatient.cli.console import (
     Json,
     OutcomeName,
     RunPath,
-    StepBars,
+    StepLines,
     durations,
     moments,
     note,
@@ -21,6 +21,7 @@ from gnnpatient.cli.console import (
     say,
     table,
 )
+from gnnpatient.errors import InputError
 
 if TYPE_CHECKING:
     from gnnpatient.study.comparison import Comparison
@@ -49,12 +50,19 @@ def evaluate(
     censoring: Annotated[
         str, typer.Option(help="km: alike for all; cox: beside it by last observations, both are shown")
     ] = "km",
+    cv: Annotated[
+        int | None, typer.Option("--cv", help="refit RUN's choices in so many folds of the whole cohort")
+    ] = None,
+    folds: Annotated[
+        Path | None, typer.Option(help="the same in the folds of a file: repeat, fold, id")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Score a model, with intervals, on patients that it was not trained on.
 
     Beside it: a stacked Cox model (of a diagnosis a stacked logistic regression), and the null model, which
-    forecasts the same for everybody.
+    forecasts the same for everybody. With --cv or --folds the choices of RUN are refitted in each fold, so
+    that every patient is scored once while held out; the model of RUN itself is not used.
     """
     from gnnpatient.cohort.cohort import open_cohort
     from gnnpatient.study.fitted import FittedModel
@@ -62,6 +70,8 @@ def evaluate(
 
     at, until = moments(landmarks) if landmarks else None, durations(horizons) if horizons else None
     refuse_censoring(censoring)
+    if cv is not None or folds is not None:
+        return _evaluate_in_folds(run, cohort, outcome, at, until, by, censoring, cv, folds, json)
     found = evaluate_run(
         FittedModel.open(run),
         open_cohort(cohort, verify=True),
@@ -76,6 +86,49 @@ def evaluate(
     if json:
         return print_json(found.to_dict())
     show_scores(found.scores)
+
+
+def _evaluate_in_folds(
+    run: Path,
+    cohort: Path,
+    outcome: str | None,
+    landmarks: list[float | str] | None,
+    horizons: list[float] | None,
+    by: str | None,
+    censoring: str,
+    cv: int | None,
+    folds: Path | None,
+    json: bool,
+) -> None:
+    """Refit the choices of a run in folds, and print the pooled figures."""
+    from gnnpatient.cohort.cohort import open_cohort
+    from gnnpatient.study.crossval import cross_validate_run, refit_notes
+
+    if cv is not None and folds is not None:
+        raise InputError("--cv and --folds are two ways to split; give one of them")
+    if cv is not None and cv < 2:
+        raise InputError(f"--cv {cv}; must be 2 or more folds")
+    opened = open_cohort(cohort, verify=True)
+    for line in refit_notes(run, opened):
+        note(line)
+    with StepLines(per_fold=True) as progress:
+        found = cross_validate_run(
+            run,
+            opened,
+            outcome,
+            folds=folds if cv is None else cv,  # type: ignore[arg-type]
+            landmarks=landmarks,
+            horizons=horizons,
+            by=by.split(",") if by else [],
+            censoring=censoring,
+            progress=progress,
+        )
+    for line in found.scores.warnings:
+        note(f"warning: {line}")
+    if json:
+        return print_json(found.to_dict())
+    show_scores(found.scores)
+    say(f"{len(found.folds)} folds: two patients are compared where one fitted model scored both.")
 
 
 def show_scores(
@@ -176,6 +229,10 @@ def compare(
     members: Annotated[int | None, typer.Option(help="networks of each model [default: 3]")] = None,
     epochs: Annotated[int | None, typer.Option(help="at most, each [default: 30]")] = None,
     seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="time that it may take, as in 10m or 2h: what does not fit is left out, and said"),
+    ] = None,
     missing: Annotated[
         str,
         typer.Option(
@@ -189,12 +246,13 @@ def compare(
 
     # An outcome that is not there is refused before torch is loaded.
     open_cohort(cohort).check_outcome(outcome)
+    limit = _limit(budget)
     from gnnpatient.study.report import compare_report
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
-    budget = {"members": members, "epochs": epochs, "seed": seed}
-    with StepBars() as progress:
-        chosen = {name: value for name, value in budget.items() if value is not None}
+    choices = {"members": members, "epochs": epochs, "seed": seed, "budget": limit}
+    chosen = {name: value for name, value in choices.items() if value is not None}
+    with StepLines() as progress:
         found = compare_report(cohort, outcome, folds, progress, kinds, **chosen)
     if json:
         return print_json(found.to_dict())
@@ -203,6 +261,21 @@ def compare(
         share = "" if row["share"] is None else f", {row['share']:.0%} of the gain of the graph"
         gain = f"{row['metric']} {_figure(row['gain'])}"
         say(f"missingness only: {gain} over baseline covariates only{share}")
+
+
+def _limit(text: str | None) -> float | None:
+    """Seconds of a limit of time; m is minutes here, as in timeout(1)."""
+    from gnnpatient.times import seconds
+
+    if text is None:
+        return None
+    words = text.strip()
+    if not words or words[-1].isdigit():
+        raise InputError(f"--budget {text!r}; write a number and a unit, as in 90s, 10m or 2h")
+    found = seconds(words + "in" if words.endswith("m") else words)
+    if found <= 0:
+        raise InputError(f"--budget {text!r}; must be > 0")
+    return found
 
 
 def _show_comparison(outcome: str, found: Comparison, curve: Sequence[Row]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.cohort.cohort import Landmarks, check_landmarks
 from gnnpatient.cohort.packed import Events, sort
 from gnnpatient.files import room_for
 from gnnpatient.graphs import EdgeType, Graphs, Nodes, Statics
@@ -41,7 +41,7 @@ def build_graphs(landmarks: Landmarks) -> Graphs:
     >>> len(graphs["timepoint"]), graphs["sign"].age.unique().tolist()
     (2, [208.0, 400.0])
     """
-    cohort = landmarks.cohort
+    cohort = check_landmarks(landmarks, "build_graphs").cohort
     cohort.verify(landmarks.patient)
     _check_memory(landmarks)
     visible = {kind: _VisibleRows(events, landmarks) for kind, events in cohort.events.items()}

@@ -14,7 +14,7 @@ from datetime import date
 from functools import cached_property, reduce
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -24,9 +24,10 @@ from gnnpatient.cohort.outcomes import Outcome, Task
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.cohort.store import patient_columns, stored_fields, write_folder
 from gnnpatient.cohort.survival import Survival
-from gnnpatient.errors import InputError, near
+from gnnpatient.errors import InputError, InputTypeError, near
+from gnnpatient.show import MAX_LISTED, Shown, Summary, Table, counted, listed, printable
 from gnnpatient.spec.graph import GraphSpec
-from gnnpatient.times import DAY, FOREVER, NEVER
+from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
     from gnnpatient.graphs import Names
 
 ENTRY = NEVER  # in `Landmarks.moments`: the patient's own entry
+_DURATION = re.compile(r"\s*-?\d+(\.\d+)?\s*[a-z]*\s*")
+_YEAR_OR_DATE = re.compile(r"\s*(\d{4}|\d{8})\s*")  # not a number of days
+_MAX_OUTCOMES = 3  # with a line of their own in a repr
 _MAX_SECONDS = 2**52  # of a prediction time; beyond it, days in float64 are not exact
 
 
-@dataclass(frozen=True, eq=False)
-class Cohort:
+@dataclass(frozen=True, eq=False, repr=False)
+class Cohort(Shown):
     """All patients of a study, packed into columns.
 
     Times are int64 seconds after each patient's origin. `read_cohort` makes a cohort of tables, `open_cohort`
@@ -93,7 +97,10 @@ class Cohort:
     --------
     >>> from gnnpatient.datasets.shipped import pbc
     >>> pbc()
-    Cohort(pbc: 312 patients, 12661 lab, 7601 sign, 1945 stage, 1945 timepoint)
+    Cohort pbc: 312 patients
+      nodes  12661 lab, 7601 sign, 1945 stage, 1945 timepoint
+      death  29 transplant, 140 death, 143 censored
+      time   day 0 to 5225, median end day 2300
     """
 
     spec: GraphSpec
@@ -121,9 +128,36 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __repr__(self) -> str:
-        rows = ", ".join(f"{len(e)} {kind}" for kind, e in self.events.items())
-        return f"Cohort({self.spec.cohort}: {len(self)} patients, {rows})"
+    def _summary(self) -> Summary:
+        rows = [f"{len(e)} {kind}" for kind, e in self.events.items()]
+        facts = [("nodes", listed(rows))]
+        if len(self.outcomes) > _MAX_OUTCOMES:
+            facts.append(("outcomes", listed(tuple(self.outcomes))))
+        else:
+            facts += [(name, listed(_group_sizes(outcome))) for name, outcome in self.outcomes.items()]
+        facts.append(("time", _span(self)))
+        table = Table(
+            ["<node type", "rows", "patients with rows", "codes"],
+            [
+                (
+                    kind,
+                    str(len(e)),
+                    str(np.count_nonzero(np.diff(e.ptr))),
+                    str(len(self.codes[kind]) - 1) if kind != "timepoint" else "",
+                )
+                for kind, e in self.events.items()
+            ],
+        )
+        title = f"Cohort {self.spec.cohort}: {counted(len(self), 'patient')}"
+        return Summary(title, facts, [table], ["nodes"])
+
+    def __getitem__(self, key: object) -> NoReturn:
+        # Python's own line would not say where landmarks and outcomes are; scikit-learn indexes its X, too
+        name = key if isinstance(key, str) and key in self.outcomes else next(iter(self.outcomes), "NAME")
+        raise InputTypeError(
+            f"a cohort has no item {_short(key)}; its landmarks are cohort.at(365), its outcomes "
+            f"cohort.outcomes[{name!r}], a patient cohort.patient(ID)"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Between processes a cohort on disk travels as its path and the hash of its manifest."""
@@ -253,8 +287,8 @@ class Cohort:
         Examples
         --------
         >>> from gnnpatient.datasets.shipped import pbc
-        >>> pbc().only(["stage"])
-        Cohort(pbc: 312 patients, 0 lab, 0 sign, 1945 stage, 1945 timepoint)
+        >>> {kind: len(rows) for kind, rows in pbc().only(["stage"]).events.items()}
+        {'lab': 0, 'sign': 0, 'stage': 1945, 'timepoint': 1945}
         """
         kinds = set(kinds)
         if unknown := sorted(kinds - set(self.spec.nodes)):
@@ -522,7 +556,8 @@ class Cohort:
             Seconds after the origin, (patient,) int64. Where no outcome has an end: one second after the last
             row becomes known.
         """
-        ends = reduce(np.minimum, (self.outcomes[name].ends for name in names))
+        unending = np.full(len(self), FOREVER)
+        ends = reduce(np.minimum, (self.outcomes[name].ends for name in names), unending)
         if not (ends == FOREVER).any():
             return ends
         last = np.where(self.enters, self.entry, 0)
@@ -579,8 +614,9 @@ class Cohort:
         Parameters
         ----------
         day : float, str, date or array_like of these
-            Days after the origin, or ISO 8601 dates, which mean the end of that day in the time zone of the
-            tables (of several the patient table's, else UTC). One, or one for each patient.
+            Days after the origin, durations as in "3y" or "36h", or ISO 8601 dates, which mean the end of
+            that day in the time zone of the tables (of several the patient table's, else UTC). One, or one
+            for each patient.
         patient : str, int or array_like of either, optional
             Ids or positions. Default: all patients.
         to : float, str, date or array_like of these, optional
@@ -598,8 +634,8 @@ class Cohort:
         Examples
         --------
         >>> from gnnpatient.datasets.shipped import pbc
-        >>> pbc().at([365, 730], patient="2").days
-        array([365., 730.])
+        >>> pbc().at([365, 730], patient="2").days, pbc().at("3y", patient="2").days
+        (array([365., 730.]), array([1095.75]))
         """
         position = self.positions(patient)
         at, until = self._seconds(day, position), None if to is None else self._seconds(to, position)
@@ -607,7 +643,8 @@ class Cohort:
             position, at, *rest = np.broadcast_arrays(position, at, *([] if until is None else [until]))
         except ValueError:
             raise InputError(
-                f"{np.size(day)} days for {len(position)} patients; give one day, or one for each"
+                f"{np.size(day)} days for {len(position)} patients; give one day, or one for each; "
+                "cohort.landmarks(times=[...]) asks about every patient at each of several"
             ) from None
         ahead = np.atleast_1d(rest[0]) if rest else None
         if ahead is not None and (ahead <= at).any():
@@ -639,7 +676,7 @@ class Cohort:
     def landmarks(
         self,
         patients: Any = None,
-        times: Iterable[Any] | None = None,
+        times: Any = None,
         *,
         n: int | None = None,
         seed: int = 0,
@@ -652,7 +689,8 @@ class Cohort:
         patients : str, int or array_like of either, optional
             Ids or positions. Default: all patients.
         times : iterable, optional
-            Days after the origin, ISO 8601 dates, or "entry"; a landmark for every patient at each of them.
+            Days after the origin, durations as in "3y", ISO 8601 dates, or "entry"; a landmark for every
+            patient at each of them. One alone needs no list.
         n : int, optional
             Instead of `times`, the number of times to draw. The first is each patient's entry, and the only
             one where nothing becomes known later. The others are common to all patients, one drawn from each
@@ -680,9 +718,10 @@ class Cohort:
         >>> np.unique(pbc().landmarks(n=4, seed=0).days).round(1)
         array([   0. ,  488.2,  973.3, 1564.4])
         """
-        position = self.positions(patients)
         if (times is None) == (n is None):
-            raise InputError("landmarks: give either times=[...] or n=NUMBER")
+            hint = "" if patients is None else "; what stands first are the patients"
+            raise InputError(f"landmarks: give either times=[...] or n=NUMBER{hint}")
+        position = self.positions(patients)
         if times is not None:
             return self._at_times(position, times)
         assert n is not None
@@ -693,9 +732,10 @@ class Cohort:
         X = self._drawn(position, ends[position], n, seed)
         return X.followed() if outcomes is None else X[np.logical_or.reduce([X.at_risk(o) for o in outcomes])]
 
-    def _at_times(self, position: np.ndarray, times: Iterable[Any]) -> Landmarks:
-        """Patients at each of some times."""
-        days, dates, entry = _parse_times(times)
+    def _at_times(self, position: np.ndarray, times: Any) -> Landmarks:
+        """Patients at each of some times, or at one."""
+        alone = isinstance(times, str | date) or not isinstance(times, Iterable)
+        days, dates, entry = _parse_times([times] if alone else times)
         parts = [self.entries(position)] if entry else []
         for some in (days, dates):
             if len(some) or (some is days and not (entry or len(dates))):
@@ -740,20 +780,24 @@ class Cohort:
         days = np.asarray(day)
         dated = days.dtype == object and all(isinstance(d, str | date) for d in days.flat)
         if dated or days.dtype.kind in "UM":
-            at = self._date_seconds(days, position)
+            at = _duration_seconds(days) if _are_durations(days) else self._date_seconds(days, position)
         else:
             try:
                 at = days.astype(np.float64) * DAY
             except (TypeError, ValueError):
-                raise InputError(f"time {day!r}: give days after the origin, or ISO 8601 dates") from None
+                raise InputError(
+                    f"time {_short(day)}: give days after the origin, text as in '3y', or ISO 8601 dates"
+                ) from None
         if not np.isfinite(at).all() or (np.abs(at) > _MAX_SECONDS).any():
             raise InputError(f"time {day!r}: give days after the origin")
         return np.asarray(np.round(at), np.int64)
 
     def _date_seconds(self, dates: np.ndarray, position: np.ndarray) -> np.ndarray:
         """ISO 8601 dates in seconds after the origin; one without a clock time is the end of that day."""
+        shown = str(dates.flat[0]) if dates.size else ""
+        if shown == "entry":
+            raise InputError("time 'entry': the landmarks at each patient's entry are cohort.entries()")
         if self.origin is None:
-            shown = str(dates.flat[0]) if dates.size else ""
             raise InputError(f"time {shown!r}: the cohort's times are offsets without a calendar; give days")
         return self.calendar(dates)[1] - self.origin[position]
 
@@ -831,8 +875,8 @@ def open_cohort(path: str | Path, manifest_hash: str | None = None, *, verify: b
     return cohort
 
 
-@dataclass(frozen=True, eq=False)
-class Landmarks:
+@dataclass(frozen=True, eq=False, repr=False)
+class Landmarks(Shown):
     """Patients at prediction times. What lies after the time of a landmark does not exist for it.
 
     `Cohort.at` and `Cohort.landmarks` make them. They index and split like an array, so scikit-learn can
@@ -853,8 +897,11 @@ class Landmarks:
     --------
     >>> from gnnpatient.datasets.shipped import pbc
     >>> X = pbc().at(365).followed("death")
-    >>> len(X), X[:3].ids.tolist()
-    (290, ['1', '100', '101'])
+    >>> X
+    Landmarks of cohort pbc: 290, of 290 patients
+      at  day 365 (290)
+    >>> X[:3].ids.tolist()
+    ['1', '100', '101']
     """
 
     cohort: Cohort
@@ -864,6 +911,23 @@ class Landmarks:
 
     def __len__(self) -> int:
         return len(self.patient)
+
+    def _summary(self) -> Summary:
+        patients = counted(len(np.unique(self.patient)), "patient")
+        title = f"Landmarks of cohort {self.cohort.spec.cohort}: {len(self)}, of {patients}"
+        if not len(self):
+            return Summary(title)
+        at, count = np.unique(self.moments, return_counts=True)
+        if len(at) > MAX_LISTED:
+            return Summary(
+                title, [("at", f"{len(at)} times, day {self.days.min():g} to {self.days.max():g}")]
+            )
+        named = [
+            ("entry" if time == ENTRY else f"day {time / DAY:g}", str(n))
+            for time, n in zip(at.tolist(), count.tolist(), strict=True)
+        ]
+        facts = [("at", ", ".join(f"{time} ({n})" for time, n in named))]
+        return Summary(title, facts, [Table(["<at", "landmarks"], named)], ["at"])
 
     @property
     def shape(self) -> tuple[int]:
@@ -979,13 +1043,16 @@ class Landmarks:
         """
         return self[self.at_risk(outcome)]
 
-    def outcome(self, name: str | None = None) -> np.ndarray:
+    def outcome(self, name: str | None = None, *, cause: str | None = None) -> np.ndarray:
         """Give what was observed after each landmark.
 
         Parameters
         ----------
         name : str, optional
             Name of an outcome. Default: the only one of `Cohort.outcome_names`.
+        cause : str, optional
+            Of a survival outcome one cause: event is then whether that cause came, as scikit-survival wants
+            it, and the other causes count as censored. Default: all causes.
 
         Returns
         -------
@@ -1004,38 +1071,57 @@ class Landmarks:
         >>> from gnnpatient.datasets.shipped import pbc
         >>> pbc().at(365).followed("death").outcome("death")[:2].tolist()
         [(2, 35.0), (2, 187.0)]
+        >>> pbc().at(365).followed("death").outcome("death", cause="transplant")[:2].tolist()
+        [(False, 35.0), (False, 187.0)]
         """
         (name,) = self.cohort.outcome_names(name, one=True)
+        causes = () if cause is None else self.cohort.survival(name).causes
+        if cause is not None and cause not in causes:
+            raise InputError(f"unknown cause {cause!r} of {name!r}{near(cause, causes)}")
         if not (risk := self.at_risk(name)).all():
             raise InputError(
                 f"{int((~risk).sum())} of {len(self)} landmarks are not at risk of {name!r}; "
                 f"keep the others with .followed({name!r})"
             )
-        return self.cohort.outcomes[name].truth(self.patient, self.at, self.to)
+        truth = self.cohort.outcomes[name].truth(self.patient, self.at, self.to)
+        if cause is None:
+            return truth
+        of_cause = np.empty(len(truth), dtype=[("event", bool), ("time", np.float64)])
+        of_cause["event"], of_cause["time"] = truth["event"] == causes.index(cause) + 1, truth["time"]
+        return of_cause
 
     @property
     def groups(self) -> np.ndarray:
         """Group of each landmark's patient that a split keeps together, (landmark,) int64."""
         return self.cohort.groups[self.patient]
 
-    def to_frame(self) -> pl.DataFrame:
+    def to_frame(self, *, numeric: bool = False) -> pl.DataFrame:
         """Make a table of what is known at each landmark, for models of other libraries.
+
+        Parameters
+        ----------
+        numeric : bool, default False
+            Whether every column is a number, as most libraries want it: without id, and with a column
+            NAME=LEVEL of 0 and 1 for each level of a category. Null stays null: fill it by what was seen in
+            training.
 
         Returns
         -------
         polars.DataFrame
             One row a landmark: id, at (days), static columns, and of each code KIND.CODE the last value, its
-            .age in days, and .n, the number of rows.
+            .age in days, and .n, the number of rows. All landmarks of a cohort have the same columns.
 
         Examples
         --------
         >>> from gnnpatient.datasets.shipped import pbc
         >>> pbc().at(365).to_frame().columns[:8]
         ['id', 'at', 'age', 'sex', 'trt', 'lab.bili', 'lab.bili.age', 'lab.bili.n']
+        >>> pbc().at(365).to_frame(numeric=True).columns[:6]
+        ['at', 'age', 'sex=f', 'sex=m', 'trt=0', 'trt=1']
         """
         from gnnpatient.cohort.view import landmark_frame
 
-        return landmark_frame(self)
+        return landmark_frame(self, numeric=numeric)
 
     def hetero_data(
         self, outcome: str | None = None, names: Names | None = None, *, ids: bool = False
@@ -1109,6 +1195,45 @@ class Landmarks:
         return known_graphs(self[:0], names).feature_names
 
 
+def check_landmarks(X: object, call: str) -> Landmarks:
+    """Refuse what is no `Landmarks`, with the way to make some of it.
+
+    Parameters
+    ----------
+    X : object
+        What a caller gave.
+    call : str
+        What was called, for the message.
+
+    Returns
+    -------
+    Landmarks
+
+    Raises
+    ------
+    InputTypeError
+        When it is anything else.
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> check_landmarks(pbc(), "fit")
+    Traceback (most recent call last):
+    gnnpatient.errors.InputTypeError: fit: X is a Cohort; say when, as in ...
+    """
+    if isinstance(X, Landmarks):
+        return X
+    if isinstance(X, Cohort):
+        way = "say when, as in cohort.at(365) or cohort.landmarks(times=[0, 365]).followed()"
+    elif hasattr(X, "columns"):
+        way = 'make a cohort of your tables first, read_cohort(spec, {"t.csv": frame}), then cohort.at(365)'
+    elif isinstance(X, np.ndarray | list) and np.asarray(X).dtype.kind in "iub" and np.ndim(X) == 1:
+        way = "positions index landmarks, as in X[train]"
+    else:
+        way = "landmarks are wanted, as cohort.at(365) makes them"
+    raise InputTypeError(f"{call}: X is a {type(X).__name__}; {way}")
+
+
 def join_landmarks(*parts: Landmarks) -> Landmarks:
     """Put landmarks of one cohort one after the other.
 
@@ -1133,12 +1258,51 @@ def join_landmarks(*parts: Landmarks) -> Landmarks:
     >>> join_landmarks(cohort.at(365, "2"), cohort.at(730, "10")).days
     array([365., 730.])
     """
+    for part in parts:
+        check_landmarks(part, "join_landmarks")
     cohort = parts[0].cohort
     if any(part.cohort is not cohort for part in parts):
         raise InputError("the parts are landmarks of different cohorts; score each cohort on its own")
     return Landmarks(
         cohort, np.concatenate([part.patient for part in parts]), np.concatenate([part.at for part in parts])
     )
+
+
+def _group_sizes(outcome: Outcome) -> list[str]:
+    """How many patients have each cause or class, in words."""
+    if not outcome.has_patient_groups:
+        return [outcome.kind]
+    count = np.bincount(outcome.strata, minlength=len(outcome.names) + 1).tolist()
+    sizes = [f"{n} {name}" for n, name in zip(count[1:], outcome.names, strict=True)]
+    return [*sizes, f"{count[0]} {'censored' if outcome.has_curve else 'not looked for'}"]
+
+
+def _span(cohort: Cohort) -> str:
+    """From when on, and until when, patients are observed, in days."""
+    inside = cohort.enters
+    if not inside.any():
+        return "no patient enters"
+    ends = cohort.open_until(*(cohort.outcomes and cohort.outcome_names()))[inside] / DAY
+    start = cohort.entry[inside].min() / DAY
+    return f"day {start:.4g} to {ends.max():.4g}, median end day {np.median(ends):.4g}"
+
+
+def _are_durations(days: np.ndarray) -> bool:
+    """Whether texts are durations, as "3y" or "365"; a year, or a date without hyphens, is none."""
+    words = [day for day in days.flat if isinstance(day, str)]
+    found = [bool(_DURATION.fullmatch(word)) and not _YEAR_OR_DATE.fullmatch(word) for word in words]
+    if any(found) and not (all(found) and len(words) == days.size):
+        raise InputError(f"time {_short(days.tolist())}: durations and dates; give one or the other")
+    return bool(found) and all(found)
+
+
+def _duration_seconds(days: np.ndarray) -> np.ndarray:
+    return np.array([seconds(str(day)) for day in days.flat], np.float64).reshape(days.shape)
+
+
+def _short(value: object) -> str:
+    """A value as Python writes it, in one line and not long."""
+    return printable(" ".join(repr(value).split()), 60)
 
 
 def _parse_times(times: Iterable[Any]) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -1152,13 +1316,16 @@ def _parse_times(times: Iterable[Any]) -> tuple[np.ndarray, np.ndarray, bool]:
         ):
             dates.append(time.isoformat() if isinstance(time, date) else str(time))
         else:
+            is_duration = isinstance(time, str) and bool(_DURATION.fullmatch(time))
             try:
-                days.append(float(time))
+                days.append(seconds(time) / DAY if is_duration else float(time))
+            except InputError:
+                raise
             except (TypeError, ValueError):
                 hint = near(time, ["entry"]) if isinstance(time, str) else ""
                 raise InputError(
-                    f'time {time!r}: give days after the origin, ISO 8601 dates, or "entry"'
-                    f"{hint if 'mean' in hint else ''}"
+                    f"time {_short(time)}: give days after the origin, durations as in '3y', ISO 8601 dates, "
+                    f'or "entry"{hint if "mean" in hint else ""}'
                 ) from None
     return np.asarray(days, np.float64), np.asarray(dates, np.str_), entry
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnnpatient.cohort.cohort import ENTRY, Landmarks
+from gnnpatient.cohort.cohort import ENTRY, Landmarks, check_landmarks
 from gnnpatient.errors import InputError
 from gnnpatient.times import DAY, YEAR
 
@@ -89,6 +89,7 @@ class PatientKFold:
         >>> [len(test) for _, test in PatientKFold(5).split(pbc().at(0))]
         [63, 63, 62, 62, 62]
         """
+        check_landmarks(X, "split")
         group, member = np.unique(X.groups if groups is None else groups, return_inverse=True)
         if len(np.unique([X.patient, member], axis=1).T) > len(np.unique(X.patient)):
             raise InputError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.errors import InputError, near
+from gnnpatient.show import Shown, Summary, Table, listed
 from gnnpatient.times import DAY, FOREVER
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from gnnpatient.graphs import Graphs, Names
 
 FORMATS = ("graphml", "json")
+MAX_SHOWN_STATICS, MAX_SHOWN_VALUES, MAX_SHOWN_LINES = 12, 30, 60  # of a patient, in a notebook
 
 
-@dataclass(frozen=True, eq=False)
-class Patient:
+@dataclass(frozen=True, eq=False, repr=False)
+class Patient(Shown):
     """One patient of a cohort; `Cohort.patient` gives it.
 
     Attributes
@@ -40,6 +42,11 @@ class Patient:
     --------
     >>> from gnnpatient.datasets.shipped import pbc
     >>> patient = pbc().patient("2")
+    >>> patient
+    Patient 2 of cohort pbc
+      statics  age 56.4, sex f, trt 1
+      rows     58 lab, 36 sign, 9 stage
+      time     day 0 to 3226
     >>> patient.id, patient.last_known
     ('2', 3226.0)
     """
@@ -59,6 +66,17 @@ class Patient:
         if self.cohort.enters[self.position] or not ends:
             ends.append(self.cohort.entry[self.position] if self.cohort.enters[self.position] else 0)
         return float(max(ends) / DAY)
+
+    def _summary(self) -> Summary:
+        frame, last = self.table(), self.last_known
+        counts = [f"{self._rows(e)} {kind}" for kind, e in self.cohort.events.items() if kind != "timepoint"]
+        facts = [
+            ("statics", listed(static_texts(self.cohort.at(last, patient=self.id)), MAX_SHOWN_STATICS)),
+            ("rows", listed(counts)),
+            ("time", f"day {frame['day'].to_numpy().min():g} to {last:g}" if len(frame) else "no rows"),
+        ]
+        title = f"Patient {self.id} of cohort {self.cohort.spec.cohort}"
+        return Summary(title, facts, [_timeline(frame)] if len(frame) else [])
 
     def _rows(self, events: object) -> int:
         ptr = events.ptr  # type: ignore[attr-defined]
@@ -208,6 +226,55 @@ class Patient:
         return json.dumps(nx.node_link_data(graph, edges="edges"), indent=1, ensure_ascii=False) + "\n"
 
 
+def static_texts(landmark: Landmarks) -> list[str]:
+    """Write down the static columns of one patient as they were known at a landmark.
+
+    Parameters
+    ----------
+    landmark : Landmarks
+        One patient at one moment.
+
+    Returns
+    -------
+    list of str
+        A text a column, first numbers, then categories.
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> static_texts(pbc().at(0, patient="2"))
+    ['age 56.4', 'sex f', 'trt 1']
+    """
+    cohort = landmark.cohort
+    numbers, levels = cohort.statics(landmark.patient, landmark.at)
+    values = [f"{x:.3g}" if np.isfinite(x) else "missing" for x in numbers[0].tolist()]
+    names = zip(cohort.spec.patient.category, levels[0].tolist(), strict=True)
+    values += [cohort.levels[name][level] if level >= 0 else "missing" for name, level in names]
+    columns = (*cohort.spec.patient.number, *cohort.spec.patient.category)
+    return [f"{name} {value}" for name, value in zip(columns, values, strict=True)]
+
+
+def _timeline(frame: pl.DataFrame) -> Table:
+    """The rows of a patient, a line a moment and node type."""
+    import polars as pl
+
+    ordered = frame.sort("day", maintain_order=True).with_columns(line=pl.struct("day", "kind").rle_id())
+    more = ordered["line"][-1] + 1 - MAX_SHOWN_LINES
+    lines = []
+    for (_, day, kind), rows in ordered.filter(pl.col("line") < MAX_SHOWN_LINES).group_by(
+        "line", "day", "kind", maintain_order=True
+    ):
+        values = [_value_text(*row) for row in rows.select("code", "bound", "value", "unit").iter_rows()]
+        lines.append((f"{day:.6g}", str(kind), listed(values, MAX_SHOWN_VALUES)))
+    note = f"and {more} more lines; .table() has every row" if more > 0 else ""
+    return Table(["day", "<node type", "<values"], lines, note)
+
+
+def _value_text(code: str, bound: str | None, value: float | None, unit: str) -> str:
+    """A row in words: its code, and its value with its unit."""
+    return code if value is None else f"{code} {bound or ''}{value:.4g} {unit}".rstrip()
+
+
 def _sides(bound: np.ndarray | None, rows: slice, count: int) -> pl.Series:
     """On which side of the value the true one is, "<" or ">"; null where it is the value."""
     import polars as pl
@@ -226,7 +293,7 @@ def _days(times: np.ndarray | None, rows: slice, count: int) -> pl.Series:
     return pl.Series(np.where(times[rows] == FOREVER, np.nan, times[rows] / DAY)).fill_nan(None)
 
 
-def landmark_frame(landmarks: Landmarks) -> pl.DataFrame:
+def landmark_frame(landmarks: Landmarks, *, numeric: bool = False) -> pl.DataFrame:
     """Make a table of what is known at each landmark, see `Landmarks.to_frame`.
 
     A column whose name is taken, as where a code is called like another one's age, gets a prime.
@@ -235,6 +302,8 @@ def landmark_frame(landmarks: Landmarks) -> pl.DataFrame:
     ----------
     landmarks : Landmarks
         Patients at prediction times.
+    numeric : bool, default False
+        Whether every column is a number: without id, a column NAME=LEVEL for each level of a category.
 
     Returns
     -------
@@ -254,10 +323,15 @@ def landmark_frame(landmarks: Landmarks) -> pl.DataFrame:
     from gnnpatient.cohort.build import build_graphs
 
     graphs = build_graphs(landmarks)
-    add("id", pl.Series(landmarks.ids.astype(str)))
+    if not numeric:
+        add("id", pl.Series(landmarks.ids.astype(str)))
     add("at", pl.Series(landmarks.days))
     for name, values in static_columns(graphs):
-        add(name, values)
+        if numeric and values.dtype == pl.String:
+            for level in graphs.levels[name]:
+                add(f"{name}={level}", (values == level).cast(pl.Float32))
+        else:
+            add(name, values)
     for last in last_rows(graphs):
         add(f"{last.kind}.{last.code}", _nulls(last.value))
         add(f"{last.kind}.{last.code}.age", _nulls(last.age))

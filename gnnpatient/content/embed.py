@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from gnnpatient.content import texts as reports
 from gnnpatient.content.cache import Block, VectorCache, mixed_channels
-from gnnpatient.content.encoder import Encode, Encoder, user_encoder
+from gnnpatient.content.encoder import Encode, Encoder, OwnEncoder, user_encoder
 from gnnpatient.content.handcrafted import handmade, hashed
 from gnnpatient.content.image.base import UnreadableImageError
 from gnnpatient.content.measure import UNITS, VERSION, measure, measuring
@@ -25,6 +25,7 @@ from gnnpatient.content.pretrained import efficientnet, fetch, minilm, stretched
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import room_for
 from gnnpatient.progress import Progress
+from gnnpatient.spec.nodes import NodeSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -391,7 +392,44 @@ def find_encoder(name: str, folder: Path, *, images: bool, allow_network: bool) 
             f"encoder {name!r}: no such folder; if it is a name on the hub, allow the network "
             "(--allow-network), or download the folder first"
         )
-    raise InputError(f"encoder {name!r}: no such name and no such folder{near(name, known)}")
+    own = f"one of your own is given in Python, as in read_cohort(..., encoders={{{name!r}: f}})"
+    raise InputError(f"encoder {name!r}: no such name and no such folder{near(name, known)}; {own}")
+
+
+def own_encoders(encoders: Any, nodes: Mapping[str, NodeSpec]) -> dict[str, OwnEncoder]:
+    """Encoders of one's own by the names that a spec has for them.
+
+    Parameters
+    ----------
+    encoders : mapping of str to UserEncoder
+        As `read_cohort` takes them.
+    nodes : mapping of str to NodeSpec
+        The node types of the spec.
+
+    Returns
+    -------
+    dict of str to OwnEncoder
+
+    Raises
+    ------
+    InputError
+        When one is no callable, no node type has its name as `embed`, or the name is taken.
+    """
+    if not isinstance(encoders, Mapping):
+        raise InputError(f"encoders: {type(encoders).__name__}; give callables by name, as in {{'mine': f}}")
+    named = {node.embed: kind for kind, node in nodes.items() if node.embed is not None}
+    for name, encoder in encoders.items():
+        if not callable(encoder) or isinstance(encoder, type):
+            what = "class" if isinstance(encoder, type) else type(encoder).__name__
+            raise InputError(f"encoders: {name!r} is a {what}; give a function or an object that is called")
+        if name in IMAGE_ENCODERS or name in TEXT_ENCODERS:
+            raise InputError(f"encoders: {name!r} is the name of an encoder of this package; choose another")
+        if name not in named:
+            has = ", ".join(f'nodes.{kind} has embed = "{one}"' for one, kind in named.items())
+            raise InputError(
+                f"encoders: no node type has embed = {str(name)!r}; {has or 'none has images or texts'}"
+            )
+    return {name: OwnEncoder(name, encoder) for name, encoder in encoders.items()}
 
 
 def make_encoder(

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import polars as pl
 
 from gnnpatient.content import texts
 from gnnpatient.content.embed import Embedded, embed_images, embed_texts, measure_regions
+from gnnpatient.content.encoder import OwnEncoder
 from gnnpatient.content.image import files
 from gnnpatient.content.image.base import UNREADABLE, Image, UnreadableImageError
 from gnnpatient.content.image.dicom import digest
@@ -49,6 +50,8 @@ class EmbedOptions:
         Whether an encoder may be downloaded.
     progress : Progress or None
         Called as files are read and vectors made.
+    own : mapping of str to OwnEncoder
+        Encoders of a user, by the names that the spec has for them.
     """
 
     cache: Path | None
@@ -56,11 +59,26 @@ class EmbedOptions:
     embed: bool
     allow_network: bool
     progress: Progress | None
+    own: Mapping[str, OwnEncoder] = field(default_factory=dict)
 
-    @property
-    def encoding(self) -> dict[str, Any]:
-        """Those of the arguments of `embed_images` and `embed_texts` that are options."""
-        return {"cache": self.cache, "device": self.device, "allow_network": self.allow_network}
+    def encoding(self, name: str) -> dict[str, Any]:
+        """Those of the arguments of `embed_images` and `embed_texts` that are options, and the encoder.
+
+        Parameters
+        ----------
+        name : str
+            Name of the encoder, as in the spec.
+
+        Returns
+        -------
+        dict
+            Without a cache where the vectors of a user's encoder must not be kept.
+        """
+        own = self.own.get(name)
+        cache = self.cache if own is None or own.kept else None
+        encoder = name if own is None else own
+        options = {"device": self.device, "allow_network": self.allow_network}
+        return {"encoder": encoder, "cache": cache, **options}
 
     def step(self, what: str, start: int, total: int) -> Progress | None:
         """Progress of one part of a longer task.
@@ -198,7 +216,7 @@ def image_content(
         assert node.embed is not None
         # where no step changes the file's pixels, the encoder does not either
         stretch = not set(node.steps) <= {"none"}
-        embed = partial(embed_images, pixels, keys, node.embed, stretch=stretch, **options.encoding)
+        embed = partial(embed_images, pixels, keys, stretch=stretch, **options.encoding(node.embed))
         made.add(keys, embed if options.embed else None)
     for i, name in enumerate(names):
         if name in read.unreadable:
@@ -467,7 +485,7 @@ def text_content(node_type: str, node: NodeSpec, column: pl.Series, options: Emb
     made, distinct = _Vectors(), list(dict.fromkeys(text for (text,) in keys.values()))
     assert node.embed is not None
     progress = options.step(f"{node_type}: texts", 0, len(distinct))
-    embed = partial(embed_texts, distinct, node.embed, progress=progress, **options.encoding)
+    embed = partial(embed_texts, distinct, progress=progress, **options.encoding(node.embed))
     made.add(distinct, embed if options.embed else None)
     content = _content(node_type, column, keys, made, why, Counter(), "text")
     flags = [f"{node_type}: {n} {what}" for what, n in rows.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,10 +77,11 @@ def with_content(
     from gnnpatient.content.embed import find_encoder
 
     assert node.embed is not None
-    encoder = find_encoder(
-        node.embed, source.folder, images=node.file is not None, allow_network=source.allow_network
-    )
-    node = node.model_copy(update={"embed": str(encoder)})
+    if node.embed not in source.own_encoders:
+        images = node.file is not None
+        beside = source.folder if images or isinstance(source.place, Path) else source.files or Path()
+        encoder = find_encoder(node.embed, beside, images=images, allow_network=source.allow_network)
+        node = node.model_copy(update={"embed": str(encoder)})
     options = _embed_options(source)
     if node.file is not None:
         found = content.image_content(kind, node, cells, source.folder, options, rows.patient, patients.ids)
@@ -101,7 +103,9 @@ def with_content(
 def _embed_options(source: SourceTables) -> EmbedOptions:
     from gnnpatient.content.vectors import EmbedOptions
 
-    return EmbedOptions(source.cache, source.device, source.embed, source.allow_network, source.progress)
+    return EmbedOptions(
+        source.cache, source.device, source.embed, source.allow_network, source.progress, source.own_encoders
+    )
 
 
 def measurements(source: SourceTables, kind: str, node: NodeSpec, rows: Rows) -> Rows:

@@ -10,6 +10,7 @@ import polars as pl
 
 from gnnpatient.errors import InputError, near
 from gnnpatient.ingest.audit import quoted
+from gnnpatient.readers.tables import is_plain
 from gnnpatient.spec.tables import JoinSpec
 
 ROW = "gnnpatient row"
@@ -101,7 +102,7 @@ def check_columns(table: str, schema: Mapping[str, Any], join: JoinSpec, other: 
         for name in names:
             if name not in columns:
                 raise InputError(f"{place}: no column {name!r}, which join needs{near(name, columns)}")
-            if columns[name].is_nested() or columns[name] in (pl.Object, pl.Duration):
+            if not is_plain(columns[name]) or columns[name] == pl.Duration:
                 raise InputError(
                     f"{place}: column {name!r} holds {columns[name]}; write one plain value a cell"
                 )

@@ -11,6 +11,7 @@ import polars as pl
 
 from gnnpatient.files import atomic_file, file_name, inside
 from gnnpatient.ingest.source import SourceTables
+from gnnpatient.readers.tables import is_plain
 
 
 def write_quarantine(source: SourceTables, folder: Path) -> Mapping[str, int]:
@@ -51,7 +52,7 @@ def _refused_rows(source: SourceTables, table: str, rows: np.ndarray) -> pl.Data
         .cast(pl.String, strict=False)
         .alias(re.sub(r"^(line|reason)$", r"\1 (of the table)", name))
         for name, dtype in ((name, schema[name]) for name in source.own_columns(table))
-        if not dtype.is_nested() and dtype != pl.Duration and dtype != pl.Object
+        if is_plain(dtype) and dtype != pl.Duration
     ]
     line = pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias("line")
     refused = pl.DataFrame({"line": rows + 2, "reason": audit.reasons_of(rows).astype(str)}).lazy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib import import_module
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gnnpatient.content.encoder import OwnEncoder
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import room_for
 from gnnpatient.ingest.audit import RowAudit, quoted
@@ -41,8 +42,9 @@ from gnnpatient.ingest.joins import (
 from gnnpatient.ingest.scripts import latin_lookalikes
 from gnnpatient.progress import Progress
 from gnnpatient.readers.dates import end_of_day, end_of_local_day, utc_moments
+from gnnpatient.readers.frames import Frames
 from gnnpatient.readers.standard import StandardTables
-from gnnpatient.readers.tables import column, fits, read_table
+from gnnpatient.readers.tables import column, fits, is_plain, read_table
 from gnnpatient.spec.graph import GraphSpec
 from gnnpatient.spec.lineage import home, joined_columns
 from gnnpatient.spec.tables import TableSpec, TimeSpec, Where
@@ -491,10 +493,12 @@ class SourceTables:
 
     Attributes
     ----------
-    folder : pathlib.Path
-        Where the tables are.
+    place : pathlib.Path or Frames
+        Where the tables are: a folder, or frames in memory.
     spec : GraphSpec
         What they mean.
+    files : pathlib.Path or None
+        Where the files are that tables name: images, a task; None = in the folder of the tables.
     tables : dict
         Each opened table, by name, without what it gains by a join.
     dictionaries : dict
@@ -519,6 +523,8 @@ class SourceTables:
         Where embeddings are made.
     allow_network : bool, default False
         Whether an encoder may be downloaded.
+    own_encoders : mapping
+        Encoders of a user, by the names that the spec has for them.
     embed : bool, default True
         False: images and texts are opened and counted, but not embedded.
     progress : Progress or None
@@ -535,8 +541,9 @@ class SourceTables:
         Of each node type with texts, patient and known of the rows whose text mentions a death.
     """
 
-    folder: Path
+    place: Path | Frames
     spec: GraphSpec
+    files: Path | None = None
     tables: dict[str, pl.DataFrame | pl.LazyFrame] = field(default_factory=dict)
     dictionaries: dict[tuple[str, int], Dictionary] = field(default_factory=dict)
     schemas: dict[str, Any] = field(default_factory=dict)  # pl.Schema, which the checker of types cannot read
@@ -549,6 +556,7 @@ class SourceTables:
     cache: Path | None = None
     device: str = "auto"
     allow_network: bool = False
+    own_encoders: Mapping[str, OwnEncoder] = field(default_factory=dict)
     embed: bool = True
     progress: Progress | None = None
     views: dict[str, list[TableView]] = field(default_factory=dict)
@@ -558,13 +566,26 @@ class SourceTables:
     death_texts: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @cached_property
+    def folder(self) -> Path:
+        """The folder with the files that tables name."""
+        if self.files is not None:
+            return self.files
+        if isinstance(self.place, Frames):
+            raise InputError("images and tasks lie in a folder, frames in none; give files=FOLDER")
+        return self.place
+
+    @cached_property
     def standard(self) -> StandardTables | None:
         """The tables of a standard format; None where the spec names every table itself."""
         if self.spec.format is None:
             return None
-        if not self.folder.is_dir():
-            raise InputError(f"{self.folder}: no such folder")
-        standard = import_module(f"gnnpatient.readers.{self.spec.format}").read(self.folder)
+        if isinstance(self.place, Frames):
+            raise InputError(
+                f"format = {self.spec.format!r} is read from a folder, not from frames; give the folder"
+            )
+        if not self.place.is_dir():
+            raise InputError(f"{self.place}: no such folder")
+        standard = import_module(f"gnnpatient.readers.{self.spec.format}").read(self.place)
         assert isinstance(standard, StandardTables)
         self.flags += standard.flags
         for what in standard.decides:
@@ -603,14 +624,15 @@ class SourceTables:
     def _load(self, table: str) -> pl.DataFrame | pl.LazyFrame:
         standard = self.standard
         if standard is None:
-            return read_table(self.folder, table, self.spec.table(table))
+            return read_table(self.place, table, self.spec.table(table))
         if table == PEOPLE:
             return standard.people
         if table in standard.tables:
             return standard.tables[table]
-        if not (self.folder / table).exists():
-            raise InputError(f"no table {table!r} in {self.folder}{near(table, (PEOPLE, *standard.tables))}")
-        return read_table(self.folder, table, self.spec.table(table))
+        assert isinstance(self.place, Path)
+        if not (self.place / table).exists():
+            raise InputError(f"no table {table!r} in {self.place}{near(table, (PEOPLE, *standard.tables))}")
+        return read_table(self.place, table, self.spec.table(table))
 
     def _open_joins(self, table: str) -> None:
         """Add the columns that a table gains to its schema."""
@@ -944,9 +966,11 @@ class SourceTables:
         for name in wanted:
             if name not in schema:
                 raise InputError(f"{table}: no column {name!r}{near(name, schema)}")
-            if schema[name].is_nested() or schema[name] == pl.Object:
+            if not is_plain(schema[name]):
+                mixed = "cells of several types, or of one that is not plain"
                 raise InputError(
-                    f"{table}: column {name!r} holds {schema[name]}; write one plain value a cell"
+                    f"{table}: column {name!r} holds {mixed if schema[name] == pl.Object else schema[name]}; "
+                    "write one plain value a cell"
                 )
         if self.is_standard(table):
             wanted += [f"{name}_bare" for name in wanted if f"{name}_bare" in schema]

@@ -14,13 +14,14 @@ capped, unless each row has a G of its own (`CoxCensoring`).
 """
 
 from gnnpatient.metrics.calibration import calibration_curve, calibration_slope, ici, observed_expected
-from gnnpatient.metrics.horizon import AtHorizon, at_horizon, labelled, not_estimable
+from gnnpatient.metrics.horizon import AtHorizon, at_horizon, at_horizons, labelled, not_estimable
 from gnnpatient.metrics.incidence import (
     Censoring,
     CoxCensoring,
     aalen_johansen,
     censoring,
     cox_censoring,
+    cumulative_incidence,
 )
 from gnnpatient.metrics.resampling import bootstrap, interval
 from gnnpatient.metrics.scores import SCORES, auc, brier, concordance, integrate, integrated_brier
@@ -32,6 +33,7 @@ __all__ = [
     "CoxCensoring",
     "aalen_johansen",
     "at_horizon",
+    "at_horizons",
     "auc",
     "bootstrap",
     "brier",
@@ -40,6 +42,7 @@ __all__ = [
     "censoring",
     "concordance",
     "cox_censoring",
+    "cumulative_incidence",
     "ici",
     "integrate",
     "integrated_brier",

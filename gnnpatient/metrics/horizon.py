@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -171,19 +172,73 @@ def at_horizon(
     InputError
         When `cause` is below 1, or an array is not valid.
     """
+    return at_horizons(time, event, [horizon], cause=cause, weight=weight, staying=staying, patient=patient)[
+        0
+    ]
+
+
+def at_horizons(
+    time: Rows,
+    event: Cause,
+    horizons: Sequence[float],
+    *,
+    cause: int = 1,
+    weight: Rows | None = None,
+    staying: Censoring | CoxCensoring | None = None,
+    patient: Shaped[np.ndarray, " row"] | None = None,
+) -> list[AtHorizon | None]:
+    """What is known at each of several horizons, as `at_horizon` says it of one.
+
+    Parameters
+    ----------
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    horizons : sequence of float
+        In the unit of `time`.
+    cause : int, default 1
+        The cause that is scored.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+    staying : Censoring or CoxCensoring, optional
+        Probability of being uncensored. Default: the Kaplan-Meier estimate of these rows.
+    patient : (row,), optional
+        Which patient each row is of. Default: each row is another patient.
+
+    Returns
+    -------
+    list of AtHorizon or None
+        None where nothing is estimable (see `not_estimable`).
+
+    Raises
+    ------
+    InputError
+        When `cause` is below 1, or an array is not valid.
+    """
     time, event, weight = checked_rows(time, event, weight)
     if cause < 1:
         raise InputError(f"cause={cause}; causes count from 1, 0 is censored")
     staying = staying or censoring(time, event, weight=weight)
-    if _reason(time, weight, horizon, staying, patient):
-        return None
-    beyond = time > horizon
-    inverse = 1 / np.where(beyond, staying.right(horizon), staying.left(np.minimum(time, horizon)))
-    case, gone = ~beyond & (event == cause), ~beyond & (event != cause) & (event != 0)
-    share = np.where(case | gone | beyond, weight * inverse, 0.0)
-    return AtHorizon(
-        horizon, cause, time, event, case, gone, beyond, weight, inverse, share, patient, staying
-    )
+    before = staying.left(time)  # G(T-) of each row, whatever the horizon
+    hit, other = event == cause, (event != cause) & (event != 0)
+    # neither G nor the number at risk rises with the horizon: one that is not estimable ends the later ones
+    ended, found = np.inf, list[AtHorizon | None]()
+    for horizon in horizons:
+        if horizon >= ended or _reason(time, weight, horizon, staying, patient):
+            ended = min(ended, horizon)
+            found.append(None)
+            continue
+        beyond = time > horizon
+        inverse = 1 / np.where(beyond, staying.right(horizon), before)
+        case, gone = ~beyond & hit, ~beyond & other
+        share = np.where(case | gone | beyond, weight * inverse, 0.0)
+        found.append(
+            AtHorizon(
+                horizon, cause, time, event, case, gone, beyond, weight, inverse, share, patient, staying
+            )
+        )
+    return found
 
 
 def labelled(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.splits import default_horizons
+from gnnpatient.cohort.view import static_texts
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.prognosis.forecast import Forecast
+from gnnpatient.prognosis.plot import CAUSE_COLORS, GRID, INK, MUTED, NOW, STYLE, apart
 from gnnpatient.times import DAY, YEAR, duration
 
 if TYPE_CHECKING:
@@ -21,26 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOOTER = "Research use only. Not a medical device."
-INK, MUTED, GRID, NOW = "#1f2733", "#667282", "#e3e7ec", "#1b5fa8"  # colors
 NODE_COLORS = ("#7b8794", "#1f8a5b", "#8a4fb0", "#b9860b", "#c4471b", "#2f6fbb")
-CAUSE_COLORS = ("#c4471b", "#2f6fbb", "#8a4fb0", "#b9860b")
 MAX_PANELS = 8  # codes with a panel of their own
-STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,  # 13 px at 100 dpi; the smallest text below is 8.5, 12 px
-    "text.color": INK,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "text.parse_math": False,  # a $ in a code is a $
-}
 
 
 def draw(landmark: Landmarks, forecast: Forecast, path: str | Path) -> Path:
@@ -153,15 +136,7 @@ class _VisibleRows:
         return (YEAR, "years") if self.at - self.start > 2 * YEAR else (1.0, "days")
 
     def statics(self) -> str:
-        cohort, parts = self.cohort, []
-        numbers, levels = cohort.statics(self.landmark.patient, self.landmark.at)
-        for i, name in enumerate(cohort.spec.patient.number):
-            value = float(numbers[0, i])
-            parts.append(f"{name} {value:.3g}" if math.isfinite(value) else f"{name} missing")
-        for i, name in enumerate(cohort.spec.patient.category):
-            level = int(levels[0, i])
-            parts.append(f"{name} {cohort.levels[name][level]}" if level >= 0 else f"{name} missing")
-        return ",  ".join(parts)
+        return ",  ".join(static_texts(self.landmark))
 
     def series(self) -> list[tuple[str, int]]:
         """Kind and code of the numbers with a unit that most patients have, in the order of the spec."""
@@ -296,23 +271,13 @@ def _curves(axes: Axes, forecast: Forecast) -> None:
     ends.append((float(free[-1]), "event-free", MUTED))
     for i, cause in enumerate(forecast.causes):
         color = CAUSE_COLORS[i % len(CAUSE_COLORS)]
-        bands = [forecast.spread(t, cause) for t in grid]
-        if all(band is not None for band in bands):
-            low, high = np.array([[b[0][0], b[1][0]] for b in bands if b is not None]).T
-            axes.fill_between(grid / width, low, high, color=color, alpha=0.15, lw=0)
+        if (band := forecast.spreads(grid, cause)) is not None:
+            axes.fill_between(grid / width, band[0][0], band[1][0], color=color, alpha=0.15, lw=0)
         curve = forecast.risks(grid, cause)[0]
         axes.plot(grid / width, curve, color=color, lw=2)
         ends.append((float(curve[-1]), cause, color))
-    for height, (_, text, color) in zip(_apart([e[0] for e in ends], 0.05), ends, strict=True):
+    for height, (_, text, color) in zip(apart([e[0] for e in ends], 0.05), ends, strict=True):
         axes.text(end * 1.012, height, _clean(text, 14), color=color, va="center", clip_on=False)
-
-
-def _apart(heights: list[float], gap: float) -> list[float]:
-    """Heights moved up as little as keeps labels from touching."""
-    order, out = np.argsort(heights), list(heights)
-    for below, above in pairwise(order):
-        out[above] = max(out[above], out[below] + gap)
-    return out
 
 
 def _numbers(axes: Axes, forecast: Forecast) -> None:

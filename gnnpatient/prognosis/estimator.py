@@ -13,18 +13,20 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from sksurv.functions import StepFunction
 
-from gnnpatient.cohort.cohort import ENTRY, Landmarks
+from gnnpatient.cohort.cohort import ENTRY, Landmarks, check_landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
 from gnnpatient.prognosis.fit import FitConfig, fit_modules
-from gnnpatient.prognosis.forecast import Answer, Forecast
+from gnnpatient.prognosis.forecast import Forecast, Forecasts
 from gnnpatient.prognosis.inputs import learned, restrict
 from gnnpatient.prognosis.kinds import KINDS, target_of
 from gnnpatient.prognosis.marginal import landmark_marginals
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.targets import Target, check_targets
-from gnnpatient.progress import Progress
+from gnnpatient.progress import Progress, shown
+from gnnpatient.show import Summary
+from gnnpatient.times import days
 
 Config = TypeVar("Config", ModelConfig, FitConfig)
 
@@ -41,8 +43,9 @@ class PrognosisModel(BaseEstimator):
     kinds : sequence of str, optional
         Node types that it may see, () for statics alone; default: all, or the inputs of a diagnosis with
         ``when = "same"``.
-    horizon : float, optional
-        Days up to which survival is forecast; default: the last horizon that can be estimated.
+    horizon : float or str, optional
+        Days up to which survival is forecast, or a duration as in ``"5y"``; default: the last horizon that
+        can be estimated.
     num_times : int
         Intervals of the time grid, at most.
     members : int
@@ -60,7 +63,7 @@ class PrognosisModel(BaseEstimator):
     linear : bool
         Whether a linear path from the last observations lies beside the messages.
     epochs : int
-        Epochs of each member, at most.
+        Epochs of each member, at most; 0: the linear path alone, without training.
     patience : int
         Epochs without a better validation loss after which a member stops.
     batch_size : int
@@ -84,6 +87,11 @@ class PrognosisModel(BaseEstimator):
     device : str
         ``"auto"`` (a GPU where there is one), ``"cpu"`` or ``"cuda"``. A GPU pays for large batches or many
         channels; the same seed gives the same bits on it, other ones than on a CPU.
+    cause : str, optional
+        The cause, or class, that `predict` and `predict_survival_function` are about where none is named, so
+        that scorers of scikit-learn and scikit-survival need not name it. What is learned is the same.
+    verbose : bool
+        Whether `fit` shows how far it is: bars in a terminal or a notebook, lines in a log.
 
     Attributes
     ----------
@@ -107,7 +115,7 @@ class PrognosisModel(BaseEstimator):
         *,
         outcomes: Sequence[str] | None = None,
         kinds: Sequence[str] | None = None,
-        horizon: float | None = None,
+        horizon: float | str | None = None,
         num_times: int = 12,
         members: int = FitConfig.members,
         channels: int = ModelConfig.channels,
@@ -126,6 +134,8 @@ class PrognosisModel(BaseEstimator):
         min_patients: int = FitConfig.min_patients,
         seed: int = FitConfig.seed,
         device: str = "auto",
+        cause: str | None = None,
+        verbose: bool = False,
     ) -> None:
         self.outcomes = outcomes
         self.kinds = kinds
@@ -148,6 +158,24 @@ class PrognosisModel(BaseEstimator):
         self.min_patients = min_patients
         self.seed = seed
         self.device = device
+        self.cause = cause
+        self.verbose = verbose
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """The choices that are not the defaults, as scikit-learn writes them, and what was fitted."""
+        choices: str = super().__repr__(N_CHAR_MAX)
+        return f"{choices}\n{self._fitted().text()}" if hasattr(self, "predictor_") else choices
+
+    def _html_repr(self) -> str:
+        choices = super().__repr__(700)
+        if not hasattr(self, "predictor_"):
+            return Summary(choices, [("not fitted yet", "call .fit(X) with landmarks")]).html()
+        fitted = self._fitted()
+        return Summary(choices, [("", fitted.title), *fitted.facts]).html()
+
+    def _fitted(self) -> Summary:
+        """What was fitted; no count of it is of fewer than `min_patients` patients."""
+        return self.predictor_.summary(self.min_patients)
 
     def fit(
         self,
@@ -155,7 +183,7 @@ class PrognosisModel(BaseEstimator):
         y: np.ndarray | None = None,
         *,
         run: str | Path | None = None,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
     ) -> PrognosisModel:
         """Train on the landmarks of X, and on nothing else of its cohort.
 
@@ -166,12 +194,14 @@ class PrognosisModel(BaseEstimator):
         X : Landmarks
             The training landmarks.
         y : ndarray, optional
-            For one outcome: of survival a structured array of event and time (days after the landmark); of a
-            diagnosis class positions, int, -1 = never looked for. Default: X's own outcomes.
+            For one outcome: of survival a structured array of event (0 = censored, k = the k-th cause) and
+            time (days after the landmark); of a diagnosis class positions, int, -1 = never looked for. With
+            several causes event may be whether the model's `cause` came, as scikit-survival wants it: then
+            it must be X's own, and every cause is learned. Default: X's own outcomes.
         run : str or Path, optional
             Folder for checkpoints; a fit that stopped there goes on.
-        progress : Progress, optional
-            Called after each epoch.
+        progress : Progress or bool, optional
+            Called after each epoch; True for bars. Default: bars if `verbose`.
 
         Returns
         -------
@@ -184,29 +214,32 @@ class PrognosisModel(BaseEstimator):
             When a choice is out of range, a name is unknown, patients are not at risk, or there is nothing to
             learn.
         """
-        X.cohort.verify()
+        check_landmarks(X, "fit").cohort.verify()
         names = self._names(X)
+        self._check_cause(X, names)
         X, targets = _known(X, self._targets(X, y, names))
         check_targets(targets, X)
         kinds = self._kinds(X, names)
         self._check_sizes()
         seen = restrict(X, kinds)
+        horizon = None if self.horizon is None else days(self.horizon)
         heads = {
-            name: target.head_config(name, X, self.horizon, self.num_times, self.min_patients)
+            name: target.head_config(name, X, horizon, self.num_times, self.min_patients)
             for name, target in targets.items()
         }
         null = {name: self._marginal(X, targets[name], head.times) for name, head in heads.items()}
-        modules = fit_modules(
-            seen,
-            targets,
-            heads,
-            null,
-            self._config(ModelConfig, linear=bool(self.linear)),
-            self._config(FitConfig, kind_dropout=self._kind_dropout(seen)),
-            device=self.device,
-            run=None if run is None else Path(run),
-            progress=progress,
-        )
+        with shown(self.verbose if progress is None else progress) as report:
+            modules = fit_modules(
+                seen,
+                targets,
+                heads,
+                null,
+                self._config(ModelConfig, linear=bool(self.linear)),
+                self._config(FitConfig, kind_dropout=self._kind_dropout(seen)),
+                device=self.device,
+                run=None if run is None else Path(run),
+                progress=report,
+            )
         tables = {
             name: landmark_marginals(target, X, heads[name].times, self.min_patients)
             for name, target in targets.items()
@@ -220,6 +253,13 @@ class PrognosisModel(BaseEstimator):
         )
         self.train_ids_ = frozenset(X.ids.tolist())
         return self
+
+    def _check_cause(self, X: Landmarks, names: tuple[str, ...]) -> None:
+        if self.cause is None:
+            return
+        known = {cause for name in names for cause in X.cohort.outcomes[name].names}
+        if self.cause not in known:
+            raise InputError(f"cause {self.cause!r} is of no outcome here{near(self.cause, sorted(known))}")
 
     def _check_sizes(self) -> None:
         for name in ("num_times", "min_patients"):
@@ -264,13 +304,15 @@ class PrognosisModel(BaseEstimator):
             )
         return inputs if self.kinds is None else tuple(self.kinds)
 
-    @staticmethod
-    def _targets(X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]) -> dict[str, Target]:
+    def _targets(self, X: Landmarks, y: np.ndarray | None, names: tuple[str, ...]) -> dict[str, Target]:
         X.cohort.outcomes_with_model(names)
         if y is not None:
             if len(names) != 1:
                 raise InputError(f"y is for a model of one outcome; this one has {', '.join(names)}")
-            outcome = X.cohort.outcomes[names[0]]
+            y, outcome = np.asarray(y), X.cohort.outcomes[names[0]]
+            if outcome.has_curve and len(outcome.names) > 1 and _is_of_one_cause(y):
+                self._check_own(X, y, names[0], outcome.names)
+                return {names[0]: target_of(X, names[0])}
             return {names[0]: KINDS[outcome.kind].target.from_y(outcome, y, len(X))}
         risk = {name: X.at_risk(name) for name in names}
         if none := int((~np.logical_or.reduce(list(risk.values()))).sum()):
@@ -279,7 +321,21 @@ class PrognosisModel(BaseEstimator):
             )
         return {name: target_of(X, name) for name in names}
 
-    def forecast(self, X: Landmarks) -> dict[str, Answer]:
+    def _check_own(self, X: Landmarks, y: np.ndarray, name: str, causes: tuple[str, ...]) -> None:
+        """Refuse a `y` of one cause that is not X's own: what became of the other causes is not in it."""
+        if self.cause is None:
+            raise InputError(
+                f"y: its event is yes or no, and outcome {name!r} has several causes; name the one that is "
+                f"meant, as in PrognosisModel(cause={causes[-1]!r}), or leave y out"
+            )
+        own, (event, time) = X.outcome(name, cause=self.cause), (y[field] for field in y.dtype.names or ())
+        if len(y) != len(own) or not ((event == own["event"]) & np.isclose(time, own["time"])).all():
+            raise InputError(
+                f"y: not event and time of {self.cause!r} as X.outcome({name!r}, cause={self.cause!r}) gives "
+                "them; for others give every cause as a number, 0 = censored, or leave y out"
+            )
+
+    def forecast(self, X: Landmarks) -> Forecasts:
         """Forecast each outcome: incidence curves, or probabilities of classes.
 
         Parameters
@@ -290,7 +346,8 @@ class PrognosisModel(BaseEstimator):
 
         Returns
         -------
-        dict of str to Forecast or DiagnosisForecast
+        Forecasts
+            A dict of str to Forecast or DiagnosisForecast.
         """
         check_is_fitted(self)
         return self.predictor_.forecast(X, device=self.device)
@@ -306,7 +363,7 @@ class PrognosisModel(BaseEstimator):
             Name of the outcome; needed where there are several.
         cause : str, optional
             Name of the cause, needed where there are several; of a diagnosis the class, default the last of
-            two.
+            two. Before these defaults comes the model's own `cause`.
 
         Returns
         -------
@@ -319,7 +376,8 @@ class PrognosisModel(BaseEstimator):
             When a name is unknown or missing.
         """
         name = self._outcome(outcome)
-        return self.forecast(X)[name].risk(cause=cause)
+        answer = self.forecast(X)[name]
+        return answer.risk(cause=self._cause(cause, answer.names))
 
     def predict_survival_function(
         self,
@@ -341,7 +399,7 @@ class PrognosisModel(BaseEstimator):
         outcome : str, optional
             Name of the outcome; needed where there are several.
         cause : str, optional
-            Name of a cause, or ``"any"``; needed where there are several.
+            Name of a cause, or ``"any"``; default: the model's `cause`, else the only one.
         return_array : bool
             Whether to return an array (landmark, time) instead, default False.
 
@@ -356,6 +414,7 @@ class PrognosisModel(BaseEstimator):
             When a name is unknown or missing, or the outcome is a diagnosis.
         """
         forecast = self._curves(X, outcome)
+        cause = self._cause(cause, forecast.names)
         if cause == "any":
             curve = forecast.event_free
         else:
@@ -366,7 +425,7 @@ class PrognosisModel(BaseEstimator):
         return curve if return_array else _steps(forecast.times, curve)
 
     def predict_cumulative_incidence(
-        self, X: Landmarks, *, outcome: str | None = None, times: Sequence[float] | None = None
+        self, X: Landmarks, *, outcome: str | None = None, times: Sequence[float | str] | None = None
     ) -> np.ndarray:
         """Predict being event-free and each cause by several times.
 
@@ -376,8 +435,8 @@ class PrognosisModel(BaseEstimator):
             Patients at prediction times.
         outcome : str, optional
             Name of the outcome; needed where there are several.
-        times : sequence of float, optional
-            Days after the landmark; default: `unique_times_`.
+        times : sequence of float or str, optional
+            Days after the landmark, or durations as in ``"5y"``; default: `unique_times_`.
 
         Returns
         -------
@@ -416,6 +475,7 @@ class PrognosisModel(BaseEstimator):
             nan where nothing can be scored.
         """
         check_is_fitted(self)
+        check_landmarks(X, "score")
         overlap = len(self.train_ids_ & set(X.ids.tolist()))
         if overlap:
             warnings.warn(
@@ -444,7 +504,8 @@ class PrognosisModel(BaseEstimator):
             When the folder is not empty or cannot be written.
         """
         check_is_fitted(self)
-        save_predictor(self.predictor_, folder, self.get_params() | {"device": "auto"})
+        choices = {name: value for name, value in self.get_params().items() if name != "verbose"}
+        save_predictor(self.predictor_, folder, choices | {"device": "auto"})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> PrognosisModel:
@@ -490,15 +551,24 @@ class PrognosisModel(BaseEstimator):
         check_is_fitted(self)
         names = self.predictor_.outcomes
         if outcome is None and len(names) > 1:
-            raise InputError(f"several outcomes; name one of {', '.join(names)}")
+            raise InputError(f"several outcomes; name one of {', '.join(names)}, as in outcome={names[0]!r}")
         if outcome is not None and outcome not in names:
             raise InputError(f"unknown outcome {outcome!r}{near(outcome, names)}")
         return outcome or names[0]
+
+    def _cause(self, cause: str | None, names: tuple[str, ...]) -> str | None:
+        """The cause that is meant where none is named."""
+        return self.cause if cause is None and self.cause in names else cause
 
     def _curves(self, X: Landmarks, outcome: str | None) -> Forecast:
         name = self._outcome(outcome)
         self._times(name)
         return cast(Forecast, self.forecast(X)[name])
+
+
+def _is_of_one_cause(y: np.ndarray) -> bool:
+    """Whether the event of a structured array is yes or no."""
+    return y.dtype.names is not None and len(y.dtype.names) == 2 and y.dtype[0].kind == "b"
 
 
 def _known(X: Landmarks, targets: dict[str, Target]) -> tuple[Landmarks, dict[str, Target]]:

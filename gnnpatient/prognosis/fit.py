@@ -54,7 +54,7 @@ class FitConfig:
     members : int
         Networks whose mean is the forecast, default 5.
     epochs : int
-        Epochs of each member at most, default 30.
+        Epochs of each member at most, default 30; 0: the state before training, which is the linear path.
     patience : int
         Epochs without a better validation loss after which a member stops, default 10.
     batch_size : int
@@ -76,8 +76,8 @@ class FitConfig:
     Raises
     ------
     InputError
-        When a count is below 1, `kind_dropout` not from 0 to below 1, or a rate or penalty negative or not
-        finite.
+        When a count is below 1 (`epochs` below 0), `kind_dropout` not from 0 to below 1, or a rate or
+        penalty negative or not finite.
     """
 
     members: int = 5
@@ -92,9 +92,9 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("members", "epochs", "patience", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)}; must be >= 1")
+        for name, fewest in (("members", 1), ("epochs", 0), ("patience", 1), ("batch_size", 1)):
+            if getattr(self, name) < fewest:
+                raise InputError(f"{name} {getattr(self, name)}; must be >= {fewest}")
         if self.seed < 0:
             raise InputError(f"seed {self.seed}; must be >= 0")
         if not 0 <= self.kind_dropout < 1:
@@ -224,12 +224,12 @@ def fit_modules(
 def _inner_folds(
     landmarks: Landmarks, targets: Mapping[str, Target], seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Training and validation landmarks of up to five folds by patient."""
-    groups = len(np.unique(landmarks.groups))
-    if groups < 2:
-        raise InputError(f"{groups} patient or group to train on; early stopping needs at least two")
+    """Training and validation landmarks of up to five folds by group; where one alone is left, by patient."""
+    groups = landmarks.groups if len(np.unique(landmarks.groups)) > 1 else landmarks.patient
+    if (count := len(np.unique(groups))) < 2:
+        raise InputError(f"{count} patient to train on; early stopping needs at least two")
     strata = np.max([target.strata for target in targets.values()], axis=0)
-    return list(StratifiedPatientKFold(min(5, groups), seed=seed).split(landmarks, strata))
+    return list(StratifiedPatientKFold(min(5, count), seed=seed).split(landmarks, strata, groups))
 
 
 def _seed(*parts: int) -> int:
@@ -407,7 +407,7 @@ class MemberTrainer:
 
     def _finished(self, history: list[dict[str, Any]]) -> bool:
         if not history:
-            return False
+            return self.config.epochs == 0
         best = int(np.argmin([e["validation"] for e in history]))
         return len(history) >= self.config.epochs or len(history) - 1 - best >= self.config.patience
 

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
-from gnnpatient.errors import InputError
+from gnnpatient.cohort.splits import default_horizons
+from gnnpatient.errors import InputError, InputTypeError, UnknownNameError, near
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
+from gnnpatient.show import Shown, Summary, Table, counted, listed
+from gnnpatient.times import days, duration
 
 if TYPE_CHECKING:
     import polars as pl
-
+    from matplotlib.axes import Axes
 
 SPREAD = (0.05, 0.95)  # quantiles over members between which the model spread lies
+MAX_SHOWN_CAUSES = 6  # in a line of a repr
 _ROUNDING = 1e-5  # of probabilities that other models give, as sums in float32
 MIN_MEMBERS = 5  # members from which a spread is shown
 
 
-@dataclass(frozen=True, eq=False)
-class Forecast:
+@dataclass(frozen=True, eq=False, repr=False)
+class Forecast(Shown):
     """Cumulative incidence after each landmark. Slot 0 is event-free, not alive; the slots sum to one.
 
     A landmark at which the patient was no longer at risk has no curve: nan.
@@ -190,6 +194,16 @@ class Forecast:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, rows: Any) -> Forecast:
+        """The forecast of some of the landmarks, by position, slice or mask."""
+        keep = _positions(rows, len(self))
+        return replace(self, incidence=self.incidence[keep], **_kept(self, keep))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The causes."""
+        return self.causes
+
     @property
     def event_free(self) -> np.ndarray:
         """Probability of none of the causes: (landmark, time)."""
@@ -224,15 +238,15 @@ class Forecast:
             )
         return self.causes.index(cause) + 1
 
-    def risk(self, cause: str | None = None, horizon: float | None = None) -> np.ndarray:
+    def risk(self, cause: str | None = None, horizon: float | str | None = None) -> np.ndarray:
         """Probability of a cause within a horizon, linear between times.
 
         Parameters
         ----------
         cause : str, optional
             Name of the cause; needed where there are several.
-        horizon : float, optional
-            Days after the landmark; default: the last time.
+        horizon : float or str, optional
+            Days after the landmark, or a duration as in ``"5y"``; default: the last time.
 
         Returns
         -------
@@ -246,13 +260,13 @@ class Forecast:
         """
         return self._at(self.incidence[:, self.slot(cause)], self._horizons(horizon))[..., 0]
 
-    def risks(self, horizons: Sequence[float] | np.ndarray, cause: str | None = None) -> np.ndarray:
+    def risks(self, horizons: Sequence[float | str] | np.ndarray, cause: str | None = None) -> np.ndarray:
         """Probability of a cause within several horizons, linear between times.
 
         Parameters
         ----------
-        horizons : sequence of float
-            Days after the landmark.
+        horizons : sequence of float or str
+            Days after the landmark, or durations as in ``"5y"``.
         cause : str, optional
             Name of the cause; needed where there are several.
 
@@ -269,7 +283,7 @@ class Forecast:
         return self._at(self.incidence[:, self.slot(cause)], self._horizons(horizons))
 
     def spread(
-        self, horizon: float | None = None, cause: str | None = None
+        self, horizon: float | str | None = None, cause: str | None = None
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Model spread of the risk: its 5 % and 95 % quantiles over members.
 
@@ -277,8 +291,8 @@ class Forecast:
 
         Parameters
         ----------
-        horizon : float, optional
-            Days after the landmark; default: the last time.
+        horizon : float or str, optional
+            Days after the landmark, or a duration as in ``"5y"``; default: the last time.
         cause : str, optional
             Name of the cause; needed where there are several.
 
@@ -287,17 +301,38 @@ class Forecast:
         tuple of ndarray or None
             Low and high, each (landmark,); None with fewer than five members.
         """
+        if (found := self.spreads(self._horizons(horizon), cause)) is None:
+            return None
+        return found[0][:, 0], found[1][:, 0]
+
+    def spreads(
+        self, horizons: Sequence[float | str] | np.ndarray, cause: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Model spread of `risks`, see `spread`.
+
+        Parameters
+        ----------
+        horizons : sequence of float or str
+            Days after the landmark, or durations as in ``"5y"``.
+        cause : str, optional
+            Name of the cause; needed where there are several.
+
+        Returns
+        -------
+        tuple of ndarray or None
+            Low and high, each (landmark, horizon); None with fewer than five members.
+        """
         if self.members is None or len(self.members) < MIN_MEMBERS:
             return None
-        return _spread(self._at(self.members[:, :, self.slot(cause)], self._horizons(horizon))[..., 0])
+        return _spread(self._at(self.members[:, :, self.slot(cause)], self._horizons(horizons)))
 
-    def table(self, horizons: Sequence[float] | None = None) -> pl.DataFrame:
+    def table(self, horizons: Sequence[float | str] | None = None) -> pl.DataFrame:
         """List the forecasts of the landmarks at risk.
 
         Parameters
         ----------
-        horizons : sequence of float, optional
-            Days after the landmark; default: all times.
+        horizons : sequence of float or str, optional
+            Days after the landmark, or durations as in ``"5y"``; default: all times.
 
         Returns
         -------
@@ -305,18 +340,92 @@ class Forecast:
             Columns id, at, outcome, cause, horizon, risk, low, high; low and high are null with fewer than
             five members.
         """
-        horizons = self.times.tolist() if horizons is None else list(horizons)
+        at = self.times.tolist() if horizons is None else [days(horizon) for horizon in horizons]
         return _table(
             self,
             (
-                (cause, float(horizon), self.risk(cause, horizon), self.spread(horizon, cause))
+                (cause, horizon, self.risk(cause, horizon), self.spread(horizon, cause))
                 for cause in self.causes
-                for horizon in horizons
+                for horizon in at
             ),
         )
 
+    def to_frame(self) -> pl.DataFrame:
+        """Make a table of the curves, for other libraries and for plots of your own.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row a landmark, cause and time: id, landmark (days after the origin), cause, time (days after
+            the landmark), risk, low, high. risk is null where there is no curve; low and high are the model
+            spread, null with fewer than five members. ``.to_pandas()`` makes one of pandas.
+
+        Examples
+        --------
+        >>> curves = np.array([[[0.9, 0.7], [0.1, 0.3]]])
+        >>> who = np.array(["a"]), np.array([0.0]), np.array([True])
+        >>> forecast = Forecast("death", ("death",), np.array([365.0, 730.0]), curves, *who)
+        >>> forecast.to_frame().select("cause", "time", "risk").rows()
+        [('death', 365.0, 0.1), ('death', 730.0, 0.3)]
+        """
+        return _frame(self, self.incidence[:, 1:], None if self.members is None else self.members[:, :, 1:])
+
+    def plot(self, cause: str | None = None, *, ax: Axes | None = None, event_free: bool = False) -> Axes:
+        """Draw the cumulative incidence after the landmark.
+
+        One landmark: a curve for each cause. Up to six: a curve for each landmark, of one cause. The band is
+        the model spread, 5 % to 95 % of the members, drawn with five members or more: what refitting
+        changes, not what may happen.
+
+        Parameters
+        ----------
+        cause : str, optional
+            Name of the cause that is drawn; default: all. Needed for several landmarks where there are
+            several causes.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; default: the axes of a new figure.
+        event_free : bool
+            Whether the probability of none of the causes is drawn too, default False.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        InputError
+            When there are more than six landmarks, or no cause is named where one is needed.
+        """
+        from gnnpatient.prognosis.plot import plot_curves
+
+        return plot_curves(self, cause, ax, event_free)
+
+    def _summary(self) -> Summary:
+        until = duration(float(self.times[-1]))
+        title = f"Forecast of {self.outcome}: {counted(len(self), 'landmark')}, up to {until} after it"
+        facts = [("causes", listed(self.causes))]
+        if self.members is not None:
+            facts.append(("members", str(len(self.members))))
+        if len(self) > 1 and not self.at_risk.all():
+            facts.append(("no curve", f"{int((~self.at_risk).sum())} landmarks, no longer at risk"))
+        if len(self) != 1:
+            return Summary(title, facts)
+        if not self.at_risk[0]:
+            return Summary(title, [*facts, ("no curve", "no longer at risk at this landmark")])
+        horizons = default_horizons(float(self.times[-1]))
+        risks = [[_percent(self, cause, horizon) for horizon in horizons] for cause in self.causes]
+        within = [f"within {duration(horizon)}" for horizon in horizons]
+        lines = [
+            (name, listed([f"{c} {r[i]}" for c, r in zip(self.causes, risks, strict=True)], MAX_SHOWN_CAUSES))
+            for i, name in enumerate(within)
+        ]
+        table = Table(["<cause", *within], [(c, *risk) for c, risk in zip(self.causes, risks, strict=True)])
+        return Summary(title, [*facts, *lines], [table], within)
+
     def _horizons(self, horizon: Any) -> np.ndarray:
-        wanted = np.atleast_1d(self.times[-1] if horizon is None else np.asarray(horizon, np.float64))
+        wanted = np.atleast_1d(self.times[-1] if horizon is None else horizon)
+        if wanted.dtype.kind not in "fiu":  # durations as text
+            wanted = np.array([days(one) for one in wanted.tolist()])
         if not ((wanted >= 0) & (wanted <= self.times[-1] * (1 + 1e-9))).all():
             beyond = wanted[~((wanted >= 0) & (wanted <= self.times[-1]))][0]
             if beyond < 0:
@@ -333,8 +442,8 @@ class Forecast:
         return full[..., right - 1] * (1 - share) + full[..., right] * share
 
 
-@dataclass(frozen=True, eq=False)
-class DiagnosisForecast:
+@dataclass(frozen=True, eq=False, repr=False)
+class DiagnosisForecast(Shown):
     """The probability of each class at each landmark; classes sum to one.
 
     A landmark at which the label was known already, or the patient was no longer observed, has none: nan. One
@@ -459,6 +568,16 @@ class DiagnosisForecast:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, rows: Any) -> DiagnosisForecast:
+        """The forecast of some of the landmarks, by position, slice or mask."""
+        keep = _positions(rows, len(self))
+        return replace(self, probability=self.probability[keep], **_kept(self, keep))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.classes
+
     def slot(self, cause: str | None) -> int:
         """Position of a class.
 
@@ -530,8 +649,96 @@ class DiagnosisForecast:
         """
         return _table(self, ((name, None, self.risk(name), self.spread(name)) for name in self.classes))
 
+    def to_frame(self) -> pl.DataFrame:
+        """Make a table of the probabilities, for other libraries and for plots of your own.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row a landmark and class: id, landmark (days after the origin), cause (the class), time
+            (null), risk, low, high, as in `Forecast.to_frame`.
+        """
+        members = None if self.members is None else self.members[..., None]
+        return _frame(self, self.probability[..., None], members)
+
+    def plot(self, cause: str | None = None, *, ax: Axes | None = None) -> Axes:
+        """Draw the probability of each class as bars.
+
+        Up to six landmarks. A whisker is the model spread, 5 % to 95 % of the members, drawn with five
+        members or more.
+
+        Parameters
+        ----------
+        cause : str, optional
+            Name of the class that is drawn; default: all.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; default: the axes of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        InputError
+            When there are more than six landmarks, or no such class.
+        """
+        from gnnpatient.prognosis.plot import plot_bars
+
+        return plot_bars(self, cause, ax)
+
+    def _summary(self) -> Summary:
+        title = f"Forecast of {self.outcome}: {counted(len(self), 'landmark')}"
+        facts = [("classes", listed(self.classes))]
+        if self.members is not None:
+            facts.append(("members", str(len(self.members))))
+        if len(self) > 1 and not self.at_risk.all():
+            facts.append(
+                ("none", f"{int((~self.at_risk).sum())} landmarks, no longer at risk, or known already")
+            )
+        if len(self) != 1:
+            return Summary(title, facts)
+        if not self.at_risk[0]:
+            return Summary(title, [*facts, ("none", "no longer at risk at this landmark, or known already")])
+        shares = [(name, _percent(self, name)) for name in self.classes]
+        line = listed([f"{name} {share}" for name, share in shares], MAX_SHOWN_CAUSES)
+        return Summary(
+            title,
+            [*facts, ("probability", line)],
+            [Table(["<class", "probability"], shares)],
+            ["probability"],
+        )
+
 
 Answer = Forecast | DiagnosisForecast
+
+
+class Forecasts(dict[str, Answer]):
+    """What a model forecasts, by the name of the outcome: a dict that knows a name that is nearly right.
+
+    Examples
+    --------
+    >>> Forecasts({"death": ..., "relapse": ...})["deth"]
+    Traceback (most recent call last):
+    gnnpatient.errors.UnknownNameError: unknown outcome 'deth'; did you mean 'death'?
+    """
+
+    def __missing__(self, name: object) -> NoReturn:
+        if isinstance(name, str):
+            raise UnknownNameError(f"unknown outcome {name!r}{near(name, self)}")
+        raise UnknownNameError(f"forecasts are by outcome, as in forecast[{next(iter(self), 'NAME')!r}]")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = ""
+        if not name.startswith("_") and any(hasattr(type(answer), name) for answer in self.values()):
+            hint = f"; each outcome has one, as forecast[{next(iter(self))!r}].{name}"
+        raise AttributeError(f"forecasts by outcome have no attribute {name!r}{hint}")
+
+    def __repr__(self) -> str:
+        return "\n".join(repr(answer) for answer in self.values()) or "no forecast"
+
+    def _repr_html_(self) -> str:
+        return "".join(answer._repr_html_() for answer in self.values()) or "no forecast"
 
 
 def judged(classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -557,6 +764,52 @@ def judged(classes: tuple[str, ...]) -> tuple[str, ...]:
 def _spread(risk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.quantile(risk, SPREAD, axis=0)
     return low, high
+
+
+def _positions(rows: Any, size: int) -> np.ndarray:
+    """Positions of the landmarks that an index means."""
+    if isinstance(rows, str):
+        raise InputTypeError(
+            f"a forecast is indexed by landmark, as in forecast[0]; a cause is .risk(cause={rows!r})"
+        )
+    return np.atleast_1d(np.arange(size)[rows])
+
+
+def _kept(forecast: Answer, keep: np.ndarray) -> dict[str, Any]:
+    """What both kinds of forecast have of each landmark, of some of them."""
+    members = None if forecast.members is None else forecast.members[:, keep]
+    each = {name: getattr(forecast, name)[keep] for name in ("ids", "at", "at_risk")}
+    return each | {"members": members}
+
+
+def _percent(forecast: Answer, name: str, horizon: float | None = None) -> str:
+    """The risk of the only landmark in percent, with the model spread where there is one."""
+    if isinstance(forecast, Forecast):
+        risk, spread = forecast.risk(name, horizon), forecast.spread(horizon, name)
+    else:
+        risk, spread = forecast.risk(name), forecast.spread(name)
+    around = "" if spread is None else f" ({spread[0][0] * 100:.0f}-{spread[1][0] * 100:.0f})"
+    return f"{risk[0] * 100:.0f} %{around}"
+
+
+def _frame(forecast: Answer, risk: np.ndarray, members: np.ndarray | None) -> pl.DataFrame:
+    """One row per landmark, cause and time of a risk (landmark, cause, time)."""
+    import polars as pl
+
+    landmark, cause, time = (index.reshape(-1) for index in np.indices(risk.shape))
+    enough = members is not None and len(members) >= MIN_MEMBERS
+    low, high = _spread(members) if enough else (np.full(risk.shape, np.nan),) * 2  # type: ignore[arg-type]
+    times = forecast.times if isinstance(forecast, Forecast) else np.array([np.nan])
+    columns = {
+        "id": forecast.ids.astype(str)[landmark],
+        "landmark": np.asarray(forecast.at, np.float64)[landmark],
+        "cause": np.array(forecast.names)[cause],
+        "time": np.asarray(times, np.float64)[time],
+        "risk": risk.reshape(-1),
+        "low": low.reshape(-1),
+        "high": high.reshape(-1),
+    }
+    return pl.DataFrame(columns).with_columns(pl.col("time", "risk", "low", "high").fill_nan(None))
 
 
 def _table(

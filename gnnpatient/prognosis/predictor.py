@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from gnnpatient.cohort.build import build_graphs
-from gnnpatient.cohort.cohort import ENTRY, Landmarks
+from gnnpatient.cohort.cohort import ENTRY, Landmarks, check_landmarks
 from gnnpatient.errors import InputError
+from gnnpatient.model.heads import SurvivalConfig
 from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.device import deterministic, resolve_device
-from gnnpatient.prognosis.forecast import Answer, answerable
+from gnnpatient.prognosis.disclosure import counted
+from gnnpatient.prognosis.forecast import Answer, Forecasts, answerable
 from gnnpatient.prognosis.inputs import (
     differences,
     in_known_units,
@@ -23,15 +25,18 @@ from gnnpatient.prognosis.inputs import (
 )
 from gnnpatient.prognosis.kinds import KINDS
 from gnnpatient.prognosis.marginal import nearest
+from gnnpatient.show import Shown, Summary, listed
+from gnnpatient.times import duration
 
 if TYPE_CHECKING:
     from gnnpatient.cohort.cohort import Cohort
 
+MAX_OUTCOMES = 3  # with a line of their own in a repr
 CHUNK = 1024  # landmarks per batch
 
 
-@dataclass(frozen=True, eq=False)
-class Predictor:
+@dataclass(frozen=True, eq=False, repr=False)
+class Predictor(Shown):
     """Fitted networks and what they need to forecast. Holds no patient.
 
     Attributes
@@ -60,6 +65,39 @@ class Predictor:
         """Names of the outcomes."""
         return self.modules[0].outcomes
 
+    def summary(self, least: int | None = None) -> Summary:
+        """Say in a few lines what is forecast, and on how many patients it was fitted.
+
+        Parameters
+        ----------
+        least : int, optional
+            Fewest patients that a count may be of; default: no counts.
+
+        Returns
+        -------
+        Summary
+        """
+        events, facts = self.about.get("events", {}), list[tuple[str, str]]()
+        for name in self.outcomes[:MAX_OUTCOMES]:
+            head = self.modules[0].head(name).config
+            named = head.causes if isinstance(head, SurvivalConfig) else head.classes
+            counts = events.get(name, {}) if least is not None else {}
+            of = [f"{n} ({counted(counts[n], least or 1)} patients)" if n in counts else n for n in named]
+            until = f", up to {duration(head.times[-1])} after the landmark" if head.times else ""
+            facts.append((name, f"{head.kind}: {listed(of)}{until}"))
+        if more := len(self.outcomes) - MAX_OUTCOMES:
+            facts += [("", f"and {more} more outcomes")] if more > 0 else []
+        if least is not None and "patients" in self.about:
+            size, asks = (counted(self.about[what], least) for what in ("patients", "asks"))
+            facts.append(("fitted on", f"{self.about.get('cohort', '?')}: {size} patients, {asks} landmarks"))
+        kinds = tuple(self.modules[0].vocabulary.codes) if self.kinds is None else self.kinds
+        facts.append(("sees", listed([kind for kind in kinds if kind != "timepoint"] or ["statics alone"])))
+        size = len(self.modules)
+        return Summary(f"Fitted model: {size} member{'s' if size > 1 else ''}", facts)
+
+    def _summary(self) -> Summary:
+        return self.summary()
+
     def null_at(self, outcome: str, landmarks: Landmarks) -> np.ndarray:
         """Forecast without any input.
 
@@ -79,7 +117,7 @@ class Predictor:
             return nearest(landmarks, *self.nulls[outcome])
         return np.repeat(self.null[outcome][None], len(landmarks), 0)
 
-    def forecast(self, landmarks: Landmarks, device: str = "auto") -> dict[str, Answer]:
+    def forecast(self, landmarks: Landmarks, device: str = "auto") -> Forecasts:
         """Forecast each outcome, as the mean over members.
 
         Parameters
@@ -91,7 +129,8 @@ class Predictor:
 
         Returns
         -------
-        dict of str to Forecast or DiagnosisForecast
+        Forecasts
+            A dict of str to Forecast or DiagnosisForecast.
 
         Raises
         ------
@@ -99,7 +138,7 @@ class Predictor:
             When the cohort holds something that the model cannot read, see `see`.
         """
         where = resolve_device(device)
-        seen = self.see(landmarks)
+        seen = self.see(check_landmarks(landmarks, "forecast"))
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.outcomes}
         for module in self.modules:
             module.to(where).eval()
@@ -112,9 +151,9 @@ class Predictor:
                     # normalised once more in float64, so that the slots sum to one to its precision
                     predictions = [head.predict(a[name].double().log_softmax(1)) for a in answers]
                     parts[name].append(torch.stack(predictions).cpu().numpy())
-        return {
-            name: self._forecast(name, np.concatenate(parts[name], 1), landmarks) for name in self.outcomes
-        }
+        return Forecasts(
+            {name: self._forecast(name, np.concatenate(parts[name], 1), landmarks) for name in self.outcomes}
+        )
 
     def _forecast(self, name: str, members: np.ndarray, landmarks: Landmarks) -> Answer:
         head, at_risk = self.modules[0].head(name).config, answerable(landmarks, name)

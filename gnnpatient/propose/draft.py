@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,53 +13,61 @@ from gnnpatient.errors import InputError
 from gnnpatient.propose import inputs, outcomes, patients
 from gnnpatient.propose.formats import of_format, standard
 from gnnpatient.propose.layouts import RowsOfOutcome, layout_of
-from gnnpatient.propose.names import MAX_ROWS
+from gnnpatient.propose.names import MAX_ROWS, OUTCOME_PART
 from gnnpatient.propose.parts import Block, Draft, bare, quoted
-from gnnpatient.propose.sheets import Sheet, read, tables
+from gnnpatient.propose.sheets import Sheet, from_frame, read, table_name
+from gnnpatient.propose.sheets import tables as sheets_in
+from gnnpatient.propose.stays import stays_of
+from gnnpatient.readers.frames import Frames, tables_of
 
 
-def propose(folder: Path) -> str:
-    """Draft a spec for a folder of tables.
+def propose(tables: str | Path | Mapping[str, Any]) -> str:
+    """Draft a spec for a cohort's tables.
 
-    Of a table the first 200 000 rows are read. The same folder gives the same text.
+    Of a table the first 200 000 rows are read. The same tables give the same text.
 
     Parameters
     ----------
-    folder : Path
-        The folder with the tables, or with the files of MEDS, OMOP or FHIR.
+    tables : str, Path or mapping of str to frame
+        The folder with the tables, or with the files of MEDS, OMOP or FHIR; or pandas or polars frames by the
+        names that the spec is to have for them.
 
     Returns
     -------
     str
-        A TOML that `read_spec` takes. Reasons stand as comments; what only the owner of the data can answer
-        begins with ``# ASK:``.
+        A TOML that `read_spec` takes as a file, or as ``tomllib.loads(text)``. Reasons stand as comments;
+        what only the owner of the data can answer begins with ``# ASK:``.
 
     Raises
     ------
     InputError
         When there is no such folder, no readable table in it, or no column that could be a patient's id.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; name the one with the tables")
-    draft = Draft(folder)
-    if data_format := standard(folder):
+    place = tables_of(tables)
+    draft = Draft(place)
+    if isinstance(place, Frames):
+        _of_names(draft, sorted(place.frames), lambda name: from_frame(place, name), "give frames with rows")
+    elif not place.is_dir():
+        raise InputError(f"{place}: no such folder; name the one with the tables")
+    elif data_format := standard(place):
         of_format(draft, data_format)
     else:
-        _of_tables(draft)
+        out = "put .csv, .tsv or .parquet there"
+        _of_names(draft, sheets_in(place), lambda name: read(place, name, draft.readme), out)
     return _text(draft)
 
 
-def _of_tables(draft: Draft) -> None:
-    """Draft a folder that is in no standard format."""
+def _of_names(draft: Draft, names: list[str], read_one: Callable[[str], Sheet], way_out: str) -> None:
+    """Draft tables that are in no standard format, by their names."""
     sheets: list[Sheet] = []
-    for name in tables(draft.folder):
+    for name in names:
         try:
-            sheets.append(read(draft.folder, name, draft.readme))
+            sheets.append(read_one(name))
         except InputError as error:
             draft.left_out.append(str(error))
     if not any(len(sheet.raw) for sheet in sheets):
         why = f" ({draft.left_out[0]})" if draft.left_out else ""
-        raise InputError(f"{draft.folder}: no table that can be read{why}; put .csv, .tsv or .parquet there")
+        raise InputError(f"{draft.place}: no table that can be read{why}; {way_out}")
     of_sheets(draft, sheets)
 
 
@@ -79,7 +87,10 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
         When no table has a column that could be a patient's id.
     """
     sheets = [sheet for sheet in sheets if len(sheet.raw)]
-    sheets = patients.with_patient_column(draft, sheets)
+    stays = stays_of(sheets)
+    sheets = stays.take(draft, sheets) if stays else patients.with_patient_column(draft, sheets)
+    for sheet in sheets:
+        sheet.others = frozenset(table_name(other.name) for other in sheets) - {table_name(sheet.name)}
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
     for sheet in sheets:
         if not found[sheet.name] and not any(found.values()):
@@ -87,8 +98,11 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
         sheet.has_outcome = bool(found[sheet.name] or sheet.layout)
     sheets = patients.same_patients(draft, sheets)
     draft.tables = {sheet.name: sheet.block for sheet in sheets}
-    people = patients.patient_table(draft, sheets)
-    origin = patients.origin(draft, people)
+    people = patients.patient_table(draft, sheets, stays.sheet if stays else None)
+    offsets = any(found.values())  # after a day 0 that no other date is
+    origin = patients.origin(draft, people, [] if offsets else sheets)
+    if not offsets:
+        found[people.name] = outcomes.dated(people, origin)
     known = [pair for sheet in sheets for pair in found[sheet.name]]
     pairs = outcomes.usable_pairs(draft, known, people, origin)
     rows = [sheet.layout for sheet in sheets if isinstance(sheet.layout, RowsOfOutcome)]
@@ -102,13 +116,23 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
     forbidden = {sheet.name: outcomes.forbidden(sheet, pairs, labels, known) for sheet in sheets}
     for sheet in sheets:
         outcomes.ask_for(draft, sheet, forbidden[sheet.name])
-    inputs.statics(draft, people, forbidden[people.name], origin)
+        barred = {c for c, why in forbidden[sheet.name].items() if why != OUTCOME_PART}
+        sheet.barred = frozenset(barred | {c for c, kind in sheet.kind.items() if kind in ("text", "mixed")})
+    numbers = [
+        c for c in people.raw.columns if people.kind[c] == "number" and c not in forbidden[people.name]
+    ]
+    groups = inputs.alike(people, numbers) if people.one_row_each else []
+    inputs.statics(draft, people, forbidden[people.name], origin, groups)
+    if stays:
+        stays.write(draft)
     gaps = [gap for s in sheets for gap in inputs.nodes(draft, s, people, forbidden[s.name], origin)]
-    if not draft.nodes and people.one_row_each:
-        inputs.analytes(draft, people)
+    if groups or (not draft.nodes and people.one_row_each):
+        inputs.analytes(draft, people, groups)
+    outcomes.ends(draft, sheets, pairs)
     if not draft.outcomes:
         outcomes.onset(draft, sheets)
     outcomes.onset_of_codes(draft, sheets, pairs)
+    _say_what_graph(draft, people)
     gap = float(np.median(gaps)) if gaps else 1.0  # days between two moments of a patient
     draft.every = "1h" if gap < 0.2 else "1d" if gap <= 45 else "30d"
     for sheet in sheets:
@@ -117,13 +141,22 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
             sheet.block.notes.append(note)
 
 
+def _say_what_graph(draft: Draft, people: Sheet) -> None:
+    """Say at the top where there is nothing to follow in time."""
+    if any(block.keys.get("time") for block in draft.nodes.values()):
+        return
+    what = "one row a patient" if people.one_row_each else "nothing is measured in time"
+    what = f"{what}, all values are of day 0" if draft.nodes else f"this cohort has no graph: {what}"
+    draft.notes.append(f"NOTE: {what}; the linear model answers")
+
+
 def _text(draft: Draft) -> str:
-    name = draft.folder.resolve().name or "cohort"
+    name = "" if isinstance(draft.place, Frames) else draft.place.resolve().name
     lines = ["# A draft by gnnpatient init. Read every line; those that begin with ASK are yours to answer."]
     lines += [f"# {line}" for line in draft.notes]
     lines += ["# ASK: source: where do the tables come from, under which licence?"]
     lines += [
-        f"cohort = {_toml(name)}",
+        f"cohort = {_toml(name or 'cohort')}",
         *([f"format = {_toml(draft.data_format)}"] if draft.data_format else []),
         "",
     ]

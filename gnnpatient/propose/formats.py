@@ -69,13 +69,13 @@ def of_format(draft: Draft, data_format: str) -> None:
     InputError
         When there is no patient, or a file cannot be read.
     """
-    source = import_module(f"gnnpatient.readers.{data_format}").read(draft.folder)
+    source = import_module(f"gnnpatient.readers.{data_format}").read(draft.place)
     assert isinstance(source, StandardTables)
     draft.data_format, draft.left_out = data_format, list(source.flags)
     people, keys = source.people, draft.patient.keys
     if not len(people):
         raise InputError(
-            f"{draft.folder}: {data_format}, but no patient in it; are the patients in another folder?"
+            f"{draft.place}: {data_format}, but no patient in it; are the patients in another folder?"
         )
     codes = _codes(source)
     words = {c: people[c].drop_nulls().n_unique() for c, t in people.schema.items() if t == pl.String}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -11,13 +12,16 @@ import polars as pl
 from gnnpatient.ingest.cells import MISSING, text
 from gnnpatient.ingest.units import plain_unit
 from gnnpatient.propose import names
+from gnnpatient.propose.moments import moments
 from gnnpatient.propose.names import ANALYTE, MAX_LEVELS, MIN_PATIENTS, OUTCOME_PART, PATIENT, RANGES
 from gnnpatient.propose.parts import Draft, plain, slug
 from gnnpatient.propose.sheets import Sheet
 from gnnpatient.times import DAY, UNITS
 
 
-def statics(draft: Draft, people: Sheet, forbidden: dict[str, str], origin: str | None) -> None:
+def statics(
+    draft: Draft, people: Sheet, forbidden: dict[str, str], origin: str | None, groups: list[Alike]
+) -> None:
     """Write static columns: a category where there are two values or few words, else a number.
 
     Only columns that are constant for each patient are taken.
@@ -32,11 +36,14 @@ def statics(draft: Draft, people: Sheet, forbidden: dict[str, str], origin: str 
         Columns that must not be an input, and why.
     origin : str or None
         Column with the date of day 0; None: times are offsets.
+    groups : list of Alike
+        Columns that are called alike, which become nodes.
     """
     keys, notes = draft.patient.keys, draft.patient.notes
     keys |= {"number": [], "category": [], "first": []}
     why = {c: reason for c, reason in forbidden.items() if reason != OUTCOME_PART}
-    for name in (c for c in people.raw.columns if c not in forbidden and c not in (people.key, origin)):
+    taken = {people.key, origin, *forbidden, *(c for group in groups for c in group.columns)}
+    for name in (c for c in people.raw.columns if c not in taken):
         word, kind, distinct = plain(name), people.kind[name], people.n_distinct(name)
         nominal = distinct == 2 or (bool(names.NOMINAL.search(word)) and distinct <= MAX_LEVELS)
         if name not in people.constant_columns:
@@ -60,52 +67,6 @@ def statics(draft: Draft, people: Sheet, forbidden: dict[str, str], origin: str 
         else:
             why[name] = "numbers and some words" if kind == "mixed" else f"a {kind}, which is no static"
     draft.leave_out(people.name, why)
-
-
-def moments(sheet: Sheet) -> tuple[str | None, str | None, str | None]:
-    """The columns that say when a row happened, became known and ended.
-
-    Parameters
-    ----------
-    sheet : Sheet
-        A table with a patient column.
-
-    Returns
-    -------
-    time, known, until : str or None
-        None where there is no such column.
-    """
-    if sheet.layout is not None:
-        return sheet.layout.time, None, None
-    kinds, columns = ("number", "date", "duration"), sheet.raw.columns
-    able = [c for c in columns if sheet.kind[c] in kinds and c != sheet.key and not sheet.names_rows(c)]
-    clocks = [c for c in able if names.CLOCK.search(plain(c))]
-    able = [c for c in able if sheet.kind[c] != "number" or c in clocks]
-    able = [c for c in able if c not in sheet.constant_columns and not names.FUTURE.search(plain(c))]
-    able = [c for c in able if not re.search(r"^fu|follow|tte$", plain(c))]
-    if not able and not sheet.standalone:  # all rows of a patient may have one time
-        able = [c for c in clocks if c in sheet.constant_columns]
-    starts = [c for c in able if not names.UNTIL.search(plain(c))]
-    if not starts or sheet.one_row_each:
-        return None, None, None
-
-    def rank(name: str) -> tuple[bool, int]:
-        word, worst = plain(name), len(names.WHEN)
-        level = next((i for i, named in enumerate(names.WHEN) if re.search(named, word)), worst)
-        return bool(names.KNOWN.search(word)), level
-
-    time = min(starts, key=rank)
-
-    def after(named: re.Pattern[str], given: float, rightly: float) -> str | None:
-        """A column of that name that is given, and not before `time`, in these shares of the rows."""
-        for name in able:
-            if name != time and named.search(plain(name)) and sheet.kind[name] == sheet.kind[time]:
-                later = (sheet.cells[name] >= sheet.cells[time]).drop_nulls()
-                if len(later) >= max(given * len(sheet.cells), 1) and later.sum() >= rightly * len(later):
-                    return name
-        return None
-
-    return time, after(names.KNOWN, 0.99, 0.98), after(names.UNTIL, 0.0, 0.9)
 
 
 def nodes(
@@ -139,6 +100,11 @@ def nodes(
         return []
     if time is None and not sheet.one_row_each:
         lost[""] = "several rows a patient, but no column that could be their time"
+        if ends := _ends_of_rows(sheet):
+            lost[""] += (
+                f"; {' and '.join(ends)} differ between them: if a row is an eye or a tumour, give it an id "
+                f'of its own as key, with group = "{sheet.key}"'
+            )
     elif time and sheet.kind[time] == "date" and origin is None:
         lost[""] = f"{time} holds dates, but no date in the patient table is everybody's day 0"
     elif (
@@ -184,6 +150,14 @@ def nodes(
     )
     gap = rows.select(pl.col("at").diff().over(PATIENT)).to_series().median()
     return [] if gap is None else [float(gap) * (UNITS[unit] / DAY)]  # type: ignore[arg-type]
+
+
+def _ends_of_rows(sheet: Sheet) -> list[str]:
+    """Columns with a time of follow-up and what came then that differ between the rows of a patient."""
+    varying = [c for c in sheet.raw.columns if c not in sheet.constant_columns and c != sheet.key]
+    times = [c for c in varying if sheet.kind[c] == "number" and names.FOLLOWED.search(plain(c))]
+    flags = [c for c in varying if names.HAPPENS.search(plain(c)) and sheet.is_binary(c)]
+    return [times[0], flags[0]] if times and flags else []
 
 
 def _states_of_rows(sheet: Sheet) -> list[str]:
@@ -235,7 +209,11 @@ def _code(sheet: Sheet, usable: list[str]) -> str | None:
 def _wide(draft: Draft, head: dict[str, Any], notes: list[str], sheet: Sheet, columns: list[str]) -> None:
     """Columns of numbers as node types: laboratory values, vital signs, signs with few values, the rest."""
     kinds: dict[str, dict[str, str]] = {}
-    for name in columns:
+    groups = alike(sheet, columns)
+    for group in groups:
+        draft.node(group.kind, {**head, "columns": group.shown, "edges": ["at"]}, *notes)
+    taken = {c for group in groups for c in group.columns}
+    for name in (c for c in columns if c not in taken):
         analyte = ANALYTE.get(plain(name), "")
         kind = "vital" if analyte in names.VITAL else "lab" if analyte else "measure"
         kind = "sign" if not analyte and sheet.n_distinct(name) <= 4 else kind
@@ -247,20 +225,88 @@ def _wide(draft: Draft, head: dict[str, Any], notes: list[str], sheet: Sheet, co
         draft.node(kind, {**head, "columns": units, "edges": edges}, *notes)
 
 
-def analytes(draft: Draft, people: Sheet) -> None:
-    """Make laboratory values and vital signs nodes of day 0, where a row is a patient.
+@dataclass(frozen=True)
+class Alike:
+    """Many columns of numbers that are called alike.
+
+    Attributes
+    ----------
+    kind : str
+        A name for their node type.
+    columns : tuple of str
+        The columns.
+    shown : dict of str to str
+        What [nodes] says of them: a pattern, where it stands for no column that must not be an input.
+    """
+
+    kind: str
+    columns: tuple[str, ...]
+    shown: dict[str, str]
+
+
+def alike(sheet: Sheet, columns: list[str]) -> list[Alike]:
+    """Groups of many columns: genes, or those whose names begin or end in the same way.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        A table.
+    columns : list of str
+        Columns with numbers that may become nodes.
+
+    Returns
+    -------
+    list of Alike
+    """
+    groups: dict[str, list[str]] = {}
+    left = {c for c in columns if plain(c) not in ANALYTE and not names.PERSON.match(plain(c))}
+    for name in (c for c in columns if c in left):
+        parts = [f"*{end}" for end in re.findall(r"[._-][A-Za-z]+\d?$", name)]
+        parts += [f"{begin}*" for begin in re.findall(r"^[A-Za-z]+[._-](?=.)", name)]
+        parts += [f"{begin}*" for begin in re.findall(r"^([A-Za-z]+[._-]?)\d+$", name)]
+        for part in parts:
+            groups.setdefault(part, []).append(name)
+    found: list[Alike] = []
+    for pattern, members in sorted(groups.items(), key=lambda item: -len(item[1])):
+        members = [c for c in members if c in left]
+        part = plain(pattern)
+        kind = next((kind for kind, named in names.OMICS.items() if re.fullmatch(named, part)), "")
+        if len(members) >= (names.MIN_OMICS if kind else names.MIN_GROUP):
+            kind = kind or ("value" if part in ("num", "x", "v") else slug(part, "value"))
+            barred = any(_stands_for(pattern, c) for c in sheet.barred)
+            shown = {c: "" for c in members} if barred else {pattern: ""}
+            found.append(Alike(kind, tuple(members), shown))
+            left -= set(members)
+    genes = tuple(c for c in columns if c in left and names.GENE.match(c))
+    if len(genes) >= names.MIN_GROUP:
+        found.append(Alike("gene", genes, {c: "" for c in genes}))
+    return found
+
+
+def _stands_for(pattern: str, name: str) -> bool:
+    begin, _, end = pattern.partition("*")
+    return name.startswith(begin) and name.endswith(end) and len(name) >= len(pattern)
+
+
+def analytes(draft: Draft, people: Sheet, groups: list[Alike]) -> None:
+    """Make laboratory values, vital signs and groups of columns nodes of day 0, where a row is a patient.
 
     Parameters
     ----------
     draft : Draft
-        The draft that is filled; these columns leave its statics.
+        The draft that is filled; laboratory values and vital signs leave its statics.
     people : Sheet
         The patient table.
+    groups : list of Alike
+        Columns that are called alike, which are no statics.
     """
+    head = {"table": people.name, "untimed": "origin"}
+    notes = [f"ASK: nodes: were the values in {people.name} known on day 0?"]
+    for group in groups:
+        draft.node(group.kind, {**head, "columns": group.shown, "edges": ["at"]}, *notes)
     found = [c for c in draft.patient.keys["number"] if plain(c) in ANALYTE]
     draft.patient.keys["number"] = [c for c in draft.patient.keys["number"] if c not in found]
-    notes = [f"ASK: nodes: were the values in {people.name} known on day 0?"]
-    _wide(draft, {"table": people.name, "untimed": "origin"}, notes, people, found)
+    _wide(draft, head, notes, people, found)
 
 
 def _long(
@@ -334,6 +380,9 @@ def several_units(draft: Draft, code: str, units: list[str]) -> None:
 
 def _documented_unit(sheet: Sheet, name: str, analyte: str) -> tuple[str, str]:
     """The unit of a column or code, and where it was found: its name or the README; else "", ""."""
+    documented = sheet.documented.get(name, "")
+    if re.fullmatch(r"[A-Za-zµ%°^0-9/.*-]{1,15}", documented) and not names.NO_UNIT.match(documented):
+        return documented, "from the README"
     if found := names.IN_NAME.search(name.replace("/", "_")):
         spelled = re.sub(r"^(mg|g|mmol|umol)_?(dl|l)$", r"\1/\2", found[1].lower()).replace("kg_m2", "kg/m2")
         return "mmHg" if spelled in ("mmhg", "mm_hg") else spelled, "from its name"

@@ -5,7 +5,9 @@ import re
 MAX_ROWS = 200_000  # of a table; later rows are not read
 MIN_PATIENTS = 5  # who must share a word, so that the draft may contain it
 MAX_LEVELS = 20  # of a category
-MAX_COLUMNS = 1000  # of a table
+MAX_COLUMNS = 10_000  # of a table
+MIN_GROUP = 20  # columns that are called alike, to be a node type
+MIN_OMICS = 5  # such columns, where their name says what they are
 MIN_LEAK_AUC = 0.95  # rank AUC from which on a column counts as a leak of the outcome
 PATIENT = "\0who"  # the patient of a row, beside columns of any name
 OUTCOME_PART = "part of an outcome"  # the reason of a column that is no input
@@ -16,6 +18,14 @@ KEYS = [  # of a patient; the better ones first
     *("patientid", "subjectid", "usubjid", "personid", "pid", "id", "patient", "subject", "randid", "patnr"),
     *("ptid", "mrn", "patientunitstayid", "icustayid", "stayid", "hadmid", "admissionid", "encounterid"),
     *("caseid", "sno", "nr"),
+]
+PERSON_KEYS = [
+    *("subjectid", "patientid", "personid", "usubjid", "uniquepid", "pid", "ptid", "mrn", "patient"),
+    *("subject", "person", "randid", "patnr", "id"),
+]
+STAY_KEYS = [  # of a stay of a person, the wider ones first
+    *("hadmid", "admissionid", "admid", "encounterid", "hospitalizationid", "visitoccurrenceid", "episodeid"),
+    *("spellid", "csn", "caseid", "visitid", "icustayid", "stayid"),
 ]
 ROW = re.compile(r"(?<!ac)(?<!o)(?<!flu)(?<!lip)(?<!cov)id$|^(sno|index|row|rownr|rownames)$")
 PERSON = re.compile(r"^(num|fac)?(age|ageyears|agey|sex|gender|race|ethnicity)$")
@@ -33,8 +43,10 @@ TOKENS = re.compile(
     r"follow(up)?|time(to)?|offset|tte$|dur(ation)?|^fu|(day|week|month|year)s?$|^surv(ival)?"
 )
 FLAG = re.compile(r"status|stat\d*$|event|flag|indicator|label|outcome|endpoint|cens(or(ed|ship|ing)?)?$")
-DEATH = re.compile(r"death|dead|died|dth|mort|expired|deceas|^vital$")
-HAPPENS = re.compile(FLAG.pattern + "|" + DEATH.pattern + r"|recur|relapse|progress|fail|readmi")
+DEATH = re.compile(r"death|dead|died|dth|mort|expire|deceas|^vital$|^dod$")
+HAPPENS = re.compile(
+    FLAG.pattern + "|" + DEATH.pattern + r"|recur|relapse|progress|fail|readmi|tubated|ventilat|^went|^needed"
+)
 ALIVE = re.compile(r"(?i)^(cens|alive|living|no$|none$|0$|event.?free|withdraw|lost|false$)")
 OVERALL = "os|srv|surv|survival|d|dth|mort"  # what is left of the name of a death's time or flag
 LABEL = re.compile(r"^(label|outcome|target|class|dx|diagnosis|y|responder?|response)$|" + DEATH.pattern)
@@ -49,7 +61,7 @@ SPLIT_WORDS = re.compile(
 )
 DISEASE = re.compile(r"(?i)dement|convert|case|control|malign|cancer|positive|disease|healthy")
 FUTURE = re.compile(
-    r"^prev|^surv|prg\d|^dnr|discharge|charge|cost|cst$|lengthofstay|^s?los$|hosp.*d(ea|ie)|"
+    r"^prev|^surv|^prg\dm$|^dnr|discharge|charge|cost|cst$|lengthofstay|^s?los$|hosp.*d(ea|ie)|"
     r"cause|autopsy|lastcontact|lastseen|^aps$|^sps$|" + DEATH.pattern
 )
 FUTURE_TEXT = re.compile(r"(?i)leak|future|model output|hindsight")
@@ -72,7 +84,9 @@ SPANS = (  # the start of an interval, and what its end is called then
 FROM = re.compile("^(from|fromstate|statefrom|startstate|prevstate|previousstate)$")
 TO = re.compile("^(to|tostate|stateto|endstate|nextstate)$")
 EVENT_TYPE = re.compile(r"^(etype|eventtype|endpoint|typeofevent|event|outcome|cause|type|failtype|kind)$")
-UNTIL = re.compile(r"stop|end|until|abate|^time2$|discharge|outtime")
+ARRIVAL = re.compile(r"admi|^in|intime|arriv|start|begin|onset")
+SEEN = re.compile(r"last|cens|follow|^fu|exit|enddate|studyend|endof|disch|outtime|cutoff")
+UNTIL = re.compile(r"stop|end|until|abate|^time2$|disch|outtime")
 SPELLED = {  # units of time
     "min": "min(?:ute)?s?", "h": "h(?:ou)?rs?|hours?", "d": "days?", "w": "w(?:ee)?ks?", "mo": "months?|mos",
     "y": "y(?:ea)?rs?",
@@ -89,6 +103,13 @@ CODES = (  # of the column that says what was measured; the better ones first
     r"^(event|diagnosis|condition|procedure|treatment)$|^icd|code$|dx$",
 )
 VALUE = re.compile(r"^(val|aval|amount|quantity|reading)$|result$|value$|valuenum$|valueasnumber$")
+OMICS = {  # node type: parts of the names of its columns
+    "expression": "rna|rnaseq|expr|expression|gene|mrna|affy|fpkm|tpm",
+    "copies": "cnv|cna|copy", "mutation": "mut|mutation|snv",
+    "methylation": "meth|methylation|cpg|cg", "mirna": "mir|mirna", "protein": "prot|protein|rppa|olink",
+    "metabolite": "met|metab|metabolite|lipid", "variant": "snp|rs|variant", "radiomics": "rad|radiomics",
+}  # fmt: skip
+GENE = re.compile(r"^[A-Z][A-Z0-9]{1,9}([._-][A-Za-z0-9]{1,5})?$")
 UNIT = re.compile(r"units?$|uom$|measurename")
 MEANS = {  # node type: names of a table or of its column with codes
     "drug": "drug|medic", "diagnosis": "diag|dx|icd|condition", "treatment": "treat", "procedure": "proc",
@@ -119,6 +140,9 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {  # what can be, by unit; o
     "cholesterol": {"mg/dl": (20, 3000), "mmol/l": (0.5, 78)},
     "hdl": {"mg/dl": (2, 250), "mmol/l": (0.05, 6.5)}, "ldl": {"mg/dl": (2, 1000), "mmol/l": (0.05, 26)},
 }  # fmt: skip
+NO_UNIT = re.compile(
+    r"(?i)^(-+|none|na|n/a|text|code|id|date|yes/no|[\d/.-]+|score|" + "|".join(SPELLED.values()) + ")$"
+)
 IN_TEXT = re.compile(  # a unit
     r"(?i)(?<![\w/])(mm ?Hg|m?g/d?l|[muf]mol/l|meq/l|kg/m2|U/m?l|kg|cm|bpm|%)(?![\w/])"
 )

@@ -11,12 +11,13 @@ import polars as pl
 
 from gnnpatient.ingest.cells import text
 from gnnpatient.propose import names
-from gnnpatient.propose.inputs import moments
 from gnnpatient.propose.layouts import RowsOfOutcome
+from gnnpatient.propose.moments import moments
 from gnnpatient.propose.names import LABEL, MAX_LEVELS, MIN_LEAK_AUC, MIN_PATIENTS, OUTCOME_PART, PATIENT
 from gnnpatient.propose.parts import Draft, plain, slug, unused_name
 from gnnpatient.propose.sheets import Sheet, share
 from gnnpatient.propose.states import documented_states, meaning, outcome_name
+from gnnpatient.propose.stays import discharged
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ class Pair:
         What each word of `flag` means; None: 1 = happened, 0 = censored.
     why : str
         The question to the owner of the data.
+    origin : str or None
+        Column with the date of day 0, where `time` is a date, too, and both are in one table.
+    dates : bool
+        `time` is a date.
+    exit : str or None
+        Column with the end of observation, where `time` does not say it of everybody.
     """
 
     sheet: Sheet
@@ -45,11 +52,14 @@ class Pair:
     flag: str | None
     states: dict[str, str] | None
     why: str
+    origin: str | None = None
+    exit: str | None = None
+    dates: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the pair."""
-        return tuple(c for c in (self.time, self.flag) if c)
+        return tuple(c for c in (self.time, self.flag, self.exit) if c)
 
     @property
     def competing(self) -> bool:
@@ -86,9 +96,8 @@ class Pair:
             event = self.sheet.words(self.flag).str.to_lowercase().is_in(["1", "true"])
         else:
             event = self.sheet.words(self.flag).is_in([s for s, m in self.states.items() if m != "censored"])
-        frame = pl.DataFrame(
-            {PATIENT: self.sheet.patient_ids, "event": event, "time": self.sheet.cells[self.time]}
-        )
+        time = self.sheet.cells[self.time] - (self.sheet.cells[self.origin] if self.origin else 0)
+        frame = pl.DataFrame({PATIENT: self.sheet.patient_ids, "event": event, "time": time})
         return frame.group_by(PATIENT, maintain_order=True).agg(pl.col("event").max(), pl.col("time").max())
 
 
@@ -123,7 +132,7 @@ def pairs_of(sheet: Sheet) -> list[Pair]:
     for time, flag in product(times, flags):
         score = _name_similarity(time, flag)
         if last is not None and sheet.is_binary(flag):
-            short, event = sheet.first_values[time] < last, sheet.first_values[flag] == 1
+            short, event = sheet.first_values[time] < last, sheet.happened(flag)
             right = share(short.filter(event)) + share((~short).filter(~event))
             score += 0.5 if score and right > 1.8 else 0.6 if right > 1.94 else 0
         if score >= 0.6:
@@ -140,6 +149,48 @@ def pairs_of(sheet: Sheet) -> list[Pair]:
     return sorted(found, key=lambda pair: (pair.name != "death", columns.index(pair.time)))
 
 
+def dated(sheet: Sheet, origin: str | None) -> list[Pair]:
+    """A death by its date, or by a flag beside the date on which observation ends.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        The patient table.
+    origin : str or None
+        Its column with the date of day 0.
+
+    Returns
+    -------
+    list of Pair
+        At most one.
+    """
+    dates = [
+        c for c in sheet.raw.columns if sheet.kind[c] == "date" and c in sheet.constant_columns | {origin}
+    ]
+    dates += [c for c in sheet.raw.columns if sheet.kind[c] == "date" and names.DEATH.search(plain(c))]
+    dates = [c for c in dict.fromkeys(dates) if c != origin]
+    if origin is None or not dates:
+        return []
+    start = origin if origin in sheet.raw.columns and origin in sheet.constant_columns else None
+    deaths = [c for c in dates if names.DEATH.search(plain(c))]
+    ends = [c for c in dates if names.SEEN.search(plain(c)) and c not in deaths]
+    ends.sort(key=lambda c: sheet.first_values[c].null_count())
+    flags = [c for c in sheet.raw.columns if c in sheet.constant_columns and names.DEATH.search(plain(c))]
+    flag = next((c for c in flags if sheet.is_binary(c)), None)
+    end = ends[0] if ends else None
+    if end and flag and not sheet.first_values[end].null_count():
+        if discharged(end):
+            meant = {s: "death" if s.lower() in ("1", "true") else "discharge" for s in sheet.states(flag)}
+            why = f"does {flag} = 1 mean death at {end}, and 0 a discharge alive?"
+            return [Pair(sheet, "leaving", end, flag, meant, why, start, dates=True)]
+        why = f"does {flag} = 1 mean death on {end}, and 0 alive then?"
+        return [Pair(sheet, "death", end, flag, None, why, start, dates=True)]
+    if not deaths:
+        return []
+    why = f"is nobody dead who has no {deaths[0]}, until {end or 'the last row of a patient'}?"
+    return [Pair(sheet, "death", deaths[0], None, None, why, start, end, dates=True)]
+
+
 def _is_end(name: str) -> bool:
     """Whether a column is called as the time of an outcome, or of the end of the follow-up, is."""
     word = plain(name)
@@ -151,17 +202,19 @@ def _is_end(name: str) -> bool:
 
 def _namesakes(sheet: Sheet, columns: list[str], times: list[str]) -> dict[str, str]:
     """By a column of numbers the flag that is named after it: rec and rec.s, os and os_status."""
-    by_name = {plain(c): c for c in columns if sheet.kind[c] == "number" and not sheet.is_binary(c)}
+    by_name = {plain(c): c for c in columns if sheet.kind[c] == "number"}
     found: dict[str, str] = {}
-    for flag in (c for c in columns if sheet.is_binary(c) and c not in times):
+    for flag in (c for c in columns if c not in times):
         time = next((by_name[plain(stem)] for stem in _stems(flag) if plain(stem) in by_name), None)
-        if time and plain(time) not in names.ANALYTE and (sheet.cells[time] < 0).sum() == 0:
+        if time is None or sheet.is_binary(time) or not sheet.is_binary(flag):
+            continue
+        if plain(time) not in names.ANALYTE and (sheet.cells[time] < 0).sum() == 0:
             found.setdefault(time, flag)
     ends = list(dict.fromkeys((*times, *found)))
     frame = sheet.first_values
     kept = {}
     for time, flag in found.items():
-        free = frame.filter(pl.col(flag) == 0)
+        free = frame.filter(~sheet.happened(flag))
         others = [end for end in ends if end != time]
         same = (
             free.select(pl.any_horizontal(pl.col(other) == pl.col(time) for other in others))
@@ -208,6 +261,9 @@ def _pair(sheet: Sheet, time: str, flag: str) -> Pair:
         if re.search("cens", word):
             meant = {s: "censored" if s.lower() in ("1", "true") else name for s in states}
             why = f"by its name {flag} = 1 is censored; is that so?"
+            if (documented := documented_states(sheet, flag)) and "censored" in documented.values():
+                meant, why = documented, f"is that what {flag} means? the README says so"
+                name = next((word for word in meant.values() if word != "censored"), name)
             return Pair(sheet, name, time, flag, meant, why)
         why = f"does {flag} = 1 mean that it happened at {time}, 0 censored?"
         documented = documented_states(sheet, flag)
@@ -257,8 +313,11 @@ def usable_pairs(draft: Draft, pairs: list[Pair], people: Sheet, origin: str | N
     for pair in pairs:
         sheet, flag = pair.sheet, pair.flag
         time, place = sheet.first_values[pair.time], f"{sheet.name}: {' and '.join(pair.columns)}"
+        time = time - (sheet.first_values[pair.origin] if pair.origin else 0)
+        # on a bare date of day 0 the time may be earlier than that of the admission
+        early = time < (-1e9 if pair.dates and not pair.origin else -1 if pair.dates else 0)
         gap = time.is_null() & False if flag is None else sheet.first_values[flag].is_null()
-        wrong = (time < 0).fill_null(False) | (time.is_null() & ~gap & (flag is not None))
+        wrong = early.fill_null(False) | (time.is_null() & ~gap & (flag is not None))
         words = sheet.states(flag) if flag and pair.states else {}
         if any(n < MIN_PATIENTS and not word.isdigit() for word, n in words.items()):
             draft.left_out.append(
@@ -266,7 +325,7 @@ def usable_pairs(draft: Draft, pairs: list[Pair], people: Sheet, origin: str | N
             )
         elif wrong.any():
             draft.left_out.append(f"{place}: {wrong.sum()} patient(s) with a time before day 0, or with none")
-        elif origin and sheet is people and people.date_format[origin]:
+        elif origin and not pair.dates and sheet is people and people.date_format.get(origin):
             draft.left_out.append(f"{place}: offsets, in a table whose times are written as dates")
         elif gap.sum() > (0.2 * len(gap) if sheet is people else 0):
             draft.left_out.append(f"{place}: {gap.sum()} patient(s) without a state; missing is not censored")
@@ -299,6 +358,8 @@ def survival(draft: Draft, pair: Pair, pairs: list[Pair]) -> None:
     note = f"{frame['event'].sum()} of {len(frame)} patients have the event"
     note += f"; {zero} at time 0: they had it before, and are not at risk" if zero else ""
     name, keys = unused_name(draft.outcomes, pair.name), dict[str, Any](kind="survival", table=table)
+    if pair.exit:
+        keys["exit"] = pair.exit
     if pair.states is not None:
         keys["status"] = {"column": pair.flag, "states": pair.states, "time": pair.time}
     else:
@@ -352,18 +413,33 @@ def diagnosis(draft: Draft, sheet: Sheet, column: str) -> None:
     draft.outcome(name, ask, keys, note)
 
 
-def onset(draft: Draft, sheets: list[Sheet]) -> None:
-    """Write the first 1 of a label that changes within a patient as a survival outcome.
-
-    The end of observation is the last row of the node type that most patients have.
+def ends(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> None:
+    """Write the end of observation where only the dates of deaths are known: the last row of most patients.
 
     Parameters
     ----------
     draft : Draft
-        The draft that is filled.
+        The draft that is filled; without rows in time such an outcome is taken out of it.
     sheets : list of Sheet
         All tables.
+    pairs : list of Pair
+        All pairs that can be read.
     """
+    open_ended = [pair for pair in pairs if pair.flag is None and pair.dates and not pair.exit]
+    last = _best_seen(draft, sheets) if open_ended else ""
+    for pair in open_ended:
+        if last:
+            draft.outcomes[pair.name].keys["exit"] = {"node": last, "code": "*", "pick": "last"}
+            continue
+        del draft.outcomes[pair.name]
+        draft.questions.append(
+            f"outcomes: {pair.sheet.name}: {pair.time} says who died when; until when was everybody else "
+            f'seen? with that column causes = {{ death = {{ time = "{pair.time}" }} }}, exit = COLUMN'
+        )
+
+
+def _best_seen(draft: Draft, sheets: list[Sheet]) -> str:
+    """The node type in time that most patients have; "" where there is none."""
     by_name = {sheet.name: sheet for sheet in sheets}
     seen: dict[str, int] = {}  # patients with a row, by node type
     for kind, block in draft.nodes.items():
@@ -372,27 +448,42 @@ def onset(draft: Draft, sheets: list[Sheet]) -> None:
             columns = list(block.keys.get("columns", [sheet.key]))
             given = sheet.cells.select(pl.any_horizontal(pl.col(columns).is_not_null())).to_series()
             seen[kind] = sheet.patient_ids.filter(given).n_unique()
-    last = max(seen, key=lambda kind: seen[kind], default="")
-    for sheet in sheets if last else []:
+    return max(seen, key=lambda kind: seen[kind], default="")
+
+
+def onset(draft: Draft, sheets: list[Sheet]) -> None:
+    """Write the first 1 of a label that changes within a patient as a survival outcome.
+
+    The end of observation is the last row of the same table.
+
+    Parameters
+    ----------
+    draft : Draft
+        The draft that is filled.
+    sheets : list of Sheet
+        All tables.
+    """
+    for sheet in sheets:
         time = moments(sheet)[0]
         for name in (
             c for c in sheet.raw.columns if c not in sheet.constant_columns and LABEL.search(plain(c))
         ):
             if time is None or not sheet.is_binary(name):
                 continue
-            if (lost := sheet.patient_ids.n_unique() - seen[last]) > 0:
-                draft.left_out.append(
-                    f"{sheet.name}: {name}: {lost} patient(s) have no {last} to be observed by"
-                )
-                continue
             sheet.clock(time)
             cells = sheet.raw[name].drop_nulls().cast(pl.String).unique().sort()
             cause = {"table": sheet.name, "time": time, "where": {name: [c for c in cells if c[0] in "1tT"]}}
-            end = {"node": last, "code": "*", "pick": "last"}
-            ask = f"is the first {name} of a patient the event, and the last {last} the end of observation?"
+            end = {"table": sheet.name, "column": time, "pick": "last"}
+            ask = f"is the first {name} of a patient the event, and her last {time} the end of observation?"
+            draft.left_out = [line for line in draft.left_out if not _is_of_rows(line, sheet, name)]
             word = slug(name, "label")
             draft.outcome(word, ask, {"kind": "survival", "causes": {word: cause}, "exit": end})
             return
+
+
+def _is_of_rows(line: str, sheet: Sheet, name: str) -> bool:
+    """Whether a line says that a column, which is an outcome now, was left out."""
+    return line.startswith(f"{sheet.name}: ") and bool(re.search(rf"(?<![\w.]){re.escape(name)}: ", line))
 
 
 def onset_of_codes(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> None:
@@ -467,10 +558,14 @@ def forbidden(
             outcomes.append((state, frame.unique(PATIENT, keep="first", maintain_order=True)))
     warnings = [s for s in re.split(r"[.\n](?=\s|$)", sheet.readme) if names.FUTURE_TEXT.search(s)]
     warned = set(re.findall(r"[\w.]+", " ".join(warnings)))
+    aligned = [
+        (of, sheet.first_values.select(PATIENT).join(frame, on=PATIENT, how="left")) for of, frame in outcomes
+    ]
     for name in (c for c in sheet.raw.columns if c not in why and c != sheet.key):
         word, is_constant, numeric = plain(name), name in sheet.constant_columns, sheet.kind[name] == "number"
-        few = 2 <= len(sheet.states(name)) <= 8
-        happens = names.HAPPENS.search(word) and few and (is_constant or numeric)
+        happens, labelled = bool(names.HAPPENS.search(word)), bool(LABEL.search(word))
+        few = (happens or labelled) and 2 <= len(sheet.states(name)) <= 8
+        happens = happens and few and (is_constant or numeric)
         if len(name) > 2 and name in warned:
             why[name] = "the README warns that it looks ahead"
         elif is_split(sheet, name):
@@ -479,9 +574,9 @@ def forbidden(
             why[name] = "by its name it looks ahead, or repeats an outcome"
         elif is_constant and numeric and _is_end(name) and not sheet.is_binary(name):
             why[name] = END_WITHOUT_FLAG
-        elif happens or (LABEL.search(word) and (few or numeric) and not _is_code(sheet, name)):
+        elif happens or (labelled and (few or numeric) and not _is_code(sheet, name)):
             why[name] = STATE
-        elif leak := _leak(sheet, name, outcomes):
+        elif leak := _leak(sheet, name, aligned):
             why[name] = leak
     return why
 
@@ -561,8 +656,7 @@ def _leak(sheet: Sheet, name: str, outcomes: list[tuple[str, pl.DataFrame]]) -> 
     if kind not in ("number", "text") or (kind == "text" and sheet.n_distinct(name) > MAX_LEVELS):
         return ""
     for outcome, frame in outcomes:
-        joined = sheet.first_values.select(PATIENT, pl.col(name).alias("value")).join(frame, on=PATIENT)
-        joined = joined.drop_nulls(["value", "event"])
+        joined = frame.with_columns(sheet.first_values[name].alias("value")).drop_nulls(["value", "event"])
         value, event = joined["value"], joined["event"]
         if min(event.sum(), (~event).sum()) < 10:
             continue

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gnnpatient.readers.frames import Frames
+
 
 def plain(name: str) -> str:
     """A name in the form in which names are compared: lower case letters and digits only.
@@ -121,8 +123,8 @@ class Draft:
 
     Attributes
     ----------
-    folder : Path
-        The folder with the tables.
+    place : Path or Frames
+        The folder with the tables, or frames in memory.
     notes : list of str
         Comments at the top.
     data_format : str
@@ -143,7 +145,7 @@ class Draft:
         Tables and columns that are not in the draft, and why.
     """
 
-    folder: Path
+    place: Path | Frames
     notes: list[str] = field(default_factory=list)
     data_format: str = ""
     tables: dict[str, Block] = field(default_factory=dict)
@@ -157,8 +159,10 @@ class Draft:
 
     @cached_property
     def readme(self) -> str:
-        """The README beside the tables, or up to two folders above them."""
-        here = self.folder.resolve()
+        """The README beside the tables, or up to two folders above them; frames have none."""
+        if isinstance(self.place, Frames):
+            return ""
+        here = self.place.resolve()
         for place in (here, here.parent, here.parent.parent):
             for path in sorted(place.glob("[Rr][Ee][Aa][Dd][Mm][Ee]*")):
                 if path.is_file():

@@ -16,7 +16,8 @@ from gnnpatient.propose.names import KEYS, MAX_COLUMNS, MAX_LEVELS, MAX_ROWS, PA
 from gnnpatient.propose.parts import Block, bare, plain
 from gnnpatient.readers.csv_file import CSV, found_encoding, found_separator
 from gnnpatient.readers.database import first_line
-from gnnpatient.readers.tables import read_table
+from gnnpatient.readers.frames import Frames
+from gnnpatient.readers.tables import is_plain, read_table
 from gnnpatient.spec.tables import TableSpec, TimeSpec
 from gnnpatient.times import DAY
 
@@ -72,6 +73,8 @@ class Sheet:
         What its rows say together of a patient's outcome; None where one row says it.
     others : frozenset of str
         The other tables, by the names that a README may call them.
+    barred : frozenset of str
+        Columns that must not be inputs, and are no part of an outcome that the spec names.
     """
 
     name: str
@@ -87,6 +90,8 @@ class Sheet:
     has_outcome: bool = False
     layout: Layout | None = None
     others: frozenset[str] = frozenset()
+    barred: frozenset[str] = frozenset()
+    known_states: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def patient_ids(self) -> pl.Series:
@@ -101,11 +106,15 @@ class Sheet:
     @cached_property
     def first_values(self) -> pl.DataFrame:
         """A row for each patient: PATIENT, and the first value of each column."""
+        if self.one_row_each:
+            return self.rows.select(PATIENT, pl.exclude(PATIENT))
         return self.rows.group_by(PATIENT, maintain_order=True).agg(pl.all().drop_nulls().first())
 
     @cached_property
     def constant_columns(self) -> set[str]:
         """Columns that do not change within a patient, and are filled in most rows of a patient."""
+        if self.one_row_each:
+            return {c for c in self.raw.columns if self.rows[c].count()} - {self.key}
         patients, every = self.rows.group_by(PATIENT, maintain_order=True), pl.exclude(PATIENT)
         alike = patients.agg((pl.all().min() == pl.all().max()).fill_null(True)).select(every.all())
         given = patients.agg(pl.all().is_not_null().mean()).select(every.replace(0.0, None).mean())
@@ -154,7 +163,13 @@ class Sheet:
         dict of str to int
             Empty where there are many words, or times.
         """
-        if self.kind[name] in ("date", "duration"):
+        if name not in self.known_states:
+            self.known_states[name] = self._states(name)
+        return self.known_states[name]
+
+    def _states(self, name: str) -> dict[str, int]:
+        numbers = self.kind[name] == "number"
+        if self.kind[name] in ("date", "duration") or (numbers and self.n_distinct(name) > MAX_LEVELS):
             return {}
         frame = pl.DataFrame({"who": self.patient_ids, "word": self.words(name)}).drop_nulls().unique()
         count = frame.group_by("word").len().sort("word")
@@ -186,7 +201,29 @@ class Sheet:
         -------
         int
         """
-        return self.cells[name].drop_nulls().n_unique()
+        return self._distinct[name]
+
+    @cached_property
+    def _distinct(self) -> dict[str, int]:
+        every = [pl.col(c).drop_nulls().n_unique() for c in self.cells.columns]
+        blocks = [every[i : i + 500] for i in range(0, len(every), 500)]
+        return {c: n for block in blocks for c, n in self.cells.select(block).row(0, named=True).items()}
+
+    def happened(self, flag: str) -> pl.Series:
+        """What a column of 0 and 1 says of each patient, as the rows of `first_values`.
+
+        Parameters
+        ----------
+        flag : str
+            A binary column.
+
+        Returns
+        -------
+        Series
+            bool, null = not known.
+        """
+        value = self.first_values[flag]
+        return value.str.to_lowercase().is_in(["1", "true"]) if value.dtype == pl.String else value == 1
 
     def is_integer(self, name: str) -> bool:
         """Whether all values are whole numbers.
@@ -221,13 +258,38 @@ class Sheet:
         return self.raw[name].n_unique() > MAX_LEVELS or word in KEYS
 
     def lines(self) -> list[str]:
-        """The lines of the README, first those that name this table.
+        """The lines of the README, first those that name this table; none that is about another one.
 
         Returns
         -------
         list of str
         """
-        return sorted(self.readme.splitlines(), key=lambda line: Path(self.name).stem not in line)
+        stem = rf"(?<![\w.]){re.escape(table_name(self.name))}(?!\w)"
+        own, of_all = list[str](), list[str]()
+        for line in self.readme.splitlines():
+            if re.search(stem, line):
+                own.append(line)
+            elif not any(_is_about(line, other) for other in self.others):
+                of_all.append(line)
+        return own + of_all
+
+    @cached_property
+    def documented(self) -> dict[str, str]:
+        """The unit of each column by a table in the README that has a column `unit`."""
+        found: dict[str, str] = {}
+        name = unit = -1
+        for line in self.lines():
+            cells = [cell.strip().strip("`*").strip() for cell in line.strip().strip("|").split("|")]
+            words = [cell.lower() for cell in cells]
+            if len(cells) < 2:
+                name = unit = -1
+            elif any(word in ("unit", "units") for word in words):
+                unit = next(i for i, word in enumerate(words) if word in ("unit", "units"))
+                called = (i for i, word in enumerate(words) if re.match("column|variable|name|field", word))
+                name = next(called, 0)
+            elif 0 <= unit < len(cells) and name < len(cells):
+                found.setdefault(cells[name], cells[unit])
+        return found
 
     def clock(self, time: str, *others: str) -> None:
         """Write the format of dates or the unit of offsets into [tables."FILE"], or ask for it.
@@ -248,12 +310,15 @@ class Sheet:
                 if time in self.ambiguous:
                     notes.append(f"ASK: {place}: is it {date_format}, or does the month come first?")
             return
-        for name in (time, *others):
-            unit, why = _unit(self, name)
-            if unit:
-                self.block.keys |= {"time": {"unit": unit}} if unit != "d" else {}
-                notes.append(f"{self.name}: {name} is in {unit}: {why}")
-                return
+        found = {name: _unit(self, name) for name in dict.fromkeys((time, *others))}
+        found = {name: (unit, why) for name, (unit, why) in found.items() if unit}
+        for name, (unit, why) in found.items():
+            self.block.keys |= {"time": {"unit": unit}} if unit != "d" else {}
+            notes.append(f"{self.name}: {name} is in {unit}: {why}")
+            if odd := [f"{other} in {of}" for other, (of, _) in found.items() if of != unit]:
+                ask = f"a table has one unit for its times, but {', '.join(odd)}; bring them to one"
+                notes.append(f"ASK: {place}: {ask}")
+            return
         notes.append(
             f"ASK: {place}: {time} is taken as days; it reaches {self.reach(time):.4g}. Else time = "
             '{ unit = "s", "min", "h", "w", "mo" or "y" }'
@@ -291,23 +356,76 @@ def share(flags: pl.Series) -> float:
     return float(flags.mean() or 0)  # type: ignore[arg-type]
 
 
+def table_name(name: str) -> str:
+    """What a README calls a table: its name without the ending.
+
+    Parameters
+    ----------
+    name : str
+        The table, as [tables] names it.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> table_name("more/labs.csv.gz")
+    'labs'
+    """
+    return Path(name).name.partition(".")[0]
+
+
+def _is_about(line: str, table: str) -> bool:
+    """Whether a line of a README is about a table: it begins with its name, or names the file."""
+    head = re.split(r"[:|]", line.strip().strip("|*- #`"), maxsplit=1)[0]
+    named = re.escape(table)
+    return bool(
+        re.search(rf"(?<![\w.]){named}\.(csv|tsv|parquet|txt)", line)
+        or (len(head) < 60 and re.search(rf"(?:^|[,`] *){named}(?![\w.])", head))
+    )
+
+
+_UNITS = "|".join(f"(?P<{unit}>{spelled})" for unit, spelled in SPELLED.items())
+
+
 def _unit(sheet: Sheet, name: str) -> tuple[str, str]:
     """The unit of a column of offsets, and where it was found: name, README or size; else "", ""."""
     parts = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
     for unit, spelled in SPELLED.items():
         if any(re.fullmatch(spelled, part) for part in parts):
             return unit, "from its name"
-    units = "|".join(f"(?P<{unit}>{spelled})" for unit, spelled in SPELLED.items())
-    near = rf"(?i)(?<![\w.]){re.escape(name)}(?![\w.])[^.;|]{{0,40}}?(?<![\w-])(?:{units})(?!\w)"
+    if found := re.fullmatch(rf"(?i)(?:in )?(?:{_UNITS})", sheet.documented.get(name, "")):
+        return str(found.lastgroup), "from the README"
+    near = rf"(?i)(?<![\w.]){re.escape(name)}(?![\w.])[^.;|]{{0,40}}?(?<![\w-])(?:{_UNITS})(?!\w)"
     for line in sheet.lines():
         if found := re.search(near, line):
             return str(found.lastgroup), "from the README"
     if name.lower().endswith("offset"):
-        if found := re.search(rf"(?i)offset[^.;|]{{0,40}}?\b(?:{units})\b", sheet.readme):
+        if found := re.search(rf"(?i)offset[^.;|]{{0,40}}?\b(?:{_UNITS})\b", sheet.readme):
             return str(found.lastgroup), "from the README, of offsets"
         if sheet.reach(name) > 5000:
             return "min", "from its large numbers; check that"
-    return "", ""
+    return _unit_of_all_times(sheet)
+
+
+def _unit_of_all_times(sheet: Sheet) -> tuple[str, str]:
+    """The unit that the README gives for all times, or the only one that the lines of the table name."""
+    of_times = (
+        r"(?i)\b(?:times?|durations?|follow-?up|survival|offsets?|time units?)\b[^.;|]{0,25}?"
+        rf"(?:\b(?:in|are|is)\b|[:(=])\s*(?:(?:given|measured) )?(?:in )?(?:{_UNITS})(?!\w)"
+    )
+    units = {str(found.lastgroup) for line in sheet.lines() for found in re.finditer(of_times, line)}
+    if len(units) == 1:
+        return units.pop(), "from the README, of times"
+    units, stem = set[str](), rf"(?<![\w.]){re.escape(table_name(sheet.name))}(?!\w)"
+    for line in sheet.lines():
+        if re.search(stem, line):
+            line = re.sub(rf"(?i)\bage\b[^.;|,]{{0,25}}|\d[\d.]*[ -](?:{_UNITS})(?!\w)", "", line)
+            units |= {
+                str(found.lastgroup) for found in re.finditer(rf"(?i)(?<![\w-])(?:{_UNITS})(?!\w)", line)
+            }
+    return (units.pop(), "the only unit of time in its line of the README") if len(units) == 1 else ("", "")
 
 
 def tables(folder: Path, inside: str = "") -> list[str]:
@@ -381,6 +499,32 @@ def read(folder: Path, name: str, readme: str) -> Sheet:
     return sheet_of(name, raw, readme, keys, typed=typed)
 
 
+def from_frame(frames: Frames, name: str) -> Sheet:
+    """Read the first rows of a frame in memory, text as `check` reads it: that of a CSV but for a .parquet.
+
+    Parameters
+    ----------
+    frames : Frames
+        The tables.
+    name : str
+        One of them.
+
+    Returns
+    -------
+    Sheet
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, with the reason.
+    """
+    raw = frames.table(name).head(MAX_ROWS)
+    for column, dtype in raw.schema.items():
+        if not is_plain(dtype):  # a question to its owner as an empty column; named, it is refused
+            raw = raw.with_columns(pl.lit(None, dtype=pl.String).alias(column))
+    return sheet_of(name, _without_blanks(raw), typed=name.endswith(".parquet"))
+
+
 def sheet_of(
     name: str, raw: pl.DataFrame, readme: str = "", keys: dict[str, Any] | None = None, *, typed: bool = True
 ) -> Sheet:
@@ -435,14 +579,20 @@ def _csv(folder: Path, name: str) -> tuple[dict[str, Any], pl.DataFrame]:
     if separator != ("\t" if ".tsv" in path.name else ","):
         keys["separator"] = separator
     raw = read_table(folder, name, TableSpec(**keys))
-    raw = raw.lazy().head(MAX_ROWS).collect().with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
-    raw = raw.filter(~pl.all_horizontal(pl.all().is_null()))  # a row of empty cells is none
+    raw = _without_blanks(raw.lazy().head(MAX_ROWS).collect())
     if separator != ",":
         comma = pl.all().str.contains(r"^-?\d+,\d+$").any()
         numbers = pl.all().str.contains(r"^\s*(-?\d+(,\d+)?)?\s*$").fill_null(True).all()
         if any(raw.select(comma & numbers).row(0)):
             keys["decimal"] = ","
     return keys, raw
+
+
+def _without_blanks(raw: pl.DataFrame) -> pl.DataFrame:
+    """Empty cells as null, and no row of nothing else."""
+    words = pl.col(pl.String)
+    raw = raw.with_columns(pl.when(words != "").then(words).name.keep())
+    return raw.filter(~pl.all_horizontal(pl.all().is_null()))
 
 
 def _cells(sheet: Sheet, cells: pl.Series, typed: bool) -> pl.Series:

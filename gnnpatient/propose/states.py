@@ -92,8 +92,8 @@ def documented_states(sheet: Sheet, flag: str) -> dict[str, str]:
         By number: "censored", or a name; empty where the README does not say it of every number.
     """
     states = sheet.states(flag)
-    for line in sheet.lines():
-        line = re.sub(r"\([^)]*\)", "", line)
+    lines = sheet.lines()
+    for line in (*(re.sub(r"\([^)]*\)", "", line) for line in lines), *lines):
         if found := re.search(rf"(?<![\w.]){re.escape(flag)}(?![\w.])([^.;|]{{0,120}})", line):
             documented = dict(re.findall(r"(?<!\w)(\d)\s*[=:]?\s*([A-Za-z]{4,})", found[1]))
             documented = {"0": "censored"} | documented if "0" in states else documented

@@ -1,4 +1,4 @@
-"""A table of a cohort by its name: CSV, parquet, a folder of shards or a database, with nothing guessed."""
+"""A table of a cohort by its name: CSV, parquet, shards, a database or a frame, with nothing guessed."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ import polars as pl
 from gnnpatient.errors import InputError, near
 from gnnpatient.readers.csv_file import BOMB, CSV, RATIO, CsvFormat, is_large, read_csv, scan_csv
 from gnnpatient.readers.database import first_line, scan
+from gnnpatient.readers.frames import Frames
 from gnnpatient.spec.patterns import glob
 from gnnpatient.spec.tables import TableSpec, Where
 
 ENDINGS = (*CSV, ".parquet", ".sqlite", ".db", ".duckdb")
 
 
-def read_table(folder: Path, name: str, spec: TableSpec | None = None) -> pl.DataFrame | pl.LazyFrame:
-    """One table. CSV cells stay text; parquet, a folder of shards and a database keep their types, unread.
+def read_table(place: Path | Frames, name: str, spec: TableSpec | None = None) -> pl.DataFrame | pl.LazyFrame:
+    """One table. CSV cells stay text; all others keep their types, parquet, shards and a database unread.
 
     Parameters
     ----------
-    folder : Path
-        The folder of the cohort; nothing outside it is read.
+    place : Path or Frames
+        The folder of the cohort, outside of which nothing is read; or frames in memory.
     name : str
         A file or a folder of shards in it, or FILE.sqlite/TABLE, FILE.duckdb/TABLE. A CSV is found packed
-        (labs.csv.gz) where the name is that of the unpacked one, and the other way round.
+        (labs.csv.gz) where the name is that of the unpacked one, and the other way round. Or that of a frame.
     spec : TableSpec, optional
-        Encoding and separator of a CSV; default: UTF-8 and commas, tabs in a .tsv.
+        Encoding and separator of a CSV; default: UTF-8 and commas, tabs in a .tsv. A frame has neither.
 
     Returns
     -------
     polars.DataFrame or polars.LazyFrame
-        A frame of a CSV, a lazy frame of anything else, and of a CSV that holds 256 MB or more.
+        A frame of a CSV below 256 MB or of a frame, a lazy frame of anything else.
 
     Raises
     ------
@@ -42,7 +43,9 @@ def read_table(folder: Path, name: str, spec: TableSpec | None = None) -> pl.Dat
         of `csv_file`; if a file is not what its name says or unpacks to far too much; if the name leads out
         of the folder.
     """
-    path = folder / name
+    if isinstance(place, Frames):
+        return place.table(name)
+    folder, path = place, place / name
     try:
         inside, here = path.resolve().is_relative_to(folder.resolve()), path.is_file()
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a ring, a NUL in it
@@ -169,3 +172,23 @@ def holds_fractions(dtype: Any) -> bool:
         True for floats and for decimals with a scale.
     """
     return bool(dtype.is_float() or (dtype.is_decimal() and dtype.scale))
+
+
+def is_plain(dtype: Any) -> bool:
+    """Whether a cell of a column is one value that can be read: not a list, a record or any object.
+
+    Parameters
+    ----------
+    dtype : polars.DataType
+        The type of a column.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_plain(pl.Int64()), is_plain(pl.List(pl.Int64))
+    (True, False)
+    """
+    return not (dtype.is_nested() or dtype == pl.Object or isinstance(dtype, pl.BaseExtension))

@@ -283,7 +283,7 @@ class Images(CodedNodeSpec, _NotTexts):
     slices: int = Field(default=8, ge=1, description="how many slices of a volume become nodes")
     embed: str = Field(
         description="the encoder, by name, or a folder with a transformers model, beside the data or from "
-        "the working directory"
+        "the working directory; or a name of your own, given in Python: read_cohort(..., encoders={NAME: f})"
     )
 
     @property
@@ -314,7 +314,7 @@ class Texts(CodedNodeSpec, _NotImages):
     )
     embed: str = Field(
         description="the encoder, by name, or a folder with a transformers model, beside the data or from "
-        "the working directory"
+        "the working directory; or a name of your own, given in Python: read_cohort(..., encoders={NAME: f})"
     )
 
     @field_validator("mask")

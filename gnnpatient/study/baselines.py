@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,10 +28,11 @@ from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.view import last_rows, static_columns
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
+from gnnpatient.metrics import cumulative_incidence
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
 from gnnpatient.prognosis.inputs import kept_names, restrict
 from gnnpatient.prognosis.kinds import target_of
-from gnnpatient.prognosis.marginal import nearest
+from gnnpatient.prognosis.marginal import landmark_marginals, nearest
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.targets import MIN_REMAINING, label_target
 
@@ -148,19 +150,12 @@ class StackedCox(BaseEstimator):
         ]
         jumps = [None if model is None else model[-1].unique_times_ for model in self.models_[name]]
         every = np.unique(np.concatenate([[0.0], *(j for j in jumps if j is not None)]))
-        total = np.zeros((len(causes), len(X), len(every)))
+        total = np.zeros((len(X), len(causes), len(every)))
         for k, (hazard, times) in enumerate(zip(steps, jumps, strict=True)):
             if hazard is not None and times is not None:
                 position = np.searchsorted(times, every, "right") - 1
-                total[k] = np.where(position >= 0, hazard[:, position.clip(0)], 0.0)
-        step = np.diff(total, prepend=0.0, axis=-1)
-        free = np.exp(-total.sum(0))
-        before = np.concatenate([np.ones_like(free[:, :1]), free[:, :-1]], -1)
-        # each cause takes its share of what leaves in a step, so that the slots sum to one
-        leave = (before - free) / np.maximum(step.sum(0), 1e-300)
-        curve = np.concatenate([free[None], (step * leave).cumsum(-1)])
-        position = np.searchsorted(every, grid, "right") - 1
-        incidence = curve[:, :, position].transpose(1, 0, 2)
+                total[:, k] = np.where(position >= 0, hazard[:, position.clip(0)], 0.0)
+        incidence = cumulative_incidence(total)[:, :, np.searchsorted(every, grid, "right") - 1]
         incidence[~at_risk] = np.nan
         return Forecast(name, causes, grid, incidence, X.ids, X.days, at_risk)
 
@@ -269,6 +264,13 @@ class StackedLogistic(BaseEstimator):
             probability[~at_risk] = np.nan
             found[name] = DiagnosisForecast(name, classes, probability, X.ids, X.days, at_risk)
         return found
+
+
+COMPARATORS: Mapping[str, tuple[str, Any]] = {
+    "survival": ("cox", StackedCox),
+    "diagnosis": ("logistic", StackedLogistic),
+}
+"""Name and estimator of the plain comparator, by the kind of the outcome."""
 
 
 def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.ndarray:
@@ -506,13 +508,56 @@ def marginal_model(
     MarginalModel or ClassPrior
     """
     head = predictor.modules[0].head(outcome).config.to_dict()
-    tables: dict[int, np.ndarray] = {}
-    labelled = [] if train is None else [train[rows] for rows in train.by_landmark.values()]
-    for X in labelled:
-        target = target_of(X, outcome)
-        if len(np.unique(X.patient[target.known])) >= MIN_REMAINING:
-            tables[int(X.moments[0])] = target.marginal(X.moments, tuple(head.get("times", ())))
+    tables = {} if train is None else _tables(train, outcome, tuple(head.get("times", ())))
     overall, near = predictor.null[outcome], predictor.nulls.get(outcome)
     if head["kind"] == "diagnosis":
         return ClassPrior(outcome, tuple(head["classes"]), overall, tables, near)
     return MarginalModel(outcome, tuple(head["causes"]), np.array(head["times"]), overall, tables, near)
+
+
+def fitted_marginal(
+    train: Landmarks, outcome: str, times: Sequence[float] = (), scored: Landmarks | None = None
+) -> MarginalModel | ClassPrior:
+    """The forecast without input, of training landmarks alone, without a fitted model.
+
+    Parameters
+    ----------
+    train : Landmarks
+        Training landmarks, at risk then.
+    outcome : str
+        Name of the outcome.
+    times : sequence of float, default ()
+        Days after the landmark; none of a diagnosis.
+    scored : Landmarks, optional
+        Training patients at the landmarks that are scored, as in `marginal_model`.
+
+    Returns
+    -------
+    MarginalModel or ClassPrior
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> X = pbc().landmarks(times=[0, 365]).followed("death")
+    >>> null = fitted_marginal(X, "death", [365.0, 730.0]).forecast(X)["death"]
+    >>> null.risk("death", 730.0)[[0, -1]].round(3)                     # on day 0, and on day 365
+    array([0.132, 0.112])
+    """
+    truth, grid = train.cohort.outcomes[outcome], tuple(times)
+    target = target_of(train, outcome)
+    overall, near = target.marginal(train.moments, grid), landmark_marginals(target, train, grid)
+    tables = {} if scored is None else _tables(scored, outcome, grid)
+    if truth.has_curve:
+        return MarginalModel(outcome, truth.names, np.array(grid), overall, tables, near)
+    return ClassPrior(outcome, truth.names, overall, tables, near)
+
+
+def _tables(train: Landmarks, outcome: str, times: tuple[float, ...]) -> dict[int, np.ndarray]:
+    """The forecast without input of each landmark at which at least 20 patients are known."""
+    tables: dict[int, np.ndarray] = {}
+    for rows in train.by_landmark.values():
+        X = train[rows]
+        target = target_of(X, outcome)
+        if len(np.unique(X.patient[target.known])) >= MIN_REMAINING:
+            tables[int(X.moments[0])] = target.marginal(X.moments, times)
+    return tables

@@ -11,6 +11,7 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError, near
+from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study.evaluate import MIN_EVENTS
 from gnnpatient.study.intervals import bootstrap_interval, p_value
 from gnnpatient.study.scoreboard import (
@@ -345,8 +346,8 @@ def holm(p: Sequence[float]) -> list[float]:
     return out.tolist()
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Shown):
     """The answer of `compare`; `primary`, `left_out` and `others` are from `ComparedScores.contrast`.
 
     Attributes
@@ -377,6 +378,8 @@ class Comparison:
         The landmarks that were scored, with the risks of each model.
     parts : tuple of (mapping of str to Model, Landmarks)
         Of each fold the fitted models and its landmarks.
+    cut : tuple of str
+        What a budget of time left out, in sentences; () without one.
     """
 
     outcome: str
@@ -395,6 +398,14 @@ class Comparison:
     others: tuple[Mapping[str, Any], ...]
     risks: ModelRisks
     parts: tuple[tuple[Mapping[str, Model], Landmarks], ...]
+    cut: tuple[str, ...] = ()
+
+    def _summary(self) -> Summary:
+        aim = self.cause if self.cause == self.outcome else f"{self.cause} ({self.outcome})"
+        title = f"Comparison for {aim}: {counted(self.patients, 'scored patient')}, {self.events} with it"
+        facts = [("models", listed(tuple(self.parameters))), ("answer", self.sentence)]
+        facts += [("but", self.too_small)] if self.too_small is not None else []
+        return Summary(title, facts, [Table(["<"], [(line,) for line in self.sentences])], ["answer", "but"])
 
     @property
     def too_small(self) -> str | None:
@@ -429,7 +440,7 @@ class Comparison:
 
     @property
     def sentences(self) -> list[str]:
-        """`sentence`, one a modality left out, the other contrasts, and whether the cohort is too small."""
+        """`sentence`, one a modality left out, other contrasts, what was cut, and if it is too small."""
         sentences = [self.sentence]
         for found in self.left_out:
             rest = [name for name in self.modalities if name != found["kind"]]
@@ -444,6 +455,7 @@ class Comparison:
             elif one.startswith("values "):
                 what = f"the last values of {one.removeprefix('values ')}, beside the baseline covariates,"
                 sentences.append(self._sentence(found, what))
+        sentences += self.cut
         return sentences if self.too_small is None else [*sentences, self.too_small]
 
     def _sentence(self, found: Mapping[str, Any], what: str) -> str:
@@ -518,6 +530,7 @@ class Comparison:
             "left_out": [dict(found) for found in self.left_out],
             "others": [dict(found) for found in self.others],
             "intervals": "resample patients; the fitted models are held fixed",
+            **({"cut": list(self.cut)} if self.cut else {}),
             "rows": self.rows,
         }
 

@@ -16,20 +16,23 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError, near
+from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study.baselines import censoring_hazard
 from gnnpatient.study.intervals import bootstrap_interval, resampling_units
 from gnnpatient.study.scoreboard import MIN_CASES, ModelRisks, ObservedOutcome, Scoreboard
+from gnnpatient.times import duration
 
 MIN_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
 COMPARED = ("auc", "c", "brier", "ibs", "scaled_ibs", "scaled_brier")  # between two models
 NOT_AVERAGED = ("tau", "ici")  # over landmarks
 WITHOUT_INTERVAL = ("ici",)  # too slow to be drawn again and again
+MAX_LINES = 24  # of the table in a notebook
 MAX_NAMED = 3  # figures that are named in a warning
 MAX_SHIFT = 0.02  # a figure that the model of censoring moves by more is flagged
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Shown):
     """The answer of `evaluate`.
 
     Attributes
@@ -61,6 +64,22 @@ class Evaluation:
     warnings: Sequence[str] = ()  # why figures are missing, and which ones the model of censoring moves
     units: str = "patients"  # what the intervals resample
     entry: float | None = None  # the landmark, in days, that stands for each patient's entry
+
+    def _summary(self) -> Summary:
+        whole = [row for row in self.rows if row["group"] is None and row.get("censoring", "km") == "km"]
+        days = list(dict.fromkeys(row["landmark"] for row in whole))
+        at = None if None in days or not days else days[0]  # the mean over landmarks, where there are several
+        shown = [row for row in whole if row["landmark"] == at]
+        models = list(dict.fromkeys(row["model"] for row in self.rows))
+        facts = [
+            ("events", listed([f"{n} {name}" for name, n in self.events.items()])),
+            ("models", listed(models)),
+            ("figures", f"{len(self.rows)}, as .value({models[0] if models else 'MODEL'!r}, METRIC, ...)"),
+        ]
+        if self.too_small is not None:
+            facts.append(("but", self.too_small))
+        title = f"Evaluation of {self.outcome}: {counted(self.patients, 'scored patient')}"
+        return Summary(title, facts, [_figure_table(shown, at)] if shown else [])
 
     @property
     def too_small(self) -> str | None:
@@ -125,13 +144,30 @@ class Evaluation:
         return found[0]
 
 
+def _figure_table(rows: Sequence[Mapping[str, Any]], at: float | None) -> Table:
+    """The figures of some rows: a line a cause, horizon and model, a column a metric."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    lines = dict[tuple[str, str, str], dict[str, str]]()
+    for row in rows:
+        horizon = "" if row["horizon"] is None else f"within {duration(row['horizon'])}"
+        line = lines.setdefault((str(row["cause"]), horizon, row["model"]), {})
+        around = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+        line[row["metric"]] = "-" if row["value"] is None else f"{row['value']:.3f}{around}"
+    table = [(*key, *(line.get(metric, "") for metric in metrics)) for key, line in lines.items()]
+    more = len(table) - MAX_LINES
+    where = "means over landmarks" if at is None else f"at day {at:g}"
+    note = f"{where}{f'; and {more} more lines' if more > 0 else ''}"
+    return Table(["<cause", "<horizon", "<model", *metrics], table[:MAX_LINES], note)
+
+
 def evaluate(
     scored: ModelRisks,
     *,
     outcome: str,
     horizons: Sequence[float],
     by: Sequence[str] = (),
-    against: tuple[str, str] | None = ("gnn", "cox"),
+    cause: str | None = None,
+    against: tuple[str, str] | Sequence[tuple[str, str]] | None = ("gnn", "cox"),
     held_out: int = 0,
     censoring: str = "km",
     n: int = 200,
@@ -156,7 +192,9 @@ def evaluate(
         Days after the landmark, among the times of `scored`; none of a diagnosis.
     by : sequence of str, default ()
         Repeat the figures in groups: a baseline covariate (a number is cut at its median), or "group".
-    against : tuple of two str, optional
+    cause : str, optional
+        The one cause or class to score; default: all.
+    against : tuple of two str, or sequence of these, optional
         Models whose paired differences are added; default ("gnn", "cox").
     held_out : int, default 0
         For the answer: patients of the cohort that were not trained on.
@@ -176,8 +214,8 @@ def evaluate(
     Raises
     ------
     InputError
-        When nobody is left to score, a horizon has no forecast, a group is unknown, or censoring is
-        neither.
+        When nobody is left to score, a horizon has no forecast, a cause or a group is unknown, or censoring
+        is neither.
     """
     landmarks = scored.landmarks
     if not len(landmarks):
@@ -187,10 +225,13 @@ def evaluate(
     if not has_label.any():
         raise InputError(f"nobody left to score; no landmark has a label of {outcome!r}")
     _check(scored, observed, outcome, horizons, censoring)
+    if cause is not None and cause not in observed.judged:
+        raise InputError(f"unknown cause {cause!r} of {outcome!r}{near(cause, observed.judged)}")
+    pairs = _pairs(against, tuple(scored.risks))
     board = Scoreboard(
         scored,
         observed,
-        tuple(observed.judged),
+        tuple(observed.judged) if cause is None else (cause,),
         _columns(observed, horizons),
         observed.code >= 0,
         without_interval=WITHOUT_INTERVAL,
@@ -200,7 +241,7 @@ def evaluate(
     for group, members in {"": np.ones(len(landmarks), bool), **_groups(landmarks, by)}.items():
         if (members & has_label).any():
             part = replace(board, members=members & board.members)
-            found, words = _figures(part, censoring, against, n, seed, group)
+            found, words = _figures(part, censoring, pairs, n, seed, group)
             rows, warnings = rows + found, warnings + words
     return Evaluation(
         outcome=outcome,
@@ -240,22 +281,22 @@ def _columns(observed: ObservedOutcome, horizons: Sequence[float]) -> tuple[tupl
 
 
 def _figures(
-    board: Scoreboard, censoring: str, against: tuple[str, str] | None, n: int, seed: int, group: str
+    board: Scoreboard, censoring: str, pairs: Sequence[tuple[str, str]], n: int, seed: int, group: str
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of one group of landmarks, and the warnings about them."""
-    rows = _rows(board, against, n, seed, group or None)
+    rows = _rows(board, pairs, n, seed, group or None)
     warnings = [f"{group}: {why}" if group else why for why in _not_ranked(board)]
     if censoring == "cox":
         hazard = _hazards(board)
         cox = replace(board, hazard=hazard, without_interval=(*WITHOUT_INTERVAL, "c"))
-        weighted = _rows(cox, against, n, seed, group or None)
+        weighted = _rows(cox, pairs, n, seed, group or None)
         warnings += _moved(rows, weighted, group)
         rows += weighted
     return rows, warnings
 
 
 def _rows(
-    board: Scoreboard, against: tuple[str, str] | None, n: int, seed: int, group: str | None
+    board: Scoreboard, pairs: Sequence[tuple[str, str]], n: int, seed: int, group: str | None
 ) -> list[dict[str, Any]]:
     """One row a model, cause, landmark and column, then means over landmarks, then differences."""
     averaged = np.array([metric not in NOT_AVERAGED for metric, _ in board.columns])
@@ -294,16 +335,26 @@ def _rows(
         for m, model in enumerate(board.names)
         for c in columns
     ]
-    if against is None or not set(against) <= set(board.names):
-        return rows
-    ours, theirs = map(board.names.index, against)
-    difference, drawn = value[:, ours] - value[:, theirs], draws[:, :, ours] - draws[:, :, theirs]
-    return rows + [
-        row("-".join(against), k, a, c, difference[k, a, c], drawn[:, k, a, c])
-        for k, a, columns in places
-        for c in columns
-        if board.columns[c][0] in COMPARED
-    ]
+    for first, second in pairs:
+        i, j = board.names.index(first), board.names.index(second)
+        difference, drawn = value[:, i] - value[:, j], draws[:, :, i] - draws[:, :, j]
+        rows += [
+            row(f"{first}-{second}", k, a, c, difference[k, a, c], drawn[:, k, a, c])
+            for k, a, columns in places
+            for c in columns
+            if board.columns[c][0] in COMPARED
+        ]
+    return rows
+
+
+def _pairs(
+    against: tuple[str, str] | Sequence[tuple[str, str]] | None, names: Sequence[str]
+) -> list[tuple[str, str]]:
+    """The models to be compared, where both are there."""
+    if against is None:
+        return []
+    pairs = [against] if isinstance(against[0], str) else against
+    return [pair for pair in pairs if set(pair) <= set(names)]  # type: ignore[misc]
 
 
 def _places(board: Scoreboard, averaged: np.ndarray) -> list[tuple[int, int, list[int]]]:

@@ -93,11 +93,11 @@ class ComparatorFitter:
     def _size(self, one: Comparator, X: Landmarks) -> None:
         """Choose the width at which a comparator has about as many parameters as the graph.
 
-        A fit of one epoch shows which codes it sees and which weights it has; the linear path, which costs
-        the most, is left out of that fit and counted.
+        A model that is not trained shows which codes it sees and which weights it has; the linear path, which
+        costs the most, is left out of it and counted.
         """
         width = int(self.budget["channels"])
-        model = self.model(one, members=1, epochs=1)
+        model = self.model(one, members=1, epochs=0)
         linear = model.linear
         module = model.set_params(linear=False).fit(one.landmarks(X)).predictor_.modules[0]
 

@@ -1,10 +1,11 @@
-"""Fold files with columns repeat, fold, id.
+"""Folds of a cohort: made, or read from files with columns repeat, fold, id.
 
 The model of a fold is fitted on the other folds of its repeat and scored on the fold.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks
+from gnnpatient.cohort.splits import StratifiedPatientKFold
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.cells import ids
 from gnnpatient.readers.tables import read_table
@@ -105,3 +107,61 @@ def read_folds(path: str | Path, cohort: Cohort, repeats: int | None = None) -> 
                 Fold(repeat, one, np.sort(position[fold != one]), np.sort(position[fold == one]), dtype)
             )
     return folds
+
+
+def make_folds(cohort: Cohort, outcome: str, count: int, seed: int = 0) -> list[Fold]:
+    """Split all patients, whole groups together, with each event or label spread evenly.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    outcome : str
+        Whose events or labels are spread.
+    count : int
+        Number of folds.
+    seed : int, default 0
+
+    Returns
+    -------
+    list of Fold
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> [len(fold.test) for fold in make_folds(pbc(), "death", 3)]
+    [104, 104, 104]
+    """
+    everybody = Landmarks(cohort, np.arange(len(cohort)), np.where(cohort.enters, cohort.entry, 0))
+    split = StratifiedPatientKFold(count, seed=seed, outcome=outcome).split(everybody)
+    return [Fold(0, i, train, test, pl.String) for i, (train, test) in enumerate(split)]
+
+
+def check_folds(cohort: Cohort, folds: Sequence[Fold]) -> None:
+    """Refuse folds with an empty side, or with a group on both sides.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Whose patients are split.
+    folds : sequence of Fold
+
+    Raises
+    ------
+    InputError
+        When there is no fold, a side is empty, or a group is on both sides.
+    """
+    if not folds:
+        raise InputError(
+            "no fold to compare on; give a fold file with repeat, fold, id, or a number of folds"
+        )
+    for fold in folds:
+        if not (len(fold.train) and len(fold.test)):
+            raise InputError(
+                f"fold {fold.fold} of repeat {fold.repeat}: one side is empty; give at least two folds"
+            )
+        both = np.intersect1d(cohort.groups[fold.train], cohort.groups[fold.test])
+        if len(both):
+            raise InputError(
+                f"fold {fold.fold} of repeat {fold.repeat}: {len(both)} group(s) on both sides; split by "
+                "group"
+            )

@@ -7,7 +7,7 @@ one has several landmarks, and weigh by inverse probability of censoring (`gnnpa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -429,7 +429,7 @@ class Scoreboard:
         dict
             (cause, landmark, horizon) -> number; without those where nothing is estimable.
         """
-        horizons: dict[float | None, None] = dict.fromkeys(h for _, h in self.columns if h is not None)
+        horizons = list(dict.fromkeys(h for _, h in self.columns if h is not None))
         found: dict[tuple[str, float | None, float | None], float] = {}
         for cause in self.causes:
             k = self.observed.judged[cause]
@@ -438,10 +438,11 @@ class Scoreboard:
                     continue
                 rows, weight = self.rows[place], np.ones(len(place), np.int64)
                 patient = self._repeated_patients(rows)
+                known: Mapping[Any, metrics.AtHorizon | None]
                 if self.observed.kind == "diagnosis":
                     known = {self.observed.horizon: self.observed.labels(k, rows, weight, patient)}
                 else:
-                    known = {h: self._at(h, k, rows, weight, patient) for h in horizons if h is not None}
+                    known = self._known(horizons, k, rows, weight)
                 found |= {(cause, day, h): at.fewest for h, at in known.items() if at is not None}
         return found
 
@@ -453,35 +454,36 @@ class Scoreboard:
         patient = self.models.landmarks.patient[rows]
         return patient if len(np.unique(patient)) < len(patient) else None
 
-    def _at(
+    def _known(
         self,
-        horizon: float,
+        horizons: Sequence[float],
         k: int,
         rows: np.ndarray,
         weight: np.ndarray,
-        patient: np.ndarray | None,
         staying: Any = None,
-    ) -> metrics.AtHorizon | None:
-        """What is known of cause k at a horizon."""
+    ) -> dict[float, metrics.AtHorizon | None]:
+        """What is known of cause k at each horizon."""
         assert self.observed.time is not None
-        time, event = self.observed.time[rows], self.observed.code[rows]
-        return metrics.at_horizon(
-            time, event, horizon, cause=k, weight=weight, staying=staying, patient=patient
+        time, event, patient = (
+            self.observed.time[rows],
+            self.observed.code[rows],
+            self._repeated_patients(rows),
         )
+        known = metrics.at_horizons(
+            time, event, horizons, cause=k, weight=weight, staying=staying, patient=patient
+        )
+        return dict(zip(horizons, known, strict=True))
 
     def _curve_scores(self, rows: np.ndarray, weight: np.ndarray, skip: Collection[str]) -> np.ndarray:
         """Scores of incidence curves at one landmark: (cause, model, column)."""
         assert self.observed.time is not None
         time, event, fold = self.observed.time[rows], self.observed.code[rows], self.models.fold[rows]
         hazard = None if self.hazard is None else self.hazard[rows]
-        staying, patient = _censoring(time, event, weight, hazard), self._repeated_patients(rows)
-        times, horizons = self.models.times, dict.fromkeys(h for _, h in self.columns if h is not None)
+        staying, times = _censoring(time, event, weight, hazard), self.models.times
+        at = list(dict.fromkeys([*(h for _, h in self.columns if h is not None), *times.tolist()]))
         out = np.full((len(self.causes), len(self.names), len(self.columns)), np.nan)
         for i, cause in enumerate(self.causes):
-            known = {
-                h: self._at(h, self.observed.judged[cause], rows, weight, patient, staying)
-                for h in dict.fromkeys([*horizons, *times.tolist()])
-            }
+            known = self._known(at, self.observed.judged[cause], rows, weight, staying)
             risks = [by_cause[cause][rows] for by_cause in self.models.risks.values()]
             integrals = [metrics.integrate(risk, [known[t] for t in times.tolist()]) for risk in risks]
             null = integrals[self.names.index("null")][0] if "null" in self.names else np.nan

@@ -16,7 +16,8 @@ from gnnpatient.errors import InputError
 from gnnpatient.prognosis.people import SplitMembership
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.run import Run, scored_landmarks, usual_landmarks
-from gnnpatient.study.baselines import StackedCox, StackedLogistic, marginal_model
+from gnnpatient.show import Shown, Summary
+from gnnpatient.study.baselines import COMPARATORS, marginal_model
 from gnnpatient.study.evaluate import Evaluation, evaluate
 from gnnpatient.study.fitted import FittedModel, moment_name, split_notes, unknown_notes
 from gnnpatient.study.oracle import Oracle, Risk
@@ -27,15 +28,10 @@ if TYPE_CHECKING:
 
 # Times up to the last horizon at which forecasts are taken, for the integrated Brier score.
 GRID_SIZE = 60
-# Name and estimator of the comparator, by the kind of the outcome.
-COMPARATORS: Mapping[str, tuple[str, Any]] = {
-    "survival": ("cox", StackedCox),
-    "diagnosis": ("logistic", StackedLogistic),
-}
 
 
-@dataclass(frozen=True, eq=False)
-class Validation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Validation(Shown):
     """The scores of a run on a cohort, and what to know beside them.
 
     Attributes
@@ -48,6 +44,9 @@ class Validation:
 
     scores: Evaluation
     notes: tuple[str, ...]
+
+    def _summary(self) -> Summary:
+        return self.scores._summary()
 
     def to_dict(self) -> dict[str, Any]:
         """The figures for JSON, as `gnnpatient evaluate --json` prints them.
@@ -125,6 +124,7 @@ def evaluate_run(
         held_out=setting.held_out,
         censoring=censoring,
     )
+    notes += setting.small_notes(scores)
     return Validation(scores, tuple(notes))
 
 
@@ -241,6 +241,15 @@ class _Setting:
                 "the model alone does not know its training patients; give the RUN to leave them out"
             )
         return lines
+
+    def small_notes(self, scores: Evaluation) -> list[str]:
+        """What to do where the held-out part of a cohort is too small to judge by."""
+        if self.split is None or not self.split.exact or scores.too_small is None:
+            return []
+        return [
+            f"a hold-out of {scores.held_out} patients judges little: --cv 5 refits the same choices in five "
+            f"folds, so that each of all {len(self.cohort)} patients is scored once while held out"
+        ]
 
     def times(self, horizons: Sequence[float] | None) -> tuple[list[float], np.ndarray]:
         """The horizons, and the times at which forecasts are taken (days); none of a diagnosis."""

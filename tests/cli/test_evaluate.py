@@ -13,6 +13,7 @@ def test_evaluate_leaves_out_the_training_patients(ward, split, cli):
     ask = ("evaluate", ward / "run" / "model", ward / "cohort", "--landmarks", "0,2", "--horizons", "6")
     (_, table, err), (_, answer, _) = cli(*ask, "--by", "sex"), cli(*ask, "--json")
     assert f"{len(split['train'])} training patients left out" in err
+    assert f"a hold-out of {len(split['test'])} patients judges little: --cv 5" in err
     assert "too small to judge" in table and "gnn - cox" in table and "sex=female" in table
     found = json.loads(answer)
     assert found["outcome"] == "death" and found["held_out"] == len(split["test"])
@@ -196,3 +197,71 @@ def test_compare_for_a_task(stays, good, compare_few):
     found = good(*words, "--json")
     assert set(found["modalities"]) == {"lab", "drug"} and found["patients"] == 60
     assert {row["landmark"] for row in found["rows"]} == {None}
+
+
+@pytest.fixture
+def refits(monkeypatch):
+    """What a run's choices are refitted on in each fold, by a model that is quick; two draws of a score."""
+    from gnnpatient.study import crossval
+    from gnnpatient.study.baselines import StackedCox
+
+    fits = []
+
+    class Quick(StackedCox):
+        def __init__(self, **choices):
+            self.choices = choices
+            super().__init__(outcomes=["death"], horizon=choices["horizon"], landmarks=1)
+
+        def get_params(self, deep=True):
+            return self.choices
+
+        def fit(self, X):
+            fits.append((self.choices, X))
+            return super().fit(X)
+
+    monkeypatch.setattr(crossval, "PrognosisModel", Quick)
+    evaluate = crossval.evaluate
+    monkeypatch.setattr(crossval, "evaluate", lambda *given, **how: evaluate(*given, **{**how, "n": 2}))
+    return fits
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_evaluate_in_folds_refits_the_choices_of_the_run(ward, split, cli, refused, refits, tmp_path):
+    from gnnpatient import open_cohort
+    from gnnpatient.prognosis.run import Run
+
+    ask = ("evaluate", ward / "run", ward / "cohort", "--landmarks", "0,2", "--horizons", "6")
+    code, out, err = cli(*ask, "--cv", 2)
+    assert code == 0, err
+    assert "gnn - cox" in out and "2 folds: two patients are compared where one" in out
+    lines = err.splitlines()
+    assert "refitting the choices of" in lines[0] and "folds of all 80 patients" in lines[0]
+    steps = [line for line in lines if re.match(r"gnnpatient: fold \d of 2: \d+ s \(\d of 4 fits in ", line)]
+    assert len(steps) == 2 and "left)" in steps[0] and "left" not in steps[1]
+    cohort, plan = open_cohort(ward / "cohort"), Run.open(ward / "run").plan
+    for choices, X in refits:
+        assert choices == {name: plan[name] for name in choices if name in plan} | {"device": "auto"}
+        assert len(choices) > 15 and set(X.days.tolist()) == {0.0, 2.0, 4.0, 7.0}
+    seen = [set(X.ids.tolist()) for _, X in refits]
+    assert not seen[0] & seen[1] and len(seen[0] | seen[1]) > len(split["train"])
+    group = dict(zip(cohort.ids.tolist(), cohort.groups.tolist(), strict=True))
+    assert not {group[who] for who in seen[0]} & {group[who] for who in seen[1]}
+    folds = tmp_path / "folds.csv"
+    rows = [f"0,{group[who] % 2},{who}" for who in cohort.ids.tolist()]
+    folds.write_text("repeat,fold,id\n" + "\n".join(rows) + "\n")
+    found = json.loads(cli(*ask, "--folds", folds, "--json")[1])
+    assert [fold["fold"] for fold in found["folds"]] == [0, 1] and found["held_out"] == 80
+    assert sum(fold["scored"] for fold in found["folds"]) == found["patients"]
+    assert {row["model"] for row in found["rows"]} == {"gnn", "cox", "null", "gnn-cox"}
+    fits = len(refits)
+    assert "two ways to split" in refused(*ask, "--cv", 2, "--folds", folds)
+    assert "--cv 1; must be 2 or more" in refused(*ask, "--cv", 1)
+    assert "a model alone; give the RUN" in refused("evaluate", _copied(ward, tmp_path), *ask[2:], "--cv", 2)
+    assert len(refits) == fits
+
+
+def _copied(ward, tmp_path):
+    """The model of a run, given away."""
+    import shutil
+
+    return shutil.copytree(ward / "run" / "model", tmp_path / "given")

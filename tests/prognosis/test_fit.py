@@ -298,7 +298,7 @@ def test_each_interval_holds_as_many_events():
     [
         ({"members": 0}, "members 0; must be >= 1"),
         ({"seed": -1}, "seed -1; must be >= 0"),
-        ({"epochs": 0}, "epochs 0; must be >= 1"),
+        ({"epochs": -1}, "epochs -1; must be >= 0"),
         ({"lr": 0.0}, "lr 0.0; must be > 0"),
         ({"lr": float("nan")}, "lr nan; must be > 0"),
         ({"dropout": 1.0}, "dropout 1.0; must be >= 0 and < 1"),
