@@ -20,6 +20,7 @@ from gnnpatient.ingest.dates import UsualDates, usual_dates
 from gnnpatient.ingest.ends import close_open_ends, is_last_row, open_intervals, read_entry
 from gnnpatient.ingest.events import read_rows
 from gnnpatient.ingest.hidden import flag_early_death_texts, hide_codes, revealing_codes
+from gnnpatient.ingest.intervals import first_starts
 from gnnpatient.ingest.labels import draft_labels, read_labels
 from gnnpatient.ingest.lost import check_lost_nodes, check_lost_tables
 from gnnpatient.ingest.moments import is_duration, moment_of
@@ -182,6 +183,8 @@ def _follow(record: Record, drafts: Mapping[str, Draft], *, ends: bool) -> tuple
     entry, first_day = np.zeros(len(patients), np.int64), patients.first_day
     if spec.entry is not None:  # on a bare date a patient is there from the first second on
         entry, first_day = read_entry(source, dates, patients, rows)
+    elif any(draft.intervals is not None for draft in drafts.values()):
+        entry, first_day = first_starts(source, drafts, first_day)
     end = _read_exit(source, patients, rows, dates) if ends else None
     cuts = spec.exit is not None and is_duration(source, spec.exit, patient_table(source))
     periods = read_periods(source, patients)

@@ -36,16 +36,16 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "content": "texts image measure encoder cache handcrafted pretrained embed vectors",
     "cohort": "arrays packed survival diagnosis progression outcomes store cohort splits build view",
     "ingest": "rows scripts audit cells joins source quarantine columns units picks statics patients moments "
-    "hierarchy ancestors amendments contents events lost dates ends periods record outcome_words causes aces "
-    "labels_survival labels_task labels_diagnosis labels_progression labels hidden pack read",
-    "propose": "names parts sheets stays patients states layouts inputs outcomes formats draft",
+    "hierarchy ancestors amendments contents events lost dates ends periods record outcome_words intervals "
+    "causes aces labels_survival labels_task labels_diagnosis labels_progression labels hidden pack read",
+    "propose": "names parts sheets moments stays patients states layouts inputs outcomes formats draft",
     "datasets": "ward shipped",
     "model": "encode network heads loss model",
     "prognosis": "summary disclosure inputs forecast plot targets marginal kinds device predictor card "
     "checkpoint first fit estimator people run",
     "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
-    "intervals scoreboard baselines evaluate oracle validation models crossval ablations fitting comparison "
-    "missingness compare report subgroups",
+    "intervals scoreboard baselines evaluate oracle validation models crossval ablations fitting budget "
+    "comparison missingness compare report subgroups",
     "patient": "answers predictions figure trajectory explain similar page serve",
     "cli": " ".join(["console", *COMMAND_FILES, "main", "__main__"]),
 }
