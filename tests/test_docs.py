@@ -39,6 +39,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SLOW = {
     "README.md",
     "docs/tutorial.md",
+    "docs/how-to/dataframes.md",
     "docs/how-to/hand-on.md",
     "docs/how-to/your-network.md",
     "notebooks/2-train-and-judge.ipynb",
