@@ -28,14 +28,15 @@ lint: .venv/.dev
 bench: .venv/.test
 	$(PYTHON) experiments/speed.py
 
-docs: .venv/.test
-	mkdir -p docs
-	$(PYTHON) -m typer gnnpatient.cli.main utils docs --name gnnpatient --title "The command line" --output docs/cli.md
+# Needs no network once .venv is set up. A warning is an error: a dead link, a page without a place, a name that is gone.
+docs: .venv/.docs
 	$(PYTHON) -m gnnpatient.spec.reference docs
-	$(PYTHON) -m pytest gnnpatient
+	$(PYTHON) .ci/cli_page.py docs/cli.md
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+	$(PYTHON) .ci/check_site.py site
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site docs/cli.md .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than what it was made from, so a second call installs nothing and needs no network.
@@ -49,6 +50,10 @@ clean:
 	echo "No Python 3.11 or later with venv and pip was found (on Debian: apt install python3 python3-venv)." >&2; exit 1
 	@$(PIP) hatchling editables
 	@$(EDITABLE) '.[test]'
+	@touch $@
+
+.venv/.docs: .venv/.test
+	@$(EDITABLE) '.[docs]'
 	@touch $@
 
 .venv/.dev: .venv/.test

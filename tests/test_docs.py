@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import inspect
 import json
 import re
 import runpy
@@ -35,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # measured: over 3 s on one core
-SLOW = {"README.md"}
+SLOW = {"README.md", "docs/tutorial.md", "docs/how-to/hand-on.md", "notebooks/2-train-and-judge.ipynb"}
 FENCE = re.compile(r"(?P<indent>[ ]*)(?P<fence>`{3,}|~{3,})[ ]*(?P<language>[^\s`]*)[ ]*(?P<rest>[^`]*)")
 TITLE = re.compile(r'title="([^"]+)"')
 WRITTEN = {"toml", "csv", "tsv", "json", "yaml", "text"}  # languages that a block with a title may have
@@ -179,13 +180,62 @@ def test_a_notebook_runs(notebook, namespace):
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_is_kept_without_outputs(notebook):
-    strip = runpy.run_path(str(ROOT / ".ci/strip_outputs.py"))["stripped"]
+    strip = script("strip_outputs")["stripped"]
     text = notebook.read_text(encoding="utf-8")
     assert text == strip(text), f".ci/strip_outputs.py {notebook.name} takes them out"
 
 
 def test_every_slow_page_is_there():
     assert {str(path.relative_to(ROOT)) for path in (*PAGES, *NOTEBOOKS)} >= SLOW
+
+
+# ---- the site
+
+
+def script(name: str) -> dict[str, Any]:
+    """The functions of a script of .ci."""
+    return runpy.run_path(str(ROOT / ".ci" / f"{name}.py"))
+
+
+def test_every_command_and_option_is_on_its_page():
+    from gnnpatient.cli.main import app
+
+    page = script("cli_page")["page"]()
+    for command in app.registered_commands:
+        name = command.callback.__name__.replace("_", "-")
+        (section,) = re.findall(rf"^## {name} \{{.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+        rows = re.findall(r"^\| `.*\|$", section, re.MULTILINE)
+        assert len(rows) == len(inspect.signature(command.callback).parameters), name
+
+
+@pytest.mark.parametrize(
+    ("html", "found"),
+    [
+        ('<script src="https://a.example/x.js"></script>', 1),
+        ('<img src="//a.example/x.png">', 1),
+        ('<link rel="stylesheet" href="HTTP://a.example/x.css">', 1),
+        ('<link rel="preconnect" href="https://a.example">', 1),
+        ("<style>p { background: url('https://a.example/x') }</style>", 1),
+        ('<a href="https://a.example">', 0),
+        ('<link rel="canonical" href="https://a.example"><script src="x.js"></script><img src="x.png">', 0),
+    ],
+)
+def test_what_a_page_takes_from_outside_is_found(html, found, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/index.html").write_text(html)
+    assert len(list(script("check_site")["outside"](tmp_path))) == found
+    (tmp_path / "a.css").write_text('@import "https://a.example/b.css"; p { color: red }')
+    assert len(list(script("check_site")["outside"](tmp_path))) == found + 1
+
+
+def test_the_citation_is_of_this_version_and_names_nobody():
+    import yaml
+
+    from gnnpatient import __version__
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__ and citation["authors"] == [{"name": "The gnnpatient authors"}]
+    assert {"cff-version", "message", "title", "type", "license"} <= set(citation)
 
 
 # ---- the convention itself

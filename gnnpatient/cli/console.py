@@ -1,4 +1,4 @@
-"""What every command shares: arguments, durations in, lines and tables and progress bars out."""
+"""What every command shares: arguments, durations in, lines and tables out."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from gnnpatient.errors import InputError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-    from rich.progress import ProgressColumn
 
 SpecName = Annotated[str, typer.Argument(metavar="SPEC", help="a .toml file, or a shipped name: pbc")]
 CohortPath = Annotated[Path, typer.Argument(metavar="COHORT", help="a folder written by pack")]
@@ -160,7 +156,7 @@ def one_moment(text: str) -> float | str:
     return first
 
 
-# ---- lines, tables, JSON and bars out
+# ---- lines, tables and JSON out
 
 
 def clean(text: object) -> str:
@@ -237,17 +233,17 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
 
 
 class StepLines:
-    """A line on standard error after each step of long work: a `gnnpatient.progress.Progress`.
+    """A line on standard error after each fit: a `gnnpatient.progress.Progress`.
 
-    Plain lines without control characters, alike on a terminal and in a log: what was done, its seconds, and
-    about how long the rest takes, as long as the steps so far.
+    Plain lines without control characters, alike on a terminal and in a log: what was fitted and its seconds,
+    how many fits are done, the time used, and how long the rest takes at this pace.
 
     Parameters
     ----------
     per_fold : bool, default False
         Only after the last fit of a fold.
-    clock : callable, optional
-        Seconds that only rise; default `time.monotonic`.
+    clock : callable
+        Gives seconds; default `time.monotonic`.
     """
 
     def __init__(self, per_fold: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
@@ -259,103 +255,14 @@ class StepLines:
         return self
 
     def __call__(self, what: str, done: int, total: int, /, **figures: Any) -> None:
+        from gnnpatient.progress import Piece
+
         if self.per_fold and not figures.get("ends_fold"):
             return
         now = self.clock()
-        took, so_far = now - self.last, now - self.start
-        self.last = now
-        left = f", about {span(so_far / done * (total - done))} left" if done < total else ""
         name = what.partition(": ")[0] if self.per_fold else what
-        note(f"{name}: {span(took)} ({done} of {total} fits in {span(so_far)}{left})")
+        took, self.last = f"{now - self.last:.0f} s for it", now
+        note(Piece(f"{name}, fit", self.start, done, total, took, heard=now).line())
 
     def __exit__(self, *failure: object) -> None:
         return
-
-
-def span(seconds: float) -> str:
-    """Say how long something takes.
-
-    Parameters
-    ----------
-    seconds : float
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> span(4.2), span(75), span(7260)
-    ('4 s', '1 min 15 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def _bars(*columns: ProgressColumn) -> Bars:
-    """Progress bars on standard error, not yet shown."""
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-    from rich.progress import TimeElapsedColumn
-
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else 100)
-    return Bars(*columns, TimeElapsedColumn(), console=console)
-
-
-class StepBars:
-    """A bar for each long step of reading or comparing: a `gnnpatient.progress.Progress`."""
-
-    def __enter__(self) -> StepBars:
-        self.bars: Bars | None = None
-        self.tasks: dict[str, Any] = {}
-        return self
-
-    def __call__(self, what: str, done: int, total: int, /, **figures: Any) -> None:
-        if self.bars is None:
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-
-            self.bars = _bars(TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn())
-            self.bars.start()
-        if what not in self.tasks:
-            self.tasks[what] = self.bars.add_task(what, total=total)
-        self.bars.update(self.tasks[what], completed=done, total=total)
-
-    def __exit__(self, *failure: object) -> None:
-        if self.bars is not None:
-            self.bars.stop()
-
-
-class MemberBars:
-    """A bar for each member of a model that is being fitted: a `gnnpatient.progress.Progress`."""
-
-    def __enter__(self) -> MemberBars:
-        from rich.progress import BarColumn, TextColumn
-
-        figures = TextColumn("{task.fields[figures]}")
-        self.bars = _bars(TextColumn("{task.description}"), BarColumn(20), figures)
-        self.tasks: dict[int, Any] = {}
-        return self
-
-    def __call__(self, what: str, done: int, total: int, /, **entry: Any) -> None:
-        member = entry["member"]
-        self.bars.start()
-        for other, task in self.tasks.items():
-            if other != member:  # it has ended, by patience or by its epochs
-                self.bars.stop_task(task)
-                self.bars.update(task, total=self.bars.tasks[task].completed)
-        if member not in self.tasks:
-            self.tasks[member] = self.bars.add_task(f"member {member + 1}", total=None, figures="")
-        epoch, loss, validation = entry["epoch"] + 1, entry["loss"], entry["validation"]
-        figures = f"epoch {epoch:2d}  loss {loss:.3f}  validation {validation:.3f}"
-        self.bars.update(self.tasks[member], completed=epoch, figures=figures)
-
-    def __exit__(self, *failure: object) -> None:
-        for task in self.tasks.values():
-            self.bars.update(task, total=self.bars.tasks[task].completed)
-        if self.tasks:
-            self.bars.stop()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gnnpatient.cli.console import Data, Json, SpecName, StepBars, note, print_json, say, table
+from gnnpatient.cli.console import Data, Json, SpecName, note, print_json, say, table
 from gnnpatient.errors import InputError
+from gnnpatient.progress import Bars
 
 if TYPE_CHECKING:
     from gnnpatient.cohort.cohort import Cohort
@@ -40,7 +41,7 @@ def tables_of(spec: str, data: Path | None, **options: Any) -> Cohort:
 
     shipped = not Path(spec).is_file() and (DATA / spec).is_dir()
     folder = data or (DATA / spec if shipped else spec_path(spec).parent)
-    with StepBars() as progress:
+    with Bars() as progress:
         return read_cohort(read_spec(spec), folder, progress=progress, **options)
 
 

@@ -13,7 +13,6 @@ from gnnpatient.cli.console import (
     Json,
     OutcomeName,
     RunPath,
-    StepBars,
     StepLines,
     durations,
     moments,
@@ -230,6 +229,10 @@ def compare(
     members: Annotated[int | None, typer.Option(help="networks of each model [default: 3]")] = None,
     epochs: Annotated[int | None, typer.Option(help="at most, each [default: 30]")] = None,
     seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="time that it may take, as in 10m or 2h: what does not fit is left out, and said"),
+    ] = None,
     missing: Annotated[
         str,
         typer.Option(
@@ -243,12 +246,13 @@ def compare(
 
     # An outcome that is not there is refused before torch is loaded.
     open_cohort(cohort).check_outcome(outcome)
+    limit = _limit(budget)
     from gnnpatient.study.report import compare_report
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
-    budget = {"members": members, "epochs": epochs, "seed": seed}
-    with StepBars() as progress:
-        chosen = {name: value for name, value in budget.items() if value is not None}
+    choices = {"members": members, "epochs": epochs, "seed": seed, "budget": limit}
+    chosen = {name: value for name, value in choices.items() if value is not None}
+    with StepLines() as progress:
         found = compare_report(cohort, outcome, folds, progress, kinds, **chosen)
     if json:
         return print_json(found.to_dict())
@@ -257,6 +261,21 @@ def compare(
         share = "" if row["share"] is None else f", {row['share']:.0%} of the gain of the graph"
         gain = f"{row['metric']} {_figure(row['gain'])}"
         say(f"missingness only: {gain} over baseline covariates only{share}")
+
+
+def _limit(text: str | None) -> float | None:
+    """Seconds of a limit of time; m is minutes here, as in timeout(1)."""
+    from gnnpatient.times import seconds
+
+    if text is None:
+        return None
+    words = text.strip()
+    if not words or words[-1].isdigit():
+        raise InputError(f"--budget {text!r}; write a number and a unit, as in 90s, 10m or 2h")
+    found = seconds(words + "in" if words.endswith("m") else words)
+    if found <= 0:
+        raise InputError(f"--budget {text!r}; must be > 0")
+    return found
 
 
 def _show_comparison(outcome: str, found: Comparison, curve: Sequence[Row]) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gnnpatient.cli.console import CohortPath, MemberBars, days, moments, note, say
+from gnnpatient.cli.console import CohortPath, days, moments, note, say
 from gnnpatient.errors import InputError
+from gnnpatient.progress import Bars
 
 if TYPE_CHECKING:
     from gnnpatient.prognosis.run import Run
@@ -94,7 +95,7 @@ def fit_cohort(
     all_outcomes = choices.get("outcomes") is None and not (out / "run.json").is_file()
     for line in fit_notes(opened, all_outcomes=all_outcomes):
         note(line)
-    with MemberBars() as progress:
+    with Bars() as progress:
         run = fit_run(opened, out, choices, device=device, resume=resume, progress=progress)
     done = "was finished already" if ready else "finished"
     say(f"{out}: {done}; fitted on {len(run.train)} patients, {len(run.test)} held out")

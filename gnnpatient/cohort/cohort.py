@@ -1095,24 +1095,33 @@ class Landmarks(Shown):
         """Group of each landmark's patient that a split keeps together, (landmark,) int64."""
         return self.cohort.groups[self.patient]
 
-    def to_frame(self) -> pl.DataFrame:
+    def to_frame(self, *, numeric: bool = False) -> pl.DataFrame:
         """Make a table of what is known at each landmark, for models of other libraries.
+
+        Parameters
+        ----------
+        numeric : bool, default False
+            Whether every column is a number, as most libraries want it: without id, and with a column
+            NAME=LEVEL of 0 and 1 for each level of a category. Null stays null: fill it by what was seen in
+            training.
 
         Returns
         -------
         polars.DataFrame
             One row a landmark: id, at (days), static columns, and of each code KIND.CODE the last value, its
-            .age in days, and .n, the number of rows.
+            .age in days, and .n, the number of rows. All landmarks of a cohort have the same columns.
 
         Examples
         --------
         >>> from gnnpatient.datasets.shipped import pbc
         >>> pbc().at(365).to_frame().columns[:8]
         ['id', 'at', 'age', 'sex', 'trt', 'lab.bili', 'lab.bili.age', 'lab.bili.n']
+        >>> pbc().at(365).to_frame(numeric=True).columns[:6]
+        ['at', 'age', 'sex=f', 'sex=m', 'trt=0', 'trt=1']
         """
         from gnnpatient.cohort.view import landmark_frame
 
-        return landmark_frame(self)
+        return landmark_frame(self, numeric=numeric)
 
     def hetero_data(
         self, outcome: str | None = None, names: Names | None = None, *, ids: bool = False

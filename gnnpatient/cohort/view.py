@@ -293,7 +293,7 @@ def _days(times: np.ndarray | None, rows: slice, count: int) -> pl.Series:
     return pl.Series(np.where(times[rows] == FOREVER, np.nan, times[rows] / DAY)).fill_nan(None)
 
 
-def landmark_frame(landmarks: Landmarks) -> pl.DataFrame:
+def landmark_frame(landmarks: Landmarks, *, numeric: bool = False) -> pl.DataFrame:
     """Make a table of what is known at each landmark, see `Landmarks.to_frame`.
 
     A column whose name is taken, as where a code is called like another one's age, gets a prime.
@@ -302,6 +302,8 @@ def landmark_frame(landmarks: Landmarks) -> pl.DataFrame:
     ----------
     landmarks : Landmarks
         Patients at prediction times.
+    numeric : bool, default False
+        Whether every column is a number: without id, a column NAME=LEVEL for each level of a category.
 
     Returns
     -------
@@ -321,10 +323,15 @@ def landmark_frame(landmarks: Landmarks) -> pl.DataFrame:
     from gnnpatient.cohort.build import build_graphs
 
     graphs = build_graphs(landmarks)
-    add("id", pl.Series(landmarks.ids.astype(str)))
+    if not numeric:
+        add("id", pl.Series(landmarks.ids.astype(str)))
     add("at", pl.Series(landmarks.days))
     for name, values in static_columns(graphs):
-        add(name, values)
+        if numeric and values.dtype == pl.String:
+            for level in graphs.levels[name]:
+                add(f"{name}={level}", (values == level).cast(pl.Float32))
+        else:
+            add(name, values)
     for last in last_rows(graphs):
         add(f"{last.kind}.{last.code}", _nulls(last.value))
         add(f"{last.kind}.{last.code}.age", _nulls(last.age))

@@ -21,6 +21,7 @@ from gnnpatient.metrics.incidence import (
     aalen_johansen,
     censoring,
     cox_censoring,
+    cumulative_incidence,
 )
 from gnnpatient.metrics.resampling import bootstrap, interval
 from gnnpatient.metrics.scores import SCORES, auc, brier, concordance, integrate, integrated_brier
@@ -41,6 +42,7 @@ __all__ = [
     "censoring",
     "concordance",
     "cox_censoring",
+    "cumulative_incidence",
     "ici",
     "integrate",
     "integrated_brier",

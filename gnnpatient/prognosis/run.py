@@ -224,9 +224,10 @@ def _start(cohort: Cohort, folder: Path, choices: Mapping[str, Any]) -> Run:
     names = _outcomes(cohort, plan)
     if plan["test_by"] is not None and "test" in choices:
         raise InputError("test and test_by are two ways to split; give one of them")
-    test = _share(cohort, plan["test"], plan["seed"], names[0])
     if plan["test_by"] is not None:
         test = _test_by(cohort, plan["test_by"])
+    else:
+        test = _share(cohort, plan["test"], plan["seed"], names[0])
     about = {
         "name": cohort.spec.cohort,
         "path": str(cohort.path),

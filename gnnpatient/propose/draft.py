@@ -99,8 +99,9 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
     sheets = patients.same_patients(draft, sheets)
     draft.tables = {sheet.name: sheet.block for sheet in sheets}
     people = patients.patient_table(draft, sheets, stays.sheet if stays else None)
-    origin = patients.origin(draft, people)
-    if not any(found.values()):
+    offsets = any(found.values())  # after a day 0 that no other date is
+    origin = patients.origin(draft, people, [] if offsets else sheets)
+    if not offsets:
         found[people.name] = outcomes.dated(people, origin)
     known = [pair for sheet in sheets for pair in found[sheet.name]]
     pairs = outcomes.usable_pairs(draft, known, people, origin)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from gnnpatient.files import atomic_file
+from gnnpatient.spec.examples import EXAMPLES
 from gnnpatient.spec.graph import GraphSpec
 from gnnpatient.spec.nodes import (
     NODE_KEYS,
@@ -88,7 +89,7 @@ a `.parquet`, a folder of `.parquet`, `FILE.sqlite/TABLE` or `FILE.duckdb/TABLE`
 With `format` the whole folder is MEDS, OMOP or FHIR: `[patient]` then needs no table (persons are the table
 `people`), a node no table, time, code or value, and picks its rows by `where`.
 
-The shipped specs (`graphs/*.toml`) are examples.
+The examples below are parts of a spec; the shipped ones (`graphs/*.toml`) are whole.
 """
 
 
@@ -125,16 +126,28 @@ def reference() -> str:
     for place, record in PLACES.items():
         doc = " ".join((record.__doc__ or "").split())
         parts.append(f"## `{place}`\n\n{doc}\n\n| key | default | meaning |\n|---|---|---|")
-        for name, field in _own_keys(record).items():
+        for name, field in own_keys(record).items():
             parts.append(
                 f"| `{field.alias or name}` | {_default(field)} | {_cell(field.description or '')} |"
             )
         parts.append("")
+        parts += [f"```toml\n{example.strip()}\n```\n" for example in EXAMPLES[place]]
     return "\n".join(parts)
 
 
-def _own_keys(record: type[Record]) -> dict[str, FieldInfo]:
-    """The keys of a place; of a node type those that the table of `TableNodeSpec` does not have already."""
+def own_keys(record: type[Record]) -> dict[str, FieldInfo]:
+    """The keys of a place; of a node type those that the table of `TableNodeSpec` does not have already.
+
+    Parameters
+    ----------
+    record : type of Record
+        One of `PLACES`.
+
+    Returns
+    -------
+    dict of str to FieldInfo
+        By the name of the attribute; the key of the TOML is its alias where there is one.
+    """
     keys = record.model_fields
     if record is not TableNodeSpec and issubclass(record, TableNodeSpec):
         keys = {name: field for name, field in keys.items() if name not in TableNodeSpec.model_fields}

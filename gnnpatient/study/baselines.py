@@ -28,6 +28,7 @@ from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.view import last_rows, static_columns
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
+from gnnpatient.metrics import cumulative_incidence
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
 from gnnpatient.prognosis.inputs import kept_names, restrict
 from gnnpatient.prognosis.kinds import target_of
@@ -149,19 +150,12 @@ class StackedCox(BaseEstimator):
         ]
         jumps = [None if model is None else model[-1].unique_times_ for model in self.models_[name]]
         every = np.unique(np.concatenate([[0.0], *(j for j in jumps if j is not None)]))
-        total = np.zeros((len(causes), len(X), len(every)))
+        total = np.zeros((len(X), len(causes), len(every)))
         for k, (hazard, times) in enumerate(zip(steps, jumps, strict=True)):
             if hazard is not None and times is not None:
                 position = np.searchsorted(times, every, "right") - 1
-                total[k] = np.where(position >= 0, hazard[:, position.clip(0)], 0.0)
-        step = np.diff(total, prepend=0.0, axis=-1)
-        free = np.exp(-total.sum(0))
-        before = np.concatenate([np.ones_like(free[:, :1]), free[:, :-1]], -1)
-        # each cause takes its share of what leaves in a step, so that the slots sum to one
-        leave = (before - free) / np.maximum(step.sum(0), 1e-300)
-        curve = np.concatenate([free[None], (step * leave).cumsum(-1)])
-        position = np.searchsorted(every, grid, "right") - 1
-        incidence = curve[:, :, position].transpose(1, 0, 2)
+                total[:, k] = np.where(position >= 0, hazard[:, position.clip(0)], 0.0)
+        incidence = cumulative_incidence(total)[:, :, np.searchsorted(every, grid, "right") - 1]
         incidence[~at_risk] = np.nan
         return Forecast(name, causes, grid, incidence, X.ids, X.days, at_risk)
 

@@ -33,9 +33,10 @@ Vaswani A et al. (2017). Attention is all you need. NeurIPS.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,20 @@ from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
 from gnnpatient.progress import Progress, shown
 from gnnpatient.study.ablations import Comparator, LateFusion, RestrictedModel, comparators, modalities_of
 from gnnpatient.study.baselines import ClassPrior, MarginalModel, marginal_model
+from gnnpatient.study.budget import (
+    MAX_OVERRUN,
+    SCORING,
+    ComparisonSize,
+    FitCost,
+    cut_sentences,
+    fitting_size,
+)
 from gnnpatient.study.comparison import ALTERNATIVES, CONTRASTS, ComparedScores, Comparison
 from gnnpatient.study.fitting import ComparatorFitter
 from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
 from gnnpatient.study.scoreboard import Model, ModelRisks
 
+TIMED_EPOCHS = 5  # of the longer of two fits that a budget is planned by
 GRID = 20  # times at which a curve is scored for the integrated Brier score
 
 Parts = list[tuple[Mapping[str, Model], Landmarks]]
@@ -80,6 +90,8 @@ def compare(
     n: int = 200,
     seed: int = 0,
     device: str = "auto",
+    budget: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
     progress: Progress | bool | None = None,
 ) -> Comparison:
     """Fit every model on the training patients of each fold and score all of them on its test patients.
@@ -121,6 +133,12 @@ def compare(
         Of splits, fits and draws.
     device : str, default "auto"
         Where networks are fitted: auto, cpu or cuda.
+    budget : float, optional
+        Seconds that it may take. After a timed fit, what does not fit is left out: models beside the main
+        question first, then members, epochs and folds. `Comparison.cut` says what; it depends on the speed
+        of the machine.
+    clock : callable, default time.monotonic
+        Gives seconds, for the budget.
     progress : Progress or bool, optional
         Called after each fit; True for bars.
 
@@ -132,8 +150,12 @@ def compare(
     ------
     InputError
         When a name is unknown, fewer than two node types have rows, a node type is in two modalities, a group
-        is on both sides of a fold, a side is empty, or nobody is at risk at the landmarks.
+        is on both sides of a fold, a side is empty, nobody is at risk at the landmarks, or the budget is too
+        small for any comparison.
     """
+    start = clock()
+    if budget is not None and not budget > 0:
+        raise InputError(f"budget = {budget}; must be > 0 seconds")
     cause = _judged_cause(cohort, outcome, cause, horizons)
     cohort = _with_inputs_of(cohort, outcome)
     parts = _modalities(cohort, modalities)
@@ -143,15 +165,60 @@ def compare(
     plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
     training = [training_landmarks(cohort, fold.train, plan) for fold in splits]
     at, until = _scored_times(cohort, outcome, landmarks, horizons, training)
-    budget = {"members": members, "epochs": epochs, "channels": channels, "seed": seed, "device": device}
-    budget |= {"kind_dropout": _kind_dropout(cohort, parts)} | dict(choices or {})
+    shared: dict[str, Any] = {"members": members, "epochs": epochs, "channels": channels, "seed": seed}
+    shared |= {"device": device, "kind_dropout": _kind_dropout(cohort, parts)} | dict(choices or {})
     late = models is None or "late" in models
     design = _Design(cohort, outcome, cause, parts, fitted, late, at, until, inner, seed)
-    steps = len(splits) * (len(fitted) + len(parts) * inner)
+    cut: tuple[str, ...] = ()
+    deadline = None
+    if budget is not None:
+        cost = _timed(design, shared, training[0], clock)
+        full = ComparisonSize(tuple(fitted), shared["members"], shared["epochs"], inner, len(splits))
+        size = fitting_size(full, cost, budget - (clock() - start), fewer_folds=isinstance(folds, int))
+        cut = cut_sentences(full, size, budget)
+        kept = {name: fitted[name] for name in size.comparators}
+        design = replace(design, comparators=kept, inner=size.inner)
+        shared |= {"members": size.members, "epochs": size.epochs}
+        if size.folds < len(splits):
+            splits = make_folds(cohort, outcome, size.folds, seed)
+            training = [training_landmarks(cohort, fold.train, plan) for fold in splits]
+        deadline = _Deadline(clock, start + MAX_OVERRUN * (1 - SCORING) * budget)
+    total = len(splits) * (len(design.comparators) + len(parts) * design.inner)
     with shown(progress) as report:
-        fits = ComparatorFitter(outcome, design.last, budget, report, steps)
-        scored, best = _fit_folds(design, fits, splits, training)
-    return _comparison(design, fits, scored, best, n)
+        fits = ComparatorFitter(outcome, design.last, shared, report, total)
+        scored, best = _fit_folds(design, fits, splits, training, deadline)
+    if len(scored) < len(splits):
+        done = f"{len(scored)} of {len(splits)} folds were fitted when the budget ran out"
+        cut = (*cut, f"{done}: the patients of the others are not scored")
+    found = _comparison(design, fits, scored, best, n)
+    return replace(found, cut=cut) if cut else found
+
+
+def _timed(design: _Design, shared: Mapping[str, Any], X: Landmarks, clock: Callable[[], float]) -> FitCost:
+    """What a fit of the graph on the landmarks X takes, by its epochs."""
+    fits = ComparatorFitter(design.outcome, design.last, shared, None, 0)
+    graph = design.comparators["graph"]
+    seen = graph.landmarks(X)
+
+    def fit(epochs: int) -> None:
+        fits.model(graph, members=1, epochs=epochs).fit(seen)
+
+    return FitCost.timed(fit, clock, TIMED_EPOCHS)
+
+
+@dataclass(eq=False)
+class _Deadline:
+    """Whether another fold would end too late, as long as those so far took."""
+
+    clock: Callable[[], float]
+    limit: float
+
+    def __post_init__(self) -> None:
+        self.begun = self.clock()
+
+    def passed(self, folds: int) -> bool:
+        now = self.clock()
+        return now + (now - self.begun) / folds > self.limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +349,11 @@ def _kind_dropout(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> fl
 
 
 def _fit_folds(
-    design: _Design, fits: ComparatorFitter, splits: Sequence[Fold], training: Sequence[Landmarks]
+    design: _Design,
+    fits: ComparatorFitter,
+    splits: Sequence[Fold],
+    training: Sequence[Landmarks],
+    deadline: _Deadline | None = None,
 ) -> tuple[Parts, list[str]]:
     """Of each fold the fitted models and the landmarks of its test patients, and its best modality."""
     scored: Parts = []
@@ -300,6 +371,8 @@ def _fit_folds(
         fitted["best single"] = fitted[f"only {best[-1]}"]
         fitted["null"] = _null(fitted["graph"], design.outcome)
         scored.append((fitted, test))
+        if deadline is not None and i < len(splits) and deadline.passed(i):
+            break
     return scored, best
 
 
@@ -374,7 +447,7 @@ def run_compare(
     folds: Path | None = None,
     progress: Progress | bool | None = None,
     missing: Sequence[str] = (),
-    **budget: int,
+    **choices: Any,
 ) -> Comparison:
     """Compare models of a packed cohort, as `gnnpatient compare` does.
 
@@ -391,8 +464,8 @@ def run_compare(
     missing : sequence of str, default ()
         Node types that `missing_curve` will take away, so that a wrong name is refused before the
         fits.
-    **budget : int
-        members, epochs, seed of `compare`.
+    **choices
+        members, epochs, seed, budget of `compare`.
 
     Returns
     -------
@@ -409,4 +482,4 @@ def run_compare(
     if unknown := [kind for kind in missing if kind not in known]:
         raise InputError(f"unknown node type {unknown[0]!r}{near(unknown[0], known)}")
     splits = 5 if folds is None else read_folds(folds, cohort)
-    return compare(cohort, outcome, folds=splits, progress=progress, **budget)  # type: ignore[arg-type]
+    return compare(cohort, outcome, folds=splits, progress=progress, **choices)

@@ -378,6 +378,8 @@ class Comparison(Shown):
         The landmarks that were scored, with the risks of each model.
     parts : tuple of (mapping of str to Model, Landmarks)
         Of each fold the fitted models and its landmarks.
+    cut : tuple of str
+        What a budget of time left out, in sentences; () without one.
     """
 
     outcome: str
@@ -396,6 +398,7 @@ class Comparison(Shown):
     others: tuple[Mapping[str, Any], ...]
     risks: ModelRisks
     parts: tuple[tuple[Mapping[str, Model], Landmarks], ...]
+    cut: tuple[str, ...] = ()
 
     def _summary(self) -> Summary:
         aim = self.cause if self.cause == self.outcome else f"{self.cause} ({self.outcome})"
@@ -437,7 +440,7 @@ class Comparison(Shown):
 
     @property
     def sentences(self) -> list[str]:
-        """`sentence`, one a modality left out, the other contrasts, and whether the cohort is too small."""
+        """`sentence`, one a modality left out, other contrasts, what was cut, and if it is too small."""
         sentences = [self.sentence]
         for found in self.left_out:
             rest = [name for name in self.modalities if name != found["kind"]]
@@ -452,6 +455,7 @@ class Comparison(Shown):
             elif one.startswith("values "):
                 what = f"the last values of {one.removeprefix('values ')}, beside the baseline covariates,"
                 sentences.append(self._sentence(found, what))
+        sentences += self.cut
         return sentences if self.too_small is None else [*sentences, self.too_small]
 
     def _sentence(self, found: Mapping[str, Any], what: str) -> str:
@@ -526,6 +530,7 @@ class Comparison(Shown):
             "left_out": [dict(found) for found in self.left_out],
             "others": [dict(found) for found in self.others],
             "intervals": "resample patients; the fitted models are held fixed",
+            **({"cut": list(self.cut)} if self.cut else {}),
             "rows": self.rows,
         }
 

@@ -47,7 +47,7 @@ def compare_report(
     folds: Path | None = None,
     progress: Progress | bool | None = None,
     missing: Sequence[str] = (),
-    **budget: int,
+    **choices: Any,
 ) -> ComparisonReport:
     """Compare what each node type, and all of them together, forecast on a packed cohort.
 
@@ -62,8 +62,8 @@ def compare_report(
         Called after each fit; True for bars.
     missing : sequence of str
         Node types that are removed from more and more patients.
-    **budget : int
-        members, epochs, seed: the same for every model.
+    **choices
+        members, epochs, seed: the same for every model; budget: seconds that it may take.
 
     Returns
     -------
@@ -74,6 +74,6 @@ def compare_report(
     InputError
         When the cohort has no such outcome or node type, or the folds do not fit it.
     """
-    found = compare.run_compare(Path(path), outcome, folds, progress, missing, **budget)
+    found = compare.run_compare(Path(path), outcome, folds, progress, missing, **choices)
     curve = [row for kind in missing for row in missing_curve(found, kind)]
     return ComparisonReport(found, curve, pattern_only(found))

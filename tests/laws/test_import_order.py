@@ -31,21 +31,21 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
 }
 INSIDE = {  # the files of a folder, each may import those named before it
     "metrics": "incidence pairs horizon calibration scores resampling",
-    "spec": "patterns masks explain tables lineage nodes outcomes graph reference",
+    "spec": "patterns masks explain tables lineage nodes outcomes graph examples reference",
     "readers": "database dates csv_file frames tables standard meds omop fhir",
     "content": "texts image measure encoder cache handcrafted pretrained embed vectors",
     "cohort": "arrays packed survival diagnosis progression outcomes store cohort splits build view",
     "ingest": "rows scripts audit cells joins source quarantine columns units picks statics patients moments "
-    "hierarchy ancestors amendments contents events lost dates ends periods record outcome_words causes aces "
-    "labels_survival labels_task labels_diagnosis labels_progression labels hidden pack read",
-    "propose": "names parts sheets stays patients states layouts inputs outcomes formats draft",
+    "hierarchy ancestors amendments contents events lost dates ends periods record outcome_words intervals "
+    "causes aces labels_survival labels_task labels_diagnosis labels_progression labels hidden pack read",
+    "propose": "names parts sheets moments stays patients states layouts inputs outcomes formats draft",
     "datasets": "ward shipped",
     "model": "encode network heads loss model",
     "prognosis": "summary disclosure inputs forecast plot targets marginal kinds device predictor card "
     "checkpoint first fit estimator people run",
     "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
-    "intervals scoreboard baselines evaluate oracle validation models crossval ablations fitting comparison "
-    "missingness compare report subgroups",
+    "intervals scoreboard baselines evaluate oracle validation models crossval ablations fitting budget "
+    "comparison missingness compare report subgroups",
     "patient": "answers predictions figure trajectory explain similar page serve",
     "cli": " ".join(["console", *COMMAND_FILES, "main", "__main__"]),
 }

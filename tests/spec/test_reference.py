@@ -31,6 +31,28 @@ def test_every_key_of_every_record_is_described():
             assert field.description or typing.get_origin(field.annotation) is dict, (record.__name__, name)
 
 
+def test_every_key_of_every_table_is_in_an_example_that_is_a_spec():
+    from gnnpatient.spec.examples import EXAMPLES, complete
+    from gnnpatient.spec.graph import GraphSpec
+    from gnnpatient.spec.reference import PLACES, own_keys
+
+    def keys(raw):
+        if isinstance(raw, dict):
+            yield from raw
+        for inner in raw.values() if isinstance(raw, dict) else raw if isinstance(raw, list) else ():
+            yield from keys(inner)
+
+    assert list(EXAMPLES) == list(PLACES)
+    for place, record in PLACES.items():
+        shown = set[str]()
+        for example in EXAMPLES[place]:
+            spec = complete(example)
+            assert GraphSpec.model_validate(spec).cohort, place
+            shown |= set(keys(tomllib.loads(example)))
+        wanted = {field.alias or name for name, field in own_keys(record).items()}
+        assert wanted <= shown, f"spec/examples.py, {place}: no example has {sorted(wanted - shown)}"
+
+
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_a_shipped_spec_is_valid_and_fits_the_schema(path):
     from gnnpatient import read_spec
