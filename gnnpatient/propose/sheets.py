@@ -579,8 +579,7 @@ def _csv(folder: Path, name: str) -> tuple[dict[str, Any], pl.DataFrame]:
     if separator != ("\t" if ".tsv" in path.name else ","):
         keys["separator"] = separator
     raw = read_table(folder, name, TableSpec(**keys))
-    assert isinstance(raw, pl.DataFrame)
-    raw = _without_blanks(raw.head(MAX_ROWS))
+    raw = _without_blanks(raw.lazy().head(MAX_ROWS).collect())
     if separator != ",":
         comma = pl.all().str.contains(r"^-?\d+,\d+$").any()
         numbers = pl.all().str.contains(r"^\s*(-?\d+(,\d+)?)?\s*$").fill_null(True).all()
