@@ -43,6 +43,7 @@ SLOW = {
     "docs/how-to/dataframes.md",
     "docs/how-to/hand-on.md",
     "docs/how-to/your-network.md",
+    "docs/how-to/your-tables.md",
     "notebooks/2-train-and-judge.ipynb",
     "notebooks/3-your-own-network.ipynb",
 }
