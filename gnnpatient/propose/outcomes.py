@@ -13,7 +13,16 @@ from gnnpatient.ingest.cells import text
 from gnnpatient.propose import names
 from gnnpatient.propose.layouts import RowsOfOutcome
 from gnnpatient.propose.moments import moments
-from gnnpatient.propose.names import LABEL, MAX_LEVELS, MIN_LEAK_AUC, MIN_PATIENTS, OUTCOME_PART, PATIENT
+from gnnpatient.propose.names import (
+    LABEL,
+    MAX_CHANCE,
+    MAX_LEVELS,
+    MIN_GIVEN,
+    MIN_LEAK_AUC,
+    MIN_PATIENTS,
+    OUTCOME_PART,
+    PATIENT,
+)
 from gnnpatient.propose.parts import Draft, plain, slug, unused_name
 from gnnpatient.propose.sheets import Sheet, share
 from gnnpatient.propose.states import documented_states, meaning, outcome_name
@@ -652,8 +661,14 @@ def ask_for(draft: Draft, sheet: Sheet, why: dict[str, str]) -> None:
 
 
 def _leak(sheet: Sheet, name: str, outcomes: list[tuple[str, pl.DataFrame]]) -> str:
-    """Why the first value of a patient nearly gives an outcome; "" where it does not."""
+    """Why the first value of a patient, or that there is one, nearly gives an outcome; "" if it does not."""
     kind = sheet.kind[name]
+    for outcome, frame in outcomes if sheet.first_values[name].null_count() else []:
+        event = frame["event"].fill_null(False)
+        given = event.filter(sheet.first_values[name].is_not_null())
+        by_chance = share(event) ** len(given)  # that all of as many have the event
+        if share(given) >= MIN_GIVEN and by_chance < MAX_CHANCE:
+            return f"is given nearly only where {outcome} happened"
     if kind not in ("number", "text") or (kind == "text" and sheet.n_distinct(name) > MAX_LEVELS):
         return ""
     for outcome, frame in outcomes:
