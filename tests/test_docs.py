@@ -39,11 +39,12 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # measured: over 3 s on one core
 SLOW = {
     "README.md",
-    "docs/tutorial.md",
     "docs/how-to/dataframes.md",
     "docs/how-to/hand-on.md",
+    "docs/how-to/mimic.md",
     "docs/how-to/your-network.md",
     "docs/how-to/your-tables.md",
+    "docs/tutorial.md",
     "notebooks/2-train-and-judge.ipynb",
     "notebooks/3-your-own-network.ipynb",
 }
