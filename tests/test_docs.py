@@ -36,7 +36,15 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # measured: over 3 s on one core
-SLOW = {"README.md", "docs/how-to/dataframes.md", "docs/tutorial.md", "docs/how-to/hand-on.md"}
+SLOW = {
+    "README.md",
+    "docs/tutorial.md",
+    "docs/how-to/dataframes.md",
+    "docs/how-to/hand-on.md",
+    "docs/how-to/your-network.md",
+    "notebooks/2-train-and-judge.ipynb",
+    "notebooks/3-your-own-network.ipynb",
+}
 FENCE = re.compile(r"(?P<indent>[ ]*)(?P<fence>`{3,}|~{3,})[ ]*(?P<language>[^\s`]*)[ ]*(?P<rest>[^`]*)")
 TITLE = re.compile(r'title="([^"]+)"')
 WRITTEN = {"toml", "csv", "tsv", "json", "yaml", "text"}  # languages that a block with a title may have
@@ -226,6 +234,16 @@ def test_what_a_page_takes_from_outside_is_found(html, found, tmp_path):
     assert len(list(script("check_site")["outside"](tmp_path))) == found
     (tmp_path / "a.css").write_text('@import "https://a.example/b.css"; p { color: red }')
     assert len(list(script("check_site")["outside"](tmp_path))) == found + 1
+
+
+def test_the_citation_is_of_this_version_and_names_nobody():
+    import yaml
+
+    from gnnpatient import __version__
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__ and citation["authors"] == [{"name": "The gnnpatient authors"}]
+    assert {"cff-version", "message", "title", "type", "license"} <= set(citation)
 
 
 # ---- the convention itself

@@ -339,11 +339,10 @@ def first_starts(
         if n := int(late.sum()):
             source.flag(
                 f"outcome {name!r}: {n} of {int(rows.there.sum())} patient(s) start after day 0 (delayed "
-                "entry); they enter with their first row and are not at risk before it; [patient] entry "
-                "says otherwise",
+                "entry); they enter with their first row and are not at risk before it",
                 decides=True,
             )
-            step = ["start after day 0, at risk from their first row on", n]
+            step = ["start after day 0, at risk from their first row", n]
             source.outcome_steps.setdefault(name, []).append(step)
     late = (entry != FOREVER) & (entry > 0)
     return np.where(late, entry, 0), np.where(late, end, first_day)

@@ -263,7 +263,8 @@ def _read_origin(
     """
     when = view.moment(name, pl.zeros(len(owner), eager=True, dtype=pl.Int64), limit=None)
     bad = when.bad | (when.at.is_not_null() & ~when.dated)  # days after what?
-    rows = one_each(view, name, when.at, owner, patients)
+    pick = f'{{ table = "{view.table}", column = "{name}", pick = "first" }}'
+    rows = one_each(view, name, when.at, owner, patients, hint=f"origin = {pick} takes the first")
     if bad.any() or (rows < 0).any():
         bad = bad if bad.any() else pl.Series(owner == (rows < 0).argmax())
         row = bad.arg_true()[0]

@@ -31,7 +31,7 @@ from gnnpatient.ingest.quarantine import write_quarantine
 from gnnpatient.ingest.record import Draft, FollowUp, Record
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables
-from gnnpatient.progress import Progress
+from gnnpatient.progress import Progress, shown
 from gnnpatient.readers.frames import tables_of
 from gnnpatient.spec.graph import GraphSpec, read_spec
 from gnnpatient.spec.nodes import NodeSpec
@@ -50,7 +50,7 @@ def read_cohort(
     device: str = "auto",
     allow_network: bool = False,
     embed: bool = True,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Cohort:
     """Read a cohort's tables, check every row, and pack what is used.
 
@@ -85,8 +85,8 @@ def read_cohort(
         Whether an encoder may be downloaded from the hub.
     embed : bool, default True
         False: images and texts are opened and counted only, so that a check loads no encoder.
-    progress : callable, optional
-        Called with what is done, how far, and of how many.
+    progress : callable or bool, optional
+        Called with what is done, how far, and of how many; True for bars.
 
     Returns
     -------
@@ -109,17 +109,23 @@ def read_cohort(
             f"outcomes = {outcomes!r}; must be True or False. Which of them are forecast, "
             "PrognosisModel(outcomes=[...]) says"
         )
-    source = SourceTables(
-        tables_of(tables, spec.patient.table, may_be_empty=not outcomes),
-        spec,
-        files=Path(files) if files is not None else None,
-        own_encoders=_own_encoders(encoders, spec),
-        cache=Path(cache) if cache else None,
-        device=device,
-        allow_network=allow_network,
-        embed=embed,
-        progress=progress,
-    )
+    with shown(progress) as report:
+        source = SourceTables(
+            tables_of(tables, spec.patient.table, may_be_empty=not outcomes),
+            spec,
+            files=Path(files) if files is not None else None,
+            own_encoders=_own_encoders(encoders, spec),
+            cache=Path(cache) if cache else None,
+            device=device,
+            allow_network=allow_network,
+            embed=embed,
+            progress=report,
+        )
+        return _read(source, None if quarantine is None else Path(quarantine), outcomes)
+
+
+def _read(source: SourceTables, quarantine: Path | None, outcomes: bool) -> Cohort:
+    spec = source.spec
     patients = read_patients(source)
     record = Record(source, patients, _read_nodes(source, patients))
     drafts = draft_labels(record) if outcomes else {}
@@ -131,7 +137,7 @@ def read_cohort(
     check_lost_tables(source)
     source.flags += source.missing_word_flags()
     if quarantine is not None:
-        write_quarantine(source, Path(quarantine))
+        write_quarantine(source, quarantine)
     spec = spec if outcomes else spec.model_copy(update={"outcomes": {}})
     return Cohort(
         spec=spec,

@@ -104,7 +104,7 @@ def test_the_first_start_is_the_entry(read):
     rows = [("a", 0, 5, 0, 1), ("a", 5, 9, 1, 2), ("b", 3, 8, 1, 1), ("c", -4, 6, 0, 1)]
     cohort = read(HEAD + NODE + FLAG % "", rows)
     assert cohort.entry.tolist() == [0, 3 * DAY, 0] and cohort.outcomes["end"].spells is None
-    assert steps(cohort)["start after day 0, at risk from their first row on"] == 1
+    assert steps(cohort)["start after day 0, at risk from their first row"] == 1
     assert steps(cohort)["at risk at entry"] == 3
     (flag,) = cohort.report["decisive"]
     assert "1 of 3 patient(s) start after day 0" in flag
@@ -231,6 +231,16 @@ WRONG_ROWS = [
         [("a", 0, 5, 1, 1), ("a", 5, 5, 0, 1)],
         OUT + 'causes = { d = { time = "x", flag = "state" } }\n',
         "name start = COLUMN and stop = COLUMN beside the flag",
+    ),
+    (
+        RECUR,
+        'category = ["x"]\n' + FLAG % "",
+        r"first = \[\"x\"\] takes the earliest row; what changes is a node",
+    ),
+    (
+        [("a", 0, 5, 0, "2020-01-01"), ("a", 5, 9, 0, "2020-01-02")],
+        'origin = "x"\n' + FLAG % "",
+        r"origin = { table = \"rows.csv\", column = \"x\", pick = \"first\" } takes the first$",
     ),
 ]
 
