@@ -39,7 +39,15 @@ BUILT = ROOT / "docs/cli.md"  # by `make docs`, perhaps at this moment
 PAGES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path != BUILT)]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # measured: over 3 s on one core
-SLOW = {"README.md", "docs/tutorial.md", "docs/how-to/hand-on.md", "notebooks/2-train-and-judge.ipynb"}
+SLOW = {
+    "README.md",
+    "docs/tutorial.md",
+    "docs/how-to/dataframes.md",
+    "docs/how-to/hand-on.md",
+    "docs/how-to/your-network.md",
+    "notebooks/2-train-and-judge.ipynb",
+    "notebooks/3-your-own-network.ipynb",
+}
 FENCE = re.compile(r"(?P<indent>[ ]*)(?P<fence>`{3,}|~{3,})[ ]*(?P<language>[^\s`]*)[ ]*(?P<rest>[^`]*)")
 TITLE = re.compile(r'title="([^"]+)"')
 WRITTEN = {"toml", "csv", "tsv", "json", "yaml", "text"}  # languages that a block with a title may have
