@@ -44,6 +44,7 @@ SLOW = {
     "docs/tutorial.md",
     "docs/how-to/dataframes.md",
     "docs/how-to/hand-on.md",
+    "docs/how-to/notebook.md",
     "docs/how-to/your-network.md",
     "notebooks/2-train-and-judge.ipynb",
     "notebooks/3-your-own-network.ipynb",
