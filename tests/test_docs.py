@@ -219,6 +219,7 @@ def test_every_command_and_option_is_on_its_page():
         (section,) = re.findall(rf"^## {name} \{{.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
         rows = re.findall(r"^\| `.*\|$", section, re.MULTILINE)
         assert len(rows) == len(inspect.signature(command.callback).parameters), name
+        assert not [row for row in rows if re.match(r"\| [^|]*\|\s*\|", row)], "says nothing"
 
 
 @pytest.mark.parametrize(
