@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # measured: over 3 s on one core
-SLOW = {"README.md", "docs/tutorial.md", "docs/how-to/hand-on.md"}
+SLOW = {"README.md", "docs/tutorial.md", "docs/how-to/hand-on.md", "docs/how-to/evaluate.md"}
 FENCE = re.compile(r"(?P<indent>[ ]*)(?P<fence>`{3,}|~{3,})[ ]*(?P<language>[^\s`]*)[ ]*(?P<rest>[^`]*)")
 TITLE = re.compile(r'title="([^"]+)"')
 WRITTEN = {"toml", "csv", "tsv", "json", "yaml", "text"}  # languages that a block with a title may have
