@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -113,7 +114,7 @@ class Piece:
         parts = [f"{self.done} of {self.total}", self.figures, _time(self.heard - self.begun)]
         if not self.ended and 0 < self.done < self.total:
             left = (self.heard - self.begun) / self.done * (self.total - self.done)
-            parts.append(f"at most {_time(left)} left")
+            parts.append(f"{'at most' if self.figures else 'about'} {_time(left)} left")
         return f"{printable(self.what)}: {', '.join(part for part in parts if part)}"
 
 
@@ -139,30 +140,44 @@ class Bars:
 
     def __post_init__(self) -> None:
         self.place = self.place or _place(self.stream)
-        self._pieces: dict[str, Piece] = {}
+        self._pieces: list[Piece] = []
         self._bars: RichBars | None = None
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[int, Any] = {}  # by the piece's position
+        self._heard = 0.0
         self._display: Any = None
         self._drawn = -DRAW_EVERY
 
     def __enter__(self) -> Bars:
+        self._heard = self.clock()
         return self
 
     def __call__(self, what: str, done: int, total: int, /, **figures: Any) -> None:
-        now = self.clock()
-        if what not in self._pieces:
-            for other in self._pieces.values():
-                self._end(other)
-            self._pieces[what] = Piece(what, now, printed=now)
-        piece = self._pieces[what]
+        now, piece = self.clock(), self._current
+        goes_on = piece is not None and (done, total) == (piece.done + 1, piece.total) and not piece.ended
+        if piece is None or (what != piece.what and not goes_on):
+            if piece is not None:
+                self._end(piece)
+            piece = Piece(what, self._heard, printed=self._heard)
+            self._pieces.append(piece)
+        elif (
+            what != piece.what
+        ):  # the next step of many, each with a name of its own: one bar, and a line each
+            if piece.printed == piece.begun:
+                self._print(piece)
+            piece.what, piece.printed = what, -math.inf
         piece.done, piece.total, piece.heard, piece.figures = done, total, now, _figures(figures)
+        self._heard = now
         if done >= total:
             self._end(piece)
         self._show(piece)
 
+    @property
+    def _current(self) -> Piece | None:
+        return self._pieces[-1] if self._pieces else None
+
     def __exit__(self, *failure: object) -> None:
-        for piece in self._pieces.values():
-            self._end(piece)
+        if self._current is not None:
+            self._end(self._current)
         if self._bars is not None:
             self._bars.stop()
         if self._pieces and self.place == "notebook":
@@ -172,9 +187,9 @@ class Bars:
         if piece.ended:
             return
         piece.ended = True
-        if self.place == "log":
-            print(piece.line(), file=self.stream, flush=True)
-        if (task := self._tasks.get(piece.what)) is not None and self._bars is not None:
+        if piece.printed != piece.heard:
+            self._print(piece)
+        if (task := self._tasks.get(len(self._pieces) - 1)) is not None and self._bars is not None:
             self._bars.update(task, completed=piece.done, total=piece.done)  # it may have stopped before
 
     def _show(self, piece: Piece) -> None:
@@ -184,7 +199,11 @@ class Bars:
             if piece.heard - self._drawn >= DRAW_EVERY:
                 self._draw()
         elif not piece.ended and piece.heard - piece.printed >= LINE_EVERY:
-            piece.printed = piece.heard
+            self._print(piece)
+
+    def _print(self, piece: Piece) -> None:
+        piece.printed = piece.heard
+        if self.place == "log":
             print(piece.line(), file=self.stream, flush=True)
 
     def _bar(self, piece: Piece) -> None:
@@ -198,12 +217,12 @@ class Bars:
             figures = TextColumn("{task.fields[figures]}", markup=False)
             self._bars = RichBars(*columns, TimeElapsedColumn(), figures, console=Console(file=self.stream))
             self._bars.start()
-        if piece.what not in self._tasks:
-            self._tasks[piece.what] = self._bars.add_task(
-                printable(piece.what), total=piece.total, figures=""
-            )
+        name, number = printable(piece.what), len(self._pieces) - 1
+        if number not in self._tasks:
+            self._tasks[number] = self._bars.add_task(name, figures="")
         self._bars.update(
-            self._tasks[piece.what],
+            self._tasks[number],
+            description=name,
             completed=piece.done,
             total=piece.done if piece.ended else piece.total,
             figures=piece.figures,
@@ -214,8 +233,8 @@ class Bars:
         from IPython.display import display  # type: ignore[import-not-found]
 
         self._drawn = self.clock()
-        lines = [piece.line() for piece in self._pieces.values()]
-        content = {"text/plain": "\n".join(lines), "text/html": bars_html(self._pieces.values())}
+        lines = [piece.line() for piece in self._pieces]
+        content = {"text/plain": "\n".join(lines), "text/html": bars_html(self._pieces)}
         if self._display is None:
             self._display = display(content, raw=True, display_id=True)
         else:
@@ -264,7 +283,7 @@ def _figures(figures: Mapping[str, Any]) -> str:
 
 def _time(seconds: float) -> str:
     """A span of time, to the second or the minute."""
-    if seconds < 60:
+    if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -12,6 +12,7 @@ from html import escape
 
 MAX_TEXT = 60  # letters of a name
 MAX_LISTED = 8  # names in a list
+_TABLE = "border-collapse:collapse;border:0;margin:.4em 0;color:inherit;font-size:inherit"
 _RULE = "1px solid rgba(128,128,128,.35)"
 _CELL = "padding:.2em 1.2em .2em 0;text-align:{};vertical-align:top;white-space:{};background:none"
 
@@ -47,7 +48,7 @@ class Table:
         lines += [_row("td", row, sides) for row in self.rows]
         note = f'<div style="opacity:.7;margin:.3em 0">{_safe(self.note)}</div>' if self.note else ""
         body = "".join(lines)
-        return f'<table style="border-collapse:collapse;border:0;margin:.4em 0">{body}</table>{note}'
+        return f'<table style="{_TABLE}">{body}</table>{note}'
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def counted(number: int, noun: str) -> str:
 
 def _row(tag: str, cells: Sequence[str], sides: Sequence[str], rule: str = "0") -> str:
     shown = [
-        f'<{tag} style="{_CELL.format(side, "nowrap" if side == "right" else "normal")};'
+        f'<{tag} style="{_CELL.format(side, "nowrap" if tag == "th" or side == "right" else "normal")};'
         f'border:0;border-bottom:{rule}">{_safe(cell)}</{tag}>'
         for cell, side in zip(cells, sides, strict=True)
     ]

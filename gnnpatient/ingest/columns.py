@@ -10,7 +10,9 @@ from gnnpatient.ingest.cells import text
 from gnnpatient.ingest.source import TableView
 
 
-def one_each(view: TableView, name: str, values: pl.Series, owner: np.ndarray, patients: int) -> np.ndarray:
+def one_each(
+    view: TableView, name: str, values: pl.Series, owner: np.ndarray, patients: int, *, hint: str = ""
+) -> np.ndarray:
     """The row that holds each patient's value of a column that is constant in a patient.
 
     Parameters
@@ -25,6 +27,8 @@ def one_each(view: TableView, name: str, values: pl.Series, owner: np.ndarray, p
         The patient of each row, -1 = nobody's.
     patients : int
         How many patients there are.
+    hint : str, default ""
+        What to do where a patient has two values, for the message.
 
     Returns
     -------
@@ -46,7 +50,7 @@ def one_each(view: TableView, name: str, values: pl.Series, owner: np.ndarray, p
         lines = f"{view.line(first[owner[row]])} and {view.line(row)}"
         raise InputError(
             f"{view.table}: column {name!r} differs between lines {lines}, in {people} patient(s); "
-            "statics and outcomes come from columns that are constant in a patient"
+            f"statics and outcomes come from columns that are constant in a patient{'; ' * bool(hint)}{hint}"
         )
     return first
 

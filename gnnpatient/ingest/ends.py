@@ -166,7 +166,7 @@ def read_entry(
         begin, end = read(np.where(wrong, dates.first - dates.gap, NEVER))
     enters = is_given(begin) & ~dates.is_astray(begin)
     if not enters.any():
-        raise InputError(f"entry: no patient has an event that fits {', '.join(what.code)}")
+        raise InputError(f"entry: no patient has an event that fits {what.words}")
     if not enters.all():
         source.steps.append(["with the entry event", int(enters.sum())])
     return np.where(enters, begin, FOREVER), np.where(enters, end, FOREVER)

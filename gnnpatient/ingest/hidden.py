@@ -63,7 +63,7 @@ def revealing_codes(spec: GraphSpec, kind: str) -> tuple[str, ...]:
     return tuple(pattern for one in outcomes for pattern in label_reader(one).revealing(one, kind))
 
 
-def hide_codes(source: SourceTables, rows: Mapping[str, Rows]) -> dict[str, Rows]:
+def hide_codes(source: SourceTables, rows: Mapping[str, Rows], *, check: bool = True) -> dict[str, Rows]:
     """The rows without codes that give a diagnosis away.
 
     Codes are judged as they are in the tables: what `level` makes of them and what lies above them does not
@@ -75,6 +75,8 @@ def hide_codes(source: SourceTables, rows: Mapping[str, Rows]) -> dict[str, Rows
         For the spec and for refused rows.
     rows : mapping of str to Rows
         The rows of each node type.
+    check : bool, default True
+        Whether each pattern must fit a code; a single patient may have none of them.
 
     Returns
     -------
@@ -85,7 +87,8 @@ def hide_codes(source: SourceTables, rows: Mapping[str, Rows]) -> dict[str, Rows
     InputError
         When a pattern fits no code and so hides nothing, or another outcome follows codes that are hidden.
     """
-    _check_hide_patterns(source, rows)
+    if check:
+        _check_hide_patterns(source, rows)
     return {kind: _without_revealing(source, kind, events) for kind, events in rows.items()}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from gnnpatient.cohort.survival import Survival
 from gnnpatient.ingest import ends, periods
 from gnnpatient.ingest.causes import read_cause
+from gnnpatient.ingest.intervals import flag_gaps, read_intervals
 from gnnpatient.ingest.moments import is_duration, moment_of, patient_time
 from gnnpatient.ingest.outcome_words import DEATH, read_states
 from gnnpatient.ingest.patients import patient_table
@@ -52,9 +53,13 @@ def draft_survival(record: Record, name: str, outcome: SurvivalSpec) -> Draft:
         present = np.bincount(owner[owner >= 0], minlength=count) > 0
         refuse_if = refusal(name, view, owner, present)
     draft = Draft(name, outcome, present, refuse_if, [], np.full(count, FOREVER), np.zeros(count, bool))
-    if outcome.status is not None:
+    if outcome.stretches is not None:
+        draft = _with_intervals(record, draft)
+    elif outcome.status is not None:
         draft = _with_status(record, draft)
     for cause, spec in outcome.parts:
+        if spec.start is not None:
+            continue
         position = 1 + outcome.cause_names.index(cause)
         part = read_cause(record, name, (position, cause), spec, table, refuse_if)
         undated = draft.undated | (part.undated & (part.time == NEVER))
@@ -63,10 +68,24 @@ def draft_survival(record: Record, name: str, outcome: SurvivalSpec) -> Draft:
     return draft
 
 
+def _with_intervals(record: Record, draft: Draft) -> Draft:
+    """With the events of start-stop rows; observed are those who have rows that can be used."""
+    intervals = read_intervals(record, draft.name, draft.spec)
+    present = draft.present & intervals.there
+    return replace(
+        draft,
+        present=present,
+        refuse_if=refusal(draft.name, present=present),
+        parts=intervals.parts,
+        censored=np.minimum(draft.censored, intervals.last),
+        intervals=intervals,
+    )
+
+
 def _with_status(record: Record, draft: Draft) -> Draft:
     """With the events of a column of states and one of times."""
     outcome, count = draft.spec, len(record.patients)
-    assert outcome.status is not None and outcome.table is not None
+    assert outcome.status is not None and outcome.status.time is not None and outcome.table is not None
     time = outcome.status.time
     view, owner = record.view(outcome.table, [outcome.status.column, time], use=True)
     state = read_states(view, draft.name, outcome, owner, count)
@@ -116,13 +135,14 @@ def read_survival(record: FollowUp, name: str, outcome: SurvivalSpec, draft: Dra
     end = np.minimum(last, cut)
     after = draft.present & (event > 0) & (begun > end)
     lost = draft.present & (draft.undated | wrong) & ((event == 0) | after)
-    gaps = None if record.periods is None or _has_own_registry(source, outcome) else record.periods
+    gaps = _gaps(record, draft)
     observed = np.zeros(len(end), bool)
     if gaps is not None:
         observed[gaps.patient] = True
     draft.refuse_if(
         (event == 0) & (end == FOREVER) & ~lost & ~observed,
-        "neither an event nor an end of observation; set exit = COLUMN, a duration or { code, pick }",
+        "neither an event nor an end of observation; set exit = COLUMN, a duration, { code, pick } or "
+        "{ table, column, pick }",
     )
     _flag_lost(source, draft, lost & draft.undated, lost & ~draft.undated)
     _flag_after(source, name, after & ~lost, after & ~lost & (begun > last))
@@ -188,6 +208,22 @@ def _last(record: FollowUp, draft: Draft) -> tuple[np.ndarray, np.ndarray]:
         lost if column is None else np.minimum(lost, np.where(column == NEVER, FOREVER, column)),
         never if cut is None else cut,
     )
+
+
+def _gaps(record: FollowUp, draft: Draft) -> periods.Periods | None:
+    """When patients are observed, where somebody is not from entry to the end: by start-stop rows, else by
+    the periods of a format.
+
+    Rows say when somebody is observed for this outcome, whatever other end the spec gives.
+    """
+    intervals = draft.intervals
+    if intervals is None:
+        return None if _has_own_registry(record.source, draft.spec) else record.periods
+    late = draft.present & (intervals.entry > record.entry)
+    if not intervals.has_gaps and not late.any():
+        return None
+    flag_gaps(record.source, draft.name, intervals)
+    return intervals.periods
 
 
 def _has_own_registry(source: SourceTables, outcome: SurvivalSpec) -> bool:
@@ -357,7 +393,7 @@ def _flag_exit_by_name(record: FollowUp, draft: Draft, label: Survival, free: np
 
 def _moment_words(what: Moment) -> str:
     """What a moment of the spec is called: a column or codes."""
-    return " ".join(what.code) if isinstance(what, PickSpec) else what
+    return what.words if isinstance(what, PickSpec) else what
 
 
 def _flag_exit_by_event(

@@ -11,12 +11,16 @@ import polars as pl
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.columns import one_each, take
 from gnnpatient.ingest.patients import Patients
-from gnnpatient.ingest.picks import DURATION, picked_time
+from gnnpatient.ingest.picks import DURATION, first_or_last, picked_rows, picked_time
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables, TableView
 from gnnpatient.spec.tables import Moment, PickSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, YEAR, seconds
 
+_ROWS_THAT_CHANGE = (
+    "if each row is a stretch of time, name start and stop in the cause or status; if each is an event or a "
+    "visit, choose rows: { time, where } in a cause, { table, column, pick } in [patient] and as exit"
+)
 BEYOND = round(400 * YEAR * DAY)
 """Seconds after the origin: what stands for "never" or "still open"."""
 
@@ -61,6 +65,8 @@ def moment_of(
         When it is a column of no table, or a cell is not a time.
     """
     if isinstance(what, PickSpec):
+        if what.table is not None:
+            return _row_time(source, what, patients, end=end, beyond=beyond)
         if what.node is None:
             assert patients.origin is not None
             at = picked_time(source, what, patients.ids, end=end)
@@ -156,6 +162,8 @@ def entry_time(
     """
     if not isinstance(what, PickSpec):
         return moment_of(source, what, table, patients, rows, end=end, beyond=True)
+    if what.table is not None:
+        return _row_time(source, what, patients, end=end, beyond=True, since=since)
     if what.node is None:
         assert patients.origin is not None
         first = None if since is None else np.where(since == NEVER, NEVER, since + patients.origin)
@@ -169,6 +177,29 @@ def entry_time(
         these &= of.known >= since[of.patient]
     np.minimum.at(first, of.patient[these], of.known[these])
     return np.where(first == FOREVER, NEVER, first)
+
+
+def _row_time(
+    source: SourceTables,
+    pick: PickSpec,
+    patients: Patients,
+    *,
+    end: bool,
+    beyond: bool,
+    since: np.ndarray | None = None,
+) -> np.ndarray:
+    """The time of each patient's first or last row of a table; as in `entry_time`, none before `since`."""
+    view, name = picked_rows(source, pick)
+    owner = view.patient_index(patients.ids)
+    at = _times(view, name, owner, patients, end, beyond=beyond)
+    rows = np.flatnonzero(at.is_not_null().to_numpy() & (owner >= 0))
+    times, owner = at.fill_null(0).to_numpy()[rows], owner[rows]
+    if not source.holds_nodes(view.table):
+        view.audit.used[view.row[rows]] = True
+    if since is not None:
+        later = times >= since[owner]
+        times, owner = times[later], owner[later]
+    return first_or_last(times, owner, len(patients), last=pick.pick == "last")
 
 
 def patient_time(
@@ -207,6 +238,15 @@ def patient_time(
     InputError
         When a cell is not a time, or a patient has two times.
     """
+    at = _times(view, name, owner, patients, end, beyond=beyond)
+    rows = one_each(view, name, at, owner, len(patients), hint=_ROWS_THAT_CHANGE)
+    return take(at.fill_null(NEVER).to_numpy(), rows, NEVER)
+
+
+def _times(
+    view: TableView, name: str, owner: np.ndarray, patients: Patients, end: bool, *, beyond: bool
+) -> pl.Series:
+    """A column of times: (row,) Int64 seconds after the origin, null = empty; as in `patient_time`."""
     when = view.moment(name, patients.day_zero(owner))
     at, bad = when.end if end else when.at, when.bad
     if beyond and (far := is_far_ahead(view, name, bad, owner, patients)).any():
@@ -217,8 +257,7 @@ def patient_time(
             f"{view.table}: column {name!r}, line {view.line(row)}: not a time; write days after day 0 or a "
             f"date within 125 years of it{view.time_hint(name, row)}"
         )
-    rows = one_each(view, name, at, owner, len(patients))
-    return take(at.fill_null(NEVER).to_numpy(), rows, NEVER)
+    return at
 
 
 def is_far_ahead(

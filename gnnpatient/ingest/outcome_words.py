@@ -19,6 +19,12 @@ from gnnpatient.spec.patterns import fitting
 DEATH = re.compile(r"(?i)death|dead|died|mort|decea|expire|exitus|surviv|tod|décès|muerte")
 """Finds names of outcomes and causes that are deaths."""
 
+ROWS_THAT_CHANGE = (
+    "if each row is a stretch of time, name start = COLUMN and stop = COLUMN beside the flag; if each is an "
+    'event, choose those of a cause: { time = COLUMN, where = { COLUMN = "..." } }'
+)
+"""How an outcome of several rows a patient is written, for messages."""
+
 _YES_NO = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0}
 
 
@@ -51,6 +57,35 @@ def read_states(
         When a state has no meaning, or a patient has two states.
     """
     assert outcome.status is not None
+    code = pl.Series(state_codes(view, name, outcome))
+    code = code.set(code < 0, None)
+    rows = one_each(view, outcome.status.column, code, owner, count, hint=ROWS_THAT_CHANGE)
+    return take(code.fill_null(-1).to_numpy(), rows, -1)
+
+
+def state_codes(view: TableView, name: str, outcome: SurvivalSpec) -> np.ndarray:
+    """What the status column means in each row.
+
+    Parameters
+    ----------
+    view : TableView
+        Rows of the table.
+    name : str
+        The outcome.
+    outcome : SurvivalSpec
+        Its spec, with `status`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (row,) int64: 0 censored, k the k-th cause, -1 not given.
+
+    Raises
+    ------
+    InputError
+        When a state has no meaning.
+    """
+    assert outcome.status is not None
     status = outcome.status
     numbers = ("censored", *outcome.cause_names)
     meaning = {state: numbers.index(word) for state, word in status.states.items()}
@@ -61,9 +96,8 @@ def read_states(
             f"{view.table}: outcome {name!r}, line {view.line(row)}: state {cells[row]!r} is not in states"
             f"{near(cells[row], meaning)}"
         )
-    rows = one_each(view, status.column, cells, owner, count)
     code = cells.replace_strict(list(meaning), list(meaning.values()), default=None, return_dtype=pl.Int64)
-    return take(code.fill_null(-1).to_numpy(), rows, -1)
+    return code.fill_null(-1).to_numpy()
 
 
 def read_event_flags(
@@ -94,6 +128,34 @@ def read_event_flags(
     InputError
         When a cell is neither 0 nor 1, or a patient has both.
     """
+    value = pl.Series(event_flags(view, name, cause, flag))
+    value = value.set(value < 0, None)
+    rows = one_each(view, flag, value, owner, count, hint=ROWS_THAT_CHANGE)
+    return take(value.fill_null(-1).to_numpy(), rows, -1)
+
+
+def event_flags(view: TableView, name: str, cause: str, flag: str) -> np.ndarray:
+    """Whether a cause happened in each row, by a column of 0 and 1.
+
+    Parameters
+    ----------
+    view : TableView
+        Rows of the table.
+    name, cause : str
+        The outcome and its cause.
+    flag : str
+        The column.
+
+    Returns
+    -------
+    numpy.ndarray
+        (row,) int64: 1 happened, 0 censored, -1 not given.
+
+    Raises
+    ------
+    InputError
+        When a cell is neither 0 nor 1.
+    """
     cells = view.symbols(flag).str.to_lowercase()
     if (unknown := cells.is_not_null() & ~cells.is_in(list(_YES_NO))).any():
         row = unknown.arg_true()[0]
@@ -102,7 +164,7 @@ def read_event_flags(
             "not 0 or 1; give the words a meaning with status = { states = {...} }"
         )
     value = cells.replace_strict(list(_YES_NO), list(_YES_NO.values()), default=None, return_dtype=pl.Int64)
-    return take(value.fill_null(-1).to_numpy(), one_each(view, flag, value, owner, count), -1)
+    return value.fill_null(-1).to_numpy()
 
 
 def read_classes(

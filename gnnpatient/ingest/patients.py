@@ -11,7 +11,7 @@ import polars as pl
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.cells import ids
 from gnnpatient.ingest.columns import one_each, take
-from gnnpatient.ingest.picks import picked_time
+from gnnpatient.ingest.picks import first_or_last, picked_rows, picked_time
 from gnnpatient.ingest.scripts import normalized, script_flags
 from gnnpatient.ingest.source import PEOPLE, SourceTables, TableView
 from gnnpatient.ingest.statics import (
@@ -212,11 +212,14 @@ def _patients_with_day_zero(source: SourceTables, view: TableView, names: np.nda
 
 
 def _picked_day_zero(source: SourceTables, view: TableView, names: np.ndarray, pick: PickSpec) -> _DayZero:
-    origin = picked_time(source, pick, names)
+    if pick.table is None and pick.node is None:
+        origin, day_end = picked_time(source, pick, names), picked_time(source, pick, names, end=True)
+    else:
+        origin, day_end = _picked_dates(source, pick, names)
     has = origin != NEVER
-    first_day = (picked_time(source, pick, names, end=True) - origin)[has]
+    first_day = (day_end - origin)[has]
     if not has.any():
-        raise InputError(f"origin: no patient has an event that fits {', '.join(pick.code)}")
+        raise InputError(f"origin: no patient has an event that fits {pick.words}")
     if pick.pick == "last":
         source.flag(
             'origin: pick = "last" chooses day 0 by what comes after it: who comes again has no landmark '
@@ -229,6 +232,28 @@ def _picked_day_zero(source: SourceTables, view: TableView, names: np.ndarray, p
     return _DayZero(names[has], origin[has], first_day)
 
 
+def _picked_dates(source: SourceTables, pick: PickSpec, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The date of each one's first or last row of a table: (patient,) first and last second since 1970."""
+    view, name = picked_rows(source, pick)
+    owner = view.patient_index(names)
+    when = view.moment(name, pl.zeros(len(owner), eager=True, dtype=pl.Int64), limit=None)
+    bad = (when.bad | (when.at.is_not_null() & ~when.dated)) & pl.Series(owner >= 0)  # days after what?
+    if bad.any():
+        row = bad.arg_true()[0]
+        raise InputError(
+            f"{view.table}: column {name!r}, line {view.line(row)}: not a date; day 0 needs one"
+            f"{view.time_hint(name, row)}"
+        )
+    rows = np.flatnonzero(when.at.is_not_null().to_numpy() & (owner >= 0))
+    if not source.holds_nodes(view.table):
+        view.audit.used[view.row[rows]] = True
+    begin, end = (
+        first_or_last(at.fill_null(0).to_numpy()[rows], owner[rows], len(names), last=pick.pick == "last")
+        for at in (when.at, when.end)
+    )
+    return begin, end
+
+
 def _read_origin(
     view: TableView, name: str, owner: np.ndarray, patients: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -238,7 +263,8 @@ def _read_origin(
     """
     when = view.moment(name, pl.zeros(len(owner), eager=True, dtype=pl.Int64), limit=None)
     bad = when.bad | (when.at.is_not_null() & ~when.dated)  # days after what?
-    rows = one_each(view, name, when.at, owner, patients)
+    pick = f'{{ table = "{view.table}", column = "{name}", pick = "first" }}'
+    rows = one_each(view, name, when.at, owner, patients, hint=f"origin = {pick} takes the first")
     if bad.any() or (rows < 0).any():
         bad = bad if bad.any() else pl.Series(owner == (rows < 0).argmax())
         row = bad.arg_true()[0]

@@ -1,14 +1,14 @@
-"""Moments that a spec writes down: a duration, and the first or last event of a standard format that fits."""
+"""Moments that a spec writes down: a duration, the first or last event of a format, or row of a table."""
 
 from __future__ import annotations
 
 import numpy as np
 import polars as pl
 
-from gnnpatient.ingest.source import SourceTables
+from gnnpatient.ingest.source import SourceTables, TableView
 from gnnpatient.readers.tables import fits
 from gnnpatient.spec.tables import PickSpec
-from gnnpatient.times import NEVER
+from gnnpatient.times import FOREVER, NEVER
 
 DURATION = r"-?\d+(\.\d+)?\s*(s|min|h|d|w|mo|y)"
 """How a spec writes a duration, as a regular expression."""
@@ -67,3 +67,64 @@ def picked_time(
     one = found.agg(pl.col("at").min() if first else pl.col("at").max())
     wanted = pl.DataFrame({"id": patients}, schema={"id": pl.String})
     return wanted.join(one, on="id", how="left", maintain_order="left")["at"].fill_null(NEVER).to_numpy()
+
+
+def picked_rows(source: SourceTables, pick: PickSpec) -> tuple[TableView, str]:
+    """The rows of a table among which a pick chooses.
+
+    Parameters
+    ----------
+    source : SourceTables
+        The tables of the cohort.
+    pick : PickSpec
+        With a table and a column, or with a node type that has a table, a column of times and one of codes.
+
+    Returns
+    -------
+    view : TableView
+        The rows that fit.
+    column : str
+        The column with their time.
+
+    Raises
+    ------
+    InputError
+        When the table has no such column.
+    """
+    if pick.table is not None and pick.column is not None:
+        return source.view(pick.table, [pick.column], pick.where), pick.column
+    node = source.spec.nodes[pick.node or ""]
+    assert node.table is not None and node.time is not None and node.code is not None
+    view = source.view(node.table, [node.time, node.code], node.where)
+    floats = [node.code] if view.frame.schema[node.code].is_float() else []
+    fit = view.frame.select(fits({node.code: pick.code}, floats).alias("fit"))["fit"]
+    return view.filter(fit), node.time
+
+
+def first_or_last(at: np.ndarray, owner: np.ndarray, patients: int, *, last: bool) -> np.ndarray:
+    """The first or last time of each patient.
+
+    Parameters
+    ----------
+    at : numpy.ndarray
+        (row,) int64 seconds.
+    owner : numpy.ndarray
+        (row,) int64 patient of each row.
+    patients : int
+        How many patients there are.
+    last : bool
+        Take the last instead of the first.
+
+    Returns
+    -------
+    numpy.ndarray
+        (patient,) int64 seconds, NEVER = the patient has no row.
+
+    Examples
+    --------
+    >>> first_or_last(np.array([5, 3, 4]), np.array([0, 0, 1]), 2, last=False)
+    array([3, 4])
+    """
+    found = np.full(patients, NEVER if last else FOREVER)
+    (np.maximum if last else np.minimum).at(found, owner, at)
+    return np.where(found == FOREVER, NEVER, found)

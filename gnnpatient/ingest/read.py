@@ -20,6 +20,7 @@ from gnnpatient.ingest.dates import UsualDates, usual_dates
 from gnnpatient.ingest.ends import close_open_ends, is_last_row, open_intervals, read_entry
 from gnnpatient.ingest.events import read_rows
 from gnnpatient.ingest.hidden import flag_early_death_texts, hide_codes, revealing_codes
+from gnnpatient.ingest.intervals import first_starts
 from gnnpatient.ingest.labels import draft_labels, read_labels
 from gnnpatient.ingest.lost import check_lost_nodes, check_lost_tables
 from gnnpatient.ingest.moments import is_duration, moment_of
@@ -30,7 +31,7 @@ from gnnpatient.ingest.quarantine import write_quarantine
 from gnnpatient.ingest.record import Draft, FollowUp, Record
 from gnnpatient.ingest.rows import Rows
 from gnnpatient.ingest.source import SourceTables
-from gnnpatient.progress import Progress
+from gnnpatient.progress import Progress, shown
 from gnnpatient.readers.frames import tables_of
 from gnnpatient.spec.graph import GraphSpec, read_spec
 from gnnpatient.spec.nodes import NodeSpec
@@ -43,12 +44,13 @@ def read_cohort(
     *,
     files: str | Path | None = None,
     encoders: Mapping[str, UserEncoder] | None = None,
+    outcomes: bool = True,
     quarantine: str | Path | None = None,
     cache: str | Path | None = None,
     device: str = "auto",
     allow_network: bool = False,
     embed: bool = True,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Cohort:
     """Read a cohort's tables, check every row, and pack what is used.
 
@@ -69,6 +71,10 @@ def read_cohort(
     encoders : mapping of str to callable, optional
         Encoders of your own by the names that `embed` has for them, as in ``{"mine": f}`` for
         ``[nodes.image] embed = "mine"``; see `gnnpatient.content.encoder.UserEncoder`.
+    outcomes : bool, default True
+        False: patients of whom it is not known yet what comes, to be asked about. Nothing of outcomes is read
+        and no end of observation, so their tables and columns need not be there; frames may be without rows.
+        The cohort has no outcomes: a model forecasts for everybody, also where an event has come already.
     quarantine : str or pathlib.Path, optional
         A folder for the refused rows themselves, with line and reason. They hold data of patients.
     cache : str or pathlib.Path, optional
@@ -79,8 +85,8 @@ def read_cohort(
         Whether an encoder may be downloaded from the hub.
     embed : bool, default True
         False: images and texts are opened and counted only, so that a check loads no encoder.
-    progress : callable, optional
-        Called with what is done, how far, and of how many.
+    progress : callable or bool, optional
+        Called with what is done, how far, and of how many; True for bars.
 
     Returns
     -------
@@ -98,29 +104,36 @@ def read_cohort(
             "read_cohort(spec, folder)"
         )
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
-    source = SourceTables(
-        tables_of(tables, spec.patient.table),
-        spec,
-        files=Path(files) if files is not None else None,
-        own_encoders=_own_encoders(encoders, spec),
-        cache=Path(cache) if cache else None,
-        device=device,
-        allow_network=allow_network,
-        embed=embed,
-        progress=progress,
-    )
+    with shown(progress) as report:
+        source = SourceTables(
+            tables_of(tables, spec.patient.table, may_be_empty=not outcomes),
+            spec,
+            files=Path(files) if files is not None else None,
+            own_encoders=_own_encoders(encoders, spec),
+            cache=Path(cache) if cache else None,
+            device=device,
+            allow_network=allow_network,
+            embed=embed,
+            progress=report,
+        )
+        return _read(source, None if quarantine is None else Path(quarantine), outcomes)
+
+
+def _read(source: SourceTables, quarantine: Path | None, outcomes: bool) -> Cohort:
+    spec = source.spec
     patients = read_patients(source)
     record = Record(source, patients, _read_nodes(source, patients))
-    drafts = draft_labels(record)
-    follow_up, first_day = _follow(record, drafts)
-    labels = read_labels(follow_up, drafts)
+    drafts = draft_labels(record) if outcomes else {}
+    follow_up, first_day = _follow(record, drafts, ends=outcomes)
+    labels = read_labels(follow_up, drafts) if outcomes else {}
     flag_early_death_texts(source, labels)
-    nodes = _pack_nodes(source, hide_codes(source, follow_up.rows), len(patients))
+    nodes = _pack_nodes(source, hide_codes(source, follow_up.rows, check=outcomes), len(patients))
     source.mark_dictionaries()
     check_lost_tables(source)
     source.flags += source.missing_word_flags()
     if quarantine is not None:
-        write_quarantine(source, Path(quarantine))
+        write_quarantine(source, quarantine)
+    spec = spec if outcomes else spec.model_copy(update={"outcomes": {}})
     return Cohort(
         spec=spec,
         ids=patients.ids,
@@ -164,8 +177,11 @@ def _read_nodes(source: SourceTables, patients: Patients) -> dict[str, Rows]:
     return rows
 
 
-def _follow(record: Record, drafts: Mapping[str, Draft]) -> tuple[FollowUp, np.ndarray]:
-    """When each patient is observed; and the end of the day of entry, (patient,) int64 seconds."""
+def _follow(record: Record, drafts: Mapping[str, Draft], *, ends: bool) -> tuple[FollowUp, np.ndarray]:
+    """When each patient is observed; and the end of the day of entry, (patient,) int64 seconds.
+
+    ends: whether the end of observation is known, and read.
+    """
     source, patients, spec = record.source, record.patients, record.source.spec.patient
     times = [part.time for draft in drafts.values() for part in draft.parts]
     dates = usual_dates(source, patients, record.rows, times)
@@ -173,7 +189,9 @@ def _follow(record: Record, drafts: Mapping[str, Draft]) -> tuple[FollowUp, np.n
     entry, first_day = np.zeros(len(patients), np.int64), patients.first_day
     if spec.entry is not None:  # on a bare date a patient is there from the first second on
         entry, first_day = read_entry(source, dates, patients, rows)
-    end = _read_exit(source, patients, rows, dates)
+    elif any(draft.intervals is not None for draft in drafts.values()):
+        entry, first_day = first_starts(source, drafts, first_day)
+    end = _read_exit(source, patients, rows, dates) if ends else None
     cuts = spec.exit is not None and is_duration(source, spec.exit, patient_table(source))
     periods = read_periods(source, patients)
     return FollowUp(source, patients, rows, dates, entry, end, cuts, periods), first_day

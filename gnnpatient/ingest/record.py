@@ -162,6 +162,37 @@ class CauseTimes:
     from_rows: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """The start-stop rows of an outcome, sorted by patient and start, exact repeats once.
+
+    Attributes
+    ----------
+    parts : list of CauseTimes
+        The event of each patient, by cause.
+    entry, entry_end : numpy.ndarray
+        When the first row of each patient starts, FOREVER = none; of a bare date its first and last second.
+    last : numpy.ndarray
+        The end of the last row, FOREVER = none.
+    there : numpy.ndarray
+        Who has rows that can be used.
+    periods : Periods
+        The rows, joined where one starts as the other stops.
+    """
+
+    parts: list[CauseTimes]
+    entry: np.ndarray  # (patient,) int64 seconds
+    entry_end: np.ndarray  # (patient,) int64 seconds
+    last: np.ndarray  # (patient,) int64 seconds
+    there: np.ndarray  # (patient,) bool
+    periods: Periods
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether somebody has a gap between two rows."""
+        return len(np.unique(self.periods.patient)) < len(self.periods.patient)
+
+
 RefuseIf = Callable[[np.ndarray, str], None]
 """Refuses the outcome where something is wrong with a patient: (patient,) bool, and what."""
 
@@ -186,6 +217,8 @@ class Draft:
         When each patient was lost to follow-up, FOREVER = the tables do not say.
     undated : numpy.ndarray
         In whom it happened at an unknown time.
+    intervals : Intervals or None
+        The start-stop rows that it is read from; None = there are none.
     """
 
     name: str
@@ -195,6 +228,7 @@ class Draft:
     parts: list[CauseTimes]
     censored: np.ndarray  # (patient,) int64 seconds
     undated: np.ndarray  # (patient,) bool
+    intervals: Intervals | None = None
 
     @property
     def first(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -245,7 +245,8 @@ def _static(rows: _OwnedRows, name: str, cells: pl.Series) -> np.ndarray:
     if name in spec.first:
         row = _earliest_row(cells, view.row if since is None else since, owner, patients)
     else:
-        row = one_each(view, name, cells, owner, patients)
+        hint = f'first = ["{name}"] takes the earliest row; what changes is a node: [nodes.NAME] columns'
+        row = one_each(view, name, cells, owner, patients, hint=hint)
     if since is None:
         _flag_later_rows(rows, name, row)
         rows.known[name] = np.full(patients, ALWAYS)

@@ -224,12 +224,12 @@ def fit_modules(
 def _inner_folds(
     landmarks: Landmarks, targets: Mapping[str, Target], seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Training and validation landmarks of up to five folds by patient."""
-    groups = len(np.unique(landmarks.groups))
-    if groups < 2:
-        raise InputError(f"{groups} patient or group to train on; early stopping needs at least two")
+    """Training and validation landmarks of up to five folds by group; where one alone is left, by patient."""
+    groups = landmarks.groups if len(np.unique(landmarks.groups)) > 1 else landmarks.patient
+    if (count := len(np.unique(groups))) < 2:
+        raise InputError(f"{count} patient to train on; early stopping needs at least two")
     strata = np.max([target.strata for target in targets.values()], axis=0)
-    return list(StratifiedPatientKFold(min(5, groups), seed=seed).split(landmarks, strata))
+    return list(StratifiedPatientKFold(min(5, count), seed=seed).split(landmarks, strata, groups))
 
 
 def _seed(*parts: int) -> int:

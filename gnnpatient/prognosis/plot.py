@@ -119,14 +119,13 @@ def plot_bars(forecast: DiagnosisForecast, cause: str | None, ax: Axes | None) -
             f"{', '.join(forecast.classes)}, as in cause={forecast.classes[-1]!r}"
         )
     bars = [(0, name) for name in names] if alone else [(row, names[0]) for row in range(len(forecast))]
-    colors = _colors(forecast, names, len(bars))
     with _style(ax, (7.2, 1.1 + 0.42 * len(bars))) as (axes, own):
         for i, (row, name) in enumerate(bars):
             if not forecast.at_risk[row]:
                 axes.text(0.01, i, "not at risk, or known already", va="center", color=MUTED, size=SMALL)
                 continue
             risk, spread = float(forecast.risk(name)[row]), forecast.spread(name)
-            axes.barh(i, risk, height=0.55, color=colors[i], alpha=0.85)
+            axes.barh(i, risk, height=0.55, color=CAUSE_COLORS[1], alpha=0.85)
             end = risk
             if spread is not None:
                 low, high = float(spread[0][row]), float(spread[1][row])
@@ -234,8 +233,8 @@ def _style(ax: Axes | None, size: tuple[float, float]) -> Iterator[tuple[Axes, b
         yield axes, True
 
 
-def _colors(forecast: Forecast | DiagnosisForecast, names: Sequence[str], size: int) -> list[str]:
-    """Of each curve or bar: by cause, by patient, or one colour growing darker from day to day."""
+def _colors(forecast: Forecast, names: Sequence[str], size: int) -> list[str]:
+    """Of each curve: by cause, by patient, or one colour growing darker from day to day."""
     if _is_ramp(forecast):
         dark = CAUSE_COLORS[forecast.names.index(names[0]) % len(CAUSE_COLORS)]
         rank = np.argsort(np.argsort(forecast.at, kind="stable"))

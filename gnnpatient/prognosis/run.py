@@ -160,7 +160,7 @@ def fit_run(
     *,
     device: str = "auto",
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Run:
     """Fit a model in a folder of its own, or resume a fit that stopped there, to the same bits.
 
@@ -176,8 +176,8 @@ def fit_run(
         Where to compute, see `resolve_device`; default ``"auto"``.
     resume : bool
         Whether to go on with a fit that stopped, default False.
-    progress : Progress, optional
-        Called after each epoch.
+    progress : Progress or bool, optional
+        Called after each epoch; True for bars.
 
     Returns
     -------
@@ -224,9 +224,10 @@ def _start(cohort: Cohort, folder: Path, choices: Mapping[str, Any]) -> Run:
     names = _outcomes(cohort, plan)
     if plan["test_by"] is not None and "test" in choices:
         raise InputError("test and test_by are two ways to split; give one of them")
-    test = _share(cohort, plan["test"], plan["seed"], names[0])
     if plan["test_by"] is not None:
         test = _test_by(cohort, plan["test_by"])
+    else:
+        test = _share(cohort, plan["test"], plan["seed"], names[0])
     about = {
         "name": cohort.spec.cohort,
         "path": str(cohort.path),

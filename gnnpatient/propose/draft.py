@@ -87,10 +87,10 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
         When no table has a column that could be a patient's id.
     """
     sheets = [sheet for sheet in sheets if len(sheet.raw)]
-    stays = stays_of(sheets)
-    sheets = stays.take(draft, sheets) if stays else patients.with_patient_column(draft, sheets)
     for sheet in sheets:
         sheet.others = frozenset(table_name(other.name) for other in sheets) - {table_name(sheet.name)}
+    stays = stays_of(sheets)
+    sheets = stays.take(draft, sheets) if stays else patients.with_patient_column(draft, sheets)
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
     for sheet in sheets:
         if not found[sheet.name] and not any(found.values()):
@@ -99,8 +99,9 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
     sheets = patients.same_patients(draft, sheets)
     draft.tables = {sheet.name: sheet.block for sheet in sheets}
     people = patients.patient_table(draft, sheets, stays.sheet if stays else None)
-    origin = patients.origin(draft, people)
-    if not any(found.values()):
+    offsets = any(found.values())  # after a day 0 that no other date is
+    origin = patients.origin(draft, people, [] if offsets else sheets)
+    if not offsets:
         found[people.name] = outcomes.dated(people, origin)
     known = [pair for sheet in sheets for pair in found[sheet.name]]
     pairs = outcomes.usable_pairs(draft, known, people, origin)

@@ -12,6 +12,7 @@ import polars as pl
 from gnnpatient.ingest.cells import MISSING, text
 from gnnpatient.ingest.units import plain_unit
 from gnnpatient.propose import names
+from gnnpatient.propose.moments import moments
 from gnnpatient.propose.names import ANALYTE, MAX_LEVELS, MIN_PATIENTS, OUTCOME_PART, PATIENT, RANGES
 from gnnpatient.propose.parts import Draft, plain, slug
 from gnnpatient.propose.sheets import Sheet
@@ -68,52 +69,6 @@ def statics(
     draft.leave_out(people.name, why)
 
 
-def moments(sheet: Sheet) -> tuple[str | None, str | None, str | None]:
-    """The columns that say when a row happened, became known and ended.
-
-    Parameters
-    ----------
-    sheet : Sheet
-        A table with a patient column.
-
-    Returns
-    -------
-    time, known, until : str or None
-        None where there is no such column.
-    """
-    if sheet.layout is not None:
-        return sheet.layout.time, None, None
-    kinds, columns = ("number", "date", "duration"), sheet.raw.columns
-    able = [c for c in columns if sheet.kind[c] in kinds and c != sheet.key and not sheet.names_rows(c)]
-    clocks = [c for c in able if names.CLOCK.search(plain(c))]
-    able = [c for c in able if sheet.kind[c] != "number" or c in clocks]
-    able = [c for c in able if c not in sheet.constant_columns and not names.FUTURE.search(plain(c))]
-    able = [c for c in able if not re.search(r"^fu|follow|tte$", plain(c))]
-    if not able and not sheet.standalone:  # all rows of a patient may have one time
-        able = [c for c in clocks if c in sheet.constant_columns]
-    starts = [c for c in able if not names.UNTIL.search(plain(c))]
-    if not starts or sheet.one_row_each:
-        return None, None, None
-
-    def rank(name: str) -> tuple[bool, int]:
-        word, worst = plain(name), len(names.WHEN)
-        level = next((i for i, named in enumerate(names.WHEN) if re.search(named, word)), worst)
-        return bool(names.KNOWN.search(word)), level
-
-    time = min(starts, key=rank)
-
-    def after(named: re.Pattern[str], given: float, rightly: float) -> str | None:
-        """A column of that name that is given, and not before `time`, in these shares of the rows."""
-        for name in able:
-            if name != time and named.search(plain(name)) and sheet.kind[name] == sheet.kind[time]:
-                later = (sheet.cells[name] >= sheet.cells[time]).drop_nulls()
-                if len(later) >= max(given * len(sheet.cells), 1) and later.sum() >= rightly * len(later):
-                    return name
-        return None
-
-    return time, after(names.KNOWN, 0.99, 0.98), after(names.UNTIL, 0.0, 0.9)
-
-
 def nodes(
     draft: Draft, sheet: Sheet, people: Sheet, forbidden: dict[str, str], origin: str | None
 ) -> list[float]:
@@ -145,6 +100,11 @@ def nodes(
         return []
     if time is None and not sheet.one_row_each:
         lost[""] = "several rows a patient, but no column that could be their time"
+        if ends := _ends_of_rows(sheet):
+            lost[""] += (
+                f"; {' and '.join(ends)} differ between them: if a row is an eye or a tumour, give it an id "
+                f'of its own as key, with group = "{sheet.key}"'
+            )
     elif time and sheet.kind[time] == "date" and origin is None:
         lost[""] = f"{time} holds dates, but no date in the patient table is everybody's day 0"
     elif (
@@ -192,6 +152,14 @@ def nodes(
     return [] if gap is None else [float(gap) * (UNITS[unit] / DAY)]  # type: ignore[arg-type]
 
 
+def _ends_of_rows(sheet: Sheet) -> list[str]:
+    """Columns with a time of follow-up and what came then that differ between the rows of a patient."""
+    varying = [c for c in sheet.raw.columns if c not in sheet.constant_columns and c != sheet.key]
+    times = [c for c in varying if sheet.kind[c] == "number" and names.FOLLOWED.search(plain(c))]
+    flags = [c for c in varying if names.HAPPENS.search(plain(c)) and sheet.is_binary(c)]
+    return [times[0], flags[0]] if times and flags else []
+
+
 def _states_of_rows(sheet: Sheet) -> list[str]:
     """Numbers that say whether something happened, and that differ between the rows of a patient."""
     named = [
@@ -213,7 +181,7 @@ def _usable(
     shown = sheet.layout.shown if sheet.layout else ()
     no_input = {sheet.key, *taken, *forbidden, *shown}
     for name in (c for c in sheet.raw.columns if c not in no_input):
-        if taken[0] and name in sheet.constant_columns:
+        if taken[0] and not sheet.one_row_each and name in sheet.constant_columns:
             why[name] = "does not change in a patient; a static has to be in the patient table" * (
                 not is_patient_table
             )

@@ -13,7 +13,7 @@ import polars as pl
 from gnnpatient.propose import names
 from gnnpatient.propose.names import MIN_PATIENTS, PATIENT
 from gnnpatient.propose.parts import Draft, plain, slug, unused_name
-from gnnpatient.propose.sheets import Layout, Sheet
+from gnnpatient.propose.sheets import Layout, Sheet, share
 from gnnpatient.propose.states import documented_states, meaning, outcome_name, written, yes_words
 
 _EDGE = "\0edge"  # of an interval, beside columns of any name
@@ -201,9 +201,32 @@ def _start_stop(sheet: Sheet) -> StartStop | None:
             for flag in flags
             if (one := _with_flag(sheet, start, stop, flag)) and one.happened()["event"].any()
         ]
+        found = found or [
+            _with_flag(sheet, start, stop, flag) for flag in _flags_by_content(sheet, start, stop)
+        ]
         if found:
             return min(found, key=lambda one: (one.again, one.states is not None))
     return None
+
+
+def _flags_by_content(sheet: Sheet, start: str, stop: str) -> list[str]:
+    """Columns of 0 and 1 that no name shows to be flags, but in which a 1 ends a row.
+
+    Either a 1 stands in the last row of a patient alone, and single rows have it, too, which no treatment
+    that begins later has; or in nearly every row that another follows, as recurrent events cut them.
+    """
+    frame = _intervals(sheet, start, stop).with_row_index().sort(PATIENT, "start", "stop")
+    last = frame[PATIENT] != frame[PATIENT].shift(-1)
+    last[-1] = True
+    single = last & (frame[PATIENT] != frame[PATIENT].shift(1)).fill_null(True)
+    found = []
+    for name in (c for c in sheet.raw.columns if c not in (start, stop, sheet.key) and sheet.is_binary(c)):
+        one = _came(sheet, name, None)[frame["index"]].fill_null(False)
+        at_end = not (one & ~last).any() and (one & single).any() and share(one.filter(single)) >= 0.1
+        cuts = (~last).any() and share(one.filter(~last)) >= 0.95 and share(one.filter(last)) <= 0.5
+        if name not in sheet.constant_columns and (at_end or cuts):
+            found.append(name)
+    return found
 
 
 def _with_flag(sheet: Sheet, start: str, stop: str, flag: str) -> StartStop:

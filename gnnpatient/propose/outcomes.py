@@ -11,8 +11,8 @@ import polars as pl
 
 from gnnpatient.ingest.cells import text
 from gnnpatient.propose import names
-from gnnpatient.propose.inputs import moments
 from gnnpatient.propose.layouts import RowsOfOutcome
+from gnnpatient.propose.moments import moments
 from gnnpatient.propose.names import LABEL, MAX_LEVELS, MIN_LEAK_AUC, MIN_PATIENTS, OUTCOME_PART, PATIENT
 from gnnpatient.propose.parts import Draft, plain, slug, unused_name
 from gnnpatient.propose.sheets import Sheet, share
@@ -39,7 +39,9 @@ class Pair:
     why : str
         The question to the owner of the data.
     origin : str or None
-        Column with the date of day 0, where `time` is a date, too.
+        Column with the date of day 0, where `time` is a date, too, and both are in one table.
+    dates : bool
+        `time` is a date.
     exit : str or None
         Column with the end of observation, where `time` does not say it of everybody.
     """
@@ -52,6 +54,7 @@ class Pair:
     why: str
     origin: str | None = None
     exit: str | None = None
+    dates: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -168,6 +171,7 @@ def dated(sheet: Sheet, origin: str | None) -> list[Pair]:
     dates = [c for c in dict.fromkeys(dates) if c != origin]
     if origin is None or not dates:
         return []
+    start = origin if origin in sheet.raw.columns and origin in sheet.constant_columns else None
     deaths = [c for c in dates if names.DEATH.search(plain(c))]
     ends = [c for c in dates if names.SEEN.search(plain(c)) and c not in deaths]
     ends.sort(key=lambda c: sheet.first_values[c].null_count())
@@ -178,13 +182,13 @@ def dated(sheet: Sheet, origin: str | None) -> list[Pair]:
         if discharged(end):
             meant = {s: "death" if s.lower() in ("1", "true") else "discharge" for s in sheet.states(flag)}
             why = f"does {flag} = 1 mean death at {end}, and 0 a discharge alive?"
-            return [Pair(sheet, "leaving", end, flag, meant, why, origin)]
+            return [Pair(sheet, "leaving", end, flag, meant, why, start, dates=True)]
         why = f"does {flag} = 1 mean death on {end}, and 0 alive then?"
-        return [Pair(sheet, "death", end, flag, None, why, origin)]
+        return [Pair(sheet, "death", end, flag, None, why, start, dates=True)]
     if not deaths:
         return []
     why = f"is nobody dead who has no {deaths[0]}, until {end or 'the last row of a patient'}?"
-    return [Pair(sheet, "death", deaths[0], None, None, why, origin, end)]
+    return [Pair(sheet, "death", deaths[0], None, None, why, start, end, dates=True)]
 
 
 def _is_end(name: str) -> bool:
@@ -193,7 +197,7 @@ def _is_end(name: str) -> bool:
     if word in names.ANALYTE or names.PAST.search(word):
         return False
     named = names.FOLLOWED.search(word) and not names.BEGINS.search(word)
-    return bool(named or names.ENDPOINT.match(word))
+    return bool(named or names.ENDPOINT.match(word) or names.UNTIL_EVENT.match(word))
 
 
 def _namesakes(sheet: Sheet, columns: list[str], times: list[str]) -> dict[str, str]:
@@ -311,7 +315,7 @@ def usable_pairs(draft: Draft, pairs: list[Pair], people: Sheet, origin: str | N
         time, place = sheet.first_values[pair.time], f"{sheet.name}: {' and '.join(pair.columns)}"
         time = time - (sheet.first_values[pair.origin] if pair.origin else 0)
         # on a bare date of day 0 the time may be earlier than that of the admission
-        early = time < (-1 if pair.origin else 0)
+        early = time < (-1e9 if pair.dates and not pair.origin else -1 if pair.dates else 0)
         gap = time.is_null() & False if flag is None else sheet.first_values[flag].is_null()
         wrong = early.fill_null(False) | (time.is_null() & ~gap & (flag is not None))
         words = sheet.states(flag) if flag and pair.states else {}
@@ -321,7 +325,7 @@ def usable_pairs(draft: Draft, pairs: list[Pair], people: Sheet, origin: str | N
             )
         elif wrong.any():
             draft.left_out.append(f"{place}: {wrong.sum()} patient(s) with a time before day 0, or with none")
-        elif origin and not pair.origin and sheet is people and people.date_format.get(origin):
+        elif origin and not pair.dates and sheet is people and people.date_format.get(origin):
             draft.left_out.append(f"{place}: offsets, in a table whose times are written as dates")
         elif gap.sum() > (0.2 * len(gap) if sheet is people else 0):
             draft.left_out.append(f"{place}: {gap.sum()} patient(s) without a state; missing is not censored")
@@ -421,8 +425,8 @@ def ends(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> None:
     pairs : list of Pair
         All pairs that can be read.
     """
-    open_ended = [pair for pair in pairs if pair.flag is None and pair.origin and not pair.exit]
-    last = _best_seen(draft, sheets)[0] if open_ended else ""
+    open_ended = [pair for pair in pairs if pair.flag is None and pair.dates and not pair.exit]
+    last = _best_seen(draft, sheets) if open_ended else ""
     for pair in open_ended:
         if last:
             draft.outcomes[pair.name].keys["exit"] = {"node": last, "code": "*", "pick": "last"}
@@ -434,8 +438,8 @@ def ends(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> None:
         )
 
 
-def _best_seen(draft: Draft, sheets: list[Sheet]) -> tuple[str, dict[str, int]]:
-    """The node type in time that most patients have, and how many have each."""
+def _best_seen(draft: Draft, sheets: list[Sheet]) -> str:
+    """The node type in time that most patients have; "" where there is none."""
     by_name = {sheet.name: sheet for sheet in sheets}
     seen: dict[str, int] = {}  # patients with a row, by node type
     for kind, block in draft.nodes.items():
@@ -444,13 +448,13 @@ def _best_seen(draft: Draft, sheets: list[Sheet]) -> tuple[str, dict[str, int]]:
             columns = list(block.keys.get("columns", [sheet.key]))
             given = sheet.cells.select(pl.any_horizontal(pl.col(columns).is_not_null())).to_series()
             seen[kind] = sheet.patient_ids.filter(given).n_unique()
-    return max(seen, key=lambda kind: seen[kind], default=""), seen
+    return max(seen, key=lambda kind: seen[kind], default="")
 
 
 def onset(draft: Draft, sheets: list[Sheet]) -> None:
     """Write the first 1 of a label that changes within a patient as a survival outcome.
 
-    The end of observation is the last row of the node type that most patients have.
+    The end of observation is the last row of the same table.
 
     Parameters
     ----------
@@ -459,27 +463,27 @@ def onset(draft: Draft, sheets: list[Sheet]) -> None:
     sheets : list of Sheet
         All tables.
     """
-    last, seen = _best_seen(draft, sheets)
-    for sheet in sheets if last else []:
+    for sheet in sheets:
         time = moments(sheet)[0]
         for name in (
             c for c in sheet.raw.columns if c not in sheet.constant_columns and LABEL.search(plain(c))
         ):
             if time is None or not sheet.is_binary(name):
                 continue
-            if (lost := sheet.patient_ids.n_unique() - seen[last]) > 0:
-                draft.left_out.append(
-                    f"{sheet.name}: {name}: {lost} patient(s) have no {last} to be observed by"
-                )
-                continue
             sheet.clock(time)
             cells = sheet.raw[name].drop_nulls().cast(pl.String).unique().sort()
             cause = {"table": sheet.name, "time": time, "where": {name: [c for c in cells if c[0] in "1tT"]}}
-            end = {"node": last, "code": "*", "pick": "last"}
-            ask = f"is the first {name} of a patient the event, and the last {last} the end of observation?"
+            end = {"table": sheet.name, "column": time, "pick": "last"}
+            ask = f"is the first {name} of a patient the event, and her last {time} the end of observation?"
+            draft.left_out = [line for line in draft.left_out if not _is_of_rows(line, sheet, name)]
             word = slug(name, "label")
             draft.outcome(word, ask, {"kind": "survival", "causes": {word: cause}, "exit": end})
             return
+
+
+def _is_of_rows(line: str, sheet: Sheet, name: str) -> bool:
+    """Whether a line says that a column, which is an outcome now, was left out."""
+    return line.startswith(f"{sheet.name}: ") and bool(re.search(rf"(?<![\w.]){re.escape(name)}: ", line))
 
 
 def onset_of_codes(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> None:

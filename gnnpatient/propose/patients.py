@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 from gnnpatient.errors import InputError
+from gnnpatient.propose.moments import moments
 from gnnpatient.propose.names import BEGINS, KEYS, PATIENT
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
+from gnnpatient.readers.csv_file import CSV
 
 
 def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
@@ -42,11 +44,19 @@ def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
         if not sheet.key:
             draft.left_out.append(f"{sheet.name}: no column could be the patient's id")
     if not any(sheet.key for sheet in sheets):
-        raise InputError(
-            f"{draft.place}: no column could be the patient's id; call one patient_id (the number of the "
-            "row, where a row is a patient)"
-        )
+        way = _numbered(sheets[0].name)
+        raise InputError(f"{draft.place}: no column could be the patient's id; call one patient_id. {way}")
     return [sheet for sheet in sheets if sheet.key]
+
+
+def _numbered(name: str) -> str:
+    """How the rows of a table get numbers as ids."""
+    end = next((end for end in (*CSV, ".parquet") if name.endswith(end)), "")
+    if not end:
+        return 'If a row is a patient: frame.with_row_index("patient_id") numbers them (pandas: reset_index)'
+    read = "read_parquet" if end == ".parquet" else "read_csv"
+    new = f"{name.removesuffix(end)}_numbered.csv"
+    return f'If a row is a patient: polars.{read}("{name}").with_row_index("patient_id").write_csv("{new}")'
 
 
 def same_patients(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
@@ -154,8 +164,8 @@ def patient_table(draft: Draft, sheets: list[Sheet], stays: Sheet | None = None)
     return people
 
 
-def origin(draft: Draft, people: Sheet) -> str | None:
-    """The column with the date of day 0, which no patient lacks.
+def origin(draft: Draft, people: Sheet, sheets: list[Sheet]) -> str | None:
+    """The column with the date of day 0, which no patient lacks; else the first date of rows in time.
 
     Parameters
     ----------
@@ -163,6 +173,8 @@ def origin(draft: Draft, people: Sheet) -> str | None:
         The draft that is filled.
     people : Sheet
         The patient table.
+    sheets : list of Sheet
+        The tables in which rows may have dates.
 
     Returns
     -------
@@ -174,7 +186,7 @@ def origin(draft: Draft, people: Sheet) -> str | None:
         c for c in dates if not people.first_values[c].null_count() and not re.search("birth|dob", plain(c))
     ]
     if not dates:
-        return None
+        return _first_row(draft, people, sheets)
     best = min(dates, key=lambda c: (not BEGINS.search(plain(c)), people.first_values[c].median(), c))
     draft.patient.notes.append(
         f"ASK: patient.origin: is {best} day 0? dates without a gap: {', '.join(dates)}"
@@ -182,3 +194,24 @@ def origin(draft: Draft, people: Sheet) -> str | None:
     people.clock(best)
     draft.patient.keys["origin"] = best
     return best
+
+
+def _first_row(draft: Draft, people: Sheet, sheets: list[Sheet]) -> str | None:
+    """Day 0 as the first date of a patient in a table of rows in time, that which most patients are in."""
+    found = []
+    for sheet in sheets:
+        time = moments(sheet)[0]
+        if time and sheet.kind[time] == "date":
+            given = sheet.patient_ids.filter(sheet.cells[time].is_not_null())
+            known = given.drop_nulls().unique().is_in(people.patient_ids.implode()).sum()
+            found.append((known, sheet is people, sheet, time))
+    if not found:
+        return None
+    known, _, sheet, time = max(found, key=lambda one: one[:2])
+    sheet.clock(time)
+    draft.patient.keys["origin"] = {"table": sheet.name, "column": time, "pick": "first"}
+    note = f"is the first {time} of a patient in {sheet.name} day 0?"
+    if lost := people.patient_ids.n_unique() - known:
+        note += f" {lost} patients have none and are left out"
+    draft.patient.notes.append(f"ASK: patient.origin: {note}")
+    return time

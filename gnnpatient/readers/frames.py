@@ -22,9 +22,12 @@ class Frames:
     ----------
     frames : mapping of str to frame
         pandas DataFrame, polars DataFrame or polars LazyFrame. They are never changed.
+    may_be_empty : bool, default False
+        Whether a frame may have no rows.
     """
 
     frames: Mapping[str, Any]
+    may_be_empty: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what is no frame before anything is read."""
@@ -71,12 +74,12 @@ class Frames:
                 raise InputError(f"{name}: frame cannot be collected: {str(error).splitlines()[0]}") from None
         elif not isinstance(frame, pl.DataFrame):
             frame = _from_pandas(frame, name)
-        if not frame.height:
+        if not frame.height and not self.may_be_empty:
             raise InputError(f"{name}: frame has no rows")
         return frame
 
 
-def tables_of(tables: Any, example: str | None = None) -> Path | Frames:
+def tables_of(tables: Any, example: str | None = None, *, may_be_empty: bool = False) -> Path | Frames:
     """Where the tables of a cohort are: a folder, or frames in memory.
 
     Parameters
@@ -85,6 +88,8 @@ def tables_of(tables: Any, example: str | None = None) -> Path | Frames:
         The folder, or frames by name.
     example : str, optional
         Name of a table, for the message.
+    may_be_empty : bool, default False
+        Whether a frame may have no rows.
 
     Returns
     -------
@@ -100,7 +105,7 @@ def tables_of(tables: Any, example: str | None = None) -> Path | Frames:
     if isinstance(tables, Frames):
         return tables
     if isinstance(tables, Mapping):
-        return Frames(tables)
+        return Frames(tables, may_be_empty)
     hint = f"as in {{{example or 'labs.csv'!r}: frame}}"
     if is_frame(tables):
         raise InputError(f"tables: a frame without a name; give a mapping of names to frames, {hint}")

@@ -107,12 +107,29 @@ category = ["sex", "smoker"]
 first = ["bmi"]                                  # differs between the rows of a patient: the earliest counts
 known = "0d"
 origin = "admitted"
+birth = "born"                                   # a date: age, in years at day 0
 entry = "1d"                                     # who dies on the first day never enters
 exit = "last_contact"
 group = "hospital"
 """,
     ),
+    "[patient] birth = { ... }": (
+        """
+[patient]
+table = "admissions.csv"
+key = "hadm_id"
+origin = "admittime"
+number = ["age"]                                 # in years at day 0
+birth = { age = "anchor_age", year = "anchor_year" }
+""",
+    ),
     "[patient] origin, entry or exit = { ... }": (
+        """
+[patient]
+table = "patients.csv"
+key = "pid"
+origin = { table = "admissions.csv", column = "admitted", where = { ward = "ICU*" }, pick = "first" }
+""",
         """
 format = "meds"
 
@@ -350,6 +367,12 @@ death = { time = "last_seen", flag = "died" }                                   
 stroke = { table = "events.csv", time = "day", where = { event = ["stroke", "TIA"] } }
 infarction = { node = "diagnosis", codes = ["I21*", "I22*"] }
 """,
+        """
+[outcomes.infection]
+kind = "survival"
+table = "intervals.csv"                          # rows from start to stop; infections recur, the first counts
+causes = { infection = { start = "tstart", stop = "tstop", flag = "status", pick = "first" } }
+""",
     ),
     "status = { ... }": (
         """
@@ -357,6 +380,18 @@ infarction = { node = "diagnosis", codes = ["I21*", "I22*"] }
 kind = "survival"
 table = "patients.csv"
 status = { column = "status", time = "futime", states = { 0 = "censored", 1 = "transplant", 2 = "death" } }
+""",
+        """
+[outcomes.death]
+kind = "survival"
+table = "intervals.csv"                          # the state of a row is reached at its stop
+
+[outcomes.death.status]
+column = "state"
+start = "tstart"
+stop = "tstop"
+pick = "last"
+states = { 0 = "censored", 1 = "relapse", 2 = "death" }
 """,
     ),
     '[outcomes.NAME] kind = "diagnosis"': (

@@ -22,6 +22,7 @@ from gnnpatient.spec.outcomes import OutcomeSpec
 from gnnpatient.spec.patterns import fitting
 from gnnpatient.spec.tables import (
     HierarchySpec,
+    Names,
     PatientSpec,
     PickSpec,
     Record,
@@ -123,8 +124,11 @@ class GraphSpec(Shown, Record):
         for place, moment in moments.items():
             if isinstance(moment, PickSpec):
                 _check_known(f"{place}.node", moment.node, self.nodes)
-                if moment.node is None and self.format is None:
-                    raise InputError(f"{place}: code needs node = NAME, the node type with these codes")
+                if moment.table is None and moment.node is None and self.format is None:
+                    raise InputError(
+                        f"{place}: code needs node = NAME, the node type with these codes; or pick from a "
+                        "table: { table = FILE, column = COLUMN, where = {...} }"
+                    )
         entry, origin = self.patient.entry, self.patient.origin
         if isinstance(entry, PickSpec) and entry.pick == "last":
             raise InputError(
@@ -132,9 +136,16 @@ class GraphSpec(Shown, Record):
                 'landmark; write pick = "first"'
             )
         if isinstance(origin, PickSpec) and origin.node is not None:
-            raise InputError(
-                "patient.origin: remove node; day 0 comes from a column, or from codes of a format"
-            )
+            if self.format is not None:
+                raise InputError(
+                    "patient.origin: remove node; day 0 of a format comes from a column, or from codes"
+                )
+            node = self.nodes[origin.node]
+            if node.table is None or node.time is None or node.code is None:
+                raise InputError(
+                    f"patient.origin: nodes.{origin.node} has no table with a column time and a column code; "
+                    'write origin = { table = FILE, column = COLUMN, where = {...}, pick = "first" }'
+                )
         return self
 
     def _check_references_of_nodes(self, name: str, node: NodeSpec) -> None:
@@ -163,6 +174,7 @@ class GraphSpec(Shown, Record):
         self._check_columns_of_people()
         for name, outcome in self.outcomes.items():
             self._check_inputs_against(name, outcome)
+            self._check_picks_against(name, outcome)
             if any(table.join for table in self.tables.values()):
                 self._check_joins_against(name, outcome)
         return self
@@ -205,11 +217,70 @@ class GraphSpec(Shown, Record):
                 "an input that holds the answer is refused"
             )
         for kind, node in self.nodes.items():
-            if node.table in outcome.tables and (leak := node.read & answer):
+            columns = node.read | set(node.where)
+            if node.table in outcome.tables:
+                leak = columns & (answer - outcome.shown_when_it_happens(node))
+                if leak:
+                    raise InputError(
+                        f"nodes.{kind}: column {(column := sorted(leak)[0])!r} is part of outcome {name!r}; "
+                        f"an input that holds the answer is refused{_as_an_event(outcome, column)}"
+                    )
+            for rows in outcome.rows_of_events(self.patient):
+                # a row that is known when it happens may say what it is; an earlier one would say what comes
+                early = node.table == rows.table and rows.time not in (node.time, node.known)
+                if early and (leak := columns & rows.columns):
+                    raise InputError(
+                        f"nodes.{kind}: column {sorted(leak)[0]!r} is part of outcome {name!r}, whose rows "
+                        f'are known at {rows.time!r}: set time = "{rows.time}" in this node (and where, for '
+                        "the events alone), or leave it out; an input that holds the answer is refused"
+                    )
+
+    def _check_picks_against(self, name: str, outcome: OutcomeSpec) -> None:
+        """What begins or ends observation may not be chosen by what came of a patient."""
+        patient = self.patient
+        moments = {f"patient.{key}": getattr(patient, key) for key in ("origin", "entry", "exit")}
+        moments |= {f"outcomes.{other}.exit": o.end_of_observation for other, o in self.outcomes.items()}
+        events = [rows for rows in outcome.rows_of_events(patient) if not rows.is_end]
+        answer = {
+            home(self.tables, (table, column))
+            for table in {patient.table or "people", *outcome.tables}
+            for column in outcome.answer_columns(patient, table)
+            # from when on somebody is followed is no answer
+            if outcome.stretches is None or (table, column) != outcome.stretches[:2]
+        }
+        for place, moment in moments.items():
+            if not isinstance(moment, PickSpec) or (found := self._picked_rows(moment)) is None:
+                continue
+            table, column, where = found
+            begins = not place.endswith("exit")
+            for by in sorted({column, *where} if begins else where):
+                if made_of(self.tables, (table, by)) & answer:
+                    raise InputError(
+                        f"{place}: picks by column {by!r}, a part of outcome {name!r}; when observation "
+                        "begins or ends must not depend on what came of a patient"
+                    )
+            itself = any(
+                (rows.table, rows.time) == (table, column) and _all_among(where, rows.where)
+                for rows in events
+            )
+            itself |= any(
+                part.node is not None and part.node == moment.node and all(fitting(moment.code, part.codes))
+                for _, part in outcome.parts
+            )
+            if begins and itself:
                 raise InputError(
-                    f"nodes.{kind}: column {sorted(leak)[0]!r} is part of outcome {name!r}; "
-                    "an input that holds the answer is refused"
+                    f"{place}: picks the events of outcome {name!r} themselves; day 0 and entry come before "
+                    "them: pick other rows"
                 )
+
+    def _picked_rows(self, pick: PickSpec) -> tuple[str, str, Mapping[str, Names]] | None:
+        """The table, the column of times and the choice of rows of a pick; None where a format has them."""
+        if pick.table is not None and pick.column is not None:
+            return pick.table, pick.column, pick.where
+        node = None if pick.node is None else self.nodes[pick.node]
+        if node is None or node.table is None or node.time is None or node.code is None:
+            return None
+        return node.table, node.time, {**node.where, node.code: pick.code}
 
     def _check_joins_against(self, name: str, outcome: OutcomeSpec) -> None:
         """The same through joins: what an outcome reads under one name is no input under another."""
@@ -237,7 +308,9 @@ class GraphSpec(Shown, Record):
                     f"outcome {name!r}; who is a patient must not depend on what came of them"
                 )
         for kind, node in self.nodes.items():
-            for column in () if node.table is None else sorted(node.read):
+            shown = outcome.shown_when_it_happens(node)
+            columns = (node.read | set(node.where)) - shown
+            for column in () if node.table is None else sorted(columns):
                 cell = (node.table or "", column)
                 if leak := made_of(self.tables, cell) & (answer - {cell} if cell[0] == people else answer):
                     raise InputError(
@@ -328,6 +401,10 @@ class GraphSpec(Shown, Record):
                 patient.entry,
                 patient.exit,
             ]
+        ends = [outcome.end_of_observation for outcome in self.outcomes.values()]
+        for moment in (patient.origin, patient.entry, patient.exit, *ends):
+            if isinstance(moment, PickSpec) and moment.table == table:
+                found += [moment.column, *moment.where]
         for node in self.nodes.values():
             if node.table == table:
                 found += [node.time, node.known, node.until, node.code, node.value, node.unit, node.file]
@@ -412,6 +489,20 @@ class GraphSpec(Shown, Record):
         names = {name: outcome.answers for name, outcome in self.outcomes.items()}
         order = {"nodes": list(self.nodes), "causes": names}
         return hashlib.sha256(json.dumps([meaning, order], sort_keys=True).encode()).hexdigest()
+
+
+def _as_an_event(outcome: OutcomeSpec, column: str) -> str:
+    """For a message: how the flag of an event with a time of its own may be a node, where it is one."""
+    for _, part in outcome.parts:
+        if column == part.flag and part.time is not None:
+            where = f'{{ "{column}" = "1" }}'
+            return f'; an event may be one from its own time on: time = "{part.time}", where = {where}'
+    return ""
+
+
+def _all_among(where: Mapping[str, Names], events: Mapping[str, Names]) -> bool:
+    """Whether all rows that one choice takes are rows that the other takes, too."""
+    return all(name in where and all(fitting(where[name], words)) for name, words in events.items())
 
 
 def _check_file_names(place: str, names: Iterable[str]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from gnnpatient.errors import InputError
-from gnnpatient.spec.tables import Moment, Names, PatientSpec, Record, Where
+from gnnpatient.spec.patterns import fitting
+from gnnpatient.spec.tables import Moment, Names, PatientSpec, PickSpec, Record, Where
 from gnnpatient.times import seconds
 
 Words = tuple[str, ...]
@@ -17,8 +18,29 @@ _NO_AND_YES: tuple[Words, ...] = (("0", "1"), ("0.0", "1.0"), ("false", "true"),
 _ANY_DAY: tuple[Words, ...] = (("of any day",),)  # fits * alone
 
 
+_START = (
+    "column of start-stop rows, instead of time: a patient is observed from here on; a first start after "
+    "day 0 is the entry, and nobody is observed between two rows"
+)
+_STOP = "column: with start: up to here; the end of the last row is the end of observation"
+_PICK = (
+    "with start and stop: which row holds the event, where several of a patient do: the first one with it "
+    "(recurrent events), or the last row (an event repeated on every row); default: such rows are refused"
+)
+
+
+def _check_stretch(start: str | None, stop: str | None, pick: str | None) -> None:
+    if (start is None) != (stop is None):
+        raise InputError("start = COLUMN and stop = COLUMN belong together")
+    if pick is not None and start is None:
+        raise InputError("pick belongs to start and stop; of other rows the earliest counts")
+    if start is not None and start == stop:
+        raise InputError(f"start and stop are both {start!r}; name two columns")
+
+
 class CauseSpec(Record):
-    """One cause of a survival outcome: a column, rows of an event table, or codes of a node type."""
+    """One cause of a survival outcome: a column, rows of an event table, codes of a node type, or start-stop
+    rows (counting process): who is followed from `start` to `stop`, with the event at its end or without."""
 
     time: str | None = Field(
         default=None, description="column: when it happened, or when observation for it ended"
@@ -34,9 +56,20 @@ class CauseSpec(Record):
     codes: Names = Field(
         default=(), description="patterns of codes of that node type; the earliest row counts"
     )
+    start: str | None = Field(default=None, description=_START)
+    stop: str | None = Field(default=None, description=_STOP)
+    pick: Literal["first", "last"] | None = Field(default=None, description=_PICK)
 
     @model_validator(mode="after")
     def _one_form(self) -> CauseSpec:
+        _check_stretch(self.start, self.stop, self.pick)
+        if self.start is not None:
+            if self.time or self.where or self.node:
+                raise InputError(
+                    "a cause takes either start, stop and flag, or time, where or node, not both"
+                )
+            if self.flag is None:
+                raise InputError("start and stop need flag = COLUMN: 1 = the event happened at stop")
         if (self.node is None) != (not self.codes):
             raise InputError("node = NAME and codes = [...] belong together")
         if self.node is not None and (self.time or self.flag or self.table or self.where):
@@ -57,8 +90,42 @@ class StatusSpec(Record):
     """A survival outcome whose state is in one column, as in 0 = censored, 1 = transplant, 2 = death."""
 
     column: str = Field(description="column with the state")
-    time: str = Field(description="column with the time of that state")
+    time: str | None = Field(default=None, description="column with the time of that state")
     states: dict[str, str] = Field(description='what each state means: "censored", or the name of a cause')
+    start: str | None = Field(default=None, description=_START)
+    stop: str | None = Field(default=None, description=_STOP)
+    pick: Literal["first", "last"] | None = Field(default=None, description=_PICK)
+
+    @model_validator(mode="after")
+    def _one_form(self) -> StatusSpec:
+        _check_stretch(self.start, self.stop, self.pick)
+        if (self.time is None) == (self.start is None):
+            raise InputError("status needs either time = COLUMN, or start and stop")
+        return self
+
+
+class RowsOfEvents(NamedTuple):
+    """Rows of a table that say what came of a patient.
+
+    Attributes
+    ----------
+    table : str
+        The file.
+    time : str
+        The column with their time.
+    where : mapping
+        Which rows they are.
+    columns : frozenset of str
+        The columns that only rows known at that time may show.
+    is_end : bool
+        They end observation; else they are events.
+    """
+
+    table: str
+    time: str
+    where: dict[str, Names]
+    columns: frozenset[str]
+    is_end: bool = False
 
 
 class BaseOutcomeSpec(Record):
@@ -76,6 +143,11 @@ class BaseOutcomeSpec(Record):
     def parts(self) -> tuple[tuple[str, CauseSpec], ...]:
         """Each cause with each way in which it may show; none where there are no causes."""
         return ()
+
+    @property
+    def stretches(self) -> tuple[str | None, str, str] | None:
+        """The table, start and stop of start-stop rows; None where there are none."""
+        return None
 
     @property
     def tables(self) -> set[str]:
@@ -112,13 +184,15 @@ class BaseOutcomeSpec(Record):
         """Causes that name neither a table and a time nor codes."""
         yield from ()
 
-    def answer_columns(self, patient: PatientSpec) -> set[str]:
-        """The columns that hold the answer, of whichever table.
+    def answer_columns(self, patient: PatientSpec, table: str | None = None) -> set[str]:
+        """The columns that hold the answer.
 
         Parameters
         ----------
         patient : PatientSpec
             `[patient]` of the same spec.
+        table : str, optional
+            Only those of this file; default: of whichever table.
 
         Returns
         -------
@@ -133,6 +207,36 @@ class BaseOutcomeSpec(Record):
         ----------
         patient : PatientSpec
             `[patient]` of the same spec.
+
+        Returns
+        -------
+        set of str
+        """
+        return set()
+
+    def rows_of_events(self, patient: PatientSpec) -> Iterator[RowsOfEvents]:
+        """Rows that say what came of a patient, which nodes may show from their own time on only.
+
+        Parameters
+        ----------
+        patient : PatientSpec
+            `[patient]` of the same spec.
+
+        Yields
+        ------
+        RowsOfEvents
+        """
+        for end in (self.end_of_observation, patient.exit):
+            if isinstance(end, PickSpec) and end.table is not None and end.column is not None:
+                yield RowsOfEvents(end.table, end.column, end.where, frozenset({end.column}), is_end=True)
+
+    def shown_when_it_happens(self, node: Any) -> set[str]:
+        """Columns with the answer that a node may read all the same, as it is known when the event happens.
+
+        Parameters
+        ----------
+        node : NodeSpec
+            A node type of the table with the answer.
 
         Returns
         -------
@@ -166,17 +270,17 @@ class SurvivalSpec(BaseOutcomeSpec):
     table: str | None = Field(default=None, description="file; not needed where every cause has its own")
     causes: dict[str, Causes] | None = Field(
         default=None,
-        description="cause = { time, flag }, { time, where } or { node, codes }, or a list of them; "
-        "the earliest counts",
+        description="cause = { time, flag }, { time, where }, { node, codes } or { start, stop, flag }, or a "
+        "list of them; the earliest counts",
     )
     status: StatusSpec | None = Field(
         default=None, description="instead of causes: one column that names the state"
     )
     exit: Moment | None = Field(
         default=None,
-        description="observation for this outcome ends: a column, a duration, or { code, pick }; a column or "
-        "a pick replaces that of [patient], a duration limits it; of this end, the ends of its causes and "
-        "periods of observation the earliest counts",
+        description="observation for this outcome ends: a column, a duration, { code, pick } or { table, "
+        "column, where, pick }; a column or a pick replaces that of [patient], a duration limits it; of this "
+        "end, the ends of its causes and periods of observation the earliest counts",
     )
     prevalent: Literal["exclude"] = Field(
         default="exclude", description="events at or before entry are left out"
@@ -194,6 +298,11 @@ class SurvivalSpec(BaseOutcomeSpec):
         for name in names:
             if name in ("event_free", "censored"):
                 raise InputError(f"cause {name!r} is a reserved name; choose another")
+        stretches = {(p.table or self.table, p.start, p.stop) for _, p in self.parts if p.start is not None}
+        if len(stretches) > 1:
+            raise InputError(
+                "causes with different start and stop: those of one outcome share the table and both columns"
+            )
         return self
 
     @property
@@ -212,7 +321,15 @@ class SurvivalSpec(BaseOutcomeSpec):
     @property
     def of_events(self) -> bool:
         """Whether some cause is looked for among many rows of a patient."""
-        return any(part.where or part.node for _, part in self.parts)
+        return self.stretches is not None or any(part.where or part.node for _, part in self.parts)
+
+    @property
+    def stretches(self) -> tuple[str | None, str, str] | None:
+        """The table, start and stop of start-stop rows; None where there are none."""
+        for form in (self.status, *(part for _, part in self.parts)):
+            if form is not None and form.start is not None and form.stop is not None:
+                return getattr(form, "table", None) or self.table, form.start, form.stop
+        return None
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -238,25 +355,32 @@ class SurvivalSpec(BaseOutcomeSpec):
     def causes_without_source(self) -> Iterator[str]:
         """Causes that name neither a table and a time nor codes."""
         for cause, part in self.parts:
-            if part.node is None and (part.time is None or not (part.table or self.table)):
+            if part.node is None and ((part.time or part.start) is None or not (part.table or self.table)):
                 yield cause
 
-    def answer_columns(self, patient: PatientSpec) -> set[str]:
-        """The columns that hold the answer, of whichever table.
+    def answer_columns(self, patient: PatientSpec, table: str | None = None) -> set[str]:
+        """The columns that hold the answer.
 
         Parameters
         ----------
         patient : PatientSpec
             `[patient]` of the same spec.
+        table : str, optional
+            Only those of this file; default: of whichever table.
 
         Returns
         -------
         set of str
         """
-        found = [self.status.column, self.status.time] if self.status else []
-        # rows of an event table are told apart by their words
-        found += [c for _, part in self.parts if not part.where for c in (part.time, part.flag) if c]
-        return {*found, *(end for end in (self.exit, patient.exit) if isinstance(end, str))}
+        found: list[tuple[str | None, Any]] = [(self.table, self.exit), (patient.table, patient.exit)]
+        if (status := self.status) is not None:
+            found += [(self.table, c) for c in (status.column, status.time, status.start, status.stop)]
+        for _, part in self.parts:
+            if not part.where:  # rows of an event table are told apart by their words
+                # `start` as a value; as the time of a node it says who is at risk then, and no more
+                columns = (part.time, part.flag, part.start, part.stop)
+                found += [(part.table or self.table, column) for column in columns]
+        return {column for of, column in found if isinstance(column, str) and table in (None, of)}
 
     def columns_apart(self, patient: PatientSpec) -> set[str]:
         """Columns of the patient table that tell a row with the event from others.
@@ -272,6 +396,51 @@ class SurvivalSpec(BaseOutcomeSpec):
         """
         parts = [part for _, part in self.parts if (part.table or self.table) == patient.table and part.where]
         return {name for part in parts for name in (part.time or "", *part.where)}
+
+    def rows_of_events(self, patient: PatientSpec) -> Iterator[RowsOfEvents]:
+        """Rows that say what came of a patient, which nodes may show from their own time on only.
+
+        Parameters
+        ----------
+        patient : PatientSpec
+            `[patient]` of the same spec.
+
+        Yields
+        ------
+        RowsOfEvents
+        """
+        yield from super().rows_of_events(patient)
+        for _, part in self.parts:
+            table, time = part.table or self.table, part.time or "time"
+            if part.where and table is not None:
+                yield RowsOfEvents(table, time, part.where, frozenset({time, *part.where}))
+
+    def shown_when_it_happens(self, node: Any) -> set[str]:
+        """Columns with the answer that a node may read all the same, as it is known when the event happens.
+
+        That is the flag of an event with a time of its own, in a row that has it: the node does not exist
+        before, and a row without the event is none.
+
+        Parameters
+        ----------
+        node : NodeSpec
+            A node type of the table with the answer.
+
+        Returns
+        -------
+        set of str
+        """
+        found, others = set[str](), set[str]()
+        no, yes = zip(*_NO_AND_YES, strict=True)
+        for _, part in self.parts:
+            if part.flag is None:
+                continue
+            own = (part.table or self.table) == node.table and part.time is not None
+            own &= part.time in (node.time, node.known)
+            words = node.where.get(part.flag, ())
+            happened = any(fitting(yes, words)) and not any(fitting(no, words))
+            (found if own and happened else others).add(part.flag)
+        return found - others
 
     def answer_words(self, patient: PatientSpec) -> dict[str, tuple[Words, ...]]:
         """The words that `where` of [patient] must fit, by column of the patient table that holds the answer.
@@ -290,11 +459,12 @@ class SurvivalSpec(BaseOutcomeSpec):
         """
         found: dict[str, tuple[Words, ...]] = {}
         for _, part in self.parts:
-            if (part.table or self.table) == patient.table and part.time and not part.where:
-                found[part.time] = _ANY_DAY if part.flag else ()
+            if (part.table or self.table) == patient.table and (part.time or part.stop) and not part.where:
+                found[part.time or part.stop or ""] = _ANY_DAY if part.flag else ()
                 found |= {part.flag: _NO_AND_YES} if part.flag else {}
         if self.status and self.table == patient.table:
-            found |= {self.status.time: _ANY_DAY, self.status.column: (tuple(self.status.states),)}
+            time = self.status.time or self.status.stop or ""
+            found |= {time: _ANY_DAY, self.status.column: (tuple(self.status.states),)}
         return found
 
 
@@ -412,20 +582,22 @@ class DiagnosisSpec(BaseOutcomeSpec):
         """The key that only the events of a standard format can answer."""
         return "task" if self.task is not None else None
 
-    def answer_columns(self, patient: PatientSpec) -> set[str]:
-        """The columns that hold the answer, of whichever table.
+    def answer_columns(self, patient: PatientSpec, table: str | None = None) -> set[str]:
+        """The columns that hold the answer.
 
         Parameters
         ----------
         patient : PatientSpec
             `[patient]` of the same spec.
+        table : str, optional
+            Only those of this file; default: of whichever table.
 
         Returns
         -------
         set of str
         """
-        ends = [end for end in (patient.exit,) if isinstance(end, str)]
-        return {column for column in (self.column, self.known, *ends) if column}
+        found = [(self.table, self.column), (self.table, self.known), (patient.table, patient.exit)]
+        return {column for of, column in found if isinstance(column, str) and table in (None, of)}
 
     def answer_words(self, patient: PatientSpec) -> dict[str, tuple[Words, ...]]:
         """The words that `where` of [patient] must fit, by column of the patient table that holds the answer.

@@ -9,7 +9,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -140,21 +142,52 @@ Where = Annotated[
 
 
 class PickSpec(Record):
-    """A time taken from the first or last of a patient's events with some codes."""
+    """A time taken from the first or last of a patient's rows: those with some codes, or those of a table."""
 
     code: Annotated[Names, WithJsonSchema(_NAMES)] = Field(
-        description="patterns of codes, as in HOSPITAL_ADMISSION//*"
+        default=(), description="patterns of codes, as in HOSPITAL_ADMISSION//*"
     )
-    pick: Literal["first", "last"] = Field(default="first", description="which of a patient's events counts")
+    pick: Literal["first", "last"] = Field(default="first", description="which of a patient's rows counts")
     node: str | None = Field(
-        default=None, description="node type whose events these are; default: all tables of the format"
+        default=None,
+        description="with code: node type whose rows these are; default: all tables of the format",
     )
+    table: str | None = Field(default=None, description="instead of code: file whose rows these are")
+    column: str | None = Field(
+        default=None, description="with table: column with their time; a row where it is empty does not count"
+    )
+    where: Where = Field(default={}, description='with table: only these rows, as in { type = "emergency*" }')
 
     _one_code = field_validator("code", mode="before")(lambda raw: [raw] if isinstance(raw, str) else raw)
 
+    @model_validator(mode="after")
+    def _one_form(self) -> PickSpec:
+        if (self.table is None) != (self.column is None):
+            raise InputError("table = FILE and column = COLUMN belong together")
+        if self.table is not None and (self.code or self.node):
+            raise InputError(
+                "a pick takes either code (and node), or table and column; remove one of the two"
+            )
+        if self.table is None and not self.code:
+            raise InputError("a pick needs code = PATTERN, or table = FILE and column = COLUMN")
+        if self.table is None and self.where:
+            raise InputError("where belongs to table and column; with code the patterns choose the rows")
+        return self
 
-Moment = str | PickSpec
-"""A column, a duration after the origin, or a pick among events."""
+    @property
+    def words(self) -> str:
+        """What is picked, for people."""
+        if self.table is None:
+            return ", ".join(self.code)
+        chosen = ", ".join(f"{name} = {' | '.join(fit)}" for name, fit in self.where.items())
+        return f"column {self.column} of {self.table}" + f" where {chosen}" * bool(chosen)
+
+
+Moment = Annotated[
+    Annotated[str, Tag("str")] | Annotated[PickSpec, Tag("PickSpec")],
+    Discriminator(lambda raw: "PickSpec" if isinstance(raw, dict | PickSpec) else "str"),
+]
+"""A column, a duration after the origin, or a pick among rows."""
 
 
 class BirthSpec(Record):
@@ -197,17 +230,19 @@ class PatientSpec(Record):
     )
     origin: Moment | None = Field(
         default=None,
-        description="day 0: a column with its date, or { code, pick }; without it times are offsets",
+        description="day 0: a column with its date, { code, pick }, { node, code, pick } or { table, column, "
+        "where, pick }; a patient without such a row is left out; without origin times are offsets",
     )
     entry: Moment | None = Field(
         default=None,
-        description="observation starts: a column, a duration after the origin, or { code }: when the first "
-        "such event is known; a patient without such an event never enters; default: the origin",
+        description="observation starts: a column, a duration after the origin, { code }: when the first "
+        "such event is known, or { table, column, where }; a patient without such a row never enters; "
+        "default: the origin, or the first start of start-stop rows",
     )
     exit: Moment | None = Field(
         default=None,
-        description="observation ends: a column, a duration, or { code, pick }; of several ends the earliest "
-        "counts, and an event at it is an event",
+        description="observation ends: a column, a duration, { code, pick } or { table, column, where, "
+        "pick }; of several ends the earliest counts, and an event at it is an event",
     )
     group: str | None = Field(
         default=None,

@@ -49,7 +49,7 @@ from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import judged
 from gnnpatient.prognosis.run import scored_landmarks, training_landmarks, usual_landmarks
 from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
-from gnnpatient.progress import Progress
+from gnnpatient.progress import Progress, shown
 from gnnpatient.study.ablations import Comparator, LateFusion, RestrictedModel, comparators, modalities_of
 from gnnpatient.study.baselines import ClassPrior, MarginalModel, marginal_model
 from gnnpatient.study.budget import (
@@ -92,7 +92,7 @@ def compare(
     device: str = "auto",
     budget: float | None = None,
     clock: Callable[[], float] = time.monotonic,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Comparison:
     """Fit every model on the training patients of each fold and score all of them on its test patients.
 
@@ -139,8 +139,8 @@ def compare(
         of the machine.
     clock : callable, default time.monotonic
         Gives seconds, for the budget.
-    progress : Progress, optional
-        Called after each fit.
+    progress : Progress or bool, optional
+        Called after each fit; True for bars.
 
     Returns
     -------
@@ -184,8 +184,9 @@ def compare(
             training = [training_landmarks(cohort, fold.train, plan) for fold in splits]
         deadline = _Deadline(clock, start + MAX_OVERRUN * (1 - SCORING) * budget)
     total = len(splits) * (len(design.comparators) + len(parts) * design.inner)
-    fits = ComparatorFitter(outcome, design.last, shared, progress, total)
-    scored, best = _fit_folds(design, fits, splits, training, deadline)
+    with shown(progress) as report:
+        fits = ComparatorFitter(outcome, design.last, shared, report, total)
+        scored, best = _fit_folds(design, fits, splits, training, deadline)
     if len(scored) < len(splits):
         done = f"{len(scored)} of {len(splits)} folds were fitted when the budget ran out"
         cut = (*cut, f"{done}: the patients of the others are not scored")
@@ -444,7 +445,7 @@ def run_compare(
     path: Path,
     outcome: str,
     folds: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     missing: Sequence[str] = (),
     **choices: Any,
 ) -> Comparison:
@@ -458,8 +459,8 @@ def run_compare(
         Name of a survival outcome or a diagnosis.
     folds : Path, optional
         Fold file; default: five folds by patient.
-    progress : Progress, optional
-        Called after each fit.
+    progress : Progress or bool, optional
+        Called after each fit; True for bars.
     missing : sequence of str, default ()
         Node types that `missing_curve` will take away, so that a wrong name is refused before the
         fits.

@@ -11,6 +11,7 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError, near
+from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study.evaluate import MIN_EVENTS
 from gnnpatient.study.intervals import bootstrap_interval, p_value
 from gnnpatient.study.scoreboard import (
@@ -345,8 +346,8 @@ def holm(p: Sequence[float]) -> list[float]:
     return out.tolist()
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Shown):
     """The answer of `compare`; `primary`, `left_out` and `others` are from `ComparedScores.contrast`.
 
     Attributes
@@ -398,6 +399,13 @@ class Comparison:
     risks: ModelRisks
     parts: tuple[tuple[Mapping[str, Model], Landmarks], ...]
     cut: tuple[str, ...] = ()
+
+    def _summary(self) -> Summary:
+        aim = self.cause if self.cause == self.outcome else f"{self.cause} ({self.outcome})"
+        title = f"Comparison for {aim}: {counted(self.patients, 'scored patient')}, {self.events} with it"
+        facts = [("models", listed(tuple(self.parameters))), ("answer", self.sentence)]
+        facts += [("but", self.too_small)] if self.too_small is not None else []
+        return Summary(title, facts, [Table(["<"], [(line,) for line in self.sentences])], ["answer", "but"])
 
     @property
     def too_small(self) -> str | None:

@@ -23,7 +23,8 @@ from gnnpatient.prognosis.run import (
     training_landmarks,
     usual_landmarks,
 )
-from gnnpatient.progress import Progress
+from gnnpatient.progress import Progress, shown
+from gnnpatient.show import Shown, Summary, counted
 from gnnpatient.study.baselines import COMPARATORS
 from gnnpatient.study.evaluate import Evaluation, evaluate
 from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
@@ -59,8 +60,8 @@ class FoldCounts:
     scored: int
 
 
-@dataclass(frozen=True, eq=False)
-class CrossValidation:
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossValidation(Shown):
     """The answer of `cross_validate`.
 
     Attributes
@@ -80,6 +81,11 @@ class CrossValidation:
     folds: tuple[FoldCounts, ...]
     risks: ModelRisks
     notes: tuple[str, ...] = ()
+
+    def _summary(self) -> Summary:
+        found = self.scores._summary()
+        folds = counted(len(self.folds), "fold")
+        return replace(found, title=f"{found.title}, each when held out, in {folds}")
 
     def to_dict(self) -> dict[str, Any]:
         """The figures for JSON, as of an evaluation, and the counts of each fold.
@@ -123,7 +129,7 @@ def cross_validate(
     censoring: str = "km",
     n: int = 200,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> CrossValidation:
     """Refit models in each fold on its training patients, and score all patients, each when held out.
 
@@ -160,8 +166,8 @@ def cross_validate(
         Bootstrap draws for the intervals; these hold the fitted models fixed.
     seed : int, default 0
         Of folds that are made, drawn landmarks and draws.
-    progress : Progress, optional
-        Called after each fit as ``progress("fold 1 of 5: gnn", done, total)``.
+    progress : Progress or bool, optional
+        Called after each fit as ``progress("fold 1 of 5: gnn", done, total)``; True for bars.
 
     Returns
     -------
@@ -193,9 +199,9 @@ def cross_validate(
     last = None if horizons is None else max(map(float, horizons))
     default = PrognosisModel(outcomes=[name], horizon=last, seed=seed)
     refitted = {key: _estimator(key, model, default) for key, model in named.items()}
-    return _cross_validate(
-        setting, refitted, _folds(cohort, name, folds, seed), by, censoring, n, seed, progress
-    )
+    splits = _folds(cohort, name, folds, seed)
+    with shown(progress) as report:
+        return _cross_validate(setting, refitted, splits, by, censoring, n, seed, report)
 
 
 def cross_validate_run(
@@ -210,7 +216,7 @@ def cross_validate_run(
     censoring: str = "km",
     n: int = 200,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> CrossValidation:
     """Refit a run in each fold of a cohort: its outcomes, landmarks, horizon, members and all other choices.
 
@@ -236,8 +242,8 @@ def cross_validate_run(
         Bootstrap draws for the intervals.
     device : str, default "auto"
         Where to compute.
-    progress : Progress, optional
-        Called after each fit.
+    progress : Progress or bool, optional
+        Called after each fit; True for bars.
 
     Returns
     -------
@@ -260,7 +266,8 @@ def cross_validate_run(
     model = PrognosisModel(**{choice: opened.plan[choice] for choice in CHOICES}, device=device)
     setting.check({"gnn": model})
     splits = _folds(cohort, name, folds, int(opened.plan["seed"]))
-    found = _cross_validate(setting, {"gnn": model}, splits, by, censoring, n, 0, progress)
+    with shown(progress) as report:
+        found = _cross_validate(setting, {"gnn": model}, splits, by, censoring, n, 0, report)
     return replace(found, notes=tuple(refit_notes(opened, cohort)))
 
 

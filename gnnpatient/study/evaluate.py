@@ -16,20 +16,23 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError, near
+from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study.baselines import censoring_hazard
 from gnnpatient.study.intervals import bootstrap_interval, resampling_units
 from gnnpatient.study.scoreboard import MIN_CASES, ModelRisks, ObservedOutcome, Scoreboard
+from gnnpatient.times import duration
 
 MIN_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
 COMPARED = ("auc", "c", "brier", "ibs", "scaled_ibs", "scaled_brier")  # between two models
 NOT_AVERAGED = ("tau", "ici")  # over landmarks
 WITHOUT_INTERVAL = ("ici",)  # too slow to be drawn again and again
+MAX_LINES = 24  # of the table in a notebook
 MAX_NAMED = 3  # figures that are named in a warning
 MAX_SHIFT = 0.02  # a figure that the model of censoring moves by more is flagged
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Shown):
     """The answer of `evaluate`.
 
     Attributes
@@ -61,6 +64,22 @@ class Evaluation:
     warnings: Sequence[str] = ()  # why figures are missing, and which ones the model of censoring moves
     units: str = "patients"  # what the intervals resample
     entry: float | None = None  # the landmark, in days, that stands for each patient's entry
+
+    def _summary(self) -> Summary:
+        whole = [row for row in self.rows if row["group"] is None and row.get("censoring", "km") == "km"]
+        days = list(dict.fromkeys(row["landmark"] for row in whole))
+        at = None if None in days or not days else days[0]  # the mean over landmarks, where there are several
+        shown = [row for row in whole if row["landmark"] == at]
+        models = list(dict.fromkeys(row["model"] for row in self.rows))
+        facts = [
+            ("events", listed([f"{n} {name}" for name, n in self.events.items()])),
+            ("models", listed(models)),
+            ("figures", f"{len(self.rows)}, as .value({models[0] if models else 'MODEL'!r}, METRIC, ...)"),
+        ]
+        if self.too_small is not None:
+            facts.append(("but", self.too_small))
+        title = f"Evaluation of {self.outcome}: {counted(self.patients, 'scored patient')}"
+        return Summary(title, facts, [_figure_table(shown, at)] if shown else [])
 
     @property
     def too_small(self) -> str | None:
@@ -123,6 +142,22 @@ class Evaluation:
                 f"{len(found)} rows of {model} {metric} {where}; name landmark, horizon, cause and group"
             )
         return found[0]
+
+
+def _figure_table(rows: Sequence[Mapping[str, Any]], at: float | None) -> Table:
+    """The figures of some rows: a line a cause, horizon and model, a column a metric."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    lines = dict[tuple[str, str, str], dict[str, str]]()
+    for row in rows:
+        horizon = "" if row["horizon"] is None else f"within {duration(row['horizon'])}"
+        line = lines.setdefault((str(row["cause"]), horizon, row["model"]), {})
+        around = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+        line[row["metric"]] = "-" if row["value"] is None else f"{row['value']:.3f}{around}"
+    table = [(*key, *(line.get(metric, "") for metric in metrics)) for key, line in lines.items()]
+    more = len(table) - MAX_LINES
+    where = "means over landmarks" if at is None else f"at day {at:g}"
+    note = f"{where}{f'; and {more} more lines' if more > 0 else ''}"
+    return Table(["<cause", "<horizon", "<model", *metrics], table[:MAX_LINES], note)
 
 
 def evaluate(

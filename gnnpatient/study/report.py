@@ -45,7 +45,7 @@ def compare_report(
     path: str | Path,
     outcome: str,
     folds: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     missing: Sequence[str] = (),
     **choices: Any,
 ) -> ComparisonReport:
@@ -58,8 +58,8 @@ def compare_report(
     outcome : str
     folds : Path, optional
         File of folds (repeat, fold, id); default five folds by patient.
-    progress : Progress, optional
-        Called after each fit.
+    progress : Progress or bool, optional
+        Called after each fit; True for bars.
     missing : sequence of str
         Node types that are removed from more and more patients.
     **choices

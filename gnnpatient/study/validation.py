@@ -16,6 +16,7 @@ from gnnpatient.errors import InputError
 from gnnpatient.prognosis.people import SplitMembership
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.run import Run, scored_landmarks, usual_landmarks
+from gnnpatient.show import Shown, Summary
 from gnnpatient.study.baselines import COMPARATORS, marginal_model
 from gnnpatient.study.evaluate import Evaluation, evaluate
 from gnnpatient.study.fitted import FittedModel, moment_name, split_notes, unknown_notes
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 GRID_SIZE = 60
 
 
-@dataclass(frozen=True, eq=False)
-class Validation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Validation(Shown):
     """The scores of a run on a cohort, and what to know beside them.
 
     Attributes
@@ -43,6 +44,9 @@ class Validation:
 
     scores: Evaluation
     notes: tuple[str, ...]
+
+    def _summary(self) -> Summary:
+        return self.scores._summary()
 
     def to_dict(self) -> dict[str, Any]:
         """The figures for JSON, as `gnnpatient evaluate --json` prints them.

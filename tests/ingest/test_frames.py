@@ -11,7 +11,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from gnnpatient import PatientKFold, PrognosisModel, read_cohort, read_spec
+from gnnpatient import PrognosisModel, open_cohort, read_cohort, read_spec
 from gnnpatient.errors import InputError
 from gnnpatient.propose import propose
 from gnnpatient.testing import write_ward
@@ -255,13 +255,63 @@ def test_a_draft_of_frames_is_that_of_the_folder(ward, frames):
         propose({"labs.csv": frames["labs.csv"][:0]})
 
 
-@pytest.mark.slow
-def test_a_cohort_of_frames_is_cross_validated_by_several_processes(ward, frames):
-    from sklearn.model_selection import cross_val_score
-
+def test_a_cohort_of_frames_travels_between_processes(ward, frames):
     cohort = read_cohort(ward[1], frames)
     assert_same(pickle.loads(pickle.dumps(cohort)), cohort)
-    X = cohort.landmarks(times=[0.0]).followed("death")
-    model = PrognosisModel(members=1, epochs=1, horizon=20.0)
-    scores = [cross_val_score(model, X, cv=PatientKFold(2), n_jobs=jobs) for jobs in (1, 2)]
-    assert np.isfinite(scores).all() and scores[0].tolist() == scores[1].tolist()
+
+
+def unanswered(frames: dict) -> dict:
+    """The same tables before anything has come of anybody."""
+    return {**frames, "patients.csv": frames["patients.csv"].drop(columns=["left", "died", "discharged"])}
+
+
+def test_without_outcomes_the_inputs_are_the_same(ward, frames, tmp_path):
+    """Also what an outcome hides stays hidden, and patterns take no column of an outcome for an input."""
+    _, spec = ward
+    hides = {
+        "kind": "diagnosis",
+        "table": "patients.csv",
+        "column": "died",
+        "known": "left",
+        "classes": {"0": "no", "1": "yes"},
+        "hide": ["heparin"],
+    }
+    wide = {"table": "patients.csv", "untimed": "origin", "columns": {"*": ""}}
+    frames["patients.csv"]["weight"] = 70.0
+    frames["patients.csv"]["site"] = "a"
+    spec = {**spec, "nodes": {**spec["nodes"], "once": wide}, "outcomes": {**spec["outcomes"], "dx": hides}}
+    spec["patient"] = {**spec["patient"], "exit": "left"}
+    known = read_cohort(spec, frames)
+    new = read_cohort(spec, unanswered(frames), outcomes=False)
+    with_them = read_cohort(spec, frames, outcomes=False)
+    hidden = new.codes["drug"].index("heparin")
+    assert hidden not in new.events["drug"].code and new.codes == with_them.codes == known.codes
+    assert not new.outcomes and new.spec.nodes == known.spec.nodes
+    ours, theirs = (
+        {
+            name: column.tobytes()
+            for name, column in cohort._columns().items()
+            if not name.startswith("outcome.")
+        }
+        for cohort in (new, known)
+    )
+    assert ours == theirs
+    assert open_cohort(new.save(tmp_path / "new")).spec == new.spec
+    few = {name: frame[frame["pid"] == "p001"] for name, frame in unanswered(frames).items()}
+    assert len(read_cohort(spec, few, outcomes=False)) == 1  # no code that fits the pattern of hide
+    with pytest.raises(InputError, match=r"patients.csv: no column 'left'"):
+        read_cohort(spec, unanswered(frames))
+
+
+@pytest.mark.slow
+def test_a_new_patient_gets_the_forecast_that_she_had_among_others(ward, frames):
+    _, spec = ward
+    cohort = read_cohort(spec, frames)
+    model = PrognosisModel(members=1, epochs=1, horizon=20.0, channels=8)
+    model.fit(cohort.landmarks(times=[0.0, 2.0]).followed("death"))
+    for patient in cohort.ids[[0, 7, -1]]:  # the last one has no row
+        one = {name: frame[frame["pid"] == patient] for name, frame in unanswered(frames).items()}
+        for tables in (one, {name: pl.from_pandas(frame) for name, frame in one.items()}):
+            new = read_cohort(spec, tables, outcomes=False)
+            forecasts = model.forecast(new.at(0.0)), model.forecast(cohort.at(0.0, patient=patient))
+            assert np.array_equal(*(forecast["death"].incidence for forecast in forecasts))

@@ -196,13 +196,18 @@ def test_a_date_that_could_be_either_is_asked(draft, rng):
     assert "is it %d/%m/%Y, or does the month come first?" in asks(text)
 
 
-def test_dates_without_a_day_0_are_left_out_with_the_reason(draft, rng):
+def test_dates_without_a_day_0_begin_with_the_first(draft, rng):
     rows = {
         "pid": ["a", "a", "b", "b"] * 20,
         "date": ["2021-03-04", "2021-03-05"] * 40,
         "hdl": list(range(80)),
     }
-    text, spec, _ = draft(labs=pl.DataFrame(rows))
+    text, spec, cohort = draft(labs=pl.DataFrame(rows))
+    assert (spec.patient.origin.column, spec.patient.origin.pick) == ("date", "first")
+    assert "is the first date of a patient in labs.csv day 0?" in asks(text)
+    assert cohort.events["lab"].happened.min() == 86_399  # a bare date is known at its end
+    people = followed(rng, 2) | {"pid": ["a", "b"]}  # days after a day 0 that no date is
+    text, spec, _ = draft(labs=pl.DataFrame(rows), people=pl.DataFrame(people))
     assert not spec.nodes and "date holds dates, but no date" in text
 
 
@@ -318,17 +323,21 @@ def test_a_label_that_changes_is_an_onset(draft, rng):
     assert not any("label" in (node.columns or ()) for node in spec.nodes.values())
 
 
-def test_rows_that_are_events_are_no_visits(draft, rng):
+def test_rows_of_each_kind_of_event_are_outcomes(draft, rng):
     people = {k: v for k, v in followed(rng).items() if k not in ("futime", "death")}
     events = {
         "pid": np.repeat(people["pid"], 2).tolist(),
         "etype": [1, 2] * SIZE,
-        "time": rng.integers(1, 3000, 2 * SIZE).tolist(),
+        "time": rng.integers(1, 300, 2 * SIZE).tolist(),
         "status": rng.integers(0, 2, 2 * SIZE).tolist(),
     }
-    text, spec, _ = draft(people=pl.DataFrame(people), events=pl.DataFrame(events))
-    assert not spec.nodes and not spec.outcomes
-    assert "time, status: each row has a state at its time" in text and "outcomes: none" in asks(text)
+    readme = "events.csv: etype 1 recurrence, 2 death; time in months"
+    text, spec, cohort = draft(readme, people=pl.DataFrame(people), events=pl.DataFrame(events))
+    assert not spec.nodes and list(spec.outcomes) == ["death", "recurrence"]
+    assert spec.outcomes["recurrence"].cause_names == ("recurrence", "death")
+    assert spec.tables["events.csv"].time.unit == "mo" and "time is in mo: from the README" in text
+    died = sum(s for e, s in zip(events["etype"], events["status"], strict=True) if e == 2)
+    assert (cohort.outcomes["death"].event == 1).sum() == died
 
 
 def test_unrelated_cohorts_are_not_joined(draft, rng):

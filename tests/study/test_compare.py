@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -274,6 +275,14 @@ def test_figures_and_intervals_are_those_of_evaluate(whole):
                 assert row[key] == pytest.approx(other[key], abs=1e-9)
                 compared += 1
     assert compared > 500 and whole.cause == "death"
+
+
+def test_a_comparison_is_shown_with_its_answer(whole):
+    assert repr(whole).startswith(
+        f"Comparison for death: {whole.patients} scored patients, {whole.events} with"
+    )
+    assert whole.sentence in repr(whole) and whole.too_small in repr(whole)
+    assert all(escape(sentence) in whole._repr_html_() for sentence in whole.sentences)
 
 
 def test_means_over_horizons_are_means(whole):

@@ -85,6 +85,18 @@ def test_pooled_figures_compare_within_folds(found):
     assert found.value("null", "scaled_ibs", landmark=0, cause="death")["value"] == 0
 
 
+def test_a_cross_validation_is_shown_with_its_figures(found):
+    result, _, _ = found
+    title, events, models, figures, *_ = repr(result).split("\n")
+    assert title == "Evaluation of death: 312 scored patients, each when held out, in 2 folds"
+    assert events.split(maxsplit=1)[1] == "29 transplant, 140 death"
+    assert models.split(maxsplit=1)[1].startswith("noise, fold, cox, null")
+    assert f"{len(result.scores.rows)}, as .value(" in figures
+    auc = result.value("noise", "auc", cause="death", landmark=None, horizon=HORIZON)
+    assert f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]" in result._repr_html_()
+    assert "means over landmarks" in result._repr_html_()
+
+
 def test_models_are_refitted_on_training_patients_only(found, pbc):
     found, fits, steps = found
     folds = make_folds(pbc, "death", 2, 0)
