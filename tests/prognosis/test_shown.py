@@ -103,6 +103,8 @@ def test_what_a_cohort_and_its_landmarks_say(cohort, train):
     there = {day: len(rows) for day, rows in train.by_landmark.items()}
     assert f"{len(train)}, of 60 patients" in repr(train)
     assert f"entry ({there[0.0]}), day 2 ({there[2.0]})" in repr(train)
+    assert repr(cohort.outcomes["death"]) == "Survival of 80 patients: 45 discharge, 21 death, 14 censored"
+    assert repr(cohort.events["drug"]) == "Events: 213 rows of 80 patients"
     broken = replace(cohort, events=None)
     assert repr(broken) == "<Cohort>" and broken._repr_html_() == "&lt;Cohort&gt;"
 
