@@ -977,8 +977,11 @@ class SourceTables:
         width = len(set(wanted))
         room_for(8 * width * len(audit.used), f"{table}: {width} column(s) of {len(audit.used)} rows")
         lazy = self._rows_where(table, wanted, where)
+        cells: list[Any] = [*dict.fromkeys(wanted)]
+        if where and isinstance(self.tables[table], pl.LazyFrame):
+            cells = [_copied(name) if schema[name] == pl.String else name for name in cells]
         try:
-            frame = lazy.select(ROW, *dict.fromkeys(wanted)).collect(engine="streaming")
+            frame = lazy.select(ROW, *cells).collect(engine="streaming")
         except pl.exceptions.PolarsError as error:
             raise InputError(f"{table}: {str(error).splitlines()[0]}") from None
         for name in (name for name, dtype in frame.schema.items() if dtype == pl.Binary):
@@ -1053,3 +1056,8 @@ class SourceTables:
         bool
         """
         return any(node.table == table for node in self.spec.nodes.values())
+
+
+def _copied(name: str) -> pl.Expr:
+    """A column of text, without the cells of rows that were left out, which polars would keep in memory."""
+    return pl.concat_str(pl.col(name), pl.lit("")).alias(name)

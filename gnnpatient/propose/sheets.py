@@ -91,7 +91,7 @@ class Sheet:
     layout: Layout | None = None
     others: frozenset[str] = frozenset()
     barred: frozenset[str] = frozenset()
-    known_states: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
+    _known_states: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def patient_ids(self) -> pl.Series:
@@ -163,9 +163,9 @@ class Sheet:
         dict of str to int
             Empty where there are many words, or times.
         """
-        if name not in self.known_states:
-            self.known_states[name] = self._states(name)
-        return self.known_states[name]
+        if name not in self._known_states:
+            self._known_states[name] = self._states(name)
+        return self._known_states[name]
 
     def _states(self, name: str) -> dict[str, int]:
         numbers = self.kind[name] == "number"
@@ -579,8 +579,7 @@ def _csv(folder: Path, name: str) -> tuple[dict[str, Any], pl.DataFrame]:
     if separator != ("\t" if ".tsv" in path.name else ","):
         keys["separator"] = separator
     raw = read_table(folder, name, TableSpec(**keys))
-    assert isinstance(raw, pl.DataFrame)
-    raw = _without_blanks(raw.head(MAX_ROWS))
+    raw = _without_blanks(raw.lazy().head(MAX_ROWS).collect())
     if separator != ",":
         comma = pl.all().str.contains(r"^-?\d+,\d+$").any()
         numbers = pl.all().str.contains(r"^\s*(-?\d+(,\d+)?)?\s*$").fill_null(True).all()

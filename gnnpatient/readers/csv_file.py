@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from typing import Any
 import polars as pl
 import pyarrow
 import pyarrow.csv
+from polars.io.plugins import register_io_source
 
 from gnnpatient.errors import InputError
 from gnnpatient.files import room_for
@@ -32,6 +34,9 @@ CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 SEPARATORS = ",;\t|"
 BOMB, RATIO = 1 << 28, 200  # from so many bytes on, no honest table unpacks to so many times its size
 _MAX_UNPACKED = 2 << 30  # bytes that a packed CSV may hold: a small file must not fill the memory
+_MIN_LARGE = 1 << 28  # bytes from which on a CSV is read in parts
+_PART = 4 << 20  # bytes of such a part, where no line is longer
+_USUAL_RATIO = 6  # of a table: how many times its size a packed CSV usually holds
 _MAX_CELL = 64 << 20  # bytes of the longest cell
 _MAX_COLUMNS = 50_000  # each takes 11 kB for every part that is read at once
 _DAMAGED = (OSError, EOFError, zlib.error)
@@ -178,6 +183,103 @@ def read_csv(
     return frame if columns is None else frame.rename(dict(names))
 
 
+def is_large(path: Path) -> bool:
+    """Whether a CSV holds so much that it is better read in parts, each time that it is needed.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    bool
+    """
+    return path.stat().st_size * (_USUAL_RATIO if _is_packed(path) else 1) > _MIN_LARGE
+
+
+def scan_csv(path: Path, form: CsvFormat) -> pl.LazyFrame:
+    """All cells as text, by the rule of `read_csv`, but in parts: what is not asked for is not kept.
+
+    The file is gone through twice at once, which finds what is wrong in it, and once more by each query.
+
+    Parameters
+    ----------
+    path : Path
+        The file; packed by gzip if it ends in .gz.
+    form : CsvFormat
+        How it is written.
+
+    Returns
+    -------
+    polars.LazyFrame
+
+    Raises
+    ------
+    InputError
+        As `read_csv`; a packed file may hold any size that is honest for its own.
+    """
+    quotes, lines = _census(path, form, most=sys.maxsize)
+    if not (header := _header(path, form)):
+        return pl.LazyFrame()
+    if hint := _other_separator(path, form, header):
+        raise InputError(f"{path}: one column, {header[0]!r}; {hint}")
+    rows, block = _count_rows(path, form, header, quotes) if lines > 0 else (0, _PART)
+    if (quotes % 2 or lines > rows) and (lost := _unclosed(path, form, quotes)):
+        raise InputError(f"{path}: {lost}")
+
+    def source(
+        columns: list[str] | None, keep: pl.Expr | None, limit: int | None, batch: int | None
+    ) -> Iterator[pl.DataFrame]:
+        del batch  # a hint only
+        names, left = header if columns is None else columns, rows if limit is None else min(limit, rows)
+        if not names or not left:
+            yield pl.DataFrame(schema=dict.fromkeys(names, pl.String)) if names else pl.DataFrame(height=left)
+            return
+        for frame in _batches(path, form, header, names, block, quotes):
+            part, left = frame[:left], left - min(left, len(frame))
+            yield part if keep is None else part.filter(keep)
+            if not left:
+                return
+
+    return register_io_source(source, schema=dict.fromkeys(header, pl.String))
+
+
+def _count_rows(path: Path, form: CsvFormat, header: list[str], quotes: int) -> tuple[int, int]:
+    """How many rows there are, and the size of the parts to read them in, each longer than any line."""
+    for block in (_PART, _MAX_CELL):
+        with suppress(_LongLineError):
+            return sum(len(part) for part in _batches(path, form, header, header[:1], block, quotes)), block
+    raise InputError(f"{path}: a line is longer than {_MAX_CELL >> 20} MB")
+
+
+class _LongLineError(Exception):
+    """A line is longer than the parts in which a file is read."""
+
+
+def _batches(
+    path: Path, form: CsvFormat, header: list[str], names: list[str], block: int, quotes: int
+) -> Iterator[pl.DataFrame]:
+    """Some columns of a CSV, in parts."""
+    uneven: list[str] = []
+    try:
+        options = _options(form, header, names, False, block=block, threads=False, uneven=uneven)
+        with pyarrow.csv.open_csv(_opened(path), *options) as reader:
+            for batch in reader:
+                frame = pl.from_arrow(batch)
+                assert isinstance(frame, pl.DataFrame)
+                yield frame
+    except (pyarrow.ArrowInvalid, UnicodeError, *_DAMAGED) as error:
+        if "straddles" in str(error):
+            raise _LongLineError from None
+        if uneven:
+            lost = _unclosed(path, form, quotes) or "write every cell"
+            raise InputError(f"{path}: {uneven[0]}; {lost}") from None
+        if isinstance(error, UnicodeError) or "UTF8" in str(error):
+            raise InputError(f"{path}: {_wrong_encoding(path, form)}") from None
+        raise InputError(f"{path}: {first_line(error)}") from None
+
+
 def found_encoding(path: Path) -> str:
     """The encoding of a CSV whose spec says none.
 
@@ -247,7 +349,7 @@ def _wrong_encoding(path: Path, form: CsvFormat) -> str:
     return f"not {form.encoding}; set encoding, as in [tables.{path.name!r}] encoding = 'latin1'"
 
 
-def _census(path: Path, form: CsvFormat) -> tuple[int, int]:
+def _census(path: Path, form: CsvFormat, most: int = _MAX_UNPACKED) -> tuple[int, int]:
     """How many quotes a CSV holds, and how many lines after the first, at least.
 
     A packed one that holds too much is refused before it fills the memory, a NUL byte before a text is cut.
@@ -269,7 +371,7 @@ def _census(path: Path, form: CsvFormat) -> tuple[int, int]:
                 quotes, size, last = quotes + chunk.count(b'"'), size + len(chunk), chunk[-1:]
                 # a lone \r ends a line as well, and \r\n counts once
                 ends += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
-                if packed and (size > _MAX_UNPACKED or (size > BOMB and size > RATIO * stored)):
+                if packed and (size > most or (size > BOMB and size > RATIO * stored)):
                     raise InputError(
                         f"{path}: unpacks to {size >> 20} MB or more; unpack it, or write parquet"
                     )
@@ -324,6 +426,27 @@ def _parse(
 
     uneven: gets what lines have too many cells or too few; only one thread knows the number of a line.
     """
+    options = _options(form, header, names, empty_is_null, block=block, threads=threads, uneven=uneven)
+    return pyarrow.csv.read_csv(_opened(path), *options)
+
+
+def _opened(path: Path) -> Any:
+    """A file as pyarrow reads it."""
+    place = str(path.absolute())  # a first ~ is a sign like any other
+    return pyarrow.input_stream(place, compression="gzip") if _is_packed(path) else place
+
+
+def _options(
+    form: CsvFormat,
+    header: list[str],
+    names: list[str],
+    empty_is_null: bool,
+    *,
+    block: int | None,
+    threads: bool,
+    uneven: list[str] | None,
+) -> tuple[Any, Any, Any]:
+    """How pyarrow reads, parses and converts a CSV."""
 
     def note(line: pyarrow.csv.InvalidRow) -> str:
         assert uneven is not None
@@ -332,9 +455,7 @@ def _parse(
         )
         return "error"
 
-    place = str(path.absolute())  # a first ~ is a sign like any other
-    return pyarrow.csv.read_csv(
-        pyarrow.input_stream(place, compression="gzip") if _is_packed(path) else place,
+    return (
         pyarrow.csv.ReadOptions(encoding=form.codec, use_threads=threads, block_size=block),
         pyarrow.csv.ParseOptions(
             delimiter=form.separator,

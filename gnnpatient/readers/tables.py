@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from gnnpatient.errors import InputError, near
-from gnnpatient.readers.csv_file import BOMB, CSV, RATIO, CsvFormat, read_csv
+from gnnpatient.readers.csv_file import BOMB, CSV, RATIO, CsvFormat, is_large, read_csv, scan_csv
 from gnnpatient.readers.database import first_line, scan
 from gnnpatient.readers.frames import Frames
 from gnnpatient.spec.patterns import glob
@@ -34,7 +34,7 @@ def read_table(place: Path | Frames, name: str, spec: TableSpec | None = None) -
     Returns
     -------
     polars.DataFrame or polars.LazyFrame
-        A frame of a CSV or of a frame, a lazy frame of anything else.
+        A frame of a CSV below 256 MB or of a frame, a lazy frame of anything else.
 
     Raises
     ------
@@ -67,8 +67,9 @@ def read_table(place: Path | Frames, name: str, spec: TableSpec | None = None) -
         if path.suffix == ".parquet":
             return _scan_parquet(path)
         if path.name.endswith(CSV):
-            frame = read_csv(path, CsvFormat.of(path, spec or TableSpec()))
-            if not len(frame):
+            form = CsvFormat.of(path, spec or TableSpec())
+            frame = scan_csv(path, form) if is_large(path) else read_csv(path, form)
+            if not frame.lazy().select(pl.len()).collect().item():
                 raise InputError(f"{path}: no rows")
             return frame
     except (pl.exceptions.PolarsError, OSError) as error:

@@ -129,6 +129,21 @@ def test_keys_compare_as_ids_in_typed_tables(tmp_path, form):
     assert cohort.report["tables"]["labs.parquet"]["used"] == 4
 
 
+def test_frames_in_memory_are_joined_as_files_are(reads, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    from gnnpatient import read_cohort
+
+    whole = reads()
+    frames = {
+        f"{name}.csv": pl.read_csv(text.encode(), try_parse_dates=True) for name, text in TABLES.items()
+    }
+    frames["labs.csv"] = frames["labs.csv"].to_pandas()  # itemid has a gap: 50.0 there, 50 in the dictionary
+    assert frames["labs.csv"]["itemid"].dtype == pandas.Series([1.0]).dtype
+    cohort = read_cohort(tmp_path / "c.toml", frames)
+    assert cohort.codes["lab"] == whole.codes["lab"] and (cohort.category == whole.category).all()
+    np.testing.assert_array_equal(cohort.events["lab"].value, whole.events["lab"].value)
+
+
 def test_joins_after_one_another_and_where_on_what_is_joined(reads):
     toml = replaced(
         ('by = "itemid", columns = ["label"] }', 'by = "itemid", columns = ["label"] }\nkey = "stay"'),

@@ -121,3 +121,30 @@ def test_omop_takes_a_quote_inside_a_cell_and_an_empty_table(tmp_path):
     tables = read(tmp_path).tables
     assert tables["drug_exposure"].collect()["code"].to_list() == ['DRUG//5" tube']
     assert tables["death"].select(pl.len()).collect().item() == 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_large_file_is_read_in_parts_and_means_the_same(tmp_path, monkeypatch, packed):
+    """Each part is smaller than the file, so that columns, filters, limits and long lines cross its edges."""
+    from gnnpatient.readers import csv_file
+    from gnnpatient.readers.tables import read_table
+
+    rows = [f'{i},"a, {"x" * (i % 50)}",{"" if i % 7 else "NA"}' for i in range(3000)]
+    content = ("id,text,empty\n" + "\n".join(rows) + "\n").encode()
+    path = tmp_path / ("t.csv.gz" if packed else "t.csv")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    whole = read_table(tmp_path, path.name)
+    monkeypatch.setattr(csv_file, "_MIN_LARGE", 1)
+    monkeypatch.setattr(csv_file, "_PART", 4096)
+    parts = read_table(tmp_path, path.name)
+    assert isinstance(whole, pl.DataFrame) and isinstance(parts, pl.LazyFrame)
+    assert parts.collect().equals(whole) and parts.select(pl.len()).collect().item() == 3000
+    late = parts.with_row_index("row").filter(pl.col("id").is_in(["7", "2999"])).select("row", "text")
+    assert late.collect(engine="streaming")["row"].to_list() == [7, 2999]
+    assert parts.head(500).collect().equals(whole.head(500))
+    long = "9,{},\n".format("y" * 10_000)
+    path.write_bytes(gzip.compress(content + long.encode()) if packed else content + long.encode())
+    assert len(read_table(tmp_path, path.name).lazy().collect()["text"][-1]) == 10_000
+    path.write_bytes(gzip.compress(content + b"9,y\n") if packed else content + b"9,y\n")
+    with pytest.raises(InputError, match="line 3002 has 2 cells, the header 3; write every cell"):
+        read_table(tmp_path, path.name)
