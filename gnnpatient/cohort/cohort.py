@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from functools import cached_property, reduce
@@ -223,6 +223,8 @@ class Cohort(Shown):
         """
         if patient is None:
             return np.arange(len(self))
+        if isinstance(patient, Set):
+            raise InputError("the patients are a set, which has no order; give a list, as sorted(ids)")
         wanted = np.atleast_1d(np.asarray(patient))
         if wanted.dtype.kind in "iu":
             if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
@@ -1108,8 +1110,10 @@ class Landmarks(Shown):
         Returns
         -------
         polars.DataFrame
-            One row a landmark: id, at (days), static columns, and of each code KIND.CODE the last value, its
-            .age in days, and .n, the number of rows. All landmarks of a cohort have the same columns.
+            One row a landmark, in the order of `outcome`, which gives what is to be predicted: id, at (days),
+            static columns, and of each code KIND.CODE the last value, its .age in days (of the latest row,
+            with or without a value), and .n, the number of rows. null = missing. All landmarks of a cohort
+            have the same columns.
 
         Examples
         --------

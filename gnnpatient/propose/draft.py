@@ -87,10 +87,10 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
         When no table has a column that could be a patient's id.
     """
     sheets = [sheet for sheet in sheets if len(sheet.raw)]
-    stays = stays_of(sheets)
-    sheets = stays.take(draft, sheets) if stays else patients.with_patient_column(draft, sheets)
     for sheet in sheets:
         sheet.others = frozenset(table_name(other.name) for other in sheets) - {table_name(sheet.name)}
+    stays = stays_of(sheets)
+    sheets = stays.take(draft, sheets) if stays else patients.with_patient_column(draft, sheets)
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
     for sheet in sheets:
         if not found[sheet.name] and not any(found.values()):

@@ -181,7 +181,7 @@ def _usable(
     shown = sheet.layout.shown if sheet.layout else ()
     no_input = {sheet.key, *taken, *forbidden, *shown}
     for name in (c for c in sheet.raw.columns if c not in no_input):
-        if taken[0] and name in sheet.constant_columns:
+        if taken[0] and not sheet.one_row_each and name in sheet.constant_columns:
             why[name] = "does not change in a patient; a static has to be in the patient table" * (
                 not is_patient_table
             )

@@ -33,7 +33,7 @@ def moments(sheet: Sheet) -> tuple[str | None, str | None, str | None]:
     if not able and not sheet.standalone:  # all rows of a patient may have one time
         able = [c for c in clocks if c in sheet.constant_columns]
     starts = [c for c in able if not names.UNTIL.search(plain(c))]
-    if not starts or sheet.one_row_each:
+    if not starts or (sheet.one_row_each and sheet.standalone):
         return None, None, None
 
     def rank(name: str) -> tuple[bool, int]:

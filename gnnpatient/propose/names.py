@@ -53,6 +53,7 @@ LABEL = re.compile(r"^(label|outcome|target|class|dx|diagnosis|y|responder?|resp
 ENDPOINT = re.compile(  # a time to one of the usual endpoints, which no name of a time has to say
     r"^(os|pfs|dfs|rfs|efs|mfs|dmfs|lfs|css|dss|ttp|ttr|ttf|srv|surv|survival)(time|days|months|years|weeks|mo|m)?$"
 )
+UNTIL_EVENT = re.compile(r"^(time|days?|weeks?|months?|years?)(to|until|till)[a-z]")
 PAST = re.compile(r"since|prior|before|ago$|hist|sympt|durat|smok|edu|school|expos|work|sleep|last|previous")
 SPLIT = re.compile(r"^(is|data)?(train(ing|test)?|split|fold|folds|cvfold|partition|holdout)(id|no|nr|set)?$")
 SPLIT_BY_WORDS = re.compile(r"^(data)?(set|subset|test|cohort|group|part|sample)$")

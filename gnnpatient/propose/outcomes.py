@@ -197,7 +197,7 @@ def _is_end(name: str) -> bool:
     if word in names.ANALYTE or names.PAST.search(word):
         return False
     named = names.FOLLOWED.search(word) and not names.BEGINS.search(word)
-    return bool(named or names.ENDPOINT.match(word))
+    return bool(named or names.ENDPOINT.match(word) or names.UNTIL_EVENT.match(word))
 
 
 def _namesakes(sheet: Sheet, columns: list[str], times: list[str]) -> dict[str, str]:

@@ -91,7 +91,7 @@ class Sheet:
     layout: Layout | None = None
     others: frozenset[str] = frozenset()
     barred: frozenset[str] = frozenset()
-    known_states: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
+    _known_states: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def patient_ids(self) -> pl.Series:
@@ -163,9 +163,9 @@ class Sheet:
         dict of str to int
             Empty where there are many words, or times.
         """
-        if name not in self.known_states:
-            self.known_states[name] = self._states(name)
-        return self.known_states[name]
+        if name not in self._known_states:
+            self._known_states[name] = self._states(name)
+        return self._known_states[name]
 
     def _states(self, name: str) -> dict[str, int]:
         numbers = self.kind[name] == "number"

@@ -151,6 +151,7 @@ def stays_of(sheets: list[Sheet]) -> Stays | None:
         for c in of.raw.columns
         if plain(c) == plain(person) and of.raw[c].n_unique() == len(of.raw)
     ]
+    persons.sort(key=lambda of: (-sum(bool(names.PERSON.match(plain(c))) for c in of.raw.columns), of.name))
     return Stays(sheet, key, person, begin, persons[0] if persons else None)
 
 

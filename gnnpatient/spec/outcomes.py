@@ -430,15 +430,17 @@ class SurvivalSpec(BaseOutcomeSpec):
         -------
         set of str
         """
-        found = set[str]()
+        found, others = set[str](), set[str]()
         no, yes = zip(*_NO_AND_YES, strict=True)
         for _, part in self.parts:
-            if part.flag is None or part.time is None or part.time not in (node.time, node.known):
+            if part.flag is None:
                 continue
-            words, own = node.where.get(part.flag, ()), (part.table or self.table) == node.table
-            if own and any(fitting(yes, words)) and not any(fitting(no, words)):
-                found.add(part.flag)
-        return found
+            own = (part.table or self.table) == node.table and part.time is not None
+            own &= part.time in (node.time, node.known)
+            words = node.where.get(part.flag, ())
+            happened = any(fitting(yes, words)) and not any(fitting(no, words))
+            (found if own and happened else others).add(part.flag)
+        return found - others
 
     def answer_words(self, patient: PatientSpec) -> dict[str, tuple[Words, ...]]:
         """The words that `where` of [patient] must fit, by column of the patient table that holds the answer.

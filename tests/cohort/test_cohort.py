@@ -38,6 +38,8 @@ def test_at_refuses_what_it_does_not_understand(tiny, dated):
         tiny.at("2021-03-04")
     with pytest.raises(InputError, match=r"1 unknown patient id\(s\), the first is 'P007'"):
         tiny.at(1, patient=["P007", "p003"])
+    with pytest.raises(InputError, match="the patients are a set, which has no order; give a list"):
+        tiny.at(1, patient={"p007", "p003"})
     with pytest.raises(InputError, match="patient position -1; the cohort has 80"):
         tiny.at(1, patient=[-1])
     with pytest.raises(InputError, match="patient position 80"):

@@ -91,3 +91,5 @@ def test_frame_is_the_last_value_its_age_and_a_count(tiny):
     assert frame["age"].null_count() == 2 * np.isnan(tiny.number).sum()
     assert frame["sex"].null_count() == 2 * (tiny.category < 0).sum()
     assert len(tiny.at(1, patient=[]).to_frame()) == 0
+    for part in (X[:5], X[X.ids == "p079"], X[:0]):  # a few, who has no row, nobody
+        assert part.to_frame().schema == frame.schema

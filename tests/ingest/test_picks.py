@@ -316,3 +316,13 @@ def test_the_flag_of_an_outcome_is_no_other_input(tmp_path, time, where):
     message = "'recov.s' is part of outcome 'recovery'.*from its own time on: time = \"recov\", where = "
     with pytest.raises(InputError, match=message):
         read_cohort(tmp_path / "spec.toml", tmp_path)
+
+
+def test_a_flag_of_two_times_is_no_input(tmp_path):
+    """It may say of the later one what is not known at the earlier."""
+    from gnnpatient import read_spec
+
+    both = RECOVERY.replace(" } }", ' }, death = { time = "last", flag = "recov.s" } }')
+    (tmp_path / "spec.toml").write_text(PAIRED % HAPPENED + both)
+    with pytest.raises(InputError, match=r"'recov\.s' is part of outcome 'recovery'"):
+        read_spec(tmp_path / "spec.toml")

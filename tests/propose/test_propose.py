@@ -205,7 +205,7 @@ def test_dates_without_a_day_0_begin_with_the_first(draft, rng):
     text, spec, cohort = draft(labs=pl.DataFrame(rows))
     assert (spec.patient.origin.column, spec.patient.origin.pick) == ("date", "first")
     assert "is the first date of a patient in labs.csv day 0?" in asks(text)
-    assert cohort.events["lab"].happened.min() == 0
+    assert cohort.events["lab"].happened.min() == 86_399  # a bare date is known at its end
     people = followed(rng, 2) | {"pid": ["a", "b"]}  # days after a day 0 that no date is
     text, spec, _ = draft(labs=pl.DataFrame(rows), people=pl.DataFrame(people))
     assert not spec.nodes and "date holds dates, but no date" in text
@@ -328,7 +328,7 @@ def test_rows_of_each_kind_of_event_are_outcomes(draft, rng):
     events = {
         "pid": np.repeat(people["pid"], 2).tolist(),
         "etype": [1, 2] * SIZE,
-        "time": rng.integers(1, 3000, 2 * SIZE).tolist(),
+        "time": rng.integers(1, 300, 2 * SIZE).tolist(),
         "status": rng.integers(0, 2, 2 * SIZE).tolist(),
     }
     readme = "events.csv: etype 1 recurrence, 2 death; time in months"
