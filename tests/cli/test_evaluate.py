@@ -215,8 +215,9 @@ def refits(monkeypatch):
         def get_params(self, deep=True):
             return self.choices
 
-        def fit(self, X):
+        def fit(self, X, progress=None):
             fits.append((self.choices, X))
+            progress("member 1", 1, 2, member=0)
             return super().fit(X)
 
     monkeypatch.setattr(crossval, "PrognosisModel", Quick)
