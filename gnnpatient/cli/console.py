@@ -255,14 +255,23 @@ class StepLines:
         return self
 
     def __call__(self, what: str, done: int, total: int, /, **figures: Any) -> None:
-        from gnnpatient.progress import Piece
+        from gnnpatient.times import DAY, duration
 
         if self.per_fold and not figures.get("ends_fold"):
             return
         now = self.clock()
+        took, used = now - self.last, now - self.start
+        self.last = now
+        spans = [duration(_rounded(span) / DAY) for span in (took, used, used / done * (total - done))]
+        left = f", about {spans[2]} left" if done < total else ""
         name = what.partition(": ")[0] if self.per_fold else what
-        took, self.last = f"{now - self.last:.0f} s for it", now
-        note(Piece(f"{name}, fit", self.start, done, total, took, heard=now).line())
+        note(f"{name}: {spans[0]}; {done} of {total} fits in {spans[1]}{left}")
 
     def __exit__(self, *failure: object) -> None:
         return
+
+
+def _rounded(seconds: float) -> float:
+    """Seconds to two digits or so, as a tenth of a minute or of an hour."""
+    step = next((step for below, step in ((60, 1), (600, 6), (3600, 60)) if seconds < below), 360)
+    return step * round(seconds / step)

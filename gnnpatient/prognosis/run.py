@@ -25,6 +25,7 @@ from gnnpatient.prognosis.checkpoint import read_config
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.people import FORMAT, PEOPLE_FILE, People, SplitMembership, read_run, split_of
 from gnnpatient.progress import Progress
+from gnnpatient.show import Shown, Summary
 from gnnpatient.times import DAY
 
 MIN_AT_RISK = 20  # patients at risk that a usual landmark time needs
@@ -38,8 +39,8 @@ PLAN: Mapping[str, Any] = {**CHOICES, "landmarks": "random", "test": 0.2, "test_
 """What decides a run besides its cohort, with the defaults. `landmarks`: "random", or days and "entry"."""
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(Shown):
     """A run on disk.
 
     Attributes
@@ -61,6 +62,13 @@ class Run:
     plan: Mapping[str, Any]
     train: tuple[str, ...]
     test: tuple[str, ...]
+
+    def _summary(self) -> Summary:
+        facts = [
+            ("cohort", str(self.cohort["name"])),
+            ("patients", f"{len(self.train)} to fit on, {len(self.test)} held out"),
+        ]
+        return Summary(f"Run {self.folder}: {'finished' if self.finished else 'not finished'}", facts)
 
     def to_dict(self) -> dict[str, Any]:
         """The run for JSON; patients as counts, so that nobody is named.

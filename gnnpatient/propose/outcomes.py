@@ -474,7 +474,7 @@ def onset(draft: Draft, sheets: list[Sheet]) -> None:
             cells = sheet.raw[name].drop_nulls().cast(pl.String).unique().sort()
             cause = {"table": sheet.name, "time": time, "where": {name: [c for c in cells if c[0] in "1tT"]}}
             end = {"table": sheet.name, "column": time, "pick": "last"}
-            ask = f"is the first {name} of a patient the event, and her last {time} the end of observation?"
+            ask = f"is the first {name} of a patient the event, and the last {time} the end of observation?"
             draft.left_out = [line for line in draft.left_out if not _is_of_rows(line, sheet, name)]
             word = slug(name, "label")
             draft.outcome(word, ask, {"kind": "survival", "causes": {word: cause}, "exit": end})
@@ -561,6 +561,7 @@ def forbidden(
     aligned = [
         (of, sheet.first_values.select(PATIENT).join(frame, on=PATIENT, how="left")) for of, frame in outcomes
     ]
+    times = moments(sheet)
     for name in (c for c in sheet.raw.columns if c not in why and c != sheet.key):
         word, is_constant, numeric = plain(name), name in sheet.constant_columns, sheet.kind[name] == "number"
         happens, labelled = bool(names.HAPPENS.search(word)), bool(LABEL.search(word))
@@ -572,7 +573,7 @@ def forbidden(
             why[name] = SPLIT
         elif names.FUTURE.search(word):
             why[name] = "by its name it looks ahead, or repeats an outcome"
-        elif is_constant and numeric and _is_end(name) and not sheet.is_binary(name):
+        elif is_constant and numeric and name not in times and _is_end(name) and not sheet.is_binary(name):
             why[name] = END_WITHOUT_FLAG
         elif happens or (labelled and (few or numeric) and not _is_code(sheet, name)):
             why[name] = STATE

@@ -236,8 +236,8 @@ def test_evaluate_in_folds_refits_the_choices_of_the_run(ward, split, cli, refus
     assert "gnn - cox" in out and "2 folds: two patients are compared where one" in out
     lines = err.splitlines()
     assert "refitting the choices of" in lines[0] and "folds of all 80 patients" in lines[0]
-    steps = [line for line in lines if re.match(r"gnnpatient: fold \d of 2: \d+ s \(\d of 4 fits in ", line)]
-    assert len(steps) == 2 and "left)" in steps[0] and "left" not in steps[1]
+    steps = [line for line in lines if re.match(r"gnnpatient: fold \d of 2: \S+ \w+; \d of 4 fits in ", line)]
+    assert len(steps) == 2 and steps[0].endswith(" left") and "left" not in steps[1]
     cohort, plan = open_cohort(ward / "cohort"), Run.open(ward / "run").plan
     for choices, X in refits:
         assert choices == {name: plan[name] for name in choices if name in plan} | {"device": "auto"}

@@ -12,6 +12,9 @@ import pytest
 def test_fit_takes_survival_and_diagnosis_and_says_what_it_leaves(sick, good, refused, tmp_path):
     folder, said = sick
     assert "outcome 'lactate' left out: a progression has no model" in said
+    lines = [line for line in said.splitlines() if line.startswith("member ")]  # in a log: plain lines
+    assert [line[:16] for line in lines] == [f"member {m}: 2 of 2" for m in range(1, 6)]
+    assert "validation " in lines[0] and said.replace("\n", "").isprintable()
     found = good("info", folder / "run", "--json")
     assert found["outcomes"]["icu"] == {"classes": ["no", "yes"]} and set(found["outcomes"]) == {
         "death",

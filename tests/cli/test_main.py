@@ -185,3 +185,29 @@ def test_ask_loads_little_and_calls_nobody(ward, start):
     assert done.returncode == 0, err
     heavy = {"sklearn", "sksurv", "polars", "torch_geometric", "pandas", "matplotlib"}
     assert not heavy & set(out.rsplit("loaded", 1)[1].split())
+
+
+def test_a_line_a_fit_with_the_time_used_and_left(capsys):
+    """Plain lines by a clock of its own, alike in a log and on a terminal; of folds one each."""
+    from gnnpatient.cli.console import StepLines
+
+    for per_fold in (False, True):
+        times = iter((0.0, 30.0, 90.0) if not per_fold else (0.0, 90.0))
+        with StepLines(per_fold, clock=lambda: next(times)) as step:  # noqa: B023
+            step("fold 1 of 2: gnn", 1, 4, ends_fold=False)
+            step("fold 1 of 2: cox", 2, 4, ends_fold=True)
+    assert capsys.readouterr().err.splitlines() == [
+        "gnnpatient: fold 1 of 2: gnn: 30 s; 1 of 4 fits in 30 s, about 1.5 min left",
+        "gnnpatient: fold 1 of 2: cox: 1 min; 2 of 4 fits in 1.5 min, about 1.5 min left",
+        "gnnpatient: fold 1 of 2: 1.5 min; 2 of 4 fits in 1.5 min, about 1.5 min left",
+    ]
+
+
+def test_a_budget_has_a_unit(capsys):
+    from gnnpatient import InputError
+    from gnnpatient.cli.evaluate import _limit
+
+    assert [_limit(text) for text in (None, "90s", "10m", "10min", "1.5h")] == [None, 90, 600, 600, 5400]
+    for wrong in ("10", "", "0s", "ten minutes", "-5m"):
+        with pytest.raises(InputError, match=r"budget|duration"):
+            _limit(wrong)
