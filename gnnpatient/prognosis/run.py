@@ -303,9 +303,9 @@ def training_landmarks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, 
     if not on_days:
         landmarks = cohort.at(0.0)[:0]
     elif plan["landmarks"] == "random":
-        survival = all(cohort.outcomes[name].has_curve for name in on_days)
-        # of survival alone: as long as every survival outcome of the cohort lasts
-        whose = None if survival else on_days
+        survival = {name for name, outcome in cohort.outcomes.items() if outcome.has_curve}
+        # of all survival outcomes: as long as every one of them lasts; of some, those alone count
+        whose = None if set(on_days) == survival else on_days
         landmarks = cohort.landmarks(patients, n=RANDOM_LANDMARKS, seed=plan["seed"], outcomes=whose)
     else:
         landmarks = cohort.landmarks(patients, plan["landmarks"])
@@ -333,7 +333,7 @@ def usual_landmarks(cohort: Cohort, outcome: str) -> list[float | str]:
     """
     if not cohort.has_later_rows:
         return ["entry"]
-    ends = cohort.observed_until if cohort.outcomes[outcome].has_curve else cohort.open_until(outcome)
+    ends = cohort.open_until(outcome)
     days = default_landmarks(ends[ends > cohort.entry])
     return ["entry", *(day for day in days if cohort.at(day).at_risk(outcome).sum() >= MIN_AT_RISK)]
 
