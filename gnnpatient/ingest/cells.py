@@ -482,9 +482,37 @@ def _digits(numbers: pl.Series, spec: TimeSpec) -> pl.Series | None:
     return words if 2 * (len(dates) - dates.null_count()) > int(long.sum()) else None
 
 
+_ZONE = r"(?i)(Z|UTC|GMT|[+-]\d\d:?(\d\d)?)$"
+
+
+def names_zone(series: pl.Series) -> bool | None:
+    """Whether the clock times of a column name their time zone.
+
+    Parameters
+    ----------
+    series : polars.Series
+        A column of times, of any type.
+
+    Returns
+    -------
+    bool or None
+        None where there are no clock times, or among the first ones some do and some do not.
+
+    Examples
+    --------
+    >>> names_zone(pl.Series(["2021-03-04 08:00", "2021-03-05"])), names_zone(pl.Series(["1", "2.5"]))
+    (False, None)
+    """
+    if series.dtype != pl.String:
+        return series.dtype.time_zone is not None if isinstance(series.dtype, pl.Datetime) else None
+    first = series.drop_nulls().head(1000).str.strip_chars()
+    zoned = first.filter(first.str.contains(r"^\d{4}-?\d\d-?\d\d.*\d:?\d\d")).str.contains(_ZONE)
+    return bool(zoned[0]) if zoned.n_unique() == 1 else None
+
+
 def _zones(clocks: pl.Series, place: str, spec: TimeSpec, doubt: Callable[[str], None]) -> None:
     """Whether some clock times of a column say their zone and others do not."""
-    plain = int((~clocks.str.contains(r"(?i)(Z|UTC|GMT|[+-]\d\d:?(\d\d)?)$")).sum())
+    plain = int((~clocks.str.contains(_ZONE)).sum())
     if 0 < plain < len(clocks):
         read = f"as of {spec.timezone}" if spec.timezone else "as UTC; or set timezone in its time = { ... }"
         doubt(f"{place}: {plain} of {len(clocks)} clock times have no zone, the others have; read {read}")

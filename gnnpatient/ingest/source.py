@@ -26,6 +26,7 @@ from gnnpatient.ingest.cells import (
     ids,
     missing_words,
     moment,
+    names_zone,
     number,
     split_bounds,
     text,
@@ -420,6 +421,8 @@ class TableView:
         found = moment(cells, origin, where, form, bare, self.line, self.source.flag, limit, utc)
         if not standard and limit is not None:  # of day 0 a date and its midnight are one
             self._flag_midnights(name, form)
+        if not standard and form.timezone is None and (zoned := names_zone(cells)) is not None:
+            self.source.flag_zones(where, zoned)
         return found
 
     def _flag_midnights(self, name: str, form: TimeSpec) -> None:
@@ -537,6 +540,8 @@ class SourceTables:
         Likewise of each outcome.
     missing_words : dict
         Rows by (table, word that looks missing, what became of it) and column.
+    clocks : dict
+        The first column of clock times with, and without, a time zone that they name; none is in [tables].
     death_texts : dict
         Of each node type with texts, patient and known of the rows whose text mentions a death.
     """
@@ -563,6 +568,7 @@ class SourceTables:
     steps: list[list[Any]] = field(default_factory=list)
     outcome_steps: dict[str, list[list[Any]]] = field(default_factory=dict)
     missing_words: dict[tuple[str, str, str], dict[str, list[np.ndarray]]] = field(default_factory=dict)
+    clocks: dict[bool, str] = field(default_factory=dict)
     death_texts: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @cached_property
@@ -854,6 +860,24 @@ class SourceTables:
         self.flags += [what] * (what not in self.flags)
         if decides:
             self.decisive += [what] * (what not in self.decisive)
+
+    def flag_zones(self, place: str, zoned: bool) -> None:
+        """Flag clock times without a time zone beside some with one, which lie hours apart from them.
+
+        Parameters
+        ----------
+        place : str
+            The table and the column.
+        zoned : bool
+            Whether they name their zone.
+        """
+        self.clocks.setdefault(zoned, place)
+        if len(self.clocks) == 2:
+            self.flag(
+                f"{self.clocks[False]}: clock times without a time zone, read as UTC, while those of "
+                f"{self.clocks[True]} name theirs; set timezone in the time = {{ ... }} of that table",
+                decides=True,
+            )
 
     def count_missing_words(
         self, view: TableView, name: str, cells: pl.Series, words: Collection[str], became: str

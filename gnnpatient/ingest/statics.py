@@ -206,7 +206,12 @@ def _age(rows: _OwnedRows) -> np.ndarray:
             f"{rows.view.table}: the age of {old} patient(s) is above {_MAX_AGE}, as where the very old are "
             "moved to hide their age; taken as missing"
         )
-    return np.where(age > _MAX_AGE, np.nan, age)
+    if unborn := int((age < -1 / YEAR).sum()):  # a birth may have a clock time, of day 0
+        rows.view.source.flag(
+            f"{rows.view.table}: {unborn} patient(s) are born after day 0; their age is taken as missing",
+            decides=True,
+        )
+    return np.where((age > _MAX_AGE) | (age < -1 / YEAR), np.nan, age.clip(min=0))
 
 
 def _age_by_year(rows: _OwnedRows, birth: BirthSpec) -> np.ndarray:

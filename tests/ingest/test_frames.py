@@ -51,6 +51,36 @@ def assert_same(one, other) -> None:
     assert reports[0] == reports[1] and one.flow() == other.flow()
 
 
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_clock_times_with_a_zone_beside_some_without_one_are_flagged(text, zone):
+    came = pd.to_datetime(pd.Series(["2020-03-28 23:30", "2020-03-29 12:00"])).dt.tz_localize("Europe/Berlin")
+    people = pd.DataFrame({"id": [1.0, 2.0], "came": came})
+    drawn = came.dt.tz_localize(None) + pd.Timedelta(hours=6)
+    labs = pd.DataFrame({"id": [1.0, 2.0], "at": drawn.astype(str) if text else drawn, "value": [1.0, 2.0]})
+    spec = {
+        "cohort": "c",
+        "tables": {"labs.csv": {"time": {"timezone": zone}}} if zone else {},
+        "patient": {"table": "people.csv", "key": "id", "origin": "came", "exit": "10d"},
+        "nodes": {"lab": {"table": "labs.csv", "time": "at", "columns": {"value": ""}}},
+    }
+    cohort = read_cohort(spec, {"people.csv": people, "labs.csv": labs})
+    flags = [flag for flag in cohort.report["flags"] if "without a time zone" in flag]
+    # 6 hours by the clock of that night are 5 on the watch
+    assert cohort.events["lab"].known.tolist() == [(5 if zone else 7) * 3600, (6 if zone else 8) * 3600]
+    assert [flag.partition(":")[0] for flag in flags] == ([] if zone else ["labs.csv"])
+    assert set(flags) <= set(cohort.report["decisive"])
+
+
+def test_who_is_born_after_day_0_has_no_age():
+    born = ["1950-01-01", "2050-01-01", "2020-01-01 09:00"]
+    people = pd.DataFrame({"id": [1, 2, 3], "born": born, "came": ["2020-01-01 08:00"] * 3})
+    patient = {"table": "p", "key": "id", "origin": "came", "birth": "born", "number": ["age"], "exit": "1y"}
+    cohort = read_cohort({"cohort": "c", "patient": patient}, {"p": people})
+    np.testing.assert_allclose(cohort.number[:, 0], [70, np.nan, 0], atol=0.01)
+    assert any("1 patient(s) are born after day 0" in flag for flag in cohort.report["flags"])
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 def test_text_is_read_as_csv(ward, lazy):
     folder, spec = ward
