@@ -274,6 +274,9 @@ def test_mimic_iv_shows_what_was_known_then(iv):
     kind = "icd9" if stay % 2 else "icd10"
     assert [visible(cohort, 200000 + stay, at, kind) for at in (day - 0.01, day + 0.01)] == [0, 1]
     assert cohort.codes["icd9"] == ("other", "428") and cohort.codes["icd10"] == ("other", "E11")
+    # the date of a procedure is that of admission, its code is written after discharge
+    times = (1.5, day - 0.01, day + 0.01)
+    assert [visible(cohort, 200000 + stay, at, "procedure") for at in times] == [0, 0, 1]
     # the first results are drawn after an hour and there after four
     assert [visible(cohort, 200000 + stay, at / 24, "lab") > 0 for at in (1.5, 3.9, 4.1)] == [
         False,
@@ -308,6 +311,22 @@ def test_mimic_iii_is_read_as_it_is_shipped(tmp_path):
     _, stay, came, left, _ = stays[30]
     day = (left - came).total_seconds() / 86400
     assert [visible(cohort, 200000 + stay, at, "diagnosis") for at in (day - 0.01, day + 0.01)] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["mimic-iii", "mimic-iv", "eicu"])
+def test_nothing_of_the_end_of_a_stay_is_a_static(name):
+    from gnnpatient import read_spec
+
+    spec = read_spec(name)
+    late = {"insurance", "language", "marital_status", "race", "ethnicity", "deathtime", "edouttime", "los"}
+    late |= {"admission_type"} if name == "mimic-iv" else set()  # changes in the stay
+    late |= {"dischargeweight", "hospitaldischargestatus", "hospitaldischargelocation"}
+    late |= {"unitdischargelocation", "discharge_location", "hospitaldischargeoffset", "drgcode"}
+    assert not {column.lower() for column in spec.patient.columns} & late
+    for node in spec.nodes.values():  # nor is a row chosen by what became of it
+        assert not {*node.where} & {"drugordercancelled", "activeupondischarge"}
+    if name == "eicu":  # many orders are written after the start that they give
+        assert spec.nodes["drug"].time == "drugorderoffset"
 
 
 def test_a_table_is_found_packed_or_not_and_not_twice(tmp_path):
