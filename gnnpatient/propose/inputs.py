@@ -50,7 +50,7 @@ def statics(
             if names.PERSON.match(word) and "age" in word and kind == "number":
                 keys["number"].append(name)
                 keys["first"].append(name)
-        elif names.GROUP.search(word) and 10 < distinct < 0.98 * len(people.first_values):
+        elif _is_group(word) and 10 < distinct < 0.98 * len(people.first_values):
             notes.append(f"ASK: patient.group: patients share {name}; are they to stay together in splits?")
             keys.setdefault("group", name)
         elif kind == "number" and names.ENTRY.search(word) and not people.first_values[name].null_count():
@@ -67,6 +67,11 @@ def statics(
         else:
             why[name] = "numbers and some words" if kind == "mixed" else f"a {kind}, which is no static"
     draft.leave_out(people.name, why)
+
+
+def _is_group(word: str) -> bool:
+    """Whether a column is called like what several patients share: a household, or the person of two eyes."""
+    return bool(names.GROUP.search(word)) or word in names.PERSON_KEYS
 
 
 def nodes(

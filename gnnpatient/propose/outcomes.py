@@ -397,7 +397,7 @@ def labels_of(sheets: list[Sheet]) -> list[tuple[Sheet, str]]:
             if not 2 <= len(states) <= 6 or min(states.values()) < MIN_PATIENTS:
                 continue
             ill = plain(name) == "group" and any(map(names.DISEASE.search, states))
-            if ill or LABEL.search(plain(name)):
+            if ill or LABEL.search(plain(name)) or names.ANSWER.match(plain(name)):
                 return [(sheet, name)]
     return []
 
@@ -485,6 +485,8 @@ def onset(draft: Draft, sheets: list[Sheet]) -> None:
             end = {"table": sheet.name, "column": time, "pick": "last"}
             ask = f"is the first {name} of a patient the event, and the last {time} the end of observation?"
             draft.left_out = [line for line in draft.left_out if not _is_of_rows(line, sheet, name)]
+            asked = f"outcomes: {sheet.name}: {name}: "
+            draft.questions = [line for line in draft.questions if not line.startswith(asked)]
             word = slug(name, "label")
             draft.outcome(word, ask, {"kind": "survival", "causes": {word: cause}, "exit": end})
             return
@@ -573,13 +575,16 @@ def forbidden(
     times = moments(sheet)
     for name in (c for c in sheet.raw.columns if c not in why and c != sheet.key):
         word, is_constant, numeric = plain(name), name in sheet.constant_columns, sheet.kind[name] == "number"
-        happens, labelled = bool(names.HAPPENS.search(word)), bool(LABEL.search(word))
+        happens = bool(names.HAPPENS.search(word))
+        labelled = bool(LABEL.search(word) or names.ANSWER.match(word))
         few = (happens or labelled) and 2 <= len(sheet.states(name)) <= 8
         happens = happens and few and (is_constant or numeric)
         if len(name) > 2 and name in warned:
             why[name] = "the README warns that it looks ahead"
         elif is_split(sheet, name):
             why[name] = SPLIT
+        elif few and names.ANSWER.match(word):
+            why[name] = STATE
         elif names.FUTURE.search(word):
             why[name] = "by its name it looks ahead, or repeats an outcome"
         elif is_constant and numeric and name not in times and _is_end(name) and not sheet.is_binary(name):
