@@ -232,6 +232,9 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(out)
 
 
+SILENT = 30.0  # seconds without a line, after which a fit within a fold says how far it is
+
+
 class StepLines:
     """A line on standard error after each fit: a `gnnpatient.progress.Progress`.
 
@@ -241,25 +244,29 @@ class StepLines:
     Parameters
     ----------
     per_fold : bool, default False
-        Only after the last fit of a fold.
+        Only after the last fit of a fold; and within a long fit after half a minute without a line.
     clock : callable
         Gives seconds; default `time.monotonic`.
     """
 
     def __init__(self, per_fold: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
-        self.per_fold = per_fold
+        self.per_fold = self.wants_epochs = per_fold
         self.clock = clock
 
     def __enter__(self) -> StepLines:
-        self.start = self.last = self.clock()
+        self.start = self.last = self.printed = self.clock()
         return self
 
     def __call__(self, what: str, done: int, total: int, /, **figures: Any) -> None:
         from gnnpatient.times import DAY, duration
 
         if self.per_fold and not figures.get("ends_fold"):
+            if "epoch" in figures and (now := self.clock()) - self.printed >= SILENT:
+                self.printed = now
+                spent = duration(_rounded(now - self.last) / DAY)
+                note(f"{what}: {done} of at most {total} epochs; {spent} in this fold")
             return
-        now = self.clock()
+        now = self.printed = self.clock()
         took, used = now - self.last, now - self.start
         self.last = now
         spans = [duration(_rounded(span) / DAY) for span in (took, used, used / done * (total - done))]

@@ -113,7 +113,7 @@ def show_answer(found: PatientAnswer) -> None:
             say(f"{name}: {one.refusal}")
             continue
         (first, *others), rows = one.table()
-        table(f"{name} {one.title}", [f"<{first}", *others], rows)
+        table(f"{name} {one.title}".strip(), [f"<{first}", *others], rows)
     say(NOTICE)
 
 
