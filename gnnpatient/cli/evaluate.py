@@ -228,7 +228,7 @@ def compare(
     ] = None,
     members: Annotated[int | None, typer.Option(help="networks of each model [default: 3]")] = None,
     epochs: Annotated[int | None, typer.Option(help="at most, each [default: 30]")] = None,
-    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    seed: Annotated[int | None, typer.Option(help="of all that is drawn at random [default: 0]")] = None,
     budget: Annotated[
         str | None,
         typer.Option(help="time that it may take, as in 10m or 2h: what does not fit is left out, and said"),

@@ -41,7 +41,7 @@ def fit(
         int | None, typer.Option(help="networks whose forecasts are averaged [default: 5]")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="at most, each [default: 30]")] = None,
-    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    seed: Annotated[int | None, typer.Option(help="of all that is drawn at random [default: 0]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     config: Annotated[
         Path | None, typer.Option(help="choices as [train] of a .toml; options here win")

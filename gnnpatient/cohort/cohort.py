@@ -23,7 +23,7 @@ from gnnpatient.cohort.diagnosis import Diagnosis
 from gnnpatient.cohort.outcomes import Outcome, Task
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.cohort.store import patient_columns, stored_fields, write_folder
-from gnnpatient.cohort.survival import Survival
+from gnnpatient.cohort.survival import Survival, group_sizes
 from gnnpatient.errors import InputError, InputTypeError, near
 from gnnpatient.show import MAX_LISTED, Shown, Summary, Table, counted, listed, printable
 from gnnpatient.spec.graph import GraphSpec
@@ -1276,9 +1276,8 @@ def _group_sizes(outcome: Outcome) -> list[str]:
     """How many patients have each cause or class, in words."""
     if not outcome.has_patient_groups:
         return [outcome.kind]
-    count = np.bincount(outcome.strata, minlength=len(outcome.names) + 1).tolist()
-    sizes = [f"{n} {name}" for n, name in zip(count[1:], outcome.names, strict=True)]
-    return [*sizes, f"{count[0]} {'censored' if outcome.has_curve else 'not looked for'}"]
+    rest = "censored" if outcome.has_curve else "not looked for"
+    return group_sizes(outcome.strata, outcome.names, rest)
 
 
 def _span(cohort: Cohort) -> str:

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from gnnpatient.cohort.arrays import StoredColumns
-from gnnpatient.cohort.survival import later_retracted, present
+from gnnpatient.cohort.survival import group_sizes, later_retracted, present
+from gnnpatient.show import Shown, Summary, counted, listed
 from gnnpatient.spec.outcomes import DiagnosisSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 
 
-@dataclass(frozen=True, eq=False)
-class Diagnosis:
+@dataclass(frozen=True, eq=False, repr=False)
+class Diagnosis(Shown):
     """The class of each patient; "yes", "no" and "not looked for" are three different things.
 
     The class attributes are described in `gnnpatient.cohort.outcomes`.
@@ -71,6 +72,10 @@ class Diagnosis:
     def has_course(self) -> bool:
         """Whether patients may be lost before the label is known: where there is a horizon."""
         return self.horizon is not None
+
+    def _summary(self) -> Summary:
+        sizes = listed(group_sizes(self.strata, self.classes, "not looked for"))
+        return Summary(f"Diagnosis of {counted(len(self.label), 'patient')}: {sizes}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -266,8 +271,8 @@ class Diagnosis:
         return steps | {f"label: {c}": (free & (self.label == k)).sum() for k, c in enumerate(names)}
 
 
-@dataclass(frozen=True, eq=False)
-class Task:
+@dataclass(frozen=True, eq=False, repr=False)
+class Task(Shown):
     """A diagnosis with landmarks of its own, as an ACES task gives them: several a patient, a label each.
 
     The class attributes are described in `gnnpatient.cohort.outcomes`.
@@ -301,6 +306,10 @@ class Task:
     patients: int
     classes: tuple[str, ...] = ("no", "yes")
     horizon: ClassVar[None] = None
+
+    def _summary(self) -> Summary:
+        size = f"{counted(len(self.label), 'landmark')} of {counted(len(np.unique(self.patient)), 'patient')}"
+        return Summary(f"Task of {size}: {listed(self.classes)}")
 
     @property
     def names(self) -> tuple[str, ...]:

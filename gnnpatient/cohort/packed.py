@@ -12,13 +12,14 @@ from functools import cached_property
 import numpy as np
 
 from gnnpatient.cohort.arrays import StoredColumns
+from gnnpatient.show import Shown, Summary, counted
 
 # Landmarks up to which a bisection each is faster than one search over the whole column.
 _MAX_BISECTED = 32
 
 
-@dataclass(frozen=True, eq=False)
-class Events:
+@dataclass(frozen=True, eq=False, repr=False)
+class Events(Shown):
     """All rows of one node type. Rows of patient p are ptr[p]:ptr[p + 1], in the order they became known.
 
     Attributes
@@ -66,6 +67,9 @@ class Events:
     vector: np.ndarray | None = None  # (row,) int32
     study: np.ndarray | None = None  # (row,) int64
     bound: np.ndarray | None = None  # (row,) int8
+
+    def _summary(self) -> Summary:
+        return Summary(f"Events: {len(self)} rows of {counted(len(self.ptr) - 1, 'patient')}")
 
     def __len__(self) -> int:
         return len(self.known)

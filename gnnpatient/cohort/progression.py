@@ -10,12 +10,13 @@ import numpy as np
 from gnnpatient.cohort.packed import Events
 from gnnpatient.cohort.survival import Survival
 from gnnpatient.errors import InputError
+from gnnpatient.show import Shown, Summary, counted, listed
 from gnnpatient.spec.outcomes import ProgressionSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 
 
-@dataclass(frozen=True, eq=False)
-class Progression:
+@dataclass(frozen=True, eq=False, repr=False)
+class Progression(Shown):
     """How a value continues after a landmark: its next value, its change, or the time until it is worse.
 
     There is no model for this kind of outcome. The class attributes are described in
@@ -48,6 +49,12 @@ class Progression:
     code: np.ndarray  # (code,) bool
     events: Events
     gone: Survival | None
+
+    def _summary(self) -> Summary:
+        target = (
+            f"worse, or gone by {listed(self.causes[1:])}" if self.spec.worse is not None else "a later value"
+        )
+        return Summary(f"Progression of {counted(int(self.code.sum()), 'code')}: {target}")
 
     @property
     def causes(self) -> tuple[str, ...]:

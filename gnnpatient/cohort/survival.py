@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from gnnpatient.cohort.arrays import StoredColumns
+from gnnpatient.show import Shown, Summary, counted, listed
 from gnnpatient.spec.outcomes import SurvivalSpec
 from gnnpatient.times import DAY, NEVER
 
 
-@dataclass(frozen=True, eq=False)
-class Spells:
+@dataclass(frozen=True, eq=False, repr=False)
+class Spells(Shown):
     """Periods of observation with gaps between them, sorted by patient and begin.
 
     Each ends by itself, with an event or censored.
@@ -37,6 +39,10 @@ class Spells:
     until: np.ndarray  # (spell,) int64 seconds
     time: np.ndarray  # (spell,) int64 seconds
     event: np.ndarray  # (spell,) int8
+
+    def _summary(self) -> Summary:
+        patients = counted(len(np.unique(self.patient)), "patient")
+        return Summary(f"Spells: {len(self.patient)}, of {patients}")
 
     def of_patients(self, patients: np.ndarray) -> Spells:
         """Keep the spells of some patients.
@@ -95,8 +101,8 @@ class Spells:
         return spell, (self.patient[spell] == patient) & (self.begin[spell] <= at) & (at < self.until[spell])
 
 
-@dataclass(frozen=True, eq=False)
-class Survival:
+@dataclass(frozen=True, eq=False, repr=False)
+class Survival(Shown):
     """Time to the first of several causes, one entry a patient.
 
     Where a patient is observed with gaps, the entry is that of the first spell. The class attributes are
@@ -143,6 +149,10 @@ class Survival:
     until: np.ndarray | None = None  # (patient,) int64 seconds
     spells: Spells | None = None
     retracted: np.ndarray | None = None  # (spell, 3) int64
+
+    def _summary(self) -> Summary:
+        sizes = listed(group_sizes(self.strata, self.causes, "censored"))
+        return Summary(f"Survival of {counted(len(self.time), 'patient')}: {sizes}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -365,6 +375,31 @@ class Survival:
         for k, cause in enumerate(self.causes, 1):
             steps[f"event after a gap: {cause}"] = (again & (spells.event == k)).sum()
         return steps
+
+
+def group_sizes(group: np.ndarray, names: Sequence[str], rest: str) -> list[str]:
+    """Say how many patients are in each group.
+
+    Parameters
+    ----------
+    group : ndarray
+        0 for the rest, k for the k-th name, (patient,) int.
+    names : sequence of str
+        Names of the groups.
+    rest : str
+        What the others are called.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> group_sizes(np.array([0, 1, 1, 2]), ("transplant", "death"), "censored")
+    ['2 transplant', '1 death', '1 censored']
+    """
+    count = np.bincount(group, minlength=len(names) + 1).tolist()
+    return [f"{n} {name}" for n, name in zip(count[1:], names, strict=True)] + [f"{count[0]} {rest}"]
 
 
 def later_retracted(retracted: np.ndarray | None, patient: np.ndarray, at: np.ndarray) -> np.ndarray:

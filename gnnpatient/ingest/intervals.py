@@ -67,9 +67,8 @@ def read_intervals(record: Record, name: str, outcome: SurvivalSpec) -> Interval
     (start, start_end), (stop, stop_end) = (_times(record, view, name, column, owner) for column in columns)
     events = _events(view, name, outcome)
     order = np.lexsort((stop, start, owner))
-    order = order[
-        _first_of_repeats(owner[order], start[order], stop[order], *(e.cause[order] for e in events))
-    ]
+    columns_of_rows = (owner, start, stop, *(one.cause for one in events))
+    order = order[_first_of_repeats(*(column[order] for column in columns_of_rows))]
     rows = _Rows(name, view, order, owner[order], start[order], stop[order], stop_end[order], len(patients))
     wrong = rows.wrong(columns)
     parts = [part for one in events for part in rows.event_times(one, ~wrong)]
@@ -268,9 +267,8 @@ class _Rows:
         keep = right[self.owner]
         owner, start, stop, end = (of[keep] for of in (self.owner, self.start, self.stop, self.stop_end))
         # from one bare date to the next day there is no gap: the first ends with its last second
-        touches = (np.diff(owner, prepend=-1) == 0) & (
-            start <= np.roll(np.where(end > stop, end + 1, end), 1)
-        )
+        reach = np.roll(np.where(end > stop, end + 1, end), 1)
+        touches = (np.diff(owner, prepend=-1) == 0) & (start <= reach)
         first = np.flatnonzero(~touches)
         last = np.append(first[1:], len(owner)) - 1 if len(first) else first
         return Periods(owner[first], start[first], end[last])

@@ -21,6 +21,7 @@ from gnnpatient.spec.outcomes import SurvivalSpec
 from gnnpatient.spec.tables import Moment, PickSpec
 from gnnpatient.times import DAY, FOREVER, NEVER
 
+_MIN_PER_SLIP = 100  # patients for each whose time lies before day 0; with fewer, day 0 is wrong
 _MONTH = 30 * DAY
 _EVENT = re.compile(r"death|dead|died|deceased|discharge|transplant", re.IGNORECASE)
 
@@ -158,13 +159,27 @@ def read_survival(record: FollowUp, name: str, outcome: SurvivalSpec, draft: Dra
         _count_step(source, name, "event outside the periods of observation, not counted", missed)
         time, event, until = periods.first_spell(spells, record.entry, time, event, end)
     if not outcome.of_events:
-        draft.refuse_if((time < 0) & ~lost, "the time lies before the origin")
+        lost |= _without_early(source, draft, draft.present & (time < 0) & ~lost)
     known = draft.present & ~lost
     time, until = np.where(known, time, NEVER), np.where(known, until, NEVER)
     event = np.where(known, event, 0).astype(np.int8)
     _flag_follow_up(record, draft, time, event)
     sooner = until if (until < time).any() else None
     return Survival(time, event, outcome.cause_names, until=sooner, spells=spells)
+
+
+def _without_early(source: SourceTables, draft: Draft, early: np.ndarray) -> np.ndarray:
+    """Who is left out as their time lies before day 0: (patient,) bool. More than a few are no slip."""
+    if _MIN_PER_SLIP * early.sum() > draft.present.sum():
+        draft.refuse_if(early, "the time lies before the origin")
+    _count_step(source, draft.name, "time before day 0, left out", early)
+    if early.any():
+        source.flag(
+            f"outcome {draft.name!r}: {int(early.sum())} of {int(draft.present.sum())} patient(s) have a "
+            "time before day 0, as an end of stay before its beginning; left out",
+            decides=True,
+        )
+    return early
 
 
 def _without_impossible(record: FollowUp, draft: Draft) -> tuple[Draft, np.ndarray]:

@@ -13,7 +13,7 @@ from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.outcomes import all_outcomes
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.content.encoder import OwnEncoder, UserEncoder
-from gnnpatient.errors import InputTypeError
+from gnnpatient.errors import InputError, InputTypeError
 from gnnpatient.ingest.ancestors import ancestor_nodes
 from gnnpatient.ingest.contents import measurements
 from gnnpatient.ingest.dates import UsualDates, usual_dates
@@ -104,6 +104,11 @@ def read_cohort(
             "read_cohort(spec, folder)"
         )
     spec = spec if isinstance(spec, GraphSpec) else read_spec(spec)
+    if not isinstance(outcomes, bool):
+        raise InputError(
+            f"outcomes = {outcomes!r}; must be True or False. Which of them are forecast, "
+            "PrognosisModel(outcomes=[...]) says"
+        )
     with shown(progress) as report:
         source = SourceTables(
             tables_of(tables, spec.patient.table, may_be_empty=not outcomes),

@@ -93,8 +93,9 @@ def round_time(days: float, events: np.ndarray) -> float:
     (4150.0, 36.0, 0.97, 0.5)
     """
     most = days / HORIZON_STEPS
-    ten = math.floor(math.log10(most))
-    step = Fraction(10) ** ten
+    step = Fraction(10) ** math.floor(math.log10(most))
+    if step > most:  # the logarithm of a number just below a power of ten is rounded to that power
+        step /= 10
     step *= next(one for one in (5, 2, 1) if one * step <= most)
     down = math.floor(Fraction(days) / step) * step
     return float(down if (events <= float(down)).any() else down + step)

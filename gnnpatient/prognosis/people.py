@@ -22,6 +22,7 @@ from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file, file_hash, is_sealed, sealed
 from gnnpatient.prognosis.checkpoint import read_config
+from gnnpatient.show import Shown, Summary
 
 FORMAT = 2  # of a run
 PEOPLE_FILE = "people.json"
@@ -88,8 +89,8 @@ class SplitMembership:
         return any(one is not None for one in self.side)
 
 
-@dataclass(frozen=True, eq=False)
-class People:
+@dataclass(frozen=True, eq=False, repr=False)
+class People(Shown):
     """The patients of a run as keyed hashes: they can be recognised only with the key.
 
     Attributes
@@ -111,6 +112,9 @@ class People:
     records: tuple[str, ...]
     train: tuple[bool, ...]
     model: str | None = None
+
+    def _summary(self) -> Summary:
+        return Summary(f"People of a run: {len(self.ids)}, {sum(self.train)} of them trained on")
 
     @classmethod
     def of(cls, cohort: Cohort, test: np.ndarray) -> People:

@@ -25,6 +25,7 @@ from gnnpatient.prognosis.checkpoint import read_config
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.people import FORMAT, PEOPLE_FILE, People, SplitMembership, read_run, split_of
 from gnnpatient.progress import Progress
+from gnnpatient.show import Shown, Summary
 from gnnpatient.times import DAY
 
 MIN_AT_RISK = 20  # patients at risk that a usual landmark time needs
@@ -38,8 +39,8 @@ PLAN: Mapping[str, Any] = {**CHOICES, "landmarks": "random", "test": 0.2, "test_
 """What decides a run besides its cohort, with the defaults. `landmarks`: "random", or days and "entry"."""
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(Shown):
     """A run on disk.
 
     Attributes
@@ -61,6 +62,13 @@ class Run:
     plan: Mapping[str, Any]
     train: tuple[str, ...]
     test: tuple[str, ...]
+
+    def _summary(self) -> Summary:
+        facts = [
+            ("cohort", str(self.cohort["name"])),
+            ("patients", f"{len(self.train)} to fit on, {len(self.test)} held out"),
+        ]
+        return Summary(f"Run {self.folder}: {'finished' if self.finished else 'not finished'}", facts)
 
     def to_dict(self) -> dict[str, Any]:
         """The run for JSON; patients as counts, so that nobody is named.
@@ -295,9 +303,9 @@ def training_landmarks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, 
     if not on_days:
         landmarks = cohort.at(0.0)[:0]
     elif plan["landmarks"] == "random":
-        survival = all(cohort.outcomes[name].has_curve for name in on_days)
-        # of survival alone: as long as every survival outcome of the cohort lasts
-        whose = None if survival else on_days
+        survival = {name for name, outcome in cohort.outcomes.items() if outcome.has_curve}
+        # of all survival outcomes: as long as every one of them lasts; of some, those alone count
+        whose = None if set(on_days) == survival else on_days
         landmarks = cohort.landmarks(patients, n=RANDOM_LANDMARKS, seed=plan["seed"], outcomes=whose)
     else:
         landmarks = cohort.landmarks(patients, plan["landmarks"])
@@ -325,7 +333,7 @@ def usual_landmarks(cohort: Cohort, outcome: str) -> list[float | str]:
     """
     if not cohort.has_later_rows:
         return ["entry"]
-    ends = cohort.observed_until if cohort.outcomes[outcome].has_curve else cohort.open_until(outcome)
+    ends = cohort.open_until(outcome)
     days = default_landmarks(ends[ends > cohort.entry])
     return ["entry", *(day for day in days if cohort.at(day).at_risk(outcome).sum() >= MIN_AT_RISK)]
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gnnpatient.errors import InputError
 from gnnpatient.propose import inputs, outcomes, patients
+from gnnpatient.propose.dictionaries import add_names
 from gnnpatient.propose.formats import of_format, standard
 from gnnpatient.propose.layouts import RowsOfOutcome, layout_of
 from gnnpatient.propose.names import MAX_ROWS, OUTCOME_PART
@@ -90,7 +91,11 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
     for sheet in sheets:
         sheet.others = frozenset(table_name(other.name) for other in sheets) - {table_name(sheet.name)}
     stays = stays_of(sheets)
+    draft.of_stays = stays is not None
+    every = sheets
     sheets = stays.take(draft, sheets) if stays else patients.with_patient_column(draft, sheets)
+    kept = {sheet.name for sheet in sheets}
+    add_names(sheets, [sheet for sheet in every if sheet.name not in kept])
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
     for sheet in sheets:
         if not found[sheet.name] and not any(found.values()):
@@ -126,6 +131,9 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
     if stays:
         stays.write(draft)
     gaps = [gap for s in sheets for gap in inputs.nodes(draft, s, people, forbidden[s.name], origin)]
+    joined = {sheet.block.keys["join"]["table"] for sheet in sheets if "join" in sheet.block.keys}
+    without_key = tuple(f"{name}: {why}" for name in joined - kept for why in ("has no ", "no column"))
+    draft.left_out = [line for line in draft.left_out if not line.startswith(without_key)]
     if groups or (not draft.nodes and people.one_row_each):
         inputs.analytes(draft, people, groups)
     outcomes.ends(draft, sheets, pairs)

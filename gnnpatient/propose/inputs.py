@@ -98,6 +98,8 @@ def nodes(
     lost: dict[str, str] = {}
     if sheet.layout is not None and time is None:  # its rows are events
         return []
+    if draft.of_stays and time is None:
+        lost[""] = "no time, and what is written of a stay may be written at its end"
     if time is None and not sheet.one_row_each:
         lost[""] = "several rows a patient, but no column that could be their time"
         if ends := _ends_of_rows(sheet):
@@ -125,6 +127,8 @@ def nodes(
     notes += [f"a row is seen from {known} on; one that comes before its {time} is refused"] if known else []
     usable, why = _usable(sheet, sheet is people, (time, known, until), forbidden)
     code = _code(sheet, usable) if time else None
+    added = {name for name, _ in sheet.named.values()} - {code}
+    usable, why = [c for c in usable if c not in added], {c: of for c, of in why.items() if c not in added}
     if code is not None:
         taken = _long(draft, head, notes, sheet, code, usable)
         why |= {c: "not needed beside the code" for c in usable if c not in taken}
@@ -198,10 +202,14 @@ def _usable(
 
 def _code(sheet: Sheet, usable: list[str]) -> str | None:
     """The column of a long table that names what was measured."""
-    for named, name in product(names.CODES, usable):
+    added = {name for name, _ in sheet.named.values()}
+    for named, name in product(names.CODES, [c for c in usable if c not in added]):
         numbered = re.search("code|item", plain(name)) and sheet.is_integer(name)
         fits = re.search(named, plain(name)) and (numbered or sheet.kind[name] == "text")
         if fits and sheet.n_distinct(name) <= 0.7 * len(sheet.raw):
+            if name in sheet.named:
+                name, join = sheet.named[name]
+                sheet.block.keys.setdefault("join", join)
             return name
     return None
 
@@ -314,7 +322,8 @@ def _long(
 ) -> tuple[str, ...]:
     """Write a table of codes: measurements where it has a value. Gives the columns that were taken."""
     numeric = [c for c in usable if sheet.kind[c] in ("number", "mixed") and c != code]
-    value = next((c for c in numeric if names.VALUE.search(plain(c))), "")
+    values = [c for c in numeric if names.VALUE.search(plain(c))]
+    value = min(values, key=lambda c: sheet.kind[c] != "number" or "num" not in plain(c), default="")
     words = [c for c in usable if sheet.kind[c] == "text" and value]
     unit = next((c for c in words if names.UNIT.search(plain(c))), "")
     codes = pl.DataFrame({"who": sheet.patient_ids, "code": text(sheet.raw[code])}).drop_nulls().unique()

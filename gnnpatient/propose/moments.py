@@ -52,4 +52,4 @@ def moments(sheet: Sheet) -> tuple[str | None, str | None, str | None]:
                     return name
         return None
 
-    return time, after(names.KNOWN, 0.99, 0.98), after(names.UNTIL, 0.0, 0.9)
+    return time, after(names.KNOWN, 0.95, 0.98), after(names.UNTIL, 0.0, 0.9)

@@ -9,6 +9,8 @@ MAX_COLUMNS = 10_000  # of a table
 MIN_GROUP = 20  # columns that are called alike, to be a node type
 MIN_OMICS = 5  # such columns, where their name says what they are
 MIN_LEAK_AUC = 0.95  # rank AUC from which on a column counts as a leak of the outcome
+MIN_GIVEN = 0.98  # share with the event from which on having a value at all counts as a leak ...
+MAX_CHANCE = 1e-4  # ... and how likely that may be without one
 PATIENT = "\0who"  # the patient of a row, beside columns of any name
 OUTCOME_PART = "part of an outcome"  # the reason of a column that is no input
 

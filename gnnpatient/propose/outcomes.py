@@ -13,7 +13,16 @@ from gnnpatient.ingest.cells import text
 from gnnpatient.propose import names
 from gnnpatient.propose.layouts import RowsOfOutcome
 from gnnpatient.propose.moments import moments
-from gnnpatient.propose.names import LABEL, MAX_LEVELS, MIN_LEAK_AUC, MIN_PATIENTS, OUTCOME_PART, PATIENT
+from gnnpatient.propose.names import (
+    LABEL,
+    MAX_CHANCE,
+    MAX_LEVELS,
+    MIN_GIVEN,
+    MIN_LEAK_AUC,
+    MIN_PATIENTS,
+    OUTCOME_PART,
+    PATIENT,
+)
 from gnnpatient.propose.parts import Draft, plain, slug, unused_name
 from gnnpatient.propose.sheets import Sheet, share
 from gnnpatient.propose.states import documented_states, meaning, outcome_name
@@ -474,7 +483,7 @@ def onset(draft: Draft, sheets: list[Sheet]) -> None:
             cells = sheet.raw[name].drop_nulls().cast(pl.String).unique().sort()
             cause = {"table": sheet.name, "time": time, "where": {name: [c for c in cells if c[0] in "1tT"]}}
             end = {"table": sheet.name, "column": time, "pick": "last"}
-            ask = f"is the first {name} of a patient the event, and her last {time} the end of observation?"
+            ask = f"is the first {name} of a patient the event, and the last {time} the end of observation?"
             draft.left_out = [line for line in draft.left_out if not _is_of_rows(line, sheet, name)]
             word = slug(name, "label")
             draft.outcome(word, ask, {"kind": "survival", "causes": {word: cause}, "exit": end})
@@ -561,6 +570,7 @@ def forbidden(
     aligned = [
         (of, sheet.first_values.select(PATIENT).join(frame, on=PATIENT, how="left")) for of, frame in outcomes
     ]
+    times = moments(sheet)
     for name in (c for c in sheet.raw.columns if c not in why and c != sheet.key):
         word, is_constant, numeric = plain(name), name in sheet.constant_columns, sheet.kind[name] == "number"
         happens, labelled = bool(names.HAPPENS.search(word)), bool(LABEL.search(word))
@@ -572,7 +582,7 @@ def forbidden(
             why[name] = SPLIT
         elif names.FUTURE.search(word):
             why[name] = "by its name it looks ahead, or repeats an outcome"
-        elif is_constant and numeric and _is_end(name) and not sheet.is_binary(name):
+        elif is_constant and numeric and name not in times and _is_end(name) and not sheet.is_binary(name):
             why[name] = END_WITHOUT_FLAG
         elif happens or (labelled and (few or numeric) and not _is_code(sheet, name)):
             why[name] = STATE
@@ -651,8 +661,14 @@ def ask_for(draft: Draft, sheet: Sheet, why: dict[str, str]) -> None:
 
 
 def _leak(sheet: Sheet, name: str, outcomes: list[tuple[str, pl.DataFrame]]) -> str:
-    """Why the first value of a patient nearly gives an outcome; "" where it does not."""
+    """Why the first value of a patient, or that there is one, nearly gives an outcome; "" if it does not."""
     kind = sheet.kind[name]
+    for outcome, frame in outcomes if sheet.first_values[name].null_count() else []:
+        event = frame["event"].fill_null(False)
+        given = event.filter(sheet.first_values[name].is_not_null())
+        by_chance = share(event) ** len(given)  # that all of as many have the event
+        if share(given) >= MIN_GIVEN and by_chance < MAX_CHANCE:
+            return f"is given nearly only where {outcome} happened"
     if kind not in ("number", "text") or (kind == "text" and sheet.n_distinct(name) > MAX_LEVELS):
         return ""
     for outcome, frame in outcomes:

@@ -133,6 +133,8 @@ class Draft:
         [tables] by file.
     patient : Block
         [patient].
+    of_stays : bool
+        A patient is a stay in a hospital.
     every : str
         Width of a timepoint.
     units : dict of str to (str, dict)
@@ -150,6 +152,7 @@ class Draft:
     data_format: str = ""
     tables: dict[str, Block] = field(default_factory=dict)
     patient: Block = field(default_factory=Block)
+    of_stays: bool = False
     every: str = "1d"
     units: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     nodes: dict[str, Block] = field(default_factory=dict)

@@ -73,6 +73,8 @@ class Sheet:
         What its rows say together of a patient's outcome; None where one row says it.
     others : frozenset of str
         The other tables, by the names that a README may call them.
+    named : dict of str to (str, dict)
+        By column of codes: the column with their names, which a join adds, and that join.
     barred : frozenset of str
         Columns that must not be inputs, and are no part of an outcome that the spec names.
     """
@@ -90,6 +92,7 @@ class Sheet:
     has_outcome: bool = False
     layout: Layout | None = None
     others: frozenset[str] = frozenset()
+    named: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     barred: frozenset[str] = frozenset()
     _known_states: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
 

@@ -34,6 +34,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     first = next(unknown, (extra or errors)[0])
     where = _without_tags(model, first["loc"])
     place = ".".join(map(str, where)) or "top level"
+    if where and where[-1] == "[key]":  # of a dictionary in Python; a TOML has no other keys than text
+        above, key = ".".join(map(str, where[:-1])), first["input"]
+        return f"{above}: key {key!r} is not text; write {str(key)!r}"
     match first["type"]:
         case "extra_forbidden":
             above = ".".join(map(str, where[:-1])) or "top level"

@@ -289,7 +289,7 @@ class GraphSpec(Shown, Record):
         forms = dict[Cell, list[tuple[tuple[str, ...], ...]]]()
         for table in {people} | outcome.tables:
             inside = patient.model_copy(update={"table": table})  # as if this were the table of the patients
-            answer |= {home(self.tables, (table, c)) for c in outcome.answer_columns(patient)}
+            answer |= {home(self.tables, (table, c)) for c in outcome.answer_columns(patient, table)}
             apart |= {home(self.tables, (table, c)) for c in outcome.columns_apart(inside)}
             for column, words in outcome.answer_words(inside).items():
                 forms.setdefault(home(self.tables, (table, column)), []).append(words)
@@ -308,15 +308,26 @@ class GraphSpec(Shown, Record):
                     f"outcome {name!r}; who is a patient must not depend on what came of them"
                 )
         for kind, node in self.nodes.items():
-            shown = outcome.shown_when_it_happens(node)
-            columns = (node.read | set(node.where)) - shown
-            for column in () if node.table is None else sorted(columns):
-                cell = (node.table or "", column)
-                if leak := made_of(self.tables, cell) & (answer - {cell} if cell[0] == people else answer):
+            if node.table is None:
+                continue
+            held = answer | self._events_seen_early(outcome, node, node.table)
+            for column in sorted((node.read | set(node.where)) - outcome.shown_when_it_happens(node)):
+                cell = (node.table, column)
+                if leak := made_of(self.tables, cell) & (held - {cell} if node.table == people else held):
                     raise InputError(
                         f"nodes.{kind}: column {column!r} is by a join {_cell(leak)}, a part of outcome "
                         f"{name!r}; an input that holds the answer is refused"
                     )
+
+    def _events_seen_early(self, outcome: OutcomeSpec, node: NodeSpec, table: str) -> set[Cell]:
+        """What rows of events in other tables say, but where the node has their time."""
+        times = {home(self.tables, (table, name)) for name in (node.time, node.known) if name is not None}
+        return {
+            home(self.tables, (rows.table, column))
+            for rows in outcome.rows_of_events(self.patient)
+            for column in rows.columns
+            if rows.table != table and home(self.tables, (rows.table, rows.time)) not in times
+        }
 
     @property
     def edge_types(self) -> tuple[EdgeType, ...]:

@@ -83,8 +83,8 @@ set of keys is closed: an unknown key is an error that names the nearest known o
 
 Numbers in a time column are days after the origin, text is ISO 8601; a date without a clock time is known at
 the end of that day. Ids are read as strings. Every table holds the patient's id under the name of
-`[patient] key`, else `[tables."FILE"] key` says which. A table is a `.csv`, `.tsv` (or `.gz` of these),
-a `.parquet`, a folder of `.parquet`, `FILE.sqlite/TABLE` or `FILE.duckdb/TABLE`.
+`[patient] key`, else `[tables."FILE"] key` says which. A table is a `.csv`, `.tsv` (or `.gz` of these,
+under either name), a `.parquet`, a folder of `.parquet`, `FILE.sqlite/TABLE` or `FILE.duckdb/TABLE`.
 
 With `format` the whole folder is MEDS, OMOP or FHIR: `[patient]` then needs no table (persons are the table
 `people`), a node no table, time, code or value, and picks its rows by `where`.

@@ -93,3 +93,18 @@ def test_frame_is_the_last_value_its_age_and_a_count(tiny):
     assert len(tiny.at(1, patient=[]).to_frame()) == 0
     for part in (X[:5], X[X.ids == "p079"], X[:0]):  # a few, who has no row, nobody
         assert part.to_frame().schema == frame.schema
+
+
+def test_edges_are_cut_by_landmark_in_whatever_order_they_come(tiny):
+    import torch
+
+    from gnnpatient import build_graphs
+    from gnnpatient.cohort.view import _cut
+
+    graphs = build_graphs(tiny.at([4.0, 9.0], patient=["p001", "p002"]))
+    edge, lab, timepoint = graphs.edges["lab", "at", "timepoint"], graphs["lab"], graphs["timepoint"]
+    assert len(lab.owner.unique()) == 2
+    parts = [_cut(edge[:, order], lab.owner, lab.ptr, timepoint.ptr)
+             for order in (torch.arange(len(lab)), torch.arange(len(lab)).flip(0))]  # fmt: skip
+    for one, other in zip(*parts, strict=True):
+        assert one.min() == 0 and sorted(one.T.tolist()) == sorted(other.T.tolist())

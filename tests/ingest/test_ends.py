@@ -809,3 +809,26 @@ def test_a_common_birthday_in_a_format_is_not_flagged(tmp_path):
     (tmp_path / "c.toml").write_text(spec)
     flags = read_cohort(tmp_path / "c.toml", tmp_path).report["flags"]
     assert not [flag for flag in flags if flag.startswith("origin: ")]
+
+
+@pytest.mark.parametrize("patients, early, kept", [(150, 1, True), (150, 2, False), (60, 1, False)])
+def test_a_few_stays_that_end_before_they_begin_are_left_out(tmp_path, patients, early, kept):
+    """As in every large hospital's tables; where they are more than 1 in 100, day 0 is not what it seems."""
+    from gnnpatient import read_cohort
+    from gnnpatient.errors import InputError
+
+    toml = (
+        'cohort = "c"\n[patient]\ntable = "p.csv"\nkey = "id"\n[outcomes.leaving]\nkind = "survival"\n'
+        'table = "p.csv"\nstatus = { column = "s", time = "t", states = { 0 = "discharge", 1 = "death" } }\n'
+    )
+    rows = [f"{i},{-1 if i < early else 3 + i % 5},{i % 2}" for i in range(patients)]
+    (tmp_path / "p.csv").write_text("id,t,s\n" + "\n".join(rows) + "\n")
+    (tmp_path / "c.toml").write_text(toml)
+    if not kept:
+        with pytest.raises(InputError, match="line 2: the time lies before the origin"):
+            read_cohort(tmp_path / "c.toml", tmp_path)
+        return
+    cohort = read_cohort(tmp_path / "c.toml", tmp_path)
+    assert len(cohort) == patients and int((cohort.outcomes["leaving"].event > 0).sum()) == patients - early
+    said = f"outcome 'leaving': {early} of {patients} patient(s) have a time before day 0"
+    assert any(flag.startswith(said) for flag in cohort.report["decisive"])

@@ -236,6 +236,7 @@ def test_a_spec_is_a_dictionary(ward):
         ({**spec, "nods": {}}, "spec: top level: unknown key 'nods'; did you mean 'nodes'"),
         ({**spec, "patient": {"table": "patients.csv", "kye": "pid"}}, "spec: patient: unknown key 'kye'"),
         ({**spec, "source": 3}, "spec: source: "),
+        ({**spec, "units": {1: {"to": "g"}}}, "spec: units: key 1 is not text; write '1'"),
         ({**spec, "nodes": {"lab": spec}}, "spec: nodes.lab: unknown key 'cohort'"),
         ((folder / "ward.toml").read_text(), r"spec: a text of several lines; read_spec\(tomllib.loads"),
         (3, "spec: int is no spec; give a path, a shipped name or a dictionary"),
@@ -299,6 +300,8 @@ def test_without_outcomes_the_inputs_are_the_same(ward, frames, tmp_path):
     assert open_cohort(new.save(tmp_path / "new")).spec == new.spec
     few = {name: frame[frame["pid"] == "p001"] for name, frame in unanswered(frames).items()}
     assert len(read_cohort(spec, few, outcomes=False)) == 1  # no code that fits the pattern of hide
+    with pytest.raises(InputError, match="outcomes = 'death'; must be True or False"):
+        read_cohort(spec, frames, outcomes="death")
     with pytest.raises(InputError, match=r"patients.csv: no column 'left'"):
         read_cohort(spec, unanswered(frames))
 

@@ -76,7 +76,7 @@ def plain(rows, pick, day):
     return found
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("form", "states", "pick", "early"),
     [
@@ -90,7 +90,7 @@ def plain(rows, pick, day):
 def test_at_risk_and_the_end_are_those_of_a_plain_answer(read, seed, form, states, pick, early):
     rows = made_rows(seed, states, early)
     cohort = read(HEAD + NODE + form % (f', pick = "{pick}"' if pick else ""), rows)
-    for day in range(0, 45, 2):
+    for day in range(0, 45, 3):
         X = cohort.at(day)
         risk = X.at_risk("end").tolist()
         wanted = plain(rows, pick, day)

@@ -1,6 +1,9 @@
 """Columns by a join: many rows to one, guards on both sides of it, every row counted as before."""
 
+import gzip
 import re
+import sqlite3
+from contextlib import closing
 
 import numpy as np
 import polars as pl
@@ -129,6 +132,49 @@ def test_keys_compare_as_ids_in_typed_tables(tmp_path, form):
     assert cohort.report["tables"]["labs.parquet"]["used"] == 4
 
 
+@pytest.mark.parametrize("form", ["gz", "shards", "sqlite", "duckdb"])
+def test_tables_of_every_kind_are_joined(reads, tmp_path, form):
+    """The rows in one kind of store, the dictionary in another; the answer is that of two CSV."""
+    from gnnpatient import read_cohort
+
+    whole = reads()
+    labs = pl.read_csv(TABLES["labs"].encode(), try_parse_dates=True)
+    items = pl.read_csv(TABLES["items"].encode())
+    names = {"labs.csv": "labs.csv", "items.csv": "items.csv"}
+    if form == "gz":
+        for name in ("labs", "items"):
+            with gzip.open(tmp_path / f"{name}.csv.gz", "wt") as file:
+                file.write(TABLES[name])
+            (tmp_path / f"{name}.csv").unlink()
+    elif form == "shards":
+        (tmp_path / "labs").mkdir()
+        labs[:3].write_parquet(tmp_path / "labs" / "0.parquet")
+        labs[3:].write_parquet(tmp_path / "labs" / "1.parquet")
+        names["labs.csv"] = "labs"
+    elif form == "sqlite":
+        with closing(sqlite3.connect(tmp_path / "w.sqlite")) as base:
+            base.execute("CREATE TABLE items (itemid REAL, label TEXT)")
+            base.executemany("INSERT INTO items VALUES (?, ?)", items.rows())
+            base.commit()
+        names["items.csv"] = "w.sqlite/items"
+    else:
+        duckdb = pytest.importorskip("duckdb")
+        with closing(duckdb.connect(str(tmp_path / "w.duckdb"))) as base:
+            base.execute("CREATE TABLE items (itemid BIGINT, label VARCHAR)")
+            base.executemany("INSERT INTO items VALUES (?, ?)", items.rows())
+        names["items.csv"] = "w.duckdb/items"
+    toml = TOML
+    for old, new in names.items():
+        toml = toml.replace(old, new)
+    (tmp_path / "c.toml").write_text(toml)
+    cohort = read_cohort(tmp_path / "c.toml", tmp_path)
+    assert cohort.codes["lab"] == whole.codes["lab"]
+    for name in ("known", "code", "value"):
+        one, other = (getattr(c.events["lab"], name) for c in (cohort, whole))
+        np.testing.assert_array_equal(one, other)
+    assert cohort.report["tables"][names["items.csv"]]["used"] == 3
+
+
 def test_frames_in_memory_are_joined_as_files_are(reads, tmp_path):
     pandas = pytest.importorskip("pandas")
     from gnnpatient import read_cohort
@@ -212,6 +258,22 @@ JOIN = (
             [("[nodes.lab]", X + "[nodes.lab]")],
             r"nodes.x: column 'dod' is by a join people.csv \('dod'\)",
         ),
+        (  # nor what the rows of an event say, at another time than theirs
+            [
+                ("columns = { discharged =", 'columns = { why = "why", discharged ='),
+                ('{ time = "dod" }', '{ time = "left", where = { why = "died" } }'),
+                ('time = "discharged"\ncode = "icd"', 'untimed = "origin"\ncode = "why"'),
+            ],
+            r"nodes.diagnosis: column 'why' is by a join stays.csv \('why'\)",
+        ),
+        (
+            [
+                ("columns = { discharged =", 'columns = { why = "why", discharged ='),
+                ('{ time = "dod" }', '{ time = "left", where = { why = "died" } }'),
+                ('code = "icd"', 'code = "why"'),
+            ],
+            None,
+        ),
         (  # nor what is found by it
             [
                 (
@@ -273,3 +335,23 @@ def test_used_columns_see_through_joins_and_hashes_stay(tmp_path):
     assert spec.used_columns("labs.csv") >= {"itemid", "label"} and "join" in spec.to_json()
     assert type(spec).from_json(spec.to_json()).hash == spec.hash
     assert "join" not in read_spec("pbc").to_json()
+
+
+def test_memory_is_asked_for_the_rows_that_fit_alone(tmp_path, monkeypatch):
+    from gnnpatient import files, read_spec
+    from gnnpatient.ingest.source import SourceTables
+
+    for name, text in TABLES.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    frame = pl.DataFrame({"stay": ["1"] * 5000, "itemid": [50 + (i == 7) for i in range(5000)]})
+    frame.write_parquet(tmp_path / "labs.parquet")
+    (tmp_path / "c.toml").write_text(TOML.replace("labs.csv", "labs.parquet"))
+    source = SourceTables(tmp_path, read_spec(tmp_path / "c.toml"))
+    monkeypatch.setattr(files, "MAX_UNCHECKED_BYTES", 0)
+    monkeypatch.setattr(files, "free_memory", lambda: 1000)
+    view = source.view("labs.parquet", ["label"], {"label": ("Potassium",)})
+    assert view.row.tolist() == [7] and view.column("label").to_list() == ["Potassium"]
+    with pytest.raises(InputError, match=r"2 column\(s\) of 4999 rows: takes about"):
+        source.view("labs.parquet", ["label"], {"label": ("Sodium",)})
+    with pytest.raises(InputError, match=r"2 column\(s\) of 5000 rows: takes about"):
+        source.view("labs.parquet", ["label"])

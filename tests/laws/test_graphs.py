@@ -266,6 +266,24 @@ def test_alone_or_together(rows, rng):
         assert torch.equal(joined.nan_to_num(12345), whole.nan_to_num(12345)), name
 
 
+@settings(max_examples=4)
+@given(tables)
+def test_a_batch_of_pyg_is_the_packed_graphs(rows):
+    """With intervals, amendments and ancestors; see test_hetero_data.py for the rest."""
+    from torch_geometric.data import Batch
+
+    from gnnpatient import build_graphs
+
+    X = all_landmarks(read(rows))[::3]
+    ours, theirs = build_graphs(X).hetero_data(), Batch.from_data_list(X.hetero_data())
+    assert all(torch.equal(ours[kind].x, theirs[kind].x) for kind in ours.node_types)
+    assert all(torch.equal(ours[kind].batch, theirs[kind].batch) for kind in ours.node_types)
+    for edge_type in ours.edge_types:
+        assert theirs[edge_type].edge_index.dtype == torch.int64
+        both = [sorted(data[edge_type].edge_index.T.tolist()) for data in (ours, theirs)]
+        assert both[0] == both[1], edge_type
+
+
 @settings(max_examples=8)
 @given(tables, st.randoms(use_true_random=False))
 def test_row_order_is_nothing(rows, rng):

@@ -353,6 +353,7 @@ def test_a_default_horizon_is_nobodys_time(models, asks):
     exact = models[1].unique_times_[-1]
     assert 0.97 * exact < last < exact and last not in times_of(asks)
     assert round_time(7.35, np.array([7.35])) == 7.4, "up, where all would be lost"
+    assert round_time(np.nextafter(5, 0), np.zeros(1)) == 4.95, "a logarithm that is rounded up"
     for days in np.random.default_rng(0).lognormal(3, 4, 200):
         assert 0.98 * days <= round_time(days, np.zeros(1)) <= days
 

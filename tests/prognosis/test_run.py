@@ -190,7 +190,7 @@ def test_a_fit_that_is_refused_leaves_nothing(packed, tmp_path):
 
     for wrong in (
         {"landmarks": [29.9]},
-        {"epochs": 0},
+        {"epochs": -1},
         {"outcomes": ["deth"]},
         {"horizon": 1e-6},
         {"test": 1.5},
@@ -415,3 +415,17 @@ def test_a_checkpoint_that_was_changed_is_not_resumed(packed, tmp_path):
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(InputError, match=r"member-0\.safetensors: its content is not what was written"):
         fit(packed, tmp_path / "run", resume=True)
+
+
+def test_an_outcome_that_is_not_fitted_ends_no_landmark(cohort):
+    from gnnpatient.prognosis.run import training_landmarks, usual_landmarks
+
+    late = cohort.outcomes["death"]
+    early = replace(late, time=np.minimum(late.time, late.time // 10 + 1))
+    both = replace(cohort, outcomes={"death": late, "soon": early})
+    plan = {"outcomes": ["death"], "landmarks": "random", "seed": 0}
+    alone = training_landmarks(cohort, np.arange(len(cohort)), plan)
+    beside = training_landmarks(both, np.arange(len(cohort)), plan)
+    assert (alone.at == beside.at).all() and (alone.patient == beside.patient).all()
+    assert beside.at.max() > early.time.max()
+    assert usual_landmarks(both, "death") == usual_landmarks(cohort, "death")

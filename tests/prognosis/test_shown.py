@@ -21,7 +21,9 @@ from sksurv.metrics import (
 
 from gnnpatient import PatientKFold, PrognosisModel, build_graphs, read_spec
 from gnnpatient.prognosis.forecast import DiagnosisForecast
+from gnnpatient.prognosis.people import People
 from gnnpatient.prognosis.plot import CAUSE_COLORS
+from gnnpatient.prognosis.run import Run
 from gnnpatient.progress import Bars, shown
 
 EVIL = "<script>alert('x')</script>\n\x1b[31m&"
@@ -103,6 +105,8 @@ def test_what_a_cohort_and_its_landmarks_say(cohort, train):
     there = {day: len(rows) for day, rows in train.by_landmark.items()}
     assert f"{len(train)}, of 60 patients" in repr(train)
     assert f"entry ({there[0.0]}), day 2 ({there[2.0]})" in repr(train)
+    assert repr(cohort.outcomes["death"]) == "Survival of 80 patients: 45 discharge, 21 death, 14 censored"
+    assert repr(cohort.events["drug"]) == "Events: 213 rows of 80 patients"
     broken = replace(cohort, events=None)
     assert repr(broken) == "<Cohort>" and broken._repr_html_() == "&lt;Cohort&gt;"
 
@@ -120,6 +124,13 @@ def test_a_model_shows_no_count_of_few_patients(model):
         counts = [int(n) for n in re.findall(r"(\d+) patients", text)]
         assert counts == [40, 10, 60] and "death (&lt; 10 patients)" in text.replace("< ", "&lt; ")
     assert "patients" not in repr(few.predictor_)
+
+
+def test_a_run_and_its_people_name_nobody(cohort, tmp_path):
+    run = Run(tmp_path / "run", {"name": "tiny"}, {}, ("p001", "p002"), ("p003",))
+    assert repr(run).split("\n")[1:] == ["  cohort    tiny", "  patients  2 to fit on, 1 held out"]
+    people = People.of(cohort, np.arange(80) < 20)
+    assert repr(people) == "People of a run: 80, 60 of them trained on"
 
 
 def test_a_forecast_for_one_shows_its_risks(five):

@@ -174,6 +174,18 @@ def test_stays_of_a_person(rng):
     assert 'key = "subject_id"' in alone
 
 
+def test_codes_are_called_as_a_dictionary_calls_them(rng):
+    item = rng.choice([7, 8], 4 * SIZE)
+    labs = {"id": np.repeat(np.arange(1, SIZE + 1), 4), "day": np.tile(np.arange(4), SIZE), "itemid": item}
+    labs = pl.DataFrame(labs | {"valuenum": rng.normal(5, 1, 4 * SIZE), "value": ["5"] * 4 * SIZE})
+    items = pl.DataFrame({"itemid": [7, 8, 9], "label": ["sodium", "lactate", "rare"]})
+    text = drafted(people=one_row(rng), labs=labs, d_items=items)
+    assert 'join = { table = "d_items.csv", by = "itemid", columns = ["label"] }' in text
+    assert 'code = "label"\nvalue = "valuenum"' in text and "d_items.csv: no column" not in text
+    text = drafted(people=one_row(rng), labs=labs, d_items=pl.concat([items, items]))  # it names none
+    assert "join" not in text and 'code = "itemid"' in text
+
+
 def test_what_cannot_be_said_is_said_with_the_way_out(rng):
     with pytest.raises(InputError, match=r"If a row is a patient: .*with_row_index"):
         drafted(people=one_row(rng).drop("id"))

@@ -220,6 +220,7 @@ def test_what_determines_the_outcome_is_left_out_and_named(draft, rng):
     people["PREVMI"] = rng.integers(0, 2, SIZE).tolist()
     people["prognosis"] = rng.normal(0, 1, SIZE).tolist()
     people["honest"] = rng.normal(0, 1, SIZE).tolist()
+    people["chapter"] = [f"c{i % 3}" if d else None for i, d in enumerate(people["death"])]
     readme = (
         "A cohort.\nQuirks: prognosis is the output of another model: leakage for survival. honest is not."
     )
@@ -228,6 +229,7 @@ def test_what_determines_the_outcome_is_left_out_and_named(draft, rng):
     for name, why in (
         ("score, ward", "nearly determines death (rank AUC 1.00)"),
         ("stay", "nearly determines the time of death"),
+        ("chapter", "is given nearly only where death happened"),
         ("hospdead, PREVMI", "by its name"),
         ("prognosis", "the README warns"),
     ):
