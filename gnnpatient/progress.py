@@ -35,7 +35,8 @@ class Progress(Protocol):
             Steps done, and how many there are at most: a fit may stop before.
         **figures
             Of an epoch: ``member``, ``epoch`` (both from 0), ``loss`` and ``validation``. Of a fit in folds:
-            ``ends_fold``, whether it is the last one of its fold.
+            ``ends_fold``, whether it is the last one of its fold; while it goes on ``within``, how
+            far it is in words.
         """
 
 

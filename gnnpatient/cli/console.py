@@ -34,6 +34,7 @@ OutcomeName = Annotated[
     str | None, typer.Option("--outcome", help="name of the outcome [default: the only one]")
 ]
 
+MAX_SILENCE = 30.0  # seconds without a line, where a fit says how far it is
 _DATE_START = re.compile(r"\d{4}-\d")
 
 
@@ -232,43 +233,42 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(out)
 
 
-SILENT = 30.0  # seconds without a line, after which a fit within a fold says how far it is
-
-
 class StepLines:
     """A line on standard error after each fit: a `gnnpatient.progress.Progress`.
 
     Plain lines without control characters, alike on a terminal and in a log: what was fitted and its seconds,
-    how many fits are done, the time used, and how long the rest takes at this pace.
+    how many fits are done, the time used, and how long the rest takes at this pace. A fit that is longer than
+    half a minute says how far it is.
 
     Parameters
     ----------
     per_fold : bool, default False
-        Only after the last fit of a fold; and within a long fit after half a minute without a line.
+        Only after the last fit of a fold.
     clock : callable
         Gives seconds; default `time.monotonic`.
     """
 
     def __init__(self, per_fold: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
-        self.per_fold = self.wants_epochs = per_fold
+        self.per_fold = per_fold
         self.clock = clock
 
     def __enter__(self) -> StepLines:
-        self.start = self.last = self.printed = self.clock()
+        self.start = self.last = self.said = self.clock()
         return self
 
     def __call__(self, what: str, done: int, total: int, /, **figures: Any) -> None:
         from gnnpatient.times import DAY, duration
 
-        if self.per_fold and not figures.get("ends_fold"):
-            if "epoch" in figures and (now := self.clock()) - self.printed >= SILENT:
-                self.printed = now
-                spent = duration(_rounded(now - self.last) / DAY)
-                note(f"{what}: {done} of at most {total} epochs; {spent} in this fold")
+        now, within = self.clock(), figures.get("within")
+        if within is not None:
+            if now - self.said >= MAX_SILENCE:
+                self.said = now
+                note(f"{what}: {within}")
             return
-        now = self.printed = self.clock()
+        if self.per_fold and not figures.get("ends_fold"):
+            return
         took, used = now - self.last, now - self.start
-        self.last = now
+        self.last = self.said = now
         spans = [duration(_rounded(span) / DAY) for span in (took, used, used / done * (total - done))]
         left = f", about {spans[2]} left" if done < total else ""
         name = what.partition(": ")[0] if self.per_fold else what

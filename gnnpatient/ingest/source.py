@@ -975,10 +975,16 @@ class SourceTables:
         if self.is_standard(table):
             wanted += [f"{name}_bare" for name in wanted if f"{name}_bare" in schema]
         width = len(set(wanted))
-        room_for(8 * width * len(audit.used), f"{table}: {width} column(s) of {len(audit.used)} rows")
-        lazy = self._rows_where(table, wanted, where)
+        lazy, in_parts = self._rows_where(table, wanted, where), isinstance(self.tables[table], pl.LazyFrame)
+        try:
+            room_for(8 * width * len(audit.used), f"{table}: {width} column(s) of {len(audit.used)} rows")
+        except InputError:
+            if not (where and in_parts):
+                raise
+            fit = lazy.select(pl.len()).collect(engine="streaming").item()  # only these come into memory
+            room_for(8 * width * fit, f"{table}: {width} column(s) of {fit} rows")
         cells: list[Any] = [*dict.fromkeys(wanted)]
-        if where and isinstance(self.tables[table], pl.LazyFrame):
+        if where and in_parts:
             cells = [_copied(name) if schema[name] == pl.String else name for name in cells]
         try:
             frame = lazy.select(ROW, *cells).collect(engine="streaming")

@@ -46,6 +46,8 @@ def statics(
     for name in (c for c in people.raw.columns if c not in taken):
         word, kind, distinct = plain(name), people.kind[name], people.n_distinct(name)
         nominal = distinct == 2 or (bool(names.NOMINAL.search(word)) and distinct <= MAX_LEVELS)
+        if names.SITE.search(word) and name in people.constant_columns and distinct > 2:
+            notes.append(f"ASK: patient.group: are splits to keep each {name} together? batches show in it")
         if name not in people.constant_columns:
             if names.PERSON.match(word) and "age" in word and kind == "number":
                 keys["number"].append(name)
@@ -58,8 +60,6 @@ def statics(
             keys.setdefault("entry", name)
         elif people.names_rows(name) or (kind == "text" and distinct > MAX_LEVELS):
             why[name] = "ids, or more words than a category has"
-            if names.SITE.search(word):
-                notes.append(f"ASK: patient.group: are splits to keep each {name} together?")
         elif distinct < 2:
             why[name] = "constant or empty"
         elif kind in ("text", "number"):

@@ -590,7 +590,7 @@ def forbidden(
         elif is_constant and numeric and name not in times and _is_end(name) and not sheet.is_binary(name):
             why[name] = END_WITHOUT_FLAG
         elif happens or (labelled and (few or numeric) and not _is_code(sheet, name)):
-            why[name] = STATE
+            why[name] = STATE if few else NUMBER
         elif leak := _leak(sheet, name, aligned):
             why[name] = leak
     return why
@@ -603,6 +603,7 @@ def _is_code(sheet: Sheet, name: str) -> bool:
 
 
 STATE = "by its name a state or a label, not an input"
+NUMBER = "by its name an outcome, which is a number"
 END_WITHOUT_FLAG = "by its name the time of an outcome, which no flag belongs to"
 SPLIT = "by its name somebody's split into training and test"
 
@@ -651,6 +652,11 @@ def ask_for(draft: Draft, sheet: Sheet, why: dict[str, str]) -> None:
         draft.questions.append(
             f"outcomes: {sheet.name}: {ends}: the time of an outcome? then name the flag that says to whom "
             "it happened (an empty time: to nobody); else add it to [patient] number"
+        )
+    if numbers := named(NUMBER):
+        draft.questions.append(
+            f"outcomes: {sheet.name}: {numbers}: a number to be predicted? An outcome is an event in time or "
+            "a class: make a column that says which side of a limit it is on, or of the time until an event"
         )
     if states := named(STATE):
         draft.questions.append(

@@ -379,7 +379,7 @@ causes = { infection = { start = "tstart", stop = "tstop", flag = "status", pick
 [outcomes.death]
 kind = "survival"
 table = "patients.csv"
-status = { column = "status", time = "futime", states = { 0 = "censored", 1 = "transplant", 2 = "death" } }
+status = { column = "status", time = "last_day", states = { 0 = "censored", 1 = "transplant", 2 = "death" } }
 """,
         """
 [outcomes.death]

@@ -380,11 +380,10 @@ def _is_estimator(model: Any) -> bool:
 
 
 def _refit(model: Any, X: Landmarks, progress: Progress | None) -> Any:
-    """A copy of a model, fitted on X; ours reports its epochs."""
+    """A copy of a model, fitted on X."""
     fresh = clone(model) if _is_estimator(model) else copy.deepcopy(model)
-    fitted = (
-        fresh.fit(X, progress=progress) if progress and isinstance(fresh, PrognosisModel) else fresh.fit(X)
-    )
+    with_epochs = type(model) is PrognosisModel and progress is not None
+    fitted = fresh.fit(X, progress=progress) if with_epochs else fresh.fit(X)
     return fitted if callable(getattr(fitted, "forecast", None)) else fresh
 
 
@@ -408,7 +407,7 @@ def _cross_validate(
     for i, (fold, (X, test)) in enumerate(zip(splits, sides, strict=True)):
         found: dict[str, Answer] = {}
         for key, model in models.items():
-            fitted = _refit(model, X, step.within(i, key))
+            fitted = _refit(model, X, step.epochs(i, key))
             check_held_out(key, fitted, test)
             found[key] = answer_of(key, fitted, test, outcome, setting.cause)
             step(i, key)
@@ -472,23 +471,12 @@ def _reach(setting: _Setting, training: Sequence[Landmarks], models: Mapping[str
 
 @dataclass(eq=False)
 class _Steps:
-    """Says after each fit how many are done, and how far a long one is to a progress that wants it."""
+    """Says after each fit how many are done."""
 
     folds: int
     models: Sequence[str]
     progress: Progress | None
     done: int = 0
-
-    def within(self, fold: int, model: str) -> Progress | None:
-        """The progress of one fit, where a line an epoch is wanted: `wants_epochs`."""
-        tell = self.progress
-        if tell is None or not getattr(tell, "wants_epochs", False):
-            return None
-
-        def report(what: str, done: int, total: int, /, **figures: Any) -> None:
-            tell(f"fold {fold + 1} of {self.folds}: {model}, {what}", done, total, **figures)
-
-        return report
 
     def __call__(self, fold: int, model: str) -> None:
         self.done += 1
@@ -496,3 +484,14 @@ class _Steps:
             total = self.folds * len(self.models)
             ends_fold = self.done % len(self.models) == 0
             self.progress(f"fold {fold + 1} of {self.folds}: {model}", self.done, total, ends_fold=ends_fold)
+
+    def epochs(self, fold: int, model: str) -> Progress | None:
+        """Says of the epochs of a fit that it goes on."""
+        if self.progress is None:
+            return None
+        tell, name = self.progress, f"fold {fold + 1} of {self.folds}: {model}"
+
+        def within(what: str, done: int, total: int, /, **figures: Any) -> None:
+            tell(name, self.done, self.folds * len(self.models), within=f"{what}, epoch {done} of {total}")
+
+        return within

@@ -192,17 +192,23 @@ def test_a_line_a_fit_with_the_time_used_and_left(capsys):
     from gnnpatient.cli.console import StepLines
 
     for per_fold in (False, True):
-        times = iter((0.0, 30.0, 90.0) if not per_fold else (0.0, 20.0, 50.0, 60.0, 90.0))
+        times = iter((0.0, 30.0, 90.0))
         with StepLines(per_fold, clock=lambda: next(times)) as step:  # noqa: B023
-            for epoch in range(3 if per_fold else 0):  # a line after half a minute without one
-                step("fold 1 of 2: gnn, member 1", epoch + 1, 9, epoch=epoch, loss=1.0)
             step("fold 1 of 2: gnn", 1, 4, ends_fold=False)
             step("fold 1 of 2: cox", 2, 4, ends_fold=True)
     assert capsys.readouterr().err.splitlines() == [
         "gnnpatient: fold 1 of 2: gnn: 30 s; 1 of 4 fits in 30 s, about 1.5 min left",
         "gnnpatient: fold 1 of 2: cox: 1 min; 2 of 4 fits in 1.5 min, about 1.5 min left",
-        "gnnpatient: fold 1 of 2: gnn, member 1: 2 of at most 9 epochs; 50 s in this fold",
         "gnnpatient: fold 1 of 2: 1.5 min; 2 of 4 fits in 1.5 min, about 1.5 min left",
+    ]
+    clock = iter((0.0, 20.0, 35.0, 50.0, 4000.0))
+    with StepLines(clock=lambda: next(clock)) as step:
+        for epoch in (1, 2, 3):
+            step("fold 1 of 2: gnn", 0, 4, within=f"member 1, epoch {epoch} of 30")
+        step("fold 1 of 2: gnn", 1, 4)
+    assert capsys.readouterr().err.splitlines() == [
+        "gnnpatient: fold 1 of 2: gnn: member 1, epoch 2 of 30",
+        "gnnpatient: fold 1 of 2: gnn: 1.1 h; 1 of 4 fits in 1.1 h, about 3.3 h left",
     ]
 
 

@@ -335,3 +335,23 @@ def test_used_columns_see_through_joins_and_hashes_stay(tmp_path):
     assert spec.used_columns("labs.csv") >= {"itemid", "label"} and "join" in spec.to_json()
     assert type(spec).from_json(spec.to_json()).hash == spec.hash
     assert "join" not in read_spec("pbc").to_json()
+
+
+def test_memory_is_asked_for_the_rows_that_fit_alone(tmp_path, monkeypatch):
+    from gnnpatient import files, read_spec
+    from gnnpatient.ingest.source import SourceTables
+
+    for name, text in TABLES.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    frame = pl.DataFrame({"stay": ["1"] * 5000, "itemid": [50 + (i == 7) for i in range(5000)]})
+    frame.write_parquet(tmp_path / "labs.parquet")
+    (tmp_path / "c.toml").write_text(TOML.replace("labs.csv", "labs.parquet"))
+    source = SourceTables(tmp_path, read_spec(tmp_path / "c.toml"))
+    monkeypatch.setattr(files, "MAX_UNCHECKED_BYTES", 0)
+    monkeypatch.setattr(files, "free_memory", lambda: 1000)
+    view = source.view("labs.parquet", ["label"], {"label": ("Potassium",)})
+    assert view.row.tolist() == [7] and view.column("label").to_list() == ["Potassium"]
+    with pytest.raises(InputError, match=r"2 column\(s\) of 4999 rows: takes about"):
+        source.view("labs.parquet", ["label"], {"label": ("Sodium",)})
+    with pytest.raises(InputError, match=r"2 column\(s\) of 5000 rows: takes about"):
+        source.view("labs.parquet", ["label"])

@@ -190,7 +190,7 @@ def test_a_fit_that_is_refused_leaves_nothing(packed, tmp_path):
 
     for wrong in (
         {"landmarks": [29.9]},
-        {"epochs": 0},
+        {"epochs": -1},
         {"outcomes": ["deth"]},
         {"horizon": 1e-6},
         {"test": 1.5},

@@ -323,6 +323,18 @@ def test_a_class_without_a_time_is_a_diagnosis(draft, rng):
     assert not spec.outcomes and "outcome.csv: survival: a state or a label: to be predicted?" in asks(text)
 
 
+@pytest.mark.parametrize("words", [8, 40])
+def test_a_site_is_asked_of_and_a_number_is_no_outcome(draft, rng, words):
+    people = followed(rng)
+    del people["futime"], people["death"]
+    people["site"] = [f"S{i % words}" if i % 5 else str(i % words) for i in range(SIZE)]
+    people["label"] = rng.normal(1, 0.2, SIZE).tolist()
+    text, spec, _ = draft(people=pl.DataFrame(people))
+    assert "are splits to keep each site together?" in asks(text)
+    assert "label: a number to be predicted? An outcome is an event in time or a class" in asks(text)
+    assert not spec.outcomes and "label" not in spec.patient.columns
+
+
 def test_a_label_that_changes_is_an_onset(draft, rng):
     rows = visits(followed(rng), rng)
     del rows["futime"], rows["death"]
