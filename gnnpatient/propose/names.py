@@ -23,8 +23,8 @@ KEYS = [  # of a patient; the better ones first
     *("caseid", "sno", "nr"),
 ]
 PERSON_KEYS = [
-    *("subjectid", "patientid", "personid", "usubjid", "uniquepid", "pid", "ptid", "mrn", "patient"),
-    *("subject", "person", "randid", "patnr", "id"),
+    *("subjectid", "patientid", "personid", "usubjid", *(f"unique{name}" for name in ("pid", "id")), "pid"),
+    *("ptid", "mrn", "patient", "subject", "person", "randid", "patnr", "id"),
 ]
 STAY_KEYS = [  # of a stay of a person, the wider ones first
     *("hadmid", "admissionid", "admid", "encounterid", "hospitalizationid", "visitoccurrenceid", "episodeid"),
