@@ -179,7 +179,8 @@ class _Rows:
         many = len(np.unique(self.owner))
         before = np.roll(self.stop, 1)
         for rows, what, way in (
-            (self.stop <= self.start, f"rows with {stop} at or before {start}", "correct them"),
+            # from a bare date to the same one is a day: who comes and dies on it is observed
+            (self.stop_end <= self.start, f"rows with {stop} at or before {start}", "correct them"),
             (self._follows & (self.start < before), "rows that overlap", self._way_out(stop)),
         ):
             people = np.unique(self.owner[rows])

@@ -13,7 +13,7 @@ from gnnpatient.errors import InputError
 from gnnpatient.ingest.columns import levels, one_each, take
 from gnnpatient.ingest.picks import DURATION
 from gnnpatient.ingest.source import SourceTables, TableView
-from gnnpatient.spec.tables import BirthSpec, PatientSpec
+from gnnpatient.spec.tables import BirthSpec, PatientSpec, PickSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, YEAR, seconds
 
 ALWAYS = np.iinfo(np.int64).min
@@ -314,19 +314,31 @@ def row_clocks(source: SourceTables, table: str) -> list[Clock]:
     Returns
     -------
     list of Clock
-        [patient] known, else the times of the nodes that are read from the table.
+        [patient] known, else the times of the nodes that are read from the table, and the column that day 0 is
+        picked from there; where the earliest row counts also the start of start-stop rows.
     """
     spec, schema = source.spec.patient, source.schemas[table]
     if spec.known is not None:
         fixed = spec.known not in schema and re.fullmatch(DURATION, spec.known.strip())
         return [] if fixed else [(spec.known, None, False)]
     found: dict[Clock, None] = {}
+    if spec.columns and (column := _column_of_rows(source, table)) in schema:
+        found[column, None, False] = None
     for node in source.spec.nodes.values():
         time, known = node.time, node.known
         if spec.columns and node.table == table and time is not None and time in schema:
             known = known if known in schema else None
             found[time, known, node.untimed == "origin"] = None
     return list(found)
+
+
+def _column_of_rows(source: SourceTables, table: str) -> str:
+    """The column that tells when the rows of the patient table are, by day 0 or an outcome; "" = none."""
+    spec = source.spec.patient
+    if isinstance(spec.origin, PickSpec) and spec.origin.table == table:
+        return spec.origin.column or ""
+    stretches = (outcome.stretches for outcome in source.spec.outcomes.values() if spec.first)
+    return next((found[1] for found in stretches if found is not None and found[0] == table), "")
 
 
 def _time_columns(spec: PatientSpec, clocks: list[Clock]) -> str:

@@ -138,6 +138,27 @@ def test_dates_follow_one_another(read):
     assert (death.spells.time % DAY == DAY - 1).all()  # a bare date ends with its last second
 
 
+def test_who_comes_and_dies_on_one_day_is_observed(read):
+    head = HEAD + 'origin = { table = "rows.csv", column = "start", pick = "first" }\n'
+    rows = [(1, "2020-01-01", "2020-01-01", 1, 0), (2, "2020-01-01", "2020-01-01", 0, 0)]
+    rows += [(2, "2020-01-02", "2020-01-02", 0, 0), (2, "2020-01-03", "2020-01-03", 1, 0)]
+    cohort = read(head + FLAG % "", rows)
+    label = cohort.outcomes["end"]
+    assert label.event.tolist() == [1, 1] and label.spells is None
+    np.testing.assert_allclose(label.time / DAY, [1, 3], atol=1e-3)  # the end of that day
+    assert "rows with stop at or before start, left out" not in steps(cohort)
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_the_earliest_row_is_so_by_its_time_wherever_it_stands(read, dated):
+    origin = 'origin = { table = "rows.csv", column = "start", pick = "first" }\n' if dated else ""
+    head = HEAD + 'number = ["x"]\nfirst = ["x"]\n' + origin
+    days = {day: f"2020-01-{1 + day:02}" if dated else day for day in (0, 5, 9)}
+    rows = [(1, days[5], days[9], 1, 7), (1, days[0], days[5], 0, 3), (2, days[0], days[9], 0, 4)]
+    for these in (rows, rows[::-1]):
+        assert read(head + FLAG % "", these).number[:, 0].tolist() == [3, 4]
+
+
 def test_exact_repeats_are_one_row_and_their_order_is_nothing(read):
     rows = [("a", 0, 5, 0, 1), ("a", 5, 9, 1, 2), ("a", 0, 5, 0, 1), ("b", 0, 9, 0, 1)]
     for given in (rows, rows[::-1]):
