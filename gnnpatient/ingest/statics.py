@@ -314,8 +314,8 @@ def row_clocks(source: SourceTables, table: str) -> list[Clock]:
     Returns
     -------
     list of Clock
-        [patient] known, else the times of the nodes that are read from the table, and the column that day 0 is
-        picked from there; where the earliest row counts also the start of start-stop rows.
+        [patient] known, else the times of the nodes that are read from the table, and the column that day 0
+        is picked from there; where the earliest row counts also the start of start-stop rows.
     """
     spec, schema = source.spec.patient, source.schemas[table]
     if spec.known is not None:

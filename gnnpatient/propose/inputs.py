@@ -68,6 +68,12 @@ def statics(
             keys["category" if kind == "text" or nominal else "number"].append(name)
         else:
             why[name] = "numbers and some words" if kind == "mixed" else f"a {kind}, which is no static"
+    chosen = [name for name in (*keys["number"], *keys["category"]) if not names.PERSON.match(plain(name))]
+    if draft.of_stays and chosen:
+        notes.append(
+            f"ASK: patient: {', '.join(chosen)}: known when a stay begins? what is written at its end is no "
+            "input"
+        )
     draft.leave_out(people.name, why)
 
 

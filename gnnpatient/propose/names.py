@@ -72,7 +72,8 @@ SPLIT_WORDS = re.compile(
 )
 DISEASE = re.compile(r"(?i)dement|convert|case|control|malign|cancer|positive|disease|healthy")
 FUTURE = re.compile(
-    r"^prev|^surv|^prg\dm$|^dnr|discharge|charge|cost|cst$|lengthofstay|^s?los$|hosp.*d(ea|ie)|"
+    r"^prev|^surv|^prg\dm$|^dnr|discharge|charge|cost|cst$|lengthofstay|^s?los(d|h|days?|hours?)?$|hosp.*d(ea|ie)|"
+    r"^(aprdrg|msdrg|drg)(code|no)?$|^final|atend$|^(n|nr|no|num|number|numberof|total)(re)?(admission|visit|contact)s?$|"
     r"cause|autopsy|after$|lastcontact|lastseen|^aps$|^sps$|" + DEATH.pattern
 )
 FUTURE_TEXT = re.compile(r"(?i)leak|future|model output|hindsight")

@@ -187,6 +187,9 @@ def dated(sheet: Sheet, origin: str | None) -> list[Pair]:
     flags = [c for c in sheet.raw.columns if c in sheet.constant_columns and names.DEATH.search(plain(c))]
     flag = next((c for c in flags if sheet.is_binary(c)), None)
     end = ends[0] if ends else None
+    if end and flag and deaths and not discharged(end) and _tells_deaths(sheet, deaths[0], flag, end):
+        why = f"did who has {flag} = 1 die on {deaths[0]}, and are the others alive on {end}?"
+        return [Pair(sheet, "death", deaths[0], None, None, why, start, end, dates=True)]
     if end and flag and not sheet.first_values[end].null_count():
         if discharged(end):
             meant = {s: "death" if s.lower() in ("1", "true") else "discharge" for s in sheet.states(flag)}
@@ -198,6 +201,16 @@ def dated(sheet: Sheet, origin: str | None) -> list[Pair]:
         return []
     why = f"is nobody dead who has no {deaths[0]}, until {end or 'the last row of a patient'}?"
     return [Pair(sheet, "death", deaths[0], None, None, why, start, end, dates=True)]
+
+
+def _tells_deaths(sheet: Sheet, date: str, flag: str, end: str) -> bool:
+    """Whether a date is given to those who died by a flag, and only to them, not after the last day."""
+    happened, days = sheet.happened(flag), sheet.first_values
+    given = days[date].is_not_null()
+    late = share((days[date] > days[end]).filter(happened & given))
+    return (
+        share(given.filter(happened)) >= MIN_GIVEN and not (given & ~happened).any() and late <= 1 - MIN_GIVEN
+    )
 
 
 def _is_end(name: str) -> bool:

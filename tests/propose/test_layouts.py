@@ -156,6 +156,28 @@ def test_numbers_of_records_predictions_and_last_days_are_not_taken(rng):
         assert f'"{name}"' not in text and name in text, name
 
 
+def test_a_date_of_death_goes_before_the_last_day_of_the_data(rng):
+    dead = np.arange(SIZE) % 3 == 0
+    table = pl.DataFrame(
+        {
+            "id": np.arange(1, SIZE + 1),
+            "age": rng.integers(30, 90, SIZE),
+            "enrolled": [f"2020-01-{1 + i % 28:02}" for i in range(SIZE)],
+            "died": dead.astype(int),
+            "died_on": [f"2021-02-{1 + i % 28:02}" if d else None for i, d in enumerate(dead)],
+            "last_seen": ["2022-01-01"] * SIZE,
+            "los_days": rng.integers(1, 9, SIZE),
+            "n_visits": rng.integers(1, 9, SIZE),
+            "final_stage": np.arange(SIZE) % 2,
+        }
+    )
+    text = drafted(people=table)
+    assert 'exit = "last_seen"\ncauses = { death = { time = "died_on" } }' in text
+    assert 'number = ["age"]' in text and "category" not in text.split("# Left out")[0]
+    later = table.with_columns(last_seen=pl.lit("2021-01-01"))  # an exit before the deaths would hide them
+    assert 'time = "last_seen", flag = "died"' in drafted(people=later)
+
+
 def test_a_status_of_1_and_2_is_that_of_r(rng):
     text = drafted(people=one_row(rng).with_columns(status=1 + pl.col("death")).drop("death"))
     assert 'states = { 1 = "censored", 2 = "event" }' in text
@@ -180,6 +202,7 @@ def test_stays_of_a_person(rng):
         "admittime": start.astype(str),
         "dischtime": (start + 5).astype(str),
         "hospital_expire_flag": np.arange(SIZE) % 2,
+        "insurance": ["a", "b", "b"] * (SIZE // 3),
     }
     tables = {
         "admissions": pl.DataFrame(stays),
@@ -193,6 +216,7 @@ def test_stays_of_a_person(rng):
     assert 'join = { table = "patients.csv", by = "subject_id", columns = ["sex"] }' in text
     assert 'key = "hadm_id"\norigin = "admittime"' in text and 'group = "subject_id"' in text
     assert '0 = "discharge", 1 = "death"' in text and 'pick = "first" }, no group' in text
+    assert "ASK: patient: insurance: known when a stay begins?" in text
     assert "calls.csv: has no hadm_id" in text and 'time = "time"' in text and "untimed" not in text
     alone = drafted(admissions=tables["admissions"], patients=tables["patients"])  # nothing names the stays
     assert 'key = "subject_id"' in alone
