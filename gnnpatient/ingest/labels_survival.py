@@ -23,6 +23,7 @@ from gnnpatient.times import DAY, FOREVER, NEVER
 
 _MIN_PER_SLIP = 100  # patients for each whose time lies before day 0; with fewer, day 0 is wrong
 _MONTH = 30 * DAY
+_MIN_TIED = 10  # so many events, and one in so many, at the moment of another one are no chance
 _EVENT = re.compile(r"death|dead|died|deceased|discharge|transplant", re.IGNORECASE)
 
 
@@ -132,6 +133,7 @@ def read_survival(record: FollowUp, name: str, outcome: SurvivalSpec, draft: Dra
     source = record.source
     draft, wrong = _without_impossible(record, draft)
     event, time, begun = draft.first
+    _flag_ties(source, draft, event, time)
     last, cut = _last(record, draft)
     end = np.minimum(last, cut)
     after = draft.present & (event > 0) & (begun > end)
@@ -327,6 +329,24 @@ def _flag_lost(source: SourceTables, draft: Draft, undated: np.ndarray, wrong: n
             "today or decades from all other dates; left out",
             decides=True,
         )
+
+
+def _flag_ties(source: SourceTables, draft: Draft, event: np.ndarray, time: np.ndarray) -> None:
+    """Flag causes that happen at one moment in many: rows of which each says two things, or a composite."""
+    tied = {
+        part.cause: draft.present & (event > 0) & (part.cause != event) & (part.time == time)
+        for part in draft.parts
+    }
+    for cause, these in tied.items():
+        if these.sum() >= max(_MIN_TIED, (event > 0).sum() / _MIN_TIED):
+            names = draft.spec.cause_names
+            counted = " or ".join(names[k - 1] for k in np.unique(event[these]))
+            source.flag(
+                f"outcome {draft.name!r}: {int(these.sum())} patient(s) have {names[cause - 1]!r} at the "
+                f"moment of {counted!r}, which counts, as it is named first; is it one event, or do rows need one "
+                "more word in where?",
+                decides=True,
+            )
 
 
 def _flag_after(source: SourceTables, name: str, after: np.ndarray, lost: np.ndarray) -> None:

@@ -248,6 +248,15 @@ def test_transitions_end_and_show_what_a_plain_answer_does(transitions):
     assert 0 < death.event.sum() < len(cohort)
 
 
+@pytest.mark.parametrize(("where", "tied"), [("", 30), (', moved = "1"', 0)])
+def test_two_causes_at_one_moment_in_many_are_flagged(transitions, where, tied):
+    cause = '{ time = "ended", where = { to = "%s"' + where + " } }"
+    spec = ENTERED.partition("causes = ")[0] + f"causes = {{ relapse = {cause % 2}, death = {cause % 3} }}\n"
+    flags = transitions(spec, moves(1)).report["decisive"]
+    said = [flag for flag in flags if "'death' at the moment of 'relapse', which counts" in flag]
+    assert [int(flag.split()[2]) for flag in said] == [tied] * bool(tied)
+
+
 def test_states_to_come_cannot_be_seen(transitions):
     from gnnpatient import build_graphs
 
