@@ -147,21 +147,21 @@ class Forecast(Shown):
                 f"times, or ({n}, {k + 1}, {len(grid)}) with event-free first"
             )
         at_risk = answerable(landmarks, outcome)
-        _check_rows(curves[at_risk], "incidence", landmarks[at_risk])
+        rows = np.flatnonzero(at_risk)
+        _check_rows(curves[rows], "incidence", rows)
         if curves.shape[1] == k + 1:
-            _check_sums(curves[at_risk].sum(1), "event-free and all causes", landmarks[at_risk], least=1.0)
+            _check_sums(curves[rows].sum(1), "event-free and all causes", rows, least=1.0)
             curves = curves[:, 1:]
-        falls = np.argwhere(np.diff(curves[at_risk], axis=-1) < -_ROUNDING)
+        falls = np.argwhere(np.diff(curves[rows], axis=-1) < -_ROUNDING)
         if len(falls):
             row, cause, time = falls[0]
-            where = _row(landmarks[at_risk], row)
             raise InputError(
-                f"incidence of {names[cause]!r} falls after {grid[time]:g} days at {where}; "
+                f"incidence of {names[cause]!r} falls after {grid[time]:g} days in row {rows[row]}; "
                 "give cumulative incidence, not survival or hazards"
             )
-        _check_sums(curves[at_risk].sum(1), "all causes", landmarks[at_risk])
+        _check_sums(curves[rows].sum(1), "all causes", rows)
         if not grid[0]:
-            if (curves[at_risk][..., 0] > _ROUNDING).any():
+            if (curves[rows][..., 0] > _ROUNDING).any():
                 raise InputError("incidence at time 0 must be 0; give times > 0, days after the landmark")
             grid, curves = grid[1:], curves[..., 1:]
         if not len(grid):
@@ -543,8 +543,9 @@ class DiagnosisForecast(Shown):
         if p.shape != shape:
             raise InputError(f"probability has shape {p.shape}; must be {shape}, landmarks and classes")
         at_risk = answerable(landmarks, outcome)
-        _check_rows(p[at_risk], "probability", landmarks[at_risk])
-        _check_sums(p[at_risk].sum(1, keepdims=True), "all classes", landmarks[at_risk], least=1.0)
+        rows = np.flatnonzero(at_risk)
+        _check_rows(p[rows], "probability", rows)
+        _check_sums(p[rows].sum(1, keepdims=True), "all classes", rows, least=1.0)
         p = p[:, [names.index(name) for name in known]].clip(0, 1)
         p = p / p.sum(1, keepdims=True).clip(0.5)  # rows that are not read may be anything
         p[~at_risk] = np.nan
@@ -885,27 +886,23 @@ def _rising_times(times: Any) -> np.ndarray:
     return grid
 
 
-def _row(landmarks: Landmarks, i: int) -> str:
-    return f"patient {str(landmarks.ids[i])!r}, day {landmarks.days[i]:g}"
-
-
-def _check_rows(x: np.ndarray, what: str, landmarks: Landmarks) -> None:
-    """Refuse numbers that are missing or outside [0, 1]."""
+def _check_rows(x: np.ndarray, what: str, rows: np.ndarray) -> None:
+    """Refuse numbers that are missing or outside [0, 1]; x is of the landmarks at the positions `rows`."""
     wrong = np.argwhere(~((x >= -_ROUNDING) & (x <= 1 + _ROUNDING)))
     if len(wrong):
         found = x[tuple(wrong[0])]
         raise InputError(
-            f"{what} {found:g} at {_row(landmarks, wrong[0][0])}; must lie in [0, 1]"
+            f"{what} {found:g} in row {rows[wrong[0][0]]}; must lie in [0, 1]"
             f"{', for every landmark at risk' if np.isnan(found) else ', not logits or hazard ratios'}"
         )
 
 
-def _check_sums(total: np.ndarray, of: str, landmarks: Landmarks, least: float = 0.0) -> None:
+def _check_sums(total: np.ndarray, of: str, rows: np.ndarray, least: float = 0.0) -> None:
     """Refuse probabilities, (landmark, column), that sum to more than 1, or to less than `least`."""
     wrong = np.argwhere((total > 1 + _ROUNDING) | (total < least - _ROUNDING))
     if len(wrong):
         raise InputError(
-            f"{of} sum to {total[tuple(wrong[0])]:g} at {_row(landmarks, wrong[0][0])}; "
+            f"{of} sum to {total[tuple(wrong[0])]:g} in row {rows[wrong[0][0]]}; "
             f"must be {'1' if least else 'at most 1'}"
         )
 

@@ -238,7 +238,7 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def skills(self, forecast: Answer, null: np.ndarray) -> list[float]:
+    def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
         """Score a forecast: one minus its error over that of the marginal model ("null").
 
         Parameters
@@ -247,6 +247,8 @@ class Target(ABC):
             Of the landmarks of this target.
         null : ndarray
             Of the known landmarks alone, the forecast without inputs.
+        cause : str, optional
+            The one cause to score; default: all. Of a diagnosis unused: all classes are scored together.
 
         Returns
         -------
@@ -506,7 +508,7 @@ class SurvivalTarget(Target):
         free = np.concatenate([[1.0], marginal[0, :-1]]).clip(1e-6)
         return np.diff(marginal[1:], prepend=0.0, axis=1) / free
 
-    def skills(self, forecast: Answer, null: np.ndarray) -> list[float]:
+    def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
         """Score each cause by the integrated Brier score [1]_.
 
         Parameters
@@ -515,6 +517,8 @@ class SurvivalTarget(Target):
             Of the landmarks of this target.
         null : ndarray
             (known landmark, 1 + cause, time), the forecast without inputs.
+        cause : str, optional
+            The one cause to score; default: all.
 
         Returns
         -------
@@ -528,7 +532,7 @@ class SurvivalTarget(Target):
         """
         curves, known, found = cast(Forecast, forecast), self.known, []
         time, event = self.time[known], self.event[known]
-        for k in range(1, 1 + len(curves.causes)):
+        for k in [curves.slot(cause)] if cause else range(1, 1 + len(curves.causes)):
             error, _ = integrated_brier(curves.incidence[known, k], curves.times, time, event, cause=k)
             null_error, _ = integrated_brier(null[:, k], curves.times, time, event, cause=k)
             if null_error != 0:  # else nobody had this cause here or in training: nothing to explain
@@ -748,7 +752,7 @@ class LabelTarget(Target):
         """
         return marginal
 
-    def skills(self, forecast: Answer, null: np.ndarray) -> list[float]:
+    def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
         """Score all classes together by the Brier score [1]_.
 
         Parameters
@@ -757,6 +761,8 @@ class LabelTarget(Target):
             Of the landmarks of this target.
         null : ndarray
             (known landmark, class), the forecast without inputs.
+        cause : str, optional
+            Unused.
 
         Returns
         -------

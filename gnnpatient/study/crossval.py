@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -343,12 +343,17 @@ class _Setting:
 
 def _folds(cohort: Cohort, outcome: str, folds: int | Sequence[Fold] | str | Path, seed: int) -> list[Fold]:
     """The folds that are made, read or given; refused where a group is on both sides."""
-    if isinstance(folds, int):
-        splits = make_folds(cohort, outcome, folds, seed)
+    if isinstance(folds, int | np.integer):
+        splits = make_folds(cohort, outcome, int(folds), seed)
     elif isinstance(folds, str | Path):
         splits = read_folds(folds, cohort)
     else:
-        splits = list(folds)
+        splits = list(folds) if isinstance(folds, Iterable) else []
+        if not (splits and all(isinstance(one, Fold) for one in splits)):
+            raise InputError(
+                "folds: give a number, a file with columns repeat, fold, id, or folds of "
+                "gnnpatient.study.folds, as make_folds and read_folds make them"
+            )
     check_folds(cohort, splits)
     return splits
 
@@ -379,9 +384,21 @@ def _is_estimator(model: Any) -> bool:
     return callable(getattr(model, "get_params", None))
 
 
-def _refit(model: Any, X: Landmarks, progress: Progress | None) -> Any:
+def _copied(name: str, model: Any) -> Any:
+    """A copy of an unfitted model: no fold sees what another one learned."""
+    try:
+        return clone(model) if _is_estimator(model) else copy.deepcopy(model)
+    except Exception as error:
+        found = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(
+            f"model {name!r} cannot be copied anew for each fold ({found}); make in fit(X) what cannot be "
+            "copied"
+        ) from error
+
+
+def _refit(name: str, model: Any, X: Landmarks, progress: Progress | None) -> Any:
     """A copy of a model, fitted on X."""
-    fresh = clone(model) if _is_estimator(model) else copy.deepcopy(model)
+    fresh = _copied(name, model)
     with_epochs = type(model) is PrognosisModel and progress is not None
     fitted = fresh.fit(X, progress=progress) if with_epochs else fresh.fit(X)
     return fitted if callable(getattr(fitted, "forecast", None)) else fresh
@@ -407,7 +424,7 @@ def _cross_validate(
     for i, (fold, (X, test)) in enumerate(zip(splits, sides, strict=True)):
         found: dict[str, Answer] = {}
         for key, model in models.items():
-            fitted = _refit(model, X, step.epochs(i, key))
+            fitted = _refit(key, model, X, step.epochs(i, key))
             check_held_out(key, fitted, test)
             found[key] = answer_of(key, fitted, test, outcome, setting.cause)
             step(i, key)

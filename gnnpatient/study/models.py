@@ -139,9 +139,8 @@ def evaluate_models(
     if not len(test):
         raise InputError("nobody to score: test has no landmark")
     test.outcome(name)  # refuses landmarks that are not at risk
-    if train is not None:
-        _check_sides(train, test)
-    notes = [line for key, model in models.items() if (line := check_held_out(key, model, test))]
+    notes = [] if train is None else _check_sides(train, test)
+    notes += [line for key, model in models.items() if (line := check_held_out(key, model, test))]
     answers = {key: answer_of(key, model, test, name, cause) for key, model in models.items()}
     known = test.cohort.outcomes_with_model([name])[name]
     reach = None
@@ -237,13 +236,22 @@ def check_held_out(name: str, model: Any, test: Landmarks) -> str | None:
     Raises
     ------
     InputError
-        When it was fitted on patients of this cohort that are in `test`.
+        When it was fitted on patients of this cohort that are in `test`, or on others of their groups.
     """
-    overlap = len(set(getattr(model, "train_ids_", None) or ()) & set(test.ids.tolist()))
+    known = getattr(model, "train_ids_", None)
+    trained = set() if known is None else {str(one) for one in known}
+    overlap = len(trained & set(test.ids.astype(str).tolist()))
+    elsewhere = (there := _cohort_of(model)) is not None and there != test.cohort.spec.cohort
+    if not overlap and not elsewhere and trained and test.cohort.group is not None:
+        fitted = np.isin(test.cohort.ids.astype(str), list(trained))
+        if both := len(np.intersect1d(test.cohort.groups[fitted], test.groups)):
+            raise InputError(
+                f"model {name!r} was fitted on other patients of {both} of the groups in test; split by "
+                "group, as PatientKFold does"
+            )
     if not overlap:
         return None
-    here, there = test.cohort.spec.cohort, _cohort_of(model)
-    if there is not None and there != here:
+    if elsewhere:
         line = f"model {name!r}: {overlap} ids of test are ids of its training patients, in cohort {there}"
         warnings.warn(f"{line}: if they are the same people, the score is too good", stacklevel=3)
         return line
@@ -260,16 +268,21 @@ def _cohort_of(model: Any) -> str | None:
     return None if found is None else str(found)
 
 
-def _check_sides(train: Landmarks, test: Landmarks) -> None:
-    """Refuse patients or groups on both sides."""
-    if train.cohort is not test.cohort and train.cohort.manifest_hash != test.cohort.manifest_hash:
-        return
-    if train.cohort is not test.cohort and train.cohort.manifest_hash is None:
-        return
-    if both := len(np.intersect1d(train.ids, test.ids)):
+def _check_sides(train: Landmarks, test: Landmarks) -> list[str]:
+    """Refuse patients or groups on both sides; a warning where the same ids may be other people."""
+    here, there = test.cohort, train.cohort
+    both = len(np.intersect1d(train.ids.astype(str), test.ids.astype(str)))
+    if here is not there and (here.manifest_hash is None or here.manifest_hash != there.manifest_hash):
+        if not both or here.spec.cohort != there.spec.cohort:
+            return []
+        line = f"{both} ids of test are ids of train, of which cohort {here.spec.cohort} was made twice"
+        warnings.warn(f"{line}: if they are the same people, what stands beside saw them", stacklevel=3)
+        return [line]
+    if both:
         raise InputError(f"{both} patients are in train and in test; split by patient, as PatientKFold does")
     if both := len(np.intersect1d(train.groups, test.groups)):
         raise InputError(f"{both} groups are in train and in test; split by group, as PatientKFold does")
+    return []
 
 
 def answer_of(name: str, model: Any, X: Landmarks, outcome: str, cause: str | None) -> Answer:

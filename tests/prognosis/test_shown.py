@@ -1,5 +1,6 @@
 """What objects show of themselves, tables and plots of forecasts, and progress."""
 
+import copy
 import io
 import re
 from dataclasses import replace
@@ -287,6 +288,18 @@ def test_scorers_work_with_competing_risks(train, test, model, tmp_path):
     fitted.save_pretrained(tmp_path / "model")
     again = PrognosisModel.from_pretrained(tmp_path / "model")
     assert (again.cause, again.verbose) == ("death", False) and np.allclose(again.predict(test), risk)
+
+
+def test_a_score_is_of_the_cause_that_is_named(test, model):
+    y, each = test.outcome("death", cause="death"), {}
+    for cause in (None, "discharge", "death"):
+        named = copy.copy(model).set_params(cause=cause)
+        each[cause] = named.score(test)
+    assert each[None] == pytest.approx((each["discharge"] + each["death"]) / 2)
+    assert each["death"] != each["discharge"]
+    numbers = y.astype([("event", np.int64), ("time", np.float64)])  # 0 and 1 of a table: not cause 1 of two
+    for own in (y, numbers):
+        assert copy.copy(model).set_params(cause="death").score(test, own) == each["death"]
 
 
 def test_cross_val_score_takes_a_scorer_of_predict(train, quick):
