@@ -6,7 +6,7 @@ import re
 
 from gnnpatient.errors import InputError
 from gnnpatient.propose.moments import moments
-from gnnpatient.propose.names import BEGINS, KEYS, PATIENT
+from gnnpatient.propose.names import BEGINS, FUTURE, KEYS, NUMBERED, PATIENT, SEEN
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
 from gnnpatient.readers.csv_file import CSV
@@ -55,7 +55,7 @@ def _numbered(name: str) -> str:
     if not end:
         return 'If a row is a patient: frame.with_row_index("patient_id") numbers them (pandas: reset_index)'
     read = "read_parquet" if end == ".parquet" else "read_csv"
-    new = f"{name.removesuffix(end)}_numbered.csv"
+    new = f"{name.removesuffix(end)}{NUMBERED}.csv"
     return f'If a row is a patient: polars.{read}("{name}").with_row_index("patient_id").write_csv("{new}")'
 
 
@@ -184,6 +184,10 @@ def origin(draft: Draft, people: Sheet, sheets: list[Sheet]) -> str | None:
     dates = [c for c in people.raw.columns if people.kind[c] == "date" and c in people.constant_columns]
     dates = [
         c for c in dates if not people.first_values[c].null_count() and not re.search("birth|dob", plain(c))
+    ]
+    # a day that ends something is not the one from which on it is followed
+    dates = [
+        c for c in dates if BEGINS.search(plain(c)) or not (SEEN.search(plain(c)) or FUTURE.search(plain(c)))
     ]
     if not dates:
         return _first_row(draft, people, sheets)

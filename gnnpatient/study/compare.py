@@ -188,7 +188,7 @@ def compare(
         fits = ComparatorFitter(outcome, design.last, shared, report, total)
         scored, best = _fit_folds(design, fits, splits, training, deadline)
     if len(scored) < len(splits):
-        done = f"{len(scored)} of {len(splits)} folds were fitted when the budget ran out"
+        done = f"stopped after {len(scored)} of {len(splits)} folds, when the budget ran out"
         cut = (*cut, f"{done}: the patients of the others are not scored")
     found = _comparison(design, fits, scored, best, n)
     return replace(found, cut=cut) if cut else found

@@ -25,6 +25,7 @@ from gnnpatient.study.scoreboard import (
 )
 
 LEVEL = 0.05
+WEAKENING = ("cut for", "stopped after")  # how the lines begin on what makes a verdict weaker
 WORDS = {"c": "C", "auc": "AUC", "scaled_ibs": "scaled IBS", "scaled_brier": "scaled Brier"}
 ALTERNATIVES = {
     "early": "reading the last observations of all node types at once",
@@ -436,7 +437,13 @@ class Comparison(Shown):
         """Whether all node types together do better than the best one, and by how much."""
         rest = [name for name in self.modalities if name != self.best_in_words]
         more = _listed(rest) if len(rest) < len(self.modalities) else "the other node types"
-        return self._sentence(self.primary, f"adding {more} to {self.best_in_words}")
+        said = self._sentence(self.primary, f"adding {more} to {self.best_in_words}")
+        return f"{said} (weakened by what a budget cut)" if self.weakened else said
+
+    @property
+    def weakened(self) -> bool:
+        """Whether a budget of time made the verdict weaker: fewer folds, networks, epochs or patients."""
+        return any(line.startswith(WEAKENING) for line in self.cut)
 
     @property
     def sentences(self) -> list[str]:

@@ -266,3 +266,26 @@ def _copied(ward, tmp_path):
     import shutil
 
     return shutil.copytree(ward / "run" / "model", tmp_path / "given")
+
+
+@pytest.mark.parametrize(("which", "outcome"), [("sick", "icu"), ("stays", "mortality")])
+def test_a_diagnosis_and_a_task_in_folds(which, outcome, request):
+    from gnnpatient import InputError, open_cohort
+    from gnnpatient.study import cross_validate
+    from gnnpatient.study.baselines import StackedLogistic
+
+    cohort = open_cohort(request.getfixturevalue(which)[0] / "cohort")
+    mine = {"mine": StackedLogistic(outcomes=[outcome])}
+    where = {"folds": 2, "n": 2} | ({"landmarks": [2], "fit_at": [2]} if which == "sick" else {})
+    found = cross_validate(cohort, mine, outcome, **where)
+    assert {row["model"] for row in found.scores.rows} == {"mine", "logistic", "null", "mine-logistic"}
+    at = {"landmark": 2 if which == "sick" else None}
+    assert found.value("mine", "auc", **at)["value"] == found.value("logistic", "auc", **at)["value"]
+    assert found.value("mine-logistic", "brier", **at)["value"] == 0
+    assert abs(found.value("null", "scaled_brier", **at)["value"]) < 1e-12
+    assert sum(fold.scored for fold in found.folds) == found.scores.patients
+    with pytest.raises(InputError, match="which has no horizon to choose"):
+        cross_validate(cohort, mine, outcome, horizons=[5.0])
+    if which == "stays":
+        with pytest.raises(InputError, match="prediction times of its own"):
+            cross_validate(cohort, mine, outcome, landmarks=[1.0])

@@ -445,6 +445,11 @@ def test_no_share_of_a_skill_that_is_not_there(whole):
 def test_words_for_the_best_kind(whole):
     one = replace(whole, best_unimodal=("lab", "lab"))
     assert one.best_in_words == "lab" and "adding vital and drug to lab" in one.sentence
+    assert not whole.weakened and "cut" not in whole.to_dict() and "budget cut" not in one.sentence
+    less = replace(one, cut=("cut for 10 min: 1 instead of 3 networks a model",))
+    assert less.sentence == f"{one.sentence} (weakened by what a budget cut)"
+    assert less.cut[0] in less.sentences and less.to_dict()["cut"] == list(less.cut)
+    assert not replace(one, cut=("left out for 10 min: early",)).weakened
     two = replace(whole, best_unimodal=("vital", "lab", "lab"))
     assert two.best_in_words == "the best unimodal model (lab in 2 of 3 folds, vital in 1 of 3 folds)"
     assert "adding the other node types to the best unimodal model" in two.sentence
