@@ -459,7 +459,7 @@ class PrognosisModel(BaseEstimator):
         forecast = self._curves(X, outcome)
         if times is None:
             return forecast.incidence
-        risks = np.stack([forecast.risks(list(times), cause) for cause in forecast.causes], 1)
+        risks = np.stack([forecast.risks(times, cause) for cause in forecast.causes], 1)
         return np.concatenate([1 - risks.sum(1, keepdims=True), risks], 1)
 
     def score(self, X: Landmarks, y: np.ndarray | None = None) -> float:

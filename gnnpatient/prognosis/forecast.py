@@ -233,8 +233,10 @@ class Forecast(Shown):
                 )
             return 1
         if cause not in self.causes:
+            when = not isinstance(cause, str) or cause[:1].isdigit()
             raise InputError(
                 f"unknown cause {cause!r} of {self.outcome!r}; there are {', '.join(self.causes)}"
+                f"{f'; a horizon is risk(horizon={cause!r})' if when and np.ndim(cause) == 0 else ''}"
             )
         return self.causes.index(cause) + 1
 
@@ -258,7 +260,7 @@ class Forecast(Shown):
         InputError
             When the horizon is negative or beyond the last time, or the cause is unknown.
         """
-        return self._at(self.incidence[:, self.slot(cause)], self._horizons(horizon))[..., 0]
+        return self._at(self.incidence[:, self.slot(cause)], self._horizon(horizon))[..., 0]
 
     def risks(self, horizons: Sequence[float | str] | np.ndarray, cause: str | None = None) -> np.ndarray:
         """Probability of a cause within several horizons, linear between times.
@@ -301,7 +303,7 @@ class Forecast(Shown):
         tuple of ndarray or None
             Low and high, each (landmark,); None with fewer than five members.
         """
-        if (found := self.spreads(self._horizons(horizon), cause)) is None:
+        if (found := self.spreads(self._horizon(horizon), cause)) is None:
             return None
         return found[0][:, 0], found[1][:, 0]
 
@@ -340,7 +342,7 @@ class Forecast(Shown):
             Columns id, at, outcome, cause, horizon, risk, low, high; low and high are null with fewer than
             five members.
         """
-        at = self.times.tolist() if horizons is None else [days(horizon) for horizon in horizons]
+        at = self._horizons(self.times if horizons is None else horizons).tolist()
         return _table(
             self,
             (
@@ -421,6 +423,14 @@ class Forecast(Shown):
         ]
         table = Table(["<cause", *within], [(c, *risk) for c, risk in zip(self.causes, risks, strict=True)])
         return Summary(title, [*facts, *lines], [table], within)
+
+    def _horizon(self, horizon: Any) -> np.ndarray:
+        wanted = self._horizons(horizon)
+        if wanted.size != 1:
+            raise InputError(
+                f"horizon: {wanted.size} of them; risk and spread take one, risks([...]) several"
+            )
+        return wanted
 
     def _horizons(self, horizon: Any) -> np.ndarray:
         wanted = np.atleast_1d(self.times[-1] if horizon is None else horizon)
@@ -873,7 +883,10 @@ def _numbers(x: Any, what: str) -> np.ndarray:
     try:
         return np.asarray(x, np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{what} is {type(x).__name__}; give an array or a tensor of numbers") from None
+        raise InputError(
+            f"{what} is {type(x).__name__}; give an array or a tensor of numbers"
+            f"{', days after the landmark' if what == 'times' else ''}"
+        ) from None
 
 
 def _rising_times(times: Any) -> np.ndarray:

@@ -25,10 +25,12 @@ from gnnpatient.prognosis.disclosure import (
     round_time,
 )
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
+from gnnpatient.show import counted
 from gnnpatient.times import DAY
 
 MIN_REMAINING = 20  # patients who must be observed beyond the horizon
 MIN_UNCENSORED = 0.1  # share that must not be censored by it
+MAX_BEYOND = 1.1  # of the longest follow-up, a horizon above which a fit warns
 MIN_EVENT_PATIENTS = 5  # patients with an event, below which a fit warns
 
 
@@ -436,8 +438,27 @@ class SurvivalTarget(Target):
             raise InputError(
                 f"outcome {name!r}: no events within {last:g} days of a landmark; nothing to learn"
             )
+        if horizon is not None:
+            self._warn_of(name, last, landmarks.patient)
         times = time_grid(self, landmarks.moments, last, num_times, landmarks.patient, least)
         return SurvivalConfig(causes=self.causes, times=times)
+
+    def _warn_of(self, name: str, horizon: float, patient: np.ndarray) -> None:
+        """Warn of a horizon that nobody is followed to, or within which hardly anything happens."""
+        longest = float(self.time[self.known].max())
+        if horizon > MAX_BEYOND * longest and (self.event[self.known] == 0).any():
+            warnings.warn(
+                f"outcome {name!r}: the horizon is {horizon:g} days, and nobody is followed beyond "
+                f"{longest:.0f}: the forecast goes on from there without data",
+                stacklevel=4,
+            )
+        few = len(np.unique(patient[(self.event > 0) & (self.time <= horizon)]))
+        if few < MIN_EVENT_PATIENTS <= self.informative(patient):
+            warnings.warn(
+                f"outcome {name!r}: {counted(few, 'patient')} with an event within {horizon:g} days, the "
+                "horizon; what is learned from so few is chance. A number is days; years are written '5y'",
+                stacklevel=4,
+            )
 
     def marginal(self, moments: np.ndarray, times: tuple[float, ...] = ()) -> np.ndarray:
         """The Aalen-Johansen estimate [1]_ of the landmarks, every landmark time counting the same.

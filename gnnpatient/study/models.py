@@ -22,7 +22,7 @@ from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
 from gnnpatient.study.baselines import COMPARATORS, fitted_marginal
 from gnnpatient.study.evaluate import Evaluation, evaluate
 from gnnpatient.study.scoreboard import Model, ModelRisks
-from gnnpatient.times import DAY
+from gnnpatient.times import DAY, days
 
 GRID_SIZE = 60  # times up to the last horizon at which forecasts are taken, for the integrated Brier score
 RESERVED = ("cox", "logistic", "null")  # names of what stands beside every model
@@ -73,7 +73,7 @@ def evaluate_models(
     train: Landmarks | None = None,
     outcome: str | None = None,
     cause: str | None = None,
-    horizons: Sequence[float] | None = None,
+    horizons: Sequence[float | str] | None = None,
     by: Sequence[str] = (),
     censoring: str = "km",
     n: int = 200,
@@ -97,9 +97,9 @@ def evaluate_models(
         Name of the outcome; default: the only one.
     cause : str, optional
         The one cause or class to score; default: all. A forecast of this cause alone is enough then.
-    horizons : sequence of float, optional
-        Days after the landmark; default: 1, 3 and 5 years, or thirds of a shorter time, as far as all models
-        forecast and the outcome is observed. None for a diagnosis.
+    horizons : sequence of float or str, optional
+        Days after the landmark, or durations as in "5y"; default: 1, 3 and 5 years, or thirds of a shorter
+        time, as far as all models forecast and the outcome is observed. None for a diagnosis.
     by : sequence of str, default ()
         Columns by which the figures are repeated in groups.
     censoring : {"km", "cox"}, default "km"
@@ -134,6 +134,7 @@ def evaluate_models(
     >>> sorted({row["model"] for row in found.rows})
     ['cox', 'mine', 'mine-cox', 'null']
     """
+    horizons = horizon_days(horizons)
     name = test.cohort.outcome_names(outcome, one=True)[0]
     check_choices(test.cohort, name, models, cause, horizons)
     if not len(test):
@@ -208,12 +209,37 @@ def check_choices(
         return
     if not known.has_curve:
         raise InputError(f"outcome {outcome!r} is a diagnosis, which has no horizon to choose; leave it out")
-    try:
-        wrong = [h for h in horizons if not float(h) > 0]
-    except (TypeError, ValueError):
-        raise InputError(f"horizons = {horizons!r}; give days, as in [365.25, 1826.25]") from None
-    if wrong or not len(horizons):
+    if not len(horizons) or not all(h > 0 for h in horizons):
         raise InputError(f"horizons = {list(horizons)}; must be > 0, days after the landmark")
+
+
+def horizon_days(horizons: Sequence[float | str] | None) -> list[float] | None:
+    """Horizons in days.
+
+    Parameters
+    ----------
+    horizons : sequence of float or str, or None
+        Days, or durations.
+
+    Returns
+    -------
+    list of float or None
+
+    Raises
+    ------
+    InputError
+        When it is no list, or what is in it is no time.
+
+    Examples
+    --------
+    >>> horizon_days([365, "5y"])
+    [365.0, 1826.25]
+    """
+    if horizons is None:
+        return None
+    if isinstance(horizons, str) or np.ndim(horizons) != 1:
+        raise InputError(f"horizons = {horizons!r}; give a list of days, as in [365.25, 1826.25] or ['5y']")
+    return [days(horizon) for horizon in horizons]
 
 
 def check_held_out(name: str, model: Any, test: Landmarks) -> str | None:
@@ -508,5 +534,5 @@ def _at_landmarks_of(test: Landmarks, train: Landmarks, outcome: str) -> Landmar
     moments = np.unique(test.moments)
     if test.cohort.outcomes[outcome].has_own_moments or len(moments) > RANDOM_LANDMARKS:
         return None
-    days: list[float | str] = ["entry" if m == ENTRY else m / DAY for m in moments.tolist()]
-    return scored_landmarks(train.cohort, np.unique(train.patient), outcome, days)
+    at: list[float | str] = ["entry" if m == ENTRY else m / DAY for m in moments.tolist()]
+    return scored_landmarks(train.cohort, np.unique(train.patient), outcome, at)

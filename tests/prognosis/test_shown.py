@@ -108,6 +108,12 @@ def test_what_a_cohort_and_its_landmarks_say(cohort, train):
     assert f"entry ({there[0.0]}), day 2 ({there[2.0]})" in repr(train)
     assert repr(cohort.outcomes["death"]) == "Survival of 80 patients: 45 discharge, 21 death, 14 censored"
     assert repr(cohort.events["drug"]) == "Events: 213 rows of 80 patients"
+    tables = {"a": {"refused": {"no time": 2, "no unit": 1}}, "b": {"refused": {}}}
+    doubtful = replace(cohort, report={"tables": tables, "flags": ["a clock", "a unit"]})
+    assert repr(doubtful).split("\n")[-1].split(maxsplit=1) == [
+        "but",
+        "3 rows refused and 2 flags, see cohort.report",
+    ]
     broken = replace(cohort, events=None)
     assert repr(broken) == "<Cohort>" and broken._repr_html_() == "&lt;Cohort&gt;"
 

@@ -180,6 +180,9 @@ def test_refusals_of_evaluate_models(halves):
     refused("unknown cause 'deaths'", {"mine": good}, cause="deaths")
     refused("horizon 3652.5 days; model 'mine' forecasts up to", {"mine": good}, horizons=[10 * YEAR])
     refused("must be > 0", {"mine": good}, horizons=[-1.0])
+    refused("horizons = 365; give a list", {"mine": good}, horizons=365)
+    refused("horizons = '1y'; give a list", {"mine": good}, horizons="1y")
+    refused("duration '1 year'", {"mine": good}, horizons=["1 year"])
     refused("must be probabilities, from 0", {"mine": replace(good, incidence=100 * good.incidence)})
     nan = good.incidence.copy()
     nan[:7] = np.nan
@@ -217,6 +220,9 @@ def test_refusals_of_cross_validate(pbc):
     refused("nobody at risk at the landmarks", landmarks=[20_000.0])
     refused("name at least one", landmarks=[])
     refused("n_splits = 1 for", folds=1)
+    refused("folds: PatientKFold; give their number", folds=PatientKFold(2))
+    with pytest.raises(TypeError, match=r"Landmarks where a cohort is wanted; theirs is X.cohort"):
+        cross_validate(pbc.at(0), {"mine": spy}, "death")
     everybody = np.arange(len(pbc))
     refused("one side is empty", folds=[Fold(0, 0, everybody, everybody[:0], pl.String)])
     refused("folds: give a number, a file", folds=PatientKFold(2))
