@@ -343,8 +343,8 @@ def _flag_ties(source: SourceTables, draft: Draft, event: np.ndarray, time: np.n
             counted = " or ".join(names[k - 1] for k in np.unique(event[these]))
             source.flag(
                 f"outcome {draft.name!r}: {int(these.sum())} patient(s) have {names[cause - 1]!r} at the "
-                f"moment of {counted!r}, which counts, as it is named first; is it one event, or do rows need one "
-                "more word in where?",
+                f"moment of {counted!r}, which counts, as it is named first; is it one event, or do "
+                "rows need one more word in where?",
                 decides=True,
             )
 
