@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +16,7 @@ MAX_CHANGE = 0.02  # of the largest number of a vector: what half precision make
 Encode = Callable[[list[Any]], np.ndarray]  # pieces -> (piece, channel)
 
 
+@runtime_checkable
 class UserEncoder(Protocol):
     """An encoder of one's own, as `read_cohort(..., encoders=)`, `embed_images` and `embed_texts` take it.
 
