@@ -168,14 +168,15 @@ def _way_to_a_time(sheet: Sheet) -> str:
             return f"{name} has {iso} dates written as 2021-03-04 and {other}; write all as 2021-03-04"
     numbers = [c for c in varying if sheet.kind[c] == "number"]
     frame = sheet.cells.select(numbers).with_columns(sheet.patient_ids)
-    for name in numbers:
-        steps = frame.select(pl.col(name).diff().over(PATIENT)).to_series().drop_nulls()
-        if len(steps) and (steps > 0).all():
-            shown = ", ".join(f'{bare(c)} = ""' for c in numbers if c != name)
-            return (
-                f"no column is called a time; if {name} is one, add [nodes.measure] table = "
-                f'"{sheet.name}", time = "{name}", columns = {{ {shown} }}'
-            )
+    steps = {c: frame.select(pl.col(c).diff().over(PATIENT)).to_series().drop_nulls() for c in numbers}
+    rising = [c for c in numbers if len(steps[c]) and (steps[c] > 0).all()]
+    if rising:
+        name = min(rising, key=lambda c: float(frame[c].mean() or 0))  # type: ignore[arg-type]  # the start
+        values = ", ".join(f'{bare(c)} = ""' for c in numbers if c not in rising and c not in sheet.barred)
+        return (
+            f"no column is called a time; if {name} is one, add [nodes.measure] table = "
+            f'"{sheet.name}", time = "{name}", columns = {{ {values} }}'
+        )
     return "several rows a patient, but no column that could be their time; name it time, day or date"
 
 

@@ -61,7 +61,7 @@ TOKENS = re.compile(
 )
 FLAG = re.compile(r"status|stat\d*$|event|flag|indicator|label|outcome|endpoint|cens(or(ed|ship|ing)?)?$")
 DEATH = re.compile(
-    r"death|dead|died|dth|mort|expire|deceas|^vital$|^dod$|exitus|verstorben|gestorben|fallecid"
+    r"death|dead|died|dth|mort|expire|deceas|^vital$|^dod$|exitus|verstorben|gestorben|^todes|fallecid"
 )
 HAPPENS = re.compile(
     FLAG.pattern
@@ -110,7 +110,7 @@ FROM = re.compile("^(from|fromstate|statefrom|startstate|prevstate|previousstate
 TO = re.compile("^(to|tostate|stateto|endstate|nextstate)$")
 EVENT_TYPE = re.compile(r"^(etype|eventtype|endpoint|typeofevent|event|outcome|cause|type|failtype|kind)$")
 ARRIVAL = re.compile(r"admi|^in|intime|arriv|start|begin|onset")
-SEEN = re.compile(r"last|cens|follow|^fu|^endfu|exit|enddate|studyend|endof|disch|outtime|cutoff")
+SEEN = re.compile(r"last|^letzt|cens|follow|^fu|^endfu|exit|enddate|studyend|endof|disch|outtime|cutoff")
 UNTIL = re.compile(r"stop|end|until|abate|^time2$|disch|outtime")
 SPELLED = {  # units of time
     "min": "min(?:ute)?s?", "h": "h(?:ou)?rs?|hours?", "d": "days?", "w": "w(?:ee)?ks?", "mo": "months?|mos",

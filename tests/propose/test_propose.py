@@ -587,6 +587,7 @@ def test_a_table_that_is_left_out_is_asked_with_the_way_in(draft, rng):
     clinic = {
         "pid": np.repeat(people["pid"], 3),
         "round": [0, 6, 12] * SIZE,
+        "until_next": [6, 12, 18] * SIZE,
         "prot": rng.normal(1, 0.1, 3 * SIZE),
     }
     stays = pl.DataFrame(
