@@ -183,13 +183,16 @@ def spans(sheet: Sheet) -> Iterator[tuple[str, str]]:
 def _chained(sheet: Sheet) -> Iterator[tuple[str, str]]:
     """Pairs of columns in which nearly each row of a patient begins where the one before it has ended."""
     able = [c for c in sheet.raw.columns if c not in sheet.constant_columns and c != sheet.key]
-    able = [c for c in able if sheet.kind[c] in ("number", "date") and not sheet.cells[c].null_count()][:8]
+    able = [c for c in able if sheet.kind[c] in ("number", "date") and not sheet.cells[c].null_count()]
+    able = [c for c in able if not sheet.names_rows(c) and not sheet.counts_rows(c)][:8]
     for start, stop in permutations(able, 2):
         if sheet.kind[start] != sheet.kind[stop] or not (sheet.cells[start] < sheet.cells[stop]).all():
             continue
         frame = _intervals(sheet, start, stop).unique().sort(PATIENT, "start", "stop")
         meets = frame.select(pl.col("start") == pl.col("stop").shift(1).over(PATIENT)).to_series()
-        if meets.count() >= 20 and share(meets) >= 0.95:
+        begins = frame.group_by(PATIENT).agg(pl.col("start").min())["start"]
+        alike = sheet.kind[start] == "date" or share(begins == begins.min()) >= 0.5  # unlike numbers of rows
+        if alike and meets.count() >= 20 and share(meets) >= 0.95:
             yield start, stop
 
 

@@ -9,7 +9,7 @@ import polars as pl
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.cells import ids
 from gnnpatient.propose.moments import moments
-from gnnpatient.propose.names import BEGINS, CLOCK, KEY, KEYS, PATIENT
+from gnnpatient.propose.names import BEGINS, CLOCK, FUTURE, KEY, KEYS, NUMBERED, PATIENT, SEEN
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
 from gnnpatient.readers.csv_file import CSV
@@ -48,12 +48,11 @@ def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
             sheet.key = guess = _only_key(sheet)
     if guess:
         shown = next(sheet.key for sheet in sheets if sheet.key)
-        what = "differs in every row" if len(sheets) == 1 else "is in several tables, and in one a row each"
-        what = (
-            what
-            if len(sheets) > 1 or sheets[0].one_row_each
-            else "begins each row, and other columns go by it"
-        )
+        what = "begins each row, and other columns go by it"
+        if len(sheets) > 1:
+            what = "is in several tables, and in one a row each"
+        elif sheets[0].one_row_each:
+            what = "differs in every row"
         draft.notes.append(f"ASK: patient.key: {shown} {what}; is it the patient?")
     for sheet in sheets:
         if not sheet.key:
@@ -69,9 +68,7 @@ def _shared_key(sheets: list[Sheet], names: dict[str, dict[str, str]]) -> str:
     found = []
     for one in sheets:
         for key, column in names[one.name].items():
-            if one.kind[column] not in ("text", "number") or (
-                one.kind[column] == "number" and not one.is_integer(column)
-            ):
+            if one.kind[column] != "text" and not one.is_integer(column):
                 continue
             if one.raw[column].null_count() or one.raw[column].n_unique() < len(one.raw):
                 continue
@@ -109,7 +106,7 @@ def _numbered(name: str) -> str:
     if not end:
         return 'If a row is a patient: frame.with_row_index("patient_id") numbers them (pandas: reset_index)'
     read = "read_parquet" if end == ".parquet" else "read_csv"
-    new = f"{name.removesuffix(end)}_numbered.csv"
+    new = f"{name.removesuffix(end)}{NUMBERED}.csv"
     return f'If a row is a patient: polars.{read}("{name}").with_row_index("patient_id").write_csv("{new}")'
 
 
@@ -238,6 +235,10 @@ def origin(draft: Draft, people: Sheet, sheets: list[Sheet]) -> str | None:
     dates = [c for c in people.raw.columns if people.kind[c] == "date" and c in people.constant_columns]
     dates = [
         c for c in dates if not people.first_values[c].null_count() and not re.search("birth|dob", plain(c))
+    ]
+    # a day that ends something is not the one from which on it is followed
+    dates = [
+        c for c in dates if BEGINS.search(plain(c)) or not (SEEN.search(plain(c)) or FUTURE.search(plain(c)))
     ]
     if not dates:
         return _first_row(draft, people, sheets)
