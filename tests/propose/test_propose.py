@@ -655,16 +655,17 @@ def test_rows_from_state_to_state_and_rows_that_follow_by_what_they_hold(draft, 
     assert all(node.time == "since" and node.code == "now_in" for node in spec.nodes.values())
 
 
-def test_numbers_of_rows_are_no_intervals(draft, rng):
-    people = pl.DataFrame(followed(rng))
+def test_numbers_of_rows_are_no_intervals(rng):
+    from gnnpatient.propose import propose
+
+    people = pl.DataFrame(followed(rng)).drop("futime", "death")
     rows = pl.DataFrame({"pid": np.repeat(people["pid"], 4), "day": [0, 20, 50, 90] * SIZE})
-    more = {
-        "sample": np.arange(4 * SIZE),
-        "event_row": np.arange(4 * SIZE) + 1,
-        "dose": rng.integers(0, 2, 4 * SIZE),
-    }
-    _, spec, _ = draft(people=people, rows=rows.with_columns(**{c: pl.Series(v) for c, v in more.items()}))
-    assert list(spec.outcomes) == ["death"] and {node.time for node in spec.nodes.values()} == {"day"}
+    more = {"tube": np.arange(4 * SIZE), "line": np.arange(4 * SIZE) + 1}
+    more["label"] = rng.choice(["CRP", "LDH"], 4 * SIZE)
+    text = propose(
+        {"people.csv": people, "rows.csv": rows.with_columns(**{c: pl.Series(v) for c, v in more.items()})}
+    )
+    assert "kind = " not in text and 'time = "day"' in text
 
 
 def test_a_code_and_its_value_are_one_node_type(draft, rng):
