@@ -15,8 +15,8 @@ from gnnpatient.propose import inputs, outcomes, patients
 from gnnpatient.propose.dictionaries import add_names
 from gnnpatient.propose.formats import of_format, standard
 from gnnpatient.propose.layouts import RowsOfOutcome, layout_of
-from gnnpatient.propose.names import MAX_ROWS, OUTCOME_PART
-from gnnpatient.propose.parts import Block, Draft, bare, quoted
+from gnnpatient.propose.names import CLOCK, MAX_ROWS, OUTCOME_PART
+from gnnpatient.propose.parts import Block, Draft, bare, plain, quoted
 from gnnpatient.propose.sheets import Sheet, from_frame, read, share, table_name
 from gnnpatient.propose.sheets import tables as sheets_in
 from gnnpatient.propose.stays import stays_of
@@ -171,28 +171,33 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
 def _ask_for_tables(draft: Draft, sheets: list[Sheet]) -> None:
     """Ask for each table that is left out as a whole, since its values may be the inputs."""
     for sheet in sheets:
-        no_key = f"{sheet.name}: no column could be"
-        draft.questions += [
-            f"tables: {line}; {_shared_with(sheet, sheets)}"
-            for line in dict.fromkeys(draft.left_out)
-            if line.startswith(no_key)
-        ]
+        why = next((of for of in draft.left_out if of.startswith(f"{sheet.name}: no column could be")), "")
+        way = _shared_with(sheet, sheets) if why else ""
+        if way or (why and len(sheet.raw) >= 20):  # a few rows are of no patients
+            draft.questions.append(f"tables: {why}; {way or 'it is left out'}")
         if sheet.name in draft.lost:
             draft.questions.append(f"tables: {sheet.name} is left out: {draft.lost[sheet.name]}")
 
 
 def _shared_with(sheet: Sheet, sheets: list[Sheet]) -> str:
-    """How the rows of a table without a patient may find theirs."""
+    """How the rows of a table without a patient may find theirs; "" where nothing shows it."""
     for other in (other for other in sheets if other.key):
         for column in (c for c in other.raw.columns if c in sheet.raw.columns and c != other.key):
-            if sheet.kind[column] in ("text", "number") and other.kind[column] == sheet.kind[column]:
+            named = other.kind[column] == sheet.kind[column] == "text" or (
+                other.is_integer(column) and sheet.is_integer(column) and not CLOCK.search(plain(column))
+            )
+            if named and sheet.n_distinct(column) >= 10:
                 these = ids(other.raw[column]).implode()
                 if share(ids(sheet.raw[column]).drop_nulls().is_in(these)) >= 0.9:
+                    if sheet.raw[column].n_unique() == len(sheet.raw):
+                        return (
+                            f"it shares {column} with {other.name}, to which join = ... may add its columns"
+                        )
                     return (
                         f"it shares {column} with {other.name}: add {other.key} to its rows, or, where that "
                         f'is a stay, make it the patient: key = "{column}", group = "{other.key}"'
                     )
-    return "it is left out"
+    return ""
 
 
 def _say_what_graph(draft: Draft, people: Sheet) -> None:

@@ -115,6 +115,7 @@ def nodes(
                 f"; {' and '.join(ends)} differ between them: if a row is an eye or a tumour, give it an id "
                 f'of its own as key, with group = "{sheet.key}"'
             )
+            draft.lost[sheet.name] = lost[""]
     elif time and sheet.kind[time] == "date" and origin is None:
         lost[""] = f"{time} holds dates, but no date in the patient table is everybody's day 0"
     elif (

@@ -629,13 +629,25 @@ def test_a_table_that_is_left_out_is_asked_with_the_way_in(draft, rng):
     stays = pl.DataFrame(
         {"pid": people["pid"], "ward_stay": np.arange(SIZE) + 900, "day": 0, "bp": 120 + np.arange(SIZE)}
     )
-    notes = pl.DataFrame({"ward_stay": np.arange(SIZE) + 900, "score": rng.normal(1, 0.1, SIZE)})
-    text, *_ = draft(people=people, labs=labs, clinic=pl.DataFrame(clinic), stays=stays, notes=notes)
+    notes = {"ward_stay": np.repeat(np.arange(SIZE) + 900, 2), "score": rng.normal(1, 0.1, 2 * SIZE)}
+    wards = pl.DataFrame({"bp": 120 + np.arange(SIZE), "beds": rng.integers(1, 9, SIZE)})
+    text, *_ = draft(
+        people=people,
+        labs=labs,
+        clinic=pl.DataFrame(clinic),
+        stays=stays,
+        notes=pl.DataFrame(notes),
+        wards=wards,
+    )
     assert "labs.csv is left out: drawn_date has 192 dates written as 2021-03-04 and 48 in another" in asks(
         text
     )
     assert 'table = "clinic.csv", time = "round", columns = { prot = "" }' in asks(text)
-    assert "notes.csv: no column could be the patient's id; it shares ward_stay with stays.csv" in asks(text)
+    assert "it shares ward_stay with stays.csv: add pid to its rows, or, where that is a stay" in asks(text)
+    assert (
+        "wards.csv: no column could be the patient's id; it shares bp with stays.csv, to which join"
+        in asks(text)
+    )
 
 
 def test_rows_from_state_to_state_and_rows_that_follow_by_what_they_hold(draft, rng):
