@@ -144,6 +144,10 @@ def _value_row(row: Mapping[str, Any]) -> tuple[object, ...]:
 
 def _show_outcomes(found: CohortCheck) -> None:
     table("", ["<outcome", "<step", "n"], [tuple(step.values()) for step in found.flow])
+    for row in found.followup:
+        median, longest = row["median"], row["longest"]
+        years = f" ({median / 365.25:.1f} and {longest / 365.25:.1f} years)" if longest > 365.25 else ""
+        say(f"followed: {row['outcome']}: median {median:.4g} days, longest {longest:.4g}{years}")
     for row in found.sample_size:
         say(f"sample size: {row['sentence']}")
     for name, (head, *rows) in (found.table1 or {}).items():
@@ -191,7 +195,7 @@ def pack(
     refused, flags = refused_rows(cohort), len(cohort.report["flags"])
     say(f"{out}: {len(cohort)} patients, {sum(len(cohort.events[k]) for k in cohort.spec.nodes)} nodes")
     if refused or flags:
-        note(f"{refused} rows refused, {flags} flags; {out}/manifest.json says which")
+        note(f"rows refused or not asked for: {refused}, flags: {flags}; gnnpatient check says which")
     for line in decisive_flags(cohort):
         note(line)
 

@@ -403,7 +403,8 @@ class Cohort(Shown):
         if name is not None:
             return (self.check_outcome(name),)
         if not self.outcomes:
-            raise InputError(f"cohort {self.spec.cohort!r} has no outcome; add [outcomes.NAME] to its spec")
+            way = "add [outcomes.NAME] to its spec, as in docs/how-to/layouts.md"
+            raise InputError(f"cohort {self.spec.cohort!r} has no outcome; {way}")
         names = tuple(n for n, o in self.outcomes.items() if o.has_curve) or tuple(self.outcomes)
         if one and len(names) > 1:
             raise InputError(f"several outcomes; name one of {', '.join(names)}")

@@ -348,6 +348,13 @@ def _dates_or_offsets(
     cell = series.cast(pl.String).str.strip_chars().set(~claimed, None)
     if (unclear := cell.str.contains(r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}").fill_null(False)).any():
         row = unclear.arg_true()[0]
+        if iso := cell.str.contains(r"^\d{4}-\d\d-\d\d").fill_null(False).sum():
+            twice = all(int(part) <= 12 for part in re.findall(r"\d+", cell[row])[:2])
+            what = "is ambiguous" if twice else "is in another format"
+            raise InputError(
+                f"{place}, line {line(row)}: {cell[row]!r} {what}, while {iso} are written as 2021-03-04 is; "
+                f"a column has one format, so write these {unclear.sum()} in that way, too"
+            )
         raise InputError(
             f"{place}, line {line(row)}: {cell[row]!r} is ambiguous; write dates as 2021-03-04, or set "
             "time = { format = ... } of that table, as in '%d/%m/%Y'"

@@ -34,7 +34,10 @@ class CurveAnswer:
     """
 
     forecast: Forecast
-    refusal = "the patient is not at risk on this day, so there is no curve"
+    refusal = (
+        "the patient is not at risk on this day (the event or the end of observation has come, or entry has "
+        "not), so there is no curve"
+    )
 
     @property
     def title(self) -> str:

@@ -169,7 +169,8 @@ def _refuse_choices(
     names = fitted.predictor.outcomes
     on_days = [name for name in names if name not in own_moments]
     if on_days and at is None:
-        raise InputError(f"outcome {on_days[0]!r} needs landmarks; give --at, as in 1y,3y")
+        without = "" if horizons else ", and --horizons, as in 1y,3y,5y"
+        raise InputError(f"outcome {on_days[0]!r} needs landmarks; give --at, as in entry,1y{without}")
     if not on_days and at is not None:
         raise InputError(f"outcome {own_moments[0]!r} has prediction times of its own; leave out --at")
     if horizons and min(horizons) <= 0:

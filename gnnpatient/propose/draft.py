@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.errors import InputError
+from gnnpatient.ingest.cells import ids
 from gnnpatient.propose import inputs, outcomes, patients
 from gnnpatient.propose.dictionaries import add_names
 from gnnpatient.propose.formats import of_format, standard
 from gnnpatient.propose.layouts import RowsOfOutcome, layout_of
-from gnnpatient.propose.names import MAX_ROWS, OUTCOME_PART
-from gnnpatient.propose.parts import Block, Draft, bare, quoted
-from gnnpatient.propose.sheets import Sheet, from_frame, read, table_name
+from gnnpatient.propose.names import CLOCK, MAX_ROWS, OUTCOME_PART
+from gnnpatient.propose.parts import Block, Draft, bare, plain, quoted
+from gnnpatient.propose.sheets import Sheet, from_frame, read, share, table_name
 from gnnpatient.propose.sheets import tables as sheets_in
 from gnnpatient.propose.stays import stays_of
 from gnnpatient.readers.frames import Frames, tables_of
@@ -130,7 +131,10 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
         layout.write(draft)
     for sheet, column in labels:
         outcomes.diagnosis(draft, sheet, column)
-    forbidden = {sheet.name: outcomes.forbidden(sheet, pairs, labels, known) for sheet in sheets}
+    told = bool(pairs or rows or labels)
+    forbidden = {
+        sheet.name: outcomes.forbidden(sheet, pairs, labels, known, recognised=told) for sheet in sheets
+    }
     for sheet in sheets:
         outcomes.ask_for(draft, sheet, forbidden[sheet.name])
         barred = {c for c, why in forbidden[sheet.name].items() if why != OUTCOME_PART}
@@ -152,6 +156,9 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
     if not draft.outcomes:
         outcomes.onset(draft, sheets)
     outcomes.onset_of_codes(draft, sheets, pairs)
+    for sheet in sheets:
+        sheet.clock_of_all()
+    _ask_for_tables(draft, every)
     _say_what_graph(draft, people)
     gap = float(np.median(gaps)) if gaps else 1.0  # days between two moments of a patient
     draft.every = "1h" if gap < 0.2 else "1d" if gap <= 45 else "30d"
@@ -159,6 +166,38 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
         if len(sheet.raw) == MAX_ROWS:
             note = f"{sheet.name}: the first {MAX_ROWS} rows were looked at; later ones may differ"
             sheet.block.notes.append(note)
+
+
+def _ask_for_tables(draft: Draft, sheets: list[Sheet]) -> None:
+    """Ask for each table that is left out as a whole, since its values may be the inputs."""
+    for sheet in sheets:
+        why = next((of for of in draft.left_out if of.startswith(f"{sheet.name}: no column could be")), "")
+        way = _shared_with(sheet, sheets) if why else ""
+        if way or (why and len(sheet.raw) >= 20):  # a few rows are of no patients
+            draft.questions.append(f"tables: {why}; {way or 'it is left out'}")
+        if sheet.name in draft.lost:
+            draft.questions.append(f"tables: {sheet.name} is left out: {draft.lost[sheet.name]}")
+
+
+def _shared_with(sheet: Sheet, sheets: list[Sheet]) -> str:
+    """How the rows of a table without a patient may find theirs; "" where nothing shows it."""
+    for other in (other for other in sheets if other.key):
+        for column in (c for c in other.raw.columns if c in sheet.raw.columns and c != other.key):
+            named = other.kind[column] == sheet.kind[column] == "text" or (
+                other.is_integer(column) and sheet.is_integer(column) and not CLOCK.search(plain(column))
+            )
+            if named and sheet.n_distinct(column) >= 10:
+                these = ids(other.raw[column]).implode()
+                if share(ids(sheet.raw[column]).drop_nulls().is_in(these)) >= 0.9:
+                    if sheet.raw[column].n_unique() == len(sheet.raw):
+                        return (
+                            f"it shares {column} with {other.name}, to which join = ... may add its columns"
+                        )
+                    return (
+                        f"it shares {column} with {other.name}: add {other.key} to its rows, or, where that "
+                        f'is a stay, make it the patient: key = "{column}", group = "{other.key}"'
+                    )
+    return ""
 
 
 def _say_what_graph(draft: Draft, people: Sheet) -> None:
@@ -174,7 +213,7 @@ def _text(draft: Draft) -> str:
     name = "" if isinstance(draft.place, Frames) else draft.place.resolve().name
     lines = ["# A draft by gnnpatient init. Read every line; those that begin with ASK are yours to answer."]
     lines += [f"# {line}" for line in draft.notes]
-    lines += ["# ASK: source: where do the tables come from, under which licence?"]
+    lines += ['# ASK: source: where do the tables come from, under which licence? add source = "..."']
     lines += [
         f"cohort = {_toml(name or 'cohort')}",
         *([f"format = {_toml(draft.data_format)}"] if draft.data_format else []),
@@ -192,7 +231,10 @@ def _text(draft: Draft) -> str:
         for name, block in blocks.items():
             lines += _lines(f"[{place}.{name}]", block)
     if not draft.outcomes:
-        lines.append("# ASK: outcomes: none was recognised; what is to be predicted? add [outcomes.NAME]")
+        ask = (
+            "none was recognised; what is to be predicted? add [outcomes.NAME], as in docs/how-to/layouts.md"
+        )
+        lines.append(f"# ASK: outcomes: {ask}")
     lines += [f"# ASK: {question}" for question in draft.questions]
     lines += (
         ["", "# Left out", *(f"# {line}" for line in dict.fromkeys(draft.left_out))] if draft.left_out else []

@@ -14,7 +14,7 @@ from gnnpatient.ingest.units import plain_unit
 from gnnpatient.propose import names
 from gnnpatient.propose.moments import moments
 from gnnpatient.propose.names import ANALYTE, MAX_LEVELS, MIN_PATIENTS, OUTCOME_PART, PATIENT, RANGES
-from gnnpatient.propose.parts import Draft, plain, slug
+from gnnpatient.propose.parts import Draft, bare, plain, slug
 from gnnpatient.propose.sheets import Sheet
 from gnnpatient.times import DAY, UNITS
 
@@ -115,11 +115,13 @@ def nodes(
         lost[""] = "no time, and what is written of a stay may be written at its end"
     if time is None and not sheet.one_row_each:
         lost[""] = "several rows a patient, but no column that could be their time"
+        draft.lost[sheet.name] = _way_to_a_time(sheet)
         if ends := _ends_of_rows(sheet):
             lost[""] += (
                 f"; {' and '.join(ends)} differ between them: if a row is an eye or a tumour, give it an id "
                 f'of its own as key, with group = "{sheet.key}"'
             )
+            draft.lost[sheet.name] = lost[""]
     elif time and sheet.kind[time] == "date" and origin is None:
         lost[""] = f"{time} holds dates, but no date in the patient table is everybody's day 0"
     elif (
@@ -139,7 +141,7 @@ def nodes(
     notes = [] if time else [f"ASK: nodes: {sheet.name} has no time; is all of it known on day 0?"]
     notes += [f"a row is seen from {known} on; one that comes before its {time} is refused"] if known else []
     usable, why = _usable(sheet, sheet is people, (time, known, until), forbidden)
-    code = _code(sheet, usable) if time else None
+    code = (_code(sheet, usable) or _only_code(sheet, usable, time)) if time else None
     added = {name for name, _ in sheet.named.values()} - {code}
     usable, why = [c for c in usable if c not in added], {c: of for c, of in why.items() if c not in added}
     if code is not None:
@@ -167,6 +169,29 @@ def nodes(
     )
     gap = rows.select(pl.col("at").diff().over(PATIENT)).to_series().median()
     return [] if gap is None else [float(gap) * (UNITS[unit] / DAY)]  # type: ignore[arg-type]
+
+
+def _way_to_a_time(sheet: Sheet) -> str:
+    """What the owner of a table may do in which no column is known to be the time of a row."""
+    varying = [c for c in sheet.raw.columns if c not in sheet.constant_columns and c != sheet.key]
+    for name in (c for c in sheet.raw.columns if sheet.kind[c] == "text" and names.CLOCK.search(plain(c))):
+        dates = text(sheet.raw[name], MISSING).drop_nulls()
+        iso = int(dates.str.contains(r"^\d{4}-\d\d-\d\d").sum())
+        if iso and dates.str.contains(r"^\d{1,4}[./-]\d{1,2}[./-]\d{1,4}").all():
+            other = f"{len(dates) - iso} in another way"
+            return f"{name} has {iso} dates written as 2021-03-04 and {other}; write all as 2021-03-04"
+    numbers = [c for c in varying if sheet.kind[c] == "number"]
+    frame = sheet.cells.select(numbers).with_columns(sheet.patient_ids)
+    steps = {c: frame.select(pl.col(c).diff().over(PATIENT)).to_series().drop_nulls() for c in numbers}
+    rising = [c for c in numbers if len(steps[c]) and (steps[c] > 0).all()]
+    if rising:
+        name = min(rising, key=lambda c: float(frame[c].mean() or 0))  # type: ignore[arg-type]  # the start
+        values = ", ".join(f'{bare(c)} = ""' for c in numbers if c not in rising and c not in sheet.barred)
+        return (
+            f"no column is called a time; if {name} is one, add [nodes.measure] table = "
+            f'"{sheet.name}", time = "{name}", columns = {{ {values} }}'
+        )
+    return "several rows a patient, but no column that could be their time; name it time, day or date"
 
 
 def _ends_of_rows(sheet: Sheet) -> list[str]:
@@ -225,6 +250,17 @@ def _code(sheet: Sheet, usable: list[str]) -> str | None:
                 sheet.block.keys.setdefault("join", join)
             return name
     return None
+
+
+def _only_code(sheet: Sheet, usable: list[str], time: str) -> str | None:
+    """The only column of words beside one of numbers, where it tells rows of one patient and time apart."""
+    numbers = [c for c in usable if sheet.kind[c] == "number"]
+    words = [c for c in usable if sheet.kind[c] == "text"]
+    if len(numbers) != 1 or len(words) != 1 or not names.VALUE.search(plain(numbers[0])):
+        return None
+    frame = pl.DataFrame({PATIENT: sheet.patient_ids, "at": sheet.cells[time], "code": sheet.words(words[0])})
+    apart = frame.n_unique() == len(frame) and frame.select(PATIENT, "at").n_unique() < 0.9 * len(frame)
+    return words[0] if apart else None
 
 
 def _wide(draft: Draft, head: dict[str, Any], notes: list[str], sheet: Sheet, columns: list[str]) -> None:

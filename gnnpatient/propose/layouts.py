@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import permutations
 from typing import Any
 
 import polars as pl
@@ -175,6 +176,24 @@ def spans(sheet: Sheet) -> Iterator[tuple[str, str]]:
             kinds = {sheet.kind[start], sheet.kind[stop]}
             if stop != start and len(kinds) == 1 and kinds <= {"number", "date", "duration"}:
                 yield start, stop
+    if not sheet.one_row_each:
+        yield from _chained(sheet)
+
+
+def _chained(sheet: Sheet) -> Iterator[tuple[str, str]]:
+    """Pairs of columns in which nearly each row of a patient begins where the one before it has ended."""
+    able = [c for c in sheet.raw.columns if c not in sheet.constant_columns and c != sheet.key]
+    able = [c for c in able if sheet.kind[c] in ("number", "date") and not sheet.cells[c].null_count()]
+    able = [c for c in able if not sheet.names_rows(c) and not sheet.counts_rows(c)][:8]
+    for start, stop in permutations(able, 2):
+        if sheet.kind[start] != sheet.kind[stop] or not (sheet.cells[start] < sheet.cells[stop]).all():
+            continue
+        frame = _intervals(sheet, start, stop).unique().sort(PATIENT, "start", "stop")
+        meets = frame.select(pl.col("start") == pl.col("stop").shift(1).over(PATIENT)).to_series()
+        begins = frame.group_by(PATIENT).agg(pl.col("start").min())["start"]
+        alike = sheet.kind[start] == "date" or share(begins == begins.min()) >= 0.5  # unlike numbers of rows
+        if alike and meets.count() >= 20 and share(meets) >= 0.95:
+            yield start, stop
 
 
 def _follow_each_other(sheet: Sheet, start: str, stop: str) -> bool:
@@ -357,7 +376,10 @@ def _multi_state(sheet: Sheet) -> MultiState | None:
     state = next((c for c in columns if names.FROM.match(plain(c))), None)
     to = next((c for c in columns if names.TO.match(plain(c))), None)
     span = next((pair for pair in spans(sheet) if not {state, to} & set(pair)), None)
-    flags = [c for c in columns if names.FLAG.search(plain(c)) and sheet.is_binary(c)]
+    if span and (state is None or to is None):
+        state, to = _states(sheet, span[0])
+    binary = [c for c in columns if c not in sheet.constant_columns and sheet.is_binary(c)]
+    flags = [c for c in binary if names.FLAG.search(plain(c))] or (binary if len(binary) == 1 else [])
     if state is None or to is None or span is None or not flags or not len(sheet.states(to)) >= 1:
         return None
     start, stop = span
@@ -372,6 +394,27 @@ def _multi_state(sheet: Sheet) -> MultiState | None:
     alike = frame.group_by(PATIENT, start).agg(pl.col(others).n_unique() == 1).select(pl.col(others).all())
     answers |= {c: "differs between the transitions out of one state" for c in others if not alike[c][0]}
     return MultiState(start, answers, (state,), sheet, start, stop, state, to, flags[0])
+
+
+def _states(sheet: Sheet, start: str) -> tuple[str | None, str | None]:
+    """The state and the one that it could pass into, by what they hold: several rows lead out of a state."""
+    able = [c for c in sheet.raw.columns if c not in sheet.constant_columns and sheet.kind[c] == "text"]
+    able = [c for c in able if c != sheet.key and 2 <= len(sheet.states(c)) <= 12]
+    for state, to in permutations(able, 2):
+        frame = pl.DataFrame(
+            {
+                PATIENT: sheet.patient_ids,
+                "at": sheet.cells[start],
+                "s": sheet.words(state),
+                "to": sheet.words(to),
+            }
+        )
+        if frame["s"].null_count() or (frame["s"] == frame["to"]).any():
+            continue
+        out = frame.group_by(PATIENT, "at").agg(pl.col("s").n_unique(), pl.col("to").n_unique())
+        if (out["s"] == 1).all() and (out["to"] > 1).any() and set(frame["s"]) & set(frame["to"]):
+            return state, to
+    return None, None
 
 
 # ---- a row for each event

@@ -22,12 +22,25 @@ KEYS = [  # of a patient; the better ones first
     *("ptid", "mrn", "patientunitstayid", "icustayid", "stayid", "hadmid", "admissionid", "encounterid"),
     *("caseid", "sno", "nr"),
 ]
+KEY = re.compile(  # of a patient, in other words
+    r"^(study|pat|patient|patienten|subj|subject|person|participant|proband|record|anon|pseudonym|pseudo|recipient)"
+    r"(id|nr|no|num|number|label|code|key)?$"
+)
 PERSON_KEYS = [
     *("subjectid", "patientid", "personid", "usubjid", *(f"unique{name}" for name in ("pid", "id")), "pid"),
     *("ptid", "mrn", "patient", "subject", "person", "randid", "patnr", "id"),
 ]
 STAY_KEYS = [  # of a stay of a person, the wider ones first
-    *("hadmid", "admissionid", "admid", "encounterid", "hospitalizationid", "visitoccurrenceid", "episodeid"),
+    *(
+        "hadmid",
+        "admissionid",
+        "admid",
+        "encounterid",
+        "encounter",
+        "hospitalizationid",
+        "visitoccurrenceid",
+        "episodeid",
+    ),
     *("spellid", "csn", "caseid", "visitid", "icustayid", "stayid"),
 ]
 ROW = re.compile(
@@ -38,7 +51,9 @@ PERSON = re.compile(r"^(num|fac)?(age|ageyears|agey|sex|gender|race|ethnicity)$"
 GROUP = re.compile(r"^(unique|person|people|famil|household|match|pair|set|case)")
 SITE = re.compile(r"(hospital|center|centre|site|clinic|institution|ward)(id|name|code|no|nr)?$")
 NOMINAL = re.compile(r"sex|gender|race|ethnic|center|centre|site|arm$|^trt|treat|group|type$")
-COUNTER = re.compile(r"^(period|visit|visitno|visitnum|visitnumber|exam|wave|seq|enum)$")
+COUNTER = re.compile(
+    r"^(period|(visit|session|ses)(id|no|num|number|label|code|name)?|exam|wave|seq|enum|encounter|admission)$"
+)
 ENTRY = re.compile(r"^entry|entrytime$")
 
 # Outcomes, and what gives them away
@@ -49,10 +64,17 @@ TOKENS = re.compile(
     r"follow(up)?|time(to)?|offset|tte$|dur(ation)?|^fu|(day|week|month|year)s?$|^surv(ival)?"
 )
 FLAG = re.compile(r"status|stat\d*$|event|flag|indicator|label|outcome|endpoint|cens(or(ed|ship|ing)?)?$")
-DEATH = re.compile(r"death|dead|died|dth|mort|expire|deceas|^vital$|^dod$")
-HAPPENS = re.compile(
-    FLAG.pattern + "|" + DEATH.pattern + r"|recur|relapse|progress|fail|readmi|tubated|ventilat|^went|^needed"
+DEATH = re.compile(
+    r"death|dead|died|dth|mort|expire|deceas|^vital$|^dod$|exitus|verstorben|gestorben|^todes|fallecid"
 )
+HAPPENS = re.compile(
+    FLAG.pattern
+    + "|"
+    + DEATH.pattern
+    + r"|recur|relapse|progress|fail|readmi|convert|conversion|(?<!weight)(?<!blood)(?<!hearing)loss$|tubated"
+    + r"|ventilat|^went|^needed"
+)
+YES, NO = {"1", "true", "yes", "y", "ja", "j"}, {"0", "false", "no", "n", "nein"}
 ALIVE = re.compile(r"(?i)^(cens|alive|living|no$|none$|0$|event.?free|withdraw|lost|false$)")
 OVERALL = "os|srv|surv|survival|d|dth|mort"  # what is left of the name of a death's time or flag
 LABEL = re.compile(
@@ -91,13 +113,13 @@ WHEN = (  # a row happened; the better ones first
 KNOWN = re.compile(r"result|report|sign|known|issued|revised|enter|record|stor(e|ed)time|verif")
 SPANS = (  # the start of an interval, and what its end is called then
     ("start", "stop"), ("start", "end"), ("begin", "end"), ("entry", "exit"), ("enter", "exit"),
-    ("enter", "leave"), ("from", "to"), ("t0", "t1"), ("t1", "t2"), ("time1", "time2"),
+    ("enter", "leave"), ("von", "bis"), ("from", "to"), ("t0", "t1"), ("t1", "t2"), ("time1", "time2"),
 )  # fmt: skip
 FROM = re.compile("^(from|fromstate|statefrom|startstate|prevstate|previousstate)$")
 TO = re.compile("^(to|tostate|stateto|endstate|nextstate)$")
 EVENT_TYPE = re.compile(r"^(etype|eventtype|endpoint|typeofevent|event|outcome|cause|type|failtype|kind)$")
 ARRIVAL = re.compile(r"admi|^in|intime|arriv|start|begin|onset")
-SEEN = re.compile(r"last|cens|follow|^fu|exit|enddate|studyend|endof|disch|outtime|cutoff")
+SEEN = re.compile(r"last|^letzt|cens|follow|^fu|^endfu|exit|enddate|studyend|endof|disch|outtime|cutoff")
 UNTIL = re.compile(r"stop|end|until|abate|^time2$|disch|outtime")
 SPELLED = {  # units of time
     "min": "min(?:ute)?s?", "h": "h(?:ou)?rs?|hours?", "d": "days?", "w": "w(?:ee)?ks?", "mo": "months?|mos",
@@ -108,7 +130,7 @@ SPELLED = {  # units of time
 
 CODES = (  # of the column that says what was measured; the better ones first
     r"^(code|concept|itemid|paramcd|testcd)$",
-    r"^(test|analyte|item|parameter|variable|measurement|label)$|labname$|testname$",
+    r"^(test|analyte|item|parameter|variable|measurement|meas|measure|assay|label)$|labname$|testname$",
     r"string$|path$",
     r"drugname$|^drug$|medication$",
     r"name$",

@@ -136,6 +136,7 @@ def pairs_of(sheet: Sheet) -> list[Pair]:
     times = [c for c in times if c not in used]
     flags = [c for c in flags if sheet.is_binary(c) or names.HAPPENS.search(plain(c))]
     flags = [c for c in flags if c not in used]
+    told = [c for c in flags if names.HAPPENS.search(plain(c)) and sheet.is_yes_or_no(c)]
     last = sheet.first_values.select(pl.max_horizontal(times)).to_series() if len(times) > 2 else None
     scored = []
     for time, flag in product(times, flags):
@@ -150,6 +151,8 @@ def pairs_of(sheet: Sheet) -> list[Pair]:
         if not used & {time, flag}:
             found.append(_pair(sheet, time, flag))
             used |= {time, flag}
+    if not found and len(times) == 1 and len(told) == 1:
+        found.append(_pair(sheet, times[0], told[0]))
     for time in times if any(pair.competing for pair in found) else []:
         if time not in used and sheet.first_values[time].null_count() > 0.05 * len(sheet.first_values):
             why = f"{time} has no flag; is an empty cell somebody to whom it did not happen?"
@@ -185,16 +188,19 @@ def dated(sheet: Sheet, origin: str | None) -> list[Pair]:
     ends = [c for c in dates if names.SEEN.search(plain(c)) and c not in deaths]
     ends.sort(key=lambda c: sheet.first_values[c].null_count())
     flags = [c for c in sheet.raw.columns if c in sheet.constant_columns and names.DEATH.search(plain(c))]
-    flag = next((c for c in flags if sheet.is_binary(c)), None)
+    flag = next((c for c in flags if sheet.is_yes_or_no(c)), None)
     end = ends[0] if ends else None
     if end and flag and deaths and not discharged(end) and _tells_deaths(sheet, deaths[0], flag, end):
         why = f"did who has {flag} = 1 die on {deaths[0]}, and are the others alive on {end}?"
         return [Pair(sheet, "death", deaths[0], None, None, why, start, end, dates=True)]
     if end and flag and not sheet.first_values[end].null_count():
         if discharged(end):
-            meant = {s: "death" if s.lower() in ("1", "true") else "discharge" for s in sheet.states(flag)}
+            meant = {s: "death" if s.lower() in names.YES else "discharge" for s in sheet.states(flag)}
             why = f"does {flag} = 1 mean death at {end}, and 0 a discharge alive?"
             return [Pair(sheet, "leaving", end, flag, meant, why, start, dates=True)]
+        if not sheet.is_binary(flag):
+            why, meant = f"is that what the states of {flag} mean, on {end}?", meaning(sheet, flag)
+            return [Pair(sheet, "death", end, flag, meant, why, start, dates=True)]
         why = f"does {flag} = 1 mean death on {end}, and 0 alive then?"
         return [Pair(sheet, "death", end, flag, None, why, start, dates=True)]
     if not deaths:
@@ -216,7 +222,7 @@ def _tells_deaths(sheet: Sheet, date: str, flag: str, end: str) -> bool:
 def _is_end(name: str) -> bool:
     """Whether a column is called as the time of an outcome, or of the end of the follow-up, is."""
     word = plain(name)
-    if word in names.ANALYTE or names.PAST.search(word):
+    if word in names.ANALYTE or (names.PAST.search(word) and not names.UNTIL_EVENT.match(word)):
         return False
     named = names.FOLLOWED.search(word) and not names.BEGINS.search(word)
     return bool(named or names.ENDPOINT.match(word) or names.UNTIL_EVENT.match(word))
@@ -550,7 +556,12 @@ def onset_of_codes(draft: Draft, sheets: list[Sheet], pairs: list[Pair]) -> None
 
 
 def forbidden(
-    sheet: Sheet, pairs: list[Pair], labels: list[tuple[Sheet, str]], known: list[Pair] | None = None
+    sheet: Sheet,
+    pairs: list[Pair],
+    labels: list[tuple[Sheet, str]],
+    known: list[Pair] | None = None,
+    *,
+    recognised: bool = True,
 ) -> dict[str, str]:
     """Columns that must not be inputs: outcomes, what lies in the future, what nearly equals an outcome.
 
@@ -564,6 +575,8 @@ def forbidden(
         All labels.
     known : list of Pair, optional
         All pairs, those that cannot be read, too.
+    recognised : bool, default True
+        An outcome was recognised; else any column of yes and no may be one.
 
     Returns
     -------
@@ -604,6 +617,8 @@ def forbidden(
             why[name] = END_WITHOUT_FLAG
         elif happens or (labelled and (few or numeric) and not _is_code(sheet, name)):
             why[name] = STATE if few else NUMBER
+        elif not recognised and is_constant and not names.NOMINAL.search(word) and sheet.is_yes_or_no(name):
+            why[name] = YES_OR_NO
         elif leak := _leak(sheet, name, aligned):
             why[name] = leak
     return why
@@ -618,6 +633,7 @@ def _is_code(sheet: Sheet, name: str) -> bool:
 STATE = "by its name a state or a label, not an input"
 NUMBER = "by its name an outcome, which is a number"
 END_WITHOUT_FLAG = "by its name the time of an outcome, which no flag belongs to"
+YES_OR_NO = "yes or no, which may be the outcome, as none was recognised"
 SPLIT = "by its name somebody's split into training and test"
 
 
@@ -675,6 +691,11 @@ def ask_for(draft: Draft, sheet: Sheet, why: dict[str, str]) -> None:
         draft.questions.append(
             f"outcomes: {sheet.name}: {states}: a state or a label: to be predicted? what is known by day 0 "
             "may be added to [patient] category"
+        )
+    if flags := named(YES_OR_NO):
+        draft.questions.append(
+            f"outcomes: {sheet.name}: {flags}: did it happen? with the column of its time causes = "
+            "{ NAME = { time = TIME, flag = FLAG } }; what is known by day 0 may be added to [patient]"
         )
     for name in (c for c, of in why.items() if of == SPLIT):
         word = next(iter(sorted(sheet.states(name), reverse=True)), "test")

@@ -145,6 +145,8 @@ class Draft:
         What is asked about columns that are in no block.
     left_out : list of str
         Tables and columns that are not in the draft, and why.
+    lost : dict of str to str
+        By table of rows in time without one that is known: what its owner may do.
     """
 
     place: Path | Frames
@@ -159,6 +161,7 @@ class Draft:
     outcomes: dict[str, Block] = field(default_factory=dict)
     questions: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    lost: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def readme(self) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
+import polars as pl
+
 from gnnpatient.errors import InputError
+from gnnpatient.ingest.cells import ids
 from gnnpatient.propose.moments import moments
-from gnnpatient.propose.names import BEGINS, FUTURE, KEYS, NUMBERED, PATIENT, SEEN
+from gnnpatient.propose.names import BEGINS, CLOCK, FUTURE, KEY, KEYS, NUMBERED, PATIENT, SEEN
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
 from gnnpatient.readers.csv_file import CSV
@@ -32,21 +35,69 @@ def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
         When no table has such a column.
     """
     names = {sheet.name: {plain(c): c for c in reversed(sheet.raw.columns)} for sheet in sheets}
-    best = max(KEYS, key=lambda key: sum(key in known for known in names.values()))
+    called = [c for c in dict.fromkeys(c for known in names.values() for c in known) if KEY.match(c)]
+    known_names = [*KEYS, *called]
+    best = max(known_names, key=lambda key: sum(key in known for known in names.values()))
+    guess = ""
+    if not any(key in known for key in known_names for known in names.values()):
+        guess = best = _shared_key(sheets, names) if len(sheets) > 1 else ""
     for sheet in sheets:
-        known = [names[sheet.name][key] for key in (best, *KEYS) if key in names[sheet.name]]
+        known = [names[sheet.name][key] for key in (best, *known_names) if key in names[sheet.name]]
         sheet.key = next((c for c in known if sheet.raw[c].n_unique() > 1), "")
         if not sheet.key and len(sheets) == 1:
-            likely = [c for c in sheet.raw.columns if sheet.raw[c].n_unique() == len(sheet.raw)]
-            sheet.key = next((c for c in likely if sheet.kind[c] == "text" or sheet.names_rows(c)), "")
-            if sheet.key:
-                draft.notes.append(f"ASK: patient.key: {sheet.key} differs in every row; is it the patient?")
+            sheet.key = guess = _only_key(sheet)
+    if guess:
+        shown = next(sheet.key for sheet in sheets if sheet.key)
+        what = "begins each row, and other columns go by it"
+        if len(sheets) > 1:
+            what = "is in several tables, and in one a row each"
+        elif sheets[0].one_row_each:
+            what = "differs in every row"
+        draft.notes.append(f"ASK: patient.key: {shown} {what}; is it the patient?")
+    for sheet in sheets:
         if not sheet.key:
             draft.left_out.append(f"{sheet.name}: no column could be the patient's id")
     if not any(sheet.key for sheet in sheets):
         way = _numbered(sheets[0].name)
         raise InputError(f"{draft.place}: no column could be the patient's id; call one patient_id. {way}")
     return [sheet for sheet in sheets if sheet.key]
+
+
+def _shared_key(sheets: list[Sheet], names: dict[str, dict[str, str]]) -> str:
+    """A name of a column that is the patient by what it holds: unique in one table, known in others."""
+    found = []
+    for one in sheets:
+        for key, column in names[one.name].items():
+            if one.kind[column] != "text" and not one.is_integer(column):
+                continue
+            if one.raw[column].null_count() or one.raw[column].n_unique() < len(one.raw):
+                continue
+            these = ids(one.raw[column]).implode()
+            others = [of.raw[names[of.name][key]] for of in sheets if of is not one and key in names[of.name]]
+            n = sum(share(ids(cells).drop_nulls().is_in(these)) >= 0.9 for cells in others)
+            found.append((n, len(one.raw), key))
+    n, _, key = max(found, default=(0, 0, ""))
+    return key if n else ""
+
+
+def _only_key(sheet: Sheet) -> str:
+    """The column of the only table that could be the patient: it differs in every row, or others go by it."""
+    columns = sheet.raw.columns
+    likely = [c for c in columns if sheet.raw[c].n_unique() == len(sheet.raw)]
+    if named := [c for c in likely if sheet.kind[c] == "text" or sheet.names_rows(c)]:
+        return named[0]
+    first = columns[0]
+    if sheet.raw[first].null_count() or CLOCK.search(plain(first)) or len(columns) < 3:
+        return ""
+    if sheet.kind[first] != "text" and not sheet.is_integer(first):
+        return ""
+    distinct = sheet.raw[first].n_unique()
+    if first in likely:
+        return first
+    others = [c for c in columns[1:] if sheet.n_distinct(c) > 2]
+    by_first = sheet.cells.group_by(sheet.raw[first].alias(PATIENT)).agg(pl.col(others).n_unique() <= 1)
+    goes_by_it = any(by_first.select(pl.col(others).all()).row(0)) if others else False
+    return first if distinct >= 20 and distinct < 0.8 * len(sheet.raw) and goes_by_it else ""
 
 
 def _numbered(name: str) -> str:

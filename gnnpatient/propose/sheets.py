@@ -17,11 +17,13 @@ from gnnpatient.propose.names import (
     MAX_COLUMNS,
     MAX_LEVELS,
     MAX_ROWS,
+    NO,
     NUMBERED,
     PATIENT,
     PERSON,
     ROW,
     SPELLED,
+    YES,
 )
 from gnnpatient.propose.parts import Block, bare, plain
 from gnnpatient.readers.csv_file import CSV, found_encoding, found_separator
@@ -202,6 +204,21 @@ class Sheet:
         """
         return {state.lower() for state in self.states(name)} in ({"0", "1"}, {"true", "false"})
 
+    def is_yes_or_no(self, name: str) -> bool:
+        """Whether a column holds 0 and 1, or words for yes and no.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        bool
+        """
+        states = [state.lower() for state in self.states(name)]
+        return len(states) == 2 and any(s in YES for s in states) and any(s in NO for s in states)
+
     def n_distinct(self, name: str) -> int:
         """How many different values a column has.
 
@@ -300,8 +317,10 @@ class Sheet:
         for line in self.readme.splitlines():
             if re.search(stem, line):
                 own.append(line)
-            elif not any(_is_about(line, other) for other in self.others):
-                of_all.append(line)
+            else:  # a sentence about another table ends what is said of all
+                sentences = re.split(r"(?<=[.;])\s+", line)
+                others = (any(_is_about(s, other) for other in self.others) for s in sentences)
+                of_all.append(" ".join(sentences[: next((i for i, of in enumerate(others) if of), None)]))
         return own + of_all
 
     @cached_property
@@ -354,6 +373,13 @@ class Sheet:
             f"ASK: {place}: {time} is taken as days; it reaches {self.reach(time):.4g}. Else time = "
             '{ unit = "s", "min", "h", "w", "mo" or "y" }'
         )
+
+    def clock_of_all(self) -> None:
+        """Write the unit that the README gives for all times, where no column showed one."""
+        if not self.unit_decided and (unit := _unit_of_times(self)):
+            self.unit_decided = True
+            self.block.keys |= {"time": {"unit": unit}} if unit != "d" else {}
+            self.block.notes.append(f"{self.name}: times are in {unit}: from the README, of times")
 
     def reach(self, name: str) -> float:
         """The largest absolute value of a column of numbers.
@@ -453,8 +479,8 @@ def _units_named(text: str) -> set[str]:
     return {str(found.lastgroup) for found in re.finditer(rf"(?i)(?<![\w-])(?:{_UNITS})(?!\w)", text)}
 
 
-def _unit_of_all_times(sheet: Sheet) -> tuple[str, str]:
-    """The unit that the README gives for all times, or the only one that the lines of the table name."""
+def _unit_of_times(sheet: Sheet) -> str:
+    """The unit that the README gives for all times; else ""."""
     of_times = (
         r"(?i)\b(?:times?|durations?|follow-?up|survival|offsets?|time units?)\b[^.;|]{0,25}?"
         rf"(?:\b(?:in|are|is)\b|[:(=])\s*(?:(?:given|measured) )?(?:in )?(?:{_UNITS})(?!\w)"
@@ -463,8 +489,13 @@ def _unit_of_all_times(sheet: Sheet) -> tuple[str, str]:
     for line in sheet.lines():
         for found in re.finditer(of_times, line):
             units |= _units_named(_clause(line, found))
-    if len(units) == 1:
-        return units.pop(), "from the README, of times"
+    return units.pop() if len(units) == 1 else ""
+
+
+def _unit_of_all_times(sheet: Sheet) -> tuple[str, str]:
+    """The unit that the README gives for all times, or the only one that the lines of the table name."""
+    if unit := _unit_of_times(sheet):
+        return unit, "from the README, of times"
     stem = rf"(?<![\w.]){re.escape(table_name(sheet.name))}(?!\w)"
     units = {unit for line in sheet.lines() if re.search(stem, line) for unit in _units_named(line)}
     return (units.pop(), "the only unit of time in its line of the README") if len(units) == 1 else ("", "")
@@ -676,6 +707,9 @@ def _date_format(sheet: Sheet, name: str, words: pl.Series) -> str | None:
         return "%Y%m%d"
     shape = r"\d{1,2}(?P<sign>[./-])\d{1,2}[./-]\d{4}(?P<clock> \d{1,2}:\d{2}(?P<second>:\d{2})?)?"
     if not (found := re.fullmatch(shape, first)):
+        return None
+    alike = words.str.contains(r"^\s*\d{1,2}[./-]\d{1,2}[./-]\d{4}")
+    if share(alike) < 0.9:
         return None
     parts = words.str.extract_groups(r"^(\d{1,2})[./-](\d{1,2})").struct
     month_last, month_first = (

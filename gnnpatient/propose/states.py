@@ -122,6 +122,9 @@ def meaning(sheet: Sheet, flag: str, *, leaving: bool = False) -> dict[str, str]
         "censored", or the name of a cause.
     """
     documented, found = documented_states(sheet, flag), dict[str, str]()
+    if not documented and sheet.is_yes_or_no(flag):
+        no = "discharge" if leaving else "censored"
+        return {s: no if s.lower() in names.NO else outcome_name(flag) for s in sheet.states(flag)}
     if not documented and not leaving and set(sheet.states(flag)) == {"1", "2"}:  # as R's survival codes it
         return {"1": "censored", "2": outcome_name(flag)}
     for state in sheet.states(flag):

@@ -40,6 +40,8 @@ class CohortCheck:
         Of each code and static column its counts, quantiles, unit and flags.
     sample_size : list of dict
         How many patients each outcome calls for.
+    followup : list of dict
+        Of each survival outcome, days from entry to the event or the end of observation: median and longest.
     table1 : mapping of str to list of list of str, or None
         Table 1 by each outcome, the head first; None where it was not wanted.
     """
@@ -53,6 +55,7 @@ class CohortCheck:
     coverage: list[dict[str, Any]]
     distributions: list[dict[str, Any]]
     sample_size: list[dict[str, Any]]
+    followup: list[dict[str, Any]]
     table1: Mapping[str, list[list[str]]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,6 +107,7 @@ def check_cohort(cohort: Cohort, *, leaks: bool = False, table1: bool = False) -
         coverage=[one.to_dict() for one in coverage(cohort)] if leaks else [],
         distributions=[row.to_dict() for row in spread],
         sample_size=[row.to_dict() for row in sample_size(cohort)],
+        followup=describe.followup(cohort),
         table1=by_outcome if table1 else None,
     )
 

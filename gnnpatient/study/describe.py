@@ -242,7 +242,8 @@ def _flags(values: np.ndarray, zeros: bool = False) -> list[str]:
             f"extreme: {count[-few:].sum()} values up to {values[-1]:g}, the others end at "
             f"{different[-few - 1]:g}"
         )
-    if len(different) > MIN_MEASURED and (scales := _two_scales(values)):
+    centred = (values < 0).mean() > 0.1  # a standardised value has no unit, and near 0 no scale
+    if len(different) > MIN_MEASURED and not centred and (scales := _two_scales(values)):
         flags.append(scales)
     elif len(different) >= 8 and (factor := _clean_gap(values)):
         flags.append(
@@ -392,6 +393,39 @@ def durations(cohort: Cohort) -> list[str]:
             if flag := _two_scales(days, TIMES) or _years_beside_days(days):
                 flags.append(f"outcome {name}: times {what}: {flag.replace('values', 'times')}")
     return flags
+
+
+def followup(cohort: Cohort) -> list[dict[str, Any]]:
+    """How long patients are followed from entry on, which shows a wrong unit of times.
+
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    list of dict
+        Of each survival outcome: its name, and the days to the event or the end of observation, their median
+        and the longest.
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> [(row["outcome"], round(row["median"]), round(row["longest"])) for row in followup(pbc())]
+    [('death', 2300, 5225)]
+    """
+    found = []
+    for name, outcome in grouped_outcomes(cohort).items():
+        if not outcome.has_curve:
+            continue
+        truth = cohort.survival(name)
+        time = np.asarray(truth.time)
+        days = (time - np.asarray(cohort.entry))[
+            (time != NEVER) & cohort.enters & (time > cohort.entry)
+        ] / DAY
+        if len(days):
+            found.append({"outcome": name, "median": float(np.median(days)), "longest": float(days.max())})
+    return found
 
 
 def _years_beside_days(days: np.ndarray) -> str | None:

@@ -165,10 +165,8 @@ class FittedModel:
         if outside := int(self.predictor.outside(X).sum()):
             first, last = map(moment_name, self.predictor.about["landmarks"])
             when = f"at {first} alone" if first == last else f"from {first} to {last}"
-            lines.append(
-                f"{outside} of {len(X)} landmarks lie outside the fitted days ({when}): the model "
-                "extrapolates"
-            )
+            what = "this day lies" if len(X) == 1 else f"{outside} of {len(X)} landmarks lie"
+            lines.append(f"{what} outside the fitted days ({when}): the model extrapolates")
         if early := int(X.early_at_entry.sum()):
             lines.append(
                 f"{early} of {len(X)} landmarks come before the end of the day of entry, so nothing that was "

@@ -43,6 +43,8 @@ def test_check(good, ward):
     assert found["kinds"]["vital"] > found["tables"]["vitals.csv"]["used"]  # a wide one: two a row, at most
     said = good("check", ward / "ward.toml")
     assert "Cohort tiny" in said and "sample size: death, death: " in said
+    (row,) = found["followup"]
+    assert f"followed: death: median {row['median']:.4g} days, longest {row['longest']:.4g}" in said
 
 
 def test_check_shows_who_stays_in_at_each_step(good, ward):

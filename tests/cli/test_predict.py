@@ -159,6 +159,8 @@ def test_a_task_beside_survival(stays, good, refused, tmp_path):
     folder, moments = stays
     few = ("--config", folder / "fit.toml", "--members", "1", "--epochs", "1", "--landmarks", "0,2")
     good("fit", folder / "cohort", "--out", tmp_path / "run", *few)
+    both = "needs landmarks; give --at, as in entry,1y, and --horizons"
+    assert both in refused("predict", tmp_path / "run", folder / "cohort", "--out", tmp_path / "r.csv")
     words = ("predict", tmp_path / "run", folder / "cohort", "--horizons", "3", "--out", tmp_path / "r.csv")
     assert "outcome 'death' needs landmarks; give --at" in refused(*words)
     good(*words, "--at", "2")

@@ -136,6 +136,12 @@ def test_a_date_that_may_be_two_days_is_refused(read, cell):
     assert "set time = { format = ... } of that table" in said
 
 
+def test_two_formats_in_one_column_are_told(read):
+    said = refused(read, "2021-03-04,x", "2021-03-05,x", "16.03.2021,y")
+    assert "line 4: '16.03.2021' is in another format, while 2 are written as 2021-03-04 is" in said
+    assert "write these 1 in that way" in said and "format =" not in said
+
+
 def test_dates_without_a_day_zero(read):
     said = refused(read, "2021-03-04,x", patient="")
     assert said == "labs.csv: column 'time': holds dates; name the column of day 0 as origin in [patient]"

@@ -565,3 +565,134 @@ def test_real_folders_can_be_read_as_drafted(name, data_dir, tmp_path):
         assert len(cohort.events[kind]), kind
     for table, account in cohort.report["tables"].items() if spec.format is None else ():
         assert account["used"] + account["collapsed"] >= 0.6 * account["rows"], table
+
+
+# ---- other people's names
+
+
+def test_an_outcome_in_other_words(draft, rng):
+    people = followed(rng)
+    dead, end = np.array(people.pop("death")), np.array(people.pop("futime"))
+    days = [datetime(2015, 1, 1) + timedelta(days=int(d)) for d in (0, *end)]
+    people |= {"index_date": [days[0].date()] * SIZE, "end_fu": [day.date() for day in days[1:]]}
+    people |= {"exitus": np.where(dead == 1, "Y", "N"), "smoker": rng.choice(["Y", "N"], SIZE)}
+    text, spec, cohort = draft(people=pl.DataFrame(people))
+    assert spec.outcomes["death"].status.states == {"N": "censored", "Y": "death"}
+    assert spec.patient.category == ("sex", "smoker") and cohort.flow()[-2]["n"] == dead.sum()
+    assert "is that what the states of exitus mean, on end_fu?" in asks(text)
+
+
+def test_a_time_to_an_event_and_the_only_flag_belong_together(draft, rng):
+    people = followed(rng)
+    people["days_to_conversion_or_last"], people["converted"] = people.pop("futime"), people.pop("death")
+    _, spec, _ = draft(people=pl.DataFrame(people))
+    assert spec.patient.number == ("age",) and spec.patient.category == ("sex",)
+    (cause,) = spec.outcomes["converted"].causes["converted"]
+    assert (cause.time, cause.flag) == ("days_to_conversion_or_last", "converted")
+
+
+def test_where_no_outcome_is_recognised_yes_or_no_is_no_input(rng):
+    from gnnpatient.propose import propose
+
+    people = followed(rng)
+    people["until"], people["severe"] = people.pop("futime"), people.pop("death")
+    text = propose({"people.csv": pl.DataFrame(people)})
+    assert "people.csv: severe: did it happen?" in asks(text) and 'category = ["sex"]' in text
+
+
+def test_the_patient_is_found_by_what_columns_hold(rng):
+    from gnnpatient.propose import propose
+
+    people = followed(rng)
+    people["recipient_unit"] = people.pop("pid")
+    people = pl.DataFrame(people)
+    rows = pl.DataFrame({"recipient_unit": np.repeat(people["recipient_unit"], 3), "day": [0, 9, 20] * SIZE})
+    text = propose({"a.csv": people, "b.csv": rows.with_columns(crp=rng.normal(9, 1, 3 * SIZE))})
+    assert 'key = "recipient_unit"' in text and "recipient_unit is in several tables" in asks(text)
+    assert 'key = "StudyNr"' in propose({"a.csv": people.rename({"recipient_unit": "StudyNr"})})
+    numbers = people.drop("recipient_unit").select(pl.int_range(100, 100 + SIZE).alias("Fall"), pl.all())
+    assert "Fall differs in every row; is it the patient?" in asks(propose({"a.csv": numbers}))
+
+
+def test_a_table_that_is_left_out_is_asked_with_the_way_in(draft, rng):
+    people = pl.DataFrame(followed(rng))
+    iso = [f"2015-03-{1 + i % 28:02}" if i % 5 else f"{1 + i % 28:02}.03.2015" for i in range(SIZE)]
+    labs = pl.DataFrame(
+        {"pid": people["pid"].to_list() * 2, "drawn_date": iso * 2, "crp": rng.normal(9, 1, 2 * SIZE)}
+    )
+    clinic = {
+        "pid": np.repeat(people["pid"], 3),
+        "round": [0, 6, 12] * SIZE,
+        "until_next": [6, 12, 18] * SIZE,
+        "prot": rng.normal(1, 0.1, 3 * SIZE),
+    }
+    stays = pl.DataFrame(
+        {"pid": people["pid"], "ward_stay": np.arange(SIZE) + 900, "day": 0, "bp": 120 + np.arange(SIZE)}
+    )
+    notes = {"ward_stay": np.repeat(np.arange(SIZE) + 900, 2), "score": rng.normal(1, 0.1, 2 * SIZE)}
+    wards = pl.DataFrame({"bp": 120 + np.arange(SIZE), "beds": rng.integers(1, 9, SIZE)})
+    text, *_ = draft(
+        people=people,
+        labs=labs,
+        clinic=pl.DataFrame(clinic),
+        stays=stays,
+        notes=pl.DataFrame(notes),
+        wards=wards,
+    )
+    assert "labs.csv is left out: drawn_date has 192 dates written as 2021-03-04 and 48 in another" in asks(
+        text
+    )
+    assert 'table = "clinic.csv", time = "round", columns = { prot = "" }' in asks(text)
+    assert "it shares ward_stay with stays.csv: add pid to its rows, or, where that is a stay" in asks(text)
+    assert (
+        "wards.csv: no column could be the patient's id; it shares bp with stays.csv, to which join"
+        in asks(text)
+    )
+
+
+def test_rows_from_state_to_state_and_rows_that_follow_by_what_they_hold(draft, rng):
+    first, later = rng.integers(20, 400, SIZE), rng.integers(20, 400, SIZE)
+    worse = np.arange(SIZE) % 3
+    rows = []
+    for i, (a, b) in enumerate(zip(first, later, strict=True)):
+        rows += [(i, "stable", "worse", 0, a, int(worse[i] > 0)), (i, "stable", "dead", 0, a, 0)]
+        rows += [(i, "worse", "dead", a, a + b, int(worse[i] > 1))] if worse[i] else []
+    names = ["pid", "now_in", "goes_to", "since", "till", "moved"]
+    _, spec, cohort = draft(states=pl.DataFrame(rows, names, orient="row"))
+    flow = {(row["outcome"], row["step"]): row["n"] for row in cohort.flow()}
+    assert (
+        flow["death", "event: death"] == (worse > 1).sum()
+        and flow["worse", "event: worse"] == (worse > 0).sum()
+    )
+    assert all(node.time == "since" and node.code == "now_in" for node in spec.nodes.values())
+
+
+def test_numbers_of_rows_are_no_intervals(rng):
+    from gnnpatient.propose import propose
+
+    people = pl.DataFrame(followed(rng)).drop("futime", "death")
+    rows = pl.DataFrame({"pid": np.repeat(people["pid"], 4), "day": [0, 20, 50, 90] * SIZE})
+    more = {"tube": np.arange(4 * SIZE), "line": np.arange(4 * SIZE) + 1}
+    more["label"] = rng.choice(["CRP", "LDH"], 4 * SIZE)
+    text = propose(
+        {"people.csv": people, "rows.csv": rows.with_columns(**{c: pl.Series(v) for c, v in more.items()})}
+    )
+    assert "kind = " not in text and 'time = "day"' in text
+
+
+def test_a_code_and_its_value_are_one_node_type(draft, rng):
+    people = pl.DataFrame(followed(rng))
+    rows = [(i, day, name) for i in people["pid"] for day in (0, 30) for name in ("first", "second")]
+    long = pl.DataFrame(rows, ["pid", "day", "probe"], orient="row")
+    _, spec, _ = draft(people=people, long=long.with_columns(reading_value=rng.normal(1, 0.1, len(long))))
+    (node,) = spec.nodes.values()
+    assert (node.code, node.value) == ("probe", "reading_value")
+
+
+def test_a_readme_speaks_of_all_before_it_names_a_table(draft, rng):
+    people = followed(rng)
+    people["futime"] = [days // 30 + 1 for days in people["futime"]]
+    readme = "All times in months since surgery. visits.csv: times are in days"
+    rows = pl.DataFrame(visits(people, rng)).select("pid", "day", "crea")
+    _, spec, _ = draft(readme, people=pl.DataFrame(people), visits=rows)
+    assert spec.tables["people.csv"].time.unit == "mo" and "visits.csv" not in spec.tables

@@ -141,6 +141,11 @@ def test_a_slip_of_the_decimal_point(clinic):
     ]
 
 
+def test_standardised_values_are_on_one_scale(clinic):
+    values = np.random.default_rng(657).normal(0, 1, 220)  # one of the few samples with such a gap above 0
+    assert row_of(clinic([(f"p{i:03d}", 1, "z", v) for i, v in enumerate(values)]), "z")["flags"] == []
+
+
 @pytest.mark.parametrize("factor", [10, 18, 38.67, 88.4, 100, 1000])
 @pytest.mark.parametrize("share", [0.04, 0.5, 0.9])
 def test_two_units_under_one_name(clinic, factor, share):
