@@ -66,6 +66,9 @@ def refused_rows(cohort: Cohort) -> int:
 def init(
     data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="folder with the tables")],
     out: Annotated[Path, typer.Option("--out", help="the .toml to write")],
+    key: Annotated[
+        str | None, typer.Option(help="column with the patient's id; default: it is looked for")
+    ] = None,
 ) -> None:
     """Draft the spec of a folder of tables: what was found, why, and what only you can know."""
     from gnnpatient.files import atomic_file
@@ -75,7 +78,7 @@ def init(
         raise InputError(f"{out}: a spec is a .toml file; give --out such a name")
     if out.exists():
         raise InputError(f"{out}: already exists; give --out a new name")
-    draft = propose(data)
+    draft = propose(data, key=key)
     with atomic_file(out) as part:
         part.write_text(draft, encoding="utf-8")
     say(f"{out}: a draft; read it, then gnnpatient check {out} --data {data}")

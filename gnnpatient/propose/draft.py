@@ -15,14 +15,14 @@ from gnnpatient.propose.dictionaries import add_names
 from gnnpatient.propose.formats import of_format, standard
 from gnnpatient.propose.layouts import RowsOfOutcome, layout_of
 from gnnpatient.propose.names import MAX_ROWS, OUTCOME_PART
-from gnnpatient.propose.parts import Block, Draft, bare, quoted
+from gnnpatient.propose.parts import Block, Draft, bare, plain, quoted
 from gnnpatient.propose.sheets import Sheet, from_frame, read, table_name
 from gnnpatient.propose.sheets import tables as sheets_in
 from gnnpatient.propose.stays import stays_of
 from gnnpatient.readers.frames import Frames, tables_of
 
 
-def propose(tables: str | Path | Mapping[str, Any]) -> str:
+def propose(tables: str | Path | Mapping[str, Any], *, key: str | None = None) -> str:
     """Draft a spec for a cohort's tables.
 
     Of a table the first 200 000 rows are read. The same tables give the same text.
@@ -32,6 +32,8 @@ def propose(tables: str | Path | Mapping[str, Any]) -> str:
     tables : str, Path or mapping of str to frame
         The folder with the tables, or with the files of MEDS, OMOP or FHIR; or pandas or polars frames by the
         names that the spec is to have for them.
+    key : str, optional
+        The column with the patient's id, in the tables that have it. Default: it is looked for.
 
     Returns
     -------
@@ -42,23 +44,30 @@ def propose(tables: str | Path | Mapping[str, Any]) -> str:
     Raises
     ------
     InputError
-        When there is no such folder, no readable table in it, or no column that could be a patient's id.
+        When there is no such folder, no readable table in it, or no column that could be a patient's id, or
+        that is called `key`.
     """
     place = tables_of(tables)
     draft = Draft(place)
     if isinstance(place, Frames):
-        _of_names(draft, sorted(place.frames), lambda name: from_frame(place, name), "give frames with rows")
+        _of_names(
+            draft, sorted(place.frames), lambda name: from_frame(place, name), "give frames with rows", key
+        )
     elif not place.is_dir():
         raise InputError(f"{place}: no such folder; name the one with the tables")
     elif data_format := standard(place):
+        if key is not None:
+            raise InputError(f"{place}: {data_format.upper()} says what the patient's id is; leave out key")
         of_format(draft, data_format)
     else:
         out = "put .csv, .tsv or .parquet there"
-        _of_names(draft, sheets_in(place), lambda name: read(place, name, draft.readme), out)
+        _of_names(draft, sheets_in(place), lambda name: read(place, name, draft.readme), out, key)
     return _text(draft)
 
 
-def _of_names(draft: Draft, names: list[str], read_one: Callable[[str], Sheet], way_out: str) -> None:
+def _of_names(
+    draft: Draft, names: list[str], read_one: Callable[[str], Sheet], way_out: str, key: str | None
+) -> None:
     """Draft tables that are in no standard format, by their names."""
     sheets: list[Sheet] = []
     for name in names:
@@ -69,10 +78,10 @@ def _of_names(draft: Draft, names: list[str], read_one: Callable[[str], Sheet], 
     if not any(len(sheet.raw) for sheet in sheets):
         why = f" ({draft.left_out[0]})" if draft.left_out else ""
         raise InputError(f"{draft.place}: no table that can be read{why}; {way_out}")
-    of_sheets(draft, sheets)
+    of_sheets(draft, sheets, key)
 
 
-def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
+def of_sheets(draft: Draft, sheets: list[Sheet], key: str | None = None) -> None:
     """Draft tables that are in no standard format.
 
     Parameters
@@ -81,19 +90,23 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
         The draft that is filled.
     sheets : list of Sheet
         The tables, of which at least one has a row.
+    key : str, optional
+        The column with the patient's id. Default: it is looked for.
 
     Raises
     ------
     InputError
-        When no table has a column that could be a patient's id.
+        When no table has a column that could be a patient's id, or that is called `key`.
     """
     sheets = [sheet for sheet in sheets if len(sheet.raw)]
     for sheet in sheets:
         sheet.others = frozenset(table_name(other.name) for other in sheets) - {table_name(sheet.name)}
     stays = stays_of(sheets)
+    if stays and key is not None and plain(key) != plain(stays.key):
+        stays = None
     draft.of_stays = stays is not None
     every = sheets
-    sheets = stays.take(draft, sheets) if stays else patients.with_patient_column(draft, sheets)
+    sheets = stays.take(draft, sheets) if stays else patients.with_patient_column(draft, sheets, key)
     kept = {sheet.name for sheet in sheets}
     add_names(sheets, [sheet for sheet in every if sheet.name not in kept])
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}

@@ -12,6 +12,7 @@ import polars as pl
 from gnnpatient.ingest.cells import MISSING, text
 from gnnpatient.ingest.units import plain_unit
 from gnnpatient.propose import names
+from gnnpatient.propose.keys import of_other_rows
 from gnnpatient.propose.moments import moments
 from gnnpatient.propose.names import ANALYTE, MAX_LEVELS, MIN_PATIENTS, OUTCOME_PART, PATIENT, RANGES
 from gnnpatient.propose.parts import Draft, plain, slug
@@ -191,6 +192,8 @@ def _usable(
             )
         elif names.COUNTER.match(plain(name)) or sheet.names_rows(name):
             why[name] = "counts or names rows"
+        elif of_other_rows(sheet, name):
+            why[name] = "ids of stays, visits or samples"
         elif names.PERSON.match(plain(name)):
             why[name] = "a matter of the patient table" * (not is_patient_table)
         elif sheet.kind[name] not in ("number", "text", "mixed") or sheet.n_distinct(name) < 2:

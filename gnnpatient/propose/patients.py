@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-from gnnpatient.errors import InputError
+import polars as pl
+
+from gnnpatient.errors import InputError, near
+from gnnpatient.ingest.cells import ids
+from gnnpatient.propose import keys
 from gnnpatient.propose.moments import moments
-from gnnpatient.propose.names import BEGINS, KEYS, PATIENT
+from gnnpatient.propose.names import BEGINS, COUNTED, KEYS, MAX_LEVELS, PATIENT
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
 from gnnpatient.readers.csv_file import CSV
 
 
-def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
-    """The tables with a column that holds the patient's id: the known name that most tables have.
+def with_patient_column(draft: Draft, sheets: list[Sheet], key: str | None = None) -> list[Sheet]:
+    """The tables with a column that holds the patient's id; `key` of each is set.
+
+    The known name that most tables have; where none is, or a person's id of another name is in more tables,
+    what `keys.candidates` finds, and that is asked. Other tables have it under another name, or by a join
+    with a table that has one row for each of their stays.
 
     Parameters
     ----------
     draft : Draft
-        The draft that is filled with the tables that are left out.
+        The draft that is filled with the question, the joins, and the tables that are left out.
     sheets : list of Sheet
-        All tables; `key` of each is set.
+        All tables.
+    key : str, optional
+        The column, where its owner has named it.
 
     Returns
     -------
@@ -29,24 +40,121 @@ def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
     Raises
     ------
     InputError
-        When no table has such a column.
+        When no table has such a column, or none is called so.
     """
+    if key is None:
+        _choose(draft, sheets)
+        if not any(sheet.key for sheet in sheets):
+            raise InputError(f"{draft.place}: {_no_key(sheets)} {_numbered(sheets[0].name)}")
+    else:
+        for sheet in sheets:
+            sheet.key = next((c for c in sheet.raw.columns if plain(c) == plain(key)), "")
+        if not any(sheet.key for sheet in sheets):
+            known = list(dict.fromkeys(c for sheet in sheets for c in sheet.raw.columns))
+            raise InputError(f"{draft.place}: no table has a column {key!r}{near(key, known)}")
+    keyed = [sheet for sheet in sheets if sheet.key]
+    largest = max((sheet.patient_ids.drop_nulls().unique() for sheet in keyed), key=len)
+    for sheet in (sheet for sheet in sheets if not sheet.key):
+        if own := keys.contained(sheet, largest):
+            sheet.key = own
+            ask = f"is {own} the patient's id? its values are ids in other tables"
+            draft.notes.append(f"ASK: patient.key: {sheet.name}: {ask}")
+        elif not _by_join(sheet, keyed):
+            way = _way_to_join(sheet, keyed)
+            draft.left_out.append(f"{sheet.name}: no column could be the patient's id{way}")
+    return [sheet for sheet in sheets if sheet.key]
+
+
+def _choose(draft: Draft, sheets: list[Sheet]) -> None:
+    """Set the `key` of the tables that have the patient's id under the name that was found."""
     names = {sheet.name: {plain(c): c for c in reversed(sheet.raw.columns)} for sheet in sheets}
     best = max(KEYS, key=lambda key: sum(key in known for known in names.values()))
     for sheet in sheets:
         known = [names[sheet.name][key] for key in (best, *KEYS) if key in names[sheet.name]]
         sheet.key = next((c for c in known if sheet.raw[c].n_unique() > 1), "")
-        if not sheet.key and len(sheets) == 1:
-            likely = [c for c in sheet.raw.columns if sheet.raw[c].n_unique() == len(sheet.raw)]
-            sheet.key = next((c for c in likely if sheet.kind[c] == "text" or sheet.names_rows(c)), "")
-            if sheet.key:
-                draft.notes.append(f"ASK: patient.key: {sheet.key} differs in every row; is it the patient?")
-        if not sheet.key:
-            draft.left_out.append(f"{sheet.name}: no column could be the patient's id")
-    if not any(sheet.key for sheet in sheets):
-        way = _numbered(sheets[0].name)
-        raise InputError(f"{draft.place}: no column could be the patient's id; call one patient_id. {way}")
-    return [sheet for sheet in sheets if sheet.key]
+    keyed = [sheet for sheet in sheets if sheet.key]
+    likely = keys.candidates(sheets)
+    if keyed:
+        persons = [one for one in likely if one.word == 3 and plain(one.name) not in KEYS]
+        likely = [one for one in persons if len(one.columns) > len(keyed) or _only_numbers_rows(keyed, one)]
+    if not likely:
+        return
+    chosen, others = likely[0], [one.name for one in likely[1:]] + [sheet.key for sheet in keyed]
+    others = [name for name in dict.fromkeys(others) if plain(name) != plain(chosen.name)]
+    ask = f"ASK: patient.key: is {chosen.name} the patient's id? {chosen.why}"
+    if others:
+        ask += f"; the next best is {others[0]}: gnnpatient init DATA --key {others[0]}"
+    draft.notes.append(ask)
+    for sheet in sheets:
+        sheet.key = chosen.columns.get(sheet.name, "")
+
+
+def _only_numbers_rows(keyed: list[Sheet], other: keys.Candidate) -> bool:
+    """Whether a known name only numbers the rows of tables in which a person's id has rows in time."""
+    return all(
+        plain(sheet.key) in COUNTED
+        and sheet.raw[sheet.key].n_unique() == len(sheet.raw)
+        and sheet.name in other.columns
+        and keys.in_time(sheet, other.columns[sheet.name])
+        for sheet in keyed
+    )
+
+
+def _no_key(sheets: list[Sheet]) -> str:
+    """That there is no id, and which columns might be it."""
+    able: dict[str, tuple[int, float]] = {}
+    for sheet in sheets:
+        for c in sheet.raw.columns:
+            if (sheet.kind[c] == "text" or sheet.is_integer(c)) and sheet.n_distinct(c) > 1:
+                able.setdefault(c, (keys.word_of(c), sheet.n_distinct(c) / len(sheet.raw)))
+    best = sorted(able, key=lambda c: able[c], reverse=True)[:2]
+    no_key = "no column could be the patient's id."
+    if not best:
+        return no_key
+    return (
+        f"{no_key} If {' or '.join(best)} is it: gnnpatient init DATA --key {best[0]}, propose(tables, "
+        f'key="{best[0]}"), or key = "{best[0]}" below [patient] in a spec by hand.'
+    )
+
+
+def _links(sheet: Sheet, keyed: list[Sheet]) -> Iterator[tuple[Sheet, str, str]]:
+    """Tables with the patient in which a column of ids of a table without one stands, too."""
+    for other in keyed:
+        known = {plain(c): c for c in other.raw.columns if c != other.key}
+        for column in sheet.raw.columns:
+            there = known.get(plain(column))
+            if there and other.key not in sheet.raw.columns and keys.of_other_rows(other, there):
+                mine = ids(sheet.raw[column]).drop_nulls()
+                if mine.n_unique() > MAX_LEVELS and share(mine.is_in(ids(other.raw[there]).implode())) >= 0.5:
+                    yield other, column, there
+
+
+def _by_join(sheet: Sheet, keyed: list[Sheet]) -> bool:
+    """Give a table the patient of its stays, by a join with a table that has each stay once."""
+    for other, column, there in _links(sheet, keyed):
+        stay = ids(other.raw[there])
+        if stay.null_count() or stay.n_unique() < len(stay):
+            continue
+        right = pl.DataFrame({PATIENT: stay, other.key: other.raw[other.key]})
+        left = pl.DataFrame({PATIENT: ids(sheet.raw[column])})
+        who = left.join(right, on=PATIENT, how="left", maintain_order="left")[other.key]
+        sheet.raw, sheet.cells = sheet.raw.with_columns(who), sheet.cells.with_columns(who.cast(pl.String))
+        sheet.kind[other.key], sheet.key = "text", other.key
+        by = column if column == there else {column: there}
+        sheet.block.keys["join"] = {"table": other.name, "by": by, "columns": [other.key]}
+        note = f"has no {other.key}; that of its {column} comes from {other.name}"
+        sheet.block.notes.append(f"{sheet.name}: {note}")
+        return True
+    return False
+
+
+def _way_to_join(sheet: Sheet, keyed: list[Sheet]) -> str:
+    """How a table without the patient may get it, where another has its stays several times."""
+    for other, column, _ in _links(sheet, keyed):
+        join = f'join = {{ table = "FILE", by = "{column}", columns = ["{other.key}"] }}'
+        way = f"a FILE with each {column} once gives it by {join}"
+        return f"; {other.name} has its {column}, but several times: {way}"
+    return ""
 
 
 def _numbered(name: str) -> str:
