@@ -82,7 +82,7 @@ def init(
     with atomic_file(out) as part:
         part.write_text(draft, encoding="utf-8")
     say(f"{out}: a draft; read it, then gnnpatient check {out} --data {data}")
-    for line in draft.splitlines():
+    for line in dict.fromkeys(draft.splitlines()):
         if line.startswith("# NOTE:"):
             say(line.removeprefix("# NOTE:").strip())
         if line.startswith("# ASK:"):

@@ -99,7 +99,7 @@ def show_answer(found: PatientAnswer) -> None:
     from gnnpatient.times import YEAR
 
     years = f" ({found.at / YEAR:.1f} years)" if abs(found.at) > YEAR else ""
-    say(f"Patient {found.patient} as of day {found.at:g}{years}")
+    say(f"Patient {found.patient} as of day {round(found.at, 3):g}{years}")
     known = [*found.known.items(), ("statics", found.statics)]
     say("known:    " + (", ".join(f"{n} {what}" for what, n in known if n) or "nothing"))
     if found.split == "train":
@@ -113,7 +113,7 @@ def show_answer(found: PatientAnswer) -> None:
             say(f"{name}: {one.refusal}")
             continue
         (first, *others), rows = one.table()
-        table(f"{name} {one.title}", [f"<{first}", *others], rows)
+        table(f"{name} {one.title}".strip(), [f"<{first}", *others], rows)
     say(NOTICE)
 
 

@@ -34,8 +34,14 @@ class CurveAnswer:
     """
 
     forecast: Forecast
-    title = "from this day on [model spread]"
     refusal = "the patient is not at risk on this day, so there is no curve"
+
+    @property
+    def title(self) -> str:
+        """What the numbers are; without five members there is no spread beside them."""
+        f = self.forecast
+        spread = f.spread(float(f.times[-1]), f.causes[0])
+        return "from this day on" + ("" if spread is None else " [model spread]")
 
     @property
     def at_risk(self) -> bool:
@@ -90,11 +96,15 @@ class ClassAnswer:
     """
 
     forecast: DiagnosisForecast
-    title = "[model spread]"
     refusal = (
         "the label is known by this day, the patient is no longer observed, or this is no prediction time of "
         "the task, so there is no probability"
     )
+
+    @property
+    def title(self) -> str:
+        """What the numbers are; without five members there is no spread beside them."""
+        return "" if self.forecast.spread(self.forecast.classes[0]) is None else "[model spread]"
 
     @property
     def at_risk(self) -> bool:

@@ -60,9 +60,21 @@ def propose(tables: str | Path | Mapping[str, Any], *, key: str | None = None) -
             raise InputError(f"{place}: {data_format.upper()} says what the patient's id is; leave out key")
         of_format(draft, data_format)
     else:
-        out = "put .csv, .tsv or .parquet there"
+        out = _way_out(place)
         _of_names(draft, sheets_in(place), lambda name: read(place, name, draft.readme), out, key)
     return _text(draft)
+
+
+def _way_out(folder: Path) -> str:
+    """What to do where a folder holds no table."""
+    inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    for path in inner:
+        if data_format := standard(path):
+            return f"{path.name}/ in it is {data_format.upper()}: name that folder"
+    return (
+        "put .csv, .tsv or .parquet there; of images, archives and XML make a table first, a row a file "
+        "(docs/how-to/images-and-reports.md)"
+    )
 
 
 def _of_names(

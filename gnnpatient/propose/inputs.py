@@ -47,11 +47,13 @@ def statics(
     for name in (c for c in people.raw.columns if c not in taken):
         word, kind, distinct = plain(name), people.kind[name], people.n_distinct(name)
         nominal = distinct == 2 or (bool(names.NOMINAL.search(word)) and distinct <= MAX_LEVELS)
+        if names.SITE.search(word) and name in people.constant_columns and distinct > 2:
+            notes.append(f"ASK: patient.group: are splits to keep each {name} together? batches show in it")
         if name not in people.constant_columns:
             if names.PERSON.match(word) and "age" in word and kind == "number":
                 keys["number"].append(name)
                 keys["first"].append(name)
-        elif names.GROUP.search(word) and 10 < distinct < 0.98 * len(people.first_values):
+        elif _is_group(word) and 10 < distinct < 0.98 * len(people.first_values):
             notes.append(f"ASK: patient.group: patients share {name}; are they to stay together in splits?")
             keys.setdefault("group", name)
         elif kind == "number" and names.ENTRY.search(word) and not people.first_values[name].null_count():
@@ -59,8 +61,6 @@ def statics(
             keys.setdefault("entry", name)
         elif people.names_rows(name) or (kind == "text" and distinct > MAX_LEVELS):
             why[name] = "ids, or more words than a category has"
-            if names.SITE.search(word):
-                notes.append(f"ASK: patient.group: are splits to keep each {name} together?")
         elif distinct < 2:
             why[name] = "constant or empty"
         elif kind in ("text", "number"):
@@ -68,6 +68,11 @@ def statics(
         else:
             why[name] = "numbers and some words" if kind == "mixed" else f"a {kind}, which is no static"
     draft.leave_out(people.name, why)
+
+
+def _is_group(word: str) -> bool:
+    """Whether a column is called like what several patients share: a household, or the person of two eyes."""
+    return bool(names.GROUP.search(word)) or word in names.PERSON_KEYS
 
 
 def nodes(

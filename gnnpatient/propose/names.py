@@ -12,6 +12,7 @@ MIN_LEAK_AUC = 0.95  # rank AUC from which on a column counts as a leak of the o
 MIN_GIVEN = 0.98  # share with the event from which on having a value at all counts as a leak ...
 MAX_CHANCE = 1e-4  # ... and how likely that may be without one
 PATIENT = "\0who"  # the patient of a row, beside columns of any name
+NUMBERED = "_numbered"  # added to the name of a table whose rows were numbered, as `init` advises
 OUTCOME_PART = "part of an outcome"  # the reason of a column that is no input
 
 # Patients and persons
@@ -77,6 +78,7 @@ HAPPENS = re.compile(
 ALIVE = re.compile(r"(?i)^(cens|alive|living|no$|none$|0$|event.?free|withdraw|lost|false$)")
 OVERALL = "os|srv|surv|survival|d|dth|mort"  # what is left of the name of a death's time or flag
 LABEL = re.compile(r"^(label|outcome|target|class|dx|diagnosis|y|responder?|response)$|" + DEATH.pattern)
+ANSWER = re.compile(r"^(truth|groundtruth|goldstandard|surviv(al|ed|or))$")  # a label where it has few states
 ENDPOINT = re.compile(  # a time to one of the usual endpoints, which no name of a time has to say
     r"^(os|pfs|dfs|rfs|efs|mfs|dmfs|lfs|css|dss|ttp|ttr|ttf|srv|surv|survival)(time|days|months|years|weeks|mo|m)?$"
 )

@@ -397,7 +397,7 @@ def labels_of(sheets: list[Sheet]) -> list[tuple[Sheet, str]]:
             if not 2 <= len(states) <= 6 or min(states.values()) < MIN_PATIENTS:
                 continue
             ill = plain(name) == "group" and any(map(names.DISEASE.search, states))
-            if ill or LABEL.search(plain(name)):
+            if ill or LABEL.search(plain(name)) or names.ANSWER.match(plain(name)):
                 return [(sheet, name)]
     return []
 
@@ -485,6 +485,8 @@ def onset(draft: Draft, sheets: list[Sheet]) -> None:
             end = {"table": sheet.name, "column": time, "pick": "last"}
             ask = f"is the first {name} of a patient the event, and the last {time} the end of observation?"
             draft.left_out = [line for line in draft.left_out if not _is_of_rows(line, sheet, name)]
+            asked = f"outcomes: {sheet.name}: {name}: "
+            draft.questions = [line for line in draft.questions if not line.startswith(asked)]
             word = slug(name, "label")
             draft.outcome(word, ask, {"kind": "survival", "causes": {word: cause}, "exit": end})
             return
@@ -573,19 +575,22 @@ def forbidden(
     times = moments(sheet)
     for name in (c for c in sheet.raw.columns if c not in why and c != sheet.key):
         word, is_constant, numeric = plain(name), name in sheet.constant_columns, sheet.kind[name] == "number"
-        happens, labelled = bool(names.HAPPENS.search(word)), bool(LABEL.search(word))
+        happens = bool(names.HAPPENS.search(word))
+        labelled = bool(LABEL.search(word) or names.ANSWER.match(word))
         few = (happens or labelled) and 2 <= len(sheet.states(name)) <= 8
         happens = happens and few and (is_constant or numeric)
         if len(name) > 2 and name in warned:
             why[name] = "the README warns that it looks ahead"
         elif is_split(sheet, name):
             why[name] = SPLIT
+        elif few and names.ANSWER.match(word):
+            why[name] = STATE
         elif names.FUTURE.search(word):
             why[name] = "by its name it looks ahead, or repeats an outcome"
         elif is_constant and numeric and name not in times and _is_end(name) and not sheet.is_binary(name):
             why[name] = END_WITHOUT_FLAG
         elif happens or (labelled and (few or numeric) and not _is_code(sheet, name)):
-            why[name] = STATE
+            why[name] = STATE if few else NUMBER
         elif leak := _leak(sheet, name, aligned):
             why[name] = leak
     return why
@@ -598,6 +603,7 @@ def _is_code(sheet: Sheet, name: str) -> bool:
 
 
 STATE = "by its name a state or a label, not an input"
+NUMBER = "by its name an outcome, which is a number"
 END_WITHOUT_FLAG = "by its name the time of an outcome, which no flag belongs to"
 SPLIT = "by its name somebody's split into training and test"
 
@@ -646,6 +652,11 @@ def ask_for(draft: Draft, sheet: Sheet, why: dict[str, str]) -> None:
         draft.questions.append(
             f"outcomes: {sheet.name}: {ends}: the time of an outcome? then name the flag that says to whom "
             "it happened (an empty time: to nobody); else add it to [patient] number"
+        )
+    if numbers := named(NUMBER):
+        draft.questions.append(
+            f"outcomes: {sheet.name}: {numbers}: a number to be predicted? An outcome is an event in time or "
+            "a class: make a column that says which side of a limit it is on, or of the time until an event"
         )
     if states := named(STATE):
         draft.questions.append(

@@ -11,7 +11,7 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.ingest.cells import ids
 from gnnpatient.propose import keys
 from gnnpatient.propose.moments import moments
-from gnnpatient.propose.names import BEGINS, COUNTED, KEYS, MAX_LEVELS, PATIENT
+from gnnpatient.propose.names import BEGINS, COUNTED, KEYS, MAX_LEVELS, NUMBERED, PATIENT
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
 from gnnpatient.readers.csv_file import CSV
@@ -163,7 +163,7 @@ def _numbered(name: str) -> str:
     if not end:
         return 'If a row is a patient: frame.with_row_index("patient_id") numbers them (pandas: reset_index)'
     read = "read_parquet" if end == ".parquet" else "read_csv"
-    new = f"{name.removesuffix(end)}_numbered.csv"
+    new = f"{name.removesuffix(end)}{NUMBERED}.csv"
     return f'If a row is a patient: polars.{read}("{name}").with_row_index("patient_id").write_csv("{new}")'
 
 

@@ -12,7 +12,17 @@ import polars as pl
 
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.cells import MISSING, ids, moment, number, text
-from gnnpatient.propose.names import KEYS, MAX_COLUMNS, MAX_LEVELS, MAX_ROWS, PATIENT, PERSON, ROW, SPELLED
+from gnnpatient.propose.names import (
+    KEYS,
+    MAX_COLUMNS,
+    MAX_LEVELS,
+    MAX_ROWS,
+    NUMBERED,
+    PATIENT,
+    PERSON,
+    ROW,
+    SPELLED,
+)
 from gnnpatient.propose.parts import Block, bare, plain
 from gnnpatient.readers.csv_file import CSV, found_encoding, found_separator
 from gnnpatient.readers.database import first_line
@@ -360,7 +370,7 @@ def share(flags: pl.Series) -> float:
 
 
 def table_name(name: str) -> str:
-    """What a README calls a table: its name without the ending.
+    """What a README calls a table: its name without the ending, also where its rows were numbered since.
 
     Parameters
     ----------
@@ -373,10 +383,10 @@ def table_name(name: str) -> str:
 
     Examples
     --------
-    >>> table_name("more/labs.csv.gz")
-    'labs'
+    >>> table_name("more/labs.csv.gz"), table_name("labs_numbered.csv")
+    ('labs', 'labs')
     """
-    return Path(name).name.partition(".")[0]
+    return Path(name).name.partition(".")[0].removesuffix(NUMBERED)
 
 
 def _is_about(line: str, table: str) -> bool:

@@ -313,14 +313,34 @@ def test_a_class_without_a_time_is_a_diagnosis(draft, rng):
     assert spec.outcomes["label"].table == "outcome.csv" and not spec.nodes
     assert (cohort.outcomes["label"].label == label["label"].to_numpy()).all()
     assert "since when was it known?" in asks(text)
+    label = label.rename({"label": "truth"})
+    assert set(draft(people=pl.DataFrame(people), outcome=label)[1].outcomes) == {"truth"}
+    label = label.rename({"truth": "survival"}).with_columns(
+        survival=pl.when(pl.arange(SIZE) == 0).then(None).otherwise("survival")
+    )
+    twice = pl.concat([label.with_columns(survival=1 - pl.col("survival")), label])  # a slip
+    text, spec, _ = draft(people=pl.DataFrame(people), outcome=twice)
+    assert not spec.outcomes and "outcome.csv: survival: a state or a label: to be predicted?" in asks(text)
+
+
+@pytest.mark.parametrize("words", [8, 40])
+def test_a_site_is_asked_of_and_a_number_is_no_outcome(draft, rng, words):
+    people = followed(rng)
+    del people["futime"], people["death"]
+    people["site"] = [f"S{i % words}" if i % 5 else str(i % words) for i in range(SIZE)]
+    people["label"] = rng.normal(1, 0.2, SIZE).tolist()
+    text, spec, _ = draft(people=pl.DataFrame(people))
+    assert "are splits to keep each site together?" in asks(text)
+    assert "label: a number to be predicted? An outcome is an event in time or a class" in asks(text)
+    assert not spec.outcomes and "label" not in spec.patient.columns
 
 
 def test_a_label_that_changes_is_an_onset(draft, rng):
     rows = visits(followed(rng), rng)
     del rows["futime"], rows["death"]
     rows["label"] = [int(day >= 180 and i // 4 % 2) for i, day in enumerate(rows["day"])]
-    _, spec, cohort = draft(visits=pl.DataFrame(rows))
-    assert spec.outcomes["label"].cause_names == ("label",)
+    text, spec, cohort = draft(visits=pl.DataFrame(rows))
+    assert spec.outcomes["label"].cause_names == ("label",) and "to be predicted?" not in asks(text)
     assert (cohort.outcomes["label"].event == np.arange(SIZE) % 2).all()
     assert not any("label" in (node.columns or ()) for node in spec.nodes.values())
 
@@ -467,15 +487,33 @@ def test_meds(tmp_path):
     assert "HOSPITAL_DISCHARGE: 1 code(s) that reveal a death" in text
 
 
+def test_rows_that_were_numbered_keep_their_readme_and_their_person(draft, rng):
+    people = followed(rng)
+    people["id"] = [i // 2 for i in range(SIZE)]  # two eyes
+    people["patient_id"] = people.pop("pid")
+    people["futime"] = [day / 100 for day in people["futime"]]
+    readme = "| table | what |\n|---|---|\n| eyes | age, futime (months) |\n| other | futime (days) |"
+    text, spec, _cohort = draft(readme, eyes_numbered=pl.DataFrame(people))
+    assert spec.tables["eyes_numbered.csv"].time.unit == "mo"
+    assert (spec.patient.key, spec.patient.group) == ("patient_id", "id")
+    assert "patients share id; are they to stay together in splits?" in asks(text)
+
+
 def test_what_cannot_be_drafted_is_refused(tmp_path):
     from gnnpatient.propose import propose
 
     with pytest.raises(InputError, match="no such folder"):
         propose(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="no table that can be read"):
+    with pytest.raises(InputError, match=r"no table that can be read; put \.csv.* make a table first"):
+        propose(tmp_path)
+    (tmp_path / "bundles").mkdir()
+    (tmp_path / "bundles" / "a.json").write_text('{"resourceType": "Bundle"}')
+    with pytest.raises(InputError, match="bundles/ in it is FHIR: name that folder"):
         propose(tmp_path)
     (tmp_path / "a.csv").write_text("x,y\n1,2\n3,4\n")
-    with pytest.raises(InputError, match="no column could be the patient's id. If x or y is it: gnnpatient init"):
+    with pytest.raises(
+        InputError, match="no column could be the patient's id. If x or y is it: gnnpatient init"
+    ):
         propose(tmp_path)
     (tmp_path / "a.csv").write_text("x,x\n1,2\n3,4\n")
     with pytest.raises(InputError, match="'x' appears twice"):
