@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gnnpatient.cli.console import Data, Json, SpecName, note, print_json, say, table
-from gnnpatient.errors import InputError
+from gnnpatient.errors import ADD_OUTCOME, InputError
 from gnnpatient.progress import Bars
 
 if TYPE_CHECKING:
@@ -146,6 +146,8 @@ def _value_row(row: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _show_outcomes(found: CohortCheck) -> None:
+    if not found.flow:
+        return say(f"no outcome: {ADD_OUTCOME}")
     table("", ["<outcome", "<step", "n"], [tuple(step.values()) for step in found.flow])
     for row in found.sample_size:
         say(f"sample size: {row['sentence']}")
@@ -163,6 +165,8 @@ def _show_flags(found: CohortCheck) -> None:
 def _show_leaks(found: CohortCheck) -> None:
     for leak in found.leaks:
         say(f"leak: {leak['message']}")
+    if not found.flow:
+        return say("leaks: not looked for, as there is no outcome")
     if not found.leaks:
         say("leaks: none found")
     for one in found.coverage:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.errors import InputError
+from gnnpatient.errors import ADD_OUTCOME, InputError
 from gnnpatient.propose import inputs, outcomes, patients
 from gnnpatient.propose.dictionaries import add_names
 from gnnpatient.propose.formats import of_format, standard
@@ -144,6 +144,8 @@ def of_sheets(draft: Draft, sheets: list[Sheet], key: str | None = None) -> None
     for sheet, column in labels:
         outcomes.diagnosis(draft, sheet, column)
     forbidden = {sheet.name: outcomes.forbidden(sheet, pairs, labels, known) for sheet in sheets}
+    if stays:
+        forbidden[stays.sheet.name] |= stays.ends()
     for sheet in sheets:
         outcomes.ask_for(draft, sheet, forbidden[sheet.name])
         barred = {c for c, why in forbidden[sheet.name].items() if why != OUTCOME_PART}
@@ -187,7 +189,10 @@ def _text(draft: Draft) -> str:
     name = "" if isinstance(draft.place, Frames) else draft.place.resolve().name
     lines = ["# A draft by gnnpatient init. Read every line; those that begin with ASK are yours to answer."]
     lines += [f"# {line}" for line in draft.notes]
-    lines += ["# ASK: source: where do the tables come from, under which licence?"]
+    lines += [
+        "# ASK: source: where do the tables come from, under which licence? write it as the line "
+        'source = "..." above cohort'
+    ]
     lines += [
         f"cohort = {_toml(name or 'cohort')}",
         *([f"format = {_toml(draft.data_format)}"] if draft.data_format else []),
@@ -205,7 +210,7 @@ def _text(draft: Draft) -> str:
         for name, block in blocks.items():
             lines += _lines(f"[{place}.{name}]", block)
     if not draft.outcomes:
-        lines.append("# ASK: outcomes: none was recognised; what is to be predicted? add [outcomes.NAME]")
+        lines.append(f"# ASK: outcomes: none was recognised; what is to be predicted? {ADD_OUTCOME}")
     lines += [f"# ASK: {question}" for question in draft.questions]
     lines += (
         ["", "# Left out", *(f"# {line}" for line in dict.fromkeys(draft.left_out))] if draft.left_out else []

@@ -201,11 +201,18 @@ def _usable(
             why[name] = "ids of stays, visits or samples"
         elif names.PERSON.match(plain(name)):
             why[name] = "a matter of the patient table" * (not is_patient_table)
-        elif sheet.kind[name] not in ("number", "text", "mixed") or sheet.n_distinct(name) < 2:
+        elif sheet.kind[name] not in ("number", "text", "mixed") or (
+            sheet.n_distinct(name) < 2 and not _names_codes(sheet, name)
+        ):
             why[name] = "constant, or a time that no key takes"
         else:
             usable.append(name)
     return usable, {name: reason for name, reason in why.items() if reason}
+
+
+def _names_codes(sheet: Sheet, name: str) -> bool:
+    """Whether a column has several codes, of which one, as NA for sodium, reads like a missing value."""
+    return any(re.search(named, plain(name)) for named in names.CODES) and sheet.raw[name].n_unique() > 1
 
 
 def _code(sheet: Sheet, usable: list[str]) -> str | None:

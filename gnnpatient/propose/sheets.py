@@ -214,6 +214,8 @@ class Sheet:
         -------
         int
         """
+        if name not in self._distinct:  # joined since
+            self._distinct[name] = self.cells[name].drop_nulls().n_unique()
         return self._distinct[name]
 
     @cached_property

@@ -511,9 +511,7 @@ def test_what_cannot_be_drafted_is_refused(tmp_path):
     with pytest.raises(InputError, match="bundles/ in it is FHIR: name that folder"):
         propose(tmp_path)
     (tmp_path / "a.csv").write_text("x,y\n1,2\n3,4\n")
-    with pytest.raises(
-        InputError, match="no column could be the patient's id. If x or y is it: gnnpatient init"
-    ):
+    with pytest.raises(InputError, match=r"the patient's id\. If x or y is it: gnnpatient init DATA --key x"):
         propose(tmp_path)
     (tmp_path / "a.csv").write_text("x,x\n1,2\n3,4\n")
     with pytest.raises(InputError, match="'x' appears twice"):
