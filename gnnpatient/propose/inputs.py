@@ -59,7 +59,9 @@ def statics(
         elif kind == "number" and names.ENTRY.search(word) and not people.first_values[name].null_count():
             notes.append(f"ASK: patient.entry: does observation start at {name}?")
             keys.setdefault("entry", name)
-        elif people.names_rows(name) or (kind == "text" and distinct > MAX_LEVELS):
+        elif (
+            people.names_rows(name) or people.counts_rows(name) or (kind == "text" and distinct > MAX_LEVELS)
+        ):
             why[name] = "ids, or more words than a category has"
         elif distinct < 2:
             why[name] = "constant or empty"

@@ -23,8 +23,8 @@ KEYS = [  # of a patient; the better ones first
     *("caseid", "sno", "nr"),
 ]
 PERSON_KEYS = [
-    *("subjectid", "patientid", "personid", "usubjid", "uniquepid", "pid", "ptid", "mrn", "patient"),
-    *("subject", "person", "randid", "patnr", "id"),
+    *("subjectid", "patientid", "personid", "usubjid", *(f"unique{name}" for name in ("pid", "id")), "pid"),
+    *("ptid", "mrn", "patient", "subject", "person", "randid", "patnr", "id"),
 ]
 COUNTED = {"id", "nr", "sno"}  # of the keys those that may number the rows, too
 STAY_KEYS = [  # of a stay of a person, the wider ones first
@@ -55,7 +55,10 @@ ID_OF_STAY = re.compile(
     r"^(encounters?|enc|admissions?|adm|hadm|icustay|stays?|episodes?|spells?|hospitali[sz]ation|aufenthalt|csn)"
     r"(id|nr|no|num|number|nummer|code|key|label)?$"
 )
-ROW = re.compile(r"(?<!ac)(?<!o)(?<!flu)(?<!lip)(?<!cov)id$|^(sno|index|row|rownr|rownames)$")
+ROW = re.compile(
+    r"(?<!ac)(?<!o)(?<!flu)(?<!lip)(?<!cov)id$|^(sno|index|row|rownr|rownames)$|"
+    r"(study|patient|subject|case|record|file|chart|hospital|sample|accession|registration)(no|nr|num|number)$"
+)
 PERSON = re.compile(r"^(num|fac)?(age|ageyears|agey|sex|gender|race|ethnicity)$")
 GROUP = re.compile(r"^(unique|person|people|famil|household|match|pair|set|case)")
 SITE = re.compile(r"(hospital|center|centre|site|clinic|institution|ward)(id|name|code|no|nr)?$")
@@ -77,7 +80,10 @@ HAPPENS = re.compile(
 )
 ALIVE = re.compile(r"(?i)^(cens|alive|living|no$|none$|0$|event.?free|withdraw|lost|false$)")
 OVERALL = "os|srv|surv|survival|d|dth|mort"  # what is left of the name of a death's time or flag
-LABEL = re.compile(r"^(label|outcome|target|class|dx|diagnosis|y|responder?|response)$|" + DEATH.pattern)
+LABEL = re.compile(
+    r"^(label|outcome|target|class|dx|diagnosis|y|responder?|response|yhat|prob|probability|pred|prediction)$|"
+    r"^predicted(risk|death|mortality|survival|class|label|outcome|score)?$|" + DEATH.pattern
+)
 ANSWER = re.compile(r"^(truth|groundtruth|goldstandard|surviv(al|ed|or))$")  # a label where it has few states
 ENDPOINT = re.compile(  # a time to one of the usual endpoints, which no name of a time has to say
     r"^(os|pfs|dfs|rfs|efs|mfs|dmfs|lfs|css|dss|ttp|ttr|ttf|srv|surv|survival)(time|days|months|years|weeks|mo|m)?$"
@@ -92,7 +98,7 @@ SPLIT_WORDS = re.compile(
 DISEASE = re.compile(r"(?i)dement|convert|case|control|malign|cancer|positive|disease|healthy")
 FUTURE = re.compile(
     r"^prev|^surv|^prg\dm$|^dnr|discharge|charge|cost|cst$|lengthofstay|^s?los$|hosp.*d(ea|ie)|"
-    r"cause|autopsy|lastcontact|lastseen|^aps$|^sps$|" + DEATH.pattern
+    r"cause|autopsy|after$|lastcontact|lastseen|^aps$|^sps$|" + DEATH.pattern
 )
 FUTURE_TEXT = re.compile(r"(?i)leak|future|model output|hindsight")
 DEATH_WORDS = r"(?i)death|died|dead\b|deceas|expired|hospice"

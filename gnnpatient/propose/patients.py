@@ -11,7 +11,7 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.ingest.cells import ids
 from gnnpatient.propose import keys
 from gnnpatient.propose.moments import moments
-from gnnpatient.propose.names import BEGINS, COUNTED, KEYS, MAX_LEVELS, NUMBERED, PATIENT
+from gnnpatient.propose.names import BEGINS, COUNTED, FUTURE, KEYS, MAX_LEVELS, NUMBERED, PATIENT, SEEN
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
 from gnnpatient.readers.csv_file import CSV
@@ -292,6 +292,10 @@ def origin(draft: Draft, people: Sheet, sheets: list[Sheet]) -> str | None:
     dates = [c for c in people.raw.columns if people.kind[c] == "date" and c in people.constant_columns]
     dates = [
         c for c in dates if not people.first_values[c].null_count() and not re.search("birth|dob", plain(c))
+    ]
+    # a day that ends something is not the one from which on it is followed
+    dates = [
+        c for c in dates if BEGINS.search(plain(c)) or not (SEEN.search(plain(c)) or FUTURE.search(plain(c)))
     ]
     if not dates:
         return _first_row(draft, people, sheets)

@@ -268,9 +268,27 @@ class Sheet:
         bool
         """
         word = plain(name)
-        if not ROW.search(word) or not (self.kind[name] == "text" or self.is_integer(name)):
+        named = ROW.search(word) or word in KEYS
+        if not named or not (self.kind[name] == "text" or self.is_integer(name)):
             return False
         return self.raw[name].n_unique() > MAX_LEVELS or word in KEYS
+
+    def counts_rows(self, name: str) -> bool:
+        """Whether a column holds consecutive whole numbers, each once, as no measurement of a patient does.
+
+        Parameters
+        ----------
+        name : str
+            A column.
+
+        Returns
+        -------
+        bool
+        """
+        cells = self.cells[name] if self.kind[name] == "number" and self.is_integer(name) else None
+        if cells is None or cells.len() <= MAX_LEVELS or cells.null_count() or cells.n_unique() < cells.len():
+            return False
+        return float(cells.max()) - float(cells.min()) + 1 == cells.len()  # type: ignore[arg-type]
 
     def lines(self) -> list[str]:
         """The lines of the README, first those that name this table; none that is about another one.
@@ -415,7 +433,9 @@ def _unit(sheet: Sheet, name: str) -> tuple[str, str]:
     near = rf"(?i)(?<![\w.]){re.escape(name)}(?![\w.])[^.;|]{{0,40}}?(?<![\w-])(?:{_UNITS})(?!\w)"
     for line in sheet.lines():
         if found := re.search(near, line):
-            return str(found.lastgroup), "from the README"
+            # "in days, converted to months" is asked
+            units = _units_named(_clause(line, found))
+            return (str(found.lastgroup), "from the README") if len(units) == 1 else ("", "")
     if name.lower().endswith("offset"):
         if found := re.search(rf"(?i)offset[^.;|]{{0,40}}?\b(?:{_UNITS})\b", sheet.readme):
             return str(found.lastgroup), "from the README, of offsets"
@@ -424,22 +444,31 @@ def _unit(sheet: Sheet, name: str) -> tuple[str, str]:
     return _unit_of_all_times(sheet)
 
 
+def _clause(line: str, found: re.Match[str]) -> str:
+    """What is matched in a line, to the end of the sentence or cell."""
+    return found[0] + re.split(r"[.;|]", line[found.end() :], maxsplit=1)[0]
+
+
+def _units_named(text: str) -> set[str]:
+    """The units of time in a text, without those of an age and of numbers, as in 30 days."""
+    text = re.sub(rf"(?i)\bage\b[^.;|,]{{0,25}}|\d[\d.]*[ -](?:{_UNITS})(?!\w)", "", text)
+    return {str(found.lastgroup) for found in re.finditer(rf"(?i)(?<![\w-])(?:{_UNITS})(?!\w)", text)}
+
+
 def _unit_of_all_times(sheet: Sheet) -> tuple[str, str]:
     """The unit that the README gives for all times, or the only one that the lines of the table name."""
     of_times = (
         r"(?i)\b(?:times?|durations?|follow-?up|survival|offsets?|time units?)\b[^.;|]{0,25}?"
         rf"(?:\b(?:in|are|is)\b|[:(=])\s*(?:(?:given|measured) )?(?:in )?(?:{_UNITS})(?!\w)"
     )
-    units = {str(found.lastgroup) for line in sheet.lines() for found in re.finditer(of_times, line)}
+    units = set[str]()
+    for line in sheet.lines():
+        for found in re.finditer(of_times, line):
+            units |= _units_named(_clause(line, found))
     if len(units) == 1:
         return units.pop(), "from the README, of times"
-    units, stem = set[str](), rf"(?<![\w.]){re.escape(table_name(sheet.name))}(?!\w)"
-    for line in sheet.lines():
-        if re.search(stem, line):
-            line = re.sub(rf"(?i)\bage\b[^.;|,]{{0,25}}|\d[\d.]*[ -](?:{_UNITS})(?!\w)", "", line)
-            units |= {
-                str(found.lastgroup) for found in re.finditer(rf"(?i)(?<![\w-])(?:{_UNITS})(?!\w)", line)
-            }
+    stem = rf"(?<![\w.]){re.escape(table_name(sheet.name))}(?!\w)"
+    units = {unit for line in sheet.lines() if re.search(stem, line) for unit in _units_named(line)}
     return (units.pop(), "the only unit of time in its line of the README") if len(units) == 1 else ("", "")
 
 

@@ -122,6 +122,8 @@ def meaning(sheet: Sheet, flag: str, *, leaving: bool = False) -> dict[str, str]
         "censored", or the name of a cause.
     """
     documented, found = documented_states(sheet, flag), dict[str, str]()
+    if not documented and not leaving and set(sheet.states(flag)) == {"1", "2"}:  # as R's survival codes it
+        return {"1": "censored", "2": outcome_name(flag)}
     for state in sheet.states(flag):
         word = re.sub(r"^\d\s*[:=]\s*", "", state)  # 1:DECEASED
         if state in documented:

@@ -16,7 +16,7 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.files import is_device, is_name
 from gnnpatient.show import Shown, Summary, listed
 from gnnpatient.spec.explain import explain
-from gnnpatient.spec.lineage import Cell, check_joins, home, made_of
+from gnnpatient.spec.lineage import Cell, check_joins, home, made_of, roots
 from gnnpatient.spec.nodes import NodeSpec
 from gnnpatient.spec.outcomes import OutcomeSpec
 from gnnpatient.spec.patterns import fitting
@@ -211,7 +211,8 @@ class GraphSpec(Shown, Record):
                     f"patient: where chooses by column {column!r}, a part of outcome {name!r}; who is a "
                     "patient must not depend on what came of them"
                 )
-        if leak := set(self.patient.columns) & (answer | outcome.columns_apart(self.patient)):
+        inputs = {*self.patient.columns, *self.patient.birth_columns}
+        if leak := inputs & (answer | outcome.columns_apart(self.patient)):
             raise InputError(
                 f"patient: static column {sorted(leak)[0]!r} is part of outcome {name!r}; "
                 "an input that holds the answer is refused"
@@ -285,16 +286,22 @@ class GraphSpec(Shown, Record):
     def _check_joins_against(self, name: str, outcome: OutcomeSpec) -> None:
         """The same through joins: what an outcome reads under one name is no input under another."""
         patient, people = self.patient, self.patient.table or "people"
-        answer, apart = set[Cell](), set[Cell]()
+        answer, apart, keys = set[Cell](), set[Cell](), set[Cell]()
         forms = dict[Cell, list[tuple[tuple[str, ...], ...]]]()
-        for table in {people} | outcome.tables:
+        tables = {people, *outcome.tables, *(rows.table for rows in outcome.rows_of_events(patient))}
+        for table in sorted(tables):
             inside = patient.model_copy(update={"table": table})  # as if this were the table of the patients
-            answer |= {home(self.tables, (table, c)) for c in outcome.answer_columns(patient, table)}
+            answers = outcome.answer_columns(patient, table)
+            answer |= {home(self.tables, (table, c)) for c in answers}
             apart |= {home(self.tables, (table, c)) for c in outcome.columns_apart(inside)}
+            # an end by site or by protocol may be looked up by what is an input
+            looked_up = [c for c in answers if c not in (outcome.end_of_observation, patient.exit)]
+            keys |= {key for c in looked_up for key in roots(self.tables, (table, c)) - {(table, c)}}
             for column, words in outcome.answer_words(inside).items():
                 forms.setdefault(home(self.tables, (table, column)), []).append(words)
         for column in (*patient.columns, *patient.birth_columns):
-            if leak := made_of(self.tables, (people, column)) & (answer | apart):
+            cell = (people, column)
+            if leak := made_of(self.tables, cell) & (answer | apart) or {cell} & keys:
                 raise InputError(
                     f"patient: static column {column!r} is by a join {_cell(leak)}, a part of outcome "
                     f"{name!r}; an input that holds the answer is refused"
@@ -313,21 +320,23 @@ class GraphSpec(Shown, Record):
             held = answer | self._events_seen_early(outcome, node, node.table)
             for column in sorted((node.read | set(node.where)) - outcome.shown_when_it_happens(node)):
                 cell = (node.table, column)
-                if leak := made_of(self.tables, cell) & (held - {cell} if node.table == people else held):
+                of_answer = made_of(self.tables, cell) & (held - {cell} if node.table == people else held)
+                if leak := of_answer or {cell} & keys:
                     raise InputError(
                         f"nodes.{kind}: column {column!r} is by a join {_cell(leak)}, a part of outcome "
                         f"{name!r}; an input that holds the answer is refused"
                     )
 
     def _events_seen_early(self, outcome: OutcomeSpec, node: NodeSpec, table: str) -> set[Cell]:
-        """What rows of events in other tables say, but where the node has their time."""
+        """What rows of events say, by own columns of their tables, but where the node has their time."""
         times = {home(self.tables, (table, name)) for name in (node.time, node.known) if name is not None}
-        return {
-            home(self.tables, (rows.table, column))
+        early = [
+            rows
             for rows in outcome.rows_of_events(self.patient)
-            for column in rows.columns
-            if rows.table != table and home(self.tables, (rows.table, rows.time)) not in times
-        }
+            if home(self.tables, (rows.table, rows.time)) not in times
+        ]
+        said = {(rows.table, column) for rows in early for column in rows.columns}
+        return {root for cell in said for root in roots(self.tables, cell)}
 
     @property
     def edge_types(self) -> tuple[EdgeType, ...]:

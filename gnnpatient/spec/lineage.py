@@ -72,6 +72,25 @@ def made_of(tables: Mapping[str, TableSpec], cell: Cell) -> set[Cell]:
     return found
 
 
+def roots(tables: Mapping[str, TableSpec], cell: Cell) -> set[Cell]:
+    """The own columns of a table that decide what is in one of its columns: itself, or the keys of its join.
+
+    Parameters
+    ----------
+    tables : mapping of str to TableSpec
+        [tables] of a spec, whose joins have been checked.
+    cell : tuple of str and str
+        A table and a column, joined or its own.
+
+    Returns
+    -------
+    set of tuple of str and str
+    """
+    if (join := join_of(tables, cell)) is None:
+        return {cell}
+    return {root for here in join.by for root in roots(tables, (cell[0], here))}
+
+
 def joined_columns(tables: Mapping[str, TableSpec], table: str) -> Iterator[str]:
     """The columns that a table gains.
 

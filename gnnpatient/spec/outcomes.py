@@ -201,7 +201,7 @@ class BaseOutcomeSpec(Record):
         return set()
 
     def columns_apart(self, patient: PatientSpec) -> set[str]:
-        """Columns of the patient table that tell a row with the event from others.
+        """Columns of the patient table that tell a row with the event, or with the end, from others.
 
         Parameters
         ----------
@@ -212,7 +212,9 @@ class BaseOutcomeSpec(Record):
         -------
         set of str
         """
-        return set()
+        ends = (self.end_of_observation, patient.exit)
+        picks = [end for end in ends if isinstance(end, PickSpec) and end.table == patient.table]
+        return {pick.column for pick in picks if pick.column is not None}
 
     def rows_of_events(self, patient: PatientSpec) -> Iterator[RowsOfEvents]:
         """Rows that say what came of a patient, which nodes may show from their own time on only.
@@ -383,7 +385,7 @@ class SurvivalSpec(BaseOutcomeSpec):
         return {column for of, column in found if isinstance(column, str) and table in (None, of)}
 
     def columns_apart(self, patient: PatientSpec) -> set[str]:
-        """Columns of the patient table that tell a row with the event from others.
+        """Columns of the patient table that tell a row with the event, or with the end, from others.
 
         Parameters
         ----------
@@ -395,7 +397,8 @@ class SurvivalSpec(BaseOutcomeSpec):
         set of str
         """
         parts = [part for _, part in self.parts if (part.table or self.table) == patient.table and part.where]
-        return {name for part in parts for name in (part.time or "", *part.where)}
+        apart = {name for part in parts for name in (part.time or "", *part.where)}
+        return super().columns_apart(patient) | apart
 
     def rows_of_events(self, patient: PatientSpec) -> Iterator[RowsOfEvents]:
         """Rows that say what came of a patient, which nodes may show from their own time on only.

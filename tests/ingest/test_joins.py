@@ -310,6 +310,91 @@ def test_guards_see_through_joins(pairs, message, tmp_path):
         read_spec(tmp_path / "c.toml")
 
 
+LABEL = {"table": "items.csv", "by": "item", "columns": ["label"]}
+EVENT = {"table": "events.csv", "time": "at", "where": {"label": "death"}}
+EARLY = {"time": "ordered", "code": "label"}
+
+
+@pytest.mark.parametrize(
+    ("table", "join", "cause", "node", "message"),
+    [
+        ("events.csv", [LABEL], EVENT | {"where": {"item": "5"}}, EARLY, r"column 'label'.*\('item'\)"),
+        ("events.csv", [LABEL], EVENT, EARLY | {"code": "item"}, "column 'item'"),
+        (
+            "events.csv",
+            [LABEL, LABEL | {"columns": {"name": "label"}}],
+            EVENT,
+            EARLY | {"code": "name"},
+            "'name'",
+        ),
+        ("events.csv", [LABEL], EVENT, EARLY | {"time": "at", "code": "item"}, None),
+        # two tables of items with one dictionary: what is in one says nothing of the other
+        ("labs.csv", [LABEL], EVENT, EARLY, None),
+        (
+            "labs.csv",
+            [LABEL | {"table": "events.csv", "by": "event"}],
+            EVENT,
+            EARLY,
+            "events.csv \\('item'\\)",
+        ),
+    ],
+)
+def test_rows_of_events_are_told_apart_by_what_their_words_are_looked_up_by(
+    table, join, cause, node, message
+):
+    from gnnpatient import read_spec
+
+    spec = {
+        "cohort": "c",
+        "tables": {"events.csv": {"join": LABEL}} | {table: {"join": join}},
+        "patient": {"table": "people.csv", "key": "id", "exit": "1y"},
+        "nodes": {"row": node | {"table": table}},
+        "outcomes": {"death": {"kind": "survival", "causes": {"death": cause}}},
+    }
+    if message is None:
+        assert read_spec(spec).nodes
+        return
+    with pytest.raises(InputError, match=message):
+        read_spec(spec)
+
+
+@pytest.mark.parametrize(
+    ("patient", "message"),
+    [
+        ({"category": ["code"]}, r"static column 'code' is by a join people.csv \('code'\)"),
+        ({"category": ["ward"], "exit": "closed"}, None),  # the end of a study there
+        ({"number": ["age"], "origin": "came", "birth": "died"}, "static column 'died'"),
+        ({"number": ["last"], "exit": {"table": "people.csv", "column": "last"}}, "static column 'last'"),
+        ({"number": ["until"], "exit": {"table": "wards.csv", "column": "shut"}}, "column 'until'.*'shut'"),
+    ],
+)
+def test_a_static_is_not_what_an_answer_or_an_end_is_looked_up_by(patient, message):
+    from gnnpatient import read_spec
+
+    joins = [
+        {"table": "states.csv", "by": "code", "columns": ["state"]},
+        {"table": "wards.csv", "by": "ward", "columns": {"closed": "closed", "until": "shut"}},
+    ]
+    states = {"home": "censored", "dead": "death"}
+    spec = {
+        "cohort": "c",
+        "tables": {"people.csv": {"join": joins}},
+        "patient": {"table": "people.csv", "key": "id"} | patient,
+        "outcomes": {
+            "state": {
+                "kind": "survival",
+                "table": "people.csv",
+                "status": {"column": "state", "time": "died", "states": states},
+            }
+        },
+    }
+    if message is None:
+        assert read_spec(spec).patient.category
+        return
+    with pytest.raises(InputError, match=message):
+        read_spec(spec)
+
+
 def test_who_is_a_patient_may_ask_for_all_words_of_an_answer(tmp_path):
     from gnnpatient import read_spec
 

@@ -138,6 +138,30 @@ def test_splits_labels_and_times_without_a_flag_are_asked(rng):
     assert 'number = ["age", "months_since_surgery"]' in text and "protime" in text.split("[nodes.")[1]
 
 
+def test_numbers_of_records_predictions_and_last_days_are_not_taken(rng):
+    days = pl.Series([f"2020-01-{1 + i % 28:02}" for i in range(SIZE)])
+    table = one_row(
+        rng,
+        study_no=rng.permutation(SIZE) * 7,
+        mrn=rng.permutation(SIZE) * 11,
+        seen=np.arange(SIZE) + 5000,  # no name says so, but it counts the rows
+        prediction=rng.normal(0, 1, SIZE),
+        icu_after=np.arange(SIZE) % 2,
+        last_contact=days,
+        bmi=rng.normal(25, 3, SIZE),
+    )
+    text = drafted(people=table)
+    assert 'number = ["age"' in text and "origin = " not in text
+    for name in ("study_no", "mrn", "seen", "prediction", "icu_after", "last_contact"):
+        assert f'"{name}"' not in text and name in text, name
+
+
+def test_a_status_of_1_and_2_is_that_of_r(rng):
+    text = drafted(people=one_row(rng).with_columns(status=1 + pl.col("death")).drop("death"))
+    assert 'states = { 1 = "censored", 2 = "event" }' in text
+    assert "ASK: outcomes.event: is that what the states of status mean?" in text
+
+
 def test_columns_that_are_called_alike_are_one_pattern(rng):
     genes = {f"G{i}_expr": rng.normal(0, 1, SIZE) for i in range(30)}
     text = drafted(people=one_row(rng, **genes, empty_expr=[None] * SIZE))
