@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnpatient.errors import ADD_OUTCOME, InputError
+from gnnpatient.errors import InputError
 from gnnpatient.propose import inputs, outcomes, patients
 from gnnpatient.propose.dictionaries import add_names
 from gnnpatient.propose.formats import of_format, standard
@@ -210,7 +210,10 @@ def _text(draft: Draft) -> str:
         for name, block in blocks.items():
             lines += _lines(f"[{place}.{name}]", block)
     if not draft.outcomes:
-        lines.append(f"# ASK: outcomes: none was recognised; what is to be predicted? {ADD_OUTCOME}")
+        lines.append(
+            "# ASK: outcomes: none was recognised; what is to be predicted? add [outcomes.NAME], as "
+            "docs/how-to/layouts.md shows"
+        )
     lines += [f"# ASK: {question}" for question in draft.questions]
     lines += (
         ["", "# Left out", *(f"# {line}" for line in dict.fromkeys(draft.left_out))] if draft.left_out else []

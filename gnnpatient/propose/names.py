@@ -63,7 +63,9 @@ PERSON = re.compile(r"^(num|fac)?(age|ageyears|agey|sex|gender|race|ethnicity)$"
 GROUP = re.compile(r"^(unique|person|people|famil|household|match|pair|set|case)")
 SITE = re.compile(r"(hospital|center|centre|site|clinic|institution|ward)(id|name|code|no|nr)?$")
 NOMINAL = re.compile(r"sex|gender|race|ethnic|center|centre|site|arm$|^trt|treat|group|type$")
-COUNTER = re.compile(r"^(period|visit|visitno|visitnum|visitnumber|exam|wave|seq|enum)$")
+COUNTER = re.compile(
+    r"^(period|visit|visitno|visitnum|visitnumber|exam|wave|seq|enum|(session|visit|ses)(label|code|id|name|no|nr)?)$"
+)
 ENTRY = re.compile(r"^entry|entrytime$")
 
 # Outcomes, and what gives them away
