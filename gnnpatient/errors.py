@@ -28,8 +28,8 @@ Refused = InputError  # the name until 0.1; the same class, so that either name 
 
 
 ADD_OUTCOME = (
-    'add the lines [outcomes.death], kind = "survival" and causes = { death = { time = "COLUMN", '
-    'flag = "COLUMN" } } to the spec; docs/how-to/layouts.md has those of other tables'
+    'add the lines [outcomes.death], kind = "survival", table = "FILE" and causes = { death = { time = '
+    '"COLUMN", flag = "COLUMN" } } to the spec; docs/how-to/layouts.md has those of other tables'
 )
 """What to do where a spec has no outcome."""
 

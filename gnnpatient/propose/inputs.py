@@ -346,7 +346,9 @@ def _long(
     codes = pl.DataFrame({"who": sheet.patient_ids, "code": text(sheet.raw[code])}).drop_nulls().unique()
     count = codes.group_by("code").len().sort("code")
     if missing := sheet.block.keys.get("missing"):  # in this column NA is sodium
-        sheet.block.keys["missing"] = [word for word in missing if word not in count["code"]]
+        sheet.block.keys["missing"] = left = [word for word in missing if word not in count["code"]]
+        if not left:
+            sheet.block.notes = [note for note in sheet.block.notes if "is taken as missing" not in note]
     common = count.filter(pl.col("len") >= MIN_PATIENTS)["code"].to_list()
     of = plain(sheet.name) + plain(code)
     kind = next((kind for kind, named in names.MEANS.items() if re.search(named, of)), code)

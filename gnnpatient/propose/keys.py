@@ -93,7 +93,7 @@ def candidates(sheets: list[Sheet]) -> list[Candidate]:
     list of Candidate
     """
     able = {
-        sheet.name: {c: n for c in sheet.raw.columns[:MAX_TRIED] if (n := _able(sheet, c))}
+        sheet.name: {c: n for c in sheet.raw.columns[:MAX_TRIED] if (n := possible(sheet, c))}
         for sheet in sheets
     }
     found: dict[str, list[tuple[Sheet, str]]] = {}
@@ -104,8 +104,21 @@ def candidates(sheets: list[Sheet]) -> list[Candidate]:
     return sorted((one for one in likely if one is not None), key=lambda one: one.rank, reverse=True)
 
 
-def _able(sheet: Sheet, column: str) -> int:
-    """How many values a column has that could be ids; 0 where it cannot be one."""
+def possible(sheet: Sheet, column: str) -> int:
+    """How many values a column has that could be ids.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        A table.
+    column : str
+        One of its columns.
+
+    Returns
+    -------
+    int
+        0 where it cannot be an id: a value, a time, a state, or with gaps.
+    """
     word, cells = plain(column), sheet.raw[column]
     if sheet.kind[column] not in ("text", "number", "mixed") or cells.null_count() > MAX_GAPS * len(cells):
         return 0
@@ -215,7 +228,7 @@ def contained(sheet: Sheet, known: pl.Series) -> str:
     found = []
     for column in sheet.raw.columns[:MAX_TRIED]:
         word = word_of(column)
-        if not _able(sheet, column) or word < (3 if only_count else 1):
+        if not possible(sheet, column) or word < (3 if only_count else 1):
             continue
         mine = ids(sheet.raw[column]).drop_nulls().unique()
         if len(mine) >= max(2, FEW * len(known)) and share(mine.is_in(known.implode())) >= CONTAINED:

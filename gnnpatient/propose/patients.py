@@ -105,15 +105,14 @@ def _no_key(sheets: list[Sheet]) -> str:
     able: dict[str, tuple[int, float]] = {}
     for sheet in sheets:
         for c in sheet.raw.columns:
-            if (sheet.kind[c] == "text" or sheet.is_integer(c)) and sheet.n_distinct(c) > 1:
-                able.setdefault(c, (keys.word_of(c), sheet.n_distinct(c) / len(sheet.raw)))
+            word, part = keys.word_of(c), keys.possible(sheet, c) / len(sheet.raw)
+            if part > (0 if word >= 2 else 0.5):
+                able.setdefault(c, (word, part))
     best = sorted(able, key=lambda c: able[c], reverse=True)[:2]
-    no_key = "no column could be the patient's id."
-    if not best:
-        return no_key
+    which, name = (f"If {' or '.join(best)} is it", best[0]) if best else ("If one is it", "NAME")
     return (
-        f"{no_key} If {' or '.join(best)} is it: gnnpatient init DATA --key {best[0]}, propose(tables, "
-        f'key="{best[0]}"), or key = "{best[0]}" below [patient] in a spec by hand.'
+        f"no column could be the patient's id. {which}: gnnpatient init DATA --key {name}, propose(tables, "
+        f'key="{name}"), or key = "{name}" below [patient] in a spec by hand.'
     )
 
 

@@ -161,6 +161,10 @@ def test_a_task_beside_survival(stays, good, refused, tmp_path):
     good("fit", folder / "cohort", "--out", tmp_path / "run", *few)
     words = ("predict", tmp_path / "run", folder / "cohort", "--horizons", "3", "--out", tmp_path / "r.csv")
     assert "outcome 'death' needs landmarks; give --at" in refused(*words)
+    both = refused("predict", tmp_path / "run", folder / "cohort", "--out", tmp_path / "r.csv")
+    assert (
+        "needs landmarks, and horizons after them; give --at, as in entry" in both and "--horizons 1y" in both
+    )
     good(*words, "--at", "2")
     with open(tmp_path / "r.csv", newline="") as file:
         rows = list(csv.DictReader(file))
