@@ -4,7 +4,8 @@ export GNNPATIENT_FAULTS ?= $(CURDIR)/../shared/faults/corpus
 export GNNPATIENT_FIELD ?= $(CURDIR)/../shared/faults/field
 
 PYTHON := .venv/bin/python
-PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Not compiled ahead: of the many files of torch and transformers few are ever imported.
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 EDITABLE := $(PIP) --no-build-isolation --editable
 
 # The shapes of tensors are checked where they are what is tested: elsewhere that takes longer than the tests do.

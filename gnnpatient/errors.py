@@ -24,6 +24,10 @@ class UnknownNameError(InputError, KeyError):
     __str__ = Exception.__str__  # KeyError would put the message in quotes
 
 
+class NoColumnError(InputError):
+    """A table lacks a column that the spec names."""
+
+
 Refused = InputError  # the name until 0.1; the same class, so that either name catches it
 
 

@@ -451,3 +451,12 @@ def test_several_horizons_at_once_are_each_by_itself():
             assert at.case.sum() == (left[1] == 2).sum() and at.gone.sum() == (left[1] == 1).sum()
             alone = metrics.at_horizon(time, event, horizon, cause=2, patient=patient)
             assert (at.share == alone.share).all()
+
+
+def test_an_infinite_hazard_takes_all_that_is_left():
+    """As of a survival curve that reaches 0: the other cause keeps what came before."""
+    hazards = np.array([[[0.1, 0.2, 0.2], [0.3, np.inf, np.inf]]])
+    free, one, two = metrics.cumulative_incidence(hazards)[0]
+    assert free == pytest.approx([np.exp(-0.4), 0, 0]) and (free + one + two == pytest.approx(np.ones(3)))
+    assert one[0] == pytest.approx(0.25 * (1 - np.exp(-0.4))) and one[1] - one[0] < 1e-3
+    assert two[2] == two[1] == pytest.approx(1 - one[1])

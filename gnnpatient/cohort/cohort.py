@@ -136,6 +136,12 @@ class Cohort(Shown):
         else:
             facts += [(name, listed(_group_sizes(outcome))) for name, outcome in self.outcomes.items()]
         facts.append(("time", _span(self)))
+        tables = self.report.get("tables", {}).values()
+        refused = sum(sum(table.get("refused", {}).values()) for table in tables)
+        notes = [f"{refused} rows refused"] if refused else []
+        notes += [counted(len(flags), "flag")] if (flags := self.report.get("flags", ())) else []
+        if notes:
+            facts.append(("but", f"{' and '.join(notes)}, see cohort.report"))
         table = Table(
             ["<node type", "rows", "patients with rows", "codes"],
             [
@@ -203,7 +209,8 @@ class Cohort(Shown):
         Parameters
         ----------
         patient : str, int or array_like of either, optional
-            Ids (strings) or positions (integers). Default: all patients.
+            Ids (strings) or positions (integers). Numbers that are ids as well are refused, but for an array
+            of positions. Default: all patients.
 
         Returns
         -------
@@ -227,6 +234,8 @@ class Cohort(Shown):
             raise InputError("the patients are a set, which has no order; give a list, as sorted(ids)")
         wanted = np.atleast_1d(np.asarray(patient))
         if wanted.dtype.kind in "iu":
+            if not isinstance(patient, np.ndarray):
+                self._refuse_numbers(wanted)
             if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
                 worst = wanted.min() if wanted.min() < 0 else wanted.max()
                 raise InputError(f"patient position {worst}; the cohort has {len(self)} (an id is a string)")
@@ -242,6 +251,17 @@ class Cohort(Shown):
                 "write ids as in the patient table"
             )
         return found
+
+    def _refuse_numbers(self, wanted: np.ndarray) -> None:
+        """Refuse whole numbers that are ids of some patients and positions of others."""
+        words = wanted.astype(str)
+        found = np.searchsorted(self.ids, words).clip(max=len(self) - 1)
+        if len(other := np.flatnonzero((self.ids[found] == words) & (found != wanted))):
+            shown = str(words[other[0]])
+            raise InputError(
+                f"patient {shown}: ids are text; write {shown!r}, of a column column.astype(str). Positions "
+                f"are an array, as in np.array([{shown}])"
+            )
 
     def patient(self, patient: str) -> Patient:
         """Give one patient's record.
@@ -617,10 +637,11 @@ class Cohort(Shown):
         ----------
         day : float, str, date or array_like of these
             Days after the origin, durations as in "3y" or "36h", or ISO 8601 dates, which mean the end of
-            that day in the time zone of the tables (of several the patient table's, else UTC). One, or one
-            for each patient.
+            that day in the time zone that the spec gives the tables (of several the patient table's, else
+            UTC). A datetime, as `pandas.Timestamp`, is that moment, at midnight the beginning of its day.
+            One, or one for each patient.
         patient : str, int or array_like of either, optional
-            Ids or positions. Default: all patients.
+            Ids, as text, or positions, see `positions`. Default: all patients.
         to : float, str, date or array_like of these, optional
             Time after `day` at which a value is wanted, for outcomes of progression.
 
@@ -659,7 +680,7 @@ class Cohort(Shown):
         Parameters
         ----------
         patients : str, int or array_like of either, optional
-            Ids or positions. Default: all patients.
+            Ids, as text, or positions, see `positions`. Default: all patients.
 
         Returns
         -------
@@ -689,7 +710,7 @@ class Cohort(Shown):
         Parameters
         ----------
         patients : str, int or array_like of either, optional
-            Ids or positions. Default: all patients.
+            Ids, as text, or positions, see `positions`. Default: all patients.
         times : iterable, optional
             Days after the origin, durations as in "3y", ISO 8601 dates, or "entry"; a landmark for every
             patient at each of them. One alone needs no list.
@@ -984,7 +1005,13 @@ class Landmarks(Shown):
         return entered & (self.at < self.cohort.at_entry[self.patient])
 
     def __getitem__(self, rows: Any) -> Landmarks:
-        rows = rows[0] if isinstance(rows, tuple) else rows
+        if isinstance(rows, tuple) and len(rows) == 2 and (rows[1] is ... or rows[1] == slice(None)):
+            rows = rows[0]  # as scikit-learn indexes
+        if rows is None or isinstance(rows, str | tuple):
+            raise InputTypeError(
+                f"landmarks have no item {_short(rows)}; they are indexed by position or mask, as in X[:3], "
+                "X[[0, 1]] or X[X.ids == ID]"
+            )
         to = None if self.to is None else np.atleast_1d(self.to[rows])
         return Landmarks(self.cohort, np.atleast_1d(self.patient[rows]), np.atleast_1d(self.at[rows]), to)
 
@@ -1231,6 +1258,8 @@ def check_landmarks(X: object, call: str) -> Landmarks:
         way = "say when, as in cohort.at(365) or cohort.landmarks(times=[0, 365]).followed()"
     elif hasattr(X, "columns"):
         way = 'make a cohort of your tables first, read_cohort(spec, {"t.csv": frame}), then cohort.at(365)'
+    elif isinstance(X, list) and X and hasattr(X[0], "node_types"):
+        way = "a network of PyG's own takes graphs; here give the landmarks that they were made of"
     elif isinstance(X, np.ndarray | list) and np.asarray(X).dtype.kind in "iub" and np.ndim(X) == 1:
         way = "positions index landmarks, as in X[train]"
     else:

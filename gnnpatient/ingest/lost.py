@@ -7,7 +7,7 @@ import re
 import numpy as np
 import polars as pl
 
-from gnnpatient.content.image.base import UNREADABLE
+from gnnpatient.content.image.base import NO_FILE, UNREADABLE
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.audit import RowAudit, quoted
 from gnnpatient.ingest.cells import example, ids
@@ -157,8 +157,8 @@ def _refuse_or_flag(
     why = ", ".join(f"{many[i]} {reasons[i]}" for i in order[:3])
     main = str(reasons[order[0]])
     row = int(rows[int((view.audit.reasons_of(view.row[rows]) == main).argmax())])
-    # one row is a slip rather than a form, and broken images are no fault of the table
-    none = none and count[1] > 1 and not main.startswith(UNREADABLE)
+    # one row is a slip rather than a form, and broken images are no fault of the table; a wrong folder is
+    none = none and count[1] > 1 and (not main.startswith(UNREADABLE) or main == f"{UNREADABLE}{NO_FILE}")
     hint = _hint(source, view, row, main, node, ids_shown=none)
     of = f"{view.table}{of}"
     if none:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 import numpy as np
 import polars as pl
 
-from gnnpatient.errors import InputError, near
+from gnnpatient.errors import InputError
 from gnnpatient.ingest.columns import one_each, take
 from gnnpatient.ingest.source import SourceTables, TableView
 from gnnpatient.readers.tables import fits
@@ -93,8 +93,8 @@ def state_codes(view: TableView, name: str, outcome: SurvivalSpec) -> np.ndarray
     if (unknown := cells.is_not_null() & ~cells.is_in(list(meaning))).any():
         row = unknown.arg_true()[0]
         raise InputError(
-            f"{view.table}: outcome {name!r}, line {view.line(row)}: state {cells[row]!r} is not in states"
-            f"{near(cells[row], meaning)}"
+            f"{view.table}: outcome {name!r}, line {view.line(row)}: state {cells[row]!r} is not in states; "
+            'add it, as the name of a cause or as "censored"'
         )
     code = cells.replace_strict(list(meaning), list(meaning.values()), default=None, return_dtype=pl.Int64)
     return code.fill_null(-1).to_numpy()

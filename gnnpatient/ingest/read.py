@@ -13,7 +13,7 @@ from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.outcomes import all_outcomes
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.content.encoder import OwnEncoder, UserEncoder
-from gnnpatient.errors import InputError, InputTypeError
+from gnnpatient.errors import InputError, InputTypeError, NoColumnError
 from gnnpatient.ingest.ancestors import ancestor_nodes
 from gnnpatient.ingest.contents import measurements
 from gnnpatient.ingest.dates import UsualDates, usual_dates
@@ -128,7 +128,10 @@ def _read(source: SourceTables, quarantine: Path | None, outcomes: bool) -> Coho
     spec = source.spec
     patients = read_patients(source)
     record = Record(source, patients, _read_nodes(source, patients))
-    drafts = draft_labels(record) if outcomes else {}
+    try:
+        drafts = draft_labels(record) if outcomes else {}
+    except NoColumnError as refusal:
+        raise InputError(f"{refusal}; of new patients, read_cohort(..., outcomes=False) reads none") from None
     follow_up, first_day = _follow(record, drafts, ends=outcomes)
     labels = read_labels(follow_up, drafts) if outcomes else {}
     flag_early_death_texts(source, labels)

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.content.encoder import OwnEncoder
-from gnnpatient.errors import InputError, near
+from gnnpatient.errors import InputError, NoColumnError, near
 from gnnpatient.files import room_for
 from gnnpatient.ingest.audit import RowAudit, quoted
 from gnnpatient.ingest.cells import (
@@ -430,7 +430,7 @@ class TableView:
         if (count := count_midnights(every.column(name), form)) >= _MIN_MIDNIGHTS:
             self.source.flag(
                 f"{self.table}: column {name!r}: all {count} clock times are midnight: dates? write them as "
-                "dates, so that they are known at the end of their day"
+                "dates (pandas: column.dt.date), so that they are known at the end of their day"
             )
 
     def _decimal_points(self, name: str, cells: pl.Series) -> pl.Series:
@@ -965,7 +965,7 @@ class SourceTables:
         wanted = [self.key(table), *columns, *where]
         for name in wanted:
             if name not in schema:
-                raise InputError(f"{table}: no column {name!r}{near(name, schema)}")
+                raise NoColumnError(f"{table}: no column {name!r}{near(name, schema)}")
             if not is_plain(schema[name]):
                 mixed = "cells of several types, or of one that is not plain"
                 raise InputError(

@@ -230,7 +230,8 @@ def cumulative_incidence(hazards: Float[np.ndarray, "row cause time"]) -> Float[
     >>> cumulative_incidence(np.array([[[0.1, 0.2], [0.3, 0.6]]])).round(3).tolist()
     [[[0.67, 0.449], [0.082, 0.138], [0.247, 0.413]]]
     """
-    total = np.asarray(hazards, np.float64).transpose(1, 0, 2)
+    # exp(-700) is 0 as good as that of an infinite hazard, whose steps would be no numbers
+    total = np.minimum(np.asarray(hazards, np.float64).transpose(1, 0, 2), 700.0)
     step = np.diff(total, prepend=0.0, axis=-1)
     free = np.exp(-total.sum(0))
     before = np.concatenate([np.ones_like(free[:, :1]), free[:, :-1]], -1)

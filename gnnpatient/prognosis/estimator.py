@@ -88,8 +88,9 @@ class PrognosisModel(BaseEstimator):
         ``"auto"`` (a GPU where there is one), ``"cpu"`` or ``"cuda"``. A GPU pays for large batches or many
         channels; the same seed gives the same bits on it, other ones than on a CPU.
     cause : str, optional
-        The cause, or class, that `predict` and `predict_survival_function` are about where none is named, so
-        that scorers of scikit-learn and scikit-survival need not name it. What is learned is the same.
+        The cause, or class, that `predict` and `predict_survival_function` are about where none is named, and
+        the cause that `score` is of, so that scorers of scikit-learn and scikit-survival need not name it.
+        What is learned is the same.
     verbose : bool
         Whether `fit` shows how far it is: bars in a terminal or a notebook, lines in a log.
 
@@ -311,8 +312,11 @@ class PrognosisModel(BaseEstimator):
                 raise InputError(f"y is for a model of one outcome; this one has {', '.join(names)}")
             y, outcome = np.asarray(y), X.cohort.outcomes[names[0]]
             if outcome.has_curve and len(outcome.names) > 1 and _is_of_one_cause(y):
-                self._check_own(X, y, names[0], outcome.names)
-                return {names[0]: target_of(X, names[0])}
+                if y.dtype[0].kind == "b":
+                    self._check_own(X, y, names[0], outcome.names)
+                    return {names[0]: target_of(X, names[0])}
+                if self.cause and X.at_risk(names[0]).all() and self._is_own(X, y, names[0]):
+                    return {names[0]: target_of(X, names[0])}
             return {names[0]: KINDS[outcome.kind].target.from_y(outcome, y, len(X))}
         risk = {name: X.at_risk(name) for name in names}
         if none := int((~np.logical_or.reduce(list(risk.values()))).sum()):
@@ -328,12 +332,16 @@ class PrognosisModel(BaseEstimator):
                 f"y: its event is yes or no, and outcome {name!r} has several causes; name the one that is "
                 f"meant, as in PrognosisModel(cause={causes[-1]!r}), or leave y out"
             )
-        own, (event, time) = X.outcome(name, cause=self.cause), (y[field] for field in y.dtype.names or ())
-        if len(y) != len(own) or not ((event == own["event"]) & np.isclose(time, own["time"])).all():
+        if not self._is_own(X, y, name):
             raise InputError(
                 f"y: not event and time of {self.cause!r} as X.outcome({name!r}, cause={self.cause!r}) gives "
                 "them; for others give every cause as a number, 0 = censored, or leave y out"
             )
+
+    def _is_own(self, X: Landmarks, y: np.ndarray, name: str) -> bool:
+        """Whether `y` is event (yes or no) and time of the model's cause as X itself has them."""
+        own, (event, time) = X.outcome(name, cause=self.cause), (y[field] for field in y.dtype.names or ())
+        return len(y) == len(own) and bool(((event == own["event"]) & np.isclose(time, own["time"])).all())
 
     def forecast(self, X: Landmarks) -> Forecasts:
         """Forecast each outcome: incidence curves, or probabilities of classes.
@@ -451,16 +459,16 @@ class PrognosisModel(BaseEstimator):
         forecast = self._curves(X, outcome)
         if times is None:
             return forecast.incidence
-        risks = np.stack([forecast.risks(list(times), cause) for cause in forecast.causes], 1)
+        risks = np.stack([forecast.risks(times, cause) for cause in forecast.causes], 1)
         return np.concatenate([1 - risks.sum(1, keepdims=True), risks], 1)
 
     def score(self, X: Landmarks, y: np.ndarray | None = None) -> float:
         """Score the forecasts: one minus their error over that of the marginal model ("null").
 
-        The mean over causes and outcomes. The marginal model, without inputs, scores 0. Of a cause: the
-        integrated Brier score, beside that of the training landmarks' Aalen-Johansen estimate. Of a
-        diagnosis: the Brier score over all classes, beside that of the training landmarks' shares. Warns when
-        some of the patients were trained on.
+        The mean over causes and outcomes; with a `cause`, that one alone of an outcome that has it. The
+        marginal model, without inputs, scores 0. Of a cause: the integrated Brier score, beside that of the
+        training landmarks' Aalen-Johansen estimate. Of a diagnosis: the Brier score over all classes, beside
+        that of the training landmarks' shares. Warns when some of the patients were trained on.
 
         Parameters
         ----------
@@ -485,7 +493,7 @@ class PrognosisModel(BaseEstimator):
         targets = self._targets(X, y, self.predictor_.outcomes)
         for name, forecast in self.forecast(X).items():
             null = self.predictor_.null_at(name, X[targets[name].known])
-            scores += targets[name].skills(forecast, null)
+            scores += targets[name].skills(forecast, null, self._cause(None, forecast.names))
         return float(np.mean(scores)) if scores else np.nan
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -567,8 +575,11 @@ class PrognosisModel(BaseEstimator):
 
 
 def _is_of_one_cause(y: np.ndarray) -> bool:
-    """Whether the event of a structured array is yes or no."""
-    return y.dtype.names is not None and len(y.dtype.names) == 2 and y.dtype[0].kind == "b"
+    """Whether the event of a structured array is yes or no, or 0 or 1, as a table of numbers has it."""
+    if y.dtype.names is None or len(y.dtype.names) != 2:
+        return False
+    event = y[y.dtype.names[0]]
+    return event.dtype.kind == "b" or bool(event.dtype.kind in "iu" and np.isin(event, (0, 1)).all())
 
 
 def _known(X: Landmarks, targets: dict[str, Target]) -> tuple[Landmarks, dict[str, Target]]:

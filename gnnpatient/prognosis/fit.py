@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,11 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for name, fewest in (("members", 1), ("epochs", 0), ("patience", 1), ("batch_size", 1)):
-            if getattr(self, name) < fewest:
-                raise InputError(f"{name} {getattr(self, name)}; must be >= {fewest}")
+            count = getattr(self, name)
+            if not isinstance(count, Integral):
+                raise InputError(f"{name} = {count!r}; must be a whole number")
+            if count < fewest:
+                raise InputError(f"{name} {count}; must be >= {fewest}")
         if self.seed < 0:
             raise InputError(f"seed {self.seed}; must be >= 0")
         if not 0 <= self.kind_dropout < 1:

@@ -147,21 +147,21 @@ class Forecast(Shown):
                 f"times, or ({n}, {k + 1}, {len(grid)}) with event-free first"
             )
         at_risk = answerable(landmarks, outcome)
-        _check_rows(curves[at_risk], "incidence", landmarks[at_risk])
+        rows = np.flatnonzero(at_risk)
+        _check_rows(curves[rows], "incidence", rows)
         if curves.shape[1] == k + 1:
-            _check_sums(curves[at_risk].sum(1), "event-free and all causes", landmarks[at_risk], least=1.0)
+            _check_sums(curves[rows].sum(1), "event-free and all causes", rows, least=1.0)
             curves = curves[:, 1:]
-        falls = np.argwhere(np.diff(curves[at_risk], axis=-1) < -_ROUNDING)
+        falls = np.argwhere(np.diff(curves[rows], axis=-1) < -_ROUNDING)
         if len(falls):
             row, cause, time = falls[0]
-            where = _row(landmarks[at_risk], row)
             raise InputError(
-                f"incidence of {names[cause]!r} falls after {grid[time]:g} days at {where}; "
+                f"incidence of {names[cause]!r} falls after {grid[time]:g} days in row {rows[row]}; "
                 "give cumulative incidence, not survival or hazards"
             )
-        _check_sums(curves[at_risk].sum(1), "all causes", landmarks[at_risk])
+        _check_sums(curves[rows].sum(1), "all causes", rows)
         if not grid[0]:
-            if (curves[at_risk][..., 0] > _ROUNDING).any():
+            if (curves[rows][..., 0] > _ROUNDING).any():
                 raise InputError("incidence at time 0 must be 0; give times > 0, days after the landmark")
             grid, curves = grid[1:], curves[..., 1:]
         if not len(grid):
@@ -233,8 +233,10 @@ class Forecast(Shown):
                 )
             return 1
         if cause not in self.causes:
+            when = not isinstance(cause, str) or cause[:1].isdigit()
             raise InputError(
                 f"unknown cause {cause!r} of {self.outcome!r}; there are {', '.join(self.causes)}"
+                f"{f'; a horizon is risk(horizon={cause!r})' if when and np.ndim(cause) == 0 else ''}"
             )
         return self.causes.index(cause) + 1
 
@@ -258,7 +260,7 @@ class Forecast(Shown):
         InputError
             When the horizon is negative or beyond the last time, or the cause is unknown.
         """
-        return self._at(self.incidence[:, self.slot(cause)], self._horizons(horizon))[..., 0]
+        return self._at(self.incidence[:, self.slot(cause)], self._horizon(horizon))[..., 0]
 
     def risks(self, horizons: Sequence[float | str] | np.ndarray, cause: str | None = None) -> np.ndarray:
         """Probability of a cause within several horizons, linear between times.
@@ -301,7 +303,7 @@ class Forecast(Shown):
         tuple of ndarray or None
             Low and high, each (landmark,); None with fewer than five members.
         """
-        if (found := self.spreads(self._horizons(horizon), cause)) is None:
+        if (found := self.spreads(self._horizon(horizon), cause)) is None:
             return None
         return found[0][:, 0], found[1][:, 0]
 
@@ -340,7 +342,7 @@ class Forecast(Shown):
             Columns id, at, outcome, cause, horizon, risk, low, high; low and high are null with fewer than
             five members.
         """
-        at = self.times.tolist() if horizons is None else [days(horizon) for horizon in horizons]
+        at = self._horizons(self.times if horizons is None else horizons).tolist()
         return _table(
             self,
             (
@@ -421,6 +423,14 @@ class Forecast(Shown):
         ]
         table = Table(["<cause", *within], [(c, *risk) for c, risk in zip(self.causes, risks, strict=True)])
         return Summary(title, [*facts, *lines], [table], within)
+
+    def _horizon(self, horizon: Any) -> np.ndarray:
+        wanted = self._horizons(horizon)
+        if wanted.size != 1:
+            raise InputError(
+                f"horizon: {wanted.size} of them; risk and spread take one, risks([...]) several"
+            )
+        return wanted
 
     def _horizons(self, horizon: Any) -> np.ndarray:
         wanted = np.atleast_1d(self.times[-1] if horizon is None else horizon)
@@ -543,8 +553,9 @@ class DiagnosisForecast(Shown):
         if p.shape != shape:
             raise InputError(f"probability has shape {p.shape}; must be {shape}, landmarks and classes")
         at_risk = answerable(landmarks, outcome)
-        _check_rows(p[at_risk], "probability", landmarks[at_risk])
-        _check_sums(p[at_risk].sum(1, keepdims=True), "all classes", landmarks[at_risk], least=1.0)
+        rows = np.flatnonzero(at_risk)
+        _check_rows(p[rows], "probability", rows)
+        _check_sums(p[rows].sum(1, keepdims=True), "all classes", rows, least=1.0)
         p = p[:, [names.index(name) for name in known]].clip(0, 1)
         p = p / p.sum(1, keepdims=True).clip(0.5)  # rows that are not read may be anything
         p[~at_risk] = np.nan
@@ -872,7 +883,10 @@ def _numbers(x: Any, what: str) -> np.ndarray:
     try:
         return np.asarray(x, np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{what} is {type(x).__name__}; give an array or a tensor of numbers") from None
+        raise InputError(
+            f"{what} is {type(x).__name__}; give an array or a tensor of numbers"
+            f"{', days after the landmark' if what == 'times' else ''}"
+        ) from None
 
 
 def _rising_times(times: Any) -> np.ndarray:
@@ -885,27 +899,23 @@ def _rising_times(times: Any) -> np.ndarray:
     return grid
 
 
-def _row(landmarks: Landmarks, i: int) -> str:
-    return f"patient {str(landmarks.ids[i])!r}, day {landmarks.days[i]:g}"
-
-
-def _check_rows(x: np.ndarray, what: str, landmarks: Landmarks) -> None:
-    """Refuse numbers that are missing or outside [0, 1]."""
+def _check_rows(x: np.ndarray, what: str, rows: np.ndarray) -> None:
+    """Refuse numbers that are missing or outside [0, 1]; x is of the landmarks at the positions `rows`."""
     wrong = np.argwhere(~((x >= -_ROUNDING) & (x <= 1 + _ROUNDING)))
     if len(wrong):
         found = x[tuple(wrong[0])]
         raise InputError(
-            f"{what} {found:g} at {_row(landmarks, wrong[0][0])}; must lie in [0, 1]"
+            f"{what} {found:g} in row {rows[wrong[0][0]]}; must lie in [0, 1]"
             f"{', for every landmark at risk' if np.isnan(found) else ', not logits or hazard ratios'}"
         )
 
 
-def _check_sums(total: np.ndarray, of: str, landmarks: Landmarks, least: float = 0.0) -> None:
+def _check_sums(total: np.ndarray, of: str, rows: np.ndarray, least: float = 0.0) -> None:
     """Refuse probabilities, (landmark, column), that sum to more than 1, or to less than `least`."""
     wrong = np.argwhere((total > 1 + _ROUNDING) | (total < least - _ROUNDING))
     if len(wrong):
         raise InputError(
-            f"{of} sum to {total[tuple(wrong[0])]:g} at {_row(landmarks, wrong[0][0])}; "
+            f"{of} sum to {total[tuple(wrong[0])]:g} in row {rows[wrong[0][0]]}; "
             f"must be {'1' if least else 'at most 1'}"
         )
 

@@ -193,7 +193,7 @@ class Predictor(Shown):
         return Landmarks(cohort, seen.patient, seen.at, seen.to)
 
     def differences(self, landmarks: Landmarks) -> list[str]:
-        """Compare these landmarks with those of training: units, ranges, levels.
+        """Compare these landmarks with those of training: node types, units, ranges, levels.
 
         Parameters
         ----------
@@ -206,8 +206,12 @@ class Predictor(Shown):
             Sentences with names and shares.
         """
         seen = restrict(landmarks, self.kinds)
-        vocabulary = self.modules[0].vocabulary
-        return differences(self.about.get("inputs", {}), vocabulary.levels, seen, vocabulary.bounded)
+        vocabulary, inputs = self.modules[0].vocabulary, self.about.get("inputs", {})
+        lacking = [kind for kind in inputs.get("codes", {}) if kind not in seen.cohort.codes]
+        return [
+            *(f"node type {kind!r} is not here; every patient counts as one without it" for kind in lacking),
+            *differences(inputs, vocabulary.levels, seen, vocabulary.bounded),
+        ]
 
     def outside(self, landmarks: Landmarks) -> np.ndarray:
         """Find the landmarks before or after the days of the training landmarks.

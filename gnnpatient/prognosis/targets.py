@@ -25,10 +25,12 @@ from gnnpatient.prognosis.disclosure import (
     round_time,
 )
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
+from gnnpatient.show import counted
 from gnnpatient.times import DAY
 
 MIN_REMAINING = 20  # patients who must be observed beyond the horizon
 MIN_UNCENSORED = 0.1  # share that must not be censored by it
+MAX_BEYOND = 1.1  # of the longest follow-up, a horizon above which a fit warns
 MIN_EVENT_PATIENTS = 5  # patients with an event, below which a fit warns
 
 
@@ -238,7 +240,7 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def skills(self, forecast: Answer, null: np.ndarray) -> list[float]:
+    def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
         """Score a forecast: one minus its error over that of the marginal model ("null").
 
         Parameters
@@ -247,6 +249,8 @@ class Target(ABC):
             Of the landmarks of this target.
         null : ndarray
             Of the known landmarks alone, the forecast without inputs.
+        cause : str, optional
+            The one cause to score; default: all. Of a diagnosis unused: all classes are scored together.
 
         Returns
         -------
@@ -434,8 +438,27 @@ class SurvivalTarget(Target):
             raise InputError(
                 f"outcome {name!r}: no events within {last:g} days of a landmark; nothing to learn"
             )
+        if horizon is not None:
+            self._warn_of(name, last, landmarks.patient)
         times = time_grid(self, landmarks.moments, last, num_times, landmarks.patient, least)
         return SurvivalConfig(causes=self.causes, times=times)
+
+    def _warn_of(self, name: str, horizon: float, patient: np.ndarray) -> None:
+        """Warn of a horizon that nobody is followed to, or within which hardly anything happens."""
+        longest = float(self.time[self.known].max())
+        if horizon > MAX_BEYOND * longest and (self.event[self.known] == 0).any():
+            warnings.warn(
+                f"outcome {name!r}: the horizon is {horizon:g} days, and nobody is followed beyond "
+                f"{longest:.0f}: the forecast goes on from there without data",
+                stacklevel=4,
+            )
+        few = len(np.unique(patient[(self.event > 0) & (self.time <= horizon)]))
+        if few < MIN_EVENT_PATIENTS <= self.informative(patient):
+            warnings.warn(
+                f"outcome {name!r}: {counted(few, 'patient')} with an event within {horizon:g} days, the "
+                "horizon; what is learned from so few is chance. A number is days; years are written '5y'",
+                stacklevel=4,
+            )
 
     def marginal(self, moments: np.ndarray, times: tuple[float, ...] = ()) -> np.ndarray:
         """The Aalen-Johansen estimate [1]_ of the landmarks, every landmark time counting the same.
@@ -506,7 +529,7 @@ class SurvivalTarget(Target):
         free = np.concatenate([[1.0], marginal[0, :-1]]).clip(1e-6)
         return np.diff(marginal[1:], prepend=0.0, axis=1) / free
 
-    def skills(self, forecast: Answer, null: np.ndarray) -> list[float]:
+    def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
         """Score each cause by the integrated Brier score [1]_.
 
         Parameters
@@ -515,6 +538,8 @@ class SurvivalTarget(Target):
             Of the landmarks of this target.
         null : ndarray
             (known landmark, 1 + cause, time), the forecast without inputs.
+        cause : str, optional
+            The one cause to score; default: all.
 
         Returns
         -------
@@ -528,7 +553,7 @@ class SurvivalTarget(Target):
         """
         curves, known, found = cast(Forecast, forecast), self.known, []
         time, event = self.time[known], self.event[known]
-        for k in range(1, 1 + len(curves.causes)):
+        for k in [curves.slot(cause)] if cause else range(1, 1 + len(curves.causes)):
             error, _ = integrated_brier(curves.incidence[known, k], curves.times, time, event, cause=k)
             null_error, _ = integrated_brier(null[:, k], curves.times, time, event, cause=k)
             if null_error != 0:  # else nobody had this cause here or in training: nothing to explain
@@ -748,7 +773,7 @@ class LabelTarget(Target):
         """
         return marginal
 
-    def skills(self, forecast: Answer, null: np.ndarray) -> list[float]:
+    def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
         """Score all classes together by the Brier score [1]_.
 
         Parameters
@@ -757,6 +782,8 @@ class LabelTarget(Target):
             Of the landmarks of this target.
         null : ndarray
             (known landmark, class), the forecast without inputs.
+        cause : str, optional
+            Unused.
 
         Returns
         -------

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from gnnpatient.errors import near
 
+_DURATIONS = ("every", "window", "horizon", "gap")  # keys that hold one, where a number is written first
+
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first error of pydantic as one line: the key, what was found there, and what to do.
@@ -51,6 +53,10 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         case "union_tag_invalid":
             kinds = re.findall(r"'(\w+)'", first["ctx"]["expected_tags"])
             return f"{place}.kind: unknown {first['ctx']['tag']!r}{near(first['ctx']['tag'], kinds)}"
+        case "string_type" if where[-1] in _DURATIONS and not isinstance(first["input"], list | dict):
+            return f"{place}: must be a duration in quotes, as in '30d', not {first['input']!r}"
+        case "dict_type":
+            return f"{place}: must be a table, {{ NAME = ... }}, not {first['input']!r}"
         case "value_error":
             return f"{place}: {first['ctx']['error']}" if where else str(first["ctx"]["error"])
     return f"{place}: {first['msg'].replace('valid tuple', 'list')}, not {first['input']!r}"

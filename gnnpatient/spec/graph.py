@@ -609,13 +609,14 @@ def spec_path(name: str | Path) -> Path:
     return path
 
 
-def read_spec(spec: str | Path | Mapping[str, Any]) -> GraphSpec:
+def read_spec(spec: str | Path | Mapping[str, Any] | GraphSpec) -> GraphSpec:
     """Read the spec of a cohort.
 
     Parameters
     ----------
     spec : str, Path or dict
-        Path of a .toml file, the name of a shipped cohort, or what `tomllib.loads` makes of a TOML.
+        Path of a .toml file, the name of a shipped cohort, or what `tomllib.loads` makes of a TOML. One that
+        has been read already is given back.
 
     Returns
     -------
@@ -633,6 +634,8 @@ def read_spec(spec: str | Path | Mapping[str, Any]) -> GraphSpec:
     >>> read_spec({"cohort": "mine", "patient": {"table": "patients.csv", "key": "pid"}}).patient.key
     'pid'
     """
+    if isinstance(spec, GraphSpec):
+        return spec
     if isinstance(spec, Mapping):
         return _validated(dict(spec), "spec")
     if not isinstance(spec, str | Path):

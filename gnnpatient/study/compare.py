@@ -160,11 +160,7 @@ def compare(
     cohort = _with_inputs_of(cohort, outcome)
     parts = _modalities(cohort, modalities)
     fitted = _selected_comparators(comparators(cohort, parts), models)
-    splits = make_folds(cohort, outcome, folds, seed) if isinstance(folds, int) else list(folds)
-    check_folds(cohort, splits)
-    plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
-    training = [training_landmarks(cohort, fold.train, plan) for fold in splits]
-    at, until = _scored_times(cohort, outcome, landmarks, horizons, training)
+    splits, training, at, until = _split(cohort, outcome, folds, seed, landmarks, horizons)
     shared: dict[str, Any] = {"members": members, "epochs": epochs, "channels": channels, "seed": seed}
     shared |= {"device": device, "kind_dropout": _kind_dropout(cohort, parts)} | dict(choices or {})
     late = models is None or "late" in models
@@ -180,8 +176,9 @@ def compare(
         design = replace(design, comparators=kept, inner=size.inner)
         shared |= {"members": size.members, "epochs": size.epochs}
         if size.folds < len(splits):
-            splits = make_folds(cohort, outcome, size.folds, seed)
-            training = [training_landmarks(cohort, fold.train, plan) for fold in splits]
+            # fewer folds have fewer training patients each, of whom horizons are estimable less far
+            splits, training, at, until = _split(cohort, outcome, size.folds, seed, landmarks, horizons)
+            design = replace(design, landmarks=at, horizons=until)
         deadline = _Deadline(clock, start + MAX_OVERRUN * (1 - SCORING) * budget)
     total = len(splits) * (len(design.comparators) + len(parts) * design.inner)
     with shown(progress) as report:
@@ -295,6 +292,22 @@ def _modalities(cohort: Cohort, modalities: Mapping[str, Sequence[str]] | None) 
             f"{len(parts)} node type(s) with rows ({', '.join(parts) or 'none'}); fusion takes two or more"
         )
     return parts
+
+
+def _split(
+    cohort: Cohort,
+    outcome: str,
+    folds: Sequence[Fold] | int,
+    seed: int,
+    landmarks: Sequence[float | str] | None,
+    horizons: Sequence[float] | None,
+) -> tuple[list[Fold], list[Landmarks], list[float | str], tuple[float, ...]]:
+    """Folds, their training landmarks, and where all are scored: landmarks and horizons (days)."""
+    splits = make_folds(cohort, outcome, folds, seed) if isinstance(folds, int) else list(folds)
+    check_folds(cohort, splits)
+    plan = {"landmarks": "random", "seed": seed, "outcomes": [outcome]}
+    training = [training_landmarks(cohort, fold.train, plan) for fold in splits]
+    return splits, training, *_scored_times(cohort, outcome, landmarks, horizons, training)
 
 
 def _scored_times(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks
-from gnnpatient.errors import InputError
+from gnnpatient.errors import InputError, InputTypeError
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import Answer
 from gnnpatient.prognosis.run import (
@@ -34,12 +34,16 @@ from gnnpatient.study.models import (
     check_choices,
     check_held_out,
     comparators_of,
+    horizon_days,
     observed_reach,
     reach_of,
     scored_times,
 )
 from gnnpatient.study.scoreboard import Model, ModelRisks
 from gnnpatient.study.validation import refuse_censoring
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,15 @@ class CrossValidation(Shown):
         """
         return {**self.scores.to_dict(), "folds": [vars(fold) for fold in self.folds]}
 
+    def to_frame(self) -> pl.DataFrame:
+        """Make a table of the figures, see `Evaluation.to_frame`.
+
+        Returns
+        -------
+        polars.DataFrame
+        """
+        return self.scores.to_frame()
+
     def value(self, model: str, metric: str, **where: Any) -> dict[str, Any]:
         """The one row of a model and a metric, see `Evaluation.value`.
 
@@ -124,7 +137,7 @@ def cross_validate(
     folds: int | Sequence[Fold] | str | Path = 5,
     landmarks: Sequence[float | str] | None = None,
     fit_at: Sequence[float | str] | str = "random",
-    horizons: Sequence[float] | None = None,
+    horizons: Sequence[float | str] | None = None,
     by: Sequence[str] = (),
     censoring: str = "km",
     n: int = 200,
@@ -155,9 +168,9 @@ def cross_validate(
         anything becomes known after it 1, 3 and 5 years, or quarters of a shorter follow-up.
     fit_at : sequence of float or "entry", or "random", default "random"
         Where models are fitted: at these days, or at entry and 63 drawn times.
-    horizons : sequence of float, optional
-        Days after the landmark; default: 1, 3 and 5 years, or thirds of a shorter time, as far as all models
-        forecast and the outcome is observed in every fold. None for a diagnosis.
+    horizons : sequence of float or str, optional
+        Days after the landmark, or durations as in "5y"; default: 1, 3 and 5 years, or thirds of a shorter
+        time, as far as all models forecast and the outcome is observed in every fold. None for a diagnosis.
     by : sequence of str, default ()
         Columns by which the figures are repeated in groups.
     censoring : {"km", "cox"}, default "km"
@@ -188,6 +201,8 @@ def cross_validate(
     >>> found.value("mine-cox", "auc", cause="death", landmark=0, horizon=1095.75)["interval"]
     'patients'
     """
+    _check_cohort(cohort)
+    horizons = horizon_days(horizons)
     name = cohort.outcome_names(outcome, one=True)[0]
     fitted_at = fit_at if isinstance(fit_at, str) else list(fit_at)
     if isinstance(fitted_at, str) and fitted_at != "random":
@@ -211,7 +226,7 @@ def cross_validate_run(
     *,
     folds: int | Sequence[Fold] | str | Path = 5,
     landmarks: Sequence[float | str] | None = None,
-    horizons: Sequence[float] | None = None,
+    horizons: Sequence[float | str] | None = None,
     by: Sequence[str] = (),
     censoring: str = "km",
     n: int = 200,
@@ -232,8 +247,9 @@ def cross_validate_run(
         As in `cross_validate`.
     landmarks : sequence of float or str, optional
         Days after the origin, and "entry"; default those of the fit, or entry, 1, 3 and 5 years.
-    horizons : sequence of float, optional
-        Days after the landmark; default 1, 3 and 5 years as far as the models go. None for a diagnosis.
+    horizons : sequence of float or str, optional
+        Days after the landmark, or durations; default 1, 3 and 5 years as far as the models go. None for a
+        diagnosis.
     by : sequence of str, optional
         Columns by which the figures are repeated in groups.
     censoring : {"km", "cox"}, optional
@@ -255,6 +271,7 @@ def cross_validate_run(
         When it is no run, its outcomes or node types are not in the cohort, or as `cross_validate`.
     """
     refuse_censoring(censoring)
+    horizons = horizon_days(horizons)
     opened = run if isinstance(run, Run) else _open_run(run)
     names = tuple(cohort.outcomes_with_model(opened.plan["outcomes"]))
     if outcome is None and len(names) > 1:
@@ -341,14 +358,30 @@ class _Setting:
         return int(self.plan.get("min_patients", PLAN["min_patients"]))
 
 
+def _check_cohort(cohort: object) -> None:
+    """Refuse what is no cohort; its landmarks are named beside it."""
+    if isinstance(cohort, Cohort):
+        return
+    way = "theirs is X.cohort" if isinstance(cohort, Landmarks) else "read_cohort and open_cohort give one"
+    raise InputTypeError(
+        f"cross_validate: {type(cohort).__name__} where a cohort is wanted; {way}, and landmarks=[...] "
+        "says when"
+    )
+
+
 def _folds(cohort: Cohort, outcome: str, folds: int | Sequence[Fold] | str | Path, seed: int) -> list[Fold]:
     """The folds that are made, read or given; refused where a group is on both sides."""
-    if isinstance(folds, int):
-        splits = make_folds(cohort, outcome, folds, seed)
+    if isinstance(folds, int | np.integer):
+        splits = make_folds(cohort, outcome, int(folds), seed)
     elif isinstance(folds, str | Path):
         splits = read_folds(folds, cohort)
     else:
-        splits = list(folds)
+        splits = list(folds) if isinstance(folds, Iterable) else []
+        if not (splits and all(isinstance(one, Fold) for one in splits)):
+            raise InputTypeError(
+                "folds: give a number, a file with columns repeat, fold, id, or folds of "
+                "gnnpatient.study.folds, as make_folds and read_folds make them"
+            )
     check_folds(cohort, splits)
     return splits
 
@@ -379,9 +412,21 @@ def _is_estimator(model: Any) -> bool:
     return callable(getattr(model, "get_params", None))
 
 
-def _refit(model: Any, X: Landmarks, progress: Progress | None) -> Any:
+def _copied(name: str, model: Any) -> Any:
+    """A copy of an unfitted model: no fold sees what another one learned."""
+    try:
+        return clone(model) if _is_estimator(model) else copy.deepcopy(model)
+    except Exception as error:
+        found = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(
+            f"model {name!r} cannot be copied anew for each fold ({found}); make in fit(X) what cannot be "
+            "copied"
+        ) from error
+
+
+def _refit(name: str, model: Any, X: Landmarks, progress: Progress | None) -> Any:
     """A copy of a model, fitted on X."""
-    fresh = clone(model) if _is_estimator(model) else copy.deepcopy(model)
+    fresh = _copied(name, model)
     with_epochs = type(model) is PrognosisModel and progress is not None
     fitted = fresh.fit(X, progress=progress) if with_epochs else fresh.fit(X)
     return fitted if callable(getattr(fitted, "forecast", None)) else fresh
@@ -407,7 +452,7 @@ def _cross_validate(
     for i, (fold, (X, test)) in enumerate(zip(splits, sides, strict=True)):
         found: dict[str, Answer] = {}
         for key, model in models.items():
-            fitted = _refit(model, X, step.epochs(i, key))
+            fitted = _refit(key, model, X, step.epochs(i, key))
             check_held_out(key, fitted, test)
             found[key] = answer_of(key, fitted, test, outcome, setting.cause)
             step(i, key)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,13 +20,17 @@ from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study.baselines import censoring_hazard
 from gnnpatient.study.intervals import bootstrap_interval, resampling_units
 from gnnpatient.study.scoreboard import MIN_CASES, ModelRisks, ObservedOutcome, Scoreboard
-from gnnpatient.times import duration
+from gnnpatient.times import days, duration
+
+if TYPE_CHECKING:
+    import polars as pl
 
 MIN_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
 COMPARED = ("auc", "c", "brier", "ibs", "scaled_ibs", "scaled_brier")  # between two models
 NOT_AVERAGED = ("tau", "ici")  # over landmarks
 WITHOUT_INTERVAL = ("ici",)  # too slow to be drawn again and again
 MAX_LINES = 24  # of the table in a notebook
+_KEYS = ("model", "metric", "landmark", "horizon", "cause", "group", "censoring")  # what a figure is of
 MAX_NAMED = 3  # figures that are named in a warning
 MAX_SHIFT = 0.02  # a figure that the model of censoring moves by more is flagged
 
@@ -107,6 +111,18 @@ class Evaluation(Shown):
             "rows": self.rows,
         }
 
+    def to_frame(self) -> pl.DataFrame:
+        """Make a table of the figures.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row a figure, with the columns of `rows`. ``.to_pandas()`` makes one of pandas.
+        """
+        import polars as pl
+
+        return pl.DataFrame(self.rows, infer_schema_length=None)
+
     def value(self, model: str, metric: str, **where: Any) -> dict[str, Any]:
         """The one row of a model and a metric.
 
@@ -118,7 +134,7 @@ class Evaluation(Shown):
             Name of the score.
         **where
             landmark (None for the mean over landmarks), horizon, cause, group or censoring (default "km"), as
-            far as they are needed to tell rows apart.
+            far as they are needed to tell rows apart. Times are days, or durations as in "5y".
 
         Returns
         -------
@@ -129,19 +145,28 @@ class Evaluation(Shown):
         InputError
             When no row fits, or several do.
         """
-        where = {"censoring": "km", **where}
-        found = [
-            row
-            for row in self.rows
-            if row["model"] == model
-            and row["metric"] == metric
-            and all(row[k] == v for k, v in where.items())
-        ]
-        if len(found) != 1:
-            raise InputError(
-                f"{len(found)} rows of {model} {metric} {where}; name landmark, horizon, cause and group"
-            )
+        where = {"model": model, "metric": metric, "censoring": "km", **where}
+        found = self.rows
+        for key, wanted in where.items():
+            if key not in _KEYS:
+                raise InputError(f"unknown {key!r}{near(key, _KEYS)}")
+            word = self._days(key, wanted)
+            fits = [row for row in found if row[key] == word]
+            if not fits:
+                there = ", ".join(dict.fromkeys(str(row[key]) for row in found))
+                raise InputError(f"no figure has {key} {wanted!r} here; there are {there}")
+            found = fits
+        if len(found) > 1:
+            open_ = {k: list(dict.fromkeys(str(row[k]) for row in found)) for k in _KEYS if k not in where}
+            ways = "; ".join(f"{k}: {', '.join(v)}" for k, v in open_.items() if len(v) > 1)
+            raise InputError(f"{len(found)} rows of {model} {metric}; say which: {ways}")
         return found[0]
+
+    def _days(self, key: str, wanted: Any) -> Any:
+        """A landmark or horizon as in the rows, where it is a duration or "entry"."""
+        if key not in ("landmark", "horizon") or not isinstance(wanted, str):
+            return wanted
+        return self.entry if wanted == "entry" else days(wanted)
 
 
 def _figure_table(rows: Sequence[Mapping[str, Any]], at: float | None) -> Table:
@@ -153,7 +178,9 @@ def _figure_table(rows: Sequence[Mapping[str, Any]], at: float | None) -> Table:
         line = lines.setdefault((str(row["cause"]), horizon, row["model"]), {})
         around = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
         line[row["metric"]] = "-" if row["value"] is None else f"{row['value']:.3f}{around}"
-    table = [(*key, *(line.get(metric, "") for metric in metrics)) for key, line in lines.items()]
+    order = [list(dict.fromkeys(of)) for of in zip(*lines, strict=True)]  # as they came, alike together
+    keys = sorted(lines, key=lambda key: [names.index(word) for names, word in zip(order, key, strict=True)])
+    table = [(*key, *(lines[key].get(metric, "") for metric in metrics)) for key in keys]
     more = len(table) - MAX_LINES
     where = "means over landmarks" if at is None else f"at day {at:g}"
     note = f"{where}{f'; and {more} more lines' if more > 0 else ''}"

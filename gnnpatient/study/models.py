@@ -22,7 +22,7 @@ from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
 from gnnpatient.study.baselines import COMPARATORS, fitted_marginal
 from gnnpatient.study.evaluate import Evaluation, evaluate
 from gnnpatient.study.scoreboard import Model, ModelRisks
-from gnnpatient.times import DAY
+from gnnpatient.times import DAY, days
 
 GRID_SIZE = 60  # times up to the last horizon at which forecasts are taken, for the integrated Brier score
 RESERVED = ("cox", "logistic", "null")  # names of what stands beside every model
@@ -73,7 +73,7 @@ def evaluate_models(
     train: Landmarks | None = None,
     outcome: str | None = None,
     cause: str | None = None,
-    horizons: Sequence[float] | None = None,
+    horizons: Sequence[float | str] | None = None,
     by: Sequence[str] = (),
     censoring: str = "km",
     n: int = 200,
@@ -97,9 +97,9 @@ def evaluate_models(
         Name of the outcome; default: the only one.
     cause : str, optional
         The one cause or class to score; default: all. A forecast of this cause alone is enough then.
-    horizons : sequence of float, optional
-        Days after the landmark; default: 1, 3 and 5 years, or thirds of a shorter time, as far as all models
-        forecast and the outcome is observed. None for a diagnosis.
+    horizons : sequence of float or str, optional
+        Days after the landmark, or durations as in "5y"; default: 1, 3 and 5 years, or thirds of a shorter
+        time, as far as all models forecast and the outcome is observed. None for a diagnosis.
     by : sequence of str, default ()
         Columns by which the figures are repeated in groups.
     censoring : {"km", "cox"}, default "km"
@@ -134,14 +134,14 @@ def evaluate_models(
     >>> sorted({row["model"] for row in found.rows})
     ['cox', 'mine', 'mine-cox', 'null']
     """
+    horizons = horizon_days(horizons)
     name = test.cohort.outcome_names(outcome, one=True)[0]
     check_choices(test.cohort, name, models, cause, horizons)
     if not len(test):
         raise InputError("nobody to score: test has no landmark")
     test.outcome(name)  # refuses landmarks that are not at risk
-    if train is not None:
-        _check_sides(train, test)
-    notes = [line for key, model in models.items() if (line := check_held_out(key, model, test))]
+    notes = [] if train is None else _check_sides(train, test)
+    notes += [line for key, model in models.items() if (line := check_held_out(key, model, test))]
     answers = {key: answer_of(key, model, test, name, cause) for key, model in models.items()}
     known = test.cohort.outcomes_with_model([name])[name]
     reach = None
@@ -209,12 +209,37 @@ def check_choices(
         return
     if not known.has_curve:
         raise InputError(f"outcome {outcome!r} is a diagnosis, which has no horizon to choose; leave it out")
-    try:
-        wrong = [h for h in horizons if not float(h) > 0]
-    except (TypeError, ValueError):
-        raise InputError(f"horizons = {horizons!r}; give days, as in [365.25, 1826.25]") from None
-    if wrong or not len(horizons):
+    if not len(horizons) or not all(h > 0 for h in horizons):
         raise InputError(f"horizons = {list(horizons)}; must be > 0, days after the landmark")
+
+
+def horizon_days(horizons: Sequence[float | str] | None) -> list[float] | None:
+    """Horizons in days.
+
+    Parameters
+    ----------
+    horizons : sequence of float or str, or None
+        Days, or durations.
+
+    Returns
+    -------
+    list of float or None
+
+    Raises
+    ------
+    InputError
+        When it is no list, or what is in it is no time.
+
+    Examples
+    --------
+    >>> horizon_days([365, "5y"])
+    [365.0, 1826.25]
+    """
+    if horizons is None:
+        return None
+    if isinstance(horizons, str) or np.ndim(horizons) != 1:
+        raise InputError(f"horizons = {horizons!r}; give a list of days, as in [365.25, 1826.25] or ['5y']")
+    return [days(horizon) for horizon in horizons]
 
 
 def check_held_out(name: str, model: Any, test: Landmarks) -> str | None:
@@ -237,13 +262,22 @@ def check_held_out(name: str, model: Any, test: Landmarks) -> str | None:
     Raises
     ------
     InputError
-        When it was fitted on patients of this cohort that are in `test`.
+        When it was fitted on patients of this cohort that are in `test`, or on others of their groups.
     """
-    overlap = len(set(getattr(model, "train_ids_", None) or ()) & set(test.ids.tolist()))
+    known = getattr(model, "train_ids_", None)
+    trained = set() if known is None else {str(one) for one in known}
+    overlap = len(trained & set(test.ids.astype(str).tolist()))
+    elsewhere = (there := _cohort_of(model)) is not None and there != test.cohort.spec.cohort
+    if not overlap and not elsewhere and trained and test.cohort.group is not None:
+        fitted = np.isin(test.cohort.ids.astype(str), list(trained))
+        if both := len(np.intersect1d(test.cohort.groups[fitted], test.groups)):
+            raise InputError(
+                f"model {name!r} was fitted on other patients of {both} of the groups in test; split by "
+                "group, as PatientKFold does"
+            )
     if not overlap:
         return None
-    here, there = test.cohort.spec.cohort, _cohort_of(model)
-    if there is not None and there != here:
+    if elsewhere:
         line = f"model {name!r}: {overlap} ids of test are ids of its training patients, in cohort {there}"
         warnings.warn(f"{line}: if they are the same people, the score is too good", stacklevel=3)
         return line
@@ -260,16 +294,21 @@ def _cohort_of(model: Any) -> str | None:
     return None if found is None else str(found)
 
 
-def _check_sides(train: Landmarks, test: Landmarks) -> None:
-    """Refuse patients or groups on both sides."""
-    if train.cohort is not test.cohort and train.cohort.manifest_hash != test.cohort.manifest_hash:
-        return
-    if train.cohort is not test.cohort and train.cohort.manifest_hash is None:
-        return
-    if both := len(np.intersect1d(train.ids, test.ids)):
+def _check_sides(train: Landmarks, test: Landmarks) -> list[str]:
+    """Refuse patients or groups on both sides; a warning where the same ids may be other people."""
+    here, there = test.cohort, train.cohort
+    both = len(np.intersect1d(train.ids.astype(str), test.ids.astype(str)))
+    if here is not there and (here.manifest_hash is None or here.manifest_hash != there.manifest_hash):
+        if not both or here.spec.cohort != there.spec.cohort:
+            return []
+        line = f"{both} ids of test are ids of train, of which cohort {here.spec.cohort} was made twice"
+        warnings.warn(f"{line}: if they are the same people, what stands beside saw them", stacklevel=3)
+        return [line]
+    if both:
         raise InputError(f"{both} patients are in train and in test; split by patient, as PatientKFold does")
     if both := len(np.intersect1d(train.groups, test.groups)):
         raise InputError(f"{both} groups are in train and in test; split by group, as PatientKFold does")
+    return []
 
 
 def answer_of(name: str, model: Any, X: Landmarks, outcome: str, cause: str | None) -> Answer:
@@ -495,5 +534,5 @@ def _at_landmarks_of(test: Landmarks, train: Landmarks, outcome: str) -> Landmar
     moments = np.unique(test.moments)
     if test.cohort.outcomes[outcome].has_own_moments or len(moments) > RANDOM_LANDMARKS:
         return None
-    days: list[float | str] = ["entry" if m == ENTRY else m / DAY for m in moments.tolist()]
-    return scored_landmarks(train.cohort, np.unique(train.patient), outcome, days)
+    at: list[float | str] = ["entry" if m == ENTRY else m / DAY for m in moments.tolist()]
+    return scored_landmarks(train.cohort, np.unique(train.patient), outcome, at)

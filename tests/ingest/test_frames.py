@@ -227,15 +227,22 @@ def test_a_format_and_files_need_a_folder(ward, frames):
     image = {"table": "labs.csv", "time": "drawn", "file": "analyte", "embed": "handmade"}
     with pytest.raises(InputError, match="frames in none; give files=FOLDER"):
         read_cohort({**spec, "nodes": {"image": image}}, frames)
+    with pytest.raises(InputError, match=r"none of \d+ rows is used: \d+ image: no such file"):
+        read_cohort({**spec, "nodes": {"image": image}}, frames, files=ward[0])
 
 
 def test_a_spec_is_a_dictionary(ward):
     folder, spec = ward
     assert read_spec(spec) == read_spec(folder / "ward.toml")
+    assert read_spec(whole := read_spec(spec)) is whole
     for given, message in (
         ({**spec, "nods": {}}, "spec: top level: unknown key 'nods'; did you mean 'nodes'"),
         ({**spec, "patient": {"table": "patients.csv", "kye": "pid"}}, "spec: patient: unknown key 'kye'"),
         ({**spec, "source": 3}, "spec: source: "),
+        (
+            {**spec, "timepoints": {"every": 30}},
+            "timepoints.every: must be a duration in quotes, as in '30d'",
+        ),
         ({**spec, "units": {1: {"to": "g"}}}, "spec: units: key 1 is not text; write '1'"),
         ({**spec, "nodes": {"lab": spec}}, "spec: nodes.lab: unknown key 'cohort'"),
         ((folder / "ward.toml").read_text(), r"spec: a text of several lines; read_spec\(tomllib.loads"),

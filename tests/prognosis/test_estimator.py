@@ -83,7 +83,8 @@ def test_an_outcome_is_named_where_there_are_several(cohort, train, quick):
 
 
 def test_a_horizon_beyond_the_fitted_one(train, quick):
-    forecast = PrognosisModel(**quick | {"horizon": 365.0}).fit(train).forecast(train[:3])["death"]
+    with pytest.warns(UserWarning, match="nobody is followed beyond"):
+        forecast = PrognosisModel(**quick | {"horizon": 365.0}).fit(train).forecast(train[:3])["death"]
     assert forecast.risk("death", 365.0) == pytest.approx(forecast.incidence[:, 2, -1])
     with pytest.raises(ValueError, match=r"^horizon 400 days; this model was fitted up to 365 days$"):
         forecast.risk("death", 400.0)

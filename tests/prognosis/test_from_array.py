@@ -72,11 +72,11 @@ def test_rounding_is_removed(X, curves):
         (lambda c: dict(causes=("discharge", "deaht")), "no outcome has causes.*'death' has discharge"),
         (lambda c: dict(causes=("death", "death")), "must be different names"),
         (lambda c: dict(outcome="detah"), "unknown outcome 'detah'; did you mean 'death'"),
-        (lambda c: dict(incidence=1 - c), "'discharge' falls after 5 days at patient '.*', day 4; give"),
+        (lambda c: dict(incidence=1 - c), r"'discharge' falls after 5 days in row \d+; give"),
         (lambda c: dict(incidence=c * 9), r"must lie in \[0, 1\], not logits or hazard ratios"),
         (lambda c: dict(incidence=-c), r"must lie in \[0, 1\]"),
-        (lambda c: dict(incidence=c * np.nan), r"incidence nan at patient .* for every landmark at risk"),
-        (lambda c: dict(incidence=c / c.max(-1, keepdims=True)), "all causes sum to 2 at.*must be at most 1"),
+        (lambda c: dict(incidence=c * np.nan), r"incidence nan in row \d+; .* for every landmark at risk"),
+        (lambda c: dict(incidence=c / c.max(-1, keepdims=True)), "all causes sum to 2 in.*must be at most 1"),
         (lambda c: dict(incidence=np.insert(c, 0, 0.9, 1)), "event-free and all causes sum to .* be 1$"),
         (lambda c: dict(times=[0, 5, 9]), "incidence at time 0 must be 0"),
     ],
@@ -131,7 +131,7 @@ def test_a_diagnosis(asked):
     )
     for wrong, message in (
         (dict(probability=p[:, :2]), r"shape \(4, 2\); must be \(4, 3\)"),
-        (dict(probability=p * 1.01), "all classes sum to 1.01 at patient 'b', day 5; must be 1"),
+        (dict(probability=p * 1.01), "all classes sum to 1.01 in row 1; must be 1"),
         (dict(probability=p - 0.3), r"must lie in \[0, 1\], not logits"),
         (
             dict(classes=("first", "second")),

@@ -1,5 +1,6 @@
 """What objects show of themselves, tables and plots of forecasts, and progress."""
 
+import copy
 import io
 import re
 from dataclasses import replace
@@ -107,6 +108,12 @@ def test_what_a_cohort_and_its_landmarks_say(cohort, train):
     assert f"entry ({there[0.0]}), day 2 ({there[2.0]})" in repr(train)
     assert repr(cohort.outcomes["death"]) == "Survival of 80 patients: 45 discharge, 21 death, 14 censored"
     assert repr(cohort.events["drug"]) == "Events: 213 rows of 80 patients"
+    tables = {"a": {"refused": {"no time": 2, "no unit": 1}}, "b": {"refused": {}}}
+    doubtful = replace(cohort, report={"tables": tables, "flags": ["a clock", "a unit"]})
+    assert repr(doubtful).split("\n")[-1].split(maxsplit=1) == [
+        "but",
+        "3 rows refused and 2 flags, see cohort.report",
+    ]
     broken = replace(cohort, events=None)
     assert repr(broken) == "<Cohort>" and broken._repr_html_() == "&lt;Cohort&gt;"
 
@@ -287,6 +294,18 @@ def test_scorers_work_with_competing_risks(train, test, model, tmp_path):
     fitted.save_pretrained(tmp_path / "model")
     again = PrognosisModel.from_pretrained(tmp_path / "model")
     assert (again.cause, again.verbose) == ("death", False) and np.allclose(again.predict(test), risk)
+
+
+def test_a_score_is_of_the_cause_that_is_named(test, model):
+    y, each = test.outcome("death", cause="death"), {}
+    for cause in (None, "discharge", "death"):
+        named = copy.copy(model).set_params(cause=cause)
+        each[cause] = named.score(test)
+    assert each[None] == pytest.approx((each["discharge"] + each["death"]) / 2)
+    assert each["death"] != each["discharge"]
+    numbers = y.astype([("event", np.int64), ("time", np.float64)])  # 0 and 1 of a table: not cause 1 of two
+    for own in (y, numbers):
+        assert copy.copy(model).set_params(cause="death").score(test, own) == each["death"]
 
 
 def test_cross_val_score_takes_a_scorer_of_predict(train, quick):

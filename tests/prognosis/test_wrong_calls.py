@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from sksurv.util import Surv
 
-from gnnpatient import InputError, PatientKFold, PrognosisModel, build_graphs, read_cohort, read_spec
+from gnnpatient import (
+    Forecast,
+    InputError,
+    PatientKFold,
+    PrognosisModel,
+    build_graphs,
+    read_cohort,
+    read_spec,
+)
 from gnnpatient.datasets.shipped import pbc
 from gnnpatient.prognosis.forecast import Forecasts
 
@@ -44,6 +52,10 @@ CALLS = {
         lambda g: g.new.fit(np.arange(5)),
         "fit: X is a ndarray; positions index landmarks, as in X[train]",
     ),
+    "fit(graphs of PyG)": (
+        lambda g: g.new.fit(g.test[:2].hetero_data()),
+        "fit: X is a list; a network of PyG's own takes graphs; here give the landmarks that they",
+    ),
     "forecast(cohort)": (lambda g: g.model.forecast(g.cohort), "forecast: X is a Cohort; say when"),
     "predict(list)": (
         lambda g: g.model.predict([0.5, 0.1]),
@@ -56,6 +68,20 @@ CALLS = {
         lambda g: g.cohort["death"],
         "a cohort has no item 'death'; its landmarks are cohort.at(365), its outcomes "
         "cohort.outcomes['death'], a patient cohort.patient(ID)",
+    ),
+    "landmarks[id]": (
+        lambda g: g.test["p060"],
+        "landmarks have no item 'p060'; they are indexed by position or mask, as in X[:3], X[[0, 1]] or",
+    ),
+    "landmarks[None]": (lambda g: g.test[None], "landmarks have no item None"),
+    "landmarks[row, column]": (lambda g: g.test[0, 1], "landmarks have no item (0, 1)"),
+    "a number for an id": (
+        lambda g: pbc().at(365, patient=2),
+        "patient 2: ids are text; write '2', of a column column.astype(str). Positions are an array",
+    ),
+    "numbers for ids": (
+        lambda g: pbc().landmarks([0, 2, 3], times=[0]),
+        "patient 2: ids are text; write '2'",
     ),
     # times
     "at(word)": (lambda g: g.cohort.at("soon"), "time 'soon': the cohort's times are offsets"),
@@ -105,6 +131,22 @@ CALLS = {
     "horizon of another type": (
         lambda g: g.forecast["death"].risk("death", horizon=[None]),
         "NoneType where a duration is wanted; give days, or text as in '36h' or '5y'",
+    ),
+    "horizons of a risk": (
+        lambda g: g.forecast["death"].risk("death", horizon=[3, 7]),
+        "horizon: 2 of them; risk and spread take one, risks([...]) several",
+    ),
+    "a horizon for a cause": (
+        lambda g: g.forecast["death"].risk("1w"),
+        "unknown cause '1w' of 'death'; there are discharge, death; a horizon is risk(horizon='1w')",
+    ),
+    "times that are words": (
+        lambda g: Forecast.from_array(np.zeros((len(g.test), 2)), ["1d", "2d"], "death", g.test),
+        "times is list; give an array or a tensor of numbers, days after the landmark",
+    ),
+    "members that are no number": (
+        lambda g: PrognosisModel(members=2.0).fit(g.train),
+        "members = 2.0; must be a whole number",
     ),
     # names
     "outcome": (lambda g: g.forecast["deth"], "unknown outcome 'deth'; did you mean 'death'?"),
@@ -210,3 +252,23 @@ def test_a_duration_is_as_good_as_days(given):
     assert np.array_equal(forecast.risk("death", "1w"), forecast.risk("death", 7))
     assert np.array_equal(forecast.risks(["1d", "1w"], "death"), forecast.risks([1, 7], "death"))
     assert forecast.table(["1w"]).equals(forecast.table([7.0]))
+    assert forecast.table("1w").equals(forecast.table(7))
+    found = [given.model.predict_cumulative_incidence(given.test, times=t) for t in ("1w", [7])]
+    assert np.array_equal(*found)
+
+
+def test_numbers_are_positions_where_they_can_be_nothing_else(given):
+    cohort = pbc()
+    assert cohort.at(365, patient=np.array([2])).ids == cohort.ids[2] != "2"
+    assert cohort.at(365, patient=0).ids == cohort.ids[0]  # nobody is called 0
+    assert given.cohort.at(3, patient=[7]).ids == given.cohort.ids[7]
+
+
+def test_a_horizon_without_data_is_told(given):
+    quick = {"members": 1, "epochs": 0, "outcomes": ["death"]}
+    with pytest.warns(UserWarning, match="the horizon is 1826.25 days, and nobody is followed beyond"):
+        PrognosisModel(horizon="5y", **quick).fit(given.train)
+    came = given.train.outcome("death")
+    soon = float(np.sort(came["time"][came["event"] > 0])[0])
+    with pytest.warns(UserWarning, match=r"1 patient with an event within .* days, the horizon"):
+        PrognosisModel(horizon=soon, **quick).fit(given.train)

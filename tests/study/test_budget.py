@@ -7,6 +7,7 @@ import pytest
 from gnnpatient import InputError
 from gnnpatient.study import compare as fusion
 from gnnpatient.study.budget import ComparisonSize, FitCost, cut_sentences, fitting_size, smaller
+from gnnpatient.study.models import observed_reach
 
 FULL = ComparisonSize(
     ("graph", "only a", "only b", "without a", "without b", "early", "transformer"), 3, 30, 3, 5
@@ -125,6 +126,16 @@ def test_compare_cuts_to_a_budget(planned):
         planned(30.0)
     with pytest.raises(InputError, match="must be > 0 seconds"):
         planned(0.0)
+
+
+def test_fewer_folds_have_horizons_of_their_own(planned, monkeypatch):
+    monkeypatch.setattr(fusion, "default_horizons", lambda reach: [reach])
+    (_, full), (_, less) = planned(1e6), planned(150.0)
+    assert len(less["splits"]) == 2
+    for seen in (full, less):
+        (horizon,) = seen["design"].horizons
+        assert horizon == min(observed_reach(X, "death") for X in seen["training"])
+    assert less["design"].horizons != full["design"].horizons
 
 
 def test_no_fold_is_begun_that_would_end_too_late(planned):

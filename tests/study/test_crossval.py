@@ -1,5 +1,6 @@
 """Models of any make in evaluation and cross-validation: whom they see, whom they are compared on."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import polars as pl
 import pytest
 
 from gnnpatient import InputError, PatientKFold, metrics
+from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.prognosis.forecast import Forecast
 from gnnpatient.study import cross_validate, evaluate_models
 from gnnpatient.study.folds import Fold, make_folds
@@ -178,6 +180,9 @@ def test_refusals_of_evaluate_models(halves):
     refused("unknown cause 'deaths'", {"mine": good}, cause="deaths")
     refused("horizon 3652.5 days; model 'mine' forecasts up to", {"mine": good}, horizons=[10 * YEAR])
     refused("must be > 0", {"mine": good}, horizons=[-1.0])
+    refused("horizons = 365; give a list", {"mine": good}, horizons=365)
+    refused("horizons = '1y'; give a list", {"mine": good}, horizons="1y")
+    refused("duration '1 year'", {"mine": good}, horizons=["1 year"])
     refused("must be probabilities, from 0", {"mine": replace(good, incidence=100 * good.incidence)})
     nan = good.incidence.copy()
     nan[:7] = np.nan
@@ -185,6 +190,12 @@ def test_refusals_of_evaluate_models(halves):
     refused("patients are in train and in test", {"mine": good}, train=test[:50])
     model.train_ids_ = frozenset(test.ids[:5].tolist())
     refused("'mine' was fitted on 5 of the patients in test", {"mine": model})
+    model.train_ids_ = test.ids[:5]  # as an array
+    refused("'mine' was fitted on 5 of the patients in test", {"mine": model})
+    model.train_ids_ = train.ids
+    pairs = replace(test.cohort, group=(np.arange(len(test.cohort)) // 2).astype(str))
+    there = Landmarks(pairs, test.patient, test.at)
+    refused("'mine' was fitted on other patients of .* of the groups in test", {"mine": model}, there, None)
     refused("keep the others with .followed", {"mine": model}, X=test.cohort.at(3000.0))
 
 
@@ -209,11 +220,29 @@ def test_refusals_of_cross_validate(pbc):
     refused("nobody at risk at the landmarks", landmarks=[20_000.0])
     refused("name at least one", landmarks=[])
     refused("n_splits = 1 for", folds=1)
+    refused("folds: PatientKFold; give their number", folds=PatientKFold(2))
+    with pytest.raises(TypeError, match=r"Landmarks where a cohort is wanted; theirs is X.cohort"):
+        cross_validate(pbc.at(0), {"mine": spy}, "death")
     everybody = np.arange(len(pbc))
     refused("one side is empty", folds=[Fold(0, 0, everybody, everybody[:0], pl.String)])
+    refused("folds: give a number, a file", folds=PatientKFold(2))
+    refused("folds: give a number, a file", folds=list(PatientKFold(2).split(pbc.at(0))))
+    locked = Spy(noise)
+    locked.lock = threading.Lock()
+    refused("'mine' cannot be copied anew for each fold .*pickle", {"mine": locked}, landmarks=["entry"])
     from gnnpatient import PrognosisModel
 
     refused("in the training part of a fold", {"gnn": PrognosisModel()}, horizons=[12 * YEAR])
+
+
+def test_sides_of_two_readings_of_a_cohort_with_the_same_ids_are_warned_of(halves):
+    train, test = halves
+    again = Landmarks(replace(test.cohort), test.patient, test.at)
+    answer = Spy(noise).fit(train).forecast(test)["death"]
+    how = {"outcome": "death", "horizons": [HORIZON], "n": 2}
+    with pytest.warns(UserWarning, match=f"{len(np.unique(test.ids))} ids of test are ids of train"):
+        found = evaluate_models({"mine": answer}, again, train=test, **how)
+    assert "cohort pbc was made twice" in found.warnings[0]
 
 
 def test_a_model_of_another_cohort_with_the_same_ids_is_warned_of(halves):

@@ -72,6 +72,17 @@ def test_one_row_a_figure(result):
         if row["low"] is not None:
             assert row["low"] <= row["high"]
     assert result.to_dict()["rows"] is result.rows and result.held_out == 0
+    assert result.to_frame().rows(named=True) == result.rows
+    one = {"landmark": YEAR, "horizon": 3 * YEAR, "cause": "death"}
+    assert result.value("cox", "auc", **one | {"landmark": "1y", "horizon": "3y"}) is result.value(
+        "cox", "auc", **one
+    )
+
+
+def test_models_stand_together_in_a_notebook(result):
+    lines = [line[:3] for line in result._summary().tables[0].rows]
+    first = [model for cause, horizon, model in lines if (cause, horizon) == lines[0][:2]]
+    assert first == ["gnn", "cox", "fold", "null", "gnn-cox"] and first == [line[2] for line in lines[:5]]
 
 
 def test_an_oracle_is_perfect(result):
@@ -263,6 +274,12 @@ def test_refusals(pbc, scored, null, times, result):
         ModelRisks.of([({"null": null}, c.at(YEAR).followed()) for c in (pbc, replace(pbc))], "death", times)
     with pytest.raises(InputError, match="rows of gnn auc"):
         result.value("gnn", "auc")
+    with pytest.raises(InputError, match="no figure has metric 'AUC' here; there are auc, auc1, c, "):
+        result.value("gnn", "AUC")
+    with pytest.raises(InputError, match=r"no figure has landmark 7 here; there are 365.25, 1095.75, None"):
+        result.value("gnn", "auc", landmark=7)
+    with pytest.raises(InputError, match="unknown 'horizons'; did you mean 'horizon'"):
+        result.value("gnn", "auc", horizons=YEAR)
     with pytest.raises(InputError, match="not at risk"):
         evaluate(
             replace(scored, landmarks=replace(scored.landmarks, at=scored.landmarks.at * 9)),

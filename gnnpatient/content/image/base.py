@@ -17,6 +17,7 @@ LARGEST_PIXELS = 100_000_000  # of all frames that a file gives
 LARGEST_BYTES = 512 << 20  # that a file holds, or unpacks to; a plain .nii may be larger, it is read in parts
 
 UNREADABLE = "image: "  # how the reason of a row begins whose image cannot be read
+NO_FILE = "no such file"
 
 
 class UnreadableImageError(ValueError):

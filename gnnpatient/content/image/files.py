@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.content.image import base
-from gnnpatient.content.image.base import UnreadableImageError
+from gnnpatient.content.image.base import NO_FILE, UnreadableImageError
 
 HEAD = 352  # bytes that are enough to know the format
 
@@ -49,11 +49,11 @@ def locate(root: Path, name: str) -> Path:
         path, inside = (root / name).resolve(), root.resolve()
         there = bool(name.strip()) and path.exists()
     except (OSError, RuntimeError, ValueError):  # too long a name, links that go in a circle, a NUL
-        raise UnreadableImageError("no such file") from None
+        raise UnreadableImageError(NO_FILE) from None
     if not path.is_relative_to(inside):
         raise UnreadableImageError("leads out of the folder")
     if not there:
-        raise UnreadableImageError("no such file")
+        raise UnreadableImageError(NO_FILE)
     if not path.is_file():
         raise UnreadableImageError("not a file")
     return path
@@ -112,7 +112,7 @@ def _open(path: Path) -> BufferedReader:
     try:
         handle = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     except (FileNotFoundError, NotADirectoryError):
-        raise UnreadableImageError("no such file") from None
+        raise UnreadableImageError(NO_FILE) from None
     except IsADirectoryError:
         raise UnreadableImageError("not a file") from None
     except OSError:
