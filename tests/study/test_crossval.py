@@ -220,7 +220,6 @@ def test_refusals_of_cross_validate(pbc):
     refused("nobody at risk at the landmarks", landmarks=[20_000.0])
     refused("name at least one", landmarks=[])
     refused("n_splits = 1 for", folds=1)
-    refused("folds: PatientKFold; give their number", folds=PatientKFold(2))
     with pytest.raises(TypeError, match=r"Landmarks where a cohort is wanted; theirs is X.cohort"):
         cross_validate(pbc.at(0), {"mine": spy}, "death")
     everybody = np.arange(len(pbc))
