@@ -31,6 +31,13 @@ class NoColumnError(InputError):
 Refused = InputError  # the name until 0.1; the same class, so that either name catches it
 
 
+ADD_OUTCOME = (
+    'add the lines [outcomes.death], kind = "survival", table = "FILE" and causes = { death = { time = '
+    '"COLUMN", flag = "COLUMN" } } to the spec; docs/how-to/layouts.md has those of other tables'
+)
+"""What to do where a spec has no outcome."""
+
+
 def near(word: str, known: Iterable[str]) -> str:
     """A hint for an unknown word, to be put behind an error message.
 

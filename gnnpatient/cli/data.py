@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gnnpatient.cli.console import Data, Json, SpecName, note, print_json, say, table
-from gnnpatient.errors import InputError
+from gnnpatient.errors import ADD_OUTCOME, InputError
 from gnnpatient.progress import Bars
 
 if TYPE_CHECKING:
@@ -66,6 +66,9 @@ def refused_rows(cohort: Cohort) -> int:
 def init(
     data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="folder with the tables")],
     out: Annotated[Path, typer.Option("--out", help="the .toml to write")],
+    key: Annotated[
+        str | None, typer.Option(help="column with the patient's id; default: it is looked for")
+    ] = None,
 ) -> None:
     """Draft the spec of a folder of tables: what was found, why, and what only you can know."""
     from gnnpatient.files import atomic_file
@@ -75,7 +78,7 @@ def init(
         raise InputError(f"{out}: a spec is a .toml file; give --out such a name")
     if out.exists():
         raise InputError(f"{out}: already exists; give --out a new name")
-    draft = propose(data)
+    draft = propose(data, key=key)
     with atomic_file(out) as part:
         part.write_text(draft, encoding="utf-8")
     say(f"{out}: a draft; read it, then gnnpatient check {out} --data {data}")
@@ -143,6 +146,8 @@ def _value_row(row: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _show_outcomes(found: CohortCheck) -> None:
+    if not found.flow:
+        return say(f"no outcome: {ADD_OUTCOME}")
     table("", ["<outcome", "<step", "n"], [tuple(step.values()) for step in found.flow])
     for row in found.followup:
         median, longest = row["median"], row["longest"]
@@ -164,6 +169,8 @@ def _show_flags(found: CohortCheck) -> None:
 def _show_leaks(found: CohortCheck) -> None:
     for leak in found.leaks:
         say(f"leak: {leak['message']}")
+    if not found.flow:
+        return say("leaks: not looked for, as there is no outcome")
     if not found.leaks:
         say("leaks: none found")
     for one in found.coverage:

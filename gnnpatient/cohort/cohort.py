@@ -24,7 +24,7 @@ from gnnpatient.cohort.outcomes import Outcome, Task
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.cohort.store import patient_columns, stored_fields, write_folder
 from gnnpatient.cohort.survival import Survival, group_sizes
-from gnnpatient.errors import InputError, InputTypeError, near
+from gnnpatient.errors import ADD_OUTCOME, InputError, InputTypeError, near
 from gnnpatient.show import MAX_LISTED, Shown, Summary, Table, counted, listed, printable
 from gnnpatient.spec.graph import GraphSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
@@ -403,8 +403,7 @@ class Cohort(Shown):
         if name is not None:
             return (self.check_outcome(name),)
         if not self.outcomes:
-            way = "add [outcomes.NAME] to its spec, as in docs/how-to/layouts.md"
-            raise InputError(f"cohort {self.spec.cohort!r} has no outcome; {way}")
+            raise InputError(f"cohort {self.spec.cohort!r} has no outcome; {ADD_OUTCOME}")
         names = tuple(n for n, o in self.outcomes.items() if o.has_curve) or tuple(self.outcomes)
         if one and len(names) > 1:
             raise InputError(f"several outcomes; name one of {', '.join(names)}")

@@ -138,7 +138,7 @@ def predict(
     """
     fitted = FittedModel.open(model)
     own_moments = [name for name in fitted.predictor.outcomes if _has_own_moments(cohort, name)]
-    _refuse_choices(fitted, own_moments, at, horizons)
+    _refuse_choices(fitted, cohort, own_moments, at, horizons)
     forecasts, landmarks = _forecasts(fitted.predictor, cohort, own_moments, at)
     kinds = {name: KINDS[fitted.heads[name]["kind"]] for name in forecasts}
     frame = pl.concat(kinds[name].table(f, horizons) for name, f in forecasts.items())
@@ -159,8 +159,15 @@ def _has_own_moments(cohort: Cohort, outcome: str) -> bool:
     return outcome in cohort.outcomes and cohort.outcomes[outcome].has_own_moments
 
 
+def _seen_later(cohort: Cohort) -> bool:
+    """Whether anything becomes known after a patient's entry, so that later landmarks see more."""
+    every = (cohort.events[kind] for kind in cohort.spec.nodes)
+    return any(bool((rows.known > np.repeat(cohort.entry, np.diff(rows.ptr))).any()) for rows in every)
+
+
 def _refuse_choices(
     fitted: FittedModel,
+    cohort: Cohort,
     own_moments: Sequence[str],
     at: Sequence[float | str] | None,
     horizons: Sequence[float],
@@ -168,14 +175,19 @@ def _refuse_choices(
     """Refuse landmarks and horizons that these outcomes lack, or do not have."""
     names = fitted.predictor.outcomes
     on_days = [name for name in names if name not in own_moments]
+    curves = [name for name in (*own_moments, *on_days) if KINDS[fitted.heads[name]["kind"]].needs_horizons]
     if on_days and at is None:
-        without = "" if horizons else ", and --horizons, as in 1y,3y,5y"
-        raise InputError(f"outcome {on_days[0]!r} needs landmarks; give --at, as in entry,1y{without}")
+        where = "--at, as in entry,1y,3y" if _seen_later(cohort) else "--at entry (nothing is seen later)"
+        if curves and not horizons:
+            raise InputError(
+                f"outcome {curves[0]!r} needs landmarks, and horizons after them; give {where}, and "
+                "--horizons 1y,3y,5y"
+            )
+        raise InputError(f"outcome {on_days[0]!r} needs landmarks; give {where}")
     if not on_days and at is not None:
         raise InputError(f"outcome {own_moments[0]!r} has prediction times of its own; leave out --at")
     if horizons and min(horizons) <= 0:
         raise InputError(f"horizon {min(horizons):g} days; must be > 0")
-    curves = [name for name in (*own_moments, *on_days) if KINDS[fitted.heads[name]["kind"]].needs_horizons]
     if curves and not horizons:
         raise InputError(f"outcome {curves[0]!r} needs horizons; give --horizons, as in 1y,3y,5y")
 

@@ -23,7 +23,7 @@ from gnnpatient.propose.stays import stays_of
 from gnnpatient.readers.frames import Frames, tables_of
 
 
-def propose(tables: str | Path | Mapping[str, Any]) -> str:
+def propose(tables: str | Path | Mapping[str, Any], *, key: str | None = None) -> str:
     """Draft a spec for a cohort's tables.
 
     Of a table the first 200 000 rows are read. The same tables give the same text.
@@ -33,6 +33,8 @@ def propose(tables: str | Path | Mapping[str, Any]) -> str:
     tables : str, Path or mapping of str to frame
         The folder with the tables, or with the files of MEDS, OMOP or FHIR; or pandas or polars frames by the
         names that the spec is to have for them.
+    key : str, optional
+        The column with the patient's id, in the tables that have it. Default: it is looked for.
 
     Returns
     -------
@@ -43,19 +45,24 @@ def propose(tables: str | Path | Mapping[str, Any]) -> str:
     Raises
     ------
     InputError
-        When there is no such folder, no readable table in it, or no column that could be a patient's id.
+        When there is no such folder, no readable table in it, or no column that could be a patient's id, or
+        that is called `key`.
     """
     place = tables_of(tables)
     draft = Draft(place)
     if isinstance(place, Frames):
-        _of_names(draft, sorted(place.frames), lambda name: from_frame(place, name), "give frames with rows")
+        _of_names(
+            draft, sorted(place.frames), lambda name: from_frame(place, name), "give frames with rows", key
+        )
     elif not place.is_dir():
         raise InputError(f"{place}: no such folder; name the one with the tables")
     elif data_format := standard(place):
+        if key is not None:
+            raise InputError(f"{place}: {data_format.upper()} says what the patient's id is; leave out key")
         of_format(draft, data_format)
     else:
         out = _way_out(place)
-        _of_names(draft, sheets_in(place), lambda name: read(place, name, draft.readme), out)
+        _of_names(draft, sheets_in(place), lambda name: read(place, name, draft.readme), out, key)
     return _text(draft)
 
 
@@ -71,7 +78,9 @@ def _way_out(folder: Path) -> str:
     )
 
 
-def _of_names(draft: Draft, names: list[str], read_one: Callable[[str], Sheet], way_out: str) -> None:
+def _of_names(
+    draft: Draft, names: list[str], read_one: Callable[[str], Sheet], way_out: str, key: str | None
+) -> None:
     """Draft tables that are in no standard format, by their names."""
     sheets: list[Sheet] = []
     for name in names:
@@ -82,10 +91,10 @@ def _of_names(draft: Draft, names: list[str], read_one: Callable[[str], Sheet], 
     if not any(len(sheet.raw) for sheet in sheets):
         why = f" ({draft.left_out[0]})" if draft.left_out else ""
         raise InputError(f"{draft.place}: no table that can be read{why}; {way_out}")
-    of_sheets(draft, sheets)
+    of_sheets(draft, sheets, key)
 
 
-def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
+def of_sheets(draft: Draft, sheets: list[Sheet], key: str | None = None) -> None:
     """Draft tables that are in no standard format.
 
     Parameters
@@ -94,19 +103,23 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
         The draft that is filled.
     sheets : list of Sheet
         The tables, of which at least one has a row.
+    key : str, optional
+        The column with the patient's id. Default: it is looked for.
 
     Raises
     ------
     InputError
-        When no table has a column that could be a patient's id.
+        When no table has a column that could be a patient's id, or that is called `key`.
     """
     sheets = [sheet for sheet in sheets if len(sheet.raw)]
     for sheet in sheets:
         sheet.others = frozenset(table_name(other.name) for other in sheets) - {table_name(sheet.name)}
     stays = stays_of(sheets)
+    if stays and key is not None and plain(key) != plain(stays.key):
+        stays = None
     draft.of_stays = stays is not None
     every = sheets
-    sheets = stays.take(draft, sheets) if stays else patients.with_patient_column(draft, sheets)
+    sheets = stays.take(draft, sheets) if stays else patients.with_patient_column(draft, sheets, key)
     kept = {sheet.name for sheet in sheets}
     add_names(sheets, [sheet for sheet in every if sheet.name not in kept])
     found = {sheet.name: outcomes.pairs_of(sheet) for sheet in sheets}
@@ -135,6 +148,8 @@ def of_sheets(draft: Draft, sheets: list[Sheet]) -> None:
     forbidden = {
         sheet.name: outcomes.forbidden(sheet, pairs, labels, known, recognised=told) for sheet in sheets
     }
+    if stays:
+        forbidden[stays.sheet.name] |= stays.ends()
     for sheet in sheets:
         outcomes.ask_for(draft, sheet, forbidden[sheet.name])
         barred = {c for c, why in forbidden[sheet.name].items() if why != OUTCOME_PART}
@@ -213,7 +228,10 @@ def _text(draft: Draft) -> str:
     name = "" if isinstance(draft.place, Frames) else draft.place.resolve().name
     lines = ["# A draft by gnnpatient init. Read every line; those that begin with ASK are yours to answer."]
     lines += [f"# {line}" for line in draft.notes]
-    lines += ['# ASK: source: where do the tables come from, under which licence? add source = "..."']
+    lines += [
+        "# ASK: source: where do the tables come from, under which licence? write it as the line "
+        'source = "..." above cohort'
+    ]
     lines += [
         f"cohort = {_toml(name or 'cohort')}",
         *([f"format = {_toml(draft.data_format)}"] if draft.data_format else []),
@@ -231,10 +249,10 @@ def _text(draft: Draft) -> str:
         for name, block in blocks.items():
             lines += _lines(f"[{place}.{name}]", block)
     if not draft.outcomes:
-        ask = (
-            "none was recognised; what is to be predicted? add [outcomes.NAME], as in docs/how-to/layouts.md"
+        lines.append(
+            "# ASK: outcomes: none was recognised; what is to be predicted? add [outcomes.NAME], as "
+            "docs/how-to/layouts.md shows"
         )
-        lines.append(f"# ASK: outcomes: {ask}")
     lines += [f"# ASK: {question}" for question in draft.questions]
     lines += (
         ["", "# Left out", *(f"# {line}" for line in dict.fromkeys(draft.left_out))] if draft.left_out else []

@@ -12,6 +12,7 @@ import polars as pl
 from gnnpatient.ingest.cells import MISSING, text
 from gnnpatient.ingest.units import plain_unit
 from gnnpatient.propose import names
+from gnnpatient.propose.keys import of_other_rows
 from gnnpatient.propose.moments import moments
 from gnnpatient.propose.names import ANALYTE, MAX_LEVELS, MIN_PATIENTS, OUTCOME_PART, PATIENT, RANGES
 from gnnpatient.propose.parts import Draft, bare, plain, slug
@@ -229,13 +230,22 @@ def _usable(
             )
         elif names.COUNTER.match(plain(name)) or sheet.names_rows(name):
             why[name] = "counts or names rows"
+        elif of_other_rows(sheet, name):
+            why[name] = "ids of stays, visits or samples"
         elif names.PERSON.match(plain(name)):
             why[name] = "a matter of the patient table" * (not is_patient_table)
-        elif sheet.kind[name] not in ("number", "text", "mixed") or sheet.n_distinct(name) < 2:
+        elif sheet.kind[name] not in ("number", "text", "mixed") or (
+            sheet.n_distinct(name) < 2 and not _names_codes(sheet, name)
+        ):
             why[name] = "constant, or a time that no key takes"
         else:
             usable.append(name)
     return usable, {name: reason for name, reason in why.items() if reason}
+
+
+def _names_codes(sheet: Sheet, name: str) -> bool:
+    """Whether a column has several codes, of which one, as NA for sodium, reads like a missing value."""
+    return any(re.search(named, plain(name)) for named in names.CODES) and sheet.raw[name].n_unique() > 1
 
 
 def _code(sheet: Sheet, usable: list[str]) -> str | None:
@@ -378,7 +388,9 @@ def _long(
     codes = pl.DataFrame({"who": sheet.patient_ids, "code": text(sheet.raw[code])}).drop_nulls().unique()
     count = codes.group_by("code").len().sort("code")
     if missing := sheet.block.keys.get("missing"):  # in this column NA is sodium
-        sheet.block.keys["missing"] = [word for word in missing if word not in count["code"]]
+        sheet.block.keys["missing"] = left = [word for word in missing if word not in count["code"]]
+        if not left:
+            sheet.block.notes = [note for note in sheet.block.notes if "is taken as missing" not in note]
     common = count.filter(pl.col("len") >= MIN_PATIENTS)["code"].to_list()
     of = plain(sheet.name) + plain(code)
     kind = next((kind for kind, named in names.MEANS.items() if re.search(named, of)), code)

@@ -22,14 +22,11 @@ KEYS = [  # of a patient; the better ones first
     *("ptid", "mrn", "patientunitstayid", "icustayid", "stayid", "hadmid", "admissionid", "encounterid"),
     *("caseid", "sno", "nr"),
 ]
-KEY = re.compile(  # of a patient, in other words
-    r"^(study|pat|patient|patienten|subj|subject|person|participant|proband|record|anon|pseudonym|pseudo|recipient)"
-    r"(id|nr|no|num|number|label|code|key)?$"
-)
 PERSON_KEYS = [
     *("subjectid", "patientid", "personid", "usubjid", *(f"unique{name}" for name in ("pid", "id")), "pid"),
     *("ptid", "mrn", "patient", "subject", "person", "randid", "patnr", "id"),
 ]
+COUNTED = {"id", "nr", "sno"}  # of the keys those that may number the rows, too
 STAY_KEYS = [  # of a stay of a person, the wider ones first
     *(
         "hadmid",
@@ -43,6 +40,30 @@ STAY_KEYS = [  # of a stay of a person, the wider ones first
     ),
     *("spellid", "csn", "caseid", "visitid", "icustayid", "stayid"),
 ]
+ID_OF_PERSON = re.compile(  # a word of a name, also with a word for an id: patnr, fallnummer
+    r"^(pat|patients?|patienten|pts?|subj|subjects?|sujet|sujeto|soggetto|persons?|persona|personne|people|"
+    r"participants?|partecipante|participante|teilnehmer|teilnehmerin|proband|probanden|proefpersoon|"
+    r"pacientes?|paziente|pazienti|patiente|patienter|recipients?|clients?|members?|cases?|caso|fall|fallo|"
+    r"records?|study|studie|studien|estudio|etude|usubj|enrollee|enrolee|volunteer|resident|mrn|nhc|"
+    r"anon|anonymous|anonym|pseudonyms?|pseudo|pseudonymised|guid|uuid)"
+    r"(id|ids|nr|no|num|number|nummer|code|key|kennung)?$"
+)
+ID_WORD = re.compile(
+    r"^(ids?|uid|identifier|identifiant|identificador|identificativo|nr|no|num|number|numero|numéro|número|nummer|"
+    r"codes?|codigo|código|codice|labels?|key|kennung|kennziffer|ref|hash)$"
+)
+ID_OF_OTHERS = re.compile(  # of what is no patient
+    r"^(items?|sites?|cent(er|re)s?|clinics?|hospitals?|wards?|zentrum|klinik|sessions?|ses|visits?|visite|"
+    r"visita|samples?|specimens?|probe|proben|aliquots?|tubes?|plates?|batch|lots?|encounters?|enc|admissions?|adm|"
+    r"hadm|icustay|stays?|episodes?|spells?|aufenthalt|orders?|accession|scans?|images?|series|slides?|rows?|index|"
+    r"line|lfd|seq|tests?|labs?|analytes?|drugs?|atc|icd\d*|zip|plz|postal|postcode|phone|doctor|"
+    r"physician|provider|nurse|operator|device|assay|proteins?|genes?|famil(y|ies)|fam|famid|house|household|"
+    r"pairs?|set|match|matched|cluster|group|stratum|block|event|events)(id|ids|nr|no|num|number|nummer|code)?$"
+)
+ID_OF_STAY = re.compile(
+    r"^(encounters?|enc|admissions?|adm|hadm|icustay|stays?|episodes?|spells?|hospitali[sz]ation|aufenthalt|csn)"
+    r"(id|nr|no|num|number|nummer|code|key|label)?$"
+)
 ROW = re.compile(
     r"(?<!ac)(?<!o)(?<!flu)(?<!lip)(?<!cov)id$|^(sno|index|row|rownr|rownames)$|"
     r"(study|patient|subject|case|record|file|chart|hospital|sample|accession|registration)(no|nr|num|number)$"
@@ -52,7 +73,8 @@ GROUP = re.compile(r"^(unique|person|people|famil|household|match|pair|set|case)
 SITE = re.compile(r"(hospital|center|centre|site|clinic|institution|ward)(id|name|code|no|nr)?$")
 NOMINAL = re.compile(r"sex|gender|race|ethnic|center|centre|site|arm$|^trt|treat|group|type$")
 COUNTER = re.compile(
-    r"^(period|(visit|session|ses)(id|no|num|number|label|code|name)?|exam|wave|seq|enum|encounter|admission)$"
+    r"^(period|exam|wave|seq|enum|encounter|admission|visitnum|visitnumber|"
+    r"(session|visit|ses)(label|code|id|name|no|nr|num|number)?)$"
 )
 ENTRY = re.compile(r"^entry|entrytime$")
 

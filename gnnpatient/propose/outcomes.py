@@ -436,7 +436,11 @@ def diagnosis(draft: Draft, sheet: Sheet, column: str) -> None:
     states, name = sheet.states(column), slug(column, "label")
     classes = {} if sheet.is_binary(column) else {state: slug(state, name) for state in states}
     keys = {"kind": "diagnosis", "table": sheet.name, "column": column, "classes": classes}
-    ask = f"what does {column} mean, and since when was it known? without `known` it is never known in time"
+    ask = (
+        f'what does {column} mean, and since when was it known? known = "COLUMN" in [outcomes.{name}] names '
+        "the column with that time; without it the label counts as never known within the data, and every "
+        "landmark is scored"
+    )
     note = "patients: " + ", ".join(f"{n} with {state}" for state, n in states.items())
     draft.outcome(name, ask, keys, note)
 

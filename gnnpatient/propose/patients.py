@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import polars as pl
 
-from gnnpatient.errors import InputError
+from gnnpatient.errors import InputError, near
 from gnnpatient.ingest.cells import ids
+from gnnpatient.propose import keys
 from gnnpatient.propose.moments import moments
-from gnnpatient.propose.names import BEGINS, CLOCK, FUTURE, KEY, KEYS, NUMBERED, PATIENT, SEEN
+from gnnpatient.propose.names import BEGINS, COUNTED, FUTURE, KEYS, MAX_LEVELS, NUMBERED, PATIENT, SEEN
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet, share
 from gnnpatient.readers.csv_file import CSV
 
 
-def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
-    """The tables with a column that holds the patient's id: the known name that most tables have.
+def with_patient_column(draft: Draft, sheets: list[Sheet], key: str | None = None) -> list[Sheet]:
+    """The tables with a column that holds the patient's id; `key` of each is set.
+
+    The known name that most tables have; where none is, or a person's id of another name is in more tables,
+    what `keys.candidates` finds, and that is asked. Other tables have it under another name, or by a join
+    with a table that has one row for each of their stays.
 
     Parameters
     ----------
     draft : Draft
-        The draft that is filled with the tables that are left out.
+        The draft that is filled with the question, the joins, and the tables that are left out.
     sheets : list of Sheet
-        All tables; `key` of each is set.
+        All tables.
+    key : str, optional
+        The column, where its owner has named it.
 
     Returns
     -------
@@ -32,72 +40,120 @@ def with_patient_column(draft: Draft, sheets: list[Sheet]) -> list[Sheet]:
     Raises
     ------
     InputError
-        When no table has such a column.
+        When no table has such a column, or none is called so.
     """
-    names = {sheet.name: {plain(c): c for c in reversed(sheet.raw.columns)} for sheet in sheets}
-    called = [c for c in dict.fromkeys(c for known in names.values() for c in known) if KEY.match(c)]
-    known_names = [*KEYS, *called]
-    best = max(known_names, key=lambda key: sum(key in known for known in names.values()))
-    guess = ""
-    if not any(key in known for key in known_names for known in names.values()):
-        guess = best = _shared_key(sheets, names) if len(sheets) > 1 else ""
-    for sheet in sheets:
-        known = [names[sheet.name][key] for key in (best, *known_names) if key in names[sheet.name]]
-        sheet.key = next((c for c in known if sheet.raw[c].n_unique() > 1), "")
-        if not sheet.key and len(sheets) == 1:
-            sheet.key = guess = _only_key(sheet)
-    if guess:
-        shown = next(sheet.key for sheet in sheets if sheet.key)
-        what = "begins each row, and other columns go by it"
-        if len(sheets) > 1:
-            what = "is in several tables, and in one a row each"
-        elif sheets[0].one_row_each:
-            what = "differs in every row"
-        draft.notes.append(f"ASK: patient.key: {shown} {what}; is it the patient?")
-    for sheet in sheets:
-        if not sheet.key:
-            draft.left_out.append(f"{sheet.name}: no column could be the patient's id")
-    if not any(sheet.key for sheet in sheets):
-        way = _numbered(sheets[0].name)
-        raise InputError(f"{draft.place}: no column could be the patient's id; call one patient_id. {way}")
+    if key is None:
+        _choose(draft, sheets)
+        if not any(sheet.key for sheet in sheets):
+            raise InputError(f"{draft.place}: {_no_key(sheets)} {_numbered(sheets[0].name)}")
+    else:
+        for sheet in sheets:
+            sheet.key = next((c for c in sheet.raw.columns if plain(c) == plain(key)), "")
+        if not any(sheet.key for sheet in sheets):
+            known = list(dict.fromkeys(c for sheet in sheets for c in sheet.raw.columns))
+            raise InputError(f"{draft.place}: no table has a column {key!r}{near(key, known)}")
+    keyed = [sheet for sheet in sheets if sheet.key]
+    largest = max((sheet.patient_ids.drop_nulls().unique() for sheet in keyed), key=len)
+    for sheet in (sheet for sheet in sheets if not sheet.key):
+        if own := keys.contained(sheet, largest):
+            sheet.key = own
+            ask = f"is {own} the patient's id? its values are ids in other tables"
+            draft.notes.append(f"ASK: patient.key: {sheet.name}: {ask}")
+        elif not _by_join(sheet, keyed):
+            way = _way_to_join(sheet, keyed)
+            draft.left_out.append(f"{sheet.name}: no column could be the patient's id{way}")
     return [sheet for sheet in sheets if sheet.key]
 
 
-def _shared_key(sheets: list[Sheet], names: dict[str, dict[str, str]]) -> str:
-    """A name of a column that is the patient by what it holds: unique in one table, known in others."""
-    found = []
-    for one in sheets:
-        for key, column in names[one.name].items():
-            if one.kind[column] != "text" and not one.is_integer(column):
-                continue
-            if one.raw[column].null_count() or one.raw[column].n_unique() < len(one.raw):
-                continue
-            these = ids(one.raw[column]).implode()
-            others = [of.raw[names[of.name][key]] for of in sheets if of is not one and key in names[of.name]]
-            n = sum(share(ids(cells).drop_nulls().is_in(these)) >= 0.9 for cells in others)
-            found.append((n, len(one.raw), key))
-    n, _, key = max(found, default=(0, 0, ""))
-    return key if n else ""
+def _choose(draft: Draft, sheets: list[Sheet]) -> None:
+    """Set the `key` of the tables that have the patient's id under the name that was found."""
+    names = {sheet.name: {plain(c): c for c in reversed(sheet.raw.columns)} for sheet in sheets}
+    best = max(KEYS, key=lambda key: sum(key in known for known in names.values()))
+    for sheet in sheets:
+        known = [names[sheet.name][key] for key in (best, *KEYS) if key in names[sheet.name]]
+        sheet.key = next((c for c in known if sheet.raw[c].n_unique() > 1), "")
+    keyed = [sheet for sheet in sheets if sheet.key]
+    likely = keys.candidates(sheets)
+    if keyed:
+        persons = [one for one in likely if one.word == 3 and plain(one.name) not in KEYS]
+        likely = [one for one in persons if len(one.columns) > len(keyed) or _only_numbers_rows(keyed, one)]
+    if not likely:
+        return
+    chosen, others = likely[0], [one.name for one in likely[1:]] + [sheet.key for sheet in keyed]
+    others = [name for name in dict.fromkeys(others) if plain(name) != plain(chosen.name)]
+    ask = f"ASK: patient.key: is {chosen.name} the patient's id? {chosen.why}"
+    if others:
+        ask += f"; the next best is {others[0]}: gnnpatient init DATA --key {others[0]}"
+    draft.notes.append(ask)
+    for sheet in sheets:
+        sheet.key = chosen.columns.get(sheet.name, "")
 
 
-def _only_key(sheet: Sheet) -> str:
-    """The column of the only table that could be the patient: it differs in every row, or others go by it."""
-    columns = sheet.raw.columns
-    likely = [c for c in columns if sheet.raw[c].n_unique() == len(sheet.raw)]
-    if named := [c for c in likely if sheet.kind[c] == "text" or sheet.names_rows(c)]:
-        return named[0]
-    first = columns[0]
-    if sheet.raw[first].null_count() or CLOCK.search(plain(first)) or len(columns) < 3:
-        return ""
-    if sheet.kind[first] != "text" and not sheet.is_integer(first):
-        return ""
-    distinct = sheet.raw[first].n_unique()
-    if first in likely:
-        return first
-    others = [c for c in columns[1:] if sheet.n_distinct(c) > 2]
-    by_first = sheet.cells.group_by(sheet.raw[first].alias(PATIENT)).agg(pl.col(others).n_unique() <= 1)
-    goes_by_it = any(by_first.select(pl.col(others).all()).row(0)) if others else False
-    return first if distinct >= 20 and distinct < 0.8 * len(sheet.raw) and goes_by_it else ""
+def _only_numbers_rows(keyed: list[Sheet], other: keys.Candidate) -> bool:
+    """Whether a known name only numbers the rows of tables in which a person's id has rows in time."""
+    return all(
+        plain(sheet.key) in COUNTED
+        and sheet.raw[sheet.key].n_unique() == len(sheet.raw)
+        and sheet.name in other.columns
+        and keys.in_time(sheet, other.columns[sheet.name])
+        for sheet in keyed
+    )
+
+
+def _no_key(sheets: list[Sheet]) -> str:
+    """That there is no id, and which columns might be it."""
+    able: dict[str, tuple[int, float]] = {}
+    for sheet in sheets:
+        for c in sheet.raw.columns:
+            word, part = keys.word_of(c), keys.possible(sheet, c) / len(sheet.raw)
+            if part > (0 if word >= 2 else 0.5):
+                able.setdefault(c, (word, part))
+    best = sorted(able, key=lambda c: able[c], reverse=True)[:2]
+    which, name = (f"If {' or '.join(best)} is it", best[0]) if best else ("If one is it", "NAME")
+    return (
+        f"no column could be the patient's id. {which}: gnnpatient init DATA --key {name}, propose(tables, "
+        f'key="{name}"), or key = "{name}" below [patient] in a spec by hand.'
+    )
+
+
+def _links(sheet: Sheet, keyed: list[Sheet]) -> Iterator[tuple[Sheet, str, str]]:
+    """Tables with the patient in which a column of ids of a table without one stands, too."""
+    for other in keyed:
+        known = {plain(c): c for c in other.raw.columns if c != other.key}
+        for column in sheet.raw.columns:
+            there = known.get(plain(column))
+            if there and other.key not in sheet.raw.columns and keys.of_other_rows(other, there):
+                mine = ids(sheet.raw[column]).drop_nulls()
+                if mine.n_unique() > MAX_LEVELS and share(mine.is_in(ids(other.raw[there]).implode())) >= 0.5:
+                    yield other, column, there
+
+
+def _by_join(sheet: Sheet, keyed: list[Sheet]) -> bool:
+    """Give a table the patient of its stays, by a join with a table that has each stay once."""
+    for other, column, there in _links(sheet, keyed):
+        stay = ids(other.raw[there])
+        if stay.null_count() or stay.n_unique() < len(stay):
+            continue
+        right = pl.DataFrame({PATIENT: stay, other.key: other.raw[other.key]})
+        left = pl.DataFrame({PATIENT: ids(sheet.raw[column])})
+        who = left.join(right, on=PATIENT, how="left", maintain_order="left")[other.key]
+        sheet.raw, sheet.cells = sheet.raw.with_columns(who), sheet.cells.with_columns(who.cast(pl.String))
+        sheet.kind[other.key], sheet.key = "text", other.key
+        by = column if column == there else {column: there}
+        sheet.block.keys["join"] = {"table": other.name, "by": by, "columns": [other.key]}
+        note = f"has no {other.key}; that of its {column} comes from {other.name}"
+        sheet.block.notes.append(f"{sheet.name}: {note}")
+        return True
+    return False
+
+
+def _way_to_join(sheet: Sheet, keyed: list[Sheet]) -> str:
+    """How a table without the patient may get it, where another has its stays several times."""
+    for other, column, _ in _links(sheet, keyed):
+        join = f'join = {{ table = "FILE", by = "{column}", columns = ["{other.key}"] }}'
+        way = f"a FILE with each {column} once gives it by {join}"
+        return f"; {other.name} has its {column}, but several times: {way}"
+    return ""
 
 
 def _numbered(name: str) -> str:

@@ -231,6 +231,8 @@ class Sheet:
         -------
         int
         """
+        if name not in self._distinct:  # joined since
+            self._distinct[name] = self.cells[name].drop_nulls().n_unique()
         return self._distinct[name]
 
     @cached_property

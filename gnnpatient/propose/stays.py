@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 
 from gnnpatient.ingest.cells import ids
 from gnnpatient.propose import names
+from gnnpatient.propose.keys import word_of
 from gnnpatient.propose.parts import Draft, plain
 from gnnpatient.propose.sheets import Sheet
 
+_LEFT = r"(?i)disch|home|left|leav|transfer.?out|entlass"  # how the words of a stay call its end alive
 _BY = "\0by"  # the person of a row, beside columns of any name
 
 
 @dataclass(frozen=True)
 class Stays:
-    """A table with a row for each stay of a person.
+    """A table with a row for each stay of a person, or with a row for each moment of it.
 
     Attributes
     ----------
@@ -26,9 +29,11 @@ class Stays:
     key, person : str
         Its columns with the ids of the stay and of the person.
     begin : str
-        Its column with the date on which a stay begins.
+        Its column with the date on which a stay begins, or with that of a moment.
     persons : Sheet or None
         A table with one row for each person.
+    moment : str
+        Of a table of moments its column that says what they are, as ADMIT and DISCHARGE; else "".
     """
 
     sheet: Sheet
@@ -36,6 +41,7 @@ class Stays:
     person: str
     begin: str
     persons: Sheet | None
+    moment: str = ""
 
     def write(self, draft: Draft) -> None:
         """Write the group, the join with the persons, and how persons would be the patients instead.
@@ -47,6 +53,8 @@ class Stays:
         """
         keys, notes = draft.patient.keys, draft.patient.notes
         keys["group"] = self.person
+        asked = f"ASK: patient.group: patients share {self.person};"
+        notes[:] = [note for note in notes if not note.startswith(asked)]  # told below
         n = self.sheet.raw[self.person].n_unique()
         notes.append(
             f"ASK: patient.key: a patient here is a stay, and those of a person ({n} by {self.person}) are "
@@ -63,6 +71,38 @@ class Stays:
             if used:
                 join = {"table": self.persons.name, "by": by, "columns": used}
                 draft.tables[self.sheet.name].keys["join"] = join
+        if not draft.outcomes:
+            self._end_of_stay(draft)
+
+    def _end_of_stay(self, draft: Draft) -> None:
+        """Write how stays end by the words of their moments.
+
+        A death alone says not until when the others were observed.
+        """
+        ends = self._words_of_ends() if self.moment else {}
+        if len(ends) < 2 or "death" not in ends:
+            return
+        causes = {name: {"time": self.begin, "where": {self.moment: words}} for name, words in ends.items()}
+        keys = {"kind": "survival", "table": self.sheet.name, "causes": causes}
+        shown = "; ".join(f"{name}: {', '.join(words)}" for name, words in ends.items())
+        draft.outcome("leaving", f"do stays end so? {shown}", keys)
+
+    def _words_of_ends(self) -> dict[str, list[str]]:
+        words = self.sheet.states(self.moment)
+        deaths = [word for word in words if re.search(names.DEATH_WORDS, word)]
+        left = [word for word in words if word not in deaths and re.search(_LEFT, word)]
+        return {name: of for name, of in (("death", deaths), ("discharge", left)) if of}
+
+    def ends(self) -> dict[str, str]:
+        """The column that says how stays end, which is no input then.
+
+        Returns
+        -------
+        dict of str to str
+            By column the reason; empty where no moments say so.
+        """
+        told = self.moment and len(self._words_of_ends()) > 1
+        return {self.moment: "how a stay ends; of its other words make a node with where"} if told else {}
 
     def _person_of(self, sheet: Sheet) -> str:
         return next(c for c in sheet.raw.columns if plain(c) == plain(self.person))
@@ -127,7 +167,7 @@ def stays_of(sheets: list[Sheet]) -> Stays | None:
     found = []
     for sheet in sheets:
         columns = {plain(c): c for c in reversed(sheet.raw.columns)}
-        person = next((columns[key] for key in names.PERSON_KEYS if key in columns), None)
+        person = _person(sheet)
         for key in (columns[key] for key in names.STAY_KEYS if key in columns):
             dates = [c for c in sheet.raw.columns if sheet.kind[c] == "date"]
             begin = next(
@@ -141,9 +181,13 @@ def stays_of(sheets: list[Sheet]) -> Stays | None:
                 continue
             if sheet.raw[person].n_unique() < 0.97 * len(sheet.raw):
                 found.append((others, -names.STAY_KEYS.index(plain(key)), sheet, key, person, begin))
-    if not found:
+    moment = ""
+    if found:
+        *_, sheet, key, person, begin = max(found, key=lambda one: one[:2])
+    elif told := next((one for one in map(partial(_moments, sheets), sheets) if one), None):
+        sheet, key, person, begin, moment = told
+    else:
         return None
-    *_, sheet, key, person, begin = max(found, key=lambda one: one[:2])
     persons = [
         of
         for of in sheets
@@ -152,7 +196,34 @@ def stays_of(sheets: list[Sheet]) -> Stays | None:
         if plain(c) == plain(person) and of.raw[c].n_unique() == len(of.raw)
     ]
     persons.sort(key=lambda of: (-sum(bool(names.PERSON.match(plain(c))) for c in of.raw.columns), of.name))
-    return Stays(sheet, key, person, begin, persons[0] if persons else None)
+    return Stays(sheet, key, person, begin, persons[0] if persons else None, moment)
+
+
+def _person(sheet: Sheet) -> str | None:
+    """The column with the person's id, by its name."""
+    columns = {plain(c): c for c in reversed(sheet.raw.columns)}
+    known = (columns[key] for key in names.PERSON_KEYS if key in columns)
+    return next(known, None) or next((c for c in sheet.raw.columns if word_of(c) == 3), None)
+
+
+def _moments(sheets: list[Sheet], sheet: Sheet) -> tuple[Sheet, str, str, str, str] | None:
+    """Of a table of moments of stays, which another table names alone: it, stay, person, time and words."""
+    person = _person(sheet)
+    dates = (c for c in sheet.raw.columns if sheet.kind[c] == "date" and not sheet.raw[c].null_count())
+    begin = next(dates, "")
+    if person is None or not begin:
+        return None
+    for key in (c for c in sheet.raw.columns if c != person and names.ID_OF_STAY.match(plain(c))):
+        both = pl.DataFrame({"stay": ids(sheet.raw[key]), "who": ids(sheet.raw[person])}).unique()
+        gaps = both["stay"].null_count() + both["who"].null_count()
+        if gaps or both["stay"].n_unique() < len(both) or len(both) == len(sheet.raw):
+            continue
+        alone = [of for of in sheets if of is not sheet and _has(of, key) and not _has(of, person)]
+        if alone and both["who"].n_unique() < 0.97 * len(both):
+            words = (c for c in sheet.raw.columns if sheet.kind[c] == "text" and c not in (key, person))
+            few = (c for c in words if 2 <= sheet.n_distinct(c) <= names.MAX_LEVELS)
+            return sheet, key, person, begin, next(few, "")
+    return None
 
 
 def _has(sheet: Sheet, key: str) -> bool:

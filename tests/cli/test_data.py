@@ -26,6 +26,22 @@ columns = { "g*" = "" }
     assert said.count("flag: ") == 60 and re.search(r"and \d+ flags more", said)
 
 
+def test_a_cohort_without_an_outcome_is_shown_with_the_lines_to_add(good, refused, tmp_path):
+    spec = 'cohort = "a"\n[patient]\ntable = "a.csv"\nkey = "id"\nnumber = ["age"]\n'
+    (tmp_path / "a.toml").write_text(spec)
+    (tmp_path / "a.csv").write_text("id,age,days,died\n" + "".join(f"{i},{i},9,{i % 2}\n" for i in range(30)))
+    said = good("check", tmp_path / "a.toml", "--leaks")
+    assert "a.csv" in said and 'add the lines [outcomes.death], kind = "survival"' in said
+    assert "leaks: not looked for" in said and "layouts.md" in said
+    good("pack", tmp_path / "a.toml", "--out", tmp_path / "cohort")
+    assert "has no outcome; add the lines" in refused("fit", tmp_path / "cohort", "--out", tmp_path / "run")
+    lines = '[outcomes.death]\nkind = "survival"\ntable = "a.csv"\n'
+    lines += 'causes = { death = { time = "days", flag = "died" } }\n'
+    with open(tmp_path / "a.toml", "a") as file:
+        file.write(lines)
+    assert "event: death" in good("check", tmp_path / "a.toml")
+
+
 def test_check(good, ward):
     found = good("check", ward / "ward.toml", "--json")
     assert list(found)[:6] == ["cohort", "tables", "kinds", "flow", "flags", "leaks"]

@@ -159,10 +159,14 @@ def test_a_task_beside_survival(stays, good, refused, tmp_path):
     folder, moments = stays
     few = ("--config", folder / "fit.toml", "--members", "1", "--epochs", "1", "--landmarks", "0,2")
     good("fit", folder / "cohort", "--out", tmp_path / "run", *few)
-    both = "needs landmarks; give --at, as in entry,1y, and --horizons"
+    both = "needs landmarks, and horizons after them; give --at, as in entry,1y,3y, and --horizons 1y,3y,5y"
     assert both in refused("predict", tmp_path / "run", folder / "cohort", "--out", tmp_path / "r.csv")
     words = ("predict", tmp_path / "run", folder / "cohort", "--horizons", "3", "--out", tmp_path / "r.csv")
     assert "outcome 'death' needs landmarks; give --at" in refused(*words)
+    both = refused("predict", tmp_path / "run", folder / "cohort", "--out", tmp_path / "r.csv")
+    assert (
+        "needs landmarks, and horizons after them; give --at, as in entry" in both and "--horizons 1y" in both
+    )
     good(*words, "--at", "2")
     with open(tmp_path / "r.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -38,7 +38,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "ingest": "rows scripts audit cells joins source quarantine columns units picks statics patients moments "
     "hierarchy ancestors amendments contents events lost dates ends periods record outcome_words intervals "
     "causes aces labels_survival labels_task labels_diagnosis labels_progression labels hidden pack read",
-    "propose": "names parts sheets dictionaries moments stays patients states layouts inputs outcomes "
+    "propose": "names parts sheets keys dictionaries moments stays patients states layouts inputs outcomes "
     "formats draft",
     "datasets": "ward shipped",
     "model": "encode network heads loss model",

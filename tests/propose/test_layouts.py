@@ -247,3 +247,73 @@ def test_init_says_that_there_is_no_graph(rng, tmp_path, capsys):
     one_row(rng).write_csv(tmp_path / "people.csv")
     assert run(["init", str(tmp_path), "--out", str(tmp_path / "my.toml")]) == 0
     assert "this cohort has no graph: one row a patient; the linear model answers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["StudyNr", "pat_no", "subj", "recipient", "unit_no", "anon", "Proband"])
+def test_an_id_of_another_name_is_found_by_content_and_asked(rng, key):
+    people = one_row(rng).rename({"id": key})
+    assert f"is {key} the patient's id? it differs in every row" in drafted(people=people)
+    visits = pl.DataFrame({key: np.repeat(people[key].to_numpy(), 2), "visit": np.tile([1, 2], SIZE)})
+    visits = visits.with_columns(day=pl.col("visit") * 30, hdl=rng.integers(20, 90, 2 * SIZE))
+    sites = pl.DataFrame({"site": range(5), "label": list("abcde")})
+    text = drafted(people=people.with_columns(site=pl.col(key) % 5), visits=visits, sites=sites)
+    assert f"is {key} the patient's id? 2 tables have it and it is unique in one" in text
+    assert f'table = "people.csv"\nkey = "{key}"' in text and 'columns = { hdl = "" }' in text
+
+
+def test_rows_in_time_tell_the_id_from_a_number_of_the_row(rng):
+    rows = chain(rng, "event", np.arange(3 * SIZE) % 3 == 2).rename({"id": "subj"})
+    text = drafted(rows=rows.with_columns(id=pl.int_range(pl.len()) + 1))
+    assert 'key = "subj"' in text and "the next best is id: gnnpatient init DATA --key id" in text
+    assert "60 patients by subj, several rows each" in text
+
+
+def test_the_owner_names_the_id(rng):
+    tables = {"people.csv": one_row(rng, bed=np.arange(SIZE) + 7)}
+    assert 'key = "id"' in propose(tables) and '\nkey = "bed"' in propose(tables, key="Bed")
+    with pytest.raises(InputError, match="no table has a column 'beds'; did you mean 'bed'"):
+        propose(tables, key="beds")
+
+
+def test_ids_under_another_name_and_by_a_join(rng):
+    people = one_row(rng).with_columns(id=pl.format("P{}", pl.col("id")))
+    stays = {"encounter": np.arange(2 * SIZE) + 500, "id": np.repeat(people["id"].to_numpy(), 2)}
+    stays = pl.DataFrame(stays | {"day": rng.integers(0, 90, 2 * SIZE), "hdl": rng.normal(50, 5, 2 * SIZE)})
+    labs = {"encounter": np.repeat(stays["encounter"].to_numpy(), 2), "crea": rng.normal(1, 0.2, 4 * SIZE)}
+    labs = pl.DataFrame(labs | {"day": np.tile([0, 30], 2 * SIZE)})
+    calls = pl.DataFrame({"of": people["id"], "day": np.arange(SIZE), "sbp": rng.normal(130, 9, SIZE)})
+    text = drafted(people=people, stays=stays, labs=labs, calls=calls)
+    assert 'join = { table = "stays.csv", by = "encounter", columns = ["id"] }' in text
+    assert 'columns = { crea = "" }' in text and "encounter = " not in text
+    assert "is of the patient's id? its values are ids" in text and 'columns = { sbp = "" }' in text
+    twice = drafted(people=people, stays=stays[np.arange(4 * SIZE) // 2], labs=labs)
+    assert "stays.csv has its encounter, but several times" in twice and "encounter = " not in twice
+
+
+def test_a_stay_is_the_patient_by_the_moments_of_stays(rng):
+    day = np.datetime64("2150-01-01") + np.arange(SIZE).astype("timedelta64[D]")
+    out = np.where(np.arange(SIZE) % 3, "DISCHARGE", "DIED")
+    moments = {
+        "person": np.tile(np.arange(SIZE) // 2 + 1000, 2),
+        "encounter": np.tile(np.arange(SIZE) + 5000, 2),
+        "when": np.concatenate([day, day + 5]).astype(str),
+        "what": np.concatenate([np.full(SIZE, "ADMIT"), out]),
+    }
+    labs = {
+        "encounter": moments["encounter"],
+        "collected": moments["when"],
+        "test_code": ["NA"] * SIZE + ["LACT"] * SIZE,
+    }
+    tables = {
+        "moments": pl.DataFrame(moments),
+        "labs": pl.DataFrame(labs | {"val": rng.normal(5, 1, 2 * SIZE)}),
+        "persons": pl.DataFrame(
+            {"person": np.arange(SIZE // 2) + 1000, "age": rng.integers(20, 90, SIZE // 2)}
+        ),
+    }
+    text = drafted(**tables)
+    assert 'key = "encounter"' in text and 'group = "person"' in text and "ASK: patient.group" not in text
+    assert 'origin = { table = "moments.csv", column = "when", pick = "first" }' in text
+    assert 'death = { time = "when", where = { what = ["DIED"] } }' in text
+    assert 'code = "test_code"' in text and "2 codes" in text and "as missing" not in text
+    assert 'key = "person"' in propose({f"{n}.csv": t for n, t in tables.items()}, key="person")

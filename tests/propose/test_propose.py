@@ -511,7 +511,7 @@ def test_what_cannot_be_drafted_is_refused(tmp_path):
     with pytest.raises(InputError, match="bundles/ in it is FHIR: name that folder"):
         propose(tmp_path)
     (tmp_path / "a.csv").write_text("x,y\n1,2\n3,4\n")
-    with pytest.raises(InputError, match="no column could be the patient's id; call one patient_id"):
+    with pytest.raises(InputError, match=r"the patient's id\. If x or y is it: gnnpatient init DATA --key x"):
         propose(tmp_path)
     (tmp_path / "a.csv").write_text("x,x\n1,2\n3,4\n")
     with pytest.raises(InputError, match="'x' appears twice"):
@@ -604,14 +604,14 @@ def test_the_patient_is_found_by_what_columns_hold(rng):
     from gnnpatient.propose import propose
 
     people = followed(rng)
-    people["recipient_unit"] = people.pop("pid")
+    people["recipient_no"] = people.pop("pid")
     people = pl.DataFrame(people)
-    rows = pl.DataFrame({"recipient_unit": np.repeat(people["recipient_unit"], 3), "day": [0, 9, 20] * SIZE})
+    rows = pl.DataFrame({"recipient_no": np.repeat(people["recipient_no"], 3), "day": [0, 9, 20] * SIZE})
     text = propose({"a.csv": people, "b.csv": rows.with_columns(crp=rng.normal(9, 1, 3 * SIZE))})
-    assert 'key = "recipient_unit"' in text and "recipient_unit is in several tables" in asks(text)
-    assert 'key = "StudyNr"' in propose({"a.csv": people.rename({"recipient_unit": "StudyNr"})})
-    numbers = people.drop("recipient_unit").select(pl.int_range(100, 100 + SIZE).alias("Fall"), pl.all())
-    assert "Fall differs in every row; is it the patient?" in asks(propose({"a.csv": numbers}))
+    assert 'key = "recipient_no"' in text and "recipient_unit is in several tables" in asks(text)
+    assert 'key = "StudyNr"' in propose({"a.csv": people.rename({"recipient_no": "StudyNr"})})
+    numbers = people.drop("recipient_no").select(pl.int_range(100, 100 + SIZE).alias("Fall"), pl.all())
+    assert "is Fall the patient's id? it differs in every row" in asks(propose({"a.csv": numbers}))
 
 
 def test_a_table_that_is_left_out_is_asked_with_the_way_in(draft, rng):
@@ -643,7 +643,7 @@ def test_a_table_that_is_left_out_is_asked_with_the_way_in(draft, rng):
         text
     )
     assert 'table = "clinic.csv", time = "round", columns = { prot = "" }' in asks(text)
-    assert "it shares ward_stay with stays.csv: add pid to its rows, or, where that is a stay" in asks(text)
+    assert 'join = { table = "stays.csv", by = "ward_stay", columns = ["pid"] }' in text  # of notes
     assert (
         "wards.csv: no column could be the patient's id; it shares bp with stays.csv, to which join"
         in asks(text)
@@ -673,7 +673,7 @@ def test_numbers_of_rows_are_no_intervals(rng):
     people = pl.DataFrame(followed(rng)).drop("futime", "death")
     rows = pl.DataFrame({"pid": np.repeat(people["pid"], 4), "day": [0, 20, 50, 90] * SIZE})
     more = {"tube": np.arange(4 * SIZE), "line": np.arange(4 * SIZE) + 1}
-    more["label"] = rng.choice(["CRP", "LDH"], 4 * SIZE)
+    more["crp"] = rng.normal(9, 1, 4 * SIZE)
     text = propose(
         {"people.csv": people, "rows.csv": rows.with_columns(**{c: pl.Series(v) for c, v in more.items()})}
     )
