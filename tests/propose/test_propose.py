@@ -608,7 +608,7 @@ def test_the_patient_is_found_by_what_columns_hold(rng):
     people = pl.DataFrame(people)
     rows = pl.DataFrame({"recipient_no": np.repeat(people["recipient_no"], 3), "day": [0, 9, 20] * SIZE})
     text = propose({"a.csv": people, "b.csv": rows.with_columns(crp=rng.normal(9, 1, 3 * SIZE))})
-    assert 'key = "recipient_no"' in text and "recipient_unit is in several tables" in asks(text)
+    assert "is recipient_no the patient's id? 2 tables have it and it is unique in one" in asks(text)
     assert 'key = "StudyNr"' in propose({"a.csv": people.rename({"recipient_no": "StudyNr"})})
     numbers = people.drop("recipient_no").select(pl.int_range(100, 100 + SIZE).alias("Fall"), pl.all())
     assert "is Fall the patient's id? it differs in every row" in asks(propose({"a.csv": numbers}))
