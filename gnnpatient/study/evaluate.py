@@ -264,7 +264,7 @@ def evaluate(
         without_interval=WITHOUT_INTERVAL,
     )
     rows: list[dict[str, Any]] = []
-    warnings: list[str] = []
+    warnings = _blind_comparators(scored)
     for group, members in {"": np.ones(len(landmarks), bool), **_groups(landmarks, by)}.items():
         if (members & has_label).any():
             part = replace(board, members=members & board.members)
@@ -280,6 +280,18 @@ def evaluate(
         units=resampling_units(landmarks)[1],
         entry=None if observed.pooled else landmarks.entry_day,
     )
+
+
+def _blind_comparators(scored: ModelRisks) -> list[str]:
+    """What the comparator does not see: a difference to it says nothing of images and texts."""
+    cohort = scored.landmarks.cohort
+    kinds = [kind for kind in cohort.vectors if len(cohort.events[kind])]
+    return [
+        f"{name} counts the rows of {', '.join(kinds)} and sees nothing of what is in them; what they add is "
+        "answered by gnnpatient compare"
+        for name in ("cox", "logistic")
+        if name in scored.risks and kinds
+    ]
 
 
 def _check(

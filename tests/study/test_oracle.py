@@ -63,6 +63,12 @@ def test_nobody_does_better_than_the_oracle(ward):
     rows = [r for r in found.rows if r["metric"] == "auc" and r["cause"] == "death" and r["landmark"]]
     auc = {row["model"]: row["value"] for row in rows}
     assert auc["oracle"] > 0.7 > auc["null"] == 0.5
+    assert not any("sees nothing" in line for line in found.warnings)
+    blind = ModelRisks.of([({**models, "cox": models["null"]}, X)], "death", grid)  # as a Cox model would be
+    (line,) = [
+        w for w in evaluate(blind, outcome="death", horizons=[10.0], n=2, against=None).warnings if "cox" in w
+    ]
+    assert line.startswith("cox counts the rows of image, note and sees nothing of what is in them")
 
 
 def test_the_ward_of_datasets_is_the_same_road():
