@@ -131,7 +131,7 @@ def lock(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Be the only writer in a folder, which is made if need be.
 
     The system drops the lock of a process that dies, so no lock is left behind; what a killed writer left
-    half-written is removed. The empty file `.lock` stays: removing it would let two processes in.
+    half-written, in folders of it too, is removed. The empty file `.lock` stays: removing it would let two processes in.
 
     Parameters
     ----------
@@ -155,8 +155,8 @@ def lock(folder: str | os.PathLike[str]) -> Iterator[Path]:
     with handle:
         with _refusing(folder, folder):
             _take(handle, folder)
-            for left in folder.glob(f"{_PART}*"):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            for left in list(folder.rglob(f"{_PART}*")):
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         try:
             yield folder
         finally:

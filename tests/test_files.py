@@ -96,8 +96,11 @@ def test_a_kill_midway_leaves_no_target(tmp_path):
     killed(process)
     assert not (tmp_path / "file").exists() and not (tmp_path / "folder").exists()
     assert {p.name[:6] for p in tmp_path.iterdir()} == {".part-"}
+    deeper = tmp_path / "checkpoints"  # of a fit
+    deeper.mkdir()
+    (deeper / ".part-1.safetensors").touch()
     with lock(tmp_path):
-        assert [p.name for p in tmp_path.iterdir()] == [".lock"]
+        assert sorted(p.name for p in tmp_path.rglob("*")) == [".lock", "checkpoints"]
 
 
 FULL = [
