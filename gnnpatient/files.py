@@ -131,7 +131,8 @@ def lock(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Be the only writer in a folder, which is made if need be.
 
     The system drops the lock of a process that dies, so no lock is left behind; what a killed writer left
-    half-written, in folders of it too, is removed. The empty file `.lock` stays: removing it would let two processes in.
+    half-written, in folders of it too, is removed. The empty file `.lock` stays: removing it would let two
+    processes in.
 
     Parameters
     ----------
