@@ -48,7 +48,6 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import judged
 from gnnpatient.prognosis.run import scored_landmarks, training_landmarks, usual_landmarks
-from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
 from gnnpatient.progress import Progress, shown
 from gnnpatient.study.ablations import Comparator, LateFusion, RestrictedModel, comparators, modalities_of
 from gnnpatient.study.baselines import ClassPrior, MarginalModel, marginal_model
@@ -63,7 +62,8 @@ from gnnpatient.study.budget import (
 from gnnpatient.study.comparison import ALTERNATIVES, CONTRASTS, ComparedScores, Comparison
 from gnnpatient.study.fitting import ComparatorFitter
 from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
-from gnnpatient.study.scoreboard import Model, ModelRisks
+from gnnpatient.study.models import observed_reach
+from gnnpatient.study.scoreboard import Model, ModelRisks, scored_grid
 
 TIMED_EPOCHS = 5  # of the longer of two fits that a budget is planned by
 GRID = 20  # times at which a curve is scored for the integrated Brier score
@@ -248,7 +248,7 @@ class _Design:
         """Days at which curves are scored."""
         if self.last is None:
             return np.zeros(0)
-        return np.unique(np.concatenate([np.linspace(0, self.last, GRID + 1)[1:], self.horizons]))
+        return scored_grid(self.last, self.horizons, GRID)
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -321,7 +321,7 @@ def _scored_times(
     known = cohort.outcomes_with_model([outcome])[outcome]
     at = usual_landmarks(cohort, outcome) if landmarks is None else list(landmarks)
     if horizons is None and known.has_curve:
-        horizons = default_horizons(min(_reach(X, outcome, known.names) for X in training))
+        horizons = default_horizons(min(observed_reach(X, outcome) for X in training))
     until = tuple(sorted(float(horizon) for horizon in horizons or ()))
     if not at or (known.has_curve and not (until and until[0] > 0)):
         raise InputError("no landmark, or no horizon above 0 days; give both or leave them out")
@@ -341,15 +341,6 @@ def _selected_comparators(
         if name not in {*every, *implied}:
             raise InputError(f"unknown model {name!r}{near(name, (*every, *implied))}")
     return {name: one for name, one in every.items() if name in always or name in models}
-
-
-def _reach(X: Landmarks, outcome: str, causes: tuple[str, ...]) -> float:
-    """The last horizon (days) that can be estimated from these landmarks."""
-    if not len(X):
-        raise InputError(f"outcome {outcome!r}: nobody at risk to train on; give other folds")
-    truth = X.outcome(outcome)
-    target = SurvivalTarget(causes, truth["event"].astype(np.int64), truth["time"].astype(float))
-    return last_estimable(target, X.patient, X.moments)
 
 
 def _kind_dropout(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> float:

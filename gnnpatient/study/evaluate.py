@@ -17,7 +17,7 @@ import numpy as np
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.show import Shown, Summary, Table, counted, listed
-from gnnpatient.study.baselines import censoring_hazard
+from gnnpatient.study.baselines import COMPARATORS, censoring_hazard
 from gnnpatient.study.intervals import bootstrap_interval, resampling_units
 from gnnpatient.study.scoreboard import MIN_CASES, ModelRisks, ObservedOutcome, Scoreboard
 from gnnpatient.times import days, duration
@@ -289,7 +289,7 @@ def _blind_comparators(scored: ModelRisks) -> list[str]:
     return [
         f"{name} counts the rows of {', '.join(kinds)} and sees nothing of what is in them; what they add is "
         "answered by gnnpatient compare"
-        for name in ("cox", "logistic")
+        for name, _ in COMPARATORS.values()
         if name in scored.risks and kinds
     ]
 

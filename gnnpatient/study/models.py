@@ -21,10 +21,9 @@ from gnnpatient.prognosis.run import RANDOM_LANDMARKS, scored_landmarks
 from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
 from gnnpatient.study.baselines import COMPARATORS, fitted_marginal
 from gnnpatient.study.evaluate import Evaluation, evaluate
-from gnnpatient.study.scoreboard import Model, ModelRisks
+from gnnpatient.study.scoreboard import Model, ModelRisks, scored_grid
 from gnnpatient.times import DAY, days
 
-GRID_SIZE = 60  # times up to the last horizon at which forecasts are taken, for the integrated Brier score
 RESERVED = ("cox", "logistic", "null")  # names of what stands beside every model
 TOLERANCE = 1e-6  # by which a probability may miss 0 or 1
 
@@ -488,7 +487,7 @@ def scored_times(
         last = float(answer.times[-1]) if isinstance(answer, Forecast) else np.inf
         if times[-1] > last * (1 + 1e-9):
             raise InputError(f"horizon {times[-1]:g} days; model {name!r} forecasts up to {last:g} days")
-    return times, np.unique(np.concatenate([np.linspace(0, times[-1], GRID_SIZE + 1)[1:], times]))
+    return times, scored_grid(times[-1], times)
 
 
 def comparators_of(
@@ -524,7 +523,7 @@ def comparators_of(
     last = None if reach is None else max([reach, *horizons])
     horizon = {} if last is None else {"horizon": last}
     fitted = estimator(outcomes=[outcome], min_patients=min_patients, **horizon).fit(train)
-    grid = () if last is None else np.unique([*np.linspace(0, last, GRID_SIZE + 1)[1:], *horizons]).tolist()
+    grid = () if last is None else scored_grid(last, horizons).tolist()
     null = fitted_marginal(train.followed(outcome), outcome, grid, _at_landmarks_of(test, train, outcome))
     return {name: fitted, "null": null}
 

@@ -27,6 +27,34 @@ Column = tuple[str, float | None]
 """A metric and its horizon in days; None: of the whole curve, or of a label without a horizon."""
 
 
+GRID_SIZE = 60  # times up to the last horizon at which forecasts are taken, for the integrated Brier score
+
+
+def scored_grid(last: float, horizons: Sequence[float], size: int = GRID_SIZE) -> np.ndarray:
+    """The times at which curves are scored: the horizons, and a grid for the integrated Brier score.
+
+    Parameters
+    ----------
+    last : float
+        Where the grid ends, in days.
+    horizons : sequence of float
+        Days.
+    size : int, default 60
+        Times of the grid.
+
+    Returns
+    -------
+    array
+        (time,) float64 days, rising.
+
+    Examples
+    --------
+    >>> scored_grid(10.0, [4.0], size=2)
+    array([ 4.,  5., 10.])
+    """
+    return np.unique(np.concatenate([np.linspace(0, last, size + 1)[1:], horizons]))
+
+
 @dataclass(frozen=True)
 class ScoreSet:
     """Which scores judge outcomes of a kind.

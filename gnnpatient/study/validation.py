@@ -21,13 +21,10 @@ from gnnpatient.study.baselines import COMPARATORS, marginal_model
 from gnnpatient.study.evaluate import Evaluation, evaluate
 from gnnpatient.study.fitted import FittedModel, moment_name, split_notes, unknown_notes
 from gnnpatient.study.oracle import Oracle, Risk
-from gnnpatient.study.scoreboard import Model, ModelRisks
+from gnnpatient.study.scoreboard import Model, ModelRisks, scored_grid
 
 if TYPE_CHECKING:
     from gnnpatient.cohort.outcomes import Outcome
-
-# Times up to the last horizon at which forecasts are taken, for the integrated Brier score.
-GRID_SIZE = 60
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -261,7 +258,7 @@ class _Setting:
             if times[0] <= 0:
                 raise InputError(f"horizon {times[0]:g} days; must be > 0, days after the landmark")
             raise InputError(f"horizon {times[-1]:g} days; this model was fitted up to {reach:g} days")
-        return times, np.unique(np.concatenate([np.linspace(0, times[-1], GRID_SIZE + 1)[1:], times]))
+        return times, scored_grid(times[-1], times)
 
     def models(self, grid: np.ndarray, true_risk: Risk | None) -> dict[str, Model]:
         """The model and those beside it, by name."""
