@@ -1,607 +1,21 @@
-"""The encoding of nodes: names and scales learned from training graphs, and nodes as channels by them."""
+"""The encoding of nodes: their own content as channels, by the names and scales of a vocabulary."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.errors import InputError
-from gnnpatient.graphs import Graphs, Nodes, frequent, merge_codes, moving, patients_of, positions
+from gnnpatient.graphs import Graphs, Nodes, merge_codes, positions
+from gnnpatient.model.basis import Basis
+from gnnpatient.model.vocabulary import MAX_DEVIATIONS, Vocabulary, _times, standardise
 
-YEAR = 365.25
-# vectors of a node type to learn axes from: with fewer, a model could hold one patient's image
-MIN_VECTORS = 10
-# about how many vectors axes are learned from: of every k-th landmark, where there are more
-MAX_BASIS_VECTORS = 2**15
-# principal axes of a node type's vectors, and how many of them, after turning, are seen as a level
-MAX_AXES = 16
-MAX_LASTING_AXES = 4
-# principal axes of the changes of vectors, and how many of them, after turning, are seen as drift
-MAX_CHANGE_AXES = 32
-MAX_DRIFT_AXES = 8
-# successive vectors of one patient, or successive changes, for each axis that they turn
-MIN_PAIRS_PER_AXIS = 8
-# slope of a level, or of a bimodal value, before its tanh
-TANH_SLOPE = 4.0
-# values of a code below this kurtosis are bimodal, where there are enough to know; a uniform's is 1.8
-MAX_BIMODAL_KURTOSIS = 1.5
-MIN_BIMODAL_VALUES = 100
-# standard deviations to which a standardised value is limited
-MAX_DEVIATIONS = 4.0
 # rows of a category's embedding before its levels
 OTHER, MISSING = 0, 1
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Where the training values of each code lie.
-
-    Attributes
-    ----------
-    mean : tuple of float
-        Mean of each code's values, of their logarithms where `log`.
-    std : tuple of float
-        Standard deviation, above 0, likewise.
-    log : tuple of bool
-        Whether a code's values are taken by their logarithm.
-    heaps : tuple of bool
-        Whether a code's values are bimodal: on either side of the mean, with little between.
-
-    Raises
-    ------
-    InputError
-        When the columns differ in length, or a deviation is not above 0.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    log: tuple[bool, ...]
-    heaps: tuple[bool, ...]
-
-    def __post_init__(self) -> None:
-        sizes = {len(self.mean), len(self.std), len(self.log), len(self.heaps)}
-        if len(sizes) > 1 or not all(std > 0 for std in self.std):
-            raise InputError(
-                "a scale without a mean, a deviation above 0 and two flags for each of its columns"
-            )
-
-    @staticmethod
-    def fit(
-        value: Float[Tensor, " row"],
-        code: Int[Tensor, " row"],
-        size: int,
-        *,
-        log: bool = True,
-        owner: Int[Tensor, " row"] | None = None,
-        least: int = 1,
-    ) -> Scale:
-        """Learn the scales of all codes at once; nan is left out.
-
-        A code goes by its logarithm when its values are all positive and that is the less skewed. Values are
-        bimodal where their kurtosis is low [1]_. A code with values of fewer than `least` owners gets the
-        scale of all others together, so that its own values cannot be read from it. Without a value the mean
-        is 0; without spread the deviation is the absolute mean, or 1.
-
-        Parameters
-        ----------
-        value : Float[Tensor, " row"]
-            The values; nan is missing.
-        code : Int[Tensor, " row"]
-            The code of each value.
-        size : int
-            Number of codes.
-        log : bool
-            Whether logarithms are allowed, default True.
-        owner : Int[Tensor, " row"], optional
-            Whose value each is; default: every row counts for itself.
-        least : int
-            Owners that a scale of its own takes, default 1.
-
-        Returns
-        -------
-        Scale
-
-        References
-        ----------
-        .. [1] Darlington RB. Is kurtosis really "peakedness"? The American Statistician 24(2):19-22, 1970.
-
-        Examples
-        --------
-        >>> Scale.fit(torch.tensor([1.0, 3.0, torch.nan]), torch.tensor([0, 0, 1]), 2)
-        Scale(mean=(2.0, 0.0), std=(1.0, 1.0), log=(False, False), heaps=(False, False))
-        """
-        given = value.isfinite()
-        value, code = value[given].double(), code[given]
-        if owner is not None and least > 1:
-            few = patients_of(code, owner[given], size) < least
-            own = vars(Scale.fit(value[~few[code]], code[~few[code]], size, log=log))
-            rest = vars(Scale._shared(value, code, few, owner[given], least, log))
-            return Scale(
-                **{
-                    name: tuple(
-                        rest[name][0] if rare else one for one, rare in zip(column, few.tolist(), strict=True)
-                    )
-                    for name, column in own.items()
-                }
-            )
-        positive = torch.ones(size, dtype=torch.bool, device=value.device)
-        positive[code[value <= 0]] = False
-        plain, logged = _moments(value, code, size), _moments(value.clamp(min=1e-300).log(), code, size)
-        take = positive & (logged[2].abs() < plain[2].abs()) & log
-        mean, std, _, kurtosis = (torch.where(take, y, x) for x, y in zip(plain, logged, strict=True))
-        many = torch.bincount(code, minlength=size) >= MIN_BIMODAL_VALUES
-        heaps = (kurtosis < MAX_BIMODAL_KURTOSIS) & many
-        return Scale(*(tuple(column.tolist()) for column in (mean, std, take, heaps)))
-
-    @staticmethod
-    def _shared(
-        value: Float[Tensor, " row"],
-        code: Int[Tensor, " row"],
-        few: Bool[Tensor, " code"],
-        owner: Int[Tensor, " row"],
-        least: int,
-        log: bool,
-    ) -> Scale:
-        """One scale for all codes with few owners.
-
-        Of the values of all other codes; where there is no other code, of all values together; mean 0 and
-        deviation 1 where those have too few owners as well.
-        """
-        some = ~few[code] if not few.all() else torch.full_like(code, len(owner.unique()) >= least) > 0
-        return Scale.fit(value[some], torch.zeros_like(code[some]), 1, log=log)
-
-    def table(self) -> Float[Tensor, "3 code"]:
-        """Mean, standard deviation and log flag as one tensor, as `standardise` takes it.
-
-        Returns
-        -------
-        Float[Tensor, "3 code"]
-        """
-        return torch.tensor([self.mean, self.std, [float(flag) for flag in self.log]])
-
-    def apply(self, value: Float[Tensor, " row"], code: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
-        """Standardise values, each on the scale of its code.
-
-        Parameters
-        ----------
-        value : Float[Tensor, " row"]
-            The values; nan stays nan.
-        code : Int[Tensor, " row"]
-            The code of each value.
-
-        Returns
-        -------
-        Float[Tensor, " row"]
-            Standard deviations from the mean, limited to four.
-
-        Examples
-        --------
-        >>> Scale((2.0,), (1.0,), (False,), (False,)).apply(torch.tensor([3.0, 99.0]), torch.tensor([0, 0]))
-        tensor([1., 4.])
-        """
-        return standardise(value, self.table().to(value.device)[:, code])
-
-
-def standardise(value: Float[Tensor, "..."], scale: Float[Tensor, "3 ..."]) -> Float[Tensor, "..."]:
-    """Standardise values, each on a scale of its own.
-
-    Parameters
-    ----------
-    value : Float[Tensor, "..."]
-        The values; nan stays nan.
-    scale : Float[Tensor, "3 ..."]
-        Mean, standard deviation and log flag of each value. Under log, zero and less lie at the lower limit.
-
-    Returns
-    -------
-    Float[Tensor, "..."]
-        Standard deviations from the mean, limited to four.
-    """
-    mean, std, log = scale
-    logged = value.clamp(min=torch.finfo(value.dtype).tiny).log()
-    return ((torch.where(log > 0, logged, value) - mean) / std).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
-
-
-def _moments(x: Tensor, code: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mean, standard deviation, skewness and kurtosis of each code, in two passes."""
-    count = torch.bincount(code, minlength=size).clamp(min=1)
-
-    def mean_of(y: Tensor) -> Tensor:
-        return y.new_zeros(size).index_add_(0, code, y) / count
-
-    mean = mean_of(x)
-    away = x - mean[code]
-    std = mean_of(away**2).sqrt()
-    skew, kurtosis = (mean_of(away**k) / std**k for k in (3, 4))  # nan without spread: below nothing
-    flat = std <= 1e-6 * mean.abs()
-    return mean, torch.where(flat, torch.where(mean == 0, 1.0, mean.abs()), std), skew, kurtosis
-
-
-def _times(days: Float[Tensor, " row"]) -> Float[Tensor, "row 2"]:
-    """A time span as the network sees it before scaling: log1p(days), and years."""
-    return torch.stack([days.log1p(), days / YEAR], 1)
-
-
-@dataclass(frozen=True)
-class Axes:
-    """Sizes of the layout of a node type's embedding vectors.
-
-    Attributes
-    ----------
-    columns : int
-        Columns of a vector.
-    kept : int
-        Principal axes that are kept.
-    lasting : int
-        How many of them, the first after turning, the linear path sees as a level.
-    drifting : int
-        Axes of change that the linear path sees.
-    """
-
-    columns: int
-    kept: int
-    lasting: int
-    drifting: int
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What the training graphs held: names in the model's own numbering, and their scales.
-
-    Attributes
-    ----------
-    codes : mapping of str to tuple of str
-        Codes of each event node type; position 0 is "other": rare or unknown.
-    above : mapping of str to tuple of str
-        Of each node type the codes that stand for rarer ones below them in a hierarchy, nearest first.
-    rare : tuple of str
-        Node types in which enough patients had a code at position 0, beside codes with a name.
-    numbers : tuple of str
-        Static numeric columns.
-    levels : mapping of str to tuple of str
-        Levels of each static category; embedded after "other" and "missing".
-    values : mapping of str to Scale
-        Of each event node type a scale per code; of "patient" a scale per static number.
-    times : mapping of str to Scale
-        Of each event node type, "timepoint" and "patient": the scales of log1p(days) and of years.
-    vectors : mapping of str to Axes
-        Node types with images or texts.
-    running : tuple of str
-        Node types of which enough patients had a running interval.
-    bounded : tuple of str
-        Node types of which enough patients had a value that is a bound (<5).
-
-    Raises
-    ------
-    InputError
-        When scales and names do not fit together.
-    """
-
-    codes: Mapping[str, tuple[str, ...]]
-    above: Mapping[str, tuple[str, ...]]
-    rare: tuple[str, ...]
-    numbers: tuple[str, ...]
-    levels: Mapping[str, tuple[str, ...]]
-    values: Mapping[str, Scale]
-    times: Mapping[str, Scale]
-    vectors: Mapping[str, Axes]
-    running: tuple[str, ...]
-    bounded: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        columns = {kind: len(names) for kind, names in self.codes.items()} | {"patient": len(self.numbers)}
-        spans = dict.fromkeys(self.kinds, 2)
-        for table, size in ((self.values, columns), (self.times, spans)):
-            if {kind: len(scale.mean) for kind, scale in table.items()} != size:
-                raise InputError(f"a vocabulary whose scales are not those of its {', '.join(size)}")
-        if not set(self.rare) <= set(self.codes) or not all(
-            set(names) <= set(self.codes[kind][1:]) for kind, names in self.above.items()
-        ):
-            raise InputError("a vocabulary that names codes or kinds which it does not have")
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Every node type of the model: events, then "timepoint" and "patient"."""
-        return (*self.codes, "timepoint", "patient")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The vocabulary as lists, strings and numbers.
-
-        Returns
-        -------
-        dict
-            With a key per field; ``bounded`` only where it is not empty.
-        """
-
-        def scales(table: Mapping[str, Scale]) -> dict[str, Any]:
-            return {k: {name: [*column] for name, column in vars(s).items()} for k, s in table.items()}
-
-        return {
-            "codes": {kind: list(names) for kind, names in self.codes.items()},
-            "above": {kind: list(names) for kind, names in self.above.items()},
-            "rare": list(self.rare),
-            "numbers": list(self.numbers),
-            "levels": {name: list(levels) for name, levels in self.levels.items()},
-            "values": scales(self.values),
-            "times": scales(self.times),
-            "vectors": {kind: asdict(axes) for kind, axes in self.vectors.items()},
-            "running": list(self.running),
-            **({"bounded": list(self.bounded)} if self.bounded else {}),
-        }
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Vocabulary:
-        """Read what `to_dict` gave.
-
-        Parameters
-        ----------
-        data : mapping
-            The fields; ``bounded`` may be absent.
-
-        Returns
-        -------
-        Vocabulary
-        """
-
-        def scales(table: Mapping[str, Any]) -> dict[str, Scale]:
-            return {k: Scale(**{name: tuple(s) for name, s in scale.items()}) for k, scale in table.items()}
-
-        return Vocabulary(
-            codes={kind: tuple(names) for kind, names in data["codes"].items()},
-            above={kind: tuple(names) for kind, names in data["above"].items()},
-            rare=tuple(data["rare"]),
-            numbers=tuple(data["numbers"]),
-            levels={name: tuple(levels) for name, levels in data["levels"].items()},
-            values=scales(data["values"]),
-            times=scales(data["times"]),
-            vectors={kind: Axes(**sizes) for kind, sizes in data["vectors"].items()},
-            running=tuple(data["running"]),
-            bounded=tuple(data.get("bounded", ())),
-        )
-
-
-def fit_vocabulary(graphs: Graphs, bases: Mapping[str, Basis] | None = None, least: int = 1) -> Vocabulary:
-    """Learn the names that occur in these graphs and the scales of their values.
-
-    Parameters
-    ----------
-    graphs : Graphs
-        Training graphs only, one landmark per patient.
-    bases : mapping of str to Basis, optional
-        From `fit_bases` of the same graphs, where it has been computed already.
-    least : int
-        Patients that a name, a scale or a fact needs to be kept, default 1.
-
-    Returns
-    -------
-    Vocabulary
-    """
-    bases = fit_bases(graphs, least) if bases is None else bases
-    events = [kind for kind in graphs.nodes if kind != "timepoint"]
-    names, statics = frequent(graphs, least), graphs.statics
-    several = [kind for kind in events if len(graphs.codes[kind]) > 1 and least > 1]  # else none is rare
-    graphs = names.merge(graphs)
-    values, times = {}, {}
-    for kind in events:
-        nodes = graphs[kind]
-        size = len(names.codes[kind])
-        values[kind] = Scale.fit(nodes.value, nodes.code, size, owner=nodes.owner, least=least)
-    column = torch.arange(len(graphs.numbers), device=statics.number.device).expand_as(statics.number)
-    who = torch.arange(len(graphs), device=statics.number.device)
-    values["patient"] = Scale.fit(
-        statics.number.flatten(),
-        column.flatten(),
-        len(graphs.numbers),
-        owner=who[:, None].expand_as(statics.number).flatten(),
-        least=least,
-    )
-    spans = {kind: (graphs[kind].age, graphs[kind].owner) for kind in (*events, "timepoint")}
-    for kind, (days, owner) in (spans | {"patient": (statics.at, who)}).items():
-        if len(owner.unique()) < least:  # too few to say when: as all rows together
-            days, owner = spans["timepoint"]
-        column = torch.arange(2, device=days.device).expand(len(days), 2)
-        owner = owner[:, None].expand(len(days), 2).flatten()
-        times[kind] = Scale.fit(
-            _times(days).flatten(), column.flatten(), 2, log=False, owner=owner, least=least
-        )
-
-    def enough(kind: str, rows: Bool[Tensor, " node"]) -> bool:
-        return len(graphs[kind].owner[rows].unique()) >= max(least, 1)
-
-    return Vocabulary(
-        codes=names.codes,
-        above=names.above,
-        rare=tuple(kind for kind in several if enough(kind, graphs[kind].code == 0)),
-        numbers=graphs.numbers,
-        levels=names.levels,
-        values=values,
-        times=times,
-        vectors={kind: basis.sizes for kind, basis in bases.items()},
-        running=tuple(kind for kind in events if enough(kind, graphs[kind].open)),
-        bounded=tuple(kind for kind in events if enough(kind, _side(graphs[kind]) != 0)),
-    )
-
-
-def _side(nodes: Nodes) -> Int[Tensor, " node"]:
-    """On which side of each value the truth lies: -1 below, 1 above, 0 where the value is the truth."""
-    return torch.zeros_like(nodes.code) if nodes.bound is None else nodes.bound.long()
-
-
-def _successive(
-    owner: Int[Tensor, " node"], age: Float[Tensor, " node"]
-) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
-    """Nodes that follow each other in one landmark's graph, by when they happened: the earlier, the later."""
-    order = torch.argsort(age, descending=True, stable=True)
-    order = order[torch.argsort(owner[order], stable=True)]
-    earlier, later = order[:-1], order[1:]
-    same = (owner[earlier] == owner[later]) & (age[earlier] > age[later])
-    return earlier[same], later[same]
-
-
-@dataclass(frozen=True, eq=False)
-class Basis:
-    """Where the training vectors of a node type lie: ``z = (vector - mean) @ axes``, each of unit variance.
-
-    Outcomes are too few to show which axes matter, but time shows something: what belongs to the patient
-    lasts from one report to the next, a disease drifts, and noise does neither. So the axes are turned and
-    sorted by how well they last. Changes have axes of their own, on which a step from one vector to the next
-    has unit variance.
-
-    Attributes
-    ----------
-    mean : Float[Tensor, " feature"]
-        Mean of the training vectors.
-    axes : Float[Tensor, "feature axis"]
-        The axes, scaled to unit variance.
-    lasting : int
-        How many leading axes are seen as a level.
-    drift : Float[Tensor, "feature drifting"]
-        The axes of change.
-    """
-
-    mean: Float[Tensor, " feature"]
-    axes: Float[Tensor, "feature axis"]
-    lasting: int
-    drift: Float[Tensor, "feature drifting"]
-
-    @staticmethod
-    def fit(nodes: Nodes, least: int = 1) -> Basis:
-        """Learn the principal axes of the standardised columns [1]_, turned by the patients' own series.
-
-        Without enough patients who have several vectors every axis is a level, and nothing drifts. Where
-        names need several patients, so do columns, each of which must differ in as many, and axes: one of
-        which half the variance is a single patient's is zeroed.
-
-        Parameters
-        ----------
-        nodes : Nodes
-            Training nodes with vectors.
-        least : int
-            Patients that a column or an axis needs, default 1.
-
-        Returns
-        -------
-        Basis
-
-        References
-        ----------
-        .. [1] Jolliffe IT. Principal Component Analysis. 2nd ed., Springer, 2002.
-        """
-        some = nodes.owner % max(1, math.ceil(len(nodes) / MAX_BASIS_VECTORS)) == 0
-        vector, owner = nodes.vector[some].double(), nodes.owner[some]
-        if least > 1:
-            count, median = moving(vector, owner)
-            vector = vector.where(count >= least, median)
-        mean, axes = _principal(vector, max(1, min(vector.shape[1], MAX_AXES, len(vector) // 4)))
-        if least > 1:
-            axes = axes * _shared((vector - mean) @ axes, owner)
-        kept, drift = axes.shape[1], vector[:0].T
-        lasting, (earlier, later) = kept, _successive(owner, nodes.age[some])
-        if len(earlier) >= MIN_PAIRS_PER_AXIS * kept and len(owner[earlier].unique()) >= least:
-            z = (vector - mean) @ axes
-            axes, lasting = axes @ _lasting(z[earlier], z[later]), min(kept, MAX_LASTING_AXES)
-            if least > 1:
-                axes = axes * _shared((vector - mean) @ axes, owner)
-            drift = _drifting(vector, owner, earlier, later, least)
-        return Basis(mean.float(), axes.float(), lasting, drift.float())
-
-    @property
-    def sizes(self) -> Axes:
-        """How many columns and axes of each sort there are."""
-        columns, kept = self.axes.shape
-        return Axes(columns, kept, self.lasting, self.drift.shape[1])
-
-
-def _lasting(earlier: Float[Tensor, "pair axis"], later: Float[Tensor, "pair axis"]) -> Tensor:
-    """Turns white axes to fall in correlation between successive values (Switzer & Green 1984)."""
-    together = earlier.T @ later / len(earlier)
-    return _turned(torch.linalg.eigh((together + together.T) / 2)[1].flip(1))
-
-
-def _shared(z: Float[Tensor, "row axis"], owner: Int[Tensor, " row"]) -> Float[Tensor, " axis"]:
-    """1 for each axis of which no owner has half of the variance, else 0."""
-    who, place = owner.unique(return_inverse=True)
-    each = z.new_zeros(len(who), z.shape[1]).index_add_(0, place, z.square())
-    return (2 * each.amax(0) < each.sum(0)).to(z.dtype)
-
-
-def _drifting(
-    vector: Float[Tensor, "node feature"],
-    owner: Int[Tensor, " node"],
-    earlier: Int[Tensor, " pair"],
-    later: Int[Tensor, " pair"],
-    least: int,
-) -> Float[Tensor, "feature drifting"]:
-    """Axes along which patients change, most first; each column counts by its own changes.
-
-    With enough patients who have three vectors or more, the axes along which one change resembles the next:
-    noise reverts by half of what it moved, a drift continues.
-    """
-    change = vector[later] - vector[earlier]
-    spread, whole = change.std(0, correction=0), vector.std(0, correction=0)
-    column = torch.where(spread > 1e-6 * whole.max(), 1 / spread.clamp(min=1e-30), 0.0)
-    change = change * column
-    value, axes = torch.linalg.eigh(change.T @ change / len(change))
-    value, axes = value.flip(0)[:MAX_CHANGE_AXES], axes.flip(1)[:, :MAX_CHANGE_AXES]
-    follows = torch.nonzero(later[:-1] == earlier[1:])[:, 0]
-    if len(follows) >= MIN_PAIRS_PER_AXIS * axes.shape[1] and len(owner[earlier[follows]].unique()) >= least:
-        together = (change[follows] @ axes).T @ (change[follows + 1] @ axes) / len(follows)
-        value, turn = torch.linalg.eigh((together + together.T) / 2)
-        value, axes = value.flip(0), axes @ turn.flip(1)
-    axes = axes[:, value > 1e-9][:, :MAX_DRIFT_AXES]
-    if least > 1:
-        axes = axes[:, _shared(change @ axes, owner[earlier]) > 0]
-    step = (change @ axes).square().mean(0).sqrt()
-    return _turned(column[:, None] * axes / step.clamp(min=1e-9))
-
-
-def _turned(axes: Float[Tensor, "feature axis"]) -> Float[Tensor, "feature axis"]:
-    """Choose the sign of each axis so that its sum is positive: an axis and its opposite are the same."""
-    sign = torch.sign(axes.sum(0))
-    return axes * torch.where(sign == 0, 1.0, sign)
-
-
-def _principal(x: Float[Tensor, "node feature"], size: int) -> tuple[Tensor, Tensor]:
-    """Mean, and the leading principal axes, (feature, size), along each of which the variance is 1."""
-    mean, std = x.mean(0), x.std(0, correction=0)
-    x = (x - mean) / std.clamp(min=1e-9 + 1e-6 * mean.abs())
-    _, value, axes = torch.linalg.svd(x, full_matrices=False)
-    # an axis along which the training vectors do not vary gets zeros
-    spread = value[:size] / len(x) ** 0.5
-    weight = axes[:size].T * torch.where(spread > 1e-3 * spread[0] + 1e-9, 1 / spread.clamp(min=1e-9), 0.0)
-    found = x.new_zeros(x.shape[1], size)
-    found[:, : weight.shape[1]] = weight / std.clamp(min=1e-9 + 1e-6 * mean.abs())[:, None]
-    return mean, _turned(found)
-
-
-def fit_bases(graphs: Graphs, least: int = 1) -> dict[str, Basis]:
-    """Learn the basis of each node type with enough vectors of enough patients.
-
-    Parameters
-    ----------
-    graphs : Graphs
-        Training graphs only, one landmark per patient.
-    least : int
-        Patients with vectors that a basis needs, default 1; ten vectors are needed in any case.
-
-    Returns
-    -------
-    dict of str to Basis
-    """
-    events = [kind for kind in graphs.nodes if kind != "timepoint"]
-    return {
-        kind: Basis.fit(graphs[kind], least)
-        for kind in events
-        if graphs[kind].vector.shape[1]
-        and len(graphs[kind]) >= MIN_VECTORS
-        and len(graphs[kind].owner.unique()) >= least
-    }
 
 
 class Encode(nn.Module):
@@ -642,13 +56,9 @@ class Encode(nn.Module):
         for i, axes in enumerate(vocabulary.vectors.values()):
             self.register_buffer(f"_mean_{i}", torch.zeros(axes.columns))
             self.register_buffer(f"_axes_{i}", torch.zeros(axes.columns, axes.kept))
-            self.register_buffer(f"_drift_{i}", torch.zeros(axes.columns, axes.drifting))
         self.static = nn.Linear(2 + 2 * len(vocabulary.numbers), channels)
         for kind, scale in vocabulary.values.items():
             self.register_buffer(self._buffer("value", kind), scale.table(), persistent=False)
-            self.register_buffer(
-                self._buffer("heaps", kind), torch.tensor(scale.heaps, dtype=torch.bool), persistent=False
-            )
         for kind, scale in vocabulary.times.items():
             self.register_buffer(self._buffer("time", kind), scale.table(), persistent=False)
 
@@ -723,7 +133,6 @@ class Encode(nn.Module):
         for i, kind in enumerate(self.vocabulary.vectors):
             self.get_buffer(f"_mean_{i}").copy_(bases[kind].mean)
             self.get_buffer(f"_axes_{i}").copy_(bases[kind].axes)
-            self.get_buffer(f"_drift_{i}").copy_(bases[kind].drift)
 
     def content(self, kind: str, nodes: Nodes) -> Float[Tensor, "node axis"]:
         """The vectors of images or texts on the training axes.
@@ -746,34 +155,15 @@ class Encode(nn.Module):
             return axes.new_zeros(len(nodes), axes.shape[1])
         return ((nodes.vector - mean) @ axes).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
 
-    def _level_and_change(self, kind: str, graphs: Graphs) -> Float[Tensor, "landmark feature"]:
-        """Mean content on the lasting axes, and the change from first to last on the drifting ones.
-
-        A level on a lasting axis goes through tanh, since reports that state or deny a finding are bimodal
-        there.
-        """
-        axes, place = self.vocabulary.vectors[kind], tuple(self.vocabulary.vectors).index(kind)
-        origin_days = graphs.statics.at
+    def _level(self, kind: str, graphs: Graphs) -> Float[Tensor, "landmark axis"]:
+        """Mean content of a node type with vectors."""
+        axes, origin_days = self.vocabulary.vectors[kind], graphs.statics.at
         nodes = graphs.nodes.get(kind)
         if nodes is None or nodes.vector.shape[1] != axes.columns or not len(nodes):
-            return origin_days.new_zeros(len(origin_days), axes.lasting + axes.drifting)
-
-        def mean_of(z: Float[Tensor, "node axis"], rows: Bool[Tensor, " node"]) -> Tensor:
-            owner = nodes.owner[rows]
-            total = z.new_zeros(len(origin_days), z.shape[1]).index_add(0, owner, z[rows])
-            return total / torch.bincount(owner, minlength=len(origin_days)).clamp(min=1)[:, None]
-
-        level = mean_of(
-            self.content(kind, nodes)[:, : axes.lasting], torch.ones_like(nodes.owner, dtype=torch.bool)
-        )
-        # axes that were not turned mix several findings, so that their levels are not bimodal
-        if axes.lasting == axes.kept and not axes.drifting:
-            return level
-        z, none = nodes.vector @ self.get_buffer(f"_drift_{place}"), origin_days.new_zeros(len(origin_days))
-        oldest = none.scatter_reduce(0, nodes.owner, nodes.age, "amax", include_self=False)[nodes.owner]
-        newest = none.scatter_reduce(0, nodes.owner, nodes.age, "amin", include_self=False)[nodes.owner]
-        change = mean_of(z, nodes.age == newest) - mean_of(z, nodes.age == oldest)
-        return torch.cat([(TANH_SLOPE * level).tanh(), change.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)], 1)
+            return origin_days.new_zeros(len(origin_days), axes.kept)
+        content = self.content(kind, nodes)
+        total = content.new_zeros(len(origin_days), content.shape[1]).index_add(0, nodes.owner, content)
+        return total / torch.bincount(nodes.owner, minlength=len(origin_days)).clamp(min=1)[:, None]
 
     def _rare(self, kind: str, graphs: Graphs) -> Float[Tensor, "landmark 2"]:
         """Of the rare or unknown codes: the logarithm of 1 + their rows, and whether there is any."""
@@ -870,21 +260,20 @@ class Encode(nn.Module):
         column = dict(zip(graphs.levels, graphs.statics.category.T, strict=True))
         absent = torch.full_like(graphs.statics.at, MISSING, dtype=torch.long)
         return [
-            self._level(column[name], graphs.levels[name], known) if name in column else absent
+            self._row_of(column[name], graphs.levels[name], known) if name in column else absent
             for name, known in self.vocabulary.levels.items()
         ]
 
-    def _level(self, index: Tensor, names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
+    def _row_of(self, index: Tensor, names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
         position = positions((None, *names), (None, None, *known), index.device)
         return torch.where(index < 0, MISSING, position[index + 1])
 
     def last_observation(self, graphs: Graphs) -> Float[Tensor, "landmark feature"]:
         """The last value of every known code and the statics, for a linear path beside the message passing.
 
-        In order, per node type: the standardised last value of each code (of a bimodal one: its side) and
-        whether there ever was a row; where there are rare codes, how many rows (log) and whether any; where
+        In order, per node type: the standardised last value of each code and whether there ever was a row; where there are rare codes, how many rows (log) and whether any; where
         there are intervals, whether one is running; where there are bounds, on which side the truth lies;
-        where there are images or texts, the mean content and its change. Then the same value and flag of the
+        where there are images or texts, the mean content. Then the same value and flag of the
         static numbers, levels one-hot, and the time since the latest timepoint and since the origin. Missing
         values are 0, with flag 0.
 
@@ -904,7 +293,6 @@ class Encode(nn.Module):
             else:
                 value = age = graphs.statics.at.new_full((len(graphs), len(known) - 1), torch.nan)
             z = standardise(value, self._scale("value", kind)[:, None, 1:].expand(3, *value.shape))
-            z = _parted(z, self.get_buffer(self._buffer("heaps", kind))[1:])
             parts += [_given(z)[0], age.isfinite().to(z.dtype)]
             if kind in self.vocabulary.rare:
                 parts.append(self._rare(kind, graphs))
@@ -913,8 +301,8 @@ class Encode(nn.Module):
             if kind in self.vocabulary.bounded:
                 parts.append(self._bounds(kind, graphs))
             if kind in self.vocabulary.vectors:
-                parts.append(self._level_and_change(kind, graphs))
-        parts += _given(_parted(self.numbers(graphs), self.get_buffer(self._buffer("heaps", "patient"))))
+                parts.append(self._level(kind, graphs))
+        parts += _given(self.numbers(graphs))
         for table, level in zip(self.level, self.levels(graphs), strict=True):
             parts.append(nn.functional.one_hot(level, len(table)).to(graphs.statics.at.dtype))
         points, never = graphs["timepoint"], torch.full_like(graphs.statics.at, torch.inf)
@@ -934,7 +322,7 @@ class Encode(nn.Module):
         for kind in self.vocabulary.bounded:
             sizes[kind] += len(self.vocabulary.codes[kind]) - 1
         for kind, axes in self.vocabulary.vectors.items():
-            sizes[kind] += axes.lasting + axes.drifting
+            sizes[kind] += axes.kept
         patient = 2 * len(self.vocabulary.numbers) + 4
         patient += sum(2 + len(levels) for levels in self.vocabulary.levels.values())
         return (*sizes.values(), patient)
@@ -946,13 +334,6 @@ def _rows(zero: int, drawn: int, channels: int) -> nn.Parameter:
 
 def _take(table: Tensor, row: Tensor) -> Tensor:
     return table.index_select(0, row)  # on a CPU its backward is five times as fast as nn.Embedding's
-
-
-def _parted(
-    z: Float[Tensor, "landmark column"], heaps: Bool[Tensor, " column"]
-) -> Float[Tensor, "landmark column"]:
-    """Columns of bimodal codes by the side a value is on, and little by where on it."""
-    return torch.where(heaps, (TANH_SLOPE * z).tanh(), z)
 
 
 def _given(z: Tensor) -> tuple[Tensor, Tensor]:

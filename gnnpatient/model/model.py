@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import EdgeType, Graphs
-from gnnpatient.model.encode import Encode, Vocabulary
+from gnnpatient.model.encode import Encode
 from gnnpatient.model.heads import DiagnosisHead, HeadConfig, SurvivalHead, head_config, make_head
 from gnnpatient.model.network import Network, Readout
+from gnnpatient.model.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file, atomic_folder, file_hash, is_name, is_sealed, sealed
-from gnnpatient.model.encode import Vocabulary
+from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.model.heads import HEADS, HeadConfig
 from gnnpatient.model.model import ModelConfig, PatientGNN
 from gnnpatient.prognosis.card import card
@@ -378,11 +378,7 @@ def _module(network: _Network, tensors: Mapping[str, Tensor]) -> PatientGNN:
     if network.config.channels not in sizes:
         raise ValueError("channels")
     for kind, axes in network.vocabulary.vectors.items():
-        if not (
-            {axes.columns, axes.kept, axes.drifting} <= sizes
-            and min(axes.columns, axes.kept) >= 1
-            and 0 <= axes.lasting <= axes.kept
-        ):
+        if not ({axes.columns, axes.kept} <= sizes and min(axes.columns, axes.kept) >= 1):
             raise ValueError(f"vectors of {kind!r}")
     with torch.random.fork_rng([]):  # made on the CPU
         module = PatientGNN(network.config, network.vocabulary, network.edge_types, network.heads)

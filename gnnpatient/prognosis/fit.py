@@ -23,7 +23,8 @@ from gnnpatient.cohort.splits import StratifiedPatientKFold, landmark_shares
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.graphs import Graphs
-from gnnpatient.model.encode import fit_bases, fit_vocabulary
+from gnnpatient.model.basis import fit_bases
+from gnnpatient.model.vocabulary import fit_vocabulary
 from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.model import ModelConfig, PatientGNN
 from gnnpatient.prognosis.checkpoint import (

@@ -1,0 +1,327 @@
+"""What every family of models learns from, and what a fitted one must offer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.cohort.splits import StratifiedPatientKFold, landmark_shares
+from gnnpatient.errors import InputError
+from gnnpatient.graphs import Graphs
+from gnnpatient.model.basis import Basis
+from gnnpatient.model.heads import HeadConfig
+from gnnpatient.model.vocabulary import Vocabulary
+from gnnpatient.prognosis.targets import Target
+from gnnpatient.progress import Progress
+
+FOLDS = 5  # inner folds: member m learns without fold m modulo five
+STOP_SHARE = 6  # of a member's patients every sixth decides when its training stops
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How a model is trained.
+
+    Attributes
+    ----------
+    members : int
+        Members whose mean is the forecast, each fitted without one inner fold, default 5.
+    epochs : int
+        Epochs of each network at most, default 60; 0: the state before training, which is the marginal model.
+    patience : int
+        Epochs without a better validation loss after which a network stops, default 12.
+    batch_size : int
+        Landmarks per batch, default 128.
+    lr : float
+        Highest learning rate, default 3e-3.
+    weight_decay : float
+        Decay of the weights (AdamW), default 0.02.
+    kind_dropout : float
+        Chance of each node type to be hidden from a batch (modality dropout), default 0.
+    min_patients : int
+        Fewest patients from whom a name, a count or a scale is learned, default 10.
+    seed : int
+        Seed of all draws, default 0.
+
+    Raises
+    ------
+    InputError
+        When a count is below 1 (`epochs` below 0), `kind_dropout` not from 0 to below 1, or a rate negative
+        or not finite.
+    """
+
+    members: int = 5
+    epochs: int = 60
+    patience: int = 12
+    batch_size: int = 128
+    lr: float = 3e-3
+    weight_decay: float = 0.02
+    kind_dropout: float = 0.0
+    min_patients: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, fewest in (("members", 1), ("epochs", 0), ("patience", 1), ("batch_size", 1)):
+            count = getattr(self, name)
+            if not isinstance(count, Integral):
+                raise InputError(f"{name} = {count!r}; must be a whole number")
+            if count < fewest:
+                raise InputError(f"{name} {count}; must be >= {fewest}")
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed}; must be >= 0")
+        if not 0 <= self.kind_dropout < 1:
+            raise InputError(f"kind_dropout {self.kind_dropout}; must be >= 0 and < 1")
+        for name, least in (("lr", 1e-12), ("weight_decay", 0)):
+            value = getattr(self, name)
+            if value is not None and not least <= value < math.inf:
+                raise InputError(f"{name} {value}; must be {'>' if least else '>='} 0")
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkSampler:
+    """Draws landmarks: a landmark time first, then one of its patients.
+
+    Attributes
+    ----------
+    order : ndarray
+        Positions of the landmarks, sorted by landmark time.
+    start : ndarray
+        Where the landmarks of each landmark time begin in `order`.
+    upto : ndarray
+        Share of the draws that goes to each landmark time and those before it.
+    """
+
+    order: np.ndarray  # (landmark,) int64
+    start: np.ndarray  # (landmark time + 1,) int64
+    upto: np.ndarray  # (landmark time,) float64
+
+    @classmethod
+    def of(cls, moments: np.ndarray, rows: np.ndarray) -> LandmarkSampler:
+        """Prepare to draw from some landmarks.
+
+        Parameters
+        ----------
+        moments : ndarray
+            (landmark,) int64, the landmark time of each, see `Landmarks.moments`.
+        rows : ndarray
+            Positions of the landmarks to draw from.
+
+        Returns
+        -------
+        LandmarkSampler
+        """
+        order = rows[np.argsort(moments[rows], kind="stable")]
+        start = np.flatnonzero(np.append(True, np.diff(moments[order]) != 0))
+        upto = landmark_shares(moments[order[start]]).cumsum()
+        return cls(order, np.append(start, len(order)), upto)
+
+    def __call__(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        which = np.searchsorted(self.upto[:-1], rng.random(size), "right")
+        count = self.start[which + 1] - self.start[which]
+        return self.order[self.start[which] + (rng.random(size) * count).astype(np.int64)]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The training landmarks, what came of them, and what every family shares.
+
+    Member m of every family learns from `train(m)` and is silent about `held_out(m)`: its forecasts there are
+    out of fold. Names and scales are those of all training landmarks; they read no outcome.
+
+    Attributes
+    ----------
+    landmarks : Landmarks
+        All training landmarks, as the model sees them.
+    targets : mapping of str to Target
+        What came of each landmark, by outcome.
+    heads : mapping of str to HeadConfig
+        What is predicted, by outcome.
+    vocabulary : Vocabulary
+        Names and scales of the training graphs.
+    bases : mapping of str to Basis
+        Principal axes of the vectors of each node type.
+    config : FitConfig
+        How it is trained.
+    device : torch.device
+        Where to compute.
+    run : Path or None
+        Folder of the checkpoints; None: none.
+    progress : Progress or None
+        Called after each epoch, and after each other step that takes time.
+    """
+
+    landmarks: Landmarks
+    targets: Mapping[str, Target]
+    heads: Mapping[str, HeadConfig]
+    vocabulary: Vocabulary
+    bases: Mapping[str, Basis]
+    config: FitConfig
+    device: torch.device
+    run: Path | None = None
+    progress: Progress | None = None
+
+    @cached_property
+    def folds(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Positions to learn from and positions held out, of up to five folds by patient and group."""
+        X = self.landmarks
+        groups = X.groups if len(np.unique(X.groups)) > 1 else X.patient
+        if (count := len(np.unique(groups))) < 2:
+            raise InputError(f"{count} patient to train on; early stopping needs at least two")
+        strata = np.max([target.strata for target in self.targets.values()], axis=0)
+        kfold = StratifiedPatientKFold(min(FOLDS, count), seed=self.config.seed)
+        return tuple(kfold.split(X, strata, groups))
+
+    def train(self, member: int) -> np.ndarray:
+        """Positions of the landmarks that a member learns from, (landmark,) int64."""
+        return self.folds[member % len(self.folds)][0]
+
+    def held_out(self, member: int) -> np.ndarray:
+        """Positions of the landmarks that a member never sees, (landmark,) int64."""
+        return self.folds[member % len(self.folds)][1]
+
+    def stopping(self, member: int) -> tuple[np.ndarray, np.ndarray]:
+        """Part what a member learns from in two, by patient and group.
+
+        Parameters
+        ----------
+        member : int
+            Number of the member.
+
+        Returns
+        -------
+        tuple of ndarray
+            Positions for the steps of its training, and those that decide when it stops.
+        """
+        rows = self.train(member)
+        X = self.landmarks[rows]
+        groups = X.groups if len(np.unique(X.groups)) > 1 else X.patient
+        if (count := len(np.unique(groups))) < 2:
+            return rows, rows
+        strata = np.max([target.strata[rows] for target in self.targets.values()], axis=0)
+        kfold = StratifiedPatientKFold(min(STOP_SHARE, count), seed=self.config.seed + 1 + member)
+        learn, stop = next(iter(kfold.split(X, strata, groups)))
+        return rows[learn], rows[stop]
+
+    def start(self, outcome: str, rows: np.ndarray) -> np.ndarray:
+        """What a head starts with: the forecast without inputs of some landmarks.
+
+        Parameters
+        ----------
+        outcome : str
+            Name of the outcome.
+        rows : ndarray
+            Positions of the landmarks.
+
+        Returns
+        -------
+        ndarray
+            Hazards (cause, time) of survival, shares (class,) of a diagnosis, nothing of fewer than
+            `min_patients` patients disclosed.
+        """
+        X, target = self.landmarks[rows], self.targets[outcome][rows]
+        times = self.heads[outcome].times
+        table = target.marginal(X.moments, times)
+        return target.start(target.disclosed(table, X.patient, times, self.config.min_patients))
+
+
+@runtime_checkable
+class Family(Protocol):
+    """A fitted family of models: one member for each inner fold that was left out.
+
+    Attributes
+    ----------
+    name : str
+        Its key in `families.FAMILIES`, as in ``PrognosisModel(families=("linear", "graph"))``.
+    """
+
+    name: ClassVar[str]
+
+    @classmethod
+    def fit(cls, problem: Problem) -> Self:
+        """Fit every member, each on `problem.train(member)` alone.
+
+        Parameters
+        ----------
+        problem : Problem
+            What there is to learn from.
+
+        Returns
+        -------
+        Family
+        """
+
+    def forecast(self, graphs: Graphs, members: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """Forecast every outcome.
+
+        Parameters
+        ----------
+        graphs : Graphs
+            In the cohort's own codes, on the CPU.
+        members : sequence of int, optional
+            Which members; default: all.
+
+        Returns
+        -------
+        dict of str to Tensor
+            (member, landmark, ...) as a head's `forward` gives them: log hazards (1 + cause, time) with slot
+            0 event-free, or log probabilities (class,); on the CPU.
+        """
+
+    def to(self, device: torch.device) -> None:
+        """Move what computes to a device.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where to compute.
+        """
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but the tensors and what is in the vocabulary and the heads, as JSON holds it."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The fitted numbers by name, on the CPU."""
+
+    @classmethod
+    def load(
+        cls,
+        facts: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        vocabulary: Vocabulary,
+        heads: Mapping[str, HeadConfig],
+        layers: Mapping[str, type] | None = None,
+    ) -> Self:
+        """Read what `facts` and `tensors` gave.
+
+        Parameters
+        ----------
+        facts : mapping
+            From `facts`.
+        tensors : mapping of str to Tensor
+            From `tensors`.
+        vocabulary : Vocabulary
+            Names and scales of the training graphs.
+        heads : mapping of str to HeadConfig
+            What is predicted, by outcome.
+        layers : mapping of str to type, optional
+            Classes of the user's own by the names that the model was saved with.
+
+        Returns
+        -------
+        Family
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError, RuntimeError
+            When they do not fit together.
+        """
