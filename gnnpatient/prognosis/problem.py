@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -20,6 +22,7 @@ from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs
 from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig
+from gnnpatient.model.model import ModelConfig
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.targets import Target
 from gnnpatient.progress import Progress
@@ -150,6 +153,8 @@ class Problem:
         Names and scales of the training graphs.
     bases : mapping of str to Basis
         Principal axes of the vectors of each node type.
+    model : ModelConfig
+        Size and kind of the network.
     config : FitConfig
         How it is trained.
     device : torch.device
@@ -165,6 +170,7 @@ class Problem:
     heads: Mapping[str, HeadConfig]
     vocabulary: Vocabulary
     bases: Mapping[str, Basis]
+    model: ModelConfig
     config: FitConfig
     device: torch.device
     run: Path | None = None
@@ -180,6 +186,25 @@ class Problem:
         strata = np.max([target.strata for target in self.targets.values()], axis=0)
         kfold = StratifiedPatientKFold(min(FOLDS, count), seed=self.config.seed)
         return tuple(kfold.split(X, strata, groups))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the choices, the names, the landmarks and what came of them: a fit goes on with the same."""
+        parts = [
+            asdict(self.config),
+            # a class of the user's own by its name, as it is saved
+            {name: getattr(x, "__name__", x) for name, x in vars(self.model).items()},
+            self.vocabulary.to_dict(),
+            {name: head.to_dict() for name, head in self.heads.items()},
+            self.landmarks.cohort.manifest_hash,
+        ]
+        digest = hashlib.sha256(json.dumps(parts).encode())
+        digest.update(self.landmarks.patient.tobytes() + self.landmarks.at.tobytes())
+        for target in self.targets.values():
+            digest.update(b"".join(column.tobytes() for column in target.columns))
+            if target.weight is not None:
+                digest.update(target.weight.tobytes())
+        return digest.hexdigest()
 
     def train(self, member: int) -> np.ndarray:
         """Positions of the landmarks that a member learns from, (landmark,) int64."""
