@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -152,7 +154,7 @@ class Problem:
     bases : mapping of str to Basis
         Principal axes of the vectors of each node type.
     model : ModelConfig
-        Size and kind of a network.
+        Size and kind of the network.
     config : FitConfig
         How it is trained.
     device : torch.device
@@ -184,6 +186,25 @@ class Problem:
         strata = np.max([target.strata for target in self.targets.values()], axis=0)
         kfold = StratifiedPatientKFold(min(FOLDS, count), seed=self.config.seed)
         return tuple(kfold.split(X, strata, groups))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the choices, the names, the landmarks and what came of them: a fit goes on with the same."""
+        parts = [
+            asdict(self.config),
+            # a class of the user's own by its name, as it is saved
+            {name: getattr(x, "__name__", x) for name, x in vars(self.model).items()},
+            self.vocabulary.to_dict(),
+            {name: head.to_dict() for name, head in self.heads.items()},
+            self.landmarks.cohort.manifest_hash,
+        ]
+        digest = hashlib.sha256(json.dumps(parts).encode())
+        digest.update(self.landmarks.patient.tobytes() + self.landmarks.at.tobytes())
+        for target in self.targets.values():
+            digest.update(b"".join(column.tobytes() for column in target.columns))
+            if target.weight is not None:
+                digest.update(target.weight.tobytes())
+        return digest.hexdigest()
 
     def train(self, member: int) -> np.ndarray:
         """Positions of the landmarks that a member learns from, (landmark,) int64."""
