@@ -267,8 +267,8 @@ class SurvivalHead(nn.Module):
     """Discrete-time competing hazards: per interval a choice among staying event-free and the causes [1]_.
 
     A cause has a score that is the same for all intervals, and a few that fade in and out along the grid:
-    cosines of the place of an interval, of one half turn and more, each with less weight. The logit of staying
-    event-free is 0. After `start`, and before any training, every landmark gets the given hazards.
+    cosines of the place of an interval, of one half turn and more, each with less weight. The logit of
+    staying event-free is 0. After `start`, and before any training, every landmark gets the given hazards.
 
     Parameters
     ----------

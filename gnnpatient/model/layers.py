@@ -198,8 +198,8 @@ class _Between(nn.Module):
 class GraphSAGE(_Between):
     """The means along every relation and its reverse, and the node itself, as one matrix.
 
-    Equal to PyG's ``HeteroConv({relation: SAGEConv((c, c), c, aggr="mean")}, aggr="sum")`` with the root weights
-    and biases added up [1]_.
+    Equal to PyG's ``HeteroConv({relation: SAGEConv((c, c), c, aggr="mean")}, aggr="sum")`` with the root
+    weights and biases added up [1]_.
 
     Parameters
     ----------

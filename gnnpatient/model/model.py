@@ -23,7 +23,7 @@ from gnnpatient.model.heads import HeadConfig, head_config, make_head
 from gnnpatient.model.layers import LAYERS, make_layer
 from gnnpatient.model.pool import RowPool, SeriesPool
 from gnnpatient.model.recurrence import AlongTime
-from gnnpatient.model.relations import RelationEncoder, encoded
+from gnnpatient.model.relations import EncodedTable, RelationEncoder
 from gnnpatient.model.table import RELATIONS, NodeTable, code_names, tabulate
 from gnnpatient.model.vocabulary import Vocabulary, fit_vocabulary
 
@@ -227,7 +227,7 @@ class PatientGNN(nn.Module):
             The pools, then the state of the patient.
         """
         table = graphs if isinstance(graphs, NodeTable) else self.tabulate(graphs)
-        rows, view = table.rows, encoded(table, self.relations)
+        rows, view = table.rows, EncodedTable.of(table, self.relations)
         x = self.encode(table)  # (node, channel)
         linear = x[:rows] + self.relations.arriving(table)  # (row, channel)
         x = torch.cat([linear, x[rows:]])

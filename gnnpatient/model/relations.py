@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -72,8 +73,8 @@ class RelationEncoder(nn.Module):
     def arriving(self, table: NodeTable) -> Float[Tensor, "row channel"]:
         """The encoded attributes, averaged over the edges of each relation into a row, summed over relations.
 
-        The same as the mean of `forward`, with the sums before the matrices: they are linear, and all edges of
-        a series have its code.
+        The same as the mean of `forward`, with sums before matrices: they are linear, and all the edges
+        of a series have its code.
 
         Parameters
         ----------
@@ -127,29 +128,45 @@ class EncodedRelation:
         return self._attribute()
 
 
-def encoded(table: NodeTable, encoder: RelationEncoder) -> NodeTable:
-    """The same table with encoded attributes in `relations`.
+@dataclass(frozen=True, eq=False)
+class EncodedTable(NodeTable):
+    """A table as a layer sees it: `relations` have encoded attributes.
 
-    Parameters
+    Attributes
     ----------
-    table : NodeTable
-        A batch of landmarks.
     encoder : RelationEncoder
         What encodes them.
-
-    Returns
-    -------
-    NodeTable
     """
 
-    def lazily(name: str, edges: int) -> Callable[[], Tensor]:
-        if name in BETWEEN_ROWS:
-            return lambda: encoder(table, name)
-        return lambda: table.x.new_zeros(edges, encoder.channels)
+    encoder: RelationEncoder
 
-    view = copy(table)
-    view.__dict__["relations"] = {
-        name: EncodedRelation(relation, lazily(name, len(relation.source)))
-        for name, relation in table.relations.items()
-    }
-    return view
+    @staticmethod
+    def of(table: NodeTable, encoder: RelationEncoder) -> EncodedTable:
+        """Take over the columns of a table.
+
+        Parameters
+        ----------
+        table : NodeTable
+            A batch of landmarks.
+        encoder : RelationEncoder
+            What encodes the attributes.
+
+        Returns
+        -------
+        EncodedTable
+        """
+        return EncodedTable(**{f.name: getattr(table, f.name) for f in fields(table)}, encoder=encoder)
+
+    @cached_property
+    def relations(self) -> dict[str, Any]:
+        """Every relation by its name: `EncodedRelation`, with both ends as nodes."""
+
+        def attribute(name: str, edges: int) -> Callable[[], Tensor]:
+            if name in BETWEEN_ROWS:
+                return lambda: self.encoder(self, name)
+            return lambda: self.x.new_zeros(edges, self.encoder.channels)
+
+        return {
+            name: EncodedRelation(relation, attribute(name, len(relation.source)))
+            for name, relation in super().relations.items()
+        }

@@ -37,9 +37,9 @@ class Relation:
     target : Int[Tensor, " edge"]
         The node that it ends at.
     attribute : Float[Tensor, "edge attribute"]
-        ATTRIBUTES: the change of the value in the code's own scale, whether there is one, and the time between
-        both ends, on a logarithmic and on a linear scale. Of ``during`` the change is the value of the
-        interval, as a dose, and the time is that since it began. Inside the network: the encoded attributes.
+        ATTRIBUTES: the change of the value in the code's own scale, whether there is one, and the time
+        between both ends, on a logarithmic and on a linear scale. Of ``during`` the change is the value of
+        the interval, as a dose, the time is that since it began. In the network: the encoded attributes.
     ptr : Int[Tensor, " landmark_plus_1"]
         First edge of each landmark, and one past the last.
     """
@@ -142,13 +142,13 @@ class NodeTable:
         """
         rows, points = self.rows, len(self.timepoint_x)
         relations = dict(self.edges)
-        none = self.x.new_zeros(0, len(ATTRIBUTES))
+        none = self.x.new_zeros(1, len(ATTRIBUTES))
         after = relations["next_timepoint"]
         relations["next_timepoint"] = replace(after, source=after.source + rows, target=after.target + rows)
         row, point = (torch.arange(n, device=self.x.device) for n in (rows, points))
-        relations["at"] = Relation(row, rows + self.timepoint, none.expand(rows, 0), self.ptr)
+        relations["at"] = Relation(row, rows + self.timepoint, none.expand(rows, -1), self.ptr)
         of = rows + points + self.timepoint_owner
-        relations["of"] = Relation(rows + point, of, none.expand(points, 0), self.timepoint_ptr)
+        relations["of"] = Relation(rows + point, of, none.expand(points, -1), self.timepoint_ptr)
         return relations
 
     def take(self, landmarks: Int[Tensor, " landmark"]) -> NodeTable:
@@ -165,7 +165,7 @@ class NodeTable:
         """
         landmarks = torch.as_tensor(landmarks, device=self.day.device)
         row, ptr, shift, _ = _ranges(self.ptr, landmarks)
-        point, timepoint_ptr, point_shift, point_owner = _ranges(self.timepoint_ptr, landmarks)
+        point, timepoint_ptr, point_shift, _ = _ranges(self.timepoint_ptr, landmarks)
         series, series_ptr, series_shift, _ = _ranges(self.series_ptr, landmarks)
         owner = _owner(ptr, len(row))
         edges = {}

@@ -59,9 +59,10 @@ class Scale:
     ) -> Scale:
         """Learn the scales of all codes at once; nan is left out.
 
-        A code goes by its logarithm when its values are all positive and that is the less skewed. A code with values of fewer than `least` owners gets the
-        scale of all others together, so that its own values cannot be read from it. Without a value the mean
-        is 0; without spread the deviation is the absolute mean, or 1.
+        A code goes by its logarithm when its values are all positive and that is the less skewed. A code with
+        values of fewer than `least` owners gets the scale of all others together, so that its own values
+        cannot be read from it. Without a value the mean is 0; without spread the deviation is the absolute
+        mean, or 1.
 
         Parameters
         ----------
@@ -401,13 +402,12 @@ def fit_vocabulary(graphs: Graphs, bases: Mapping[str, Basis] | None = None, lea
 def _changes(graphs: Graphs, relation: str, values: Mapping[str, Scale], least: int) -> dict[str, Scale]:
     """The scale of each code's changes along a relation, about zero."""
     scales = {}
-    for kind, names in graphs.codes.items():
+    for kind in (kind for kind in values if kind != "patient"):
+        names = graphs.codes[kind]
         nodes, edge = graphs[kind], graphs.edges.get((kind, relation, kind))
         source, target = nodes.code.new_zeros(2, 0) if edge is None else edge
-        z = values[kind].apply(nodes.value, nodes.code)
-        scale = Scale.fit(
-            z[target] - z[source], nodes.code[target], len(names), log=False, owner=nodes.owner[target], least=least
-        )  # fmt: skip
+        z, code, owner = values[kind].apply(nodes.value, nodes.code), nodes.code[target], nodes.owner[target]
+        scale = Scale.fit(z[target] - z[source], code, len(names), log=False, owner=owner, least=least)
         spread = ((m**2 + s**2) ** 0.5 for m, s in zip(scale.mean, scale.std, strict=True))
         scales[kind] = Scale((0.0,) * len(names), tuple(spread), scale.log)
     return scales
