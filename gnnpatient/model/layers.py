@@ -515,9 +515,7 @@ def layer_class(conv: str | type) -> type:
     if isinstance(conv, type):
         return conv
     if conv not in LAYERS:
-        raise InputError(
-            f"conv {conv!r}; must be one of {', '.join(LAYERS)}, or a class{near(str(conv), LAYERS)}"
-        )
+        raise InputError(f"unknown conv {conv!r}, nor a class{near(str(conv), LAYERS)}")
     return LAYERS[conv]
 
 

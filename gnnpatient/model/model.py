@@ -71,9 +71,7 @@ class ModelConfig:
         object.__setattr__(self, "relations", tuple(self.relations))
         for name in self.relations:
             if name not in RELATIONS:
-                raise InputError(
-                    f"relation {name!r}; must be of {', '.join(RELATIONS)}{near(name, RELATIONS)}"
-                )
+                raise InputError(f"unknown relation {name!r}{near(name, RELATIONS)}")
         layer_class(self.conv)
 
     def to_dict(self) -> dict[str, Any]:
