@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gnnpatient.errors import InputError, near
 from gnnpatient.model.table import RELATIONS, NodeTable
+from gnnpatient.model.vocabulary import BETWEEN_ROWS
 
 MAX_TOKENS = 512  # rows of a landmark that a Transformer reads at most, the latest ones
 MAX_TOKEN_PAIRS = 2**21  # pairs of tokens that are attended at a time, padding included: bounds the memory
@@ -96,13 +97,10 @@ class Temporal(nn.Module):
         Relations that are used.
     """
 
-    between: ClassVar = ("same", "first", "next", "during", "describes", "measures", "is_a")
-
     def __init__(self, channels: int, relations: Sequence[str]):
         super().__init__()
-        self.relations = tuple(name for name in self.between if name in relations)
         self.visits = "at" in relations
-        self.source = nn.Linear(channels, len(self.relations) * channels, bias=False)
+        self.source = nn.Parameter(torch.randn(len(BETWEEN_ROWS), channels, channels) / channels**0.5)
         self.one = nn.Sequential(nn.ReLU(), nn.Linear(channels, channels), nn.ReLU())
         self.two = nn.Sequential(
             nn.Linear(3 * channels, channels), nn.ReLU(), nn.Linear(channels, channels), nn.ReLU()
@@ -125,25 +123,37 @@ class Temporal(nn.Module):
         """
         rows, points = table.rows, len(table.timepoint_x)
         y = x[:rows]
-        sources = self.source(y).chunk(max(1, len(self.relations)), 1)
-        for name, source in zip(self.relations, sources, strict=False):
-            edge = table.edges[name]
-            if len(edge.source):
-                y = y + mean_of(source.index_select(0, edge.source), edge.target, rows)
+        y = y + self.messages(y, table)
         h = self.one(y)  # (row, channel)
         if self.visits:
-            visit = h.new_zeros(points, h.shape[1]).index_add(0, table.timepoint, h)
-            read = torch.cat([h, visit.index_select(0, table.timepoint), self._before(visit, table)], 1)
-            h = h + self.two(read)
+            visit = h.new_zeros(points + 1, h.shape[1]).index_add(0, table.timepoint, h)  # the last is empty
+            before = torch.where(table.before < 0, points, table.before)
+            place = torch.stack([table.timepoint, before], 1).flatten()
+            h = h + self.two(torch.cat([h, visit.index_select(0, place).view(rows, -1)], 1))
         return F.pad(h, (0, 0, 0, len(x) - rows))
 
-    def _before(self, visit: Tensor, table: NodeTable) -> Tensor:
-        """The visit of the predecessor of the same code of each row."""
-        edge = table.edges["same"]
-        if "same" not in self.relations:
-            return visit.new_zeros(table.rows, visit.shape[1])
-        point = table.timepoint.index_select(0, edge.source)
-        return mean_of(visit.index_select(0, point), edge.target, table.rows)
+    def messages(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "row channel"]:
+        """The mean of what each row hears along every relation, summed over relations.
+
+        Parameters
+        ----------
+        x : Float[Tensor, "row channel"]
+            States of the rows.
+        table : NodeTable
+            The batch.
+
+        Returns
+        -------
+        Float[Tensor, "row channel"]
+        """
+        k, c = len(table.names), x.shape[1]
+        if not k:
+            return torch.zeros_like(x)
+        which = [BETWEEN_ROWS.index(name) for name in table.names]
+        told = x @ torch.cat([self.source[i] for i in which], 1)  # (row, k channel)
+        slot = torch.add(table.relation, table.source, alpha=k)
+        told = told.view(len(x) * k, c).index_select(0, slot) * table.share
+        return torch.zeros_like(x).index_add(0, table.target, told)
 
 
 class _Between(nn.Module):

@@ -143,7 +143,7 @@ class PatientGNN(nn.Module):
         self.config, self.vocabulary, self.outcomes = config, vocabulary, tuple(heads)
         c, codes = config.channels, len(code_names(vocabulary))
         self.encode = NodeEncoder(vocabulary, c)
-        self.relations = RelationEncoder(vocabulary, c, config.relations)
+        self.relations = RelationEncoder(vocabulary, c)
         self.layers = nn.ModuleList(
             make_layer(config.conv, c, config.relations) for _ in range(config.num_layers)
         )
@@ -229,6 +229,7 @@ class PatientGNN(nn.Module):
             The pools, then the state of the patient.
         """
         table = graphs if isinstance(graphs, NodeTable) else self.tabulate(graphs)
+        table = table.restrict(self.config.relations)
         rows, view = table.rows, EncodedTable.of(table, self.relations)
         x = self.encode(table)  # (node, channel)
         linear = x[:rows] + self.relations.arriving(table)  # (row, channel)

@@ -13,37 +13,38 @@ from gnnpatient.model.table import NodeTable
 MIN_STEPS = 4  # below which a scan goes step by step
 
 
-def _scan(a: Tensor, b: Tensor) -> Tensor:
-    """h[t] = a[t] h[t - 1] + b[t]: pairs of steps first, then the steps between; a and b stay."""
-    h = torch.empty_like(b)
+def _scan(a: Tensor, b: Tensor, h: Tensor) -> None:
+    """h[t] = a[t] h[t - 1] + b[t], written to h: pairs of steps first, then the steps between."""
     if not len(b):
-        return h
+        return
     h[0] = b[0]
     if len(b) <= MIN_STEPS:
         for t in range(1, len(b)):
             torch.addcmul(b[t], a[t], h[t - 1], out=h[t])
-        return h
+        return
     even = len(b) // 2 * 2
     second = a[1:even:2]
-    h[1:even:2] = _scan(second * a[0:even:2], torch.addcmul(b[1:even:2], second, b[0:even:2]))
+    _scan(second * a[0:even:2], torch.addcmul(b[1:even:2], second, b[0:even:2]), h[1:even:2])
     torch.addcmul(b[2::2], a[2::2], h[1 : len(b) - 1 : 2], out=h[2::2])
-    return h
 
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        h = _scan(a, b)
+        h = torch.empty_like(b)
+        _scan(a, b, h)
         ctx.save_for_backward(a, h)
         return h
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         a, h = ctx.saved_tensors
-        later = torch.cat([a[1:], a[:1]]).flip(0)  # the first of these is multiplied by nothing
-        b = _scan(later, grad.flip(0)).flip(0)
-        before = torch.cat([torch.zeros_like(h[:1]), h[:-1]])
-        return b * before, b
+        back = torch.empty_like(grad)
+        _scan(a.roll(-1, 0).flip(0), grad.flip(0), back)  # the first is multiplied by nothing
+        entry = back.flip(0)
+        decay = torch.zeros_like(entry)
+        torch.mul(entry[1:], h[:-1], out=decay[1:])
+        return decay, entry
 
 
 def recurrence(
