@@ -55,6 +55,8 @@ class CodeEmbedding(nn.Module):
         -------
         Float[Tensor, "code channel"]
         """
+        if not len(self.place):
+            return self.own
         return (self.own * self.share).index_add(0, self.place, self.shared.index_select(0, self.above))
 
 
@@ -89,7 +91,11 @@ class NodeEncoder(nn.Module):
             torch.cat([torch.zeros(2, channels), 0.5 * torch.randn(size - 2, channels)]) for size in sizes
         )
 
-    def forward(self, table: NodeTable) -> Float[Tensor, "node channel"]:
+    def forward(
+        self, table: NodeTable
+    ) -> tuple[
+        Float[Tensor, "row channel"], Float[Tensor, "timepoint channel"], Float[Tensor, "landmark channel"]
+    ]:
         """Encode all nodes.
 
         Parameters
@@ -99,10 +105,10 @@ class NodeEncoder(nn.Module):
 
         Returns
         -------
-        Float[Tensor, "node channel"]
-            Rows, then timepoints, then patients.
+        tuple of Tensor
+            Rows, timepoints and patients.
         """
-        return torch.cat([self.rows(table), self.timepoint(table.timepoint_x), self.patients(table)])
+        return self.rows(table), self.timepoint(table.timepoint_x), self.patients(table)
 
     def rows(self, table: NodeTable) -> Float[Tensor, "row channel"]:
         """Encode the rows.
@@ -135,8 +141,7 @@ class NodeEncoder(nn.Module):
         -------
         Float[Tensor, "landmark channel"]
         """
-        given = table.number.isfinite().to(table.day.dtype)
-        x = self.static(torch.cat([table.day, table.number.nan_to_num(0.0), given], 1))
+        x = self.static(table.static)
         for embedding, level in zip(self.level, table.level.unbind(1), strict=True):
             x = x + embedding.index_select(0, level)
         return x

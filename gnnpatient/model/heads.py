@@ -283,6 +283,8 @@ class SurvivalHead(nn.Module):
     ----------
     times : Float[Tensor, " time"]
         Ends of the intervals in days after the landmark, float64.
+    width : Float[Tensor, " time"]
+        Length of each interval.
     courses : Float[Tensor, "course time"]
         By what the scores of a cause are multiplied in each interval; the first is 1.
 
@@ -292,13 +294,16 @@ class SurvivalHead(nn.Module):
     """
 
     times: Tensor
+    width: Tensor
     courses: Tensor
 
     def __init__(self, config: SurvivalConfig, channels: int, dropout: float = 0.0):
         super().__init__()
         causes, size = len(config.causes), len(config.times)
         self.config = config
-        self.register_buffer("times", torch.tensor(config.times, dtype=torch.float64), persistent=False)
+        ends = torch.tensor((0.0, *config.times), dtype=torch.float64)
+        self.register_buffer("times", ends[1:], persistent=False)
+        self.register_buffer("width", ends.diff(), persistent=False)
         place = (torch.arange(size) + 0.5) / size
         turns = torch.arange(min(COURSES, size))[:, None]
         courses = (turns * torch.pi * place).cos() * COURSE_WEIGHT ** (turns > 0)
@@ -367,24 +372,14 @@ class SurvivalHead(nn.Module):
         ----------
         .. [1] Tutz G, Schmid M. Modeling Discrete Time-to-Event Data. Springer, 2016, ch. 8.
         """
-        event, interval, free = self._observed(event, time)
-        rows, free = torch.arange(len(event), device=event.device), free.to(log_hazard.dtype)
-        return -(log_hazard[:, 0] * free).sum(1) - log_hazard[rows, event, interval] * (event > 0)
-
-    def _observed(self, event: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What was observed of each landmark: event, interval, and the event-free share of each interval.
-
-        The event is that up to the last time, the interval the one it fell in; shares are (landmark, time), 0
-        to 1.
-        """
-        time, last = time.double(), len(self.times)
-        start = torch.cat([self.times.new_zeros(1), self.times[:-1]])
-        free = ((time[:, None] - start) / (self.times - start)).clamp(0, 1)
-        event = torch.where(time <= self.times[-1], event.long(), 0)
-        interval = torch.bucketize(time, self.times).clamp(max=last - 1)
-        # the interval of an event is its cause's alone
-        event_interval = nn.functional.one_hot(interval, last).bool() & (event > 0)[:, None]
-        return event, interval, free.masked_fill(event_interval, 0.0)
+        time, last = time.double()[:, None], self.times[-1]
+        start = self.times - self.width
+        happened = (event > 0)[:, None] & (time <= last)  # up to the last time
+        inside = (time > start) & (time <= self.times) | (time <= 0) & (start == 0)
+        ended = (happened & inside).to(log_hazard.dtype)  # in the interval of an event: its cause's alone
+        free = ((time - start) / self.width).clamp_(0, 1).to(log_hazard.dtype) * (1 - ended)
+        cause = log_hazard.take_along_dim(event.long()[:, None, None], 1)[:, 0]
+        return -(log_hazard[:, 0] * free + cause * ended).sum(1)
 
     def predict(self, log_hazard: Float[Tensor, "landmark slot time"]) -> Float[Tensor, "landmark slot time"]:
         """Cumulative incidence at `config.times`, see `incidence`.

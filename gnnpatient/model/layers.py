@@ -99,8 +99,9 @@ class Temporal(nn.Module):
 
     def __init__(self, channels: int, relations: Sequence[str]):
         super().__init__()
+        self.relations = tuple(name for name in BETWEEN_ROWS if name in relations)
         self.visits = "at" in relations
-        self.source = nn.Parameter(torch.randn(len(BETWEEN_ROWS), channels, channels) / channels**0.5)
+        self.source = nn.Linear(channels, len(self.relations) * channels, bias=False)
         self.one = nn.Sequential(nn.ReLU(), nn.Linear(channels, channels), nn.ReLU())
         self.two = nn.Sequential(
             nn.Linear(3 * channels, channels), nn.ReLU(), nn.Linear(channels, channels), nn.ReLU()
@@ -121,19 +122,17 @@ class Temporal(nn.Module):
         Float[Tensor, "node channel"]
             Of rows; timepoints and patients get zeros.
         """
-        rows, points = table.rows, len(table.timepoint_x)
-        y = x[:rows]
-        y = y + self.messages(y, table)
-        h = self.one(y)  # (row, channel)
+        y, rest = x.split([table.rows, len(x) - table.rows])
+        h = self.one(self.heard(y, table))  # (row, channel)
         if self.visits:
-            visit = h.new_zeros(points + 1, h.shape[1]).index_add(0, table.timepoint, h)  # the last is empty
-            before = torch.where(table.before < 0, points, table.before)
-            place = torch.stack([table.timepoint, before], 1).flatten()
-            h = h + self.two(torch.cat([h, visit.index_select(0, place).view(rows, -1)], 1))
-        return F.pad(h, (0, 0, 0, len(x) - rows))
+            place = torch.stack([table.timepoint, table.before], 1).add_(1)  # visit 0 is empty
+            visit = h.new_zeros(len(table.timepoint_x) + 1, h.shape[1]).index_add(0, place[:, 0], h)
+            read = visit.index_select(0, place.flatten()).view(table.rows, -1)
+            h = h + self.two(torch.cat([h, read], 1))
+        return F.pad(h, (0, 0, 0, len(rest)))
 
-    def messages(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "row channel"]:
-        """The mean of what each row hears along every relation, summed over relations.
+    def heard(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "row channel"]:
+        """What a row is, and the mean of what it hears along every relation.
 
         Parameters
         ----------
@@ -146,14 +145,12 @@ class Temporal(nn.Module):
         -------
         Float[Tensor, "row channel"]
         """
-        k, c = len(table.names), x.shape[1]
+        k, c = len(self.relations), x.shape[1]
         if not k:
-            return torch.zeros_like(x)
-        which = [BETWEEN_ROWS.index(name) for name in table.names]
-        told = x @ torch.cat([self.source[i] for i in which], 1)  # (row, k channel)
+            return x
         slot = torch.add(table.relation, table.source, alpha=k)
-        told = told.view(len(x) * k, c).index_select(0, slot) * table.share
-        return torch.zeros_like(x).index_add(0, table.target, told)
+        message = self.source(x).view(len(x) * k, c).index_select(0, slot)  # (edge, channel)
+        return x.index_add(0, table.target, message * table.share)
 
 
 class _Between(nn.Module):

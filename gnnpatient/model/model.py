@@ -25,7 +25,7 @@ from gnnpatient.model.pool import RowPool, SeriesPool
 from gnnpatient.model.recurrence import AlongTime
 from gnnpatient.model.relations import EncodedTable, RelationEncoder
 from gnnpatient.model.table import RELATIONS, NodeTable, code_names, tabulate
-from gnnpatient.model.vocabulary import Vocabulary, fit_vocabulary
+from gnnpatient.model.vocabulary import BETWEEN_ROWS, Vocabulary, fit_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +143,11 @@ class PatientGNN(nn.Module):
         self.config, self.vocabulary, self.outcomes = config, vocabulary, tuple(heads)
         c, codes = config.channels, len(code_names(vocabulary))
         self.encode = NodeEncoder(vocabulary, c)
-        self.relations = RelationEncoder(vocabulary, c)
+        names = tuple(name for name in vocabulary.relations if name in config.relations)
+        between = tuple(name for name in config.relations if name not in BETWEEN_ROWS)
+        self.relations = RelationEncoder(vocabulary, c, names)
         self.layers = nn.ModuleList(
-            make_layer(config.conv, c, config.relations) for _ in range(config.num_layers)
+            make_layer(config.conv, c, (*names, *between)) for _ in range(config.num_layers)
         )
         sequence = any(getattr(layer, "sequence", False) for layer in self.layers)
         self.along = None if sequence else AlongTime(2 * c, c)
@@ -230,16 +232,17 @@ class PatientGNN(nn.Module):
         """
         table = graphs if isinstance(graphs, NodeTable) else self.tabulate(graphs)
         table = table.restrict(self.config.relations)
-        rows, view = table.rows, EncodedTable.of(table, self.relations)
-        x = self.encode(table)  # (node, channel)
-        linear = x[:rows] + self.relations.arriving(table)  # (row, channel)
-        x = torch.cat([linear, x[rows:]])
+        view, sizes = EncodedTable.of(table, self.relations), (table.rows, len(table.timepoint_x), len(table))
+        rows, timepoints, patients = self.encode(table)
+        linear = rows + self.relations.arriving(table)  # (row, channel)
+        x = torch.cat([linear, timepoints, patients])  # (node, channel)
         for layer in self.layers:
-            x = x + layer(x, view)  # (node, channel)
-        state = torch.cat([linear, x[:rows]], 1)  # (row, 2 channel), linear and not
+            x = x + layer(x, view)
+        rows, _, patients = x.split(sizes)
+        state = torch.cat([linear, rows], 1)  # (row, 2 channel), linear and not
         if self.along is not None:
             state = torch.cat([state, self.along(state, table)], 1)  # (row, 4 channel)
-        return torch.cat([self.pool(state, table), x[-len(table) :]], 1)
+        return torch.cat([self.pool(state, table), patients], 1)
 
     def tabulate(self, graphs: Graphs) -> NodeTable:
         """Make the input of this network, see `gnnpatient.model.table.tabulate`.

@@ -14,18 +14,33 @@ MIN_STEPS = 4  # below which a scan goes step by step
 
 
 def _scan(a: Tensor, b: Tensor, h: Tensor) -> None:
-    """h[t] = a[t] h[t - 1] + b[t], written to h: pairs of steps first, then the steps between."""
-    if not len(b):
-        return
-    h[0] = b[0]
-    if len(b) <= MIN_STEPS:
-        for t in range(1, len(b)):
+    """h[t] = a[t] h[t - 1] + b[t], written to h: every second step first, then the steps between [1]_."""
+    n = len(b)
+    h[:1] = b[:1]
+    if n <= MIN_STEPS:
+        for t in range(1, n):
             torch.addcmul(b[t], a[t], h[t - 1], out=h[t])
         return
-    even = len(b) // 2 * 2
-    second = a[1:even:2]
-    _scan(second * a[0:even:2], torch.addcmul(b[1:even:2], second, b[0:even:2]), h[1:even:2])
-    torch.addcmul(b[2::2], a[2::2], h[1 : len(b) - 1 : 2], out=h[2::2])
+    first, second = slice(0, n - 1, 2), slice(1, n, 2)
+    _scan(a[second] * a[first], torch.addcmul(b[second], a[second], b[first]), h[second])
+    torch.addcmul(b[2::2], a[2::2], h[1 : n - 1 : 2], out=h[2::2])
+
+
+def _scan_back(a: Tensor, b: Tensor, h: Tensor) -> None:
+    """h[t] = a[t + 1] h[t + 1] + b[t], written to h."""
+    n = len(b)
+    h[n - 1 :] = b[n - 1 :]
+    if n <= MIN_STEPS:
+        for t in range(n - 2, -1, -1):
+            torch.addcmul(b[t], a[t + 1], h[t + 1], out=h[t])
+        return
+    odd = n % 2
+    first, second, after = slice(1 + odd, n, 2), slice(odd, n - 1, 2), slice(2 + odd, n - 1, 2)
+    decay = torch.empty_like(a[second])
+    torch.mul(a[first][:-1], a[after], out=decay[1:])
+    _scan_back(decay, torch.addcmul(b[second], a[first], b[first]), h[second])
+    between, later = slice(1 - odd, n - 2, 2), slice(2 - odd, n - 1, 2)
+    torch.addcmul(b[between], a[later], h[later], out=h[between])
 
 
 class _Recurrence(torch.autograd.Function):
@@ -39,9 +54,8 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         a, h = ctx.saved_tensors
-        back = torch.empty_like(grad)
-        _scan(a.roll(-1, 0).flip(0), grad.flip(0), back)  # the first is multiplied by nothing
-        entry = back.flip(0)
+        entry = torch.empty_like(grad)
+        _scan_back(a, grad, entry)
         decay = torch.zeros_like(entry)
         torch.mul(entry[1:], h[:-1], out=decay[1:])
         return decay, entry
@@ -50,7 +64,7 @@ class _Recurrence(torch.autograd.Function):
 def recurrence(
     decay: Float[Tensor, "row channel"], entry: Float[Tensor, "row channel"]
 ) -> Float[Tensor, "row channel"]:
-    """h[t] = decay[t] h[t - 1] + entry[t], from h[-1] = 0, in about 3 log2(row) operations [1]_.
+    """h[t] = decay[t] h[t - 1] + entry[t], from h[-1] = 0, in some 4 log2(row) operations [1]_.
 
     Where the decay is 0 a new sequence begins, so that ragged sequences need no padding.
 
@@ -98,7 +112,6 @@ class AlongTime(nn.Module):
 
     def __init__(self, channels: int, states: int):
         super().__init__()
-        self.states = states
         self.gates = nn.Linear(channels, 4 * states)
 
     def forward(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "row two_states"]:
@@ -116,19 +129,18 @@ class AlongTime(nn.Module):
         Float[Tensor, "row two_states"]
             Of what came up to the row, and of what came from it on.
         """
-        s = self.states
-        y = self.gates(x)  # (row, keep forth, keep back, add forth, add back)
-        first, last = _ends(table)
-        keep, add = y[:, : 2 * s].sigmoid(), y[:, 2 * s :]
-        entry = (1 - keep) * add
-        decay = torch.cat([keep[:, :s] * first, (keep[:, s:] * last).flip(0)], 1)
-        forth, back = recurrence(decay, torch.cat([entry[:, :s], entry[:, s:].flip(0)], 1)).chunk(2, 1)
+        forth, back = self.gates(x).chunk(2, 1)  # each: keep, add
+        keep, add = torch.cat([forth, back.flip(0)], 1).unflatten(1, (2, 2, -1)).unbind(2)
+        keep = keep.sigmoid()  # (row, direction, state)
+        entry = torch.addcmul(add, keep, add, value=-1)
+        states = recurrence((keep * _inner(table)).flatten(1), entry.flatten(1))
+        forth, back = states.chunk(2, 1)
         return torch.cat([forth, back.flip(0)], 1)
 
 
-def _ends(table: NodeTable) -> tuple[Float[Tensor, "row 1"], Float[Tensor, "row 1"]]:
-    """0 for the first row of each landmark, else 1; and likewise for the last."""
-    owner = table.owner
-    inner = (owner[1:] == owner[:-1]).to(table.x.dtype)
-    end = inner.new_zeros(min(1, len(owner)))
-    return torch.cat([end, inner])[:, None], torch.cat([inner, end])[:, None]
+def _inner(table: NodeTable) -> Float[Tensor, "row direction 1"]:
+    """0 where a sequence begins: at the first row of each landmark, and at the last in the flipped order."""
+    inner = table.x.new_ones(table.rows + 1, 2)
+    inner[table.ptr[:-1], 0] = 0
+    inner[table.rows - table.ptr[1:], 1] = 0
+    return inner[:-1, :, None]

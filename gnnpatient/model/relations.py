@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from typing import Any
@@ -30,11 +30,13 @@ class RelationEncoder(nn.Module):
         Names and scales of the training graphs.
     channels : int
         Channels of a node.
+    relations : sequence of str
+        Relations between rows that are used.
     """
 
-    def __init__(self, vocabulary: Vocabulary, channels: int):
+    def __init__(self, vocabulary: Vocabulary, channels: int, relations: Sequence[str]):
         super().__init__()
-        self.names, self.channels = vocabulary.relations, channels
+        self.names, self.channels = tuple(relations), channels
         self.by_code = tuple(name for name in self.names if name in BY_CODE)
         columns = len(self.names) * len(ATTRIBUTES)
         self.linear = nn.Parameter(torch.empty(columns, channels).uniform_(-0.4, 0.4))
@@ -57,7 +59,7 @@ class RelationEncoder(nn.Module):
         Returns
         -------
         Float[Tensor, "edge channel"]
-            Zeros of a relation that the training graphs did not have.
+            Zeros of a relation that is not used.
         """
         attribute = relation.attribute
         if name not in self.names:

@@ -90,12 +90,11 @@ class NodeTable:
         First series of each landmark.
     series_code : Int[Tensor, " series"]
         Code of each series.
-    number : Float[Tensor, "landmark number"]
-        Standardised static numbers; nan is missing.
+    static : Float[Tensor, "landmark static"]
+        Days from the origin to the landmark, on a logarithmic and on a linear scale; the standardised static
+        numbers, 0 where missing; and whether each is given.
     level : Int[Tensor, "landmark category"]
         Static levels: 0 rare or unknown, 1 missing, then the known ones.
-    day : Float[Tensor, "landmark 2"]
-        Days from the origin to the landmark, on a logarithmic and on a linear scale.
     names : tuple of str
         Relations between rows.
     """
@@ -118,13 +117,12 @@ class NodeTable:
     timepoint_x: Float[Tensor, "timepoint 2"]
     series_ptr: Int[Tensor, " landmark_plus_1"]
     series_code: Int[Tensor, " series"]
-    number: Float[Tensor, "landmark number"]
+    static: Float[Tensor, "landmark static"]
     level: Int[Tensor, "landmark category"]
-    day: Float[Tensor, "landmark 2"]
     names: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.day)
+        return len(self.static)
 
     @property
     def rows(self) -> int:
@@ -134,7 +132,7 @@ class NodeTable:
     @property
     def nodes(self) -> int:
         """Number of nodes: rows, timepoints and patients."""
-        return len(self.code) + len(self.timepoint_x) + len(self.day)
+        return len(self.code) + len(self.timepoint_x) + len(self.static)
 
     @cached_property
     def owner(self) -> Int[Tensor, " row"]:
@@ -196,7 +194,7 @@ class NodeTable:
         columns = {
             **_selected(self, ("code", "kind", "x", "vector"), row),
             **_selected(self, ("relation", "attribute", "share"), edge),
-            **_selected(self, ("number", "level", "day"), landmarks),
+            **_selected(self, ("static", "level"), landmarks),
         }
         return NodeTable(
             **columns,
@@ -254,10 +252,12 @@ class NodeTable:
         -------
         NodeTable
         """
-        if set(self.names) <= set(relations):
+        names = tuple(name for name in self.names if name in relations)
+        if names == self.names:
             return self
-        used = torch.tensor([name in relations for name in self.names], device=self.relation.device)
-        return self.with_edges(used[self.relation])
+        place = [names.index(name) if name in names else -1 for name in self.names]
+        relation = torch.tensor(place, device=self.relation.device)[self.relation]
+        return replace(self, relation=relation, names=names).with_edges(relation >= 0)
 
     def with_edges(self, kept: Bool[Tensor, " edge"]) -> NodeTable:
         """The table without some of the edges between rows.
@@ -464,9 +464,8 @@ def tabulate(graphs: Graphs, vocabulary: Vocabulary, bases: Mapping[str, Basis] 
         timepoint_x=_standard_times(points.age[by_time], clock),
         series_ptr=series_ptr,
         series_code=series_code,
-        number=_numbers(graphs, vocabulary),
+        static=_static(graphs, vocabulary),
         level=_levels(graphs, vocabulary),
-        day=_standard_times(graphs.statics.at, vocabulary.times["patient"].table().to(clock.device)),
         names=names,
     )
 
@@ -594,14 +593,16 @@ def _change_scale(name: str, vocabulary: Vocabulary, like: Tensor) -> Tensor:
     return like.new_tensor(spread)
 
 
-def _numbers(graphs: Graphs, vocabulary: Vocabulary) -> Tensor:
-    """Standardised static numbers, matched by name; nan is missing."""
+def _static(graphs: Graphs, vocabulary: Vocabulary) -> Tensor:
+    """Day of the landmark, static numbers matched by name, and which are given."""
     number, wanted = graphs.statics.number, vocabulary.numbers
     if graphs.numbers != wanted:
         padded = torch.cat([number.new_full((len(number), 1), torch.nan), number], 1)
         number = padded[:, positions(wanted, (None, *graphs.numbers), number.device)]
     scale = vocabulary.values["patient"].table().to(number.device)
-    return standardise(number, scale[:, None].expand(3, *number.shape))
+    number = standardise(number, scale[:, None].expand(3, *number.shape))
+    day = _standard_times(graphs.statics.at, vocabulary.times["patient"].table().to(number.device))
+    return torch.cat([day, number.nan_to_num(0.0), number.isfinite().to(day.dtype)], 1)
 
 
 def _levels(graphs: Graphs, vocabulary: Vocabulary) -> Tensor:
