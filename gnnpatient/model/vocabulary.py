@@ -427,9 +427,15 @@ def _changes(graphs: Graphs, relation: str, values: Mapping[str, Scale], least: 
         nodes, edge = graphs[kind], graphs.edges.get((kind, relation, kind))
         source, target = nodes.code.new_zeros(2, 0) if edge is None else edge
         z, code, owner = values[kind].apply(nodes.value, nodes.code), nodes.code[target], nodes.owner[target]
-        scale = Scale.fit(z[target] - z[source], code, len(names), log=False, owner=owner, least=least)
-        spread = ((m**2 + s**2) ** 0.5 for m, s in zip(scale.mean, scale.std, strict=True))
-        scales[kind] = Scale((0.0,) * len(names), tuple(spread), scale.log)
+        change = (z[target] - z[source]).masked_fill(code == 0, torch.nan)
+        scales[kind] = Scale.fit(  # both ways, so that the mean is 0
+            torch.cat([change, -change]),
+            code.repeat(2),
+            len(names),
+            log=False,
+            owner=owner.repeat(2),
+            least=least,
+        )
     return scales
 
 
