@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gnnpatient.prognosis.boosted import BoostedHazard
 from gnnpatient.prognosis.problem import Family
 
-FAMILIES: Mapping[str, type[Family]] = {}
+FAMILIES: Mapping[str, type[Family]] = {"boosted": BoostedHazard}

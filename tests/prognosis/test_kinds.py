@@ -8,8 +8,8 @@ import pytest
 from gnnpatient import PrognosisModel
 from gnnpatient.model.heads import HEADS, head_config
 from gnnpatient.model.model import ModelConfig
-from gnnpatient.prognosis.fit import FitConfig
 from gnnpatient.prognosis.kinds import KINDS
+from gnnpatient.prognosis.problem import FitConfig
 
 
 def test_every_kind_has_a_head_and_every_head_a_kind():
