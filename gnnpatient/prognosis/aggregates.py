@@ -289,12 +289,8 @@ def _series(nodes: Nodes) -> _Part:
     new = np.append(True, (np.diff(owner) != 0) | (np.diff(code) != 0))[: len(order)]
     slot, start = new.cumsum() - 1, np.flatnonzero(new)
     value = np.where(code > 0, nodes.value.numpy()[order].astype(np.float64), np.nan)
-    open_, duration = (
-        nodes.open.numpy()[order],
-        (torch.zeros_like(nodes.age) if getattr(nodes, "duration", None) is None else nodes.duration)
-        .numpy()[order]
-        .astype(np.float64),
-    )
+    assert nodes.duration is not None
+    open_, duration = nodes.open.numpy()[order], nodes.duration.numpy()[order].astype(np.float64)
 
     def total(x: ndarray) -> ndarray:
         return np.bincount(slot, x, minlength=len(start))

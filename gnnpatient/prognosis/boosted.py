@@ -108,8 +108,8 @@ class BoostedHazard:
                 learn, stop = (sample.take(rows, target.known) for rows in problem.stopping(member))
                 if isinstance(target, SurvivalTarget):
                     times, of = problem.heads[name].times, (hazards[name][member], bands[name])
-                    learn, stop = (_person_periods(target, part, times, *of) for part in (learn, stop))
-                    grown = _grow_hazards(learn, stop, least, seed)
+                    tables = [_person_periods(target, part, times, *of) for part in (learn, stop)]
+                    grown = _grow_hazards(*tables, least=least, seed=seed)
                 else:
                     assert isinstance(target, LabelTarget)
                     share = problem.start(name, problem.train(member))
