@@ -130,7 +130,7 @@ class PrognosisModel(BaseEstimator):
         kinds: Sequence[str] | None = None,
         horizon: float | str | None = None,
         num_times: int = 12,
-        families: Sequence[str] = ("linear", "boosted", "graph"),
+        families: Sequence[str] = tuple(FAMILIES),
         members: int = FitConfig.members,
         channels: int = ModelConfig.channels,
         num_layers: int = ModelConfig.num_layers,
@@ -245,7 +245,7 @@ class PrognosisModel(BaseEstimator):
             name: target.head_config(name, X, horizon, self.num_times, self.min_patients)
             for name, target in targets.items()
         }
-        relations = None if self.relations is None else tuple(self.relations)
+        relations = ModelConfig.relations if self.relations is None else tuple(self.relations)
         model = self._config(ModelConfig, relations=relations)
         config = self._config(FitConfig, kind_dropout=self._kind_dropout(seen))
         folder = None if run is None else Path(run)
