@@ -82,7 +82,7 @@ class GraphHazard:
         for member in range(problem.config.members):
             with deterministic(problem.device), torch.random.fork_rng(range(torch.cuda.device_count())):
                 torch.manual_seed(_seed(problem.config.seed, member))
-                module = PatientGNN(problem.model, problem.vocabulary, problem.heads)
+                module = PatientGNN(problem.model, problem.vocabulary, problem.heads, problem.bases)
                 modules.append(MemberTrainer(member, module, problem, tables, log).train())
         return cls(tuple(modules))
 
@@ -104,7 +104,7 @@ class GraphHazard:
         """
         chosen = [self.modules[m].eval() for m in (range(len(self.modules)) if members is None else members)]
         device = next(self.modules[0].parameters()).device
-        table = tabulate(graphs, self.modules[0].vocabulary)
+        table = self.modules[0].tabulate(graphs)
         parts: dict[str, list[Tensor]] = {name: [] for name in self.modules[0].outcomes}
         with deterministic(device):
             for positions in torch.arange(len(table)).split(CHUNK):
@@ -219,18 +219,20 @@ class _Tables:
     """Node tables of the training landmarks: made once for all members while they fit into memory."""
 
     def __init__(self, problem: Problem) -> None:
-        self.landmarks, self.vocabulary = problem.landmarks, problem.vocabulary
+        self.problem = problem
         self.every: NodeTable | None = None
         parts, rows = [], 0
-        for first in range(0, len(self.landmarks), CHUNK):
-            parts.append(self._make(np.arange(first, min(first + CHUNK, len(self.landmarks)))))
+        size = len(problem.landmarks)
+        for first in range(0, size, CHUNK):
+            parts.append(self._make(np.arange(first, min(first + CHUNK, size))))
             rows += parts[-1].rows
             if rows > MAX_ROWS:
                 return
         self.every = NodeTable.cat(parts)
 
     def _make(self, positions: np.ndarray) -> NodeTable:
-        return tabulate(build_graphs(self.landmarks[positions]), self.vocabulary)
+        graphs = build_graphs(self.problem.landmarks[positions])
+        return tabulate(graphs, self.problem.vocabulary, self.problem.bases)
 
     def __call__(self, positions: np.ndarray) -> NodeTable:
         """The table of some landmarks, on the CPU."""
