@@ -57,6 +57,11 @@ class GraphHazard:
     modules: tuple[PatientGNN, ...]
     name: ClassVar[str] = "graph"
 
+    @property
+    def members(self) -> int:
+        """How many members there are."""
+        return len(self.modules)
+
     @classmethod
     def fit(cls, problem: Problem) -> Self:
         """Train every member, each on `problem.train(member)` alone.
