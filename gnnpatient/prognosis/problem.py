@@ -189,7 +189,7 @@ class Problem:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the choices, the names, the landmarks and what came of them: a fit goes on with the same."""
+        """Hash of the choices, names, landmarks and what came of them: a fit goes on with the same."""
         parts = [
             asdict(self.config),
             # a class of the user's own by its name, as it is saved
