@@ -188,6 +188,8 @@ class GraphHazard:
             When they do not fit together.
         """
         config = ModelConfig.from_dict(facts["model"], layers)
+        if not 1 <= facts["members"] <= len(tensors):
+            raise ValueError("members")
         return cls(
             tuple(
                 _module(config, vocabulary, heads, from_states(str(member), tensors))
@@ -208,6 +210,9 @@ def _module(
     sizes = {size for tensor in tensors.values() for size in tensor.shape}
     if config.channels not in sizes:
         raise ValueError("channels")
+    for kind, axes in vocabulary.vectors.items():
+        if not ({axes.columns, axes.kept} <= sizes and min(axes.columns, axes.kept) >= 1):
+            raise ValueError(f"vectors of {kind!r}")
     with torch.random.fork_rng([]):  # made on the CPU
         module = PatientGNN(config, vocabulary, heads)
     module.load_state_dict(tensors)
