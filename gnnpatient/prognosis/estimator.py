@@ -124,7 +124,7 @@ class PrognosisModel(BaseEstimator):
         dropout: float = ModelConfig.dropout,
         node_dropout: float = ModelConfig.node_dropout,
         conv: str = ModelConfig.conv,
-        linear: bool = ModelConfig.linear,
+        linear: bool = True,
         epochs: int = FitConfig.epochs,
         patience: int = FitConfig.patience,
         batch_size: int = FitConfig.batch_size,
