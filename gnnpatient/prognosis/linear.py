@@ -283,7 +283,20 @@ class Scores:
         return score.sum(2) + (score * (factor @ score)).sum(2)
 
     def log_probabilities(self, shift: Tensor, head: HeadConfig) -> Tensor:
-        """Turn shifts into what a head answers, (member, landmark, ...)."""
+        """Turn shifts into what a head answers.
+
+        Parameters
+        ----------
+        shift : Tensor
+            (member, logit, landmark), from `shift`.
+        head : HeadConfig
+            What is predicted.
+
+        Returns
+        -------
+        Tensor
+            (member, landmark, ...): log hazards (1 + cause, time), or log probabilities (class,).
+        """
         if head.kind == "diagnosis":
             return (shift + self.bias).transpose(1, 2).log_softmax(2)
         logits = shift.transpose(1, 2)[..., None] + self.bias[:, None]

@@ -52,6 +52,8 @@ class GraphHazard:
     ----------
     modules : tuple of PatientGNN
         The members.
+    name : str
+        Always ``"graph"``.
     """
 
     modules: tuple[PatientGNN, ...]
