@@ -66,8 +66,7 @@ class FittedModel:
     @cached_property
     def heads(self) -> dict[str, dict[str, Any]]:
         """What each outcome's head answers: its kind, with causes and times (days), or with classes."""
-        module = self.predictor.modules[0]
-        return {name: module.head(name).config.to_dict() for name in self.predictor.outcomes}
+        return {name: head.to_dict() for name, head in self.predictor.heads.items()}
 
     def outcome_name(self, outcome: str | None = None) -> str:
         """The one outcome that is meant.
