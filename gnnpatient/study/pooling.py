@@ -145,7 +145,8 @@ def cohort_variance(draws: Sequence[float], refits: Sequence[float] = ()) -> flo
     Parameters
     ----------
     draws : sequence of float
-        The difference in bootstrap draws of patients or groups, the fitted models held fixed.
+        The difference in bootstrap draws of patients or groups, the fitted models held fixed; nan where a
+        draw could not be scored.
     refits : sequence of float, default ()
         The difference in all patients by each refit (seed and partition).
 
@@ -153,4 +154,4 @@ def cohort_variance(draws: Sequence[float], refits: Sequence[float] = ()) -> flo
     -------
     float
     """
-    return float(np.var(draws, ddof=1)) + (float(np.var(refits, ddof=1)) if len(refits) > 1 else 0.0)
+    return float(np.nanvar(draws, ddof=1)) + (float(np.var(refits, ddof=1)) if len(refits) > 1 else 0.0)
