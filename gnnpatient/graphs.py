@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 
 EdgeType = tuple[str, str, str]
 # Columns of the features of a node: of one that holds a value or a content, and of a timepoint.
-NODE_FEATURES = ("value", "given", "below", "above", "age", "open")
+NODE_FEATURES = ("value", "given", "below", "above", "age", "open", "duration")
 TIMEPOINT_FEATURES = ("age",)
+# Numbers on the edges of a relation, and of its reverse: later minus earlier value, days between both rows,
+# days since the interval began, its value. Values are in the unit of their code.
+ATTRIBUTES = {
+    "same": ("change", "gap"),
+    "first": ("change", "gap"),
+    "next": ("gap",),
+    "during": ("since", "value"),
+}
 # Level of a category that stands for all levels without a name of their own.
 RARE = "rare or unknown"
 
@@ -51,6 +59,10 @@ class Nodes:
         That row, the embedding of an image or a text; without columns in other node types.
     bound : Tensor, optional
         -1 = the true value is below `value`, 1 = above. Default: 0, it is `value`.
+    duration : Tensor, optional
+        Days that an interval lasted, or has lasted by the landmark where it is open. Default: 0, it is none.
+    track : Tensor, optional
+        Number of the object (a lesion, an implant) within its patient and node type. Default: -1, of none.
     """
 
     ptr: Int[Tensor, " landmark_plus_1"]
@@ -63,11 +75,15 @@ class Nodes:
     row: Int[Tensor, " node"]
     vector: Float[Tensor, "node feature"]
     bound: Int[Tensor, " node"] | None = None
+    duration: Float[Tensor, " node"] | None = None
+    track: Int[Tensor, " node"] | None = None
 
     def __post_init__(self) -> None:
-        if self.bound is None:
-            none = torch.zeros(len(self.code), dtype=torch.int8, device=self.code.device)
-            object.__setattr__(self, "bound", none)
+        absent = {"bound": (0, torch.int8), "duration": (0, torch.float32), "track": (-1, torch.int32)}
+        for name, (value, dtype) in absent.items():
+            if getattr(self, name) is None:
+                column = torch.full((len(self.code),), value, dtype=dtype, device=self.code.device)
+                object.__setattr__(self, name, column)
 
     def __len__(self) -> int:
         return len(self.code)
@@ -191,6 +207,57 @@ class Graphs(Shown):
         }
 
     @property
+    def attribute_names(self) -> dict[EdgeType, tuple[str, ...]]:
+        """Edge type -> names of the columns of `edge_attributes`; most relations have none.
+
+        Examples
+        --------
+        >>> from gnnpatient import build_graphs
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> build_graphs(pbc().at(400, patient="1")).attribute_names["lab", "same", "lab"]
+        ('change', 'gap')
+        """
+        return {edge_type: ATTRIBUTES.get(_plain(edge_type), ()) for edge_type in self.edges}
+
+    @cached_property
+    def edge_attributes(self) -> dict[EdgeType, Float[Tensor, "edge attribute"]]:
+        """Numbers on the edges of each type; a reversed relation has those of its relation.
+
+        They compare the two rows that an edge joins, so that nothing is in them that neither row has. nan: a
+        row has no value.
+
+        Examples
+        --------
+        >>> from gnnpatient import build_graphs
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> graphs = build_graphs(pbc().at(400, patient="1"))
+        >>> graphs.edge_attributes["stage", "same", "stage"]          # the stage stayed, in 192 days
+        tensor([[  0., 192.]])
+        """
+        out: dict[EdgeType, Tensor] = {}
+        for (source, relation, target), edge in self.edges.items():
+            if relation.startswith("rev_"):
+                out[source, relation, target] = out[target, relation.removeprefix("rev_"), source]
+                continue
+            out[source, relation, target] = self._attributes(source, relation, target, edge)
+        return out
+
+    def _attributes(self, source: str, relation: str, target: str, edge: Tensor) -> Tensor:
+        """(edge, attribute) of one relation, see ATTRIBUTES."""
+        names = ATTRIBUTES.get(relation, ())
+        if not names:
+            return self.statics.at.new_zeros(edge.shape[1], 0)
+        one, other = self.nodes[source], self.nodes[target]
+        start, end = edge
+        columns = {}
+        columns["gap"] = columns["since"] = one.age[start] - other.age[end]
+        if "change" in names:
+            columns["change"] = other.value[end] - one.value[start]
+        if "value" in names:
+            columns["value"] = one.value[start]
+        return torch.stack([columns[name] for name in names], 1)
+
+    @property
     def feature_names(self) -> dict[str, tuple[str, ...]]:
         """Node type -> names of the columns of `features`, "patient" first.
 
@@ -200,7 +267,7 @@ class Graphs(Shown):
         >>> from gnnpatient.datasets.shipped import pbc
         >>> names = build_graphs(pbc().at(400)).feature_names
         >>> names["lab"], names["patient"][:3]
-        (('value', 'given', 'below', 'above', 'age', 'open'), ('day', 'age', 'age.given'))
+        (('value', 'given', 'below', 'above', 'age', 'open', 'duration'), ('day', 'age', 'age.given'))
         """
         names = {
             kind: TIMEPOINT_FEATURES
@@ -220,9 +287,10 @@ class Graphs(Shown):
 
         A node has value (in the unit of its code, 0 where there is none), given (1 = there is a value, else
         0), below and above (1 = the true value is below or above it), age (days before the landmark), open
-        (1 = an interval that is running), and its embedding. A timepoint has age. "patient" has day (of the
-        landmark, after the origin), each number (0 where it is missing) with a column that says whether it is
-        given, and each category one-hot (all 0 = missing). Values are not scaled: codes have different units.
+        (1 = an interval that is running), duration (days that an interval has lasted), and its embedding. A
+        timepoint has age. "patient" has day (of the landmark, after the origin), each number (0 where it is
+        missing) with a column that says whether it is given, and each category one-hot (all 0 = missing).
+        Values are not scaled: codes have different units.
 
         Returns
         -------
@@ -234,7 +302,7 @@ class Graphs(Shown):
         >>> from gnnpatient import build_graphs
         >>> from gnnpatient.datasets.shipped import pbc
         >>> build_graphs(pbc().at(400, patient="1")).features()["stage"].tolist()
-        [[4.0, 1.0, 0.0, 0.0, 400.0, 0.0], [4.0, 1.0, 0.0, 0.0, 208.0, 0.0]]
+        [[4.0, 1.0, 0.0, 0.0, 400.0, 0.0, 0.0], [4.0, 1.0, 0.0, 0.0, 208.0, 0.0, 0.0]]
         """
         statics = self.statics
         columns = [statics.at[:, None], _given_pairs(statics.number)]
@@ -271,9 +339,10 @@ class Graphs(Shown):
         Returns
         -------
         torch_geometric.data.HeteroData
-            With every node and edge type. A node type has code, value, bound, age, timepoint, open, row,
-            vector, batch and ptr, as in `Nodes`; "patient" has number, category and at, as in `Statics`. Each
-            has x, see `features`.
+            With every node and edge type. A node type has code, value, bound, age, timepoint, open, duration,
+            track, row, vector, batch and ptr, as in `Nodes`; "patient" has number, category and at, as in
+            `Statics`. Each has x, see `features`. An edge type has edge_index, and edge_attr where it has
+            attributes, see `edge_attributes`, with 0 for nan.
 
         Examples
         --------
@@ -299,25 +368,34 @@ class Graphs(Shown):
             store.code, store.value, store.age = nodes.code, nodes.value, nodes.age
             store.timepoint, store.batch, store.ptr = nodes.timepoint, nodes.owner, nodes.ptr
             store.open, store.row, store.vector = nodes.open, nodes.row, nodes.vector
-            store.bound = nodes.bound
+            store.bound, store.duration, store.track = nodes.bound, nodes.duration, nodes.track
             store.num_nodes = len(nodes)
         for kind, x in self.features().items():
             data[kind].x = x
         for name, edge in self.edges.items():
             data[name].edge_index = edge
+        for name, attributes in self.edge_attributes.items():
+            if attributes.shape[1]:
+                data[name].edge_attr = attributes.nan_to_num(0.0)
         return data
+
+
+def _plain(edge_type: EdgeType) -> str:
+    """The relation of an edge type, also of a reversed one."""
+    return edge_type[1].removeprefix("rev_")
 
 
 def _node_features(nodes: Nodes) -> Float[Tensor, "node feature"]:
     """The columns NODE_FEATURES, and the embedding."""
-    given, bound = nodes.value.isfinite(), nodes.bound
-    assert bound is not None
+    given, bound, duration = nodes.value.isfinite(), nodes.bound, nodes.duration
+    assert bound is not None and duration is not None
     flags = [given, bound < 0, bound > 0]
     columns = [
         nodes.value.where(given, 0.0),
         *(flag.float() for flag in flags),
         nodes.age,
         nodes.open.float(),
+        duration,
     ]
     return torch.cat([torch.stack(columns, 1), nodes.vector], 1)
 

@@ -47,6 +47,9 @@ class Events(Shown):
         Number that rows of several node types share, -1 = none.
     bound : ndarray, optional
         -1 = the true value is below `value`, 1 = above, 0 = it is `value`.
+    track : ndarray, optional
+        Number of the object (a lesion, an implant) that the row is of, in the order in which the patient's
+        objects of this node type became known; -1 = of none.
 
     Examples
     --------
@@ -67,6 +70,7 @@ class Events(Shown):
     vector: np.ndarray | None = None  # (row,) int32
     study: np.ndarray | None = None  # (row,) int64
     bound: np.ndarray | None = None  # (row,) int8
+    track: np.ndarray | None = None  # (row,) int32
 
     def _summary(self) -> Summary:
         return Summary(f"Events: {len(self)} rows of {counted(len(self.ptr) - 1, 'patient')}")

@@ -42,7 +42,7 @@ class _Columns:
     def names(self, node: NodeSpec) -> list[str]:
         """All of them, and those that the node names beside them."""
         long = (self.time, self.known, self.until, self.code, self.value, self.unit)
-        extra = (node.row, node.amends, node.content, node.study, self.words)
+        extra = (node.row, node.amends, node.content, node.study, node.track, self.words)
         return [*(name for name in (*long, *extra) if name is not None), *self.wide]
 
 
@@ -81,6 +81,7 @@ class _TableRows:
     amendments: pl.DataFrame | None  # every amendment of the table
     content: pl.Series | None  # (cell,) file names or texts
     study: pl.Series | None  # (cell,)
+    track: pl.Series | None  # (cell,) ids of objects
 
 
 def read_rows(source: SourceTables, kind: str, node: NodeSpec, patients: Patients) -> Rows:
@@ -145,6 +146,7 @@ def read_rows(source: SourceTables, kind: str, node: NodeSpec, patients: Patient
         narrow_codes=narrow_codes,
         begun=begun if (begun < happened).any() else None,
         bound=values.bound if (values.bound[keep] != 0).any() else None,
+        track=_objects(parts),
     ).only(keep)
     _flag_bounds(source, kind, rows)
     if node.content is not None:
@@ -215,6 +217,16 @@ def _studies(source: SourceTables, parts: list[_TableRows]) -> np.ndarray | None
     return study_numbers(source, pl.concat(cells)) if cells else None
 
 
+def _objects(parts: list[_TableRows]) -> np.ndarray | None:
+    """The object of each row, as the place of its id among all ids, -1 = none: (row,) int32."""
+    cells = [part.track for part in parts if part.track is not None]
+    if not cells:
+        return None
+    track = pl.concat(cells)
+    names = pl.Enum(track.drop_nulls().unique().sort())
+    return track.cast(names).to_physical().cast(pl.Int32).fill_null(-1).to_numpy()
+
+
 def _read_table(
     source: SourceTables, kind: str, table: str, node: NodeSpec, patients: Patients
 ) -> _TableRows:
@@ -247,6 +259,7 @@ def _read_table(
         ),
         content=ids(view.column(node.content))[row].rename("content") if node.content else None,
         study=ids(view.column(node.study))[row].rename("study") if node.study else None,
+        track=ids(view.column(node.track))[row].rename("track") if node.track else None,
     )
 
 

@@ -9,7 +9,7 @@ from gnnpatient.ingest.rows import Rows
 
 
 def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
-    """Rows sorted by (patient, known, happened, code, value bits), exact repeats collapsed once.
+    """Rows sorted by (patient, known, happened, code, value bits, object), exact repeats collapsed once.
 
     Ties are broken by content, so that the order of the table does not show. What a row says of the time
     after it (until, replaced) does not tell it from its repeats, since that may not show before; of repeats
@@ -32,7 +32,7 @@ def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
     value = np.where(np.isnan(rows.value), np.float32(np.nan), rows.value) + np.float32(0)  # one nan, one 0
     bits = value.view(np.int32)
     columns = [rows.patient, rows.known, rows.happened - rows.known, rows.code, bits]
-    columns += [column for column in (rows.bound, rows.vector, rows.study) if column is not None]
+    columns += [column for column in (rows.bound, rows.vector, rows.study, rows.track) if column is not None]
     order = sort(*columns)
     repeat = np.zeros(len(order), bool)
     repeat[1:] = np.logical_and.reduce([np.diff(column[order]) == 0 for column in columns])
@@ -57,5 +57,24 @@ def pack(rows: Rows, patients: int) -> tuple[Events, np.ndarray, np.ndarray]:
         None if rows.vector is None else rows.vector[keep],
         None if rows.study is None else rows.study[keep],
         None if rows.bound is None else rows.bound[keep],
+        None if rows.track is None else _numbered(rows.patient[keep], rows.track[keep]),
     )
     return events, rows.source[keep], rows.source[order[repeat]]
+
+
+def _numbered(patient: np.ndarray, track: np.ndarray) -> np.ndarray:
+    """Objects by their number within the patient, in the order of their first rows: (row,) int32, -1 = none.
+
+    No later row changes the number of an earlier one, and no id can be told from it.
+    """
+    order = sort(patient, track)  # ties stay, so the first row of an object comes first
+    first = np.ones(len(order), bool)
+    first[1:] = (np.diff(patient[order]) != 0) | (np.diff(track[order]) != 0)
+    begins = np.zeros(len(order), bool)
+    begins[order[first]] = True
+    begins &= track >= 0
+    nth = begins.cumsum()  # of the object that begins here, over all patients
+    before = np.concatenate([[0], nth])[np.searchsorted(patient, patient)]
+    number = np.empty(len(order), np.int64)
+    number[order] = (nth - before - 1)[order[first]][first.cumsum() - 1]
+    return np.where(track < 0, -1, number).astype(np.int32)

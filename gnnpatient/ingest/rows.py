@@ -13,7 +13,7 @@ from gnnpatient.times import FOREVER
 
 _ROW_COLUMNS = (  # those with one entry a row
     *("patient", "known", "happened", "code", "value", "source", "until", "replaced"),
-    *("vector", "study", "narrow", "begun", "bound"),
+    *("vector", "study", "narrow", "begun", "bound", "track"),
 )
 
 
@@ -57,6 +57,8 @@ class Rows:
         Of a bare date its first second, else `happened`. None = no row is on a bare date.
     bound : numpy.ndarray or None
         -1 the truth lies below the value, 1 above, 0 it is the value. None = no value is a bound.
+    track : numpy.ndarray or None
+        Which object it is of, as the place of its id among all ids; -1 = of none.
     """
 
     patient: np.ndarray  # (row,) int64
@@ -76,6 +78,7 @@ class Rows:
     narrow_codes: tuple[str, ...] = ()
     begun: np.ndarray | None = None  # (row,) int64 seconds
     bound: np.ndarray | None = None  # (row,) int8
+    track: np.ndarray | None = None  # (row,) int32
 
     def fitting(self, patterns: Iterable[str]) -> np.ndarray:
         """Which rows have a code that fits one of some patterns, as it is or as it was before `level`.

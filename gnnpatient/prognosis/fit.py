@@ -24,10 +24,13 @@ from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.graphs import Graphs
 from gnnpatient.model.basis import fit_bases
-from gnnpatient.model.vocabulary import fit_vocabulary
 from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.model import ModelConfig, PatientGNN
-from gnnpatient.prognosis.checkpoint import (
+from gnnpatient.model.vocabulary import fit_vocabulary
+from gnnpatient.prognosis.device import deterministic, resolve_device
+from gnnpatient.prognosis.first import first_heads
+from gnnpatient.prognosis.inputs import last_landmarks
+from gnnpatient.prognosis.states import (
     State,
     from_states,
     optimizer_tensors,
@@ -36,9 +39,6 @@ from gnnpatient.prognosis.checkpoint import (
     to_states,
     write_state,
 )
-from gnnpatient.prognosis.device import deterministic, resolve_device
-from gnnpatient.prognosis.first import first_heads
-from gnnpatient.prognosis.inputs import last_landmarks
 from gnnpatient.prognosis.targets import Target
 from gnnpatient.progress import Progress
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -15,11 +17,12 @@ import torch
 from torch import Tensor
 
 from gnnpatient.cohort.cohort import Landmarks
-from gnnpatient.cohort.splits import StratifiedPatientKFold, landmark_shares
+from gnnpatient.cohort.splits import StratifiedPatientKFold, landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs
 from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig
+from gnnpatient.model.model import ModelConfig
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.targets import Target
 from gnnpatient.progress import Progress
@@ -89,21 +92,21 @@ class FitConfig:
 
 @dataclass(frozen=True, eq=False)
 class LandmarkSampler:
-    """Draws landmarks: a landmark time first, then one of its patients.
+    """Draws landmarks: every landmark time as often as the others, and its patients alike.
+
+    In one draw each landmark comes as often as expected, to within one time: a draw of as many as there are
+    is a pass over about all of them.
 
     Attributes
     ----------
-    order : ndarray
-        Positions of the landmarks, sorted by landmark time.
-    start : ndarray
-        Where the landmarks of each landmark time begin in `order`.
-    upto : ndarray
-        Share of the draws that goes to each landmark time and those before it.
+    rows : ndarray
+        Positions of the landmarks to draw from.
+    weight : ndarray
+        How often each is drawn, relative to the others.
     """
 
-    order: np.ndarray  # (landmark,) int64
-    start: np.ndarray  # (landmark time + 1,) int64
-    upto: np.ndarray  # (landmark time,) float64
+    rows: np.ndarray  # (landmark,) int64
+    weight: np.ndarray  # (landmark,) float64
 
     @classmethod
     def of(cls, moments: np.ndarray, rows: np.ndarray) -> LandmarkSampler:
@@ -120,15 +123,15 @@ class LandmarkSampler:
         -------
         LandmarkSampler
         """
-        order = rows[np.argsort(moments[rows], kind="stable")]
-        start = np.flatnonzero(np.append(True, np.diff(moments[order]) != 0))
-        upto = landmark_shares(moments[order[start]]).cumsum()
-        return cls(order, np.append(start, len(order)), upto)
+        return cls(rows, landmark_weights(moments[rows]))
 
     def __call__(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        which = np.searchsorted(self.upto[:-1], rng.random(size), "right")
-        count = self.start[which + 1] - self.start[which]
-        return self.order[self.start[which] + (rng.random(size) * count).astype(np.int64)]
+        order = rng.permutation(len(self.rows))
+        upto = self.weight[order].cumsum()
+        # systematic sampling: equal steps along the weights in random order
+        steps = (np.arange(size) + rng.random()) / size * upto[-1]
+        drawn = order[np.searchsorted(upto[:-1], steps, "right")]
+        return self.rows[rng.permutation(drawn)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +153,8 @@ class Problem:
         Names and scales of the training graphs.
     bases : mapping of str to Basis
         Principal axes of the vectors of each node type.
+    model : ModelConfig
+        Size and kind of the network.
     config : FitConfig
         How it is trained.
     device : torch.device
@@ -165,6 +170,7 @@ class Problem:
     heads: Mapping[str, HeadConfig]
     vocabulary: Vocabulary
     bases: Mapping[str, Basis]
+    model: ModelConfig
     config: FitConfig
     device: torch.device
     run: Path | None = None
@@ -180,6 +186,25 @@ class Problem:
         strata = np.max([target.strata for target in self.targets.values()], axis=0)
         kfold = StratifiedPatientKFold(min(FOLDS, count), seed=self.config.seed)
         return tuple(kfold.split(X, strata, groups))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the choices, the names, the landmarks and what came of them: a fit goes on with the same."""
+        parts = [
+            asdict(self.config),
+            # a class of the user's own by its name, as it is saved
+            {name: getattr(x, "__name__", x) for name, x in vars(self.model).items()},
+            self.vocabulary.to_dict(),
+            {name: head.to_dict() for name, head in self.heads.items()},
+            self.landmarks.cohort.manifest_hash,
+        ]
+        digest = hashlib.sha256(json.dumps(parts).encode())
+        digest.update(self.landmarks.patient.tobytes() + self.landmarks.at.tobytes())
+        for target in self.targets.values():
+            digest.update(b"".join(column.tobytes() for column in target.columns))
+            if target.weight is not None:
+                digest.update(target.weight.tobytes())
+        return digest.hexdigest()
 
     def train(self, member: int) -> np.ndarray:
         """Positions of the landmarks that a member learns from, (landmark,) int64."""

@@ -38,6 +38,7 @@ RESERVED = ("patient", "timepoint")
 Format = Literal["meds", "omop", "fhir"]
 """The data formats, each with a reader of its name. A new one is a word here."""
 FORMATS = get_args(Format)
+FORMATS_WITH_ENDS = ("omop", "fhir")
 SHIPPED = Path(__file__).parent.parent / "specs"
 CHECKOUT = Path(__file__).parent.parent.parent / "graphs"
 
@@ -340,17 +341,33 @@ class GraphSpec(Shown, Record):
 
     @property
     def edge_types(self) -> tuple[EdgeType, ...]:
-        """Every edge type of every graph of this cohort, each followed by its reverse."""
+        """Every edge type of every graph of this cohort, each followed by its reverse.
+
+        Those that are read off the columns are there for every node type: at (its timepoint), next (the next
+        moment), same (the next moment of its series: its code, of one object where rows are tracked), first
+        (from the beginning of its series), and during (from an interval that was running).
+        """
         pairs = [
-            (kind, rule, "timepoint" if rule == "at" else kind)
-            for kind, node in self.nodes.items()
-            for rule in node.rules
+            (kind, relation, "timepoint" if relation == "at" else kind)
+            for kind in self.nodes
+            for relation in ("at", "next", "same", "first")
         ]
+        pairs += [(interval, "during", kind) for interval in self.interval_types for kind in self.nodes]
         pairs += [(kind, link.rule, link.kind) for kind, node in self.nodes.items() for link in node.links]
         pairs += [(kind, "measures", node.measures) for kind, node in self.nodes.items() if node.measures]
         pairs += [(node.of, "is_a", kind) for kind, node in self.nodes.items() if node.of is not None]
         pairs += [("timepoint", "of", "patient"), ("timepoint", "next", "timepoint")]
         return tuple(e for s, rule, t in pairs for e in ((s, rule, t), (t, f"rev_{rule}", s)))
+
+    @property
+    def interval_types(self) -> tuple[str, ...]:
+        """The node types whose rows may have an end: by `until`, or since their format has ends."""
+        from_format = self.format in FORMATS_WITH_ENDS
+        return tuple(
+            kind
+            for kind, node in self.nodes.items()
+            if node.until is not None or (from_format and not node.made and node.table != "people")
+        )
 
     @property
     def every(self) -> int:
@@ -428,7 +445,7 @@ class GraphSpec(Shown, Record):
         for node in self.nodes.values():
             if node.table == table:
                 found += [node.time, node.known, node.until, node.code, node.value, node.unit, node.file]
-                found += [node.text, node.study, node.row, node.amends, *node.where]
+                found += [node.text, node.study, node.track, node.row, node.amends, *node.where]
             if node.measures is not None and self.nodes[node.measures].table == table:
                 found.append(node.region)
         for outcome in self.outcomes.values():

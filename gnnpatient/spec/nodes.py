@@ -19,7 +19,8 @@ from pydantic import (
 from gnnpatient.errors import InputError, near
 from gnnpatient.spec.tables import Names, Record, Where
 
-PLAIN_RELATIONS = ("at", "next", "same")  # those that need no other node type
+PLAIN_RELATIONS = ("at", "next", "same")
+"""What `edges` may name, though these relations are always there, see `GraphSpec.edge_types`."""
 
 
 class LinkSpec(Record):
@@ -55,7 +56,9 @@ class BaseNodeSpec(Record):
     """What all node types have in common."""
 
     edges: Annotated[tuple[str | LinkSpec, ...], Field(strict=False)] = Field(
-        default=("at",), description="relations: at, next, same, { describes = NAME }, { measures = NAME }"
+        default=("at",),
+        description="{ describes = NAME }, { measures = NAME }: edges to another node type, by study; at, "
+        "next and same may be named, but every relation within the table is there without it",
     )
     made: ClassVar[bool] = False
     """Whether the nodes come from those of another node type, not from a table."""
@@ -155,7 +158,11 @@ class _NotTexts:
     mask: ClassVar[Names] = ()
 
 
-class _NotRead(_NotLong, _NotWide, _NotEmbedded):
+class _NotTracked:
+    track = None
+
+
+class _NotRead(_NotLong, _NotWide, _NotEmbedded, _NotTracked):
     table = time = known = until = study = row = amends = level = None
     untimed = bounds = blank = "refuse"
     where: ClassVar[dict[str, Names]] = {}
@@ -245,9 +252,20 @@ class LongTable(CodedNodeSpec, _NotEmbedded):
     """A row is a node: its code, and its value where it has one."""
 
     title: ClassVar[str] = "a long table"
+    track: str | None = Field(
+        default=None,
+        description="column: which object of the patient a row is of (a lesion, an implant, an eye), text or "
+        "number, empty = of none; the rows of one object follow each other; the cohort keeps no id of it, "
+        "but a number, in the order in which a patient's objects became known",
+    )
+
+    @property
+    def read(self) -> set[str]:
+        """The columns whose content becomes nodes."""
+        return super().read | ({self.track} if self.track else set())
 
 
-class WideTable(TableNodeSpec, _NotLong, _NotEmbedded):
+class WideTable(TableNodeSpec, _NotLong, _NotEmbedded, _NotTracked):
     """A cell is a node: the column is its code."""
 
     title: ClassVar[str] = "a wide table"
@@ -270,7 +288,7 @@ class WideTable(TableNodeSpec, _NotLong, _NotEmbedded):
         return set(self.columns)
 
 
-class Images(CodedNodeSpec, _NotTexts):
+class Images(CodedNodeSpec, _NotTexts, _NotTracked):
     """A row is an image, or a volume of which some slices become nodes."""
 
     title: ClassVar[str] = "images"
@@ -297,7 +315,7 @@ class Images(CodedNodeSpec, _NotTexts):
         return f"{'+'.join(self.steps)}, {self.slices} slices"
 
 
-class Texts(CodedNodeSpec, _NotImages):
+class Texts(CodedNodeSpec, _NotImages, _NotTracked):
     """A row is a text."""
 
     title: ClassVar[str] = "texts"
@@ -417,7 +435,7 @@ NODE_TYPES: dict[str, type[BaseNodeSpec]] = {  # by the key that makes a [nodes.
 NODE_KEYS = (  # of all node types, in the order in which they are stored
     *("table", "where", "time", "known", "until", "untimed", "code", "value", "bounds", "unit", "blank"),
     *("columns", "file", "root", "steps", "slices", "text", "mask", "deidentify", "embed"),
-    *("study", "row", "amends", "hierarchy", "level", "of", "measures", "region", "edges"),
+    *("study", "track", "row", "amends", "hierarchy", "level", "of", "measures", "region", "edges"),
 )
 
 

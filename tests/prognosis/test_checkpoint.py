@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from gnnpatient import InputError, PrognosisModel, load_predictor
 from gnnpatient.files import file_hash, sealed
-from gnnpatient.prognosis.checkpoint import FORMAT, State, read_state, write_state
+from gnnpatient.prognosis.checkpoint import FORMAT
+from gnnpatient.prognosis.states import State, read_state, write_state
 
 
 @pytest.fixture(scope="module")

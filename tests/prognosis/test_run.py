@@ -58,8 +58,8 @@ def killed(packed, folder, after):
 
 def opens(folder):
     """What a kill left: no run yet, or one that opens, with whole checkpoints and a whole log."""
-    from gnnpatient.prognosis.checkpoint import read_state
     from gnnpatient.prognosis.run import Run
+    from gnnpatient.prognosis.states import read_state
 
     if (folder / "run.json").exists():
         assert Run.open(folder).train

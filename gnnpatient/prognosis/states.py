@@ -1,0 +1,175 @@
+"""States of a fit on disk, as safetensors with JSON beside, written whole or not at all; no code in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gnnpatient.errors import InputError
+from gnnpatient.files import atomic_file, file_hash
+
+HEADER_LIMIT = 16 * 2**20  # bytes; a header larger than this is an attack or an accident
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of a member's training.
+
+    Attributes
+    ----------
+    tensors : mapping of str to Tensor
+        Weights, averages and the optimizer's moments.
+    facts : mapping
+        Numbers and texts that JSON holds exactly.
+    """
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+
+def write_state(path: Path, state: State) -> None:
+    """Write a state as one file, in one step: the older one stays until the new one is whole.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    state : State
+        What to write.
+    """
+    with atomic_file(path) as part:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+        facts = json.dumps(state.facts)
+        save_file(tensors, part, metadata={"facts": facts, "digest": _digest(tensors, facts)})
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
+    digest = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_state(path: Path, sha256: str | None = None) -> State:
+    """Read the tensors and facts of a safetensors file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    sha256 : str, optional
+        Of the file as it should be; default: the digest that `write_state` put into the file is checked.
+
+    Returns
+    -------
+    State
+
+    Raises
+    ------
+    InputError
+        When the file is cut, changed, not finite, or not safetensors.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(8)
+            size = struct.unpack("<Q", raw)[0] if len(raw) == 8 else None
+        if size is None or size > min(HEADER_LIMIT, path.stat().st_size):
+            raise InputError(f"{path}: not a safetensors file, or cut; download it again")
+        with safe_open(path, "pt") as opened:
+            about = opened.metadata() or {}
+            facts = json.loads(about.get("facts", "{}"))
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"{path}: {reason}; download it again") from None
+    except json.JSONDecodeError:
+        raise InputError(f"{path}: its facts are not JSON; download it again") from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise InputError(f"{path}: weights not finite ({name}); this model cannot forecast, fit it again")
+    if sha256 is None and about.get("digest") != _digest(tensors, about.get("facts", "")):
+        raise InputError(
+            f"{path}: its content is not what was written; download it again, or begin a new run"
+        )
+    if sha256 is not None and file_hash(path) != sha256:
+        raise InputError(f"{path}: not the weights that its config.json was written with; download it again")
+    return State(tensors, facts)
+
+
+def to_states(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put a prefix before the names of tensors.
+
+    Parameters
+    ----------
+    prefix : str
+        As "now" in "now.encode.missing".
+    tensors : mapping of str to Tensor
+        By name.
+
+    Returns
+    -------
+    dict of str to Tensor
+    """
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def from_states(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take the tensors with a prefix, and remove it.
+
+    Parameters
+    ----------
+    prefix : str
+        As "now" in "now.encode.missing".
+    tensors : mapping of str to Tensor
+        By name.
+
+    Returns
+    -------
+    dict of str to Tensor
+    """
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Take Adam's moments and steps, by the position of the parameter.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        AdamW.
+
+    Returns
+    -------
+    dict of str to Tensor
+    """
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
+
+
+def set_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` took.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Over the same parameters, changed in place.
+    tensors : mapping of str to Tensor
+        From `optimizer_tensors`.
+    """
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        position, name = key.split(".", 1)
+        state.setdefault(int(position), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
