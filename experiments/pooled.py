@@ -42,7 +42,6 @@ from gnnpatient.cohort.splits import StratifiedPatientKFold
 from gnnpatient.datasets.shipped import DATA
 from gnnpatient.files import atomic_file
 from gnnpatient.prognosis.run import scored_landmarks, training_landmarks
-from gnnpatient.study.baselines import COMPARATORS
 from gnnpatient.study.comparison import holm
 from gnnpatient.study.folds import Fold, make_folds, read_folds
 from gnnpatient.study.models import comparators_of
@@ -60,6 +59,9 @@ ALONE: Mapping[str, Any] = {
     "boosted": ("boosted",),
 }
 """Answers of one fit: which of its families are asked."""
+
+LEFT_OUT: Mapping[str, Any] = {"without linear": ("boosted", "graph"), "without boosted": ("linear", "graph")}
+"""Further answers, for the ablations."""
 
 GRID = 30  # times of the integrated Brier score
 MIN_REFITS = 5  # repeats, for a variance over refits (METHODS 18)
@@ -247,15 +249,13 @@ def run(task: Task) -> list[dict[str, Any]]:
     seconds = round(time.process_time() - start, 1)
     line: dict[str, Any] = {"tag": task.tag, "cohort": task.cohort, "repeat": task.repeat, "fold": task.fold}
     line |= {"variant": task.variant, "seconds": seconds, "train": len(np.unique(train.patient))}
+    beside = comparators_of(train, test, study.outcome, study.horizon, task.times.tolist())
+    fitted: dict[str, Any] = {"null": (beside["null"], None), task.variant: (model, None)}
     if task.variant == "default":
-        fitted: dict[str, Any] = {name: (model, families) for name, families in ALONE.items()}
-        beside = comparators_of(train, test, study.outcome, study.horizon, task.times.tolist())
-        fitted |= {"cox" if name == COMPARATORS[kind_of(train, study)][0] else name: (one, None)
-                   for name, one in beside.items()}  # fmt: skip
+        fitted = {name: (model, families) for name, families in {**ALONE, **LEFT_OUT}.items()}
+        fitted |= {name if name == "null" else "cox": (one, None) for name, one in beside.items()}
         line |= inner_choice(task, train)
         line["weights"] = model.predictor_.weights[study.outcome]
-    else:
-        fitted = {task.variant: (model, None)}
     models = {name: Asked(*one) for name, one in fitted.items()}
     risks = ModelRisks.of([(models, test)], study.outcome, task.times).risks
     with atomic_file(task.file) as part, part.open("wb") as handle:
@@ -263,10 +263,6 @@ def run(task: Task) -> list[dict[str, Any]]:
             handle, **{name: of[study.cause].astype(np.float32) for name, of in risks.items()}
         )
     return [line]
-
-
-def kind_of(X: Landmarks, study: Study) -> str:
-    return str(X.cohort.outcomes_with_model([study.outcome])[study.outcome].kind)
 
 
 @dataclass(frozen=True)
@@ -356,20 +352,19 @@ class CohortResult:
 def scored(name: str, tasks: Sequence[Task], lines: Sequence[Mapping[str, Any]], n: int) -> CohortResult:
     """Score all finished folds of a cohort; of its repeats those that are whole."""
     mine = [one for one in lines if one["cohort"] == name]
-    default = {(one["repeat"], one["fold"]): one for one in mine if one["variant"] == "default"}
-    variants = list(dict.fromkeys(one["variant"] for one in mine))
+    by_fold: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+    for one in mine:
+        by_fold.setdefault((one["repeat"], one["fold"]), []).append(one)
+    tasks_of_fold = {(task.repeat, task.fold): task for task in tasks}
     study, parts, repeats = STUDIES[name], [], []
-    files = {task.key[1:]: task for task in tasks}
-    for (repeat, fold), line in sorted(default.items()):
-        task = files[name, repeat, fold, "default"]
-        there: dict[str, np.ndarray] = {}
-        for variant in variants:
-            other = replace(task, variant=variant)
-            if other.file.exists():
-                there |= dict(np.load(other.file))
-        there["rival"] = there[line["rival"]]
+    for key, done in sorted(by_fold.items()):
+        task, there = tasks_of_fold[key], dict[str, np.ndarray]()
+        for line in done:
+            there |= dict(np.load(replace(task, variant=line["variant"]).file))
+            if "rival" in line:
+                there["rival"] = there[line["rival"]]
         parts.append((there, task.landmarks[1]))
-        repeats.append(repeat)
+        repeats.append(key[0])
     common = [m for m in parts[0][0] if all(m in there for there, _ in parts)]
     X = join_landmarks(*(test for _, test in parts))
     fold_of = np.repeat(np.arange(len(parts)), [len(test) for _, test in parts])
@@ -505,7 +500,7 @@ def family_table(results: Sequence[CohortResult]) -> list[str]:
     for one in results:
         default = [line["weights"] for line in one.lines if line["variant"] == "default"]
         for i, model in enumerate(one.names):
-            if model == "null":
+            if model in ("null", *LEFT_OUT):
                 continue
             weight = f"{np.mean([w[model] for w in default]):.2f}" if model in default[0] else ""
             cells = " | ".join(f"{x:.4f}" for x in one.value[i])
