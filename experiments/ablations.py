@@ -6,9 +6,9 @@ Last seen: see results/ablations.md (command, machine, time and figures); what w
     python experiments/ablations.py --work W --worlds exposure,order --cohorts pbc --jobs 2 --table TABLE
 
 The network alone (`families=("graph",)`) with everything, then without one relation, or as another layer, on
-the same patients: simulated cohorts are scored by R2 with the true log hazard (worlds.py), real ones by scaled
-IBS in folds (pooled.py). A family left out of the stack needs no fit: its lines are in the results of those
-two scripts, with the weights of the others in the same proportions. Resumable as they are.
+the same patients: simulated cohorts are scored by R2 with the true log hazard (worlds.py), real ones by
+scaled IBS in folds (pooled.py). A family left out of the stack needs no fit: its lines are in the results of
+those two scripts, with the weights of the others in the same proportions. Resumable as they are.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def page(
         f"    {worlds.command('ablations')}",
         "",
         "The network alone. Simulated cohorts: R2 with the true log hazard; real ones: scaled IBS (of a",
-        "diagnosis scaled Brier score). First line: the whole network, then what a variant has more or less, of",
-        "real cohorts with 95 % over draws of patients. **Development** figures of few fits.",
+        "diagnosis scaled Brier score). First line: the whole network; then what a variant has more or less,",
+        "of real cohorts with 95 % over draws of patients. **Development** figures of few fits.",
         "",
         f"| variant | {' | '.join([*there, *(one.name for one in results)])} | CPU s |",
         "|---" * (2 + len(there) + len(results)) + "|",

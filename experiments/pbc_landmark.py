@@ -1,7 +1,7 @@
 """Death with transplant competing on PBC, asked 1, 3 and 5 years after entry.
 
-Claim: the default model over all visits forecasts better than the strongest simple comparator, a Cox model on
-last observations stacked over landmarks, by the integrated Brier score, and clearly better than the same model
+Claim: the default model over all visits forecasts better than the strongest simple comparator, a Cox model
+on last observations stacked over landmarks, by the integrated Brier score, and clearly better than itself
 without any event node. `nograph`, `graph`, `linear` and `boosted` are answers of one fit with `gnn`.
 Last seen: see results/pbc_landmark.md (command, machine, time and figures).
 """
