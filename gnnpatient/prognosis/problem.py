@@ -189,7 +189,7 @@ class Problem:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the choices, the names, the landmarks and what came of them: a fit goes on with the same."""
+        """Hash of choices, names, landmarks and what came of them: a fit goes on with the same alone."""
         parts = [
             asdict(self.config),
             # a class of the user's own by its name, as it is saved
@@ -270,6 +270,10 @@ class Family(Protocol):
     """
 
     name: ClassVar[str]
+
+    @property
+    def members(self) -> int:
+        """How often it was fitted."""
 
     @classmethod
     def fit(cls, problem: Problem) -> Self:

@@ -1,0 +1,426 @@
+"""The family "boosted": gradient boosted trees over the history of each code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from gnnpatient.cohort.build import build_graphs
+from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.cohort.splits import landmark_weights
+from gnnpatient.graphs import Graphs
+from gnnpatient.model.heads import HeadConfig
+from gnnpatient.model.vocabulary import Vocabulary
+from gnnpatient.prognosis.aggregates import MAX_BINS, MISSING, Aggregates
+from gnnpatient.prognosis.inputs import last_landmarks
+from gnnpatient.prognosis.problem import Problem
+from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
+from gnnpatient.prognosis.trees import MAX_LEAVES, Trees
+
+MAX_ROWS = 100_000  # that a member learns from: landmarks times bands
+MAX_EDGE_LANDMARKS = 8192  # from which the edges of bins are learned
+BATCH = 2048  # landmarks whose graphs are built at once
+MAX_BANDS = 3  # parts of the time grid within which a relative hazard is constant
+LEAF_PATIENTS, LEAF_SHARE = 40, 1 / 6  # of a leaf: so many, or that share of all where they are few
+MAX_ROUNDS, PATIENCE = 200, 20
+RATE, RIDGE, FEATURE_SHARE = 0.05, 1.0, 0.5
+MIN_HAZARD = 1e-5  # of a cause in an interval, for all landmarks together
+MAX_SCORE = 8.0  # of the logarithm of a relative hazard
+
+
+@dataclass(frozen=True, eq=False)
+class BoostedHazard:
+    """Gradient boosted trees over what is known of each code: last value, mean, spread, slope, counts, times.
+
+    Of a survival outcome the hazard of each cause is that of all landmarks together times a relative hazard,
+    the exponential of a sum of trees: a Poisson model of the events in each of a few bands of the time grid,
+    given the hazard expected in what was observed of the band [1]_. Of a diagnosis the trees are logits. How
+    many trees a member has is decided on patients that it does not learn from, within its own training part;
+    none is a candidate.
+
+    Attributes
+    ----------
+    aggregates : Aggregates
+        The columns and the edges of their bins.
+    heads : mapping of str to HeadConfig
+        What is predicted, by outcome.
+    trees : mapping of str to tuple of Trees
+        Of each outcome those of each member.
+    hazards : mapping of str to ndarray
+        Of each survival outcome the expected hazards of each member, (member, cause, time).
+    bands : mapping of str to ndarray
+        Of each survival outcome the band of each interval.
+
+    References
+    ----------
+    .. [1] Friedman M. Piecewise exponential models for survival data with covariates. Annals of Statistics
+       10:101-113, 1982.
+    """
+
+    name: ClassVar[str] = "boosted"
+
+    aggregates: Aggregates
+    heads: Mapping[str, HeadConfig]
+    trees: Mapping[str, tuple[Trees, ...]]
+    hazards: Mapping[str, Float[ndarray, "member cause time"]]
+    bands: Mapping[str, Int[ndarray, " time"]]
+
+    @property
+    def members(self) -> int:
+        """How many members there are."""
+        return len(next(iter(self.trees.values())))
+
+    @classmethod
+    def fit(cls, problem: Problem) -> BoostedHazard:
+        """Fit every member, each on `problem.train(member)` alone.
+
+        Parameters
+        ----------
+        problem : Problem
+            What there is to learn from.
+
+        Returns
+        -------
+        BoostedHazard
+        """
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1):  # small tables are slower on several; and the same bits on any machine
+            return cls._fit(problem)
+
+    @classmethod
+    def _fit(cls, problem: Problem) -> BoostedHazard:
+        rng, members = np.random.default_rng([problem.config.seed, 0]), problem.config.members
+        least = problem.config.min_patients
+        aggregates, sample = _sample(problem, rng)
+        hazards = {
+            name: np.stack([_expected(problem, name, member) for member in range(members)])
+            for name, target in problem.targets.items()
+            if isinstance(target, SurvivalTarget)
+        }
+        bands = {name: _bands(problem, name) for name in hazards}
+        trees: dict[str, list[Trees]] = {name: [] for name in problem.targets}
+        for member in range(members):
+            for name, target in problem.targets.items():
+                seed = int(rng.integers(2**31))
+                learn, stop = (sample.take(rows, target.known) for rows in problem.stopping(member))
+                if isinstance(target, SurvivalTarget):
+                    times, of = problem.heads[name].times, (hazards[name][member], bands[name])
+                    tables = [_person_periods(target, part, times, *of) for part in (learn, stop)]
+                    grown = _grow_hazards(*tables, least=least, seed=seed)
+                else:
+                    assert isinstance(target, LabelTarget)
+                    share = problem.start(name, problem.train(member))
+                    grown = _grow_classes(target, learn, stop, share, least, seed)
+                trees[name].append(grown)
+            if problem.progress:
+                problem.progress("boosted", member + 1, members)
+        return cls(
+            aggregates, dict(problem.heads), {n: tuple(grown) for n, grown in trees.items()}, hazards, bands
+        )
+
+    def forecast(self, graphs: Graphs, members: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """Forecast every outcome.
+
+        Parameters
+        ----------
+        graphs : Graphs
+            In the cohort's own codes, on the CPU.
+        members : sequence of int, optional
+            Which members; default: all.
+
+        Returns
+        -------
+        dict of str to Tensor
+            (member, landmark, 1 + cause, time) log hazards or (member, landmark, class) log probabilities.
+        """
+        bins, found = self.aggregates.bins(graphs), {}
+        for name, trees in self.trees.items():
+            chosen = list(range(len(trees)) if members is None else members)
+            sums = Trees.cat([trees[member] for member in chosen])
+            if name not in self.hazards:
+                logits = torch.from_numpy(sums(bins)).unflatten(1, (len(chosen), -1))
+                found[name] = logits.log_softmax(2).transpose(0, 1).float()
+                continue
+            bands = self.bands[name]
+            scores = [sums(_with_band(bins, np.full(len(bins), band))) for band in range(bands.max() + 1)]
+            score = torch.from_numpy(np.stack(scores, 2)[:, :, bands]).clamp(-MAX_SCORE, MAX_SCORE)
+            expected = torch.from_numpy(self.hazards[name][chosen])[:, None]
+            hazard = expected * score.unflatten(1, (len(chosen), -1)).transpose(0, 1).exp()
+            found[name] = _log_hazards(hazard).float()
+        return found
+
+    def to(self, device: torch.device) -> None:
+        """Trees are evaluated on the CPU.
+
+        Parameters
+        ----------
+        device : torch.device
+            Unused.
+        """
+
+    def facts(self) -> dict[str, Any]:
+        """How many members there are."""
+        return {"members": len(next(iter(self.trees.values())))}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The columns, the trees by outcome and member, and the expected hazards."""
+        found = {f"aggregates.{name}": tensor for name, tensor in self.aggregates.tensors().items()}
+        for i, (name, grown) in enumerate(self.trees.items()):
+            for member, trees in enumerate(grown):
+                found |= {f"{i}.{member}.{part}": tensor for part, tensor in trees.tensors().items()}
+            if name in self.hazards:
+                found[f"{i}.hazards"] = torch.from_numpy(self.hazards[name])
+                found[f"{i}.bands"] = torch.from_numpy(self.bands[name])
+        return found
+
+    @classmethod
+    def load(
+        cls,
+        facts: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        vocabulary: Vocabulary,
+        heads: Mapping[str, HeadConfig],
+        layers: Mapping[str, type] | None = None,
+    ) -> BoostedHazard:
+        """Read what `facts` and `tensors` gave.
+
+        Parameters
+        ----------
+        facts : mapping
+            From `facts`.
+        tensors : mapping of str to Tensor
+            From `tensors`.
+        vocabulary : Vocabulary
+            Names of the training graphs.
+        heads : mapping of str to HeadConfig
+            What is predicted, by outcome.
+        layers : mapping of str to type, optional
+            Unused.
+
+        Returns
+        -------
+        BoostedHazard
+
+        Raises
+        ------
+        KeyError, ValueError
+            When they do not fit together.
+        """
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+
+        aggregates = Aggregates.load(part("aggregates."), vocabulary)
+        trees, hazards, bands = {}, {}, {}
+        for i, (name, head) in enumerate(heads.items()):
+            outputs, columns = head.shape[0], len(aggregates)
+            if head.times:
+                outputs, columns = outputs - 1, columns + 1
+                hazards[name], bands[name] = (tensors[f"{i}.{of}"].numpy() for of in ("hazards", "bands"))
+                size = (facts["members"], outputs, len(head.times))
+                if hazards[name].shape != size or not (hazards[name] > 0).all():
+                    raise ValueError(f"hazards of {name!r}")
+                if bands[name].shape != size[2:] or not np.isin(bands[name], range(MAX_BANDS)).all():
+                    raise ValueError(f"bands of {name!r}")
+            trees[name] = tuple(
+                Trees.load(part(f"{i}.{member}."), outputs, columns) for member in range(facts["members"])
+            )
+        return cls(aggregates, dict(heads), trees, hazards, bands)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Some landmarks: position among all, whose each is, how much it counts, and its columns."""
+
+    rows: Int[ndarray, " landmark"]
+    patient: Int[ndarray, " landmark"]
+    weight: Float[ndarray, " landmark"]
+    bins: UInt8[ndarray, "landmark column"]
+
+    def take(self, rows: Int[ndarray, " row"], known: ndarray) -> _Sample:
+        """Those of them that are among `rows`, and of which something is known."""
+        mine = np.isin(self.rows, rows) & known[self.rows]
+        return _Sample(self.rows[mine], self.patient[mine], self.weight[mine], self.bins[mine])
+
+
+def _sample(problem: Problem, rng: np.random.Generator) -> tuple[Aggregates, _Sample]:
+    """The columns, and the landmarks that all members learn from: each of those in its training part."""
+    X, least = problem.landmarks, problem.config.min_patients
+    # of each patient the last landmark, at which there are most rows, and two others as they come
+    last, drawn = last_landmarks(X), rng.permutation(len(X))
+    some = rng.permutation(len(last))[: MAX_EDGE_LANDMARKS // 2]
+    patients, per_patient = np.unique(X.patient[drawn], return_index=True)
+    others = X[np.sort(drawn[per_patient[rng.permutation(len(patients))[: MAX_EDGE_LANDMARKS // 2]]])]
+    patient = np.concatenate([last.patient[some], others.patient])
+    at = Landmarks(X.cohort, patient, np.concatenate([last.at[some], others.at]))
+    aggregates = Aggregates.fit(build_graphs(at), patient, problem.vocabulary, problem.bases, least)
+    most = MAX_ROWS // MAX_BANDS * 5 // 4  # a member learns from four fifths
+    rows = np.sort(drawn[:most])
+    weight = landmark_weights(X.moments[rows])
+    weight = weight * len(np.unique(X.patient[rows])) / len(rows)
+    bins = [aggregates.bins(build_graphs(X[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
+    return aggregates, _Sample(rows, X.patient[rows], weight, np.concatenate(bins))
+
+
+def _expected(problem: Problem, name: str, member: int) -> Float[ndarray, "cause time"]:
+    """The hazard of each cause, of all landmarks of a member together, summed over each interval."""
+    hazard = problem.start(name, problem.train(member)).clip(MIN_HAZARD, 1 - MIN_HAZARD)
+    total = hazard.sum(0).clip(max=1 - MIN_HAZARD)
+    return hazard / hazard.sum(0) * -np.log1p(-total)
+
+
+def _bands(problem: Problem, name: str) -> Int[ndarray, " time"]:
+    """Bands of equally many intervals, which have about equally many events each."""
+    size = len(problem.heads[name].times)
+    return np.arange(size) * min(MAX_BANDS, size) // size
+
+
+def _log_hazards(hazard: Float[Tensor, "member landmark cause time"]) -> Tensor:
+    """Log probability of staying event-free and of each cause, of the cumulative hazards of each interval."""
+    total = hazard.sum(2, keepdim=True)
+    return torch.cat([-total, hazard.log() + (torch.expm1(-total) / -total).log()], 2)
+
+
+def _with_band(
+    bins: UInt8[ndarray, "row column"], band: Int[ndarray, " row"]
+) -> UInt8[ndarray, "row column"]:
+    return np.concatenate([bins, band[:, None].astype(np.uint8)], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """A table to learn from."""
+
+    patient: Int[ndarray, " row"]
+    bins: UInt8[ndarray, "row column"]
+    target: Float[ndarray, "row output"]
+    weight: Float[ndarray, "row output"]
+
+    @property
+    def x(self) -> Float[ndarray, "row column"]:
+        """The bins as numbers, nan where a value is missing."""
+        return np.where(self.bins == MISSING, np.nan, self.bins)
+
+
+def _person_periods(
+    target: SurvivalTarget,
+    sample: _Sample,
+    times: Sequence[float],
+    expected: Float[ndarray, "cause time"],
+    bands: Int[ndarray, " time"],
+) -> _Rows:
+    """A row for each landmark and band it was observed in.
+
+    The target is events over expected events, the weight the expected events in what was observed; an
+    interval that is cut, by the event or by censoring, counts by the share that was observed.
+    """
+    event, time = target.event[sample.rows], target.time[sample.rows]
+    end = np.array(times)
+    start = np.append(0.0, end[:-1])
+    seen = ((time[:, None] - start) / (end - start)).clip(0, 1)  # (landmark, time)
+    into = np.eye(bands.max() + 1)[bands]  # (time, band)
+    exposure = np.einsum("lt,kt,tb->lbk", seen, expected, into)
+    last = bands[np.searchsorted(end, time.clip(max=end[-1]))]
+    cause = np.arange(1, 1 + len(expected))
+    happened = (event[:, None, None] == cause) & (time <= end[-1])[:, None, None]
+    count = happened & (last[:, None] == np.arange(bands.max() + 1))[:, :, None]
+    landmark, band = np.nonzero(exposure.sum(2) > 0)
+    exposure = exposure[landmark, band].clip(min=1e-9)
+    return _Rows(
+        sample.patient[landmark],
+        _with_band(sample.bins[landmark], band),
+        count[landmark, band] / exposure,
+        exposure * sample.weight[landmark, None],
+    )
+
+
+def _least_rows(patient: Int[ndarray, " row"], least: int) -> int:
+    """How many rows a leaf needs, to be of about `LEAF_PATIENTS` and surely of `least` patients."""
+    _, count = np.unique(patient, return_counts=True)
+    patients = max(least, min(LEAF_PATIENTS, int(len(count) * LEAF_SHARE)))
+    # more than the rows of those with the most
+    surely = np.sort(count)[::-1][: least - 1].sum() + 1
+    return int(max(surely, np.ceil(patients * count.mean())))
+
+
+def _grow_hazards(learn: _Rows, stop: _Rows, least: int, seed: int) -> Trees:
+    """Trees of each cause."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    found = []
+    x, x_stop = learn.x, stop.x
+    for k in range(learn.target.shape[1]):
+        if not learn.target[:, k].any():
+            found.append(Trees.constant(np.zeros(1)))
+            continue
+        model = HistGradientBoostingRegressor(loss="poisson", **_options(learn.patient, least, seed + k))
+        model.fit(
+            x,
+            learn.target[:, k],
+            learn.weight[:, k],
+            X_val=x_stop,
+            y_val=stop.target[:, k],
+            sample_weight_val=stop.weight[:, k],
+        )
+        found.append(Trees.of(model, int(np.argmax(model.validation_score_))))
+    return Trees.cat(found)
+
+
+def _grow_classes(
+    target: LabelTarget, learn: _Sample, stop: _Sample, share: Float[ndarray, " class"], least: int, seed: int
+) -> Trees:
+    """Trees of the logit of each class; of two classes of the second alone."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    def table(part: _Sample) -> _Rows:
+        weight = part.weight * target.share[part.rows]
+        return _Rows(part.patient, part.bins, target.label[part.rows, None], weight[:, None])
+
+    rows, held = table(learn), table(stop)
+    classes = np.unique(rows.target)
+    start = np.log(share.clip(min=MIN_HAZARD))
+    if len(classes) < 2:
+        return Trees.constant(start)
+    seen = np.isin(held.target[:, 0], classes)
+    model = HistGradientBoostingClassifier(**_options(rows.patient, least, seed))
+    model.fit(
+        rows.x,
+        rows.target[:, 0],
+        rows.weight[:, 0],
+        X_val=held.x[seen],
+        y_val=held.target[seen, 0],
+        sample_weight_val=held.weight[seen, 0],
+    )
+    trees = Trees.of(model, int(np.argmax(model.validation_score_)))
+    shown = classes if len(classes) > 2 else classes[1:]
+    level = np.full(len(share), trees.start.min() - MAX_SCORE)  # of a class that was not there
+    level[classes] = 0.0
+    level[shown] = trees.start
+    return replace(trees, output=shown[trees.output], start=level)
+
+
+def _options(patient: Int[ndarray, " row"], least: int, seed: int) -> dict[str, Any]:
+    """What the trees of hazards and of classes have in common."""
+    return {
+        "learning_rate": RATE,
+        "max_iter": MAX_ROUNDS,
+        "max_leaf_nodes": MAX_LEAVES,
+        "min_samples_leaf": _least_rows(patient, least),
+        "l2_regularization": RIDGE,
+        "max_features": FEATURE_SHARE,
+        "max_bins": MAX_BINS,
+        "categorical_features": None,
+        "early_stopping": True,
+        "n_iter_no_change": PATIENCE,
+        "tol": 0.0,
+        "scoring": "loss",
+        "random_state": seed,
+    }
