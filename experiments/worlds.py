@@ -112,9 +112,13 @@ def worlds_code(folder: Path) -> ModuleType:
     """The module that judges, and makes, the worlds."""
     if not (folder / "score_worlds.py").is_file():
         raise FileNotFoundError(f"{folder}: no score_worlds.py there; name its folder with --worlds-code")
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    return importlib.import_module("score_worlds")
+    own = sys.modules.pop("worlds", None)  # theirs has the same name
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module("score_worlds")
+    finally:
+        if own is not None:
+            sys.modules["worlds"] = own
 
 
 def made(task: Task) -> Path:
