@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gnnpatient.errors import InputError
+from gnnpatient.errors import InputError, near
 from gnnpatient.model.table import RELATIONS, NodeTable
 
 MAX_TOKENS = 512  # rows of a landmark that a Transformer reads at most, the latest ones
@@ -495,13 +495,38 @@ LAYERS: dict[str, type[nn.Module]] = {
 }
 
 
+def layer_class(conv: str | type) -> type:
+    """Find a layer by its name; a class is given back.
+
+    Parameters
+    ----------
+    conv : str or type
+        A key of LAYERS, or a class.
+
+    Returns
+    -------
+    type
+
+    Raises
+    ------
+    InputError
+        When there is no layer of that name.
+    """
+    if isinstance(conv, type):
+        return conv
+    if conv not in LAYERS:
+        raise InputError(f"unknown conv {conv!r}, nor a class{near(str(conv), LAYERS)}")
+    return LAYERS[conv]
+
+
 def make_layer(conv: str | type, channels: int, relations: Sequence[str]) -> nn.Module:
     """Make a layer by its name, of a user's class, or of a convolution of PyG.
 
     Parameters
     ----------
     conv : str or type
-        A key of LAYERS, a class made by ``conv(channels, relations)``, or a PyG `MessagePassing` class.
+        A key of LAYERS, a class made by ``conv(channels, relations)`` whose `forward` takes a ``table``, or a
+        PyG `MessagePassing` class.
     channels : int
         Channels of a node.
     relations : sequence of str
@@ -510,16 +535,8 @@ def make_layer(conv: str | type, channels: int, relations: Sequence[str]) -> nn.
     Returns
     -------
     torch.nn.Module
-
-    Raises
-    ------
-    InputError
-        When there is no layer of that name.
     """
-    if isinstance(conv, str):
-        if conv not in LAYERS:
-            raise InputError(f"conv {conv!r}; must be one of {', '.join(LAYERS)}, or a class")
-        conv = LAYERS[conv]
-    if "table" in inspect.signature(conv.forward).parameters:
-        return cast(nn.Module, conv(channels, relations))
-    return PyG(channels, relations, conv)
+    layer = layer_class(conv)
+    if "table" in inspect.signature(layer.forward).parameters:
+        return cast(nn.Module, layer(channels, relations))
+    return PyG(channels, relations, layer)

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gnnpatient.errors import InputError
+from gnnpatient.errors import InputError, near
 from gnnpatient.graphs import Graphs
 from gnnpatient.model.basis import Basis, fit_bases
 from gnnpatient.model.encode import NodeEncoder
 from gnnpatient.model.heads import HeadConfig, head_config, make_head
-from gnnpatient.model.layers import LAYERS, make_layer
+from gnnpatient.model.layers import LAYERS, layer_class, make_layer
 from gnnpatient.model.pool import RowPool, SeriesPool
 from gnnpatient.model.recurrence import AlongTime
 from gnnpatient.model.relations import EncodedTable, RelationEncoder
@@ -69,8 +69,10 @@ class ModelConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}; must be >= 1")
         object.__setattr__(self, "relations", tuple(self.relations))
-        if unknown := [name for name in self.relations if name not in RELATIONS]:
-            raise InputError(f"relations {', '.join(unknown)}; must be of {', '.join(RELATIONS)}")
+        for name in self.relations:
+            if name not in RELATIONS:
+                raise InputError(f"unknown relation {name!r}{near(name, RELATIONS)}")
+        layer_class(self.conv)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as strings and numbers.

@@ -279,8 +279,8 @@ def read_model(
         families = _families(config, tensors, layers)
         null, nulls = _marginals(config)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
+        if isinstance(error, InputError):  # as where a layer of the user's own is not given
+            raise InputError(f"{path}: {error}") from None
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{path}: config.json and model.safetensors do not fit together ({reason})"

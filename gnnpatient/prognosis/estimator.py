@@ -565,8 +565,9 @@ class PrognosisModel(BaseEstimator):
         if unknown := set(choices) - set(cls().get_params()):
             name = sorted(unknown)[0]
             raise InputError(f"{folder}: unknown choice {name!r}{near(name, cls().get_params())}")
-        choices["conv"] = (layers or {}).get(choices.get("conv"), choices.get("conv", ModelConfig.conv))
         model = cls(**choices)
+        model.families = tuple(predictor.families)
+        model.conv = (layers or {}).get(model.conv, model.conv)
         model.predictor_ = predictor
         model.train_ids_ = frozenset()
         return model

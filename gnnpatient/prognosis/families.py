@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gnnpatient.prognosis.boosted import BoostedHazard
+from gnnpatient.prognosis.network import GraphHazard
 from gnnpatient.prognosis.problem import Family
 
-FAMILIES: Mapping[str, type[Family]] = {"boosted": BoostedHazard}
+FAMILIES: Mapping[str, type[Family]] = {"boosted": BoostedHazard, "graph": GraphHazard}

@@ -52,10 +52,17 @@ class GraphHazard:
     ----------
     modules : tuple of PatientGNN
         The members.
+    name : str
+        Always ``"graph"``.
     """
 
     modules: tuple[PatientGNN, ...]
     name: ClassVar[str] = "graph"
+
+    @property
+    def members(self) -> int:
+        """How many members there are."""
+        return len(self.modules)
 
     @classmethod
     def fit(cls, problem: Problem) -> Self:
@@ -183,6 +190,8 @@ class GraphHazard:
             When they do not fit together.
         """
         config = ModelConfig.from_dict(facts["model"], layers)
+        if not 1 <= facts["members"] <= len(tensors):
+            raise ValueError("members")
         return cls(
             tuple(
                 _module(config, vocabulary, heads, from_states(str(member), tensors))
@@ -203,6 +212,9 @@ def _module(
     sizes = {size for tensor in tensors.values() for size in tensor.shape}
     if config.channels not in sizes:
         raise ValueError("channels")
+    for kind, axes in vocabulary.vectors.items():
+        if not ({axes.columns, axes.kept} <= sizes and min(axes.columns, axes.kept) >= 1):
+            raise ValueError(f"vectors of {kind!r}")
     with torch.random.fork_rng([]):  # made on the CPU
         module = PatientGNN(config, vocabulary, heads)
     module.load_state_dict(tensors)

@@ -58,7 +58,7 @@ def same_bits(one, other):
 
 
 def trained(monkeypatch):
-    """The trainer of each member that is fitted from here on, with the landmarks of every table it asked for."""
+    """The trainer of each member that is fitted from here on, and the landmarks of the tables it took."""
     found, real = [], MemberTrainer.train
 
     def train(self):
@@ -101,7 +101,7 @@ def test_draws_are_not_in_order():
 
 
 def test_no_step_sees_who_stops_it_or_is_held_out(problem, monkeypatch):
-    """Three parts by patient and group: one for the steps, one to stop on, one that nothing of the member sees."""
+    """Three parts by patient and group: for the steps, to stop on, and what nothing of the member sees."""
     found = trained(monkeypatch)
     steps, scores, real_epoch, real_score = [], [], MemberTrainer._epoch, MemberTrainer._score
 
