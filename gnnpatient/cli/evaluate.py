@@ -61,9 +61,10 @@ def evaluate(
 ) -> None:
     """Score a model, with intervals, on patients that it was not trained on.
 
-    Beside it: a stacked Cox model (of a diagnosis a stacked logistic regression), and the null model, which
-    forecasts the same for everybody; each family of the model alone; and whether its graph adds anything. With --cv or --folds the choices of RUN are refitted in each fold, so
-    that every patient is scored once while held out; the model of RUN itself is not used.
+    Beside it: each of its families alone, and what its graph adds; a stacked Cox model (of a diagnosis a
+    stacked logistic regression), and the null model, which forecasts the same for everybody. With --cv or
+    --folds the choices of RUN are refitted in each fold, so that every patient is scored once while held out;
+    the model of RUN itself is not used.
     """
     from gnnpatient.cohort.cohort import open_cohort
     from gnnpatient.study.fitted import FittedModel
