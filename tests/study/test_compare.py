@@ -61,12 +61,19 @@ def made(folder, lab=0.0, vital=0.0, unseen=0.0, shuffled=False, n=300, seed=0):
     return read_cohort(folder / "made.toml", folder)
 
 
+def fewer_landmarks(compare, *what, **how):
+    """A comparison whose fits are at a tenth of the landmarks, in a tenth of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gnnpatient.prognosis.run.RANDOM_LANDMARKS", 6)
+        return compare(*what, **how)
+
+
 def judged(cohort, models=(), **how):
     """All kinds against the singles, asked on day 0.1."""
     from gnnpatient.study.compare import compare
 
     plan = {**QUICK, "epochs": 1, "landmarks": [0.1], "horizons": [4.0, 8.0], "n": 40, "choices": LINEAR}
-    return compare(cohort, "death", models=models, **{**plan, **how})
+    return fewer_landmarks(compare, cohort, "death", models=models, **{**plan, **how})
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +94,9 @@ def whole(tiny, told):
     from gnnpatient.study.compare import compare
 
     how = {**QUICK, "epochs": 1, "landmarks": [2.0, 4.0], "horizons": [3.0, 6.0], "n": 25, "choices": FEW}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gnnpatient.prognosis.run.RANDOM_LANDMARKS", 6)  # of the fits: a tenth of the time
-        return compare(tiny, "death", models=MOST, progress=lambda *step: told.append(step), **how)
+    return fewer_landmarks(
+        compare, tiny, "death", models=MOST, progress=lambda *step: told.append(step), **how
+    )
 
 
 def asked(cohort, days=(1.0, 4.0, 9.0)):
