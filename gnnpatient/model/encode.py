@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -79,7 +81,7 @@ class NodeEncoder(nn.Module):
         names = code_names(vocabulary)
         self.code = CodeEmbedding(vocabulary, channels)
         self.slope = nn.Parameter(0.5 * torch.randn(len(names), channels))
-        self.features = nn.Linear(len(FEATURES), channels)
+        self.features = nn.Linear(len(FEATURES), channels, bias=False)
         axes = max((axes.kept for axes in vocabulary.vectors.values()), default=0)
         kinds = list(vocabulary.codes)
         self.with_vectors = tuple(kinds.index(kind) for kind in vocabulary.vectors)
@@ -91,12 +93,8 @@ class NodeEncoder(nn.Module):
             torch.cat([torch.zeros(2, channels), 0.5 * torch.randn(size - 2, channels)]) for size in sizes
         )
 
-    def forward(
-        self, table: NodeTable
-    ) -> tuple[
-        Float[Tensor, "row channel"], Float[Tensor, "timepoint channel"], Float[Tensor, "landmark channel"]
-    ]:
-        """Encode all nodes.
+    def timepoints(self, table: NodeTable) -> Float[Tensor, "timepoint channel"]:
+        """Encode the timepoints.
 
         Parameters
         ----------
@@ -105,10 +103,9 @@ class NodeEncoder(nn.Module):
 
         Returns
         -------
-        tuple of Tensor
-            Rows, timepoints and patients.
+        Float[Tensor, "timepoint channel"]
         """
-        return self.rows(table), self.timepoint(table.timepoint_x), self.patients(table)
+        return cast(Tensor, self.timepoint(table.timepoint_x))
 
     def rows(self, table: NodeTable) -> Float[Tensor, "row channel"]:
         """Encode the rows.

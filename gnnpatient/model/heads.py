@@ -15,6 +15,7 @@ from gnnpatient.errors import InputError
 HIDDEN = 32  # units of the hidden layer of a head
 COURSES = 4  # courses in time of the effect on a cause
 COURSE_WEIGHT = 0.3  # of those that are not constant
+MOMENT = 1e-9  # days: what happens at the landmark itself is in the first interval
 
 
 def incidence(log_hazard: Float[Tensor, "landmark slot time"]) -> Float[Tensor, "landmark slot time"]:
@@ -283,8 +284,8 @@ class SurvivalHead(nn.Module):
     ----------
     times : Float[Tensor, " time"]
         Ends of the intervals in days after the landmark, float64.
-    width : Float[Tensor, " time"]
-        Length of each interval.
+    start_of : Float[Tensor, " time"]
+        Starts of the intervals.
     courses : Float[Tensor, "course time"]
         By what the scores of a cause are multiplied in each interval; the first is 1.
 
@@ -294,7 +295,7 @@ class SurvivalHead(nn.Module):
     """
 
     times: Tensor
-    width: Tensor
+    start_of: Tensor
     courses: Tensor
 
     def __init__(self, config: SurvivalConfig, channels: int, dropout: float = 0.0):
@@ -303,7 +304,7 @@ class SurvivalHead(nn.Module):
         self.config = config
         ends = torch.tensor((0.0, *config.times), dtype=torch.float64)
         self.register_buffer("times", ends[1:], persistent=False)
-        self.register_buffer("width", ends.diff(), persistent=False)
+        self.register_buffer("start_of", ends[:-1], persistent=False)
         place = (torch.arange(size) + 0.5) / size
         turns = torch.arange(min(COURSES, size))[:, None]
         courses = (turns * torch.pi * place).cos() * COURSE_WEIGHT ** (turns > 0)
@@ -372,14 +373,14 @@ class SurvivalHead(nn.Module):
         ----------
         .. [1] Tutz G, Schmid M. Modeling Discrete Time-to-Event Data. Springer, 2016, ch. 8.
         """
-        time, last = time.double()[:, None], self.times[-1]
-        start = self.times - self.width
-        happened = (event > 0)[:, None] & (time <= last)  # up to the last time
-        inside = (time > start) & (time <= self.times) | (time <= 0) & (start == 0)
-        ended = (happened & inside).to(log_hazard.dtype)  # in the interval of an event: its cause's alone
-        free = ((time - start) / self.width).clamp_(0, 1).to(log_hazard.dtype) * (1 - ended)
-        cause = log_hazard.take_along_dim(event.long()[:, None, None], 1)[:, 0]
-        return -(log_hazard[:, 0] * free + cause * ended).sum(1)
+        time = time.double().clamp(min=MOMENT)[:, None]
+        ended = (time > self.start_of) & (time <= self.times) & (event > 0)[:, None]
+        free = ((time - self.start_of) / (self.times - self.start_of)).clamp_(0, 1)
+        free = free.masked_fill_(ended, 0.0).to(
+            log_hazard.dtype
+        )  # the interval of an event: its cause's alone
+        cause = log_hazard.gather(1, event.long()[:, None, None].expand(-1, 1, len(self.times)))[:, 0]
+        return -torch.addcmul(cause * ended, log_hazard[:, 0], free).sum(1)
 
     def predict(self, log_hazard: Float[Tensor, "landmark slot time"]) -> Float[Tensor, "landmark slot time"]:
         """Cumulative incidence at `config.times`, see `incidence`.

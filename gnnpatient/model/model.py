@@ -149,6 +149,7 @@ class PatientGNN(nn.Module):
         self.layers = nn.ModuleList(
             make_layer(config.conv, c, (*names, *between)) for _ in range(config.num_layers)
         )
+        self.rows_only = all(getattr(layer, "rows_only", False) for layer in self.layers)
         sequence = any(getattr(layer, "sequence", False) for layer in self.layers)
         self.along = None if sequence else AlongTime(2 * c, c)
         width = 2 * c if sequence else 4 * c
@@ -232,13 +233,17 @@ class PatientGNN(nn.Module):
         """
         table = graphs if isinstance(graphs, NodeTable) else self.tabulate(graphs)
         table = table.restrict(self.config.relations)
-        view, sizes = EncodedTable.of(table, self.relations), (table.rows, len(table.timepoint_x), len(table))
-        rows, timepoints, patients = self.encode(table)
-        linear = rows + self.relations.arriving(table)  # (row, channel)
-        x = torch.cat([linear, timepoints, patients])  # (node, channel)
-        for layer in self.layers:
-            x = x + layer(x, view)
-        rows, _, patients = x.split(sizes)
+        view = EncodedTable.of(table, self.relations)
+        linear = self.encode.rows(table) + self.relations.arriving(table)  # (row, channel)
+        rows, patients = linear, self.encode.patients(table)
+        if self.rows_only:
+            for layer in self.layers:
+                rows = rows + layer(rows, view)
+        else:
+            x = torch.cat([rows, self.encode.timepoints(table), patients])  # (node, channel)
+            for layer in self.layers:
+                x = x + layer(x, view)
+            rows, _, patients = x.split([len(rows), len(x) - len(rows) - len(patients), len(patients)])
         state = torch.cat([linear, rows], 1)  # (row, 2 channel), linear and not
         if self.along is not None:
             state = torch.cat([state, self.along(state, table)], 1)  # (row, 4 channel)

@@ -76,8 +76,9 @@ def summary(
 class SeriesPool(nn.Module):
     """Pools over each code's series first, then over the patient.
 
-    What a series is like goes through a small network that knows its code, and is pooled over the series of
-    the patient: the fastest of several objects is the maximum of what each of them did.
+    What a series is like, its latest row and all of them, goes through a small network that knows its code,
+    and is pooled over the series of the patient: the fastest of several objects is the maximum of what each
+    of them did.
 
     Parameters
     ----------
@@ -92,9 +93,9 @@ class SeriesPool(nn.Module):
     def __init__(self, codes: int, width: int, channels: int):
         super().__init__()
         self.code = nn.Parameter(torch.randn(codes, channels))
-        self.series = nn.Linear(POOLS * width, channels)
-        self.hidden = nn.Sequential(nn.ReLU(), nn.Linear(channels, channels), nn.ReLU())
-        self.size = POOLS * (width + channels)
+        self.series = nn.Linear((1 + POOLS) * width, channels, bias=False)
+        self.hidden = nn.Linear(channels, channels)
+        self.size = width + POOLS * (width + channels)
 
     def forward(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "landmark size"]:
         """Pool the rows of each landmark.
@@ -109,13 +110,16 @@ class SeriesPool(nn.Module):
         Returns
         -------
         Float[Tensor, "landmark size"]
-            Mean, scaled sum, maximum and spread of the rows, then of the series.
+            Mean of the latest row of each series; mean, scaled sum, maximum and spread of all rows, then of
+            the series.
         """
-        count = torch.bincount(table.series, minlength=len(table.series_code))
-        series = self.series(summary(x, table.series, count))
-        s = self.hidden(series + self.code.index_select(0, table.series_code))  # (series, channel)
-        rows = summary(x, table.owner, table.ptr.diff())
-        return torch.cat([rows, summary(s, table.series_owner, table.series_ptr.diff())], 1)
+        owner, many, size = table.series_owner, table.series_ptr.diff(), len(table)
+        latest = x.index_select(0, table.latest)  # (series, width)
+        series = torch.cat([latest, summary(x, table.series, table.series_size)], 1)
+        s = self.series(series) + self.code.index_select(0, table.series_code)
+        s = self.hidden(s.relu()).relu()  # (series, channel)
+        mean = x.new_zeros(size, x.shape[1]).index_add(0, owner, latest) / many.clamp(min=1)[:, None]
+        return torch.cat([mean, summary(x, table.owner, table.ptr.diff()), summary(s, owner, many)], 1)
 
 
 class RowPool(nn.Module):

@@ -14,51 +14,48 @@ MIN_STEPS = 4  # below which a scan goes step by step
 
 
 def _scan(a: Tensor, b: Tensor, h: Tensor) -> None:
-    """h[t] = a[t] h[t - 1] + b[t], written to h: every second step first, then the steps between [1]_."""
+    """h[t + 1] = a[t] h[t] + b[t], written to h from h[0] on: every second step first, then those between."""
     n = len(b)
-    h[:1] = b[:1]
     if n <= MIN_STEPS:
-        for t in range(1, n):
-            torch.addcmul(b[t], a[t], h[t - 1], out=h[t])
+        for t in range(n):
+            torch.addcmul(b[t], a[t], h[t], out=h[t + 1])
         return
     first, second = slice(0, n - 1, 2), slice(1, n, 2)
-    _scan(a[second] * a[first], torch.addcmul(b[second], a[second], b[first]), h[second])
-    torch.addcmul(b[2::2], a[2::2], h[1 : n - 1 : 2], out=h[2::2])
+    _scan(a[second] * a[first], torch.addcmul(b[second], a[second], b[first]), h[: n + 1 - n % 2 : 2])
+    torch.addcmul(b[::2], a[::2], h[:n:2], out=h[1::2])
 
 
 def _scan_back(a: Tensor, b: Tensor, h: Tensor) -> None:
-    """h[t] = a[t + 1] h[t + 1] + b[t], written to h."""
+    """h[t] = a[t] h[t + 1] + b[t], written to h down from h[-1], which is given."""
     n = len(b)
-    h[n - 1 :] = b[n - 1 :]
     if n <= MIN_STEPS:
-        for t in range(n - 2, -1, -1):
-            torch.addcmul(b[t], a[t + 1], h[t + 1], out=h[t])
+        for t in range(n - 1, -1, -1):
+            torch.addcmul(b[t], a[t], h[t + 1], out=h[t])
         return
-    odd = n % 2
-    first, second, after = slice(1 + odd, n, 2), slice(odd, n - 1, 2), slice(2 + odd, n - 1, 2)
-    decay = torch.empty_like(a[second])
-    torch.mul(a[first][:-1], a[after], out=decay[1:])
-    _scan_back(decay, torch.addcmul(b[second], a[first], b[first]), h[second])
-    between, later = slice(1 - odd, n - 2, 2), slice(2 - odd, n - 1, 2)
-    torch.addcmul(b[between], a[later], h[later], out=h[between])
+    first, second = slice(n % 2 + 1, n, 2), slice(n % 2, n - 1, 2)
+    _scan_back(a[second] * a[first], torch.addcmul(b[second], a[second], b[first]), h[n % 2 :: 2])
+    between = slice(1 - n % 2, n, 2)
+    torch.addcmul(b[between], a[between], h[2 - n % 2 :: 2], out=h[between])
 
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        h = torch.empty_like(b)
+        h = b.new_empty(len(b) + 1, *b.shape[1:])
+        h[0] = 0
         _scan(a, b, h)
         ctx.save_for_backward(a, h)
-        return h
+        return h[1:]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         a, h = ctx.saved_tensors
+        if not len(grad):
+            return a, grad
         entry = torch.empty_like(grad)
-        _scan_back(a, grad, entry)
-        decay = torch.zeros_like(entry)
-        torch.mul(entry[1:], h[:-1], out=decay[1:])
-        return decay, entry
+        entry[-1] = grad[-1]
+        _scan_back(a[1:], grad[:-1], entry)
+        return entry * h[:-1], entry
 
 
 def recurrence(

@@ -54,6 +54,8 @@ class NodeTable:
     ----------
     ptr : Int[Tensor, " landmark_plus_1"]
         First row of each landmark, and one past the last.
+    owner : Int[Tensor, " row"]
+        Landmark of each row.
     code : Int[Tensor, " row"]
         Code of each row, in one numbering over all node types, see `code_names`.
     kind : Int[Tensor, " row"]
@@ -88,6 +90,8 @@ class NodeTable:
         Age of each timepoint, on a logarithmic and on a linear scale.
     series_ptr : Int[Tensor, " landmark_plus_1"]
         First series of each landmark.
+    series_owner : Int[Tensor, " series"]
+        Landmark of each series.
     series_code : Int[Tensor, " series"]
         Code of each series.
     static : Float[Tensor, "landmark static"]
@@ -100,6 +104,7 @@ class NodeTable:
     """
 
     ptr: Int[Tensor, " landmark_plus_1"]
+    owner: Int[Tensor, " row"]
     code: Int[Tensor, " row"]
     kind: Int[Tensor, " row"]
     x: Float[Tensor, "row feature"]
@@ -116,6 +121,7 @@ class NodeTable:
     timepoint_ptr: Int[Tensor, " landmark_plus_1"]
     timepoint_x: Float[Tensor, "timepoint 2"]
     series_ptr: Int[Tensor, " landmark_plus_1"]
+    series_owner: Int[Tensor, " series"]
     series_code: Int[Tensor, " series"]
     static: Float[Tensor, "landmark static"]
     level: Int[Tensor, "landmark category"]
@@ -135,19 +141,20 @@ class NodeTable:
         return len(self.code) + len(self.timepoint_x) + len(self.static)
 
     @cached_property
-    def owner(self) -> Int[Tensor, " row"]:
-        """Landmark of each row."""
-        return _owner(self.ptr, len(self.code))
-
-    @cached_property
     def timepoint_owner(self) -> Int[Tensor, " timepoint"]:
         """Landmark of each timepoint."""
         return _owner(self.timepoint_ptr, len(self.timepoint_x))
 
     @cached_property
-    def series_owner(self) -> Int[Tensor, " series"]:
-        """Landmark of each series."""
-        return _owner(self.series_ptr, len(self.series_code))
+    def series_size(self) -> Int[Tensor, " series"]:
+        """Number of rows of each series."""
+        return torch.bincount(self.series, minlength=len(self.series_code))
+
+    @cached_property
+    def latest(self) -> Int[Tensor, " series"]:
+        """The latest row of each series."""
+        row = torch.arange(self.rows, device=self.series.device)
+        return torch.zeros_like(self.series_code).scatter_reduce_(0, self.series, row, "amax")
 
     @cached_property
     def relations(self) -> dict[str, Relation]:
@@ -187,7 +194,7 @@ class NodeTable:
         """
         row, ptr, shift, owner = _ranges(self.ptr, landmarks)
         point, timepoint_ptr, point_shift, _ = _ranges(self.timepoint_ptr, landmarks)
-        series, series_ptr, series_shift, _ = _ranges(self.series_ptr, landmarks)
+        series, series_ptr, series_shift, series_owner = _ranges(self.series_ptr, landmarks)
         edge, edge_ptr, _, edge_owner = _ranges(self.edge_ptr, landmarks)
         down, point_down = shift.index_select(0, edge_owner), point_shift.index_select(0, owner)
         before = self.before.index_select(0, row)
@@ -199,6 +206,7 @@ class NodeTable:
         return NodeTable(
             **columns,
             ptr=ptr,
+            owner=owner,
             timepoint=self.timepoint.index_select(0, row) - point_down,
             before=torch.where(before < 0, -1, before - point_down),
             series=self.series.index_select(0, row) - series_shift.index_select(0, owner),
@@ -208,6 +216,7 @@ class NodeTable:
             timepoint_ptr=timepoint_ptr,
             timepoint_x=self.timepoint_x.index_select(0, point),
             series_ptr=series_ptr,
+            series_owner=series_owner,
             series_code=self.series_code.index_select(0, series),
             names=self.names,
         )
@@ -230,13 +239,17 @@ class NodeTable:
         table = self.with_edges(kept[self.source] & kept[self.target])
         return replace(
             table,
-            **{name: getattr(self, name)[kept] for name in ("code", "kind", "x", "vector", "timepoint")},
+            **{
+                name: getattr(self, name)[kept]
+                for name in ("owner", "code", "kind", "x", "vector", "timepoint")
+            },
             ptr=_counted(kept)[self.ptr],
             before=table.before[kept],
             series=(used.cumsum(0) - 1)[self.series[kept]],
             source=place[table.source],
             target=place[table.target],
             series_ptr=_counted(used)[self.series_ptr],
+            series_owner=self.series_owner[used],
             series_code=self.series_code[used],
         )
 
@@ -312,6 +325,8 @@ class NodeTable:
             return torch.cat(out)
 
         counted = {
+            "owner": "static",
+            "series_owner": "static",
             "timepoint": "timepoint_x",
             "before": "timepoint_x",
             "series": "series_code",
@@ -435,7 +450,7 @@ def tabulate(graphs: Graphs, vocabulary: Vocabulary, bases: Mapping[str, Basis] 
     base = dict(zip(kinds, torch.tensor([0, *sizes]).cumsum(0).tolist(), strict=False))
     rows = {name: column[order] for name, column in rows.items()}
     landmarks = len(graphs)
-    series, series_ptr, series_code = _series(rows, landmarks)
+    series, series_owner, series_code = _series(rows)
     points = graphs["timepoint"]
     by_time = points.age.argsort(descending=True, stable=True)
     by_time = by_time[points.owner[by_time].argsort(stable=True)]
@@ -447,6 +462,7 @@ def tabulate(graphs: Graphs, vocabulary: Vocabulary, bases: Mapping[str, Basis] 
     clock = _clock(vocabulary, graphs.statics.at.device)
     return NodeTable(
         ptr=_pointer(rows["owner"], landmarks),
+        owner=rows["owner"],
         code=rows["code"],
         kind=rows["kind"],
         x=rows["x"],
@@ -462,7 +478,8 @@ def tabulate(graphs: Graphs, vocabulary: Vocabulary, bases: Mapping[str, Basis] 
         share=_share(target * len(names) + relation, len(order) * len(names)),
         timepoint_ptr=_pointer(points.owner, landmarks),
         timepoint_x=_standard_times(points.age[by_time], clock),
-        series_ptr=series_ptr,
+        series_ptr=_pointer(series_owner, landmarks),
+        series_owner=series_owner,
         series_code=series_code,
         static=_static(graphs, vocabulary),
         level=_levels(graphs, vocabulary),
@@ -536,12 +553,12 @@ def _spans(days: Tensor, clock: Tensor) -> Tensor:
     return spans.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
 
 
-def _series(rows: Mapping[str, Tensor], landmarks: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Series of each row, first series of each landmark, code of each series."""
+def _series(rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Series of each row, landmark and code of each series."""
     code, track = rows["code"], rows["track"] + 1
     codes, tracks = (int(x.max()) + 1 if len(x) else 1 for x in (code, track))
     key, series = ((rows["owner"] * codes + code) * tracks + track).unique(return_inverse=True)
-    return series, _pointer(key // (codes * tracks), landmarks), key // tracks % codes
+    return series, key // (codes * tracks), key // tracks % codes
 
 
 def _pointer(owner: Tensor, landmarks: int) -> Tensor:

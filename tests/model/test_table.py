@@ -162,7 +162,9 @@ def test_rows_left_out_take_their_edges_along(make_graphs):
     old = kept.nonzero()[:, 0]
     assert torch.equal(less.x, table.x[kept]) and torch.equal(less.owner, table.owner[kept])
     stay = kept[table.source] & kept[table.target]
-    assert torch.equal(old[less.source], table.source[stay]) and torch.equal(old[less.target], table.target[stay])
+    assert torch.equal(old[less.source], table.source[stay]) and torch.equal(
+        old[less.target], table.target[stay]
+    )
     assert torch.equal(less.relation, table.relation[stay])
     for e in range(len(less.source)):
         alike = (less.target == less.target[e]) & (less.relation == less.relation[e])

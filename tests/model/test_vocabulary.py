@@ -66,10 +66,15 @@ def test_a_change_has_the_scale_of_its_code(make_graphs, relation, scales):
         nodes = graphs[kind]
         z = vocabulary.values[kind].apply(nodes.value.masked_fill(nodes.code == 0, torch.nan), nodes.code)
         for code in range(1, len(names)):
-            pairs = [(i, j) for i, j in graphs.edges[kind, relation, kind].T.tolist() if nodes.code[j] == code]
+            pairs = [
+                (i, j) for i, j in graphs.edges[kind, relation, kind].T.tolist() if nodes.code[j] == code
+            ]
             changes = [x for i, j in pairs if np.isfinite(x := float(z[j] - z[i]))]
             wanted = np.sqrt(np.mean(np.square(changes))) if changes else 1.0
-            assert getattr(vocabulary, scales)[kind].std[code] == pytest.approx(wanted, rel=1e-4), (kind, code)
+            assert getattr(vocabulary, scales)[kind].std[code] == pytest.approx(wanted, rel=1e-4), (
+                kind,
+                code,
+            )
 
 
 def test_a_relation_is_kept_where_enough_patients_have_an_edge(graphs):
