@@ -29,8 +29,9 @@ class Layer(Protocol):
     """What a layer must offer: an `nn.Module` made by ``Layer(channels, relations)``.
 
     `relations` are the names of those that it may use, see `gnnpatient.model.table.RELATIONS`. A class
-    attribute ``rows_only = True`` says that it gets and gives the states of the rows alone, and ``sequence =
-    True`` that it reads them as a sequence or a set: then no pass along time follows, and the pools are plain.
+    attribute ``rows_only = True`` says that it gets and gives the states of the rows alone. Another one,
+    ``sequence = True``, says that it reads them as a sequence or a set: then no pass along time follows, and
+    the pools are plain.
     """
 
     def forward(self, x: Float[Tensor, "node channel"], table: NodeTable) -> Float[Tensor, "node channel"]:
