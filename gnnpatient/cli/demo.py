@@ -99,7 +99,7 @@ class _Demo:
     def fit(self) -> Run:
         chosen = f" --outcome {OUTCOME}" if self.simulated else ""  # pbc has no other
         step = f"gnnpatient fit {self.packed} --out {self.run}{chosen}"
-        say(f"3  {step}    train 5 networks, a fifth of the patients held out")
+        say(f"3  {step}    fit linear, boosted and graph, a fifth held out")
         choices = {"outcomes": [OUTCOME]} if self.simulated else {}
         return fit_cohort(self.packed, self.run, choices, resume=True)
 

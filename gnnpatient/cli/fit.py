@@ -37,10 +37,12 @@ def fit(
     horizon: Annotated[
         str | None, typer.Option(help="how far it forecasts [default: as far as can be scored]")
     ] = None,
-    members: Annotated[
-        int | None, typer.Option(help="networks whose forecasts are averaged [default: 5]")
+    family: Annotated[
+        list[str] | None,
+        typer.Option(help="linear, boosted or graph; may be repeated [default: all three, stacked]"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="at most, each [default: 30]")] = None,
+    members: Annotated[int | None, typer.Option(help="how often each family is fitted [default: 5]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="of each network, at most [default: 60]")] = None,
     seed: Annotated[int | None, typer.Option(help="of all that is drawn at random [default: 0]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     config: Annotated[
@@ -55,6 +57,7 @@ def fit(
         "test": test,
         "test_by": test_by,
         "horizon": horizon,
+        "families": family or None,
         "members": members,
         "epochs": epochs,
         "seed": seed,
@@ -146,7 +149,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: only a .toml file is read")
     hints = get_type_hints(PrognosisModel.__init__)
     fields: dict[str, Any] = {name: (hints[name], default) for name, default in CHOICES.items()}
-    fields |= {name: (Names | None, None) for name in ("outcomes", "kinds")}
+    fields |= {name: (Names | None, None) for name in ("outcomes", "kinds", "relations")}
+    fields |= {"families": (Names, CHOICES["families"]), "conv": (str, CHOICES["conv"])}
     fields |= {"horizon": (float | str | None, None), "landmarks": (str, "random")}
     fields |= {"test": (float, 0.2), "test_by": (str | None, None)}
     train = create_model("Train", __base__=Record, **fields)

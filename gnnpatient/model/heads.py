@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.errors import InputError
+
+HIDDEN = 32  # units of the hidden layer of a head
+COURSES = 4  # courses in time of the effect on a cause
+COURSE_WEIGHT = 0.3  # of those that are not constant
 
 
 def incidence(log_hazard: Float[Tensor, "landmark slot time"]) -> Float[Tensor, "landmark slot time"]:
@@ -177,168 +181,110 @@ def head_config(data: Mapping[str, Any]) -> HeadConfig:
     return config
 
 
-class Shift(nn.Module):
-    """Shifts of the logits by the last observations: a score per group of columns, and their products.
-
-    A group holds the columns of one node type. Its score is linear in them up to a learned limit a, ``a
-    tanh(s / a)``, so that a yes or no can be read off columns that measure it with noise. Where the effect of
-    one node type depends on another (a drug that harms where a lab is high), the product of two scores
-    carries it for one coefficient. Weights are products u v, with the u of a column shared by all logits, so
-    that a ridge penalty on both acts as a group lasso [1]_: columns without information are left out.
-
-    Parameters
-    ----------
-    groups : sequence of int
-        Number of columns of each group, in the order of the columns.
-    shifts : int
-        How many logits are shifted: one a cause, or one a class.
+@runtime_checkable
+class Head(Protocol):
+    """What a head must offer: an `nn.Module` made by ``Head(config, channels, dropout)``.
 
     Attributes
     ----------
-    scale : Float[Tensor, " feature"]
-        By what each column is multiplied, see `start`.
-
-    References
-    ----------
-    .. [1] Hoff PD. Lasso, fractional norm and structured sparse estimation using a Hadamard product
-       parametrization. Computational Statistics & Data Analysis 115:186-198, 2017.
+    config : HeadConfig
+        What it predicts.
     """
 
-    scale: Tensor
-    _first: Tensor
-    _second: Tensor
+    config: Any
 
-    def __init__(self, groups: Sequence[int], shifts: int):
-        super().__init__()
-        self.groups = tuple(groups)
-        first, second = torch.triu_indices(len(groups), len(groups), 1)
-        self.register_buffer("_first", first, persistent=False)
-        self.register_buffer("_second", second, persistent=False)
-        self.register_buffer("scale", torch.ones(sum(groups)))
-        self.column = nn.Parameter(torch.full((sum(groups),), 0.3))
-        self.weight = nn.Parameter(torch.zeros(shifts, sum(groups)))
-        self.limit = nn.Parameter(torch.zeros(shifts, len(groups)))  # log a
-        self.middle = nn.Parameter(torch.zeros(shifts, len(groups)))
-        self.product = nn.Parameter(torch.zeros(shifts, len(first)))
-
-    @torch.no_grad()
-    def start(
-        self, x: Float[Tensor, "landmark feature"], usable: Bool[Tensor, " feature"] | None = None
-    ) -> None:
-        """Scale each column to a standard deviation of one, so that a penalty weighs all alike.
-
-        A column that is almost always of one value grows fourfold at most; one that is constant gets zero.
+    def start(self, prior: Tensor) -> None:
+        """Begin with the forecast without inputs: what every landmark gets before any training.
 
         Parameters
         ----------
-        x : Float[Tensor, "landmark feature"]
-            Last observations of the training landmarks.
-        usable : Bool[Tensor, " feature"], optional
-            Columns that may be used, the others get zero. Scales are then rounded to steps of a tenth of
-            their logarithm, since the deviation of a flag gives away a count. Default: all, unrounded.
+        prior : Tensor
+            From `Problem.start`: hazards (cause, time), or shares (class,).
         """
-        spread = x.std(0, correction=0)
-        scale = (1 / spread.clamp(min=0.25)).where(spread > 1e-6, 0.0)
-        if usable is not None:
-            scale = (scale.log() * 10).round().div(10).exp().where(usable, 0.0)
-        self.scale.copy_(scale)
 
-    def forward(self, x: Float[Tensor, "landmark feature"]) -> Float[Tensor, "landmark shift"]:
-        """Score the last observations.
+    def forward(self, z: Float[Tensor, "landmark channel"]) -> Float[Tensor, "landmark _ ..."]:
+        """Predict, as logarithms.
 
         Parameters
         ----------
-        x : Float[Tensor, "landmark feature"]
-            Last observations, in the order of the groups.
+        z : Float[Tensor, "landmark channel"]
+            What the pools say of each landmark.
 
         Returns
         -------
-        Float[Tensor, "landmark shift"]
-            What is added to each logit.
+        Float[Tensor, "landmark _ ..."]
         """
-        weight = self.weight * (self.column * self.scale)
-        parts = zip(x.split(self.groups, 1), weight.split(self.groups, 1), strict=True)
-        score = torch.stack(
-            [of @ part.T for part, of in parts]
-        )  # (group, shift, landmark): landmarks last is fastest
-        limit, middle = self.limit.exp().T[:, :, None], self.middle.T[:, :, None]
-        score = limit * ((score + middle) / limit).tanh()
-        pairs = score.index_select(0, self._first) * score.index_select(0, self._second)
-        return (score.sum(0) + (pairs * self.product.T[:, :, None]).sum(0)).T
 
-    def penalty(self) -> Float[Tensor, ""]:
-        """Sum of the squares of all coefficients.
+    def loss(self, output: Tensor, *target: Tensor) -> Float[Tensor, " landmark"]:
+        """Loss of each landmark.
+
+        Parameters
+        ----------
+        output : Tensor
+            From `forward`.
+        *target : Tensor
+            What came of each landmark.
 
         Returns
         -------
-        Float[Tensor, ""]
+        Float[Tensor, " landmark"]
         """
-        moved = (self.column, self.weight, self.limit, self.middle, self.product)
-        return torch.stack([part.square().sum() for part in moved]).sum()
+
+    def predict(self, output: Tensor) -> Tensor:
+        """The prediction as probabilities.
+
+        Parameters
+        ----------
+        output : Tensor
+            From `forward`.
+
+        Returns
+        -------
+        Tensor
+        """
 
 
-class Head(nn.Module):
-    """What all heads have in common: a hidden layer over the readout, and shifts by the last observations.
-
-    Logits and shifts start at zero, so that before any training every landmark gets the same prediction.
+def hidden_layer(channels: int, dropout: float, hidden: int = HIDDEN) -> nn.Sequential:
+    """The hidden layer of a head.
 
     Parameters
     ----------
-    logits : int
-        Size of the output layer.
-    shifts : int
-        How many logits the last observations shift.
     channels : int
-        Size of the readout.
-    hidden : int
-        Size of the hidden layer, default 32.
-    groups : sequence of int
-        Groups of columns of the last observations; ``()`` leaves the shifts out.
+        Channels of the pools.
     dropout : float
-        Share of the hidden units that is dropped in training, default 0.
+        Share that is dropped in training, of the pools and of the hidden units.
+    hidden : int
+        Size, default 32.
+
+    Returns
+    -------
+    torch.nn.Sequential
     """
-
-    def __init__(
-        self,
-        logits: int,
-        shifts: int,
-        channels: int,
-        hidden: int = 32,
-        groups: Sequence[int] = (),
-        dropout: float = 0.0,
-    ):
-        super().__init__()
-        self.hidden = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Dropout(dropout))
-        self.out = nn.Linear(hidden, logits)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-        self.shift = Shift(groups, shifts) if groups else None
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, hidden), nn.ReLU(), nn.Dropout(dropout))
 
 
-class SurvivalHead(Head):
+class SurvivalHead(nn.Module):
     """Discrete-time competing hazards: per interval a choice among staying event-free and the causes [1]_.
 
-    The logits come from a hidden layer over the readout, plus (with `groups`) one shift per cause by the last
-    observations, the same for all intervals. The logit of staying event-free is 0. After `start`, and before
-    any training, every landmark gets the given hazards.
+    A cause has a score that is the same for all intervals, and a few that fade in and out along the grid:
+    cosines of the place of an interval, of one half turn and more, each with less weight. The logit of
+    staying event-free is 0. After `start`, and before any training, every landmark gets the given hazards.
 
     Parameters
     ----------
     config : SurvivalConfig
         Causes and time grid.
     channels : int
-        Size of the readout.
-    hidden : int
-        Size of the hidden layer, default 32.
-    groups : sequence of int
-        Groups of columns of the last observations; ``()`` leaves the shifts out.
+        Channels of the pools.
     dropout : float
-        Share of the hidden units that is dropped in training, default 0.
+        Share that is dropped in training, default 0.
 
     Attributes
     ----------
     times : Float[Tensor, " time"]
         Ends of the intervals in days after the landmark, float64.
+    courses : Float[Tensor, "course time"]
+        By what the scores of a cause are multiplied in each interval; the first is 1.
 
     References
     ----------
@@ -346,72 +292,51 @@ class SurvivalHead(Head):
     """
 
     times: Tensor
+    courses: Tensor
 
-    def __init__(
-        self,
-        config: SurvivalConfig,
-        channels: int,
-        hidden: int = 32,
-        groups: Sequence[int] = (),
-        dropout: float = 0.0,
-    ):
-        causes = len(config.causes)
-        super().__init__(causes * len(config.times), causes, channels, hidden, groups, dropout)
+    def __init__(self, config: SurvivalConfig, channels: int, dropout: float = 0.0):
+        super().__init__()
+        causes, size = len(config.causes), len(config.times)
         self.config = config
         self.register_buffer("times", torch.tensor(config.times, dtype=torch.float64), persistent=False)
+        place = (torch.arange(size) + 0.5) / size
+        turns = torch.arange(min(COURSES, size))[:, None]
+        courses = (turns * torch.pi * place).cos() * COURSE_WEIGHT ** (turns > 0)
+        self.register_buffer("courses", courses, persistent=False)
+        self.hidden = hidden_layer(channels, dropout)
+        self.out = nn.Linear(HIDDEN, causes * len(courses), bias=False)
+        nn.init.zeros_(self.out.weight)
+        self.bias = nn.Parameter(torch.zeros(causes, size))
 
     @torch.no_grad()
-    def start(self, hazard: Float[Tensor, "cause time"]) -> None:
+    def start(self, prior: Float[Tensor, "cause time"]) -> None:
         """Begin with these hazards, such as those of the training landmarks' Aalen-Johansen estimate.
 
         Parameters
         ----------
-        hazard : Float[Tensor, "cause time"]
+        prior : Float[Tensor, "cause time"]
             Hazard of each cause in each interval; raised to at least 1e-5.
         """
-        hazard = hazard.clamp(min=1e-5)
+        hazard = prior.clamp(min=1e-5)
         free = (1 - hazard.sum(0)).clamp(min=1e-5)
-        self.out.bias.copy_((hazard / free).log().flatten())
+        self.bias.copy_((hazard / free).log())
 
-    def log_hazard(
-        self, z: Float[Tensor, "landmark channel"], last: Float[Tensor, "landmark feature"] | None = None
-    ) -> Float[Tensor, "landmark slot time"]:
+    def forward(self, z: Float[Tensor, "landmark channel"]) -> Float[Tensor, "landmark slot time"]:
         """The log probability, per interval, of staying event-free and of each cause.
 
         Parameters
         ----------
         z : Float[Tensor, "landmark channel"]
-            The readout.
-        last : Float[Tensor, "landmark feature"], optional
-            The last observations; needed where the head has shifts.
+            What the pools say of each landmark.
 
         Returns
         -------
         Float[Tensor, "landmark slot time"]
             Slot 0 is event-free; the slots of an interval sum to one after `exp`.
         """
-        logits = self.out(self.hidden(z)).unflatten(1, (len(self.config.causes), len(self.config.times)))
-        if self.shift is not None:
-            logits = logits + self.shift(last)[:, :, None]
-        return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).log_softmax(dim=1)
-
-    def forward(
-        self, z: Float[Tensor, "landmark channel"], last: Float[Tensor, "landmark feature"] | None = None
-    ) -> Float[Tensor, "landmark slot time"]:
-        """The same as `log_hazard`.
-
-        Parameters
-        ----------
-        z : Float[Tensor, "landmark channel"]
-            The readout.
-        last : Float[Tensor, "landmark feature"], optional
-            The last observations.
-
-        Returns
-        -------
-        Float[Tensor, "landmark slot time"]
-        """
-        return self.log_hazard(z, last)
+        score = self.out(self.hidden(z)).unflatten(1, (-1, len(self.courses)))  # (landmark, cause, course)
+        logits = score @ self.courses + self.bias
+        return nn.functional.pad(logits, (0, 0, 1, 0)).log_softmax(dim=1)
 
     def loss(
         self,
@@ -446,48 +371,6 @@ class SurvivalHead(Head):
         rows, free = torch.arange(len(event), device=event.device), free.to(log_hazard.dtype)
         return -(log_hazard[:, 0] * free).sum(1) - log_hazard[rows, event, interval] * (event > 0)
 
-    def first_loss(
-        self,
-        last: Float[Tensor, "landmark feature"],
-        event: Int[Tensor, " landmark"],
-        time: Float[Tensor, " landmark"],
-    ) -> Callable[[], Float[Tensor, " landmark"]]:
-        """Prepare `loss` before any message, as a function of the current biases and shifts.
-
-        A shift is the same for all intervals, so ``log(1 + sum_k exp(bias_kt + shift_k))`` is a product of
-        matrices instead of a softmax per interval.
-
-        Parameters
-        ----------
-        last : Float[Tensor, "landmark feature"]
-            The last observations.
-        event : Int[Tensor, " landmark"]
-            0 censored, k for ``causes[k - 1]``.
-        time : Float[Tensor, " landmark"]
-            Days after the landmark of the event or of censoring.
-
-        Returns
-        -------
-        callable
-            Without arguments; gives the loss of each landmark.
-        """
-        shifts = self.shift
-        assert shifts is not None
-        event, interval, free = self._observed(event, time)
-        ended, cause = event > 0, (event - 1).clamp(min=0)
-        rows = torch.arange(len(event), device=event.device)
-        at_risk = free.T.to(last.dtype).contiguous()  # (time, landmark)
-        at_risk[interval, rows] += ended
-
-        def loss() -> Tensor:
-            shift, bias = shifts(last).T, self.out.bias.unflatten(0, (-1, len(self.times)))
-            top = shift.detach().amax(0).clamp(min=0)  # no overflow
-            total = (-top).exp() + bias.exp().T @ (shift - top).exp()
-            logit = shift[cause, rows] + bias[cause, interval]
-            return ((total.log() + top) * at_risk).sum(0) - logit * ended
-
-        return loss
-
     def _observed(self, event: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What was observed of each landmark: event, interval, and the event-free share of each interval.
 
@@ -519,8 +402,8 @@ class SurvivalHead(Head):
         return incidence(log_hazard)
 
 
-class DiagnosisHead(Head):
-    """Which class: logits from a hidden layer over the readout, plus shifts by the last observations.
+class DiagnosisHead(nn.Module):
+    """Which class: a score for each.
 
     After `start`, and before any training, every landmark gets the given shares.
 
@@ -529,58 +412,42 @@ class DiagnosisHead(Head):
     config : DiagnosisConfig
         The classes.
     channels : int
-        Size of the readout.
-    hidden : int
-        Size of the hidden layer, default 32.
-    groups : sequence of int
-        Groups of columns of the last observations; ``()`` leaves the shifts out.
+        Channels of the pools.
     dropout : float
-        Share of the hidden units that is dropped in training, default 0.
+        Share that is dropped in training, default 0.
     """
 
-    def __init__(
-        self,
-        config: DiagnosisConfig,
-        channels: int,
-        hidden: int = 32,
-        groups: Sequence[int] = (),
-        dropout: float = 0.0,
-    ):
-        classes = len(config.classes)
-        super().__init__(classes, classes, channels, hidden, groups, dropout)
+    def __init__(self, config: DiagnosisConfig, channels: int, dropout: float = 0.0):
+        super().__init__()
         self.config = config
+        self.hidden = hidden_layer(channels, dropout)
+        self.out = nn.Linear(HIDDEN, len(config.classes))
+        nn.init.zeros_(self.out.weight)
 
     @torch.no_grad()
-    def start(self, share: Float[Tensor, " class"]) -> None:
+    def start(self, prior: Float[Tensor, " class"]) -> None:
         """Begin with these shares, such as those of the training landmarks.
 
         Parameters
         ----------
-        share : Float[Tensor, " class"]
+        prior : Float[Tensor, " class"]
             Share of each class; raised to at least 1e-5.
         """
-        self.out.bias.copy_(share.clamp(min=1e-5).log())
+        self.out.bias.copy_(prior.clamp(min=1e-5).log())
 
-    def forward(
-        self, z: Float[Tensor, "landmark channel"], last: Float[Tensor, "landmark feature"] | None = None
-    ) -> Float[Tensor, "landmark class"]:
+    def forward(self, z: Float[Tensor, "landmark channel"]) -> Float[Tensor, "landmark class"]:
         """The log probability of each class.
 
         Parameters
         ----------
         z : Float[Tensor, "landmark channel"]
-            The readout.
-        last : Float[Tensor, "landmark feature"], optional
-            The last observations; needed where the head has shifts.
+            What the pools say of each landmark.
 
         Returns
         -------
         Float[Tensor, "landmark class"]
         """
-        logits = self.out(self.hidden(z))
-        if self.shift is not None:
-            logits = logits + self.shift(last)
-        return logits.log_softmax(dim=1)
+        return self.out(self.hidden(z)).log_softmax(dim=1)
 
     def loss(
         self, log_probability: Float[Tensor, "landmark class"], label: Int[Tensor, " landmark"]
@@ -600,27 +467,6 @@ class DiagnosisHead(Head):
         """
         return -log_probability.gather(1, label.long()[:, None])[:, 0]
 
-    def first_loss(
-        self, last: Float[Tensor, "landmark feature"], label: Int[Tensor, " landmark"]
-    ) -> Callable[[], Float[Tensor, " landmark"]]:
-        """Prepare `loss` before any message, as a function of the current biases and shifts.
-
-        Parameters
-        ----------
-        last : Float[Tensor, "landmark feature"]
-            The last observations.
-        label : Int[Tensor, " landmark"]
-            Position in `config.classes`.
-
-        Returns
-        -------
-        callable
-            Without arguments; gives the loss of each landmark.
-        """
-        shifts = self.shift
-        assert shifts is not None
-        return lambda: self.loss((self.out.bias + shifts(last)).log_softmax(dim=1), label)
-
     def predict(self, log_probability: Float[Tensor, "landmark class"]) -> Float[Tensor, "landmark class"]:
         """The probability of each class.
 
@@ -637,9 +483,7 @@ class DiagnosisHead(Head):
         return log_probability.exp()
 
 
-def make_head(
-    config: HeadConfig, channels: int, hidden: int, groups: Sequence[int], dropout: float
-) -> SurvivalHead | DiagnosisHead:
+def make_head(config: HeadConfig, channels: int, dropout: float) -> nn.Module:
     """Make the head of a configuration.
 
     Parameters
@@ -647,25 +491,21 @@ def make_head(
     config : HeadConfig
         What it predicts.
     channels : int
-        Size of the readout.
-    hidden : int
-        Size of the hidden layer.
-    groups : sequence of int
-        Groups of columns of the last observations; ``()`` leaves the shifts out.
+        Channels of the pools.
     dropout : float
-        Share of the hidden units that is dropped in training.
+        Share that is dropped in training.
 
     Returns
     -------
-    SurvivalHead or DiagnosisHead
+    torch.nn.Module
     """
     make: Any = HEADS[config.kind][1]
-    head: SurvivalHead | DiagnosisHead = make(config, channels, hidden, groups, dropout)
+    head: nn.Module = make(config, channels, dropout)
     return head
 
 
-# the config and the head of each kind of outcome
-HEADS: Mapping[str, tuple[type, type[Head]]] = {
+# the config and the head of each kind of outcome; add a line for your own
+HEADS: dict[str, tuple[type, type[nn.Module]]] = {
     "survival": (SurvivalConfig, SurvivalHead),
     "diagnosis": (DiagnosisConfig, DiagnosisHead),
 }

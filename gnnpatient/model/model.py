@@ -1,8 +1,13 @@
-"""The whole network: encode, pass messages, read out, predict each outcome."""
+"""The network: encode the nodes, pass messages, run along time, pool, predict each outcome.
+
+What the model is: every row of a patient's record is a node that hears what came before it and what ran
+beside it, and a state runs over the rows along time; the pools keep of each series and of the patient the
+mean, the sum, the highest and the spread, from which each outcome has a head.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,12 +15,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gnnpatient.errors import InputError
-from gnnpatient.graphs import EdgeType, Graphs
-from gnnpatient.model.encode import Encode
-from gnnpatient.model.heads import DiagnosisHead, HeadConfig, SurvivalHead, head_config, make_head
-from gnnpatient.model.network import Network, Readout
-from gnnpatient.model.vocabulary import Vocabulary
+from gnnpatient.errors import InputError, near
+from gnnpatient.graphs import Graphs
+from gnnpatient.model.basis import Basis, fit_bases
+from gnnpatient.model.encode import NodeEncoder
+from gnnpatient.model.heads import HeadConfig, head_config, make_head
+from gnnpatient.model.layers import LAYERS, layer_class, make_layer
+from gnnpatient.model.pool import RowPool, SeriesPool
+from gnnpatient.model.recurrence import AlongTime
+from gnnpatient.model.relations import EncodedTable, RelationEncoder
+from gnnpatient.model.table import RELATIONS, NodeTable, code_names, tabulate
+from gnnpatient.model.vocabulary import Vocabulary, fit_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,35 +37,82 @@ class ModelConfig:
     channels : int
         Channels of a node, default 32.
     num_layers : int
-        Rounds of messages, default 2.
+        Rounds of messages, default 1.
     dropout : float
-        Share of the channels that is dropped in training, from 0 to below 1, default 0.3.
-    conv : str
-        ``"sage"`` (default), ``"gatv2"``, ``"hgt"`` or ``"transformer"``.
-    linear : bool
-        Whether a linear path leads from the last observations to each outcome, default True.
+        Share that a head drops in training, from 0 to below 1, default 0.2.
+    conv : str or type
+        A key of `gnnpatient.model.layers.LAYERS`, default ``"temporal"``; or a layer's class, also of PyG.
+    relations : tuple of str
+        Relations that are used, default all of `gnnpatient.model.table.RELATIONS`.
     node_dropout : float
-        Share of the event nodes whose content is hidden in training, default 0.
+        Share of the rows that is left out in training, default 0.
 
     Raises
     ------
     InputError
-        When a share is not from 0 to below 1, or `channels` is below 1.
+        When a share is not from 0 to below 1, `channels` or `num_layers` is below 1, or a relation or a layer
+        is unknown.
     """
 
     channels: int = 32
-    num_layers: int = 2
-    dropout: float = 0.3
-    conv: str = "sage"
-    linear: bool = True
+    num_layers: int = 1
+    dropout: float = 0.2
+    conv: str | type = "temporal"
+    relations: tuple[str, ...] = RELATIONS
     node_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("dropout", "node_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}; must be >= 0 and < 1")
-        if self.channels < 1:
-            raise InputError(f"channels {self.channels}; must be >= 1")
+        for name in ("channels", "num_layers"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)}; must be >= 1")
+        object.__setattr__(self, "relations", tuple(self.relations))
+        for name in self.relations:
+            if name not in RELATIONS:
+                raise InputError(f"unknown relation {name!r}{near(name, RELATIONS)}")
+        layer_class(self.conv)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as strings and numbers.
+
+        Returns
+        -------
+        dict
+            A class in `conv` by its name.
+        """
+        conv = self.conv if isinstance(self.conv, str) else self.conv.__name__
+        return asdict(self) | {"conv": conv, "relations": list(self.relations)}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any], layers: Mapping[str, type] | None = None) -> ModelConfig:
+        """Read what `to_dict` gave.
+
+        Parameters
+        ----------
+        data : mapping
+            The fields.
+        layers : mapping of str to type, optional
+            Classes of the user's own, by their names.
+
+        Returns
+        -------
+        ModelConfig
+
+        Raises
+        ------
+        InputError
+            When its layer is a class of the user's own that is not among `layers`.
+        """
+        conv = data["conv"]
+        if conv not in LAYERS:
+            if conv not in (layers or {}):
+                raise InputError(
+                    f"a model of the layer {conv!r}; load it with layers={{{conv!r}: its class}}"
+                )
+            conv = (layers or {})[conv]
+        return ModelConfig(**{**data, "conv": conv})
 
 
 class PatientGNN(nn.Module):
@@ -69,41 +126,85 @@ class PatientGNN(nn.Module):
         Size and kind of the network.
     vocabulary : Vocabulary
         Names and scales of the training graphs.
-    edge_types : sequence of (source, relation, target)
-        Edge types that carry messages; those of unknown node types are left out.
     heads : mapping of str to HeadConfig
         What is predicted of each outcome, by its name.
+    bases : mapping of str to Basis, optional
+        Principal axes of the vectors of each node type, from `fit_bases`; default zeros, to be loaded.
     """
 
     def __init__(
         self,
         config: ModelConfig,
         vocabulary: Vocabulary,
-        edge_types: Sequence[EdgeType],
         heads: Mapping[str, HeadConfig],
+        bases: Mapping[str, Basis] | None = None,
     ):
         super().__init__()
-        known = set(vocabulary.kinds)
         self.config, self.vocabulary, self.outcomes = config, vocabulary, tuple(heads)
-        self.edge_types = tuple(edge for edge in edge_types if {edge[0], edge[2]} <= known)
-        c = config.channels
-        self.encode = Encode(vocabulary, c)
-        self.network = Network(
-            vocabulary.kinds, self.edge_types, c, config.num_layers, config.dropout, config.conv
+        c, codes = config.channels, len(code_names(vocabulary))
+        self.encode = NodeEncoder(vocabulary, c)
+        self.relations = RelationEncoder(vocabulary, c, config.relations)
+        self.layers = nn.ModuleList(
+            make_layer(config.conv, c, config.relations) for _ in range(config.num_layers)
         )
-        self.readout = Readout(c)
-        groups = self.encode.groups if config.linear else ()
-        self.heads = nn.ModuleList(make_head(h, 3 * c, c, groups, config.dropout) for h in heads.values())
+        sequence = any(getattr(layer, "sequence", False) for layer in self.layers)
+        self.along = None if sequence else AlongTime(2 * c, c)
+        width = 2 * c if sequence else 4 * c
+        self.pool = RowPool(codes, width, 2 * c) if sequence else SeriesPool(codes, width, 2 * c)
+        self.heads = nn.ModuleList(
+            make_head(head, self.pool.size + c, config.dropout) for head in heads.values()
+        )
+        for i, (kind, axes) in enumerate(vocabulary.vectors.items()):
+            basis = (bases or {}).get(kind)
+            empty = torch.zeros(axes.columns), torch.zeros(axes.columns, axes.kept)
+            mean, directions = empty if basis is None else (basis.mean.clone(), basis.axes.clone())
+            self.register_buffer(f"_mean_{i}", mean)
+            self.register_buffer(f"_axes_{i}", directions)
 
-    def forward(self, graphs: Graphs) -> dict[str, Float[Tensor, "landmark _ ..."]]:
+    @staticmethod
+    def for_graphs(
+        graphs: Graphs, heads: Mapping[str, HeadConfig], *, least: int = 1, **config: Any
+    ) -> PatientGNN:
+        """Make a network for graphs like these.
+
+        Parameters
+        ----------
+        graphs : Graphs
+            Training graphs only, one landmark a patient; names and scales are learned from them.
+        heads : mapping of str to HeadConfig
+            What is predicted of each outcome, by its name.
+        least : int
+            Patients that a name, a scale or a fact needs to be kept, default 1.
+        **config
+            As in `ModelConfig`.
+
+        Returns
+        -------
+        PatientGNN
+
+        Examples
+        --------
+        >>> from gnnpatient import build_graphs
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> from gnnpatient.model.heads import SurvivalConfig
+        >>> graphs = build_graphs(pbc().at(400))
+        >>> death = SurvivalConfig(causes=("death",), times=(365.0, 730.0))
+        >>> network = PatientGNN.for_graphs(graphs, {"death": death}, channels=16)
+        >>> network(graphs)["death"].shape                             # (landmark, 1 + cause, time)
+        torch.Size([312, 2, 2])
+        """
+        bases = fit_bases(graphs, least)
+        return PatientGNN(ModelConfig(**config), fit_vocabulary(graphs, bases, least), heads, bases)
+
+    def forward(self, graphs: Graphs | NodeTable) -> dict[str, Float[Tensor, "landmark _ ..."]]:
         """Predict every outcome at every landmark, as logarithms.
 
         `head(outcome)` turns them into a loss or a prediction.
 
         Parameters
         ----------
-        graphs : Graphs
-            A batch of graphs, one a landmark.
+        graphs : Graphs or NodeTable
+            A batch of landmarks; a table is that of `tabulate`.
 
         Returns
         -------
@@ -111,46 +212,61 @@ class PatientGNN(nn.Module):
             Of a survival outcome log hazards (landmark, 1 + cause, time) with slot 0 event-free; of a
             diagnosis log probabilities (landmark, class).
         """
-        x = self.hide(self.encode(graphs))  # {node type: (node, channel)}
-        x = self.network(x, graphs)  # {"timepoint" | "patient": (node, channel)}
-        z = self.readout(x, graphs)  # (landmark, 3 channel)
-        last = self.encode.last_observation(graphs) if self.config.linear else None  # (landmark, feature)
-        return {name: head(z, last) for name, head in zip(self.outcomes, self.heads, strict=True)}
+        z = self.embed(graphs)  # (landmark, channel)
+        return {name: head(z) for name, head in zip(self.outcomes, self.heads, strict=True)}
 
-    def hide(self, x: dict[str, Float[Tensor, "_ channel"]]) -> dict[str, Float[Tensor, "_ channel"]]:
-        """In training, zero the content of a share of the event nodes.
-
-        So graphs with hidden nodes stay familiar.
+    def embed(self, graphs: Graphs | NodeTable) -> Float[Tensor, "landmark channel"]:
+        """What the heads read of each landmark.
 
         Parameters
         ----------
-        x : dict of str to Float[Tensor, "_ channel"]
-            Encoded nodes by type.
+        graphs : Graphs or NodeTable
+            A batch of landmarks.
 
         Returns
         -------
-        dict of str to Float[Tensor, "_ channel"]
+        Float[Tensor, "landmark channel"]
+            The pools, then the state of the patient.
         """
-        p = self.config.node_dropout
-        if not (self.training and p):
-            return x
-        kept = {
-            kind: torch.rand(len(x[kind]), 1, device=x[kind].device) >= p for kind in self.vocabulary.codes
+        table = graphs if isinstance(graphs, NodeTable) else self.tabulate(graphs)
+        rows, view = table.rows, EncodedTable.of(table, self.relations)
+        x = self.encode(table)  # (node, channel)
+        linear = x[:rows] + self.relations.arriving(table)  # (row, channel)
+        x = torch.cat([linear, x[rows:]])
+        for layer in self.layers:
+            x = x + layer(x, view)  # (node, channel)
+        state = torch.cat([linear, x[:rows]], 1)  # (row, 2 channel), linear and not
+        if self.along is not None:
+            state = torch.cat([state, self.along(state, table)], 1)  # (row, 4 channel)
+        return torch.cat([self.pool(state, table), x[-len(table) :]], 1)
+
+    def tabulate(self, graphs: Graphs) -> NodeTable:
+        """Make the input of this network, see `gnnpatient.model.table.tabulate`.
+
+        Parameters
+        ----------
+        graphs : Graphs
+            In the cohort's own codes.
+
+        Returns
+        -------
+        NodeTable
+        """
+        return tabulate(graphs, self.vocabulary, self.bases())
+
+    def bases(self) -> dict[str, Basis]:
+        """The principal axes of the vectors of each node type.
+
+        Returns
+        -------
+        dict of str to Basis
+        """
+        return {
+            kind: Basis(self.get_buffer(f"_mean_{i}"), self.get_buffer(f"_axes_{i}"))
+            for i, kind in enumerate(self.vocabulary.vectors)
         }
-        return x | {kind: x[kind] * keep for kind, keep in kept.items()}
 
-    def linear_penalty(self) -> Float[Tensor, ""]:
-        """Sum of the squared coefficients of the linear paths.
-
-        Returns
-        -------
-        Float[Tensor, ""]
-            Zero without linear paths.
-        """
-        shifts = [head.shift for head in map(self.head, self.outcomes) if head.shift is not None]
-        return torch.stack([shift.penalty() for shift in shifts]).sum() if shifts else torch.zeros(())
-
-    def head(self, outcome: str) -> SurvivalHead | DiagnosisHead:
+    def head(self, outcome: str) -> Any:
         """The head of an outcome.
 
         Parameters
@@ -160,7 +276,7 @@ class PatientGNN(nn.Module):
 
         Returns
         -------
-        SurvivalHead or DiagnosisHead
+        Head
 
         Raises
         ------
@@ -169,7 +285,7 @@ class PatientGNN(nn.Module):
         """
         if outcome not in self.outcomes:
             raise InputError(f"outcome {outcome!r}; this model has {', '.join(self.outcomes)}")
-        return self.heads[self.outcomes.index(outcome)]  # type: ignore[return-value]
+        return self.heads[self.outcomes.index(outcome)]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the tensors, as lists, strings and numbers.
@@ -177,31 +293,31 @@ class PatientGNN(nn.Module):
         Returns
         -------
         dict
-            Keys ``config``, ``vocabulary``, ``edge_types`` and ``heads``.
+            Keys ``config``, ``vocabulary`` and ``heads``.
         """
         return {
-            "config": asdict(self.config),
+            "config": self.config.to_dict(),
             "vocabulary": self.vocabulary.to_dict(),
-            "edge_types": [list(edge) for edge in self.edge_types],
             "heads": {name: self.head(name).config.to_dict() for name in self.outcomes},
         }
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> PatientGNN:
+    def from_dict(data: Mapping[str, Any], layers: Mapping[str, type] | None = None) -> PatientGNN:
         """Make the same model with fresh tensors; `load_state_dict` brings the trained ones.
 
         Parameters
         ----------
         data : mapping
             What `to_dict` gave.
+        layers : mapping of str to type, optional
+            Classes of the user's own, by the names in the model.
 
         Returns
         -------
         PatientGNN
         """
         return PatientGNN(
-            ModelConfig(**data["config"]),
+            ModelConfig.from_dict(data["config"], layers),
             Vocabulary.from_dict(data["vocabulary"]),
-            [(source, name, target) for source, name, target in data["edge_types"]],
             {name: head_config(head) for name, head in data["heads"].items()},
         )

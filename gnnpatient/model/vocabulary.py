@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -59,9 +59,10 @@ class Scale:
     ) -> Scale:
         """Learn the scales of all codes at once; nan is left out.
 
-        A code goes by its logarithm when its values are all positive and that is the less skewed. A code with values of fewer than `least` owners gets the
-        scale of all others together, so that its own values cannot be read from it. Without a value the mean
-        is 0; without spread the deviation is the absolute mean, or 1.
+        A code goes by its logarithm when its values are all positive and that is the less skewed. A code with
+        values of fewer than `least` owners gets the scale of all others together, so that its own values
+        cannot be read from it. Without a value the mean is 0; without spread the deviation is the absolute
+        mean, or 1.
 
         Parameters
         ----------
@@ -223,6 +224,12 @@ class Vocabulary:
         Node types of which enough patients had a running interval.
     bounded : tuple of str
         Node types of which enough patients had a value that is a bound (<5).
+    changes : mapping of str to Scale
+        Of each event node type and code how far a standardised value lies from the one before it.
+    drifts : mapping of str to Scale
+        Likewise from the first one of its series.
+    ancestors : mapping of str to tuple of tuple of str
+        Of each code of a node type with a hierarchy the names of its ancestors; they share an embedding.
 
     Raises
     ------
@@ -240,17 +247,25 @@ class Vocabulary:
     vectors: Mapping[str, Axes]
     running: tuple[str, ...]
     bounded: tuple[str, ...] = ()
+    changes: Mapping[str, Scale] = field(default_factory=dict)
+    drifts: Mapping[str, Scale] = field(default_factory=dict)
+    ancestors: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        columns = {kind: len(names) for kind, names in self.codes.items()} | {"patient": len(self.numbers)}
-        spans = dict.fromkeys(self.kinds, 2)
-        for table, size in ((self.values, columns), (self.times, spans)):
+        codes = {kind: len(names) for kind, names in self.codes.items()}
+        columns, spans = codes | {"patient": len(self.numbers)}, dict.fromkeys(self.kinds, 2)
+        tables = [(self.values, columns), (self.times, spans)]
+        tables += [(table, codes) for table in (self.changes, self.drifts) if table]
+        for table, size in tables:
             if {kind: len(scale.mean) for kind, scale in table.items()} != size:
                 raise InputError(f"a vocabulary whose scales are not those of its {', '.join(size)}")
         if not set(self.rare) <= set(self.codes) or not all(
             set(names) <= set(self.codes[kind][1:]) for kind, names in self.above.items()
         ):
             raise InputError("a vocabulary that names codes or kinds which it does not have")
+
+        if any(len(above) != codes.get(kind, 0) for kind, above in self.ancestors.items()):
+            raise InputError("a vocabulary whose ancestors are not those of its codes")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -280,6 +295,9 @@ class Vocabulary:
             "vectors": {kind: asdict(axes) for kind, axes in self.vectors.items()},
             "running": list(self.running),
             **({"bounded": list(self.bounded)} if self.bounded else {}),
+            "changes": scales(self.changes),
+            "drifts": scales(self.drifts),
+            "ancestors": {kind: [list(names) for names in above] for kind, above in self.ancestors.items()},
         }
 
     @staticmethod
@@ -310,6 +328,9 @@ class Vocabulary:
             vectors={kind: Axes(**sizes) for kind, sizes in data["vectors"].items()},
             running=tuple(data["running"]),
             bounded=tuple(data.get("bounded", ())),
+            changes=scales(data["changes"]),
+            drifts=scales(data["drifts"]),
+            ancestors={k: tuple(tuple(names) for names in above) for k, above in data["ancestors"].items()},
         )
 
 
@@ -331,7 +352,7 @@ def fit_vocabulary(graphs: Graphs, bases: Mapping[str, Basis] | None = None, lea
     """
     bases = fit_bases(graphs, least) if bases is None else bases
     events = [kind for kind in graphs.nodes if kind != "timepoint"]
-    names, statics = frequent(graphs, least), graphs.statics
+    names, statics, whole = frequent(graphs, least), graphs.statics, graphs
     several = [kind for kind in events if len(graphs.codes[kind]) > 1 and least > 1]  # else none is rare
     graphs = names.merge(graphs)
     values, times = {}, {}
@@ -372,7 +393,46 @@ def fit_vocabulary(graphs: Graphs, bases: Mapping[str, Basis] | None = None, lea
         vectors={kind: basis.sizes for kind, basis in bases.items()},
         running=tuple(kind for kind in events if enough(kind, graphs[kind].open)),
         bounded=tuple(kind for kind in events if enough(kind, _side(graphs[kind]) != 0)),
+        changes=_changes(graphs, "same", values, least),
+        drifts=_changes(graphs, "first", values, least),
+        ancestors=_ancestors(whole, graphs.codes),
     )
+
+
+def _changes(graphs: Graphs, relation: str, values: Mapping[str, Scale], least: int) -> dict[str, Scale]:
+    """The scale of each code's changes along a relation, about zero."""
+    scales = {}
+    for kind in (kind for kind in values if kind != "patient"):
+        names = graphs.codes[kind]
+        nodes, edge = graphs[kind], graphs.edges.get((kind, relation, kind))
+        source, target = nodes.code.new_zeros(2, 0) if edge is None else edge
+        z, code, owner = values[kind].apply(nodes.value, nodes.code), nodes.code[target], nodes.owner[target]
+        scale = Scale.fit(z[target] - z[source], code, len(names), log=False, owner=owner, least=least)
+        spread = ((m**2 + s**2) ** 0.5 for m, s in zip(scale.mean, scale.std, strict=True))
+        scales[kind] = Scale((0.0,) * len(names), tuple(spread), scale.log)
+    return scales
+
+
+def _ancestors(
+    graphs: Graphs, codes: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Of each kept code the ancestors among the kept codes, read off the edges of the training graphs."""
+    above: dict[str, list[set[str]]] = {}
+    for (child, relation, parent), edge in graphs.edges.items():
+        if relation != "is_a":
+            continue
+        size, names = len(graphs.codes[parent]), codes[child]
+        pairs = (graphs[child].code[edge[0]] * size + graphs[parent].code[edge[1]]).unique().tolist()
+        place, known = {name: i for i, name in enumerate(names) if i}, set(codes[parent][1:])
+        found = above.setdefault(child, [{name} & known if i else set() for i, name in enumerate(names)])
+        for pair in pairs:
+            name, ancestor = graphs.codes[child][pair // size], graphs.codes[parent][pair % size]
+            if pair // size and name in place and ancestor in known:
+                found[place[name]].add(ancestor)
+        own = above.setdefault(parent, [set() for _ in codes[parent]])
+        for i, name in enumerate(codes[parent]):
+            own[i] |= {name} if i else set()
+    return {kind: tuple(tuple(sorted(names)) for names in found) for kind, found in above.items()}
 
 
 def _side(nodes: Nodes) -> Int[Tensor, " node"]:

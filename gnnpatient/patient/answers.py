@@ -273,7 +273,7 @@ def answer(
     X = cohort.landmarks(patient, [at]) if at is not None else last_moment(cohort, patient, names)
     forecasts = predictor.forecast(X, device=device)
     known = {kind: len(cohort.events[kind].visible_rows(X.patient, X.at)[2]) for kind in cohort.spec.nodes}
-    seen = predictor.kinds if predictor.kinds is not None else tuple(predictor.modules[0].vocabulary.codes)
+    seen = predictor.kinds if predictor.kinds is not None else tuple(predictor.vocabulary.codes)
     return PatientAnswer(
         landmark=X,
         split=fitted.sides(cohort, position.tolist())[0],

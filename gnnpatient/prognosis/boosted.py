@@ -76,6 +76,11 @@ class BoostedHazard:
     hazards: Mapping[str, Float[ndarray, "member cause time"]]
     bands: Mapping[str, Int[ndarray, " time"]]
 
+    @property
+    def members(self) -> int:
+        """How many members there are."""
+        return len(next(iter(self.trees.values())))
+
     @classmethod
     def fit(cls, problem: Problem) -> BoostedHazard:
         """Fit every member, each on `problem.train(member)` alone.

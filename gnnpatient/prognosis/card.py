@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gnnpatient.prognosis.kinds import KINDS
+from gnnpatient.prognosis.stack import Stack
+from gnnpatient.show import counted, listed
+
+TOGETHER = {"stack": "together", "without_graph": "together, without the graph"}
 
 
 def card(config: Mapping[str, Any]) -> str:
@@ -62,12 +66,26 @@ def card(config: Mapping[str, Any]) -> str:
     lines += [f"- {kind}: {len(names) - 1} codes" for kind, names in shown.items()]
     statics = [*model["vocabulary"]["numbers"], *model["vocabulary"]["levels"]]
     lines += [f"- patient: {', '.join(statics) or 'nothing but the time since the origin'}"]
-    size = ", ".join(f"{key} {value}" for key, value in model["config"].items())
+    lines += ["", "## Who answers", ""]
+    members = counted(config["members"], "member")
     lines += [
-        "",
-        "## Network",
-        "",
-        f"{config['members']} members; {size}.",
+        f"{listed(list(model['families']))}, {members} each, all without an inner fold of the patients."
+    ]
+    for name, content in model["stacks"].items():
+        stack = Stack(**content)
+        lines += [
+            "",
+            f"`{name}`",
+            "",
+            "| | weight | log-likelihood a patient, out of fold |",
+            "|---|---|---|",
+        ]
+        for one, words in {**{one: one for one in stack.weights}, **TOGETHER}.items():
+            if one in stack.weights or one in stack.log_likelihood:
+                score = f"{stack.log_likelihood[one]:.4f}" if one in stack.log_likelihood else ""
+                lines.append(f"| {words} | {stack.weights.get(one, '')} | {score} |")
+        lines += ["", *stack.sentences()]
+    lines += [
         "",
         "Load it with `PrognosisModel.from_pretrained(folder)`; `load_predictor(folder)`.",
         "",

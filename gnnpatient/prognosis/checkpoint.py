@@ -1,7 +1,4 @@
-"""Models and the states of a fit on disk, as safetensors and JSON, written whole or not at all.
-
-None of them can hold code.
-"""
+"""Models on disk, as safetensors and JSON, written whole or not at all. None of them can hold code."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
 from torch import Tensor
@@ -21,19 +17,27 @@ from torch import Tensor
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_folder, file_hash, is_name, is_sealed, sealed
 from gnnpatient.model.heads import HEADS, HeadConfig
-from gnnpatient.model.model import ModelConfig, PatientGNN
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.card import card
 from gnnpatient.prognosis.disclosure import disclosed
+from gnnpatient.prognosis.families import FAMILIES
 from gnnpatient.prognosis.predictor import Predictor
-from gnnpatient.prognosis.states import from_states, read_state
+from gnnpatient.prognosis.problem import Family
+from gnnpatient.prognosis.stack import MARGINAL, Stack
+from gnnpatient.prognosis.states import from_states, read_state, to_states
 
-FORMAT = 5
+FORMAT = 6
 
 
 def _named(text: str) -> str:
     if not is_name(text):
         raise ValueError("not a name")
+    return text
+
+
+def _family_name(text: str) -> str:
+    if text not in FAMILIES:
+        raise ValueError("not a family")
     return text
 
 
@@ -46,6 +50,7 @@ def _named_slots(head: HeadConfig) -> HeadConfig:
 
 
 Name = Annotated[str, AfterValidator(_named)]  # of which a path may be made
+FamilyName = Annotated[str, AfterValidator(_family_name)]
 if TYPE_CHECKING:
     _AnyHead = HeadConfig
 else:
@@ -56,16 +61,16 @@ Table = list[list[float]] | list[float]  # (1 + cause, time) or (class,)
 
 
 class _Closed(BaseModel):
-    """A part of config.json. The configurations in it are those that the network is made of."""
+    """A part of config.json."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class _Network(_Closed):
-    config: ModelConfig
+class _Model(_Closed):
     vocabulary: Vocabulary
-    edge_types: tuple[tuple[str, str, str], ...]
     heads: dict[Name, NamedHead] = Field(min_length=1)
+    families: dict[FamilyName, dict[str, Any]] = Field(min_length=1)  # facts, see Family.load
+    stacks: dict[Name, Stack]
 
 
 class _LandmarkTables(_Closed):
@@ -85,9 +90,9 @@ class Config(_Closed):
     kinds : tuple of str or None
         Node types that the model sees; None: all.
     members : int
-        Number of networks.
-    model : _Network
-        What every network is made of.
+        How often each family was fitted.
+    model : _Model
+        Names, scales, heads, families and their weights.
     null : dict
         The forecast without inputs, by outcome.
     about : dict
@@ -104,7 +109,7 @@ class Config(_Closed):
     choices: dict[str, Any]
     kinds: tuple[str, ...] | None
     members: int = Field(ge=1)
-    model: _Network
+    model: _Model
     null: dict[str, Table]
     about: dict[str, Any]
     nulls: dict[str, _LandmarkTables] = {}
@@ -118,7 +123,7 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
     Parameters
     ----------
     predictor : Predictor
-        The fitted networks.
+        The fitted families.
     folder : str or Path
         A new or empty folder.
     choices : mapping
@@ -134,8 +139,16 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
             "format": FORMAT,
             "choices": dict(choices),
             "kinds": predictor.kinds,
-            "members": len(predictor.modules),
-            "model": predictor.modules[0].to_dict(),
+            "members": predictor.members,
+            "model": {
+                "vocabulary": predictor.vocabulary.to_dict(),
+                "heads": {name: head.to_dict() for name, head in predictor.heads.items()},
+                "families": {name: family.facts() for name, family in predictor.families.items()},
+                "stacks": {
+                    name: stack.written(int(choices.get("min_patients", 1)))
+                    for name, stack in predictor.stacks.items()
+                },
+            },
             "null": {name: table.tolist() for name, table in predictor.null.items()},
             "about": disclosed(predictor.about, int(choices.get("min_patients", 1))),
             "nulls": {
@@ -144,9 +157,9 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
             },
         }
         tensors = {
-            f"{i}.{name}": tensor.detach().cpu().contiguous()
-            for i, module in enumerate(predictor.modules)
-            for name, tensor in module.state_dict().items()
+            key: tensor.detach().cpu().contiguous()
+            for name, family in predictor.families.items()
+            for key, tensor in to_states(name, family.tensors()).items()
         }
         save_file(tensors, part / "model.safetensors")
         config["weights"] = file_hash(part / "model.safetensors")
@@ -157,13 +170,16 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
         (part / "README.md").write_text(card(config), encoding="utf-8")
 
 
-def load_predictor(folder: str | Path) -> Predictor:
+def load_predictor(folder: str | Path, layers: Mapping[str, type] | None = None) -> Predictor:
     """Load a model to forecast with. Needs no scikit-learn, polars or torch-geometric.
 
     Parameters
     ----------
     folder : str or Path
         The folder of `PrognosisModel.save_pretrained`, or the run that holds it.
+    layers : mapping of str to type, optional
+        Layers of your own by the names that the model was fitted with, as in ``{"MyConv": MyConv}``: a
+        model folder holds no code.
 
     Returns
     -------
@@ -174,7 +190,7 @@ def load_predictor(folder: str | Path) -> Predictor:
     InputError
         When it is no model, of another version, or a file was changed.
     """
-    return read_model(folder)[0]
+    return read_model(folder, layers)[0]
 
 
 def read_config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
@@ -235,13 +251,17 @@ def _model_folder(folder: str | Path) -> Path:
     return path
 
 
-def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
+def read_model(
+    folder: str | Path, layers: Mapping[str, type] | None = None
+) -> tuple[Predictor, dict[str, Any]]:
     """Load a model and the choices that it was fitted with.
 
     Parameters
     ----------
     folder : str or Path
         The folder of a model, or the run that holds it.
+    layers : mapping of str to type, optional
+        Layers of the user's own, by their names.
 
     Returns
     -------
@@ -250,19 +270,41 @@ def read_model(folder: str | Path) -> tuple[Predictor, dict[str, Any]]:
     Raises
     ------
     InputError
-        When it is no model, of another version, or a file was changed.
+        When it is no model, of another version, or a file was changed, or a layer of the user's own is not
+        given.
     """
     path, _, config = _read_config(folder)
     tensors = read_state(path / "model.safetensors", config.weights).tensors
     try:
-        modules = tuple(_module(config.model, from_states(str(i), tensors)) for i in range(config.members))
+        families = _families(config, tensors, layers)
         null, nulls = _marginals(config)
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
+        if isinstance(error, InputError):  # as where a layer of the user's own is not given
+            raise InputError(f"{path}: {error}") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{path}: config.json and model.safetensors do not fit together ({reason})"
         ) from None
-    return Predictor(modules, config.kinds, null, config.about, nulls), config.choices
+    parts = families, config.model.stacks, config.model.heads, config.model.vocabulary
+    return Predictor(*parts, config.kinds, null, config.about, nulls), config.choices
+
+
+def _families(
+    config: Config, tensors: Mapping[str, Tensor], layers: Mapping[str, type] | None
+) -> dict[str, Family]:
+    """The families. Each compares what could make it large with the sizes of its tensors."""
+    model, found = config.model, dict[str, Family]()
+    for name, facts in model.families.items():
+        own = from_states(name, tensors)
+        found[name] = FAMILIES[name].load(facts, own, model.vocabulary, model.heads, layers)
+        if found[name].members != config.members:
+            raise ValueError(f"members of {name!r}")
+    if set(model.stacks) != set(model.heads):
+        raise ValueError("stacks")
+    for stack in model.stacks.values():
+        if not {*stack.weights, *stack.without_graph} <= {*found, MARGINAL}:
+            raise ValueError("weights of a family that is not there")
+    return found
 
 
 def _marginals(
@@ -278,21 +320,3 @@ def _marginals(
         if not len(days) or tables.shape != (len(days), *null[name].shape):
             raise ValueError(f"nulls of {name!r}")
     return null, nulls
-
-
-def _module(network: _Network, tensors: Mapping[str, Tensor]) -> PatientGNN:
-    """A member. Sizes that could make it large are first compared with those of its tensors."""
-    if not network.config.num_layers <= len(tensors):
-        raise ValueError("num_layers")
-    sizes = {size for tensor in tensors.values() for size in tensor.shape}
-    if network.config.channels not in sizes:
-        raise ValueError("channels")
-    for kind, axes in network.vocabulary.vectors.items():
-        if not ({axes.columns, axes.kept} <= sizes and min(axes.columns, axes.kept) >= 1):
-            raise ValueError(f"vectors of {kind!r}")
-    with torch.random.fork_rng([]):  # made on the CPU
-        module = PatientGNN(network.config, network.vocabulary, network.edge_types, network.heads)
-    module.load_state_dict(tensors)
-    if not all(buffer.isfinite().all() for buffer in module.buffers()):
-        raise ValueError("numbers not finite")
-    return module.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,22 +17,31 @@ from gnnpatient.cohort.cohort import ENTRY, Landmarks, check_landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
-from gnnpatient.prognosis.fit import FitConfig, fit_modules
+from gnnpatient.prognosis.families import FAMILIES
+from gnnpatient.prognosis.fit import fit_families, fit_stacks, pose
 from gnnpatient.prognosis.forecast import Forecast, Forecasts
 from gnnpatient.prognosis.inputs import learned, restrict
 from gnnpatient.prognosis.kinds import KINDS, target_of
-from gnnpatient.prognosis.marginal import landmark_marginals
+from gnnpatient.prognosis.marginal import landmark_marginals, overall_marginal
 from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.problem import FitConfig
 from gnnpatient.prognosis.targets import Target, check_targets
 from gnnpatient.progress import Progress, shown
 from gnnpatient.show import Summary
 from gnnpatient.times import days
 
+NOT_SAVED = ("verbose", "linear", "ridge")  # no part of what is computed, or of the last release
 Config = TypeVar("Config", ModelConfig, FitConfig)
 
 
 class PrognosisModel(BaseEstimator):
-    """A graph network that forecasts each patient's outcomes from what is known at a landmark.
+    """Forecasts each patient's outcomes from what is known at a landmark.
+
+    Three families of models answer together: a linear model of the last observations, boosted trees over the
+    history, and a graph network over the whole record in time. Each member of each family is fitted without
+    one inner fold of the patients; what it says of them decides how much of the answer each family gives,
+    and whether the graph is shown to add anything. With fewer than 100 such patients with the event nothing
+    of the kind is learned: linear and boosted answer in equal parts.
 
     `X` is always `Landmarks`. The constructor takes choices, never data; a saved model holds no patient.
 
@@ -48,8 +57,10 @@ class PrognosisModel(BaseEstimator):
         can be estimated.
     num_times : int
         Intervals of the time grid, at most.
+    families : sequence of str
+        Which of ``"linear"``, ``"boosted"`` and ``"graph"`` are fitted; one alone answers alone.
     members : int
-        Networks whose mean is the forecast, each stopped early on its own inner fold.
+        How often each family is fitted; the forecast is the mean over members.
     channels : int
         Channels of a node.
     num_layers : int
@@ -58,23 +69,21 @@ class PrognosisModel(BaseEstimator):
         Share of the channels that is dropped in training.
     node_dropout : float
         Share of the event nodes whose content is hidden in training.
-    conv : str
-        ``"sage"``, ``"gatv2"``, ``"hgt"`` or ``"transformer"``.
-    linear : bool
-        Whether a linear path from the last observations lies beside the messages.
+    conv : str or type
+        ``"temporal"``, ``"sage"``, ``"gatv2"``, ``"hgt"``, ``"transformer"`` or ``"gru"``; or a class, see
+        `gnnpatient.model.layers`.
+    relations : sequence of str, optional
+        Names of the relations that carry messages; default: all.
     epochs : int
-        Epochs of each member, at most; 0: the linear path alone, without training.
+        Epochs of each network, at most; 0: no training, which leaves the marginal model.
     patience : int
-        Epochs without a better validation loss after which a member stops.
+        Epochs without a better validation loss after which a network stops.
     batch_size : int
         Landmarks per batch.
     lr : float
         Highest learning rate.
     weight_decay : float
         Decay of the weights (AdamW).
-    ridge : float, optional
-        Penalty on the squared coefficients of the linear path, on the scale of a sum over patients; default:
-        chosen on inner folds.
     kind_dropout : float, optional
         Chance of a node type to be hidden from a training batch, so that any may be missing later; default:
         0.2 where there are images or texts, else 0.
@@ -93,11 +102,14 @@ class PrognosisModel(BaseEstimator):
         What is learned is the same.
     verbose : bool
         Whether `fit` shows how far it is: bars in a terminal or a notebook, lines in a log.
+    linear, ridge : optional
+        Of the last release, do nothing: ``linear=False`` is ``families=("graph",)`` now, and the ridge is
+        chosen on inner folds.
 
     Attributes
     ----------
     predictor_ : Predictor
-        The fitted networks.
+        The fitted families and their weights.
     train_ids_ : frozenset of str
         Ids of the training patients; in memory only, never saved.
 
@@ -118,49 +130,53 @@ class PrognosisModel(BaseEstimator):
         kinds: Sequence[str] | None = None,
         horizon: float | str | None = None,
         num_times: int = 12,
+        families: Sequence[str] = tuple(FAMILIES),
         members: int = FitConfig.members,
         channels: int = ModelConfig.channels,
         num_layers: int = ModelConfig.num_layers,
         dropout: float = ModelConfig.dropout,
         node_dropout: float = ModelConfig.node_dropout,
-        conv: str = ModelConfig.conv,
-        linear: bool = ModelConfig.linear,
+        conv: str | type = ModelConfig.conv,
+        relations: Sequence[str] | None = None,
         epochs: int = FitConfig.epochs,
         patience: int = FitConfig.patience,
         batch_size: int = FitConfig.batch_size,
         lr: float = FitConfig.lr,
         weight_decay: float = FitConfig.weight_decay,
-        ridge: float | None = FitConfig.ridge,
         kind_dropout: float | None = None,
         min_patients: int = FitConfig.min_patients,
         seed: int = FitConfig.seed,
         device: str = "auto",
         cause: str | None = None,
         verbose: bool = False,
+        linear: bool | None = None,
+        ridge: float | None = None,
     ) -> None:
         self.outcomes = outcomes
         self.kinds = kinds
         self.horizon = horizon
         self.num_times = num_times
+        self.families = families
         self.members = members
         self.channels = channels
         self.num_layers = num_layers
         self.dropout = dropout
         self.node_dropout = node_dropout
         self.conv = conv
-        self.linear = linear
+        self.relations = relations
         self.epochs = epochs
         self.patience = patience
         self.batch_size = batch_size
         self.lr = lr
         self.weight_decay = weight_decay
-        self.ridge = ridge
         self.kind_dropout = kind_dropout
         self.min_patients = min_patients
         self.seed = seed
         self.device = device
         self.cause = cause
         self.verbose = verbose
+        self.linear = linear
+        self.ridge = ridge
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         """The choices that are not the defaults, as scikit-learn writes them, and what was fitted."""
@@ -221,6 +237,7 @@ class PrognosisModel(BaseEstimator):
         X, targets = _known(X, self._targets(X, y, names))
         check_targets(targets, X)
         kinds = self._kinds(X, names)
+        families = self._families()
         self._check_sizes()
         seen = restrict(X, kinds)
         horizon = None if self.horizon is None else days(self.horizon)
@@ -228,30 +245,22 @@ class PrognosisModel(BaseEstimator):
             name: target.head_config(name, X, horizon, self.num_times, self.min_patients)
             for name, target in targets.items()
         }
-        null = {name: self._marginal(X, targets[name], head.times) for name, head in heads.items()}
+        relations = ModelConfig.relations if self.relations is None else tuple(self.relations)
+        model = self._config(ModelConfig, relations=relations)
+        config = self._config(FitConfig, kind_dropout=self._kind_dropout(seen))
+        folder = None if run is None else Path(run)
         with shown(self.verbose if progress is None else progress) as report:
-            modules = fit_modules(
-                seen,
-                targets,
-                heads,
-                null,
-                self._config(ModelConfig, linear=bool(self.linear)),
-                self._config(FitConfig, kind_dropout=self._kind_dropout(seen)),
-                device=self.device,
-                run=None if run is None else Path(run),
-                progress=report,
-            )
-        tables = {
-            name: landmark_marginals(target, X, heads[name].times, self.min_patients)
-            for name, target in targets.items()
-        }
-        self.predictor_ = Predictor(
-            modules,
-            kinds,
-            null,
-            _about(seen, targets, self.min_patients),
-            {name: table for name, table in tables.items() if table is not None},
-        )
+            problem = pose(seen, targets, heads, model, config, self.device, folder, report)
+            fitted = fit_families(problem, families)
+            stacks = fit_stacks(problem, fitted)
+        null, nulls = {}, {}
+        for name, target in targets.items():
+            times = heads[name].times
+            null[name] = overall_marginal(target, X, times, self.min_patients)
+            if (table := landmark_marginals(target, X, times, self.min_patients)) is not None:
+                nulls[name] = table
+        about = _about(seen, targets, self.min_patients)
+        self.predictor_ = Predictor(fitted, stacks, heads, problem.vocabulary, kinds, null, about, nulls)
         self.train_ids_ = frozenset(X.ids.tolist())
         return self
 
@@ -267,10 +276,23 @@ class PrognosisModel(BaseEstimator):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}; must be >= 1")
 
-    def _marginal(self, X: Landmarks, target: Target, times: tuple[float, ...]) -> np.ndarray:
-        """The forecast without inputs, as it is written down."""
-        table = target.marginal(X.moments, times)
-        return target.disclosed(table, X.patient, times, self.min_patients)
+    def _families(self) -> tuple[str, ...]:
+        """Names of the families; what the last release called otherwise is said in the new words."""
+        if self.ridge is not None:
+            warnings.warn("ridge does nothing: it is chosen on inner folds; leave it out", FutureWarning, 3)
+        families = self.families
+        if self.linear is not None:
+            instead = "families=('graph',)" if not self.linear else "leave it out"
+            warnings.warn(f"linear={self.linear} is of the last release; write {instead}", FutureWarning, 3)
+            families = families if self.linear else ("graph",)
+        if isinstance(families, str):
+            raise InputError(f"families = {families!r}; must be a list of names, as in [{families!r}]")
+        for name in families:
+            if name not in FAMILIES:
+                raise InputError(f"unknown family {name!r}{near(name, FAMILIES)}")
+        if not len(families):
+            raise InputError("families is empty; name at least one")
+        return tuple(families)
 
     def _config(self, cls: type[Config], **others: Any) -> Config:
         """A configuration of these choices, but for `others`."""
@@ -512,17 +534,23 @@ class PrognosisModel(BaseEstimator):
             When the folder is not empty or cannot be written.
         """
         check_is_fitted(self)
-        choices = {name: value for name, value in self.get_params().items() if name != "verbose"}
-        save_predictor(self.predictor_, folder, choices | {"device": "auto"})
+        choices = {name: value for name, value in self.get_params().items() if name not in NOT_SAVED}
+        if isinstance(self.conv, type):
+            choices["conv"] = self.conv.__name__
+        choices |= {"families": list(self.predictor_.families), "device": "auto"}
+        save_predictor(self.predictor_, folder, choices)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> PrognosisModel:
+    def from_pretrained(cls, folder: str | Path, layers: Mapping[str, type] | None = None) -> PrognosisModel:
         """Load what `save_pretrained` wrote.
 
         Parameters
         ----------
         folder : str or Path
             The folder of a model, or the run that holds it.
+        layers : mapping of str to type, optional
+            Layers of your own by the names that the model was fitted with, as in ``{"MyConv": MyConv}``: a
+            model folder holds no code.
 
         Returns
         -------
@@ -533,11 +561,13 @@ class PrognosisModel(BaseEstimator):
         InputError
             When it is no model, of another version, or a file was changed.
         """
-        predictor, choices = read_model(folder)
+        predictor, choices = read_model(folder, layers)
         if unknown := set(choices) - set(cls().get_params()):
             name = sorted(unknown)[0]
             raise InputError(f"{folder}: unknown choice {name!r}{near(name, cls().get_params())}")
         model = cls(**choices)
+        model.families = tuple(predictor.families)
+        model.conv = (layers or {}).get(model.conv, model.conv)
         model.predictor_ = predictor
         model.train_ids_ = frozenset()
         return model
@@ -548,7 +578,7 @@ class PrognosisModel(BaseEstimator):
         return np.array(self._times(self._outcome(None)))
 
     def _times(self, name: str) -> tuple[float, ...]:
-        head = self.predictor_.modules[0].head(name).config
+        head = self.predictor_.heads[name]
         if not head.times:
             raise InputError(
                 f"outcome {name!r} is a {head.kind}: no curve; .predict or .forecast give probabilities"

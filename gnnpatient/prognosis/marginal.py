@@ -34,6 +34,55 @@ def nearest(landmarks: Landmarks, days: np.ndarray, tables: np.ndarray) -> np.nd
     return tables[np.where(np.isnan(days), np.where(at_entry, -1.0, np.inf), away).argmin(1)]
 
 
+def at_landmarks(
+    landmarks: Landmarks, overall: np.ndarray, tables: tuple[np.ndarray, np.ndarray] | None
+) -> np.ndarray:
+    """Forecast without any input.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        Patients at prediction times.
+    overall : ndarray
+        Of all landmark times together, from `overall_marginal`.
+    tables : tuple of ndarray or None
+        Of some landmark times, from `landmark_marginals`.
+
+    Returns
+    -------
+    ndarray
+        (landmark, 1 + cause, time) or (landmark, class).
+    """
+    if tables is not None:
+        return nearest(landmarks, *tables)
+    return np.repeat(overall[None], len(landmarks), 0)
+
+
+def overall_marginal(
+    target: Target, landmarks: Landmarks, times: tuple[float, ...], least: int = 1
+) -> np.ndarray:
+    """Forecast without inputs, of all landmark times together, as it is written down.
+
+    Parameters
+    ----------
+    target : Target
+        What came of each landmark.
+    landmarks : Landmarks
+        The training landmarks.
+    times : tuple of float
+        Days after the landmark, of an outcome with a time grid.
+    least : int
+        Fewest patients that a figure may be of to be written down, default 1.
+
+    Returns
+    -------
+    ndarray
+        (1 + cause, time) or (class,).
+    """
+    table = target.marginal(landmarks.moments, times)
+    return target.disclosed(table, landmarks.patient, times, least)
+
+
 def landmark_marginals(
     target: Target, landmarks: Landmarks, times: tuple[float, ...], least: int = 1
 ) -> tuple[np.ndarray, np.ndarray] | None:

@@ -1,19 +1,20 @@
-"""Fitted networks and what it takes to forecast with them. No scikit-learn, no polars, no torch-geometric."""
+"""Fitted families and what it takes to forecast with them. No scikit-learn, no polars, no torch-geometric."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import ENTRY, Landmarks, check_landmarks
 from gnnpatient.errors import InputError
-from gnnpatient.model.heads import SurvivalConfig
-from gnnpatient.model.model import PatientGNN
+from gnnpatient.model.heads import HeadConfig, SurvivalConfig, incidence
+from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.device import deterministic, resolve_device
 from gnnpatient.prognosis.disclosure import counted
 from gnnpatient.prognosis.forecast import Answer, Forecasts, answerable
@@ -24,8 +25,11 @@ from gnnpatient.prognosis.inputs import (
     restrict,
 )
 from gnnpatient.prognosis.kinds import KINDS
-from gnnpatient.prognosis.marginal import nearest
+from gnnpatient.prognosis.marginal import at_landmarks
+from gnnpatient.prognosis.problem import Family
+from gnnpatient.prognosis.stack import MARGINAL, Stack
 from gnnpatient.show import Shown, Summary, listed
+from gnnpatient.show import counted as shown_count
 from gnnpatient.times import duration
 
 if TYPE_CHECKING:
@@ -35,14 +39,48 @@ MAX_OUTCOMES = 3  # with a line of their own in a repr
 CHUNK = 1024  # landmarks per batch
 
 
+def probabilities(answer: Tensor, head: HeadConfig) -> np.ndarray:
+    """What a family answers, as probabilities.
+
+    Parameters
+    ----------
+    answer : Tensor
+        (member, landmark, ...) from `Family.forecast`: log hazards or log probabilities.
+    head : HeadConfig
+        What is predicted.
+
+    Returns
+    -------
+    ndarray
+        (member, landmark, ...) float64: incidence with slot 0 event-free, or probabilities of classes.
+    """
+    members, size = answer.shape[:2]
+    # normalised once more in float64, so that the slots sum to one to its precision
+    flat = answer.flatten(0, 1).double().log_softmax(1)
+    found = incidence(flat) if head.times else flat.exp()
+    return found.reshape(members, size, *head.shape).cpu().numpy()
+
+
+def _shares(weights: Mapping[str, float]) -> str:
+    """Weights in words, the largest first."""
+    order = sorted(weights.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {weight:.0%}" for name, weight in order if weight)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Predictor(Shown):
-    """Fitted networks and what they need to forecast. Holds no patient.
+    """Fitted families of models and what they need to forecast. Holds no patient.
 
     Attributes
     ----------
-    modules : tuple of PatientGNN
-        The members.
+    families : mapping of str to Family
+        Each with the same number of members, by its name.
+    stacks : mapping of str to Stack
+        How much of the answer each family gives, by outcome.
+    heads : mapping of str to HeadConfig
+        What is forecast, by outcome.
+    vocabulary : Vocabulary
+        Names and scales of the training graphs.
     kinds : tuple of str or None
         Node types that the model sees; None: all of the cohort's.
     null : mapping of str to ndarray
@@ -54,7 +92,10 @@ class Predictor(Shown):
         The forecast without inputs at some landmark times, see `marginal.landmark_marginals`.
     """
 
-    modules: tuple[PatientGNN, ...]
+    families: Mapping[str, Family]
+    stacks: Mapping[str, Stack]
+    heads: Mapping[str, HeadConfig]
+    vocabulary: Vocabulary
     kinds: tuple[str, ...] | None
     null: Mapping[str, np.ndarray]
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -63,7 +104,17 @@ class Predictor(Shown):
     @property
     def outcomes(self) -> tuple[str, ...]:
         """Names of the outcomes."""
-        return self.modules[0].outcomes
+        return tuple(self.heads)
+
+    @property
+    def members(self) -> int:
+        """How often each family was fitted."""
+        return next(iter(self.families.values())).members
+
+    @property
+    def weights(self) -> dict[str, dict[str, float]]:
+        """By outcome, how much of the answer each family gives."""
+        return {name: dict(stack.weights) for name, stack in self.stacks.items()}
 
     def summary(self, least: int | None = None) -> Summary:
         """Say in a few lines what is forecast, and on how many patients it was fitted.
@@ -79,7 +130,7 @@ class Predictor(Shown):
         """
         events, facts = self.about.get("events", {}), list[tuple[str, str]]()
         for name in self.outcomes[:MAX_OUTCOMES]:
-            head = self.modules[0].head(name).config
+            head = self.heads[name]
             named = head.causes if isinstance(head, SurvivalConfig) else head.classes
             counts = events.get(name, {}) if least is not None else {}
             of = [f"{n} ({counted(counts[n], least or 1)} patients)" if n in counts else n for n in named]
@@ -90,10 +141,13 @@ class Predictor(Shown):
         if least is not None and "patients" in self.about:
             size, asks = (counted(self.about[what], least) for what in ("patients", "asks"))
             facts.append(("fitted on", f"{self.about.get('cohort', '?')}: {size} patients, {asks} landmarks"))
-        kinds = tuple(self.modules[0].vocabulary.codes) if self.kinds is None else self.kinds
+        kinds = tuple(self.vocabulary.codes) if self.kinds is None else self.kinds
         facts.append(("sees", listed([kind for kind in kinds if kind != "timepoint"] or ["statics alone"])))
-        size = len(self.modules)
-        return Summary(f"Fitted model: {size} member{'s' if size > 1 else ''}", facts)
+        names = tuple(self.families)
+        for name, stack in list(self.stacks.items())[:MAX_OUTCOMES] if len(names) > 1 else ():
+            facts.append((f"who answers {name}", _shares(stack.weights)))
+        title = f"Fitted model: {listed(names)}, {shown_count(self.members, 'member')}"
+        return Summary(title if len(names) == 1 else f"{title} each", facts)
 
     def _summary(self) -> Summary:
         return self.summary()
@@ -113,12 +167,12 @@ class Predictor(Shown):
         ndarray
             (landmark, 1 + cause, time) or (landmark, class).
         """
-        if outcome in self.nulls:
-            return nearest(landmarks, *self.nulls[outcome])
-        return np.repeat(self.null[outcome][None], len(landmarks), 0)
+        return at_landmarks(landmarks, self.null[outcome], self.nulls.get(outcome))
 
-    def forecast(self, landmarks: Landmarks, device: str = "auto") -> Forecasts:
-        """Forecast each outcome, as the mean over members.
+    def forecast(
+        self, landmarks: Landmarks, device: str = "auto", families: str | Collection[str] | None = None
+    ) -> Forecasts:
+        """Forecast each outcome: the families' weighted mean by member, and the mean over members.
 
         Parameters
         ----------
@@ -126,6 +180,9 @@ class Predictor(Shown):
             Patients at prediction times.
         device : str
             Where to compute, see `resolve_device`; default ``"auto"``.
+        families : str or collection of str, optional
+            Who answers: names of families, as ``"linear"`` or ``["linear", "graph"]``, or ``"nograph"`` for
+            all but the graph with the weights that were learned without it; default: all.
 
         Returns
         -------
@@ -139,24 +196,30 @@ class Predictor(Shown):
         """
         where = resolve_device(device)
         seen = self.see(check_landmarks(landmarks, "forecast"))
+        weights = {name: stack.chosen(families) for name, stack in self.stacks.items()}
+        asked = [one for one in self.families if any(one in some for some in weights.values())]
+        for one in asked:
+            self.families[one].to(where)
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.outcomes}
-        for module in self.modules:
-            module.to(where).eval()
         with deterministic(where), torch.inference_mode():
             for begin in range(0, max(len(seen), 1), CHUNK):
-                graphs = build_graphs(seen[begin : begin + CHUNK]).to(where)
-                answers = [module(graphs) for module in self.modules]
-                for name in self.outcomes:
-                    head = self.modules[0].head(name)
-                    # normalised once more in float64, so that the slots sum to one to its precision
-                    predictions = [head.predict(a[name].double().log_softmax(1)) for a in answers]
-                    parts[name].append(torch.stack(predictions).cpu().numpy())
+                chunk = seen[begin : begin + CHUNK]
+                graphs = build_graphs(chunk)
+                answers = {one: self.families[one].forecast(graphs) for one in asked}
+                for name, head in self.heads.items():
+                    mixed = np.zeros((self.members, len(chunk), *head.shape))
+                    for one, weight in weights[name].items():
+                        if one == MARGINAL:
+                            mixed += weight * self.null_at(name, chunk)
+                        else:
+                            mixed += weight * probabilities(answers[one][name], head)
+                    parts[name].append(mixed)
         return Forecasts(
             {name: self._forecast(name, np.concatenate(parts[name], 1), landmarks) for name in self.outcomes}
         )
 
     def _forecast(self, name: str, members: np.ndarray, landmarks: Landmarks) -> Answer:
-        head, at_risk = self.modules[0].head(name).config, answerable(landmarks, name)
+        head, at_risk = self.heads[name], answerable(landmarks, name)
         members[:, ~at_risk] = np.nan
         return KINDS[head.kind].forecast.of_members(name, head, members, landmarks, at_risk)
 
@@ -187,7 +250,7 @@ class Predictor(Shown):
                 )
         if (known := self.about.get("inputs")) is None:
             return seen
-        vocabulary = self.modules[0].vocabulary
+        vocabulary = self.vocabulary
         refuse_strangers(known, vocabulary.codes, vocabulary.numbers, vocabulary.levels, seen)
         cohort = in_known_units(known, seen.cohort)
         return Landmarks(cohort, seen.patient, seen.at, seen.to)
@@ -206,7 +269,7 @@ class Predictor(Shown):
             Sentences with names and shares.
         """
         seen = restrict(landmarks, self.kinds)
-        vocabulary, inputs = self.modules[0].vocabulary, self.about.get("inputs", {})
+        vocabulary, inputs = self.vocabulary, self.about.get("inputs", {})
         lacking = [kind for kind in inputs.get("codes", {}) if kind not in seen.cohort.codes]
         return [
             *(f"node type {kind!r} is not here; every patient counts as one without it" for kind in lacking),
@@ -245,7 +308,7 @@ class Predictor(Shown):
         dict of str to list of str
             By node type the codes that were rare or unknown in training, or ``["*"]`` for a whole node type.
         """
-        codes = self.modules[0].vocabulary.codes
+        codes = self.vocabulary.codes
         found = {}
         cohort = asked.cohort if isinstance(asked, Landmarks) else asked
         for kind in cohort.spec.nodes:

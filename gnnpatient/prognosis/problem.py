@@ -189,7 +189,7 @@ class Problem:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the choices, the names, the landmarks and what came of them: a fit goes on with the same."""
+        """Hash of choices, names, landmarks and what came of them: a fit goes on with the same alone."""
         parts = [
             asdict(self.config),
             # a class of the user's own by its name, as it is saved
@@ -207,11 +207,33 @@ class Problem:
         return digest.hexdigest()
 
     def train(self, member: int) -> np.ndarray:
-        """Positions of the landmarks that a member learns from, (landmark,) int64."""
+        """Positions of the landmarks that a member learns from.
+
+        Parameters
+        ----------
+        member : int
+            Number of the member.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) int64.
+        """
         return self.folds[member % len(self.folds)][0]
 
     def held_out(self, member: int) -> np.ndarray:
-        """Positions of the landmarks that a member never sees, (landmark,) int64."""
+        """Positions of the landmarks that a member never sees.
+
+        Parameters
+        ----------
+        member : int
+            Number of the member.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) int64.
+        """
         return self.folds[member % len(self.folds)][1]
 
     def stopping(self, member: int) -> tuple[np.ndarray, np.ndarray]:
@@ -271,6 +293,10 @@ class Family(Protocol):
 
     name: ClassVar[str]
 
+    @property
+    def members(self) -> int:
+        """How often it was fitted."""
+
     @classmethod
     def fit(cls, problem: Problem) -> Self:
         """Fit every member, each on `problem.train(member)` alone.
@@ -312,10 +338,20 @@ class Family(Protocol):
         """
 
     def facts(self) -> dict[str, Any]:
-        """Everything but the tensors and what is in the vocabulary and the heads, as JSON holds it."""
+        """Everything but the tensors and what is in the vocabulary and the heads, as JSON holds it.
+
+        Returns
+        -------
+        dict
+        """
 
     def tensors(self) -> dict[str, Tensor]:
-        """The fitted numbers by name, on the CPU."""
+        """The fitted numbers by name, on the CPU.
+
+        Returns
+        -------
+        dict of str to Tensor
+        """
 
     @classmethod
     def load(

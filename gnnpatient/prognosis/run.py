@@ -22,7 +22,7 @@ from gnnpatient.cohort.splits import deal_share, default_landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, file_hash, lock, sealed
 from gnnpatient.prognosis.checkpoint import read_config
-from gnnpatient.prognosis.estimator import PrognosisModel
+from gnnpatient.prognosis.estimator import NOT_SAVED, PrognosisModel
 from gnnpatient.prognosis.people import FORMAT, PEOPLE_FILE, People, SplitMembership, read_run, split_of
 from gnnpatient.progress import Progress
 from gnnpatient.show import Shown, Summary
@@ -33,7 +33,7 @@ RANDOM_LANDMARKS = 64  # times that `landmarks = "random"` draws
 CHOICES: Mapping[str, Any] = {
     name: parameter.default
     for name, parameter in inspect.signature(PrognosisModel).parameters.items()
-    if name not in ("device", "cause", "verbose")  # no part of what is computed
+    if name not in ("device", "cause", *NOT_SAVED)  # no part of what is computed
 }
 PLAN: Mapping[str, Any] = {**CHOICES, "landmarks": "random", "test": 0.2, "test_by": None}
 """What decides a run besides its cohort, with the defaults. `landmarks`: "random", or days and "entry"."""

@@ -19,7 +19,11 @@ class ModelSummary:
     Attributes
     ----------
     members : int
-        Number of networks.
+        How often each family was fitted.
+    families : tuple of str
+        Names of the families.
+    weights : mapping
+        Of each outcome, how much of the answer each family gives.
     outcomes : mapping
         Of each outcome its ``classes``, or its ``causes`` and the last ``horizon`` in days.
     fitted_on : mapping
@@ -27,6 +31,8 @@ class ModelSummary:
     """
 
     members: int
+    families: tuple[str, ...]
+    weights: Mapping[str, Mapping[str, float]]
     outcomes: Mapping[str, Mapping[str, Any]]
     fitted_on: Mapping[str, Any]
 
@@ -141,7 +147,10 @@ def summarise_model(folder: str | Path) -> ModelSummary:
         else {"causes": head["causes"], "horizon": head["times"][-1]}
         for name, head in config["model"]["heads"].items()
     }
-    return ModelSummary(config["members"], outcomes, config["about"])
+    weights = {name: stack["weights"] for name, stack in config["model"]["stacks"].items()}
+    return ModelSummary(
+        config["members"], tuple(config["model"]["families"]), weights, outcomes, config["about"]
+    )
 
 
 def _load(file: Path, keys: Iterable[str]) -> dict[str, Any]:

@@ -155,6 +155,21 @@ class Target(ABC):
         """
 
     @abstractmethod
+    def has_event(self, times: tuple[float, ...]) -> np.ndarray:
+        """Which landmarks show more than the commonest course.
+
+        Parameters
+        ----------
+        times : tuple of float
+            Days after the landmark, of an outcome with a time grid.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) bool: an event by the last time, or another class than the commonest.
+        """
+
+    @abstractmethod
     def head_config(
         self, name: str, landmarks: Landmarks, horizon: float | None, num_times: int, least: int
     ) -> HeadConfig:
@@ -237,6 +252,23 @@ class Target(ABC):
         -------
         ndarray
             As the head's `start` takes it.
+        """
+
+    @abstractmethod
+    def likelihood(self, prediction: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
+        """The probability that a prediction gave to what was seen of each landmark.
+
+        Parameters
+        ----------
+        prediction : ndarray
+            (landmark, ...), probabilities as a head predicts them.
+        times : tuple of float
+            Days after the landmark, of an outcome with a time grid.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) float64; 1 where nothing was seen.
         """
 
     @abstractmethod
@@ -400,6 +432,22 @@ class SurvivalTarget(Target):
         """
         return len(set().union(*_patients(self, patient)))
 
+    def has_event(self, times: tuple[float, ...]) -> np.ndarray:
+        """Which landmarks have an event by the last time.
+
+        Parameters
+        ----------
+        times : tuple of float
+            Days after the landmark.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) bool.
+        """
+        seen: np.ndarray = (self.strata > 0) & (self.time <= times[-1])
+        return seen
+
     def head_config(
         self, name: str, landmarks: Landmarks, horizon: float | None, num_times: int, least: int
     ) -> SurvivalConfig:
@@ -528,6 +576,34 @@ class SurvivalTarget(Target):
         """
         free = np.concatenate([[1.0], marginal[0, :-1]]).clip(1e-6)
         return np.diff(marginal[1:], prepend=0.0, axis=1) / free
+
+    def likelihood(self, prediction: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
+        """The probability of the cause and interval of each event, or of being event-free as long as seen.
+
+        Of what is observed within an interval without an event only its start counts; whatever comes after
+        the last time is being event-free up to it.
+
+        Parameters
+        ----------
+        prediction : ndarray
+            (landmark, 1 + cause, time), the incidence.
+        times : tuple of float
+            Days after the landmark.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) float64; 1 where it was not at risk, or not followed to the first time.
+        """
+        rows = np.arange(len(prediction))
+        time = np.where(self.known, self.time, 0.0)
+        # (landmark, slot, 1 + time): at day 0 everybody is event-free
+        whole = np.concatenate([np.zeros_like(prediction[..., :1]), prediction], -1)
+        whole[:, 0, 0] = 1.0
+        event = np.where(time <= times[-1], self.event * self.known, 0)
+        interval = np.searchsorted(times, time).clip(max=len(times) - 1)
+        happened = whole[rows, event, interval + 1] - whole[rows, event, interval]
+        return np.where(event > 0, happened, whole[rows, 0, np.searchsorted(times, time, "right")])
 
     def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
         """Score each cause by the integrated Brier score [1]_.
@@ -690,6 +766,22 @@ class LabelTarget(Target):
         parts.remove(max(parts, key=len))
         return len(set().union(*parts))
 
+    def has_event(self, times: tuple[float, ...] = ()) -> np.ndarray:
+        """Which landmarks have another label than the commonest.
+
+        Parameters
+        ----------
+        times : tuple of float
+            Unused.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) bool.
+        """
+        known: np.ndarray = self.known
+        return known & (self.label != np.bincount(self.label[known], minlength=1).argmax())
+
     def head_config(
         self, name: str, landmarks: Landmarks, horizon: float | None, num_times: int, least: int
     ) -> DiagnosisConfig:
@@ -772,6 +864,24 @@ class LabelTarget(Target):
             The same.
         """
         return marginal
+
+    def likelihood(self, prediction: np.ndarray, times: tuple[float, ...] = ()) -> np.ndarray:
+        """The probability of each label.
+
+        Parameters
+        ----------
+        prediction : ndarray
+            (landmark, class), the probabilities.
+        times : tuple of float
+            Unused.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) float64; 1 where there is no label.
+        """
+        label = self.label.clip(min=0)
+        return np.where(self.known, np.take_along_axis(prediction, label[:, None], 1)[:, 0], 1.0)
 
     def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
         """Score all classes together by the Brier score [1]_.

@@ -507,7 +507,7 @@ def marginal_model(
     -------
     MarginalModel or ClassPrior
     """
-    head = predictor.modules[0].head(outcome).config.to_dict()
+    head = predictor.heads[outcome].to_dict()
     tables = {} if train is None else _tables(train, outcome, tuple(head.get("times", ())))
     overall, near = predictor.null[outcome], predictor.nulls.get(outcome)
     if head["kind"] == "diagnosis":

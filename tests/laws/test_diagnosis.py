@@ -97,8 +97,8 @@ def model(train):
 
 def bits(model):
     digest = sha256()
-    for module in model.predictor_.modules:
-        for name, tensor in module.state_dict().items():
+    for family in model.predictor_.families.values():
+        for name, tensor in sorted(family.tensors().items()):
             digest.update(name.encode() + tensor.numpy().tobytes())
     return digest.hexdigest()
 

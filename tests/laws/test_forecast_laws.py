@@ -14,7 +14,7 @@ import torch
 from gnnpatient import PrognosisModel, load_predictor
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.packed import Events
-from gnnpatient.prognosis import fit as fitting
+from gnnpatient.prognosis import network
 from gnnpatient.testing import tiny_cohort
 from gnnpatient.times import DAY
 
@@ -37,11 +37,12 @@ def model(train):
 
 
 def bits(model: PrognosisModel) -> str:
-    """Of every tensor of every member."""
+    """Of every tensor of every family, and the weights between them."""
     digest = sha256()
-    for module in model.predictor_.modules:
-        for name, tensor in module.state_dict().items():
+    for family in model.predictor_.families.values():
+        for name, tensor in sorted(family.tensors().items()):
             digest.update(name.encode() + tensor.numpy().tobytes())
+    digest.update(str(model.predictor_.stacks).encode())
     return digest.hexdigest()
 
 
@@ -154,8 +155,11 @@ def test_same_seed_same_bits(cohort, train, model):
     assert bits(again) == bits(model)
     assert bits(PrognosisModel(members=2, seed=1, **QUICK).fit(train)) != bits(model)
     one = PrognosisModel(members=1, **QUICK).fit(train)
-    first = model.predictor_.modules[0].state_dict()
-    assert all(torch.equal(t, first[n]) for n, t in one.predictor_.modules[0].state_dict().items())
+    asked = train[:20]
+    for name in ("linear", "boosted", "graph"):
+        both = model.predictor_.forecast(asked, families=name)["death"].members
+        alone = one.predictor_.forecast(asked, families=name)["death"].incidence
+        assert np.array_equal(alone, both[0]), "a member does not depend on how many there are"
 
 
 @pytest.mark.slow
@@ -167,9 +171,11 @@ from gnnpatient import PrognosisModel
 from gnnpatient.testing import tiny_cohort
 train = tiny_cohort().landmarks(np.arange(50), times=[0, 4, 7]).followed()
 digest = hashlib.sha256()
-for module in PrognosisModel(members=2, **{QUICK}).fit(train).predictor_.modules:
-    for name, tensor in module.state_dict().items():
+predictor = PrognosisModel(members=2, **{QUICK}).fit(train).predictor_
+for family in predictor.families.values():
+    for name, tensor in sorted(family.tensors().items()):
         digest.update(name.encode() + tensor.numpy().tobytes())
+digest.update(str(predictor.stacks).encode())
 print(digest.hexdigest())
 """
     run = subprocess.run(
@@ -191,7 +197,7 @@ def whole(train, model, tmp_path_factory):
     run = tmp_path_factory.mktemp("whole")
     told = []
     recorded = PrognosisModel(members=2, **QUICK).fit(
-        train, run=run, progress=lambda *_, **entry: told.append(entry)
+        train, run=run, progress=lambda *_, **entry: told.append(entry) if "epoch" in entry else None
     )
     assert bits(recorded) == bits(model), "recording changes nothing"
     assert [(e["member"], e["epoch"]) for e in told] == [(m, e) for m in range(2) for e in range(2)]
@@ -203,7 +209,7 @@ def test_resumed_is_uninterrupted(train, model, whole, tmp_path, epochs):
     told = []
 
     def progress(*_, **entry):
-        told.append(entry)
+        told.append(entry) if "epoch" in entry else None
         if len(told) == epochs:
             raise Stop
 
@@ -212,7 +218,7 @@ def test_resumed_is_uninterrupted(train, model, whole, tmp_path, epochs):
     assert (tmp_path / "metrics.jsonl").read_text() == "".join(whole.splitlines(True)[:epochs])
     rest = []
     resumed = PrognosisModel(members=2, **QUICK).fit(
-        train, run=tmp_path, progress=lambda *_, **entry: rest.append(entry)
+        train, run=tmp_path, progress=lambda *_, **entry: rest.append(entry) if "epoch" in entry else None
     )
     assert len(rest) == 4 - epochs, "nothing is done twice"
     assert bits(resumed) == bits(model)
@@ -221,7 +227,7 @@ def test_resumed_is_uninterrupted(train, model, whole, tmp_path, epochs):
 
 @pytest.mark.parametrize("epochs", [0, 1, 3])
 def test_stopped_while_a_checkpoint_is_written(train, model, whole, tmp_path, monkeypatch, epochs):
-    real, calls = fitting.write_state, []
+    real, calls = network.write_state, []
 
     def write_state(path, state):
         calls.append(path)
@@ -229,10 +235,10 @@ def test_stopped_while_a_checkpoint_is_written(train, model, whole, tmp_path, mo
             raise Stop
         real(path, state)
 
-    monkeypatch.setattr(fitting, "write_state", write_state)
+    monkeypatch.setattr(network, "write_state", write_state)
     with pytest.raises(Stop):
         PrognosisModel(members=2, **QUICK).fit(train, run=tmp_path)
-    monkeypatch.setattr(fitting, "write_state", real)
+    monkeypatch.setattr(network, "write_state", real)
     assert bits(PrognosisModel(members=2, **QUICK).fit(train, run=tmp_path)) == bits(model)
     assert (tmp_path / "metrics.jsonl").read_text() == whole
 

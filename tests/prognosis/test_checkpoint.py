@@ -97,10 +97,10 @@ def test_loading_leaves_the_random_state_alone(saved):
 
 def test_choices_of_a_grid_search_can_be_saved(model, tmp_path):
     """A grid search sets numpy's numbers."""
-    twin = copy.copy(model).set_params(channels=np.int64(4), linear=np.bool_(True), kinds=np.array(["lab"]))
+    twin = copy.copy(model).set_params(channels=np.int64(4), verbose=np.bool_(True), kinds=np.array(["lab"]))
     twin.save_pretrained(tmp_path / "model")
     choices = PrognosisModel.from_pretrained(tmp_path / "model").get_params()
-    assert (choices["channels"], choices["linear"], choices["kinds"]) == (4, True, ["lab"])
+    assert (choices["channels"], choices["kinds"]) == (4, ["lab"])
 
 
 def test_the_card_counts(saved, train):
@@ -116,7 +116,9 @@ def test_the_card_counts(saved, train):
         "10 days",
         "lab: 3 codes",
         "age, sex",
-        "2 members",
+        "2 members each",
+        "| boosted | 0.5 |",
+        "not shown to add anything",
     ):
         assert word in card
 
@@ -150,8 +152,8 @@ def test_what_is_not_there(tmp_path, saved):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_weights_that_are_not_finite(copied, bad):
     weights = load_file(copied / "model.safetensors")
-    name = next(name for name in weights if name.endswith("readout.query.weight"))
-    weights[name][0, 0] = bad
+    name = next(name for name in weights if name.startswith("graph.0.") and name.endswith(".weight"))
+    weights[name].view(-1)[0] = bad
     save_file(weights, copied / "model.safetensors")
     refused(copied, "weights not finite")
 
@@ -235,7 +237,10 @@ def test_configs_that_are_not_ours(copied):
     write(copied, json.loads(whole.replace('"channels": 8', '"channels": 9')))
     refused(copied, "do not fit together")
     write(copied, json.loads(whole.replace('"channels": 8', '"chanels": 8')))
-    refused(copied, "not the config of a gnnpatient model")
+    refused(copied, "do not fit together")
+    for part in ("heads", "stacks", "vocabulary", "families"):
+        write(copied, json.loads(whole.replace(f'"{part}": {{', f'"{part}s": {{')))
+        refused(copied, "not the config of a gnnpatient model")
 
 
 def places(node, path=()):
@@ -333,7 +338,7 @@ def test_weights_of_another_model_and_flipped_bits_are_refused(copied, model):
     )
     tensors = load_file(file)
     save_file(
-        {name: tensor * 2 if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}, file
+        {name: tensor / 2 if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}, file
     )
     refused(copied, "not the weights")
     members = {
@@ -369,6 +374,7 @@ def test_a_name_in_a_config_that_leads_out_is_refused(copied, name):
     head, null = config["model"]["heads"]["death"], config["null"]["death"]
     outcome = copy.deepcopy(config) | {"null": {name: null}}
     outcome["model"]["heads"] = {name: head}
+    outcome["model"]["stacks"] = {name: outcome["model"]["stacks"]["death"]}
     cause = copy.deepcopy(config)
     cause["model"]["heads"]["death"]["causes"][0] = name
     for tampered in (outcome, cause):
@@ -386,7 +392,7 @@ def test_a_model_that_has_seen_bounds_is_saved_and_opened(cohort, train, tmp_pat
     bounded = replace(cohort, events={**cohort.events, "lab": replace(lab, bound=bound)})
     X = Landmarks(bounded, train.patient, train.at)
     model = PrognosisModel(members=1, epochs=1, channels=8, horizon=10.0).fit(X)
-    assert model.predictor_.modules[0].vocabulary.bounded == ("lab",)
+    assert model.predictor_.vocabulary.bounded == ("lab",)
     model.save_pretrained(tmp_path / "model")
     said = load_predictor(tmp_path / "model").forecast(bounded.at(3))["death"].incidence
     assert np.array_equal(said, model.forecast(bounded.at(3))["death"].incidence, equal_nan=True)

@@ -213,7 +213,7 @@ def test_the_search_finds_what_is_there(folders, asks):
 
 
 def test_names_and_where_rarer_codes_go(models):
-    words = models[10].predictor_.modules[0].vocabulary
+    words = models[10].predictor_.vocabulary
     assert words.codes["lab"] == ("other", "bili", "crea", "ferritin")
     assert words.codes["dx"] == ("other", "E11.9", "I25"), (
         "eight codes of three patients go to their ancestor"
@@ -281,7 +281,7 @@ def test_what_all_rare_codes_say_together_is_learned(cohort, tmp_path):
     train = changed.landmarks(np.arange(90), times=[2.0]).followed()
     model = PrognosisModel(**CHOICES, horizon=50.0).fit(train)
     test = changed.landmarks(np.arange(90, N), times=[2.0]).followed()
-    assert not set(names[-len(own) :]) & set(model.predictor_.modules[0].vocabulary.codes["lab"])
+    assert not set(names[-len(own) :]) & set(model.predictor_.vocabulary.codes["lab"])
     risk = model.forecast(test)["death"].risk("death")
     assert risk[writes[test.patient]].min() > risk[~writes[test.patient]].max() + 0.2
 
@@ -318,7 +318,7 @@ def test_fewer_patients_than_that_teach_nothing_and_it_is_said(cohort, tmp_path)
     model = PrognosisModel(**CHOICES).fit(few)
     model.save_pretrained(tmp_path / "model")
     assert "no code, level or value of theirs was learned" in (tmp_path / "model" / "README.md").read_text()
-    words = model.predictor_.modules[0].vocabulary
+    words = model.predictor_.vocabulary
     assert {names for names in words.codes.values()} == {("other",)} and words.levels == {"sex": ()}
     assert np.isfinite(model.forecast(few)["death"].incidence).all()
     with pytest.raises(InputError, match="min_patients 0; must be >= 1"):

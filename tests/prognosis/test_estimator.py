@@ -173,8 +173,9 @@ def test_y_may_be_given(single, quick, single_model):
     truth = X.outcome("gone")
     y = Surv.from_arrays(truth["event"] > 0, truth["time"])
     given = PrognosisModel(**quick).fit(X, y)
-    for one, other in zip(given.predictor_.modules, single_model.predictor_.modules, strict=True):
-        assert all(torch.equal(t, other.state_dict()[n]) for n, t in one.state_dict().items())
+    for name, family in given.predictor_.families.items():
+        same = single_model.predictor_.families[name].tensors()
+        assert all(torch.equal(t, same[n]) for n, t in family.tensors().items())
     held = single.landmarks(np.arange(60, 80), times=[0, 1, 2]).followed()
     own = held.outcome("gone")
     y = Surv.from_arrays(own["event"] > 0, own["time"])

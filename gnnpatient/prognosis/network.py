@@ -1,0 +1,541 @@
+"""The family "graph": networks over each patient's graph in time, trained until that no longer helps."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnpatient.cohort.build import build_graphs
+from gnnpatient.cohort.splits import landmark_weights
+from gnnpatient.errors import InputError
+from gnnpatient.files import atomic_file
+from gnnpatient.graphs import Graphs
+from gnnpatient.model.heads import HeadConfig
+from gnnpatient.model.model import ModelConfig, PatientGNN
+from gnnpatient.model.table import NodeTable, tabulate
+from gnnpatient.model.vocabulary import Vocabulary
+from gnnpatient.prognosis.device import deterministic
+from gnnpatient.prognosis.problem import LandmarkSampler, Problem
+from gnnpatient.prognosis.states import State, from_states, read_state, to_states, write_state
+
+CHUNK = 512  # landmarks that are forecast at once
+MAX_ROWS = 2**21  # rows of the training landmarks that are kept in memory, some 600 MB; of more, none are
+MAX_SCORED = 4096  # landmarks at which a member is scored after each epoch
+MAX_DRAWS = 8192  # landmarks in an epoch
+MIN_STEPS = 8  # in an epoch: of a small cohort it is more than one pass
+MIN_EPOCHS = 10  # before patience counts
+MAX_AVERAGE_DECAY = 0.98  # share that the running average of the weights keeps in a step
+
+
+@dataclass(eq=False)
+class GraphHazard:
+    """The fitted networks, a member for each inner fold that was left out.
+
+    Attributes
+    ----------
+    modules : tuple of PatientGNN
+        The members.
+    name : str
+        Always ``"graph"``.
+    """
+
+    modules: tuple[PatientGNN, ...]
+    name: ClassVar[str] = "graph"
+
+    @property
+    def members(self) -> int:
+        """How many members there are."""
+        return len(self.modules)
+
+    @classmethod
+    def fit(cls, problem: Problem) -> Self:
+        """Train every member, each on `problem.train(member)` alone.
+
+        Every epoch draws from its own seed, so that a resumed fit ends in the same bits.
+
+        Parameters
+        ----------
+        problem : Problem
+            What there is to learn from.
+
+        Returns
+        -------
+        GraphHazard
+
+        Raises
+        ------
+        InputError
+            When a loss is not finite, or the checkpoints are of another fit.
+        """
+        tables, log = _Tables(problem), list[dict[str, Any]]()
+        modules = []
+        for member in range(problem.config.members):
+            with deterministic(problem.device), torch.random.fork_rng(range(torch.cuda.device_count())):
+                torch.manual_seed(_seed(problem.config.seed, member))
+                module = PatientGNN(problem.model, problem.vocabulary, problem.heads, problem.bases)
+                modules.append(MemberTrainer(member, module, problem, tables, log).train())
+        return cls(tuple(modules))
+
+    @torch.inference_mode()
+    def forecast(self, graphs: Graphs, members: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """Forecast every outcome.
+
+        Parameters
+        ----------
+        graphs : Graphs
+            In the cohort's own codes, on the CPU.
+        members : sequence of int, optional
+            Which members; default: all.
+
+        Returns
+        -------
+        dict of str to Tensor
+            (member, landmark, ...) as a head's `forward` gives them, on the CPU.
+        """
+        chosen = [self.modules[m].eval() for m in (range(len(self.modules)) if members is None else members)]
+        device = next(self.modules[0].parameters()).device
+        table = self.modules[0].tabulate(graphs)
+        parts: dict[str, list[Tensor]] = {name: [] for name in self.modules[0].outcomes}
+        with deterministic(device):
+            for positions in torch.arange(len(table)).split(CHUNK):
+                chunk = table.take(positions).to(device)
+                answers = [module(chunk) for module in chosen]
+                for name, found in parts.items():
+                    found.append(torch.stack([answer[name] for answer in answers]).cpu())
+        return {name: torch.cat(found, 1) for name, found in parts.items()}
+
+    def to(self, device: torch.device) -> None:
+        """Move the networks to a device.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where to compute.
+        """
+        for module in self.modules:
+            module.to(device)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but the tensors and what is in the vocabulary and the heads, as JSON holds it.
+
+        Returns
+        -------
+        dict
+            Keys ``model`` (the choices of `ModelConfig`) and ``members``.
+        """
+        return {"model": self.modules[0].config.to_dict(), "members": len(self.modules)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights by name, on the CPU.
+
+        Returns
+        -------
+        dict of str to Tensor
+            With the number of the member before each name, as in ``"0.encode.slope"``.
+        """
+        return {
+            f"{i}.{name}": tensor.detach().cpu().contiguous()
+            for i, module in enumerate(self.modules)
+            for name, tensor in module.state_dict().items()
+        }
+
+    @classmethod
+    def load(
+        cls,
+        facts: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        vocabulary: Vocabulary,
+        heads: Mapping[str, HeadConfig],
+        layers: Mapping[str, type] | None = None,
+    ) -> Self:
+        """Read what `facts` and `tensors` gave.
+
+        Parameters
+        ----------
+        facts : mapping
+            From `facts`.
+        tensors : mapping of str to Tensor
+            From `tensors`.
+        vocabulary : Vocabulary
+            Names and scales of the training graphs.
+        heads : mapping of str to HeadConfig
+            What is predicted, by outcome.
+        layers : mapping of str to type, optional
+            Classes of the user's own by the names that the model was saved with.
+
+        Returns
+        -------
+        GraphHazard
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError, RuntimeError
+            When they do not fit together.
+        """
+        config = ModelConfig.from_dict(facts["model"], layers)
+        if not 1 <= facts["members"] <= len(tensors):
+            raise ValueError("members")
+        return cls(
+            tuple(
+                _module(config, vocabulary, heads, from_states(str(member), tensors))
+                for member in range(facts["members"])
+            )
+        )
+
+
+def _module(
+    config: ModelConfig,
+    vocabulary: Vocabulary,
+    heads: Mapping[str, HeadConfig],
+    tensors: Mapping[str, Tensor],
+) -> PatientGNN:
+    """A member. Sizes that could make it large are first compared with those of its tensors."""
+    if not config.num_layers <= len(tensors):
+        raise ValueError("num_layers")
+    sizes = {size for tensor in tensors.values() for size in tensor.shape}
+    if config.channels not in sizes:
+        raise ValueError("channels")
+    for kind, axes in vocabulary.vectors.items():
+        if not ({axes.columns, axes.kept} <= sizes and min(axes.columns, axes.kept) >= 1):
+            raise ValueError(f"vectors of {kind!r}")
+    with torch.random.fork_rng([]):  # made on the CPU
+        module = PatientGNN(config, vocabulary, heads)
+    module.load_state_dict(tensors)
+    if not all(buffer.isfinite().all() for buffer in module.buffers()):
+        raise ValueError("numbers not finite")
+    return module.eval()
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+class _Tables:
+    """Node tables of the training landmarks: made once for all members while they fit into memory."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.every: NodeTable | None = None
+        parts, rows = [], 0
+        size = len(problem.landmarks)
+        for first in range(0, size, CHUNK):
+            parts.append(self._make(np.arange(first, min(first + CHUNK, size))))
+            rows += parts[-1].rows
+            if rows > MAX_ROWS:
+                return
+        self.every = NodeTable.cat(parts)
+
+    def _make(self, positions: np.ndarray) -> NodeTable:
+        graphs = build_graphs(self.problem.landmarks[positions])
+        return tabulate(graphs, self.problem.vocabulary, self.problem.bases)
+
+    def __call__(self, positions: np.ndarray) -> NodeTable:
+        """The table of some landmarks, on the CPU."""
+        if self.every is not None:
+            return self.every.take(torch.from_numpy(positions))
+        return self._make(positions)
+
+
+class AdamW:
+    """Adam with decoupled weight decay [1]_, of matrices and larger tensors alone.
+
+    Equal to torch's own, which takes as long to import as torch.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        What is trained.
+    weight_decay : float
+        Decay of a step, in units of the learning rate.
+
+    References
+    ----------
+    .. [1] Loshchilov I, Hutter F. Decoupled weight decay regularization. ICLR 2019.
+    """
+
+    FIRST, SECOND, LEAST = 0.9, 0.999, 1e-8
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], weight_decay: float):
+        self.parameters, self.weight_decay, self.steps = list(parameters), weight_decay, 0
+        self.mean = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+        self.square = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Move the parameters against their gradients.
+
+        Parameters
+        ----------
+        lr : float
+            Learning rate.
+        """
+        self.steps += 1
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        torch._foreach_mul_([p for p in self.parameters if p.ndim > 1], 1 - lr * self.weight_decay)
+        torch._foreach_lerp_(self.mean, grads, 1 - self.FIRST)
+        torch._foreach_mul_(self.square, self.SECOND)
+        torch._foreach_addcmul_(self.square, grads, grads, 1 - self.SECOND)
+        scale = torch._foreach_sqrt(self.square)
+        torch._foreach_div_(scale, math.sqrt(1 - self.SECOND**self.steps))
+        torch._foreach_add_(scale, self.LEAST)
+        torch._foreach_addcdiv_(self.parameters, self.mean, scale, -lr / (1 - self.FIRST**self.steps))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The moments, by the position of the parameter.
+
+        Returns
+        -------
+        dict of str to Tensor
+        """
+        moments = {"mean": self.mean, "square": self.square}
+        return {f"{name}.{i}": tensor for name, of in moments.items() for i, tensor in enumerate(of)}
+
+    def load(self, tensors: Mapping[str, Tensor], steps: int) -> None:
+        """Put back what `tensors` gave.
+
+        Parameters
+        ----------
+        tensors : mapping of str to Tensor
+            The moments.
+        steps : int
+            Steps that were taken.
+        """
+        self.steps = steps
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
+
+
+@dataclass(eq=False)
+class _TrainingState:
+    """The state of a member's training after some epochs."""
+
+    optimizer: AdamW
+    average: PatientGNN
+    best: dict[str, Tensor]
+    start: float = math.nan  # validation loss before training
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def losses(self) -> list[float]:
+        """Validation loss before training and after each epoch."""
+        return [self.start, *(entry["validation"] for entry in self.history)]
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Record an epoch, and keep the average of the best one."""
+        if entry["validation"] < min(self.losses):
+            self.best = copy.deepcopy(self.average.state_dict())
+        self.history.append(entry)
+
+
+@dataclass(eq=False)
+class MemberTrainer:
+    """The training of one member.
+
+    Attributes
+    ----------
+    member : int
+        Its number, from 0.
+    module : PatientGNN
+        A fresh network, changed in place.
+    problem : Problem
+        What there is to learn from.
+    tables : callable
+        Gives the node table of some training landmarks.
+    log : list of dict
+        The epochs of the members before it; its own are added.
+    """
+
+    member: int
+    module: PatientGNN
+    problem: Problem
+    tables: Callable[[np.ndarray], NodeTable]
+    log: list[dict[str, Any]]
+
+    def train(self) -> PatientGNN:
+        """Train on one part of the member's patients, and stop on the other.
+
+        What is scored and kept is a running average of the weights [1]_: with some hundreds of patients it
+        forecasts better than the weights of any single step. The state before training, which is the marginal
+        model, is kept where no epoch is better.
+
+        Returns
+        -------
+        PatientGNN
+            The average after the best epoch.
+
+        Raises
+        ------
+        InputError
+            When the loss is not finite, or the checkpoint is of another fit.
+
+        References
+        ----------
+        .. [1] Polyak BT, Juditsky AB. Acceleration of stochastic approximation by averaging. SIAM Journal on
+           Control and Optimization 30:838-855, 1992.
+        """
+        problem = self.problem
+        learn, stop = problem.stopping(self.member)
+        for name in problem.heads:
+            self.module.head(name).start(torch.from_numpy(problem.start(name, learn)).float())
+        self.module.to(problem.device)
+        sampler = LandmarkSampler.of(problem.landmarks.moments, learn)
+        scored = np.random.default_rng(problem.config.seed).permutation(stop)[:MAX_SCORED]
+        state = self._begin(scored)
+        while not self._finished(state):
+            epoch = len(state.history)
+            loss = self._epoch(epoch, sampler, state)
+            score = self._score(state.average, scored, epoch)
+            entry = {"member": self.member, "epoch": epoch, "loss": loss, "validation": score}
+            state.add(entry)
+            self._checkpoint(state)
+            if problem.progress:
+                problem.progress(f"member {self.member + 1}", epoch + 1, problem.config.epochs, **entry)
+        self.log += state.history
+        self.module.load_state_dict(state.best)
+        return self.module.eval()
+
+    def _begin(self, scored: np.ndarray) -> _TrainingState:
+        """The state before the first epoch, or after those of an existing checkpoint."""
+        optimizer = AdamW(self.module.parameters(), self.problem.config.weight_decay)
+        average = copy.deepcopy(self.module).eval()
+        state = _TrainingState(optimizer, average, copy.deepcopy(average.state_dict()))
+        if self.problem.run is not None and self._path.is_file():
+            self._resume(read_state(self._path), state)
+        else:
+            state.start = self._score(average, scored)
+        return state
+
+    def _epoch(self, epoch: int, sampler: LandmarkSampler, state: _TrainingState) -> float:
+        """Train one epoch; returns the mean loss."""
+        config, optimizer = self.problem.config, state.optimizer
+        rng = np.random.default_rng([config.seed, self.member, epoch])
+        torch.manual_seed(_seed(config.seed, self.member, epoch))
+        draws = sampler(rng, min(MAX_DRAWS, max(len(sampler.rows), MIN_STEPS * config.batch_size)))
+        batches = np.array_split(draws, math.ceil(len(draws) / config.batch_size))
+        self.module.train()
+        losses = []
+        for step, rows in enumerate(batches, epoch * len(batches)):
+            table = self._hide(self.tables(rows)).to(self.problem.device)
+            loss = self._loss(self.module, table, rows, self._shares(rows, np.ones(len(rows))))
+            self.module.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+            optimizer.step(config.lr * _rate(step / (config.epochs * len(batches))))
+            # read once per epoch, so that no step waits for a GPU
+            losses.append(loss.detach())
+            _update_average(state.average, self.module, step + 1)
+        return float(torch.stack(losses).double().mean())
+
+    def _hide(self, table: NodeTable) -> NodeTable:
+        """Hide a share of the rows; and in every second batch each node type by chance, at least one is left.
+
+        So the model learns to forecast patients who lack any of them.
+        """
+        kinds, keep = len(self.problem.vocabulary.codes), torch.ones(table.rows, dtype=torch.bool)
+        if share := self.problem.model.node_dropout:
+            keep &= torch.rand(table.rows) >= share
+        if (share := self.problem.config.kind_dropout) and float(torch.rand(())) < 0.5:
+            visible = torch.rand(kinds) >= share
+            visible[torch.randint(kinds, ())] = True
+            keep &= visible[table.kind]
+        return table if keep.all() else table.keep(keep)
+
+    def _finished(self, state: _TrainingState) -> bool:
+        """Whether all epochs are done, or none of the last ones was better."""
+        done, config = len(state.history), self.problem.config
+        since = done - int(np.argmin(state.losses))
+        return done >= config.epochs or (done >= MIN_EPOCHS and since >= config.patience)
+
+    @torch.inference_mode()
+    def _score(self, module: PatientGNN, rows: np.ndarray, epoch: int | None = None) -> float:
+        """The loss at landmarks that no step has seen, every landmark time counting the same."""
+        shares = self._shares(rows, landmark_weights(self.problem.landmarks.moments[rows]))
+        total = 0.0
+        for part in np.split(np.arange(len(rows)), range(CHUNK, len(rows), CHUNK)):
+            table = self.tables(rows[part]).to(self.problem.device)
+            total += float(self._loss(module, table, rows[part], {n: x[part] for n, x in shares.items()}))
+        if not math.isfinite(total):
+            when = "before training" if epoch is None else f"after epoch {epoch}; take a smaller lr"
+            raise InputError(f"member {self.member}: the loss is not finite {when}")
+        return total
+
+    def _shares(self, rows: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
+        """The share of each landmark in the mean loss of each outcome; 0 where the outcome is not known."""
+        shares = {}
+        for name, target in self.problem.targets.items():
+            known = target.known[rows]
+            total = weight[known].sum()
+            shares[name] = np.where(known, weight * target.share[rows] / max(total, 1e-12), 0.0)
+        return shares
+
+    def _loss(
+        self, module: PatientGNN, table: NodeTable, rows: np.ndarray, shares: Mapping[str, np.ndarray]
+    ) -> Tensor:
+        """The mean over the landmarks whose outcome is known, summed over outcomes."""
+        device = self.problem.device
+        answers, parts = module(table), []
+        for name, target in self.problem.targets.items():
+            known = np.flatnonzero(target.known[rows])
+            losses = module.head(name).loss(
+                answers[name][torch.from_numpy(known).to(device)],
+                *(torch.from_numpy(column[rows[known]]).to(device) for column in target.columns),
+            )
+            parts.append(losses @ torch.from_numpy(shares[name][known]).to(losses))
+        return torch.stack(parts).sum()
+
+    @property
+    def _path(self) -> Path:
+        assert self.problem.run is not None
+        return self.problem.run / "checkpoints" / f"member-{self.member}.safetensors"
+
+    def _checkpoint(self, state: _TrainingState) -> None:
+        """Leave behind what it takes to go on; of a finished member the kept weights alone."""
+        if (run := self.problem.run) is None:
+            return
+        tensors = to_states("best", state.best)
+        if not self._finished(state):
+            tensors |= to_states("now", self.module.state_dict())
+            tensors |= to_states("average", state.average.state_dict())
+            tensors |= to_states("optimizer", state.optimizer.tensors())
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # the log comes first: an epoch done twice writes the same line
+        with atomic_file(run / "metrics.jsonl") as part:
+            part.write_text("".join(json.dumps(entry) + "\n" for entry in [*self.log, *state.history]))
+        facts = {"fit": self.problem.fingerprint, "start": state.start, "history": state.history}
+        facts["steps"] = state.optimizer.steps
+        write_state(self._path, State(tensors, facts))
+
+    def _resume(self, stored: State, state: _TrainingState) -> None:
+        if stored.facts.get("fit") != self.problem.fingerprint:
+            raise InputError(
+                f"{self._path}: of a fit with other choices or landmarks; resume with the same, or "
+                "start a new run"
+            )
+        state.start, state.history = stored.facts["start"], stored.facts["history"]
+        state.best = from_states("best", stored.tensors)
+        if not self._finished(state):
+            self.module.load_state_dict(from_states("now", stored.tensors))
+            state.average.load_state_dict(from_states("average", stored.tensors))
+            state.optimizer.load(from_states("optimizer", stored.tensors), stored.facts["steps"])
+
+
+def _rate(done: float) -> float:
+    """The share of the learning rate: up over the first tenth, then down by half a cosine to a hundredth."""
+    fall = 0.505 + 0.495 * math.cos(math.pi * max(0.0, (done - 0.1) / 0.9))
+    return min(1.0, 0.1 + 9 * done) * fall
+
+
+@torch.no_grad()
+def _update_average(average: PatientGNN, module: PatientGNN, step: int) -> None:
+    """Move the average towards the weights; at first a plain mean, so that it soon forgets the first step."""
+    share = 1 - min(MAX_AVERAGE_DECAY, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), share)

@@ -1,0 +1,309 @@
+"""Who answers: weights of the families, learned from forecasts of patients whom they had not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from gnnpatient.errors import InputError, near
+from gnnpatient.prognosis.disclosure import counted
+from gnnpatient.show import listed
+
+MARGINAL = "marginal"  # the forecast without inputs, beside the families
+GRAPH = "graph"
+PLAIN = ("linear", "boosted")  # whose mean answers where nothing is learned
+MIN_EVENT_PATIENTS = 100  # patients with the event below which weights between models are noise
+PARTS = 5  # of the patients: the weights of a part's score are learned from the others
+STEPS, GAIN = 2000, 1e-9  # of EM at most, and of the mean log-likelihood in a step that goes on
+GRID = 1000  # weights are multiples of one over this
+DIGITS = 4  # of a mean log-likelihood that is written down
+FLOOR = 1e-12  # probability of what a model thought impossible
+NORMAL = 1.96  # standard errors on either side of a 95 % interval
+
+
+def mixture_step(weights: np.ndarray, likelihood: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """One step of EM for the proportions of a mixture [1]_: the likelihood never falls.
+
+    Parameters
+    ----------
+    weights : ndarray
+        (component,), not negative, with sum one.
+    likelihood : ndarray
+        (landmark, component), the probability that each component gave to what came.
+    share : ndarray
+        (landmark,), for how much each landmark counts.
+
+    Returns
+    -------
+    ndarray
+        (component,), not negative, with sum one.
+
+    References
+    ----------
+    .. [1] Dempster AP, Laird NM, Rubin DB. Maximum likelihood from incomplete data via the EM algorithm.
+       Journal of the Royal Statistical Society B 39:1-38, 1977.
+    """
+    part: np.ndarray = weights * (likelihood.T @ (share / (likelihood @ weights)))
+    return part / part.sum()
+
+
+def mixture_weights(likelihood: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The proportions under which what came is likeliest. The likelihood is concave in them.
+
+    Parameters
+    ----------
+    likelihood : ndarray
+        (landmark, component), the probability that each component gave to what came.
+    share : ndarray
+        (landmark,), for how much each landmark counts.
+
+    Returns
+    -------
+    ndarray
+        (component,), multiples of a thousandth, not negative, with sum one.
+
+    Examples
+    --------
+    >>> knows, guesses = np.full(100, 0.8), np.full(100, 0.5)
+    >>> mixture_weights(np.stack([knows, guesses], 1), np.ones(100))
+    array([1., 0.])
+    """
+    likelihood = likelihood.clip(FLOOR)
+    weights = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
+    before = -np.inf
+    for _ in range(STEPS):
+        weights = mixture_step(weights, likelihood, share)
+        reached = float(share @ np.log(likelihood @ weights)) / max(share.sum(), FLOOR)
+        if reached - before < GAIN:
+            break
+        before = reached
+    parts = np.round(weights * GRID)
+    parts[parts.argmax()] += GRID - parts.sum()
+    return parts / GRID
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """How much of the answer each family gives, of one outcome, and what that was learned from.
+
+    Attributes
+    ----------
+    weights : dict of str to float
+        By family, ``"marginal"`` the forecast without inputs; not negative, with sum one.
+    without_graph : dict of str to float
+        The same without the graph; empty where there is no graph, or nothing else.
+    learned : bool
+        Whether the weights were learned; False: too few patients with the event, or one family alone.
+    patients : int or str
+        Patients with the event whose forecasts out of fold taught the weights.
+    log_likelihood : dict of str to float
+        Mean log-likelihood a patient, out of fold, of each family, of ``"marginal"``, of ``"stack"`` and
+        ``"without_graph"``; empty where it would be of fewer than `min_patients` patients. The weights of the
+        last two were learned from other patients than those they are scored on.
+    graph_gain : tuple of float or None
+        The mean of "stack" minus "without_graph" over patients, with a 95 % interval.
+    """
+
+    weights: dict[str, float]
+    without_graph: dict[str, float]
+    learned: bool
+    patients: int | str
+    log_likelihood: dict[str, float]
+    graph_gain: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        for weights in (self.weights, self.without_graph):
+            total = sum(weights.values())
+            if not all(w >= 0 for w in weights.values()) or (weights and not abs(total - 1) <= 1e-6):
+                raise ValueError("weights of a stack")
+        if not self.weights:
+            raise ValueError("a stack without weights")
+
+    def written(self, least: int) -> dict[str, Any]:
+        """The fields as JSON holds them, with the count as it is written down.
+
+        Parameters
+        ----------
+        least : int
+            Fewest patients that a count may be of.
+
+        Returns
+        -------
+        dict
+        """
+        return asdict(self) | {"patients": counted(self.patients, least)}
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Names of the families, whatever their weights."""
+        return tuple(name for name in self.weights if name != MARGINAL)
+
+    def sentences(self) -> list[str]:
+        """Say where nothing was learned, and whether the graph is shown to add anything.
+
+        Returns
+        -------
+        list of str
+            None where there is one family alone.
+        """
+        if len(self.families) < 2:
+            return []
+        lines = []
+        if not self.learned:
+            those = [name for name, weight in self.weights.items() if weight]
+            answer = f"{listed(those)} answer in equal parts" if len(those) > 1 else f"{those[0]} answers"
+            lines.append(
+                f"The weights are not learned: that takes {MIN_EVENT_PATIENTS} patients with the event, and "
+                f"there are {self.patients} held out: {answer}."
+            )
+        if self.without_graph:
+            found = ""
+            if self.graph_gain is not None:
+                mean, low, high = self.graph_gain
+                found = f": log-likelihood a patient {mean:+.4f} [{low:.4f}, {high:.4f}] with - without it"
+            said = "adds to the answer" if self.graph_helps else "is not shown to add anything here"
+            lines.append(f"The graph {said}{found}.")
+        return lines
+
+    @property
+    def graph_helps(self) -> bool:
+        """Whether the interval of what the graph adds lies above zero."""
+        return self.graph_gain is not None and self.graph_gain[1] > 0
+
+    def chosen(self, families: str | Collection[str] | None) -> dict[str, float]:
+        """The weights of an answer by some of the families.
+
+        Parameters
+        ----------
+        families : str or collection of str or None
+            None: all; ``"nograph"``: without the graph, with the weights that were learned without it; else
+            names, with their weights in the same proportions as among all, and the same where they have none.
+
+        Returns
+        -------
+        dict of str to float
+            Those that are not zero.
+
+        Raises
+        ------
+        InputError
+            When a family is not there.
+        """
+        if families is None:
+            weights = self.weights
+        elif families == "nograph":
+            if not (weights := self.without_graph):
+                raise InputError("families = 'nograph': there is no other family, or no graph, in this model")
+        else:
+            names = (families,) if isinstance(families, str) else tuple(families)
+            known = {*self.weights, MARGINAL}
+            for name in names:
+                if name not in known:
+                    raise InputError(f"unknown family {name!r}{near(name, sorted(known))}")
+            if not names:
+                raise InputError("families is empty; name at least one")
+            weights = {name: self.weights.get(name, 0.0) for name in names}
+            total = sum(weights.values())
+            weights = {name: w / total if total else 1 / len(weights) for name, w in weights.items()}
+        return {name: weight for name, weight in weights.items() if weight}
+
+
+def fit_stack(
+    likelihood: Mapping[str, np.ndarray],
+    patient: np.ndarray,
+    share: np.ndarray,
+    event: np.ndarray,
+    *,
+    seed: int = 0,
+    least: int = 1,
+) -> Stack:
+    """Learn the weights of the families from their forecasts out of fold.
+
+    A patient's landmarks count for one together. It is a composite likelihood: good for weights, not for
+    standard errors; the interval of what the graph adds is over patients.
+
+    Parameters
+    ----------
+    likelihood : mapping of str to ndarray
+        Of each family, and of ``"marginal"``, (landmark,) the probability that it gave to what came, without
+        having seen the patient. Landmarks of which nothing was seen have 1 everywhere, and count for nothing.
+    patient : ndarray
+        (landmark,) int64, whose landmark each is.
+    share : ndarray
+        (landmark,) float64, for how many each landmark stands, see `Target.share`.
+    event : ndarray
+        (landmark,) bool, see `Target.has_event`.
+    seed : int
+        Seed of the parts of the patients, default 0.
+    least : int
+        Fewest patients that a figure may be of to be written down, default 1.
+
+    Returns
+    -------
+    Stack
+    """
+    families = tuple(name for name in likelihood if name != MARGINAL)
+    columns = np.stack(list(likelihood.values()), 1).clip(FLOOR)
+    seen = (columns != 1).any(1)
+    columns, patient, share = columns[seen], patient[seen], share[seen]
+    with_event = len(np.unique(patient[event[seen]]))
+    _, position = np.unique(patient, return_inverse=True)
+    size = int(position.max(initial=-1)) + 1
+    share = share / np.bincount(position)[position]  # of a patient together 1
+    learned = len(families) > 1 and with_event >= MIN_EVENT_PATIENTS
+    names = tuple(likelihood) if len(families) > 1 else families
+    without = tuple(name for name in names if name != GRAPH) if GRAPH in names else ()
+    if set(without) <= {MARGINAL}:
+        without = ()
+
+    def weights(some: tuple[str, ...], rows: np.ndarray) -> dict[str, float]:
+        if not learned:
+            return _plain(some)
+        chosen = [list(likelihood).index(name) for name in some]
+        return dict(zip(some, mixture_weights(columns[rows][:, chosen], share[rows]).tolist(), strict=True))
+
+    part = np.random.default_rng(seed).permutation(size)[position] % PARTS
+
+    def score(some: tuple[str, ...]) -> np.ndarray:
+        """The log-likelihood of each patient under weights learned from the other parts."""
+        mixed = np.ones(len(columns))
+        for k in range(PARTS):
+            learnt = weights(some, part != k)
+            mixed[part == k] = sum(
+                w * columns[part == k, list(likelihood).index(name)] for name, w in learnt.items()
+            )
+        return np.bincount(position, share * np.log(mixed), minlength=size)
+
+    every = np.ones(len(columns), bool)
+    scores = {
+        name: np.bincount(position, share * np.log(columns[:, i]), minlength=size)
+        for i, name in enumerate(likelihood)
+    }
+    if len(families) > 1:
+        scores["stack"] = score(names)
+    if without:
+        scores["without_graph"] = score(without)
+    written = size >= max(least, 2)
+    gain = None
+    if written and without and learned:
+        each = scores["stack"] - scores["without_graph"]
+        error = NORMAL * each.std(ddof=1) / np.sqrt(size)
+        low, high = each.mean() - error, each.mean() + error
+        gain = tuple(round(float(x), DIGITS) for x in (each.mean(), low, high))
+    return Stack(
+        weights=weights(names, every),
+        without_graph=weights(without, every) if without else {},
+        learned=learned,
+        patients=with_event,
+        log_likelihood={k: round(float(x.mean()), DIGITS) for k, x in scores.items()} if written else {},
+        graph_gain=gain,  # type: ignore[arg-type]
+    )
+
+
+def _plain(names: tuple[str, ...]) -> dict[str, float]:
+    """The mean of linear and boosted, as far as they are there; else of all that is not the marginal."""
+    those = [name for name in names if name in PLAIN] or [name for name in names if name != MARGINAL]
+    return {name: (name in those) / len(those) for name in names}
