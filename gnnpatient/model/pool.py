@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -12,6 +13,19 @@ from gnnpatient.model.table import NodeTable
 
 POOLS = 4  # mean, scaled sum, maximum, spread
 LEAST_VARIANCE = 1e-4  # so that a spread of nothing has a slope
+
+
+with warnings.catch_warnings():  # it is said once a process to be in beta
+    warnings.simplefilter("ignore")
+    torch.zeros(1).index_reduce_(0, torch.zeros(1, dtype=torch.long), torch.zeros(1), "amax")
+
+
+def _highest(x: Tensor, group: Tensor, size: int) -> Tensor:
+    """Maximum of each group, -inf of none; on a CPU ten times as fast as `scatter_reduce_`."""
+    top = x.new_full((size, x.shape[1]), -torch.inf)
+    if x.is_cuda:
+        return top.scatter_reduce_(0, group[:, None].expand_as(x), x, "amax")
+    return top.index_reduce_(0, group, x, "amax")
 
 
 class _Summary(torch.autograd.Function):
@@ -25,7 +39,7 @@ class _Summary(torch.autograd.Function):
         mean, scaled, top, spread = out.split(width, 1)
         mean.index_add_(0, group, x).div_(n)
         torch.mul(mean, n.sqrt() / 3, out=scaled)
-        top.scatter_reduce_(0, group[:, None].expand_as(x), x, "amax", include_self=False)
+        top.copy_(_highest(x, group, size)).masked_fill_((count == 0)[:, None], 0.0)
         spread.index_add_(0, group, x * x).div_(n).addcmul_(mean, mean, value=-1)
         spread.clamp_(min=0).add_(LEAST_VARIANCE).sqrt_()
         ctx.save_for_backward(x, group, n, out)
@@ -95,7 +109,7 @@ class SeriesPool(nn.Module):
         self.code = nn.Parameter(torch.randn(codes, channels))
         self.series = nn.Linear((1 + POOLS) * width, channels, bias=False)
         self.hidden = nn.Linear(channels, channels)
-        self.size = width + POOLS * (width + channels)
+        self.size = width + POOLS * channels
 
     def forward(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "landmark size"]:
         """Pool the rows of each landmark.
@@ -110,8 +124,7 @@ class SeriesPool(nn.Module):
         Returns
         -------
         Float[Tensor, "landmark size"]
-            Mean of the latest row of each series; mean, scaled sum, maximum and spread of all rows, then of
-            the series.
+            Mean of the latest row of each series; mean, scaled sum, maximum and spread of the series.
         """
         owner, many, size = table.series_owner, table.series_ptr.diff(), len(table)
         latest = x.index_select(0, table.latest)  # (series, width)
@@ -119,7 +132,7 @@ class SeriesPool(nn.Module):
         s = self.series(series) + self.code.index_select(0, table.series_code)
         s = self.hidden(s.relu()).relu()  # (series, channel)
         mean = x.new_zeros(size, x.shape[1]).index_add(0, owner, latest) / many.clamp(min=1)[:, None]
-        return torch.cat([mean, summary(x, table.owner, table.ptr.diff()), summary(s, owner, many)], 1)
+        return torch.cat([mean, summary(s, owner, many)], 1)
 
 
 class RowPool(nn.Module):
