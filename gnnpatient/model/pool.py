@@ -109,7 +109,7 @@ class SeriesPool(nn.Module):
         self.code = nn.Parameter(torch.randn(codes, channels))
         self.series = nn.Linear((1 + POOLS) * width, channels, bias=False)
         self.hidden = nn.Linear(channels, channels)
-        self.size = width + POOLS * channels
+        self.size = 2 * width + POOLS * channels
 
     def forward(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "landmark size"]:
         """Pool the rows of each landmark.
@@ -124,15 +124,19 @@ class SeriesPool(nn.Module):
         Returns
         -------
         Float[Tensor, "landmark size"]
-            Mean of the latest row of each series; mean, scaled sum, maximum and spread of the series.
+            Mean of the latest row of each series; mean of all rows; mean, scaled sum, maximum and spread of
+            the series.
         """
-        owner, many, size = table.series_owner, table.series_ptr.diff(), len(table)
+        owner, many, width = table.series_owner, table.series_ptr.diff(), x.shape[1]
         latest = x.index_select(0, table.latest)  # (series, width)
-        series = torch.cat([latest, summary(x, table.series, table.series_size)], 1)
-        s = self.series(series) + self.code.index_select(0, table.series_code)
+        said = summary(x, table.series, table.series_size)  # (series, POOLS width)
+        s = self.series(torch.cat([latest, said], 1)) + self.code.index_select(0, table.series_code)
         s = self.hidden(s.relu()).relu()  # (series, channel)
-        mean = x.new_zeros(size, x.shape[1]).index_add(0, owner, latest) / many.clamp(min=1)[:, None]
-        return torch.cat([mean, summary(s, owner, many)], 1)
+        both = torch.cat([latest, said[:, :width] * table.series_size[:, None]], 1)
+        both = x.new_zeros(len(table), 2 * width).index_add(0, owner, both)
+        count = torch.stack([many, table.ptr.diff()], 1).clamp_(min=1)[:, :, None]
+        both = (both.view(-1, 2, width) / count).flatten(1)
+        return torch.cat([both, summary(s, owner, many)], 1)
 
 
 class RowPool(nn.Module):
