@@ -38,21 +38,22 @@ class _Summary(torch.autograd.Function):
         out = x.new_zeros(size, POOLS * width)
         mean, scaled, top, spread = out.split(width, 1)
         mean.index_add_(0, group, x).div_(n)
-        torch.mul(mean, n.sqrt() / 3, out=scaled)
+        factor = n.sqrt() / 3
+        torch.mul(mean, factor, out=scaled)
         top.copy_(_highest(x, group, size)).masked_fill_((count == 0)[:, None], 0.0)
         spread.index_add_(0, group, x * x).div_(n).addcmul_(mean, mean, value=-1)
         spread.clamp_(min=0).add_(LEAST_VARIANCE).sqrt_()
-        ctx.save_for_backward(x, group, n, out)
+        ctx.save_for_backward(x, group, n, factor, out)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        x, group, n, out = ctx.saved_tensors
+        x, group, n, factor, out = ctx.saved_tensors
         width = x.shape[1]
         mean, _, top, spread = out.split(width, 1)
         of_mean, of_scaled, of_top, of_spread = (grad / n).split(width, 1)
         slope = of_spread / spread
-        constant = torch.addcmul(of_mean, of_scaled, n.sqrt() / 3).addcmul_(slope, mean, value=-1)
+        constant = torch.addcmul(of_mean, of_scaled, factor).addcmul_(slope, mean, value=-1)
         is_top = x == top.index_select(0, group)
         ties = torch.zeros_like(slope).index_add_(0, group, is_top.to(x.dtype))
         down = torch.cat([constant, slope, of_top * (n / ties)], 1).index_select(0, group)
