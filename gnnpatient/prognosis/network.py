@@ -33,6 +33,7 @@ MAX_SCORED = 4096  # landmarks at which a member is scored after each epoch
 MAX_DRAWS = 8192  # landmarks in an epoch
 MIN_STEPS = 8  # in an epoch: of a small cohort it is more than one pass
 MIN_EPOCHS = 10  # before patience counts
+WARM_UP = 0.05  # share of the steps in which the learning rate rises
 MAX_AVERAGE_DECAY = 0.98  # share that the running average of the weights keeps in a step
 
 
@@ -529,9 +530,9 @@ class MemberTrainer:
 
 
 def _rate(done: float) -> float:
-    """The share of the learning rate: up over the first tenth, then down by half a cosine to a hundredth."""
-    fall = 0.505 + 0.495 * math.cos(math.pi * max(0.0, (done - 0.1) / 0.9))
-    return min(1.0, 0.1 + 9 * done) * fall
+    """The share of the learning rate: up over WARM_UP, then down by half a cosine to a hundredth."""
+    fall = 0.505 + 0.495 * math.cos(math.pi * max(0.0, (done - WARM_UP) / (1 - WARM_UP)))
+    return min(1.0, 0.1 + 0.9 * done / WARM_UP) * fall
 
 
 @torch.no_grad()
