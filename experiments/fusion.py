@@ -11,7 +11,7 @@ sign and stage to lab helps, C +.003 (-.026 to .029), scaled IBS +.011 (-.032 to
 
     python experiments/fusion.py --data packed/ward --outcome death --missing image,note --out ward.parquet
     python experiments/fusion.py --data mine/spec.toml --outcome death --folds folds.csv --out mine.parquet
-    python experiments/fusion.py --data tcga-luad-families --models statics,early --landmarks 0,365.25 \\
+    python experiments/fusion.py --data tcga-luad-families --models statics,gru --landmarks 0,365.25 \\
         --members 1 --epochs 8 --out tcga.parquet --table fusion-tcga-luad.md
 """
 
@@ -36,6 +36,7 @@ from gnnpatient import InputError, open_cohort, read_cohort, read_spec
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.datasets.shipped import DATA
 from gnnpatient.files import atomic_file
+from gnnpatient.prognosis.problem import FitConfig
 from gnnpatient.study.compare import compare, make_folds
 from gnnpatient.study.comparison import Comparison
 from gnnpatient.study.folds import Fold, read_folds
@@ -106,7 +107,7 @@ def curve(rows: Sequence[Mapping[str, Any]]) -> str:
     said = [
         "## Missing-modality curve",
         "",
-        "The graph as fitted, with a node type taken from a share of the scored patients, drawn",
+        "The model as fitted, with a node type taken from a share of the scored patients, drawn",
         "once. Brackets are each figure's own, not of a difference.",
         "",
         f"| taken | share of patients | landmarks without a row of it | {' | '.join(shown)} |",
@@ -122,13 +123,13 @@ def pattern(rows: Sequence[Mapping[str, Any]]) -> str:
     said = [
         "## What the pattern of missingness has by itself",
         "",
-        "A share is given where the graph's gain over the baseline covariates is sure.",
+        "A share is given where the gain of all node types over the baseline covariates is sure.",
         "",
-        "| figure | statics | presence | graph | presence - statics | share of the graph's gain |",
+        "| figure | statics | presence | gnn | presence - statics | share of the gain |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        known = " | ".join(f"{row[name]:.4f}" for name in ("statics", "presence", "graph"))
+        known = " | ".join(f"{row[name]:.4f}" for name in ("statics", "presence", "gnn"))
         share = "-" if row["share"] is None else f"{row['share']:.0%}"
         said.append(f"| {row['metric']} | {known} | {value(row['gain'])} | {share} |")
     return "\n".join(said)
@@ -164,11 +165,13 @@ def main() -> None:
     parser.add_argument("--folds", type=Path, help="repeat, fold, id; default: five folds made here")
     parser.add_argument("--outcome", default="death")
     parser.add_argument("--cause", help="default: the one named like the outcome, else the first")
-    parser.add_argument("--models", help="models beside the graph and the unimodal ones; default: all")
+    parser.add_argument(
+        "--models", help="models beside that of all node types and the unimodal ones; default: all"
+    )
     parser.add_argument("--landmarks", help="days")
     parser.add_argument("--horizons", help="days")
     parser.add_argument("--members", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=FitConfig.epochs)
     parser.add_argument("--draws", type=int, default=200, help="of patients, for the intervals")
     parser.add_argument("--missing", default="", help="node types of which to draw the curve")
     parser.add_argument("--repeats", type=int, default=1)

@@ -72,8 +72,8 @@ def page(found: pl.DataFrame, minutes: float) -> str:
         f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}; "
         f"{minutes:.0f} minutes.",
         f"{len(found)} twins of the ward: " + ", ".join(f"{n} x {verdict}" for verdict, n in count.items()),
-        "Graph minus the best unimodal model, mean; brackets: 95 % over draws of patients, the fitted models",
-        "held fixed.",
+        "All node types minus the best unimodal model, mean; brackets: 95 % over draws of patients, the",
+        "fitted models held fixed.",
         "",
         "| seed | best unimodal model | C | scaled IBS | p | verdict |",
         "|---:|---|---:|---:|---:|---|",

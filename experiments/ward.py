@@ -30,7 +30,10 @@ from gnnpatient.datasets.ward import SimulatedTruth, write_ward
 from gnnpatient.datasets.ward.hazards import INFORMATIVE
 from gnnpatient.files import atomic_file
 from gnnpatient.metrics import at_horizon, concordance
+from gnnpatient.prognosis.problem import FitConfig
 from gnnpatient.study.ablations import Comparator, LateFusion, RestrictedModel, comparators, modalities_of
+from gnnpatient.study.fitted import family_models
+from gnnpatient.study.scoreboard import Model
 
 DAY, HORIZON, TIMES = 5.0, 30.0, (2, 3, 4, 5, 6, 7, 8, 10)
 DEATH = 2  # position of the cause, from 1
@@ -73,8 +76,9 @@ def risks(
         model = PrognosisModel(outcomes=["death"], horizon=HORIZON, **budget)
         return RestrictedModel(model.fit(one.landmarks(X)), one.cohort)
 
-    models = {name: fit(every[name]) for name in ("graph", "early", *single)}
-    said = {**models, "late": LateFusion(tuple(models[name] for name in single))}
+    models = {name: fit(every[name]) for name in ("gnn", *single)}
+    said: dict[str, Model] = {**models, "late": LateFusion(tuple(models[name] for name in single))}
+    said |= family_models(models["gnn"].model.predictor_, "death")
     out = {name: model.forecast(test)["death"].risk("death", HORIZON) for name, model in said.items()}
     out["boosted"] = boosted(X, test, truth)
     out["truth"] = truth.risk(test.patient, DAY, HORIZON)
@@ -146,7 +150,7 @@ def main() -> None:
     parser.add_argument("--missing", type=float, default=0.0)
     parser.add_argument("--folds", type=int, default=5, help="how many of the five are fitted and scored")
     parser.add_argument("--members", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=FitConfig.epochs)
     parser.add_argument("--out", type=Path, required=True, help="parquet, a row a seed")
     parser.add_argument("--table", type=Path, help="the same as a page")
     args = parser.parse_args()

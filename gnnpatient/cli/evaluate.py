@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 METRICS = ("auc", "brier", "oe")  # that `evaluate` shows of each horizon or class
 OVERALL = ("scaled_ibs", "scaled_brier")  # and of each landmark
 COMPARED = ("c", "auc", "scaled_ibs", "scaled_brier")  # that `compare` shows
+FAMILIES = ("graph", "linear", "boosted")  # parts of a model, with a table of their own
 Row = Mapping[str, Any]  # a figure: model, landmark, horizon, metric, value, low, high ...
 
 
@@ -60,9 +61,10 @@ def evaluate(
 ) -> None:
     """Score a model, with intervals, on patients that it was not trained on.
 
-    Beside it: a stacked Cox model (of a diagnosis a stacked logistic regression), and the null model, which
-    forecasts the same for everybody. With --cv or --folds the choices of RUN are refitted in each fold, so
-    that every patient is scored once while held out; the model of RUN itself is not used.
+    Beside it: each of its families alone, and what its graph adds; a stacked Cox model (of a diagnosis a
+    stacked logistic regression), and the null model, which forecasts the same for everybody. With --cv or
+    --folds the choices of RUN are refitted in each fold, so that every patient is scored once while held out;
+    the model of RUN itself is not used.
     """
     from gnnpatient.cohort.cohort import open_cohort
     from gnnpatient.study.fitted import FittedModel
@@ -155,6 +157,9 @@ def show_scores(
     counts = ", ".join(f"{n} {cause}" for cause, n in scores.events.items())
     say(f"{scores.patients} patients scored ({counts}). - : not estimable.")
     _say_intervals(scores, rows)
+    _show_families(scores, metrics)
+    if scores.graph_sentence:
+        say(scores.graph_sentence)
     if scores.too_small:
         say(scores.too_small)
 
@@ -163,7 +168,7 @@ def _show_part(
     scores: Evaluation, metrics: Sequence[str], rows: Sequence[Row], part: tuple[str, str | None, str]
 ) -> None:
     """One table: the figures of a cause in a group of patients by one weighting."""
-    models = list(dict.fromkeys(row["model"] for row in rows))
+    models = [name for name in dict.fromkeys(row["model"] for row in rows) if name not in FAMILIES]
     lines: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in rows:
         if (row["cause"], row["group"], row["censoring"]) == part:
@@ -175,6 +180,22 @@ def _show_part(
     title += ", censoring by last observations (cox)" if weights == "cox" else ""
     shown = [(*key, *(figures.get(model, "") for model in models)) for key, figures in order]
     table(title, ["<metric", "landmark", "horizon", *(m.replace("-", " - ") for m in models)], shown)
+
+
+def _show_families(scores: Evaluation, metrics: Sequence[str]) -> None:
+    """The answer and each family alone, at the last horizon of each cause, means over landmarks."""
+    whole = [row for row in scores.rows if row["group"] is None and row["censoring"] == "km"]
+    rows = [row for row in whole if row["model"] in ("gnn", *FAMILIES) and row["metric"] in metrics]
+    if not any(row["model"] in FAMILIES for row in rows):
+        return
+    last = max((row["horizon"] or 0 for row in rows), default=0)
+    rows = [row for row in rows if row["horizon"] in (None, last)]
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:  # the mean over landmarks comes last
+        found.setdefault((row["cause"], row["model"]), {})[row["metric"]] = _figure(row)
+    shown = [m for m in metrics if any(m in figures for figures in found.values())]
+    lines = [(*key, *(figures.get(m, "") for m in shown)) for key, figures in found.items()]
+    table("each family alone, mean over landmarks, last horizon", ["<cause", "<model", *shown], lines)
 
 
 def _say_intervals(scores: Evaluation, rows: Sequence[Row]) -> None:
@@ -227,7 +248,7 @@ def compare(
         Path | None, typer.Option(help="file of folds: repeat, fold, id [default: five folds by patient]")
     ] = None,
     members: Annotated[int | None, typer.Option(help="networks of each model [default: 3]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="at most, each [default: 30]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="at most, each [default: as fit]")] = None,
     seed: Annotated[int | None, typer.Option(help="of all that is drawn at random [default: 0]")] = None,
     budget: Annotated[
         str | None,
@@ -258,7 +279,7 @@ def compare(
         return print_json(found.to_dict())
     _show_comparison(outcome, found.comparison, found.missing)
     for row in found.pattern:
-        share = "" if row["share"] is None else f", {row['share']:.0%} of the gain of the graph"
+        share = "" if row["share"] is None else f", {row['share']:.0%} of the gain of all node types"
         gain = f"{row['metric']} {_figure(row['gain'])}"
         say(f"missingness only: {gain} over baseline covariates only{share}")
 
@@ -293,7 +314,7 @@ def _show_comparison(outcome: str, found: Comparison, curve: Sequence[Row]) -> N
             (kind, f"{share:.0%}", f"{lacking:.0%}", *(figures[m] for m in metrics))
             for (kind, share, lacking), figures in _means(curve, "kind", "share", "lacking").items()
         ]
-        table("graph, with a node type removed from the patients", head, lost)
+        table("gnn, with a node type removed from the patients", head, lost)
     for sentence in found.sentences:
         say(sentence)
 

@@ -17,6 +17,7 @@ from gnnpatient.times import DAY, FOREVER
 if TYPE_CHECKING:
     import networkx as nx
     import polars as pl
+    from jaxtyping import Float, Int
     from torch import Tensor
     from torch_geometric.data import HeteroData
 
@@ -377,14 +378,12 @@ def landmark_hetero_data(
         if kind not in ("timepoint", "patient"):
             parts.append((kind, "code", _own(graphs[kind].code.split(sizes))))
     for (source, relation, target), edge in graphs.edges.items():
-        edge_type, landmark = (source, relation, target), owner[source][edge[0]]
-        order = landmark.argsort(stable=True)
-        sizes = torch.bincount(landmark, minlength=len(landmarks)).tolist()
-        first = torch.stack([ptr[source][landmark], ptr[target][landmark]])
-        parts.append((edge_type, "edge_index", _own((edge - first)[:, order].split(sizes, dim=1))))
-        if graphs.attribute_names[edge_type]:
-            attributes = graphs.edge_attributes[edge_type].nan_to_num(0.0)
-            parts.append((edge_type, "edge_attr", _own(attributes[order].split(sizes))))
+        edge_type = source, relation, target
+        attributes = graphs.edge_attributes[edge_type].nan_to_num(0.0)
+        cut, cut_attributes = _cut(edge, attributes, owner[source], ptr[source], ptr[target])
+        parts.append((edge_type, "edge_index", _own(cut)))
+        if attributes.shape[1]:
+            parts.append((edge_type, "edge_attr", _own(cut_attributes)))
     parts += [("patient", name, _own(values.split(1))) for name, values in targets.items() if name != "y"]
     out = []
     for i in range(len(landmarks)):
@@ -422,6 +421,24 @@ def known_graphs(landmarks: Landmarks, names: Names | None) -> Graphs:
 def _own(parts: Iterable[Tensor]) -> list[Tensor]:
     """Copies, none of which keeps the memory of the whole."""
     return [part.clone() for part in parts]
+
+
+def _cut(
+    edge: Int[Tensor, "2 edge"],
+    attributes: Float[Tensor, "edge attribute"],
+    owner: Int[Tensor, " node"],
+    source_ptr: Int[Tensor, " landmark_plus_1"],
+    target_ptr: Int[Tensor, " landmark_plus_1"],
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The edges of each landmark, in positions of its own nodes, and their attributes."""
+    import torch
+
+    landmark = owner[edge[0]]
+    order = landmark.argsort(stable=True)
+    landmark = landmark[order]
+    local = edge[:, order] - torch.stack([source_ptr[landmark], target_ptr[landmark]])
+    sizes = torch.bincount(landmark, minlength=len(source_ptr) - 1).tolist()
+    return local.split(sizes, dim=1), attributes[order].split(sizes)
 
 
 def _targets(landmarks: Landmarks, outcome: str) -> dict[str, Tensor]:

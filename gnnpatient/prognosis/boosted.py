@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
 from gnnpatient.prognosis.trees import MAX_LEAVES, Trees
 
 MAX_ROWS = 100_000  # that a member learns from: landmarks times bands
+PATIENT_LANDMARKS = 8  # of each patient
 MAX_EDGE_LANDMARKS = 8192  # from which the edges of bins are learned
 BATCH = 2048  # landmarks whose graphs are built at once
 MAX_BANDS = 3  # parts of the time grid within which a relative hazard is constant
@@ -47,6 +49,8 @@ class BoostedHazard:
 
     Attributes
     ----------
+    name : str
+        Its key in `families.FAMILIES`.
     aggregates : Aggregates
         The columns and the edges of their bins.
     heads : mapping of str to HeadConfig
@@ -113,8 +117,8 @@ class BoostedHazard:
                 learn, stop = (sample.take(rows, target.known) for rows in problem.stopping(member))
                 if isinstance(target, SurvivalTarget):
                     times, of = problem.heads[name].times, (hazards[name][member], bands[name])
-                    tables = [_person_periods(target, part, times, *of) for part in (learn, stop)]
-                    grown = _grow_hazards(*tables, least=least, seed=seed)
+                    periods, held = (_person_periods(target, part, times, *of) for part in (learn, stop))
+                    grown = _grow_hazards(periods, held, least, seed)
                 else:
                     assert isinstance(target, LabelTarget)
                     share = problem.start(name, problem.train(member))
@@ -167,11 +171,21 @@ class BoostedHazard:
         """
 
     def facts(self) -> dict[str, Any]:
-        """How many members there are."""
+        """How many members there are.
+
+        Returns
+        -------
+        dict
+        """
         return {"members": len(next(iter(self.trees.values())))}
 
     def tensors(self) -> dict[str, Tensor]:
-        """The columns, the trees by outcome and member, and the expected hazards."""
+        """The columns, the trees by outcome and member, and the expected hazards.
+
+        Returns
+        -------
+        dict of str to Tensor
+        """
         found = {f"aggregates.{name}": tensor for name, tensor in self.aggregates.tensors().items()}
         for i, (name, grown) in enumerate(self.trees.items()):
             for member, trees in enumerate(grown):
@@ -262,12 +276,27 @@ def _sample(problem: Problem, rng: np.random.Generator) -> tuple[Aggregates, _Sa
     patient = np.concatenate([last.patient[some], others.patient])
     at = Landmarks(X.cohort, patient, np.concatenate([last.at[some], others.at]))
     aggregates = Aggregates.fit(build_graphs(at), patient, problem.vocabulary, problem.bases, least)
-    most = MAX_ROWS // MAX_BANDS * 5 // 4  # a member learns from four fifths
-    rows = np.sort(drawn[:most])
-    weight = landmark_weights(X.moments[rows])
-    weight = weight * len(np.unique(X.patient[rows])) / len(rows)
+    rows, weight = _drawn(X.patient, rng)
+    weight = weight * landmark_weights(X.moments)[rows]
+    weight = weight * (len(np.unique(X.patient)) / weight.sum())
     bins = [aggregates.bins(build_graphs(X[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
     return aggregates, _Sample(rows, X.patient[rows], weight, np.concatenate(bins))
+
+
+def _drawn(
+    patient: Int[ndarray, " landmark"], rng: np.random.Generator
+) -> tuple[Int[ndarray, " row"], Float[ndarray, " row"]]:
+    """Some landmarks of each patient, and for how many of the patient's each stands.
+
+    Who has few landmarks had an early end: without that weight the hazard would be too high.
+    """
+    order = np.lexsort((rng.random(len(patient)), patient))
+    new = np.append(True, np.diff(patient[order]) != 0)
+    rank = np.arange(len(order)) - np.flatnonzero(new)[new.cumsum() - 1]
+    most = min(MAX_ROWS // MAX_BANDS * 5 // 4, int((rank < PATIENT_LANDMARKS).sum()))
+    rows = np.sort(order[np.lexsort((rng.random(len(order)), rank))[:most]])
+    every, drawn = (np.bincount(x, minlength=patient.max() + 1) for x in (patient, patient[rows]))
+    return rows, (every / drawn.clip(min=1))[patient[rows]]
 
 
 def _expected(problem: Problem, name: str, member: int) -> Float[ndarray, "cause time"]:
@@ -301,13 +330,23 @@ class _Rows:
 
     patient: Int[ndarray, " row"]
     bins: UInt8[ndarray, "row column"]
-    target: Float[ndarray, "row output"]
-    weight: Float[ndarray, "row output"]
+    target: Float[ndarray, "row ..."]
+    weight: Float[ndarray, "row ..."]
+
+    def output(self, k: int) -> _Rows:
+        """The same with one output."""
+        return replace(self, target=self.target[:, k], weight=self.weight[:, k])
 
     @property
     def x(self) -> Float[ndarray, "row column"]:
         """The bins as numbers, nan where a value is missing."""
         return np.where(self.bins == MISSING, np.nan, self.bins)
+
+    def fit(self, model: Any, **held_out: Any) -> Any:
+        """Fit a model of scikit-learn, which takes no column that is missing in every row."""
+        x = self.x
+        x[:, np.isnan(x).all(0)] = 0.0
+        return model.fit(x, self.target, self.weight, **held_out)
 
 
 def _person_periods(
@@ -319,19 +358,22 @@ def _person_periods(
 ) -> _Rows:
     """A row for each landmark and band it was observed in.
 
-    The target is events over expected events, the weight the expected events in what was observed; an
-    interval that is cut, by the event or by censoring, counts by the share that was observed.
+    The target is events over expected events, the weight the expected events in what was observed. An
+    interval that is cut by censoring counts by the share that was observed, one with the event by the share
+    that is expected: then events are as expected where hazards are, however coarse the times.
     """
     event, time = target.event[sample.rows], target.time[sample.rows]
     end = np.array(times)
     start = np.append(0.0, end[:-1])
     seen = ((time[:, None] - start) / (end - start)).clip(0, 1)  # (landmark, time)
+    ended, interval = (event > 0) & (time <= end[-1]), np.searchsorted(end, time.clip(max=end[-1]))
+    total = expected.sum(0)
+    until_event = 1 / total - 1 / np.expm1(total)  # mean share of an interval before an event in it
+    seen[ended, interval[ended]] = until_event[interval[ended]]
     into = np.eye(bands.max() + 1)[bands]  # (time, band)
     exposure = np.einsum("lt,kt,tb->lbk", seen, expected, into)
-    last = bands[np.searchsorted(end, time.clip(max=end[-1]))]
-    cause = np.arange(1, 1 + len(expected))
-    happened = (event[:, None, None] == cause) & (time <= end[-1])[:, None, None]
-    count = happened & (last[:, None] == np.arange(bands.max() + 1))[:, :, None]
+    happened = ended[:, None] & (event[:, None] == np.arange(1, 1 + len(expected)))
+    count = happened[:, None] & (bands[interval][:, None] == np.arange(into.shape[1]))[:, :, None]
     landmark, band = np.nonzero(exposure.sum(2) > 0)
     exposure = exposure[landmark, band].clip(min=1e-9)
     return _Rows(
@@ -355,22 +397,11 @@ def _grow_hazards(learn: _Rows, stop: _Rows, least: int, seed: int) -> Trees:
     """Trees of each cause."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    found = []
-    x, x_stop = learn.x, stop.x
+    grow, found = partial(HistGradientBoostingRegressor, loss="poisson"), []
     for k in range(learn.target.shape[1]):
-        if not learn.target[:, k].any():
-            found.append(Trees.constant(np.zeros(1)))
-            continue
-        model = HistGradientBoostingRegressor(loss="poisson", **_options(learn.patient, least, seed + k))
-        model.fit(
-            x,
-            learn.target[:, k],
-            learn.weight[:, k],
-            X_val=x_stop,
-            y_val=stop.target[:, k],
-            sample_weight_val=stop.weight[:, k],
-        )
-        found.append(Trees.of(model, int(np.argmax(model.validation_score_))))
+        some = learn.target[:, k].any() and stop.target[:, k].any()
+        trees = _grow(grow, learn.output(k), stop.output(k), least, seed + k) if some else None
+        found.append(Trees.constant(np.zeros(1)) if trees is None else trees)
     return Trees.cat(found)
 
 
@@ -380,26 +411,17 @@ def _grow_classes(
     """Trees of the logit of each class; of two classes of the second alone."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    def table(part: _Sample) -> _Rows:
-        weight = part.weight * target.share[part.rows]
-        return _Rows(part.patient, part.bins, target.label[part.rows, None], weight[:, None])
+    classes = np.unique(target.label[learn.rows])
+    stop = stop.take(stop.rows, np.isin(target.label, classes))
 
-    rows, held = table(learn), table(stop)
-    classes = np.unique(rows.target)
-    start = np.log(share.clip(min=MIN_HAZARD))
-    if len(classes) < 2:
-        return Trees.constant(start)
-    seen = np.isin(held.target[:, 0], classes)
-    model = HistGradientBoostingClassifier(**_options(rows.patient, least, seed))
-    model.fit(
-        rows.x,
-        rows.target[:, 0],
-        rows.weight[:, 0],
-        X_val=held.x[seen],
-        y_val=held.target[seen, 0],
-        sample_weight_val=held.weight[seen, 0],
-    )
-    trees = Trees.of(model, int(np.argmax(model.validation_score_)))
+    def table(part: _Sample) -> _Rows:
+        label, weight = target.label[part.rows], target.share[part.rows]
+        return _Rows(part.patient, part.bins, label, part.weight * weight)
+
+    some = len(classes) > 1 and len(stop.rows)
+    trees = _grow(HistGradientBoostingClassifier, table(learn), table(stop), least, seed) if some else None
+    if trees is None:
+        return Trees.constant(np.log(share.clip(min=MIN_HAZARD)))
     shown = classes if len(classes) > 2 else classes[1:]
     level = np.full(len(share), trees.start.min() - MAX_SCORE)  # of a class that was not there
     level[classes] = 0.0
@@ -407,20 +429,25 @@ def _grow_classes(
     return replace(trees, output=shown[trees.output], start=level)
 
 
-def _options(patient: Int[ndarray, " row"], least: int, seed: int) -> dict[str, Any]:
-    """What the trees of hazards and of classes have in common."""
-    return {
+def _grow(kind: Callable[..., Any], learn: _Rows, stop: _Rows, least: int, seed: int) -> Trees | None:
+    """Find on patients of their own how many rounds of trees to grow, then grow them on all; None: none."""
+    options = {
         "learning_rate": RATE,
-        "max_iter": MAX_ROUNDS,
         "max_leaf_nodes": MAX_LEAVES,
-        "min_samples_leaf": _least_rows(patient, least),
         "l2_regularization": RIDGE,
         "max_features": FEATURE_SHARE,
         "max_bins": MAX_BINS,
         "categorical_features": None,
-        "early_stopping": True,
-        "n_iter_no_change": PATIENCE,
-        "tol": 0.0,
-        "scoring": "loss",
         "random_state": seed,
     }
+    stopping = {"early_stopping": True, "n_iter_no_change": PATIENCE, "tol": 0.0, "scoring": "loss"}
+    size = _least_rows(learn.patient, least)
+    model = kind(**options, **stopping, max_iter=MAX_ROUNDS, min_samples_leaf=size)
+    held = {"X_val": stop.x, "y_val": stop.target, "sample_weight_val": stop.weight}
+    learn.fit(model, **held)
+    if not (rounds := int(np.argmax(model.validation_score_))):
+        return None
+    every = _Rows(*(np.concatenate(p) for p in zip(vars(learn).values(), vars(stop).values(), strict=True)))
+    size = _least_rows(every.patient, least)
+    model = kind(**options, early_stopping=False, max_iter=rounds, min_samples_leaf=size)
+    return Trees.of(every.fit(model))

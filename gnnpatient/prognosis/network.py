@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -25,15 +25,7 @@ from gnnpatient.model.table import NodeTable, tabulate
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.device import deterministic
 from gnnpatient.prognosis.problem import LandmarkSampler, Problem
-from gnnpatient.prognosis.states import (
-    State,
-    from_states,
-    optimizer_tensors,
-    read_state,
-    set_optimizer,
-    to_states,
-    write_state,
-)
+from gnnpatient.prognosis.states import State, from_states, read_state, to_states, write_state
 
 CHUNK = 512  # landmarks that are forecast at once
 MAX_ROWS = 2**21  # rows of the training landmarks that are kept in memory, some 600 MB; of more, none are
@@ -41,6 +33,7 @@ MAX_SCORED = 4096  # landmarks at which a member is scored after each epoch
 MAX_DRAWS = 8192  # landmarks in an epoch
 MIN_STEPS = 8  # in an epoch: of a small cohort it is more than one pass
 MIN_EPOCHS = 10  # before patience counts
+WARM_UP = 0.05  # share of the steps in which the learning rate rises
 MAX_AVERAGE_DECAY = 0.98  # share that the running average of the weights keeps in a step
 
 
@@ -253,11 +246,80 @@ class _Tables:
         return self._make(positions)
 
 
+class AdamW:
+    """Adam with decoupled weight decay [1]_, of matrices and larger tensors alone.
+
+    Equal to torch's own, which takes as long to import as torch.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        What is trained.
+    weight_decay : float
+        Decay of a step, in units of the learning rate.
+
+    References
+    ----------
+    .. [1] Loshchilov I, Hutter F. Decoupled weight decay regularization. ICLR 2019.
+    """
+
+    FIRST, SECOND, LEAST = 0.9, 0.999, 1e-8
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], weight_decay: float):
+        self.parameters, self.weight_decay, self.steps = list(parameters), weight_decay, 0
+        self.mean = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+        self.square = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Move the parameters against their gradients.
+
+        Parameters
+        ----------
+        lr : float
+            Learning rate.
+        """
+        self.steps += 1
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        torch._foreach_mul_([p for p in self.parameters if p.ndim > 1], 1 - lr * self.weight_decay)
+        torch._foreach_lerp_(self.mean, grads, 1 - self.FIRST)
+        torch._foreach_mul_(self.square, self.SECOND)
+        torch._foreach_addcmul_(self.square, grads, grads, 1 - self.SECOND)
+        scale = torch._foreach_sqrt(self.square)
+        torch._foreach_div_(scale, math.sqrt(1 - self.SECOND**self.steps))
+        torch._foreach_add_(scale, self.LEAST)
+        torch._foreach_addcdiv_(self.parameters, self.mean, scale, -lr / (1 - self.FIRST**self.steps))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The moments, by the position of the parameter.
+
+        Returns
+        -------
+        dict of str to Tensor
+        """
+        moments = {"mean": self.mean, "square": self.square}
+        return {f"{name}.{i}": tensor for name, of in moments.items() for i, tensor in enumerate(of)}
+
+    def load(self, tensors: Mapping[str, Tensor], steps: int) -> None:
+        """Put back what `tensors` gave.
+
+        Parameters
+        ----------
+        tensors : mapping of str to Tensor
+            The moments.
+        steps : int
+            Steps that were taken.
+        """
+        self.steps = steps
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
+
+
 @dataclass(eq=False)
 class _TrainingState:
     """The state of a member's training after some epochs."""
 
-    optimizer: torch.optim.Optimizer
+    optimizer: AdamW
     average: PatientGNN
     best: dict[str, Tensor]
     start: float = math.nan  # validation loss before training
@@ -344,16 +406,7 @@ class MemberTrainer:
 
     def _begin(self, scored: np.ndarray) -> _TrainingState:
         """The state before the first epoch, or after those of an existing checkpoint."""
-        decay = [p for p in self.module.parameters() if p.ndim > 1]
-        plain = [p for p in self.module.parameters() if p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": decay, "weight_decay": self.problem.config.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=self.problem.config.lr,
-            fused=True,
-        )
+        optimizer = AdamW(self.module.parameters(), self.problem.config.weight_decay)
         average = copy.deepcopy(self.module).eval()
         state = _TrainingState(optimizer, average, copy.deepcopy(average.state_dict()))
         if self.problem.run is not None and self._path.is_file():
@@ -372,13 +425,12 @@ class MemberTrainer:
         self.module.train()
         losses = []
         for step, rows in enumerate(batches, epoch * len(batches)):
-            self._set_rate(optimizer, step / (config.epochs * len(batches)))
             table = self._hide(self.tables(rows)).to(self.problem.device)
             loss = self._loss(self.module, table, rows, self._shares(rows, np.ones(len(rows))))
-            optimizer.zero_grad(set_to_none=True)
+            self.module.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-            optimizer.step()
+            optimizer.step(config.lr * _rate(step / (config.epochs * len(batches))))
             # read once per epoch, so that no step waits for a GPU
             losses.append(loss.detach())
             _update_average(state.average, self.module, step + 1)
@@ -403,12 +455,6 @@ class MemberTrainer:
         done, config = len(state.history), self.problem.config
         since = done - int(np.argmin(state.losses))
         return done >= config.epochs or (done >= MIN_EPOCHS and since >= config.patience)
-
-    def _set_rate(self, optimizer: torch.optim.Optimizer, done: float) -> None:
-        """Rise over the first tenth, then fall by half a cosine to a hundredth."""
-        fall = 0.505 + 0.495 * math.cos(math.pi * max(0.0, (done - 0.1) / 0.9))
-        for group in optimizer.param_groups:
-            group["lr"] = self.problem.config.lr * min(1.0, 0.1 + 9 * done) * fall
 
     @torch.inference_mode()
     def _score(self, module: PatientGNN, rows: np.ndarray, epoch: int | None = None) -> float:
@@ -460,12 +506,13 @@ class MemberTrainer:
         if not self._finished(state):
             tensors |= to_states("now", self.module.state_dict())
             tensors |= to_states("average", state.average.state_dict())
-            tensors |= to_states("optimizer", optimizer_tensors(state.optimizer))
+            tensors |= to_states("optimizer", state.optimizer.tensors())
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # the log comes first: an epoch done twice writes the same line
         with atomic_file(run / "metrics.jsonl") as part:
             part.write_text("".join(json.dumps(entry) + "\n" for entry in [*self.log, *state.history]))
-        facts = {"start": state.start, "history": state.history, "fit": self.problem.fingerprint}
+        facts = {"fit": self.problem.fingerprint, "start": state.start, "history": state.history}
+        facts["steps"] = state.optimizer.steps
         write_state(self._path, State(tensors, facts))
 
     def _resume(self, stored: State, state: _TrainingState) -> None:
@@ -479,7 +526,13 @@ class MemberTrainer:
         if not self._finished(state):
             self.module.load_state_dict(from_states("now", stored.tensors))
             state.average.load_state_dict(from_states("average", stored.tensors))
-            set_optimizer(state.optimizer, from_states("optimizer", stored.tensors))
+            state.optimizer.load(from_states("optimizer", stored.tensors), stored.facts["steps"])
+
+
+def _rate(done: float) -> float:
+    """The share of the learning rate: up over WARM_UP, then down by half a cosine to a hundredth."""
+    fall = 0.505 + 0.495 * math.cos(math.pi * max(0.0, (done - WARM_UP) / (1 - WARM_UP)))
+    return min(1.0, 0.1 + 0.9 * done / WARM_UP) * fall
 
 
 @torch.no_grad()

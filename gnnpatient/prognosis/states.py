@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -140,36 +139,3 @@ def from_states(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
     """
     start = f"{prefix}."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Take Adam's moments and steps, by the position of the parameter.
-
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        AdamW.
-
-    Returns
-    -------
-    dict of str to Tensor
-    """
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
-
-
-def set_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` took.
-
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        Over the same parameters, changed in place.
-    tensors : mapping of str to Tensor
-        From `optimizer_tensors`.
-    """
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        position, name = key.split(".", 1)
-        state.setdefault(int(position), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

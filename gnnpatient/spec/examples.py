@@ -233,6 +233,13 @@ time = "drawn"
 code = "analyte"
 value = "result"
 unit = "unit"
+
+[nodes.lesion]                                   # pid,day,lesion_id,measure,mm
+table = "lesions.csv"
+time = "day"
+code = "measure"
+value = "mm"
+track = "lesion_id"                              # each lesion has a series of its own
 """,
     ),
     "[nodes.NAME] wide table: columns": (

@@ -189,7 +189,7 @@ class Comparator:
     cohort : Cohort
         What the model sees.
     choices : mapping
-        Parameters of PrognosisModel in which it differs from the graph.
+        Parameters of PrognosisModel in which it differs from the first.
     """
 
     name: str
@@ -217,7 +217,7 @@ class Comparator:
 
 
 def comparators(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> dict[str, Comparator]:
-    """All models that are fitted, by name, the graph first.
+    """All models that are fitted, by name, that of all node types first.
 
     Of two modalities there is no leave-one-out model, since `without A` is `only B`.
 
@@ -240,12 +240,10 @@ def comparators(cohort: Cohort, modalities: Mapping[str, Sequence[str]]) -> dict
     nodes = cohort.spec.nodes
     written = [name for name, kinds in modalities.items() if any(nodes[kind].content for kind in kinds)]
     every = [
-        Comparator("graph", all_types),
+        Comparator("gnn", all_types),
         *(Comparator(f"only {name}", only(name)) for name in modalities),
         *(Comparator(f"without {name}", only(*rest[name])) for name in modalities if len(modalities) > 2),
-        Comparator("early", _with_relations(all_types, ()), {"linear": True}),
-        Comparator("intermediate", _with_relations(all_types, ("at",)), {"num_layers": 1}),
-        Comparator("transformer", all_types, {"conv": "transformer"}),
+        Comparator("gru", all_types, {"families": ("graph",), "conv": "gru"}),
         Comparator("clockwork", timing_only(all_types)),
         Comparator("values", last_values_only(all_types)),
         *(Comparator(f"values {name}", last_values_only(only(name))) for name in written),

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from gnnpatient.errors import InputError
 from gnnpatient.times import DAY, duration
 
-WEIGHTS = {"transformer": 3.0}  # times the graph's cost, measured on PBC; all others at most once
 SCORING = 0.15  # share of the time that is kept for scores and their intervals, measured on PBC
 MAX_OVERRUN = 1.2  # times the budget; no fold is begun that would end later
 FEW_EPOCHS = 10
@@ -45,14 +44,14 @@ class ComparisonSize:
 
 @dataclass(frozen=True)
 class FitCost:
-    """Seconds of a fit of the graph.
+    """Seconds of a fit of one member of all node types.
 
     Attributes
     ----------
     fixed : float
-        Whatever its epochs: graphs, vocabulary, the linear path.
+        Whatever its epochs: graphs, vocabulary, the families beside the network.
     epoch : float
-        Each epoch of each member.
+        Each epoch of the network.
     """
 
     fixed: float
@@ -95,8 +94,8 @@ class FitCost:
         -------
         float
         """
-        one = self.fixed + self.epoch * size.members * size.epochs
-        weights = sum(WEIGHTS.get(name, 1.0) for name in size.comparators)
+        one = size.members * (self.fixed + self.epoch * size.epochs)
+        weights = len(size.comparators)
         inner = size.unimodal * (size.inner - 1)  # inner folds, each on its share of the patients
         sizing = weights * (self.fixed + self.epoch)
         return (size.folds * (weights + inner) * one + sizing) / (1 - SCORING)
@@ -117,7 +116,7 @@ def smaller(full: ComparisonSize, *, fewer_folds: bool) -> Iterator[ComparisonSi
 
     Examples
     --------
-    >>> full = ComparisonSize(("graph", "only lab", "only sign", "early"), 3, 20, 3, 4)
+    >>> full = ComparisonSize(("gnn", "only lab", "only sign", "values"), 3, 20, 3, 4)
     >>> for size in smaller(full, fewer_folds=True):
     ...     print(len(size.comparators), size.members, size.epochs, size.inner, size.folds)
     4 3 20 3 4
@@ -132,11 +131,9 @@ def smaller(full: ComparisonSize, *, fewer_folds: bool) -> Iterator[ComparisonSi
     """
     size = full
     yield size
-    plain = tuple(name for name in full.comparators if name != "transformer")
-    main = tuple(name for name in plain if name == "graph" or name.startswith(("only ", "without ")))
+    main = tuple(name for name in full.comparators if name == "gnn" or name.startswith(("only ", "without ")))
     least = tuple(name for name in main if not name.startswith("without "))
     for change in (
-        {"comparators": plain},
         {"comparators": main},
         {"members": 2},
         {"members": 1},

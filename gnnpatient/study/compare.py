@@ -1,19 +1,18 @@
 """Does fusion help? All node types together against the best one alone.
 
-Every model is fitted on the same landmarks with the same members and epochs, and is as wide as it takes to
-have about as many parameters as the graph. Baseline covariates are in all of them. Late fusion alone has more
-parameters: those of all unimodal models together. The names are those of tables and JSON.
+Every model is fitted on the same landmarks with the same members and epochs, and its network is as wide as it
+takes to have about as many parameters as that of all node types. Baseline covariates are in all of them.
+Late fusion alone has more parameters: those of all unimodal models together. The names are those of tables
+and JSON.
 
-    graph           all node types, with every relation of the spec
+    gnn             all node types, with every relation: the stack of all families, as PrognosisModel has it
+    graph           its network alone; linear, boosted: its other families alone; nograph: the stack without
+                    the network
+    gru             a recurrent network over the same rows, without a relation, with the same training
     only X          unimodal: one node type; `best single`, the best unimodal model, is in each fold
                     the one that scores best on inner folds of its training part
     without X       leave-one-out: all node types but one
-    early           early fusion, no messages: the linear path over the last observations of all
-                    node types
     late            late fusion: the mean of the forecasts of all unimodal models
-    intermediate    a deep set: the mean of each timepoint's nodes, read by attention over
-                    timepoints; no edge between nodes, one layer
-    transformer     attention among the same nodes, no edge
     clockwork       timing only: all rows without their values
     values          last values only: the latest row of each code, without its time and number of rows
     values X        the same of one node type of images or texts
@@ -27,8 +26,6 @@ Survival is judged by C and scaled IBS, a diagnosis by AUC and scaled Brier scor
 References
 ----------
 Holm S (1979). Scand J Stat 6:65-70.
-Zaheer M et al. (2017). Deep sets. NeurIPS.
-Vaswani A et al. (2017). Attention is all you need. NeurIPS.
 """
 
 from __future__ import annotations
@@ -45,12 +42,16 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
 from gnnpatient.cohort.splits import StratifiedPatientKFold, default_horizons
 from gnnpatient.errors import InputError, near
+from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.estimator import PrognosisModel
+from gnnpatient.prognosis.families import FAMILIES
 from gnnpatient.prognosis.forecast import judged
+from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.problem import FitConfig
 from gnnpatient.prognosis.run import scored_landmarks, training_landmarks, usual_landmarks
 from gnnpatient.progress import Progress, shown
 from gnnpatient.study.ablations import Comparator, LateFusion, RestrictedModel, comparators, modalities_of
-from gnnpatient.study.baselines import ClassPrior, MarginalModel, marginal_model
+from gnnpatient.study.baselines import marginal_model
 from gnnpatient.study.budget import (
     MAX_OVERRUN,
     SCORING,
@@ -59,13 +60,15 @@ from gnnpatient.study.budget import (
     cut_sentences,
     fitting_size,
 )
-from gnnpatient.study.comparison import ALTERNATIVES, CONTRASTS, ComparedScores, Comparison
+from gnnpatient.study.comparison import CONTRASTS, ComparedScores, Comparison
+from gnnpatient.study.fitted import family_models
 from gnnpatient.study.fitting import ComparatorFitter
 from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
 from gnnpatient.study.models import observed_reach
 from gnnpatient.study.scoreboard import Model, ModelRisks, scored_grid
 
 TIMED_EPOCHS = 5  # of the longer of two fits that a budget is planned by
+ALL = "gnn"  # the model of all node types
 GRID = 20  # times at which a curve is scored for the integrated Brier score
 
 Parts = list[tuple[Mapping[str, Model], Landmarks]]
@@ -83,8 +86,8 @@ def compare(
     landmarks: Sequence[float | str] | None = None,
     horizons: Sequence[float] | None = None,
     members: int = 3,
-    epochs: int = 30,
-    channels: int = 32,
+    epochs: int = FitConfig.epochs,
+    channels: int = ModelConfig.channels,
     choices: Mapping[str, Any] | None = None,
     inner: int = 3,
     n: int = 200,
@@ -110,7 +113,7 @@ def compare(
     modalities : mapping of str to sequence of str, optional
         Name -> node types that are left out together; default: `modalities_of`.
     models : sequence of str, optional
-        Models to fit besides the graph and the unimodal ones; default: all.
+        Models to fit besides that of all node types and the unimodal ones; default: all.
     landmarks : sequence of float or "entry", optional
         Days at which models are scored; default: entry, and where anything becomes known after it 1, 3 and 5
         years, or quarters of a shorter follow-up.
@@ -119,10 +122,10 @@ def compare(
         for a diagnosis.
     members : int, default 3
         Networks of each model.
-    epochs : int, default 30
-        At most, each.
-    channels : int, default 32
-        Width of the graph.
+    epochs : int
+        At most, each; default that of PrognosisModel.
+    channels : int
+        Width of the network of all node types; default that of PrognosisModel.
     choices : mapping, optional
         Further parameters of PrognosisModel, the same for all models.
     inner : int, default 3
@@ -192,13 +195,13 @@ def compare(
 
 
 def _timed(design: _Design, shared: Mapping[str, Any], X: Landmarks, clock: Callable[[], float]) -> FitCost:
-    """What a fit of the graph on the landmarks X takes, by its epochs."""
+    """What a fit of the model of all node types on the landmarks X takes, by its epochs."""
     fits = ComparatorFitter(design.outcome, design.last, shared, None, 0)
-    graph = design.comparators["graph"]
-    seen = graph.landmarks(X)
+    first = design.comparators[ALL]
+    seen = first.landmarks(X)
 
     def fit(epochs: int) -> None:
-        fits.model(graph, members=1, epochs=epochs).fit(seen)
+        fits.model(first, members=1, epochs=epochs).fit(seen)
 
     return FitCost.timed(fit, clock, TIMED_EPOCHS)
 
@@ -331,12 +334,12 @@ def _scored_times(
 def _selected_comparators(
     every: dict[str, Comparator], models: Sequence[str] | None
 ) -> dict[str, Comparator]:
-    """The graph and the unimodal models, and of the rest those that are named."""
+    """The model of all node types and the unimodal ones, and of the rest those that are named."""
     if models is None:
         return every
-    always = {name for name in every if name == "graph" or name.startswith("only ")}
+    always = {name for name in every if name == ALL or name.startswith("only ")}
     # these come with the others
-    implied = {"late", "best single", "null"}
+    implied = {"late", "best single", "null", "graph", "linear", "boosted", "nograph"}
     for name in models:
         if name not in {*every, *implied}:
             raise InputError(f"unknown model {name!r}{near(name, (*every, *implied))}")
@@ -373,7 +376,8 @@ def _fit_folds(
             fits.parameters.setdefault("late", sum(fits.parameters[name] for name in design.unimodal))
         best.append(_best_modality(design, fits, X, i))
         fitted["best single"] = fitted[f"only {best[-1]}"]
-        fitted["null"] = _null(fitted["graph"], design.outcome)
+        fitted |= _families(fitted[ALL], design)
+        fitted["null"] = marginal_model(_predictor(fitted[ALL]), design.outcome)
         scored.append((fitted, test))
         if deadline is not None and i < len(splits) and deadline.passed(i):
             break
@@ -401,10 +405,31 @@ def _best_modality(design: _Design, fits: ComparatorFitter, X: Landmarks, fold: 
     return list(design.modalities)[int(np.argmin(error))]
 
 
-def _null(graph: Model, outcome: str) -> MarginalModel | ClassPrior:
-    """The marginal model of a fold, from its fitted graph."""
-    assert isinstance(graph, RestrictedModel) and isinstance(graph.model, PrognosisModel)
-    return marginal_model(graph.model.predictor_, outcome)
+def _predictor(model: Model) -> Predictor:
+    """The fitted families of a model of the comparison."""
+    assert isinstance(model, RestrictedModel) and isinstance(model.model, PrognosisModel)
+    return model.model.predictor_
+
+
+def _families(model: Model, design: _Design) -> dict[str, Model]:
+    """The families of the model of all node types, each alone; nothing is fitted for them."""
+    cohort = design.comparators[ALL].cohort
+    each = family_models(_predictor(model), design.outcome)
+    return {name: RestrictedModel(one, cohort) for name, one in each.items()}
+
+
+def _movement(design: _Design, risks: ModelRisks, scored: Parts) -> dict[str, dict[str, float]]:
+    """How far each family moves the answer: means over folds."""
+    weights = [_predictor(fitted[ALL]).weights[design.outcome] for fitted, _ in scored]
+    found = {}
+    for name in FAMILIES:
+        if name in risks.risks:
+            risk = risks.risks[name][design.cause][:, -1].clip(1e-6, 1 - 1e-6)
+            logit = np.log(risk) - np.log1p(-risk)
+            each = [float(logit[risks.fold == i].std()) for i in range(len(scored))]
+            weight = float(np.mean([fold.get(name, 0.0) for fold in weights]))
+            found[name] = {"sd": float(np.mean(each)), "weight": weight}
+    return found
 
 
 def _comparison(
@@ -414,10 +439,10 @@ def _comparison(
     risks = ModelRisks.of(scored, design.outcome, design.times)
     found = ComparedScores.of(risks, design.outcome, design.cause, design.horizons, n, design.seed)
     left_out = found.family(
-        ("graph", other, name) for name, other in design.left_out.items() if other in found.names
+        (ALL, other, name) for name, other in design.left_out.items() if other in found.names
     )
     pairs = _contrasted(found.names)
-    rows = found.rows([("graph", "best single"), *(("graph", one["second"]) for one in left_out), *pairs])
+    rows = found.rows([(ALL, "best single"), *((ALL, one["second"]) for one in left_out), *pairs])
     return Comparison(
         outcome=design.outcome,
         cause=design.cause,
@@ -430,18 +455,18 @@ def _comparison(
         patients=len(np.unique(risks.landmarks.patient)),
         events=found.board.observed.counts(risks.landmarks)[design.cause],
         rows=rows,
-        primary=found.contrast("graph", "best single"),
+        primary=found.contrast(ALL, "best single"),
         left_out=tuple(left_out),
         others=tuple(found.contrast(*pair) for pair in pairs),
         risks=risks,
         parts=tuple(scored),
+        movement=_movement(design, risks, scored),
     )
 
 
 def _contrasted(names: Sequence[str]) -> list[tuple[str, str]]:
     """Which models are compared in pairs, besides the primary contrast and the leave-one-out models."""
-    pairs = [*(("graph", other) for other in ALTERNATIVES), *CONTRASTS]
-    pairs += [(name, "statics") for name in names if name.startswith("values ")]
+    pairs = [*CONTRASTS, *((name, "statics") for name in names if name.startswith("values "))]
     return [pair for pair in pairs if set(pair) <= set(names)]
 
 

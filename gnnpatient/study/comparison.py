@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ from gnnpatient.study.evaluate import MIN_EVENTS
 from gnnpatient.study.intervals import bootstrap_interval, p_value
 from gnnpatient.study.scoreboard import (
     SCORE_SETS,
+    WORDS,
     Column,
     Model,
     ModelRisks,
@@ -26,19 +27,15 @@ from gnnpatient.study.scoreboard import (
 
 LEVEL = 0.05
 WEAKENING = ("cut for", "stopped after")  # how the lines begin on what makes a verdict weaker
-WORDS = {"c": "C", "auc": "AUC", "scaled_ibs": "scaled IBS", "scaled_brier": "scaled Brier"}
-ALTERNATIVES = {
-    "early": "reading the last observations of all node types at once",
-    "late": "averaging the forecasts of unimodal models",
-    "intermediate": "pooling the nodes of each timepoint",
-    "transformer": "attention among all nodes",
-    "values": "reading the last values alone",
-}
-"""What other models do with the same rows as the graph, by their name."""
-
 CONTRASTS = {
-    ("graph", "clockwork"): "what the rows say, beside their timing and number,",
-    ("graph", "statics"): "any row, beside the baseline covariates,",
+    ("gnn", "nograph"): "the graph network, beside the linear model and the trees,",
+    ("gnn", "linear"): "anything but a linear model of last observations",
+    ("gnn", "boosted"): "anything but trees over the history of each code",
+    ("graph", "gru"): "passing messages, instead of a recurrent network over the same rows,",
+    ("gnn", "late"): "one model of all node types, instead of the mean of unimodal ones,",
+    ("gnn", "values"): "more than the last value of each code",
+    ("gnn", "clockwork"): "what the rows say, beside their timing and number,",
+    ("gnn", "statics"): "any row, beside the baseline covariates,",
     ("clockwork", "statics"): "the timing and number of rows, beside the baseline covariates,",
     ("presence", "statics"): "the pattern of missingness, beside the baseline covariates,",
     ("values", "statics"): "the last value of each code, beside the baseline covariates,",
@@ -370,9 +367,9 @@ class Comparison(Shown):
     rows : list of dict
         One row a figure, as `Evaluation.rows`.
     primary : mapping
-        The graph against the best unimodal model.
+        The model of all node types against the best unimodal one.
     left_out : tuple of mapping
-        The graph against each leave-one-out model, with Holm's p values.
+        The model of all node types against each leave-one-out model, with Holm's p values.
     others : tuple of mapping
         Further contrasts.
     risks : ModelRisks
@@ -381,6 +378,10 @@ class Comparison(Shown):
         Of each fold the fitted models and its landmarks.
     cut : tuple of str
         What a budget of time left out, in sentences; () without one.
+    movement : mapping of str to mapping
+        Of each family of the model of all node types: "sd", the standard deviation over landmarks of the
+        logit of its risk at the last horizon, and "weight" in the answer, means over folds; empty where one
+        family answers.
     """
 
     outcome: str
@@ -400,6 +401,7 @@ class Comparison(Shown):
     risks: ModelRisks
     parts: tuple[tuple[Mapping[str, Model], Landmarks], ...]
     cut: tuple[str, ...] = ()
+    movement: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def _summary(self) -> Summary:
         aim = self.cause if self.cause == self.outcome else f"{self.cause} ({self.outcome})"
@@ -456,14 +458,21 @@ class Comparison(Shown):
             one, other = found["first"], found["second"]
             if (one, other) in CONTRASTS:
                 sentences.append(self._sentence(found, CONTRASTS[one, other]))
-            elif one == "graph":
-                what = f"passing messages along the edges, instead of {ALTERNATIVES[other]},"
-                sentences.append(self._sentence(found, what))
             elif one.startswith("values "):
                 what = f"the last values of {one.removeprefix('values ')}, beside the baseline covariates,"
                 sentences.append(self._sentence(found, what))
+        if self.movement:
+            sentences.append(self._movement_sentence())
         sentences += self.cut
         return sentences if self.too_small is None else [*sentences, self.too_small]
+
+    def _movement_sentence(self) -> str:
+        """How far each family moves the answer, in words."""
+        each = [
+            f"{name} {moved['sd']:.2f} (weight {moved['weight']:.2f})"
+            for name, moved in self.movement.items()
+        ]
+        return f"standard deviation of the logit of the risk by each family alone: {', '.join(each)}"
 
     def _sentence(self, found: Mapping[str, Any], what: str) -> str:
         """The verdict of a contrast on adding something, in one line."""
@@ -485,7 +494,7 @@ class Comparison(Shown):
         Parameters
         ----------
         model : str
-            A model, or a difference such as "graph-early".
+            A model, or a difference such as "gnn-late".
         metric : str
             Name of the score.
         landmark, horizon : float, optional
@@ -536,6 +545,7 @@ class Comparison(Shown):
             "primary": dict(self.primary),
             "left_out": [dict(found) for found in self.left_out],
             "others": [dict(found) for found in self.others],
+            "movement": {name: dict(moved) for name, moved in self.movement.items()},
             "intervals": "resample patients; the fitted models are held fixed",
             **({"cut": list(self.cut)} if self.cut else {}),
             "rows": self.rows,

@@ -15,6 +15,7 @@ from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.errors import InputError, InputTypeError
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import Answer
+from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.run import (
     CHOICES,
     PLAN,
@@ -27,6 +28,7 @@ from gnnpatient.progress import Progress, shown
 from gnnpatient.show import Shown, Summary, counted
 from gnnpatient.study.baselines import COMPARATORS
 from gnnpatient.study.evaluate import Evaluation, evaluate
+from gnnpatient.study.fitted import NO_GRAPH, family_models
 from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
 from gnnpatient.study.models import (
     GivenForecast,
@@ -146,9 +148,10 @@ def cross_validate(
 ) -> CrossValidation:
     """Refit models in each fold on its training patients, and score all patients, each when held out.
 
-    Beside the models a stacked Cox model ("cox"; of a diagnosis "logistic") and the marginal model ("null")
-    are refitted in each fold at the same landmarks. Patients are compared within a fold only, since two folds
-    have two models; the pairs of all folds are summed.
+    Of "gnn", a `PrognosisModel`, each family is scored alone, too ("graph", "linear", "boosted"), and
+    "gnn-nograph" is what its graph adds. Beside the models a stacked Cox model ("cox"; of a diagnosis
+    "logistic") and the marginal model ("null") are refitted in each fold at the same landmarks. Patients are
+    compared within a fold only, since two folds have two models; the pairs of all folds are summed.
 
     Parameters
     ----------
@@ -455,6 +458,11 @@ def _cross_validate(
             fitted = _refit(key, model, X, step.epochs(i, key))
             check_held_out(key, fitted, test)
             found[key] = answer_of(key, fitted, test, outcome, setting.cause)
+            predictor = getattr(fitted, "predictor_", None)
+            if key == "gnn" and isinstance(predictor, Predictor):
+                parts_of = family_models(predictor, outcome)
+                parts_of = {name: one for name, one in parts_of.items() if name not in models}
+                found |= {name: one.forecast(test)[outcome] for name, one in parts_of.items()}
             step(i, key)
         if reach is not None:
             reach = min(reach, reach_of(found))
@@ -480,7 +488,7 @@ def _cross_validate(
         horizons=times,
         by=by,
         cause=setting.cause,
-        against=[(key, comparator) for key in models],
+        against=[("gnn", NO_GRAPH), *((key, comparator) for key in models)],
         held_out=len(np.unique(np.concatenate([fold.test for fold in splits]))),
         censoring=censoring,
         n=n,

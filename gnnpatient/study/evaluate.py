@@ -19,13 +19,15 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study.baselines import COMPARATORS, censoring_hazard
 from gnnpatient.study.intervals import bootstrap_interval, resampling_units
-from gnnpatient.study.scoreboard import MIN_CASES, ModelRisks, ObservedOutcome, Scoreboard
+from gnnpatient.study.scoreboard import MIN_CASES, WORDS, ModelRisks, ObservedOutcome, Scoreboard
 from gnnpatient.times import days, duration
 
 if TYPE_CHECKING:
     import polars as pl
 
 MIN_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
+HIDDEN = ("nograph",)  # models of which only the difference to another one is shown
+WHOLE = ("scaled_ibs", "scaled_brier")  # by which it is said whether the graph adds anything
 COMPARED = ("auc", "c", "brier", "ibs", "scaled_ibs", "scaled_brier")  # between two models
 NOT_AVERAGED = ("tau", "ici")  # over landmarks
 WITHOUT_INTERVAL = ("ici",)  # too slow to be drawn again and again
@@ -80,6 +82,8 @@ class Evaluation(Shown):
             ("models", listed(models)),
             ("figures", f"{len(self.rows)}, as .value({models[0] if models else 'MODEL'!r}, METRIC, ...)"),
         ]
+        if self.graph_sentence is not None:
+            facts.append(("graph", self.graph_sentence))
         if self.too_small is not None:
             facts.append(("but", self.too_small))
         title = f"Evaluation of {self.outcome}: {counted(self.patients, 'scored patient')}"
@@ -91,6 +95,24 @@ class Evaluation(Shown):
         fewest = min(self.events, key=lambda cause: self.events[cause])
         n = self.events[fewest]
         return None if n >= MIN_EVENTS else f"too small to judge: {n} scored patients with {fewest}"
+
+    @property
+    def graph_sentence(self) -> str | None:
+        """Whether the graph adds anything, by the scaled score of all landmarks; None of a model without one.
+
+        It does where the interval of the paired difference with - without it lies above 0.
+        """
+        those = [row for row in self.rows if row["model"] == "gnn-nograph" and row["metric"] in WHOLE]
+        those = [row for row in those if row["group"] is None and row["censoring"] == "km"]
+        rows = {row["cause"]: row for row in those}  # the mean over landmarks comes last
+        if not rows:
+            return None
+        helped = [cause for cause, row in rows.items() if row["low"] is not None and row["low"] > 0]
+        said = (
+            f"the graph adds to {listed(helped)}" if helped else "the graph is not shown to add anything here"
+        )
+        each = "; ".join(f"{cause} {_signed(row)}" for cause, row in rows.items())
+        return f"{said}: {WORDS[those[0]['metric']]} with - without it, {each}"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything for `evaluate --json`; what is not estimable is None.
@@ -108,6 +130,7 @@ class Evaluation(Shown):
             "warnings": list(self.warnings),
             "units": self.units,
             "entry": self.entry,
+            "graph": self.graph_sentence,
             "rows": self.rows,
         }
 
@@ -169,6 +192,13 @@ class Evaluation(Shown):
         return self.entry if wanted == "entry" else days(wanted)
 
 
+def _signed(row: Mapping[str, Any]) -> str:
+    """A difference with its interval, in words."""
+    if row["value"] is None or row["low"] is None:
+        return "not estimable"
+    return f"{row['value']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
+
+
 def _figure_table(rows: Sequence[Mapping[str, Any]], at: float | None) -> Table:
     """The figures of some rows: a line a cause, horizon and model, a column a metric."""
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
@@ -212,7 +242,8 @@ def evaluate(
     Parameters
     ----------
     scored : ModelRisks
-        Landmarks with the risks of each model. Scaled scores are relative to the model called "null".
+        Landmarks with the risks of each model. Scaled scores are relative to the model called "null"; of
+        "nograph" there are differences alone.
     outcome : str
         Name of a survival outcome or a diagnosis.
     horizons : sequence of float
@@ -372,6 +403,7 @@ def _rows(
         row(model, k, a, c, value[k, m, a, c], draws[:, k, m, a, c])
         for k, a, columns in places
         for m, model in enumerate(board.names)
+        if model not in HIDDEN
         for c in columns
     ]
     for first, second in pairs:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.checkpoint import load_predictor
+from gnnpatient.prognosis.forecast import Answer
 from gnnpatient.prognosis.people import SplitMembership, split_of
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.times import duration
@@ -18,6 +19,7 @@ from gnnpatient.times import duration
 if TYPE_CHECKING:
     from gnnpatient.prognosis.run import Run
 
+GRAPH, NO_GRAPH = "graph", "nograph"  # the family that is the network; the answer of all others
 MAX_CODES_NAMED = 5  # codes of a node type that one sentence names
 
 
@@ -28,7 +30,7 @@ class FittedModel:
     Attributes
     ----------
     predictor : Predictor
-        The fitted networks.
+        The fitted families of models.
     run_folder : Path or None
         Folder of the run, which knows the training patients; None where the model alone was given.
     """
@@ -172,6 +174,59 @@ class FittedModel:
                 "measured on that day is known; use entry, or a day later"
             )
         return lines + self.predictor.differences(X)
+
+
+@dataclass(frozen=True, eq=False)
+class FamilyModel:
+    """Some families of a fitted model, as a model of their own.
+
+    Attributes
+    ----------
+    predictor : Predictor
+        The fitted families of models.
+    families : str or tuple of str
+        Who answers, as in `Predictor.forecast`.
+    """
+
+    predictor: Predictor
+    families: str | tuple[str, ...]
+
+    def forecast(self, X: Landmarks) -> Mapping[str, Answer]:
+        """Forecast from these families alone.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        mapping of str to Forecast or DiagnosisForecast
+        """
+        return self.predictor.forecast(X, families=self.families)
+
+
+def family_models(predictor: Predictor, outcome: str) -> dict[str, FamilyModel]:
+    """Each family of a model alone, and the model without its graph.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    outcome : str
+        Whose weights without the graph are meant.
+
+    Returns
+    -------
+    dict of str to FamilyModel
+        By the name of the family, the graph first, and "nograph"; empty where there is one family alone.
+    """
+    names = sorted(predictor.families, key=lambda name: name != GRAPH)
+    if len(names) < 2:
+        return {}
+    models = {name: FamilyModel(predictor, (name,)) for name in names}
+    if predictor.stacks[outcome].without_graph:
+        models[NO_GRAPH] = FamilyModel(predictor, NO_GRAPH)
+    return models
 
 
 def unknown_notes(unknown: Mapping[str, Sequence[str]]) -> list[str]:

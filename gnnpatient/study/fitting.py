@@ -1,18 +1,20 @@
-"""Fits every model of a comparison with the same budget and about as many parameters as the graph."""
+"""Fits every model of a comparison with the same budget and networks of about as many parameters."""
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.model.model import PatientGNN
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.progress import Progress
 from gnnpatient.study.ablations import Comparator, RestrictedModel
+from gnnpatient.study.fitted import GRAPH
 
-MAX_WIDTH_RATIO = 4  # to the width of the graph, for as many parameters
+MAX_WIDTH_RATIO = 4  # to the width of the first network, for as many parameters
 
 
 @dataclass(eq=False)
@@ -72,7 +74,7 @@ class ComparatorFitter:
         Parameters
         ----------
         one : Comparator
-            What the model sees; the first one of all is the graph.
+            What the model sees; the first one of all is that of all node types.
         X : Landmarks
             Training landmarks.
         what : str
@@ -91,49 +93,28 @@ class ComparatorFitter:
         return RestrictedModel(model, one.cohort)
 
     def _size(self, one: Comparator, X: Landmarks) -> None:
-        """Choose the width at which a comparator has about as many parameters as the graph.
+        """Choose the width at which a network has about as many parameters as that of the first comparator.
 
-        A model that is not trained shows which codes it sees and which weights it has; the linear path, which
-        costs the most, is left out of it and counted.
+        A model that is not trained shows which codes it sees and which weights it has.
         """
         width = int(self.budget["channels"])
         model = self.model(one, members=1, epochs=0)
-        linear = model.linear
-        module = model.set_params(linear=False).fit(one.landmarks(X)).predictor_.modules[0]
+        if GRAPH not in model.families:
+            self.channels[one.name], self.parameters[one.name] = width, 0
+            return
+        fitted = model.set_params(families=(GRAPH,)).fit(one.landmarks(X)).predictor_
+        module = fitted.families[GRAPH].modules[0]
 
         def count(channels: int) -> int:
-            return count_parameters(module, one.kinds, channels=channels, linear=linear)
+            config = replace(module.config, channels=channels)
+            return sum(p.numel() for p in PatientGNN(config, fitted.vocabulary, fitted.heads).parameters())
 
         if self.parameters:
-            step = 1 if module.config.conv == "sage" else 4  # attention heads, a quarter of the channels each
-            widths, wanted = range(step, MAX_WIDTH_RATIO * width + 1, step), self.parameters["graph"]
+            step = 4  # attention heads, a quarter of the channels each
+            widths, wanted = (
+                range(step, MAX_WIDTH_RATIO * width + 1, step),
+                next(iter(self.parameters.values())),
+            )
             above = min(bisect.bisect_left(widths, wanted, key=count), len(widths) - 1)
             width = min(widths[max(above - 1, 0) : above + 1], key=lambda c: abs(count(c) - wanted))
         self.channels[one.name], self.parameters[one.name] = width, count(width)
-
-
-def count_parameters(module: Any, kinds: Sequence[str], **config: Any) -> int:
-    """Parameters of a model with another configuration, those of node types without a row not counted.
-
-    Parameters
-    ----------
-    module : PatientGNN
-        The fitted network.
-    kinds : sequence of str
-        Node types with rows.
-    **config
-        What differs in the configuration.
-
-    Returns
-    -------
-    int
-    """
-    data = module.to_dict()
-    words = data["vocabulary"]
-    for part in ("codes", "values", "times", "vectors"):
-        keep = (*kinds, "patient", "timepoint")
-        words[part] = {kind: entry for kind, entry in words[part].items() if kind in keep}
-    data["config"] |= config
-    # without a row there is no timepoint either
-    data["edge_types"] = data["edge_types"] if kinds else []
-    return sum(p.numel() for p in type(module).from_dict(data).parameters())

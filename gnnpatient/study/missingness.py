@@ -22,7 +22,7 @@ def missing_curve(
     modality: str,
     shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     *,
-    model: str = "graph",
+    model: str = "gnn",
     n: int = 200,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ def missing_curve(
         What is taken away.
     shares : sequence of float, optional
         Shares of the patients, from 0 to 1.
-    model : str, default "graph"
+    model : str, default "gnn"
         Name of a fitted model.
     n : int, default 200
         Bootstrap draws for the intervals.
@@ -91,7 +91,7 @@ def missing_curve(
 
 
 def pattern_only(compared: Comparison) -> list[dict[str, Any]]:
-    """How much of the graph's gain the pattern of missingness has by itself.
+    """How much of the gain of all node types the pattern of missingness has by itself.
 
     Parameters
     ----------
@@ -101,17 +101,17 @@ def pattern_only(compared: Comparison) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        A row a deciding score: presence, statics, graph (means over landmarks); gain of presence over
-        statics, with its interval; share of the graph's own gain, None where the graph surely has none.
+        A row a deciding score: presence, statics, gnn (means over landmarks); gain of presence over
+        statics, with its interval; share of the model's own gain, None where it surely has none.
     """
-    if not {"presence-statics", "graph-statics"} <= {row["model"] for row in compared.rows}:
+    if not {"presence-statics", "gnn-statics"} <= {row["model"] for row in compared.rows}:
         return []
     rows = []
     for metric in compared.scores.deciding:
-        known = {name: compared.value(name, metric)["value"] for name in ("presence", "statics", "graph")}
+        known = {name: compared.value(name, metric)["value"] for name in ("presence", "statics", "gnn")}
         gain = {key: compared.value("presence-statics", metric)[key] for key in ("value", "low", "high")}
-        graph_gain = compared.value("graph-statics", metric)
-        has_gain = graph_gain["low"] is not None and graph_gain["low"] > 0 and gain["value"] is not None
-        share = gain["value"] / graph_gain["value"] if has_gain else None
+        own_gain = compared.value("gnn-statics", metric)
+        has_gain = own_gain["low"] is not None and own_gain["low"] > 0 and gain["value"] is not None
+        share = gain["value"] / own_gain["value"] if has_gain else None
         rows.append({"metric": metric, **known, "gain": gain, "share": share})
     return rows

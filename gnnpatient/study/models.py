@@ -24,7 +24,7 @@ from gnnpatient.study.evaluate import Evaluation, evaluate
 from gnnpatient.study.scoreboard import Model, ModelRisks, scored_grid
 from gnnpatient.times import DAY, days
 
-RESERVED = ("cox", "logistic", "null")  # names of what stands beside every model
+RESERVED = ("cox", "logistic", "null", "nograph")  # names of what stands beside every model
 TOLERANCE = 1e-6  # by which a probability may miss 0 or 1
 
 

@@ -22,9 +22,9 @@ class ComparisonReport:
     comparison : Comparison
         The figures of every model, and the verdict.
     missing : list of dict
-        How the graph's figures fall where a node type is removed from a share of the patients, a row each.
+        How the model's figures fall where a node type is removed from a share of the patients, a row each.
     pattern : list of dict
-        How much of the graph's gain missingness alone has, a row a metric.
+        How much of the model's gain missingness alone has, a row a metric.
     """
 
     comparison: Comparison

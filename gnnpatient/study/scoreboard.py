@@ -23,6 +23,9 @@ from gnnpatient.times import DAY
 MIN_CASES = 5  # patients among the cases, and among the others, for a score that ranks or fits them
 NEED_CASES = ("auc", "auc1", "c", "slope", "ici")  # the scores that rank or fit patients
 
+WORDS = {"c": "C", "auc": "AUC", "scaled_ibs": "scaled IBS", "scaled_brier": "scaled Brier"}
+"""Metrics in sentences."""
+
 Column = tuple[str, float | None]
 """A metric and its horizon in days; None: of the whole curve, or of a label without a horizon."""
 

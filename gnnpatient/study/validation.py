@@ -19,7 +19,14 @@ from gnnpatient.prognosis.run import Run, scored_landmarks, usual_landmarks
 from gnnpatient.show import Shown, Summary
 from gnnpatient.study.baselines import COMPARATORS, marginal_model
 from gnnpatient.study.evaluate import Evaluation, evaluate
-from gnnpatient.study.fitted import FittedModel, moment_name, split_notes, unknown_notes
+from gnnpatient.study.fitted import (
+    NO_GRAPH,
+    FittedModel,
+    family_models,
+    moment_name,
+    split_notes,
+    unknown_notes,
+)
 from gnnpatient.study.oracle import Oracle, Risk
 from gnnpatient.study.scoreboard import Model, ModelRisks, scored_grid
 
@@ -68,9 +75,11 @@ def evaluate_run(
 ) -> Validation:
     """Score a fitted model, with intervals, on the patients of a cohort that it was not trained on.
 
-    Beside the model, "gnn", stands a plain comparator fitted on the same landmarks ("cox": a stacked Cox
-    model; of a diagnosis "logistic": a stacked logistic regression), and "null": the same answer for
-    everybody. On another cohort than that of the fit (external validation) there is no comparator.
+    The model, "gnn", is scored as it answers, and each of its families alone ("graph", "linear", "boosted");
+    "gnn-nograph" is what the graph adds: the paired difference to the answer without it. Beside it stands a
+    plain comparator fitted on the same landmarks ("cox": a stacked Cox model; of a diagnosis "logistic": a
+    stacked logistic regression), and "null": the same answer for everybody. On another cohort than that of
+    the fit (external validation) there is no comparator.
 
     Parameters
     ----------
@@ -117,7 +126,7 @@ def evaluate_run(
         outcome=setting.outcome,
         horizons=times,
         by=by,
-        against=("gnn", setting.comparator),
+        against=[("gnn", NO_GRAPH), ("gnn", setting.comparator)],
         held_out=setting.held_out,
         censoring=censoring,
     )
@@ -262,11 +271,12 @@ class _Setting:
 
     def models(self, grid: np.ndarray, true_risk: Risk | None) -> dict[str, Model]:
         """The model and those beside it, by name."""
-        models: dict[str, Model] = {"gnn": self.fitted.predictor}
+        predictor = self.fitted.predictor
+        models: dict[str, Model] = {"gnn": predictor, **family_models(predictor, self.outcome)}
         if self.split is not None and self.split.exact and self.run is not None:
             models[self.comparator] = self._fitted_comparator(self.run)
         self._refuse_other_names()
-        models["null"] = marginal_model(self.fitted.predictor, self.outcome, self._training_landmarks())
+        models["null"] = marginal_model(predictor, self.outcome, self._training_landmarks())
         if true_risk is not None:
             models["oracle"] = Oracle(self.outcome, self.truth.names, grid, true_risk)
         return models

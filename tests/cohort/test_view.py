@@ -102,9 +102,11 @@ def test_edges_are_cut_by_landmark_in_whatever_order_they_come(tiny):
     from gnnpatient.cohort.view import _cut
 
     graphs = build_graphs(tiny.at([4.0, 9.0], patient=["p001", "p002"]))
-    edge, lab, timepoint = graphs.edges["lab", "at", "timepoint"], graphs["lab"], graphs["timepoint"]
-    assert len(lab.owner.unique()) == 2
-    parts = [_cut(edge[:, order], lab.owner, lab.ptr, timepoint.ptr)
-             for order in (torch.arange(len(lab)), torch.arange(len(lab)).flip(0))]  # fmt: skip
-    for one, other in zip(*parts, strict=True):
-        assert one.min() == 0 and sorted(one.T.tolist()) == sorted(other.T.tolist())
+    edge, lab = graphs.edges["lab", "same", "lab"], graphs["lab"]
+    attributes = graphs.edge_attributes["lab", "same", "lab"].nan_to_num(0.0)
+    assert len(lab.owner[edge[0]].unique()) == 2
+    every = torch.arange(edge.shape[1])
+    cuts = [_cut(edge[:, o], attributes[o], lab.owner, lab.ptr, lab.ptr) for o in (every, every.flip(0))]
+    for one, other in zip(*(zip(*cut, strict=True) for cut in cuts), strict=True):
+        one, other = (sorted(torch.cat([ends.T, numbers], 1).tolist()) for ends, numbers in (one, other))
+        assert one[0][0] == 0 and one == other

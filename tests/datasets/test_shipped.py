@@ -15,6 +15,8 @@ FOLDERS = {
     "icu-timeseries": "icu-timeseries/aki/eicu_demo",
     "rotterdam": "survival-tables",
     "gbsg": "survival-tables",
+    "colon": "survival-tables",
+    "mgus2": "survival-tables",
     "support2": "support2",
     "eicu-demo": "eicu-demo",
     "mimic-iv-demo-meds": "mimic-iv-demo-meds",
@@ -30,6 +32,8 @@ KNOWN = {
     "support2": (9105, {}),
     "rotterdam": (2982, {"death": {"death": 1272}}),
     "gbsg": (686, {"relapse": {"relapse": 299}}),
+    "colon": (929, {"death": {"death": 452}}),
+    "mgus2": (1384, {"death": {"death": 963}, "progression": {"progression": 115, "death": 860}}),
     "eicu-demo": (174, {"leaving": {"death": 5, "discharge": 169}}),
     "mimic-iv-demo-meds": (100, {"death": {"death": 31}}),
     "fhir-synthea-r4": (102, {"death": {"death": 39}}),
@@ -83,6 +87,26 @@ def test_every_row_is_used_collapsed_or_refused(name, data_dir):
     ages = [nodes.age for nodes in graphs.nodes.values()]
     assert all((age >= 0).all() for age in ages)
     json.dumps(cohort.flow())
+
+
+MONTH = 365.25 / 12
+LABELS = {"colon": 1.0, "mgus2": MONTH, "rotterdam": 1.0}
+"""Cohorts with a file that says, apart from the tables, who died when; and the days of its unit of time."""
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_deaths_are_those_of_the_frozen_labels(name, data_dir):
+    from gnnpatient import read_cohort
+
+    if not (file := data_dir.parent / "protocols" / f"labels_{name}.parquet").is_file():
+        pytest.skip(f"{file.name}: no such file beside the data")
+    labels = pl.read_parquet(file)
+    cohort = read_cohort(name, data_dir / FOLDERS[name])
+    X = cohort.at(0, patient=labels["id"].cast(pl.String).to_list())
+    truth = X.outcome("death")
+    assert len(X) > 900 and X.at_risk("death").all()
+    assert (truth["event"] == labels["event"].to_numpy()).all()
+    assert np.allclose(truth["time"] / LABELS[name], labels["time"].to_numpy(), rtol=0, atol=1e-4)
 
 
 def test_families_of_genes(tmp_path):

@@ -17,7 +17,9 @@ KNOWN = {  # patients, rows of each kind, patients of each class; by the READMEs
     "covid-cxr": (284, {"image": 446, "lab": 183}, REAL),
     "openi-reports": (2967, {"findings": 2555, "impression": 2942}, {"normal": [1919, 1048]}),
     "dicom-nifti-samples": (7, {"image": 34 + 3 * 3}, {}),
+    "flchain": (7874, {"lab": 3 * 7874 + 6524}, {}),
 }
+FOLDERS = {name: name for name in KNOWN} | {"flchain": "survival-tables"}
 
 
 def prepare(name, *args, **choices):
@@ -378,6 +380,39 @@ def test_headers_say_whose_picture_it_is_and_when_it_was_there(tmp_path):
     assert read.events["image"].known.tolist() == [0, 12 * 3600 - 1, 36 * 3600, 0]
 
 
+def test_rows_without_a_key_get_their_number(tmp_path):
+    from gnnpatient import InputError
+
+    head = "age,sex,sample.yr,kappa,lambda,flc.grp,creatinine,mgus,futime,death,chapter"
+    rows = [
+        "97,F,1997,5.7,4.86,10,1.7,0,85,1,Circulatory",
+        "60,M,1996,1,1.5,3,,0,0,1,",
+        "50,F,1995,1,1,1,1,0,9,0,",
+    ]
+    (tmp_path / "flchain.csv").write_text("\n".join([head, *rows]) + "\n")
+    done = prepare("flchain", tmp_path, tmp_path / "out")
+    assert done == {"rows that got a number": 3, "ends on the day of the sample": 1}
+    read = cohort("flchain", tmp_path / "out")
+    assert read.ids.tolist() == ["0", "1", "2"] and len(read.events["lab"]) == 11
+    truth = read.at(0).outcome("death")
+    assert truth["event"].tolist() == [1, 1, 0] and truth["time"].tolist() == [85, 0.5, 9]
+    (tmp_path / "flchain.csv").write_text("\n".join([head, rows[0].replace(",85,", ",soon,")]) + "\n")
+    with pytest.raises(InputError, match=r"1 row\(s\) whose futime is not a number"):
+        prepare("flchain", tmp_path, tmp_path / "other")
+
+
+def test_deaths_of_flchain_are_those_of_the_frozen_labels(data_dir, tmp_path):
+    if not (file := data_dir.parent / "protocols" / "labels_flchain.parquet").is_file():
+        pytest.skip(f"{file.name}: no such file beside the data")
+    labels = pl.read_parquet(file)
+    prepare("flchain", data_dir / FOLDERS["flchain"], tmp_path / "out")
+    X = cohort("flchain", tmp_path / "out").at(0, patient=labels["id"].cast(pl.String).to_list())
+    truth = X.outcome("death")
+    assert len(X) == 6300 and X.at_risk("death").all()
+    assert (truth["event"] == labels["event"].to_numpy()).all()
+    assert (truth["time"] == labels["time"].to_numpy()).all()
+
+
 def test_every_script_is_tried():
     scripts = {path.name.removesuffix(".prepare.py") for path in GRAPHS.glob("*.prepare.py")}
     assert scripts == {*KNOWN, "tcga"}  # that one among the shipped cohorts
@@ -385,7 +420,7 @@ def test_every_script_is_tried():
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_on_the_real_folder(name, data_dir, tmp_path):
-    prepare(name, data_dir / name, tmp_path / "out")
+    prepare(name, data_dir / FOLDERS[name], tmp_path / "out")
     read = cohort(name, tmp_path / "out", embed=name == "dicom-nifti-samples")  # by hand: no weights
     patients, rows, labels = KNOWN[name]
     assert len(read) == patients

@@ -1,6 +1,7 @@
 """Laws 1, 2, 3 and 5 for graphs: no future; alone or together; row order is nothing; as a slow oracle.
 
-The drawn cohorts have two times a row, intervals, amendments, and ancestors by a table and by prefixes.
+The drawn cohorts have two times a row, intervals, amendments, objects that rows are tracked by, and ancestors
+by a table and by prefixes.
 """
 
 import csv
@@ -33,13 +34,14 @@ code = "code"
 value = "value"
 row = "row"
 amends = "amends"
+track = "object"
 edges = ["at", "next", "same"]
 [nodes.drug]
 table = "drug.csv"
 time = "happened"
 until = "until"
 code = "code"
-edges = ["at", "same"]
+value = "dose"
 [nodes.sign]
 table = "sign.csv"
 time = "happened"
@@ -67,16 +69,17 @@ ABOVE = {  # all ancestors, by hand
 }
 FOREVER = 2**63 - 1
 HEADERS = {
-    "lab": ("pid", "happened", "known", "code", "value", "row", "amends"),
-    "drug": ("pid", "happened", "code", "until"),
+    "lab": ("pid", "happened", "known", "code", "value", "row", "amends", "object"),
+    "drug": ("pid", "happened", "code", "until", "dose"),
     "sign": ("pid", "happened", "known", "x", "y"),
 }
 KNOWN = {"lab": 2, "sign": 2, "drug": 1}  # the column that says when a row became known
 VALUES = ("", "-1.5", "0", "2", "2.5")
+OBJECTS = ("", "", "m0", "m1", "7")
 # "anchor" has no landmark; its rows keep every code in the vocabulary whatever is done to the others
 ANCHOR = {
-    "lab": [("anchor", "0", "0", code, "1", "", "") for code in CODES],
-    "drug": [("anchor", "0", code, "") for code in DRUGS],
+    "lab": [("anchor", "0", "0", code, "1", "", "", "") for code in CODES],
+    "drug": [("anchor", "0", code, "", "") for code in DRUGS],
     "sign": [("anchor", "0", "0", "1", "1")],
 }
 
@@ -84,14 +87,18 @@ patient = st.sampled_from(["a", "a", "a", "b", "c", "d"])
 eighth = st.integers(-4, 16).map(lambda n: n / 4)
 lag = st.sampled_from([0.0, 0.0, 0.25, 1.0, 2.5])
 lab = st.tuples(patient, eighth, lag, st.sampled_from(CODES), st.sampled_from(VALUES))
-drug = st.tuples(patient, eighth, st.sampled_from(DRUGS), st.sampled_from([None, 0.0, 0.25, 1.5]))
+lasting = st.sampled_from([None, 0.0, 0.25, 1.5])
+drug = st.tuples(patient, eighth, st.sampled_from(DRUGS), lasting, st.sampled_from(VALUES))
 amended = st.sampled_from([None, 0, 1, 2, 3, 99])  # which of the patient's other rows; 99: one not there
+thing = st.sampled_from(OBJECTS)
 sign = st.tuples(patient, eighth, lag, st.sampled_from(VALUES), st.sampled_from(VALUES))
 tables = st.fixed_dictionaries(
     {
-        "lab": st.lists(st.tuples(lab, amended), min_size=4, max_size=14).map(lambda drawn: named(drawn)),
+        "lab": st.lists(st.tuples(lab, amended, thing), min_size=4, max_size=14).map(
+            lambda drawn: named(drawn)
+        ),
         "drug": st.lists(drug, max_size=8).map(
-            lambda rows: [(p, str(t), c, "" if n is None else str(t + n)) for p, t, c, n in rows]
+            lambda rows: [(p, str(t), c, "" if n is None else str(t + n), dose) for p, t, c, n, dose in rows]
         ),
         "sign": st.lists(sign, max_size=6).map(lambda rows: [later(row) for row in rows]),
     }
@@ -105,11 +112,11 @@ def later(row: tuple) -> tuple[str, ...]:
 
 def named(drawn: list[tuple]) -> list[tuple[str, ...]]:
     """Lab rows with an id each, some of which take the place of another row of the patient."""
-    rows = [(*later(row), f"r{i}") for i, (row, _) in enumerate(drawn)]
+    rows = [(*later(row), f"r{i}") for i, (row, *_) in enumerate(drawn)]
     out = []
-    for row, (_, nth) in zip(rows, drawn, strict=True):
+    for row, (_, nth, thing) in zip(rows, drawn, strict=True):
         others = [other[5] for other in rows if other[0] == row[0] and other is not row]
-        out.append((*row, "" if nth is None else others[nth] if nth < len(others) else "lost"))
+        out.append((*row, "" if nth is None else others[nth] if nth < len(others) else "lost", thing))
     return out
 
 
@@ -143,7 +150,9 @@ def flat(graphs) -> dict[str, torch.Tensor]:
     out = {"number": graphs.statics.number, "category": graphs.statics.category, "at": graphs.statics.at}
     for kind, nodes in graphs.nodes.items():
         out |= {f"{kind}.{name}": getattr(nodes, name) for name in vars(nodes)}
-    return out | {" ".join(name): edge for name, edge in graphs.edges.items()}
+    for name, edge in graphs.edges.items():
+        out[" ".join(name)], out["numbers " + " ".join(name)] = edge, graphs.edge_attributes[name]
+    return out
 
 
 def same(a, b) -> None:
@@ -161,10 +170,19 @@ def spoil(row: tuple[str, ...], kind: str, how: str, rng: random.Random) -> list
         return []
     if kind == "lab":
         other = rng.choice(["", "lost", *(f"r{i}" for i in range(14) if f"r{i}" != row[5])])
-        return [(*row[:3], CODES[CODES.index(row[3]) - 1], "1e9", row[5], other)]
+        return [
+            (
+                *row[:3],
+                CODES[CODES.index(row[3]) - 1],
+                "1e9",
+                row[5],
+                other,
+                rng.choice(["", "00", "zz", "m0"]),
+            )
+        ]
     if kind == "sign":
         return [(*row[:3], "1e9", "-1e9")]
-    return [(*row[:2], DRUGS[DRUGS.index(row[2]) - 1], rng.choice(["", "77", "soon"]))]
+    return [(*row[:2], DRUGS[DRUGS.index(row[2]) - 1], rng.choice(["", "77", "soon"]), "1e9")]
 
 
 def poison(rows: dict, day: float, how: str, rng: random.Random) -> dict:
@@ -177,7 +195,7 @@ def poison(rows: dict, day: float, how: str, rng: random.Random) -> dict:
             if ahead(row[KNOWN[kind]]):
                 out[kind] += spoil(row, kind, how, rng)
             elif kind == "drug" and row[3] and ahead(row[3]):
-                out[kind].append((*row[:3], "" if how == "delete" else rng.choice(["77", "soon"])))
+                out[kind].append((*row[:3], "" if how == "delete" else rng.choice(["77", "soon"]), row[4]))
             else:
                 out[kind].append(row)
     return out
@@ -198,8 +216,8 @@ def test_the_future_cannot_be_seen(rows, how, rng):
 def test_poison_reaches_what_it_should():
     """The law above would hold of a poison that does nothing."""
     rows = {
-        "lab": [("a", "0", "0", "x", "2", "r0", ""), ("a", "0", "3", "x", "0", "r1", "r0")],
-        "drug": [("a", "0", "B02", "2")],
+        "lab": [("a", "0", "0", "x", "2", "r0", "", "m0"), ("a", "0", "3", "x", "0", "r1", "r0", "m0")],
+        "drug": [("a", "0", "B02", "2", "1")],
         "sign": [("a", "0", "4", "0", "0")],
     }
     for how in ("change", "delete"):
@@ -245,10 +263,13 @@ def test_alone_or_together(rows, rng):
     for kind in counts[0]:
         offset[kind] = np.concatenate([[0], np.cumsum([count[kind] for count in counts])]).tolist()
     for name, whole in together.items():
-        pieces = []
+        if name.startswith("numbers "):  # compared with their edges
+            continue
+        pieces, numbers = [], []
         for i, part in enumerate(map(flat, parts)):
             piece = part[name]
             if " " in name:
+                numbers.append(part["numbers " + name])
                 source, _, target = name.split(" ")
                 piece = piece + torch.tensor([[offset[source][i]], [offset[target][i]]])
             elif name.endswith(".owner"):
@@ -262,7 +283,10 @@ def test_alone_or_together(rows, rng):
         whole = whole[1:] if name.endswith(".ptr") else whole
         assert joined.shape == whole.shape, name
         if " " in name:  # the order of edges may follow the whole batch
-            joined, whole = (torch.tensor(sorted(edge.T.tolist())) for edge in (joined, whole))
+            joined, whole = (
+                torch.tensor(sorted(torch.cat([edge.T, number.nan_to_num(12345)], 1).tolist()))
+                for edge, number in ((joined, torch.cat(numbers)), (whole, together["numbers " + name]))
+            )
         assert torch.equal(joined.nan_to_num(12345), whole.nan_to_num(12345)), name
 
 
@@ -273,6 +297,7 @@ def test_a_batch_of_pyg_is_the_packed_graphs(rows):
     from torch_geometric.data import Batch
 
     from gnnpatient import build_graphs
+    from gnnpatient.graphs import ATTRIBUTES
 
     X = all_landmarks(read(rows))[::3]
     ours, theirs = build_graphs(X).hetero_data(), Batch.from_data_list(X.hetero_data())
@@ -280,7 +305,11 @@ def test_a_batch_of_pyg_is_the_packed_graphs(rows):
     assert all(torch.equal(ours[kind].batch, theirs[kind].batch) for kind in ours.node_types)
     for edge_type in ours.edge_types:
         assert theirs[edge_type].edge_index.dtype == torch.int64
-        both = [sorted(data[edge_type].edge_index.T.tolist()) for data in (ours, theirs)]
+        assert ("edge_attr" in ours[edge_type]) == (edge_type[1].removeprefix("rev_") in ATTRIBUTES)
+        both = []
+        for data in (ours, theirs):
+            edge = data[edge_type].edge_index.T
+            both.append(sorted(torch.cat([edge, data[edge_type].get("edge_attr", edge[:, :0])], 1).tolist()))
         assert both[0] == both[1], edge_type
 
 
@@ -312,7 +341,7 @@ def test_a_patient_without_any_row_has_a_graph():
 # ---- the slow oracle: filter tidy rows, one HeteroData a landmark by plain loops, collate complete ones
 
 
-Fact = namedtuple("Fact", "patient kind known happened code value until replaced")
+Fact = namedtuple("Fact", "patient kind known happened code value thing until replaced")
 NO_END = (FOREVER, FOREVER)
 
 
@@ -335,19 +364,19 @@ def tidy(tables) -> list[Fact]:
         held[:] = max(held[0], until), max(held[1], replaced)
 
     for row in tables["lab"]:
-        p, happened, known, code, value, row_id, _ = row
+        p, happened, known, code, value, row_id, _, thing = row
         news = [seconds(other[2]) for other in tables["lab"] if other[0] == p and other[6] == row_id]
         gone = max(min(news), seconds(known)) if news else FOREVER
         if gone <= seconds(known) and seconds(known) >= ring(tables["lab"], row):
             continue  # refused
-        add(p, "lab", seconds(known), seconds(happened), code, value, replaced=gone)
-    for p, happened, code, until in tables["drug"]:
-        add(p, "drug", seconds(happened), seconds(happened), code, "", until=seconds(until))
+        add(p, "lab", seconds(known), seconds(happened), code, value, thing, replaced=gone)
+    for p, happened, code, until, dose in tables["drug"]:
+        add(p, "drug", seconds(happened), seconds(happened), code, dose, "", until=seconds(until))
     for p, happened, known, *cells in tables["sign"]:
         for code, value in zip("xy", cells, strict=True):
             if value:
-                add(p, "sign", seconds(known), seconds(happened), code, value)
-    return [Fact(*key[:5], number(key[5]), *ends) for key, ends in out.items()]
+                add(p, "sign", seconds(known), seconds(happened), code, value, "")
+    return [Fact(*key[:5], number(key[5]), key[6], *ends) for key, ends in out.items()]
 
 
 def ancestors(visible: list[Fact], kind: str, at: int) -> dict[str, tuple[int, int]]:
@@ -376,55 +405,98 @@ def one_graph(cohort, rows: list[Fact], patient: int, at: int):
         first[begin] = min(row.known, first.get(begin, row.known))
     begins = sorted(first, key=lambda begin: (first[begin], begin))
     nan = float("nan")
-    held = {"timepoint": [(begin, 0, nan, begins.index(begin), False) for begin in begins]}
+    Node = namedtuple("Node", "happened code value timepoint end thing")
+    held = {"timepoint": [Node(begin, 0, nan, begins.index(begin), None, "") for begin in begins]}
     names: dict[str, list[str]] = {}
+    things: dict[str, list[str]] = {"timepoint": []}  # in the order in which they became known
     for kind, node in spec.nodes.items():
-        mine = [row for row in visible if row.kind == kind and row.replaced > at]
+        codes = cohort.codes[kind].index
+
+        def rank(row: Fact, codes=codes) -> tuple:
+            return row.known, row.happened, codes(row.code), np.float32(row.value).view("i4"), row.thing
+
+        mine = sorted((row for row in visible if row.kind == kind), key=rank)
+        things[kind] = list(dict.fromkeys(row.thing for row in mine if row.thing))
+        mine = [row for row in mine if row.replaced > at]
         if node.of is not None:
             mine = [
-                Fact("", kind, known, happened, name, nan, None, None)
+                Fact("", kind, known, happened, name, nan, "", None, None)
                 for name, (known, happened) in ancestors(visible, kind, at).items()
             ]
-        codes = cohort.codes[kind].index
-        mine.sort(
-            key=lambda row: (row.known, row.happened, codes(row.code), np.float32(row.value).view("i4"))
-        )
+            mine.sort(key=rank)
         names[kind] = [row.code for row in mine]
         held[kind] = [
-            (
+            Node(
                 row.happened,
                 codes(row.code),
                 row.value,
                 begins.index(row.happened // spec.every * spec.every),
-                node.until is not None and row.until > at,
+                min(row.until, at + 1) if node.until else None,
+                row.thing,
             )
             for row in mine
         ]
     for kind in (*spec.nodes, "timepoint"):
-        columns = zip(*held[kind], strict=True) if held[kind] else ((),) * 5
-        happened, code, value, timepoint, open_ = columns
-        data[kind].code = torch.tensor(code, dtype=torch.long)
-        data[kind].value = torch.tensor(value, dtype=torch.float32)
-        data[kind].age = torch.tensor([(at - t) / DAY for t in happened], dtype=torch.float32)
-        data[kind].timepoint = torch.tensor(timepoint, dtype=torch.long)
-        data[kind].open = torch.tensor(open_, dtype=torch.bool)
-        data[kind].row = torch.full((len(happened),), -1)  # no kind here has pictures or texts
-        data[kind].vector = torch.zeros(len(happened), 0)
+        nodes = held[kind]
+        data[kind].code = torch.tensor([n.code for n in nodes], dtype=torch.long)
+        data[kind].value = torch.tensor([n.value for n in nodes], dtype=torch.float32)
+        data[kind].age = torch.tensor([(at - n.happened) / DAY for n in nodes], dtype=torch.float32)
+        data[kind].timepoint = torch.tensor([n.timepoint for n in nodes], dtype=torch.long)
+        data[kind].open = torch.tensor([n.end is not None and n.end > at for n in nodes], dtype=torch.bool)
+        lasted = [0 if n.end is None else max(min(n.end, at) - n.happened, 0) / DAY for n in nodes]
+        data[kind].duration = torch.tensor(lasted, dtype=torch.float32)
+        number = [things[kind].index(n.thing) if n.thing else -1 for n in nodes]
+        data[kind].track = torch.tensor(number, dtype=torch.int32)
+        data[kind].row = torch.full((len(nodes),), -1)  # no kind here has pictures or texts
+        data[kind].vector = torch.zeros(len(nodes), 0)
     data["patient"].number = torch.from_numpy(np.array(cohort.number[[patient]]))
     data["patient"].category = torch.from_numpy(np.array(cohort.category[[patient]])).long()
     data["patient"].at = torch.tensor([at / DAY], dtype=torch.float32)
 
+    def joined(now: list[int], later: list[int], complete: bool) -> list[tuple[int, int]]:
+        if complete:
+            return [(i, j) for i in now for j in later]
+        return [(now[rank % len(now)], j) for rank, j in enumerate(later)]
+
+    def moments(series: list[tuple]) -> list[list[list[int]]]:
+        """Of each series its rows by moment."""
+        groups: dict[tuple, dict[int, list[int]]] = {}
+        for j, (*one, moment) in enumerate(series):
+            groups.setdefault(tuple(one), {}).setdefault(moment, []).append(j)
+        return [[by_moment[moment] for moment in sorted(by_moment)] for by_moment in groups.values()]
+
     def following(series: list[tuple]) -> list[tuple[int, int]]:
         pairs = []
-        for i, (code, happened) in enumerate(series):
-            after = [t for c, t in series if c == code and t > happened]
-            now = [j for j, (c, t) in enumerate(series) if c == code and t == happened]
-            later = [j for j, (c, t) in enumerate(series) if after and c == code and t == min(after)]
-            if min(len(now), len(later)) <= 4:
-                pairs += [(i, j) for j in later]
-            else:
-                pairs += [(i, j) for rank, j in enumerate(later) if now[rank % len(now)] == i]
+        for groups in moments(series):
+            for now, later in itertools.pairwise(groups):
+                pairs += joined(now, later, min(len(now), len(later)) <= 4)
         return pairs
+
+    def from_first(series: list[tuple]) -> list[tuple[int, int]]:
+        pairs = []
+        for first, *rest in moments(series):
+            for later in rest:
+                pairs += joined(first, later, len(first) <= 4)
+        return pairs
+
+    def during(source: str, target: str) -> list[tuple[int, int]]:
+        pairs = []
+        for j, row in enumerate(held[target]):
+            running: dict[int, tuple] = {}  # by code, the one that ends last; of those the last
+            for i, n in enumerate(held[source]):
+                if n.happened <= row.happened < n.end and not (source == target and i == j):
+                    running[n.code] = max(running.get(n.code, ()), (n.end, n.happened, i))
+            pairs += [(i, j) for _, _, i in running.values()]
+        return pairs
+
+    def numbers(source: str, relation: str, target: str, i: int, j: int) -> list[torch.Tensor]:
+        """The attributes of an edge, each float32."""
+        since = data[source].age[i] - data[target].age[j]
+        if relation == "next":
+            return [since]
+        if relation == "during":
+            return [since, data[source].value[i]]
+        return [data[target].value[j] - data[source].value[i], since] if relation in ("same", "first") else []
 
     for source, rule, target in spec.edge_types[::2]:
         nodes = held[source]
@@ -434,15 +506,23 @@ def one_graph(cohort, rows: list[Fact], patient: int, at: int):
                 for i, code in enumerate(names[source])
                 for name in ABOVE[target][code]
             ],
-            "at": lambda nodes=nodes: [(i, node[3]) for i, node in enumerate(nodes)],
+            "at": lambda nodes=nodes: [(i, n.timepoint) for i, n in enumerate(nodes)],
             "of": lambda nodes=nodes: [(i, 0) for i in range(len(nodes))],
-            "next": lambda nodes=nodes: following([(0, node[0]) for node in nodes]),
-            "same": lambda nodes=nodes: following([(node[1], node[0]) for node in nodes]),
+            "next": lambda nodes=nodes: following([(0, n.happened) for n in nodes]),
+            "same": lambda nodes=nodes: following([(n.code, n.thing, n.happened) for n in nodes]),
+            "first": lambda nodes=nodes: from_first([(n.code, n.thing, n.happened) for n in nodes]),
+            "during": lambda source=source, target=target: during(source, target),
         }[rule]()
         edge = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
-        data[source, rule, target].edge_index = edge
-        data[target, f"rev_{rule}", source].edge_index = edge.flip(0)
+        attributes = [[] if target == "patient" else numbers(source, rule, target, i, j) for i, j in pairs]
+        attributes = [[float(x) for x in row] for row in attributes]
+        for name, index in (((source, rule, target), edge), ((target, f"rev_{rule}", source), edge.flip(0))):
+            data[name].edge_index, data[name].numbers = index, attributes
     return data
+
+
+def without_nan(rows) -> list[tuple]:
+    return [tuple(1e30 if x != x else x for x in row) for row in rows]
 
 
 def collate(parts) -> dict[str, torch.Tensor]:
@@ -465,20 +545,23 @@ def collate(parts) -> dict[str, torch.Tensor]:
         pairs = []
         for i, part in enumerate(parts):
             s, t = size[edge_type[0]][i], size[edge_type[2]][i]
-            pairs += [(a + s, b + t) for a, b in part[edge_type].edge_index.T.tolist()]
-        out[edge_type] = sorted(pairs)
+            ends = part[edge_type].edge_index.T.tolist()
+            pairs += [(a + s, b + t, *n) for (a, b), n in zip(ends, part[edge_type].numbers, strict=True)]
+        out[edge_type] = sorted(without_nan(pairs))
     return out
 
 
 def check_against_oracle(X, rows) -> None:
     from gnnpatient import build_graphs
 
-    data = build_graphs(X).hetero_data()
+    graphs = build_graphs(X)
+    data = graphs.hetero_data()
     assert data.validate()
     slow = collate([one_graph(X.cohort, rows, int(p), int(t)) for p, t in zip(X.patient, X.at, strict=True)])
     for key, expected in slow.items():
         if isinstance(expected, list):
-            assert sorted(map(tuple, data[key].edge_index.T.tolist())) == expected, key
+            edges = zip(data[key].edge_index.T.tolist(), graphs.edge_attributes[key].tolist(), strict=True)
+            assert sorted(without_nan((*ends, *numbers) for ends, numbers in edges)) == expected, key
         elif key != ("patient", "ptr"):
             kind, name = key
             assert data[kind][name].dtype == expected.dtype, key
@@ -503,7 +586,9 @@ def test_packed_equals_the_slow_oracle_on_pbc():
         table = list(csv.DictReader(handle))
     cohort = pbc()
     rows = [
-        Fact(row["id"], kind, int(row["day"]) * DAY, int(row["day"]) * DAY, code, float(row[code]), *NO_END)
+        Fact(
+            row["id"], kind, int(row["day"]) * DAY, int(row["day"]) * DAY, code, float(row[code]), "", *NO_END
+        )
         for kind, node in cohort.spec.nodes.items()
         for row in table
         for code in node.columns
@@ -542,11 +627,11 @@ def test_last_is_the_mean_of_the_latest_given_values(rows):
 def test_edges_of_simultaneous_rows_grow_with_the_rows():
     """Groups of 1, 4, 5 and 300 rows, as of a table with dates alone: at most four edges a row, by rank
     beyond; a group of up to four is joined completely."""
-    from gnnpatient.cohort.build import following
+    from gnnpatient.cohort.build import Groups
 
     for a, b in itertools.product([1, 4, 5, 7, 300], repeat=2):
         happened = np.repeat([10, 20], [a, b])
-        source, target = following(np.zeros(a + b, np.int64), happened)
+        source, target = Groups.of(np.zeros(a + b, np.int64), moment=happened).following()
         found = sorted(zip(source.tolist(), target.tolist(), strict=True))
         if min(a, b) <= 4:
             assert found == [(i, a + j) for i in range(a) for j in range(b)]
@@ -559,7 +644,7 @@ def test_a_kind_may_be_seen_without_its_ancestors():
     """As where a model is given some kinds alone: the rows stay, the edges to what is left out go."""
     from gnnpatient import build_graphs
 
-    rows = {kind: [] for kind in HEADERS} | {"drug": [("a", "1", "A01AA", ""), ("b", "2", "B02", "")]}
+    rows = {kind: [] for kind in HEADERS} | {"drug": [("a", "1", "A01AA", "", ""), ("b", "2", "B02", "", "")]}
     cohort = read(rows)
     whole, part = (build_graphs(one.at(5)) for one in (cohort, cohort.only(["drug"])))
     assert whole.edges["drug", "is_a", "class"].shape[1] > 0

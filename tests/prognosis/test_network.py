@@ -310,6 +310,39 @@ def test_rows_and_node_types_are_hidden_in_training(train):
     assert float(share[~gone].mean()) == pytest.approx(0.7, abs=0.02)
 
 
+# -- steps --
+
+
+def test_adamw_is_torchs(monkeypatch):
+    torch.manual_seed(0)
+    one = [torch.nn.Parameter(torch.randn(shape)) for shape in ((3, 4), (5,), (2, 2, 2), (2, 3))]
+    other = [torch.nn.Parameter(p.detach().clone()) for p in one]
+    groups = [{"params": [p for p in other if p.ndim > 1]}, {"params": [other[1]], "weight_decay": 0.0}]
+    ours, theirs = network.AdamW(one, 0.3), torch.optim.AdamW(groups, weight_decay=0.3)
+    stopped = network.AdamW(one, 0.3)
+    for step in range(20):
+        for p, q in zip(one, other, strict=True):
+            p.grad = torch.randn(p.shape) * 10.0**step / 1e10
+            q.grad = p.grad.clone()
+        if step == 10:  # goes on in another one
+            stopped.load(ours.tensors(), ours.steps)
+            ours = stopped
+        for group in theirs.param_groups:
+            group["lr"] = 0.1 / (1 + step)
+        ours.step(0.1 / (1 + step))
+        theirs.step()
+    for p, q in zip(one, other, strict=True):
+        assert torch.allclose(p, q, rtol=1e-5, atol=1e-6)
+
+
+def test_the_rate_rises_and_falls():
+    rates = [network._rate(done) for done in np.linspace(0, 1, 101)]
+    assert (
+        rates[0] == pytest.approx(0.1) and rates[-1] == pytest.approx(0.01) and max(rates) == rates[10] == 1
+    )
+    assert (np.diff(rates[:11]) > 0).all() and (np.diff(rates[10:]) < 0).all()
+
+
 # -- seeds, stops, files --
 
 

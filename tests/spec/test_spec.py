@@ -141,15 +141,47 @@ def test_edge_types_are_complete_and_in_order(reads):
     assert types == (
         ("lab", "at", "timepoint"),
         ("timepoint", "rev_at", "lab"),
+        ("lab", "next", "lab"),
+        ("lab", "rev_next", "lab"),
         ("lab", "same", "lab"),
         ("lab", "rev_same", "lab"),
+        ("lab", "first", "lab"),
+        ("lab", "rev_first", "lab"),
         ("sign", "at", "timepoint"),
         ("timepoint", "rev_at", "sign"),
+        ("sign", "next", "sign"),
+        ("sign", "rev_next", "sign"),
+        ("sign", "same", "sign"),
+        ("sign", "rev_same", "sign"),
+        ("sign", "first", "sign"),
+        ("sign", "rev_first", "sign"),
         ("timepoint", "of", "patient"),
         ("patient", "rev_of", "timepoint"),
         ("timepoint", "next", "timepoint"),
         ("timepoint", "rev_next", "timepoint"),
     )
+
+
+def test_rows_that_may_have_an_end_are_joined_to_what_happened_during_them(reads):
+    ends = reads(BASE.replace("[nodes.lab]", '[nodes.lab]\nuntil = "stopped"'))
+    assert ends.interval_types == ("lab",) and reads(BASE).interval_types == ()
+    assert [e for e in ends.edge_types if e[1] == "during"] == [
+        ("lab", "during", "lab"),
+        ("lab", "during", "sign"),
+    ]
+    ends = reads('cohort = "c"\nformat = "omop"\n[nodes.drug]\ntable = "drug_exposure"\n')
+    assert ends.interval_types == ("drug",)  # the format has ends, whether the spec names them or not
+
+
+def test_a_row_is_tracked_in_a_long_table_alone(reads):
+    assert reads(BASE.replace("[nodes.lab]", '[nodes.lab]\ntrack = "eye"')).nodes["lab"].track == "eye"
+    with pytest.raises(
+        InputError, match=r"track belongs to a long table; columns = .* makes this a wide table"
+    ):
+        reads(BASE.replace("[nodes.sign]", '[nodes.sign]\ntrack = "eye"'))
+    died = BASE.replace("[nodes.lab]", '[nodes.lab]\ntrack = "died"').replace("labs.csv", "p.csv")
+    with pytest.raises(InputError, match=r"nodes\.lab: column 'died' is part of outcome 'death'"):
+        reads(died)
 
 
 LONG = "x" * 65

@@ -9,9 +9,7 @@ from gnnpatient.study import compare as fusion
 from gnnpatient.study.budget import ComparisonSize, FitCost, cut_sentences, fitting_size, smaller
 from gnnpatient.study.models import observed_reach
 
-FULL = ComparisonSize(
-    ("graph", "only a", "only b", "without a", "without b", "early", "transformer"), 3, 30, 3, 5
-)
+FULL = ComparisonSize(("gnn", "only a", "only b", "without a", "without b", "gru", "values"), 3, 30, 3, 5)
 
 
 class Clock:
@@ -28,7 +26,7 @@ class Found:
 
 @pytest.fixture
 def planned(monkeypatch):
-    """What `compare` would fit of PBC, where a fit takes 2 s and half a second an epoch and member."""
+    """What `compare` would fit of PBC, where a member takes 2 s and half a second an epoch."""
     from gnnpatient.datasets.shipped import pbc
     from gnnpatient.study import fitting
 
@@ -42,7 +40,7 @@ def planned(monkeypatch):
                 self.choices = choices
 
             def fit(self, X):
-                clock.now += 2 + 0.5 * self.choices["epochs"] * self.choices["members"]
+                clock.now += (2 + 0.5 * self.choices["epochs"]) * self.choices["members"]
                 return self
 
         def fit_folds(design, fits, splits, training, deadline):
@@ -68,8 +66,8 @@ def test_sizes_only_fall_and_keep_the_main_question():
     cost = FitCost(2.0, 0.5)
     prices = [cost.of(size) for size in sizes]
     assert sizes[0] == FULL and prices == sorted(prices, reverse=True) and len(set(prices)) == len(prices)
-    assert all({"graph", "only a", "only b"} <= set(size.comparators) for size in sizes)
-    assert sizes[-1] == ComparisonSize(("graph", "only a", "only b"), 1, 10, 2, 2)
+    assert all({"gnn", "only a", "only b"} <= set(size.comparators) for size in sizes)
+    assert sizes[-1] == ComparisonSize(("gnn", "only a", "only b"), 1, 10, 2, 2)
     assert all(size.folds == 5 for size in smaller(FULL, fewer_folds=False))
 
 
@@ -78,7 +76,7 @@ def test_the_largest_size_that_fits_is_taken():
     for size in smaller(FULL, fewer_folds=True):
         assert fitting_size(FULL, cost, cost.of(size), fewer_folds=True) == size
         less = cost.of(size) * 0.999
-        if size != ComparisonSize(("graph", "only a", "only b"), 1, 10, 2, 2):
+        if size != ComparisonSize(("gnn", "only a", "only b"), 1, 10, 2, 2):
             assert cost.of(fitting_size(FULL, cost, less, fewer_folds=True)) <= less
     with pytest.raises(InputError, match="the smallest comparison takes about") as error:
         fitting_size(FULL, cost, less, fewer_folds=True)
@@ -92,8 +90,8 @@ def test_a_cost_is_of_two_fits():
         clock.now += 3 + 0.25 * epochs
 
     assert FitCost.timed(fit, clock, 5) == FitCost(3.0, 0.25)
-    # 5 folds of 6 models and a transformer, which counts thrice, and 2 models on 2/3 of 3 inner folds
-    fits = 5 * (9 + 4) * (3 + 0.25 * 90) + 9 * 3.25
+    # 5 folds of 7 models and 2 models on 2/3 of 3 inner folds, of 3 members each
+    fits = 5 * (7 + 4) * 3 * (3 + 0.25 * 30) + 7 * 3.25
     assert FitCost(3.0, 0.25).of(FULL) == pytest.approx(fits / 0.85)
 
 
@@ -102,7 +100,7 @@ def test_what_was_cut_is_said():
     assert one == "nothing was cut for the budget of 10 min"
     less = replace(FULL, comparators=FULL.comparators[:3], members=1, folds=2)
     said = cut_sentences(FULL, less, 600.0)
-    assert said[0] == "left out for the budget of 10 min: without a, without b, early, transformer"
+    assert said[0] == "left out for the budget of 10 min: without a, without b, gru, values"
     assert "2 instead of 5 folds, 1 instead of 3 networks a model: the verdict is weaker" in said[1]
     assert "speed of this machine" in said[2]
 
@@ -110,14 +108,14 @@ def test_what_was_cut_is_said():
 def test_compare_cuts_to_a_budget(planned):
     nothing, full = planned(1e6)
     assert nothing == ("nothing was cut for the budget of 11.57 d",)
-    assert len(full["splits"]) == 5 and "transformer" in full["design"].comparators
+    assert len(full["splits"]) == 5 and "gru" in full["design"].comparators
     cut, less = planned(900.0)
     assert planned(900.0)[0] == cut and "left out" in cut[0] and "weaker" in cut[1]
     size = (len(less["splits"]), less["fits"].budget["members"], less["fits"].budget["epochs"])
     assert size < (5, 3, 30) and f"{less['design'].inner} instead of 3 inner folds" in cut[1]
     assert len(less["training"]) == len(less["splits"])
     kept = set(less["design"].comparators)
-    assert kept >= {"graph", "only lab", "only sign", "only stage"} and "transformer" not in kept
+    assert kept >= {"gnn", "only lab", "only sign", "only stage"} and "gru" not in kept
     assert less["fits"].total == len(less["splits"]) * (len(kept) + 3 * less["design"].inner)
     whole, same = planned(None)
     assert whole == () and same["fits"].budget == full["fits"].budget

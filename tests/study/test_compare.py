@@ -31,8 +31,10 @@ kind = "survival"
 table = "patients.csv"
 causes = { death = { time = "end", flag = "died" } }
 """
+MOST = ("without lab", "without vital", "without drug", "gru", "presence", "statics", "late")
 QUICK = {"folds": 2, "inner": 2, "members": 1, "channels": 8}
-FEW = {"num_times": 4, "batch_size": 256, "lr": 0.03, "ridge": 3.0}
+FEW = {"num_times": 4, "batch_size": 1024, "families": ("linear", "graph")}
+LINEAR = {"num_times": 4, "families": ("linear",)}  # what is told by values needs no more
 
 
 def made(folder, lab=0.0, vital=0.0, unseen=0.0, shuffled=False, n=300, seed=0):
@@ -59,12 +61,19 @@ def made(folder, lab=0.0, vital=0.0, unseen=0.0, shuffled=False, n=300, seed=0):
     return read_cohort(folder / "made.toml", folder)
 
 
+def fewer_landmarks(compare, *what, **how):
+    """A comparison whose fits are at a tenth of the landmarks, in a tenth of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gnnpatient.prognosis.run.RANDOM_LANDMARKS", 6)
+        return compare(*what, **how)
+
+
 def judged(cohort, models=(), **how):
     """All kinds against the singles, asked on day 0.1."""
     from gnnpatient.study.compare import compare
 
-    plan = {**QUICK, "epochs": 3, "landmarks": [0.1], "horizons": [4.0, 8.0], "n": 40, "choices": FEW}
-    return compare(cohort, "death", models=models, **{**plan, **how})
+    plan = {**QUICK, "epochs": 1, "landmarks": [0.1], "horizons": [4.0, 8.0], "n": 40, "choices": LINEAR}
+    return fewer_landmarks(compare, cohort, "death", models=models, **{**plan, **how})
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +90,13 @@ def told():
 
 @pytest.fixture(scope="module")
 def whole(tiny, told):
-    """Every comparator on the tiny ward: three kinds, two causes, groups; two landmarks."""
+    """Most comparators on the tiny ward: three kinds, two causes, groups; two landmarks."""
     from gnnpatient.study.compare import compare
 
-    how = {**QUICK, "epochs": 1, "landmarks": [2.0, 4.0], "horizons": [3.0, 6.0], "n": 25}
-    how["choices"] = {**FEW, "batch_size": 1024}
-    return compare(tiny, "death", progress=lambda *step: told.append(step), **how)
+    how = {**QUICK, "epochs": 1, "landmarks": [2.0, 4.0], "horizons": [3.0, 6.0], "n": 25, "choices": FEW}
+    return fewer_landmarks(
+        compare, tiny, "death", models=MOST, progress=lambda *step: told.append(step), **how
+    )
 
 
 def asked(cohort, days=(1.0, 4.0, 9.0)):
@@ -215,7 +225,7 @@ def test_contents_of_texts(tmp_path):
     assert not build_graphs(missingness_only(cohort).at(1.0))["note"].vector.numel()
     every = comparators(cohort, modalities_of(cohort))
     assert [name for name in every if name.startswith("values")] == ["values", "values note"]
-    assert every["values note"].kinds == ("note",) and every["graph"].kinds == ("lab", "vital", "note")
+    assert every["values note"].kinds == ("note",) and every["gnn"].kinds == ("lab", "vital", "note")
     assert every["without lab"].kinds == ("vital", "note") and every["statics"].kinds == ()
 
 
@@ -239,16 +249,12 @@ def test_kinds_made_from_another_one_go_with_it(tmp_path):
         assert {kind for kind in cohort.spec.nodes if len(graphs[kind])} == set(one.kinds)
 
 
-def test_edges_of_early_and_intermediate(tiny):
+def test_a_recurrent_network_sees_the_same_rows_and_no_relation(tiny):
     from gnnpatient.study.ablations import comparators, modalities_of
 
     every = comparators(tiny, modalities_of(tiny))
-    always = {("timepoint", "of", "patient"), ("timepoint", "next", "timepoint")}
-    kinds = ("lab", "vital", "drug")
-    edges = {name: set(one.cohort.spec.edge_types[::2]) for name, one in every.items()}
-    assert edges["early"] == always
-    assert edges["intermediate"] == always | {(kind, "at", "timepoint") for kind in kinds}
-    assert edges["graph"] > edges["intermediate"] and edges["transformer"] == edges["graph"]
+    assert every["gru"].cohort is every["gnn"].cohort and not every["gnn"].choices
+    assert every["gru"].choices == {"families": ("graph",), "conv": "gru"}
 
 
 # ---- the figures
@@ -258,14 +264,13 @@ def test_figures_and_intervals_are_those_of_evaluate(whole):
     from gnnpatient.study.evaluate import evaluate
 
     known = evaluate(
-        whole.risks, outcome="death", horizons=whole.horizons, against=("graph", "best single"), n=25, seed=0
+        whole.risks, outcome="death", horizons=whole.horizons, against=("gnn", "best single"), n=25, seed=0
     )
     compared = 0
     for row in whole.rows:
-        difference = row["model"] == "graph-best single"
-        if ("-" in row["model"] and not difference) or (
-            row["metric"] in ("c", "auc") and row["horizon"] is None
-        ):
+        mean = row["metric"] in ("c", "auc") and row["horizon"] is None
+        others = row["model"] not in (*whole.parameters, "null", "graph", "linear", "gnn-best single")
+        if others or mean:
             continue
         where = {key: row[key] for key in ("landmark", "horizon", "cause")}
         other = known.value(row["model"], row["metric"], **where)
@@ -286,7 +291,7 @@ def test_a_comparison_is_shown_with_its_answer(whole):
 
 
 def test_means_over_horizons_are_means(whole):
-    for model in ("graph", "graph-best single"):
+    for model in ("gnn", "graph", "gnn-best single"):
         for metric in ("c", "auc"):
             each = [whole.value(model, metric, horizon=h)["value"] for h in whole.horizons]
             assert whole.value(model, metric)["value"] == pytest.approx(np.mean(each))
@@ -349,8 +354,10 @@ def test_verdicts(c, ibs, p, verdict):
 def test_every_comparator_is_there_with_the_same_budget(whole, tiny, told):
     from gnnpatient.study.ablations import comparators, modalities_of
 
-    every = comparators(tiny, modalities_of(tiny))
-    names = [*every, "late", "best single", "null"]
+    every = [
+        name for name in comparators(tiny, modalities_of(tiny)) if name in {*MOST, "gnn"} or "only" in name
+    ]
+    names = [*every, "late", "best single", "graph", "linear", "nograph", "null"]
     assert list(whole.risks.risks) == names and len(whole.parts) == 2
     assert set(whole.parameters) == {*every, "late"}
     for name in every:
@@ -359,52 +366,59 @@ def test_every_comparator_is_there_with_the_same_budget(whole, tiny, told):
         assert {m.channels for m in models} == {whole.channels[name]}
     singles = [name for name in every if name.startswith("only ")]
     assert whole.parameters["late"] == sum(whole.parameters[name] for name in singles)
-    assert whole.parts[0][0]["transformer"].model.conv == "transformer"
+    gru = whole.parts[0][0]["gru"].model
+    assert (gru.conv, gru.families) == ("gru", ("graph",))
     assert [done for _, done, _ in told] == list(range(1, 1 + 2 * (len(every) + 3 * 2)))
     assert told[-1][1] == told[-1][2]
 
 
-def test_no_width_is_nearer_to_the_parameters_of_the_graph(whole, tiny):
-    from gnnpatient.study.ablations import comparators, modalities_of
-    from gnnpatient.study.fitting import count_parameters
-
-    assert whole.channels["graph"] == 8
-    wanted = whole.parameters["graph"]
-    for name, one in comparators(tiny, modalities_of(tiny)).items():
-        if name == "graph":
-            continue
-        module, width = whole.parts[0][0][name].model.predictor_.modules[0], whole.channels[name]
-        assert count_parameters(module, one.kinds, channels=width) == whole.parameters[name]
-        step = 4 if name == "transformer" else 1  # its width is a multiple of its heads
-        for other in (width - step, width + step):
-            away = abs(count_parameters(module, one.kinds, channels=other) - wanted)
-            assert away >= abs(whole.parameters[name] - wanted) < 0.25 * wanted
+def test_families_answer_alone_without_another_fit(whole):
+    for fitted, X in whole.parts:
+        predictor = fitted["gnn"].model.predictor_
+        for name in ("graph", "linear"):
+            own = predictor.forecast(X, families=(name,))["death"].incidence
+            assert (fitted[name].forecast(X)["death"].incidence == own).all()
+    risks = whole.risks.risks
+    low, high = (f(risks["graph"]["death"], risks["linear"]["death"]) for f in (np.minimum, np.maximum))
+    assert (risks["gnn"]["death"] > low - 0.2).all() and (risks["gnn"]["death"] < high + 0.2).all()
 
 
-def test_parameters_are_those_that_a_cohort_of_these_kinds_alone_would_take(whole, tiny):
-    from gnnpatient import PrognosisModel
-    from gnnpatient.cohort.packed import with_timepoints
+def test_how_far_each_family_moves_the_answer_is_said(whole):
+    assert set(whole.movement) == {"linear", "graph"}
+    each = [fitted["gnn"].model.predictor_.weights["death"] for fitted, _ in whole.parts]
+    for name, moved in whole.movement.items():
+        assert moved["weight"] == pytest.approx(np.mean([one[name] for one in each]))
+        risk, fold = whole.risks.risks[name]["death"][:, -1], whole.risks.fold
+        logit = np.log(risk / (1 - risk))
+        assert moved["sd"] == pytest.approx(np.mean([logit[fold == i].std() for i in (0, 1)]), rel=1e-3)
+    (line,) = [line for line in whole.sentences if line.startswith("standard deviation of the logit")]
+    assert f"linear {whole.movement['linear']['sd']:.2f} (weight" in line
 
-    graph = whole.parts[0][0]["graph"].model.predictor_.modules[0]
-    assert whole.parameters["graph"] == sum(p.numel() for p in graph.parameters())
-    fitted = whole.parts[0][0]["only drug"].model
-    train = np.flatnonzero(np.isin(tiny.ids, list(fitted.train_ids_)))
-    events = with_timepoints({"drug": tiny.events["drug"]}, tiny.spec.every, len(tiny))
-    spec = tiny.spec.model_copy(update={"nodes": {"drug": tiny.spec.nodes["drug"]}})
-    small = replace(tiny, spec=spec, events=events)
-    choices = {**FEW, "channels": fitted.channels, "members": 1, "epochs": 1, "horizon": 6.0}
-    alone = PrognosisModel(outcomes=["death"], **choices).fit(
-        small.landmarks(train, [0.0, 2.0, 4.0]).followed("death")
-    )
-    count = sum(p.numel() for p in alone.predictor_.modules[0].parameters())
-    assert whole.parameters["only drug"] == count
+
+def test_no_width_is_nearer_to_the_parameters_of_the_first(whole):
+    from gnnpatient.model.model import PatientGNN
+
+    assert whole.channels["gnn"] == 8
+    wanted = whole.parameters["gnn"]
+    for name in ("gnn", "only lab", "without drug", "gru", "statics"):
+        fitted, width = whole.parts[0][0][name].model.predictor_, whole.channels[name]
+        (module,) = fitted.families["graph"].modules
+
+        def count(channels, module=module, fitted=fitted):
+            config = replace(module.config, channels=channels)
+            return sum(p.numel() for p in PatientGNN(config, fitted.vocabulary, fitted.heads).parameters())
+
+        assert sum(p.numel() for p in module.parameters()) == whole.parameters[name] == count(width)
+        for other in (width - 4, width + 4) if name != "gnn" else ():
+            if other >= 4:
+                assert abs(count(other) - wanted) >= abs(whole.parameters[name] - wanted)
 
 
 def test_nobody_is_trained_and_scored(whole, tiny):
     for fitted, X in whole.parts:
-        for name in ("graph", "only lab", "transformer", "statics"):
+        for name in ("gnn", "only lab", "gru", "statics"):
             assert not fitted[name].model.train_ids_ & set(X.ids.tolist())
-        trained = np.isin(tiny.ids, list(fitted["graph"].model.train_ids_))
+        trained = np.isin(tiny.ids, list(fitted["gnn"].model.train_ids_))
         assert not set(tiny.groups[trained]) & set(tiny.groups[X.patient])
     assert whole.patients == len(np.unique(whole.risks.landmarks.patient))
 
@@ -421,12 +435,23 @@ def test_late_is_the_mean_and_the_best_unimodal_is_one_of_them(whole):
 def test_a_comparison_as_json_says_all(whole):
     said = json.loads(json.dumps(whole.to_dict()))
     assert said["sentence"] == whole.sentence == said["sentences"][0]
-    assert {row["model"] for row in said["rows"]} >= {"graph", "late", "graph-best single", "graph-late"}
+    assert {row["model"] for row in said["rows"]} >= {
+        "gnn",
+        "late",
+        "gnn-best single",
+        "gnn-late",
+        "gnn-nograph",
+    }
     assert [found["kind"] for found in said["left_out"]] == ["lab", "vital", "drug"]
     assert said["too_small"].startswith("too small to judge: ") and said["sentences"][-1] == said["too_small"]
+    assert said["movement"]["graph"]["weight"] == whole.movement["graph"]["weight"]
     assert all(0 <= found["p"] <= found["holm"] <= 1 for found in said["left_out"])
-    spoken = {f["second"] for f in said["others"] if f["first"] == "graph"}
-    assert spoken == {"early", "late", "intermediate", "transformer", "values", "clockwork", "statics"}
+    spoken = {(f["first"], f["second"]) for f in said["others"]}
+    assert spoken == {
+        *(("gnn", other) for other in ("nograph", "linear", "late", "statics")),
+        ("graph", "gru"),
+        ("presence", "statics"),
+    }
     assert "\n" not in "".join(whole.sentences)
 
 
@@ -434,7 +459,7 @@ def test_no_share_of_a_skill_that_is_not_there(whole):
     from gnnpatient.study.missingness import pattern_only
 
     for row, metric in zip(pattern_only(whole), ("c", "scaled_ibs"), strict=True):
-        gain = whole.value("graph-statics", metric)
+        gain = whole.value("gnn-statics", metric)
         assert row["gain"]["value"] == pytest.approx(row["presence"] - row["statics"])
         if gain["low"] > 0:
             assert row["share"] == pytest.approx(row["gain"]["value"] / gain["value"])
@@ -449,7 +474,7 @@ def test_words_for_the_best_kind(whole):
     less = replace(one, cut=("cut for 10 min: 1 instead of 3 networks a model",))
     assert less.sentence == f"{one.sentence} (weakened by what a budget cut)"
     assert less.cut[0] in less.sentences and less.to_dict()["cut"] == list(less.cut)
-    assert not replace(one, cut=("left out for 10 min: early",)).weakened
+    assert not replace(one, cut=("left out for 10 min: gru",)).weakened
     two = replace(whole, best_unimodal=("vital", "lab", "lab"))
     assert two.best_in_words == "the best unimodal model (lab in 2 of 3 folds, vital in 1 of 3 folds)"
     assert "adding the other node types to the best unimodal model" in two.sentence
@@ -459,17 +484,17 @@ def test_missing_curve_runs_from_all_rows_to_none(whole, tiny):
     from gnnpatient.study.missingness import missing_curve
 
     rows = missing_curve(whole, "lab", (0.0, 0.5, 1.0), n=10)
-    assert len(rows) == 3 * 8 and {row["model"] for row in rows} == {"graph"}
+    assert len(rows) == 3 * 8 and {row["model"] for row in rows} == {"gnn"}
     for row in rows:
         if row["share"] == 0:
-            known = whole.value("graph", row["metric"], horizon=row["horizon"])["value"]
+            known = whole.value("gnn", row["metric"], horizon=row["horizon"])["value"]
             assert row["value"] == pytest.approx(known, abs=1e-9)
     lacking = {row["share"]: row["lacking"] for row in rows}
     X = whole.risks.landmarks
     count = np.diff(tiny.events["lab"].visible_rows(X.patient, X.at)[0])
     assert lacking[0.0] == np.mean(count == 0) < lacking[0.5] < lacking[1.0] == 1
     none = [
-        fitted["graph"].model.forecast(tiny.only(["vital", "drug"]).landmarks(X.patient, [4.0]))
+        fitted["gnn"].model.forecast(tiny.only(["vital", "drug"]).landmarks(X.patient, [4.0]))
         for fitted, X in whole.parts[:1]
     ]
     assert np.isfinite(none[0]["death"].incidence[none[0]["death"].at_risk]).all()
@@ -491,7 +516,7 @@ def test_refusals(whole, tiny, tmp_path):
     refused("'deth'; did you mean 'death'", outcome="deth")
     refused("unknown cause 'deaths'", cause="deaths")
     refused(r"1 node type\(s\) with rows", cohort=tiny.only(["lab"]))
-    refused("'tranformer'; did you mean 'transformer'", models=["tranformer"])
+    refused("'presense'; did you mean 'presence'", models=["presense"])
     refused("no landmark, or no horizon above 0", horizons=[0.0])
     refused("no landmark, or no horizon above 0", landmarks=[])
     refused("no fold to compare on", folds=[])
@@ -506,8 +531,8 @@ def test_refusals(whole, tiny, tmp_path):
         missing_curve(whole, "lab", [1.5])
     with pytest.raises(InputError, match="no fitted model 'late'"):
         missing_curve(whole, "lab", model="late")
-    with pytest.raises(InputError, match="no model 'grap'; did you mean 'graph'"):
-        whole.value("grap", "c")
+    with pytest.raises(InputError, match="no model 'lat'; did you mean 'late'"):
+        whole.value("lat", "c")
     with pytest.raises(InputError, match="no brier of graph"):
         whole.value("graph", "brier")
 
@@ -569,7 +594,7 @@ def test_where_one_kind_tells_all_there_is_no_evidence(tmp_path):
     )
     lab, vital = found.left_out
     assert (lab["kind"], lab["verdict"]) == ("lab", "helps") and vital["verdict"] != "helps"
-    assert found.value("graph", "c")["value"] > 0.7
+    assert found.value("gnn", "c")["value"] > 0.7
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -596,20 +621,21 @@ def test_what_lies_in_the_pattern_of_missing_kinds_is_told_apart(tmp_path):
     from gnnpatient.study.missingness import pattern_only
 
     models = ["presence", "clockwork", "values", "statics"]
-    found = judged(made(tmp_path, unseen=1.5), models, epochs=8)
+    found = judged(made(tmp_path, unseen=1.5), models)
     for row in pattern_only(found):
         assert row["gain"]["low"] > 0 and row["presence"] > row["statics"] and row["share"] > 0.6
     verdicts = {(one["first"], one["second"]): one["verdict"] for one in found.others}
     assert verdicts["presence", "statics"] == verdicts["clockwork", "statics"] == "helps"
-    assert verdicts["graph", "clockwork"] != "helps"
+    assert verdicts["gnn", "clockwork"] != "helps"
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 def test_same_seed_same_figures(tmp_path):
     cohort = made(tmp_path, lab=1.0, n=160)
-    one, two = (judged(cohort, ["late", "transformer"], epochs=1, n=5).to_dict() for _ in range(2))
-    assert one == two and one != judged(cohort, ["late", "transformer"], epochs=1, n=5, seed=1).to_dict()
+    how = {"models": ["late", "gru"], "choices": FEW, "n": 5}
+    one, two = (judged(cohort, **how).to_dict() for _ in range(2))
+    assert one == two and one != judged(cohort, seed=1, **how).to_dict()
 
 
 @pytest.mark.slow
@@ -637,8 +663,10 @@ def test_the_experiment_writes_forecasts_and_figures(tmp_path):
         table, said = pl.read_parquet(out), json.loads(out.with_suffix(".json").read_text())
         assert table.columns[:5] == ["model", "repeat", "fold", "landmark", "id"]
         assert {"risk_4", "risk_8"} <= set(table.columns) and table["id"].dtype == pl.String
-        assert {"graph", "only lab", "only vital", "late", "best single", "null"} == set(table["model"])
-        assert table.group_by("model").len()["len"].to_list() == [said["patients"]] * 6
+        families = {"graph", "linear", "boosted", "nograph"}
+        models = {"gnn", "only lab", "only vital", "late", "best single", "null", *families}
+        assert models == set(table["model"])
+        assert table.group_by("model").len()["len"].to_list() == [said["patients"]] * len(models)
         assert said["sentence"] in done.stderr and {row["kind"] for row in said["missing"]} == {"vital"}
     call[-1] = "vitl"
     done = subprocess.run([sys.executable, "-P", str(script), *call], capture_output=True, text=True)

@@ -225,7 +225,7 @@ def test_the_null_has_a_curve_for_each_landmark(falling, fitted):
     """Known at 0 and 150 days: those of the training asks; at 120, not fitted at, those at risk then."""
     train = falling.landmarks(np.arange(400), times=[0, 120, 150]).followed()
     null = marginal_model(fitted.predictor_, "death", train)
-    times = np.array(fitted.predictor_.modules[0].head("death").config.times)
+    times = np.array(fitted.predictor_.heads["death"].times)
     test = falling.landmarks(np.arange(400, 600), times=[0, 120, 150]).followed()
     said = null.forecast(test)["death"].incidence
     for day in (0, 120, 150):
