@@ -174,7 +174,18 @@ class LinearColumns:
             yield from self._content(kind, nodes, size)
 
     def half_lives(self, kind: str) -> tuple[float, float]:
-        """Days after which a row counts half in the time filters of a node type, by the ages of its rows."""
+        """Days after which a row counts half in the time filters of a node type, by the ages of its rows.
+
+        Parameters
+        ----------
+        kind : str
+            An event node type.
+
+        Returns
+        -------
+        tuple of float
+            The shorter one, and the longer one: about the median age of a row in training.
+        """
         middle, spread = self.vocabulary.times[kind].mean[0], self.vocabulary.times[kind].std[0]
         return math.expm1(max(middle - spread, 1e-3)), math.expm1(max(middle, 1e-3))
 
