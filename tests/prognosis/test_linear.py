@@ -16,9 +16,11 @@ from gnnpatient.model.heads import head_config
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.model.vocabulary import Vocabulary, fit_vocabulary
 from gnnpatient.prognosis import linear
+from gnnpatient.prognosis.columns import Column, LinearColumns
 from gnnpatient.prognosis.inputs import last_landmarks
 from gnnpatient.prognosis.kinds import target_of
-from gnnpatient.prognosis.linear import LinearColumns, LinearHazard, minimise
+from gnnpatient.prognosis.linear import LinearHazard
+from gnnpatient.prognosis.minimise import minimise
 from gnnpatient.prognosis.problem import FitConfig, Problem
 
 
@@ -300,7 +302,7 @@ def test_a_diagnosis(tmp_path):
     answer = fitted.forecast(build_graphs(X))["grade"]
     assert answer.shape == (5, len(X), 2) and torch.allclose(answer.exp().sum(2), torch.ones(()).double())
     weight = fitted.scores["grade"].weight.abs().amax((0, 1))
-    assert fitted.columns.names[int(weight.argmax())] == linear.Column("gene", "last", "0")
+    assert fitted.columns.names[int(weight.argmax())] == Column("gene", "last", "0")
     names = fitted.heads["grade"].classes
     high = answer.mean(0).argmax(1) == names.index("high")
     assert float((high.numpy() == (target_of(X, "grade").label == names.index("high"))).mean()) > 0.8
