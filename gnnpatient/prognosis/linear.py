@@ -7,8 +7,8 @@ member, on folds inside what the member learns from.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
 
@@ -38,9 +38,53 @@ CHUNK = 1024  # landmarks whose graphs are built at once
 STEPS, TRIAL_STEPS = 200, 20  # at most, in the end and to choose
 TOLERANCE, TRIAL_TOLERANCE = 3e-7, 1e-5  # of the loss, below which a fit has ended
 SMALLEST_HAZARD = 1e-5
-# how many times as much ridge the coefficients of a block get: these show in hundreds of patients at least
+# how many times as much ridge the coefficients of these blocks get, unless inner folds want them loose
 PENALTIES = {"hinge": 16.0, "filter": 16.0}
+CLEAR = 2.0  # standard errors by which a loose block must lower the loss
+LOOSE_TRIALS = 3  # ridges at which it is tried
+FACTOR = 0.3  # of a column, where a fit begins
 MAX_MEMBERS = 10_000  # of a model that is loaded
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a member is fitted.
+
+    Attributes
+    ----------
+    ridge : float
+        Penalty on its squared coefficients, on the scale of a sum over patients.
+    loose : tuple of str
+        Blocks of `PENALTIES` that get no more ridge than the others.
+
+    Raises
+    ------
+    ValueError
+        When the ridge is below 0 or not finite, or a block is unknown.
+    """
+
+    ridge: float
+    loose: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ridge < math.inf or not set(self.loose) <= set(PENALTIES):
+            raise ValueError(f"ridge {self.ridge} and loose blocks {self.loose} of the linear family")
+
+    def also(self, block: str, ridge: float) -> Choice:
+        """Choose one more loose block, which wants at least this ridge.
+
+        Parameters
+        ----------
+        block : str
+            The block.
+        ridge : float
+            Its ridge.
+
+        Returns
+        -------
+        Choice
+        """
+        return Choice(max(self.ridge, ridge), (*self.loose, block))
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +237,7 @@ class _Fits:
     weight: Float[Tensor, "fit landmark"]  # sums to one
     patients: Float[Tensor, " fit"]
     bias: Float[Tensor, "fit logit time"]  # what it starts with
-    penalty: Float[Tensor, " column"]  # times the ridge
+    columns: tuple[Column, ...]
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -213,7 +257,7 @@ class _Fits:
     def start(self) -> Float[Tensor, "fit parameter"]:
         """Where a fit begins: no column has a weight."""
         parts = {name: torch.zeros(len(self.bias), *shape) for name, shape in self.shapes.items()}
-        parts |= {"column": torch.full_like(parts["column"], 0.3), "bias": self.bias}
+        parts |= {"column": torch.full_like(parts["column"], FACTOR), "bias": self.bias}
         return torch.cat([part.flatten(1) for part in parts.values()], 1)
 
     def scores(self, flat: Float[Tensor, "fit parameter"]) -> Scores:
@@ -227,23 +271,39 @@ class _Fits:
         scores = self.scores(flat)
         return self.loss(scores.shift(self.x, self.groups), scores.bias)
 
+    def loosen(self, flat: Float[Tensor, "fit parameter"], block: str) -> Float[Tensor, "fit parameter"]:
+        """Let the columns of a block begin anew."""
+        size = len(self.columns)
+        here = torch.tensor([column.block == block for column in self.columns])
+        return torch.cat([flat[:, :size].where(~here, FACTOR), flat[:, size:]], 1)
+
+    def penalties(self, loose: Sequence[Collection[str]]) -> Float[Tensor, "fit parameter"]:
+        """How many times the ridge each parameter gets, where each fit has some loose blocks."""
+        factors = [
+            [1.0 if column.block in some else PENALTIES.get(column.block, 1.0) for column in self.columns]
+            for some in loose
+        ]
+        column = torch.tensor(factors)
+        parts = {name: torch.ones(len(loose), *shape) for name, shape in self.shapes.items()}
+        parts |= {"column": column, "weight": parts["weight"] * column[:, None]}
+        parts |= {"bias": torch.zeros_like(parts["bias"])}
+        return torch.cat([part.flatten(1) for part in parts.values()], 1)
+
     def fit(
-        self, flat: Float[Tensor, "fit parameter"], ridge: Float[Tensor, " fit"], steps: int, tolerance: float
+        self,
+        flat: Float[Tensor, "fit parameter"],
+        ridge: Float[Tensor, " fit"],
+        loose: Sequence[Collection[str]],
+        steps: int,
+        tolerance: float,
     ) -> Float[Tensor, "fit parameter"]:
         """Minimise the penalised mean loss of each."""
-        shapes = {name: torch.ones(shape) for name, shape in self.shapes.items()}
-        shapes |= {"bias": torch.zeros(self.shapes["bias"])}
-        penalty = torch.cat(
-            [
-                (one * self.penalty if name in ("column", "weight") else one).flatten()
-                for name, one in shapes.items()
-            ]
-        )
+        penalty = self.penalties(loose) * (ridge / self.patients)[:, None]
 
         def value(flat: Tensor) -> tuple[Tensor, Tensor]:
             flat = flat.detach().requires_grad_()
             found = (self.losses(flat) * self.weight).sum(1)
-            found = found + ridge / self.patients * (flat.square() * penalty).sum(1)
+            found = found + (flat.square() * penalty).sum(1)
             (slope,) = torch.autograd.grad(found.sum(), flat)
             return found.detach(), slope
 
@@ -277,45 +337,78 @@ class _Learning:
             weights / weights.sum(1, keepdim=True).clamp(min=1e-9),
             torch.tensor([float(len(np.unique(problem.landmarks.patient[rows[mask]]))) for mask in inside]),
             torch.stack(starts),
-            torch.tensor([PENALTIES.get(column.block, 1.0) for column in self.columns]),
+            self.columns,
         )
 
-    def fit(self, members: int) -> tuple[Scores, tuple[float, ...]]:
-        """Fit each member without its own fold, by the ridge that its other folds choose."""
-        ridges = self.choose(members)
+    def fit(self, members: int) -> tuple[Scores, list[Choice]]:
+        """Fit each member without its own fold, as its other folds choose."""
+        choices = self.choose(members)
         fits = self.fits([(member,) for member in range(members)], np.arange(len(self.rows)))
-        flat = fits.fit(fits.start(), torch.tensor(ridges), STEPS, TOLERANCE)
+        ridges = torch.tensor([choice.ridge for choice in choices])
+        flat = fits.fit(fits.start(), ridges, [choice.loose for choice in choices], STEPS, TOLERANCE)
         if not flat.isfinite().all():
             raise InputError(f"outcome {self.outcome!r}: the linear model has no finite coefficients")
-        return fits.scores(flat), ridges
+        return fits.scores(flat), choices
 
-    def choose(self, members: int) -> tuple[float, ...]:
-        """Choose the ridge of each member: that of the lowest loss on its other folds in turn.
+    def choose(self, members: int) -> list[Choice]:
+        """Choose how each member is fitted by its other folds in turn.
 
         The fit without the folds i and j is scored on j for member i, which sees nothing of i, and on i for
-        member j. A fit goes on from that of the weaker ridge.
+        member j. The ridge is that of the lowest loss; a block is loose where that lowers the loss clearly.
         """
         folds = len(self.problem.folds)
         if folds < 3:
-            return (DEFAULT_RIDGE,) * members
+            return [Choice(DEFAULT_RIDGE, ())] * members
         pairs = [(i, j) for i in range(members) for j in range(i + 1, folds)]
         draw = np.random.default_rng(self.problem.config.seed).permutation(len(self.rows))
         some = np.sort(draw[:MAX_TRIAL_ROWS])
-        fits, fold = self.fits(pairs, some), torch.from_numpy(self.fold[some])
-        weight, flat, found = torch.from_numpy(self.weights(some)), fits.start(), list[Tensor]()
-        for ridge in RIDGES:
-            flat = fits.fit(flat, torch.full((len(pairs),), ridge), TRIAL_STEPS, TRIAL_TOLERANCE)
+        fits = self.fits(pairs, some)
+
+        def trial(flat: Tensor, ridge: float, loose: tuple[str, ...] = ()) -> tuple[Tensor, Tensor]:
+            ridges = torch.full((len(pairs),), ridge)
+            flat = fits.fit(flat, ridges, [loose] * len(pairs), TRIAL_STEPS, TRIAL_TOLERANCE)
             with torch.no_grad():
-                loss = fits.losses(flat).double() * weight
-            total = torch.zeros(members, dtype=torch.float64)
-            for each, (i, j) in zip(loss, pairs, strict=True):
-                for member, other in ((i, j), (j, i)):
-                    if member < members:
-                        total[member] += each[fold == other].sum()
-            found.append(total)
-            if len(found) > 2 and (torch.stack(found[-3:]).diff(dim=0) > 0).all():
+                return flat, self.held_out(fits.losses(flat), pairs, some, members)
+
+        fitted, losses = list[Tensor](), list[Tensor]()
+        for ridge in RIDGES:  # a fit goes on from that of the weaker ridge
+            flat, loss = trial(fitted[-1] if fitted else fits.start(), ridge)
+            fitted.append(flat)
+            losses.append(loss)
+            total = torch.stack([loss.sum(1) for loss in losses[-3:]])
+            if len(total) == 3 and (total.diff(dim=0) > 0).all():
                 break
-        return tuple(RIDGES[place] for place in torch.stack(found).argmin(0).tolist())
+        best = torch.stack([loss.sum(1) for loss in losses]).argmin(0).tolist()
+        choices = [Choice(RIDGES[place], ()) for place in best]
+        first = min(best)
+        for block in sorted({column.block for column in self.columns} & set(PENALTIES)):
+            places = range(first, min(first + LOOSE_TRIALS, len(fitted)))
+            tried = [trial(fits.loosen(fitted[at], block), RIDGES[at], (block,))[1] for at in places]
+            lowest = torch.stack([loss.sum(1) for loss in tried]).argmin(0).tolist()
+            for member, place in enumerate(lowest):
+                gain = losses[best[member]][member] - tried[place][member]
+                if gain.sum() > CLEAR * gain.square().sum().sqrt():
+                    choices[member] = choices[member].also(block, RIDGES[first + place])
+        return choices
+
+    def held_out(
+        self,
+        loss: Float[Tensor, "fit landmark"],
+        pairs: Sequence[tuple[int, int]],
+        some: np.ndarray,
+        members: int,
+    ) -> Float[Tensor, "member patient"]:
+        """What each patient adds to the loss of each member on its other folds."""
+        patients, patient = np.unique(self.problem.landmarks.patient[self.rows[some]], return_inverse=True)
+        weight = self.weights(some)
+        loss = loss.double() * torch.from_numpy(weight / max(weight.sum(), 1e-9))
+        total = torch.zeros(members, len(patients), dtype=torch.float64)
+        for each, (i, j) in zip(loss, pairs, strict=True):
+            for member, other in ((i, j), (j, i)):
+                if member < members:
+                    rows = torch.from_numpy(np.flatnonzero(self.fold[some] == other))
+                    total[member].index_add_(0, torch.from_numpy(patient)[rows], each[rows])
+        return total
 
     def weights(self, some: np.ndarray) -> np.ndarray:
         """For how many each of some landmarks counts: every landmark time the same."""
@@ -347,8 +440,8 @@ class LinearHazard:
         Members; those that are left without the same fold are equal.
     scores : mapping of str to Scores
         The coefficients of the different members, by outcome.
-    ridges : mapping of str to tuple of float
-        The penalty of each of them on its squared coefficients, on the scale of a sum over patients.
+    choices : mapping of str to sequence of Choice
+        How each of them was fitted, by outcome.
     """
 
     name: ClassVar[str] = "linear"
@@ -359,10 +452,10 @@ class LinearHazard:
         heads: Mapping[str, HeadConfig],
         members: int,
         scores: Mapping[str, Scores],
-        ridges: Mapping[str, tuple[float, ...]],
+        choices: Mapping[str, Sequence[Choice]],
     ):
         self.columns, self.heads, self.members = columns, heads, members
-        self.scores, self.ridges = scores, ridges
+        self.scores, self.choices = scores, choices
 
     @classmethod
     def fit(cls, problem: Problem) -> Self:
@@ -397,18 +490,18 @@ class LinearHazard:
             fold[held_out] = k
         members = min(problem.config.members, len(problem.folds))
         report = problem.progress or (lambda *_: None)
-        scores, ridges = {}, {}
+        scores, choices = {}, {}
         for done, (outcome, target) in enumerate(problem.targets.items()):
             report("linear", done, len(problem.targets))
             known = np.flatnonzero(target.known[rows])
             some = x[:, torch.from_numpy(known)]
             learning = _Learning(problem, outcome, rows[known], some, groups, names, fold[rows[known]])
-            fitted, ridges[outcome] = learning.fit(members)
+            fitted, choices[outcome] = learning.fit(members)
             weight = torch.zeros(*fitted.weight.shape[:2], len(scale))
             weight[:, :, kept] = fitted.weight * scale[kept]
             scores[outcome] = replace(fitted, weight=weight)
         report("linear", len(problem.targets), len(problem.targets))
-        return cls(columns, problem.heads, problem.config.members, scores, ridges)
+        return cls(columns, problem.heads, problem.config.members, scores, choices)
 
     def forecast(self, graphs: Graphs, members: Sequence[int] | None = None) -> dict[str, Tensor]:
         """Forecast every outcome.
@@ -451,9 +544,10 @@ class LinearHazard:
         Returns
         -------
         dict
-            Keys ``members`` and ``ridges``.
+            Keys ``members`` and ``choices``.
         """
-        return {"members": self.members, "ridges": {name: [*some] for name, some in self.ridges.items()}}
+        choices = {name: [asdict(choice) for choice in some] for name, some in self.choices.items()}
+        return {"members": self.members, "choices": choices}
 
     def tensors(self) -> dict[str, Tensor]:
         """The fitted numbers by name.
@@ -514,23 +608,18 @@ class LinearHazard:
         columns = LinearColumns(vocabulary, bases)
         if {kind: basis.sizes for kind, basis in bases.items()} != dict(vocabulary.vectors):
             raise ValueError("axes of vectors that are not those of the vocabulary")
-        members, scores, ridges = facts["members"], {}, {}
+        members, scores, choices = facts["members"], {}, {}
         if type(members) is not int or not 1 <= members <= MAX_MEMBERS:
             raise ValueError(f"{members!r} members of the linear family")
         for i, (outcome, head) in enumerate(heads.items()):
             scores[outcome] = Scores(**{f.name: tensors[f"outcome.{i}.{f.name}"] for f in fields(Scores)})
-            ridges[outcome] = tuple(_ridge(one) for one in facts["ridges"][outcome])
-            if len(ridges[outcome]) != len(scores[outcome].bias):
-                raise ValueError(f"outcome {outcome!r}: other ridges than members of the linear family")
+            choices[outcome] = [
+                Choice(one["ridge"], tuple(one["loose"])) for one in facts["choices"][outcome]
+            ]
+            if len(choices[outcome]) != len(scores[outcome].bias):
+                raise ValueError(f"outcome {outcome!r}: other choices than members of the linear family")
             _check(scores[outcome], columns, head)
-        return cls(columns, heads, members, scores, ridges)
-
-
-def _ridge(ridge: Any) -> float:
-    """A ridge, as it was saved."""
-    if not 0 <= ridge < math.inf:
-        raise ValueError(f"ridge {ridge} of the linear family")
-    return float(ridge)
+        return cls(columns, heads, members, scores, choices)
 
 
 def _check(scores: Scores, columns: LinearColumns, head: HeadConfig) -> None:
