@@ -342,6 +342,12 @@ class _Rows:
         """The bins as numbers, nan where a value is missing."""
         return np.where(self.bins == MISSING, np.nan, self.bins)
 
+    def fit(self, model: Any, **held_out: Any) -> Any:
+        """Fit a model of scikit-learn, which takes no column that is missing in every row."""
+        x = self.x
+        x[:, np.isnan(x).all(0)] = 0.0
+        return model.fit(x, self.target, self.weight, **held_out)
+
 
 def _person_periods(
     target: SurvivalTarget,
@@ -352,19 +358,22 @@ def _person_periods(
 ) -> _Rows:
     """A row for each landmark and band it was observed in.
 
-    The target is events over expected events, the weight the expected events in what was observed; an
-    interval that is cut, by the event or by censoring, counts by the share that was observed.
+    The target is events over expected events, the weight the expected events in what was observed. An
+    interval that is cut by censoring counts by the share that was observed, one with the event by the share
+    that is expected: then events are as expected where hazards are, however coarse the times.
     """
     event, time = target.event[sample.rows], target.time[sample.rows]
     end = np.array(times)
     start = np.append(0.0, end[:-1])
     seen = ((time[:, None] - start) / (end - start)).clip(0, 1)  # (landmark, time)
+    ended, interval = (event > 0) & (time <= end[-1]), np.searchsorted(end, time.clip(max=end[-1]))
+    total = expected.sum(0)
+    until_event = 1 / total - 1 / np.expm1(total)  # mean share of an interval before an event in it
+    seen[ended, interval[ended]] = until_event[interval[ended]]
     into = np.eye(bands.max() + 1)[bands]  # (time, band)
     exposure = np.einsum("lt,kt,tb->lbk", seen, expected, into)
-    last = bands[np.searchsorted(end, time.clip(max=end[-1]))]
-    cause = np.arange(1, 1 + len(expected))
-    happened = (event[:, None, None] == cause) & (time <= end[-1])[:, None, None]
-    count = happened & (last[:, None] == np.arange(bands.max() + 1))[:, :, None]
+    happened = ended[:, None] & (event[:, None] == np.arange(1, 1 + len(expected)))
+    count = happened[:, None] & (bands[interval][:, None] == np.arange(into.shape[1]))[:, :, None]
     landmark, band = np.nonzero(exposure.sum(2) > 0)
     exposure = exposure[landmark, band].clip(min=1e-9)
     return _Rows(
@@ -388,13 +397,11 @@ def _grow_hazards(learn: _Rows, stop: _Rows, least: int, seed: int) -> Trees:
     """Trees of each cause."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    found = []
+    grow, found = partial(HistGradientBoostingRegressor, loss="poisson"), []
     for k in range(learn.target.shape[1]):
-        if learn.target[:, k].any():
-            grow = partial(HistGradientBoostingRegressor, loss="poisson")
-            found.append(_grow(grow, learn.output(k), stop.output(k), least, seed + k))
-        else:
-            found.append(Trees.constant(np.zeros(1)))
+        some = learn.target[:, k].any() and stop.target[:, k].any()
+        trees = _grow(grow, learn.output(k), stop.output(k), least, seed + k) if some else None
+        found.append(Trees.constant(np.zeros(1)) if trees is None else trees)
     return Trees.cat(found)
 
 
@@ -405,15 +412,16 @@ def _grow_classes(
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     classes = np.unique(target.label[learn.rows])
-    if len(classes) < 2:
-        return Trees.constant(np.log(share.clip(min=MIN_HAZARD)))
     stop = stop.take(stop.rows, np.isin(target.label, classes))
 
     def table(part: _Sample) -> _Rows:
         label, weight = target.label[part.rows], target.share[part.rows]
         return _Rows(part.patient, part.bins, label, part.weight * weight)
 
-    trees = _grow(HistGradientBoostingClassifier, table(learn), table(stop), least, seed)
+    some = len(classes) > 1 and len(stop.rows)
+    trees = _grow(HistGradientBoostingClassifier, table(learn), table(stop), least, seed) if some else None
+    if trees is None:
+        return Trees.constant(np.log(share.clip(min=MIN_HAZARD)))
     shown = classes if len(classes) > 2 else classes[1:]
     level = np.full(len(share), trees.start.min() - MAX_SCORE)  # of a class that was not there
     level[classes] = 0.0
@@ -421,8 +429,8 @@ def _grow_classes(
     return replace(trees, output=shown[trees.output], start=level)
 
 
-def _grow(kind: Callable[..., Any], learn: _Rows, stop: _Rows, least: int, seed: int) -> Trees:
-    """Find on patients of their own how many rounds of trees to grow, then grow them on all."""
+def _grow(kind: Callable[..., Any], learn: _Rows, stop: _Rows, least: int, seed: int) -> Trees | None:
+    """Find on patients of their own how many rounds of trees to grow, then grow them on all; None: none."""
     options = {
         "learning_rate": RATE,
         "max_leaf_nodes": MAX_LEAVES,
@@ -436,11 +444,10 @@ def _grow(kind: Callable[..., Any], learn: _Rows, stop: _Rows, least: int, seed:
     size = _least_rows(learn.patient, least)
     model = kind(**options, **stopping, max_iter=MAX_ROUNDS, min_samples_leaf=size)
     held = {"X_val": stop.x, "y_val": stop.target, "sample_weight_val": stop.weight}
-    model.fit(learn.x, learn.target, learn.weight, **held)
-    rounds = int(np.argmax(model.validation_score_))
-    both = _Rows(
-        *(np.concatenate(pair) for pair in zip(vars(learn).values(), vars(stop).values(), strict=True))
-    )
-    size = _least_rows(both.patient, least)
-    model = kind(**options, early_stopping=False, max_iter=max(rounds, 1), min_samples_leaf=size)
-    return Trees.of(model.fit(both.x, both.target, both.weight), rounds)
+    learn.fit(model, **held)
+    if not (rounds := int(np.argmax(model.validation_score_))):
+        return None
+    every = _Rows(*(np.concatenate(p) for p in zip(vars(learn).values(), vars(stop).values(), strict=True)))
+    size = _least_rows(every.patient, least)
+    model = kind(**options, early_stopping=False, max_iter=rounds, min_samples_leaf=size)
+    return Trees.of(every.fit(model))

@@ -62,24 +62,20 @@ class Trees:
         return len(self.output)
 
     @classmethod
-    def of(cls, model: Any, rounds: int) -> Trees:
-        """Copy the first trees of a scikit-learn model that was fitted on bin numbers.
+    def of(cls, model: Any) -> Trees:
+        """Copy the trees of a scikit-learn model that was fitted on bin numbers.
 
         Parameters
         ----------
         model : HistGradientBoostingRegressor or HistGradientBoostingClassifier
             Fitted on bin numbers, nan where a value is missing, with at most eight leaves a tree.
-        rounds : int
-            How many rounds to take; a round has a tree for each output.
 
         Returns
         -------
         Trees
         """
         start = np.asarray(model._baseline_prediction, np.float64).ravel()
-        trees = [tree.nodes for trees in model._predictors[:rounds] for tree in trees]
-        if not trees:
-            return cls.constant(start)
+        trees = [tree.nodes for trees in model._predictors for tree in trees]
         size = np.array([len(tree) for tree in trees])
         nodes, base = np.concatenate(trees), np.append(0, size.cumsum()[:-1])
         tree = np.repeat(np.arange(len(trees)), size)
