@@ -96,6 +96,11 @@ class Temporal(nn.Module):
         Channels of a node.
     relations : sequence of str
         Relations that are used.
+
+    Attributes
+    ----------
+    rows_only : bool
+        True: it gets and gives the states of the rows alone.
     """
 
     rows_only: ClassVar = True
@@ -369,6 +374,13 @@ class GRU(nn.Module):
     relations : sequence of str
         Unused.
 
+    Attributes
+    ----------
+    rows_only : bool
+        True: it gets and gives the states of the rows alone.
+    sequence : bool
+        True: it reads the rows as a sequence or a set.
+
     References
     ----------
     .. [1] Cho K et al. Learning phrase representations using RNN encoder-decoder. EMNLP 2014.
@@ -423,6 +435,13 @@ class Transformer(nn.Module):
         Channels of a node.
     relations : sequence of str
         Unused.
+
+    Attributes
+    ----------
+    rows_only : bool
+        True: it gets and gives the states of the rows alone.
+    sequence : bool
+        True: it reads the rows as a sequence or a set.
 
     References
     ----------
