@@ -48,7 +48,7 @@ class CodeEmbedding(nn.Module):
         self.register_buffer("_share", share, persistent=False)
         known = torch.tensor([float(name != vocabulary.codes[kind][0]) for kind, name in names])[:, None]
         self.own = nn.Parameter(torch.randn(len(names), channels) * known)
-        self._shared = nn.Parameter(torch.randn(len(shared), channels))
+        self.shared = nn.Parameter(torch.randn(len(shared), channels))
 
     def forward(self) -> Float[Tensor, "code channel"]:
         """The vectors of all codes.
@@ -59,7 +59,7 @@ class CodeEmbedding(nn.Module):
         """
         if not len(self._place):
             return self.own
-        return (self.own * self._share).index_add(0, self._place, self._shared.index_select(0, self._above))
+        return (self.own * self._share).index_add(0, self._place, self.shared.index_select(0, self._above))
 
 
 class NodeEncoder(nn.Module):
