@@ -33,10 +33,14 @@ MAX_ROWS = 100_000  # landmarks that are learned from, at most
 MAX_TRIAL_ROWS = 4096  # landmarks on which a ridge is chosen, at most
 CELLS = 2**26  # of the columns of all landmarks: bounds the memory
 CHUNK = 1024  # landmarks whose graphs are built at once
-STEPS, TRIAL_STEPS = 200, 40  # at most, in the end and to choose
-TOLERANCE, TRIAL_TOLERANCE = 3e-7, 3e-6  # of the loss, below which a fit has ended
+STEPS, TRIAL_STEPS = 200, 20  # at most, in the end and to choose
+TOLERANCE, TRIAL_TOLERANCE = 3e-7, 1e-5  # of the loss, below which a fit has ended
 SMALLEST_HAZARD = 1e-5
-UNKNOWN, MISSING = 0, 1  # columns of a category before its levels
+KNOTS = (-1.0, 0.0, 1.0)  # standard deviations at which the slope of a value may change
+# how many times as much ridge the coefficients of a block get: these show in hundreds of patients at least
+PENALTIES = {"hinge": 16.0, "filter": 16.0}
+MAX_MEMBERS = 10_000  # of a model that is loaded
+MISSING = 1  # place of a missing level among those of a category, after unknown
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Column:
     group : str
         Node type, or "patient": columns of a group share a score.
     block : str
-        What of it: "last", "seen", "running", "bound", "content", "count", "hinge" or "filter".
+        What of it: "last", "seen", "count", "rare", "running", "bound", "content", "drift", "level" or
+        "time", "hinge" or "filter".
     name : str
         Code, static column, or number of an axis.
     """
@@ -67,7 +72,9 @@ class LinearColumns:
     interval is running; on which side of a bound the truth lies; of images and texts the mean content along
     the axes of the training vectors, and its change from the first to the last. Of "patient": static numbers
     with a flag, levels of categories, and the time since the latest timepoint and since the origin. What is
-    missing is 0.
+    missing is 0. Beside them, under a stronger ridge: hinges of each value (by how much it is above -1, 0 and
+    1 standard deviations), and time filters (an exponentially weighted mean of a code's series minus its last
+    value, at two half-lives).
 
     Attributes
     ----------
@@ -93,12 +100,15 @@ class LinearColumns:
                 "rare": codes[:1] if rare else (),
                 "running": codes[0 if rare else 1 :] if kind in self.vocabulary.running else (),
                 "bound": codes[1:] if kind in self.vocabulary.bounded else (),
+                "hinge": _hinged(codes[1:]),
+                "filter": tuple(f"{code}/{i}" for i in range(2) for code in codes[1:]),
             }
             if kind in self.vocabulary.vectors:
                 axes = tuple(map(str, range(self.vocabulary.vectors[kind].kept)))
                 blocks |= {"content": axes, "drift": axes}
             names += [Column(kind, block, name) for block, some in blocks.items() for name in some]
-        blocks = {"last": self.vocabulary.numbers, "seen": self.vocabulary.numbers}
+        numbers = self.vocabulary.numbers
+        blocks = {"last": numbers, "seen": numbers, "hinge": _hinged(numbers)}
         names += [Column("patient", block, name) for block, some in blocks.items() for name in some]
         for name, levels in self.vocabulary.levels.items():
             names += [
@@ -144,7 +154,8 @@ class LinearColumns:
             return
         value, age = graphs.last[kind].value, graphs.last[kind].age
         scale = words.values[kind].table()[:, None]
-        yield standardise(value, scale.expand(3, *value.shape)).nan_to_num(0.0)[:, 1:]
+        last = standardise(value, scale.expand(3, *value.shape))[:, 1:]
+        yield last.nan_to_num(0.0)
         seen = age.isfinite().to(value.dtype)
         yield seen[:, 1:]
         count = torch.bincount(nodes.owner * codes + nodes.code, minlength=size * codes).view(size, codes)
@@ -157,8 +168,41 @@ class LinearColumns:
             yield running[:, first:]
         if kind in words.bounded:
             yield _sides(nodes, size, codes)[:, 1:]
+        yield from _hinges(last)
+        yield from self._filters(kind, nodes, last)
         if kind in words.vectors:
             yield from self._content(kind, nodes, size)
+
+    def half_lives(self, kind: str) -> tuple[float, float]:
+        """Days after which a row counts half in the time filters of a node type, by the ages of its rows.
+
+        Parameters
+        ----------
+        kind : str
+            An event node type.
+
+        Returns
+        -------
+        tuple of float
+            The shorter one, and the longer one: about the median age of a row in training.
+        """
+        middle, spread = self.vocabulary.times[kind].mean[0], self.vocabulary.times[kind].std[0]
+        return math.expm1(max(middle - spread, 1e-3)), math.expm1(max(middle, 1e-3))
+
+    def _filters(
+        self, kind: str, nodes: Nodes, last: Float[Tensor, "landmark code"]
+    ) -> Iterator[Float[Tensor, "landmark code"]]:
+        """Exponentially weighted mean of each code's series, minus its last value, at two half-lives."""
+        size, codes = last.shape[0], last.shape[1] + 1
+        z = standardise(nodes.value, self.vocabulary.values[kind].table()[:, nodes.code])
+        given = z.isfinite()
+        z, age, slot = z[given], nodes.age[given], (nodes.owner * codes + nodes.code)[given]
+        newest = age.new_full((size * codes,), torch.inf).scatter_reduce(0, slot, age, "amin")
+        for half_life in self.half_lives(kind):
+            weight = torch.exp2((newest[slot] - age) / half_life)
+            total, sum_z = (z.new_zeros(size * codes).index_add(0, slot, y) for y in (weight, weight * z))
+            mean = (sum_z / total).view(size, codes)[:, 1:]  # nan where there is no value
+            yield (mean - last).nan_to_num(0.0)
 
     def _content(self, kind: str, nodes: Nodes, size: int) -> Iterator[Float[Tensor, "landmark axis"]]:
         """Mean content of a node type with vectors, and its change from the first to the last."""
@@ -181,6 +225,7 @@ class LinearColumns:
         z = standardise(number, words.values["patient"].table()[:, None].expand(3, *number.shape))
         yield z.nan_to_num(0.0)
         yield z.isfinite().to(z.dtype)
+        yield from _hinges(z)
         category = dict(zip(graphs.levels, statics.category.T, strict=True))
         for name, known in words.levels.items():
             level = torch.full_like(statics.at, MISSING, dtype=torch.long)
@@ -199,6 +244,15 @@ class LinearColumns:
         mean, std, _ = self.vocabulary.times[kind].table()
         z = (torch.stack([days.log1p(), days / YEAR], 1) - mean) / std
         return z.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
+
+
+def _hinged(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{name}>{knot:g}" for knot in KNOTS for name in names)
+
+
+def _hinges(z: Float[Tensor, "landmark code"]) -> Iterator[Float[Tensor, "landmark code"]]:
+    """By how much each standardised value is above each knot; 0 where it is missing."""
+    return ((z - knot).clamp(min=0).nan_to_num(0.0) for knot in KNOTS)
 
 
 def _mean(
@@ -282,13 +336,17 @@ class Scores:
         factor[:, :, first, second] = self.product
         return score.sum(2) + (score * (factor @ score)).sum(2)
 
-    def log_probabilities(self, shift: Tensor, head: HeadConfig) -> Tensor:
-        """Turn shifts into what a head answers.
+    def log_probabilities(
+        self, x: Float[Tensor, "column landmark"], groups: Sequence[int], head: HeadConfig
+    ) -> Tensor:
+        """What a head answers.
 
         Parameters
         ----------
-        shift : Tensor
-            (member, logit, landmark), from `shift`.
+        x : Float[Tensor, "column landmark"]
+            Columns of some landmarks, in the order of the groups.
+        groups : sequence of int
+            Number of columns of each group.
         head : HeadConfig
             What is predicted.
 
@@ -297,6 +355,7 @@ class Scores:
         Tensor
             (member, landmark, ...): log hazards (1 + cause, time), or log probabilities (class,).
         """
+        shift = self.shift(x, groups)
         if head.kind == "diagnosis":
             return (shift + self.bias).transpose(1, 2).log_softmax(2)
         logits = shift.transpose(1, 2)[..., None] + self.bias[:, None]
@@ -307,7 +366,9 @@ class _Loss(Protocol):
     """What became of some landmarks, and what each of them adds to the loss of each fit."""
 
     def __call__(
-        self, shift: Float[Tensor, "fit logit landmark"], bias: Float[Tensor, "fit logit time"]
+        self,
+        shift: Float[Tensor, "fit logit landmark"],
+        bias: Float[Tensor, "fit logit time"],
     ) -> Float[Tensor, "fit landmark"]: ...
 
 
@@ -330,9 +391,9 @@ class _SurvivalLoss:
         self.at_risk = at_risk.T.float().contiguous()  # (time, landmark)
 
     def __call__(self, shift: Tensor, bias: Tensor) -> Tensor:
+        logit = shift[:, self.cause, self.row] + bias[:, self.cause, self.interval]
         top = shift.detach().amax(1, keepdim=True).clamp(min=0)  # no overflow
         total = (bias.exp().mT @ (shift - top).exp() + (-top).exp()).log() + top  # (fit, time, landmark)
-        logit = shift[:, self.cause, self.row] + bias[:, self.cause, self.interval]
         return (total * self.at_risk).sum(1) - logit * self.ended
 
 
@@ -368,6 +429,7 @@ class _Fits:
     weight: Float[Tensor, "fit landmark"]  # sums to one
     patients: Float[Tensor, " fit"]
     bias: Float[Tensor, "fit logit time"]  # what it starts with
+    penalty: Float[Tensor, " column"]  # times the ridge
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -386,13 +448,9 @@ class _Fits:
 
     def start(self) -> Float[Tensor, "fit parameter"]:
         """Where a fit begins: no column has a weight."""
-        given = {"column": torch.full((len(self.weight), len(self.x)), 0.3), "bias": self.bias}
-        zeros = torch.zeros(len(self.weight), 1)
-        parts = [
-            given[name].flatten(1) if name in given else zeros.expand(-1, math.prod(shape))
-            for name, shape in self.shapes.items()
-        ]
-        return torch.cat(parts, 1)
+        parts = {name: torch.zeros(len(self.bias), *shape) for name, shape in self.shapes.items()}
+        parts |= {"column": torch.full_like(parts["column"], 0.3), "bias": self.bias}
+        return torch.cat([part.flatten(1) for part in parts.values()], 1)
 
     def scores(self, flat: Float[Tensor, "fit parameter"]) -> Scores:
         """The coefficients that the parameters stand for."""
@@ -409,8 +467,14 @@ class _Fits:
         self, flat: Float[Tensor, "fit parameter"], ridge: Float[Tensor, " fit"], steps: int, tolerance: float
     ) -> Float[Tensor, "fit parameter"]:
         """Minimise the penalised mean loss of each."""
-        biases = math.prod(self.shapes["bias"])
-        penalty = torch.ones(flat.shape[1]).index_fill(0, torch.arange(flat.shape[1])[-biases:], 0.0)
+        shapes = {name: torch.ones(shape) for name, shape in self.shapes.items()}
+        shapes |= {"bias": torch.zeros(self.shapes["bias"])}
+        penalty = torch.cat(
+            [
+                (one * self.penalty if name in ("column", "weight") else one).flatten()
+                for name, one in shapes.items()
+            ]
+        )
 
         def value(flat: Tensor) -> tuple[Tensor, Tensor]:
             flat = flat.detach().requires_grad_()
@@ -513,13 +577,14 @@ class _Learning:
     rows: np.ndarray  # (landmark,) positions in the problem
     x: Float[Tensor, "column landmark"]
     groups: tuple[int, ...]
+    columns: tuple[Column, ...]
     fold: np.ndarray  # (landmark,) which fold each is of
 
     def fits(self, left_out: Sequence[tuple[int, ...]], some: np.ndarray) -> _Fits:
         """Fits of some of the landmarks, each without some folds."""
         problem, rows = self.problem, self.rows[some]
         head, target = problem.heads[self.outcome], problem.targets[self.outcome]
-        weight = landmark_weights(problem.landmarks.moments[rows]) * target.share[rows]
+        weight = self.weights(some)
         inside = [~np.isin(self.fold[some], folds) for folds in left_out]
         weights = torch.from_numpy(np.stack([weight * mask for mask in inside])).float()
         starts = [_logits(problem.start(self.outcome, rows[mask]), head) for mask in inside]
@@ -530,18 +595,19 @@ class _Learning:
             weights / weights.sum(1, keepdim=True).clamp(min=1e-9),
             torch.tensor([float(len(np.unique(problem.landmarks.patient[rows[mask]]))) for mask in inside]),
             torch.stack(starts),
+            torch.tensor([PENALTIES.get(column.block, 1.0) for column in self.columns]),
         )
 
     def fit(self, members: int) -> tuple[Scores, tuple[float, ...]]:
         """Fit each member without its own fold, by the ridge that its other folds choose."""
-        ridge = self.choose(members)
+        ridges = self.choose(members)
         fits = self.fits([(member,) for member in range(members)], np.arange(len(self.rows)))
-        flat = fits.fit(fits.start(), ridge, STEPS, TOLERANCE)
+        flat = fits.fit(fits.start(), torch.tensor(ridges), STEPS, TOLERANCE)
         if not flat.isfinite().all():
             raise InputError(f"outcome {self.outcome!r}: the linear model has no finite coefficients")
-        return fits.scores(flat), tuple(ridge.tolist())
+        return fits.scores(flat), ridges
 
-    def choose(self, members: int) -> Float[Tensor, " member"]:
+    def choose(self, members: int) -> tuple[float, ...]:
         """Choose the ridge of each member: that of the lowest loss on its other folds in turn.
 
         The fit without the folds i and j is scored on j for member i, which sees nothing of i, and on i for
@@ -549,27 +615,31 @@ class _Learning:
         """
         folds = len(self.problem.folds)
         if folds < 3:
-            return torch.full((members,), DEFAULT_RIDGE)
+            return (DEFAULT_RIDGE,) * members
         pairs = [(i, j) for i in range(members) for j in range(i + 1, folds)]
         draw = np.random.default_rng(self.problem.config.seed).permutation(len(self.rows))
         some = np.sort(draw[:MAX_TRIAL_ROWS])
         fits, fold = self.fits(pairs, some), torch.from_numpy(self.fold[some])
-        moments, target = self.problem.landmarks.moments, self.problem.targets[self.outcome]
-        weight = landmark_weights(moments[self.rows[some]]) * target.share[self.rows[some]]
-        flat, found = fits.start(), list[Tensor]()
+        weight, flat, found = torch.from_numpy(self.weights(some)), fits.start(), list[Tensor]()
         for ridge in RIDGES:
             flat = fits.fit(flat, torch.full((len(pairs),), ridge), TRIAL_STEPS, TRIAL_TOLERANCE)
             with torch.no_grad():
-                loss = fits.losses(flat).double() * torch.from_numpy(weight)
+                loss = fits.losses(flat).double() * weight
             total = torch.zeros(members, dtype=torch.float64)
-            for each, pair in zip(loss, pairs, strict=True):
-                for member, other in (pair, pair[::-1]):
+            for each, (i, j) in zip(loss, pairs, strict=True):
+                for member, other in ((i, j), (j, i)):
                     if member < members:
                         total[member] += each[fold == other].sum()
             found.append(total)
             if len(found) > 2 and (torch.stack(found[-3:]).diff(dim=0) > 0).all():
                 break
-        return torch.tensor(RIDGES)[torch.stack(found).argmin(0)]
+        return tuple(RIDGES[place] for place in torch.stack(found).argmin(0).tolist())
+
+    def weights(self, some: np.ndarray) -> np.ndarray:
+        """For how many each of some landmarks counts: every landmark time the same."""
+        rows = self.rows[some]
+        moments = self.problem.landmarks.moments[rows]
+        return landmark_weights(moments) * self.problem.targets[self.outcome].share[rows]
 
 
 def _logits(start: np.ndarray, head: HeadConfig) -> Float[Tensor, "logit time"]:
@@ -639,19 +709,23 @@ class LinearHazard:
         kept = scale.nonzero()[:, 0]
         x = (x[:, kept] * scale[kept]).T.contiguous()
         groups = tuple(int((scale[part] > 0).sum()) for part in columns.groups)
+        names = tuple(columns.names[i] for i in kept.tolist())
         fold = np.empty(len(X), np.int64)
         for k, (_, held_out) in enumerate(problem.folds):
             fold[held_out] = k
         members = min(problem.config.members, len(problem.folds))
+        report = problem.progress or (lambda *_: None)
         scores, ridges = {}, {}
-        for outcome, target in problem.targets.items():
+        for done, (outcome, target) in enumerate(problem.targets.items()):
+            report("linear", done, len(problem.targets))
             known = np.flatnonzero(target.known[rows])
             some = x[:, torch.from_numpy(known)]
-            learning = _Learning(problem, outcome, rows[known], some, groups, fold[rows[known]])
+            learning = _Learning(problem, outcome, rows[known], some, groups, names, fold[rows[known]])
             fitted, ridges[outcome] = learning.fit(members)
             weight = torch.zeros(*fitted.weight.shape[:2], len(scale))
             weight[:, :, kept] = fitted.weight * scale[kept]
             scores[outcome] = replace(fitted, weight=weight)
+        report("linear", len(problem.targets), len(problem.targets))
         return cls(columns, problem.heads, problem.config.members, scores, ridges)
 
     def forecast(self, graphs: Graphs, members: Sequence[int] | None = None) -> dict[str, Tensor]:
@@ -677,7 +751,7 @@ class LinearHazard:
         for outcome, scores in self.scores.items():
             rows = [member % len(scores.bias) for member in which]
             some = Scores(**{name: part[rows].double() for name, part in vars(scores).items()})
-            answers[outcome] = some.log_probabilities(some.shift(x, sizes), self.heads[outcome])
+            answers[outcome] = some.log_probabilities(x, sizes, self.heads[outcome])
         return answers
 
     def to(self, device: torch.device) -> None:
@@ -697,7 +771,7 @@ class LinearHazard:
         dict
             Keys ``members`` and ``ridges``.
         """
-        return {"members": self.members, "ridges": {name: [*ridge] for name, ridge in self.ridges.items()}}
+        return {"members": self.members, "ridges": {name: [*some] for name, some in self.ridges.items()}}
 
     def tensors(self) -> dict[str, Tensor]:
         """The fitted numbers by name.
@@ -758,12 +832,23 @@ class LinearHazard:
         columns = LinearColumns(vocabulary, bases)
         if {kind: basis.sizes for kind, basis in bases.items()} != dict(vocabulary.vectors):
             raise ValueError("axes of vectors that are not those of the vocabulary")
-        scores, ridges = {}, {}
+        members, scores, ridges = facts["members"], {}, {}
+        if type(members) is not int or not 1 <= members <= MAX_MEMBERS:
+            raise ValueError(f"{members!r} members of the linear family")
         for i, (outcome, head) in enumerate(heads.items()):
             scores[outcome] = Scores(**{f.name: tensors[f"outcome.{i}.{f.name}"] for f in fields(Scores)})
-            ridges[outcome] = tuple(float(ridge) for ridge in facts["ridges"][outcome])
+            ridges[outcome] = tuple(_ridge(one) for one in facts["ridges"][outcome])
+            if len(ridges[outcome]) != len(scores[outcome].bias):
+                raise ValueError(f"outcome {outcome!r}: other ridges than members of the linear family")
             _check(scores[outcome], columns, head)
-        return cls(columns, heads, int(facts["members"]), scores, ridges)
+        return cls(columns, heads, members, scores, ridges)
+
+
+def _ridge(ridge: Any) -> float:
+    """A ridge, as it was saved."""
+    if not 0 <= ridge < math.inf:
+        raise ValueError(f"ridge {ridge} of the linear family")
+    return float(ridge)
 
 
 def _check(scores: Scores, columns: LinearColumns, head: HeadConfig) -> None:

@@ -42,7 +42,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "formats draft",
     "datasets": "ward shipped",
     "model": "basis vocabulary table encode relations layers pool heads loss model",
-    "prognosis": "summary disclosure inputs forecast plot targets marginal kinds device states problem first "
+    "prognosis": "summary disclosure inputs forecast plot targets marginal kinds device states problem "
     "linear aggregates trees boosted network families stack predictor card checkpoint fit estimator people "
     "run",
     "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
