@@ -24,6 +24,8 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -192,7 +194,14 @@ def packed(task: Task) -> Cohort:
     if not folder.exists():
         beside = HERE / f"{study.spec}.toml"
         spec = read_spec(beside if beside.exists() else study.spec)
-        read_cohort(spec, task.data / study.folder if study.folder else DATA / "pbc").save(folder)
+        tables = task.data / study.folder if study.folder else DATA / "pbc"
+        script = HERE.parent / "graphs" / f"{study.spec}.prepare.py"
+        if script.exists():  # makes the tables from those that are published
+            made = task.work / f"tables-{task.cohort}"
+            if not made.exists():
+                subprocess.run([sys.executable, str(script), str(tables), "--out", str(made)], check=True)
+            tables = made
+        read_cohort(spec, tables).save(folder)
     return opened(folder)
 
 
