@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
@@ -394,12 +394,12 @@ def _least_rows(patient: Int[ndarray, " row"], least: int) -> int:
 
 
 def _grow_hazards(learn: _Rows, stop: _Rows, least: int, seed: int) -> Trees:
-    """Trees of each cause."""
+    """Trees of each cause; none of one of too few patients."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     grow, found = partial(HistGradientBoostingRegressor, loss="poisson"), []
     for k in range(learn.target.shape[1]):
-        some = learn.target[:, k].any() and stop.target[:, k].any()
+        some = _patients(learn.patient, learn.target[:, k] > 0) >= least and stop.target[:, k].any()
         trees = _grow(grow, learn.output(k), stop.output(k), least, seed + k) if some else None
         found.append(Trees.constant(np.zeros(1)) if trees is None else trees)
     return Trees.cat(found)
@@ -408,25 +408,35 @@ def _grow_hazards(learn: _Rows, stop: _Rows, least: int, seed: int) -> Trees:
 def _grow_classes(
     target: LabelTarget, learn: _Sample, stop: _Sample, share: Float[ndarray, " class"], least: int, seed: int
 ) -> Trees:
-    """Trees of the logit of each class; of two classes of the second alone."""
+    """Trees of the logit of each class; of two classes of the second alone.
+
+    A class of too few patients has none, and its share on average.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    classes = np.unique(target.label[learn.rows])
-    stop = stop.take(stop.rows, np.isin(target.label, classes))
+    label = target.label[learn.rows]
+    several = [_patients(learn.patient, label == k) >= max(least, 1) for k in range(len(share))]
+    classes = np.flatnonzero(several)
+    learn, stop = (part.take(part.rows, np.isin(target.label, classes)) for part in (learn, stop))
 
     def table(part: _Sample) -> _Rows:
         label, weight = target.label[part.rows], target.share[part.rows]
         return _Rows(part.patient, part.bins, label, part.weight * weight)
 
-    some = len(classes) > 1 and len(stop.rows)
+    some = len(classes) > 1 and len(stop.rows) > 0
     trees = _grow(HistGradientBoostingClassifier, table(learn), table(stop), least, seed) if some else None
     if trees is None:
         return Trees.constant(np.log(share.clip(min=MIN_HAZARD)))
     shown = classes if len(classes) > 2 else classes[1:]
-    level = np.full(len(share), trees.start.min() - MAX_SCORE)  # of a class that was not there
-    level[classes] = 0.0
+    level = np.zeros(len(share))
     level[shown] = trees.start
+    rest = share.clip(min=MIN_HAZARD) / share[classes].sum() * np.exp(level[classes]).sum()
+    level = np.where(several, level, np.log(rest))
     return replace(trees, output=shown[trees.output], start=level)
+
+
+def _patients(patient: Int[ndarray, " row"], some: Bool[ndarray, " row"]) -> int:
+    return len(np.unique(patient[some]))
 
 
 def _grow(kind: Callable[..., Any], learn: _Rows, stop: _Rows, least: int, seed: int) -> Trees | None:

@@ -395,6 +395,27 @@ def test_classes_are_told_apart(classes):
     np.testing.assert_allclose(few(bins[:1])[0, :-1], np.log(share[:-1]))
 
 
+def test_of_a_class_or_cause_of_few_patients_nothing_is_grown(problem):
+    rng, rows = np.random.default_rng(0), np.arange(400)
+    bins = rng.integers(0, 30, (400, 3)).astype(np.uint8)
+    label = np.where(bins[:, 0] > 15, 1, 0)
+    label[:9] = 2
+    parts = [boosted._Sample(part, part, np.ones(len(part)), bins[part]) for part in (rows[:300], rows[300:])]
+    share = np.array([0.5, 0.47, 0.03])
+    chance = torch.from_numpy(
+        boosted._grow_classes(LabelTarget(("a", "b", "c"), label), *parts, share, LEAST, 0)(bins)
+    ).softmax(1)
+    assert chance[:, 0].std() > 0.2 and abs(chance[:, 2].mean() - 0.03) < 0.01
+    time = rng.exponential(np.where(bins[:, 0] > 15, 1.0, 9.0)).clip(0.01, 4)
+    event = np.where(time < 4, np.where(rows < 9, 2, 1), 0)
+    target = replace(problem.targets["death"], event=event, time=time)
+    expected, bands = np.full((2, 4), 0.1), np.array([0, 1, 2, 2])
+    tables = [_person_periods(target, part, (1.0, 2.0, 3.0, 4.0), expected, bands) for part in parts]
+    trees = boosted._grow_hazards(*tables, LEAST, 0)
+    assert set(trees.output) == {0} and trees.start[1] == 0
+    assert set(boosted._grow_hazards(*tables[:1] * 2, 1, 0).output) == {0, 1}
+
+
 # -- on disk --
 
 
