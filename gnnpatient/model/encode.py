@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -55,6 +57,8 @@ class CodeEmbedding(nn.Module):
         -------
         Float[Tensor, "code channel"]
         """
+        if not len(self.place):
+            return self.own
         return (self.own * self.share).index_add(0, self.place, self.shared.index_select(0, self.above))
 
 
@@ -77,7 +81,7 @@ class NodeEncoder(nn.Module):
         names = code_names(vocabulary)
         self.code = CodeEmbedding(vocabulary, channels)
         self.slope = nn.Parameter(0.5 * torch.randn(len(names), channels))
-        self.features = nn.Linear(len(FEATURES), channels)
+        self.features = nn.Linear(len(FEATURES), channels, bias=False)
         axes = max((axes.kept for axes in vocabulary.vectors.values()), default=0)
         kinds = list(vocabulary.codes)
         self.with_vectors = tuple(kinds.index(kind) for kind in vocabulary.vectors)
@@ -89,8 +93,8 @@ class NodeEncoder(nn.Module):
             torch.cat([torch.zeros(2, channels), 0.5 * torch.randn(size - 2, channels)]) for size in sizes
         )
 
-    def forward(self, table: NodeTable) -> Float[Tensor, "node channel"]:
-        """Encode all nodes.
+    def timepoints(self, table: NodeTable) -> Float[Tensor, "timepoint channel"]:
+        """Encode the timepoints.
 
         Parameters
         ----------
@@ -99,10 +103,9 @@ class NodeEncoder(nn.Module):
 
         Returns
         -------
-        Float[Tensor, "node channel"]
-            Rows, then timepoints, then patients.
+        Float[Tensor, "timepoint channel"]
         """
-        return torch.cat([self.rows(table), self.timepoint(table.timepoint_x), self.patients(table)])
+        return cast(Tensor, self.timepoint(table.timepoint_x))
 
     def rows(self, table: NodeTable) -> Float[Tensor, "row channel"]:
         """Encode the rows.
@@ -135,8 +138,7 @@ class NodeEncoder(nn.Module):
         -------
         Float[Tensor, "landmark channel"]
         """
-        given = table.number.isfinite().to(table.day.dtype)
-        x = self.static(torch.cat([table.day, table.number.nan_to_num(0.0), given], 1))
+        x = self.static(table.static)
         for embedding, level in zip(self.level, table.level.unbind(1), strict=True):
             x = x + embedding.index_select(0, level)
         return x

@@ -15,6 +15,7 @@ from gnnpatient.errors import InputError
 HIDDEN = 32  # units of the hidden layer of a head
 COURSES = 4  # courses in time of the effect on a cause
 COURSE_WEIGHT = 0.3  # of those that are not constant
+MOMENT = 1e-9  # days: what happens at the landmark itself is in the first interval
 
 
 def incidence(log_hazard: Float[Tensor, "landmark slot time"]) -> Float[Tensor, "landmark slot time"]:
@@ -283,6 +284,8 @@ class SurvivalHead(nn.Module):
     ----------
     times : Float[Tensor, " time"]
         Ends of the intervals in days after the landmark, float64.
+    start_of : Float[Tensor, " time"]
+        Starts of the intervals.
     courses : Float[Tensor, "course time"]
         By what the scores of a cause are multiplied in each interval; the first is 1.
 
@@ -292,13 +295,16 @@ class SurvivalHead(nn.Module):
     """
 
     times: Tensor
+    start_of: Tensor
     courses: Tensor
 
     def __init__(self, config: SurvivalConfig, channels: int, dropout: float = 0.0):
         super().__init__()
         causes, size = len(config.causes), len(config.times)
         self.config = config
-        self.register_buffer("times", torch.tensor(config.times, dtype=torch.float64), persistent=False)
+        ends = torch.tensor((0.0, *config.times), dtype=torch.float64)
+        self.register_buffer("times", ends[1:], persistent=False)
+        self.register_buffer("start_of", ends[:-1], persistent=False)
         place = (torch.arange(size) + 0.5) / size
         turns = torch.arange(min(COURSES, size))[:, None]
         courses = (turns * torch.pi * place).cos() * COURSE_WEIGHT ** (turns > 0)
@@ -367,24 +373,14 @@ class SurvivalHead(nn.Module):
         ----------
         .. [1] Tutz G, Schmid M. Modeling Discrete Time-to-Event Data. Springer, 2016, ch. 8.
         """
-        event, interval, free = self._observed(event, time)
-        rows, free = torch.arange(len(event), device=event.device), free.to(log_hazard.dtype)
-        return -(log_hazard[:, 0] * free).sum(1) - log_hazard[rows, event, interval] * (event > 0)
-
-    def _observed(self, event: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What was observed of each landmark: event, interval, and the event-free share of each interval.
-
-        The event is that up to the last time, the interval the one it fell in; shares are (landmark, time), 0
-        to 1.
-        """
-        time, last = time.double(), len(self.times)
-        start = torch.cat([self.times.new_zeros(1), self.times[:-1]])
-        free = ((time[:, None] - start) / (self.times - start)).clamp(0, 1)
-        event = torch.where(time <= self.times[-1], event.long(), 0)
-        interval = torch.bucketize(time, self.times).clamp(max=last - 1)
-        # the interval of an event is its cause's alone
-        event_interval = nn.functional.one_hot(interval, last).bool() & (event > 0)[:, None]
-        return event, interval, free.masked_fill(event_interval, 0.0)
+        time = time.double().clamp(min=MOMENT)[:, None]
+        ended = (time > self.start_of) & (time <= self.times) & (event > 0)[:, None]
+        free = ((time - self.start_of) / (self.times - self.start_of)).clamp_(0, 1)
+        free = free.masked_fill_(ended, 0.0).to(
+            log_hazard.dtype
+        )  # the interval of an event: its cause's alone
+        cause = log_hazard.gather(1, event.long()[:, None, None].expand(-1, 1, len(self.times)))[:, 0]
+        return -torch.addcmul(cause * ended, log_hazard[:, 0], free).sum(1)
 
     def predict(self, log_hazard: Float[Tensor, "landmark slot time"]) -> Float[Tensor, "landmark slot time"]:
         """Cumulative incidence at `config.times`, see `incidence`.

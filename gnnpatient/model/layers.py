@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gnnpatient.errors import InputError, near
 from gnnpatient.model.table import RELATIONS, NodeTable
+from gnnpatient.model.vocabulary import BETWEEN_ROWS
 
 MAX_TOKENS = 512  # rows of a landmark that a Transformer reads at most, the latest ones
 MAX_TOKEN_PAIRS = 2**21  # pairs of tokens that are attended at a time, padding included: bounds the memory
@@ -28,8 +29,9 @@ class Layer(Protocol):
     """What a layer must offer: an `nn.Module` made by ``Layer(channels, relations)``.
 
     `relations` are the names of those that it may use, see `gnnpatient.model.table.RELATIONS`. A class
-    attribute ``sequence = True`` says that it reads the rows as a sequence or a set: then no pass along time
-    follows, and the pools are plain.
+    attribute ``rows_only = True`` says that it gets and gives the states of the rows alone. Another one,
+    ``sequence = True``, says that it reads them as a sequence or a set: then no pass along time follows, and
+    the pools are plain.
     """
 
     def forward(self, x: Float[Tensor, "node channel"], table: NodeTable) -> Float[Tensor, "node channel"]:
@@ -96,54 +98,57 @@ class Temporal(nn.Module):
         Relations that are used.
     """
 
-    between: ClassVar = ("same", "first", "next", "during", "describes", "measures", "is_a")
+    rows_only: ClassVar = True
 
     def __init__(self, channels: int, relations: Sequence[str]):
         super().__init__()
-        self.relations = tuple(name for name in self.between if name in relations)
+        self.relations = tuple(name for name in BETWEEN_ROWS if name in relations)
         self.visits = "at" in relations
         self.source = nn.Linear(channels, len(self.relations) * channels, bias=False)
-        self.one = nn.Sequential(nn.ReLU(), nn.Linear(channels, channels), nn.ReLU())
-        self.two = nn.Sequential(
-            nn.Linear(3 * channels, channels), nn.ReLU(), nn.Linear(channels, channels), nn.ReLU()
-        )
+        self.visit = nn.Linear(3 * channels, channels)
 
-    def forward(self, x: Float[Tensor, "node channel"], table: NodeTable) -> Float[Tensor, "node channel"]:
+    def forward(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "row channel"]:
         """One round of messages.
 
         Parameters
         ----------
-        x : Float[Tensor, "node channel"]
-            States of the nodes.
+        x : Float[Tensor, "row channel"]
+            States of the rows.
         table : NodeTable
             The batch.
 
         Returns
         -------
-        Float[Tensor, "node channel"]
-            Of rows; timepoints and patients get zeros.
+        Float[Tensor, "row channel"]
         """
-        rows, points = table.rows, len(table.timepoint_x)
-        y = x[:rows]
-        sources = self.source(y).chunk(max(1, len(self.relations)), 1)
-        for name, source in zip(self.relations, sources, strict=False):
-            edge = table.edges[name]
-            if len(edge.source):
-                y = y + mean_of(source.index_select(0, edge.source), edge.target, rows)
-        h = self.one(y)  # (row, channel)
+        h = self.heard(x, table).relu()  # (row, channel)
         if self.visits:
-            visit = h.new_zeros(points, h.shape[1]).index_add(0, table.timepoint, h)
-            read = torch.cat([h, visit.index_select(0, table.timepoint), self._before(visit, table)], 1)
-            h = h + self.two(read)
-        return F.pad(h, (0, 0, 0, len(x) - rows))
+            place = torch.stack([table.timepoint, table.before], 1).add_(1)  # visit 0 is empty
+            visit = h.new_zeros(len(table.timepoint_x) + 1, h.shape[1]).index_add(0, place[:, 0], h)
+            read = visit.index_select(0, place.flatten()).view(table.rows, -1)
+            h = h + self.visit(torch.cat([h, read], 1)).relu()
+        return h
 
-    def _before(self, visit: Tensor, table: NodeTable) -> Tensor:
-        """The visit of the predecessor of the same code of each row."""
-        edge = table.edges["same"]
-        if "same" not in self.relations:
-            return visit.new_zeros(table.rows, visit.shape[1])
-        point = table.timepoint.index_select(0, edge.source)
-        return mean_of(visit.index_select(0, point), edge.target, table.rows)
+    def heard(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "row channel"]:
+        """What a row is, and the mean of what it hears along every relation.
+
+        Parameters
+        ----------
+        x : Float[Tensor, "row channel"]
+            States of the rows.
+        table : NodeTable
+            The batch.
+
+        Returns
+        -------
+        Float[Tensor, "row channel"]
+        """
+        k, c = len(self.relations), x.shape[1]
+        if not k:
+            return x
+        slot = torch.add(table.relation, table.source, alpha=k)
+        message = self.source(x).view(len(x) * k, c).index_select(0, slot)  # (edge, channel)
+        return x.index_add(0, table.target, message * table.share)
 
 
 class _Between(nn.Module):
@@ -369,6 +374,7 @@ class GRU(nn.Module):
     .. [1] Cho K et al. Learning phrase representations using RNN encoder-decoder. EMNLP 2014.
     """
 
+    rows_only: ClassVar = True
     sequence: ClassVar = True
 
     def __init__(self, channels: int, relations: Sequence[str]):
@@ -376,38 +382,37 @@ class GRU(nn.Module):
         self.gru = nn.GRU(channels, channels, batch_first=True, bidirectional=True)
         self.out = nn.Linear(2 * channels, channels)
 
-    def forward(self, x: Float[Tensor, "node channel"], table: NodeTable) -> Float[Tensor, "node channel"]:
+    def forward(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "row channel"]:
         """Read the rows of each landmark.
 
         Parameters
         ----------
-        x : Float[Tensor, "node channel"]
-            States of the nodes.
+        x : Float[Tensor, "row channel"]
+            States of the rows.
         table : NodeTable
             The batch.
 
         Returns
         -------
-        Float[Tensor, "node channel"]
-            Of rows; timepoints and patients get zeros.
+        Float[Tensor, "row channel"]
         """
         rows, count = table.rows, table.ptr.diff()
         if not rows:
             return torch.zeros_like(x)
         local = torch.arange(rows, device=x.device) - table.ptr[table.owner]
         padded = x.new_zeros(len(table), int(count.max()), x.shape[1])
-        padded[table.owner, local] = x[:rows]
+        padded[table.owner, local] = x
         packed = nn.utils.rnn.pack_padded_sequence(
             padded, count.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
         )
         states, _ = nn.utils.rnn.pad_packed_sequence(
             self.gru(packed)[0], batch_first=True, total_length=padded.shape[1]
         )
-        return F.pad(self.out(states[table.owner, local]), (0, 0, 0, len(x) - rows))
+        return cast(Tensor, self.out(states[table.owner, local]))
 
 
 class Transformer(nn.Module):
-    """Self-attention over the rows of a landmark and its patient, as a set: no edge is used [1]_.
+    """Self-attention over the rows of a landmark, as a set: no edge is used [1]_.
 
     A row's state holds its age already, so there is no position beside it. Of a landmark with more than 512
     rows the latest are read.
@@ -424,6 +429,7 @@ class Transformer(nn.Module):
     .. [1] Xiong R et al. On layer normalization in the transformer architecture. ICML 2020.
     """
 
+    rows_only: ClassVar = True
     sequence: ClassVar = True
 
     def __init__(self, channels: int, relations: Sequence[str]):
@@ -436,40 +442,33 @@ class Transformer(nn.Module):
             nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels)
         )
 
-    def forward(self, x: Float[Tensor, "node channel"], table: NodeTable) -> Float[Tensor, "node channel"]:
-        """Let rows and patients attend to each other.
+    def forward(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "row channel"]:
+        """Let the rows of a landmark attend to each other.
 
         Parameters
         ----------
-        x : Float[Tensor, "node channel"]
-            States of the nodes.
+        x : Float[Tensor, "row channel"]
+            States of the rows.
         table : NodeTable
             The batch.
 
         Returns
         -------
-        Float[Tensor, "node channel"]
-            Of rows and patients; timepoints, and rows that are not read, get zeros.
+        Float[Tensor, "row channel"]
+            Zeros of rows that are not read.
         """
-        count = table.ptr.diff()
-        size = count.clamp(max=MAX_TOKENS)
+        size = table.ptr.diff().clamp(max=MAX_TOKENS)
         order = size.argsort(descending=True, stable=True)  # landmarks of like size together
-        sizes, patients = size[order].tolist(), len(x) - len(table)
-        places, added, begin = [], [], 0
-        while begin < len(sizes):
-            width = 1 + sizes[begin]
-            end = min(len(sizes), begin + max(1, MAX_TOKEN_PAIRS // width**2))
-            some = order[begin:end]
-            token = torch.arange(width - 1, device=x.device)
+        sizes, begin, added = size[order].tolist(), 0, torch.zeros_like(x)
+        while begin < len(sizes) and (width := sizes[begin]):
+            some = order[begin : begin + max(1, MAX_TOKEN_PAIRS // width**2)]
+            token = torch.arange(width, device=x.device)
             present = token < size[some, None]
-            node = table.ptr[some + 1][:, None] - size[some, None] + token
-            node = torch.cat([patients + some[:, None], node.clamp(max=max(0, table.rows - 1))], 1)
-            present = torch.cat([torch.ones_like(present[:, :1]), present], 1) if width > 1 else node >= 0
-            places.append(node[present])
-            added.append(self._block(x[node], present)[present])
-            begin = end
-        zero = torch.zeros_like(x)
-        return zero.index_add(0, torch.cat(places), torch.cat(added)) if places else zero
+            row = (table.ptr[some + 1] - size[some])[:, None] + token
+            row = row.clamp(max=len(x) - 1)
+            added = added.index_add(0, row[present], self._block(x[row], present)[present])
+            begin += len(some)
+        return added
 
     def _block(self, x: Tensor, present: Tensor) -> Tensor:
         """What is added to each token, (landmark, token, channel)."""

@@ -25,7 +25,7 @@ from gnnpatient.model.pool import RowPool, SeriesPool
 from gnnpatient.model.recurrence import AlongTime
 from gnnpatient.model.relations import EncodedTable, RelationEncoder
 from gnnpatient.model.table import RELATIONS, NodeTable, code_names, tabulate
-from gnnpatient.model.vocabulary import Vocabulary, fit_vocabulary
+from gnnpatient.model.vocabulary import BETWEEN_ROWS, Vocabulary, fit_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +143,13 @@ class PatientGNN(nn.Module):
         self.config, self.vocabulary, self.outcomes = config, vocabulary, tuple(heads)
         c, codes = config.channels, len(code_names(vocabulary))
         self.encode = NodeEncoder(vocabulary, c)
-        self.relations = RelationEncoder(vocabulary, c, config.relations)
+        names = tuple(name for name in vocabulary.relations if name in config.relations)
+        between = tuple(name for name in config.relations if name not in BETWEEN_ROWS)
+        self.relations = RelationEncoder(vocabulary, c, names)
         self.layers = nn.ModuleList(
-            make_layer(config.conv, c, config.relations) for _ in range(config.num_layers)
+            make_layer(config.conv, c, (*names, *between)) for _ in range(config.num_layers)
         )
+        self.rows_only = all(getattr(layer, "rows_only", False) for layer in self.layers)
         sequence = any(getattr(layer, "sequence", False) for layer in self.layers)
         self.along = None if sequence else AlongTime(2 * c, c)
         width = 2 * c if sequence else 4 * c
@@ -229,16 +232,22 @@ class PatientGNN(nn.Module):
             The pools, then the state of the patient.
         """
         table = graphs if isinstance(graphs, NodeTable) else self.tabulate(graphs)
-        rows, view = table.rows, EncodedTable.of(table, self.relations)
-        x = self.encode(table)  # (node, channel)
-        linear = x[:rows] + self.relations.arriving(table)  # (row, channel)
-        x = torch.cat([linear, x[rows:]])
-        for layer in self.layers:
-            x = x + layer(x, view)  # (node, channel)
-        state = torch.cat([linear, x[:rows]], 1)  # (row, 2 channel), linear and not
+        table = table.restrict(self.config.relations)
+        view = EncodedTable.of(table, self.relations)
+        linear = self.encode.rows(table) + self.relations.arriving(table)  # (row, channel)
+        rows, patients = linear, self.encode.patients(table)
+        if self.rows_only:
+            for layer in self.layers:
+                rows = rows + layer(rows, view)
+        else:
+            x = torch.cat([rows, self.encode.timepoints(table), patients])  # (node, channel)
+            for layer in self.layers:
+                x = x + layer(x, view)
+            rows, _, patients = x.split([len(rows), len(x) - len(rows) - len(patients), len(patients)])
+        state = torch.cat([linear, rows], 1)  # (row, 2 channel), linear and not
         if self.along is not None:
             state = torch.cat([state, self.along(state, table)], 1)  # (row, 4 channel)
-        return torch.cat([self.pool(state, table), x[-len(table) :]], 1)
+        return torch.cat([self.pool(state, table), patients], 1)
 
     def tabulate(self, graphs: Graphs) -> NodeTable:
         """Make the input of this network, see `gnnpatient.model.table.tabulate`.

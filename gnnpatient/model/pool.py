@@ -11,32 +11,45 @@ from torch import Tensor, nn
 from gnnpatient.model.table import NodeTable
 
 POOLS = 4  # mean, scaled sum, maximum, spread
+LEAST_VARIANCE = 1e-4  # so that a spread of nothing has a slope
 
 
-class _Moments(torch.autograd.Function):
-    """Sum, sum of squares and maximum of the rows of each group, with one pass back."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        total = x.new_zeros(size, x.shape[1]).index_add_(0, group, x)
-        square = x.new_zeros(size, x.shape[1]).index_add_(0, group, x * x)
-        top = torch.full_like(total, -torch.inf).scatter_reduce_(0, group[:, None].expand_as(x), x, "amax")
-        ctx.save_for_backward(x, group, top)
-        return total, square, top
+class _Summary(torch.autograd.Function):
+    """`summary`, with one pass back."""
 
     @staticmethod
-    def backward(ctx: Any, total: Tensor, square: Tensor, top: Tensor) -> tuple[Tensor, None, None]:
-        x, group, highest = ctx.saved_tensors
-        is_top = (x == highest.index_select(0, group)).to(x.dtype)
-        ties = torch.zeros_like(highest).index_add_(0, group, is_top)
-        grad = torch.addcmul(total.index_select(0, group), x, square.index_select(0, group), value=2.0)
-        return grad.addcmul_(is_top, (top / ties.clamp(min=1)).index_select(0, group)), None, None
+    def forward(ctx: Any, x: Tensor, group: Tensor, count: Tensor) -> Tensor:
+        size, width = len(count), x.shape[1]
+        n = count.clamp(min=1).to(x.dtype)[:, None]
+        out = x.new_zeros(size, POOLS * width)
+        mean, scaled, top, spread = out.split(width, 1)
+        mean.index_add_(0, group, x).div_(n)
+        torch.mul(mean, n.sqrt() / 3, out=scaled)
+        top.scatter_reduce_(0, group[:, None].expand_as(x), x, "amax", include_self=False)
+        spread.index_add_(0, group, x * x).div_(n).addcmul_(mean, mean, value=-1)
+        spread.clamp_(min=0).add_(LEAST_VARIANCE).sqrt_()
+        ctx.save_for_backward(x, group, n, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        x, group, n, out = ctx.saved_tensors
+        width = x.shape[1]
+        mean, _, top, spread = out.split(width, 1)
+        of_mean, of_scaled, of_top, of_spread = (grad / n).split(width, 1)
+        slope = of_spread / spread
+        constant = torch.addcmul(of_mean, of_scaled, n.sqrt() / 3).addcmul_(slope, mean, value=-1)
+        is_top = x == top.index_select(0, group)
+        ties = torch.zeros_like(slope).index_add_(0, group, is_top.to(x.dtype))
+        down = torch.cat([constant, slope, of_top * (n / ties)], 1).index_select(0, group)
+        constant, slope, share = down.split(width, 1)
+        return torch.addcmul(constant, x, slope).addcmul_(is_top, share), None, None
 
 
-def moments(
-    x: Float[Tensor, "row channel"], group: Int[Tensor, " row"], size: int
-) -> tuple[Float[Tensor, "group channel"], Float[Tensor, "group channel"], Float[Tensor, "group channel"]]:
-    """Sum, sum of squares and maximum of the rows of each group.
+def summary(
+    x: Float[Tensor, "row channel"], group: Int[Tensor, " row"], count: Int[Tensor, " group"]
+) -> Float[Tensor, "group four_channels"]:
+    """Mean, sum over three square roots of the count, maximum and standard deviation of each group.
 
     Parameters
     ----------
@@ -44,48 +57,28 @@ def moments(
         The rows.
     group : Int[Tensor, " row"]
         Group of each row.
-    size : int
-        Number of groups.
-
-    Returns
-    -------
-    tuple of Float[Tensor, "group channel"]
-        Zeros, zeros and -inf of a group without rows.
-    """
-    return _Moments.apply(x, group, size)
-
-
-def summary(
-    total: Float[Tensor, "group channel"],
-    square: Float[Tensor, "group channel"],
-    top: Float[Tensor, "group channel"],
-    count: Float[Tensor, " group"],
-) -> Float[Tensor, "group four_channels"]:
-    """Mean, sum over the square root of the count, maximum and standard deviation.
-
-    Parameters
-    ----------
-    total, square, top : Float[Tensor, "group channel"]
-        From `moments`.
-    count : Float[Tensor, " group"]
+    count : Int[Tensor, " group"]
         Rows of each group.
 
     Returns
     -------
     Float[Tensor, "group four_channels"]
-        Of a group without rows zeros, and a spread that every single row has too.
+        Of a group without rows zeros, and the least spread.
+
+    Examples
+    --------
+    >>> summary(torch.tensor([[1.0], [3.0]]), torch.tensor([0, 0]), torch.tensor([2]))
+    tensor([[2.0000, 0.9428, 3.0000, 1.0000]])
     """
-    many = count.clamp(min=1)[:, None]
-    mean = total / many
-    spread = (torch.addcmul(square / many, mean, mean, value=-1).clamp(min=0) + 1e-4).sqrt()
-    return torch.cat([mean, total / (3 * many.sqrt()), top.masked_fill(top.isinf(), 0.0), spread], 1)
+    return _Summary.apply(x, group, count)
 
 
 class SeriesPool(nn.Module):
     """Pools over each code's series first, then over the patient.
 
-    What a series is like goes through a small network that knows its code, and is pooled over the series of
-    the patient: the fastest of several objects is the maximum of what each of them did.
+    What a series is like, its latest row and all of them, goes through a small network that knows its code,
+    and is pooled over the series of the patient: the fastest of several objects is the maximum of what each
+    of them did.
 
     Parameters
     ----------
@@ -100,9 +93,9 @@ class SeriesPool(nn.Module):
     def __init__(self, codes: int, width: int, channels: int):
         super().__init__()
         self.code = nn.Parameter(torch.randn(codes, channels))
-        self.series = nn.Linear(POOLS * width, channels)
-        self.hidden = nn.Sequential(nn.ReLU(), nn.Linear(channels, channels), nn.ReLU())
-        self.size = POOLS * (width + channels)
+        self.series = nn.Linear((1 + POOLS) * width, channels, bias=False)
+        self.hidden = nn.Linear(channels, channels)
+        self.size = width + POOLS * (width + channels)
 
     def forward(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "landmark size"]:
         """Pool the rows of each landmark.
@@ -117,22 +110,20 @@ class SeriesPool(nn.Module):
         Returns
         -------
         Float[Tensor, "landmark size"]
-            Mean, scaled sum, maximum and spread of the rows, then of the series.
+            Mean of the latest row of each series; mean, scaled sum, maximum and spread of all rows, then of
+            the series.
         """
-        series, owner, size = len(table.series_code), table.series_owner, len(table)
-        total, square, top = moments(x, table.series, series)
-        count = torch.bincount(table.series, minlength=series).to(x.dtype)
-        s = self.series(summary(total, square, top, count)) + self.code.index_select(0, table.series_code)
-        s = self.hidden(s)  # (series, channel)
-        total = total.new_zeros(size, x.shape[1]).index_add(0, owner, total)
-        square = square.new_zeros(size, x.shape[1]).index_add(0, owner, square)
-        top = moments(top, owner, size)[2]
-        rows = summary(total, square, top, table.ptr.diff().to(x.dtype))
-        return torch.cat([rows, summary(*moments(s, owner, size), table.series_ptr.diff().to(x.dtype))], 1)
+        owner, many, size = table.series_owner, table.series_ptr.diff(), len(table)
+        latest = x.index_select(0, table.latest)  # (series, width)
+        series = torch.cat([latest, summary(x, table.series, table.series_size)], 1)
+        s = self.series(series) + self.code.index_select(0, table.series_code)
+        s = self.hidden(s.relu()).relu()  # (series, channel)
+        mean = x.new_zeros(size, x.shape[1]).index_add(0, owner, latest) / many.clamp(min=1)[:, None]
+        return torch.cat([mean, summary(x, table.owner, table.ptr.diff()), summary(s, owner, many)], 1)
 
 
 class RowPool(nn.Module):
-    """Mean and maximum over the rows of each landmark, nothing more.
+    """Mean, scaled sum, maximum and spread over the rows of each landmark, nothing more.
 
     Parameters
     ----------
@@ -146,7 +137,7 @@ class RowPool(nn.Module):
 
     def __init__(self, codes: int, width: int, channels: int):
         super().__init__()
-        self.size = 2 * width
+        self.size = POOLS * width
 
     def forward(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "landmark size"]:
         """Pool the rows of each landmark.
@@ -162,6 +153,4 @@ class RowPool(nn.Module):
         -------
         Float[Tensor, "landmark size"]
         """
-        total, _, top = moments(x, table.owner, len(table))
-        mean = total / table.ptr.diff().clamp(min=1)[:, None]
-        return torch.cat([mean, top.masked_fill(top.isinf(), 0.0)], 1)
+        return summary(x, table.owner, table.ptr.diff())

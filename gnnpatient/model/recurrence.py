@@ -13,43 +13,55 @@ from gnnpatient.model.table import NodeTable
 MIN_STEPS = 4  # below which a scan goes step by step
 
 
-def _scan(a: Tensor, b: Tensor) -> Tensor:
-    """h[t] = a[t] h[t - 1] + b[t]: pairs of steps first, then the steps between; a and b stay."""
-    h = torch.empty_like(b)
-    if not len(b):
-        return h
-    h[0] = b[0]
-    if len(b) <= MIN_STEPS:
-        for t in range(1, len(b)):
-            torch.addcmul(b[t], a[t], h[t - 1], out=h[t])
-        return h
-    even = len(b) // 2 * 2
-    second = a[1:even:2]
-    h[1:even:2] = _scan(second * a[0:even:2], torch.addcmul(b[1:even:2], second, b[0:even:2]))
-    torch.addcmul(b[2::2], a[2::2], h[1 : len(b) - 1 : 2], out=h[2::2])
-    return h
+def _scan(a: Tensor, b: Tensor, h: Tensor) -> None:
+    """h[t + 1] = a[t] h[t] + b[t], written to h from h[0] on: every second step first, then those between."""
+    n = len(b)
+    if n <= MIN_STEPS:
+        for t in range(n):
+            torch.addcmul(b[t], a[t], h[t], out=h[t + 1])
+        return
+    first, second = slice(0, n - 1, 2), slice(1, n, 2)
+    _scan(a[second] * a[first], torch.addcmul(b[second], a[second], b[first]), h[: n + 1 - n % 2 : 2])
+    torch.addcmul(b[::2], a[::2], h[:n:2], out=h[1::2])
+
+
+def _scan_back(a: Tensor, b: Tensor, h: Tensor) -> None:
+    """h[t] = a[t] h[t + 1] + b[t], written to h down from h[-1], which is given."""
+    n = len(b)
+    if n <= MIN_STEPS:
+        for t in range(n - 1, -1, -1):
+            torch.addcmul(b[t], a[t], h[t + 1], out=h[t])
+        return
+    first, second = slice(n % 2 + 1, n, 2), slice(n % 2, n - 1, 2)
+    _scan_back(a[second] * a[first], torch.addcmul(b[second], a[second], b[first]), h[n % 2 :: 2])
+    between = slice(1 - n % 2, n, 2)
+    torch.addcmul(b[between], a[between], h[2 - n % 2 :: 2], out=h[between])
 
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        h = _scan(a, b)
+        h = b.new_empty(len(b) + 1, *b.shape[1:])
+        h[0] = 0
+        _scan(a, b, h)
         ctx.save_for_backward(a, h)
-        return h
+        return h[1:]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         a, h = ctx.saved_tensors
-        later = torch.cat([a[1:], a[:1]]).flip(0)  # the first of these is multiplied by nothing
-        b = _scan(later, grad.flip(0)).flip(0)
-        before = torch.cat([torch.zeros_like(h[:1]), h[:-1]])
-        return b * before, b
+        if not len(grad):
+            return a, grad
+        entry = torch.empty_like(grad)
+        entry[-1] = grad[-1]
+        _scan_back(a[1:], grad[:-1], entry)
+        return entry * h[:-1], entry
 
 
 def recurrence(
     decay: Float[Tensor, "row channel"], entry: Float[Tensor, "row channel"]
 ) -> Float[Tensor, "row channel"]:
-    """h[t] = decay[t] h[t - 1] + entry[t], from h[-1] = 0, in about 3 log2(row) operations [1]_.
+    """h[t] = decay[t] h[t - 1] + entry[t], from h[-1] = 0, in some 4 log2(row) operations [1]_.
 
     Where the decay is 0 a new sequence begins, so that ragged sequences need no padding.
 
@@ -97,7 +109,6 @@ class AlongTime(nn.Module):
 
     def __init__(self, channels: int, states: int):
         super().__init__()
-        self.states = states
         self.gates = nn.Linear(channels, 4 * states)
 
     def forward(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "row two_states"]:
@@ -115,19 +126,18 @@ class AlongTime(nn.Module):
         Float[Tensor, "row two_states"]
             Of what came up to the row, and of what came from it on.
         """
-        s = self.states
-        y = self.gates(x)  # (row, keep forth, keep back, add forth, add back)
-        first, last = _ends(table)
-        keep, add = y[:, : 2 * s].sigmoid(), y[:, 2 * s :]
-        entry = (1 - keep) * add
-        decay = torch.cat([keep[:, :s] * first, (keep[:, s:] * last).flip(0)], 1)
-        forth, back = recurrence(decay, torch.cat([entry[:, :s], entry[:, s:].flip(0)], 1)).chunk(2, 1)
+        forth, back = self.gates(x).chunk(2, 1)  # each: keep, add
+        keep, add = torch.cat([forth, back.flip(0)], 1).unflatten(1, (2, 2, -1)).unbind(2)
+        keep = keep.sigmoid()  # (row, direction, state)
+        entry = torch.addcmul(add, keep, add, value=-1)
+        states = recurrence((keep * _inner(table)).flatten(1), entry.flatten(1))
+        forth, back = states.chunk(2, 1)
         return torch.cat([forth, back.flip(0)], 1)
 
 
-def _ends(table: NodeTable) -> tuple[Float[Tensor, "row 1"], Float[Tensor, "row 1"]]:
-    """0 for the first row of each landmark, else 1; and likewise for the last."""
-    owner = table.owner
-    inner = (owner[1:] == owner[:-1]).to(table.x.dtype)
-    end = inner.new_zeros(min(1, len(owner)))
-    return torch.cat([end, inner])[:, None], torch.cat([inner, end])[:, None]
+def _inner(table: NodeTable) -> Float[Tensor, "row direction 1"]:
+    """0 where a sequence begins: at the first row of each landmark, and at the last in the flipped order."""
+    inner = table.x.new_ones(table.rows + 1, 2)
+    inner[table.ptr[:-1], 0] = 0
+    inner[table.rows - table.ptr[1:], 1] = 0
+    return inner[:-1, :, None]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gnnpatient.model.table import ATTRIBUTES, BETWEEN_ROWS, NodeTable, Relation, code_names
+from gnnpatient.model.table import ATTRIBUTES, NodeTable, Relation, code_names
 from gnnpatient.model.vocabulary import Vocabulary
 
 BY_CODE = ("same", "first")  # the change along these has a slope of its own per code
+CHANGE = ATTRIBUTES.index("change")
 
 
 class RelationEncoder(nn.Module):
@@ -30,48 +31,49 @@ class RelationEncoder(nn.Module):
     channels : int
         Channels of a node.
     relations : sequence of str
-        Relations that are used.
+        Relations between rows that are used.
     """
 
     def __init__(self, vocabulary: Vocabulary, channels: int, relations: Sequence[str]):
         super().__init__()
-        self.names = tuple(name for name in BETWEEN_ROWS if name in relations)
-        self.channels = channels
+        self.names, self.channels = tuple(relations), channels
         self.by_code = tuple(name for name in self.names if name in BY_CODE)
-        codes, size = len(code_names(vocabulary)), len(ATTRIBUTES) + 1  # and a bias: there is an edge
-        self.linear = nn.Parameter(torch.empty(len(self.names) * size, channels).uniform_(-0.4, 0.4))
-        self.slope = nn.Parameter(0.5 * torch.randn(codes, len(self.by_code) * channels))
+        columns = len(self.names) * len(ATTRIBUTES)
+        self.linear = nn.Parameter(torch.empty(columns, channels).uniform_(-0.4, 0.4))
+        self.slope = nn.Parameter(
+            0.5 * torch.randn(len(code_names(vocabulary)), len(self.by_code) * channels)
+        )
 
-    def forward(self, table: NodeTable, name: str) -> Float[Tensor, "edge channel"]:
+    def forward(self, relation: Relation, name: str, code: Int[Tensor, " row"]) -> Tensor:
         """Encode the attributes of one relation.
 
         Parameters
         ----------
-        table : NodeTable
-            A batch of landmarks.
+        relation : Relation
+            Its edges.
         name : str
-            A relation between rows.
+            Its name.
+        code : Int[Tensor, " row"]
+            Code of each row.
 
         Returns
         -------
         Float[Tensor, "edge channel"]
             Zeros of a relation that is not used.
         """
-        relation = table.edges[name]
         attribute = relation.attribute
         if name not in self.names:
             return attribute.new_zeros(len(attribute), self.channels)
-        i, size = self.names.index(name), len(ATTRIBUTES) + 1
-        weight = self.linear[i * size : (i + 1) * size]
-        x = torch.addmm(weight[-1], attribute, weight[:-1])
+        i = self.names.index(name)
+        x = attribute @ self.linear[i * len(ATTRIBUTES) : (i + 1) * len(ATTRIBUTES)]
         if name in self.by_code:
             j = self.by_code.index(name) * self.channels
-            slope = self.slope[:, j : j + self.channels].index_select(0, table.code[relation.target])
-            x = x + attribute[:, :1] * slope
+            slope = self.slope[:, j : j + self.channels].index_select(0, code[relation.target])
+            x = x + attribute[:, CHANGE, None] * slope
         return x
 
     def arriving(self, table: NodeTable) -> Float[Tensor, "row channel"]:
-        """The encoded attributes, averaged over the edges of each relation into a row, summed over relations.
+        """The encoded attributes, averaged over the edges of a relation into a row, summed over relations.
 
         The same as the mean of `forward`, with sums before matrices: they are linear, and all the edges
         of a series have its code.
@@ -85,22 +87,17 @@ class RelationEncoder(nn.Module):
         -------
         Float[Tensor, "row channel"]
         """
-        if not self.names:
-            return table.x.new_zeros(table.rows, self.channels)
-        means = {name: _mean_attribute(table.edges[name], table.rows) for name in self.names}
-        x = torch.cat(list(means.values()), 1) @ self.linear
+        k, rows = len(self.names), table.rows
+        slot = torch.add(table.relation, table.target, alpha=k)
+        mean = table.x.new_zeros(rows * k, len(ATTRIBUTES))
+        mean = mean.index_add_(0, slot, table.attribute * table.share).view(rows, k, len(ATTRIBUTES))
+        x = mean.flatten(1) @ self.linear
         if self.by_code:
-            slope = self.slope.index_select(0, table.code).view(table.rows, len(self.by_code), self.channels)
-            change = torch.stack([means[name][:, 0] for name in self.by_code], 1)
-            x = x + (slope * change[:, :, None]).sum(1)
+            place = self.names.index(self.by_code[0])  # they stand together
+            change = mean[:, place : place + len(self.by_code), CHANGE, None]
+            slope = self.slope.index_select(0, table.code).view(rows, len(self.by_code), self.channels)
+            x = x + (slope * change).sum(1)
         return x
-
-
-def _mean_attribute(relation: Relation, rows: int) -> Tensor:
-    """Mean attribute of the edges into each row, and whether there is one."""
-    x = nn.functional.pad(relation.attribute, (0, 1), value=1.0)
-    total = x.new_zeros(rows, x.shape[1]).index_add_(0, relation.target, x)
-    return total / total[:, -1:].clamp(min=1)
 
 
 class EncodedRelation:
@@ -161,12 +158,7 @@ class EncodedTable(NodeTable):
     def relations(self) -> dict[str, Any]:
         """Every relation by its name: `EncodedRelation`, with both ends as nodes."""
 
-        def attribute(name: str, edges: int) -> Callable[[], Tensor]:
-            if name in BETWEEN_ROWS:
-                return lambda: self.encoder(self, name)
-            return lambda: self.x.new_zeros(edges, self.encoder.channels)
-
         return {
-            name: EncodedRelation(relation, attribute(name, len(relation.source)))
+            name: EncodedRelation(relation, partial(self.encoder, relation, name, self.code))
             for name, relation in super().relations.items()
         }

@@ -13,14 +13,13 @@ from torch import Tensor
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs, Nodes, merge_codes, positions
 from gnnpatient.model.basis import Basis
-from gnnpatient.model.vocabulary import MAX_DEVIATIONS, Vocabulary, _times, standardise
+from gnnpatient.model.vocabulary import BETWEEN_ROWS, MAX_DEVIATIONS, Vocabulary, _times, standardise
 
 # columns of `NodeTable.x`
 FEATURES = ("value", "given", "bound", "open", "log_age", "age", "log_duration", "duration")
-# columns of `Relation.attribute`
-ATTRIBUTES = ("change", "given", "log_gap", "gap")
-# relations between rows, of all node types together; "at" and "of" join them to timepoints and patients
-BETWEEN_ROWS = ("same", "first", "next", "during", "describes", "measures", "is_a")
+# columns of `NodeTable.attribute`
+ATTRIBUTES = ("edge", "change", "given", "log_gap", "gap")
+# every relation of the nodes of a table; the last three join rows, timepoints and patients
 RELATIONS = (*BETWEEN_ROWS, "next_timepoint", "at", "of")
 # rows of a category's embedding before its levels
 OTHER, MISSING = 0, 1
@@ -28,7 +27,7 @@ OTHER, MISSING = 0, 1
 
 @dataclass(frozen=True, eq=False)
 class Relation:
-    """The edges of one relation, of all node types; in order of their landmarks.
+    """The edges of one relation.
 
     Attributes
     ----------
@@ -37,29 +36,26 @@ class Relation:
     target : Int[Tensor, " edge"]
         The node that it ends at.
     attribute : Float[Tensor, "edge attribute"]
-        ATTRIBUTES: the change of the value in the code's own scale, whether there is one, and the time
-        between both ends, on a logarithmic and on a linear scale. Of ``during`` the change is the value of
-        the interval, as a dose, the time is that since it began. In the network: the encoded attributes.
-    ptr : Int[Tensor, " landmark_plus_1"]
-        First edge of each landmark, and one past the last.
+        As in `NodeTable.attribute`; as a layer sees it, encoded as channels.
     """
 
     source: Int[Tensor, " edge"]
     target: Int[Tensor, " edge"]
     attribute: Float[Tensor, "edge attribute"]
-    ptr: Int[Tensor, " landmark_plus_1"]
 
 
 @dataclass(frozen=True, eq=False)
 class NodeTable:
     """All nodes of some landmarks: first the rows, then the timepoints, then one patient a landmark.
 
-    A row is an event node of any node type. The rows of a landmark lie together, in order of time.
+    A row is an event node of any node type. Rows and timepoints of a landmark lie together, in order of time.
 
     Attributes
     ----------
     ptr : Int[Tensor, " landmark_plus_1"]
         First row of each landmark, and one past the last.
+    owner : Int[Tensor, " row"]
+        Landmark of each row.
     code : Int[Tensor, " row"]
         Code of each row, in one numbering over all node types, see `code_names`.
     kind : Int[Tensor, " row"]
@@ -70,44 +66,69 @@ class NodeTable:
         The embedding of an image or a text on its principal axes, else zeros.
     timepoint : Int[Tensor, " row"]
         Timepoint of each row.
+    before : Int[Tensor, " row"]
+        Timepoint of the row before it in its series, -1 = it is the first.
     series : Int[Tensor, " row"]
         Series of each row: the rows of one code, or of one tracked object, in a landmark.
+    edge_ptr : Int[Tensor, " landmark_plus_1"]
+        First edge of each landmark.
+    source : Int[Tensor, " edge"]
+        The row that an edge starts at, of all relations between rows together.
+    target : Int[Tensor, " edge"]
+        The row that it ends at; edges are sorted by it.
+    relation : Int[Tensor, " edge"]
+        Which relation it is of, in `names`.
+    attribute : Float[Tensor, "edge attribute"]
+        ATTRIBUTES: 1, the change of the value in the code's own scale, whether there is one, and the time
+        between both ends, on a logarithmic and on a linear scale. Of ``during`` the change is the value of
+        the interval, as a dose, and the time is that since it began.
+    share : Float[Tensor, "edge 1"]
+        One over the number of edges of the relation into the row.
     timepoint_ptr : Int[Tensor, " landmark_plus_1"]
         First timepoint of each landmark.
     timepoint_x : Float[Tensor, "timepoint 2"]
         Age of each timepoint, on a logarithmic and on a linear scale.
     series_ptr : Int[Tensor, " landmark_plus_1"]
         First series of each landmark.
+    series_owner : Int[Tensor, " series"]
+        Landmark of each series.
     series_code : Int[Tensor, " series"]
         Code of each series.
-    edges : mapping of str to Relation
-        Relations between rows, and "next_timepoint".
-    number : Float[Tensor, "landmark number"]
-        Standardised static numbers; nan is missing.
+    static : Float[Tensor, "landmark static"]
+        Days from the origin to the landmark, on a logarithmic and on a linear scale; the standardised static
+        numbers, 0 where missing; and whether each is given.
     level : Int[Tensor, "landmark category"]
         Static levels: 0 rare or unknown, 1 missing, then the known ones.
-    day : Float[Tensor, "landmark 2"]
-        Days from the origin to the landmark, on a logarithmic and on a linear scale.
+    names : tuple of str
+        Relations between rows.
     """
 
     ptr: Int[Tensor, " landmark_plus_1"]
+    owner: Int[Tensor, " row"]
     code: Int[Tensor, " row"]
     kind: Int[Tensor, " row"]
     x: Float[Tensor, "row feature"]
     vector: Float[Tensor, "row axis"]
     timepoint: Int[Tensor, " row"]
+    before: Int[Tensor, " row"]
     series: Int[Tensor, " row"]
+    edge_ptr: Int[Tensor, " landmark_plus_1"]
+    source: Int[Tensor, " edge"]
+    target: Int[Tensor, " edge"]
+    relation: Int[Tensor, " edge"]
+    attribute: Float[Tensor, "edge attribute"]
+    share: Float[Tensor, "edge 1"]
     timepoint_ptr: Int[Tensor, " landmark_plus_1"]
     timepoint_x: Float[Tensor, "timepoint 2"]
     series_ptr: Int[Tensor, " landmark_plus_1"]
+    series_owner: Int[Tensor, " series"]
     series_code: Int[Tensor, " series"]
-    edges: Mapping[str, Relation]
-    number: Float[Tensor, "landmark number"]
+    static: Float[Tensor, "landmark static"]
     level: Int[Tensor, "landmark category"]
-    day: Float[Tensor, "landmark 2"]
+    names: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.day)
+        return len(self.static)
 
     @property
     def rows(self) -> int:
@@ -117,12 +138,7 @@ class NodeTable:
     @property
     def nodes(self) -> int:
         """Number of nodes: rows, timepoints and patients."""
-        return len(self.code) + len(self.timepoint_x) + len(self.day)
-
-    @cached_property
-    def owner(self) -> Int[Tensor, " row"]:
-        """Landmark of each row."""
-        return _owner(self.ptr, len(self.code))
+        return len(self.code) + len(self.timepoint_x) + len(self.static)
 
     @cached_property
     def timepoint_owner(self) -> Int[Tensor, " timepoint"]:
@@ -130,25 +146,38 @@ class NodeTable:
         return _owner(self.timepoint_ptr, len(self.timepoint_x))
 
     @cached_property
-    def series_owner(self) -> Int[Tensor, " series"]:
-        """Landmark of each series."""
-        return _owner(self.series_ptr, len(self.series_code))
+    def series_size(self) -> Int[Tensor, " series"]:
+        """Number of rows of each series."""
+        return torch.bincount(self.series, minlength=len(self.series_code))
+
+    @cached_property
+    def latest(self) -> Int[Tensor, " series"]:
+        """The latest row of each series."""
+        row = torch.arange(self.rows, device=self.series.device)
+        return torch.zeros_like(self.series_code).scatter_reduce_(0, self.series, row, "amax")
 
     @cached_property
     def relations(self) -> dict[str, Relation]:
         """Every relation by its name, with both ends as nodes: RELATIONS.
 
-        ``at`` leads from a row to its timepoint, ``of`` from a timepoint to its patient.
+        ``at`` leads from a row to its timepoint, ``next_timepoint`` to the next one, ``of`` to the patient.
         """
-        rows, points = self.rows, len(self.timepoint_x)
-        relations = dict(self.edges)
-        none = self.x.new_zeros(1, len(ATTRIBUTES))
-        after = relations["next_timepoint"]
-        relations["next_timepoint"] = replace(after, source=after.source + rows, target=after.target + rows)
-        row, point = (torch.arange(n, device=self.x.device) for n in (rows, points))
-        relations["at"] = Relation(row, rows + self.timepoint, none.expand(rows, -1), self.ptr)
-        of = rows + points + self.timepoint_owner
-        relations["of"] = Relation(rows + point, of, none.expand(points, -1), self.timepoint_ptr)
+        rows, points, device = self.rows, len(self.timepoint_x), self.x.device
+        relations = {}
+        for name in BETWEEN_ROWS:
+            edge = (self.relation == (self.names.index(name) if name in self.names else -1)).nonzero()[:, 0]
+            relations[name] = Relation(self.source[edge], self.target[edge], self.attribute[edge])
+        point = rows + torch.arange(points, device=device)
+        owner = self.timepoint_owner
+        later = (owner[1:] == owner[:-1]).nonzero()[:, 0]
+        ends = {
+            "next_timepoint": (point[later], point[later + 1]),
+            "at": (torch.arange(rows, device=device), rows + self.timepoint),
+            "of": (point, rows + points + owner),
+        }
+        for name, (source, target) in ends.items():
+            none = self.x.new_zeros(len(source), len(ATTRIBUTES))
+            relations[name] = Relation(source, target, none)
         return relations
 
     def take(self, landmarks: Int[Tensor, " landmark"]) -> NodeTable:
@@ -163,37 +192,33 @@ class NodeTable:
         -------
         NodeTable
         """
-        landmarks = torch.as_tensor(landmarks, device=self.day.device)
-        row, ptr, shift, _ = _ranges(self.ptr, landmarks)
+        row, ptr, shift, owner = _ranges(self.ptr, landmarks)
         point, timepoint_ptr, point_shift, _ = _ranges(self.timepoint_ptr, landmarks)
-        series, series_ptr, series_shift, _ = _ranges(self.series_ptr, landmarks)
-        owner = _owner(ptr, len(row))
-        edges = {}
-        for name, relation in self.edges.items():
-            edge, edge_ptr, _, edge_owner = _ranges(relation.ptr, landmarks)
-            moved = (point_shift if name == "next_timepoint" else shift).index_select(0, edge_owner)
-            edges[name] = Relation(
-                relation.source.index_select(0, edge) - moved,
-                relation.target.index_select(0, edge) - moved,
-                relation.attribute.index_select(0, edge),
-                edge_ptr,
-            )
+        series, series_ptr, series_shift, series_owner = _ranges(self.series_ptr, landmarks)
+        edge, edge_ptr, _, edge_owner = _ranges(self.edge_ptr, landmarks)
+        down, point_down = shift.index_select(0, edge_owner), point_shift.index_select(0, owner)
+        before = self.before.index_select(0, row)
+        columns = {
+            **_selected(self, ("code", "kind", "x", "vector"), row),
+            **_selected(self, ("relation", "attribute", "share"), edge),
+            **_selected(self, ("static", "level"), landmarks),
+        }
         return NodeTable(
+            **columns,
             ptr=ptr,
-            code=self.code.index_select(0, row),
-            kind=self.kind.index_select(0, row),
-            x=self.x.index_select(0, row),
-            vector=self.vector.index_select(0, row),
-            timepoint=self.timepoint.index_select(0, row) - point_shift.index_select(0, owner),
+            owner=owner,
+            timepoint=self.timepoint.index_select(0, row) - point_down,
+            before=torch.where(before < 0, -1, before - point_down),
             series=self.series.index_select(0, row) - series_shift.index_select(0, owner),
+            edge_ptr=edge_ptr,
+            source=self.source.index_select(0, edge) - down,
+            target=self.target.index_select(0, edge) - down,
             timepoint_ptr=timepoint_ptr,
             timepoint_x=self.timepoint_x.index_select(0, point),
             series_ptr=series_ptr,
+            series_owner=series_owner,
             series_code=self.series_code.index_select(0, series),
-            edges=edges,
-            number=self.number.index_select(0, landmarks),
-            level=self.level.index_select(0, landmarks),
-            day=self.day.index_select(0, landmarks),
+            names=self.names,
         )
 
     def keep(self, kept: Bool[Tensor, " row"]) -> NodeTable:
@@ -211,27 +236,64 @@ class NodeTable:
         place = kept.cumsum(0) - 1
         used = torch.zeros_like(self.series_code, dtype=torch.bool)
         used[self.series[kept]] = True
-        edges = {}
-        for name, relation in self.edges.items():
-            if name == "next_timepoint":
-                edges[name] = relation
-                continue
-            stay = kept[relation.source] & kept[relation.target]
-            edges[name] = Relation(
-                place[relation.source[stay]],
-                place[relation.target[stay]],
-                relation.attribute[stay],
-                _counted(stay)[relation.ptr],
-            )
-        columns = ("code", "kind", "x", "vector", "timepoint")
+        table = self.with_edges(kept[self.source] & kept[self.target])
+        return replace(
+            table,
+            **{
+                name: getattr(self, name)[kept]
+                for name in ("owner", "code", "kind", "x", "vector", "timepoint")
+            },
+            ptr=_counted(kept)[self.ptr],
+            before=table.before[kept],
+            series=(used.cumsum(0) - 1)[self.series[kept]],
+            source=place[table.source],
+            target=place[table.target],
+            series_ptr=_counted(used)[self.series_ptr],
+            series_owner=self.series_owner[used],
+            series_code=self.series_code[used],
+        )
+
+    def restrict(self, relations: Sequence[str]) -> NodeTable:
+        """The table with some relations between rows alone.
+
+        Parameters
+        ----------
+        relations : sequence of str
+            Names of relations.
+
+        Returns
+        -------
+        NodeTable
+        """
+        names = tuple(name for name in self.names if name in relations)
+        if names == self.names:
+            return self
+        place = [names.index(name) if name in names else -1 for name in self.names]
+        relation = torch.tensor(place, device=self.relation.device)[self.relation]
+        return replace(self, relation=relation, names=names).with_edges(relation >= 0)
+
+    def with_edges(self, kept: Bool[Tensor, " edge"]) -> NodeTable:
+        """The table without some of the edges between rows.
+
+        Parameters
+        ----------
+        kept : Bool[Tensor, " edge"]
+            False where an edge is left out.
+
+        Returns
+        -------
+        NodeTable
+        """
+        source, target, relation = self.source[kept], self.target[kept], self.relation[kept]
         return replace(
             self,
-            **{name: getattr(self, name)[kept] for name in columns},
-            ptr=_counted(kept)[self.ptr],
-            series=(used.cumsum(0) - 1)[self.series[kept]],
-            series_ptr=_counted(used)[self.series_ptr],
-            series_code=self.series_code[used],
-            edges=edges,
+            edge_ptr=_counted(kept)[self.edge_ptr],
+            source=source,
+            target=target,
+            relation=relation,
+            attribute=self.attribute[kept],
+            share=_share(target * len(self.names) + relation, self.rows * len(self.names)),
+            before=_before(source, target, relation, self.names, self.timepoint),
         )
 
     @staticmethod
@@ -248,40 +310,32 @@ class NodeTable:
         NodeTable
         """
 
-        def shifted(values: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
-            before, moved = 0, []
-            for value, size in zip(values, sizes, strict=True):
-                moved.append(value + before)
-                before += size
-            return torch.cat(moved)
+        def joined(name: str, size: str = "") -> Tensor:
+            """The column of all tables, each moved up by the sizes of those before it."""
+            columns, moved = [getattr(table, name) for table in tables], 0
+            if name.endswith("ptr"):
+                sizes = [int(ptr[-1]) for ptr in columns]
+                columns = [ptr[bool(i) :] for i, ptr in enumerate(columns)]
+            else:
+                sizes = [len(getattr(table, size)) if size else 0 for table in tables]
+            out = []
+            for column, more in zip(columns, sizes, strict=True):
+                out.append(torch.where(column < 0, column, column + moved) if moved else column)
+                moved += more
+            return torch.cat(out)
 
-        def joined(ptrs: Sequence[Tensor]) -> Tensor:
-            sizes = [int(ptr[-1]) for ptr in ptrs]
-            first = ptrs[0].new_zeros(1)
-            return torch.cat([first, shifted([ptr[1:] for ptr in ptrs], sizes)])
-
-        rows, points = [t.rows for t in tables], [len(t.timepoint_x) for t in tables]
-        edges = {}
-        for name in tables[0].edges:
-            parts = [t.edges[name] for t in tables]
-            sizes = points if name == "next_timepoint" else rows
-            edges[name] = Relation(
-                shifted([part.source for part in parts], sizes),
-                shifted([part.target for part in parts], sizes),
-                torch.cat([part.attribute for part in parts]),
-                joined([part.ptr for part in parts]),
-            )
-        plain = ("code", "kind", "x", "vector", "timepoint_x", "series_code", "number", "level", "day")
-        return NodeTable(
-            **{name: torch.cat([getattr(t, name) for t in tables]) for name in plain},
-            **{
-                name: joined([getattr(t, name) for t in tables])
-                for name in ("ptr", "timepoint_ptr", "series_ptr")
-            },
-            timepoint=shifted([t.timepoint for t in tables], points),
-            series=shifted([t.series for t in tables], [len(t.series_code) for t in tables]),
-            edges=edges,
-        )
+        counted = {
+            "owner": "static",
+            "series_owner": "static",
+            "timepoint": "timepoint_x",
+            "before": "timepoint_x",
+            "series": "series_code",
+            "source": "code",
+            "target": "code",
+        }
+        names = [f.name for f in fields(NodeTable) if f.name != "names"]
+        columns = {name: joined(name, counted.get(name, "")) for name in names}
+        return NodeTable(**columns, names=tables[0].names)
 
     def to(self, device: torch.device | str) -> NodeTable:
         """Copy the table to another device.
@@ -295,12 +349,28 @@ class NodeTable:
         -------
         NodeTable
         """
-        columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "edges"}
-        edges = {
-            name: Relation(**{f.name: getattr(relation, f.name).to(device) for f in fields(relation)})
-            for name, relation in self.edges.items()
-        }
-        return NodeTable(**{name: column.to(device) for name, column in columns.items()}, edges=edges)
+        columns = {f.name: getattr(self, f.name) for f in fields(NodeTable) if f.name != "names"}
+        return NodeTable(**{name: x.to(device) for name, x in columns.items()}, names=self.names)
+
+
+def _selected(table: NodeTable, names: Sequence[str], index: Tensor) -> dict[str, Tensor]:
+    return {name: getattr(table, name).index_select(0, index) for name in names}
+
+
+def _share(slot: Tensor, size: int) -> Tensor:
+    """One over the number of edges of each slot, for each edge."""
+    return torch.bincount(slot, minlength=size).float().reciprocal_()[slot, None]
+
+
+def _before(
+    source: Tensor, target: Tensor, relation: Tensor, names: Sequence[str], timepoint: Tensor
+) -> Tensor:
+    """Timepoint of the row before each row in its series; rows of one moment share it."""
+    before = torch.full_like(timepoint, -1)
+    if "same" in names:
+        same = relation == names.index("same")
+        before[target[same]] = timepoint[source[same]]
+    return before
 
 
 def _owner(ptr: Tensor, size: int) -> Tensor:
@@ -380,27 +450,40 @@ def tabulate(graphs: Graphs, vocabulary: Vocabulary, bases: Mapping[str, Basis] 
     base = dict(zip(kinds, torch.tensor([0, *sizes]).cumsum(0).tolist(), strict=False))
     rows = {name: column[order] for name, column in rows.items()}
     landmarks = len(graphs)
-    series, series_ptr, series_code = _series(rows, landmarks)
-    edges = {name: _relation(name, graphs, vocabulary, base, place, rows, landmarks) for name in BETWEEN_ROWS}
+    series, series_owner, series_code = _series(rows)
     points = graphs["timepoint"]
-    edges["next_timepoint"] = _next_timepoint(graphs, points, vocabulary, landmarks)
+    by_time = points.age.argsort(descending=True, stable=True)
+    by_time = by_time[points.owner[by_time].argsort(stable=True)]
+    later = torch.empty_like(by_time)
+    later[by_time] = torch.arange(len(by_time), device=by_time.device)
+    timepoint = later[rows["timepoint"]]
+    names = vocabulary.relations
+    source, target, relation = _edges(graphs, names, base, place)
     clock = _clock(vocabulary, graphs.statics.at.device)
     return NodeTable(
         ptr=_pointer(rows["owner"], landmarks),
+        owner=rows["owner"],
         code=rows["code"],
         kind=rows["kind"],
         x=rows["x"],
         vector=rows["vector"],
-        timepoint=rows["timepoint"],
+        timepoint=timepoint,
+        before=_before(source, target, relation, names, timepoint),
         series=series,
+        edge_ptr=_pointer(rows["owner"][target], landmarks),
+        source=source,
+        target=target,
+        relation=relation,
+        attribute=_attributes(source, target, relation, rows, vocabulary),
+        share=_share(target * len(names) + relation, len(order) * len(names)),
         timepoint_ptr=_pointer(points.owner, landmarks),
-        timepoint_x=_standard_times(points.age, clock),
-        series_ptr=series_ptr,
+        timepoint_x=_standard_times(points.age[by_time], clock),
+        series_ptr=_pointer(series_owner, landmarks),
+        series_owner=series_owner,
         series_code=series_code,
-        edges=edges,
-        number=_numbers(graphs, vocabulary),
+        static=_static(graphs, vocabulary),
         level=_levels(graphs, vocabulary),
-        day=_standard_times(graphs.statics.at, vocabulary.times["patient"].table().to(clock.device)),
+        names=names,
     )
 
 
@@ -470,49 +553,50 @@ def _spans(days: Tensor, clock: Tensor) -> Tensor:
     return spans.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
 
 
-def _series(rows: Mapping[str, Tensor], landmarks: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Series of each row, first series of each landmark, code of each series."""
+def _series(rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Series of each row, landmark and code of each series."""
     code, track = rows["code"], rows["track"] + 1
     codes, tracks = (int(x.max()) + 1 if len(x) else 1 for x in (code, track))
     key, series = ((rows["owner"] * codes + code) * tracks + track).unique(return_inverse=True)
-    return series, _pointer(key // (codes * tracks), landmarks), key // tracks % codes
+    return series, key // (codes * tracks), key // tracks % codes
 
 
 def _pointer(owner: Tensor, landmarks: int) -> Tensor:
     return torch.cat([owner.new_zeros(1), torch.bincount(owner, minlength=landmarks).cumsum(0)])
 
 
-def _relation(
-    name: str,
-    graphs: Graphs,
-    vocabulary: Vocabulary,
-    base: Mapping[str, int],
-    place: Tensor,
-    rows: Mapping[str, Tensor],
-    landmarks: int,
-) -> Relation:
-    """The edges of one relation between rows, of all node types."""
-    found = [
-        torch.stack([place[base[source] + edge[0]], place[base[target] + edge[1]]])
-        for (source, relation, target), edge in graphs.edges.items()
-        if relation == name and source in base and target in base
-    ]
-    source, target = torch.cat([place.new_zeros(2, 0), *found], 1)
-    order = target.argsort(stable=True)
-    source, target = source[order], target[order]
-    clock = _clock(vocabulary, place.device)
+def _edges(
+    graphs: Graphs, names: Sequence[str], base: Mapping[str, int], place: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Source, target and relation of all edges between rows, by target and relation."""
+    sources, targets, relations = ([place.new_zeros(0)] for _ in range(3))
+    for (one, name, other), edge in graphs.edges.items():
+        if name in names and one in base and other in base:
+            sources.append(place[base[one] + edge[0]])
+            targets.append(place[base[other] + edge[1]])
+            relations.append(torch.full_like(edge[0], names.index(name)))
+    source, target, relation = map(torch.cat, (sources, targets, relations))
+    order = (target * max(1, len(names)) + relation).argsort(stable=True)
+    return source[order], target[order], relation[order]
+
+
+def _attributes(
+    source: Tensor, target: Tensor, relation: Tensor, rows: Mapping[str, Tensor], vocabulary: Vocabulary
+) -> Tensor:
+    """ATTRIBUTES of each edge."""
+    z, code = rows["z"], rows["code"][target]
     gap = (rows["age"][source] - rows["age"][target]).clamp(min=0)
-    z = rows["z"]
-    if name == "during":
-        change = z[source]
-    elif name in ("same", "first"):
-        change = (z[target] - z[source]) / _change_scale(name, vocabulary, z)[rows["code"][target]]
-    else:
-        change = torch.full_like(gap, torch.nan)
+    change = torch.full_like(gap, torch.nan)
+    for i, name in enumerate(vocabulary.relations):
+        if name == "during":
+            change = torch.where(relation == i, z[source], change)
+        elif name in ("same", "first"):
+            moved = (z[target] - z[source]) / _change_scale(name, vocabulary, z)[code]
+            change = torch.where(relation == i, moved, change)
     given = change.isfinite()
     change = change.nan_to_num(0.0).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
-    attribute = torch.cat([torch.stack([change, given.to(z.dtype)], 1), _spans(gap, clock)], 1)
-    return Relation(source, target, attribute, _pointer(rows["owner"][target], landmarks))
+    flags = torch.stack([torch.ones_like(change), change, given.to(z.dtype)], 1)
+    return torch.cat([flags, _spans(gap, _clock(vocabulary, z.device))], 1)
 
 
 def _change_scale(name: str, vocabulary: Vocabulary, like: Tensor) -> Tensor:
@@ -526,25 +610,16 @@ def _change_scale(name: str, vocabulary: Vocabulary, like: Tensor) -> Tensor:
     return like.new_tensor(spread)
 
 
-def _next_timepoint(graphs: Graphs, points: Nodes, vocabulary: Vocabulary, landmarks: int) -> Relation:
-    edge = graphs.edges.get(("timepoint", "next", "timepoint"))
-    source, target = points.code.new_zeros(2, 0) if edge is None else edge
-    order = target.argsort(stable=True)
-    source, target = source[order], target[order]
-    gap = (points.age[source] - points.age[target]).clamp(min=0)
-    spans = _spans(gap, _clock(vocabulary, gap.device))
-    attribute = torch.cat([torch.zeros_like(spans), spans], 1)
-    return Relation(source, target, attribute, _pointer(points.owner[target], landmarks))
-
-
-def _numbers(graphs: Graphs, vocabulary: Vocabulary) -> Tensor:
-    """Standardised static numbers, matched by name; nan is missing."""
+def _static(graphs: Graphs, vocabulary: Vocabulary) -> Tensor:
+    """Day of the landmark, static numbers matched by name, and which are given."""
     number, wanted = graphs.statics.number, vocabulary.numbers
     if graphs.numbers != wanted:
         padded = torch.cat([number.new_full((len(number), 1), torch.nan), number], 1)
         number = padded[:, positions(wanted, (None, *graphs.numbers), number.device)]
     scale = vocabulary.values["patient"].table().to(number.device)
-    return standardise(number, scale[:, None].expand(3, *number.shape))
+    number = standardise(number, scale[:, None].expand(3, *number.shape))
+    day = _standard_times(graphs.statics.at, vocabulary.times["patient"].table().to(number.device))
+    return torch.cat([day, number.nan_to_num(0.0), number.isfinite().to(day.dtype)], 1)
 
 
 def _levels(graphs: Graphs, vocabulary: Vocabulary) -> Tensor:

@@ -15,6 +15,8 @@ from gnnpatient.graphs import Graphs, Nodes, frequent, patients_of
 from gnnpatient.model.basis import Axes, Basis, fit_bases
 
 YEAR = 365.25
+# relations between event nodes of any type
+BETWEEN_ROWS = ("same", "first", "next", "during", "describes", "measures", "is_a")
 # standard deviations to which a standardised value is limited
 MAX_DEVIATIONS = 4.0
 
@@ -228,6 +230,8 @@ class Vocabulary:
         Of each event node type and code how far a standardised value lies from the one before it.
     drifts : mapping of str to Scale
         Likewise from the first one of its series.
+    relations : tuple of str
+        Relations between event nodes of which enough patients had an edge.
     ancestors : mapping of str to tuple of tuple of str
         Of each code of a node type with a hierarchy the names of its ancestors; they share an embedding.
 
@@ -249,6 +253,7 @@ class Vocabulary:
     bounded: tuple[str, ...] = ()
     changes: Mapping[str, Scale] = field(default_factory=dict)
     drifts: Mapping[str, Scale] = field(default_factory=dict)
+    relations: tuple[str, ...] = ()
     ancestors: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -264,6 +269,8 @@ class Vocabulary:
         ):
             raise InputError("a vocabulary that names codes or kinds which it does not have")
 
+        if not set(self.relations) <= set(BETWEEN_ROWS):
+            raise InputError(f"a vocabulary with relations other than {', '.join(BETWEEN_ROWS)}")
         if any(len(above) != codes.get(kind, 0) for kind, above in self.ancestors.items()):
             raise InputError("a vocabulary whose ancestors are not those of its codes")
 
@@ -297,6 +304,7 @@ class Vocabulary:
             **({"bounded": list(self.bounded)} if self.bounded else {}),
             "changes": scales(self.changes),
             "drifts": scales(self.drifts),
+            "relations": list(self.relations),
             "ancestors": {kind: [list(names) for names in above] for kind, above in self.ancestors.items()},
         }
 
@@ -330,6 +338,7 @@ class Vocabulary:
             bounded=tuple(data.get("bounded", ())),
             changes=scales(data["changes"]),
             drifts=scales(data["drifts"]),
+            relations=tuple(data["relations"]),
             ancestors={k: tuple(tuple(names) for names in above) for k, above in data["ancestors"].items()},
         )
 
@@ -395,8 +404,19 @@ def fit_vocabulary(graphs: Graphs, bases: Mapping[str, Basis] | None = None, lea
         bounded=tuple(kind for kind in events if enough(kind, _side(graphs[kind]) != 0)),
         changes=_changes(graphs, "same", values, least),
         drifts=_changes(graphs, "first", values, least),
+        relations=tuple(name for name in BETWEEN_ROWS if len(_joined(graphs, name)) >= max(least, 1)),
         ancestors=_ancestors(whole, graphs.codes),
     )
+
+
+def _joined(graphs: Graphs, relation: str) -> Int[Tensor, " owner"]:
+    """The landmarks with an edge of a relation between event nodes."""
+    found = [
+        graphs[target].owner[edge[1]]
+        for (_, name, target), edge in graphs.edges.items()
+        if name == relation and target != "timepoint"
+    ]
+    return torch.cat([graphs["timepoint"].owner[:0], *found]).unique()
 
 
 def _changes(graphs: Graphs, relation: str, values: Mapping[str, Scale], least: int) -> dict[str, Scale]:
@@ -407,9 +427,15 @@ def _changes(graphs: Graphs, relation: str, values: Mapping[str, Scale], least: 
         nodes, edge = graphs[kind], graphs.edges.get((kind, relation, kind))
         source, target = nodes.code.new_zeros(2, 0) if edge is None else edge
         z, code, owner = values[kind].apply(nodes.value, nodes.code), nodes.code[target], nodes.owner[target]
-        scale = Scale.fit(z[target] - z[source], code, len(names), log=False, owner=owner, least=least)
-        spread = ((m**2 + s**2) ** 0.5 for m, s in zip(scale.mean, scale.std, strict=True))
-        scales[kind] = Scale((0.0,) * len(names), tuple(spread), scale.log)
+        change = (z[target] - z[source]).masked_fill(code == 0, torch.nan)
+        scales[kind] = Scale.fit(  # both ways, so that the mean is 0
+            torch.cat([change, -change]),
+            code.repeat(2),
+            len(names),
+            log=False,
+            owner=owner.repeat(2),
+            least=least,
+        )
     return scales
 
 

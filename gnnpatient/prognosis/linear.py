@@ -7,23 +7,25 @@ member, on folds inside what the member learns from.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
-from gnnpatient.graphs import Graphs, Nodes, merge_codes, moving, positions
+from gnnpatient.graphs import Graphs, moving
 from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig, SurvivalConfig
-from gnnpatient.model.vocabulary import MAX_DEVIATIONS, YEAR, Vocabulary, standardise
+from gnnpatient.model.vocabulary import Vocabulary
+from gnnpatient.prognosis.columns import Column, LinearColumns
+from gnnpatient.prognosis.minimise import minimise
 from gnnpatient.prognosis.problem import Problem
 
 # penalties on the squared coefficients, on the scale of a sum over patients
@@ -33,196 +35,56 @@ MAX_ROWS = 100_000  # landmarks that are learned from, at most
 MAX_TRIAL_ROWS = 4096  # landmarks on which a ridge is chosen, at most
 CELLS = 2**26  # of the columns of all landmarks: bounds the memory
 CHUNK = 1024  # landmarks whose graphs are built at once
-STEPS, TRIAL_STEPS = 200, 40  # at most, in the end and to choose
-TOLERANCE, TRIAL_TOLERANCE = 3e-7, 3e-6  # of the loss, below which a fit has ended
+STEPS, TRIAL_STEPS = 200, 20  # at most, in the end and to choose
+TOLERANCE, TRIAL_TOLERANCE = 3e-7, 1e-5  # of the loss, below which a fit has ended
 SMALLEST_HAZARD = 1e-5
-UNKNOWN, MISSING = 0, 1  # columns of a category before its levels
+# how many times as much ridge the coefficients of these blocks get, unless inner folds want them loose
+PENALTIES = {"hinge": 16.0, "filter": 16.0}
+CLEAR = 2.0  # standard errors by which a loose block must lower the loss
+LOOSE_TRIALS = 3  # ridges at which it is tried
+FACTOR = 0.3  # of a column, where a fit begins
+MAX_MEMBERS = 10_000  # of a model that is loaded
 
 
 @dataclass(frozen=True)
-class Column:
-    """One input of the linear family.
+class Choice:
+    """How a member is fitted.
 
     Attributes
     ----------
-    group : str
-        Node type, or "patient": columns of a group share a score.
-    block : str
-        What of it: "last", "seen", "running", "bound", "content", "count", "hinge" or "filter".
-    name : str
-        Code, static column, or number of an axis.
+    ridge : float
+        Penalty on its squared coefficients, on the scale of a sum over patients.
+    loose : tuple of str
+        Blocks of `PENALTIES` that get no more ridge than the others.
+
+    Raises
+    ------
+    ValueError
+        When the ridge is below 0 or not finite, or a block is unknown.
     """
 
-    group: str
-    block: str
-    name: str
+    ridge: float
+    loose: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.ridge < math.inf or not set(self.loose) <= set(PENALTIES):
+            raise ValueError(f"ridge {self.ridge} and loose blocks {self.loose} of the linear family")
 
-@dataclass(frozen=True, eq=False)
-class LinearColumns:
-    """What was last seen of each code, and the statics, of the graphs of some landmarks.
-
-    Of each event node type: the standardised last value of each code, whether there ever was a row, and the
-    logarithm of 1 + its rows; of rare or unknown codes together the same but for the value; whether an
-    interval is running; on which side of a bound the truth lies; of images and texts the mean content along
-    the axes of the training vectors, and its change from the first to the last. Of "patient": static numbers
-    with a flag, levels of categories, and the time since the latest timepoint and since the origin. What is
-    missing is 0.
-
-    Attributes
-    ----------
-    vocabulary : Vocabulary
-        Names and scales of the training graphs.
-    bases : mapping of str to Basis
-        Principal axes of the vectors of each node type.
-    """
-
-    vocabulary: Vocabulary
-    bases: Mapping[str, Basis]
-
-    @cached_property
-    def names(self) -> tuple[Column, ...]:
-        """The columns, those of a group one after the other."""
-        names: list[Column] = []
-        for kind, codes in self.vocabulary.codes.items():
-            rare = kind in self.vocabulary.rare
-            blocks = {
-                "last": codes[1:],
-                "seen": codes[1:],
-                "count": codes[0 if rare else 1 :],
-                "rare": codes[:1] if rare else (),
-                "running": codes[0 if rare else 1 :] if kind in self.vocabulary.running else (),
-                "bound": codes[1:] if kind in self.vocabulary.bounded else (),
-            }
-            if kind in self.vocabulary.vectors:
-                axes = tuple(map(str, range(self.vocabulary.vectors[kind].kept)))
-                blocks |= {"content": axes, "drift": axes}
-            names += [Column(kind, block, name) for block, some in blocks.items() for name in some]
-        blocks = {"last": self.vocabulary.numbers, "seen": self.vocabulary.numbers}
-        names += [Column("patient", block, name) for block, some in blocks.items() for name in some]
-        for name, levels in self.vocabulary.levels.items():
-            names += [
-                Column("patient", "level", f"{name}={level}") for level in ("unknown", "missing", *levels)
-            ]
-        times = [f"{name}.{unit}" for name in ("since", "day") for unit in ("log", "years")]
-        return (*names, *(Column("patient", "time", name) for name in times))
-
-    @cached_property
-    def groups(self) -> tuple[slice, ...]:
-        """Where the columns of each event node type lie, then those of "patient"."""
-        size = [
-            sum(column.group == group for column in self.names)
-            for group in (*self.vocabulary.codes, "patient")
-        ]
-        ends = np.cumsum(size).tolist()
-        return tuple(slice(end - width, end) for end, width in zip(ends, size, strict=True))
-
-    def __call__(self, graphs: Graphs) -> Float[Tensor, "landmark column"]:
-        """Read the columns off graphs.
+    def also(self, block: str, ridge: float) -> Choice:
+        """Choose one more loose block, which wants at least this ridge.
 
         Parameters
         ----------
-        graphs : Graphs
-            In the cohort's own codes.
+        block : str
+            The block.
+        ridge : float
+            Its ridge.
 
         Returns
         -------
-        Float[Tensor, "landmark column"]
-            float32, in the order of `names`, never nan.
+        Choice
         """
-        graphs = merge_codes(graphs, self.vocabulary.codes, self.vocabulary.above)
-        parts = [part for kind in self.vocabulary.codes for part in self._event(kind, graphs)]
-        return torch.cat([*parts, *self._patient(graphs)], 1)
-
-    def _event(self, kind: str, graphs: Graphs) -> Iterator[Float[Tensor, "landmark _"]]:
-        words, size = self.vocabulary, len(graphs)
-        codes, first = len(words.codes[kind]), 0 if kind in words.rare else 1
-        nodes = graphs.nodes.get(kind)
-        if nodes is None:
-            width = sum(column.group == kind for column in self.names)
-            yield graphs.statics.at.new_zeros(size, width)
-            return
-        value, age = graphs.last[kind].value, graphs.last[kind].age
-        scale = words.values[kind].table()[:, None]
-        yield standardise(value, scale.expand(3, *value.shape)).nan_to_num(0.0)[:, 1:]
-        seen = age.isfinite().to(value.dtype)
-        yield seen[:, 1:]
-        count = torch.bincount(nodes.owner * codes + nodes.code, minlength=size * codes).view(size, codes)
-        yield count[:, first:].to(value.dtype).log1p()
-        if kind in words.rare:
-            yield seen[:, :1]
-        if kind in words.running:
-            running = torch.zeros_like(value)
-            running[nodes.owner[nodes.open], nodes.code[nodes.open]] = 1.0
-            yield running[:, first:]
-        if kind in words.bounded:
-            yield _sides(nodes, size, codes)[:, 1:]
-        if kind in words.vectors:
-            yield from self._content(kind, nodes, size)
-
-    def _content(self, kind: str, nodes: Nodes, size: int) -> Iterator[Float[Tensor, "landmark axis"]]:
-        """Mean content of a node type with vectors, and its change from the first to the last."""
-        basis = self.bases[kind]
-        if nodes.vector.shape[1] != len(basis.mean):  # another encoder made the vectors
-            z = nodes.age.new_zeros(len(nodes), basis.axes.shape[1])
-        else:
-            z = ((nodes.vector - basis.mean) @ basis.axes).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
-        age = nodes.age.new_zeros(size)
-        newest = age.scatter_reduce(0, nodes.owner, nodes.age, "amin", include_self=False)
-        oldest = age.scatter_reduce(0, nodes.owner, nodes.age, "amax", include_self=False)
-        yield _mean(z, nodes.owner, size)
-        ends = [nodes.age == end[nodes.owner] for end in (newest, oldest)]
-        last, first = (_mean(z[end], nodes.owner[end], size) for end in ends)
-        yield last - first
-
-    def _patient(self, graphs: Graphs) -> Iterator[Float[Tensor, "landmark _"]]:
-        words, statics = self.vocabulary, graphs.statics
-        number = _columns(statics.number, graphs.numbers, words.numbers)
-        z = standardise(number, words.values["patient"].table()[:, None].expand(3, *number.shape))
-        yield z.nan_to_num(0.0)
-        yield z.isfinite().to(z.dtype)
-        category = dict(zip(graphs.levels, statics.category.T, strict=True))
-        for name, known in words.levels.items():
-            level = torch.full_like(statics.at, MISSING, dtype=torch.long)
-            if name in category:
-                place = positions((None, *graphs.levels[name]), (None, None, *known), level.device)
-                level = torch.where(category[name] < 0, MISSING, place[category[name] + 1])
-            yield nn.functional.one_hot(level, 2 + len(known)).to(statics.at.dtype)
-        points, never = graphs["timepoint"], torch.full_like(statics.at, torch.inf)
-        since = never.scatter_reduce(0, points.owner, points.age, "amin")
-        seen = since.isfinite()
-        yield self._times("timepoint", since.where(seen, 0.0)) * seen[:, None]
-        yield self._times("patient", statics.at)
-
-    def _times(self, kind: str, days: Float[Tensor, " landmark"]) -> Float[Tensor, "landmark 2"]:
-        """Standardised log1p(days) and years."""
-        mean, std, _ = self.vocabulary.times[kind].table()
-        z = (torch.stack([days.log1p(), days / YEAR], 1) - mean) / std
-        return z.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
-
-
-def _mean(
-    z: Float[Tensor, "node axis"], owner: Int[Tensor, " node"], size: int
-) -> Float[Tensor, "landmark axis"]:
-    total = z.new_zeros(size, z.shape[1]).index_add(0, owner, z)
-    return total / torch.bincount(owner, minlength=size).clamp(min=1)[:, None]
-
-
-def _sides(nodes: Nodes, size: int, codes: int) -> Float[Tensor, "landmark code"]:
-    """Whether a code's last value is a bound: -1 the truth lies below, 1 above; of one moment the mean."""
-    given = nodes.value.isfinite()
-    slot, age = (nodes.owner * codes + nodes.code)[given], nodes.age[given]
-    final = age == age.new_full((size * codes,), torch.inf).scatter_reduce(0, slot, age, "amin")[slot]
-    assert nodes.bound is not None
-    return _mean(nodes.bound[given][final, None].to(age.dtype), slot[final], size * codes).view(size, codes)
-
-
-def _columns(table: Tensor, names: tuple[str, ...], wanted: tuple[str, ...]) -> Tensor:
-    """The wanted columns of a table with named columns; nan where it has no such column."""
-    if names == wanted:
-        return table
-    padded = torch.cat([table.new_full((len(table), 1), torch.nan), table], 1)
-    return padded[:, positions(wanted, (None, *names), table.device)]
+        return Choice(max(self.ridge, ridge), (*self.loose, block))
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,13 +144,17 @@ class Scores:
         factor[:, :, first, second] = self.product
         return score.sum(2) + (score * (factor @ score)).sum(2)
 
-    def log_probabilities(self, shift: Tensor, head: HeadConfig) -> Tensor:
-        """Turn shifts into what a head answers.
+    def log_probabilities(
+        self, x: Float[Tensor, "column landmark"], groups: Sequence[int], head: HeadConfig
+    ) -> Tensor:
+        """What a head answers.
 
         Parameters
         ----------
-        shift : Tensor
-            (member, logit, landmark), from `shift`.
+        x : Float[Tensor, "column landmark"]
+            Columns of some landmarks, in the order of the groups.
+        groups : sequence of int
+            Number of columns of each group.
         head : HeadConfig
             What is predicted.
 
@@ -297,6 +163,7 @@ class Scores:
         Tensor
             (member, landmark, ...): log hazards (1 + cause, time), or log probabilities (class,).
         """
+        shift = self.shift(x, groups)
         if head.kind == "diagnosis":
             return (shift + self.bias).transpose(1, 2).log_softmax(2)
         logits = shift.transpose(1, 2)[..., None] + self.bias[:, None]
@@ -307,7 +174,9 @@ class _Loss(Protocol):
     """What became of some landmarks, and what each of them adds to the loss of each fit."""
 
     def __call__(
-        self, shift: Float[Tensor, "fit logit landmark"], bias: Float[Tensor, "fit logit time"]
+        self,
+        shift: Float[Tensor, "fit logit landmark"],
+        bias: Float[Tensor, "fit logit time"],
     ) -> Float[Tensor, "fit landmark"]: ...
 
 
@@ -330,9 +199,9 @@ class _SurvivalLoss:
         self.at_risk = at_risk.T.float().contiguous()  # (time, landmark)
 
     def __call__(self, shift: Tensor, bias: Tensor) -> Tensor:
+        logit = shift[:, self.cause, self.row] + bias[:, self.cause, self.interval]
         top = shift.detach().amax(1, keepdim=True).clamp(min=0)  # no overflow
         total = (bias.exp().mT @ (shift - top).exp() + (-top).exp()).log() + top  # (fit, time, landmark)
-        logit = shift[:, self.cause, self.row] + bias[:, self.cause, self.interval]
         return (total * self.at_risk).sum(1) - logit * self.ended
 
 
@@ -368,6 +237,7 @@ class _Fits:
     weight: Float[Tensor, "fit landmark"]  # sums to one
     patients: Float[Tensor, " fit"]
     bias: Float[Tensor, "fit logit time"]  # what it starts with
+    columns: tuple[Column, ...]
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -386,13 +256,9 @@ class _Fits:
 
     def start(self) -> Float[Tensor, "fit parameter"]:
         """Where a fit begins: no column has a weight."""
-        given = {"column": torch.full((len(self.weight), len(self.x)), 0.3), "bias": self.bias}
-        zeros = torch.zeros(len(self.weight), 1)
-        parts = [
-            given[name].flatten(1) if name in given else zeros.expand(-1, math.prod(shape))
-            for name, shape in self.shapes.items()
-        ]
-        return torch.cat(parts, 1)
+        parts = {name: torch.zeros(len(self.bias), *shape) for name, shape in self.shapes.items()}
+        parts |= {"column": torch.full_like(parts["column"], FACTOR), "bias": self.bias}
+        return torch.cat([part.flatten(1) for part in parts.values()], 1)
 
     def scores(self, flat: Float[Tensor, "fit parameter"]) -> Scores:
         """The coefficients that the parameters stand for."""
@@ -405,103 +271,43 @@ class _Fits:
         scores = self.scores(flat)
         return self.loss(scores.shift(self.x, self.groups), scores.bias)
 
+    def loosen(self, flat: Float[Tensor, "fit parameter"], block: str) -> Float[Tensor, "fit parameter"]:
+        """Let the columns of a block begin anew."""
+        size = len(self.columns)
+        here = torch.tensor([column.block == block for column in self.columns])
+        return torch.cat([flat[:, :size].where(~here, FACTOR), flat[:, size:]], 1)
+
+    def penalties(self, loose: Sequence[Collection[str]]) -> Float[Tensor, "fit parameter"]:
+        """How many times the ridge each parameter gets, where each fit has some loose blocks."""
+        factors = [
+            [1.0 if column.block in some else PENALTIES.get(column.block, 1.0) for column in self.columns]
+            for some in loose
+        ]
+        column = torch.tensor(factors)
+        parts = {name: torch.ones(len(loose), *shape) for name, shape in self.shapes.items()}
+        parts |= {"column": column, "weight": parts["weight"] * column[:, None]}
+        parts |= {"bias": torch.zeros_like(parts["bias"])}
+        return torch.cat([part.flatten(1) for part in parts.values()], 1)
+
     def fit(
-        self, flat: Float[Tensor, "fit parameter"], ridge: Float[Tensor, " fit"], steps: int, tolerance: float
+        self,
+        flat: Float[Tensor, "fit parameter"],
+        ridge: Float[Tensor, " fit"],
+        loose: Sequence[Collection[str]],
+        steps: int,
+        tolerance: float,
     ) -> Float[Tensor, "fit parameter"]:
         """Minimise the penalised mean loss of each."""
-        biases = math.prod(self.shapes["bias"])
-        penalty = torch.ones(flat.shape[1]).index_fill(0, torch.arange(flat.shape[1])[-biases:], 0.0)
+        penalty = self.penalties(loose) * (ridge / self.patients)[:, None]
 
         def value(flat: Tensor) -> tuple[Tensor, Tensor]:
             flat = flat.detach().requires_grad_()
             found = (self.losses(flat) * self.weight).sum(1)
-            found = found + ridge / self.patients * (flat.square() * penalty).sum(1)
+            found = found + (flat.square() * penalty).sum(1)
             (slope,) = torch.autograd.grad(found.sum(), flat)
             return found.detach(), slope
 
         return minimise(value, flat, steps, tolerance)
-
-
-def minimise(
-    function: Callable[[Tensor], tuple[Tensor, Tensor]],
-    x: Float[Tensor, "fit parameter"],
-    steps: int,
-    tolerance: float,
-    memory: int = 12,
-) -> Float[Tensor, "fit parameter"]:
-    """Minimise several functions at once, each by L-BFGS [1]_ with steps that are halved until they go down.
-
-    Parameters
-    ----------
-    function : callable
-        Gives of each row its value (fit,) and slope (fit, parameter).
-    x : Float[Tensor, "fit parameter"]
-        Where to begin; a row is the argument of one function.
-    steps : int
-        Steps at most.
-    tolerance : float
-        A row ends where a step gains less than this share of its value.
-    memory : int
-        Past steps that shape the next one, default 12.
-
-    Returns
-    -------
-    Float[Tensor, "fit parameter"]
-
-    References
-    ----------
-    .. [1] Liu DC, Nocedal J. On the limited memory BFGS method for large scale optimization. Mathematical
-       Programming 45:503-528, 1989.
-
-    Examples
-    --------
-    >>> middle = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    >>> minimise(lambda x: ((x - middle).square().sum(1), 2 * (x - middle)), torch.zeros(2, 2), 9, 1e-6)
-    tensor([[1., 2.],
-            [3., 4.]])
-    """
-    value, slope = function(x)
-    active = torch.ones(len(x), dtype=torch.bool)
-    scale = 1 / slope.abs().sum(1).clamp(min=1.0)
-    past: list[tuple[Tensor, Tensor, Tensor]] = []
-    for _ in range(steps):
-        way = -_times_inverse(slope, past, scale)
-        down = (way * slope).sum(1)
-        way = way.where((down < 0)[:, None], -slope * scale[:, None])
-        down = (way * slope).sum(1)
-        length = torch.ones_like(value)
-        for _ in range(10):
-            there = x.where(~active[:, None], x + length[:, None] * way)
-            found, steep = function(there)
-            lower = found <= value + 1e-4 * length * down
-            if (lower | ~active).all():
-                break
-            length = torch.where(lower, length, length / 3)
-        moved = active & lower
-        move, turn = there - x, steep - slope
-        bend = (move * turn).sum(1)
-        useful = moved & (bend > 1e-9 * turn.square().sum(1))
-        past.append((move * useful[:, None], turn * useful[:, None], 1 / bend.where(useful, torch.inf)))
-        past = past[-memory:]
-        scale = scale.where(~useful, bend / turn.square().sum(1).where(useful, 1.0))
-        active = moved & (value - found > tolerance * found.abs())
-        x = x.where(~moved[:, None], there)
-        value, slope = value.where(~moved, found), slope.where(~moved[:, None], steep)
-        if not active.any():
-            break
-    return x
-
-
-def _times_inverse(slope: Tensor, past: Sequence[tuple[Tensor, Tensor, Tensor]], scale: Tensor) -> Tensor:
-    """The slope times the inverse of the curvature that past steps have shown, of each row."""
-    way, shares = slope, []
-    for move, turn, share in reversed(past):
-        shares.append(share * (move * way).sum(1))
-        way = way - shares[-1][:, None] * turn
-    way = way * scale[:, None]
-    for (move, turn, share), before in zip(past, reversed(shares), strict=True):
-        way = way + (before - share * (turn * way).sum(1))[:, None] * move
-    return way
 
 
 @dataclass(frozen=True, eq=False)
@@ -513,13 +319,14 @@ class _Learning:
     rows: np.ndarray  # (landmark,) positions in the problem
     x: Float[Tensor, "column landmark"]
     groups: tuple[int, ...]
+    columns: tuple[Column, ...]
     fold: np.ndarray  # (landmark,) which fold each is of
 
     def fits(self, left_out: Sequence[tuple[int, ...]], some: np.ndarray) -> _Fits:
         """Fits of some of the landmarks, each without some folds."""
         problem, rows = self.problem, self.rows[some]
         head, target = problem.heads[self.outcome], problem.targets[self.outcome]
-        weight = landmark_weights(problem.landmarks.moments[rows]) * target.share[rows]
+        weight = self.weights(some)
         inside = [~np.isin(self.fold[some], folds) for folds in left_out]
         weights = torch.from_numpy(np.stack([weight * mask for mask in inside])).float()
         starts = [_logits(problem.start(self.outcome, rows[mask]), head) for mask in inside]
@@ -530,46 +337,84 @@ class _Learning:
             weights / weights.sum(1, keepdim=True).clamp(min=1e-9),
             torch.tensor([float(len(np.unique(problem.landmarks.patient[rows[mask]]))) for mask in inside]),
             torch.stack(starts),
+            self.columns,
         )
 
-    def fit(self, members: int) -> tuple[Scores, tuple[float, ...]]:
-        """Fit each member without its own fold, by the ridge that its other folds choose."""
-        ridge = self.choose(members)
+    def fit(self, members: int) -> tuple[Scores, list[Choice]]:
+        """Fit each member without its own fold, as its other folds choose."""
+        choices = self.choose(members)
         fits = self.fits([(member,) for member in range(members)], np.arange(len(self.rows)))
-        flat = fits.fit(fits.start(), ridge, STEPS, TOLERANCE)
+        ridges = torch.tensor([choice.ridge for choice in choices])
+        flat = fits.fit(fits.start(), ridges, [choice.loose for choice in choices], STEPS, TOLERANCE)
         if not flat.isfinite().all():
             raise InputError(f"outcome {self.outcome!r}: the linear model has no finite coefficients")
-        return fits.scores(flat), tuple(ridge.tolist())
+        return fits.scores(flat), choices
 
-    def choose(self, members: int) -> Float[Tensor, " member"]:
-        """Choose the ridge of each member: that of the lowest loss on its other folds in turn.
+    def choose(self, members: int) -> list[Choice]:
+        """Choose how each member is fitted by its other folds in turn.
 
         The fit without the folds i and j is scored on j for member i, which sees nothing of i, and on i for
-        member j. A fit goes on from that of the weaker ridge.
+        member j. The ridge is that of the lowest loss; a block is loose where that lowers the loss clearly.
         """
         folds = len(self.problem.folds)
         if folds < 3:
-            return torch.full((members,), DEFAULT_RIDGE)
+            return [Choice(DEFAULT_RIDGE, ())] * members
         pairs = [(i, j) for i in range(members) for j in range(i + 1, folds)]
         draw = np.random.default_rng(self.problem.config.seed).permutation(len(self.rows))
         some = np.sort(draw[:MAX_TRIAL_ROWS])
-        fits, fold = self.fits(pairs, some), torch.from_numpy(self.fold[some])
-        moments, target = self.problem.landmarks.moments, self.problem.targets[self.outcome]
-        weight = landmark_weights(moments[self.rows[some]]) * target.share[self.rows[some]]
-        flat, found = fits.start(), list[Tensor]()
-        for ridge in RIDGES:
-            flat = fits.fit(flat, torch.full((len(pairs),), ridge), TRIAL_STEPS, TRIAL_TOLERANCE)
+        fits = self.fits(pairs, some)
+
+        def trial(flat: Tensor, ridge: float, loose: tuple[str, ...] = ()) -> tuple[Tensor, Tensor]:
+            ridges = torch.full((len(pairs),), ridge)
+            flat = fits.fit(flat, ridges, [loose] * len(pairs), TRIAL_STEPS, TRIAL_TOLERANCE)
             with torch.no_grad():
-                loss = fits.losses(flat).double() * torch.from_numpy(weight)
-            total = torch.zeros(members, dtype=torch.float64)
-            for each, pair in zip(loss, pairs, strict=True):
-                for member, other in (pair, pair[::-1]):
-                    if member < members:
-                        total[member] += each[fold == other].sum()
-            found.append(total)
-            if len(found) > 2 and (torch.stack(found[-3:]).diff(dim=0) > 0).all():
+                return flat, self.held_out(fits.losses(flat), pairs, some, members)
+
+        fitted, losses = list[Tensor](), list[Tensor]()
+        for ridge in RIDGES:  # a fit goes on from that of the weaker ridge
+            flat, loss = trial(fitted[-1] if fitted else fits.start(), ridge)
+            fitted.append(flat)
+            losses.append(loss)
+            total = torch.stack([loss.sum(1) for loss in losses[-3:]])
+            if len(total) == 3 and (total.diff(dim=0) > 0).all():
                 break
-        return torch.tensor(RIDGES)[torch.stack(found).argmin(0)]
+        best = torch.stack([loss.sum(1) for loss in losses]).argmin(0).tolist()
+        choices = [Choice(RIDGES[place], ()) for place in best]
+        first = min(best)
+        for block in sorted({column.block for column in self.columns} & set(PENALTIES)):
+            places = range(first, min(first + LOOSE_TRIALS, len(fitted)))
+            tried = [trial(fits.loosen(fitted[at], block), RIDGES[at], (block,))[1] for at in places]
+            lowest = torch.stack([loss.sum(1) for loss in tried]).argmin(0).tolist()
+            for member, place in enumerate(lowest):
+                gain = losses[best[member]][member] - tried[place][member]
+                if gain.sum() > CLEAR * gain.square().sum().sqrt():
+                    choices[member] = choices[member].also(block, RIDGES[first + place])
+        return choices
+
+    def held_out(
+        self,
+        loss: Float[Tensor, "fit landmark"],
+        pairs: Sequence[tuple[int, int]],
+        some: np.ndarray,
+        members: int,
+    ) -> Float[Tensor, "member patient"]:
+        """What each patient adds to the loss of each member on its other folds."""
+        patients, patient = np.unique(self.problem.landmarks.patient[self.rows[some]], return_inverse=True)
+        weight = self.weights(some)
+        loss = loss.double() * torch.from_numpy(weight / max(weight.sum(), 1e-9))
+        total = torch.zeros(members, len(patients), dtype=torch.float64)
+        for each, (i, j) in zip(loss, pairs, strict=True):
+            for member, other in ((i, j), (j, i)):
+                if member < members:
+                    rows = torch.from_numpy(np.flatnonzero(self.fold[some] == other))
+                    total[member].index_add_(0, torch.from_numpy(patient)[rows], each[rows])
+        return total
+
+    def weights(self, some: np.ndarray) -> np.ndarray:
+        """For how many each of some landmarks counts: every landmark time the same."""
+        rows = self.rows[some]
+        moments = self.problem.landmarks.moments[rows]
+        return landmark_weights(moments) * self.problem.targets[self.outcome].share[rows]
 
 
 def _logits(start: np.ndarray, head: HeadConfig) -> Float[Tensor, "logit time"]:
@@ -595,8 +440,8 @@ class LinearHazard:
         Members; those that are left without the same fold are equal.
     scores : mapping of str to Scores
         The coefficients of the different members, by outcome.
-    ridges : mapping of str to tuple of float
-        The penalty of each of them on its squared coefficients, on the scale of a sum over patients.
+    choices : mapping of str to sequence of Choice
+        How each of them was fitted, by outcome.
     """
 
     name: ClassVar[str] = "linear"
@@ -607,10 +452,10 @@ class LinearHazard:
         heads: Mapping[str, HeadConfig],
         members: int,
         scores: Mapping[str, Scores],
-        ridges: Mapping[str, tuple[float, ...]],
+        choices: Mapping[str, Sequence[Choice]],
     ):
         self.columns, self.heads, self.members = columns, heads, members
-        self.scores, self.ridges = scores, ridges
+        self.scores, self.choices = scores, choices
 
     @classmethod
     def fit(cls, problem: Problem) -> Self:
@@ -639,20 +484,24 @@ class LinearHazard:
         kept = scale.nonzero()[:, 0]
         x = (x[:, kept] * scale[kept]).T.contiguous()
         groups = tuple(int((scale[part] > 0).sum()) for part in columns.groups)
+        names = tuple(columns.names[i] for i in kept.tolist())
         fold = np.empty(len(X), np.int64)
         for k, (_, held_out) in enumerate(problem.folds):
             fold[held_out] = k
         members = min(problem.config.members, len(problem.folds))
-        scores, ridges = {}, {}
-        for outcome, target in problem.targets.items():
+        report = problem.progress or (lambda *_: None)
+        scores, choices = {}, {}
+        for done, (outcome, target) in enumerate(problem.targets.items()):
+            report("linear", done, len(problem.targets))
             known = np.flatnonzero(target.known[rows])
             some = x[:, torch.from_numpy(known)]
-            learning = _Learning(problem, outcome, rows[known], some, groups, fold[rows[known]])
-            fitted, ridges[outcome] = learning.fit(members)
+            learning = _Learning(problem, outcome, rows[known], some, groups, names, fold[rows[known]])
+            fitted, choices[outcome] = learning.fit(members)
             weight = torch.zeros(*fitted.weight.shape[:2], len(scale))
             weight[:, :, kept] = fitted.weight * scale[kept]
             scores[outcome] = replace(fitted, weight=weight)
-        return cls(columns, problem.heads, problem.config.members, scores, ridges)
+        report("linear", len(problem.targets), len(problem.targets))
+        return cls(columns, problem.heads, problem.config.members, scores, choices)
 
     def forecast(self, graphs: Graphs, members: Sequence[int] | None = None) -> dict[str, Tensor]:
         """Forecast every outcome.
@@ -677,7 +526,7 @@ class LinearHazard:
         for outcome, scores in self.scores.items():
             rows = [member % len(scores.bias) for member in which]
             some = Scores(**{name: part[rows].double() for name, part in vars(scores).items()})
-            answers[outcome] = some.log_probabilities(some.shift(x, sizes), self.heads[outcome])
+            answers[outcome] = some.log_probabilities(x, sizes, self.heads[outcome])
         return answers
 
     def to(self, device: torch.device) -> None:
@@ -695,9 +544,10 @@ class LinearHazard:
         Returns
         -------
         dict
-            Keys ``members`` and ``ridges``.
+            Keys ``members`` and ``choices``.
         """
-        return {"members": self.members, "ridges": {name: [*ridge] for name, ridge in self.ridges.items()}}
+        choices = {name: [asdict(choice) for choice in some] for name, some in self.choices.items()}
+        return {"members": self.members, "choices": choices}
 
     def tensors(self) -> dict[str, Tensor]:
         """The fitted numbers by name.
@@ -758,12 +608,18 @@ class LinearHazard:
         columns = LinearColumns(vocabulary, bases)
         if {kind: basis.sizes for kind, basis in bases.items()} != dict(vocabulary.vectors):
             raise ValueError("axes of vectors that are not those of the vocabulary")
-        scores, ridges = {}, {}
+        members, scores, choices = facts["members"], {}, {}
+        if type(members) is not int or not 1 <= members <= MAX_MEMBERS:
+            raise ValueError(f"{members!r} members of the linear family")
         for i, (outcome, head) in enumerate(heads.items()):
             scores[outcome] = Scores(**{f.name: tensors[f"outcome.{i}.{f.name}"] for f in fields(Scores)})
-            ridges[outcome] = tuple(float(ridge) for ridge in facts["ridges"][outcome])
+            choices[outcome] = [
+                Choice(one["ridge"], tuple(one["loose"])) for one in facts["choices"][outcome]
+            ]
+            if len(choices[outcome]) != len(scores[outcome].bias):
+                raise ValueError(f"outcome {outcome!r}: other choices than members of the linear family")
             _check(scores[outcome], columns, head)
-        return cls(columns, heads, int(facts["members"]), scores, ridges)
+        return cls(columns, heads, members, scores, choices)
 
 
 def _check(scores: Scores, columns: LinearColumns, head: HeadConfig) -> None:

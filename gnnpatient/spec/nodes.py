@@ -97,11 +97,6 @@ class BaseNodeSpec(Record):
         return {key: keys[key] for key in NODE_KEYS if key in keys}
 
     @property
-    def rules(self) -> tuple[str, ...]:
-        """The relations that need no other node type: at, next, same."""
-        return tuple(relation for relation in self.edges if isinstance(relation, str))
-
-    @property
     def links(self) -> tuple[LinkSpec, ...]:
         """The edges to another node type."""
         return tuple(relation for relation in self.edges if not isinstance(relation, str))
@@ -220,19 +215,14 @@ class TableNodeSpec(BaseNodeSpec, _NotAncestors, _NotMeasured):
             )
         return self
 
-    def detached(self, relations: tuple[str, ...]) -> NodeSpec:
-        """The same nodes, joined by these relations alone.
-
-        Parameters
-        ----------
-        relations : tuple of str
-            Of at, next and same; empty for nodes without an edge.
+    def detached(self) -> NodeSpec:
+        """The same nodes, joined to no other node type.
 
         Returns
         -------
         NodeSpec
         """
-        return self.model_copy(update={"edges": relations})  # type: ignore[return-value]
+        return self.model_copy(update={"edges": ("at",)})  # type: ignore[return-value]
 
 
 class CodedNodeSpec(TableNodeSpec, _NotWide):
@@ -372,19 +362,14 @@ class Ancestors(BaseNodeSpec, _NotRead, _NotMeasured):
     of: str = Field(description="instead of a table: the node type whose codes have these ancestors")
     hierarchy: str = Field(description="name of [hierarchies.NAME] of its codes")
 
-    def detached(self, relations: tuple[str, ...]) -> NodeSpec:
-        """The same nodes, joined by these relations alone and no longer made of another node type's.
-
-        Parameters
-        ----------
-        relations : tuple of str
-            Of at, next and same; empty for nodes without an edge.
+    def detached(self) -> NodeSpec:
+        """The same nodes, no longer made of another node type's and joined to no other.
 
         Returns
         -------
         NodeSpec
         """
-        return LongTable.model_construct(hierarchy=self.hierarchy, edges=relations)
+        return LongTable.model_construct(hierarchy=self.hierarchy)
 
 
 class Measurements(BaseNodeSpec, _NotRead, _NotAncestors):
@@ -410,19 +395,14 @@ class Measurements(BaseNodeSpec, _NotRead, _NotAncestors):
             )
         return self
 
-    def detached(self, relations: tuple[str, ...]) -> NodeSpec:
-        """The same nodes, joined by these relations alone and no longer made of another node type's.
-
-        Parameters
-        ----------
-        relations : tuple of str
-            Of at, next and same; empty for nodes without an edge.
+    def detached(self) -> NodeSpec:
+        """The same nodes, no longer made of another node type's and joined to no other.
 
         Returns
         -------
         NodeSpec
         """
-        return LongTable.model_construct(edges=relations)
+        return LongTable.model_construct()
 
 
 NODE_TYPES: dict[str, type[BaseNodeSpec]] = {  # by the key that makes a [nodes.NAME] this one, in this order

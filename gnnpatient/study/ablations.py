@@ -26,9 +26,9 @@ def _rows_by_kind(cohort: Cohort) -> dict[str, Events]:
     return {kind: cohort.events[kind] for kind in cohort.spec.nodes}
 
 
-def _with_relations(cohort: Cohort, relations: tuple[str, ...]) -> Cohort:
-    """The same nodes joined by these relations alone; () leaves them without an edge."""
-    nodes = {kind: node.detached(relations) for kind, node in cohort.spec.nodes.items()}
+def _detached(cohort: Cohort) -> Cohort:
+    """The same nodes, none of which is made of another node type's rows or joined to them."""
+    nodes = {kind: node.detached() for kind, node in cohort.spec.nodes.items()}
     return replace(
         cohort, spec=cohort.spec.model_copy(update={"nodes": nodes}), path=None, manifest_hash=None
     )
@@ -115,7 +115,7 @@ def missingness_only(cohort: Cohort) -> Cohort:
         )
     names = dict(cohort.codes) | dict.fromkeys(rows, ("other", "seen"))
     units = dict(cohort.units) | dict.fromkeys(rows, ("", ""))
-    return _with_rows(_with_relations(cohort, ("at",)), rows, codes=names, units=units, vectors={}, is_a={})
+    return _with_rows(_detached(cohort), rows, codes=names, units=units, vectors={}, is_a={})
 
 
 def without_rows(cohort: Cohort, kinds: Iterable[str], patient: np.ndarray) -> Cohort:

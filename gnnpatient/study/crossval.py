@@ -15,6 +15,7 @@ from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.errors import InputError, InputTypeError
 from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import Answer
+from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.run import (
     CHOICES,
     PLAN,
@@ -457,8 +458,9 @@ def _cross_validate(
             fitted = _refit(key, model, X, step.epochs(i, key))
             check_held_out(key, fitted, test)
             found[key] = answer_of(key, fitted, test, outcome, setting.cause)
-            if key == "gnn" and isinstance(fitted, PrognosisModel):
-                parts_of = family_models(fitted.predictor_, outcome)
+            predictor = getattr(fitted, "predictor_", None)
+            if key == "gnn" and isinstance(predictor, Predictor):
+                parts_of = family_models(predictor, outcome)
                 parts_of = {name: one for name, one in parts_of.items() if name not in models}
                 found |= {name: one.forecast(test)[outcome] for name, one in parts_of.items()}
             step(i, key)

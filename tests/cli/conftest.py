@@ -15,7 +15,6 @@ members = 5
 epochs = 2
 channels = 8
 batch_size = 32
-ridge = 3.0
 horizon = "10d"
 landmarks = "0,2,4,7"
 """

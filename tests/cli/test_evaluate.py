@@ -7,6 +7,8 @@ import re
 import numpy as np
 import pytest
 
+FAMILIES = ("gnn", "graph", "linear", "boosted", "gnn-nograph")  # the model, its parts, what the graph adds
+
 
 @pytest.mark.filterwarnings("ignore")  # of few patients, as the process of a user prints them
 def test_evaluate_leaves_out_the_training_patients(ward, split, cli):
@@ -20,7 +22,9 @@ def test_evaluate_leaves_out_the_training_patients(ward, split, cli):
     assert 0 < found["patients"] <= len(split["test"])
     names = {"model", "landmark", "horizon", "metric", "value", "low", "high", "group", "cause"}
     assert all(set(row) >= names for row in found["rows"])
-    assert {row["model"] for row in found["rows"]} == {"gnn", "cox", "null", "gnn-cox"}
+    assert {row["model"] for row in found["rows"]} == {*FAMILIES, "cox", "null", "gnn-cox"}
+    assert found["graph"] in table and found["graph"].startswith("the graph ")
+    assert "each family alone, mean over landmarks" in table and re.search(r"death +linear +\.?", table)
     assert {row["landmark"] for row in found["rows"]} == {0, 2, None}
 
 
@@ -52,7 +56,7 @@ def test_evaluate_elsewhere_is_external_validation(cli, ward, tmp_path):
         "evaluate", ward / "run", tmp_path / "cohort", "--landmarks", "1", "--horizons", "5", "--json"
     )
     assert code == 0 and "external validation" in err and "ids of training patients" in err
-    assert {row["model"] for row in json.loads(out)["rows"]} == {"gnn", "null"}
+    assert {row["model"] for row in json.loads(out)["rows"]} == {*FAMILIES, "null"}
 
 
 def test_evaluate_a_diagnosis(sick, good, refused):
@@ -61,7 +65,7 @@ def test_evaluate_a_diagnosis(sick, good, refused):
     assert "name one of death, icu" in refused(*ask)
     assert "has no horizon to choose" in refused(*ask, "--outcome", "icu", "--horizons", "5")
     found = good(*ask, "--outcome", "icu", "--json")
-    assert {row["model"] for row in found["rows"]} == {"gnn", "logistic", "null", "gnn-logistic"}
+    assert {row["model"] for row in found["rows"]} == {*FAMILIES, "logistic", "null", "gnn-logistic"}
     assert {row["metric"] for row in found["rows"]} == {"auc", "brier", "oe", "slope", "ici", "scaled_brier"}
     assert {(row["horizon"], row["cause"]) for row in found["rows"]} == {(None, "yes")}
     split = json.loads((folder / "run" / "split.json").read_text())
@@ -79,7 +83,7 @@ def test_evaluate_scores_a_task_at_its_moments(stays, good, refused):
     held = {who: dies for who, _, dies in moments if str(who) in split["test"]}
     assert found["held_out"] == found["patients"] == len(held) == 12
     assert {row["landmark"] for row in found["rows"]} == {row["horizon"] for row in found["rows"]} == {None}
-    assert {row["model"] for row in found["rows"]} == {"gnn", "logistic", "null", "gnn-logistic"}
+    assert {row["model"] for row in found["rows"]} == {*FAMILIES, "logistic", "null", "gnn-logistic"}
     assert "mortality: yes" in good(*ask)
     assert "prediction times of its own; leave out --landmarks" in refused(*ask, "--landmarks", "1")
 
@@ -146,9 +150,10 @@ def compare_few(monkeypatch):
     from gnnpatient.study import compare as fusion
 
     compare, once, made = fusion.compare, fusion.run_compare, []
+    monkeypatch.setattr("gnnpatient.prognosis.run.RANDOM_LANDMARKS", 6)  # of the fits: a tenth of the time
 
     def call(**few):
-        few = {"folds": 2, "inner": 2, "channels": 8, "n": 10, "choices": {"ridge": 3.0}, **few}
+        few = {"folds": 2, "inner": 2, "channels": 8, "n": 10, "choices": {"families": ("linear",)}, **few}
         monkeypatch.setattr(fusion, "compare", lambda *given, **how: compare(*given, **{**how, **few}))
 
     def kept(*given, **how):
@@ -164,14 +169,14 @@ def test_compare(good, refused, ward, compare_few, monkeypatch):
     words = ["compare", ward / "cohort", "--outcome", "death", "--members", 1, "--epochs", 1]
     words += ["--missing", "lab"]
     found = good(*words, "--json")
-    assert {"graph", "best single", "clockwork", "null"} <= {row["model"] for row in found["rows"]}
+    assert {"gnn", "best single", "clockwork", "null"} <= {row["model"] for row in found["rows"]}
     assert {row["kind"] for row in found["missing"]} == {"lab"} and len(found["pattern"]) == 2
     assert {row["share"] for row in found["missing"]} == {0.0, 0.25, 0.5, 0.75, 1.0}
     said = good(*words)
     assert found["sentence"] and found["sentence"] in said and "parameters" in said
     assert said.count("missingness only: ") == 2
     assert re.search(r"lab +100% +100% +0\.\d{3}", said)
-    assert "graph, with a node type removed from the patients" in said
+    assert "gnn, with a node type removed from the patients" in said
     monkeypatch.undo()
     wrong = ["compare", ward / "cohort", "--outcome", "death", "--missing", "lab,labs"]
     assert "unknown node type 'labs'; did you mean 'lab'?" in refused(*wrong)
@@ -182,7 +187,7 @@ def test_compare(good, refused, ward, compare_few, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*learned from so few:UserWarning")
 def test_compare_for_a_diagnosis(sick, good, compare_few):
     folder, _ = sick
-    compare_few(models=["early", "late"], landmarks=[1.0])
+    compare_few(models=["late"], landmarks=[1.0])
     words = ["compare", folder / "cohort", "--outcome", "icu", "--members", 1, "--epochs", 1]
     found = good(*words, "--json")
     assert {row["metric"] for row in found["rows"]} == {"auc", "brier", "scaled_brier"}
@@ -192,7 +197,7 @@ def test_compare_for_a_diagnosis(sick, good, compare_few):
 
 
 def test_compare_for_a_task(stays, good, compare_few):
-    compare_few(models=["early"])
+    compare_few(models=[])
     words = ("compare", stays[0] / "cohort", "--outcome", "mortality", "--members", 1, "--epochs", 1)
     found = good(*words, "--json")
     assert set(found["modalities"]) == {"lab", "drug"} and found["patients"] == 60

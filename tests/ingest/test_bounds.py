@@ -12,7 +12,10 @@ import torch
 
 from gnnpatient import build_graphs, open_cohort, read_cohort
 from gnnpatient.errors import InputError
-from gnnpatient.model.encode import Encode, Vocabulary, fit_vocabulary
+from gnnpatient.model.encode import NodeEncoder
+from gnnpatient.model.table import FEATURES, tabulate
+from gnnpatient.model.vocabulary import Vocabulary, fit_vocabulary
+from gnnpatient.prognosis.linear import LinearColumns
 
 RESULTS = ["<5", "7", "> 100", "<=0.5", "≥20", "A+", None]
 VALUES, SIDES = [5.0, 7.0, 100.0, 0.5, 20.0], [-1, 0, 1, -1, 1]
@@ -243,32 +246,36 @@ def test_no_column_where_nothing_is_a_bound(tmp_path):
     vocabulary = fit_vocabulary(graphs)
     assert cohort.events["lab"].bound is None and graphs["lab"].bound.tolist() == [0]
     assert "lab.bound" not in cohort._columns() and "bounded" not in vocabulary.to_dict()
-    assert "bound" not in Encode(vocabulary, 4).state_dict()
+    assert tabulate(graphs, vocabulary).x[:, FEATURES.index("bound")].tolist() == [0]
 
 
 def test_the_encoder_sees_on_which_side_the_truth_lies(tmp_path):
     graphs = build_graphs(made(tmp_path, "csv").at(300))
     vocabulary = fit_vocabulary(graphs)
     assert vocabulary.bounded == ("lab",) and Vocabulary.from_dict(vocabulary.to_dict()) == vocabulary
-    torch.manual_seed(0)
-    encode = Encode(vocabulary, 4)
     exact = replace(graphs, nodes={**graphs.nodes, "lab": replace(graphs["lab"], bound=None)})
-    assert torch.equal(encode(graphs)["lab"], encode(exact)["lab"])  # untrained, it says nothing
-    with torch.no_grad():
-        encode.bound.copy_(torch.tensor([[1.0, 2, 3, 4]]))
-    moved = encode(graphs)["lab"] - encode(exact)["lab"]
-    expected = graphs["lab"].bound[:, None] * torch.tensor([1.0, 2, 3, 4])
-    torch.testing.assert_close(moved, expected)
-    # the linear path sees the last value's: here >=20, then <=0.5 before it
-    seen = encode.last_observation(graphs)
-    assert seen.shape[1] == sum(encode.groups)
-    at = 2 * (len(vocabulary.codes["lab"]) - 1)
-    assert seen[0, at].item() == 1 and encode.last_observation(exact)[0, at].item() == 0
-    assert (
-        encode.last_observation(build_graphs(read_cohort(tmp_path / "c.toml", tmp_path).at(4.5)))[
-            0, at
-        ].item()
-        == -1
+    one, other = (tabulate(each, vocabulary) for each in (graphs, exact))
+    column = FEATURES.index("bound")
+    side = one.x[:, column]
+    lab = graphs["lab"]
+    assert sorted(side.tolist()) == sorted(lab.bound.tolist()) and set(side.tolist()) == {-1, 0, 1}
+    assert (other.x[:, column] == 0).all() and torch.equal(
+        torch.cat([one.x[:, :column], one.x[:, column + 1 :]], 1),
+        torch.cat([other.x[:, :column], other.x[:, column + 1 :]], 1),
     )
-    hidden = {k: v for k, v in graphs.nodes.items() if k != "lab"}
-    assert encode.last_observation(replace(graphs, nodes=hidden, codes=graphs.codes)).shape == seen.shape
+    torch.manual_seed(0)
+    encode = NodeEncoder(vocabulary, 4)
+    moved = encode.rows(one) - encode.rows(other)
+    torch.testing.assert_close(moved, side[:, None] * encode.features.weight[:, column])
+
+
+def test_the_linear_family_sees_the_side_of_the_last_value(tmp_path):
+    cohort = made(tmp_path, "csv")
+    graphs = build_graphs(cohort.at(300))
+    columns = LinearColumns(fit_vocabulary(graphs), {})
+    (place,) = [i for i, column in enumerate(columns.names) if column.block == "bound"]
+    exact = replace(graphs, nodes={**graphs.nodes, "lab": replace(graphs["lab"], bound=None)})
+    assert columns(graphs)[0, place].item() == 1 and columns(exact)[0, place].item() == 0  # the last is >=20
+    assert columns(build_graphs(cohort.at(4.5)))[0, place].item() == -1  # until then <=0.5
+    hidden = {kind: nodes for kind, nodes in graphs.nodes.items() if kind != "lab"}
+    assert columns(replace(graphs, nodes=hidden)).shape == columns(graphs).shape

@@ -100,6 +100,13 @@ def test_a_batch_is_the_packed_graphs(cohort):
         both = [sorted(data[edge_type].edge_index.T.tolist()) for data in (ours, theirs)]
         assert both[0] == both[1], edge_type
         assert theirs[edge_type].edge_index.dtype == torch.int64
+        assert ("edge_attr" in ours[edge_type]) == ("edge_attr" in theirs[edge_type])
+        if "edge_attr" in ours[edge_type]:
+            both = [
+                sorted(torch.cat([data[edge_type].edge_index.T, data[edge_type].edge_attr], 1).tolist())
+                for data in (ours, theirs)
+            ]
+            assert both[0] == both[1] and ours[edge_type].edge_attr.isfinite().all(), edge_type
 
 
 def test_every_type_is_there_also_without_rows(cohort):
@@ -199,18 +206,18 @@ def clinic(tmp_path):
 def test_features_are_what_is_known(clinic):
     a, b, c = clinic.at(5, patient=["a", "b", "c"]).hetero_data()
     names = clinic.at(5).feature_names()
-    assert names["lab"] == ("value", "given", "below", "above", "age", "open")
+    assert names["lab"] == ("value", "given", "below", "above", "age", "open", "duration")
     assert names["patient"] == ("day", "weight", "weight.given", "sex=f", "sex=m")
-    assert a["lab"].x.tolist() == [[5, 1, 1, 0, 4, 0], [0, 0, 0, 0, 3, 0]]
+    assert a["lab"].x.tolist() == [[5, 1, 1, 0, 4, 0, 0], [0, 0, 0, 0, 3, 0, 0]]
     assert [clinic.codes["lab"][i] for i in a["lab"].code] == ["crp", "hb"]
-    assert a["drug"].x[:, 4:].tolist() == [[4, 0], [2, 1]]  # age, and whether it is running
+    assert a["drug"].x[:, 4:].tolist() == [[4, 0, 1], [2, 1, 2]]  # age, whether it runs, for how long
     assert a["timepoint"].x.tolist() == [[4], [3], [2], [1]]
     assert [graph["patient"].x.tolist() for graph in (a, b, c)] == [
         [[5, 70, 1, 1, 0]], [[5, 0, 0, 0, 1]], [[5, 80, 1, 0, 0]]
     ]  # fmt: skip
     vector = clinic.vectors["note"][clinic.events["note"].vector[0]]
-    assert names["note"][:7][-1] == "vector.0" and len(names["note"]) == 6 + len(vector)
-    assert np.array_equal(a["note"].x[0, 6:].numpy(), vector) and b["note"].x.shape == (0, len(names["note"]))
+    assert names["note"][:8][-1] == "vector.0" and len(names["note"]) == 7 + len(vector)
+    assert np.array_equal(a["note"].x[0, 7:].numpy(), vector) and b["note"].x.shape == (0, len(names["note"]))
 
 
 def test_the_class_of_a_diagnosis_is_y(clinic):

@@ -13,10 +13,35 @@ def _ptr(owner: Tensor, asks: int) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.long), torch.bincount(owner, minlength=asks).cumsum(0)])
 
 
-def _pairs(owner: Tensor, draw: torch.Generator) -> Tensor:
-    """Random directed edges inside each ask."""
-    chosen = (owner[:, None] == owner) & (torch.rand(len(owner), len(owner), generator=draw) < 0.3)
-    return chosen.fill_diagonal_(False).nonzero().T
+def _relations(kind: str, nodes: Nodes) -> dict[EdgeType, Tensor]:
+    """What is read off the columns, row by row."""
+    edges: dict[str, list[tuple[int, int]]] = {"next": [], "same": [], "first": [], "during": []}
+    rows = range(len(nodes))
+
+    def moments(i: int, same: bool) -> list[float]:
+        mine = [j for j in rows if nodes.owner[j] == nodes.owner[i] and nodes.age[j] > nodes.age[i]]
+        return [float(nodes.age[j]) for j in mine if not same or nodes.code[j] == nodes.code[i]]
+
+    for i in rows:
+        for j in rows:
+            if nodes.owner[i] != nodes.owner[j] or i == j:
+                continue
+            begun, like = nodes.age[j] >= nodes.age[i], nodes.code[i] == nodes.code[j]
+            lasts = nodes.age[j] - nodes.duration[j] < nodes.age[i]
+            if nodes.duration[j] > 0 and begun and lasts:
+                edges["during"].append((j, i))
+            if nodes.age[j] <= nodes.age[i]:
+                continue
+            if nodes.age[j] == min(moments(i, same=False)):
+                edges["next"].append((j, i))
+            if like and nodes.age[j] == min(moments(i, same=True)):
+                edges["same"].append((j, i))
+            if like and nodes.age[j] == max(moments(i, same=True)):
+                edges["first"].append((j, i))
+    found: dict[EdgeType, Tensor] = {}
+    for name, pairs in edges.items():
+        found |= _both(kind, name, kind, torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T)
+    return found
 
 
 def make_graphs(
@@ -24,12 +49,13 @@ def make_graphs(
 ) -> Graphs:
     """`empty` kinds have no rows; the asks of `nobody` have neither timepoints nor events.
 
-    pictures: columns of the vectors of "image.ct"; with any, its days are multiples of 100, so as to tie.
+    pictures: columns of the vectors of "image.ct"; with any, those of a timepoint are of one moment.
     """
     draw = torch.Generator().manual_seed(seed)
     size = torch.randint(1, 5, (asks,), generator=draw)
     size[[a for a in nobody if a < asks]] = 0
     owner = torch.repeat_interleave(torch.arange(asks), size)
+    days = 2.0 + torch.randint(0, 400, (len(owner),), generator=draw)
     codes = {
         "lab": ("other", "bili", "albumin", "inr"),
         "image.ct": ("other", "chest"),
@@ -43,31 +69,33 @@ def make_graphs(
         value = torch.exp(torch.randn(n, generator=draw))
         value[torch.rand(n, generator=draw) < 0.2] = torch.nan
         own = owner[timepoint]
-        age = 400 * torch.rand(n, generator=draw)
         columns = pictures if kind == "image.ct" else 0
+        age = days[timepoint] - torch.rand(n, generator=draw)  # of one moment where there are pictures
+        age = days[timepoint] if columns else age
+        lasts = 300 * torch.rand(n, generator=draw) * (kind == "drug")
+        lasts = torch.minimum(lasts, age)
         nodes[kind] = Nodes(
             ptr=_ptr(own, asks),
             code=torch.randint(0, len(names), (n,), generator=draw),
             value=value,
-            age=100 * (age / 100).floor() if columns else age,
+            age=age,
             owner=own,
             timepoint=timepoint,
             open=torch.arange(n) % 3 == 0,
             row=torch.full((n,), -1),
             vector=torch.randn(n, columns, generator=draw),
+            bound=torch.randint(-1, 2, (n,), generator=draw).to(torch.int8),
+            duration=lasts,
         )
-        at = torch.stack([torch.arange(n), timepoint])
-        edges |= _both(kind, "at", "timepoint", at)
-        edges |= _both(kind, "next", kind, _pairs(own, draw)) | _both(kind, "same", kind, _pairs(own, draw))
+        edges |= _both(kind, "at", "timepoint", torch.stack([torch.arange(n), timepoint]))
+        edges |= _relations(kind, nodes[kind])
     index = torch.arange(len(owner))
     nothing = torch.full((len(owner),), torch.nan)
-    age = 400 * torch.rand(len(owner), generator=draw)
     code, shut, plain = torch.zeros_like(index), index < 0, torch.zeros(len(index), 0)
     nodes["timepoint"] = Nodes(
-        _ptr(owner, asks), code, nothing, age, owner, index, shut, index * 0 - 1, plain
+        _ptr(owner, asks), code, nothing, days, owner, index, shut, index * 0 - 1, plain
     )
     edges |= _both("timepoint", "of", "patient", torch.stack([index, owner]))
-    edges |= _both("timepoint", "next", "timepoint", _pairs(owner, draw))
     number = 50 + 10 * torch.randn(asks, 2, generator=draw)
     number[torch.rand(asks, 2, generator=draw) < 0.2] = torch.nan
     number[0, 0] = torch.nan
@@ -96,6 +124,9 @@ def one(graphs: Graphs, ask: int) -> Graphs:
             open=all_nodes.open[mine],
             row=all_nodes.row[mine],
             vector=all_nodes.vector[mine],
+            bound=all_nodes.bound[mine],
+            duration=all_nodes.duration[mine],
+            track=all_nodes.track[mine],
         )
     edges = {}
     for (source, name, target), edge in graphs.edges.items():

@@ -1,21 +1,25 @@
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from gnnpatient.errors import InputError
 from gnnpatient.model.heads import (
+    HEADS,
     DiagnosisConfig,
     DiagnosisHead,
-    Shift,
+    Head,
     SurvivalConfig,
     SurvivalHead,
     head_config,
     incidence,
-    make_head,
 )
+from gnnpatient.model.model import PatientGNN
 
 TIMES = (30.0, 100.0, 365.25)
 CONFIG = SurvivalConfig(causes=("transplant", "death"), times=TIMES)
@@ -66,9 +70,9 @@ def test_slots_sum_to_one_and_event_free_never_rises():
 
 def test_untrained_answers_what_it_was_started_with():
     hazard = torch.tensor([[0.1, 0.0, 0.3], [0.2, 0.5, 0.1]])
-    head = SurvivalHead(CONFIG, 4, groups=(3, 2))
+    head = SurvivalHead(CONFIG, 4)
     head.start(hazard)
-    answer = head.predict(head(torch.randn(7, 4), torch.randn(7, 5)))
+    answer = head.predict(head(torch.randn(7, 4)))
     free = (1 - hazard.sum(0)).cumprod(0)
     expected = torch.cat([free[None], (hazard * torch.cat([torch.ones(1), free[:-1]])).cumsum(1)])
     assert torch.allclose(answer, expected.expand(7, 3, 3), atol=1e-4)
@@ -101,7 +105,7 @@ def test_the_best_loss_recovers_aalen_johansen():
     head = SurvivalHead(SurvivalConfig(causes=("transplant", "death"), times=times), 1)
     z = torch.zeros(1, 1)
     head.hidden.requires_grad_(False)
-    optimiser = torch.optim.LBFGS([head.out.bias], max_iter=100, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS([head.bias], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure():
         optimiser.zero_grad()
@@ -124,76 +128,6 @@ def test_bad_grids_are_refused():
         SurvivalConfig(causes=(), times=TIMES)
 
 
-# -- the shift by the last observations --
-
-
-@pytest.mark.parametrize("groups", [(5,), (2, 1), (3, 2, 4)])
-def test_a_shift_is_the_scores_of_the_groups_and_their_products(groups):
-    """By hand; and its penalty is every coefficient squared."""
-    draw = torch.Generator().manual_seed(0)
-    shift, x = Shift(groups, 2), torch.randn(6, sum(groups), generator=draw)
-    assert not shift(x).any(), "nothing at first"
-    with torch.no_grad():
-        for parameter in shift.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=draw))
-        shift.scale.copy_(torch.rand(sum(groups), generator=draw))
-    pairs = [(i, j) for i in range(len(groups)) for j in range(i + 1, len(groups))]
-    assert shift.product.shape == (2, len(pairs))
-    said, squares = shift(x).detach(), sum(w**2 for w in shift.column.tolist())
-    for k in range(2):
-        limits, middles = shift.limit[k].tolist(), shift.middle[k].tolist()
-        coefficients = [*shift.weight[k].tolist(), *shift.product[k].tolist(), *middles, *limits]
-        squares += sum(w**2 for w in coefficients)
-        for ask in range(6):
-            terms = iter((shift.weight[k] * shift.column * shift.scale * x[ask]).tolist())
-            linear = [sum(next(terms) for _ in range(size)) for size in groups]
-            score = [
-                math.exp(a) * math.tanh((s + b) / math.exp(a))
-                for s, a, b in zip(linear, limits, middles, strict=True)
-            ]
-            each = zip(shift.product[k].tolist(), pairs, strict=True)
-            both = sum(c * score[i] * score[j] for c, (i, j) in each)
-            assert float(said[ask, k]) == pytest.approx(sum(score) + both, abs=1e-5)
-    assert shift.penalty().item() == pytest.approx(squares)
-
-
-def test_columns_weigh_alike_whatever_their_spread_and_one_that_never_varies_not_at_all():
-    shift = Shift((4,), 1)
-    x = torch.tensor([[0.0, 10.0, 5.0, 0.0]] * 99 + [[0.01, -10.0, 5.0, 1.0]])
-    shift.start(x)
-    spread = x.std(0, correction=0)
-    assert shift.scale[0] == 4 and shift.scale[2] == 0 and shift.scale[3] == 4, "rare: fourfold at most"
-    assert shift.scale[1] == pytest.approx(1 / float(spread[1]))
-
-
-def _fitted(groups, x, truth):
-    shift = Shift(groups, 1)
-    optimiser = torch.optim.LBFGS(shift.parameters(), max_iter=500, line_search_fn="strong_wolfe")
-
-    def closure():
-        optimiser.zero_grad()
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(shift(x)[:, 0], truth)
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    return (shift(x)[:, 0].sigmoid() - truth).abs().max().item()
-
-
-def test_a_shift_learns_that_the_effect_of_one_kind_depends_on_another():
-    x = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
-    first, second = 0.6 * x[:, 0] - 0.8 * x[:, 1], 0.5 * x[:, 2]
-    truth = (first + second + 1.5 * first * second).sigmoid()  # of 1000 asks the shares, not the labels
-    assert _fitted((2, 2), x, truth) < 0.02
-    assert _fitted((4,), x, truth) > 0.2, "which scores alone cannot say"
-
-
-def test_a_score_has_a_limit_so_that_a_yes_is_read_off_a_noisy_column():
-    x = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
-    truth = (2 * torch.tanh(3 * (x[:, 0] - 0.5)) + 0.3 * x[:, 1]).sigmoid()
-    assert _fitted((1, 1), x, truth) < 0.06
-
-
 # -- diagnosis --
 
 CLASSES = DiagnosisConfig(classes=("low", "middle", "high"))
@@ -212,46 +146,12 @@ def test_cross_entropy_equals_a_slow_one_and_ignores_a_constant(asks):
 
 
 def test_an_untrained_diagnosis_is_the_shares_it_was_started_with():
-    head = DiagnosisHead(CLASSES, 4, groups=(3, 2))
+    head = DiagnosisHead(CLASSES, 4)
     share = torch.tensor([0.2, 0.0, 0.8])
     head.start(share)
-    answer = head.predict(head(torch.randn(7, 4), torch.randn(7, 5)))
+    answer = head.predict(head(torch.randn(7, 4)))
     assert torch.allclose(answer, share.expand(7, 3), atol=2e-5) and (answer > 0).all()
     assert torch.allclose(answer.sum(1), torch.ones(7))
-
-
-def test_the_linear_path_and_the_readout_both_tell():
-    torch.manual_seed(0)
-    head, z, last = DiagnosisHead(CLASSES, 4, groups=(3, 2)), torch.randn(3, 4), torch.randn(3, 5)
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.add_(torch.randn_like(parameter))
-    before = head(z, last)
-    assert not torch.allclose(head(z + 1, last), before) and not torch.allclose(head(z, last + 1), before)
-
-
-@pytest.mark.parametrize("spread", [0.3, 300.0])
-@pytest.mark.parametrize("config", [CONFIG, CLASSES])
-def test_the_first_loss_is_the_loss_of_answers_without_a_message(config, spread):
-    """And so are its slopes; of shifts, too, whose exponential is no number."""
-    draw = torch.Generator().manual_seed(0)
-    head = make_head(config, 4, 4, (3, 2), 0.0)
-    last, z = torch.randn(60, 5, generator=draw), torch.randn(60, 4, generator=draw)
-    kind = torch.arange(60) % 3
-    truth = (kind, torch.rand(60, generator=draw) * 500) if config is CONFIG else (kind,)
-    first = head.first_loss(last, *truth)
-    moved = [head.out.bias, *head.shift.parameters()]
-    with torch.no_grad():
-        for parameter in moved:
-            parameter.add_(torch.randn(parameter.shape, generator=draw))
-        head.shift.product.mul_(spread)
-    assert (head.shift(last).abs().max() > 100) == (spread > 1)
-    losses = [first(), head.loss(head(z, last), *truth)]  # the output layer starts at zero
-    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)
-    slopes = [torch.autograd.grad(loss.mean(), moved) for loss in losses]
-    for one, other in zip(*slopes, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
-        assert one.abs().max() > 0
 
 
 def test_configs_say_their_kind():
@@ -263,15 +163,74 @@ def test_configs_say_their_kind():
             DiagnosisConfig(classes=classes)
 
 
-def test_a_column_that_is_not_told_is_left_out_and_the_others_tell_no_count():
-    from gnnpatient.model.heads import Shift
+@dataclass(frozen=True)
+class CountConfig:
+    """A head of one's own: how many events come, by a Poisson model."""
 
-    x = torch.zeros(200, 3)
-    x[:120, 0], x[:5, 1], x[:60, 2] = 1.0, 1.0, 1.0
-    shift = Shift((3,), 1)
-    shift.start(x, torch.tensor([True, False, True]))
-    more = Shift((3,), 1)
-    x[:121, 0], x[:6, 1], x[:61, 2] = 1.0, 1.0, 1.0
-    more.start(x, torch.tensor([True, False, True]))
-    assert torch.equal(shift.scale, more.scale) and shift.scale[1] == 0
-    assert torch.allclose(shift.scale[[0, 2]], 1 / x.std(0, correction=0)[[0, 2]], rtol=0.06)
+    kind: str = "count"
+    times: ClassVar = ()
+    shape: ClassVar = (1,)
+
+    def to_dict(self):
+        return {"kind": "count"}
+
+
+class CountHead(nn.Module):
+    def __init__(self, config, channels, dropout):
+        super().__init__()
+        self.config, self.out = config, nn.Linear(channels, 1)
+        nn.init.zeros_(self.out.weight)
+
+    def start(self, prior):
+        nn.init.constant_(self.out.bias, math.log(prior))
+
+    def forward(self, z):
+        return self.out(z)
+
+    def loss(self, output, count):
+        return nn.functional.poisson_nll_loss(output[:, 0], count, reduction="none")
+
+    def predict(self, output):
+        return output.exp()
+
+
+def test_a_head_of_ones_own_is_one_class_and_one_line(graphs, monkeypatch):
+    monkeypatch.setitem(HEADS, "count", (CountConfig, CountHead))
+    module = PatientGNN.for_graphs(graphs, {"falls": CountConfig(), "death": CONFIG}, channels=8).eval()
+    head = module.head("falls")
+    assert isinstance(head, Head) and isinstance(module.head("death"), Head)
+    head.start(2.0)
+    output = module(graphs)["falls"]
+    assert torch.allclose(head.predict(output), torch.tensor(2.0))
+    head.loss(output, torch.ones(len(graphs))).mean().backward()
+    assert head.out.weight.grad.abs().sum() > 0
+    again = PatientGNN.from_dict(module.to_dict())
+    again.load_state_dict(module.state_dict())
+    assert torch.equal(again.eval()(graphs)["falls"], output)
+
+
+def test_an_effect_can_end():
+    """One score per cause for all intervals, and a few that fade: a group at risk early, and then not."""
+    torch.manual_seed(0)
+    times = tuple(30.0 * (1 + i) for i in range(12))
+    head = SurvivalHead(SurvivalConfig(causes=("death",), times=times), 1)
+    assert len(head.courses) < len(times), "not a logit of its own for every interval"
+    z = torch.tensor([[0.0], [1.0]])
+    hazard = torch.full((2, 12), 0.05)
+    hazard[1, :6] = 0.2
+    optimiser = torch.optim.Adam(head.parameters(), 0.02)
+    for _ in range(800):
+        out = head(z)
+        loss = -(hazard * out[:, 1] + (1 - hazard) * out[:, 0]).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    answer = head(z)[:, 1].exp()
+    assert (answer[1] / answer[0])[:4].min() > 2.5 and (answer[1] / answer[0])[8:].max() < 1.5
+
+
+def test_an_event_at_the_landmark_counts_in_the_first_interval():
+    head = SurvivalHead(CONFIG, 4)
+    log_hazard = torch.randn(1, 3, 3, dtype=torch.float64).log_softmax(1)
+    loss = head.loss(log_hazard, torch.tensor([2]), torch.tensor([0.0]))
+    assert float(loss) == pytest.approx(-float(log_hazard[0, 2, 0]))

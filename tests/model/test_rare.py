@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from gnnpatient.graphs import RARE, Graphs, Nodes, Statics, frequent, merge_codes
-from gnnpatient.model.encode import Basis, Encode, Scale, fit_bases, fit_vocabulary
+from gnnpatient.model.basis import Basis, fit_bases
+from gnnpatient.model.encode import CodeEmbedding
+from gnnpatient.model.table import code_names, tabulate
+from gnnpatient.model.vocabulary import Scale, fit_vocabulary
 
 DX = ("other", "a.1", "a.2", "b.1", "b.2", "c")
 UP = ("other", "a", "all", "b")
@@ -126,26 +129,36 @@ def test_a_code_called_other_is_itself():
     assert kept.merge(called)["dx"].code.tolist() == [2] * 5 + [1] * 5 + [0] * 4
 
 
-def test_the_network_sees_the_rare_token_in_both_paths():
+def test_the_network_sees_the_rare_token_without_a_value():
     graphs = graphs_of(TRAIN)
-    vocabulary = fit_vocabulary(graphs, least=2)
-    assert vocabulary.rare == ()
+    assert fit_vocabulary(graphs, least=2).rare == ()
     vocabulary = fit_vocabulary(graphs, least=4)
     assert vocabulary.codes["dx"] == ("other", "b.1", "a") and vocabulary.rare == ("dx",)
-    encode = Encode(vocabulary, 8)
-    with torch.no_grad():
-        encode.code[0][0] = 7.0
-    one, two, none = (
-        encode.last_observation(graphs_of(h)) for h in ({"c": [0]}, {"c": [0, 0]}, {"b.1": [0]})
+    token = tabulate(graphs_of({"c": [0]}), vocabulary)
+    assert token.code.tolist() == [0] and not token.x[:, :2].any()
+    other = tabulate(graphs_of({"c": [0]}, values=[1e9]), vocabulary)
+    assert torch.equal(other.x, token.x), "its value says nothing"
+    assert tabulate(graphs_of({"b.1": [0]}), vocabulary).x[0, 1] == 1
+
+
+def test_codes_below_an_ancestor_share_its_vector():
+    vocabulary = fit_vocabulary(graphs_of(TRAIN), least=2)
+    assert vocabulary.codes["dx"] == DX
+    assert vocabulary.ancestors["dx"] == ((), ("a", "all"), ("a", "all"), ("all", "b"), ("all", "b"), ())
+    assert vocabulary.ancestors["up"] == ((), ("a",), ("all",), ("b",))
+    torch.manual_seed(0)
+    embedding = CodeEmbedding(vocabulary, 64)
+    vector = dict(zip(code_names(vocabulary), embedding(), strict=True))
+
+    def alike(one, other):
+        return float(torch.cosine_similarity(vector[one], vector[other], 0).detach())
+
+    assert alike(("dx", "a.1"), ("dx", "a.2")) > 0.95 > 0.8 > alike(("dx", "a.1"), ("dx", "b.1")) > 0.2
+    assert abs(alike(("dx", "a.1"), ("dx", "c"))) < 0.4 and alike(("dx", "a.1"), ("up", "a")) > 0.5
+    sum((vector["dx", name] * 1.0).sum() for name in ("a.1", "a.2")).backward()
+    assert embedding.own.grad.abs().max() < embedding.shared.grad.abs().max() / 10, (
+        "and what one learns all learn"
     )
-    at = 2 * (len(vocabulary.codes["dx"]) - 1)
-    assert one[0, at : at + 2].tolist() == pytest.approx([torch.tensor(2.0).log().item(), 1.0])
-    assert two[0, at : at + 2].tolist() == pytest.approx([torch.tensor(3.0).log().item(), 1.0])
-    assert none[0, at : at + 2].tolist() == [0.0, 0.0]
-    token, plain = encode(graphs_of({"c": [0]}))["dx"], encode(graphs_of({"b.1": [0]}))["dx"]
-    assert token.mean() > plain.mean() + 3
-    other = graphs_of({"c": [0]}, values=[1e9])
-    assert torch.equal(encode(other)["dx"], token), "its value says nothing"
 
 
 def test_a_scale_is_of_enough_patients_else_of_the_kind_without_them():

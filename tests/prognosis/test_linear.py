@@ -4,9 +4,11 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from gnnpatient import read_cohort
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.graphs import merge_codes
 from gnnpatient.model.basis import fit_bases
@@ -14,9 +16,11 @@ from gnnpatient.model.heads import head_config
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.model.vocabulary import Vocabulary, fit_vocabulary
 from gnnpatient.prognosis import linear
+from gnnpatient.prognosis.columns import Column, LinearColumns
 from gnnpatient.prognosis.inputs import last_landmarks
 from gnnpatient.prognosis.kinds import target_of
-from gnnpatient.prognosis.linear import LinearColumns, LinearHazard, minimise
+from gnnpatient.prognosis.linear import LinearHazard
+from gnnpatient.prognosis.minimise import minimise
 from gnnpatient.prognosis.problem import FitConfig, Problem
 
 
@@ -43,46 +47,106 @@ def fitted(problem):
     return LinearHazard.fit(problem)
 
 
-def test_the_columns_are_those_of_a_slow_reading(problem, train):
-    columns, rows = LinearColumns(problem.vocabulary, problem.bases), train[np.arange(0, len(train), 3)]
-    graphs, words = build_graphs(rows), problem.vocabulary
-    x, merged = columns(graphs), merge_codes(graphs, words.codes, words.above)
-    assert x.shape == (len(rows), len(columns.names)) and x.dtype == torch.float32
-    for i, row in enumerate(x.tolist()):
-        for column, found in zip(columns.names, row, strict=True):
-            if column.group in words.codes:
-                nodes = merged[column.group]
-                code = words.codes[column.group].index(column.name)
-                mine = [j for j in range(len(nodes)) if nodes.owner[j] == i and nodes.code[j] == code]
-                given = [j for j in mine if torch.isfinite(nodes.value[j])]
-                if column.block == "last":
-                    newest = min((float(nodes.age[j]) for j in given), default=0.0)
-                    last = [float(nodes.value[j]) for j in given if float(nodes.age[j]) == newest]
-                    scale = words.values[column.group]
-                    mean = torch.tensor([np.mean(last) if last else np.nan], dtype=torch.float32)
-                    expected = np.nan_to_num(float(scale.apply(mean, torch.tensor([code]))))
-                else:
-                    expected = {"seen": float(len(mine) > 0), "count": np.log1p(len(mine))}[column.block]
-            elif column.block in ("last", "seen"):
-                number = graphs.statics.number[i, graphs.numbers.index(column.name)]
-                z = float(words.values["patient"].apply(number[None], torch.tensor([0])))
-                expected = {"last": np.nan_to_num(z), "seen": float(np.isfinite(z))}[column.block]
-            elif column.block == "level":
-                name, _, level = column.name.partition("=")
-                names, j = graphs.levels[name], list(graphs.levels).index(name)
-                k = int(graphs.statics.category[i, j])
-                expected = float((names[k] if k >= 0 else "missing") == level)
-            else:
-                points = graphs["timepoint"]
-                ages = [float(a) for a, owner in zip(points.age, points.owner, strict=True) if owner == i]
-                what, _, unit = column.name.partition(".")
-                days = min(ages, default=None) if what == "since" else float(graphs.statics.at[i])
-                scale = words.times["timepoint" if what == "since" else "patient"]
-                place = ("log", "years").index(unit)
-                seen = np.nan if days is None else (np.log1p(days) if unit == "log" else days / 365.25)
-                z = (seen - scale.mean[place]) / scale.std[place]
-                expected = float(np.nan_to_num(np.clip(z, -4, 4)))
-            assert found == pytest.approx(expected, abs=2e-5), (i, column)
+@pytest.fixture(scope="module")
+def rich(train):
+    """Graphs with intervals, bounds and vectors, of which some codes are rare."""
+    graphs, rng = build_graphs(last_landmarks(train)), np.random.default_rng(0)
+    sizes = {kind: len(graphs[kind]) for kind in graphs.nodes}
+    bound = torch.from_numpy(rng.integers(-1, 2, sizes["lab"]).astype(np.int8))
+    running = torch.from_numpy(rng.random(sizes["drug"]) < 0.9)
+    vector = torch.from_numpy(rng.standard_normal((sizes["vital"], 6))).float()
+    changed = {
+        "lab": replace(graphs["lab"], bound=bound),
+        "drug": replace(graphs["drug"], open=running),
+        "vital": replace(graphs["vital"], vector=vector),
+    }
+    return replace(graphs, nodes={**graphs.nodes, **changed})
+
+
+def slowly(column, i, graphs, columns):
+    """One column of one landmark, row by row."""
+    words = columns.vocabulary
+    if column.group == "patient":
+        return slow_static(column, i, graphs, words)
+    nodes = graphs[column.group]
+    mine = [j for j in range(len(nodes)) if nodes.owner[j] == i]
+    if column.block in ("content", "drift"):
+        basis, axis = columns.bases[column.group], int(column.name)
+        z = {j: float((nodes.vector[j] - basis.mean) @ basis.axes[:, axis]) for j in mine}
+        z = {j: min(max(one, -4.0), 4.0) for j, one in z.items()}
+        if column.block == "content":
+            return np.mean([*z.values()]) if z else 0.0
+        ages = [float(nodes.age[j]) for j in mine]
+        ends = [[z[j] for j in mine if float(nodes.age[j]) == end(ages)] for end in (min, max)] if z else []
+        return np.mean(ends[0]) - np.mean(ends[1]) if z else 0.0
+    name = column.name.partition(">")[0].partition("/")[0]
+    code = words.codes[column.group].index(name)
+    mine = [j for j in mine if nodes.code[j] == code]
+    given = [j for j in mine if torch.isfinite(nodes.value[j])]
+    newest = min((float(nodes.age[j]) for j in given), default=0.0)
+    final = [j for j in given if float(nodes.age[j]) == newest]
+    scale = words.values[column.group]
+
+    def standard(value):
+        return float(scale.apply(torch.tensor([value], dtype=torch.float32), torch.tensor([code])))
+
+    last = standard(np.mean([float(nodes.value[j]) for j in final]) if final else np.nan)
+    if column.block == "filter":
+        half_life = columns.half_lives(column.group)[int(column.name.rpartition("/")[2])]
+        weight = [0.5 ** (float(nodes.age[j]) / half_life) for j in given]
+        z = [standard(float(nodes.value[j])) for j in given]
+        return np.average(z, weights=weight) - last if given else 0.0
+    return {
+        "last": np.nan_to_num(last),
+        "seen": float(len(mine) > 0),
+        "rare": float(len(mine) > 0),
+        "count": np.log1p(len(mine)),
+        "running": float(any(nodes.open[j] for j in mine)),
+        "bound": np.mean([float(nodes.bound[j]) for j in final]) if final else 0.0,
+        "hinge": np.nan_to_num(max(last - float(column.name.rpartition(">")[2] or 0), 0.0))
+        if column.block == "hinge"
+        else None,
+    }[column.block]
+
+
+def slow_static(column, i, graphs, words):
+    if column.block in ("last", "seen", "hinge"):
+        name, _, knot = column.name.partition(">")
+        number = graphs.statics.number[i, graphs.numbers.index(name)]
+        z = float(words.values["patient"].apply(number[None], torch.tensor([words.numbers.index(name)])))
+        if column.block == "hinge":
+            return np.nan_to_num(max(z - float(knot), 0.0)) if np.isfinite(z) else 0.0
+        return {"last": np.nan_to_num(z), "seen": float(np.isfinite(z))}[column.block]
+    if column.block == "level":
+        name, _, level = column.name.partition("=")
+        names, j = graphs.levels[name], list(graphs.levels).index(name)
+        k = int(graphs.statics.category[i, j])
+        return float((names[k] if k >= 0 else "missing") == level)
+    points = graphs["timepoint"]
+    ages = [float(age) for age, owner in zip(points.age, points.owner, strict=True) if owner == i]
+    what, _, unit = column.name.partition(".")
+    days = min(ages, default=None) if what == "since" else float(graphs.statics.at[i])
+    if days is None:
+        return 0.0
+    scale, place = words.times["timepoint" if what == "since" else "patient"], ("log", "years").index(unit)
+    z = ((np.log1p(days) if unit == "log" else days / 365.25) - scale.mean[place]) / scale.std[place]
+    return min(max(z, -4.0), 4.0)
+
+
+def test_the_columns_are_those_of_a_slow_reading(rich):
+    bases = fit_bases(rich, 5)
+    columns = LinearColumns(fit_vocabulary(rich, bases, 22), bases)
+    x = columns(rich)
+    assert x.shape == (len(rich), len(columns.names)) and x.dtype == torch.float32
+    assert {column.block for column in columns.names} == {
+        *("last", "seen", "rare", "count", "running", "bound", "content", "drift", "level", "time"),
+        *linear.PENALTIES,
+    }
+    merged = merge_codes(rich, columns.vocabulary.codes, columns.vocabulary.above)
+    for i in range(0, len(rich), 6):
+        for column, found in zip(columns.names, x[i].tolist(), strict=True):
+            assert found == pytest.approx(slowly(column, i, merged, columns), abs=2e-4), (i, column)
+    assert sum(part.stop - part.start for part in columns.groups) == len(columns.names)
 
 
 def test_alone_or_together_the_same(fitted, test):
@@ -111,7 +175,7 @@ def test_a_member_learns_nothing_of_the_fold_that_it_never_sees(problem, fitted)
         assert torch.equal(part[2], poison[2]), name
         if name in ("weight", "bias"):
             assert not torch.equal(part[1], poison[1])
-    assert fitted.ridges["death"][2] == other.ridges["death"][2]
+    assert fitted.choices["death"][2] == other.choices["death"][2]
 
 
 def test_the_same_seed_gives_the_same_bits_and_saving_keeps_them(problem, fitted, test):
@@ -126,6 +190,9 @@ def test_the_same_seed_gives_the_same_bits_and_saving_keeps_them(problem, fitted
     assert loaded.facts() == fitted.facts()
     with pytest.raises(KeyError):
         LinearHazard.load(facts, {}, words, heads)
+    for odd in ({"members": 1e12}, {"members": 0}, {"choices": {"death": facts["choices"]["death"][:1]}}):
+        with pytest.raises(ValueError):
+            LinearHazard.load(facts | odd, tensors, words, heads)
     with pytest.raises(ValueError, match="weight"):
         LinearHazard.load(facts, tensors | {"outcome.0.weight": torch.zeros(5, 2, 1)}, words, heads)
 
@@ -169,4 +236,85 @@ def test_a_column_of_few_patients_has_no_weight(train):
     for i, column in enumerate(fitted.columns.names):
         usual = x[:, i].median()
         others = len(np.unique(train.patient[(x[:, i] != usual).numpy()]))
-        assert (weight[i] > 0) == (others >= 40 and bool(x[:, i].std() > 1e-6)), column
+        if column.block not in linear.PENALTIES:
+            assert (weight[i] > 0) == (others >= 40 and bool(x[:, i].std() > 1e-6)), column
+        assert others >= 40 or weight[i] == 0, column
+
+
+TOML = """
+cohort = "made"
+[patient]
+table = "p.csv"
+key = "id"
+[nodes.gene]
+table = "p.csv"
+time = "day"
+columns = { "x*" = "" }
+[outcomes.death]
+kind = "survival"
+table = "p.csv"
+causes = { death = { time = "end", flag = "died" } }
+[outcomes.grade]
+kind = "diagnosis"
+table = "p.csv"
+column = "grade"
+classes = { low = "low", high = "high" }
+when = "same"
+inputs = ["gene"]
+"""
+
+
+def genes(folder, columns, patients=120, slope=1.5, bend=0.0):
+    """A cohort of which the first gene tells the hazard and the grade, and the others nothing.
+
+    With a bend the hazard rises on both sides of its middle.
+    """
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((patients, columns)).round(3)
+    end = rng.exponential(100 * np.exp(-slope * x[:, 0] - bend * np.abs(x[:, 0]))) + 1
+    table = {
+        "id": np.arange(patients),
+        "day": np.zeros(patients),
+        "end": np.minimum(end, 300.0).round(2),
+        "died": (end < 300).astype(int),
+        "grade": np.where(rng.random(patients) < 1 / (1 + np.exp(-4 * x[:, 0])), "high", "low"),
+    }
+    folder.mkdir()
+    pl.DataFrame(table | {f"x{i}": x[:, i] for i in range(columns)}).write_csv(folder / "p.csv")
+    (folder / "made.toml").write_text(TOML)
+    return read_cohort(folder / "made.toml", folder).at(0.0)
+
+
+def test_a_crowd_of_columns_takes_a_stronger_ridge(tmp_path):
+    few, many = (genes(tmp_path / str(n), n).followed("death") for n in (2, 300))
+    choices = [LinearHazard.fit(posed(X, horizon=200.0)).choices["death"] for X in (few, many)]
+    assert max(one.ridge for one in choices[0]) < min(one.ridge for one in choices[1])
+
+
+def test_a_bend_loosens_the_hinges_and_a_straight_line_does_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(linear, "PENALTIES", {"hinge": 1e4})
+    shape = {"straight": {"slope": 1.5}, "bent": {"slope": 0.0, "bend": 3.0}}
+    for name, told in shape.items():
+        X = genes(tmp_path / name, 4, patients=400, **told).followed("death")
+        choices = LinearHazard.fit(posed(X, horizon=200.0)).choices["death"]
+        assert [("hinge" in choice.loose) for choice in choices] == [name == "bent"] * 5
+
+
+def test_where_nothing_is_told_nothing_is_learned(tmp_path):
+    """Without a signal the forecasts hardly differ: the ridge reaches far enough."""
+    X = genes(tmp_path / "null", 20, slope=0.0).followed("death")
+    answer = LinearHazard.fit(posed(X, horizon=200.0)).forecast(build_graphs(X))["death"]
+    risk = 1 - answer[:, :, 0].sum(2).exp().mean(0)
+    assert float(risk.logit().std()) < 0.1
+
+
+def test_a_diagnosis(tmp_path):
+    X = genes(tmp_path / "grade", 8)
+    fitted = LinearHazard.fit(posed(X, ("grade",)))
+    answer = fitted.forecast(build_graphs(X))["grade"]
+    assert answer.shape == (5, len(X), 2) and torch.allclose(answer.exp().sum(2), torch.ones(()).double())
+    weight = fitted.scores["grade"].weight.abs().amax((0, 1))
+    assert fitted.columns.names[int(weight.argmax())] == Column("gene", "last", "0")
+    names = fitted.heads["grade"].classes
+    high = answer.mean(0).argmax(1) == names.index("high")
+    assert float((high.numpy() == (target_of(X, "grade").label == names.index("high"))).mean()) > 0.8
