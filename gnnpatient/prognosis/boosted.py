@@ -26,7 +26,8 @@ from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
 from gnnpatient.prognosis.trees import MAX_LEAVES, Trees
 
 MAX_ROWS = 100_000  # that a member learns from: landmarks times bands
-PATIENT_LANDMARKS = 8  # of each patient
+PATIENT_LANDMARKS = 8  # of each patient, drawn anew for each member
+POOL_FACTOR, MAX_POOL = 4, 100_000  # landmarks from which is drawn: so many times as many, and at most
 MAX_EDGE_LANDMARKS = 8192  # from which the edges of bins are learned
 BATCH = 2048  # landmarks whose graphs are built at once
 MAX_BANDS = 3  # parts of the time grid within which a relative hazard is constant
@@ -112,9 +113,10 @@ class BoostedHazard:
         bands = {name: _bands(problem, name) for name in hazards}
         trees: dict[str, list[Trees]] = {name: [] for name in problem.targets}
         for member in range(members):
+            drawn = sample.drawn(rng)
             for name, target in problem.targets.items():
                 seed = int(rng.integers(2**31))
-                learn, stop = (sample.take(rows, target.known) for rows in problem.stopping(member))
+                learn, stop = (drawn.take(rows, target.known) for rows in problem.stopping(member))
                 if isinstance(target, SurvivalTarget):
                     times, of = problem.heads[name].times, (hazards[name][member], bands[name])
                     periods, held = (_person_periods(target, part, times, *of) for part in (learn, stop))
@@ -259,6 +261,11 @@ class _Sample:
     weight: Float[ndarray, " landmark"]
     bins: UInt8[ndarray, "landmark column"]
 
+    def drawn(self, rng: np.random.Generator) -> _Sample:
+        """A member's own draw of them, of which it learns from four fifths."""
+        rows, weight = _drawn(self.patient, PATIENT_LANDMARKS, MAX_ROWS // MAX_BANDS * 5 // 4, rng)
+        return _Sample(self.rows[rows], self.patient[rows], self.weight[rows] * weight, self.bins[rows])
+
     def take(self, rows: Int[ndarray, " row"], known: ndarray) -> _Sample:
         """Those of them that are among `rows`, and of which something is known."""
         mine = np.isin(self.rows, rows) & known[self.rows]
@@ -276,7 +283,7 @@ def _sample(problem: Problem, rng: np.random.Generator) -> tuple[Aggregates, _Sa
     patient = np.concatenate([last.patient[some], others.patient])
     at = Landmarks(X.cohort, patient, np.concatenate([last.at[some], others.at]))
     aggregates = Aggregates.fit(build_graphs(at), patient, problem.vocabulary, problem.bases, least)
-    rows, weight = _drawn(X.patient, rng)
+    rows, weight = _drawn(X.patient, POOL_FACTOR * PATIENT_LANDMARKS, MAX_POOL, rng)
     weight = weight * landmark_weights(X.moments)[rows]
     weight = weight * (len(np.unique(X.patient)) / weight.sum())
     bins = [aggregates.bins(build_graphs(X[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
@@ -284,16 +291,16 @@ def _sample(problem: Problem, rng: np.random.Generator) -> tuple[Aggregates, _Sa
 
 
 def _drawn(
-    patient: Int[ndarray, " landmark"], rng: np.random.Generator
+    patient: Int[ndarray, " landmark"], each: int, most: int, rng: np.random.Generator
 ) -> tuple[Int[ndarray, " row"], Float[ndarray, " row"]]:
-    """Some landmarks of each patient, and for how many of the patient's each stands.
+    """Up to `each` landmarks of each patient, and for how many of the patient's each of them stands.
 
     Who has few landmarks had an early end: without that weight the hazard would be too high.
     """
     order = np.lexsort((rng.random(len(patient)), patient))
-    new = np.append(True, np.diff(patient[order]) != 0)
+    new = np.append(True, np.diff(patient[order]) != 0)[: len(order)]
     rank = np.arange(len(order)) - np.flatnonzero(new)[new.cumsum() - 1]
-    most = min(MAX_ROWS // MAX_BANDS * 5 // 4, int((rank < PATIENT_LANDMARKS).sum()))
+    most = min(most, int((rank < each).sum()))
     rows = np.sort(order[np.lexsort((rng.random(len(order)), rank))[:most]])
     every, drawn = (np.bincount(x, minlength=patient.max() + 1) for x in (patient, patient[rows]))
     return rows, (every / drawn.clip(min=1))[patient[rows]]

@@ -276,10 +276,12 @@ def test_trees_of_other_tables_are_refused(fitted):
 
 def test_a_leaf_is_of_enough_patients(problem, fitted):
     """Each leaf that a training row reaches is reached by rows of ten patients at least."""
-    _, sample = _sample(problem, np.random.default_rng([problem.config.seed, 0]))
+    rng = np.random.default_rng([problem.config.seed, 0])
+    _, sample = _sample(problem, rng)
     target, times = problem.targets["death"], problem.heads["death"].times
     for member, trees in enumerate(fitted.trees["death"]):
-        mine = sample.take(problem.train(member), target.known)
+        mine = sample.drawn(rng).take(problem.train(member), target.known)
+        rng.integers(2**31)  # the seed of the member's trees
         of = fitted.hazards["death"][member], fitted.bands["death"]
         rows = _person_periods(target, mine, times, *of)
         assert len(trees) > 10
@@ -292,6 +294,17 @@ def test_who_has_most_rows_does_not_fill_a_leaf():
     patient = np.concatenate([np.repeat(np.arange(9), 200), np.arange(9, 400)])
     assert _least_rows(patient, LEAST) > 9 * 200, "the nine with most rows are not ten patients"
     assert _least_rows(np.arange(600), 1) == boosted.LEAF_PATIENTS
+
+
+def test_few_landmarks_of_many_stand_for_all():
+    """Those of patients with an early end are few: each draw is weighted so that they count as they did."""
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(300), rng.integers(1, 30, 300))
+    rows, weight = boosted._drawn(patient, 8, 10**6, rng)
+    assert np.bincount(patient[rows]).max() == 8 and len(np.unique(rows)) == len(rows)
+    np.testing.assert_allclose(np.bincount(patient[rows], weight), np.bincount(patient))
+    fewer, _ = boosted._drawn(patient, 8, 500, rng)
+    assert len(fewer) == 500 and set(np.bincount(patient[fewer])) <= {1, 2}
 
 
 # -- hazards --
