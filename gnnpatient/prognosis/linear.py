@@ -32,7 +32,8 @@ from gnnpatient.prognosis.problem import Problem
 RIDGES = tuple(0.4 * 2**k for k in range(11))
 DEFAULT_RIDGE = 12.8  # where there are too few folds to choose one
 MAX_ROWS = 100_000  # landmarks that are learned from, at most
-MAX_TRIAL_ROWS = 4096  # landmarks on which a ridge is chosen, at most
+# landmarks on which choices are made, at most: in all, and per patient on average
+MAX_TRIAL_ROWS, TRIAL_ROWS_EACH = 8192, 8
 CELLS = 2**26  # of the columns of all landmarks: bounds the memory
 CHUNK = 1024  # landmarks whose graphs are built at once
 STEPS, TRIAL_STEPS = 200, 20  # at most, in the end and to choose
@@ -361,7 +362,8 @@ class _Learning:
             return [Choice(DEFAULT_RIDGE, ())] * members
         pairs = [(i, j) for i in range(members) for j in range(i + 1, folds)]
         draw = np.random.default_rng(self.problem.config.seed).permutation(len(self.rows))
-        some = np.sort(draw[:MAX_TRIAL_ROWS])
+        patients = len(np.unique(self.problem.landmarks.patient[self.rows]))
+        some = np.sort(draw[: min(MAX_TRIAL_ROWS, TRIAL_ROWS_EACH * patients)])
         fits = self.fits(pairs, some)
 
         def trial(flat: Tensor, ridge: float, loose: tuple[str, ...] = ()) -> tuple[Tensor, Tensor]:
