@@ -43,6 +43,7 @@ SMALLEST_HAZARD = 1e-5
 PENALTIES = {"hinge": 16.0, "filter": 16.0}
 CLEAR = 2.0  # standard errors by which a loose block must lower the loss
 LOOSE_TRIALS = 3  # ridges at which it is tried
+LOOSE_PATIENTS = 200  # fewest patients to learn from with which it is
 FACTOR = 0.3  # of a column, where a fit begins
 MAX_MEMBERS = 10_000  # of a model that is loaded
 
@@ -383,7 +384,8 @@ class _Learning:
         best = torch.stack([loss.sum(1) for loss in losses]).argmin(0).tolist()
         choices = [Choice(RIDGES[place], ()) for place in best]
         first = min(best)
-        for block in sorted({column.block for column in self.columns} & set(PENALTIES)):
+        blocks = {column.block for column in self.columns} if patients >= LOOSE_PATIENTS else set()
+        for block in sorted(blocks & set(PENALTIES)):
             places = range(first, min(first + LOOSE_TRIALS, len(fitted)))
             tried = [trial(fits.loosen(fitted[at], block), RIDGES[at], (block,))[1] for at in places]
             lowest = torch.stack([loss.sum(1) for loss in tried]).argmin(0).tolist()
