@@ -243,7 +243,8 @@ def _during(intervals: _VisibleRows, rows: _VisibleRows) -> tuple[np.ndarray, np
     here = np.flatnonzero(begin < stop)
     place = rows.moments.place(owner[here], begin[here], stop[here])
     count = place[1] - place[0]
-    room_for(int(count.sum()) * (_EDGE_BYTES + _ATTRIBUTE_BYTES), "the rows during each interval")
+    pairs = int(count.sum())
+    room_for(pairs * (_EDGE_BYTES + _ATTRIBUTE_BYTES), f"{pairs} edges of what happened during intervals")
     pair, nth = _each(count)
     source, target = order[latest[here[pair]]], rows.moments.order[place[0][pair] + nth]
     if rows is intervals:  # who ends last may be the row itself, then it is the one before

@@ -1179,10 +1179,12 @@ class Landmarks(Shown):
         list of torch_geometric.data.HeteroData
             In the order of the landmarks. Each node type has `x`, float32, whose columns `feature_names`
             lists and `Graphs.features` describes, and but for "timepoint" and "patient" `code`, int64, the
-            position in `cohort.codes` (0 = other) for an embedding. There is one "patient" node. With an
-            outcome, `y` of the graph is (1, 2) float32, event (0 = censored, k = the k-th cause) and days
-            after the landmark; of a diagnosis (1,) int64, the class, -1 = unknown; of a value (1,) float32.
-            The patient node has the fields of `Landmarks.outcome`, as `event` and `time`, or `label`.
+            position in `cohort.codes` (0 = other) for an embedding. There is one "patient" node. Each edge
+            type has `edge_index`, and `edge_attr` where `Graphs.attribute_names` lists columns, 0 = missing.
+            With an outcome, `y` of the graph is (1, 2) float32, event (0 = censored, k = the k-th cause) and
+            days after the landmark; of a diagnosis (1,) int64, the class, -1 = unknown; of a value (1,)
+            float32. The patient node has the fields of `Landmarks.outcome`, as `event` and `time`, or
+            `label`.
 
         Raises
         ------
@@ -1196,7 +1198,7 @@ class Landmarks(Shown):
         >>> X = pbc().at(365).followed("death")
         >>> batch = next(iter(DataLoader(X.hetero_data("death"), batch_size=32)))
         >>> batch["lab"].x.shape, batch["lab"].code.max(), batch.y[:2].tolist()
-        (torch.Size([468, 6]), tensor(7), [[2.0, 35.0], [2.0, 187.0]])
+        (torch.Size([468, 7]), tensor(7), [[2.0, 35.0], [2.0, 187.0]])
         """
         from gnnpatient.cohort.view import landmark_hetero_data
 
@@ -1219,7 +1221,7 @@ class Landmarks(Shown):
         --------
         >>> from gnnpatient.datasets.shipped import pbc
         >>> pbc().at(365).feature_names()["lab"]
-        ('value', 'given', 'below', 'above', 'age', 'open')
+        ('value', 'given', 'below', 'above', 'age', 'open', 'duration')
         """
         from gnnpatient.cohort.view import known_graphs
 

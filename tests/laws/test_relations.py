@@ -185,6 +185,21 @@ def test_relations_grow_with_the_rows():
             assert len(set(zip(source.tolist(), target.tolist(), strict=True))) == len(source)
 
 
+def test_edges_of_intervals_are_estimated_before_they_are_allocated(read, monkeypatch):
+    from gnnpatient import InputError, files
+
+    drugs = "".join(f"a,0,,{code},1\n" for code in range(200))
+    cohort = read("".join(f"a,{1 + i / 4096},{1 + i / 4096},size,{i},\n" for i in range(4096)), drugs)
+    found = graph(cohort, 9).edges["drug", "during", "lesion"]
+    assert found.shape[1] == 200 * 4096  # every pair is one: that many are running
+    monkeypatch.setattr(files, "MAX_UNCHECKED_BYTES", 0)
+    monkeypatch.setattr(files, "free_memory", lambda: 20_000_000)  # enough for the rows
+    with pytest.raises(
+        InputError, match=r"819200 edges of what happened during intervals: takes about .* are free"
+    ):
+        graph(cohort, 9)
+
+
 def test_columns_of_any_order_give_the_same_objects(read):
     columns = {"day": [1, 2, 1, 2], "known": [1, 2, 1, 2], "mm": [1, 2, 3, 4], "lesion": [12, 12, 7, 7]}
     frame = pl.DataFrame(columns).select(
