@@ -29,14 +29,15 @@ from gnnpatient.prognosis.minimise import minimise
 from gnnpatient.prognosis.problem import Problem
 
 # penalties on the squared coefficients, on the scale of a sum over patients
-RIDGES = tuple(0.4 * 2**k for k in range(11))
+RIDGES = tuple(0.8 * 2**k for k in range(10))
 DEFAULT_RIDGE = 12.8  # where there are too few folds to choose one
 MAX_ROWS = 100_000  # landmarks that are learned from, at most
 # landmarks on which choices are made, at most: in all, and per patient on average
 MAX_TRIAL_ROWS, TRIAL_ROWS_EACH = 8192, 8
 CELLS = 2**26  # of the columns of all landmarks: bounds the memory
 CHUNK = 1024  # landmarks whose graphs are built at once
-STEPS, TRIAL_STEPS = 200, 20  # at most, in the end and to choose
+# at most: in the end, and to choose, of which the first fit has none to go on from
+STEPS, FIRST_STEPS, TRIAL_STEPS = 200, 60, 20
 TOLERANCE, TRIAL_TOLERANCE = 3e-7, 1e-5  # of the loss, below which a fit has ended
 SMALLEST_HAZARD = 1e-5
 # how many times as much ridge the coefficients of these blocks get, unless inner folds want them loose
@@ -369,7 +370,8 @@ class _Learning:
 
         def trial(flat: Tensor, ridge: float, loose: tuple[str, ...] = ()) -> tuple[Tensor, Tensor]:
             ridges = torch.full((len(pairs),), ridge)
-            flat = fits.fit(flat, ridges, [loose] * len(pairs), TRIAL_STEPS, TRIAL_TOLERANCE)
+            steps = TRIAL_STEPS if fitted else FIRST_STEPS
+            flat = fits.fit(flat, ridges, [loose] * len(pairs), steps, TRIAL_TOLERANCE)
             with torch.no_grad():
                 return flat, self.held_out(fits.losses(flat), pairs, some, members)
 
