@@ -125,7 +125,7 @@ class Temporal(nn.Module):
         if self.visits:
             place = torch.stack([table.timepoint, table.before], 1).add_(1)  # visit 0 is empty
             visit = h.new_zeros(len(table.timepoint_x) + 1, h.shape[1]).index_add(0, place[:, 0], h)
-            read = visit.index_select(0, place.flatten()).view(table.rows, -1)
+            read = visit.index_select(0, place.flatten()).view(table.rows, 2 * h.shape[1])
             h = h + self.visit(torch.cat([h, read], 1)).relu()
         return h
 
