@@ -56,3 +56,83 @@ def test_figures_compare_within_a_fold_and_say_nothing_of_few(covid):
     assert np.isnan(value["few", "gnn"])
     gain = dict(found.filter(asked="first").select("model", "beyond").iter_rows())
     assert gain["baseline"] == 0 and gain["gnn"] == 1 - value["first", "baseline"]
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """The modules of experiments that import each other."""
+    import importlib
+    import sys
+
+    folder = str(Path(__file__).parents[1] / "experiments")
+    sys.path.insert(0, folder)
+    try:
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in ("worlds", "pooled")})
+    finally:
+        sys.path.remove(folder)
+        sys.modules.pop("worlds")
+        sys.modules.pop("pooled")
+
+
+def test_the_way_of_a_world_goes_from_last_values_to_the_truth(scripts):
+    def line(model, seed, r2, world="order", **more):
+        return {"world": world, "seed": seed, "model": model, "model_seed": 0, "R2": r2, **more}
+
+    lines = [line("last", seed, r2) for seed, r2 in ((1, 0.2), (2, 0.0))]
+    lines += [line("default", seed, r2) for seed, r2 in ((1, 0.6), (2, 0.76))]
+    lines += [line("network", 1, 0.9), line("gru", 1, 0.95)]
+    lines += [line("default", seed, None, "null", scaled_ibs=-0.01, sd=0.05) for seed in range(5)]
+    found = scripts.worlds.Found(tuple(lines))
+    assert found.ways("order", "default").tolist() == pytest.approx([50.0, 76.0])
+    goals = "\n".join(scripts.worlds.goals(found))
+    assert "| default: lowest mean way of 1 mechanisms (order), % | 63 | >= 70 | **no** |" in goals
+    assert "| default: worst single fit (order), % | 50 | >= 55 | **no** |" in goals
+    assert "| network: lowest mean way of 1 mechanisms (order), % | 88 | >= 75 | yes |" in goals
+    assert "| default: scaled IBS of `null`, 5 fits | -0.0100 | >= -0.0050 | **no** |" in goals
+    assert "| default: sd of logit risk of `null` | 0.050 | <= 0.100 | yes |" in goals
+    assert "| network - gru: R2 of `order` | -0.050 | >= -0.020 | **no** |" in goals
+    (row,) = [row for row in scripts.worlds.ways_table(found) if row.startswith("| order ")]
+    assert "0.68 (**63 %**, least 0.60, se 0.08)" in row and "| 0.90 (**88 %**) |" in row
+
+
+def test_a_run_that_stopped_goes_on_where_it_was(scripts, tmp_path):
+    task = scripts.worlds.Task(tmp_path, tmp_path, "order", 1, "last", 0, 3600, 1600)
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"task": ["", "order", 1, "last", 0], "R2": 0.5}\n')
+
+    def never(_):
+        raise AssertionError("it is there already")
+
+    (line,) = scripts.worlds.work_through([task], log, 1, SimpleNamespace(print=print), never)
+    assert line["R2"] == 0.5 and log.read_text().count("\n") == 1
+
+
+def test_a_cohort_is_scored_from_the_files_of_its_folds(scripts, tmp_path):
+    """The stack knows the event, the rival of each fold is noise; the graph is not there."""
+    pooled = scripts.pooled
+    from gnnpatient.datasets.shipped import pbc
+
+    folds = pl.DataFrame({"repeat": 0, "fold": np.arange(312) % 2, "id": pbc().ids})
+    folds.write_parquet(tmp_path / "pbc.parquet")
+    args = pooled.parser_of("").parse_args(["--work", str(tmp_path), "--folds", str(tmp_path)])
+    tasks = pooled.tasks_of(args, ["pbc"], {"default": {}})
+    rng, lines = np.random.default_rng(0), []
+    for task in tasks:
+        X = task.landmarks[1]
+        truth = X.outcome("death")
+        came = (truth["event"] == 2)[:, None] & (truth["time"][:, None] <= task.times)
+        noise = np.repeat(rng.uniform(0.1, 0.5, (len(X), 1)), len(task.times), 1)
+        flat = np.full(came.shape, 0.3)
+        risks = {"gnn": 0.1 + 0.8 * came, "nograph": 0.1 + 0.8 * came, "linear": noise, "cox": flat}
+        np.savez(task.file, **risks, null=flat)
+        rival = "linear" if task.fold else "cox"
+        line = {"cohort": "pbc", "repeat": 0, "fold": task.fold, "variant": "default", "rival": rival}
+        lines.append({**line, "seconds": 1.0, "weights": {"linear": 1.0}, "tag": ""})
+    found = pooled.scored("pbc", tasks, lines, 30)
+    assert found.patients == len(np.unique(np.concatenate([t.landmarks[1].patient for t in tasks])))
+    gain, low, high, variance = found.difference("gnn", "rival")
+    drawn = found.draws[:, found.names.index("gnn"), 0] - found.draws[:, found.names.index("rival"), 0]
+    assert 0 < low < gain < high and variance == pytest.approx(np.var(drawn, ddof=1))
+    assert found.difference("gnn", "nograph")[:3] == (0.0, 0.0, 0.0)
+    page = pooled.page([found], args)
+    assert "**Development** figures" in page and "| pbc | " in page and "cox 1, linear 1" in page

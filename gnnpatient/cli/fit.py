@@ -150,7 +150,7 @@ def read_config(path: Path) -> dict[str, Any]:
     hints = get_type_hints(PrognosisModel.__init__)
     fields: dict[str, Any] = {name: (hints[name], default) for name, default in CHOICES.items()}
     fields |= {name: (Names | None, None) for name in ("outcomes", "kinds", "relations")}
-    fields |= {"families": (Names, CHOICES["families"]), "conv": (str, CHOICES["conv"])}
+    fields |= {"families": (Names, tuple(CHOICES["families"])), "conv": (str, CHOICES["conv"])}
     fields |= {"horizon": (float | str | None, None), "landmarks": (str, "random")}
     fields |= {"test": (float, 0.2), "test_by": (str | None, None)}
     train = create_model("Train", __base__=Record, **fields)

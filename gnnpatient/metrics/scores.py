@@ -281,16 +281,25 @@ def integrate(risk: Num[np.ndarray, "row time"], known: Sequence[AtHorizon | Non
     score, tau : float
         As `integrated_brier`.
     """
-    grid, score = [0.0], [0.0]
-    for now, at in zip(risk.T, known, strict=True):
-        # Every later time is None, too: neither G nor the number at risk rises.
+    if risk.shape[1] != len(known):
+        raise ValueError(f"{risk.shape[1]} columns of risk for {len(known)} times")
+    # after the first None every later time is None, too: neither G nor the number at risk rises
+    seen: list[AtHorizon] = []
+    for at in known:
         if at is None:
             break
-        check_risk(now, at.time)
-        grid.append(at.horizon)
-        score.append(_brier(now, at))
-    tau = grid[-1]
-    return (float(np.trapezoid(score, grid) / tau), tau) if tau else (np.nan, 0.0)
+        seen.append(at)
+    if not seen:
+        return np.nan, 0.0
+    risk = risk[:, : len(seen)]
+    if len(risk) != len(seen[0].time) or not np.isfinite(risk).all():
+        for now, at in zip(risk.T, seen, strict=True):
+            check_risk(now, at.time)  # says which is wrong
+    error = np.stack([at.case for at in seen], 1) - risk.astype(float)
+    total = np.einsum("ij,ij->j", np.stack([at.share for at in seen], 1), np.square(error))
+    score = [0.0, *(quotient(t, at.weight.sum()) for t, at in zip(total, seen, strict=True))]
+    tau = seen[-1].horizon
+    return float(np.trapezoid(score, [0.0, *(at.horizon for at in seen)]) / tau), tau
 
 
 SCORES: Mapping[str, Callable[[Rows, AtHorizon | None, Fold | None], float]] = {

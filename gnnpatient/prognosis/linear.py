@@ -7,23 +7,25 @@ member, on folds inside what the member learns from.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
-from gnnpatient.graphs import Graphs, Nodes, merge_codes, moving, positions
+from gnnpatient.graphs import Graphs, moving
 from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig, SurvivalConfig
-from gnnpatient.model.vocabulary import MAX_DEVIATIONS, YEAR, Vocabulary, standardise
+from gnnpatient.model.vocabulary import Vocabulary
+from gnnpatient.prognosis.columns import Column, LinearColumns
+from gnnpatient.prognosis.minimise import minimise
 from gnnpatient.prognosis.problem import Problem
 
 # penalties on the squared coefficients, on the scale of a sum over patients
@@ -36,247 +38,53 @@ CHUNK = 1024  # landmarks whose graphs are built at once
 STEPS, TRIAL_STEPS = 200, 20  # at most, in the end and to choose
 TOLERANCE, TRIAL_TOLERANCE = 3e-7, 1e-5  # of the loss, below which a fit has ended
 SMALLEST_HAZARD = 1e-5
-KNOTS = (-1.0, 0.0, 1.0)  # standard deviations at which the slope of a value may change
-# how many times as much ridge the coefficients of a block get: these show in hundreds of patients at least
+# how many times as much ridge the coefficients of these blocks get, unless inner folds want them loose
 PENALTIES = {"hinge": 16.0, "filter": 16.0}
+CLEAR = 2.0  # standard errors by which a loose block must lower the loss
+LOOSE_TRIALS = 3  # ridges at which it is tried
+FACTOR = 0.3  # of a column, where a fit begins
 MAX_MEMBERS = 10_000  # of a model that is loaded
-MISSING = 1  # place of a missing level among those of a category, after unknown
 
 
 @dataclass(frozen=True)
-class Column:
-    """One input of the linear family.
+class Choice:
+    """How a member is fitted.
 
     Attributes
     ----------
-    group : str
-        Node type, or "patient": columns of a group share a score.
-    block : str
-        What of it: "last", "seen", "count", "rare", "running", "bound", "content", "drift", "level" or
-        "time", "hinge" or "filter".
-    name : str
-        Code, static column, or number of an axis.
+    ridge : float
+        Penalty on its squared coefficients, on the scale of a sum over patients.
+    loose : tuple of str
+        Blocks of `PENALTIES` that get no more ridge than the others.
+
+    Raises
+    ------
+    ValueError
+        When the ridge is below 0 or not finite, or a block is unknown.
     """
 
-    group: str
-    block: str
-    name: str
+    ridge: float
+    loose: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.ridge < math.inf or not set(self.loose) <= set(PENALTIES):
+            raise ValueError(f"ridge {self.ridge} and loose blocks {self.loose} of the linear family")
 
-@dataclass(frozen=True, eq=False)
-class LinearColumns:
-    """What was last seen of each code, and the statics, of the graphs of some landmarks.
-
-    Of each event node type: the standardised last value of each code, whether there ever was a row, and the
-    logarithm of 1 + its rows; of rare or unknown codes together the same but for the value; whether an
-    interval is running; on which side of a bound the truth lies; of images and texts the mean content along
-    the axes of the training vectors, and its change from the first to the last. Of "patient": static numbers
-    with a flag, levels of categories, and the time since the latest timepoint and since the origin. What is
-    missing is 0. Beside them, under a stronger ridge: hinges of each value (by how much it is above -1, 0 and
-    1 standard deviations), and time filters (an exponentially weighted mean of a code's series minus its last
-    value, at two half-lives).
-
-    Attributes
-    ----------
-    vocabulary : Vocabulary
-        Names and scales of the training graphs.
-    bases : mapping of str to Basis
-        Principal axes of the vectors of each node type.
-    """
-
-    vocabulary: Vocabulary
-    bases: Mapping[str, Basis]
-
-    @cached_property
-    def names(self) -> tuple[Column, ...]:
-        """The columns, those of a group one after the other."""
-        names: list[Column] = []
-        for kind, codes in self.vocabulary.codes.items():
-            rare = kind in self.vocabulary.rare
-            blocks = {
-                "last": codes[1:],
-                "seen": codes[1:],
-                "count": codes[0 if rare else 1 :],
-                "rare": codes[:1] if rare else (),
-                "running": codes[0 if rare else 1 :] if kind in self.vocabulary.running else (),
-                "bound": codes[1:] if kind in self.vocabulary.bounded else (),
-                "hinge": _hinged(codes[1:]),
-                "filter": tuple(f"{code}/{i}" for i in range(2) for code in codes[1:]),
-            }
-            if kind in self.vocabulary.vectors:
-                axes = tuple(map(str, range(self.vocabulary.vectors[kind].kept)))
-                blocks |= {"content": axes, "drift": axes}
-            names += [Column(kind, block, name) for block, some in blocks.items() for name in some]
-        numbers = self.vocabulary.numbers
-        blocks = {"last": numbers, "seen": numbers, "hinge": _hinged(numbers)}
-        names += [Column("patient", block, name) for block, some in blocks.items() for name in some]
-        for name, levels in self.vocabulary.levels.items():
-            names += [
-                Column("patient", "level", f"{name}={level}") for level in ("unknown", "missing", *levels)
-            ]
-        times = [f"{name}.{unit}" for name in ("since", "day") for unit in ("log", "years")]
-        return (*names, *(Column("patient", "time", name) for name in times))
-
-    @cached_property
-    def groups(self) -> tuple[slice, ...]:
-        """Where the columns of each event node type lie, then those of "patient"."""
-        size = [
-            sum(column.group == group for column in self.names)
-            for group in (*self.vocabulary.codes, "patient")
-        ]
-        ends = np.cumsum(size).tolist()
-        return tuple(slice(end - width, end) for end, width in zip(ends, size, strict=True))
-
-    def __call__(self, graphs: Graphs) -> Float[Tensor, "landmark column"]:
-        """Read the columns off graphs.
+    def also(self, block: str, ridge: float) -> Choice:
+        """Choose one more loose block, which wants at least this ridge.
 
         Parameters
         ----------
-        graphs : Graphs
-            In the cohort's own codes.
+        block : str
+            The block.
+        ridge : float
+            Its ridge.
 
         Returns
         -------
-        Float[Tensor, "landmark column"]
-            float32, in the order of `names`, never nan.
+        Choice
         """
-        graphs = merge_codes(graphs, self.vocabulary.codes, self.vocabulary.above)
-        parts = [part for kind in self.vocabulary.codes for part in self._event(kind, graphs)]
-        return torch.cat([*parts, *self._patient(graphs)], 1)
-
-    def _event(self, kind: str, graphs: Graphs) -> Iterator[Float[Tensor, "landmark _"]]:
-        words, size = self.vocabulary, len(graphs)
-        codes, first = len(words.codes[kind]), 0 if kind in words.rare else 1
-        nodes = graphs.nodes.get(kind)
-        if nodes is None:
-            width = sum(column.group == kind for column in self.names)
-            yield graphs.statics.at.new_zeros(size, width)
-            return
-        value, age = graphs.last[kind].value, graphs.last[kind].age
-        scale = words.values[kind].table()[:, None]
-        last = standardise(value, scale.expand(3, *value.shape))[:, 1:]
-        yield last.nan_to_num(0.0)
-        seen = age.isfinite().to(value.dtype)
-        yield seen[:, 1:]
-        count = torch.bincount(nodes.owner * codes + nodes.code, minlength=size * codes).view(size, codes)
-        yield count[:, first:].to(value.dtype).log1p()
-        if kind in words.rare:
-            yield seen[:, :1]
-        if kind in words.running:
-            running = torch.zeros_like(value)
-            running[nodes.owner[nodes.open], nodes.code[nodes.open]] = 1.0
-            yield running[:, first:]
-        if kind in words.bounded:
-            yield _sides(nodes, size, codes)[:, 1:]
-        yield from _hinges(last)
-        yield from self._filters(kind, nodes, last)
-        if kind in words.vectors:
-            yield from self._content(kind, nodes, size)
-
-    def half_lives(self, kind: str) -> tuple[float, float]:
-        """Days after which a row counts half in the time filters of a node type, by the ages of its rows.
-
-        Parameters
-        ----------
-        kind : str
-            An event node type.
-
-        Returns
-        -------
-        tuple of float
-            The shorter one, and the longer one: about the median age of a row in training.
-        """
-        middle, spread = self.vocabulary.times[kind].mean[0], self.vocabulary.times[kind].std[0]
-        return math.expm1(max(middle - spread, 1e-3)), math.expm1(max(middle, 1e-3))
-
-    def _filters(
-        self, kind: str, nodes: Nodes, last: Float[Tensor, "landmark code"]
-    ) -> Iterator[Float[Tensor, "landmark code"]]:
-        """Exponentially weighted mean of each code's series, minus its last value, at two half-lives."""
-        size, codes = last.shape[0], last.shape[1] + 1
-        z = standardise(nodes.value, self.vocabulary.values[kind].table()[:, nodes.code])
-        given = z.isfinite()
-        z, age, slot = z[given], nodes.age[given], (nodes.owner * codes + nodes.code)[given]
-        newest = age.new_full((size * codes,), torch.inf).scatter_reduce(0, slot, age, "amin")
-        for half_life in self.half_lives(kind):
-            weight = torch.exp2((newest[slot] - age) / half_life)
-            total, sum_z = (z.new_zeros(size * codes).index_add(0, slot, y) for y in (weight, weight * z))
-            mean = (sum_z / total).view(size, codes)[:, 1:]  # nan where there is no value
-            yield (mean - last).nan_to_num(0.0)
-
-    def _content(self, kind: str, nodes: Nodes, size: int) -> Iterator[Float[Tensor, "landmark axis"]]:
-        """Mean content of a node type with vectors, and its change from the first to the last."""
-        basis = self.bases[kind]
-        if nodes.vector.shape[1] != len(basis.mean):  # another encoder made the vectors
-            z = nodes.age.new_zeros(len(nodes), basis.axes.shape[1])
-        else:
-            z = ((nodes.vector - basis.mean) @ basis.axes).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
-        age = nodes.age.new_zeros(size)
-        newest = age.scatter_reduce(0, nodes.owner, nodes.age, "amin", include_self=False)
-        oldest = age.scatter_reduce(0, nodes.owner, nodes.age, "amax", include_self=False)
-        yield _mean(z, nodes.owner, size)
-        ends = [nodes.age == end[nodes.owner] for end in (newest, oldest)]
-        last, first = (_mean(z[end], nodes.owner[end], size) for end in ends)
-        yield last - first
-
-    def _patient(self, graphs: Graphs) -> Iterator[Float[Tensor, "landmark _"]]:
-        words, statics = self.vocabulary, graphs.statics
-        number = _columns(statics.number, graphs.numbers, words.numbers)
-        z = standardise(number, words.values["patient"].table()[:, None].expand(3, *number.shape))
-        yield z.nan_to_num(0.0)
-        yield z.isfinite().to(z.dtype)
-        yield from _hinges(z)
-        category = dict(zip(graphs.levels, statics.category.T, strict=True))
-        for name, known in words.levels.items():
-            level = torch.full_like(statics.at, MISSING, dtype=torch.long)
-            if name in category:
-                place = positions((None, *graphs.levels[name]), (None, None, *known), level.device)
-                level = torch.where(category[name] < 0, MISSING, place[category[name] + 1])
-            yield nn.functional.one_hot(level, 2 + len(known)).to(statics.at.dtype)
-        points, never = graphs["timepoint"], torch.full_like(statics.at, torch.inf)
-        since = never.scatter_reduce(0, points.owner, points.age, "amin")
-        seen = since.isfinite()
-        yield self._times("timepoint", since.where(seen, 0.0)) * seen[:, None]
-        yield self._times("patient", statics.at)
-
-    def _times(self, kind: str, days: Float[Tensor, " landmark"]) -> Float[Tensor, "landmark 2"]:
-        """Standardised log1p(days) and years."""
-        mean, std, _ = self.vocabulary.times[kind].table()
-        z = (torch.stack([days.log1p(), days / YEAR], 1) - mean) / std
-        return z.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
-
-
-def _hinged(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"{name}>{knot:g}" for knot in KNOTS for name in names)
-
-
-def _hinges(z: Float[Tensor, "landmark code"]) -> Iterator[Float[Tensor, "landmark code"]]:
-    """By how much each standardised value is above each knot; 0 where it is missing."""
-    return ((z - knot).clamp(min=0).nan_to_num(0.0) for knot in KNOTS)
-
-
-def _mean(
-    z: Float[Tensor, "node axis"], owner: Int[Tensor, " node"], size: int
-) -> Float[Tensor, "landmark axis"]:
-    total = z.new_zeros(size, z.shape[1]).index_add(0, owner, z)
-    return total / torch.bincount(owner, minlength=size).clamp(min=1)[:, None]
-
-
-def _sides(nodes: Nodes, size: int, codes: int) -> Float[Tensor, "landmark code"]:
-    """Whether a code's last value is a bound: -1 the truth lies below, 1 above; of one moment the mean."""
-    given = nodes.value.isfinite()
-    slot, age = (nodes.owner * codes + nodes.code)[given], nodes.age[given]
-    final = age == age.new_full((size * codes,), torch.inf).scatter_reduce(0, slot, age, "amin")[slot]
-    assert nodes.bound is not None
-    return _mean(nodes.bound[given][final, None].to(age.dtype), slot[final], size * codes).view(size, codes)
-
-
-def _columns(table: Tensor, names: tuple[str, ...], wanted: tuple[str, ...]) -> Tensor:
-    """The wanted columns of a table with named columns; nan where it has no such column."""
-    if names == wanted:
-        return table
-    padded = torch.cat([table.new_full((len(table), 1), torch.nan), table], 1)
-    return padded[:, positions(wanted, (None, *names), table.device)]
+        return Choice(max(self.ridge, ridge), (*self.loose, block))
 
 
 @dataclass(frozen=True, eq=False)
@@ -429,7 +237,7 @@ class _Fits:
     weight: Float[Tensor, "fit landmark"]  # sums to one
     patients: Float[Tensor, " fit"]
     bias: Float[Tensor, "fit logit time"]  # what it starts with
-    penalty: Float[Tensor, " column"]  # times the ridge
+    columns: tuple[Column, ...]
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -449,7 +257,7 @@ class _Fits:
     def start(self) -> Float[Tensor, "fit parameter"]:
         """Where a fit begins: no column has a weight."""
         parts = {name: torch.zeros(len(self.bias), *shape) for name, shape in self.shapes.items()}
-        parts |= {"column": torch.full_like(parts["column"], 0.3), "bias": self.bias}
+        parts |= {"column": torch.full_like(parts["column"], FACTOR), "bias": self.bias}
         return torch.cat([part.flatten(1) for part in parts.values()], 1)
 
     def scores(self, flat: Float[Tensor, "fit parameter"]) -> Scores:
@@ -463,109 +271,43 @@ class _Fits:
         scores = self.scores(flat)
         return self.loss(scores.shift(self.x, self.groups), scores.bias)
 
+    def loosen(self, flat: Float[Tensor, "fit parameter"], block: str) -> Float[Tensor, "fit parameter"]:
+        """Let the columns of a block begin anew."""
+        size = len(self.columns)
+        here = torch.tensor([column.block == block for column in self.columns])
+        return torch.cat([flat[:, :size].where(~here, FACTOR), flat[:, size:]], 1)
+
+    def penalties(self, loose: Sequence[Collection[str]]) -> Float[Tensor, "fit parameter"]:
+        """How many times the ridge each parameter gets, where each fit has some loose blocks."""
+        factors = [
+            [1.0 if column.block in some else PENALTIES.get(column.block, 1.0) for column in self.columns]
+            for some in loose
+        ]
+        column = torch.tensor(factors)
+        parts = {name: torch.ones(len(loose), *shape) for name, shape in self.shapes.items()}
+        parts |= {"column": column, "weight": parts["weight"] * column[:, None]}
+        parts |= {"bias": torch.zeros_like(parts["bias"])}
+        return torch.cat([part.flatten(1) for part in parts.values()], 1)
+
     def fit(
-        self, flat: Float[Tensor, "fit parameter"], ridge: Float[Tensor, " fit"], steps: int, tolerance: float
+        self,
+        flat: Float[Tensor, "fit parameter"],
+        ridge: Float[Tensor, " fit"],
+        loose: Sequence[Collection[str]],
+        steps: int,
+        tolerance: float,
     ) -> Float[Tensor, "fit parameter"]:
         """Minimise the penalised mean loss of each."""
-        shapes = {name: torch.ones(shape) for name, shape in self.shapes.items()}
-        shapes |= {"bias": torch.zeros(self.shapes["bias"])}
-        penalty = torch.cat(
-            [
-                (one * self.penalty if name in ("column", "weight") else one).flatten()
-                for name, one in shapes.items()
-            ]
-        )
+        penalty = self.penalties(loose) * (ridge / self.patients)[:, None]
 
         def value(flat: Tensor) -> tuple[Tensor, Tensor]:
             flat = flat.detach().requires_grad_()
             found = (self.losses(flat) * self.weight).sum(1)
-            found = found + ridge / self.patients * (flat.square() * penalty).sum(1)
+            found = found + (flat.square() * penalty).sum(1)
             (slope,) = torch.autograd.grad(found.sum(), flat)
             return found.detach(), slope
 
         return minimise(value, flat, steps, tolerance)
-
-
-def minimise(
-    function: Callable[[Tensor], tuple[Tensor, Tensor]],
-    x: Float[Tensor, "fit parameter"],
-    steps: int,
-    tolerance: float,
-    memory: int = 12,
-) -> Float[Tensor, "fit parameter"]:
-    """Minimise several functions at once, each by L-BFGS [1]_ with steps that are halved until they go down.
-
-    Parameters
-    ----------
-    function : callable
-        Gives of each row its value (fit,) and slope (fit, parameter).
-    x : Float[Tensor, "fit parameter"]
-        Where to begin; a row is the argument of one function.
-    steps : int
-        Steps at most.
-    tolerance : float
-        A row ends where a step gains less than this share of its value.
-    memory : int
-        Past steps that shape the next one, default 12.
-
-    Returns
-    -------
-    Float[Tensor, "fit parameter"]
-
-    References
-    ----------
-    .. [1] Liu DC, Nocedal J. On the limited memory BFGS method for large scale optimization. Mathematical
-       Programming 45:503-528, 1989.
-
-    Examples
-    --------
-    >>> middle = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    >>> minimise(lambda x: ((x - middle).square().sum(1), 2 * (x - middle)), torch.zeros(2, 2), 9, 1e-6)
-    tensor([[1., 2.],
-            [3., 4.]])
-    """
-    value, slope = function(x)
-    active = torch.ones(len(x), dtype=torch.bool)
-    scale = 1 / slope.abs().sum(1).clamp(min=1.0)
-    past: list[tuple[Tensor, Tensor, Tensor]] = []
-    for _ in range(steps):
-        way = -_times_inverse(slope, past, scale)
-        down = (way * slope).sum(1)
-        way = way.where((down < 0)[:, None], -slope * scale[:, None])
-        down = (way * slope).sum(1)
-        length = torch.ones_like(value)
-        for _ in range(10):
-            there = x.where(~active[:, None], x + length[:, None] * way)
-            found, steep = function(there)
-            lower = found <= value + 1e-4 * length * down
-            if (lower | ~active).all():
-                break
-            length = torch.where(lower, length, length / 3)
-        moved = active & lower
-        move, turn = there - x, steep - slope
-        bend = (move * turn).sum(1)
-        useful = moved & (bend > 1e-9 * turn.square().sum(1))
-        past.append((move * useful[:, None], turn * useful[:, None], 1 / bend.where(useful, torch.inf)))
-        past = past[-memory:]
-        scale = scale.where(~useful, bend / turn.square().sum(1).where(useful, 1.0))
-        active = moved & (value - found > tolerance * found.abs())
-        x = x.where(~moved[:, None], there)
-        value, slope = value.where(~moved, found), slope.where(~moved[:, None], steep)
-        if not active.any():
-            break
-    return x
-
-
-def _times_inverse(slope: Tensor, past: Sequence[tuple[Tensor, Tensor, Tensor]], scale: Tensor) -> Tensor:
-    """The slope times the inverse of the curvature that past steps have shown, of each row."""
-    way, shares = slope, []
-    for move, turn, share in reversed(past):
-        shares.append(share * (move * way).sum(1))
-        way = way - shares[-1][:, None] * turn
-    way = way * scale[:, None]
-    for (move, turn, share), before in zip(past, reversed(shares), strict=True):
-        way = way + (before - share * (turn * way).sum(1))[:, None] * move
-    return way
 
 
 @dataclass(frozen=True, eq=False)
@@ -595,45 +337,78 @@ class _Learning:
             weights / weights.sum(1, keepdim=True).clamp(min=1e-9),
             torch.tensor([float(len(np.unique(problem.landmarks.patient[rows[mask]]))) for mask in inside]),
             torch.stack(starts),
-            torch.tensor([PENALTIES.get(column.block, 1.0) for column in self.columns]),
+            self.columns,
         )
 
-    def fit(self, members: int) -> tuple[Scores, tuple[float, ...]]:
-        """Fit each member without its own fold, by the ridge that its other folds choose."""
-        ridges = self.choose(members)
+    def fit(self, members: int) -> tuple[Scores, list[Choice]]:
+        """Fit each member without its own fold, as its other folds choose."""
+        choices = self.choose(members)
         fits = self.fits([(member,) for member in range(members)], np.arange(len(self.rows)))
-        flat = fits.fit(fits.start(), torch.tensor(ridges), STEPS, TOLERANCE)
+        ridges = torch.tensor([choice.ridge for choice in choices])
+        flat = fits.fit(fits.start(), ridges, [choice.loose for choice in choices], STEPS, TOLERANCE)
         if not flat.isfinite().all():
             raise InputError(f"outcome {self.outcome!r}: the linear model has no finite coefficients")
-        return fits.scores(flat), ridges
+        return fits.scores(flat), choices
 
-    def choose(self, members: int) -> tuple[float, ...]:
-        """Choose the ridge of each member: that of the lowest loss on its other folds in turn.
+    def choose(self, members: int) -> list[Choice]:
+        """Choose how each member is fitted by its other folds in turn.
 
         The fit without the folds i and j is scored on j for member i, which sees nothing of i, and on i for
-        member j. A fit goes on from that of the weaker ridge.
+        member j. The ridge is that of the lowest loss; a block is loose where that lowers the loss clearly.
         """
         folds = len(self.problem.folds)
         if folds < 3:
-            return (DEFAULT_RIDGE,) * members
+            return [Choice(DEFAULT_RIDGE, ())] * members
         pairs = [(i, j) for i in range(members) for j in range(i + 1, folds)]
         draw = np.random.default_rng(self.problem.config.seed).permutation(len(self.rows))
         some = np.sort(draw[:MAX_TRIAL_ROWS])
-        fits, fold = self.fits(pairs, some), torch.from_numpy(self.fold[some])
-        weight, flat, found = torch.from_numpy(self.weights(some)), fits.start(), list[Tensor]()
-        for ridge in RIDGES:
-            flat = fits.fit(flat, torch.full((len(pairs),), ridge), TRIAL_STEPS, TRIAL_TOLERANCE)
+        fits = self.fits(pairs, some)
+
+        def trial(flat: Tensor, ridge: float, loose: tuple[str, ...] = ()) -> tuple[Tensor, Tensor]:
+            ridges = torch.full((len(pairs),), ridge)
+            flat = fits.fit(flat, ridges, [loose] * len(pairs), TRIAL_STEPS, TRIAL_TOLERANCE)
             with torch.no_grad():
-                loss = fits.losses(flat).double() * weight
-            total = torch.zeros(members, dtype=torch.float64)
-            for each, (i, j) in zip(loss, pairs, strict=True):
-                for member, other in ((i, j), (j, i)):
-                    if member < members:
-                        total[member] += each[fold == other].sum()
-            found.append(total)
-            if len(found) > 2 and (torch.stack(found[-3:]).diff(dim=0) > 0).all():
+                return flat, self.held_out(fits.losses(flat), pairs, some, members)
+
+        fitted, losses = list[Tensor](), list[Tensor]()
+        for ridge in RIDGES:  # a fit goes on from that of the weaker ridge
+            flat, loss = trial(fitted[-1] if fitted else fits.start(), ridge)
+            fitted.append(flat)
+            losses.append(loss)
+            total = torch.stack([loss.sum(1) for loss in losses[-3:]])
+            if len(total) == 3 and (total.diff(dim=0) > 0).all():
                 break
-        return tuple(RIDGES[place] for place in torch.stack(found).argmin(0).tolist())
+        best = torch.stack([loss.sum(1) for loss in losses]).argmin(0).tolist()
+        choices = [Choice(RIDGES[place], ()) for place in best]
+        first = min(best)
+        for block in sorted({column.block for column in self.columns} & set(PENALTIES)):
+            places = range(first, min(first + LOOSE_TRIALS, len(fitted)))
+            tried = [trial(fits.loosen(fitted[at], block), RIDGES[at], (block,))[1] for at in places]
+            lowest = torch.stack([loss.sum(1) for loss in tried]).argmin(0).tolist()
+            for member, place in enumerate(lowest):
+                gain = losses[best[member]][member] - tried[place][member]
+                if gain.sum() > CLEAR * gain.square().sum().sqrt():
+                    choices[member] = choices[member].also(block, RIDGES[first + place])
+        return choices
+
+    def held_out(
+        self,
+        loss: Float[Tensor, "fit landmark"],
+        pairs: Sequence[tuple[int, int]],
+        some: np.ndarray,
+        members: int,
+    ) -> Float[Tensor, "member patient"]:
+        """What each patient adds to the loss of each member on its other folds."""
+        patients, patient = np.unique(self.problem.landmarks.patient[self.rows[some]], return_inverse=True)
+        weight = self.weights(some)
+        loss = loss.double() * torch.from_numpy(weight / max(weight.sum(), 1e-9))
+        total = torch.zeros(members, len(patients), dtype=torch.float64)
+        for each, (i, j) in zip(loss, pairs, strict=True):
+            for member, other in ((i, j), (j, i)):
+                if member < members:
+                    rows = torch.from_numpy(np.flatnonzero(self.fold[some] == other))
+                    total[member].index_add_(0, torch.from_numpy(patient)[rows], each[rows])
+        return total
 
     def weights(self, some: np.ndarray) -> np.ndarray:
         """For how many each of some landmarks counts: every landmark time the same."""
@@ -665,8 +440,8 @@ class LinearHazard:
         Members; those that are left without the same fold are equal.
     scores : mapping of str to Scores
         The coefficients of the different members, by outcome.
-    ridges : mapping of str to tuple of float
-        The penalty of each of them on its squared coefficients, on the scale of a sum over patients.
+    choices : mapping of str to sequence of Choice
+        How each of them was fitted, by outcome.
     """
 
     name: ClassVar[str] = "linear"
@@ -677,10 +452,10 @@ class LinearHazard:
         heads: Mapping[str, HeadConfig],
         members: int,
         scores: Mapping[str, Scores],
-        ridges: Mapping[str, tuple[float, ...]],
+        choices: Mapping[str, Sequence[Choice]],
     ):
         self.columns, self.heads, self.members = columns, heads, members
-        self.scores, self.ridges = scores, ridges
+        self.scores, self.choices = scores, choices
 
     @classmethod
     def fit(cls, problem: Problem) -> Self:
@@ -715,18 +490,18 @@ class LinearHazard:
             fold[held_out] = k
         members = min(problem.config.members, len(problem.folds))
         report = problem.progress or (lambda *_: None)
-        scores, ridges = {}, {}
+        scores, choices = {}, {}
         for done, (outcome, target) in enumerate(problem.targets.items()):
             report("linear", done, len(problem.targets))
             known = np.flatnonzero(target.known[rows])
             some = x[:, torch.from_numpy(known)]
             learning = _Learning(problem, outcome, rows[known], some, groups, names, fold[rows[known]])
-            fitted, ridges[outcome] = learning.fit(members)
+            fitted, choices[outcome] = learning.fit(members)
             weight = torch.zeros(*fitted.weight.shape[:2], len(scale))
             weight[:, :, kept] = fitted.weight * scale[kept]
             scores[outcome] = replace(fitted, weight=weight)
         report("linear", len(problem.targets), len(problem.targets))
-        return cls(columns, problem.heads, problem.config.members, scores, ridges)
+        return cls(columns, problem.heads, problem.config.members, scores, choices)
 
     def forecast(self, graphs: Graphs, members: Sequence[int] | None = None) -> dict[str, Tensor]:
         """Forecast every outcome.
@@ -769,9 +544,10 @@ class LinearHazard:
         Returns
         -------
         dict
-            Keys ``members`` and ``ridges``.
+            Keys ``members`` and ``choices``.
         """
-        return {"members": self.members, "ridges": {name: [*some] for name, some in self.ridges.items()}}
+        choices = {name: [asdict(choice) for choice in some] for name, some in self.choices.items()}
+        return {"members": self.members, "choices": choices}
 
     def tensors(self) -> dict[str, Tensor]:
         """The fitted numbers by name.
@@ -832,23 +608,18 @@ class LinearHazard:
         columns = LinearColumns(vocabulary, bases)
         if {kind: basis.sizes for kind, basis in bases.items()} != dict(vocabulary.vectors):
             raise ValueError("axes of vectors that are not those of the vocabulary")
-        members, scores, ridges = facts["members"], {}, {}
+        members, scores, choices = facts["members"], {}, {}
         if type(members) is not int or not 1 <= members <= MAX_MEMBERS:
             raise ValueError(f"{members!r} members of the linear family")
         for i, (outcome, head) in enumerate(heads.items()):
             scores[outcome] = Scores(**{f.name: tensors[f"outcome.{i}.{f.name}"] for f in fields(Scores)})
-            ridges[outcome] = tuple(_ridge(one) for one in facts["ridges"][outcome])
-            if len(ridges[outcome]) != len(scores[outcome].bias):
-                raise ValueError(f"outcome {outcome!r}: other ridges than members of the linear family")
+            choices[outcome] = [
+                Choice(one["ridge"], tuple(one["loose"])) for one in facts["choices"][outcome]
+            ]
+            if len(choices[outcome]) != len(scores[outcome].bias):
+                raise ValueError(f"outcome {outcome!r}: other choices than members of the linear family")
             _check(scores[outcome], columns, head)
-        return cls(columns, heads, members, scores, ridges)
-
-
-def _ridge(ridge: Any) -> float:
-    """A ridge, as it was saved."""
-    if not 0 <= ridge < math.inf:
-        raise ValueError(f"ridge {ridge} of the linear family")
-    return float(ridge)
+        return cls(columns, heads, members, scores, choices)
 
 
 def _check(scores: Scores, columns: LinearColumns, head: HeadConfig) -> None:

@@ -31,7 +31,7 @@ from gnnpatient.times import DAY
 MIN_AT_RISK = 20  # patients at risk that a usual landmark time needs
 RANDOM_LANDMARKS = 64  # times that `landmarks = "random"` draws
 CHOICES: Mapping[str, Any] = {
-    name: parameter.default
+    name: list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
     for name, parameter in inspect.signature(PrognosisModel).parameters.items()
     if name not in ("device", "cause", *NOT_SAVED)  # no part of what is computed
 }

@@ -150,6 +150,7 @@ def compare_few(monkeypatch):
     from gnnpatient.study import compare as fusion
 
     compare, once, made = fusion.compare, fusion.run_compare, []
+    monkeypatch.setattr("gnnpatient.prognosis.run.RANDOM_LANDMARKS", 6)  # of the fits: a tenth of the time
 
     def call(**few):
         few = {"folds": 2, "inner": 2, "channels": 8, "n": 10, "choices": {"families": ("linear",)}, **few}

@@ -16,9 +16,11 @@ from gnnpatient.model.heads import head_config
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.model.vocabulary import Vocabulary, fit_vocabulary
 from gnnpatient.prognosis import linear
+from gnnpatient.prognosis.columns import Column, LinearColumns
 from gnnpatient.prognosis.inputs import last_landmarks
 from gnnpatient.prognosis.kinds import target_of
-from gnnpatient.prognosis.linear import LinearColumns, LinearHazard, minimise
+from gnnpatient.prognosis.linear import LinearHazard
+from gnnpatient.prognosis.minimise import minimise
 from gnnpatient.prognosis.problem import FitConfig, Problem
 
 
@@ -173,7 +175,7 @@ def test_a_member_learns_nothing_of_the_fold_that_it_never_sees(problem, fitted)
         assert torch.equal(part[2], poison[2]), name
         if name in ("weight", "bias"):
             assert not torch.equal(part[1], poison[1])
-    assert fitted.ridges["death"][2] == other.ridges["death"][2]
+    assert fitted.choices["death"][2] == other.choices["death"][2]
 
 
 def test_the_same_seed_gives_the_same_bits_and_saving_keeps_them(problem, fitted, test):
@@ -188,7 +190,7 @@ def test_the_same_seed_gives_the_same_bits_and_saving_keeps_them(problem, fitted
     assert loaded.facts() == fitted.facts()
     with pytest.raises(KeyError):
         LinearHazard.load(facts, {}, words, heads)
-    for odd in ({"members": 1e12}, {"members": 0}, {"ridges": {"death": facts["ridges"]["death"][:1]}}):
+    for odd in ({"members": 1e12}, {"members": 0}, {"choices": {"death": facts["choices"]["death"][:1]}}):
         with pytest.raises(ValueError):
             LinearHazard.load(facts | odd, tensors, words, heads)
     with pytest.raises(ValueError, match="weight"):
@@ -262,11 +264,14 @@ inputs = ["gene"]
 """
 
 
-def genes(folder, columns, patients=120, slope=1.5):
-    """A cohort of which the first gene tells the hazard and the grade, and the others nothing."""
+def genes(folder, columns, patients=120, slope=1.5, bend=0.0):
+    """A cohort of which the first gene tells the hazard and the grade, and the others nothing.
+
+    With a bend the hazard rises on both sides of its middle.
+    """
     rng = np.random.default_rng(0)
     x = rng.standard_normal((patients, columns)).round(3)
-    end = rng.exponential(100 * np.exp(-slope * x[:, 0])) + 1
+    end = rng.exponential(100 * np.exp(-slope * x[:, 0] - bend * np.abs(x[:, 0]))) + 1
     table = {
         "id": np.arange(patients),
         "day": np.zeros(patients),
@@ -282,8 +287,17 @@ def genes(folder, columns, patients=120, slope=1.5):
 
 def test_a_crowd_of_columns_takes_a_stronger_ridge(tmp_path):
     few, many = (genes(tmp_path / str(n), n).followed("death") for n in (2, 300))
-    ridges = [LinearHazard.fit(posed(X, horizon=200.0)).ridges["death"] for X in (few, many)]
-    assert max(ridges[0]) < min(ridges[1])
+    choices = [LinearHazard.fit(posed(X, horizon=200.0)).choices["death"] for X in (few, many)]
+    assert max(one.ridge for one in choices[0]) < min(one.ridge for one in choices[1])
+
+
+def test_a_bend_loosens_the_hinges_and_a_straight_line_does_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(linear, "PENALTIES", {"hinge": 1e4})
+    shape = {"straight": {"slope": 1.5}, "bent": {"slope": 0.0, "bend": 3.0}}
+    for name, told in shape.items():
+        X = genes(tmp_path / name, 4, patients=400, **told).followed("death")
+        choices = LinearHazard.fit(posed(X, horizon=200.0)).choices["death"]
+        assert [("hinge" in choice.loose) for choice in choices] == [name == "bent"] * 5
 
 
 def test_where_nothing_is_told_nothing_is_learned(tmp_path):
@@ -300,7 +314,7 @@ def test_a_diagnosis(tmp_path):
     answer = fitted.forecast(build_graphs(X))["grade"]
     assert answer.shape == (5, len(X), 2) and torch.allclose(answer.exp().sum(2), torch.ones(()).double())
     weight = fitted.scores["grade"].weight.abs().amax((0, 1))
-    assert fitted.columns.names[int(weight.argmax())] == linear.Column("gene", "last", "0")
+    assert fitted.columns.names[int(weight.argmax())] == Column("gene", "last", "0")
     names = fitted.heads["grade"].classes
     high = answer.mean(0).argmax(1) == names.index("high")
     assert float((high.numpy() == (target_of(X, "grade").label == names.index("high"))).mean()) > 0.8

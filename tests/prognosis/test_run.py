@@ -410,11 +410,16 @@ def test_a_checkpoint_that_was_changed_is_not_resumed(packed, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         fit_run(packed, tmp_path / "run", PLAN, progress=progress)
-    (file,) = (tmp_path / "run" / "checkpoints").iterdir()
-    whole = file.read_bytes()
-    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(InputError, match=r"member-0\.safetensors: its content is not what was written"):
-        fit(packed, tmp_path / "run", resume=True)
+    files = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert [file.stem for file in files] == ["boosted", "linear", "member-0"]
+    for file in files:
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(
+            InputError, match=rf"{file.stem}\.safetensors: its content is not what was written"
+        ):
+            fit(packed, tmp_path / "run", resume=True)
+        file.write_bytes(whole)
 
 
 def test_an_outcome_that_is_not_fitted_ends_no_landmark(cohort):

@@ -123,7 +123,10 @@ def test_a_model_shows_no_count_of_few_patients(model):
         "PrognosisModel(batch_size=32, channels=8, epochs=2, horizon=10.0, members=2)"
     )
     text = repr(model)
-    assert text.startswith(repr(clone(model)) + "\nFitted model: 2 members\n") and "60 patients" in text
+    assert (
+        text.startswith(repr(clone(model)) + "\nFitted model: linear, boosted, graph, 2 members each\n")
+        and "60 patients" in text
+    )
     few = clone(model)
     about = {**model.predictor_.about, "events": {"death": {"discharge": 44, "death": 7}}}
     few.predictor_ = replace(model.predictor_, about=about)
@@ -269,9 +272,16 @@ def test_a_fit_tells_how_far_it_is(train, quick, capsys):
     told = []
     model = PrognosisModel(**quick, verbose=True)
     model.fit(train, progress=lambda what, *counts, **figures: told.append((what, *counts)))
-    assert told == [("member 1", 1, 1)] and capsys.readouterr().err == ""
+    assert told[0] == ("landmarks", len(train), len(train)) and ("member 1", 1, 1) in told
+    assert told[-1][0] == "weights of the families" and capsys.readouterr().err == ""
+    pieces = list(dict.fromkeys(what for what, *_ in told))
+    assert pieces[2:5] == ["linear", "boosted", "member 1"]
     model.fit(train)
-    assert re.fullmatch(r"member 1: 1 of 1, loss [\d.]+, validation [\d.]+, \d+ s\n", capsys.readouterr().err)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"landmarks: {len(train)} of {len(train)}")
+    assert sum(
+        re.fullmatch(r"member 1: 1 of 1, loss [\d.]+, validation [\d.]+, \d+ s", x) is not None for x in lines
+    )
 
 
 def test_what_a_caller_may_pass_as_progress():
