@@ -41,7 +41,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "propose": "names parts sheets keys dictionaries moments stays patients states layouts inputs outcomes "
     "formats draft",
     "datasets": "ward shipped",
-    "model": "basis vocabulary table encode relations layers pool heads loss model",
+    "model": "basis vocabulary table encode relations layers recurrence pool heads model",
     "prognosis": "summary disclosure inputs forecast plot targets marginal kinds device states problem "
     "columns minimise linear aggregates trees boosted network families stack predictor card checkpoint fit "
     "estimator people run",
