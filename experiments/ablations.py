@@ -7,8 +7,8 @@ Last seen: see results/ablations.md (command, machine, time and figures); what w
 
 The network alone (`families=("graph",)`) with everything, then without one relation, or as another layer, on
 the same patients: simulated cohorts are scored by R2 with the true log hazard (worlds.py), real ones by
-scaled IBS in folds (pooled.py). A family left out of the stack needs no fit: its lines are in the results of
-those two scripts, with the weights of the others in the same proportions. Resumable as they are.
+scaled IBS in folds (pooled.py). A family left out of the stack needs no fit of its own: without the graph the
+weights are those learned without it, else those of the others in the same proportions. Resumable.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WHOLE = "network"
 def variants() -> dict[str, dict[str, Any]]:
     """Parameters of PrognosisModel, by what is taken away."""
     alone: dict[str, Any] = {"families": ("graph",)}
-    found = {WHOLE: alone}
+    found: dict[str, dict[str, Any]] = {"stack": {}, WHOLE: alone}
     for name in RELATIONS:
         rest = tuple(other for other in RELATIONS if other != name)
         found[f"without {name}"] = {**alone, "relations": rest}
@@ -53,14 +53,15 @@ def page(
         "",
         f"    {worlds.command('ablations')}",
         "",
-        "The network alone. Simulated cohorts: R2 with the true log hazard; real ones: scaled IBS (of a",
-        "diagnosis scaled Brier score). First line: the whole network; then what a variant has more or less,",
-        "of real cohorts with 95 % over draws of patients. **Development** figures of few fits.",
+        "Simulated cohorts: R2 with the true log hazard; real ones: scaled IBS (of a diagnosis scaled Brier",
+        "score). `stack` and `network` (alone) are whole; below each what a variant has more or less, of",
+        "real cohorts with 95 % over draws of patients. **Development** figures of few fits.",
         "",
         f"| variant | {' | '.join([*there, *(one.name for one in results)])} | CPU s |",
         "|---" * (2 + len(there) + len(results)) + "|",
     ]
-    for name in names:
+    rows = [row for name in names for row in (worlds.STACK if name == "stack" else (name,))]
+    for name in rows:
         cells = [world_cell(found, world, name) for world in there]
         cells += [cohort_cell(one, name) for one in results]
         seconds = [one["seconds"] for one in by_world if one["model"] == name]
@@ -71,21 +72,26 @@ def page(
 
 
 def world_cell(found: worlds.Found, world: str, name: str) -> str:
-    mine, whole = found.r2(world, name), found.r2(world, WHOLE)
+    mine, whole = found.r2(world, name), found.r2(world, whole_of(name))
     both = sorted(mine.keys() & whole.keys())
     if not both:
         return ""
-    if name == WHOLE:
+    if name == whole_of(name):
         return f"{np.mean([mine[k] for k in both]):.2f}"
     return f"{np.mean([mine[k] - whole[k] for k in both]):+.2f}"
 
 
 def cohort_cell(one: pooled.CohortResult, name: str) -> str:
-    if name not in one.names or WHOLE not in one.names:
+    if name not in one.names or whole_of(name) not in one.names:
         return ""
-    if name == WHOLE:
+    if name == whole_of(name):
         return f"{one.value[one.names.index(name), 0]:.3f}"
-    return pooled.bracket(one.difference(name, WHOLE))
+    return pooled.bracket(one.difference(name, whole_of(name)))
+
+
+def whole_of(name: str) -> str:
+    """What a variant is compared with."""
+    return "stack" if name in worlds.STACK else WHOLE
 
 
 def main() -> None:

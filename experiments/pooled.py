@@ -24,6 +24,8 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +36,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from scipy.stats import norm
-from worlds import command, work_through
+from worlds import STACK, command, work_through
 
 from gnnpatient import PrognosisModel, open_cohort, read_cohort, read_spec
 from gnnpatient.cohort.cohort import Cohort, Landmarks, join_landmarks
@@ -59,9 +61,6 @@ ALONE: Mapping[str, Any] = {
     "boosted": ("boosted",),
 }
 """Answers of one fit: which of its families are asked."""
-
-LEFT_OUT: Mapping[str, Any] = {"without linear": ("boosted", "graph"), "without boosted": ("linear", "graph")}
-"""Further answers, for the ablations."""
 
 GRID = 30  # times of the integrated Brier score
 MIN_REFITS = 5  # repeats, for a variance over refits (METHODS 18)
@@ -195,7 +194,14 @@ def packed(task: Task) -> Cohort:
     if not folder.exists():
         beside = HERE / f"{study.spec}.toml"
         spec = read_spec(beside if beside.exists() else study.spec)
-        read_cohort(spec, task.data / study.folder if study.folder else DATA / "pbc").save(folder)
+        tables = task.data / study.folder if study.folder else DATA / "pbc"
+        script = HERE.parent / "graphs" / f"{study.spec}.prepare.py"
+        if script.exists():  # makes the tables from those that are published
+            made = task.work / f"tables-{task.cohort}"
+            if not made.exists():
+                subprocess.run([sys.executable, str(script), str(tables), "--out", str(made)], check=True)
+            tables = made
+        read_cohort(spec, tables).save(folder)
     return opened(folder)
 
 
@@ -250,10 +256,11 @@ def run(task: Task) -> list[dict[str, Any]]:
     line: dict[str, Any] = {"tag": task.tag, "cohort": task.cohort, "repeat": task.repeat, "fold": task.fold}
     line |= {"variant": task.variant, "seconds": seconds, "train": len(np.unique(train.patient))}
     beside = comparators_of(train, test, study.outcome, study.horizon, task.times.tolist())
-    fitted: dict[str, Any] = {"null": (beside["null"], None), task.variant: (model, None)}
+    answers = {"default": ALONE, "stack": STACK}.get(task.variant, {task.variant: None})
+    fitted: dict[str, Any] = {name: (model, families) for name, families in answers.items()}
+    fitted["null"] = beside["null"], None
     if task.variant == "default":
-        fitted = {name: (model, families) for name, families in {**ALONE, **LEFT_OUT}.items()}
-        fitted |= {name if name == "null" else "cox": (one, None) for name, one in beside.items()}
+        fitted["cox"] = next(one for name, one in beside.items() if name != "null"), None
         line |= inner_choice(task, train)
         line["weights"] = model.predictor_.weights[study.outcome]
     models = {name: Asked(*one) for name, one in fitted.items()}
@@ -500,7 +507,7 @@ def family_table(results: Sequence[CohortResult]) -> list[str]:
     for one in results:
         default = [line["weights"] for line in one.lines if line["variant"] == "default"]
         for i, model in enumerate(one.names):
-            if model in ("null", *LEFT_OUT):
+            if model == "null":
                 continue
             weight = f"{np.mean([w[model] for w in default]):.2f}" if model in default[0] else ""
             cells = " | ".join(f"{x:.4f}" for x in one.value[i])

@@ -63,11 +63,13 @@ ALONE: Mapping[str, tuple[str, ...] | str | None] = {
 }
 """Answers of one fit of the default: which of its families are asked."""
 
-LEFT_OUT: Mapping[str, tuple[str, ...]] = {
-    "without linear": ("boosted", "graph"),
-    "without boosted": ("linear", "graph"),
+STACK: Mapping[str, tuple[str, ...] | str | None] = {
+    "stack": None,
+    "stack without graph": "nograph",
+    "stack without linear": ("boosted", "graph"),
+    "stack without boosted": ("linear", "graph"),
 }
-"""Further answers, for the ablations."""
+"""Answers of one fit of the default for the ablations: a family is left out of the stack."""
 
 CHOICES: Mapping[str, Mapping[str, Any]] = {
     "default": {},
@@ -152,8 +154,8 @@ def run(task: Task) -> list[dict[str, Any]]:
     ).fit(asked[train])
     seconds = round(time.process_time() - start, 1)
     lines = []
-    asked_of = {**ALONE, **LEFT_OUT} if task.model == "default" else {task.model: None}
-    for name, families in asked_of.items():
+    answers = {"default": ALONE, "stack": STACK}.get(task.model, {task.model: None})
+    for name, families in answers.items():
         forecast = model.predictor_.forecast(asked, device="cpu", families=families)["death"]
         risk = np.stack([forecast.risk("death", h) for h in times], 1)
         line = {**about, "model": name, **task.judge.judge(task.world, truth, risk, train, test)}
@@ -253,7 +255,7 @@ class Found:
     def models(self) -> list[str]:
         there = dict.fromkeys(one["model"] for one in self.lines)
         return [m for m in ("last", *ALONE, "gru") if m in there] + [
-            m for m in there if m not in (*FIXED, *ALONE, *LEFT_OUT, "gru")
+            m for m in there if m not in (*FIXED, *ALONE, "gru")
         ]
 
     def r2(self, world: str, model: str, part: str | None = None) -> dict[tuple[int, int], float]:

@@ -28,9 +28,9 @@ class CodeEmbedding(nn.Module):
         Channels of a node.
     """
 
-    place: Tensor
-    above: Tensor
-    share: Tensor
+    _place: Tensor
+    _above: Tensor
+    _share: Tensor
 
     def __init__(self, vocabulary: Vocabulary, channels: int):
         super().__init__()
@@ -42,10 +42,10 @@ class CodeEmbedding(nn.Module):
         shared = {name: i for i, name in enumerate(dict.fromkeys(a for above in ancestors for a in above))}
         pairs = [(i, shared[name]) for i, above in enumerate(ancestors) for name in above]
         place, above = torch.tensor(pairs, dtype=torch.long).view(-1, 2).unbind(1)
-        self.register_buffer("place", place, persistent=False)
-        self.register_buffer("above", above, persistent=False)
+        self.register_buffer("_place", place, persistent=False)
+        self.register_buffer("_above", above, persistent=False)
         share = torch.tensor([OWN_SHARE if above else 1.0 for above in ancestors])[:, None]
-        self.register_buffer("share", share, persistent=False)
+        self.register_buffer("_share", share, persistent=False)
         known = torch.tensor([float(name != vocabulary.codes[kind][0]) for kind, name in names])[:, None]
         self.own = nn.Parameter(torch.randn(len(names), channels) * known)
         self.shared = nn.Parameter(torch.randn(len(shared), channels))
@@ -57,9 +57,9 @@ class CodeEmbedding(nn.Module):
         -------
         Float[Tensor, "code channel"]
         """
-        if not len(self.place):
+        if not len(self._place):
             return self.own
-        return (self.own * self.share).index_add(0, self.place, self.shared.index_select(0, self.above))
+        return (self.own * self._share).index_add(0, self._place, self.shared.index_select(0, self._above))
 
 
 class NodeEncoder(nn.Module):

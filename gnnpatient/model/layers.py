@@ -96,6 +96,11 @@ class Temporal(nn.Module):
         Channels of a node.
     relations : sequence of str
         Relations that are used.
+
+    Attributes
+    ----------
+    rows_only : bool
+        True: it gets and gives the states of the rows alone.
     """
 
     rows_only: ClassVar = True
@@ -104,7 +109,7 @@ class Temporal(nn.Module):
         super().__init__()
         self.relations = tuple(name for name in BETWEEN_ROWS if name in relations)
         self.visits = "at" in relations
-        self.source = nn.Linear(channels, len(self.relations) * channels, bias=False)
+        self.source = nn.Linear(channels, max(1, len(self.relations)) * channels, bias=False)
         self.visit = nn.Linear(3 * channels, channels)
 
     def forward(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "row channel"]:
@@ -125,7 +130,7 @@ class Temporal(nn.Module):
         if self.visits:
             place = torch.stack([table.timepoint, table.before], 1).add_(1)  # visit 0 is empty
             visit = h.new_zeros(len(table.timepoint_x) + 1, h.shape[1]).index_add(0, place[:, 0], h)
-            read = visit.index_select(0, place.flatten()).view(table.rows, -1)
+            read = visit.index_select(0, place.flatten()).view(table.rows, 2 * h.shape[1])
             h = h + self.visit(torch.cat([h, read], 1)).relu()
         return h
 
@@ -369,6 +374,13 @@ class GRU(nn.Module):
     relations : sequence of str
         Unused.
 
+    Attributes
+    ----------
+    rows_only : bool
+        True: it gets and gives the states of the rows alone.
+    sequence : bool
+        True: it reads the rows as a sequence or a set.
+
     References
     ----------
     .. [1] Cho K et al. Learning phrase representations using RNN encoder-decoder. EMNLP 2014.
@@ -423,6 +435,13 @@ class Transformer(nn.Module):
         Channels of a node.
     relations : sequence of str
         Unused.
+
+    Attributes
+    ----------
+    rows_only : bool
+        True: it gets and gives the states of the rows alone.
+    sequence : bool
+        True: it reads the rows as a sequence or a set.
 
     References
     ----------

@@ -94,6 +94,10 @@ class NodeTable:
         Landmark of each series.
     series_code : Int[Tensor, " series"]
         Code of each series.
+    series_size : Int[Tensor, " series"]
+        Number of rows of each series.
+    latest : Int[Tensor, " series"]
+        Latest row of each series.
     static : Float[Tensor, "landmark static"]
         Days from the origin to the landmark, on a logarithmic and on a linear scale; the standardised static
         numbers, 0 where missing; and whether each is given.
@@ -123,6 +127,8 @@ class NodeTable:
     series_ptr: Int[Tensor, " landmark_plus_1"]
     series_owner: Int[Tensor, " series"]
     series_code: Int[Tensor, " series"]
+    series_size: Int[Tensor, " series"]
+    latest: Int[Tensor, " series"]
     static: Float[Tensor, "landmark static"]
     level: Int[Tensor, "landmark category"]
     names: tuple[str, ...]
@@ -144,17 +150,6 @@ class NodeTable:
     def timepoint_owner(self) -> Int[Tensor, " timepoint"]:
         """Landmark of each timepoint."""
         return _owner(self.timepoint_ptr, len(self.timepoint_x))
-
-    @cached_property
-    def series_size(self) -> Int[Tensor, " series"]:
-        """Number of rows of each series."""
-        return torch.bincount(self.series, minlength=len(self.series_code))
-
-    @cached_property
-    def latest(self) -> Int[Tensor, " series"]:
-        """The latest row of each series."""
-        row = torch.arange(self.rows, device=self.series.device)
-        return torch.zeros_like(self.series_code).scatter_reduce_(0, self.series, row, "amax")
 
     @cached_property
     def relations(self) -> dict[str, Relation]:
@@ -201,6 +196,7 @@ class NodeTable:
         columns = {
             **_selected(self, ("code", "kind", "x", "vector"), row),
             **_selected(self, ("relation", "attribute", "share"), edge),
+            **_selected(self, ("series_code", "series_size"), series),
             **_selected(self, ("static", "level"), landmarks),
         }
         return NodeTable(
@@ -217,7 +213,7 @@ class NodeTable:
             timepoint_x=self.timepoint_x.index_select(0, point),
             series_ptr=series_ptr,
             series_owner=series_owner,
-            series_code=self.series_code.index_select(0, series),
+            latest=self.latest.index_select(0, series) - shift.index_select(0, series_owner),
             names=self.names,
         )
 
@@ -236,6 +232,7 @@ class NodeTable:
         place = kept.cumsum(0) - 1
         used = torch.zeros_like(self.series_code, dtype=torch.bool)
         used[self.series[kept]] = True
+        series = (used.cumsum(0) - 1)[self.series[kept]]
         table = self.with_edges(kept[self.source] & kept[self.target])
         return replace(
             table,
@@ -245,12 +242,14 @@ class NodeTable:
             },
             ptr=_counted(kept)[self.ptr],
             before=table.before[kept],
-            series=(used.cumsum(0) - 1)[self.series[kept]],
+            series=series,
             source=place[table.source],
             target=place[table.target],
             series_ptr=_counted(used)[self.series_ptr],
             series_owner=self.series_owner[used],
             series_code=self.series_code[used],
+            series_size=torch.bincount(series),
+            latest=_latest(series),
         )
 
     def restrict(self, relations: Sequence[str]) -> NodeTable:
@@ -330,6 +329,7 @@ class NodeTable:
             "timepoint": "timepoint_x",
             "before": "timepoint_x",
             "series": "series_code",
+            "latest": "code",
             "source": "code",
             "target": "code",
         }
@@ -355,6 +355,13 @@ class NodeTable:
 
 def _selected(table: NodeTable, names: Sequence[str], index: Tensor) -> dict[str, Tensor]:
     return {name: getattr(table, name).index_select(0, index) for name in names}
+
+
+def _latest(series: Tensor) -> Tensor:
+    """Latest row of each series: rows are in order of time."""
+    size = int(series.max()) + 1 if len(series) else 0
+    row = torch.arange(len(series), device=series.device)
+    return torch.zeros_like(row[:size]).scatter_reduce_(0, series, row, "amax")
 
 
 def _share(slot: Tensor, size: int) -> Tensor:
@@ -481,6 +488,8 @@ def tabulate(graphs: Graphs, vocabulary: Vocabulary, bases: Mapping[str, Basis] 
         series_ptr=_pointer(series_owner, landmarks),
         series_owner=series_owner,
         series_code=series_code,
+        series_size=torch.bincount(series),
+        latest=_latest(series),
         static=_static(graphs, vocabulary),
         level=_levels(graphs, vocabulary),
         names=names,

@@ -29,9 +29,10 @@ from gnnpatient.prognosis.states import State, from_states, read_state, to_state
 
 CHUNK = 512  # landmarks that are forecast at once
 MAX_ROWS = 2**21  # rows of the training landmarks that are kept in memory, some 600 MB; of more, none are
-MAX_SCORED = 4096  # landmarks at which a member is scored after each epoch
-MAX_DRAWS = 8192  # landmarks in an epoch
-MIN_STEPS = 8  # in an epoch: of a small cohort it is more than one pass
+MAX_DRAWS = 8192  # landmarks in an epoch, and in the score after it
+MAX_PER_PATIENT = 4  # of those in the mean: the landmarks of one patient are nearly alike
+MIN_STEPS = 8  # batches in an epoch; of a small cohort they are smaller
+MIN_BATCH = 16  # landmarks in a batch; of a very small cohort an epoch is more than one pass
 MIN_EPOCHS = 10  # before patience counts
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
 MAX_AVERAGE_DECAY = 0.98  # share that the running average of the weights keeps in a step
@@ -389,7 +390,7 @@ class MemberTrainer:
             self.module.head(name).start(torch.from_numpy(problem.start(name, learn)).float())
         self.module.to(problem.device)
         sampler = LandmarkSampler.of(problem.landmarks.moments, learn)
-        scored = np.random.default_rng(problem.config.seed).permutation(stop)[:MAX_SCORED]
+        scored = np.random.default_rng(problem.config.seed).permutation(stop)[: self._most(stop)]
         state = self._begin(scored)
         while not self._finished(state):
             epoch = len(state.history)
@@ -420,8 +421,8 @@ class MemberTrainer:
         config, optimizer = self.problem.config, state.optimizer
         rng = np.random.default_rng([config.seed, self.member, epoch])
         torch.manual_seed(_seed(config.seed, self.member, epoch))
-        draws = sampler(rng, min(MAX_DRAWS, max(len(sampler.rows), MIN_STEPS * config.batch_size)))
-        batches = np.array_split(draws, math.ceil(len(draws) / config.batch_size))
+        size = max(MIN_STEPS * MIN_BATCH, min(len(sampler.rows), self._most(sampler.rows)))
+        batches = np.array_split(sampler(rng, size), max(MIN_STEPS, math.ceil(size / config.batch_size)))
         self.module.train()
         losses = []
         for step, rows in enumerate(batches, epoch * len(batches)):
@@ -435,6 +436,11 @@ class MemberTrainer:
             losses.append(loss.detach())
             _update_average(state.average, self.module, step + 1)
         return float(torch.stack(losses).double().mean())
+
+    def _most(self, rows: np.ndarray) -> int:
+        """How many of these landmarks an epoch takes at most."""
+        patients = len(np.unique(self.problem.landmarks.patient[rows]))
+        return min(MAX_PER_PATIENT * patients, MAX_DRAWS)
 
     def _hide(self, table: NodeTable) -> NodeTable:
         """Hide a share of the rows; and in every second batch each node type by chance, at least one is left.

@@ -40,15 +40,15 @@ class FitConfig:
     members : int
         Members whose mean is the forecast, each fitted without one inner fold, default 5.
     epochs : int
-        Epochs of each network at most, default 60; 0: the state before training, which is the marginal model.
+        Epochs of each network at most, default 30; 0: the state before training, which is the marginal model.
     patience : int
-        Epochs without a better validation loss after which a network stops, default 12.
+        Epochs without a better validation loss after which a network stops, default 8.
     batch_size : int
         Landmarks per batch, default 128.
     lr : float
         Highest learning rate, default 3e-3.
     weight_decay : float
-        Decay of the weights (AdamW), default 0.02.
+        Decay of the weights (AdamW, times the learning rate a step), default 1.
     kind_dropout : float
         Chance of each node type to be hidden from a batch (modality dropout), default 0.
     min_patients : int
@@ -64,11 +64,11 @@ class FitConfig:
     """
 
     members: int = 5
-    epochs: int = 60
-    patience: int = 12
+    epochs: int = 30
+    patience: int = 8
     batch_size: int = 128
     lr: float = 3e-3
-    weight_decay: float = 0.02
+    weight_decay: float = 1.0
     kind_dropout: float = 0.0
     min_patients: int = 10
     seed: int = 0

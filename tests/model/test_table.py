@@ -277,3 +277,12 @@ def test_a_series_is_of_a_code_or_of_an_object(graphs):
         for i in range(len(n))
     }
     assert len(triples) == len(table.series_code)
+
+
+def test_the_size_and_the_latest_row_of_each_series(make_graphs):
+    table, _ = made(make_graphs(2, asks=9))
+    kept = torch.rand(table.rows, generator=torch.Generator().manual_seed(0)) < 0.6
+    for one in (table, table.keep(kept), table.take(torch.tensor([8, 3, 3]))):
+        for series in range(len(one.series_code)):
+            rows = (one.series == series).nonzero()[:, 0]
+            assert int(one.series_size[series]) == len(rows) and int(one.latest[series]) == int(rows[-1])
