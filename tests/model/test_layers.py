@@ -328,7 +328,12 @@ def test_many_rows_of_one_moment_stay_linear(tmp_path):
                 }
             ),
             "drugs.csv": pl.DataFrame(
-                {**frame, "until": frame["day"] + 1.5, "code": ["x", "y"] * (3 * rows // 2), "dose": 1.0}
+                {
+                    **frame,
+                    "until": frame["day"] + 1.5,
+                    "code": ["x", "y"] * (3 * rows // 2),
+                    "dose": np.arange(3.0 * rows),
+                }
             ),
         }
         graphs = build_graphs(read_cohort(read_spec(tmp_path / "c.toml"), frames).at(9.0))
