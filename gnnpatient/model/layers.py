@@ -109,7 +109,7 @@ class Temporal(nn.Module):
         super().__init__()
         self.relations = tuple(name for name in BETWEEN_ROWS if name in relations)
         self.visits = "at" in relations
-        self.source = nn.Linear(channels, len(self.relations) * channels, bias=False)
+        self.source = nn.Linear(channels, max(1, len(self.relations)) * channels, bias=False)
         self.visit = nn.Linear(3 * channels, channels)
 
     def forward(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "row channel"]:

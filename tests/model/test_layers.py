@@ -309,3 +309,40 @@ def test_choices_are_refused_where_they_are_made():
         make_layer("hgt", 6, ())
     with pytest.raises(InputError, match="multiple of 4"):
         make_layer("transformer", 6, ())
+
+
+def test_many_rows_of_one_moment_stay_linear(tmp_path):
+    """Twice the rows: twice the edges at most, and an answer."""
+    (tmp_path / "c.toml").write_text(SPEC)
+
+    def table_of(rows):
+        frame = {"id": ["p"] * 3 * rows, "day": np.repeat([1.0, 2.0, 3.0], rows)}
+        frames = {
+            "people.csv": pl.DataFrame({"id": ["p", "q"]}),
+            "labs.csv": pl.DataFrame(
+                {
+                    **frame,
+                    "known": frame["day"],
+                    "code": ["a", "b"] * (3 * rows // 2),
+                    "value": np.arange(3.0 * rows),
+                }
+            ),
+            "drugs.csv": pl.DataFrame(
+                {
+                    **frame,
+                    "until": frame["day"] + 1.5,
+                    "code": ["x", "y"] * (3 * rows // 2),
+                    "dose": np.arange(3.0 * rows),
+                }
+            ),
+        }
+        graphs = build_graphs(read_cohort(read_spec(tmp_path / "c.toml"), frames).at(9.0))
+        network = network_for(graphs)
+        assert network(graphs)["death"].isfinite().all()
+        return network.tabulate(graphs)
+
+    few, many = table_of(200), table_of(400)
+    assert many.names == ("same", "first", "next", "during") and many.rows == 2 * few.rows == 2400
+    for name in many.names:
+        assert 0 < len(many.relations[name].source) <= 2 * len(few.relations[name].source)
+    assert len(many.source) <= 4 * many.rows * len(many.names)

@@ -96,3 +96,14 @@ def test_refusals(graphs):
         ModelConfig(num_layers=0)
     with pytest.raises(InputError, match="death, type"):
         make_model(graphs).head("icu")
+
+
+@pytest.mark.parametrize("conv", ["temporal", "sage", "gatv2", "hgt", "gru", "transformer"])
+def test_without_a_relation_and_without_a_row(make_graphs, conv):
+    """One row a landmark at most, or none at all: the statics alone answer."""
+    nothing = make_graphs(2, empty=("drug", "lab", "image.ct"))
+    model = make_model(nothing, conv=conv)
+    assert model.vocabulary.relations == ()
+    assert model(nothing)["death"].isfinite().all() and model(make_graphs(3))["death"].isfinite().all()
+    moved = replace(nothing, statics=replace(nothing.statics, number=nothing.statics.number + 5))
+    assert not torch.allclose(model(nothing)["death"], model(moved)["death"])
