@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
@@ -26,11 +26,12 @@ from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
 from gnnpatient.prognosis.trees import MAX_LEAVES, Trees
 
 MAX_ROWS = 100_000  # that a member learns from: landmarks times bands
-PATIENT_LANDMARKS = 8  # of each patient
+PATIENT_LANDMARKS = 8  # of each patient, drawn anew for each member
+POOL_FACTOR, MAX_POOL = 4, 100_000  # landmarks from which is drawn: so many times as many, and at most
 MAX_EDGE_LANDMARKS = 8192  # from which the edges of bins are learned
 BATCH = 2048  # landmarks whose graphs are built at once
 MAX_BANDS = 3  # parts of the time grid within which a relative hazard is constant
-LEAF_PATIENTS, LEAF_SHARE = 40, 1 / 6  # of a leaf: so many, or that share of all where they are few
+LEAF_PATIENTS, LEAF_SHARE = 40, 1 / 12  # of a leaf: so many, or that share of all where they are few
 MAX_ROUNDS, PATIENCE = 200, 20
 RATE, RIDGE, FEATURE_SHARE = 0.05, 1.0, 0.5
 MIN_HAZARD = 1e-5  # of a cause in an interval, for all landmarks together
@@ -112,9 +113,10 @@ class BoostedHazard:
         bands = {name: _bands(problem, name) for name in hazards}
         trees: dict[str, list[Trees]] = {name: [] for name in problem.targets}
         for member in range(members):
+            drawn = sample.drawn(rng)
             for name, target in problem.targets.items():
                 seed = int(rng.integers(2**31))
-                learn, stop = (sample.take(rows, target.known) for rows in problem.stopping(member))
+                learn, stop = (drawn.take(rows, target.known) for rows in problem.stopping(member))
                 if isinstance(target, SurvivalTarget):
                     times, of = problem.heads[name].times, (hazards[name][member], bands[name])
                     periods, held = (_person_periods(target, part, times, *of) for part in (learn, stop))
@@ -259,6 +261,11 @@ class _Sample:
     weight: Float[ndarray, " landmark"]
     bins: UInt8[ndarray, "landmark column"]
 
+    def drawn(self, rng: np.random.Generator) -> _Sample:
+        """A member's own draw of them, of which it learns from four fifths."""
+        rows, weight = _drawn(self.patient, PATIENT_LANDMARKS, MAX_ROWS // MAX_BANDS * 5 // 4, rng)
+        return _Sample(self.rows[rows], self.patient[rows], self.weight[rows] * weight, self.bins[rows])
+
     def take(self, rows: Int[ndarray, " row"], known: ndarray) -> _Sample:
         """Those of them that are among `rows`, and of which something is known."""
         mine = np.isin(self.rows, rows) & known[self.rows]
@@ -276,7 +283,7 @@ def _sample(problem: Problem, rng: np.random.Generator) -> tuple[Aggregates, _Sa
     patient = np.concatenate([last.patient[some], others.patient])
     at = Landmarks(X.cohort, patient, np.concatenate([last.at[some], others.at]))
     aggregates = Aggregates.fit(build_graphs(at), patient, problem.vocabulary, problem.bases, least)
-    rows, weight = _drawn(X.patient, rng)
+    rows, weight = _drawn(X.patient, POOL_FACTOR * PATIENT_LANDMARKS, MAX_POOL, rng)
     weight = weight * landmark_weights(X.moments)[rows]
     weight = weight * (len(np.unique(X.patient)) / weight.sum())
     bins = [aggregates.bins(build_graphs(X[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
@@ -284,16 +291,16 @@ def _sample(problem: Problem, rng: np.random.Generator) -> tuple[Aggregates, _Sa
 
 
 def _drawn(
-    patient: Int[ndarray, " landmark"], rng: np.random.Generator
+    patient: Int[ndarray, " landmark"], each: int, most: int, rng: np.random.Generator
 ) -> tuple[Int[ndarray, " row"], Float[ndarray, " row"]]:
-    """Some landmarks of each patient, and for how many of the patient's each stands.
+    """Up to `each` landmarks of each patient, and for how many of the patient's each of them stands.
 
     Who has few landmarks had an early end: without that weight the hazard would be too high.
     """
     order = np.lexsort((rng.random(len(patient)), patient))
-    new = np.append(True, np.diff(patient[order]) != 0)
+    new = np.append(True, np.diff(patient[order]) != 0)[: len(order)]
     rank = np.arange(len(order)) - np.flatnonzero(new)[new.cumsum() - 1]
-    most = min(MAX_ROWS // MAX_BANDS * 5 // 4, int((rank < PATIENT_LANDMARKS).sum()))
+    most = min(most, int((rank < each).sum()))
     rows = np.sort(order[np.lexsort((rng.random(len(order)), rank))[:most]])
     every, drawn = (np.bincount(x, minlength=patient.max() + 1) for x in (patient, patient[rows]))
     return rows, (every / drawn.clip(min=1))[patient[rows]]
@@ -394,12 +401,12 @@ def _least_rows(patient: Int[ndarray, " row"], least: int) -> int:
 
 
 def _grow_hazards(learn: _Rows, stop: _Rows, least: int, seed: int) -> Trees:
-    """Trees of each cause."""
+    """Trees of each cause; none of one of too few patients."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     grow, found = partial(HistGradientBoostingRegressor, loss="poisson"), []
     for k in range(learn.target.shape[1]):
-        some = learn.target[:, k].any() and stop.target[:, k].any()
+        some = _patients(learn.patient, learn.target[:, k] > 0) >= least and stop.target[:, k].any()
         trees = _grow(grow, learn.output(k), stop.output(k), least, seed + k) if some else None
         found.append(Trees.constant(np.zeros(1)) if trees is None else trees)
     return Trees.cat(found)
@@ -408,25 +415,35 @@ def _grow_hazards(learn: _Rows, stop: _Rows, least: int, seed: int) -> Trees:
 def _grow_classes(
     target: LabelTarget, learn: _Sample, stop: _Sample, share: Float[ndarray, " class"], least: int, seed: int
 ) -> Trees:
-    """Trees of the logit of each class; of two classes of the second alone."""
+    """Trees of the logit of each class; of two classes of the second alone.
+
+    A class of too few patients has none, and its share on average.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    classes = np.unique(target.label[learn.rows])
-    stop = stop.take(stop.rows, np.isin(target.label, classes))
+    label = target.label[learn.rows]
+    several = [_patients(learn.patient, label == k) >= max(least, 1) for k in range(len(share))]
+    classes = np.flatnonzero(several)
+    learn, stop = (part.take(part.rows, np.isin(target.label, classes)) for part in (learn, stop))
 
     def table(part: _Sample) -> _Rows:
         label, weight = target.label[part.rows], target.share[part.rows]
         return _Rows(part.patient, part.bins, label, part.weight * weight)
 
-    some = len(classes) > 1 and len(stop.rows)
+    some = len(classes) > 1 and len(stop.rows) > 0
     trees = _grow(HistGradientBoostingClassifier, table(learn), table(stop), least, seed) if some else None
     if trees is None:
         return Trees.constant(np.log(share.clip(min=MIN_HAZARD)))
     shown = classes if len(classes) > 2 else classes[1:]
-    level = np.full(len(share), trees.start.min() - MAX_SCORE)  # of a class that was not there
-    level[classes] = 0.0
+    level = np.zeros(len(share))
     level[shown] = trees.start
+    rest = share.clip(min=MIN_HAZARD) / share[classes].sum() * np.exp(level[classes]).sum()
+    level = np.where(several, level, np.log(rest))
     return replace(trees, output=shown[trees.output], start=level)
+
+
+def _patients(patient: Int[ndarray, " row"], some: Bool[ndarray, " row"]) -> int:
+    return len(np.unique(patient[some]))
 
 
 def _grow(kind: Callable[..., Any], learn: _Rows, stop: _Rows, least: int, seed: int) -> Trees | None:

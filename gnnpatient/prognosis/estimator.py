@@ -567,7 +567,8 @@ class PrognosisModel(BaseEstimator):
             raise InputError(f"{folder}: unknown choice {name!r}{near(name, cls().get_params())}")
         model = cls(**choices)
         model.families = tuple(predictor.families)
-        model.conv = (layers or {}).get(model.conv, model.conv)
+        if layers and model.conv in layers:
+            model.conv = layers[str(model.conv)]
         model.predictor_ = predictor
         model.train_ids_ = frozenset()
         return model

@@ -155,8 +155,8 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
                     target = problem.targets[name][chunk]
                     said = {one: probabilities(a[name], head)[0] for one, a in answers.items()}
                     said[MARGINAL] = at_landmarks(X, *tables[name])
-                    for one, prediction in said.items():
-                        found[name][one][here] = target.likelihood(prediction, head.times)
+                    for which, prediction in said.items():
+                        found[name][which][here] = target.likelihood(prediction, head.times)
                 done += len(chunk)
                 if problem.progress:
                     problem.progress("weights of the families", done, every)

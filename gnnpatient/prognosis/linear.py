@@ -29,19 +29,22 @@ from gnnpatient.prognosis.minimise import minimise
 from gnnpatient.prognosis.problem import Problem
 
 # penalties on the squared coefficients, on the scale of a sum over patients
-RIDGES = tuple(0.4 * 2**k for k in range(11))
+RIDGES = tuple(0.8 * 2**k for k in range(10))
 DEFAULT_RIDGE = 12.8  # where there are too few folds to choose one
 MAX_ROWS = 100_000  # landmarks that are learned from, at most
-MAX_TRIAL_ROWS = 4096  # landmarks on which a ridge is chosen, at most
+# landmarks on which choices are made, at most: in all, and per patient on average
+MAX_TRIAL_ROWS, TRIAL_ROWS_EACH = 8192, 8
 CELLS = 2**26  # of the columns of all landmarks: bounds the memory
 CHUNK = 1024  # landmarks whose graphs are built at once
-STEPS, TRIAL_STEPS = 200, 20  # at most, in the end and to choose
+# at most: in the end, and to choose, of which the first fit has none to go on from
+STEPS, FIRST_STEPS, TRIAL_STEPS = 200, 60, 20
 TOLERANCE, TRIAL_TOLERANCE = 3e-7, 1e-5  # of the loss, below which a fit has ended
 SMALLEST_HAZARD = 1e-5
 # how many times as much ridge the coefficients of these blocks get, unless inner folds want them loose
 PENALTIES = {"hinge": 16.0, "filter": 16.0}
 CLEAR = 2.0  # standard errors by which a loose block must lower the loss
 LOOSE_TRIALS = 3  # ridges at which it is tried
+LOOSE_PATIENTS = 200  # fewest patients to learn from with which it is
 FACTOR = 0.3  # of a column, where a fit begins
 MAX_MEMBERS = 10_000  # of a model that is loaded
 
@@ -361,12 +364,14 @@ class _Learning:
             return [Choice(DEFAULT_RIDGE, ())] * members
         pairs = [(i, j) for i in range(members) for j in range(i + 1, folds)]
         draw = np.random.default_rng(self.problem.config.seed).permutation(len(self.rows))
-        some = np.sort(draw[:MAX_TRIAL_ROWS])
+        patients = len(np.unique(self.problem.landmarks.patient[self.rows]))
+        some = np.sort(draw[: min(MAX_TRIAL_ROWS, TRIAL_ROWS_EACH * patients)])
         fits = self.fits(pairs, some)
 
         def trial(flat: Tensor, ridge: float, loose: tuple[str, ...] = ()) -> tuple[Tensor, Tensor]:
             ridges = torch.full((len(pairs),), ridge)
-            flat = fits.fit(flat, ridges, [loose] * len(pairs), TRIAL_STEPS, TRIAL_TOLERANCE)
+            steps = TRIAL_STEPS if fitted else FIRST_STEPS
+            flat = fits.fit(flat, ridges, [loose] * len(pairs), steps, TRIAL_TOLERANCE)
             with torch.no_grad():
                 return flat, self.held_out(fits.losses(flat), pairs, some, members)
 
@@ -381,7 +386,8 @@ class _Learning:
         best = torch.stack([loss.sum(1) for loss in losses]).argmin(0).tolist()
         choices = [Choice(RIDGES[place], ()) for place in best]
         first = min(best)
-        for block in sorted({column.block for column in self.columns} & set(PENALTIES)):
+        blocks = {column.block for column in self.columns} if patients >= LOOSE_PATIENTS else set()
+        for block in sorted(blocks & set(PENALTIES)):
             places = range(first, min(first + LOOSE_TRIALS, len(fitted)))
             tried = [trial(fits.loosen(fitted[at], block), RIDGES[at], (block,))[1] for at in places]
             lowest = torch.stack([loss.sum(1) for loss in tried]).argmin(0).tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import ENTRY, Landmarks, check_landmarks
 from gnnpatient.errors import InputError
-from gnnpatient.model.heads import HeadConfig, SurvivalConfig, incidence
+from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig, incidence
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.device import deterministic, resolve_device
 from gnnpatient.prognosis.disclosure import counted
@@ -131,7 +131,7 @@ class Predictor(Shown):
         events, facts = self.about.get("events", {}), list[tuple[str, str]]()
         for name in self.outcomes[:MAX_OUTCOMES]:
             head = self.heads[name]
-            named = head.causes if isinstance(head, SurvivalConfig) else head.classes
+            named = head.causes if isinstance(head, SurvivalConfig) else cast(DiagnosisConfig, head).classes
             counts = events.get(name, {}) if least is not None else {}
             of = [f"{n} ({counted(counts[n], least or 1)} patients)" if n in counts else n for n in named]
             until = f", up to {duration(head.times[-1])} after the landmark" if head.times else ""

@@ -181,7 +181,8 @@ class Trees:
             chunk = slice(begin, begin + rows)
             value = self.value[tree, self.leaves(bins[chunk])]
             for output in range(len(self.start)):
-                total[chunk, output] += value[self.output == output].sum(0)
+                # row by row, so that the order of the sum does not depend on how many rows there are
+                total[chunk, output] += np.ascontiguousarray(value[self.output == output].T).sum(1)
         return total
 
     def tensors(self) -> dict[str, Tensor]:

@@ -200,6 +200,28 @@ def test_edges_of_intervals_are_estimated_before_they_are_allocated(read, monkey
         graph(cohort, 9)
 
 
+def test_what_a_row_is_of_and_how_long_it_lasted_stay_with_it(read):
+    """Through names that are merged, node types alone, another device, PyG, and one graph a landmark."""
+    from gnnpatient import build_graphs
+    from gnnpatient.graphs import frequent
+
+    cohort = read("a,0,0,size,5,x\na,1,1,size,20,y\na,3,3,size,9,x\n", "a,1,4,A,2\n")
+    graphs = graph(cohort, 9)
+    merged = frequent(graphs, 2).merge(graphs)  # nobody has a code that two patients have
+    assert merged["lesion"].code.tolist() == [0, 0, 0] and merged["lesion"].value.isnan().all()
+    alone = build_graphs(cohort.only(["lesion", "drug"]).at(9, patient="a"))
+    for other in (merged, alone, graphs.to("cpu"), graphs.hetero_data()):
+        assert other["lesion"].track.tolist() == [0, 1, 0] and other["drug"].duration.tolist() == [3]
+        assert other["lesion"].duration.tolist() == [0, 0, 0] and other["drug"].track.tolist() == [-1]
+    same = "lesion", "same", "lesion"
+    assert (
+        graphs.edge_attributes[same].tolist() == graphs.to("cpu").edge_attributes[same].tolist() == [[4, 3]]
+    )
+    assert merged.edge_attributes[same][:, 0].isnan().all()  # a value that is hidden is in no number, either
+    (one,) = cohort.at(9, patient="a").hetero_data()
+    assert one[same].edge_attr.tolist() == [[4, 3]] and one["drug"].x[0, -1] == 3
+
+
 def test_columns_of_any_order_give_the_same_objects(read):
     columns = {"day": [1, 2, 1, 2], "known": [1, 2, 1, 2], "mm": [1, 2, 3, 4], "lesion": [12, 12, 7, 7]}
     frame = pl.DataFrame(columns).select(

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.base import clone
+from torch import nn
 
 from gnnpatient import InputError, PrognosisModel, load_predictor
 from gnnpatient.files import file_hash, sealed
@@ -87,6 +89,31 @@ def test_a_head_of_another_kind_is_refused(copied):
     config["model"]["heads"]["death"] = {"kind": "diagnosis", "classes": ["a", "b"]}
     write(copied, config)
     refused(copied, "do not fit together")
+
+
+class Neighbours(nn.Module):
+    """A layer of the user's own: a row adds what the one before it of the same code says."""
+
+    def __init__(self, channels, relations):
+        super().__init__()
+        self.linear = nn.Linear(channels, channels)
+
+    def forward(self, x, table):
+        edges = table.relations["same"]
+        return x + torch.zeros_like(x).index_add_(0, edges.target, self.linear(x[edges.source])).tanh()
+
+
+def test_a_layer_of_the_users_own_is_named_and_given_back(train, test, quick, tmp_path):
+    model = PrognosisModel(**quick, conv=Neighbours, families=("graph",)).fit(train)
+    before = model.forecast(test)["death"].incidence
+    model.save_pretrained(tmp_path / "model")
+    refused(tmp_path / "model", r"layers=\{'Neighbours'")
+    own = {"Neighbours": Neighbours}
+    loaded = PrognosisModel.from_pretrained(tmp_path / "model", layers=own)
+    assert loaded.conv is Neighbours and clone(loaded).conv is Neighbours
+    for one in (loaded, load_predictor(tmp_path / "model", layers=own)):
+        assert np.array_equal(one.forecast(test)["death"].incidence, before)
+    assert "Neighbours" in (tmp_path / "model" / "config.json").read_text()
 
 
 def test_loading_leaves_the_random_state_alone(saved):
