@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gnnpatient.errors import InputError, near
 from gnnpatient.model.table import FEATURES, NodeTable, code_names
 from gnnpatient.model.vocabulary import Vocabulary
 
@@ -74,9 +76,15 @@ class NodeEncoder(nn.Module):
         Names and scales of the training graphs.
     channels : int
         Channels of a node.
+    encoders : mapping of str to type
+        Classes of the user's own by node type, made by ``encoder(features, channels)``: what ``forward(x)``
+        gives for (row, feature), FEATURES and then the axes of the vectors, is added to the rows of that
+        type.
     """
 
-    def __init__(self, vocabulary: Vocabulary, channels: int):
+    def __init__(
+        self, vocabulary: Vocabulary, channels: int, encoders: Mapping[str, type[nn.Module]] | None = None
+    ):
         super().__init__()
         names = code_names(vocabulary)
         self.code = CodeEmbedding(vocabulary, channels)
@@ -86,6 +94,11 @@ class NodeEncoder(nn.Module):
         kinds = list(vocabulary.codes)
         self.with_vectors = tuple(kinds.index(kind) for kind in vocabulary.vectors)
         self.vector = nn.ModuleList(nn.Linear(axes, channels, bias=False) for _ in vocabulary.vectors)
+        for kind in encoders or {}:
+            if kind not in kinds:
+                raise InputError(f"an encoder of an unknown node type {kind!r}{near(kind, kinds)}")
+        self.with_own = tuple(kinds.index(kind) for kind in encoders or {})
+        self.own = nn.ModuleList(make(len(FEATURES) + axes, channels) for make in (encoders or {}).values())
         self.timepoint = nn.Linear(2, channels)
         self.static = nn.Linear(2 + 2 * len(vocabulary.numbers), channels)
         sizes = [2 + len(names) for names in vocabulary.levels.values()]
@@ -124,6 +137,9 @@ class NodeEncoder(nn.Module):
         x = torch.addcmul(own + self.features(table.x), slope, table.x[:, :1])
         for kind, vector in zip(self.with_vectors, self.vector, strict=True):
             x = x + vector(table.vector) * (table.kind == kind)[:, None]
+        for kind, encoder in zip(self.with_own, self.own, strict=True):
+            row = (table.kind == kind).nonzero()[:, 0]
+            x = x.index_add(0, row, encoder(torch.cat([table.x[row], table.vector[row]], 1)))
         return x
 
     def patients(self, table: NodeTable) -> Float[Tensor, "landmark channel"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -554,7 +554,7 @@ def make_layer(conv: str | type, channels: int, relations: Sequence[str]) -> nn.
     -------
     torch.nn.Module
     """
-    layer = layer_class(conv)
+    layer: Any = layer_class(conv)
     if "table" in inspect.signature(layer.forward).parameters:
         return cast(nn.Module, layer(channels, relations))
     return PyG(channels, relations, layer)

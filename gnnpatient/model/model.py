@@ -105,14 +105,16 @@ class ModelConfig:
         InputError
             When its layer is a class of the user's own that is not among `layers`.
         """
-        conv = data["conv"]
-        if conv not in LAYERS:
-            if conv not in (layers or {}):
-                raise InputError(
-                    f"a model of the layer {conv!r}; load it with layers={{{conv!r}: its class}}"
-                )
-            conv = (layers or {})[conv]
+        conv = data["conv"] if data["conv"] in LAYERS else _own(data["conv"], layers)
         return ModelConfig(**{**data, "conv": conv})
+
+
+def _own(name: str, layers: Mapping[str, type] | None) -> type:
+    if name not in (layers or {}):
+        raise InputError(
+            f"the model's layer {name!r} is one of the user's own; give it, as in layers={{{name!r}: {name}}}"
+        )
+    return (layers or {})[name]
 
 
 class PatientGNN(nn.Module):
@@ -130,6 +132,8 @@ class PatientGNN(nn.Module):
         What is predicted of each outcome, by its name.
     bases : mapping of str to Basis, optional
         Principal axes of the vectors of each node type, from `fit_bases`; default zeros, to be loaded.
+    encoders : mapping of str to type, optional
+        Encoders of the user's own by node type, see `gnnpatient.model.encode.NodeEncoder`.
     """
 
     def __init__(
@@ -138,11 +142,13 @@ class PatientGNN(nn.Module):
         vocabulary: Vocabulary,
         heads: Mapping[str, HeadConfig],
         bases: Mapping[str, Basis] | None = None,
+        encoders: Mapping[str, type[nn.Module]] | None = None,
     ):
         super().__init__()
         self.config, self.vocabulary, self.outcomes = config, vocabulary, tuple(heads)
+        self.encoders = dict(encoders or {})
         c, codes = config.channels, len(code_names(vocabulary))
-        self.encode = NodeEncoder(vocabulary, c)
+        self.encode = NodeEncoder(vocabulary, c, self.encoders)
         names = tuple(name for name in vocabulary.relations if name in config.relations)
         between = tuple(name for name in config.relations if name not in BETWEEN_ROWS)
         self.relations = RelationEncoder(vocabulary, c, names)
@@ -166,7 +172,12 @@ class PatientGNN(nn.Module):
 
     @staticmethod
     def for_graphs(
-        graphs: Graphs, heads: Mapping[str, HeadConfig], *, least: int = 1, **config: Any
+        graphs: Graphs,
+        heads: Mapping[str, HeadConfig],
+        *,
+        least: int = 1,
+        encoders: Mapping[str, type[nn.Module]] | None = None,
+        **config: Any,
     ) -> PatientGNN:
         """Make a network for graphs like these.
 
@@ -178,6 +189,8 @@ class PatientGNN(nn.Module):
             What is predicted of each outcome, by its name.
         least : int
             Patients that a name, a scale or a fact needs to be kept, default 1.
+        encoders : mapping of str to type, optional
+            Encoders of the user's own by node type.
         **config
             As in `ModelConfig`.
 
@@ -197,7 +210,8 @@ class PatientGNN(nn.Module):
         torch.Size([312, 2, 2])
         """
         bases = fit_bases(graphs, least)
-        return PatientGNN(ModelConfig(**config), fit_vocabulary(graphs, bases, least), heads, bases)
+        vocabulary = fit_vocabulary(graphs, bases, least)
+        return PatientGNN(ModelConfig(**config), vocabulary, heads, bases, encoders)
 
     def forward(self, graphs: Graphs | NodeTable) -> dict[str, Float[Tensor, "landmark _ ..."]]:
         """Predict every outcome at every landmark, as logarithms.
@@ -302,9 +316,10 @@ class PatientGNN(nn.Module):
         Returns
         -------
         dict
-            Keys ``config``, ``vocabulary`` and ``heads``.
+            Keys ``config``, ``vocabulary``, ``heads`` and ``encoders``, classes by their names.
         """
         return {
+            "encoders": {kind: encoder.__name__ for kind, encoder in self.encoders.items()},
             "config": self.config.to_dict(),
             "vocabulary": self.vocabulary.to_dict(),
             "heads": {name: self.head(name).config.to_dict() for name in self.outcomes},
@@ -329,4 +344,5 @@ class PatientGNN(nn.Module):
             ModelConfig.from_dict(data["config"], layers),
             Vocabulary.from_dict(data["vocabulary"]),
             {name: head_config(head) for name, head in data["heads"].items()},
+            encoders={kind: _own(name, layers) for kind, name in data["encoders"].items()},
         )

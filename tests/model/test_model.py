@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from gnnpatient.errors import InputError
 from gnnpatient.model.heads import SurvivalConfig
@@ -87,6 +88,38 @@ def test_start_is_the_answer_before_training(graphs, conv):
     model.head("type").start(hazard)
     answer = model.head("type").predict(model(graphs)["type"])
     assert torch.allclose(answer[:, 0], (1 - hazard[0]).cumprod(0).expand(6, 3))
+
+
+class Squares(nn.Module):
+    """An encoder of one's own."""
+
+    def __init__(self, features, channels):
+        super().__init__()
+        self.linear = nn.Linear(features, channels)
+
+    def forward(self, x):
+        return self.linear(x.square())
+
+
+def test_an_encoder_of_ones_own_is_added_to_its_node_type(make_graphs):
+    graphs = make_graphs(1, asks=9, pictures=5)
+    model = make_model(graphs, encoders={"image.ct": Squares})
+    table = model.tabulate(graphs)
+    mine = table.kind == 1
+    x = model.encode.rows(table)
+    wanted = model.encode.own[0](torch.cat([table.x, table.vector], 1))
+    again = PatientGNN.from_dict(json.loads(json.dumps(model.to_dict())), {"Squares": Squares})
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.eval()(graphs)["death"], model(graphs)["death"])
+    with torch.no_grad():
+        for parameter in model.encode.own.parameters():
+            parameter.zero_()
+    torch.testing.assert_close(x - model.encode.rows(table), wanted * mine[:, None])
+    assert mine.any() and not mine.all()
+    with pytest.raises(InputError, match="Squares"):
+        PatientGNN.from_dict(model.to_dict())
+    with pytest.raises(InputError, match=r"did you mean 'image\.ct'"):
+        make_model(graphs, encoders={"image.mr": Squares})
 
 
 def test_refusals(graphs):
