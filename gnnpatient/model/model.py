@@ -39,7 +39,7 @@ class ModelConfig:
     num_layers : int
         Rounds of messages, default 1.
     dropout : float
-        Share that a head drops in training, from 0 to below 1, default 0.2.
+        Share that a head drops in training, from 0 to below 1, default 0.3.
     conv : str or type
         A key of `gnnpatient.model.layers.LAYERS`, default ``"temporal"``; or a layer's class, also of PyG.
     relations : tuple of str
@@ -56,7 +56,7 @@ class ModelConfig:
 
     channels: int = 32
     num_layers: int = 1
-    dropout: float = 0.2
+    dropout: float = 0.3
     conv: str | type = "temporal"
     relations: tuple[str, ...] = RELATIONS
     node_dropout: float = 0.0

@@ -28,7 +28,7 @@ from gnnpatient.prognosis.problem import LandmarkSampler, Problem
 from gnnpatient.prognosis.states import State, from_states, read_state, to_states, write_state
 
 CHUNK = 512  # landmarks that are forecast at once
-MAX_ROWS = 2**21  # rows of the training landmarks that are kept in memory, some 600 MB; of more, none are
+MAX_ROWS = 2**20  # rows of the training landmarks kept in memory, some 300 MB; of more, none are
 MAX_DRAWS = 8192  # landmarks in an epoch, and in the score after it
 MAX_PER_PATIENT = 4  # of those in the mean: the landmarks of one patient are nearly alike
 MIN_STEPS = 8  # batches in an epoch; of a small cohort they are smaller
@@ -267,7 +267,8 @@ class AdamW:
     FIRST, SECOND, LEAST = 0.9, 0.999, 1e-8
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], weight_decay: float):
-        self.parameters, self.weight_decay, self.steps = list(parameters), weight_decay, 0
+        self.parameters: list[Tensor] = list(parameters)
+        self.weight_decay, self.steps = weight_decay, 0
         self.mean = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
         self.square = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
 

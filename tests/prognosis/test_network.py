@@ -199,15 +199,16 @@ def test_it_stops_after_epochs_without_gain_and_keeps_the_best(train, monkeypatc
         return abs(next(steps) - 12.0)
 
     monkeypatch.setattr(MemberTrainer, "_score", score)
+    monkeypatch.setattr(network, "MIN_STEPS", 1)
     modules = GraphHazard.fit(problem_of(train, members=1, epochs=40, patience=4)).modules
     assert len(kept) == 1 + 12 + 4
     assert all(torch.equal(p, q) for p, q in zip(modules[0].parameters(), kept[12], strict=True))
 
 
 def test_patience_waits_for_the_first_epochs(train, monkeypatch):
-    scores = iter(range(100))
+    scores, told = iter(range(100)), []
     monkeypatch.setattr(MemberTrainer, "_score", lambda *_: float(next(scores)))
-    told = []
+    monkeypatch.setattr(network, "MIN_STEPS", 1)
     GraphHazard.fit(
         problem_of(train, members=1, epochs=40, patience=2, progress=lambda *_, **entry: told.append(entry))
     )
