@@ -27,6 +27,7 @@ from gnnpatient.prognosis.targets import Target
 from gnnpatient.progress import Progress
 
 MAX_OUT_OF_FOLD = 20_000  # landmarks of which every family is asked to learn the weights
+MAX_PER_PATIENT = 16  # of them: a patient counts once, however many
 
 
 def pose(
@@ -174,7 +175,10 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
 
 
 def _drawn(problem: Problem, member: int) -> np.ndarray:
-    """Landmarks that a member held out, at most its share of 20 000; all patients before a second of one."""
+    """Landmarks that a member held out, 16 a patient and its share of 20 000 at most.
+
+    Every patient comes before a second landmark of any.
+    """
     rows = problem.held_out(member)
     order = np.random.default_rng([problem.config.seed, member]).permutation(rows)
     patient = problem.landmarks.patient[order]
@@ -183,7 +187,7 @@ def _drawn(problem: Problem, member: int) -> np.ndarray:
     turn = np.empty(len(order), np.int64)
     turn[by_patient] = np.arange(len(order)) - start  # the how many-th of its patient
     most = MAX_OUT_OF_FOLD // min(problem.config.members, len(problem.folds))
-    return np.sort(order[np.argsort(turn, kind="stable")[:most]])
+    return np.sort(order[np.argsort(turn, kind="stable")[: min(most, int((turn < MAX_PER_PATIENT).sum()))]])
 
 
 def _marginals(

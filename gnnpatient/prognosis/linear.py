@@ -343,17 +343,17 @@ class _Learning:
             self.columns,
         )
 
-    def fit(self, members: int) -> tuple[Scores, list[Choice]]:
-        """Fit each member without its own fold, as its other folds choose."""
-        choices = self.choose(members)
-        fits = self.fits([(member,) for member in range(members)], np.arange(len(self.rows)))
+    def fit(self) -> tuple[Scores, list[Choice]]:
+        """Fit the member of each fold without it, as its other folds choose."""
+        choices = self.choose()
+        fits = self.fits([(fold,) for fold in range(len(choices))], np.arange(len(self.rows)))
         ridges = torch.tensor([choice.ridge for choice in choices])
         flat = fits.fit(fits.start(), ridges, [choice.loose for choice in choices], STEPS, TOLERANCE)
         if not flat.isfinite().all():
             raise InputError(f"outcome {self.outcome!r}: the linear model has no finite coefficients")
         return fits.scores(flat), choices
 
-    def choose(self, members: int) -> list[Choice]:
+    def choose(self) -> list[Choice]:
         """Choose how each member is fitted by its other folds in turn.
 
         The fit without the folds i and j is scored on j for member i, which sees nothing of i, and on i for
@@ -361,8 +361,8 @@ class _Learning:
         """
         folds = len(self.problem.folds)
         if folds < 3:
-            return [Choice(DEFAULT_RIDGE, ())] * members
-        pairs = [(i, j) for i in range(members) for j in range(i + 1, folds)]
+            return [Choice(DEFAULT_RIDGE, ())] * folds
+        pairs = [(i, j) for i in range(folds) for j in range(i + 1, folds)]
         draw = np.random.default_rng(self.problem.config.seed).permutation(len(self.rows))
         patients = len(np.unique(self.problem.landmarks.patient[self.rows]))
         some = np.sort(draw[: min(MAX_TRIAL_ROWS, TRIAL_ROWS_EACH * patients)])
@@ -373,7 +373,7 @@ class _Learning:
             steps = TRIAL_STEPS if fitted else FIRST_STEPS
             flat = fits.fit(flat, ridges, [loose] * len(pairs), steps, TRIAL_TOLERANCE)
             with torch.no_grad():
-                return flat, self.held_out(fits.losses(flat), pairs, some, members)
+                return flat, self.held_out(fits.losses(flat), pairs, some)
 
         fitted, losses = list[Tensor](), list[Tensor]()
         for ridge in RIDGES:  # a fit goes on from that of the weaker ridge
@@ -402,18 +402,16 @@ class _Learning:
         loss: Float[Tensor, "fit landmark"],
         pairs: Sequence[tuple[int, int]],
         some: np.ndarray,
-        members: int,
     ) -> Float[Tensor, "member patient"]:
         """What each patient adds to the loss of each member on its other folds."""
         patients, patient = np.unique(self.problem.landmarks.patient[self.rows[some]], return_inverse=True)
         weight = self.weights(some)
         loss = loss.double() * torch.from_numpy(weight / max(weight.sum(), 1e-9))
-        total = torch.zeros(members, len(patients), dtype=torch.float64)
+        total = torch.zeros(len(self.problem.folds), len(patients), dtype=torch.float64)
         for each, (i, j) in zip(loss, pairs, strict=True):
             for member, other in ((i, j), (j, i)):
-                if member < members:
-                    rows = torch.from_numpy(np.flatnonzero(self.fold[some] == other))
-                    total[member].index_add_(0, torch.from_numpy(patient)[rows], each[rows])
+                rows = torch.from_numpy(np.flatnonzero(self.fold[some] == other))
+                total[member].index_add_(0, torch.from_numpy(patient)[rows], each[rows])
         return total
 
     def weights(self, some: np.ndarray) -> np.ndarray:
@@ -494,7 +492,6 @@ class LinearHazard:
         fold = np.empty(len(X), np.int64)
         for k, (_, held_out) in enumerate(problem.folds):
             fold[held_out] = k
-        members = min(problem.config.members, len(problem.folds))
         report = problem.progress or (lambda *_: None)
         scores, choices = {}, {}
         for done, (outcome, target) in enumerate(problem.targets.items()):
@@ -502,10 +499,12 @@ class LinearHazard:
             known = np.flatnonzero(target.known[rows])
             some = x[:, torch.from_numpy(known)]
             learning = _Learning(problem, outcome, rows[known], some, groups, names, fold[rows[known]])
-            fitted, choices[outcome] = learning.fit(members)
+            fitted, chosen = learning.fit()  # of all folds: a member does not depend on how many there are
             weight = torch.zeros(*fitted.weight.shape[:2], len(scale))
             weight[:, :, kept] = fitted.weight * scale[kept]
-            scores[outcome] = replace(fitted, weight=weight)
+            parts = vars(replace(fitted, weight=weight)).items()
+            scores[outcome] = Scores(**{name: part[: problem.config.members].clone() for name, part in parts})
+            choices[outcome] = chosen[: problem.config.members]
         report("linear", len(problem.targets), len(problem.targets))
         return cls(columns, problem.heads, problem.config.members, scores, choices)
 
@@ -531,8 +530,12 @@ class LinearHazard:
         answers = {}
         for outcome, scores in self.scores.items():
             rows = [member % len(scores.bias) for member in which]
-            some = Scores(**{name: part[rows].double() for name, part in vars(scores).items()})
-            answers[outcome] = some.log_probabilities(x, sizes, self.heads[outcome])
+            alone = {
+                row: Scores(**{name: part[row : row + 1].double() for name, part in vars(scores).items()})
+                for row in set(rows)
+            }
+            each = {row: one.log_probabilities(x, sizes, self.heads[outcome]) for row, one in alone.items()}
+            answers[outcome] = torch.cat([each[row] for row in rows])
         return answers
 
     def to(self, device: torch.device) -> None:
