@@ -134,8 +134,8 @@ class Reference:
             said = torch.cat([latest[-1], summarised([state[row] for row in rows], width)])
             s = (pool.series.weight @ said + pool.code[table.code[rows[0]]]).relu()
             found.append((pool.hidden.weight @ s + pool.hidden.bias).relu())
-        none = torch.zeros(width, dtype=torch.float64)
-        return torch.cat([mean(latest, none), mean(list(state.values()), none), summarised(found, width)])
+        none, rows = torch.zeros(width, dtype=torch.float64), summarised(list(state.values()), width)
+        return torch.cat([mean(latest, none), rows, summarised(found, width)])
 
 
 def network_for(graphs, **choices) -> PatientGNN:
