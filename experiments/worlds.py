@@ -364,7 +364,7 @@ def ways_table(found: Found) -> list[str]:
         parts = next((one["parts"] for one in found.lines if one["world"] == world and "parts" in one), ())
         for part in (None, *parts):
             cells = [_cell(found, world, model, part) for model in found.models]
-            if any(cells):
+            if any(cell for model, cell in zip(found.models, cells, strict=True) if model != "last"):
                 lines.append(f"| {world if part is None else f'{world}, {part}'} | {' | '.join(cells)} |")
     return ["R2 (**way**)", "", *lines]
 
@@ -384,9 +384,8 @@ def _cell(found: Found, world: str, model: str, part: str | None) -> str:
 
 def others(found: Found) -> list[str]:
     """`null`, C, weights, the members' spread, and seconds."""
-    worlds = [
-        w for w in (*MECHANISMS, *MIXED, *CONTROLS, "null") if any(o["world"] == w for o in found.lines)
-    ]
+    fitted = {one["world"] for one in found.lines if one["model"] not in FIXED}
+    worlds = [w for w in (*MECHANISMS, *MIXED, *CONTROLS, "null") if w in fitted]
     named = ["oracle", *found.models]
 
     def table(title: str, head: list[str], rows: Iterable[list[str]]) -> list[str]:

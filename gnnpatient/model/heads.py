@@ -253,7 +253,7 @@ def hidden_layer(channels: int, dropout: float, hidden: int = HIDDEN) -> nn.Sequ
     channels : int
         Channels of the pools.
     dropout : float
-        Share that is dropped in training, of the pools and of the hidden units.
+        Share of the pools that is dropped in training.
     hidden : int
         Size, default 32.
 
@@ -261,7 +261,7 @@ def hidden_layer(channels: int, dropout: float, hidden: int = HIDDEN) -> nn.Sequ
     -------
     torch.nn.Sequential
     """
-    return nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, hidden), nn.ReLU(), nn.Dropout(dropout))
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, hidden), nn.ReLU())
 
 
 class SurvivalHead(nn.Module):

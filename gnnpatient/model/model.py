@@ -158,8 +158,8 @@ class PatientGNN(nn.Module):
         self.rows_only = all(getattr(layer, "rows_only", False) for layer in self.layers)
         sequence = any(getattr(layer, "sequence", False) for layer in self.layers)
         self.along = None if sequence else AlongTime(2 * c, c)
-        width = 2 * c if sequence else 4 * c
-        self.pool = RowPool(codes, width, 2 * c) if sequence else SeriesPool(codes, width, 2 * c)
+        self.project = nn.Identity() if sequence else nn.Linear(4 * c, 2 * c, bias=False)
+        self.pool = (RowPool if sequence else SeriesPool)(codes, 2 * c, 2 * c)
         self.heads = nn.ModuleList(
             make_head(head, self.pool.size + c, config.dropout) for head in heads.values()
         )
@@ -261,7 +261,7 @@ class PatientGNN(nn.Module):
         state = torch.cat([linear, rows], 1)  # (row, 2 channel), linear and not
         if self.along is not None:
             state = torch.cat([state, self.along(state, table)], 1)  # (row, 4 channel)
-        return torch.cat([self.pool(state, table), patients], 1)
+        return torch.cat([self.pool(self.project(state), table), patients], 1)
 
     def tabulate(self, graphs: Graphs) -> NodeTable:
         """Make the input of this network, see `gnnpatient.model.table.tabulate`.

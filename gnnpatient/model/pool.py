@@ -110,7 +110,7 @@ class SeriesPool(nn.Module):
         self.code = nn.Parameter(torch.randn(codes, channels))
         self.series = nn.Linear((1 + POOLS) * width, channels, bias=False)
         self.hidden = nn.Linear(channels, channels)
-        self.size = 2 * width + POOLS * channels
+        self.size = (1 + POOLS) * width + POOLS * channels
 
     def forward(self, x: Float[Tensor, "row channel"], table: NodeTable) -> Float[Tensor, "landmark size"]:
         """Pool the rows of each landmark.
@@ -125,19 +125,19 @@ class SeriesPool(nn.Module):
         Returns
         -------
         Float[Tensor, "landmark size"]
-            Mean of the latest row of each series; mean of all rows; mean, scaled sum, maximum and spread of
+            Mean of the latest row of each series; mean, scaled sum, maximum and spread of all rows, then of
             the series.
         """
-        owner, many, width = table.series_owner, table.series_ptr.diff(), x.shape[1]
+        series, many = len(table.series_code), table.series_ptr.diff()
+        group = torch.cat([table.series, table.owner + series])  # the series and the patients at once
+        said = summary(x.repeat(2, 1), group, torch.cat([table.series_size, table.ptr.diff()]))
+        said, whole = said.split([series, len(table)])
         latest = x.index_select(0, table.latest)  # (series, width)
-        said = summary(x, table.series, table.series_size)  # (series, POOLS width)
         s = self.series(torch.cat([latest, said], 1)) + self.code.index_select(0, table.series_code)
         s = self.hidden(s.relu()).relu()  # (series, channel)
-        both = torch.cat([latest, said[:, :width] * table.series_size[:, None]], 1)
-        both = x.new_zeros(len(table), 2 * width).index_add(0, owner, both)
-        count = torch.stack([many, table.ptr.diff()], 1).clamp_(min=1)[:, :, None]
-        both = (both.view(-1, 2, width) / count).flatten(1)
-        return torch.cat([both, summary(s, owner, many)], 1)
+        last = x.new_zeros(len(table), x.shape[1]).index_add(0, table.series_owner, latest)
+        last = last / many.clamp(min=1)[:, None]
+        return torch.cat([last, whole, summary(s, table.series_owner, many)], 1)
 
 
 class RowPool(nn.Module):

@@ -451,7 +451,7 @@ class MemberTrainer:
         kinds, keep = len(self.problem.vocabulary.codes), torch.ones(table.rows, dtype=torch.bool)
         if share := self.problem.model.node_dropout:
             keep &= torch.rand(table.rows) >= share
-        if (share := self.problem.config.kind_dropout) and float(torch.rand(())) < 0.5:
+        if kinds and (share := self.problem.config.kind_dropout) and float(torch.rand(())) < 0.5:
             visible = torch.rand(kinds) >= share
             visible[torch.randint(kinds, ())] = True
             keep &= visible[table.kind]

@@ -109,8 +109,9 @@ class Reference:
             read = (layer.visit.weight @ torch.cat([heard[row], own, before]) + layer.visit.bias).relu()
             state[row] = torch.cat([linear[row], linear[row] + heard[row] + read])
         along = self.along(state, list(rows))
-        state = {row: torch.cat([state[row], along[row]]) for row in rows}
-        return self.series(table, landmark, state, 4 * c)
+        project = self.network.project.weight
+        state = {row: project @ torch.cat([state[row], along[row]]) for row in rows}
+        return self.series(table, landmark, state, 2 * c)
 
     def along(self, state: dict[int, Tensor], rows: list[int]) -> dict[int, Tensor]:
         gates, s = self.network.along.gates, self.network.config.channels
@@ -133,10 +134,8 @@ class Reference:
             said = torch.cat([latest[-1], summarised([state[row] for row in rows], width)])
             s = (pool.series.weight @ said + pool.code[table.code[rows[0]]]).relu()
             found.append((pool.hidden.weight @ s + pool.hidden.bias).relu())
-        none = torch.zeros(width, dtype=torch.float64)
-        return torch.cat(
-            [mean(latest, none), mean(list(state.values()), none), summarised(found, width // 2)]
-        )
+        none, rows = torch.zeros(width, dtype=torch.float64), summarised(list(state.values()), width)
+        return torch.cat([mean(latest, none), rows, summarised(found, width)])
 
 
 def network_for(graphs, **choices) -> PatientGNN:
