@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gnnpatient.cohort.build import build_graphs
@@ -240,6 +240,7 @@ class _Fits:
     weight: Float[Tensor, "fit landmark"]  # sums to one
     patients: Float[Tensor, " fit"]
     bias: Float[Tensor, "fit logit time"]  # what it starts with
+    learned: Bool[Tensor, " logit"]  # the others stay as they start: too few patients had it
     columns: tuple[Column, ...]
 
     @cached_property
@@ -302,13 +303,18 @@ class _Fits:
     ) -> Float[Tensor, "fit parameter"]:
         """Minimise the penalised mean loss of each."""
         penalty = self.penalties(loose) * (ridge / self.patients)[:, None]
+        moves = [
+            torch.ones(shape) if name == "column" else self.learned.view(-1, 1).expand(shape)
+            for name, shape in self.shapes.items()
+        ]
+        free = torch.cat([part.flatten().to(flat.dtype) for part in moves])
 
         def value(flat: Tensor) -> tuple[Tensor, Tensor]:
             flat = flat.detach().requires_grad_()
             found = (self.losses(flat) * self.weight).sum(1)
             found = found + (flat.square() * penalty).sum(1)
             (slope,) = torch.autograd.grad(found.sum(), flat)
-            return found.detach(), slope
+            return found.detach(), slope * free
 
         return minimise(value, flat, steps, tolerance)
 
@@ -325,6 +331,13 @@ class _Learning:
     columns: tuple[Column, ...]
     fold: np.ndarray  # (landmark,) which fold each is of
 
+    @cached_property
+    def learned(self) -> list[bool]:
+        """Which causes or classes enough patients had."""
+        patient, least = self.problem.landmarks.patient[self.rows], self.problem.config.min_patients
+        counts = self.problem.targets[self.outcome].counts.values()
+        return [len(np.unique(patient[had[self.rows]])) >= least for had in counts]
+
     def fits(self, left_out: Sequence[tuple[int, ...]], some: np.ndarray) -> _Fits:
         """Fits of some of the landmarks, each without some folds."""
         problem, rows = self.problem, self.rows[some]
@@ -340,6 +353,7 @@ class _Learning:
             weights / weights.sum(1, keepdim=True).clamp(min=1e-9),
             torch.tensor([float(len(np.unique(problem.landmarks.patient[rows[mask]]))) for mask in inside]),
             torch.stack(starts),
+            torch.tensor(self.learned),
             self.columns,
         )
 

@@ -22,6 +22,7 @@ from gnnpatient.prognosis.kinds import target_of
 from gnnpatient.prognosis.linear import LinearHazard
 from gnnpatient.prognosis.minimise import minimise
 from gnnpatient.prognosis.problem import FitConfig, Problem
+from gnnpatient.testing import tiny_cohort
 
 
 def posed(landmarks, outcomes=("death",), horizon=10.0, **config):
@@ -230,15 +231,15 @@ def test_the_slope_is_gone_where_a_fit_ends(problem, monkeypatch):
 
 
 def test_a_column_of_few_patients_has_no_weight(train):
-    fitted = LinearHazard.fit(posed(train, min_patients=40))
+    fitted = LinearHazard.fit(posed(train, min_patients=30))
     x = fitted.columns(build_graphs(train))
     weight = fitted.scores["death"].weight.abs().amax((0, 1))
     for i, column in enumerate(fitted.columns.names):
         usual = x[:, i].median()
         others = len(np.unique(train.patient[(x[:, i] != usual).numpy()]))
         if column.block not in linear.PENALTIES:
-            assert (weight[i] > 0) == (others >= 40 and bool(x[:, i].std() > 1e-6)), column
-        assert others >= 40 or weight[i] == 0, column
+            assert (weight[i] > 0) == (others >= 30 and bool(x[:, i].std() > 1e-6)), column
+        assert others >= 30 or weight[i] == 0, column
 
 
 TOML = """
@@ -262,6 +263,21 @@ classes = { low = "low", high = "high" }
 when = "same"
 inputs = ["gene"]
 """
+
+
+@pytest.mark.parametrize("few", [3, 9, 10])
+def test_of_a_cause_of_few_patients_nothing_is_learned(few):
+    """Else the mean of the answers would tell how many they were."""
+    X = tiny_cohort(patients=200).at(1).followed()
+    target = target_of(X, "death")
+    dead = np.flatnonzero(target.event == 2)
+    event = np.where(np.isin(np.arange(len(X)), dead[few:]), 1, target.event)
+    problem = replace(posed(X, members=2, min_patients=10), targets={"death": replace(target, event=event)})
+    scores = LinearHazard.fit(problem).scores["death"]
+    assert all(bool(part[:, 1].any()) == (few == 10) for part in (scores.weight, scores.product))
+    start = [linear._logits(problem.start("death", problem.train(m)), problem.heads["death"]) for m in (0, 1)]
+    assert torch.equal(scores.bias[:, 1], torch.stack(start)[:, 1]) == (few < 10)
+    assert scores.weight[:, 0].any() and not torch.equal(scores.bias[:, 0], torch.stack(start)[:, 0])
 
 
 def genes(folder, columns, patients=120, slope=1.5, bend=0.0):
