@@ -465,6 +465,10 @@ def graph_lines(results: Sequence[CohortResult]) -> list[str]:
         p = holm([float(2 * norm.sf(abs(d[0]) / max(d[3], 1e-12) ** 0.5)) for d in each])
         told = [f"{one.name} {d[0]:+.4f}, p {q:.2g}" for one, d, q in zip(alone, each, p, strict=True)]
         out.append(f"With - without the graph alone, Holm over {len(alone)}: {'; '.join(told)}.")
+    for one in results:
+        if not STUDIES[one.name].pooled:
+            auc, ipa = (bracket(one.difference("gnn", "boosted", k)) for k in (1, 2))
+            out.append(f"{one.name}, not pooled: stack - boosted of the same run, AUC {auc}, IPA {ipa}.")
     if len(found) > 1:
         one = pooled(found, "gnn", "nograph")
         said = "adds" if one.low > 0 else "is not shown to add anything"

@@ -32,6 +32,7 @@ VISITS, STATICS = "timepoint", "patient"
 MAX_COLUMNS = 512  # those that most patients have
 MAX_BINS = 32  # of a column
 MISSING = 255  # the bin of a missing value
+LARGEST = float(np.finfo(np.float32).max)  # of a sum of products, too
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,8 @@ class Aggregates:
                 if name in ZERO_FILLED:
                     table[:, place[place[:, statistic] >= 0, statistic]] = 0.0
                 to = place[part.item, statistic]
-                table[part.owner[to >= 0], to[to >= 0]] = part.values[to >= 0, statistic]
+                some = to >= 0
+                table[part.owner[some], to[some]] = part.values[some, statistic].clip(-LARGEST, LARGEST)
         return table
 
     def bins(self, graphs: Graphs) -> UInt8[ndarray, "landmark column"]:

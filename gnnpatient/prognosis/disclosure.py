@@ -194,7 +194,7 @@ def coarse_incidence(
     free = everybody - len(np.unique(event_patient))
     most = 1 - little if 0 < free < least else 1.0
     total = table[1:, -1].sum()
-    if total > most or most < 1:
+    if total > most or (most < 1 and total):
         table[1:] *= most / total
     table[0] = 1 - table[1:].sum(0)
     return table

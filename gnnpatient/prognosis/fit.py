@@ -140,6 +140,7 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
     count = min(config.members, len(problem.folds))
     rows = [_drawn(problem, member) for member in range(count)]
     asked, every = np.concatenate(rows), len(np.concatenate(rows))
+    units = problem.units(np.arange(len(problem.landmarks)))
     found = {name: {one: np.ones(every) for one in (*families, MARGINAL)} for name in problem.heads}
     done = 0
     for one in families.values():
@@ -167,6 +168,7 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
             problem.landmarks.patient[asked],
             target.share[asked],
             target.has_event(problem.heads[name].times)[asked],
+            unit=units[asked],
             seed=config.seed,
             least=config.min_patients,
         )

@@ -179,8 +179,7 @@ class Problem:
     @cached_property
     def folds(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Positions to learn from and positions held out, of up to five folds by patient and group."""
-        X = self.landmarks
-        groups = X.groups if len(np.unique(X.groups)) > 1 else X.patient
+        X, groups = self.landmarks, self.units(np.arange(len(self.landmarks)))
         if (count := len(np.unique(groups))) < 2:
             raise InputError(f"{count} patient to train on; early stopping needs at least two")
         strata = np.max([target.strata for target in self.targets.values()], axis=0)
@@ -198,13 +197,30 @@ class Problem:
             {name: head.to_dict() for name, head in self.heads.items()},
             self.landmarks.cohort.manifest_hash,
         ]
-        digest = hashlib.sha256(json.dumps(parts).encode())
+        # numpy's numbers come in with the choices, from a grid search
+        digest = hashlib.sha256(json.dumps(parts, default=lambda x: x.tolist()).encode())
         digest.update(self.landmarks.patient.tobytes() + self.landmarks.at.tobytes())
         for target in self.targets.values():
             digest.update(b"".join(column.tobytes() for column in target.columns))
             if target.weight is not None:
                 digest.update(target.weight.tobytes())
         return digest.hexdigest()
+
+    def units(self, rows: np.ndarray) -> np.ndarray:
+        """What no split takes apart: the groups of some landmarks, of one group alone its patients.
+
+        Parameters
+        ----------
+        rows : ndarray
+            Positions of the landmarks.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) int64.
+        """
+        X = self.landmarks[rows]
+        return X.groups if len(np.unique(X.groups)) > 1 else X.patient
 
     def train(self, member: int) -> np.ndarray:
         """Positions of the landmarks that a member learns from.
@@ -250,8 +266,7 @@ class Problem:
             Positions for the steps of its training, and those that decide when it stops.
         """
         rows = self.train(member)
-        X = self.landmarks[rows]
-        groups = X.groups if len(np.unique(X.groups)) > 1 else X.patient
+        X, groups = self.landmarks[rows], self.units(rows)
         if (count := len(np.unique(groups))) < 2:
             return rows, rows
         strata = np.max([target.strata[rows] for target in self.targets.values()], axis=0)

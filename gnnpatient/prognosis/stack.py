@@ -22,6 +22,7 @@ GRID = 1000  # weights are multiples of one over this
 DIGITS = 4  # of a mean log-likelihood that is written down
 FLOOR = 1e-12  # probability of what a model thought impossible
 NORMAL = 1.96  # standard errors on either side of a 95 % interval
+MIN_UNITS, MIN_NORMAL_UNITS = 5, 30  # with fewer groups there is no interval, or it is by t
 
 
 def mixture_step(weights: np.ndarray, likelihood: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -101,10 +102,12 @@ class Stack:
         Patients with the event whose forecasts out of fold taught the weights.
     log_likelihood : dict of str to float
         Mean log-likelihood a patient, out of fold, of each family, of ``"marginal"``, of ``"stack"`` and
-        ``"without_graph"``; empty where it would be of fewer than `min_patients` patients. The weights of the
-        last two were learned from other patients than those they are scored on.
+        ``"without_graph"``; empty where it, or the event, or its absence, would be of fewer than
+        `min_patients` patients. The weights of the last two were learned from other patients than those they
+        are scored on.
     graph_gain : tuple of float or None
-        The mean of "stack" minus "without_graph" over patients, with a 95 % interval.
+        The mean of "stack" minus "without_graph" over patients, with a 95 % interval over units: groups where
+        the cohort has them, else patients. None where it is not learned, or of fewer than 5 units.
     """
 
     weights: dict[str, float]
@@ -217,13 +220,14 @@ def fit_stack(
     share: np.ndarray,
     event: np.ndarray,
     *,
+    unit: np.ndarray | None = None,
     seed: int = 0,
     least: int = 1,
 ) -> Stack:
     """Learn the weights of the families from their forecasts out of fold.
 
     A patient's landmarks count for one together. It is a composite likelihood: good for weights, not for
-    standard errors; the interval of what the graph adds is over patients.
+    standard errors; the interval of what the graph adds is over units that are drawn as a whole [1]_.
 
     Parameters
     ----------
@@ -236,22 +240,31 @@ def fit_stack(
         (landmark,) float64, for how many each landmark stands, see `Target.share`.
     event : ndarray
         (landmark,) bool, see `Target.has_event`.
+    unit : ndarray, optional
+        (landmark,) int64, the group of each landmark; default: each patient is one.
     seed : int
-        Seed of the parts of the patients, default 0.
+        Seed of the parts of the units, default 0.
     least : int
         Fewest patients that a figure may be of to be written down, default 1.
 
     Returns
     -------
     Stack
+
+    References
+    ----------
+    .. [1] Cameron AC, Miller DL. A practitioner's guide to cluster-robust inference. Journal of Human
+       Resources 50:317-372, 2015.
     """
     families = tuple(name for name in likelihood if name != MARGINAL)
     columns = np.stack(list(likelihood.values()), 1).clip(FLOOR)
     seen = (columns != 1).any(1)
     columns, patient, share = columns[seen], patient[seen], share[seen]
     with_event = len(np.unique(patient[event[seen]]))
-    _, position = np.unique(patient, return_inverse=True)
-    size = int(position.max(initial=-1)) + 1
+    _, first, position = np.unique(patient, return_index=True, return_inverse=True)
+    size = len(first)
+    drawn = patient if unit is None else unit[seen]
+    units, unit = np.unique(drawn[first], return_inverse=True)  # of each patient
     share = share / np.bincount(position)[position]  # of a patient together 1
     learned = len(families) > 1 and with_event >= MIN_EVENT_PATIENTS
     names = tuple(likelihood) if len(families) > 1 else families
@@ -265,7 +278,7 @@ def fit_stack(
         chosen = [list(likelihood).index(name) for name in some]
         return dict(zip(some, mixture_weights(columns[rows][:, chosen], share[rows]).tolist(), strict=True))
 
-    part = np.random.default_rng(seed).permutation(size)[position] % PARTS
+    part = np.random.default_rng(seed).permutation(len(units))[unit][position] % PARTS
 
     def score(some: tuple[str, ...]) -> np.ndarray:
         """The log-likelihood of each patient under weights learned from the other parts."""
@@ -286,21 +299,32 @@ def fit_stack(
         scores["stack"] = score(names)
     if without:
         scores["without_graph"] = score(without)
-    written = size >= max(least, 2)
+    few = any(0 < count < least for count in (with_event, size - with_event))
+    written = size >= max(least, 2) and not few
     gain = None
-    if written and without and learned:
-        each = scores["stack"] - scores["without_graph"]
-        error = NORMAL * each.std(ddof=1) / np.sqrt(size)
-        low, high = each.mean() - error, each.mean() + error
-        gain = tuple(round(float(x), DIGITS) for x in (each.mean(), low, high))
+    if written and without and learned and len(units) >= MIN_UNITS:
+        gain = _interval(scores["stack"] - scores["without_graph"], unit)
     return Stack(
         weights=weights(names, every),
         without_graph=weights(without, every) if without else {},
         learned=learned,
         patients=with_event,
         log_likelihood={k: round(float(x.mean()), DIGITS) for k, x in scores.items()} if written else {},
-        graph_gain=gain,  # type: ignore[arg-type]
+        graph_gain=gain,
     )
+
+
+def _interval(each: np.ndarray, unit: np.ndarray) -> tuple[float, float, float]:
+    """Mean over patients with a 95 % interval, where the patients of a unit may be alike."""
+    mean, away = each.mean(), np.bincount(unit, each - each.mean())
+    units, wide = len(away), NORMAL
+    if units < MIN_NORMAL_UNITS:
+        from scipy.special import stdtrit
+
+        wide = stdtrit(units - 1, 0.975)
+    error = wide * np.sqrt(np.square(away).sum() * units / (units - 1)) / len(each)
+    low, middle, high = (round(float(x), DIGITS) for x in (mean - error, mean, mean + error))
+    return middle, low, high
 
 
 def _plain(names: tuple[str, ...]) -> dict[str, float]:

@@ -48,7 +48,7 @@ def write_state(path: Path, state: State) -> None:
     """
     with atomic_file(path) as part:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
-        facts = json.dumps(state.facts)
+        facts = json.dumps(state.facts, default=lambda x: x.tolist())
         save_file(tensors, part, metadata={"facts": facts, "digest": _digest(tensors, facts)})
 
 

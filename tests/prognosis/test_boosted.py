@@ -470,3 +470,15 @@ def test_wide_tables_are_cut_to_what_most_have(problem, asks, monkeypatch):
     table = Aggregates.fit(graphs, asks.patient, problem.vocabulary, problem.bases, LEAST)
     assert len(table) == 5
     assert np.isfinite(table.values(graphs)).mean() > 0.9
+
+
+def test_a_value_as_large_as_a_number_may_be_is_not_missing(problem, fitted):
+    """A change from the lowest to the highest is more than a float32 holds."""
+    graphs, most = build_graphs(problem.landmarks[:50]), torch.finfo(torch.float32).max
+    nodes = {
+        kind: replace(one, value=torch.where(torch.arange(len(one)) % 3 > 0, most, -most))
+        for kind, one in graphs.nodes.items()
+    }
+    table = fitted.aggregates.values(replace(graphs, nodes=nodes))
+    changes = [i for i, name in enumerate(fitted.aggregates.names) if name.endswith("change")]
+    assert changes and (table[:, changes] == most).any() and not np.isinf(table).any()

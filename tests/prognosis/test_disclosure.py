@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from gnnpatient import InputError, PrognosisModel, build_graphs, read_cohort
 from gnnpatient.prognosis.disclosure import (
+    coarse_incidence,
     counted,
     disclosed,
     pooled,
@@ -428,3 +429,10 @@ def test_intervals_are_pooled():
     assert pooled(np.repeat([0, 1, 2], [9, 12, 9]), who, 3, 10) == [2]
     assert pooled(np.repeat([0, 1, 2], [15, 10, 5]), who, 3, 10) == [0, 2]
     assert pooled(np.repeat([0, 1, 2], 10), np.arange(30) % 5, 3, 10) == [2], "patients, not rows"
+
+
+@pytest.mark.parametrize("n", [1, 9])
+def test_an_incidence_of_few_without_an_event_is_none(n):
+    event, time = np.zeros(n, np.int64), np.full(n, 9.0)
+    free = np.stack([np.ones(2), np.zeros(2)])
+    assert np.array_equal(coarse_incidence(free, event, time, np.arange(n), (5.0, 8.0), 10), free)

@@ -126,6 +126,15 @@ def test_too_few_to_stop_early_is_refused(cohort, quick):
         PrognosisModel(**quick).fit(X)
 
 
+def test_two_patients_are_enough_to_fit(cohort, quick):
+    """Also where the member of a fold learns from one who had no event."""
+    event = cohort.outcomes["death"].event
+    two = [int(np.flatnonzero(event == k)[0]) for k in (0, 2)]
+    with pytest.warns(UserWarning, match="1 of 2 patients with an event"):
+        model = PrognosisModel(**quick).fit(X := cohort.landmarks(two, times=[0]))
+    assert np.isfinite(model.forecast(X)["death"].incidence).all()
+
+
 # -- what is learned --
 
 
@@ -266,6 +275,13 @@ def test_choices_are_refused_at_the_door(train, quick, choice, message):
     with pytest.raises(InputError, match=message) as refusal:
         PrognosisModel(**quick | choice).fit(train)
     assert "\n" not in str(refusal.value)
+
+
+def test_numbers_of_a_grid_search_are_taken(train, quick, tmp_path):
+    numbers = {name: np.int64(value) if isinstance(value, int) else value for name, value in quick.items()}
+    model = PrognosisModel(**numbers, seed=np.int64(3)).fit(train, run=tmp_path)
+    again = PrognosisModel(**quick, seed=3).fit(train, run=tmp_path)
+    assert same_bits(model, again), "and the run is that of the same choices"
 
 
 def test_a_run_of_other_choices_is_not_resumed(train, quick, tmp_path):

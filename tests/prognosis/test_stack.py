@@ -294,3 +294,39 @@ def test_torch_is_left_as_it_was(standins, signal):
     state = torch.random.get_rng_state()
     PrognosisModel(**QUICK).fit(signal.landmarks(times=[0]).followed())
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+def _of_sites(seed, patients=600, sites=12):
+    """A graph that helps at some sites as much as it harms at the others."""
+    rng = np.random.default_rng(seed)
+    site = np.arange(patients) % sites
+    linear = rng.uniform(0.3, 0.6, patients)
+    effect = rng.normal(0, 0.3, sites)[site] + rng.normal(0, 0.1, patients)
+    found = {
+        "linear": linear,
+        "graph": (linear * np.exp(effect)).clip(0.01, 0.99),
+        "marginal": linear * 0 + 0.3,
+    }
+    return found, np.arange(patients), np.ones(patients), np.ones(patients, bool), site
+
+
+def test_what_the_graph_adds_is_judged_by_groups():
+    """With an interval over patients a third of these draws would say that the graph adds something."""
+    alone = helps = 0
+    for seed in range(100):
+        *given, site = _of_sites(seed)
+        alone += fit_stack(*given, seed=seed).graph_helps
+        helps += fit_stack(*given, unit=site, seed=seed).graph_helps
+    assert helps <= 8 and alone >= 25  # 2.5 are expected, 9 and more have a chance of .001
+    *given, site = _of_sites(0)
+    assert fit_stack(*given, unit=site % 4).graph_gain is None, "of four groups there is no interval"
+    assert fit_stack(*given, unit=given[1]) == fit_stack(*given), "a group of one is its patient"
+
+
+@pytest.mark.parametrize(
+    ("events", "written"), [(9, False), (10, True), (590, True), (591, False), (0, True)]
+)
+def test_no_likelihood_is_of_few_patients_with_the_event(events, written):
+    found, patient, share, _, _ = _of_sites(0)
+    stack = fit_stack(found, patient, share, patient < events, least=10)
+    assert bool(stack.log_likelihood) == written
