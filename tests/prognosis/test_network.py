@@ -226,7 +226,7 @@ def test_it_learns_what_a_code_tells(cohort):
     own = {"death": Survival(when.astype(np.int64), np.ones(80, np.int8), ("death",))}
     X = replace(cohort, outcomes=own).landmarks(times=[4]).followed()
     some = some[X.patient]
-    family = GraphHazard.fit(problem_of(X, members=1, epochs=20))
+    family = GraphHazard.fit(problem_of(X, members=1, epochs=40))
     hazard = family.forecast(build_graphs(X))["death"][0, :, 1].exp()
     risk = 1 - (1 - hazard).prod(1)
     assert risk[some].min() > risk[~some].max() and risk.max() - risk.min() > 0.5
