@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gnnpatient.errors import InputError, near
-from gnnpatient.model.table import FEATURES, NodeTable, code_names
+from gnnpatient.model.table import FEATURES, NodeTable, code_names, named_codes
 from gnnpatient.model.vocabulary import Vocabulary
 
 OWN_SHARE = 0.1  # by which the own embedding of a code with ancestors is multiplied
@@ -48,8 +48,7 @@ class CodeEmbedding(nn.Module):
         self.register_buffer("_above", above, persistent=False)
         share = torch.tensor([OWN_SHARE if above else 1.0 for above in ancestors])[:, None]
         self.register_buffer("_share", share, persistent=False)
-        known = torch.tensor([float(name != vocabulary.codes[kind][0]) for kind, name in names])[:, None]
-        self.own = nn.Parameter(torch.randn(len(names), channels) * known)
+        self.own = nn.Parameter(torch.randn(len(names), channels) * named_codes(vocabulary))
         self.shared = nn.Parameter(torch.randn(len(shared), channels))
 
     def forward(self) -> Float[Tensor, "code channel"]:

@@ -24,7 +24,7 @@ from gnnpatient.model.layers import LAYERS, layer_class, make_layer
 from gnnpatient.model.pool import RowPool, SeriesPool
 from gnnpatient.model.recurrence import AlongTime
 from gnnpatient.model.relations import EncodedTable, RelationEncoder
-from gnnpatient.model.table import RELATIONS, NodeTable, code_names, tabulate
+from gnnpatient.model.table import RELATIONS, NodeTable, named_codes, tabulate
 from gnnpatient.model.vocabulary import BETWEEN_ROWS, Vocabulary, fit_vocabulary
 
 
@@ -147,7 +147,7 @@ class PatientGNN(nn.Module):
         super().__init__()
         self.config, self.vocabulary, self.outcomes = config, vocabulary, tuple(heads)
         self.encoders = dict(encoders or {})
-        c, codes = config.channels, len(code_names(vocabulary))
+        c = config.channels
         self.encode = NodeEncoder(vocabulary, c, self.encoders)
         names = tuple(name for name in vocabulary.relations if name in config.relations)
         between = tuple(name for name in config.relations if name not in BETWEEN_ROWS)
@@ -159,7 +159,7 @@ class PatientGNN(nn.Module):
         sequence = any(getattr(layer, "sequence", False) for layer in self.layers)
         self.along = None if sequence else AlongTime(2 * c, c)
         self.project = nn.Identity() if sequence else nn.Linear(4 * c, 2 * c, bias=False)
-        self.pool = (RowPool if sequence else SeriesPool)(codes, 2 * c, 2 * c)
+        self.pool = (RowPool if sequence else SeriesPool)(named_codes(vocabulary), 2 * c, 2 * c)
         self.heads = nn.ModuleList(
             make_head(head, self.pool.size + c, config.dropout) for head in heads.values()
         )

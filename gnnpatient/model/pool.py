@@ -97,17 +97,18 @@ class SeriesPool(nn.Module):
 
     Parameters
     ----------
-    codes : int
-        Number of codes.
+    named : Float[Tensor, "code 1"]
+        From `gnnpatient.model.table.named_codes`: what is rare or unknown starts at zero, so that a code that
+        no training patient had adds no noise.
     width : int
         Channels of a row.
     channels : int
         Channels of a series.
     """
 
-    def __init__(self, codes: int, width: int, channels: int):
+    def __init__(self, named: Float[Tensor, "code 1"], width: int, channels: int):
         super().__init__()
-        self.code = nn.Parameter(torch.randn(codes, channels))
+        self.code = nn.Parameter(torch.randn(len(named), channels) * named)
         self.series = nn.Linear((1 + POOLS) * width, channels, bias=False)
         self.hidden = nn.Linear(channels, channels)
         self.size = (1 + POOLS) * width + POOLS * channels
@@ -145,15 +146,15 @@ class RowPool(nn.Module):
 
     Parameters
     ----------
-    codes : int
-        Number of codes, unused.
+    named : Float[Tensor, "code 1"]
+        Unused.
     width : int
         Channels of a row.
     channels : int
         Unused.
     """
 
-    def __init__(self, codes: int, width: int, channels: int):
+    def __init__(self, named: Float[Tensor, "code 1"], width: int, channels: int):
         super().__init__()
         self.size = POOLS * width
 

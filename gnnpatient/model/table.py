@@ -416,6 +416,22 @@ def code_names(vocabulary: Vocabulary) -> list[tuple[str, str]]:
     return [(kind, name) for kind, names in vocabulary.codes.items() for name in names]
 
 
+def named_codes(vocabulary: Vocabulary) -> Float[Tensor, "code 1"]:
+    """1 for each number in `NodeTable.code` that has a name of its own, 0 for "rare or unknown".
+
+    Parameters
+    ----------
+    vocabulary : Vocabulary
+        Names and scales of the training graphs.
+
+    Returns
+    -------
+    Float[Tensor, "code 1"]
+    """
+    named = [float(position > 0) for names in vocabulary.codes.values() for position in range(len(names))]
+    return torch.tensor(named)[:, None]
+
+
 def tabulate(graphs: Graphs, vocabulary: Vocabulary, bases: Mapping[str, Basis] | None = None) -> NodeTable:
     """Make the input of the network: everything that has no parameter.
 

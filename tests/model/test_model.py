@@ -140,3 +140,10 @@ def test_without_a_relation_and_without_a_row(make_graphs, conv):
     assert model(nothing)["death"].isfinite().all() and model(make_graphs(3))["death"].isfinite().all()
     moved = replace(nothing, statics=replace(nothing.statics, number=nothing.statics.number + 5))
     assert not torch.allclose(model(nothing)["death"], model(moved)["death"])
+
+
+def test_what_is_rare_or_unknown_starts_without_a_voice_of_its_own(make_graphs):
+    model = PatientGNN.for_graphs(make_graphs(1), HEADS, channels=8)
+    first = [sum(len(names) for names in list(model.vocabulary.codes.values())[:i]) for i in range(2)]
+    for own in (model.encode.code.own, model.pool.code):
+        assert (own[first] == 0).all() and (own[first[0] + 1 : first[1]] != 0).all()
