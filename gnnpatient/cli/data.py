@@ -230,9 +230,9 @@ def _one_line(value: Any) -> str:
     """JSON in short: a - is nothing."""
     if isinstance(value, Mapping):
         return "(" + ", ".join(f"{name} {_one_line(one)}" for name, one in value.items()) + ")"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(map(_one_line, value)) or "-"
-    return "-" if value is None else str(value)
+    return "-" if value is None or value == "" else str(value)
 
 
 COMMANDS = (init, check, pack, info)

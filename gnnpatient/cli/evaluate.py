@@ -247,7 +247,9 @@ def compare(
     folds: Annotated[
         Path | None, typer.Option(help="file of folds: repeat, fold, id [default: five folds by patient]")
     ] = None,
-    members: Annotated[int | None, typer.Option(help="networks of each model [default: 3]")] = None,
+    members: Annotated[
+        int | None, typer.Option(help="how often each family of each model is fitted [default: 3]")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="at most, each [default: as fit]")] = None,
     seed: Annotated[int | None, typer.Option(help="of all that is drawn at random [default: 0]")] = None,
     budget: Annotated[

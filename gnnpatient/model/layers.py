@@ -528,11 +528,16 @@ def layer_class(conv: str | type) -> type:
     Raises
     ------
     InputError
-        When there is no layer of that name.
+        When there is no layer of that name, or a class of the user's own has the name of one of LAYERS: a
+        model that names it could not be loaded again.
     """
     if isinstance(conv, type):
+        if LAYERS.get(conv.__name__, conv) is not conv:
+            raise InputError(f"conv: a class called {conv.__name__!r}, as one of the layers here; rename it")
         return conv
-    if conv not in LAYERS:
+    if isinstance(conv, nn.Module):
+        raise InputError(f"conv: a module; give its class, as in conv={type(conv).__name__}")
+    if not isinstance(conv, str) or conv not in LAYERS:
         raise InputError(f"unknown conv {conv!r}, nor a class{near(str(conv), LAYERS)}")
     return LAYERS[conv]
 
@@ -543,8 +548,8 @@ def make_layer(conv: str | type, channels: int, relations: Sequence[str]) -> nn.
     Parameters
     ----------
     conv : str or type
-        A key of LAYERS, a class made by ``conv(channels, relations)`` whose `forward` takes a ``table``, or a
-        PyG `MessagePassing` class.
+        A key of LAYERS, a class made by ``conv(channels, relations)`` whose `forward` takes the states and a
+        table, or a PyG `MessagePassing` class.
     channels : int
         Channels of a node.
     relations : sequence of str
@@ -553,8 +558,49 @@ def make_layer(conv: str | type, channels: int, relations: Sequence[str]) -> nn.
     Returns
     -------
     torch.nn.Module
+
+    Raises
+    ------
+    InputError
+        When there is no such layer, or a class cannot be made or called so.
     """
     layer: Any = layer_class(conv)
-    if "table" in inspect.signature(layer.forward).parameters:
-        return cast(nn.Module, layer(channels, relations))
-    return PyG(channels, relations, layer)
+    taken = inspect.signature(getattr(layer, "forward", len)).parameters
+    of_pyg = hasattr(layer, "propagate") or "edge_index" in taken
+    if not (isinstance(layer, type) and issubclass(layer, nn.Module)) or not (of_pyg or len(taken) > 2):
+        raise InputError(f"conv {layer.__name__}: no layer, which is a module with forward(self, x, table)")
+    try:
+        return PyG(channels, relations, layer) if of_pyg else layer(channels, relations)
+    except (TypeError, ValueError) as error:
+        made = "channels, channels" if of_pyg else "channels, relations"
+        raise InputError(
+            f"conv {layer.__name__}: cannot be made by {layer.__name__}({made}): {error}"
+        ) from error
+
+
+def added(layer: nn.Module, x: Float[Tensor, "node channel"], table: Any) -> Float[Tensor, "node channel"]:
+    """What a layer adds to the states, if it is of their shape.
+
+    Parameters
+    ----------
+    layer : torch.nn.Module
+        From `make_layer`.
+    x : Float[Tensor, "node channel"]
+        States of the nodes, or of the rows alone.
+    table : NodeTable or EncodedTable
+        The batch.
+
+    Returns
+    -------
+    Float[Tensor, "node channel"]
+
+    Raises
+    ------
+    InputError
+        When it is of another shape, which could be spread over the nodes without a word.
+    """
+    more = layer(x, table)
+    if not isinstance(more, Tensor) or more.shape != x.shape:
+        gave = tuple(more.shape) if isinstance(more, Tensor) else type(more).__name__
+        raise InputError(f"layer {type(layer).__name__}: forward gave {gave}; must be as x, {tuple(x.shape)}")
+    return more

@@ -20,7 +20,7 @@ from gnnpatient.graphs import Graphs
 from gnnpatient.model.basis import Basis, fit_bases
 from gnnpatient.model.encode import NodeEncoder
 from gnnpatient.model.heads import HeadConfig, head_config, make_head
-from gnnpatient.model.layers import LAYERS, layer_class, make_layer
+from gnnpatient.model.layers import LAYERS, added, layer_class, make_layer
 from gnnpatient.model.pool import RowPool, SeriesPool
 from gnnpatient.model.recurrence import AlongTime
 from gnnpatient.model.relations import EncodedTable, RelationEncoder
@@ -252,11 +252,11 @@ class PatientGNN(nn.Module):
         rows, patients = linear, self.encode.patients(table)
         if self.rows_only:
             for layer in self.layers:
-                rows = rows + layer(rows, view)
+                rows = rows + added(layer, rows, view)
         else:
             x = torch.cat([rows, self.encode.timepoints(table), patients])  # (node, channel)
             for layer in self.layers:
-                x = x + layer(x, view)
+                x = x + added(layer, x, view)
             rows, _, patients = x.split([len(rows), len(x) - len(rows) - len(patients), len(patients)])
         state = torch.cat([linear, rows], 1)  # (row, 2 channel), linear and not
         if self.along is not None:

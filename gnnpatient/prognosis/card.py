@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gnnpatient.model.layers import LAYERS
 from gnnpatient.prognosis.kinds import KINDS
-from gnnpatient.prognosis.stack import Stack
+from gnnpatient.prognosis.stack import GRAPH, Stack
 from gnnpatient.show import counted, listed
 
 TOGETHER = {"stack": "together", "without_graph": "together, without the graph"}
@@ -68,9 +69,18 @@ def card(config: Mapping[str, Any]) -> str:
     lines += [f"- patient: {', '.join(statics) or 'nothing but the time since the origin'}"]
     lines += ["", "## Who answers", ""]
     members = counted(config["members"], "member")
+    each = " each" if len(model["families"]) > 1 else ""
     lines += [
-        f"{listed(list(model['families']))}, {members} each, all without an inner fold of the patients."
+        f"{listed(list(model['families']))}, {members}{each}. Each member leaves out one inner fold of the "
+        "patients, and is scored on it."
     ]
+    own = _own_layer(config)
+    if own:
+        lines += [
+            "",
+            f"The layer of the graph is `{own}`, a class that is not in this folder: whoever loads the model "
+            "has to have it.",
+        ]
     for name, content in model["stacks"].items():
         stack = Stack(**content)
         lines += [
@@ -84,10 +94,18 @@ def card(config: Mapping[str, Any]) -> str:
             if one in stack.weights or one in stack.log_likelihood:
                 score = f"{stack.log_likelihood[one]:.4f}" if one in stack.log_likelihood else ""
                 lines.append(f"| {words} | {stack.weights.get(one, '')} | {score} |")
-        lines += ["", *stack.sentences()]
+        if said := stack.sentences():
+            lines += ["", *said]
+    give = f', layers={{"{own}": {own}}}' if own else ""
     lines += [
         "",
-        "Load it with `PrognosisModel.from_pretrained(folder)`; `load_predictor(folder)`.",
+        f"Load it with `PrognosisModel.from_pretrained(folder{give})`; `load_predictor(folder{give})`.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _own_layer(config: Mapping[str, Any]) -> str:
+    """Name of the user's own layer that the network has; empty where it has none."""
+    conv = str(config["choices"].get("conv", ""))
+    return conv if GRAPH in config["model"]["families"] and conv and conv not in LAYERS else ""

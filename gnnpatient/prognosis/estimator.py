@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -75,7 +75,8 @@ class PrognosisModel(BaseEstimator):
     relations : sequence of str, optional
         Names of the relations that carry messages; default: all.
     epochs : int
-        Epochs of each network, at most; 0: no training, which leaves the marginal model.
+        Epochs of each network, at most; 0: no training, which leaves a network that answers as the marginal
+        model. Linear and boosted have none.
     patience : int
         Epochs without a better validation loss after which a network stops.
     batch_size : int
@@ -245,6 +246,10 @@ class PrognosisModel(BaseEstimator):
             name: target.head_config(name, X, horizon, self.num_times, self.min_patients)
             for name, target in targets.items()
         }
+        if isinstance(self.relations, str):
+            raise InputError(
+                f"relations = {self.relations!r}; must be a list of names, as in [{self.relations!r}]"
+            )
         relations = ModelConfig.relations if self.relations is None else tuple(self.relations)
         model = self._config(ModelConfig, relations=relations)
         config = self._config(FitConfig, kind_dropout=self._kind_dropout(seen))
@@ -287,6 +292,8 @@ class PrognosisModel(BaseEstimator):
             families = families if self.linear else ("graph",)
         if isinstance(families, str):
             raise InputError(f"families = {families!r}; must be a list of names, as in [{families!r}]")
+        if not isinstance(families, Iterable):
+            raise InputError(f"families = {families!r}; must be a list of names, as in {list(FAMILIES)}")
         for name in families:
             if name not in FAMILIES:
                 raise InputError(f"unknown family {name!r}{near(name, FAMILIES)}")

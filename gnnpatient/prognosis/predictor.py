@@ -145,7 +145,10 @@ class Predictor(Shown):
         facts.append(("sees", listed([kind for kind in kinds if kind != "timepoint"] or ["statics alone"])))
         names = tuple(self.families)
         for name, stack in list(self.stacks.items())[:MAX_OUTCOMES] if len(names) > 1 else ():
-            facts.append((f"who answers {name}", _shares(stack.weights)))
+            said = "" if stack.learned else "; not learned, too few have the event"
+            facts.append((f"who answers {name}", _shares(stack.weights) + said))
+            if stack.about_graph:
+                facts.append(("the graph", stack.about_graph))
         title = f"Fitted model: {listed(names)}, {shown_count(self.members, 'member')}"
         return Summary(title if len(names) == 1 else f"{title} each", facts)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.disclosure import counted
+from gnnpatient.prognosis.summary import graph_words
 from gnnpatient.show import listed
 
 MARGINAL = "marginal"  # the forecast without inputs, beside the families
@@ -163,13 +164,13 @@ class Stack:
                 f"there are {self.patients} held out: {answer}."
             )
         if self.without_graph:
-            found = ""
-            if self.graph_gain is not None:
-                mean, low, high = self.graph_gain
-                found = f": log-likelihood a patient {mean:+.4f} [{low:.4f}, {high:.4f}] with - without it"
-            said = "adds to the answer" if self.graph_helps else "is not shown to add anything here"
-            lines.append(f"The graph {said}{found}.")
+            lines.append(f"The graph {self.about_graph}.")
         return lines
+
+    @property
+    def about_graph(self) -> str:
+        """Whether the graph is shown to add anything, without subject; empty where that is not asked."""
+        return graph_words(self.graph_gain) if self.without_graph else ""
 
     @property
     def graph_helps(self) -> bool:

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gnnpatient.errors import InputError
 from gnnpatient.files import is_sealed
+
+
+def graph_words(gain: Sequence[float] | None) -> str:
+    """Say whether a graph is shown to add anything.
+
+    Parameters
+    ----------
+    gain : sequence of float or None
+        Mean log-likelihood with - without the graph, and its interval; None where that was not learned.
+
+    Returns
+    -------
+    str
+        Without a subject.
+
+    Examples
+    --------
+    >>> graph_words(None)
+    'is not shown to add anything here'
+    """
+    if gain is None:
+        return "is not shown to add anything here"
+    mean, low, high = gain
+    said = "adds to the answer" if low > 0 else "is not shown to add anything here"
+    return f"{said}: log-likelihood a patient {mean:+.4f} [{low:.4f}, {high:.4f}] with - without it"
 
 
 @dataclass(frozen=True)
@@ -24,6 +49,11 @@ class ModelSummary:
         Names of the families.
     weights : mapping
         Of each outcome, how much of the answer each family gives.
+    log_likelihood : mapping
+        Of each outcome the mean log-likelihood a patient, out of fold, of each family, of the ``"marginal"``
+        model, of the ``"stack"`` and of it ``"without_graph"``.
+    graph : mapping
+        Of each outcome whether the graph is shown to add anything, in words; empty where that is not asked.
     outcomes : mapping
         Of each outcome its ``classes``, or its ``causes`` and the last ``horizon`` in days.
     fitted_on : mapping
@@ -33,6 +63,8 @@ class ModelSummary:
     members: int
     families: tuple[str, ...]
     weights: Mapping[str, Mapping[str, float]]
+    log_likelihood: Mapping[str, Mapping[str, float]]
+    graph: Mapping[str, str]
     outcomes: Mapping[str, Mapping[str, Any]]
     fitted_on: Mapping[str, Any]
 
@@ -43,7 +75,7 @@ class ModelSummary:
         -------
         dict
         """
-        return asdict(self)
+        return asdict(self) | {"families": list(self.families)}
 
 
 @dataclass(frozen=True)
@@ -147,9 +179,18 @@ def summarise_model(folder: str | Path) -> ModelSummary:
         else {"causes": head["causes"], "horizon": head["times"][-1]}
         for name, head in config["model"]["heads"].items()
     }
-    weights = {name: stack["weights"] for name, stack in config["model"]["stacks"].items()}
+    stacks = config["model"]["stacks"]
     return ModelSummary(
-        config["members"], tuple(config["model"]["families"]), weights, outcomes, config["about"]
+        members=config["members"],
+        families=tuple(config["model"]["families"]),
+        weights={name: stack["weights"] for name, stack in stacks.items()},
+        log_likelihood={name: stack["log_likelihood"] for name, stack in stacks.items()},
+        graph={
+            name: graph_words(stack["graph_gain"]) if stack["without_graph"] else ""
+            for name, stack in stacks.items()
+        },
+        outcomes=outcomes,
+        fitted_on=config["about"],
     )
 
 

@@ -484,6 +484,9 @@ class Comparison(Shown):
             return f"{what} helps to forecast {aim}: {figures}"
         if found["verdict"] == "hurts":
             return f"no evidence that {what} helps to forecast {aim}, it harms: {figures}"
+        each = [found[metric] for metric in self.scores.deciding]
+        if all(figure[key] == 0 for figure in each for key in ("value", "low", "high")):
+            figures = "with and without it every answer is the same"
         return f"no evidence that {what} helps to forecast {aim}: {figures}"
 
     def value(

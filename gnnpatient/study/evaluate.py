@@ -100,13 +100,16 @@ class Evaluation(Shown):
     def graph_sentence(self) -> str | None:
         """Whether the graph adds anything, by the scaled score of all landmarks; None of a model without one.
 
-        It does where the interval of the paired difference with - without it lies above 0.
+        It does where the interval of the paired difference with - without it lies above 0; where the graph
+        has no weight there is nothing to compare, and that is said.
         """
         those = [row for row in self.rows if row["model"] == "gnn-nograph" and row["metric"] in WHOLE]
         those = [row for row in those if row["group"] is None and row["censoring"] == "km"]
         rows = {row["cause"]: row for row in those}  # the mean over landmarks comes last
         if not rows:
             return None
+        if all(row[key] == 0 for row in rows.values() for key in ("value", "low", "high")):
+            return "the graph has no part in the answer: with and without it, it is the same"
         helped = [cause for cause, row in rows.items() if row["low"] is not None and row["low"] > 0]
         said = (
             f"the graph adds to {listed(helped)}" if helped else "the graph is not shown to add anything here"

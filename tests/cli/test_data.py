@@ -236,6 +236,10 @@ def test_info_of_cohort_run_and_model(good, ward):
     assert cohort["patients"] == 80 and cohort["codes"]["drug"] == 3
     assert run["finished"] and run["train"] + run["test"] == 80 and run["epochs"] == 10
     assert good("info", ward / "run" / "model", "--json") == run
+    card = (ward / "run" / "model" / "README.md").read_text()
+    said = run["graph"]["death"]
+    assert f"The graph {said}." in card and said in good("info", ward / "run")
+    assert f"{run['log_likelihood']['death']['linear']:.4f}" in card
     from gnnpatient.study import folder_info
 
     assert folder_info(ward / "run").to_dict() == run and folder_info(ward / "cohort").to_dict() == cohort

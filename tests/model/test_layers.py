@@ -311,6 +311,59 @@ def test_choices_are_refused_where_they_are_made():
         make_layer("transformer", 6, ())
 
 
+class Wide(Own):
+    def forward(self, x, table):
+        return torch.zeros(len(x), x.shape[1] + 1)
+
+
+class Spread(Own):
+    def forward(self, x, table):
+        return x.new_zeros(1)  # would be added to every node without a word
+
+
+class Nothing(Own):
+    def forward(self, x, table):
+        return None
+
+
+class Alone(nn.Module):
+    def __init__(self):
+        super().__init__()
+
+    def forward(self, x, table):
+        return x
+
+
+class NoTable(Own):
+    def forward(self, x):
+        return x
+
+
+class OtherWord(Own):
+    def forward(self, x, batch):  # whatever it calls the table
+        return super().forward(x, batch)
+
+
+def test_a_layer_of_ones_own_is_told_what_is_wrong(graphs):
+    from torch_geometric.nn import GINEConv
+
+    for layer, line in {
+        Wide: "layer Wide: forward gave .*33.*; must be as x",
+        Spread: r"layer Spread: forward gave \(1,\); must be as x",
+        Nothing: "layer Nothing: forward gave NoneType",
+        Alone: r"conv Alone: cannot be made by Alone\(channels, relations\)",
+        NoTable: r"conv NoTable: no layer, which is a module with forward\(self, x, table\)",
+        int: "conv int: no layer",
+        GINEConv: r"conv GINEConv: cannot be made by GINEConv\(channels, channels\)",
+        type("sage", (Own,), {}): "conv: a class called 'sage'.*rename it",
+    }.items():
+        with pytest.raises(InputError, match=line):
+            network_for(graphs, layer, channels=32)(graphs)
+    with pytest.raises(InputError, match="give its class, as in conv=Linear"):
+        ModelConfig(conv=nn.Linear(2, 2))
+    assert network_for(graphs, OtherWord)(graphs)["death"].isfinite().all()
+
+
 def test_many_rows_of_one_moment_stay_linear(tmp_path):
     """Twice the rows: twice the edges at most, and an answer."""
     (tmp_path / "c.toml").write_text(SPEC)

@@ -423,3 +423,18 @@ def test_a_model_that_has_seen_bounds_is_saved_and_opened(cohort, train, tmp_pat
     model.save_pretrained(tmp_path / "model")
     said = load_predictor(tmp_path / "model").forecast(bounded.at(3))["death"].incidence
     assert np.array_equal(said, model.forecast(bounded.at(3))["death"].incidence, equal_nan=True)
+
+
+def test_the_card_names_a_layer_that_is_not_in_the_folder(train, tmp_path):
+    from torch_geometric.nn import SAGEConv
+
+    choices = {"families": ("graph",), "members": 1, "epochs": 1, "channels": 8, "horizon": 10.0}
+    PrognosisModel(conv=SAGEConv, **choices).fit(train).save_pretrained(tmp_path / "own")
+    card = (tmp_path / "own" / "README.md").read_text()
+    assert "The layer of the graph is `SAGEConv`" in card and 'layers={"SAGEConv": SAGEConv})' in card
+    assert "graph, 1 member." in card and "each." not in card
+    with pytest.raises(InputError, match="give it, as in layers="):
+        load_predictor(tmp_path / "own")
+    assert load_predictor(tmp_path / "own", {"SAGEConv": SAGEConv}).members == 1
+    PrognosisModel(**choices).fit(train).save_pretrained(tmp_path / "ours")
+    assert "The layer of the graph" not in (tmp_path / "ours" / "README.md").read_text()

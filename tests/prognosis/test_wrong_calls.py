@@ -200,6 +200,15 @@ CALLS = {
         "read_cohort: a GraphSpec where the tables are wanted; the spec comes first, as in "
         "read_cohort(spec, folder)",
     ),
+    # choices
+    "relations of one name": (
+        lambda g: PrognosisModel(relations="same").fit(g.train),
+        "relations = 'same'; must be a list of names, as in ['same']",
+    ),
+    "no families": (
+        lambda g: PrognosisModel(families=None).fit(g.train),
+        "families = None; must be a list of names, as in ['linear', 'boosted', 'graph']",
+    ),
     # plots
     "plot of many": (
         lambda g: g.forecast["death"].plot("death"),

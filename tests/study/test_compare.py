@@ -6,10 +6,13 @@ import sys
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
+
+from gnnpatient.study.comparison import Comparison
 
 TOML = """
 cohort = "made"
@@ -671,3 +674,14 @@ def test_the_experiment_writes_forecasts_and_figures(tmp_path):
     call[-1] = "vitl"
     done = subprocess.run([sys.executable, "-P", str(script), *call], capture_output=True, text=True)
     assert done.returncode == 2 and "did you mean 'vital'" in done.stderr
+
+
+def test_an_answer_that_is_the_same_has_no_figures():
+    design = SimpleNamespace(cause="death", outcome="death", scores=SimpleNamespace(deciding=("c",)))
+    same = {"verdict": "open", "kind": None, "c": {"value": 0.0, "low": 0.0, "high": 0.0}}
+    said = Comparison._sentence(design, same, "the graph network")
+    assert said.endswith(
+        "the graph network helps to forecast death: with and without it every answer is the same"
+    )
+    other = Comparison._sentence(design, {**same, "c": {"value": 0.0, "low": -0.1, "high": 0.1}}, "it")
+    assert other.endswith("C +0.000 (-0.100 to +0.100)")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from gnnpatient import InputError, metrics
 from gnnpatient.metrics import pairs
 from gnnpatient.study.baselines import MarginalModel
-from gnnpatient.study.evaluate import MIN_EVENTS, evaluate
+from gnnpatient.study.evaluate import MIN_EVENTS, Evaluation, evaluate
 from gnnpatient.study.scoreboard import ModelRisks
 from gnnpatient.times import DAY, YEAR
 
@@ -311,3 +312,20 @@ def test_tables_of_pairs_and_sorting_agree(scored, monkeypatch):
     assert metrics.concordance(risk, when, event, 3 * YEAR, **how) == pytest.approx(table, rel=1e-12)
     monkeypatch.setattr(pairs, "MAX_TABLED_PAIRS", 10**9)
     assert metrics.concordance(risk, when, event, 3 * YEAR, **how) == pytest.approx(table, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ((0.0, 0.0, 0.0), "the graph has no part in the answer"),
+        (
+            (0.0, -0.1, 0.1),
+            "the graph is not shown to add anything here: scaled IBS with - without it, death",
+        ),
+        ((0.2, 0.1, 0.3), "the graph adds to death"),
+    ],
+)
+def test_what_is_said_of_the_graph(figures, said):
+    about = {"model": "gnn-nograph", "metric": "scaled_ibs", "group": None, "censoring": "km"}
+    row = {**about, "cause": "death", **dict(zip(("value", "low", "high"), figures, strict=True))}
+    assert Evaluation.graph_sentence.fget(SimpleNamespace(rows=[row])).startswith(said)
