@@ -43,7 +43,7 @@ class ModelSummary:
         -------
         dict
         """
-        return asdict(self)
+        return asdict(self) | {"families": list(self.families)}
 
 
 @dataclass(frozen=True)

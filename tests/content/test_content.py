@@ -326,7 +326,12 @@ def test_modality_dropout_hides_whole_kinds(reads, tmp_path):
 
     def fit(share):
         choices = {"members": 1, "epochs": 3, "horizon": 20.0, "channels": 8, "batch_size": 16}
-        return PrognosisModel(**choices, kind_dropout=share).fit(asks).forecast(asks)["death"].incidence
+        return (
+            PrognosisModel(**choices, families=("graph",), kind_dropout=share)
+            .fit(asks)
+            .forecast(asks)["death"]
+            .incidence
+        )
 
     assert (fit(None) == fit(0.2)).all() and not (fit(0.0) == fit(0.2)).all()
     with pytest.raises(InputError, match="kind_dropout 1"):
