@@ -327,7 +327,7 @@ def test_modality_dropout_hides_whole_kinds(reads, tmp_path):
     def fit(share):
         choices = {"members": 1, "epochs": 3, "horizon": 20.0, "channels": 8, "batch_size": 16}
         losses = []  # of training: what is kept may be the state before it
-        model = PrognosisModel(**choices, families=("graph",), kind_dropout=share)
+        model = PrognosisModel(**choices, families=("graph",), min_patients=1, kind_dropout=share)
         model.fit(asks, progress=lambda *_, **facts: losses.append(facts.get("loss")))
         return [loss for loss in losses if loss is not None]
 
