@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.errors import InputError
@@ -264,6 +264,13 @@ def hidden_layer(channels: int, dropout: float, hidden: int = HIDDEN) -> nn.Sequ
     return nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, hidden), nn.ReLU())
 
 
+def _hold(parameter: Tensor, learned: Bool[Tensor, " row"]) -> None:
+    """Let no gradient reach the other rows of a parameter."""
+    if not learned.all():
+        keep = learned.to(parameter).view(-1, *[1] * (parameter.ndim - 1))
+        parameter.register_hook(lambda grad: grad * keep.to(grad.device))
+
+
 class SurvivalHead(nn.Module):
     """Discrete-time competing hazards: per interval a choice among staying event-free and the causes [1]_.
 
@@ -326,6 +333,17 @@ class SurvivalHead(nn.Module):
         hazard = prior.clamp(min=1e-5)
         free = (1 - hazard.sum(0)).clamp(min=1e-5)
         self.bias.copy_((hazard / free).log())
+
+    def hold(self, learned: Bool[Tensor, " cause"]) -> None:
+        """Keep the hazards of some causes at those it began with, whatever is trained.
+
+        Parameters
+        ----------
+        learned : Bool[Tensor, " cause"]
+            False: to be kept.
+        """
+        _hold(self.bias, learned)
+        _hold(self.out.weight, learned.repeat_interleave(len(self.courses)))
 
     def forward(self, z: Float[Tensor, "landmark channel"]) -> Float[Tensor, "landmark slot time"]:
         """The log probability, per interval, of staying event-free and of each cause.
@@ -430,6 +448,17 @@ class DiagnosisHead(nn.Module):
             Share of each class; raised to at least 1e-5.
         """
         self.out.bias.copy_(prior.clamp(min=1e-5).log())
+
+    def hold(self, learned: Bool[Tensor, " class"]) -> None:
+        """Keep the logits of some classes at those it began with, whatever is trained.
+
+        Parameters
+        ----------
+        learned : Bool[Tensor, " class"]
+            False: to be kept.
+        """
+        _hold(self.out.bias, learned)
+        _hold(self.out.weight, learned)
 
     def forward(self, z: Float[Tensor, "landmark channel"]) -> Float[Tensor, "landmark class"]:
         """The log probability of each class.

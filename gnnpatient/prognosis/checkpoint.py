@@ -24,7 +24,7 @@ from gnnpatient.prognosis.families import FAMILIES
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.problem import Family
 from gnnpatient.prognosis.stack import MARGINAL, Stack
-from gnnpatient.prognosis.states import from_states, read_state, to_states
+from gnnpatient.prognosis.states import from_states, on_their_own, read_state, to_states
 
 FORMAT = 6
 
@@ -157,11 +157,11 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
             },
         }
         tensors = {
-            key: tensor.detach().cpu().contiguous()
+            key: tensor
             for name, family in predictor.families.items()
             for key, tensor in to_states(name, family.tensors()).items()
         }
-        save_file(tensors, part / "model.safetensors")
+        save_file(on_their_own(tensors), part / "model.safetensors")
         config["weights"] = file_hash(part / "model.safetensors")
         # numpy's numbers come in with the choices, from a grid search
         text = sealed(config, allow_nan=False, default=lambda x: x.tolist())

@@ -334,9 +334,8 @@ class _Learning:
     @cached_property
     def learned(self) -> list[bool]:
         """Which causes or classes enough patients had."""
-        patient, least = self.problem.landmarks.patient[self.rows], self.problem.config.min_patients
-        counts = self.problem.targets[self.outcome].counts.values()
-        return [len(np.unique(patient[had[self.rows]])) >= least for had in counts]
+        learned: list[bool] = self.problem.learned(self.outcome, self.rows).tolist()
+        return learned
 
     def fits(self, left_out: Sequence[tuple[int, ...]], some: np.ndarray) -> _Fits:
         """Fits of some of the landmarks, each without some folds."""

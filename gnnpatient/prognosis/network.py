@@ -248,14 +248,14 @@ class _Tables:
 
 
 class AdamW:
-    """Adam with decoupled weight decay [1]_, of matrices and larger tensors alone.
+    """Adam with decoupled weight decay [1]_, of matrices and larger tensors that are no bias.
 
     Equal to torch's own, which takes as long to import as torch.
 
     Parameters
     ----------
-    parameters : iterable of Parameter
-        What is trained.
+    parameters : iterable of (str, Parameter)
+        What is trained, by name.
     weight_decay : float
         Decay of a step, in units of the learning rate.
 
@@ -266,8 +266,10 @@ class AdamW:
 
     FIRST, SECOND, LEAST = 0.9, 0.999, 1e-8
 
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], weight_decay: float):
-        self.parameters: list[Tensor] = list(parameters)
+    def __init__(self, parameters: Iterable[tuple[str, torch.nn.Parameter]], weight_decay: float):
+        named = list(parameters)
+        self.parameters: list[Tensor] = [p for _, p in named]
+        self.decayed: list[Tensor] = [p for name, p in named if p.ndim > 1 and not name.endswith("bias")]
         self.weight_decay, self.steps = weight_decay, 0
         self.mean = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
         self.square = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
@@ -283,7 +285,7 @@ class AdamW:
         """
         self.steps += 1
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        torch._foreach_mul_([p for p in self.parameters if p.ndim > 1], 1 - lr * self.weight_decay)
+        torch._foreach_mul_(self.decayed, 1 - lr * self.weight_decay)
         torch._foreach_lerp_(self.mean, grads, 1 - self.FIRST)
         torch._foreach_mul_(self.square, self.SECOND)
         torch._foreach_addcmul_(self.square, grads, grads, 1 - self.SECOND)
@@ -388,7 +390,11 @@ class MemberTrainer:
         problem = self.problem
         learn, stop = problem.stopping(self.member)
         for name in problem.heads:
-            self.module.head(name).start(torch.from_numpy(problem.start(name, learn)).float())
+            head = self.module.head(name)
+            head.start(torch.from_numpy(problem.start(name, learn)).float())
+            # a bias that follows a few patients tells how many they are
+            if hasattr(head, "hold"):
+                head.hold(torch.from_numpy(problem.learned(name, learn)))
         self.module.to(problem.device)
         sampler = LandmarkSampler.of(problem.landmarks.moments, learn)
         scored = np.random.default_rng(problem.config.seed).permutation(stop)[: self._most(stop)]
@@ -408,7 +414,7 @@ class MemberTrainer:
 
     def _begin(self, scored: np.ndarray) -> _TrainingState:
         """The state before the first epoch, or after those of an existing checkpoint."""
-        optimizer = AdamW(self.module.parameters(), self.problem.config.weight_decay)
+        optimizer = AdamW(self.module.named_parameters(), self.problem.config.weight_decay)
         average = copy.deepcopy(self.module).eval()
         state = _TrainingState(optimizer, average, copy.deepcopy(average.state_dict()))
         if self.problem.run is not None and self._path.is_file():

@@ -274,6 +274,25 @@ class Problem:
         learn, stop = next(iter(kfold.split(X, strata, groups)))
         return rows[learn], rows[stop]
 
+    def learned(self, outcome: str, rows: np.ndarray) -> np.ndarray:
+        """Which causes or classes enough patients had to learn more of them than how many they are.
+
+        Parameters
+        ----------
+        outcome : str
+            Name of the outcome.
+        rows : ndarray
+            Positions of the landmarks.
+
+        Returns
+        -------
+        ndarray
+            (cause,) or (class,) bool.
+        """
+        patient, least = self.landmarks.patient[rows], self.config.min_patients
+        counts = self.targets[outcome].counts.values()
+        return np.array([len(np.unique(patient[had[rows]])) >= least for had in counts])
+
     def start(self, outcome: str, rows: np.ndarray) -> np.ndarray:
         """What a head starts with: the forecast without inputs of some landmarks.
 

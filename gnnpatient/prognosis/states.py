@@ -47,9 +47,24 @@ def write_state(path: Path, state: State) -> None:
         What to write.
     """
     with atomic_file(path) as part:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+        tensors = on_their_own(state.tensors)
         facts = json.dumps(state.facts, default=lambda x: x.tolist())
         save_file(tensors, part, metadata={"facts": facts, "digest": _digest(tensors, facts)})
+
+
+def on_their_own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors to the CPU, so that none shares its memory with another, as a file wants them.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        By name.
+
+    Returns
+    -------
+    dict of str to Tensor
+    """
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
 
 
 def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:

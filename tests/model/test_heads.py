@@ -234,3 +234,21 @@ def test_an_event_at_the_landmark_counts_in_the_first_interval():
     log_hazard = torch.randn(1, 3, 3, dtype=torch.float64).log_softmax(1)
     loss = head.loss(log_hazard, torch.tensor([2]), torch.tensor([0.0]))
     assert float(loss) == pytest.approx(-float(log_hazard[0, 2, 0]))
+
+
+def test_a_held_cause_stays_at_its_start():
+    torch.manual_seed(0)
+    head = SurvivalHead(SurvivalConfig(causes=("often", "rare"), times=(1.0, 2.0, 3.0)), 4)
+    head.start(torch.tensor([[0.2, 0.1, 0.1], [0.01, 0.02, 0.01]]))
+    before = {name: x.detach().clone() for name, x in head.named_parameters()}
+    head.hold(torch.tensor([True, False]))
+    event, time = torch.tensor([1, 2, 0]), torch.tensor([0.5, 1.5, 3.0])
+    for _ in range(3):
+        head.zero_grad()
+        head.loss(head(torch.randn(3, 4)), event, time).mean().backward()
+        with torch.no_grad():
+            for parameter in head.parameters():
+                parameter -= 0.1 * parameter.grad
+    assert torch.equal(head.bias[1], before["bias"][1]) and not torch.equal(head.bias[0], before["bias"][0])
+    courses = len(head.courses)
+    assert (head.out.weight[courses:] == 0).all() and (head.out.weight[:courses] != 0).any()

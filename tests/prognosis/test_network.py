@@ -318,9 +318,11 @@ def test_adamw_is_torchs(monkeypatch):
     torch.manual_seed(0)
     one = [torch.nn.Parameter(torch.randn(shape)) for shape in ((3, 4), (5,), (2, 2, 2), (2, 3))]
     other = [torch.nn.Parameter(p.detach().clone()) for p in one]
-    groups = [{"params": [p for p in other if p.ndim > 1]}, {"params": [other[1]], "weight_decay": 0.0}]
-    ours, theirs = network.AdamW(one, 0.3), torch.optim.AdamW(groups, weight_decay=0.3)
-    stopped = network.AdamW(one, 0.3)
+    groups = [{"params": [other[0], other[2]]}, {"params": [other[1], other[3]], "weight_decay": 0.0}]
+    names = ("weight", "norm.weight", "slope", "bias")
+    ours = network.AdamW(zip(names, one, strict=True), 0.3)
+    theirs = torch.optim.AdamW(groups, weight_decay=0.3)
+    stopped = network.AdamW(zip(names, one, strict=True), 0.3)
     for step in range(20):
         for p, q in zip(one, other, strict=True):
             p.grad = torch.randn(p.shape) * 10.0**step / 1e10
