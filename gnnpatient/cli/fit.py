@@ -42,7 +42,7 @@ def fit(
         typer.Option(help="linear, boosted or graph; may be repeated [default: all three, stacked]"),
     ] = None,
     members: Annotated[int | None, typer.Option(help="how often each family is fitted [default: 5]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="of each network, at most [default: 60]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="of each network, at most [default: 30]")] = None,
     seed: Annotated[int | None, typer.Option(help="of all that is drawn at random [default: 0]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     config: Annotated[

@@ -155,3 +155,12 @@ def test_a_finished_run_ends_well_when_resumed(good, ward):
     before = (ward / "run" / "model" / "model.safetensors").stat().st_mtime_ns
     assert "was finished already" in good("fit", ward / "cohort", "--out", ward / "run", "--resume")
     assert (ward / "run" / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_the_help_says_the_defaults_of_the_model(good):
+    from gnnpatient.prognosis.problem import FitConfig
+
+    said = " ".join(good("fit", "--help").split())
+    assert f"of each network, at most [default: {FitConfig.epochs}]" in said
+    assert f"how often each family is fitted [default: {FitConfig.members}]" in said
+    assert f"of all that is drawn at random [default: {FitConfig.seed}]" in said
