@@ -138,7 +138,11 @@ class NodeEncoder(nn.Module):
             x = x + vector(table.vector) * (table.kind == kind)[:, None]
         for kind, encoder in zip(self.with_own, self.own, strict=True):
             row = (table.kind == kind).nonzero()[:, 0]
-            x = x.index_add(0, row, encoder(torch.cat([table.x[row], table.vector[row]], 1)))
+            more = encoder(torch.cat([table.x[row], table.vector[row]], 1))
+            if more.shape != (len(row), x.shape[1]):
+                gave, wanted = tuple(more.shape), (len(row), x.shape[1])
+                raise InputError(f"encoder {type(encoder).__name__}: forward gave {gave}; must be {wanted}")
+            x = x.index_add(0, row, more)
         return x
 
     def patients(self, table: NodeTable) -> Float[Tensor, "landmark channel"]:

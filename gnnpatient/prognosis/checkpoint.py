@@ -25,8 +25,7 @@ from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.problem import Family
 from gnnpatient.prognosis.stack import MARGINAL, Stack
 from gnnpatient.prognosis.states import from_states, on_their_own, read_state, to_states
-
-FORMAT = 6
+from gnnpatient.prognosis.summary import FORMAT
 
 
 def _named(text: str) -> str:

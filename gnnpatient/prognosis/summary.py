@@ -11,6 +11,8 @@ from typing import Any
 from gnnpatient.errors import InputError
 from gnnpatient.files import is_sealed
 
+FORMAT = 6  # of a saved model
+
 
 def graph_words(gain: Sequence[float] | None) -> str:
     """Say whether a graph is shown to add anything.
@@ -167,12 +169,14 @@ def summarise_model(folder: str | Path) -> ModelSummary:
     Raises
     ------
     InputError
-        When the file is cut or was changed.
+        When the file is cut or was changed, or is of another version.
     """
     file = Path(folder) / "config.json"
-    config = _load(file, ("members", "model", "about"))
+    config = _load(file, ("format", "members", "model", "about"))
     if not is_sealed(file.read_bytes()):
         raise InputError(f"{file}: not as it was written; download the model again")
+    if config["format"] != FORMAT:
+        raise InputError(f"{folder}: format {config['format']}, this version reads {FORMAT}; fit it again")
     outcomes = {
         name: {"classes": head["classes"]}
         if "classes" in head

@@ -231,7 +231,7 @@ def test_an_init_that_works_is_checked_next(good, ward, tmp_path):
     assert "a draft; read it, then gnnpatient check" in said and (tmp_path / "spec.toml").is_file()
 
 
-def test_info_of_cohort_run_and_model(good, ward):
+def test_info_of_cohort_run_and_model(good, ward, tmp_path):
     cohort, run = good("info", ward / "cohort", "--json"), good("info", ward / "run", "--json")
     assert cohort["patients"] == 80 and cohort["codes"]["drug"] == 3
     assert run["finished"] and run["train"] + run["test"] == 80 and run["epochs"] == 10
@@ -240,7 +240,14 @@ def test_info_of_cohort_run_and_model(good, ward):
     said = run["graph"]["death"]
     assert f"The graph {said}." in card and said in good("info", ward / "run")
     assert f"{run['log_likelihood']['death']['linear']:.4f}" in card
+    from gnnpatient.errors import InputError
+    from gnnpatient.files import sealed
     from gnnpatient.study import folder_info
 
+    (tmp_path / "old").mkdir()
+    old = {"format": 5, "members": 2, "model": {"heads": {}}, "about": {}}  # without families
+    (tmp_path / "old" / "config.json").write_text(sealed(old))
+    with pytest.raises(InputError, match="format 5, this version reads 6; fit it again"):
+        folder_info(tmp_path / "old")
     assert folder_info(ward / "run").to_dict() == run and folder_info(ward / "cohort").to_dict() == cohort
     assert "p001" not in good("info", ward / "run") + good("info", ward / "cohort")

@@ -326,6 +326,11 @@ class Nothing(Own):
         return None
 
 
+class Narrow(nn.Linear):
+    def forward(self, x):
+        return super().forward(x)[:, :1]
+
+
 class Alone(nn.Module):
     def __init__(self):
         super().__init__()
@@ -359,6 +364,8 @@ def test_a_layer_of_ones_own_is_told_what_is_wrong(graphs):
     }.items():
         with pytest.raises(InputError, match=line):
             network_for(graphs, layer, channels=32)(graphs)
+    with pytest.raises(InputError, match=r"encoder Narrow: forward gave .*1\); must be "):
+        network_for(graphs, encoders={"lab": Narrow})(graphs)
     with pytest.raises(InputError, match="give its class, as in conv=Linear"):
         ModelConfig(conv=nn.Linear(2, 2))
     assert network_for(graphs, OtherWord)(graphs)["death"].isfinite().all()
