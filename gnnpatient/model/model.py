@@ -106,7 +106,7 @@ class ModelConfig:
             When its layer is a class of the user's own that is not among `layers`.
         """
         conv = data["conv"] if data["conv"] in LAYERS else _own(data["conv"], layers)
-        return ModelConfig(**{**data, "conv": conv})
+        return ModelConfig(**{**data, "conv": conv, "relations": tuple(data["relations"])})
 
 
 def _own(name: str, layers: Mapping[str, type] | None) -> type:

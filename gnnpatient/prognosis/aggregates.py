@@ -103,8 +103,11 @@ class Aggregates:
         -------
         Aggregates
         """
-        none = np.full((0, MAX_BINS - 1), np.inf, np.float32)
-        empty = cls(vocabulary, bases, np.zeros((0, 3), np.int64), none)
+
+        def unbinned(columns: np.ndarray) -> Aggregates:
+            return cls(vocabulary, bases, columns, np.full((len(columns), MAX_BINS - 1), np.inf, np.float32))
+
+        empty = unbinned(np.zeros((0, 3), np.int64))
         blocks, counts = [], []
         for block, part in enumerate(empty._parts(graphs)):
             items = len(empty._blocks[block][1])
@@ -116,8 +119,8 @@ class Aggregates:
         # twice as many as are kept: some will have one bin, or part the landmarks as another does
         columns, count = np.concatenate(blocks), np.concatenate(counts)
         columns = columns[np.sort(np.argsort(-count, kind="stable")[: 2 * MAX_COLUMNS])]
-        table = cls(vocabulary, bases, columns, none).values(graphs)
-        edges = np.stack([_edges(x, patient, least) for x in table.T]) if len(columns) else none
+        table = unbinned(columns).values(graphs)
+        edges = np.stack([_edges(x, patient, least) for x in table.T]) if len(columns) else empty.edges
         seen: dict[bytes, int] = {}
         for place, bins in enumerate(_binned(table, edges).T):
             if np.isfinite(edges[place, 0]):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from numpy import ndarray
 from torch import Tensor
 
@@ -327,7 +327,7 @@ def _log_hazards(hazard: Float[Tensor, "member landmark cause time"]) -> Tensor:
 
 def _with_band(
     bins: UInt8[ndarray, "row column"], band: Int[ndarray, " row"]
-) -> UInt8[ndarray, "row column"]:
+) -> UInt8[ndarray, "row column_and_band"]:
     return np.concatenate([bins, band[:, None].astype(np.uint8)], 1)
 
 
@@ -337,7 +337,7 @@ class _Rows:
 
     patient: Int[ndarray, " row"]
     bins: UInt8[ndarray, "row column"]
-    target: Float[ndarray, "row ..."]
+    target: Shaped[ndarray, "row ..."]
     weight: Float[ndarray, "row ..."]
 
     def output(self, k: int) -> _Rows:

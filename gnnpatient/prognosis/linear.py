@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -173,6 +173,7 @@ class Scores:
         return torch.cat([torch.zeros_like(logits[:, :, :1]), logits], 2).log_softmax(2)
 
 
+@runtime_checkable
 class _Loss(Protocol):
     """What became of some landmarks, and what each of them adds to the loss of each fit."""
 
@@ -475,7 +476,7 @@ class LinearHazard:
         self.scores, self.choices = scores, choices
 
     @classmethod
-    def fit(cls, problem: Problem) -> Self:
+    def fit(cls, problem: Problem) -> LinearHazard:
         """Fit every member, each on `problem.train(member)` alone.
 
         Parameters
@@ -598,7 +599,7 @@ class LinearHazard:
         vocabulary: Vocabulary,
         heads: Mapping[str, HeadConfig],
         layers: Mapping[str, type] | None = None,
-    ) -> Self:
+    ) -> LinearHazard:
         """Read what `facts` and `tensors` gave.
 
         Parameters

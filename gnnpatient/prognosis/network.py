@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class GraphHazard:
         return len(self.modules)
 
     @classmethod
-    def fit(cls, problem: Problem) -> Self:
+    def fit(cls, problem: Problem) -> GraphHazard:
         """Train every member, each on `problem.train(member)` alone.
 
         Every epoch draws from its own seed, so that a resumed fit ends in the same bits.
@@ -158,7 +158,7 @@ class GraphHazard:
         vocabulary: Vocabulary,
         heads: Mapping[str, HeadConfig],
         layers: Mapping[str, type] | None = None,
-    ) -> Self:
+    ) -> GraphHazard:
         """Read what `facts` and `tensors` gave.
 
         Parameters

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -332,7 +332,7 @@ class Family(Protocol):
         """How often it was fitted."""
 
     @classmethod
-    def fit(cls, problem: Problem) -> Self:
+    def fit(cls, problem: Problem) -> Family:
         """Fit every member, each on `problem.train(member)` alone.
 
         Parameters
@@ -395,7 +395,7 @@ class Family(Protocol):
         vocabulary: Vocabulary,
         heads: Mapping[str, HeadConfig],
         layers: Mapping[str, type] | None = None,
-    ) -> Self:
+    ) -> Family:
         """Read what `facts` and `tensors` gave.
 
         Parameters

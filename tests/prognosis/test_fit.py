@@ -254,6 +254,7 @@ def test_each_interval_holds_as_many_events():
         ({"lr": float("nan")}, "lr nan; must be > 0"),
         ({"dropout": 1.0}, "dropout 1.0; must be >= 0 and < 1"),
         ({"conv": "gcn"}, "unknown conv 'gcn', nor a class; known: temporal, sage"),
+        ({"conv": torch.nn.Linear(2, 2)}, "give its class, as in conv=Linear"),
         ({"relations": ["sam"]}, "unknown relation 'sam'; did you mean 'same'"),
         ({"families": ["grph"]}, "unknown family 'grph'; did you mean 'graph'"),
         ({"families": "graph"}, r"as in \['graph'\]"),
