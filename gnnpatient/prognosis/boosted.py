@@ -22,6 +22,7 @@ from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.aggregates import MAX_BINS, MISSING, Aggregates
 from gnnpatient.prognosis.inputs import last_landmarks
 from gnnpatient.prognosis.problem import Problem
+from gnnpatient.prognosis.states import from_states
 from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
 from gnnpatient.prognosis.trees import MAX_LEAVES, Trees
 
@@ -230,11 +231,7 @@ class BoostedHazard:
         KeyError, ValueError
             When they do not fit together.
         """
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
-
-        aggregates = Aggregates.load(part("aggregates."), vocabulary)
+        aggregates = Aggregates.load(from_states("aggregates", tensors), vocabulary)
         trees, hazards, bands = {}, {}, {}
         for i, (name, head) in enumerate(heads.items()):
             outputs, columns = head.shape[0], len(aggregates)
@@ -247,7 +244,8 @@ class BoostedHazard:
                 if bands[name].shape != size[2:] or not np.isin(bands[name], range(MAX_BANDS)).all():
                     raise ValueError(f"bands of {name!r}")
             trees[name] = tuple(
-                Trees.load(part(f"{i}.{member}."), outputs, columns) for member in range(facts["members"])
+                Trees.load(from_states(f"{i}.{member}", tensors), outputs, columns)
+                for member in range(facts["members"])
             )
         return cls(aggregates, dict(heads), trees, hazards, bands)
 

@@ -24,6 +24,7 @@ from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.model.vocabulary import Vocabulary
+from gnnpatient.prognosis.marginal import overall_marginal
 from gnnpatient.prognosis.targets import Target
 from gnnpatient.progress import Progress
 
@@ -310,9 +311,7 @@ class Problem:
             `min_patients` patients disclosed.
         """
         X, target = self.landmarks[rows], self.targets[outcome][rows]
-        times = self.heads[outcome].times
-        table = target.marginal(X.moments, times)
-        return target.start(target.disclosed(table, X.patient, times, self.config.min_patients))
+        return target.start(overall_marginal(target, X, self.heads[outcome].times, self.config.min_patients))
 
 
 @runtime_checkable
