@@ -165,15 +165,23 @@ def test_every_landmark_counts_the_same_in_the_null():
     assert null[1, 0] == pytest.approx(np.mean(apart), rel=0.02)
 
 
-def test_an_untrained_model_answers_the_null(cohort, train, quick):
-    """And that null is scikit-survival's Aalen-Johansen where there is one landmark."""
+def test_an_untrained_model_answers_the_null(cohort, train, quick, monkeypatch):
+    """That of what its member learns from; and the null is scikit-survival's where there is one landmark."""
     X = train[train.at == 0]
+    problems, pose = [], fitting.pose
+
+    def posed(*given):
+        problems.append(pose(*given))
+        return problems[-1]
+
+    monkeypatch.setattr("gnnpatient.prognosis.estimator.pose", posed)
     choices = {"epochs": 0, "num_times": 5, "families": ("graph",), "min_patients": 1}
     model = PrognosisModel(**quick | choices).fit(X)
     answer = model.forecast(X)["death"]
     assert np.ptp(answer.incidence, axis=0).max() == 0
-    # the member leaves a fifth of the patients out, the null none
-    assert answer.incidence[0] == pytest.approx(model.predictor_.null["death"], abs=0.1)
+    learn, _ = problems[0].stopping(0)
+    own = problems[0].targets["death"][learn].marginal(X.moments[learn], tuple(answer.times))
+    assert answer.incidence[0] == pytest.approx(own, abs=1e-3)
     truth = X.outcome("death")
     at, theirs = cumulative_incidence_competing_risks(truth["event"].astype(int), truth["time"])
     column = np.searchsorted(at, answer.times, "right") - 1
