@@ -32,11 +32,11 @@ class Progress(Protocol):
         what : str
             The piece of work, as ``"image"`` or ``"member 1"``.
         done, total : int
-            Steps done, and how many there are at most: a fit may stop before.
+            Steps done, and how many there are at most: a fit may stop before. None done: it begins.
         **figures
             Of an epoch: ``member``, ``epoch`` (both from 0), ``loss`` and ``validation``. Of a fit in folds:
-            ``ends_fold``, whether it is the last one of its fold; while it goes on ``within``, how
-            far it is in words.
+            ``ends_fold``, whether it is the last one of its fold; while it goes on, and of draws, ``within``,
+            how far it is in words.
         """
 
 
@@ -199,8 +199,10 @@ class Bars:
         elif self.place == "notebook":
             if piece.heard - self._drawn >= DRAW_EVERY:
                 self._draw()
-        elif not piece.ended and piece.heard - piece.printed >= LINE_EVERY:
-            self._print(piece)
+        elif not piece.ended:
+            begins = not piece.done and piece.printed == piece.begun
+            if begins or piece.heard - piece.printed >= LINE_EVERY:
+                self._print(piece)
 
     def _print(self, piece: Piece) -> None:
         piece.printed = piece.heard
