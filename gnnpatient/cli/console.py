@@ -260,7 +260,7 @@ class StepLines:
         from gnnpatient.times import DAY, duration
 
         now, within = self.clock(), figures.get("within")
-        if within is None and not done:
+        if not total:
             return note(what)
         if within is not None:
             if now - self.said >= MAX_SILENCE:

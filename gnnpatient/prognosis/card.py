@@ -94,7 +94,7 @@ def card(config: Mapping[str, Any]) -> str:
             if one in stack.weights or one in stack.log_likelihood:
                 score = f"{stack.log_likelihood[one]:.4f}" if one in stack.log_likelihood else ""
                 lines.append(f"| {words} | {stack.weights.get(one, '')} | {score} |")
-        if said := stack.sentences():
+        if said := stack.sentences(config["members"]):
             lines += ["", *said]
     give = f', layers={{"{own}": {own}}}' if own else ""
     lines += [

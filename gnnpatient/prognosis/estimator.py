@@ -18,7 +18,7 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
 from gnnpatient.prognosis.families import FAMILIES
-from gnnpatient.prognosis.fit import fit_families, fit_stacks, pose
+from gnnpatient.prognosis.fit import fit_families, fit_stacks, foreseen, pose
 from gnnpatient.prognosis.forecast import Forecast, Forecasts
 from gnnpatient.prognosis.inputs import learned, restrict
 from gnnpatient.prognosis.kinds import KINDS, target_of
@@ -60,7 +60,9 @@ class PrognosisModel(BaseEstimator):
     families : sequence of str
         Which of ``"linear"``, ``"boosted"`` and ``"graph"`` are fitted; one alone answers alone.
     members : int
-        How often each family is fitted; the forecast is the mean over members.
+        How often each family is fitted; the forecast is the mean over members. Each member holds out a fifth
+        of the patients, and the weights of the families are learned from those that are held out: with fewer
+        than five members some never are, and a small cohort may have too few with the event.
     channels : int
         Channels of a node.
     num_layers : int
@@ -256,6 +258,9 @@ class PrognosisModel(BaseEstimator):
         folder = None if run is None else Path(run)
         with shown(self.verbose if progress is None else progress) as report:
             problem = pose(seen, targets, heads, model, config, self.device, folder, report)
+            if report:
+                for line in foreseen(problem, families):
+                    report(line, 0, 0)
             fitted = fit_families(problem, families)
             stacks = fit_stacks(problem, fitted)
         null, nulls = {}, {}

@@ -143,7 +143,7 @@ def compare(
     clock : callable, default time.monotonic
         Gives seconds, for the budget.
     progress : Progress or bool, optional
-        Called before the first fit, after each, and after each draw; True for bars.
+        Called before the first fit, after each and after each draw; True for bars.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def compare(
     with shown(progress) as report:
         if budget is not None:
             if report:
-                report("a fit is timed, to plan by the budget", 0, 1)
+                report("a fit is timed, to plan by the budget", 0, 0)
             cost = _timed(design, shared, training[0], clock)
             full = ComparisonSize(tuple(fitted), shared["members"], shared["epochs"], inner, len(splits))
             size = fitting_size(full, cost, budget - (clock() - start), fewer_folds=isinstance(folds, int))
@@ -188,7 +188,7 @@ def compare(
             deadline = _Deadline(clock, start + MAX_OVERRUN * (1 - SCORING) * budget)
         total = len(splits) * (len(design.comparators) + len(parts) * design.inner)
         if report:
-            report(f"{len(design.comparators)} models in {len(splits)} folds, {total} fits", 0, total)
+            report(f"{len(design.comparators)} models in {len(splits)} folds, {total} fits", 0, 0)
         fits = ComparatorFitter(outcome, design.last, shared, report, total)
         scored, best = _fit_folds(design, fits, splits, training, deadline)
         if len(scored) < len(splits):

@@ -546,6 +546,7 @@ class _Steps:
         tell, name = self.progress, f"fold {fold + 1} of {self.folds}: {model}"
 
         def within(what: str, done: int, total: int, /, **figures: Any) -> None:
-            tell(name, self.done, self.folds * len(self.models), within=f"{what}, {done} of {total}")
+            if total:
+                tell(name, self.done, self.folds * len(self.models), within=f"{what}, {done} of {total}")
 
         return within
