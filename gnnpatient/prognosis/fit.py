@@ -118,9 +118,7 @@ def _family(problem: Problem, name: str) -> Family:
             raise InputError(
                 f"{path}: of a fit with other choices or landmarks; resume with the same, or start a new run"
             )
-        conv = problem.model.conv
-        layers = {conv.__name__: conv} if isinstance(conv, type) else None
-        stored = state.facts["family"], state.tensors, problem.vocabulary, problem.heads, layers
+        stored = state.facts["family"], state.tensors, problem.vocabulary, problem.heads, problem.model.own
         return FAMILIES[name].load(*stored)
     family = FAMILIES[name].fit(problem)
     if path is not None:

@@ -147,7 +147,8 @@ def test_a_family_that_knows_something_answers(standins, signal):
 
 def test_the_answer_is_the_weighted_mean_of_probabilities(standins, signal):
     X = signal.landmarks(times=[0, 1]).followed()
-    predictor = PrognosisModel(**QUICK).fit(X).predictor_
+    model = PrognosisModel(**QUICK).fit(X)
+    predictor = model.predictor_
     assert predictor.weights == {"death": predictor.stacks["death"].weights}
     asked = X[:40]
     alone = {
@@ -156,7 +157,7 @@ def test_the_answer_is_the_weighted_mean_of_probabilities(standins, signal):
     }
     for families, weights in ((None, "weights"), ("nograph", "without_graph")):
         weights = getattr(predictor.stacks["death"], weights)
-        forecast = predictor.forecast(asked, families=families)["death"]
+        forecast = model.forecast(asked, families=families)["death"]
         mixed = sum(weight * alone[name].members for name, weight in weights.items())
         assert forecast.members == pytest.approx(mixed, abs=1e-12)
         assert forecast.incidence == pytest.approx(mixed.mean(0), abs=1e-12)
