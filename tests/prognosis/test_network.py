@@ -198,7 +198,7 @@ def test_the_state_before_training_is_kept_where_no_epoch_is_better(train, monke
 
 
 def test_it_stops_after_epochs_without_gain_and_learns_anew_from_all(train, monkeypatch):
-    """Best after epoch 12, then patience ends it: what is kept is the average of 12 epochs on all patients."""
+    """Best after epoch 12, then patience ends it: kept is the average of 12 epochs on all patients."""
     steps, scored = iter(range(1000)), []
 
     def score(self, module, rows, *_):
