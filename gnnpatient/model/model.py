@@ -27,6 +27,8 @@ from gnnpatient.model.relations import EncodedTable, RelationEncoder
 from gnnpatient.model.table import RELATIONS, NodeTable, named_codes, tabulate
 from gnnpatient.model.vocabulary import BETWEEN_ROWS, Vocabulary, fit_vocabulary
 
+BASIS = ("_mean_", "_axes_")  # how the names of the principal axes begin among the tensors of a network
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:

@@ -17,6 +17,7 @@ from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.graphs import Graphs
+from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.aggregates import MAX_BINS, MISSING, Aggregates
@@ -204,6 +205,7 @@ class BoostedHazard:
         facts: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
         vocabulary: Vocabulary,
+        bases: Mapping[str, Basis],
         heads: Mapping[str, HeadConfig],
         layers: Mapping[str, type] | None = None,
     ) -> BoostedHazard:
@@ -217,6 +219,8 @@ class BoostedHazard:
             From `tensors`.
         vocabulary : Vocabulary
             Names of the training graphs.
+        bases : mapping of str to Basis
+            Principal axes of the vectors of each node type.
         heads : mapping of str to HeadConfig
             What is predicted, by outcome.
         layers : mapping of str to type, optional
@@ -231,7 +235,7 @@ class BoostedHazard:
         KeyError, ValueError
             When they do not fit together.
         """
-        aggregates = Aggregates.load(from_states("aggregates", tensors), vocabulary)
+        aggregates = Aggregates.load(from_states("aggregates", tensors), vocabulary, bases)
         trees, hazards, bands = {}, {}, {}
         for i, (name, head) in enumerate(heads.items()):
             outputs, columns = head.shape[0], len(aggregates)

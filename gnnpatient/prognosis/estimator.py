@@ -274,7 +274,8 @@ class PrognosisModel(BaseEstimator):
             if (table := landmark_marginals(target, X, times, self.min_patients)) is not None:
                 nulls[name] = table
         about = _about(seen, targets, self.min_patients)
-        self.predictor_ = Predictor(fitted, stacks, heads, problem.vocabulary, kinds, null, about, nulls)
+        known = problem.vocabulary, problem.bases
+        self.predictor_ = Predictor(fitted, stacks, heads, *known, kinds, null, about, nulls)
         self.train_ids_ = frozenset(X.ids.tolist())
         return self
 

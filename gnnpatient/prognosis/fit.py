@@ -118,8 +118,8 @@ def _family(problem: Problem, name: str) -> Family:
             raise InputError(
                 f"{path}: of a fit with other choices or landmarks; resume with the same, or start a new run"
             )
-        stored = state.facts["family"], state.tensors, problem.vocabulary, problem.heads, problem.model.own
-        return FAMILIES[name].load(*stored)
+        known = problem.vocabulary, problem.bases, problem.heads, problem.model.own
+        return FAMILIES[name].load(state.facts["family"], state.tensors, *known)
     family = FAMILIES[name].fit(problem)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -378,7 +378,7 @@ class Family(Protocol):
         """
 
     def tensors(self) -> dict[str, Tensor]:
-        """The fitted numbers by name, on the CPU.
+        """The fitted numbers by name but the bases, on the CPU.
 
         Returns
         -------
@@ -391,6 +391,7 @@ class Family(Protocol):
         facts: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
         vocabulary: Vocabulary,
+        bases: Mapping[str, Basis],
         heads: Mapping[str, HeadConfig],
         layers: Mapping[str, type] | None = None,
     ) -> Family:
@@ -404,6 +405,8 @@ class Family(Protocol):
             From `tensors`.
         vocabulary : Vocabulary
             Names and scales of the training graphs.
+        bases : mapping of str to Basis
+            Principal axes of the vectors of each node type, of the sizes in the vocabulary.
         heads : mapping of str to HeadConfig
             What is predicted, by outcome.
         layers : mapping of str to type, optional

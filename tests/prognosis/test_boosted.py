@@ -434,7 +434,8 @@ def test_of_a_class_or_cause_of_few_patients_nothing_is_grown(problem):
 
 def load(family, changed=None):
     tensors = family.tensors() | (changed or {})
-    return BoostedHazard.load(family.facts(), tensors, family.aggregates.vocabulary, family.heads)
+    known = family.aggregates.vocabulary, family.aggregates.bases, family.heads
+    return BoostedHazard.load(family.facts(), tensors, *known)
 
 
 def test_what_is_loaded_answers_the_same(fitted, asks):
