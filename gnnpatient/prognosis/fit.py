@@ -116,7 +116,8 @@ def _family(problem: Problem, name: str) -> Family:
         state = read_state(path)
         if state.facts.get("fit") != problem.fingerprint:
             raise InputError(
-                f"{path}: of a fit with other choices or landmarks; resume with the same, or start a new run"
+                f"{path}: of a fit with other choices or landmarks, or by another version; resume with the "
+                "same, or start a new run"
             )
         known = problem.vocabulary, problem.bases, problem.heads, problem.model.own
         return FAMILIES[name].load(state.facts["family"], state.tensors, *known)

@@ -535,8 +535,8 @@ class MemberTrainer:
     def _resume(self, stored: State, state: _TrainingState) -> None:
         if stored.facts.get("fit") != self.problem.fingerprint:
             raise InputError(
-                f"{self._path}: of a fit with other choices or landmarks; resume with the same, or "
-                "start a new run"
+                f"{self._path}: of a fit with other choices or landmarks, or by another version; resume with "
+                "the same, or start a new run"
             )
         state.start, state.history = stored.facts["start"], stored.facts["history"]
         state.best = from_states("best", stored.tensors)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnpatient import __version__
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.splits import StratifiedPatientKFold, landmark_weights
 from gnnpatient.errors import InputError
@@ -189,8 +190,9 @@ class Problem:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of choices, names, landmarks and what came of them: a fit goes on with the same alone."""
+        """Hash of version, choices, names, landmarks and outcomes: a fit goes on with the same alone."""
         parts = [
+            __version__,
             asdict(self.config),
             self.model.to_dict(),
             self.vocabulary.to_dict(),
