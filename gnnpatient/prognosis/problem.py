@@ -136,6 +136,38 @@ class LandmarkSampler:
         return self.rows[rng.permutation(drawn)]
 
 
+def draw_landmarks(
+    patient: np.ndarray, each: int, most: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw landmarks, a first one of every patient before a second one of any.
+
+    Who has few landmarks had an early end: without the weight a hazard would be too high.
+
+    Parameters
+    ----------
+    patient : ndarray
+        (landmark,) int64, whose landmark each is.
+    each : int
+        Of each patient at most.
+    most : int
+        In all at most.
+    rng : Generator
+        Draws them.
+
+    Returns
+    -------
+    tuple of ndarray
+        Positions, rising, and for how many of its patient's landmarks each stands.
+    """
+    order = np.lexsort((rng.random(len(patient)), patient))
+    new = np.append(True, np.diff(patient[order]) != 0)[: len(order)]
+    rank = np.arange(len(order)) - np.flatnonzero(new)[new.cumsum() - 1]
+    most = min(most, int((rank < each).sum()))
+    rows = np.sort(order[np.lexsort((rng.random(len(order)), rank))[:most]])
+    every, some = (np.bincount(x, minlength=patient.max() + 1) for x in (patient, patient[rows]))
+    return rows, (every / some.clip(min=1))[patient[rows]]
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """The training landmarks, what came of them, and what every family shares.
