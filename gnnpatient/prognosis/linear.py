@@ -490,7 +490,7 @@ class _Learning:
         best = [int(np.argmin(path[: _end(path)])) for path in paths]
         choices = [Choice(RIDGES[place], ()) for place in best]
         blocks = {column.block for column in self.columns} if patients >= LOOSE_PATIENTS else set()
-        own = [[at for at in LOOSE_TRIALS if at < _end(path) + 2] for path in paths]
+        own = [[at for at in LOOSE_TRIALS if at < min(_end(path) + 2, len(path))] for path in paths]
         for block in sorted(blocks & set(PENALTIES)):
             tried = {
                 at: trial(fits.loosen(fitted[at], block), RIDGES[at], (block,))[1] for at in set().union(*own)
