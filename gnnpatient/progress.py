@@ -32,11 +32,11 @@ class Progress(Protocol):
         what : str
             The piece of work, as ``"image"`` or ``"member 1"``.
         done, total : int
-            Steps done, and how many there are at most: a fit may stop before.
+            Steps done, and how many there are at most: a fit may stop before. 0 and 0: `what` is a sentence.
         **figures
             Of an epoch: ``member``, ``epoch`` (both from 0), ``loss`` and ``validation``. Of a fit in folds:
-            ``ends_fold``, whether it is the last one of its fold; while it goes on ``within``, how
-            far it is in words.
+            ``ends_fold``, whether it is the last one of its fold; while it goes on, and of draws, ``within``,
+            how far it is in words.
         """
 
 
@@ -80,7 +80,7 @@ class Piece:
     begun : float
         Second at which it was first heard of.
     done, total : int
-        Steps done, and how many there are at most.
+        Steps done, and how many there are at most; 0 and 0: `what` is a sentence.
     figures : str
         What was reported beside, in words.
     heard : float
@@ -112,6 +112,8 @@ class Piece:
         >>> Piece("member 1", 0.0, done=5, total=20, figures="loss 0.412", heard=3.0).line()
         'member 1: 5 of 20, loss 0.412, 3 s, at most 9 s left'
         """
+        if not self.total:
+            return printable(self.what)
         parts = [f"{self.done} of {self.total}", self.figures, _time(self.heard - self.begun)]
         if not self.ended and 0 < self.done < self.total:
             left = (self.heard - self.begun) / self.done * (self.total - self.done)
@@ -153,6 +155,8 @@ class Bars:
         return self
 
     def __call__(self, what: str, done: int, total: int, /, **figures: Any) -> None:
+        if not total:
+            return self._say(what)
         now, piece = self.clock(), self._current
         goes_on = piece is not None and (done, total) == (piece.done + 1, piece.total) and not piece.ended
         if piece is None or (what != piece.what and not goes_on):
@@ -192,6 +196,17 @@ class Bars:
             self._print(piece)
         if (task := self._tasks.get(len(self._pieces) - 1)) is not None and self._bars is not None:
             self._bars.update(task, completed=piece.done, total=piece.done)  # it may have stopped before
+
+    def _say(self, sentence: str) -> None:
+        if self._current is not None:
+            self._end(self._current)
+        if self.place == "notebook":
+            self._pieces.append(Piece(sentence, self._heard, ended=True))
+            self._draw()
+        elif self._bars is not None:
+            self._bars.console.print(printable(sentence), markup=False, highlight=False)
+        else:
+            print(printable(sentence), file=self.stream, flush=True)
 
     def _show(self, piece: Piece) -> None:
         if self.place == "terminal":
@@ -264,7 +279,8 @@ def bars_html(pieces: Iterable[Piece]) -> str:
     for piece in pieces:
         share = 1.0 if piece.ended else piece.done / max(piece.total, 1)
         inner = f'<span style="display:block;width:{share:.0%};height:100%;background:#2f6fbb"></span>'
-        rows.append(f'<div><span style="{bar}">{inner}</span>{escape(piece.line())}</div>')
+        drawn = f'<span style="{bar}">{inner}</span>' if piece.total else ""
+        rows.append(f"<div>{drawn}{escape(piece.line())}</div>")
     return f'<div style="font-size:13px;line-height:1.5">{"".join(rows)}</div>'
 
 

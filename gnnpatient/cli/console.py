@@ -234,7 +234,7 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
 
 
 class StepLines:
-    """A line on standard error after each fit: a `gnnpatient.progress.Progress`.
+    """A line on standard error before the first fit and after each: a `gnnpatient.progress.Progress`.
 
     Plain lines without control characters, alike on a terminal and in a log: what was fitted and its seconds,
     how many fits are done, the time used, and how long the rest takes at this pace. A fit that is longer than
@@ -260,6 +260,8 @@ class StepLines:
         from gnnpatient.times import DAY, duration
 
         now, within = self.clock(), figures.get("within")
+        if not total:
+            return note(what)
         if within is not None:
             if now - self.said >= MAX_SILENCE:
                 self.said = now

@@ -41,8 +41,14 @@ def tables_of(spec: str, data: Path | None, **options: Any) -> Cohort:
 
     shipped = not Path(spec).is_file() and (DATA / spec).is_dir()
     folder = data or (DATA / spec if shipped else spec_path(spec).parent)
-    with Bars() as progress:
-        return read_cohort(read_spec(spec), folder, progress=progress, **options)
+    read, script = read_spec(spec), spec_path(spec).with_suffix(".prepare.py")
+    try:
+        with Bars() as progress:
+            return read_cohort(read, folder, progress=progress, **options)
+    except InputError as error:
+        if script.is_file() and any(lacks in str(error) for lacks in ("no column", "no such file")):
+            raise InputError(f"{error}; the tables of this spec are made by {script.name}") from None
+        raise
 
 
 def refused_rows(cohort: Cohort) -> int:

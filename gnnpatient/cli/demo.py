@@ -111,9 +111,10 @@ class _Demo:
         say(f"4  {step}    score the held-out patients, beside a Cox model and the null model")
         truth = self._truth()
         opened = open_cohort(self.packed, verify=True)
-        found = evaluate_run(self.run, opened, true_risk=None if truth is None else truth.risk)
-        for line in found.notes:
-            say(f"   {line}")
+        risk = None if truth is None else truth.risk
+        found = evaluate_run(
+            self.run, opened, true_risk=risk, note=lambda line: say(f"   {line}"), progress=True
+        )
         show_scores(found.scores, ("auc",), estimable_only=True)
         if truth is not None:
             say("oracle: the true risk, from the simulated state behind all rows, missing or not")

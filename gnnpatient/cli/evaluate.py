@@ -82,9 +82,11 @@ def evaluate(
         horizons=until,
         by=by.split(",") if by else [],
         censoring=censoring,
+        note=note,
+        progress=True,
     )
-    for line in (*found.notes, *(f"warning: {line}" for line in found.scores.warnings)):
-        note(line)
+    for line in found.scores.warnings:
+        note(f"warning: {line}")
     if json:
         return print_json(found.to_dict())
     show_scores(found.scores)

@@ -39,7 +39,7 @@ def fit(
     ] = None,
     family: Annotated[
         list[str] | None,
-        typer.Option(help="linear, boosted or graph; may be repeated [default: all three, stacked]"),
+        typer.Option(help="of linear,boosted,graph; may be repeated [default: all three, stacked]"),
     ] = None,
     members: Annotated[int | None, typer.Option(help="how often each family is fitted [default: 5]")] = None,
     epochs: Annotated[int | None, typer.Option(help="of each network, at most [default: 30]")] = None,
@@ -57,7 +57,7 @@ def fit(
         "test": test,
         "test_by": test_by,
         "horizon": horizon,
-        "families": family or None,
+        "families": [name.strip() for names in family for name in names.split(",")] if family else None,
         "members": members,
         "epochs": epochs,
         "seed": seed,
@@ -156,7 +156,11 @@ def read_config(path: Path) -> dict[str, Any]:
     train = create_model("Train", __base__=Record, **fields)
     config_type = create_model("Config", __base__=Record, train=(train, ...))
     try:
-        content = config_type.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        read = tomllib.loads(path.read_text(encoding="utf-8"))
+        for name, instead in GONE.items():
+            if isinstance(read.get("train"), dict) and name in read["train"]:
+                raise InputError(f"{path}: train.{name} is of the last release; {instead}")
+        content = config_type.model_validate(read)
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error, config_type)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -165,4 +169,9 @@ def read_config(path: Path) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
+# keys of [train] in the last release, and what to do instead
+GONE = {
+    "linear": 'write families = ["graph"] for linear = false, else leave it out',
+    "ridge": "it is chosen on inner folds: leave it out",
+}
 COMMANDS = (fit,)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -63,6 +63,52 @@ class CodeEmbedding(nn.Module):
         return (self.own * self._share).index_add(0, self._place, self.shared.index_select(0, self._above))
 
 
+def _made(encoder: type, features: int, channels: int) -> nn.Module:
+    """An encoder of the user's own."""
+    try:
+        made: nn.Module = encoder(features, channels)
+    except (TypeError, ValueError) as error:
+        name = encoder.__name__
+        raise InputError(f"encoder {name}: cannot be made by {name}(features, channels): {error}") from error
+    return made
+
+
+def checked(what: str, module: nn.Module, shape: Sequence[int], *given: Any) -> Tensor:
+    """What a module of the user's own gives: its faults are told by its name.
+
+    Parameters
+    ----------
+    what : str
+        What it is, with its name.
+    module : torch.nn.Module
+        The module.
+    shape : sequence of int
+        Of what its `forward` must give.
+    *given
+        What it is called with.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    InputError
+        When it is of another shape, or `forward` fails.
+    """
+    try:
+        more = module(*given)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError | torch.OutOfMemoryError):
+            raise
+        found = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"{what}: forward failed, {found}") from error
+    if not isinstance(more, Tensor) or more.shape != shape:
+        gave = tuple(more.shape) if isinstance(more, Tensor) else type(more).__name__
+        raise InputError(f"{what}: forward gave {gave}; must be {tuple(shape)}, a row for each that it got")
+    return more
+
+
 class NodeEncoder(nn.Module):
     """Every node's own content as channels.
 
@@ -77,8 +123,8 @@ class NodeEncoder(nn.Module):
         Channels of a node.
     encoders : mapping of str to type
         Classes of the user's own by node type, made by ``encoder(features, channels)``: what ``forward(x)``
-        gives for (row, feature), FEATURES and then the axes of the vectors, is added to the rows of that
-        type.
+        gives for (row, feature), `gnnpatient.model.table.FEATURES` and then the axes of the vectors, is added
+        to the rows of that type.
     """
 
     def __init__(
@@ -97,7 +143,9 @@ class NodeEncoder(nn.Module):
             if kind not in kinds:
                 raise InputError(f"an encoder of an unknown node type {kind!r}{near(kind, kinds)}")
         self.with_own = tuple(kinds.index(kind) for kind in encoders or {})
-        self.own = nn.ModuleList(make(len(FEATURES) + axes, channels) for make in (encoders or {}).values())
+        self.own = nn.ModuleList(
+            _made(one, len(FEATURES) + axes, channels) for one in (encoders or {}).values()
+        )
         self.timepoint = nn.Linear(2, channels)
         self.static = nn.Linear(2 + 2 * len(vocabulary.numbers), channels)
         sizes = [2 + len(names) for names in vocabulary.levels.values()]
@@ -138,10 +186,8 @@ class NodeEncoder(nn.Module):
             x = x + vector(table.vector) * (table.kind == kind)[:, None]
         for kind, encoder in zip(self.with_own, self.own, strict=True):
             row = (table.kind == kind).nonzero()[:, 0]
-            more = encoder(torch.cat([table.x[row], table.vector[row]], 1))
-            if more.shape != (len(row), x.shape[1]):
-                gave, wanted = tuple(more.shape), (len(row), x.shape[1])
-                raise InputError(f"encoder {type(encoder).__name__}: forward gave {gave}; must be {wanted}")
+            features = torch.cat([table.x[row], table.vector[row]], 1)
+            more = checked(f"encoder {type(encoder).__name__}", encoder, x[row].shape, features)
             x = x.index_add(0, row, more)
         return x
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.errors import InputError, near
+from gnnpatient.model.encode import checked
 from gnnpatient.model.table import RELATIONS, NodeTable
 from gnnpatient.model.vocabulary import BETWEEN_ROWS
 
@@ -597,10 +598,9 @@ def added(layer: nn.Module, x: Float[Tensor, "node channel"], table: Any) -> Flo
     Raises
     ------
     InputError
-        When it is of another shape, which could be spread over the nodes without a word.
+        When it is of another shape, which could be spread over the nodes without a word, or it fails.
     """
-    more = layer(x, table)
-    if not isinstance(more, Tensor) or more.shape != x.shape:
-        gave = tuple(more.shape) if isinstance(more, Tensor) else type(more).__name__
-        raise InputError(f"layer {type(layer).__name__}: forward gave {gave}; must be as x, {tuple(x.shape)}")
-    return more
+    if type(layer) in LAYERS.values():
+        return cast(Tensor, layer(x, table))
+    own = layer.convs[0] if isinstance(layer, PyG) else layer
+    return checked(f"layer {type(own).__name__}", layer, x.shape, x, table)

@@ -8,7 +8,7 @@ mean, the sum, the highest and the spread, from which each outcome has a head.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -46,12 +46,14 @@ class ModelConfig:
         Relations that are used, default all of `gnnpatient.model.table.RELATIONS`.
     node_dropout : float
         Share of the rows that is left out in training, default 0.
+    encoders : mapping of str to type
+        Encoders of the user's own by node type, see `gnnpatient.model.encode.NodeEncoder`; default none.
 
     Raises
     ------
     InputError
-        When a share is not from 0 to below 1, `channels` or `num_layers` is below 1, or a relation or a layer
-        is unknown.
+        When a share is not from 0 to below 1, `channels` or `num_layers` is below 1, a relation or a layer is
+        unknown, an encoder is no class, or two classes have the same name.
     """
 
     channels: int = 32
@@ -60,6 +62,7 @@ class ModelConfig:
     conv: str | type = "temporal"
     relations: tuple[str, ...] = RELATIONS
     node_dropout: float = 0.0
+    encoders: Mapping[str, type] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("dropout", "node_dropout"):
@@ -73,6 +76,20 @@ class ModelConfig:
             if name not in RELATIONS:
                 raise InputError(f"unknown relation {name!r}{near(name, RELATIONS)}")
         layer_class(self.conv)
+        for kind, encoder in self.encoders.items():
+            if not (isinstance(encoder, type) and issubclass(encoder, nn.Module)):
+                raise InputError(
+                    f"encoder of {kind!r}: must be a class of modules, made by X(features, channels)"
+                )
+        for one in (self.conv, *self.encoders.values()):
+            if isinstance(one, type) and self.own[one.__name__] is not one:
+                raise InputError(f"two classes called {one.__name__!r}; a saved model names them: rename one")
+
+    @property
+    def own(self) -> dict[str, type]:
+        """Classes of the user's own, by the names that a saved model has for them."""
+        classes = (self.conv, *self.encoders.values())
+        return {one.__name__: one for one in classes if isinstance(one, type)}
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as strings and numbers.
@@ -80,10 +97,11 @@ class ModelConfig:
         Returns
         -------
         dict
-            A class in `conv` by its name.
+            Classes by their names.
         """
         conv = self.conv if isinstance(self.conv, str) else self.conv.__name__
-        return asdict(self) | {"conv": conv, "relations": list(self.relations)}
+        encoders = {kind: encoder.__name__ for kind, encoder in self.encoders.items()}
+        return asdict(self) | {"conv": conv, "relations": list(self.relations), "encoders": encoders}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], layers: Mapping[str, type] | None = None) -> ModelConfig:
@@ -103,18 +121,21 @@ class ModelConfig:
         Raises
         ------
         InputError
-            When its layer is a class of the user's own that is not among `layers`.
+            When its layer or an encoder is a class of the user's own that is not among `layers`.
         """
-        conv = data["conv"] if data["conv"] in LAYERS else _own(data["conv"], layers)
-        return ModelConfig(**{**data, "conv": conv, "relations": tuple(data["relations"])})
-
-
-def _own(name: str, layers: Mapping[str, type] | None) -> type:
-    if name not in (layers or {}):
-        raise InputError(
-            f"the model's layer {name!r} is one of the user's own; give it, as in layers={{{name!r}: {name}}}"
+        conv, encoders, given = data["conv"], dict(data["encoders"]), layers or {}
+        own = dict.fromkeys((*(() if conv in LAYERS else (conv,)), *encoders.values()))
+        if any(name not in given for name in own):
+            mapping = ", ".join(f"{name!r}: {name}" for name in own)
+            raise InputError(
+                f"it takes classes of the user's own, which no model folder holds; from Python: "
+                f"layers={{{mapping}}}, as in load_predictor(folder, layers=...)"
+            )
+        encoders = {kind: given[name] for kind, name in encoders.items()}
+        conv = conv if conv in LAYERS else given[conv]
+        return ModelConfig(
+            **{**data, "conv": conv, "relations": tuple(data["relations"]), "encoders": encoders}
         )
-    return (layers or {})[name]
 
 
 class PatientGNN(nn.Module):
@@ -132,8 +153,6 @@ class PatientGNN(nn.Module):
         What is predicted of each outcome, by its name.
     bases : mapping of str to Basis, optional
         Principal axes of the vectors of each node type, from `fit_bases`; default zeros, to be loaded.
-    encoders : mapping of str to type, optional
-        Encoders of the user's own by node type, see `gnnpatient.model.encode.NodeEncoder`.
     """
 
     def __init__(
@@ -142,13 +161,11 @@ class PatientGNN(nn.Module):
         vocabulary: Vocabulary,
         heads: Mapping[str, HeadConfig],
         bases: Mapping[str, Basis] | None = None,
-        encoders: Mapping[str, type[nn.Module]] | None = None,
     ):
         super().__init__()
         self.config, self.vocabulary, self.outcomes = config, vocabulary, tuple(heads)
-        self.encoders = dict(encoders or {})
         c = config.channels
-        self.encode = NodeEncoder(vocabulary, c, self.encoders)
+        self.encode = NodeEncoder(vocabulary, c, config.encoders)
         names = tuple(name for name in vocabulary.relations if name in config.relations)
         between = tuple(name for name in config.relations if name not in BETWEEN_ROWS)
         self.relations = RelationEncoder(vocabulary, c, names)
@@ -176,7 +193,6 @@ class PatientGNN(nn.Module):
         heads: Mapping[str, HeadConfig],
         *,
         least: int = 1,
-        encoders: Mapping[str, type[nn.Module]] | None = None,
         **config: Any,
     ) -> PatientGNN:
         """Make a network for graphs like these.
@@ -189,8 +205,6 @@ class PatientGNN(nn.Module):
             What is predicted of each outcome, by its name.
         least : int
             Patients that a name, a scale or a fact needs to be kept, default 1.
-        encoders : mapping of str to type, optional
-            Encoders of the user's own by node type.
         **config
             As in `ModelConfig`.
 
@@ -211,7 +225,7 @@ class PatientGNN(nn.Module):
         """
         bases = fit_bases(graphs, least)
         vocabulary = fit_vocabulary(graphs, bases, least)
-        return PatientGNN(ModelConfig(**config), vocabulary, heads, bases, encoders)
+        return PatientGNN(ModelConfig(**config), vocabulary, heads, bases)
 
     def forward(self, graphs: Graphs | NodeTable) -> dict[str, Float[Tensor, "landmark _ ..."]]:
         """Predict every outcome at every landmark, as logarithms.
@@ -316,10 +330,9 @@ class PatientGNN(nn.Module):
         Returns
         -------
         dict
-            Keys ``config``, ``vocabulary``, ``heads`` and ``encoders``, classes by their names.
+            Keys ``config``, ``vocabulary`` and ``heads``, classes by their names.
         """
         return {
-            "encoders": {kind: encoder.__name__ for kind, encoder in self.encoders.items()},
             "config": self.config.to_dict(),
             "vocabulary": self.vocabulary.to_dict(),
             "heads": {name: self.head(name).config.to_dict() for name in self.outcomes},
@@ -344,5 +357,4 @@ class PatientGNN(nn.Module):
             ModelConfig.from_dict(data["config"], layers),
             Vocabulary.from_dict(data["vocabulary"]),
             {name: head_config(head) for name, head in data["heads"].items()},
-            encoders={kind: _own(name, layers) for kind, name in data["encoders"].items()},
         )

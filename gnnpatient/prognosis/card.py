@@ -74,11 +74,11 @@ def card(config: Mapping[str, Any]) -> str:
         f"{listed(list(model['families']))}, {members}{each}. Each member leaves out one inner fold of the "
         "patients, and is scored on it."
     ]
-    own = _own_layer(config)
-    if own:
+    own = _own_classes(config)
+    for what, name in own.items():
         lines += [
             "",
-            f"The layer of the graph is `{own}`, a class that is not in this folder: whoever loads the model "
+            f"{what} is `{name}`, a class that is not in this folder: whoever loads the model "
             "has to have it.",
         ]
     for name, content in model["stacks"].items():
@@ -94,9 +94,10 @@ def card(config: Mapping[str, Any]) -> str:
             if one in stack.weights or one in stack.log_likelihood:
                 score = f"{stack.log_likelihood[one]:.4f}" if one in stack.log_likelihood else ""
                 lines.append(f"| {words} | {stack.weights.get(one, '')} | {score} |")
-        if said := stack.sentences():
+        if said := stack.sentences(config["members"]):
             lines += ["", *said]
-    give = f', layers={{"{own}": {own}}}' if own else ""
+    mapping = ", ".join(f'"{name}": {name}' for name in dict.fromkeys(own.values()))
+    give = f", layers={{{mapping}}}" if own else ""
     lines += [
         "",
         f"Load it with `PrognosisModel.from_pretrained(folder{give})`; `load_predictor(folder{give})`.",
@@ -105,7 +106,10 @@ def card(config: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _own_layer(config: Mapping[str, Any]) -> str:
-    """Name of the user's own layer that the network has; empty where it has none."""
-    conv = str(config["choices"].get("conv", ""))
-    return conv if GRAPH in config["model"]["families"] and conv and conv not in LAYERS else ""
+def _own_classes(config: Mapping[str, Any]) -> dict[str, str]:
+    """By what it is, the name of each class of the user's own that the network has."""
+    if GRAPH not in config["model"]["families"]:
+        return {}
+    conv, encoders = (config["choices"].get(name) for name in ("conv", "encoders"))
+    layer = {"The layer of the graph": conv} if conv and conv not in LAYERS else {}
+    return layer | {f"The encoder of `{kind}`": name for kind, name in (encoders or {}).items()}

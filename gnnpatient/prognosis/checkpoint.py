@@ -177,8 +177,8 @@ def load_predictor(folder: str | Path, layers: Mapping[str, type] | None = None)
     folder : str or Path
         The folder of `PrognosisModel.save_pretrained`, or the run that holds it.
     layers : mapping of str to type, optional
-        Layers of your own by the names that the model was fitted with, as in ``{"MyConv": MyConv}``: a
-        model folder holds no code.
+        Classes of your own, layers and encoders, by the names that the model was fitted with, as in
+        ``{"MyConv": MyConv}``: a model folder holds no code.
 
     Returns
     -------
@@ -260,7 +260,7 @@ def read_model(
     folder : str or Path
         The folder of a model, or the run that holds it.
     layers : mapping of str to type, optional
-        Layers of the user's own, by their names.
+        Classes of the user's own, by their names.
 
     Returns
     -------
@@ -269,7 +269,7 @@ def read_model(
     Raises
     ------
     InputError
-        When it is no model, of another version, or a file was changed, or a layer of the user's own is not
+        When it is no model, of another version, or a file was changed, or a class of the user's own is not
         given.
     """
     path, _, config = _read_config(folder)
@@ -278,7 +278,7 @@ def read_model(
         families = _families(config, tensors, layers)
         null, nulls = _marginals(config)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
-        if isinstance(error, InputError):  # as where a layer of the user's own is not given
+        if isinstance(error, InputError):  # as where a class of the user's own is not given
             raise InputError(f"{path}: {error}") from None
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(

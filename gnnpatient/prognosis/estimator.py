@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,7 +18,7 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
 from gnnpatient.prognosis.families import FAMILIES
-from gnnpatient.prognosis.fit import fit_families, fit_stacks, pose
+from gnnpatient.prognosis.fit import fit_families, fit_stacks, foreseen, pose
 from gnnpatient.prognosis.forecast import Forecast, Forecasts
 from gnnpatient.prognosis.inputs import learned, restrict
 from gnnpatient.prognosis.kinds import KINDS, target_of
@@ -60,7 +60,9 @@ class PrognosisModel(BaseEstimator):
     families : sequence of str
         Which of ``"linear"``, ``"boosted"`` and ``"graph"`` are fitted; one alone answers alone.
     members : int
-        How often each family is fitted; the forecast is the mean over members.
+        How often each family is fitted; the forecast is the mean over members. Each member holds out a fifth
+        of the patients, and the weights of the families are learned from those that are held out: with fewer
+        than five members some never are, and a small cohort may have too few with the event.
     channels : int
         Channels of a node.
     num_layers : int
@@ -72,6 +74,8 @@ class PrognosisModel(BaseEstimator):
     conv : str or type
         ``"temporal"``, ``"sage"``, ``"gatv2"``, ``"hgt"``, ``"transformer"`` or ``"gru"``; or a class, see
         `gnnpatient.model.layers`.
+    encoders : mapping of str to type, optional
+        Encoders of your own by node type, see `gnnpatient.model.encode.NodeEncoder`; default: none.
     relations : sequence of str, optional
         Names of the relations that carry messages; default: all.
     epochs : int
@@ -138,6 +142,7 @@ class PrognosisModel(BaseEstimator):
         dropout: float = ModelConfig.dropout,
         node_dropout: float = ModelConfig.node_dropout,
         conv: str | type = ModelConfig.conv,
+        encoders: Mapping[str, type] | None = None,
         relations: Sequence[str] | None = None,
         epochs: int = FitConfig.epochs,
         patience: int = FitConfig.patience,
@@ -164,6 +169,7 @@ class PrognosisModel(BaseEstimator):
         self.dropout = dropout
         self.node_dropout = node_dropout
         self.conv = conv
+        self.encoders = encoders
         self.relations = relations
         self.epochs = epochs
         self.patience = patience
@@ -251,11 +257,14 @@ class PrognosisModel(BaseEstimator):
                 f"relations = {self.relations!r}; must be a list of names, as in [{self.relations!r}]"
             )
         relations = ModelConfig.relations if self.relations is None else tuple(self.relations)
-        model = self._config(ModelConfig, relations=relations)
+        model = self._config(ModelConfig, relations=relations, encoders=dict(self.encoders or {}))
         config = self._config(FitConfig, kind_dropout=self._kind_dropout(seen))
         folder = None if run is None else Path(run)
         with shown(self.verbose if progress is None else progress) as report:
             problem = pose(seen, targets, heads, model, config, self.device, folder, report)
+            if report:
+                for line in foreseen(problem, families):
+                    report(line, 0, 0)
             fitted = fit_families(problem, families)
             stacks = fit_stacks(problem, fitted)
         null, nulls = {}, {}
@@ -299,6 +308,8 @@ class PrognosisModel(BaseEstimator):
                 raise InputError(f"unknown family {name!r}{near(name, FAMILIES)}")
         if not len(families):
             raise InputError("families is empty; name at least one")
+        if twice := sorted({name for name in families if list(families).count(name) > 1}):
+            raise InputError(f"families: {twice[0]!r} is named twice")
         return tuple(families)
 
     def _config(self, cls: type[Config], **others: Any) -> Config:
@@ -372,7 +383,7 @@ class PrognosisModel(BaseEstimator):
         own, (event, time) = X.outcome(name, cause=self.cause), (y[field] for field in y.dtype.names or ())
         return len(y) == len(own) and bool(((event == own["event"]) & np.isclose(time, own["time"])).all())
 
-    def forecast(self, X: Landmarks) -> Forecasts:
+    def forecast(self, X: Landmarks, families: str | Collection[str] | None = None) -> Forecasts:
         """Forecast each outcome: incidence curves, or probabilities of classes.
 
         Parameters
@@ -380,6 +391,9 @@ class PrognosisModel(BaseEstimator):
         X : Landmarks
             Patients at prediction times. Where a patient is no longer at risk, or the label is known already,
             the forecast is nan.
+        families : str or collection of str, optional
+            Who answers: names of families, as ``"linear"`` or ``["linear", "graph"]``, or ``"nograph"`` for
+            all but the graph with the weights that were learned without it; default: all.
 
         Returns
         -------
@@ -387,7 +401,7 @@ class PrognosisModel(BaseEstimator):
             A dict of str to Forecast or DiagnosisForecast.
         """
         check_is_fitted(self)
-        return self.predictor_.forecast(X, device=self.device)
+        return self.predictor_.forecast(X, device=self.device, families=families)
 
     def predict(self, X: Landmarks, *, outcome: str | None = None, cause: str | None = None) -> np.ndarray:
         """Predict the risk at the last horizon, or the probability of a class.
@@ -544,6 +558,8 @@ class PrognosisModel(BaseEstimator):
         choices = {name: value for name, value in self.get_params().items() if name not in NOT_SAVED}
         if isinstance(self.conv, type):
             choices["conv"] = self.conv.__name__
+        if self.encoders is not None:
+            choices["encoders"] = {kind: encoder.__name__ for kind, encoder in self.encoders.items()}
         choices |= {"families": list(self.predictor_.families), "device": "auto"}
         save_predictor(self.predictor_, folder, choices)
 
@@ -556,8 +572,8 @@ class PrognosisModel(BaseEstimator):
         folder : str or Path
             The folder of a model, or the run that holds it.
         layers : mapping of str to type, optional
-            Layers of your own by the names that the model was fitted with, as in ``{"MyConv": MyConv}``: a
-            model folder holds no code.
+            Classes of your own, layers and encoders, by the names that the model was fitted with, as in
+            ``{"MyConv": MyConv}``: a model folder holds no code.
 
         Returns
         -------
@@ -576,6 +592,8 @@ class PrognosisModel(BaseEstimator):
         model.families = tuple(predictor.families)
         if layers and model.conv in layers:
             model.conv = layers[str(model.conv)]
+        if layers and model.encoders:
+            model.encoders = {kind: layers[str(name)] for kind, name in model.encoders.items()}
         model.predictor_ = predictor
         model.train_ids_ = frozenset()
         return model

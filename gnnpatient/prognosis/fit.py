@@ -21,7 +21,15 @@ from gnnpatient.prognosis.inputs import last_landmarks
 from gnnpatient.prognosis.marginal import at_landmarks, landmark_marginals, overall_marginal
 from gnnpatient.prognosis.predictor import CHUNK, probabilities
 from gnnpatient.prognosis.problem import Family, FitConfig, Problem
-from gnnpatient.prognosis.stack import MARGINAL, Stack, fit_stack
+from gnnpatient.prognosis.stack import (
+    GRAPH,
+    MARGINAL,
+    MIN_EVENT_PATIENTS,
+    Stack,
+    fit_stack,
+    plain_weights,
+    too_few,
+)
 from gnnpatient.prognosis.states import State, read_state, write_state
 from gnnpatient.prognosis.targets import Target
 from gnnpatient.progress import Progress
@@ -110,15 +118,47 @@ def _family(problem: Problem, name: str) -> Family:
             raise InputError(
                 f"{path}: of a fit with other choices or landmarks; resume with the same, or start a new run"
             )
-        conv = problem.model.conv
-        layers = {conv.__name__: conv} if isinstance(conv, type) else None
-        stored = state.facts["family"], state.tensors, problem.vocabulary, problem.heads, layers
+        stored = state.facts["family"], state.tensors, problem.vocabulary, problem.heads, problem.model.own
         return FAMILIES[name].load(*stored)
     family = FAMILIES[name].fit(problem)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_state(path, State(family.tensors(), {"fit": problem.fingerprint, "family": family.facts()}))
     return family
+
+
+def foreseen(problem: Problem, names: Collection[str]) -> list[str]:
+    """Say before the fit where the weights of the families will not be learned: the counts are known.
+
+    Parameters
+    ----------
+    problem : Problem
+        What there is to learn from.
+    names : collection of str
+        Keys of `FAMILIES`.
+
+    Returns
+    -------
+    list of str
+        A sentence an outcome; empty where weights are learned, or there is one family alone.
+    """
+    weights = plain_weights([name for name in FAMILIES if name in names])
+    if len(weights) < 2:
+        return []
+    rows, lines = np.concatenate(_out_of_fold(problem)), []
+    shown = "; the graph is fitted to be shown alone" if weights.get(GRAPH) == 0 else ""
+    for name, target in problem.targets.items():
+        event = target.has_event(problem.heads[name].times)
+        patients = len(np.unique(problem.landmarks.patient[rows[event[rows]]]))
+        if patients < MIN_EVENT_PATIENTS:
+            why = too_few(weights, patients, problem.config.members)
+            lines.append(f"{name}: the weights of the families will not be learned: {why}{shown}")
+    return lines
+
+
+def _out_of_fold(problem: Problem) -> list[np.ndarray]:
+    """The landmarks that the weights are learned from, of each member."""
+    return [_drawn(problem, member) for member in range(min(problem.config.members, len(problem.folds)))]
 
 
 def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, Stack]:
@@ -137,8 +177,7 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
         By outcome.
     """
     config = problem.config
-    count = min(config.members, len(problem.folds))
-    rows = [_drawn(problem, member) for member in range(count)]
+    rows = _out_of_fold(problem)
     asked, every = np.concatenate(rows), len(np.concatenate(rows))
     units = problem.units(np.arange(len(problem.landmarks)))
     found = {name: {one: np.ones(every) for one in (*families, MARGINAL)} for name in problem.heads}
@@ -169,11 +208,19 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
             target.share[asked],
             target.has_event(problem.heads[name].times)[asked],
             unit=units[asked],
+            causes=_causes(target, problem.heads[name].times, asked),
             seed=config.seed,
             least=config.min_patients,
         )
         for name, target in problem.targets.items()
     }
+
+
+def _causes(target: Target, times: tuple[float, ...], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """By cause, or class but the commonest, which of some landmarks show it by the last time."""
+    event = target.has_event(times)
+    each = {name: had & event for name, had in target.counts.items()}
+    return {name: had[rows] for name, had in each.items() if had.any()}
 
 
 def _drawn(problem: Problem, member: int) -> np.ndarray:

@@ -192,8 +192,7 @@ class Problem:
         """Hash of choices, names, landmarks and what came of them: a fit goes on with the same alone."""
         parts = [
             asdict(self.config),
-            # a class of the user's own by its name, as it is saved
-            {name: getattr(x, "__name__", x) for name, x in vars(self.model).items()},
+            self.model.to_dict(),
             self.vocabulary.to_dict(),
             {name: head.to_dict() for name, head in self.heads.items()},
             self.landmarks.cohort.manifest_hash,

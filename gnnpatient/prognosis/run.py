@@ -33,7 +33,8 @@ RANDOM_LANDMARKS = 64  # times that `landmarks = "random"` draws
 CHOICES: Mapping[str, Any] = {
     name: list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
     for name, parameter in inspect.signature(PrognosisModel).parameters.items()
-    if name not in ("device", "cause", *NOT_SAVED)  # no part of what is computed
+    # no part of what is computed, or classes, which no file holds
+    if name not in ("device", "cause", "encoders", *NOT_SAVED)
 }
 PLAN: Mapping[str, Any] = {**CHOICES, "landmarks": "random", "test": 0.2, "test_by": None}
 """What decides a run besides its cohort, with the defaults. `landmarks`: "random", or days and "entry"."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.disclosure import counted
+from gnnpatient.prognosis.problem import FOLDS
 from gnnpatient.prognosis.summary import graph_words
 from gnnpatient.show import listed
 
@@ -109,6 +110,8 @@ class Stack:
     graph_gain : tuple of float or None
         The mean of "stack" minus "without_graph" over patients, with a 95 % interval over units: groups where
         the cohort has them, else patients. None where it is not learned, or of fewer than 5 units.
+    causes : dict of str to int or str
+        Of `patients` those with each cause, or with each class but the commonest.
     """
 
     weights: dict[str, float]
@@ -117,6 +120,7 @@ class Stack:
     patients: int | str
     log_likelihood: dict[str, float]
     graph_gain: tuple[float, float, float] | None = None
+    causes: dict[str, int | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for weights in (self.weights, self.without_graph):
@@ -127,7 +131,7 @@ class Stack:
             raise ValueError("a stack without weights")
 
     def written(self, least: int) -> dict[str, Any]:
-        """The fields as JSON holds them, with the count as it is written down.
+        """The fields as JSON holds them, with the counts as they are written down.
 
         Parameters
         ----------
@@ -138,15 +142,21 @@ class Stack:
         -------
         dict
         """
-        return asdict(self) | {"patients": counted(self.patients, least)}
+        causes = {name: counted(count, least) for name, count in self.causes.items()}
+        return asdict(self) | {"patients": counted(self.patients, least), "causes": causes}
 
     @property
     def families(self) -> tuple[str, ...]:
         """Names of the families, whatever their weights."""
         return tuple(name for name in self.weights if name != MARGINAL)
 
-    def sentences(self) -> list[str]:
-        """Say where nothing was learned, and whether the graph is shown to add anything.
+    def sentences(self, members: int = FOLDS) -> list[str]:
+        """Say where nothing was learned, or little of a cause, and whether the graph adds anything.
+
+        Parameters
+        ----------
+        members : int
+            How often each family was fitted, default 5.
 
         Returns
         -------
@@ -157,12 +167,11 @@ class Stack:
             return []
         lines = []
         if not self.learned:
-            those = [name for name, weight in self.weights.items() if weight]
-            answer = f"{listed(those)} answer in equal parts" if len(those) > 1 else f"{those[0]} answers"
-            lines.append(
-                f"The weights are not learned: that takes {MIN_EVENT_PATIENTS} patients with the event, and "
-                f"there are {self.patients} held out: {answer}."
-            )
+            why = too_few(self.weights, self.patients, members)
+            lines.append(f"The weights are not learned: {why}.")
+        elif rare := [name for name, count in self.causes.items() if _below(count)]:
+            each = listed([f"{count} patients with {name}" for name, count in self.causes.items()])
+            lines.append(f"One set of weights, learned from {each}: little is known of {listed(rare)}.")
         if self.without_graph:
             lines.append(f"The graph {self.about_graph}.")
         return lines
@@ -215,6 +224,39 @@ class Stack:
         return {name: weight for name, weight in weights.items() if weight}
 
 
+def too_few(weights: Mapping[str, float], patients: int | str, members: int) -> str:
+    """Why nothing is learned, and who answers then.
+
+    Parameters
+    ----------
+    weights : mapping of str to float
+        By family, those that are not learned.
+    patients : int or str
+        Patients with the event that are held out.
+    members : int
+        How often each family is fitted.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> too_few({"linear": 1.0, "graph": 0.0}, 20, 1)
+    'that takes 100 patients with the event, and 20 are held out (five members hold out all): linear answers'
+    """
+    those = [name for name, weight in weights.items() if weight]
+    answer = f"{listed(those)} answer in equal parts" if len(those) > 1 else f"{those[0]} answers"
+    more = " (five members hold out all)" if members < FOLDS else ""
+    needed = f"that takes {MIN_EVENT_PATIENTS} patients with the event"
+    return f"{needed}, and {patients} are held out{more}: {answer}"
+
+
+def _below(count: int | str) -> bool:
+    """Whether a count, as it is written down, is of too few to learn weights from."""
+    return isinstance(count, str) or count < MIN_EVENT_PATIENTS
+
+
 def fit_stack(
     likelihood: Mapping[str, np.ndarray],
     patient: np.ndarray,
@@ -222,6 +264,7 @@ def fit_stack(
     event: np.ndarray,
     *,
     unit: np.ndarray | None = None,
+    causes: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     least: int = 1,
 ) -> Stack:
@@ -243,6 +286,8 @@ def fit_stack(
         (landmark,) bool, see `Target.has_event`.
     unit : ndarray, optional
         (landmark,) int64, the group of each landmark; default: each patient is one.
+    causes : mapping of str to ndarray, optional
+        Of each cause (landmark,) bool, see `Target.counts`: what is said beside the weights.
     seed : int
         Seed of the parts of the units, default 0.
     least : int
@@ -275,7 +320,7 @@ def fit_stack(
 
     def weights(some: tuple[str, ...], rows: np.ndarray) -> dict[str, float]:
         if not learned:
-            return _plain(some)
+            return plain_weights(some)
         chosen = [list(likelihood).index(name) for name in some]
         return dict(zip(some, mixture_weights(columns[rows][:, chosen], share[rows]).tolist(), strict=True))
 
@@ -312,6 +357,7 @@ def fit_stack(
         patients=with_event,
         log_likelihood={k: round(float(x.mean()), DIGITS) for k, x in scores.items()} if written else {},
         graph_gain=gain,
+        causes={name: len(np.unique(patient[had[seen]])) for name, had in (causes or {}).items()},
     )
 
 
@@ -328,7 +374,17 @@ def _interval(each: np.ndarray, unit: np.ndarray) -> tuple[float, float, float]:
     return middle, low, high
 
 
-def _plain(names: tuple[str, ...]) -> dict[str, float]:
-    """The mean of linear and boosted, as far as they are there; else of all that is not the marginal."""
+def plain_weights(names: Collection[str]) -> dict[str, float]:
+    """The mean of linear and boosted, as far as they are there; else of all that is not the marginal.
+
+    Parameters
+    ----------
+    names : collection of str
+        Names of families.
+
+    Returns
+    -------
+    dict of str to float
+    """
     those = [name for name in names if name in PLAIN] or [name for name in names if name != MARGINAL]
     return {name: (name in those) / len(those) for name in names}

@@ -143,7 +143,7 @@ def compare(
     clock : callable, default time.monotonic
         Gives seconds, for the budget.
     progress : Progress or bool, optional
-        Called after each fit; True for bars.
+        Called before the first fit, after each and after each draw; True for bars.
 
     Returns
     -------
@@ -170,27 +170,31 @@ def compare(
     design = _Design(cohort, outcome, cause, parts, fitted, late, at, until, inner, seed)
     cut: tuple[str, ...] = ()
     deadline = None
-    if budget is not None:
-        cost = _timed(design, shared, training[0], clock)
-        full = ComparisonSize(tuple(fitted), shared["members"], shared["epochs"], inner, len(splits))
-        size = fitting_size(full, cost, budget - (clock() - start), fewer_folds=isinstance(folds, int))
-        cut = cut_sentences(full, size, budget)
-        kept = {name: fitted[name] for name in size.comparators}
-        design = replace(design, comparators=kept, inner=size.inner)
-        shared |= {"members": size.members, "epochs": size.epochs}
-        if size.folds < len(splits):
-            # fewer folds have fewer training patients each, of whom horizons are estimable less far
-            splits, training, at, until = _split(cohort, outcome, size.folds, seed, landmarks, horizons)
-            design = replace(design, landmarks=at, horizons=until)
-        deadline = _Deadline(clock, start + MAX_OVERRUN * (1 - SCORING) * budget)
-    total = len(splits) * (len(design.comparators) + len(parts) * design.inner)
     with shown(progress) as report:
+        if budget is not None:
+            if report:
+                report("a fit is timed, to plan by the budget", 0, 0)
+            cost = _timed(design, shared, training[0], clock)
+            full = ComparisonSize(tuple(fitted), shared["members"], shared["epochs"], inner, len(splits))
+            size = fitting_size(full, cost, budget - (clock() - start), fewer_folds=isinstance(folds, int))
+            cut = cut_sentences(full, size, budget)
+            kept = {name: fitted[name] for name in size.comparators}
+            design = replace(design, comparators=kept, inner=size.inner)
+            shared |= {"members": size.members, "epochs": size.epochs}
+            if size.folds < len(splits):
+                # fewer folds have fewer training patients each, of whom horizons are estimable less far
+                splits, training, at, until = _split(cohort, outcome, size.folds, seed, landmarks, horizons)
+                design = replace(design, landmarks=at, horizons=until)
+            deadline = _Deadline(clock, start + MAX_OVERRUN * (1 - SCORING) * budget)
+        total = len(splits) * (len(design.comparators) + len(parts) * design.inner)
+        if report:
+            report(f"{len(design.comparators)} models in {len(splits)} folds, {total} fits", 0, 0)
         fits = ComparatorFitter(outcome, design.last, shared, report, total)
         scored, best = _fit_folds(design, fits, splits, training, deadline)
-    if len(scored) < len(splits):
-        done = f"stopped after {len(scored)} of {len(splits)} folds, when the budget ran out"
-        cut = (*cut, f"{done}: the patients of the others are not scored")
-    found = _comparison(design, fits, scored, best, n)
+        if len(scored) < len(splits):
+            done = f"stopped after {len(scored)} of {len(splits)} folds, when the budget ran out"
+            cut = (*cut, f"{done}: the patients of the others are not scored")
+        found = _comparison(design, fits, scored, best, n, report)
     return replace(found, cut=cut) if cut else found
 
 
@@ -433,11 +437,16 @@ def _movement(design: _Design, risks: ModelRisks, scored: Parts) -> dict[str, di
 
 
 def _comparison(
-    design: _Design, fits: ComparatorFitter, scored: Parts, best: Sequence[str], n: int
+    design: _Design,
+    fits: ComparatorFitter,
+    scored: Parts,
+    best: Sequence[str],
+    n: int,
+    progress: Progress | None,
 ) -> Comparison:
     """Figures, the primary contrast, the leave-one-out family, and the other contrasts."""
     risks = ModelRisks.of(scored, design.outcome, design.times)
-    found = ComparedScores.of(risks, design.outcome, design.cause, design.horizons, n, design.seed)
+    found = ComparedScores.of(risks, design.outcome, design.cause, design.horizons, n, design.seed, progress)
     left_out = found.family(
         (ALL, other, name) for name, other in design.left_out.items() if other in found.names
     )

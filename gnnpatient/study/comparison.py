@@ -11,6 +11,7 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError, near
+from gnnpatient.progress import Progress
 from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study.evaluate import MIN_EVENTS
 from gnnpatient.study.intervals import bootstrap_interval, p_value
@@ -57,11 +58,14 @@ class ComparedScores:
         Bootstrap draws.
     seed : int
         Of the draws.
+    progress : Progress or None
+        Called after each draw.
     """
 
     board: Scoreboard
     n: int = 0  # bootstrap draws
     seed: int = 0
+    progress: Progress | None = None
 
     @classmethod
     def of(
@@ -72,6 +76,7 @@ class ComparedScores:
         horizons: Sequence[float],
         n: int = 0,
         seed: int = 0,
+        progress: Progress | None = None,
     ) -> ComparedScores:
         """Score models for one cause or class.
 
@@ -88,6 +93,8 @@ class ComparedScores:
         n : int, default 0
             Bootstrap draws.
         seed : int, default 0
+        progress : Progress, optional
+            Called after each draw.
 
         Returns
         -------
@@ -96,7 +103,8 @@ class ComparedScores:
         observed = ObservedOutcome.of(models.landmarks, outcome)
         each = [(m, h) for m in observed.scores.compared_at_horizon for h in dict.fromkeys(horizons)]
         columns = (*each, *((m, None) for m in observed.scores.compared_overall))
-        return cls(Scoreboard(models, observed, (cause,), columns, observed.code >= 0), n, seed)
+        board = Scoreboard(models, observed, (cause,), columns, observed.code >= 0)
+        return cls(board, n, seed, progress)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -133,7 +141,7 @@ class ComparedScores:
     @cached_property
     def draws(self) -> np.ndarray:
         """The same of n draws of patients or groups: (draw, model, landmark, column)."""
-        return self.board.draws(self._with_means, self.n, self.seed)
+        return self.board.draws(self._with_means, self.n, self.seed, self.progress)
 
     @cached_property
     def _estimable(self) -> np.ndarray:

@@ -455,7 +455,7 @@ def _cross_validate(
     for i, (fold, (X, test)) in enumerate(zip(splits, sides, strict=True)):
         found: dict[str, Answer] = {}
         for key, model in models.items():
-            fitted = _refit(key, model, X, step.epochs(i, key))
+            fitted = _refit(key, model, X, step.within(i, key))
             check_held_out(key, fitted, test)
             found[key] = answer_of(key, fitted, test, outcome, setting.cause)
             predictor = getattr(fitted, "predictor_", None)
@@ -493,6 +493,7 @@ def _cross_validate(
         censoring=censoring,
         n=n,
         seed=seed,
+        progress=progress,
     )
     return CrossValidation(scores, tuple(counts), risks)
 
@@ -538,13 +539,14 @@ class _Steps:
             ends_fold = self.done % len(self.models) == 0
             self.progress(f"fold {fold + 1} of {self.folds}: {model}", self.done, total, ends_fold=ends_fold)
 
-    def epochs(self, fold: int, model: str) -> Progress | None:
-        """Says of the epochs of a fit that it goes on."""
+    def within(self, fold: int, model: str) -> Progress | None:
+        """Says of a fit that it goes on."""
         if self.progress is None:
             return None
         tell, name = self.progress, f"fold {fold + 1} of {self.folds}: {model}"
 
         def within(what: str, done: int, total: int, /, **figures: Any) -> None:
-            tell(name, self.done, self.folds * len(self.models), within=f"{what}, epoch {done} of {total}")
+            if total:
+                tell(name, self.done, self.folds * len(self.models), within=f"{what}, {done} of {total}")
 
         return within

@@ -16,6 +16,7 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError, near
+from gnnpatient.progress import Progress
 from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study.baselines import COMPARATORS, censoring_hazard
 from gnnpatient.study.intervals import bootstrap_interval, resampling_units
@@ -232,6 +233,7 @@ def evaluate(
     censoring: str = "km",
     n: int = 200,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Score every model at each landmark and horizon, with bootstrap intervals.
 
@@ -267,6 +269,8 @@ def evaluate(
         Bootstrap draws.
     seed : int, default 0
         Of the draws.
+    progress : Progress, optional
+        Called after each draw.
 
     Returns
     -------
@@ -279,13 +283,13 @@ def evaluate(
         is neither.
     """
     landmarks = scored.landmarks
-    if not len(landmarks):
-        raise InputError("nobody left to score; give other landmarks or another cohort")
-    observed = ObservedOutcome.of(landmarks, outcome)
+    observed, groups = scored_parts(landmarks, outcome, by, censoring)
     has_label = observed.has_label
-    if not has_label.any():
-        raise InputError(f"nobody left to score; no landmark has a label of {outcome!r}")
-    _check(scored, observed, outcome, horizons, censoring)
+    for horizon in horizons:
+        if not np.isclose(scored.times, horizon, rtol=1e-9, atol=0).any():
+            raise InputError(
+                f"horizon {horizon:g} days is not among the times at which the forecasts were taken"
+            )
     if cause is not None and cause not in observed.judged:
         raise InputError(f"unknown cause {cause!r} of {outcome!r}{near(cause, observed.judged)}")
     pairs = _pairs(against, tuple(scored.risks))
@@ -299,10 +303,10 @@ def evaluate(
     )
     rows: list[dict[str, Any]] = []
     warnings = _blind_comparators(scored)
-    for group, members in {"": np.ones(len(landmarks), bool), **_groups(landmarks, by)}.items():
+    for group, members in {"": np.ones(len(landmarks), bool), **groups}.items():
         if (members & has_label).any():
             part = replace(board, members=members & board.members)
-            found, words = _figures(part, censoring, pairs, n, seed, group)
+            found, words = _figures(part, censoring, pairs, n, seed, group, progress)
             rows, warnings = rows + found, warnings + words
     return Evaluation(
         outcome=outcome,
@@ -328,19 +332,43 @@ def _blind_comparators(scored: ModelRisks) -> list[str]:
     ]
 
 
-def _check(
-    scored: ModelRisks, observed: ObservedOutcome, outcome: str, horizons: Sequence[float], censoring: str
-) -> None:
-    """Refuse horizons without a forecast, and a model of censoring where nothing is censored."""
-    for horizon in horizons:
-        if not np.isclose(scored.times, horizon, rtol=1e-9, atol=0).any():
-            raise InputError(
-                f"horizon {horizon:g} days is not among the times at which the forecasts were taken"
-            )
+def scored_parts(
+    landmarks: Landmarks, outcome: str, by: Sequence[str] = (), censoring: str = "km"
+) -> tuple[ObservedOutcome, dict[str, np.ndarray]]:
+    """What came of the landmarks that are scored, and in which groups the figures are repeated.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        Patients at prediction times.
+    outcome : str
+        Name of a survival outcome or a diagnosis.
+    by : sequence of str, default ()
+        As in `evaluate`.
+    censoring : {"km", "cox"}, default "km"
+        As in `evaluate`.
+
+    Returns
+    -------
+    ObservedOutcome
+    dict of str to ndarray
+        By the name of a group, which landmarks are in it: (landmark,) bool.
+
+    Raises
+    ------
+    InputError
+        When nobody is left to score, a group is unknown, or censoring is neither, or hides nothing.
+    """
+    if not len(landmarks):
+        raise InputError("nobody left to score; give other landmarks or another cohort")
+    observed = ObservedOutcome.of(landmarks, outcome)
+    if not observed.has_label.any():
+        raise InputError(f"nobody left to score; no landmark has a label of {outcome!r}")
     if censoring not in ("km", "cox"):
         raise InputError(f"censoring {censoring!r}; must be km or cox")
     if censoring == "cox" and observed.time is None:
         raise InputError(f"outcome {outcome!r}: no censoring hides its labels; leave out censoring = cox")
+    return observed, _groups(landmarks, by)
 
 
 def _columns(observed: ObservedOutcome, horizons: Sequence[float]) -> tuple[tuple[str, float | None], ...]:
@@ -354,22 +382,33 @@ def _columns(observed: ObservedOutcome, horizons: Sequence[float]) -> tuple[tupl
 
 
 def _figures(
-    board: Scoreboard, censoring: str, pairs: Sequence[tuple[str, str]], n: int, seed: int, group: str
+    board: Scoreboard,
+    censoring: str,
+    pairs: Sequence[tuple[str, str]],
+    n: int,
+    seed: int,
+    group: str,
+    progress: Progress | None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of one group of landmarks, and the warnings about them."""
-    rows = _rows(board, pairs, n, seed, group or None)
+    rows = _rows(board, pairs, n, seed, group or None, progress)
     warnings = [f"{group}: {why}" if group else why for why in _not_ranked(board)]
     if censoring == "cox":
         hazard = _hazards(board)
         cox = replace(board, hazard=hazard, without_interval=(*WITHOUT_INTERVAL, "c"))
-        weighted = _rows(cox, pairs, n, seed, group or None)
+        weighted = _rows(cox, pairs, n, seed, group or None, progress)
         warnings += _moved(rows, weighted, group)
         rows += weighted
     return rows, warnings
 
 
 def _rows(
-    board: Scoreboard, pairs: Sequence[tuple[str, str]], n: int, seed: int, group: str | None
+    board: Scoreboard,
+    pairs: Sequence[tuple[str, str]],
+    n: int,
+    seed: int,
+    group: str | None,
+    progress: Progress | None,
 ) -> list[dict[str, Any]]:
     """One row a model, cause, landmark and column, then means over landmarks, then differences."""
     averaged = np.array([metric not in NOT_AVERAGED for metric, _ in board.columns])
@@ -378,7 +417,9 @@ def _rows(
         return np.concatenate([scores, _landmark_mean(scores[:, :, occupied], averaged)[:, :, None]], 2)
 
     value = with_mean(board.all_rows, board.occupied)
-    draws = board.draws(with_mean, n, seed)
+    weights = "km" if board.hazard is None else "cox"
+    what = " ".join(["intervals", *([group] if group else []), *(["(cox)"] if weights == "cox" else [])])
+    draws = board.draws(with_mean, n, seed, progress, what)
     units, unit_name = board.units
     days = list(board.by_landmark)
 
@@ -398,7 +439,7 @@ def _rows(
             "group": group,
             "draws": around["draws"],
             "interval": around["interval"],
-            "censoring": "km" if board.hazard is None else "cox",
+            "censoring": weights,
         }
 
     places = _places(board, averaged)

@@ -7,6 +7,7 @@ one has several landmarks, and weigh by inverse probability of censoring (`gnnpa
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ import numpy as np
 from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Landmarks, join_landmarks
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, judged
+from gnnpatient.progress import Progress
 from gnnpatient.study.intervals import resampling_units
 from gnnpatient.times import DAY
 
@@ -151,7 +153,11 @@ class ModelRisks:
 
     @classmethod
     def of(
-        cls, parts: Iterable[tuple[Mapping[str, Model], Landmarks]], outcome: str, times: Any = ()
+        cls,
+        parts: Iterable[tuple[Mapping[str, Model], Landmarks]],
+        outcome: str,
+        times: Any = (),
+        progress: Progress | None = None,
     ) -> ModelRisks:
         """Forecast the landmarks of each fold by the models of that fold.
 
@@ -163,6 +169,8 @@ class ModelRisks:
             Name of the outcome.
         times : array of float, optional
             Days after the landmark at which risks are taken; none of a diagnosis.
+        progress : Progress, optional
+            Called after each model.
 
         Returns
         -------
@@ -179,7 +187,11 @@ class ModelRisks:
         for i, (models, X) in enumerate(parts):
             landmarks.append(X)
             folds.append(np.full(len(X), i))
-            forecasts = {name: model.forecast(X)[outcome] for name, model in models.items()}
+            forecasts = {}
+            for done, (name, model) in enumerate(models.items(), 1):
+                forecasts[name] = model.forecast(X)[outcome]
+                if progress:
+                    progress("forecasts", done, len(models))
             risks.append({name: RISKS[type(f)](f, times) for name, f in forecasts.items()})
         joined = {
             name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes}
@@ -404,7 +416,14 @@ class Scoreboard:
         """Landmarks with a member: (landmark,) bool."""
         return self._occupied(np.ones(len(self.rows), np.int64))
 
-    def draws(self, summary: Callable[[np.ndarray, np.ndarray], np.ndarray], n: int, seed: int) -> np.ndarray:
+    def draws(
+        self,
+        summary: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        n: int,
+        seed: int,
+        progress: Progress | None = None,
+        what: str = "intervals",
+    ) -> np.ndarray:
         """Scores of n bootstrap draws of patients or groups; the fitted models are held fixed.
 
         Parameters
@@ -416,15 +435,24 @@ class Scoreboard:
             Number of draws.
         seed : int
             Of the draws.
+        progress : Progress, optional
+            Called after each draw.
+        what : str
+            Its name there, default ``"intervals"``.
 
         Returns
         -------
         array
             (draw, ...) of `summary`.
         """
+        counter = itertools.count(1)
 
         def summarised(weight: np.ndarray) -> np.ndarray:
-            return summary(self.scores(weight, self.without_interval), self._occupied(weight))
+            found = summary(self.scores(weight, self.without_interval), self._occupied(weight))
+            if progress:
+                done = next(counter)
+                progress(what, done, n, within=f"{done} of {n}")
+            return found
 
         return metrics.bootstrap(summarised, self.units[0], n=n, seed=seed)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,10 @@ from gnnpatient.errors import InputError
 from gnnpatient.prognosis.people import SplitMembership
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.run import Run, scored_landmarks, usual_landmarks
+from gnnpatient.progress import Progress, shown
 from gnnpatient.show import Shown, Summary
 from gnnpatient.study.baselines import COMPARATORS, marginal_model
-from gnnpatient.study.evaluate import Evaluation, evaluate
+from gnnpatient.study.evaluate import Evaluation, evaluate, scored_parts
 from gnnpatient.study.fitted import (
     NO_GRAPH,
     FittedModel,
@@ -72,6 +73,8 @@ def evaluate_run(
     by: Sequence[str] = (),
     censoring: str = "km",
     true_risk: Risk | None = None,
+    note: Callable[[str], None] | None = None,
+    progress: Progress | bool | None = None,
 ) -> Validation:
     """Score a fitted model, with intervals, on the patients of a cohort that it was not trained on.
 
@@ -100,6 +103,10 @@ def evaluate_run(
         Weights that are alike for all, or, beside these, by a Cox model of being lost.
     true_risk : callable, optional
         The known risk of a simulated cohort, scored as "oracle" (see `gnnpatient.study.oracle.Oracle`).
+    note : callable, optional
+        Called with each of the notes as soon as it is known: most are before anything is scored.
+    progress : Progress or bool, optional
+        Called after each fit, forecast and draw; True for bars.
 
     Returns
     -------
@@ -117,21 +124,31 @@ def evaluate_run(
     refuse_censoring(censoring)
     setting = _Setting.of(FittedModel.open(run), cohort, outcome, landmarks, horizons)
     X = setting.scored_landmarks
+    times, grid = setting.times(horizons)
+    setting.refuse_other_inputs()
+    scored_parts(X, setting.outcome, by, censoring)  # what is wrong is said before anything else
     notes = [*setting.people_notes, *unknown_notes(setting.fitted.predictor.unknown(X))]
     notes += setting.fitted.notes(X)
-    times, grid = setting.times(horizons)
-    scored = ModelRisks.of([(setting.models(grid, true_risk), X)], setting.outcome, grid)
-    scores = evaluate(
-        scored,
-        outcome=setting.outcome,
-        horizons=times,
-        by=by,
-        against=[("gnn", NO_GRAPH), ("gnn", setting.comparator)],
-        held_out=setting.held_out,
-        censoring=censoring,
-    )
-    notes += setting.small_notes(scores)
-    return Validation(scores, tuple(notes))
+    tell = note or (lambda line: None)
+    for line in notes:
+        tell(line)
+    with shown(progress) as report:
+        models = setting.models(grid, true_risk, report)
+        scored = ModelRisks.of([(models, X)], setting.outcome, grid, report)
+        scores = evaluate(
+            scored,
+            outcome=setting.outcome,
+            horizons=times,
+            by=by,
+            against=[("gnn", NO_GRAPH), ("gnn", setting.comparator)],
+            held_out=setting.held_out,
+            censoring=censoring,
+            progress=report,
+        )
+    last = setting.small_notes(scores)
+    for line in last:
+        tell(line)
+    return Validation(scores, (*notes, *last))
 
 
 def refuse_censoring(censoring: str) -> None:
@@ -269,13 +286,14 @@ class _Setting:
             raise InputError(f"horizon {times[-1]:g} days; this model was fitted up to {reach:g} days")
         return times, scored_grid(times[-1], times)
 
-    def models(self, grid: np.ndarray, true_risk: Risk | None) -> dict[str, Model]:
+    def models(self, grid: np.ndarray, true_risk: Risk | None, progress: Progress | None) -> dict[str, Model]:
         """The model and those beside it, by name."""
         predictor = self.fitted.predictor
         models: dict[str, Model] = {"gnn": predictor, **family_models(predictor, self.outcome)}
         if self.split is not None and self.split.exact and self.run is not None:
             models[self.comparator] = self._fitted_comparator(self.run)
-        self._refuse_other_names()
+            if progress:
+                progress(f"{self.comparator} fitted", 1, 1)
         models["null"] = marginal_model(predictor, self.outcome, self._training_landmarks())
         if true_risk is not None:
             models["oracle"] = Oracle(self.outcome, self.truth.names, grid, true_risk)
@@ -289,7 +307,8 @@ class _Setting:
         model: Model = estimator(outcomes=[self.outcome], min_patients=least, **reach)
         return model.fit(run.landmarks(self.cohort))  # type: ignore[attr-defined]
 
-    def _refuse_other_names(self) -> None:
+    def refuse_other_inputs(self) -> None:
+        """Refuse causes or classes that are not the model's, and inputs that it cannot read."""
         here = self.truth.names
         there = self.head["causes"] if "causes" in self.head else self.head["classes"]
         if here != tuple(there):
@@ -297,6 +316,7 @@ class _Setting:
                 f"outcome {self.outcome!r}: {self.truth.name_noun[1]} {', '.join(here)}; "
                 f"the model has {', '.join(there)}"
             )
+        self.fitted.predictor.see(self.scored_landmarks)
 
     def _training_landmarks(self) -> Landmarks | None:
         """Whom the null is of: the training patients at the landmarks that are scored; None: as fitted."""

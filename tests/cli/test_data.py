@@ -231,6 +231,15 @@ def test_an_init_that_works_is_checked_next(good, ward, tmp_path):
     assert "a draft; read it, then gnnpatient check" in said and (tmp_path / "spec.toml").is_file()
 
 
+def test_a_spec_of_prepared_tables_names_its_script(refused, tmp_path):
+    (tmp_path / "flchain.csv").write_text("age,sex,futime,death\n70,F,100,1\n")
+    words = ("pack", "flchain", "--out", tmp_path / "cohort", "--data")
+    line = refused(*words, tmp_path)
+    assert "no column 'row'" in line and "the tables of this spec are made by flchain.prepare.py" in line
+    (tmp_path / "none").mkdir()
+    assert "made by flchain.prepare.py" in refused(*words, tmp_path / "none")
+
+
 def test_info_of_cohort_run_and_model(good, ward, tmp_path):
     cohort, run = good("info", ward / "cohort", "--json"), good("info", ward / "run", "--json")
     assert cohort["patients"] == 80 and cohort["codes"]["drug"] == 3

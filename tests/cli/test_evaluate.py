@@ -14,7 +14,9 @@ FAMILIES = ("gnn", "graph", "linear", "boosted", "gnn-nograph")  # the model, it
 def test_evaluate_leaves_out_the_training_patients(ward, split, cli):
     ask = ("evaluate", ward / "run" / "model", ward / "cohort", "--landmarks", "0,2", "--horizons", "6")
     (_, table, err), (_, answer, _) = cli(*ask, "--by", "sex"), cli(*ask, "--json")
-    assert f"{len(split['train'])} training patients left out" in err
+    said = (f"{len(split['train'])} training patients left out", "cox fitted: 1 of 1", "forecasts: 7 of 7")
+    said += ("intervals: 200 of 200", "intervals sex=female: 200 of 200", "--cv 5")  # in this order
+    assert sorted(said, key=err.index) == list(said)
     assert f"a hold-out of {len(split['test'])} patients judges little: --cv 5" in err
     assert "too small to judge" in table and "gnn - cox" in table and "sex=female" in table
     found = json.loads(answer)
@@ -36,6 +38,7 @@ def test_evaluate_by_a_model_of_censoring_shows_both(ward, start, cli, refused):
     )  # a process, which prints warnings
     found = json.loads(cli(*ask, "--censoring", "cox", "--json")[1])
     assert "--censoring 'me'; must be km or cox" in refused(*ask, "--censoring", "me")
+    assert "unknown column 'sec'; did you mean 'sex'" in refused(*ask, "--by", "sec")  # one line, no note
     for one in ("km", "cox"):
         rows = [row for row in found["rows"] if row["censoring"] == one]
         assert {"gnn", "null"} <= {row["model"] for row in rows}

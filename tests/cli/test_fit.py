@@ -98,12 +98,22 @@ def test_a_config_has_closed_keys_and_right_types(refused, ward, tmp_path):
         "[trian]": "unknown key 'trian'",
         "[train": "fit.toml",
         "[train]\ndevice = 'cpu'": "unknown key 'device'",
+        "[train]\nencoders = 'x'": "unknown key 'encoders'",
+        "[train]\nlinear = false": 'train.linear is of the last release; write families = ["graph"]',
+        "[train]\nridge = 3": "train.ridge is of the last release; it is chosen on inner folds",
     }.items():
         (tmp_path / "fit.toml").write_text(text)
         assert says in refused(
             "fit", ward / "cohort", "--out", tmp_path / "run", "--config", tmp_path / "fit.toml"
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_families_may_be_in_one_word(good, refused, ward, tmp_path):
+    config = ("--config", ward / "fit.toml", "--members", "1", "--epochs", "1")
+    fit = ("fit", ward / "cohort", "--out", tmp_path / "run", *config)
+    good(*fit, "--family", "linear, graph")
+    assert good("info", tmp_path / "run", "--json")["families"] == ["linear", "graph"]
 
 
 def test_no_event_no_epoch(refused, ward, tmp_path):

@@ -1,5 +1,7 @@
 """The command itself: help, bad input in one line, exit codes, what it loads."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -185,6 +187,11 @@ def test_ask_loads_little_and_calls_nobody(ward, start):
     assert done.returncode == 0, err
     heavy = {"sklearn", "sksurv", "polars", "torch_geometric", "pandas", "matplotlib"}
     assert not heavy & set(out.rsplit("loaded", 1)[1].split())
+
+
+def test_python_m_of_the_package_is_the_command_line():
+    done = subprocess.run([sys.executable, "-m", "gnnpatient", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("gnnpatient "), done.stderr
 
 
 def test_a_line_a_fit_with_the_time_used_and_left(capsys):

@@ -28,6 +28,7 @@ ALONE = {
 MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(ORDER)} | {
     "__init__": {*ORDER, "_moved"},
     "_moved": set(ORDER),
+    "__main__": set(ORDER),
 }
 INSIDE = {  # the files of a folder, each may import those named before it
     "metrics": "incidence pairs horizon calibration scores resampling",

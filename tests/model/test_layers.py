@@ -344,6 +344,11 @@ class NoTable(Own):
         return x
 
 
+class Faulty(Own):
+    def forward(self, x, table):
+        return table.relations["sme"]
+
+
 class OtherWord(Own):
     def forward(self, x, batch):  # whatever it calls the table
         return super().forward(x, batch)
@@ -353,9 +358,10 @@ def test_a_layer_of_ones_own_is_told_what_is_wrong(graphs):
     from torch_geometric.nn import GINEConv
 
     for layer, line in {
-        Wide: "layer Wide: forward gave .*33.*; must be as x",
-        Spread: r"layer Spread: forward gave \(1,\); must be as x",
+        Wide: "layer Wide: forward gave .*33.*; must be .*, 32",
+        Spread: r"layer Spread: forward gave \(1,\); must be .*, 32",
         Nothing: "layer Nothing: forward gave NoneType",
+        Faulty: "layer Faulty: forward failed, KeyError: 'sme'",
         Alone: r"conv Alone: cannot be made by Alone\(channels, relations\)",
         NoTable: r"conv NoTable: no layer, which is a module with forward\(self, x, table\)",
         int: "conv int: no layer",
@@ -366,6 +372,8 @@ def test_a_layer_of_ones_own_is_told_what_is_wrong(graphs):
             network_for(graphs, layer, channels=32)(graphs)
     with pytest.raises(InputError, match=r"encoder Narrow: forward gave .*1\); must be "):
         network_for(graphs, encoders={"lab": Narrow})(graphs)
+    with pytest.raises(InputError, match=r"encoder Alone: cannot be made by Alone\(features, channels\)"):
+        network_for(graphs, encoders={"lab": Alone})
     assert network_for(graphs, OtherWord)(graphs)["death"].isfinite().all()
 
 

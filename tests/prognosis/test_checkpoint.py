@@ -116,6 +116,44 @@ def test_a_layer_of_the_users_own_is_named_and_given_back(train, test, quick, tm
     assert "Neighbours" in (tmp_path / "model" / "config.json").read_text()
 
 
+class Squares(nn.Module):
+    """An encoder of the user's own."""
+
+    def __init__(self, features, channels):
+        super().__init__()
+        self.linear = nn.Linear(features, channels)
+
+    def forward(self, x):
+        return self.linear(x.square())
+
+
+def test_an_encoder_of_the_users_own_is_named_and_given_back(train, test, quick, tmp_path):
+    how = {**quick, "encoders": {"lab": Squares, "drug": Squares}, "families": ("graph",)}
+    model = clone(PrognosisModel(**how, conv=Neighbours)).fit(train, run=tmp_path / "run")
+    before = model.forecast(test)["death"].incidence
+    plain = PrognosisModel(**{**how, "encoders": None}, conv=Neighbours).fit(train)
+    assert not np.allclose(plain.forecast(test)["death"].incidence, before)
+    with pytest.raises(InputError, match="of a fit with other choices"):
+        PrognosisModel(**{**how, "encoders": None}, conv=Neighbours).fit(train, run=tmp_path / "run")
+    resumed = PrognosisModel(**how, conv=Neighbours).fit(train, run=tmp_path / "run")
+    assert np.array_equal(resumed.forecast(test)["death"].incidence, before)
+    model.save_pretrained(tmp_path / "model")
+    refused(tmp_path / "model", r"from Python: layers=\{'Neighbours': Neighbours, 'Squares': Squares\}")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "The encoder of `drug` is `Squares`" in card
+    assert 'layers={"Neighbours": Neighbours, "Squares": Squares})' in card
+    own = {"Neighbours": Neighbours, "Squares": Squares}
+    loaded = PrognosisModel.from_pretrained(tmp_path / "model", layers=own)
+    assert loaded.encoders == {"lab": Squares, "drug": Squares} and loaded.conv is Neighbours
+    for one in (loaded, load_predictor(tmp_path / "model", layers=own)):
+        assert np.array_equal(one.forecast(test)["death"].incidence, before)
+    with pytest.raises(InputError, match="two classes called 'Squares'"):
+        other = type("Squares", (Neighbours,), {})
+        PrognosisModel(**how, conv=other).fit(train)
+    with pytest.raises(InputError, match=r"encoder of 'lab': must be a class"):
+        PrognosisModel(**{**how, "encoders": {"lab": Squares(8, 8)}}).fit(train)
+
+
 def test_loading_leaves_the_random_state_alone(saved):
     before = torch.random.get_rng_state()
     load_predictor(saved)
@@ -433,7 +471,9 @@ def test_the_card_names_a_layer_that_is_not_in_the_folder(train, tmp_path):
     card = (tmp_path / "own" / "README.md").read_text()
     assert "The layer of the graph is `SAGEConv`" in card and 'layers={"SAGEConv": SAGEConv})' in card
     assert "graph, 1 member." in card and "each." not in card
-    with pytest.raises(InputError, match="give it, as in layers="):
+    with pytest.raises(
+        InputError, match=r"from Python: layers=\{'SAGEConv': SAGEConv\}, as in load_predictor"
+    ):
         load_predictor(tmp_path / "own")
     assert load_predictor(tmp_path / "own", {"SAGEConv": SAGEConv}).members == 1
     PrognosisModel(**choices).fit(train).save_pretrained(tmp_path / "ours")

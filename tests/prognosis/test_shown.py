@@ -238,12 +238,14 @@ def test_lines_in_a_log():
         bars("member 2", 2, 2)
         bars("fold 1 of 2: gnn", 1, 3)  # steps that have names of their own: a line each
         bars("fold 1 of 2: cox", 2, 3)
+        bars("a sentence", 0, 0)
     assert stream.getvalue().splitlines() == [
         "member 1: 3 of 20, loss 0.300, 12 s, at most 68 s left",
         "member 1: 4 of 20, loss 0.200, 13 s",
         "member 2: 2 of 2, 8 s",
         "fold 1 of 2: gnn: 1 of 3, 9 s, about 18 s left",
         "fold 1 of 2: cox: 2 of 3, 29 s, about 14 s left",
+        "a sentence",
     ]
 
 
@@ -275,7 +277,7 @@ def test_a_fit_tells_how_far_it_is(train, quick, capsys):
     assert told[0] == ("landmarks", len(train), len(train)) and ("member 1", 1, 1) in told
     assert told[-1][0] == "weights of the families" and capsys.readouterr().err == ""
     pieces = list(dict.fromkeys(what for what, *_ in told))
-    assert pieces[2:5] == ["linear", "boosted", "member 1"]
+    assert "will not be learned" in pieces[2] and pieces[3:6] == ["linear", "boosted", "member 1"]
     model.fit(train)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith(f"landmarks: {len(train)} of {len(train)}")

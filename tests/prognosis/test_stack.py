@@ -147,7 +147,8 @@ def test_a_family_that_knows_something_answers(standins, signal):
 
 def test_the_answer_is_the_weighted_mean_of_probabilities(standins, signal):
     X = signal.landmarks(times=[0, 1]).followed()
-    predictor = PrognosisModel(**QUICK).fit(X).predictor_
+    model = PrognosisModel(**QUICK).fit(X)
+    predictor = model.predictor_
     assert predictor.weights == {"death": predictor.stacks["death"].weights}
     asked = X[:40]
     alone = {
@@ -156,7 +157,7 @@ def test_the_answer_is_the_weighted_mean_of_probabilities(standins, signal):
     }
     for families, weights in ((None, "weights"), ("nograph", "without_graph")):
         weights = getattr(predictor.stacks["death"], weights)
-        forecast = predictor.forecast(asked, families=families)["death"]
+        forecast = model.forecast(asked, families=families)["death"]
         mixed = sum(weight * alone[name].members for name, weight in weights.items())
         assert forecast.members == pytest.approx(mixed, abs=1e-12)
         assert forecast.incidence == pytest.approx(mixed.mean(0), abs=1e-12)
@@ -178,8 +179,38 @@ def test_too_few_patients_with_the_event_to_learn(standins, noise):
     assert stack.weights == {"linear": 0.5, "boosted": 0.5, "graph": 0.0, "marginal": 0.0}
     assert "not learned: that takes 100 patients" in stack.sentences()[0]
     assert stack.sentences()[1] == "The graph is not shown to add anything here."
-    fewer = PrognosisModel(**QUICK, families=("linear", "graph")).fit(X).predictor_.stacks["death"]
+    said = []
+    fewer = PrognosisModel(**QUICK | {"members": 2}, families=("graph", "linear"))
+    fewer = fewer.fit(X, progress=lambda *step, **_: said.append(step)).predictor_.stacks["death"]
     assert fewer.weights == {"linear": 1.0, "graph": 0.0, "marginal": 0.0}
+    # before the first family is fitted
+    begun = next(i for i, (what, _, _) in enumerate(said) if what == "linear")
+    line = next(what for what, _, total in said[:begun] if not total)
+    assert line == (
+        "death: the weights of the families will not be learned: that takes 100 patients with the event, "
+        f"and {fewer.patients} are held out (five members hold out all): linear answers; the graph is fitted "
+        "to be shown alone"
+    )
+    assert "(five members hold out all)" in fewer.sentences(2)[0]
+    assert "five members" not in fewer.sentences()[0]
+
+
+def test_a_rare_cause_is_said_beside_the_weights_of_all():
+    found, patient, share, event, _ = _of_sites(0)
+    causes = {"discharge": patient >= 20, "death": patient < 20}
+    stack = fit_stack(found, patient, share, event, causes=causes)
+    assert stack.learned and stack.causes == {"discharge": 580, "death": 20}
+    assert stack.sentences()[0] == (
+        "One set of weights, learned from 580 patients with discharge, 20 patients with death: little is "
+        "known of death."
+    )
+    assert (
+        Stack(**stack.written(30))
+        .sentences()[0]
+        .endswith("570 patients with discharge, < 30 patients with death: little is known of death.")
+    )
+    causes = {"discharge": patient >= 200, "death": patient < 200}
+    assert len(fit_stack(found, patient, share, event, causes=causes).sentences()) == 1
 
 
 def test_a_family_alone_is_alone(standins, signal):
@@ -263,7 +294,9 @@ def test_the_card_says_who_answers(standins, signal, tmp_path):
     assert f"| boosted | {stack.weights['boosted']} | {stack.log_likelihood['boosted']:.4f} |" in card
     assert "| together, without the graph |" in card and stack.sentences()[-1] in card
     again = PrognosisModel.from_pretrained(tmp_path / "model")
-    assert again.predictor_.stacks["death"] == replace(stack, patients=10 * round(stack.patients / 10))
+    rounded = {"patients": 10 * round(stack.patients / 10)}
+    rounded["causes"] = {cause: 10 * round(count / 10) for cause, count in stack.causes.items()}
+    assert again.predictor_.stacks["death"] == replace(stack, **rounded)
     before = model.forecast(X[:30])["death"].members
     assert np.array_equal(again.forecast(X[:30])["death"].members, before)
 

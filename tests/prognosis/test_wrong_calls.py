@@ -209,6 +209,10 @@ CALLS = {
         lambda g: PrognosisModel(families=None).fit(g.train),
         "families = None; must be a list of names, as in ['linear', 'boosted', 'graph']",
     ),
+    "a family twice": (
+        lambda g: PrognosisModel(families=("linear", "graph", "linear")).fit(g.train),
+        "families: 'linear' is named twice",
+    ),
     # plots
     "plot of many": (
         lambda g: g.forecast["death"].plot("death"),

@@ -116,7 +116,9 @@ def test_models_are_refitted_on_training_patients_only(found, pbc):
         ("fold 1 of 2: fold", 2, 6),
         ("fold 1 of 2: cox", 3, 6),
     ]
-    assert [step[1]["ends_fold"] for step in steps] == [False, False, True] * 2
+    fits, draws = steps[:6], steps[6:]
+    assert [step[1]["ends_fold"] for step in fits] == [False, False, True] * 2
+    assert [step[0] for step in draws] == [("intervals", i, 4) for i in range(1, 5)]
     assert found.to_dict()["folds"][1]["fold"] == 1
 
 

@@ -1,0 +1,3 @@
+from gnnpatient.cli.main import main
+
+main()
