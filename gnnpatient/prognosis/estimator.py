@@ -257,7 +257,7 @@ class PrognosisModel(BaseEstimator):
                 f"relations = {self.relations!r}; must be a list of names, as in [{self.relations!r}]"
             )
         relations = ModelConfig.relations if self.relations is None else tuple(self.relations)
-        model = self._config(ModelConfig, relations=relations, encoders=dict(self.encoders or {}))
+        model = self._config(ModelConfig, relations=relations)
         config = self._config(FitConfig, kind_dropout=self._kind_dropout(seen))
         folder = None if run is None else Path(run)
         with shown(self.verbose if progress is None else progress) as report:
