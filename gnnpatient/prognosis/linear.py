@@ -43,7 +43,7 @@ SMALLEST_HAZARD = 1e-5
 # how many times as much ridge the coefficients of these blocks get, unless inner folds want them loose
 PENALTIES = {"hinge": 16.0, "filter": 16.0}
 CLEAR = 2.0  # standard errors by which a loose block must lower the loss
-LOOSE_TRIALS = 3  # ridges at which it is tried
+LOOSE_TRIALS = (0, 2, 4)  # places of the ridges at which it is tried
 LOOSE_PATIENTS = 200  # fewest patients to learn from with which it is
 FACTOR = 0.3  # of a column, where a fit begins
 MAX_MEMBERS = 10_000  # of a model that is loaded
@@ -135,17 +135,59 @@ class Scores:
         Float[Tensor, "member logit landmark"]
             What is added to each logit, the same for all times.
         """
+        score = self.limited(self.sums(x.split(tuple(groups))))
+        return (score * (1 + self.factors() @ score)).sum(2)
+
+    def sums(
+        self, parts: Sequence[Float[Tensor, "_ landmark"]]
+    ) -> Float[Tensor, "member logit group landmark"]:
+        """Sum the columns of each group.
+
+        Parameters
+        ----------
+        parts : sequence of Float[Tensor, "_ landmark"]
+            The columns of each group.
+
+        Returns
+        -------
+        Float[Tensor, "member logit group landmark"]
+            With what is added, not yet limited.
+        """
         members, logits, _ = self.weight.shape
-        parts = zip(self.weight.split(tuple(groups), 2), x.split(tuple(groups)), strict=True)
-        score = torch.stack(
-            [(part.flatten(0, 1) @ of).unflatten(0, (members, logits)) for part, of in parts], 2
-        )
+        weights = self.weight.flatten(0, 1).split([len(part) for part in parts], 1)
+        each = [weight @ part for weight, part in zip(weights, parts, strict=True)]
+        return torch.stack(each, 1).unflatten(0, (members, logits)) + self.middle[..., None]
+
+    def limited(
+        self, sums: Float[Tensor, "member logit group landmark"]
+    ) -> Float[Tensor, "member logit group landmark"]:
+        """Limit sums to scores.
+
+        Parameters
+        ----------
+        sums : Float[Tensor, "member logit group landmark"]
+            From `sums`.
+
+        Returns
+        -------
+        Float[Tensor, "member logit group landmark"]
+            Between -a and a.
+        """
         limit = self.limit.exp()[..., None]
-        score = limit * ((score + self.middle[..., None]) / limit).tanh()  # (member, logit, group, landmark)
-        first, second = torch.triu_indices(len(groups), len(groups), 1)
-        factor = score.new_zeros(members, logits, len(groups), len(groups))
-        factor[:, :, first, second] = self.product
-        return score.sum(2) + (score * (factor @ score)).sum(2)
+        return limit * (sums / limit).tanh()
+
+    def factors(self) -> Float[Tensor, "member logit group group"]:
+        """The coefficients of the products of two scores, above the diagonal.
+
+        Returns
+        -------
+        Float[Tensor, "member logit group group"]
+        """
+        size = self.limit.shape[2]
+        first, second = torch.triu_indices(size, size, 1)
+        factors = self.product.new_zeros(*self.limit.shape, size)
+        factors[:, :, first, second] = self.product
+        return factors
 
     def log_probabilities(
         self, x: Float[Tensor, "column landmark"], groups: Sequence[int], head: HeadConfig
@@ -175,48 +217,64 @@ class Scores:
 
 @runtime_checkable
 class _Loss(Protocol):
-    """What became of some landmarks, and what each of them adds to the loss of each fit."""
+    """What became of some landmarks: what each adds to the loss of each fit, and the slopes of that."""
 
     def __call__(
         self,
         shift: Float[Tensor, "fit logit landmark"],
         bias: Float[Tensor, "fit logit time"],
-    ) -> Float[Tensor, "fit landmark"]: ...
+        weight: Float[Tensor, "fit landmark"],
+    ) -> tuple[
+        Float[Tensor, "fit landmark"], Float[Tensor, "fit logit landmark"], Float[Tensor, "fit logit time"]
+    ]:
+        """The loss of each landmark; of their weighted sum the slopes along the shift and the bias."""
 
 
 class _SurvivalLoss:
     """Negative log-likelihood of discrete-time competing hazards, see `SurvivalHead.loss`.
 
-    A shift is the same for all intervals, so ``log(1 + sum_k exp(bias_kt + shift_k))`` is a product of
-    matrices instead of a softmax per interval.
+    A shift is the same for all intervals, so ``1 + sum_k exp(bias_kt + shift_k)`` is a product of matrices
+    instead of a softmax per interval.
     """
 
     def __init__(self, head: SurvivalConfig, event: np.ndarray, time: np.ndarray):
         end, when = torch.tensor(head.times, dtype=torch.float64), torch.from_numpy(time)
         start = torch.cat([end.new_zeros(1), end[:-1]])
         at_risk = ((when[:, None] - start) / (end - start)).clamp(0, 1)
-        ended = torch.from_numpy(event > 0) & (when <= end[-1])
-        self.ended, self.row = ended.float(), torch.arange(len(event))
-        self.cause = (torch.from_numpy(event) - 1).clamp(min=0)
-        self.interval = torch.bucketize(when, end).clamp(max=len(end) - 1)
-        at_risk[self.row[ended], self.interval[ended]] = 1.0  # the interval of an event counts in whole
+        row = torch.from_numpy(np.flatnonzero((event > 0) & (time <= head.times[-1])))
+        cause, interval = torch.from_numpy(event)[row] - 1, torch.bucketize(when, end)[row]
+        at_risk[row, interval] = 1.0  # the interval of an event counts in whole
         self.at_risk = at_risk.T.float().contiguous()  # (time, landmark)
+        self.had = torch.zeros(len(head.causes), len(event))  # (cause, landmark)
+        self.had[cause, row] = 1.0
+        self.ended = torch.zeros(len(event), len(end))  # (landmark, time)
+        self.ended[row, interval] = 1.0
 
-    def __call__(self, shift: Tensor, bias: Tensor) -> Tensor:
-        logit = shift[:, self.cause, self.row] + bias[:, self.cause, self.interval]
-        top = shift.detach().amax(1, keepdim=True).clamp(min=0)  # no overflow
-        total = (bias.exp().mT @ (shift - top).exp() + (-top).exp()).log() + top  # (fit, time, landmark)
-        return (total * self.at_risk).sum(1) - logit * self.ended
+    def __call__(self, shift: Tensor, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        top = shift.amax(1, keepdim=True).clamp(min=0)  # no overflow
+        baseline, relative = bias.exp(), (shift - top).exp()
+        total = (baseline.mT @ relative).add_((-top).exp())  # (fit, time, landmark)
+        loss = (total.log().add_(top).mul_(self.at_risk)).sum(1)
+        loss -= (self.had * (shift + bias @ self.ended.T)).sum(1)
+        each = total.reciprocal_().mul_(self.at_risk).mul_(weight[:, None])
+        had = self.had * weight[:, None]
+        return (
+            loss,
+            relative * (baseline @ each) - had,
+            baseline * (relative @ each.mT) - had @ self.ended,
+        )
 
 
 class _DiagnosisLoss:
     """Cross-entropy."""
 
     def __init__(self, head: HeadConfig, label: np.ndarray):
-        self.label, self.row = torch.from_numpy(label).long(), torch.arange(len(label))
+        self.had = torch.eye(head.shape[0])[torch.from_numpy(label).long()].T  # (class, landmark)
 
-    def __call__(self, shift: Tensor, bias: Tensor) -> Tensor:
-        return -(shift + bias).log_softmax(1)[:, self.label, self.row]
+    def __call__(self, shift: Tensor, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        share = (shift + bias).log_softmax(1)
+        slope = (share.exp() - self.had) * weight[:, None]
+        return -(share * self.had).sum(1), slope, slope.sum(2, keepdim=True)
 
 
 LOSSES: Mapping[str, Any] = {"survival": _SurvivalLoss, "diagnosis": _DiagnosisLoss}
@@ -271,10 +329,45 @@ class _Fits:
         column = parts.pop("column")
         return Scores(**parts | {"weight": parts["weight"] * column[:, None]})
 
+    @cached_property
+    def parts_of_x(self) -> tuple[Float[Tensor, "_ landmark"], ...]:
+        """The columns of each group."""
+        return self.x.split(self.groups)
+
     def losses(self, flat: Float[Tensor, "fit parameter"]) -> Float[Tensor, "fit landmark"]:
         """What each landmark adds to the loss of each fit, without the penalty."""
         scores = self.scores(flat)
-        return self.loss(scores.shift(self.x, self.groups), scores.bias)
+        return self.loss(scores.shift(self.x, self.groups), scores.bias, self.weight)[0]
+
+    def value(
+        self, flat: Float[Tensor, "fit parameter"], penalty: Float[Tensor, "fit parameter"]
+    ) -> tuple[Float[Tensor, " fit"], Float[Tensor, "fit parameter"]]:
+        """The penalised mean loss of each fit, and its slope by hand: autograd would take twice as long."""
+        scores = self.scores(flat)
+        sums, factors = scores.sums(self.parts_of_x), scores.factors()
+        score = scores.limited(sums)
+        loss, of_shift, of_bias = self.loss((score * (1 + factors @ score)).sum(2), scores.bias, self.weight)
+        of_shift = of_shift[:, :, None]
+        first, second = torch.triu_indices(len(self.groups), len(self.groups), 1)
+        of_factors = (score * of_shift) @ score.mT
+        of_score = (1 + (factors + factors.mT) @ score).mul_(of_shift)
+        of_sums = of_score * (1 - (score / scores.limit.exp()[..., None]).square_())
+        of_limit = (of_score * score - of_sums * sums).sum(3)
+        by_group = of_sums.flatten(0, 1).unbind(1)
+        of_weight = torch.cat([by @ part.T for by, part in zip(by_group, self.parts_of_x, strict=True)], 1)
+        of_weight = of_weight.view_as(scores.weight)
+        parts = self.parts(flat)
+        slopes = {
+            "column": (of_weight * parts["weight"]).sum(1),
+            "weight": of_weight * parts["column"][:, None],
+            "limit": of_limit,
+            "middle": of_sums.sum(3),
+            "product": of_factors[:, :, first, second],
+            "bias": of_bias,
+        }
+        slope = torch.cat([slopes[name].flatten(1) for name in self.shapes], 1)
+        pull = flat * penalty
+        return (loss * self.weight).sum(1) + (pull * flat).sum(1), slope + 2 * pull
 
     def loosen(self, flat: Float[Tensor, "fit parameter"], block: str) -> Float[Tensor, "fit parameter"]:
         """Let the columns of a block begin anew."""
@@ -311,11 +404,8 @@ class _Fits:
         free = torch.cat([part.flatten().to(flat.dtype) for part in moves])
 
         def value(flat: Tensor) -> tuple[Tensor, Tensor]:
-            flat = flat.detach().requires_grad_()
-            found = (self.losses(flat) * self.weight).sum(1)
-            found = found + (flat.square() * penalty).sum(1)
-            (slope,) = torch.autograd.grad(found.sum(), flat)
-            return found.detach(), slope * free
+            found, slope = self.value(flat, penalty)
+            return found, slope * free
 
         return minimise(value, flat, steps, tolerance)
 
@@ -372,6 +462,7 @@ class _Learning:
 
         The fit without the folds i and j is scored on j for member i, which sees nothing of i, and on i for
         member j. The ridge is that of the lowest loss; a block is loose where that lowers the loss clearly.
+        Which ridges a member chooses from hangs on its own losses alone.
         """
         folds = len(self.problem.folds)
         if folds < 3:
@@ -386,29 +477,29 @@ class _Learning:
             ridges = torch.full((len(pairs),), ridge)
             steps = TRIAL_STEPS if fitted else FIRST_STEPS
             flat = fits.fit(flat, ridges, [loose] * len(pairs), steps, TRIAL_TOLERANCE)
-            with torch.no_grad():
-                return flat, self.held_out(fits.losses(flat), pairs, some)
+            return flat, self.held_out(fits.losses(flat), pairs, some)
 
         fitted, losses = list[Tensor](), list[Tensor]()
         for ridge in RIDGES:  # a fit goes on from that of the weaker ridge
             flat, loss = trial(fitted[-1] if fitted else fits.start(), ridge)
             fitted.append(flat)
             losses.append(loss)
-            total = torch.stack([loss.sum(1) for loss in losses[-3:]])
-            if len(total) == 3 and (total.diff(dim=0) > 0).all():
+            paths = torch.stack([loss.sum(1) for loss in losses], 1).tolist()
+            if all(_end(path) < len(path) for path in paths):
                 break
-        best = torch.stack([loss.sum(1) for loss in losses]).argmin(0).tolist()
+        best = [int(np.argmin(path[: _end(path)])) for path in paths]
         choices = [Choice(RIDGES[place], ()) for place in best]
-        first = min(best)
         blocks = {column.block for column in self.columns} if patients >= LOOSE_PATIENTS else set()
+        own = [[at for at in LOOSE_TRIALS if at < min(_end(path) + 2, len(path))] for path in paths]
         for block in sorted(blocks & set(PENALTIES)):
-            places = range(first, min(first + LOOSE_TRIALS, len(fitted)))
-            tried = [trial(fits.loosen(fitted[at], block), RIDGES[at], (block,))[1] for at in places]
-            lowest = torch.stack([loss.sum(1) for loss in tried]).argmin(0).tolist()
-            for member, place in enumerate(lowest):
+            tried = {
+                at: trial(fits.loosen(fitted[at], block), RIDGES[at], (block,))[1] for at in set().union(*own)
+            }
+            for member, places in enumerate(own):
+                _, place = min((float(tried[at][member].sum()), at) for at in places)
                 gain = losses[best[member]][member] - tried[place][member]
                 if gain.sum() > CLEAR * gain.square().sum().sqrt():
-                    choices[member] = choices[member].also(block, RIDGES[first + place])
+                    choices[member] = choices[member].also(block, RIDGES[place])
         return choices
 
     def held_out(
@@ -433,6 +524,13 @@ class _Learning:
         rows = self.rows[some]
         moments = self.problem.landmarks.moments[rows]
         return landmark_weights(moments) * self.problem.targets[self.outcome].share[rows]
+
+
+def _end(path: Sequence[float]) -> int:
+    """How far a path of losses counts: up to where it rose twice, then over all."""
+    rose = np.diff(path) > 0
+    twice = np.flatnonzero(rose[1:] & rose[:-1])
+    return int(twice[0]) + 1 if len(twice) else len(path)
 
 
 def _logits(start: np.ndarray, head: HeadConfig) -> Float[Tensor, "logit time"]:
@@ -578,18 +676,13 @@ class LinearHazard:
         Returns
         -------
         dict of str to Tensor
-            Of each outcome, by its position, the fields of its `Scores`; of each node type with vectors, by
-            its position, mean and axes.
+            Of each outcome, by its position, the fields of its `Scores`.
         """
-        tensors = {
+        return {
             f"outcome.{i}.{name}": part
             for i, scores in enumerate(self.scores.values())
             for name, part in vars(scores).items()
         }
-        for i, kind in enumerate(self.columns.vocabulary.vectors):
-            basis = self.columns.bases[kind]
-            tensors |= {f"vectors.{i}.mean": basis.mean, f"vectors.{i}.axes": basis.axes}
-        return tensors
 
     @classmethod
     def load(
@@ -597,6 +690,7 @@ class LinearHazard:
         facts: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
         vocabulary: Vocabulary,
+        bases: Mapping[str, Basis],
         heads: Mapping[str, HeadConfig],
         layers: Mapping[str, type] | None = None,
     ) -> LinearHazard:
@@ -610,6 +704,8 @@ class LinearHazard:
             From `tensors`.
         vocabulary : Vocabulary
             Names and scales of the training graphs.
+        bases : mapping of str to Basis
+            Principal axes of the vectors of each node type.
         heads : mapping of str to HeadConfig
             What is predicted, by outcome.
         layers : mapping of str to type, optional
@@ -624,13 +720,7 @@ class LinearHazard:
         KeyError, ValueError, TypeError, RuntimeError
             When they do not fit together.
         """
-        bases = {
-            kind: Basis(*(tensors[f"vectors.{i}.{name}"] for name in ("mean", "axes")))
-            for i, kind in enumerate(vocabulary.vectors)
-        }
         columns = LinearColumns(vocabulary, bases)
-        if {kind: basis.sizes for kind, basis in bases.items()} != dict(vocabulary.vectors):
-            raise ValueError("axes of vectors that are not those of the vocabulary")
         members, scores, choices = facts["members"], {}, {}
         if type(members) is not int or not 1 <= members <= MAX_MEMBERS:
             raise ValueError(f"{members!r} members of the linear family")

@@ -68,7 +68,8 @@ def minimise(
         move, turn = there - x, steep - slope
         bend = (move * turn).sum(1)
         useful = moved & (bend > 1e-9 * turn.square().sum(1))
-        past.append((move * useful[:, None], turn * useful[:, None], 1 / bend.where(useful, torch.inf)))
+        kept = useful[:, None]
+        past.append((move * kept, turn * kept, 1 / bend[:, None].where(kept, torch.inf)))
         past = past[-memory:]
         scale = scale.where(~useful, bend / turn.square().sum(1).where(useful, 1.0))
         active = moved & (value - found > tolerance * found.abs())
@@ -83,9 +84,9 @@ def _times_inverse(slope: Tensor, past: Sequence[tuple[Tensor, Tensor, Tensor]],
     """The slope times the inverse of the curvature that past steps have shown, of each row."""
     way, shares = slope, []
     for move, turn, share in reversed(past):
-        shares.append(share * (move * way).sum(1))
-        way = way - shares[-1][:, None] * turn
+        shares.append(share * (move * way).sum(1, keepdim=True))
+        way = torch.addcmul(way, shares[-1], turn, value=-1)
     way = way * scale[:, None]
     for (move, turn, share), before in zip(past, reversed(shares), strict=True):
-        way = way + (before - share * (turn * way).sum(1))[:, None] * move
+        way = torch.addcmul(way, before - share * (turn * way).sum(1, keepdim=True), move)
     return way

@@ -4,12 +4,13 @@ References
 ----------
 Collins GS, Ogundimu EO, Altman DG (2016). Stat Med 35:214-226 (at least 100 events).
 Efron B, Tibshirani RJ (1993). An introduction to the bootstrap.
+Holm S (1979). Scand J Stat 6:65-70.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,13 +20,14 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.progress import Progress
 from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study.baselines import COMPARATORS, censoring_hazard
-from gnnpatient.study.intervals import bootstrap_interval, resampling_units
+from gnnpatient.study.intervals import bootstrap_interval, holm, p_value, resampling_units
 from gnnpatient.study.scoreboard import MIN_CASES, WORDS, ModelRisks, ObservedOutcome, Scoreboard
 from gnnpatient.times import days, duration
 
 if TYPE_CHECKING:
     import polars as pl
 
+LEVEL = 0.05  # of p values, after Holm's rule
 MIN_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
 HIDDEN = ("nograph",)  # models of which only the difference to another one is shown
 WHOLE = ("scaled_ibs", "scaled_brier")  # by which it is said whether the graph adds anything
@@ -61,6 +63,8 @@ class Evaluation(Shown):
         What the intervals resample: "patients" or "groups".
     entry : float or None
         The landmark, in days, that stands for each patient's entry.
+    graph_p : mapping of str to float
+        By cause the two-sided p value, by the spread of the draws, of what the graph adds to it.
     """
 
     outcome: str
@@ -71,6 +75,7 @@ class Evaluation(Shown):
     warnings: Sequence[str] = ()  # why figures are missing, and which ones the model of censoring moves
     units: str = "patients"  # what the intervals resample
     entry: float | None = None  # the landmark, in days, that stands for each patient's entry
+    graph_p: Mapping[str, float] = field(default_factory=dict)
 
     def _summary(self) -> Summary:
         whole = [row for row in self.rows if row["group"] is None and row.get("censoring", "km") == "km"]
@@ -101,22 +106,27 @@ class Evaluation(Shown):
     def graph_sentence(self) -> str | None:
         """Whether the graph adds anything, by the scaled score of all landmarks; None of a model without one.
 
-        It does where the interval of the paired difference with - without it lies above 0; where the graph
-        has no weight there is nothing to compare, and that is said.
+        It does where the interval of the paired difference with - without it lies above 0, of several causes
+        where its p value holds for all of them, too (Holm 1979). Where the graph has no weight there is
+        nothing to compare, and that is said.
         """
-        those = [row for row in self.rows if row["model"] == "gnn-nograph" and row["metric"] in WHOLE]
-        those = [row for row in those if row["group"] is None and row["censoring"] == "km"]
-        rows = {row["cause"]: row for row in those}  # the mean over landmarks comes last
+        rows = _graph_rows(self.rows)
         if not rows:
             return None
         if all(row[key] == 0 for row in rows.values() for key in ("value", "low", "high")):
             return "the graph has no part in the answer: with and without it, it is the same"
-        helped = [cause for cause, row in rows.items() if row["low"] is not None and row["low"] > 0]
+        above = [row["low"] is not None and row["low"] > 0 for row in rows.values()]
+        p = holm([self.graph_p.get(cause, 1.0) for cause in rows])
+        several = len(rows) > 1
+        helped = [c for c, up, q in zip(rows, above, p, strict=True) if up and (q < LEVEL or not several)]
         said = (
             f"the graph adds to {listed(helped)}" if helped else "the graph is not shown to add anything here"
         )
-        each = "; ".join(f"{cause} {_signed(row)}" for cause, row in rows.items())
-        return f"{said}: {WORDS[those[0]['metric']]} with - without it, {each}"
+        each = "; ".join(
+            f"{cause} {_signed(row)}" + (f", Holm p {q:.2g}" if several and row["low"] is not None else "")
+            for (cause, row), q in zip(rows.items(), p, strict=True)
+        )
+        return f"{said}: {WORDS[next(iter(rows.values()))['metric']]} with - without it, {each}"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything for `evaluate --json`; what is not estimable is None.
@@ -194,6 +204,13 @@ class Evaluation(Shown):
         if key not in ("landmark", "horizon") or not isinstance(wanted, str):
             return wanted
         return self.entry if wanted == "entry" else days(wanted)
+
+
+def _graph_rows(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the graph adds to each cause, by the scaled score of all landmarks."""
+    those = [row for row in rows if row["model"] == "gnn-nograph" and row["metric"] in WHOLE]
+    those = [row for row in those if row["group"] is None and row["censoring"] == "km"]
+    return {row["cause"]: row for row in those}  # the mean over landmarks comes last
 
 
 def _signed(row: Mapping[str, Any]) -> str:
@@ -308,6 +325,9 @@ def evaluate(
             part = replace(board, members=members & board.members)
             found, words = _figures(part, censoring, pairs, n, seed, group, progress)
             rows, warnings = rows + found, warnings + words
+    graph_p = {cause: row["p"] for cause, row in _graph_rows(rows).items() if row["p"] is not None}
+    for row in rows:
+        row.pop("p", None)
     return Evaluation(
         outcome=outcome,
         patients=len(np.unique(landmarks.patient[has_label])),
@@ -317,6 +337,7 @@ def evaluate(
         warnings=tuple(warnings),
         units=resampling_units(landmarks)[1],
         entry=None if observed.pooled else landmarks.entry_day,
+        graph_p=graph_p,
     )
 
 
@@ -423,10 +444,13 @@ def _rows(
     units, unit_name = board.units
     days = list(board.by_landmark)
 
-    def row(model: str, k: int, a: int, c: int, figure: float, drawn: np.ndarray) -> dict[str, Any]:
+    def row(
+        model: str, k: int, a: int, c: int, figure: float, drawn: np.ndarray, difference: bool = False
+    ) -> dict[str, Any]:
         metric, horizon = board.columns[c]
         drawn = drawn[:0] if metric in board.without_interval else drawn
         around = bootstrap_interval(figure, drawn, units, unit_name)
+        judged = difference and around["low"] is not None and around["draws"] > 1
         return {
             "model": model,
             "landmark": days[a] if a < len(days) else None,
@@ -440,7 +464,7 @@ def _rows(
             "draws": around["draws"],
             "interval": around["interval"],
             "censoring": weights,
-        }
+        } | ({"p": p_value(figure, drawn, units, unit_name) if judged else None} if difference else {})
 
     places = _places(board, averaged)
     rows = [
@@ -454,7 +478,7 @@ def _rows(
         i, j = board.names.index(first), board.names.index(second)
         difference, drawn = value[:, i] - value[:, j], draws[:, :, i] - draws[:, :, j]
         rows += [
-            row(f"{first}-{second}", k, a, c, difference[k, a, c], drawn[:, k, a, c])
+            row(f"{first}-{second}", k, a, c, difference[k, a, c], drawn[:, k, a, c], True)
             for k, a, columns in places
             for c in columns
             if board.columns[c][0] in COMPARED

@@ -179,23 +179,75 @@ def test_a_member_learns_nothing_of_the_fold_that_it_never_sees(problem, fitted)
     assert fitted.choices["death"][2] == other.choices["death"][2]
 
 
+def test_the_slope_by_hand_is_that_of_small_differences(problem, tmp_path):
+    """Of every parameter of both losses, in float64."""
+    cases = {"death": problem, "grade": posed(genes(tmp_path / "grade", 3), ("grade",))}
+    for outcome, posed_ in cases.items():
+        rows = np.arange(len(posed_.landmarks))
+        x = torch.randn(5, len(rows), generator=torch.Generator().manual_seed(0)).double()
+        columns = tuple(Column("lab", "last", str(i)) for i in range(5))
+        learning = linear._Learning(posed_, outcome, rows, x, (2, 0, 3), columns, rows % 2)
+        fits = learning.fits([(0,), (1,)], rows)
+        for name, part in vars(fits.loss).items():
+            setattr(fits.loss, name, part.double())
+        fits = replace(fits, weight=fits.weight.double(), bias=fits.bias.double())
+        flat = fits.start() + torch.randn(fits.start().shape, generator=torch.Generator().manual_seed(1)) / 2
+        penalty = fits.penalties([(), ()]).double() / 7
+        slope = fits.value(flat, penalty)[1]
+        assert slope.abs().amin(0).count_nonzero() >= flat.shape[1] - 10  # a group without columns
+        for k, step in enumerate(1e-5 * torch.eye(flat.shape[1]).double()):
+            above, below = (fits.value(flat + sign * step, penalty)[0] for sign in (1, -1))
+            assert torch.allclose(slope[:, k], (above - below) / 2e-5, rtol=1e-5, atol=1e-7), (outcome, k)
+
+
+def test_what_a_member_chooses_hangs_on_its_own_losses_alone(problem, monkeypatch):
+    """However long the paths of the others are, and wherever they are lowest."""
+    rows, size = np.arange(len(problem.landmarks)), len(linear.RIDGES)
+    columns = (Column("lab", "last", "0"), Column("lab", "hinge", "0"))
+    learning = linear._Learning(problem, "death", rows, torch.zeros(2, len(rows)), (2,), columns, rows % 5)
+    monkeypatch.setattr(linear, "LOOSE_PATIENTS", 1)
+    path = torch.tensor([5.0, 3.0, 2.0, 2.5, 2.7, *[1.0] * (size - 5)])  # the end is never looked at
+    first = torch.stack([path, 1.5 - 0.1 * torch.arange(size)])
+    chosen = []
+    for seed in range(20):
+        others = torch.rand(2, size, 4, generator=torch.Generator().manual_seed(seed))
+        table, asked = torch.cat([first[..., None], others], 2).double(), []
+
+        def fit(fits, flat, ridge, loose, *_, asked=asked):
+            asked.append(
+                (len(loose[0]), [round(one, 1) for one in linear.RIDGES].index(round(float(ridge[0]), 1)))
+            )
+            return flat
+
+        def held_out(*_, asked=asked, table=table):
+            return table[asked[-1]][:, None].expand(-1, 9) / 9  # each patient the same
+
+        monkeypatch.setattr(linear._Fits, "fit", fit)
+        monkeypatch.setattr(linear._Learning, "held_out", held_out)
+        chosen.append(learning.choose())
+    assert {choices[0] for choices in chosen} == {linear.Choice(linear.RIDGES[4], ("hinge",))}
+    assert len({choices[1] for choices in chosen}) > 3
+
+
 def test_the_same_seed_gives_the_same_bits_and_saving_keeps_them(problem, fitted, test):
     again = LinearHazard.fit(problem)
     facts, tensors = json.loads(json.dumps(fitted.facts())), fitted.tensors()
     words = Vocabulary.from_dict(json.loads(json.dumps(problem.vocabulary.to_dict())))
     heads = {name: head_config(head.to_dict()) for name, head in problem.heads.items()}
-    loaded = LinearHazard.load(facts, tensors, words, heads)
+    loaded = LinearHazard.load(facts, tensors, words, problem.bases, heads)
     expected = fitted.forecast(build_graphs(test))["death"]
     for model in (again, loaded):
         assert torch.equal(model.forecast(build_graphs(test))["death"], expected)
     assert loaded.facts() == fitted.facts()
     with pytest.raises(KeyError):
-        LinearHazard.load(facts, {}, words, heads)
+        LinearHazard.load(facts, {}, words, problem.bases, heads)
     for odd in ({"members": 1e12}, {"members": 0}, {"choices": {"death": facts["choices"]["death"][:1]}}):
         with pytest.raises(ValueError):
-            LinearHazard.load(facts | odd, tensors, words, heads)
+            LinearHazard.load(facts | odd, tensors, words, problem.bases, heads)
     with pytest.raises(ValueError, match="weight"):
-        LinearHazard.load(facts, tensors | {"outcome.0.weight": torch.zeros(5, 2, 1)}, words, heads)
+        LinearHazard.load(
+            facts, tensors | {"outcome.0.weight": torch.zeros(5, 2, 1)}, words, problem.bases, heads
+        )
 
 
 def test_each_fit_ends_where_its_own_would():

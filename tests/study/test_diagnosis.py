@@ -333,11 +333,14 @@ LINEAR = {"families": ("linear",)}  # what is told by values needs no more
 
 
 def judged(cohort, outcome="icu", models=(), **how):
+    from gnnpatient.prognosis.linear import Choice
     from gnnpatient.study.compare import compare
 
     plan = {"folds": 2, "inner": 2, "members": 1, "channels": 8, "epochs": 1, "landmarks": [0.1], "n": 40}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gnnpatient.prognosis.run.RANDOM_LANDMARKS", 6)  # of the fits: a tenth of the time
+    with pytest.MonkeyPatch.context() as patch:  # few landmarks, a given ridge: a twentieth of the time
+        patch.setattr("gnnpatient.prognosis.run.RANDOM_LANDMARKS", 3)
+        choose = lambda learning: [Choice(1.6, ())] * len(learning.problem.folds)  # noqa: E731
+        patch.setattr("gnnpatient.prognosis.linear._Learning.choose", choose)
         return compare(cohort, outcome, models=models, **{**plan, "choices": LINEAR, **how})
 
 

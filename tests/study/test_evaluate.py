@@ -328,4 +328,34 @@ def test_tables_of_pairs_and_sorting_agree(scored, monkeypatch):
 def test_what_is_said_of_the_graph(figures, said):
     about = {"model": "gnn-nograph", "metric": "scaled_ibs", "group": None, "censoring": "km"}
     row = {**about, "cause": "death", **dict(zip(("value", "low", "high"), figures, strict=True))}
-    assert Evaluation.graph_sentence.fget(SimpleNamespace(rows=[row])).startswith(said)
+    assert Evaluation.graph_sentence.fget(SimpleNamespace(rows=[row], graph_p={})).startswith(said)
+
+
+def test_of_several_causes_the_graph_must_pass_by_holm():
+    about = {"model": "gnn-nograph", "metric": "scaled_ibs", "group": None, "censoring": "km"}
+    each = {
+        "death": (0.2, 0.01, 0.4, 0.04),
+        "relapse": (0.2, 0.01, 0.4, 0.03),
+        "cure": (None, None, None, None),
+    }
+    rows = [
+        {**about, "cause": cause, **dict(zip(("value", "low", "high"), figures[:3], strict=True))}
+        for cause, figures in each.items()
+    ]
+    given = SimpleNamespace(rows=rows, graph_p={cause: p for cause, (*_, p) in each.items() if p})
+    said = Evaluation.graph_sentence.fget(given)
+    assert said.startswith("the graph is not shown to add anything here: ")
+    assert "death +0.2000 (+0.0100 to +0.4000), Holm p 0.09; " in said and said.endswith("cure not estimable")
+    given.graph_p["relapse"] = 0.001
+    assert Evaluation.graph_sentence.fget(given).startswith("the graph adds to relapse:")
+
+
+def test_what_the_graph_adds_has_a_p_value_for_each_cause(scored):
+    risks = {"gnn": scored.risks["gnn"], "nograph": scored.risks["cox"], "null": scored.risks["null"]}
+    how = {"outcome": "death", "horizons": [YEAR], "n": 20, "against": [("gnn", "nograph")]}
+    found = evaluate(replace(scored, risks=risks), **how)
+    assert found.graph_p.keys() == {"transplant", "death"} and all(
+        0 <= p < 0.01 for p in found.graph_p.values()
+    )
+    assert found.graph_sentence.startswith("the graph adds to transplant, death: ")
+    assert len({frozenset(row) for row in found.rows}) == 1
