@@ -187,8 +187,9 @@ def main() -> None:
     def numbers(text: str | None) -> list[float] | None:
         return None if text is None else [float(part) for part in text.split(",")]
 
-    def progress(what: str, done: int, total: int) -> None:
-        console.print(f"{time.perf_counter() - began:7.0f} s  {done}/{total}  {what}")
+    def progress(what: str, done: int, total: int, /, within: str = "") -> None:
+        if not within:
+            console.print(f"{time.perf_counter() - began:7.0f} s  {done}/{total}  {what}")
 
     try:
         cohort = load(args.data, args.spec, args.cache)

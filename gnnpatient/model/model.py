@@ -8,7 +8,7 @@ mean, the sum, the highest and the spread, from which each outcome has a head.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ from gnnpatient.model.recurrence import AlongTime
 from gnnpatient.model.relations import EncodedTable, RelationEncoder
 from gnnpatient.model.table import RELATIONS, NodeTable, named_codes, tabulate
 from gnnpatient.model.vocabulary import BETWEEN_ROWS, Vocabulary, fit_vocabulary
+
+BASIS = ("_mean_", "_axes_")  # how the names of the principal axes begin among the tensors of a network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class ModelConfig:
         Relations that are used, default all of `gnnpatient.model.table.RELATIONS`.
     node_dropout : float
         Share of the rows that is left out in training, default 0.
-    encoders : mapping of str to type
+    encoders : mapping of str to type or None
         Encoders of the user's own by node type, see `gnnpatient.model.encode.NodeEncoder`; default none.
 
     Raises
@@ -62,7 +64,7 @@ class ModelConfig:
     conv: str | type = "temporal"
     relations: tuple[str, ...] = RELATIONS
     node_dropout: float = 0.0
-    encoders: Mapping[str, type] = field(default_factory=dict)
+    encoders: Mapping[str, type] | None = None
 
     def __post_init__(self) -> None:
         for name in ("dropout", "node_dropout"):
@@ -76,19 +78,23 @@ class ModelConfig:
             if name not in RELATIONS:
                 raise InputError(f"unknown relation {name!r}{near(name, RELATIONS)}")
         layer_class(self.conv)
-        for kind, encoder in self.encoders.items():
+        if not isinstance(self.encoders, Mapping | None):
+            raise InputError(
+                f"encoders = {self.encoders!r}; must be classes by node type, as in {{'lab': X}}"
+            )
+        for kind, encoder in (self.encoders or {}).items():
             if not (isinstance(encoder, type) and issubclass(encoder, nn.Module)):
                 raise InputError(
                     f"encoder of {kind!r}: must be a class of modules, made by X(features, channels)"
                 )
-        for one in (self.conv, *self.encoders.values()):
+        for one in (self.conv, *(self.encoders or {}).values()):
             if isinstance(one, type) and self.own[one.__name__] is not one:
                 raise InputError(f"two classes called {one.__name__!r}; a saved model names them: rename one")
 
     @property
     def own(self) -> dict[str, type]:
         """Classes of the user's own, by the names that a saved model has for them."""
-        classes = (self.conv, *self.encoders.values())
+        classes = (self.conv, *(self.encoders or {}).values())
         return {one.__name__: one for one in classes if isinstance(one, type)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,7 +106,7 @@ class ModelConfig:
             Classes by their names.
         """
         conv = self.conv if isinstance(self.conv, str) else self.conv.__name__
-        encoders = {kind: encoder.__name__ for kind, encoder in self.encoders.items()}
+        encoders = {kind: encoder.__name__ for kind, encoder in (self.encoders or {}).items()}
         return asdict(self) | {"conv": conv, "relations": list(self.relations), "encoders": encoders}
 
     @staticmethod

@@ -222,20 +222,19 @@ class Aggregates:
         yield _Part(owner, item, np.concatenate(columns)[:, None])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Columns, edges and bases by name.
+        """Columns and edges by name.
 
         Returns
         -------
         dict of str to Tensor
         """
         edges = np.where(np.isfinite(self.edges), self.edges, np.finfo(np.float32).max)
-        found = {"columns": torch.from_numpy(self.columns), "edges": torch.from_numpy(edges)}
-        for i, kind in enumerate(self.vocabulary.vectors):
-            found |= {f"mean.{i}": self.bases[kind].mean, f"axes.{i}": self.bases[kind].axes}
-        return found
+        return {"columns": torch.from_numpy(self.columns), "edges": torch.from_numpy(edges)}
 
     @classmethod
-    def load(cls, tensors: Mapping[str, Tensor], vocabulary: Vocabulary) -> Aggregates:
+    def load(
+        cls, tensors: Mapping[str, Tensor], vocabulary: Vocabulary, bases: Mapping[str, Basis]
+    ) -> Aggregates:
         """Read what `tensors` gave.
 
         Parameters
@@ -244,6 +243,8 @@ class Aggregates:
             From `tensors`.
         vocabulary : Vocabulary
             Names of the training graphs.
+        bases : mapping of str to Basis
+            Principal axes of the vectors of each node type.
 
         Returns
         -------
@@ -256,10 +257,6 @@ class Aggregates:
         """
         columns, edges = tensors["columns"].numpy(), tensors["edges"].numpy()
         edges = np.where(edges < np.finfo(np.float32).max, edges, np.inf).astype(np.float32)
-        bases = {
-            kind: Basis(tensors[f"mean.{i}"], tensors[f"axes.{i}"])
-            for i, kind in enumerate(vocabulary.vectors)
-        }
         found = cls(vocabulary, bases, columns, edges)
         if columns.shape[1:] != (3,) or columns.dtype != np.int64 or len(edges) != len(columns):
             raise ValueError("columns")
@@ -267,9 +264,6 @@ class Aggregates:
             raise ValueError("edges")
         if ((edges[:, 1:] <= edges[:, :-1]) & np.isfinite(edges[:, 1:])).any():  # each column's rise
             raise ValueError("edges")
-        for kind, axes in vocabulary.vectors.items():
-            if bases[kind].mean.shape != (axes.columns,) or bases[kind].sizes != axes:
-                raise ValueError(f"vectors of {kind!r}")
         sizes = np.array([(len(items), len(statistics)) for _, items, statistics in found._blocks])
         if (columns < 0).any() or (columns[:, 0] >= len(sizes)).any():
             raise ValueError("columns")

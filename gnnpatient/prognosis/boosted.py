@@ -17,11 +17,12 @@ from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.graphs import Graphs
+from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.aggregates import MAX_BINS, MISSING, Aggregates
 from gnnpatient.prognosis.inputs import last_landmarks
-from gnnpatient.prognosis.problem import Problem
+from gnnpatient.prognosis.problem import Problem, draw_landmarks
 from gnnpatient.prognosis.states import from_states
 from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
 from gnnpatient.prognosis.trees import MAX_LEAVES, Trees
@@ -204,6 +205,7 @@ class BoostedHazard:
         facts: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
         vocabulary: Vocabulary,
+        bases: Mapping[str, Basis],
         heads: Mapping[str, HeadConfig],
         layers: Mapping[str, type] | None = None,
     ) -> BoostedHazard:
@@ -217,6 +219,8 @@ class BoostedHazard:
             From `tensors`.
         vocabulary : Vocabulary
             Names of the training graphs.
+        bases : mapping of str to Basis
+            Principal axes of the vectors of each node type.
         heads : mapping of str to HeadConfig
             What is predicted, by outcome.
         layers : mapping of str to type, optional
@@ -231,7 +235,7 @@ class BoostedHazard:
         KeyError, ValueError
             When they do not fit together.
         """
-        aggregates = Aggregates.load(from_states("aggregates", tensors), vocabulary)
+        aggregates = Aggregates.load(from_states("aggregates", tensors), vocabulary, bases)
         trees, hazards, bands = {}, {}, {}
         for i, (name, head) in enumerate(heads.items()):
             outputs, columns = head.shape[0], len(aggregates)
@@ -261,7 +265,7 @@ class _Sample:
 
     def drawn(self, rng: np.random.Generator) -> _Sample:
         """A member's own draw of them, of which it learns from four fifths."""
-        rows, weight = _drawn(self.patient, PATIENT_LANDMARKS, MAX_ROWS // MAX_BANDS * 5 // 4, rng)
+        rows, weight = draw_landmarks(self.patient, PATIENT_LANDMARKS, MAX_ROWS // MAX_BANDS * 5 // 4, rng)
         return _Sample(self.rows[rows], self.patient[rows], self.weight[rows] * weight, self.bins[rows])
 
     def take(self, rows: Int[ndarray, " row"], known: ndarray) -> _Sample:
@@ -281,27 +285,11 @@ def _sample(problem: Problem, rng: np.random.Generator) -> tuple[Aggregates, _Sa
     patient = np.concatenate([last.patient[some], others.patient])
     at = Landmarks(X.cohort, patient, np.concatenate([last.at[some], others.at]))
     aggregates = Aggregates.fit(build_graphs(at), patient, problem.vocabulary, problem.bases, least)
-    rows, weight = _drawn(X.patient, POOL_FACTOR * PATIENT_LANDMARKS, MAX_POOL, rng)
+    rows, weight = draw_landmarks(X.patient, POOL_FACTOR * PATIENT_LANDMARKS, MAX_POOL, rng)
     weight = weight * landmark_weights(X.moments)[rows]
     weight = weight * (len(np.unique(X.patient)) / weight.sum())
     bins = [aggregates.bins(build_graphs(X[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
     return aggregates, _Sample(rows, X.patient[rows], weight, np.concatenate(bins))
-
-
-def _drawn(
-    patient: Int[ndarray, " landmark"], each: int, most: int, rng: np.random.Generator
-) -> tuple[Int[ndarray, " row"], Float[ndarray, " row"]]:
-    """Up to `each` landmarks of each patient, and for how many of the patient's each of them stands.
-
-    Who has few landmarks had an early end: without that weight the hazard would be too high.
-    """
-    order = np.lexsort((rng.random(len(patient)), patient))
-    new = np.append(True, np.diff(patient[order]) != 0)[: len(order)]
-    rank = np.arange(len(order)) - np.flatnonzero(new)[new.cumsum() - 1]
-    most = min(most, int((rank < each).sum()))
-    rows = np.sort(order[np.lexsort((rng.random(len(order)), rank))[:most]])
-    every, drawn = (np.bincount(x, minlength=patient.max() + 1) for x in (patient, patient[rows]))
-    return rows, (every / drawn.clip(min=1))[patient[rows]]
 
 
 def _expected(problem: Problem, name: str, member: int) -> Float[ndarray, "cause time"]:

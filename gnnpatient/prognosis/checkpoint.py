@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
 from torch import Tensor
 
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_folder, file_hash, is_name, is_sealed, sealed
+from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HEADS, HeadConfig
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.card import card
@@ -160,6 +162,8 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
             for name, family in predictor.families.items()
             for key, tensor in to_states(name, family.tensors()).items()
         }
+        for i, kind in enumerate(predictor.vocabulary.vectors):
+            tensors |= to_states(f"vectors.{i}", vars(predictor.bases[kind]))
         save_file(on_their_own(tensors), part / "model.safetensors")
         config["weights"] = file_hash(part / "model.safetensors")
         # numpy's numbers come in with the choices, from a grid search
@@ -275,7 +279,8 @@ def read_model(
     path, _, config = _read_config(folder)
     tensors = read_state(path / "model.safetensors", config.weights).tensors
     try:
-        families = _families(config, tensors, layers)
+        bases = _bases(config.model.vocabulary, tensors)
+        families = _families(config, tensors, bases, layers)
         null, nulls = _marginals(config)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         if isinstance(error, InputError):  # as where a class of the user's own is not given
@@ -284,18 +289,34 @@ def read_model(
         raise InputError(
             f"{path}: config.json and model.safetensors do not fit together ({reason})"
         ) from None
-    parts = families, config.model.stacks, config.model.heads, config.model.vocabulary
+    parts = families, config.model.stacks, config.model.heads, config.model.vocabulary, bases
     return Predictor(*parts, config.kinds, null, config.about, nulls), config.choices
 
 
+def _bases(vocabulary: Vocabulary, tensors: Mapping[str, Tensor]) -> dict[str, Basis]:
+    """The principal axes of vectors, of the sizes that the vocabulary has for them."""
+    found = dict[str, Basis]()
+    for i, (kind, axes) in enumerate(vocabulary.vectors.items()):
+        mean, directions = (tensors[f"vectors.{i}.{name}"] for name in ("mean", "axes"))
+        shapes = (axes.columns,), (axes.columns, axes.kept)
+        kinds = {mean.dtype, directions.dtype}
+        if not axes.kept >= 1 or (mean.shape, directions.shape) != shapes or kinds != {torch.float32}:
+            raise ValueError(f"vectors of {kind!r}")
+        found[kind] = Basis(mean, directions)
+    return found
+
+
 def _families(
-    config: Config, tensors: Mapping[str, Tensor], layers: Mapping[str, type] | None
+    config: Config,
+    tensors: Mapping[str, Tensor],
+    bases: Mapping[str, Basis],
+    layers: Mapping[str, type] | None,
 ) -> dict[str, Family]:
     """The families. Each compares what could make it large with the sizes of its tensors."""
     model, found = config.model, dict[str, Family]()
     for name, facts in model.families.items():
         own = from_states(name, tensors)
-        found[name] = FAMILIES[name].load(facts, own, model.vocabulary, model.heads, layers)
+        found[name] = FAMILIES[name].load(facts, own, model.vocabulary, bases, model.heads, layers)
         if found[name].members != config.members:
             raise ValueError(f"members of {name!r}")
     if set(model.stacks) != set(model.heads):

@@ -257,7 +257,7 @@ class PrognosisModel(BaseEstimator):
                 f"relations = {self.relations!r}; must be a list of names, as in [{self.relations!r}]"
             )
         relations = ModelConfig.relations if self.relations is None else tuple(self.relations)
-        model = self._config(ModelConfig, relations=relations, encoders=dict(self.encoders or {}))
+        model = self._config(ModelConfig, relations=relations)
         config = self._config(FitConfig, kind_dropout=self._kind_dropout(seen))
         folder = None if run is None else Path(run)
         with shown(self.verbose if progress is None else progress) as report:
@@ -274,7 +274,8 @@ class PrognosisModel(BaseEstimator):
             if (table := landmark_marginals(target, X, times, self.min_patients)) is not None:
                 nulls[name] = table
         about = _about(seen, targets, self.min_patients)
-        self.predictor_ = Predictor(fitted, stacks, heads, problem.vocabulary, kinds, null, about, nulls)
+        known = problem.vocabulary, problem.bases
+        self.predictor_ = Predictor(fitted, stacks, heads, *known, kinds, null, about, nulls)
         self.train_ids_ = frozenset(X.ids.tolist())
         return self
 

@@ -20,7 +20,7 @@ from gnnpatient.prognosis.families import FAMILIES
 from gnnpatient.prognosis.inputs import last_landmarks
 from gnnpatient.prognosis.marginal import at_landmarks, landmark_marginals, overall_marginal
 from gnnpatient.prognosis.predictor import CHUNK, probabilities
-from gnnpatient.prognosis.problem import Family, FitConfig, Problem
+from gnnpatient.prognosis.problem import Family, FitConfig, Problem, draw_landmarks
 from gnnpatient.prognosis.stack import (
     GRAPH,
     MARGINAL,
@@ -116,10 +116,11 @@ def _family(problem: Problem, name: str) -> Family:
         state = read_state(path)
         if state.facts.get("fit") != problem.fingerprint:
             raise InputError(
-                f"{path}: of a fit with other choices or landmarks; resume with the same, or start a new run"
+                f"{path}: of a fit with other choices or landmarks, or by another version; resume with the "
+                "same, or start a new run"
             )
-        stored = state.facts["family"], state.tensors, problem.vocabulary, problem.heads, problem.model.own
-        return FAMILIES[name].load(*stored)
+        known = problem.vocabulary, problem.bases, problem.heads, problem.model.own
+        return FAMILIES[name].load(state.facts["family"], state.tensors, *known)
     family = FAMILIES[name].fit(problem)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,19 +225,10 @@ def _causes(target: Target, times: tuple[float, ...], rows: np.ndarray) -> dict[
 
 
 def _drawn(problem: Problem, member: int) -> np.ndarray:
-    """Landmarks that a member held out, 16 a patient and its share of 20 000 at most.
-
-    Every patient comes before a second landmark of any.
-    """
-    rows = problem.held_out(member)
-    order = np.random.default_rng([problem.config.seed, member]).permutation(rows)
-    patient = problem.landmarks.patient[order]
-    by_patient = np.argsort(patient, kind="stable")
-    start = np.searchsorted(patient[by_patient], patient[by_patient])
-    turn = np.empty(len(order), np.int64)
-    turn[by_patient] = np.arange(len(order)) - start  # the how many-th of its patient
+    """Landmarks that a member held out, 16 a patient and its share of 20 000 at most."""
+    rows, rng = problem.held_out(member), np.random.default_rng([problem.config.seed, member])
     most = MAX_OUT_OF_FOLD // min(problem.config.members, len(problem.folds))
-    return np.sort(order[np.argsort(turn, kind="stable")[: min(most, int((turn < MAX_PER_PATIENT).sum()))]])
+    return rows[draw_landmarks(problem.landmarks.patient[rows], MAX_PER_PATIENT, most, rng)[0]]
 
 
 def _marginals(

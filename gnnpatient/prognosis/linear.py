@@ -676,18 +676,13 @@ class LinearHazard:
         Returns
         -------
         dict of str to Tensor
-            Of each outcome, by its position, the fields of its `Scores`; of each node type with vectors, by
-            its position, mean and axes.
+            Of each outcome, by its position, the fields of its `Scores`.
         """
-        tensors = {
+        return {
             f"outcome.{i}.{name}": part
             for i, scores in enumerate(self.scores.values())
             for name, part in vars(scores).items()
         }
-        for i, kind in enumerate(self.columns.vocabulary.vectors):
-            basis = self.columns.bases[kind]
-            tensors |= {f"vectors.{i}.mean": basis.mean, f"vectors.{i}.axes": basis.axes}
-        return tensors
 
     @classmethod
     def load(
@@ -695,6 +690,7 @@ class LinearHazard:
         facts: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
         vocabulary: Vocabulary,
+        bases: Mapping[str, Basis],
         heads: Mapping[str, HeadConfig],
         layers: Mapping[str, type] | None = None,
     ) -> LinearHazard:
@@ -708,6 +704,8 @@ class LinearHazard:
             From `tensors`.
         vocabulary : Vocabulary
             Names and scales of the training graphs.
+        bases : mapping of str to Basis
+            Principal axes of the vectors of each node type.
         heads : mapping of str to HeadConfig
             What is predicted, by outcome.
         layers : mapping of str to type, optional
@@ -722,13 +720,7 @@ class LinearHazard:
         KeyError, ValueError, TypeError, RuntimeError
             When they do not fit together.
         """
-        bases = {
-            kind: Basis(*(tensors[f"vectors.{i}.{name}"] for name in ("mean", "axes")))
-            for i, kind in enumerate(vocabulary.vectors)
-        }
         columns = LinearColumns(vocabulary, bases)
-        if {kind: basis.sizes for kind, basis in bases.items()} != dict(vocabulary.vectors):
-            raise ValueError("axes of vectors that are not those of the vocabulary")
         members, scores, choices = facts["members"], {}, {}
         if type(members) is not int or not 1 <= members <= MAX_MEMBERS:
             raise ValueError(f"{members!r} members of the linear family")

@@ -19,8 +19,9 @@ from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.graphs import Graphs
+from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig
-from gnnpatient.model.model import ModelConfig, PatientGNN
+from gnnpatient.model.model import BASIS, ModelConfig, PatientGNN
 from gnnpatient.model.table import NodeTable, tabulate
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.device import deterministic
@@ -137,7 +138,7 @@ class GraphHazard:
         return {"model": self.modules[0].config.to_dict(), "members": len(self.modules)}
 
     def tensors(self) -> dict[str, Tensor]:
-        """The weights by name, on the CPU.
+        """The weights by name but the bases, on the CPU.
 
         Returns
         -------
@@ -148,6 +149,7 @@ class GraphHazard:
             f"{i}.{name}": tensor.detach().cpu().contiguous()
             for i, module in enumerate(self.modules)
             for name, tensor in module.state_dict().items()
+            if not name.startswith(BASIS)
         }
 
     @classmethod
@@ -156,6 +158,7 @@ class GraphHazard:
         facts: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
         vocabulary: Vocabulary,
+        bases: Mapping[str, Basis],
         heads: Mapping[str, HeadConfig],
         layers: Mapping[str, type] | None = None,
     ) -> GraphHazard:
@@ -169,6 +172,8 @@ class GraphHazard:
             From `tensors`.
         vocabulary : Vocabulary
             Names and scales of the training graphs.
+        bases : mapping of str to Basis
+            Principal axes of the vectors of each node type.
         heads : mapping of str to HeadConfig
             What is predicted, by outcome.
         layers : mapping of str to type, optional
@@ -188,7 +193,7 @@ class GraphHazard:
             raise ValueError("members")
         return cls(
             tuple(
-                _module(config, vocabulary, heads, from_states(str(member), tensors))
+                _module(config, vocabulary, bases, heads, from_states(str(member), tensors))
                 for member in range(facts["members"])
             )
         )
@@ -197,6 +202,7 @@ class GraphHazard:
 def _module(
     config: ModelConfig,
     vocabulary: Vocabulary,
+    bases: Mapping[str, Basis],
     heads: Mapping[str, HeadConfig],
     tensors: Mapping[str, Tensor],
 ) -> PatientGNN:
@@ -206,12 +212,10 @@ def _module(
     sizes = {size for tensor in tensors.values() for size in tensor.shape}
     if config.channels not in sizes:
         raise ValueError("channels")
-    for kind, axes in vocabulary.vectors.items():
-        if not ({axes.columns, axes.kept} <= sizes and min(axes.columns, axes.kept) >= 1):
-            raise ValueError(f"vectors of {kind!r}")
     with torch.random.fork_rng([]):  # made on the CPU
-        module = PatientGNN(config, vocabulary, heads)
-    module.load_state_dict(tensors)
+        module = PatientGNN(config, vocabulary, heads, bases)
+    own = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(BASIS)}
+    module.load_state_dict({**tensors, **own})
     if not all(buffer.isfinite().all() for buffer in module.buffers()):
         raise ValueError("numbers not finite")
     return module.eval()
@@ -531,8 +535,8 @@ class MemberTrainer:
     def _resume(self, stored: State, state: _TrainingState) -> None:
         if stored.facts.get("fit") != self.problem.fingerprint:
             raise InputError(
-                f"{self._path}: of a fit with other choices or landmarks; resume with the same, or "
-                "start a new run"
+                f"{self._path}: of a fit with other choices or landmarks, or by another version; resume with "
+                "the same, or start a new run"
             )
         state.start, state.history = stored.facts["start"], stored.facts["history"]
         state.best = from_states("best", stored.tensors)

@@ -13,6 +13,7 @@ from torch import Tensor
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import ENTRY, Landmarks, check_landmarks
 from gnnpatient.errors import InputError
+from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig, incidence
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.device import deterministic, resolve_device
@@ -81,6 +82,8 @@ class Predictor(Shown):
         What is forecast, by outcome.
     vocabulary : Vocabulary
         Names and scales of the training graphs.
+    bases : mapping of str to Basis
+        Principal axes of the vectors of each node type.
     kinds : tuple of str or None
         Node types that the model sees; None: all of the cohort's.
     null : mapping of str to ndarray
@@ -96,6 +99,7 @@ class Predictor(Shown):
     stacks: Mapping[str, Stack]
     heads: Mapping[str, HeadConfig]
     vocabulary: Vocabulary
+    bases: Mapping[str, Basis]
     kinds: tuple[str, ...] | None
     null: Mapping[str, np.ndarray]
     about: Mapping[str, Any] = field(default_factory=dict)

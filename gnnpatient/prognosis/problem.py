@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnpatient import __version__
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.splits import StratifiedPatientKFold, landmark_weights
 from gnnpatient.errors import InputError
@@ -135,6 +136,38 @@ class LandmarkSampler:
         return self.rows[rng.permutation(drawn)]
 
 
+def draw_landmarks(
+    patient: np.ndarray, each: int, most: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw landmarks, a first one of every patient before a second one of any.
+
+    Who has few landmarks had an early end: without the weight a hazard would be too high.
+
+    Parameters
+    ----------
+    patient : ndarray
+        (landmark,) int64, whose landmark each is.
+    each : int
+        Of each patient at most.
+    most : int
+        In all at most.
+    rng : Generator
+        Draws them.
+
+    Returns
+    -------
+    tuple of ndarray
+        Positions, rising, and for how many of its patient's landmarks each stands.
+    """
+    order = np.lexsort((rng.random(len(patient)), patient))
+    new = np.append(True, np.diff(patient[order]) != 0)[: len(order)]
+    rank = np.arange(len(order)) - np.flatnonzero(new)[new.cumsum() - 1]
+    most = min(most, int((rank < each).sum()))
+    rows = np.sort(order[np.lexsort((rng.random(len(order)), rank))[:most]])
+    every, some = (np.bincount(x, minlength=patient.max() + 1) for x in (patient, patient[rows]))
+    return rows, (every / some.clip(min=1))[patient[rows]]
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """The training landmarks, what came of them, and what every family shares.
@@ -189,8 +222,9 @@ class Problem:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of choices, names, landmarks and what came of them: a fit goes on with the same alone."""
+        """Hash of version, choices, names, landmarks and outcomes: a fit goes on with the same alone."""
         parts = [
+            __version__,
             asdict(self.config),
             self.model.to_dict(),
             self.vocabulary.to_dict(),
@@ -378,7 +412,7 @@ class Family(Protocol):
         """
 
     def tensors(self) -> dict[str, Tensor]:
-        """The fitted numbers by name, on the CPU.
+        """The fitted numbers by name but the bases, on the CPU.
 
         Returns
         -------
@@ -391,6 +425,7 @@ class Family(Protocol):
         facts: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
         vocabulary: Vocabulary,
+        bases: Mapping[str, Basis],
         heads: Mapping[str, HeadConfig],
         layers: Mapping[str, type] | None = None,
     ) -> Family:
@@ -404,6 +439,8 @@ class Family(Protocol):
             From `tensors`.
         vocabulary : Vocabulary
             Names and scales of the training graphs.
+        bases : mapping of str to Basis
+            Principal axes of the vectors of each node type, of the sizes in the vocabulary.
         heads : mapping of str to HeadConfig
             What is predicted, by outcome.
         layers : mapping of str to type, optional

@@ -11,7 +11,7 @@ from typing import Any
 from gnnpatient.errors import InputError
 from gnnpatient.files import is_sealed
 
-FORMAT = 6  # of a saved model
+FORMAT = 7  # of a saved model
 
 
 def graph_words(gain: Sequence[float] | None) -> str:

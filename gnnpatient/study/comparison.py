@@ -14,7 +14,7 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.progress import Progress
 from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study.evaluate import MIN_EVENTS
-from gnnpatient.study.intervals import bootstrap_interval, p_value
+from gnnpatient.study.intervals import bootstrap_interval, holm, p_value
 from gnnpatient.study.scoreboard import (
     SCORE_SETS,
     WORDS,
@@ -321,35 +321,6 @@ def _verdict(found: Mapping[str, Any]) -> str:
     if found["holm"] < LEVEL and all(figure["high"] < 0 for figure in figures):
         return "hurts"
     return "no evidence"
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """P values adjusted for being the smallest of several, by Holm's step-down rule.
-
-    Parameters
-    ----------
-    p : sequence of float
-        P values of one family.
-
-    Returns
-    -------
-    list of float
-        In the same order.
-
-    References
-    ----------
-    Holm S (1979). A simple sequentially rejective multiple test procedure. Scand J Stat 6:65-70.
-
-    Examples
-    --------
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(p, kind="stable")
-    scaled = np.asarray(p, float)[order] * np.arange(len(p), 0, -1)
-    out = np.empty(len(p))
-    out[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return out.tolist()
 
 
 @dataclass(frozen=True, eq=False, repr=False)

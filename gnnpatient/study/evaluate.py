@@ -4,6 +4,7 @@ References
 ----------
 Collins GS, Ogundimu EO, Altman DG (2016). Stat Med 35:214-226 (at least 100 events).
 Efron B, Tibshirani RJ (1993). An introduction to the bootstrap.
+Holm S (1979). Scand J Stat 6:65-70.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.progress import Progress
 from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study.baselines import COMPARATORS, censoring_hazard
-from gnnpatient.study.intervals import bootstrap_interval, resampling_units
+from gnnpatient.study.intervals import bootstrap_interval, holm, p_value, resampling_units
 from gnnpatient.study.scoreboard import MIN_CASES, WORDS, ModelRisks, ObservedOutcome, Scoreboard
 from gnnpatient.times import days, duration
 
 if TYPE_CHECKING:
     import polars as pl
 
+LEVEL = 0.05  # of p values, after Holm's rule
 MIN_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
 HIDDEN = ("nograph",)  # models of which only the difference to another one is shown
 WHOLE = ("scaled_ibs", "scaled_brier")  # by which it is said whether the graph adds anything
@@ -54,7 +56,8 @@ class Evaluation(Shown):
         Scored patients with each cause, or of each class.
     rows : list of dict
         One row a figure: model, landmark, horizon (days), cause, metric, value, low, high, group, draws,
-        interval, censoring. Landmark None is the mean over landmarks; value None is not estimable.
+        interval, censoring, p. Landmark None is the mean over landmarks; value None is not estimable; p is of
+        a difference, two-sided, by the spread of its draws.
     warnings : sequence of str
         Why figures are missing, and which ones the model of censoring moves.
     units : str
@@ -101,8 +104,9 @@ class Evaluation(Shown):
     def graph_sentence(self) -> str | None:
         """Whether the graph adds anything, by the scaled score of all landmarks; None of a model without one.
 
-        It does where the interval of the paired difference with - without it lies above 0; where the graph
-        has no weight there is nothing to compare, and that is said.
+        It does where the interval of the paired difference with - without it lies above 0, of several causes
+        where its p value holds for all of them, too (Holm 1979). Where the graph has no weight there is
+        nothing to compare, and that is said.
         """
         those = [row for row in self.rows if row["model"] == "gnn-nograph" and row["metric"] in WHOLE]
         those = [row for row in those if row["group"] is None and row["censoring"] == "km"]
@@ -111,11 +115,17 @@ class Evaluation(Shown):
             return None
         if all(row[key] == 0 for row in rows.values() for key in ("value", "low", "high")):
             return "the graph has no part in the answer: with and without it, it is the same"
-        helped = [cause for cause, row in rows.items() if row["low"] is not None and row["low"] > 0]
+        above = [row["low"] is not None and row["low"] > 0 for row in rows.values()]
+        p = holm([1.0 if row.get("p") is None else row["p"] for row in rows.values()])
+        several = len(rows) > 1
+        helped = [c for c, up, q in zip(rows, above, p, strict=True) if up and (q < LEVEL or not several)]
         said = (
             f"the graph adds to {listed(helped)}" if helped else "the graph is not shown to add anything here"
         )
-        each = "; ".join(f"{cause} {_signed(row)}" for cause, row in rows.items())
+        each = "; ".join(
+            f"{cause} {_signed(row)}" + (f", Holm p {q:.2g}" if several and row["low"] is not None else "")
+            for (cause, row), q in zip(rows.items(), p, strict=True)
+        )
         return f"{said}: {WORDS[those[0]['metric']]} with - without it, {each}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -423,10 +433,13 @@ def _rows(
     units, unit_name = board.units
     days = list(board.by_landmark)
 
-    def row(model: str, k: int, a: int, c: int, figure: float, drawn: np.ndarray) -> dict[str, Any]:
+    def row(
+        model: str, k: int, a: int, c: int, figure: float, drawn: np.ndarray, difference: bool = False
+    ) -> dict[str, Any]:
         metric, horizon = board.columns[c]
         drawn = drawn[:0] if metric in board.without_interval else drawn
         around = bootstrap_interval(figure, drawn, units, unit_name)
+        judged = difference and around["low"] is not None and around["draws"] > 1
         return {
             "model": model,
             "landmark": days[a] if a < len(days) else None,
@@ -440,6 +453,7 @@ def _rows(
             "draws": around["draws"],
             "interval": around["interval"],
             "censoring": weights,
+            "p": p_value(figure, drawn, units, unit_name) if judged else None,
         }
 
     places = _places(board, averaged)
@@ -454,7 +468,7 @@ def _rows(
         i, j = board.names.index(first), board.names.index(second)
         difference, drawn = value[:, i] - value[:, j], draws[:, :, i] - draws[:, :, j]
         rows += [
-            row(f"{first}-{second}", k, a, c, difference[k, a, c], drawn[:, k, a, c])
+            row(f"{first}-{second}", k, a, c, difference[k, a, c], drawn[:, k, a, c], True)
             for k, a, columns in places
             for c in columns
             if board.columns[c][0] in COMPARED

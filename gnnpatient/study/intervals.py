@@ -9,6 +9,7 @@ Cameron AC, Miller DL (2015). J Hum Resour 50:317-372 (few clusters: t with one 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -109,3 +110,32 @@ def p_value(value: float, draws: np.ndarray, units: np.ndarray, name: str) -> fl
 def _corrected_error(draws: np.ndarray, groups: int) -> float:
     """Standard error of a bootstrap of few groups, which alone is too narrow by the root of (n - 1) / n."""
     return float(np.nanstd(draws, ddof=1)) * np.sqrt(groups / (groups - 1))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P values adjusted for being the smallest of several, by Holm's step-down rule.
+
+    Parameters
+    ----------
+    p : sequence of float
+        P values of one family.
+
+    Returns
+    -------
+    list of float
+        In the same order.
+
+    References
+    ----------
+    Holm S (1979). A simple sequentially rejective multiple test procedure. Scand J Stat 6:65-70.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p, kind="stable")
+    scaled = np.asarray(p, float)[order] * np.arange(len(p), 0, -1)
+    out = np.empty(len(p))
+    out[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return out.tolist()

@@ -254,9 +254,9 @@ def test_info_of_cohort_run_and_model(good, ward, tmp_path):
     from gnnpatient.study import folder_info
 
     (tmp_path / "old").mkdir()
-    old = {"format": 5, "members": 2, "model": {"heads": {}}, "about": {}}  # without families
+    old = {"format": 6, "members": 2, "model": {"heads": {}}, "about": {}}  # without families
     (tmp_path / "old" / "config.json").write_text(sealed(old))
-    with pytest.raises(InputError, match="format 5, this version reads 6; fit it again"):
+    with pytest.raises(InputError, match="format 6, this version reads 7; fit it again"):
         folder_info(tmp_path / "old")
     assert folder_info(ward / "run").to_dict() == run and folder_info(ward / "cohort").to_dict() == cohort
     assert "p001" not in good("info", ward / "run") + good("info", ward / "cohort")

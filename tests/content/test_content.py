@@ -310,6 +310,13 @@ def test_any_kind_may_be_missing(reads, tmp_path):
     del held["digest"]
     words = held["model"]["vocabulary"]
     assert words["vectors"]["image"]["columns"] == cohort.vectors["image"].shape[1]
+    from safetensors.torch import load_file
+
+    # the axes are of all families and members: in the file once, beside the vocabulary
+    names = list(load_file(tmp_path / "model" / "model.safetensors"))
+    assert [name for name in names if name.endswith("mean") or "axes" in name] == [
+        name for i in range(len(words["vectors"])) for name in (f"vectors.{i}.axes", f"vectors.{i}.mean")
+    ]
     for part in ("columns", "kept", "lasting", "drifting"):  # no size of a tensor is taken on trust
         for wrong in (-1, 10**12):
             axes = words["vectors"]["image"] | {part: wrong}

@@ -98,6 +98,7 @@ class Chance:
         facts: Mapping[str, Any],
         tensors: Mapping[str, torch.Tensor],
         vocabulary: Any,
+        bases: Any,
         heads: Mapping[str, Any],
         layers: Mapping[str, type] | None = None,
     ) -> Chance:

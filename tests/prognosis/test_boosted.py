@@ -23,7 +23,7 @@ from gnnpatient.prognosis.aggregates import MISSING, STATISTICS, VALUES, Aggrega
 from gnnpatient.prognosis.boosted import BoostedHazard, _least_rows, _person_periods, _sample
 from gnnpatient.prognosis.inputs import last_landmarks
 from gnnpatient.prognosis.kinds import target_of
-from gnnpatient.prognosis.problem import FitConfig, Problem
+from gnnpatient.prognosis.problem import FitConfig, Problem, draw_landmarks
 from gnnpatient.prognosis.targets import LabelTarget
 from gnnpatient.prognosis.trees import Trees
 
@@ -300,10 +300,10 @@ def test_few_landmarks_of_many_stand_for_all():
     """Those of patients with an early end are few: each draw is weighted so that they count as they did."""
     rng = np.random.default_rng(0)
     patient = np.repeat(np.arange(300), rng.integers(1, 30, 300))
-    rows, weight = boosted._drawn(patient, 8, 10**6, rng)
+    rows, weight = draw_landmarks(patient, 8, 10**6, rng)
     assert np.bincount(patient[rows]).max() == 8 and len(np.unique(rows)) == len(rows)
     np.testing.assert_allclose(np.bincount(patient[rows], weight), np.bincount(patient))
-    fewer, _ = boosted._drawn(patient, 8, 500, rng)
+    fewer, _ = draw_landmarks(patient, 8, 500, rng)
     assert len(fewer) == 500 and set(np.bincount(patient[fewer])) <= {1, 2}
 
 
@@ -434,7 +434,8 @@ def test_of_a_class_or_cause_of_few_patients_nothing_is_grown(problem):
 
 def load(family, changed=None):
     tensors = family.tensors() | (changed or {})
-    return BoostedHazard.load(family.facts(), tensors, family.aggregates.vocabulary, family.heads)
+    known = family.aggregates.vocabulary, family.aggregates.bases, family.heads
+    return BoostedHazard.load(family.facts(), tensors, *known)
 
 
 def test_what_is_loaded_answers_the_same(fitted, asks):

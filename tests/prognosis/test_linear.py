@@ -234,18 +234,20 @@ def test_the_same_seed_gives_the_same_bits_and_saving_keeps_them(problem, fitted
     facts, tensors = json.loads(json.dumps(fitted.facts())), fitted.tensors()
     words = Vocabulary.from_dict(json.loads(json.dumps(problem.vocabulary.to_dict())))
     heads = {name: head_config(head.to_dict()) for name, head in problem.heads.items()}
-    loaded = LinearHazard.load(facts, tensors, words, heads)
+    loaded = LinearHazard.load(facts, tensors, words, problem.bases, heads)
     expected = fitted.forecast(build_graphs(test))["death"]
     for model in (again, loaded):
         assert torch.equal(model.forecast(build_graphs(test))["death"], expected)
     assert loaded.facts() == fitted.facts()
     with pytest.raises(KeyError):
-        LinearHazard.load(facts, {}, words, heads)
+        LinearHazard.load(facts, {}, words, problem.bases, heads)
     for odd in ({"members": 1e12}, {"members": 0}, {"choices": {"death": facts["choices"]["death"][:1]}}):
         with pytest.raises(ValueError):
-            LinearHazard.load(facts | odd, tensors, words, heads)
+            LinearHazard.load(facts | odd, tensors, words, problem.bases, heads)
     with pytest.raises(ValueError, match="weight"):
-        LinearHazard.load(facts, tensors | {"outcome.0.weight": torch.zeros(5, 2, 1)}, words, heads)
+        LinearHazard.load(
+            facts, tensors | {"outcome.0.weight": torch.zeros(5, 2, 1)}, words, problem.bases, heads
+        )
 
 
 def test_each_fit_ends_where_its_own_would():

@@ -406,9 +406,9 @@ def test_a_diverging_fit_says_so(train):
 
 def test_what_is_saved_forecasts_the_same(problem, fitted, train):
     facts = json.loads(json.dumps(fitted.facts()))
-    again = GraphHazard.load(facts, fitted.tensors(), problem.vocabulary, problem.heads)
+    again = GraphHazard.load(facts, fitted.tensors(), problem.vocabulary, problem.bases, problem.heads)
     graphs = build_graphs(train)
     assert torch.equal(again.forecast(graphs)["death"], fitted.forecast(graphs)["death"])
     for wrong in ({**facts, "members": 3}, {**facts, "model": {**facts["model"], "channels": 9}}):
         with pytest.raises((KeyError, ValueError, TypeError, RuntimeError)):
-            GraphHazard.load(wrong, fitted.tensors(), problem.vocabulary, problem.heads)
+            GraphHazard.load(wrong, fitted.tensors(), problem.vocabulary, problem.bases, problem.heads)

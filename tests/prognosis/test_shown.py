@@ -266,7 +266,9 @@ def test_bars_in_a_notebook(monkeypatch):
         assert bars.place == "notebook"
         for done in range(1, 5):
             bars(EVIL, done, 8)
+        bars("a sentence", 0, 0)
     assert 2 <= len(shown_html) <= 5 and "width:100%" in shown_html[-1]
+    assert "<div>a sentence</div>" in shown_html[-1], "no bar beside it"
     assert "<script" not in shown_html[0] and Tags(shown_html[0]).seen == {"div", "span"}
 
 

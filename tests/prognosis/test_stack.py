@@ -283,6 +283,9 @@ def test_a_finished_family_is_read_back(standins, signal, tmp_path, monkeypatch)
     assert np.array_equal(resumed.forecast(X[:30])["death"].members, whole)
     with pytest.raises(InputError, match="of a fit with other choices or landmarks"):
         PrognosisModel(**QUICK | {"seed": 1}).fit(X, run=tmp_path)
+    monkeypatch.setattr("gnnpatient.prognosis.problem.__version__", "0.0.9")  # families of two versions
+    with pytest.raises(InputError, match="or by another version"):
+        PrognosisModel(**QUICK).fit(X, run=tmp_path)
 
 
 def test_the_card_says_who_answers(standins, signal, tmp_path):

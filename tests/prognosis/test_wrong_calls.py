@@ -211,6 +211,10 @@ CALLS = {
         lambda g: PrognosisModel(families=None).fit(g.train),
         "families = None; must be a list of names, as in ['linear', 'boosted', 'graph']",
     ),
+    "encoders without node types": (
+        lambda g: PrognosisModel(encoders=["lab"]).fit(g.train),
+        "encoders = ['lab']; must be classes by node type, as in {'lab': X}",
+    ),
     "a family twice": (
         lambda g: PrognosisModel(families=("linear", "graph", "linear")).fit(g.train),
         "families: 'linear' is named twice",

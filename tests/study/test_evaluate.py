@@ -329,3 +329,28 @@ def test_what_is_said_of_the_graph(figures, said):
     about = {"model": "gnn-nograph", "metric": "scaled_ibs", "group": None, "censoring": "km"}
     row = {**about, "cause": "death", **dict(zip(("value", "low", "high"), figures, strict=True))}
     assert Evaluation.graph_sentence.fget(SimpleNamespace(rows=[row])).startswith(said)
+
+
+def test_of_several_causes_the_graph_must_pass_by_holm():
+    about = {"model": "gnn-nograph", "metric": "scaled_ibs", "group": None, "censoring": "km"}
+    each = {
+        "death": (0.2, 0.01, 0.4, 0.04),
+        "relapse": (0.2, 0.01, 0.4, 0.03),
+        "cure": (None, None, None, None),
+    }
+    rows = [
+        {**about, "cause": cause, **dict(zip(("value", "low", "high", "p"), figures, strict=True))}
+        for cause, figures in each.items()
+    ]
+    said = Evaluation.graph_sentence.fget(SimpleNamespace(rows=rows))
+    assert said.startswith("the graph is not shown to add anything here: ")
+    assert "death +0.2000 (+0.0100 to +0.4000), Holm p 0.09; " in said and said.endswith("cure not estimable")
+    rows[1]["p"] = 0.001
+    assert Evaluation.graph_sentence.fget(SimpleNamespace(rows=rows)).startswith("the graph adds to relapse:")
+
+
+def test_a_difference_has_a_p_value(pbc, scored):
+    found = evaluate(scored, outcome="death", horizons=[YEAR], n=20)
+    assert {row["p"] is None for row in found.rows if "-" not in row["model"]} == {True}
+    row = found.value("gnn-cox", "brier", cause="death", landmark=None)
+    assert 0 <= row["p"] <= 1

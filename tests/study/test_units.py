@@ -9,6 +9,7 @@ import pytest
 from gnnpatient import InputError, PrognosisModel, metrics
 from gnnpatient.prognosis.kinds import target_of
 from gnnpatient.prognosis.marginal import landmark_marginals
+from gnnpatient.prognosis.targets import SurvivalTarget
 from gnnpatient.study.baselines import MarginalModel, marginal_model
 from gnnpatient.study.evaluate import evaluate
 from gnnpatient.study.intervals import bootstrap_interval
@@ -271,6 +272,16 @@ def test_no_landmark_of_the_null_is_of_few_patients(falling):
     own = X[:30]
     own = replace(own, at=own.at % 1000 + np.arange(30))
     assert landmark_marginals(target_of(own, "death"), own, (50.0,)) is None
+
+
+def test_no_marginal_is_rounded_to_more_than_all(pbc):
+    """Two thirds and two sixths, each rounded up, are 1.0001: event-free would be below 0."""
+    X = pbc.landmarks(times=[0, 1])
+    event = np.where(X.patient < 208, 1, np.where(X.patient < 260, 2, 3))
+    target = SurvivalTarget(("a", "b", "c"), event, np.full(len(X), 5.0))
+    days, tables = landmark_marginals(target, X, (10.0, 20.0))
+    assert len(days) == 2 and (tables >= 0).all() and tables.sum(1) == pytest.approx(1, abs=1e-12)
+    assert tables[0, :, 1].tolist() == pytest.approx([0.0002, 0.6666, 0.1666, 0.1666])
 
 
 def test_entry_has_its_curve_whenever_it_is(falling, tmp_path):
