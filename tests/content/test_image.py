@@ -138,7 +138,7 @@ def deflated(inside: bytes) -> bytes:
     meta = dataset()
     meta.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     head = written(meta)
-    engine = zlib.compressobj(9, zlib.DEFLATED, -15)
+    engine = zlib.compressobj(1, zlib.DEFLATED, -15)
     assert whole[start:]
     size = struct.unpack("<I", head[140:144])[0]
     return head[: 144 + size] + engine.compress(inside) + engine.flush()
