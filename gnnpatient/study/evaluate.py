@@ -10,7 +10,7 @@ Holm S (1979). Scand J Stat 6:65-70.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,14 +56,15 @@ class Evaluation(Shown):
         Scored patients with each cause, or of each class.
     rows : list of dict
         One row a figure: model, landmark, horizon (days), cause, metric, value, low, high, group, draws,
-        interval, censoring, p. Landmark None is the mean over landmarks; value None is not estimable; p is of
-        a difference, two-sided, by the spread of its draws.
+        interval, censoring. Landmark None is the mean over landmarks; value None is not estimable.
     warnings : sequence of str
         Why figures are missing, and which ones the model of censoring moves.
     units : str
         What the intervals resample: "patients" or "groups".
     entry : float or None
         The landmark, in days, that stands for each patient's entry.
+    graph_p : mapping of str to float
+        By cause the two-sided p value, by the spread of the draws, of what the graph adds to it.
     """
 
     outcome: str
@@ -74,6 +75,7 @@ class Evaluation(Shown):
     warnings: Sequence[str] = ()  # why figures are missing, and which ones the model of censoring moves
     units: str = "patients"  # what the intervals resample
     entry: float | None = None  # the landmark, in days, that stands for each patient's entry
+    graph_p: Mapping[str, float] = field(default_factory=dict)
 
     def _summary(self) -> Summary:
         whole = [row for row in self.rows if row["group"] is None and row.get("censoring", "km") == "km"]
@@ -108,15 +110,13 @@ class Evaluation(Shown):
         where its p value holds for all of them, too (Holm 1979). Where the graph has no weight there is
         nothing to compare, and that is said.
         """
-        those = [row for row in self.rows if row["model"] == "gnn-nograph" and row["metric"] in WHOLE]
-        those = [row for row in those if row["group"] is None and row["censoring"] == "km"]
-        rows = {row["cause"]: row for row in those}  # the mean over landmarks comes last
+        rows = _graph_rows(self.rows)
         if not rows:
             return None
         if all(row[key] == 0 for row in rows.values() for key in ("value", "low", "high")):
             return "the graph has no part in the answer: with and without it, it is the same"
         above = [row["low"] is not None and row["low"] > 0 for row in rows.values()]
-        p = holm([1.0 if row.get("p") is None else row["p"] for row in rows.values()])
+        p = holm([self.graph_p.get(cause, 1.0) for cause in rows])
         several = len(rows) > 1
         helped = [c for c, up, q in zip(rows, above, p, strict=True) if up and (q < LEVEL or not several)]
         said = (
@@ -126,7 +126,7 @@ class Evaluation(Shown):
             f"{cause} {_signed(row)}" + (f", Holm p {q:.2g}" if several and row["low"] is not None else "")
             for (cause, row), q in zip(rows.items(), p, strict=True)
         )
-        return f"{said}: {WORDS[those[0]['metric']]} with - without it, {each}"
+        return f"{said}: {WORDS[next(iter(rows.values()))['metric']]} with - without it, {each}"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything for `evaluate --json`; what is not estimable is None.
@@ -204,6 +204,13 @@ class Evaluation(Shown):
         if key not in ("landmark", "horizon") or not isinstance(wanted, str):
             return wanted
         return self.entry if wanted == "entry" else days(wanted)
+
+
+def _graph_rows(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the graph adds to each cause, by the scaled score of all landmarks."""
+    those = [row for row in rows if row["model"] == "gnn-nograph" and row["metric"] in WHOLE]
+    those = [row for row in those if row["group"] is None and row["censoring"] == "km"]
+    return {row["cause"]: row for row in those}  # the mean over landmarks comes last
 
 
 def _signed(row: Mapping[str, Any]) -> str:
@@ -318,6 +325,9 @@ def evaluate(
             part = replace(board, members=members & board.members)
             found, words = _figures(part, censoring, pairs, n, seed, group, progress)
             rows, warnings = rows + found, warnings + words
+    graph_p = {cause: row["p"] for cause, row in _graph_rows(rows).items() if row["p"] is not None}
+    for row in rows:
+        row.pop("p", None)
     return Evaluation(
         outcome=outcome,
         patients=len(np.unique(landmarks.patient[has_label])),
@@ -327,6 +337,7 @@ def evaluate(
         warnings=tuple(warnings),
         units=resampling_units(landmarks)[1],
         entry=None if observed.pooled else landmarks.entry_day,
+        graph_p=graph_p,
     )
 
 
@@ -453,8 +464,7 @@ def _rows(
             "draws": around["draws"],
             "interval": around["interval"],
             "censoring": weights,
-            "p": p_value(figure, drawn, units, unit_name) if judged else None,
-        }
+        } | ({"p": p_value(figure, drawn, units, unit_name) if judged else None} if difference else {})
 
     places = _places(board, averaged)
     rows = [

@@ -328,7 +328,7 @@ def test_tables_of_pairs_and_sorting_agree(scored, monkeypatch):
 def test_what_is_said_of_the_graph(figures, said):
     about = {"model": "gnn-nograph", "metric": "scaled_ibs", "group": None, "censoring": "km"}
     row = {**about, "cause": "death", **dict(zip(("value", "low", "high"), figures, strict=True))}
-    assert Evaluation.graph_sentence.fget(SimpleNamespace(rows=[row])).startswith(said)
+    assert Evaluation.graph_sentence.fget(SimpleNamespace(rows=[row], graph_p={})).startswith(said)
 
 
 def test_of_several_causes_the_graph_must_pass_by_holm():
@@ -339,18 +339,23 @@ def test_of_several_causes_the_graph_must_pass_by_holm():
         "cure": (None, None, None, None),
     }
     rows = [
-        {**about, "cause": cause, **dict(zip(("value", "low", "high", "p"), figures, strict=True))}
+        {**about, "cause": cause, **dict(zip(("value", "low", "high"), figures[:3], strict=True))}
         for cause, figures in each.items()
     ]
-    said = Evaluation.graph_sentence.fget(SimpleNamespace(rows=rows))
+    given = SimpleNamespace(rows=rows, graph_p={cause: p for cause, (*_, p) in each.items() if p})
+    said = Evaluation.graph_sentence.fget(given)
     assert said.startswith("the graph is not shown to add anything here: ")
     assert "death +0.2000 (+0.0100 to +0.4000), Holm p 0.09; " in said and said.endswith("cure not estimable")
-    rows[1]["p"] = 0.001
-    assert Evaluation.graph_sentence.fget(SimpleNamespace(rows=rows)).startswith("the graph adds to relapse:")
+    given.graph_p["relapse"] = 0.001
+    assert Evaluation.graph_sentence.fget(given).startswith("the graph adds to relapse:")
 
 
-def test_a_difference_has_a_p_value(pbc, scored):
-    found = evaluate(scored, outcome="death", horizons=[YEAR], n=20)
-    assert {row["p"] is None for row in found.rows if "-" not in row["model"]} == {True}
-    row = found.value("gnn-cox", "brier", cause="death", landmark=None)
-    assert 0 <= row["p"] <= 1
+def test_what_the_graph_adds_has_a_p_value_for_each_cause(scored):
+    risks = {"gnn": scored.risks["gnn"], "nograph": scored.risks["cox"], "null": scored.risks["null"]}
+    how = {"outcome": "death", "horizons": [YEAR], "n": 20, "against": [("gnn", "nograph")]}
+    found = evaluate(replace(scored, risks=risks), **how)
+    assert found.graph_p.keys() == {"transplant", "death"} and all(
+        0 <= p < 0.01 for p in found.graph_p.values()
+    )
+    assert found.graph_sentence.startswith("the graph adds to transplant, death: ")
+    assert len({frozenset(row) for row in found.rows}) == 1
