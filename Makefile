@@ -2,6 +2,7 @@
 export GNNPATIENT_DATA ?= $(CURDIR)/../shared/data
 export GNNPATIENT_FAULTS ?= $(CURDIR)/../shared/faults/corpus
 export GNNPATIENT_FIELD ?= $(CURDIR)/../shared/faults/field
+unexport PYTHONDONTWRITEBYTECODE # pytest rewrites 118 files of tests: once, and not once a process
 
 PYTHON := .venv/bin/python
 # Not compiled ahead: of the many files of torch and transformers few are ever imported.

@@ -44,6 +44,17 @@ def field_dir() -> Path:
     return _folder("GNNPATIENT_FIELD")
 
 
+@pytest.fixture
+def given_ridge(monkeypatch):
+    """Fits with a ridge that is given: to choose it takes longer than all else in a fit of few patients."""
+    from gnnpatient.prognosis import linear
+
+    def choose(learning):
+        return [linear.Choice(linear.DEFAULT_RIDGE, ())] * len(learning.problem.folds)
+
+    monkeypatch.setattr(linear._Learning, "choose", choose)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:

@@ -148,17 +148,14 @@ def test_ids_dealt_anew_are_still_the_same_people(ward, dealt, split, good, tmp_
 
 
 @pytest.fixture
-def compare_few(monkeypatch):
+def compare_few(monkeypatch, given_ridge):
     """Let `compare` fit few models (tests/study fits all), and a second call find what the first did."""
-    from gnnpatient.prognosis.linear import Choice
     from gnnpatient.study import compare as fusion
     from gnnpatient.study import report
 
     compare, once, made, curve = fusion.compare, fusion.run_compare, [], report.missing_curve
     monkeypatch.setattr(report, "missing_curve", lambda *given: curve(*given, n=10))
-    monkeypatch.setattr("gnnpatient.prognosis.run.RANDOM_LANDMARKS", 3)  # and a given ridge: a twentieth
-    choose = lambda learning: [Choice(1.6, ())] * len(learning.problem.folds)  # noqa: E731
-    monkeypatch.setattr("gnnpatient.prognosis.linear._Learning.choose", choose)
+    monkeypatch.setattr("gnnpatient.prognosis.run.RANDOM_LANDMARKS", 3)  # of the fits: a tenth of the time
 
     def call(**few):
         few = {"folds": 2, "inner": 2, "channels": 8, "n": 10, "choices": {"families": ("linear",)}, **few}

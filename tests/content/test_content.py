@@ -9,6 +9,8 @@ import pytest
 
 from gnnpatient.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("given_ridge")
+
 pytest.importorskip("PIL")
 
 TOML = """
@@ -255,7 +257,7 @@ def test_a_picture_taken_away_while_it_is_read_costs_its_node_alone(reads, tmp_p
 def test_flags_count_rows_of_text(reads, tmp_path):
     draw(tmp_path)
     rows = ["The patient died.", "The patient died.", "Died and died, said Dr. Example.", "Stable.", "  "]
-    long = "word " * 400_000
+    long = "word " * 40_000
     notes = [(f"p{i}", 1.0, 1.0, text, "x") for i, text in enumerate([*rows, long, long])]
     pl.DataFrame(notes, schema=["pid", "day", "signed", "text", "acc"], orient="row").write_csv(
         tmp_path / "notes.csv"

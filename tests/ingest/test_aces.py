@@ -323,7 +323,7 @@ def slow(trigger, task, rows):
 def test_labels_are_those_of_a_slow_answer(tmp_path_factory, trigger, drawn, rows):
     from gnnpatient.ingest.aces import label, read_task
 
-    path = tmp_path_factory.mktemp("task") / "task.yaml"  # JSON is YAML
+    path = tmp_path_factory.getbasetemp() / "task.yaml"  # JSON is YAML
     path.write_text(json.dumps({"predicates": PREDICATES, "trigger": trigger, "windows": drawn}))
     found = hours(label(read_task(path), frame(*rows)))
     assert sorted(found) == sorted(slow(trigger, drawn, rows))

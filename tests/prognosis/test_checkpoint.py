@@ -22,6 +22,8 @@ from gnnpatient.files import file_hash, sealed
 from gnnpatient.prognosis.checkpoint import FORMAT
 from gnnpatient.prognosis.states import State, read_state, write_state
 
+pytestmark = pytest.mark.usefixtures("given_ridge")
+
 
 @pytest.fixture(scope="module")
 def saved(model, tmp_path_factory):

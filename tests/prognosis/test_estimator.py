@@ -36,12 +36,14 @@ def test_clone_and_params(model, train, quick):
     assert kept == {"predictor_", "train_ids_"} and model.train_ids_ == {f"p{i:03d}" for i in range(60)}
 
 
+@pytest.mark.usefixtures("given_ridge")
 def test_grid_search(train, quick):
     search = GridSearchCV(PrognosisModel(**quick), {"channels": [4, 8]}, cv=PatientKFold(2)).fit(train)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert search.best_estimator_.forecast(train[:2])["death"].incidence.shape[0] == 2
 
 
+@pytest.mark.usefixtures("given_ridge")
 @pytest.mark.parametrize("cv", [PatientKFold(3), StratifiedPatientKFold(3), GroupKFold(3)])
 def test_cross_val_score(train, quick, cv):
     groups = train.groups if isinstance(cv, GroupKFold) else None
@@ -289,6 +291,7 @@ def scrambled(cohort, kinds):
     return replace(cohort, events=events)
 
 
+@pytest.mark.usefixtures("given_ridge")
 def test_statics_alone(cohort, train, quick):
     model = PrognosisModel(**quick, kinds=()).fit(train)
     asks = cohort.at(3).followed()

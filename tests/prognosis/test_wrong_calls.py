@@ -18,6 +18,8 @@ from gnnpatient import (
 from gnnpatient.datasets.shipped import pbc
 from gnnpatient.prognosis.forecast import Forecasts
 
+pytestmark = pytest.mark.usefixtures("given_ridge")
+
 
 class Given:
     """What the calls below are made with."""
