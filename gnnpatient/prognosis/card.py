@@ -64,7 +64,7 @@ def card(config: Mapping[str, Any]) -> str:
     shown = {
         kind: names for kind, names in seen.items() if config["kinds"] is None or kind in config["kinds"]
     }
-    lines += [f"- {kind}: {len(names) - 1} codes" for kind, names in shown.items()]
+    lines += [f"- {kind}: {counted(len(names) - 1, 'code')}" for kind, names in shown.items()]
     statics = [*model["vocabulary"]["numbers"], *model["vocabulary"]["levels"]]
     lines += [f"- patient: {', '.join(statics) or 'nothing but the time since the origin'}"]
     lines += ["", "## Who answers", ""]

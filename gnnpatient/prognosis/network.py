@@ -324,25 +324,49 @@ class AdamW:
 
 
 @dataclass(eq=False)
-class _TrainingState:
-    """The state of a member's training after some epochs."""
+class _Course:
+    """A network in training: its weights, their running average, the moments of the optimiser."""
 
-    optimizer: AdamW
+    module: PatientGNN
     average: PatientGNN
-    best: dict[str, Tensor]
+    optimizer: AdamW
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the next step reads, by name."""
+        return {
+            **to_states("now", self.module.state_dict()),
+            **to_states("average", self.average.state_dict()),
+            **to_states("optimizer", self.optimizer.tensors()),
+        }
+
+    def load(self, state: State) -> None:
+        """Put back what `tensors` gave."""
+        self.module.load_state_dict(from_states("now", state.tensors))
+        self.average.load_state_dict(from_states("average", state.tensors))
+        self.optimizer.load(from_states("optimizer", state.tensors), state.facts["steps"])
+
+
+@dataclass(eq=False)
+class _History:
+    """The epochs of a member so far: first those that are scored, then those on all of its patients."""
+
     start: float = math.nan  # validation loss before training
-    history: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def losses(self) -> list[float]:
-        """Validation loss before training and after each epoch."""
-        return [self.start, *(entry["validation"] for entry in self.history)]
+        """Validation loss before training and after each scored epoch."""
+        return [self.start, *(e["validation"] for e in self.epochs if e["validation"] is not None)]
 
-    def add(self, entry: dict[str, Any]) -> None:
-        """Record an epoch, and keep the average of the best one."""
-        if entry["validation"] < min(self.losses):
-            self.best = copy.deepcopy(self.average.state_dict())
-        self.history.append(entry)
+    @property
+    def best(self) -> int:
+        """After how many epochs the loss was lowest; 0: before training."""
+        return int(np.argmin(self.losses))
+
+    @property
+    def again(self) -> int:
+        """How many epochs on all patients are done."""
+        return 1 + len(self.epochs) - len(self.losses)
 
 
 @dataclass(eq=False)
@@ -354,7 +378,7 @@ class MemberTrainer:
     member : int
         Its number, from 0.
     module : PatientGNN
-        A fresh network, changed in place.
+        A fresh network, of which each course of training begins with a copy.
     problem : Problem
         What there is to learn from.
     tables : callable
@@ -370,16 +394,17 @@ class MemberTrainer:
     log: list[dict[str, Any]]
 
     def train(self) -> PatientGNN:
-        """Train on one part of the member's patients, and stop on the other.
+        """Train on a part of the member's patients until the others gain nothing; then anew, on all of them.
 
         What is scored and kept is a running average of the weights [1]_: with some hundreds of patients it
-        forecasts better than the weights of any single step. The state before training, which is the marginal
-        model, is kept where no epoch is better.
+        forecasts better than the weights of any single step. The second time takes as many epochs as were
+        best the first time; where no epoch was better than the state before training, which is the marginal
+        model, that one is kept.
 
         Returns
         -------
         PatientGNN
-            The average after the best epoch.
+            The average after the last epoch.
 
         Raises
         ------
@@ -393,59 +418,77 @@ class MemberTrainer:
         """
         problem = self.problem
         learn, stop = problem.stopping(self.member)
-        for name in problem.heads:
-            head = self.module.head(name)
-            head.start(torch.from_numpy(problem.start(name, learn)).float())
+        scored = np.random.default_rng(problem.config.seed).permutation(stop)[: self._most(stop)]
+        stored, history = self._stored(), _History()
+        if stored is not None:
+            history = _History(stored.facts["start"], stored.facts["epochs"])
+        if not self._searched(history):
+            course = self._begin(learn, stored)
+            if stored is None:
+                history.start = self._score(course.average, scored)
+            while not self._searched(history):
+                epoch = len(history.epochs)
+                loss = self._epoch(epoch, learn, course)
+                score = self._score(course.average, scored, epoch)
+                self._after(epoch, loss, score, course, history)
+            stored = None
+        course = self._begin(problem.train(self.member), stored if history.again else None)
+        for epoch in range(history.again, history.best):
+            self._after(epoch, self._epoch(epoch, problem.train(self.member), course), None, course, history)
+        self.log += history.epochs
+        return course.average.eval()
+
+    def _begin(self, rows: np.ndarray, stored: State | None) -> _Course:
+        """A network as it was made, with the marginal forecast of some landmarks; or as it was stored."""
+        module = copy.deepcopy(self.module)
+        for name in self.problem.heads:
+            head = module.head(name)
+            head.start(torch.from_numpy(self.problem.start(name, rows)).float())
             # a bias that follows a few patients tells how many they are
             if hasattr(head, "hold"):
-                head.hold(torch.from_numpy(problem.learned(name, learn)))
-        self.module.to(problem.device)
-        sampler = LandmarkSampler.of(problem.landmarks.moments, learn)
-        scored = np.random.default_rng(problem.config.seed).permutation(stop)[: self._most(stop)]
-        state = self._begin(scored)
-        while not self._finished(state):
-            epoch = len(state.history)
-            loss = self._epoch(epoch, sampler, state)
-            score = self._score(state.average, scored, epoch)
-            entry = {"member": self.member, "epoch": epoch, "loss": loss, "validation": score}
-            state.add(entry)
-            self._checkpoint(state)
-            if problem.progress:
-                problem.progress(f"member {self.member + 1}", epoch + 1, problem.config.epochs, **entry)
-        self.log += state.history
-        self.module.load_state_dict(state.best)
-        return self.module.eval()
+                head.hold(torch.from_numpy(self.problem.learned(name, rows)))
+        module.to(self.problem.device)
+        optimizer = AdamW(module.named_parameters(), self.problem.config.weight_decay)
+        course = _Course(module, copy.deepcopy(module).eval(), optimizer)
+        if stored is not None and "steps" in stored.facts:
+            course.load(stored)
+        elif stored is not None:
+            course.average.load_state_dict(from_states("kept", stored.tensors))
+        return course
 
-    def _begin(self, scored: np.ndarray) -> _TrainingState:
-        """The state before the first epoch, or after those of an existing checkpoint."""
-        optimizer = AdamW(self.module.named_parameters(), self.problem.config.weight_decay)
-        average = copy.deepcopy(self.module).eval()
-        state = _TrainingState(optimizer, average, copy.deepcopy(average.state_dict()))
-        if self.problem.run is not None and self._path.is_file():
-            self._resume(read_state(self._path), state)
-        else:
-            state.start = self._score(average, scored)
-        return state
+    def _after(
+        self, epoch: int, loss: float, score: float | None, course: _Course, history: _History
+    ) -> None:
+        """Write down an epoch, and tell of it."""
+        entry = {"member": self.member, "epoch": epoch, "loss": loss, "validation": score}
+        history.epochs.append(entry)
+        self._checkpoint(course, history)
+        if self.problem.progress:
+            name, most = f"member {self.member + 1}", self.problem.config.epochs
+            if score is None:
+                name, most = f"{name}, all patients", history.best
+            self.problem.progress(name, epoch + 1, most, **entry)
 
-    def _epoch(self, epoch: int, sampler: LandmarkSampler, state: _TrainingState) -> float:
+    def _epoch(self, epoch: int, learn: np.ndarray, course: _Course) -> float:
         """Train one epoch; returns the mean loss."""
-        config, optimizer = self.problem.config, state.optimizer
+        config = self.problem.config
+        sampler = LandmarkSampler.of(self.problem.landmarks.moments, learn)
         rng = np.random.default_rng([config.seed, self.member, epoch])
         torch.manual_seed(_seed(config.seed, self.member, epoch))
         size = max(MIN_STEPS * MIN_BATCH, min(len(sampler.rows), self._most(sampler.rows)))
         batches = np.array_split(sampler(rng, size), max(MIN_STEPS, math.ceil(size / config.batch_size)))
-        self.module.train()
+        course.module.train()
         losses = []
         for step, rows in enumerate(batches, epoch * len(batches)):
             table = self._hide(self.tables(rows)).to(self.problem.device)
-            loss = self._loss(self.module, table, rows, self._shares(rows, np.ones(len(rows))))
-            self.module.zero_grad()
+            loss = self._loss(course.module, table, rows, self._shares(rows, np.ones(len(rows))))
+            course.module.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-            optimizer.step(config.lr * _rate(step / (config.epochs * len(batches))))
+            torch.nn.utils.clip_grad_norm_(course.module.parameters(), 1.0)
+            course.optimizer.step(config.lr * _rate(step / (config.epochs * len(batches))))
             # read once per epoch, so that no step waits for a GPU
             losses.append(loss.detach())
-            _update_average(state.average, self.module, step + 1)
+            _update_average(course.average, course.module, step + 1)
         return float(torch.stack(losses).double().mean())
 
     def _most(self, rows: np.ndarray) -> int:
@@ -467,11 +510,11 @@ class MemberTrainer:
             keep &= visible[table.kind]
         return table if keep.all() else table.keep(keep)
 
-    def _finished(self, state: _TrainingState) -> bool:
-        """Whether all epochs are done, or none of the last ones was better."""
-        done, config = len(state.history), self.problem.config
-        since = done - int(np.argmin(state.losses))
-        return done >= config.epochs or (done >= MIN_EPOCHS and since >= config.patience)
+    def _searched(self, history: _History) -> bool:
+        """Whether it is known how many epochs are best: all are done, or none of the last ones was better."""
+        done, config = len(history.losses) - 1, self.problem.config
+        patient = done >= MIN_EPOCHS and done - history.best >= config.patience
+        return not math.isnan(history.start) and (done >= config.epochs or patient)
 
     @torch.inference_mode()
     def _score(self, module: PatientGNN, rows: np.ndarray, epoch: int | None = None) -> float:
@@ -515,35 +558,33 @@ class MemberTrainer:
         assert self.problem.run is not None
         return self.problem.run / "checkpoints" / f"member-{self.member}.safetensors"
 
-    def _checkpoint(self, state: _TrainingState) -> None:
+    def _checkpoint(self, course: _Course, history: _History) -> None:
         """Leave behind what it takes to go on; of a finished member the kept weights alone."""
         if (run := self.problem.run) is None:
             return
-        tensors = to_states("best", state.best)
-        if not self._finished(state):
-            tensors |= to_states("now", self.module.state_dict())
-            tensors |= to_states("average", state.average.state_dict())
-            tensors |= to_states("optimizer", state.optimizer.tensors())
+        facts = {"fit": self.problem.fingerprint, "start": history.start, "epochs": history.epochs}
+        if self._searched(history) and history.again == history.best:
+            # before training it is what it starts with
+            tensors = to_states("kept", course.average.state_dict()) if history.again else {}
+        else:
+            tensors, facts["steps"] = course.tensors(), course.optimizer.steps
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # the log comes first: an epoch done twice writes the same line
         with atomic_file(run / "metrics.jsonl") as part:
-            part.write_text("".join(json.dumps(entry) + "\n" for entry in [*self.log, *state.history]))
-        facts = {"fit": self.problem.fingerprint, "start": state.start, "history": state.history}
-        facts["steps"] = state.optimizer.steps
+            part.write_text("".join(json.dumps(entry) + "\n" for entry in [*self.log, *history.epochs]))
         write_state(self._path, State(tensors, facts))
 
-    def _resume(self, stored: State, state: _TrainingState) -> None:
+    def _stored(self) -> State | None:
+        """The checkpoint of a fit that was stopped."""
+        if self.problem.run is None or not self._path.is_file():
+            return None
+        stored = read_state(self._path)
         if stored.facts.get("fit") != self.problem.fingerprint:
             raise InputError(
                 f"{self._path}: of a fit with other choices or landmarks, or by another version; resume with "
                 "the same, or start a new run"
             )
-        state.start, state.history = stored.facts["start"], stored.facts["history"]
-        state.best = from_states("best", stored.tensors)
-        if not self._finished(state):
-            self.module.load_state_dict(from_states("now", stored.tensors))
-            state.average.load_state_dict(from_states("average", stored.tensors))
-            state.optimizer.load(from_states("optimizer", stored.tensors), stored.facts["steps"])
+        return stored
 
 
 def _rate(done: float) -> float:

@@ -44,7 +44,7 @@ class FitConfig:
     epochs : int
         Epochs of each network at most, default 30; 0: the state before training, which is the marginal model.
     patience : int
-        Epochs without a better validation loss after which a network stops, default 8.
+        Epochs without a better validation loss after which a network stops, default 5.
     batch_size : int
         Landmarks per batch, default 128.
     lr : float
@@ -67,7 +67,7 @@ class FitConfig:
 
     members: int = 5
     epochs: int = 30
-    patience: int = 8
+    patience: int = 5
     batch_size: int = 128
     lr: float = 3e-3
     weight_decay: float = 1.0

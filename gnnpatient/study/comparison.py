@@ -13,7 +13,7 @@ from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.progress import Progress
 from gnnpatient.show import Shown, Summary, Table, counted, listed
-from gnnpatient.study.evaluate import MIN_EVENTS
+from gnnpatient.study.evaluate import LEVEL, MIN_EVENTS
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value
 from gnnpatient.study.scoreboard import (
     SCORE_SETS,
@@ -26,12 +26,11 @@ from gnnpatient.study.scoreboard import (
     ScoreSet,
 )
 
-LEVEL = 0.05
 WEAKENING = ("cut for", "stopped after")  # how the lines begin on what makes a verdict weaker
 CONTRASTS = {
     ("gnn", "nograph"): "the graph network, beside the linear model and the trees,",
-    ("gnn", "linear"): "anything but a linear model of last observations",
-    ("gnn", "boosted"): "anything but trees over the history of each code",
+    ("gnn", "linear"): "the stack of all families, instead of a linear model of last observations,",
+    ("gnn", "boosted"): "the stack of all families, instead of boosted trees alone,",
     ("graph", "gru"): "passing messages, instead of a recurrent network over the same rows,",
     ("gnn", "late"): "one model of all node types, instead of the mean of unimodal ones,",
     ("gnn", "values"): "more than the last value of each code",

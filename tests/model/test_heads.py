@@ -104,7 +104,7 @@ def test_the_best_loss_recovers_aalen_johansen():
     times = tuple(20.0 * (1 + j) for j in range(18))
     head = SurvivalHead(SurvivalConfig(causes=("transplant", "death"), times=times), 1)
     z = torch.zeros(1, 1)
-    head.hidden.requires_grad_(False)
+    head.scores.requires_grad_(False)
     optimiser = torch.optim.LBFGS([head.bias], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure():
@@ -251,4 +251,5 @@ def test_a_held_cause_stays_at_its_start():
                 parameter -= 0.1 * parameter.grad
     assert torch.equal(head.bias[1], before["bias"][1]) and not torch.equal(head.bias[0], before["bias"][0])
     courses = len(head.courses)
-    assert (head.out.weight[courses:] == 0).all() and (head.out.weight[:courses] != 0).any()
+    weight = head.scores.out.weight
+    assert (weight[courses:] == 0).all() and (weight[:courses] != 0).any()

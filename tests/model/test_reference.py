@@ -46,7 +46,8 @@ class Reference:
         for landmark in range(len(table)):
             z = torch.cat([self.pooled(table, landmark), self.patient(table, landmark)])
             head = self.network.heads[0]
-            score = (head.out.weight @ head.hidden[1](z).relu()).view(2, -1)
+            scores = head.scores
+            score = (scores.out.weight @ torch.cat([scores.hidden(z).relu(), z])).view(2, -1)
             logits = torch.zeros(3, 3, dtype=torch.float64)
             for cause in range(2):
                 for time in range(3):

@@ -179,7 +179,7 @@ def test_an_untrained_model_answers_the_null(cohort, train, quick, monkeypatch):
     model = PrognosisModel(**quick | choices).fit(X)
     answer = model.forecast(X)["death"]
     assert np.ptp(answer.incidence, axis=0).max() == 0
-    learn, _ = problems[0].stopping(0)
+    learn = problems[0].train(0)
     own = problems[0].targets["death"][learn].marginal(X.moments[learn], tuple(answer.times))
     assert answer.incidence[0] == pytest.approx(own, abs=1e-3)
     truth = X.outcome("death")

@@ -1,6 +1,7 @@
 """The training of the graph family: who is learned from, who stops it, what goes on after a stop."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from gnnpatient.prognosis.kinds import KINDS
 from gnnpatient.prognosis.network import GraphHazard, MemberTrainer
 from gnnpatient.prognosis.problem import FitConfig, LandmarkSampler, Problem
 
-SMALL = {"members": 2, "epochs": 3, "batch_size": 32}
+SMALL = {"members": 2, "epochs": 3, "batch_size": 32, "seed": 2}  # with it both members learn something
 
 
 def problem_of(X, *, run=None, progress=None, model=None, **config):
@@ -101,18 +102,23 @@ def test_draws_are_not_in_order():
 
 
 def test_no_step_sees_who_stops_it_or_is_held_out(problem, monkeypatch):
-    """Three parts by patient and group: for the steps, to stop on, and what nothing of the member sees."""
-    found = trained(monkeypatch)
-    steps, scores, real_epoch, real_score = [], [], MemberTrainer._epoch, MemberTrainer._score
+    """Three parts by patient and group: for the steps, to stop on, and what nothing of the member sees.
 
-    def epoch(self, *given):
+    The steps after the stop see the first two.
+    """
+    found = trained(monkeypatch)
+    steps, more, scores, real_epoch, real_score = [], [], [], MemberTrainer._epoch, MemberTrainer._score
+
+    def epoch(self, number, learn, course):
         _, seen = found[-1]
         before = len(seen)
-        loss = real_epoch(self, *given)
-        steps.append((self.member, np.concatenate(seen[before:])))
+        loss = real_epoch(self, number, learn, course)
+        searching = len(learn) < len(problem.train(self.member))
+        (steps if searching else more).append((self.member, np.concatenate(seen[before:])))
         return loss
 
     def score(self, module, rows, *given):
+        assert not more or more[-1][0] < self.member, "no score after the stop"
         scores.append((self.member, rows))
         return real_score(self, module, rows, *given)
 
@@ -120,15 +126,17 @@ def test_no_step_sees_who_stops_it_or_is_held_out(problem, monkeypatch):
     monkeypatch.setattr(MemberTrainer, "_score", score)
     GraphHazard.fit(problem)
     X = problem.landmarks
-    assert len(found) == 2 and len(steps) == 6 and len(scores) == 8
+    assert len(found) == 2 and len(steps) == 6 and len(scores) == 8 and 2 <= len(more) <= 6
     for member in range(2):
         parts = [np.concatenate([rows for m, rows in of if m == member]) for of in (steps, scores)]
         parts.append(problem.held_out(member))
+        again = np.concatenate([rows for m, rows in more if m == member])
         for who in (X.patient, X.groups):
             sides = [set(who[part].tolist()) for part in parts]
             assert all(sides)
             assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
-        assert set(parts[0]) | set(parts[1]) <= set(problem.train(member))
+            assert set(who[again].tolist()) & sides[1] and not set(who[again].tolist()) & sides[2]
+        assert set(parts[0]) | set(parts[1]) | set(again) <= set(problem.train(member))
         assert set(np.concatenate(found[member][1])) <= set(problem.train(member)), "no table of the others"
 
 
@@ -175,8 +183,7 @@ def test_before_training_it_is_the_marginal_model(train):
     problem = problem_of(train, epochs=0)
     answer = GraphHazard.fit(problem).forecast(build_graphs(train))["death"].exp()
     for member in range(2):
-        learn, _ = problem.stopping(member)
-        hazard = torch.from_numpy(problem.start("death", learn)).float()
+        hazard = torch.from_numpy(problem.start("death", problem.train(member))).float()
         assert (answer[member, :, 1:] - hazard).abs().max() < 1e-4
 
 
@@ -186,23 +193,33 @@ def test_the_state_before_training_is_kept_where_no_epoch_is_better(train, monke
     monkeypatch.setattr(MemberTrainer, "_score", lambda *_: float(next(scores)))
     problem = problem_of(train, members=1)
     answer = GraphHazard.fit(problem).forecast(build_graphs(train))["death"].exp()
-    hazard = torch.from_numpy(problem.start("death", problem.stopping(0)[0])).float()
+    hazard = torch.from_numpy(problem.start("death", problem.train(0))).float()
     assert (answer[0, :, 1:] - hazard).abs().max() < 1e-4
 
 
-def test_it_stops_after_epochs_without_gain_and_keeps_the_best(train, monkeypatch):
-    """Best after epoch 12: what is kept is the average of then, and patience ends the training."""
-    kept, steps = [], iter(range(1000))
+def test_it_stops_after_epochs_without_gain_and_learns_anew_from_all(train, monkeypatch):
+    """Best after epoch 12, then patience ends it: kept is the average of 12 epochs on all patients."""
+    steps, scored = iter(range(1000)), []
 
-    def score(self, module, *_):
-        kept.append([p.clone() for p in module.parameters()])
+    def score(self, module, rows, *_):
+        scored.append(rows)
         return abs(next(steps) - 12.0)
 
     monkeypatch.setattr(MemberTrainer, "_score", score)
     monkeypatch.setattr(network, "MIN_STEPS", 1)
-    modules = GraphHazard.fit(problem_of(train, members=1, epochs=40, patience=4)).modules
-    assert len(kept) == 1 + 12 + 4
-    assert all(torch.equal(p, q) for p, q in zip(modules[0].parameters(), kept[12], strict=True))
+    problem = problem_of(train, members=1, epochs=40, patience=4)
+    found = trained(monkeypatch)
+    (module,) = GraphHazard.fit(problem).modules
+    assert len(scored) == 1 + 12 + 4
+    trainer, _ = found[0]
+    rows = problem.train(0)
+    with network.deterministic(problem.device), torch.random.fork_rng([]):
+        course = trainer._begin(rows, None)
+        for epoch in range(12):
+            trainer._epoch(epoch, rows, course)
+    kept = dict(module.named_parameters())
+    assert all(torch.equal(p, kept[name]) for name, p in course.average.named_parameters())
+    assert not all(torch.equal(p, kept[name]) for name, p in course.module.named_parameters())
 
 
 def test_patience_waits_for_the_first_epochs(train, monkeypatch):
@@ -355,9 +372,17 @@ def test_same_seed_same_bits(problem, fitted):
     assert not same_bits(GraphHazard.fit(replace(problem, config=replace(problem.config, seed=1))), fitted)
 
 
-@pytest.mark.parametrize("epochs", range(1, 6))
-def test_a_stopped_fit_goes_on_to_the_same_bits(train, fitted, tmp_path, epochs):
+@pytest.fixture(scope="module")
+def whole(train):
+    """What a fit tells that is not stopped: 3 scored epochs a member, then 1 to 3 on all patients."""
     told = []
+    GraphHazard.fit(problem_of(train, progress=lambda name, *_, **entry: told.append(entry)))
+    return told
+
+
+@pytest.mark.parametrize("at", [0.1, 0.3, 0.4, 0.6, 0.8, 0.95])
+def test_a_stopped_fit_goes_on_to_the_same_bits(train, fitted, whole, tmp_path, at):
+    told, epochs = [], math.ceil(at * len(whole))
 
     def stop(*_, **entry):
         told.append(entry)
@@ -370,10 +395,14 @@ def test_a_stopped_fit_goes_on_to_the_same_bits(train, fitted, tmp_path, epochs)
     rest = []
     again = problem_of(train, run=tmp_path, progress=lambda *_, **entry: rest.append(entry))
     assert same_bits(GraphHazard.fit(again), fitted)
-    assert len(rest) == 6 - epochs, "nothing is done twice"
+    assert told + rest == whole, "nothing is done twice"
     log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert log == told + rest
-    assert [(e["member"], e["epoch"]) for e in log] == [(m, e) for m in range(2) for e in range(3)]
+    assert log == whole
+    for member in range(2):
+        mine = [entry for entry in log if entry["member"] == member]
+        best = 1 + int(np.argmin([entry["validation"] for entry in mine[:3]]))
+        assert [entry["epoch"] for entry in mine] == [0, 1, 2, *range(best)]
+        assert [entry["validation"] is None for entry in mine] == [False] * 3 + [True] * best
 
 
 def test_a_finished_member_keeps_its_weights_alone(train, tmp_path):
@@ -387,7 +416,7 @@ def test_a_finished_member_keeps_its_weights_alone(train, tmp_path):
     assert sizes[-1] < sizes[0] / 3
     names = {name.partition(".")[2] for name in family.tensors()}
     stored = network.read_state(path).tensors
-    assert {name.partition(".")[2] for name in stored} <= names and all(n.startswith("best.") for n in stored)
+    assert {name.partition(".")[2] for name in stored} <= names and all(n.startswith("kept.") for n in stored)
 
 
 def test_a_run_of_other_choices_is_not_resumed(train, tmp_path):
