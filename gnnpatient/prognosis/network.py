@@ -489,6 +489,10 @@ class MemberTrainer:
             # read once per epoch, so that no step waits for a GPU
             losses.append(loss.detach())
             _update_average(course.average, course.module, step + 1)
+        if not all(part.isfinite().all() for part in course.average.parameters()):
+            raise InputError(
+                f"member {self.member}: the weights are not finite after epoch {epoch}; take a smaller lr"
+            )
         return float(torch.stack(losses).double().mean())
 
     def _most(self, rows: np.ndarray) -> int:

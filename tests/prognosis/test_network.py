@@ -433,6 +433,21 @@ def test_a_diverging_fit_says_so(train):
         GraphHazard.fit(problem_of(train, lr=1e30))
 
 
+def test_a_fit_that_diverges_on_all_patients_says_so(train, monkeypatch):
+    """No score comes after those epochs, which would tell."""
+    real = MemberTrainer._begin
+
+    def begin(self, rows, stored):
+        course = real(self, rows, stored)
+        if len(rows) == len(self.problem.train(self.member)):
+            course.module.heads[0].bias.data.fill_(math.nan)
+        return course
+
+    monkeypatch.setattr(MemberTrainer, "_begin", begin)
+    with pytest.raises(InputError, match="not finite after epoch 0; take a smaller lr"):
+        GraphHazard.fit(problem_of(train))
+
+
 def test_what_is_saved_forecasts_the_same(problem, fitted, train):
     facts = json.loads(json.dumps(fitted.facts()))
     again = GraphHazard.load(facts, fitted.tensors(), problem.vocabulary, problem.bases, problem.heads)
