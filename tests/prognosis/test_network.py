@@ -222,6 +222,26 @@ def test_it_stops_after_epochs_without_gain_and_learns_anew_from_all(train, monk
     assert not all(torch.equal(p, kept[name]) for name, p in course.module.named_parameters())
 
 
+class Normed(torch.nn.Module):
+    """A layer of the user's own that keeps running means."""
+
+    def __init__(self, channels, relations):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(channels)
+
+    def forward(self, x, table):
+        return self.norm(x)
+
+
+def test_what_is_kept_has_the_running_means_of_training(train, monkeypatch):
+    scores = iter([2.0, 1.0])
+    monkeypatch.setattr(MemberTrainer, "_score", lambda *_: next(scores))
+    own = ModelConfig(channels=8, conv=Normed)
+    (module,) = GraphHazard.fit(problem_of(train, members=1, epochs=1, model=own)).modules
+    means = [buffer for name, buffer in module.named_buffers() if name.endswith("running_mean")]
+    assert means and all(mean.abs().min() > 0 for mean in means)
+
+
 def test_patience_waits_for_the_first_epochs(train, monkeypatch):
     scores, told = iter(range(100)), []
     monkeypatch.setattr(MemberTrainer, "_score", lambda *_: float(next(scores)))
