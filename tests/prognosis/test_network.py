@@ -222,6 +222,25 @@ def test_it_stops_after_epochs_without_gain_and_learns_anew_from_all(train, monk
     assert not all(torch.equal(p, kept[name]) for name, p in course.module.named_parameters())
 
 
+def test_of_a_rare_cause_nothing_is_learned_but_how_rare_it_is(train, monkeypatch):
+    scores = iter([2.0, 1.0])
+    monkeypatch.setattr(MemberTrainer, "_score", lambda *_: next(scores))
+    problem = problem_of(train, members=1, epochs=1)
+    target = problem.targets["death"]
+    few = np.unique(train.patient[target.event == 2])[:8]
+    event = np.where((target.event == 2) & ~np.isin(train.patient, few), 1, target.event)
+    problem = replace(problem, targets={"death": replace(target, event=event)})
+    rows = problem.train(0)
+    assert problem.learned("death", rows).tolist() == [True, False]
+    (module,) = GraphHazard.fit(problem).modules
+    head = module.head("death")
+    fresh = type(head)(head.config, 1)
+    fresh.start(torch.from_numpy(problem.start("death", rows)).float())
+    assert torch.equal(head.bias[1], fresh.bias[1]) and not torch.equal(head.bias[0], fresh.bias[0])
+    often, rare = head.scores.out.weight.chunk(2)
+    assert (rare == 0).all() and (often != 0).any()
+
+
 class Normed(torch.nn.Module):
     """A layer of the user's own that keeps running means."""
 
