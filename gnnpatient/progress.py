@@ -34,9 +34,9 @@ class Progress(Protocol):
         done, total : int
             Steps done, and how many there are at most: a fit may stop before. 0 and 0: `what` is a sentence.
         **figures
-            Of an epoch: ``member``, ``epoch`` (both from 0), ``loss`` and ``validation``. Of a fit in folds:
-            ``ends_fold``, whether it is the last one of its fold; while it goes on, and of draws, ``within``,
-            how far it is in words.
+            Of an epoch: ``member``, ``epoch`` (both from 0), ``loss`` and ``validation``, None where it
+            learns anew from all of its patients. Of a fit in folds: ``ends_fold``, whether it is the last one
+            of its fold; while it goes on, and of draws, ``within``, how far it is in words.
         """
 
 

@@ -602,5 +602,5 @@ def added(layer: nn.Module, x: Float[Tensor, "node channel"], table: Any) -> Flo
     """
     if type(layer) in LAYERS.values():
         return cast(Tensor, layer(x, table))
-    own = layer.convs[0] if isinstance(layer, PyG) else layer
+    own = next(iter(layer.convs), layer) if isinstance(layer, PyG) else layer  # none without relations
     return checked(f"layer {type(own).__name__}", layer, x.shape, x, table)

@@ -367,10 +367,15 @@ def _edges(x: Float[ndarray, " row"], patient: Int[ndarray, " row"], least: int)
     low, high = cut, np.append(cut[1:], value[-1:])  # where the values are many, the next quantile is near
     low, high = low[low < high], high[low < high]
     round_edges = _roundest(low, high).astype(np.float32)
+    of = np.argsort(patient, kind="stable")
+    again = patient[of[1:]] == patient[of[:-1]]
+    before, last = np.full(len(patient), -1), np.ones(len(patient), bool)
+    before[of[1:][again]] = of[:-1][again]  # where the same patient's value below is
+    last[of[:-1][again]] = False
+    ahead = np.append(last[::-1].cumsum()[::-1], 0)  # patients from each place on
     kept = since = 0
     for edge, upto in zip(round_edges, np.searchsorted(value, round_edges, "right"), strict=True):
-        enough = len(np.unique(patient[since:upto])) >= least
-        if enough and len(np.unique(patient[upto:])) >= least:
+        if np.count_nonzero(before[since:upto] < since) >= least and ahead[upto] >= least:
             edges[kept], kept, since = edge, kept + 1, upto
     return edges
 

@@ -489,6 +489,12 @@ class MemberTrainer:
             # read once per epoch, so that no step waits for a GPU
             losses.append(loss.detach())
             _update_average(course.average, course.module, step + 1)
+        for kept, now in zip(course.average.buffers(), course.module.buffers(), strict=True):
+            kept.copy_(now)  # as the running means of a BatchNorm in a layer of the user's own
+        if not all(part.isfinite().all() for part in course.average.parameters()):
+            raise InputError(
+                f"member {self.member}: the weights are not finite after epoch {epoch}; take a smaller lr"
+            )
         return float(torch.stack(losses).double().mean())
 
     def _most(self, rows: np.ndarray) -> int:

@@ -249,7 +249,8 @@ def too_few(weights: Mapping[str, float], patients: int | str, members: int) -> 
     answer = f"{listed(those)} answer in equal parts" if len(those) > 1 else f"{those[0]} answers"
     more = " (five members hold out all)" if members < FOLDS else ""
     needed = f"that takes {MIN_EVENT_PATIENTS} patients with the event"
-    return f"{needed}, and {patients} are held out{more}: {answer}"
+    held_out = patients if _below(patients) else "fewer"  # 96 is written down as 100
+    return f"{needed}, and {held_out} are held out{more}: {answer}"
 
 
 def _below(count: int | str) -> bool:

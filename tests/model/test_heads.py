@@ -236,20 +236,34 @@ def test_an_event_at_the_landmark_counts_in_the_first_interval():
     assert float(loss) == pytest.approx(-float(log_hazard[0, 2, 0]))
 
 
-def test_a_held_cause_stays_at_its_start():
+HELD = {
+    "survival": (
+        SurvivalConfig(causes=("often", "rare"), times=(1.0, 2.0, 3.0)),
+        torch.tensor([[0.2, 0.1, 0.1], [0.01, 0.02, 0.01]]),
+        (torch.tensor([1, 2, 0]), torch.tensor([0.5, 1.5, 3.0])),
+    ),
+    "diagnosis": (
+        DiagnosisConfig(classes=("often", "rare")),
+        torch.tensor([0.9, 0.1]),
+        (torch.tensor([0, 1, 0]),),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_a_held_cause_or_class_stays_at_its_start(kind):
     torch.manual_seed(0)
-    head = SurvivalHead(SurvivalConfig(causes=("often", "rare"), times=(1.0, 2.0, 3.0)), 4)
-    head.start(torch.tensor([[0.2, 0.1, 0.1], [0.01, 0.02, 0.01]]))
-    before = {name: x.detach().clone() for name, x in head.named_parameters()}
+    config, prior, outcome = HELD[kind]
+    head = HEADS[kind][1](config, 4)
+    head.start(prior)
+    before = head.bias.detach().clone()
     head.hold(torch.tensor([True, False]))
-    event, time = torch.tensor([1, 2, 0]), torch.tensor([0.5, 1.5, 3.0])
     for _ in range(3):
         head.zero_grad()
-        head.loss(head(torch.randn(3, 4)), event, time).mean().backward()
+        head.loss(head(torch.randn(3, 4)), *outcome).mean().backward()
         with torch.no_grad():
             for parameter in head.parameters():
                 parameter -= 0.1 * parameter.grad
-    assert torch.equal(head.bias[1], before["bias"][1]) and not torch.equal(head.bias[0], before["bias"][0])
-    courses = len(head.courses)
-    weight = head.scores.out.weight
-    assert (weight[courses:] == 0).all() and (weight[:courses] != 0).any()
+    assert torch.equal(head.bias[1], before[1]) and not torch.equal(head.bias[0], before[0])
+    often, rare = head.scores.out.weight.chunk(2)
+    assert (rare == 0).all() and (often != 0).any()

@@ -355,7 +355,7 @@ class OtherWord(Own):
 
 
 def test_a_layer_of_ones_own_is_told_what_is_wrong(graphs):
-    from torch_geometric.nn import GINEConv
+    from torch_geometric.nn import GINEConv, SAGEConv
 
     for layer, line in {
         Wide: "layer Wide: forward gave .*33.*; must be .*, 32",
@@ -375,6 +375,7 @@ def test_a_layer_of_ones_own_is_told_what_is_wrong(graphs):
     with pytest.raises(InputError, match=r"encoder Alone: cannot be made by Alone\(features, channels\)"):
         network_for(graphs, encoders={"lab": Alone})
     assert network_for(graphs, OtherWord)(graphs)["death"].isfinite().all()
+    assert network_for(graphs, SAGEConv, relations=())(graphs)["death"].isfinite().all()
 
 
 def test_many_rows_of_one_moment_stay_linear(tmp_path):

@@ -222,6 +222,45 @@ def test_it_stops_after_epochs_without_gain_and_learns_anew_from_all(train, monk
     assert not all(torch.equal(p, kept[name]) for name, p in course.module.named_parameters())
 
 
+def test_of_a_rare_cause_nothing_is_learned_but_how_rare_it_is(train, monkeypatch):
+    scores = iter([2.0, 1.0])
+    monkeypatch.setattr(MemberTrainer, "_score", lambda *_: next(scores))
+    problem = problem_of(train, members=1, epochs=1)
+    target = problem.targets["death"]
+    few = np.unique(train.patient[target.event == 2])[:8]
+    event = np.where((target.event == 2) & ~np.isin(train.patient, few), 1, target.event)
+    problem = replace(problem, targets={"death": replace(target, event=event)})
+    rows = problem.train(0)
+    assert problem.learned("death", rows).tolist() == [True, False]
+    (module,) = GraphHazard.fit(problem).modules
+    head = module.head("death")
+    fresh = type(head)(head.config, 1)
+    fresh.start(torch.from_numpy(problem.start("death", rows)).float())
+    assert torch.equal(head.bias[1], fresh.bias[1]) and not torch.equal(head.bias[0], fresh.bias[0])
+    often, rare = head.scores.out.weight.chunk(2)
+    assert (rare == 0).all() and (often != 0).any()
+
+
+class Normed(torch.nn.Module):
+    """A layer of the user's own that keeps running means."""
+
+    def __init__(self, channels, relations):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(channels)
+
+    def forward(self, x, table):
+        return self.norm(x)
+
+
+def test_what_is_kept_has_the_running_means_of_training(train, monkeypatch):
+    scores = iter([2.0, 1.0])
+    monkeypatch.setattr(MemberTrainer, "_score", lambda *_: next(scores))
+    own = ModelConfig(channels=8, conv=Normed)
+    (module,) = GraphHazard.fit(problem_of(train, members=1, epochs=1, model=own)).modules
+    means = [buffer for name, buffer in module.named_buffers() if name.endswith("running_mean")]
+    assert means and all(mean.abs().min() > 0 for mean in means)
+
+
 def test_patience_waits_for_the_first_epochs(train, monkeypatch):
     scores, told = iter(range(100)), []
     monkeypatch.setattr(MemberTrainer, "_score", lambda *_: float(next(scores)))
@@ -431,6 +470,21 @@ def test_a_run_of_other_choices_is_not_resumed(train, tmp_path):
 def test_a_diverging_fit_says_so(train):
     with pytest.raises(InputError, match="not finite after epoch 0; take a smaller lr"):
         GraphHazard.fit(problem_of(train, lr=1e30))
+
+
+def test_a_fit_that_diverges_on_all_patients_says_so(train, monkeypatch):
+    """No score comes after those epochs, which would tell."""
+    real = MemberTrainer._begin
+
+    def begin(self, rows, stored):
+        course = real(self, rows, stored)
+        if len(rows) == len(self.problem.train(self.member)):
+            course.module.heads[0].bias.data.fill_(math.nan)
+        return course
+
+    monkeypatch.setattr(MemberTrainer, "_begin", begin)
+    with pytest.raises(InputError, match="not finite after epoch 0; take a smaller lr"):
+        GraphHazard.fit(problem_of(train))
 
 
 def test_what_is_saved_forecasts_the_same(problem, fitted, train):

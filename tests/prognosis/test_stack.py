@@ -193,6 +193,8 @@ def test_too_few_patients_with_the_event_to_learn(standins, noise):
     )
     assert "(five members hold out all)" in fewer.sentences(2)[0]
     assert "five members" not in fewer.sentences()[0]
+    rounded = Stack(**replace(fewer, patients=96).written(10))
+    assert "that takes 100 patients with the event, and fewer are held out: linear" in rounded.sentences()[0]
 
 
 def test_a_rare_cause_is_said_beside_the_weights_of_all():

@@ -127,6 +127,9 @@ def utc_times(cells: pl.Series, count: Counter[str]) -> tuple[pl.Series, pl.Seri
     bare : polars.Series
         Boolean: a date without a clock time; null where `stamp` is.
     """
+    if cells.null_count() == len(cells):  # as of every type that a folder does not have
+        nulls = [None] * len(cells)
+        return pl.Series(cells.name, nulls, pl.Datetime("us")), pl.Series(cells.name, nulls, pl.Boolean)
     cells = cells.set(cells.str.contains(" ", literal=True).fill_null(False), None)  # FHIR has a T there
     part = cells.str.contains(r"^\d{4}(-\d\d)?$").fill_null(False)
     if part.any():  # a year ends with its December

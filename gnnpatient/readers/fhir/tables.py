@@ -64,10 +64,11 @@ def _frames(resources: Resources, names: list[str | None]) -> dict[str, pl.DataF
 
 def _last_seen(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """The latest times of each person; the end of an encounter counts, an end that is planned does not."""
+    some = {kind: frame for kind, frame in frames.items() if len(frame)} or frames
     return pl.concat(
         [
             latest_times(frame, name)
-            for kind, frame in frames.items()
+            for kind, frame in some.items()
             for name in ("time", "known", "until")[: 2 + (kind == "Encounter")]
         ]
     )
