@@ -6,8 +6,8 @@ Last seen: see results/ward.md (command, machine, time and figures).
     python experiments/ward.py --seeds 100,101 --folds 2 --out ward.parquet --table results/ward.md
 
 Death within 30 days, asked on day 5, discharge competing; C within folds. `truth X` is what the rows of one
-node type tell for certain, `truth` what all do. `told boosted` are trees that are handed the true parts and the
-product (METHODS 21): how much of the truth can be learned from so many patients at all.
+node type tell for certain, `truth` what all do. `told boosted` are trees that are handed the true parts and
+the product (METHODS 21): how much of the truth can be learned from so many patients at all.
 """
 
 from __future__ import annotations
