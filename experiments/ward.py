@@ -6,7 +6,7 @@ Last seen: see results/ward.md (command, machine, time and figures).
     python experiments/ward.py --seeds 100,101 --folds 2 --out ward.parquet --table results/ward.md
 
 Death within 30 days, asked on day 5, discharge competing; C within folds. `truth X` is what the rows of one
-node type tell for certain, `truth` what all do. `boosted` are trees that are handed the true parts and the
+node type tell for certain, `truth` what all do. `told boosted` are trees that are handed the true parts and the
 product (METHODS 21): how much of the truth can be learned from so many patients at all.
 """
 
@@ -80,7 +80,7 @@ def risks(
     said: dict[str, Model] = {**models, "late": LateFusion(tuple(models[name] for name in single))}
     said |= family_models(models["gnn"].model.predictor_, "death")
     out = {name: model.forecast(test)["death"].risk("death", HORIZON) for name, model in said.items()}
-    out["boosted"] = boosted(X, test, truth)
+    out["told boosted"] = boosted(X, test, truth)
     out["truth"] = truth.risk(test.patient, DAY, HORIZON)
     for kind in INFORMATIVE:
         out[f"truth {kind}"] = truth.risk(test.patient, DAY, HORIZON, given=[kind])

@@ -246,9 +246,7 @@ class Head(Protocol):
 
 
 class Scores(nn.Module):
-    """What a head makes of the pools: a hidden layer, and beside it the pools themselves.
-
-    What is linear in the pools need not be put together from corners, and is learned in fewer epochs.
+    """What a head makes of the pools: a hidden layer, then its scores.
 
     Parameters
     ----------
@@ -266,7 +264,7 @@ class Scores(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.hidden = nn.Linear(channels, hidden)
-        self.out = nn.Linear(hidden + channels, scores, bias=False)
+        self.out = nn.Linear(hidden, scores, bias=False)
         nn.init.zeros_(self.out.weight)
 
     def forward(self, z: Float[Tensor, "landmark channel"]) -> Float[Tensor, "landmark score"]:
@@ -281,8 +279,7 @@ class Scores(nn.Module):
         -------
         Float[Tensor, "landmark score"]
         """
-        z = self.dropout(z)
-        return cast(Tensor, self.out(torch.cat([self.hidden(z).relu(), z], 1)))
+        return cast(Tensor, self.out(self.hidden(self.dropout(z)).relu()))
 
     def hold(self, learned: Bool[Tensor, " score"]) -> None:
         """Keep some scores at zero, whatever is trained.
