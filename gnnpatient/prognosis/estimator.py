@@ -258,6 +258,9 @@ class PrognosisModel(BaseEstimator):
             )
         relations = ModelConfig.relations if self.relations is None else tuple(self.relations)
         model = self._config(ModelConfig, relations=relations)
+        for kind in model.encoders or ():  # before the other families are fitted
+            if kind not in X.cohort.spec.nodes:
+                raise InputError(f"encoders: unknown node type {kind!r}{near(kind, X.cohort.spec.nodes)}")
         config = self._config(FitConfig, kind_dropout=self._kind_dropout(seen))
         folder = None if run is None else Path(run)
         with shown(self.verbose if progress is None else progress) as report:

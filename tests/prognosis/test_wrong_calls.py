@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from sksurv.util import Surv
 
 from gnnpatient import (
@@ -214,6 +215,10 @@ CALLS = {
     "encoders without node types": (
         lambda g: PrognosisModel(encoders=["lab"]).fit(g.train),
         "encoders = ['lab']; must be classes by node type, as in {'lab': X}",
+    ),
+    "an encoder of a node type that is not there": (
+        lambda g: PrognosisModel(encoders={"lba": torch.nn.Linear}, families=("linear",)).fit(g.train),
+        "encoders: unknown node type 'lba'; did you mean 'lab'?",
     ),
     "a family twice": (
         lambda g: PrognosisModel(families=("linear", "graph", "linear")).fit(g.train),
