@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gnnpatient.errors import InputError
 
 HIDDEN = 32  # units of the hidden layer of a head
+LINE = 0.3  # by which the pools beside it are multiplied
 COURSES = 4  # courses in time of the effect on a cause
 COURSE_WEIGHT = 0.3  # of those that are not constant
 MOMENT = 1e-9  # days: what happens at the landmark itself is in the first interval
@@ -246,7 +247,10 @@ class Head(Protocol):
 
 
 class Scores(nn.Module):
-    """What a head makes of the pools: a hidden layer, then its scores.
+    """What a head makes of the pools: a hidden layer, and beside it, more quietly, the pools themselves.
+
+    What is linear in the pools need not be put together from corners. At full weight it would be learned long
+    before the rest, and end the training.
 
     Parameters
     ----------
@@ -264,7 +268,7 @@ class Scores(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.hidden = nn.Linear(channels, hidden)
-        self.out = nn.Linear(hidden, scores, bias=False)
+        self.out = nn.Linear(hidden + channels, scores, bias=False)
         nn.init.zeros_(self.out.weight)
 
     def forward(self, z: Float[Tensor, "landmark channel"]) -> Float[Tensor, "landmark score"]:
@@ -279,7 +283,8 @@ class Scores(nn.Module):
         -------
         Float[Tensor, "landmark score"]
         """
-        return cast(Tensor, self.out(self.hidden(self.dropout(z)).relu()))
+        z = self.dropout(z)
+        return cast(Tensor, self.out(torch.cat([self.hidden(z).relu(), LINE * z], 1)))
 
     def hold(self, learned: Bool[Tensor, " score"]) -> None:
         """Keep some scores at zero, whatever is trained.
