@@ -1,6 +1,7 @@
 """Fits: what is fitted, the file of choices, stopped and resumed, the same bits."""
 
 import csv
+import re
 import signal
 import time
 from pathlib import Path
@@ -13,7 +14,10 @@ def test_fit_takes_survival_and_diagnosis_and_says_what_it_leaves(sick, good, re
     folder, said = sick
     assert "outcome 'lactate' left out: a progression has no model" in said
     lines = [line for line in said.splitlines() if line.startswith("member ")]  # in a log: plain lines
-    assert [line[:16] for line in lines] == [f"member {m}: 2 of 2" for m in range(1, 6)]
+    scored = [line for line in lines if "all patients" not in line]
+    assert [line[:16] for line in scored] == [f"member {m}: 2 of 2" for m in range(1, 6)]
+    again = [line for line in lines if "all patients" in line]
+    assert again and all(re.match(r"member \d, all patients: (\d) of \1, loss", line) for line in again)
     assert "validation " in lines[0] and said.replace("\n", "").isprintable()
     found = good("info", folder / "run", "--json")
     assert found["outcomes"]["icu"] == {"classes": ["no", "yes"]} and set(found["outcomes"]) == {

@@ -340,7 +340,7 @@ def test_modality_dropout_hides_whole_kinds(reads, tmp_path):
         model.fit(asks, progress=lambda *_, **facts: losses.append(facts.get("loss")))
         return [loss for loss in losses if loss is not None]
 
-    assert len(fit(None)) == 3 and fit(None) == fit(0.2) and fit(0.0)[1:] != fit(0.2)[1:]
+    assert len(fit(None)) >= 3 and fit(None) == fit(0.2) and fit(0.0)[1:3] != fit(0.2)[1:3]
     with pytest.raises(InputError, match="kind_dropout 1"):
         fit(1.0)
 
