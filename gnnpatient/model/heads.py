@@ -326,6 +326,10 @@ class SurvivalHead(nn.Module):
         Ends of the intervals in days after the landmark, float64.
     start_of : Float[Tensor, " time"]
         Starts of the intervals.
+    width : Float[Tensor, " time"]
+        Their lengths.
+    position : Int[Tensor, " time"]
+        Their numbers, from 0.
     courses : Float[Tensor, "course time"]
         By what the scores of a cause are multiplied in each interval; the first is 1.
 
@@ -336,6 +340,8 @@ class SurvivalHead(nn.Module):
 
     times: Tensor
     start_of: Tensor
+    width: Tensor
+    position: Tensor
     courses: Tensor
 
     def __init__(self, config: SurvivalConfig, channels: int, dropout: float = 0.0):
@@ -345,6 +351,8 @@ class SurvivalHead(nn.Module):
         ends = torch.tensor((0.0, *config.times), dtype=torch.float64)
         self.register_buffer("times", ends[1:], persistent=False)
         self.register_buffer("start_of", ends[:-1], persistent=False)
+        self.register_buffer("width", ends.diff(), persistent=False)
+        self.register_buffer("position", torch.arange(size), persistent=False)
         place = (torch.arange(size) + 0.5) / size
         turns = torch.arange(min(COURSES, size))[:, None]
         courses = (turns * torch.pi * place).cos() * COURSE_WEIGHT ** (turns > 0)
@@ -422,12 +430,12 @@ class SurvivalHead(nn.Module):
         ----------
         .. [1] Tutz G, Schmid M. Modeling Discrete Time-to-Event Data. Springer, 2016, ch. 8.
         """
-        time = time.double().clamp(min=MOMENT)[:, None]
-        ended = (time > self.start_of) & (time <= self.times) & (event > 0)[:, None]
-        free = ((time - self.start_of) / (self.times - self.start_of)).clamp_(0, 1)
-        free = free.masked_fill_(ended, 0.0).to(
-            log_hazard.dtype
-        )  # the interval of an event: its cause's alone
+        time = time.double().clamp(min=MOMENT)
+        interval = torch.searchsorted(self.times, time).masked_fill_(event == 0, -1)
+        ended = interval[:, None] == self.position
+        free = ((time[:, None] - self.start_of) / self.width).clamp_(0, 1)
+        # the interval of an event: its cause's alone
+        free = free.masked_fill_(ended, 0.0).to(log_hazard.dtype)
         cause = log_hazard.gather(1, event.long()[:, None, None].expand(-1, 1, len(self.times)))[:, 0]
         return -torch.addcmul(cause * ended, log_hazard[:, 0], free).sum(1)
 
