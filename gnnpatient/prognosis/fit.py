@@ -10,7 +10,6 @@ import torch
 
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Landmarks
-from gnnpatient.errors import InputError
 from gnnpatient.model.basis import fit_bases
 from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.model import ModelConfig
@@ -30,7 +29,7 @@ from gnnpatient.prognosis.stack import (
     plain_weights,
     too_few,
 )
-from gnnpatient.prognosis.states import State, read_state, write_state
+from gnnpatient.prognosis.states import State, read_checkpoint, write_state
 from gnnpatient.prognosis.targets import Target
 from gnnpatient.progress import Progress
 
@@ -113,12 +112,7 @@ def fit_families(problem: Problem, names: Collection[str]) -> dict[str, Family]:
 def _family(problem: Problem, name: str) -> Family:
     path = None if problem.run is None else problem.run / "checkpoints" / f"{name}.safetensors"
     if path is not None and path.is_file():
-        state = read_state(path)
-        if state.facts.get("fit") != problem.fingerprint:
-            raise InputError(
-                f"{path}: of a fit with other choices or landmarks, or by another version; resume with the "
-                "same, or start a new run"
-            )
+        state = read_checkpoint(path, problem.fingerprint)
         known = problem.vocabulary, problem.bases, problem.heads, problem.model.own
         return FAMILIES[name].load(state.facts["family"], state.tensors, *known)
     family = FAMILIES[name].fit(problem)

@@ -26,7 +26,7 @@ from gnnpatient.model.table import NodeTable, tabulate
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.device import deterministic
 from gnnpatient.prognosis.problem import LandmarkSampler, Problem
-from gnnpatient.prognosis.states import State, from_states, read_state, to_states, write_state
+from gnnpatient.prognosis.states import State, from_states, read_checkpoint, to_states, write_state
 
 CHUNK = 512  # landmarks that are forecast at once
 MAX_ROWS = 2**20  # rows of the training landmarks kept in memory, some 300 MB; of more, none are
@@ -431,7 +431,6 @@ class MemberTrainer:
                 loss = self._epoch(epoch, learn, course)
                 score = self._score(course.average, scored, epoch)
                 self._after(epoch, loss, score, course, history)
-            stored = None
         course = self._begin(problem.train(self.member), stored if history.again else None)
         for epoch in range(history.again, history.best):
             self._after(epoch, self._epoch(epoch, problem.train(self.member), course), None, course, history)
@@ -584,13 +583,7 @@ class MemberTrainer:
         """The checkpoint of a fit that was stopped."""
         if self.problem.run is None or not self._path.is_file():
             return None
-        stored = read_state(self._path)
-        if stored.facts.get("fit") != self.problem.fingerprint:
-            raise InputError(
-                f"{self._path}: of a fit with other choices or landmarks, or by another version; resume with "
-                "the same, or start a new run"
-            )
-        return stored
+        return read_checkpoint(self._path, self.problem.fingerprint)
 
 
 def _rate(done: float) -> float:

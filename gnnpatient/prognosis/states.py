@@ -154,3 +154,31 @@ def from_states(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
     """
     start = f"{prefix}."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def read_checkpoint(path: Path, fingerprint: str) -> State:
+    """Read what a stopped fit left, if it is of the same fit.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    fingerprint : str
+        From `Problem.fingerprint`; the facts have it as ``"fit"``.
+
+    Returns
+    -------
+    State
+
+    Raises
+    ------
+    InputError
+        When it is of another fit.
+    """
+    state = read_state(path)
+    if state.facts.get("fit") != fingerprint:
+        raise InputError(
+            f"{path}: of a fit with other choices or landmarks, or by another version; resume with the "
+            "same, or start a new run"
+        )
+    return state

@@ -18,6 +18,7 @@ from gnnpatient.prognosis.inputs import last_landmarks
 from gnnpatient.prognosis.kinds import KINDS
 from gnnpatient.prognosis.network import GraphHazard, MemberTrainer
 from gnnpatient.prognosis.problem import FitConfig, LandmarkSampler, Problem
+from gnnpatient.prognosis.states import read_state
 
 SMALL = {"members": 2, "epochs": 3, "batch_size": 32, "seed": 2}  # with it both members learn something
 
@@ -454,7 +455,7 @@ def test_a_finished_member_keeps_its_weights_alone(train, tmp_path):
     family = GraphHazard.fit(problem_of(train, run=tmp_path, progress=look, members=1))
     assert sizes[-1] < sizes[0] / 3
     names = {name.partition(".")[2] for name in family.tensors()}
-    stored = network.read_state(path).tensors
+    stored = read_state(path).tensors
     assert {name.partition(".")[2] for name in stored} <= names and all(n.startswith("kept.") for n in stored)
 
 
