@@ -41,7 +41,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "causes aces labels_survival labels_task labels_diagnosis labels_progression labels hidden pack read",
     "propose": "names parts sheets keys dictionaries moments stays patients states layouts inputs outcomes "
     "formats draft",
-    "datasets": "ward shipped",
+    "datasets": "ward clinic shipped",
     "model": "basis vocabulary table encode relations layers recurrence pool heads model",
     "prognosis": "summary disclosure inputs forecast plot targets marginal kinds device states problem "
     "columns minimise linear aggregates trees boosted network families stack predictor card checkpoint fit "
