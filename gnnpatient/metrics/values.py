@@ -139,7 +139,7 @@ def crps(
     --------
     >>> certain = np.array([[0.0, 1.0, 0.0]])                  # between 1 and 1.001
     >>> round(crps(certain, np.array([0.0, 1.0, 1.001, 5.0]), np.array([3.0])), 3)
-    2.0
+    1.999
     """
     if probability.ndim != 2 or edges.shape != (probability.shape[1] + 1,) or (np.diff(edges) <= 0).any():
         raise InputError(
