@@ -392,7 +392,7 @@ class Forecast(Shown):
         """Curves (..., 1 + cause, time) of those who are event-free at `start`, at the times of `keep`."""
         before = self._at(curves[..., 1:, :], start)
         free = 1 - before.sum(-2, keepdims=True)
-        free = np.where(free > _ROUNDING, free, np.nan)
+        free = np.where(free > ROUNDING, free, np.nan)
         causes = ((curves[..., 1:, keep] - before) / free).clip(0, 1)
         return np.concatenate([1 - causes.sum(-2, keepdims=True), causes], -2)
 
@@ -451,7 +451,7 @@ class Forecast(Shown):
         many = self.members if self.members is not None and len(self.members) >= MIN_MEMBERS else None
 
         def spread(cause: str, end: float) -> tuple[np.ndarray, np.ndarray] | None:
-            return None if many is None else _spread(self._area(many[:, :, self.slot(cause)], end))
+            return None if many is None else member_spread(self._area(many[:, :, self.slot(cause)], end))
 
         lines = [(c, end, self.time_lost(c, end), spread(c, end)) for c in self.causes for end in ends]
         return _table(self, lines).rename({"risk": "time_lost"})
