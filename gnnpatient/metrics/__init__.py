@@ -14,6 +14,7 @@ capped, unless each row has a G of its own (`CoxCensoring`).
 """
 
 from gnnpatient.metrics.calibration import calibration_curve, calibration_slope, ici, observed_expected
+from gnnpatient.metrics.coherence import Coherence, coherence
 from gnnpatient.metrics.horizon import AtHorizon, at_horizon, at_horizons, labelled, not_estimable
 from gnnpatient.metrics.incidence import (
     Censoring,
@@ -30,6 +31,7 @@ __all__ = [
     "SCORES",
     "AtHorizon",
     "Censoring",
+    "Coherence",
     "CoxCensoring",
     "aalen_johansen",
     "at_horizon",
@@ -40,6 +42,7 @@ __all__ = [
     "calibration_curve",
     "calibration_slope",
     "censoring",
+    "coherence",
     "concordance",
     "cox_censoring",
     "cumulative_incidence",
