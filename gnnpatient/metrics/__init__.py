@@ -16,6 +16,7 @@ Forecasts of values (`rmse`, `mae`, `crps`, `coverage` and so on) are scored whe
 """
 
 from gnnpatient.metrics.calibration import calibration_curve, calibration_slope, ici, observed_expected
+from gnnpatient.metrics.coherence import Coherence, coherence
 from gnnpatient.metrics.horizon import AtHorizon, at_horizon, at_horizons, labelled, not_estimable
 from gnnpatient.metrics.incidence import (
     Censoring,
@@ -42,6 +43,7 @@ __all__ = [
     "SCORES",
     "AtHorizon",
     "Censoring",
+    "Coherence",
     "CoxCensoring",
     "aalen_johansen",
     "at_horizon",
@@ -52,6 +54,7 @@ __all__ = [
     "calibration_curve",
     "calibration_slope",
     "censoring",
+    "coherence",
     "concordance",
     "coverage",
     "cox_censoring",
