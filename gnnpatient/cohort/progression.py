@@ -84,15 +84,35 @@ class Progression(Shown):
         ndarray
             (landmark,) float64, nan = none.
         """
-        owner, row = self._rows(patient, at)
-        seen = self.events.known[row] <= at[owner]
-        if self.events.replaced is not None:
-            seen &= self.events.replaced[row] > at[owner]
-        owner, row = owner[seen], row[seen]
+        owner, row = self._visible(patient, at)
         latest = np.full(len(at), NEVER)
         np.maximum.at(latest, owner, self.events.happened[row])
         final = self.events.happened[row] == latest[owner]
         return _mean(owner[final], self.events.value[row[final]], len(at))
+
+    def earlier(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Give every value that is known at each landmark.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        tuple of ndarray
+            Of each value its landmark, the seconds after it (0 or less), and the value.
+        """
+        owner, row = self._visible(patient, at)
+        return owner, self.events.happened[row] - at[owner], self.events.value[row].astype(np.float64)
+
+    def _visible(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the codes that are known at each landmark: (pair,) landmark, (pair,) row."""
+        owner, row = self._rows(patient, at)
+        seen = self.events.known[row] <= at[owner]
+        if self.events.replaced is not None:
+            seen &= self.events.replaced[row] > at[owner]
+        return owner[seen], row[seen]
 
     def _rows(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Every row of the codes of each landmark's patient: (pair,) landmark, (pair,) row."""
@@ -170,6 +190,69 @@ class Progression(Shown):
             event, end = self.gone.observed_end(patient, at)
             out["gone"] = (event > 0) & (end <= to)
         return out
+
+    def later(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Give every value after each landmark; of several at one moment, their mean.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        tuple of ndarray
+            Of each value its landmark, the seconds after it, and the value, in this order.
+        """
+        owner, after, value = self._later(patient, at)
+        order = np.lexsort((value, after, owner))
+        owner, after, value = owner[order], after[order], value[order]
+        new = np.ones(len(owner), bool)
+        new[1:] = (owner[1:] != owner[:-1]) | (after[1:] != after[:-1])
+        return owner[new], after[new], _mean(new.cumsum() - 1, value, int(new.sum()))
+
+    def followed_until(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Give the second until which a value would have been seen after each landmark.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) int64: the end of observation of `gone`; without it the patient's last row.
+        """
+        if self.gone is not None:
+            return self.gone.observed_end(patient, at)[1]
+        last = np.full(len(self.events.ptr) - 1, NEVER)
+        np.maximum.at(last, self.events.patient, self.events.happened)
+        return last[patient]
+
+    def seen_around(self, patient: np.ndarray, at: np.ndarray, after: int) -> np.ndarray:
+        """Find whether a value was seen within the window around a time after each landmark.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+        after : int
+            Seconds after the landmark.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) float64: 1 or 0; nan where the patient was gone by then, or not followed to the end of
+            the window.
+        """
+        truth = self.truth(patient, at, at + after)
+        seen = np.isfinite(truth["time"]).astype(np.float64)
+        whole = self.followed_until(patient, at) >= at + after + seconds(self.spec.window)
+        if self.gone is not None:
+            event, end = self.gone.observed_end(patient, at)
+            whole |= (event > 0) & (end > at + after)
+        return np.where(whole & ~truth["gone"], seen, np.nan)
 
     def _later(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows after each landmark in their amended form: landmark, seconds after it, value.

@@ -236,7 +236,7 @@ class ProgressionForecast(Shown):
         wanted = numbers(q, "q")
         if wanted.ndim > 1 or not ((wanted >= 0) & (wanted <= 1)).all():
             raise InputError(f"quantile {q}; must be from 0 to 1")
-        found = _quantiles(self._distribution(to), self.edges, np.atleast_1d(wanted))
+        found = _quantiles(self.distribution(to), self.edges, np.atleast_1d(wanted))
         return found[:, 0] if wanted.ndim == 0 else found
 
     def mean(self, to: Any = None, of: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
@@ -263,7 +263,27 @@ class ProgressionForecast(Shown):
         middle, half = (self.edges[1:] + self.edges[:-1]) / 2, np.diff(self.edges) / 2
         points = [middle + node * half for node in _NODES]
         means = np.mean([x if of is None else np.asarray(of(x)) for x in points], axis=0)
-        return self._distribution(to) @ means
+        return self.distribution(to) @ means
+
+    def distribution(self, to: Any = None) -> np.ndarray:
+        """Give the probability of each bin at a time, if seen and alive then.
+
+        Parameters
+        ----------
+        to : float, str or array_like, optional
+            See `quantile`.
+
+        Returns
+        -------
+        ndarray
+            (landmark, bin), between `edges`; nan where there is no forecast.
+
+        Raises
+        ------
+        InputError
+            See `quantile`.
+        """
+        return self._between(self.probability, self._asked(to))
 
     def interval(self, level: float = LEVEL, to: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Give the interval in which the value lies with a probability, as much above it as below.
@@ -507,10 +527,6 @@ class ProgressionForecast(Shown):
         each, tail = np.arange(len(course)), (1,) * (course.ndim - 2)
         share = share.reshape(-1, *tail)
         return np.asarray(course[each, ..., left] * (1 - share) + course[each, ..., right] * share)
-
-    def _distribution(self, to: Any) -> np.ndarray:
-        """Probability of each bin at a time: (landmark, bin)."""
-        return self._between(self.probability, self._asked(to))
 
 
 def asked_for(landmarks: Landmarks) -> np.ndarray:

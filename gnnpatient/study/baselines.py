@@ -30,7 +30,7 @@ from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
 from gnnpatient.metrics import cumulative_incidence
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
-from gnnpatient.prognosis.inputs import kept_names, restrict
+from gnnpatient.prognosis.inputs import kept_names, restrict, spaced_landmarks
 from gnnpatient.prognosis.kinds import target_of
 from gnnpatient.prognosis.marginal import landmark_marginals, nearest
 from gnnpatient.prognosis.predictor import Predictor
@@ -97,7 +97,7 @@ class StackedCox(BaseEstimator):
         InputError
             When nobody has an event within the horizon.
         """
-        chosen = _at_some_landmarks(X, self.landmarks)
+        chosen = spaced_landmarks(X, self.landmarks)
         names = X.cohort.outcome_names() if self.outcomes is None else tuple(self.outcomes)
         self.models_, self.causes_, self.grid_, self.columns_ = {}, {}, {}, {}
         self.names_ = kept_names(chosen, self.min_patients)
@@ -216,9 +216,7 @@ class StackedLogistic(BaseEstimator):
                 if self.outcomes is not None:
                     raise InputError(f"outcome {name!r} is survival; use StackedCox")
                 continue
-            labelled = (X if outcome.has_own_moments else _at_some_landmarks(X, self.landmarks)).followed(
-                name
-            )
+            labelled = (X if outcome.has_own_moments else spaced_landmarks(X, self.landmarks)).followed(name)
             target = label_target(outcome, labelled, np.ones(len(labelled), bool))
             labelled, target = labelled[target.known], target[target.known]
             label = target.label
@@ -305,14 +303,6 @@ def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.nda
     model = CoxPHSurvivalAnalysis(alpha=CENSORING_RIDGE).fit(x, Surv.from_arrays(lost, when))
     log = model.predict(x)
     return np.exp(np.clip(log - log.mean(), -4, 4))
-
-
-def _at_some_landmarks(X: Landmarks, count: int) -> Landmarks:
-    """X at `count` of its landmarks, evenly spaced: entry, where it is one, and the last among them."""
-    moments = X.moments
-    every = np.unique(moments)
-    chosen = every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
-    return X[np.isin(moments, chosen)]
 
 
 def _columns(table: pl.DataFrame) -> ColumnTransformer:
