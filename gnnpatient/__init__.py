@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gnnpatient.prognosis.estimator import PrognosisModel
     from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
     from gnnpatient.prognosis.predictor import Predictor
+    from gnnpatient.prognosis.values import ProgressionForecast
     from gnnpatient.spec.graph import GraphSpec, read_spec
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ __all__ = [
     "PatientKFold",
     "Predictor",
     "PrognosisModel",
+    "ProgressionForecast",
     "Refused",
     "StratifiedPatientKFold",
     "__version__",
@@ -58,6 +60,7 @@ _HOME = {
     "PatientKFold": "cohort.splits",
     "Predictor": "prognosis.predictor",
     "PrognosisModel": "prognosis.estimator",
+    "ProgressionForecast": "prognosis.values",
     "Refused": "errors",
     "StratifiedPatientKFold": "cohort.splits",
     "build_graphs": "cohort.build",

@@ -18,7 +18,6 @@ from gnnpatient.errors import InputError
 if TYPE_CHECKING:
     from gnnpatient.datasets.ward import SimulatedTruth
     from gnnpatient.patient.answers import PatientAnswer
-    from gnnpatient.prognosis.forecast import Forecast
     from gnnpatient.prognosis.run import Run
 
 DEMOS = {"pbc": ("3y", "2y,5y"), "ward": ("5d", "10d,20d")}  # when a patient is asked about, how far ahead
@@ -130,11 +129,14 @@ class _Demo:
 
         from gnnpatient.cohort.cohort import open_cohort
         from gnnpatient.prognosis.checkpoint import load_predictor
+        from gnnpatient.prognosis.forecast import Forecast
 
         opened = open_cohort(self.packed)
         held_out = opened.landmarks(np.array(run.test), [days(self.at)]).followed(OUTCOME)
         cause = opened.survival(OUTCOME).causes[-1]
-        risk = load_predictor(self.run).forecast(held_out)[OUTCOME].risk(cause=cause)
+        forecast = load_predictor(self.run).forecast(held_out)[OUTCOME]
+        assert isinstance(forecast, Forecast)
+        risk = forecast.risk(cause=cause)
         return str(held_out.ids[risk.argsort()[len(risk) * 9 // 10]])
 
     def ask(self, patient: str) -> PatientAnswer:
@@ -149,9 +151,10 @@ class _Demo:
 
     def draw(self, answer: PatientAnswer) -> None:
         from gnnpatient.patient.figure import draw
+        from gnnpatient.prognosis.forecast import Forecast
 
         file = self.out / "patient.png"
-        draw(answer.landmark, cast("Forecast", answer.outcomes[OUTCOME].forecast), file)
+        draw(answer.landmark, cast(Forecast, answer.outcomes[OUTCOME].forecast), file)
         say(f"6  {file}    the same in one figure")
 
     def next_commands(self, patient: str) -> None:

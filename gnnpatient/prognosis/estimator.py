@@ -26,6 +26,7 @@ from gnnpatient.prognosis.marginal import landmark_marginals, overall_marginal
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.problem import FitConfig
 from gnnpatient.prognosis.targets import Target, check_targets
+from gnnpatient.prognosis.values import ProgressionForecast
 from gnnpatient.progress import Progress, shown
 from gnnpatient.show import Summary
 from gnnpatient.times import days
@@ -402,13 +403,15 @@ class PrognosisModel(BaseEstimator):
         Returns
         -------
         Forecasts
-            A dict of str to Forecast or DiagnosisForecast.
+            A dict of str to Forecast, DiagnosisForecast or ProgressionForecast.
         """
         check_is_fitted(self)
         return self.predictor_.forecast(X, device=self.device, families=families)
 
     def predict(self, X: Landmarks, *, outcome: str | None = None, cause: str | None = None) -> np.ndarray:
-        """Predict the risk at the last horizon, or the probability of a class.
+        """Predict the risk at the last horizon, the probability of a class, or the mean of a value.
+
+        A value is that at the time which each landmark asks for, as in ``cohort.at(365, to=730)``.
 
         Parameters
         ----------
@@ -432,6 +435,8 @@ class PrognosisModel(BaseEstimator):
         """
         name = self._outcome(outcome)
         answer = self.forecast(X)[name]
+        if isinstance(answer, ProgressionForecast):
+            return answer.mean()
         return answer.risk(cause=self._cause(cause, answer.names))
 
     def predict_survival_function(

@@ -12,8 +12,21 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.splits import default_horizons
-from gnnpatient.errors import InputError, InputTypeError, UnknownNameError, near
+from gnnpatient.errors import InputError, UnknownNameError, near
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
+from gnnpatient.prognosis.rows import (
+    MIN_MEMBERS,
+    ROUNDING,
+    answerable,
+    check_rows,
+    check_sums,
+    kept,
+    member_spread,
+    numbers,
+    positions,
+    rising_times,
+)
+from gnnpatient.prognosis.values import ProgressionForecast
 from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.times import days, duration
 
@@ -21,10 +34,7 @@ if TYPE_CHECKING:
     import polars as pl
     from matplotlib.axes import Axes
 
-SPREAD = (0.05, 0.95)  # quantiles over members between which the model spread lies
 MAX_SHOWN_CAUSES = 6  # in a line of a repr
-_ROUNDING = 1e-5  # of probabilities that other models give, as sums in float32
-MIN_MEMBERS = 5  # members from which a spread is shown
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -138,7 +148,7 @@ class Forecast(Shown):
         names = (causes,) if isinstance(causes, str) else tuple(causes)
         outcome = _outcome_of(landmarks, outcome, names, curves=True)
         known = landmarks.cohort.outcomes[outcome].names
-        grid, curves = _rising_times(times), _numbers(incidence, "incidence")
+        grid, curves = rising_times(times), numbers(incidence, "incidence")
         curves = curves[:, None] if curves.ndim == 2 and len(names) == 1 else curves
         n, k = len(landmarks), len(names)
         if curves.shape not in ((n, k, len(grid)), (n, k + 1, len(grid))):
@@ -148,20 +158,20 @@ class Forecast(Shown):
             )
         at_risk = answerable(landmarks, outcome)
         rows = np.flatnonzero(at_risk)
-        _check_rows(curves[rows], "incidence", rows)
+        check_rows(curves[rows], "incidence", rows)
         if curves.shape[1] == k + 1:
-            _check_sums(curves[rows].sum(1), "event-free and all causes", rows, least=1.0)
+            check_sums(curves[rows].sum(1), "event-free and all causes", rows, least=1.0)
             curves = curves[:, 1:]
-        falls = np.argwhere(np.diff(curves[rows], axis=-1) < -_ROUNDING)
+        falls = np.argwhere(np.diff(curves[rows], axis=-1) < -ROUNDING)
         if len(falls):
             row, cause, time = falls[0]
             raise InputError(
                 f"incidence of {names[cause]!r} falls after {grid[time]:g} days in row {rows[row]}; "
                 "give cumulative incidence, not survival or hazards"
             )
-        _check_sums(curves[rows].sum(1), "all causes", rows)
+        check_sums(curves[rows].sum(1), "all causes", rows)
         if not grid[0]:
-            if (curves[rows][..., 0] > _ROUNDING).any():
+            if (curves[rows][..., 0] > ROUNDING).any():
                 raise InputError("incidence at time 0 must be 0; give times > 0, days after the landmark")
             grid, curves = grid[1:], curves[..., 1:]
         if not len(grid):
@@ -196,8 +206,8 @@ class Forecast(Shown):
 
     def __getitem__(self, rows: Any) -> Forecast:
         """The forecast of some of the landmarks, by position, slice or mask."""
-        keep = _positions(rows, len(self))
-        return replace(self, incidence=self.incidence[keep], **_kept(self, keep))
+        keep = positions(rows, len(self))
+        return replace(self, incidence=self.incidence[keep], **kept(self, keep))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -326,7 +336,132 @@ class Forecast(Shown):
         """
         if self.members is None or len(self.members) < MIN_MEMBERS:
             return None
-        return _spread(self._at(self.members[:, :, self.slot(cause)], self._horizons(horizons)))
+        return member_spread(self._at(self.members[:, :, self.slot(cause)], self._horizons(horizons)))
+
+    def given_event_free(self, until: float | str) -> Forecast:
+        """Forecast on for a patient who is still event-free a while after the landmark.
+
+        With S event-free and F the incidence, the incidence within t after that is
+        ``(F(until + t) - F(until)) / S(until)``, of each cause. Nothing else is learned in between: rows that
+        come after the landmark take a landmark of their own.
+
+        Parameters
+        ----------
+        until : float or str
+            Days after the landmark, or a duration as in ``"1y"``.
+
+        Returns
+        -------
+        Forecast
+            With `at` moved on by `until` and `times` counted from there, up to the same day as before. No
+            curve where nobody stays event-free so long. Of several members the answer is that of their mean,
+            in which those count for more that held it likely to get so far.
+
+        Raises
+        ------
+        InputError
+            When it is negative, or not before the last time.
+
+        Examples
+        --------
+        >>> curves = np.array([[[0.8, 0.6], [0.2, 0.4]]])
+        >>> who = np.array(["a"]), np.array([0.0]), np.array([True])
+        >>> forecast = Forecast("death", ("death",), np.array([365.0, 730.0]), curves, *who)
+        >>> later = forecast.given_event_free(until=365)
+        >>> later.at, later.times, later.risk().round(6)
+        (array([365.]), array([365.]), array([0.25]))
+        """
+        start = self._horizon(until)
+        if start[0] >= self.times[-1] * (1 - 1e-9):
+            raise InputError(
+                f"until {start[0]:g} days; must be before the last time, {self.times[-1]:g} days after the "
+                "landmark"
+            )
+        keep = self.times > start[0] * (1 + 1e-9)
+        curves = self._after(self.incidence, start, keep)
+        return replace(
+            self,
+            times=self.times[keep] - start[0],
+            incidence=curves,
+            at=self.at + start[0],
+            at_risk=self.at_risk & np.isfinite(curves[:, 0, 0]),
+            members=None if self.members is None else self._after(self.members, start, keep),
+        )
+
+    def _after(self, curves: np.ndarray, start: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """Curves (..., 1 + cause, time) of those who are event-free at `start`, at the times of `keep`."""
+        before = self._at(curves[..., 1:, :], start)
+        free = 1 - before.sum(-2, keepdims=True)
+        free = np.where(free > ROUNDING, free, np.nan)
+        causes = ((curves[..., 1:, keep] - before) / free).clip(0, 1)
+        return np.concatenate([1 - causes.sum(-2, keepdims=True), causes], -2)
+
+    def time_lost(self, cause: str | None = None, horizon: float | str | None = None) -> np.ndarray:
+        """Mean time that a cause takes within a horizon: the area under its incidence [1]_.
+
+        Of the days up to the horizon, those after the event, on average. Over all causes they and the mean
+        event-free time sum to the horizon. Exact for the curve that is linear between times.
+
+        Parameters
+        ----------
+        cause : str, optional
+            Name of the cause; needed where there are several.
+        horizon : float or str, optional
+            Days after the landmark, or a duration as in ``"5y"``; default: the last time.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) float64, days; nan where there is no curve.
+
+        Raises
+        ------
+        InputError
+            When the horizon is negative or beyond the last time, or the cause is unknown.
+
+        References
+        ----------
+        .. [1] Andersen PK. Decomposition of number of life years lost according to causes of death.
+           Statistics in Medicine 32:5278-5285, 2013.
+
+        Examples
+        --------
+        >>> curves = np.array([[[0.8, 0.6], [0.2, 0.4]]])
+        >>> who = np.array(["a"]), np.array([0.0]), np.array([True])
+        >>> Forecast("death", ("death",), np.array([100.0, 200.0]), curves, *who).time_lost()
+        array([40.])
+        """
+        return self._area(self.incidence[:, self.slot(cause)], self._horizon(horizon)[0])
+
+    def time_lost_table(self, horizons: Sequence[float | str] | None = None) -> pl.DataFrame:
+        """List the time lost to each cause of the landmarks at risk, with its model spread.
+
+        Parameters
+        ----------
+        horizons : sequence of float or str, optional
+            Days after the landmark, or durations as in ``"5y"``; default: the last time.
+
+        Returns
+        -------
+        polars.DataFrame
+            Columns id, at, outcome, cause, horizon, time_lost (days), low, high; low and high are the 5 % and
+            95 % quantiles over members, null with fewer than five.
+        """
+        ends = self._horizons(horizons).tolist()
+        many = self.members if self.members is not None and len(self.members) >= MIN_MEMBERS else None
+
+        def spread(cause: str, end: float) -> tuple[np.ndarray, np.ndarray] | None:
+            return None if many is None else member_spread(self._area(many[:, :, self.slot(cause)], end))
+
+        lines = [(c, end, self.time_lost(c, end), spread(c, end)) for c in self.causes for end in ends]
+        return _table(self, lines).rename({"risk": "time_lost"})
+
+    def _area(self, curve: np.ndarray, horizon: float) -> np.ndarray:
+        """The integral of curves (..., time) from 0 to a horizon: (...)."""
+        knots = np.append(self.times[self.times < horizon], horizon)
+        heights = self._at(curve, np.append(0.0, knots))
+        area: np.ndarray = np.trapezoid(heights, np.append(0.0, knots), axis=-1)
+        return area
 
     def table(self, horizons: Sequence[float | str] | None = None) -> pl.DataFrame:
         """List the forecasts of the landmarks at risk.
@@ -547,15 +682,15 @@ class DiagnosisForecast(Shown):
         names = tuple(classes)
         outcome = _outcome_of(landmarks, outcome, names, curves=False)
         known = landmarks.cohort.outcomes[outcome].names
-        p = _numbers(probability, "probability")
+        p = numbers(probability, "probability")
         p = np.stack([1 - p, p], 1) if p.ndim == 1 and len(names) == 2 else p
         shape = len(landmarks), len(names)
         if p.shape != shape:
             raise InputError(f"probability has shape {p.shape}; must be {shape}, landmarks and classes")
         at_risk = answerable(landmarks, outcome)
         rows = np.flatnonzero(at_risk)
-        _check_rows(p[rows], "probability", rows)
-        _check_sums(p[rows].sum(1, keepdims=True), "all classes", rows, least=1.0)
+        check_rows(p[rows], "probability", rows)
+        check_sums(p[rows].sum(1, keepdims=True), "all classes", rows, least=1.0)
         p = p[:, [names.index(name) for name in known]].clip(0, 1)
         p = p / p.sum(1, keepdims=True).clip(0.5)  # rows that are not read may be anything
         p[~at_risk] = np.nan
@@ -581,8 +716,8 @@ class DiagnosisForecast(Shown):
 
     def __getitem__(self, rows: Any) -> DiagnosisForecast:
         """The forecast of some of the landmarks, by position, slice or mask."""
-        keep = _positions(rows, len(self))
-        return replace(self, probability=self.probability[keep], **_kept(self, keep))
+        keep = positions(rows, len(self))
+        return replace(self, probability=self.probability[keep], **kept(self, keep))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -648,7 +783,7 @@ class DiagnosisForecast(Shown):
         """
         if self.members is None or len(self.members) < MIN_MEMBERS:
             return None
-        return _spread(self.members[:, :, self.slot(cause)])
+        return member_spread(self.members[:, :, self.slot(cause)])
 
     def table(self) -> pl.DataFrame:
         """List the forecasts of the landmarks at risk.
@@ -721,7 +856,7 @@ class DiagnosisForecast(Shown):
         )
 
 
-Answer = Forecast | DiagnosisForecast
+Answer = Forecast | DiagnosisForecast | ProgressionForecast
 
 
 class Forecasts(dict[str, Answer]):
@@ -772,28 +907,7 @@ def judged(classes: tuple[str, ...]) -> tuple[str, ...]:
     return classes[1:] if len(classes) == 2 else classes
 
 
-def _spread(risk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    low, high = np.quantile(risk, SPREAD, axis=0)
-    return low, high
-
-
-def _positions(rows: Any, size: int) -> np.ndarray:
-    """Positions of the landmarks that an index means."""
-    if isinstance(rows, str):
-        raise InputTypeError(
-            f"a forecast is indexed by landmark, as in forecast[0]; a cause is .risk(cause={rows!r})"
-        )
-    return np.atleast_1d(np.arange(size)[rows])
-
-
-def _kept(forecast: Answer, keep: np.ndarray) -> dict[str, Any]:
-    """What both kinds of forecast have of each landmark, of some of them."""
-    members = None if forecast.members is None else forecast.members[:, keep]
-    each = {name: getattr(forecast, name)[keep] for name in ("ids", "at", "at_risk")}
-    return each | {"members": members}
-
-
-def _percent(forecast: Answer, name: str, horizon: float | None = None) -> str:
+def _percent(forecast: Forecast | DiagnosisForecast, name: str, horizon: float | None = None) -> str:
     """The risk of the only landmark in percent, with the model spread where there is one."""
     if isinstance(forecast, Forecast):
         risk, spread = forecast.risk(name, horizon), forecast.spread(horizon, name)
@@ -809,7 +923,7 @@ def _frame(forecast: Answer, risk: np.ndarray, members: np.ndarray | None) -> pl
 
     landmark, cause, time = (index.reshape(-1) for index in np.indices(risk.shape))
     enough = members is not None and len(members) >= MIN_MEMBERS
-    low, high = _spread(members) if enough else (np.full(risk.shape, np.nan),) * 2  # type: ignore[arg-type]
+    low, high = member_spread(members) if enough else (np.full(risk.shape, np.nan),) * 2  # type: ignore[arg-type]
     times = forecast.times if isinstance(forecast, Forecast) else np.array([np.nan])
     columns = {
         "id": forecast.ids.astype(str)[landmark],
@@ -874,73 +988,6 @@ def _outcome_of(landmarks: Landmarks, outcome: str | None, names: tuple[str, ...
         raise InputError(f"several outcomes have {noun} {', '.join(names)}; name one: outcome={fits[0]!r}")
     there = "; ".join(f"{name!r} has {', '.join(o.names)}" for name, o in found.items())
     raise InputError(f"no outcome has {noun} {', '.join(names)}; {there or 'the cohort has none that fits'}")
-
-
-def _numbers(x: Any, what: str) -> np.ndarray:
-    """An array or a tensor as float64."""
-    if hasattr(x, "detach"):
-        x = x.detach().cpu().double().numpy()
-    try:
-        return np.asarray(x, np.float64)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"{what} is {type(x).__name__}; give an array or a tensor of numbers"
-            f"{', days after the landmark' if what == 'times' else ''}"
-        ) from None
-
-
-def _rising_times(times: Any) -> np.ndarray:
-    """Times of a forecast, (time,) float64."""
-    grid = np.atleast_1d(_numbers(times, "times"))
-    if grid.ndim != 1 or not len(grid) or not np.isfinite(grid).all():
-        raise InputError("times must be a list of days after the landmark")
-    if grid[0] < 0 or (np.diff(grid) <= 0).any():
-        raise InputError(f"times must rise from > 0, days after the landmark; found {grid[:4].tolist()}")
-    return grid
-
-
-def _check_rows(x: np.ndarray, what: str, rows: np.ndarray) -> None:
-    """Refuse numbers that are missing or outside [0, 1]; x is of the landmarks at the positions `rows`."""
-    wrong = np.argwhere(~((x >= -_ROUNDING) & (x <= 1 + _ROUNDING)))
-    if len(wrong):
-        found = x[tuple(wrong[0])]
-        raise InputError(
-            f"{what} {found:g} in row {rows[wrong[0][0]]}; must lie in [0, 1]"
-            f"{', for every landmark at risk' if np.isnan(found) else ', not logits or hazard ratios'}"
-        )
-
-
-def _check_sums(total: np.ndarray, of: str, rows: np.ndarray, least: float = 0.0) -> None:
-    """Refuse probabilities, (landmark, column), that sum to more than 1, or to less than `least`."""
-    wrong = np.argwhere((total > 1 + _ROUNDING) | (total < least - _ROUNDING))
-    if len(wrong):
-        raise InputError(
-            f"{of} sum to {total[tuple(wrong[0])]:g} in row {rows[wrong[0][0]]}; "
-            f"must be {'1' if least else 'at most 1'}"
-        )
-
-
-def answerable(landmarks: Landmarks, outcome: str) -> np.ndarray:
-    """Find the landmarks that get a forecast: those at risk, of a diagnosis those whose label is open.
-
-    Parameters
-    ----------
-    landmarks : Landmarks
-        Patients at prediction times.
-    outcome : str
-        Name of the outcome; where the cohort has none of that name, every landmark gets a forecast.
-
-    Returns
-    -------
-    ndarray
-        (landmark,) bool.
-    """
-    truth = landmarks.cohort.outcomes.get(outcome)
-    # without the outcome the cohort does not show who is no longer at risk
-    if truth is None:
-        return np.ones(len(landmarks), bool)
-    entered: np.ndarray = landmarks.cohort.entry[landmarks.patient] <= landmarks.at
-    return entered & truth.open(landmarks.patient, landmarks.at)
 
 
 if not TYPE_CHECKING:

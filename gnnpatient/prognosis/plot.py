@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.errors import InputError, InputTypeError
-from gnnpatient.prognosis.forecast import MIN_MEMBERS, DiagnosisForecast, Forecast
+from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
+from gnnpatient.prognosis.rows import MIN_MEMBERS
+from gnnpatient.prognosis.values import QUANTILES, ProgressionForecast
 from gnnpatient.show import printable
 from gnnpatient.times import YEAR
 
@@ -146,6 +148,58 @@ def plot_bars(forecast: DiagnosisForecast, cause: str | None, ax: Axes | None) -
     return axes
 
 
+def plot_values(forecast: ProgressionForecast, ax: Axes | None) -> Axes:
+    """Draw the distribution of a value, see `ProgressionForecast.plot`.
+
+    Parameters
+    ----------
+    forecast : ProgressionForecast
+    ax : matplotlib.axes.Axes or None
+        Where to draw; None: in a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    _check(forecast, None, ax)
+    with _style(ax, (7.2, 4.2)) as (axes, own):
+        end = float(forecast.times[-1])
+        width, unit = time_unit(end)
+        grid = np.linspace(forecast.times[0], end, POINTS)
+        values = np.stack(
+            [forecast.quantile(QUANTILES, time) for time in grid], 2
+        )  # (landmark, quantile, time)
+        ends, size = list[tuple[float, str, str]](), len(forecast)
+        for row, color in enumerate(_colors(forecast, forecast.names, size)):
+            if not forecast.at_risk[row]:
+                continue
+            wide_low, low, median, high, wide_high = values[row]
+            if size == 1:
+                axes.fill_between(grid / width, wide_low, wide_high, color=color, alpha=0.12, lw=0)
+            axes.fill_between(grid / width, low, high, color=color, alpha=0.15, lw=0)
+            label = forecast.outcome if size == 1 else _landmark_name(forecast, row)
+            axes.plot(grid / width, median, color=color, lw=2, label=printable(label, 28))
+            if forecast.target == "value" and np.isfinite(forecast.last[row]):
+                axes.plot(0, forecast.last[row], "o", color=color, ms=5, clip_on=False)
+            ends.append((float(median[-1]), label, color))
+        axes.set_title(_title(forecast, forecast.names), weight="bold")
+        axes.set_xlim(0, end / width)
+        bands = "bands: the middle 50 % and 90 %" if size == 1 else "band: the middle 50 %"
+        label = f"{unit} after the landmark"
+        axes.set_xlabel(f"{label}\n{bands}, if seen and alive then" if own else label, size=SMALL)
+        if forecast.unit:
+            axes.set_ylabel(printable(forecast.unit, 28), size=SMALL)
+        axes.grid(color=GRID, lw=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0, colors=MUTED, labelsize=SMALL)
+        if not ends:
+            text = "no longer followed on this day: no forecast"
+            axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=MUTED)
+        elif size > 1:
+            axes.legend(frameon=False, loc="upper left")
+    return axes
+
+
 def time_unit(days: float) -> tuple[float, str]:
     """The unit of an axis that ends after some days.
 
@@ -192,12 +246,12 @@ def apart(heights: list[float], gap: float) -> list[float]:
     return out
 
 
-def _check(forecast: Forecast | DiagnosisForecast, cause: str | None, ax: object) -> None:
+def _check(forecast: Answer, cause: str | None, ax: object) -> None:
     if ax is not None and not hasattr(ax, "fill_between"):
         raise InputTypeError(
             f"plot: ax is a {type(ax).__name__}; give the Axes of matplotlib, or leave it out"
         )
-    if cause is not None:
+    if cause is not None and not isinstance(forecast, ProgressionForecast):
         forecast.slot(cause)  # refuses one that is unknown
     if not len(forecast):
         raise InputError("plot: no landmark; forecast one, as in model.forecast(cohort.at(365, patient=ID))")
@@ -233,7 +287,7 @@ def _style(ax: Axes | None, size: tuple[float, float]) -> Iterator[tuple[Axes, b
         yield axes, True
 
 
-def _colors(forecast: Forecast, names: Sequence[str], size: int) -> list[str]:
+def _colors(forecast: Forecast | ProgressionForecast, names: Sequence[str], size: int) -> list[str]:
     """Of each curve: by cause, by patient, or one colour growing darker from day to day."""
     if _is_ramp(forecast):
         dark = CAUSE_COLORS[forecast.names.index(names[0]) % len(CAUSE_COLORS)]
@@ -245,7 +299,7 @@ def _colors(forecast: Forecast, names: Sequence[str], size: int) -> list[str]:
     return [palette[i % len(palette)] for i in range(size)]
 
 
-def _is_ramp(forecast: Forecast | DiagnosisForecast) -> bool:
+def _is_ramp(forecast: Answer) -> bool:
     """Whether several landmarks are of one patient, so that their order is what matters."""
     return len(forecast) > 1 and len(set(forecast.ids.tolist())) == 1
 
@@ -268,7 +322,7 @@ def _draw_event_free(
     return [(float(forecast.event_free[rows[0], -1]), "event-free", tones[0])]
 
 
-def _landmark_name(forecast: Forecast | DiagnosisForecast, row: int) -> str:
+def _landmark_name(forecast: Answer, row: int) -> str:
     """What tells a landmark from the others of a plot: its day, its patient, or both."""
     day, name = _day(forecast.at[row]), f"patient {forecast.ids[row]}"
     if len(set(forecast.ids.tolist())) == 1:
@@ -280,11 +334,13 @@ def _day(at: float) -> str:
     return f"day {at:.0f}" if abs(at) >= 100 else f"day {at:.3g}"
 
 
-def _title(forecast: Forecast | DiagnosisForecast, names: Sequence[str]) -> str:
+def _title(forecast: Answer, names: Sequence[str]) -> str:
     """What is drawn, and the day where all landmarks share it."""
     word = "Cumulative incidence" if isinstance(forecast, Forecast) else f"Probability of {forecast.outcome}"
     of = f" of {names[0]}" if isinstance(forecast, Forecast) and len(names) == 1 else ""
     of = f": {names[0]}" if isinstance(forecast, DiagnosisForecast) and len(names) == 1 else of
+    if isinstance(forecast, ProgressionForecast):
+        word, of = f"{'Value' if forecast.target == 'value' else 'Change'} of {forecast.outcome}", ""
     days = set(forecast.at.tolist())
     return printable(word + of, 48) + (f", as known on {_day(days.pop())}" if len(days) == 1 else "")
 

@@ -19,6 +19,7 @@ from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, j
 from gnnpatient.prognosis.kinds import target_of
 from gnnpatient.prognosis.run import RANDOM_LANDMARKS, scored_landmarks
 from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
+from gnnpatient.prognosis.values import ProgressionForecast
 from gnnpatient.study.baselines import COMPARATORS, fitted_marginal
 from gnnpatient.study.evaluate import Evaluation, evaluate
 from gnnpatient.study.scoreboard import Model, ModelRisks, scored_grid
@@ -383,7 +384,7 @@ def _check_rows(name: str, found: Answer, X: Landmarks) -> None:
 
 def _check_names(name: str, found: Answer, outcome: str, names: Sequence[str], cause: str | None) -> None:
     """Refuse a forecast of other causes or classes."""
-    there = found.causes if isinstance(found, Forecast) else found.classes
+    there = found.names
     noun = "cause" if isinstance(found, Forecast) else "class"
     if unknown := [one for one in there if one not in names]:
         raise InputError(
@@ -399,6 +400,8 @@ def _check_values(name: str, found: Answer, wanted: Sequence[str]) -> None:
     """Refuse what is no probability."""
     if isinstance(found, Forecast):
         values = np.stack([found.incidence[:, found.slot(one)] for one in wanted])
+    elif isinstance(found, ProgressionForecast):
+        values = found.probability[None]
     else:
         values = np.stack([found.probability[:, found.slot(one)] for one in wanted])
     absent = ~np.isfinite(values).reshape(len(wanted), len(found), -1).all((0, 2))

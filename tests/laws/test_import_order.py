@@ -43,9 +43,9 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "formats draft",
     "datasets": "ward shipped",
     "model": "basis vocabulary table encode relations layers recurrence pool heads model",
-    "prognosis": "summary disclosure inputs forecast plot targets marginal kinds device states problem "
-    "columns minimise linear aggregates trees boosted network families stack predictor card checkpoint fit "
-    "estimator people run",
+    "prognosis": "summary disclosure inputs rows values forecast plot targets marginal kinds device states "
+    "problem columns minimise linear aggregates trees boosted network families stack predictor card "
+    "checkpoint fit estimator people run",
     "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
     "intervals pooling scoreboard baselines subgroups evaluate oracle validation models crossval ablations "
     "fitting budget comparison missingness compare report",
@@ -54,8 +54,8 @@ INSIDE = {  # the files of a folder, each may import those named before it
 }
 # The circle of cohort, build and view: users call cohort.patient(id).table() and landmarks.to_frame(), which
 # are methods of what comes before. They import in the function: a cohort is opened without torch and polars.
-# Likewise forecast and plot: forecast.plot() is a method, and a model is loaded without matplotlib.
-FORWARD = {("cohort/cohort.py", "view"), ("prognosis/forecast.py", "plot")}
+# Likewise forecast, values and plot: forecast.plot() is a method, and a model is loaded without matplotlib.
+FORWARD = {("cohort/cohort.py", "view"), ("prognosis/forecast.py", "plot"), ("prognosis/values.py", "plot")}
 # by folder: what only annotations take from later, and why
 UPWARD_ANNOTATIONS: dict[str, dict[str, str]] = {}
 ONLY_IN = {  # packages that stay where they are
