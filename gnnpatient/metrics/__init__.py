@@ -14,6 +14,7 @@ capped, unless each row has a G of its own (`CoxCensoring`).
 """
 
 from gnnpatient.metrics.calibration import calibration_curve, calibration_slope, ici, observed_expected
+from gnnpatient.metrics.decision import net_benefit
 from gnnpatient.metrics.horizon import AtHorizon, at_horizon, at_horizons, labelled, not_estimable
 from gnnpatient.metrics.incidence import (
     Censoring,
@@ -48,6 +49,7 @@ __all__ = [
     "integrated_brier",
     "interval",
     "labelled",
+    "net_benefit",
     "not_estimable",
     "observed_expected",
 ]
