@@ -137,7 +137,16 @@ class Place:
         return dict(zip(times, found, strict=True))
 
     def risk(self, model: str) -> np.ndarray:
-        """What a model forecasts here: (row,)."""
+        """What a model forecasts here.
+
+        Parameters
+        ----------
+        model : str
+
+        Returns
+        -------
+        (row,) float64 array
+        """
         risk, times = self.board.models.risks[model][self.cause], self.board.models.times
         column = 0 if self.horizon is None or not len(times) else int(np.abs(times - self.horizon).argmin())
         return risk[self.rows, column].astype(float)

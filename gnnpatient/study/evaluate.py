@@ -76,6 +76,8 @@ class Evaluation(Shown):
     groups, gaps : sequence of dict
         With `by`: a row a group (by, group, patients, events, reference), and a row a gap of it to the
         largest group of its column, as `gnnpatient.study.subgroups.compare_groups` gives them.
+    board : Scoreboard or None
+        The scored risks, for `curve` and `plot`; no part of JSON.
     """
 
     outcome: str
