@@ -31,6 +31,7 @@ MAX_SEEN_ROWS = 8192  # landmarks from which a ridge is chosen for who is seen
 NEWTON, SEEN_STEPS = 20, 30
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)  # of the wide part, of which one is chosen
 SPREAD_RIDGE = 4.0
+NEAR = 0.05  # variance of a later value at once, beside 1 + that at the last time
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,6 +322,7 @@ def _pairs(
     owner, pair = np.nonzero(target.bins >= 0)
     share = hats(head.times, target.when[owner, pair])
     last = head.anchored(target.last[owner])
+    near = 1 / (NEAR + target.when[owner, pair] / head.times[-1])  # the variance grows along time
     return _Pairs(
         x,
         owner,
@@ -328,7 +330,7 @@ def _pairs(
         _lines(last, share),
         _spreads(last, share),
         _course(share),
-        weight[owner] / (target.bins >= 0).sum(1)[owner],
+        weight[owner] * near / np.bincount(owner, near, minlength=len(x))[owner],
         fold[owner],
         len(x),
     )
