@@ -19,7 +19,7 @@ from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 class Progression(Shown):
     """How a value continues after a landmark: its next value, or its change.
 
-    There is no model for this kind of outcome. The class attributes are described in
+    A model is fitted for it. The class attributes are described in
     `gnnpatient.cohort.outcomes`.
 
     Attributes
@@ -32,12 +32,11 @@ class Progression(Shown):
         Rows of the node type.
     gone : Survival or None
         Competing outcome that ends it, as death.
-    kind, has_model, has_curve, has_course, has_own_moments, has_patient_groups, strata, horizon, name_noun
+    kind, has_curve, has_course, has_own_moments, has_patient_groups, strata, horizon, name_noun
         What this kind of outcome can do.
     """
 
     kind: ClassVar[Literal["progression"]] = "progression"
-    has_model: ClassVar[Literal[False]] = False
     has_curve: ClassVar[Literal[False]] = False
     has_course: ClassVar[Literal[False]] = False
     has_own_moments: ClassVar[Literal[False]] = False
@@ -52,6 +51,11 @@ class Progression(Shown):
 
     def _summary(self) -> Summary:
         return Summary(f"Progression of {counted(int(self.code.sum()), 'code')}: a later value")
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a model is fitted for it."""
+        return self.spec.target != "worse"
 
     @property
     def names(self) -> tuple[str, ...]:

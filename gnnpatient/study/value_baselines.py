@@ -49,12 +49,12 @@ KEPT = (0.0, 0.5, 1.0)  # shares of the last value
 QUANTILES = np.array([0.02, 0.05, 0.2, 0.5, 0.8, 0.95, 0.98])
 GROWN: Mapping[str, Any] = {
     "learning_rate": 0.08,
-    "max_iter": 200,
+    "max_iter": 150,
     "max_leaf_nodes": 8,
     "l2_regularization": 1.0,
     "max_features": 0.5,
     "early_stopping": True,
-    "n_iter_no_change": 15,
+    "n_iter_no_change": 10,
     "random_state": 0,
 }
 LEAF_PATIENTS = 20
@@ -309,7 +309,8 @@ def value_outcomes(X: Landmarks, names: Sequence[str] | None) -> tuple[str, ...]
     InputError
         When a named one is none.
     """
-    found = tuple(name for name, truth in X.cohort.outcomes.items() if isinstance(truth, Progression))
+    every = {name: t for name, t in X.cohort.outcomes.items() if isinstance(t, Progression)}
+    found = tuple(name for name, truth in every.items() if truth.spec.target != "worse")
     if names is None:
         return found
     for name in names:
