@@ -234,15 +234,15 @@ class Progression(Shown):
         np.maximum.at(last, self.events.patient, self.events.happened)
         return last[patient]
 
-    def seen_around(self, patient: np.ndarray, at: np.ndarray, after: int) -> np.ndarray:
+    def seen_around(self, patient: np.ndarray, at: np.ndarray, after: int | np.ndarray) -> np.ndarray:
         """Find whether a value was seen within the window around a time after each landmark.
 
         Parameters
         ----------
         patient, at : ndarray
             Position and second after the origin of each landmark, (landmark,) int64.
-        after : int
-            Seconds after the landmark.
+        after : int or ndarray
+            Seconds after the landmark, (landmark,) int64.
 
         Returns
         -------

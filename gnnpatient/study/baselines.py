@@ -35,6 +35,8 @@ from gnnpatient.prognosis.kinds import target_of
 from gnnpatient.prognosis.marginal import landmark_marginals, nearest
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.targets import MIN_REMAINING, label_target
+from gnnpatient.prognosis.values import ProgressionForecast
+from gnnpatient.study.value_baselines import VALUE_COMPARATORS, TrainingValues
 
 MIN_LOST = 10  # landmarks whose follow-up ended by censoring, for a model of it
 CENSORING_RIDGE = 5.0
@@ -264,11 +266,12 @@ class StackedLogistic(BaseEstimator):
         return found
 
 
-COMPARATORS: Mapping[str, tuple[str, Any]] = {
-    "survival": ("cox", StackedCox),
-    "diagnosis": ("logistic", StackedLogistic),
+COMPARATORS: Mapping[str, Mapping[str, Any]] = {
+    "survival": {"cox": StackedCox},
+    "diagnosis": {"logistic": StackedLogistic},
+    "progression": VALUE_COMPARATORS,
 }
-"""Name and estimator of the plain comparator, by the kind of the outcome."""
+"""Estimators of the plain comparators by their names, by the kind of the outcome."""
 
 
 def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.ndarray:
@@ -468,6 +471,49 @@ class ClassPrior:
         return {self.outcome: DiagnosisForecast(self.outcome, self.classes, table, X.ids, X.days, at_risk)}
 
 
+@dataclass(frozen=True, eq=False)
+class MarginalValues:
+    """The distribution of the later values of the training landmarks, the same for everybody at a landmark.
+
+    Attributes
+    ----------
+    outcome : str
+        Name of the progression.
+    times : (time,) float64 array
+        Days after the landmark.
+    edges : (bin + 1,) float64 array
+        Ends of the bins.
+    share : (1 + bin, time) float64 array
+        For landmarks without a table of their own; slot 0 is that a value is seen.
+    near
+        As of MarginalModel.
+    """
+
+    outcome: str
+    times: np.ndarray
+    edges: np.ndarray
+    share: np.ndarray  # (1 + bin, time)
+    near: NearestTables | None = None
+
+    def forecast(self, X: Landmarks) -> dict[str, ProgressionForecast]:
+        """The distribution of each patient's landmark.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        dict of str to ProgressionForecast
+            Of the one outcome.
+        """
+        table = _of_landmark(X, self.share, {}, self.near)
+        bins = table[:, 1:] / table[:, 1:].sum(1, keepdims=True)
+        of = bins, self.edges, self.times, X, self.outcome
+        return {self.outcome: ProgressionForecast.from_array(*of, seen=table[:, 0])}
+
+
 def _of_landmark(
     X: Landmarks, other: np.ndarray, tables: LandmarkTables, near: NearestTables | None
 ) -> np.ndarray:
@@ -480,7 +526,7 @@ def _of_landmark(
 
 def marginal_model(
     predictor: Predictor, outcome: str, train: Landmarks | None = None
-) -> MarginalModel | ClassPrior:
+) -> MarginalModel | ClassPrior | MarginalValues:
     """What a model has to beat: a forecast without input, at each landmark the same for everybody.
 
     Parameters
@@ -495,9 +541,12 @@ def marginal_model(
 
     Returns
     -------
-    MarginalModel or ClassPrior
+    MarginalModel, ClassPrior or MarginalValues
     """
     head = predictor.heads[outcome].to_dict()
+    if head["kind"] == "progression":
+        of = np.array(head["times"]), np.array(head["edges"]), predictor.null[outcome]
+        return MarginalValues(outcome, *of, predictor.nulls.get(outcome))
     tables = {} if train is None else _tables(train, outcome, tuple(head.get("times", ())))
     overall, near = predictor.null[outcome], predictor.nulls.get(outcome)
     if head["kind"] == "diagnosis":
@@ -507,7 +556,7 @@ def marginal_model(
 
 def fitted_marginal(
     train: Landmarks, outcome: str, times: Sequence[float] = (), scored: Landmarks | None = None
-) -> MarginalModel | ClassPrior:
+) -> MarginalModel | ClassPrior | TrainingValues:
     """The forecast without input, of training landmarks alone, without a fitted model.
 
     Parameters
@@ -517,13 +566,13 @@ def fitted_marginal(
     outcome : str
         Name of the outcome.
     times : sequence of float, default ()
-        Days after the landmark; none of a diagnosis.
+        Days after the landmark; none of a diagnosis; of a progression the last is up to which it learns.
     scored : Landmarks, optional
         Training patients at the landmarks that are scored, as in `marginal_model`.
 
     Returns
     -------
-    MarginalModel or ClassPrior
+    MarginalModel, ClassPrior or TrainingValues
 
     Examples
     --------
@@ -534,6 +583,9 @@ def fitted_marginal(
     array([0.106, 0.128])
     """
     truth, grid = train.cohort.outcomes[outcome], tuple(times)
+    if truth.kind == "progression":
+        last = max(grid, default=None)
+        return TrainingValues(outcomes=[outcome], horizon=last).fit(train)
     target = target_of(train, outcome)
     overall, near = target.marginal(train.moments, grid), landmark_marginals(target, train, grid)
     tables = {} if scored is None else _tables(scored, outcome, grid)

@@ -366,7 +366,7 @@ def _seen_labels(later: LaterValues) -> tuple[np.ndarray, np.ndarray, np.ndarray
     owner = np.repeat(np.arange(len(X)), TIMES_AHEAD)
     ahead = rng.uniform(0, later.ahead.max(), len(owner))
     after = np.maximum(np.rint(ahead * DAY), 1).astype(np.int64)
-    seen = truth.seen_around(X.patient[owner], X.at[owner], cast(Any, after))
+    seen = truth.seen_around(X.patient[owner], X.at[owner], after)
     known = np.isfinite(seen)
     return owner[known], ahead[known], seen[known]
 
@@ -776,6 +776,39 @@ class LinearMixed(_ValueComparator):
         x = _over_time(covariates(X)[owner], time)
         model = MixedModel.fit(value, x, time, owner)
         return _Lines(later, model, covariates, _SeenByTime.fit(later))
+
+
+# ---- without inputs
+
+
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    later: LaterValues
+    chance: _SeenByTime
+
+    def below(self, edges: np.ndarray, X: Landmarks, days: np.ndarray) -> np.ndarray:
+        order = np.argsort(self.later.value)
+        value, weight = self.later.value[order], self.later.weight[order]
+        away = np.abs(_log_time(self.later.ahead[order])[:, None] - _log_time(days))
+        near = weight[:, None] * np.maximum(1 - away / _log_time(np.array(180.0)), 1e-6)
+        upto = np.concatenate([np.zeros((1, len(days))), near.cumsum(0)]) / near.sum(0)
+        return np.tile(upto[np.searchsorted(value, edges)], (len(X), 1, 1))
+
+    def seen(self, X: Landmarks, days: np.ndarray) -> np.ndarray:
+        return self.chance(X, days)
+
+
+class TrainingValues(_ValueComparator):
+    """The later values of the training landmarks, those about as far ahead first: the same for everybody.
+
+    Parameters
+    ----------
+    outcomes, horizon, landmarks, min_patients
+        As in `LastValue`.
+    """
+
+    def _learn(self, later: LaterValues) -> ValueLearner:
+        return _Shared(later, _SeenByTime.fit(later))
 
 
 VALUE_COMPARATORS: Mapping[str, type[_ValueComparator]] = {

@@ -160,5 +160,5 @@ def test_what_cannot_be_learned_is_refused(clinic, train):
     with pytest.raises(InputError, match="'death' is no progression of a value; there is level"):
         LastValue(outcomes=["death"]).fit(train)
     late = clinic[0].at(2190, patient=np.arange(300)).followed("level")
-    with pytest.raises(InputError, match="no later value of .* landmarks; nothing to learn"):
+    with pytest.raises(InputError, match=r"no later value of .* landmarks; nothing to learn"):
         BoostedQuantiles(outcomes=["level"]).fit(late)
