@@ -53,7 +53,7 @@ class Truth:
 def found(clinic, sides):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(COMPARATORS, "progression", {"last": LastValue, "ridge": RidgeHistory})
-        return evaluate_models({"truth": Truth(clinic[1])}, sides[1], train=sides[0], n=30)
+        return evaluate_models({"truth": Truth(clinic[1])}, sides[1], train=sides[0], outcome="level", n=30)
 
 
 def test_every_figure_stands_beside_the_rivals(found):
@@ -170,9 +170,13 @@ def test_what_is_wrong_is_said(clinic, sides):
     with pytest.raises(InputError, match="'death' is no value at a time; leave out to"):
         cross_validate(cohort, {"mine": COMPARATORS["survival"]["cox"]()}, "death", folds=2, to="1y", n=2)
     with pytest.raises(InputError, match="needs the time it is wanted for"):
-        evaluate_models({"mine": LastValue(outcomes=["level"]).fit(train)}, cohort.at(AT).followed("level"))
+        evaluate_models(
+            {"mine": LastValue(outcomes=["level"]).fit(train)},
+            cohort.at(AT).followed("level"),
+            outcome="level",
+        )
     with pytest.raises(InputError, match="must be a ProgressionForecast"):
         cox = COMPARATORS["survival"]["cox"](outcomes=["death"]).fit(train)
-        evaluate_models({"mine": {"level": cox.forecast(test)["death"]}}, test)
+        evaluate_models({"mine": {"level": cox.forecast(test)["death"]}}, test, outcome="level")
     with pytest.raises(InputError, match="model 'ridge': the name of what stands beside"):
-        evaluate_models({"ridge": model["mine"]}, test)
+        evaluate_models({"ridge": model["mine"]}, test, outcome="level")
