@@ -64,14 +64,14 @@ def scripts():
     import importlib
     import sys
 
-    folder = str(Path(__file__).parents[1] / "experiments")
+    folder, names = str(Path(__file__).parents[1] / "experiments"), ("worlds", "pooled", "coherence")
     sys.path.insert(0, folder)
     try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in ("worlds", "pooled")})
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
     finally:
         sys.path.remove(folder)
-        sys.modules.pop("worlds")
-        sys.modules.pop("pooled")
+        for name in names:
+            sys.modules.pop(name)
 
 
 def test_the_way_of_a_world_goes_from_last_values_to_the_truth(scripts):
@@ -136,3 +136,33 @@ def test_a_cohort_is_scored_from_the_files_of_its_folds(scripts, tmp_path):
     assert found.difference("gnn", "nograph")[:3] == (0.0, 0.0, 0.0)
     page = pooled.page([found], args)
     assert "**Development** figures" in page and "| pbc | " in page and "cox 1, linear 1" in page
+
+
+def test_coherence_pairs_the_same_days_of_the_same_patients(scripts):
+    """Constant hazards, of every third patient three times as high: what is said later was said before."""
+    from gnnpatient import Forecast
+    from gnnpatient.datasets.shipped import pbc
+    from gnnpatient.study.folds import make_folds
+
+    coherence, cohort, grid = scripts.coherence, pbc(), np.linspace(0.01, 6, 600) * 365.25
+
+    class Constant:
+        def forecast(self, X):
+            rate = np.where(X.patient % 3, 1e-4, 3e-4)[:, None]
+            curves = -np.expm1(-2 * rate * grid)[:, None] * [[0.5], [0.5]]
+            return {"death": Forecast.from_array(curves, grid, ("transplant", "death"), X)}
+
+    study, (fold, _) = coherence.Study(landmarks=(1.0, 3.0), gaps=(2.0,)), make_folds(cohort, "death", 2)
+    rows = pl.concat(coherence.pairs(Constant(), cohort, fold, study))
+    at = rows.filter(landmark=3.0, horizon=1.0, cause="death")
+    days = cohort.outcomes["death"].time[fold.test] / 86_400
+    assert set(at["id"]) == set(cohort.ids[fold.test][days > 5 * 365.25].tolist())
+    assert np.allclose(rows["earlier"], rows["later"], atol=1e-5) and rows["earlier"].n_unique() >= 4
+    weight = coherence.weights(cohort, fold.test, study)
+    assert weight.rows()[0] == (1.0, 2.0, 1.0) and weight["weight"][1] > 1  # nobody leaves before 3 years
+    both = [rows.select(pl.lit(name).alias("model"), pl.all()) for name in ("gnn", "cox")]
+    table = coherence.figures(pl.concat(both).join(weight, on=["landmark", "gap"]), ["gnn", "cox"], draws=20)
+    assert len(table) == 2 + 2 * 2 * 3
+    (line,) = [one for one in table if one.startswith("| death | 2 | 3 | gnn |")]
+    assert "| 1.000 [1.000, 1.000] | 0.000 [0.000, 0.000] |" in line
+    assert "| gnn - cox | | | | +0.0000 [+0.0000, +0.0000] |" in table[-1]

@@ -57,6 +57,10 @@ def evaluate(
     folds: Annotated[
         Path | None, typer.Option(help="the same in the folds of a file: repeat, fold, id")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="folder for figures: calibration, AUC by horizon, net benefit"),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Score a model, with intervals, on patients that it was not trained on.
@@ -73,7 +77,7 @@ def evaluate(
     at, until = moments(landmarks) if landmarks else None, durations(horizons) if horizons else None
     refuse_censoring(censoring)
     if cv is not None or folds is not None:
-        return _evaluate_in_folds(run, cohort, outcome, at, until, by, censoring, cv, folds, json)
+        return _evaluate_in_folds(run, cohort, outcome, at, until, by, censoring, cv, folds, plot, json)
     found = evaluate_run(
         FittedModel.open(run),
         open_cohort(cohort, verify=True),
@@ -87,6 +91,7 @@ def evaluate(
     )
     for line in found.scores.warnings:
         note(f"warning: {line}")
+    _draw(found.scores, plot)
     if json:
         return print_json(found.to_dict())
     show_scores(found.scores)
@@ -102,6 +107,7 @@ def _evaluate_in_folds(
     censoring: str,
     cv: int | None,
     folds: Path | None,
+    plot: Path | None,
     json: bool,
 ) -> None:
     """Refit the choices of a run in folds, and print the pooled figures."""
@@ -129,10 +135,21 @@ def _evaluate_in_folds(
         )
     for line in found.scores.warnings:
         note(f"warning: {line}")
+    _draw(found.scores, plot)
     if json:
         return print_json(found.to_dict())
     show_scores(found.scores)
     say(f"{len(found.folds)} folds: two patients are compared where one fitted model scored both.")
+
+
+def _draw(scores: Evaluation, folder: Path | None) -> None:
+    """Figures of an evaluation, where a folder is given."""
+    if folder is None:
+        return
+    files, missing = scores.save_plots(folder)
+    for line in missing:
+        note(line)
+    note(f"{len(files)} figures in {folder}")
 
 
 def show_scores(
@@ -156,6 +173,7 @@ def show_scores(
         rows = [row for row in rows if tuple(row[name] for name in place) in there]
     for part in dict.fromkeys((row["cause"], row["group"], row["censoring"]) for row in rows):
         _show_part(scores, metrics, rows, part)
+    _show_gaps(scores)
     counts = ", ".join(f"{n} {cause}" for cause, n in scores.events.items())
     say(f"{scores.patients} patients scored ({counts}). - : not estimable.")
     _say_intervals(scores, rows)
@@ -170,11 +188,13 @@ def _show_part(
     scores: Evaluation, metrics: Sequence[str], rows: Sequence[Row], part: tuple[str, str | None, str]
 ) -> None:
     """One table: the figures of a cause in a group of patients by one weighting."""
+    from gnnpatient.study.evaluate import moment_name
+
     models = [name for name in dict.fromkeys(row["model"] for row in rows) if name not in FAMILIES]
     lines: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in rows:
         if (row["cause"], row["group"], row["censoring"]) == part:
-            key = row["metric"], _landmark(row["landmark"], scores.entry), _horizon(row)
+            key = row["metric"], moment_name(row["landmark"], scores.entry), _horizon(row)
             lines.setdefault(key, {})[row["model"]] = _figure(row)
     order = sorted(lines.items(), key=lambda line: metrics.index(line[0][0]))
     cause, group, weights = part
@@ -200,6 +220,36 @@ def _show_families(scores: Evaluation, metrics: Sequence[str]) -> None:
     table("each family alone, mean over landmarks, last horizon", ["<cause", "<model", *shown], lines)
 
 
+def _show_gaps(scores: Evaluation) -> None:
+    """What each group has more or less than the largest of its column, by the answer itself."""
+    gaps = [gap for gap in scores.gaps if gap["model"] == scores.rows[0]["model"]]
+    if not gaps:
+        return
+    last = max(gap["horizon"] or 0 for gap in gaps)
+    at = None if any(gap["landmark"] is None for gap in gaps) else gaps[0]["landmark"]
+    shown = [gap for gap in gaps if gap["landmark"] == at and gap["horizon"] in (None, last)]
+    metrics = list(dict.fromkeys(gap["metric"] for gap in shown))
+    counts = {row["group"]: row for row in scores.groups}
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    for gap in shown:
+        key = gap["cause"], gap["group"], gap["reference"]
+        found.setdefault(key, {})[gap["metric"]] = _figure(gap)
+    lines = [
+        (
+            *key,
+            str(counts[key[1]]["patients"]),
+            str(counts[key[1]]["events"].get(key[0], "")),
+            *(figures.get(m, "") for m in metrics),
+        )
+        for key, figures in found.items()
+    ]
+    title = f"{gaps[0]['model']}: each group minus the largest of its column, last horizon"
+    heads = ["<cause", "<group", "<minus", "patients", "events", *metrics]
+    table(title + (", mean over landmarks" if at is None and last else ""), heads, lines)
+    for line in scores.gap_sentences:
+        say(line)
+
+
 def _say_intervals(scores: Evaluation, rows: Sequence[Row]) -> None:
     """What the intervals resample, and where they are few or none."""
     most = max((row["draws"] or 0 for row in rows), default=0)
@@ -212,15 +262,6 @@ def _say_intervals(scores: Evaluation, rows: Sequence[Row]) -> None:
         say("Fewer than 30 groups: intervals by t with one degree of freedom less.")
     elif scores.units == "groups" and {r["interval"] for r in rows if r["value"] is not None} == {None}:
         say("Fewer than 5 groups: no intervals.")
-
-
-def _landmark(day: float | None, entry: float | None) -> str:
-    """A landmark in words; None is the mean over landmarks, `entry` the day that stands for entry."""
-    from gnnpatient.times import duration
-
-    if day is None:
-        return "mean"
-    return "entry" if day == entry else duration(day)
 
 
 def _horizon(row: Row) -> str:

@@ -51,8 +51,9 @@ def predict(
 
     Columns: id landmark outcome cause horizon risk low high split; landmark and horizon in days; of a
     diagnosis the cause is the class and the horizon empty; low and high are the model spread, empty with
-    fewer than 5 members; of a progression to, code, quantile and value instead; split is train or test as the RUN knows the patient, empty where it does not. In a
-    .csv, text that begins with = + - @ gets an apostrophe before it, so that no spreadsheet runs it.
+    fewer than 5 members; of a progression to (days after the landmark), code, quantile and value instead;
+    split is train or test as the RUN knows the patient, empty where it does not. In a .csv, text that begins
+    with = + - @ gets an apostrophe before it, so that no spreadsheet runs it.
     """
     from gnnpatient.cohort.cohort import open_cohort
     from gnnpatient.patient import predictions

@@ -3,7 +3,7 @@
 Every kind has the same attributes, so that no caller has to test for a class:
 
 =====================  ================================================================================
-`kind`                 "survival", "diagnosis" (also of a task) or "progression"
+`kind`                 "survival", "diagnosis" (also of a task), "progression" or "worsening"
 `has_model`            a model is fitted for it
 `has_curve`            a model gives the incidence of its causes over time; else a probability per class
 `has_course`           patients may be lost before it is known; `course` gives event and time
@@ -31,6 +31,7 @@ from gnnpatient.cohort.diagnosis import Diagnosis, Task
 from gnnpatient.cohort.packed import Events
 from gnnpatient.cohort.progression import Progression
 from gnnpatient.cohort.survival import Spells, Survival
+from gnnpatient.cohort.worsening import Worsening
 from gnnpatient.spec.outcomes import OutcomeSpec, ProgressionSpec
 from gnnpatient.spec.patterns import fitting
 
@@ -41,12 +42,13 @@ __all__ = [
     "Spells",
     "Survival",
     "Task",
+    "Worsening",
     "all_outcomes",
     "progression",
     "stored_labels",
 ]
 
-Outcome = Survival | Diagnosis | Task | Progression
+Outcome = Survival | Diagnosis | Task | Progression | Worsening
 
 # What reads an outcome from its own columns, by its kind. A progression has none, it is read from the rows.
 _FROM_COLUMNS: dict[str, Callable[[Any, StoredColumns, int], Outcome]] = {
@@ -116,7 +118,7 @@ def progression(
     events: Mapping[str, Events],
     codes: Mapping[str, tuple[str, ...]],
     outcomes: Mapping[str, Outcome],
-) -> Progression:
+) -> Progression | Worsening:
     """Make a progression outcome of the rows of its node type.
 
     Parameters
@@ -132,9 +134,10 @@ def progression(
 
     Returns
     -------
-    Progression
+    Progression or Worsening
     """
     followed = fitting(codes[spec.node], spec.codes)
     gone = outcomes[spec.gone] if spec.gone is not None else None
     assert gone is None or gone.has_curve
-    return Progression(spec, np.array(followed), events[spec.node], gone)
+    kind = Progression if spec.worse is None else Worsening
+    return kind(spec, np.array(followed), events[spec.node], gone)

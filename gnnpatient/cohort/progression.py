@@ -1,4 +1,4 @@
-"""Progression outcomes: the next value of a code, its change, or the time until it is worse."""
+"""Progression outcomes: the next value of a code, or its change; `worsening` has the time until worse."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from gnnpatient.cohort.packed import Events
 from gnnpatient.cohort.survival import Survival
 from gnnpatient.errors import InputError
-from gnnpatient.show import Shown, Summary, counted, listed
+from gnnpatient.show import Shown, Summary, counted
 from gnnpatient.spec.outcomes import ProgressionSpec
 from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Progression(Shown):
-    """How a value continues after a landmark: its next value, its change, or the time until it is worse.
+    """How a value continues after a landmark: its next value, or its change.
 
     A model is fitted for a value and for a change. The class attributes are described in
     `gnnpatient.cohort.outcomes`.
@@ -32,11 +32,12 @@ class Progression(Shown):
         Rows of the node type.
     gone : Survival or None
         Competing outcome that ends it, as death.
-    kind, has_curve, has_course, has_own_moments, has_patient_groups, strata, horizon, name_noun
+    kind, has_model, has_curve, has_course, has_own_moments, has_patient_groups, strata, horizon, name_noun
         What this kind of outcome can do.
     """
 
     kind: ClassVar[Literal["progression"]] = "progression"
+    has_model: ClassVar[Literal[True]] = True
     has_curve: ClassVar[Literal[False]] = False
     has_course: ClassVar[Literal[False]] = False
     has_own_moments: ClassVar[Literal[False]] = False
@@ -50,25 +51,12 @@ class Progression(Shown):
     gone: Survival | None
 
     def _summary(self) -> Summary:
-        target = (
-            f"worse, or gone by {listed(self.causes[1:])}" if self.spec.worse is not None else "a later value"
-        )
-        return Summary(f"Progression of {counted(int(self.code.sum()), 'code')}: {target}")
-
-    @property
-    def has_model(self) -> bool:
-        """Whether a model is fitted for it."""
-        return self.spec.target != "worse"
-
-    @property
-    def causes(self) -> tuple[str, ...]:
-        """Names of the events of target = "worse": event 1 is worse, the others end it."""
-        return ("worse", *(self.gone.causes if self.gone else ()))
+        return Summary(f"Progression of {counted(int(self.code.sum()), 'code')}: a later value")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The causes."""
-        return self.causes
+        """The causes or classes: none, a value is forecast."""
+        return ()
 
     @property
     def ends(self) -> np.ndarray:
@@ -116,9 +104,7 @@ class Progression(Shown):
         return owner, rows[start[owner] + local]
 
     def at_risk(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """Whether each landmark can be scored: not gone, with a value that is not worse already.
-
-        A value is needed for a change and for worse only.
+        """Whether each landmark can be scored: not gone, and of a change with a value to compare with.
 
         Parameters
         ----------
@@ -131,32 +117,22 @@ class Progression(Shown):
             (landmark,) bool.
         """
         free = np.ones(len(at), bool) if self.gone is None else self.gone.at_risk(patient, at)
-        if self.spec.target == "value":
-            return free
-        base, rule = self.baseline(patient, at), self.spec.worse
-        free = free & np.isfinite(base)
-        if rule is not None and rule.times is not None:
-            free &= base > 0  # a multiple of zero or less is not worse
-        if rule is not None and rule.reaches is not None:
-            free &= ~_up_to(base, rule.reaches, base)
-        return free
+        return free if self.spec.target == "value" else free & np.isfinite(self.baseline(patient, at))
 
     open = at_risk
 
     def truth(self, patient: np.ndarray, at: np.ndarray, to: np.ndarray | None = None) -> np.ndarray:
         """Give what the visits after each landmark show.
 
-        For worse: event (0 = not by `time`, 1 = worse, 1 + k = gone by the k-th cause), time (days to the
-        visit that shows it, to the end, or to the last visit), after (days to the last visit without it).
-        For value and change: value (nan = no visit within the window around `to`), to (days), time (days to
-        that visit), baseline, gone (whether the patient was gone by `to`).
+        value (nan = no visit within the window around `to`), to (days), time (days to that visit), baseline,
+        gone (whether the patient was gone by `to`).
 
         Parameters
         ----------
         patient, at : ndarray
             Position and second after the origin of each landmark, (landmark,) int64.
         to : ndarray, optional
-            Second at which a value is wanted, (landmark,) int64; needed for value and change.
+            Second at which a value is wanted, (landmark,) int64.
 
         Returns
         -------
@@ -166,9 +142,48 @@ class Progression(Shown):
         Raises
         ------
         InputError
-            When a value or a change is wanted and `to` is missing.
+            When `to` is missing.
         """
-        return self._worse(patient, at) if self.spec.worse is not None else self._value(patient, at, to)
+        if to is None:
+            raise InputError(
+                f"a {self.spec.target} needs the time it is wanted for; use cohort.at(day, to=DAY)"
+            )
+        window, size = seconds(self.spec.window), len(at)
+        owner, after, value = self._later(patient, at)
+        away = np.abs(after - (to - at)[owner])
+        inside = away <= window
+        owner, after, value, away = owner[inside], after[inside], value[inside], away[inside]
+        nearest = np.full(size, FOREVER)
+        np.minimum.at(nearest, owner, away)
+        chosen = away == nearest[owner]
+        time = np.full(size, FOREVER)  # of two visits equally near, the earlier
+        np.minimum.at(time, owner[chosen], after[chosen])
+        chosen &= after == time[owner]
+        base, found = self.baseline(patient, at), _mean(owner[chosen], value[chosen], size)
+        names = [(n, np.float64) for n in ("value", "to", "time", "baseline")] + [("gone", np.bool_)]
+        out = np.empty(size, dtype=names)
+        out["value"] = found - base if self.spec.target == "change" else found
+        out["to"], out["baseline"] = (to - at) / DAY, base
+        out["time"] = np.where(time == FOREVER, np.nan, time / DAY)
+        out["gone"] = False
+        if self.gone is not None:
+            event, end = self.gone.observed_end(patient, at)
+            out["gone"] = (event > 0) & (end <= to)
+        return out
+
+    def _later(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows after each landmark in their amended form: landmark, seconds after it, value.
+
+        Rows after the end of `gone` do not count, like all rows after the end of observation.
+        """
+        owner, row = self._rows(patient, at)
+        later = self.events.happened[row] > at[owner]
+        if self.gone is not None:
+            later &= self.events.happened[row] <= self.gone.observed_end(patient, at)[1][owner]
+        if self.events.replaced is not None:
+            later &= self.events.replaced[row] == FOREVER
+        owner, row = owner[later], row[later]
+        return owner, self.events.happened[row] - at[owner], self.events.value[row].astype(np.float64)
 
     def later(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Give every value after each landmark; of several at one moment, their mean.
@@ -225,88 +240,13 @@ class Progression(Shown):
             (landmark,) float64: 1 or 0; nan where the patient was gone by then, or not followed to the end of
             the window.
         """
-        truth = self._value(patient, at, at + after)
+        truth = self.truth(patient, at, at + after)
         seen = np.isfinite(truth["time"]).astype(np.float64)
         whole = self.followed_until(patient, at) >= at + after + seconds(self.spec.window)
         if self.gone is not None:
             event, end = self.gone.observed_end(patient, at)
             whole |= (event > 0) & (end > at + after)
         return np.where(whole & ~truth["gone"], seen, np.nan)
-
-    def _later(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows after each landmark in their amended form: landmark, seconds after it, value.
-
-        Rows after the end of `gone` do not count, like all rows after the end of observation.
-        """
-        owner, row = self._rows(patient, at)
-        later = self.events.happened[row] > at[owner]
-        if self.gone is not None:
-            later &= self.events.happened[row] <= self.gone.observed_end(patient, at)[1][owner]
-        if self.events.replaced is not None:
-            later &= self.events.replaced[row] == FOREVER
-        owner, row = owner[later], row[later]
-        return owner, self.events.happened[row] - at[owner], self.events.value[row].astype(np.float64)
-
-    def _worse(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """`truth` of target = "worse"."""
-        assert self.spec.worse is not None and self.spec.horizon is not None
-        rule, horizon, size = self.spec.worse, seconds(self.spec.horizon), len(at)
-        base = self.baseline(patient, at)
-        owner, after, value = self._later(patient, at)
-        limit = base[owner]
-        if rule.times is not None:
-            to, up = limit * rule.times, rule.times > 1
-        elif rule.plus is not None:
-            to, up = limit + rule.plus, rule.plus > 0
-        else:
-            assert rule.reaches is not None
-            to, up = np.full(len(limit), rule.reaches), True
-        bad = _up_to(value, to, limit) if up else _up_to(-value, -to, limit)
-        first = np.full(size, FOREVER)
-        np.minimum.at(first, owner[bad], after[bad])
-        seen = np.zeros(size, np.int64)  # the landmark itself: the value known then is not worse
-        np.maximum.at(seen, owner[after < first[owner]], after[after < first[owner]])
-        event, time = np.zeros(size, np.int8), seen.copy()
-        if self.gone is not None:
-            event, end = self.gone.observed_end(patient, at)
-            event = np.where(event > 0, 1 + event, 0)
-            time = np.where(event > 0, end - at, seen)
-        event, time = np.where(first < FOREVER, 1, event), np.where(first < FOREVER, first, time)
-        beyond = time > horizon
-        out = np.empty(size, dtype=[("event", np.int8), ("time", np.float64), ("after", np.float64)])
-        out["event"] = np.where(beyond, 0, event)
-        out["time"] = np.minimum(time, horizon) / DAY
-        out["after"] = np.minimum(seen, horizon) / DAY
-        return out
-
-    def _value(self, patient: np.ndarray, at: np.ndarray, to: np.ndarray | None) -> np.ndarray:
-        """`truth` of target = "value" and "change"."""
-        if to is None:
-            raise InputError(
-                f"a {self.spec.target} needs the time it is wanted for; use cohort.at(day, to=DAY)"
-            )
-        window, size = seconds(self.spec.window), len(at)
-        owner, after, value = self._later(patient, at)
-        away = np.abs(after - (to - at)[owner])
-        inside = away <= window
-        owner, after, value, away = owner[inside], after[inside], value[inside], away[inside]
-        nearest = np.full(size, FOREVER)
-        np.minimum.at(nearest, owner, away)
-        chosen = away == nearest[owner]
-        time = np.full(size, FOREVER)  # of two visits equally near, the earlier
-        np.minimum.at(time, owner[chosen], after[chosen])
-        chosen &= after == time[owner]
-        base, found = self.baseline(patient, at), _mean(owner[chosen], value[chosen], size)
-        names = [(n, np.float64) for n in ("value", "to", "time", "baseline")] + [("gone", np.bool_)]
-        out = np.empty(size, dtype=names)
-        out["value"] = found - base if self.spec.target == "change" else found
-        out["to"], out["baseline"] = (to - at) / DAY, base
-        out["time"] = np.where(time == FOREVER, np.nan, time / DAY)
-        out["gone"] = False
-        if self.gone is not None:
-            event, end = self.gone.observed_end(patient, at)
-            out["gone"] = (event > 0) & (end <= to)
-        return out
 
     def columns(self) -> dict[str, np.ndarray]:
         """Give every array by the name of its file: none, it is read from the rows of its node type.
@@ -341,14 +281,6 @@ class Progression(Shown):
             free = self.gone.under_observation(patients, np.asarray(at_entry)[patients])
             steps["of them at risk at entry"] = int((free & (count > 1)).sum())
         return steps
-
-
-def _up_to(value: np.ndarray, limit: np.ndarray | float, base: np.ndarray) -> np.ndarray:
-    """Whether a value is at or above a limit in decimals: 1.3 reaches 1.3, and 1.1 plus 0.2.
-
-    Values are float32, so decimals may differ by one in a million.
-    """
-    return value >= limit - 1e-6 * np.maximum(np.abs(value), np.abs(base))
 
 
 def _mean(owner: np.ndarray, value: np.ndarray, size: int) -> np.ndarray:

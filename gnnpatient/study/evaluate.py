@@ -9,23 +9,31 @@ Holm S (1979). Scand J Stat 6:65-70.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError, near
+from gnnpatient.files import atomic_file
 from gnnpatient.progress import Progress
 from gnnpatient.show import Shown, Summary, Table, counted, listed
+from gnnpatient.study import curves
 from gnnpatient.study.baselines import COMPARATORS, censoring_hazard
+from gnnpatient.study.curves import Place, shown_models
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value, resampling_units
 from gnnpatient.study.scoreboard import MIN_CASES, WORDS, ModelRisks, ObservedOutcome, Scoreboard
+from gnnpatient.study.subgroups import compare_groups, gap_sentences, groups_of, is_unit
 from gnnpatient.times import days, duration
 
 if TYPE_CHECKING:
     import polars as pl
+    from matplotlib.axes import Axes
 
 LEVEL = 0.05  # of p values, after Holm's rule
 MIN_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
@@ -65,6 +73,11 @@ class Evaluation(Shown):
         The landmark, in days, that stands for each patient's entry.
     graph_p : mapping of str to float
         By cause the two-sided p value, by the spread of the draws, of what the graph adds to it.
+    groups, gaps : sequence of dict
+        With `by`: a row a group (by, group, patients, events, reference), and a row a gap of it to the
+        largest group of its column, as `gnnpatient.study.subgroups.compare_groups` gives them.
+    board : Scoreboard or None
+        The scored risks, for `curve` and `plot`; no part of JSON.
     """
 
     outcome: str
@@ -76,6 +89,9 @@ class Evaluation(Shown):
     units: str = "patients"  # what the intervals resample
     entry: float | None = None  # the landmark, in days, that stands for each patient's entry
     graph_p: Mapping[str, float] = field(default_factory=dict)
+    groups: Sequence[Mapping[str, Any]] = ()  # a row each
+    gaps: Sequence[Mapping[str, Any]] = ()  # of each group to the largest of its column
+    board: Scoreboard | None = None
 
     def _summary(self) -> Summary:
         whole = [row for row in self.rows if row["group"] is None and row.get("censoring", "km") == "km"]
@@ -90,6 +106,7 @@ class Evaluation(Shown):
         ]
         if self.graph_sentence is not None:
             facts.append(("graph", self.graph_sentence))
+        facts += [("groups", line) for line in self.gap_sentences]
         if self.too_small is not None:
             facts.append(("but", self.too_small))
         title = f"Evaluation of {self.outcome}: {counted(self.patients, 'scored patient')}"
@@ -128,6 +145,11 @@ class Evaluation(Shown):
         )
         return f"{said}: {WORDS[next(iter(rows.values()))['metric']]} with - without it, {each}"
 
+    @property
+    def gap_sentences(self) -> list[str]:
+        """What may be said of the gaps between groups, by the first model; empty without groups."""
+        return gap_sentences(self.gaps, self.rows[0]["model"]) if self.gaps else []
+
     def to_dict(self) -> dict[str, Any]:
         """Everything for `evaluate --json`; what is not estimable is None.
 
@@ -145,6 +167,8 @@ class Evaluation(Shown):
             "units": self.units,
             "entry": self.entry,
             "graph": self.graph_sentence,
+            "groups": list(self.groups),
+            "gaps": list(self.gaps),
             "rows": self.rows,
         }
 
@@ -199,11 +223,179 @@ class Evaluation(Shown):
             raise InputError(f"{len(found)} rows of {model} {metric}; say which: {ways}")
         return found[0]
 
+    def curve(
+        self,
+        kind: str,
+        *,
+        cause: str | None = None,
+        landmark: float | str | None = None,
+        horizon: float | str | None = None,
+        models: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """What `plot` draws, as a table.
+
+        Parameters
+        ----------
+        kind : {"calibration", "auc", "decision"}
+            "calibration": model, risk, share (observed, smoothed). "auc": model, horizon, value, low, high,
+            at_risk. "decision": model, threshold, net_benefit (cases per patient), above (patients at or
+            above the threshold), with the models "treat all" and "treat none".
+        cause, landmark, horizon, models
+            As in `plot`.
+
+        Returns
+        -------
+        polars.DataFrame
+
+        Raises
+        ------
+        InputError
+            When a name or time is unknown, or nothing can be estimated there.
+        """
+        place, names = self._place(kind, cause, landmark, horizon, models)
+        if kind == "calibration":
+            return curves.calibration(place, names)
+        return curves.auc_by_horizon(place, names) if kind == "auc" else curves.decision(place, names)
+
+    def plot(
+        self,
+        kind: str = "calibration",
+        *,
+        cause: str | None = None,
+        landmark: float | str | None = None,
+        horizon: float | str | None = None,
+        models: Sequence[str] | None = None,
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Draw calibration, AUC by horizon, or the net benefit of acting on the risks (a decision curve).
+
+        Parameters
+        ----------
+        kind : {"calibration", "auc", "decision"}
+        cause : str, optional
+            Of which cause or class; may be left out where there is one.
+        landmark : float or str, optional
+            Days, a duration, or "entry"; default: the first one.
+        horizon : float or str, optional
+            Days, or a duration; default: the last one that can be estimated.
+        models : sequence of str, optional
+            Default: the first one and the plain comparator.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; default: in a new figure, with the numbers of patients below the curves.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        InputError
+            When a name or time is unknown, or nothing can be estimated there.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> from gnnpatient.study import evaluate_models
+        >>> X = pbc().landmarks(times=[0]).followed("death")
+        >>> half = COMPARATORS["survival"][1](landmarks=1).fit(X[::2])
+        >>> found = evaluate_models({"mine": half}, X[1::2], horizons=[1826.0], n=2)
+        >>> found.plot("decision", cause="death").get_title(loc="left")
+        'Decision curve: death, entry'
+        >>> found.curve("decision", cause="death").columns
+        ['model', 'threshold', 'net_benefit', 'above']
+        """
+        place, names = self._place(kind, cause, landmark, horizon, models)
+        from gnnpatient.study.figures import plot
+
+        when = "" if place.landmark is None else f", {moment_name(place.landmark, self.entry)}"
+        return plot(kind, place, names, when, ax)
+
+    def save_plots(self, folder: str | Path) -> tuple[list[Path], list[str]]:
+        """Draw every kind of figure for each cause and landmark, as KIND-CAUSE-LANDMARK.png.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made where it is not there.
+
+        Returns
+        -------
+        files : list of Path
+        notes : list of str
+            What could not be drawn, and why.
+        """
+        from matplotlib import pyplot
+
+        if self.board is None:
+            raise InputError("this evaluation has lost its risks; evaluate anew")
+        files, notes = list[Path](), list[str]()
+        days = [day for day, rows in self.board.by_landmark.items() if len(rows)]
+        kinds = curves.KINDS if self.board.observed.kind == "survival" else ("calibration", "decision")
+        for cause, day, kind in itertools.product(self.board.causes, days, kinds):
+            when = [] if day is None else [moment_name(day, self.entry)]
+            words = (re.sub(r"\W+", "_", word) for word in (kind, cause, *when))
+            file = Path(folder) / f"{'-'.join(words)}.png"
+            try:
+                self.plot(kind, cause=cause, landmark=day)
+            except InputError as refusal:
+                notes.append(f"{file.name} is not drawn: {refusal}")
+                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(file) as part:
+                pyplot.savefig(part, format="png", dpi=100, metadata={"Software": None})
+            pyplot.close()
+            files.append(file)
+        return files, notes
+
+    def _place(
+        self,
+        kind: str,
+        cause: str | None,
+        landmark: float | str | None,
+        horizon: float | str | None,
+        models: Sequence[str] | None,
+    ) -> tuple[Place, list[str]]:
+        """Of what a curve is, and of which models."""
+        if kind not in curves.KINDS:
+            raise InputError(f"kind {kind!r}; must be one of {', '.join(curves.KINDS)}")
+        if self.board is None:
+            raise InputError("this evaluation has lost its risks; evaluate anew")
+        names = curves.shown_models(self.board) if models is None else list(models)
+        for name in names:
+            if name not in self.board.names:
+                raise InputError(f"unknown model {name!r}{near(name, self.board.names)}")
+        at, until = self._days("landmark", landmark), self._days("horizon", horizon)
+        return Place.of(self.board, cause, at, until), names
+
     def _days(self, key: str, wanted: Any) -> Any:
         """A landmark or horizon as in the rows, where it is a duration or "entry"."""
         if key not in ("landmark", "horizon") or not isinstance(wanted, str):
             return wanted
         return self.entry if wanted == "entry" else days(wanted)
+
+
+def moment_name(landmark: float | None, entry: float | None) -> str:
+    """A landmark of a row in words.
+
+    Parameters
+    ----------
+    landmark : float or None
+        Days; None: of all of them.
+    entry : float or None
+        The day that stands for entry.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> moment_name(0.0, 0.0), moment_name(365.25, None), moment_name(None, None)
+    ('entry', '1 y', 'mean')
+    """
+    if landmark is None:
+        return "mean"
+    return "entry" if landmark == entry else duration(landmark)
 
 
 def _graph_rows(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -271,7 +463,8 @@ def evaluate(
     horizons : sequence of float
         Days after the landmark, among the times of `scored`; none of a diagnosis.
     by : sequence of str, default ()
-        Repeat the figures in groups: a baseline covariate (a number is cut at its median), or "group".
+        Repeat the figures in groups: a baseline covariate (a number is cut at its median), or "group"; and
+        give the gap of each group to the largest one, see `gnnpatient.study.subgroups.compare_groups`.
     cause : str, optional
         The one cause or class to score; default: all.
     against : tuple of two str, or sequence of these, optional
@@ -320,11 +513,14 @@ def evaluate(
     )
     rows: list[dict[str, Any]] = []
     warnings = _blind_comparators(scored)
-    for group, members in {"": np.ones(len(landmarks), bool), **groups}.items():
+    everybody = ("", np.ones(len(landmarks), bool), False)
+    each = [(g, rows, is_unit(landmarks, by)) for by, parts in groups.items() for g, rows in parts.items()]
+    for group, members, by_patient in [everybody, *each]:
         if (members & has_label).any():
-            part = replace(board, members=members & board.members)
+            part = replace(board, members=members & board.members, by_patient=by_patient)
             found, words = _figures(part, censoring, pairs, n, seed, group, progress)
             rows, warnings = rows + found, warnings + words
+    counts, gaps = compare_groups(board, groups, shown_models(board), n=n, seed=seed, progress=progress)
     graph_p = {cause: row["p"] for cause, row in _graph_rows(rows).items() if row["p"] is not None}
     for row in rows:
         row.pop("p", None)
@@ -338,6 +534,9 @@ def evaluate(
         units=resampling_units(landmarks)[1],
         entry=None if observed.pooled else landmarks.entry_day,
         graph_p=graph_p,
+        groups=counts,
+        gaps=gaps,
+        board=board,
     )
 
 
@@ -355,7 +554,7 @@ def _blind_comparators(scored: ModelRisks) -> list[str]:
 
 def scored_parts(
     landmarks: Landmarks, outcome: str, by: Sequence[str] = (), censoring: str = "km"
-) -> tuple[ObservedOutcome, dict[str, np.ndarray]]:
+) -> tuple[ObservedOutcome, dict[str, dict[str, np.ndarray]]]:
     """What came of the landmarks that are scored, and in which groups the figures are repeated.
 
     Parameters
@@ -372,8 +571,8 @@ def scored_parts(
     Returns
     -------
     ObservedOutcome
-    dict of str to ndarray
-        By the name of a group, which landmarks are in it: (landmark,) bool.
+    dict of str to dict of str to ndarray
+        By column and the name of a group, which landmarks are in it: (landmark,) bool.
 
     Raises
     ------
@@ -389,7 +588,7 @@ def scored_parts(
         raise InputError(f"censoring {censoring!r}; must be km or cox")
     if censoring == "cox" and observed.time is None:
         raise InputError(f"outcome {outcome!r}: no censoring hides its labels; leave out censoring = cox")
-    return observed, _groups(landmarks, by)
+    return observed, groups_of(landmarks, by)
 
 
 def _columns(observed: ObservedOutcome, horizons: Sequence[float]) -> tuple[tuple[str, float | None], ...]:
@@ -566,32 +765,3 @@ def _moved(plain: list[dict[str, Any]], others: list[dict[str, Any]], group: str
         f"{start}{len(names)} figures move by more than {MAX_SHIFT:g} where censoring may depend on what is "
         f"known: {'; '.join(names[:MAX_NAMED])}{more}"
     ]
-
-
-def _groups(landmarks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:
-    """Which landmarks are in each group, by its name: (landmark,) bool."""
-    cohort = landmarks.cohort
-    out: dict[str, np.ndarray] = {}
-    known = (*cohort.spec.patient.category, *cohort.spec.patient.number, "group")
-    # as known at the landmark
-    number, category = cohort.statics(landmarks.patient, landmarks.at)
-    for name in by:
-        if name in cohort.spec.patient.category:
-            level = category[:, cohort.spec.patient.category.index(name)]
-            out |= {f"{name}={names}": level == i for i, names in enumerate(cohort.levels[name])}
-            out |= {f"{name}=missing": level < 0}
-        elif name in cohort.spec.patient.number:
-            value = number[:, cohort.spec.patient.number.index(name)]
-            cut = float(np.nanmedian(value))
-            out |= {f"{name}<{cut:g}": value < cut, f"{name}>={cut:g}": value >= cut}
-            out |= {f"{name}=missing": np.isnan(value)}
-        elif name == "group" or (name == cohort.spec.patient.group):
-            if cohort.group is None:
-                raise InputError("--by group: the spec has no [patient] group")
-            out |= {
-                f"{name}={g}": cohort.group[landmarks.patient] == g
-                for g in np.unique(cohort.group[landmarks.patient])
-            }
-        else:
-            raise InputError(f"--by: unknown column {name!r}{near(name, known)}")
-    return {name: members for name, members in out.items() if members.any()}

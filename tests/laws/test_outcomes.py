@@ -469,7 +469,7 @@ horizon = "{horizon}d"
 """
     cohort = read(rows, GONE + outcome, EXITS["column"])
     X, labs = all_landmarks(cohort), followed(rows)
-    risk, far = X.at_risk("value"), horizon * DAY
+    risk = X.at_risk("value")
     assert cohort.outcomes["value"].causes == ("worse", *(("relapse", "transplant", "death") if gone else ()))
     for i, (who, at) in enumerate(zip(X.ids, X.at.tolist(), strict=True)):
         cause, end = survival(rows, who, "column", True) if gone else (0, inf)
@@ -487,12 +487,10 @@ horizon = "{horizon}d"
         elif cause:
             event, time = 1 + cause, end - at
         else:
-            event, time = 0, last
-        if time > far:
-            event, time = 0, far
+            event, time = 0, end - at if gone else last
         (found,) = X[i].outcome("value")
         assert found["event"] == event
-        assert (found["time"] * DAY, found["after"] * DAY) == pytest.approx((time, min(last, far)))
+        assert (found["time"] * DAY, found["after"] * DAY) == pytest.approx((time, last))
         assert found["after"] <= found["time"]
 
 
