@@ -37,7 +37,7 @@ class Progression(Shown):
     """
 
     kind: ClassVar[Literal["progression"]] = "progression"
-    has_model: ClassVar[Literal[True]] = True
+    has_model: ClassVar[bool] = True
     has_curve: ClassVar[Literal[False]] = False
     has_course: ClassVar[Literal[False]] = False
     has_own_moments: ClassVar[Literal[False]] = False
