@@ -32,11 +32,12 @@ class Progression(Shown):
         Rows of the node type.
     gone : Survival or None
         Competing outcome that ends it, as death.
-    kind, has_curve, has_course, has_own_moments, has_patient_groups, strata, horizon, name_noun
+    kind, has_model, has_curve, has_course, has_own_moments, has_patient_groups, strata, horizon, name_noun
         What this kind of outcome can do.
     """
 
     kind: ClassVar[Literal["progression"]] = "progression"
+    has_model: ClassVar[bool] = True
     has_curve: ClassVar[Literal[False]] = False
     has_course: ClassVar[Literal[False]] = False
     has_own_moments: ClassVar[Literal[False]] = False
@@ -51,11 +52,6 @@ class Progression(Shown):
 
     def _summary(self) -> Summary:
         return Summary(f"Progression of {counted(int(self.code.sum()), 'code')}: a later value")
-
-    @property
-    def has_model(self) -> bool:
-        """Whether a model is fitted for it."""
-        return self.spec.target != "worse"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -195,6 +191,20 @@ class Progression(Shown):
             out["gone"] = (event > 0) & (end <= to)
         return out
 
+    def _later(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows after each landmark in their amended form: landmark, seconds after it, value.
+
+        Rows after the end of `gone` do not count, like all rows after the end of observation.
+        """
+        owner, row = self._rows(patient, at)
+        later = self.events.happened[row] > at[owner]
+        if self.gone is not None:
+            later &= self.events.happened[row] <= self.gone.observed_end(patient, at)[1][owner]
+        if self.events.replaced is not None:
+            later &= self.events.replaced[row] == FOREVER
+        owner, row = owner[later], row[later]
+        return owner, self.events.happened[row] - at[owner], self.events.value[row].astype(np.float64)
+
     def later(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Give every value after each landmark; of several at one moment, their mean.
 
@@ -257,20 +267,6 @@ class Progression(Shown):
             event, end = self.gone.observed_end(patient, at)
             whole |= (event > 0) & (end > at + after)
         return np.where(whole & ~truth["gone"], seen, np.nan)
-
-    def _later(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows after each landmark in their amended form: landmark, seconds after it, value.
-
-        Rows after the end of `gone` do not count, like all rows after the end of observation.
-        """
-        owner, row = self._rows(patient, at)
-        later = self.events.happened[row] > at[owner]
-        if self.gone is not None:
-            later &= self.events.happened[row] <= self.gone.observed_end(patient, at)[1][owner]
-        if self.events.replaced is not None:
-            later &= self.events.replaced[row] == FOREVER
-        owner, row = owner[later], row[later]
-        return owner, self.events.happened[row] - at[owner], self.events.value[row].astype(np.float64)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Give every array by the name of its file: none, it is read from the rows of its node type.

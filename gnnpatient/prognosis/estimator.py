@@ -244,7 +244,7 @@ class PrognosisModel(BaseEstimator):
         check_landmarks(X, "fit").cohort.verify()
         names = self._names(X)
         self._check_cause(X, names)
-        X, targets = _known(X, _with_gone(X, self._targets(X, y, names)))
+        X, targets = _known(X, _with_gone(X, self._chosen(X, self._targets(X, y, names))))
         check_targets(targets, X)
         kinds = self._kinds(X, tuple(targets))
         families = self._families()
@@ -281,6 +281,20 @@ class PrognosisModel(BaseEstimator):
         self.predictor_ = Predictor(fitted, stacks, heads, *known, kinds, null, about, nulls)
         self.train_ids_ = frozenset(X.ids.tolist())
         return self
+
+    def _chosen(self, X: Landmarks, targets: dict[str, Target]) -> dict[str, Target]:
+        """Those of them that can be learned, where nobody named them; says which are left out."""
+        found = dict(targets)
+        for name, target in targets.items() if self.outcomes is None else ():
+            few = target.informative(X.patient)
+            if isinstance(target, ProgressionTarget) and few < max(self.min_patients, 2) and len(found) > 1:
+                warnings.warn(
+                    f"outcome {name!r} left out: {few} patients have a later value, and "
+                    f"{max(self.min_patients, 2)} are needed (min_patients)",
+                    stacklevel=3,
+                )
+                del found[name]
+        return found
 
     def _heads(self, X: Landmarks, targets: Mapping[str, Target]) -> dict[str, HeadConfig]:
         """What is learned of each outcome; a value no longer than it is known who is gone by then."""

@@ -23,7 +23,7 @@ PAIRS = 8  # later values of a landmark that are learned from
 TIMES = 7  # after a landmark at which a model answers
 BINS, OUTER = 32, 4  # between the ends of most values, and beyond each of them
 SHARE_OUTSIDE = 0.01  # of the values, beyond each end
-MIN_REMAINING = 20  # patients with a later value at the last time or after it
+MIN_REMAINING = 20  # patients with a later value at the last time or after it, or a fourth of all
 STEADY = 4.0  # weight of a line that is the same at all times, against one for each
 SMALLEST_SD = 0.02  # on the scale that is learned on, of which the bins span 5
 
@@ -575,15 +575,13 @@ def _ends(value: np.ndarray, patient: np.ndarray, least: int) -> tuple[float, fl
 
 def _edges(value: np.ndarray, patient: np.ndarray, log: bool, least: int) -> tuple[float, ...]:
     """Ends of bins of equal width, on a logarithmic scale where `log`."""
-    low, high = _ends(value, patient, least)
-    if log:
-        low, high = np.log(_digits(low)), np.log(_digits(high))
-    else:
-        step = 10.0 ** np.floor(np.log10(max(high - low, 1e-6 * max(abs(low), 1e-3)) / 20))
-        low, high = np.floor(low / step) * step, np.ceil(high / step) * step
-    if not high > low:  # one value for all
-        wide = 0.1 if log else 0.1 * max(abs(low), 1e-3)
-        low, high = low - wide, high + wide
+    scaled = np.log(value) if log else value
+    low, high = _ends(scaled, patient, least)
+    least_width = max(_digits(2 * float(scaled.std()), 1), 1e-3 if log else 1e-3 * abs(low), 1e-6)
+    if high - low < least_width:  # few patients, or one value for almost all
+        low, high = (low + high - least_width) / 2, (low + high + least_width) / 2
+    step = 10.0 ** np.floor(np.log10((high - low) / 20))
+    low, high = np.floor(low / step) * step, np.ceil(high / step) * step
     width = (high - low) / BINS
     ends = low + width * np.arange(-OUTER, BINS + OUTER + 1)
     if log:
@@ -600,7 +598,8 @@ def _last_time(longest: np.ndarray, patient: np.ndarray, least: int) -> float:
     own = np.sort(own[own > 0])[::-1]
     if not len(own):
         return np.inf
-    end = float(own[min(max(MIN_REMAINING, least), len(own)) - 1])
+    few = max(min(MIN_REMAINING, len(own) // 4), least)
+    end = float(own[min(few, len(own)) - 1])
     return round_time(end, own[-1:])
 
 

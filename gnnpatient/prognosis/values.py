@@ -47,6 +47,8 @@ class ProgressionForecast(Shown):
     ----------
     outcome : str
         Name of the outcome.
+    codes : tuple of str
+        Codes whose value it is.
     unit : str
         Unit of the value, ``""`` for none.
     target : {"value", "change"}
@@ -77,6 +79,7 @@ class ProgressionForecast(Shown):
     """
 
     outcome: str
+    codes: tuple[str, ...]
     unit: str
     target: Literal["value", "change"]
     times: np.ndarray  # (time,) float64
@@ -121,6 +124,7 @@ class ProgressionForecast(Shown):
             last = truth.baseline(landmarks.patient, landmarks.at)
         return cls(
             outcome,
+            config.codes,
             config.unit,
             config.target,
             np.array(config.times),
@@ -229,6 +233,7 @@ class ProgressionForecast(Shown):
         p[~at_risk] = np.nan
         return cls(
             name,
+            tuple(landmarks.cohort.codes[truth.spec.node][code] for code in np.flatnonzero(truth.code)),
             unit_of(landmarks, name),
             "change" if truth.spec.target == "change" else "value",
             grid,
