@@ -170,7 +170,10 @@ def number(series: pl.Series) -> tuple[pl.Series, pl.Series]:
     else:
         cell = text(series.cast(pl.String).str.strip_chars(), MISSING)
         value = cell.cast(pl.Float64, strict=False)
-        invalid = cell.is_not_null() & value.is_null()
+        same = value.null_count() == cell.null_count()
+        invalid = _all_false(len(cell)) if same else cell.is_not_null() & value.is_null()
+    if value.is_finite().all():
+        return value, invalid
     value = value.set(value.is_nan(), None)
     bad = invalid | value.is_infinite().fill_null(False)
     return value.set(bad, None), bad
@@ -387,7 +390,8 @@ def _after_origin(
     at = times.offset.round()
     if origin is not None and dated.any():
         at = at.fill_null((times.stamp.dt.epoch("s") - origin).cast(pl.Float64))
-    far = (at.abs() > (limit or 2**52)).fill_null(False)
+    most = float(limit or 2**52)
+    far = ((at > most) | (at < -most)).fill_null(False)
     at = at.set(far, None)
     bad = at.is_null() & (times.offset.is_not_null() | times.claimed)
     end = at = at.cast(pl.Int64)
@@ -419,7 +423,7 @@ def count_midnights(series: pl.Series, spec: TimeSpec) -> int:
         cell = series.cast(pl.String).str.strip_chars()
         local = parse_format(cell, spec.format, series.name).drop_nulls() if clock else series.clear()
     elif series.dtype == pl.String:
-        clocks = series.filter(series.str.contains(_STAMP).fill_null(False))
+        clocks = series.filter(series.str.contains(_STAMP))
         # the first hundred decide most columns
         if len(clocks) and not clocks[:100].str.contains(_MIDNIGHT).all():
             return 0
