@@ -298,7 +298,15 @@ def page(found: Found, args: argparse.Namespace, note: str) -> str:
     """Goals, then every world and model."""
     import torch
 
-    seeds = sorted({(one["seed"], one["model_seed"]) for one in found.lines if one["model"] == "default"})
+    fits = [one for one in found.lines if one["model"] == "default"]
+    by_model_seed = {
+        model_seed: sorted({one["seed"] for one in fits if one["model_seed"] == model_seed})
+        for model_seed in sorted({one["model_seed"] for one in fits})
+    }
+    seeds = "; ".join(
+        f"model seed {model_seed}: data seeds {', '.join(map(str, data))}"
+        for model_seed, data in by_model_seed.items()
+    ).capitalize()
     lines = [
         "# worlds: how far towards the truth",
         "",
@@ -306,7 +314,7 @@ def page(found: Found, args: argparse.Namespace, note: str) -> str:
         "",
         f"{os.cpu_count()} shared cores, one thread a fit, Python {platform.python_version()}, torch "
         f"{torch.__version__}. {args.train} patients to learn from, {args.n - args.train} scored.",
-        f"Data seed and model seed: {', '.join(f'{a}.{b}' for a, b in seeds)}. **Development** figures: the",
+        f"{seeds}. **Development** figures: the",
         "model was made while these worlds were looked at. Way: from a Cox model on last observations to the",
         "truth, by R2 on the scale of the log hazard; least: the worst fit; se: standard error over fits.",
         *([note] if note else []),
