@@ -30,6 +30,7 @@ from gnnpatient.study.fitted import (
 )
 from gnnpatient.study.oracle import Oracle, Risk
 from gnnpatient.study.scoreboard import LEARN_AHEAD, Model, ModelRisks, scored_grid
+from gnnpatient.study.updating import WAYS, with_update
 from gnnpatient.times import days
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def evaluate_run(
     to: float | str | None = None,
     by: Sequence[str] = (),
     censoring: str = "km",
+    update: str | None = None,
     true_risk: Risk | None = None,
     note: Callable[[str], None] | None = None,
     progress: Progress | bool | None = None,
@@ -106,6 +108,9 @@ def evaluate_run(
         Columns by which the figures are repeated in groups.
     censoring : {"km", "cox"}, optional
         Weights that are alike for all, or, beside these, by a Cox model of being lost.
+    update : {"intercept", "slope"}, optional
+        Score beside it the model updated for this cohort, "gnn+intercept" or "gnn+slope": fitted on one half
+        of the patients and scored on the other, and the reverse (see `gnnpatient.study.updating`).
     true_risk : callable, optional
         The known risk of a simulated cohort, scored as "oracle" (see `gnnpatient.study.oracle.Oracle`).
     note : callable, optional
@@ -127,6 +132,8 @@ def evaluate_run(
     gnnpatient.study.evaluate.evaluate : the figures, for any models.
     """
     refuse_censoring(censoring)
+    if update is not None and update not in WAYS:
+        raise InputError(f"--update {update!r}; must be intercept or slope")
     ahead = None if to is None else days(to)
     setting = _Setting.of(FittedModel.open(run), cohort, outcome, landmarks, horizons, ahead)
     X = setting.scored_landmarks
@@ -141,12 +148,19 @@ def evaluate_run(
     with shown(progress) as report:
         models = setting.models(grid, true_risk, report)
         scored = ModelRisks.of([(models, X)], setting.outcome, grid, report)
+        pairs = [("gnn", NO_GRAPH), *(("gnn", one) for one in COMPARATORS[setting.head["kind"]])]
+        if update is not None:
+            scored, lines = with_update(scored, setting.outcome, update)
+            pairs.append((f"gnn+{update}", "gnn"))
+            notes += lines
+            for line in lines:
+                tell(line)
         scores = evaluate(
             scored,
             outcome=setting.outcome,
             horizons=times,
             by=by,
-            against=[("gnn", NO_GRAPH), *(("gnn", one) for one in COMPARATORS[setting.head["kind"]])],
+            against=pairs,
             held_out=setting.held_out,
             censoring=censoring,
             progress=report,
