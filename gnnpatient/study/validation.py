@@ -134,6 +134,8 @@ def evaluate_run(
     refuse_censoring(censoring)
     if update is not None and update not in WAYS:
         raise InputError(f"--update {update!r}; must be intercept or slope")
+    if update is not None and to is not None:
+        raise InputError("--update is of risks; a value, asked for by --to, has none")
     ahead = None if to is None else days(to)
     setting = _Setting.of(FittedModel.open(run), cohort, outcome, landmarks, horizons, ahead)
     X = setting.scored_landmarks
