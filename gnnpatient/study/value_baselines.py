@@ -140,7 +140,18 @@ class LaterValues:
         return (np.random.default_rng(0).permutation(len(who)) % FOLDS)[place]
 
     def last(self, X: Landmarks) -> np.ndarray:
-        """The last known value on the scale that is learned on; of a change 0; (landmark,), nan = none."""
+        """The last known value on the scale that is learned on; of a change 0.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Any landmarks.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) float64, nan = none.
+        """
         truth = cast(Progression, X.cohort.outcomes[self.outcome])
         found = truth.baseline(X.patient, X.at)
         if truth.spec.target == "change":
