@@ -67,7 +67,7 @@ class LaterValues:
     Attributes
     ----------
     landmarks : Landmarks
-        Training landmarks with a later value.
+        Training landmarks, those without a later value among them: nothing is seen of these.
     outcome : str
         Name of the outcome.
     owner : ndarray
@@ -116,8 +116,6 @@ class LaterValues:
         owner, ahead, value = owner[near], after[near] / DAY, value[near]
         if not len(owner):
             raise InputError(f"outcome {outcome!r}: no later value of {len(X)} landmarks; nothing to learn")
-        rows, owner = np.unique(owner, return_inverse=True)
-        X = X[rows]
         if truth.spec.target == "change":
             value = value - truth.baseline(X.patient, X.at)[owner]
         log = bool(may_log and truth.spec.target == "value" and _is_skewed(value))
