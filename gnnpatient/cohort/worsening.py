@@ -20,6 +20,11 @@ class Worsening(Progression):
     Who is gone before a visit showed it is gone. Who is neither is followed to the end of the observation of
     `gone`, also without further visits; without `gone`, to the last visit. The class attributes are described
     in `gnnpatient.cohort.outcomes`.
+
+    Attributes
+    ----------
+    has_model : bool
+        Whether a model is fitted for it.
     """
 
     has_model: ClassVar[bool] = False
