@@ -24,6 +24,7 @@ from gnnpatient.cohort.outcomes import Outcome, Task
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.cohort.store import patient_columns, stored_fields, write_folder
 from gnnpatient.cohort.survival import Survival, group_sizes
+from gnnpatient.cohort.worsening import Worsening
 from gnnpatient.errors import ADD_OUTCOME, InputError, InputTypeError, near
 from gnnpatient.show import MAX_LISTED, Shown, Summary, Table, counted, listed, printable
 from gnnpatient.spec.graph import GraphSpec
@@ -404,7 +405,7 @@ class Cohort(Shown):
             return (self.check_outcome(name),)
         if not self.outcomes:
             raise InputError(f"cohort {self.spec.cohort!r} has no outcome; {ADD_OUTCOME}")
-        names = tuple(n for n, o in self.outcomes.items() if o.has_curve) or tuple(self.outcomes)
+        names = tuple(n for n, o in self.outcomes.items() if o.kind == "survival") or tuple(self.outcomes)
         if one and len(names) > 1:
             raise InputError(f"several outcomes; name one of {', '.join(names)}")
         return names
@@ -432,6 +433,37 @@ class Cohort(Shown):
         >>> pbc().survival("death").causes
         ('transplant', 'death')
         """
+        causes, outcome = self.causes(name), self.outcomes[name]
+        if outcome.kind != "survival":
+            raise InputError(
+                f"outcome {name!r} is a {outcome.kind}: the time to {causes[0]} depends on the landmark; use "
+                f".followed({name!r}).outcome({name!r})"
+            )
+        return outcome
+
+    def causes(self, name: str) -> tuple[str, ...]:
+        """Give the causes of an outcome that has a time to an event.
+
+        Parameters
+        ----------
+        name : str
+            Name of a survival outcome, or of a progression with `worse`.
+
+        Returns
+        -------
+        tuple of str
+
+        Raises
+        ------
+        InputError
+            When there is no such outcome, or it is of another kind.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> pbc().causes("death")
+        ('transplant', 'death')
+        """
         outcome = self.outcomes[self.check_outcome(name)]
         if not outcome.has_curve:
             others = ", ".join(n for n, o in self.outcomes.items() if o.has_curve) or "none"
@@ -439,11 +471,11 @@ class Cohort(Shown):
                 f"outcome {name!r} is a {outcome.kind} and has no time to an event; survival outcomes here: "
                 f"{others}"
             )
-        return outcome
+        return outcome.names
 
     def outcomes_with_model(
         self, names: Iterable[str] | None = None
-    ) -> dict[str, Survival | Diagnosis | Task]:
+    ) -> dict[str, Survival | Diagnosis | Task | Worsening]:
         """Give the outcomes for which a model can be fitted.
 
         Parameters
@@ -1088,7 +1120,7 @@ class Landmarks(Shown):
         ndarray
             Structured, (landmark,), with days after the landmark. Survival: event (0 = censored, k = the k-th
             cause) and time. Diagnosis: label (-1 = not looked for) and time until it is known. Progression:
-            see `gnnpatient.cohort.progression.Progression.truth`.
+            see `gnnpatient.cohort.progression.Progression.truth`, and `worsening.Worsening.truth`.
 
         Raises
         ------
@@ -1104,7 +1136,7 @@ class Landmarks(Shown):
         [(False, 35.0), (False, 187.0)]
         """
         (name,) = self.cohort.outcome_names(name, one=True)
-        causes = () if cause is None else self.cohort.survival(name).causes
+        causes = () if cause is None else self.cohort.causes(name)
         if cause is not None and cause not in causes:
             raise InputError(f"unknown cause {cause!r} of {name!r}{near(cause, causes)}")
         if not (risk := self.at_risk(name)).all():

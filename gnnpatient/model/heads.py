@@ -85,7 +85,7 @@ class SurvivalConfig:
     Attributes
     ----------
     kind : str
-        Always ``"survival"``.
+        ``"survival"``, or ``"worsening"`` where the time of the first cause is known to an interval only.
     causes : tuple of str
         Names of the causes, at least one.
     times : tuple of float
@@ -97,7 +97,7 @@ class SurvivalConfig:
         When there is no cause, or the times do not rise from above 0.
     """
 
-    kind: Literal["survival"] = "survival"
+    kind: Literal["survival", "worsening"] = "survival"
     causes: tuple[str, ...]
     times: tuple[float, ...]
 
@@ -455,6 +455,61 @@ class SurvivalHead(nn.Module):
         return incidence(log_hazard)
 
 
+class WorseningHead(SurvivalHead):
+    """Competing hazards where of the first cause only an interval of time is known, as of what a visit shows.
+
+    Parameters
+    ----------
+    config : SurvivalConfig
+        Causes and time grid.
+    channels : int
+        Channels of the pools.
+    dropout : float
+        Share that is dropped in training, default 0.
+    """
+
+    def loss(  # type: ignore[override]
+        self,
+        log_hazard: Float[Tensor, "landmark slot time"],
+        event: Int[Tensor, " landmark"],
+        time: Float[Tensor, " landmark"],
+        after: Float[Tensor, " landmark"],
+    ) -> Float[Tensor, " landmark"]:
+        """Negative log-likelihood of each landmark.
+
+        Of the first cause that of having come in (after, time], event-free before, with an incidence that is
+        linear within each interval. Where `time` lies beyond the last time, the share of (after, time] that
+        does counts as event-free up to it. All other ends as in `SurvivalHead.loss`.
+
+        Parameters
+        ----------
+        log_hazard : Float[Tensor, "landmark slot time"]
+            From `forward`.
+        event : Int[Tensor, " landmark"]
+            0 neither, 1 the first cause, k for ``causes[k - 1]``.
+        time : Float[Tensor, " landmark"]
+            Days after the landmark by which the event came, or of the end of observation.
+        after : Float[Tensor, " landmark"]
+            Days after the landmark after which the first cause came.
+
+        Returns
+        -------
+        Float[Tensor, " landmark"]
+        """
+        first = event == 1
+        exact = super().loss(log_hazard, event.masked_fill(first, 0), time)
+        # an end that is known has no interval: any will do, so that no logarithm is infinite
+        low = after.double().masked_fill(~first, 0.0)[:, None]
+        high = time.double().masked_fill(~first, 1.0)[:, None]
+        within = ((self.times[-1] - low) / (high - low)).clamp(0, 1)
+        share = (high.minimum(self.times) - low.maximum(self.start_of)).clamp(min=0) / self.width
+        share = share.where(within > 0, 1.0).log().to(log_hazard.dtype)
+        free = log_hazard[:, 0].cumsum(1)
+        came = (log_hazard[:, 1] + free - log_hazard[:, 0] + share).logsumexp(1)
+        within = within[:, 0].to(log_hazard.dtype)
+        return torch.where(first, -(within * came + (1 - within) * free[:, -1]), exact)
+
+
 class DiagnosisHead(nn.Module):
     """Which class: a score for each.
 
@@ -570,5 +625,6 @@ def make_head(config: HeadConfig, channels: int, dropout: float) -> nn.Module:
 # the config and the head of each kind of outcome; add a line for your own
 HEADS: dict[str, tuple[type, type[nn.Module]]] = {
     "survival": (SurvivalConfig, SurvivalHead),
+    "worsening": (SurvivalConfig, WorseningHead),
     "diagnosis": (DiagnosisConfig, DiagnosisHead),
 }

@@ -32,12 +32,14 @@ class _Kind:
     needs_horizons: bool
 
 
+_CURVES = _Kind(
+    table=lambda f, horizons: f.table(horizons),
+    left_out="the patient is not at risk of {!r} then",
+    needs_horizons=True,
+)
 KINDS: Mapping[str, _Kind] = {
-    "survival": _Kind(
-        table=lambda f, horizons: f.table(horizons),
-        left_out="the patient is not at risk of {!r} then",
-        needs_horizons=True,
-    ),
+    "survival": _CURVES,
+    "worsening": _CURVES,
     "diagnosis": _Kind(
         table=lambda f, _: f.table(),
         left_out="the label of {!r} is known by then, or the patient is no longer observed",

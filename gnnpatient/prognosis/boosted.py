@@ -17,6 +17,7 @@ from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.graphs import Graphs
+from gnnpatient.metrics import cumulative_incidence
 from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.vocabulary import Vocabulary
@@ -353,20 +354,23 @@ def _person_periods(
 
     The target is events over expected events, the weight the expected events in what was observed. An
     interval that is cut by censoring counts by the share that was observed, one with the event by the share
-    that is expected: then events are as expected where hazards are, however coarse the times.
+    that is expected: then events are as expected where hazards are, however coarse the times. An event of
+    which several intervals are possible is shared over them as it is expected there.
     """
     event, time = target.event[sample.rows], target.time[sample.rows]
     end = np.array(times)
     start = np.append(0.0, end[:-1])
     seen = ((time[:, None] - start) / (end - start)).clip(0, 1)  # (landmark, time)
-    ended, interval = (event > 0) & (time <= end[-1]), np.searchsorted(end, time.clip(max=end[-1]))
+    ended = target.placed(cumulative_incidence(expected.cumsum(1)[None])[0], tuple(times))[sample.rows]
     total = expected.sum(0)
     until_event = 1 / total - 1 / np.expm1(total)  # mean share of an interval before an event in it
-    seen[ended, interval[ended]] = until_event[interval[ended]]
+    some = ended.any(1)
+    free = 1 - ended[some].cumsum(1)  # up to the end of each interval
+    seen[some] = free + ended[some] * until_event
     into = np.eye(bands.max() + 1)[bands]  # (time, band)
     exposure = np.einsum("lt,kt,tb->lbk", seen, expected, into)
-    happened = ended[:, None] & (event[:, None] == np.arange(1, 1 + len(expected)))
-    count = happened[:, None] & (bands[interval][:, None] == np.arange(into.shape[1]))[:, :, None]
+    happened = event[:, None] == np.arange(1, 1 + len(expected))
+    count = (ended @ into)[:, :, None] * happened[:, None]
     landmark, band = np.nonzero(exposure.sum(2) > 0)
     exposure = exposure[landmark, band].clip(min=1e-9)
     return _Rows(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
 from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget, Target
+from gnnpatient.prognosis.worsening import WorseningTarget
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "survival": Kind(SurvivalTarget, Forecast),
+    "worsening": Kind(WorseningTarget, Forecast),
     "diagnosis": Kind(LabelTarget, DiagnosisForecast),
 }
 

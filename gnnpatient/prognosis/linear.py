@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.splits import landmark_weights
@@ -27,6 +27,7 @@ from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.columns import Column, LinearColumns
 from gnnpatient.prognosis.minimise import minimise
 from gnnpatient.prognosis.problem import Problem
+from gnnpatient.prognosis.worsening import possible
 
 # penalties on the squared coefficients, on the scale of a sum over patients
 RIDGES = tuple(0.8 * 2**k for k in range(10))
@@ -277,7 +278,47 @@ class _DiagnosisLoss:
         return -(share * self.had).sum(1), slope, slope.sum(2, keepdim=True)
 
 
-LOSSES: Mapping[str, Any] = {"survival": _SurvivalLoss, "diagnosis": _DiagnosisLoss}
+class _WorseningLoss(_SurvivalLoss):
+    """Negative log-likelihood where of the first cause only an interval is known, see `WorseningHead.loss`.
+
+    The slope is that of a loss in which the event is shared over the possible intervals, each with its
+    probability by the current fit [1]_.
+
+    References
+    ----------
+    .. [1] Dempster AP, Laird NM, Rubin DB. Maximum likelihood from incomplete data via the EM algorithm.
+       Journal of the Royal Statistical Society B 39:1-38, 1977.
+    """
+
+    def __init__(self, head: SurvivalConfig, event: np.ndarray, time: np.ndarray, after: np.ndarray):
+        first = np.flatnonzero(event == 1)
+        super().__init__(head, np.where(event == 1, 0, event), time)
+        self.row = torch.from_numpy(first)
+        share, within = possible(after[first], time[first], head.times)
+        self.share, self.within = torch.from_numpy(share.T).log().float(), torch.from_numpy(within).float()
+        self.at_risk[:, self.row] = 0.0
+
+    def __call__(self, shift: Tensor, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        loss, of_shift, of_bias = super().__call__(shift, bias, weight)
+        logit = shift[:, :, None, self.row] + bias[..., None]  # (fit, cause, time, landmark)
+        total = nn.functional.pad(logit, (0, 0, 0, 0, 1, 0)).logsumexp(1)
+        free = -total.cumsum(1)
+        each = logit[:, 0] + free + self.share  # (fit, time, landmark)
+        placed = each.softmax(1) * self.within
+        at_risk = placed.flip(1).cumsum(1).flip(1) + (1 - self.within)
+        slope = at_risk[:, None] * (logit - total[:, None]).exp()
+        slope[:, 0] -= placed
+        slope *= weight[:, None, None, self.row]
+        loss[:, self.row] = -(self.within * each.logsumexp(1) + (1 - self.within) * free[:, -1])
+        of_shift[:, :, self.row] += slope.sum(2)
+        return loss, of_shift, of_bias + slope.sum(3)
+
+
+LOSSES: Mapping[str, Any] = {
+    "survival": _SurvivalLoss,
+    "worsening": _WorseningLoss,
+    "diagnosis": _DiagnosisLoss,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -737,7 +778,7 @@ class LinearHazard:
 
 def _check(scores: Scores, columns: LinearColumns, head: HeadConfig) -> None:
     """Refuse coefficients of other shapes than these columns and this head need."""
-    logits = head.shape[0] - (head.kind == "survival")
+    logits = head.shape[0] - (head.kind != "diagnosis")
     groups = len(columns.groups)
     wanted = {
         "weight": len(columns.names),

@@ -44,9 +44,9 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "formats draft",
     "datasets": "ward shipped",
     "model": "basis vocabulary table encode relations layers recurrence pool heads model",
-    "prognosis": "summary disclosure inputs rows values forecast plot targets marginal kinds device states "
-    "problem columns minimise linear aggregates trees boosted network families stack predictor card "
-    "checkpoint fit estimator people run",
+    "prognosis": "summary disclosure inputs rows values forecast plot targets worsening marginal kinds "
+    "device states problem columns minimise linear aggregates trees boosted network families stack "
+    "predictor card checkpoint fit estimator people run",
     "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
     "intervals pooling scoreboard baselines evaluate oracle validation models crossval ablations fitting "
     "budget comparison missingness compare report subgroups",
