@@ -156,6 +156,7 @@ def show_scores(
         rows = [row for row in rows if tuple(row[name] for name in place) in there]
     for part in dict.fromkeys((row["cause"], row["group"], row["censoring"]) for row in rows):
         _show_part(scores, metrics, rows, part)
+    _show_gaps(scores)
     counts = ", ".join(f"{n} {cause}" for cause, n in scores.events.items())
     say(f"{scores.patients} patients scored ({counts}). - : not estimable.")
     _say_intervals(scores, rows)
@@ -198,6 +199,36 @@ def _show_families(scores: Evaluation, metrics: Sequence[str]) -> None:
     shown = [m for m in metrics if any(m in figures for figures in found.values())]
     lines = [(*key, *(figures.get(m, "") for m in shown)) for key, figures in found.items()]
     table("each family alone, mean over landmarks, last horizon", ["<cause", "<model", *shown], lines)
+
+
+def _show_gaps(scores: Evaluation) -> None:
+    """What each group has more or less than the largest of its column, by the answer itself."""
+    gaps = [gap for gap in scores.gaps if gap["model"] == scores.rows[0]["model"]]
+    if not gaps:
+        return
+    last = max(gap["horizon"] or 0 for gap in gaps)
+    at = None if any(gap["landmark"] is None for gap in gaps) else gaps[0]["landmark"]
+    shown = [gap for gap in gaps if gap["landmark"] == at and gap["horizon"] in (None, last)]
+    metrics = list(dict.fromkeys(gap["metric"] for gap in shown))
+    counts = {row["group"]: row for row in scores.groups}
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    for gap in shown:
+        key = gap["cause"], gap["group"], gap["reference"]
+        found.setdefault(key, {})[gap["metric"]] = _figure(gap)
+    lines = [
+        (
+            *key,
+            str(counts[key[1]]["patients"]),
+            str(counts[key[1]]["events"].get(key[0], "")),
+            *(figures.get(m, "") for m in metrics),
+        )
+        for key, figures in found.items()
+    ]
+    title = f"{gaps[0]['model']}: each group minus the largest of its column, last horizon"
+    heads = ["<cause", "<group", "<minus", "patients", "events", *metrics]
+    table(title + (", mean over landmarks" if at is None and last else ""), heads, lines)
+    for line in scores.gap_sentences:
+        say(line)
 
 
 def _say_intervals(scores: Evaluation, rows: Sequence[Row]) -> None:

@@ -72,3 +72,32 @@ def ward(
     with TemporaryDirectory() as folder:
         write_ward(Path(folder) / "data", n, seed, missing, negative_control)
         return read_cohort(read_spec("ward"), Path(folder) / "data", cache=cache)
+
+
+def clinic(n: int = 1000, seed: int = 0) -> Cohort:
+    """Simulated outpatients with a level that drifts, whose true values and risks are known.
+
+    `gnnpatient.datasets.clinic.write_clinic` with the same arguments writes its tables and gives the truth.
+
+    Parameters
+    ----------
+    n : int, default 1000
+        Number of patients.
+    seed : int, default 0
+        Seed of everything, >= 0.
+
+    Returns
+    -------
+    Cohort
+
+    Examples
+    --------
+    >>> X = clinic(50).at("1y", to="2y").followed("level")
+    >>> X.outcome("level")["value"][:3].round(1)          # nan: not seen within 90 days of the time
+    array([46.5, 67.4, 35.9])
+    """
+    from gnnpatient.datasets.clinic import write_clinic
+
+    with TemporaryDirectory() as folder:
+        write_clinic(Path(folder) / "data", n, seed)
+        return read_cohort(read_spec("clinic"), Path(folder) / "data")

@@ -1,4 +1,4 @@
-"""Scores of forecasts under censoring and competing risks, and their intervals: pure numpy functions.
+"""Scores of forecasts, under censoring and competing risks, and their intervals: pure numpy functions.
 
 One row is one landmark. `time` runs from the landmark to the event or the end of observation, in any unit
 that `horizon` shares (days in this package). `event` is 0 for censored, k for cause k. `risk` is the
@@ -11,6 +11,8 @@ IPCW): a case or a competing event at T weighs 1/G(T-), a row beyond the horizon
 < .1 or fewer than 20 rows (patients, where `patient` says whose each row is) are beyond h, every score is
 nan, and `not_estimable` says why. Elsewhere G(T-) >= G(h) >= .1, so no weight exceeds 10 and none is ever
 capped, unless each row has a G of its own (`CoxCensoring`).
+
+Forecasts of values (`rmse`, `mae`, `crps`, `coverage` and so on) are scored where a value was seen.
 """
 
 from gnnpatient.metrics.calibration import calibration_curve, calibration_slope, ici, observed_expected
@@ -26,6 +28,16 @@ from gnnpatient.metrics.incidence import (
 )
 from gnnpatient.metrics.resampling import bootstrap, interval
 from gnnpatient.metrics.scores import SCORES, auc, brier, concordance, integrate, integrated_brier
+from gnnpatient.metrics.values import (
+    coverage,
+    crps,
+    crps_of,
+    crps_of_quantiles,
+    mae,
+    pinball,
+    rmse,
+    width,
+)
 
 __all__ = [
     "SCORES",
@@ -44,13 +56,21 @@ __all__ = [
     "censoring",
     "coherence",
     "concordance",
+    "coverage",
     "cox_censoring",
+    "crps",
+    "crps_of",
+    "crps_of_quantiles",
     "cumulative_incidence",
     "ici",
     "integrate",
     "integrated_brier",
     "interval",
     "labelled",
+    "mae",
     "not_estimable",
     "observed_expected",
+    "pinball",
+    "rmse",
+    "width",
 ]

@@ -22,6 +22,7 @@ from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study.baselines import COMPARATORS, censoring_hazard
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value, resampling_units
 from gnnpatient.study.scoreboard import MIN_CASES, WORDS, ModelRisks, ObservedOutcome, Scoreboard
+from gnnpatient.study.subgroups import compare_groups, gap_sentences, groups_of, is_unit
 from gnnpatient.times import days, duration
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class Evaluation(Shown):
         The landmark, in days, that stands for each patient's entry.
     graph_p : mapping of str to float
         By cause the two-sided p value, by the spread of the draws, of what the graph adds to it.
+    groups, gaps : sequence of dict
+        With `by`: a row a group (by, group, patients, events, reference), and a row a gap of it to the
+        largest group of its column, as `gnnpatient.study.subgroups.compare_groups` gives them.
     """
 
     outcome: str
@@ -76,6 +80,8 @@ class Evaluation(Shown):
     units: str = "patients"  # what the intervals resample
     entry: float | None = None  # the landmark, in days, that stands for each patient's entry
     graph_p: Mapping[str, float] = field(default_factory=dict)
+    groups: Sequence[Mapping[str, Any]] = ()  # a row each
+    gaps: Sequence[Mapping[str, Any]] = ()  # of each group to the largest of its column
 
     def _summary(self) -> Summary:
         whole = [row for row in self.rows if row["group"] is None and row.get("censoring", "km") == "km"]
@@ -90,6 +96,7 @@ class Evaluation(Shown):
         ]
         if self.graph_sentence is not None:
             facts.append(("graph", self.graph_sentence))
+        facts += [("groups", line) for line in self.gap_sentences]
         if self.too_small is not None:
             facts.append(("but", self.too_small))
         title = f"Evaluation of {self.outcome}: {counted(self.patients, 'scored patient')}"
@@ -128,6 +135,11 @@ class Evaluation(Shown):
         )
         return f"{said}: {WORDS[next(iter(rows.values()))['metric']]} with - without it, {each}"
 
+    @property
+    def gap_sentences(self) -> list[str]:
+        """What may be said of the gaps between groups, by the first model; empty without groups."""
+        return gap_sentences(self.gaps, self.rows[0]["model"]) if self.gaps else []
+
     def to_dict(self) -> dict[str, Any]:
         """Everything for `evaluate --json`; what is not estimable is None.
 
@@ -145,6 +157,8 @@ class Evaluation(Shown):
             "units": self.units,
             "entry": self.entry,
             "graph": self.graph_sentence,
+            "groups": list(self.groups),
+            "gaps": list(self.gaps),
             "rows": self.rows,
         }
 
@@ -271,7 +285,8 @@ def evaluate(
     horizons : sequence of float
         Days after the landmark, among the times of `scored`; none of a diagnosis.
     by : sequence of str, default ()
-        Repeat the figures in groups: a baseline covariate (a number is cut at its median), or "group".
+        Repeat the figures in groups: a baseline covariate (a number is cut at its median), or "group"; and
+        give the gap of each group to the largest one, see `gnnpatient.study.subgroups.compare_groups`.
     cause : str, optional
         The one cause or class to score; default: all.
     against : tuple of two str, or sequence of these, optional
@@ -320,11 +335,14 @@ def evaluate(
     )
     rows: list[dict[str, Any]] = []
     warnings = _blind_comparators(scored)
-    for group, members in {"": np.ones(len(landmarks), bool), **groups}.items():
+    everybody = ("", np.ones(len(landmarks), bool), False)
+    each = [(g, rows, is_unit(landmarks, by)) for by, parts in groups.items() for g, rows in parts.items()]
+    for group, members, by_patient in [everybody, *each]:
         if (members & has_label).any():
-            part = replace(board, members=members & board.members)
+            part = replace(board, members=members & board.members, by_patient=by_patient)
             found, words = _figures(part, censoring, pairs, n, seed, group, progress)
             rows, warnings = rows + found, warnings + words
+    counts, gaps = compare_groups(board, groups, _answers(board.names), n=n, seed=seed, progress=progress)
     graph_p = {cause: row["p"] for cause, row in _graph_rows(rows).items() if row["p"] is not None}
     for row in rows:
         row.pop("p", None)
@@ -338,7 +356,14 @@ def evaluate(
         units=resampling_units(landmarks)[1],
         entry=None if observed.pooled else landmarks.entry_day,
         graph_p=graph_p,
+        groups=counts,
+        gaps=gaps,
     )
+
+
+def _answers(names: Sequence[str]) -> list[str]:
+    """The models whose gaps between groups are given: the first one, and the plain comparators."""
+    return [name for name in names if name == names[0] or name in {one for one, _ in COMPARATORS.values()}]
 
 
 def _blind_comparators(scored: ModelRisks) -> list[str]:
@@ -355,7 +380,7 @@ def _blind_comparators(scored: ModelRisks) -> list[str]:
 
 def scored_parts(
     landmarks: Landmarks, outcome: str, by: Sequence[str] = (), censoring: str = "km"
-) -> tuple[ObservedOutcome, dict[str, np.ndarray]]:
+) -> tuple[ObservedOutcome, dict[str, dict[str, np.ndarray]]]:
     """What came of the landmarks that are scored, and in which groups the figures are repeated.
 
     Parameters
@@ -372,8 +397,8 @@ def scored_parts(
     Returns
     -------
     ObservedOutcome
-    dict of str to ndarray
-        By the name of a group, which landmarks are in it: (landmark,) bool.
+    dict of str to dict of str to ndarray
+        By column and the name of a group, which landmarks are in it: (landmark,) bool.
 
     Raises
     ------
@@ -389,7 +414,7 @@ def scored_parts(
         raise InputError(f"censoring {censoring!r}; must be km or cox")
     if censoring == "cox" and observed.time is None:
         raise InputError(f"outcome {outcome!r}: no censoring hides its labels; leave out censoring = cox")
-    return observed, _groups(landmarks, by)
+    return observed, groups_of(landmarks, by)
 
 
 def _columns(observed: ObservedOutcome, horizons: Sequence[float]) -> tuple[tuple[str, float | None], ...]:
@@ -566,32 +591,3 @@ def _moved(plain: list[dict[str, Any]], others: list[dict[str, Any]], group: str
         f"{start}{len(names)} figures move by more than {MAX_SHIFT:g} where censoring may depend on what is "
         f"known: {'; '.join(names[:MAX_NAMED])}{more}"
     ]
-
-
-def _groups(landmarks: Landmarks, by: Sequence[str]) -> dict[str, np.ndarray]:
-    """Which landmarks are in each group, by its name: (landmark,) bool."""
-    cohort = landmarks.cohort
-    out: dict[str, np.ndarray] = {}
-    known = (*cohort.spec.patient.category, *cohort.spec.patient.number, "group")
-    # as known at the landmark
-    number, category = cohort.statics(landmarks.patient, landmarks.at)
-    for name in by:
-        if name in cohort.spec.patient.category:
-            level = category[:, cohort.spec.patient.category.index(name)]
-            out |= {f"{name}={names}": level == i for i, names in enumerate(cohort.levels[name])}
-            out |= {f"{name}=missing": level < 0}
-        elif name in cohort.spec.patient.number:
-            value = number[:, cohort.spec.patient.number.index(name)]
-            cut = float(np.nanmedian(value))
-            out |= {f"{name}<{cut:g}": value < cut, f"{name}>={cut:g}": value >= cut}
-            out |= {f"{name}=missing": np.isnan(value)}
-        elif name == "group" or (name == cohort.spec.patient.group):
-            if cohort.group is None:
-                raise InputError("--by group: the spec has no [patient] group")
-            out |= {
-                f"{name}={g}": cohort.group[landmarks.patient] == g
-                for g in np.unique(cohort.group[landmarks.patient])
-            }
-        else:
-            raise InputError(f"--by: unknown column {name!r}{near(name, known)}")
-    return {name: members for name, members in out.items() if members.any()}

@@ -373,6 +373,9 @@ class Scoreboard:
         Relative hazard of being lost; None: all alike (Kaplan-Meier weights).
     without_interval : collection of str
         Metrics that draws leave out, as too slow.
+    by_patient : bool
+        Whether the bootstrap draws patients though splits keep groups together: where the members are those
+        of one such group, whose figures are of it alone.
     """
 
     models: ModelRisks
@@ -382,6 +385,7 @@ class Scoreboard:
     members: np.ndarray  # (landmark,) bool
     hazard: np.ndarray | None = None  # (landmark,) float64
     without_interval: Collection[str] = ()
+    by_patient: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -405,6 +409,8 @@ class Scoreboard:
     @cached_property
     def units(self) -> tuple[np.ndarray, str]:
         """What the bootstrap draws: the unit of each member, and its name."""
+        if self.by_patient:
+            return self.models.landmarks.patient[self.rows], "patients"
         return resampling_units(self.models.landmarks[self.rows])
 
     @cached_property

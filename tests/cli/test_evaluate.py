@@ -19,7 +19,9 @@ def test_evaluate_leaves_out_the_training_patients(ward, split, cli):
     assert sorted(said, key=err.index) == list(said)
     assert f"a hold-out of {len(split['test'])} patients judges little: --cv 5" in err
     assert "too small to judge" in table and "gnn - cox" in table and "sex=female" in table
+    assert "gnn: each group minus the largest of its column" in table and "not estimable: sex=" in table
     found = json.loads(answer)
+    assert found["gaps"] == found["groups"] == []  # without --by
     assert found["outcome"] == "death" and found["held_out"] == len(split["test"])
     assert 0 < found["patients"] <= len(split["test"])
     names = {"model", "landmark", "horizon", "metric", "value", "low", "high", "group", "cause"}

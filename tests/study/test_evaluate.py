@@ -12,6 +12,7 @@ from gnnpatient.metrics import pairs
 from gnnpatient.study.baselines import MarginalModel
 from gnnpatient.study.evaluate import MIN_EVENTS, Evaluation, evaluate
 from gnnpatient.study.scoreboard import ModelRisks
+from gnnpatient.study.subgroups import groups_of
 from gnnpatient.times import DAY, YEAR
 
 HORIZONS = [1 * YEAR, 3 * YEAR]
@@ -212,9 +213,7 @@ def test_groups_are_a_partition(pbc, scored):
         result = evaluate(replace(scored, landmarks=asks), outcome="death", horizons=[YEAR], by=[by], n=2)
         groups = {row["group"] for row in result.rows} - {None}
         assert len(groups) == names and all(group.startswith(by) for group in groups)
-    from gnnpatient.study.evaluate import _groups
-
-    parts = _groups(asks, ["age"])
+    parts = groups_of(asks, ["age"])["age"]
     assert np.sum(list(parts.values()), 0).tolist() == [1] * len(asks)
     with pytest.raises(InputError, match="'sexe'; did you mean 'sex'"):
         evaluate(scored, outcome="death", horizons=[YEAR], by=["sexe"])

@@ -304,13 +304,13 @@ def test_entry_has_its_curve_whenever_it_is(falling, tmp_path):
 
 def test_groups_are_of_what_is_known_at_the_ask(falling):
     """A static known from day 100 on is missing before."""
-    from gnnpatient.study.evaluate import _groups
+    from gnnpatient.study.subgroups import groups_of
 
     name = falling.spec.patient.number[0]
     late = replace(falling, number_known=np.full(falling.number.shape, 100 * DAY))
     X = late.landmarks(np.arange(50), [0, 100])
     early = X.days < 100
-    groups = _groups(X, [name])
+    groups = groups_of(X, [name])[name]
     assert (groups[f"{name}=missing"] == early).all() and len(groups) == 3
 
 
