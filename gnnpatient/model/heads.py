@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.errors import InputError
+from gnnpatient.model.intervals import SeenIntervals
 
 HIDDEN = 32  # units of the hidden layer of a head
 LINE = 0.3  # by which the pools beside it are multiplied
@@ -475,39 +476,24 @@ class WorseningHead(SurvivalHead):
         time: Float[Tensor, " landmark"],
         after: Float[Tensor, " landmark"],
     ) -> Float[Tensor, " landmark"]:
-        """Negative log-likelihood of each landmark.
-
-        Of the first cause that of having come in (after, time], event-free before, with an incidence that is
-        linear within each interval. Where `time` lies beyond the last time, the share of (after, time] that
-        does counts as event-free up to it. All other ends as in `SurvivalHead.loss`.
+        """Negative log-likelihood of each landmark, see `SeenIntervals`.
 
         Parameters
         ----------
         log_hazard : Float[Tensor, "landmark slot time"]
             From `forward`.
         event : Int[Tensor, " landmark"]
-            0 neither, 1 the first cause, k for ``causes[k - 1]``.
+            0 none, k for ``causes[k - 1]``.
         time : Float[Tensor, " landmark"]
             Days after the landmark by which the event came, or of the end of observation.
         after : Float[Tensor, " landmark"]
-            Days after the landmark after which the first cause came.
+            Days after the landmark of the last visit without the first cause.
 
         Returns
         -------
         Float[Tensor, " landmark"]
         """
-        first = event == 1
-        exact = super().loss(log_hazard, event.masked_fill(first, 0), time)
-        # an end that is known has no interval: any will do, so that no logarithm is infinite
-        low = after.double().masked_fill(~first, 0.0)[:, None]
-        high = time.double().masked_fill(~first, 1.0)[:, None]
-        within = ((self.times[-1] - low) / (high - low)).clamp(0, 1)
-        share = (high.minimum(self.times) - low.maximum(self.start_of)).clamp(min=0) / self.width
-        share = share.where(within > 0, 1.0).log().to(log_hazard.dtype)
-        free = log_hazard[:, 0].cumsum(1)
-        came = (log_hazard[:, 1] + free - log_hazard[:, 0] + share).logsumexp(1)
-        within = within[:, 0].to(log_hazard.dtype)
-        return torch.where(first, -(within * came + (1 - within) * free[:, -1]), exact)
+        return -SeenIntervals.of(event, time, after, self.times, log_hazard.dtype).log_likelihood(log_hazard)
 
 
 class DiagnosisHead(nn.Module):

@@ -17,7 +17,6 @@ from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.graphs import Graphs
-from gnnpatient.metrics import cumulative_incidence
 from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.vocabulary import Vocabulary
@@ -27,6 +26,7 @@ from gnnpatient.prognosis.problem import Problem, draw_landmarks
 from gnnpatient.prognosis.states import from_states
 from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
 from gnnpatient.prognosis.trees import MAX_LEAVES, Trees
+from gnnpatient.prognosis.worsening import WorseningTarget
 
 MAX_ROWS = 100_000  # that a member learns from: landmarks times bands
 PATIENT_LANDMARKS = 8  # of each patient, drawn anew for each member
@@ -355,22 +355,26 @@ def _person_periods(
     The target is events over expected events, the weight the expected events in what was observed. An
     interval that is cut by censoring counts by the share that was observed, one with the event by the share
     that is expected: then events are as expected where hazards are, however coarse the times. An event of
-    which several intervals are possible is shared over them as it is expected there.
+    which an interval alone is known is shared over that as it is expected there.
     """
-    event, time = target.event[sample.rows], target.time[sample.rows]
+    some = target[sample.rows]
+    first = some.between(tuple(times), expected[0]) if isinstance(some, WorseningTarget) else None
+    event, time = some.event if first is None else np.where(some.event == 1, 0, some.event), some.time
     end = np.array(times)
     start = np.append(0.0, end[:-1])
     seen = ((time[:, None] - start) / (end - start)).clip(0, 1)  # (landmark, time)
-    ended = target.placed(cumulative_incidence(expected.cumsum(1)[None])[0], tuple(times))[sample.rows]
+    ended, interval = (event > 0) & (time <= end[-1]), np.searchsorted(end, time.clip(max=end[-1]))
     total = expected.sum(0)
     until_event = 1 / total - 1 / np.expm1(total)  # mean share of an interval before an event in it
-    some = ended.any(1)
-    free = 1 - ended[some].cumsum(1)  # up to the end of each interval
-    seen[some] = free + ended[some] * until_event
+    seen[ended, interval[ended]] = until_event[interval[ended]]
     into = np.eye(bands.max() + 1)[bands]  # (time, band)
     exposure = np.einsum("lt,kt,tb->lbk", seen, expected, into)
-    happened = event[:, None] == np.arange(1, 1 + len(expected))
-    count = (ended @ into)[:, :, None] * happened[:, None]
+    happened = ended[:, None] & (event[:, None] == np.arange(1, 1 + len(expected)))
+    count = happened[:, None] & (bands[interval][:, None] == np.arange(into.shape[1]))[:, :, None]
+    if first is not None:
+        placed, exposed = first
+        count = count.astype(np.float64)
+        count[:, :, 0], exposure[:, :, 0] = placed @ into, (exposed * expected[0]) @ into
     landmark, band = np.nonzero(exposure.sum(2) > 0)
     exposure = exposure[landmark, band].clip(min=1e-9)
     return _Rows(

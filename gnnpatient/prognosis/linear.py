@@ -23,11 +23,11 @@ from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs, moving
 from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig, SurvivalConfig
+from gnnpatient.model.intervals import SeenIntervals
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.columns import Column, LinearColumns
 from gnnpatient.prognosis.minimise import minimise
 from gnnpatient.prognosis.problem import Problem
-from gnnpatient.prognosis.worsening import possible
 
 # penalties on the squared coefficients, on the scale of a sum over patients
 RIDGES = tuple(0.8 * 2**k for k in range(10))
@@ -278,40 +278,21 @@ class _DiagnosisLoss:
         return -(share * self.had).sum(1), slope, slope.sum(2, keepdim=True)
 
 
-class _WorseningLoss(_SurvivalLoss):
-    """Negative log-likelihood where of the first cause only an interval is known, see `WorseningHead.loss`.
-
-    The slope is that of a loss in which the event is shared over the possible intervals, each with its
-    probability by the current fit [1]_.
-
-    References
-    ----------
-    .. [1] Dempster AP, Laird NM, Rubin DB. Maximum likelihood from incomplete data via the EM algorithm.
-       Journal of the Royal Statistical Society B 39:1-38, 1977.
-    """
+class _WorseningLoss:
+    """Negative log-likelihood where of the first cause only an interval is known, see `SeenIntervals`."""
 
     def __init__(self, head: SurvivalConfig, event: np.ndarray, time: np.ndarray, after: np.ndarray):
-        first = np.flatnonzero(event == 1)
-        super().__init__(head, np.where(event == 1, 0, event), time)
-        self.row = torch.from_numpy(first)
-        share, within = possible(after[first], time[first], head.times)
-        self.share, self.within = torch.from_numpy(share.T).log().float(), torch.from_numpy(within).float()
-        self.at_risk[:, self.row] = 0.0
+        what, until, since = (torch.from_numpy(column) for column in (event, time, after))
+        self.seen = SeenIntervals.of(what, until, since, torch.tensor(head.times, dtype=torch.float64))
 
     def __call__(self, shift: Tensor, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        loss, of_shift, of_bias = super().__call__(shift, bias, weight)
-        logit = shift[:, :, None, self.row] + bias[..., None]  # (fit, cause, time, landmark)
-        total = nn.functional.pad(logit, (0, 0, 0, 0, 1, 0)).logsumexp(1)
-        free = -total.cumsum(1)
-        each = logit[:, 0] + free + self.share  # (fit, time, landmark)
-        placed = each.softmax(1) * self.within
-        at_risk = placed.flip(1).cumsum(1).flip(1) + (1 - self.within)
-        slope = at_risk[:, None] * (logit - total[:, None]).exp()
-        slope[:, 0] -= placed
-        slope *= weight[:, None, None, self.row]
-        loss[:, self.row] = -(self.within * each.logsumexp(1) + (1 - self.within) * free[:, -1])
-        of_shift[:, :, self.row] += slope.sum(2)
-        return loss, of_shift, of_bias + slope.sum(3)
+        with torch.enable_grad():
+            shift, bias = shift.detach().requires_grad_(), bias.detach().requires_grad_()
+            logits = shift.transpose(1, 2)[..., None] + bias[:, None]  # (fit, landmark, cause, time)
+            log_hazard = nn.functional.pad(logits, (0, 0, 1, 0)).log_softmax(2)
+            loss = -self.seen.log_likelihood(log_hazard)
+            of_shift, of_bias = torch.autograd.grad((loss * weight).sum(), (shift, bias))
+        return loss.detach(), of_shift, of_bias
 
 
 LOSSES: Mapping[str, Any] = {

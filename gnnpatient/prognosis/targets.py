@@ -605,24 +605,6 @@ class SurvivalTarget(Target):
         happened = whole[rows, event, interval + 1] - whole[rows, event, interval]
         return np.where(event > 0, happened, whole[rows, 0, np.searchsorted(times, time, "right")])
 
-    def placed(self, incidence: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
-        """Say in which interval the event of each landmark lies.
-
-        Parameters
-        ----------
-        incidence : ndarray
-            (1 + cause, time), a forecast that decides where only a longer time is known. Unused: it is known.
-        times : tuple of float
-            Days after the landmark.
-
-        Returns
-        -------
-        ndarray
-            (landmark, time) float64, the probability of each interval; zeros without an event by the last.
-        """
-        time = np.where(self.has_event(times), self.time, np.inf)
-        return (np.searchsorted(times, time)[:, None] == np.arange(len(times))).astype(np.float64)
-
     def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
         """Score each cause by the integrated Brier score [1]_.
 

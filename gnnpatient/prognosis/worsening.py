@@ -6,18 +6,21 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
+import torch
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.outcomes import Outcome
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.cohort.worsening import Worsening
 from gnnpatient.errors import InputError
-from gnnpatient.metrics import aalen_johansen
+from gnnpatient.metrics import aalen_johansen, cumulative_incidence
 from gnnpatient.model.heads import SurvivalConfig
+from gnnpatient.model.intervals import SeenIntervals
 from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
 from gnnpatient.times import DAY, seconds
 
-STEPS, CLOSE = 200, 1e-5  # of self-consistency: at most, and the change of a probability below which it ends
+STEPS, CLOSE = 200, 1e-5  # of self-consistency: at most, and the change of a hazard below which it ends
+FLOOR = 1e-12  # of a probability
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,8 @@ class WorseningTarget(SurvivalTarget):
     Attributes
     ----------
     after : ndarray
-        Days after the landmark of the last visit that was not worse: the first cause came in (after, time].
+        Days after the landmark of the last visit that was not worse. The first cause came in (after, time];
+        of the others nothing is known of it from there on.
     """
 
     after: np.ndarray  # (landmark,) float64
@@ -156,9 +160,7 @@ class WorseningTarget(SurvivalTarget):
         return interval_incidence(event, time, after, times, causes=len(self.causes), weight=weight)
 
     def likelihood(self, prediction: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
-        """The probability of what was seen: of the first cause that it came in (after, time].
-
-        The incidence is linear between times. Where `time` lies beyond the last one, see `possible`.
+        """The probability of what was seen, see `SeenIntervals`.
 
         Parameters
         ----------
@@ -170,82 +172,93 @@ class WorseningTarget(SurvivalTarget):
         Returns
         -------
         ndarray
-            (landmark,) float64; 1 where it was not at risk, or not followed to the first time.
+            (landmark,) float64; 1 where it was not at risk, or nothing was seen.
         """
-        share, within = self._possible(times)
-        came = (share * np.diff(prediction[:, 1], prepend=0.0, axis=1)).sum(1).clip(0.0)
-        found = came**within * prediction[:, 0, -1] ** (1 - within)
-        return np.where(self.first, found, super().likelihood(prediction, times))
+        before = np.concatenate([np.ones_like(prediction[:, :1, :1]), prediction[:, :1, :-1]], 2)
+        steps = np.concatenate([prediction[:, :1], np.diff(prediction[:, 1:], prepend=0.0, axis=2)], 1)
+        hazard = (steps / before.clip(FLOOR)).clip(FLOOR)
+        log_hazard = torch.from_numpy(np.log(hazard / hazard.sum(1, keepdims=True)))
+        event, time, after = (torch.from_numpy(np.where(self.known, x, 0)) for x in self.columns)
+        end = torch.tensor(times, dtype=torch.float64)
+        seen = SeenIntervals.of(event, time, after, end, torch.float64)
+        found: np.ndarray = seen.log_likelihood(log_hazard).exp().numpy()
+        return found
 
-    def placed(self, incidence: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
-        """Say in which interval the event of each landmark lies: of several, as a forecast has it.
+    def between(self, times: tuple[float, ...], hazard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Say how much of the first cause lies in each interval, and how much of that was watched for it.
 
         Parameters
         ----------
-        incidence : ndarray
-            (1 + cause, time), the forecast.
         times : tuple of float
             Days after the landmark.
+        hazard : ndarray
+            (time,) expected cumulative hazard of the first cause in each interval, which decides where only a
+            longer time is known.
 
         Returns
         -------
-        ndarray
-            (landmark, time) float64, the probability of each interval; of the first cause in proportion to
-            its incidence in those that are possible.
+        placed : ndarray
+            (landmark, time) float64, the probability that it came in each interval.
+        watched : ndarray
+            (landmark, time) float64, the share of each interval that was event-free: up to the last visit
+            without it, or up to where it came.
         """
-        share, within = self._possible(times)
-        placed = _placed(share, within, np.diff(incidence[1], prepend=0.0))
-        return np.where(self.first[:, None], placed, super().placed(incidence, times))
-
-    def _possible(self, times: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-        after, time = (np.where(self.first, x, least) for x, least in ((self.after, 0.0), (self.time, 1.0)))
-        return possible(after, time, times)
+        return between(self.first, self.time, self.after, times, hazard)
 
 
-def possible(after: np.ndarray, time: np.ndarray, times: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Find the intervals in which an event may lie that came in (after, time].
+def between(
+    first: np.ndarray, time: np.ndarray, after: np.ndarray, times: tuple[float, ...], hazard: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share an event that came in (after, time] over the intervals of a grid, see `WorseningTarget.between`.
 
-    Of an event that was seen beyond the last time only a part counts as within, the share of (after, time]
-    that lies there; the rest counts as being event-free to the end.
+    Of (after, time] what lies beyond the last time counts as being event-free up to that.
 
     Parameters
     ----------
-    after, time : ndarray
+    first : ndarray
+        (landmark,) bool, who has the event; the others are watched up to `after`.
+    time, after : ndarray
         (landmark,) days after the landmark.
     times : tuple of float
-        Ends of the intervals.
+        Ends of the intervals in days, rising.
+    hazard : ndarray
+        (time,) expected cumulative hazard of each interval.
 
     Returns
     -------
-    share : ndarray
-        (landmark, time) float64, which share of each interval lies in (after, time].
-    within : ndarray
-        (landmark,) float64, which share of (after, time] lies before the last time. Where it is 0 the
-        intervals do not matter, and all are possible.
+    placed, watched : ndarray
+        (landmark, time) float64.
 
     Examples
     --------
-    >>> share, within = possible(np.array([0.0, 1.5, 4.0]), np.array([1.0, 4.5, 5.0]), (1.0, 2.0, 3.0))
-    >>> share
-    array([[1. , 0. , 0. ],
-           [0. , 0.5, 1. ],
-           [1. , 1. , 1. ]])
-    >>> within
-    array([1. , 0.5, 0. ])
+    >>> first, time, after = np.array([True, False]), np.array([2.0, 9.0]), np.array([0.5, 1.5])
+    >>> placed, watched = between(first, time, after, (1.0, 2.0, 3.0), np.full(3, 1e-6))
+    >>> placed.round(3)
+    array([[0.333, 0.667, 0.   ],
+           [0.   , 0.   , 0.   ]])
+    >>> watched.round(3)
+    array([[0.917, 0.333, 0.   ],
+           [1.   , 0.5  , 0.   ]])
     """
-    end = np.array(times)
+    end, hazard = np.array(times), hazard.clip(FLOOR)
     start = np.append(0.0, end[:-1])
-    after, time = after[:, None], time[:, None]
-    share = (np.minimum(time, end) - np.maximum(after, start)).clip(0.0) / (end - start)
-    within = ((end[-1] - after) / (time - after))[:, 0].clip(0.0, 1.0)
-    return np.where(within[:, None] > 0, share, 1.0), within
 
+    def share(until: np.ndarray) -> np.ndarray:
+        found: np.ndarray = ((until[:, None] - start) / (end - start)).clip(0, 1)
+        return found
 
-def _placed(share: np.ndarray, within: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """The probability of each interval, (landmark, time), where the incidence rises by `step` in it."""
-    each = share * np.maximum(step, 1e-12)
-    placed: np.ndarray = each * (within / each.sum(1))[:, None]
-    return placed
+    watched, placed = share(after), np.zeros((len(first), len(end)))
+    low, high = after[first], time[first]
+    within = ((end[-1] - low) / (high - low)).clip(0, 1)
+    part = share(high) - share(low)
+    part[within == 0] = 1.0
+    came = part * np.exp(-(hazard.cumsum() - hazard)) * -np.expm1(-hazard)
+    placed[first] = came * (within / came.sum(1))[:, None]
+    # in the interval itself up to the middle of where it may have come
+    inside = share(low) + part / 2
+    rest = placed[first].sum(1, keepdims=True) - placed[first].cumsum(1)  # it came later
+    watched[first] = rest + placed[first] * inside + (1 - within)[:, None]
+    return placed, watched
 
 
 def interval_incidence(
@@ -259,9 +272,10 @@ def interval_incidence(
 ) -> np.ndarray:
     """Cumulative incidence where of the first cause only an interval (after, time] is known.
 
-    Self-consistent [1]_ on the grid of `times`, linear between them: each such event is shared over the
-    intervals in which it may lie in proportion to the incidence there, and the incidence is the
-    Aalen-Johansen estimate with these shares. Other causes and censoring count at their own times.
+    The hazard of the first cause, constant in each interval, is self-consistent [1]_: each event is shared
+    over the time in which it may lie as that hazard has it. It is watched for up to the last visit without
+    it; the other causes are watched for up to `time`, and count at their own times. They are taken to have
+    the same hazard whether the first came unseen or not.
 
     Parameters
     ----------
@@ -270,7 +284,7 @@ def interval_incidence(
     time : ndarray
         (landmark,) days, of the end of observation, or by which the first cause came.
     after : ndarray
-        (landmark,) days after which the first cause came.
+        (landmark,) days of the last visit without the first cause.
     times : tuple of float
         Ends of the intervals in days, rising.
     causes : int
@@ -290,24 +304,26 @@ def interval_incidence(
 
     Examples
     --------
-    >>> event, after = np.array([1, 1, 0, 2]), np.array([0.0, 0.0, 4.0, 0.0])
-    >>> interval_incidence(event, np.array([1.0, 2.0, 4.0, 3.0]), after, (1.0, 2.0, 4.0), causes=2).round(3)
-    array([[0.5 , 0.5 , 0.25],
-           [0.5 , 0.5 , 0.5 ],
-           [0.  , 0.  , 0.25]])
+    >>> event, after = np.array([1, 0, 0, 2]), np.array([0.0, 2.0, 2.0, 1.0])
+    >>> interval_incidence(event, np.array([1.0, 2.0, 2.0, 2.0]), after, (1.0, 2.0), causes=2).round(2)
+    array([[0.75, 0.5 ],
+           [0.25, 0.25],
+           [0.  , 0.25]])
     """
     weight = np.ones(len(event)) if weight is None else weight
     at, first = np.array(times), event == 1
-    share, within = possible(after[first], time[first], times)
-    rest = weight[first] @ (1 - within)  # event-free to the last time
-    when, kind = np.append(time[~first], [*at, at[-1]]), np.append(event[~first], [*np.ones(len(at)), 0])
-    step = np.diff(at, prepend=0.0)  # where nothing is known yet, all alike
-    table = np.zeros((1 + causes, len(at)))
+    others = np.where(first, 0, event - 1).clip(0)
+    gone = aalen_johansen(time, others, at, causes=max(causes - 1, 1), weight=weight)
+    free = np.concatenate([[1.0], gone[0]]).clip(FLOOR)
+    total, step = 0.0 - np.diff(np.log(free)), np.diff(gone[1:], prepend=0.0, axis=1)
+    other = total * step / np.maximum(step.sum(0), 1e-300)
+    hazard = np.diff(at, prepend=0.0) / at[-1]  # where nothing is known yet, all alike
     for _ in range(STEPS):
-        shared = weight[first] @ _placed(share, within, step)
-        before, mass = table, np.append(weight[~first], [*shared, rest])
-        table = aalen_johansen(when, kind.astype(np.int64), at, causes=causes, weight=mass)
-        step = np.diff(table[1], prepend=0.0)
-        if np.abs(table - before).max() < CLOSE:
+        placed, watched = between(first, time, after, times, hazard)
+        now = weight @ placed / np.maximum(weight @ watched, 1e-300)
+        near, hazard = np.abs(now - hazard).max() < CLOSE, now
+        if near:
             break
-    return table
+    cumulative = np.concatenate([hazard[None], other[: causes - 1]]).cumsum(1)
+    found: np.ndarray = cumulative_incidence(cumulative[None])[0]
+    return found

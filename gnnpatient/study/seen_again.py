@@ -44,9 +44,14 @@ def seen_again(
         As those of an `Evaluation`, with the metric "auc_seen", of each landmark and model. Pairs are within
         a fold. None where fewer than 5 patients are cases, or others.
     notes : list of str
-        A sentence a landmark and horizon: how many were seen again, and what became of the others.
+        What the first row counts; then a sentence a landmark and horizon: how many were seen again, and what
+        became of the others.
     """
-    landmarks, rows, notes = scored.landmarks, list[dict[str, Any]](), list[str]()
+    landmarks, rows = scored.landmarks, list[dict[str, Any]]()
+    notes = [
+        "worse is forecast for when it happens, which may be before a visit or unseen; here it counts at the "
+        "visit that shows it, so observed/expected below 1 is no fault"
+    ]
     known = landmarks.cohort.outcomes[outcome]
     assert isinstance(known, Worsening)
     units, unit_name = resampling_units(landmarks)

@@ -1,11 +1,13 @@
-"""Worse between two visits: likelihoods against slow sums, slopes by autograd, the estimate on a truth."""
+"""Worse between two visits: likelihoods against slow sums and survival, the estimate against a truth."""
 
 import numpy as np
 import pytest
 import torch
 
+from gnnpatient import Forecast, InputError, PrognosisModel, load_predictor
 from gnnpatient.metrics import aalen_johansen
 from gnnpatient.model.heads import SurvivalConfig, SurvivalHead, WorseningHead
+from gnnpatient.prognosis.boosted import _person_periods, _Sample
 from gnnpatient.prognosis.linear import _SurvivalLoss, _WorseningLoss
 from gnnpatient.prognosis.targets import SurvivalTarget
 from gnnpatient.prognosis.worsening import WorseningTarget, interval_incidence
@@ -19,8 +21,9 @@ def rows(n=200, seed=0):
     rng = np.random.default_rng(seed)
     event = rng.integers(0, 3, n)
     time = rng.choice([0.5, 1.0, 1.7, 2.0, 3.9, 4.0, 6.0, 7.0, 8.5], n)
-    after = np.where(event == 1, time * rng.choice([0.0, 0.2, 0.6, 0.99], n), 0.0)
+    after = time * rng.choice([0.0, 0.2, 0.6, 0.99], n)
     after[(event == 1) & (time == 4.0)] = 2.0  # on a grid time
+    after[(event != 1) & (time == 6.0)] = 6.0  # the last visit is the end
     return event, time, after
 
 
@@ -30,27 +33,41 @@ def hazards(n=200, seed=1):
 
 
 def slow(log_hazard, event, time, after):
-    """The probability of what was seen, one landmark at a time: None of an end that is known."""
+    """The probability of what was seen, one landmark at a time, interval by interval."""
+    h, starts = np.exp(log_hazard), (0.0, *TIMES)
+
+    def share(until, s):
+        return min(1.0, max(0.0, (until - starts[s]) / (TIMES[s] - starts[s])))
+
+    def stays(s):  # not dead, worse or not
+        return h[0, s] + h[1, s]
+
+    value, came = 1.0, 0.0
     if event != 1:
-        return None
-    h, free, came, start = np.exp(log_hazard), 1.0, 0.0, 0.0
-    for s, end in enumerate(TIMES):
-        overlap = max(0.0, min(time, end) - max(after, start)) / (end - start)
-        came += free * h[1, s] * overlap
-        free, start = free * h[0, s], end
+        for s, end in enumerate(TIMES):
+            if event and starts[s] < time <= end:
+                return value * h[event, s]
+            value *= h[0, s] ** share(after, s) * stays(s) ** (share(time, s) - share(after, s))
+        return value
+    for s in range(len(TIMES)):
+        later = np.prod([stays(r) ** share(time, r) for r in range(s + 1, len(TIMES))])
+        came += value * h[1, s] * (share(time, s) - share(after, s)) * later
+        value *= h[0, s]
     within = min(1.0, max(0.0, (TIMES[-1] - after) / (time - after)))
-    return (came if within else 1.0) ** within * free ** (1 - within)
+    return (came if within else 1.0) ** within * value ** (1 - within)
 
 
-def test_the_loss_is_the_probability_of_the_time_in_which_it_may_lie():
+def test_the_loss_is_the_probability_of_what_visits_show():
     event, time, after = rows()
     log_hazard = hazards()
     each = [torch.from_numpy(column) for column in (event, time, after)]
     loss = WorseningHead(HEAD, 4).loss(log_hazard, *each)
-    exact = SurvivalHead(HEAD, 4).loss(log_hazard, *each[:2])
+    prediction = WorseningHead(HEAD, 4).predict(log_hazard).numpy()
+    likelihood = WorseningTarget(HEAD.causes, event, time, after).likelihood(prediction, TIMES)
     for i in range(len(event)):
         wanted = slow(log_hazard[i].numpy(), event[i], time[i], after[i])
-        assert float(loss[i]) == pytest.approx(float(exact[i]) if wanted is None else -np.log(wanted))
+        assert float(loss[i]) == pytest.approx(-np.log(wanted))
+        assert likelihood[i] == pytest.approx(wanted, rel=1e-6)  # what the stack weighs families by
 
 
 def test_the_slope_of_the_loss_is_finite_everywhere():
@@ -61,99 +78,154 @@ def test_the_slope_of_the_loss_is_finite_everywhere():
     assert log_hazard.grad.isfinite().all() and (log_hazard.grad != 0).any()
 
 
-def test_the_stack_scores_by_the_same_probability():
-    event, time, after = rows()
-    log_hazard = hazards()
-    prediction = WorseningHead(HEAD, 4).predict(log_hazard).numpy()
-    found = WorseningTarget(HEAD.causes, event, time, after).likelihood(prediction, TIMES)
-    plain = SurvivalTarget(HEAD.causes, event, time).likelihood(prediction, TIMES)
-    for i in range(len(event)):
-        wanted = slow(log_hazard[i].numpy(), event[i], time[i], after[i])
-        assert found[i] == pytest.approx(plain[i] if wanted is None else wanted)
+def test_what_is_not_at_risk_has_a_likelihood_of_one():
+    target = WorseningTarget(HEAD.causes, np.array([1]), np.array([np.nan]), np.array([np.nan]))
+    assert not target.known.any() and target.likelihood(np.full((1, 3, 4), 1 / 3), TIMES).tolist() == [1.0]
 
 
-def test_in_one_whole_interval_it_is_plain_survival():
+def test_where_each_visit_ends_an_interval_it_is_plain_survival():
     event, time, _ = rows()
     keep = time <= TIMES[-1]
     event, time = event[keep], np.array(TIMES)[np.searchsorted(TIMES, time[keep])]
-    after = np.append(0.0, TIMES)[np.searchsorted(TIMES, time)]
+    after = np.where(event == 1, np.append(0.0, TIMES)[np.searchsorted(TIMES, time)], time)
     target, plain = WorseningTarget(HEAD.causes, event, time, after), SurvivalTarget(HEAD.causes, event, time)
-    prediction = WorseningHead(HEAD, 4).predict(hazards()).numpy()[keep]
+    log_hazard = hazards(len(event))
+    prediction = WorseningHead(HEAD, 4).predict(log_hazard).numpy()
     assert np.allclose(target.likelihood(prediction, TIMES), plain.likelihood(prediction, TIMES))
-    assert np.allclose(target.placed(prediction[0], TIMES), plain.placed(prediction[0], TIMES))
+    each = [torch.from_numpy(column) for column in (event, time, after)]
+    exact = SurvivalHead(HEAD, 4).loss(log_hazard, *each[:2])
+    assert torch.allclose(WorseningHead(HEAD, 4).loss(log_hazard, *each), exact)
     loss, other = _WorseningLoss(HEAD, event, time, after), _SurvivalLoss(HEAD, event, time)
     shift, bias, weight = torch.randn(2, 2, len(event)), torch.randn(2, 2, 4), torch.rand(2, len(event))
     for one, two in zip(loss(shift, bias, weight), other(shift, bias, weight), strict=True):
         assert torch.allclose(one, two, atol=1e-4)
 
 
-def test_the_linear_loss_is_that_of_the_head_and_its_slopes_are_those_of_autograd():
-    event, time, after = rows(60)
-    generator = torch.Generator().manual_seed(0)
-    shift = torch.randn(3, 2, 60, generator=generator).double().requires_grad_()
-    bias = torch.randn(3, 2, 4, generator=generator).double().requires_grad_()
-    weight = torch.rand(3, 60, generator=generator).double()
-    fits = _WorseningLoss(HEAD, event, time, after)
-    for name in ("at_risk", "had", "ended", "share", "within"):
-        setattr(fits, name, getattr(fits, name).double())
-    logits = shift[:, :, :, None] + bias[:, :, None]
-    log_hazard = torch.nn.functional.pad(logits.transpose(1, 2), (0, 0, 1, 0)).log_softmax(2)
-    each = [torch.from_numpy(column) for column in (event, time, after)]
-    wanted = torch.stack([WorseningHead(HEAD, 4).loss(one, *each) for one in log_hazard])
-    slopes = torch.autograd.grad((wanted * weight).sum(), (shift, bias))
-    with torch.no_grad():
-        loss, *found = fits(shift, bias, weight)
-    assert torch.allclose(loss, wanted, rtol=1e-5)
-    for one, other in zip(found, slopes, strict=True):
-        assert torch.allclose(one, other, rtol=1e-4)
+def test_a_boosted_event_is_shared_over_the_time_in_which_it_may_lie():
+    """Where hazards are as expected, events are as expected, of each cause in each band."""
+    rng, n = np.random.default_rng(0), 40_000
+    rate = np.array([0.2, 0.1])
+    worse, death = rng.exponential(1 / rate, (n, 2)).T
+    shown, time, before = visits_of(rng, worse, np.minimum(death, 9.0))
+    event = np.select([shown < np.inf, death < 9], [1, 2], 0)
+    target = WorseningTarget(HEAD.causes, event, time, before)
+    expected = rate[:, None] * np.diff(TIMES, prepend=0.0)
+    sample = _Sample(np.arange(n), np.arange(n), np.ones(n), np.zeros((n, 1), np.uint8))
+    bands = np.array([0, 0, 1, 1])
+    found = _person_periods(target, sample, TIMES, expected, bands)
+    for band in (0, 1):
+        here = found.bins[:, 1] == band
+        for cause in (0, 1):
+            events = found.target[here, cause] @ found.weight[here, cause]
+            assert events / found.weight[here, cause].sum() == pytest.approx(1, abs=0.04), (band, cause)
 
 
-def test_events_are_placed_where_a_forecast_expects_them():
-    target = WorseningTarget(HEAD.causes, np.array([1, 1, 2, 0]), np.array([3.0, 9.0, 3.0, 5.0]), np.zeros(4))
-    incidence = np.array([[0.8, 0.6, 0.3, 0.2], [0.1, 0.3, 0.5, 0.6], [0.1, 0.1, 0.2, 0.2]])
-    placed = target.placed(incidence, TIMES)
-    assert placed[0] == pytest.approx([0.25, 0.5, 0.25, 0]) and placed[2].tolist() == [0, 0, 1, 0]
-    within = 7 / 9  # of the time in which it was, before the last
-    assert placed[1] == pytest.approx(np.array([1, 2, 2, 1]) / 6 * within) and not placed[3].any()
+def visits_of(rng, worse, end):
+    """The first visit that shows worse (inf: none), the end that is known, and the last visit without it."""
+    visits = rng.uniform(0.3, 1.7, (len(worse), 40)).cumsum(1)
+    visits[visits > end[:, None]] = np.inf
+    shown = np.where(visits >= worse[:, None], visits, np.inf).min(1)
+    before = np.where(visits < worse[:, None], np.where(visits < np.inf, visits, 0), 0).max(1)
+    return shown, np.where(shown < np.inf, shown, end), before
 
 
 @pytest.fixture(scope="module")
 def visited():
-    """True times of worse and death, and what visits with random gaps show of them."""
     rng, n = np.random.default_rng(0), 20_000
     worse, death, end = rng.exponential(8, n), rng.exponential(12, n), rng.uniform(3, 12, n)
-    visits = rng.uniform(0.3, 1.7, (n, 40)).cumsum(1)
-    visits[visits > np.minimum(death, end)[:, None]] = np.inf
-    shown = np.where(visits >= worse[:, None], visits, np.inf).min(1)
-    before = np.where(visits < worse[:, None], visits, 0).max(1, initial=0)
-    event = np.select([shown < np.inf, death < end], [1, 2], 0)
-    time = np.where(shown < np.inf, shown, np.minimum(death, end))
-    return event, time, before, worse
+    shown, time, before = visits_of(rng, worse, np.minimum(death, end))
+    return np.select([shown < np.inf, death < end], [1, 2], 0), time, before
 
 
-def test_the_marginal_finds_when_it_came_not_when_it_was_seen(visited):
-    event, time, after, worse = visited
-    times = tuple(np.arange(0.5, 6.1, 0.5).tolist())
-    found = interval_incidence(event, time, after, times, causes=2)
-    seen = aalen_johansen(time, event, np.array(times), causes=2)
-    shown = (event == 1) & (worse < np.inf)
-    # the worsenings that a visit shows, at their own times
-    own = aalen_johansen(np.where(shown, worse, time), event, np.array(times), causes=2)
-    assert np.abs(found[1] - own[1]).max() < 0.01 < np.abs(seen[1] - own[1]).max()
+def test_the_marginal_finds_what_came_not_what_was_seen(visited):
+    event, time, after = visited
+    times = np.arange(0.5, 6.1, 0.5)
+    found = interval_incidence(event, time, after, tuple(times.tolist()), causes=2)
+    seen = aalen_johansen(time, event, times, causes=2)
+    rate = np.array([1 / 8, 1 / 12])
+    true = rate[:, None] / rate.sum() * -np.expm1(-rate.sum() * times)
+    assert np.abs(found[1:] - true).max() < 0.012 and np.abs(seen[1] - true[0]).max() > 0.04
     assert np.allclose(found.sum(0), 1) and (np.diff(found[1:], axis=1) >= -1e-12).all()
 
 
-def test_the_marginal_is_aalen_johansen_where_intervals_are_known(visited):
-    event, time, _, _ = visited
-    times = (1.0, 2.5, 6.0)
-    place = np.searchsorted(times, time)
-    known = (event == 1) & (place < 3)
-    time = np.where(known, np.array([*times, 0])[place], time)
-    after = np.array([0.0, *times])[place]
-    found = interval_incidence(event, time, after, times, causes=2)
-    assert np.allclose(found, aalen_johansen(time, event, np.array(times), causes=2), atol=1e-6)
+def test_the_marginal_of_weights_is_that_of_copies(visited):
+    event, time, after = (column[:2000] for column in visited)
     weight = np.random.default_rng(1).integers(0, 3, len(event))
     copies = np.repeat(np.arange(len(event)), weight)
-    once = interval_incidence(event, time, time * 0.5, times, causes=2, weight=weight.astype(float))
-    many = interval_incidence(event[copies], time[copies], time[copies] * 0.5, times, causes=2)
+    once = interval_incidence(event, time, after, TIMES, causes=2, weight=weight.astype(float))
+    many = interval_incidence(event[copies], time[copies], after[copies], TIMES, causes=2)
     assert np.allclose(once, many)
+
+
+def test_worse_alone_can_be_the_only_cause():
+    event, time, after = (
+        np.array([1, 1, 0, 0]),
+        np.array([1.0, 2.0, 2.0, 2.0]),
+        np.array([0.0, 1.0, 2.0, 2.0]),
+    )
+    found = interval_incidence(event, time, after, (1.0, 2.0), causes=1)
+    assert found.shape == (2, 2) and 0.2 < found[1, 0] < 0.3 and 0.45 < found[1, 1] < 0.55
+    head = SurvivalConfig(kind="worsening", causes=("worse",), times=(1.0, 2.0))
+    log_hazard = torch.zeros(4, 2, 2).log_softmax(1)
+    each = (torch.from_numpy(column) for column in (event, time, after))
+    assert WorseningHead(head, 4).loss(log_hazard, *each).exp().tolist() == pytest.approx([2, 4, 4, 4])
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory):
+    from gnnpatient import read_cohort
+    from gnnpatient.datasets.clinic import write_clinic
+
+    folder = tmp_path_factory.mktemp("clinic") / "data"
+    write_clinic(folder, 300, seed=1)
+    return read_cohort("clinic", folder)
+
+
+@pytest.fixture(scope="module")
+def fitted(clinic):
+    X = clinic.landmarks(np.arange(200), times=[0, 365, 730]).followed("worse")
+    return PrognosisModel(outcomes=["worse"], members=2, epochs=2, channels=8, num_layers=1).fit(X)
+
+
+def test_a_fitted_model_forecasts_worse_and_gone(clinic, fitted, tmp_path):
+    X = clinic.at(365).followed("worse")[:20]
+    forecast = fitted.forecast(X)["worse"]
+    assert type(forecast) is Forecast and forecast.causes == ("worse", "death")
+    assert forecast.times[-1] == 3 * 365.25  # the horizon of the outcome
+    assert np.allclose(forecast.incidence.sum(1), 1, atol=1e-6)
+    assert np.ptp(forecast.risk("worse", "1y")) > 0.01
+    fitted.save_pretrained(tmp_path / "model")
+    again = load_predictor(tmp_path / "model").forecast(X)["worse"]
+    assert np.array_equal(again.incidence, forecast.incidence)
+    assert all(family in fitted.predictor_.families for family in ("linear", "boosted", "graph"))
+    for family in fitted.predictor_.families:
+        assert np.isfinite(fitted.forecast(X, families=family)["worse"].incidence).all()
+
+
+def test_who_is_worse_or_gone_has_no_curve(clinic, fitted):
+    X = clinic.at(730)
+    forecast, open_ = fitted.forecast(X)["worse"], X.at_risk("worse")
+    assert 0 < open_.sum() < len(X) and np.array_equal(forecast.at_risk, open_)
+
+
+def test_y_is_event_time_and_after(clinic):
+    X = clinic.landmarks(np.arange(120), times=[0, 365]).followed("worse")
+    truth = X.outcome("worse")
+    y = truth[["event", "time", "after"]]
+    quick = {"outcomes": ["worse"], "families": ("boosted",), "members": 1}
+    own, given = PrognosisModel(**quick).fit(X), PrognosisModel(**quick).fit(X, y)
+    ahead = [model.forecast(X[:9])["worse"].incidence for model in (own, given)]
+    assert np.array_equal(*ahead)
+    with pytest.raises(InputError, match="event, time and after"):
+        PrognosisModel(**quick).fit(X, truth[["event", "time"]])
+    later = y.copy()
+    later["after"] = later["time"]
+    with pytest.raises(InputError, match="third field must be the days after which"):
+        PrognosisModel(**quick).fit(X, later)
+
+
+def test_a_horizon_is_the_outcomes_own_or_shorter(clinic):
+    X = clinic.landmarks(np.arange(150), times=[0, 365]).followed("worse")
+    target = WorseningTarget.of(X, "worse")
+    for asked, found in ((None, 3 * 365.25), (365.0, 365.0), (4000.0, 3 * 365.25)):
+        assert target.head_config("worse", X, asked, 6, 1).times[-1] == found
