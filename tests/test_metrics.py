@@ -460,3 +460,28 @@ def test_an_infinite_hazard_takes_all_that_is_left():
     assert free == pytest.approx([np.exp(-0.4), 0, 0]) and (free + one + two == pytest.approx(np.ones(3)))
     assert one[0] == pytest.approx(0.25 * (1 - np.exp(-0.4))) and one[1] - one[0] < 1e-3
     assert two[2] == two[1] == pytest.approx(1 - one[1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(tied_rows(), st.sampled_from([0.1, 0.25, 0.5, 0.9]))
+def test_net_benefit_is_that_of_counting(rows, threshold):
+    """Cases and others at or above the threshold, each with its weight; a competing event is no case."""
+    gh, total = slow_uncensored(rows, rows.horizon, left=False), 0.0
+    for risk, time, event, weight in zip(*rows[:3], rows.weight, strict=True):
+        if risk >= threshold and weight and time > rows.horizon:
+            total -= weight * threshold / (1 - threshold) / gh
+        elif risk >= threshold and weight and event:
+            worth = 1 if event == 1 else -threshold / (1 - threshold)
+            total += weight * worth / slow_uncensored(rows, time, left=True)
+    found = rows.score("net_benefit", thresholds=np.array([threshold]))
+    if np.isfinite(rows.score("brier")):
+        assert found == pytest.approx(total / rows.weight.sum(), abs=1e-9)
+    else:
+        assert np.isnan(found)
+
+
+def test_who_treats_nobody_has_no_benefit_and_a_threshold_lies_between_0_and_1():
+    time, event = np.full(50, 9.0), np.zeros(50, int)
+    assert metrics.net_benefit(np.zeros(50), time, event, 5.0, np.array([0.1, 0.9])).tolist() == [0, 0]
+    with pytest.raises(InputError, match=r"thresholds from 0 to 0.5; must be above 0, below 1"):
+        metrics.net_benefit(np.zeros(50), time, event, 5.0, np.array([0.0, 0.5]))

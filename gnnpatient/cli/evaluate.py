@@ -57,6 +57,10 @@ def evaluate(
     folds: Annotated[
         Path | None, typer.Option(help="the same in the folds of a file: repeat, fold, id")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="folder for figures: calibration, AUC by horizon, net benefit"),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Score a model, with intervals, on patients that it was not trained on.
@@ -73,7 +77,7 @@ def evaluate(
     at, until = moments(landmarks) if landmarks else None, durations(horizons) if horizons else None
     refuse_censoring(censoring)
     if cv is not None or folds is not None:
-        return _evaluate_in_folds(run, cohort, outcome, at, until, by, censoring, cv, folds, json)
+        return _evaluate_in_folds(run, cohort, outcome, at, until, by, censoring, cv, folds, plot, json)
     found = evaluate_run(
         FittedModel.open(run),
         open_cohort(cohort, verify=True),
@@ -87,6 +91,7 @@ def evaluate(
     )
     for line in found.scores.warnings:
         note(f"warning: {line}")
+    _draw(found.scores, plot)
     if json:
         return print_json(found.to_dict())
     show_scores(found.scores)
@@ -102,6 +107,7 @@ def _evaluate_in_folds(
     censoring: str,
     cv: int | None,
     folds: Path | None,
+    plot: Path | None,
     json: bool,
 ) -> None:
     """Refit the choices of a run in folds, and print the pooled figures."""
@@ -129,10 +135,21 @@ def _evaluate_in_folds(
         )
     for line in found.scores.warnings:
         note(f"warning: {line}")
+    _draw(found.scores, plot)
     if json:
         return print_json(found.to_dict())
     show_scores(found.scores)
     say(f"{len(found.folds)} folds: two patients are compared where one fitted model scored both.")
+
+
+def _draw(scores: Evaluation, folder: Path | None) -> None:
+    """Figures of an evaluation, where a folder is given."""
+    if folder is None:
+        return
+    files, missing = scores.save_plots(folder)
+    for line in missing:
+        note(line)
+    note(f"{len(files)} figures in {folder}")
 
 
 def show_scores(
@@ -171,11 +188,13 @@ def _show_part(
     scores: Evaluation, metrics: Sequence[str], rows: Sequence[Row], part: tuple[str, str | None, str]
 ) -> None:
     """One table: the figures of a cause in a group of patients by one weighting."""
+    from gnnpatient.study.evaluate import moment_name
+
     models = [name for name in dict.fromkeys(row["model"] for row in rows) if name not in FAMILIES]
     lines: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in rows:
         if (row["cause"], row["group"], row["censoring"]) == part:
-            key = row["metric"], _landmark(row["landmark"], scores.entry), _horizon(row)
+            key = row["metric"], moment_name(row["landmark"], scores.entry), _horizon(row)
             lines.setdefault(key, {})[row["model"]] = _figure(row)
     order = sorted(lines.items(), key=lambda line: metrics.index(line[0][0]))
     cause, group, weights = part
@@ -243,15 +262,6 @@ def _say_intervals(scores: Evaluation, rows: Sequence[Row]) -> None:
         say("Fewer than 30 groups: intervals by t with one degree of freedom less.")
     elif scores.units == "groups" and {r["interval"] for r in rows if r["value"] is not None} == {None}:
         say("Fewer than 5 groups: no intervals.")
-
-
-def _landmark(day: float | None, entry: float | None) -> str:
-    """A landmark in words; None is the mean over landmarks, `entry` the day that stands for entry."""
-    from gnnpatient.times import duration
-
-    if day is None:
-        return "mean"
-    return "entry" if day == entry else duration(day)
 
 
 def _horizon(row: Row) -> str:

@@ -17,6 +17,7 @@ Forecasts of values (`rmse`, `mae`, `crps`, `coverage` and so on) are scored whe
 
 from gnnpatient.metrics.calibration import calibration_curve, calibration_slope, ici, observed_expected
 from gnnpatient.metrics.coherence import Coherence, coherence
+from gnnpatient.metrics.decision import net_benefit
 from gnnpatient.metrics.horizon import AtHorizon, at_horizon, at_horizons, labelled, not_estimable
 from gnnpatient.metrics.incidence import (
     Censoring,
@@ -68,6 +69,7 @@ __all__ = [
     "interval",
     "labelled",
     "mae",
+    "net_benefit",
     "not_estimable",
     "observed_expected",
     "pinball",

@@ -161,7 +161,27 @@ def calibration_curve(
     ----------
     Austin & Steyerberg 2019, Stat. Med. 38:4051.
     """
-    at = checked_at_horizon(risk, time, event, horizon, cause, weight)
+    return calibration_curve_at(risk, checked_at_horizon(risk, time, event, horizon, cause, weight), points)
+
+
+def calibration_curve_at(
+    risk: Rows, at: AtHorizon | None, points: int = 101
+) -> tuple[Float[np.ndarray, " {points}"], Float[np.ndarray, " {points}"]]:
+    """Smoothed share with the event at each risk, from what is known at the horizon.
+
+    Parameters
+    ----------
+    risk : (row,) float
+        Forecast probability of the cause by the horizon.
+    at : AtHorizon or None
+        From `at_horizon`; None gives nan.
+    points : int, default 101
+        How many risks, from their 1st to their 99th percentile.
+
+    Returns
+    -------
+    risk, share : (point,) float
+    """
     if at is None:
         return np.full(points, np.nan), np.full(points, np.nan)
     low, high = _quantile(risk, at.weight, np.array([0.01, 0.99]))

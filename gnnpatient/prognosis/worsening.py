@@ -67,6 +67,8 @@ class WorseningTarget(SurvivalTarget):
         y : ndarray
             Three fields per landmark: the event (0 = neither, k for the k-th cause), the time (days, above
             0), and the days after which the first cause came, below the time.
+        size : int
+            Number of landmarks.
 
         Returns
         -------

@@ -9,17 +9,23 @@ Holm S (1979). Scand J Stat 6:65-70.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.errors import InputError, near
+from gnnpatient.files import atomic_file
 from gnnpatient.progress import Progress
 from gnnpatient.show import Shown, Summary, Table, counted, listed
+from gnnpatient.study import curves
 from gnnpatient.study.baselines import COMPARATORS, censoring_hazard
+from gnnpatient.study.curves import Place, shown_models
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value, resampling_units
 from gnnpatient.study.scoreboard import MIN_CASES, WORDS, ModelRisks, ObservedOutcome, Scoreboard
 from gnnpatient.study.seen_again import seen_again
@@ -28,6 +34,7 @@ from gnnpatient.times import days, duration
 
 if TYPE_CHECKING:
     import polars as pl
+    from matplotlib.axes import Axes
 
 LEVEL = 0.05  # of p values, after Holm's rule
 MIN_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
@@ -70,6 +77,8 @@ class Evaluation(Shown):
     groups, gaps : sequence of dict
         With `by`: a row a group (by, group, patients, events, reference), and a row a gap of it to the
         largest group of its column, as `gnnpatient.study.subgroups.compare_groups` gives them.
+    board : Scoreboard or None
+        The scored risks, for `curve` and `plot`; no part of JSON.
     """
 
     outcome: str
@@ -83,6 +92,7 @@ class Evaluation(Shown):
     graph_p: Mapping[str, float] = field(default_factory=dict)
     groups: Sequence[Mapping[str, Any]] = ()  # a row each
     gaps: Sequence[Mapping[str, Any]] = ()  # of each group to the largest of its column
+    board: Scoreboard | None = None
 
     def _summary(self) -> Summary:
         whole = [row for row in self.rows if row["group"] is None and row.get("censoring", "km") == "km"]
@@ -214,11 +224,179 @@ class Evaluation(Shown):
             raise InputError(f"{len(found)} rows of {model} {metric}; say which: {ways}")
         return found[0]
 
+    def curve(
+        self,
+        kind: str,
+        *,
+        cause: str | None = None,
+        landmark: float | str | None = None,
+        horizon: float | str | None = None,
+        models: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """What `plot` draws, as a table.
+
+        Parameters
+        ----------
+        kind : {"calibration", "auc", "decision"}
+            "calibration": model, risk, share (observed, smoothed). "auc": model, horizon, value, low, high,
+            at_risk. "decision": model, threshold, net_benefit (cases per patient), above (patients at or
+            above the threshold), with the models "treat all" and "treat none".
+        cause, landmark, horizon, models
+            As in `plot`.
+
+        Returns
+        -------
+        polars.DataFrame
+
+        Raises
+        ------
+        InputError
+            When a name or time is unknown, or nothing can be estimated there.
+        """
+        place, names = self._place(kind, cause, landmark, horizon, models)
+        if kind == "calibration":
+            return curves.calibration(place, names)
+        return curves.auc_by_horizon(place, names) if kind == "auc" else curves.decision(place, names)
+
+    def plot(
+        self,
+        kind: str = "calibration",
+        *,
+        cause: str | None = None,
+        landmark: float | str | None = None,
+        horizon: float | str | None = None,
+        models: Sequence[str] | None = None,
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Draw calibration, AUC by horizon, or the net benefit of acting on the risks (a decision curve).
+
+        Parameters
+        ----------
+        kind : {"calibration", "auc", "decision"}
+        cause : str, optional
+            Of which cause or class; may be left out where there is one.
+        landmark : float or str, optional
+            Days, a duration, or "entry"; default: the first one.
+        horizon : float or str, optional
+            Days, or a duration; default: the last one that can be estimated.
+        models : sequence of str, optional
+            Default: the first one and the plain comparator.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; default: in a new figure, with the numbers of patients below the curves.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        InputError
+            When a name or time is unknown, or nothing can be estimated there.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> from gnnpatient.study import evaluate_models
+        >>> X = pbc().landmarks(times=[0]).followed("death")
+        >>> half = COMPARATORS["survival"][1](landmarks=1).fit(X[::2])
+        >>> found = evaluate_models({"mine": half}, X[1::2], horizons=[1826.0], n=2)
+        >>> found.plot("decision", cause="death").get_title(loc="left")
+        'Decision curve: death, entry'
+        >>> found.curve("decision", cause="death").columns
+        ['model', 'threshold', 'net_benefit', 'above']
+        """
+        place, names = self._place(kind, cause, landmark, horizon, models)
+        from gnnpatient.study.figures import plot
+
+        when = "" if place.landmark is None else f", {moment_name(place.landmark, self.entry)}"
+        return plot(kind, place, names, when, ax)
+
+    def save_plots(self, folder: str | Path) -> tuple[list[Path], list[str]]:
+        """Draw every kind of figure for each cause and landmark, as KIND-CAUSE-LANDMARK.png.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made where it is not there.
+
+        Returns
+        -------
+        files : list of Path
+        notes : list of str
+            What could not be drawn, and why.
+        """
+        from matplotlib import pyplot
+
+        if self.board is None:
+            raise InputError("this evaluation has lost its risks; evaluate anew")
+        files, notes = list[Path](), list[str]()
+        days = [day for day, rows in self.board.by_landmark.items() if len(rows)]
+        kinds = curves.KINDS if self.board.observed.kind == "survival" else ("calibration", "decision")
+        for cause, day, kind in itertools.product(self.board.causes, days, kinds):
+            when = [] if day is None else [moment_name(day, self.entry)]
+            words = (re.sub(r"\W+", "_", word) for word in (kind, cause, *when))
+            file = Path(folder) / f"{'-'.join(words)}.png"
+            try:
+                self.plot(kind, cause=cause, landmark=day)
+            except InputError as refusal:
+                notes.append(f"{file.name} is not drawn: {refusal}")
+                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(file) as part:
+                pyplot.savefig(part, format="png", dpi=100, metadata={"Software": None})
+            pyplot.close()
+            files.append(file)
+        return files, notes
+
+    def _place(
+        self,
+        kind: str,
+        cause: str | None,
+        landmark: float | str | None,
+        horizon: float | str | None,
+        models: Sequence[str] | None,
+    ) -> tuple[Place, list[str]]:
+        """Of what a curve is, and of which models."""
+        if kind not in curves.KINDS:
+            raise InputError(f"kind {kind!r}; must be one of {', '.join(curves.KINDS)}")
+        if self.board is None:
+            raise InputError("this evaluation has lost its risks; evaluate anew")
+        names = curves.shown_models(self.board) if models is None else list(models)
+        for name in names:
+            if name not in self.board.names:
+                raise InputError(f"unknown model {name!r}{near(name, self.board.names)}")
+        at, until = self._days("landmark", landmark), self._days("horizon", horizon)
+        return Place.of(self.board, cause, at, until), names
+
     def _days(self, key: str, wanted: Any) -> Any:
         """A landmark or horizon as in the rows, where it is a duration or "entry"."""
         if key not in ("landmark", "horizon") or not isinstance(wanted, str):
             return wanted
         return self.entry if wanted == "entry" else days(wanted)
+
+
+def moment_name(landmark: float | None, entry: float | None) -> str:
+    """A landmark of a row in words.
+
+    Parameters
+    ----------
+    landmark : float or None
+        Days; None: of all of them.
+    entry : float or None
+        The day that stands for entry.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> moment_name(0.0, 0.0), moment_name(365.25, None), moment_name(None, None)
+    ('entry', '1 y', 'mean')
+    """
+    if landmark is None:
+        return "mean"
+    return "entry" if landmark == entry else duration(landmark)
 
 
 def _graph_rows(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -344,7 +522,7 @@ def evaluate(
             part = replace(board, members=members & board.members, by_patient=by_patient)
             found, words = _figures(part, censoring, pairs, n, seed, group, progress)
             rows, warnings = rows + found, warnings + words
-    counts, gaps = compare_groups(board, groups, _answers(board.names), n=n, seed=seed, progress=progress)
+    counts, gaps = compare_groups(board, groups, shown_models(board), n=n, seed=seed, progress=progress)
     if landmarks.cohort.outcomes[outcome].kind == "worsening":
         second, words = seen_again(scored, outcome, horizons, n=n, seed=seed)
         rows, warnings = rows + second, warnings + words
@@ -363,12 +541,8 @@ def evaluate(
         graph_p=graph_p,
         groups=counts,
         gaps=gaps,
+        board=board,
     )
-
-
-def _answers(names: Sequence[str]) -> list[str]:
-    """The models whose gaps between groups are given: the first one, and the plain comparators."""
-    return [name for name in names if name == names[0] or name in {one for one, _ in COMPARATORS.values()}]
 
 
 def _blind_comparators(scored: ModelRisks) -> list[str]:

@@ -11,9 +11,12 @@ FAMILIES = ("gnn", "graph", "linear", "boosted", "gnn-nograph")  # the model, it
 
 
 @pytest.mark.filterwarnings("ignore")  # of few patients, as the process of a user prints them
-def test_evaluate_leaves_out_the_training_patients(ward, split, cli):
+def test_evaluate_leaves_out_the_training_patients(ward, split, cli, tmp_path):
     ask = ("evaluate", ward / "run" / "model", ward / "cohort", "--landmarks", "0,2", "--horizons", "6")
-    (_, table, err), (_, answer, _) = cli(*ask, "--by", "sex"), cli(*ask, "--json")
+    (_, table, err), (_, answer, _) = cli(*ask, "--by", "sex", "--plot", tmp_path), cli(*ask, "--json")
+    files = [file.name for file in tmp_path.iterdir()]
+    assert f"{len(files)} figures in {tmp_path}" in err and all(name.endswith(".png") for name in files)
+    assert err.count(" is not drawn: ") == 12 - len(files)  # 3 kinds, 2 causes, 2 landmarks
     said = (f"{len(split['train'])} training patients left out", "cox fitted: 1 of 1", "forecasts: 7 of 7")
     said += ("intervals: 200 of 200", "intervals sex=female: 200 of 200", "--cv 5")  # in this order
     assert sorted(said, key=err.index) == list(said)

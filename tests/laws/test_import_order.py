@@ -31,7 +31,7 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
     "__main__": set(ORDER),
 }
 INSIDE = {  # the files of a folder, each may import those named before it
-    "metrics": "incidence pairs horizon calibration scores values resampling coherence",
+    "metrics": "incidence pairs horizon calibration scores decision values resampling coherence",
     "spec": "patterns masks explain tables lineage nodes outcomes graph examples reference",
     "readers": "database dates csv_file frames tables standard meds omop fhir",
     "content": "texts image measure encoder cache handcrafted pretrained embed vectors",
@@ -45,12 +45,11 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "datasets": "ward clinic shipped",
     "model": "basis vocabulary table encode relations layers recurrence pool intervals heads model",
     "prognosis": "summary disclosure inputs rows values forecast plot targets worsening marginal kinds "
-    "device states problem columns minimise linear aggregates trees boosted network families stack "
-    "predictor card checkpoint fit estimator people run",
-    "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted "
-    "folds intervals pooling scoreboard baselines seen_again subgroups evaluate oracle "
-    "validation models crossval ablations fitting budget comparison missingness compare "
-    "report",
+    "device states problem columns minimise linear aggregates trees boosted network families stack predictor "
+    "card checkpoint fit estimator people run",
+    "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
+    "intervals pooling scoreboard baselines seen_again subgroups curves figures evaluate oracle validation "
+    "models crossval ablations fitting budget comparison missingness compare report",
     "patient": "answers predictions figure trajectory explain similar page serve",
     "cli": " ".join(["console", *COMMAND_FILES, "main", "__main__"]),
 }
