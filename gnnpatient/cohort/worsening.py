@@ -137,24 +137,40 @@ class Worsening(Progression):
         truth = self.truth(patient, at)
         return truth["event"], truth["time"]
 
-    def _visits(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Seconds to the first visit that is worse, to the last before it that is not, and to the first.
+    def is_worse(self, value: np.ndarray, base: np.ndarray | float) -> np.ndarray:
+        """Whether values are worse than others.
 
-        FOREVER where there is none; 0 = the landmark itself, the value known then is not worse.
+        Parameters
+        ----------
+        value : ndarray
+            (value,) float64.
+        base : float or ndarray
+            The value known at the landmark, of all or of each.
+
+        Returns
+        -------
+        ndarray
+            (value,) bool.
         """
         rule = self.spec.worse
         assert rule is not None
-        base = self.baseline(patient, at)
-        owner, after, value = self._later(patient, at)
-        limit = base[owner]
+        limit = np.asarray(base, np.float64)
         if rule.times is not None:
             to, up = limit * rule.times, rule.times > 1
         elif rule.plus is not None:
             to, up = limit + rule.plus, rule.plus > 0
         else:
             assert rule.reaches is not None
-            to, up = np.full(len(limit), rule.reaches), True
-        worse = _up_to(value, to, limit) if up else _up_to(-value, -to, limit)
+            to, up = np.full_like(limit, rule.reaches), True
+        return _up_to(value, to, limit) if up else _up_to(-value, -to, limit)
+
+    def _visits(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Seconds to the first visit that is worse, to the last before it that is not, and to the first.
+
+        FOREVER where there is none; 0 = the landmark itself, the value known then is not worse.
+        """
+        owner, after, value = self._later(patient, at)
+        worse = self.is_worse(value, self.baseline(patient, at)[owner])
         first = np.full(len(at), FOREVER)
         np.minimum.at(first, owner[worse], after[worse])
         last, seen = np.zeros(len(at), np.int64), np.full(len(at), FOREVER)
