@@ -191,3 +191,42 @@ def test_the_second_row_of_a_worsening_is_read_off_the_visits(scripts):
     rows = pl.concat([pl.DataFrame({"model": name, **about, "risk": risk}) for name, risk in risks.items()])
     perfect, flat = worsening.ranked(rows, ["gnn", "cox"], draws=5)
     assert perfect.endswith("1.000 [1.000, 1.000] |") and flat.endswith("0.500 [0.500, 0.500] |")
+
+
+def test_half_of_the_labels_are_those_of_half_of_the_units(labels):
+    from gnnpatient.datasets.shipped import pbc
+
+    X = pbc().landmarks(times=[0.0, 365.0]).followed("death")
+    half, other = labels.half_of(X, (0, 0, 1)), labels.half_of(X, (0, 0, 2))
+    whole = set(X.groups.tolist())
+    assert len(set(half.groups.tolist())) == (len(whole) + 1) // 2
+    assert len(half) == np.isin(X.groups, half.groups).sum()  # with all their landmarks
+    assert set(half.groups.tolist()) != set(other.groups.tolist())
+
+
+def test_the_patients_outside_of_the_trial_are_others_with_the_same_words(transport, data_dir):
+    from gnnpatient.datasets.shipped import pbc
+
+    others = transport.pbc_others(data_dir)
+    assert len(others) == 106 and not set(others.ids.tolist()) & set(pbc().ids.tolist())
+    assert others.outcomes["death"].names == pbc().outcomes["death"].names
+    assert set(others.codes["lab"]) <= set(pbc().codes["lab"])
+    X = others.landmarks(times=["entry"]).followed("death")
+    assert len(X) == 106
+
+
+@pytest.fixture
+def labels(scripts):
+    return _beside("labels")
+
+
+@pytest.fixture
+def transport(scripts):
+    return _beside("transport")
+
+
+def _beside(name):
+    """A script that imports others, whose folder `scripts` has put on the path."""
+    import importlib
+
+    return importlib.import_module(name)

@@ -57,6 +57,12 @@ def evaluate(
     folds: Annotated[
         Path | None, typer.Option(help="the same in the folds of a file: repeat, fold, id")
     ] = None,
+    update: Annotated[
+        str | None,
+        typer.Option(
+            help="intercept, or slope (both): add the model updated here, by halves of the patients"
+        ),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", help="folder for figures: calibration, AUC by horizon, net benefit"),
@@ -77,6 +83,8 @@ def evaluate(
     at, until = moments(landmarks) if landmarks else None, durations(horizons) if horizons else None
     refuse_censoring(censoring)
     if cv is not None or folds is not None:
+        if update is not None:
+            raise InputError("--update is of a fitted model elsewhere; --cv and --folds fit it here")
         return _evaluate_in_folds(run, cohort, outcome, at, until, by, censoring, cv, folds, plot, json)
     found = evaluate_run(
         FittedModel.open(run),
@@ -86,6 +94,7 @@ def evaluate(
         horizons=until,
         by=by.split(",") if by else [],
         censoring=censoring,
+        update=update,
         note=note,
         progress=True,
     )

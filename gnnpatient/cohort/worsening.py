@@ -28,7 +28,7 @@ class Worsening(Progression):
     """
 
     kind: ClassVar[Literal["worsening"]] = "worsening"  # type: ignore[assignment]
-    has_model: ClassVar[Literal[True]] = True  # type: ignore[assignment]
+    has_model: ClassVar[Literal[True]] = True
     has_curve: ClassVar[Literal[True]] = True  # type: ignore[assignment]
     has_course: ClassVar[Literal[True]] = True  # type: ignore[assignment]
 

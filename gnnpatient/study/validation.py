@@ -30,6 +30,7 @@ from gnnpatient.study.fitted import (
 )
 from gnnpatient.study.oracle import Oracle, Risk
 from gnnpatient.study.scoreboard import Model, ModelRisks, scored_grid
+from gnnpatient.study.updating import WAYS, with_update
 
 if TYPE_CHECKING:
     from gnnpatient.cohort.outcomes import Outcome
@@ -72,6 +73,7 @@ def evaluate_run(
     horizons: Sequence[float] | None = None,
     by: Sequence[str] = (),
     censoring: str = "km",
+    update: str | None = None,
     true_risk: Risk | None = None,
     note: Callable[[str], None] | None = None,
     progress: Progress | bool | None = None,
@@ -101,6 +103,9 @@ def evaluate_run(
         Columns by which the figures are repeated in groups.
     censoring : {"km", "cox"}, optional
         Weights that are alike for all, or, beside these, by a Cox model of being lost.
+    update : {"intercept", "slope"}, optional
+        Score beside it the model updated for this cohort, "gnn+intercept" or "gnn+slope": fitted on one half
+        of the patients and scored on the other, and the reverse (see `gnnpatient.study.updating`).
     true_risk : callable, optional
         The known risk of a simulated cohort, scored as "oracle" (see `gnnpatient.study.oracle.Oracle`).
     note : callable, optional
@@ -122,6 +127,8 @@ def evaluate_run(
     gnnpatient.study.evaluate.evaluate : the figures, for any models.
     """
     refuse_censoring(censoring)
+    if update is not None and update not in WAYS:
+        raise InputError(f"--update {update!r}; must be intercept or slope")
     setting = _Setting.of(FittedModel.open(run), cohort, outcome, landmarks, horizons)
     X = setting.scored_landmarks
     times, grid = setting.times(horizons)
@@ -135,12 +142,19 @@ def evaluate_run(
     with shown(progress) as report:
         models = setting.models(grid, true_risk, report)
         scored = ModelRisks.of([(models, X)], setting.outcome, grid, report)
+        pairs = [("gnn", NO_GRAPH), ("gnn", setting.comparator)]
+        if update is not None:
+            scored, lines = with_update(scored, setting.outcome, update)
+            pairs.append((f"gnn+{update}", "gnn"))
+            notes += lines
+            for line in lines:
+                tell(line)
         scores = evaluate(
             scored,
             outcome=setting.outcome,
             horizons=times,
             by=by,
-            against=[("gnn", NO_GRAPH), ("gnn", setting.comparator)],
+            against=pairs,
             held_out=setting.held_out,
             censoring=censoring,
             progress=report,

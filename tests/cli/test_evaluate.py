@@ -53,7 +53,7 @@ def test_evaluate_by_a_model_of_censoring_shows_both(ward, start, cli, refused):
     assert [f"warning: {line}" in err for line in found["warnings"]] == [True] * len(found["warnings"])
 
 
-def test_evaluate_elsewhere_is_external_validation(cli, ward, tmp_path):
+def test_evaluate_elsewhere_is_external_validation(cli, refused, ward, tmp_path):
     from gnnpatient.cli import run
     from gnnpatient.testing import write_ward
 
@@ -61,10 +61,15 @@ def test_evaluate_elsewhere_is_external_validation(cli, ward, tmp_path):
     spec.write_text(spec.read_text().replace('cohort = "tiny"', 'cohort = "elsewhere"'))
     assert run(["pack", str(spec), "--out", str(tmp_path / "cohort")]) == 0
     code, out, err = cli(
-        "evaluate", ward / "run", tmp_path / "cohort", "--landmarks", "1", "--horizons", "5", "--json"
+        *("evaluate", ward / "run", tmp_path / "cohort", "--landmarks", "1", "--horizons", "5", "--json"),
+        *("--update", "intercept"),
     )
     assert code == 0 and "external validation" in err and "ids of training patients" in err
-    assert {row["model"] for row in json.loads(out)["rows"]} == {*FAMILIES, "null"}
+    updated = {"gnn+intercept", "gnn+intercept-gnn"}
+    assert {row["model"] for row in json.loads(out)["rows"]} == {*FAMILIES, "null", *updated}
+    assert err.count("gnn+intercept, ") == 2 and "--update 'both'; must be" in refused(
+        "evaluate", ward / "run", tmp_path / "cohort", "--update", "both"
+    )
 
 
 def test_evaluate_a_diagnosis(sick, good, refused):

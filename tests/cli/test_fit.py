@@ -1,6 +1,7 @@
 """Fits: what is fitted, the file of choices, stopped and resumed, the same bits."""
 
 import csv
+import os
 import re
 import signal
 import time
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 
 
-def test_fit_takes_survival_and_diagnosis_and_says_what_it_leaves(sick, good, refused, tmp_path):
+def test_fit_takes_every_outcome(sick, good, refused, tmp_path):
     folder, said = sick
-    assert "outcome 'lactate' left out: a progression has no model" in said
+    assert "left out" not in said
     lines = [line for line in said.splitlines() if line.startswith("member ")]  # in a log: plain lines
     scored = [line for line in lines if "all patients" not in line]
     assert [line[:16] for line in scored] == [f"member {m}: 2 of 2" for m in range(1, 6)]
@@ -20,14 +21,12 @@ def test_fit_takes_survival_and_diagnosis_and_says_what_it_leaves(sick, good, re
     assert again and all(re.match(r"member \d, all patients: (\d) of \1, loss", line) for line in again)
     assert "validation " in lines[0] and said.replace("\n", "").isprintable()
     found = good("info", folder / "run", "--json")
-    assert found["outcomes"]["icu"] == {"classes": ["no", "yes"]} and set(found["outcomes"]) == {
-        "death",
-        "icu",
-    }
+    assert found["outcomes"]["icu"] == {"classes": ["no", "yes"]}
+    assert set(found["outcomes"]) == {"death", "icu", "lactate"}
     assert found["fitted_on"]["events"]["icu"].keys() == {"no", "yes"}
     assert "icu" in good("info", folder / "run")
-    line = refused("fit", folder / "cohort", "--out", tmp_path / "new", "--outcome", "lactate")
-    assert "'lactate' is a progression" in line and "death, icu" in line
+    line = refused("fit", folder / "cohort", "--out", tmp_path / "new", "--outcome", "lactat")
+    assert "unknown outcome 'lactat'; did you mean 'lactate'?" in line
     assert not (tmp_path / "new").exists()
 
 
@@ -154,15 +153,15 @@ def test_control_c_is_130_and_resumable(good, ward, tmp_path, start):
 
 
 def test_another_hash_seed_gives_the_same_bits(ward, tmp_path, start):
-    config = ("--config", ward / "fit.toml", "--members", 1, "--epochs", 1)
-    for seed in ("1", "2"):
-        done = start(
-            "fit", ward / "cohort", "--out", tmp_path / seed, *config, env={"PYTHONHASHSEED": seed}.items()
-        )
-        _, err = done.communicate(timeout=600)
-        assert done.returncode == 0, err
+    """In a process of its own, as the fit of this one."""
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    env = {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
+    run, config = tmp_path / "run", ward / "fit.toml"
+    done = start("fit", ward / "cohort", "--out", run, "--config", config, env=env.items())
+    _, err = done.communicate(timeout=600)
+    assert done.returncode == 0, err
     for name in ("metrics.jsonl", "split.json", "run.json", "model/model.safetensors", "model/config.json"):
-        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+        assert (run / name).read_bytes() == (ward / "run" / name).read_bytes(), name
 
 
 def test_a_finished_run_ends_well_when_resumed(good, ward):

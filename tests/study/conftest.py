@@ -3,23 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import pytest
 
 YEAR = 365.25
 TIMES = np.arange(0.5, 5.01, 0.5) * YEAR
-
-
-@pytest.fixture
-def unchecked():
-    """Fit many models without the checks of shapes, which take longer than the fits.
-
-    The same functions are checked wherever each comparator is fitted once.
-    """
-    from jaxtyping import config
-
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +51,63 @@ def null(pbc):
     truth = pbc.landmarks(times=[YEAR]).followed().outcome("death")
     table = aalen_johansen(truth["time"], truth["event"].astype(int), TIMES, causes=2)
     return MarginalModel("death", ("transplant", "death"), TIMES, table)
+
+
+SPEC = {
+    "cohort": "made up",
+    "patient": {"table": "patients.csv", "key": "pid", "number": ["age"], "category": ["sex", "drug"]},
+    "outcomes": {
+        "death": {
+            "kind": "survival",
+            "table": "patients.csv",
+            "causes": {"death": {"time": "day", "flag": "died"}},
+        }
+    },
+}
+
+
+class Knows:
+    """The true risk of everybody, but for what is planted."""
+
+    def __init__(self, times, hazard):
+        self.times, self.hazard = times, hazard
+
+    def forecast(self, X):
+        risk = 1 - np.exp(-self.hazard[X.patient][:, None] * self.times)
+        from gnnpatient.prognosis.forecast import Forecast
+
+        return {"death": Forecast.from_array(risk, self.times, "death", X)}
+
+
+def _made(patients=500, seed=0, sites=0, plant=lambda hazard, sex, rng: hazard):
+    """Patients with a known hazard, and the forecasts of one who knows it but for `plant`."""
+    rng = np.random.default_rng(seed)
+    hazard = np.exp(rng.normal(np.log(0.004), 1.0, patients))
+    end, death = rng.uniform(200, 900, patients), rng.exponential(1 / hazard)
+    sex = rng.choice(["f", "m"], patients, p=[0.6, 0.4])
+    frame = pl.DataFrame(
+        {
+            "pid": [f"p{i:04d}" for i in range(patients)],
+            "age": rng.normal(60, 9, patients).round(1),
+            "sex": sex,
+            "drug": np.where(np.arange(patients) < 15, "rare", "usual"),
+            "site": rng.choice([f"s{i}" for i in range(sites)], patients) if sites else [""] * patients,
+            "day": np.minimum(end, death).round(3) + 0.01,
+            "died": (death <= end).astype(int),
+        }
+    )
+    spec = {**SPEC, "patient": SPEC["patient"] | {"group": "site"}} if sites else SPEC
+    from gnnpatient import read_cohort, read_spec
+    from gnnpatient.study.scoreboard import ModelRisks
+
+    cohort = read_cohort(read_spec(spec), {"patients.csv": frame})
+    X = cohort.landmarks(times=[0.0]).followed("death")
+    times = np.array([300.0])
+    models = {"gnn": Knows(times, plant(hazard, sex, rng)), "cox": Knows(times, hazard)}
+    return ModelRisks.of([(models, X)], "death", times)
+
+
+@pytest.fixture(scope="session")
+def planted():
+    """Make patients with a known hazard, and what is forecast for them up to 300 days."""
+    return _made

@@ -1,63 +1,14 @@
 """Gaps between groups: one that is planted is found, and where there is none none is claimed."""
 
 import numpy as np
-import polars as pl
 import pytest
 
-from gnnpatient import InputError, read_cohort, read_spec
-from gnnpatient.prognosis.forecast import Forecast
+from gnnpatient import InputError
 from gnnpatient.study.evaluate import evaluate, scored_parts
-from gnnpatient.study.scoreboard import ModelRisks, Scoreboard
+from gnnpatient.study.scoreboard import Scoreboard
 from gnnpatient.study.subgroups import compare_groups, gap_sentences
 
 HORIZON = 300.0
-SPEC = {
-    "cohort": "made up",
-    "patient": {"table": "patients.csv", "key": "pid", "number": ["age"], "category": ["sex", "drug"]},
-    "outcomes": {
-        "death": {
-            "kind": "survival",
-            "table": "patients.csv",
-            "causes": {"death": {"time": "day", "flag": "died"}},
-        }
-    },
-}
-
-
-class Knows:
-    """The true risk of everybody, but for what is planted."""
-
-    def __init__(self, times, hazard):
-        self.times, self.hazard = times, hazard
-
-    def forecast(self, X):
-        risk = 1 - np.exp(-self.hazard[X.patient][:, None] * self.times)
-        return {"death": Forecast.from_array(risk, self.times, "death", X)}
-
-
-def made(patients=500, seed=0, sites=0, plant=lambda hazard, sex, rng: hazard):
-    """Patients with a known hazard, and the forecasts of one who knows it but for `plant`."""
-    rng = np.random.default_rng(seed)
-    hazard = np.exp(rng.normal(np.log(0.004), 1.0, patients))
-    end, death = rng.uniform(200, 900, patients), rng.exponential(1 / hazard)
-    sex = rng.choice(["f", "m"], patients, p=[0.6, 0.4])
-    frame = pl.DataFrame(
-        {
-            "pid": [f"p{i:04d}" for i in range(patients)],
-            "age": rng.normal(60, 9, patients).round(1),
-            "sex": sex,
-            "drug": np.where(np.arange(patients) < 15, "rare", "usual"),
-            "site": rng.choice([f"s{i}" for i in range(sites)], patients) if sites else [""] * patients,
-            "day": np.minimum(end, death).round(3) + 0.01,
-            "died": (death <= end).astype(int),
-        }
-    )
-    spec = {**SPEC, "patient": SPEC["patient"] | {"group": "site"}} if sites else SPEC
-    cohort = read_cohort(read_spec(spec), {"patients.csv": frame})
-    X = cohort.landmarks(times=[0.0]).followed("death")
-    times = np.array([HORIZON])
-    models = {"gnn": Knows(times, plant(hazard, sex, rng)), "cox": Knows(times, hazard)}
-    return ModelRisks.of([(models, X)], "death", times)
 
 
 def halved(hazard, sex, rng):
@@ -77,8 +28,8 @@ def gap(found, model, metric, group):
 
 
 @pytest.mark.parametrize(("plant", "metric", "sign"), [(halved, "oe", 1), (shuffled, "auc", -1)])
-def test_a_planted_gap_is_found(plant, metric, sign):
-    scored = made(700, plant=plant)
+def test_a_planted_gap_is_found(plant, metric, sign, planted):
+    scored = planted(700, plant=plant)
     found = evaluate(scored, outcome="death", horizons=[HORIZON], by=["sex", "age"], n=60)
     row = gap(found, "gnn", metric, "sex=m")
     assert row["reference"] == "sex=f" and row["holm"] < 0.01
@@ -92,11 +43,11 @@ def test_a_planted_gap_is_found(plant, metric, sign):
     assert found.to_dict()["gaps"] == list(found.gaps) and "gap in" in found._summary().text()
 
 
-def test_where_there_is_no_gap_none_is_claimed():
+def test_where_there_is_no_gap_none_is_claimed(planted):
     """Seeds that were not chosen: one false claim in twenty is what Holm's rule allows."""
     claims = []
     for seed in range(20):
-        scored = made(400, seed=seed)
+        scored = planted(400, seed=seed)
         observed, groups = scored_parts(scored.landmarks, "death", ["sex", "age"])
         columns = (("auc", HORIZON), ("oe", HORIZON))
         board = Scoreboard(scored, observed, ("death",), columns, observed.code >= 0)
@@ -108,8 +59,8 @@ def test_where_there_is_no_gap_none_is_claimed():
     assert sum(claims) <= 1
 
 
-def test_a_group_of_few_is_not_estimable():
-    found = evaluate(made(300), outcome="death", horizons=[HORIZON], by=["drug"], n=20)
+def test_a_group_of_few_is_not_estimable(planted):
+    found = evaluate(planted(300), outcome="death", horizons=[HORIZON], by=["drug"], n=20)
     counts = {r["group"]: r for r in found.groups}
     assert counts["drug=rare"]["patients"] == 15 and counts["drug=usual"]["reference"]
     assert counts["drug=usual"]["events"].keys() == {"death"}
@@ -120,9 +71,9 @@ def test_a_group_of_few_is_not_estimable():
     assert not any("no gap" in line for line in found.gap_sentences)  # nothing was looked at
 
 
-def test_gaps_between_sites_draw_their_patients():
+def test_gaps_between_sites_draw_their_patients(planted):
     """Each site is one unit; what is drawn within it are patients, and of all other columns units."""
-    scored = made(600, sites=2)
+    scored = planted(600, sites=2)
     found = evaluate(scored, outcome="death", horizons=[HORIZON], by=["site", "sex"], n=30)
     assert {r["interval"] for r in found.gaps if r["by"] == "site"} == {"patients"}
     assert {r["interval"] for r in found.gaps if r["by"] == "sex"} == {None}  # two sites are no sample
@@ -132,6 +83,6 @@ def test_gaps_between_sites_draw_their_patients():
         evaluate(scored, outcome="death", horizons=[HORIZON], by=["sight"])
 
 
-def test_without_groups_there_are_no_gaps():
-    found = evaluate(made(100), outcome="death", horizons=[HORIZON], n=5)
+def test_without_groups_there_are_no_gaps(planted):
+    found = evaluate(planted(100), outcome="death", horizons=[HORIZON], n=5)
     assert found.gaps == found.groups == [] and found.gap_sentences == []
