@@ -137,7 +137,7 @@ class BoostedHazard:
                     assert isinstance(head, ProgressionConfig)
                     line = problem.start(name, problem.train(member))
                     grow = partial(_grow_values, least=least, seed=seed)
-                    values[name].append(grow_values(target, head, line, learn, stop, grow))
+                    values[name].append(grow_values(target, head, line, learn, stop, grow, least))
                     continue
                 else:
                     assert isinstance(target, LabelTarget)

@@ -23,7 +23,7 @@ from gnnpatient.study.intervals import resampling_units
 from gnnpatient.times import DAY
 
 MIN_CASES = 5  # patients among the cases, and among the others, for a score that ranks or fits them
-NEED_CASES = ("auc", "auc1", "c", "slope", "ici")  # the scores that rank or fit patients
+NEED_CASES = ("auc", "auc1", "c", "slope", "ici", "auprc")  # the scores that rank or fit patients
 
 WORDS = {"c": "C", "auc": "AUC", "scaled_ibs": "scaled IBS", "scaled_brier": "scaled Brier"}
 """Metrics in sentences."""
@@ -86,7 +86,7 @@ class ScoreSet:
 
 SCORE_SETS = {
     "survival": ScoreSet(
-        at_horizon=tuple(metrics.SCORES),
+        at_horizon=("auc", "auc1", "c", "brier", "oe", "slope", "ici"),
         overall=("ibs", "tau", "scaled_ibs"),
         compared_at_horizon=("c", "auc"),
         compared_overall=("ibs", "scaled_ibs"),
@@ -95,7 +95,7 @@ SCORE_SETS = {
     ),
     "diagnosis": ScoreSet(
         at_horizon=(),
-        overall=("auc", "brier", "oe", "slope", "ici", "scaled_brier"),
+        overall=("auc", "auprc", "brier", "oe", "slope", "ici", "scaled_brier"),
         compared_at_horizon=(),
         compared_overall=("auc", "brier", "scaled_brier"),
         deciding=("auc", "scaled_brier"),
