@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gnnpatient.study.comparison import Comparison
     from gnnpatient.study.evaluate import Evaluation
 
-METRICS = ("auc", "brier", "oe")  # that `evaluate` shows of each horizon or class
+METRICS = ("auc", "auprc", "brier", "oe")  # that `evaluate` shows of each horizon or class
 OVERALL = ("scaled_ibs", "scaled_brier")  # and of each landmark
 COMPARED = ("c", "auc", "scaled_ibs", "scaled_brier")  # that `compare` shows
 FAMILIES = ("graph", "linear", "boosted")  # parts of a model, with a table of their own

@@ -204,12 +204,12 @@ class ProgressionForecast(Shown):
 
         Examples
         --------
-        >>> from gnnpatient.datasets.shipped import ward
-        >>> X = ward().at(2, to=4).followed("bilirubin")
+        >>> from gnnpatient.datasets.shipped import clinic
+        >>> X = clinic(20).at(0, to=3).followed("level")
         >>> share = np.tile([0.25, 0.5, 0.25], (len(X), 1))    # a model that gives everyone the same
         >>> forecast = ProgressionForecast.from_array(share, [0, 1, 2, 4], times=[3], landmarks=X)
         >>> forecast.outcome, forecast.quantile([0.25, 0.5])[0].tolist(), forecast.mean()[:1].tolist()
-        ('bilirubin', [1.0, 1.5], [1.625])
+        ('level', [1.0, 1.5], [1.625])
         """
         name = _progression(landmarks, outcome)
         truth = cast(Progression, landmarks.cohort.outcomes[name])
@@ -303,7 +303,7 @@ class ProgressionForecast(Shown):
         """
         return self._between(self.probability, self._asked(to))
 
-    def quantile(self, q: float | Sequence[float], to: Any = None) -> np.ndarray:
+    def quantile(self, q: float | Sequence[float] | np.ndarray, to: Any = None) -> np.ndarray:
         """Give quantiles of the value at a time, if seen and alive then.
 
         Parameters
@@ -426,7 +426,7 @@ class ProgressionForecast(Shown):
         share = np.minimum(wanted / self.times[0], 1)  # from 1 at the landmark itself
         return 1 - share * (1 - self._between(self.alive, wanted))
 
-    def change(self, q: float | Sequence[float] | None = None, to: Any = None) -> np.ndarray:
+    def change(self, q: float | Sequence[float] | np.ndarray | None = None, to: Any = None) -> np.ndarray:
         """Give the mean or quantiles of the change since the last known value.
 
         Parameters
