@@ -28,6 +28,7 @@ from gnnpatient.study.baselines import COMPARATORS, censoring_hazard
 from gnnpatient.study.curves import Place, shown_models
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value, resampling_units
 from gnnpatient.study.scoreboard import MIN_CASES, WORDS, ModelRisks, ObservedOutcome, Scoreboard
+from gnnpatient.study.seen_again import seen_again
 from gnnpatient.study.subgroups import compare_groups, gap_sentences, groups_of, is_unit
 from gnnpatient.times import days, duration
 
@@ -40,7 +41,7 @@ MIN_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged
 HIDDEN = ("nograph",)  # models of which only the difference to another one is shown
 WHOLE = ("scaled_ibs", "scaled_brier", "scaled_crps")  # by which it is said whether the graph adds anything
 COMPARED = (  # between two models
-    *("auc", "c", "brier", "ibs", "scaled_ibs", "scaled_brier"),
+    *("auc", "auprc", "c", "brier", "ibs", "scaled_ibs", "scaled_brier"),
     *("rmse", "mae", "crps", "scaled_crps", "scaled_mse"),
 )
 NOT_AVERAGED = ("tau", "ici")  # over landmarks
@@ -457,6 +458,7 @@ def evaluate(
     them, needs 5 patients among the cases and 5 among the others. Intervals resample the unit that splits
     keep together and hold the fitted models fixed; see `bootstrap_interval`.
 
+    Of an outcome with `worse` a second row, "auc_seen", ranks those who are seen again, see `seen_again`.
     Of a diagnosis the rows' cause is a class, against the rest: the last of two, else each; a landmark
     without a label is not scored. A task with moments of its own has one figure of them all, landmark None.
 
@@ -528,6 +530,9 @@ def evaluate(
             found, words = _figures(part, censoring, pairs, n, seed, group, progress)
             rows, warnings = rows + found, warnings + words
     counts, gaps = compare_groups(board, groups, shown_models(board), n=n, seed=seed, progress=progress)
+    if landmarks.cohort.outcomes[outcome].kind == "worsening":
+        second, words = seen_again(scored, outcome, horizons, n=n, seed=seed)
+        rows, warnings = rows + second, warnings + words
     graph_p = {cause: row["p"] for cause, row in _graph_rows(rows).items() if row["p"] is not None}
     for row in rows:
         row.pop("p", None)
@@ -554,7 +559,7 @@ def _blind_comparators(scored: ModelRisks) -> list[str]:
     return [
         f"{name} counts the rows of {', '.join(kinds)} and sees nothing of what is in them; what they add is "
         "answered by gnnpatient compare"
-        for name in itertools.chain(*COMPARATORS.values())
+        for name in dict.fromkeys(itertools.chain(*COMPARATORS.values()))
         if name in scored.risks and kinds
     ]
 

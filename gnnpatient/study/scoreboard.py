@@ -25,7 +25,7 @@ from gnnpatient.study.intervals import resampling_units
 from gnnpatient.times import DAY
 
 MIN_CASES = 5  # patients among the cases, and among the others, for a score that ranks or fits them
-NEED_CASES = ("auc", "auc1", "c", "slope", "ici")  # the scores that rank or fit patients
+NEED_CASES = ("auc", "auc1", "c", "slope", "ici", "auprc")  # the scores that rank or fit patients
 MIN_SEEN = 20  # patients with a value, for a score of values
 INTERVAL = 0.9  # of a value
 LEARN_AHEAD = 2  # times the time asked for, up to which comparators of a value learn
@@ -98,7 +98,7 @@ class ScoreSet:
 
 SCORE_SETS = {
     "survival": ScoreSet(
-        at_horizon=tuple(metrics.SCORES),
+        at_horizon=("auc", "auc1", "c", "brier", "oe", "slope", "ici"),
         overall=("ibs", "tau", "scaled_ibs"),
         compared_at_horizon=("c", "auc"),
         compared_overall=("ibs", "scaled_ibs"),
@@ -107,7 +107,7 @@ SCORE_SETS = {
     ),
     "diagnosis": ScoreSet(
         at_horizon=(),
-        overall=("auc", "brier", "oe", "slope", "ici", "scaled_brier"),
+        overall=("auc", "auprc", "brier", "oe", "slope", "ici", "scaled_brier"),
         compared_at_horizon=(),
         compared_overall=("auc", "brier", "scaled_brier"),
         deciding=("auc", "scaled_brier"),
@@ -282,7 +282,7 @@ class ObservedOutcome:
     Attributes
     ----------
     kind : str
-        Of the outcome: "survival", "diagnosis" or "progression".
+        "survival" of all outcomes with curves, "diagnosis" or "progression".
     code : (landmark,) int64 array
         Survival: the event, 0 = censored. Diagnosis: the class, -1 = not looked for; with a horizon 1 = seen,
         2 = dead or gone before, 0 = neither. Progression: 1 = a value was seen, 0 = none was, though the
@@ -341,8 +341,9 @@ class ObservedOutcome:
             return cls._of_value(landmarks, known, outcome)
         if known.has_curve:
             causes = {cause: k for k, cause in enumerate(known.names, 1)}
-            group, names = known.strata[landmarks.patient], ("event_free", *known.names)
-            return cls(known.kind, truth["event"].astype(np.int64), truth["time"], causes, group, names)
+            event, names = truth["event"].astype(np.int64), ("event_free", *known.names)
+            group = known.strata[landmarks.patient] if known.has_patient_groups else event
+            return cls("survival", event, truth["time"], causes, group, names)
         classes = {name: known.names.index(name) for name in judged(known.names)}
         label = truth["label"].astype(np.int64)
         horizon = None if known.horizon is None else known.horizon / DAY
