@@ -40,6 +40,9 @@ def predict(
     horizons: Annotated[
         str | None, typer.Option(help="risk within: 1y,3y,5y; a diagnosis needs none")
     ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="value at: 1y,3y after the landmark; a progression needs it")
+    ] = None,
     meds: Annotated[
         Path | None, typer.Option(help="new folder for the risks as MEDS labels, a file a cause and horizon")
     ] = None,
@@ -48,8 +51,9 @@ def predict(
 
     Columns: id landmark outcome cause horizon risk low high split; landmark and horizon in days; of a
     diagnosis the cause is the class and the horizon empty; low and high are the model spread, empty with
-    fewer than 5 members; split is train or test as the RUN knows the patient, empty where it does not. In a
-    .csv, text that begins with = + - @ gets an apostrophe before it, so that no spreadsheet runs it.
+    fewer than 5 members; of a progression to (days after the landmark), code, quantile and value instead;
+    split is train or test as the RUN knows the patient, empty where it does not. In a .csv, text that begins
+    with = + - @ gets an apostrophe before it, so that no spreadsheet runs it.
     """
     from gnnpatient.cohort.cohort import open_cohort
     from gnnpatient.patient import predictions
@@ -57,9 +61,9 @@ def predict(
 
     predictions.refuse_suffix(out)
     landmarks = moments(at, dates=True) if at else None
-    until = durations(horizons) if horizons else []
+    until, wanted = (durations(text) if text else [] for text in (horizons, to))
     model, opened = FittedModel.open(run), open_cohort(cohort, verify=True)
-    found = predictions.predict(model, opened, at=landmarks, horizons=until)
+    found = predictions.predict(model, opened, at=landmarks, horizons=until, to=wanted)
     found.write(out, meds)
     for line in found.notes:
         note(line)
@@ -72,6 +76,7 @@ def ask(
     patient: PatientId,
     at: At = None,
     outcome: OutcomeName = None,
+    to: Annotated[str | None, typer.Option(help="a value at: 1y after that day; default a few")] = None,
     json: Json = False,
 ) -> None:
     """Ask about one patient: what is known on a day, and what the model expects from there."""
@@ -83,7 +88,7 @@ def ask(
     from gnnpatient.patient.answers import answer
 
     moment = None if at is None else one_moment(at)
-    found = answer(run, opened, patient, moment, outcome)
+    found = answer(run, opened, patient, moment, outcome, to=to)
     if json:
         return print_json(found.to_dict())
     show_answer(found)

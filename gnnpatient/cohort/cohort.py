@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from gnnpatient.cohort.arrays import StoredArrays
-from gnnpatient.cohort.diagnosis import Diagnosis
-from gnnpatient.cohort.outcomes import Outcome, Task
+from gnnpatient.cohort.outcomes import Outcome
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.cohort.store import patient_columns, stored_fields, write_folder
 from gnnpatient.cohort.survival import Survival, group_sizes
@@ -441,15 +440,13 @@ class Cohort(Shown):
             )
         return outcome
 
-    def outcomes_with_model(
-        self, names: Iterable[str] | None = None
-    ) -> dict[str, Survival | Diagnosis | Task]:
+    def outcomes_with_model(self, names: Iterable[str] | None = None) -> dict[str, Outcome]:
         """Give the outcomes for which a model can be fitted.
 
         Parameters
         ----------
         names : iterable of str, optional
-            Names of outcomes. Default: all survival and diagnosis outcomes.
+            Names of outcomes. Default: all that a model can be fitted for.
 
         Returns
         -------
@@ -459,7 +456,7 @@ class Cohort(Shown):
         Raises
         ------
         InputError
-            When an outcome is unknown or a progression, or there is none.
+            When an outcome is unknown or the time until a value is worse, or there is none.
 
         Examples
         --------
@@ -475,7 +472,7 @@ class Cohort(Shown):
         chosen = [self.check_outcome(name) for name in names]
         if without := [name for name in chosen if name not in with_model]:
             raise InputError(
-                f"outcome {without[0]!r} is a progression: it has labels and eligibility, but no model; "
+                f"outcome {without[0]!r} is the time until a value is worse: it has labels, but no model; "
                 f"outcomes with one here: {', '.join(with_model) or 'none'}"
             )
         return {name: with_model[name] for name in chosen}

@@ -19,7 +19,7 @@ from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 class Progression(Shown):
     """How a value continues after a landmark: its next value, or its change.
 
-    There is no model for this kind of outcome. The class attributes are described in
+    A model is fitted for a value and for a change. The class attributes are described in
     `gnnpatient.cohort.outcomes`.
 
     Attributes
@@ -37,7 +37,7 @@ class Progression(Shown):
     """
 
     kind: ClassVar[Literal["progression"]] = "progression"
-    has_model: ClassVar[Literal[False]] = False
+    has_model: ClassVar[bool] = True
     has_curve: ClassVar[Literal[False]] = False
     has_course: ClassVar[Literal[False]] = False
     has_own_moments: ClassVar[Literal[False]] = False
@@ -184,6 +184,69 @@ class Progression(Shown):
             later &= self.events.replaced[row] == FOREVER
         owner, row = owner[later], row[later]
         return owner, self.events.happened[row] - at[owner], self.events.value[row].astype(np.float64)
+
+    def later(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Give every value after each landmark; of several at one moment, their mean.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        tuple of ndarray
+            Of each value its landmark, the seconds after it, and the value, in this order.
+        """
+        owner, after, value = self._later(patient, at)
+        order = np.lexsort((value, after, owner))
+        owner, after, value = owner[order], after[order], value[order]
+        new = np.ones(len(owner), bool)
+        new[1:] = (owner[1:] != owner[:-1]) | (after[1:] != after[:-1])
+        return owner[new], after[new], _mean(new.cumsum() - 1, value, int(new.sum()))
+
+    def followed_until(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Give the second until which a value would have been seen after each landmark.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) int64: the end of observation of `gone`; without it the patient's last row.
+        """
+        if self.gone is not None:
+            return self.gone.observed_end(patient, at)[1]
+        last = np.full(len(self.events.ptr) - 1, NEVER)
+        np.maximum.at(last, self.events.patient, self.events.happened)
+        return last[patient]
+
+    def seen_around(self, patient: np.ndarray, at: np.ndarray, after: int) -> np.ndarray:
+        """Find whether a value was seen within the window around a time after each landmark.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+        after : int
+            Seconds after the landmark.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) float64: 1 or 0; nan where the patient was gone by then, or not followed to the end of
+            the window.
+        """
+        truth = self.truth(patient, at, at + after)
+        seen = np.isfinite(truth["time"]).astype(np.float64)
+        whole = self.followed_until(patient, at) >= at + after + seconds(self.spec.window)
+        if self.gone is not None:
+            event, end = self.gone.observed_end(patient, at)
+            whole |= (event > 0) & (end > at + after)
+        return np.where(whole & ~truth["gone"], seen, np.nan)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Give every array by the name of its file: none, it is read from the rows of its node type.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ class Worsening(Progression):
     `gone`, also without further visits; without `gone`, to the last visit. The class attributes are described
     in `gnnpatient.cohort.outcomes`.
     """
+
+    has_model: ClassVar[bool] = False
 
     def _summary(self) -> Summary:
         rest = f", or gone by {listed(self.causes[1:])}" if self.gone else ""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.errors import InputError
+from gnnpatient.model.scores import Scores, hold
+from gnnpatient.model.values import ProgressionConfig, ProgressionHead
 
-HIDDEN = 32  # units of the hidden layer of a head
-LINE = 0.3  # by which the pools beside it are multiplied
 COURSES = 4  # courses in time of the effect on a cause
 COURSE_WEIGHT = 0.3  # of those that are not constant
 MOMENT = 1e-9  # days: what happens at the landmark itself is in the first interval
@@ -68,6 +68,24 @@ class HeadConfig(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Shape of the prediction for one landmark."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Causes, classes, or what else of it is counted."""
+
+    def probabilities(self, answer: Float[Tensor, "landmark _ ..."]) -> Float[Tensor, "landmark _ ..."]:
+        """What a family answers, as probabilities.
+
+        Parameters
+        ----------
+        answer : Float[Tensor, "landmark _ ..."]
+            Logarithms, as the head's `forward` gives them.
+
+        Returns
+        -------
+        Float[Tensor, "landmark _ ..."]
+            Of `shape` for each landmark.
+        """
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as lists, strings and numbers.
 
@@ -112,6 +130,28 @@ class SurvivalConfig:
         """Shape of the prediction for one landmark: (1 + cause, time)."""
         return 1 + len(self.causes), len(self.times)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The causes."""
+        return self.causes
+
+    def probabilities(
+        self, answer: Float[Tensor, "landmark slot time"]
+    ) -> Float[Tensor, "landmark slot time"]:
+        """What a family answers, as probabilities.
+
+        Parameters
+        ----------
+        answer : Float[Tensor, "landmark slot time"]
+            Log hazards.
+
+        Returns
+        -------
+        Float[Tensor, "landmark slot time"]
+            The cumulative incidence, slot 0 event-free; they sum to one to the precision of `answer`.
+        """
+        return incidence(answer.log_softmax(1))
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as lists, strings and numbers.
 
@@ -154,6 +194,26 @@ class DiagnosisConfig:
     def shape(self) -> tuple[int]:
         """Shape of the prediction for one landmark: (class,)."""
         return (len(self.classes),)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.classes
+
+    def probabilities(self, answer: Float[Tensor, "landmark class"]) -> Float[Tensor, "landmark class"]:
+        """What a family answers, as probabilities.
+
+        Parameters
+        ----------
+        answer : Float[Tensor, "landmark class"]
+            Log probabilities.
+
+        Returns
+        -------
+        Float[Tensor, "landmark class"]
+            The probability of each class; they sum to one to the precision of `answer`.
+        """
+        return answer.log_softmax(1).exp()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as lists, strings and numbers.
@@ -246,64 +306,6 @@ class Head(Protocol):
         """
 
 
-class Scores(nn.Module):
-    """What a head makes of the pools: a hidden layer, and beside it, more quietly, the pools themselves.
-
-    What is linear in the pools need not be put together from corners. At full weight it would be learned long
-    before the rest, and end the training.
-
-    Parameters
-    ----------
-    channels : int
-        Channels of the pools.
-    scores : int
-        Scores of a landmark.
-    dropout : float
-        Share of the pools that is dropped in training, default 0.
-    hidden : int
-        Units of the hidden layer, default 32.
-    """
-
-    def __init__(self, channels: int, scores: int, dropout: float = 0.0, hidden: int = HIDDEN):
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.hidden = nn.Linear(channels, hidden)
-        self.out = nn.Linear(hidden + channels, scores, bias=False)
-        nn.init.zeros_(self.out.weight)
-
-    def forward(self, z: Float[Tensor, "landmark channel"]) -> Float[Tensor, "landmark score"]:
-        """The scores, zeros before any training.
-
-        Parameters
-        ----------
-        z : Float[Tensor, "landmark channel"]
-            What the pools say of each landmark.
-
-        Returns
-        -------
-        Float[Tensor, "landmark score"]
-        """
-        z = self.dropout(z)
-        return cast(Tensor, self.out(torch.cat([self.hidden(z).relu(), LINE * z], 1)))
-
-    def hold(self, learned: Bool[Tensor, " score"]) -> None:
-        """Keep some scores at zero, whatever is trained.
-
-        Parameters
-        ----------
-        learned : Bool[Tensor, " score"]
-            False: to be kept.
-        """
-        _hold(self.out.weight, learned)
-
-
-def _hold(parameter: Tensor, learned: Bool[Tensor, " row"]) -> None:
-    """Let no gradient reach the other rows of a parameter."""
-    if not learned.all():
-        keep = learned.to(parameter).view(-1, *[1] * (parameter.ndim - 1))
-        parameter.register_hook(lambda grad: grad * keep.to(grad.device))
-
-
 class SurvivalHead(nn.Module):
     """Discrete-time competing hazards: per interval a choice among staying event-free and the causes [1]_.
 
@@ -381,7 +383,7 @@ class SurvivalHead(nn.Module):
         learned : Bool[Tensor, " cause"]
             False: to be kept.
         """
-        _hold(self.bias, learned)
+        hold(self.bias, learned)
         self.scores.hold(learned.repeat_interleave(len(self.courses)))
 
     def forward(self, z: Float[Tensor, "landmark channel"]) -> Float[Tensor, "landmark slot time"]:
@@ -495,7 +497,7 @@ class DiagnosisHead(nn.Module):
         learned : Bool[Tensor, " class"]
             False: to be kept.
         """
-        _hold(self.bias, learned)
+        hold(self.bias, learned)
         self.scores.hold(learned)
 
     def forward(self, z: Float[Tensor, "landmark channel"]) -> Float[Tensor, "landmark class"]:
@@ -571,4 +573,5 @@ def make_head(config: HeadConfig, channels: int, dropout: float) -> nn.Module:
 HEADS: dict[str, tuple[type, type[nn.Module]]] = {
     "survival": (SurvivalConfig, SurvivalHead),
     "diagnosis": (DiagnosisConfig, DiagnosisHead),
+    "progression": (ProgressionConfig, ProgressionHead),
 }

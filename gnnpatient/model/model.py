@@ -25,6 +25,7 @@ from gnnpatient.model.pool import RowPool, SeriesPool
 from gnnpatient.model.recurrence import AlongTime
 from gnnpatient.model.relations import EncodedTable, RelationEncoder
 from gnnpatient.model.table import RELATIONS, NodeTable, named_codes, tabulate
+from gnnpatient.model.values import LastValue, ProgressionConfig
 from gnnpatient.model.vocabulary import BETWEEN_ROWS, Vocabulary, fit_vocabulary
 
 BASIS = ("_mean_", "_axes_")  # how the names of the principal axes begin among the tensors of a network
@@ -186,6 +187,13 @@ class PatientGNN(nn.Module):
         self.heads = nn.ModuleList(
             make_head(head, self.pool.size + c, config.dropout) for head in heads.values()
         )
+        self.last = nn.ModuleDict(  # what a head reads beside the pools
+            {
+                str(i): LastValue(head, vocabulary)
+                for i, head in enumerate(heads.values())
+                if isinstance(head, ProgressionConfig)
+            }
+        )
         for i, (kind, axes) in enumerate(vocabulary.vectors.items()):
             basis = (bases or {}).get(kind)
             empty = torch.zeros(axes.columns), torch.zeros(axes.columns, axes.kept)
@@ -247,10 +255,16 @@ class PatientGNN(nn.Module):
         -------
         dict of str to Float[Tensor, "landmark _ ..."]
             Of a survival outcome log hazards (landmark, 1 + cause, time) with slot 0 event-free; of a
-            diagnosis log probabilities (landmark, class).
+            diagnosis log probabilities (landmark, class); of a progression those of being seen and of each
+            bin (landmark, 1 + bin, time).
         """
-        z = self.embed(graphs)  # (landmark, channel)
-        return {name: head(z) for name, head in zip(self.outcomes, self.heads, strict=True)}
+        table = graphs if isinstance(graphs, NodeTable) else self.tabulate(graphs)
+        z = self.embed(table)  # (landmark, channel)
+        beside = {i: (last(table),) for i, last in self.last.items()}
+        return {
+            name: head(z, *beside.get(str(i), ()))
+            for i, (name, head) in enumerate(zip(self.outcomes, self.heads, strict=True))
+        }
 
     def embed(self, graphs: Graphs | NodeTable) -> Float[Tensor, "landmark channel"]:
         """What the heads read of each landmark.

@@ -11,10 +11,13 @@ import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.cohort.splits import default_horizons
-from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
+from gnnpatient.errors import InputError
+from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
 from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.rows import answerable
+from gnnpatient.prognosis.values import QUANTILES, ProgressionForecast
 from gnnpatient.study.fitted import FittedModel, unknown_notes
-from gnnpatient.times import DAY, duration
+from gnnpatient.times import DAY, days, duration
 
 if TYPE_CHECKING:
     from gnnpatient.prognosis.run import Run
@@ -144,10 +147,80 @@ class ClassAnswer:
         return ["class", "probability"], [(c, percent(f.risk(c), f.spread(c))) for c in f.classes]
 
 
-OutcomeAnswer = CurveAnswer | ClassAnswer
+@dataclass(frozen=True, eq=False)
+class ValueAnswer:
+    """What is expected of a value: its distribution at a few times, if seen and alive then.
+
+    Attributes
+    ----------
+    forecast : ProgressionForecast
+        Of one landmark.
+    """
+
+    forecast: ProgressionForecast
+    refusal = "the patient is no longer followed on this day, or lacks a value to start from: no forecast"
+
+    @property
+    def title(self) -> str:
+        """What the numbers are."""
+        f, of = self.forecast, "" if self.forecast.target == "value" else "change "
+        last = f", last {f.last[0]:.4g}" if np.isfinite(f.last[0]) else ""
+        return f"{of}from this day on{f' ({f.unit}{last})' if f.unit or last else ''}".replace("(, ", "(")
+
+    @property
+    def at_risk(self) -> bool:
+        """Whether there is an answer; else `refusal` says why not."""
+        return bool(self.forecast.at_risk[0])
+
+    @property
+    def times(self) -> list[float]:
+        """Days after the landmark: the one that was asked for, else a few."""
+        f = self.forecast
+        return [float(f.to[0])] if np.isfinite(f.to[0]) else default_horizons(float(f.times[-1]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON.
+
+        Returns
+        -------
+        dict
+            kind, to (days), unit, target, last, quantiles, mean, seen and alive at each time.
+        """
+        f, times = self.forecast, self.times
+        values = [f.quantile(QUANTILES, to)[0] for to in times]
+        return {
+            "kind": "progression",
+            "to": times,
+            "unit": f.unit,
+            "target": f.target,
+            "last": float(f.last[0]) if np.isfinite(f.last[0]) else None,
+            "quantiles": {f"{q:g}": [float(row[i]) for row in values] for i, q in enumerate(QUANTILES)},
+            "mean": [float(f.mean(to)[0]) for to in times],
+            "seen": [float(f.p_seen(to)[0]) for to in times],
+            "alive": [float(f.p_alive(to)[0]) for to in times],
+        }
+
+    def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """For people: a head and rows, the median and an interval at each time.
+
+        Returns
+        -------
+        tuple
+            The names of the columns, and the rows as text.
+        """
+        f, rows = self.forecast, list[tuple[str, ...]]()
+        for to in self.times:
+            (low,), (high,) = f.interval(to=to)
+            chances = percent(f.p_seen(to)), percent(f.p_alive(to))
+            rows.append((duration(to), f"{f.quantile(0.5, to)[0]:.4g}", f"{low:.4g} to {high:.4g}", *chances))
+        return ["after", "median", "90 % lie within", "seen then", "alive then"], rows
+
+
+OutcomeAnswer = CurveAnswer | ClassAnswer | ValueAnswer
 ANSWERS: Mapping[type, Callable[[Any], OutcomeAnswer]] = {
     Forecast: CurveAnswer,
     DiagnosisForecast: ClassAnswer,
+    ProgressionForecast: ValueAnswer,
 }
 
 
@@ -233,6 +306,7 @@ def answer(
     at: float | str | None = None,
     outcome: str | None = None,
     *,
+    to: float | str | None = None,
     device: str = "cpu",
 ) -> PatientAnswer:
     """Ask a fitted model about one patient.
@@ -249,6 +323,8 @@ def answer(
         becomes known of the patient while at risk.
     outcome : str, optional
         Default all outcomes of the model.
+    to : float or str, optional
+        Days after the moment, or a duration as in ``"1y"``, for which a value is asked; default a few.
     device : str, default "cpu"
         One patient is answered there before a GPU has woken up.
 
@@ -271,6 +347,8 @@ def answer(
     fitted = FittedModel.open(model)
     predictor, names = fitted.predictor, fitted.outcome_names(outcome)
     X = cohort.landmarks(patient, [at]) if at is not None else last_moment(cohort, patient, names)
+    if to is not None:
+        X = Landmarks(cohort, X.patient, X.at, X.at + after_landmark(to))
     forecasts = predictor.forecast(X, device=device)
     known = {kind: len(cohort.events[kind].visible_rows(X.patient, X.at)[2]) for kind in cohort.spec.nodes}
     seen = predictor.kinds if predictor.kinds is not None else tuple(predictor.vocabulary.codes)
@@ -284,6 +362,29 @@ def answer(
         notes=fitted.notes(X),
         outcomes={name: ANSWERS[type(f)](f) for name, f in forecasts.items() if name in names},
     )
+
+
+def after_landmark(to: float | str) -> int:
+    """Read for how long after a landmark a value is asked.
+
+    Parameters
+    ----------
+    to : float or str
+        Days, or a duration as in ``"1y"``.
+
+    Returns
+    -------
+    int
+        Seconds.
+
+    Raises
+    ------
+    InputError
+        When it is not above 0.
+    """
+    if (after := round(days(to) * DAY)) <= 0:
+        raise InputError(f"to {to!r}; must be > 0, days after the landmark")
+    return after
 
 
 def last_moment(cohort: Cohort, patient: str, outcomes: Sequence[str]) -> Landmarks:

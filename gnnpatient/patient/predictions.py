@@ -16,6 +16,7 @@ from gnnpatient.files import atomic_file, atomic_folder, file_name, inside
 from gnnpatient.ingest.quarantine import disarmed
 from gnnpatient.prognosis.forecast import Answer
 from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.values import QUANTILES, ProgressionForecast
 from gnnpatient.study.fitted import FittedModel, unknown_notes
 from gnnpatient.times import DAY
 
@@ -27,21 +28,26 @@ if TYPE_CHECKING:
 class _Kind:
     """How the forecasts of a kind of outcome become rows."""
 
-    table: Callable[[Any, Sequence[float]], pl.DataFrame]  # of a forecast and horizons
+    table: Callable[[Any, Sequence[float]], pl.DataFrame]  # of a forecast and horizons, or times
     left_out: str  # why there is no forecast of an outcome, with its name
-    needs_horizons: bool
+    needs: str | None  # the option without which there is nothing to say
 
 
 KINDS: Mapping[str, _Kind] = {
     "survival": _Kind(
         table=lambda f, horizons: f.table(horizons),
         left_out="the patient is not at risk of {!r} then",
-        needs_horizons=True,
+        needs="horizons",
     ),
     "diagnosis": _Kind(
         table=lambda f, _: f.table(),
         left_out="the label of {!r} is known by then, or the patient is no longer observed",
-        needs_horizons=False,
+        needs=None,
+    ),
+    "progression": _Kind(
+        table=lambda f, times: _values(f, times),
+        left_out="the patient is no longer followed for {!r} then, or has no value to start from",
+        needs="to",
     ),
 }
 
@@ -55,7 +61,8 @@ class Predictions:
     frame : polars.DataFrame
         id, landmark (days after the origin), outcome, cause (or class), horizon (days after the landmark;
         null of a diagnosis), risk, low, high (5 % and 95 % over the members; null with fewer than 5), split
-        (train, test, null where unknown).
+        (train, test, null where unknown). Of a progression, beside them and else null: to (days after the
+        landmark), code, quantile, value.
     cohort : Cohort
     notes : tuple of str
         Sentences: what is unlike the training, and who was left out.
@@ -113,8 +120,9 @@ def predict(
     *,
     at: Sequence[float | str] | None = None,
     horizons: Sequence[float] = (),
+    to: Sequence[float] = (),
 ) -> Predictions:
-    """Give the risk of every patient of a cohort who is at risk at a landmark.
+    """Give the risk, or the value, of every patient of a cohort who is at risk at a landmark.
 
     Parameters
     ----------
@@ -126,6 +134,9 @@ def predict(
         by outcomes without prediction times of their own.
     horizons : sequence of float
         Days after the landmark; needed by survival outcomes.
+    to : sequence of float
+        Days after the landmark for which a value is wanted; needed by progressions. Where only one of both is
+        given, outcomes that need the other are left out.
 
     Returns
     -------
@@ -138,20 +149,45 @@ def predict(
     """
     fitted = FittedModel.open(model)
     own_moments = [name for name in fitted.predictor.outcomes if _has_own_moments(cohort, name)]
-    _refuse_choices(fitted, cohort, own_moments, at, horizons)
+    _refuse_choices(fitted, cohort, own_moments, at, horizons, to)
     forecasts, landmarks = _forecasts(fitted.predictor, cohort, own_moments, at)
     kinds = {name: KINDS[fitted.heads[name]["kind"]] for name in forecasts}
-    frame = pl.concat(kinds[name].table(f, horizons) for name, f in forecasts.items())
+    given = {"horizons": horizons, "to": to, None: ()}
+    without = [name for name in forecasts if kinds[name].needs and not given[kinds[name].needs]]
+    forecasts = {name: f for name, f in forecasts.items() if name not in without}
+    frame = pl.concat(
+        (kinds[name].table(f, given[kinds[name].needs]) for name, f in forecasts.items()), how="diagonal"
+    )
     frame = frame.rename({"at": "landmark"})
     sides = pl.Series(fitted.sides(cohort), dtype=pl.String)
     frame = frame.with_columns(split=sides[cohort.positions(frame["id"].to_numpy())])
     notes = list(dict.fromkeys(line for X in landmarks for line in fitted.notes(X)))
+    notes += [f"outcome {name!r} left out; it needs --{kinds[name].needs}, as in 1y,3y" for name in without]
     for name, forecast in forecasts.items():
         if gone := int((~forecast.at_risk).sum()):
             why = kinds[name].left_out.format(name)
             notes.append(f"{gone} of {len(forecast)} landmarks left out: {why}")
     notes += unknown_notes(fitted.predictor.unknown(join_landmarks(*landmarks)))
     return Predictions(frame, cohort, tuple(notes))
+
+
+def _values(forecast: ProgressionForecast, times: Sequence[float]) -> pl.DataFrame:
+    """One row a landmark, time and quantile."""
+    each = []
+    for to in times:
+        found = forecast.quantile(QUANTILES, to)
+        landmark, quantile = (index.reshape(-1) for index in np.indices(found.shape))
+        columns = {
+            "id": forecast.ids.astype(str)[landmark],
+            "at": np.asarray(forecast.at, np.float64)[landmark],
+            "outcome": forecast.outcome,
+            "to": float(to),
+            "code": ", ".join(forecast.codes),
+            "quantile": np.array(QUANTILES)[quantile],
+            "value": found.reshape(-1),
+        }
+        each.append(pl.DataFrame(columns).filter(forecast.at_risk[landmark]))
+    return pl.concat(each)
 
 
 def _has_own_moments(cohort: Cohort, outcome: str) -> bool:
@@ -171,13 +207,18 @@ def _refuse_choices(
     own_moments: Sequence[str],
     at: Sequence[float | str] | None,
     horizons: Sequence[float],
+    to: Sequence[float],
 ) -> None:
     """Refuse landmarks and horizons that these outcomes lack, or do not have."""
     names = fitted.predictor.outcomes
     on_days = [name for name in names if name not in own_moments]
-    curves = [name for name in (*own_moments, *on_days) if KINDS[fitted.heads[name]["kind"]].needs_horizons]
+    needs = {name: KINDS[fitted.heads[name]["kind"]].needs for name in (*own_moments, *on_days)}
+    curves = [name for name, option in needs.items() if option == "horizons" and not to]
+    values = [name for name, option in needs.items() if option == "to" and not horizons]
     if on_days and at is None:
         where = "--at, as in entry,1y,3y" if _seen_later(cohort) else "--at entry (nothing is seen later)"
+        if values and not curves and not to:
+            raise InputError(f"outcome {values[0]!r} needs landmarks, and --to; give {where}, and --to 1y")
         if curves and not horizons:
             raise InputError(
                 f"outcome {curves[0]!r} needs landmarks, and horizons after them; give {where}, and "
@@ -186,6 +227,10 @@ def _refuse_choices(
         raise InputError(f"outcome {on_days[0]!r} needs landmarks; give {where}")
     if not on_days and at is not None:
         raise InputError(f"outcome {own_moments[0]!r} has prediction times of its own; leave out --at")
+    if to and min(to) <= 0:
+        raise InputError(f"to {min(to):g} days; must be > 0")
+    if values and not curves and not to:
+        raise InputError(f"outcome {values[0]!r} needs the time a value is wanted for; give --to, as in 1y")
     if horizons and min(horizons) <= 0:
         raise InputError(f"horizon {min(horizons):g} days; must be > 0")
     if curves and not horizons:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.graphs import Graphs
 from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig
+from gnnpatient.model.values import ProgressionConfig, last_value
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.aggregates import MAX_BINS, MISSING, Aggregates
 from gnnpatient.prognosis.inputs import last_landmarks
@@ -26,6 +27,8 @@ from gnnpatient.prognosis.problem import Problem, draw_landmarks
 from gnnpatient.prognosis.states import from_states
 from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
 from gnnpatient.prognosis.trees import MAX_LEAVES, Trees
+from gnnpatient.prognosis.value_boosted import ValueTrees, grow_values
+from gnnpatient.prognosis.value_target import ProgressionTarget
 
 MAX_ROWS = 100_000  # that a member learns from: landmarks times bands
 PATIENT_LANDMARKS = 8  # of each patient, drawn anew for each member
@@ -59,11 +62,13 @@ class BoostedHazard:
     heads : mapping of str to HeadConfig
         What is predicted, by outcome.
     trees : mapping of str to tuple of Trees
-        Of each outcome those of each member.
+        Of each other outcome those of each member.
     hazards : mapping of str to ndarray
         Of each survival outcome the expected hazards of each member, (member, cause, time).
     bands : mapping of str to ndarray
         Of each survival outcome the band of each interval.
+    values : mapping of str to tuple of ValueTrees
+        Of each progression those of each member.
 
     References
     ----------
@@ -78,11 +83,12 @@ class BoostedHazard:
     trees: Mapping[str, tuple[Trees, ...]]
     hazards: Mapping[str, Float[ndarray, "member cause time"]]
     bands: Mapping[str, Int[ndarray, " time"]]
+    values: Mapping[str, tuple[ValueTrees, ...]] = field(default_factory=dict)
 
     @property
     def members(self) -> int:
         """How many members there are."""
-        return len(next(iter(self.trees.values())))
+        return len(next(iter([*self.trees.values(), *self.values.values()])))
 
     @classmethod
     def fit(cls, problem: Problem) -> BoostedHazard:
@@ -113,7 +119,9 @@ class BoostedHazard:
             if isinstance(target, SurvivalTarget)
         }
         bands = {name: _bands(problem, name) for name in hazards}
-        trees: dict[str, list[Trees]] = {name: [] for name in problem.targets}
+        of_values = {n for n, target in problem.targets.items() if isinstance(target, ProgressionTarget)}
+        trees: dict[str, list[Trees]] = {name: [] for name in problem.targets if name not in of_values}
+        values: dict[str, list[ValueTrees]] = {name: [] for name in of_values}
         for member in range(members):
             drawn = sample.drawn(rng)
             for name, target in problem.targets.items():
@@ -123,6 +131,13 @@ class BoostedHazard:
                     times, of = problem.heads[name].times, (hazards[name][member], bands[name])
                     periods, held = (_person_periods(target, part, times, *of) for part in (learn, stop))
                     grown = _grow_hazards(periods, held, least, seed)
+                elif isinstance(target, ProgressionTarget):
+                    head = problem.heads[name]
+                    assert isinstance(head, ProgressionConfig)
+                    line = problem.start(name, problem.train(member))
+                    grow = partial(_grow_values, least=least, seed=seed)
+                    values[name].append(grow_values(target, head, line, learn, stop, grow))
+                    continue
                 else:
                     assert isinstance(target, LabelTarget)
                     share = problem.start(name, problem.train(member))
@@ -130,9 +145,9 @@ class BoostedHazard:
                 trees[name].append(grown)
             if problem.progress:
                 problem.progress("boosted", member + 1, members)
-        return cls(
-            aggregates, dict(problem.heads), {n: tuple(grown) for n, grown in trees.items()}, hazards, bands
-        )
+        grown_values = {name: tuple(values[name]) for name in problem.targets if name in values}
+        every = {name: tuple(grown) for name, grown in trees.items()}
+        return cls(aggregates, dict(problem.heads), every, hazards, bands, grown_values)
 
     def forecast(self, graphs: Graphs, members: Sequence[int] | None = None) -> dict[str, Tensor]:
         """Forecast every outcome.
@@ -163,6 +178,12 @@ class BoostedHazard:
             expected = torch.from_numpy(self.hazards[name][chosen])[:, None]
             hazard = expected * score.unflatten(1, (len(chosen), -1)).transpose(0, 1).exp()
             found[name] = _log_hazards(hazard).float()
+        for name, grown in self.values.items():
+            head = self.heads[name]
+            assert isinstance(head, ProgressionConfig)
+            last = head.anchored(last_value(graphs, head))
+            some = [grown[m] for m in (range(len(grown)) if members is None else members)]
+            found[name] = torch.stack([one.log_probabilities(bins, last, head) for one in some])
         return found
 
     def to(self, device: torch.device) -> None:
@@ -181,7 +202,7 @@ class BoostedHazard:
         -------
         dict
         """
-        return {"members": len(next(iter(self.trees.values())))}
+        return {"members": self.members}
 
     def tensors(self) -> dict[str, Tensor]:
         """The columns, the trees by outcome and member, and the expected hazards.
@@ -191,7 +212,8 @@ class BoostedHazard:
         dict of str to Tensor
         """
         found = {f"aggregates.{name}": tensor for name, tensor in self.aggregates.tensors().items()}
-        for i, (name, grown) in enumerate(self.trees.items()):
+        for i, name in enumerate(self.heads):
+            grown: Sequence[Trees | ValueTrees] = self.trees.get(name) or self.values[name]
             for member, trees in enumerate(grown):
                 found |= {f"{i}.{member}.{part}": tensor for part, tensor in trees.tensors().items()}
             if name in self.hazards:
@@ -236,8 +258,14 @@ class BoostedHazard:
             When they do not fit together.
         """
         aggregates = Aggregates.load(from_states("aggregates", tensors), vocabulary, bases)
-        trees, hazards, bands = {}, {}, {}
+        trees, hazards, bands, values = {}, {}, {}, {}
         for i, (name, head) in enumerate(heads.items()):
+            if isinstance(head, ProgressionConfig):
+                values[name] = tuple(
+                    ValueTrees.load(from_states(f"{i}.{member}", tensors), head, len(aggregates))
+                    for member in range(facts["members"])
+                )
+                continue
             outputs, columns = head.shape[0], len(aggregates)
             if head.times:
                 outputs, columns = outputs - 1, columns + 1
@@ -251,7 +279,7 @@ class BoostedHazard:
                 Trees.load(from_states(f"{i}.{member}", tensors), outputs, columns)
                 for member in range(facts["members"])
             )
-        return cls(aggregates, dict(heads), trees, hazards, bands)
+        return cls(aggregates, dict(heads), trees, hazards, bands, values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -432,8 +460,33 @@ def _patients(patient: Int[ndarray, " row"], some: Bool[ndarray, " row"]) -> int
     return len(np.unique(patient[some]))
 
 
-def _grow(kind: Callable[..., Any], learn: _Rows, stop: _Rows, least: int, seed: int) -> Trees | None:
-    """Find on patients of their own how many rounds of trees to grow, then grow them on all; None: none."""
+def _grow_values(
+    learn: Sequence[ndarray], stop: Sequence[ndarray], classes: bool, *, least: int, seed: int
+) -> tuple[Trees | None, ndarray]:
+    """See `value_boosted.Grow`."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    tables, searched = (_Rows(*learn), _Rows(*stop)), list[Trees]()
+    enough = all(len(rows.patient) and (not classes or np.ptp(rows.target) > 0) for rows in tables)
+    trees = None
+    if enough and len(np.unique(learn[0])) >= 2 * least:
+        kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+        trees = _grow(kind, *tables, least, seed, searched)
+    return trees, searched[0](stop[1])[:, 0] if searched else np.zeros(len(stop[0]))
+
+
+def _grow(
+    kind: Callable[..., Any],
+    learn: _Rows,
+    stop: _Rows,
+    least: int,
+    seed: int,
+    searched: list[Trees] | None = None,
+) -> Trees | None:
+    """Find on patients of their own how many rounds of trees to grow, then grow them on all; None: none.
+
+    The trees that were grown without those patients are added to `searched`.
+    """
     options = {
         "learning_rate": RATE,
         "max_leaf_nodes": MAX_LEAVES,
@@ -450,6 +503,8 @@ def _grow(kind: Callable[..., Any], learn: _Rows, stop: _Rows, least: int, seed:
     learn.fit(model, **held)
     if not (rounds := int(np.argmax(model.validation_score_))):
         return None
+    if searched is not None:
+        searched.append(Trees.of(model).first(rounds))
     every = _Rows(*(np.concatenate(p) for p in zip(vars(learn).values(), vars(stop).values(), strict=True)))
     size = _least_rows(every.patient, least)
     model = kind(**options, early_stopping=False, max_iter=rounds, min_samples_leaf=size)

@@ -29,6 +29,8 @@ from gnnpatient.prognosis.stack import MARGINAL, Stack
 from gnnpatient.prognosis.states import from_states, on_their_own, read_state, to_states
 from gnnpatient.prognosis.summary import FORMAT
 
+CELLS = ("codes", "unit")  # of a head: words of the data, as in the vocabulary, of which no path is made
+
 
 def _named(text: str) -> str:
     if not is_name(text):
@@ -43,7 +45,9 @@ def _family_name(text: str) -> str:
 
 
 def _named_slots(head: HeadConfig) -> HeadConfig:
-    for value in head.to_dict().values():
+    for key, value in head.to_dict().items():
+        if key in CELLS:
+            continue
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str):
                 _named(text)

@@ -15,6 +15,7 @@ from sksurv.functions import StepFunction
 
 from gnnpatient.cohort.cohort import ENTRY, Landmarks, check_landmarks
 from gnnpatient.errors import InputError, near
+from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.prognosis.checkpoint import read_model, save_predictor
 from gnnpatient.prognosis.families import FAMILIES
@@ -26,6 +27,7 @@ from gnnpatient.prognosis.marginal import landmark_marginals, overall_marginal
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.problem import FitConfig
 from gnnpatient.prognosis.targets import Target, check_targets
+from gnnpatient.prognosis.value_target import ProgressionTarget
 from gnnpatient.prognosis.values import ProgressionForecast
 from gnnpatient.progress import Progress, shown
 from gnnpatient.show import Summary
@@ -242,17 +244,14 @@ class PrognosisModel(BaseEstimator):
         check_landmarks(X, "fit").cohort.verify()
         names = self._names(X)
         self._check_cause(X, names)
-        X, targets = _known(X, self._targets(X, y, names))
+        X, targets = _known(X, _with_gone(X, self._chosen(X, self._targets(X, y, names))))
         check_targets(targets, X)
-        kinds = self._kinds(X, names)
+        kinds = self._kinds(X, tuple(targets))
         families = self._families()
         self._check_sizes()
         seen = restrict(X, kinds)
-        horizon = None if self.horizon is None else days(self.horizon)
-        heads = {
-            name: target.head_config(name, X, horizon, self.num_times, self.min_patients)
-            for name, target in targets.items()
-        }
+        heads = self._heads(X, targets)
+        targets = {name: target.posed(heads[name], X, name) for name, target in targets.items()}
         if isinstance(self.relations, str):
             raise InputError(
                 f"relations = {self.relations!r}; must be a list of names, as in [{self.relations!r}]"
@@ -282,6 +281,30 @@ class PrognosisModel(BaseEstimator):
         self.predictor_ = Predictor(fitted, stacks, heads, *known, kinds, null, about, nulls)
         self.train_ids_ = frozenset(X.ids.tolist())
         return self
+
+    def _chosen(self, X: Landmarks, targets: dict[str, Target]) -> dict[str, Target]:
+        """Those of them that can be learned, where nobody named them; says which are left out."""
+        found = dict(targets)
+        for name, target in targets.items() if self.outcomes is None else ():
+            few = target.informative(X.patient)
+            if isinstance(target, ProgressionTarget) and few < max(self.min_patients, 2) and len(found) > 1:
+                warnings.warn(
+                    f"outcome {name!r} left out: {few} patients have a later value, and "
+                    f"{max(self.min_patients, 2)} are needed (min_patients)",
+                    stacklevel=3,
+                )
+                del found[name]
+        return found
+
+    def _heads(self, X: Landmarks, targets: Mapping[str, Target]) -> dict[str, HeadConfig]:
+        """What is learned of each outcome; a value no longer than it is known who is gone by then."""
+        horizon, heads = None if self.horizon is None else days(self.horizon), dict[str, HeadConfig]()
+        for name in sorted(targets, key=lambda name: isinstance(targets[name], ProgressionTarget)):
+            target, end = targets[name], horizon
+            if isinstance(target, ProgressionTarget) and target.gone is not None:
+                end = heads[target.gone].times[-1]
+            heads[name] = target.head_config(name, X, end, self.num_times, self.min_patients)
+        return {name: heads[name] for name in targets}
 
     def _check_cause(self, X: Landmarks, names: tuple[str, ...]) -> None:
         if self.cause is None:
@@ -623,6 +646,8 @@ class PrognosisModel(BaseEstimator):
     def _outcome(self, outcome: str | None) -> str:
         check_is_fitted(self)
         names = self.predictor_.outcomes
+        if outcome is None and self.outcomes and len(tuple(self.outcomes)) == 1:
+            return next(iter(self.outcomes))  # beside the outcome that ends it
         if outcome is None and len(names) > 1:
             raise InputError(f"several outcomes; name one of {', '.join(names)}, as in outcome={names[0]!r}")
         if outcome is not None and outcome not in names:
@@ -645,6 +670,12 @@ def _is_of_one_cause(y: np.ndarray) -> bool:
         return False
     event = y[y.dtype.names[0]]
     return event.dtype.kind == "b" or bool(event.dtype.kind in "iu" and np.isin(event, (0, 1)).all())
+
+
+def _with_gone(X: Landmarks, targets: dict[str, Target]) -> dict[str, Target]:
+    """The targets, and after them the outcomes whose events end a progression among them."""
+    ends = [target.gone for target in targets.values() if isinstance(target, ProgressionTarget)]
+    return targets | {name: target_of(X, name) for name in ends if name is not None and name not in targets}
 
 
 def _known(X: Landmarks, targets: dict[str, Target]) -> tuple[Landmarks, dict[str, Target]]:

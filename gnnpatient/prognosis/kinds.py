@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
 from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget, Target
+from gnnpatient.prognosis.value_target import ProgressionTarget
+from gnnpatient.prognosis.values import ProgressionForecast
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,13 @@ class Kind:
     """
 
     target: type[Target]
-    forecast: type[Forecast] | type[DiagnosisForecast]
+    forecast: type[Forecast] | type[DiagnosisForecast] | type[ProgressionForecast]
 
 
 KINDS: Mapping[str, Kind] = {
     "survival": Kind(SurvivalTarget, Forecast),
     "diagnosis": Kind(LabelTarget, DiagnosisForecast),
+    "progression": Kind(ProgressionTarget, ProgressionForecast),
 }
 
 
@@ -49,7 +52,7 @@ def target_of(landmarks: Landmarks, name: str) -> Target:
     Raises
     ------
     InputError
-        When there is no such outcome, or it is a progression, which has no model.
+        When there is no such outcome, or it has no model.
 
     Examples
     --------

@@ -23,10 +23,12 @@ from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs, moving
 from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig, SurvivalConfig
+from gnnpatient.model.values import ProgressionConfig, last_value
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.columns import Column, LinearColumns
 from gnnpatient.prognosis.minimise import minimise
 from gnnpatient.prognosis.problem import Problem
+from gnnpatient.prognosis.value_linear import ValueScores, fit_values
 
 # penalties on the squared coefficients, on the scale of a sum over patients
 RIDGES = tuple(0.8 * 2**k for k in range(10))
@@ -117,6 +119,11 @@ class Scores:
     middle: Float[Tensor, "member logit group"]
     product: Float[Tensor, "member logit pair"]
     bias: Float[Tensor, "member logit time"]
+
+    @property
+    def members(self) -> int:
+        """How many different members there are."""
+        return len(self.bias)
 
     def shift(
         self, x: Float[Tensor, "column landmark"], groups: Sequence[int]
@@ -554,7 +561,7 @@ class LinearHazard:
         What is predicted, by outcome.
     members : int
         Members; those that are left without the same fold are equal.
-    scores : mapping of str to Scores
+    scores : mapping of str to Scores or ValueScores
         The coefficients of the different members, by outcome.
     choices : mapping of str to sequence of Choice
         How each of them was fitted, by outcome.
@@ -567,7 +574,7 @@ class LinearHazard:
         columns: LinearColumns,
         heads: Mapping[str, HeadConfig],
         members: int,
-        scores: Mapping[str, Scores],
+        scores: Mapping[str, Scores | ValueScores],
         choices: Mapping[str, Sequence[Choice]],
     ):
         self.columns, self.heads, self.members = columns, heads, members
@@ -605,11 +612,17 @@ class LinearHazard:
         for k, (_, held_out) in enumerate(problem.folds):
             fold[held_out] = k
         report = problem.progress or (lambda *_: None)
-        scores, choices = {}, {}
+        scores, choices = dict[str, Scores | ValueScores](), dict[str, list[Choice]]()
         for done, (outcome, target) in enumerate(problem.targets.items()):
             report("linear", done, len(problem.targets))
             known = np.flatnonzero(target.known[rows])
             some = x[:, torch.from_numpy(known)]
+            if isinstance(problem.heads[outcome], ProgressionConfig):
+                values, ridges = fit_values(problem, outcome, rows[known], some, fold[rows[known]])
+                first = range(min(problem.config.members, values.members))
+                scores[outcome] = values.take(first).widened(kept, scale)
+                choices[outcome] = [Choice(ridges[member], ()) for member in first]
+                continue
             learning = _Learning(problem, outcome, rows[known], some, groups, names, fold[rows[known]])
             fitted, chosen = learning.fit()  # of all folds: a member does not depend on how many there are
             weight = torch.zeros(*fitted.weight.shape[:2], len(scale))
@@ -641,12 +654,19 @@ class LinearHazard:
         which = range(self.members) if members is None else members
         answers = {}
         for outcome, scores in self.scores.items():
+            head = self.heads[outcome]
+            if isinstance(scores, ValueScores):
+                assert isinstance(head, ProgressionConfig)
+                last = head.anchored(last_value(graphs, head))
+                some = [scores.take([member % scores.members]) for member in which]
+                answers[outcome] = torch.cat([one.log_probabilities(x, last, head) for one in some])
+                continue
             rows = [member % len(scores.bias) for member in which]
             alone = {
                 row: Scores(**{name: part[row : row + 1].double() for name, part in vars(scores).items()})
                 for row in set(rows)
             }
-            each = {row: one.log_probabilities(x, sizes, self.heads[outcome]) for row, one in alone.items()}
+            each = {row: one.log_probabilities(x, sizes, head) for row, one in alone.items()}
             answers[outcome] = torch.cat([each[row] for row in rows])
         return answers
 
@@ -721,17 +741,23 @@ class LinearHazard:
             When they do not fit together.
         """
         columns = LinearColumns(vocabulary, bases)
-        members, scores, choices = facts["members"], {}, {}
+        members, scores, choices = facts["members"], dict[str, Scores | ValueScores](), {}
         if type(members) is not int or not 1 <= members <= MAX_MEMBERS:
             raise ValueError(f"{members!r} members of the linear family")
         for i, (outcome, head) in enumerate(heads.items()):
-            scores[outcome] = Scores(**{f.name: tensors[f"outcome.{i}.{f.name}"] for f in fields(Scores)})
+            form = ValueScores if isinstance(head, ProgressionConfig) else Scores
+            one = form(**{f.name: tensors[f"outcome.{i}.{f.name}"] for f in fields(form)})
+            scores[outcome] = one
             choices[outcome] = [
                 Choice(one["ridge"], tuple(one["loose"])) for one in facts["choices"][outcome]
             ]
-            if len(choices[outcome]) != len(scores[outcome].bias):
+            if len(choices[outcome]) != one.members:
                 raise ValueError(f"outcome {outcome!r}: other choices than members of the linear family")
-            _check(scores[outcome], columns, head)
+            if isinstance(one, ValueScores):
+                assert isinstance(head, ProgressionConfig)
+                one.check(len(columns.names), head)
+            else:
+                _check(one, columns, head)
         return cls(columns, heads, members, scores, choices)
 
 

@@ -124,8 +124,5 @@ def landmark_marginals(
             days.append(day)
             table = target[rows].marginal(landmarks.moments[rows], times)
             table = target[rows].disclosed(table, landmarks.patient[rows], times, least)
-            tables.append(table.round(4))
-            if (tables[-1][1:].sum(0) > 1).any():  # of several causes, each rounded up
-                tables[-1] = np.floor(table * 1e4) / 1e4
-            tables[-1][0] = np.maximum(1 - tables[-1][1:].sum(0), 0.0)
+            tables.append(target.rounded(table))
     return (np.array(days), np.stack(tables)) if len(days) > 1 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import ENTRY, Landmarks, check_landmarks
 from gnnpatient.errors import InputError
 from gnnpatient.model.basis import Basis
-from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig, incidence
+from gnnpatient.model.heads import HeadConfig
+from gnnpatient.model.values import ProgressionConfig
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.device import deterministic, resolve_device
 from gnnpatient.prognosis.disclosure import counted
-from gnnpatient.prognosis.forecast import Answer, Forecasts, answerable
+from gnnpatient.prognosis.forecast import Answer, Forecast, Forecasts
 from gnnpatient.prognosis.inputs import (
     differences,
     in_known_units,
@@ -28,7 +29,9 @@ from gnnpatient.prognosis.inputs import (
 from gnnpatient.prognosis.kinds import KINDS
 from gnnpatient.prognosis.marginal import at_landmarks
 from gnnpatient.prognosis.problem import Family
+from gnnpatient.prognosis.rows import answerable
 from gnnpatient.prognosis.stack import MARGINAL, Stack
+from gnnpatient.prognosis.values import ProgressionForecast
 from gnnpatient.show import Shown, Summary, listed
 from gnnpatient.show import counted as shown_count
 from gnnpatient.times import duration
@@ -57,8 +60,8 @@ def probabilities(answer: Tensor, head: HeadConfig) -> np.ndarray:
     """
     members, size = answer.shape[:2]
     # normalised once more in float64, so that the slots sum to one to its precision
-    flat = answer.flatten(0, 1).double().log_softmax(1)
-    found = incidence(flat) if head.times else flat.exp()
+    flat = answer.flatten(0, 1).double()
+    found = head.probabilities(flat)
     return found.reshape(members, size, *head.shape).cpu().numpy()
 
 
@@ -135,7 +138,7 @@ class Predictor(Shown):
         events, facts = self.about.get("events", {}), list[tuple[str, str]]()
         for name in self.outcomes[:MAX_OUTCOMES]:
             head = self.heads[name]
-            named = head.causes if isinstance(head, SurvivalConfig) else cast(DiagnosisConfig, head).classes
+            named = head.names
             counts = events.get(name, {}) if least is not None else {}
             of = [f"{n} ({counted(counts[n], least or 1)} patients)" if n in counts else n for n in named]
             until = f", up to {duration(head.times[-1])} after the landmark" if head.times else ""
@@ -194,7 +197,7 @@ class Predictor(Shown):
         Returns
         -------
         Forecasts
-            A dict of str to Forecast or DiagnosisForecast.
+            A dict of str to Forecast, DiagnosisForecast or ProgressionForecast.
 
         Raises
         ------
@@ -221,9 +224,16 @@ class Predictor(Shown):
                         else:
                             mixed += weight * probabilities(answers[one][name], head)
                     parts[name].append(mixed)
-        return Forecasts(
-            {name: self._forecast(name, np.concatenate(parts[name], 1), landmarks) for name in self.outcomes}
-        )
+        found = {
+            name: self._forecast(name, np.concatenate(parts[name], 1), landmarks) for name in self.outcomes
+        }
+        for name, head in self.heads.items():
+            answer = found[name]
+            if isinstance(answer, ProgressionForecast) and isinstance(head, ProgressionConfig) and head.gone:
+                curves = found[head.gone]
+                assert isinstance(curves, Forecast)
+                found[name] = answer.with_alive(curves.event_free, curves.times)
+        return Forecasts(found)
 
     def _forecast(self, name: str, members: np.ndarray, landmarks: Landmarks) -> Answer:
         head, at_risk = self.heads[name], answerable(landmarks, name)

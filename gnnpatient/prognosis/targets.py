@@ -238,9 +238,46 @@ class Target(ABC):
             Like `table`.
         """
 
-    @staticmethod
+    def posed(self, head: HeadConfig, landmarks: Landmarks, name: str) -> Target:
+        """The same as a head needs it.
+
+        Parameters
+        ----------
+        head : HeadConfig
+            From `head_config`.
+        landmarks : Landmarks
+            Those of this target.
+        name : str
+            Name of the outcome.
+
+        Returns
+        -------
+        Target
+            By default itself.
+        """
+        return self
+
+    def rounded(self, table: np.ndarray) -> np.ndarray:
+        """A forecast without inputs to four digits.
+
+        Parameters
+        ----------
+        table : ndarray
+            From `disclosed`.
+
+        Returns
+        -------
+        ndarray
+            Like `table`: its slots sum to one.
+        """
+        found = table.round(4)
+        if (found[1:].sum(0) > 1).any():  # of several causes, each rounded up
+            found = np.floor(table * 1e4) / 1e4
+        found[0] = np.maximum(1 - found[1:].sum(0), 0.0)
+        return found
+
     @abstractmethod
-    def start(marginal: np.ndarray) -> np.ndarray:
+    def start(self, marginal: np.ndarray) -> np.ndarray:
         """Turn a marginal into what a head starts with.
 
         Parameters
@@ -560,8 +597,7 @@ class SurvivalTarget(Target):
         """
         return coarse_incidence(table, self.event, self.time, patient, times, least)
 
-    @staticmethod
-    def start(marginal: np.ndarray) -> np.ndarray:
+    def start(self, marginal: np.ndarray) -> np.ndarray:
         """Turn an incidence into hazards.
 
         Parameters
@@ -849,8 +885,7 @@ class LabelTarget(Target):
         """
         return coarse_shares(table, self.label, patient, least)
 
-    @staticmethod
-    def start(marginal: np.ndarray) -> np.ndarray:
+    def start(self, marginal: np.ndarray) -> np.ndarray:
         """Shares are what a head starts with.
 
         Parameters

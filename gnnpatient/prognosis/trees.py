@@ -140,6 +140,22 @@ class Trees:
         columns["output"] = columns["output"] + np.repeat(first[:-1], [len(part) for part in parts])
         return cls(**columns)
 
+    def first(self, trees: int) -> Trees:
+        """The sums of the first trees alone.
+
+        Parameters
+        ----------
+        trees : int
+            How many.
+
+        Returns
+        -------
+        Trees
+        """
+        return Trees(
+            **{f.name: getattr(self, f.name)[: None if f.name == "start" else trees] for f in fields(self)}
+        )
+
     def leaves(self, bins: UInt8[ndarray, "row column"]) -> UInt8[ndarray, "tree row"]:
         """Find the leaf that each row reaches in each tree, counted from the left.
 

@@ -11,6 +11,8 @@ import numpy as np
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.outcomes import Progression
 from gnnpatient.errors import InputError
+from gnnpatient.model.heads import HeadConfig
+from gnnpatient.model.values import ProgressionConfig
 from gnnpatient.prognosis.rows import (
     answerable,
     check_rows,
@@ -45,6 +47,8 @@ class ProgressionForecast(Shown):
     ----------
     outcome : str
         Name of the outcome.
+    codes : tuple of str
+        Codes whose value it is.
     unit : str
         Unit of the value, ``""`` for none.
     target : {"value", "change"}
@@ -75,6 +79,7 @@ class ProgressionForecast(Shown):
     """
 
     outcome: str
+    codes: tuple[str, ...]
     unit: str
     target: Literal["value", "change"]
     times: np.ndarray  # (time,) float64
@@ -88,6 +93,71 @@ class ProgressionForecast(Shown):
     at: np.ndarray  # (landmark,) float64
     at_risk: np.ndarray  # (landmark,) bool
     members: np.ndarray | None = None  # (member, landmark, 1 + bin, time)
+
+    @classmethod
+    def of_members(
+        cls, outcome: str, head: HeadConfig, members: np.ndarray, landmarks: Landmarks, at_risk: np.ndarray
+    ) -> ProgressionForecast:
+        """Average over the members.
+
+        Parameters
+        ----------
+        outcome : str
+            Name of the outcome.
+        head : ProgressionConfig
+            Times and bins.
+        members : ndarray
+            (member, landmark, 1 + bin, time).
+        landmarks : Landmarks
+            Whom they are of.
+        at_risk : ndarray
+            (landmark,) bool.
+
+        Returns
+        -------
+        ProgressionForecast
+            Of patients who are never gone, see `with_alive`.
+        """
+        config, mean, last = cast(ProgressionConfig, head), members.mean(0), np.full(len(landmarks), np.nan)
+        if outcome in landmarks.cohort.outcomes:
+            truth = cast(Progression, landmarks.cohort.outcomes[outcome])
+            last = truth.baseline(landmarks.patient, landmarks.at)
+        return cls(
+            outcome,
+            config.codes,
+            config.unit,
+            config.target,
+            np.array(config.times),
+            np.array(config.edges),
+            mean[:, 1:],
+            mean[:, 0],
+            np.where(at_risk[:, None], 1.0, np.nan) * np.ones(len(config.times)),
+            last,
+            asked_for(landmarks),
+            landmarks.ids,
+            landmarks.days,
+            at_risk,
+            members if len(members) > 1 else None,
+        )
+
+    def with_alive(self, event_free: np.ndarray, times: np.ndarray) -> ProgressionForecast:
+        """Take from another forecast who is gone by when.
+
+        Parameters
+        ----------
+        event_free : ndarray
+            (landmark, time), the probability of not being gone.
+        times : ndarray
+            Its times, days after the landmark.
+
+        Returns
+        -------
+        ProgressionForecast
+        """
+        grid = np.append(0.0, times)
+        whole = np.concatenate([np.ones((len(self), 1)), event_free], 1)
+        alive = np.stack([np.interp(self.times, grid, row) for row in whole]).reshape(len(self), -1)
+        return replace(self, alive=np.where(self.at_risk[:, None], alive, np.nan))
 
     @classmethod
     def from_array(
@@ -163,6 +233,7 @@ class ProgressionForecast(Shown):
         p[~at_risk] = np.nan
         return cls(
             name,
+            tuple(landmarks.cohort.codes[truth.spec.node][code] for code in np.flatnonzero(truth.code)),
             unit_of(landmarks, name),
             "change" if truth.spec.target == "change" else "value",
             grid,
@@ -211,6 +282,27 @@ class ProgressionForecast(Shown):
         """The outcome: a progression has no causes or classes."""
         return (self.outcome,)
 
+    def distribution(self, to: Any = None) -> np.ndarray:
+        """Give the probability of each bin at a time, if seen and alive then.
+
+        Parameters
+        ----------
+        to : float, str or array_like, optional
+            Days after the landmark, or a duration as in ``"1y"``, for all landmarks or one for each; default:
+            what each landmark was asked for, see `Cohort.at`.
+
+        Returns
+        -------
+        ndarray
+            (landmark, bin) float64, sums to one; nan where there is no forecast.
+
+        Raises
+        ------
+        InputError
+            See `quantile`.
+        """
+        return self._between(self.probability, self._asked(to))
+
     def quantile(self, q: float | Sequence[float], to: Any = None) -> np.ndarray:
         """Give quantiles of the value at a time, if seen and alive then.
 
@@ -236,7 +328,7 @@ class ProgressionForecast(Shown):
         wanted = numbers(q, "q")
         if wanted.ndim > 1 or not ((wanted >= 0) & (wanted <= 1)).all():
             raise InputError(f"quantile {q}; must be from 0 to 1")
-        found = _quantiles(self._distribution(to), self.edges, np.atleast_1d(wanted))
+        found = _quantiles(self.distribution(to), self.edges, np.atleast_1d(wanted))
         return found[:, 0] if wanted.ndim == 0 else found
 
     def mean(self, to: Any = None, of: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
@@ -263,7 +355,7 @@ class ProgressionForecast(Shown):
         middle, half = (self.edges[1:] + self.edges[:-1]) / 2, np.diff(self.edges) / 2
         points = [middle + node * half for node in _NODES]
         means = np.mean([x if of is None else np.asarray(of(x)) for x in points], axis=0)
-        return self._distribution(to) @ means
+        return self.distribution(to) @ means
 
     def interval(self, level: float = LEVEL, to: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Give the interval in which the value lies with a probability, as much above it as below.
@@ -507,10 +599,6 @@ class ProgressionForecast(Shown):
         each, tail = np.arange(len(course)), (1,) * (course.ndim - 2)
         share = share.reshape(-1, *tail)
         return np.asarray(course[each, ..., left] * (1 - share) + course[each, ..., right] * share)
-
-    def _distribution(self, to: Any) -> np.ndarray:
-        """Probability of each bin at a time: (landmark, bin)."""
-        return self._between(self.probability, self._asked(to))
 
 
 def asked_for(landmarks: Landmarks) -> np.ndarray:

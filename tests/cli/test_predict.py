@@ -133,6 +133,37 @@ def test_predict_and_ask_a_diagnosis(sick, good, refused, tmp_path):
     assert "icu [model spread]" in text and f"{found['icu']['probability']['yes'] * 100:.0f} %" in text
 
 
+def test_predict_and_ask_a_value(sick, good, refused, tmp_path):
+    import polars as pl
+
+    from gnnpatient import load_predictor, open_cohort
+
+    folder, _ = sick
+    words = ("predict", folder / "run", folder / "cohort", "--at", "1", "--out", tmp_path / "r.parquet")
+    assert "to 0 days; must be > 0" in refused(*words, "--to", "0")
+    assert "to = 900 days; must be after the landmark, and this model answers up to" in refused(
+        *words, "--to", "900"
+    )
+    good(*words, "--to", "12h,1d")
+    rows = pl.read_parquet(tmp_path / "r.parquet")
+    assert "death" not in rows["outcome"]  # a curve needs --horizons
+    rows = rows.filter(outcome="lactate").select("id", "landmark", "to", "code", "quantile", "value", "split")
+    assert rows.null_count().drop("split").sum_horizontal()[0] == 0 and set(rows["to"]) == {0.5, 1.0}
+    said = load_predictor(folder / "run").forecast(open_cohort(folder / "cohort").at(1.0))["lactate"]
+    half = rows.filter(to=0.5, quantile=0.5)
+    assert half["id"].to_list() == said.ids[said.at_risk].tolist() and set(half["code"]) == {"lactate"}
+    np.testing.assert_allclose(half["value"], said.quantile(0.5, to=0.5)[said.at_risk], atol=1e-6)
+    ask = ("ask", folder / "run", folder / "cohort", "--patient", half["id"][0], "--at", "1")
+    found = good(*ask, "--to", "12h", "--json")["outcomes"]["lactate"]
+    assert found["kind"] == "progression" and found["to"] == [0.5] and found["unit"] == said.unit
+    assert found["quantiles"]["0.5"][0] == pytest.approx(half["value"][0], abs=1e-6)
+    assert list(found["quantiles"]) == ["0.05", "0.25", "0.5", "0.75", "0.95"]
+    assert found["alive"] == [1.0] and 0 <= found["seen"][0] <= 1
+    text = good(*ask, "--outcome", "lactate")
+    assert "90 % lie within" in text and "alive then" in text
+    assert "to '0d'; must be > 0" in refused(*ask, "--to", "0d")
+
+
 def test_predict_answers_a_task_at_its_moments(stays, good, refused, tmp_path):
     import polars as pl
 

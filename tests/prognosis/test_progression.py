@@ -1,0 +1,275 @@
+"""Models of a value: what they learn from, what they answer, and what they never see."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gnnpatient import InputError, PrognosisModel, load_predictor, read_cohort
+from gnnpatient.model.heads import head_config
+from gnnpatient.model.model import ModelConfig
+from gnnpatient.model.values import hats
+from gnnpatient.prognosis.fit import pose
+from gnnpatient.prognosis.kinds import target_of
+from gnnpatient.prognosis.linear import LinearHazard
+from gnnpatient.prognosis.problem import FitConfig
+from gnnpatient.prognosis.value_linear import fit_spread
+from gnnpatient.testing import write_ward
+from gnnpatient.times import DAY
+
+OUTCOMES = """
+[outcomes.pulse]
+kind = "progression"
+node = "vital"
+codes = ["pulse"]
+window = "1d"
+gone = "death"
+[outcomes.lactate]
+kind = "progression"
+node = "lab"
+codes = ["lactate"]
+target = "change"
+window = "1d"
+[outcomes.worse]
+kind = "progression"
+node = "vital"
+codes = ["pulse"]
+worse = { plus = 5 }
+horizon = "5d"
+"""
+QUICK = {"members": 2, "epochs": 1, "channels": 8, "batch_size": 32, "horizon": 10.0}
+
+
+@pytest.fixture(scope="module")
+def ward(tmp_path_factory):
+    """The tiny ward, with the pulse and the change of lactate as outcomes."""
+    folder = tmp_path_factory.mktemp("ward")
+    spec = write_ward(folder)
+    spec.write_text(spec.read_text() + OUTCOMES)
+    return read_cohort(spec, folder)
+
+
+@pytest.fixture(scope="module")
+def train(ward):
+    return ward.landmarks(np.arange(60), times=[0, 2, 4]).followed("death")
+
+
+@pytest.fixture(scope="module")
+def asked(ward):
+    return ward.at(2, patient=ward.ids[60:].tolist(), to=4)
+
+
+@pytest.fixture(scope="module")
+def model(train):
+    return PrognosisModel(outcomes=["pulse", "lactate"], **QUICK).fit(train)
+
+
+@pytest.fixture(scope="module")
+def target(train):
+    target = target_of(train, "pulse")
+    head = target.head_config("pulse", train, 10.0, 30, 10)
+    return target.posed(head, train, "pulse")
+
+
+def same(a, b):
+    assert (a.ids == b.ids).all()
+    for name in ("probability", "seen", "alive", "last"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def changed(cohort, kind, rows, value):
+    """The cohort with other values in some rows of a node type."""
+    events = cohort.events[kind]
+    values = np.where(rows, np.float32(value), events.value)
+    found = {**cohort.events, kind: replace(events, value=values)}
+    outcomes = {
+        name: replace(o, events=found[o.spec.node]) if o.kind == "progression" else o
+        for name, o in cohort.outcomes.items()
+    }
+    return replace(cohort, events=found, outcomes=outcomes)
+
+
+def test_a_model_answers_with_distributions(model, asked):
+    assert model.predictor_.outcomes == ("pulse", "lactate", "death")  # death ends the pulse
+    forecasts = model.forecast(asked)
+    pulse, lactate, death = (forecasts[name] for name in ("pulse", "lactate", "death"))
+    assert pulse.unit == "1/min" and pulse.target == "value" and lactate.target == "change"
+    assert pulse.members.shape[:2] == (2, len(asked)) and (pulse.at_risk == asked.at_risk("death")).all()
+    for forecast in (pulse, lactate):
+        rows = forecast.at_risk
+        p = forecast.probability[rows]
+        assert p.sum(1) == pytest.approx(1, abs=1e-9) and (p >= 0).all()
+        assert ((forecast.seen[rows] >= 0) & (forecast.seen[rows] <= 1)).all()
+        assert (np.diff(forecast.quantile(np.linspace(0.01, 0.99, 50), to=1), axis=1)[rows] >= 0).all()
+        assert np.isnan(forecast.probability[~rows]).all()
+    free = np.array([np.interp(pulse.times, [0, *death.times], [1, *row]) for row in death.event_free])
+    np.testing.assert_allclose(pulse.alive, free)
+    assert (lactate.alive[lactate.at_risk] == 1).all()  # nothing ends it
+    assert (lactate.at_risk == np.isfinite(lactate.last)).all()
+    assert (model.predict(asked, outcome="pulse") == pulse.mean())[pulse.at_risk].all()
+    assert 40 < np.nanmedian(pulse.quantile(0.5)) < 120
+
+
+def test_families_answer_alone_and_together(model, asked):
+    each = [model.forecast(asked, families=name)["pulse"] for name in ("linear", "boosted", "graph")]
+    row = int(np.flatnonzero(each[0].at_risk)[0])
+    assert len({one.mean()[row] for one in each}) == 3
+    mixed = model.forecast(asked, families=["linear", "boosted"])["pulse"].probability
+    np.testing.assert_allclose(mixed, (each[0].probability + each[1].probability) / 2, atol=1e-12)
+
+
+def test_alone_together_or_in_another_order(model, asked):
+    every = model.forecast(asked)["pulse"]
+    backwards = model.forecast(asked[::-1])["pulse"][::-1]
+    np.testing.assert_allclose(backwards.probability, every.probability, atol=1e-6)
+    row = int(np.flatnonzero(every.at_risk)[-1])
+    alone = model.forecast(asked[[row]])["pulse"]
+    np.testing.assert_allclose(alone.probability[0], every.probability[row], atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["linear", "boosted", "graph"])
+def test_the_future_cannot_be_seen(model, asked, family):
+    poisoned = asked.cohort
+    for kind in ("vital", "lab"):
+        poisoned = changed(poisoned, kind, poisoned.events[kind].known > 2 * DAY, 1e9)
+    later = replace(asked, cohort=poisoned)
+    for name in ("pulse", "lactate"):
+        same(*(model.forecast(X, families=family)[name] for X in (asked, later)))
+
+
+def test_a_saved_model_gives_the_same_bits_and_holds_no_patient(model, asked, ward, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    loaded = load_predictor(tmp_path / "model")
+    for name in ("pulse", "lactate"):
+        same(model.forecast(asked)[name], loaded.forecast(asked)[name])
+    text = (tmp_path / "model" / "config.json").read_text()
+    assert not any(f'"{one}"' in text for one in ward.ids)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "the distribution of the value of pulse in 1/min up to" in card and "with a later value" in card
+    assert "change since the last value of lactate" in card
+
+
+def test_the_same_fit_again_and_after_a_stop(train, asked, model, tmp_path):
+    again = PrognosisModel(outcomes=["pulse", "lactate"], **QUICK)
+    same(again.fit(train, run=tmp_path).forecast(asked)["pulse"], model.forecast(asked)["pulse"])
+    (tmp_path / "checkpoints" / "graph.safetensors").unlink()
+    same(again.fit(train, run=tmp_path).forecast(asked)["pulse"], model.forecast(asked)["pulse"])
+
+
+@pytest.mark.parametrize("poison", [1.0, 170.0])
+def test_a_member_sees_nothing_of_its_held_out_patients(train, target, poison):
+    def problem(target):
+        config = FitConfig(members=2, epochs=0)
+        heads = {"pulse": target.head}
+        return pose(train, {"pulse": target}, heads, ModelConfig(channels=8), config, "cpu")
+
+    first = problem(target)
+    held_out = first.held_out(0)
+    value, bins, seen = target.value.copy(), target.bins.copy(), target.seen.copy()
+    value[held_out] = np.where(np.isfinite(value[held_out]), poison, np.nan)
+    bins[held_out] = np.where(bins[held_out] >= 0, 0, -1)
+    seen[held_out] = 1 - seen[held_out]
+    second = problem(replace(target, value=value, bins=bins, seen=seen))
+    ours, theirs = (LinearHazard.fit(one).tensors() for one in (first, second))
+    for name, tensor in ours.items():
+        assert torch.equal(tensor[0], theirs[name][0]), name
+    assert any(not torch.equal(tensor[1], theirs[name][1]) for name, tensor in ours.items())
+
+
+def test_pairs_are_the_later_values_of_the_rows(train, target, ward):
+    events, outcome = ward.events["vital"], ward.outcomes["pulse"]
+    pulse = ward.codes["vital"].index("pulse")
+    for row in range(0, len(train), 7):
+        p, at = int(train.patient[row]), int(train.at[row])
+        mine = (events.patient == p) & (events.code == pulse) & np.isfinite(events.value)
+        mine &= (events.happened > at) & (events.happened <= outcome.gone.time[p])
+        days = np.unique((events.happened[mine] - at) / DAY)
+        got = target.when[row][np.isfinite(target.value[row])]
+        assert len(got) == min(len(days), 8) and set(got) <= set(days.tolist()) and (np.diff(got) > 0).all()
+        if len(days):
+            assert got[0] == days[0] and got[-1] == days[-1]
+
+
+def test_every_table_is_a_distribution_that_the_likelihood_reads(train, target):
+    head = target.head
+    table = target.marginal(train.moments, head.times)
+    for found in (table, target.disclosed(table, train.patient, head.times, 10), target.rounded(table)):
+        assert found.shape == head.shape and found[1:].sum(0) == pytest.approx(1) and (found >= 0).all()
+        assert (found[0] <= 1).all()
+    prediction = np.repeat(table[None], len(train), 0)
+    likelihood = target.likelihood(prediction, head.times)
+    rows, pair = target.scored()
+    assert (np.delete(likelihood, rows) == 1).all() and len(rows) == target.has_value.sum()
+    for i in (0, len(rows) // 2, len(rows) - 1):
+        row, k = rows[i], pair[i]
+        share = hats(head.times, target.when[row, k][None])[0]
+        assert likelihood[row] == pytest.approx(table[1 + target.bins[row, k]] @ share)
+
+
+def test_it_is_scored_beside_the_marginal(model, asked):
+    X = asked.followed("death")
+    target, forecast = target_of(X, "pulse"), model.forecast(X)["pulse"]
+    null = model.predictor_.null_at("pulse", X[target.known])
+    (skill,) = target.skills(forecast, null)
+    assert -0.5 < skill < 1
+    # a forecast that knows the bin makes no error
+    later = target.posed(model.predictor_.heads["pulse"], X, "pulse")
+    rows, pair = later.scored()
+    known = np.zeros_like(forecast.probability)
+    known[rows, later.bins[rows, pair]] = 1
+    assert target.skills(replace(forecast, probability=known), null) == [1.0]
+    marginal = model.predictor_.null_at("pulse", X)[:, 1:]
+    assert target.skills(replace(forecast, probability=marginal), null) == [0.0]
+
+
+def test_bins_and_times_are_of_ten_patients(train, target):
+    head = target.head
+    assert head.times[-1] <= 10 and len(head.times) >= 2 and head_config(head.to_dict()) == head
+    inside = target.bins[(target.bins > 0) & (target.bins < len(head.edges) - 2)]
+    assert len(inside) > 0.9 * (target.bins >= 0).sum()
+    starts = np.append(0, head.times[:-1])
+    for start, end in zip(starts, head.times, strict=True):
+        there = ((target.when > start) & (target.when <= end) & np.isfinite(target.value)).any(1)
+        assert len(np.unique(train.patient[there])) >= 10
+
+
+def test_too_few_patients_are_refused_by_name(ward):
+    few = ward.landmarks(np.arange(8), times=[0, 2]).followed("death")
+    with pytest.raises(InputError, match=r"outcome 'pulse': [0-8] patients have a value .*; 10 are needed"):
+        PrognosisModel(outcomes=["pulse"], **QUICK).fit(few)
+    with pytest.raises(InputError, match=r"'worse' is the time until a value is worse.* pulse, lactate"):
+        PrognosisModel(outcomes=["worse"]).fit(few)
+    with pytest.raises(InputError, match="a progression is learned from the later rows of X"):
+        PrognosisModel(outcomes=["pulse"]).fit(few, np.zeros(len(few)))
+
+
+@pytest.mark.parametrize("value", [5.0, 0.0, -3.0])
+def test_values_that_never_change_or_are_not_above_0(ward, value):
+    flat = changed(ward, "vital", np.ones(len(ward.events["vital"].value), bool), value)
+    X = flat.landmarks(np.arange(50), times=[0, 2]).followed("death")
+    fitted = PrognosisModel(outcomes=["pulse"], families=("linear", "graph"), **QUICK).fit(X)
+    forecast = fitted.forecast(flat.at(2, patient=flat.ids[60:].tolist()))["pulse"]
+    middle = forecast.quantile(0.5, to=2)[forecast.at_risk]
+    assert np.isfinite(middle).all() and middle == pytest.approx(np.full(len(middle), value), abs=0.5)
+
+
+def test_a_landmark_without_a_last_value_has_a_forecast(model, ward):
+    X = ward.at(0, patient=ward.ids.tolist())
+    forecast = model.forecast(X)["pulse"]
+    none = forecast.at_risk & np.isnan(forecast.last)
+    assert (
+        none.any()
+        and np.isfinite(forecast.mean(to=3)[none]).all()
+        and np.isnan(forecast.change(to=3)[none]).all()
+    )
+
+
+def test_the_spread_is_that_of_the_residuals():
+    rng = np.random.default_rng(0)
+    x = np.stack([np.ones(4000), rng.integers(0, 2, 4000)], 1).astype(float)
+    sd = np.where(x[:, 1] > 0, 2.0, 0.5)
+    coefficients, wide = fit_spread(rng.normal(0, sd), x, np.ones(4000))
+    assert np.exp(x[:2] @ coefficients) == pytest.approx(sd[:2], rel=0.08) and wide < -2
+    _, wide = fit_spread(rng.standard_t(3, 4000), x[:, :1], np.ones(4000))
+    assert wide > -3.5  # some are far away
