@@ -1,5 +1,6 @@
 """Models of a value: what they learn from, what they answer, and what they never see."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -148,6 +149,27 @@ def test_a_saved_model_gives_the_same_bits_and_holds_no_patient(model, asked, wa
     card = (tmp_path / "model" / "README.md").read_text()
     assert "the distribution of the value of pulse in 1/min up to" in card and "with a later value" in card
     assert "change since the last value of lactate" in card
+
+
+def test_a_cohort_in_another_unit_is_answered_in_that(model, asked):
+    about = deepcopy(model.predictor_.about)
+    about["inputs"]["codes"]["vital"]["pulse"]["from"] = {"1/h": (1 / 60, 0.0)}
+    predictor, cohort = replace(model.predictor_, about=about), asked.cohort
+    is_pulse = np.array(cohort.codes["vital"]) == "pulse"
+    rows = is_pulse[cohort.events["vital"].code]
+    hourly = changed(cohort, "vital", rows, cohort.events["vital"].value * 60)
+    units = tuple(np.where(is_pulse, "1/h", cohort.units["vital"]).tolist())
+    X = replace(asked, cohort=replace(hourly, units={**cohort.units, "vital": units}))
+    ours, theirs = (predictor.forecast(some)["pulse"] for some in (asked, X))
+    assert (ours.unit, theirs.unit) == ("1/min", "1/h")
+    np.testing.assert_allclose(theirs.last, ours.last * 60, rtol=1e-6)
+    np.testing.assert_allclose(theirs.mean(), ours.mean() * 60, rtol=1e-4)
+    np.testing.assert_allclose(theirs.change(0.9), ours.change(0.9) * 60, rtol=1e-3, atol=0.1)
+    null = predictor.null_at("pulse", asked[target_of(asked, "pulse").known])
+    ours, theirs = (
+        target_of(some, "pulse").skills(f, null) for some, f in ((asked, ours), (X, theirs))
+    )
+    assert theirs == pytest.approx(ours, abs=0.01)
 
 
 def test_the_same_fit_again_and_after_a_stop(train, asked, model, tmp_path):
