@@ -216,7 +216,9 @@ def in_known_units(inputs: Mapping[str, Any], cohort: Cohort) -> Cohort:
     return replace(cohort, events=events, units=units, path=None, manifest_hash=None)
 
 
-def unit_here(inputs: Mapping[str, Any], cohort: Cohort, kind: str, codes: Collection[str]) -> UnitHere | None:
+def unit_here(
+    inputs: Mapping[str, Any], cohort: Cohort, kind: str, codes: Collection[str]
+) -> UnitHere | None:
     """Give the unit that some codes have in a cohort, where the model knows them in another one.
 
     Parameters
