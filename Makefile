@@ -18,6 +18,10 @@ CHECKED := tests/model tests/laws tests/test_metrics.py
 demo: .venv/.test
 	.venv/bin/gnnpatient demo
 
+# A process for each core, and in it one thread: the tables are small, and with a thread for each core polars waits
+# longer for its threads than it works. The slow tests are run with them, and one of them compares.
+test: export POLARS_MAX_THREADS = 1
+test: export OMP_NUM_THREADS = 1
 test: .venv/.test
 	$(PYTHON) -m pytest -m "not slow" --numprocesses auto --dist worksteal $(SHAPES) $(CHECKED)
 	$(PYTHON) -m pytest -m "not slow" --numprocesses auto --dist worksteal $(addprefix --ignore=,$(CHECKED))

@@ -1,31 +1,38 @@
-"""What each part of the model is worth: one relation, one family or the pass along time taken away at a time.
+"""What each part of the model is worth: one relation, pool or family taken away at a time.
 
 Claim: every part that is kept pays on simulated cohorts with one mechanism each, or on real cohorts.
 Last seen: see results/ablations.md (command, machine, time and figures); what was removed is in LOG.md.
 
     python experiments/ablations.py --work W --worlds exposure,order --cohorts pbc --jobs 2 --table TABLE
 
-The network alone (`families=("graph",)`) with everything, then without one relation, or as another layer, on
-the same patients: simulated cohorts are scored by R2 with the true log hazard (worlds.py), real ones by
-scaled IBS in folds (pooled.py). A family left out of the stack needs no fit of its own: without the graph the
-weights are those learned without it, else those of the others in the same proportions. Resumable.
+The network alone (`families=("graph",)`) with everything, then without one relation, with one of the four
+statistics of its pools always 0, or as another layer, on the same patients: simulated cohorts are scored by
+R2 with the true log hazard (worlds.py), real ones by scaled IBS in folds (pooled.py). A family left out of
+the stack needs no fit of its own: without the graph the weights are those learned without it, else those of
+the others in the same proportions. Resumable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pooled
+import torch
 import worlds
 from rich.console import Console
+from torch import Tensor
 
 from gnnpatient.files import atomic_file
+from gnnpatient.model import pool as pools
 from gnnpatient.model.table import RELATIONS
 
 WHOLE = "network"
+STATISTICS = ("mean", "scaled sum", "maximum", "spread")  # in the order of `pool.summary`
 
 
 def variants() -> dict[str, dict[str, Any]]:
@@ -36,10 +43,36 @@ def variants() -> dict[str, dict[str, Any]]:
         rest = tuple(other for other in RELATIONS if other != name)
         found[f"without {name}"] = {**alone, "relations": rest}
     found["without relations"] = {**alone, "relations": ()}
+    found |= {f"without {name}": alone for name in STATISTICS}  # see `ablated`
     found |= {
         f"as {conv}": {**alone, "conv": conv} for conv in ("sage", "gatv2", "hgt", "transformer", "gru")
     }
     return found
+
+
+@contextmanager
+def pooled_without(statistic: str) -> Iterator[None]:
+    """Let one statistic of every pool be 0, in fit and forecast."""
+    whole, position = pools.summary, STATISTICS.index(statistic)
+
+    def rest(x: Tensor, group: Tensor, count: Tensor) -> Tensor:
+        parts = list(whole(x, group, count).split(x.shape[1], 1))
+        parts[position] = 0 * parts[position]
+        return torch.cat(parts, 1)
+
+    pools.summary = rest
+    try:
+        yield
+    finally:
+        pools.summary = whole
+
+
+def ablated(run: Callable[[Any], list[dict[str, Any]]], task: Any) -> list[dict[str, Any]]:
+    """Run a task; the pools are no parameter of the model, so that a statistic is taken away here."""
+    variant = getattr(task, "variant", None) or task.model
+    statistic = variant.removeprefix("without ")
+    with pooled_without(statistic) if statistic in STATISTICS else nullcontext():
+        return run(task)
 
 
 def page(
@@ -116,11 +149,15 @@ def main() -> None:
         if world
     ]
     log = args.work / "ablations.jsonl"
-    by_world = worlds.work_through(simulated, log, args.jobs, console, worlds.run) if simulated else []
+    by_world = (
+        worlds.work_through(simulated, log, args.jobs, console, partial(ablated, worlds.run))
+        if simulated
+        else []
+    )
     cohorts = [name for name in args.cohorts.split(",") if name]
     tasks = pooled.tasks_of(args, cohorts, {name: known[name] for name in chosen}) if cohorts else []
     log = args.work / "ablations-cohorts.jsonl"
-    lines = worlds.work_through(tasks, log, args.jobs, console, pooled.run) if tasks else []
+    lines = worlds.work_through(tasks, log, args.jobs, console, partial(ablated, pooled.run)) if tasks else []
     lines = [one for one in lines if one["tag"] == args.tag]
     results = [
         pooled.scored(name, [t for t in tasks if t.cohort == name], lines, args.draws) for name in cohorts

@@ -139,7 +139,7 @@ def run(task: Task) -> list[dict[str, Any]]:
     packed = made(task)
     truth, rows = task.judge.frames(task.folder)
     place = truth["id"].str.slice(1).cast(pl.Int64).to_numpy()
-    # who had the event at the landmark itself has no forecast: one such patient in some hundred thousand
+    # who has the event at the landmark itself teaches nothing and has no forecast: one in 100 000
     ahead = truth["time"].to_numpy() > 0
     train, test = np.flatnonzero(place < task.train), np.flatnonzero((place >= task.train) & ahead)
     times = task.judge.horizons(task.world)
@@ -153,7 +153,7 @@ def run(task: Task) -> list[dict[str, Any]]:
     choices = CHOICES[task.model] if task.choices is None else task.choices
     model = PrognosisModel(
         outcomes=["death"], horizon=times[-1], device="cpu", seed=task.model_seed, **choices
-    ).fit(asked[train])
+    ).fit(asked[train].followed("death"))
     seconds = round(time.process_time() - start, 1)
     lines = []
     answers = {"default": ALONE, "stack": STACK}.get(task.model, {task.model: None})
@@ -221,9 +221,14 @@ def work_through(
         return lines
     for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    failed: dict[tuple[Any, ...], BaseException] = {}  # one of them must not cost those after it
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running = {pool.submit(work, task): task for task in left}
         for future in as_completed(running):
+            if (error := future.exception()) is not None:
+                failed[running[future].key] = error
+                console.print(f"{running[future].key} failed: {error}", markup=False, highlight=False)
+                continue
             found = [{"task": list(running[future].key), **line} for line in future.result()]
             lines += found
             with log.open("a") as handle:
@@ -231,6 +236,8 @@ def work_through(
             for line in found:
                 shown = {k: v for k, v in line.items() if k not in ("task", "parts", "spread", "tag")}
                 console.print(json.dumps(shown), markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise RuntimeError(f"{len(failed)} fits failed: {list(failed)}") from next(iter(failed.values()))
     return lines
 
 
@@ -291,7 +298,15 @@ def page(found: Found, args: argparse.Namespace, note: str) -> str:
     """Goals, then every world and model."""
     import torch
 
-    seeds = sorted({(one["seed"], one["model_seed"]) for one in found.lines if one["model"] == "default"})
+    fits = [one for one in found.lines if one["model"] == "default"]
+    by_model_seed = {
+        model_seed: sorted({one["seed"] for one in fits if one["model_seed"] == model_seed})
+        for model_seed in sorted({one["model_seed"] for one in fits})
+    }
+    seeds = "; ".join(
+        f"model seed {model_seed}: data seeds {', '.join(map(str, data))}"
+        for model_seed, data in by_model_seed.items()
+    ).capitalize()
     lines = [
         "# worlds: how far towards the truth",
         "",
@@ -299,7 +314,7 @@ def page(found: Found, args: argparse.Namespace, note: str) -> str:
         "",
         f"{os.cpu_count()} shared cores, one thread a fit, Python {platform.python_version()}, torch "
         f"{torch.__version__}. {args.train} patients to learn from, {args.n - args.train} scored.",
-        f"Data seed and model seed: {', '.join(f'{a}.{b}' for a, b in seeds)}. **Development** figures: the",
+        f"{seeds}. **Development** figures: the",
         "model was made while these worlds were looked at. Way: from a Cox model on last observations to the",
         "truth, by R2 on the scale of the log hazard; least: the worst fit; se: standard error over fits.",
         *([note] if note else []),

@@ -45,6 +45,20 @@ def field_dir() -> Path:
 
 
 @pytest.fixture
+def unchecked():
+    """Fit again and again without the checks of shapes, which take longer than the fits.
+
+    The same functions are checked where each of these models is fitted once. Fixtures of a wider scope are
+    made before this one, so they are checked; a test that asks for it halfway has its first half checked.
+    """
+    from jaxtyping import config
+
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
 def given_ridge(monkeypatch):
     """Fits with a ridge that is given: to choose it takes longer than all else in a fit of few patients."""
     from gnnpatient.prognosis import linear

@@ -170,7 +170,10 @@ def number(series: pl.Series) -> tuple[pl.Series, pl.Series]:
     else:
         cell = text(series.cast(pl.String).str.strip_chars(), MISSING)
         value = cell.cast(pl.Float64, strict=False)
-        invalid = cell.is_not_null() & value.is_null()
+        same = value.null_count() == cell.null_count()
+        invalid = _all_false(len(cell)) if same else cell.is_not_null() & value.is_null()
+    if value.is_finite().all():
+        return value, invalid
     value = value.set(value.is_nan(), None)
     bad = invalid | value.is_infinite().fill_null(False)
     return value.set(bad, None), bad
@@ -345,6 +348,11 @@ def _dates_or_offsets(
 ) -> _Times:
     """Numbers are offsets in the unit of the table, text is ISO 8601."""
     offset, claimed = number(series)
+    digits = _digits(offset, spec)
+    if digits is None and not claimed.any():  # numbers alone, none of which is a date
+        if has_origin and "unit" not in spec.model_fields_set:
+            _slip(offset, place, doubt)
+        return _Times.of_offsets(offset * UNITS[spec.unit])
     cell = series.cast(pl.String).str.strip_chars().set(~claimed, None)
     if (unclear := cell.str.contains(r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}").fill_null(False)).any():
         row = unclear.arg_true()[0]
@@ -359,7 +367,7 @@ def _dates_or_offsets(
             f"{place}, line {line(row)}: {cell[row]!r} is ambiguous; write dates as 2021-03-04, or set "
             "time = { format = ... } of that table, as in '%d/%m/%Y'"
         )
-    if (digits := _digits(offset, spec)) is not None:
+    if digits is not None:
         cell, claimed = cell.fill_null(digits), claimed | digits.is_not_null()
         offset = offset.set(digits.is_not_null(), None)
     stamp, bare = parse_dates(cell, spec.timezone)
@@ -380,9 +388,10 @@ def _after_origin(
     if origin is None and dated.any():
         raise InputError(f"{place}: holds dates; name the column of day 0 as origin in [patient]")
     at = times.offset.round()
-    if origin is not None:
+    if origin is not None and dated.any():
         at = at.fill_null((times.stamp.dt.epoch("s") - origin).cast(pl.Float64))
-    far = (at.abs() > (limit or 2**52)).fill_null(False)
+    most = float(limit or 2**52)
+    far = ((at > most) | (at < -most)).fill_null(False)
     at = at.set(far, None)
     bad = at.is_null() & (times.offset.is_not_null() | times.claimed)
     end = at = at.cast(pl.Int64)
@@ -414,7 +423,7 @@ def count_midnights(series: pl.Series, spec: TimeSpec) -> int:
         cell = series.cast(pl.String).str.strip_chars()
         local = parse_format(cell, spec.format, series.name).drop_nulls() if clock else series.clear()
     elif series.dtype == pl.String:
-        clocks = series.filter(series.str.contains(_STAMP).fill_null(False))
+        clocks = series.filter(series.str.contains(_STAMP))
         # the first hundred decide most columns
         if len(clocks) and not clocks[:100].str.contains(_MIDNIGHT).all():
             return 0

@@ -897,7 +897,7 @@ class SourceTables:
         became : str
             What became of them: AS_MISSING or AS_IT_STANDS.
         """
-        if cells.dtype != pl.String or not (found := cells.is_in(list(words)).fill_null(False)).any():
+        if cells.dtype != pl.String or not (found := cells.is_in(list(words))).any():
             return
         for word in cells.filter(found).unique().sort():
             rows = view.row[(cells == word).fill_null(False).to_numpy()]

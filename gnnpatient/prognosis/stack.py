@@ -27,7 +27,9 @@ NORMAL = 1.96  # standard errors on either side of a 95 % interval
 MIN_UNITS, MIN_NORMAL_UNITS = 5, 30  # with fewer groups there is no interval, or it is by t
 
 
-def mixture_step(weights: np.ndarray, likelihood: np.ndarray, share: np.ndarray) -> np.ndarray:
+def mixture_step(
+    weights: np.ndarray, likelihood: np.ndarray, share: np.ndarray, mixed: np.ndarray | None = None
+) -> np.ndarray:
     """One step of EM for the proportions of a mixture [1]_: the likelihood never falls.
 
     Parameters
@@ -38,6 +40,8 @@ def mixture_step(weights: np.ndarray, likelihood: np.ndarray, share: np.ndarray)
         (landmark, component), the probability that each component gave to what came.
     share : ndarray
         (landmark,), for how much each landmark counts.
+    mixed : ndarray, optional
+        (landmark,), `likelihood @ weights` where it is at hand.
 
     Returns
     -------
@@ -49,7 +53,8 @@ def mixture_step(weights: np.ndarray, likelihood: np.ndarray, share: np.ndarray)
     .. [1] Dempster AP, Laird NM, Rubin DB. Maximum likelihood from incomplete data via the EM algorithm.
        Journal of the Royal Statistical Society B 39:1-38, 1977.
     """
-    part: np.ndarray = weights * (likelihood.T @ (share / (likelihood @ weights)))
+    mixed = likelihood @ weights if mixed is None else mixed
+    part: np.ndarray = weights * (likelihood.T @ (share / mixed))
     return part / part.sum()
 
 
@@ -76,10 +81,11 @@ def mixture_weights(likelihood: np.ndarray, share: np.ndarray) -> np.ndarray:
     """
     likelihood = likelihood.clip(FLOOR)
     weights = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
-    before = -np.inf
+    mixed, total, before = likelihood @ weights, max(share.sum(), FLOOR), -np.inf
     for _ in range(STEPS):
-        weights = mixture_step(weights, likelihood, share)
-        reached = float(share @ np.log(likelihood @ weights)) / max(share.sum(), FLOOR)
+        weights = mixture_step(weights, likelihood, share, mixed)
+        mixed = likelihood @ weights
+        reached = float(share @ np.log(mixed)) / total
         if reached - before < GAIN:
             break
         before = reached

@@ -57,7 +57,8 @@ class ModelSummary:
     graph : mapping
         Of each outcome whether the graph is shown to add anything, in words; empty where that is not asked.
     outcomes : mapping
-        Of each outcome its ``classes``, or its ``causes`` and the last ``horizon`` in days.
+        Of each outcome its ``classes``, its ``causes``, or the ``codes`` of a value and its ``unit``; of the
+        last two the last ``horizon`` in days.
     fitted_on : mapping
         Counts and names of the training data, as they were written down.
     """
@@ -177,12 +178,7 @@ def summarise_model(folder: str | Path) -> ModelSummary:
         raise InputError(f"{file}: not as it was written; download the model again")
     if config["format"] != FORMAT:
         raise InputError(f"{folder}: format {config['format']}, this version reads {FORMAT}; fit it again")
-    outcomes = {
-        name: {"classes": head["classes"]}
-        if "classes" in head
-        else {"causes": head["causes"], "horizon": head["times"][-1]}
-        for name, head in config["model"]["heads"].items()
-    }
+    outcomes = {name: _answer_of(head) for name, head in config["model"]["heads"].items()}
     stacks = config["model"]["stacks"]
     return ModelSummary(
         members=config["members"],
@@ -196,6 +192,12 @@ def summarise_model(folder: str | Path) -> ModelSummary:
         outcomes=outcomes,
         fitted_on=config["about"],
     )
+
+
+def _answer_of(head: Mapping[str, Any]) -> dict[str, Any]:
+    """What is forecast of an outcome, and up to which day."""
+    found = {name: head[name] for name in ("causes", "classes", "codes", "unit") if name in head}
+    return found | ({"horizon": head["times"][-1]} if "times" in head else {})
 
 
 def _load(file: Path, keys: Iterable[str]) -> dict[str, Any]:

@@ -222,12 +222,12 @@ class ProgressionForecast(Shown):
 
         Examples
         --------
-        >>> from gnnpatient.datasets.shipped import ward
-        >>> X = ward().at(2, to=4).followed("bilirubin")
+        >>> from gnnpatient.datasets.shipped import clinic
+        >>> X = clinic(20).at(0, to=3).followed("level")
         >>> share = np.tile([0.25, 0.5, 0.25], (len(X), 1))    # a model that gives everyone the same
         >>> forecast = ProgressionForecast.from_array(share, [0, 1, 2, 4], times=[3], landmarks=X)
         >>> forecast.outcome, forecast.quantile([0.25, 0.5])[0].tolist(), forecast.mean()[:1].tolist()
-        ('bilirubin', [1.0, 1.5], [1.625])
+        ('level', [1.0, 1.5], [1.625])
         """
         name = _progression(landmarks, outcome)
         truth = cast(Progression, landmarks.cohort.outcomes[name])

@@ -40,8 +40,9 @@ def parse_dates(cells: pl.Series, zone: str | None) -> tuple[pl.Series, pl.Serie
     """
     local, ahead, bare = parse_iso(cells)
     stamp = utc_moments(local, bare, zone, zone)
-    moved = local - (ahead * 60_000_000).cast(pl.Duration("us"))
-    return (stamp if ahead.null_count() == len(ahead) else moved.fill_null(stamp)), bare
+    if ahead.null_count() == len(ahead):
+        return stamp, bare
+    return (local - (ahead * 60_000_000).cast(pl.Duration("us"))).fill_null(stamp), bare
 
 
 def utc_moments(stamps: pl.Series, bare: pl.Series, zone: str | None, day: str | None) -> pl.Series:
@@ -255,6 +256,8 @@ def parse_iso(cells: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
         days = cells.set(~short, None).str.to_datetime("%Y%m%d", strict=False, time_unit="us", exact=True)
         date = date.fill_null(days)
     clock = cells.set(bare, None)
+    if clock.null_count() == len(clock):  # days alone
+        return date, _ahead(clock), bare
     zone = clock.str.extract(_ZONE, 2)
     plain = clock.str.replace(_ZONE, "$1").str.replace(" ", "T", literal=True)
     local = plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us", exact=True)

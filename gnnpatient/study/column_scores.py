@@ -33,11 +33,10 @@ def win_shares(case: np.ndarray, control: np.ndarray, mask: np.ndarray) -> np.nd
     (case, column) float64 array
         nan where a case has nobody to be compared with.
     """
-    case = case[:, None]
-    pair = mask[..., None] & ~np.isnan(case) & ~np.isnan(control)
-    won = ((case > control) + 0.5 * (case == control)) * pair
-    number = pair.sum(1)
-    return np.divide(won.sum(1), number, out=np.full(number.shape, np.nan), where=number > 0)
+    case, there = case[:, None], mask[:, None].astype(np.float64)
+    won = there @ ((case > control) + 0.5 * (case == control))  # nan is neither; sums of halves are exact
+    number = there @ (~np.isnan(control)).astype(np.float64) * ~np.isnan(case)
+    return np.divide(won, number, out=np.full(number.shape, np.nan), where=number > 0)[:, 0]
 
 
 def oriented_auc(won: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -66,9 +65,13 @@ def oriented_auc(won: np.ndarray, fold: np.ndarray) -> np.ndarray:
 def _fair_auc(matched: MatchedCases, query: QueryTimes, case: np.ndarray, control: np.ndarray) -> np.ndarray:
     """AUC of each column; nan where fewer than 10 cases, or different controls, have it."""
     auc = oriented_auc(win_shares(case, control, query.mask), matched.fold)
-    row, nth, column = np.nonzero(query.mask[..., None] & ~np.isnan(control))
-    has = np.zeros((int(matched.control.max(initial=0)) + 1, len(auc)), bool)
-    has[matched.control[row, nth], column] = True
+    given = ~np.isnan(control[query.mask])
+    who = matched.control[query.mask]
+    if given.all():
+        return auc if len(np.unique(who)) >= MIN_CASES else np.full_like(auc, np.nan)
+    row, column = np.nonzero(given)
+    has = np.zeros((int(who.max(initial=0)) + 1, len(auc)), bool)
+    has[who[row], column] = True
     return np.where(has.sum(0) >= MIN_CASES, auc, np.nan)
 
 

@@ -930,7 +930,7 @@ def test_each_file_of_the_folder_imports_only_what_comes_before_it():
 
 
 def test_reading_loads_no_torch():
-    loads = "{'torch', 'polars', 'PIL', 'pydicom'} & {*sys.modules}"
+    loads = "{'torch', 'polars', 'jaxtyping', 'PIL', 'pydicom'} & {*sys.modules}"
     code = f"import sys, gnnpatient.content.image.worker; print({loads})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout == "set()\n"

@@ -90,17 +90,21 @@ def nifti(path, pixels, spacing=SPACING) -> None:
     nibabel.save(image, path)
 
 
-def draw(folder, more=(), shuffle: int | None = None, toml: str = TOML) -> pl.DataFrame:
-    """Patient a: a disc that grows, as PNG; patient b: a box, as NIfTI with spacing; c has nothing."""
+def draw(folder, more=(), shuffle: int | None = None, toml: str = TOML, volume: bool = True) -> pl.DataFrame:
+    """Patient a: a disc that grows, as PNG; patient b: a box, as NIfTI with spacing; c has nothing.
+
+    Without a volume b's are PNG, too: each process that decodes would load nibabel, for half a second.
+    """
     for day, radius in ((0, 8), (4, 12)):
         png(folder / f"a{day}.png", np.where(disc(radius), 64 + day, 10))
         png(folder / f"a{day}-mask.png", disc(radius) * 255)
-    nifti(folder / "b.nii", np.where(box(), 3.0, ROWS / SIDE))
-    nifti(folder / "b-mask.nii", box())
+    save, ending = (nifti, "nii") if volume else (png, "png")
+    save(folder / f"b.{ending}", np.where(box(), 3.0, ROWS / SIDE))
+    save(folder / f"b-mask.{ending}", box())
     rows = [
         ("a", 0.0, 0.5, "a0.png", "a0-mask.png", "s1"),
         ("a", 4.0, 4.5, "a4.png", "a4-mask.png", "s1"),
-        ("b", 1.0, 1.0, "b.nii", "b-mask.nii", "s2"),
+        ("b", 1.0, 1.0, f"b.{ending}", f"b-mask.{ending}", "s2"),
         *more,
     ]
     names = ["pid", "day", "known", "path", "mask", "acc"]
@@ -366,7 +370,7 @@ def test_slices_of_a_volume_are_measured_one_by_one(reads, tmp_path):
     mask = volume > 100
     mask[1] = False  # a lesion that is not in every slice
     np.save(tmp_path / "v-mask.npy", mask)
-    draw(tmp_path, [("c", 1.0, 1.0, "v.npy", "v-mask.npy", "")])
+    draw(tmp_path, [("c", 1.0, 1.0, "v.npy", "v-mask.npy", "")], volume=False)
     from gnnpatient import build_graphs
 
     cohort = reads()
@@ -405,7 +409,7 @@ def test_measured_once_for_a_content_and_a_version(reads, tmp_path, monkeypatch)
 
 
 def test_what_was_done_to_a_picture_is_part_of_its_content(reads, tmp_path):
-    draw(tmp_path, toml=TOML + FRAME)
+    draw(tmp_path, toml=TOML + FRAME, volume=False)
     plain = reads(cache=tmp_path / "cache")
     (tmp_path / "c.toml").write_text((TOML + FRAME).replace('steps = ["none"]', 'steps = ["stretch"]'))
     fresh, cached = reads(), reads(cache=tmp_path / "cache")
@@ -417,8 +421,7 @@ def test_what_was_done_to_a_picture_is_part_of_its_content(reads, tmp_path):
 def test_features_of_another_tool_come_by_study(reads, tmp_path):
     from gnnpatient import build_graphs
 
-    draw(tmp_path)
-    (tmp_path / "c.toml").write_text(TOML + TOOLS)
+    draw(tmp_path, toml=TOML + TOOLS, volume=False)
     rows = ["a,0,6,s1,x,1.5,20", "b,1,1,s2,x,2.5,", "c,1,1,s2,x,9,9"]  # c shows no picture of that study
     (tmp_path / "radiomics.csv").write_text("\n".join([HEADS["radiomics"], *rows]) + "\n")
     rows = ["a,0,s1,area,120,mm2", "a,0,,area,50,mm2", "b,1,s2,area,30,mm2"]

@@ -1,6 +1,7 @@
 """Every shipped spec on its real cohort, where it is at hand: rows accounted for, asks answered."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -158,3 +159,25 @@ def test_from_the_folder_to_an_ask(name, data_dir, tmp_path, capsys):
     for outcome in answer["outcomes"].values():
         total = np.array(outcome["event_free"]) + sum(map(np.array, outcome["incidence"].values()))
         assert np.allclose(total, 1, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_threads_of_polars_change_nothing(data_dir, tmp_path):
+    """`make test` gives it one, a user one for each core: the same bytes of three readers."""
+    folders = {
+        name: str(data_dir / FOLDERS[name])
+        for name in ("omop-synthea-1k", "fhir-synthea-r4", "mimic-iv-demo-meds")
+    }
+    code = f"""
+import sys
+from gnnpatient import read_cohort
+for name, folder in {folders}.items():
+    read_cohort(name, folder).save(f"{{sys.argv[1]}}/{{name}}")
+"""
+    for threads in ("1", "4"):
+        (tmp_path / threads).mkdir()
+        env = {**os.environ, "POLARS_MAX_THREADS": threads}
+        subprocess.run([sys.executable, "-c", code, tmp_path / threads], env=env, check=True)
+    for name in folders:
+        one, four = ((tmp_path / threads / name / "pieces.sha256").read_bytes() for threads in ("1", "4"))
+        assert one and one == four, name

@@ -166,6 +166,7 @@ def test_alone_or_together(cohort, model):
     assert model.forecast(X[[]])["icu"].probability.shape == (0, 2)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_labels_that_nobody_looked_for_never_matter(cohort, train, model):
     """When they would have been known, and where they lie beside the others: the same bits."""
     icu = cohort.outcomes["icu"]
@@ -177,7 +178,7 @@ def test_labels_that_nobody_looked_for_never_matter(cohort, train, model):
     assert missing[:160].sum() > 10 and bits(PrognosisModel(**QUICK).fit(again)) == bits(model)
 
 
-def test_asks_without_a_label_train_nothing(cohort, train):
+def test_asks_without_a_label_train_nothing(cohort, train, request):
     """A fit on them too is the fit without them; what y says of the others is all that it says."""
     from gnnpatient import PrognosisModel
 
@@ -186,12 +187,13 @@ def test_asks_without_a_label_train_nothing(cohort, train):
     landmarks = train[np.argsort(labelled, kind="stable")]
     y = y[np.argsort(labelled, kind="stable")]
     whole = PrognosisModel(**choices).fit(landmarks, y)
+    request.getfixturevalue("unchecked")
     assert (y < 0).any() and bits(PrognosisModel(**choices).fit(landmarks[y >= 0], y[y >= 0])) == bits(whole)
     other = PrognosisModel(**choices).fit(landmarks[y >= 0], 1 - y[y >= 0])
     assert bits(other) != bits(whole)
 
 
-def test_what_one_value_tells_is_learned_and_permuted_labels_are_not(cohort):
+def test_what_one_value_tells_is_learned_and_permuted_labels_are_not(cohort, request):
     from gnnpatient import PrognosisModel
 
     held = cohort.landmarks(np.arange(160, 240), times=[3]).followed("icu")
@@ -210,6 +212,7 @@ def test_what_one_value_tells_is_learned_and_permuted_labels_are_not(cohort):
             assert model.score(held) > 0.4
             assert np.array_equal(model.predict(held), model.predict(held, cause="yes"))
             assert np.allclose(model.predict(held, cause="no"), 1 - model.predict(held))
+            request.getfixturevalue("unchecked")
     assert found[0] > 0.9 and abs(np.mean(found[1:]) - 0.5) < 0.25
 
 
@@ -232,6 +235,7 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
+@pytest.mark.usefixtures("unchecked")
 def test_resumed_is_uninterrupted(train, model, tmp_path, epochs):
     from gnnpatient import InputError, PrognosisModel
 

@@ -90,6 +90,7 @@ def test_the_future_cannot_be_seen_by_a_forecast(cohort, model, change, day):
 
 
 @pytest.mark.parametrize("change", [poisoned, shortened])
+@pytest.mark.usefixtures("unchecked")
 def test_the_future_cannot_be_seen_by_a_fit(cohort, train, model, change):
     """Rows after the last landmark change nothing. The outcomes are what is learned, so they stay."""
     changed = replace(change(cohort, 7.0), outcomes=cohort.outcomes)
@@ -146,6 +147,7 @@ def test_slots_sum_to_one_and_event_free_never_rises(cohort, model):
     assert (np.diff(risk) >= 0).all() and (risk[..., 0] == 0).all() and (risk.sum(0) <= 1).all()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_same_seed_same_bits(cohort, train, model):
     torch.manual_seed(12345)
     np.random.seed(1)
@@ -206,6 +208,7 @@ def whole(train, model, tmp_path_factory):
 
 
 @pytest.mark.parametrize("epochs", range(1, 6))
+@pytest.mark.usefixtures("unchecked")
 def test_resumed_is_uninterrupted(train, model, whole, tmp_path, epochs):
     told = []
 

@@ -10,19 +10,6 @@ YEAR = 365.25
 TIMES = np.arange(0.5, 5.01, 0.5) * YEAR
 
 
-@pytest.fixture
-def unchecked():
-    """Fit many models without the checks of shapes, which take longer than the fits.
-
-    The same functions are checked wherever each comparator is fitted once.
-    """
-    from jaxtyping import config
-
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
-
-
 @pytest.fixture(scope="session")
 def pbc():
     from gnnpatient.datasets.shipped import pbc

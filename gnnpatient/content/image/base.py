@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Float64
 
 from gnnpatient.errors import InputError
 
@@ -28,6 +27,7 @@ class ImageTooLargeError(UnreadableImageError):
     """Left out because decoding it takes more memory than there is."""
 
 
+# shapes are comments here: every process that decodes loads this, and jaxtyping loads as long as numpy does
 @dataclass(frozen=True, eq=False)
 class Image:
     """One grey image.
@@ -56,12 +56,12 @@ class Image:
         none); None in other files.
     """
 
-    pixels: Float32[np.ndarray, "height width"]
+    pixels: np.ndarray  # (height, width) float32
     flags: tuple[str, ...]
     spacing: tuple[float, float] | None
     frame: int
     depth: int
-    place: Float64[np.ndarray, "3 3"] | None
+    place: np.ndarray | None  # (3, 3) float64
     instance: tuple[str, str, str] | None
 
 
