@@ -375,10 +375,10 @@ class ProgressionTarget(Target):
         overall = (weight[:, None] * np.nan_to_num(self.seen)).sum() / max(total.sum(), 1e-12)
         share = np.where(total > 0, share, overall)
         row, pair = np.nonzero(self.bins >= 0)
-        share = self.shares(times)
-        share = share / np.maximum(share.sum(1, keepdims=True), 1.0)  # see `pair_weights`
+        near = self.shares(times)
+        near = near / np.maximum(near.sum(1, keepdims=True), 1.0)  # see `pair_weights`
         table = np.zeros(self.head.shape)
-        np.add.at(table[1:], self.bins[row, pair], weight[row, None] * share[row, pair])
+        np.add.at(table[1:], self.bins[row, pair], weight[row, None] * near[row, pair])
         every = table[1:].sum(1) / max(table[1:].sum(), 1e-12)
         # at a time with few values, mostly those of all times
         some = table[1:].sum() / len(times) / 4
