@@ -485,3 +485,31 @@ def test_who_treats_nobody_has_no_benefit_and_a_threshold_lies_between_0_and_1()
     assert metrics.net_benefit(np.zeros(50), time, event, 5.0, np.array([0.1, 0.9])).tolist() == [0, 0]
     with pytest.raises(InputError, match=r"thresholds from 0 to 0.5; must be above 0, below 1"):
         metrics.net_benefit(np.zeros(50), time, event, 5.0, np.array([0.0, 0.5]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(tied_rows())
+def test_average_precision_is_that_of_counting(rows):
+    """Of each case the share of cases at or above its risk in its fold, by weights; ties count whole."""
+    at = metrics.at_horizon(rows.time, rows.event, rows.horizon, weight=rows.weight)
+    found = rows.score("average_precision", fold=rows.fold)
+    if at is None or not (at.share * at.case).sum():
+        assert np.isnan(found)
+        return
+    total = 0.0
+    for i in np.flatnonzero(at.case & (at.share > 0)):
+        above = (rows.risk >= rows.risk[i]) & (rows.fold == rows.fold[i])
+        total += at.share[i] * at.share[above & at.case].sum() / at.share[above].sum()
+    assert found == pytest.approx(total / at.share[at.case].sum())
+
+
+def test_average_precision_is_scikit_learns_and_of_a_constant_the_share_of_cases():
+    from sklearn.metrics import average_precision_score
+
+    rng = np.random.default_rng(0)
+    case = rng.random(300) < 0.1
+    risk = (0.3 * case + rng.random(300)).round(2)
+    known = metrics.labelled(case)
+    found = metrics.SCORES["auprc"](risk, known, None)
+    assert found == pytest.approx(average_precision_score(case, risk))
+    assert metrics.SCORES["auprc"](np.full(300, 0.2), known, None) == pytest.approx(case.mean())

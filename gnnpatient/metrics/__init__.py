@@ -28,7 +28,15 @@ from gnnpatient.metrics.incidence import (
     cumulative_incidence,
 )
 from gnnpatient.metrics.resampling import bootstrap, interval
-from gnnpatient.metrics.scores import SCORES, auc, brier, concordance, integrate, integrated_brier
+from gnnpatient.metrics.scores import (
+    SCORES,
+    auc,
+    average_precision,
+    brier,
+    concordance,
+    integrate,
+    integrated_brier,
+)
 from gnnpatient.metrics.values import (
     coverage,
     crps,
@@ -50,6 +58,7 @@ __all__ = [
     "at_horizon",
     "at_horizons",
     "auc",
+    "average_precision",
     "bootstrap",
     "brier",
     "calibration_curve",

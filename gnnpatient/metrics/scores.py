@@ -175,6 +175,64 @@ def _concordance_each(rank: np.ndarray, group: np.ndarray, at: AtHorizon, stayin
     return quotient(won, of)
 
 
+def average_precision(
+    risk: Rows,
+    time: Rows,
+    event: Cause,
+    horizon: float,
+    *,
+    cause: int = 1,
+    fold: Fold | None = None,
+    weight: Rows | None = None,
+) -> float:
+    """Area under the precision-recall curve: the share of cases among those at or above the risk of a case.
+
+    The mean over cases, by steps and not by lines between them. A forecast that is the same for everybody has
+    the share of the cases among all, so it is read beside that.
+
+    Parameters
+    ----------
+    risk : (row,) float
+        Forecast probability of `cause` by `horizon`; any score that rises with it will do.
+    time : (row,) float
+        From the landmark to the event or the end of observation, >= 0.
+    event : (row,) int
+        0 = censored, k = cause k.
+    horizon : float
+        In the unit of `time`.
+    cause : int, default 1
+        The cause that is scored; the others compete with it.
+    fold : (row,), optional
+        Only rows of one fold are compared. Default: all rows.
+    weight : (row,) float, optional
+        How often each row counts. Default: once.
+
+    Returns
+    -------
+    float
+        nan where it is not estimable (see `not_estimable`), or without a case.
+
+    References
+    ----------
+    Davis & Goadrich 2006, ICML 233. Yuan, Zhou, Li & Zhang 2018, Biometrics 74:1014 (censoring).
+    """
+    return _average_precision(risk, checked_at_horizon(risk, time, event, horizon, cause, weight), fold)
+
+
+def _average_precision(risk: Rows, at: AtHorizon | None, fold: Fold | None) -> float:
+    if at is None:
+        return np.nan
+    used = at.share > 0
+    rank, group = dense_ranks(risk), fold_index(fold, len(risk))
+    order = np.flatnonzero(used)[np.lexsort((-rank[used], group[used]))]
+    group, rank, case = group[order], rank[order], (at.share * at.case)[order]
+    cases, rows = (np.append(0, np.cumsum(mass)) for mass in (case, at.share[order]))
+    tie = np.append(0, np.cumsum((np.diff(group) != 0) | (np.diff(rank) != 0)))
+    first, last = np.searchsorted(group, group, "left"), np.searchsorted(tie, tie, "right")
+    precision = (cases[last] - cases[first]) / (rows[last] - rows[first])
+    return quotient(case @ precision, case.sum())
+
+
 def brier(
     risk: Rows, time: Rows, event: Cause, horizon: float, *, cause: int = 1, weight: Rows | None = None
 ) -> float:
@@ -310,5 +368,6 @@ SCORES: Mapping[str, Callable[[Rows, AtHorizon | None, Fold | None], float]] = {
     "oe": lambda risk, at, fold: observed_expected_at(risk, at),
     "slope": lambda risk, at, fold: slope_at(risk, at),
     "ici": lambda risk, at, fold: ici_at(risk, at),
+    "auprc": _average_precision,
 }
 """All scores by name: from (risk, `AtHorizon` or None, fold or None) to a float. What is known is shared."""

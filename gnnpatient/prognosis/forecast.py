@@ -768,6 +768,58 @@ class DiagnosisForecast(Shown):
         """
         return self.probability[:, self.slot(cause)]
 
+    def ranked(self, k: int | None = None) -> pl.DataFrame:
+        """List the most probable classes of each landmark with a forecast, the likeliest first.
+
+        Parameters
+        ----------
+        k : int, optional
+            How many; default: all.
+
+        Returns
+        -------
+        polars.DataFrame
+            Columns id, at, rank (from 1), class, probability, low, high; low and high are the model spread,
+            null with fewer than five members. Classes of equal probability keep their order.
+
+        Raises
+        ------
+        InputError
+            When `k` is below 1.
+
+        Examples
+        --------
+        >>> who = np.array(["a"]), np.array([0.0]), np.array([True])
+        >>> classes, p = ("viral", "fungal", "other"), np.array([[0.3, 0.1, 0.6]])
+        >>> forecast = DiagnosisForecast("cause", classes, p, *who)
+        >>> forecast.ranked(2).select("rank", "class", "probability").rows()
+        [(1, 'other', 0.6), (2, 'viral', 0.3)]
+        """
+        import polars as pl
+
+        if k is not None and k < 1:
+            raise InputError(f"ranked: k = {k}; must be >= 1")
+        rows = np.flatnonzero(self.at_risk)
+        order = np.argsort(-self.probability[rows], axis=1, kind="stable")[:, :k]
+        row, slot = np.repeat(rows, order.shape[1]), order.ravel()
+        spreads = [self.spread(name) for name in self.classes]
+        sides = [
+            None if spreads[0] is None else np.stack([s[i] for s in spreads if s is not None], 1)[row, slot]
+            for i in (0, 1)
+        ]
+        return pl.DataFrame(
+            {
+                "id": self.ids.astype(str)[row],
+                "at": self.at[row],
+                "rank": np.tile(np.arange(1, order.shape[1] + 1), len(rows)),
+                "class": np.array(self.classes)[slot],
+                "probability": self.probability[row, slot],
+                "low": sides[0],
+                "high": sides[1],
+            },
+            schema_overrides={"low": pl.Float64, "high": pl.Float64},
+        )
+
     def spread(self, cause: str | None = None) -> tuple[np.ndarray, np.ndarray] | None:
         """Model spread of that probability: its 5 % and 95 % quantiles over members.
 

@@ -27,6 +27,7 @@ from gnnpatient.model.model import ModelConfig
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.marginal import overall_marginal
 from gnnpatient.prognosis.targets import Target
+from gnnpatient.prognosis.value_target import ProgressionTarget
 from gnnpatient.progress import Progress
 
 FOLDS = 5  # inner folds: member m learns without fold m modulo five
@@ -340,10 +341,12 @@ class Problem:
         Returns
         -------
         ndarray
-            Hazards (cause, time) of survival, shares (class,) of a diagnosis, nothing of fewer than
-            `min_patients` patients disclosed.
+            Hazards (cause, time) of survival, shares (class,) of a diagnosis, a line through the last values
+            (start, time) of a progression, nothing of fewer than `min_patients` patients disclosed.
         """
         X, target = self.landmarks[rows], self.targets[outcome][rows]
+        if isinstance(target, ProgressionTarget) and not self.learned(outcome, rows).all():
+            return target.nothing
         return target.start(overall_marginal(target, X, self.heads[outcome].times, self.config.min_patients))
 
 

@@ -190,6 +190,7 @@ def grow_values(
     learn: Part,
     stop: Part,
     grow: Grow,
+    least: int,
 ) -> ValueTrees:
     """Grow the trees of a member.
 
@@ -205,6 +206,8 @@ def grow_values(
         Landmarks to learn from, and those that decide when to stop.
     grow : callable
         Grows trees from tables of both: patient, bins, target, weight.
+    least : int
+        Fewest patients that a figure may be of to be written down.
 
     Returns
     -------
@@ -213,11 +216,13 @@ def grow_values(
     tables = [_values(target, head, start, part) for part in (learn, stop)]
     middle, said = grow(tables[0][:4], tables[1][:4], False)
     _, _, away, weight, sd = tables[1]
-    patients = len(np.unique(stop.patient))
+    patients = len(np.unique(tables[1][0]))
     residual = (away - said) / sd
     ones = np.ones((len(residual), 1))
+    if patients < least:  # too few to say how far trees are from the truth
+        residual, ones, weight = residual[:0], ones[:0], weight[:0]
     spread, wide = fit_spread(residual, ones, weight * (patients / max(weight.sum(), 1e-12)))
-    limited = np.clip(spread[0], -0.7, 0.7) if len(residual) else 0.0
+    limited = np.clip(spread[0], -0.7, 0.7)
     seen = [_seen(target, head, part) for part in (learn, stop)]
     trees, _ = grow(seen[0], seen[1], True)
     line = start.copy()

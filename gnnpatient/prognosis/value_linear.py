@@ -41,11 +41,11 @@ class ValueScores:
 
     Attributes
     ----------
-    line : Float[Tensor, "member feature"]
+    line : Float[Tensor, "member line"]
         Of the last value and the time, see `_lines`.
     weight : Float[Tensor, "member course column"]
         Of each column, the same at all times and rising along them.
-    spread : Float[Tensor, "member feature"]
+    spread : Float[Tensor, "member spread"]
         Of the logarithm of the standard deviation, see `_spreads`.
     wide : Float[Tensor, " member"]
         Logit of the share of values that lie far from the middle.
@@ -55,9 +55,9 @@ class ValueScores:
         Of each column, in that.
     """
 
-    line: Float[Tensor, "member feature"]
+    line: Float[Tensor, "member line"]
     weight: Float[Tensor, "member course column"]
-    spread: Float[Tensor, "member feature"]
+    spread: Float[Tensor, "member spread"]
     wide: Float[Tensor, " member"]
     seen: Float[Tensor, "member time"]
     seen_weight: Float[Tensor, "member column"]
@@ -217,8 +217,8 @@ class _Pairs:
     x: Float[ndarray, "landmark column"]
     owner: ndarray
     z: ndarray
-    line: Float[ndarray, "pair feature"]
-    spread: Float[ndarray, "pair feature"]
+    line: Float[ndarray, "pair line"]
+    spread: Float[ndarray, "pair spread"]
     course: ndarray
     weight: ndarray
     fold: ndarray  # of each pair

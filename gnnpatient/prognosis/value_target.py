@@ -459,7 +459,7 @@ class ProgressionTarget(Target):
             (start, time), see `gnnpatient.model.values.STARTS`.
         """
         assert self.head is not None and self.bins is not None
-        head, found = self.head, np.zeros((len(STARTS), len(self.head.times)))
+        head, found = self.head, self.nothing
         found[4] = np.log((marginal[0].clip(1e-3, 1 - 1e-3)) / (1 - marginal[0].clip(1e-3, 1 - 1e-3)))
         row, pair = np.nonzero(self.bins >= 0)
         if not len(row):
@@ -482,6 +482,12 @@ class ProgressionTarget(Target):
             np.sqrt((((weight * square) @ share) + STEADY * overall) / (mass + STEADY)).clip(min=SMALLEST_SD)
         )
         return found
+
+    @property
+    def nothing(self) -> np.ndarray:
+        """What a head starts with where nothing may be learned: the bins alone say where values lie."""
+        assert self.head is not None
+        return np.zeros((len(STARTS), len(self.head.times)))
 
     def scored(self) -> tuple[np.ndarray, np.ndarray]:
         """The one later value of each landmark by which forecasts are compared.

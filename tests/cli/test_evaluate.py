@@ -79,7 +79,8 @@ def test_evaluate_a_diagnosis(sick, good, refused):
     assert "has no horizon to choose" in refused(*ask, "--outcome", "icu", "--horizons", "5")
     found = good(*ask, "--outcome", "icu", "--json")
     assert {row["model"] for row in found["rows"]} == {*FAMILIES, "logistic", "null", "gnn-logistic"}
-    assert {row["metric"] for row in found["rows"]} == {"auc", "brier", "oe", "slope", "ici", "scaled_brier"}
+    metrics = {"auc", "auprc", "brier", "oe", "slope", "ici", "scaled_brier"}
+    assert {row["metric"] for row in found["rows"]} == metrics
     assert {(row["horizon"], row["cause"]) for row in found["rows"]} == {(None, "yes")}
     split = json.loads((folder / "run" / "split.json").read_text())
     assert found["held_out"] == len(split["test"]) and sum(found["events"].values()) == found["patients"]

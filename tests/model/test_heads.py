@@ -170,9 +170,13 @@ class CountConfig:
     kind: str = "count"
     times: ClassVar = ()
     shape: ClassVar = (1,)
+    names: ClassVar = ("falls",)
 
     def to_dict(self):
         return {"kind": "count"}
+
+    def probabilities(self, answer):
+        return answer.exp()
 
 
 class CountHead(nn.Module):

@@ -229,3 +229,23 @@ print(*sys.modules)
     here = load_predictor(run.folder).forecast(packed.at(3))["icu"].risk()[0]
     assert float(risk) == pytest.approx(here, abs=1e-6)
     assert not set(loaded.split()) & {"sklearn", "sksurv", "polars", "torch_geometric", "pandas"}
+
+
+def test_a_ranked_list_has_the_likeliest_classes_first():
+    from gnnpatient import InputError
+    from gnnpatient.prognosis.forecast import DiagnosisForecast
+
+    p = np.array([[0.2, 0.5, 0.3], [np.nan] * 3, [0.4, 0.2, 0.4]])
+    ids, at, at_risk = np.array(["b", "c", "a"]), np.zeros(3), np.array([True, False, True])
+    members = np.stack([p * 0 + 1 / 3] * 5)
+    forecast = DiagnosisForecast("cause", ("x", "y", "z"), p, ids, at, at_risk)
+    rows = forecast.ranked(2).select("id", "rank", "class", "probability", "low").rows()
+    assert rows == [
+        *[("b", 1, "y", 0.5, None), ("b", 2, "z", 0.3, None)],
+        *[("a", 1, "x", 0.4, None), ("a", 2, "z", 0.4, None)],  # equal: in the order of the classes
+    ]
+    assert len(forecast.ranked()) == len(forecast.ranked(9)) == 6
+    spread = DiagnosisForecast("cause", ("x", "y", "z"), p, ids, at, at_risk, members).ranked(1)
+    assert spread["low"].to_list() == spread["high"].to_list() == pytest.approx([1 / 3, 1 / 3])
+    with pytest.raises(InputError, match="k = 0; must be >= 1"):
+        forecast.ranked(0)

@@ -44,7 +44,7 @@ classes = { N = "no", Y = "yes" }
 when = "same"
 inputs = ["vital"]
 """
-METRICS = {"auc", "brier", "oe", "slope", "ici"}
+METRICS = {"auc", "auprc", "brier", "oe", "slope", "ici"}
 
 
 def made(folder, lab=1.5, vital=0.0, shuffled=False, n=300, seed=0):
@@ -135,7 +135,7 @@ def test_one_row_a_figure(result, scored):
     assert {(r["horizon"], r["cause"]) for r in result.rows} == {(None, "yes")}
     assert {r["landmark"] for r in result.rows} == {0.5, 3.0, None}
     pairs = {r["metric"] for r in result.rows if r["model"] == "gnn-logistic"}
-    assert pairs == {"auc", "brier", "scaled_brier"}
+    assert pairs == {"auc", "auprc", "brier", "scaled_brier"}
     label = scored.landmarks.cohort.outcomes["icu"].label[np.unique(scored.landmarks.patient)]
     assert result.events == {"no": (label == 0).sum(), "yes": (label == 1).sum()}
     assert result.patients == sum(result.events.values())
