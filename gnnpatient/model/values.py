@@ -272,6 +272,13 @@ class LastValue(nn.Module):
         Which codes, and the scale.
     vocabulary : Vocabulary
         Names and scales of the table.
+
+    Attributes
+    ----------
+    wanted : Bool[Tensor, " code"]
+        Which codes of the table are read.
+    scale : Float[Tensor, "3 code"]
+        Mean, standard deviation and log flag of each code of the table.
     """
 
     wanted: Tensor
@@ -340,6 +347,8 @@ class ProgressionHead(nn.Module):
         By what the scores of the middle are multiplied at each time; the first is 1.
     edges : Float[Tensor, " edge"]
         Ends of the bins on the scale that is learned on.
+    grid : Float[Tensor, " time"]
+        Days after the landmark of each time.
     """
 
     courses: Tensor

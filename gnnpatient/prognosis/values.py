@@ -303,7 +303,7 @@ class ProgressionForecast(Shown):
         """
         return self._between(self.probability, self._asked(to))
 
-    def quantile(self, q: float | Sequence[float], to: Any = None) -> np.ndarray:
+    def quantile(self, q: float | Sequence[float] | np.ndarray, to: Any = None) -> np.ndarray:
         """Give quantiles of the value at a time, if seen and alive then.
 
         Parameters
@@ -426,7 +426,7 @@ class ProgressionForecast(Shown):
         share = np.minimum(wanted / self.times[0], 1)  # from 1 at the landmark itself
         return 1 - share * (1 - self._between(self.alive, wanted))
 
-    def change(self, q: float | Sequence[float] | None = None, to: Any = None) -> np.ndarray:
+    def change(self, q: float | Sequence[float] | np.ndarray | None = None, to: Any = None) -> np.ndarray:
         """Give the mean or quantiles of the change since the last known value.
 
         Parameters
