@@ -37,6 +37,7 @@ WORSE = {  # node type, codes, and what is worse
     "stage": ("stage", ["stage"], {"plus": 1}),
     "bilirubin": ("lab", ["bili"], {"times": 1.5}),
 }
+HIGHEST = {"stage": 4}  # who has it cannot be worse: neither trained on nor scored
 GOALS = {"decompensation": 0.795, "stage": 0.646, "bilirubin": 0.654}  # second row
 
 
@@ -68,6 +69,12 @@ def make(name: str, outcome: str, members: int, seed: int) -> PrognosisModel | S
     return PrognosisModel(outcomes=[outcome], members=members, seed=seed)
 
 
+def at_risk(X: Landmarks, outcome: str) -> Landmarks:
+    """Those who can be worse."""
+    X = X.followed(outcome)
+    return X[X.cohort.outcomes[outcome].baseline(X.patient, X.at) < HIGHEST.get(outcome, np.inf)]
+
+
 def measured(cohort: Cohort, outcome: str) -> np.ndarray:
     """Which rows of the node type hold the value: (row,) bool."""
     known = cohort.outcomes[outcome]
@@ -79,7 +86,7 @@ def visits(cohort: Cohort, patients: np.ndarray, outcome: str) -> Landmarks:
     events, rows = cohort.outcomes[outcome].events, measured(cohort, outcome)
     pairs = np.unique(np.stack([events.patient[rows], events.known[rows]], 1), axis=0)
     pairs = pairs[np.isin(pairs[:, 0], patients)]
-    return Landmarks(cohort, pairs[:, 0], pairs[:, 1]).followed(outcome)
+    return at_risk(Landmarks(cohort, pairs[:, 0], pairs[:, 1]), outcome)
 
 
 def second_row(X: Landmarks, outcome: str, window: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +166,7 @@ def main() -> None:
     for outcome in outcomes:
         parts, rows, names = [], [], dict[str, None]()
         for fold in folds:
-            landmarks = cohort.landmarks(fold.train, every).followed(outcome)
+            landmarks = at_risk(cohort.landmarks(fold.train, every), outcome)
             answers: dict[str, Model] = {}
             for name in models:
                 began = time.perf_counter()
@@ -170,9 +177,8 @@ def main() -> None:
                 took = time.perf_counter() - began
                 console.print(f"{outcome} repeat {fold.repeat} fold {fold.fold} {name}: {took:.1f} s")
             sides = fold.train, fold.test
-            at = [
-                cohort.landmarks(some, np.array(study.landmarks) * YEAR).followed(outcome) for some in sides
-            ]
+            days = np.array(study.landmarks) * YEAR
+            at = [at_risk(cohort.landmarks(some, days), outcome) for some in sides]
             null = fitted_marginal(landmarks, outcome, grid.tolist(), at[0])
             parts.append(({**answers, "null": null}, at[1]))
             X = visits(cohort, fold.test, outcome)
