@@ -64,7 +64,10 @@ def scripts():
     import importlib
     import sys
 
-    folder, names = str(Path(__file__).parents[1] / "experiments"), ("worlds", "pooled", "coherence")
+    folder, names = (
+        str(Path(__file__).parents[1] / "experiments"),
+        ("worlds", "pooled", "coherence", "pbc_worsening"),
+    )
     sys.path.insert(0, folder)
     try:
         yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
@@ -166,6 +169,28 @@ def test_coherence_pairs_the_same_days_of_the_same_patients(scripts):
     (line,) = [one for one in table if one.startswith("| death | 2 | 3 | gnn |")]
     assert "| 1.000 [1.000, 1.000] | 0.000 [0.000, 0.000] |" in line
     assert "| gnn - cox | | | | +0.0000 [+0.0000, +0.0000] |" in table[-1]
+
+
+def test_the_second_row_of_a_worsening_is_read_off_the_visits(scripts):
+    from gnnpatient.datasets.shipped import DATA
+
+    worsening = scripts.pbc_worsening
+    cohort = worsening.cohort_of(DATA / "pbc")
+    X = worsening.visits(cohort, np.arange(40), "bilirubin")
+    seen, worse = worsening.second_row(X, "bilirubin", (0.3, 1.25))
+    table = pl.read_csv(DATA / "pbc" / "pbcseq.csv", null_values=["NA", "."]).sort("id", "day")
+    for i, who in enumerate(X.ids):
+        mine = table.filter(pl.col("id") == int(who))
+        now = int(X.days[i])  # known at the end of that day
+        value = mine.filter(day=now)["bili"][0]
+        later = mine.filter(pl.col("day").is_between(now + 0.3 * 365.25, now + 1.25 * 365.25))["bili"]
+        assert seen[i] == (len(later) > 0) and worse[i] == bool((later >= 1.5 * value - 1e-6).any())
+    assert 20 < worse.sum() < seen.sum() < len(X)
+    about = {"repeat": 0, "fold": np.arange(seen.sum()) % 2, "id": X.ids[seen], "worse": worse[seen]}
+    risks = {"gnn": worse[seen] * 1.0, "cox": np.zeros(seen.sum())}
+    rows = pl.concat([pl.DataFrame({"model": name, **about, "risk": risk}) for name, risk in risks.items()])
+    perfect, flat = worsening.ranked(rows, ["gnn", "cox"], draws=5)
+    assert perfect.endswith("1.000 [1.000, 1.000] |") and flat.endswith("0.500 [0.500, 0.500] |")
 
 
 def test_half_of_the_labels_are_those_of_half_of_the_units(labels):

@@ -234,14 +234,17 @@ def _show_gaps(scores: Evaluation) -> None:
     gaps = [gap for gap in scores.gaps if gap["model"] == scores.rows[0]["model"]]
     if not gaps:
         return
-    last = max(gap["horizon"] or 0 for gap in gaps)
     at = None if any(gap["landmark"] is None for gap in gaps) else gaps[0]["landmark"]
-    shown = [gap for gap in gaps if gap["landmark"] == at and gap["horizon"] in (None, last)]
+    there = [gap for gap in gaps if gap["landmark"] == at]
+    last = dict[tuple[str, str], float]()
+    for gap in sorted(there, key=lambda gap: (gap["value"] is not None, gap["horizon"] or 0)):
+        last[gap["cause"], gap["group"]] = gap["horizon"]  # the last one with a figure, or else the last one
+    shown = [gap for gap in there if gap["horizon"] == last[gap["cause"], gap["group"]]]
     metrics = list(dict.fromkeys(gap["metric"] for gap in shown))
     counts = {row["group"]: row for row in scores.groups}
-    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    found: dict[tuple[str, str, str, str], dict[str, str]] = {}
     for gap in shown:
-        key = gap["cause"], gap["group"], gap["reference"]
+        key = gap["cause"], gap["group"], gap["reference"], _horizon(gap)
         found.setdefault(key, {})[gap["metric"]] = _figure(gap)
     lines = [
         (
@@ -252,9 +255,10 @@ def _show_gaps(scores: Evaluation) -> None:
         )
         for key, figures in found.items()
     ]
-    title = f"{gaps[0]['model']}: each group minus the largest of its column, last horizon"
-    heads = ["<cause", "<group", "<minus", "patients", "events", *metrics]
-    table(title + (", mean over landmarks" if at is None and last else ""), heads, lines)
+    title = f"{gaps[0]['model']}: each group minus the largest of its column"
+    title += ", last horizon that can be estimated" if any(last.values()) else ""
+    heads = ["<cause", "<group", "<minus", "horizon", "patients", "events", *metrics]
+    table(title + (", mean over landmarks" if at is None and any(last.values()) else ""), heads, lines)
     for line in scores.gap_sentences:
         say(line)
 

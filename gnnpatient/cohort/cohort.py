@@ -403,7 +403,7 @@ class Cohort(Shown):
             return (self.check_outcome(name),)
         if not self.outcomes:
             raise InputError(f"cohort {self.spec.cohort!r} has no outcome; {ADD_OUTCOME}")
-        names = tuple(n for n, o in self.outcomes.items() if o.has_curve) or tuple(self.outcomes)
+        names = tuple(n for n, o in self.outcomes.items() if o.kind == "survival") or tuple(self.outcomes)
         if one and len(names) > 1:
             raise InputError(f"several outcomes; name one of {', '.join(names)}")
         return names
@@ -431,6 +431,37 @@ class Cohort(Shown):
         >>> pbc().survival("death").causes
         ('transplant', 'death')
         """
+        causes, outcome = self.causes(name), self.outcomes[name]
+        if outcome.kind != "survival":
+            raise InputError(
+                f"outcome {name!r} is a {outcome.kind}: the time to {causes[0]} depends on the landmark; use "
+                f".followed({name!r}).outcome({name!r})"
+            )
+        return outcome
+
+    def causes(self, name: str) -> tuple[str, ...]:
+        """Give the causes of an outcome that has a time to an event.
+
+        Parameters
+        ----------
+        name : str
+            Name of a survival outcome, or of a progression with `worse`.
+
+        Returns
+        -------
+        tuple of str
+
+        Raises
+        ------
+        InputError
+            When there is no such outcome, or it is of another kind.
+
+        Examples
+        --------
+        >>> from gnnpatient.datasets.shipped import pbc
+        >>> pbc().causes("death")
+        ('transplant', 'death')
+        """
         outcome = self.outcomes[self.check_outcome(name)]
         if not outcome.has_curve:
             others = ", ".join(n for n, o in self.outcomes.items() if o.has_curve) or "none"
@@ -438,7 +469,7 @@ class Cohort(Shown):
                 f"outcome {name!r} is a {outcome.kind} and has no time to an event; survival outcomes here: "
                 f"{others}"
             )
-        return outcome
+        return outcome.names
 
     def outcomes_with_model(self, names: Iterable[str] | None = None) -> dict[str, Outcome]:
         """Give the outcomes for which a model can be fitted.
@@ -1085,7 +1116,7 @@ class Landmarks(Shown):
         ndarray
             Structured, (landmark,), with days after the landmark. Survival: event (0 = censored, k = the k-th
             cause) and time. Diagnosis: label (-1 = not looked for) and time until it is known. Progression:
-            see `gnnpatient.cohort.progression.Progression.truth`.
+            see `gnnpatient.cohort.progression.Progression.truth`, and `worsening.Worsening.truth`.
 
         Raises
         ------
@@ -1101,7 +1132,7 @@ class Landmarks(Shown):
         [(False, 35.0), (False, 187.0)]
         """
         (name,) = self.cohort.outcome_names(name, one=True)
-        causes = () if cause is None else self.cohort.survival(name).causes
+        causes = () if cause is None else self.cohort.causes(name)
         if cause is not None and cause not in causes:
             raise InputError(f"unknown cause {cause!r} of {name!r}{near(cause, causes)}")
         if not (risk := self.at_risk(name)).all():

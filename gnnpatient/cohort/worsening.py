@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -23,11 +23,14 @@ class Worsening(Progression):
 
     Attributes
     ----------
-    has_model : bool
-        Whether a model is fitted for it.
+    kind, has_model, has_curve, has_course
+        What this kind of outcome can do.
     """
 
-    has_model: ClassVar[bool] = False
+    kind: ClassVar[Literal["worsening"]] = "worsening"  # type: ignore[assignment]
+    has_model: ClassVar[Literal[True]] = True
+    has_curve: ClassVar[Literal[True]] = True  # type: ignore[assignment]
+    has_course: ClassVar[Literal[True]] = True  # type: ignore[assignment]
 
     def _summary(self) -> Summary:
         rest = f", or gone by {listed(self.causes[1:])}" if self.gone else ""
@@ -101,17 +104,19 @@ class Worsening(Progression):
         ndarray
             Structured, (landmark,): event (0 = neither by `time`, 1 = worse, 1 + k = gone by the k-th cause),
             time (days to the visit that shows it, to being gone, or to the end of observation), after (days
-            to the last visit without it).
+            to the last visit without it), seen (days to the first visit; nan = none).
         """
-        first, last = self._visits(patient, at)
+        first, last, seen = self._visits(patient, at)
         event, time = np.zeros(len(at), np.int8), last
         if self.gone is not None:
             gone, end = self.gone.observed_end(patient, at)
             event, time = np.where(gone > 0, 1 + gone, 0), end - at
-        out = np.empty(len(at), dtype=[("event", np.int8), ("time", np.float64), ("after", np.float64)])
+        names = [("event", np.int8), *((name, np.float64) for name in ("time", "after", "seen"))]
+        out = np.empty(len(at), dtype=names)
         out["event"] = np.where(first < FOREVER, 1, event)
         out["time"] = np.where(first < FOREVER, first, time) / DAY
         out["after"] = last / DAY
+        out["seen"] = np.where(seen < FOREVER, seen / DAY, np.nan)
         return out
 
     def course(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -132,27 +137,47 @@ class Worsening(Progression):
         truth = self.truth(patient, at)
         return truth["event"], truth["time"]
 
-    def _visits(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds to the first visit that is worse (FOREVER: none), and to the last before it that is not."""
+    def is_worse(self, value: np.ndarray, base: np.ndarray | float) -> np.ndarray:
+        """Whether values are worse than others.
+
+        Parameters
+        ----------
+        value : ndarray
+            (value,) float64.
+        base : float or ndarray
+            The value known at the landmark, of all or of each.
+
+        Returns
+        -------
+        ndarray
+            (value,) bool.
+        """
         rule = self.spec.worse
         assert rule is not None
-        base = self.baseline(patient, at)
-        owner, after, value = self._later(patient, at)
-        limit = base[owner]
+        limit = np.asarray(base, np.float64)
         if rule.times is not None:
             to, up = limit * rule.times, rule.times > 1
         elif rule.plus is not None:
             to, up = limit + rule.plus, rule.plus > 0
         else:
             assert rule.reaches is not None
-            to, up = np.full(len(limit), rule.reaches), True
-        worse = _up_to(value, to, limit) if up else _up_to(-value, -to, limit)
+            to, up = np.full_like(limit, rule.reaches), True
+        return _up_to(value, to, limit) if up else _up_to(-value, -to, limit)
+
+    def _visits(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Seconds to the first visit that is worse, to the last before it that is not, and to the first.
+
+        FOREVER where there is none; 0 = the landmark itself, the value known then is not worse.
+        """
+        owner, after, value = self._later(patient, at)
+        worse = self.is_worse(value, self.baseline(patient, at)[owner])
         first = np.full(len(at), FOREVER)
         np.minimum.at(first, owner[worse], after[worse])
-        last = np.zeros(len(at), np.int64)  # the landmark itself: the value known then is not worse
+        last, seen = np.zeros(len(at), np.int64), np.full(len(at), FOREVER)
         before = after < first[owner]
         np.maximum.at(last, owner[before], after[before])
-        return first, last
+        np.minimum.at(seen, owner, after)
+        return first, last, seen
 
 
 def _up_to(value: np.ndarray, limit: np.ndarray | float, base: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.errors import InputError
+from gnnpatient.model.intervals import SeenIntervals
 from gnnpatient.model.scores import Scores, hold
 from gnnpatient.model.values import ProgressionConfig, ProgressionHead
 
@@ -103,7 +104,7 @@ class SurvivalConfig:
     Attributes
     ----------
     kind : str
-        Always ``"survival"``.
+        ``"survival"``, or ``"worsening"`` where the time of the first cause is known to an interval only.
     causes : tuple of str
         Names of the causes, at least one.
     times : tuple of float
@@ -115,7 +116,7 @@ class SurvivalConfig:
         When there is no cause, or the times do not rise from above 0.
     """
 
-    kind: Literal["survival"] = "survival"
+    kind: Literal["survival", "worsening"] = "survival"
     causes: tuple[str, ...]
     times: tuple[float, ...]
 
@@ -457,6 +458,46 @@ class SurvivalHead(nn.Module):
         return incidence(log_hazard)
 
 
+class WorseningHead(SurvivalHead):
+    """Competing hazards where of the first cause only an interval of time is known, as of what a visit shows.
+
+    Parameters
+    ----------
+    config : SurvivalConfig
+        Causes and time grid.
+    channels : int
+        Channels of the pools.
+    dropout : float
+        Share that is dropped in training, default 0.
+    """
+
+    def loss(  # type: ignore[override]
+        self,
+        log_hazard: Float[Tensor, "landmark slot time"],
+        event: Int[Tensor, " landmark"],
+        time: Float[Tensor, " landmark"],
+        after: Float[Tensor, " landmark"],
+    ) -> Float[Tensor, " landmark"]:
+        """Negative log-likelihood of each landmark, see `SeenIntervals`.
+
+        Parameters
+        ----------
+        log_hazard : Float[Tensor, "landmark slot time"]
+            From `forward`.
+        event : Int[Tensor, " landmark"]
+            0 none, k for ``causes[k - 1]``.
+        time : Float[Tensor, " landmark"]
+            Days after the landmark by which the event came, or of the end of observation.
+        after : Float[Tensor, " landmark"]
+            Days after the landmark of the last visit without the first cause.
+
+        Returns
+        -------
+        Float[Tensor, " landmark"]
+        """
+        return -SeenIntervals.of(event, time, after, self.times, log_hazard.dtype).log_likelihood(log_hazard)
+
+
 class DiagnosisHead(nn.Module):
     """Which class: a score for each.
 
@@ -572,6 +613,7 @@ def make_head(config: HeadConfig, channels: int, dropout: float) -> nn.Module:
 # the config and the head of each kind of outcome; add a line for your own
 HEADS: dict[str, tuple[type, type[nn.Module]]] = {
     "survival": (SurvivalConfig, SurvivalHead),
+    "worsening": (SurvivalConfig, WorseningHead),
     "diagnosis": (DiagnosisConfig, DiagnosisHead),
     "progression": (ProgressionConfig, ProgressionHead),
 }

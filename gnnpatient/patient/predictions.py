@@ -33,12 +33,14 @@ class _Kind:
     needs: str | None  # the option without which there is nothing to say
 
 
+_CURVES = _Kind(
+    table=lambda f, horizons: f.table(horizons),
+    left_out="the patient is not at risk of {!r} then",
+    needs="horizons",
+)
 KINDS: Mapping[str, _Kind] = {
-    "survival": _Kind(
-        table=lambda f, horizons: f.table(horizons),
-        left_out="the patient is not at risk of {!r} then",
-        needs="horizons",
-    ),
+    "survival": _CURVES,
+    "worsening": _CURVES,
     "diagnosis": _Kind(
         table=lambda f, _: f.table(),
         left_out="the label of {!r} is known by then, or the patient is no longer observed",

@@ -29,6 +29,7 @@ from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
 from gnnpatient.prognosis.trees import MAX_LEAVES, Trees
 from gnnpatient.prognosis.value_boosted import ValueTrees, grow_values
 from gnnpatient.prognosis.value_target import ProgressionTarget
+from gnnpatient.prognosis.worsening import WorseningTarget
 
 MAX_ROWS = 100_000  # that a member learns from: landmarks times bands
 PATIENT_LANDMARKS = 8  # of each patient, drawn anew for each member
@@ -381,9 +382,12 @@ def _person_periods(
 
     The target is events over expected events, the weight the expected events in what was observed. An
     interval that is cut by censoring counts by the share that was observed, one with the event by the share
-    that is expected: then events are as expected where hazards are, however coarse the times.
+    that is expected: then events are as expected where hazards are, however coarse the times. An event of
+    which an interval alone is known is shared over that as it is expected there.
     """
-    event, time = target.event[sample.rows], target.time[sample.rows]
+    some = target[sample.rows]
+    first = some.between(tuple(times), expected[0]) if isinstance(some, WorseningTarget) else None
+    event, time = some.event if first is None else np.where(some.event == 1, 0, some.event), some.time
     end = np.array(times)
     start = np.append(0.0, end[:-1])
     seen = ((time[:, None] - start) / (end - start)).clip(0, 1)  # (landmark, time)
@@ -395,6 +399,10 @@ def _person_periods(
     exposure = np.einsum("lt,kt,tb->lbk", seen, expected, into)
     happened = ended[:, None] & (event[:, None] == np.arange(1, 1 + len(expected)))
     count = happened[:, None] & (bands[interval][:, None] == np.arange(into.shape[1]))[:, :, None]
+    if first is not None:
+        placed, exposed = first
+        count = count.astype(np.float64)
+        count[:, :, 0], exposure[:, :, 0] = placed @ into, (exposed * expected[0]) @ into
     landmark, band = np.nonzero(exposure.sum(2) > 0)
     exposure = exposure[landmark, band].clip(min=1e-9)
     return _Rows(

@@ -10,6 +10,7 @@ from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
 from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget, Target
 from gnnpatient.prognosis.value_target import ProgressionTarget
 from gnnpatient.prognosis.values import ProgressionForecast
+from gnnpatient.prognosis.worsening import WorseningTarget
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "survival": Kind(SurvivalTarget, Forecast),
+    "worsening": Kind(WorseningTarget, Forecast),
     "diagnosis": Kind(LabelTarget, DiagnosisForecast),
     "progression": Kind(ProgressionTarget, ProgressionForecast),
 }

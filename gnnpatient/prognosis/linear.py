@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.splits import landmark_weights
@@ -23,6 +23,7 @@ from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs, moving
 from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig, SurvivalConfig
+from gnnpatient.model.intervals import SeenIntervals
 from gnnpatient.model.values import ProgressionConfig, last_value
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.columns import Column, LinearColumns
@@ -284,7 +285,28 @@ class _DiagnosisLoss:
         return -(share * self.had).sum(1), slope, slope.sum(2, keepdim=True)
 
 
-LOSSES: Mapping[str, Any] = {"survival": _SurvivalLoss, "diagnosis": _DiagnosisLoss}
+class _WorseningLoss:
+    """Negative log-likelihood where of the first cause only an interval is known, see `SeenIntervals`."""
+
+    def __init__(self, head: SurvivalConfig, event: np.ndarray, time: np.ndarray, after: np.ndarray):
+        what, until, since = (torch.from_numpy(column) for column in (event, time, after))
+        self.seen = SeenIntervals.of(what, until, since, torch.tensor(head.times, dtype=torch.float64))
+
+    def __call__(self, shift: Tensor, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.enable_grad():
+            shift, bias = shift.detach().requires_grad_(), bias.detach().requires_grad_()
+            logits = shift.transpose(1, 2)[..., None] + bias[:, None]  # (fit, landmark, cause, time)
+            log_hazard = nn.functional.pad(logits, (0, 0, 1, 0)).log_softmax(2)
+            loss = -self.seen.log_likelihood(log_hazard)
+            of_shift, of_bias = torch.autograd.grad((loss * weight).sum(), (shift, bias))
+        return loss.detach(), of_shift, of_bias
+
+
+LOSSES: Mapping[str, Any] = {
+    "survival": _SurvivalLoss,
+    "worsening": _WorseningLoss,
+    "diagnosis": _DiagnosisLoss,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -763,7 +785,7 @@ class LinearHazard:
 
 def _check(scores: Scores, columns: LinearColumns, head: HeadConfig) -> None:
     """Refuse coefficients of other shapes than these columns and this head need."""
-    logits = head.shape[0] - (head.kind == "survival")
+    logits = head.shape[0] - (head.kind != "diagnosis")
     groups = len(columns.groups)
     wanted = {
         "weight": len(columns.names),

@@ -304,7 +304,7 @@ def training_landmarks(cohort: Cohort, patients: np.ndarray, plan: Mapping[str, 
     if not on_days:
         landmarks = cohort.at(0.0)[:0]
     elif plan["landmarks"] == "random":
-        survival = {name for name, outcome in cohort.outcomes.items() if outcome.has_curve}
+        survival = {name for name, outcome in cohort.outcomes.items() if outcome.kind == "survival"}
         # of all survival outcomes: as long as every one of them lasts; of some, those alone count
         whose = None if set(on_days) == survival else on_days
         landmarks = cohort.landmarks(patients, n=RANDOM_LANDMARKS, seed=plan["seed"], outcomes=whose)

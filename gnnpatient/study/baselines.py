@@ -111,7 +111,7 @@ class StackedCox(BaseEstimator):
             )
             if not event.any():
                 raise InputError(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
-            self.causes_[name] = X.cohort.survival(name).causes
+            self.causes_[name] = X.cohort.causes(name)
             self.grid_[name] = np.linspace(0, horizon, GRID + 1)[1:]
             table = features(labelled, self.names_)
             self.columns_[name] = table.columns
@@ -268,6 +268,7 @@ class StackedLogistic(BaseEstimator):
 
 COMPARATORS: Mapping[str, tuple[str, Any]] = {
     "survival": ("cox", StackedCox),
+    "worsening": ("cox", StackedCox),
     "diagnosis": ("logistic", StackedLogistic),
 }
 """Name and estimator of the plain comparator, by the kind of the outcome."""

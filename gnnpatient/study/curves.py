@@ -128,12 +128,13 @@ class Place:
         board: Scoreboard, cause: str, rows: np.ndarray, times: Sequence[float | None]
     ) -> dict[float | None, AtHorizon | None]:
         weight, k = np.ones(len(rows)), board.observed.judged[cause]
+        patient = board.models.landmarks.patient[rows]  # of several repeats one has several rows
         if board.observed.kind != "survival":
-            return {times[0]: board.observed.labels(k, rows, weight)}
+            return {times[0]: board.observed.labels(k, rows, weight, patient)}
         time, event = board.observed.time, board.observed.code
         assert time is not None
         until = [float(t) for t in times if t is not None]
-        found = metrics.at_horizons(time[rows], event[rows], until, cause=k, weight=weight)
+        found = metrics.at_horizons(time[rows], event[rows], until, cause=k, weight=weight, patient=patient)
         return dict(zip(times, found, strict=True))
 
     def risk(self, model: str) -> np.ndarray:

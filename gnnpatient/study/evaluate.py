@@ -28,6 +28,7 @@ from gnnpatient.study.baselines import COMPARATORS, censoring_hazard
 from gnnpatient.study.curves import Place, shown_models
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value, resampling_units
 from gnnpatient.study.scoreboard import MIN_CASES, WORDS, ModelRisks, ObservedOutcome, Scoreboard
+from gnnpatient.study.seen_again import seen_again
 from gnnpatient.study.subgroups import compare_groups, gap_sentences, groups_of, is_unit
 from gnnpatient.times import days, duration
 
@@ -450,6 +451,7 @@ def evaluate(
     them, needs 5 patients among the cases and 5 among the others. Intervals resample the unit that splits
     keep together and hold the fitted models fixed; see `bootstrap_interval`.
 
+    Of an outcome with `worse` a second row, "auc_seen", ranks those who are seen again, see `seen_again`.
     Of a diagnosis the rows' cause is a class, against the rest: the last of two, else each; a landmark
     without a label is not scored. A task with moments of its own has one figure of them all, landmark None.
 
@@ -521,6 +523,9 @@ def evaluate(
             found, words = _figures(part, censoring, pairs, n, seed, group, progress)
             rows, warnings = rows + found, warnings + words
     counts, gaps = compare_groups(board, groups, shown_models(board), n=n, seed=seed, progress=progress)
+    if landmarks.cohort.outcomes[outcome].kind == "worsening":
+        second, words = seen_again(scored, outcome, horizons, n=n, seed=seed)
+        rows, warnings = rows + second, warnings + words
     graph_p = {cause: row["p"] for cause, row in _graph_rows(rows).items() if row["p"] is not None}
     for row in rows:
         row.pop("p", None)

@@ -161,7 +161,8 @@ def _calibration(axes: Axes, below: Axes | None, place: Place, colors: dict[str,
         below.set_yticks([])
         below.tick_params(length=0, labelbottom=False)
         below.spines[:].set_visible(False)
-        below.set_title(f"{len(place.rows)} patients by the risk of {model}", color=MUTED, size=SMALL, pad=2)
+        patients = len(np.unique(place.board.models.landmarks.patient[place.rows]))
+        below.set_title(f"{patients} patients by the risk of {model}", color=MUTED, size=SMALL, pad=2)
     return "Calibration"
 
 

@@ -224,7 +224,7 @@ class ObservedOutcome:
     Attributes
     ----------
     kind : str
-        Of the outcome: "survival" or "diagnosis".
+        "survival" of all outcomes with curves, or "diagnosis".
     code : (landmark,) int64 array
         Survival: the event, 0 = censored. Diagnosis: the class, -1 = not looked for; with a horizon 1 = seen,
         2 = dead or gone before, 0 = neither.
@@ -274,8 +274,9 @@ class ObservedOutcome:
         known, truth = landmarks.cohort.outcomes_with_model([outcome])[outcome], landmarks.outcome(outcome)
         if known.has_curve:
             causes = {cause: k for k, cause in enumerate(known.names, 1)}
-            group, names = known.strata[landmarks.patient], ("event_free", *known.names)
-            return cls(known.kind, truth["event"].astype(np.int64), truth["time"], causes, group, names)
+            event, names = truth["event"].astype(np.int64), ("event_free", *known.names)
+            group = known.strata[landmarks.patient] if known.has_patient_groups else event
+            return cls("survival", event, truth["time"], causes, group, names)
         classes = {name: known.names.index(name) for name in judged(known.names)}
         label = truth["label"].astype(np.int64)
         horizon = None if known.horizon is None else known.horizon / DAY

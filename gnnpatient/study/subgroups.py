@@ -123,8 +123,9 @@ def compare_groups(
     groups : mapping
         From `groups_of`.
     models : sequence of str
-        Whose gaps are given; the p values of a model are adjusted together (Holm): those of AUC and O/E at
-        the mean over landmarks and the last horizon that can be estimated, all columns, groups and causes.
+        Whose gaps are given; the p values of a model are adjusted together (Holm): those of AUC and O/E of
+        all columns, groups and causes, each at the mean over landmarks and its last horizon that can be
+        estimated; of a group without a mean at each landmark.
     n : int, default 200
         Bootstrap draws.
     seed : int, default 0
@@ -207,16 +208,17 @@ def _only(board: Scoreboard, models: Sequence[str]) -> Scoreboard:
 def _family(gaps: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The gaps by which something is claimed: see `compare_groups`."""
     judged = [gap for gap in gaps if gap["p"] is not None and gap["metric"] in CLAIMED]
-    last: dict[str, float] = {}
+    mean = {_of(gap) for gap in judged if gap["landmark"] is None}
+    judged = [gap for gap in judged if gap["landmark"] is None or _of(gap) not in mean]
+    last: dict[tuple[str, ...], float] = {}
     for gap in judged:
-        last[gap["cause"]] = max(last.get(gap["cause"], 0.0), gap["horizon"] or 0.0)
-    mean = {gap["cause"] for gap in judged if gap["landmark"] is None}
-    return [
-        gap
-        for gap in judged
-        if (gap["landmark"] is None or gap["cause"] not in mean)
-        and (gap["horizon"] or 0.0) == last[gap["cause"]]
-    ]
+        last[_of(gap)] = max(last.get(_of(gap), 0.0), gap["horizon"] or 0.0)
+    return [gap for gap in judged if (gap["horizon"] or 0.0) == last[_of(gap)]]
+
+
+def _of(gap: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a gap is of, at any landmark and horizon."""
+    return gap["cause"], gap["by"], gap["group"], gap["metric"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -201,16 +201,16 @@ def _known(
 
 def _note(model: str, cause: str, way: str, found: Sequence[Update]) -> str:
     """An update in words: that of each half."""
-    if all(update == Update(update.kind) for update in found):
-        return (
-            f"{model}+{way}, {cause}: fewer than {MIN_CASES} patients with the event in a half; not updated"
-        )
-    parts = [f"intercept {update.intercept:+.2f}" for update in found]
-    if way == "slope":
-        parts = [f"{said}, slope {u.slope:.2f}" for said, u in zip(parts, found, strict=True)]
-    return (
-        f"{model}+{way}, {cause}: {parts[0]} by one half, {parts[1]} by the other, each scored on the other"
+    few, none = f"fewer than {MIN_CASES} patients with the event", Update(found[0].kind)
+    if all(update == none for update in found):
+        return f"{model}+{way}, {cause}: {few} in a half; not updated"
+    slopes = [f", slope {update.slope:.2f}" if way == "slope" else "" for update in found]
+    one, other = (
+        "none" if update == none else f"intercept {update.intercept:+.2f}{slope}"
+        for update, slope in zip(found, slopes, strict=True)
     )
+    why = f" (none: {few})" if none in found else ""
+    return f"{model}+{way}, {cause}: {one} by one half, {other} by the other{why}, each scored on the other"
 
 
 Link = Callable[[np.ndarray], np.ndarray]

@@ -492,6 +492,8 @@ horizon = "{horizon}d"
         assert found["event"] == event
         assert (found["time"] * DAY, found["after"] * DAY) == pytest.approx((time, last))
         assert found["after"] <= found["time"]
+        next_visit = min((after for after, _ in seen), default=nan)
+        assert found["seen"] * DAY == pytest.approx(next_visit, nan_ok=True)
 
 
 @settings(max_examples=10)
@@ -572,7 +574,7 @@ horizon = "9d"
     X = read(lab_rows((0, before), (2, after)), outcome).at(1, patient="a")
     assert X.at_risk("value").tolist() == [event is not None]
     if event is not None:
-        assert X.outcome("value").tolist() == [(event, 1, 0 if event else 1)]
+        assert X.outcome("value").tolist() == [(event, 1, 0 if event else 1, 1)]
 
 
 @pytest.mark.parametrize(

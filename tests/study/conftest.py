@@ -79,7 +79,7 @@ class Knows:
         return {"death": Forecast.from_array(risk, self.times, "death", X)}
 
 
-def _made(patients=500, seed=0, sites=0, plant=lambda hazard, sex, rng: hazard):
+def _made(patients=500, seed=0, sites=0, plant=lambda hazard, sex, rng: hazard, days=(0.0,), times=(300.0,)):
     """Patients with a known hazard, and the forecasts of one who knows it but for `plant`."""
     rng = np.random.default_rng(seed)
     hazard = np.exp(rng.normal(np.log(0.004), 1.0, patients))
@@ -101,8 +101,8 @@ def _made(patients=500, seed=0, sites=0, plant=lambda hazard, sex, rng: hazard):
     from gnnpatient.study.scoreboard import ModelRisks
 
     cohort = read_cohort(read_spec(spec), {"patients.csv": frame})
-    X = cohort.landmarks(times=[0.0]).followed("death")
-    times = np.array([300.0])
+    X = cohort.landmarks(times=list(days)).followed("death")
+    times = np.array(times)
     models = {"gnn": Knows(times, plant(hazard, sex, rng)), "cox": Knows(times, hazard)}
     return ModelRisks.of([(models, X)], "death", times)
 

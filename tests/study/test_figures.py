@@ -117,3 +117,16 @@ def test_what_cannot_be_drawn_is_said(found, tmp_path):
     files, notes = found.save_plots(tmp_path / "figures")
     assert {f.name for f in files} >= {"calibration-death-entry.png", "decision-death-1_y.png"}
     assert len(files) + len(notes) == 12 and all(f.stat().st_size > 5000 for f in files)
+
+
+def test_a_patient_of_two_repeats_counts_once(pbc, says):
+    """Four patients with the event are too few, though each is scored in two repeats."""
+    X = pbc.landmarks(times=["entry"]).followed("death")
+    y = X.outcome("death")
+    dead = np.flatnonzero((y["event"] == 2) & (y["time"] < 4 * YEAR))[:4]
+    rows = np.concatenate([dead, np.flatnonzero(y["time"] > 6 * YEAR)[:60]])
+    models = {"gnn": says(lambda X, k: np.linspace(0.1, 0.3, len(X))[:, None])}
+    scored = ModelRisks.of([(models, X[rows]), (models, X[rows])], "death", GRID)
+    twice = evaluate(scored, outcome="death", horizons=[5 * YEAR], n=2)
+    with pytest.raises(InputError, match="not estimable; fewer than 5 patients"):
+        twice.curve("decision", cause="death")

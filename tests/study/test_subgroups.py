@@ -1,9 +1,12 @@
 """Gaps between groups: one that is planted is found, and where there is none none is claimed."""
 
+import re
+
 import numpy as np
 import pytest
 
 from gnnpatient import InputError
+from gnnpatient.cli.evaluate import show_scores
 from gnnpatient.study.evaluate import evaluate, scored_parts
 from gnnpatient.study.scoreboard import Scoreboard
 from gnnpatient.study.subgroups import compare_groups, gap_sentences
@@ -57,6 +60,22 @@ def test_where_there_is_no_gap_none_is_claimed(planted):
         assert all(r["holm"] >= r["p"] for r in judged)
         claims.append(any("is shown between" in line for line in gap_sentences(gaps, "gnn")))
     assert sum(claims) <= 1
+
+
+def test_what_is_judged_is_the_last_mean_that_there_is(planted, capsys):
+    """One landmark reaches further than the other: there is a mean at the earlier horizon alone."""
+    scored = planted(700, plant=halved, days=(0.0, 200.0), times=(HORIZON, 600.0))
+    found = evaluate(scored, outcome="death", horizons=[HORIZON, 600.0], by=["sex"], n=30)
+    far = {r["landmark"]: r["value"] for r in found.gaps if (r["metric"], r["horizon"]) == ("oe", 600.0)}
+    assert far[0.0] is not None and far[200.0] is far[None] is None
+    judged = [r for r in found.gaps if r["holm"] is not None and r["model"] == "gnn"]
+    assert {(r["metric"], r["landmark"], r["horizon"]) for r in judged} == {
+        (metric, None, HORIZON) for metric in ("auc", "oe")
+    }
+    show_scores(found)
+    (line,) = re.findall(r"death +sex=m +sex=f .*", capsys.readouterr().out)
+    assert all(f"{r['value']:.3f} [" in line for r in judged)
+    assert found.gap_sentences[0].startswith("gnn: a gap in oe is shown between sex=m and sex=f: ")
 
 
 def test_a_group_of_few_is_not_estimable(planted):
