@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from gnnpatient.study.comparison import Comparison
     from gnnpatient.study.evaluate import Evaluation
 
-METRICS = ("auc", "auprc", "brier", "oe")  # that `evaluate` shows of each horizon or class
-OVERALL = ("scaled_ibs", "scaled_brier")  # and of each landmark
-COMPARED = ("c", "auc", "scaled_ibs", "scaled_brier")  # that `compare` shows
+# that `evaluate` shows of each horizon or class, or of a value
+METRICS = ("rmse", "crps", "coverage", "auc", "auprc", "brier", "oe")
+OVERALL = ("scaled_ibs", "scaled_brier", "scaled_crps")  # and of each landmark
+COMPARED = ("c", "auc", "scaled_ibs", "scaled_brier", "scaled_mse", "scaled_crps")  # that `compare` shows
 FAMILIES = ("graph", "linear", "boosted")  # parts of a model, with a table of their own
 Row = Mapping[str, Any]  # a figure: model, landmark, horizon, metric, value, low, high ...
 
@@ -46,6 +47,9 @@ def evaluate(
     ] = None,
     horizons: Annotated[
         str | None, typer.Option(help="score up to [default: 1y,3y,5y as far as the model goes]")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="a value: asked for so long after the landmark, as 1y")
     ] = None,
     by: Annotated[str | None, typer.Option(help="repeat in groups of: sex,age,site")] = None,
     censoring: Annotated[
@@ -72,7 +76,9 @@ def evaluate(
     """Score a model, with intervals, on patients that it was not trained on.
 
     Beside it: each of its families alone, and what its graph adds; a stacked Cox model (of a diagnosis a
-    stacked logistic regression), and the null model, which forecasts the same for everybody. With --cv or
+    stacked logistic regression, of a value the last one, a ridge regression, boosted quantiles and a linear
+    mixed model, for which --to says when it is asked for), and the null model, which forecasts the same for
+    everybody. With --cv or
     --folds the choices of RUN are refitted in each fold, so that every patient is scored once while held out;
     the model of RUN itself is not used.
     """
@@ -85,13 +91,14 @@ def evaluate(
     if cv is not None or folds is not None:
         if update is not None:
             raise InputError("--update is of a fitted model elsewhere; --cv and --folds fit it here")
-        return _evaluate_in_folds(run, cohort, outcome, at, until, by, censoring, cv, folds, plot, json)
+        return _evaluate_in_folds(run, cohort, outcome, at, until, to, by, censoring, cv, folds, plot, json)
     found = evaluate_run(
         FittedModel.open(run),
         open_cohort(cohort, verify=True),
         outcome,
         landmarks=at,
         horizons=until,
+        to=to,
         by=by.split(",") if by else [],
         censoring=censoring,
         update=update,
@@ -112,6 +119,7 @@ def _evaluate_in_folds(
     outcome: str | None,
     landmarks: list[float | str] | None,
     horizons: list[float] | None,
+    to: str | None,
     by: str | None,
     censoring: str,
     cv: int | None,
@@ -138,6 +146,7 @@ def _evaluate_in_folds(
             folds=folds if cv is None else cv,  # type: ignore[arg-type]
             landmarks=landmarks,
             horizons=horizons,
+            to=to,
             by=by.split(",") if by else [],
             censoring=censoring,
             progress=progress,

@@ -1303,7 +1303,7 @@ def join_landmarks(*parts: Landmarks) -> Landmarks:
     Parameters
     ----------
     *parts : Landmarks
-        Landmarks of the same cohort, without `to`.
+        Landmarks of the same cohort, all of them with `to` or none.
 
     Returns
     -------
@@ -1312,7 +1312,7 @@ def join_landmarks(*parts: Landmarks) -> Landmarks:
     Raises
     ------
     InputError
-        When the cohorts differ.
+        When the cohorts differ, or only some parts have `to`.
 
     Examples
     --------
@@ -1326,9 +1326,13 @@ def join_landmarks(*parts: Landmarks) -> Landmarks:
     cohort = parts[0].cohort
     if any(part.cohort is not cohort for part in parts):
         raise InputError("the parts are landmarks of different cohorts; score each cohort on its own")
-    return Landmarks(
-        cohort, np.concatenate([part.patient for part in parts]), np.concatenate([part.at for part in parts])
-    )
+    asked = [part.to for part in parts if part.to is not None]
+    if asked and len(asked) < len(parts):
+        raise InputError(
+            "some parts ask for a value at a time (to), others do not; give all the time, or none"
+        )
+    patient, at = (np.concatenate([getattr(part, name) for part in parts]) for name in ("patient", "at"))
+    return Landmarks(cohort, patient, at, np.concatenate(asked) if asked else None)
 
 
 def _group_sizes(outcome: Outcome) -> list[str]:

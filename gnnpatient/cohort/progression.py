@@ -19,7 +19,7 @@ from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 class Progression(Shown):
     """How a value continues after a landmark: its next value, or its change.
 
-    A model is fitted for a value and for a change. The class attributes are described in
+    A model is fitted for it. The class attributes are described in
     `gnnpatient.cohort.outcomes`.
 
     Attributes
@@ -84,15 +84,35 @@ class Progression(Shown):
         ndarray
             (landmark,) float64, nan = none.
         """
-        owner, row = self._rows(patient, at)
-        seen = self.events.known[row] <= at[owner]
-        if self.events.replaced is not None:
-            seen &= self.events.replaced[row] > at[owner]
-        owner, row = owner[seen], row[seen]
+        owner, row = self._visible(patient, at)
         latest = np.full(len(at), NEVER)
         np.maximum.at(latest, owner, self.events.happened[row])
         final = self.events.happened[row] == latest[owner]
         return _mean(owner[final], self.events.value[row[final]], len(at))
+
+    def earlier(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Give every value that is known at each landmark.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        tuple of ndarray
+            Of each value its landmark, the seconds after it (0 or less), and the value.
+        """
+        owner, row = self._visible(patient, at)
+        return owner, self.events.happened[row] - at[owner], self.events.value[row].astype(np.float64)
+
+    def _visible(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the codes that are known at each landmark: (pair,) landmark, (pair,) row."""
+        owner, row = self._rows(patient, at)
+        seen = self.events.known[row] <= at[owner]
+        if self.events.replaced is not None:
+            seen &= self.events.replaced[row] > at[owner]
+        return owner[seen], row[seen]
 
     def _rows(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Every row of the codes of each landmark's patient: (pair,) landmark, (pair,) row."""
@@ -224,15 +244,15 @@ class Progression(Shown):
         np.maximum.at(last, self.events.patient, self.events.happened)
         return last[patient]
 
-    def seen_around(self, patient: np.ndarray, at: np.ndarray, after: int) -> np.ndarray:
+    def seen_around(self, patient: np.ndarray, at: np.ndarray, after: int | np.ndarray) -> np.ndarray:
         """Find whether a value was seen within the window around a time after each landmark.
 
         Parameters
         ----------
         patient, at : ndarray
             Position and second after the origin of each landmark, (landmark,) int64.
-        after : int
-            Seconds after the landmark.
+        after : int or ndarray
+            Seconds after the landmark, (landmark,) int64.
 
         Returns
         -------

@@ -137,6 +137,33 @@ def last_landmarks(landmarks: Landmarks) -> Landmarks:
     return landmarks[order[np.append(np.diff(landmarks.patient[order]) != 0, True)[: len(order)]]]
 
 
+def spaced_landmarks(landmarks: Landmarks, count: int) -> Landmarks:
+    """Keep some of the landmark times, evenly spaced: entry, where it is one, and the last among them.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        Patients at prediction times.
+    count : int
+        How many landmark times.
+
+    Returns
+    -------
+    Landmarks
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> X = pbc().landmarks(times=[0, 100, 200, 365, 1095])
+    >>> np.unique(spaced_landmarks(X, 3).days)
+    array([   0.,  200., 1095.])
+    """
+    moments = landmarks.moments
+    every = np.unique(moments)
+    chosen = every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
+    return landmarks[np.isin(moments, chosen)]
+
+
 def _range(value: np.ndarray, patient: np.ndarray, least: int) -> list[float]:
     """A range: beyond either end a hundredth of the patients, and at least `least`, have a value."""
     order = np.argsort(patient, kind="stable")

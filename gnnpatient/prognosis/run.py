@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
+from gnnpatient.cohort.outcomes import Progression
 from gnnpatient.cohort.splits import deal_share, default_landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.files import atomic_file, file_hash, lock, sealed
@@ -340,7 +341,11 @@ def usual_landmarks(cohort: Cohort, outcome: str) -> list[float | str]:
 
 
 def scored_landmarks(
-    cohort: Cohort, patients: np.ndarray, outcome: str, days: Sequence[float | str]
+    cohort: Cohort,
+    patients: np.ndarray,
+    outcome: str,
+    days: Sequence[float | str],
+    to: float | None = None,
 ) -> Landmarks:
     """The landmarks at which patients are scored: at risk, with a known label.
 
@@ -357,12 +362,28 @@ def scored_landmarks(
         Name of the outcome.
     days : sequence of float or str
         Days after the origin; "entry" is each patient's own.
+    to : float, optional
+        Days after the landmark at which a value is asked for; needed for a progression, and for it alone.
 
     Returns
     -------
     Landmarks
+
+    Raises
+    ------
+    InputError
+        When `to` is missing, not above 0, or given for another outcome.
     """
     truth = cohort.outcomes[outcome]
+    is_value = isinstance(truth, Progression) and not truth.has_curve
+    if is_value and (to is None or not to > 0):
+        when = "when" if to is None else f"to = {to:g} days"
+        raise InputError(
+            f"outcome {outcome!r} is a value: {when}? give the days after the landmark, above 0, as in "
+            'to="1y" (--to 1y)'
+        )
+    if to is not None and not is_value:
+        raise InputError(f"outcome {outcome!r} is no value at a time; leave out to")
     if truth.has_own_moments:
         landmarks = cohort.moments(outcome)
         landmarks = landmarks[np.isin(landmarks.patient, patients)].followed(outcome)
@@ -373,6 +394,8 @@ def scored_landmarks(
         landmarks = cohort.landmarks(patients, [*named, *moments.tolist()]).followed(outcome)
         once = np.unique(np.stack([landmarks.patient, landmarks.at]), axis=1, return_index=True)[1]
         landmarks = landmarks[np.sort(once)]
+    if to is not None:
+        return replace(landmarks, to=landmarks.at + round(to * DAY))
     if truth.has_course:
         return landmarks  # those lost before the horizon inform the censoring weights
     return landmarks[landmarks.outcome(outcome)["label"] >= 0]

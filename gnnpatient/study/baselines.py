@@ -30,11 +30,13 @@ from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
 from gnnpatient.metrics import cumulative_incidence
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
-from gnnpatient.prognosis.inputs import kept_names, restrict
+from gnnpatient.prognosis.inputs import kept_names, restrict, spaced_landmarks
 from gnnpatient.prognosis.kinds import target_of
 from gnnpatient.prognosis.marginal import landmark_marginals, nearest
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.targets import MIN_REMAINING, label_target
+from gnnpatient.prognosis.values import ProgressionForecast
+from gnnpatient.study.value_baselines import VALUE_COMPARATORS, TrainingValues
 
 MIN_LOST = 10  # landmarks whose follow-up ended by censoring, for a model of it
 CENSORING_RIDGE = 5.0
@@ -97,7 +99,7 @@ class StackedCox(BaseEstimator):
         InputError
             When nobody has an event within the horizon.
         """
-        chosen = _at_some_landmarks(X, self.landmarks)
+        chosen = spaced_landmarks(X, self.landmarks)
         names = X.cohort.outcome_names() if self.outcomes is None else tuple(self.outcomes)
         self.models_, self.causes_, self.grid_, self.columns_ = {}, {}, {}, {}
         self.names_ = kept_names(chosen, self.min_patients)
@@ -216,9 +218,7 @@ class StackedLogistic(BaseEstimator):
                 if self.outcomes is not None:
                     raise InputError(f"outcome {name!r} is survival; use StackedCox")
                 continue
-            labelled = (X if outcome.has_own_moments else _at_some_landmarks(X, self.landmarks)).followed(
-                name
-            )
+            labelled = (X if outcome.has_own_moments else spaced_landmarks(X, self.landmarks)).followed(name)
             target = label_target(outcome, labelled, np.ones(len(labelled), bool))
             labelled, target = labelled[target.known], target[target.known]
             label = target.label
@@ -266,12 +266,13 @@ class StackedLogistic(BaseEstimator):
         return found
 
 
-COMPARATORS: Mapping[str, tuple[str, Any]] = {
-    "survival": ("cox", StackedCox),
-    "worsening": ("cox", StackedCox),
-    "diagnosis": ("logistic", StackedLogistic),
+COMPARATORS: Mapping[str, Mapping[str, Any]] = {
+    "survival": {"cox": StackedCox},
+    "worsening": {"cox": StackedCox},
+    "diagnosis": {"logistic": StackedLogistic},
+    "progression": VALUE_COMPARATORS,
 }
-"""Name and estimator of the plain comparator, by the kind of the outcome."""
+"""Estimators of the plain comparators by their names, by the kind of the outcome."""
 
 
 def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.ndarray:
@@ -306,14 +307,6 @@ def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.nda
     model = CoxPHSurvivalAnalysis(alpha=CENSORING_RIDGE).fit(x, Surv.from_arrays(lost, when))
     log = model.predict(x)
     return np.exp(np.clip(log - log.mean(), -4, 4))
-
-
-def _at_some_landmarks(X: Landmarks, count: int) -> Landmarks:
-    """X at `count` of its landmarks, evenly spaced: entry, where it is one, and the last among them."""
-    moments = X.moments
-    every = np.unique(moments)
-    chosen = every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
-    return X[np.isin(moments, chosen)]
 
 
 def _columns(table: pl.DataFrame) -> ColumnTransformer:
@@ -479,6 +472,49 @@ class ClassPrior:
         return {self.outcome: DiagnosisForecast(self.outcome, self.classes, table, X.ids, X.days, at_risk)}
 
 
+@dataclass(frozen=True, eq=False)
+class MarginalValues:
+    """The distribution of the later values of the training landmarks, the same for everybody at a landmark.
+
+    Attributes
+    ----------
+    outcome : str
+        Name of the progression.
+    times : (time,) float64 array
+        Days after the landmark.
+    edges : (bin + 1,) float64 array
+        Ends of the bins.
+    share : (1 + bin, time) float64 array
+        For landmarks without a table of their own; slot 0 is that a value is seen.
+    near
+        As of MarginalModel.
+    """
+
+    outcome: str
+    times: np.ndarray
+    edges: np.ndarray
+    share: np.ndarray  # (1 + bin, time)
+    near: NearestTables | None = None
+
+    def forecast(self, X: Landmarks) -> dict[str, ProgressionForecast]:
+        """The distribution of each patient's landmark.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        dict of str to ProgressionForecast
+            Of the one outcome.
+        """
+        table = _of_landmark(X, self.share, {}, self.near)
+        bins = table[:, 1:] / table[:, 1:].sum(1, keepdims=True)
+        of = bins, self.edges, self.times, X, self.outcome
+        return {self.outcome: ProgressionForecast.from_array(*of, seen=table[:, 0])}
+
+
 def _of_landmark(
     X: Landmarks, other: np.ndarray, tables: LandmarkTables, near: NearestTables | None
 ) -> np.ndarray:
@@ -491,7 +527,7 @@ def _of_landmark(
 
 def marginal_model(
     predictor: Predictor, outcome: str, train: Landmarks | None = None
-) -> MarginalModel | ClassPrior:
+) -> MarginalModel | ClassPrior | MarginalValues:
     """What a model has to beat: a forecast without input, at each landmark the same for everybody.
 
     Parameters
@@ -506,9 +542,12 @@ def marginal_model(
 
     Returns
     -------
-    MarginalModel or ClassPrior
+    MarginalModel, ClassPrior or MarginalValues
     """
     head = predictor.heads[outcome].to_dict()
+    if head["kind"] == "progression":
+        of = np.array(head["times"]), np.array(head["edges"]), predictor.null[outcome]
+        return MarginalValues(outcome, *of, predictor.nulls.get(outcome))
     tables = {} if train is None else _tables(train, outcome, tuple(head.get("times", ())))
     overall, near = predictor.null[outcome], predictor.nulls.get(outcome)
     if head["kind"] == "diagnosis":
@@ -518,7 +557,7 @@ def marginal_model(
 
 def fitted_marginal(
     train: Landmarks, outcome: str, times: Sequence[float] = (), scored: Landmarks | None = None
-) -> MarginalModel | ClassPrior:
+) -> MarginalModel | ClassPrior | TrainingValues:
     """The forecast without input, of training landmarks alone, without a fitted model.
 
     Parameters
@@ -528,13 +567,13 @@ def fitted_marginal(
     outcome : str
         Name of the outcome.
     times : sequence of float, default ()
-        Days after the landmark; none of a diagnosis.
+        Days after the landmark; none of a diagnosis; of a progression the last is up to which it learns.
     scored : Landmarks, optional
         Training patients at the landmarks that are scored, as in `marginal_model`.
 
     Returns
     -------
-    MarginalModel or ClassPrior
+    MarginalModel, ClassPrior or TrainingValues
 
     Examples
     --------
@@ -545,6 +584,9 @@ def fitted_marginal(
     array([0.106, 0.128])
     """
     truth, grid = train.cohort.outcomes[outcome], tuple(times)
+    if truth.kind == "progression":
+        last = max(grid, default=None)
+        return TrainingValues(outcomes=[outcome], horizon=last).fit(train)
     target = target_of(train, outcome)
     overall, near = target.marginal(train.moments, grid), landmark_marginals(target, train, grid)
     tables = {} if scored is None else _tables(scored, outcome, grid)

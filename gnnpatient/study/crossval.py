@@ -43,6 +43,7 @@ from gnnpatient.study.models import (
 )
 from gnnpatient.study.scoreboard import Model, ModelRisks
 from gnnpatient.study.validation import refuse_censoring
+from gnnpatient.times import days
 
 if TYPE_CHECKING:
     import polars as pl
@@ -140,6 +141,7 @@ def cross_validate(
     landmarks: Sequence[float | str] | None = None,
     fit_at: Sequence[float | str] | str = "random",
     horizons: Sequence[float | str] | None = None,
+    to: float | str | None = None,
     by: Sequence[str] = (),
     censoring: str = "km",
     n: int = 200,
@@ -174,6 +176,9 @@ def cross_validate(
     horizons : sequence of float or str, optional
         Days after the landmark, or durations as in "5y"; default: 1, 3 and 5 years, or thirds of a shorter
         time, as far as all models forecast and the outcome is observed in every fold. None for a diagnosis.
+    to : float or str, optional
+        Days after the landmark, or a duration as in "1y", at which a value is asked for; needed for a
+        progression, and for it alone.
     by : sequence of str, default ()
         Columns by which the figures are repeated in groups.
     censoring : {"km", "cox"}, default "km"
@@ -211,7 +216,7 @@ def cross_validate(
     if isinstance(fitted_at, str) and fitted_at != "random":
         raise InputError(f'fit_at = {fit_at!r}; give "random", or days, as in ["entry", 365]')
     plan = {"outcomes": [name], "landmarks": fitted_at, "seed": seed}
-    setting = _Setting(cohort, name, cause, plan, landmarks, horizons)
+    setting = _Setting(cohort, name, cause, plan, landmarks, horizons, None if to is None else days(to))
     named = {"gnn": models} if isinstance(models, str) else models
     setting.check(named)
     last = None if horizons is None else max(map(float, horizons))
@@ -230,6 +235,7 @@ def cross_validate_run(
     folds: int | Sequence[Fold] | str | Path = 5,
     landmarks: Sequence[float | str] | None = None,
     horizons: Sequence[float | str] | None = None,
+    to: float | str | None = None,
     by: Sequence[str] = (),
     censoring: str = "km",
     n: int = 200,
@@ -253,6 +259,8 @@ def cross_validate_run(
     horizons : sequence of float or str, optional
         Days after the landmark, or durations; default 1, 3 and 5 years as far as the models go. None for a
         diagnosis.
+    to : float or str, optional
+        As in `cross_validate`.
     by : sequence of str, optional
         Columns by which the figures are repeated in groups.
     censoring : {"km", "cox"}, optional
@@ -282,7 +290,7 @@ def cross_validate_run(
     name = cohort.check_outcome(outcome or names[0])
     if name not in names:
         raise InputError(f"the run has no outcome {name!r}; it has {', '.join(names)}")
-    setting = _Setting(cohort, name, None, opened.plan, landmarks, horizons)
+    setting = _Setting(cohort, name, None, opened.plan, landmarks, horizons, None if to is None else days(to))
     model = PrognosisModel(**{choice: opened.plan[choice] for choice in CHOICES}, device=device)
     setting.check({"gnn": model})
     splits = _folds(cohort, name, folds, int(opened.plan["seed"]))
@@ -333,6 +341,7 @@ class _Setting:
     plan: Mapping[str, Any]  # outcomes, landmarks and seed of the fits
     landmarks: Sequence[float | str] | None
     horizons: Sequence[float] | None
+    to: float | None
 
     def check(self, models: Mapping[str, Any]) -> None:
         """Refuse what means nothing, before anything is fitted."""
@@ -448,8 +457,8 @@ def _cross_validate(
     """Fit and forecast in each fold, then score all folds together."""
     cohort, outcome = setting.cohort, setting.outcome
     sides = [_sides(setting, fold) for fold in splits]
-    comparator = COMPARATORS[cohort.outcomes[outcome].kind][0]
-    step = _Steps(len(splits), [*models, comparator], progress)
+    comparators = tuple(COMPARATORS[cohort.outcomes[outcome].kind])
+    step = _Steps(len(splits), [*models, comparators[0]], progress)
     parts, answers, counts = [], [], []
     reach = _reach(setting, [X for X, _ in sides], models)
     for i, (fold, (X, test)) in enumerate(zip(splits, sides, strict=True)):
@@ -470,7 +479,7 @@ def _cross_validate(
             scored_times(found, reach, setting.horizons)  # a model that stops short is refused at once
         beside = comparators_of(X, test, outcome, reach, setting.horizons or (), setting.least)
         found |= {key: answer_of(key, one, test, outcome, None) for key, one in beside.items()}
-        step(i, comparator)
+        step(i, comparators[0])
         answers.append(found)
         parts.append(test)
         counts.append(
@@ -488,7 +497,7 @@ def _cross_validate(
         horizons=times,
         by=by,
         cause=setting.cause,
-        against=[("gnn", NO_GRAPH), *((key, comparator) for key in models)],
+        against=[("gnn", NO_GRAPH), *((key, one) for key in models for one in comparators)],
         held_out=len(np.unique(np.concatenate([fold.test for fold in splits]))),
         censoring=censoring,
         n=n,
@@ -501,7 +510,7 @@ def _cross_validate(
 def _sides(setting: _Setting, fold: Fold) -> tuple[Landmarks, Landmarks]:
     """The training landmarks of a fold, and the scored ones of its test patients."""
     train = training_landmarks(setting.cohort, fold.train, setting.plan)
-    test = scored_landmarks(setting.cohort, fold.test, setting.outcome, setting.at)
+    test = scored_landmarks(setting.cohort, fold.test, setting.outcome, setting.at, setting.to)
     if not len(test):
         raise InputError(f"fold {fold.fold} of repeat {fold.repeat}: nobody at risk at the landmarks")
     return train, test

@@ -39,8 +39,11 @@ if TYPE_CHECKING:
 LEVEL = 0.05  # of p values, after Holm's rule
 MIN_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
 HIDDEN = ("nograph",)  # models of which only the difference to another one is shown
-WHOLE = ("scaled_ibs", "scaled_brier")  # by which it is said whether the graph adds anything
-COMPARED = ("auc", "auprc", "c", "brier", "ibs", "scaled_ibs", "scaled_brier")  # between two models
+WHOLE = ("scaled_ibs", "scaled_brier", "scaled_crps")  # by which it is said whether the graph adds anything
+COMPARED = (  # between two models
+    *("auc", "auprc", "c", "brier", "ibs", "scaled_ibs", "scaled_brier"),
+    *("rmse", "mae", "crps", "scaled_crps", "scaled_mse"),
+)
 NOT_AVERAGED = ("tau", "ici")  # over landmarks
 WITHOUT_INTERVAL = ("ici",)  # too slow to be drawn again and again
 MAX_LINES = 24  # of the table in a notebook
@@ -298,7 +301,7 @@ class Evaluation(Shown):
         >>> from gnnpatient.datasets.shipped import pbc
         >>> from gnnpatient.study import evaluate_models
         >>> X = pbc().landmarks(times=[0]).followed("death")
-        >>> half = COMPARATORS["survival"][1](landmarks=1).fit(X[::2])
+        >>> half = COMPARATORS["survival"]["cox"](landmarks=1).fit(X[::2])
         >>> found = evaluate_models({"mine": half}, X[1::2], horizons=[1826.0], n=2)
         >>> found.plot("decision", cause="death").get_title(loc="left")
         'Decision curve: death, entry'
@@ -361,6 +364,10 @@ class Evaluation(Shown):
             raise InputError(f"kind {kind!r}; must be one of {', '.join(curves.KINDS)}")
         if self.board is None:
             raise InputError("this evaluation has lost its risks; evaluate anew")
+        if self.board.observed.kind == "progression":
+            raise InputError(
+                f"{self.outcome!r} is a value, which has no such curve; forecast.plot() draws it"
+            )
         names = curves.shown_models(self.board) if models is None else list(models)
         for name in names:
             if name not in self.board.names:
@@ -514,7 +521,7 @@ def evaluate(
         without_interval=WITHOUT_INTERVAL,
     )
     rows: list[dict[str, Any]] = []
-    warnings = _blind_comparators(scored)
+    warnings = [*_blind_comparators(scored), *observed.unseen(landmarks)]
     everybody = ("", np.ones(len(landmarks), bool), False)
     each = [(g, rows, is_unit(landmarks, by)) for by, parts in groups.items() for g, rows in parts.items()]
     for group, members, by_patient in [everybody, *each]:
@@ -552,7 +559,7 @@ def _blind_comparators(scored: ModelRisks) -> list[str]:
     return [
         f"{name} counts the rows of {', '.join(kinds)} and sees nothing of what is in them; what they add is "
         "answered by gnnpatient compare"
-        for name, _ in COMPARATORS.values()
+        for name in dict.fromkeys(itertools.chain(*COMPARATORS.values()))
         if name in scored.risks and kinds
     ]
 
@@ -719,6 +726,8 @@ def _landmark_mean(scores: np.ndarray, averaged: np.ndarray) -> np.ndarray:
 
 def _not_ranked(board: Scoreboard) -> list[str]:
     """Where too few patients are cases, or others, to rank them: a line a cause."""
+    there = {metric for metric, _ in board.columns}
+    ranked = [metric for metric in ("auc", "c", "slope", "ici") if metric in there]
     places: dict[str, list[str]] = {}
     for (cause, day, horizon), fewest in board.fewest().items():
         if fewest < MIN_CASES:
@@ -726,7 +735,7 @@ def _not_ranked(board: Scoreboard) -> list[str]:
             until = "" if horizon is None else f" to {horizon:g} d"
             places.setdefault(cause, []).append(f"{where}{until} ({fewest:g})".strip())
     return [
-        f"{cause}: no auc, c, slope, ici {', '.join(at)}: fewer than {MIN_CASES} patients among "
+        f"{cause}: no {', '.join(ranked)} {', '.join(at)}: fewer than {MIN_CASES} patients among "
         "the cases or the others"
         for cause, at in places.items()
     ]

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks
-from gnnpatient.cohort.splits import StratifiedPatientKFold
+from gnnpatient.cohort.splits import PatientKFold, StratifiedPatientKFold
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.cells import ids
 from gnnpatient.readers.tables import read_table
@@ -132,7 +132,9 @@ def make_folds(cohort: Cohort, outcome: str, count: int, seed: int = 0) -> list[
     [104, 104, 104]
     """
     everybody = Landmarks(cohort, np.arange(len(cohort)), np.where(cohort.enters, cohort.entry, 0))
-    split = StratifiedPatientKFold(count, seed=seed, outcome=outcome).split(everybody)
+    spread = StratifiedPatientKFold(count, seed=seed, outcome=outcome)
+    has_none = cohort.outcomes[outcome].strata is None  # of a value
+    split = (PatientKFold(count, seed=seed) if has_none else spread).split(everybody)
     return [Fold(0, i, train, test, pl.String) for i, (train, test) in enumerate(split)]
 
 

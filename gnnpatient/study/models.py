@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.cohort.cohort import ENTRY, Landmarks
+from gnnpatient.cohort.outcomes import Outcome
 from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.errors import InputError, near
-from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, judged
-from gnnpatient.prognosis.kinds import target_of
+from gnnpatient.prognosis.forecast import Answer, Forecast, judged
+from gnnpatient.prognosis.kinds import KINDS, target_of
 from gnnpatient.prognosis.run import RANDOM_LANDMARKS, scored_landmarks
 from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
-from gnnpatient.prognosis.values import ProgressionForecast
+from gnnpatient.prognosis.values import ProgressionForecast, asked_for
 from gnnpatient.study.baselines import COMPARATORS, fitted_marginal
 from gnnpatient.study.evaluate import Evaluation, evaluate
-from gnnpatient.study.scoreboard import Model, ModelRisks, scored_grid
+from gnnpatient.study.scoreboard import LEARN_AHEAD, Model, ModelRisks, scored_grid
 from gnnpatient.times import DAY, days
 
-RESERVED = ("cox", "logistic", "null", "nograph")  # names of what stands beside every model
+ALWAYS_BESIDE = ("null", "nograph")  # names of what stands beside every model, with its comparators
 TOLERANCE = 1e-6  # by which a probability may miss 0 or 1
 
 
@@ -81,8 +82,9 @@ def evaluate_models(
 ) -> Evaluation:
     """Score models of any make on held-out landmarks, beside a plain comparator and the marginal model.
 
-    With `train` a stacked Cox model ("cox"; of a diagnosis "logistic") and the marginal model ("null") are
-    fitted on it, and each model's paired difference from the comparator is among the rows, as "mine-cox".
+    With `train` a stacked Cox model ("cox"; of a diagnosis "logistic"; of a value "last", "ridge",
+    "quantiles" and "mixed") and the marginal model ("null") are fitted on it, and each model's paired
+    difference from a comparator is among the rows, as "mine-cox".
 
     Parameters
     ----------
@@ -90,7 +92,8 @@ def evaluate_models(
         By a name for the tables: anything with ``forecast(X)`` that gives ``{outcome: Forecast}``, or such a
         dictionary, or a `Forecast` of the landmarks of `test` in their order (`Forecast.from_array`).
     test : Landmarks
-        Whom to score: patients whom no model was fitted on, at risk then.
+        Whom to score: patients whom no model was fitted on, at risk then. Of a value with the time that it is
+        asked for, as of ``cohort.at("1y", to="2y")``.
     train : Landmarks, optional
         What the comparators are fitted on. Without it there are none, and no scaled scores.
     outcome : str, optional
@@ -129,7 +132,7 @@ def evaluate_models(
     >>> from gnnpatient.datasets.shipped import pbc
     >>> X = pbc().landmarks(times=[0, 365]).followed("death")
     >>> train, test = next(PatientKFold(2).split(X))
-    >>> mine = COMPARATORS["survival"][1](landmarks=2).fit(X[train])           # any fitted model
+    >>> mine = COMPARATORS["survival"]["cox"](landmarks=2).fit(X[train])           # any fitted model
     >>> found = evaluate_models({"mine": mine}, X[test], train=X[train], horizons=[1826.0], n=20)
     >>> sorted({row["model"] for row in found.rows})
     ['cox', 'mine', 'mine-cox', 'null']
@@ -159,7 +162,7 @@ def evaluate_models(
         horizons=times,
         by=by,
         cause=cause,
-        against=[(key, COMPARATORS[known.kind][0]) for key in models],
+        against=[(key, name) for key in models for name in COMPARATORS[known.kind]],
         held_out=len(np.unique(test.patient)),
         censoring=censoring,
         n=n,
@@ -196,21 +199,30 @@ def check_choices(
     """
     if not isinstance(models, Mapping) or not models:
         raise InputError('models: give a dictionary of name and model, as in {"mine": model}')
-    for key in models:
-        if key in RESERVED:
-            raise InputError(f"model {key!r}: the name of what stands beside; call yours otherwise")
-    if both := [key for key in models if any(key == f"{one}-{two}" for one in models for two in RESERVED)]:
-        raise InputError(f"model {both[0]!r}: the name of a difference; call yours otherwise")
     known = cohort.outcomes_with_model([outcome])[outcome]
-    names = known.names if known.has_curve else judged(known.names)
+    reserved = (*COMPARATORS[known.kind], *ALWAYS_BESIDE)
+    for key in models:
+        if key in reserved:
+            raise InputError(f"model {key!r}: the name of what stands beside; call yours otherwise")
+    if both := [key for key in models if any(key == f"{one}-{two}" for one in models for two in reserved)]:
+        raise InputError(f"model {both[0]!r}: the name of a difference; call yours otherwise")
+    names = _judged(known, outcome)
     if cause is not None and cause not in names:
         raise InputError(f"unknown {known.name_noun[0]} {cause!r} of {outcome!r}{near(cause, names)}")
     if horizons is None:
         return
     if not known.has_curve:
-        raise InputError(f"outcome {outcome!r} is a diagnosis, which has no horizon to choose; leave it out")
+        kind = "a value, asked for by to" if known.kind == "progression" else "a diagnosis"
+        raise InputError(f"outcome {outcome!r} is {kind}, which has no horizon to choose; leave it out")
     if not len(horizons) or not all(h > 0 for h in horizons):
         raise InputError(f"horizons = {list(horizons)}; must be > 0, days after the landmark")
+
+
+def _judged(known: Outcome, outcome: str) -> tuple[str, ...]:
+    """Causes, classes that figures are about, or of a value the outcome itself."""
+    if known.has_curve:
+        return known.names
+    return (outcome,) if known.kind == "progression" else judged(known.names)
 
 
 def horizon_days(horizons: Sequence[float | str] | None) -> list[float] | None:
@@ -336,7 +348,7 @@ def answer_of(name: str, model: Any, X: Landmarks, outcome: str, cause: str | No
         When there is none, or it is of other landmarks or causes, or not a probability.
     """
     found = model
-    if not isinstance(model, Mapping | Forecast | DiagnosisForecast):
+    if not isinstance(model, Mapping | Answer):
         if isinstance(model, type) or not callable(getattr(model, "forecast", None)):
             raise InputError(
                 f"model {name!r} is {_what(model)}; give an object with forecast(X) that gives "
@@ -349,7 +361,7 @@ def answer_of(name: str, model: Any, X: Landmarks, outcome: str, cause: str | No
             raise InputError(f"model {name!r} has no forecast of outcome {outcome!r}{hint}")
         found = found[outcome]
     known = X.cohort.outcomes_with_model([outcome])[outcome]
-    wanted = Forecast if known.has_curve else DiagnosisForecast
+    wanted = KINDS[known.kind].forecast
     if not isinstance(found, wanted):
         raise InputError(
             f"model {name!r}: its forecast of {outcome!r} is {_what(found)}; must be a {wanted.__name__}, as "
@@ -358,8 +370,9 @@ def answer_of(name: str, model: Any, X: Landmarks, outcome: str, cause: str | No
     _check_rows(f"model {name!r}", found, X)
     if found.outcome != outcome and found.outcome in X.cohort.outcomes:
         raise InputError(f"model {name!r}: a forecast of {found.outcome!r}, to be scored as {outcome!r}")
-    _check_names(name, found, outcome, known.names, cause)
-    _check_values(name, found, known.names if cause is None else (cause,))
+    names = (outcome,) if isinstance(found, ProgressionForecast) else known.names
+    _check_names(name, found, outcome, names, cause)
+    _check_values(name, found, names if cause is None else (cause,))
     return found
 
 
@@ -520,15 +533,23 @@ def comparators_of(
     Returns
     -------
     dict of str to Model
-        "cox" or "logistic", and "null".
+        "cox", "logistic", or those of a value, and "null".
     """
-    name, estimator = COMPARATORS[train.cohort.outcomes_with_model([outcome])[outcome].kind]
+    kind = train.cohort.outcomes_with_model([outcome])[outcome].kind
     last = None if reach is None else max([reach, *horizons])
+    grid = [] if last is None else scored_grid(last, horizons).tolist()
+    scored = None
+    if kind == "progression":
+        last = LEARN_AHEAD * float(np.nanmax(asked_for(test)))
+        grid = [last]
+    else:
+        scored = _at_landmarks_of(test, train, outcome)
     horizon = {} if last is None else {"horizon": last}
-    fitted = estimator(outcomes=[outcome], min_patients=min_patients, **horizon).fit(train)
-    grid = () if last is None else scored_grid(last, horizons).tolist()
-    null = fitted_marginal(train.followed(outcome), outcome, grid, _at_landmarks_of(test, train, outcome))
-    return {name: fitted, "null": null}
+    fitted = {
+        name: estimator(outcomes=[outcome], min_patients=min_patients, **horizon).fit(train)
+        for name, estimator in COMPARATORS[kind].items()
+    }
+    return {**fitted, "null": fitted_marginal(train.followed(outcome), outcome, grid, scored)}
 
 
 def _at_landmarks_of(test: Landmarks, train: Landmarks, outcome: str) -> Landmarks | None:

@@ -17,15 +17,27 @@ import numpy as np
 
 from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Landmarks, join_landmarks
+from gnnpatient.cohort.outcomes import Progression
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, judged
+from gnnpatient.prognosis.values import ProgressionForecast, asked_for
 from gnnpatient.progress import Progress
 from gnnpatient.study.intervals import resampling_units
 from gnnpatient.times import DAY
 
 MIN_CASES = 5  # patients among the cases, and among the others, for a score that ranks or fits them
 NEED_CASES = ("auc", "auc1", "c", "slope", "ici", "auprc")  # the scores that rank or fit patients
+MIN_SEEN = 20  # patients with a value, for a score of values
+INTERVAL = 0.9  # of a value
+LEARN_AHEAD = 2  # times the time asked for, up to which comparators of a value learn
 
-WORDS = {"c": "C", "auc": "AUC", "scaled_ibs": "scaled IBS", "scaled_brier": "scaled Brier"}
+WORDS = {
+    "c": "C",
+    "auc": "AUC",
+    "scaled_ibs": "scaled IBS",
+    "scaled_brier": "scaled Brier",
+    "scaled_crps": "scaled CRPS",
+    "scaled_mse": "scaled MSE",
+}
 """Metrics in sentences."""
 
 Column = tuple[str, float | None]
@@ -101,8 +113,20 @@ SCORE_SETS = {
         deciding=("auc", "scaled_brier"),
         selecting="brier",
     ),
+    "progression": ScoreSet(
+        at_horizon=(),
+        overall=(
+            *("rmse", "mae", "crps", "coverage", "width"),
+            *("auc", "brier"),  # of being seen
+            *("scaled_crps", "scaled_mse"),
+        ),
+        compared_at_horizon=(),
+        compared_overall=("rmse", "crps", "scaled_mse", "scaled_crps"),
+        deciding=("scaled_mse", "scaled_crps"),
+        selecting="crps",
+    ),
 }
-"""By the kind of an outcome.
+"""By the kind of an outcome. Of a progression AUC and Brier score are of being seen, the others of the value.
 
 References: AUC (Blanche et al. 2013), C (Uno et al. 2011, Wolbers et al. 2014), Brier score and its integral
 IBS (Graf et al. 1999), scaled scores 1 - score / score of the marginal model (Kattan & Gerds 2018), O/E and
@@ -141,7 +165,8 @@ class ModelRisks:
     fold : (landmark,) int64 array
         Which models answered.
     risks : mapping
-        Model -> cause -> (landmark, time); of a diagnosis model -> class -> (landmark, 1).
+        Model -> cause -> (landmark, time); of a diagnosis model -> class -> (landmark, 1); of a progression
+        model -> outcome -> (landmark, figure), see `VALUE_FIGURES`.
     times : (time,) float64 array
         Days, the grid of the integrated Brier score, horizons included; empty for a diagnosis.
     """
@@ -192,7 +217,7 @@ class ModelRisks:
                 forecasts[name] = model.forecast(X)[outcome]
                 if progress:
                     progress("forecasts", done, len(models))
-            risks.append({name: RISKS[type(f)](f, times) for name, f in forecasts.items()})
+            risks.append({name: RISKS[type(f)](f, times, X) for name, f in forecasts.items()})
         joined = {
             name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes}
             for name, causes in risks[0].items()
@@ -200,21 +225,54 @@ class ModelRisks:
         return cls(join_landmarks(*landmarks), np.concatenate(folds), joined, times)
 
 
-def _curve_risks(forecast: Forecast, times: np.ndarray) -> dict[str, np.ndarray]:
+def _curve_risks(forecast: Forecast, times: np.ndarray, X: Landmarks) -> dict[str, np.ndarray]:
     """Of each cause (landmark, time)."""
     return {cause: forecast.risks(times, cause) for cause in forecast.causes}
 
 
-def _class_risks(forecast: DiagnosisForecast, times: np.ndarray) -> dict[str, np.ndarray]:
+def _class_risks(forecast: DiagnosisForecast, times: np.ndarray, X: Landmarks) -> dict[str, np.ndarray]:
     """Of each class that is judged (landmark, 1)."""
     return {name: forecast.risk(name)[:, None] for name in judged(forecast.classes)}
 
 
-RISKS: Mapping[type, Callable[[Any, np.ndarray], dict[str, np.ndarray]]] = {
+VALUE_FIGURES = ("mean", "median", "low", "high", "crps", "seen")
+"""What is kept of the forecast of a value at the time asked for; its score is nan where no value was seen."""
+
+
+def _value_figures(forecast: ProgressionForecast, times: np.ndarray, X: Landmarks) -> dict[str, np.ndarray]:
+    """What is scored of a forecast value (landmark, figure)."""
+    value, low_high = seen_values(X, forecast.outcome), forecast.interval(INTERVAL)
+    crps, there = np.full(len(X), np.nan), np.isfinite(value)
+    crps[there] = metrics.crps_of(forecast.distribution()[there], forecast.edges, value[there])
+    each = forecast.mean(), forecast.quantile(0.5), *low_high, crps, forecast.p_seen()
+    return {forecast.outcome: np.stack(each, 1)}
+
+
+RISKS: Mapping[type, Callable[[Any, np.ndarray, Landmarks], dict[str, np.ndarray]]] = {
     Forecast: _curve_risks,
     DiagnosisForecast: _class_risks,
+    ProgressionForecast: _value_figures,
 }
 """How the risks of a forecast are read, by its class."""
+
+
+def seen_values(X: Landmarks, outcome: str) -> np.ndarray:
+    """The value of each landmark at the time asked for, where it was seen and the patient was there.
+
+    Parameters
+    ----------
+    X : Landmarks
+        With `to`, see `Cohort.at`.
+    outcome : str
+        Name of a progression of a value.
+
+    Returns
+    -------
+    (landmark,) float64 array
+        nan where none was seen within the window, or the patient was gone by then.
+    """
+    truth = X.outcome(outcome)
+    return np.where(truth["gone"], np.nan, truth["value"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,10 +282,11 @@ class ObservedOutcome:
     Attributes
     ----------
     kind : str
-        "survival" of all outcomes with curves, or "diagnosis".
+        "survival" of all outcomes with curves, "diagnosis" or "progression".
     code : (landmark,) int64 array
         Survival: the event, 0 = censored. Diagnosis: the class, -1 = not looked for; with a horizon 1 = seen,
-        2 = dead or gone before, 0 = neither.
+        2 = dead or gone before, 0 = neither. Progression: 1 = a value was seen, 0 = none was, though the
+        patient was there and followed, -1 = gone or lost before.
     time : (landmark,) float64 array or None
         Days until then; None: a label that no censoring hides.
     judged : mapping of str to int
@@ -240,6 +299,10 @@ class ObservedOutcome:
         Days within which the codes of a diagnosis must come.
     pooled : bool
         Whether each landmark has a time of its own, so that all of them together have one figure.
+    value : (landmark,) float64 array or None
+        Of a progression what was seen; nan where nothing was.
+    seen : (landmark,) float64 array or None
+        Of a progression whether a value was seen, 1 or 0; nan where the window was not followed to its end.
     """
 
     kind: str
@@ -250,6 +313,8 @@ class ObservedOutcome:
     names: tuple[str, ...]
     horizon: float | None = None
     pooled: bool = False
+    value: np.ndarray | None = None  # (landmark,) float64
+    seen: np.ndarray | None = None  # (landmark,) float64
 
     @classmethod
     def of(cls, landmarks: Landmarks, outcome: str) -> ObservedOutcome:
@@ -269,9 +334,11 @@ class ObservedOutcome:
         Raises
         ------
         InputError
-            When a patient is not at risk, or the outcome is a progression, which has no model.
+            When a patient is not at risk, the outcome has no model, or a value is asked for without a time.
         """
         known, truth = landmarks.cohort.outcomes_with_model([outcome])[outcome], landmarks.outcome(outcome)
+        if isinstance(known, Progression) and not known.has_curve:
+            return cls._of_value(landmarks, known, outcome)
         if known.has_curve:
             causes = {cause: k for k, cause in enumerate(known.names, 1)}
             event, names = truth["event"].astype(np.int64), ("event_free", *known.names)
@@ -285,6 +352,50 @@ class ObservedOutcome:
             event, time = known.course(landmarks.patient, landmarks.at)
             code = event.astype(np.int64)
         return cls(known.kind, code, time, classes, label, known.names, horizon, known.has_own_moments)
+
+    @classmethod
+    def _of_value(cls, landmarks: Landmarks, known: Progression, outcome: str) -> ObservedOutcome:
+        """Read the values seen at the times asked for."""
+        assert landmarks.to is not None
+        value = seen_values(landmarks, outcome)
+        seen = known.seen_around(landmarks.patient, landmarks.at, landmarks.to - landmarks.at)
+        there = np.isfinite(value)
+        code = np.where(there, 1, np.where(seen == 0, 0, -1))
+        ahead = np.unique(asked_for(landmarks))
+        horizon = float(ahead[0]) if len(ahead) == 1 else None
+        group = np.where(there, 0, -1)
+        names = {outcome: 1}
+        return cls(known.kind, code, None, names, group, ("seen value",), horizon, False, value, seen)
+
+    def unseen(self, landmarks: Landmarks) -> list[str]:
+        """Say of how many a value was seen at the time asked for, and why not of the others.
+
+        Parameters
+        ----------
+        landmarks : Landmarks
+            The rows that this was read from.
+
+        Returns
+        -------
+        list of str
+            A line a landmark; none of an outcome that is no value.
+        """
+        if self.value is None:
+            return []
+        (outcome,) = self.judged
+        gone = landmarks.outcome(outcome)["gone"]
+        lines = []
+        for day, rows in landmarks.by_landmark.items():
+            there = self.code[rows] == 1
+            parts = {
+                "seen": there,
+                "gone by then": gone[rows] & ~there,
+                "there without a visit": self.code[rows] == 0,
+                "no longer followed": (self.code[rows] < 0) & ~gone[rows],
+            }
+            words = [f"{share.mean():.0%} {name} ({share.sum()})" for name, share in parts.items()]
+            lines.append(f"{outcome} of {len(rows)} landmarks at {day:g} d: {', '.join(words)}")
+        return lines
 
     @property
     def scores(self) -> ScoreSet:
@@ -480,7 +591,11 @@ class Scoreboard:
         """
         shape = len(self.causes), len(self.names), len(self.by_landmark), len(self.columns)
         out = np.full(shape, np.nan)
-        score = {"survival": self._curve_scores, "diagnosis": self._label_scores}[self.observed.kind]
+        score = {
+            "survival": self._curve_scores,
+            "diagnosis": self._label_scores,
+            "progression": self._value_scores,
+        }[self.observed.kind]
         for i, place in enumerate(self.by_landmark.values()):
             drawn = place[weight[place] > 0]
             if len(drawn):
@@ -505,7 +620,9 @@ class Scoreboard:
                 rows, weight = self.rows[place], np.ones(len(place), np.int64)
                 patient = self._repeated_patients(rows)
                 known: Mapping[Any, metrics.AtHorizon | None]
-                if self.observed.kind == "diagnosis":
+                if self.observed.kind == "progression":
+                    known = {self.observed.horizon: self._seen(rows, weight)[1]}
+                elif self.observed.kind == "diagnosis":
                     known = {self.observed.horizon: self.observed.labels(k, rows, weight, patient)}
                 else:
                     known = self._known(horizons, k, rows, weight)
@@ -561,6 +678,46 @@ class Scoreboard:
                     elif metric not in skip:
                         column = int(np.abs(times - horizon).argmin())
                         out[i, m, c] = _score(metric, risk[:, column], known[horizon], fold)
+        return out
+
+    def _seen(self, rows: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, metrics.AtHorizon]:
+        """Which of some rows were followed to see whether a value is seen, and whether one was."""
+        assert self.observed.seen is not None
+        followed = np.isfinite(self.observed.seen[rows])
+        rows, weight = rows[followed], weight[followed]
+        known = metrics.labelled(
+            self.observed.seen[rows] == 1, weight=weight, patient=self._repeated_patients(rows)
+        )
+        return followed, known
+
+    def _value_scores(self, rows: np.ndarray, weight: np.ndarray, skip: Collection[str]) -> np.ndarray:
+        """Scores of values at one landmark: (cause, model, column)."""
+        assert self.observed.value is not None
+        value, fold = self.observed.value[rows], self.models.fold[rows]
+        there, (followed, known) = np.isfinite(value), self._seen(rows, weight)
+        enough = len(np.unique(self.models.landmarks.patient[rows[there]])) >= MIN_SEEN
+        out = np.full((1, len(self.names), len(self.columns)), np.nan)
+        found: list[dict[str, float]] = []
+        for (by_outcome,) in (risks.values() for risks in self.models.risks.values()):
+            mean, median, low, high, crps, seen = by_outcome[rows].T
+            of_value = {
+                "rmse": metrics.rmse(mean, value, weight=weight),
+                "mae": metrics.mae(median, value, weight=weight),
+                "crps": float(np.average(crps[there], weights=weight[there])) if there.any() else np.nan,
+                "coverage": metrics.coverage(low, high, value, weight=weight),
+                "width": metrics.width(low, high, value, weight=weight),
+            }
+            of_seen = {name: _score(name, seen[followed], known, fold[followed]) for name in ("auc", "brier")}
+            found.append({name: x if enough else np.nan for name, x in of_value.items()} | of_seen)
+        null = found[self.names.index("null")] if "null" in self.names else {}
+        for m, figures in enumerate(found):
+            scaled = {
+                "scaled_crps": 1 - figures["crps"] / null.get("crps", np.nan),
+                "scaled_mse": 1 - (figures["rmse"] / null.get("rmse", np.nan)) ** 2,
+            }
+            for c, (metric, _) in enumerate(self.columns):
+                if metric not in skip:
+                    out[0, m, c] = (figures | scaled)[metric]
         return out
 
     def _label_scores(self, rows: np.ndarray, weight: np.ndarray, skip: Collection[str]) -> np.ndarray:

@@ -17,7 +17,7 @@ from gnnpatient.prognosis.people import SplitMembership
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.run import Run, scored_landmarks, usual_landmarks
 from gnnpatient.progress import Progress, shown
-from gnnpatient.show import Shown, Summary
+from gnnpatient.show import Shown, Summary, listed
 from gnnpatient.study.baselines import COMPARATORS, marginal_model
 from gnnpatient.study.evaluate import Evaluation, evaluate, scored_parts
 from gnnpatient.study.fitted import (
@@ -29,8 +29,9 @@ from gnnpatient.study.fitted import (
     unknown_notes,
 )
 from gnnpatient.study.oracle import Oracle, Risk
-from gnnpatient.study.scoreboard import Model, ModelRisks, scored_grid
+from gnnpatient.study.scoreboard import LEARN_AHEAD, Model, ModelRisks, scored_grid
 from gnnpatient.study.updating import WAYS, with_update
+from gnnpatient.times import days
 
 if TYPE_CHECKING:
     from gnnpatient.cohort.outcomes import Outcome
@@ -71,6 +72,7 @@ def evaluate_run(
     *,
     landmarks: Sequence[float | str] | None = None,
     horizons: Sequence[float] | None = None,
+    to: float | str | None = None,
     by: Sequence[str] = (),
     censoring: str = "km",
     update: str | None = None,
@@ -99,6 +101,9 @@ def evaluate_run(
         Days after the origin, and "entry"; default those of the fit, or entry, 1, 3 and 5 years.
     horizons : sequence of float, optional
         Days after the landmark; default 1, 3 and 5 years as far as the model goes. None for a diagnosis.
+    to : float or str, optional
+        Days after the landmark, or a duration as in "1y", at which a value is asked for; needed for a
+        progression, and for it alone.
     by : sequence of str, optional
         Columns by which the figures are repeated in groups.
     censoring : {"km", "cox"}, optional
@@ -129,7 +134,10 @@ def evaluate_run(
     refuse_censoring(censoring)
     if update is not None and update not in WAYS:
         raise InputError(f"--update {update!r}; must be intercept or slope")
-    setting = _Setting.of(FittedModel.open(run), cohort, outcome, landmarks, horizons)
+    if update is not None and to is not None:
+        raise InputError("--update is of risks; a value, asked for by --to, has none")
+    ahead = None if to is None else days(to)
+    setting = _Setting.of(FittedModel.open(run), cohort, outcome, landmarks, horizons, ahead)
     X = setting.scored_landmarks
     times, grid = setting.times(horizons)
     setting.refuse_other_inputs()
@@ -142,7 +150,7 @@ def evaluate_run(
     with shown(progress) as report:
         models = setting.models(grid, true_risk, report)
         scored = ModelRisks.of([(models, X)], setting.outcome, grid, report)
-        pairs = [("gnn", NO_GRAPH), ("gnn", setting.comparator)]
+        pairs = [("gnn", NO_GRAPH), *(("gnn", one) for one in COMPARATORS[setting.head["kind"]])]
         if update is not None:
             scored, lines = with_update(scored, setting.outcome, update)
             pairs.append((f"gnn+{update}", "gnn"))
@@ -192,6 +200,7 @@ class _Setting:
     outcome: str
     split: SplitMembership | None  # who of the cohort was trained on; None: nobody knows
     landmarks: Sequence[float | str]
+    to: float | None
 
     @classmethod
     def of(
@@ -201,6 +210,7 @@ class _Setting:
         outcome: str | None,
         landmarks: Sequence[float | str] | None,
         horizons: Sequence[float] | None,
+        to: float | None,
     ) -> _Setting:
         run = None if fitted.run_folder is None else Run.open(fitted.run_folder)
         name = cohort.outcome_names(fitted.outcome_name(outcome))[0]
@@ -212,7 +222,7 @@ class _Setting:
         if landmarks is None:
             fitted_at = run.plan["landmarks"] if run else "random"
             landmarks = usual_landmarks(cohort, name) if fitted_at == "random" else list(fitted_at)
-        return cls(fitted, run, cohort, name, split, landmarks)
+        return cls(fitted, run, cohort, name, split, landmarks, to)
 
     @property
     def head(self) -> dict[str, Any]:
@@ -224,8 +234,8 @@ class _Setting:
 
     @property
     def comparator(self) -> str:
-        """Name of the comparator in tables and JSON."""
-        return COMPARATORS[self.head["kind"]][0]
+        """Names of the comparators in tables and JSON, in words."""
+        return listed(list(COMPARATORS[self.head["kind"]]))
 
     @property
     def known(self) -> bool:
@@ -247,7 +257,7 @@ class _Setting:
 
     @cached_property
     def scored_landmarks(self) -> Landmarks:
-        X = scored_landmarks(self.cohort, self.positions, self.outcome, self.landmarks)
+        X = scored_landmarks(self.cohort, self.positions, self.outcome, self.landmarks, self.to)
         if not len(X):
             raise InputError(
                 f"nobody left to score: none of {len(self.positions)} patients is at risk at "
@@ -290,7 +300,7 @@ class _Setting:
 
     def times(self, horizons: Sequence[float] | None) -> tuple[list[float], np.ndarray]:
         """The horizons, and the times at which forecasts are taken (days); none of a diagnosis."""
-        if "times" not in self.head:
+        if self.head["kind"] == "progression" or "times" not in self.head:
             return [], np.zeros(0)
         reach = float(self.head["times"][-1])
         times = sorted(default_horizons(reach) if horizons is None else horizons)
@@ -305,7 +315,7 @@ class _Setting:
         predictor = self.fitted.predictor
         models: dict[str, Model] = {"gnn": predictor, **family_models(predictor, self.outcome)}
         if self.split is not None and self.split.exact and self.run is not None:
-            models[self.comparator] = self._fitted_comparator(self.run)
+            models |= self._fitted_comparators(self.run)
             if progress:
                 progress(f"{self.comparator} fitted", 1, 1)
         models["null"] = marginal_model(predictor, self.outcome, self._training_landmarks())
@@ -313,18 +323,21 @@ class _Setting:
             models["oracle"] = Oracle(self.outcome, self.truth.names, grid, true_risk)
         return models
 
-    def _fitted_comparator(self, run: Run) -> Model:
+    def _fitted_comparators(self, run: Run) -> dict[str, Model]:
         """Fitted on the landmarks of the run, with the model's mapping of rare codes and its reach."""
         reach = {"horizon": float(self.head["times"][-1])} if "times" in self.head else {}
-        estimator = COMPARATORS[self.head["kind"]][1]
-        least = int(run.plan["min_patients"])
-        model: Model = estimator(outcomes=[self.outcome], min_patients=least, **reach)
-        return model.fit(run.landmarks(self.cohort))  # type: ignore[attr-defined]
+        if self.to is not None:
+            reach = {"horizon": LEARN_AHEAD * self.to}
+        least, X = int(run.plan["min_patients"]), run.landmarks(self.cohort)
+        return {
+            name: estimator(outcomes=[self.outcome], min_patients=least, **reach).fit(X)
+            for name, estimator in COMPARATORS[self.head["kind"]].items()
+        }
 
     def refuse_other_inputs(self) -> None:
         """Refuse causes or classes that are not the model's, and inputs that it cannot read."""
         here = self.truth.names
-        there = self.head["causes"] if "causes" in self.head else self.head["classes"]
+        there = self.head.get("causes", self.head.get("classes", here))  # a value has neither
         if here != tuple(there):
             raise InputError(
                 f"outcome {self.outcome!r}: {self.truth.name_noun[1]} {', '.join(here)}; "
@@ -334,7 +347,7 @@ class _Setting:
 
     def _training_landmarks(self) -> Landmarks | None:
         """Whom the null is of: the training patients at the landmarks that are scored; None: as fitted."""
-        if self.split is None or self.truth.has_own_moments:
+        if self.split is None or self.truth.has_own_moments or self.to is not None:
             return None
         trained = np.flatnonzero(self.split.side == "train")
         return scored_landmarks(self.cohort, trained, self.outcome, self.landmarks) if len(trained) else None
@@ -350,9 +363,8 @@ def _refuse_choices(
     """Refuse an outcome of another kind than the model's, and choices that its kind does not have."""
     if head["kind"] != truth.kind:
         raise InputError(f"outcome {name!r}: a {truth.kind} here, of another kind in the model")
-    if horizons is not None and "times" not in head:
-        raise InputError(
-            f"outcome {name!r} is a diagnosis, which has no horizon to choose; leave out --horizons"
-        )
+    if horizons is not None and (head["kind"] == "progression" or "times" not in head):
+        kind = "a value, asked for by --to" if head["kind"] == "progression" else "a diagnosis"
+        raise InputError(f"outcome {name!r} is {kind}, which has no horizon to choose; leave out --horizons")
     if landmarks is not None and truth.has_own_moments:
         raise InputError(f"outcome {name!r} has prediction times of its own; leave out --landmarks")
