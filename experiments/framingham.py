@@ -6,7 +6,7 @@ fitted on the same exams and asked for the same time: six years after the exam, 
 their own units. Beside it stands the same with the day of the next exam given to all.
 
 The folds are those of `gnnpatient.study.folds.make_folds` (five, seed 0) where no file is given.
-Last seen: see results/framingham.md (command, machine, time and figures).
+Last seen: not yet run.
 """
 
 from __future__ import annotations

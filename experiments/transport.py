@@ -104,7 +104,7 @@ def figure(row: dict[str, Any], signed: bool = False) -> str:
     if row["value"] is None:
         return "-"
     sign = "+" if signed else ""
-    around = "" if row["low"] is None else f" [{row['low']:{sign}.3f}, {row['high']:{sign}.3f}]"
+    around = "" if row["low"] is None else f" [{row['low']:{sign}.4f}, {row['high']:{sign}.4f}]"
     return f"{row['value']:{sign}.4f}{around}"
 
 

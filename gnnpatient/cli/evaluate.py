@@ -194,6 +194,8 @@ def show_scores(
     _show_gaps(scores)
     counts = ", ".join(f"{n} {cause}" for cause, n in scores.events.items())
     say(f"{scores.patients} patients scored ({counts}). - : not estimable.")
+    if any(row["metric"] == "rmse" for row in rows):
+        say("auc and brier are of whether a value is seen; the others of the value, where one is.")
     _say_intervals(scores, rows)
     _show_families(scores, metrics)
     if scores.graph_sentence:

@@ -487,7 +487,7 @@ class Cohort(Shown):
         Raises
         ------
         InputError
-            When an outcome is unknown or has no model, or there is none.
+            When an outcome is unknown, or there is none.
 
         Examples
         --------
@@ -501,11 +501,6 @@ class Cohort(Shown):
         if names is None:
             names = tuple(with_model) or self.outcome_names()
         chosen = [self.check_outcome(name) for name in names]
-        if without := [name for name in chosen if name not in with_model]:
-            raise InputError(
-                f"outcome {without[0]!r} is a {self.outcomes[without[0]].kind} and has no model; "
-                f"outcomes with one here: {', '.join(with_model) or 'none'}"
-            )
         return {name: with_model[name] for name in chosen}
 
     def inputs(self, names: Iterable[str]) -> tuple[str, ...] | None:

@@ -224,6 +224,30 @@ def hats(times: Sequence[float], when: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(inside, grid, one) for one in unit], -1)
 
 
+def pair_weights(share: np.ndarray) -> np.ndarray:
+    """How much each later value counts: those of a landmark around one time for one value at most.
+
+    So at each time everybody counts alike who has a value there, however many, and however long followed.
+
+    Parameters
+    ----------
+    share : ndarray
+        (landmark, pair, time), from `hats`; 0 where there is no value.
+
+    Returns
+    -------
+    ndarray
+        (landmark, pair) float64.
+
+    Examples
+    --------
+    >>> pair_weights(hats((10.0, 30.0), np.array([[9.0, 10.0], [20.0, 40.0]])))
+    array([[0.5       , 0.5       ],
+           [0.83333333, 0.66666667]])
+    """
+    return np.asarray((share / np.maximum(share.sum(1, keepdims=True), 1.0)).sum(2))
+
+
 def log_bins(
     middle: Float[Tensor, "*batch time"],
     log_sd: Float[Tensor, "*batch time"],
@@ -422,7 +446,7 @@ class ProgressionHead(nn.Module):
         when: Float[Tensor, "landmark pair"],
         seen: Float[Tensor, "landmark time"],
     ) -> Float[Tensor, " landmark"]:
-        """Negative log-likelihood of each landmark: the mean over its later values, and over the times.
+        """Negative log-likelihood of each landmark, over all times: what is not known adds nothing.
 
         Parameters
         ----------
@@ -439,16 +463,18 @@ class ProgressionHead(nn.Module):
         -------
         Float[Tensor, " landmark"]
         """
-        share = self._hats(when).to(logs.dtype)
         there = (bins >= 0).to(logs.dtype)
+        share = self._hats(when).to(logs.dtype)
         index = 1 + bins.long().clamp(min=0)[..., None].expand(-1, -1, logs.shape[2])
         p = (logs.gather(1, index).exp() * share).sum(2).clamp(min=LEAST)
-        of_values = -(p.log() * there).sum(1) / there.sum(1).clamp(min=1)
+        share = share * there[..., None]
+        weight = (share / share.sum(1, keepdim=True).clamp(min=1)).sum(2)  # see `pair_weights`
+        of_values = -(p.log() * weight).sum(1)
         known = seen.isfinite()
         y, log_seen = seen.nan_to_num(0.0).to(logs.dtype), logs[:, 0].clamp(max=-LEAST)
         each = -(y * log_seen + (1 - y) * (-log_seen.expm1()).log())
-        of_seen = (each * known).sum(1) / known.sum(1).clamp(min=1)
-        return of_values + of_seen
+        of_seen = (each * known).sum(1)
+        return (of_values + of_seen) / len(self.grid)
 
     def _hats(self, when: Float[Tensor, "landmark pair"]) -> Float[Tensor, "landmark pair time"]:
         """See `hats`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -182,6 +182,21 @@ def _far(value: np.ndarray, ends: list[float]) -> np.ndarray:
     return (value < low - width) | (value > high + width)
 
 
+class UnitHere(NamedTuple):
+    """How values of a cohort become those that a model knows: factor * value + offset.
+
+    Attributes
+    ----------
+    factor, offset : float
+    unit : str
+        The cohort's.
+    """
+
+    factor: float
+    offset: float
+    unit: str
+
+
 def in_known_units(inputs: Mapping[str, Any], cohort: Cohort) -> Cohort:
     """Convert every code to the unit in which the model knows it.
 
@@ -226,6 +241,49 @@ def in_known_units(inputs: Mapping[str, Any], cohort: Cohort) -> Cohort:
     if units == cohort.units:
         return cohort
     return replace(cohort, events=events, units=units, path=None, manifest_hash=None)
+
+
+def unit_here(
+    inputs: Mapping[str, Any], cohort: Cohort, kind: str, codes: Collection[str]
+) -> UnitHere | None:
+    """Give the unit that some codes have in a cohort, where the model knows them in another one.
+
+    Parameters
+    ----------
+    inputs : mapping
+        What the model knows, from `learned`.
+    cohort : Cohort
+        In its own units.
+    kind : str
+        Node type.
+    codes : collection of str
+        Names of codes.
+
+    Returns
+    -------
+    UnitHere or None
+        None: the same unit, or a unit is not known.
+
+    Raises
+    ------
+    InputError
+        When the codes are converted in different ways, or turned around.
+    """
+    known, found = inputs.get("codes", {}).get(kind, {}), set[UnitHere]()
+    for name, unit in zip(cohort.codes.get(kind, ()), cohort.units.get(kind, ()), strict=True):
+        theirs = known.get(name, {}).get("unit", "") if name in codes else ""
+        same = not theirs or not unit or theirs == unit
+        way = (1.0, 0.0) if same else _conversion(cohort, kind, name, unit, known[name])
+        if name in codes:
+            found.add(UnitHere(*way, unit or theirs))
+    if all(one.factor == 1 and one.offset == 0 for one in found):
+        return None
+    if len(found) > 1 or min(found).factor <= 0:
+        raise InputError(
+            f"{kind} {', '.join(sorted(codes))}: the model forecasts one value of them, and their units here "
+            "are not converted to its own by one factor above 0; pack the cohort again, in one unit"
+        )
+    return found.pop()
 
 
 def _conversion(

@@ -25,6 +25,7 @@ from gnnpatient.prognosis.inputs import (
     in_known_units,
     refuse_strangers,
     restrict,
+    unit_here,
 )
 from gnnpatient.prognosis.kinds import KINDS
 from gnnpatient.prognosis.marginal import at_landmarks
@@ -229,10 +230,15 @@ class Predictor(Shown):
         }
         for name, head in self.heads.items():
             answer = found[name]
-            if isinstance(answer, ProgressionForecast) and isinstance(head, ProgressionConfig) and head.gone:
+            if not (isinstance(answer, ProgressionForecast) and isinstance(head, ProgressionConfig)):
+                continue
+            if here := unit_here(self.about.get("inputs", {}), landmarks.cohort, head.node, head.codes):
+                answer = answer.in_unit(*here)
+            if head.gone:
                 curves = found[head.gone]
                 assert isinstance(curves, Forecast)
-                found[name] = answer.with_alive(curves.event_free, curves.times)
+                answer = answer.with_alive(curves.event_free, curves.times)
+            found[name] = answer
         return Forecasts(found)
 
     def _forecast(self, name: str, members: np.ndarray, landmarks: Landmarks) -> Answer:

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from gnnpatient.model.values import STARTS, ProgressionConfig, hats, log_bins
+from gnnpatient.model.values import STARTS, ProgressionConfig, hats, log_bins, pair_weights
 from gnnpatient.prognosis.aggregates import MAX_BINS, MISSING
 from gnnpatient.prognosis.states import from_states
 from gnnpatient.prognosis.trees import Trees
@@ -238,13 +238,18 @@ def _values(
     """Of each later value its patient, columns, distance from the line, weight, and the line's deviation."""
     mine = target[part.rows]
     bins = cast(ndarray, mine.bins)
-    rank = np.where(bins >= 0, (bins >= 0).cumsum(1), 0)
-    owner, pair = np.nonzero((bins >= 0) & (rank <= MAX_PAIRS))
+    there, count = bins >= 0, (bins >= 0).sum(1, keepdims=True)
+    place = np.floor((there.cumsum(1) - 1) * np.minimum(count, MAX_PAIRS) / count.clip(min=1) + 1e-9)
+    place = np.where(there, place, np.maximum.accumulate(place, 1))
+    new = there & (np.diff(place, prepend=-1.0, axis=1) > 0)  # the first of each part
+    owner, pair = np.nonzero(new)
     when, last = mine.when[owner, pair], head.anchored(mine.last[owner])
     share = hats(head.times, when)
     line = share @ start[0] + last[:, 0] * (share @ start[1]) + last[:, 1] * (share @ start[2])
+    chosen = np.where(new[..., None], mine.shares(head.times), 0.0)
     near = 1 / (NEAR + when / head.times[-1])
-    weight = part.weight[owner] * near / np.bincount(owner, near, minlength=len(part.rows))[owner]
+    weight = part.weight[owner] * pair_weights(chosen)[owner, pair] * near
+    weight = weight * (part.weight[np.unique(owner)].sum() / max(weight.sum(), 1e-12))
     x = with_time(part.bins[owner], last, when, head)
     away = head.scaled(mine.value[owner, pair]) - line
     return part.patient[owner], x, away, weight, np.exp(share @ start[3])
@@ -258,6 +263,6 @@ def _seen(
     seen = cast(ndarray, mine.seen)
     owner, k = np.nonzero(np.isfinite(seen))
     last = head.anchored(mine.last[owner])
-    weight = part.weight[owner] / np.isfinite(seen).sum(1)[owner]
+    weight = part.weight[owner] / seen.shape[1]
     x = with_time(part.bins[owner], last, np.array(head.times)[k], head)
     return part.patient[owner], x, seen[owner, k].astype(np.int64), weight

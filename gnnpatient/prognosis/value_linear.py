@@ -31,6 +31,7 @@ MAX_SEEN_ROWS = 8192  # landmarks from which a ridge is chosen for who is seen
 NEWTON, SEEN_STEPS = 20, 30
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)  # of the wide part, of which one is chosen
 SPREAD_RIDGE = 4.0
+MOST_LOG_SD = 1.0  # on the scale that is learned on: as wide as all bins, however far the last value lies
 NEAR = 0.05  # variance of a later value at once, beside 1 + that at the last time
 
 
@@ -160,7 +161,7 @@ class ValueScores:
         course = torch.from_numpy(_course(unit))
         middle = torch.einsum("ltf,mf->mlt", lines, self.line.double())
         middle = middle + steady[..., None] + rising[..., None] * course
-        log_sd = torch.einsum("ltf,mf->mlt", spreads, self.spread.double())
+        log_sd = torch.einsum("ltf,mf->mlt", spreads, self.spread.double()).clamp(max=MOST_LOG_SD)
         edges = torch.from_numpy(head.scaled_edges)
         bins = log_bins(middle, log_sd, self.wide.double()[:, None, None, None], edges)
         seen = (self.seen_weight.double() @ x.double())[..., None] + self.seen.double()[:, None]
@@ -323,6 +324,7 @@ def _pairs(
     share = hats(head.times, target.when[owner, pair])
     last = head.anchored(target.last[owner])
     near = 1 / (NEAR + target.when[owner, pair] / head.times[-1])  # the variance grows along time
+    near = weight[owner] * target.pair_weights(head.times)[owner, pair] * near
     return _Pairs(
         x,
         owner,
@@ -330,7 +332,7 @@ def _pairs(
         _lines(last, share),
         _spreads(last, share),
         _course(share),
-        weight[owner] * near / np.bincount(owner, near, minlength=len(x))[owner],
+        near * (weight[np.unique(owner)].sum() / max(near.sum(), 1e-12)),
         fold[owner],
         len(x),
     )

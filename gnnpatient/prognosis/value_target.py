@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from gnnpatient.cohort.outcomes import Outcome, Progression
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.model.heads import HeadConfig
-from gnnpatient.model.values import STARTS, ProgressionConfig, hats
+from gnnpatient.model.values import STARTS, ProgressionConfig, hats, pair_weights
 from gnnpatient.prognosis.disclosure import HORIZON_STEPS, coarse_shares, pooled, round_time
 from gnnpatient.prognosis.forecast import Answer
 from gnnpatient.prognosis.targets import Target
@@ -96,24 +97,8 @@ class ProgressionTarget(Target):
         """
         outcome = cast(Progression, landmarks.cohort.outcomes_with_model([name])[name])
         patient, at, risk = landmarks.patient, landmarks.at, landmarks.at_risk(name)
-        owner, after, found = outcome.later(patient, at)
-        kept = risk[owner]
-        owner, after, found = owner[kept], after[kept] / DAY, found[kept]
         last = outcome.baseline(patient, at)
-        if outcome.spec.target == "change":
-            found = found - last[owner]
-        size = np.bincount(owner, minlength=len(landmarks))
-        rank = np.arange(len(owner)) - np.repeat(size.cumsum() - size, size)
-        # the first and the last later value, and others evenly between
-        few = np.minimum(size, PAIRS)[owner]
-        place = np.floor(rank * few / size[owner].clip(min=1) + 1e-9).astype(int)
-        place = np.where(rank == size[owner] - 1, few - 1, place)
-        first = np.ones(len(owner), bool)
-        first[1:] = (owner[1:] != owner[:-1]) | (place[1:] != place[:-1])
-        value = np.full((len(landmarks), PAIRS), np.nan)
-        when = np.zeros((len(landmarks), PAIRS))
-        value[owner[first], place[first]] = found[first]
-        when[owner[first], place[first]] = after[first]
+        value, when = _later_values(outcome, landmarks, risk, last)
         followed = risk & (outcome.followed_until(patient, at) > at)
         names = landmarks.cohort.codes[outcome.spec.node]
         return cls(
@@ -171,20 +156,52 @@ class ProgressionTarget(Target):
         """
         config = cast(ProgressionConfig, head)
         outcome = cast(Progression, landmarks.cohort.outcomes[name])
-        inside = np.isfinite(self.value) & (self.when <= config.times[-1])
+        risk = landmarks.at_risk(name)
+        value, when = _later_values(outcome, landmarks, risk, self.last, config.times[-1])
         edges = np.array(config.edges)[1:-1]
-        bins = np.where(inside, np.searchsorted(edges, np.nan_to_num(self.value), "right"), -1)
+        bins = np.where(np.isfinite(value), np.searchsorted(edges, np.nan_to_num(value), "right"), -1)
         seen = np.stack(
             [outcome.seen_around(landmarks.patient, landmarks.at, round(t * DAY)) for t in config.times], 1
         )
         seen[~self.followed] = np.nan
-        return replace(self, head=config, bins=bins, seen=seen)
+        return replace(self, value=value, when=when, head=config, bins=bins, seen=seen)
 
     @property
     def has_value(self) -> np.ndarray:
         """Which landmarks have a later value, within the last time where that is chosen: (landmark,) bool."""
         there = np.isfinite(self.value) if self.bins is None else self.bins >= 0
         return np.asarray(there.any(1))
+
+    def shares(self, times: Sequence[float]) -> np.ndarray:
+        """The share that each time has in each later value, see `hats`.
+
+        Parameters
+        ----------
+        times : sequence of float
+            Days after the landmark.
+
+        Returns
+        -------
+        ndarray
+            (landmark, pair, time) float64; 0 where there is no value.
+        """
+        assert self.bins is not None
+        return np.where((self.bins >= 0)[..., None], hats(times, self.when), 0.0)
+
+    def pair_weights(self, times: Sequence[float]) -> np.ndarray:
+        """How much each later value counts, see `gnnpatient.model.values.pair_weights`.
+
+        Parameters
+        ----------
+        times : sequence of float
+            Days after the landmark.
+
+        Returns
+        -------
+        ndarray
+            (landmark, pair) float64.
+        """
+        return pair_weights(self.shares(times))
 
     @property
     def known(self) -> np.ndarray:
@@ -308,7 +325,9 @@ class ProgressionTarget(Target):
         given = self.last > 0 if log else np.isfinite(self.last)
         levels = np.log(self.last[given]) if log else self.last[given]
         low, high = _ends(levels, patient[given], least) if len(levels) else (0.0, 1.0)
-        anchor = (_digits((low + high) / 2), _digits(max((high - low) / 4, 1e-6 * max(abs(low), 1.0))))
+        width = _digits(max((high - low) / 4, 1e-6 * max(abs(low), 1.0)))
+        step = 10.0 ** np.floor(np.log10(width))
+        anchor = (_digits(float(np.round((low + high) / 2 / step) * step), 7), width)
         codes = self._common(landmarks, least)
         return ProgressionConfig(
             node=self.node,
@@ -356,13 +375,13 @@ class ProgressionTarget(Target):
         overall = (weight[:, None] * np.nan_to_num(self.seen)).sum() / max(total.sum(), 1e-12)
         share = np.where(total > 0, share, overall)
         row, pair = np.nonzero(self.bins >= 0)
-        count = (self.bins >= 0).sum(1)
-        mass = (weight[row] / count[row])[:, None] * hats(times, self.when[row, pair])
+        near = self.shares(times)
+        near = near / np.maximum(near.sum(1, keepdims=True), 1.0)  # see `pair_weights`
         table = np.zeros(self.head.shape)
-        np.add.at(table[1:], self.bins[row, pair], mass)
+        np.add.at(table[1:], self.bins[row, pair], weight[row, None] * near[row, pair])
         every = table[1:].sum(1) / max(table[1:].sum(), 1e-12)
         # at a time with few values, mostly those of all times
-        some = len(np.unique(row)) / len(times) / 4 * (table[1:].sum() / max(len(np.unique(row)), 1))
+        some = table[1:].sum() / len(times) / 4
         table[1:] += some * every[:, None]
         table[1:] /= table[1:].sum(0)
         table[0] = share
@@ -447,7 +466,7 @@ class ProgressionTarget(Target):
             return found
         z = head.scaled(self.value[row, pair])
         share = hats(head.times, self.when[row, pair])
-        weight = 1 / (self.bins >= 0).sum(1)[row]
+        weight = self.pair_weights(head.times)[row, pair]
         line = np.concatenate([np.ones((len(row), 1)), head.anchored(self.last[row])], 1)
         k = len(head.times)
         own = (line[:, :, None] * share[:, None]).reshape(len(row), -1)
@@ -550,6 +569,28 @@ class ProgressionTarget(Target):
         return [1 - error(course.probability[rows]) / null_error] if null_error else []
 
 
+def _later_values(
+    outcome: Progression, landmarks: Landmarks, risk: np.ndarray, last: np.ndarray, end: float = np.inf
+) -> tuple[np.ndarray, np.ndarray]:
+    """Later values, or changes, up to an end, and their days: the first, the last, and others between."""
+    owner, after, found = outcome.later(landmarks.patient, landmarks.at)
+    kept = risk[owner] & (after <= end * DAY)
+    owner, after, found = owner[kept], after[kept] / DAY, found[kept]
+    if outcome.spec.target == "change":
+        found = found - last[owner]
+    size = np.bincount(owner, minlength=len(landmarks))
+    rank = np.arange(len(owner)) - np.repeat(size.cumsum() - size, size)
+    few = np.minimum(size, PAIRS)[owner]
+    place = np.floor(rank * few / size[owner].clip(min=1) + 1e-9).astype(int)
+    place = np.where(rank == size[owner] - 1, few - 1, place)
+    first = np.ones(len(owner), bool)
+    first[1:] = (owner[1:] != owner[:-1]) | (place[1:] != place[:-1])
+    value, when = np.full((len(landmarks), PAIRS), np.nan), np.zeros((len(landmarks), PAIRS))
+    value[owner[first], place[first]] = found[first]
+    when[owner[first], place[first]] = after[first]
+    return value, when
+
+
 def _anybody_gone(outcome: Progression, patient: np.ndarray, at: np.ndarray) -> bool:
     return outcome.gone is not None and bool((outcome.gone.observed_end(patient, at)[0] > 0).any())
 
@@ -568,13 +609,15 @@ def _is_skewed(value: np.ndarray) -> bool:
     return skew(np.log(value)) < skew(value)
 
 
-def _ends(value: np.ndarray, patient: np.ndarray, least: int) -> tuple[float, float]:
+def _ends(
+    value: np.ndarray, patient: np.ndarray, least: int, outside: float = SHARE_OUTSIDE
+) -> tuple[float, float]:
     """Two numbers beyond each of which few values lie, but those of `least` patients."""
     ends = []
     for sign in (1.0, -1.0):
         order = np.argsort(sign * value, kind="stable")
         _, first = np.unique(patient[order], return_index=True)
-        rank = max(int(SHARE_OUTSIDE * len(value)), int(np.sort(first)[min(least, len(first)) - 1]))
+        rank = max(int(outside * len(value)), int(np.sort(first)[min(least, len(first)) - 1]))
         ends.append(float(value[order[min(rank, (len(value) - 1) // 2)]]))
     return ends[0], ends[1]
 
@@ -583,7 +626,11 @@ def _edges(value: np.ndarray, patient: np.ndarray, log: bool, least: int) -> tup
     """Ends of bins of equal width, on a logarithmic scale where `log`."""
     scaled = np.log(value) if log else value
     low, high = _ends(scaled, patient, least)
-    least_width = max(_digits(2 * float(scaled.std()), 1), 1e-3 if log else 1e-3 * abs(low), 1e-6)
+    # of most values: a single one, however far away, widens nothing
+    usual = 3 * float(np.median(np.abs(scaled - np.median(scaled))))
+    if not usual:
+        usual = 2 * float(scaled.clip(*_ends(scaled, patient, least, 0.0)).std())
+    least_width = max(_digits(usual, 1), 1e-3 if log else 1e-3 * abs(low), 1e-6)
     if high - low < least_width:  # few patients, or one value for almost all
         low, high = (low + high - least_width) / 2, (low + high + least_width) / 2
     step = 10.0 ** np.floor(np.log10((high - low) / 20))

@@ -159,6 +159,24 @@ class ProgressionForecast(Shown):
         alive = np.stack([np.interp(self.times, grid, row) for row in whole]).reshape(len(self), -1)
         return replace(self, alive=np.where(self.at_risk[:, None], alive, np.nan))
 
+    def in_unit(self, factor: float, offset: float, unit: str) -> ProgressionForecast:
+        """The same in another unit.
+
+        Parameters
+        ----------
+        factor, offset : float
+            How values of that unit become those of this forecast: factor * value + offset; factor above 0.
+        unit : str
+            The other unit.
+
+        Returns
+        -------
+        ProgressionForecast
+            With the last values as they are: they are the cohort's.
+        """
+        start = offset if self.target == "value" else 0.0
+        return replace(self, edges=(self.edges - start) / factor, unit=unit)
+
     @classmethod
     def from_array(
         cls,

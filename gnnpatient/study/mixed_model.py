@@ -125,6 +125,7 @@ class _Parts:
         shrunk, log = self.shrunk(factor)
         pulled = shrunk @ self.zx  # (patient, 2, column)
         left = self.xx - np.einsum("pia,pib->ab", self.zx, pulled)
+        left += 1e-10 * np.trace(left) * np.eye(len(left))  # columns may say the same, or nothing
         right = self.xy - np.einsum("pia,pi->a", pulled, self.zy)
         total = self.yy - np.einsum("pi,pij,pj->", self.zy, shrunk, self.zy)
         beta = np.linalg.solve(left, right)

@@ -695,7 +695,8 @@ class Scoreboard:
         assert self.observed.value is not None
         value, fold = self.observed.value[rows], self.models.fold[rows]
         there, (followed, known) = np.isfinite(value), self._seen(rows, weight)
-        enough = len(np.unique(self.models.landmarks.patient[rows[there]])) >= MIN_SEEN
+        _, first = np.unique(self.models.landmarks.patient[rows[there]], return_index=True)
+        enough = weight[there][first].sum() >= MIN_SEEN  # patients, each as often as it was drawn
         out = np.full((1, len(self.names), len(self.columns)), np.nan)
         found: list[dict[str, float]] = []
         for (by_outcome,) in (risks.values() for risks in self.models.risks.values()):

@@ -114,7 +114,8 @@ def compare_groups(
 
     A gap needs 10 patients with the event and 10 without it on both sides. Both sides are drawn together, so
     an interval knows of units that have patients in both. Where the groups are what splits keep together
-    (sites), patients are drawn in each: the gap is of these sites, not of sites like them.
+    (sites), patients are drawn in each: the gap is of these sites, not of sites like them. Of a value there
+    are counts and no gaps.
 
     Parameters
     ----------
@@ -194,7 +195,8 @@ def gap_sentences(gaps: Sequence[Mapping[str, Any]], model: str) -> list[str]:
 
 def _only(board: Scoreboard, models: Sequence[str]) -> Scoreboard:
     """The same landmarks with these models, the gapped scores, and no times but the horizons."""
-    columns = tuple(column for column in board.columns if column[0] in GAPPED)
+    gapped = () if board.observed.kind == "progression" else GAPPED  # there they are of being seen
+    columns = tuple(column for column in board.columns if column[0] in gapped)
     times = np.array(sorted({h for _, h in columns if h is not None and len(board.models.times)}))
     place = [int(np.abs(board.models.times - t).argmin()) for t in times] if len(times) else slice(None)
     risks = {
@@ -261,7 +263,7 @@ class _Column:
         """Each group minus the largest: all causes, models, landmarks and columns."""
         reference = next(row["group"] for row in self.counts if row["reference"])
         others = [group for group in self.parts if group != reference]
-        if not others:
+        if not others or not self.board.columns:
             return []
         board, counter = self.board, itertools.count(1)
         place = {name: np.searchsorted(board.rows, part.rows) for name, part in self.parts.items()}

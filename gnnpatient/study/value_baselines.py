@@ -49,12 +49,12 @@ KEPT = (0.0, 0.5, 1.0)  # shares of the last value
 QUANTILES = np.array([0.02, 0.05, 0.2, 0.5, 0.8, 0.95, 0.98])
 GROWN: Mapping[str, Any] = {
     "learning_rate": 0.08,
-    "max_iter": 150,
+    "max_iter": 200,
     "max_leaf_nodes": 8,
     "l2_regularization": 1.0,
     "max_features": 0.5,
     "early_stopping": True,
-    "n_iter_no_change": 10,
+    "n_iter_no_change": 15,
     "random_state": 0,
 }
 LEAF_PATIENTS = 20
@@ -67,7 +67,7 @@ class LaterValues:
     Attributes
     ----------
     landmarks : Landmarks
-        Training landmarks with a later value.
+        Training landmarks, those without a later value among them: nothing is seen of these.
     outcome : str
         Name of the outcome.
     owner : ndarray
@@ -116,8 +116,6 @@ class LaterValues:
         owner, ahead, value = owner[near], after[near] / DAY, value[near]
         if not len(owner):
             raise InputError(f"outcome {outcome!r}: no later value of {len(X)} landmarks; nothing to learn")
-        rows, owner = np.unique(owner, return_inverse=True)
-        X = X[rows]
         if truth.spec.target == "change":
             value = value - truth.baseline(X.patient, X.at)[owner]
         log = bool(may_log and truth.spec.target == "value" and _is_skewed(value))

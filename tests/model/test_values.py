@@ -60,12 +60,24 @@ def test_the_loss_is_the_likelihood_of_what_was_seen(head):
     when = torch.tensor([[20.0, 90.0], [0.0, 0.0]], dtype=torch.float64)
     seen = torch.tensor([[1.0, 0.0, torch.nan], [torch.nan, torch.nan, torch.nan]], dtype=torch.float64)
     p = head.predict(answer)[0]
-    by_hand = -((p[21, 0] + p[21, 1]) / 2).log() / 2 - p[26, 2].log() / 2
-    by_hand += (-p[0, 0].log() - (1 - p[0, 1]).log()) / 2
+    by_hand = -((p[21, 0] + p[21, 1]) / 2).log() - p[26, 2].log()
+    by_hand = (by_hand - p[0, 0].log() - (1 - p[0, 1]).log()) / 3
     found = head.loss(answer, bins, when, seen)
     assert found[0].item() == pytest.approx(by_hand.item(), rel=1e-5) and found[1] == 0
     found.sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in head.parameters())
+
+
+def test_at_each_time_a_landmark_counts_once_however_long_it_is_followed(head):
+    answer = head(torch.randn(1, 4), torch.tensor([[1.0, 0.0]])).expand(3, -1, -1)
+    bins = torch.tensor([[20, -1, -1, -1], [20, 20, 20, -1], [20, 20, 25, 25]])
+    when = torch.tensor([[10.0, 0, 0, 0], [10.0, 10, 10, 0], [10.0, 10, 60, 60]], dtype=torch.float64)
+    seen = torch.tensor([[1.0, torch.nan, torch.nan]] * 3)
+    soon, often, long = head.loss(answer, bins, when, seen)
+    p = head.predict(answer)[0]
+    assert often.item() == pytest.approx(soon.item(), rel=1e-5)
+    assert (long - soon).item() == pytest.approx(-p[26, 2].log().item() / 3, rel=1e-4)
+    assert soon.item() == pytest.approx((-p[21, 0].log() - p[0, 0].log()).item() / 3, rel=1e-5)
 
 
 def test_what_too_few_had_is_held(head):

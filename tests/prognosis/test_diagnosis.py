@@ -139,25 +139,19 @@ def test_random_asks_come_from_the_outcomes_that_are_fitted(cohort, sick, label)
     assert np.array_equal(death.at, plain.at) and np.array_equal(death.patient, plain.patient)
 
 
-def test_what_has_no_model_is_left_out_unless_it_is_named(cohort, sick, monkeypatch):
+def test_every_kind_has_a_model_and_another_name_is_refused(cohort, sick):
     from gnnpatient import InputError, PrognosisModel
-    from gnnpatient.cohort.outcomes import Progression, progression
+    from gnnpatient.cohort.outcomes import progression
     from gnnpatient.spec.outcomes import ProgressionSpec
 
-    spec = ProgressionSpec(kind="progression", node="lab", codes=("lactate",))
+    spec = ProgressionSpec(
+        kind="progression", node="lab", codes=("lactate",), worse={"plus": 1}, horizon="5d"
+    )
     rise = progression(spec, cohort.events, cohort.codes, {})
-    assert set(replace(sick, outcomes={**sick.outcomes, "rise": rise}).outcomes_with_model()) == {
-        *sick.outcomes,
-        "rise",
-    }
-    monkeypatch.setattr(Progression, "has_model", False)
     for others in (sick.outcomes, {**cohort.outcomes, **sick.outcomes}):
         mixed = replace(cohort, outcomes={**others, "rise": rise})
-        assert set(mixed.outcomes_with_model()) == set(others)
-        with pytest.raises(InputError, match=f"'rise' .* has no model; .* here: {', '.join(others)}$"):
-            mixed.outcomes_with_model(["icu", "rise"])
-    with pytest.raises(InputError, match=r"'rise' is a progression and has no model; .* here: none"):
-        PrognosisModel(**FEW).fit(replace(cohort, outcomes={"rise": rise}).at(0))
+        assert list(mixed.outcomes_with_model()) == [*others, "rise"]
+        assert list(mixed.outcomes_with_model(["rise", "icu"])) == ["rise", "icu"]
     with pytest.raises(InputError, match=r"outcomes = \[\]; name at least one"):
         PrognosisModel(**FEW, outcomes=[]).fit(sick.at(0))
     with pytest.raises(InputError, match="unknown outcome 'ico'; did you mean 'icu'"):

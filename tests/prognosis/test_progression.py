@@ -1,5 +1,6 @@
 """Models of a value: what they learn from, what they answer, and what they never see."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -150,6 +151,25 @@ def test_a_saved_model_gives_the_same_bits_and_holds_no_patient(model, asked, wa
     assert "change since the last value of lactate" in card
 
 
+def test_a_cohort_in_another_unit_is_answered_in_that(model, asked):
+    about = deepcopy(model.predictor_.about)
+    about["inputs"]["codes"]["vital"]["pulse"]["from"] = {"1/h": (1 / 60, 0.0)}
+    predictor, cohort = replace(model.predictor_, about=about), asked.cohort
+    is_pulse = np.array(cohort.codes["vital"]) == "pulse"
+    rows = is_pulse[cohort.events["vital"].code]
+    hourly = changed(cohort, "vital", rows, cohort.events["vital"].value * 60)
+    units = tuple(np.where(is_pulse, "1/h", cohort.units["vital"]).tolist())
+    X = replace(asked, cohort=replace(hourly, units={**cohort.units, "vital": units}))
+    ours, theirs = (predictor.forecast(some)["pulse"] for some in (asked, X))
+    assert (ours.unit, theirs.unit) == ("1/min", "1/h")
+    np.testing.assert_allclose(theirs.last, ours.last * 60, rtol=1e-6)
+    np.testing.assert_allclose(theirs.mean(), ours.mean() * 60, rtol=1e-4)
+    np.testing.assert_allclose(theirs.change(0.9), ours.change(0.9) * 60, rtol=1e-3, atol=0.1)
+    null = predictor.null_at("pulse", asked[target_of(asked, "pulse").known])
+    ours, theirs = (target_of(some, "pulse").skills(f, null) for some, f in ((asked, ours), (X, theirs)))
+    assert theirs == pytest.approx(ours, abs=0.01)
+
+
 def test_the_same_fit_again_and_after_a_stop(train, asked, model, tmp_path):
     again = PrognosisModel(outcomes=["pulse", "lactate"], **QUICK)
     same(again.fit(train, run=tmp_path).forecast(asked)["pulse"], model.forecast(asked)["pulse"])
@@ -184,6 +204,7 @@ def test_pairs_are_the_later_values_of_the_rows(train, target, ward):
         p, at = int(train.patient[row]), int(train.at[row])
         mine = (events.patient == p) & (events.code == pulse) & np.isfinite(events.value)
         mine &= (events.happened > at) & (events.happened <= outcome.gone.time[p])
+        mine &= events.happened <= at + target.head.times[-1] * DAY
         days = np.unique((events.happened[mine] - at) / DAY)
         got = target.when[row][np.isfinite(target.value[row])]
         assert len(got) == min(len(days), 8) and set(got) <= set(days.tolist()) and (np.diff(got) > 0).all()
@@ -232,6 +253,37 @@ def test_bins_and_times_are_of_ten_patients(train, target):
     for start, end in zip(starts, head.times, strict=True):
         there = ((target.when > start) & (target.when <= end) & np.isfinite(target.value)).any(1)
         assert len(np.unique(train.patient[there])) >= 10
+
+
+def test_who_is_gone_soon_counts_no_more_than_who_is_followed(target):
+    """30 patients with one value (bin 0), then gone, and 30 with one at each time (bin 1): half and half."""
+    times, size = target.head.times, len(target.head.times)
+    bins, when = np.full((60, 8), -1), np.zeros((60, 8))
+    bins[:30, 0], when[:30, 0] = 0, times[0]
+    bins[30:, :size], when[30:, :size] = 1, times
+    seen = np.ones((60, size))
+    seen[:30, 1:] = np.nan
+    some = replace(target[np.arange(60)], bins=bins, when=when, seen=seen)
+    table = some.marginal(np.zeros(60, np.int64), times)
+    assert table[1, 0] == pytest.approx(table[2, 0], rel=0.25)  # some is taken from the other times
+    assert table[2, 1:].min() > 0.9
+
+
+def test_a_value_far_from_all_others_moves_no_bin(target, train):
+    found = []
+    for far in (0.0, 1e6, 1e8):
+        value = np.random.default_rng(0).permutation(np.linspace(-3, 3, target.value.size))
+        value = value.reshape(target.value.shape)
+        value[train.patient == train.patient[0]] = far
+        when = np.full(value.shape, 2.0)
+        last = np.linspace(1004, 1006, len(value))
+        made = replace(target, value=value, when=when, last=last)
+        found.append(made.head_config("pulse", train, 10.0, 30, 10))
+    for one in found:
+        assert one.edges[0] > -5 and one.edges[-1] < 5
+        z = one.anchored(last)[:, 0]
+        assert abs(np.median(z)) < 0.2 and np.abs(z).max() < 4  # also far from zero
+    assert found[1].edges == found[2].edges
 
 
 def test_too_few_patients_are_refused_by_name(ward):

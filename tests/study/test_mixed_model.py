@@ -49,3 +49,11 @@ def test_lines_equal_those_of_the_whole_covariance():
         np.testing.assert_allclose(left[i], model.covariance - pull @ z @ model.covariance, atol=1e-6)
     np.testing.assert_allclose(mean[40:], 0)  # nothing is known of them
     np.testing.assert_allclose(left[41], model.covariance, atol=1e-6)
+
+
+def test_columns_that_say_nothing_or_the_same_change_nothing():
+    value, x, time, owner = drawn(60, 4)
+    one = MixedModel.fit(value, x, time, owner)
+    more = np.concatenate([x, np.zeros((len(x), 1)), x[:, [2]]], 1)
+    other = MixedModel.fit(value, more, time, owner)
+    np.testing.assert_allclose(more @ other.beta, x @ one.beta, atol=0.01)

@@ -1,13 +1,16 @@
 """Comparators of values: each reaches what it can know, none sees the future, all answer alike."""
 
+import tomllib
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
-from gnnpatient import metrics, read_cohort
+from gnnpatient import metrics, read_cohort, read_spec
 from gnnpatient.datasets.clinic import write_clinic
 from gnnpatient.errors import InputError
+from gnnpatient.spec.graph import spec_path
 from gnnpatient.study.value_baselines import (
     VALUE_COMPARATORS,
     BoostedQuantiles,
@@ -162,3 +165,25 @@ def test_what_cannot_be_learned_is_refused(clinic, train):
     late = clinic[0].at(2190, patient=np.arange(300)).followed("level")
     with pytest.raises(InputError, match=r"no later value of .* landmarks; nothing to learn"):
         BoostedQuantiles(outcomes=["level"]).fit(late)
+
+
+def test_who_is_never_seen_again_counts_where_that_is_learned():
+    """Everybody is followed, half of the patients come back after a year; the others count, too."""
+    n = 200
+    back = np.repeat([False, True], n // 2)
+    who = [f"p{i:03d}" for i in range(n)]
+    spec = tomllib.loads(spec_path("clinic").read_text())
+    spec["outcomes"] = {"death": spec["outcomes"]["death"], "level": spec["outcomes"]["level"]}
+    spec["nodes"] = {"lab": spec["nodes"]["lab"] | {"columns": {"level": ""}}}
+    about = {"pid": who, "age": [60.0] * n, "sex": ["female"] * n, "end_day": 1000.0, "died": 0}
+    visits = {"pid": [*who, *np.array(who)[back]], "day": np.repeat([0.0, 365.0], [n, n // 2]), "level": 50.0}
+    noise = np.random.default_rng(0).normal(size=n + n // 2)
+    tables = {
+        "patients.csv": pl.DataFrame(about),
+        "visits.csv": pl.DataFrame(visits).with_columns(pl.col("level") + noise),
+    }
+    X = read_cohort(read_spec(spec), tables).landmarks(times=[0.0]).followed("level")
+    for kind in (LastValue, LinearMixed):
+        found = kind(outcomes=["level"], landmarks=None).fit(X)
+        late = found.forecast(X.cohort.at(0, to=365))["level"].p_seen()
+        assert late.mean() == pytest.approx(0.5, abs=0.1), kind

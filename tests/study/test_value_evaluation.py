@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gnnpatient import ProgressionForecast, metrics, read_cohort
+from gnnpatient.cli.evaluate import show_scores
 from gnnpatient.cohort.cohort import join_landmarks
 from gnnpatient.datasets.clinic import write_clinic
 from gnnpatient.errors import InputError
@@ -180,3 +181,19 @@ def test_what_is_wrong_is_said(clinic, sides):
         evaluate_models({"mine": {"level": cox.forecast(test)["death"]}}, test, outcome="level")
     with pytest.raises(InputError, match="model 'ridge': the name of what stands beside"):
         evaluate_models({"ridge": model["mine"]}, test, outcome="level")
+
+
+def test_draws_of_few_patients_count_them_as_often_as_they_are_drawn(clinic, sides):
+    """Of 24 patients a draw has about 15: still 24 values."""
+    seen = np.flatnonzero(np.isfinite(seen_values(sides[1], "level")))[:24]
+    few = evaluate_models({"truth": Truth(clinic[1])}, sides[1][seen], outcome="level", n=20)
+    row = few.value("truth", "rmse")
+    assert row["draws"] == 20 and row["low"] < row["value"] < row["high"]
+
+
+def test_groups_of_a_value_have_no_gap_in_being_seen(clinic, sides, capsys):
+    of = evaluate_models({"truth": Truth(clinic[1])}, sides[1], outcome="level", by=["sex"], n=5)
+    assert of.gaps == [] and of.gap_sentences == []
+    assert {row["group"] for row in of.groups} == {"sex=female", "sex=male"}
+    show_scores(of)
+    assert "auc and brier are of whether a value is seen" in capsys.readouterr().out
