@@ -596,7 +596,8 @@ class ProgressionForecast(Shown):
                     f"{upto}"
                 )
         else:
-            given = np.asarray([days(one) for one in np.atleast_1d(to).tolist()], np.float64)
+            each = np.atleast_1d(to).tolist()
+            given = np.array([float(one) if isinstance(one, int) else days(one) for one in each])
             if given.size not in (1, len(self)) or np.ndim(to) > 1:
                 raise InputError(
                     f"to: {given.size} times for {len(self)} landmarks; give one, or one for each"
