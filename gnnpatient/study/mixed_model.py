@@ -60,8 +60,10 @@ class MixedModel:
         >>> level, slope = rng.normal(3, 1, 400), rng.normal(0.5, 0.2, 400)
         >>> value = level[owner] + slope[owner] * time + rng.normal(0, 0.5, 2000)
         >>> found = MixedModel.fit(value, np.stack([np.ones(2000), time], 1), time, owner)
-        >>> found.beta.round(1), np.sqrt(np.diag(found.covariance)).round(1), round(found.noise, 2)
-        (array([3. , 0.5]), array([1. , 0.2]), 0.25)
+        >>> bool(np.abs(found.beta - [3, 0.5]).max() < 0.1), np.sqrt(np.diag(found.covariance)).round(1)
+        (True, array([1. , 0.2]))
+        >>> round(found.noise, 2)
+        0.25
         """
         who, owner = np.unique(owner, return_inverse=True)
         parts = _Parts.of(value, x, time, owner, len(who))
