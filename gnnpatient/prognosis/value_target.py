@@ -320,7 +320,7 @@ class ProgressionTarget(Target):
             )
         owner = np.repeat(patient[:, None], value.shape[1], 1)[there]
         value, when = value[there], when[there]
-        log = bool(self.spec_target == "value" and (value > 0).all() and _is_skewed(value))
+        log = bool(self.spec_target == "value" and is_skewed(value))
         edges = _edges(value, owner, log, least)
         given = self.last > 0 if log else np.isfinite(self.last)
         levels = np.log(self.last[given]) if log else self.last[given]
@@ -599,14 +599,29 @@ def _digits(x: float, digits: int = 2) -> float:
     return float(f"{x:.{digits}g}")
 
 
-def _is_skewed(value: np.ndarray) -> bool:
-    """Whether values above 0 are less skewed by their logarithm."""
+def is_skewed(value: np.ndarray) -> bool:
+    """Whether all values are above 0, and less skewed by their logarithm.
+
+    Parameters
+    ----------
+    value : ndarray
+        (value,) float64.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_skewed(np.array([1.0, 2.0, 4.0, 100.0])), is_skewed(np.array([-1.0, 0.0, 90.0]))
+    (True, False)
+    """
 
     def skew(x: np.ndarray) -> float:
         away = x - x.mean()
         return abs(float((away**3).mean())) / max(float((away**2).mean()), 1e-12) ** 1.5
 
-    return skew(np.log(value)) < skew(value)
+    return bool((value > 0).all()) and skew(np.log(value)) < skew(value)
 
 
 def _ends(

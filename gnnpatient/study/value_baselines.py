@@ -34,6 +34,7 @@ from gnnpatient.model.vocabulary import fit_vocabulary
 from gnnpatient.prognosis.aggregates import Aggregates
 from gnnpatient.prognosis.inputs import last_landmarks, spaced_landmarks
 from gnnpatient.prognosis.rows import answerable
+from gnnpatient.prognosis.value_target import is_skewed
 from gnnpatient.prognosis.values import ProgressionForecast, asked_for
 from gnnpatient.study.mixed_model import MixedModel
 from gnnpatient.times import DAY, YEAR
@@ -118,7 +119,7 @@ class LaterValues:
             raise InputError(f"outcome {outcome!r}: no later value of {len(X)} landmarks; nothing to learn")
         if truth.spec.target == "change":
             value = value - truth.baseline(X.patient, X.at)[owner]
-        log = bool(may_log and truth.spec.target == "value" and _is_skewed(value))
+        log = bool(may_log and truth.spec.target == "value" and is_skewed(value))
         return cls(X, outcome, owner, ahead, np.log(value) if log else value, log)
 
     @cached_property
@@ -156,15 +157,6 @@ class LaterValues:
             return np.zeros_like(found)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(found > 0, np.log(found), np.nan) if self.log else found
-
-
-def _is_skewed(value: np.ndarray) -> bool:
-    """Whether logarithms are less skewed."""
-
-    def skew(x: np.ndarray) -> float:
-        return float(abs(np.mean(((x - x.mean()) / max(x.std(), 1e-12)) ** 3)))
-
-    return bool((value > 0).all() and skew(np.log(value)) < skew(value))
 
 
 @runtime_checkable
