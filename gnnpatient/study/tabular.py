@@ -1,0 +1,548 @@
+"""One table of what is known at each landmark, and models that learn one outcome from it.
+
+A model of tables reads the landmarks once (`rows`), learns from that (`learn`), and answers; so that many
+configurations of it learn from one reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+import polars as pl
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, PowerTransformer, StandardScaler
+
+from gnnpatient.cohort.build import build_graphs
+from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.cohort.view import last_rows, static_columns
+from gnnpatient.errors import InputError
+from gnnpatient.graphs import Names
+from gnnpatient.model.basis import fit_bases
+from gnnpatient.model.vocabulary import fit_vocabulary
+from gnnpatient.prognosis.aggregates import Aggregates
+from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
+from gnnpatient.prognosis.inputs import kept_names, last_landmarks, restrict, spaced_landmarks
+from gnnpatient.prognosis.targets import label_target
+
+GRID = 60  # times at which a curve is given
+BATCH = 4096  # landmarks whose graphs are built at once, for a forecast
+WHAT = ("last", "history")
+
+
+def scaled_columns(table: pl.DataFrame) -> ColumnTransformer:
+    """Impute, scale and clip numbers, one-hot encode names; learned from the rows of this table alone."""
+    numbers = [c for c in table.columns if table[c].dtype != pl.String and table[c].n_unique() > 1]
+    names = [c for c in table.columns if table[c].dtype == pl.String]
+    return make_column_transformer(
+        (
+            make_pipeline(
+                SimpleImputer(strategy="median", keep_empty_features=True),
+                PowerTransformer(),
+                FunctionTransformer(np.clip, kw_args={"min": -4, "max": 4}),
+            ),
+            numbers,
+        ),
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), names),
+    )
+
+
+def features(X: Landmarks, names: Names | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """What is known at each landmark, one row a landmark, for models of tables.
+
+    Baseline covariates, the day of the landmark and days since the latest row. Of each code the last value;
+    or, where none was ever given (a diagnosis, a drug), whether there is a row, how many, and the age of the
+    latest.
+
+    Parameters
+    ----------
+    X : Landmarks
+        Patients at prediction times.
+    names : Names, optional
+        Codes and levels that keep their name; default: all.
+    columns : sequence of str, optional
+        Columns of the table that a model was fitted on; default: those of this one. One of a code that is not
+        here is null.
+
+    Returns
+    -------
+    polars.DataFrame
+    """
+    graphs = build_graphs(X) if names is None else names.merge(build_graphs(X))
+    wanted = None if columns is None else set(columns)
+    found: dict[str, pl.Series] = {"day of the landmark": pl.Series(X.days)}
+    found |= {_name("static", name): values for name, values in static_columns(graphs)}
+    since = np.full(len(X), np.nan)
+    for last in last_rows(graphs):
+        since = np.fmin(since, last.age)
+        of = {
+            "value": last.value,
+            "seen": (last.count > 0).astype(np.float64),
+            "count": last.count.astype(np.float64),
+            "age": last.age,
+        }
+        name_of = {what: _name(what, last.kind, last.code) for what in of}
+        chosen: tuple[str, ...]
+        if wanted is None:
+            chosen = ("value",) if np.isfinite(last.value).any() else ("seen", "count", "age")
+        else:
+            chosen = tuple(what for what, name in name_of.items() if name in wanted)
+        found |= {name_of[what]: pl.Series(of[what]).fill_nan(None) for what in chosen}
+    if graphs.codes.keys() - {"timepoint"}:
+        found["days since the latest row"] = pl.Series(since).fill_nan(None)
+    if columns is None:
+        return pl.DataFrame(found)
+    empty, none = (pl.Series([v], dtype=pl.Float64).new_from_index(0, len(X)) for v in (None, 0.0))
+    absent = {name: none if name.startswith(("seen\t", "count\t")) else empty for name in columns}
+    return pl.DataFrame({name: found.get(name, absent[name]) for name in columns})
+
+
+def _name(*parts: str) -> str:
+    """A name that no other parts have, whatever codes are called."""
+    return "\t".join(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """The history of each code as columns: last, mean, slope, extremes, counts and times, and the statics.
+
+    Attributes
+    ----------
+    aggregates : Aggregates
+        The columns, as the trees of PrognosisModel have them.
+    """
+
+    aggregates: Aggregates
+
+    @classmethod
+    def fit(cls, X: Landmarks, least: int) -> History:
+        """Choose the columns.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Training landmarks.
+        least : int
+            Fewest patients from whom a name is learned.
+
+        Returns
+        -------
+        History
+        """
+        whole = build_graphs(last_landmarks(X))
+        bases = fit_bases(whole, least)
+        vocabulary = fit_vocabulary(whole, bases, least)
+        return cls(Aggregates.fit(build_graphs(X), X.patient, vocabulary, bases, least))
+
+    def __call__(self, X: Landmarks) -> np.ndarray:
+        """Compute the columns of any landmarks.
+
+        Parameters
+        ----------
+        X : Landmarks
+
+        Returns
+        -------
+        (landmark, column) float64 array
+            nan is missing.
+        """
+        return self.aggregates.values(build_graphs(X)).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What a model of tables sees of landmarks, as numbers; learned from training landmarks alone.
+
+    Attributes
+    ----------
+    kinds : sequence of str or None
+        Node types that it may see; None: all.
+    names : Names
+        Codes and levels that keep their name.
+    columns : tuple of str
+        Of the table of last observations.
+    last : ColumnTransformer or None
+        Its scales; None where nothing of it is used.
+    history : History or None
+    scales : Pipeline or None
+        Of the history; None: it is given as it is, nan where missing.
+    """
+
+    kinds: Sequence[str] | None
+    names: Names
+    columns: tuple[str, ...]
+    last: ColumnTransformer | None
+    history: History | None
+    scales: Pipeline | None
+
+    @classmethod
+    def fit(cls, X: Landmarks, outcome: str, what: str, least: int, *, scaled: bool) -> Columns:
+        """Learn the columns and their scales.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Training landmarks.
+        outcome : str
+            What is forecast, whose own inputs may be restricted.
+        what : {"last", "history"}
+            Last observations, or these and the history of each code.
+        least : int
+            Codes and levels of fewer patients count as one.
+        scaled : bool
+            Whether columns are filled and scaled; else the history alone is given, nan where missing.
+
+        Returns
+        -------
+        Columns
+        """
+        if what not in WHAT:
+            raise InputError(f"columns = {what!r}; must be last or history")
+        kinds = X.cohort.inputs([outcome])
+        seen = restrict(X, kinds)
+        names = kept_names(seen, least)
+        last, columns = None, tuple[str, ...]()
+        if scaled:
+            table = features(seen, names)
+            last, columns = scaled_columns(table).fit(table), tuple(table.columns)
+        history, scales = None, None
+        if what == "history" or not scaled:
+            history = History.fit(seen, least)
+            scales = _scales().fit(history(seen)) if scaled and len(history.aggregates) else None
+        return cls(kinds, names, columns, last, history, scales)
+
+    def __call__(self, X: Landmarks) -> np.ndarray:
+        """Compute them.
+
+        Parameters
+        ----------
+        X : Landmarks
+
+        Returns
+        -------
+        (landmark, column) float64 array
+        """
+        parts = [self._part(X[i : i + BATCH]) for i in range(0, max(len(X), 1), BATCH)]
+        return np.concatenate(parts)
+
+    def _part(self, X: Landmarks) -> np.ndarray:
+        X, found = restrict(X, self.kinds), []
+        if self.last is not None:
+            found.append(self.last.transform(features(X, self.names, self.columns)))
+        if self.history is not None:
+            values = self.history(X)
+            found.append(values if self.scales is None else self.scales.transform(values))
+        return np.concatenate(found, 1)
+
+
+def _scales() -> Pipeline:
+    return make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True),
+        StandardScaler(),
+        FunctionTransformer(np.clip, kw_args={"min": -4, "max": 4}),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class TableRows:
+    """Training landmarks of one outcome, read once.
+
+    Attributes
+    ----------
+    landmarks : Landmarks
+        Those with something to learn.
+    columns : Columns
+    x : (landmark, column) float64 array
+    names : tuple of str
+        Causes or classes.
+    code : (landmark,) int64 array
+        0 censored, k the k-th cause; or the class.
+    time : (landmark,) float64 array
+        Days of follow-up, cut at the horizon; empty for a diagnosis.
+    weight : (landmark,) float64 array
+        What each counts; ones of survival.
+    grid : (time,) float64 array
+        Days at which a curve is given; empty for a diagnosis.
+    """
+
+    landmarks: Landmarks
+    columns: Columns
+    x: np.ndarray
+    names: tuple[str, ...]
+    code: np.ndarray
+    time: np.ndarray
+    weight: np.ndarray
+    grid: np.ndarray
+
+    @property
+    def share(self) -> float:
+        """Patients a landmark: what a landmark counts beside a sum over patients."""
+        return len(np.unique(self.landmarks.patient)) / len(self.landmarks)
+
+    @property
+    def saw(self) -> dict[str, int]:
+        """What the model sees: landmarks, their times, patients, columns."""
+        X = self.landmarks
+        times, patients = len(np.unique(X.moments)), len(np.unique(X.patient))
+        return {"landmarks": len(X), "times": times, "patients": patients, "columns": self.x.shape[1]}
+
+
+class CurveLearner(Protocol):
+    """What a model of tables has learned of a survival outcome."""
+
+    def incidence(self, x: np.ndarray, grid: np.ndarray) -> np.ndarray:
+        """Being event-free, then each cause: (landmark, 1 + cause, time).
+
+        Parameters
+        ----------
+        x : (landmark, column) array
+        grid : (time,) array
+
+        Returns
+        -------
+        (landmark, 1 + cause, time) float64 array
+        """
+
+
+class ClassLearner(Protocol):
+    """What a model of tables has learned of a diagnosis."""
+
+    def probability(self, x: np.ndarray) -> np.ndarray:
+        """Of each class: (landmark, class).
+
+        Parameters
+        ----------
+        x : (landmark, column) array
+
+        Returns
+        -------
+        (landmark, class) float64 array
+        """
+
+
+class TableModel(BaseEstimator):
+    """What models of tables have in common: they differ in `learn`.
+
+    Attributes
+    ----------
+    scaled : bool
+        Of the class: whether it takes filled and scaled columns.
+    """
+
+    scaled: ClassVar[bool] = True
+    of_curves: ClassVar[bool] = True
+    outcomes: Sequence[str] | None
+    landmarks: int | None
+    min_patients: int
+    columns: str
+
+    def fit(self, X: Landmarks, y: None = None) -> Self:
+        """Fit one model an outcome.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Training patients at prediction times.
+        y : None
+            Ignored; outcomes are read from X.
+
+        Returns
+        -------
+        The model itself.
+
+        Raises
+        ------
+        InputError
+            When a named outcome is of another kind, or there is nothing to learn.
+        """
+        return self.fit_rows({name: self.rows(X, name) for name in self._outcomes(X)})
+
+    def fit_rows(self, rows: Mapping[str, TableRows]) -> Self:
+        """Fit one model an outcome to what `rows` read.
+
+        Parameters
+        ----------
+        rows : mapping of str to TableRows
+            By the name of the outcome.
+
+        Returns
+        -------
+        The model itself.
+        """
+        self.models_ = {name: self.learn(one) for name, one in rows.items()}
+        self.columns_ = {name: one.columns for name, one in rows.items()}
+        self.names_ = {name: one.names for name, one in rows.items()}
+        self.grid_ = {name: one.grid for name, one in rows.items()}
+        self.saw_ = {name: one.saw for name, one in rows.items()}
+        return self
+
+    def _outcomes(self, X: Landmarks) -> list[str]:
+        known = X.cohort.outcomes_with_model(self.outcomes)
+        return [n for n, one in known.items() if one.has_curve == self.of_curves or self.outcomes is not None]
+
+    def rows(self, X: Landmarks, name: str) -> TableRows:
+        """Read training landmarks.
+
+        Parameters
+        ----------
+        X : Landmarks
+        name : str
+            Of the outcome.
+
+        Returns
+        -------
+        TableRows
+
+        Raises
+        ------
+        InputError
+            When the outcome is of another kind, or there is nothing to learn.
+        """
+        raise NotImplementedError
+
+    def learn(self, rows: TableRows) -> Any:
+        """Learn from training landmarks.
+
+        Parameters
+        ----------
+        rows : TableRows
+
+        Returns
+        -------
+        CurveLearner or ClassLearner
+        """
+        raise NotImplementedError
+
+    def _chosen(self, X: Landmarks, name: str) -> Landmarks:
+        if self.landmarks is None or X.cohort.outcomes[name].has_own_moments:
+            return X.followed(name)
+        return spaced_landmarks(X, self.landmarks).followed(name)
+
+
+class CurveModel(TableModel):
+    """A model of tables for survival: cause-specific, each cause's model counts the others as censored."""
+
+    of_curves: ClassVar[bool] = True
+    horizon: float | None
+
+    def rows(self, X: Landmarks, name: str) -> TableRows:
+        """Read training landmarks, followed up to the horizon.
+
+        Parameters
+        ----------
+        X : Landmarks
+        name : str
+            Of a survival outcome.
+
+        Returns
+        -------
+        TableRows
+
+        Raises
+        ------
+        InputError
+            When it is a diagnosis, or nobody has an event within the horizon.
+        """
+        known = X.cohort.outcomes_with_model([name])[name]
+        if not known.has_curve:
+            raise InputError(
+                f"outcome {name!r} is no survival; {type(self).__name__} has a curve of each cause"
+            )
+        labelled = self._chosen(X, name)
+        truth = labelled.outcome(name)
+        horizon = float(self.horizon or truth["time"].max())
+        time = truth["time"].clip(max=horizon)
+        event = np.where(truth["time"] <= horizon, truth["event"], 0).astype(np.int64)
+        if not event.any():
+            raise InputError(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
+        columns = Columns.fit(labelled, name, self.columns, self.min_patients, scaled=self.scaled)
+        grid = np.linspace(0, horizon, GRID + 1)[1:]
+        about = labelled, columns, columns(labelled), X.cohort.causes(name)
+        return TableRows(*about, event, time, np.ones(len(time)), grid)
+
+    def forecast(self, X: Landmarks) -> dict[str, Forecast]:
+        """Cumulative incidence of each cause.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        dict of str to Forecast
+            By the name of the outcome, at 60 times up to the horizon; nan where a patient is not at risk.
+        """
+        found = {}
+        for name, learned in self.models_.items():
+            at_risk = X.at_risk(name) if name in X.cohort.outcomes else np.ones(len(X), bool)
+            grid = self.grid_[name]
+            curves = learned.incidence(self.columns_[name](X), grid)
+            curves[~at_risk] = np.nan
+            found[name] = Forecast(name, self.names_[name], grid, curves, X.ids, X.days, at_risk)
+        return found
+
+
+class ClassModel(TableModel):
+    """A model of tables for a diagnosis; landmarks without a label are left out."""
+
+    of_curves: ClassVar[bool] = False
+
+    def rows(self, X: Landmarks, name: str) -> TableRows:
+        """Read training landmarks with a label.
+
+        Parameters
+        ----------
+        X : Landmarks
+        name : str
+            Of a diagnosis.
+
+        Returns
+        -------
+        TableRows
+
+        Raises
+        ------
+        InputError
+            When it is survival, or has fewer than two classes among the landmarks.
+        """
+        outcome = X.cohort.outcomes_with_model([name])[name]
+        if outcome.has_curve:
+            raise InputError(f"outcome {name!r} is survival; use StackedCox")
+        labelled = self._chosen(X, name)
+        target = label_target(outcome, labelled, np.ones(len(labelled), bool))
+        labelled, target = labelled[target.known], target[target.known]
+        if len(np.unique(target.label)) < 2:
+            raise InputError(f"outcome {name!r}: fewer than two classes among {len(labelled)} landmarks")
+        columns = Columns.fit(labelled, name, self.columns, self.min_patients, scaled=self.scaled)
+        none = np.zeros(0)
+        about = labelled, columns, columns(labelled), outcome.names
+        return TableRows(*about, target.label, none, target.share, none)
+
+    def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : Landmarks
+            Patients at prediction times.
+
+        Returns
+        -------
+        dict of str to DiagnosisForecast
+            By the name of the outcome; nan where the label is not open.
+        """
+        found = {}
+        for name, learned in self.models_.items():
+            at_risk, classes = answerable(X, name), self.names_[name]
+            probability = np.zeros((len(X), len(classes)))
+            if len(X):
+                probability[:] = learned.probability(self.columns_[name](X))
+            probability[~at_risk] = np.nan
+            found[name] = DiagnosisForecast(name, classes, probability, X.ids, X.days, at_risk)
+        return found
