@@ -25,7 +25,7 @@ from sksurv.ensemble import RandomSurvivalForest
 from sksurv.util import Surv
 
 from gnnpatient.cohort.cohort import Landmarks
-from gnnpatient.metrics import aalen_johansen, cumulative_incidence
+from gnnpatient.metrics import cumulative_incidence
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
 from gnnpatient.prognosis.kinds import target_of
 from gnnpatient.prognosis.marginal import landmark_marginals, nearest
@@ -268,6 +268,8 @@ class BoostedHazards(CurveModel):
         Penalty of the leaves.
     share : float, default 0.5
         Columns that a split may choose from.
+    columns : {"history", "values", "timing"}, default "history"
+        All; or what rows say, without when and how many there are; or the reverse.
     seed : int, default 0
     """
 
@@ -285,6 +287,7 @@ class BoostedHazards(CurveModel):
         leaf_patients: int = 20,
         ridge: float = 1.0,
         share: float = 0.5,
+        columns: str = "history",
         min_patients: int = 10,
         seed: int = 0,
     ) -> None:
@@ -297,13 +300,9 @@ class BoostedHazards(CurveModel):
         self.leaf_patients = leaf_patients
         self.ridge = ridge
         self.share = share
+        self.columns = columns
         self.min_patients = min_patients
         self.seed = seed
-
-    @property
-    def columns(self) -> str:
-        """Always the history of each code."""
-        return "history"
 
     def learn(self, rows: TableRows) -> _BoostedCauses:
         """Grow the trees of each cause.
@@ -394,7 +393,7 @@ class BoostedClasses(ClassModel):
     ----------
     outcomes, landmarks, min_patients
         As of StackedLogistic.
-    rate, trees, leaves, leaf_patients, ridge, share, seed
+    rate, trees, leaves, leaf_patients, ridge, share, columns, seed
         As of BoostedHazards.
     """
 
@@ -411,6 +410,7 @@ class BoostedClasses(ClassModel):
         leaf_patients: int = 20,
         ridge: float = 1.0,
         share: float = 0.5,
+        columns: str = "history",
         min_patients: int = 10,
         seed: int = 0,
     ) -> None:
@@ -422,13 +422,9 @@ class BoostedClasses(ClassModel):
         self.leaf_patients = leaf_patients
         self.ridge = ridge
         self.share = share
+        self.columns = columns
         self.min_patients = min_patients
         self.seed = seed
-
-    @property
-    def columns(self) -> str:
-        """Always the history of each code."""
-        return "history"
 
     def learn(self, rows: TableRows) -> _Classifier:
         """Grow the trees.
@@ -469,8 +465,8 @@ class SurvivalForest(CurveModel):
     """Random survival forests on the history of each code, one a cause (Ishwaran et al. 2008).
 
     Cause-specific: the forest of a cause counts the others as censored, and its cumulative hazards, the means
-    over trees, are put together to incidences. Events are counted by twelve days with as many each, and between
-    them hazards are even.
+    over trees, are put together to incidences. Events are counted by twelve days with as many each, and
+    between them hazards are even.
 
     Parameters
     ----------
@@ -482,6 +478,8 @@ class SurvivalForest(CurveModel):
         Patients' worth of rows of its draw in a leaf, at least.
     share : float, default 0.3
         Columns that a split may choose from.
+    columns : {"history", "values", "timing"}, default "history"
+        All; or what rows say, without when and how many there are; or the reverse.
     seed : int, default 0
     """
 
@@ -496,6 +494,7 @@ class SurvivalForest(CurveModel):
         trees: int = 50,
         leaf_patients: float = 10,
         share: float = 0.3,
+        columns: str = "history",
         min_patients: int = 10,
         seed: int = 0,
     ) -> None:
@@ -505,13 +504,9 @@ class SurvivalForest(CurveModel):
         self.trees = trees
         self.leaf_patients = leaf_patients
         self.share = share
+        self.columns = columns
         self.min_patients = min_patients
         self.seed = seed
-
-    @property
-    def columns(self) -> str:
-        """Always the history of each code."""
-        return "history"
 
     def learn(self, rows: TableRows) -> _ForestOfCauses:
         """Grow the forest of each cause.
@@ -568,7 +563,7 @@ class ClassForest(ClassModel):
     ----------
     outcomes, landmarks, min_patients
         As of StackedLogistic.
-    trees, leaf_patients, share, seed
+    trees, leaf_patients, share, columns, seed
         As of SurvivalForest.
     """
 
@@ -582,6 +577,7 @@ class ClassForest(ClassModel):
         trees: int = 200,
         leaf_patients: float = 10,
         share: float = 0.3,
+        columns: str = "history",
         min_patients: int = 10,
         seed: int = 0,
     ) -> None:
@@ -590,13 +586,9 @@ class ClassForest(ClassModel):
         self.trees = trees
         self.leaf_patients = leaf_patients
         self.share = share
+        self.columns = columns
         self.min_patients = min_patients
         self.seed = seed
-
-    @property
-    def columns(self) -> str:
-        """Always the history of each code."""
-        return "history"
 
     def learn(self, rows: TableRows) -> _Classifier:
         """Grow the forest.

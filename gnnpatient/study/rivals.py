@@ -6,6 +6,8 @@ folds by patient, of training patients alone.
     cox, cox history     stacked Cox models of each cause, on last observations or the whole history
     logistic, ...        the same of a diagnosis
     boosted              gradient boosted hazards (of a diagnosis: classes) on the history of each code
+    boosted values       the same on what rows say, without when and how many there are
+    clockwork            the same on counts and times of visits and tests, without any value
     forest               random survival forests, cause-specific (of a diagnosis: a random forest)
     gru, transformer     sequence networks over the same rows, without a relation
 """
@@ -144,6 +146,8 @@ _CURVES: Mapping[str, RivalKind] = {
     "cox": RivalKind(StackedCox, _RIDGE, {}),
     "cox history": RivalKind(StackedCox, _RIDGE, {"columns": "history"}),
     "boosted": RivalKind(BoostedHazards, _TREES, {}),
+    "boosted values": RivalKind(BoostedHazards, _TREES, {"columns": "values"}),
+    "clockwork": RivalKind(BoostedHazards, _TREES, {"columns": "timing"}),
     "forest": RivalKind(SurvivalForest, _FOREST, {}),
     **_SEQUENCES,
 }
@@ -154,6 +158,8 @@ RIVALS: Mapping[str, Mapping[str, RivalKind]] = {
         "logistic": RivalKind(StackedLogistic, _LOGISTIC, {}),
         "logistic history": RivalKind(StackedLogistic, _LOGISTIC, {"columns": "history"}),
         "boosted": RivalKind(BoostedClasses, _TREES, {}),
+        "boosted values": RivalKind(BoostedClasses, _TREES, {"columns": "values"}),
+        "clockwork": RivalKind(BoostedClasses, _TREES, {"columns": "timing"}),
         "forest": RivalKind(ClassForest, _FOREST, {}),
         **_SEQUENCES,
     },
@@ -284,25 +290,6 @@ class Trial:
         dict
         """
         return {"configuration": dict(self.configuration), "score": self.score}
-
-
-@runtime_checkable
-class FittedRival(Protocol):
-    """What is kept of a fitted rival: it forecasts, and tells what it saw."""
-
-    saw_: Mapping[str, Any]
-
-    def forecast(self, X: Landmarks) -> Mapping[str, Answer]:
-        """Forecast landmarks.
-
-        Parameters
-        ----------
-        X : Landmarks
-
-        Returns
-        -------
-        mapping of str to Forecast or DiagnosisForecast
-        """
 
 
 class TunedRival(BaseEstimator):
@@ -516,8 +503,9 @@ def tuned_rivals(
     Parameters
     ----------
     rivals : sequence of str, or mapping of str to estimator
-        Names of `RIVALS`, each called "tuned NAME" in tables; or estimators of your own by a name, with
-        ``fit(X)`` and ``forecast(X)``.
+        Names of `RIVALS`, each called "tuned NAME" in tables, or ``"NAME=FILE.py:CLASS"``, a classifier of
+        tables of your own (see `OwnCurves`); or estimators of your own by a name, with ``fit(X)`` and
+        ``forecast(X)``.
     kind : str
         Of the outcome.
     outcome : str
@@ -540,11 +528,39 @@ def tuned_rivals(
             if not (callable(getattr(one, "fit", None)) and callable(getattr(one, "forecast", None))):
                 raise InputError(f"rival {name!r}: give an unfitted estimator with fit(X) and forecast(X)")
         return dict(rivals)
-    found = {}
+    found: dict[str, Any] = {}
     for name in rivals:
+        own, _, place = name.partition("=")
+        if place:
+            find_class(place)  # refused before anything is fitted
+            given = {key: options[key] for key in ("min_patients", "seed") if key in options}
+            if kind in ("survival", "worsening"):
+                found[own] = OwnCurves(place, outcomes=[outcome], horizon=options.get("horizon"), **given)
+            else:
+                found[own] = OwnClasses(place, outcomes=[outcome], **given)
+            continue
         rival_kind(name, kind, outcome)
         found[f"tuned {name}"] = TunedRival(name, outcome=outcome, **options)
     return found
+
+
+def told_of(model: Any) -> dict[str, Any]:
+    """What a fitted rival saw, and of one by name how its configuration was chosen, for JSON.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted.
+
+    Returns
+    -------
+    dict
+        saw, and of a TunedRival chosen and curve.
+    """
+    saw = dict(getattr(model, "saw_", {}))
+    if not isinstance(model, TunedRival):
+        return {"saw": saw}
+    return {"saw": saw, "chosen": dict(model.chosen_), "curve": [trial.to_dict() for trial in model.curve_]}
 
 
 # ---- models of tables from elsewhere

@@ -7,7 +7,7 @@ configurations of it learn from one reading.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -25,14 +25,16 @@ from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
 from gnnpatient.model.basis import fit_bases
 from gnnpatient.model.vocabulary import fit_vocabulary
-from gnnpatient.prognosis.aggregates import Aggregates
+from gnnpatient.prognosis.aggregates import STATISTICS, Aggregates
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
 from gnnpatient.prognosis.inputs import kept_names, last_landmarks, restrict, spaced_landmarks
 from gnnpatient.prognosis.targets import label_target
 
 GRID = 60  # times at which a curve is given
 BATCH = 4096  # landmarks whose graphs are built at once, for a forecast
-WHAT = ("last", "history")
+WHAT = ("last", "history", "values", "timing")
+VALUES = ("last", "mean", "sd", "min", "max", "change")  # statistics of what a row says
+TIMING = ("since", "first", "gap", "count", "running", "duration", "share")  # and of when rows are there
 
 
 def scaled_columns(table: pl.DataFrame) -> ColumnTransformer:
@@ -120,7 +122,7 @@ class History:
     aggregates: Aggregates
 
     @classmethod
-    def fit(cls, X: Landmarks, least: int) -> History:
+    def fit(cls, X: Landmarks, least: int, what: str = "history") -> History:
         """Choose the columns.
 
         Parameters
@@ -129,6 +131,9 @@ class History:
             Training landmarks.
         least : int
             Fewest patients from whom a name is learned.
+        what : {"history", "values", "timing"}, default "history"
+            All; or what rows say, without when and how many there are; or the reverse. The statics and the
+            day of the landmark are in all.
 
         Returns
         -------
@@ -137,7 +142,11 @@ class History:
         whole = build_graphs(last_landmarks(X))
         bases = fit_bases(whole, least)
         vocabulary = fit_vocabulary(whole, bases, least)
-        return cls(Aggregates.fit(build_graphs(X), X.patient, vocabulary, bases, least))
+        found = Aggregates.fit(build_graphs(X), X.patient, vocabulary, bases, least)
+        if what == "history":
+            return cls(found)
+        kept = [_is_of(what, STATISTICS[s], b, found) for b, _, s in found.columns.tolist()]
+        return cls(replace(found, columns=found.columns[kept], edges=found.edges[kept]))
 
     def __call__(self, X: Landmarks) -> np.ndarray:
         """Compute the columns of any landmarks.
@@ -152,6 +161,17 @@ class History:
             nan is missing.
         """
         return self.aggregates.values(build_graphs(X)).astype(np.float64)
+
+
+def _is_of(what: str, statistic: str, block: int, found: Aggregates) -> bool:
+    """Whether a column is among the values, or among the times and numbers of rows."""
+    kinds = len(found.vocabulary.codes)
+    contents = len(found.vocabulary.vectors)
+    if block == kinds + contents + 1:
+        return True  # a static
+    if what == "values":
+        return block < kinds + contents and (block >= kinds or statistic in VALUES)
+    return (block < kinds or block == kinds + contents) and statistic in TIMING
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,8 +210,9 @@ class Columns:
             Training landmarks.
         outcome : str
             What is forecast, whose own inputs may be restricted.
-        what : {"last", "history"}
-            Last observations, or these and the history of each code.
+        what : {"last", "history", "values", "timing"}
+            Last observations, or these and the history of each code; for trees the history, or of it what the
+            rows say ("values"), or when and how many there are ("timing").
         least : int
             Codes and levels of fewer patients count as one.
         scaled : bool
@@ -202,17 +223,17 @@ class Columns:
         Columns
         """
         if what not in WHAT:
-            raise InputError(f"columns = {what!r}; must be last or history")
+            raise InputError(f"columns = {what!r}; must be {', '.join(WHAT[:-1])} or {WHAT[-1]}")
         kinds = X.cohort.inputs([outcome])
         seen = restrict(X, kinds)
         names = kept_names(seen, least)
         last, columns = None, tuple[str, ...]()
-        if scaled:
+        if scaled and what in ("last", "history"):
             table = features(seen, names)
             last, columns = scaled_columns(table).fit(table), tuple(table.columns)
         history, scales = None, None
-        if what == "history" or not scaled:
-            history = History.fit(seen, least)
+        if what != "last" or not scaled:
+            history = History.fit(seen, least, "history" if what == "last" else what)
             scales = _scales().fit(history(seen)) if scaled and len(history.aggregates) else None
         return cls(kinds, names, columns, last, history, scales)
 

@@ -66,7 +66,7 @@ def test_configurations_are_drawn_once_and_for_all():
     assert drawn == configurations(space, 200, 7) != configurations(space, 200, 8)
     assert drawn[0] == {} and drawn[:5] == configurations(space, 5, 7)
     a = np.array([one["a"] for one in drawn[1:]])
-    assert 1 <= a.min() and a.max() <= 1000 and abs(np.log(a).mean() - np.log(1000) / 2) < 0.5
+    assert a.min() >= 1 and a.max() <= 1000 and abs(np.log(a).mean() - np.log(1000) / 2) < 0.5
     assert {one["n"] for one in drawn[1:]} == set(range(2, 10)) and {one["b"] for one in drawn[1:]} == {
         "x",
         "y",
@@ -161,7 +161,7 @@ def test_the_history_has_the_last_values_and_more(train):
     a, b = last(train), history(train)
     assert np.array_equal(a, b[:, : a.shape[1]]) and b.shape[1] > 3 * a.shape[1]
     assert np.isfinite(b).all() and np.abs(b[:, a.shape[1] :]).max() <= 4
-    with pytest.raises(InputError, match="columns = 'first'; must be last or history"):
+    with pytest.raises(InputError, match="columns = .first.; must be last, history, values or timing"):
         StackedCox(columns="first").fit(train)
 
 
@@ -310,3 +310,21 @@ def test_a_place_that_holds_no_classifier_is_refused(own, train, tmp_path):
         find_class("Shares")
     with pytest.raises(InputError, match="Half has no predict_proba"):
         OwnCurves(own.replace("Shares", "Half"), outcomes=["death"], horizon=HORIZON).fit(train)
+
+
+def test_values_and_timing_part_the_history(pbc, train):
+    """Nothing of a value is in the clockwork, and nothing of when or how often in the values."""
+    each = {what: Columns.fit(train, "death", what, 10, scaled=False) for what in ("values", "timing", "history")}
+    names = {what: set(columns.history.aggregates.names) for what, columns in each.items()}
+    assert names["values"] | names["timing"] < names["history"]
+    both = names["values"] & names["timing"]
+    assert both == {name for name in names["history"] if name.startswith("patient ")} and len(both) > 2
+    table = {what: columns(train) for what, columns in each.items()}
+    lab = pbc.events["lab"]
+    louder = replace(pbc, events={**pbc.events, "lab": replace(lab, value=lab.value * 3 + 1)})
+    assert np.array_equal(each["timing"](replace(train, cohort=louder)), table["timing"], equal_nan=True)
+    assert not np.array_equal(each["values"](replace(train, cohort=louder)), table["values"], equal_nan=True)
+    later = replace(lab, happened=lab.happened // 2)  # other days, in the same order
+    moved = replace(pbc, events={**pbc.events, "lab": later})
+    assert np.array_equal(each["values"](replace(train, cohort=moved)), table["values"], equal_nan=True)
+    assert not np.array_equal(each["timing"](replace(train, cohort=moved)), table["timing"], equal_nan=True)
