@@ -146,7 +146,7 @@ def foreseen(problem: Problem, names: Collection[str]) -> list[str]:
         event = target.has_event(problem.heads[name].times)
         patients = len(np.unique(problem.landmarks.patient[rows[event[rows]]]))
         if patients < MIN_EVENT_PATIENTS:
-            why = too_few(weights, patients, problem.config.members)
+            why = too_few(weights, patients, problem.config.members, target.TEACHING)
             lines.append(f"{name}: the weights of the families will not be learned: {why}{shown}")
     return lines
 

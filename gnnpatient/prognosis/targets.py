@@ -46,10 +46,14 @@ class Target(ABC):
     INFORMATIVE : str
         What makes a patient informative, in a warning: ``"with an event"`` in "3 of 40 patients with an
         event".
+    TEACHING : str
+        From which patients the weights of the families are learned, see `has_event`: ``"with the event"`` in
+        "that takes 100 patients with the event".
     """
 
     COUNTED: ClassVar[str]
     INFORMATIVE: ClassVar[str]
+    TEACHING: ClassVar[str] = "with the event"
 
     @classmethod
     @abstractmethod

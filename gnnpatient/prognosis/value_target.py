@@ -55,6 +55,8 @@ class ProgressionTarget(Target):
         ``"value"`` or ``"change"``.
     gone : str or None
         The survival outcome that ends it.
+    has_end : bool
+        Whether the spec says when observation ends.
     head : ProgressionConfig or None
         What is learned of it, from `posed`.
     bins : ndarray or None
@@ -65,6 +67,7 @@ class ProgressionTarget(Target):
 
     COUNTED = "with a later"
     INFORMATIVE = "with a later value"
+    TEACHING = "with a later value"
 
     value: np.ndarray  # (landmark, pair) float64
     when: np.ndarray  # (landmark, pair) float64
@@ -76,6 +79,7 @@ class ProgressionTarget(Target):
     unit: str
     spec_target: str
     gone: str | None
+    has_end: bool
     head: ProgressionConfig | None = None
     bins: np.ndarray | None = None  # (landmark, pair) int64
     seen: np.ndarray | None = None  # (landmark, time) float64
@@ -112,6 +116,7 @@ class ProgressionTarget(Target):
             unit_of(landmarks, name),
             outcome.spec.target,
             outcome.spec.gone if _anybody_gone(outcome, patient[risk], at[risk]) else None,
+            outcome.has_end,
         )
 
     @classmethod
@@ -339,6 +344,7 @@ class ProgressionTarget(Target):
             edges=edges,
             log=log,
             anchor=anchor,
+            has_end=self.has_end,
         )
 
     def _common(self, landmarks: Landmarks, least: int) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from gnnpatient import InputError, PrognosisModel, load_predictor, read_cohort
 from gnnpatient.model.heads import head_config
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.model.values import hats
+from gnnpatient.patient.answers import answer
 from gnnpatient.prognosis.fit import pose
 from gnnpatient.prognosis.kinds import target_of
 from gnnpatient.prognosis.linear import LinearHazard
@@ -110,6 +111,15 @@ def test_a_model_answers_with_distributions(model, asked):
     assert (lactate.at_risk == np.isfinite(lactate.last)).all()
     assert (model.predict(asked, outcome="pulse") == pulse.mean())[pulse.at_risk].all()
     assert 40 < np.nanmedian(pulse.quantile(0.5)) < 120
+
+
+def test_it_is_said_where_nothing_ends_observation(model, ward):
+    """Of lactate the spec does not say it, of the pulse `gone` does."""
+    heads = model.predictor_.heads
+    assert heads["pulse"].has_end and not heads["lactate"].has_end
+    notes = answer(model.predictor_, ward, str(ward.ids[60]), 2).notes
+    (line,) = [line for line in notes if "when observation ends" in line]
+    assert line.startswith("lactate: the spec of the fit does not say when observation ends")
 
 
 def test_families_answer_alone_and_together(model, asked):

@@ -128,6 +128,17 @@ def test_the_dead_are_not_scored(clinic, sides):
     assert np.isnan(observed.value[before]).all() and (observed.code[before] == -1).all()
 
 
+def test_who_is_lost_before_the_time_asked_for_is_not_scored(clinic):
+    """Nobody knows whether they were alive then, though a visit may lie within the window before."""
+    X = join_landmarks(*(clinic[0].at(at, to=at + 90).followed("level") for at in range(0, 1800, 90)))
+    truth, (event, end) = X.outcome("level"), clinic[0].outcomes["death"].observed_end(X.patient, X.at)
+    lost = np.isfinite(truth["value"]) & (event == 0) & (end < X.to)
+    assert lost.sum() >= 3 and np.isnan(seen_values(X, "level")[lost]).all()
+    there = np.isfinite(truth["value"]) & (end >= X.to) & ~truth["gone"]
+    assert (seen_values(X, "level")[there] == truth["value"][there]).all()
+    assert (ObservedOutcome.of(X, "level").code[lost] == -1).all()
+
+
 def test_landmarks_keep_the_time_asked_for(clinic, sides):
     cohort, X = clinic[0], sides[1]
     joined = join_landmarks(X[:3], X[3:5])
