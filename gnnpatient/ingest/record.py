@@ -108,7 +108,7 @@ class FollowUp(Record):
 
     @property
     def observed_until(self) -> np.ndarray | None:
-        """When the observation of each patient ends, FOREVER = never, (patient,) int64; None: nothing says it.
+        """When the observation of each patient ends, FOREVER = never, (patient,) int64; None: not said.
 
         The exit of [patient], and the end of the first period of observation after entry.
         """

@@ -102,7 +102,7 @@ class ProgressionTarget(Target):
         outcome = cast(Progression, landmarks.cohort.outcomes_with_model([name])[name])
         patient, at, risk = landmarks.patient, landmarks.at, landmarks.at_risk(name)
         last = outcome.baseline(patient, at)
-        value, when = _later_values(outcome, landmarks, risk, last)
+        value, when = later_values(outcome, landmarks, risk, last)
         followed = risk & (outcome.followed_until(patient, at) > at)
         names = landmarks.cohort.codes[outcome.spec.node]
         return cls(
@@ -162,7 +162,7 @@ class ProgressionTarget(Target):
         config = cast(ProgressionConfig, head)
         outcome = cast(Progression, landmarks.cohort.outcomes[name])
         risk = landmarks.at_risk(name)
-        value, when = _later_values(outcome, landmarks, risk, self.last, config.times[-1])
+        value, when = later_values(outcome, landmarks, risk, self.last, config.times[-1])
         edges = np.array(config.edges)[1:-1]
         bins = np.where(np.isfinite(value), np.searchsorted(edges, np.nan_to_num(value), "right"), -1)
         seen = np.stack(
@@ -340,7 +340,7 @@ class ProgressionTarget(Target):
             unit=self.unit,
             target="change" if self.spec_target == "change" else "value",
             gone=self.gone,
-            times=_times(when, owner, end, least),
+            times=value_times(when, owner, end, least),
             edges=edges,
             log=log,
             anchor=anchor,
@@ -575,10 +575,30 @@ class ProgressionTarget(Target):
         return [1 - error(course.probability[rows]) / null_error] if null_error else []
 
 
-def _later_values(
+def later_values(
     outcome: Progression, landmarks: Landmarks, risk: np.ndarray, last: np.ndarray, end: float = np.inf
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Later values, or changes, up to an end, and their days: the first, the last, and others between."""
+    """Give later values, or changes, up to an end: the first, the last, and others between, eight at most.
+
+    Parameters
+    ----------
+    outcome : Progression
+        Whose values.
+    landmarks : Landmarks
+        Patients at prediction times.
+    risk : ndarray
+        (landmark,) bool, which of them count.
+    last : ndarray
+        (landmark,) float64, the last known value, from which a change is reckoned.
+    end : float
+        Days after the landmark, default: no end.
+
+    Returns
+    -------
+    tuple of ndarray
+        The values, and their days after the landmark: (landmark, pair) float64; nan and 0 where there are
+        fewer.
+    """
     owner, after, found = outcome.later(landmarks.patient, landmarks.at)
     kept = risk[owner] & (after <= end * DAY)
     owner, after, found = owner[kept], after[kept] / DAY, found[kept]
@@ -677,8 +697,25 @@ def _last_time(longest: np.ndarray, patient: np.ndarray, least: int) -> float:
     return round_time(end, own[-1:])
 
 
-def _times(when: np.ndarray, patient: np.ndarray, end: float, least: int) -> tuple[float, ...]:
-    """Times between which about equally many values lie, of `least` patients each; the last is the end."""
+def value_times(when: np.ndarray, patient: np.ndarray, end: float, least: int) -> tuple[float, ...]:
+    """Choose times between which about equally many later values lie.
+
+    Parameters
+    ----------
+    when : ndarray
+        (pair,) float64, days after the landmark of each value.
+    patient : ndarray
+        (pair,) int64, whose each is.
+    end : float
+        The last time, in days.
+    least : int
+        Fewest patients that have a value between two times.
+
+    Returns
+    -------
+    tuple of float
+        Days after the landmark, rising; seven at most.
+    """
     cuts = np.quantile(when, (np.arange(TIMES - 1) + 0.5) / (TIMES - 1))
     steps = np.unique(np.round(cuts / end * HORIZON_STEPS).clip(1, HORIZON_STEPS))
     grid = np.unique(np.append(steps * end / HORIZON_STEPS, end))

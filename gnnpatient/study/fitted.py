@@ -175,8 +175,8 @@ class FittedModel:
                 "measured on that day is known; use entry, or a day later"
             )
         lines += [
-            f"{name}: the spec of the fit does not say when observation ends (gone, or exit of [patient]), so "
-            "who did not come back counts as not seen, also where the data end"
+            f"{name}: the spec of the fit does not say when observation ends (gone, or exit of [patient]), "
+            "so who did not come back counts as not seen, also where the data end"
             for name, head in self.predictor.heads.items()
             if isinstance(head, ProgressionConfig) and not head.has_end
         ]

@@ -618,7 +618,7 @@ window = "36h"
 
 @pytest.mark.parametrize(("form", "seen"), [("none", [1.0, 0.0, 0.0]), ("column", [1.0, 0.0, nan])])
 def test_the_last_row_is_no_end(form, seen, tmp_path):
-    """Who has no row after the one at day 2: known not to be seen as long as observation is, packed or not."""
+    """Who has no row after day 2 is known not to be seen as long as observation lasts, packed or not."""
     from gnnpatient import open_cohort
 
     value = '[outcomes.value]\nkind = "progression"\nnode = "lab"\ncodes = ["k"]\nwindow = "12h"\n'
