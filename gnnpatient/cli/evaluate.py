@@ -311,6 +311,9 @@ def _figure(row: Row) -> str:
 def compare(
     cohort: CohortPath,
     outcome: Annotated[str, typer.Option(help="name of the outcome")],
+    to: Annotated[
+        str | None, typer.Option(help="a value: asked for so long after the landmark, as 1y")
+    ] = None,
     folds: Annotated[
         Path | None, typer.Option(help="file of folds: repeat, fold, id [default: five folds by patient]")
     ] = None,
@@ -340,7 +343,7 @@ def compare(
     from gnnpatient.study.report import compare_report
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
-    choices = {"members": members, "epochs": epochs, "seed": seed, "budget": limit}
+    choices = {"to": to, "members": members, "epochs": epochs, "seed": seed, "budget": limit}
     chosen = {name: value for name, value in choices.items() if value is not None}
     with StepLines() as progress:
         found = compare_report(cohort, outcome, folds, progress, kinds, **chosen)

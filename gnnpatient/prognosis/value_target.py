@@ -40,7 +40,7 @@ class ProgressionTarget(Target):
     when : ndarray
         Days after the landmark of each; 0 where there is none.
     last : ndarray
-        Last known value; nan where there is none.
+        Last known value; nan where there is none. From `posed`, as the model sees it.
     followed : ndarray
         Whether the landmark is at risk, and observed for a while.
     day : ndarray
@@ -151,13 +151,15 @@ class ProgressionTarget(Target):
         head : ProgressionConfig
             What is learned of it.
         landmarks : Landmarks
-            Those of this target.
+            Those of this target, as the model sees them.
         name : str
             Name of the outcome.
 
         Returns
         -------
         ProgressionTarget
+            With the last values as the model will see them when it is asked: of the codes of the head alone,
+            and none where their node type is hidden.
         """
         config = cast(ProgressionConfig, head)
         outcome = cast(Progression, landmarks.cohort.outcomes[name])
@@ -169,7 +171,10 @@ class ProgressionTarget(Target):
             [outcome.seen_around(landmarks.patient, landmarks.at, round(t * DAY)) for t in config.times], 1
         )
         seen[~self.followed] = np.nan
-        return replace(self, value=value, when=when, head=config, bins=bins, seen=seen)
+        names = np.array(landmarks.cohort.codes[self.node])
+        shown = replace(outcome, code=np.isin(names, config.codes), events=landmarks.cohort.events[self.node])
+        last = shown.baseline(landmarks.patient, landmarks.at)
+        return replace(self, value=value, when=when, last=last, head=config, bins=bins, seen=seen)
 
     @property
     def has_value(self) -> np.ndarray:

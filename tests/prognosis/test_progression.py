@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from gnnpatient import InputError, PrognosisModel, load_predictor, read_cohort
+from gnnpatient.cohort.build import build_graphs
 from gnnpatient.model.heads import head_config
 from gnnpatient.model.model import ModelConfig
-from gnnpatient.model.values import hats
+from gnnpatient.model.values import hats, last_value
 from gnnpatient.patient.answers import answer
 from gnnpatient.prognosis.fit import pose
+from gnnpatient.prognosis.inputs import restrict
 from gnnpatient.prognosis.kinds import target_of
 from gnnpatient.prognosis.linear import LinearHazard
 from gnnpatient.prognosis.problem import FitConfig
@@ -220,6 +222,31 @@ def test_pairs_are_the_later_values_of_the_rows(train, target, ward):
         assert len(got) == min(len(days), 8) and set(got) <= set(days.tolist()) and (np.diff(got) > 0).all()
         if len(days):
             assert got[0] == days[0] and got[-1] == days[-1]
+
+
+def test_the_last_value_is_the_one_that_the_model_will_see(ward):
+    """A value of a code that is left out as rare, or of a node type that is hidden, is none in training."""
+    spec = ward.outcomes["pulse"].spec
+    vital, every = ward.events["vital"], ward.codes["vital"]
+    other = next(c for c in range(1, len(every)) if every[c] != "pulse")
+    few = np.where((vital.code == other) & (vital.patient >= 5), 0, vital.code).astype(vital.code.dtype)
+    events = {**ward.events, "vital": replace(vital, code=few)}
+    both = replace(
+        ward.outcomes["pulse"],
+        code=np.isin(every, ["pulse", every[other]]),
+        events=events["vital"],
+        spec=spec.model_copy(update={"codes": ("pulse", every[other])}),
+    )
+    cohort = replace(ward, events=events, outcomes={**ward.outcomes, "pulse": both})
+    X = cohort.landmarks(np.arange(60), times=[0, 2, 4]).followed("death")
+    target = target_of(X, "pulse")
+    head = target.head_config("pulse", X, 10.0, 30, 10)
+    assert head.codes == ("pulse",)
+    for shown in (X, restrict(X, ("lab",))):
+        posed = target.posed(head, shown, "pulse")
+        np.testing.assert_array_equal(posed.last, last_value(build_graphs(shown), head))
+    assert np.isnan(posed.last).all() and np.isfinite(target.last).any()
+    assert posed.bins.max() > 0  # what is learned stays
 
 
 def test_every_table_is_a_distribution_that_the_likelihood_reads(train, target):
