@@ -1,5 +1,7 @@
 """Evaluation of values: the truth stands beside the rivals, each figure is what a slow reckoning gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -202,9 +204,46 @@ def test_draws_of_few_patients_count_them_as_often_as_they_are_drawn(clinic, sid
     assert row["draws"] == 20 and row["low"] < row["value"] < row["high"]
 
 
-def test_groups_of_a_value_have_no_gap_in_being_seen(clinic, sides, capsys):
-    of = evaluate_models({"truth": Truth(clinic[1])}, sides[1], outcome="level", by=["sex"], n=5)
-    assert of.gaps == [] and of.gap_sentences == []
-    assert {row["group"] for row in of.groups} == {"sex=female", "sex=male"}
+class Off(Truth):
+    """The same, but what it says of men is too high by so much."""
+
+    def __init__(self, truth, cohort, high):
+        super().__init__(truth)
+        self.men = cohort.category[:, 0] == cohort.levels["sex"].index("male")
+        self.high = high
+
+    def forecast(self, X):
+        (found,) = super().forecast(X).values()
+        moved = np.roll(found.probability, self.high, axis=1)
+        men = self.men[X.patient][:, None, None]
+        return {"level": replace(found, probability=np.where(men, moved, found.probability))}
+
+
+def test_a_planted_gap_of_a_value_is_found_and_none_where_there_is_none(clinic, sides, capsys):
+    off = {"off": Off(clinic[1], clinic[0], 8)}
+    of = evaluate_models(off, sides[1], outcome="level", by=["sex"], n=60)
+    counts = {row["group"]: row for row in of.groups}
+    assert set(counts) == {"sex=female", "sex=male"}
+    gaps = {gap["metric"]: gap for gap in of.gaps}
+    assert set(gaps) == {"rmse", "coverage"}
+    sign = 1 if gaps["rmse"]["group"] == "sex=male" else -1
+    for metric, worse in (("rmse", sign), ("coverage", -sign)):
+        gap, value = gaps[metric], {g: of.value("off", metric, group=g)["value"] for g in counts}
+        assert gap["value"] == pytest.approx(value[gap["group"]] - value[gap["reference"]])
+        assert worse * gap["value"] > 0 and gap["low"] * gap["high"] > 0 and gap["holm"] < 0.05
+    assert any("off: a gap in rmse is shown" in line for line in of.gap_sentences)
+    of = evaluate_models({"truth": Truth(clinic[1])}, sides[1], outcome="level", by=["sex"], n=60)
+    (line,) = of.gap_sentences
+    assert line.startswith("truth: no gap between groups is shown, of 2 looked at (rmse and coverage, Holm)")
     show_scores(of)
-    assert "auc and brier are of whether a value is seen" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "auc and brier are of whether a value is seen" in said and "rmse" in said.split("each group")[1]
+
+
+def test_a_group_with_few_values_has_no_gap(clinic, sides):
+    X = sides[1]
+    men = clinic[0].category[X.patient, 0] == clinic[0].levels["sex"].index("male")
+    few = X[~men | (np.arange(len(X)) < 30)]
+    of = evaluate_models({"truth": Truth(clinic[1])}, few, outcome="level", by=["sex"], n=5)
+    assert {gap["value"] for gap in of.gaps} == {None}
+    assert "fewer than 20 patients with a value on one side" in of.gap_sentences[0]
