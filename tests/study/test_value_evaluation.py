@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gnnpatient import ProgressionForecast, metrics, read_cohort
+from gnnpatient import PrognosisModel, ProgressionForecast, metrics, read_cohort
 from gnnpatient.cli.evaluate import show_scores
 from gnnpatient.cohort.cohort import join_landmarks
 from gnnpatient.datasets.clinic import write_clinic
@@ -13,6 +13,7 @@ from gnnpatient.errors import InputError
 from gnnpatient.study import cross_validate, evaluate_models
 from gnnpatient.study.baselines import COMPARATORS
 from gnnpatient.study.scoreboard import ObservedOutcome, seen_values
+from gnnpatient.study.validation import evaluate_outcomes, evaluate_run
 from gnnpatient.study.value_baselines import LastValue, LinearMixed, RidgeHistory
 
 AT, TO = 730.0, 1095.0
@@ -247,3 +248,24 @@ def test_a_group_with_few_values_has_no_gap(clinic, sides):
     of = evaluate_models({"truth": Truth(clinic[1])}, few, outcome="level", by=["sex"], n=5)
     assert {gap["value"] for gap in of.gaps} == {None}
     assert "fewer than 20 patients with a value on one side" in of.gap_sentences[0]
+
+
+def test_every_outcome_of_a_model_is_scored_in_turn(clinic):
+    """Each with what its kind takes; a value that nobody says a time for is left out, and that is said."""
+    cohort = clinic[0]
+    X = cohort.landmarks(np.arange(200), times=[0, 365]).followed("level")
+    choices = {"families": ("linear",), "members": 1, "horizon": 730.0}
+    predictor = PrognosisModel(outcomes=["level", "death"], **choices).fit(X).predictor_
+    told = []
+    how = {"landmarks": [365.0], "horizons": [365.0], "by": ["sex"]}
+    found = evaluate_outcomes(predictor, cohort, to="1y", note=told.append, **how)
+    assert list(found) == ["level", "death"] and len(told) == len(set(told))
+    assert found["level"].scores.value("gnn", "coverage", group=None)["horizon"] == 365.25
+    assert found["death"].scores.value("gnn", "auc", cause="death", group=None)["horizon"] == 365.0
+    alone = evaluate_run(predictor, cohort, "level", to="1y", landmarks=[365.0], by=["sex"])
+    assert found["level"].to_dict() == alone.to_dict()
+    told.clear()
+    assert list(evaluate_outcomes(predictor, cohort, note=told.append, **how)) == ["death"]
+    assert "outcome 'level' left out; it needs --to, as in 1y" in told
+    with pytest.raises(InputError, match="--by: unknown column 'sx'"):
+        evaluate_outcomes(predictor, cohort, landmarks=[365.0], by=["sx"])
