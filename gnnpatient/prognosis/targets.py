@@ -309,8 +309,23 @@ class Target(ABC):
         Returns
         -------
         ndarray
-            (landmark,) float64; 1 where nothing was seen.
+            (landmark,) float64, or of several things that were seen (landmark, thing); 1 where nothing was.
         """
+
+    def importance(self, times: tuple[float, ...]) -> np.ndarray:
+        """For how much each probability of `likelihood` counts.
+
+        Parameters
+        ----------
+        times : tuple of float
+            Days after the landmark, of an outcome with a time grid.
+
+        Returns
+        -------
+        ndarray
+            Of the shape of `likelihood`; by default `share`.
+        """
+        return self.share
 
     @abstractmethod
     def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:

@@ -43,8 +43,6 @@ class ProgressionTarget(Target):
         Last known value; nan where there is none. From `posed`, as the model sees it.
     followed : ndarray
         Whether the landmark is at risk, and observed for a while.
-    day : ndarray
-        Day of the landmark.
     node : str
         Node type.
     names : tuple of str
@@ -73,7 +71,6 @@ class ProgressionTarget(Target):
     when: np.ndarray  # (landmark, pair) float64
     last: np.ndarray  # (landmark,) float64
     followed: np.ndarray  # (landmark,) bool
-    day: np.ndarray  # (landmark,) int64
     node: str
     names: tuple[str, ...]
     unit: str
@@ -110,7 +107,6 @@ class ProgressionTarget(Target):
             when,
             last,
             followed,
-            (at // DAY).astype(np.int64),
             outcome.spec.node,
             tuple(names[code] for code in np.flatnonzero(outcome.code)),
             unit_of(landmarks, name),
@@ -235,7 +231,7 @@ class ProgressionTarget(Target):
         return {"value": self.has_value}
 
     def __getitem__(self, rows: np.ndarray) -> ProgressionTarget:
-        each = ("value", "when", "last", "followed", "day", "bins", "seen")
+        each = ("value", "when", "last", "followed", "bins", "seen")
         parts: dict[str, Any] = {name: getattr(self, name) for name in each}
         parts = {name: None if part is None else part[rows] for name, part in parts.items()}
         return replace(self, **parts)
@@ -500,24 +496,8 @@ class ProgressionTarget(Target):
         assert self.head is not None
         return np.zeros((len(STARTS), len(self.head.times)))
 
-    def scored(self) -> tuple[np.ndarray, np.ndarray]:
-        """The one later value of each landmark by which forecasts are compared.
-
-        Returns
-        -------
-        tuple of ndarray
-            Which landmarks have one, and the place of it.
-        """
-        assert self.bins is not None
-        count = (self.bins >= 0).sum(1)
-        rows = np.flatnonzero(count)
-        # another one from day to day, whatever the order of the landmarks
-        return rows, np.argsort(self.bins[rows] < 0, axis=1, kind="stable")[
-            np.arange(len(rows)), self.day[rows] % count[rows]
-        ]
-
     def likelihood(self, prediction: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
-        """The probability of the bin of one later value of each landmark, given that it was seen.
+        """The probability of the bin of each later value of each landmark, given that it was seen.
 
         Parameters
         ----------
@@ -529,17 +509,34 @@ class ProgressionTarget(Target):
         Returns
         -------
         ndarray
-            (landmark,) float64; 1 where no value was seen.
+            (landmark, pair) float64; 1 where no value was seen.
         """
         assert self.bins is not None
-        rows, pair = self.scored()
-        found = np.ones(len(prediction))
+        rows, pair = np.nonzero(self.bins >= 0)
+        found = np.ones(self.bins.shape)
         share = hats(times, self.when[rows, pair])
-        found[rows] = (prediction[rows, 1 + self.bins[rows, pair]] * share).sum(1)
+        found[rows, pair] = (prediction[rows, 1 + self.bins[rows, pair]] * share).sum(1)
         return found
 
+    def importance(self, times: tuple[float, ...] = ()) -> np.ndarray:
+        """For how much each probability of `likelihood` counts: a landmark once at each time.
+
+        Parameters
+        ----------
+        times : tuple of float
+            Days after the landmark.
+
+        Returns
+        -------
+        ndarray
+            (landmark, pair) float64.
+        """
+        return self.share[:, None] * self.pair_weights(times)
+
     def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
-        """Score the distribution of one later value of each landmark by the ranked probability score [1]_.
+        """Score the distribution of the later values by the ranked probability score [1]_.
+
+        A landmark counts once at each time, however many values it has there.
 
         Parameters
         ----------
@@ -564,7 +561,8 @@ class ProgressionTarget(Target):
         inside = np.isfinite(self.value) & (self.when <= course.times[-1])
         bins = np.searchsorted(course.edges[1:-1], np.nan_to_num(self.value), "right")
         mine = replace(self, bins=np.where(inside, bins, -1))
-        rows, pair = mine.scored()
+        rows, pair = np.nonzero(mine.bins >= 0)
+        weight = mine.pair_weights(tuple(course.times.tolist()))[rows, pair]
         if not len(rows):
             return []
         share = hats(tuple(course.times.tolist()), self.when[rows, pair])
@@ -574,7 +572,7 @@ class ProgressionTarget(Target):
         def error(p: np.ndarray) -> float:
             """Squared distance between distribution functions, summed over bins."""
             upto = np.einsum("lbt,lt->lb", p, share).cumsum(1)
-            return float(np.square(upto - reached).sum())
+            return float(weight @ np.square(upto - reached).sum(1))
 
         null_error = error(null[place][:, 1:])
         return [1 - error(course.probability[rows]) / null_error] if null_error else []
