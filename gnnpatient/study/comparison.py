@@ -399,7 +399,7 @@ class Comparison(Shown):
     def too_small(self) -> str | None:
         """Why these figures cannot decide; None where they might."""
         fewest, what = self.events, f"with {self.cause}"
-        if not self.horizons and self.patients - self.events < fewest:
+        if self.scores is SCORE_SETS["diagnosis"] and self.patients - self.events < fewest:
             fewest, what = self.patients - self.events, f"without {self.cause}"
         few = fewest < MIN_EVENTS
         return f"too small to judge: {fewest} scored patients {what}" if few else None
@@ -407,6 +407,8 @@ class Comparison(Shown):
     @property
     def scores(self) -> ScoreSet:
         """What it is judged by."""
+        if self.risks.landmarks.to is not None:
+            return SCORE_SETS["progression"]
         return SCORE_SETS["survival" if self.horizons else "diagnosis"]
 
     @property
@@ -491,7 +493,9 @@ class Comparison(Shown):
         told = [f"{saw[word]} {word}" for word in ("landmarks", "times", "patients") if word in saw]
         tried = f", best of {saw['configurations']} configurations" if "configurations" in saw else ""
         seen = f" (fitted on {', '.join(told)} in the first fold{tried})" if told else ""
-        word = {"helps": "better than", "hurts": "worse than"}.get(found["verdict"], "no evidence of a difference from")
+        word = {"helps": "better than", "hurts": "worse than"}.get(
+            found["verdict"], "no evidence of a difference from"
+        )
         return f"all families together, beside {name}{seen}: {word} it: {figures}"
 
     def _movement_sentence(self) -> str:

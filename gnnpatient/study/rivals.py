@@ -46,7 +46,9 @@ from gnnpatient.study.baselines import (
     fitted_marginal,
     incidence_between,
 )
+from gnnpatient.study.scoreboard import LEARN_AHEAD
 from gnnpatient.study.tabular import ClassModel, CurveModel, TableModel, TableRows
+from gnnpatient.study.value_baselines import VALUE_COMPARATORS
 
 PUBLISHED_BUDGET = 20  # configurations of each rival in a published table
 SCORED_TIMES = 10  # landmark times of an inner fold at which configurations are compared
@@ -503,14 +505,14 @@ def tuned_rivals(
     Parameters
     ----------
     rivals : sequence of str, or mapping of str to estimator
-        Names of `RIVALS`, each called "tuned NAME" in tables, or ``"NAME=FILE.py:CLASS"``, a classifier of
-        tables of your own (see `OwnCurves`); or estimators of your own by a name, with ``fit(X)`` and
-        ``forecast(X)``.
+        Names of `RIVALS`, each called "tuned NAME" in tables (of a value those of `VALUE_COMPARATORS`, which
+        choose by themselves), or ``"NAME=FILE.py:CLASS"``, a classifier of tables of your own (see
+        `OwnCurves`); or estimators of your own by a name, with ``fit(X)`` and ``forecast(X)``.
     kind : str
         Of the outcome.
     outcome : str
     **options
-        Parameters of TunedRival.
+        Parameters of TunedRival; and to, the days ahead at which a value is asked for.
 
     Returns
     -------
@@ -528,7 +530,21 @@ def tuned_rivals(
             if not (callable(getattr(one, "fit", None)) and callable(getattr(one, "forecast", None))):
                 raise InputError(f"rival {name!r}: give an unfitted estimator with fit(X) and forecast(X)")
         return dict(rivals)
+    if options.get("budget", 1) < 1:
+        raise InputError(f"configurations {options['budget']}; must be >= 1")
     found: dict[str, Any] = {}
+    to = options.pop("to", None)
+    if kind == "progression":
+        last = None if to is None else LEARN_AHEAD * to
+        for name in rivals:
+            if name not in VALUE_COMPARATORS:
+                there = ", ".join(VALUE_COMPARATORS)
+                raise InputError(
+                    f"no rival {name!r} of a value{near(name, VALUE_COMPARATORS)}; there is {there}"
+                )
+            least = options.get("min_patients", 10)
+            found[name] = VALUE_COMPARATORS[name](outcomes=[outcome], horizon=last, min_patients=least)
+        return found
     for name in rivals:
         own, _, place = name.partition("=")
         if place:

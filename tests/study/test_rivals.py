@@ -161,7 +161,7 @@ def test_the_history_has_the_last_values_and_more(train):
     a, b = last(train), history(train)
     assert np.array_equal(a, b[:, : a.shape[1]]) and b.shape[1] > 3 * a.shape[1]
     assert np.isfinite(b).all() and np.abs(b[:, a.shape[1] :]).max() <= 4
-    with pytest.raises(InputError, match="columns = .first.; must be last, history, values or timing"):
+    with pytest.raises(InputError, match=r"columns = 'first'; must be last, history, values or timing"):
         StackedCox(columns="first").fit(train)
 
 
@@ -314,7 +314,9 @@ def test_a_place_that_holds_no_classifier_is_refused(own, train, tmp_path):
 
 def test_values_and_timing_part_the_history(pbc, train):
     """Nothing of a value is in the clockwork, and nothing of when or how often in the values."""
-    each = {what: Columns.fit(train, "death", what, 10, scaled=False) for what in ("values", "timing", "history")}
+    each = {
+        what: Columns.fit(train, "death", what, 10, scaled=False) for what in ("values", "timing", "history")
+    }
     names = {what: set(columns.history.aggregates.names) for what, columns in each.items()}
     assert names["values"] | names["timing"] < names["history"]
     both = names["values"] & names["timing"]
