@@ -9,8 +9,8 @@ Last seen: see results/rivals.md (command, commit, machine, date and figures).
     python experiments/rivals.py --work W --table results/rivals.md
 
 The gain is exact, as the truth is known: one minus the mean square of risk - true risk over that of the mean
-true risk, over all horizons; in expectation it is the share of the oracle's gain in Brier score. Of a value it
-is the same of its expectation. Every fit is a line of W/rivals.jsonl, so that a stopped run goes on.
+true risk, over all horizons; in expectation it is the share of the oracle's gain in Brier score. Of a value
+it is the same of its expectation. Every fit is a line of W/rivals.jsonl, so that a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -289,8 +289,8 @@ def page(lines: list[dict[str, Any]], args: argparse.Namespace) -> str:
         f"lines that --work keeps. `mixed` has nothing to choose. Networks: {args.epochs} epochs, one while "
         f"chosen, the mean of {args.members} as the answer.",
         "",
-        "| rival | outcome | world | training patients | gain, % | wanted | reached | scores of the configurations: least, median, "
-        "best | chosen | CPU s |",
+        "| rival | outcome | world | training patients | gain, % | wanted | reached | scores of the "
+        "configurations: least, median, best | chosen | CPU s |",
         "|---|---|---|---:|---:|---:|---|---|---|---:|",
     ]
     for one in lines:
@@ -299,8 +299,8 @@ def page(lines: list[dict[str, Any]], args: argparse.Namespace) -> str:
         chosen = ", ".join(f"{key} {value}" for key, value in one["chosen"].items()) or "the defaults"
         reached = "yes" if one["gain"] >= WANTED else "**no**"
         figures = f"{100 * one['gain']:.1f} | >= {100 * WANTED:.0f} | {reached} | {spread}"
-        row = f"| {one['name']} | {one['outcome']} | {one['world']} | {one['train']} | {figures} | {chosen} | {one['seconds']:.0f} |"
-        out.append(row)
+        about = f"{one['name']} | {one['outcome']} | {one['world']} | {one['train']}"
+        out.append(f"| {about} | {figures} | {chosen} | {one['seconds']:.0f} |")
     return "\n".join(out) + "\n"
 
 

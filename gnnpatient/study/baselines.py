@@ -96,7 +96,7 @@ class StackedCox(CurveModel):
     >>> X = pbc().landmarks(times=[0, 365]).followed("death")
     >>> cox = StackedCox(outcomes=["death"], horizon=1826.0).fit(X)
     >>> cox.forecast(X[4:6])["death"].risk("death").round(2)
-    array([0.12, 0.65])
+    array([0.05, 0.82])
     """
 
     def __init__(
@@ -273,7 +273,7 @@ class BoostedHazards(CurveModel):
     seed : int, default 0
     """
 
-    scaled: ClassVar[bool] = False
+    _scaled: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -397,7 +397,7 @@ class BoostedClasses(ClassModel):
         As of BoostedHazards.
     """
 
-    scaled: ClassVar[bool] = False
+    _scaled: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -483,7 +483,7 @@ class SurvivalForest(CurveModel):
     seed : int, default 0
     """
 
-    scaled: ClassVar[bool] = False
+    _scaled: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -567,7 +567,7 @@ class ClassForest(ClassModel):
         As of SurvivalForest.
     """
 
-    scaled: ClassVar[bool] = False
+    _scaled: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -619,6 +619,28 @@ COMPARATORS: Mapping[str, Mapping[str, Any]] = {
     "progression": VALUE_COMPARATORS,
 }
 """Estimators of the plain comparators by their names, by the kind of the outcome."""
+
+
+def tell_saw(rows: Sequence[dict[str, Any]], models: Mapping[str, Any], outcome: str) -> None:
+    """Write into each figure of a comparator, and of a difference from it, what it was fitted on.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Figures, of which `model` names the model; "saw" is added, None where it is no comparator's.
+    models : mapping of str to model
+        By name, those with ``saw_`` being comparators.
+    outcome : str
+    """
+    told = {}
+    for name, model in models.items():
+        if (saw := getattr(model, "saw_", {}).get(outcome)) is not None:
+            columns = f", {saw['columns']} columns" if "columns" in saw else ""
+            at = f"{saw['times']} time{'s' * (saw['times'] > 1)}"
+            told[name] = f"{saw['landmarks']} landmarks at {at} of {saw['patients']} patients{columns}"
+    for row in rows:
+        names = (name for name in told if row["model"] == name or row["model"].endswith(f"-{name}"))
+        row["saw"] = told.get(next(names, ""))
 
 
 def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.ndarray:

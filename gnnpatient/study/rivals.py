@@ -47,7 +47,7 @@ from gnnpatient.study.baselines import (
     incidence_between,
 )
 from gnnpatient.study.scoreboard import LEARN_AHEAD
-from gnnpatient.study.tabular import ClassModel, CurveModel, TableModel, TableRows
+from gnnpatient.study.tabular import ClassModel, CurveModel, TableModel, TableRows, seen_landmarks
 from gnnpatient.study.value_baselines import VALUE_COMPARATORS
 
 PUBLISHED_BUDGET = 20  # configurations of each rival in a published table
@@ -398,8 +398,7 @@ class TunedRival(BaseEstimator):
         self.chosen_ = dict(best.configuration)
         self.model_ = self._fitter(kind, X, self.members)(self.chosen_)
         saw = getattr(self.model_, "saw_", {}).get(self.outcome, {})
-        times, patients = len(np.unique(X.moments)), len(np.unique(X.patient))
-        self.saw_ = {"landmarks": len(X), "times": times, "patients": patients, **saw}
+        self.saw_ = {**seen_landmarks(X), **saw}
         self.saw_ |= {"configurations": self.budget, "inner": self.inner if self.budget > 1 else 0}
         return self
 
@@ -584,7 +583,13 @@ def told_of(model: Any) -> dict[str, Any]:
 
 @runtime_checkable
 class TableClassifier(Protocol):
-    """A classifier of tables as scikit-learn has it, such as an in-context model."""
+    """A classifier of tables as scikit-learn has it, such as an in-context model.
+
+    Attributes
+    ----------
+    classes_ : (class,) array
+        What it has learned to tell, rising.
+    """
 
     classes_: np.ndarray
 
@@ -596,6 +601,11 @@ class TableClassifier(Protocol):
         x : (row, column) float64 array
             nan is missing.
         y : (row,) int64 array
+
+        Returns
+        -------
+        object
+            Not used.
         """
 
     def predict_proba(self, x: np.ndarray) -> np.ndarray:
@@ -737,10 +747,10 @@ class OwnCurves(CurveModel):
     >>> mine = OwnCurves("sklearn.ensemble:ExtraTreesClassifier", {"min_samples_leaf": 20, "random_state": 0},
     ...                  outcomes=["death"], horizon=1826.0).fit(X)
     >>> mine.forecast(X[4:6])["death"].risk("death").round(1)
-    array([0.2, 0.6])
+    array([0. , 0.9])
     """
 
-    scaled: ClassVar[bool] = False
+    _scaled: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -805,7 +815,7 @@ class OwnClasses(ClassModel):
         As of StackedLogistic.
     """
 
-    scaled: ClassVar[bool] = False
+    _scaled: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -38,7 +38,18 @@ TIMING = ("since", "first", "gap", "count", "running", "duration", "share")  # a
 
 
 def scaled_columns(table: pl.DataFrame) -> ColumnTransformer:
-    """Impute, scale and clip numbers, one-hot encode names; learned from the rows of this table alone."""
+    """Impute, scale and clip numbers, one-hot encode names; learned from the rows of the table it is fitted on.
+
+    Parameters
+    ----------
+    table : polars.DataFrame
+        From `features`.
+
+    Returns
+    -------
+    ColumnTransformer
+        Unfitted.
+    """
     numbers = [c for c in table.columns if table[c].dtype != pl.String and table[c].n_unique() > 1]
     names = [c for c in table.columns if table[c].dtype == pl.String]
     return make_column_transformer(
@@ -308,9 +319,25 @@ class TableRows:
     @property
     def saw(self) -> dict[str, int]:
         """What the model sees: landmarks, their times, patients, columns."""
-        X = self.landmarks
-        times, patients = len(np.unique(X.moments)), len(np.unique(X.patient))
-        return {"landmarks": len(X), "times": times, "patients": patients, "columns": self.x.shape[1]}
+        return {**seen_landmarks(self.landmarks), "columns": self.x.shape[1]}
+
+
+def seen_landmarks(X: Landmarks) -> dict[str, int]:
+    """How many landmarks, times of these and patients a model is fitted on.
+
+    Parameters
+    ----------
+    X : Landmarks
+
+    Returns
+    -------
+    dict of str to int
+    """
+    return {
+        "landmarks": len(X),
+        "times": len(np.unique(X.moments)),
+        "patients": len(np.unique(X.patient)),
+    }
 
 
 class CurveLearner(Protocol):
@@ -351,12 +378,18 @@ class TableModel(BaseEstimator):
 
     Attributes
     ----------
-    scaled : bool
-        Of the class: whether it takes filled and scaled columns.
+    outcomes : sequence of str or None
+        Names; None: all of its kind.
+    landmarks : int or None
+        How many of the times of X are used; None: all.
+    min_patients : int
+        Codes and levels of fewer training patients count as one.
+    columns : str
+        What it sees, see `Columns.fit`.
     """
 
-    scaled: ClassVar[bool] = True
-    of_curves: ClassVar[bool] = True
+    _scaled: ClassVar[bool] = True
+    _of_curves: ClassVar[bool] = True
     outcomes: Sequence[str] | None
     landmarks: int | None
     min_patients: int
@@ -404,7 +437,9 @@ class TableModel(BaseEstimator):
 
     def _outcomes(self, X: Landmarks) -> list[str]:
         known = X.cohort.outcomes_with_model(self.outcomes)
-        return [n for n, one in known.items() if one.has_curve == self.of_curves or self.outcomes is not None]
+        return [
+            n for n, one in known.items() if one.has_curve == self._of_curves or self.outcomes is not None
+        ]
 
     def rows(self, X: Landmarks, name: str) -> TableRows:
         """Read training landmarks.
@@ -446,9 +481,15 @@ class TableModel(BaseEstimator):
 
 
 class CurveModel(TableModel):
-    """A model of tables for survival: cause-specific, each cause's model counts the others as censored."""
+    """A model of tables for survival: cause-specific, each cause's model counts the others as censored.
 
-    of_curves: ClassVar[bool] = True
+    Attributes
+    ----------
+    horizon : float or None
+        Days up to which patients are followed; None: the longest follow-up.
+    """
+
+    _of_curves: ClassVar[bool] = True
     horizon: float | None
 
     def rows(self, X: Landmarks, name: str) -> TableRows:
@@ -481,7 +522,7 @@ class CurveModel(TableModel):
         event = np.where(truth["time"] <= horizon, truth["event"], 0).astype(np.int64)
         if not event.any():
             raise InputError(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
-        columns = Columns.fit(labelled, name, self.columns, self.min_patients, scaled=self.scaled)
+        columns = Columns.fit(labelled, name, self.columns, self.min_patients, scaled=self._scaled)
         grid = np.linspace(0, horizon, GRID + 1)[1:]
         about = labelled, columns, columns(labelled), X.cohort.causes(name)
         return TableRows(*about, event, time, np.ones(len(time)), grid)
@@ -512,7 +553,7 @@ class CurveModel(TableModel):
 class ClassModel(TableModel):
     """A model of tables for a diagnosis; landmarks without a label are left out."""
 
-    of_curves: ClassVar[bool] = False
+    _of_curves: ClassVar[bool] = False
 
     def rows(self, X: Landmarks, name: str) -> TableRows:
         """Read training landmarks with a label.
@@ -540,7 +581,7 @@ class ClassModel(TableModel):
         labelled, target = labelled[target.known], target[target.known]
         if len(np.unique(target.label)) < 2:
             raise InputError(f"outcome {name!r}: fewer than two classes among {len(labelled)} landmarks")
-        columns = Columns.fit(labelled, name, self.columns, self.min_patients, scaled=self.scaled)
+        columns = Columns.fit(labelled, name, self.columns, self.min_patients, scaled=self._scaled)
         none = np.zeros(0)
         about = labelled, columns, columns(labelled), outcome.names
         return TableRows(*about, target.label, none, target.share, none)

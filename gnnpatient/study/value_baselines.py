@@ -36,7 +36,7 @@ from gnnpatient.prognosis.rows import answerable
 from gnnpatient.prognosis.value_target import is_skewed, later_values, value_times
 from gnnpatient.prognosis.values import ProgressionForecast, asked_for
 from gnnpatient.study.mixed_model import MixedModel
-from gnnpatient.study.tabular import History
+from gnnpatient.study.tabular import History, seen_landmarks
 from gnnpatient.times import DAY, YEAR
 
 FOLDS = 5  # by patient, within the training part
@@ -267,6 +267,7 @@ class _ValueComparator(BaseEstimator):
             When a named outcome is no progression of a value, or there is no later value.
         """
         self.learned_: dict[str, ValueLearner] = {}
+        self.saw_: dict[str, dict[str, int]] = {}
         self.edges_: dict[str, np.ndarray] = {}
         self.log_: dict[str, bool] = {}
         self.reach_: dict[str, float] = {}
@@ -279,7 +280,7 @@ class _ValueComparator(BaseEstimator):
                 may_log=self.may_log,
                 least=self.min_patients,
             )
-            self.learned_[name] = self._learn(later)
+            self.learned_[name], self.saw_[name] = self._learn(later), seen_landmarks(later.landmarks)
             low, high = later.value.min(), later.value.max()
             beyond = MARGIN * max(high - low, 1e-6)
             self.edges_[name] = np.linspace(low - beyond, high + beyond, BINS + 1)

@@ -330,3 +330,21 @@ def test_values_and_timing_part_the_history(pbc, train):
     moved = replace(pbc, events={**pbc.events, "lab": later})
     assert np.array_equal(each["values"](replace(train, cohort=moved)), table["values"], equal_nan=True)
     assert not np.array_equal(each["timing"](replace(train, cohort=moved)), table["timing"], equal_nan=True)
+
+
+def test_every_figure_of_a_rival_tells_what_it_saw(pbc):
+    """The same 64 landmarks as the model, none left out; a model's own figures tell nothing of it."""
+    from gnnpatient.prognosis.run import training_landmarks
+    from gnnpatient.study.models import evaluate_models
+
+    train = training_landmarks(
+        pbc, np.arange(0, 312, 2), {"outcomes": ["death"], "landmarks": "random", "seed": 0}
+    )
+    test = pbc.landmarks(np.arange(1, 312, 2), times=[YEAR]).followed("death")
+    mine = StackedCox(outcomes=["death"], horizon=HORIZON, landmarks=2).fit(train)
+    answer = mine.forecast(test)
+    found = evaluate_models({"mine": answer}, test, train=train, outcome="death", horizons=[HORIZON], n=5)
+    told = {row["model"]: row["saw"] for row in found.rows}
+    saw = f"{len(train)} landmarks at 64 times of 156 patients, 19 columns"
+    assert told == {"mine": None, "null": None, "cox": saw, "mine-cox": saw}
+    assert found.to_frame()["saw"].n_unique() == 2
