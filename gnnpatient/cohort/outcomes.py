@@ -3,7 +3,7 @@
 Every kind has the same attributes, so that no caller has to test for a class:
 
 =====================  ================================================================================
-`kind`                 "survival", "diagnosis" (also of a task), "progression" or "worsening"
+`kind`                 "survival", "diagnosis" (also of a task), "ordered", "labels", "progression", "worsening"
 `has_model`            a model is fitted for it
 `has_curve`            a model gives the incidence of its causes over time; else a probability per class
 `has_course`           patients may be lost before it is known; `course` gives event and time
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.cohort.arrays import StoredArrays, StoredColumns
-from gnnpatient.cohort.diagnosis import Diagnosis, Task
+from gnnpatient.cohort.diagnosis import Diagnosis, Labels, Task
 from gnnpatient.cohort.packed import Events
 from gnnpatient.cohort.progression import Progression
 from gnnpatient.cohort.survival import Spells, Survival
@@ -37,6 +37,7 @@ from gnnpatient.spec.patterns import fitting
 
 __all__ = [
     "Diagnosis",
+    "Labels",
     "Outcome",
     "Progression",
     "Spells",
@@ -48,7 +49,7 @@ __all__ = [
     "stored_labels",
 ]
 
-Outcome = Survival | Diagnosis | Task | Progression | Worsening
+Outcome = Survival | Diagnosis | Task | Labels | Progression | Worsening
 
 # What reads an outcome from its own columns, by its kind. A progression has none, it is read from the rows.
 _FROM_COLUMNS: dict[str, Callable[[Any, StoredColumns, int], Outcome]] = {

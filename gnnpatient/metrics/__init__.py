@@ -27,6 +27,7 @@ from gnnpatient.metrics.incidence import (
     cox_censoring,
     cumulative_incidence,
 )
+from gnnpatient.metrics.ordered import ranked_probability, weighted_kappa
 from gnnpatient.metrics.resampling import bootstrap, interval
 from gnnpatient.metrics.scores import (
     SCORES,
@@ -82,6 +83,8 @@ __all__ = [
     "not_estimable",
     "observed_expected",
     "pinball",
+    "ranked_probability",
     "rmse",
+    "weighted_kappa",
     "width",
 ]

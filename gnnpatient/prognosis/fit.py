@@ -175,7 +175,10 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
     rows = _out_of_fold(problem)
     asked, every = np.concatenate(rows), len(np.concatenate(rows))
     units = problem.units(np.arange(len(problem.landmarks)))
-    found = {name: {one: np.ones(every) for one in (*families, MARGINAL)} for name in problem.heads}
+    size = {name: len(target.each) for name, target in problem.targets.items()}
+    found = {
+        name: {one: np.ones((every, size[name])) for one in (*families, MARGINAL)} for name in problem.heads
+    }
     done = 0
     for one in families.values():
         one.to(problem.device)
@@ -192,17 +195,18 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
                     said = {one: probabilities(a[name], head)[0] for one, a in answers.items()}
                     said[MARGINAL] = at_landmarks(X, *tables[name])
                     for which, prediction in said.items():
-                        found[name][which][here] = target.likelihood(prediction, head.times)
+                        likelihood = target.likelihood(prediction, head.times)
+                        found[name][which][here] = likelihood.reshape(len(chunk), size[name])
                 done += len(chunk)
                 if problem.progress:
                     problem.progress("weights of the families", done, every)
     return {
         name: fit_stack(
-            found[name],
-            problem.landmarks.patient[asked],
-            target.share[asked],
-            target.has_event(problem.heads[name].times)[asked],
-            unit=units[asked],
+            {one: likelihood.ravel() for one, likelihood in found[name].items()},
+            np.repeat(problem.landmarks.patient[asked], size[name]),
+            np.stack([part.share[asked] for part in target.each], 1).ravel(),
+            np.repeat(target.has_event(problem.heads[name].times)[asked], size[name]),
+            unit=np.repeat(units[asked], size[name]),
             causes=_causes(target, problem.heads[name].times, asked),
             seed=config.seed,
             least=config.min_patients,
@@ -212,10 +216,13 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
 
 
 def _causes(target: Target, times: tuple[float, ...], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """By cause, or class but the commonest, which of some landmarks show it by the last time."""
+    """By cause, or class but the commonest, which of some landmarks show it by the last time.
+
+    Of several labels a row is a landmark and a label, as in the likelihoods.
+    """
     event = target.has_event(times)
     each = {name: had & event for name, had in target.counts.items()}
-    return {name: had[rows] for name, had in each.items() if had.any()}
+    return {name: np.repeat(had[rows], len(target.each)) for name, had in each.items() if had.any()}
 
 
 def _drawn(problem: Problem, member: int) -> np.ndarray:

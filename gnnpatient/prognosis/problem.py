@@ -310,7 +310,7 @@ class Problem:
         return rows[learn], rows[stop]
 
     def learned(self, outcome: str, rows: np.ndarray) -> np.ndarray:
-        """Which causes or classes enough patients had to learn more of them than how many they are.
+        """Which causes, classes or labels enough patients had to learn more of them than how many they are.
 
         Parameters
         ----------
@@ -324,9 +324,7 @@ class Problem:
         ndarray
             (cause,) or (class,) bool.
         """
-        patient, least = self.landmarks.patient[rows], self.config.min_patients
-        counts = self.targets[outcome].counts.values()
-        return np.array([len(np.unique(patient[had[rows]])) >= least for had in counts])
+        return self.targets[outcome][rows].enough(self.landmarks.patient[rows], self.config.min_patients)
 
     def start(self, outcome: str, rows: np.ndarray) -> np.ndarray:
         """What a head starts with: the forecast without inputs of some landmarks.
@@ -394,7 +392,7 @@ class Family(Protocol):
         -------
         dict of str to Tensor
             (member, landmark, ...) as a head's `forward` gives them: log hazards (1 + cause, time) with slot
-            0 event-free, or log probabilities (class,); on the CPU.
+            0 event-free, log probabilities (class,) or log odds (label,); on the CPU.
         """
 
     def to(self, device: torch.device) -> None:
