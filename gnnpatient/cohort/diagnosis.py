@@ -353,8 +353,12 @@ class Labels(Shown):
     labels: tuple[str, ...]
 
     def _summary(self) -> Summary:
-        counts = listed([f"{int((p.label == 1).sum())} {name}" for name, p in self.each.items()])
-        return Summary(f"Labels of {counted(len(self.parts[0].label), 'patient')}: {counts}")
+        return Summary(f"Labels of {counted(len(self.parts[0].label), 'patient')}: {listed(self.sizes)}")
+
+    @property
+    def sizes(self) -> list[str]:
+        """How many patients have each label, in words."""
+        return [f"{int((part.label == 1).sum())} {name}" for name, part in self.each.items()]
 
     @property
     def each(self) -> dict[str, Diagnosis]:
@@ -461,6 +465,24 @@ class Labels(Shown):
             out["label"][:, k] = np.where(part.at_risk(patient, at), truth["label"], -1)
             out["time"][:, k] = truth["time"]
         return out
+
+    def course(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give the course of each label up to the horizon, see `Diagnosis.course`.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        event : ndarray
+            (landmark, label) int64.
+        time : ndarray
+            (landmark, label) float64.
+        """
+        event, time = zip(*(part.course(patient, at) for part in self.parts), strict=True)
+        return np.stack(event, 1), np.stack(time, 1)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Give every array by the name of its file.
