@@ -52,7 +52,7 @@ class Diagnosis(Shown):
     array([ True,  True, False])
     """
 
-    kind: ClassVar[str] = "diagnosis"
+    kind: ClassVar[Literal["diagnosis", "ordered"]] = "diagnosis"
     has_model: ClassVar[Literal[True]] = True
     has_curve: ClassVar[Literal[False]] = False
     has_own_moments: ClassVar[Literal[False]] = False
@@ -284,7 +284,7 @@ class OrderedDiagnosis(Diagnosis):
         What this kind of outcome can do, see `gnnpatient.cohort.outcomes`.
     """
 
-    kind: ClassVar[str] = "ordered"
+    kind: ClassVar[Literal["ordered"]] = "ordered"
 
 
 def diagnosis_of(
@@ -343,7 +343,7 @@ class Labels(Shown):
            [ 0,  1]], dtype=int16)
     """
 
-    kind: ClassVar[str] = "labels"
+    kind: ClassVar[Literal["labels"]] = "labels"
     has_model: ClassVar[Literal[True]] = True
     has_curve: ClassVar[Literal[False]] = False
     has_own_moments: ClassVar[Literal[False]] = False
@@ -372,7 +372,7 @@ class Labels(Shown):
 
     @property
     def horizon(self) -> int | None:
-        """Seconds after a landmark within which the codes must come; None: the labels belong to the patient."""
+        """Seconds after a landmark within which the codes must come; None: they belong to the patient."""
         return self.parts[0].horizon
 
     @property
@@ -424,8 +424,7 @@ class Labels(Shown):
         ndarray
             (landmark,) bool.
         """
-        found: np.ndarray = self.opened(patient, at).any(1)
-        return found
+        return np.any([part.open(patient, at) for part in self.parts], axis=0)
 
     def at_risk(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Whether any label of each landmark can be scored.
@@ -597,7 +596,7 @@ class Task(Shown):
         What this kind of outcome can do.
     """
 
-    kind: ClassVar[str] = "diagnosis"
+    kind: ClassVar[Literal["diagnosis"]] = "diagnosis"
     has_model: ClassVar[Literal[True]] = True
     has_curve: ClassVar[Literal[False]] = False
     has_course: ClassVar[Literal[False]] = False

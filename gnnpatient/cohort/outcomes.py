@@ -3,7 +3,8 @@
 Every kind has the same attributes, so that no caller has to test for a class:
 
 =====================  ================================================================================
-`kind`                 "survival", "diagnosis" (also of a task), "ordered", "labels", "progression", "worsening"
+`kind`                 "survival", "diagnosis" (also of a task), "ordered", "labels", "progression" or
+                       "worsening"
 `has_model`            a model is fitted for it
 `has_curve`            a model gives the incidence of its causes over time; else a probability per class
 `has_course`           patients may be lost before it is known; `course` gives event and time

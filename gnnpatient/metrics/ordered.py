@@ -12,9 +12,10 @@ from gnnpatient.metrics.incidence import Rows, quotient
 def ranked_probability(
     probability: Float[np.ndarray, "row class"], label: Int[np.ndarray, " row"], *, weight: Rows | None = None
 ) -> float:
-    """Ranked probability score: the Brier score of "at least this class", mean over the classes but the lowest.
+    """Ranked probability score: the Brier score of "at least this class", mean over all but the lowest.
 
-    0 is best. A forecast one class off costs less than one two classes off. Of two classes it is the Brier score.
+    0 is best. A forecast one class off costs less than one two classes off. Of two classes it is the Brier
+    score.
 
     Parameters
     ----------
@@ -62,7 +63,8 @@ def weighted_kappa(
 ) -> float:
     """Cohen's kappa with squared distances: agreement of forecast and true classes beyond chance; 1 is best.
 
-    0 is what the same shares of forecasts would reach by chance, so a forecast that is the same for everybody has 0.
+    0 is what the same shares of forecasts would reach by chance, so a forecast that is the same for everybody
+    has 0.
 
     Parameters
     ----------

@@ -592,11 +592,11 @@ class DiagnosisHead(nn.Module):
 
 
 def contrasts(classes: int) -> Float[Tensor, "contrast class"]:
-    """By what the scores of ordered classes are multiplied: a rise from the lowest to the highest, then bends.
+    """By what scores of ordered classes are multiplied: a rise from the lowest to the highest, then bends.
 
-    A score on the rise moves log odds between neighbours, the same for all of them up to its shape (the
-    adjacent-category model [1]_); the others are quieter, so that a penalty leaves them out unless they are needed.
-    All together they are every way in which the classes may differ.
+    A score on the rise moves the log odds of neighbours, nearly the same for all of them (the
+    adjacent-category model [1]_); the others are quieter, so that a penalty leaves them out unless they are
+    needed. All together they are every way in which the classes may differ.
 
     Parameters
     ----------
@@ -606,7 +606,7 @@ def contrasts(classes: int) -> Float[Tensor, "contrast class"]:
     Returns
     -------
     Float[Tensor, "contrast class"]
-        Of mean zero; half waves of a cosine, of standard deviation one, but for `BEND_WEIGHT` after the first.
+        Of mean zero: half waves of a cosine, of standard deviation one, after the first of `BEND_WEIGHT`.
 
     References
     ----------

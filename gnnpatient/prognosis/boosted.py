@@ -480,8 +480,8 @@ def _grow_labels(
     """Trees of the log odds of each label, by the landmarks of which it is known."""
     found = []
     for k, one in enumerate(target.parts):
-        known = (part.take(part.rows, one.known) for part in (learn, stop))
-        trees = _grow_classes(one, *known, np.array([1 - share[k], share[k]]), least, seed + k)
+        known, held = (part.take(part.rows, one.known) for part in (learn, stop))
+        trees = _grow_classes(one, known, held, np.array([1 - share[k], share[k]]), least, seed + k)
         # of two classes the second alone has trees
         found.append(replace(trees, output=np.zeros_like(trees.output), start=np.diff(trees.start)))
     return Trees.cat(found)

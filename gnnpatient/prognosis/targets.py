@@ -1019,7 +1019,7 @@ class OrderedTarget(LabelTarget):
         return DiagnosisConfig(kind="ordered", classes=self.classes)
 
     def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
-        """Score all classes together by the ranked probability score, see `gnnpatient.metrics.ranked_probability`.
+        """Score all classes together by `gnnpatient.metrics.ranked_probability`.
 
         Parameters
         ----------
@@ -1105,8 +1105,8 @@ class LabelsTarget(Target):
         names = outcome.names
         if y.shape != (size, len(names)) or y.dtype.kind not in "iu" or not ((y >= -1) & (y <= 1)).all():
             raise InputError(
-                f"y: must be an int array, one row per landmark and a column for each of {', '.join(names)}: 1 = "
-                "yes, 0 = no, -1 = never looked for"
+                f"y: must be an int array, one row per landmark, a column for each of {', '.join(names)}: "
+                "1 = yes, 0 = no, -1 = never looked for"
             )
         return cls(tuple(LabelTarget(("no", "yes"), column.astype(np.int64)) for column in y.T), names)
 
@@ -1123,8 +1123,7 @@ class LabelsTarget(Target):
     @property
     def known(self) -> np.ndarray:
         """Which landmarks have any label that is known: (landmark,) bool."""
-        found: np.ndarray = (self.label >= 0).any(1)
-        return found
+        return np.any([part.known for part in self.parts], axis=0)
 
     @property
     def strata(self) -> np.ndarray:
@@ -1208,8 +1207,7 @@ class LabelsTarget(Target):
         ndarray
             (landmark,) bool.
         """
-        found: np.ndarray = (self.label == 1).any(1)
-        return found
+        return np.any([part.label == 1 for part in self.parts], axis=0)
 
     def head_config(
         self, name: str, landmarks: Landmarks, horizon: float | None, num_times: int, least: int
@@ -1236,7 +1234,7 @@ class LabelsTarget(Target):
         return DiagnosisConfig(kind="labels", classes=self.labels)
 
     def marginal(self, moments: np.ndarray, times: tuple[float, ...] = ()) -> np.ndarray:
-        """Share of each label among the landmarks of which it is known, every landmark time counting the same.
+        """Share of each label among landmarks where it is known, every landmark time counting the same.
 
         Parameters
         ----------

@@ -622,11 +622,11 @@ class DiagnosisSpec(BaseOutcomeSpec):
     @property
     def each_label(self) -> dict[str, DiagnosisSpec]:
         """A diagnosis of yes or no for each of the labels, by its name; empty where there are none."""
-        if self.table is not None:
-            own = {name: {"column": of[0]} for name, of in self.labels.items()}
-        else:
-            own = {name: {"codes": of} for name, of in self.labels.items()}
-        return {name: self.model_copy(update={"labels": {}, **source}) for name, source in own.items()}
+        found = {}
+        for name, of in self.labels.items():
+            own: dict[str, Any] = {"column": of[0]} if self.table is not None else {"codes": of}
+            found[name] = self.model_copy(update={"labels": {}, **own})
+        return found
 
     @property
     def label_codes(self) -> Names:

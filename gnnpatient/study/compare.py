@@ -106,8 +106,8 @@ def compare(
     outcome : str
         Name of a survival outcome or a diagnosis.
     cause : str, optional
-        Which cause, class or label is judged; default: the one named like the outcome, else the first cause or
-        the last class; of ordered classes or several labels all together.
+        Which cause, class or label is judged; default: the one named like the outcome, else the first cause
+        or the last class; of ordered classes or several labels all together.
     folds : sequence of Fold or int, default 5
         Splits by patient and group, or how many to make.
     modalities : mapping of str to sequence of str, optional

@@ -892,7 +892,7 @@ class Scoreboard:
         }
 
     def _counted(self, rows: np.ndarray) -> np.ndarray:
-        """Which classes or labels the figures of all together are of, at the landmark of some rows: (cause,) bool.
+        """Which classes or labels the figures of all together are of, at the landmark of rows: (cause,) bool.
 
         The same in all draws: else a draw without a rare label would have another mean.
         """

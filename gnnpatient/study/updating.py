@@ -5,8 +5,8 @@ References
 Steyerberg EW, Borsboom GJJM, van Houwelingen HC, Eijkemans MJC, Habbema JDF (2004). Stat Med 23:2567-2586
 (updating a prediction model: intercept; intercept and slope).
 van Houwelingen HC (2000). Stat Med 19:3401-3415 (calibration of a survival model elsewhere).
-Van Hoorde K, Vergouwe Y, Timmerman D, Van Huffel S, Steyerberg EW, Van Calster B (2014). Stat Med 33:2585-2596
-(updating a multinomial model).
+Van Hoorde K, Vergouwe Y, Timmerman D, Van Huffel S, Steyerberg EW, Van Calster B (2014). Stat Med
+33:2585-2596 (updating a multinomial model).
 """
 
 from __future__ import annotations
