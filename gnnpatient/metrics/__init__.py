@@ -27,6 +27,7 @@ from gnnpatient.metrics.incidence import (
     cox_censoring,
     cumulative_incidence,
 )
+from gnnpatient.metrics.recurrent import SeenNumber, mean_number, seen_number
 from gnnpatient.metrics.resampling import bootstrap, interval
 from gnnpatient.metrics.scores import (
     SCORES,
@@ -54,6 +55,7 @@ __all__ = [
     "Censoring",
     "Coherence",
     "CoxCensoring",
+    "SeenNumber",
     "aalen_johansen",
     "at_horizon",
     "at_horizons",
@@ -78,10 +80,12 @@ __all__ = [
     "interval",
     "labelled",
     "mae",
+    "mean_number",
     "net_benefit",
     "not_estimable",
     "observed_expected",
     "pinball",
     "rmse",
+    "seen_number",
     "width",
 ]

@@ -22,8 +22,9 @@ from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs, moving
 from gnnpatient.model.basis import Basis
-from gnnpatient.model.heads import HeadConfig, SurvivalConfig
+from gnnpatient.model.heads import HeadConfig, SurvivalConfig, num_logits
 from gnnpatient.model.intervals import SeenIntervals
+from gnnpatient.model.paths import LARGEST, SMALLEST, PathConfig
 from gnnpatient.model.values import ProgressionConfig, last_value
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.columns import Column, LinearColumns
@@ -220,6 +221,8 @@ class Scores:
         if head.kind == "diagnosis":
             return (shift + self.bias).transpose(1, 2).log_softmax(2)
         logits = shift.transpose(1, 2)[..., None] + self.bias[:, None]
+        if isinstance(head, PathConfig):
+            return logits
         return torch.cat([torch.zeros_like(logits[:, :, :1]), logits], 2).log_softmax(2)
 
 
@@ -302,9 +305,28 @@ class _WorseningLoss:
         return loss.detach(), of_shift, of_bias
 
 
+class _PathLoss:
+    """Negative log-likelihood of a hazard of each transition, see `paths.poisson`."""
+
+    def __init__(self, head: PathConfig, count: np.ndarray, exposure: np.ndarray):
+        # (transition, landmark, time)
+        self.count, self.exposure = (torch.from_numpy(x).transpose(0, 1).contiguous() for x in (count, exposure))
+        self.had = self.count.sum(2)
+
+    def __call__(self, shift: Tensor, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        baseline, relative = bias.exp(), shift.clamp(max=LARGEST).exp()
+        expected = (self.exposure @ baseline[..., None])[..., 0] * relative  # (fit, transition, landmark)
+        loss = (expected - self.had * shift - (self.count @ bias[..., None])[..., 0]).sum(1)
+        weight = weight[:, None]
+        each = (weight * relative)[..., None, :] @ self.exposure  # (fit, transition, 1, time)
+        had = weight[:, :, None] @ self.count
+        return loss, (expected * (shift <= LARGEST) - self.had) * weight, baseline * each[:, :, 0] - had[:, :, 0]
+
+
 LOSSES: Mapping[str, Any] = {
     "survival": _SurvivalLoss,
     "worsening": _WorseningLoss,
+    "recurrent": _PathLoss,
     "diagnosis": _DiagnosisLoss,
 }
 
@@ -564,6 +586,8 @@ def _end(path: Sequence[float]) -> int:
 
 def _logits(start: np.ndarray, head: HeadConfig) -> Float[Tensor, "logit time"]:
     """What a head starts with, as logits."""
+    if isinstance(head, PathConfig):
+        return torch.from_numpy(start).float().clamp(min=SMALLEST).log()
     share = torch.from_numpy(start).float().clamp(min=SMALLEST_HAZARD)
     if head.kind == "diagnosis":
         return share.log()[:, None]
@@ -785,7 +809,7 @@ class LinearHazard:
 
 def _check(scores: Scores, columns: LinearColumns, head: HeadConfig) -> None:
     """Refuse coefficients of other shapes than these columns and this head need."""
-    logits = head.shape[0] - (head.kind != "diagnosis")
+    logits = num_logits(head)
     groups = len(columns.groups)
     wanted = {
         "weight": len(columns.names),

@@ -310,7 +310,7 @@ class Problem:
         return rows[learn], rows[stop]
 
     def learned(self, outcome: str, rows: np.ndarray) -> np.ndarray:
-        """Which causes or classes enough patients had to learn more of them than how many they are.
+        """Which causes, classes or transitions enough patients had to learn more of them than how many they are.
 
         Parameters
         ----------
@@ -322,11 +322,11 @@ class Problem:
         Returns
         -------
         ndarray
-            (cause,) or (class,) bool.
+            (cause,), (class,) or (transition,) bool.
         """
         patient, least = self.landmarks.patient[rows], self.config.min_patients
-        counts = self.targets[outcome].counts.values()
-        return np.array([len(np.unique(patient[had[rows]])) >= least for had in counts])
+        parts = self.targets[outcome].parts
+        return np.array([len(np.unique(patient[had[rows]])) >= least for had in parts])
 
     def start(self, outcome: str, rows: np.ndarray) -> np.ndarray:
         """What a head starts with: the forecast without inputs of some landmarks.
@@ -341,7 +341,7 @@ class Problem:
         Returns
         -------
         ndarray
-            Hazards (cause, time) of survival, shares (class,) of a diagnosis, a line through the last values
+            Hazards (cause, time) of survival, or (transition, time); shares (class,) of a diagnosis, a line through the last values
             (start, time) of a progression, nothing of fewer than `min_patients` patients disclosed.
         """
         X, target = self.landmarks[rows], self.targets[outcome][rows]

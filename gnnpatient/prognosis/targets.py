@@ -113,6 +113,11 @@ class Target(ABC):
         """The landmarks of each cause or class, by its name: (landmark,) bool."""
 
     @property
+    def parts(self) -> tuple[np.ndarray, ...]:
+        """The landmarks that teach each score of a model, each (landmark,) bool; by default `counts`."""
+        return tuple(self.counts.values())
+
+    @property
     def weight(self) -> np.ndarray | None:
         """For how many each known landmark stands, (landmark,) float64; None: for itself."""
         return None

@@ -380,6 +380,13 @@ kind = "survival"
 table = "intervals.csv"                          # rows from start to stop; infections recur, the first counts
 causes = { infection = { start = "tstart", stop = "tstop", flag = "status", pick = "first" } }
 """,
+        """
+[outcomes.infections]
+kind = "survival"
+table = "patients.csv"
+recurrent = true                                 # every infection counts, until death
+causes = { infection = { table = "events.csv", time = "day", where = { event = "infection" } }, death = { time = "died" } }
+""",
     ),
     "status = { ... }": (
         """
