@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Recurrent(Survival):
 
     @property
     def strata(self) -> np.ndarray:
-        """What a split spreads evenly: the end, and whether there was an event before it, (patient,) int64."""
+        """What a split spreads evenly: the end, and whether there was an event before, (patient,) int64."""
         some = np.bincount(self.owner, minlength=len(self.time)) > 0
         return 2 * super().strata + some
 
@@ -188,7 +188,7 @@ class Recurrent(Survival):
         """
         return cls(**vars(end), recurs=recurs, owner=owner, happened=happened)
 
-    def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, int]:
+    def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
         """Count the patients that are left at each step of eligibility, and the events.
 
         Parameters

@@ -69,7 +69,8 @@ def mean_number(
     order = np.argsort(end, kind="stable")
     before = np.append(0.0, weight[order].cumsum())[np.searchsorted(end[order], when, "left")]
     followed = weight.sum() - before  # an event at the end of observation is seen
-    here = aalen_johansen(end, (gone > 0).astype(np.int64), np.nextafter(when, -1), causes=1, weight=weight)[0]
+    ended, just = (gone > 0).astype(np.int64), np.nextafter(when, -1)
+    here = aalen_johansen(end, ended, just, causes=1, weight=weight)[0]
     steps = here * np.divide(events, followed, out=np.zeros(len(when)), where=followed > 0)
     return np.append(0.0, steps.cumsum())[np.searchsorted(when, at, "right")]
 

@@ -78,7 +78,8 @@ def follow(
     occupied, counted = [], []
     for t in range(hazard.shape[2]):
         rate = hazard[:, :, t]
-        moves = (rate * leaves).clamp(max=MOST_EXITS)
+        rate = rate.where(leaves == 0, rate.clamp(max=MOST_EXITS))
+        moves = rate * leaves
         generator = torch.einsum("lq,qs->lqs", moves, eye[target] - eye[source])
         generator = torch.einsum("qr,lqs->lrs", eye[source], generator)
         now, spent = _advance(now, generator)
@@ -183,7 +184,9 @@ class RecurrentConfig:
         occupation, number = follow(answer, self.transitions, self.num_states, [0])
         size = len(self.causes)
         first, later = number[:, 0, :size], number[:, 0, size:]
-        return torch.cat([occupation[:, 0, :1], first, first[:, :1] + later[:, :1], (first + later)[:, 1:]], 1)
+        return torch.cat(
+            [occupation[:, 0, :1], first, first[:, :1] + later[:, :1], (first + later)[:, 1:]], 1
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as lists, strings and numbers.

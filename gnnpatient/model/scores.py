@@ -15,7 +15,7 @@ COURSE_WEIGHT = 0.3  # of those that are not constant
 
 
 def courses(size: int) -> Float[Tensor, "course time"]:
-    """By what the scores of an effect are multiplied along a time grid: 1, and cosines of a half turn and more.
+    """By what the scores of an effect are multiplied along a time grid: 1, and cosines of half turns.
 
     Parameters
     ----------

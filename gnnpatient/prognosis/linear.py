@@ -310,7 +310,9 @@ class _PathLoss:
 
     def __init__(self, head: PathConfig, count: np.ndarray, exposure: np.ndarray):
         # (transition, landmark, time)
-        self.count, self.exposure = (torch.from_numpy(x).transpose(0, 1).contiguous() for x in (count, exposure))
+        self.count, self.exposure = (
+            torch.from_numpy(x).transpose(0, 1).contiguous() for x in (count, exposure)
+        )
         self.had = self.count.sum(2)
 
     def __call__(self, shift: Tensor, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -320,7 +322,11 @@ class _PathLoss:
         weight = weight[:, None]
         each = (weight * relative)[..., None, :] @ self.exposure  # (fit, transition, 1, time)
         had = weight[:, :, None] @ self.count
-        return loss, (expected * (shift <= LARGEST) - self.had) * weight, baseline * each[:, :, 0] - had[:, :, 0]
+        return (
+            loss,
+            (expected * (shift <= LARGEST) - self.had) * weight,
+            baseline * each[:, :, 0] - had[:, :, 0],
+        )
 
 
 LOSSES: Mapping[str, Any] = {

@@ -1,4 +1,4 @@
-"""Events that recur: what came of each landmark, and what is forecast of the next event and of all of them."""
+"""Events that recur: what came of each landmark, and what is forecast of the next event and of all."""
 
 from __future__ import annotations
 
@@ -307,9 +307,7 @@ class RecurrentTarget(SurvivalTarget):
         """
         size = len(self.causes)
         found = table.copy()
-        found[: 1 + size] = coarse_incidence(
-            table[: 1 + size], self.event, self.time, patient, times, least
-        )
+        found[: 1 + size] = coarse_incidence(table[: 1 + size], self.event, self.time, patient, times, least)
         owner, time = self.events()
         everybody = len(np.unique(patient[self.known]))
         number = coarse_number(table[1 + size], time, patient[owner], everybody, times, least)
@@ -456,8 +454,8 @@ class RecurrentForecast(Forecast):
         first, *others = head["causes"]
         ends = f", ended by {', '.join(others)}" if others else ""
         return (
-            f"the next {first}{ends}, and the expected number of them, up to {head['times'][-1]:g} days after "
-            "the landmark; slot 0 is neither, not alive."
+            f"the next {first}{ends}, and the expected number of them, up to {head['times'][-1]:g} days "
+            "after the landmark; slot 0 is neither, not alive."
         )
 
     def __getitem__(self, rows: Any) -> RecurrentForecast:
@@ -486,6 +484,26 @@ class RecurrentForecast(Forecast):
             When the horizon is negative or beyond the last time.
         """
         return self._at(self.number, self._horizon(horizon))[..., 0]
+
+    def expected_at(self, horizons: Sequence[float | str] | np.ndarray) -> np.ndarray:
+        """Expected number of events within several horizons, linear between times.
+
+        Parameters
+        ----------
+        horizons : sequence of float or str
+            Days after the landmark, or durations as in ``"1y"``.
+
+        Returns
+        -------
+        ndarray
+            (landmark, horizon) float64.
+
+        Raises
+        ------
+        InputError
+            When a horizon is negative or beyond the last time.
+        """
+        return self._at(self.number, self._horizons(horizons))
 
     def expected_spread(self, horizon: float | str | None = None) -> tuple[np.ndarray, np.ndarray] | None:
         """Model spread of the expected number: its 5 % and 95 % quantiles over members.
@@ -547,8 +565,10 @@ class RecurrentForecast(Forecast):
                 parts[name].append(each[rows])
         rest = np.full(others * len(ends) * int(rows.sum()), np.nan)
         columns = {name: np.concatenate([*each, rest]) for name, each in parts.items()}
-        return super().table(horizons).with_columns(
-            pl.Series(name, each).fill_nan(None) for name, each in columns.items()
+        return (
+            super()
+            .table(horizons)
+            .with_columns(pl.Series(name, each).fill_nan(None) for name, each in columns.items())
         )
 
     def _summary(self) -> Summary:
@@ -559,5 +579,3 @@ class RecurrentForecast(Forecast):
         each = [f"{self.expected(end)[0]:.2f} within {duration(end)}" for end in horizons]
         facts = [*found.facts, (f"expected {self.causes[0]}", ", ".join(each))]
         return replace(found, facts=facts)
-
-

@@ -385,7 +385,10 @@ causes = { infection = { start = "tstart", stop = "tstop", flag = "status", pick
 kind = "survival"
 table = "patients.csv"
 recurrent = true                                 # every infection counts, until death
-causes = { infection = { table = "events.csv", time = "day", where = { event = "infection" } }, death = { time = "died" } }
+
+[outcomes.infections.causes]
+infection = { table = "events.csv", time = "day", where = { event = "infection" } }
+death = { time = "died" }
 """,
     ),
     "status = { ... }": (

@@ -29,9 +29,10 @@ from gnnpatient.cohort.view import last_rows, static_columns
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
 from gnnpatient.metrics import cumulative_incidence
+from gnnpatient.model.heads import HEADS
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
 from gnnpatient.prognosis.inputs import kept_names, restrict, spaced_landmarks
-from gnnpatient.prognosis.kinds import target_of
+from gnnpatient.prognosis.kinds import KINDS, target_of
 from gnnpatient.prognosis.marginal import landmark_marginals, nearest
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.targets import MIN_REMAINING, label_target
@@ -269,6 +270,7 @@ class StackedLogistic(BaseEstimator):
 COMPARATORS: Mapping[str, Mapping[str, Any]] = {
     "survival": {"cox": StackedCox},
     "worsening": {"cox": StackedCox},
+    "recurrent": {"cox": StackedCox},
     "diagnosis": {"logistic": StackedLogistic},
     "progression": VALUE_COMPARATORS,
 }
@@ -429,8 +431,10 @@ class MarginalModel:
             Of the one outcome.
         """
         table = _of_landmark(X, self.incidence, self.tables, self.near)
-        at_risk = X.at_risk(self.outcome)
-        return {self.outcome: Forecast(self.outcome, self.causes, self.times, table, X.ids, X.days, at_risk)}
+        kind = X.cohort.outcomes[self.outcome].kind
+        head = HEADS[kind][0](causes=self.causes, times=tuple(self.times.tolist()))
+        parts = self.outcome, head, table[None], X, X.at_risk(self.outcome)
+        return {self.outcome: KINDS[kind].forecast.of_members(*parts)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Landmarks, join_landmarks
 from gnnpatient.cohort.outcomes import Progression
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, judged
+from gnnpatient.prognosis.recurrent import RecurrentForecast
 from gnnpatient.prognosis.values import ProgressionForecast, asked_for
 from gnnpatient.progress import Progress
 from gnnpatient.study.intervals import resampling_units
@@ -230,6 +231,15 @@ def _curve_risks(forecast: Forecast, times: np.ndarray, X: Landmarks) -> dict[st
     return {cause: forecast.risks(times, cause) for cause in forecast.causes}
 
 
+NUMBER = "(number)"
+"""Beside the causes: the expected number of events that recur."""
+
+
+def _recurrent_risks(forecast: RecurrentForecast, times: np.ndarray, X: Landmarks) -> dict[str, np.ndarray]:
+    """Of each cause, and the expected number of events, (landmark, time)."""
+    return _curve_risks(forecast, times, X) | {NUMBER: forecast.expected_at(times)}
+
+
 def _class_risks(forecast: DiagnosisForecast, times: np.ndarray, X: Landmarks) -> dict[str, np.ndarray]:
     """Of each class that is judged (landmark, 1)."""
     return {name: forecast.risk(name)[:, None] for name in judged(forecast.classes)}
@@ -250,6 +260,7 @@ def _value_figures(forecast: ProgressionForecast, times: np.ndarray, X: Landmark
 
 RISKS: Mapping[type, Callable[[Any, np.ndarray, Landmarks], dict[str, np.ndarray]]] = {
     Forecast: _curve_risks,
+    RecurrentForecast: _recurrent_risks,
     DiagnosisForecast: _class_risks,
     ProgressionForecast: _value_figures,
 }

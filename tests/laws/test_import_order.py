@@ -49,7 +49,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "marginal kinds device states problem columns minimise value_linear linear aggregates trees "
     "value_boosted boosted network families stack predictor card checkpoint fit estimator people run",
     "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
-    "intervals pooling scoreboard mixed_model value_baselines baselines seen_again subgroups curves "
+    "intervals pooling scoreboard mixed_model value_baselines baselines seen_again event_counts subgroups curves "
     "figures updating evaluate oracle validation models crossval ablations fitting budget comparison "
     "missingness compare report",
     "patient": "answers predictions figure trajectory explain similar page serve",
