@@ -98,6 +98,11 @@ class RecurrentTarget(SurvivalTarget):
         size : int
             Number of landmarks.
 
+        Returns
+        -------
+        RecurrentTarget
+            Never.
+
         Raises
         ------
         InputError
