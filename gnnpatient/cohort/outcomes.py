@@ -50,7 +50,7 @@ __all__ = [
     "stored_labels",
 ]
 
-Outcome = Survival | Diagnosis | Task | Progression | Worsening
+Outcome = Survival | Recurrent | Diagnosis | Task | Progression | Worsening
 
 
 def _survival(spec: SurvivalSpec, columns: StoredColumns, patients: int) -> Survival:
