@@ -46,6 +46,7 @@ __all__ = [
     "Task",
     "Worsening",
     "all_outcomes",
+    "ended_by_observation",
     "progression",
     "stored_labels",
 ]
@@ -95,6 +96,7 @@ def all_outcomes(
     labels: Mapping[str, Outcome],
     events: Mapping[str, Events],
     codes: Mapping[str, tuple[str, ...]],
+    until: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Outcome]:
     """Complete the outcomes with those that are read from the rows, in the order of the spec.
 
@@ -108,16 +110,40 @@ def all_outcomes(
         Node type -> rows.
     codes : Mapping
         Node type -> names of its codes.
+    until : Mapping, optional
+        Name of a progression without `gone` -> second at which observation ends, (patient,) int64.
 
     Returns
     -------
     dict
         Name -> outcome.
     """
+    ends = until or {}
     return {
-        name: progression(spec, events, codes, labels) if spec.kind == "progression" else labels[name]
+        name: progression(spec, events, codes, labels, ends.get(name))
+        if isinstance(spec, ProgressionSpec)
+        else labels[name]
         for name, spec in specs.items()
     }
+
+
+def ended_by_observation(specs: Mapping[str, OutcomeSpec]) -> list[str]:
+    """Find the outcomes that nothing ends but the end of observation: values without `gone`.
+
+    Parameters
+    ----------
+    specs : Mapping
+        Name -> outcome in the spec of the cohort.
+
+    Returns
+    -------
+    list of str
+    """
+    return [
+        name
+        for name, spec in specs.items()
+        if isinstance(spec, ProgressionSpec) and spec.gone is None and spec.worse is None
+    ]
 
 
 def progression(
@@ -125,6 +151,7 @@ def progression(
     events: Mapping[str, Events],
     codes: Mapping[str, tuple[str, ...]],
     outcomes: Mapping[str, Outcome],
+    until: np.ndarray | None = None,
 ) -> Progression | Worsening:
     """Make a progression outcome of the rows of its node type.
 
@@ -138,6 +165,8 @@ def progression(
         Node type -> names of its codes.
     outcomes : Mapping
         Name -> outcome; `spec.gone` names one of them.
+    until : ndarray, optional
+        Second at which the observation of each patient ends, (patient,) int64.
 
     Returns
     -------
@@ -147,4 +176,4 @@ def progression(
     gone = outcomes[spec.gone] if spec.gone is not None else None
     assert gone is None or gone.has_curve
     kind = Progression if spec.worse is None else Worsening
-    return kind(spec, np.array(followed), events[spec.node], gone)
+    return kind(spec, np.array(followed), events[spec.node], gone, until)

@@ -106,6 +106,18 @@ class FollowUp(Record):
     exit_cuts: bool
     periods: Periods | None
 
+    @property
+    def observed_until(self) -> np.ndarray | None:
+        """When the observation of each patient ends, FOREVER = never, (patient,) int64; None: not said.
+
+        The exit of [patient], and the end of the first period of observation after entry.
+        """
+        if self.exit is None and self.periods is None:
+            return None
+        end = np.full(len(self.patients), NEVER) if self.exit is None else self.exit
+        end = np.where(end == NEVER, FOREVER, end)
+        return end if self.periods is None else np.minimum(end, self.periods.first_end(self.entry))
+
     def at_risk_until(self, event: np.ndarray, time: np.ndarray, begun: np.ndarray) -> np.ndarray:
         """Until when each patient is at risk.
 

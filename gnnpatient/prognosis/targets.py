@@ -46,10 +46,14 @@ class Target(ABC):
     INFORMATIVE : str
         What makes a patient informative, in a warning: ``"with an event"`` in "3 of 40 patients with an
         event".
+    TEACHING : str
+        From which patients the weights of the families are learned, see `has_event`: ``"with the event"`` in
+        "that takes 100 patients with the event".
     """
 
     COUNTED: ClassVar[str]
     INFORMATIVE: ClassVar[str]
+    TEACHING: ClassVar[str] = "with the event"
 
     @classmethod
     @abstractmethod
@@ -310,8 +314,23 @@ class Target(ABC):
         Returns
         -------
         ndarray
-            (landmark,) float64; 1 where nothing was seen.
+            (landmark,) float64, or of several things that were seen (landmark, thing); 1 where nothing was.
         """
+
+    def importance(self, times: tuple[float, ...]) -> np.ndarray:
+        """For how much each probability of `likelihood` counts.
+
+        Parameters
+        ----------
+        times : tuple of float
+            Days after the landmark, of an outcome with a time grid.
+
+        Returns
+        -------
+        ndarray
+            Of the shape of `likelihood`; by default `share`.
+        """
+        return self.share
 
     @abstractmethod
     def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:

@@ -280,10 +280,12 @@ def seen_values(X: Landmarks, outcome: str) -> np.ndarray:
     Returns
     -------
     (landmark,) float64 array
-        nan where none was seen within the window, or the patient was gone by then.
+        nan where none was seen within the window, or the patient was gone or no longer observed by then.
     """
-    truth = X.outcome(outcome)
-    return np.where(truth["gone"], np.nan, truth["value"])
+    truth, known = X.outcome(outcome), X.cohort.outcomes[outcome]
+    assert isinstance(known, Progression) and X.to is not None
+    lost = known.followed_until(X.patient, X.at) < X.to
+    return np.where(truth["gone"] | lost, np.nan, truth["value"])
 
 
 @dataclass(frozen=True, eq=False)
