@@ -254,8 +254,8 @@ class _Rows:
         if events.pick is None:
             raise InputError(
                 f"{self.view.table}: {place}, line {line}: {people} patient(s) go on after a row with "
-                f'{column!r}; if events recur, recurrent = true counts all of them and pick = "first" the '
-                'first; pick = "last" takes what the last row says'
+                f'{column!r}; if events recur, pick = "first" counts the first and recurrent = true all of '
+                'them; pick = "last" takes what the last row says'
             )
         if events.pick == "last" and not repeated:
             source.flag(
