@@ -357,6 +357,16 @@ kind = "survival"
 table = "patients.csv"
 status = { column = "state", time = "days", states = { 0 = "censored", 1 = "relapse", 2 = "death" } }
 """,
+        """
+[outcomes.infections]
+kind = "survival"
+table = "patients.csv"
+recurrent = true                                 # every infection counts, until death
+
+[outcomes.infections.causes]
+infection = { table = "events.csv", time = "day", where = { event = "infection" } }
+death = { time = "died" }
+""",
     ),
     "causes = { CAUSE = { ... } }": (
         """
@@ -379,16 +389,6 @@ infarction = { node = "diagnosis", codes = ["I21*", "I22*"] }
 kind = "survival"
 table = "intervals.csv"                          # rows from start to stop; infections recur, the first counts
 causes = { infection = { start = "tstart", stop = "tstop", flag = "status", pick = "first" } }
-""",
-        """
-[outcomes.infections]
-kind = "survival"
-table = "patients.csv"
-recurrent = true                                 # every infection counts, until death
-
-[outcomes.infections.causes]
-infection = { table = "events.csv", time = "day", where = { event = "infection" } }
-death = { time = "died" }
 """,
     ),
     "status = { ... }": (
