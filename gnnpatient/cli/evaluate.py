@@ -22,24 +22,22 @@ from gnnpatient.cli.console import (
     table,
 )
 from gnnpatient.errors import InputError
+from gnnpatient.files import file_name
 
 if TYPE_CHECKING:
     from gnnpatient.study.comparison import Comparison
     from gnnpatient.study.evaluate import Evaluation
 
 # that `evaluate` shows of each horizon or class, or of a value
-METRICS = ("rmse", "crps", "coverage", "auc", "auprc", "brier", "oe", "rps", "qwk")
+METRICS = (
+    *("rmse", "crps", "coverage", "auc", "auprc", "brier", "oe", "rps", "qwk"),
+    *("number_oe", "number_scaled_mse"),
+)
 OVERALL = ("scaled_ibs", "scaled_brier", "scaled_crps", "scaled_rps")  # and of each landmark
-COMPARED = (
-    "c",
-    "auc",
-    "qwk",
-    "scaled_ibs",
-    "scaled_brier",
-    "scaled_rps",
-    "scaled_mse",
-    "scaled_crps",
-)  # that `compare` shows
+COMPARED = (  # that `compare` shows
+    *("c", "auc", "qwk"),
+    *("scaled_ibs", "scaled_brier", "scaled_rps", "scaled_mse", "scaled_crps"),
+)
 FAMILIES = ("graph", "linear", "boosted")  # parts of a model, with a table of their own
 Row = Mapping[str, Any]  # a figure: model, landmark, horizon, metric, value, low, high ...
 
@@ -84,7 +82,8 @@ def evaluate(
 ) -> None:
     """Score a model, with intervals, on patients that it was not trained on.
 
-    Beside it: each of its families alone, and what its graph adds; a stacked Cox model (of a diagnosis a
+    Of a model of several outcomes each is scored in turn, or the one that is named. Beside it: each of its
+    families alone, and what its graph adds; a stacked Cox model (of a diagnosis a
     stacked logistic regression, of a value the last one, a ridge regression, boosted quantiles and a linear
     mixed model, for which --to says when it is asked for), and the null model, which forecasts the same for
     everybody. With --cv or
@@ -93,7 +92,7 @@ def evaluate(
     """
     from gnnpatient.cohort.cohort import open_cohort
     from gnnpatient.study.fitted import FittedModel
-    from gnnpatient.study.validation import evaluate_run, refuse_censoring
+    from gnnpatient.study.validation import evaluate_outcomes, evaluate_run, refuse_censoring
 
     at, until = moments(landmarks) if landmarks else None, durations(horizons) if horizons else None
     refuse_censoring(censoring)
@@ -101,25 +100,23 @@ def evaluate(
         if update is not None:
             raise InputError("--update is of a fitted model elsewhere; --cv and --folds fit it here")
         return _evaluate_in_folds(run, cohort, outcome, at, until, to, by, censoring, cv, folds, plot, json)
-    found = evaluate_run(
-        FittedModel.open(run),
-        open_cohort(cohort, verify=True),
-        outcome,
-        landmarks=at,
-        horizons=until,
-        to=to,
-        by=by.split(",") if by else [],
-        censoring=censoring,
-        update=update,
-        note=note,
-        progress=True,
-    )
-    for line in found.scores.warnings:
-        note(f"warning: {line}")
-    _draw(found.scores, plot)
+    fitted, opened = FittedModel.open(run), open_cohort(cohort, verify=True)
+    groups = by.split(",") if by else []
+    shared: dict[str, Any] = {"landmarks": at, "horizons": until, "to": to, "censoring": censoring}
+    shared |= {"update": update, "note": note, "by": groups, "progress": True}
+    if outcome is None and len(fitted.outcome_names()) > 1:
+        several = evaluate_outcomes(fitted, opened, **shared)
+    else:
+        several = {"": evaluate_run(fitted, opened, outcome, **shared)}
+    for name, found in several.items():
+        for line in found.scores.warnings:
+            note(f"warning: {line}")
+        _draw(found.scores, plot if plot is None or not name else plot / file_name(name))
     if json:
-        return print_json(found.to_dict())
-    show_scores(found.scores)
+        each = [found.to_dict() for found in several.values()]
+        return print_json(each[0] if "" in several else {"outcomes": each})
+    for found in several.values():
+        show_scores(found.scores)
 
 
 def _evaluate_in_folds(
@@ -205,6 +202,8 @@ def show_scores(
     say(f"{scores.patients} patients scored ({counts}). - : not estimable.")
     if any(row["metric"] == "rmse" for row in rows):
         say("auc and brier are of whether a value is seen; the others of the value, where one is.")
+    if any(row["metric"] == "number_oe" for row in rows):
+        say("number_oe and number_scaled_mse are of the expected number of events, the others of the next.")
     _say_intervals(scores, rows)
     _show_families(scores, metrics)
     if scores.graph_sentence:
@@ -320,6 +319,9 @@ def _figure(row: Row) -> str:
 def compare(
     cohort: CohortPath,
     outcome: Annotated[str, typer.Option(help="name of the outcome")],
+    to: Annotated[
+        str | None, typer.Option(help="a value: asked for so long after the landmark, as 1y")
+    ] = None,
     folds: Annotated[
         Path | None, typer.Option(help="file of folds: repeat, fold, id [default: five folds by patient]")
     ] = None,
@@ -349,7 +351,7 @@ def compare(
     from gnnpatient.study.report import compare_report
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
-    choices = {"members": members, "epochs": epochs, "seed": seed, "budget": limit}
+    choices = {"to": to, "members": members, "epochs": epochs, "seed": seed, "budget": limit}
     chosen = {name: value for name, value in choices.items() if value is not None}
     with StepLines() as progress:
         found = compare_report(cohort, outcome, folds, progress, kinds, **chosen)

@@ -3,8 +3,8 @@
 Every kind has the same attributes, so that no caller has to test for a class:
 
 =====================  ================================================================================
-`kind`                 "survival", "diagnosis" (also of a task), "ordered", "labels", "progression" or
-                       "worsening"
+`kind`                 "survival", "recurrent", "diagnosis" (also of a task), "ordered", "labels",
+                       "progression" or "worsening"
 `has_model`            a model is fitted for it
 `has_curve`            a model gives the incidence of its causes over time; else a probability per class
 `has_course`           patients may be lost before it is known; `course` gives event and time
@@ -31,9 +31,10 @@ from gnnpatient.cohort.arrays import StoredArrays, StoredColumns
 from gnnpatient.cohort.diagnosis import Diagnosis, Labels, Task
 from gnnpatient.cohort.packed import Events
 from gnnpatient.cohort.progression import Progression
+from gnnpatient.cohort.recurrent import Recurrent
 from gnnpatient.cohort.survival import Spells, Survival
 from gnnpatient.cohort.worsening import Worsening
-from gnnpatient.spec.outcomes import OutcomeSpec, ProgressionSpec
+from gnnpatient.spec.outcomes import OutcomeSpec, ProgressionSpec, SurvivalSpec
 from gnnpatient.spec.patterns import fitting
 
 __all__ = [
@@ -41,20 +42,27 @@ __all__ = [
     "Labels",
     "Outcome",
     "Progression",
+    "Recurrent",
     "Spells",
     "Survival",
     "Task",
     "Worsening",
     "all_outcomes",
+    "ended_by_observation",
     "progression",
     "stored_labels",
 ]
 
-Outcome = Survival | Diagnosis | Task | Labels | Progression | Worsening
+Outcome = Survival | Recurrent | Diagnosis | Task | Labels | Progression | Worsening
+
+
+def _survival(spec: SurvivalSpec, columns: StoredColumns, patients: int) -> Survival:
+    return (Recurrent if spec.recurrent else Survival).from_columns(spec, columns, patients)
+
 
 # What reads an outcome from its own columns, by its kind. A progression has none, it is read from the rows.
 _FROM_COLUMNS: dict[str, Callable[[Any, StoredColumns, int], Outcome]] = {
-    Survival.kind: Survival.from_columns,
+    Survival.kind: _survival,
     Diagnosis.kind: Diagnosis.from_columns,
 }
 
@@ -90,6 +98,7 @@ def all_outcomes(
     labels: Mapping[str, Outcome],
     events: Mapping[str, Events],
     codes: Mapping[str, tuple[str, ...]],
+    until: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Outcome]:
     """Complete the outcomes with those that are read from the rows, in the order of the spec.
 
@@ -103,16 +112,40 @@ def all_outcomes(
         Node type -> rows.
     codes : Mapping
         Node type -> names of its codes.
+    until : Mapping, optional
+        Name of a progression without `gone` -> second at which observation ends, (patient,) int64.
 
     Returns
     -------
     dict
         Name -> outcome.
     """
+    ends = until or {}
     return {
-        name: progression(spec, events, codes, labels) if spec.kind == "progression" else labels[name]
+        name: progression(spec, events, codes, labels, ends.get(name))
+        if isinstance(spec, ProgressionSpec)
+        else labels[name]
         for name, spec in specs.items()
     }
+
+
+def ended_by_observation(specs: Mapping[str, OutcomeSpec]) -> list[str]:
+    """Find the outcomes that nothing ends but the end of observation: values without `gone`.
+
+    Parameters
+    ----------
+    specs : Mapping
+        Name -> outcome in the spec of the cohort.
+
+    Returns
+    -------
+    list of str
+    """
+    return [
+        name
+        for name, spec in specs.items()
+        if isinstance(spec, ProgressionSpec) and spec.gone is None and spec.worse is None
+    ]
 
 
 def progression(
@@ -120,6 +153,7 @@ def progression(
     events: Mapping[str, Events],
     codes: Mapping[str, tuple[str, ...]],
     outcomes: Mapping[str, Outcome],
+    until: np.ndarray | None = None,
 ) -> Progression | Worsening:
     """Make a progression outcome of the rows of its node type.
 
@@ -133,6 +167,8 @@ def progression(
         Node type -> names of its codes.
     outcomes : Mapping
         Name -> outcome; `spec.gone` names one of them.
+    until : ndarray, optional
+        Second at which the observation of each patient ends, (patient,) int64.
 
     Returns
     -------
@@ -142,4 +178,4 @@ def progression(
     gone = outcomes[spec.gone] if spec.gone is not None else None
     assert gone is None or gone.has_curve
     kind = Progression if spec.worse is None else Worsening
-    return kind(spec, np.array(followed), events[spec.node], gone)
+    return kind(spec, np.array(followed), events[spec.node], gone, until)

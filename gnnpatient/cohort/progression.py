@@ -32,6 +32,9 @@ class Progression(Shown):
         Rows of the node type.
     gone : Survival or None
         Competing outcome that ends it, as death.
+    until : ndarray, optional
+        Second at which the observation of each patient ends where nothing else says it, FOREVER = never. The
+        last row is no end.
     kind, has_model, has_curve, has_course, has_own_moments, has_patient_groups, strata, horizon, name_noun
         What this kind of outcome can do.
     """
@@ -49,6 +52,7 @@ class Progression(Shown):
     code: np.ndarray  # (code,) bool
     events: Events
     gone: Survival | None
+    until: np.ndarray | None = None  # (patient,) int64
 
     def _summary(self) -> Summary:
         return Summary(f"Progression of {counted(int(self.code.sum()), 'code')}: a later value")
@@ -64,7 +68,14 @@ class Progression(Shown):
         last = np.full(len(self.events.ptr) - 1, NEVER)
         rows = self._followed
         np.maximum.at(last, self.events.patient[rows], self.events.happened[rows])
-        return last if self.gone is None else np.minimum(last, self.gone.ends)
+        if self.gone is not None:
+            return np.minimum(last, self.gone.ends)
+        return last if self.until is None else np.minimum(last, self.until)
+
+    @property
+    def has_end(self) -> bool:
+        """Whether anything says when observation ends; else who does not come back counts as not seen."""
+        return self.gone is not None or self.until is not None
 
     @property
     def _followed(self) -> np.ndarray:
@@ -124,7 +135,7 @@ class Progression(Shown):
         return owner, rows[start[owner] + local]
 
     def at_risk(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """Whether each landmark can be scored: not gone, and of a change with a value to compare with.
+        """Whether each landmark can be scored: observed, and of a change with a value to compare with.
 
         Parameters
         ----------
@@ -136,7 +147,10 @@ class Progression(Shown):
         ndarray
             (landmark,) bool.
         """
-        free = np.ones(len(at), bool) if self.gone is None else self.gone.at_risk(patient, at)
+        if self.gone is not None:
+            free = self.gone.at_risk(patient, at)
+        else:
+            free = np.ones(len(at), bool) if self.until is None else self.until[patient] > at
         return free if self.spec.target == "value" else free & np.isfinite(self.baseline(patient, at))
 
     open = at_risk
@@ -198,8 +212,7 @@ class Progression(Shown):
         """
         owner, row = self._rows(patient, at)
         later = self.events.happened[row] > at[owner]
-        if self.gone is not None:
-            later &= self.events.happened[row] <= self.gone.observed_end(patient, at)[1][owner]
+        later &= self.events.happened[row] <= self.followed_until(patient, at)[owner]
         if self.events.replaced is not None:
             later &= self.events.replaced[row] == FOREVER
         owner, row = owner[later], row[later]
@@ -236,13 +249,11 @@ class Progression(Shown):
         Returns
         -------
         ndarray
-            (landmark,) int64: the end of observation of `gone`; without it the patient's last row.
+            (landmark,) int64: the end of observation of `gone`; without it `until`, or FOREVER.
         """
         if self.gone is not None:
             return self.gone.observed_end(patient, at)[1]
-        last = np.full(len(self.events.ptr) - 1, NEVER)
-        np.maximum.at(last, self.events.patient, self.events.happened)
-        return last[patient]
+        return np.full(len(at), FOREVER) if self.until is None else np.asarray(self.until[patient])
 
     def seen_around(self, patient: np.ndarray, at: np.ndarray, after: int | np.ndarray) -> np.ndarray:
         """Find whether a value was seen within the window around a time after each landmark.
@@ -269,14 +280,14 @@ class Progression(Shown):
         return np.where(whole & ~truth["gone"], seen, np.nan)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Give every array by the name of its file: none, it is read from the rows of its node type.
+        """Give every array by the name of its file: `until`; all else is read from the rows.
 
         Returns
         -------
         dict
-            Empty.
+            Empty where there is no `until`.
         """
-        return {}
+        return {} if self.until is None else {"until": self.until}
 
     def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
         """Count the patients with values to follow.

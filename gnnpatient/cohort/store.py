@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.cohort.arrays import StoredArrays, write_arrays
-from gnnpatient.cohort.outcomes import all_outcomes, stored_labels
+from gnnpatient.cohort.outcomes import all_outcomes, ended_by_observation, stored_labels
 from gnnpatient.cohort.packed import Events
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_folder, inside, is_sealed, sealed
@@ -91,6 +91,11 @@ def stored_fields(path: str | Path, manifest_hash: str | None = None) -> dict[st
     events = {kind: Events.from_columns(arrays.columns(kind), patients, rows[kind]) for kind in rows}
     codes, levels, units = (_tuples(manifest[key]) for key in ("codes", "levels", "units"))
     labels = stored_labels(spec.outcomes, arrays, patients)
+    ends = {
+        name: arrays.columns(f"outcome.{name}").read_optional("until", patients)
+        for name in ended_by_observation(spec.outcomes)
+    }
+    until = {name: end for name, end in ends.items() if end is not None}
     nodes = spec.nodes.items()
     return {
         "spec": spec,
@@ -99,7 +104,7 @@ def stored_fields(path: str | Path, manifest_hash: str | None = None) -> dict[st
         "events": events,
         "codes": codes,
         "units": units,
-        "outcomes": all_outcomes(spec.outcomes, labels, events, codes),
+        "outcomes": all_outcomes(spec.outcomes, labels, events, codes, until),
         "vectors": {kind: arrays.array(f"{kind}.vectors") for kind, node in nodes if node.content},
         "is_a": {kind: arrays.array(f"{kind}.is_a", 2) for kind, node in nodes if node.of is not None},
         "report": manifest["report"],

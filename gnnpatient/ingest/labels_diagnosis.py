@@ -57,10 +57,8 @@ def read_diagnosis(
 
 def _read_one(record: FollowUp, name: str, outcome: DiagnosisSpec) -> Diagnosis:
     """The diagnosis of one label."""
-    end = np.full(len(record.patients), NEVER) if record.exit is None else record.exit
-    end = np.where(end == NEVER, FOREVER, end)
-    if record.periods is not None:  # before the first gap; in a later period nobody is at risk
-        end = np.minimum(end, record.periods.first_end(record.entry))
+    end = record.observed_until  # before the first gap; in a later period nobody is at risk
+    end = np.full(len(record.patients), FOREVER) if end is None else end
     if outcome.node is not None:
         return _from_codes(record, name, outcome, record.rows[outcome.node], end)
     return _from_column(record, name, outcome, end)

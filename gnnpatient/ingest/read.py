@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.outcomes import all_outcomes
+from gnnpatient.cohort.outcomes import all_outcomes, ended_by_observation
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.content.encoder import OwnEncoder, UserEncoder
 from gnnpatient.errors import InputError, InputTypeError, NoColumnError
@@ -142,6 +142,8 @@ def _read(source: SourceTables, quarantine: Path | None, outcomes: bool) -> Coho
     if quarantine is not None:
         write_quarantine(source, quarantine)
     spec = spec if outcomes else spec.model_copy(update={"outcomes": {}})
+    end = follow_up.observed_until
+    until = {} if end is None else dict.fromkeys(ended_by_observation(spec.outcomes), end)
     return Cohort(
         spec=spec,
         ids=patients.ids,
@@ -152,7 +154,7 @@ def _read(source: SourceTables, quarantine: Path | None, outcomes: bool) -> Coho
         events=nodes.events,
         codes=nodes.codes,
         units=nodes.units,
-        outcomes=all_outcomes(spec.outcomes, labels, nodes.events, nodes.codes),
+        outcomes=all_outcomes(spec.outcomes, labels, nodes.events, nodes.codes, until),
         origin=patients.origin,
         group=patients.group,
         entered=None if (first_day == follow_up.entry).all() else first_day,

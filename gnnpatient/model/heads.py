@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from gnnpatient.errors import InputError
 from gnnpatient.model.intervals import SeenIntervals
-from gnnpatient.model.scores import Scores, hold
+from gnnpatient.model.paths import PathConfig, PathHead, RecurrentConfig
+from gnnpatient.model.scores import Scores, courses, hold
 from gnnpatient.model.values import ProgressionConfig, ProgressionHead
 
-COURSES = 4  # courses in time of the effect on a cause
-COURSE_WEIGHT = 0.3  # of those that are not constant
 BEND_WEIGHT = 0.3  # of what moves ordered classes other than up or down together
 MOMENT = 1e-9  # days: what happens at the landmark itself is in the first interval
 
@@ -246,6 +245,28 @@ def head_config(data: Mapping[str, Any]) -> HeadConfig:
     return config
 
 
+def num_logits(head: HeadConfig) -> int:
+    """How many scores of a landmark a linear or boosted model needs: one a cause, class, label or transition.
+
+    Parameters
+    ----------
+    head : HeadConfig
+        What is predicted.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> num_logits(SurvivalConfig(causes=("transplant", "death"), times=(365.0,)))
+    2
+    """
+    if isinstance(head, PathConfig):
+        return len(head.transitions)
+    return head.shape[0] - (not isinstance(head, DiagnosisConfig))
+
+
 @runtime_checkable
 class Head(Protocol):
     """What a head must offer: an `nn.Module` made by ``Head(config, channels, dropout)``.
@@ -358,11 +379,8 @@ class SurvivalHead(nn.Module):
         self.register_buffer("start_of", ends[:-1], persistent=False)
         self.register_buffer("width", ends.diff(), persistent=False)
         self.register_buffer("position", torch.arange(size), persistent=False)
-        place = (torch.arange(size) + 0.5) / size
-        turns = torch.arange(min(COURSES, size))[:, None]
-        courses = (turns * torch.pi * place).cos() * COURSE_WEIGHT ** (turns > 0)
-        self.register_buffer("courses", courses, persistent=False)
-        self.scores = Scores(channels, causes * len(courses), dropout)
+        self.register_buffer("courses", courses(size), persistent=False)
+        self.scores = Scores(channels, causes * len(self.courses), dropout)
         self.bias = nn.Parameter(torch.zeros(causes, size))
 
     @torch.no_grad()
@@ -807,6 +825,7 @@ def make_head(config: HeadConfig, channels: int, dropout: float) -> nn.Module:
 HEADS: dict[str, tuple[type, type[nn.Module]]] = {
     "survival": (SurvivalConfig, SurvivalHead),
     "worsening": (SurvivalConfig, WorseningHead),
+    "recurrent": (RecurrentConfig, PathHead),
     "diagnosis": (DiagnosisConfig, DiagnosisHead),
     "ordered": (DiagnosisConfig, OrderedHead),
     "labels": (DiagnosisConfig, LabelsHead),

@@ -53,6 +53,8 @@ class ProgressionConfig:
         Whether values are taken by their logarithm.
     anchor : tuple of float
         Middle and width of the last known values, by their logarithm where `log`.
+    has_end : bool
+        Whether the spec said when observation ends; else who did not come back counted as not seen.
 
     Raises
     ------
@@ -70,6 +72,7 @@ class ProgressionConfig:
     edges: tuple[float, ...]
     log: bool
     anchor: tuple[float, float]
+    has_end: bool = True
 
     def __post_init__(self) -> None:
         if not self.codes:

@@ -46,6 +46,7 @@ _CLASSES = _Kind(
 KINDS: Mapping[str, _Kind] = {
     "survival": _CURVES,
     "worsening": _CURVES,
+    "recurrent": _CURVES,
     "diagnosis": _CLASSES,
     "ordered": _CLASSES,
     "labels": _CLASSES,
@@ -66,7 +67,8 @@ class Predictions:
     frame : polars.DataFrame
         id, landmark (days after the origin), outcome, cause (or class), horizon (days after the landmark;
         null of a diagnosis), risk, low, high (5 % and 95 % over the members; null with fewer than 5), split
-        (train, test, null where unknown). Of a progression, beside them and else null: to (days after the
+        (train, test, null where unknown). Of events that recur expected, expected_low and expected_high: how
+        many there will be. Of a progression, beside them and else null: to (days after the
         landmark), code, quantile, value.
     cohort : Cohort
     notes : tuple of str

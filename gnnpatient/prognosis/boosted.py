@@ -18,12 +18,14 @@ from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.graphs import Graphs
 from gnnpatient.model.basis import Basis
-from gnnpatient.model.heads import HeadConfig
+from gnnpatient.model.heads import HeadConfig, num_logits
+from gnnpatient.model.paths import PathConfig
 from gnnpatient.model.values import ProgressionConfig, last_value
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.aggregates import MAX_BINS, MISSING, Aggregates
 from gnnpatient.prognosis.inputs import last_landmarks
 from gnnpatient.prognosis.problem import Problem, draw_landmarks
+from gnnpatient.prognosis.recurrent import RecurrentTarget
 from gnnpatient.prognosis.states import from_states
 from gnnpatient.prognosis.targets import LabelsTarget, LabelTarget, SurvivalTarget
 from gnnpatient.prognosis.trees import MAX_LEAVES, Trees
@@ -183,7 +185,8 @@ class BoostedHazard:
             score = torch.from_numpy(np.stack(scores, 2)[:, :, bands]).clamp(-MAX_SCORE, MAX_SCORE)
             expected = torch.from_numpy(self.hazards[name][chosen])[:, None]
             hazard = expected * score.unflatten(1, (len(chosen), -1)).transpose(0, 1).exp()
-            found[name] = _log_hazards(hazard).float()
+            of_paths = isinstance(self.heads[name], PathConfig)
+            found[name] = (hazard.log() if of_paths else _log_hazards(hazard)).float()
         for name, grown in self.values.items():
             head = self.heads[name]
             assert isinstance(head, ProgressionConfig)
@@ -272,9 +275,9 @@ class BoostedHazard:
                     for member in range(facts["members"])
                 )
                 continue
-            outputs, columns = head.shape[0], len(aggregates)
+            outputs, columns = num_logits(head), len(aggregates)
             if head.times:
-                outputs, columns = outputs - 1, columns + 1
+                columns += 1
                 hazards[name], bands[name] = (tensors[f"{i}.{of}"].numpy() for of in ("hazards", "bands"))
                 size = (facts["members"], outputs, len(head.times))
                 if hazards[name].shape != size or not (hazards[name] > 0).all():
@@ -328,7 +331,10 @@ def _sample(problem: Problem, rng: np.random.Generator) -> tuple[Aggregates, _Sa
 
 def _expected(problem: Problem, name: str, member: int) -> Float[ndarray, "cause time"]:
     """The hazard of each cause, of all landmarks of a member together, summed over each interval."""
-    hazard = problem.start(name, problem.train(member)).clip(MIN_HAZARD, 1 - MIN_HAZARD)
+    hazard = problem.start(name, problem.train(member)).clip(min=MIN_HAZARD)
+    if isinstance(problem.heads[name], PathConfig):
+        return hazard
+    hazard = hazard.clip(max=1 - MIN_HAZARD)
     total = hazard.sum(0).clip(max=1 - MIN_HAZARD)
     return hazard / hazard.sum(0) * -np.log1p(-total)
 
@@ -391,6 +397,10 @@ def _person_periods(
     which an interval alone is known is shared over that as it is expected there.
     """
     some = target[sample.rows]
+    into = np.eye(bands.max() + 1)[bands]  # (time, band)
+    if isinstance(some, RecurrentTarget):
+        happened, exposed = (np.einsum("lkt,tb->lbk", part, into) for part in _counted(some, expected))
+        return _banded(sample, happened, exposed)
     first = some.between(tuple(times), expected[0]) if isinstance(some, WorseningTarget) else None
     event, time = some.event if first is None else np.where(some.event == 1, 0, some.event), some.time
     end = np.array(times)
@@ -400,7 +410,6 @@ def _person_periods(
     total = expected.sum(0)
     until_event = 1 / total - 1 / np.expm1(total)  # mean share of an interval before an event in it
     seen[ended, interval[ended]] = until_event[interval[ended]]
-    into = np.eye(bands.max() + 1)[bands]  # (time, band)
     exposure = np.einsum("lt,kt,tb->lbk", seen, expected, into)
     happened = ended[:, None] & (event[:, None] == np.arange(1, 1 + len(expected)))
     count = happened[:, None] & (bands[interval][:, None] == np.arange(into.shape[1]))[:, :, None]
@@ -408,6 +417,17 @@ def _person_periods(
         placed, exposed = first
         count = count.astype(np.float64)
         count[:, :, 0], exposure[:, :, 0] = placed @ into, (exposed * expected[0]) @ into
+    return _banded(sample, count, exposure)
+
+
+def _counted(target: RecurrentTarget, expected: Float[ndarray, "cause time"]) -> tuple[ndarray, ndarray]:
+    """Counts, and expected counts: (landmark, transition, time) each."""
+    count, exposure = target.columns
+    return count.astype(np.float64), exposure * expected
+
+
+def _banded(sample: _Sample, count: ndarray, exposure: ndarray) -> _Rows:
+    """A row for each landmark and band with exposure, of (landmark, band, cause)."""
     landmark, band = np.nonzero(exposure.sum(2) > 0)
     exposure = exposure[landmark, band].clip(min=1e-9)
     return _Rows(
@@ -479,7 +499,7 @@ def _grow_labels(
 ) -> Trees:
     """Trees of the log odds of each label, by the landmarks of which it is known."""
     found = []
-    for k, one in enumerate(target.parts):
+    for k, one in enumerate(target.by_label):
         known, held = (part.take(part.rows, one.known) for part in (learn, stop))
         trees = _grow_classes(one, known, held, np.array([1 - share[k], share[k]]), least, seed + k)
         # of two classes the second alone has trees

@@ -94,7 +94,7 @@ def card(config: Mapping[str, Any]) -> str:
             if one in stack.weights or one in stack.log_likelihood:
                 score = f"{stack.log_likelihood[one]:.4f}" if one in stack.log_likelihood else ""
                 lines.append(f"| {words} | {stack.weights.get(one, '')} | {score} |")
-        if said := stack.sentences(config["members"]):
+        if said := stack.sentences(config["members"], KINDS[model["heads"][name]["kind"]].target.TEACHING):
             lines += ["", *said]
     mapping = ", ".join(f'"{name}": {name}' for name in dict.fromkeys(own.values()))
     give = f", layers={{{mapping}}}" if own else ""

@@ -146,7 +146,7 @@ def foreseen(problem: Problem, names: Collection[str]) -> list[str]:
         event = target.has_event(problem.heads[name].times)
         patients = len(np.unique(problem.landmarks.patient[rows[event[rows]]]))
         if patients < MIN_EVENT_PATIENTS:
-            why = too_few(weights, patients, problem.config.members)
+            why = too_few(weights, patients, problem.config.members, target.TEACHING)
             lines.append(f"{name}: the weights of the families will not be learned: {why}{shown}")
     return lines
 
@@ -175,9 +175,8 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
     rows = _out_of_fold(problem)
     asked, every = np.concatenate(rows), len(np.concatenate(rows))
     units = problem.units(np.arange(len(problem.landmarks)))
-    size = {name: len(target.each) for name, target in problem.targets.items()}
-    found = {
-        name: {one: np.ones((every, size[name])) for one in (*families, MARGINAL)} for name in problem.heads
+    found: dict[str, dict[str, list[np.ndarray]]] = {
+        name: {one: [] for one in (*families, MARGINAL)} for name in problem.heads
     }
     done = 0
     for one in families.values():
@@ -187,7 +186,7 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
             tables = _marginals(problem, member)
             for begin in range(0, len(mine), CHUNK):
                 chunk = mine[begin : begin + CHUNK]
-                here, X = slice(done, done + len(chunk)), problem.landmarks[chunk]
+                X = problem.landmarks[chunk]
                 graphs = build_graphs(X)
                 answers = {one: family.forecast(graphs, [member]) for one, family in families.items()}
                 for name, head in problem.heads.items():
@@ -195,24 +194,27 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
                     said = {one: probabilities(a[name], head)[0] for one, a in answers.items()}
                     said[MARGINAL] = at_landmarks(X, *tables[name])
                     for which, prediction in said.items():
-                        likelihood = target.likelihood(prediction, head.times)
-                        found[name][which][here] = likelihood.reshape(len(chunk), size[name])
+                        found[name][which].append(target.likelihood(prediction, head.times))
                 done += len(chunk)
                 if problem.progress:
                     problem.progress("weights of the families", done, every)
-    return {
-        name: fit_stack(
-            {one: likelihood.ravel() for one, likelihood in found[name].items()},
-            np.repeat(problem.landmarks.patient[asked], size[name]),
-            np.stack([part.share[asked] for part in target.each], 1).ravel(),
-            np.repeat(target.has_event(problem.heads[name].times)[asked], size[name]),
-            unit=np.repeat(units[asked], size[name]),
-            causes=_causes(target, problem.heads[name].times, asked),
+    stacks = {}
+    for name, target in problem.targets.items():
+        times = problem.heads[name].times
+        likelihood = {one: np.concatenate(parts) for one, parts in found[name].items()}
+        things = int(np.prod(likelihood[MARGINAL].shape[1:]))  # that are seen of a landmark
+        each = np.repeat(asked, things)
+        stacks[name] = fit_stack(
+            {one: of.ravel() for one, of in likelihood.items()},
+            problem.landmarks.patient[each],
+            target.importance(times)[asked].ravel(),
+            target.has_event(times)[each],
+            unit=units[each],
+            causes=_causes(target, times, each),
             seed=config.seed,
             least=config.min_patients,
         )
-        for name, target in problem.targets.items()
-    }
+    return stacks
 
 
 def _causes(target: Target, times: tuple[float, ...], rows: np.ndarray) -> dict[str, np.ndarray]:

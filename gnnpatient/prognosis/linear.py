@@ -22,8 +22,9 @@ from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs, moving
 from gnnpatient.model.basis import Basis
-from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig, contrasts
+from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig, contrasts, num_logits
 from gnnpatient.model.intervals import SeenIntervals
+from gnnpatient.model.paths import LARGEST, SMALLEST, PathConfig
 from gnnpatient.model.values import ProgressionConfig, last_value
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.columns import Column, LinearColumns
@@ -225,6 +226,8 @@ class Scores:
             logits = (shift + self.bias).transpose(1, 2)
             return logits if head.kind == "labels" else logits.log_softmax(2)
         logits = shift.transpose(1, 2)[..., None] + self.bias[:, None]
+        if isinstance(head, PathConfig):
+            return logits
         return torch.cat([torch.zeros_like(logits[:, :, :1]), logits], 2).log_softmax(2)
 
 
@@ -333,9 +336,34 @@ class _WorseningLoss:
         return loss.detach(), of_shift, of_bias
 
 
+class _PathLoss:
+    """Negative log-likelihood of a hazard of each transition, see `paths.poisson`."""
+
+    def __init__(self, head: PathConfig, count: np.ndarray, exposure: np.ndarray):
+        # (transition, landmark, time)
+        self.count, self.exposure = (
+            torch.from_numpy(x).transpose(0, 1).contiguous() for x in (count, exposure)
+        )
+        self.had = self.count.sum(2)
+
+    def __call__(self, shift: Tensor, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        baseline, relative = bias.exp(), shift.clamp(max=LARGEST).exp()
+        expected = (self.exposure @ baseline[..., None])[..., 0] * relative  # (fit, transition, landmark)
+        loss = (expected - self.had * shift - (self.count @ bias[..., None])[..., 0]).sum(1)
+        weight = weight[:, None]
+        each = (weight * relative)[..., None, :] @ self.exposure  # (fit, transition, 1, time)
+        had = weight[:, :, None] @ self.count
+        return (
+            loss,
+            (expected * (shift <= LARGEST) - self.had) * weight,
+            baseline * each[:, :, 0] - had[:, :, 0],
+        )
+
+
 LOSSES: Mapping[str, Any] = {
     "survival": _SurvivalLoss,
     "worsening": _WorseningLoss,
+    "recurrent": _PathLoss,
     "diagnosis": _DiagnosisLoss,
     "ordered": _OrderedLoss,
     "labels": _LabelsLoss,
@@ -512,7 +540,7 @@ class _Learning:
             torch.stack(starts),
             torch.tensor(self.learned),
             self.columns,
-            _logit_count(head),
+            _num_scores(head),
         )
 
     def fit(self) -> tuple[Scores, list[Choice]]:
@@ -601,13 +629,15 @@ def _end(path: Sequence[float]) -> int:
     return int(twice[0]) + 1 if len(twice) else len(path)
 
 
-def _logit_count(head: HeadConfig) -> int:
-    """How many scores a landmark has: one a cause, class or label, one less of ordered classes."""
-    return head.shape[0] - (head.kind == "ordered" or not isinstance(head, DiagnosisConfig))
+def _num_scores(head: HeadConfig) -> int:
+    """How many scores a landmark has: one a logit, one less of ordered classes."""
+    return num_logits(head) - (head.kind == "ordered")
 
 
 def _logits(start: np.ndarray, head: HeadConfig) -> Float[Tensor, "logit time"]:
     """What a head starts with, as logits."""
+    if isinstance(head, PathConfig):
+        return torch.from_numpy(start).float().clamp(min=SMALLEST).log()
     if head.kind == "labels":
         return torch.from_numpy(start).float().logit(SMALLEST_HAZARD)[:, None]
     share = torch.from_numpy(start).float().clamp(min=SMALLEST_HAZARD)
@@ -831,8 +861,8 @@ class LinearHazard:
 
 def _check(scores: Scores, columns: LinearColumns, head: HeadConfig) -> None:
     """Refuse coefficients of other shapes than these columns and this head need."""
+    logits = num_logits(head)
     groups = len(columns.groups)
-    logits = head.shape[0] - (not isinstance(head, DiagnosisConfig))
     wanted = {
         "weight": len(columns.names),
         "limit": groups,
@@ -842,7 +872,7 @@ def _check(scores: Scores, columns: LinearColumns, head: HeadConfig) -> None:
     }
     for name, size in wanted.items():
         part = getattr(scores, name)
-        rows = logits if name == "bias" else _logit_count(head)
+        rows = logits if name == "bias" else _num_scores(head)
         if part.shape != (len(scores.bias), rows, size) or not part.isfinite().all():
             raise ValueError(f"coefficients {name!r} of the linear family do not fit its columns")
 

@@ -153,7 +153,8 @@ class Predictor(Shown):
         facts.append(("sees", listed([kind for kind in kinds if kind != "timepoint"] or ["statics alone"])))
         names = tuple(self.families)
         for name, stack in list(self.stacks.items())[:MAX_OUTCOMES] if len(names) > 1 else ():
-            said = "" if stack.learned else "; not learned, too few have the event"
+            who = KINDS[self.heads[name].kind].target.TEACHING
+            said = "" if stack.learned else f"; not learned, too few {who}"
             facts.append((f"who answers {name}", _shares(stack.weights) + said))
             if stack.about_graph:
                 facts.append(("the graph", stack.about_graph))

@@ -310,7 +310,7 @@ class Problem:
         return rows[learn], rows[stop]
 
     def learned(self, outcome: str, rows: np.ndarray) -> np.ndarray:
-        """Which causes, classes or labels enough patients had to learn more of them than how many they are.
+        """Which causes, classes, labels or transitions enough patients had to learn more than how many.
 
         Parameters
         ----------
@@ -322,7 +322,7 @@ class Problem:
         Returns
         -------
         ndarray
-            (cause,) or (class,) bool.
+            (cause,), (class,) or (transition,) bool.
         """
         return self.targets[outcome][rows].enough(self.landmarks.patient[rows], self.config.min_patients)
 
@@ -339,8 +339,9 @@ class Problem:
         Returns
         -------
         ndarray
-            Hazards (cause, time) of survival, shares (class,) of a diagnosis, a line through the last values
-            (start, time) of a progression, nothing of fewer than `min_patients` patients disclosed.
+            Hazards (cause, time) of survival, or (transition, time); shares (class,) of a diagnosis, a line
+            through the last values (start, time) of a progression, nothing of fewer than `min_patients`
+            patients disclosed.
         """
         X, target = self.landmarks[rows], self.targets[outcome][rows]
         if isinstance(target, ProgressionTarget) and not self.learned(outcome, rows).all():

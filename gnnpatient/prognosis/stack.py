@@ -12,11 +12,13 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.disclosure import counted
 from gnnpatient.prognosis.problem import FOLDS
 from gnnpatient.prognosis.summary import graph_words
+from gnnpatient.prognosis.targets import Target
 from gnnpatient.show import listed
 
 MARGINAL = "marginal"  # the forecast without inputs, beside the families
 GRAPH = "graph"
 PLAIN = ("linear", "boosted")  # whose mean answers where nothing is learned
+WITH_EVENT = Target.TEACHING
 MIN_EVENT_PATIENTS = 100  # patients with the event below which weights between models are noise
 PARTS = 5  # of the patients: the weights of a part's score are learned from the others
 STEPS, GAIN = 2000, 1e-9  # of EM at most, and of the mean log-likelihood in a step that goes on
@@ -105,7 +107,8 @@ class Stack:
     without_graph : dict of str to float
         The same without the graph; empty where there is no graph, or nothing else.
     learned : bool
-        Whether the weights were learned; False: too few patients with the event, or one family alone.
+        Whether the weights were learned; False: too few patients with the event (of a value: with a later
+        one), or one family alone.
     patients : int or str
         Patients with the event whose forecasts out of fold taught the weights.
     log_likelihood : dict of str to float
@@ -156,13 +159,15 @@ class Stack:
         """Names of the families, whatever their weights."""
         return tuple(name for name in self.weights if name != MARGINAL)
 
-    def sentences(self, members: int = FOLDS) -> list[str]:
+    def sentences(self, members: int = FOLDS, who: str = WITH_EVENT) -> list[str]:
         """Say where nothing was learned, or little of a cause, and whether the graph adds anything.
 
         Parameters
         ----------
         members : int
             How often each family was fitted, default 5.
+        who : str
+            Which patients the weights are learned from, see `Target.TEACHING`.
 
         Returns
         -------
@@ -173,7 +178,7 @@ class Stack:
             return []
         lines = []
         if not self.learned:
-            why = too_few(self.weights, self.patients, members)
+            why = too_few(self.weights, self.patients, members, who)
             lines.append(f"The weights are not learned: {why}.")
         elif rare := [name for name, count in self.causes.items() if _below(count)]:
             each = listed([f"{count} patients with {name}" for name, count in self.causes.items()])
@@ -230,7 +235,7 @@ class Stack:
         return {name: weight for name, weight in weights.items() if weight}
 
 
-def too_few(weights: Mapping[str, float], patients: int | str, members: int) -> str:
+def too_few(weights: Mapping[str, float], patients: int | str, members: int, who: str = WITH_EVENT) -> str:
     """Why nothing is learned, and who answers then.
 
     Parameters
@@ -241,6 +246,8 @@ def too_few(weights: Mapping[str, float], patients: int | str, members: int) -> 
         Patients with the event that are held out.
     members : int
         How often each family is fitted.
+    who : str
+        Which patients the weights are learned from, see `Target.TEACHING`; default ``"with the event"``.
 
     Returns
     -------
@@ -254,7 +261,7 @@ def too_few(weights: Mapping[str, float], patients: int | str, members: int) -> 
     those = [name for name, weight in weights.items() if weight]
     answer = f"{listed(those)} answer in equal parts" if len(those) > 1 else f"{those[0]} answers"
     more = " (five members hold out all)" if members < FOLDS else ""
-    needed = f"that takes {MIN_EVENT_PATIENTS} patients with the event"
+    needed = f"that takes {MIN_EVENT_PATIENTS} patients {who}"
     held_out = patients if _below(patients) else "fewer"  # 96 is written down as 100
     return f"{needed}, and {held_out} are held out{more}: {answer}"
 

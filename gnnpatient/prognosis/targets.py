@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -46,10 +46,14 @@ class Target(ABC):
     INFORMATIVE : str
         What makes a patient informative, in a warning: ``"with an event"`` in "3 of 40 patients with an
         event".
+    TEACHING : str
+        From which patients the weights of the families are learned, see `has_event`: ``"with the event"`` in
+        "that takes 100 patients with the event".
     """
 
     COUNTED: ClassVar[str]
     INFORMATIVE: ClassVar[str]
+    TEACHING: ClassVar[str] = "with the event"
 
     @classmethod
     @abstractmethod
@@ -113,6 +117,11 @@ class Target(ABC):
         """The landmarks of each cause or class, by its name: (landmark,) bool."""
 
     @property
+    def parts(self) -> tuple[np.ndarray, ...]:
+        """The landmarks that teach each score of a model, each (landmark,) bool; by default `counts`."""
+        return tuple(self.counts.values())
+
+    @property
     def weight(self) -> np.ndarray | None:
         """For how many each known landmark stands, (landmark,) float64; None: for itself."""
         return None
@@ -121,11 +130,6 @@ class Target(ABC):
     def share(self) -> np.ndarray:
         """`weight`, with 1 where there is none: (landmark,) float64."""
         return np.ones(len(self.known)) if self.weight is None else self.weight
-
-    @property
-    def each(self) -> Sequence[Target]:
-        """What is known by itself: yes or no of each label where there are several, else it all."""
-        return (self,)
 
     def enough(self, patient: np.ndarray, least: int) -> np.ndarray:
         """Which causes or classes enough patients had to learn more of them than how many they are.
@@ -142,7 +146,7 @@ class Target(ABC):
         ndarray
             (cause,) or (class,) bool.
         """
-        return np.array([len(np.unique(patient[had])) >= least for had in self.counts.values()])
+        return np.array([len(np.unique(patient[had])) >= least for had in self.parts])
 
     @abstractmethod
     def __getitem__(self, rows: np.ndarray) -> Target: ...
@@ -327,8 +331,23 @@ class Target(ABC):
         Returns
         -------
         ndarray
-            (landmark,) float64, of several labels (landmark, label); 1 where nothing was seen.
+            (landmark,) float64, or of several things that were seen (landmark, thing); 1 where nothing was.
         """
+
+    def importance(self, times: tuple[float, ...]) -> np.ndarray:
+        """For how much each probability of `likelihood` counts.
+
+        Parameters
+        ----------
+        times : tuple of float
+            Days after the landmark, of an outcome with a time grid.
+
+        Returns
+        -------
+        ndarray
+            Of the shape of `likelihood`; by default `share`.
+        """
+        return self.share
 
     @abstractmethod
     def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
@@ -1047,7 +1066,7 @@ class LabelsTarget(Target):
 
     Attributes
     ----------
-    parts : tuple of LabelTarget
+    by_label : tuple of LabelTarget
         Yes or no of each label, with weights of its own.
     labels : tuple of str
         Names of the labels.
@@ -1056,7 +1075,7 @@ class LabelsTarget(Target):
     COUNTED = "with"
     INFORMATIVE = "with a label"
 
-    parts: tuple[LabelTarget, ...]
+    by_label: tuple[LabelTarget, ...]
     labels: tuple[str, ...]
 
     @classmethod
@@ -1111,19 +1130,14 @@ class LabelsTarget(Target):
         return cls(tuple(LabelTarget(("no", "yes"), column.astype(np.int64)) for column in y.T), names)
 
     @property
-    def each(self) -> Sequence[LabelTarget]:
-        """Yes or no of each label."""
-        return self.parts
-
-    @property
     def label(self) -> np.ndarray:
         """1 = yes, 0 = no, -1 = not known: (landmark, label) int64."""
-        return np.stack([part.label for part in self.parts], 1)
+        return np.stack([part.label for part in self.by_label], 1)
 
     @property
     def known(self) -> np.ndarray:
         """Which landmarks have any label that is known: (landmark,) bool."""
-        return np.any([part.known for part in self.parts], axis=0)
+        return np.any([part.known for part in self.by_label], axis=0)
 
     @property
     def strata(self) -> np.ndarray:
@@ -1133,13 +1147,13 @@ class LabelsTarget(Target):
     @property
     def columns(self) -> tuple[np.ndarray, ...]:
         """The labels and for how many each stands, as `LabelsHead.loss` takes them."""
-        share = np.stack([np.where(part.known, part.share, 0.0) for part in self.parts], 1)
+        share = np.stack([np.where(part.known, part.share, 0.0) for part in self.by_label], 1)
         return self.label, share
 
     @property
     def counts(self) -> dict[str, np.ndarray]:
         """The landmarks with each label, by its name: (landmark,) bool."""
-        return {name: part.label == 1 for name, part in zip(self.labels, self.parts, strict=True)}
+        return {name: part.label == 1 for name, part in zip(self.labels, self.by_label, strict=True)}
 
     def enough(self, patient: np.ndarray, least: int) -> np.ndarray:
         """Which labels enough patients have, and enough lack.
@@ -1156,10 +1170,10 @@ class LabelsTarget(Target):
         ndarray
             (label,) bool.
         """
-        return np.array([part.enough(patient, least).all() for part in self.parts])
+        return np.array([part.enough(patient, least).all() for part in self.by_label])
 
     def __getitem__(self, rows: np.ndarray) -> LabelsTarget:
-        return LabelsTarget(tuple(part[rows] for part in self.parts), self.labels)
+        return LabelsTarget(tuple(part[rows] for part in self.by_label), self.labels)
 
     def check(self, name: str) -> None:
         """Check that of some label there are both yes and no.
@@ -1174,7 +1188,7 @@ class LabelsTarget(Target):
         InputError
             When there is no label with both.
         """
-        if not any((part.label == 0).any() and (part.label == 1).any() for part in self.parts):
+        if not any((part.label == 0).any() and (part.label == 1).any() for part in self.by_label):
             raise InputError(
                 f"outcome {name!r}: no label of which both yes and no are among {len(self.label)} landmarks; "
                 "nothing to learn"
@@ -1207,7 +1221,7 @@ class LabelsTarget(Target):
         ndarray
             (landmark,) bool.
         """
-        return np.any([part.label == 1 for part in self.parts], axis=0)
+        return np.any([part.label == 1 for part in self.by_label], axis=0)
 
     def head_config(
         self, name: str, landmarks: Landmarks, horizon: float | None, num_times: int, least: int
@@ -1248,7 +1262,7 @@ class LabelsTarget(Target):
         ndarray
             (label,) float64; one half of a label of which nothing is known.
         """
-        return np.array([part.marginal(moments)[1] if part.known.any() else 0.5 for part in self.parts])
+        return np.array([part.marginal(moments)[1] if part.known.any() else 0.5 for part in self.by_label])
 
     def disclosed(
         self, table: np.ndarray, patient: np.ndarray, times: tuple[float, ...], least: int
@@ -1271,7 +1285,7 @@ class LabelsTarget(Target):
         ndarray
             (label,) float64.
         """
-        pairs = zip(table.tolist(), self.parts, strict=True)
+        pairs = zip(table.tolist(), self.by_label, strict=True)
         return np.array([one.disclosed(np.array([1 - p, p]), patient, (), least)[1] for p, one in pairs])
 
     def rounded(self, table: np.ndarray) -> np.ndarray:
@@ -1321,6 +1335,21 @@ class LabelsTarget(Target):
         """
         label = self.label
         return np.where(label < 0, 1.0, np.where(label == 1, prediction, 1 - prediction))
+
+    def importance(self, times: tuple[float, ...] = ()) -> np.ndarray:
+        """For how many each label of a landmark stands.
+
+        Parameters
+        ----------
+        times : tuple of float
+            Unused.
+
+        Returns
+        -------
+        ndarray
+            (landmark, label) float64; 0 where it is not known.
+        """
+        return self.columns[1]
 
     def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
         """Score all labels together by the Brier score.

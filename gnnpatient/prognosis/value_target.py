@@ -40,11 +40,9 @@ class ProgressionTarget(Target):
     when : ndarray
         Days after the landmark of each; 0 where there is none.
     last : ndarray
-        Last known value; nan where there is none.
+        Last known value; nan where there is none. From `posed`, as the model sees it.
     followed : ndarray
         Whether the landmark is at risk, and observed for a while.
-    day : ndarray
-        Day of the landmark.
     node : str
         Node type.
     names : tuple of str
@@ -55,6 +53,8 @@ class ProgressionTarget(Target):
         ``"value"`` or ``"change"``.
     gone : str or None
         The survival outcome that ends it.
+    has_end : bool
+        Whether the spec says when observation ends.
     head : ProgressionConfig or None
         What is learned of it, from `posed`.
     bins : ndarray or None
@@ -65,17 +65,18 @@ class ProgressionTarget(Target):
 
     COUNTED = "with a later"
     INFORMATIVE = "with a later value"
+    TEACHING = "with a later value"
 
     value: np.ndarray  # (landmark, pair) float64
     when: np.ndarray  # (landmark, pair) float64
     last: np.ndarray  # (landmark,) float64
     followed: np.ndarray  # (landmark,) bool
-    day: np.ndarray  # (landmark,) int64
     node: str
     names: tuple[str, ...]
     unit: str
     spec_target: str
     gone: str | None
+    has_end: bool
     head: ProgressionConfig | None = None
     bins: np.ndarray | None = None  # (landmark, pair) int64
     seen: np.ndarray | None = None  # (landmark, time) float64
@@ -98,7 +99,7 @@ class ProgressionTarget(Target):
         outcome = cast(Progression, landmarks.cohort.outcomes_with_model([name])[name])
         patient, at, risk = landmarks.patient, landmarks.at, landmarks.at_risk(name)
         last = outcome.baseline(patient, at)
-        value, when = _later_values(outcome, landmarks, risk, last)
+        value, when = later_values(outcome, landmarks, risk, last)
         followed = risk & (outcome.followed_until(patient, at) > at)
         names = landmarks.cohort.codes[outcome.spec.node]
         return cls(
@@ -106,12 +107,12 @@ class ProgressionTarget(Target):
             when,
             last,
             followed,
-            (at // DAY).astype(np.int64),
             outcome.spec.node,
             tuple(names[code] for code in np.flatnonzero(outcome.code)),
             unit_of(landmarks, name),
             outcome.spec.target,
             outcome.spec.gone if _anybody_gone(outcome, patient[risk], at[risk]) else None,
+            outcome.has_end,
         )
 
     @classmethod
@@ -146,25 +147,30 @@ class ProgressionTarget(Target):
         head : ProgressionConfig
             What is learned of it.
         landmarks : Landmarks
-            Those of this target.
+            Those of this target, as the model sees them.
         name : str
             Name of the outcome.
 
         Returns
         -------
         ProgressionTarget
+            With the last values as the model will see them when it is asked: of the codes of the head alone,
+            and none where their node type is hidden.
         """
         config = cast(ProgressionConfig, head)
         outcome = cast(Progression, landmarks.cohort.outcomes[name])
         risk = landmarks.at_risk(name)
-        value, when = _later_values(outcome, landmarks, risk, self.last, config.times[-1])
+        value, when = later_values(outcome, landmarks, risk, self.last, config.times[-1])
         edges = np.array(config.edges)[1:-1]
         bins = np.where(np.isfinite(value), np.searchsorted(edges, np.nan_to_num(value), "right"), -1)
         seen = np.stack(
             [outcome.seen_around(landmarks.patient, landmarks.at, round(t * DAY)) for t in config.times], 1
         )
         seen[~self.followed] = np.nan
-        return replace(self, value=value, when=when, head=config, bins=bins, seen=seen)
+        names = np.array(landmarks.cohort.codes[self.node])
+        shown = replace(outcome, code=np.isin(names, config.codes), events=landmarks.cohort.events[self.node])
+        last = shown.baseline(landmarks.patient, landmarks.at)
+        return replace(self, value=value, when=when, last=last, head=config, bins=bins, seen=seen)
 
     @property
     def has_value(self) -> np.ndarray:
@@ -225,7 +231,7 @@ class ProgressionTarget(Target):
         return {"value": self.has_value}
 
     def __getitem__(self, rows: np.ndarray) -> ProgressionTarget:
-        each = ("value", "when", "last", "followed", "day", "bins", "seen")
+        each = ("value", "when", "last", "followed", "bins", "seen")
         parts: dict[str, Any] = {name: getattr(self, name) for name in each}
         parts = {name: None if part is None else part[rows] for name, part in parts.items()}
         return replace(self, **parts)
@@ -335,10 +341,11 @@ class ProgressionTarget(Target):
             unit=self.unit,
             target="change" if self.spec_target == "change" else "value",
             gone=self.gone,
-            times=_times(when, owner, end, least),
+            times=value_times(when, owner, end, least),
             edges=edges,
             log=log,
             anchor=anchor,
+            has_end=self.has_end,
         )
 
     def _common(self, landmarks: Landmarks, least: int) -> tuple[str, ...]:
@@ -489,24 +496,8 @@ class ProgressionTarget(Target):
         assert self.head is not None
         return np.zeros((len(STARTS), len(self.head.times)))
 
-    def scored(self) -> tuple[np.ndarray, np.ndarray]:
-        """The one later value of each landmark by which forecasts are compared.
-
-        Returns
-        -------
-        tuple of ndarray
-            Which landmarks have one, and the place of it.
-        """
-        assert self.bins is not None
-        count = (self.bins >= 0).sum(1)
-        rows = np.flatnonzero(count)
-        # another one from day to day, whatever the order of the landmarks
-        return rows, np.argsort(self.bins[rows] < 0, axis=1, kind="stable")[
-            np.arange(len(rows)), self.day[rows] % count[rows]
-        ]
-
     def likelihood(self, prediction: np.ndarray, times: tuple[float, ...]) -> np.ndarray:
-        """The probability of the bin of one later value of each landmark, given that it was seen.
+        """The probability of the bin of each later value of each landmark, given that it was seen.
 
         Parameters
         ----------
@@ -518,17 +509,34 @@ class ProgressionTarget(Target):
         Returns
         -------
         ndarray
-            (landmark,) float64; 1 where no value was seen.
+            (landmark, pair) float64; 1 where no value was seen.
         """
         assert self.bins is not None
-        rows, pair = self.scored()
-        found = np.ones(len(prediction))
+        rows, pair = np.nonzero(self.bins >= 0)
+        found = np.ones(self.bins.shape)
         share = hats(times, self.when[rows, pair])
-        found[rows] = (prediction[rows, 1 + self.bins[rows, pair]] * share).sum(1)
+        found[rows, pair] = (prediction[rows, 1 + self.bins[rows, pair]] * share).sum(1)
         return found
 
+    def importance(self, times: tuple[float, ...] = ()) -> np.ndarray:
+        """For how much each probability of `likelihood` counts: a landmark once at each time.
+
+        Parameters
+        ----------
+        times : tuple of float
+            Days after the landmark.
+
+        Returns
+        -------
+        ndarray
+            (landmark, pair) float64.
+        """
+        return self.share[:, None] * self.pair_weights(times)
+
     def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
-        """Score the distribution of one later value of each landmark by the ranked probability score [1]_.
+        """Score the distribution of the later values by the ranked probability score [1]_.
+
+        A landmark counts once at each time, however many values it has there.
 
         Parameters
         ----------
@@ -553,7 +561,8 @@ class ProgressionTarget(Target):
         inside = np.isfinite(self.value) & (self.when <= course.times[-1])
         bins = np.searchsorted(course.edges[1:-1], np.nan_to_num(self.value), "right")
         mine = replace(self, bins=np.where(inside, bins, -1))
-        rows, pair = mine.scored()
+        rows, pair = np.nonzero(mine.bins >= 0)
+        weight = mine.pair_weights(tuple(course.times.tolist()))[rows, pair]
         if not len(rows):
             return []
         share = hats(tuple(course.times.tolist()), self.when[rows, pair])
@@ -563,16 +572,36 @@ class ProgressionTarget(Target):
         def error(p: np.ndarray) -> float:
             """Squared distance between distribution functions, summed over bins."""
             upto = np.einsum("lbt,lt->lb", p, share).cumsum(1)
-            return float(np.square(upto - reached).sum())
+            return float(weight @ np.square(upto - reached).sum(1))
 
         null_error = error(null[place][:, 1:])
         return [1 - error(course.probability[rows]) / null_error] if null_error else []
 
 
-def _later_values(
+def later_values(
     outcome: Progression, landmarks: Landmarks, risk: np.ndarray, last: np.ndarray, end: float = np.inf
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Later values, or changes, up to an end, and their days: the first, the last, and others between."""
+    """Give later values, or changes, up to an end: the first, the last, and others between, eight at most.
+
+    Parameters
+    ----------
+    outcome : Progression
+        Whose values.
+    landmarks : Landmarks
+        Patients at prediction times.
+    risk : ndarray
+        (landmark,) bool, which of them count.
+    last : ndarray
+        (landmark,) float64, the last known value, from which a change is reckoned.
+    end : float
+        Days after the landmark, default: no end.
+
+    Returns
+    -------
+    tuple of ndarray
+        The values, and their days after the landmark: (landmark, pair) float64; nan and 0 where there are
+        fewer.
+    """
     owner, after, found = outcome.later(landmarks.patient, landmarks.at)
     kept = risk[owner] & (after <= end * DAY)
     owner, after, found = owner[kept], after[kept] / DAY, found[kept]
@@ -671,8 +700,25 @@ def _last_time(longest: np.ndarray, patient: np.ndarray, least: int) -> float:
     return round_time(end, own[-1:])
 
 
-def _times(when: np.ndarray, patient: np.ndarray, end: float, least: int) -> tuple[float, ...]:
-    """Times between which about equally many values lie, of `least` patients each; the last is the end."""
+def value_times(when: np.ndarray, patient: np.ndarray, end: float, least: int) -> tuple[float, ...]:
+    """Choose times between which about equally many later values lie.
+
+    Parameters
+    ----------
+    when : ndarray
+        (pair,) float64, days after the landmark of each value.
+    patient : ndarray
+        (pair,) int64, whose each is.
+    end : float
+        The last time, in days.
+    least : int
+        Fewest patients that have a value between two times.
+
+    Returns
+    -------
+    tuple of float
+        Days after the landmark, rising; seven at most.
+    """
     cuts = np.quantile(when, (np.arange(TIMES - 1) + 0.5) / (TIMES - 1))
     steps = np.unique(np.round(cuts / end * HORIZON_STEPS).clip(1, HORIZON_STEPS))
     grid = np.unique(np.append(steps * end / HORIZON_STEPS, end))

@@ -357,6 +357,16 @@ kind = "survival"
 table = "patients.csv"
 status = { column = "state", time = "days", states = { 0 = "censored", 1 = "relapse", 2 = "death" } }
 """,
+        """
+[outcomes.infections]
+kind = "survival"
+table = "patients.csv"
+recurrent = true                                 # every infection counts, until death
+
+[outcomes.infections.causes]
+infection = { table = "events.csv", time = "day", where = { event = "infection" } }
+death = { time = "died" }
+""",
     ),
     "causes = { CAUSE = { ... } }": (
         """

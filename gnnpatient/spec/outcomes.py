@@ -265,7 +265,7 @@ class BaseOutcomeSpec(Record):
 
 
 class SurvivalSpec(BaseOutcomeSpec):
-    """Time to the first of several causes."""
+    """Time to the first of several causes; or events that recur until a cause ends them."""
 
     answers_key: ClassVar[str] = "causes"
     kind: Literal["survival"] = Field(description="survival: time to the first of several causes")
@@ -287,6 +287,11 @@ class SurvivalSpec(BaseOutcomeSpec):
     prevalent: Literal["exclude"] = Field(
         default="exclude", description="events at or before entry are left out"
     )
+    recurrent: bool = Field(
+        default=False,
+        description="true: the first cause happens again and again, and every one of its rows counts; the "
+        "other causes end it",
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> SurvivalSpec:
@@ -305,7 +310,35 @@ class SurvivalSpec(BaseOutcomeSpec):
             raise InputError(
                 "causes with different start and stop: those of one outcome share the table and both columns"
             )
+        if self.recurrent:
+            self._check_recurrent()
         return self
+
+    def _check_recurrent(self) -> None:
+        first = self.cause_names[0]
+        of_first = [part for cause, part in self.parts if cause == first]
+        picks = [self.status.pick] if self.status is not None else [part.pick for part in of_first]
+        if any(picks):
+            raise InputError("recurrent = true counts every event, and pick chooses one; remove one of them")
+        rows = any(part.start or part.where or part.node for part in of_first) or len(of_first) > 1
+        if not rows and (self.status is None or self.status.start is None):
+            raise InputError(
+                f"recurrent = true needs many rows of {first!r}: where = {{...}}, node and codes, start and "
+                "stop, or a list of columns"
+            )
+
+    @property
+    def ending(self) -> SurvivalSpec:
+        """The same without the cause that recurs: what ends it, if anything does."""
+        if not self.recurrent:
+            return self
+        first, causes, status = self.cause_names[0], self.causes, self.status
+        if causes is not None:
+            causes = {name: parts for name, parts in causes.items() if name != first}
+        if status is not None:
+            states = {cell: state for cell, state in status.states.items() if state != first}
+            status = status.model_copy(update={"states": states})
+        return self.model_copy(update={"recurrent": False, "causes": causes, "status": status})
 
     @property
     def cause_names(self) -> tuple[str, ...]:
@@ -438,8 +471,9 @@ class SurvivalSpec(BaseOutcomeSpec):
         for _, part in self.parts:
             if part.flag is None:
                 continue
-            own = (part.table or self.table) == node.table and part.time is not None
-            own &= part.time in (node.time, node.known)
+            time = part.stop if self.recurrent and part.start is not None else part.time
+            own = (part.table or self.table) == node.table and time is not None
+            own &= time in (node.time, node.known)
             words = node.where.get(part.flag, ())
             happened = any(fitting(yes, words)) and not any(fitting(no, words))
             (found if own and happened else others).add(part.flag)

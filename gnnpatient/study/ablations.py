@@ -11,6 +11,7 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
+from gnnpatient.prognosis.values import ProgressionForecast
 from gnnpatient.study.scoreboard import Model
 from gnnpatient.times import FOREVER
 
@@ -283,7 +284,11 @@ class RestrictedModel:
         return self.model.forecast(Landmarks(self.cohort, X.patient, X.at, X.to))
 
 
-AVERAGED = {Forecast: "incidence", DiagnosisForecast: "probability"}
+AVERAGED: Mapping[type, tuple[str, ...]] = {
+    Forecast: ("incidence",),
+    DiagnosisForecast: ("probability",),
+    ProgressionForecast: ("probability", "seen"),
+}
 """What late fusion averages, by the class of a forecast."""
 
 
@@ -315,7 +320,9 @@ class LateFusion:
         first, *rest = (model.forecast(X) for model in self.models)
         out: dict[str, Answer] = {}
         for name, one in first.items():
-            field_name = AVERAGED[type(one)]
-            every = [getattr(forecast[name], field_name) for forecast in (first, *rest)]
-            out[name] = replace(one, **{field_name: np.mean(every, axis=0), "members": None})
+            means: dict[str, Any] = {
+                field: np.mean([getattr(forecast[name], field) for forecast in (first, *rest)], axis=0)
+                for field in AVERAGED[type(one)]
+            }
+            out[name] = replace(one, **means, members=None)
         return out

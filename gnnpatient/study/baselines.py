@@ -29,9 +29,10 @@ from gnnpatient.cohort.view import last_rows, static_columns
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
 from gnnpatient.metrics import cumulative_incidence
+from gnnpatient.model.heads import HEADS
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
 from gnnpatient.prognosis.inputs import kept_names, restrict, spaced_landmarks
-from gnnpatient.prognosis.kinds import target_of
+from gnnpatient.prognosis.kinds import KINDS, target_of
 from gnnpatient.prognosis.marginal import landmark_marginals, nearest
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.rows import answerable_labels
@@ -225,7 +226,7 @@ class StackedLogistic(BaseEstimator):
             target = target_of(labelled, name)
             assert isinstance(target, LabelTarget | LabelsTarget)
             labelled, target = labelled[target.known], target[target.known]
-            parts: Sequence[LabelTarget] = target.parts if isinstance(target, LabelsTarget) else (target,)
+            parts: Sequence[LabelTarget] = target.by_label if isinstance(target, LabelsTarget) else (target,)
             if not any(len(np.unique(part.label[part.known])) > 1 for part in parts):
                 raise InputError(f"outcome {name!r}: fewer than two classes among {len(labelled)} landmarks")
             self.kinds_[name] = X.cohort.inputs([name])
@@ -287,6 +288,7 @@ class StackedLogistic(BaseEstimator):
 COMPARATORS: Mapping[str, Mapping[str, Any]] = {
     "survival": {"cox": StackedCox},
     "worsening": {"cox": StackedCox},
+    "recurrent": {"cox": StackedCox},
     "diagnosis": {"logistic": StackedLogistic},
     "ordered": {"logistic": StackedLogistic},
     "labels": {"logistic": StackedLogistic},
@@ -449,8 +451,10 @@ class MarginalModel:
             Of the one outcome.
         """
         table = _of_landmark(X, self.incidence, self.tables, self.near)
-        at_risk = X.at_risk(self.outcome)
-        return {self.outcome: Forecast(self.outcome, self.causes, self.times, table, X.ids, X.days, at_risk)}
+        kind = X.cohort.outcomes[self.outcome].kind
+        head = HEADS[kind][0](causes=self.causes, times=tuple(self.times.tolist()))
+        parts = self.outcome, head, table[None], X, X.at_risk(self.outcome)
+        return {self.outcome: KINDS[kind].forecast.of_members(*parts)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,8 @@ and JSON.
     null            the marginal model: Aalen-Johansen of the training landmarks, or the share of
                     each class
 
-Survival is judged by C and scaled IBS, a diagnosis by AUC and scaled Brier score.
+Survival is judged by C and scaled IBS, a diagnosis by AUC and scaled Brier score, a value by scaled squared
+error and scaled CRPS.
 
 References
 ----------
@@ -65,7 +66,8 @@ from gnnpatient.study.fitted import family_models
 from gnnpatient.study.fitting import ComparatorFitter
 from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
 from gnnpatient.study.models import observed_reach
-from gnnpatient.study.scoreboard import TOGETHER, Model, ModelRisks, scored_grid
+from gnnpatient.study.scoreboard import TOGETHER, Model, ModelRisks, ObservedOutcome, scored_grid
+from gnnpatient.times import days
 
 TIMED_EPOCHS = 5  # of the longer of two fits that a budget is planned by
 ALL = "gnn"  # the model of all node types
@@ -85,6 +87,7 @@ def compare(
     models: Sequence[str] | None = None,
     landmarks: Sequence[float | str] | None = None,
     horizons: Sequence[float] | None = None,
+    to: float | str | None = None,
     members: int = 3,
     epochs: int = FitConfig.epochs,
     channels: int = ModelConfig.channels,
@@ -120,6 +123,9 @@ def compare(
     horizons : sequence of float, optional
         Days up to which survival is scored; default: 1, 3 and 5 years, or thirds of a shorter follow-up. Not
         for a diagnosis.
+    to : float or str, optional
+        Days after the landmark, or a duration as in "1y", at which a value is asked for; needed for a
+        progression, and for it alone.
     members : int, default 3
         Networks of each model.
     epochs : int
@@ -167,7 +173,9 @@ def compare(
     shared: dict[str, Any] = {"members": members, "epochs": epochs, "channels": channels, "seed": seed}
     shared |= {"device": device, "kind_dropout": _kind_dropout(cohort, parts)} | dict(choices or {})
     late = models is None or "late" in models
-    design = _Design(cohort, outcome, cause, parts, fitted, late, at, until, inner, seed)
+    ahead = None if to is None else days(to)
+    scored_landmarks(cohort, np.zeros(0, np.int64), outcome, at, ahead)  # refuses a time that does not fit
+    design = _Design(cohort, outcome, cause, parts, fitted, late, at, until, ahead, inner, seed)
     cut: tuple[str, ...] = ()
     deadline = None
     with shown(progress) as report:
@@ -237,6 +245,7 @@ class _Design:
     late: bool  # whether the mean of the unimodal models is one of the models
     landmarks: list[float | str]  # at which all are scored
     horizons: tuple[float, ...]  # days; none of a diagnosis
+    to: float | None  # days after a landmark at which a value is asked for
     inner: int  # folds that choose the best unimodal model
     seed: int
 
@@ -273,15 +282,17 @@ def _judged_cause(cohort: Cohort, outcome: str, cause: str | None, horizons: Seq
     """The cause or class that is judged, by default that named like the outcome, else the first or last."""
     known = cohort.outcomes_with_model([outcome])[outcome]
     names = known.names if known.has_curve else judged(known.names, known.kind)
+    names = (outcome,) if known.kind == "progression" else names
     if together := TOGETHER.get(known.kind):
         names = (together,) if known.kind == "ordered" else (*names, together)
         cause = together if cause is None else cause
     if cause is None:
-        cause = outcome if outcome in known.names else known.names[0 if known.has_curve else -1]
+        cause = outcome if outcome in names else known.names[0 if known.has_curve else -1]
     if cause not in names:
         raise InputError(f"unknown {known.name_noun[0]} {cause!r} of {outcome!r}{near(cause, names)}")
     if horizons is not None and not known.has_curve:
-        raise InputError(f"outcome {outcome!r} is a diagnosis, which has no horizon to choose; leave it out")
+        kind = "a value, asked for by to" if known.kind == "progression" else "a diagnosis"
+        raise InputError(f"outcome {outcome!r} is {kind}, which has no horizon to choose; leave it out")
     return cause
 
 
@@ -373,7 +384,7 @@ def _fit_folds(
     scored: Parts = []
     best = []
     for i, (fold, X) in enumerate(zip(splits, training, strict=True), 1):
-        test = scored_landmarks(design.cohort, fold.test, design.outcome, design.landmarks)
+        test = scored_landmarks(design.cohort, fold.test, design.outcome, design.landmarks, design.to)
         if not len(test):
             raise InputError(f"fold {fold.fold} of repeat {fold.repeat}: nobody at risk at the landmarks")
         step = f"fold {i} of {len(splits)}"
@@ -395,13 +406,15 @@ def _best_modality(design: _Design, fits: ComparatorFitter, X: Landmarks, fold: 
     """The modality with the lowest IBS, or Brier score, over inner folds of the training landmarks X."""
     parts: Parts = []
     inner = StratifiedPatientKFold(design.inner, seed=design.seed, outcome=design.outcome)
-    for i, (train, test) in enumerate(inner.split(X), 1):
+    alike = np.zeros(len(X)) if X.cohort.outcomes[design.outcome].strata is None else None
+    for i, (train, test) in enumerate(inner.split(X, alike), 1):
         step = f"fold {fold}, inner fold {i} of {design.inner}"
         models: dict[str, Model] = {
             name: fits.fit(design.comparators[name], X[train], step) for name in design.unimodal
         }
         patients = np.unique(X.patient[test])
-        parts.append((models, scored_landmarks(X.cohort, patients, design.outcome, design.landmarks)))
+        test = scored_landmarks(X.cohort, patients, design.outcome, design.landmarks, design.to)
+        parts.append((models, test))
     risks = ModelRisks.of(parts, design.outcome, design.times)
     error = ComparedScores.of(risks, design.outcome, design.cause, design.horizons[-1:]).selecting()
     if not np.isfinite(error).all():
@@ -426,7 +439,9 @@ def _families(model: Model, design: _Design) -> dict[str, Model]:
 
 
 def _movement(design: _Design, risks: ModelRisks, scored: Parts) -> dict[str, dict[str, float]]:
-    """How far each family moves the answer: means over folds."""
+    """How far each family moves a risk: means over folds; nothing of a value."""
+    if design.to is not None:
+        return {}
     weights = [_predictor(fitted[ALL]).weights[design.outcome] for fitted, _ in scored]
     found = {}
     for name in FAMILIES:
@@ -465,7 +480,7 @@ def _comparison(
         budget={key: value for key, value in fits.budget.items() if key != "device"},
         horizons=design.horizons,
         patients=len(np.unique(risks.landmarks.patient)),
-        events=found.board.observed.counts(risks.landmarks)[design.cause],
+        events=_cases(found.board.observed, risks.landmarks, design.cause),
         rows=rows,
         primary=found.contrast(ALL, "best single"),
         left_out=tuple(left_out),
@@ -474,6 +489,12 @@ def _comparison(
         parts=tuple(scored),
         movement=_movement(design, risks, scored),
     )
+
+
+def _cases(observed: ObservedOutcome, landmarks: Landmarks, cause: str) -> int:
+    """Patients with the cause, or of the class; of a value those with one."""
+    found = observed.counts(landmarks)
+    return next(iter(found.values())) if observed.kind == "progression" else found[cause]
 
 
 def _contrasted(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -506,7 +527,7 @@ def run_compare(
         Node types that `missing_curve` will take away, so that a wrong name is refused before the
         fits.
     **choices
-        members, epochs, seed, budget of `compare`.
+        to, members, epochs, seed, budget of `compare`.
 
     Returns
     -------

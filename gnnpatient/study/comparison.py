@@ -392,7 +392,7 @@ class Comparison(Shown):
     def too_small(self) -> str | None:
         """Why these figures cannot decide; None where they might."""
         fewest, what = self.events, f"with {self.cause}"
-        if not self.horizons and self.patients - self.events < fewest:
+        if self.scores is SCORE_SETS["diagnosis"] and self.patients - self.events < fewest:
             fewest, what = self.patients - self.events, f"without {self.cause}"
         few = fewest < MIN_EVENTS
         return f"too small to judge: {fewest} scored patients {what}" if few else None
@@ -400,6 +400,8 @@ class Comparison(Shown):
     @property
     def scores(self) -> ScoreSet:
         """What it is judged by."""
+        if self.risks.landmarks.to is not None:
+            return SCORE_SETS["progression"]
         return SCORE_SETS["survival" if self.horizons else "diagnosis"]
 
     @property

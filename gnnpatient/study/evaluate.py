@@ -26,6 +26,7 @@ from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study import curves
 from gnnpatient.study.baselines import COMPARATORS, censoring_hazard
 from gnnpatient.study.curves import Place, shown_models
+from gnnpatient.study.event_counts import event_counts
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value, resampling_units
 from gnnpatient.study.scoreboard import MIN_CASES, WORDS, ModelRisks, ObservedOutcome, Scoreboard
 from gnnpatient.study.seen_again import seen_again
@@ -465,7 +466,9 @@ def evaluate(
     them, needs 5 patients among the cases and 5 among the others. Intervals resample the unit that splits
     keep together and hold the fitted models fixed; see `bootstrap_interval`.
 
-    Of an outcome with `worse` a second row, "auc_seen", ranks those who are seen again, see `seen_again`.
+    Of an outcome with `worse` a second row, "auc_seen", ranks those who are seen again, see `seen_again`. Of
+    events that recur, causes are of the next one; "number_oe", "number_mse" and "number_scaled_mse" are of
+    the expected number, see `event_counts`.
     Of a diagnosis the rows' cause is a class, against the rest: the last of two, else each; of ordered
     classes "at least" each but the lowest; of several labels each of them, where it is open. Figures of all
     classes or labels together have the cause "all classes" or "all labels". A landmark without a label is not
@@ -542,6 +545,9 @@ def evaluate(
     if landmarks.cohort.outcomes[outcome].kind == "worsening":
         second, words = seen_again(scored, outcome, horizons, n=n, seed=seed)
         rows, warnings = rows + second, warnings + words
+    if landmarks.cohort.outcomes[outcome].kind == "recurrent":
+        numbers, words = event_counts(scored, outcome, horizons, n=n, seed=seed)
+        rows, warnings = rows + numbers, warnings + words
     graph_p = {cause: row["p"] for cause, row in _graph_rows(rows).items() if row["p"] is not None}
     for row in rows:
         row.pop("p", None)

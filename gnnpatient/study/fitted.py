@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.errors import InputError, near
+from gnnpatient.model.values import ProgressionConfig
 from gnnpatient.prognosis.checkpoint import load_predictor
 from gnnpatient.prognosis.forecast import Answer
 from gnnpatient.prognosis.people import SplitMembership, split_of
@@ -173,6 +174,12 @@ class FittedModel:
                 f"{early} of {len(X)} landmarks come before the end of the day of entry, so nothing that was "
                 "measured on that day is known; use entry, or a day later"
             )
+        lines += [
+            f"{name}: the spec of the fit does not say when observation ends (gone, or exit of [patient]), "
+            "so who did not come back counts as not seen, also where the data end"
+            for name, head in self.predictor.heads.items()
+            if isinstance(head, ProgressionConfig) and not head.has_end
+        ]
         return lines + self.predictor.differences(X)
 
 

@@ -365,7 +365,7 @@ def answer_of(name: str, model: Any, X: Landmarks, outcome: str, cause: str | No
             raise InputError(f"model {name!r} has no forecast of outcome {outcome!r}{hint}")
         found = found[outcome]
     known = X.cohort.outcomes_with_model([outcome])[outcome]
-    wanted = KINDS[known.kind].forecast
+    wanted = Forecast if known.has_curve else KINDS[known.kind].forecast
     if not isinstance(found, wanted):
         raise InputError(
             f"model {name!r}: its forecast of {outcome!r} is {_what(found)}; must be a {wanted.__name__}, as "

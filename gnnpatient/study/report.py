@@ -63,7 +63,8 @@ def compare_report(
     missing : sequence of str
         Node types that are removed from more and more patients.
     **choices
-        members, epochs, seed: the same for every model; budget: seconds that it may take.
+        members, epochs, seed: the same for every model; to: when a value is asked for; budget: seconds that
+        it may take.
 
     Returns
     -------

@@ -19,6 +19,7 @@ from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Landmarks, join_landmarks
 from gnnpatient.cohort.outcomes import Labels, Progression
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, judged
+from gnnpatient.prognosis.recurrent import RecurrentForecast
 from gnnpatient.prognosis.values import ProgressionForecast, asked_for
 from gnnpatient.progress import Progress
 from gnnpatient.study.intervals import resampling_units
@@ -260,6 +261,15 @@ def _curve_risks(forecast: Forecast, times: np.ndarray, X: Landmarks) -> dict[st
     return {cause: forecast.risks(times, cause) for cause in forecast.causes}
 
 
+NUMBER = "(number)"
+"""Beside the causes: the expected number of events that recur."""
+
+
+def _recurrent_risks(forecast: RecurrentForecast, times: np.ndarray, X: Landmarks) -> dict[str, np.ndarray]:
+    """Of each cause, and the expected number of events, (landmark, time)."""
+    return _curve_risks(forecast, times, X) | {NUMBER: forecast.expected_at(times)}
+
+
 def _class_risks(forecast: DiagnosisForecast, times: np.ndarray, X: Landmarks) -> dict[str, np.ndarray]:
     """Of each class or label that is judged (landmark, 1); 0 of a label that is known already."""
     names = judged(forecast.classes, forecast.kind)
@@ -284,6 +294,7 @@ def _value_figures(forecast: ProgressionForecast, times: np.ndarray, X: Landmark
 
 RISKS: Mapping[type, Callable[[Any, np.ndarray, Landmarks], dict[str, np.ndarray]]] = {
     Forecast: _curve_risks,
+    RecurrentForecast: _recurrent_risks,
     DiagnosisForecast: _class_risks,
     ProgressionForecast: _value_figures,
 }
@@ -303,10 +314,12 @@ def seen_values(X: Landmarks, outcome: str) -> np.ndarray:
     Returns
     -------
     (landmark,) float64 array
-        nan where none was seen within the window, or the patient was gone by then.
+        nan where none was seen within the window, or the patient was gone or no longer observed by then.
     """
-    truth = X.outcome(outcome)
-    return np.where(truth["gone"], np.nan, truth["value"])
+    truth, known = X.outcome(outcome), X.cohort.outcomes[outcome]
+    assert isinstance(known, Progression) and X.to is not None
+    lost = known.followed_until(X.patient, X.at) < X.to
+    return np.where(truth["gone"] | lost, np.nan, truth["value"])
 
 
 @dataclass(frozen=True, eq=False)

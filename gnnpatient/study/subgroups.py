@@ -21,10 +21,11 @@ from gnnpatient.errors import InputError, near
 from gnnpatient.progress import Progress
 from gnnpatient.show import listed
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value
-from gnnpatient.study.scoreboard import ModelRisks, Scoreboard
+from gnnpatient.study.scoreboard import MIN_SEEN, ModelRisks, Scoreboard
 
 GAPPED = ("auc", "oe", "brier")  # of which the gap to the largest group is given
-CLAIMED = ("auc", "oe")  # by which a gap is said to be there: a Brier score rises with the share of events
+VALUE_GAPPED = ("rmse", "coverage")  # the same of a value, where AUC and Brier score are of being seen
+CLAIMED = ("auc", "oe", *VALUE_GAPPED)  # by which a gap is said to be there: a Brier score rises with events
 MIN_PATIENTS = 10  # of a group with the event, and without it, for a gap
 LEVEL = 0.05  # of p values, after Holm's rule
 
@@ -114,8 +115,8 @@ def compare_groups(
 
     A gap needs 10 patients with the event and 10 without it on both sides. Both sides are drawn together, so
     an interval knows of units that have patients in both. Where the groups are what splits keep together
-    (sites), patients are drawn in each: the gap is of these sites, not of sites like them. Of a value there
-    are counts and no gaps.
+    (sites), patients are drawn in each: the gap is of these sites, not of sites like them. Of a value the
+    gaps are in RMSE and coverage, and need 20 patients with a value on both sides.
 
     Parameters
     ----------
@@ -124,9 +125,9 @@ def compare_groups(
     groups : mapping
         From `groups_of`.
     models : sequence of str
-        Whose gaps are given; the p values of a model are adjusted together (Holm): those of AUC and O/E of
-        all columns, groups and causes, each at the mean over landmarks and its last horizon that can be
-        estimated; of a group without a mean at each landmark.
+        Whose gaps are given; the p values of a model are adjusted together (Holm): those of AUC and O/E, of a
+        value of RMSE and coverage, of all columns, groups and causes, each at the mean over landmarks and its
+        last horizon that can be estimated; of a group without a mean at each landmark.
     n : int, default 200
         Bootstrap draws.
     seed : int, default 0
@@ -180,22 +181,26 @@ def gap_sentences(gaps: Sequence[Mapping[str, Any]], model: str) -> list[str]:
         for gap in shown
     ]
     if judged and not shown:
+        metrics = " and ".join(name for name in CLAIMED if any(gap["metric"] == name for gap in judged))
         lines.append(
-            f"{model}: no gap between groups is shown, of {len(judged)} looked at (auc and oe, Holm); where "
+            f"{model}: no gap between groups is shown, of {len(judged)} looked at ({metrics}, Holm); where "
             "groups are small that is no proof that there is none"
         )
     known = {gap["group"] for gap in mine if gap["value"] is not None}
     if few := [group for group in dict.fromkeys(gap["group"] for gap in mine) if group not in known]:
+        of_value = any(gap["metric"] in VALUE_GAPPED for gap in mine)
+        who = f"{MIN_PATIENTS} patients with or without the event"
+        who = f"{MIN_SEEN} patients with a value" if of_value else who
         lines.append(
-            f"not estimable: {listed(few)} beside the largest group (fewer than {MIN_PATIENTS} patients with "
-            "or without the event on one side, or too few followed)"
+            f"not estimable: {listed(few)} beside the largest group (fewer than {who} on one side, or too "
+            "few followed)"
         )
     return lines
 
 
 def _only(board: Scoreboard, models: Sequence[str]) -> Scoreboard:
     """The same landmarks with these models, the gapped scores, and no times but the horizons."""
-    gapped = () if board.observed.kind == "progression" else GAPPED  # there they are of being seen
+    gapped = VALUE_GAPPED if board.observed.kind == "progression" else GAPPED
     columns = tuple(column for column in board.columns if column[0] in gapped)
     times = np.array(sorted({h for _, h in columns if h is not None and len(board.models.times)}))
     place = [int(np.abs(board.models.times - t).argmin()) for t in times] if len(times) else slice(None)
@@ -317,6 +322,8 @@ class _Column:
 
     def _enough(self, part: Scoreboard) -> np.ndarray:
         """Where a group has patients enough: (cause, 1, landmark + 1, column)."""
+        if part.observed.kind == "progression":  # its scores count who has a value themselves
+            return np.ones((1, 1, len(part.by_landmark) + 1, len(part.columns)), bool)
         fewest = part.fewest()
         found = np.zeros((len(part.causes), len(part.by_landmark), len(part.columns)), bool)
         for (k, cause), (a, day), (c, (_, horizon)) in itertools.product(

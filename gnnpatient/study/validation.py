@@ -96,7 +96,7 @@ def evaluate_run(
         The cohort of the run, or another one with the same outcome. Training patients are recognised by id
         and record, and left out.
     outcome : str, optional
-        May be left out where the model has one outcome.
+        May be left out where the model has one outcome; `evaluate_outcomes` scores several in turn.
     landmarks : sequence of float or str, optional
         Days after the origin, and "entry"; default those of the fit, or entry, 1, 3 and 5 years.
     horizons : sequence of float, optional
@@ -171,6 +171,82 @@ def evaluate_run(
     for line in last:
         tell(line)
     return Validation(scores, (*notes, *last))
+
+
+def evaluate_outcomes(
+    run: FittedModel | Predictor | Run | str | Path,
+    cohort: Cohort,
+    *,
+    horizons: Sequence[float] | None = None,
+    landmarks: Sequence[float | str] | None = None,
+    to: float | str | None = None,
+    censoring: str = "km",
+    update: str | None = None,
+    note: Callable[[str], None] | None = None,
+    **choices: Any,
+) -> dict[str, Validation]:
+    """Score every outcome of a fitted model in turn, each with the choices that its kind has.
+
+    Parameters
+    ----------
+    run : FittedModel, Predictor, Run, str or Path
+        As in `evaluate_run`.
+    cohort : Cohort
+        As in `evaluate_run`.
+    horizons, landmarks, to, censoring, update
+        As in `evaluate_run`; given to the outcomes that have horizons, take any landmark, are values, may be
+        lost before they come, or are risks. A value is left out without `to`, and so is an outcome that
+        nobody here can be scored by.
+    note : callable, optional
+        Called with each note once, and with what is left out.
+    **choices
+        by, progress: as in `evaluate_run`.
+
+    Returns
+    -------
+    dict of str to Validation
+        By outcome, in the order of the model.
+
+    Raises
+    ------
+    InputError
+        When no outcome is left, as `evaluate_run` for the last of them.
+    """
+    fitted, found, told = FittedModel.open(run), dict[str, Validation](), set[str]()
+    refuse_censoring(censoring)
+    tell = note or (lambda line: None)
+    refusal = InputError("--to is needed: the time after the landmark for which a value is asked, as in 1y")
+
+    def once(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            tell(line)
+
+    for name in fitted.outcome_names():
+        known = cohort.outcomes.get(name)
+        is_value = fitted.heads[name]["kind"] == "progression"
+        if is_value and to is None:
+            once(f"outcome {name!r} left out; it needs --to, as in 1y")
+            continue
+        try:
+            found[name] = evaluate_run(
+                fitted,
+                cohort,
+                name,
+                landmarks=None if known is not None and known.has_own_moments else landmarks,
+                horizons=horizons if known is not None and known.has_curve else None,
+                to=to if is_value else None,
+                censoring=censoring if known is not None and known.has_course else "km",
+                update=None if is_value else update,
+                note=once,
+                **choices,
+            )
+        except InputError as error:
+            refusal = error
+            once(f"outcome {name!r} left out: {error}")
+    if not found:
+        raise refusal
+    return found
 
 
 def refuse_censoring(censoring: str) -> None:

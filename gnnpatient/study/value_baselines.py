@@ -28,13 +28,16 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.progression import Progression
+from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.model.basis import fit_bases
+from gnnpatient.model.values import hats, pair_weights
 from gnnpatient.model.vocabulary import fit_vocabulary
 from gnnpatient.prognosis.aggregates import Aggregates
 from gnnpatient.prognosis.inputs import last_landmarks, spaced_landmarks
+from gnnpatient.prognosis.problem import draw_landmarks
 from gnnpatient.prognosis.rows import answerable
-from gnnpatient.prognosis.value_target import is_skewed
+from gnnpatient.prognosis.value_target import is_skewed, later_values, value_times
 from gnnpatient.prognosis.values import ProgressionForecast, asked_for
 from gnnpatient.study.mixed_model import MixedModel
 from gnnpatient.times import DAY, YEAR
@@ -59,6 +62,7 @@ GROWN: Mapping[str, Any] = {
     "random_state": 0,
 }
 LEAF_PATIENTS = 20
+MAX_LANDMARKS = 16_384  # that are learned from; of more, a first one of every patient before a second of any
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,22 +79,30 @@ class LaterValues:
         The landmark of each later value.
     ahead : ndarray
         Days after it.
+    importance : ndarray
+        How much each landmark counts, as in training of a model: see `landmark_weights`.
     value : ndarray
         The value, or of a change its change, on the scale that is learned on.
     log : bool
         Whether that is the logarithm: where it makes the values less skewed.
+    times : tuple of float
+        At each of which a landmark counts once, however many values it has there.
     """
 
     landmarks: Landmarks
     outcome: str
     owner: np.ndarray  # (pair,) int64
     ahead: np.ndarray  # (pair,) float64
+    importance: np.ndarray  # (landmark,) float64
     value: np.ndarray  # (pair,) float64
     log: bool
+    times: tuple[float, ...]
 
     @classmethod
-    def of(cls, X: Landmarks, outcome: str, horizon: float | None, *, may_log: bool = True) -> LaterValues:
-        """Read the later values of some landmarks.
+    def of(
+        cls, X: Landmarks, outcome: str, horizon: float | None, *, may_log: bool = True, least: int = 1
+    ) -> LaterValues:
+        """Read the later values of some landmarks, the same eight at most as a model learns from.
 
         Parameters
         ----------
@@ -101,6 +113,8 @@ class LaterValues:
             Days ahead up to which values are taken.
         may_log : bool, default True
             Whether the scale may be the logarithm.
+        least : int, default 1
+            Fewest patients with a value between two of the times by which values are weighed.
 
         Returns
         -------
@@ -111,21 +125,31 @@ class LaterValues:
         InputError
             When there is none.
         """
-        truth = cast(Progression, X.cohort.outcomes[outcome])
-        owner, after, value = truth.later(X.patient, X.at)
-        near = after <= (np.inf if horizon is None else horizon * DAY)
-        owner, ahead, value = owner[near], after[near] / DAY, value[near]
+        truth, importance = cast(Progression, X.cohort.outcomes[outcome]), landmark_weights(X.moments)
+        if len(X) > MAX_LANDMARKS:
+            rng = np.random.default_rng(0)
+            rows, share = draw_landmarks(X.patient, len(X), MAX_LANDMARKS, rng)
+            X, importance = X[rows], importance[rows] * share
+        last = truth.baseline(X.patient, X.at)
+        end = np.inf if horizon is None else horizon
+        found, when = later_values(truth, X, np.ones(len(X), bool), last, end)
+        owner, pair = np.nonzero(np.isfinite(found))
+        ahead, value = when[owner, pair], found[owner, pair]
         if not len(owner):
             raise InputError(f"outcome {outcome!r}: no later value of {len(X)} landmarks; nothing to learn")
-        if truth.spec.target == "change":
-            value = value - truth.baseline(X.patient, X.at)[owner]
         log = bool(may_log and truth.spec.target == "value" and is_skewed(value))
-        return cls(X, outcome, owner, ahead, np.log(value) if log else value, log)
+        times = value_times(ahead, X.patient[owner], float(ahead.max()), least)
+        return cls(X, outcome, owner, ahead, importance, np.log(value) if log else value, log, times)
 
     @cached_property
     def weight(self) -> np.ndarray:
-        """What each later value counts, (pair,): those of a landmark share in it, landmarks count alike."""
-        return np.asarray(1 / np.bincount(self.owner)[self.owner])
+        """What each later value counts, (pair,): as for a model, see `pair_weights`; a mean landmark 1."""
+        new = np.append(True, np.diff(self.owner) != 0)
+        rank = np.arange(len(self.owner)) - np.flatnonzero(new)[new.cumsum() - 1]
+        share = np.zeros((len(self.landmarks), int(rank.max()) + 1, len(self.times)))
+        share[self.owner, rank] = hats(self.times, self.ahead)
+        weight = self.importance[self.owner] * pair_weights(share)[self.owner, rank]
+        return np.asarray(weight * (new.sum() / weight.sum()))
 
     @cached_property
     def patient(self) -> np.ndarray:
@@ -205,8 +229,8 @@ class _ValueComparator(BaseEstimator):
         Progressions of a value to forecast; default: all of the cohort.
     horizon : float, optional
         Days ahead up to which later values are learned from; default: all.
-    landmarks : int or None, default 10
-        How many of the times of X are used, evenly spaced; None: all.
+    landmarks : int, optional
+        How many of the times of X are used, evenly spaced; default: all, as a model sees them.
     min_patients : int, default 10
         Codes and levels of fewer training patients count as one, as in PrognosisModel.
     """
@@ -218,7 +242,7 @@ class _ValueComparator(BaseEstimator):
         *,
         outcomes: Sequence[str] | None = None,
         horizon: float | None = None,
-        landmarks: int | None = 10,
+        landmarks: int | None = None,
         min_patients: int = 10,
     ) -> None:
         self.outcomes = outcomes
@@ -251,7 +275,13 @@ class _ValueComparator(BaseEstimator):
         self.reach_: dict[str, float] = {}
         for name in value_outcomes(X, self.outcomes):
             labelled = X if self.landmarks is None else spaced_landmarks(X, self.landmarks)
-            later = LaterValues.of(labelled.followed(name), name, self.horizon, may_log=self.may_log)
+            later = LaterValues.of(
+                labelled.followed(name),
+                name,
+                self.horizon,
+                may_log=self.may_log,
+                least=self.min_patients,
+            )
             self.learned_[name] = self._learn(later)
             low, high = later.value.min(), later.value.max()
             beyond = MARGIN * max(high - low, 1e-6)
@@ -360,8 +390,8 @@ class _Bands:
         return np.interp(_log_time(days), self.at, self.level)
 
 
-def _seen_labels(later: LaterValues) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Landmarks, times drawn ahead of them, and whether a value was seen around: where that is known."""
+def _seen_labels(later: LaterValues) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Landmarks, times drawn ahead of them, whether a value was seen around, and weight: where known."""
     X, rng = later.landmarks, np.random.default_rng(1)
     truth = cast(Progression, X.cohort.outcomes[later.outcome])
     owner = np.repeat(np.arange(len(X)), TIMES_AHEAD)
@@ -369,7 +399,7 @@ def _seen_labels(later: LaterValues) -> tuple[np.ndarray, np.ndarray, np.ndarray
     after = np.maximum(np.rint(ahead * DAY), 1).astype(np.int64)
     seen = truth.seen_around(X.patient[owner], X.at[owner], after)
     known = np.isfinite(seen)
-    return owner[known], ahead[known], seen[known]
+    return owner[known], ahead[known], seen[known], later.importance[owner[known]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -380,8 +410,8 @@ class _SeenByTime:
 
     @classmethod
     def fit(cls, later: LaterValues) -> _SeenByTime:
-        _, ahead, seen = _seen_labels(later)
-        return cls(_Bands.fit(ahead, seen, np.ones_like(seen)) if len(seen) else None)
+        _, ahead, seen, weight = _seen_labels(later)
+        return cls(_Bands.fit(ahead, seen, weight) if len(seen) else None)
 
     def __call__(self, X: Landmarks, days: np.ndarray) -> np.ndarray:
         share = np.ones(len(days)) if self.share is None else self.share(days).clip(0, 1)
@@ -442,8 +472,8 @@ class LastValue(_ValueComparator):
         Progressions of a value to forecast; default: all of the cohort.
     horizon : float, optional
         Days ahead up to which later values are learned from; default: all.
-    landmarks : int or None, default 10
-        How many of the times of X are used, evenly spaced; None: all.
+    landmarks : int, optional
+        How many of the times of X are used, evenly spaced; default: all, as a model sees them.
     min_patients : int, default 10
         Codes and levels of fewer training patients count as one, as in PrognosisModel.
     """
@@ -534,12 +564,12 @@ class RidgeHistory(_ValueComparator):
         kept = min(tried, key=lambda share: float(later.weight @ tried[share][1] ** 2))
         beta, miss = tried[kept]
         variance = _Bands.fit(later.ahead, miss**2, later.weight)
-        owner, time, seen = _seen_labels(later)
+        owner, time, seen, weight = _seen_labels(later)
         seeing = None
         if len(np.unique(seen)) == 2:
             design = _design(table[owner], own, ahead.transform(_log_time(time)[:, None]))
-            share = len(np.unique(later.patient)) / len(seen)
-            seeing = LogisticRegression(C=share / 5, max_iter=2000).fit(design, seen.astype(int))
+            share = len(np.unique(later.patient)) / weight.sum()
+            seeing = LogisticRegression(C=share / 5, max_iter=2000).fit(design, seen.astype(int), weight)
         return _Ridge(later, history, columns, own, ahead, middle, kept, beta, variance, seeing)
 
 
@@ -665,13 +695,14 @@ class BoostedQuantiles(_ValueComparator):
             grow(regressor(loss="quantile", quantile=q, **GROWN, **rows)) for q in QUANTILES.tolist()
         )
         mean = grow(regressor(**GROWN, **rows))
-        owner, time, seen = _seen_labels(later)
+        owner, time, seen, weight = _seen_labels(later)
         seeing = None
         if len(np.unique(seen)) == 2:
             learned = HistGradientBoostingClassifier(
                 **{**GROWN, "early_stopping": False, "max_iter": 60}, **rows
             )
-            seeing = learned.fit(_with_time(table[owner], last[owner], time), seen.astype(int))
+            x = _with_time(table[owner], last[owner], time)
+            seeing = learned.fit(x, seen.astype(int), weight)
         return _Grown(later, history, middle, quantiles, mean, seeing)
 
 
@@ -752,10 +783,10 @@ def _on_scale(value: np.ndarray, log: bool) -> np.ndarray:
 class LinearMixed(_ValueComparator):
     """A linear mixed model: a random intercept and slope for each patient, with dynamic prediction.
 
-    It is fitted on all values of training patients, with the statics and time as fixed effects (restricted
-    maximum likelihood), and asked given the values that are known at the landmark. It does not know that
-    those who are seen, or live, are others than those who are not. The chance to be seen is the share of the
-    training landmarks at that time.
+    It is fitted on all values of training patients, each once, with the statics and time as fixed effects
+    (restricted maximum likelihood), and asked given the values that are known at the landmark. It does not
+    know that those who are seen, or live, are others than those who are not. The chance to be seen is the
+    share of the training landmarks at that time.
 
     Parameters
     ----------

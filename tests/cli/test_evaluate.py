@@ -75,9 +75,12 @@ def test_evaluate_elsewhere_is_external_validation(cli, refused, ward, tmp_path)
 def test_evaluate_a_diagnosis(sick, good, refused):
     folder, _ = sick
     ask = ("evaluate", folder / "run", folder / "cohort", "--landmarks", "0,2")
-    assert "name one of death, icu" in refused(*ask)
+    both = good(*ask, "--json")["outcomes"]  # none is named: each in turn
+    assert [one["outcome"] for one in both] == ["death", "icu"]
+    assert {row["metric"] for row in both[0]["rows"]} >= {"ibs", "c"}
     assert "has no horizon to choose" in refused(*ask, "--outcome", "icu", "--horizons", "5")
     found = good(*ask, "--outcome", "icu", "--json")
+    assert found == both[1]
     assert {row["model"] for row in found["rows"]} == {*FAMILIES, "logistic", "null", "gnn-logistic"}
     metrics = {"auc", "auprc", "brier", "oe", "slope", "ici", "scaled_brier"}
     assert {row["metric"] for row in found["rows"]} == metrics

@@ -497,8 +497,15 @@ horizon = "{horizon}d"
 
 
 @settings(max_examples=10)
-@given(tables, st.sampled_from(["value", "change"]), st.booleans(), st.sampled_from([0.5, 1.5]))
-def test_value_and_change(rows, target, gone, window):
+@given(
+    tables,
+    st.sampled_from(["value", "change"]),
+    st.sampled_from(["gone", "column", "none"]),
+    st.sampled_from([0.5, 1.5]),
+)
+def test_value_and_change(rows, target, ends, window):
+    """What ends it is `gone`, or the exit of the patient, or nothing: the last row is no end."""
+    gone, form = ends == "gone", "column" if ends == "gone" else ends
     outcome = f"""
 [outcomes.value]
 kind = "progression"
@@ -508,15 +515,19 @@ target = "{target}"
 window = "{window}d"
 {'gone = "gone"' if gone else ""}
 """
-    cohort = read(rows, GONE + outcome, EXITS["column"])
-    labs = followed(rows)
+    cohort = read(rows, (GONE if gone else "") + outcome, EXITS[form])
+    known, labs = cohort.outcomes["value"], followed(rows)
+    assert known.has_end == (ends != "none")
     for day, to in ((0.0, 1.0), (1.0, 2.25), (2.0, 5.0)):
         X = cohort.at(day, to=to)
         risk = X.at_risk("value")
+        seen = known.seen_around(X.patient, X.at, seconds(to - day))
         for i, (who, at) in enumerate(zip(X.ids, X.at.tolist(), strict=True)):
-            cause, end = survival(rows, who, "column", True) if gone else (0, inf)
+            out = end_of_observation(rows, who, form)
+            cause, end = survival(rows, who, "column", True) if gone else (0, inf if out is None else out)
             base, ahead = baseline(labs, who, at), seconds(to - day)
             able = target == "value" or not isnan(base)
+            able = able and not (gone and stood(spells(rows["dx"], who, "R"), at))
             assert risk[i] == (entry(rows, who) <= at < end and able)
             if not risk[i]:
                 continue
@@ -532,6 +543,9 @@ window = "{window}d"
             assert found["time"] * DAY == pytest.approx(nearest[1], nan_ok=True)
             assert (found["to"], found["baseline"]) == pytest.approx((to - day, base), nan_ok=True)
             assert found["gone"] == (cause > 0 and end <= at + ahead)
+            whole = end >= at + ahead + seconds(window) or (cause > 0 and end > at + ahead)
+            expected = nan if found["gone"] or not whole else float(bool(near))
+            assert seen[i] == pytest.approx(expected, nan_ok=True)
 
 
 ONE = [(p, "", "9", "9", "0", "") for p in PATIENTS]
@@ -600,6 +614,20 @@ window = "36h"
     (found,) = read(lab_rows(*visits), outcome).at(1, patient="a", to=4).outcome("value")
     assert (found["value"], found["time"]) == pytest.approx((value, time), nan_ok=True)
     assert found["to"] == 3 and not found["gone"]
+
+
+@pytest.mark.parametrize(("form", "seen"), [("none", [1.0, 0.0, 0.0]), ("column", [1.0, 0.0, nan])])
+def test_the_last_row_is_no_end(form, seen, tmp_path):
+    """Who has no row after day 2 is known not to be seen as long as observation lasts, packed or not."""
+    from gnnpatient import open_cohort
+
+    value = '[outcomes.value]\nkind = "progression"\nnode = "lab"\ncodes = ["k"]\nwindow = "12h"\n'
+    cohort = read(lab_rows((0, "1"), (2, "1")), value, EXITS[form])  # the exit is day 9
+    for one in (cohort, open_cohort(cohort.save(tmp_path / "cohort"))):
+        known, a = one.outcomes["value"], np.zeros(3, np.int64)
+        after = np.array([2, 5, 9]) * DAY
+        assert known.seen_around(a, a, after).tolist() == pytest.approx(seen, nan_ok=True)
+        assert one.at([8.5, 9], patient=["a", "a"]).at_risk("value").tolist() == [True, form == "none"]
 
 
 @pytest.mark.parametrize(("died", "to", "gone"), [("4", 4, True), ("4", 3.99, False), ("", 9, False)])

@@ -4,16 +4,20 @@ from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from gnnpatient import InputError, PrognosisModel, load_predictor, read_cohort
+from gnnpatient.cohort.build import build_graphs
 from gnnpatient.model.heads import head_config
 from gnnpatient.model.model import ModelConfig
-from gnnpatient.model.values import hats
+from gnnpatient.model.values import hats, last_value
+from gnnpatient.patient.answers import answer
+from gnnpatient.prognosis.families import FAMILIES
 from gnnpatient.prognosis.fit import pose
+from gnnpatient.prognosis.inputs import restrict
 from gnnpatient.prognosis.kinds import target_of
-from gnnpatient.prognosis.linear import LinearHazard
 from gnnpatient.prognosis.problem import FitConfig
 from gnnpatient.prognosis.value_linear import fit_spread
 from gnnpatient.testing import write_ward
@@ -112,6 +116,15 @@ def test_a_model_answers_with_distributions(model, asked):
     assert 40 < np.nanmedian(pulse.quantile(0.5)) < 120
 
 
+def test_it_is_said_where_nothing_ends_observation(model, ward):
+    """Of lactate the spec does not say it, of the pulse `gone` does."""
+    heads = model.predictor_.heads
+    assert heads["pulse"].has_end and not heads["lactate"].has_end
+    notes = answer(model.predictor_, ward, str(ward.ids[60]), 2).notes
+    (line,) = [line for line in notes if "when observation ends" in line]
+    assert line.startswith("lactate: the spec of the fit does not say when observation ends")
+
+
 def test_families_answer_alone_and_together(model, asked):
     each = [model.forecast(asked, families=name)["pulse"] for name in ("linear", "boosted", "graph")]
     row = int(np.flatnonzero(each[0].at_risk)[0])
@@ -177,10 +190,11 @@ def test_the_same_fit_again_and_after_a_stop(train, asked, model, tmp_path):
     same(again.fit(train, run=tmp_path).forecast(asked)["pulse"], model.forecast(asked)["pulse"])
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("poison", [1.0, 170.0])
-def test_a_member_sees_nothing_of_its_held_out_patients(train, target, poison):
+def test_a_member_sees_nothing_of_its_held_out_patients(train, target, poison, family):
     def problem(target):
-        config = FitConfig(members=2, epochs=0)
+        config = FitConfig(members=2, epochs=1)
         heads = {"pulse": target.head}
         return pose(train, {"pulse": target}, heads, ModelConfig(channels=8), config, "cpu")
 
@@ -191,10 +205,22 @@ def test_a_member_sees_nothing_of_its_held_out_patients(train, target, poison):
     bins[held_out] = np.where(bins[held_out] >= 0, 0, -1)
     seen[held_out] = 1 - seen[held_out]
     second = problem(replace(target, value=value, bins=bins, seen=seen))
-    ours, theirs = (LinearHazard.fit(one).tensors() for one in (first, second))
-    for name, tensor in ours.items():
-        assert torch.equal(tensor[0], theirs[name][0]), name
-    assert any(not torch.equal(tensor[1], theirs[name][1]) for name, tensor in ours.items())
+    ours, theirs = (_by_member(FAMILIES[family].fit(one).tensors(), family) for one in (first, second))
+    for name, tensor in ours[0].items():
+        assert torch.equal(tensor, theirs[0][name]), name
+    assert ours[0].keys() == theirs[0].keys() and len(ours[0])
+    assert any(
+        name not in theirs[1] or not torch.equal(tensor, theirs[1][name]) for name, tensor in ours[1].items()
+    )
+
+
+def _by_member(tensors, family):
+    """The tensors of two members, by name."""
+    if family == "linear":
+        return [{name: tensor[m] for name, tensor in tensors.items()} for m in (0, 1)]
+    place = {"boosted": 1, "graph": 0}[family]
+    parts = {name: name.split(".") for name in tensors}
+    return [{name: tensors[name] for name, words in parts.items() if words[place] == str(m)} for m in (0, 1)]
 
 
 def test_pairs_are_the_later_values_of_the_rows(train, target, ward):
@@ -212,6 +238,31 @@ def test_pairs_are_the_later_values_of_the_rows(train, target, ward):
             assert got[0] == days[0] and got[-1] == days[-1]
 
 
+def test_the_last_value_is_the_one_that_the_model_will_see(ward):
+    """A value of a code that is left out as rare, or of a node type that is hidden, is none in training."""
+    spec = ward.outcomes["pulse"].spec
+    vital, every = ward.events["vital"], ward.codes["vital"]
+    other = next(c for c in range(1, len(every)) if every[c] != "pulse")
+    few = np.where((vital.code == other) & (vital.patient >= 5), 0, vital.code).astype(vital.code.dtype)
+    events = {**ward.events, "vital": replace(vital, code=few)}
+    both = replace(
+        ward.outcomes["pulse"],
+        code=np.isin(every, ["pulse", every[other]]),
+        events=events["vital"],
+        spec=spec.model_copy(update={"codes": ("pulse", every[other])}),
+    )
+    cohort = replace(ward, events=events, outcomes={**ward.outcomes, "pulse": both})
+    X = cohort.landmarks(np.arange(60), times=[0, 2, 4]).followed("death")
+    target = target_of(X, "pulse")
+    head = target.head_config("pulse", X, 10.0, 30, 10)
+    assert head.codes == ("pulse",)
+    for shown in (X, restrict(X, ("lab",))):
+        posed = target.posed(head, shown, "pulse")
+        np.testing.assert_array_equal(posed.last, last_value(build_graphs(shown), head))
+    assert np.isnan(posed.last).all() and np.isfinite(target.last).any()
+    assert posed.bins.max() > 0  # what is learned stays
+
+
 def test_every_table_is_a_distribution_that_the_likelihood_reads(train, target):
     head = target.head
     table = target.marginal(train.moments, head.times)
@@ -220,12 +271,14 @@ def test_every_table_is_a_distribution_that_the_likelihood_reads(train, target):
         assert (found[0] <= 1).all()
     prediction = np.repeat(table[None], len(train), 0)
     likelihood = target.likelihood(prediction, head.times)
-    rows, pair = target.scored()
-    assert (np.delete(likelihood, rows) == 1).all() and len(rows) == target.has_value.sum()
+    rows, pair = np.nonzero(target.bins >= 0)
+    assert (likelihood[target.bins < 0] == 1).all() and len(rows) > 2 * target.has_value.sum()
     for i in (0, len(rows) // 2, len(rows) - 1):
         row, k = rows[i], pair[i]
         share = hats(head.times, target.when[row, k][None])[0]
-        assert likelihood[row] == pytest.approx(table[1 + target.bins[row, k]] @ share)
+        assert likelihood[row, k] == pytest.approx(table[1 + target.bins[row, k]] @ share)
+    counts = target.importance(head.times)
+    assert ((counts > 0) == (target.bins >= 0)).all() and (counts.sum(1) <= len(head.times)).all()
 
 
 def test_it_is_scored_beside_the_marginal(model, asked):
@@ -236,10 +289,13 @@ def test_it_is_scored_beside_the_marginal(model, asked):
     assert -0.5 < skill < 1
     # a forecast that knows the bin makes no error
     later = target.posed(model.predictor_.heads["pulse"], X, "pulse")
-    rows, pair = later.scored()
     known = np.zeros_like(forecast.probability)
-    known[rows, later.bins[rows, pair]] = 1
-    assert target.skills(replace(forecast, probability=known), null) == [1.0]
+    for row, pair in zip(*np.nonzero(later.bins >= 0), strict=True):
+        for k in np.flatnonzero(hats(tuple(forecast.times.tolist()), later.when[row, pair][None])[0]):
+            known[row, later.bins[row, pair], k] += 1
+    known /= known.sum(1, keepdims=True).clip(min=1)
+    (best,) = target.skills(replace(forecast, probability=known), null)
+    assert 0.5 < best <= 1 and best > skill
     marginal = model.predictor_.null_at("pulse", X)[:, 1:]
     assert target.skills(replace(forecast, probability=marginal), null) == [0.0]
 
@@ -323,3 +379,58 @@ def test_the_spread_is_that_of_the_residuals():
     assert np.exp(x[:2] @ coefficients) == pytest.approx(sd[:2], rel=0.08) and wide < -2
     _, wide = fit_spread(rng.standard_t(3, 4000), x[:, :1], np.ones(4000))
     assert wide > -3.5  # some are far away
+
+
+DATED = {
+    "cohort": "dated",
+    "patient": {"table": "people.csv", "key": "id", "number": ["age"], "origin": "came", "exit": "left"},
+    "nodes": {"lab": {"table": "labs.csv", "time": "taken", "code": "what", "value": "x"}},
+    "outcomes": {
+        "urea": {"kind": "progression", "node": "lab", "codes": ["urea"], "window": "20d"},
+    },
+}
+
+
+def dated(first, rows=5, patients=80, start=0):
+    """Patients who come from that day on, with values every month, the first of them on a day after that."""
+    rng, every = np.random.default_rng(0), np.datetime64(first)
+    came = every + rng.integers(0, 300, patients).astype("timedelta64[D]")
+    ids = np.array([f"p{i:02d}" for i in range(patients)])
+    people = pl.DataFrame(
+        {
+            "id": ids,
+            "age": rng.normal(60, 9, patients).round(1),
+            "came": came.astype(str),
+            "left": (came + rng.integers(100, 300, patients).astype("timedelta64[D]")).astype(str),
+        }
+    )
+    owner, month = np.repeat(np.arange(patients), rows), np.tile(np.arange(rows), patients)
+    value = (5 + rng.normal(size=patients)[owner] + 0.1 * month + rng.normal(0, 0.3, len(owner))).round(2)
+    taken = (came[owner] + (start + 30 * month).astype("timedelta64[D]")).astype(str)
+    labs = pl.DataFrame({"id": ids[owner], "taken": taken, "what": "urea", "x": value})
+    return read_cohort(DATED, {"people.csv": people, "labs.csv": labs})
+
+
+def test_years_to_come_are_as_good_as_any():
+    """MIMIC's dates lie in 2110 to 2200."""
+    found = []
+    for first in ("2021-01-01", "2150-01-01"):
+        X = dated(first).landmarks(np.arange(60), times=[0, 60]).followed("urea")
+        fitted = PrognosisModel(families=("linear",), members=2).fit(X)
+        found.append(fitted.forecast(dated(first).at(60, patient=np.arange(60, 80), to=90))["urea"])
+        assert found[-1].seen[found[-1].at_risk].max() > 0.9  # those who left are no longer followed
+    same(*found)
+    assert found[0].at_risk.any() and (found[0].quantile(0.5) > 1)[found[0].at_risk].all()
+
+
+def test_one_row_a_patient():
+    """At entry: nothing is to come. After it: nobody has a last value, and all are answered."""
+    cohort = dated("2021-01-01", rows=1)
+    with pytest.raises(InputError, match="outcome 'urea': no later value of urea after 80 landmarks"):
+        PrognosisModel(families=("linear",)).fit(cohort.entries().followed("urea"))
+    assert len(np.unique(cohort.landmarks(n=4).moments)) == 1  # entry is the only landmark that makes sense
+    early = dated("2021-01-01", rows=1, start=10).entries().followed("urea")
+    fitted = PrognosisModel(**QUICK | {"horizon": 30.0}).fit(early)
+    forecast = fitted.forecast(early)["urea"]
+    assert np.isnan(forecast.last).all() and np.isfinite(forecast.mean(to=10)).all()
+    assert abs(forecast.mean(to=10).mean() - 5) < 0.5

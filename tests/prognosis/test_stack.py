@@ -13,7 +13,7 @@ from gnnpatient import InputError, PrognosisModel
 from gnnpatient.cohort.diagnosis import Diagnosis
 from gnnpatient.cohort.survival import Survival
 from gnnpatient.prognosis import fit as fitting
-from gnnpatient.prognosis.stack import Stack, fit_stack, mixture_step, mixture_weights
+from gnnpatient.prognosis.stack import Stack, fit_stack, mixture_step, mixture_weights, too_few
 from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
 from gnnpatient.times import DAY
 
@@ -190,6 +190,9 @@ def test_too_few_patients_with_the_event_to_learn(standins, noise):
         "death: the weights of the families will not be learned: that takes 100 patients with the event, "
         f"and {fewer.patients} are held out (five members hold out all): linear answers; the graph is fitted "
         "to be shown alone"
+    )
+    assert "that takes 100 patients with a later value, and 99 are held out" in too_few(
+        {"linear": 1.0, "graph": 0.0}, 99, 5, "with a later value"
     )
     assert "(five members hold out all)" in fewer.sentences(2)[0]
     assert "five members" not in fewer.sentences()[0]

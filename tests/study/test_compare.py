@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from gnnpatient.errors import InputError
 from gnnpatient.study.comparison import Comparison
 
 TOML = """
@@ -677,6 +678,29 @@ def test_the_experiment_writes_forecasts_and_figures(tmp_path):
     call[-1] = "vitl"
     done = subprocess.run([sys.executable, "-P", str(script), *call], capture_output=True, text=True)
     assert done.returncode == 2 and "did you mean 'vital'" in done.stderr
+
+
+def test_a_value_is_compared_at_the_time_it_is_asked_for():
+    """Of levels the last one says most; the stage, and the time of visits, next to nothing."""
+    from gnnpatient.datasets.shipped import clinic
+    from gnnpatient.study.compare import compare
+
+    cohort = clinic(160)
+    plan = {**QUICK, "epochs": 1, "landmarks": [365.0], "n": 30, "choices": {"families": ("linear",)}}
+    found = quickly(compare, cohort, "level", to="1y", models=["late", "clockwork", "statics"], **plan)
+    assert found.scores.deciding == ("scaled_mse", "scaled_crps") and found.movement == {}
+    assert set(found.best_unimodal) == {"lab"} and found.cause == "level" and found.horizons == ()
+    contrasts = {(one["first"], one["second"]): one for one in found.others}
+    assert contrasts["gnn", "clockwork"]["scaled_mse"]["low"] > 0.2
+    own, other = (found.value(f"only {kind}", "rmse")["value"] for kind in ("lab", "stage"))
+    assert own < 0.8 * other < other < 1.05 * found.value("null", "rmse")["value"]
+    assert found.value("late", "rmse")["value"] < other
+    assert 0 < found.events <= found.patients and "with level" in found.too_small
+    for to, message in ((None, "is a value: when"), (-1.0, "to = -1 days")):
+        with pytest.raises(InputError, match=message):
+            quickly(compare, cohort, "level", to=to, **plan)
+    with pytest.raises(InputError, match="is no value at a time; leave out to"):
+        quickly(compare, cohort, "death", to="1y", **plan)
 
 
 def test_an_answer_that_is_the_same_has_no_figures():

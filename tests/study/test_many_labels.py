@@ -145,8 +145,8 @@ def test_each_label_is_what_it_is_alone(folder, cohort, tmp_path):
     target, one = target_of(X, "later"), target_of(Y, "later")
     open_ = X.cohort.outcomes["later"].each["infarction"].open(X.patient, X.at)
     assert np.array_equal(X.ids[open_], Y.ids) and (~open_).any()
-    assert np.array_equal(target.parts[0].label[open_], one.label) and (target.label[~open_, 0] < 0).all()
-    assert np.allclose(target.parts[0].weight[open_], one.weight) and (one.weight == 0).any()
+    assert np.array_equal(target.by_label[0].label[open_], one.label) and (target.label[~open_, 0] < 0).all()
+    assert np.allclose(target.by_label[0].weight[open_], one.weight) and (one.weight == 0).any()
     assert target.columns[1][target.label < 0].max() == 0
 
 

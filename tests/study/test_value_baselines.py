@@ -8,13 +8,17 @@ import polars as pl
 import pytest
 
 from gnnpatient import metrics, read_cohort, read_spec
+from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.datasets.clinic import write_clinic
 from gnnpatient.errors import InputError
+from gnnpatient.prognosis.kinds import target_of
 from gnnpatient.spec.graph import spec_path
+from gnnpatient.study import value_baselines
 from gnnpatient.study.value_baselines import (
     VALUE_COMPARATORS,
     BoostedQuantiles,
     LastValue,
+    LaterValues,
     LinearMixed,
     RidgeHistory,
 )
@@ -43,6 +47,30 @@ def test_part(clinic):
 def fitted(train):
     few = {"outcomes": ["level"], "horizon": 730.0, "landmarks": 6}
     return {name: kind(**few).fit(train) for name, kind in VALUE_COMPARATORS.items()}
+
+
+@pytest.mark.parametrize("most", [10**6, 900])
+def test_rivals_learn_from_the_same_values_with_the_same_weights(train, monkeypatch, most):
+    """As the product: each landmark, eight of its values at most, a landmark once at each time."""
+    monkeypatch.setattr(value_baselines, "MAX_LANDMARKS", most)
+    later = LaterValues.of(train, "level", 730.0, least=10)
+    target = target_of(train, "level")
+    head = target.head_config("level", train, 730.0, 30, 10)
+    posed = target.posed(replace(head, times=later.times), train, "level")
+    weight = landmark_weights(train.moments)[:, None] * posed.pair_weights(later.times)
+    row, pair = np.nonzero(posed.bins >= 0)
+    if most > len(train):
+        assert (later.owner == row).all() and (later.ahead == posed.when[row, pair]).all()
+        np.testing.assert_allclose(later.weight / later.weight.sum(), weight[row, pair] / weight.sum())
+    else:  # who is drawn stands for all
+        assert len(later.landmarks) == most and len(np.unique(later.patient)) > 280
+        mean, whole = (
+            np.average(later.ahead, weights=later.weight),
+            (weight * posed.when).sum() / weight.sum(),
+        )
+        assert mean == pytest.approx(whole, rel=0.03)
+    chosen = LastValue(outcomes=["level"]).fit(train).learned_["level"].later
+    assert chosen.landmarks is not None and len(chosen.landmarks) == min(most, len(train))
 
 
 def test_each_reaches_what_it_can_know(clinic, fitted, test_part):

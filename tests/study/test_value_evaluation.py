@@ -1,9 +1,11 @@
 """Evaluation of values: the truth stands beside the rivals, each figure is what a slow reckoning gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from gnnpatient import ProgressionForecast, metrics, read_cohort
+from gnnpatient import PrognosisModel, ProgressionForecast, metrics, read_cohort
 from gnnpatient.cli.evaluate import show_scores
 from gnnpatient.cohort.cohort import join_landmarks
 from gnnpatient.datasets.clinic import write_clinic
@@ -11,6 +13,7 @@ from gnnpatient.errors import InputError
 from gnnpatient.study import cross_validate, evaluate_models
 from gnnpatient.study.baselines import COMPARATORS
 from gnnpatient.study.scoreboard import ObservedOutcome, seen_values
+from gnnpatient.study.validation import evaluate_outcomes, evaluate_run
 from gnnpatient.study.value_baselines import LastValue, LinearMixed, RidgeHistory
 
 AT, TO = 730.0, 1095.0
@@ -128,6 +131,17 @@ def test_the_dead_are_not_scored(clinic, sides):
     assert np.isnan(observed.value[before]).all() and (observed.code[before] == -1).all()
 
 
+def test_who_is_lost_before_the_time_asked_for_is_not_scored(clinic):
+    """Nobody knows whether they were alive then, though a visit may lie within the window before."""
+    X = join_landmarks(*(clinic[0].at(at, to=at + 90).followed("level") for at in range(0, 1800, 90)))
+    truth, (event, end) = X.outcome("level"), clinic[0].outcomes["death"].observed_end(X.patient, X.at)
+    lost = np.isfinite(truth["value"]) & (event == 0) & (end < X.to)
+    assert lost.sum() >= 3 and np.isnan(seen_values(X, "level")[lost]).all()
+    there = np.isfinite(truth["value"]) & (end >= X.to) & ~truth["gone"]
+    assert (seen_values(X, "level")[there] == truth["value"][there]).all()
+    assert (ObservedOutcome.of(X, "level").code[lost] == -1).all()
+
+
 def test_landmarks_keep_the_time_asked_for(clinic, sides):
     cohort, X = clinic[0], sides[1]
     joined = join_landmarks(X[:3], X[3:5])
@@ -191,9 +205,67 @@ def test_draws_of_few_patients_count_them_as_often_as_they_are_drawn(clinic, sid
     assert row["draws"] == 20 and row["low"] < row["value"] < row["high"]
 
 
-def test_groups_of_a_value_have_no_gap_in_being_seen(clinic, sides, capsys):
-    of = evaluate_models({"truth": Truth(clinic[1])}, sides[1], outcome="level", by=["sex"], n=5)
-    assert of.gaps == [] and of.gap_sentences == []
-    assert {row["group"] for row in of.groups} == {"sex=female", "sex=male"}
+class Off(Truth):
+    """The same, but what it says of men is too high by so much."""
+
+    def __init__(self, truth, cohort, high):
+        super().__init__(truth)
+        self.men = cohort.category[:, 0] == cohort.levels["sex"].index("male")
+        self.high = high
+
+    def forecast(self, X):
+        (found,) = super().forecast(X).values()
+        moved = np.roll(found.probability, self.high, axis=1)
+        men = self.men[X.patient][:, None, None]
+        return {"level": replace(found, probability=np.where(men, moved, found.probability))}
+
+
+def test_a_planted_gap_of_a_value_is_found_and_none_where_there_is_none(clinic, sides, capsys):
+    off = {"off": Off(clinic[1], clinic[0], 8)}
+    of = evaluate_models(off, sides[1], outcome="level", by=["sex"], n=60)
+    counts = {row["group"]: row for row in of.groups}
+    assert set(counts) == {"sex=female", "sex=male"}
+    gaps = {gap["metric"]: gap for gap in of.gaps}
+    assert set(gaps) == {"rmse", "coverage"}
+    sign = 1 if gaps["rmse"]["group"] == "sex=male" else -1
+    for metric, worse in (("rmse", sign), ("coverage", -sign)):
+        gap, value = gaps[metric], {g: of.value("off", metric, group=g)["value"] for g in counts}
+        assert gap["value"] == pytest.approx(value[gap["group"]] - value[gap["reference"]])
+        assert worse * gap["value"] > 0 and gap["low"] * gap["high"] > 0 and gap["holm"] < 0.05
+    assert any("off: a gap in rmse is shown" in line for line in of.gap_sentences)
+    of = evaluate_models({"truth": Truth(clinic[1])}, sides[1], outcome="level", by=["sex"], n=60)
+    (line,) = of.gap_sentences
+    assert line.startswith("truth: no gap between groups is shown, of 2 looked at (rmse and coverage, Holm)")
     show_scores(of)
-    assert "auc and brier are of whether a value is seen" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "auc and brier are of whether a value is seen" in said and "rmse" in said.split("each group")[1]
+
+
+def test_a_group_with_few_values_has_no_gap(clinic, sides):
+    X = sides[1]
+    men = clinic[0].category[X.patient, 0] == clinic[0].levels["sex"].index("male")
+    few = X[~men | (np.arange(len(X)) < 30)]
+    of = evaluate_models({"truth": Truth(clinic[1])}, few, outcome="level", by=["sex"], n=5)
+    assert {gap["value"] for gap in of.gaps} == {None}
+    assert "fewer than 20 patients with a value on one side" in of.gap_sentences[0]
+
+
+def test_every_outcome_of_a_model_is_scored_in_turn(clinic):
+    """Each with what its kind takes; a value that nobody says a time for is left out, and that is said."""
+    cohort = clinic[0]
+    X = cohort.landmarks(np.arange(200), times=[0, 365]).followed("level")
+    choices = {"families": ("linear",), "members": 1, "horizon": 730.0}
+    predictor = PrognosisModel(outcomes=["level", "death"], **choices).fit(X).predictor_
+    told = []
+    how = {"landmarks": [365.0], "horizons": [365.0], "by": ["sex"]}
+    found = evaluate_outcomes(predictor, cohort, to="1y", note=told.append, **how)
+    assert list(found) == ["level", "death"] and len(told) == len(set(told))
+    assert found["level"].scores.value("gnn", "coverage", group=None)["horizon"] == 365.25
+    assert found["death"].scores.value("gnn", "auc", cause="death", group=None)["horizon"] == 365.0
+    alone = evaluate_run(predictor, cohort, "level", to="1y", landmarks=[365.0], by=["sex"])
+    assert found["level"].to_dict() == alone.to_dict()
+    told.clear()
+    assert list(evaluate_outcomes(predictor, cohort, note=told.append, **how)) == ["death"]
+    assert "outcome 'level' left out; it needs --to, as in 1y" in told
+    with pytest.raises(InputError, match="--by: unknown column 'sx'"):
+        evaluate_outcomes(predictor, cohort, landmarks=[365.0], by=["sx"])
