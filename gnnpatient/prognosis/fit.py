@@ -218,13 +218,10 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
 
 
 def _causes(target: Target, times: tuple[float, ...], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """By cause, or class but the commonest, which of some landmarks show it by the last time.
-
-    Of several labels a row is a landmark and a label, as in the likelihoods.
-    """
+    """By cause, or class but the commonest, which of some landmarks show it by the last time."""
     event = target.has_event(times)
     each = {name: had & event for name, had in target.counts.items()}
-    return {name: np.repeat(had[rows], len(target.each)) for name, had in each.items() if had.any()}
+    return {name: had[rows] for name, had in each.items() if had.any()}
 
 
 def _drawn(problem: Problem, member: int) -> np.ndarray:
